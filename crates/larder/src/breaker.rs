@@ -1,0 +1,7 @@
+//! stub
+/// State
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// closed
+    Closed,
+}

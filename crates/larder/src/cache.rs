@@ -1,0 +1,355 @@
+//! [`Cache`]: the objects of one entry type, by every key.
+
+use crate::connector::{
+    Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+};
+use crate::entry::{Entry, Index, Keys};
+use crate::key::{self, Key};
+use crate::load::Flights;
+use crate::telemetry::Stats;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The objects of one entry type, found by any of their keys. Cloning it is cheap; clones are the same cache.
+///
+/// # Consistency
+///
+/// After an [`invalidate`](Self::invalidate), [`set`](Self::set) or [`update`](Self::update) has returned, no get that starts later,
+/// on any node, returns the earlier state, and no load that began earlier can bring it back. See the contract in
+/// `ARCHITECTURE.md` for what *deferred* means while the connector cannot be reached.
+///
+/// # Cancellation
+///
+/// Every future may be dropped at any await point. An invalidation that had been sent, or was about to be, goes to the
+/// journal; a load goes on for the others who wait for it.
+pub struct Cache<E: Entry> {
+    pub(crate) inner: Arc<Inner>,
+    entry: PhantomData<fn() -> E>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) schema: Schema,
+    pub(crate) flights: Flights,
+    /// Counts what this node has invalidated or put. A load that a caller joined after it began may answer it only
+    /// if nothing was counted since, where no fill has proved more.
+    changes: AtomicU64,
+}
+
+/// What a [`lookup`](Cache::lookup) found.
+#[derive(Debug)]
+pub enum Lookup<E> {
+    /// The object.
+    Hit(Arc<E>),
+    /// Nothing, and why. Read the object from its source now, then [`fill`](Cache::fill) it with the ticket; without a ticket
+    /// the connector could not be reached, and there is nothing to fill.
+    Miss(Miss, Option<Ticket>),
+}
+
+impl<E: Entry> Cache<E> {
+    /// A cache over a connector that was opened for `schema`; [`Caches::open`](crate::Caches::open) is the usual way to one.
+    pub fn new(connector: Arc<dyn Connector>, schema: Schema) -> Self {
+        let inner = Inner { connector, schema, flights: Flights::default(), changes: AtomicU64::new(0) };
+        Self { inner: Arc::new(inner), entry: PhantomData }
+    }
+
+    /// Looks an object up by one of its keys. Trouble of any kind is a miss; its cause is counted in [`stats`](Self::stats).
+    pub async fn get(&self, index: E::Index, key: impl Key) -> Option<Arc<E>> {
+        let bytes = key.encode();
+        let found = match self.key(index, &bytes) {
+            Ok(key) => self.inner.connector.get(key).await,
+            Err(miss) => Err(miss),
+        };
+        self.found(found).ok()
+    }
+
+    /// Looks an object up and, on a miss, takes a ticket for the load that follows.
+    ///
+    /// [`get_or_load`](Self::get_or_load) does the whole of it; this is for loads that do not fit in one closure.
+    pub async fn lookup(&self, index: E::Index, key: impl Key) -> Lookup<E> {
+        self.lookup_bytes(index, &key.encode()).await
+    }
+
+    pub(crate) async fn lookup_bytes(&self, index: E::Index, bytes: &[u8]) -> Lookup<E> {
+        let found = match self.key(index, bytes) {
+            Ok(key) => self.inner.connector.lookup(key).await,
+            Err(miss) => Err((miss, None)),
+        };
+        let (found, ticket) = match found {
+            Ok(value) => (Ok(value), None),
+            Err((miss, ticket)) => (Err(miss), ticket),
+        };
+        match self.found(found) {
+            Ok(object) => Lookup::Hit(object),
+            Err(miss) => Lookup::Miss(miss, ticket),
+        }
+    }
+
+    /// Stores an object that the caller knows to be current. Its earlier state, and every other object that holds one of
+    /// its keys, is gone under all keys, whatever the outcome says; see [`Stored`].
+    ///
+    /// Where another writer may change the same object meanwhile, [`update`](Self::update) is the better choice: a plain set
+    /// cannot know whether its value was overtaken on the way here, unless the entry has a version.
+    pub async fn set(&self, object: impl Into<Arc<E>>) -> Stored {
+        let object = object.into();
+        self.changed();
+        let ticket = self.inner.connector.ticket().await;
+        self.put(object, ticket).await
+    }
+
+    /// Runs a write to the source and stores what it returns: write-through that cannot lose a race. If anything has touched
+    /// one of the object's keys meanwhile, the object is invalidated instead of stored.
+    ///
+    /// # Errors
+    ///
+    /// The write's own error; the cache is untouched then.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future while the write runs leaves the cache as it was, although the write may have reached the source.
+    /// Run it in a task of its own where callers can go away.
+    pub async fn update<Err>(&self, write: impl Future<Output = Result<E, Err>>) -> Result<Arc<E>, Err> {
+        let ticket = self.inner.connector.ticket().await;
+        let object = Arc::new(write.await?);
+        self.changed();
+        self.put(object.clone(), ticket).await;
+        Ok(object)
+    }
+
+    /// Stores what a load has read that began after `ticket` was taken, unless an invalidation or a set has overtaken it.
+    pub async fn fill(&self, object: impl Into<Arc<E>>, ticket: Ticket) -> Stored {
+        let outcome = match self.object(object.into()) {
+            Ok(object) => self.inner.connector.fill(object, ticket).await,
+            Err(_) => Stored::Unfit,
+        };
+        self.inner.schema.stats.fill(outcome).increment();
+        outcome
+    }
+
+    async fn put(&self, object: Arc<E>, ticket: Option<Ticket>) -> Stored {
+        let outcome = match self.object(object) {
+            Ok(object) => self.inner.connector.put(object, ticket).await,
+            Err(valid) => {
+                // Its earlier state must go all the same; the outcome of that is counted by the connector's journal.
+                let _ = self.inner.connector.invalidate(valid, None).await;
+                Stored::Unfit
+            }
+        };
+        self.inner.schema.stats.put(outcome).increment();
+        outcome
+    }
+
+    /// Forgets every object that one of `keys` leads to, under all of its keys. Unknown keys are fine.
+    ///
+    /// # Errors
+    ///
+    /// A key that cannot exist (empty, or longer than [`MAX_KEY_LEN`](crate::MAX_KEY_LEN)); the other keys are handled first.
+    pub async fn invalidate<K: Key>(
+        &self,
+        index: E::Index,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Delivery, Error> {
+        self.invalidate_keys(self.keys(index, keys), None).await
+    }
+
+    /// Like [`invalidate`](Self::invalidate), and refuses to store a version lower than `version` of those objects
+    /// for a minute, as a load from a lagging replica would bring it.
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn invalidate_below<K: Key>(
+        &self,
+        index: E::Index,
+        keys: impl IntoIterator<Item = K>,
+        version: u64,
+    ) -> Result<Delivery, Error> {
+        self.invalidate_keys(self.keys(index, keys), Some(version)).await
+    }
+
+    /// Invalidates what a change from `old` to `new` touches: all keys of both.
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn invalidate_change(&self, old: &E, new: &E) -> Result<Delivery, Error> {
+        let mut keys = Vec::new();
+        let mut invalid = None;
+        for (index, bytes) in Keys::of(old).into_iter().chain(Keys::of(new)) {
+            match self.valid(index, bytes.into()) {
+                Ok(key) if !keys.contains(&key) => keys.push(key),
+                Ok(_) => {}
+                Err(error) => invalid = Some(error),
+            }
+        }
+        self.invalidate_keys((keys, invalid), None).await
+    }
+
+    async fn invalidate_keys(
+        &self,
+        (keys, invalid): (Vec<KeyBuf>, Option<Error>),
+        floor: Option<u64>,
+    ) -> Result<Delivery, Error> {
+        self.changed();
+        let floor = if self.inner.schema.versioned { floor } else { None };
+        let delivery = self.inner.connector.invalidate(keys, floor).await?;
+        self.inner.schema.stats.delivery(delivery);
+        invalid.map_or(Ok(delivery), Err)
+    }
+
+    /// Makes just these keys miss; the objects stay reachable through their other keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn delete<K: Key>(
+        &self,
+        index: E::Index,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Delivery, Error> {
+        let (keys, invalid) = self.keys(index, keys);
+        self.changed();
+        let delivery = self.inner.connector.delete(keys).await?;
+        self.inner.schema.stats.delivery(delivery);
+        invalid.map_or(Ok(delivery), Err)
+    }
+
+    /// Forgets everything in this cache; other data on the same server is untouched.
+    ///
+    /// # Errors
+    ///
+    /// None today; what cannot be done now is deferred.
+    pub async fn truncate(&self) -> Result<Delivery, Error> {
+        self.changed();
+        let delivery = self.inner.connector.truncate().await?;
+        self.inner.schema.stats.delivery(delivery);
+        Ok(delivery)
+    }
+
+    /// Cleans up what has expired or dangles. It never counts as use.
+    ///
+    /// # Errors
+    ///
+    /// The connector could not be reached.
+    pub async fn prune(&self) -> Result<Pruned, Error> {
+        self.inner.connector.prune().await
+    }
+
+    /// The counters of this cache on this node.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.inner.schema.stats
+    }
+
+    /// How the connector is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.inner.connector.status()
+    }
+
+    /// What the connector knows of this cache: its name, indexes, ages and fingerprint.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.inner.schema
+    }
+
+    pub(crate) fn changes(&self) -> u64 {
+        self.inner.changes.load(Ordering::Acquire)
+    }
+
+    /// Called before the connector hears of a change: the source has it already, so a load that begins from here on sees it.
+    fn changed(&self) {
+        self.inner.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn key<'a>(&self, index: E::Index, bytes: &'a [u8]) -> Result<KeyRef<'a>, Miss> {
+        match key::check(bytes) {
+            Ok(()) => Ok(KeyRef { index: position(index), bytes }),
+            Err(error) => {
+                let index = E::Index::NAMES.get(index.position()).copied().unwrap_or_default();
+                tracing::warn!(cache = E::CACHE, index, %error, "looked up by a key that cannot exist");
+                Err(Miss::InvalidKey)
+            }
+        }
+    }
+
+    fn found(&self, found: Result<Value, Miss>) -> Result<Arc<E>, Miss> {
+        let stats = &self.inner.schema.stats;
+        let object = found.and_then(|value| value.downcast::<E>().map_err(|_| Miss::Undecodable));
+        match &object {
+            Ok(_) => stats.hits.increment(),
+            Err(miss) => stats.miss(*miss).increment(),
+        }
+        object
+    }
+
+    fn keys<K: Key>(&self, index: E::Index, keys: impl IntoIterator<Item = K>) -> (Vec<KeyBuf>, Option<Error>) {
+        let mut valid = Vec::new();
+        let mut invalid = None;
+        for key in keys {
+            match self.valid(index, (*key.encode()).into()) {
+                Ok(key) => valid.push(key),
+                Err(error) => invalid = Some(error),
+            }
+        }
+        (valid, invalid)
+    }
+
+    fn valid(&self, index: E::Index, bytes: Box<[u8]>) -> Result<KeyBuf, Error> {
+        match key::check(&bytes) {
+            Ok(()) => Ok(KeyBuf { index: position(index), bytes }),
+            Err(reason) => Err(Error::Key {
+                cache: self.inner.schema.cache.clone(),
+                index: E::Index::NAMES.get(index.position()).copied().unwrap_or_default(),
+                reason,
+            }),
+        }
+    }
+
+    /// The object as a connector takes it, or, where it cannot be cached, those of its keys that are valid.
+    fn object(&self, value: Arc<E>) -> Result<Object, Vec<KeyBuf>> {
+        let mut primary = Vec::with_capacity(1);
+        let mut secondary = Vec::new();
+        let mut fit = true;
+        for (index, bytes) in Keys::of(&*value) {
+            match self.valid(index, bytes.into()) {
+                Ok(key) if key.index == 0 => primary.push(key),
+                Ok(key) => secondary.push(key),
+                Err(error) => {
+                    tracing::warn!(%error, "an object cannot be cached");
+                    fit = false;
+                }
+            }
+        }
+        if primary.len() != 1 || secondary.len() > usize::from(u16::MAX) {
+            tracing::warn!(cache = E::CACHE, keys = primary.len(), "an object needs exactly one primary key to be cached");
+            fit = false;
+        }
+        match primary.pop() {
+            Some(key) if fit => {
+                Ok(Object { primary: key.bytes, secondary, version: value.version(), value: value as Value })
+            }
+            last => Err(primary.into_iter().chain(last).chain(secondary).collect()),
+        }
+    }
+}
+
+fn position(index: impl Index) -> u8 {
+    // The derive macro allows at most 255 indexes; a hand-written index beyond that can not be told apart from the last.
+    u8::try_from(index.position()).unwrap_or(u8::MAX)
+}
+
+impl<E: Entry> Clone for Cache<E> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), entry: PhantomData }
+    }
+}
+
+impl<E: Entry> fmt::Debug for Cache<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("cache", &self.inner.schema.cache).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,384 @@
+//! The trait that every connector implements, and what passes through it.
+//!
+//! A connector knows bytes and keys, not the user's type: a [`Schema`] tells it how to turn a [`Value`] into bytes and
+//! back, so a connector that stays in memory never serialises anything. Every operation returns an [`Answer`], which a
+//! connector that already knows the result gives [at once](Answer::Now), without boxing a future: a memory hit
+//! must not pay for the network that another connector needs.
+//!
+//! # Contract
+//!
+//! A connector keeps the promises C1–C14 of `ARCHITECTURE.md`; `larder_testing::conformance` checks them all. Those that
+//! a signature cannot show:
+//!
+//! - every operation may be dropped at any await point without losing an invalidation that it had begun;
+//! - nothing is returned after an invalidation, delete or truncate that had answered [`Delivery::Applied`] before the call;
+//! - a [`Ticket`] taken before an invalidation or put of any key of an object never lets that object in.
+
+use crate::codec::Codec;
+use crate::entry::{Entry, Index};
+use crate::key::KeyError;
+use crate::telemetry::Stats;
+use std::any::Any;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+pub mod memory;
+pub mod noop;
+#[cfg(feature = "redis")]
+pub mod redis;
+
+/// An object of a type that the connector does not know.
+pub type Value = Arc<dyn Any + Send + Sync>;
+
+/// What stores the objects of one cache.
+pub trait Connector: Send + Sync + 'static {
+    /// Looks an object up. Touches it, where a last-use age is set.
+    fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>>;
+
+    /// Looks an object up and, on a miss, takes a ticket for the load that follows. No ticket: nothing can be filled now.
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>>;
+
+    /// A ticket for a load, or a write, that begins after this returns.
+    fn ticket(&self) -> Answer<'_, Option<Ticket>>;
+
+    /// Stores what a load that began after `ticket` was taken has read, unless something has overtaken it.
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored>;
+
+    /// Stores what is known to have been current when `ticket` was taken or written after; the object's keys are
+    /// fenced whether it is stored or not. Where the ticket was overtaken, or is missing, its keys are invalidated instead.
+    fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored>;
+
+    /// Forgets every object that one of `keys` leads to. With a `floor`, a version lower than it is not stored
+    /// for those objects until the fence has passed (for versioned entries).
+    fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>>;
+
+    /// Makes just these keys miss.
+    fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>>;
+
+    /// Forgets everything in this cache.
+    fn truncate(&self) -> Answer<'_, Result<Delivery, Error>>;
+
+    /// Cleans up what has expired or dangles.
+    fn prune(&self) -> Answer<'_, Result<Pruned, Error>>;
+
+    /// How the connector is doing.
+    fn status(&self) -> Status;
+}
+
+/// What a connector must know about the cache it serves.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    /// The cache's name.
+    pub cache: Arc<str>,
+    /// Identifies the shape of the stored bytes: different releases of an entry differ here.
+    pub fingerprint: u64,
+    /// The names of the indexes; the primary index is the first.
+    pub indexes: &'static [&'static str],
+    /// Whether objects carry a version.
+    pub versioned: bool,
+    /// Lifetime since the object was stored; zero: no limit.
+    pub max_age: Duration,
+    /// Lifetime since the object was last got; zero: no limit.
+    pub last_use_age: Duration,
+    /// Objects with a longer encoding, in bytes, are not stored.
+    pub max_object_size: u64,
+    /// Bytes of an object and back.
+    pub codec: Codec,
+    /// Where the connector counts what its callers do not see.
+    pub stats: Arc<Stats>,
+}
+
+impl Schema {
+    /// The schema of an entry type, with no age limits and objects of up to 1 MiB.
+    #[must_use]
+    pub fn of<E: Entry>() -> Self {
+        Self {
+            cache: E::CACHE.into(),
+            fingerprint: crate::codec::fingerprint::<E>(),
+            indexes: E::Index::NAMES,
+            versioned: E::VERSIONED,
+            max_age: Duration::ZERO,
+            last_use_age: Duration::ZERO,
+            max_object_size: 1024 * 1024,
+            codec: Codec::of::<E>(),
+            stats: Arc::default(),
+        }
+    }
+
+    /// The same with these ages; zero disables either.
+    #[must_use]
+    pub fn ages(mut self, max_age: Duration, last_use_age: Duration) -> Self {
+        self.max_age = max_age;
+        self.last_use_age = last_use_age;
+        self
+    }
+}
+
+/// A key of a known index, borrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyRef<'a> {
+    /// The position of the index in [`Schema::indexes`]; 0 is the primary index.
+    pub index: u8,
+    /// The encoded key.
+    pub bytes: &'a [u8],
+}
+
+/// A key of a known index.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyBuf {
+    /// The position of the index in [`Schema::indexes`]; 0 is the primary index.
+    pub index: u8,
+    /// The encoded key.
+    pub bytes: Box<[u8]>,
+}
+
+impl KeyBuf {
+    /// The same key, borrowed.
+    #[must_use]
+    pub fn as_ref(&self) -> KeyRef<'_> {
+        KeyRef { index: self.index, bytes: &self.bytes }
+    }
+}
+
+impl KeyRef<'_> {
+    /// The same key, owned.
+    #[must_use]
+    pub fn to_buf(self) -> KeyBuf {
+        KeyBuf { index: self.index, bytes: self.bytes.into() }
+    }
+}
+
+/// An object on its way into a connector.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// The one key of the primary index.
+    pub primary: Box<[u8]>,
+    /// All other keys, without duplicates.
+    pub secondary: Vec<KeyBuf>,
+    /// Its version, where the entry has one.
+    pub version: Option<u64>,
+    /// The object itself.
+    pub value: Value,
+}
+
+impl Object {
+    /// All keys, the primary one first.
+    pub fn keys(&self) -> impl Iterator<Item = KeyRef<'_>> {
+        std::iter::once(KeyRef { index: 0, bytes: &self.primary })
+            .chain(self.secondary.iter().map(KeyBuf::as_ref))
+    }
+}
+
+/// Proof of when a load began: the clock's epoch and the newest sequence then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Identifies the clock; it is renewed when the clock is lost or the cache truncated.
+    pub epoch: u64,
+    /// The newest sequence that had been given out.
+    pub sequence: u64,
+}
+
+/// Why a get found nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Miss {
+    /// Nothing is stored under this key.
+    Absent,
+    /// What is stored has outlived one of its ages.
+    Expired,
+    /// The server is not reachable, or the breaker is open.
+    Unavailable,
+    /// Too many operations were in flight; this one was not sent.
+    Shed,
+    /// The server did not answer within the operation time-out.
+    TimedOut,
+    /// What is stored may not be read until the journal has been replayed and the server's history checked.
+    Distrusted,
+    /// The stored bytes are damaged, or not an object; they were removed.
+    Undecodable,
+    /// The server answered with an error that is no sign of its health.
+    Fault,
+    /// The key can not be looked up: empty, or too long.
+    InvalidKey,
+    /// The cache is switched off.
+    Off,
+}
+
+impl Miss {
+    /// Every cause, in the order of their counters.
+    pub const ALL: [Self; 10] = [
+        Self::Absent,
+        Self::Expired,
+        Self::Unavailable,
+        Self::Shed,
+        Self::TimedOut,
+        Self::Distrusted,
+        Self::Undecodable,
+        Self::Fault,
+        Self::InvalidKey,
+        Self::Off,
+    ];
+
+    /// The cause as it stands in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Expired => "expired",
+            Self::Unavailable => "unavailable",
+            Self::Shed => "shed",
+            Self::TimedOut => "timed_out",
+            Self::Distrusted => "distrusted",
+            Self::Undecodable => "undecodable",
+            Self::Fault => "fault",
+            Self::InvalidKey => "invalid_key",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What became of a fill or a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stored {
+    /// The object can be looked up now.
+    Yes,
+    /// An invalidation or put of one of its keys has overtaken the ticket. (A put has invalidated its keys.)
+    Overtaken,
+    /// A higher version is stored, or demanded by an invalidation.
+    Outdated,
+    /// The object, or one of its keys, can not be cached: too large, no or several primary keys, an empty key, or it
+    /// could not be encoded. (A put has invalidated its keys.)
+    Unfit,
+    /// The server is full. (A put has invalidated its keys.)
+    Full,
+    /// The connector could not be reached. (For a put, an invalidation of its keys is in the journal.)
+    Unavailable,
+    /// The cache is switched off.
+    Off,
+}
+
+impl Stored {
+    /// Every outcome, in the order of their counters.
+    pub const ALL: [Self; 7] = [
+        Self::Yes,
+        Self::Overtaken,
+        Self::Outdated,
+        Self::Unfit,
+        Self::Full,
+        Self::Unavailable,
+        Self::Off,
+    ];
+
+    /// The outcome as it stands in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Yes => "stored",
+            Self::Overtaken => "overtaken",
+            Self::Outdated => "outdated",
+            Self::Unfit => "unfit",
+            Self::Full => "full",
+            Self::Unavailable => "unavailable",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// How far an invalidation, delete or truncate has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// No get on any node that starts from now on returns what was stored before.
+    Applied,
+    /// It is in this node's journal: this node reads nothing from the connector until it has been applied.
+    Deferred,
+}
+
+/// Why an invalidation, delete, truncate or prune was not done.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// One of the keys can not exist; the others were handled.
+    #[error("cache `{cache}`, index `{index}`: {reason}")]
+    Key {
+        /// The cache.
+        cache: Arc<str>,
+        /// The index.
+        index: &'static str,
+        /// What is wrong with the key.
+        reason: KeyError,
+    },
+    /// The connector can not do it at all now (only prune answers this; everything else is deferred).
+    #[error("cache `{cache}`: {reason}")]
+    Unavailable {
+        /// The cache.
+        cache: Arc<str>,
+        /// What stands in the way.
+        reason: String,
+    },
+}
+
+/// What a prune has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Objects that had expired.
+    pub objects: u64,
+    /// Keys that led nowhere.
+    pub keys: u64,
+}
+
+/// How a connector is doing.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// Objects held, where the connector knows.
+    pub objects: Option<u64>,
+    /// What they weigh, in bytes, where the connector knows.
+    pub bytes: Option<u64>,
+    /// Invalidations that wait in the journal.
+    pub journal: u64,
+    /// Whether what is stored may be read.
+    pub readable: bool,
+    /// The breaker, where there is one.
+    pub breaker: Option<crate::breaker::State>,
+}
+
+/// The result of a connector's operation: there at once, or later.
+pub enum Answer<'a, T> {
+    /// The result.
+    Now(Option<T>),
+    /// A future that yields it.
+    Later(Pin<Box<dyn Future<Output = T> + Send + 'a>>),
+}
+
+impl<'a, T> Answer<'a, T> {
+    /// An answer that is there already.
+    pub fn now(result: T) -> Self {
+        Self::Now(Some(result))
+    }
+
+    /// An answer that has to be waited for.
+    pub fn later(future: impl Future<Output = T> + Send + 'a) -> Self {
+        Self::Later(Box::pin(future))
+    }
+}
+
+impl<T: Unpin> Future for Answer<'_, T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        match self.get_mut() {
+            // A future is not polled again after it was ready, so the result is there.
+            Self::Now(result) => result.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Later(future) => future.as_mut().poll(context),
+        }
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for Answer<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Now(result) => f.debug_tuple("Now").field(result).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! larder is an object cache for services that look up the same few objects on every request, each by several keys, and must
+//! never serve one that has changed.
+pub mod breaker;
+mod cache;
+pub mod clock;
+mod codec;
+#[cfg(any())]
+pub mod config;
+pub mod connector;
+mod entry;
+mod fence;
+mod key;
+mod load;
+pub mod telemetry;
+
+pub use cache::{Cache, Lookup};
+pub use codec::{Codec, DecodeError};
+pub use connector::{Connector, Delivery, Error, Miss, Schema, Stored, Ticket};
+pub use entry::{Entry, Index, Keys};
+pub use key::{Key, KeyBytes, KeyError, MAX_KEY_LEN};
+pub use load::LoadError;

@@ -1,0 +1,153 @@
+//! What larder counts and tells: [`Stats`] per cache, published through the `metrics` facade, and `tracing` events.
+//!
+//! A hit costs less than a call into a metrics recorder does, so larder counts by itself, in striped counters that threads do
+//! not fight over, and [publishes](Stats::publish) the totals once a second. Keys and values appear in no event above
+//! debug.
+
+use crate::connector::{Delivery, Miss, Status, Stored};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+const STRIPES: usize = 8;
+
+/// A counter that several threads can increase without sharing a cache line.
+#[derive(Debug, Default)]
+pub struct Counter([Stripe; STRIPES]);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    #[inline]
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `count`.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        if let Some(stripe) = self.0.get(stripe()) {
+            stripe.0.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// The total so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
+fn stripe() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static MINE: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES));
+    MINE.with(Cell::get)
+}
+
+/// The counters of one cache on this node.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Gets and lookups that returned an object.
+    pub hits: Counter,
+    misses: [Counter; Miss::ALL.len()],
+    fills: [Counter; Stored::ALL.len()],
+    puts: [Counter; Stored::ALL.len()],
+    /// Invalidations, deletes and truncates that were applied at once.
+    pub applied: Counter,
+    /// Those that went into the journal.
+    pub deferred: Counter,
+    /// Journal entries that were applied later.
+    pub replayed: Counter,
+    /// Times the journal overflowed into one truncate.
+    pub overflows: Counter,
+    /// Times everything was removed because the server's history or clock was not the one known.
+    pub resets: Counter,
+    /// Loads begun.
+    pub loads: Counter,
+    /// Callers that waited for a load that another had begun.
+    pub joined: Counter,
+    /// Loads that failed.
+    pub load_failures: Counter,
+    /// Answers of the server that point to a fault in larder or a foreign write.
+    pub faults: Counter,
+    /// Objects that left because there was no more room.
+    pub evicted: Counter,
+}
+
+impl Stats {
+    /// Gets that found nothing, by cause.
+    pub fn miss(&self, cause: Miss) -> &Counter {
+        by_name(&self.misses, &Miss::ALL, cause)
+    }
+
+    /// Fills, by outcome.
+    pub fn fill(&self, outcome: Stored) -> &Counter {
+        by_name(&self.fills, &Stored::ALL, outcome)
+    }
+
+    /// Puts, by outcome.
+    pub fn put(&self, outcome: Stored) -> &Counter {
+        by_name(&self.puts, &Stored::ALL, outcome)
+    }
+
+    /// All misses.
+    #[must_use]
+    pub fn misses(&self) -> u64 {
+        self.misses.iter().map(Counter::get).sum()
+    }
+
+    /// Counts how an invalidation, delete or truncate went.
+    pub fn delivery(&self, delivery: Delivery) {
+        match delivery {
+            Delivery::Applied => self.applied.increment(),
+            Delivery::Deferred => self.deferred.increment(),
+        }
+    }
+
+    /// Hands the totals to the `metrics` recorder that is installed, labelled with the cache's name.
+    pub fn publish(&self, cache: &str, status: &Status) {
+        let count = |name: &'static str, value: u64| {
+            metrics::counter!(name, "cache" => cache.to_owned()).absolute(value);
+        };
+        let labelled = |name: &'static str, label: &'static str, value: &'static str, total: u64| {
+            metrics::counter!(name, "cache" => cache.to_owned(), label => value).absolute(total);
+        };
+        count("larder_hits_total", self.hits.get());
+        for cause in Miss::ALL {
+            labelled("larder_misses_total", "cause", cause.name(), self.miss(cause).get());
+        }
+        for outcome in Stored::ALL {
+            labelled("larder_fills_total", "outcome", outcome.name(), self.fill(outcome).get());
+            labelled("larder_puts_total", "outcome", outcome.name(), self.put(outcome).get());
+        }
+        labelled("larder_invalidations_total", "delivery", "applied", self.applied.get());
+        labelled("larder_invalidations_total", "delivery", "deferred", self.deferred.get());
+        count("larder_replayed_total", self.replayed.get());
+        count("larder_journal_overflows_total", self.overflows.get());
+        count("larder_resets_total", self.resets.get());
+        count("larder_loads_total", self.loads.get());
+        count("larder_loads_joined_total", self.joined.get());
+        count("larder_load_failures_total", self.load_failures.get());
+        count("larder_faults_total", self.faults.get());
+        count("larder_evicted_total", self.evicted.get());
+        let gauge = |name: &'static str, value: f64| {
+            metrics::gauge!(name, "cache" => cache.to_owned()).set(value);
+        };
+        gauge("larder_journal_length", status.journal as f64);
+        gauge("larder_readable", if status.readable { 1.0 } else { 0.0 });
+        if let Some(objects) = status.objects {
+            gauge("larder_objects", objects as f64);
+        }
+        if let Some(bytes) = status.bytes {
+            gauge("larder_bytes", bytes as f64);
+        }
+    }
+}
+
+fn by_name<'a, T: PartialEq>(counters: &'a [Counter], all: &[T], which: T) -> &'a Counter {
+    static NOWHERE: Counter = Counter([const { Stripe(AtomicU64::new(0)) }; STRIPES]);
+    let place = all.iter().position(|one| *one == which);
+    place.and_then(|place| counters.get(place)).unwrap_or(&NOWHERE)
+}
