@@ -4,11 +4,12 @@ pub mod breaker;
 mod cache;
 pub mod clock;
 mod codec;
-#[cfg(any())]
+
 pub mod config;
 pub mod connector;
 mod entry;
 mod fence;
+mod journal;
 mod key;
 mod load;
 pub mod telemetry;

@@ -4,7 +4,7 @@ use super::ServerError;
 use std::env;
 use std::ffi::OsStr;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// The names a server is installed under.
@@ -43,7 +43,9 @@ impl ServerBinary {
     ///
     /// [`ServerError::NotAServer`] when it cannot be run or says nothing that a Redis or Valkey server would.
     pub fn at(path: impl Into<PathBuf>) -> Result<ServerBinary, ServerError> {
+        // A server runs in a folder of its own, where a relative path would lead elsewhere.
         let path = path.into();
+        let path = std::path::absolute(&path).unwrap_or(path);
         let said = match Command::new(&path).arg("--version").stdin(Stdio::null()).output() {
             Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
             Err(error) => return Err(ServerError::NotAServer { path, said: error.to_string() }),
@@ -106,7 +108,7 @@ fn find(path_variable: &OsStr, named: &OsStr) -> Result<Vec<ServerBinary>, Serve
     Ok(servers)
 }
 
-/// Reads `Redis server v=7.0.15 sha=…` and `Valkey server v=8.0.1 sha=…`.
+/// Reads `Redis server v=7.0.15 sha=…`, `Valkey server v=8.0.1 sha=…` and, of Valkey 7, `Server v=7.2.5 sha=…`.
 fn parse(said: &str) -> Option<(Flavour, (u32, u32, u32))> {
     let flavour = match said.split_whitespace().next()? {
         "Redis" => Flavour::Redis,
@@ -118,7 +120,53 @@ fn parse(said: &str) -> Option<(Flavour, (u32, u32, u32))> {
     Some((flavour, (parts.next()??, parts.next()??, parts.next()??)))
 }
 
-/// Whether `program` is in one of the folders of the `PATH`.
-pub(super) fn on_path(program: &str) -> Option<PathBuf> {
-    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path: &PathBuf| Path::is_file(path))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    fn program(folder: &Path, name: &str, says: &str) -> std::io::Result<PathBuf> {
+        let path = folder.join(name);
+        fs::write(&path, format!("#!/bin/sh\necho '{says}'\n"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(path)
+    }
+
+    #[test]
+    fn versions_are_read() {
+        let redis = "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=0";
+        assert_eq!(parse(redis), Some((Flavour::Redis, (7, 0, 15))));
+        assert_eq!(parse("Valkey server v=8.0.1 sha=0"), Some((Flavour::Valkey, (8, 0, 1))));
+        assert_eq!(parse("Server v=7.2.5 sha=0"), Some((Flavour::Valkey, (7, 2, 5))));
+        assert_eq!(parse("postgres (PostgreSQL) 17.2"), None);
+        assert_eq!(parse(""), None);
+    }
+
+    #[test]
+    fn a_program_is_listed_once_and_is_what_it_says_it_is() -> Result<(), Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        // As the compatibility packages of Valkey do it.
+        let valkey = program(folder.path(), "valkey-server", "Valkey server v=8.0.1 sha=0")?;
+        symlink(&valkey, folder.path().join("redis-server"))?;
+
+        let found = find(folder.path().as_os_str(), valkey.as_os_str())?;
+        let here: Vec<_> = found.iter().filter(|server| server.path.starts_with(folder.path())).collect();
+        assert_eq!(here.len(), 1, "{found:?}");
+        assert_eq!(here[0].flavour, Flavour::Valkey);
+        Ok(())
+    }
+
+    #[test]
+    fn a_named_server_that_is_missing_or_is_none_is_an_error() -> Result<(), Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let other = program(folder.path(), "other", "hello")?;
+        for named in [folder.path().join("missing"), other] {
+            let error = find(OsStr::new(""), named.as_os_str());
+            assert!(matches!(&error, Err(ServerError::NotAServer { path, .. }) if *path == named), "{error:?}");
+        }
+        Ok(())
+    }
 }

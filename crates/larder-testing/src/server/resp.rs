@@ -216,8 +216,16 @@ mod tests {
     #[tokio::test]
     async fn garbage_is_an_error() {
         let deep = b"*1\r\n".repeat(100_000);
-        for wire in [b"\r\n".as_slice(), b"!\r\n", b":x\r\n", b"$-2\r\n", b"$2\r\nabcd", b"$99999999999999999999\r\n", b"+OK\n", &deep]
-        {
+        for wire in [
+            b"\r\n".as_slice(),
+            b"!\r\n",
+            b":x\r\n",
+            b"$-2\r\n",
+            b"$2\r\nabcd",
+            b"$99999999999999999999\r\n",
+            b"+OK\n",
+            &deep,
+        ] {
             assert_eq!(read(wire).await, Err(ErrorKind::InvalidData), "{}", wire.escape_ascii());
         }
     }

@@ -1,1 +1,159 @@
-//! stub
+//! The connector for one Redis or Valkey server.
+//!
+//! ```text
+//!   Store (one per cache) ── what is sent, and what replies mean      store.rs, layout.rs, hints.rs, clearing.rs, lua/
+//!     │
+//!   Link (one per server) ── breaker, time-out, NOSCRIPT, connection  link.rs, trouble.rs
+//!     ▲
+//!   Supervisor (a task) ──── connects, proves the history, replays    supervisor.rs
+//! ```
+//!
+//! All caches of a process share one multiplexed connection. `ARCHITECTURE.md` tells the life of a get, a fill and an
+//! invalidation; `layout.rs` names what is kept on the server.
+
+use super::{Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value};
+use crate::breaker::Breaker;
+use crate::clock::Clock;
+use crate::config::RedisConfig;
+use link::Link;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use store::Store;
+use supervisor::Supervisor;
+use tokio::task::AbortHandle;
+
+mod clearing;
+mod hints;
+mod layout;
+mod link;
+mod scripts;
+mod store;
+mod supervisor;
+mod trouble;
+
+/// A Redis or Valkey server, and the connection to it.
+///
+/// Dropping the last clone, and the last connector opened on it, closes the connection.
+#[derive(Clone)]
+pub struct Redis {
+    owner: Arc<Owner>,
+}
+
+struct Owner {
+    supervisor: Arc<Supervisor>,
+    task: AbortHandle,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Why a server cannot even be tried.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RedisError {
+    /// Connections live in tasks.
+    #[error("the redis connector was opened outside a Tokio runtime; open it inside one")]
+    NoRuntime,
+    /// The breaker's settings make no sense.
+    #[error("the circuit breaker's settings cannot be used: {0}")]
+    Breaker(String),
+}
+
+impl Redis {
+    /// Begins to connect, in the background; until that has succeeded, gets miss and invalidations are deferred. A
+    /// server that is down now is a normal start.
+    ///
+    /// # Errors
+    ///
+    /// See [`RedisError`]; nothing the server does is an error here.
+    pub fn open(config: RedisConfig) -> Result<Self, RedisError> {
+        let clock = Clock::system();
+        let settings = config.breaker.to_config(config.max_in_flight);
+        settings.validate().map_err(|error| RedisError::Breaker(error.to_string()))?;
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
+        let breaker = Breaker::new("redis", settings, clock.clone());
+        let link = Arc::new(Link::new(breaker, clock, config.operation_timeout));
+        let supervisor = Arc::new(Supervisor { link, config, stores: Mutex::default() });
+        let task = runtime.spawn(supervisor.clone().run()).abort_handle();
+        Ok(Self { owner: Arc::new(Owner { supervisor, task }) })
+    }
+
+    /// A connector for one cache on this server.
+    #[must_use]
+    pub fn connector(&self, schema: Schema) -> RedisConnector {
+        let Supervisor { link, config, stores } = &*self.owner.supervisor;
+        let store = Store::new(link.clone(), schema, &config.prefix, config.hints, config.journal_limit);
+        let store = Arc::new(store);
+        stores.lock().push(Arc::downgrade(&store));
+        link.work.notify_one();
+        RedisConnector { store, _owner: self.owner.clone() }
+    }
+
+    /// The breaker of the connection: its state, its events, and the switches to force it.
+    #[must_use]
+    pub fn breaker(&self) -> &Breaker {
+        &self.owner.supervisor.link.breaker
+    }
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis").field("config", &self.owner.supervisor.config).finish_non_exhaustive()
+    }
+}
+
+/// One cache on a [`Redis`] server.
+pub struct RedisConnector {
+    store: Arc<Store>,
+    _owner: Arc<Owner>,
+}
+
+impl std::fmt::Debug for RedisConnector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisConnector").field("cache", &self.store.schema.cache).finish_non_exhaustive()
+    }
+}
+
+impl Connector for RedisConnector {
+    fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {
+        self.store.get(key)
+    }
+
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
+        self.store.lookup(key)
+    }
+
+    fn ticket(&self) -> Answer<'_, Option<Ticket>> {
+        self.store.ticket()
+    }
+
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
+        self.store.fill(object, ticket)
+    }
+
+    fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
+        self.store.put(object, ticket)
+    }
+
+    fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
+        self.store.invalidate(keys, floor)
+    }
+
+    fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
+        self.store.delete(keys)
+    }
+
+    fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {
+        self.store.truncate()
+    }
+
+    fn prune(&self) -> Answer<'_, Result<Pruned, Error>> {
+        self.store.prune()
+    }
+
+    fn status(&self) -> Status {
+        self.store.status()
+    }
+}

@@ -1,0 +1,57 @@
+//! [`ServerOptions`].
+
+/// How a server is run. By default it saves nothing, listens on its Unix socket only, and lets everybody in.
+///
+/// ```
+/// use larder_testing::server::ServerOptions;
+///
+/// let small = ServerOptions::default().tcp().config("maxmemory 3mb").config("requirepass opensesame");
+/// ```
+///
+/// Passwords given here are those of a server that lives for one test: they can show up in its log and in `Debug`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerOptions {
+    lines: Vec<String>,
+    databases: Option<u16>,
+    pub(super) persistent: bool,
+    pub(super) tcp: bool,
+}
+
+impl ServerOptions {
+    /// Adds a line to the server's configuration file, after those larder-testing writes, so that it wins over them:
+    /// `maxmemory 3mb`, `user reader on >secret ~* +get`, `replicaof 127.0.0.1 16001`.
+    #[must_use]
+    pub fn config(mut self, line: impl Into<String>) -> ServerOptions {
+        self.lines.push(line.into());
+        self
+    }
+
+    /// Has the server keep its data over a [restart](super::Server::restart), in a snapshot. A
+    /// [killed](super::Server::kill) server goes back to its last snapshot, which it takes after an hour or when told to `SAVE`.
+    #[must_use]
+    pub fn persistent(mut self) -> ServerOptions {
+        self.persistent = true;
+        self
+    }
+
+    /// Has the server listen on a free port of 127.0.0.1 too.
+    #[must_use]
+    pub fn tcp(mut self) -> ServerOptions {
+        self.tcp = true;
+        self
+    }
+
+    /// Gives the server this many databases instead of 16.
+    #[must_use]
+    pub fn databases(mut self, count: u16) -> ServerOptions {
+        self.databases = Some(count);
+        self
+    }
+
+    pub(super) fn lines(&self) -> String {
+        let mut lines = String::from(if self.persistent { "save 3600 1\n" } else { "save \"\"\n" });
+        lines.extend(self.databases.map(|count| format!("databases {count}\n")));
+        lines.extend(self.lines.iter().map(|line| format!("{line}\n")));
+        lines
+    }
+}

@@ -1,0 +1,180 @@
+//! A child process that does not outlive its owner.
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc;
+use std::thread;
+use tokio::sync::oneshot;
+
+/// A running program with a process group of its own. Dropping it kills the group and waits until the program is gone.
+///
+/// Nothing reaps the program before that, so its number cannot pass to another process that a signal would then hit.
+///
+/// When the owner is killed itself nothing can be dropped. On Linux the kernel then kills the program, if `setpriv` (of
+/// util-linux) is there to ask it to. Elsewhere the program is left behind.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    pid: Pid,
+}
+
+type Order = (Command, oneshot::Sender<io::Result<Process>>);
+
+impl Process {
+    /// Runs `program`, once `prepare` has completed the command.
+    pub(super) async fn spawn(program: &OsStr, prepare: impl FnOnce(&mut Command)) -> io::Result<Process> {
+        let mut command = if follows_its_owner() {
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        prepare(&mut command);
+        command.process_group(0);
+
+        let (reply, spawned) = oneshot::channel();
+        let no_thread = |_| io::Error::other("cannot start the thread that starts programs");
+        spawner().send((command, reply)).map_err(no_thread)?;
+        spawned.await.map_err(|_| io::Error::other("the thread that starts programs has ended"))?
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended, by itself or by a signal.
+    pub(super) fn has_ended(&self) -> io::Result<bool> {
+        // NOWAIT leaves the reaping to drop.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Ok(waitid(WaitId::Pid(self.pid), options)?.is_some())
+    }
+
+    /// Stops it (SIGSTOP), and returns when every thread of it has stopped.
+    pub(super) fn stop(&self) -> io::Result<()> {
+        kill_process(self.pid, Signal::STOP)?;
+        // NOWAIT lets a second stop find the same news, instead of waiting for news that will not come.
+        match waitid(WaitId::Pid(self.pid), WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT) {
+            Err(Errno::CHILD) => Err(io::Error::new(io::ErrorKind::NotFound, "it has ended")),
+            other => Ok(other.map(|_| ())?),
+        }
+    }
+
+    /// Lets it continue (SIGCONT).
+    pub(super) fn cont(&self) -> io::Result<()> {
+        Ok(kill_process(self.pid, Signal::CONT)?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The group, so that a child which writes a snapshot goes too. SIGKILL needs no SIGCONT before it.
+        let _ = kill_process_group(self.pid, Signal::KILL);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The thread that starts every program.
+///
+/// The kernel sends the signal of `--pdeathsig` when the *thread* that started a program ends, and the threads of a runtime
+/// or of a test end early. This one ends with the process.
+fn spawner() -> &'static mpsc::Sender<Order> {
+    static SPAWNER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    SPAWNER.get_or_init(|| {
+        let (sender, orders) = mpsc::channel::<Order>();
+        // Without the thread, the channel is closed and `spawn` reports it.
+        let _ = thread::Builder::new().name("larder-spawner".into()).spawn(move || {
+            for (command, reply) in orders {
+                // Whoever ordered it may be gone: then it is dropped here, and killed.
+                let _ = reply.send(start(command));
+            }
+        });
+        sender
+    })
+}
+
+fn start(mut command: Command) -> io::Result<Process> {
+    let child = command.spawn()?;
+    let pid = Pid::from_child(&child);
+    Ok(Process { child, pid })
+}
+
+/// Whether `setpriv` is there and knows how to ask the kernel for a signal when the owner ends.
+fn follows_its_owner() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let mut probe = Command::new("setpriv");
+        probe.args(["--pdeathsig", "KILL", "--", "true"]);
+        probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        probe.status().is_ok_and(|status| status.success())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+    use std::fs;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    /// Whether any process was given this argument.
+    fn anybody_has(argument: &str) -> io::Result<bool> {
+        let has = |command: Vec<u8>| command.split(|byte| *byte == 0).any(|word| word == argument.as_bytes());
+        Ok(fs::read_dir("/proc")?.flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok()).any(has))
+    }
+
+    fn sleeping(argument: &str) -> impl Future<Output = io::Result<Process>> {
+        Process::spawn(OsStr::new("sleep"), move |command| {
+            command.arg(argument);
+        })
+    }
+
+    #[tokio::test]
+    async fn a_program_whose_spawn_is_given_up_is_killed() -> Result<(), Box<dyn Error>> {
+        let (given_up, kept) = (format!("1{}", fastrand::u32(..)), format!("2{}", fastrand::u32(..)));
+        let began = pin!(sleeping(&given_up)).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(began.is_pending() || began.is_ready());
+        // One thread spawns all, in order.
+        let process = sleeping(&kept).await?;
+        assert!(anybody_has(&kept)?);
+        assert!(!anybody_has(&given_up)?);
+        drop(process);
+        assert!(!anybody_has(&kept)?);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_group_goes_with_the_program() -> Result<(), Box<dyn Error>> {
+        let argument = format!("3{}", fastrand::u32(..));
+        let script = format!("sleep {argument} & echo; wait");
+        let (mut reader, writer) = io::pipe()?;
+        let process = Process::spawn(OsStr::new("sh"), |command| {
+            command.args(["-c", &script]).stdout(writer);
+        });
+        let process = process.await?;
+        io::Read::read_exact(&mut reader, &mut [0])?;
+        drop(process);
+        // The end of the pipe comes when the last process of the group has ended.
+        assert_eq!(io::Read::read(&mut reader, &mut [0])?, 0);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_has_ended_is_known_and_cannot_be_stopped() -> Result<(), Box<dyn Error>> {
+        let process = Process::spawn(OsStr::new("true"), |_| {}).await?;
+        while !process.has_ended()? {
+            tokio::task::yield_now().await;
+        }
+        assert!(process.stop().is_err());
+        assert!(process.has_ended()?);
+        Ok(())
+    }
+}

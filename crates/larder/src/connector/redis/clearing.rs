@@ -1,0 +1,150 @@
+//! The clock of a cache on the server, and removing everything that is older than it.
+//!
+//! Removing takes many commands, and whoever does it may die half-way. So the clock has a state: `renew` gives it a new epoch
+//! and marks it *clearing*; from then on no older fill or put is accepted, and no ticket is given out. Then everything
+//! is removed; then `settle` marks it settled and notes which history of the server it belongs to. A node that finds a clock
+//! unsettled does the removing itself, under the same epoch: whoever ends first has removed everything older.
+//!
+//! *Lost* is *clearing* where there was no clock at all: the list of schemas may be incomplete, so an invalidation cannot be
+//! sure to reach every release's objects, and is deferred until everything is gone.
+
+use super::layout::Layout;
+use super::link::{Link, Private};
+use super::scripts::{self, Script};
+use super::trouble::{Trouble, What};
+use redis::{Cmd, Value};
+use std::future::Future;
+
+/// Epochs fit into a double without loss, since the scripts compute in doubles.
+const EPOCH_BITS: u32 = 52;
+
+/// How many keys a SCAN looks at in one go: well under a millisecond of the server's time.
+const SCAN_COUNT: u32 = 500;
+
+/// Sends to the server, with the breaker's permission or before there is anybody to ask.
+pub(super) trait Caller: Sync {
+    fn call(&self, command: &Cmd) -> impl Future<Output = Result<Value, Trouble>> + Send;
+    fn script(
+        &self,
+        script: &Script,
+        arguments: impl Fn(&mut Cmd) + Send + Sync,
+    ) -> impl Future<Output = Result<Value, Trouble>> + Send;
+}
+
+impl Caller for Link {
+    async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
+        Self::call(self, command).await
+    }
+
+    async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
+        Self::script(self, script, arguments).await
+    }
+}
+
+impl Caller for Private<'_> {
+    async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
+        Private::call(self, command).await
+    }
+
+    async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
+        Private::script(self, script, arguments).await
+    }
+}
+
+/// What the clock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// 0: there is no clock.
+    pub(super) epoch: u64,
+    pub(super) sequence: u64,
+    pub(super) settled: bool,
+    pub(super) history: u64,
+    /// Whether the schema of this release is in its list.
+    pub(super) registered: bool,
+}
+
+/// Reads the clock and adds this release's schema to its list.
+pub(super) async fn register(caller: &impl Caller, layout: &Layout) -> Result<Head, Trouble> {
+    clock(caller, layout, "register", 0, 0).await
+}
+
+/// Removes everything in the cache that was stored before now, and answers the clock after that.
+pub(super) async fn clear(caller: &impl Caller, layout: &Layout, history: u64) -> Result<Head, Trouble> {
+    let epoch = fastrand::u64(1..1 << EPOCH_BITS);
+    let renewed = clock(caller, layout, "renew", epoch, 0).await?;
+    for pattern in layout.everything() {
+        let mut cursor = b"0".to_vec();
+        loop {
+            let (next, keys) = scan(caller, &cursor, &pattern).await?;
+            if !keys.is_empty() {
+                let mut unlink = redis::cmd("UNLINK");
+                keys.iter().for_each(|key| {
+                    unlink.arg(&**key);
+                });
+                caller.call(&unlink).await?;
+            }
+            if next == b"0" {
+                break;
+            }
+            cursor = next;
+        }
+    }
+    clock(caller, layout, "settle", renewed.epoch, history).await
+}
+
+/// One step of a SCAN: the next cursor, and the names found.
+pub(super) async fn scan(
+    caller: &impl Caller,
+    cursor: &[u8],
+    pattern: &str,
+) -> Result<(Vec<u8>, Vec<Vec<u8>>), Trouble> {
+    let mut command = redis::cmd("SCAN");
+    command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
+    let Value::Array(reply) = caller.call(&command).await? else { return Err(unexpected("SCAN")) };
+    let mut reply = reply.into_iter();
+    let (Some(next), Some(Value::Array(names))) = (reply.next().and_then(bytes), reply.next()) else {
+        return Err(unexpected("SCAN"));
+    };
+    Ok((next, names.into_iter().filter_map(bytes).collect()))
+}
+
+async fn clock(
+    caller: &impl Caller,
+    layout: &Layout,
+    action: &str,
+    epoch: u64,
+    history: u64,
+) -> Result<Head, Trouble> {
+    let name = layout.clock();
+    let arguments = |call: &mut Cmd| {
+        call.arg(1).arg(&name).arg(action).arg(&layout.fingerprint).arg(epoch).arg(history);
+    };
+    let reply = caller.script(&scripts::CLOCK, arguments).await?;
+    let [epoch, sequence, state, history, registered] = numbers(&reply).ok_or_else(|| unexpected("clock.lua"))?;
+    Ok(Head { epoch, sequence, settled: state == 1, history, registered: registered == 1 })
+}
+
+/// A reply of exactly `N` non-negative numbers.
+pub(super) fn numbers<const N: usize>(reply: &Value) -> Option<[u64; N]> {
+    let Value::Array(items) = reply else { return None };
+    let numbers: Vec<u64> = items
+        .iter()
+        .filter_map(|item| match item {
+            Value::Int(number) => u64::try_from(*number).ok(),
+            _ => None,
+        })
+        .collect();
+    numbers.try_into().ok()
+}
+
+pub(super) fn bytes(reply: Value) -> Option<Vec<u8>> {
+    match reply {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.into_bytes()),
+        _ => None,
+    }
+}
+
+pub(super) fn unexpected(what: &str) -> Trouble {
+    Trouble::Error { what: What::Fault, text: format!("the server's reply to {what} has not the expected shape") }
+}

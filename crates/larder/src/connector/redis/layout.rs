@@ -1,0 +1,124 @@
+//! The names of everything that a cache keeps on the server.
+//!
+//! | key | what |
+//! |---|---|
+//! | `prefix:cache:c` | the clock: epoch, sequence, schemas and the fence table, in one string |
+//! | `prefix:cache:o<fingerprint>:<primary key>` | an object, as `codec.rs` describes it |
+//! | `prefix:cache:i<index>:<key>` | a hint: fence slot of the primary key (2 bytes) and the primary key |
+//! | `prefix:cache:v<primary key>` | the lowest version that may be stored, for a while after an invalidation asked for it |
+//! | `prefix:cache:s<random>` | a large object on its way in; expires by itself |
+//!
+//! Prefix, cache and index names hold no colon, and a key always comes last, so no key can reach into another name,
+//! whatever bytes it holds.
+
+use crate::connector::{KeyRef, Schema};
+use crate::fence;
+
+/// The first slot of the fence table, in units of 8 bytes.
+const FIRST_FENCE: u32 = 64;
+
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// `prefix:cache:`
+    base: String,
+    /// The fingerprint as 16 hex digits.
+    pub(super) fingerprint: String,
+    indexes: &'static [&'static str],
+}
+
+impl Layout {
+    pub(super) fn new(prefix: &str, schema: &Schema) -> Self {
+        Self {
+            base: format!("{prefix}:{}:", schema.cache),
+            fingerprint: format!("{:016x}", schema.fingerprint),
+            indexes: schema.indexes,
+        }
+    }
+
+    pub(super) fn clock(&self) -> String {
+        format!("{}c", self.base)
+    }
+
+    /// To which `schema:primary` is added.
+    pub(super) fn object_prefix(&self) -> String {
+        format!("{}o", self.base)
+    }
+
+    pub(super) fn object(&self, primary: &[u8]) -> Vec<u8> {
+        let mut name = Vec::with_capacity(self.base.len() + 18 + primary.len());
+        name.extend_from_slice(self.base.as_bytes());
+        name.push(b'o');
+        name.extend_from_slice(self.fingerprint.as_bytes());
+        name.push(b':');
+        name.extend_from_slice(primary);
+        name
+    }
+
+    pub(super) fn index(&self, key: KeyRef<'_>) -> Vec<u8> {
+        let mut name = self.index_prefix(key.index).into_bytes();
+        name.extend_from_slice(key.bytes);
+        name
+    }
+
+    pub(super) fn index_prefix(&self, index: u8) -> String {
+        format!("{}i{}:", self.base, self.index_name(index))
+    }
+
+    pub(super) fn floor_prefix(&self) -> String {
+        format!("{}v", self.base)
+    }
+
+    pub(super) fn floor(&self, primary: &[u8]) -> Vec<u8> {
+        let mut name = self.floor_prefix().into_bytes();
+        name.extend_from_slice(primary);
+        name
+    }
+
+    pub(super) fn staged(&self) -> String {
+        format!("{}s{:016x}{:016x}", self.base, fastrand::u64(..), fastrand::u64(..))
+    }
+
+    /// Patterns that match everything of this cache but its clock.
+    pub(super) fn everything(&self) -> [String; 4] {
+        ["o", "i", "v", "s"].map(|kind| format!("{}{kind}*", self.base))
+    }
+
+    /// Matches every index key.
+    pub(super) fn index_keys(&self) -> String {
+        format!("{}i*", self.base)
+    }
+
+    /// Position of its index, and length of what stands before the key itself, as the scripts take them.
+    pub(super) fn place(&self, index: u8) -> [u8; 3] {
+        let before = u16::try_from(self.index_prefix(index).len()).unwrap_or(u16::MAX).to_be_bytes();
+        [index, before[0], before[1]]
+    }
+
+    /// The same for an index key whose name was read from the server; `None` where no index of this release has it.
+    pub(super) fn place_of(&self, name: &[u8]) -> Option<[u8; 3]> {
+        (1..self.indexes.len())
+            .filter_map(|index| u8::try_from(index).ok())
+            .find(|index| name.starts_with(self.index_prefix(*index).as_bytes()))
+            .map(|index| self.place(index))
+    }
+
+    fn index_name(&self, index: u8) -> &'static str {
+        self.indexes.get(usize::from(index)).copied().unwrap_or("?")
+    }
+
+    fn slot(&self, key: KeyRef<'_>) -> u16 {
+        fence::slot(self.index_name(key.index), key.bytes)
+    }
+
+    /// Where the fence of a key stands, as BITFIELD takes it.
+    pub(super) fn fence(&self, key: KeyRef<'_>) -> String {
+        format!("#{}", FIRST_FENCE + u32::from(self.slot(key)))
+    }
+
+    /// What an index key of an object holds.
+    pub(super) fn hint(&self, primary: &[u8]) -> Vec<u8> {
+        let mut hint = self.slot(KeyRef { index: 0, bytes: primary }).to_be_bytes().to_vec();
+        hint.extend_from_slice(primary);
+        hint
+    }
+}

@@ -1,0 +1,208 @@
+//! The one multiplexed connection to a server, and who may use it.
+//!
+//! An operation passes three gates, each of which answers at once: the breaker, the cap on operations in flight (the breaker's
+//! permits count it), and whether there is a connection at all. Connecting is never an operation's business: the
+//! supervisor does it in the background (`supervisor.rs`). An operation that was sent waits at most the operation time-out, and
+//! one logical operation, its retry after NOSCRIPT included, is one outcome for the breaker.
+
+use super::scripts::Script;
+use super::trouble::{Trouble, What};
+use crate::breaker::{Breaker, Permit, Refused};
+use crate::clock::Clock;
+use arc_swap::ArcSwapOption;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline, Value};
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// A connection that is given up after so many time-outs in a row, whatever the breaker is set to.
+const TIMEOUTS_TO_RECONNECT: u32 = 5;
+
+/// A connection whose handshake is done.
+pub(super) struct Live {
+    connection: MultiplexedConnection,
+    /// Distinguishes this connection from all others of this process.
+    pub(super) generation: u64,
+    /// Identifies the server's process, and with it the history of its data; 0 where the server does not say.
+    pub(super) history: u64,
+    timeouts: AtomicU32,
+}
+
+impl Live {
+    pub(super) fn new(connection: MultiplexedConnection, generation: u64, history: u64) -> Self {
+        Self { connection, generation, history, timeouts: AtomicU32::new(0) }
+    }
+
+    async fn send(&self, command: &Cmd) -> Result<Value, Trouble> {
+        Ok(self.connection.clone().send_packed_command(command).await?.extract_error()?)
+    }
+}
+
+pub(super) struct Link {
+    live: ArcSwapOption<Live>,
+    pub(super) breaker: Breaker,
+    pub(super) clock: Clock,
+    timeout: Duration,
+    /// Tells the supervisor that the connection must go.
+    pub(super) give_up: Notify,
+    /// Tells the supervisor that a cache has something to recover or replay.
+    pub(super) work: Notify,
+}
+
+impl Link {
+    pub(super) fn new(breaker: Breaker, clock: Clock, timeout: Duration) -> Self {
+        Self { live: ArcSwapOption::empty(), breaker, clock, timeout, give_up: Notify::new(), work: Notify::new() }
+    }
+
+    pub(super) fn publish(&self, live: Option<Arc<Live>>) {
+        self.live.store(live);
+    }
+
+    /// The generation of the connection in use; 0 where there is none.
+    pub(super) fn generation(&self) -> u64 {
+        self.live.load().as_ref().map_or(0, |live| live.generation)
+    }
+
+    /// Sends one command.
+    pub(super) async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
+        self.operation(|live| async move { live.send(command).await }).await
+    }
+
+    /// Runs a script; its code is sent where the server does not know it yet.
+    pub(super) async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd)) -> Result<Value, Trouble> {
+        self.operation(|live| run(live, script, arguments)).await
+    }
+
+    /// Sends several commands in one go; each has its own reply, which may be an error.
+    pub(super) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
+        self.operation(|live| async move {
+            Ok(live.connection.clone().send_packed_commands(commands, 0, commands.len()).await?)
+        })
+        .await
+    }
+
+    /// One command, and then a script that needs what the command has put in place, in one go.
+    pub(super) async fn command_and_script(
+        &self,
+        command: Cmd,
+        script: &Script,
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<(Value, Value), Trouble> {
+        self.operation(|live| async move {
+            let mut commands = Pipeline::with_capacity(2);
+            let mut call = script.by_hash();
+            arguments(&mut call);
+            commands.add_command(command).add_command(call);
+            let mut replies = live.connection.clone().send_packed_commands(&commands, 0, 2).await?.into_iter();
+            let (Some(first), Some(second)) = (replies.next(), replies.next()) else {
+                return Err(Trouble::Error { what: What::Broken, text: "two commands had fewer replies".to_owned() });
+            };
+            let first = first.extract_error()?;
+            let second = match second.extract_error().map_err(Trouble::from) {
+                Err(trouble) if trouble.what() == Some(What::NoScript) => run_code(live, script, &arguments).await?,
+                other => other?,
+            };
+            Ok((first, second))
+        })
+        .await
+    }
+
+    /// One logical operation: permit, connection, time-out, outcome.
+    async fn operation<T, F>(&self, send: impl FnOnce(Arc<Live>) -> F) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
+        let permit = match self.breaker.permit() {
+            Ok(permit) => permit,
+            Err(Refused::Shed) => return Err(Trouble::Shed),
+            Err(_) => return Err(Trouble::Unavailable),
+        };
+        let Some(live) = self.live.load_full() else { return Err(Trouble::Unavailable) };
+        let result = match tokio::time::timeout(self.timeout, send(live.clone())).await {
+            Ok(result) => result,
+            Err(_) => Err(Trouble::TimedOut),
+        };
+        self.settle(permit, &live, result.as_ref().err());
+        result
+    }
+
+    fn settle(&self, permit: Permit, live: &Live, trouble: Option<&Trouble>) {
+        match trouble {
+            Some(Trouble::TimedOut) => {
+                permit.failure("no reply within the operation time-out");
+                if live.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_TO_RECONNECT {
+                    self.give_up_on(live);
+                }
+                return;
+            }
+            Some(trouble) => judge(permit, trouble),
+            None => permit.success(),
+        }
+        // Any reply shows that the socket is not half-open.
+        if live.timeouts.load(Ordering::Relaxed) > 0 {
+            live.timeouts.store(0, Ordering::Relaxed);
+        }
+        if let Some(What::Broken | What::ReadOnly | What::Refused | What::NotServing) = trouble.and_then(Trouble::what) {
+            self.give_up_on(live);
+        }
+    }
+
+    /// A connection that was replaced meanwhile is no reason to give up its successor.
+    fn give_up_on(&self, live: &Live) {
+        if self.generation() == live.generation {
+            self.give_up.notify_one();
+        }
+    }
+}
+
+async fn run(live: Arc<Live>, script: &Script, arguments: impl Fn(&mut Cmd)) -> Result<Value, Trouble> {
+    let mut call = script.by_hash();
+    arguments(&mut call);
+    match live.send(&call).await {
+        Err(trouble) if trouble.what() == Some(What::NoScript) => run_code(live, script, &arguments).await,
+        other => other,
+    }
+}
+
+async fn run_code(live: Arc<Live>, script: &Script, arguments: &impl Fn(&mut Cmd)) -> Result<Value, Trouble> {
+    let mut call = script.by_code();
+    arguments(&mut call);
+    live.send(&call).await
+}
+
+/// Tells the breaker how an operation or an attempt to connect went wrong.
+pub(super) fn judge(permit: Permit, trouble: &Trouble) {
+    match trouble {
+        Trouble::Unavailable | Trouble::Shed => permit.neutral(),
+        Trouble::TimedOut => permit.failure("no reply within the time-out"),
+        Trouble::Error { what, text } => match what {
+            What::Broken | What::NotServing | What::ReadOnly => permit.failure(text.clone()),
+            What::Refused => permit.refusal(text.clone()),
+            // The server answered; what is wrong is not its health.
+            What::Full | What::NoScript | What::WrongType | What::Fault => permit.success(),
+        },
+    }
+}
+
+/// What the supervisor sends while the connection is not yet anybody else's: the same, without the breaker.
+pub(super) struct Private<'a> {
+    pub(super) live: &'a Arc<Live>,
+    pub(super) timeout: Duration,
+}
+
+impl Private<'_> {
+    pub(super) async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
+        self.within(self.live.send(command)).await
+    }
+
+    pub(super) async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd)) -> Result<Value, Trouble> {
+        self.within(run(self.live.clone(), script, arguments)).await
+    }
+
+    async fn within<T>(&self, send: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+        tokio::time::timeout(self.timeout, send).await.unwrap_or(Err(Trouble::TimedOut))
+    }
+}

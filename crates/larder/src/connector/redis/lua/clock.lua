@@ -1,0 +1,48 @@
+#!lua flags=allow-oom
+-- Makes, renews, settles and reads the clock of one cache, and registers the schema of the caller.
+--
+-- KEYS  1 clock
+-- ARGV  1 'register' | 'renew' | 'settle'
+--       2 schema: 16 hex digits
+--       3 renew: the new epoch; settle: the epoch that was cleared
+--       4 settle: the history of the server that the clock now belongs to
+-- Reply {epoch, sequence, state, history, registered}; all 0 where there is no clock
+-- Cost  three or four commands; run at connect, at truncate and after a loss, never per lookup
+--
+-- The clock is one string, so that the server cannot lose a part of it:
+--   slot 0 epoch, 1 sequence, 2 state (1 settled, 2 clearing, 3 lost: the list of schemas may be incomplete), 3 history,
+--   bytes 32..287 up to 16 schemas, slot 64 on: the fence table, 65,536 slots of 8 bytes.
+local clock, action, schema = KEYS[1], ARGV[1], ARGV[2]
+local head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#2')
+
+if action == 'renew' then
+  if head[1] == 0 then
+    redis.call('SETRANGE', clock, 524799, '\0')
+    redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 3)
+  elseif head[2] == 1 then
+    redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 2)
+  end
+  -- A clock that is being cleared already keeps its epoch: whoever ends first has removed everything older.
+elseif head[1] == 0 then
+  return {0, 0, 0, 0, 0}
+elseif action == 'settle' and head[1] == tonumber(ARGV[3]) then
+  redis.call('BITFIELD', clock, 'SET', 'i64', '#2', 1, 'SET', 'i64', '#3', ARGV[4])
+end
+
+local registered = 0
+local schemas = redis.call('GETRANGE', clock, 32, 287)
+for at = 1, 241, 16 do
+  local other = string.sub(schemas, at, at + 15)
+  if other == schema then
+    registered = 1
+    break
+  elseif string.byte(other) == 0 then
+    redis.call('SETRANGE', clock, 31 + at, schema)
+    registered = 1
+    break
+  end
+end
+
+head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#1', 'GET', 'i64', '#2', 'GET', 'i64', '#3')
+head[5] = registered
+return head

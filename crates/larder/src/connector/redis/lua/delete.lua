@@ -1,0 +1,51 @@
+#!lua flags=allow-oom
+-- Makes just these keys miss: flags them as deleted in the objects that list them, and fences them.
+--
+-- KEYS  1 clock  2.. for each key: its index key, or the clock where the key is a primary key
+-- ARGV  1 prefix of object keys, to which schema:primary is added
+--       2.. for each key: its fence slot, then the position of its index (1 byte) and the key
+-- Reply {1, sequence}, or {4, 0} where the clock is lost
+-- Cost  per key and schema one or two reads and one write of the object's header, whatever the size of its payload
+local clock = KEYS[1]
+local head = redis.call('GETRANGE', clock, 16, 287)
+if #head < 272 or string.byte(head, 8) == 3 then return {4, 0} end
+
+-- Flags one key of one object; an object without any key left is removed.
+local function flag(name, position, key)
+  local head = redis.pcall('GETRANGE', name, 36, 41)
+  if type(head) ~= 'string' or #head < 6 then return end
+  local length, count = struct.unpack('>I4I2', head)
+  local body = redis.call('GETRANGE', name, 42, 41 + count + length)
+  if #body < count + length then return end
+  local at, left = count + 1, 0
+  for i = 1, count do
+    if at + 5 > #body + 1 then return end
+    local index, size = struct.unpack('>BI4', body, at)
+    if index == position and string.sub(body, at + 5, at + 4 + size) == key then
+      redis.call('SETRANGE', name, 41 + i, '\1')
+    elseif string.byte(body, i) == 0 then
+      left = left + 1
+    end
+    at = at + 5 + size
+  end
+  if left == 0 then redis.call('UNLINK', name) end
+end
+
+local sequence = redis.call('BITFIELD', clock, 'INCRBY', 'i64', '#1', 1)[1]
+for i = 2, #KEYS do
+  local slot, asked = ARGV[2 * i - 2], ARGV[2 * i - 1]
+  redis.call('BITFIELD', clock, 'SET', 'i64', slot, sequence)
+  local position, key = string.byte(asked), string.sub(asked, 2)
+  local primary = key
+  if KEYS[i] ~= clock then
+    local hint = redis.pcall('GET', KEYS[i])
+    primary = type(hint) == 'string' and #hint > 2 and string.sub(hint, 3)
+  end
+  if primary then
+    for at = 17, 257, 16 do
+      if string.byte(head, at) == 0 then break end
+      flag(ARGV[1] .. string.sub(head, at, at + 15) .. ':' .. primary, position, key)
+    end
+  end
+end
+return {1, sequence}

@@ -1,0 +1,10 @@
+#!lua flags=allow-oom
+-- Removes what could not be decoded, unless it has been replaced meanwhile.
+--
+-- KEYS  1 object
+-- ARGV  1 the bytes that were read
+-- Reply 1 removed, 0 not
+local held = redis.pcall('GET', KEYS[1])
+-- A value of another type is not ours; it stands in our place all the same.
+if held == ARGV[1] or type(held) == 'table' then return redis.call('UNLINK', KEYS[1]) end
+return 0

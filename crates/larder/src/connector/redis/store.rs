@@ -1,0 +1,686 @@
+//! One cache on the server: what is sent for each operation of a [`Connector`], and what its reply means.
+//!
+//! # What a reader may observe
+//!
+//! A get reads one object and believes only what the object itself says. It is answered only while this node's journal
+//! is empty and the server's history has been checked on the connection in use; otherwise it is a miss before anything is sent.
+//!
+//! # What an invalidation guarantees when it is dropped
+//!
+//! From before it is sent until its reply is there, it is held by an [`Undelivered`] guard, whose drop puts it into
+//! the journal. So a time-out, an error, and a caller that goes away are one and the same case.
+
+use super::clearing::{self, bytes, numbers, unexpected};
+use super::hints::{Hint, Hints};
+use super::layout::Layout;
+use super::link::Link;
+use super::scripts;
+use super::trouble::{Trouble, What};
+use crate::codec::{self, DecodeError};
+use crate::connector::{
+    Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+};
+use crate::journal::{Deferred, Journal};
+use crate::key;
+use parking_lot::Mutex;
+use redis::{Cmd, Pipeline, Value as Reply};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How many keys one script call handles.
+const BATCH: usize = 128;
+
+/// How long a floor under the version is remembered after an invalidation asked for one.
+const FLOOR_LIFE: Duration = Duration::from_secs(60);
+
+/// Larger objects do not pass through a script: they are written natively and put in place by it.
+const STAGE_ABOVE: usize = 4 * 1024;
+
+/// How long a staged object waits, in ms, for the script that puts it in place.
+const STAGED_LIFE: u64 = 60_000;
+
+/// After the server said that it is full, no fill is sent for this long, in ms.
+const FULL_PAUSE: u64 = 1_000;
+
+/// A clock that another node has left unsettled for this long, in ms, is cleared by this one.
+const UNSETTLED_LIMIT: u64 = 5_000;
+
+/// One cache on one server, as this node sees it.
+pub(super) struct Store {
+    pub(super) link: Arc<Link>,
+    pub(super) schema: Schema,
+    pub(super) layout: Layout,
+    pub(super) journal: Journal,
+    hints: Hints,
+    /// The connection on which the server's history was found to be the one known.
+    proven: AtomicU64,
+    /// The history that belongs to that connection.
+    history: AtomicU64,
+    /// The epoch under which this release's schema is registered.
+    registered: AtomicU64,
+    newest: Mutex<Option<Ticket>>,
+    full_until: AtomicU64,
+    unsettled_since: AtomicU64,
+}
+
+impl Store {
+    pub(super) fn new(link: Arc<Link>, schema: Schema, prefix: &str, hints: usize, journal: usize) -> Self {
+        Self {
+            layout: Layout::new(prefix, &schema),
+            hints: Hints::new(hints, schema.last_use_age, link.clock.clone()),
+            journal: Journal::new(journal),
+            link,
+            schema,
+            proven: AtomicU64::new(0),
+            history: AtomicU64::new(0),
+            registered: AtomicU64::new(0),
+            newest: Mutex::new(None),
+            full_until: AtomicU64::new(0),
+            unsettled_since: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether there is something to recover or replay on this connection.
+    pub(super) fn needs_work(&self, generation: u64) -> bool {
+        self.proven.load(Ordering::Acquire) != generation || self.journal.len() > 0
+    }
+
+    pub(super) fn prove(&self, generation: u64, history: u64) {
+        self.history.store(history, Ordering::Release);
+        self.proven.store(generation, Ordering::Release);
+    }
+
+    /// The newest ticket this node has seen, to tell a server that went back in time.
+    pub(super) fn newest(&self) -> Option<Ticket> {
+        *self.newest.lock()
+    }
+
+    pub(super) fn saw(&self, seen: Ticket) {
+        let mut newest = self.newest.lock();
+        match &mut *newest {
+            Some(known) if known.epoch == seen.epoch => known.sequence = known.sequence.max(seen.sequence),
+            other => *other = Some(seen),
+        }
+    }
+
+    pub(super) fn registered(&self, epoch: u64) {
+        self.registered.store(epoch, Ordering::Release);
+    }
+
+    fn proven(&self) -> bool {
+        let proven = self.proven.load(Ordering::Acquire);
+        proven != 0 && proven == self.link.generation()
+    }
+
+    fn may_read(&self) -> Result<(), Miss> {
+        if self.link.generation() == 0 {
+            Err(Miss::Unavailable)
+        } else if self.journal.len() > 0 || !self.proven() {
+            Err(Miss::Distrusted)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The clock is gone or was left unsettled: read nothing until everything older has been removed.
+    fn lost(&self, why: &str) {
+        tracing::warn!(cache = %self.schema.cache, "{why}; nothing is read until the cache has been cleared");
+        self.proven.store(0, Ordering::Release);
+        self.link.work.notify_one();
+    }
+
+    async fn find(&self, key: KeyRef<'_>) -> Result<Value, Miss> {
+        match self.find_known(key).await {
+            Err(Cold::Miss(miss)) => Err(miss),
+            Err(Cold::Unknown(tried)) => {
+                let mut get = redis::cmd("GET");
+                get.arg(self.layout.index(key));
+                let hint = self.link.call(&get).await.map_err(|trouble| self.miss(&trouble))?;
+                self.find_hinted(key, hint, tried).await
+            }
+            Ok(value) => Ok(value),
+        }
+    }
+
+    async fn find_or_ticket(&self, key: KeyRef<'_>) -> Result<Value, (Miss, Option<Ticket>)> {
+        let miss = match self.find_known(key).await {
+            Ok(value) => return Ok(value),
+            Err(Cold::Miss(miss)) => miss,
+            Err(Cold::Unknown(tried)) => {
+                // The ticket comes along in the same round trip: the load begins after it either way.
+                let mut both = Pipeline::with_capacity(2);
+                both.cmd("GET").arg(self.layout.index(key));
+                both.add_command(self.read_clock());
+                let mut replies = match self.link.pipeline(&both).await {
+                    Ok(replies) => replies.into_iter(),
+                    Err(trouble) => return Err((self.miss(&trouble), None)),
+                };
+                let hint = replies.next().unwrap_or(Reply::Nil);
+                let clock = replies.next().unwrap_or(Reply::Nil);
+                return match self.find_hinted(key, hint, tried).await {
+                    Ok(value) => Ok(value),
+                    Err(miss) => Err((miss, self.ticket_from(clock).await)),
+                };
+            }
+        };
+        let ticket = match miss {
+            Miss::Absent | Miss::Expired | Miss::Undecodable => self.take_ticket().await,
+            _ => None,
+        };
+        Err((miss, ticket))
+    }
+
+    /// What one GET of the object key finds, where it is known which that is.
+    async fn find_known(&self, key: KeyRef<'_>) -> Result<Value, Cold> {
+        self.may_read().map_err(Cold::Miss)?;
+        if key.index == 0 {
+            let hint = self.hints.of_primary(key);
+            return self.read(key.bytes, hint.as_deref(), key).await.map_err(Cold::Miss);
+        }
+        let Some(hint) = self.hints.get(key) else { return Err(Cold::Unknown(None)) };
+        match self.read(&hint.primary, Some(&hint), key).await {
+            Err(Miss::Absent) => Err(Cold::Unknown(Some(hint))),
+            other => other.map_err(Cold::Miss),
+        }
+    }
+
+    /// The object that an index key leads to, unless that is the one that was tried already.
+    async fn find_hinted(&self, key: KeyRef<'_>, hint: Reply, tried: Option<Arc<Hint>>) -> Result<Value, Miss> {
+        let hint = match hint {
+            Reply::BulkString(hint) => hint,
+            Reply::ServerError(error) => return Err(self.miss(&redis::RedisError::from(error).into())),
+            _ => {
+                self.hints.forget(key);
+                return Err(Miss::Absent);
+            }
+        };
+        let Some(primary) = hint.get(2..).filter(|primary| !primary.is_empty()) else { return Err(Miss::Absent) };
+        if tried.is_some_and(|tried| *tried.primary == *primary) {
+            return Err(Miss::Absent);
+        }
+        let hint = self.hints.remember(key, primary);
+        self.read(primary, Some(&hint), key).await
+    }
+
+    async fn read(&self, primary: &[u8], hint: Option<&Hint>, key: KeyRef<'_>) -> Result<Value, Miss> {
+        let name = self.layout.object(primary);
+        let mut get = redis::cmd("GET");
+        get.arg(&name);
+        let touched = hint.filter(|hint| self.hints.touch_is_due(hint));
+        let reply = match touched {
+            None => self.link.call(&get).await,
+            Some(_) => {
+                let age = milliseconds(self.schema.last_use_age);
+                let touch = |call: &mut Cmd| {
+                    call.arg(1).arg(&name).arg(age);
+                };
+                self.link.command_and_script(get, &scripts::TOUCH, touch).await.map(|(object, _)| object)
+            }
+        };
+        if let Some(hint) = touched
+            && !matches!(reply, Ok(Reply::BulkString(_)))
+        {
+            self.hints.touch_failed(hint);
+        }
+        let object = match reply {
+            Ok(Reply::BulkString(object)) => object,
+            Ok(Reply::Nil) => return Err(Miss::Absent),
+            Ok(_) => return Err(self.miss(&unexpected("GET"))),
+            Err(trouble) if trouble.what() == Some(What::WrongType) => {
+                return self.discard(name, Vec::new(), "a value of another Redis type").await;
+            }
+            Err(trouble) => return Err(self.miss(&trouble)),
+        };
+        match codec::decode(&self.schema.codec, self.schema.fingerprint, &object, key) {
+            Ok(value) => Ok(value),
+            Err(DecodeError::OtherKey) => Err(Miss::Absent),
+            Err(error) => self.discard(name, object, &error.to_string()).await,
+        }
+    }
+
+    /// Reports and removes what cannot be decoded (C11).
+    async fn discard(&self, name: Vec<u8>, read: Vec<u8>, why: &str) -> Result<Value, Miss> {
+        tracing::error!(cache = %self.schema.cache, bytes = read.len(), "a stored object cannot be read and is removed: {why}");
+        self.schema.stats.faults.increment();
+        let arguments = |call: &mut Cmd| {
+            call.arg(1).arg(&name).arg(&read);
+        };
+        if let Err(trouble) = self.link.script(&scripts::DISCARD, arguments).await {
+            self.miss(&trouble);
+        }
+        Err(Miss::Undecodable)
+    }
+
+    fn miss(&self, trouble: &Trouble) -> Miss {
+        match trouble {
+            Trouble::Unavailable => Miss::Unavailable,
+            Trouble::Shed => Miss::Shed,
+            Trouble::TimedOut => Miss::TimedOut,
+            Trouble::Error { what: What::Fault | What::WrongType | What::NoScript, text } => {
+                tracing::error!(cache = %self.schema.cache, "the server rejected a command of ours: {text}");
+                self.schema.stats.faults.increment();
+                Miss::Fault
+            }
+            Trouble::Error { .. } => Miss::Unavailable,
+        }
+    }
+
+    fn read_clock(&self) -> Cmd {
+        let mut command = redis::cmd("GETRANGE");
+        command.arg(self.layout.clock()).arg(0).arg(23);
+        command
+    }
+
+    async fn take_ticket(&self) -> Option<Ticket> {
+        if !self.proven() || self.journal.len() > 0 {
+            return None;
+        }
+        let reply = self.link.call(&self.read_clock()).await.ok()?;
+        self.ticket_from(reply).await
+    }
+
+    /// The ticket in the first 24 bytes of the clock: epoch, sequence, state.
+    async fn ticket_from(&self, clock: Reply) -> Option<Ticket> {
+        let clock = bytes(clock)?;
+        let number = |at: usize| clock.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+        let (Some(epoch @ 1..), Some(sequence), Some(state)) = (number(0), number(8), number(16)) else {
+            self.lost("the server has lost the clock");
+            return None;
+        };
+        if state != 1 {
+            let now = self.link.clock.now();
+            let since = self.unsettled_since.load(Ordering::Relaxed);
+            if since == 0 {
+                self.unsettled_since.store(now, Ordering::Relaxed);
+            } else if now >= since.saturating_add(UNSETTLED_LIMIT) {
+                self.unsettled_since.store(0, Ordering::Relaxed);
+                self.lost("another node began to clear the cache and did not end");
+            }
+            return None;
+        }
+        self.unsettled_since.store(0, Ordering::Relaxed);
+        if self.registered.load(Ordering::Acquire) != epoch {
+            let head = clearing::register(&*self.link, &self.layout).await.ok()?;
+            if head.epoch != epoch || !head.registered {
+                tracing::warn!(cache = %self.schema.cache, "this release's schema is not registered; nothing is stored");
+                return None;
+            }
+            self.registered(epoch);
+        }
+        let ticket = Ticket { epoch, sequence };
+        self.saw(ticket);
+        Some(ticket)
+    }
+
+    /// The bytes of an object, if they may be stored.
+    fn encoded(&self, object: &Object) -> Option<Vec<u8>> {
+        match codec::encode(&self.schema.codec, self.schema.fingerprint, object) {
+            Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => Some(bytes),
+            Ok(bytes) => {
+                tracing::warn!(
+                    cache = %self.schema.cache, bytes = bytes.len(), limit = self.schema.max_object_size,
+                    "an object is over the size limit and is not cached"
+                );
+                None
+            }
+            Err(error) => {
+                tracing::error!(cache = %self.schema.cache, "an object cannot be encoded and is not cached: {error}");
+                None
+            }
+        }
+    }
+
+    async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Stored, Trouble> {
+        let max_age = milliseconds(self.schema.max_age);
+        let last_use = milliseconds(self.schema.last_use_age);
+        let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };
+        let clock = self.layout.clock();
+        let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
+        let arguments = |call: &mut Cmd| {
+            call.arg(4 + object.secondary.len());
+            call.arg(&clock).arg(self.layout.object(&object.primary)).arg(self.layout.floor(&object.primary));
+            call.arg(staged.as_ref().unwrap_or(&clock));
+            let mut places = Vec::with_capacity(3 * object.secondary.len());
+            for key in &object.secondary {
+                call.arg(self.layout.index(key.as_ref()));
+                places.extend_from_slice(&self.layout.place(key.index));
+            }
+            call.arg(if put { "put" } else { "fill" }).arg(ticket.epoch).arg(ticket.sequence);
+            call.arg(if staged.is_some() { &[][..] } else { bytes });
+            call.arg(life).arg(max_age).arg(u8::from(max_age > 0 && last_use > 0));
+            match object.version {
+                Some(version) => call.arg(&version.to_be_bytes()[..]),
+                None => call.arg(""),
+            };
+            call.arg(self.layout.object_prefix()).arg(self.layout.hint(&object.primary)).arg(places);
+            for key in object.keys() {
+                call.arg(self.layout.fence(key));
+            }
+        };
+        let reply = match &staged {
+            None => self.link.script(&scripts::STORE, arguments).await?,
+            Some(staged) => {
+                let mut set = redis::cmd("SET");
+                set.arg(staged).arg(bytes).arg("PX").arg(STAGED_LIFE);
+                self.link.command_and_script(set, &scripts::STORE, arguments).await?.1
+            }
+        };
+        let [outcome, sequence] = numbers(&reply).ok_or_else(|| unexpected("store.lua"))?;
+        self.saw(Ticket { epoch: ticket.epoch, sequence });
+        Ok(match outcome {
+            1 => {
+                for key in &object.secondary {
+                    self.hints.remember(key.as_ref(), &object.primary);
+                }
+                Stored::Yes
+            }
+            2 => Stored::Overtaken,
+            3 => Stored::Outdated,
+            _ => {
+                self.lost("the server has lost the clock");
+                Stored::Unavailable
+            }
+        })
+    }
+
+    async fn fill_object(&self, object: Object, ticket: Ticket) -> Stored {
+        let Some(bytes) = self.encoded(&object) else { return Stored::Unfit };
+        if self.link.clock.coarse() < self.full_until.load(Ordering::Relaxed) {
+            return Stored::Full;
+        }
+        match self.send_object(false, &object, &bytes, ticket).await {
+            Ok(stored) => stored,
+            Err(trouble) => self.not_stored(&trouble),
+        }
+    }
+
+    async fn put_object(&self, object: Object, ticket: Option<Ticket>) -> Stored {
+        let keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
+        let undelivered = Undelivered::new(self, keys, Deferred::Invalidate { floor: None });
+        let stored = match (self.encoded(&object), ticket) {
+            (None, _) => Stored::Unfit,
+            (_, None) => Stored::Unavailable,
+            (Some(bytes), Some(ticket)) => match self.send_object(true, &object, &bytes, ticket).await {
+                Ok(stored) => stored,
+                Err(trouble) => self.not_stored(&trouble),
+            },
+        };
+        match stored {
+            Stored::Yes | Stored::Overtaken | Stored::Outdated => {
+                undelivered.delivered();
+                stored
+            }
+            // Not stored: the earlier state must go all the same.
+            _ => match undelivered.send().await {
+                Delivery::Applied if ticket.is_none() => Stored::Overtaken,
+                Delivery::Applied => stored,
+                Delivery::Deferred => Stored::Unavailable,
+            },
+        }
+    }
+
+    fn not_stored(&self, trouble: &Trouble) -> Stored {
+        if trouble.what() == Some(What::Full) {
+            tracing::warn!(cache = %self.schema.cache, "the server takes no more data: {trouble}");
+            self.full_until.store(self.link.clock.coarse() + FULL_PAUSE, Ordering::Relaxed);
+            return Stored::Full;
+        }
+        self.miss(trouble);
+        Stored::Unavailable
+    }
+
+    async fn send_all(&self, keys: Vec<KeyBuf>, what: Deferred) -> Delivery {
+        let mut all = Delivery::Applied;
+        // All are guarded before the first is sent: dropped half-way, the rest is in the journal too.
+        let batches: Vec<_> = keys.chunks(BATCH).map(|batch| Undelivered::new(self, batch.to_vec(), what)).collect();
+        for batch in batches {
+            if batch.send().await == Delivery::Deferred {
+                all = Delivery::Deferred;
+            }
+        }
+        all
+    }
+
+    /// Sends one batch of invalidations or deletes.
+    pub(super) async fn forget(
+        &self,
+        caller: &impl clearing::Caller,
+        keys: &[KeyBuf],
+        what: Deferred,
+    ) -> Result<(), Trouble> {
+        let clock = self.layout.clock();
+        let name = |key: &KeyBuf| match key.index {
+            0 => clock.clone().into_bytes(),
+            _ => self.layout.index(key.as_ref()),
+        };
+        let reply = match what {
+            Deferred::Invalidate { floor } => {
+                let floor = floor.map_or(Vec::new(), |floor| floor.to_be_bytes().to_vec());
+                let arguments = |call: &mut Cmd| {
+                    call.arg(1 + keys.len()).arg(&clock);
+                    keys.iter().for_each(|key| {
+                        call.arg(name(key));
+                    });
+                    call.arg(self.layout.object_prefix()).arg(self.layout.floor_prefix());
+                    call.arg(&floor).arg(milliseconds(FLOOR_LIFE));
+                    for key in keys {
+                        call.arg(self.layout.fence(key.as_ref()));
+                        call.arg(if key.index == 0 { &key.bytes[..] } else { &[] });
+                    }
+                };
+                caller.script(&scripts::INVALIDATE, arguments).await?
+            }
+            Deferred::Delete => {
+                let arguments = |call: &mut Cmd| {
+                    call.arg(1 + keys.len()).arg(&clock);
+                    keys.iter().for_each(|key| {
+                        call.arg(name(key));
+                    });
+                    call.arg(self.layout.object_prefix());
+                    for key in keys {
+                        call.arg(self.layout.fence(key.as_ref()));
+                        call.arg([&[key.index], &key.bytes[..]].concat());
+                    }
+                };
+                caller.script(&scripts::DELETE, arguments).await?
+            }
+        };
+        match numbers(&reply) {
+            Some([1, _]) => Ok(()),
+            Some([4, _]) => {
+                self.lost("the server has lost the clock");
+                Err(Trouble::Unavailable)
+            }
+            _ => Err(unexpected("invalidate.lua or delete.lua")),
+        }
+    }
+
+    async fn clear_all(&self) -> Delivery {
+        let undelivered = UndeliveredTruncate(Some(self));
+        if !self.proven() {
+            return Delivery::Deferred;
+        }
+        match clearing::clear(&*self.link, &self.layout, self.history.load(Ordering::Acquire)).await {
+            Ok(head) => {
+                self.registered(if head.registered { head.epoch } else { 0 });
+                undelivered.delivered();
+                Delivery::Applied
+            }
+            Err(trouble) => {
+                self.miss(&trouble);
+                Delivery::Deferred
+            }
+        }
+    }
+
+    async fn prune_keys(&self) -> Result<Pruned, Error> {
+        let unavailable =
+            |trouble: Trouble| Error::Unavailable { cache: self.schema.cache.clone(), reason: trouble.to_string() };
+        let clock = self.layout.clock();
+        let mut pruned = Pruned::default();
+        let mut cursor = b"0".to_vec();
+        loop {
+            let (next, names) =
+                clearing::scan(&*self.link, &cursor, &self.layout.index_keys()).await.map_err(unavailable)?;
+            // Keys of an index that this release does not have belong to another release.
+            let keys: Vec<_> =
+                names.into_iter().filter_map(|name| self.layout.place_of(&name).map(|place| (name, place))).collect();
+            for batch in keys.chunks(BATCH) {
+                let arguments = |call: &mut Cmd| {
+                    call.arg(1 + batch.len()).arg(&clock);
+                    for (name, _) in batch {
+                        call.arg(name);
+                    }
+                    call.arg(self.layout.object_prefix());
+                    for (_, place) in batch {
+                        call.arg(&place[..]);
+                    }
+                };
+                let reply = self.link.script(&scripts::PRUNE, arguments).await.map_err(unavailable)?;
+                if let Reply::Int(removed) = reply {
+                    pruned.keys += u64::try_from(removed).unwrap_or(0);
+                }
+            }
+            if next == b"0" {
+                return Ok(pruned);
+            }
+            cursor = next;
+        }
+    }
+
+    fn defer(&self, keys: Vec<KeyBuf>, what: Deferred) {
+        if self.journal.defer(keys, what) {
+            self.schema.stats.overflows.increment();
+            tracing::warn!(cache = %self.schema.cache, "the journal is full: everything in the cache will be forgotten instead");
+        }
+        self.link.work.notify_one();
+    }
+}
+
+enum Cold {
+    Miss(Miss),
+    /// It is not known which object to read, or the one remembered (and tried) was not it.
+    Unknown(Option<Arc<Hint>>),
+}
+
+/// Invalidations or deletes on their way: dropped without an answer, they go into the journal.
+struct Undelivered<'a> {
+    store: &'a Store,
+    keys: Vec<KeyBuf>,
+    what: Deferred,
+}
+
+impl<'a> Undelivered<'a> {
+    fn new(store: &'a Store, keys: Vec<KeyBuf>, what: Deferred) -> Self {
+        Self { store, keys, what }
+    }
+
+    async fn send(self) -> Delivery {
+        if self.keys.is_empty() {
+            return Delivery::Applied;
+        }
+        if !self.store.proven() {
+            return Delivery::Deferred;
+        }
+        match self.store.forget(&*self.store.link, &self.keys, self.what).await {
+            Ok(()) => {
+                self.delivered();
+                Delivery::Applied
+            }
+            Err(trouble) => {
+                self.store.miss(&trouble);
+                Delivery::Deferred
+            }
+        }
+    }
+
+    fn delivered(mut self) {
+        self.keys.clear();
+    }
+}
+
+impl Drop for Undelivered<'_> {
+    fn drop(&mut self) {
+        if !self.keys.is_empty() {
+            self.store.defer(std::mem::take(&mut self.keys), self.what);
+        }
+    }
+}
+
+/// The same for a truncate.
+struct UndeliveredTruncate<'a>(Option<&'a Store>);
+
+impl UndeliveredTruncate<'_> {
+    fn delivered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for UndeliveredTruncate<'_> {
+    fn drop(&mut self) {
+        if let Some(store) = self.0 {
+            store.journal.defer_truncate();
+            store.link.work.notify_one();
+        }
+    }
+}
+
+impl Connector for Store {
+    fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {
+        match key::check(key.bytes).map_err(|_| Miss::InvalidKey).and_then(|()| self.may_read()) {
+            Ok(()) => Answer::later(self.find(key)),
+            Err(miss) => Answer::now(Err(miss)),
+        }
+    }
+
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
+        match key::check(key.bytes).map_err(|_| Miss::InvalidKey).and_then(|()| self.may_read()) {
+            Ok(()) => Answer::later(self.find_or_ticket(key)),
+            Err(miss) => Answer::now(Err((miss, None))),
+        }
+    }
+
+    fn ticket(&self) -> Answer<'_, Option<Ticket>> {
+        if self.may_read().is_err() { Answer::now(None) } else { Answer::later(self.take_ticket()) }
+    }
+
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
+        if self.may_read().is_err() { Answer::now(Stored::Unavailable) } else { Answer::later(self.fill_object(object, ticket)) }
+    }
+
+    fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
+        Answer::later(self.put_object(object, ticket))
+    }
+
+    fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
+        Answer::later(async move { Ok(self.send_all(keys, Deferred::Invalidate { floor }).await) })
+    }
+
+    fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
+        Answer::later(async move { Ok(self.send_all(keys, Deferred::Delete).await) })
+    }
+
+    fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {
+        Answer::later(async move { Ok(self.clear_all().await) })
+    }
+
+    fn prune(&self) -> Answer<'_, Result<Pruned, Error>> {
+        Answer::later(self.prune_keys())
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            objects: None,
+            bytes: None,
+            journal: self.journal.len(),
+            readable: self.may_read().is_ok(),
+            breaker: Some(self.link.breaker.state()),
+        }
+    }
+}
+
+/// Milliseconds as the server takes them. A lifetime under a millisecond is one, not none.
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}

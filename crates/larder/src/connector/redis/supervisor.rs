@@ -1,0 +1,370 @@
+//! Keeps the connection: connects in the background, proves the server's history, replays the journals, and only then lets
+//! anybody use it.
+//!
+//! Order, at every connect: handshake → PING and a canary script → each cache's clock is compared with what is known → each
+//! journal is replayed → the connection is published → the breaker closes. So no read can come before what was deferred,
+//! and the breaker's half-open state is spent on the supervisor's own commands, never on a user's request.
+//!
+//! A connection is given up when it ends, when the breaker opens, after a run of time-outs (a half-open socket), and on
+//! READONLY. What was already sent on it may still arrive at the server; fences make that harmless.
+
+use super::clearing::{self, Head, bytes};
+use super::link::{Link, Live, Private, judge};
+use super::store::Store;
+use super::trouble::{Trouble, What};
+use crate::breaker::{Permit, State};
+use crate::config::{Address, RedisConfig};
+use crate::connector::Ticket;
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, Value};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The pause after the first failed attempt to connect, in ms; it doubles up to [`MAX_PAUSE`].
+const MIN_PAUSE: u64 = 50;
+const MAX_PAUSE: u64 = 2_000;
+
+/// How long the supervisor waits before it looks at a refused replay again, in ms.
+const REPLAY_PAUSE: u64 = 500;
+
+/// Commands that may wait to be written, and bytes of them: room for a burst, not for an outage.
+const WRITE_QUEUE: usize = 1024;
+
+/// The oldest server whose scripts can free and fence while it is out of memory.
+const OLDEST: (u32, u32) = (7, 0);
+
+pub(super) struct Supervisor {
+    pub(super) link: Arc<Link>,
+    pub(super) config: RedisConfig,
+    pub(super) stores: Mutex<Vec<Weak<Store>>>,
+}
+
+impl Supervisor {
+    /// Runs until its task is aborted.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut generation = 0;
+        let mut failures = 0_u32;
+        loop {
+            let Some(permit) = self.permit_to_connect().await else { continue };
+            generation += 1;
+            match self.establish(generation).await {
+                Ok((live, ended)) => {
+                    failures = 0;
+                    self.link.publish(Some(live.clone()));
+                    permit.success();
+                    tracing::info!(server = %self.config.address, "connected");
+                    let why = self.attend(&live, ended).await;
+                    self.link.publish(None);
+                    tracing::warn!(server = %self.config.address, "the connection is given up: {why}");
+                }
+                Err(trouble) => {
+                    tracing::warn!(server = %self.config.address, "cannot connect: {trouble}");
+                    judge(permit, &trouble);
+                    failures += 1;
+                    let pause = (MIN_PAUSE << failures.min(10)).min(MAX_PAUSE);
+                    tokio::time::sleep(Duration::from_millis(fastrand::u64(pause / 2..=pause))).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the breaker lets an attempt through.
+    async fn permit_to_connect(&self) -> Option<Permit> {
+        match self.link.breaker.next_probe_in() {
+            None => match self.link.breaker.permit() {
+                Ok(permit) => return Some(permit),
+                Err(_) => tokio::time::sleep(Duration::from_millis(MIN_PAUSE)).await,
+            },
+            Some(wait) if wait.is_zero() => match self.link.breaker.probe() {
+                Some(permit) => return Some(permit),
+                None => tokio::time::sleep(Duration::from_millis(MIN_PAUSE)).await,
+            },
+            Some(wait) => tokio::time::sleep(wait.min(Duration::from_secs(1))).await,
+        }
+        None
+    }
+
+    /// A connection that has passed everything, and the task that ends with it.
+    async fn establish(&self, generation: u64) -> Result<(Arc<Live>, Driver), Trouble> {
+        let within = self.config.connect_timeout;
+        let (connection, driver) = tokio::time::timeout(within, connect(&self.config))
+            .await
+            .map_err(|_| Trouble::TimedOut)
+            .flatten()?;
+        let greeting = Live::new(connection.clone(), generation, 0);
+        let history = greet(&Private { live: &Arc::new(greeting), timeout: within }, &self.config).await?;
+        let live = Arc::new(Live::new(connection, generation, history));
+        self.work(&live).await?;
+        Ok((live, driver))
+    }
+
+    /// Serves a published connection until it must go, and says why it must.
+    async fn attend(&self, live: &Arc<Live>, mut ended: Driver) -> String {
+        let mut check = tokio::time::interval(Duration::from_millis(100));
+        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut pause_until = 0;
+        loop {
+            tokio::select! {
+                _ = &mut ended.0 => return "the server closed it".to_owned(),
+                () = self.link.give_up.notified() => return "errors or time-outs".to_owned(),
+                () = self.link.work.notified() => {}
+                _ = check.tick() => {
+                    if matches!(self.link.breaker.state(), State::Open | State::ForcedOpen | State::HalfOpen) {
+                        return "the circuit breaker opened".to_owned();
+                    }
+                }
+            }
+            if self.link.clock.now() < pause_until || !self.stores().iter().any(|store| store.needs_work(live.generation)) {
+                continue;
+            }
+            if let Err(trouble) = self.work(live).await {
+                if let Ok(permit) = self.link.breaker.permit() {
+                    judge(permit, &trouble);
+                }
+                match trouble.what() {
+                    Some(What::Full | What::Fault | What::WrongType | What::NoScript) => {
+                        tracing::warn!(server = %self.config.address, "what is deferred cannot be applied yet: {trouble}");
+                        pause_until = self.link.clock.now() + REPLAY_PAUSE;
+                    }
+                    _ => return trouble.to_string(),
+                }
+            }
+        }
+    }
+
+    /// Recovers every cache that has not been recovered on this connection, and replays what is in the journals.
+    async fn work(&self, live: &Arc<Live>) -> Result<(), Trouble> {
+        let caller = Private { live, timeout: self.config.connect_timeout };
+        for store in self.stores() {
+            if store.needs_work(live.generation) {
+                recover(&store, &caller).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stores(&self) -> Vec<Arc<Store>> {
+        let mut stores = self.stores.lock();
+        stores.retain(|store| store.strong_count() > 0);
+        stores.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Whether what the server holds may be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Trust,
+    /// It may be from before invalidations that the server has lost.
+    Clear,
+}
+
+/// Judges the clock on a new connection. `history` is 0 where the server does not say.
+fn verdict(head: Head, history: u64, newest: Option<Ticket>) -> Verdict {
+    let went_back =
+        newest.is_some_and(|newest| newest.epoch == head.epoch && head.sequence < newest.sequence);
+    let another_history = history != 0 && head.history != history;
+    if head.epoch == 0 || !head.settled || went_back || another_history { Verdict::Clear } else { Verdict::Trust }
+}
+
+async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
+    let live = caller.live;
+    let mut head = clearing::register(caller, &store.layout).await?;
+    if verdict(head, live.history, store.newest()) == Verdict::Clear {
+        if head.epoch != 0 {
+            tracing::warn!(
+                cache = %store.schema.cache,
+                "the server's history is not the one known (restart, restored data, or a clearing that did not end): clearing the cache"
+            );
+            store.schema.stats.resets.increment();
+        }
+        head = clearing::clear(caller, &store.layout, live.history).await?;
+    }
+    while let Some(waiting) = store.journal.waiting() {
+        if waiting.truncate {
+            head = clearing::clear(caller, &store.layout, live.history).await?;
+        } else {
+            for run in waiting.keys.chunk_by(|(_, a), (_, b)| a == b) {
+                for batch in run.chunks(128) {
+                    let Some((_, what)) = batch.first() else { continue };
+                    let keys: Vec<_> = batch.iter().map(|(key, _)| key.clone()).collect();
+                    store.forget(caller, &keys, *what).await?;
+                }
+            }
+        }
+        store.journal.replayed(&waiting);
+        store.schema.stats.replayed.add(waiting.keys.len() as u64 + u64::from(waiting.truncate));
+        tracing::info!(cache = %store.schema.cache, entries = waiting.keys.len(), "journal replayed");
+    }
+    store.saw(Ticket { epoch: head.epoch, sequence: head.sequence });
+    store.registered(if head.registered { head.epoch } else { 0 });
+    store.prove(live.generation, live.history);
+    Ok(())
+}
+
+/// The task that reads and writes the socket; it ends with the connection, and the connection with it.
+struct Driver(tokio::task::JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn connect(config: &RedisConfig) -> Result<(MultiplexedConnection, Driver), Trouble> {
+    match handshake(config, ProtocolVersion::RESP3).await {
+        // A server, or a proxy, that does not know HELLO is not ill: it speaks RESP2.
+        Err(trouble) if trouble.what() == Some(What::Fault) => handshake(config, ProtocolVersion::RESP2).await,
+        other => other,
+    }
+}
+
+async fn handshake(
+    config: &RedisConfig,
+    protocol: ProtocolVersion,
+) -> Result<(MultiplexedConnection, Driver), Trouble> {
+    let broken = |error: std::io::Error| Trouble::Error { what: What::Broken, text: error.to_string() };
+    match &config.address {
+        Address::Tcp { host, port } => {
+            let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await.map_err(broken)?;
+            tune(&stream, config.connect_timeout).map_err(broken)?;
+            multiplex(config, protocol, stream).await
+        }
+        #[cfg(unix)]
+        Address::Unix(path) => {
+            let stream = tokio::net::UnixStream::connect(path).await.map_err(broken)?;
+            multiplex(config, protocol, stream).await
+        }
+        #[cfg(not(unix))]
+        Address::Unix(_) => Err(Trouble::fault("Unix sockets are not available on this system")),
+    }
+}
+
+/// No Nagle delay, and the kernel notices a dead peer on an idle or stuck connection.
+fn tune(stream: &tokio::net::TcpStream, patience: Duration) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3));
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(patience.max(Duration::from_secs(1)) * 5))?;
+    let _ = patience;
+    Ok(())
+}
+
+async fn multiplex(
+    config: &RedisConfig,
+    protocol: ProtocolVersion,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<(MultiplexedConnection, Driver), Trouble> {
+    let mut info = RedisConnectionInfo::default()
+        .set_protocol(protocol)
+        .set_db(i64::from(config.database))
+        .set_lib_name("larder", env!("CARGO_PKG_VERSION"));
+    if let Some(username) = &config.username {
+        info = info.set_username(username);
+    }
+    if let Some(password) = &config.password {
+        info = info.set_password(password.expose());
+    }
+    let options = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(WRITE_QUEUE);
+    let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, options).await?;
+    Ok((connection, Driver(tokio::spawn(driver))))
+}
+
+/// Makes sure that the server serves, runs scripts and is not too old; answers which history its data belongs to.
+async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<u64, Trouble> {
+    if let Some(name) = &config.client_name {
+        let mut set = redis::cmd("CLIENT");
+        set.arg("SETNAME").arg(name);
+        // A name is a courtesy; a server that does not know the command, or does not allow it, serves all the same.
+        tolerated(caller.call(&set).await)?;
+    }
+    caller.call(&redis::cmd("PING")).await?;
+    let mut canary = redis::cmd("EVAL");
+    canary.arg("return 1").arg(0);
+    match caller.call(&canary).await? {
+        Value::Int(1) => {}
+        other => return Err(Trouble::fault(format!("a script that returns 1 returned {other:?}"))),
+    }
+    let mut info = redis::cmd("INFO");
+    info.arg("server");
+    let Some(text) = tolerated(caller.call(&info).await)?.and_then(text) else {
+        tracing::warn!(server = %config.address, "the server does not answer INFO: a restart is recognised by its clock only");
+        return Ok(0);
+    };
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    if let Some(version) = field("redis_version").and_then(version)
+        && version < OLDEST
+    {
+        return Err(Trouble::Error {
+            what: What::Refused,
+            text: format!(
+                "the server is Redis {}.{}; larder needs {}.{} or later, or any Valkey",
+                version.0, version.1, OLDEST.0, OLDEST.1
+            ),
+        });
+    }
+    // 52 bits: the scripts keep it as a double. Never 0, which means "not known".
+    Ok(field("run_id").map_or(0, |id| (xxh3_64(id.as_bytes()) >> 12).max(1)))
+}
+
+/// `None` where the server answered that it does not know, or does not allow, a command we can do without.
+fn tolerated(reply: Result<Value, Trouble>) -> Result<Option<Value>, Trouble> {
+    match reply {
+        Ok(value) => Ok(Some(value)),
+        Err(trouble) => match trouble.what() {
+            Some(What::Fault | What::Refused) => Ok(None),
+            _ => Err(trouble),
+        },
+    }
+}
+
+pub(super) fn text(value: Value) -> Option<String> {
+    match value {
+        Value::VerbatimString { text, .. } => Some(text),
+        other => bytes(other).and_then(|bytes| String::from_utf8(bytes).ok()),
+    }
+}
+
+pub(super) fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Head = Head { epoch: 7, sequence: 100, settled: true, history: 3, registered: true };
+
+    #[test]
+    fn data_of_the_known_history_is_trusted() {
+        assert_eq!(verdict(HEAD, 3, None), Verdict::Trust);
+        assert_eq!(verdict(HEAD, 3, Some(Ticket { epoch: 7, sequence: 100 })), Verdict::Trust);
+        // Somebody has cleared the cache meanwhile: nothing older is left.
+        assert_eq!(verdict(HEAD, 3, Some(Ticket { epoch: 6, sequence: 500 })), Verdict::Trust);
+    }
+
+    #[test]
+    fn a_restart_from_a_snapshot_is_not_trusted() {
+        assert_eq!(verdict(HEAD, 4, None), Verdict::Clear);
+    }
+
+    #[test]
+    fn a_sequence_that_went_back_is_not_trusted() {
+        assert_eq!(verdict(HEAD, 3, Some(Ticket { epoch: 7, sequence: 101 })), Verdict::Clear);
+        assert_eq!(verdict(HEAD, 0, Some(Ticket { epoch: 7, sequence: 101 })), Verdict::Clear);
+    }
+
+    #[test]
+    fn a_missing_or_unsettled_clock_is_not_trusted() {
+        assert_eq!(verdict(Head { epoch: 0, ..HEAD }, 3, None), Verdict::Clear);
+        assert_eq!(verdict(Head { settled: false, ..HEAD }, 3, None), Verdict::Clear);
+    }
+}
