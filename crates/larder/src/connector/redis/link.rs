@@ -7,7 +7,7 @@
 
 use super::scripts::Script;
 use super::trouble::{Trouble, What};
-use crate::breaker::{Breaker, Permit, Refused};
+use crate::breaker::{Breaker, Permit, Refused, State};
 use crate::clock::Clock;
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
@@ -64,6 +64,11 @@ impl Link {
     /// The generation of the connection in use; 0 where there is none.
     pub(super) fn generation(&self) -> u64 {
         self.live.load().as_ref().map_or(0, |live| live.generation)
+    }
+
+    /// Whether the breaker lets operations through.
+    pub(super) fn admits(&self) -> bool {
+        matches!(self.breaker.state(), State::Closed | State::Ramping | State::ForcedClosed)
     }
 
     /// Sends one command.

@@ -674,7 +674,7 @@ impl Connector for Store {
             objects: None,
             bytes: None,
             journal: self.journal.len(),
-            readable: self.may_read().is_ok(),
+            readable: self.may_read().is_ok() && self.link.admits(),
             breaker: Some(self.link.breaker.state()),
         }
     }

@@ -1,0 +1,93 @@
+//! What operations cost the server, in commands and in keys that stay behind.
+
+use crate::instance::{InstanceIndex, instance};
+use crate::node::{Node, config, servers};
+use larder::Delivery;
+use larder_testing::server::{Server, ServerOptions};
+use std::time::Duration;
+
+/// How often a command was called since the statistics were reset.
+async fn calls(server: &Server, command: &str) -> u64 {
+    let stats = server.info("commandstats").await.unwrap();
+    let Some(line) = stats.get(&format!("cmdstat_{command}")) else { return 0 };
+    line.split(',').find_map(|part| part.strip_prefix("calls=")).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_get_by_any_key_is_one_plain_get() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        node.set("1", &["a", "b"], "x").await;
+        server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
+        for _ in 0..100 {
+            assert!(node.by_id("1").await.is_some());
+            assert!(node.by_host("a").await.is_some());
+            assert!(node.by_host("b").await.is_some());
+        }
+        assert_eq!(calls(&server, "get").await, 300);
+        assert_eq!(calls(&server, "evalsha").await, 0);
+
+        let stranger = Node::on(&server).await;
+        server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
+        assert!(stranger.by_host("a").await.is_some());
+        assert_eq!(calls(&server, "get").await, 2, "without a hint: index and object");
+    }
+}
+
+#[tokio::test]
+async fn a_last_use_age_does_not_turn_every_get_into_a_write() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::with_ages(config(server.socket()), Duration::ZERO, Duration::from_secs(600));
+        node.readable().await;
+        node.set("1", &["a"], "x").await;
+        server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
+        for _ in 0..100 {
+            assert!(node.by_host("a").await.is_some());
+        }
+        assert_eq!(calls(&server, "evalsha").await + calls(&server, "eval").await, 1 + calls(&server, "eval").await);
+        assert_eq!(calls(&server, "get").await, 100);
+    }
+}
+
+/// zitadel 10645: index keys without an expiry leaked until memory ran out.
+#[tokio::test]
+async fn an_index_key_never_leaks_and_never_expires_before_its_object() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::with_ages(config(server.socket()), Duration::from_secs(100), Duration::from_secs(50));
+        node.readable().await;
+        node.set("1", &["a", "b"], "x").await;
+        node.set("1", &["b", "c"], "x").await;
+        let ttl = async |name: &[u8]| server.command(&[b"PTTL".as_slice(), name]).await.unwrap().int().unwrap();
+        let mut index_keys = 0;
+        let object = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint);
+        for name in server.keys("larder:instance:i*").await.unwrap() {
+            let (object, index) = (ttl(object.as_bytes()).await, ttl(&name).await);
+            assert!(0 < object && object <= 50_000, "{object}");
+            assert!(object <= index && index <= 100_000, "{index}");
+            index_keys += 1;
+        }
+        assert_eq!(index_keys, 3);
+
+        // Without a max age nothing expires, and prune removes what dangles.
+        let node = Node::on(&server).await;
+        assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
+        node.set("1", &["a", "b"], "x").await;
+        node.set("1", &["b", "c"], "x").await;
+        assert_eq!(node.cache.prune().await.unwrap().keys, 1);
+        assert!(node.by_host("b").await.is_some() && node.by_host("c").await.is_some());
+        node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap();
+        assert_eq!(node.cache.prune().await.unwrap().keys, 2);
+        assert_eq!(server.keys("larder:*").await.unwrap(), [b"larder:instance:c"]);
+    }
+}
+
+#[tokio::test]
+async fn a_staged_object_that_was_refused_leaves_nothing_behind() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        let ticket = node.ticket().await;
+        node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap();
+        node.cache.fill(instance("1", &["a"], &"x".repeat(20_000)), ticket).await;
+        assert_eq!(server.keys("larder:*").await.unwrap(), [b"larder:instance:c"]);
+    }
+}

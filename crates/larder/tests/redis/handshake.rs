@@ -1,0 +1,166 @@
+//! Coming into contact: servers that are down, old-fashioned, guarded or garbled.
+
+use crate::instance::{InstanceIndex, instance};
+use crate::node::{Node, config, servers, until};
+use larder::breaker::State;
+use larder::config::{Address, Secret};
+use larder::connector::redis::Redis;
+use larder::{Delivery, Stored};
+use larder_testing::proxy::{Direction, Fault, Proxy};
+use larder_testing::server::{ScriptedServer, ServerOptions};
+
+/// zitadel 9022, 9150: the client had retried with EVAL, but the breaker counted the NOSCRIPT and opened at first start.
+#[tokio::test]
+async fn noscript_at_first_start_does_not_open_the_breaker() {
+    for server in servers(ServerOptions::default()).await {
+        let mut config = config(server.socket());
+        config.breaker.consecutive_failures = 1;
+        let node = Node::begin(config);
+        node.readable().await;
+        for flush in [false, true] {
+            if flush {
+                server.script_flush().await.unwrap();
+            }
+            node.set("1", &["a"], "first").await;
+            let big = instance("2", &["b"], &"x".repeat(20_000));
+            if flush {
+                server.script_flush().await.unwrap();
+            }
+            assert_eq!(node.cache.set(big.clone()).await, Stored::Yes, "large objects go another way");
+            assert_eq!(node.by_host("b").await.as_deref(), Some(&big));
+            if flush {
+                server.script_flush().await.unwrap();
+            }
+            assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+            if flush {
+                server.script_flush().await.unwrap();
+            }
+            assert_eq!(node.cache.delete(InstanceIndex::Host, ["b"]).await.unwrap(), Delivery::Applied);
+            assert!(node.by_id("1").await.is_none());
+        }
+        assert_eq!(node.redis.breaker().state(), State::Closed);
+        assert_eq!(node.redis.breaker().snapshot().failures, 0, "a repaired NOSCRIPT is a success");
+        assert_eq!(node.cache.stats().faults.get(), 0);
+    }
+}
+
+/// zitadel 11483, 12092: a handshake command that the server did not know counted as a failure, 1 of 1, for ever.
+#[tokio::test]
+async fn a_handshake_command_the_server_does_not_know_is_no_failure() {
+    let options = ServerOptions::default().config("rename-command HELLO \"\"").config("rename-command CLIENT \"\"");
+    for server in servers(options).await {
+        let mut config = config(server.socket());
+        config.breaker.consecutive_failures = 1;
+        config.client_name = Some("larder-test".to_owned());
+        let node = Node::begin(config);
+        node.readable().await;
+        node.set("1", &["a"], "over RESP2").await;
+        assert!(node.by_host("a").await.is_some());
+        assert_eq!(node.redis.breaker().state(), State::Closed);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_a_normal_start() {
+    for server in servers(ServerOptions::default()).await {
+        server.kill();
+        let node = Node::begin(config(server.socket()));
+        assert!(node.by_host("a").await.is_none());
+        assert_eq!(node.cache.set(instance("1", &["a"], "lost")).await, Stored::Unavailable);
+        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["2"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.status().journal, 3, "the keys of the set, and the invalidation");
+        server.restart().await.unwrap();
+        node.readable().await;
+        assert_eq!(node.cache.status().journal, 0);
+        node.set("1", &["a"], "found").await;
+        assert!(node.by_host("a").await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn tcp_a_database_and_an_acl_user_with_few_rights() {
+    let options = ServerOptions::default().tcp().config(
+        "user larder on >opensesame ~larder:* +get +getrange +set +evalsha +eval +unlink +scan +ping +select +hello \
+         +bitfield +setrange +mget +rename +exists +persist +pexpire +pttl +time +auth",
+    );
+    for server in servers(options).await {
+        let mut config = config(server.socket());
+        config.address = Address::Tcp { host: "127.0.0.1".to_owned(), port: server.port().unwrap() };
+        config.database = 3;
+        config.username = Some("larder".to_owned());
+        config.password = Some(Secret::new("opensesame"));
+        let node = Node::begin(config);
+        node.readable().await;
+        node.set("1", &["a"], "guarded").await;
+        let big = instance("2", &["b"], &"x".repeat(20_000));
+        assert_eq!(node.cache.set(big).await, Stored::Yes);
+        assert!(node.by_host("a").await.is_some());
+        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
+        assert!(server.keys("larder:*").await.unwrap().is_empty(), "nothing in database 0");
+        assert_eq!(node.redis.breaker().state(), State::Closed, "INFO and CLIENT are forbidden, and not needed");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_opens_the_breaker_at_once_and_is_never_shown() {
+    for server in servers(ServerOptions::default().config("requirepass opensesame")).await {
+        let mut config = config(server.socket());
+        config.password = Some(Secret::new("open-barley"));
+        let redis = Redis::open(config).unwrap();
+        until("the breaker is open", || redis.breaker().state() == State::Open).await;
+        let shown = format!("{redis:?} {:?}", redis.breaker().snapshot());
+        assert!(!shown.contains("open-barley") && !shown.contains("opensesame"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_loading_opens_the_breaker_and_is_never_read() {
+    let server = ScriptedServer::start(|words| match words[0].to_ascii_uppercase().as_slice() {
+        b"HELLO" => b"-ERR unknown command 'HELLO'\r\n".to_vec(),
+        b"CLIENT" => b"+OK\r\n".to_vec(),
+        _ => b"-LOADING Redis is loading the dataset in memory\r\n".to_vec(),
+    })
+    .await
+    .unwrap();
+    let node = Node::begin(config(server.socket()));
+    until("the breaker is open", || node.redis.breaker().state() == State::Open).await;
+    assert!(node.by_id("1").await.is_none());
+    assert!(!node.cache.status().readable);
+}
+
+#[tokio::test]
+async fn a_server_that_is_too_old_is_refused_with_a_reason() {
+    let server = ScriptedServer::start(|words| match words[0].to_ascii_uppercase().as_slice() {
+        b"HELLO" => b"-ERR unknown command 'HELLO'\r\n".to_vec(),
+        b"PING" => b"+PONG\r\n".to_vec(),
+        b"EVAL" => b":1\r\n".to_vec(),
+        b"INFO" => b"$22\r\nredis_version:6.0.16\r\n\r\n".to_vec(),
+        _ => b"+OK\r\n".to_vec(),
+    })
+    .await
+    .unwrap();
+    let redis = Redis::open(config(server.socket())).unwrap();
+    until("the breaker is open", || redis.breaker().state() == State::Open).await;
+}
+
+#[tokio::test]
+async fn garbled_replies_are_never_an_object() {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let node = Node::begin(config(proxy.socket()));
+        node.readable().await;
+        let stored = instance("1", &["a"], &"x".repeat(300));
+        assert_eq!(node.cache.set(stored.clone()).await, Stored::Yes);
+        for seed in 0..20 {
+            proxy.set(Direction::ToClient, Fault::Corrupt { seed, one_in: 50 });
+            for _ in 0..20 {
+                if let Some(found) = node.by_host("a").await {
+                    assert_eq!(*found, stored);
+                }
+            }
+        }
+        proxy.set(Direction::ToClient, Fault::Pass);
+        node.readable().await;
+    }
+}

@@ -1,0 +1,82 @@
+//! One node: a connection, and a cache on it.
+
+use crate::instance::{Instance, InstanceIndex, instance};
+use larder::config::{Address, RedisConfig};
+use larder::connector::redis::Redis;
+use larder::{Cache, Lookup, Schema, Stored, Ticket};
+use larder_testing::server::{Server, ServerOptions, required};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) struct Node {
+    pub(crate) redis: Redis,
+    pub(crate) cache: Cache<Instance>,
+}
+
+/// Starts one server of each kind that is installed.
+pub(crate) async fn servers(options: ServerOptions) -> Vec<Server> {
+    let mut servers = Vec::new();
+    for binary in required().unwrap() {
+        servers.push(Server::start(&binary, options.clone()).await.unwrap());
+    }
+    servers
+}
+
+pub(crate) fn config(socket: &Path) -> RedisConfig {
+    RedisConfig { address: Address::Unix(socket.to_owned()), ..RedisConfig::default() }
+}
+
+impl Node {
+    /// A node that has begun to connect.
+    pub(crate) fn begin(config: RedisConfig) -> Self {
+        Self::with_ages(config, Duration::ZERO, Duration::ZERO)
+    }
+
+    pub(crate) fn with_ages(config: RedisConfig, max_age: Duration, last_use_age: Duration) -> Self {
+        let redis = Redis::open(config).unwrap();
+        let schema = Schema::of::<Instance>().ages(max_age, last_use_age);
+        let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+        Self { redis, cache }
+    }
+
+    /// A node that is connected.
+    pub(crate) async fn on(server: &Server) -> Self {
+        let node = Self::begin(config(server.socket()));
+        node.readable().await;
+        node
+    }
+
+    pub(crate) async fn readable(&self) {
+        until("the cache can be read", || self.cache.status().readable).await;
+    }
+
+    pub(crate) async fn set(&self, id: &str, hosts: &[&str], name: &str) {
+        assert_eq!(self.cache.set(instance(id, hosts, name)).await, Stored::Yes);
+    }
+
+    pub(crate) async fn by_host(&self, host: &str) -> Option<Arc<Instance>> {
+        self.cache.get(InstanceIndex::Host, host).await
+    }
+
+    pub(crate) async fn by_id(&self, id: &str) -> Option<Arc<Instance>> {
+        self.cache.get(InstanceIndex::Id, id).await
+    }
+
+    /// The ticket of a miss.
+    pub(crate) async fn ticket(&self) -> Ticket {
+        match self.cache.lookup(InstanceIndex::Id, "nobody has this id").await {
+            Lookup::Miss(_, Some(ticket)) => ticket,
+            other => panic!("no ticket: {other:?}"),
+        }
+    }
+}
+
+/// Waits for a condition, for half a minute at most.
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

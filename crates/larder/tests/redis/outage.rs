@@ -1,0 +1,196 @@
+//! A server that hangs, dies, goes deaf or refuses: what callers wait, and what is not lost.
+
+use crate::instance::{InstanceIndex, instance};
+use crate::node::{Node, config, servers, until};
+use larder::breaker::State;
+use larder::{Delivery, Lookup, Miss, Stored};
+use larder_testing::proxy::{Fault, Proxy};
+use larder_testing::server::ServerOptions;
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+/// What a future answers when it is asked once, without waiting.
+fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => None,
+    }
+}
+
+/// zitadel, BentoCache: an invalidation during an outage was logged and dropped.
+#[tokio::test]
+async fn an_invalidation_during_a_hang_is_applied_before_anything_is_read() {
+    for server in servers(ServerOptions::default()).await {
+        let (node, other) = (Node::on(&server).await, Node::on(&server).await);
+        node.set("1", &["a", "b"], "old").await;
+        node.set("2", &["c"], "stays").await;
+        assert!(other.by_host("a").await.is_some());
+        server.stop().unwrap();
+        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Deferred);
+        assert!(node.by_id("1").await.is_none(), "a node does not read what it could not invalidate");
+        server.cont().unwrap();
+        node.readable().await;
+        assert!(node.by_id("1").await.is_none());
+        assert!(node.by_host("b").await.is_none());
+        assert!(other.by_host("b").await.is_none());
+        assert!(other.by_host("c").await.is_some(), "nothing else is lost");
+        assert_eq!(node.cache.stats().replayed.get(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_hung_server_costs_a_bounded_total_and_then_nothing() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        node.set("1", &["a"], "x").await;
+        server.stop().unwrap();
+        let mut waited = 0;
+        while node.redis.breaker().state() == State::Closed {
+            assert!(node.by_host("a").await.is_none());
+            waited += 1;
+        }
+        assert!(waited <= 5, "{waited} requests waited, one after the other");
+        for _ in 0..1000 {
+            let found = at_once(node.cache.get(InstanceIndex::Host, "a"));
+            assert!(found.expect("answers at once while the breaker is open").is_none());
+            let invalidated = at_once(node.cache.invalidate(InstanceIndex::Id, ["1"]));
+            assert_eq!(invalidated.expect("at once, too").unwrap(), Delivery::Deferred);
+        }
+        assert_eq!(node.cache.status().journal, 1, "coalesced by key");
+        server.cont().unwrap();
+        node.readable().await;
+        assert!(node.by_host("a").await.is_none());
+        node.set("1", &["a"], "y").await;
+    }
+}
+
+#[tokio::test]
+async fn more_operations_than_the_cap_are_shed_at_once() {
+    for server in servers(ServerOptions::default()).await {
+        let mut config = config(server.socket());
+        config.max_in_flight = 8;
+        let node = Node::begin(config);
+        node.readable().await;
+        server.stop().unwrap();
+        let mut waiting: Vec<_> =
+            (0..8).map(|_| Box::pin(node.cache.lookup(InstanceIndex::Id, "1"))).collect();
+        for lookup in &mut waiting {
+            assert!(lookup.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        match at_once(node.cache.lookup(InstanceIndex::Id, "1")) {
+            Some(Lookup::Miss(Miss::Shed, None)) => {}
+            other => panic!("not shed: {other:?}"),
+        }
+        // C13: those who went away have given their places back.
+        drop(waiting);
+        assert!(at_once(node.cache.lookup(InstanceIndex::Id, "1")).is_none(), "sent, not shed");
+        server.cont().unwrap();
+        node.readable().await;
+    }
+}
+
+/// C13: a caller that goes away after the command was sent must not lose the invalidation.
+#[tokio::test]
+async fn an_invalidation_whose_caller_goes_away_is_not_lost() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        node.set("1", &["a"], "old").await;
+        server.stop().unwrap();
+        assert!(at_once(node.cache.invalidate(InstanceIndex::Host, ["a"])).is_none());
+        assert!(at_once(node.cache.set(instance("2", &["b"], "new"))).is_none());
+        assert!(at_once(node.cache.truncate()).is_none_or(|done| done.unwrap() == Delivery::Deferred));
+        assert!(node.cache.status().journal > 0);
+        server.cont().unwrap();
+        node.readable().await;
+        assert!(node.by_id("1").await.is_none());
+    }
+}
+
+/// A fill that sat in a stopped server's socket meets the fence of an invalidation that overtook it on another connection.
+#[tokio::test]
+async fn a_fill_stuck_in_a_stopped_server_is_refused_when_it_arrives() {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let slow = Node::begin(config(proxy.socket()));
+        slow.readable().await;
+        let other = Node::on(&server).await;
+        let ticket = slow.ticket().await;
+        proxy.set(larder_testing::proxy::Direction::ToServer, Fault::Hold);
+        assert_eq!(slow.cache.fill(instance("1", &["a"], "old"), ticket).await, Stored::Unavailable);
+        assert_eq!(other.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+        proxy.set_both(Fault::Pass);
+        slow.readable().await;
+        assert!(other.by_host("a").await.is_none());
+        assert!(slow.by_id("1").await.is_none());
+    }
+}
+
+/// A set that was stuck cannot bring an old state back after the invalidations that overtook it.
+#[tokio::test]
+async fn a_set_stuck_in_a_stopped_server_only_invalidates_when_it_arrives() {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let slow = Node::begin(config(proxy.socket()));
+        slow.readable().await;
+        let other = Node::on(&server).await;
+        let ticket = slow.ticket().await;
+        let write = async {
+            proxy.set(larder_testing::proxy::Direction::ToServer, Fault::Hold);
+            Ok::<_, ()>(instance("1", &["a"], "old"))
+        };
+        slow.cache.update(write).await.unwrap();
+        let _ = ticket;
+        other.set("1", &["a"], "new").await;
+        proxy.set_both(Fault::Pass);
+        slow.readable().await;
+        // What was held has arrived by now, or was never sent: in both cases the journal has been replayed after it.
+        assert_ne!(other.by_id("1").await.map(|found| found.name.clone()), Some("old".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_half_open_socket_is_given_up() {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let node = Node::begin(config(proxy.socket()));
+        node.readable().await;
+        node.set("1", &["a"], "x").await;
+        proxy.set_both(Fault::Blackhole);
+        while node.redis.breaker().state() == State::Closed {
+            assert!(node.by_host("a").await.is_none());
+        }
+        proxy.set_both(Fault::Pass);
+        node.readable().await;
+        assert!(node.by_host("a").await.is_some(), "over a new connection");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_left_until_it_is_a_master_again() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        node.set("1", &["a"], "old").await;
+        server.command(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
+        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Deferred);
+        assert!(node.by_host("a").await.is_none());
+        server.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+        node.readable().await;
+        assert!(node.by_host("a").await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_connections_are_killed_comes_back() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        for round in 0..5 {
+            node.set("1", &["a"], "x").await;
+            server.client_kill_all().await.unwrap();
+            // Noticed by the socket, without any request.
+            until("the connection is gone", || !node.cache.status().readable).await;
+            node.readable().await;
+            assert!(node.by_host("a").await.is_some(), "round {round}: the same history, so nothing was cleared");
+        }
+    }
+}
