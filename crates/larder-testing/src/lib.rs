@@ -1,1 +1,17 @@
-//! stub
+//! What larder's own tests are made of, for those who test a connector or a service that uses larder.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`conformance`] | larder's contract, C1 to C14, as test cases that any connector can be put through |
+//! | [`entries`] | the sample entry types that those cases store |
+//! | [`reference`] | a connector that is nothing but the contract, to compare others with |
+//! | [`server`] | real servers on temporary sockets, with kill, stop, continue and restart |
+//! | [`proxy`] | a scripted proxy that corrupts, delays, cuts and drops |
+//!
+//! Nothing here is for production: the conformance suite panics where a promise is broken, that being its purpose.
+
+pub mod conformance;
+pub mod entries;
+pub mod proxy;
+pub mod reference;
+pub mod server;

@@ -1,0 +1,440 @@
+//! C8: a load that a change has overtaken never gets its object into the cache.
+//!
+//! The rule behind it: every key remembers the newest sequence that invalidated or set it, whatever happens to the key
+//! meanwhile. So each case takes a ticket, lets something happen, and brings the old object late. The entry has no
+//! version, which would hide a missing fence.
+
+use super::trial::{Node, Nodes, Trial};
+use super::{Subject, table};
+use crate::entries::{Site, SiteIndex as By};
+use larder::{Keys, Stored, Ticket};
+use tokio::sync::oneshot;
+
+table! {
+    C8 {
+        a_load_that_nothing_overtook_is_accepted,
+        overtaken_by_an_invalidation_of_any_key,
+        overtaken_through_a_key_that_nothing_was_stored_under,
+        overtaken_by_a_set_of_the_same_object,
+        overtaken_by_a_set_that_was_forgotten_since,
+        overtaken_by_a_set_of_another_object_with_its_key,
+        overtaken_by_a_set_that_displaced_the_object,
+        overtaken_by_a_fill_that_displaced_the_object,
+        overtaken_by_a_delete,
+        overtaken_by_a_truncate,
+        overtaken_by_a_set_that_was_not_stored,
+        overtaken_on_another_node,
+        overtaken_while_a_host_moved_there_and_back,
+        one_ticket_does_not_serve_twice,
+        hundreds_of_changes_do_not_wear_a_fence_out,
+        a_fence_outlives_a_newer_object,
+        a_fence_outlives_a_short_life,
+        a_fence_outlives_a_short_last_use_age,
+        a_fence_outlives_a_delete,
+        a_fence_outlives_an_eviction if evicts,
+        a_set_with_an_overtaken_ticket_only_invalidates,
+        a_set_without_a_ticket_only_invalidates,
+        an_update_that_was_overtaken_only_invalidates,
+        an_update_that_nothing_overtook_is_stored,
+    }
+}
+
+fn old() -> Site {
+    Site::new("1", &["a.example", "b.example"], "old")
+}
+
+fn new() -> Site {
+    Site { name: "new".into(), ..old() }
+}
+
+async fn a_load_that_nothing_overtook_is_accepted<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    for (round, (index, key)) in Keys::of(&old()).into_iter().enumerate() {
+        let site = Site { name: format!("round {round}"), ..old() };
+        // Everything is changed before the load begins, and so is something else while it runs.
+        nodes.far.stores(&old()).await;
+        nodes.far.deletes(By::Host, ["a.example"]).await;
+        nodes.near.invalidates(By::Id, ["1"]).await;
+        nodes.far.invalidates(By::Host, ["a.example", "b.example"]).await;
+        let ticket = nodes.near.begins(index, key).await;
+        nodes.near.stores(&Site::new("2", &["c.example"], "something else")).await;
+        nodes.near.fills(&site, ticket).await;
+        nodes.serve(&site).await;
+    }
+}
+
+async fn overtaken_by_an_invalidation_of_any_key<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    for stored in [false, true] {
+        for (index, key) in Keys::of(&old()) {
+            for (changed, change) in Keys::of(&old()) {
+                let ticket = nodes.near.begins(index, &key).await;
+                if stored {
+                    nodes.near.fills(&old(), nodes.near.ticket().await).await;
+                }
+                nodes.near.invalidates(changed, [change]).await;
+                late(&nodes, ticket).await;
+            }
+        }
+    }
+}
+
+/// The old object arrives, from both nodes.
+async fn late(nodes: &Nodes<Site>, ticket: Ticket) {
+    nodes.near.refuses(&old(), ticket).await;
+    nodes.far.refuses(&old(), ticket).await;
+    nodes.never_serve(&old()).await;
+}
+
+/// The load was asked for one key; what it found lists another, under which the cache knew nothing.
+async fn overtaken_through_a_key_that_nothing_was_stored_under<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let before = Site::new("1", &["a.example"], "before it got its second host");
+    nodes.near.stores(&before).await;
+    nodes.near.invalidates(By::Id, ["1"]).await;
+    let ticket = nodes.near.begins(By::Id, "1").await;
+    nodes.far.invalidates(By::Host, ["b.example"]).await;
+    late(&nodes, ticket).await;
+}
+
+async fn overtaken_by_a_set_of_the_same_object<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    for (index, key) in Keys::of(&old()) {
+        let ticket = nodes.near.begins(index, key).await;
+        nodes.far.stores(&new()).await;
+        late(&nodes, ticket).await;
+        nodes.serve(&new()).await;
+        nodes.near.invalidates(By::Id, ["1"]).await;
+    }
+    // Only the id is common to both states.
+    let moved = Site::new("1", &["c.example"], "moved");
+    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    nodes.far.stores(&moved).await;
+    late(&nodes, ticket).await;
+    nodes.serve(&moved).await;
+}
+
+async fn overtaken_by_a_set_that_was_forgotten_since<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    nodes.far.stores(&new()).await;
+    // Through a key that the old state does not list.
+    nodes.far.stores(&Site::new("2", &["b.example"], "taker")).await;
+    nodes.far.stores(&Site::new("2", &[], "gave it back")).await;
+    late(&nodes, ticket).await;
+}
+
+async fn overtaken_by_a_set_of_another_object_with_its_key<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let taker = Site::new("2", &["b.example"], "taker");
+    for (index, key) in [(By::Id, "1"), (By::Host, "a.example"), (By::Host, "b.example")] {
+        let ticket = nodes.near.begins(index, key).await;
+        nodes.far.stores(&taker).await;
+        late(&nodes, ticket).await;
+        nodes.serve(&taker).await;
+        nodes.far.invalidates(By::Id, ["2"]).await;
+        // Nor when nobody holds the key any more.
+        late(&nodes, ticket).await;
+    }
+}
+
+/// C2 invalidates the holder of a key that another object takes, so an earlier load of it is overtaken, even a load that
+/// does not list the key.
+async fn overtaken_by_a_set_that_displaced_the_object<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let holder = Site::new("1", &["moves.example", "a.example"], "holder");
+    let taker = Site::new("2", &["moves.example"], "taker");
+    nodes.near.stores(&holder).await;
+    let ticket = nodes.near.ticket().await;
+    nodes.far.stores(&taker).await;
+    late(&nodes, ticket).await;
+    nodes.near.refuses(&holder, ticket).await;
+    nodes.serve(&taker).await;
+    nodes.lack_key(By::Id, "1").await;
+}
+
+async fn overtaken_by_a_fill_that_displaced_the_object<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let holder = Site::new("1", &["moves.example", "a.example"], "holder");
+    let taker = Site::new("2", &["moves.example"], "taker");
+    nodes.near.stores(&holder).await;
+    let ticket = nodes.near.ticket().await;
+    nodes.far.fills(&taker, nodes.far.ticket().await).await;
+    late(&nodes, ticket).await;
+    nodes.near.refuses(&holder, ticket).await;
+    nodes.serve(&taker).await;
+    nodes.lack_key(By::Id, "1").await;
+}
+
+async fn overtaken_by_a_delete<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    for stored in [false, true] {
+        for (index, key) in Keys::of(&old()) {
+            let ticket = nodes.near.begins(By::Host, "a.example").await;
+            if stored {
+                nodes.near.fills(&new(), nodes.near.ticket().await).await;
+            }
+            nodes.far.deletes(index, [&key]).await;
+            nodes.near.fill(&old(), ticket).await;
+            nodes.lack_key(index, &key).await;
+            nodes.near.invalidates(By::Host, ["a.example", "b.example"]).await;
+            nodes.near.invalidates(By::Id, ["1"]).await;
+        }
+    }
+}
+
+async fn overtaken_by_a_truncate<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    nodes.far.truncates().await;
+    late(&nodes, ticket).await;
+    nodes.near.stores(&new()).await;
+    late(&nodes, ticket).await;
+    nodes.serve(&new()).await;
+    // Neither what went before nor what comes after makes the ticket good again.
+    for _ in 0..3 {
+        nodes.near.truncates().await;
+        late(&nodes, ticket).await;
+    }
+    let between = nodes.near.begins(By::Host, "a.example").await;
+    nodes.near.invalidates(By::Host, ["a.example"]).await;
+    nodes.near.truncates().await;
+    late(&nodes, between).await;
+    nodes.near.fills(&new(), nodes.near.begins(By::Id, "1").await).await;
+    nodes.serve(&new()).await;
+}
+
+async fn overtaken_by_a_set_that_was_not_stored<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let stale = nodes.near.ticket().await;
+    nodes.near.invalidates(By::Id, ["1"]).await;
+    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    let put = nodes.far.put(&new(), Some(stale)).await;
+    trial.history.require(put != Stored::Yes, "its ticket was overtaken");
+    late(&nodes, ticket).await;
+    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    nodes.far.put(&Site::new("2", &["b.example"], "taker"), None).await;
+    late(&nodes, ticket).await;
+}
+
+async fn overtaken_on_another_node<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let here = nodes.near.begins(By::Host, "a.example").await;
+    let there = nodes.far.begins(By::Host, "b.example").await;
+    nodes.near.invalidates(By::Id, ["1"]).await;
+    nodes.far.refuses(&old(), there).await;
+    nodes.near.refuses(&old(), here).await;
+    nodes.far.refuses(&old(), here).await;
+    nodes.lack(&old()).await;
+    nodes.far.fills(&new(), nodes.far.begins(By::Host, "b.example").await).await;
+    nodes.near.refuses(&old(), there).await;
+    nodes.serve(&new()).await;
+}
+
+async fn overtaken_while_a_host_moved_there_and_back<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let [first, second] = ["1", "2"].map(|id| Site::new(id, &["moves.example"], "with it"));
+    let [bare, other] = ["1", "2"].map(|id| Site::new(id, &[], "without it"));
+    let slow = nodes.near.begins(By::Host, "moves.example").await;
+    // It moves; only the one key is named, though both objects change.
+    nodes.far.invalidates(By::Host, ["moves.example"]).await;
+    nodes.far.fills(&second, nodes.far.begins(By::Host, "moves.example").await).await;
+    nodes.far.fills(&bare, nodes.far.begins(By::Id, "1").await).await;
+    nodes.near.refuses(&first, slow).await;
+    nodes.serve(&second).await;
+    nodes.serve(&bare).await;
+    // It moves back.
+    let slower = nodes.near.ticket().await;
+    nodes.far.invalidates(By::Host, ["moves.example"]).await;
+    nodes.near.refuses(&second, slower).await;
+    nodes.near.fills(&first, nodes.near.begins(By::Host, "moves.example").await).await;
+    nodes.near.fills(&other, nodes.near.begins(By::Id, "2").await).await;
+    nodes.far.refuses(&second, slower).await;
+    nodes.far.refuses(&first, slow).await;
+    nodes.serve(&first).await;
+    nodes.serve(&other).await;
+}
+
+/// A fill once used up the proof that the next one needed, or left it good for one that came after a change.
+async fn one_ticket_does_not_serve_twice<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    nodes.near.fills(&old(), ticket).await;
+    nodes.far.invalidates(By::Host, ["b.example"]).await;
+    late(&nodes, ticket).await;
+}
+
+async fn hundreds_of_changes_do_not_wear_a_fence_out<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    for _ in 0..260 {
+        nodes.near.invalidates(By::Host, ["a.example"]).await;
+    }
+    late(&nodes, ticket).await;
+    nodes.near.invalidates(By::Host, (0..3000).map(|n| format!("{n}.example"))).await;
+    for n in 0..260 {
+        nodes.far.stores(&Site::new(&format!("other {n}"), &[], "another")).await;
+    }
+    late(&nodes, ticket).await;
+}
+
+async fn a_fence_outlives_a_newer_object<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    nodes.far.invalidates(By::Id, ["1"]).await;
+    nodes.far.fills(&new(), nodes.far.begins(By::Host, "a.example").await).await;
+    late(&nodes, ticket).await;
+    nodes.serve(&new()).await;
+    // The newer object leaves without a fence of its own on that key.
+    nodes.far.deletes(By::Host, ["a.example", "b.example"]).await;
+    nodes.far.fills(&Site::new("1", &[], "bare"), nodes.far.begins(By::Host, "a.example").await).await;
+    late(&nodes, ticket).await;
+}
+
+async fn a_fence_outlives_a_short_life<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.aging(20, 0).await;
+    outlives_expiry(&trial, &nodes).await;
+}
+
+async fn a_fence_outlives_a_short_last_use_age<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.aging(0, 20).await;
+    outlives_expiry(&trial, &nodes).await;
+}
+
+async fn outlives_expiry<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>) {
+    for clean_up in 0..3 {
+        let ticket = nodes.near.ticket().await;
+        nodes.far.stores(&new()).await;
+        trial.pass(21).await;
+        match clean_up {
+            // The fill itself meets what has expired.
+            0 => {}
+            1 => nodes.lack(&new()).await,
+            _ => nodes.near.prunes().await,
+        }
+        nodes.near.refuses(&old(), ticket).await;
+        late(nodes, ticket).await;
+        let ticket = nodes.near.ticket().await;
+        nodes.near.invalidates(By::Host, ["b.example"]).await;
+        nodes.far.fills(&new(), nodes.far.ticket().await).await;
+        trial.pass(21).await;
+        if clean_up == 2 {
+            nodes.near.prunes().await;
+        }
+        nodes.near.refuses(&old(), ticket).await;
+        late(nodes, ticket).await;
+    }
+}
+
+async fn a_fence_outlives_a_delete<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    nodes.far.invalidates(By::Host, ["b.example"]).await;
+    nodes.far.fills(&new(), nodes.far.begins(By::Id, "1").await).await;
+    nodes.far.deletes(By::Host, ["b.example"]).await;
+    late(&nodes, ticket).await;
+    nodes.far.stores(&new()).await;
+    nodes.far.deletes(By::Id, ["1"]).await;
+    nodes.far.deletes(By::Host, ["a.example", "b.example"]).await;
+    late(&nodes, ticket).await;
+    nodes.lack(&old()).await;
+}
+
+async fn a_fence_outlives_an_eviction<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    nodes.far.stores(&new()).await;
+    trial.history.step("everything is evicted");
+    trial.subject.evict(&trial.cache).await;
+    nodes.lack(&new()).await;
+    late(&nodes, ticket).await;
+    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    nodes.far.invalidates(By::Host, ["b.example"]).await;
+    nodes.near.fills(&new(), nodes.near.begins(By::Host, "a.example").await).await;
+    trial.history.step("everything is evicted");
+    trial.subject.evict(&trial.cache).await;
+    nodes.lack(&new()).await;
+    late(&nodes, ticket).await;
+}
+
+async fn a_set_with_an_overtaken_ticket_only_invalidates<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let newest = Site { name: "newest".into(), ..old() };
+    for newer in 0..3 {
+        nodes.near.stores(&old()).await;
+        let ticket = nodes.near.ticket().await;
+        match newer {
+            0 => nodes.far.invalidates(By::Host, ["b.example"]).await,
+            1 => nodes.far.stores(&newest).await,
+            _ => nodes.far.truncates().await,
+        }
+        // Stuck in a stopped server's socket until now.
+        overtaken(&nodes.near, Some(ticket)).await;
+        nodes.lack(&old()).await;
+    }
+}
+
+async fn a_set_without_a_ticket_only_invalidates<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let holder = Site::new("2", &["c.example"], "holder");
+    let taker = Site::new("1", &["a.example", "b.example", "c.example"], "taker");
+    nodes.near.stores(&old()).await;
+    nodes.near.stores(&holder).await;
+    nodes.serve(&holder).await;
+    overtaken(&nodes.near, None).await;
+    nodes.lack(&old()).await;
+    nodes.serve(&holder).await;
+    nodes.near.put(&taker, None).await;
+    nodes.lack(&taker).await;
+    nodes.lack(&holder).await;
+}
+
+async fn overtaken(node: &Node<Site>, ticket: Option<Ticket>) {
+    let stored = node.put(&new(), ticket).await;
+    node.history.require(stored != Stored::Yes, "a put with such a ticket must not store");
+}
+
+async fn an_update_that_was_overtaken_only_invalidates<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let newest = Site { name: "newest".into(), ..old() };
+    for overtaking in 0..4 {
+        nodes.near.stores(&old()).await;
+        let (begun, has_begun) = oneshot::channel();
+        let (written, is_written) = oneshot::channel();
+        let update = nodes.near.cache.update(async {
+            let _ = begun.send(());
+            let _ = is_written.await;
+            Ok::<_, std::convert::Infallible>(new())
+        });
+        let change = async {
+            let _ = has_begun.await;
+            trial.history.step("near: an update has begun");
+            match overtaking {
+                0 => nodes.far.invalidates(By::Id, ["1"]).await,
+                1 => nodes.far.stores(&newest).await,
+                2 => nodes.far.truncates().await,
+                _ => nodes.far.stores(&Site::new("2", &["b.example"], "taker")).await,
+            }
+            let _ = written.send(());
+        };
+        let (updated, ()) = tokio::join!(update, change);
+        trial.history.step(format!("near: the update ends -> {updated:?}"));
+        trial.history.require(updated.is_ok_and(|site| *site == new()), "an update returns what was written");
+        nodes.never_serve(&new()).await;
+        nodes.never_serve(&old()).await;
+        nodes.never_serve(&newest).await;
+    }
+}
+
+async fn an_update_that_nothing_overtook_is_stored<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    nodes.near.stores(&old()).await;
+    let ticket = nodes.far.ticket().await;
+    let updated = nodes.near.cache.update(async { Ok::<_, &str>(new()) }).await;
+    trial.history.step(format!("near: update -> {updated:?}"));
+    nodes.serve(&new()).await;
+    late(&nodes, ticket).await;
+    let failed = nodes.near.cache.update(async { Err::<Site, _>("the write failed") }).await;
+    trial.history.require(failed.is_err(), "an update answers with the error of the write");
+    nodes.serve(&new()).await;
+}

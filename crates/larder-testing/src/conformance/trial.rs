@@ -1,0 +1,430 @@
+//! What a case works with: nodes that write down what is done to them, and checks that say what they saw.
+
+use super::{Nature, Promise, Subject};
+use larder::connector::{KeyBuf, KeyRef, Object};
+use larder::{Cache, Connector, Delivery, Entry, Error, Index, Keys, Lookup, Schema, Stored, Ticket};
+use std::fmt::{Debug, Display};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+/// An entry type that can be compared and shown.
+pub(super) trait Sample: Entry + Clone + PartialEq + Debug {}
+
+impl<E: Entry + Clone + PartialEq + Debug> Sample for E {}
+
+/// One case under way.
+pub(super) struct Trial<'a, S> {
+    pub(super) subject: &'a S,
+    /// The name of the cache that the case works in; no other case's, nor that of an earlier run of this one.
+    pub(super) cache: String,
+    pub(super) history: History,
+}
+
+impl<'a, S: Subject> Trial<'a, S> {
+    pub(super) fn begin(subject: &'a S, promise: Promise, case: &'static str) -> Self {
+        static RUNS: AtomicU64 = AtomicU64::new(0);
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        let history = History(Arc::new(Record { promise, case, steps: Mutex::default() }));
+        Self { subject, cache: format!("{case}.{run}"), history }
+    }
+
+    pub(super) fn nature(&self) -> Nature {
+        self.subject.nature()
+    }
+
+    /// Goes on in another cache that nobody has used.
+    pub(super) fn next_cache(&mut self) {
+        self.cache.push('n');
+    }
+
+    /// The schema of an entry type in the cache of this case.
+    pub(super) fn schema<E: Entry>(&self) -> Schema {
+        Schema { cache: self.cache.as_str().into(), ..Schema::of::<E>() }
+    }
+
+    /// Two nodes without age limits.
+    pub(super) async fn nodes<E: Sample>(&self) -> Nodes<E> {
+        self.nodes_with(self.schema::<E>()).await
+    }
+
+    /// Two nodes with these age limits, in milliseconds.
+    pub(super) async fn aging<E: Sample>(&self, max_age: u64, last_use_age: u64) -> Nodes<E> {
+        let [max_age, last_use_age] = [max_age, last_use_age].map(Duration::from_millis);
+        self.nodes_with(self.schema::<E>().ages(max_age, last_use_age)).await
+    }
+
+    pub(super) async fn nodes_with<E: Sample>(&self, schema: Schema) -> Nodes<E> {
+        let near = self.node("near", 0, schema.clone()).await;
+        let far = self.node("far", 1, Schema { stats: Arc::default(), ..schema }).await;
+        Nodes { near, far, exact_time: self.nature().exact_time }
+    }
+
+    async fn node<E: Sample>(&self, name: &'static str, number: usize, schema: Schema) -> Node<E> {
+        let connector = self.subject.open(number, schema.clone()).await;
+        if !connector.status().readable {
+            self.history.fail("the subject opened a connector that may not be read yet; it has to wait until it may");
+        }
+        Node { name, cache: Cache::new(connector.clone(), schema), connector, history: self.history.clone() }
+    }
+
+    /// Lets so many milliseconds pass.
+    pub(super) async fn pass(&self, milliseconds: u64) {
+        self.history.step(format!("{milliseconds} ms pass"));
+        self.subject.pass(Duration::from_millis(milliseconds)).await;
+    }
+
+    /// Waits until a node has delivered what it had to put off.
+    pub(super) async fn settle<E: Sample>(&self, nodes: &Nodes<E>) {
+        for node in [&nodes.near, &nodes.far] {
+            for patience in (0..1000).rev() {
+                let status = node.connector.status();
+                if status.journal == 0 && status.readable {
+                    break;
+                }
+                if patience == 0 {
+                    self.history.fail(format!("{}: its journal is not delivered: {status:?}", node.name));
+                }
+                self.subject.pass(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+/// What was done in a case so far.
+#[derive(Clone)]
+pub(super) struct History(Arc<Record>);
+
+struct Record {
+    promise: Promise,
+    case: &'static str,
+    steps: Mutex<Vec<String>>,
+}
+
+impl History {
+    /// How much of the past a report shows.
+    const SHOWN: usize = 40;
+
+    pub(super) fn step(&self, step: impl Into<String>) {
+        self.steps().push(step.into());
+    }
+
+    /// The promise is broken.
+    pub(super) fn fail(&self, seen: impl Display) -> ! {
+        let steps = self.steps();
+        let skipped = steps.len().saturating_sub(Self::SHOWN);
+        let mut told: String = steps.iter().enumerate().skip(skipped).map(|(n, s)| format!("\n{:4}. {s}", n + 1)).collect();
+        if skipped > 0 {
+            told.insert_str(0, &format!("\n      ({skipped} earlier steps)"));
+        }
+        drop(steps);
+        let Record { promise, case, .. } = &*self.0;
+        panic!("{promise} is broken: {}\n{case}: {seen}\nwhat was done:{told}", promise.text());
+    }
+
+    pub(super) fn require(&self, kept: bool, seen: impl Display) {
+        if !kept {
+            self.fail(seen);
+        }
+    }
+
+    fn steps(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One cache as one node opened it.
+pub(super) struct Node<E: Entry> {
+    pub(super) name: &'static str,
+    pub(super) cache: Cache<E>,
+    pub(super) connector: Arc<dyn Connector>,
+    pub(super) history: History,
+}
+
+impl<E: Sample> Node<E> {
+    fn step(&self, what: &str, told: impl Display, answer: impl Debug) {
+        self.history.step(format!("{}: {what} {told} -> {}", self.name, brief(&answer)));
+    }
+
+    pub(super) async fn set(&self, object: &E) -> Stored {
+        let stored = self.cache.set(object.clone()).await;
+        self.step("set", brief(object), stored);
+        stored
+    }
+
+    /// Sets an object, which nothing hinders.
+    pub(super) async fn stores(&self, object: &E) {
+        let stored = self.set(object).await;
+        self.history.require(stored == Stored::Yes, "a set that nothing hinders must store its object");
+    }
+
+    pub(super) async fn get(&self, index: E::Index, key: impl AsRef<[u8]>) -> Option<Arc<E>> {
+        let found = self.cache.get(index, key.as_ref()).await;
+        self.step("get", show(index, key.as_ref()), &found);
+        found
+    }
+
+    /// Checks that both a get and a lookup find this object.
+    pub(super) async fn serves(&self, index: E::Index, key: impl AsRef<[u8]>, object: &E) {
+        let found = self.get(index, key.as_ref()).await;
+        self.history.require(found.as_deref() == Some(object), format!("expected {}", brief(object)));
+        let found = self.lookup(index, key.as_ref()).await;
+        let hit = matches!(&found, Lookup::Hit(found) if **found == *object);
+        self.history.require(hit, format!("the get found it, the lookup must find it too: {}", brief(object)));
+    }
+
+    /// Checks that both a get and a lookup find nothing.
+    pub(super) async fn misses(&self, index: E::Index, key: impl AsRef<[u8]>) {
+        let found = self.get(index, key.as_ref()).await;
+        self.history.require(found.is_none(), "expected a miss");
+        let found = self.lookup(index, key.as_ref()).await;
+        self.history.require(matches!(found, Lookup::Miss(..)), "the get was a miss, the lookup must be one too");
+    }
+
+    pub(super) async fn lookup(&self, index: E::Index, key: impl AsRef<[u8]>) -> Lookup<E> {
+        let found = self.cache.lookup(index, key.as_ref()).await;
+        self.step("lookup", show(index, key.as_ref()), &found);
+        found
+    }
+
+    /// Begins a load: looks up, finds nothing, and gets a ticket.
+    pub(super) async fn begins(&self, index: E::Index, key: impl AsRef<[u8]>) -> Ticket {
+        match self.lookup(index, key).await {
+            Lookup::Miss(_, Some(ticket)) => ticket,
+            Lookup::Miss(_, None) => self.history.fail("a miss of a healthy connector must come with a ticket"),
+            Lookup::Hit(_) => self.history.fail("expected a miss"),
+        }
+    }
+
+    /// A ticket for a load that begins now, whatever is stored.
+    pub(super) async fn ticket(&self) -> Ticket {
+        let ticket = self.connector.ticket().await;
+        self.step("ticket", "", ticket);
+        ticket.unwrap_or_else(|| self.history.fail("a healthy connector must give a ticket"))
+    }
+
+    pub(super) async fn fill(&self, object: &E, ticket: Ticket) -> Stored {
+        let stored = self.cache.fill(object.clone(), ticket).await;
+        self.step("fill", format!("{} with {ticket:?}", brief(object)), stored);
+        stored
+    }
+
+    /// Fills an object, which nothing has overtaken.
+    pub(super) async fn fills(&self, object: &E, ticket: Ticket) {
+        let stored = self.fill(object, ticket).await;
+        self.history.require(stored == Stored::Yes, "a fill that nothing has overtaken must be accepted");
+    }
+
+    /// Tries a fill that must be refused.
+    pub(super) async fn refuses(&self, object: &E, ticket: Ticket) {
+        let stored = self.fill(object, ticket).await;
+        self.history.require(stored != Stored::Yes, "this fill must be refused");
+    }
+
+    /// Puts an object with a ticket of its own.
+    pub(super) async fn put(&self, object: &E, ticket: Option<Ticket>) -> Stored {
+        let stored = self.connector.put(self.object(object), ticket).await;
+        self.step("put", format!("{} with {ticket:?}", brief(object)), stored);
+        stored
+    }
+
+    pub(super) async fn invalidates<K: AsRef<[u8]>>(&self, index: E::Index, keys: impl IntoIterator<Item = K>) {
+        let keys = owned(keys);
+        let delivery = self.cache.invalidate(index, &keys).await;
+        self.applied("invalidate", show_all(index, &keys), delivery);
+    }
+
+    pub(super) async fn invalidates_below<K: AsRef<[u8]>>(
+        &self,
+        index: E::Index,
+        keys: impl IntoIterator<Item = K>,
+        version: u64,
+    ) {
+        let keys = owned(keys);
+        let delivery = self.cache.invalidate_below(index, &keys, version).await;
+        self.applied("invalidate", format!("{} below version {version}", show_all(index, &keys)), delivery);
+    }
+
+    pub(super) async fn deletes<K: AsRef<[u8]>>(&self, index: E::Index, keys: impl IntoIterator<Item = K>) {
+        let keys = owned(keys);
+        let delivery = self.cache.delete(index, &keys).await;
+        self.applied("delete", show_all(index, &keys), delivery);
+    }
+
+    pub(super) async fn truncates(&self) {
+        let delivery = self.cache.truncate().await;
+        self.applied("truncate", "", delivery);
+    }
+
+    pub(super) async fn prunes(&self) {
+        let pruned = self.cache.prune().await;
+        self.step("prune", "", &pruned);
+        self.history.require(pruned.is_ok(), "a healthy connector can prune");
+    }
+
+    fn applied(&self, what: &str, told: impl Display, delivery: Result<Delivery, Error>) {
+        self.step(what, told, &delivery);
+        self.history.require(matches!(delivery, Ok(Delivery::Applied)), "a healthy connector answers `Applied`");
+    }
+
+    /// An object as connectors take it.
+    pub(super) fn object(&self, entry: &E) -> Object {
+        let mut keys = keys_of(entry);
+        let primary = keys.iter().position(|key| key.index == 0).map(|place| keys.remove(place).bytes);
+        let primary = primary.unwrap_or_else(|| self.history.fail("the case has made an object without a primary key"));
+        Object { primary, secondary: keys, version: entry.version(), value: Arc::new(entry.clone()) }
+    }
+}
+
+/// Two nodes that have opened one cache.
+pub(super) struct Nodes<E: Entry> {
+    pub(super) near: Node<E>,
+    pub(super) far: Node<E>,
+    exact_time: bool,
+}
+
+impl<E: Sample> Nodes<E> {
+    /// Checks that both serve the object under each of its keys.
+    pub(super) async fn serve(&self, object: &E) {
+        for (index, key) in Keys::of(object) {
+            self.serve_key(index, &key, object).await;
+        }
+    }
+
+    pub(super) async fn serve_key(&self, index: E::Index, key: impl AsRef<[u8]>, object: &E) {
+        self.near.serves(index, key.as_ref(), object).await;
+        self.far.serves(index, key.as_ref(), object).await;
+    }
+
+    /// The same after time has passed that has not used up the object's life: where time is real, it may have.
+    pub(super) async fn serve_if_exact(&self, object: &E) {
+        if self.exact_time {
+            self.serve(object).await;
+        }
+    }
+
+    /// Checks that both find nothing under any key of the object.
+    pub(super) async fn lack(&self, object: &E) {
+        for (index, key) in Keys::of(object) {
+            self.lack_key(index, &key).await;
+        }
+    }
+
+    pub(super) async fn lack_key(&self, index: E::Index, key: impl AsRef<[u8]>) {
+        self.near.misses(index, key.as_ref()).await;
+        self.far.misses(index, key.as_ref()).await;
+    }
+
+    /// Checks that neither serves this state of the object under any of its keys; another one is fine.
+    pub(super) async fn never_serve(&self, object: &E) {
+        for (index, key) in Keys::of(object) {
+            for node in [&self.near, &self.far] {
+                let found = node.get(index, &key).await;
+                node.history.require(found.as_deref() != Some(object), "this state must not be served any more");
+            }
+        }
+    }
+
+    /// Checks that the object is there under all of its keys or under none, and says which.
+    pub(super) async fn whole_or_gone(&self, object: &E) -> bool {
+        let mut there = Vec::new();
+        for (index, key) in Keys::of(object) {
+            for node in [&self.near, &self.far] {
+                let found = node.get(index, &key).await;
+                node.history.require(found.as_deref().is_none_or(|found| found == object), "another object's state");
+                there.push(found.is_some());
+            }
+        }
+        let first = there.first().copied().unwrap_or_default();
+        self.near.history.require(there.iter().all(|one| *one == first), "half of the object is there");
+        first
+    }
+}
+
+/// The keys of an object as connectors take them.
+pub(super) fn keys_of<E: Entry>(entry: &E) -> Vec<KeyBuf> {
+    let encoded = Keys::of(entry).into_iter();
+    encoded.map(|(index, bytes)| KeyBuf { index: index.position() as u8, bytes: bytes.into() }).collect()
+}
+
+/// A key as connectors take it.
+pub(super) fn key_ref<I: Index>(index: I, bytes: &[u8]) -> KeyRef<'_> {
+    KeyRef { index: index.position() as u8, bytes }
+}
+
+fn owned<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Vec<Vec<u8>> {
+    keys.into_iter().map(|key| key.as_ref().to_vec()).collect()
+}
+
+fn show(index: impl Debug, key: &[u8]) -> String {
+    let text = key.escape_ascii().to_string();
+    format!("{index:?} \"{}\"", cut(text, 60))
+}
+
+fn show_all(index: impl Debug + Copy, keys: &[Vec<u8>]) -> String {
+    let shown: Vec<_> = keys.iter().take(4).map(|key| show(index, key)).collect();
+    let more = if keys.len() > 4 { format!(" and {} more", keys.len() - 4) } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}
+
+/// What a value looks like, shortened where it is long.
+pub(super) fn brief(value: &impl Debug) -> String {
+    cut(format!("{value:?}"), 240)
+}
+
+fn cut(mut text: String, length: usize) -> String {
+    if text.len() > length {
+        let whole = text.len();
+        text.truncate(text.floor_char_boundary(length));
+        text.push_str(&format!("… ({whole} bytes)"));
+    }
+    text
+}
+
+/// Polls a future at most so many times and drops it where it waits. Its output, if it was done by then.
+pub(super) async fn polled<F: Future>(future: F, times: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = times;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Polls a future once. Its output, if it is done.
+pub(super) async fn poll_once<F: Future>(future: &mut Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Throws the same numbers in every run.
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `sides`, which is not zero.
+    pub(super) fn throw(&mut self, sides: usize) -> usize {
+        // xorshift64
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % sides
+    }
+}

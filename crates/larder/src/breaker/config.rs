@@ -1,0 +1,170 @@
+//! When a breaker opens, for how long, and how it comes back.
+
+use super::gate::MOST;
+use std::fmt;
+use std::time::Duration;
+
+/// Buckets of the window: it forgets a tenth at a time.
+pub(super) const BUCKETS: u8 = 10;
+
+/// The settings of a [`Breaker`](super::Breaker). The defaults suit a cache server that answers within milliseconds.
+///
+/// Durations count in whole milliseconds; a part of one is rounded up, so that nothing short becomes "never".
+///
+/// ```
+/// use larder::breaker::BreakerConfig;
+/// use std::time::Duration;
+///
+/// let patient = BreakerConfig { consecutive_failures: 20, open: Duration::from_secs(5), ..BreakerConfig::default() };
+/// assert!(patient.validate().is_ok());
+///
+/// let nonsense = BreakerConfig { failure_ratio: 50.0, ..BreakerConfig::default() };
+/// assert_eq!(nonsense.validate().unwrap_err().to_string(), "failure_ratio is 50: give 0 (never) to 1");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct BreakerConfig {
+    /// How far back outcomes count; they are forgotten a tenth of it at a time. Zero: they count until the state changes,
+    /// so that after a million successes half a million failures are needed to reach one in three. Default 10 s.
+    pub window: Duration,
+    /// Ratios are judged from this many calls in the window on. Below about ten, a single failure after a quiet time can be all
+    /// there is to judge by. Default 20.
+    pub min_calls: u64,
+    /// Opens on so many failures in a row, however old the first of them is. Zero: never. Default 5.
+    pub consecutive_failures: u32,
+    /// Opens when this part of the calls in the window has failed, or more. Zero: never. Default 0.5.
+    pub failure_ratio: f64,
+    /// A success that took this long is slow. What is slow depends on what is called, so there is none by default: zero, no
+    /// call is slow.
+    pub slow_call: Duration,
+    /// Opens when this part of the calls in the window was slow, or more. Zero: never. Default 0.5.
+    pub slow_ratio: f64,
+    /// How long it stays open the first time. Default 1 s.
+    pub open: Duration,
+    /// Each further opening lasts between `open` and twice as long as the one before could, drawn at random so that nodes do
+    /// not probe in step, and never longer than this. Equal to `open`: always exactly that. Also how long a refusal keeps
+    /// it open. Default 30 s.
+    pub open_max: Duration,
+    /// After so long without opening, the next opening lasts `open` again. Default 60 s.
+    pub healthy_after: Duration,
+    /// Who finds out whether it can close. Default [`HalfOpen::Probes`].
+    pub half_open: HalfOpen,
+    /// Successes while half-open that close it; one failure opens it again. Default 1.
+    pub half_open_successes: u32,
+    /// After closing, the part of calls let through grows from a tenth to all of them over this time, so that what has just
+    /// come back is not knocked over. Zero: all at once. Default 5 s.
+    pub ramp: Duration,
+    /// Calls under way at once; more are shed. Zero: no limit, and they are not counted. Default 0.
+    pub max_in_flight: usize,
+}
+
+/// Whose calls are let through while the breaker is half-open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HalfOpen {
+    /// One at a time, and only through [`probe`](super::Breaker::probe): users are refused until the breaker has closed.
+    Probes,
+    /// Users' own, at most so many at once. The first call after the open time makes the breaker half-open.
+    Requests(u32),
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(10),
+            min_calls: 20,
+            consecutive_failures: 5,
+            failure_ratio: 0.5,
+            slow_call: Duration::ZERO,
+            slow_ratio: 0.5,
+            open: Duration::from_secs(1),
+            open_max: Duration::from_secs(30),
+            healthy_after: Duration::from_secs(60),
+            half_open: HalfOpen::Probes,
+            half_open_successes: 1,
+            ramp: Duration::from_secs(5),
+            max_in_flight: 0,
+        }
+    }
+}
+
+/// A setting that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The name of the field.
+    pub field: &'static str,
+    value: String,
+    accepted: &'static str,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}: give {}", self.field, self.value, self.accepted)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl BreakerConfig {
+    /// Checks that every setting can be meant.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot, with its value and what is accepted. [`Breaker::new`](super::Breaker::new) takes
+    /// the nearest one that can.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let sane = self.sane();
+        let error = |field, value: String, accepted| Err(ConfigError { field, value, accepted });
+        let written = |duration: Duration| format!("{duration:?}");
+        if self.window != sane.window {
+            return error("window", written(self.window), "0 (never forgets) or at least 10 ms");
+        }
+        if self.min_calls != sane.min_calls {
+            return error("min_calls", self.min_calls.to_string(), "1 or more");
+        }
+        // A NaN differs from everything, so it is found here as well.
+        if self.failure_ratio != sane.failure_ratio {
+            return error("failure_ratio", self.failure_ratio.to_string(), "0 (never) to 1");
+        }
+        if self.slow_ratio != sane.slow_ratio {
+            return error("slow_ratio", self.slow_ratio.to_string(), "0 (never) to 1");
+        }
+        if self.open != sane.open {
+            return error("open", written(self.open), "at least 1 ms");
+        }
+        if self.open_max != sane.open_max {
+            return error("open_max", written(self.open_max), "`open` or more");
+        }
+        if self.half_open != sane.half_open {
+            return error("half_open", format!("{:?}", self.half_open), "probes, or 1 to 16777215 requests");
+        }
+        if self.half_open_successes != sane.half_open_successes {
+            return error("half_open_successes", self.half_open_successes.to_string(), "1 or more");
+        }
+        Ok(())
+    }
+
+    /// The nearest settings that make sense.
+    pub(super) fn sane(&self) -> Self {
+        let ratio = |ratio: f64| if ratio.is_nan() { 0.0 } else { ratio.clamp(0.0, 1.0) };
+        let shortest = Duration::from_millis(u64::from(BUCKETS));
+        let open = self.open.max(Duration::from_millis(1));
+        Self {
+            window: if self.window.is_zero() { self.window } else { self.window.max(shortest) },
+            min_calls: self.min_calls.max(1),
+            failure_ratio: ratio(self.failure_ratio),
+            slow_ratio: ratio(self.slow_ratio),
+            open,
+            open_max: self.open_max.max(open),
+            half_open: match self.half_open {
+                HalfOpen::Probes => HalfOpen::Probes,
+                HalfOpen::Requests(most) => HalfOpen::Requests(most.clamp(1, MOST)),
+            },
+            half_open_successes: self.half_open_successes.max(1),
+            ..self.clone()
+        }
+    }
+}
+
+/// Milliseconds, rounded up.
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}

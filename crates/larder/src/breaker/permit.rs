@@ -1,0 +1,125 @@
+//! The right to make one call, and the duty to say how it went.
+
+use super::gate::Counted;
+use super::machine::Machine;
+use super::{Refused, State};
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// The right to make one call. Exactly one of its methods says how the call went.
+///
+/// Dropping it, on cancellation or in a panic, says nothing: nothing is counted, and what it held (a place among the
+/// calls under way, a place in the half-open state) is free again. It borrows the [`Breaker`](super::Breaker), because
+/// counting references would cost as much again as all the rest.
+///
+/// It belongs to the generation in which it was given. Once the breaker has changed its state, what is said of it is
+/// ignored: a call that began before the outage says nothing about the recovery.
+#[must_use = "a permit that is dropped counts for nothing; say how the call went"]
+pub struct Permit<'a> {
+    breaker: &'a Machine,
+    generation: u64,
+    /// Holds one of the places of the half-open state.
+    trial: bool,
+    /// Holds one of the places of calls under way.
+    in_flight: bool,
+}
+
+impl<'a> Permit<'a> {
+    pub(super) fn new(breaker: &'a Machine, generation: u64) -> Self {
+        Self { breaker, generation, trial: false, in_flight: false }
+    }
+
+    /// For a place of the half-open state that was taken for it.
+    pub(super) fn for_trial(breaker: &'a Machine, generation: u64) -> Self {
+        Self { breaker, generation, trial: true, in_flight: false }
+    }
+
+    /// Takes a place among the calls under way. Without one, the permit is gone.
+    #[inline]
+    pub(super) fn in_flight(mut self) -> Result<Self, Refused> {
+        let limit = self.breaker.config.max_in_flight;
+        if limit > 0 {
+            let taken = self.breaker.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |in_flight| {
+                (in_flight < limit).then(|| in_flight + 1)
+            });
+            if taken.is_err() {
+                self.breaker.shed.fetch_add(1, Ordering::Relaxed);
+                return Err(Refused::Shed);
+            }
+            self.in_flight = true;
+        }
+        Ok(self)
+    }
+
+    /// There was a well-formed answer.
+    #[inline]
+    pub fn success(self) {
+        if self.trial {
+            self.breaker.trial_succeeded(self.generation);
+        } else if self.breaker.gate.success(self.generation) == Counted::Full {
+            self.breaker.collect();
+        }
+    }
+
+    /// There was a well-formed answer, after so long. It is a slow call from
+    /// [`slow_call`](super::BreakerConfig::slow_call) on: still a success that ends a run of failures, but one that can open the
+    /// breaker where slow calls do, and no proof of health while it is half-open.
+    #[inline]
+    pub fn success_after(self, elapsed: Duration) {
+        let slow = self.breaker.config.slow_call;
+        if slow.is_zero() || elapsed < slow {
+            self.success();
+        } else {
+            self.breaker.slow(self.generation, elapsed);
+        }
+    }
+
+    /// There was no answer, or one that shows the other side unfit to serve. `reason` becomes part of the
+    /// [`Cause`](super::Cause) if this opens the breaker.
+    pub fn failure(self, reason: impl Into<Cow<'static, str>>) {
+        self.breaker.failure(self.generation, reason.into());
+    }
+
+    /// How it went says nothing about the other side: the caller went away, or its own deadline was too short.
+    pub fn neutral(self) {
+        self.breaker.neutral(self.generation);
+    }
+
+    /// The other side does not let us in (wrong password, no permission): opens at once, and for the longest time, because
+    /// only a person can mend it.
+    pub fn refusal(self, reason: impl Into<Cow<'static, str>>) {
+        self.breaker.refusal(self.generation, reason.into());
+    }
+
+    /// The generation it belongs to.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether the call decides if the breaker closes.
+    #[must_use]
+    pub fn is_trial(&self) -> bool {
+        self.trial
+    }
+}
+
+impl Drop for Permit<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.trial {
+            self.breaker.gate.give_slot(self.generation);
+        }
+        if self.in_flight {
+            self.breaker.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Permit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("generation", &self.generation).field("trial", &self.trial).finish_non_exhaustive()
+    }
+}
