@@ -2,7 +2,7 @@
 
 use super::gate::Counted;
 use super::machine::Machine;
-use super::{Refused, State};
+use super::Refused;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::Ordering;

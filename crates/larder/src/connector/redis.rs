@@ -75,6 +75,13 @@ impl Redis {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
         let breaker = Breaker::new("redis", settings, clock.clone());
         let link = Arc::new(Link::new(breaker, clock, config.operation_timeout));
+        let (told, server) = (Arc::downgrade(&link), config.address.to_string());
+        link.breaker.subscribe(move |transition| {
+            tracing::warn!(server, "circuit breaker: {transition}");
+            if let Some(link) = told.upgrade() {
+                link.give_up.notify_one();
+            }
+        });
         let supervisor = Arc::new(Supervisor { link, config, stores: Mutex::default() });
         let task = runtime.spawn(supervisor.clone().run()).abort_handle();
         Ok(Self { owner: Arc::new(Owner { supervisor, task }) })

@@ -3,7 +3,8 @@
 //! An operation passes three gates, each of which answers at once: the breaker, the cap on operations in flight (the breaker's
 //! permits count it), and whether there is a connection at all. Connecting is never an operation's business: the
 //! supervisor does it in the background (`supervisor.rs`). An operation that was sent waits at most the operation time-out, and
-//! one logical operation, its retry after NOSCRIPT included, is one outcome for the breaker.
+//! one logical operation, its retry after NOSCRIPT included, is one outcome for the breaker. The breaker's ramp holds back
+//! gets and lookups only (`store.rs`): an invalidation that was held back would be a deferred one.
 
 use super::scripts::Script;
 use super::trouble::{Trouble, What};
@@ -14,7 +15,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, Value};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -29,11 +30,17 @@ pub(super) struct Live {
     /// Identifies the server's process, and with it the history of its data; 0 where the server does not say.
     pub(super) history: u64,
     timeouts: AtomicU32,
+    given_up: AtomicBool,
 }
 
 impl Live {
     pub(super) fn new(connection: MultiplexedConnection, generation: u64, history: u64) -> Self {
-        Self { connection, generation, history, timeouts: AtomicU32::new(0) }
+        Self { connection, generation, history, timeouts: AtomicU32::new(0), given_up: AtomicBool::new(false) }
+    }
+
+    /// Whether an operation has found that the connection must go.
+    pub(super) fn given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
     }
 
     async fn send(&self, command: &Cmd) -> Result<Value, Trouble> {
@@ -46,7 +53,7 @@ pub(super) struct Link {
     pub(super) breaker: Breaker,
     pub(super) clock: Clock,
     timeout: Duration,
-    /// Tells the supervisor that the connection must go.
+    /// Tells the supervisor to look whether the connection must go: it was given up, or the breaker has opened.
     pub(super) give_up: Notify,
     /// Tells the supervisor that a cache has something to recover or replay.
     pub(super) work: Notify,
@@ -120,7 +127,7 @@ impl Link {
     where
         F: Future<Output = Result<T, Trouble>>,
     {
-        let permit = match self.breaker.permit() {
+        let permit = match self.breaker.permit_past_ramp() {
             Ok(permit) => permit,
             Err(Refused::Shed) => return Err(Trouble::Shed),
             Err(_) => return Err(Trouble::Unavailable),
@@ -134,7 +141,7 @@ impl Link {
         result
     }
 
-    fn settle(&self, permit: Permit, live: &Live, trouble: Option<&Trouble>) {
+    fn settle(&self, permit: Permit<'_>, live: &Live, trouble: Option<&Trouble>) {
         match trouble {
             Some(Trouble::TimedOut) => {
                 permit.failure("no reply within the operation time-out");
@@ -155,11 +162,9 @@ impl Link {
         }
     }
 
-    /// A connection that was replaced meanwhile is no reason to give up its successor.
     fn give_up_on(&self, live: &Live) {
-        if self.generation() == live.generation {
-            self.give_up.notify_one();
-        }
+        live.given_up.store(true, Ordering::Release);
+        self.give_up.notify_one();
     }
 }
 
@@ -179,7 +184,7 @@ async fn run_code(live: Arc<Live>, script: &Script, arguments: &impl Fn(&mut Cmd
 }
 
 /// Tells the breaker how an operation or an attempt to connect went wrong.
-pub(super) fn judge(permit: Permit, trouble: &Trouble) {
+pub(super) fn judge(permit: Permit<'_>, trouble: &Trouble) {
     match trouble {
         Trouble::Unavailable | Trouble::Shed => permit.neutral(),
         Trouble::TimedOut => permit.failure("no reply within the time-out"),

@@ -123,6 +123,13 @@ impl Store {
         }
     }
 
+    /// Whether a get or lookup goes to the server at all.
+    fn admit(&self, key: KeyRef<'_>) -> Result<(), Miss> {
+        key::check(key.bytes).map_err(|_| Miss::InvalidKey)?;
+        self.may_read()?;
+        if self.link.breaker.ramp_admits() { Ok(()) } else { Err(Miss::Shed) }
+    }
+
     /// The clock is gone or was left unsettled: read nothing until everything older has been removed.
     fn lost(&self, why: &str) {
         tracing::warn!(cache = %self.schema.cache, "{why}; nothing is read until the cache has been cleared");
@@ -628,14 +635,14 @@ impl Drop for UndeliveredTruncate<'_> {
 
 impl Connector for Store {
     fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {
-        match key::check(key.bytes).map_err(|_| Miss::InvalidKey).and_then(|()| self.may_read()) {
+        match self.admit(key) {
             Ok(()) => Answer::later(self.find(key)),
             Err(miss) => Answer::now(Err(miss)),
         }
     }
 
     fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
-        match key::check(key.bytes).map_err(|_| Miss::InvalidKey).and_then(|()| self.may_read()) {
+        match self.admit(key) {
             Ok(()) => Answer::later(self.find_or_ticket(key)),
             Err(miss) => Answer::now(Err((miss, None))),
         }

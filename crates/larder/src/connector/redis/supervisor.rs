@@ -12,7 +12,7 @@ use super::clearing::{self, Head, bytes};
 use super::link::{Link, Live, Private, judge};
 use super::store::Store;
 use super::trouble::{Trouble, What};
-use crate::breaker::{Permit, State};
+use crate::breaker::Permit;
 use crate::config::{Address, RedisConfig};
 use crate::connector::Ticket;
 use parking_lot::Mutex;
@@ -72,7 +72,7 @@ impl Supervisor {
     }
 
     /// Waits until the breaker lets an attempt through.
-    async fn permit_to_connect(&self) -> Option<Permit> {
+    async fn permit_to_connect(&self) -> Option<Permit<'_>> {
         match self.link.breaker.next_probe_in() {
             None => match self.link.breaker.permit() {
                 Ok(permit) => return Some(permit),
@@ -103,19 +103,21 @@ impl Supervisor {
 
     /// Serves a published connection until it must go, and says why it must.
     async fn attend(&self, live: &Arc<Live>, mut ended: Driver) -> String {
-        let mut check = tokio::time::interval(Duration::from_millis(100));
-        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let mut pause_until = 0;
+        let mut pause_until = 0_u64;
         loop {
+            // Looked at before each wait: what was told before this connection was attended is not lost.
+            if live.given_up() {
+                return "errors or time-outs".to_owned();
+            }
+            if !self.link.admits() {
+                return "the circuit breaker opened".to_owned();
+            }
+            let pause = Duration::from_millis(pause_until.saturating_sub(self.link.clock.now()));
             tokio::select! {
                 _ = &mut ended.0 => return "the server closed it".to_owned(),
-                () = self.link.give_up.notified() => return "errors or time-outs".to_owned(),
+                () = self.link.give_up.notified() => {}
                 () = self.link.work.notified() => {}
-                _ = check.tick() => {
-                    if matches!(self.link.breaker.state(), State::Open | State::ForcedOpen | State::HalfOpen) {
-                        return "the circuit breaker opened".to_owned();
-                    }
-                }
+                () = tokio::time::sleep(pause), if !pause.is_zero() => {}
             }
             if self.link.clock.now() < pause_until || !self.stores().iter().any(|store| store.needs_work(live.generation)) {
                 continue;

@@ -1,0 +1,350 @@
+use super::*;
+use crate::clock::ManualClock;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+fn breaker(config: BreakerConfig) -> (Breaker, ManualClock) {
+    let (clock, hand) = Clock::manual();
+    (Breaker::new("test", config, clock), hand)
+}
+
+/// Open times that are exact, and no ramp.
+fn plain() -> BreakerConfig {
+    BreakerConfig { open_max: Duration::from_secs(1), ramp: Duration::ZERO, ..BreakerConfig::default() }
+}
+
+fn fail(breaker: &Breaker, times: usize) {
+    for _ in 0..times {
+        breaker.permit().unwrap().failure("reset");
+    }
+}
+
+fn succeed(breaker: &Breaker, times: usize) {
+    for _ in 0..times {
+        breaker.permit().unwrap().success();
+    }
+}
+
+fn opened(config: BreakerConfig) -> (Breaker, ManualClock) {
+    let (breaker, hand) = breaker(config);
+    fail(&breaker, 5);
+    assert_eq!(breaker.state(), State::Open);
+    (breaker, hand)
+}
+
+#[test]
+fn one_failed_handshake_of_one_call_is_no_reason_to_open() {
+    let (breaker, _hand) = breaker(BreakerConfig { failure_ratio: 0.1, ..plain() });
+    fail(&breaker, 1);
+    assert_eq!(breaker.state(), State::Closed);
+}
+
+#[test]
+fn five_failures_in_a_row_open_it_after_a_million_successes_as_in_the_first_second() {
+    for successes in [0, 1_000_000] {
+        let (breaker, _hand) = breaker(plain());
+        succeed(&breaker, successes);
+        fail(&breaker, 4);
+        assert_eq!(breaker.state(), State::Closed);
+        fail(&breaker, 1);
+        assert_eq!(breaker.state(), State::Open);
+    }
+}
+
+#[test]
+fn a_success_ends_a_run_of_failures() {
+    let (breaker, _hand) = breaker(BreakerConfig { failure_ratio: 0.0, ..plain() });
+    for _ in 0..10 {
+        fail(&breaker, 4);
+        succeed(&breaker, 1);
+    }
+    assert_eq!(breaker.state(), State::Closed);
+}
+
+#[test]
+fn half_of_the_calls_of_the_window_open_it_and_older_ones_do_not_count() {
+    let config = BreakerConfig { consecutive_failures: 0, ..plain() };
+    let (breaker, hand) = breaker(config);
+    fail(&breaker, 10);
+    hand.advance(Duration::from_secs(10));
+    fail(&breaker, 1);
+    succeed(&breaker, 10);
+    fail(&breaker, 8);
+    assert_eq!(breaker.state(), State::Closed, "9 of 19");
+    fail(&breaker, 1);
+    assert_eq!(breaker.state(), State::Open, "10 of 20");
+}
+
+#[test]
+fn slow_calls_open_it_where_one_says_what_slow_is() {
+    let slow_call = Duration::from_millis(50);
+    let (breaker, _hand) = breaker(BreakerConfig { slow_call, ..plain() });
+    for _ in 0..10 {
+        breaker.permit().unwrap().success_after(Duration::from_millis(49));
+    }
+    for _ in 0..9 {
+        breaker.permit().unwrap().success_after(slow_call);
+    }
+    assert_eq!(breaker.state(), State::Closed);
+    breaker.permit().unwrap().success_after(slow_call);
+    assert_eq!(breaker.state(), State::Open);
+}
+
+#[test]
+fn an_outcome_that_comes_after_its_state_says_nothing() {
+    let (breaker, hand) = breaker(plain());
+    let late: Vec<_> = (0..20).map(|_| breaker.permit().unwrap()).collect();
+    fail(&breaker, 5);
+    hand.advance(Duration::from_secs(1));
+    breaker.probe().unwrap().success();
+    late.into_iter().for_each(|permit| permit.failure("from before the outage"));
+    assert_eq!(breaker.state(), State::Closed);
+    assert_eq!(breaker.snapshot().failures, 0);
+}
+
+#[test]
+fn a_late_success_from_before_the_outage_does_not_close_it() {
+    let (breaker, hand) = breaker(plain());
+    let late = breaker.permit().unwrap();
+    fail(&breaker, 5);
+    hand.advance(Duration::from_secs(1));
+    let probe = breaker.probe().unwrap();
+    late.success();
+    assert_eq!(breaker.state(), State::HalfOpen);
+    probe.failure("still down");
+    assert_eq!(breaker.state(), State::Open);
+}
+
+#[test]
+fn a_cancelled_probe_neither_closes_it_nor_keeps_it_half_open() {
+    let (breaker, hand) = opened(plain());
+    hand.advance(Duration::from_secs(1));
+    for _ in 0..3 {
+        let probe = breaker.probe().unwrap();
+        assert!(breaker.probe().is_none(), "one at a time");
+        drop(probe);
+        assert_eq!(breaker.state(), State::HalfOpen);
+    }
+    breaker.probe().unwrap().success();
+    assert_eq!(breaker.state(), State::Closed);
+}
+
+#[test]
+fn a_panic_while_half_open_gives_the_place_back() {
+    let (breaker, hand) = opened(plain());
+    hand.advance(Duration::from_secs(1));
+    let other = breaker.clone();
+    let panicked = std::thread::spawn(move || {
+        let _probe = other.probe().unwrap();
+        panic!("in the middle of a call");
+    });
+    assert!(panicked.join().is_err());
+    breaker.probe().unwrap().success();
+}
+
+#[test]
+fn half_open_lets_no_user_through_and_no_more_probes_than_one() {
+    let (breaker, hand) = opened(plain());
+    assert!(breaker.probe().is_none(), "not yet");
+    hand.advance(Duration::from_millis(999));
+    assert_eq!(breaker.next_probe_in(), Some(Duration::from_millis(1)));
+    hand.advance(Duration::from_millis(1));
+    let _probe = breaker.probe().unwrap();
+    assert_eq!(breaker.permit().unwrap_err(), Refused::Open);
+    assert_eq!(breaker.snapshot().refused, 1);
+}
+
+#[test]
+fn half_open_with_requests_lets_so_many_through_at_once() {
+    let config = BreakerConfig { half_open: HalfOpen::Requests(3), half_open_successes: 2, ..plain() };
+    let (breaker, hand) = opened(config);
+    assert_eq!(breaker.permit().unwrap_err(), Refused::Open);
+    hand.advance(Duration::from_secs(1));
+    let mut trials: Vec<_> = (0..3).map(|_| breaker.permit().unwrap()).collect();
+    assert_eq!(breaker.permit().unwrap_err(), Refused::Open);
+    trials.pop().unwrap().success();
+    assert_eq!(breaker.state(), State::HalfOpen);
+    trials.pop().unwrap().success();
+    assert_eq!(breaker.state(), State::Closed);
+}
+
+#[test]
+fn the_five_settings_of_zitadel_can_be_expressed() {
+    // Interval 0, MaxConsecutiveFailures 5, MaxFailureRatio 0.1, Timeout 60s, MaxRetryRequests 1
+    let minute = Duration::from_secs(60);
+    let config = BreakerConfig {
+        window: Duration::ZERO,
+        consecutive_failures: 5,
+        failure_ratio: 0.1,
+        open: minute,
+        open_max: minute,
+        half_open: HalfOpen::Requests(1),
+        ..BreakerConfig::default()
+    };
+    assert!(config.validate().is_ok());
+    let (breaker, hand) = opened(config);
+    hand.advance(minute);
+    let trial = breaker.permit().unwrap();
+    assert!(breaker.permit().is_err());
+    trial.success();
+    assert_eq!(breaker.state(), State::Ramping);
+}
+
+#[test]
+fn the_open_time_grows_and_a_healthy_minute_resets_it() {
+    let config = BreakerConfig { ramp: Duration::ZERO, ..BreakerConfig::default() };
+    let (breaker, hand) = breaker(config);
+    let mut longest = Duration::ZERO;
+    for _ in 0..30 {
+        fail(&breaker, 5);
+        longest = longest.max(breaker.next_probe_in().unwrap());
+        hand.advance(breaker.next_probe_in().unwrap());
+        breaker.probe().unwrap().success();
+    }
+    assert!(longest > Duration::from_secs(2) && longest <= Duration::from_secs(30), "{longest:?}");
+    hand.advance(Duration::from_secs(60));
+    fail(&breaker, 5);
+    assert_eq!(breaker.next_probe_in(), Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn a_failed_probe_opens_it_again_for_up_to_twice_as_long() {
+    let config = BreakerConfig { ramp: Duration::ZERO, ..BreakerConfig::default() };
+    let (breaker, hand) = opened(config);
+    for doubled in [2, 4, 8, 16, 30, 30] {
+        hand.advance(breaker.next_probe_in().unwrap());
+        breaker.probe().unwrap().failure("still down");
+        let wait = breaker.next_probe_in().unwrap();
+        assert!(wait >= Duration::from_secs(1) && wait <= Duration::from_secs(doubled), "{wait:?} of {doubled} s");
+    }
+}
+
+#[test]
+fn a_refusal_opens_it_at_once_and_for_the_longest_time() {
+    let (breaker, _hand) = breaker(BreakerConfig::default());
+    breaker.permit().unwrap().refusal("WRONGPASS");
+    assert_eq!(breaker.state(), State::Open);
+    assert_eq!(breaker.next_probe_in(), Some(Duration::from_secs(30)));
+}
+
+#[test]
+fn neutral_and_dropped_outcomes_never_open_it() {
+    let (breaker, _hand) = breaker(plain());
+    fail(&breaker, 4);
+    for _ in 0..100 {
+        breaker.permit().unwrap().neutral();
+        drop(breaker.permit().unwrap());
+    }
+    assert_eq!(breaker.state(), State::Closed);
+    assert_eq!(breaker.snapshot().neutral, 100);
+    fail(&breaker, 1);
+    assert_eq!(breaker.state(), State::Open, "they do not end a run either");
+}
+
+#[test]
+fn calls_above_the_cap_are_shed_and_places_come_back() {
+    let (breaker, _hand) = breaker(BreakerConfig { max_in_flight: 2, ..plain() });
+    let first = breaker.permit().unwrap();
+    let second = breaker.permit().unwrap();
+    assert_eq!(breaker.permit().unwrap_err(), Refused::Shed);
+    drop(first);
+    second.failure("reset");
+    assert_eq!(breaker.snapshot().in_flight, 0);
+    succeed(&breaker, 3);
+    assert_eq!(breaker.snapshot().shed, 1);
+}
+
+#[test]
+fn after_closing_traffic_ramps_up() {
+    let config = BreakerConfig { ramp: Duration::from_secs(10), ..plain() };
+    let (breaker, hand) = opened(config);
+    hand.advance(Duration::from_secs(1));
+    breaker.probe().unwrap().success();
+    let admitted = || (0..1000).filter(|_| breaker.permit().map(Permit::success).is_ok()).count();
+    assert!(admitted().abs_diff(100) < 10);
+    hand.advance(Duration::from_secs(5));
+    assert!(admitted().abs_diff(550) < 10);
+    hand.advance(Duration::from_secs(5));
+    assert_eq!(admitted(), 1000);
+    assert_eq!(breaker.state(), State::Closed);
+}
+
+#[test]
+fn transitions_are_told_in_their_order_with_their_cause() {
+    let (breaker, hand) = breaker(plain());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let list = told.clone();
+    breaker.subscribe(move |transition| list.lock().unwrap().push(transition.to_string()));
+    fail(&breaker, 5);
+    hand.advance(Duration::from_secs(1));
+    breaker.probe().unwrap().failure("LOADING");
+    hand.advance(Duration::from_secs(1));
+    breaker.probe().unwrap().success();
+    breaker.force_open();
+    breaker.reset();
+    let expected = [
+        "closed → open: 5 failures in a row, last: reset",
+        "open → half-open: it is time to try again",
+        "half-open → open: the trial failed: LOADING",
+        "open → half-open: it is time to try again",
+        "half-open → closed: the trial succeeded",
+        "closed → forced open: forced",
+        "forced open → closed: reset",
+    ];
+    assert_eq!(*told.lock().unwrap(), expected);
+}
+
+#[test]
+fn a_subscriber_may_use_the_breaker_and_may_panic() {
+    let (breaker, _hand) = breaker(plain());
+    let heard = Arc::new(AtomicBool::new(false));
+    breaker.subscribe(|_| panic!("a subscriber's own trouble"));
+    let (other, flag) = (breaker.clone(), heard.clone());
+    breaker.subscribe(move |transition| {
+        if transition.to == State::Open {
+            other.force_closed();
+        } else {
+            flag.store(true, Ordering::Relaxed);
+        }
+    });
+    fail(&breaker, 5);
+    assert_eq!(breaker.state(), State::ForcedClosed);
+    assert!(heard.load(Ordering::Relaxed));
+}
+
+#[test]
+fn forced_states_stay_whatever_happens() {
+    let (breaker, hand) = breaker(plain());
+    breaker.force_closed();
+    fail(&breaker, 1000);
+    breaker.permit().unwrap().refusal("WRONGPASS");
+    assert_eq!(breaker.state(), State::ForcedClosed);
+    breaker.force_open();
+    hand.advance(Duration::from_secs(1000));
+    assert!(breaker.probe().is_none() && breaker.permit().is_err() && breaker.next_probe_in().is_none());
+    breaker.reset();
+    succeed(&breaker, 1);
+}
+
+#[test]
+fn threads_lose_no_outcome_and_no_place() {
+    let (breaker, _hand) = breaker(BreakerConfig {
+        consecutive_failures: 0,
+        failure_ratio: 0.0,
+        max_in_flight: 64,
+        ..plain()
+    });
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let breaker = &breaker;
+            scope.spawn(move || {
+                for call in 0..5_000 {
+                    let permit = breaker.permit().unwrap();
+                    if (call + thread) % 5 == 0 { permit.failure("reset") } else { permit.success() }
+                }
+            });
+        }
+    });
+    let seen = breaker.snapshot();
+    assert_eq!((seen.successes, seen.failures, seen.in_flight), (16_000, 4_000, 0));
+}
