@@ -50,9 +50,11 @@
 
 use larder::{Connector, Schema};
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use trial::Trial;
 
@@ -181,15 +183,17 @@ pub async fn run<S: Subject>(subject: &S) {
 }
 
 /// Makes a test of each [`Promise`](crate::conformance::Promise): `conformance! { subject }`. The expression is
-/// evaluated once per test, in an async function of which it may use `.await`.
+/// evaluated once per test, in an async function of which it may use `.await`. With `each` in front it yields several subjects,
+/// such as one for each server that is installed, which are checked one after the other.
 ///
 /// ```ignore
 /// larder_testing::conformance! { MemorySubject::new() }
+/// larder_testing::conformance! { each RedisSubject::on_all_servers().await }
 /// ```
 #[macro_export]
 macro_rules! conformance {
-    ($subject:expr) => {
-        $crate::conformance! { @ $subject;
+    (each $subjects:expr) => {
+        $crate::conformance! { @ $subjects;
             c1_last_stored_or_a_miss C1
             c2_no_ghosts C2
             c3_invalidate C3
@@ -207,12 +211,17 @@ macro_rules! conformance {
             loading Loading
         }
     };
-    (@ $subject:expr; $($test:ident $promise:ident)*) => {$(
+    (@ $subjects:expr; $($test:ident $promise:ident)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $test() {
-            $crate::conformance::check($crate::conformance::Promise::$promise, &$subject).await;
+            for subject in $subjects {
+                $crate::conformance::check($crate::conformance::Promise::$promise, &subject).await;
+            }
         }
     )*};
+    ($subject:expr) => {
+        $crate::conformance! { each [$subject] }
+    };
 }
 
 /// One case of a promise.
@@ -220,8 +229,10 @@ struct Case<S> {
     promise: Promise,
     name: &'static str,
     applies: fn(Nature) -> bool,
-    run: for<'a> fn(Trial<'a, S>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+    run: for<'a> fn(Trial<'a, S>) -> Running<'a>,
 }
+
+type Running<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl<S: Subject> Case<S> {
     /// After this long a case is taken to hang. The slowest takes seconds.
@@ -233,8 +244,16 @@ impl<S: Subject> Case<S> {
         }
         let trial = Trial::begin(subject, self.promise, self.name);
         let history = trial.history.clone();
-        if tokio::time::timeout(Self::PATIENCE, (self.run)(trial)).await.is_err() {
-            history.fail(format!("the next step has no answer after {:?}", Self::PATIENCE));
+        let mut run = (self.run)(trial);
+        let run = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Poll::Ready(None),
+            Err(panic) => Poll::Ready(Some(panic)),
+        });
+        match tokio::time::timeout(Self::PATIENCE, run).await {
+            Ok(None) => {}
+            Ok(Some(panic)) => history.panicked(panic),
+            Err(_) => history.fail(format!("the next step has no answer after {:?}", Self::PATIENCE)),
         }
     }
 }

@@ -10,7 +10,7 @@ use larder::clock::Clock;
 use larder::connector::{
     Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -205,14 +205,15 @@ impl Store {
         }
     }
 
-    /// Removes every object, of whatever shape, that one of the keys leads to, fences it, and tells its primary key.
+    /// Removes every object that one of the keys leads to, in whatever shape, fences it, and tells its primary key.
     fn forget(&mut self, keys: &[KeyBuf]) -> Vec<Box<[u8]>> {
-        let led_to = |held: &Held| keys.iter().any(|key| held.is_led_to_by(key.as_ref()));
-        let gone: Vec<_> = self.objects.extract_if(.., |held| led_to(held)).collect();
-        for held in &gone {
-            self.fences.insert(primary_of(held), self.sequence);
+        let led_to = |held: &&Held| keys.iter().any(|key| held.is_led_to_by(key.as_ref()));
+        let gone: HashSet<_> = self.objects.iter().filter(led_to).map(|held| held.object.primary.clone()).collect();
+        self.objects.retain(|held| !gone.contains(&held.object.primary));
+        for primary in &gone {
+            self.fences.insert(KeyBuf { index: 0, bytes: primary.clone() }, self.sequence);
         }
-        gone.into_iter().map(|held| held.object.primary).collect()
+        gone.into_iter().collect()
     }
 
     /// Stores an object in place of its earlier state in the same shape.
@@ -235,10 +236,6 @@ impl Reference {
         Self { schema, shelf: shelf.clone() }
     }
 
-    pub(crate) fn schema(&self) -> &Schema {
-        &self.schema
-    }
-
     /// Reads or changes what is stored, all at once.
     pub(crate) fn store<T>(&self, act: impl FnOnce(&mut Store, u64) -> T) -> T {
         let now = self.shelf.clock.now();
@@ -256,9 +253,8 @@ impl Connector for Reference {
     }
 
     fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
-        let look = |store: &mut Store, now| {
-            store.get(key, &self.schema, now).map_err(|miss| (miss, Some(store.ticket())))
-        };
+        let look =
+            |store: &mut Store, now| store.get(key, &self.schema, now).map_err(|miss| (miss, Some(store.ticket())));
         Answer::now(self.store(look))
     }
 

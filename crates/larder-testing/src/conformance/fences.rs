@@ -51,14 +51,22 @@ async fn a_load_that_nothing_overtook_is_accepted<S: Subject>(trial: Trial<'_, S
     let nodes = trial.nodes().await;
     for (round, (index, key)) in Keys::of(&old()).into_iter().enumerate() {
         let site = Site { name: format!("round {round}"), ..old() };
-        // Everything is changed before the load begins, and so is something else while it runs.
-        nodes.far.stores(&old()).await;
-        nodes.far.deletes(By::Host, ["a.example"]).await;
-        nodes.near.invalidates(By::Id, ["1"]).await;
-        nodes.far.invalidates(By::Host, ["a.example", "b.example"]).await;
-        let ticket = nodes.near.begins(index, key).await;
-        nodes.near.stores(&Site::new("2", &["c.example"], "something else")).await;
-        nodes.near.fills(&site, ticket).await;
+        let mut stored = Stored::Overtaken;
+        // A connector may keep one fence for several keys, if they are few among all there can be: not with three objects in turn.
+        for other in ["2", "3", "4"] {
+            // Everything is changed before the load begins, and so is something else while it runs.
+            nodes.far.stores(&old()).await;
+            nodes.far.deletes(By::Host, ["a.example"]).await;
+            nodes.near.invalidates(By::Id, ["1"]).await;
+            nodes.far.invalidates(By::Host, ["a.example", "b.example"]).await;
+            let ticket = nodes.near.begins(index, &key).await;
+            nodes.near.stores(&Site::new(other, &[&format!("{other}.example")], "something else")).await;
+            stored = nodes.near.fill(&site, ticket).await;
+            if stored == Stored::Yes {
+                break;
+            }
+        }
+        trial.history.require(stored == Stored::Yes, "a fill that nothing has overtaken must be accepted");
         nodes.serve(&site).await;
     }
 }

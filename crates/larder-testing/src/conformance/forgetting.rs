@@ -74,7 +74,8 @@ async fn a_node_need_not_have_seen_the_object<S: Subject>(trial: Trial<'_, S>) {
 
 async fn several_keys_of_several_objects<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    for (index, keys) in [(By::Id, ["1", "2"]), (By::Host, ["b.example", "e.example"]), (By::Host, ["d.example", "c.example"])]
+    for (index, keys) in
+        [(By::Id, ["1", "2"]), (By::Host, ["b.example", "e.example"]), (By::Host, ["d.example", "c.example"])]
     {
         nodes.near.stores(&acme()).await;
         nodes.near.stores(&bolt()).await;
@@ -116,7 +117,8 @@ async fn thousands_of_keys_at_once<S: Subject>(trial: Trial<'_, S>) {
 async fn other_objects_stay<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     // Its id is a host of the one that goes, its hosts begin and end like that one's.
-    let neighbour = Site::new("a.example", &["1", "a.example.org", "a.exampl", "A.EXAMPLE", "x.a.example"], "neighbour");
+    let neighbour =
+        Site::new("a.example", &["1", "a.example.org", "a.exampl", "A.EXAMPLE", "x.a.example"], "neighbour");
     nodes.near.stores(&acme()).await;
     nodes.near.stores(&neighbour).await;
     nodes.near.invalidates(By::Host, ["a.example"]).await;
@@ -241,12 +243,9 @@ async fn several_keys_and_unknown_ones<S: Subject>(trial: Trial<'_, S>) {
     for host in ["a.example", "c.example", "d.example"] {
         nodes.lack_key(By::Host, host).await;
     }
-    for (index, key, site) in [
-        (By::Id, "1", acme()),
-        (By::Host, "b.example", acme()),
-        (By::Id, "2", bolt()),
-        (By::Host, "e.example", bolt()),
-    ] {
+    for (index, key, site) in
+        [(By::Id, "1", acme()), (By::Host, "b.example", acme()), (By::Id, "2", bolt()), (By::Host, "e.example", bolt())]
+    {
         nodes.serve_key(index, key, &site).await;
     }
     nodes.near.deletes(By::Host, ["a.example"]).await;
@@ -289,7 +288,8 @@ async fn the_primary_key_invalidates_though_deleted<S: Subject>(trial: Trial<'_,
 
 async fn everything_is_gone<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    let sites: Vec<_> = (0..1500).map(|n| Site::new(&n.to_string(), &[&format!("{n}.example")], "one of many")).collect();
+    let sites: Vec<_> =
+        (0..1500).map(|n| Site::new(&n.to_string(), &[&format!("{n}.example")], "one of many")).collect();
     for site in &sites {
         nodes.near.stores(site).await;
     }

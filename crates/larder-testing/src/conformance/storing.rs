@@ -115,7 +115,8 @@ async fn a_value_comes_back_intact<S: Subject>(trial: Trial<'_, S>) {
 
 async fn one_among_many_is_found<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    let sites: Vec<_> = (0..300).map(|n| Site::new(&format!("{n}"), &[&format!("{n}.example")], &format!("{n}"))).collect();
+    let sites: Vec<_> =
+        (0..300).map(|n| Site::new(&format!("{n}"), &[&format!("{n}.example")], &format!("{n}"))).collect();
     for site in &sites {
         nodes.near.stores(site).await;
     }
@@ -136,13 +137,13 @@ async fn a_random_walk_finds_nothing_wrong<S: Subject>(trial: Trial<'_, S>) {
     let ids = ["0", "1", "2", "3"];
     for round in 0..400 {
         let node = if dice.throw(2) == 0 { &nodes.near } else { &nodes.far };
-        let (index, key) = if dice.throw(3) == 0 { (By::Id, ids[dice.throw(4)]) } else { (By::Host, hosts[dice.throw(6)]) };
+        let (index, key) =
+            if dice.throw(3) == 0 { (By::Id, ids[dice.throw(4)]) } else { (By::Host, hosts[dice.throw(6)]) };
         match dice.throw(6) {
             0 => {
                 node.invalidates(index, [key]).await;
-                let leads = |(site, live): &Expected| {
-                    live.contains(&(index, key.into())) || index == By::Id && site.id == key
-                };
+                let leads =
+                    |(site, live): &Expected| live.contains(&(index, key.into())) || index == By::Id && site.id == key;
                 expected.retain(|one| !leads(one));
             }
             1 => {

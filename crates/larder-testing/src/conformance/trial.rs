@@ -3,8 +3,10 @@
 use super::{Nature, Promise, Subject};
 use larder::connector::{KeyBuf, KeyRef, Object};
 use larder::{Cache, Connector, Delivery, Entry, Error, Index, Keys, Lookup, Schema, Stored, Ticket};
+use std::any::Any;
 use std::fmt::{Debug, Display};
 use std::future::{Future, poll_fn};
+use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -112,11 +114,23 @@ impl History {
         self.steps().push(step.into());
     }
 
+    /// Goes on panicking: as the suite itself did, or by blaming the connector for a panic of its own.
+    pub(super) fn panicked(&self, panic: Box<dyn Any + Send>) -> ! {
+        let Record { promise, .. } = &*self.0;
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        match text {
+            Some(text) if text.starts_with(&format!("{promise} is broken: ")) => resume_unwind(panic),
+            Some(text) => self.fail(format!("the next step panics: {text}")),
+            None => self.fail("the next step panics"),
+        }
+    }
+
     /// The promise is broken.
     pub(super) fn fail(&self, seen: impl Display) -> ! {
         let steps = self.steps();
         let skipped = steps.len().saturating_sub(Self::SHOWN);
-        let mut told: String = steps.iter().enumerate().skip(skipped).map(|(n, s)| format!("\n{:4}. {s}", n + 1)).collect();
+        let mut told: String =
+            steps.iter().enumerate().skip(skipped).map(|(n, s)| format!("\n{:4}. {s}", n + 1)).collect();
         if skipped > 0 {
             told.insert_str(0, &format!("\n      ({skipped} earlier steps)"));
         }
@@ -378,7 +392,8 @@ pub(super) fn brief(value: &impl Debug) -> String {
 fn cut(mut text: String, length: usize) -> String {
     if text.len() > length {
         let whole = text.len();
-        text.truncate(text.floor_char_boundary(length));
+        let end = (0..=length).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        text.truncate(end);
         text.push_str(&format!("… ({whole} bytes)"));
     }
     text

@@ -1,1 +1,379 @@
-//! stub
+//! The connector that keeps objects in this process: bounded, no server, no serialisation, every promise of the contract.
+//!
+//! ```text
+//!   Memory ── one operation at a time under the writer's lock: fences, floors, eviction      memory.rs, eviction.rs
+//!     │
+//!   Table ─── every key, primary or secondary, leads to its object in one lookup             table.rs
+//!     │
+//!   Held ──── the object, its ages, and whether it is live                                   held.rs
+//! ```
+//!
+//! # What a reader may observe
+//!
+//! A get takes one shared lock, finds its key, and asks the object itself whether it is live. An object becomes live
+//! when all of its keys are in the table, and ends in the same way, by one store: no reader ever sees half a set, or an
+//! object under one key that is gone under another. Between the end of the earlier state and the beginning of the new one a
+//! get is a miss. Fences have no expiry (`fence.rs`), so no late fill is let in, however late.
+//!
+//! # Limits
+//!
+//! Nothing is shared with other processes, and nothing survives this one. An object that has expired keeps its memory until
+//! it is pruned, replaced or evicted.
+
+use super::{Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value};
+use crate::clock::Clock;
+use crate::fence::SLOTS;
+use eviction::Queues;
+use held::{Ages, Held};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use table::Table;
+
+mod eviction;
+mod held;
+mod table;
+
+/// How long an invalidation's lowest version is demanded, in ms.
+const FLOOR_LIFE: u64 = 60_000;
+
+/// What an object costs beyond its own weight, in bytes, for itself and for each key: table places and counters.
+const OVERHEAD: u64 = 128;
+const OVERHEAD_PER_KEY: u64 = 56;
+
+/// How much a [`Memory`] may hold.
+#[derive(Clone, Debug)]
+pub struct MemoryOptions {
+    /// Objects held at most; at least one.
+    pub max_objects: u64,
+    /// What they may weigh together, in bytes, by [`Entry::weight`](crate::Entry::weight) plus their keys and what it takes to find them;
+    /// zero: no limit.
+    pub max_bytes: u64,
+    /// What ages are counted by.
+    pub clock: Clock,
+}
+
+impl Default for MemoryOptions {
+    fn default() -> Self {
+        Self { max_objects: 100_000, max_bytes: 0, clock: Clock::system() }
+    }
+}
+
+/// The objects of one cache in this process.
+///
+/// ```
+/// use larder::connector::memory::{Memory, MemoryOptions};
+/// use larder::{Cache, Entry, Schema};
+/// use serde::{Deserialize, Serialize};
+/// use std::sync::Arc;
+///
+/// #[derive(Clone, Serialize, Deserialize, Entry)]
+/// #[entry(cache = "color")]
+/// struct Color {
+///     #[key(primary)]
+///     name: String,
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let schema = Schema::of::<Color>();
+/// let memory = Memory::open(schema.clone(), MemoryOptions { max_objects: 1000, ..MemoryOptions::default() });
+/// let colors = Cache::<Color>::new(Arc::new(memory), schema);
+/// colors.set(Color { name: "barley".into() }).await;
+/// assert!(colors.get(ColorIndex::Name, "barley").await.is_some());
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Memory {
+    schema: Schema,
+    clock: Clock,
+    ages: Ages,
+    max_objects: u64,
+    max_bytes: u64,
+    table: Table,
+    /// Renewed by a truncate, so that no earlier ticket survives it.
+    epoch: AtomicU64,
+    sequence: AtomicU64,
+    objects: AtomicU64,
+    bytes: AtomicU64,
+    writer: Mutex<Writer>,
+}
+
+/// What only changes need.
+#[derive(Debug)]
+struct Writer {
+    /// The newest sequence that invalidated, deleted or put a key of each slot.
+    fences: Vec<u64>,
+    /// By the hash of a primary key: the lowest version that may be stored, and until when. Two keys with one hash can only
+    /// refuse an object that could have been stored.
+    floors: HashMap<u64, (u64, u64)>,
+    queues: Queues,
+}
+
+impl Memory {
+    /// An empty cache.
+    #[must_use]
+    pub fn open(schema: Schema, options: MemoryOptions) -> Self {
+        let writer = Writer { fences: vec![0; SLOTS], floors: HashMap::new(), queues: Queues::default() };
+        Self {
+            ages: Ages::of(&schema),
+            schema,
+            clock: options.clock,
+            max_objects: options.max_objects.max(1),
+            max_bytes: options.max_bytes,
+            table: Table::new(),
+            epoch: AtomicU64::new(fastrand::u64(1..)),
+            sequence: AtomicU64::new(0),
+            objects: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            writer: Mutex::new(writer),
+        }
+    }
+
+    #[inline]
+    fn find(&self, key: KeyRef<'_>) -> Result<Value, Miss> {
+        self.table.read(key, |held| held.serve(self.ages, &self.clock)).unwrap_or(Err(Miss::Absent))
+    }
+
+    /// The epoch is read first: a truncate in between makes a ticket of the old epoch, which is worth nothing.
+    fn take_ticket(&self) -> Ticket {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        Ticket { epoch, sequence: self.sequence.load(Ordering::Acquire) }
+    }
+
+    fn store(&self, object: Object, ticket: Option<Ticket>, put: bool) -> Stored {
+        let weight = self.weigh(&object);
+        let mut writer = self.writer.lock();
+        let hashes: Box<[u64]> = object.keys().map(|key| self.table.hash(key)).collect();
+        let Some(weight) = weight else {
+            if put {
+                self.forget(&mut writer, &hashes, object.keys(), None);
+            }
+            return Stored::Unfit;
+        };
+        let overtaken = ticket.is_none_or(|ticket| {
+            ticket.epoch != self.epoch.load(Ordering::Acquire)
+                || hashes.iter().any(|hash| writer.fence(*hash) > ticket.sequence)
+        });
+        let outdated = self.outdated(&mut writer, &object, &hashes);
+        if put {
+            let sequence = self.stamp();
+            hashes.iter().for_each(|hash| writer.raise(*hash, sequence));
+        }
+        match (overtaken, outdated) {
+            (true, _) => {
+                if put {
+                    self.forget(&mut writer, &hashes, object.keys(), None);
+                }
+                Stored::Overtaken
+            }
+            (false, true) => Stored::Outdated,
+            (false, false) => {
+                self.insert(&mut writer, object, hashes, weight);
+                Stored::Yes
+            }
+        }
+    }
+
+    /// What the object weighs; none where that is too much.
+    fn weigh(&self, object: &Object) -> Option<u64> {
+        let own = self.schema.codec.weigh(&object.value);
+        if own > self.schema.max_object_size {
+            let limit = self.schema.max_object_size;
+            tracing::warn!(cache = %self.schema.cache, bytes = own, limit, "an object is over the size limit and is not cached");
+            return None;
+        }
+        let keys: u64 = object.keys().map(|key| key.bytes.len() as u64 + OVERHEAD_PER_KEY).sum();
+        let weight = own + keys + OVERHEAD;
+        (self.max_bytes == 0 || weight <= self.max_bytes).then_some(weight)
+    }
+
+    fn outdated(&self, writer: &mut Writer, object: &Object, hashes: &[u64]) -> bool {
+        let (Some(version), Some(primary)) = (object.version, hashes.first()) else { return false };
+        let now = self.clock.now();
+        if !writer.floors.is_empty() {
+            writer.floors.retain(|_, (_, until)| *until > now);
+        }
+        let floor = writer.floors.get(primary).is_some_and(|(floor, _)| *floor > version);
+        let stored = self.table.find(KeyRef { index: 0, bytes: &object.primary });
+        floor || stored.is_some_and(|held| !held.expired(self.ages, now) && held.version > Some(version))
+    }
+
+    fn stamp(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Puts an object in place of its earlier state, and of whoever else holds one of its keys.
+    fn insert(&self, writer: &mut Writer, object: Object, hashes: Box<[u64]>, weight: u64) {
+        let earlier = self.table.find(KeyRef { index: 0, bytes: &object.primary });
+        let uses = earlier.as_ref().map_or(0, |held| held.uses());
+        if let Some(earlier) = earlier {
+            self.retire(&earlier);
+        }
+        for key in &object.secondary {
+            // The earlier state is gone from the table, so who is found is another object.
+            if let Some(other) = self.table.find(key.as_ref()) {
+                let sequence = self.stamp();
+                writer.raise(other.primary(), sequence);
+                self.retire(&other);
+            }
+        }
+        let primary = hashes.first().copied().unwrap_or_default();
+        let held = Arc::new(Held::new(object.value, object.version, hashes, weight, uses, self.ages, &self.clock));
+        self.table.insert(KeyBuf { index: 0, bytes: object.primary }, &held);
+        for key in object.secondary {
+            self.table.insert(key, &held);
+        }
+        held.begin();
+        let objects = self.objects.fetch_add(1, Ordering::Relaxed) + 1;
+        let bytes = self.bytes.fetch_add(weight, Ordering::Relaxed) + weight;
+        writer.queues.admit(&held, primary, objects);
+        drop(held);
+        self.make_room(writer, objects, bytes);
+    }
+
+    fn make_room(&self, writer: &mut Writer, mut objects: u64, mut bytes: u64) {
+        while objects > self.max_objects || (self.max_bytes > 0 && bytes > self.max_bytes) {
+            let Some(victim) = writer.queues.victim() else { return };
+            self.retire(&victim);
+            self.schema.stats.evicted.increment();
+            objects = self.objects.load(Ordering::Relaxed);
+            bytes = self.bytes.load(Ordering::Relaxed);
+        }
+    }
+
+    /// Ends an object under all of its keys.
+    fn retire(&self, held: &Arc<Held>) {
+        if held.end() {
+            self.table.remove(held);
+            self.objects.fetch_sub(1, Ordering::Relaxed);
+            self.bytes.fetch_sub(held.weight, Ordering::Relaxed);
+        }
+    }
+
+    /// Fences the keys, ends every object they lead to, and fences it.
+    fn forget<'a>(
+        &self,
+        writer: &mut Writer,
+        hashes: &[u64],
+        keys: impl Iterator<Item = KeyRef<'a>>,
+        floor: Option<u64>,
+    ) {
+        let sequence = self.stamp();
+        let until = self.clock.now() + FLOOR_LIFE;
+        for (key, hash) in keys.zip(hashes) {
+            writer.raise(*hash, sequence);
+            let found = self.table.find(key);
+            if let Some(held) = &found {
+                writer.raise(held.primary(), sequence);
+                self.retire(held);
+            }
+            let primary = found.map(|held| held.primary()).or((key.index == 0).then_some(*hash));
+            if let (Some(floor), Some(primary)) = (floor, primary) {
+                let (version, end) = writer.floors.entry(primary).or_default();
+                *version = floor.max(*version);
+                *end = until;
+            }
+        }
+    }
+}
+
+impl Writer {
+    fn fence(&self, hash: u64) -> u64 {
+        self.fences.get(slot(hash)).copied().unwrap_or(u64::MAX)
+    }
+
+    fn raise(&mut self, hash: u64, sequence: u64) {
+        if let Some(fence) = self.fences.get_mut(slot(hash)) {
+            *fence = sequence;
+        }
+    }
+}
+
+/// Bits of the hash that the table does not need for finding its place.
+fn slot(hash: u64) -> usize {
+    (hash >> 40) as usize % SLOTS
+}
+
+impl Connector for Memory {
+    fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {
+        Answer::now(self.find(key))
+    }
+
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
+        Answer::now(self.find(key).map_err(|miss| (miss, Some(self.take_ticket()))))
+    }
+
+    fn ticket(&self) -> Answer<'_, Option<Ticket>> {
+        Answer::now(Some(self.take_ticket()))
+    }
+
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
+        Answer::now(self.store(object, Some(ticket), false))
+    }
+
+    fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
+        Answer::now(self.store(object, ticket, true))
+    }
+
+    fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
+        let hashes: Vec<u64> = keys.iter().map(|key| self.table.hash(key.as_ref())).collect();
+        self.forget(&mut self.writer.lock(), &hashes, keys.iter().map(KeyBuf::as_ref), floor);
+        Answer::now(Ok(Delivery::Applied))
+    }
+
+    fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
+        let mut writer = self.writer.lock();
+        let sequence = self.stamp();
+        for key in &keys {
+            writer.raise(self.table.hash(key.as_ref()), sequence);
+            if let Some(keyless) = self.table.delete(key.as_ref()) {
+                self.retire(&keyless);
+            }
+        }
+        Answer::now(Ok(Delivery::Applied))
+    }
+
+    fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {
+        let mut writer = self.writer.lock();
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let renewed = std::iter::repeat_with(|| fastrand::u64(1..)).find(|new| *new != epoch).unwrap_or(1);
+        self.epoch.store(renewed, Ordering::Release);
+        let gone = self.table.clear();
+        self.objects.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+        writer.queues = Queues::default();
+        writer.floors.clear();
+        drop(writer);
+        drop(gone);
+        Answer::now(Ok(Delivery::Applied))
+    }
+
+    fn prune(&self) -> Answer<'_, Result<Pruned, Error>> {
+        let now = self.clock.now();
+        let mut pruned = Pruned::default();
+        for shard in 0..self.table.shards() {
+            // Readers and writers of other shards go on; writers of this one wait for its turn only.
+            for held in self.table.select(shard, |held| held.expired(self.ages, now)) {
+                let _writer = self.writer.lock();
+                if held.expired(self.ages, now) {
+                    self.retire(&held);
+                    pruned.objects += 1;
+                }
+            }
+        }
+        Answer::now(Ok(pruned))
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            objects: Some(self.objects.load(Ordering::Relaxed)),
+            bytes: Some(self.bytes.load(Ordering::Relaxed)),
+            readable: true,
+            ..Status::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! C11: whatever is found where an object was stored, a get answers with the object or with a miss.
+//!
+//! Every kind of damage is done to everything that the cache has stored. What cannot be an object any more has to be
+//! reported and removed by the get that met it; damage that a connector can repair or ignore may still be a hit, but
+//! then of the right object. And no operation may be irritated: whatever meets the damage first, the cache works afterwards.
+
+use super::trial::{Dice, Nodes, Sample, Trial};
+use super::{Subject, table};
+use crate::entries::{Body, Misfit, Site, SiteIndex as By, next};
+use larder::{Keys, Lookup, Miss};
+
+table! {
+    C11 {
+        cut_short if bytes,
+        emptied if bytes,
+        a_bit_flipped if bytes,
+        something_appended if bytes,
+        something_in_front if bytes,
+        replaced_by_noise if bytes,
+        a_header_and_then_noise if bytes,
+        swapped_with_another_object if bytes,
+        swapped_with_an_object_of_another_type if bytes,
+        a_payload_that_cannot_be_read,
+    }
+}
+
+fn acme() -> Site {
+    Site::new("1", &["a.example", "b.example"], "Acme")
+}
+
+/// What is stored for the cache, as it is.
+async fn stored<S: Subject>(trial: &Trial<'_, S>) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    trial.subject.rewrite(&trial.cache, &mut |bytes: &mut Vec<u8>| found.push(bytes.clone())).await;
+    trial.history.require(!found.is_empty(), "the subject says that it stores bytes; it has to show them");
+    found
+}
+
+/// The length of an object's bytes: what only helps to find it is shorter.
+async fn longest<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>) -> usize {
+    nodes.near.stores(&acme()).await;
+    stored(trial).await.iter().map(Vec::len).max().unwrap_or_default()
+}
+
+/// How sure it is that the bytes are no object any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    Certain,
+    Possible,
+}
+
+/// Damages everything that is stored, and checks what comes of it.
+async fn damaged<S: Subject>(
+    trial: &Trial<'_, S>,
+    nodes: &Nodes<Site>,
+    round: usize,
+    how: &str,
+    damage: Damage,
+    edit: &mut (dyn FnMut(&mut Vec<u8>) + Send),
+) {
+    let before = Site { name: format!("before {how}"), ..acme() };
+    nodes.near.stores(&before).await;
+    if round.is_multiple_of(2) {
+        // The other node knows where it is.
+        nodes.far.get(By::Host, "a.example").await;
+    }
+    trial.history.step(format!("what is stored: {how}"));
+    trial.subject.rewrite(&trial.cache, edit).await;
+    first_met(nodes, round, &before, damage).await;
+    let after = Site { name: format!("after {how}"), ..acme() };
+    nodes.near.stores(&after).await;
+    nodes.serve(&after).await;
+    nodes.far.invalidates(By::Host, ["b.example"]).await;
+    nodes.lack(&after).await;
+}
+
+/// Lets an operation come across the damage; which one it is changes from round to round.
+async fn first_met(nodes: &Nodes<Site>, round: usize, before: &Site, damage: Damage) {
+    let after = Site { name: "after".into(), ..acme() };
+    match round % 9 {
+        0 => nodes.far.stores(&after).await,
+        1 => nodes.far.fills(&after, nodes.near.ticket().await).await,
+        2 => nodes.far.stores(&Site::new("2", &["b.example"], "taker")).await,
+        3 => nodes.near.invalidates(By::Host, ["a.example"]).await,
+        4 => nodes.far.deletes(By::Host, ["b.example"]).await,
+        5 => nodes.far.prunes().await,
+        6 => nodes.near.truncates().await,
+        _ => return reported_and_removed(nodes, before, damage).await,
+    }
+    for (index, key) in Keys::of(before) {
+        for node in [&nodes.near, &nodes.far] {
+            let found = node.get(index, &key).await;
+            let right = found.is_none_or(|found| Keys::of(&*found).contains(&(index, key.clone())));
+            node.history.require(right, "a wrong object");
+        }
+    }
+}
+
+async fn reported_and_removed(nodes: &Nodes<Site>, before: &Site, damage: Damage) {
+    let troubles = |nodes: &Nodes<Site>| {
+        let of = |stats: &larder::telemetry::Stats| stats.miss(Miss::Undecodable).get() + stats.faults.get();
+        of(nodes.near.cache.stats()) + of(nodes.far.cache.stats())
+    };
+    let reported = troubles(nodes);
+    let mut hits = 0;
+    for (index, key) in Keys::of(before) {
+        for node in [&nodes.far, &nodes.near] {
+            let found = node.get(index, &key).await;
+            hits += usize::from(found.is_some());
+            node.history.require(found.is_none_or(|found| *found == *before), "not what was stored");
+        }
+    }
+    let history = &nodes.near.history;
+    if damage == Damage::Possible {
+        return;
+    }
+    history.require(hits == 0, "these bytes cannot be the object that was stored");
+    history.require(troubles(nodes) > reported, "a miss for damaged bytes must be counted as one");
+    for (index, key) in Keys::of(before) {
+        let found = nodes.far.lookup(index, &key).await;
+        let removed = matches!(found, Lookup::Miss(Miss::Absent, Some(_)));
+        history.require(removed, "damaged bytes must be removed by the get that meets them");
+    }
+}
+
+async fn cut_short<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    for length in 1..longest(&trial, &nodes).await {
+        let how = format!("cut after {length} bytes");
+        damaged(&trial, &nodes, length, &how, Damage::Certain, &mut |bytes| bytes.truncate(length)).await;
+    }
+}
+
+async fn emptied<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    for round in 0..9 {
+        damaged(&trial, &nodes, round, "emptied", Damage::Certain, &mut Vec::clear).await;
+    }
+}
+
+async fn a_bit_flipped<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    for place in 0..longest(&trial, &nodes).await {
+        // Of eight places in a row each has another bit flipped, and the highest one is flipped everywhere.
+        for bit in [place % 8, 7] {
+            let flip = &mut |bytes: &mut Vec<u8>| {
+                if let Some(byte) = bytes.get_mut(place) {
+                    *byte ^= 1 << bit;
+                }
+            };
+            let how = format!("bit {bit} of byte {place} flipped");
+            // An even step between rounds would leave half of the operations out.
+            damaged(&trial, &nodes, 7 + place % 2, &how, Damage::Possible, flip).await;
+            damaged(&trial, &nodes, place + bit, &how, Damage::Possible, flip).await;
+        }
+    }
+}
+
+async fn something_appended<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    for (round, tail) in [&b"\0"[..], b"x", b"\r\n", &[0xc1], &[0; 4096]].into_iter().cycle().take(18).enumerate() {
+        let how = format!("{} bytes appended", tail.len());
+        damaged(&trial, &nodes, round, &how, Damage::Possible, &mut |bytes| bytes.extend_from_slice(tail)).await;
+    }
+}
+
+async fn something_in_front<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    for (round, front) in [&b"\0"[..], b"x", b"\r\n", &[0xff; 64]].into_iter().cycle().take(18).enumerate() {
+        let how = format!("{} bytes in front", front.len());
+        let insert = &mut |bytes: &mut Vec<u8>| drop(bytes.splice(..0, front.iter().copied()));
+        damaged(&trial, &nodes, round, &how, Damage::Certain, insert).await;
+    }
+}
+
+async fn replaced_by_noise<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let mut dice = Dice::new(11);
+    for round in 0..54 {
+        // The longest one is larger than anything a length in a header of a few bytes can mean by accident.
+        let length = 1 + dice.throw(if round == 53 { 300_000 } else { 400 });
+        let noise: Vec<_> = (0..length).map(|_| dice.throw(256) as u8).collect();
+        let how = format!("replaced by {length} bytes of noise");
+        damaged(&trial, &nodes, round, &how, Damage::Certain, &mut |bytes| bytes.clone_from(&noise)).await;
+    }
+}
+
+/// Noise that looks right at first: lengths and counts in it are anything.
+async fn a_header_and_then_noise<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let longest = longest(&trial, &nodes).await;
+    let mut dice = Dice::new(12);
+    for round in 0..90 {
+        let kept = 1 + dice.throw(longest - 1);
+        let noise: Vec<_> = (0..longest).map(|_| dice.throw(256) as u8).collect();
+        let blur = &mut |bytes: &mut Vec<u8>| {
+            for (byte, noise) in bytes.iter_mut().zip(&noise).skip(kept).take(8) {
+                *byte = *noise;
+            }
+        };
+        damaged(&trial, &nodes, round, &format!("8 bytes from byte {kept} on are noise"), Damage::Possible, blur).await;
+    }
+}
+
+/// Puts each of two stored values in the other's place.
+async fn swap<S: Subject>(trial: &Trial<'_, S>, first: usize, second: usize) {
+    let all = stored(trial).await;
+    let (Some(one), Some(other)) = (all.get(first), all.get(second)) else { return };
+    trial.history.step(format!("two stored values change places, of {} and {} bytes", one.len(), other.len()));
+    let swap = &mut |bytes: &mut Vec<u8>| {
+        if bytes == one {
+            bytes.clone_from(other);
+        } else if bytes == other {
+            bytes.clone_from(one);
+        }
+    };
+    trial.subject.rewrite(&trial.cache, swap).await;
+}
+
+/// Every pair of so many places.
+fn pairs(places: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..places).flat_map(move |first| (first + 1..places).map(move |second| (first, second)))
+}
+
+async fn right_or_missing<E: Sample>(nodes: &Nodes<E>, objects: &[E]) {
+    for object in objects {
+        for (index, key) in Keys::of(object) {
+            for node in [&nodes.near, &nodes.far] {
+                let found = node.get(index, &key).await;
+                node.history.require(found.is_none_or(|found| *found == *object), "a wrong object");
+            }
+        }
+    }
+}
+
+async fn swapped_with_another_object<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    // Of one length, so that nothing but the keys tells them apart.
+    let sites = [acme(), Site::new("2", &["c.example", "d.example"], "Bolt")];
+    for site in &sites {
+        nodes.near.stores(site).await;
+    }
+    for (first, second) in pairs(stored(&trial).await.len()) {
+        swap(&trial, first, second).await;
+        right_or_missing(&nodes, &sites).await;
+        for site in &sites {
+            nodes.near.stores(site).await;
+            nodes.serve(site).await;
+        }
+    }
+}
+
+async fn swapped_with_an_object_of_another_type<S: Subject>(trial: Trial<'_, S>) {
+    let (nodes, others) = (trial.nodes::<Site>().await, trial.nodes::<next::Site>().await);
+    let (site, other) = (acme(), next::Site::new("1", &["a.example", "b.example"], "Acme"));
+    nodes.near.fills(&site, nodes.near.ticket().await).await;
+    others.near.fills(&other, others.near.ticket().await).await;
+    for (first, second) in pairs(stored(&trial).await.len()) {
+        swap(&trial, first, second).await;
+        right_or_missing(&nodes, std::slice::from_ref(&site)).await;
+        right_or_missing(&others, std::slice::from_ref(&other)).await;
+        nodes.near.stores(&site).await;
+        nodes.serve(&site).await;
+        others.near.fills(&other, others.near.ticket().await).await;
+        others.serve(&other).await;
+    }
+}
+
+/// The bytes are whole, and still nobody can make an object of them. A connector that keeps objects as they are may serve it.
+async fn a_payload_that_cannot_be_read<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    let misfit = Misfit::new(&["1"], &["a.example", "b.example"], Body::Unreadable);
+    let fine = Misfit { body: Body::Text("fine".into()), ..misfit.clone() };
+    for (round, (index, key)) in Keys::of(&misfit).into_iter().enumerate() {
+        let fill = round % 2 == 1;
+        let stats = nodes.far.cache.stats();
+        let reported = stats.miss(Miss::Undecodable).get() + stats.faults.get();
+        if fill {
+            nodes.near.fill(&misfit, nodes.near.ticket().await).await;
+        } else {
+            nodes.near.set(&misfit).await;
+        }
+        if nodes.far.get(index, &key).await.is_some() {
+            nodes.serve(&misfit).await;
+        } else {
+            let now = stats.miss(Miss::Undecodable).get() + stats.faults.get();
+            trial.history.require(now > reported, "a miss for a payload that cannot be read must be counted as one");
+            let found = nodes.far.lookup(index, &key).await;
+            let removed = matches!(found, Lookup::Miss(Miss::Absent, Some(_)));
+            trial.history.require(removed, "what cannot be read must be removed by the get that meets it");
+            nodes.lack(&misfit).await;
+        }
+        nodes.near.stores(&fine).await;
+        nodes.serve(&fine).await;
+    }
+}

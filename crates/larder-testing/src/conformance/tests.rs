@@ -1,0 +1,188 @@
+//! The suite is itself put to the test: it accepts connectors that keep the contract, and rejects each of those that break it
+//! in one place, by the promise that is broken. The flaws are mistakes that were made by others, or are easily made.
+
+use super::{Nature, Promise, Subject, check};
+use crate::reference::Shelf;
+use flawed::{Flaw, Flawed};
+use larder::clock::{Clock, ManualClock};
+use larder::{Connector, Schema};
+use paper::{Mistake, Paper, Sheets};
+use std::sync::Arc;
+use std::time::Duration;
+
+mod flawed;
+mod paper;
+
+/// The reference, as it is or with one flaw.
+struct Shelved {
+    shelf: Shelf,
+    hand: ManualClock,
+    flaw: Option<Flaw>,
+}
+
+impl Shelved {
+    fn new(flaw: Option<Flaw>) -> Self {
+        let (clock, hand) = Clock::manual();
+        Self { shelf: Shelf::new(clock), hand, flaw }
+    }
+}
+
+impl Subject for Shelved {
+    fn nature(&self) -> Nature {
+        Nature { shared: true, exact_time: true, bytes: false, evicts: true }
+    }
+
+    async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
+        Arc::new(Flawed::open(schema, &self.shelf, self.flaw))
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.hand.advance(time);
+    }
+
+    async fn evict(&self, cache: &str) {
+        self.shelf.caches(|caches| {
+            if let Some(store) = caches.get_mut(cache) {
+                store.objects.clear();
+                if self.flaw == Some(Flaw::FenceEndsWithEviction) {
+                    store.fences.clear();
+                }
+            }
+        });
+    }
+}
+
+/// The reference once more, but for what it does with the bytes that it keeps of its objects.
+struct Papers {
+    sheets: Sheets,
+    shelf: Shelf,
+    hand: ManualClock,
+    mistake: Option<Mistake>,
+}
+
+impl Papers {
+    fn new(mistake: Option<Mistake>) -> Self {
+        let (clock, hand) = Clock::manual();
+        Self { sheets: Sheets::default(), shelf: Shelf::new(clock), hand, mistake }
+    }
+}
+
+impl Subject for Papers {
+    fn nature(&self) -> Nature {
+        Nature { shared: true, exact_time: true, bytes: true, evicts: false }
+    }
+
+    async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
+        Arc::new(Paper::open(schema, &self.shelf, &self.sheets, self.mistake))
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.hand.advance(time);
+    }
+
+    async fn rewrite(&self, cache: &str, edit: &mut (dyn FnMut(&mut Vec<u8>) + Send)) {
+        self.sheets.rewrite(cache, edit);
+    }
+}
+
+mod accepts {
+    use super::{Papers, Shelved};
+
+    mod reference {
+        use super::Shelved;
+
+        crate::conformance! { Shelved::new(None) }
+    }
+
+    mod reference_on_paper {
+        use super::Papers;
+
+        crate::conformance! { Papers::new(None) }
+    }
+}
+
+/// Checks that the suite panics, and that it blames this promise.
+async fn is_rejected<S: Subject + 'static>(subject: S, promise: Promise, flaw: impl std::fmt::Debug) {
+    let Err(error) = tokio::spawn(async move { check(promise, &subject).await }).await else {
+        panic!("{promise} is broken by {flaw:?}, and the suite does not see it");
+    };
+    let report = error.into_panic();
+    let report = report.downcast_ref::<String>().map(String::as_str).unwrap_or_default();
+    let blame = format!("{promise} is broken: {}", promise.text());
+    assert!(report.starts_with(&blame), "{flaw:?} was not reported as what it is, but: {report}");
+}
+
+macro_rules! rejects {
+    ($($test:ident: $subject:ident, $flaw:path, $($promise:ident)+;)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            $(is_rejected($subject::new(Some($flaw)), Promise::$promise, $flaw).await;)+
+        }
+    )*};
+}
+
+rejects! {
+    rejects_indexes_mixed_up: Shelved, Flaw::IndexesMixedUp, C1 C14;
+    rejects_the_first_stored_instead_of_the_last: Shelved, Flaw::KeepsTheFirst, C1;
+    rejects_dropped_keys_that_stay: Shelved, Flaw::DroppedKeysStay, C2;
+    rejects_a_holder_that_stays: Shelved, Flaw::HolderStays, C2;
+    rejects_a_holder_that_loses_one_key_only: Shelved, Flaw::HolderLosesTheKeyOnly, C2;
+    rejects_an_invalidation_of_the_asked_key_only: Shelved, Flaw::InvalidatesAskedKeyOnly, C3;
+    rejects_an_invalidation_of_the_first_key_only: Shelved, Flaw::InvalidatesFirstKeyOnly, C3;
+    rejects_a_node_that_hears_of_nothing: Shelved, Flaw::RemembersWhatItGot, C3;
+    rejects_a_delete_that_invalidates: Shelved, Flaw::DeleteInvalidates, C4;
+    rejects_a_delete_of_the_first_key_only: Shelved, Flaw::DeletesFirstKeyOnly, C4;
+    rejects_a_truncate_that_leaves_something: Shelved, Flaw::TruncateLeavesOne, C5;
+    rejects_a_truncate_of_everything: Shelved, Flaw::TruncatesAllCaches, C5;
+    rejects_a_truncate_by_the_beginning_of_the_name: Shelved, Flaw::TruncatesByPrefix, C5 C14;
+    rejects_ages_in_whole_seconds: Shelved, Flaw::WholeSeconds, C6 C7;
+    rejects_a_life_that_gets_lengthen: Shelved, Flaw::GetRenewsMaxAge, C6;
+    rejects_a_last_use_that_is_not_counted: Shelved, Flaw::UseNotCounted, C7;
+    rejects_a_prune_that_counts_as_use: Shelved, Flaw::PruneIsUse, C7;
+    rejects_a_fill_without_a_look_at_its_ticket: Shelved, Flaw::FillIgnoresTicket, C8 Loading;
+    rejects_fences_on_stored_objects_only: Shelved, Flaw::FencesWhatIsStoredOnly, C8 Loading;
+    rejects_a_put_that_leaves_no_fence: Shelved, Flaw::PutLeavesNoFence, C8;
+    rejects_a_displaced_object_without_a_fence: Shelved, Flaw::DisplacedWithoutFence, C8;
+    rejects_a_fence_that_ends_with_the_object: Shelved, Flaw::FenceEndsWithLife, C8;
+    rejects_a_fence_that_ends_with_a_delete: Shelved, Flaw::FenceEndsWithDelete, C8;
+    rejects_a_fence_that_ends_with_an_eviction: Shelved, Flaw::FenceEndsWithEviction, C8;
+    rejects_a_fence_that_ends_with_a_newer_object: Shelved, Flaw::FenceEndsWithNewerObject, C8;
+    rejects_an_epoch_that_stays: Shelved, Flaw::EpochStays, C8;
+    rejects_a_put_without_a_ticket_that_stores: Shelved, Flaw::PutNeedsNoTicket, C8;
+    rejects_versions_without_meaning: Shelved, Flaw::VersionIgnored, C9;
+    rejects_versions_compared_as_text: Shelved, Flaw::VersionAsText, C9;
+    rejects_versions_compared_as_doubles: Shelved, Flaw::VersionAsDouble, C9;
+    rejects_a_lowest_version_without_meaning: Shelved, Flaw::FloorIgnored, C9;
+    rejects_an_unfit_object_that_leaves_the_older_one: Shelved, Flaw::UnfitKeepsOlder, C10;
+    rejects_a_panic: Papers, Mistake::Panics, C11;
+    rejects_damaged_bytes_that_stay: Papers, Mistake::LeavesDamage, C11;
+    rejects_damaged_bytes_that_nobody_hears_of: Papers, Mistake::TellsNobody, C11;
+    rejects_bytes_that_are_believed: Papers, Mistake::BelievesTheKey, C11;
+    rejects_a_change_that_damage_hinders: Papers, Mistake::DamageHinders, C11;
+    rejects_an_invalidation_of_the_own_release_only: Shelved, Flaw::InvalidatesOwnRelease, C12;
+    rejects_a_fill_that_evicts_the_other_release: Shelved, Flaw::FillEvictsOtherRelease, C12;
+    rejects_the_bytes_of_the_other_release: Shelved, Flaw::ReadsOtherRelease, C12;
+    rejects_an_invalidation_lost_with_its_caller: Shelved, Flaw::LosesDroppedInvalidation, C13;
+    rejects_half_a_put: Shelved, Flaw::PutsByHalves, C13;
+    rejects_a_permit_that_leaks: Shelved, Flaw::LeaksPermits, C13;
+    rejects_keys_cut_at_a_zero: Shelved, Flaw::KeysEndAtZero, C14;
+    rejects_keys_without_case: Shelved, Flaw::KeysWithoutCase, C14;
+    rejects_long_keys_cut: Shelved, Flaw::LongKeysCut, C14;
+    rejects_keys_that_are_patterns: Shelved, Flaw::KeysArePatterns, C14;
+    rejects_keys_run_together_with_their_index: Shelved, Flaw::KeysJoinTheirIndex, C14;
+    rejects_a_key_that_is_trimmed: Shelved, Flaw::KeysTrimmed, C14;
+}
+
+#[test]
+fn every_promise_has_cases_for_every_kind_of_connector_but_the_ones_that_need_a_nature() {
+    let cases = super::suite::<Shelved>();
+    for promise in Promise::ALL {
+        let plain = cases.iter().any(|case| case.promise == *promise && (case.applies)(Nature::default()));
+        assert!(plain || *promise == Promise::C12, "{promise}");
+    }
+    let mut names: Vec<_> = cases.iter().map(|case| case.name).collect();
+    names.sort_unstable();
+    let all = names.len();
+    names.dedup();
+    assert_eq!(names.len(), all, "the name of a case names its cache");
+}

@@ -1,0 +1,203 @@
+use super::*;
+use crate::{Entry, Index, Keys};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Item {
+    id: u32,
+    hosts: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum ItemIndex {
+    Id,
+    Host,
+}
+
+impl Index for ItemIndex {
+    const NAMES: &'static [&'static str] = &["id", "host"];
+
+    fn position(self) -> usize {
+        self as usize
+    }
+
+    fn from_name(_: &str) -> Option<Self> {
+        None
+    }
+}
+
+impl Entry for Item {
+    type Index = ItemIndex;
+    const CACHE: &'static str = "item";
+
+    fn keys(&self, keys: &mut Keys<ItemIndex>) {
+        keys.add(ItemIndex::Id, self.id);
+        self.hosts.iter().for_each(|host| keys.add(ItemIndex::Host, host));
+    }
+
+    fn weight(&self) -> Option<u64> {
+        Some(1000)
+    }
+}
+
+fn memory(max_objects: u64, max_bytes: u64) -> Memory {
+    Memory::open(Schema::of::<Item>(), MemoryOptions { max_objects, max_bytes, ..MemoryOptions::default() })
+}
+
+fn object(id: u32) -> Object {
+    let item = Item { id, hosts: vec![format!("{id}.example")] };
+    let host = KeyBuf { index: 1, bytes: item.hosts[0].as_bytes().into() };
+    let primary = id.to_string().into_bytes().into();
+    Object { primary, secondary: vec![host], version: None, value: Arc::new(item) }
+}
+
+fn fill(memory: &Memory, id: u32) {
+    assert_eq!(memory.store(object(id), Some(memory.take_ticket()), false), Stored::Yes);
+}
+
+fn holds(memory: &Memory, id: u32) -> bool {
+    let (id_key, host) = (id.to_string(), format!("{id}.example"));
+    let by_id = memory.find(KeyRef { index: 0, bytes: id_key.as_bytes() }).is_ok();
+    let by_host = memory.find(KeyRef { index: 1, bytes: host.as_bytes() }).is_ok();
+    assert_eq!(by_id, by_host, "an object is there under all of its keys or under none");
+    by_id
+}
+
+/// What the whole cache must look like after anything.
+fn check(memory: &Memory) {
+    let objects: Vec<_> = (0..memory.table.shards()).flat_map(|shard| memory.table.select(shard, |_| true)).collect();
+    assert_eq!(objects.len() as u64, memory.objects.load(Ordering::Relaxed));
+    assert_eq!(objects.iter().map(|held| held.weight).sum::<u64>(), memory.bytes.load(Ordering::Relaxed));
+    assert!(objects.len() as u64 <= memory.max_objects);
+    let places: usize = objects.iter().map(|held| held.hashes.len()).sum();
+    // One reference for each key in the table, and the one in hand.
+    assert_eq!(objects.iter().map(|held| Arc::strong_count(held) - 1).sum::<usize>(), places);
+}
+
+#[test]
+fn never_more_objects_than_it_may_hold_and_each_leaves_with_all_of_its_keys() {
+    let memory = memory(100, 0);
+    for id in 0..1000 {
+        fill(&memory, id);
+        check(&memory);
+    }
+    assert_eq!((0..1000).filter(|id| holds(&memory, *id)).count(), 100);
+    assert_eq!(memory.schema.stats.evicted.get(), 900);
+}
+
+#[test]
+fn never_more_bytes_than_it_may_hold() {
+    let memory = memory(u64::MAX, 20_000);
+    for id in 0..100 {
+        fill(&memory, id);
+        check(&memory);
+        assert!(memory.status().bytes <= Some(20_000));
+    }
+    assert!(memory.status().objects >= Some(10));
+}
+
+#[test]
+fn an_object_heavier_than_all_there_is_room_for_is_not_stored_and_pushes_out_nothing() {
+    let memory = memory(u64::MAX, 5_000);
+    fill(&memory, 1);
+    let heavy = Object { secondary: (0..100).map(|n| KeyBuf { index: 1, bytes: [n].into() }).collect(), ..object(2) };
+    assert_eq!(memory.store(heavy, Some(memory.take_ticket()), false), Stored::Unfit);
+    assert!(holds(&memory, 1));
+}
+
+#[test]
+fn a_scan_does_not_push_out_what_is_in_use() {
+    let memory = memory(100, 0);
+    for id in 0..50 {
+        fill(&memory, id);
+        assert!(holds(&memory, id));
+    }
+    for id in 1000..5000 {
+        fill(&memory, id);
+    }
+    assert_eq!((0..50).filter(|id| holds(&memory, *id)).count(), 50);
+}
+
+#[test]
+fn setting_one_object_again_and_again_leaks_nothing() {
+    let memory = memory(100, 0);
+    let values: Vec<_> = (0..10_000)
+        .map(|_| {
+            let object = object(1);
+            let value = Arc::downgrade(&object.value);
+            memory.store(object, Some(memory.take_ticket()), true);
+            value
+        })
+        .collect();
+    check(&memory);
+    assert_eq!(values.iter().filter(|value| value.strong_count() > 0).count(), 1);
+    let writer = memory.writer.lock();
+    assert!(format!("{:?}", writer.queues).matches("(Weak)").count() < 100);
+}
+
+#[test]
+fn pruning_removes_what_has_expired_and_is_no_use() {
+    let (clock, hand) = Clock::manual();
+    let schema = Schema::of::<Item>().ages(Duration::from_millis(100), Duration::from_millis(40));
+    let memory = Memory::open(schema, MemoryOptions { clock, ..MemoryOptions::default() });
+    fill(&memory, 1);
+    hand.advance(Duration::from_millis(39));
+    assert_eq!(pruned(&memory), 0);
+    hand.advance(Duration::from_millis(1));
+    assert_eq!(pruned(&memory), 1, "the first prune did not count as use");
+    check(&memory);
+}
+
+#[test]
+fn an_age_under_a_millisecond_is_one_and_not_none() {
+    let (clock, hand) = Clock::manual();
+    let schema = Schema::of::<Item>().ages(Duration::from_micros(1), Duration::ZERO);
+    let memory = Memory::open(schema, MemoryOptions { clock, ..MemoryOptions::default() });
+    fill(&memory, 1);
+    assert!(holds(&memory, 1));
+    hand.advance(Duration::from_millis(1));
+    assert!(!holds(&memory, 1));
+}
+
+#[test]
+fn threads_that_move_hosts_between_objects_never_show_half_a_set() {
+    let memory = memory(64, 0);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for reader in 0..2_u32 {
+            let (memory, stop) = (&memory, &stop);
+            scope.spawn(move || {
+                let mut seen = reader;
+                while !stop.load(Ordering::Relaxed) {
+                    seen = (seen + 1) % 32;
+                    let host = format!("{seen}.example");
+                    if let Ok(value) = memory.find(KeyRef { index: 1, bytes: host.as_bytes() }) {
+                        let item = value.downcast::<Item>().unwrap();
+                        assert!(item.hosts.contains(&host), "{item:?} does not list {host}");
+                    }
+                }
+            });
+        }
+        for round in 0..20_000_u32 {
+            let id = round % 8;
+            let hosts: Vec<_> = (0..4).map(|n| format!("{}.example", (round * 7 + n * 5) % 32)).collect();
+            let secondary = hosts.iter().map(|host| KeyBuf { index: 1, bytes: host.as_bytes().into() }).collect();
+            let primary = id.to_string().into_bytes().into();
+            let object = Object { primary, secondary, version: None, value: Arc::new(Item { id, hosts }) };
+            memory.store(object, Some(memory.take_ticket()), true);
+            if round % 97 == 0 {
+                let _ = memory.truncate();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    check(&memory);
+}
+
+fn pruned(memory: &Memory) -> u64 {
+    match memory.prune() {
+        Answer::Now(Some(Ok(pruned))) => pruned.objects,
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,73 @@
+//! The memory connector keeps larder's contract.
+
+use larder::clock::{Clock, ManualClock};
+use larder::connector::memory::{Memory, MemoryOptions};
+use larder::connector::{KeyRef, Object};
+use larder::{Connector, Schema};
+use larder_testing::conformance::{Nature, Subject};
+use larder_testing::entries::Site;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+larder_testing::conformance! { Private::new() }
+
+/// More than any case stores.
+const MAX_OBJECTS: u64 = 2000;
+
+/// One process, whose nodes are all the same.
+struct Private {
+    /// By the name of the cache and the fingerprint of the entry.
+    opened: Mutex<HashMap<(Arc<str>, u64), Arc<Memory>>>,
+    clock: Clock,
+    hand: ManualClock,
+}
+
+impl Private {
+    fn new() -> Self {
+        let (clock, hand) = Clock::manual();
+        Self { opened: Mutex::default(), clock, hand }
+    }
+
+    fn all_of(&self, cache: &str) -> Vec<Arc<Memory>> {
+        let opened = self.opened.lock().unwrap();
+        opened.iter().filter(|(name, _)| *name.0 == *cache).map(|(_, memory)| memory.clone()).collect()
+    }
+}
+
+impl Subject for Private {
+    fn nature(&self) -> Nature {
+        Nature { exact_time: true, evicts: true, shared: false, bytes: false }
+    }
+
+    async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
+        let options = MemoryOptions { max_objects: MAX_OBJECTS, clock: self.clock.clone(), ..MemoryOptions::default() };
+        let mut opened = self.opened.lock().unwrap();
+        let name = (schema.cache.clone(), schema.fingerprint);
+        opened.entry(name).or_insert_with(|| Arc::new(Memory::open(schema, options))).clone()
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.hand.advance(time);
+    }
+
+    /// Fills it with so many other objects that are in use that nothing else can stay, however often it was used.
+    async fn evict(&self, cache: &str) {
+        for memory in self.all_of(cache) {
+            for n in 0..MAX_OBJECTS * 5 {
+                let id = format!("in the way {n}");
+                let object = Object {
+                    primary: id.as_bytes().into(),
+                    secondary: Vec::new(),
+                    version: None,
+                    value: Arc::new(Site::new(&id, &[], "")),
+                };
+                let ticket = memory.ticket().await.unwrap();
+                memory.fill(object, ticket).await;
+                for _ in 0..2 {
+                    let _ = memory.get(KeyRef { index: 0, bytes: id.as_bytes() }).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The redis connector keeps larder's contract, on every server that is installed, with the breaker on.
+//!
+//! Each test has servers of its own, so that none can fail by what another one does.
+
+use larder::config::{Address, RedisConfig};
+use larder::connector::redis::Redis;
+use larder::{Connector, Schema};
+use larder_testing::conformance::{Nature, Subject};
+use larder_testing::server::{Connection, Reply, Server, ServerOptions, required};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+larder_testing::conformance! { each Shared::on_each_server().await }
+
+/// One server, and two nodes that are connected to it.
+struct Shared {
+    server: Server,
+    nodes: [Redis; 2],
+    /// For what is done behind the nodes' backs.
+    connection: Mutex<Connection>,
+}
+
+impl Shared {
+    async fn on_each_server() -> Vec<Self> {
+        let mut all = Vec::new();
+        for binary in required().unwrap() {
+            let server = Server::start(&binary, ServerOptions::default()).await.unwrap();
+            let node = || {
+                let address = Address::Unix(server.socket().to_owned());
+                // The suite counts on time-outs that never fire, however slow the machine is.
+                Redis::open(RedisConfig {
+                    address,
+                    operation_timeout: Duration::from_secs(20),
+                    ..RedisConfig::default()
+                })
+            };
+            let nodes = [node().unwrap(), node().unwrap()];
+            let connection = Mutex::new(server.connect().await.unwrap());
+            all.push(Self { server, nodes, connection });
+        }
+        all
+    }
+}
+
+impl Subject for Shared {
+    fn nature(&self) -> Nature {
+        Nature { shared: true, bytes: true, exact_time: false, evicts: false }
+    }
+
+    async fn open(&self, node: usize, schema: Schema) -> Arc<dyn Connector> {
+        let connector = self.nodes[node].connector(schema);
+        let begun = Instant::now();
+        while !connector.status().readable {
+            let patient = begun.elapsed() < Duration::from_secs(30);
+            assert!(patient, "{} cannot be read: {:?}", self.server.binary(), connector.status());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Arc::new(connector)
+    }
+
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    async fn rewrite(&self, cache: &str, edit: &mut (dyn FnMut(&mut Vec<u8>) + Send)) {
+        // Objects, and the hints that lead to them.
+        let names = self.server.keys(format!("larder:{cache}:[oi]*")).await.unwrap();
+        let mut connection = self.connection.lock().await;
+        for name in names {
+            let reply = connection.command(&[b"GET", &name[..]]).await.unwrap();
+            let Reply::Bulk(before) = reply else { panic!("GET was answered by {reply:?}") };
+            let mut bytes = before.clone();
+            edit(&mut bytes);
+            if bytes != before {
+                let reply = connection.command(&[b"SET", &name[..], &bytes, b"KEEPTTL"]).await.unwrap();
+                assert_eq!(reply, Reply::Status("OK".into()));
+            }
+        }
+    }
+}
