@@ -14,7 +14,7 @@ mod key;
 mod load;
 pub mod telemetry;
 
-pub use cache::{Cache, Lookup};
+pub use cache::{Cache, Lookup, UpdateError};
 pub use codec::{Codec, DecodeError};
 pub use connector::{Connector, Delivery, Error, Miss, Schema, Stored, Ticket};
 pub use entry::{Entry, Index, Keys};

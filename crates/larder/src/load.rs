@@ -11,7 +11,7 @@
 
 use crate::cache::{Cache, Lookup};
 use crate::connector::{KeyBuf, Stored, Ticket};
-use crate::entry::{Entry, Index};
+use crate::entry::{Entry, Index, Keys};
 use crate::key::Key;
 use parking_lot::Mutex;
 use std::any::{Any, TypeId};
@@ -270,12 +270,13 @@ impl<E: Entry> Cache<E> {
             cache.stats().loads.increment();
             let (loaded, outcome) = match loader(key).await {
                 Ok(Some(object)) => {
+                    let listed = pilot.is_listed_by(&object);
                     let object = Arc::new(object);
                     let outcome = match ticket {
                         Some(ticket) => cache.fill(object.clone(), ticket).await,
                         None => Stored::Unavailable,
                     };
-                    (Ok(Some(object)), Some(outcome))
+                    (Ok(Some(object)), (listed || outcome != Stored::Yes).then_some(outcome))
                 }
                 Ok(None) => (Ok(None), ticket.is_none().then_some(Stored::Unavailable)),
                 Err(error) => {
@@ -312,6 +313,16 @@ impl<E: Entry, Err: Send + Sync + 'static> Pilot<E, Err> {
             flight.begun = true;
         }
         self.changes = self.cache.changes();
+    }
+
+    /// Whether the object lists the key it was loaded by. A fill proves nothing of a key that the object does not list: an
+    /// invalidation of that key does not refuse it.
+    fn is_listed_by(&self, object: &E) -> bool {
+        let asked = self.name.as_ref().map(|(key, _)| key);
+        asked.is_none_or(|asked| {
+            let keys = Keys::of(object);
+            keys.iter().any(|(index, bytes)| index.position() == usize::from(asked.index) && **bytes == *asked.bytes)
+        })
     }
 
     fn land(&mut self, loaded: Loaded<E, Err>, proof: Proof) {
