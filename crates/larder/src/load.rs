@@ -20,6 +20,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 /// Why a load gave nothing.
 #[derive(Debug)]
@@ -265,7 +266,8 @@ impl<E: Entry> Cache<E> {
     {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| LoadError::NoRuntime)?;
         let cache = self.clone();
-        runtime.spawn(async move {
+        let span = tracing::debug_span!("larder load", cache = %self.inner.schema.cache);
+        let load = async move {
             pilot.begin();
             cache.stats().loads.increment();
             let (loaded, outcome) = match loader(key).await {
@@ -285,7 +287,8 @@ impl<E: Entry> Cache<E> {
                 }
             };
             pilot.land(loaded, Proof::of(outcome));
-        });
+        };
+        runtime.spawn(load.instrument(span));
         Ok(())
     }
 }

@@ -388,6 +388,7 @@ impl Store {
         self.saw(Ticket { epoch: ticket.epoch, sequence });
         Ok(match outcome {
             1 => {
+                self.schema.stats.stored_bytes.add(bytes.len() as u64);
                 for key in &object.secondary {
                     self.hints.remember(key.as_ref(), &object.primary);
                 }
