@@ -205,11 +205,7 @@ impl<E: Entry> Cache<E> {
     /// # Errors
     ///
     /// As [`invalidate`](Self::invalidate).
-    pub async fn delete<K: Key>(
-        &self,
-        index: E::Index,
-        keys: impl IntoIterator<Item = K>,
-    ) -> Result<Delivery, Error> {
+    pub async fn delete<K: Key>(&self, index: E::Index, keys: impl IntoIterator<Item = K>) -> Result<Delivery, Error> {
         let (keys, invalid) = self.keys(index, keys);
         self.changed();
         let delivery = self.inner.connector.delete(keys).await?;
@@ -325,7 +321,11 @@ impl<E: Entry> Cache<E> {
             }
         }
         if primary.len() != 1 || secondary.len() > usize::from(u16::MAX) {
-            tracing::warn!(cache = E::CACHE, keys = primary.len(), "an object needs exactly one primary key to be cached");
+            tracing::warn!(
+                cache = E::CACHE,
+                keys = primary.len(),
+                "an object needs exactly one primary key to be cached"
+            );
             fit = false;
         }
         match primary.pop() {

@@ -11,7 +11,9 @@
 //! All caches of a process share one multiplexed connection. `ARCHITECTURE.md` tells the life of a get, a fill and an
 //! invalidation; `layout.rs` names what is kept on the server.
 
-use super::{Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value};
+use super::{
+    Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+};
 use crate::breaker::Breaker;
 use crate::clock::Clock;
 use crate::config::RedisConfig;

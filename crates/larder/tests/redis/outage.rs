@@ -73,8 +73,7 @@ async fn more_operations_than_the_cap_are_shed_at_once() {
         let node = Node::begin(config);
         node.readable().await;
         server.stop().unwrap();
-        let mut waiting: Vec<_> =
-            (0..8).map(|_| Box::pin(node.cache.lookup(InstanceIndex::Id, "1"))).collect();
+        let mut waiting: Vec<_> = (0..8).map(|_| Box::pin(node.cache.lookup(InstanceIndex::Id, "1"))).collect();
         for lookup in &mut waiting {
             assert!(lookup.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }

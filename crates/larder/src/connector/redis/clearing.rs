@@ -108,13 +108,7 @@ pub(super) async fn scan(
     Ok((next, names.into_iter().filter_map(bytes).collect()))
 }
 
-async fn clock(
-    caller: &impl Caller,
-    layout: &Layout,
-    action: &str,
-    epoch: u64,
-    history: u64,
-) -> Result<Head, Trouble> {
+async fn clock(caller: &impl Caller, layout: &Layout, action: &str, epoch: u64, history: u64) -> Result<Head, Trouble> {
     let name = layout.clock();
     let arguments = |call: &mut Cmd| {
         call.arg(1).arg(&name).arg(action).arg(&layout.fingerprint).arg(epoch).arg(history);

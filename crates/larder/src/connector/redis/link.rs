@@ -157,7 +157,8 @@ impl Link {
         if live.timeouts.load(Ordering::Relaxed) > 0 {
             live.timeouts.store(0, Ordering::Relaxed);
         }
-        if let Some(What::Broken | What::ReadOnly | What::Refused | What::NotServing) = trouble.and_then(Trouble::what) {
+        if let Some(What::Broken | What::ReadOnly | What::Refused | What::NotServing) = trouble.and_then(Trouble::what)
+        {
             self.give_up_on(live);
         }
     }

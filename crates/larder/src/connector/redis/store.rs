@@ -653,7 +653,11 @@ impl Connector for Store {
     }
 
     fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
-        if self.may_read().is_err() { Answer::now(Stored::Unavailable) } else { Answer::later(self.fill_object(object, ticket)) }
+        if self.may_read().is_err() {
+            Answer::now(Stored::Unavailable)
+        } else {
+            Answer::later(self.fill_object(object, ticket))
+        }
     }
 
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {

@@ -90,10 +90,8 @@ impl Supervisor {
     /// A connection that has passed everything, and the task that ends with it.
     async fn establish(&self, generation: u64) -> Result<(Arc<Live>, Driver), Trouble> {
         let within = self.config.connect_timeout;
-        let (connection, driver) = tokio::time::timeout(within, connect(&self.config))
-            .await
-            .map_err(|_| Trouble::TimedOut)
-            .flatten()?;
+        let (connection, driver) =
+            tokio::time::timeout(within, connect(&self.config)).await.map_err(|_| Trouble::TimedOut).flatten()?;
         let greeting = Live::new(connection.clone(), generation, 0);
         let history = greet(&Private { live: &Arc::new(greeting), timeout: within }, &self.config).await?;
         let live = Arc::new(Live::new(connection, generation, history));
@@ -119,7 +117,9 @@ impl Supervisor {
                 () = self.link.work.notified() => {}
                 () = tokio::time::sleep(pause), if !pause.is_zero() => {}
             }
-            if self.link.clock.now() < pause_until || !self.stores().iter().any(|store| store.needs_work(live.generation)) {
+            if self.link.clock.now() < pause_until
+                || !self.stores().iter().any(|store| store.needs_work(live.generation))
+            {
                 continue;
             }
             if let Err(trouble) = self.work(live).await {
@@ -165,8 +165,7 @@ enum Verdict {
 
 /// Judges the clock on a new connection. `history` is 0 where the server does not say.
 fn verdict(head: Head, history: u64, newest: Option<Ticket>) -> Verdict {
-    let went_back =
-        newest.is_some_and(|newest| newest.epoch == head.epoch && head.sequence < newest.sequence);
+    let went_back = newest.is_some_and(|newest| newest.epoch == head.epoch && head.sequence < newest.sequence);
     let another_history = history != 0 && head.history != history;
     if head.epoch == 0 || !head.settled || went_back || another_history { Verdict::Clear } else { Verdict::Trust }
 }
@@ -248,7 +247,8 @@ async fn handshake(
 fn tune(stream: &tokio::net::TcpStream, patience: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
-    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3));
+    let keepalive =
+        socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3));
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_user_timeout(Some(patience.max(Duration::from_secs(1)) * 5))?;
