@@ -14,9 +14,11 @@ mod key;
 mod load;
 pub mod telemetry;
 
-pub use cache::{Cache, Lookup};
+pub use cache::{Cache, Lookup, UpdateError};
 pub use codec::{Codec, DecodeError};
 pub use connector::{Connector, Delivery, Error, Miss, Schema, Stored, Ticket};
+#[doc(hidden)]
+pub use entry::derived as __derive;
 pub use entry::{Entry, Index, Keys};
 pub use key::{Key, KeyBytes, KeyError, MAX_KEY_LEN};
 pub use load::LoadError;
