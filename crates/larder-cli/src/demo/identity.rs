@@ -8,10 +8,11 @@ use super::instance::{Instance, InstanceIndex, InstanceKey};
 use super::meter::{Meter, Origin};
 use super::node::Node;
 use super::source::{Edit, Source, SourceError, Written};
-use larder::{Delivery, LoadError};
+use larder::{Delivery, LoadError, UpdateError};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// Source, caches and checker.
 pub(crate) struct Identity {
@@ -21,6 +22,8 @@ pub(crate) struct Identity {
     pub(crate) meter: Meter,
     /// Whoever is about to break the server says so here first: see [`Checker`] on nodes that are cut off.
     cut: AtomicBool,
+    /// Changes under way.
+    changing: AtomicUsize,
     /// Tests break this, to see that the checker notices.
     pub(crate) tells_the_cache: bool,
 }
@@ -59,6 +62,9 @@ pub(crate) enum IdentityError {
     /// A load gave nothing.
     #[error("loading failed: {0}")]
     Load(#[from] LoadError<SourceError>),
+    /// A write-through gave nothing.
+    #[error("{0}")]
+    Update(#[from] UpdateError<SourceError>),
     /// The cache refused a key.
     #[error("the cache refused: {0}")]
     Cache(#[from] larder::Error),
@@ -81,6 +87,7 @@ impl Identity {
             checker,
             meter: Meter::default(),
             cut: AtomicBool::new(false),
+            changing: AtomicUsize::new(0),
             tells_the_cache: true,
         })
     }
@@ -117,7 +124,7 @@ impl Identity {
     }
 
     /// Changes an instance, or makes it; a host that belonged to another moves. In a task of its own: a caller that goes away
-    /// must not leave the source changed and the cache untold.
+    /// must leave neither the former owners in the cache nor the checker untold.
     pub(crate) async fn change(
         self: &Arc<Self>,
         node: usize,
@@ -131,20 +138,22 @@ impl Identity {
     }
 
     async fn change_here(&self, node: usize, id: Arc<str>, edit: Edit, way: Way) -> Result<Changed, IdentityError> {
+        let _changing = Changing::begin(&self.changing);
         let on = self.node(node)?;
         // `update` does not say whether its put was delivered. If any put of this node was not meanwhile, it may be this one.
         let undelivered = on.undelivered_puts();
         let (written, mut delivery) = match way {
             Way::WriteThrough if self.tells_the_cache => {
-                let mut written = None;
-                let write = async {
-                    let made = self.source.write(id, edit).await?;
-                    let instance = made.instance.clone();
-                    written = Some(made);
+                let (tell, written) = oneshot::channel();
+                let source = self.source.clone();
+                let write = async move {
+                    let written = source.write(id, edit).await?;
+                    let instance = written.instance.clone();
+                    let _ = tell.send(written);
                     Ok::<_, SourceError>(instance)
                 };
                 on.cache.update(write).await?;
-                (written.ok_or(IdentityError::Ending)?, Delivery::Applied)
+                (written.await.map_err(|_| IdentityError::Ending)?, Delivery::Applied)
             }
             _ => {
                 let written = self.source.write(id, edit).await?;
@@ -168,6 +177,13 @@ impl Identity {
         Ok(Changed { written, delivery })
     }
 
+    /// Waits until no change is under way.
+    pub(crate) async fn settled(&self) {
+        while self.changing.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Deletes an instance; answers what it was, `None` where there was none. In a task of its own, as [`change`](Self::change).
     pub(crate) async fn delete(
         self: &Arc<Self>,
@@ -176,6 +192,7 @@ impl Identity {
     ) -> Result<Option<(Instance, Delivery)>, IdentityError> {
         let (identity, id) = (self.clone(), Arc::<str>::from(id));
         let delete = async move {
+            let _changing = Changing::begin(&identity.changing);
             let on = identity.node(node)?;
             let Some((sequence, before)) = identity.source.delete(id).await? else { return Ok(None) };
             let delivery = on.cache.invalidate(InstanceIndex::Id, [&before.id]).await?;
@@ -209,6 +226,22 @@ impl Written {
             }
         }
         keys
+    }
+}
+
+/// Counts a change while it is under way.
+struct Changing<'a>(&'a AtomicUsize);
+
+impl<'a> Changing<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -275,6 +308,7 @@ mod tests {
             let looked = identity.look_up(0, &InstanceKey::id("i00003")).await.unwrap();
             assert_eq!(looked.verdict, Verdict::Stale);
         }
-        assert_eq!(identity.checker.stale(), 2);
+        // The second round begins with a stale read of its own.
+        assert_eq!(identity.checker.stale(), 3);
     }
 }

@@ -1,16 +1,19 @@
 //! What the demo caches: an instance of an identity platform, which every request needs, found by its id or by the host
 //! name that the request came to.
 
-use larder::{Entry, Index, Keys};
+use larder::Entry;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// One tenant of the platform.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Entry)]
+#[entry(cache = "instance")]
 pub(crate) struct Instance {
     /// The primary key.
+    #[key(primary)]
     pub(crate) id: String,
     /// The host names it answers to; a host belongs to one instance at a time.
+    #[key(index = "host")]
     pub(crate) hosts: Vec<String>,
     /// What people call it.
     pub(crate) name: String,
@@ -19,6 +22,7 @@ pub(crate) struct Instance {
     /// How its users log in.
     pub(crate) settings: Settings,
     /// The version: the number of the change that made it what it is, counted over all instances.
+    #[version]
     pub(crate) sequence: u64,
 }
 
@@ -30,47 +34,6 @@ pub(crate) struct Settings {
     pub(crate) second_factor: bool,
     /// How long a session lasts, in minutes.
     pub(crate) session_minutes: u32,
-}
-
-/// The indexes of [`Instance`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum InstanceIndex {
-    /// `id`, the primary index.
-    Id,
-    /// `host`.
-    Host,
-}
-
-impl Index for InstanceIndex {
-    const NAMES: &'static [&'static str] = &["id", "host"];
-
-    fn position(self) -> usize {
-        self as usize
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "id" => Some(Self::Id),
-            "host" => Some(Self::Host),
-            _ => None,
-        }
-    }
-}
-
-impl Entry for Instance {
-    type Index = InstanceIndex;
-
-    const CACHE: &'static str = "instance";
-    const VERSIONED: bool = true;
-
-    fn keys(&self, keys: &mut Keys<InstanceIndex>) {
-        keys.add(InstanceIndex::Id, &self.id);
-        self.hosts.iter().for_each(|host| keys.add(InstanceIndex::Host, host));
-    }
-
-    fn version(&self) -> Option<u64> {
-        Some(self.sequence)
-    }
 }
 
 /// A key of an [`Instance`], of either index.

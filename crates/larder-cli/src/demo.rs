@@ -1,0 +1,122 @@
+//! `larder demo`: an identity service whose lookups larder makes cheap, with a page that shows what happens, or, with
+//! `--story`, the whole of it unattended.
+
+mod backend;
+mod checker;
+mod identity;
+mod instance;
+mod load;
+mod meter;
+mod node;
+mod source;
+mod story;
+
+use backend::{Backend, BackendError, Wanted};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use story::{Report, StoryError};
+
+/// Instances that the story needs to have enough for each of its phases.
+const FEWEST_INSTANCES: u32 = 150;
+
+/// What `larder demo` is told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Where objects are kept
+    #[arg(long, value_enum, default_value_t = Connector::Memory)]
+    connector: Connector,
+    /// A server that runs already, with --connector redis: redis://[user:password@]host[:port][/database] or
+    /// redis+unix:///path. Without it the demo starts a server of its own
+    #[arg(long, value_name = "URL", env = "LARDER_DEMO_REDIS", hide_env_values = true)]
+    redis: Option<String>,
+    /// The server program to start, instead of the first redis-server or valkey-server found
+    #[arg(long, value_name = "PATH", conflicts_with = "redis")]
+    server: Option<PathBuf>,
+    /// How many instances the database has
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(i64::from(FEWEST_INSTANCES)..=99_999))]
+    instances: u32,
+    /// Play the whole story and check every answer, without HTTP; the exit code says whether all went as it should
+    #[arg(long, conflicts_with = "listen")]
+    story: bool,
+    /// With --story: print one JSON object
+    #[arg(long, requires = "story")]
+    json: bool,
+    /// Where the page and the service are; port 0 takes any free port
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Connector {
+    /// In this process; needs no server
+    Memory,
+    /// On a Redis or Valkey server
+    Redis,
+}
+
+/// Why the demo cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DemoError {
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error(transparent)]
+    Story(#[from] StoryError),
+    #[error("--redis and --server are for --connector redis")]
+    NoServerWanted,
+    #[error("the report cannot be written: {0}")]
+    Output(#[from] std::io::Error),
+    #[error("the report cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Options {
+    /// Whether somebody reads along and logs would be in the way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.story
+    }
+
+    fn wanted(&self) -> Result<Wanted, DemoError> {
+        match (self.connector, &self.redis, &self.server) {
+            (Connector::Memory, None, None) => Ok(Wanted::Memory),
+            (Connector::Memory, ..) => Err(DemoError::NoServerWanted),
+            (Connector::Redis, Some(url), _) => Ok(Wanted::Server(url.clone())),
+            (Connector::Redis, None, program) => Ok(Wanted::OwnServer(program.clone())),
+        }
+    }
+}
+
+/// Runs the demo to its end.
+pub(crate) async fn run(options: Options) -> Result<ExitCode, DemoError> {
+    let backend = Backend::open(options.wanted()?, options.story).await?;
+    let ended = tell(&options, &backend).await;
+    backend.clean_up().await;
+    ended
+}
+
+async fn tell(options: &Options, backend: &Backend) -> Result<ExitCode, DemoError> {
+    if !options.json {
+        let nodes = if backend.is_shared() { "two nodes" } else { "one node" };
+        println!("{} instances in SQLite; {nodes}; objects in {}.\n", options.instances, backend.name());
+    }
+    let report = story::tell(backend, options.instances, |phase| {
+        if !options.json {
+            println!("{phase}");
+        }
+    })
+    .await?;
+    show(&report, options.json)?;
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(report: &Report, json: bool) -> Result<(), DemoError> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report)?);
+    } else {
+        println!("{report}");
+    }
+    for problem in report.problems.iter().filter(|_| !json || !report.ok) {
+        eprintln!("larder: {problem}");
+    }
+    Ok(())
+}
