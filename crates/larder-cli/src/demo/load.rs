@@ -18,7 +18,7 @@ const STEP: Duration = Duration::from_millis(10);
 /// What was due longer ago than this is not made up for: a hung server must not be followed by a flood.
 const BACKLOG: Duration = Duration::from_millis(100);
 
-/// Readers, and perhaps a writer, that work until this is dropped.
+/// Readers, and perhaps writers, that work until this is dropped. A change under way is completed all the same.
 pub(crate) struct Load {
     failures: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
@@ -29,7 +29,7 @@ pub(crate) struct Load {
 pub(crate) struct Rates {
     /// Lookups a second, on each node.
     pub(crate) lookups: u32,
-    /// Changes of names a second, on the first node.
+    /// Changes of names a second, on each node.
     pub(crate) changes: u32,
 }
 
@@ -43,9 +43,9 @@ impl Load {
                 let share = f64::from(rates.lookups) / f64::from(READERS);
                 tasks.spawn(read(identity.clone(), *node, keys.clone(), share, failures.clone()));
             }
-        }
-        if let (1.., Some(node)) = (rates.changes, nodes.first()) {
-            tasks.spawn(change(identity.clone(), *node, keys.clone(), rates.changes, failures.clone()));
+            if rates.changes > 0 {
+                tasks.spawn(change(identity.clone(), *node, keys.clone(), rates.changes, failures.clone()));
+            }
         }
         Self { failures, _tasks: tasks }
     }

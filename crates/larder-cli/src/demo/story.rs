@@ -129,11 +129,17 @@ impl<'a> Scene<'a> {
 
     /// Steady reading on every node.
     fn readers(&self, lookups: u32) -> Load {
-        self.readers_and_writer(lookups, 0)
+        Load::start(&self.identity, &self.nodes, &self.keys, Rates { lookups, changes: 0 })
     }
 
-    fn readers_and_writer(&self, lookups: u32, changes: u32) -> Load {
-        Load::start(&self.identity, &self.nodes, &self.keys, Rates { lookups, changes })
+    /// Steady reading, and changing, of a few instances on every node: everybody is after the same ones.
+    async fn crowd(&self, numbers: std::ops::RangeInclusive<u32>, rates: Rates) -> Result<Load, StoryError> {
+        let mut keys = Vec::new();
+        for number in numbers {
+            keys.extend(InstanceKey::all_of(&self.instance(number).await?));
+        }
+        fastrand::shuffle(&mut keys);
+        Ok(Load::start(&self.identity, &self.nodes, &keys.into(), rates))
     }
 
     /// Reads by every key on every node, in several tasks.

@@ -2,6 +2,7 @@
 
 use super::super::identity::Way;
 use super::super::instance::{InstanceIndex, InstanceKey};
+use super::super::load::Rates;
 use super::super::source::Edit;
 use super::report::{Facts, Figures};
 use super::{IdentityError, Scene, StoryError, Told};
@@ -39,14 +40,15 @@ impl Scene<'_> {
     /// Changes while everybody reads: both ways, on every node.
     pub(super) async fn change(&self, facts: &mut Facts) -> Told {
         let before = Figures::of(&self.identity);
-        let readers = self.readers_and_writer(500, 50);
-        for number in 1..=20 {
-            for (way, node) in WAYS.iter().zip(self.nodes.iter().cycle().skip(number as usize)) {
+        let crowd = self.crowd(1..=20, Rates { lookups: 1_500, changes: 50 }).await?;
+        for (number, nodes) in (1..=20).cycle().zip(0..).take(60) {
+            for (way, node) in WAYS.iter().zip(self.nodes.iter().cycle().skip(nodes)) {
                 self.rename(facts, *node, number, *way).await?;
             }
+            tokio::time::sleep(Duration::from_millis(15)).await;
         }
-        facts.require(readers.failures() == 0, || format!("{} calls failed", readers.failures()));
-        drop(readers);
+        facts.require(crowd.failures() == 0, || format!("{} calls failed", crowd.failures()));
+        drop(crowd);
         self.compare(facts).await?;
         let figures = Figures::of(&self.identity).since(&before);
         facts.require(figures.stored > 0, || "no change was written through".to_owned());
@@ -58,19 +60,23 @@ impl Scene<'_> {
 
     /// A host that moves must not lead to its former owner, on no node.
     pub(super) async fn move_hosts(&self, facts: &mut Facts) -> Told {
-        let readers = self.readers(500);
-        for number in 0..10 {
+        let crowd = self.crowd(3..=12, Rates { lookups: 1_500, changes: 0 }).await?;
+        for number in 0..30 {
             // The first of each pair has four hosts, the other one has one.
-            let (rich, poor) = (4 * number + 3, 4 * number + 4);
+            let rich = 3 + 4 * (number % 3);
+            let poor = rich + 1;
             for (way, node) in WAYS.iter().zip(self.nodes.iter().cycle().skip(number as usize)) {
                 self.move_host(facts, *node, (rich, poor), *way).await?;
                 let (from, to) = (self.instance(rich).await?, self.instance(poor).await?);
                 let moved = to.hosts.last().filter(|host| !from.hosts.contains(host));
                 facts.require(moved.is_some(), || format!("no host moved from {} to {}", from.id, to.id));
             }
-            self.move_host(facts, 0, (poor, rich), Way::WriteThrough).await?;
+            for node in self.nodes.iter().cycle().take(2) {
+                self.move_host(facts, *node, (poor, rich), Way::WriteThrough).await?;
+            }
+            tokio::time::sleep(Duration::from_millis(15)).await;
         }
-        drop(readers);
+        drop(crowd);
         self.compare(facts).await?;
         facts.require_applied();
         facts.tell("hosts moved from one instance to another, and back, while everybody read");
