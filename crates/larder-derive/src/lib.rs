@@ -1,4 +1,25 @@
-//! stub
-/// stub
+//! `#[derive(Entry)]` for larder. The macro is documented where it is used: at `larder::Entry`.
+//!
+//! Three steps, a file each: [`words`] reads the attributes, [`declaration`] makes of them what the entry is, and [`expansion`]
+//! writes the code. Everything that is wrong is collected in [`problems`] on the way, so that one build shows all of it.
+
+mod declaration;
+mod expansion;
+mod names;
+mod problems;
+mod words;
+
+use declaration::Declaration;
+use proc_macro::TokenStream;
+use syn::{DeriveInput, parse_macro_input};
+
+/// Implements `larder::Entry` for a struct and generates the enum of its indexes.
 #[proc_macro_derive(Entry, attributes(entry, key, version))]
-pub fn entry(_: proc_macro::TokenStream) -> proc_macro::TokenStream { proc_macro::TokenStream::new() }
+pub fn entry(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    match Declaration::of(&input) {
+        Ok(declaration) => expansion::expand(&declaration),
+        Err(error) => error.into_compile_error(),
+    }
+    .into()
+}

@@ -280,6 +280,9 @@ impl Breaker {
 
 impl fmt::Debug for Breaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Breaker").field("name", &self.machine.name).field("state", &self.state()).finish_non_exhaustive()
+        f.debug_struct("Breaker")
+            .field("name", &self.machine.name)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
     }
 }

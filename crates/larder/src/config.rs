@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Everything that is wrong is an error, all of it at once, each with its path, its line and what would be right. What is merely
-//! pointless here is a [`Note`]. The file [`caches.example.yaml`] in the repository shows every setting with its default.
+//! pointless here is a [`Note`]. The file `caches.example.yaml` at the root of the repository shows every setting with its default.
 //!
 //! ```
 //! use larder::config::Config;
@@ -29,8 +29,6 @@
 //! ));
 //! # Ok::<(), larder::config::ConfigError>(())
 //! ```
-//!
-//! [`caches.example.yaml`]: https://github.com/larder-rs/larder/blob/main/caches.example.yaml
 
 mod address;
 mod breaker;
@@ -68,6 +66,7 @@ use std::path::Path;
 use tree::{Format, Node, Origin, Value};
 
 pub(crate) use nearest::{fold, nearest};
+pub(crate) use redis::is_name;
 
 /// Where each cache keeps its objects, for how long, and what the connectors need.
 ///
@@ -129,7 +128,11 @@ impl Config {
         let format = match path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase).as_deref() {
             Some("yaml" | "yml") => Format::Yaml,
             Some("toml") => Format::Toml,
-            _ => return Err(unreadable("is neither YAML nor TOML by its name: call it .yaml, .yml or .toml".to_owned())),
+            _ => {
+                return Err(unreadable(
+                    "is neither YAML nor TOML by its name: call it .yaml, .yml or .toml".to_owned(),
+                ));
+            }
         };
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(format!("cannot be read: {error}")))?;
         Self::parse(Some(&file), &text, format, &Environment::new(variables))
@@ -188,7 +191,10 @@ impl Config {
         environment::overlay(&mut root, environment, &mut problems, &mut notes);
         let nothing = |name: &str| Node { origin: root.origin.child(name), value: Value::Nothing };
         let section = |parent: &Node, name: &str| {
-            parent.child(name).cloned().unwrap_or_else(|| Node { origin: parent.origin.child(name), value: Value::Nothing })
+            parent
+                .child(name)
+                .cloned()
+                .unwrap_or_else(|| Node { origin: parent.origin.child(name), value: Value::Nothing })
         };
         setting::read(&root, NONE, &["connectors", "defaults", "caches"], &mut (), &mut problems);
         let connectors = section(&root, "connectors");
@@ -201,7 +207,7 @@ impl Config {
         let defaults_at = section(&root, "defaults");
         let defaults = Defaults::read(&defaults_at, &mut problems);
         let caches_at = root.child("caches").cloned().unwrap_or_else(|| nothing("caches"));
-        let mut caches = BTreeMap::new();
+        let mut caches: BTreeMap<String, CacheConfig> = BTreeMap::new();
         if !matches!(caches_at.value, Value::Nothing | Value::Map(_)) {
             problems.add(&caches_at.origin, format!("is {}: give a mapping of caches by name", caches_at.kind()));
         }
@@ -211,20 +217,22 @@ impl Config {
                 continue;
             }
             if let Some(other) = caches.keys().find(|other| fold(other) == fold(name)) {
-                let text = format!("names the same cache as `{other}`: case, `_` and `-` make no difference; give one of the two");
+                let text = format!(
+                    "names the same cache as `{other}`: case, `_` and `-` make no difference; give one of the two"
+                );
                 problems.add(&node.origin, text);
                 continue;
             }
             let cache = CacheConfig::read(node, &defaults, &defaults_at.origin, &mut problems);
-            if let Some(cache) = cache {
-                if cache.connector == ConnectorKind::Redis && !redis.addressed {
-                    let at = node.child("connector").unwrap_or(node);
-                    problems.add(&at.origin, NO_ADDRESS);
-                }
-                caches.insert(name.clone(), cache);
+            let Some(cache) = cache else { continue };
+            if let (ConnectorKind::Redis, Some(connector), false) =
+                (cache.connector, node.child("connector"), redis.addressed)
+            {
+                problems.add(&connector.origin, NO_ADDRESS);
             }
+            caches.insert(name.clone(), cache);
         }
-        if defaults.connector == Some(ConnectorKind::Redis) && !redis.addressed && caches.is_empty() {
+        if defaults.connector == Some(ConnectorKind::Redis) && !redis.addressed {
             problems.add(&defaults_at.origin.child("connector"), NO_ADDRESS);
         }
         if redis::hidden(&redis.config) {
@@ -267,6 +275,11 @@ impl Config {
         self.caches.iter().map(|(name, cache)| (name.as_str(), cache))
     }
 
+    /// Whether a cache can be opened on this connector.
+    pub(crate) fn uses(&self, connector: ConnectorKind) -> bool {
+        self.defaults.connector == Some(connector) || self.caches.values().any(|cache| cache.connector == connector)
+    }
+
     /// The settings of the memory connector.
     #[must_use]
     pub fn memory(&self) -> &MemoryConfig {
@@ -282,7 +295,8 @@ impl Config {
 
 const NO_POSTGRES: &str = "this version of larder has no postgres connector yet; nothing here is used";
 
-const NO_ADDRESS: &str = "is redis, but `connectors.redis` does not say where the server is: give `url`, `address` or `socket` there";
+const NO_ADDRESS: &str =
+    "is redis, but `connectors.redis` does not say where the server is: give `url`, `address` or `socket` there";
 
 /// A section that holds other sections only.
 const NONE: &[setting::Setting<()>] = &[];

@@ -167,8 +167,7 @@ pub struct Object {
 impl Object {
     /// All keys, the primary one first.
     pub fn keys(&self) -> impl Iterator<Item = KeyRef<'_>> {
-        std::iter::once(KeyRef { index: 0, bytes: &self.primary })
-            .chain(self.secondary.iter().map(KeyBuf::as_ref))
+        std::iter::once(KeyRef { index: 0, bytes: &self.primary }).chain(self.secondary.iter().map(KeyBuf::as_ref))
     }
 }
 
@@ -261,15 +260,8 @@ pub enum Stored {
 
 impl Stored {
     /// Every outcome, in the order of their counters.
-    pub const ALL: [Self; 7] = [
-        Self::Yes,
-        Self::Overtaken,
-        Self::Outdated,
-        Self::Unfit,
-        Self::Full,
-        Self::Unavailable,
-        Self::Off,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Yes, Self::Overtaken, Self::Outdated, Self::Unfit, Self::Full, Self::Unavailable, Self::Off];
 
     /// The outcome as it stands in metrics.
     #[must_use]

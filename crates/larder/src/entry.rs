@@ -8,6 +8,9 @@ use std::hash::Hash;
 
 pub use larder_derive::Entry;
 
+#[doc(hidden)]
+pub mod derived;
+
 /// A type whose objects can be cached; usually derived.
 ///
 /// ```

@@ -30,11 +30,7 @@ fn reaches(some: u64, all: u64, ratio: f64) -> bool {
 
 /// How long to stay open, in milliseconds, after `earlier` openings without a healthy time in between. `draw` picks from a
 /// range.
-pub(super) fn open_time(
-    config: &BreakerConfig,
-    earlier: u32,
-    draw: impl FnOnce(RangeInclusive<u64>) -> u64,
-) -> u64 {
+pub(super) fn open_time(config: &BreakerConfig, earlier: u32, draw: impl FnOnce(RangeInclusive<u64>) -> u64) -> u64 {
     let (shortest, longest) = (milliseconds(config.open), milliseconds(config.open_max));
     let doubled = 1_u64.checked_shl(earlier).and_then(|factor| shortest.checked_mul(factor));
     let highest = doubled.map_or(longest, |doubled| doubled.min(longest));

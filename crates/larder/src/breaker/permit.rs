@@ -1,8 +1,8 @@
 //! The right to make one call, and the duty to say how it went.
 
+use super::Refused;
 use super::gate::Counted;
 use super::machine::Machine;
-use super::Refused;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -120,6 +120,9 @@ impl Drop for Permit<'_> {
 
 impl fmt::Debug for Permit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("generation", &self.generation).field("trial", &self.trial).finish_non_exhaustive()
+        f.debug_struct("Permit")
+            .field("generation", &self.generation)
+            .field("trial", &self.trial)
+            .finish_non_exhaustive()
     }
 }

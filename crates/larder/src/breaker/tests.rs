@@ -328,12 +328,8 @@ fn forced_states_stay_whatever_happens() {
 
 #[test]
 fn threads_lose_no_outcome_and_no_place() {
-    let (breaker, _hand) = breaker(BreakerConfig {
-        consecutive_failures: 0,
-        failure_ratio: 0.0,
-        max_in_flight: 64,
-        ..plain()
-    });
+    let (breaker, _hand) =
+        breaker(BreakerConfig { consecutive_failures: 0, failure_ratio: 0.0, max_in_flight: 64, ..plain() });
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let breaker = &breaker;

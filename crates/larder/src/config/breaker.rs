@@ -1,7 +1,7 @@
 //! `connectors.redis.breaker`: the settings of the circuit breaker, and `max_in_flight` beside it.
 
 use super::error::Problems;
-use super::setting::{Refused, Setting, duration, number, plain, ratio, read, some_duration, time};
+use super::setting::{Refused, Setting, duration, number, plain, put, ratio, read, some_duration, time};
 use super::tree::{Node, Value};
 use crate::breaker::{BreakerConfig, HalfOpen};
 use std::ops::{Deref, DerefMut};
@@ -32,55 +32,55 @@ pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
     Setting {
         name: "window",
         give: "a duration such as 10s, or 0 to count until the state changes",
-        read: |breaker, node| Ok(breaker.window = duration(node)?),
+        read: |breaker, node| put(&mut breaker.window, duration(node)),
         write: |breaker| time(breaker.window),
     },
     Setting {
         name: "min_calls",
         give: "a number, 1 or more",
-        read: |breaker, node| Ok(breaker.min_calls = number(node, 1..=u64::MAX)?),
+        read: |breaker, node| put(&mut breaker.min_calls, number(node, 1..=u64::MAX)),
         write: |breaker| plain(breaker.min_calls),
     },
     Setting {
         name: "consecutive_failures",
         give: "a number, 0 for never",
-        read: |breaker, node| Ok(breaker.consecutive_failures = whole(node, 0)?),
+        read: |breaker, node| put(&mut breaker.consecutive_failures, whole(node, 0)),
         write: |breaker| plain(breaker.consecutive_failures),
     },
     Setting {
         name: "failure_ratio",
         give: "0 (never) to 1",
-        read: |breaker, node| Ok(breaker.failure_ratio = ratio(node)?),
+        read: |breaker, node| put(&mut breaker.failure_ratio, ratio(node)),
         write: |breaker| plain(breaker.failure_ratio),
     },
     Setting {
         name: "slow_call",
         give: "a duration such as 50ms, or 0: no call is slow",
-        read: |breaker, node| Ok(breaker.slow_call = duration(node)?),
+        read: |breaker, node| put(&mut breaker.slow_call, duration(node)),
         write: |breaker| time(breaker.slow_call),
     },
     Setting {
         name: "slow_ratio",
         give: "0 (never) to 1",
-        read: |breaker, node| Ok(breaker.slow_ratio = ratio(node)?),
+        read: |breaker, node| put(&mut breaker.slow_ratio, ratio(node)),
         write: |breaker| plain(breaker.slow_ratio),
     },
     Setting {
         name: "open",
         give: "a duration above 0, such as 1s",
-        read: |breaker, node| Ok(breaker.open = some_duration(node)?),
+        read: |breaker, node| put(&mut breaker.open, some_duration(node)),
         write: |breaker| time(breaker.open),
     },
     Setting {
         name: "open_max",
         give: "a duration of `open` or more, such as 30s",
-        read: |breaker, node| Ok(breaker.open_max = some_duration(node)?),
+        read: |breaker, node| put(&mut breaker.open_max, some_duration(node)),
         write: |breaker| time(breaker.open_max),
     },
     Setting {
         name: "healthy_after",
         give: "a duration such as 1m",
-        read: |breaker, node| Ok(breaker.healthy_after = duration(node)?),
+        read: |breaker, node| put(&mut breaker.healthy_after, duration(node)),
         write: |breaker| time(breaker.healthy_after),
     },
     Setting {
@@ -104,13 +104,13 @@ pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
     Setting {
         name: "half_open_successes",
         give: "a number, 1 or more",
-        read: |breaker, node| Ok(breaker.half_open_successes = whole(node, 1)?),
+        read: |breaker, node| put(&mut breaker.half_open_successes, whole(node, 1)),
         write: |breaker| plain(breaker.half_open_successes),
     },
     Setting {
         name: "ramp",
         give: "a duration such as 5s, or 0 for all at once",
-        read: |breaker, node| Ok(breaker.ramp = duration(node)?),
+        read: |breaker, node| put(&mut breaker.ramp, duration(node)),
         write: |breaker| time(breaker.ramp),
     },
 ];

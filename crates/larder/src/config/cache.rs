@@ -2,7 +2,7 @@
 
 use super::duration::show;
 use super::error::Problems;
-use super::setting::{Given, Refused, Setting, bytes, duration, plain, read, text, time, written_bytes};
+use super::setting::{Given, Refused, Setting, bytes, duration, plain, put, read, text, time, written_bytes};
 use super::tree::{Node, Origin, shown_path};
 use std::fmt;
 use std::time::Duration;
@@ -73,12 +73,7 @@ pub(super) struct Defaults {
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self {
-            connector: None,
-            max_age: Duration::ZERO,
-            last_use_age: Duration::ZERO,
-            max_object_size: 1024 * 1024,
-        }
+        Self { connector: None, max_age: Duration::ZERO, last_use_age: Duration::ZERO, max_object_size: 1024 * 1024 }
     }
 }
 
@@ -101,13 +96,13 @@ pub(super) const SETTINGS: &[Setting<Partial>] = &[
     Setting {
         name: "max_age",
         give: "a duration such as 1h30m, or 0 for no limit",
-        read: |cache, node| Ok(cache.max_age = Some(duration(node)?)),
+        read: |cache, node| put(&mut cache.max_age, duration(node).map(Some)),
         write: |cache| cache.max_age.and_then(time),
     },
     Setting {
         name: "last_use_age",
         give: "a duration such as 10m, or 0 for no limit",
-        read: |cache, node| Ok(cache.last_use_age = Some(duration(node)?)),
+        read: |cache, node| put(&mut cache.last_use_age, duration(node).map(Some)),
         write: |cache| cache.last_use_age.and_then(time),
     },
     Setting {
@@ -115,7 +110,7 @@ pub(super) const SETTINGS: &[Setting<Partial>] = &[
         give: "a size such as 1 MiB",
         read: |cache, node| match bytes(node)? {
             0 => Err(Refused::Shown(", and nothing could be stored")),
-            size => Ok(cache.max_object_size = Some(size)),
+            size => put(&mut cache.max_object_size, Ok(Some(size))),
         },
         write: |cache| cache.max_object_size.and_then(written_bytes),
     },

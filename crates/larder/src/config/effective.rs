@@ -59,7 +59,9 @@ fn text(f: &mut fmt::Formatter<'_>, value: &str) -> fmt::Result {
     for c in value.chars() {
         match c {
             '"' | '\\' => write!(f, "\\{c}")?,
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') => write!(f, "\\U{:08x}", u32::from(c))?,
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') => {
+                write!(f, "\\U{:08x}", u32::from(c))?
+            }
             c => f.write_char(c)?,
         }
     }

@@ -71,11 +71,16 @@ pub(super) fn overlay(root: &mut Node, environment: &Environment, problems: &mut
                 }
             };
             let Some(path) = path else {
-                let known = suffixes.iter().map(|(suffix, _)| suffix.as_str()).filter(|known| known.starts_with(section));
+                let known =
+                    suffixes.iter().map(|(suffix, _)| suffix.as_str()).filter(|known| known.starts_with(section));
                 let text = match (nearest(&asked, known), section) {
                     (_, "CACHES_") => format!(
                         "names no setting of a cache: LARDER_CACHES_, the cache, and one of {}",
-                        super::cache::SETTINGS.iter().map(|s| format!("_{}", s.name.to_uppercase())).collect::<Vec<_>>().join(", ")
+                        super::cache::SETTINGS
+                            .iter()
+                            .map(|s| format!("_{}", s.name.to_uppercase()))
+                            .collect::<Vec<_>>()
+                            .join(", ")
                     ),
                     (Some(near), _) => format!("names no setting; did you mean LARDER_{near}?"),
                     (None, _) => "names no setting".to_owned(),
@@ -108,7 +113,9 @@ fn cache(root: &Node, rest: &str) -> Option<Vec<String>> {
     let (setting, name) = settings
         .filter_map(|setting| Some((setting, rest.strip_suffix(&upper(setting))?.strip_suffix('_')?)))
         .find(|(_, name)| !name.is_empty())?;
-    let fold = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect::<String>();
+    let fold = |name: &str| {
+        name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect::<String>()
+    };
     let known = root.child("caches").map(Node::children).unwrap_or_default().iter().map(|(known, _)| known);
     let known = known.into_iter().find(|known| fold(known) == fold(name)).cloned();
     Some(vec!["caches".to_owned(), known.unwrap_or_else(|| name.to_ascii_lowercase()), setting.to_owned()])

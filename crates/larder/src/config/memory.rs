@@ -1,7 +1,7 @@
 //! `connectors.memory`: how much the memory connector may hold.
 
-use super::setting::{Setting, bytes, duration, number, plain, read, time, written_bytes};
 use super::error::Problems;
+use super::setting::{Setting, bytes, duration, number, plain, put, read, time, written_bytes};
 use super::tree::Node;
 use std::time::Duration;
 
@@ -26,19 +26,19 @@ pub(super) const SETTINGS: &[Setting<MemoryConfig>] = &[
     Setting {
         name: "max_objects",
         give: "a number, 1 or more",
-        read: |memory, node| Ok(memory.max_objects = number(node, 1..=u64::MAX)?),
+        read: |memory, node| put(&mut memory.max_objects, number(node, 1..=u64::MAX)),
         write: |memory| plain(memory.max_objects),
     },
     Setting {
         name: "max_bytes",
         give: "a size such as 64 MiB, or 0 for no limit",
-        read: |memory, node| Ok(memory.max_bytes = bytes(node)?),
+        read: |memory, node| put(&mut memory.max_bytes, bytes(node)),
         write: |memory| written_bytes(memory.max_bytes),
     },
     Setting {
         name: "prune_interval",
         give: "a duration such as 1m, or 0 for never",
-        read: |memory, node| Ok(memory.prune_interval = duration(node)?),
+        read: |memory, node| put(&mut memory.prune_interval, duration(node)),
         write: |memory| time(memory.prune_interval),
     },
 ];

@@ -1,7 +1,7 @@
 //! Which known name a misspelt one was probably meant to be.
 
 /// The nearest of `known`, if it is near enough to be worth asking about. Case, `_` and `-` make no difference.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = fold(word);
     let limit = (word.chars().count() / 3).clamp(1, 4);
     known
@@ -13,7 +13,7 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 }
 
 /// The form in which names are compared: without `_` and `-`, in lower case.
-pub(super) fn fold(name: &str) -> String {
+pub(crate) fn fold(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
 }
 

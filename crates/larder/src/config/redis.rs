@@ -1,11 +1,11 @@
 //! `connectors.redis`: which server, who we are there, and how long we wait.
 
 use super::address::{Address, LAST_DATABASE, Url};
-use super::breaker::{self, BreakerSettings};
+use super::breaker::BreakerSettings;
 use super::error::Problems;
 use super::secret::{HIDDEN, Secret};
 use super::setting::{
-    Given, Refused, Setting, count, duration, number, plain, read, some_duration, text, time, written_text,
+    Given, Refused, Setting, count, duration, number, plain, put, read, some_duration, text, time, written_text,
 };
 use super::tree::{Node, Origin, shown_path};
 use std::path::PathBuf;
@@ -97,7 +97,8 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
         give: "host:port",
         read: |redis, node| {
             // Not shown: a URL with a password is easily given here by mistake.
-            let address = Address::parse(text(node)?).ok_or_else(|| Refused::Hidden("is no host and port".to_owned()))?;
+            let address =
+                Address::parse(text(node)?).ok_or_else(|| Refused::Hidden("is no host and port".to_owned()))?;
             redis.address = Some(address);
             Ok(())
         },
@@ -108,26 +109,26 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
         give: "the path of a Unix socket",
         read: |redis, node| match text(node)? {
             url if url.contains("://") => Err(Refused::Hidden("is a URL, not a path".to_owned())),
-            path => Ok(redis.socket = Some(path.into())),
+            path => put(&mut redis.socket, Ok(Some(path.into()))),
         },
         write: |redis| redis.socket.as_ref().and_then(|path| written_text(path.display())),
     },
     Setting {
         name: "username",
         give: "text",
-        read: |redis, node| Ok(redis.config.username = Some(text(node)?.to_owned())),
+        read: |redis, node| put(&mut redis.config.username, text(node).map(|name| Some(name.to_owned()))),
         write: |redis| redis.config.username.as_ref().and_then(written_text),
     },
     Setting {
         name: "password",
         give: "text",
-        read: |redis, node| Ok(redis.config.password = Some(Secret::new(text(node)?))),
+        read: |redis, node| put(&mut redis.config.password, text(node).map(|text| Some(Secret::new(text)))),
         write: |redis| redis.config.password.as_ref().filter(|secret| secret.file().is_none()).and_then(written_text),
     },
     Setting {
         name: "password_file",
         give: "the path of a file that holds the password",
-        read: |redis, node| Ok(redis.password_file = Some(text(node)?.into())),
+        read: |redis, node| put(&mut redis.password_file, text(node).map(|path| Some(path.into()))),
         write: |redis| written_text(redis.config.password.as_ref()?.file()?.display()),
     },
     Setting {
@@ -156,7 +157,7 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
         name: "prefix",
         give: "1 to 128 letters, digits, `_`, `-` or `.`",
         read: |redis, node| match text(node)? {
-            prefix if is_name(prefix) => Ok(redis.config.prefix = prefix.to_owned()),
+            prefix if is_name(prefix) => put(&mut redis.config.prefix, Ok(prefix.to_owned())),
             _ => Err(Refused::Shown("")),
         },
         write: |redis| written_text(&redis.config.prefix),
@@ -164,46 +165,47 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
     Setting {
         name: "connect_timeout",
         give: "a duration above 0, such as 1s",
-        read: |redis, node| Ok(redis.config.connect_timeout = some_duration(node)?),
+        read: |redis, node| put(&mut redis.config.connect_timeout, some_duration(node)),
         write: |redis| time(redis.config.connect_timeout),
     },
     Setting {
         name: "operation_timeout",
         give: "a duration above 0, such as 100ms",
-        read: |redis, node| Ok(redis.config.operation_timeout = some_duration(node)?),
+        read: |redis, node| put(&mut redis.config.operation_timeout, some_duration(node)),
         write: |redis| time(redis.config.operation_timeout),
     },
     Setting {
         name: "max_in_flight",
         give: "a number, 0 for no limit",
-        read: |redis, node| Ok(redis.config.max_in_flight = count(node, 0..=u32::MAX)?),
+        read: |redis, node| put(&mut redis.config.max_in_flight, count(node, 0..=u32::MAX)),
         write: |redis| plain(redis.config.max_in_flight),
     },
     Setting {
         name: "journal_limit",
         give: "a number, 1 or more",
-        read: |redis, node| Ok(redis.config.journal_limit = count(node, 1..=u32::MAX)?),
+        read: |redis, node| put(&mut redis.config.journal_limit, count(node, 1..=u32::MAX)),
         write: |redis| plain(redis.config.journal_limit),
     },
     Setting {
         name: "hints",
         give: "a number, 1 to 100000000",
         // Places for all of them are made when a cache is opened.
-        read: |redis, node| Ok(redis.config.hints = count(node, 1..=100_000_000)?),
+        read: |redis, node| put(&mut redis.config.hints, count(node, 1..=100_000_000)),
         write: |redis| plain(redis.config.hints),
     },
     Setting {
         name: "prune_interval",
         give: "a duration such as 1h, or 0 for never",
-        read: |redis, node| Ok(redis.config.prune_interval = duration(node)?),
+        read: |redis, node| put(&mut redis.config.prune_interval, duration(node)),
         write: |redis| time(redis.config.prune_interval),
     },
 ];
 
 /// Names that are part of keys on the server: no colon, which separates them, and nothing that a search pattern would take for
 /// more than itself.
-pub(super) fn is_name(name: &str) -> bool {
-    (1..=128).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+pub(crate) fn is_name(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
 }
 
 /// The settings, and whether they say where the server is.

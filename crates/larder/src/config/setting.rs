@@ -61,7 +61,8 @@ pub(super) fn read<T>(
     let names: Vec<&'static str> = settings.iter().map(|setting| setting.name).chain(nested.iter().copied()).collect();
     match &section.value {
         Value::Nothing | Value::Map(_) => {}
-        _ => problems.add(&section.origin, format!("is {}: give a mapping of settings ({})", section.kind(), names.join(", "))),
+        _ => problems
+            .add(&section.origin, format!("is {}: give a mapping of settings ({})", section.kind(), names.join(", "))),
     }
     for (name, node) in section.children() {
         let Some(setting) = settings.iter().find(|setting| setting.name == name) else {
@@ -96,11 +97,19 @@ pub(super) fn unknown(name: &str, accepted: &[&str]) -> String {
     format!("is no setting{hint}{end} Accepted here: {}", accepted.join(", "))
 }
 
+/// Puts what was read in its place.
+pub(super) fn put<V>(place: &mut V, read: Result<V, Refused>) -> Result<(), Refused> {
+    *place = read?;
+    Ok(())
+}
+
 pub(super) fn text(node: &Node) -> Result<&str, Refused> {
     match &node.value {
         Value::Text(text) if text.trim().is_empty() => Err(Refused::Hidden("is empty".to_owned())),
         Value::Text(text) => Ok(text),
-        Value::Integer(_) | Value::Float(_) => Err(Refused::Hidden("is a number, not text (put it in quotes)".to_owned())),
+        Value::Integer(_) | Value::Float(_) => {
+            Err(Refused::Hidden("is a number, not text (put it in quotes)".to_owned()))
+        }
         _ => Err(Refused::Hidden(format!("is {}", node.kind()))),
     }
 }

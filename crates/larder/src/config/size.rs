@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str) -> Option<u64> {
     }
     // Half a byte is nobody's size: a fraction needs a unit that it is a fraction of.
     let bytes = number.parse::<f64>().ok()? * unit as f64;
-    (unit > 1 && bytes >= 1.0 && bytes < 9e15).then_some(bytes as u64)
+    (unit > 1 && (1.0..9e15).contains(&bytes)).then_some(bytes as u64)
 }
 
 /// A text that [`parse`] reads as the same size.
@@ -71,7 +71,13 @@ mod tests {
 
     #[test]
     fn what_is_shown_reads_the_same() {
-        for (bytes, text) in [(0, "0"), (1000, "1000 B"), (1 << 20, "1 MiB"), (3 << 29, "1536 MiB"), (u64::MAX, "18446744073709551615 B")] {
+        for (bytes, text) in [
+            (0, "0"),
+            (1000, "1000 B"),
+            (1 << 20, "1 MiB"),
+            (3 << 29, "1536 MiB"),
+            (u64::MAX, "18446744073709551615 B"),
+        ] {
             assert_eq!(show(bytes), text);
             assert_eq!(parse(text), Some(bytes));
         }

@@ -20,7 +20,9 @@
 //! Nothing is shared with other processes, and nothing survives this one. An object that has expired keeps its memory until
 //! it is pruned, replaced or evicted.
 
-use super::{Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value};
+use super::{
+    Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+};
 use crate::clock::Clock;
 use crate::fence::SLOTS;
 use eviction::Queues;
@@ -170,6 +172,7 @@ impl Memory {
             (false, true) => Stored::Outdated,
             (false, false) => {
                 self.insert(&mut writer, object, hashes, weight);
+                self.schema.stats.stored_bytes.add(weight);
                 Stored::Yes
             }
         }

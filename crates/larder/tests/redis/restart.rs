@@ -17,7 +17,11 @@ async fn killed_and_restarted_empty() {
         server.restart().await.unwrap();
         node.readable().await;
         assert!(node.by_host("a").await.is_none());
-        assert_eq!(node.cache.fill(instance("1", &["a"], "old"), ticket).await, Stored::Overtaken, "an old epoch's ticket");
+        assert_eq!(
+            node.cache.fill(instance("1", &["a"], "old"), ticket).await,
+            Stored::Overtaken,
+            "an old epoch's ticket"
+        );
         node.set("1", &["a"], "new").await;
         assert_eq!(node.by_host("a").await.unwrap().name, "new");
     }

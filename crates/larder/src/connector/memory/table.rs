@@ -88,7 +88,8 @@ impl Table {
         for hash in &held.hashes {
             let Some(shard) = self.shard(*hash) else { continue };
             let mut table = shard.0.write();
-            let found = table.find_entry(*hash, |place| Arc::ptr_eq(&place.held, held)).ok().map(|entry| entry.remove().0);
+            let found =
+                table.find_entry(*hash, |place| Arc::ptr_eq(&place.held, held)).ok().map(|entry| entry.remove().0);
             drop(table);
             // The place, and with it its key, is freed after the lock.
             drop(found);

@@ -78,14 +78,27 @@ impl Layout {
         format!("{}s{:016x}{:016x}", self.base, fastrand::u64(..), fastrand::u64(..))
     }
 
-    /// Patterns that match everything of this cache but its clock.
-    pub(super) fn everything(&self) -> [String; 4] {
-        ["o", "i", "v", "s"].map(|kind| format!("{}{kind}*", self.base))
+    /// A pattern that matches everything of this cache but its clock.
+    pub(super) fn everything(&self) -> Vec<u8> {
+        self.pattern(b"[oivs]*")
     }
 
-    /// Matches every index key.
-    pub(super) fn index_keys(&self) -> String {
-        format!("{}i*", self.base)
+    /// A pattern that matches every index key.
+    pub(super) fn index_keys(&self) -> Vec<u8> {
+        self.pattern(b"i*")
+    }
+
+    /// Prefix and cache name as they are, whatever characters of a pattern they hold.
+    fn pattern(&self, rest: &[u8]) -> Vec<u8> {
+        let mut pattern = Vec::with_capacity(self.base.len() + rest.len());
+        for byte in self.base.bytes() {
+            if b"\\*?[]^-".contains(&byte) {
+                pattern.push(b'\\');
+            }
+            pattern.push(byte);
+        }
+        pattern.extend_from_slice(rest);
+        pattern
     }
 
     /// Position of its index, and length of what stands before the key itself, as the scripts take them.

@@ -34,6 +34,9 @@ const BATCH: usize = 128;
 /// How long a floor under the version is remembered after an invalidation asked for one.
 const FLOOR_LIFE: Duration = Duration::from_secs(60);
 
+/// An object with more keys is not stored: a script handles them all at once, and holds up everybody else meanwhile.
+const MAX_KEYS: usize = 1024;
+
 /// Larger objects do not pass through a script: they are written natively and put in place by it.
 const STAGE_ABOVE: usize = 4 * 1024;
 
@@ -309,8 +312,11 @@ impl Store {
         self.unsettled_since.store(0, Ordering::Relaxed);
         if self.registered.load(Ordering::Acquire) != epoch {
             let head = clearing::register(&*self.link, &self.layout).await.ok()?;
-            if head.epoch != epoch || !head.registered {
-                tracing::warn!(cache = %self.schema.cache, "this release's schema is not registered; nothing is stored");
+            if !head.registered {
+                self.lost("the list of releases is full");
+                return None;
+            }
+            if head.epoch != epoch {
                 return None;
             }
             self.registered(epoch);
@@ -322,6 +328,11 @@ impl Store {
 
     /// The bytes of an object, if they may be stored.
     fn encoded(&self, object: &Object) -> Option<Vec<u8>> {
+        let keys = 1 + object.secondary.len();
+        if keys > MAX_KEYS {
+            tracing::warn!(cache = %self.schema.cache, keys, limit = MAX_KEYS, "an object has too many keys and is not cached");
+            return None;
+        }
         match codec::encode(&self.schema.codec, self.schema.fingerprint, object) {
             Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => Some(bytes),
             Ok(bytes) => {
@@ -377,6 +388,7 @@ impl Store {
         self.saw(Ticket { epoch: ticket.epoch, sequence });
         Ok(match outcome {
             1 => {
+                self.schema.stats.stored_bytes.add(bytes.len() as u64);
                 for key in &object.secondary {
                     self.hints.remember(key.as_ref(), &object.primary);
                 }
@@ -653,7 +665,11 @@ impl Connector for Store {
     }
 
     fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
-        if self.may_read().is_err() { Answer::now(Stored::Unavailable) } else { Answer::later(self.fill_object(object, ticket)) }
+        if self.may_read().is_err() {
+            Answer::now(Stored::Unavailable)
+        } else {
+            Answer::later(self.fill_object(object, ticket))
+        }
     }
 
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
@@ -687,7 +703,10 @@ impl Connector for Store {
     }
 }
 
+/// The longest lifetime that is sent: 140,000 years. The scripts compute in doubles, and the server adds the time of day.
+const ENDLESS: u64 = 1 << 52;
+
 /// Milliseconds as the server takes them. A lifetime under a millisecond is one, not none.
 fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).map_or(ENDLESS, |time| time.min(ENDLESS))
 }

@@ -90,10 +90,8 @@ impl Supervisor {
     /// A connection that has passed everything, and the task that ends with it.
     async fn establish(&self, generation: u64) -> Result<(Arc<Live>, Driver), Trouble> {
         let within = self.config.connect_timeout;
-        let (connection, driver) = tokio::time::timeout(within, connect(&self.config))
-            .await
-            .map_err(|_| Trouble::TimedOut)
-            .flatten()?;
+        let (connection, driver) =
+            tokio::time::timeout(within, connect(&self.config)).await.map_err(|_| Trouble::TimedOut).flatten()?;
         let greeting = Live::new(connection.clone(), generation, 0);
         let history = greet(&Private { live: &Arc::new(greeting), timeout: within }, &self.config).await?;
         let live = Arc::new(Live::new(connection, generation, history));
@@ -119,7 +117,9 @@ impl Supervisor {
                 () = self.link.work.notified() => {}
                 () = tokio::time::sleep(pause), if !pause.is_zero() => {}
             }
-            if self.link.clock.now() < pause_until || !self.stores().iter().any(|store| store.needs_work(live.generation)) {
+            if self.link.clock.now() < pause_until
+                || !self.stores().iter().any(|store| store.needs_work(live.generation))
+            {
                 continue;
             }
             if let Err(trouble) = self.work(live).await {
@@ -161,28 +161,44 @@ enum Verdict {
     Trust,
     /// It may be from before invalidations that the server has lost.
     Clear,
+    /// So many releases have left their schema in the clock that this one finds no place: the list is begun anew, and with
+    /// it the cache, since an invalidation reaches only the objects of releases that are listed.
+    Renumber,
 }
 
 /// Judges the clock on a new connection. `history` is 0 where the server does not say.
 fn verdict(head: Head, history: u64, newest: Option<Ticket>) -> Verdict {
-    let went_back =
-        newest.is_some_and(|newest| newest.epoch == head.epoch && head.sequence < newest.sequence);
+    let went_back = newest.is_some_and(|newest| newest.epoch == head.epoch && head.sequence < newest.sequence);
     let another_history = history != 0 && head.history != history;
-    if head.epoch == 0 || !head.settled || went_back || another_history { Verdict::Clear } else { Verdict::Trust }
+    if head.epoch == 0 || !head.settled || went_back || another_history {
+        Verdict::Clear
+    } else if !head.registered {
+        Verdict::Renumber
+    } else {
+        Verdict::Trust
+    }
 }
 
 async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
     let live = caller.live;
     let mut head = clearing::register(caller, &store.layout).await?;
-    if verdict(head, live.history, store.newest()) == Verdict::Clear {
-        if head.epoch != 0 {
-            tracing::warn!(
-                cache = %store.schema.cache,
-                "the server's history is not the one known (restart, restored data, or a clearing that did not end): clearing the cache"
-            );
-            store.schema.stats.resets.increment();
+    match verdict(head, live.history, store.newest()) {
+        Verdict::Trust => {}
+        Verdict::Clear => {
+            if head.epoch != 0 {
+                tracing::warn!(
+                    cache = %store.schema.cache,
+                    "the server's history is not the one known (restart, restored data, or a clearing that did not end): clearing the cache"
+                );
+                store.schema.stats.resets.increment();
+            }
+            head = clearing::clear(caller, &store.layout, live.history).await?;
         }
-        head = clearing::clear(caller, &store.layout, live.history).await?;
+        Verdict::Renumber => {
+            tracing::warn!(cache = %store.schema.cache, "the list of releases is full: clearing the cache to begin a new one");
+            store.schema.stats.resets.increment();
+            head = clearing::clear_and_forget_schemas(caller, &store.layout, live.history).await?;
+        }
     }
     while let Some(waiting) = store.journal.waiting() {
         if waiting.truncate {
@@ -248,7 +264,8 @@ async fn handshake(
 fn tune(stream: &tokio::net::TcpStream, patience: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
-    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3));
+    let keepalive =
+        socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3));
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_user_timeout(Some(patience.max(Duration::from_secs(1)) * 5))?;
@@ -294,26 +311,53 @@ async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<u64, Troubl
         Value::Int(1) => {}
         other => return Err(Trouble::fault(format!("a script that returns 1 returned {other:?}"))),
     }
-    let mut info = redis::cmd("INFO");
-    info.arg("server");
-    let Some(text) = tolerated(caller.call(&info).await)?.and_then(text) else {
+    let Some(server) = info(caller, "server").await? else {
         tracing::warn!(server = %config.address, "the server does not answer INFO: a restart is recognised by its clock only");
         return Ok(0);
     };
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-    if let Some(version) = field("redis_version").and_then(version)
+    if let Some(version) = field(&server, "redis_version").and_then(version)
         && version < OLDEST
     {
-        return Err(Trouble::Error {
-            what: What::Refused,
-            text: format!(
-                "the server is Redis {}.{}; larder needs {}.{} or later, or any Valkey",
-                version.0, version.1, OLDEST.0, OLDEST.1
-            ),
-        });
+        let (major, minor) = version;
+        return Err(unusable(format!(
+            "the server is Redis {major}.{minor}; larder needs {}.{} or later, or any Valkey",
+            OLDEST.0, OLDEST.1
+        )));
     }
-    // 52 bits: the scripts keep it as a double. Never 0, which means "not known".
-    Ok(field("run_id").map_or(0, |id| (xxh3_64(id.as_bytes()) >> 12).max(1)))
+    match field(&server, "redis_mode").or(field(&server, "server_mode")) {
+        None | Some("standalone") => {}
+        Some("sentinel") => return Err(unusable("this is a Sentinel, not the server it watches".to_owned())),
+        Some(mode) => {
+            return Err(unusable(format!(
+                "the server runs in {mode} mode; this version of larder needs a standalone one"
+            )));
+        }
+    }
+    let replication = info(caller, "replication").await?.unwrap_or_default();
+    Ok(history(field(&server, "run_id"), field(&replication, "master_replid")))
+}
+
+/// The history of the server's data: it ends with the process, since what comes back from a snapshot is older, and with the
+/// replication history, since a replica that was promoted, or filled anew by another master, may lack the last writes. 52 bits:
+/// the scripts keep it as a double. 0 where it is not known.
+fn history(run: Option<&str>, replication: Option<&str>) -> u64 {
+    let Some(run) = run else { return 0 };
+    (xxh3_64(format!("{run} {}", replication.unwrap_or_default()).as_bytes()) >> 12).max(1)
+}
+
+async fn info(caller: &Private<'_>, section: &str) -> Result<Option<String>, Trouble> {
+    let mut info = redis::cmd("INFO");
+    info.arg(section);
+    Ok(tolerated(caller.call(&info).await)?.and_then(text))
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// A server that no waiting makes fit: a person has to change something.
+fn unusable(text: String) -> Trouble {
+    Trouble::Error { what: What::Refused, text }
 }
 
 /// `None` where the server answered that it does not know, or does not allow, a command we can do without.
@@ -362,6 +406,21 @@ mod tests {
     fn a_sequence_that_went_back_is_not_trusted() {
         assert_eq!(verdict(HEAD, 3, Some(Ticket { epoch: 7, sequence: 101 })), Verdict::Clear);
         assert_eq!(verdict(HEAD, 0, Some(Ticket { epoch: 7, sequence: 101 })), Verdict::Clear);
+    }
+
+    #[test]
+    fn a_list_of_releases_without_a_place_for_this_one_is_begun_anew() {
+        assert_eq!(verdict(Head { registered: false, ..HEAD }, 3, None), Verdict::Renumber);
+        assert_eq!(verdict(Head { registered: false, ..HEAD }, 4, None), Verdict::Clear, "which is looked at again");
+    }
+
+    #[test]
+    fn a_restart_a_promotion_and_a_full_resynchronisation_are_other_histories() {
+        let known = history(Some("run"), Some("replication"));
+        assert_ne!(known, history(Some("another run"), Some("replication")));
+        assert_ne!(known, history(Some("run"), Some("another replication")));
+        assert_ne!(known, 0);
+        assert_eq!(history(None, Some("replication")), 0);
     }
 
     #[test]

@@ -1,0 +1,413 @@
+//! What an entry is, once its attributes have been read and make sense together.
+
+use crate::names;
+use crate::problems::Problems;
+use crate::words::{EntryWords, IndexWord, KeyWords};
+use proc_macro2::Span;
+use quote::{ToTokens, format_ident};
+use std::collections::HashMap;
+use syn::spanned::Spanned;
+use syn::{
+    Attribute, Data, DeriveInput, Field, Fields, Generics, Ident, LitStr, Member, Path, Visibility, parse_quote,
+};
+
+/// An index has one byte in the stored layout.
+const MOST_INDEXES: usize = 255;
+
+/// Tuples of more parts are not keys.
+const MOST_PARTS: usize = 4;
+
+/// An entry.
+pub(crate) struct Declaration<'a> {
+    pub(crate) name: &'a Ident,
+    pub(crate) generics: &'a Generics,
+    pub(crate) visibility: &'a Visibility,
+    /// The path to larder.
+    pub(crate) krate: Path,
+    pub(crate) cache: String,
+    pub(crate) revision: Option<u32>,
+    pub(crate) weight: Option<Path>,
+    pub(crate) version: Option<Place>,
+    /// The name of the enum of the indexes.
+    pub(crate) enumeration: Ident,
+    /// The indexes, the primary one first.
+    pub(crate) indexes: Vec<Index>,
+}
+
+/// An index, and where its keys come from.
+pub(crate) struct Index {
+    pub(crate) name: String,
+    pub(crate) variant: Ident,
+    pub(crate) primary: bool,
+    pub(crate) each: bool,
+    pub(crate) source: Source,
+}
+
+/// Where the keys of an index come from.
+pub(crate) enum Source {
+    /// A field.
+    Field(Place),
+    /// A function.
+    With(Path),
+    /// Several fields that make one key.
+    Parts(Vec<Place>),
+}
+
+/// A field.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) member: Member,
+    /// Where errors about its type point at.
+    pub(crate) span: Span,
+}
+
+impl<'a> Declaration<'a> {
+    /// The entry that `input` declares, or everything that is wrong with it.
+    pub(crate) fn of(input: &'a DeriveInput) -> syn::Result<Self> {
+        let mut problems = Problems::default();
+        let fields = match &input.data {
+            Data::Struct(data) => &data.fields,
+            Data::Enum(data) => return Err(not_a_struct(data.enum_token, "an enum")),
+            Data::Union(data) => return Err(not_a_struct(data.union_token, "a union")),
+        };
+        refuse_generics(&input.generics, &mut problems);
+        for attribute in input.attrs.iter().filter(|attribute| is(attribute, "key") || is(attribute, "version")) {
+            problems.at(attribute, "this belongs on a field; keys of the whole struct are `#[entry(key(…))]`");
+        }
+        let mut words = EntryWords::default();
+        let attributes: Vec<_> = input.attrs.iter().filter(|attribute| is(attribute, "entry")).collect();
+        for attribute in &attributes {
+            words.read(attribute, &mut problems);
+        }
+        let cache = cache_name(&input.ident, attributes.last().copied(), words.cache, &mut problems);
+        let revision = words.revision.and_then(|number| match number.base10_parse::<u32>() {
+            Ok(revision) if number.suffix().is_empty() => Some(revision),
+            _ => {
+                problems.at(number, "a revision is a plain number from 0 to 4294967295");
+                None
+            }
+        });
+        let (mut indexes, version) = declared_on_fields(fields, &mut problems);
+        for key in words.keys {
+            indexes.extend(Declared::on_struct(key, fields, &mut problems));
+        }
+        let indexes = in_order(input, indexes, &mut problems);
+        let declaration = Self {
+            name: &input.ident,
+            generics: &input.generics,
+            visibility: &input.vis,
+            krate: words.krate.unwrap_or_else(|| parse_quote!(::larder)),
+            cache,
+            revision,
+            weight: words.weight,
+            version,
+            enumeration: words.index.unwrap_or_else(|| format_ident!("{}Index", input.ident)),
+            indexes,
+        };
+        problems.or(declaration)
+    }
+}
+
+fn not_a_struct(token: impl ToTokens, what: &str) -> syn::Error {
+    let message = format!(
+        "`Entry` can be derived for a struct, and this is {what}: make it a field of a struct that has the keys beside it, or \
+         implement `larder::Entry` by hand"
+    );
+    syn::Error::new_spanned(token, message)
+}
+
+fn refuse_generics(generics: &Generics, problems: &mut Problems) {
+    for parameter in &generics.params {
+        match parameter {
+            syn::GenericParam::Lifetime(lifetime) => problems.at(
+                lifetime,
+                "an entry owns all it holds, since it stays in the cache when its reader is gone: use `String` instead of \
+                 `&str`, `Vec<T>` instead of `&[T]`",
+            ),
+            syn::GenericParam::Type(_) | syn::GenericParam::Const(_) => problems.at(
+                parameter,
+                "an entry is one type with one cache: write the concrete type in place of this parameter, or a struct for \
+                 each with a `cache` of its own",
+            ),
+        }
+    }
+}
+
+fn is(attribute: &Attribute, name: &str) -> bool {
+    attribute.path().is_ident(name)
+}
+
+fn cache_name(name: &Ident, attribute: Option<&Attribute>, cache: Option<LitStr>, problems: &mut Problems) -> String {
+    let Some(cache) = cache else {
+        let suggested = names::suggested_cache(&name.to_string());
+        let message = format!("the name of the cache is missing: write `#[entry(cache = {suggested:?})]`");
+        match attribute {
+            // Without words it has been complained about already.
+            Some(attribute) if !matches!(&attribute.meta, syn::Meta::List(list) if !list.tokens.is_empty()) => {}
+            Some(attribute) => problems.at(attribute, message),
+            None => problems.at(name, message),
+        }
+        return String::new();
+    };
+    if let Some(complaint) = names::complaint(&cache.value()) {
+        problems.at(&cache, complaint);
+    }
+    cache.value()
+}
+
+/// An index as declared, before it is compared with the others.
+struct Declared {
+    name: String,
+    /// What errors about the name point at.
+    named_at: Box<dyn ToTokens>,
+    /// What errors about the index point at.
+    key: Path,
+    primary: bool,
+    each: bool,
+    source: Source,
+}
+
+fn declared_on_fields(fields: &Fields, problems: &mut Problems) -> (Vec<Declared>, Option<Place>) {
+    let mut indexes = Vec::new();
+    let mut version: Option<Place> = None;
+    for (member, field) in fields.members().zip(fields) {
+        let mut keyed = false;
+        for attribute in &field.attrs {
+            if is(attribute, "entry") {
+                problems
+                    .at(attribute, "`#[entry(…)]` belongs on the struct; on a field write `#[key(…)]` or `#[version]`");
+            } else if is(attribute, "key") {
+                if keyed {
+                    let message = "a field is declared in one `#[key(…)]`; for another index of the same field write \
+                                   `#[entry(key(index = \"…\", with = Self::function))]` on the struct";
+                    problems.at(attribute, message);
+                    continue;
+                }
+                keyed = true;
+                let words = KeyWords::read(attribute, problems);
+                indexes.extend(Declared::on_field(words, &member, field, problems));
+            } else if is(attribute, "version") {
+                if attribute.meta.require_path_only().is_err() {
+                    problems.at(attribute, "write `#[version]`, without a value");
+                }
+                if version.is_some() {
+                    problems.at(attribute, "an object has one version, and another field is it already");
+                } else {
+                    version = Some(Place::of(&member, field));
+                }
+            }
+        }
+    }
+    (indexes, version)
+}
+
+impl Place {
+    fn of(member: &Member, field: &Field) -> Self {
+        Self { member: member.clone(), span: field.ty.span() }
+    }
+}
+
+impl Declared {
+    fn on_field(words: KeyWords, member: &Member, field: &Field, problems: &mut Problems) -> Option<Self> {
+        let mut flawed = words.flawed;
+        let elsewhere = words.with.as_ref().map(|(word, _)| (word, "with = …"));
+        let elsewhere = elsewhere.or(words.fields.as_ref().map(|(word, _)| (word, "fields(…)")));
+        if let Some((word, usage)) = elsewhere {
+            problems.at(word, format!("this belongs to the struct: `#[entry(key(index = \"…\", {usage}))]`"));
+            flawed = true;
+        }
+        flawed |= primary_each(&words, problems);
+        let (name, named_at): (_, Box<dyn ToTokens>) = match (words.index, &words.primary) {
+            (Some(IndexWord::Named(name)), _) => (name.value(), Box::new(name)),
+            (Some(IndexWord::OfField(word)), _) => {
+                (field_name(member, &word, problems)?, Box::new(field.ident.clone()))
+            }
+            (None, Some(primary)) => (field_name(member, primary, problems)?, Box::new(field.ident.clone())),
+            (None, None) => {
+                if !flawed {
+                    let message = "say which index: `#[key(index = \"…\")]`, or `#[key(index)]` for one that is named after \
+                                   the field";
+                    problems.at(&words.key, message);
+                }
+                return None;
+            }
+        };
+        (!flawed).then(|| Self {
+            name,
+            named_at,
+            key: words.key,
+            primary: words.primary.is_some(),
+            each: words.each.is_some(),
+            source: Source::Field(Place::of(member, field)),
+        })
+    }
+
+    fn on_struct(words: KeyWords, fields: &Fields, problems: &mut Problems) -> Option<Self> {
+        let mut flawed = words.flawed;
+        flawed |= primary_each(&words, problems);
+        let named = match words.index {
+            Some(IndexWord::Named(name)) => Some(name),
+            Some(IndexWord::OfField(word)) => {
+                problems.at(word, "this index has no field to be named after: write `index = \"…\"`");
+                return None;
+            }
+            None if flawed => None,
+            None => {
+                problems.at(&words.key, "the name of the index is missing: write `key(index = \"…\", …)`");
+                None
+            }
+        };
+        let source = match (words.with, words.fields) {
+            (Some((_, function)), None) => Some(Source::With(function)),
+            (None, Some((word, members))) => {
+                if let Some(each) = &words.each {
+                    problems.at(each, "`each` and `fields(…)` do not go together: several fields make one key");
+                    flawed = true;
+                }
+                parts(&word, &members, fields, problems).map(Source::Parts)
+            }
+            (Some(_), Some((word, _))) => {
+                problems.at(word, "`with` and `fields` do not go together: write one of them");
+                None
+            }
+            (None, None) => {
+                if !flawed {
+                    let message = "say where the key comes from: `with = Self::function`, or `fields(first, second)` for a key \
+                                   of several fields";
+                    problems.at(&words.key, message);
+                }
+                None
+            }
+        };
+        let (name, source) = (named?, source?);
+        (!flawed).then(|| Self {
+            name: name.value(),
+            named_at: Box::new(name),
+            key: words.key,
+            primary: words.primary.is_some(),
+            each: words.each.is_some(),
+            source,
+        })
+    }
+}
+
+/// Whether a primary key is declared with `each`, which is an error.
+fn primary_each(words: &KeyWords, problems: &mut Problems) -> bool {
+    match (&words.primary, &words.each) {
+        (Some(_), Some(each)) => {
+            problems.at(each, "`each` and `primary` do not go together: an object has exactly one primary key");
+            true
+        }
+        _ => false,
+    }
+}
+
+fn field_name(member: &Member, word: &Path, problems: &mut Problems) -> Option<String> {
+    match member {
+        Member::Named(name) => Some(name.to_string().trim_start_matches("r#").to_owned()),
+        Member::Unnamed(_) => {
+            problems.at(word, "this field has no name that the index could take: write `index = \"…\"`");
+            None
+        }
+    }
+}
+
+fn parts(word: &Path, members: &[Member], fields: &Fields, problems: &mut Problems) -> Option<Vec<Place>> {
+    let mut parts = Vec::with_capacity(members.len());
+    for (position, member) in members.iter().enumerate() {
+        if members.iter().take(position).any(|earlier| earlier == member) {
+            problems.at(member, "this field is here twice");
+            return None;
+        }
+        match fields.members().zip(fields).find(|(name, _)| name == member) {
+            // The error about its type belongs to the field's type, which says what it is.
+            Some((_, field)) => parts.push(Place::of(member, field)),
+            None => {
+                let names: Vec<_> = fields.members().map(|name| format!("`{}`", name.to_token_stream())).collect();
+                problems.at(member, format!("there is no such field; the fields are {}", names.join(", ")));
+                return None;
+            }
+        }
+    }
+    match parts.len() {
+        0 | 1 => problems
+            .at(word, "a key of several fields needs two at least; one field is declared with `#[key(…)]` on it"),
+        2..=MOST_PARTS => return Some(parts),
+        _ => problems.at(word, format!("a key has at most {MOST_PARTS} parts; compute it: `with = Self::function`")),
+    }
+    None
+}
+
+/// The indexes with the primary one first, the others in the order they were declared.
+fn in_order(input: &DeriveInput, declared: Vec<Declared>, problems: &mut Problems) -> Vec<Index> {
+    let (primary, secondary): (Vec<_>, Vec<_>) = declared.into_iter().partition(|index| index.primary);
+    if primary.is_empty() {
+        let message = "the primary key is missing: mark the field that identifies the object with `#[key(primary)]`, or write \
+                       `#[entry(key(primary, index = \"…\", fields(…)))]` where several fields do";
+        // A primary key that was declared with a mistake is not missing.
+        if !says_primary(input) {
+            problems.at(&input.ident, message);
+        }
+    }
+    for second in primary.iter().skip(1) {
+        let message = "an object has one primary key, and another is declared already; for one that is made of several fields \
+                       write `#[entry(key(primary, index = \"…\", fields(first, second)))]` on the struct";
+        problems.at(&second.key, message);
+    }
+    let mut indexes = Vec::new();
+    let mut variants = HashMap::new();
+    for declared in primary.into_iter().chain(secondary) {
+        let Declared { name, named_at, key, primary, each, source } = declared;
+        if let Some(complaint) = names::complaint(&name) {
+            problems.at(named_at, format!("{complaint}; write `index = \"…\"`"));
+            continue;
+        }
+        let Some(variant) = names::variant(&name) else {
+            problems.at(named_at, "the name of an index needs a letter or a digit, for the variant that stands for it");
+            continue;
+        };
+        match variants.insert(variant.clone(), name.clone()) {
+            Some(earlier) if earlier == name => {
+                let message = format!(
+                    "another index is called `{name}` already; where several fields feed one index, compute its keys: \
+                     `#[entry(key(index = {name:?}, with = Self::function))]`"
+                );
+                problems.at(named_at, message);
+                continue;
+            }
+            Some(earlier) => {
+                let message = format!("the indexes `{earlier}` and `{name}` would both become the variant `{variant}`");
+                problems.at(named_at, message);
+                continue;
+            }
+            None => {}
+        }
+        if indexes.len() == MOST_INDEXES {
+            problems.at(&key, format!("an entry has at most {MOST_INDEXES} indexes, and this is one more"));
+            break;
+        }
+        let variant = Ident::new(&variant, input.ident.span());
+        indexes.push(Index { name, variant, primary, each, source });
+    }
+    indexes
+}
+
+fn says_primary(input: &DeriveInput) -> bool {
+    let fields = match &input.data {
+        Data::Struct(data) => &data.fields,
+        _ => return false,
+    };
+    let on_fields = fields.iter().flat_map(|field| &field.attrs);
+    input.attrs.iter().chain(on_fields).any(|attribute| {
+        (is(attribute, "entry") || is(attribute, "key"))
+            && attribute.meta.to_token_stream().into_iter().any(|token| mentions_primary(&token))
+    })
+}
+
+fn mentions_primary(token: &proc_macro2::TokenTree) -> bool {
+    match token {
+        proc_macro2::TokenTree::Ident(word) => word == "primary",
+        proc_macro2::TokenTree::Group(group) => group.stream().into_iter().any(|token| mentions_primary(&token)),
+        _ => false,
+    }
+}
