@@ -23,20 +23,28 @@ use tokio::sync::Notify;
 /// A connection that is given up after so many time-outs in a row, whatever the breaker is set to.
 const TIMEOUTS_TO_RECONNECT: u32 = 5;
 
+/// Which server it is, as far as it says so.
+#[derive(Debug, Default)]
+pub(super) struct Identity {
+    /// The history of its data; 0 where it does not say.
+    pub(super) history: u64,
+    /// Its replication history alone, by which a change is noticed while the connection is open.
+    pub(super) replication: Option<String>,
+}
+
 /// A connection whose handshake is done.
 pub(super) struct Live {
     connection: MultiplexedConnection,
     /// Distinguishes this connection from all others of this process.
     pub(super) generation: u64,
-    /// Identifies the server's process, and with it the history of its data; 0 where the server does not say.
-    pub(super) history: u64,
+    pub(super) identity: Identity,
     timeouts: AtomicU32,
     given_up: AtomicBool,
 }
 
 impl Live {
-    pub(super) fn new(connection: MultiplexedConnection, generation: u64, history: u64) -> Self {
-        Self { connection, generation, history, timeouts: AtomicU32::new(0), given_up: AtomicBool::new(false) }
+    pub(super) fn new(connection: MultiplexedConnection, generation: u64, identity: Identity) -> Self {
+        Self { connection, generation, identity, timeouts: AtomicU32::new(0), given_up: AtomicBool::new(false) }
     }
 
     /// Whether an operation has found that the connection must go.

@@ -159,6 +159,7 @@ impl Store {
             Err(Cold::Miss(miss)) => miss,
             Err(Cold::Unknown(tried)) => {
                 // The ticket comes along in the same round trip: the load begins after it either way.
+                let newest = self.newest();
                 let mut both = Pipeline::with_capacity(2);
                 both.cmd("GET").arg(self.layout.index(key));
                 both.add_command(self.read_clock());
@@ -170,7 +171,7 @@ impl Store {
                 let clock = replies.next().unwrap_or(Reply::Nil);
                 return match self.find_hinted(key, hint, tried).await {
                     Ok(value) => Ok(value),
-                    Err(miss) => Err((miss, self.ticket_from(clock).await)),
+                    Err(miss) => Err((miss, self.ticket_from(clock, newest).await)),
                 };
             }
         };
@@ -286,18 +287,23 @@ impl Store {
         if !self.proven() || self.journal.len() > 0 {
             return None;
         }
+        let newest = self.newest();
         let reply = self.link.call(&self.read_clock()).await.ok()?;
-        self.ticket_from(reply).await
+        self.ticket_from(reply, newest).await
     }
 
-    /// The ticket in the first 24 bytes of the clock: epoch, sequence, state.
-    async fn ticket_from(&self, clock: Reply) -> Option<Ticket> {
+    /// The ticket in the first 24 bytes of the clock: epoch, sequence, state. `newest` was seen before the clock was read.
+    async fn ticket_from(&self, clock: Reply, newest: Option<Ticket>) -> Option<Ticket> {
         let clock = bytes(clock)?;
         let number = |at: usize| clock.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
         let (Some(epoch @ 1..), Some(sequence), Some(state)) = (number(0), number(8), number(16)) else {
             self.lost("the server has lost the clock");
             return None;
         };
+        if newest.is_some_and(|newest| newest.epoch == epoch && sequence < newest.sequence) {
+            self.lost("the server's clock went back: its data has been replaced by older data");
+            return None;
+        }
         if state != 1 {
             let now = self.link.clock.now();
             let since = self.unsettled_since.load(Ordering::Relaxed);
@@ -416,7 +422,7 @@ impl Store {
 
     async fn put_object(&self, object: Object, ticket: Option<Ticket>) -> Stored {
         let keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
-        let undelivered = Undelivered::new(self, keys, Deferred::Invalidate { floor: None });
+        let undelivered = self.batches(&keys, Deferred::Invalidate { floor: None });
         let stored = match (self.encoded(&object), ticket) {
             (None, _) => Stored::Unfit,
             (_, None) => Stored::Unavailable,
@@ -427,11 +433,11 @@ impl Store {
         };
         match stored {
             Stored::Yes | Stored::Overtaken | Stored::Outdated => {
-                undelivered.delivered();
+                undelivered.into_iter().for_each(Undelivered::delivered);
                 stored
             }
             // Not stored: the earlier state must go all the same.
-            _ => match undelivered.send().await {
+            _ => match self.send_all(undelivered).await {
                 Delivery::Applied if ticket.is_none() => Stored::Overtaken,
                 Delivery::Applied => stored,
                 Delivery::Deferred => Stored::Unavailable,
@@ -449,10 +455,13 @@ impl Store {
         Stored::Unavailable
     }
 
-    async fn send_all(&self, keys: Vec<KeyBuf>, what: Deferred) -> Delivery {
+    /// All are guarded before the first is sent: dropped half-way, the rest is in the journal too.
+    fn batches(&self, keys: &[KeyBuf], what: Deferred) -> Vec<Undelivered<'_>> {
+        keys.chunks(BATCH).map(|batch| Undelivered::new(self, batch.to_vec(), what)).collect()
+    }
+
+    async fn send_all(&self, batches: Vec<Undelivered<'_>>) -> Delivery {
         let mut all = Delivery::Applied;
-        // All are guarded before the first is sent: dropped half-way, the rest is in the journal too.
-        let batches: Vec<_> = keys.chunks(BATCH).map(|batch| Undelivered::new(self, batch.to_vec(), what)).collect();
         for batch in batches {
             if batch.send().await == Delivery::Deferred {
                 all = Delivery::Deferred;
@@ -506,8 +515,11 @@ impl Store {
             }
         };
         match numbers(&reply) {
-            Some([1, _]) => Ok(()),
-            Some([4, _]) => {
+            Some([1, sequence, epoch]) => {
+                self.saw(Ticket { epoch, sequence });
+                Ok(())
+            }
+            Some([4, ..]) => {
                 self.lost("the server has lost the clock");
                 Err(Trouble::Unavailable)
             }
@@ -677,11 +689,11 @@ impl Connector for Store {
     }
 
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
-        Answer::later(async move { Ok(self.send_all(keys, Deferred::Invalidate { floor }).await) })
+        Answer::later(async move { Ok(self.send_all(self.batches(&keys, Deferred::Invalidate { floor })).await) })
     }
 
     fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
-        Answer::later(async move { Ok(self.send_all(keys, Deferred::Delete).await) })
+        Answer::later(async move { Ok(self.send_all(self.batches(&keys, Deferred::Delete)).await) })
     }
 
     fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {

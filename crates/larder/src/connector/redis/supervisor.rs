@@ -5,11 +5,13 @@
 //! journal is replayed → the connection is published → the breaker closes. So no read can come before what was deferred,
 //! and the breaker's half-open state is spent on the supervisor's own commands, never on a user's request.
 //!
-//! A connection is given up when it ends, when the breaker opens, after a run of time-outs (a half-open socket), and on
-//! READONLY. What was already sent on it may still arrive at the server; fences make that harmless.
+//! A connection is given up when it ends, when the breaker opens, after a run of time-outs (a half-open socket), on
+//! READONLY, and when the server turns out to have become a replica or to have another replication history: its data may have
+//! been replaced under an open connection. Once a second it is asked, which also finds a hung server before a user does. What
+//! was already sent on a connection may still arrive at the server; fences make that harmless.
 
 use super::clearing::{self, Head, bytes};
-use super::link::{Link, Live, Private, judge};
+use super::link::{Identity, Link, Live, Private, judge};
 use super::store::Store;
 use super::trouble::{Trouble, What};
 use crate::breaker::Permit;
@@ -29,6 +31,9 @@ const MAX_PAUSE: u64 = 2_000;
 
 /// How long the supervisor waits before it looks at a refused replay again, in ms.
 const REPLAY_PAUSE: u64 = 500;
+
+/// How often the server is asked whether it is still the one it was.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Commands that may wait to be written, and bytes of them: room for a burst, not for an outage.
 const WRITE_QUEUE: usize = 1024;
@@ -92,9 +97,9 @@ impl Supervisor {
         let within = self.config.connect_timeout;
         let (connection, driver) =
             tokio::time::timeout(within, connect(&self.config)).await.map_err(|_| Trouble::TimedOut).flatten()?;
-        let greeting = Live::new(connection.clone(), generation, 0);
-        let history = greet(&Private { live: &Arc::new(greeting), timeout: within }, &self.config).await?;
-        let live = Arc::new(Live::new(connection, generation, history));
+        let greeting = Live::new(connection.clone(), generation, Identity::default());
+        let identity = greet(&Private { live: &Arc::new(greeting), timeout: within }, &self.config).await?;
+        let live = Arc::new(Live::new(connection, generation, identity));
         self.work(&live).await?;
         Ok((live, driver))
     }
@@ -102,6 +107,7 @@ impl Supervisor {
     /// Serves a published connection until it must go, and says why it must.
     async fn attend(&self, live: &Arc<Live>, mut ended: Driver) -> String {
         let mut pause_until = 0_u64;
+        let mut beat = tokio::time::Instant::now() + HEARTBEAT;
         loop {
             // Looked at before each wait: what was told before this connection was attended is not lost.
             if live.given_up() {
@@ -116,6 +122,12 @@ impl Supervisor {
                 () = self.link.give_up.notified() => {}
                 () = self.link.work.notified() => {}
                 () = tokio::time::sleep(pause), if !pause.is_zero() => {}
+                () = tokio::time::sleep_until(beat) => {
+                    beat = tokio::time::Instant::now() + HEARTBEAT;
+                    if let Some(why) = self.beat(live).await {
+                        return why;
+                    }
+                }
             }
             if self.link.clock.now() < pause_until
                 || !self.stores().iter().any(|store| store.needs_work(live.generation))
@@ -134,6 +146,25 @@ impl Supervisor {
                     _ => return trouble.to_string(),
                 }
             }
+        }
+    }
+
+    /// Asks the server whether it is still the one it was. Why the connection must go, if it is not. An error is an outcome
+    /// for the breaker, as any other operation's.
+    async fn beat(&self, live: &Live) -> Option<String> {
+        if live.identity.replication.is_none() {
+            let _ = self.link.call(&redis::cmd("PING")).await;
+            return None;
+        }
+        let mut info = redis::cmd("INFO");
+        info.arg("replication");
+        let replication = text(self.link.call(&info).await.ok()?)?;
+        if field(&replication, "role") == Some("slave") {
+            Some("the server has become a replica".to_owned())
+        } else if field(&replication, "master_replid") != live.identity.replication.as_deref() {
+            Some("the server's replication history has changed".to_owned())
+        } else {
+            None
         }
     }
 
@@ -182,7 +213,7 @@ fn verdict(head: Head, history: u64, newest: Option<Ticket>) -> Verdict {
 async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
     let live = caller.live;
     let mut head = clearing::register(caller, &store.layout).await?;
-    match verdict(head, live.history, store.newest()) {
+    match verdict(head, live.identity.history, store.newest()) {
         Verdict::Trust => {}
         Verdict::Clear => {
             if head.epoch != 0 {
@@ -192,17 +223,17 @@ async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
                 );
                 store.schema.stats.resets.increment();
             }
-            head = clearing::clear(caller, &store.layout, live.history).await?;
+            head = clearing::clear(caller, &store.layout, live.identity.history).await?;
         }
         Verdict::Renumber => {
             tracing::warn!(cache = %store.schema.cache, "the list of releases is full: clearing the cache to begin a new one");
             store.schema.stats.resets.increment();
-            head = clearing::clear_and_forget_schemas(caller, &store.layout, live.history).await?;
+            head = clearing::clear_and_forget_schemas(caller, &store.layout, live.identity.history).await?;
         }
     }
     while let Some(waiting) = store.journal.waiting() {
         if waiting.truncate {
-            head = clearing::clear(caller, &store.layout, live.history).await?;
+            head = clearing::clear(caller, &store.layout, live.identity.history).await?;
         } else {
             for run in waiting.keys.chunk_by(|(_, a), (_, b)| a == b) {
                 for batch in run.chunks(128) {
@@ -218,7 +249,7 @@ async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
     }
     store.saw(Ticket { epoch: head.epoch, sequence: head.sequence });
     store.registered(if head.registered { head.epoch } else { 0 });
-    store.prove(live.generation, live.history);
+    store.prove(live.generation, live.identity.history);
     Ok(())
 }
 
@@ -296,8 +327,8 @@ async fn multiplex(
     Ok((connection, Driver(tokio::spawn(driver))))
 }
 
-/// Makes sure that the server serves, runs scripts and is not too old; answers which history its data belongs to.
-async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<u64, Trouble> {
+/// Makes sure that the server serves, runs scripts and is not too old; answers which one it is.
+async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<Identity, Trouble> {
     if let Some(name) = &config.client_name {
         let mut set = redis::cmd("CLIENT");
         set.arg("SETNAME").arg(name);
@@ -313,7 +344,7 @@ async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<u64, Troubl
     }
     let Some(server) = info(caller, "server").await? else {
         tracing::warn!(server = %config.address, "the server does not answer INFO: a restart is recognised by its clock only");
-        return Ok(0);
+        return Ok(Identity::default());
     };
     if let Some(version) = field(&server, "redis_version").and_then(version)
         && version < OLDEST
@@ -334,7 +365,11 @@ async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<u64, Troubl
         }
     }
     let replication = info(caller, "replication").await?.unwrap_or_default();
-    Ok(history(field(&server, "run_id"), field(&replication, "master_replid")))
+    let replication = field(&replication, "master_replid");
+    Ok(Identity {
+        history: history(field(&server, "run_id"), replication),
+        replication: replication.map(str::to_owned),
+    })
 }
 
 /// The history of the server's data: it ends with the process, since what comes back from a snapshot is older, and with the

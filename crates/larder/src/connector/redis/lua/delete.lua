@@ -4,11 +4,11 @@
 -- KEYS  1 clock  2.. for each key: its index key, or the clock where the key is a primary key
 -- ARGV  1 prefix of object keys, to which schema:primary is added
 --       2.. for each key: its fence slot, then the position of its index (1 byte) and the key
--- Reply {1, sequence}, or {4, 0} where the clock is lost
+-- Reply {1, sequence, epoch}, or {4, 0, 0} where the clock is lost
 -- Cost  per key and schema one or two reads and one write of the object's header, whatever the size of its payload
 local clock = KEYS[1]
 local head = redis.call('GETRANGE', clock, 16, 287)
-if #head < 272 or string.byte(head, 8) == 3 then return {4, 0} end
+if #head < 272 or string.byte(head, 8) == 3 then return {4, 0, 0} end
 
 -- Flags one key of one object; an object without any key left is removed.
 local function flag(name, position, key)
@@ -31,7 +31,8 @@ local function flag(name, position, key)
   if left == 0 then redis.call('UNLINK', name) end
 end
 
-local sequence = redis.call('BITFIELD', clock, 'INCRBY', 'i64', '#1', 1)[1]
+local stamp = redis.call('BITFIELD', clock, 'INCRBY', 'i64', '#1', 1, 'GET', 'i64', '#0')
+local sequence = stamp[1]
 for i = 2, #KEYS do
   local slot, asked = ARGV[2 * i - 2], ARGV[2 * i - 1]
   redis.call('BITFIELD', clock, 'SET', 'i64', slot, sequence)
@@ -48,4 +49,4 @@ for i = 2, #KEYS do
     end
   end
 end
-return {1, sequence}
+return {1, sequence, stamp[2]}

@@ -6,11 +6,11 @@
 --       2 prefix of floor keys, to which the primary key is added  3 floor, 8 bytes big-endian, or empty
 --       4 lifetime of the floor in ms
 --       5.. for each key: its fence slot, then the primary key, or nothing where KEYS holds an index key
--- Reply {1, sequence}, or {4, 0} where the clock is lost
+-- Reply {1, sequence, epoch}, or {4, 0, 0} where the clock is lost
 -- Cost  one EVALSHA, GETRANGE, two BITFIELDs, and per key one UNLINK and, for a secondary key, one GET
 local clock = KEYS[1]
 local head = redis.call('GETRANGE', clock, 16, 287)
-if #head < 272 or string.byte(head, 8) == 3 then return {4, 0} end
+if #head < 272 or string.byte(head, 8) == 3 then return {4, 0, 0} end
 
 local schemas = {}
 for at = 17, 257, 16 do
@@ -18,7 +18,8 @@ for at = 17, 257, 16 do
   schemas[#schemas + 1] = string.sub(head, at, at + 15)
 end
 
-local sequence = redis.call('BITFIELD', clock, 'INCRBY', 'i64', '#1', 1)[1]
+local stamp = redis.call('BITFIELD', clock, 'INCRBY', 'i64', '#1', 1, 'GET', 'i64', '#0')
+local sequence = stamp[1]
 local fences = {'BITFIELD', clock}
 local function fence(slot)
   local n = #fences
@@ -55,4 +56,4 @@ for i = 2, #KEYS do
   end
 end
 redis.call(unpack(fences))
-return {1, sequence}
+return {1, sequence, stamp[2]}
