@@ -8,6 +8,7 @@ mod instance;
 mod load;
 mod meter;
 mod node;
+mod service;
 mod source;
 mod story;
 
@@ -15,6 +16,7 @@ use backend::{Backend, BackendError, Wanted};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use service::ServiceError;
 use story::{Report, StoryError};
 
 /// Instances that the story needs to have enough for each of its phases.
@@ -23,27 +25,30 @@ const FEWEST_INSTANCES: u32 = 150;
 /// What `larder demo` is told.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// Where objects are kept
-    #[arg(long, value_enum, default_value_t = Connector::Memory)]
-    connector: Connector,
+    /// Where objects are kept [default: memory]
+    #[arg(long, value_enum)]
+    connector: Option<Connector>,
     /// A server that runs already, with --connector redis: redis://[user:password@]host[:port][/database] or
     /// redis+unix:///path. Without it the demo starts a server of its own
-    #[arg(long, value_name = "URL", env = "LARDER_DEMO_REDIS", hide_env_values = true)]
+    #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// The server program to start, instead of the first redis-server or valkey-server found
     #[arg(long, value_name = "PATH", conflicts_with = "redis")]
     server: Option<PathBuf>,
+    /// A larder configuration, of which the settings for the cache `instance` count; its prefix is replaced
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["connector", "redis", "server"])]
+    config: Option<PathBuf>,
     /// How many instances the database has
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(i64::from(FEWEST_INSTANCES)..=99_999))]
     instances: u32,
     /// Play the whole story and check every answer, without HTTP; the exit code says whether all went as it should
-    #[arg(long, conflicts_with = "listen")]
+    #[arg(long)]
     story: bool,
     /// With --story: print one JSON object
     #[arg(long, requires = "story")]
     json: bool,
     /// Where the page and the service are; port 0 takes any free port
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", conflicts_with = "story")]
     listen: String,
 }
 
@@ -62,10 +67,10 @@ pub(crate) enum DemoError {
     Backend(#[from] BackendError),
     #[error(transparent)]
     Story(#[from] StoryError),
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     #[error("--redis and --server are for --connector redis")]
     NoServerWanted,
-    #[error("the report cannot be written: {0}")]
-    Output(#[from] std::io::Error),
     #[error("the report cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
@@ -77,7 +82,10 @@ impl Options {
     }
 
     fn wanted(&self) -> Result<Wanted, DemoError> {
-        match (self.connector, &self.redis, &self.server) {
+        if let Some(file) = &self.config {
+            return Ok(Wanted::Configured(file.clone()));
+        }
+        match (self.connector.unwrap_or(Connector::Memory), &self.redis, &self.server) {
             (Connector::Memory, None, None) => Ok(Wanted::Memory),
             (Connector::Memory, ..) => Err(DemoError::NoServerWanted),
             (Connector::Redis, Some(url), _) => Ok(Wanted::Server(url.clone())),
@@ -89,6 +97,10 @@ impl Options {
 /// Runs the demo to its end.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, DemoError> {
     let backend = Backend::open(options.wanted()?, options.story).await?;
+    if !options.story {
+        service::serve(backend, options.instances, &options.listen).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let ended = tell(&options, &backend).await;
     backend.clean_up().await;
     ended

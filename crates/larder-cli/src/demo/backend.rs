@@ -1,12 +1,12 @@
 //! Where the demo's objects are kept: in this process, on a server that the demo starts, or on one that it was pointed to.
 
+use super::instance::Instance;
 use super::node::Node;
-use larder::config::{Address, RedisConfig, Secret};
-use larder::connector::redis::{Redis, RedisError};
+use larder::config::{ConfigError, ConnectorKind, RedisConfig};
+use larder::{Config, Entry, OpenError};
 use larder_testing::server::{Server, ServerBinary, ServerError, ServerOptions};
-use redis::{ConnectionAddr, IntoConnectionInfo};
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -17,11 +17,13 @@ pub(crate) enum Wanted {
     OwnServer(Option<PathBuf>),
     /// The redis connector, on a server that is there already.
     Server(String),
+    /// What a configuration says of the cache `instance`.
+    Configured(PathBuf),
 }
 
 /// Where the objects are kept.
 pub(crate) struct Backend {
-    redis: Option<RedisConfig>,
+    config: Config,
     server: Option<Server>,
     name: String,
 }
@@ -29,58 +31,68 @@ pub(crate) struct Backend {
 /// Why there is nowhere to keep objects.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackendError {
-    #[error("--redis {shown}: {reason}; give redis://[user:password@]host[:port][/database] or redis+unix:///path")]
-    Url { shown: String, reason: String },
+    #[error("{0}")]
+    Config(ConfigError),
+    #[error("--redis{reason}")]
+    Url { reason: String },
     #[error("{0}")]
     Server(#[from] ServerError),
     #[error("no Redis or Valkey server is installed here; install one (Debian: apt install redis-server), or give --redis URL")]
     NoServer,
     #[error(transparent)]
-    Redis(#[from] RedisError),
+    Open(#[from] OpenError),
 }
+
+type Variables = Vec<(OsString, OsString)>;
 
 impl Backend {
     /// `hasty`: the breaker comes back sooner than a service would want, for a story that must be told in seconds.
     pub(crate) async fn open(wanted: Wanted, hasty: bool) -> Result<Self, BackendError> {
-        let (mut config, server, name) = match wanted {
-            Wanted::Memory => return Ok(Self { redis: None, server: None, name: "memory".to_owned() }),
+        let mut server = None;
+        let (config, name) = match wanted {
+            Wanted::Memory => (Config::default(), "memory".to_owned()),
             Wanted::OwnServer(program) => {
                 let binary = match program {
                     Some(program) => ServerBinary::at(program)?,
                     None => larder_testing::server::installed()?.into_iter().next().ok_or(BackendError::NoServer)?,
                 };
-                let server = Server::start(&binary, ServerOptions::default()).await?;
-                let config = RedisConfig { address: Address::Unix(server.socket().to_owned()), ..RedisConfig::default() };
+                let started = Server::start(&binary, ServerOptions::default()).await?;
+                let variables = on_server(hasty, "SOCKET", started.socket().into());
+                server = Some(started);
                 let (major, minor, patch) = binary.version;
-                (config, Some(server), format!("{:?} {major}.{minor}.{patch}, started here", binary.flavour))
+                let name = format!("{:?} {major}.{minor}.{patch}, started here", binary.flavour);
+                (Config::from_variables(variables).map_err(BackendError::Config)?, name)
             }
             Wanted::Server(url) => {
-                let config = parse(&url)?;
-                let name = format!("the server at {}", config.address);
-                (config, None, name)
+                let config = Config::from_variables(on_server(hasty, "URL", url.into())).map_err(|error| bad_url(&error))?;
+                let name = config.redis().map_or_else(String::new, named);
+                (config, name)
+            }
+            Wanted::Configured(file) => {
+                let mut variables: Variables = std::env::vars_os().collect();
+                let own = overrides(hasty);
+                variables.retain(|(name, _)| own.iter().all(|(other, _)| other != name));
+                variables.extend(own);
+                let config = Config::load_with(file, variables).map_err(BackendError::Config)?;
+                let name = match config.cache(Instance::CACHE).map(|cache| cache.connector) {
+                    Some(ConnectorKind::Redis) => config.redis().map_or_else(String::new, named),
+                    Some(connector) => connector.to_string(),
+                    None => String::new(),
+                };
+                (config, name)
             }
         };
-        // What the demo caches must not be taken for somebody's instances, nor theirs for the demo's.
-        config.prefix = format!("larder-demo-{:08x}", fastrand::u32(..));
-        if hasty {
-            config.breaker.open = Duration::from_millis(300);
-            config.breaker.open_max = Duration::from_millis(600);
-            config.breaker.ramp = Duration::from_millis(500);
-        }
-        Ok(Self { redis: Some(config), server, name })
+        Ok(Self { config, server, name })
     }
 
     /// A node; on a server, with a connection of its own.
-    pub(crate) fn node(&self) -> Result<Node, BackendError> {
-        match &self.redis {
-            None => Ok(Node::in_memory()),
-            Some(config) => Ok(Node::on(Redis::open(config.clone())?)),
-        }
+    pub(crate) async fn node(&self) -> Result<Node, BackendError> {
+        Ok(Node::open(self.config.clone()).await?)
     }
 
     /// Whether nodes share what is kept.
     pub(crate) fn is_shared(&self) -> bool {
-        self.redis.is_some()
+        self.redis().is_some()
     }
 
     /// The server, where it is the demo's to break.
@@ -90,7 +102,7 @@ impl Backend {
 
     /// The name of the connector.
     pub(crate) fn connector(&self) -> &'static str {
-        if self.redis.is_some() { "redis" } else { "memory" }
+        self.config.cache(Instance::CACHE).map_or("none", |cache| cache.connector.name())
     }
 
     /// For people: `memory`, `Redis 7.0.15, started here`, `the server at localhost:6379`.
@@ -100,31 +112,46 @@ impl Backend {
 
     /// Removes what the demo has left on a server that is not its own. To be called when its nodes are gone.
     pub(crate) async fn clean_up(&self) {
-        let (Some(config), None) = (&self.redis, &self.server) else { return };
+        let (Some(config), None) = (self.redis(), &self.server) else { return };
         if let Err(error) = remove(config).await {
             tracing::warn!(server = %config.address, prefix = config.prefix, "the demo's keys could not be removed: {error}");
         }
     }
+
+    fn redis(&self) -> Option<&RedisConfig> {
+        let cache = self.config.cache(Instance::CACHE)?;
+        self.config.redis().filter(|_| cache.connector == ConnectorKind::Redis)
+    }
 }
 
-fn parse(url: &str) -> Result<RedisConfig, BackendError> {
-    // A URL may hold a password.
-    let shown = url.rsplit_once('@').map_or_else(|| url.to_owned(), |(_, address)| format!("…@{address}"));
-    let refuse = |reason: String| BackendError::Url { shown: shown.clone(), reason };
-    let info = url.into_connection_info().map_err(|error| refuse(error.to_string()))?;
-    let address = match info.addr() {
-        ConnectionAddr::Tcp(host, port) => Address::Tcp { host: host.clone(), port: *port },
-        ConnectionAddr::Unix(path) => Address::Unix(path.clone()),
-        _ => return Err(refuse("TLS is not supported yet".to_owned())),
-    };
-    let settings = info.redis_settings();
-    Ok(RedisConfig {
-        address,
-        database: u32::try_from(settings.db()).map_err(|_| refuse("there is no such database".to_owned()))?,
-        username: settings.username().map(str::to_owned),
-        password: settings.password().map(Secret::new),
-        ..RedisConfig::default()
-    })
+fn named(config: &RedisConfig) -> String {
+    format!("the server at {}", config.address)
+}
+
+/// The settings of a redis connector of which one says where the server is.
+fn on_server(hasty: bool, setting: &str, value: OsString) -> Variables {
+    let mut variables = overrides(hasty);
+    variables.push(("LARDER_DEFAULTS_CONNECTOR".into(), "redis".into()));
+    variables.push((format!("LARDER_CONNECTORS_REDIS_{setting}").into(), value));
+    variables
+}
+
+/// What the demo decides whatever the configuration says.
+fn overrides(hasty: bool) -> Variables {
+    // What the demo caches must not be taken for somebody's instances, nor theirs for the demo's.
+    let prefix = format!("larder-demo-{:08x}", fastrand::u32(..));
+    let hasty = hasty.then_some([("BREAKER_OPEN", "300ms"), ("BREAKER_OPEN_MAX", "600ms"), ("BREAKER_RAMP", "500ms")]);
+    let settings = [("PREFIX", prefix.as_str())].into_iter().chain(hasty.into_iter().flatten());
+    settings.map(|(name, value)| (format!("LARDER_CONNECTORS_REDIS_{name}").into(), value.into())).collect()
+}
+
+/// The same without the name of a variable that nobody has set.
+fn bad_url(error: &ConfigError) -> BackendError {
+    let reasons = error.problems().iter().map(|problem| {
+        let text = problem.to_string();
+        text.split_once(problem.path()).map_or(text.clone(), |(_, reason)| reason.to_owned())
+    });
+    BackendError::Url { reason: reasons.collect::<Vec<_>>().join("; ") }
 }
 
 async fn remove(config: &RedisConfig) -> redis::RedisResult<()> {
@@ -148,20 +175,23 @@ async fn remove(config: &RedisConfig) -> redis::RedisResult<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn urls_are_understood() {
-        let config = parse("redis://user:pass%20word@cache.example:7000/3").unwrap();
-        assert_eq!(config.address.to_string(), "cache.example:7000");
-        assert_eq!((config.database, config.username.as_deref()), (3, Some("user")));
-        assert_eq!(config.password.unwrap().expose(), "pass word");
-        assert_eq!(parse("redis+unix:///run/redis.sock").unwrap().address.to_string(), "/run/redis.sock");
+    async fn on(url: &str) -> Result<Backend, BackendError> {
+        Backend::open(Wanted::Server(url.to_owned()), true).await
     }
 
-    #[test]
-    fn a_bad_url_is_an_error_that_keeps_its_password() {
-        for url in ["http://user:secret@host", "rediss://user:secret@host", "redis://user:secret@host:port"] {
-            let error = parse(url).err().unwrap().to_string();
-            assert!(!error.contains("secret") && error.contains("give redis://"), "{error}");
+    #[tokio::test]
+    async fn every_demo_has_keys_of_its_own() {
+        let (one, other) = (on("redis://cache.example").await.unwrap(), on("redis://cache.example").await.unwrap());
+        assert_ne!(one.redis().unwrap().prefix, other.redis().unwrap().prefix);
+        assert_eq!(one.name(), "the server at cache.example:6379");
+        assert_eq!(one.connector(), "redis");
+    }
+
+    #[tokio::test]
+    async fn a_bad_url_is_an_error_that_keeps_its_password() {
+        for url in ["http://user:secret@host", "redis://user:secret@host:port", "redis://user:secret@host/database"] {
+            let error = on(url).await.err().unwrap().to_string();
+            assert!(!error.contains("secret") && error.starts_with("--redis ") && error.contains("give"), "{error}");
         }
     }
 }

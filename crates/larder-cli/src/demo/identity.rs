@@ -73,6 +73,16 @@ pub(crate) enum IdentityError {
     Ending,
 }
 
+impl IdentityError {
+    /// Whether the request made no sense, and the service is well.
+    pub(crate) fn is_invalid(&self) -> bool {
+        matches!(
+            self,
+            Self::Source(SourceError::Invalid(_)) | Self::Update(UpdateError::Failed(SourceError::Invalid(_)))
+        )
+    }
+}
+
 impl Identity {
     /// A service with `instances` instances in its source, and nothing in its caches.
     pub(crate) fn open(instances: u32, nodes: Vec<Node>) -> Result<Self, SourceError> {
@@ -254,8 +264,9 @@ fn both(one: Delivery, other: Delivery) -> Delivery {
 mod tests {
     use super::*;
 
-    fn identity() -> Arc<Identity> {
-        Arc::new(Identity::open(20, vec![Node::in_memory()]).unwrap())
+    async fn identity() -> Identity {
+        let node = Node::open(larder::Config::default()).await.unwrap();
+        Identity::open(20, vec![node]).unwrap()
     }
 
     fn renamed(name: &str) -> Edit {
@@ -264,7 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_lookup_is_a_hit_by_every_key() {
-        let identity = identity();
+        let identity = Arc::new(identity().await);
         let loaded = identity.look_up(0, &InstanceKey::id("i00003")).await.unwrap();
         assert_eq!(loaded.origin, Origin::Load);
         let instance = loaded.instance.unwrap();
@@ -279,7 +290,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_is_seen_by_every_key_whichever_way_it_goes() {
         for way in [Way::WriteThrough, Way::Invalidate] {
-            let identity = identity();
+            let identity = Arc::new(identity().await);
             let keys = identity.source.keys().await.unwrap();
             assert!(identity.differing(0, &keys).await.unwrap().is_empty());
             let from = identity.look_up(0, &InstanceKey::id("i00003")).await.unwrap().instance.unwrap();
@@ -299,7 +310,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_service_that_does_not_tell_its_cache_is_found_out() {
-        let mut identity = Identity::open(20, vec![Node::in_memory()]).unwrap();
+        let mut identity = identity().await;
         identity.tells_the_cache = false;
         let identity = Arc::new(identity);
         for way in [Way::WriteThrough, Way::Invalidate] {

@@ -57,6 +57,11 @@ impl InstanceKey {
         std::iter::once(Self::id(&instance.id)).chain(instance.hosts.iter().map(Self::host))
     }
 
+    /// Whether it is a key of the primary index.
+    pub(crate) fn is_id(&self) -> bool {
+        self.index == InstanceIndex::Id
+    }
+
     /// Whether `instance` lists this key.
     pub(crate) fn is_listed_by(&self, instance: &Instance) -> bool {
         match self.index {

@@ -2,33 +2,29 @@
 
 use super::instance::Instance;
 use larder::breaker::{Breaker, State};
-use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::redis::Redis;
-use larder::{Cache, Schema, Stored};
-use std::sync::Arc;
+use larder::{Cache, Caches, Config, OpenError, Stored};
 
 /// A cache, and what the demo wants to know of the connector under it.
 pub(crate) struct Node {
     pub(crate) cache: Cache<Instance>,
-    redis: Option<Redis>,
+    caches: Caches,
 }
 
 impl Node {
-    /// A node that keeps its objects in this process.
-    pub(crate) fn in_memory() -> Self {
-        let schema = Schema::of::<Instance>();
-        let memory = Memory::open(schema.clone(), MemoryOptions::default());
-        Self { cache: Cache::new(Arc::new(memory), schema), redis: None }
+    /// A node with a memory, or a connection, of its own.
+    pub(crate) async fn open(config: Config) -> Result<Self, OpenError> {
+        let caches = Caches::from_config(config).await?;
+        Ok(Self { cache: caches.open()?, caches })
     }
 
-    /// A node with a connection of its own.
-    pub(crate) fn on(redis: Redis) -> Self {
-        let schema = Schema::of::<Instance>();
-        Self { cache: Cache::new(Arc::new(redis.connector(schema.clone())), schema), redis: Some(redis) }
+    /// The server behind the cache, where there is one.
+    pub(crate) fn redis(&self) -> Option<&Redis> {
+        self.caches.redis()
     }
 
     pub(crate) fn breaker(&self) -> Option<&Breaker> {
-        self.redis.as_ref().map(Redis::breaker)
+        self.redis().map(Redis::breaker)
     }
 
     /// Whether every lookup goes to the connector: it may be read, and no part of the calls is held back.
@@ -42,6 +38,11 @@ impl Node {
         self.cache.stats().put(Stored::Unavailable).get()
     }
 
+    /// Invalidations, and puts that became invalidations, that went into the journal.
+    pub(crate) fn deferred(&self) -> u64 {
+        self.cache.stats().deferred.get() + self.undelivered_puts()
+    }
+
     /// Fills that were refused because a change had overtaken the load.
     pub(crate) fn refused_fills(&self) -> u64 {
         self.cache.stats().fill(Stored::Overtaken).get() + self.cache.stats().fill(Stored::Outdated).get()
@@ -50,5 +51,10 @@ impl Node {
     /// How often the breaker has opened.
     pub(crate) fn breaker_opened(&self) -> u64 {
         self.breaker().map_or(0, |breaker| breaker.snapshot().opened)
+    }
+
+    /// Gives deferred invalidations a last chance.
+    pub(crate) async fn shut_down(&self) {
+        self.caches.shutdown().await;
     }
 }

@@ -64,9 +64,9 @@ struct Scene<'a> {
 /// Tells the story; `heard` is called after each phase.
 pub(crate) async fn tell(backend: &Backend, instances: u32, mut heard: impl FnMut(&Phase)) -> Result<Report, StoryError> {
     let begun = Instant::now();
-    let mut nodes = vec![backend.node()?];
+    let mut nodes = vec![backend.node().await?];
     if backend.is_shared() {
-        nodes.push(backend.node()?);
+        nodes.push(backend.node().await?);
     }
     let scene = Scene::set(backend, Identity::open(instances, nodes)?).await?;
     let mut report = Report::new(backend, &scene.identity, instances);
@@ -93,6 +93,9 @@ pub(crate) async fn tell(backend: &Backend, instances: u32, mut heard: impl FnMu
         None => {}
     }
     phases!(compare_all);
+    for node in &scene.identity.nodes {
+        node.shut_down().await;
+    }
     report.close(&scene.identity, begun.elapsed());
     Ok(report)
 }

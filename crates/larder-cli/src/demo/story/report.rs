@@ -249,7 +249,7 @@ impl Figures {
             wrong: identity.checker.wrong(),
             stored: sum(&|node| node.cache.stats().put(Stored::Yes).get()),
             applied: sum(&|node| node.cache.stats().applied.get()),
-            deferred: sum(&|node| node.cache.stats().deferred.get() + node.undelivered_puts()),
+            deferred: sum(&|node| node.deferred()),
             replayed: sum(&|node| node.cache.stats().replayed.get()),
             refused_fills: sum(&|node| node.refused_fills()),
             breaker_opened: sum(&|node| node.breaker_opened()),
