@@ -2,33 +2,49 @@
 
 use larder::config::{Address, RedisConfig};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use redis::{
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+    RedisResult,
+};
 
-/// How a server is to be reached and greeted, in the client library's words.
-pub(crate) fn info(config: &RedisConfig, protocol: ProtocolVersion) -> redis::RedisResult<ConnectionInfo> {
-    let address = match &config.address {
-        Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
-        Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
-    };
-    let mut settings = RedisConnectionInfo::default().set_protocol(protocol).set_db(i64::from(config.database));
+/// Connects and logs in, each within the configured time; commands then have the same time each.
+///
+/// AUTH and SELECT are sent from here and not by the client library, which hides what the server has against a password.
+pub(crate) async fn open(config: &RedisConfig) -> RedisResult<MultiplexedConnection> {
+    let mut connection = connect(config, RedisConnectionInfo::default().set_skip_set_lib_name()).await?;
+    if let Some(password) = &config.password {
+        let mut auth = redis::cmd("AUTH");
+        if let Some(username) = &config.username {
+            auth.arg(username);
+        }
+        auth.arg(password.expose()).exec_async(&mut connection).await?;
+    }
+    if config.database != 0 {
+        redis::cmd("SELECT").arg(config.database).exec_async(&mut connection).await?;
+    }
+    Ok(connection)
+}
+
+/// Whether the server speaks the third version of the protocol to us.
+pub(crate) async fn speaks_resp3(config: &RedisConfig) -> bool {
+    let mut settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
     if let Some(username) = &config.username {
         settings = settings.set_username(username);
     }
     if let Some(password) = &config.password {
         settings = settings.set_password(password.expose());
     }
-    Ok(address.into_connection_info()?.set_redis_settings(settings))
+    connect(config, settings).await.is_ok()
 }
 
-/// Connects within the configured time; commands then have the same time each.
-pub(crate) async fn open(config: &RedisConfig) -> redis::RedisResult<MultiplexedConnection> {
-    open_with(config, ProtocolVersion::RESP2).await
-}
-
-/// As [`open`], with a version of the protocol.
-pub(crate) async fn open_with(config: &RedisConfig, protocol: ProtocolVersion) -> redis::RedisResult<MultiplexedConnection> {
+async fn connect(config: &RedisConfig, settings: RedisConnectionInfo) -> RedisResult<MultiplexedConnection> {
+    let address = match &config.address {
+        Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
+        Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
+    };
+    let info: ConnectionInfo = address.into_connection_info()?.set_redis_settings(settings);
     let options = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(config.connect_timeout))
         .set_response_timeout(Some(config.connect_timeout));
-    redis::Client::open(info(config, protocol)?)?.get_multiplexed_async_connection_with_config(&options).await
+    redis::Client::open(info)?.get_multiplexed_async_connection_with_config(&options).await
 }

@@ -14,9 +14,9 @@ mod story;
 
 use backend::{Backend, BackendError, Wanted};
 use clap::{Args, ValueEnum};
+use service::ServiceError;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use service::ServiceError;
 use story::{Report, StoryError};
 
 /// Instances that the story needs to have enough for each of its phases.

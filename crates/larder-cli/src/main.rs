@@ -1,5 +1,6 @@
 //! The `larder` command.
 
+mod check;
 mod connection;
 mod demo;
 
@@ -22,18 +23,26 @@ enum Task {
     /// The service reads instances from SQLite and caches them. It runs on the memory connector without any server, or on Redis
     /// or Valkey (--connector redis), which the page can then stop, kill and flush.
     Demo(demo::Options),
+    /// Shows what a configuration comes to, and tries each connector that it names
+    ///
+    /// Exit code 0: all is well. 1: there are problems; each says what to do. 2: the configuration cannot be used.
+    Check(check::Options),
 }
 
 fn main() -> ExitCode {
     let command = Command::parse();
-    let Task::Demo(options) = &command.task;
-    log_to_stderr(if options.is_quiet() { "off" } else { "warn" });
+    log_to_stderr(match &command.task {
+        Task::Demo(options) if options.is_quiet() => "off",
+        Task::Demo(_) => "warn",
+        Task::Check(_) => "off",
+    });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
     let ended = match command.task {
         Task::Demo(options) => runtime.block_on(demo::run(options)).map_err(|error| error.to_string()),
+        Task::Check(options) => runtime.block_on(check::run(options)).map_err(|error| error.to_string()),
     };
     ended.unwrap_or_else(|error| fail(&error))
 }

@@ -37,7 +37,9 @@ pub(crate) enum BackendError {
     Url { reason: String },
     #[error("{0}")]
     Server(#[from] ServerError),
-    #[error("no Redis or Valkey server is installed here; install one (Debian: apt install redis-server), or give --redis URL")]
+    #[error(
+        "no Redis or Valkey server is installed here; install one (Debian: apt install redis-server), or give --redis URL"
+    )]
     NoServer,
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -64,7 +66,8 @@ impl Backend {
                 (Config::from_variables(variables).map_err(BackendError::Config)?, name)
             }
             Wanted::Server(url) => {
-                let config = Config::from_variables(on_server(hasty, "URL", url.into())).map_err(|error| bad_url(&error))?;
+                let config =
+                    Config::from_variables(on_server(hasty, "URL", url.into())).map_err(|error| bad_url(&error))?;
                 let name = config.redis().map_or_else(String::new, named);
                 (config, name)
             }

@@ -41,8 +41,8 @@ use super::source::Commit;
 use larder::Delivery;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// How many states of one instance, and how many leads of one key, are remembered.
 const KEPT: usize = 64;
@@ -165,7 +165,13 @@ impl Checker {
     }
 
     /// Judges the answer to a read, which was over before this is called. `linked`: the node reaches the cache still.
-    pub(crate) fn judge(&self, reading: Reading, linked: bool, key: &InstanceKey, answer: Option<&Instance>) -> Verdict {
+    pub(crate) fn judge(
+        &self,
+        reading: Reading,
+        linked: bool,
+        key: &InstanceKey,
+        answer: Option<&Instance>,
+    ) -> Verdict {
         let reading = Reading { linked: reading.linked && linked, ..reading };
         let truth = self.read();
         let verdict = match answer {
@@ -271,7 +277,8 @@ impl Truth {
 impl Change {
     /// Whether it was completed for the reading node before the read began.
     fn demanded_of(&self, reading: Reading) -> bool {
-        let before = |event: Option<(usize, u64)>| event.filter(|(_, tick)| *tick < reading.begun).map(|(node, _)| node);
+        let before =
+            |event: Option<(usize, u64)>| event.filter(|(_, tick)| *tick < reading.begun).map(|(node, _)| node);
         before(self.deferred) == Some(reading.node)
             || before(self.applied).is_some_and(|node| reading.linked || node == reading.node)
     }
@@ -443,7 +450,11 @@ mod tests {
         assert_eq!(tale.read(A, id("x"), renamed()), Verdict::Stale);
         tale.commit(4, &[state("x", &["h", "i"], 4)]);
         assert_eq!(tale.read(A, id("x"), Some(state("x", &["h", "i"], 3))), Verdict::Fine);
-        assert_eq!(tale.read(A, id("x"), Some(state("x", &["h", "i"], 4))), Verdict::Fine, "read from the source already");
+        assert_eq!(
+            tale.read(A, id("x"), Some(state("x", &["h", "i"], 4))),
+            Verdict::Fine,
+            "read from the source already"
+        );
     }
 
     #[test]

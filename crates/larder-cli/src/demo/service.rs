@@ -161,6 +161,3 @@ async fn told_to_end() {
         () = terminated => {}
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -62,7 +62,11 @@ struct Scene<'a> {
 }
 
 /// Tells the story; `heard` is called after each phase.
-pub(crate) async fn tell(backend: &Backend, instances: u32, mut heard: impl FnMut(&Phase)) -> Result<Report, StoryError> {
+pub(crate) async fn tell(
+    backend: &Backend,
+    instances: u32,
+    mut heard: impl FnMut(&Phase),
+) -> Result<Report, StoryError> {
     let begun = Instant::now();
     let mut nodes = vec![backend.node().await?];
     if backend.is_shared() {
@@ -225,7 +229,9 @@ impl<'a> Scene<'a> {
             let differing = self.identity.differing(*node, &keys).await?;
             if let Some(first) = differing.first() {
                 let (node, count) = (node + 1, differing.len());
-                facts.problem(format!("node {node} answers otherwise than the source by {count} keys, the first: {first}"));
+                facts.problem(format!(
+                    "node {node} answers otherwise than the source by {count} keys, the first: {first}"
+                ));
             }
         }
         Ok(())

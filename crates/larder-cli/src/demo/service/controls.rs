@@ -118,7 +118,9 @@ async fn follow(service: &Service, did: String, changed: Changed) -> Result<Json
         outcome.stale += usize::from(!fresh);
     }
     let verdict = if outcome.stale == 0 { "all fresh".to_owned() } else { format!("{} STALE", outcome.stale) };
-    service.events.tell(Kind::Change, format!("{} ({delivery}); read by {} keys: {verdict}", outcome.did, outcome.reads));
+    service
+        .events
+        .tell(Kind::Change, format!("{} ({delivery}); read by {} keys: {verdict}", outcome.did, outcome.reads));
     Ok(Json(outcome))
 }
 

@@ -185,7 +185,12 @@ fn tell_differences(service: &Service, before: &Sample, now: &Sample) {
     let (one, many) = ("key invalidated from the journal", "keys invalidated from the journal");
     events.tell_count(Kind::Replayed, now.replayed - before.replayed, one, many);
     let failures = now.failures.saturating_sub(before.failures);
-    events.tell_count(Kind::Trouble, failures, "call of the load generator failed", "calls of the load generator failed");
+    events.tell_count(
+        Kind::Trouble,
+        failures,
+        "call of the load generator failed",
+        "calls of the load generator failed",
+    );
 }
 
 impl Sample {

@@ -206,7 +206,9 @@ fn find(connection: &Connection, key: &InstanceKey) -> Result<Option<Instance>, 
 }
 
 fn instance(row: &Row<'_>) -> rusqlite::Result<Instance> {
-    let json = |column: usize, error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error));
+    let json = |column: usize, error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    };
     Ok(Instance {
         id: row.get(0)?,
         name: row.get(1)?,
@@ -241,9 +243,8 @@ fn store(transaction: &Transaction<'_>, instance: &Instance) -> Result<(), Sourc
 }
 
 fn seeded(number: u32) -> Instance {
-    const NAMES: [&str; 12] = [
-        "Alder", "Birch", "Cedar", "Damson", "Elder", "Fir", "Gorse", "Hazel", "Ivy", "Juniper", "Larch", "Maple",
-    ];
+    const NAMES: [&str; 12] =
+        ["Alder", "Birch", "Cedar", "Damson", "Elder", "Fir", "Gorse", "Hazel", "Ivy", "Juniper", "Larch", "Maple"];
     const FEATURES: [&str; 5] = ["passkeys", "saml", "scim", "audit_log", "custom_domains"];
     let pick = |step: u32, of: usize| (number.wrapping_mul(step) >> 3) as usize % of;
     let name = NAMES.get(pick(7, NAMES.len())).copied().unwrap_or_default();
@@ -321,7 +322,8 @@ mod tests {
     #[test]
     fn nonsense_is_refused_and_changes_nothing() {
         let (mut database, commits) = database();
-        for edit in [hosts(&[""]), hosts(&["x"; MOST_HOSTS + 1]), Edit { name: Some(String::new()), ..Edit::default() }] {
+        for edit in [hosts(&[""]), hosts(&["x"; MOST_HOSTS + 1]), Edit { name: Some(String::new()), ..Edit::default() }]
+        {
             assert!(matches!(database.write("a", edit), Err(SourceError::Invalid(_))));
         }
         assert_eq!(commits.lock().unwrap().len(), 1);

@@ -19,7 +19,9 @@ impl Scene<'_> {
         let cold = Figures::of(&self.identity);
         self.read_all().await?;
         let warm = Figures::of(&self.identity).since(&cold);
-        facts.require(warm.hit_ratio() > 0.99, || format!("only {:.1} % of a second round were hits", warm.hit_ratio() * 100.0));
+        facts.require(warm.hit_ratio() > 0.99, || {
+            format!("only {:.1} % of a second round were hits", warm.hit_ratio() * 100.0)
+        });
         facts.tell("every key was read on every node, twice; the second round was answered by the cache");
         Ok(())
     }
@@ -54,7 +56,9 @@ impl Scene<'_> {
         facts.require(figures.stored > 0, || "no change was written through".to_owned());
         facts.require(figures.applied > 0, || "no invalidation was applied".to_owned());
         facts.require_applied();
-        facts.tell("names were changed while everybody read: written through, and invalidated after the write, on every node");
+        facts.tell(
+            "names were changed while everybody read: written through, and invalidated after the write, on every node",
+        );
         Ok(())
     }
 

@@ -57,7 +57,8 @@ impl Scene<'_> {
         let readers = self.readers(500);
         self.identity.cut(true);
         server.kill();
-        self.until("every node has noticed", || self.identity.nodes.iter().all(|node| !node.cache.status().readable)).await?;
+        self.until("every node has noticed", || self.identity.nodes.iter().all(|node| !node.cache.status().readable))
+            .await?;
         drop(readers);
         let mut outage = Outage::default();
         self.measure(&mut outage).await?;
@@ -118,7 +119,9 @@ impl Scene<'_> {
         self.compare(facts).await?;
         facts.require_applied();
         let figures = Figures::of(&self.identity).since(&before);
-        facts.require(figures.breaker_opened == 0, || "the breaker has opened over scripts that were only forgotten".to_owned());
+        facts.require(figures.breaker_opened == 0, || {
+            "the breaker has opened over scripts that were only forgotten".to_owned()
+        });
         facts.require(figures.stored > 0, || "nothing was stored after SCRIPT FLUSH".to_owned());
         facts.tell("SCRIPT FLUSH: the scripts were sent again, and no call failed");
         Ok(())
@@ -151,7 +154,8 @@ impl Scene<'_> {
 
     async fn rename_deferred(&self, facts: &mut Facts, node: usize, number: u32) -> Told {
         let delivery = self.rename(facts, node, number, Way::Invalidate).await?;
-        facts.require(delivery == Delivery::Deferred, || "an invalidation without a server was not deferred".to_owned());
+        facts
+            .require(delivery == Delivery::Deferred, || "an invalidation without a server was not deferred".to_owned());
         Ok(())
     }
 
@@ -160,7 +164,9 @@ impl Scene<'_> {
         for (number, node) in (first..first + 8).zip(self.nodes.iter().cycle()) {
             self.rename_deferred(facts, *node, number).await?;
             let delivery = self.rename(facts, *node, number, Way::WriteThrough).await?;
-            facts.require(delivery == Delivery::Deferred, || "a write-through without a server was not deferred".to_owned());
+            facts.require(delivery == Delivery::Deferred, || {
+                "a write-through without a server was not deferred".to_owned()
+            });
         }
         // Of each four neighbours the third has four hosts.
         for (number, node) in (first + 2..first + 16).step_by(4).zip(self.nodes.iter().cycle()) {
@@ -194,7 +200,8 @@ impl Scene<'_> {
 
     /// Waits until every node reads the server again and has replayed its journal.
     async fn recover(&self, facts: &mut Facts, outage: &mut Outage, waiting: u64) -> Told {
-        let replayed = |scene: &Self| -> u64 { scene.identity.nodes.iter().map(|node| node.cache.stats().replayed.get()).sum() };
+        let replayed =
+            |scene: &Self| -> u64 { scene.identity.nodes.iter().map(|node| node.cache.stats().replayed.get()).sum() };
         let before = replayed(self);
         let back = |scene: &Self| {
             scene.identity.nodes.iter().all(|node| {

@@ -159,7 +159,8 @@ impl Report {
             self.problems.extend(phase.problems.iter().map(|problem| format!("{}: {problem}", phase.name)));
         }
         if let Some(fault) = identity.checker.first_fault() {
-            self.problems.push(format!("{} stale and {} wrong answers, the first: {fault}", figures.stale, figures.wrong));
+            self.problems
+                .push(format!("{} stale and {} wrong answers, the first: {fault}", figures.stale, figures.wrong));
         }
         self.ok = self.problems.is_empty();
     }
@@ -220,7 +221,9 @@ impl Facts {
     pub(super) fn require_applied(&mut self) {
         let (applied, changes) = (self.applied, self.changes);
         self.require(changes > 0, || "nothing was changed, so nothing was shown".to_owned());
-        self.require(applied * 10 >= changes * 9, || format!("of {changes} changes only {applied} were applied at once"));
+        self.require(applied * 10 >= changes * 9, || {
+            format!("of {changes} changes only {applied} were applied at once")
+        });
     }
 }
 
@@ -312,7 +315,9 @@ impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
         parts.extend(self.trip_ms.map(|trip| format!("breakers open after {trip:.0} ms")));
-        if let (Some(loader), Some(lookup), Some(p50), Some(p99)) = (self.loader, self.lookup, self.added_p50, self.added_p99) {
+        if let (Some(loader), Some(lookup), Some(p50), Some(p99)) =
+            (self.loader, self.lookup, self.added_p50, self.added_p99)
+        {
             parts.push(format!(
                 "a lookup took {:.3} ms (p99 {:.3}) against {:.3} (p99 {:.3}) for the loader alone: added {p50:.3} (p99 {p99:.3})",
                 lookup.p50, lookup.p99, loader.p50, loader.p99
@@ -338,7 +343,10 @@ impl fmt::Display for Report {
         if let (Some(trip), Some(p50), Some(p99)) =
             (self.trip_ms, self.added_latency_p50_during_outage, self.added_latency_p99_during_outage)
         {
-            writeln!(f, "    hung server    breakers open after {trip:.0} ms, then {p50:.3} ms added per lookup (p99 {p99:.3})")?;
+            writeln!(
+                f,
+                "    hung server    breakers open after {trip:.0} ms, then {p50:.3} ms added per lookup (p99 {p99:.3})"
+            )?;
         }
         if !self.left_out.is_empty() {
             writeln!(f, "    left out, because the server is not the demo's to break: {}", self.left_out.join(", "))?;
