@@ -37,7 +37,7 @@ fn phases(report: &Value) -> Vec<&str> {
 }
 
 const CALM: [&str; 6] = ["warm_up", "look_up", "change", "move_hosts", "delete_and_make_again", "slow_load"];
-const OUTAGES: [&str; 4] = ["server_hangs", "server_dies", "flush_all", "script_flush"];
+const OUTAGES: [&str; 5] = ["server_hangs", "server_dies", "old_snapshot", "flush_all", "script_flush"];
 
 #[test]
 fn on_memory() {

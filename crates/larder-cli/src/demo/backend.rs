@@ -48,8 +48,9 @@ pub(crate) enum BackendError {
 type Variables = Vec<(OsString, OsString)>;
 
 impl Backend {
-    /// `hasty`: the breaker comes back sooner than a service would want, for a story that must be told in seconds.
-    pub(crate) async fn open(wanted: Wanted, hasty: bool) -> Result<Self, BackendError> {
+    /// `story`: the breaker comes back sooner than a service would want, so that the story is told in seconds, and a server of
+    /// the demo's own can save snapshots.
+    pub(crate) async fn open(wanted: Wanted, story: bool) -> Result<Self, BackendError> {
         let mut server = None;
         let (config, name) = match wanted {
             Wanted::Memory => (Config::default(), "memory".to_owned()),
@@ -58,8 +59,10 @@ impl Backend {
                     Some(program) => ServerBinary::at(program)?,
                     None => larder_testing::server::installed()?.into_iter().next().ok_or(BackendError::NoServer)?,
                 };
-                let started = Server::start(&binary, ServerOptions::default()).await?;
-                let variables = on_server(hasty, "SOCKET", started.socket().into());
+                let options = ServerOptions::default();
+                let options = if story { options.persistent() } else { options };
+                let started = Server::start(&binary, options).await?;
+                let variables = on_server(story, "SOCKET", started.socket().into());
                 server = Some(started);
                 let (major, minor, patch) = binary.version;
                 let name = format!("{:?} {major}.{minor}.{patch}, started here", binary.flavour);
@@ -67,13 +70,13 @@ impl Backend {
             }
             Wanted::Server(url) => {
                 let config =
-                    Config::from_variables(on_server(hasty, "URL", url.into())).map_err(|error| bad_url(&error))?;
+                    Config::from_variables(on_server(story, "URL", url.into())).map_err(|error| bad_url(&error))?;
                 let name = config.redis().map_or_else(String::new, named);
                 (config, name)
             }
             Wanted::Configured(file) => {
                 let mut variables: Variables = std::env::vars_os().collect();
-                let own = overrides(hasty);
+                let own = overrides(story);
                 variables.retain(|(name, _)| own.iter().all(|(other, _)| other != name));
                 variables.extend(own);
                 let config = Config::load_with(file, variables).map_err(BackendError::Config)?;
@@ -132,19 +135,19 @@ fn named(config: &RedisConfig) -> String {
 }
 
 /// The settings of a redis connector of which one says where the server is.
-fn on_server(hasty: bool, setting: &str, value: OsString) -> Variables {
-    let mut variables = overrides(hasty);
+fn on_server(story: bool, setting: &str, value: OsString) -> Variables {
+    let mut variables = overrides(story);
     variables.push(("LARDER_DEFAULTS_CONNECTOR".into(), "redis".into()));
     variables.push((format!("LARDER_CONNECTORS_REDIS_{setting}").into(), value));
     variables
 }
 
 /// What the demo decides whatever the configuration says.
-fn overrides(hasty: bool) -> Variables {
+fn overrides(story: bool) -> Variables {
     // What the demo caches must not be taken for somebody's instances, nor theirs for the demo's.
     let prefix = format!("larder-demo-{:08x}", fastrand::u32(..));
-    let hasty = hasty.then_some([("BREAKER_OPEN", "300ms"), ("BREAKER_OPEN_MAX", "600ms"), ("BREAKER_RAMP", "500ms")]);
-    let settings = [("PREFIX", prefix.as_str())].into_iter().chain(hasty.into_iter().flatten());
+    let story = story.then_some([("BREAKER_OPEN", "300ms"), ("BREAKER_OPEN_MAX", "600ms"), ("BREAKER_RAMP", "500ms")]);
+    let settings = [("PREFIX", prefix.as_str())].into_iter().chain(story.into_iter().flatten());
     settings.map(|(name, value)| (format!("LARDER_CONNECTORS_REDIS_{name}").into(), value.into())).collect()
 }
 

@@ -89,10 +89,10 @@ pub(crate) async fn tell(
     phases!(warm_up, look_up, change, move_hosts, delete_and_make_again, slow_load);
     match backend.server() {
         Some(_) => {
-            phases!(server_hangs, server_dies, flush_all, script_flush);
+            phases!(server_hangs, server_dies, old_snapshot, flush_all, script_flush);
         }
         None if backend.is_shared() => {
-            report.left_out = ["server_hangs", "server_dies", "flush_all", "script_flush"].to_vec();
+            report.left_out = ["server_hangs", "server_dies", "old_snapshot", "flush_all", "script_flush"].to_vec();
         }
         None => {}
     }
@@ -204,6 +204,18 @@ impl<'a> Scene<'a> {
         let hosts = Some(to.hosts.iter().chain(from.hosts.last()).cloned().collect());
         let changed = self.identity.change(node, &to.id, Edit { hosts, ..Edit::default() }, way).await?;
         self.follow(facts, &changed).await
+    }
+
+    /// Takes the last host from an instance, so that it leads nowhere, and gives it back.
+    async fn drop_host(&self, facts: &mut Facts, node: usize, number: u32, way: Way) -> Told {
+        let Instance { id, hosts, .. } = self.instance(number).await?;
+        let fewer = hosts.split_last().map(|(_, fewer)| fewer.to_vec()).unwrap_or_default();
+        for hosts in [fewer, hosts] {
+            let edit = Edit { hosts: Some(hosts), ..Edit::default() };
+            let changed = self.identity.change(node, &id, edit, way).await?;
+            self.follow(facts, &changed).await?;
+        }
+        Ok(())
     }
 
     async fn follow(&self, facts: &mut Facts, changed: &Changed) -> Result<Delivery, StoryError> {

@@ -2,7 +2,7 @@
 
 use super::super::identity::Way;
 use super::super::instance::{InstanceIndex, InstanceKey};
-use super::super::load::Rates;
+use super::super::load::{Rates, next_name};
 use super::super::source::Edit;
 use super::report::{Facts, Figures};
 use super::{IdentityError, Scene, StoryError, Told};
@@ -78,12 +78,15 @@ impl Scene<'_> {
             for node in self.nodes.iter().cycle().take(2) {
                 self.move_host(facts, *node, (poor, rich), Way::WriteThrough).await?;
             }
+            for (way, node) in WAYS.iter().zip(self.nodes.iter().cycle().skip(number as usize)) {
+                self.drop_host(facts, *node, rich, *way).await?;
+            }
             tokio::time::sleep(Duration::from_millis(15)).await;
         }
         drop(crowd);
         self.compare(facts).await?;
         facts.require_applied();
-        facts.tell("hosts moved from one instance to another, and back, while everybody read");
+        facts.tell("hosts moved from one instance to another and back, and were taken away and given back, while everybody read");
         Ok(())
     }
 
@@ -131,11 +134,16 @@ impl Scene<'_> {
                 return Err(StoryError::NoTicket);
             };
             let row = self.identity.source.find(InstanceKey::host(host)).await?;
-            self.rename(facts, first, number, Way::Invalidate).await?;
+            // Nobody reads between the change and the fill, so nothing but a fence can refuse it: no newer version is stored.
+            let name = Some(next_name(&before.name));
+            let edit = Edit { name, ..Edit::default() };
+            let changed = self.identity.change(first, &before.id, edit, Way::Invalidate).await?;
             let row = row.ok_or_else(|| StoryError::NoInstance(before.id.clone()))?;
             let fill = slow.cache.fill(row, ticket).await;
-            let refused = matches!(fill, Stored::Overtaken | Stored::Outdated);
-            facts.require(refused, || format!("a load that a change had overtaken was not refused: {fill:?}"));
+            facts.require(fill == Stored::Overtaken, || {
+                format!("a load that a change had overtaken was not refused: {fill:?}")
+            });
+            self.follow(facts, &changed).await?;
         }
         self.compare(facts).await?;
         facts.require_applied();

@@ -10,7 +10,7 @@ use super::report::{Facts, Figures, Outage, milliseconds};
 use super::{Scene, StoryError, Told};
 use larder::breaker::State;
 use larder::{Delivery, Lookup, Stored, Ticket};
-use larder_testing::server::{Server, ServerError};
+use larder_testing::server::{Reply, Server, ServerError};
 use std::ops::Not;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -76,6 +76,32 @@ impl Scene<'_> {
         Ok(())
     }
 
+    /// SIGKILL, and a server that comes back with a snapshot from before changes that were applied, and are now lost.
+    pub(super) async fn old_snapshot(&self, facts: &mut Facts) -> Told {
+        let server = self.server()?;
+        self.accepted(server, "SAVE").await?;
+        for (number, node) in (91..=95).zip(self.nodes.iter().cycle()) {
+            let delivery = self.rename(facts, *node, number, Way::Invalidate).await?;
+            facts.require(delivery == Delivery::Applied, || "a change was not applied at once".to_owned());
+        }
+        let ticket = self.ticket(0).await?;
+        let before = self.instance(91).await?;
+        self.identity.cut(true);
+        server.kill();
+        let unreadable = || self.identity.nodes.iter().all(|node| !node.cache.status().readable);
+        self.until("every node has noticed", unreadable).await?;
+        server.restart().await?;
+        let restored = self.accepted(server, "DBSIZE").await?.int().unwrap_or_default();
+        facts.require(restored > 0, || "the server came back without its snapshot, so nothing was shown".to_owned());
+        let mut outage = Outage::default();
+        self.recover(facts, &mut outage, 0).await?;
+        facts.outage = Some(outage);
+        self.refuse_old_load(facts, before, ticket).await?;
+        self.after_recovery(facts, false).await?;
+        facts.tell("the server was killed and came back with an old snapshot: none of it was served");
+        Ok(())
+    }
+
     /// FLUSHALL: the objects are gone, and with them the memory of what was invalidated.
     pub(super) async fn flush_all(&self, facts: &mut Facts) -> Told {
         let server = self.server()?;
@@ -129,6 +155,15 @@ impl Scene<'_> {
 
     fn server(&self) -> Result<&Server, StoryError> {
         self.backend.server().ok_or(StoryError::Server(ServerError::Down))
+    }
+
+    async fn accepted(&self, server: &Server, command: &str) -> Result<Reply, StoryError> {
+        match server.command(&[command]).await? {
+            reply @ Reply::Error(_) => {
+                Err(StoryError::Server(ServerError::Refused { command: command.to_owned(), reply }))
+            }
+            reply => Ok(reply),
+        }
     }
 
     fn openings(&self) -> MutexGuard<'_, Vec<(usize, Instant)>> {
