@@ -11,6 +11,9 @@ mod judge;
 mod rights;
 mod server;
 
+pub(crate) use server::why_unreachable;
+
+use crate::output;
 use clap::Args;
 use finding::{Finding, Level};
 use judge::Facts;
@@ -76,9 +79,9 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, serde_json::Error>
         Err(error) => Report::of(&error),
     };
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", report.text());
+        output::line(serde_json::to_string_pretty(&report)?);
+    } else if report.errors.is_empty() {
+        output::line(report.text().trim_end());
     }
     for error in &report.errors {
         eprintln!("larder: {error}");

@@ -12,6 +12,7 @@ mod service;
 mod source;
 mod story;
 
+use crate::output;
 use backend::{Backend, BackendError, Wanted};
 use clap::{Args, ValueEnum};
 use service::ServiceError;
@@ -101,33 +102,33 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, DemoError> {
         service::serve(backend, options.instances, &options.listen).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    let ended = tell(&options, &backend).await;
+    let report = tell(&options, &backend).await?;
     backend.clean_up().await;
-    ended
-}
-
-async fn tell(options: &Options, backend: &Backend) -> Result<ExitCode, DemoError> {
-    if !options.json {
-        let nodes = if backend.is_shared() { "two nodes" } else { "one node" };
-        println!("{} instances in SQLite; {nodes}; objects in {}.\n", options.instances, backend.name());
-    }
-    let report = story::tell(backend, options.instances, |phase| {
-        if !options.json {
-            println!("{phase}");
-        }
-    })
-    .await?;
     show(&report, options.json)?;
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+async fn tell(options: &Options, backend: &Backend) -> Result<Report, StoryError> {
+    if !options.json {
+        let nodes = if backend.is_shared() { "two nodes" } else { "one node" };
+        let (instances, name) = (options.instances, backend.name());
+        output::line(format_args!("{instances} instances in SQLite; {nodes}; objects in {name}.\n"));
+    }
+    let heard = |phase: &story::Phase| {
+        if !options.json {
+            output::line(phase);
+        }
+    };
+    story::tell(backend, options.instances, heard).await
+}
+
 fn show(report: &Report, json: bool) -> Result<(), DemoError> {
     if json {
-        println!("{}", serde_json::to_string_pretty(report)?);
+        output::line(serde_json::to_string_pretty(report)?);
     } else {
-        println!("{report}");
+        output::line(report);
     }
-    for problem in report.problems.iter().filter(|_| !json || !report.ok) {
+    for problem in &report.problems {
         eprintln!("larder: {problem}");
     }
     Ok(())

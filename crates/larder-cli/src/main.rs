@@ -3,6 +3,7 @@
 mod check;
 mod connection;
 mod demo;
+mod output;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
 //! `larder check`, as a user runs it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use larder_testing::server::{Server, ServerOptions, required};
 use serde_json::Value;

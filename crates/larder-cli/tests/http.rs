@@ -1,4 +1,5 @@
 //! `larder demo` over HTTP, as a user calls it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,4 +1,5 @@
 //! `larder demo --story`, as a user runs it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use larder_testing::server::{Server, ServerOptions, required};
 use serde_json::Value;
@@ -102,6 +103,11 @@ fn what_cannot_be_is_one_clear_line() {
     refused(&["--redis", "redis://localhost"], 1, "--connector redis");
     refused(&["--connector", "redis", "--redis", "http://localhost"], 1, "larder: --redis ");
     refused(&["--connector", "redis", "--server", "/nowhere/redis-server"], 1, "/nowhere/redis-server");
+    refused(
+        &["--connector", "redis", "--redis", "redis://user:secret@127.0.0.1:1"],
+        1,
+        "cannot connect to 127.0.0.1:1",
+    );
     refused(&["-c", "/nowhere/caches.yaml"], 1, "/nowhere/caches.yaml");
     refused(&["--instances", "3"], 2, "150");
 }

@@ -32,6 +32,16 @@ pub(super) async fn try_out(config: &RedisConfig, how: Use) -> (Option<Facts>, V
     (Some(facts), findings)
 }
 
+/// Why a server cannot be used, and what to do; `None` where it answers.
+pub(crate) async fn why_unreachable(config: &RedisConfig) -> Option<String> {
+    let answered = async {
+        let mut connection = connection::open(config).await?;
+        redis::cmd("PING").exec_async(&mut connection).await
+    };
+    let Finding { text, to_do, .. } = unreachable(&answered.await.err()?, config);
+    Some(to_do.map_or_else(|| text.to_string(), |to_do| format!("{text}; {to_do}")))
+}
+
 async fn ask(connection: &mut MultiplexedConnection, config: &RedisConfig) -> Result<Facts, RedisError> {
     let mut pings = Vec::with_capacity(PINGS);
     for _ in 0..PINGS {

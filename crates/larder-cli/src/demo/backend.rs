@@ -41,6 +41,8 @@ pub(crate) enum BackendError {
         "no Redis or Valkey server is installed here; install one (Debian: apt install redis-server), or give --redis URL"
     )]
     NoServer,
+    #[error("{0}")]
+    Unreachable(String),
     #[error(transparent)]
     Open(#[from] OpenError),
 }
@@ -114,6 +116,12 @@ impl Backend {
     /// For people: `memory`, `Redis 7.0.15, started here`, `the server at localhost:6379`.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Makes sure that the server answers. A service starts without its server just as well; a story does not.
+    pub(crate) async fn reach(&self) -> Result<(), BackendError> {
+        let Some(config) = self.redis() else { return Ok(()) };
+        crate::check::why_unreachable(config).await.map_or(Ok(()), |why| Err(BackendError::Unreachable(why)))
     }
 
     /// Removes what the demo has left on a server that is not its own. To be called when its nodes are gone.

@@ -19,6 +19,7 @@ use super::identity::Identity;
 use super::instance::InstanceKey;
 use super::load::{Load, Rates};
 use super::source::SourceError;
+use crate::output;
 use axum::Router;
 use axum::routing::{get, post};
 use controls::ServerState;
@@ -74,8 +75,8 @@ pub(crate) async fn serve(backend: Backend, instances: u32, listen: &str) -> Res
     let metrics = Some(recorder.handle()).filter(|_| metrics::set_global_recorder(recorder).is_ok());
     let service = Service::open(backend, instances, metrics).await?;
     let sampler = tokio::spawn(live::sample(service.clone()));
-    println!("larder demo: {instances} instances in SQLite, objects in {}", service.backend.name());
-    println!("http://{address}/");
+    output::line(format_args!("{instances} instances in SQLite; objects in {}", service.backend.name()));
+    output::line(format_args!("http://{address}/"));
 
     let served = tokio::select! {
         served = axum::serve(listener, router(service.clone())) => served.map_err(ServiceError::Serve),

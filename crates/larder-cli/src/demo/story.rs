@@ -68,6 +68,7 @@ pub(crate) async fn tell(
     mut heard: impl FnMut(&Phase),
 ) -> Result<Report, StoryError> {
     let begun = Instant::now();
+    backend.reach().await?;
     let mut nodes = vec![backend.node().await?];
     if backend.is_shared() {
         nodes.push(backend.node().await?);
