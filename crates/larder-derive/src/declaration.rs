@@ -3,7 +3,7 @@
 use crate::names;
 use crate::problems::Problems;
 use crate::words::{EntryWords, IndexWord, KeyWords};
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident};
 use std::collections::HashMap;
 use syn::spanned::Spanned;
@@ -71,19 +71,24 @@ impl<'a> Declaration<'a> {
             Data::Union(data) => return Err(not_a_struct(data.union_token, "a union")),
         };
         refuse_generics(&input.generics, &mut problems);
-        for attribute in input.attrs.iter().filter(|attribute| is(attribute, "key") || is(attribute, "version")) {
-            problems.at(attribute, "this belongs on a field; keys of the whole struct are `#[entry(key(…))]`");
+        for attribute in &input.attrs {
+            if is(attribute, "key") {
+                problems
+                    .at(attribute, "this belongs on a field; on the struct, keys are declared with `#[entry(key(…))]`");
+            } else if is(attribute, "version") {
+                problems.at(attribute, "this belongs on the field that holds the version");
+            }
         }
         let mut words = EntryWords::default();
         let attributes: Vec<_> = input.attrs.iter().filter(|attribute| is(attribute, "entry")).collect();
         for attribute in &attributes {
             words.read(attribute, &mut problems);
         }
-        let cache = cache_name(&input.ident, attributes.last().copied(), words.cache, &mut problems);
+        let cache = cache_name(&input.ident, &attributes, words.cache, &mut problems);
         let revision = words.revision.and_then(|number| match number.base10_parse::<u32>() {
-            Ok(revision) if number.suffix().is_empty() => Some(revision),
-            _ => {
-                problems.at(number, "a revision is a plain number from 0 to 4294967295");
+            Ok(revision) => Some(revision),
+            Err(_) => {
+                problems.at(number, "a revision is a number from 0 to 4294967295");
                 None
             }
         });
@@ -137,15 +142,17 @@ fn is(attribute: &Attribute, name: &str) -> bool {
     attribute.path().is_ident(name)
 }
 
-fn cache_name(name: &Ident, attribute: Option<&Attribute>, cache: Option<LitStr>, problems: &mut Problems) -> String {
+fn cache_name(name: &Ident, attributes: &[&Attribute], cache: Option<LitStr>, problems: &mut Problems) -> String {
     let Some(cache) = cache else {
         let suggested = names::suggested_cache(&name.to_string());
         let message = format!("the name of the cache is missing: write `#[entry(cache = {suggested:?})]`");
-        match attribute {
-            // Without words it has been complained about already.
-            Some(attribute) if !matches!(&attribute.meta, syn::Meta::List(list) if !list.tokens.is_empty()) => {}
-            Some(attribute) => problems.at(attribute, message),
+        match attributes.last() {
             None => problems.at(name, message),
+            // Without words, or with a wrong cache, it has been complained about already.
+            Some(last) if matches!(&last.meta, syn::Meta::List(_)) && !attributes.iter().any(|a| says(a, "cache")) => {
+                problems.at(last, message);
+            }
+            Some(_) => {}
         }
         return String::new();
     };
@@ -386,28 +393,68 @@ fn in_order(input: &DeriveInput, declared: Vec<Declared>, problems: &mut Problem
             problems.at(&key, format!("an entry has at most {MOST_INDEXES} indexes, and this is one more"));
             break;
         }
-        let variant = Ident::new(&variant, input.ident.span());
+        let variant = Ident::new(&variant, Span::call_site().located_at(key.span()));
         indexes.push(Index { name, variant, primary, each, source });
     }
     indexes
 }
 
 fn says_primary(input: &DeriveInput) -> bool {
-    let fields = match &input.data {
-        Data::Struct(data) => &data.fields,
-        _ => return false,
-    };
-    let on_fields = fields.iter().flat_map(|field| &field.attrs);
-    input.attrs.iter().chain(on_fields).any(|attribute| {
-        (is(attribute, "entry") || is(attribute, "key"))
-            && attribute.meta.to_token_stream().into_iter().any(|token| mentions_primary(&token))
-    })
+    let Data::Struct(data) = &input.data else { return false };
+    let on_fields = data.fields.iter().flat_map(|field| &field.attrs);
+    let mut attributes = input.attrs.iter().chain(on_fields).filter(|a| is(a, "entry") || is(a, "key"));
+    attributes.any(|attribute| says(attribute, "primary"))
 }
 
-fn mentions_primary(token: &proc_macro2::TokenTree) -> bool {
-    match token {
-        proc_macro2::TokenTree::Ident(word) => word == "primary",
-        proc_macro2::TokenTree::Group(group) => group.stream().into_iter().any(|token| mentions_primary(&token)),
-        _ => false,
+/// Whether a word is anywhere in an attribute, in its place or not.
+fn says(attribute: &Attribute, word: &str) -> bool {
+    fn within(tokens: TokenStream, word: &str) -> bool {
+        tokens.into_iter().any(|token| match token {
+            TokenTree::Ident(found) => found == word,
+            TokenTree::Group(group) => within(group.stream(), word),
+            _ => false,
+        })
+    }
+    within(attribute.meta.to_token_stream(), word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_secondary_indexes(count: usize) -> DeriveInput {
+        let fields = (0..count).map(|number| format_ident!("field{number}"));
+        parse_quote! {
+            #[entry(cache = "many")]
+            struct Many { #(#[key(index)] #fields: u8,)* #[key(primary)] id: u8 }
+        }
+    }
+
+    #[test]
+    fn an_entry_has_at_most_255_indexes() {
+        let most = with_secondary_indexes(MOST_INDEXES - 1);
+        assert_eq!(Declaration::of(&most).unwrap().indexes.len(), 255);
+        let over = with_secondary_indexes(MOST_INDEXES);
+        let error = Declaration::of(&over).err().unwrap().to_string();
+        assert_eq!(error, "an entry has at most 255 indexes, and this is one more");
+    }
+
+    #[test]
+    fn the_primary_index_is_the_first() {
+        let input = with_secondary_indexes(2);
+        let declaration = Declaration::of(&input).unwrap();
+        let names: Vec<_> = declaration.indexes.iter().map(|index| (&*index.name, index.primary)).collect();
+        assert_eq!(names, [("id", true), ("field0", false), ("field1", false)]);
+    }
+
+    #[test]
+    fn all_errors_are_reported_at_once() {
+        let input = parse_quote! {
+            #[entry(cache = "a b", speed = 3, revision = "x")]
+            struct Wrong<T> { #[key] id: T, #[key(index = "")] host: T, #[version = 1] version: T }
+        };
+        let error = Declaration::of(&input).err().unwrap();
+        // A parameter, an unknown word, a revision, the name of a cache, a key, a version, no primary key, the name of an index.
+        assert_eq!(error.into_iter().count(), 8);
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::declaration::{Declaration, Index, Place, Source};
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 
 /// The enum of the indexes, and the implementations of `Index` and `Entry`.
@@ -119,20 +119,23 @@ fn add(
     let Declaration { krate, enumeration, .. } = declaration;
     let index = quote!(#enumeration::#variant);
     let derive = quote!(#krate::__derive);
-    let found = Ident::new("found", Span::mixed_site());
     let (span, value) = match source {
         Source::Field(Place { member, span }) => (located_at(*span), quote!(&self.#member)),
-        Source::With(function) => (located_at(function.span()), quote!((#function)(self))),
+        Source::With(function) => {
+            let span = located_at(function.span());
+            (span, quote_spanned!(span=> (#function)(self)))
+        }
         Source::Parts(places) => {
-            let parts = places.iter().enumerate().map(|(position, place)| {
-                let part = format_ident!("part{position}", span = Span::mixed_site());
+            let parts = places.iter().map(|place| {
                 let member = &place.member;
-                let key = exactly_one(&derive, &part, located_at(place.span));
-                quote!({ let #part = &self.#member; #key })
+                let found = found(place.span);
+                let key = exactly_one(&derive, &found, located_at(place.span));
+                quote!({ let #found = &self.#member; #key })
             });
             return quote!(#keys.add(#index, (#(#parts,)*)););
         }
     };
+    let found = found(span);
     let add = if *primary {
         let key = exactly_one(&derive, &found, span);
         quote!(#keys.add(#index, #key);)
@@ -148,7 +151,29 @@ fn exactly_one(derive: &TokenStream, found: &Ident, span: Span) -> TokenStream {
     quote_spanned!(span=> (&&&&&#derive::Kind::of(&#found)).key().exactly(#found))
 }
 
+/// The variable that holds the value, which nothing of the user's can meet.
+fn found(span: Span) -> Ident {
+    Ident::new("found", Span::mixed_site().located_at(span))
+}
+
 /// Where errors point at, while lints still see generated code.
 fn located_at(span: Span) -> Span {
     Span::call_site().located_at(span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    #[test]
+    fn larder_is_called_what_the_user_calls_it() {
+        let input = parse_quote! {
+            #[entry(cache = "a", crate = facade::store, weight = weigh, key(index = "x", with = x), key(index = "y", fields(a, b)))]
+            struct A { #[key(primary)] a: u8, #[key(index)] b: u8, #[version] c: u8 }
+        };
+        let code = expand(&Declaration::of(&input).unwrap()).to_string();
+        assert!(code.contains("facade :: store :: Entry"));
+        assert!(!code.contains("larder"), "{code}");
+    }
 }

@@ -113,13 +113,13 @@ impl KeyWords {
             "index" => {
                 if self.index.is_some() {
                     twice(meta, problems);
-                } else if meta.input.peek(Token![=]) {
+                } else if ends(meta.input) {
+                    self.index = Some(IndexWord::OfField(meta.path.clone()));
+                } else {
                     let mut name = None;
                     value::<LitStr>(meta, &mut name, "write `index = \"name\"`", problems);
                     self.flawed |= name.is_none();
                     self.index = name.map(IndexWord::Named);
-                } else {
-                    self.index = Some(IndexWord::OfField(meta.path.clone()));
                 }
             }
             "with" => {
@@ -169,13 +169,17 @@ fn each_word(
     problems: &mut Problems,
     mut read: impl FnMut(&ParseNestedMeta<'_>, &mut Problems) -> syn::Result<()>,
 ) -> bool {
-    let empty = match &attribute.meta {
-        syn::Meta::List(list) => list.tokens.is_empty(),
-        _ => true,
-    };
-    if empty {
-        problems.at(attribute, usage);
-        return false;
+    let first = attribute.meta.require_list().ok().and_then(|list| list.tokens.clone().into_iter().next());
+    match first {
+        None => {
+            problems.at(attribute, usage);
+            return false;
+        }
+        Some(TokenTree::Literal(literal)) => {
+            problems.at(literal, usage);
+            return false;
+        }
+        Some(_) => {}
     }
     match attribute.parse_nested_meta(|meta| read(&meta, problems)) {
         Ok(()) => true,
@@ -217,7 +221,7 @@ fn flag(meta: &ParseNestedMeta<'_>, place: &mut Option<Path>, problems: &mut Pro
     if place.is_some() {
         twice(meta, problems);
     } else if !ends(meta.input) {
-        problems.at(&meta.path, format!("`{}` stands alone, without a value", word(meta)));
+        problems.at(&meta.path, format!("`{}` has no value; a comma or the end is expected after it", word(meta)));
         skip(meta.input);
         return false;
     }

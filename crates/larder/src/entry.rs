@@ -31,6 +31,77 @@ pub mod derived;
 /// # use larder::Index;
 /// assert_eq!(InstanceIndex::NAMES, ["id", "host"]);
 /// ```
+///
+/// # Deriving
+///
+/// The derive is for structs without parameters. It generates the enum of the indexes as well, as visible as the struct: a variant
+/// for each index, in camel case (`email_domain` becomes `EmailDomain`). Names of caches and indexes are made of letters, digits,
+/// `_`, `-` and `.`. The primary index comes first, then those of the fields, then those of the struct, as they are written. There
+/// are at most 255.
+///
+/// | on a field | what it is |
+/// |---|---|
+/// | `#[key(primary)]` | the primary key; its index has the name of the field |
+/// | `#[key(primary, index = "uuid")]` | the same with another name |
+/// | `#[key(index = "host")]` | secondary keys |
+/// | `#[key(index)]` | secondary keys; the index has the name of the field |
+/// | `#[key(index = "digit", each)]` | secondary keys, one for each item even if the field as a whole could be a key |
+/// | `#[version]` | the version: `u8` to `u64`, or a `Copy` type that implements `Into<u64>` |
+///
+/// | within `#[entry(…)]` on the struct | what it is |
+/// |---|---|
+/// | `cache = "instance"` | the name of the cache; required |
+/// | `key(index = "domain", with = path)` | keys that the function at `path` computes, a `fn(&Self)`; `each` and `primary` as on a field |
+/// | `key(index = "slug", fields(tenant, slug))` | one key of two to four fields, looked up by a tuple; `primary` as on a field |
+/// | `index = ByName` | the name of the enum; otherwise that of the struct and `Index` |
+/// | `revision = 3` | [`REVISION`](Self::REVISION) |
+/// | `weight = path` | [`weight`](Self::weight): a `fn(&Self) -> u64`, in bytes |
+/// | `crate = path` | where larder is, for crates that re-export it |
+///
+/// # One key or many
+///
+/// The type of a field, or of what a function returns, decides how many keys there are:
+///
+/// 1. What is a [`Key`] is one key. So `Vec<u8>` and `[u8; 16]` are one key, being bytes; `(String, u64)` is one key of two parts.
+/// 2. An `Option` of a key is a key or none.
+/// 3. A collection of keys is a key for each item: lists, arrays, sets, boxed slices, whatever can be iterated over by reference.
+/// 4. Anything else is an error when it is compiled, and so is what could mean two things: a map, and a collection of bytes that is
+///    not a key itself (`VecDeque<u8>`).
+///
+/// ```
+/// # use larder::{Entry, Keys};
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Serialize, Deserialize, Entry)]
+/// #[entry(
+///     cache = "account",
+///     key(primary, index = "number", fields(tenant, number)),
+///     key(index = "login", with = Self::logins),
+/// )]
+/// struct Account {
+///     tenant: String,
+///     number: u64,
+///     logins: Vec<String>,
+///     #[key(index)]
+///     thumbprint: Option<[u8; 20]>,
+/// }
+///
+/// impl Account {
+///     fn logins(&self) -> impl Iterator<Item = (&str, &str)> {
+///         self.logins.iter().map(|login| (&*self.tenant, &**login))
+///     }
+/// }
+///
+/// let account = Account { tenant: "acme".into(), number: 7, logins: vec!["jo".into(), "root".into()], thumbprint: None };
+/// let keys = Keys::of(&account);
+/// assert_eq!(keys[0], (AccountIndex::Number, b"4:acme,1:7,".to_vec()));
+/// assert_eq!(keys[2], (AccountIndex::Login, b"4:acme,4:root,".to_vec()));
+/// assert_eq!(keys.len(), 3);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an entry",
+    label = "cannot be cached",
+    note = "derive it: `#[derive(serde::Serialize, serde::Deserialize, larder::Entry)]` and `#[entry(cache = \"…\")]`"
+)]
 pub trait Entry: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The indexes of this type, the primary one first.
     type Index: Index;

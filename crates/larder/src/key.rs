@@ -21,6 +21,11 @@ pub const MAX_KEY_LEN: usize = 64 * 1024;
 /// assert_eq!(&*("acme", 7).encode(), b"4:acme,1:7,");
 /// assert_ne!(&*("a", "b,1:c").encode(), &*("a,1:b", "c").encode());
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a key",
+    label = "cannot be looked up by",
+    note = "a key is text, bytes, a number, a UUID (feature `uuid`), a tuple of those, or a type that implements `larder::Key`"
+)]
 pub trait Key {
     /// The same key without borrows, as a loader receives it.
     type Owned: Send + 'static;

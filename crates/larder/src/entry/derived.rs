@@ -109,8 +109,8 @@ impl Byte for &u8 {}
 /// See the table at the top.
 pub trait Map<T> {
     /// An error.
-    fn keys(&self) -> Unclear<T> {
-        Unclear(PhantomData)
+    fn keys(&self) -> Pairs<T> {
+        Pairs(PhantomData)
     }
 }
 
@@ -154,6 +154,19 @@ impl<T> Unclear<T> {
     }
 }
 
+/// A map.
+#[derive(Debug)]
+pub struct Pairs<T>(PhantomData<fn() -> T>);
+
+impl<T> Pairs<T> {
+    /// Never compiles.
+    pub fn add<I: Index>(self, _: &mut Keys<I>, _: I, _: T)
+    where
+        T: NotAMap,
+    {
+    }
+}
+
 /// A value that cannot be looked up by.
 #[derive(Debug)]
 pub struct Neither<T>(PhantomData<fn() -> T>);
@@ -189,6 +202,15 @@ impl<T> NotOne<T> {
     note = "otherwise compute the key: `#[entry(key(index = \"…\", with = Self::function))]`"
 )]
 pub trait ClearlyOneKeyOrMany {}
+
+/// Nothing implements it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is a map: an object could be looked up by either side of it or by pairs",
+    label = "which side of it?",
+    note = "compute the keys: `#[entry(key(index = \"…\", with = Self::function))]`",
+    note = "if each pair is a key of two parts, say so: `#[key(index = \"…\", each)]`"
+)]
+pub trait NotAMap {}
 
 /// Nothing implements it.
 #[diagnostic::on_unimplemented(

@@ -86,10 +86,10 @@ async fn a_clock_that_was_evicted_takes_the_old_tickets_and_objects_with_it() {
 /// same process, and where nobody closes it the same connection, with older data.
 #[tokio::test]
 async fn a_process_that_was_filled_anew_by_another_master_serves_nothing_from_before() {
-    for server in servers(ServerOptions::default().tcp()).await {
+    for server in servers(replicated()).await {
         let node = Node::on(&server).await;
         node.set("1", &["a"], "old").await;
-        let other = Server::start(server.binary(), ServerOptions::default().tcp()).await.unwrap();
+        let other = Server::start(server.binary(), replicated()).await.unwrap();
         replicate(&server, &other).await;
         other.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
         assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
@@ -110,9 +110,9 @@ async fn a_process_that_was_filled_anew_by_another_master_serves_nothing_from_be
 /// The same for a node that was not there before, and has seen no later sequence.
 #[tokio::test]
 async fn a_newcomer_does_not_trust_data_that_came_from_another_master() {
-    for server in servers(ServerOptions::default().tcp()).await {
+    for server in servers(replicated()).await {
         Node::on(&server).await.set("1", &["a"], "old").await;
-        let other = Server::start(server.binary(), ServerOptions::default().tcp()).await.unwrap();
+        let other = Server::start(server.binary(), replicated()).await.unwrap();
         replicate(&server, &other).await;
         other.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
         replicate(&other, &server).await;
@@ -143,6 +143,11 @@ async fn a_clock_that_went_back_under_an_open_connection_is_noticed_by_the_next_
         node.readable().await;
         assert!(node.by_id("1").await.is_none());
     }
+}
+
+/// A server that sends its data to a replica at once.
+fn replicated() -> ServerOptions {
+    ServerOptions::default().tcp().config("repl-diskless-sync-delay 0")
 }
 
 /// Makes `to` a replica of `from`, and waits until it has its data.

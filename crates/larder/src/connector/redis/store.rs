@@ -206,7 +206,7 @@ impl Store {
                 return Err(Miss::Absent);
             }
         };
-        let Some(primary) = hint.get(2..).filter(|primary| !primary.is_empty()) else { return Err(Miss::Absent) };
+        let Some(primary) = Layout::primary_of(&hint) else { return Err(Miss::Absent) };
         if tried.is_some_and(|tried| *tried.primary == *primary) {
             return Err(Miss::Absent);
         }
@@ -362,13 +362,15 @@ impl Store {
         let clock = self.layout.clock();
         let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
         let arguments = |call: &mut Cmd| {
-            call.arg(4 + object.secondary.len());
-            call.arg(&clock).arg(self.layout.object(&object.primary)).arg(self.layout.floor(&object.primary));
-            call.arg(staged.as_ref().unwrap_or(&clock));
+            call.arg(3 + object.secondary.len() + usize::from(object.version.is_some()));
+            call.arg(&clock).arg(self.layout.object(&object.primary)).arg(staged.as_ref().unwrap_or(&clock));
             let mut places = Vec::with_capacity(3 * object.secondary.len());
             for key in &object.secondary {
                 call.arg(self.layout.index(key.as_ref()));
                 places.extend_from_slice(&self.layout.place(key.index));
+            }
+            if object.version.is_some() {
+                call.arg(self.layout.floor(&object.primary));
             }
             call.arg(if put { "put" } else { "fill" }).arg(ticket.epoch).arg(ticket.sequence);
             call.arg(if staged.is_some() { &[][..] } else { bytes });
@@ -377,7 +379,8 @@ impl Store {
                 Some(version) => call.arg(&version.to_be_bytes()[..]),
                 None => call.arg(""),
             };
-            call.arg(self.layout.object_prefix()).arg(self.layout.hint(&object.primary)).arg(places);
+            call.arg(self.layout.object_prefix());
+            call.arg(&self.layout.primary_slot(&object.primary)[..]).arg(&*object.primary).arg(places);
             for key in object.keys() {
                 call.arg(self.layout.fence(key));
             }
