@@ -3,7 +3,7 @@
 use super::duration::show;
 use super::error::Problems;
 use super::setting::{Given, Refused, Setting, bytes, duration, plain, put, read, text, time, written_bytes};
-use super::tree::{Node, Origin, shown_path};
+use super::tree::{Node, Origin, Value, shown_path};
 use std::fmt;
 use std::time::Duration;
 
@@ -162,8 +162,8 @@ impl CacheConfig {
         let given = read(section, SETTINGS, &[], &mut partial, problems);
         let whole = defaults.overlaid(&partial);
         check_ages(&whole, &given, origin, problems);
-        let refused = section.child("connector").is_some();
-        if whole.connector.is_none() && !refused {
+        let readable = matches!(section.value, Value::Nothing | Value::Map(_)) && section.child("connector").is_none();
+        if whole.connector.is_none() && readable {
             let connectors = "none, memory, redis or postgres";
             problems.add(
                 &section.origin,

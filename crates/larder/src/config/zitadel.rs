@@ -595,18 +595,12 @@ impl Translation<'_> {
     fn cache(&mut self, name: &str, cache: &Node) {
         let ours = ["caches", name];
         self.open(&ours, cache);
+        let known = KNOWN.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let connector = known.map_or("none", |(_, connector)| connector);
+        self.put(&["caches", name, "connector"], &cache.origin.child("Connector"), Value::Text(connector.to_owned()));
         self.take(cache, CACHES, &ours);
         if let Some(log) = cache.child("Log") {
             self.note(&log.origin, "larder logs through `tracing`: what is subscribed there decides level and format");
-        }
-        let known = KNOWN.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        if cache.child("Connector").is_none() {
-            let connector = known.map_or("none", |(_, connector)| connector);
-            self.put(
-                &["caches", name, "connector"],
-                &cache.origin.child("Connector"),
-                Value::Text(connector.to_owned()),
-            );
         }
         if known.is_some() {
             self.default_ages(name, cache);
