@@ -1,5 +1,7 @@
 //! The configuration as a user meets it: what is accepted, what is refused and in which words, and what is never shown.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests end where what they expect does not hold")]
+
 use larder::Config;
 use larder::breaker::HalfOpen;
 use larder::config::{Address, CacheConfig, ConnectorKind};
