@@ -92,7 +92,8 @@ struct Opened {
 pub enum OpenError {
     /// The configuration does not name it, and has no default connector.
     #[error(
-        "the cache `{cache}` is not in the configuration, which has {}{}; add `{cache}` with its `connector` under `caches`, or set `defaults.connector`",
+        "the cache `{cache}` is not in the configuration, which has {}{}; add `{cache}` with its `connector` \
+         under `caches`, or set `defaults.connector`",
         listed(.configured),
         .nearest.as_ref().map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
     )]
@@ -252,7 +253,8 @@ impl Caches {
             }
             #[cfg(not(feature = "redis"))]
             ConnectorKind::Redis => Err(without(
-                "and larder was built without its feature `redis`: turn that on in `Cargo.toml`, or give the cache another `connector`",
+                "and larder was built without its feature `redis`: turn that on in `Cargo.toml`, or give the cache \
+                 another `connector`",
             )),
             ConnectorKind::Postgres => {
                 Err(without("which this version of larder does not have yet; give it another `connector`"))
@@ -292,8 +294,8 @@ impl Caches {
         &self.config
     }
 
-    /// Ends what runs in the background, hands the counters over for a last time, and waits at most a second for deferred invalidations
-    /// to be delivered. Returns how many were not: other nodes may serve those objects until their ages end.
+    /// Ends what runs in the background, hands the counters over for a last time, and waits at most a second for
+    /// deferred invalidations to be delivered. Returns how many were not: other nodes may serve those objects until their ages end.
     ///
     /// Caches that were opened still work afterwards, without pruning and metrics; no more can be opened. The connection to a
     /// server ends when these caches and every clone of theirs are dropped.

@@ -523,8 +523,8 @@ impl Translation<'_> {
                 self.note(
                     &offset.origin,
                     format!(
-                        "Zitadel adds a number of its own for each cache; larder keeps all caches in database {number}, apart by name, and never \
-                         flushes it"
+                        "Zitadel adds a number of its own for each cache; larder keeps all caches in database {number}, \
+                         apart by name, and never flushes it"
                     ),
                 );
                 self.put(&ours("database"), &offset.origin, offset.value.clone());
@@ -565,16 +565,15 @@ impl Translation<'_> {
     }
 
     fn breaker(&mut self, breaker: &Node) {
-        let number = match at(breaker, &["MaxConsecutiveFailures"]).and_then(integer) {
-            Some(0) => String::new(),
-            Some(number) => format!(" at the {number}th failure in a row (Zitadel at the next one), or"),
-            None => " at the 5th failure in a row (Zitadel at the next one), or".to_owned(),
-        };
+        let failures =
+            at(breaker, &["MaxConsecutiveFailures"]).map_or(Some(5), integer).filter(|failures| *failures > 0);
+        let run = failures.map(|failures| format!("at {failures} failures in a row (Zitadel permits that many), and "));
         self.note(
             &breaker.origin,
             format!(
-                "opens{number} at MaxFailureRatio once there were 20 calls (`min_calls`): with fewer, a single failure would be too high a ratio. \
-                 After closing, gets come back over 5s (`ramp`)"
+                "opens {}at MaxFailureRatio once there were 20 calls (`min_calls`), because one failure of one call is \
+                 a ratio of 1; after closing, gets come back over 5s (`ramp`)",
+                run.unwrap_or_default()
             ),
         );
         // Zitadel's defaults, to be overwritten by what is given.
