@@ -49,6 +49,20 @@ pub enum Lookup<E> {
     Miss(Miss, Option<Ticket>),
 }
 
+/// Why an update gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError<Err> {
+    /// The write failed.
+    #[error(transparent)]
+    Failed(Err),
+    /// The write panicked, or the runtime was shut down while it ran: it may have reached the source.
+    #[error("the write panicked, or the runtime was shut down while it ran")]
+    Aborted,
+    /// There is no task for the write to run in; it has not begun.
+    #[error("update was called outside a Tokio runtime; writes run in tasks")]
+    NoRuntime,
+}
+
 impl<E: Entry> Cache<E> {
     /// A cache over a connector that was opened for `schema`; [`Caches::open`](crate::Caches::open) is the usual way to one.
     pub fn new(connector: Arc<dyn Connector>, schema: Schema) -> Self {
@@ -103,20 +117,50 @@ impl<E: Entry> Cache<E> {
     /// Runs a write to the source and stores what it returns: write-through that cannot lose a race. If anything has touched
     /// one of the object's keys meanwhile, the object is invalidated instead of stored.
     ///
+    /// ```
+    /// # use larder::{Cache, Entry, Schema, connector::memory::{Memory, MemoryOptions}};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Serialize, Deserialize, Entry)]
+    /// # #[entry(cache = "instance")]
+    /// # struct Instance { #[key(primary)] id: String, name: String }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # let schema = Schema::of::<Instance>();
+    /// # let instances: Cache<Instance> =
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema);
+    /// let renamed = instances
+    ///     .update(async {
+    ///         // Write to the database here, and return the new state.
+    ///         Ok::<_, std::io::Error>(Instance { id: "42".into(), name: "Acme".into() })
+    ///     })
+    ///     .await;
+    /// assert_eq!(renamed.unwrap().name, "Acme");
+    /// assert!(instances.get(InstanceIndex::Id, "42").await.is_some());
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// The write's own error; the cache is untouched then.
+    /// See [`UpdateError`]. After an error the cache is as it was. Where an error may mean that the write has happened all the
+    /// same, such as a connection lost in the commit, [`invalidate`](Self::invalidate) the object's keys.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future while the write runs leaves the cache as it was, although the write may have reached the source.
-    /// Run it in a task of its own where callers can go away.
-    pub async fn update<Err>(&self, write: impl Future<Output = Result<E, Err>>) -> Result<Arc<E>, Err> {
+    /// The write runs in a task of its own, which a caller that goes away does not cancel: a write that has reached the source is
+    /// never missing from the cache because somebody closed a browser. Dropped before the write has begun, nothing happens.
+    pub async fn update<Err: Send + 'static>(
+        &self,
+        write: impl Future<Output = Result<E, Err>> + Send + 'static,
+    ) -> Result<Arc<E>, UpdateError<Err>> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| UpdateError::NoRuntime)?;
         let ticket = self.inner.connector.ticket().await;
-        let object = Arc::new(write.await?);
-        self.changed();
-        self.put(object.clone(), ticket).await;
-        Ok(object)
+        let cache = self.clone();
+        let written = runtime.spawn(async move {
+            let object = Arc::new(write.await.map_err(Some)?);
+            cache.changed();
+            cache.put(object.clone(), ticket).await;
+            Ok(object)
+        });
+        written.await.unwrap_or(Err(None)).map_err(|error| error.map_or(UpdateError::Aborted, UpdateError::Failed))
     }
 
     /// Stores what a load has read that began after `ticket` was taken, unless an invalidation or a set has overtaken it.

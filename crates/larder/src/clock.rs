@@ -57,6 +57,15 @@ impl Clock {
         }
     }
 
+    /// The same clock in microseconds, to tell how long something took.
+    #[must_use]
+    pub fn micros(&self) -> u64 {
+        match &self.0 {
+            Source::System => microseconds(rustix::time::ClockId::Monotonic),
+            Source::Manual(time) => time.load(Ordering::Acquire).saturating_mul(1000),
+        }
+    }
+
     /// Like [`now`](Self::now), cheaper, and up to [`COARSE_LAG`](Self::COARSE_LAG) milliseconds behind it.
     #[must_use]
     pub fn coarse(&self) -> u64 {
@@ -87,6 +96,11 @@ fn coarse_milliseconds() -> u64 {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn coarse_milliseconds() -> u64 {
     milliseconds(rustix::time::ClockId::Monotonic)
+}
+
+fn microseconds(clock: rustix::time::ClockId) -> u64 {
+    let time = rustix::time::clock_gettime(clock);
+    time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_nsec.unsigned_abs() / 1000
 }
 
 fn milliseconds(clock: rustix::time::ClockId) -> u64 {

@@ -2,6 +2,7 @@
 //! never serve one that has changed.
 pub mod breaker;
 mod cache;
+mod caches;
 pub mod clock;
 mod codec;
 
@@ -14,8 +15,10 @@ mod key;
 mod load;
 pub mod telemetry;
 
-pub use cache::{Cache, Lookup};
+pub use cache::{Cache, Lookup, UpdateError};
+pub use caches::{Caches, OpenError};
 pub use codec::{Codec, DecodeError};
+pub use config::Config;
 pub use connector::{Connector, Delivery, Error, Miss, Schema, Stored, Ticket};
 #[doc(hidden)]
 pub use entry::derived as __derive;

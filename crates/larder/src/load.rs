@@ -11,7 +11,7 @@
 
 use crate::cache::{Cache, Lookup};
 use crate::connector::{KeyBuf, Stored, Ticket};
-use crate::entry::{Entry, Index};
+use crate::entry::{Entry, Index, Keys};
 use crate::key::Key;
 use parking_lot::Mutex;
 use std::any::{Any, TypeId};
@@ -20,6 +20,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 /// Why a load gave nothing.
 #[derive(Debug)]
@@ -265,17 +266,19 @@ impl<E: Entry> Cache<E> {
     {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| LoadError::NoRuntime)?;
         let cache = self.clone();
-        runtime.spawn(async move {
+        let span = tracing::debug_span!("larder load", cache = %self.inner.schema.cache);
+        let load = async move {
             pilot.begin();
             cache.stats().loads.increment();
             let (loaded, outcome) = match loader(key).await {
                 Ok(Some(object)) => {
+                    let listed = pilot.is_listed_by(&object);
                     let object = Arc::new(object);
                     let outcome = match ticket {
                         Some(ticket) => cache.fill(object.clone(), ticket).await,
                         None => Stored::Unavailable,
                     };
-                    (Ok(Some(object)), Some(outcome))
+                    (Ok(Some(object)), (listed || outcome != Stored::Yes).then_some(outcome))
                 }
                 Ok(None) => (Ok(None), ticket.is_none().then_some(Stored::Unavailable)),
                 Err(error) => {
@@ -284,7 +287,8 @@ impl<E: Entry> Cache<E> {
                 }
             };
             pilot.land(loaded, Proof::of(outcome));
-        });
+        };
+        runtime.spawn(load.instrument(span));
         Ok(())
     }
 }
@@ -312,6 +316,16 @@ impl<E: Entry, Err: Send + Sync + 'static> Pilot<E, Err> {
             flight.begun = true;
         }
         self.changes = self.cache.changes();
+    }
+
+    /// Whether the object lists the key it was loaded by. A fill proves nothing of a key that the object does not list: an
+    /// invalidation of that key does not refuse it.
+    fn is_listed_by(&self, object: &E) -> bool {
+        let asked = self.name.as_ref().map(|(key, _)| key);
+        asked.is_none_or(|asked| {
+            let keys = Keys::of(object);
+            keys.iter().any(|(index, bytes)| index.position() == usize::from(asked.index) && **bytes == *asked.bytes)
+        })
     }
 
     fn land(&mut self, loaded: Loaded<E, Err>, proof: Proof) {

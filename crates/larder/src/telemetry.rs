@@ -74,6 +74,8 @@ pub struct Stats {
     pub faults: Counter,
     /// Objects that left because there was no more room.
     pub evicted: Counter,
+    /// Bytes of the objects that were stored, as the connector keeps them.
+    pub stored_bytes: Counter,
 }
 
 impl Stats {
@@ -132,6 +134,7 @@ impl Stats {
         count("larder_load_failures_total", self.load_failures.get());
         count("larder_faults_total", self.faults.get());
         count("larder_evicted_total", self.evicted.get());
+        count("larder_stored_bytes_total", self.stored_bytes.get());
         let gauge = |name: &'static str, value: f64| {
             metrics::gauge!(name, "cache" => cache.to_owned()).set(value);
         };
@@ -143,6 +146,74 @@ impl Stats {
         if let Some(bytes) = status.bytes {
             gauge("larder_bytes", bytes as f64);
         }
+    }
+}
+
+/// How long a server's operations took, from being sent to being answered or given up.
+#[derive(Debug, Default)]
+pub struct Latencies {
+    /// The operations that took at most so long as [`BOUNDS`](Self::BOUNDS) says, and more than the bound before; the last
+    /// are those that took longer than any bound.
+    buckets: [AtomicU64; Self::BOUNDS.len() + 1],
+    sum: AtomicU64,
+}
+
+impl Latencies {
+    /// The bounds of the buckets, in microseconds.
+    pub const BOUNDS: [u64; 14] =
+        [50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000];
+
+    /// Counts an operation that took so many microseconds.
+    pub fn record(&self, micros: u64) {
+        let bucket = Self::BOUNDS.partition_point(|bound| *bound < micros);
+        if let Some(bucket) = self.buckets.get(bucket) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// How many were counted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The bound, in microseconds, that this part of the operations (0 to 1) did not exceed; the highest bound where they did.
+    /// `None` where nothing was counted.
+    ///
+    /// ```
+    /// let latencies = larder::telemetry::Latencies::default();
+    /// for micros in [30, 80, 90, 3_000] {
+    ///     latencies.record(micros);
+    /// }
+    /// assert_eq!(latencies.quantile(0.5), Some(100));
+    /// assert_eq!(latencies.quantile(0.99), Some(5_000));
+    /// ```
+    #[must_use]
+    pub fn quantile(&self, part: f64) -> Option<u64> {
+        let wanted = (self.count() as f64 * part).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let bounds = Self::BOUNDS.iter().chain(Self::BOUNDS.last());
+        self.buckets.iter().zip(bounds).find_map(|(bucket, bound)| {
+            seen += bucket.load(Ordering::Relaxed);
+            (seen >= wanted).then_some(*bound)
+        })
+    }
+
+    /// Hands the counts to the `metrics` recorder that is installed, as the counters that a Prometheus histogram is made of.
+    pub fn publish(&self, server: &str) {
+        let name = "larder_server_operation_microseconds_bucket";
+        let mut seen = 0;
+        for (place, bucket) in self.buckets.iter().enumerate() {
+            seen += bucket.load(Ordering::Relaxed);
+            let bound = Self::BOUNDS.get(place).map_or_else(|| "+Inf".to_owned(), u64::to_string);
+            metrics::counter!(name, "server" => server.to_owned(), "le" => bound).absolute(seen);
+        }
+        let total = |name: &'static str, total| {
+            metrics::counter!(name, "server" => server.to_owned()).absolute(total);
+        };
+        total("larder_server_operation_microseconds_count", seen);
+        total("larder_server_operation_microseconds_sum", self.sum.load(Ordering::Relaxed));
     }
 }
 

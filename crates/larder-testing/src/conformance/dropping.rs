@@ -4,14 +4,17 @@
 use super::trial::{Dice, Nodes, Trial, polled};
 use super::{Subject, table};
 use crate::entries::{Site, SiteIndex as By};
-use larder::Keys;
+use larder::{Cache, Keys, Stored};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
 
 table! {
     C13 {
         a_dropped_get_disturbs_nobody,
         a_dropped_store_is_whole_or_nothing,
+        an_update_whose_caller_goes_away_is_done,
         a_dropped_store_leaves_nothing_older,
         a_dropped_change_of_keys_is_whole_or_nothing,
         an_invalidation_that_had_begun_is_done,
@@ -104,6 +107,24 @@ async fn one_state(nodes: &Nodes<Site>, states: &[Site]) {
     }
 }
 
+/// An update that was dropped, once whatever it had begun has ended.
+async fn dropped_update(cache: &Cache<Site>, site: Site, polls: usize) -> Option<Stored> {
+    let puts = || Stored::ALL.into_iter().map(|outcome| cache.stats().put(outcome).get()).sum::<u64>();
+    let before = puts();
+    let (alive, written) = (Arc::new(()), Arc::new(AtomicBool::new(false)));
+    let (life, write) = (alive.clone(), written.clone());
+    let update = cache.update(async move {
+        let _life = life;
+        write.store(true, Ordering::SeqCst);
+        Ok::<_, &str>(site)
+    });
+    let outcome = polled(update, polls).await;
+    while Arc::strong_count(&alive) > 1 || written.load(Ordering::SeqCst) && puts() == before {
+        yield_now().await;
+    }
+    outcome.map(|_| Stored::Yes)
+}
+
 async fn a_dropped_store_is_whole_or_nothing<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     // A connector may treat a large object differently.
@@ -114,10 +135,7 @@ async fn a_dropped_store_is_whole_or_nothing<S: Subject>(trial: Trial<'_, S>) {
             let site = renamed(if way == 3 { &large } else { name });
             let outcome = match way {
                 1 => polled(nodes.near.cache.fill(site.clone(), nodes.near.ticket().await), polls).await,
-                2 => {
-                    let update = nodes.near.cache.update(async { Ok::<_, &str>(site.clone()) });
-                    polled(update, polls).await.map(|_| larder::Stored::Yes)
-                }
+                2 => dropped_update(&nodes.near.cache, site.clone(), polls).await,
                 _ => polled(nodes.near.cache.set(site.clone()), polls).await,
             };
             trial.history.step(format!("near: {name} {}", told(&outcome, polls)));
@@ -129,6 +147,32 @@ async fn a_dropped_store_is_whole_or_nothing<S: Subject>(trial: Trial<'_, S>) {
         }
     }
     works(&trial, &nodes).await;
+}
+
+/// A browser is closed while the row is written: what is in the source must not be missing from the cache.
+async fn an_update_whose_caller_goes_away_is_done<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    nodes.near.stores(&renamed("older")).await;
+    let (begun, has_begun) = oneshot::channel();
+    let (written, is_written) = oneshot::channel();
+    let cache = nodes.near.cache.clone();
+    let caller = tokio::spawn(async move {
+        let write = async move {
+            let _ = begun.send(());
+            let _ = is_written.await;
+            Ok::<_, &str>(renamed("newer"))
+        };
+        cache.update(write).await.map(|_| ())
+    });
+    let _ = has_begun.await;
+    caller.abort();
+    let _ = caller.await;
+    trial.history.step("near: an update is dropped while its write is under way; then the row is written");
+    let _ = written.send(());
+    while nodes.near.cache.stats().put(Stored::Yes).get() < 2 {
+        yield_now().await;
+    }
+    nodes.serve(&renamed("newer")).await;
 }
 
 /// The journal takes it over, once the new state has been sent.

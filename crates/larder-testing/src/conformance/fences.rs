@@ -409,7 +409,7 @@ async fn an_update_that_was_overtaken_only_invalidates<S: Subject>(trial: Trial<
         nodes.near.stores(&old()).await;
         let (begun, has_begun) = oneshot::channel();
         let (written, is_written) = oneshot::channel();
-        let update = nodes.near.cache.update(async {
+        let update = nodes.near.cache.update(async move {
             let _ = begun.send(());
             let _ = is_written.await;
             Ok::<_, std::convert::Infallible>(new())

@@ -29,6 +29,7 @@ table! {
         a_load_that_was_overtaken_is_not_cached,
         a_load_that_was_overtaken_through_another_key_is_not_cached,
         who_comes_after_a_change_is_not_answered_by_a_load_from_before,
+        a_fill_proves_nothing_of_a_key_that_its_object_does_not_list,
         who_comes_late_without_a_change_is_answered,
         constant_change_starves_nobody,
         a_key_that_cannot_exist_is_loaded_all_the_same,
@@ -386,6 +387,25 @@ async fn who_comes_after_a_change_is_not_answered_by_a_load_from_before<S: Subje
         is(&nodes.near, &answers(&nodes.near, first.await), Some(&old));
         is(&nodes.near, &answers(&nodes.near, second.await), Some(&new));
         nodes.never_serve(&old).await;
+        nodes.near.invalidates(By::Id, ["1"]).await;
+    }
+}
+
+/// The source answers to an alias; the object does not list it, so the fence of the alias does not hinder its fill.
+async fn a_fill_proves_nothing_of_a_key_that_its_object_does_not_list<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    for node in [&nodes.near, &nodes.far] {
+        let source = Source::closed(renamed("old"));
+        let callers_before = nodes.near.cache.stats().joined.get();
+        let first = source.caller(&nodes.near, By::Host, "alias.example");
+        source.has_begun(1).await;
+        source.writes(renamed("new"));
+        node.invalidates(By::Host, ["alias.example"]).await;
+        let second = source.caller(&nodes.near, By::Host, "alias.example");
+        until(|| nodes.near.cache.stats().joined.get() > callers_before || source.begun() > 1).await;
+        source.opens();
+        is(&nodes.near, &answers(&nodes.near, first.await), Some(&renamed("old")));
+        is(&nodes.near, &answers(&nodes.near, second.await), Some(&renamed("new")));
         nodes.near.invalidates(By::Id, ["1"]).await;
     }
 }

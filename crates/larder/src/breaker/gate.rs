@@ -64,7 +64,7 @@ impl Word {
 pub(super) enum Counted {
     /// Its generation is over.
     Stale,
-    Counted,
+    Yes,
     /// Counted, and it is time to put what was counted into a bucket.
     Full,
 }
@@ -95,7 +95,7 @@ impl Gate {
             let more = if word.count() < MOST { old + ONE } else { old };
             match self.0.compare_exchange_weak(old, more & !UNBROKEN, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) if Word(more).count().is_multiple_of(BATCH) => return Counted::Full,
-                Ok(_) => return Counted::Counted,
+                Ok(_) => return Counted::Yes,
                 Err(changed) => old = changed,
             }
         }

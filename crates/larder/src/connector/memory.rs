@@ -172,6 +172,7 @@ impl Memory {
             (false, true) => Stored::Outdated,
             (false, false) => {
                 self.insert(&mut writer, object, hashes, weight);
+                self.schema.stats.stored_bytes.add(weight);
                 Stored::Yes
             }
         }

@@ -14,9 +14,10 @@
 use super::{
     Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
 };
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, State};
 use crate::clock::Clock;
 use crate::config::RedisConfig;
+use crate::telemetry::Latencies;
 use link::Link;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -104,6 +105,32 @@ impl Redis {
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
         &self.owner.supervisor.link.breaker
+    }
+}
+
+impl Redis {
+    /// How long the server's operations took.
+    #[must_use]
+    pub fn latencies(&self) -> &Latencies {
+        &self.owner.supervisor.link.latencies
+    }
+
+    /// Hands the breaker's state and the latencies to the `metrics` recorder that is installed, labelled with the server's
+    /// address.
+    pub fn publish(&self) {
+        let server = self.owner.supervisor.config.address.to_string();
+        let snapshot = self.breaker().snapshot();
+        for state in State::ALL {
+            let gauge = metrics::gauge!("larder_breaker_state", "server" => server.clone(), "state" => state.name());
+            gauge.set(if snapshot.state == state { 1.0 } else { 0.0 });
+        }
+        let count = |name: &'static str, value: u64| {
+            metrics::counter!(name, "server" => server.clone()).absolute(value);
+        };
+        count("larder_breaker_opened_total", snapshot.opened);
+        count("larder_breaker_refused_total", snapshot.refused);
+        count("larder_breaker_shed_total", snapshot.shed);
+        self.latencies().publish(&server);
     }
 }
 

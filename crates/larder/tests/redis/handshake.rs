@@ -8,6 +8,8 @@ use larder::connector::redis::Redis;
 use larder::{Delivery, Stored};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{ScriptedServer, ServerOptions};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// zitadel 9022, 9150: the client had retried with EVAL, but the breaker counted the NOSCRIPT and opened at first start.
 #[tokio::test]
@@ -142,6 +144,46 @@ async fn a_server_that_is_too_old_is_refused_with_a_reason() {
     .unwrap();
     let redis = Redis::open(config(server.socket())).unwrap();
     until("the breaker is open", || redis.breaker().state() == State::Open).await;
+}
+
+/// A cluster would answer a part of what is sent, and CROSSSLOT to the rest.
+#[tokio::test]
+async fn a_cluster_is_refused_with_a_reason() {
+    for server in servers(ServerOptions::default().config("cluster-enabled yes")).await {
+        let redis = Redis::open(config(server.socket())).unwrap();
+        let causes = causes(&redis);
+        until("the breaker is open", || redis.breaker().state() == State::Open).await;
+        let causes = causes.lock().unwrap().join("; ");
+        assert!(causes.contains("cluster mode"), "{causes}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_whose_calls_are_slow_opens_the_breaker() {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let mut config = config(proxy.socket());
+        config.operation_timeout = Duration::from_secs(20);
+        config.breaker.slow_call = Duration::from_millis(20);
+        let node = Node::begin(config);
+        node.readable().await;
+        let causes = causes(&node.redis);
+        proxy.set(Direction::ToClient, Fault::Delay(Duration::from_millis(30)));
+        while node.redis.breaker().state() == State::Closed {
+            node.by_host("a").await;
+        }
+        let causes = causes.lock().unwrap().join("; ");
+        assert!(causes.contains("calls were slow"), "{causes}");
+        assert!(node.redis.latencies().quantile(0.5).unwrap() >= 20_000);
+    }
+}
+
+/// What the breaker says of its changes.
+fn causes(redis: &Redis) -> Arc<Mutex<Vec<String>>> {
+    let causes = Arc::<Mutex<Vec<String>>>::default();
+    let heard = causes.clone();
+    redis.breaker().subscribe(move |transition| heard.lock().unwrap().push(transition.to_string()));
+    causes
 }
 
 #[tokio::test]

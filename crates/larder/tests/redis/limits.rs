@@ -103,3 +103,62 @@ async fn an_object_over_the_size_limit_is_not_cached_and_its_earlier_state_is_go
         assert_eq!(cache.stats().put(Stored::Unfit).get(), 2);
     }
 }
+
+#[tokio::test]
+async fn an_object_with_more_keys_than_a_script_can_take_is_not_cached() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        let hosts: Vec<_> = (0..3000).map(|n| format!("{n}.example")).collect();
+        let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
+        node.set("1", &hosts[..1023], "as many as there may be").await;
+        assert!(node.by_host("1022.example").await.is_some());
+        assert_eq!(node.cache.set(instance("1", &hosts, "too many")).await, Stored::Unfit);
+        assert!(node.by_id("1").await.is_none(), "its earlier state is gone all the same");
+        assert_eq!(node.cache.stats().faults.get(), 0);
+    }
+}
+
+/// The seventeenth shape of an entry: the list of releases in the clock is full, mostly of releases that are long gone.
+#[tokio::test]
+async fn a_release_that_finds_no_place_begins_a_new_list_and_nobody_keeps_what_it_cannot_invalidate() {
+    for server in servers(ServerOptions::default()).await {
+        let old = Node::on(&server).await;
+        old.set("1", &["a"], "old").await;
+        let ticket = old.ticket().await;
+        for place in 1..16 {
+            let name = format!("{place:016x}");
+            let offset = (32 + 16 * place).to_string();
+            server.command(&["SETRANGE", "larder:instance:c", &offset, &name]).await.unwrap();
+        }
+        let redis = Redis::open(config(server.socket())).unwrap();
+        let mut schema = Schema::of::<Instance>();
+        schema.fingerprint ^= 1;
+        let new: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+        until("the new release can read", || new.status().readable).await;
+        assert_eq!(new.set(instance("2", &["b"], "of the new release")).await, Stored::Yes);
+        // The old release goes on, in the new list, and without what it had from before.
+        assert_eq!(old.cache.fill(instance("1", &["a"], "old"), ticket).await, Stored::Overtaken);
+        assert!(old.by_host("a").await.is_none());
+        old.set("1", &["a"], "again").await;
+        assert_eq!(new.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+        assert!(old.by_id("1").await.is_none(), "an invalidation by either reaches both");
+        assert_eq!(new.get(InstanceIndex::Host, "b").await.unwrap().name, "of the new release");
+    }
+}
+
+/// A prefix is taken as it is, though the server would read a pattern in it.
+#[tokio::test]
+async fn a_truncate_under_a_prefix_that_looks_like_a_pattern_removes_nothing_else() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        node.set("1", &["a"], "kept").await;
+        let mut config = config(server.socket());
+        config.prefix = "l*[a-r]?er".to_owned();
+        let other = Node::begin(config);
+        other.readable().await;
+        other.set("1", &["a"], "truncated").await;
+        assert_eq!(other.cache.truncate().await.unwrap(), Delivery::Applied);
+        assert!(other.by_host("a").await.is_none());
+        assert_eq!(node.by_host("a").await.unwrap().name, "kept");
+    }
+}

@@ -4,10 +4,11 @@ use crate::instance::{InstanceIndex, instance};
 use crate::node::{Node, config, servers, until};
 use larder::breaker::State;
 use larder::{Delivery, Lookup, Miss, Stored};
-use larder_testing::proxy::{Fault, Proxy};
+use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::ServerOptions;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// What a future answers when it is asked once, without waiting.
@@ -115,7 +116,7 @@ async fn a_fill_stuck_in_a_stopped_server_is_refused_when_it_arrives() {
         slow.readable().await;
         let other = Node::on(&server).await;
         let ticket = slow.ticket().await;
-        proxy.set(larder_testing::proxy::Direction::ToServer, Fault::Hold);
+        proxy.set(Direction::ToServer, Fault::Hold);
         assert_eq!(slow.cache.fill(instance("1", &["a"], "old"), ticket).await, Stored::Unavailable);
         assert_eq!(other.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
         proxy.set_both(Fault::Pass);
@@ -129,17 +130,16 @@ async fn a_fill_stuck_in_a_stopped_server_is_refused_when_it_arrives() {
 #[tokio::test]
 async fn a_set_stuck_in_a_stopped_server_only_invalidates_when_it_arrives() {
     for server in servers(ServerOptions::default()).await {
-        let proxy = Proxy::start(&server).await.unwrap();
+        let proxy = Arc::new(Proxy::start(&server).await.unwrap());
         let slow = Node::begin(config(proxy.socket()));
         slow.readable().await;
         let other = Node::on(&server).await;
-        let ticket = slow.ticket().await;
-        let write = async {
-            proxy.set(larder_testing::proxy::Direction::ToServer, Fault::Hold);
+        let holding = proxy.clone();
+        let write = async move {
+            holding.set(Direction::ToServer, Fault::Hold);
             Ok::<_, ()>(instance("1", &["a"], "old"))
         };
         slow.cache.update(write).await.unwrap();
-        let _ = ticket;
         other.set("1", &["a"], "new").await;
         proxy.set_both(Fault::Pass);
         slow.readable().await;

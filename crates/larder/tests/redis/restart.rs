@@ -2,8 +2,9 @@
 
 use crate::instance::{InstanceIndex, instance};
 use crate::node::{Node, servers, until};
-use larder::{Delivery, Stored};
-use larder_testing::server::ServerOptions;
+use larder::{Delivery, Lookup, Stored};
+use larder_testing::server::{Server, ServerOptions};
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn killed_and_restarted_empty() {
@@ -78,5 +79,84 @@ async fn a_clock_that_was_evicted_takes_the_old_tickets_and_objects_with_it() {
         assert_eq!(node.cache.fill(instance("2", &["b"], "old"), ticket).await, Stored::Overtaken);
         assert!(node.by_host("a").await.is_none());
         assert_eq!(node.cache.status().journal, 0);
+    }
+}
+
+/// A master that was partitioned away is filled anew by another one, which had lost the last writes, and is promoted again: the
+/// same process, and where nobody closes it the same connection, with older data.
+#[tokio::test]
+async fn a_process_that_was_filled_anew_by_another_master_serves_nothing_from_before() {
+    for server in servers(replicated()).await {
+        let node = Node::on(&server).await;
+        node.set("1", &["a"], "old").await;
+        let other = Server::start(server.binary(), replicated()).await.unwrap();
+        replicate(&server, &other).await;
+        other.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+        replicate(&other, &server).await;
+        server.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+
+        // Nothing tells the node, whose connection is open; it asks once a second.
+        let begun = Instant::now();
+        while node.by_host("a").await.is_some() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the node has not noticed");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        node.readable().await;
+        assert!(node.by_host("a").await.is_none());
+    }
+}
+
+/// The same for a node that was not there before, and has seen no later sequence.
+#[tokio::test]
+async fn a_newcomer_does_not_trust_data_that_came_from_another_master() {
+    for server in servers(replicated()).await {
+        Node::on(&server).await.set("1", &["a"], "old").await;
+        let other = Server::start(server.binary(), replicated()).await.unwrap();
+        replicate(&server, &other).await;
+        other.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+        replicate(&other, &server).await;
+        server.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+        assert!(Node::on(&server).await.by_host("a").await.is_none());
+        assert!(Node::on(&other).await.by_host("a").await.is_none());
+    }
+}
+
+/// The clock alone shows it, where a server does not tell its history.
+#[tokio::test]
+async fn a_clock_that_went_back_under_an_open_connection_is_noticed_by_the_next_ticket() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        node.set("1", &["a"], "old").await;
+        let clock = "larder:instance:c";
+        let before = server.command(&["GET", clock]).await.unwrap();
+        let object = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint);
+        let old = server.command(&["GET", &object]).await.unwrap();
+        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+        // Older data comes back, clock and all.
+        server.command(&[b"SET".as_slice(), object.as_bytes(), old.bytes().unwrap()]).await.unwrap();
+        server.command(&[b"SET".as_slice(), clock.as_bytes(), before.bytes().unwrap()]).await.unwrap();
+        assert!(
+            matches!(node.cache.lookup(InstanceIndex::Id, "2").await, Lookup::Miss(_, None)),
+            "no ticket is given out"
+        );
+        node.readable().await;
+        assert!(node.by_id("1").await.is_none());
+    }
+}
+
+/// A server that sends its data to a replica at once.
+fn replicated() -> ServerOptions {
+    ServerOptions::default().tcp().config("repl-diskless-sync-delay 0")
+}
+
+/// Makes `to` a replica of `from`, and waits until it has its data.
+async fn replicate(from: &Server, to: &Server) {
+    let port = from.port().unwrap().to_string();
+    to.command(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
+    let begun = Instant::now();
+    while to.info("replication").await.unwrap().get("master_link_status").map(String::as_str) != Some("up") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the replica has not been filled");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

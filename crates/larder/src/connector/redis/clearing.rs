@@ -70,33 +70,43 @@ pub(super) async fn register(caller: &impl Caller, layout: &Layout) -> Result<He
 
 /// Removes everything in the cache that was stored before now, and answers the clock after that.
 pub(super) async fn clear(caller: &impl Caller, layout: &Layout, history: u64) -> Result<Head, Trouble> {
+    clear_after(caller, layout, "renew", history).await
+}
+
+/// The same, and begins the list of schemas anew, with this release's.
+pub(super) async fn clear_and_forget_schemas(
+    caller: &impl Caller,
+    layout: &Layout,
+    history: u64,
+) -> Result<Head, Trouble> {
+    clear_after(caller, layout, "renumber", history).await
+}
+
+async fn clear_after(caller: &impl Caller, layout: &Layout, action: &str, history: u64) -> Result<Head, Trouble> {
     let epoch = fastrand::u64(1..1 << EPOCH_BITS);
-    let renewed = clock(caller, layout, "renew", epoch, 0).await?;
-    for pattern in layout.everything() {
-        let mut cursor = b"0".to_vec();
-        loop {
-            let (next, keys) = scan(caller, &cursor, &pattern).await?;
-            if !keys.is_empty() {
-                let mut unlink = redis::cmd("UNLINK");
-                keys.iter().for_each(|key| {
-                    unlink.arg(&**key);
-                });
-                caller.call(&unlink).await?;
-            }
-            if next == b"0" {
-                break;
-            }
-            cursor = next;
+    let renewed = clock(caller, layout, action, epoch, 0).await?;
+    let mut cursor = b"0".to_vec();
+    loop {
+        let (next, keys) = scan(caller, &cursor, &layout.everything()).await?;
+        if !keys.is_empty() {
+            let mut unlink = redis::cmd("UNLINK");
+            keys.iter().for_each(|key| {
+                unlink.arg(&**key);
+            });
+            caller.call(&unlink).await?;
         }
+        if next == b"0" {
+            return clock(caller, layout, "settle", renewed.epoch, history).await;
+        }
+        cursor = next;
     }
-    clock(caller, layout, "settle", renewed.epoch, history).await
 }
 
 /// One step of a SCAN: the next cursor, and the names found.
 pub(super) async fn scan(
     caller: &impl Caller,
     cursor: &[u8],
-    pattern: &str,
+    pattern: &[u8],
 ) -> Result<(Vec<u8>, Vec<Vec<u8>>), Trouble> {
     let mut command = redis::cmd("SCAN");
     command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `prefix:cache:c` | the clock: epoch, sequence, schemas and the fence table, in one string |
 //! | `prefix:cache:o<fingerprint>:<primary key>` | an object, as `codec.rs` describes it |
-//! | `prefix:cache:i<index>:<key>` | a hint: fence slot of the primary key (2 bytes) and the primary key |
+//! | `prefix:cache:i<index>:<key>` | a hint: fence slot of the primary key (2 bytes), when the hint expires (8 bytes, milliseconds of the server's clock, 0 = never), and the primary key |
 //! | `prefix:cache:v<primary key>` | the lowest version that may be stored, for a while after an invalidation asked for it |
 //! | `prefix:cache:s<random>` | a large object on its way in; expires by itself |
 //!
@@ -78,14 +78,27 @@ impl Layout {
         format!("{}s{:016x}{:016x}", self.base, fastrand::u64(..), fastrand::u64(..))
     }
 
-    /// Patterns that match everything of this cache but its clock.
-    pub(super) fn everything(&self) -> [String; 4] {
-        ["o", "i", "v", "s"].map(|kind| format!("{}{kind}*", self.base))
+    /// A pattern that matches everything of this cache but its clock.
+    pub(super) fn everything(&self) -> Vec<u8> {
+        self.pattern(b"[oivs]*")
     }
 
-    /// Matches every index key.
-    pub(super) fn index_keys(&self) -> String {
-        format!("{}i*", self.base)
+    /// A pattern that matches every index key.
+    pub(super) fn index_keys(&self) -> Vec<u8> {
+        self.pattern(b"i*")
+    }
+
+    /// Prefix and cache name as they are, whatever characters of a pattern they hold.
+    fn pattern(&self, rest: &[u8]) -> Vec<u8> {
+        let mut pattern = Vec::with_capacity(self.base.len() + rest.len());
+        for byte in self.base.bytes() {
+            if b"\\*?[]^-".contains(&byte) {
+                pattern.push(b'\\');
+            }
+            pattern.push(byte);
+        }
+        pattern.extend_from_slice(rest);
+        pattern
     }
 
     /// Position of its index, and length of what stands before the key itself, as the scripts take them.
@@ -115,10 +128,13 @@ impl Layout {
         format!("#{}", FIRST_FENCE + u32::from(self.slot(key)))
     }
 
-    /// What an index key of an object holds.
-    pub(super) fn hint(&self, primary: &[u8]) -> Vec<u8> {
-        let mut hint = self.slot(KeyRef { index: 0, bytes: primary }).to_be_bytes().to_vec();
-        hint.extend_from_slice(primary);
-        hint
+    /// The number of the fence of a primary key, as a hint holds it.
+    pub(super) fn primary_slot(&self, primary: &[u8]) -> [u8; 2] {
+        self.slot(KeyRef { index: 0, bytes: primary }).to_be_bytes()
+    }
+
+    /// The primary key that a hint, as an index key holds it, leads to.
+    pub(super) fn primary_of(hint: &[u8]) -> Option<&[u8]> {
+        hint.get(10..).filter(|primary| !primary.is_empty())
     }
 }

@@ -10,6 +10,7 @@ use super::scripts::Script;
 use super::trouble::{Trouble, What};
 use crate::breaker::{Breaker, Permit, Refused, State};
 use crate::clock::Clock;
+use crate::telemetry::Latencies;
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, Value};
@@ -22,20 +23,28 @@ use tokio::sync::Notify;
 /// A connection that is given up after so many time-outs in a row, whatever the breaker is set to.
 const TIMEOUTS_TO_RECONNECT: u32 = 5;
 
+/// Which server it is, as far as it says so.
+#[derive(Debug, Default)]
+pub(super) struct Identity {
+    /// The history of its data; 0 where it does not say.
+    pub(super) history: u64,
+    /// Its replication history alone, by which a change is noticed while the connection is open.
+    pub(super) replication: Option<String>,
+}
+
 /// A connection whose handshake is done.
 pub(super) struct Live {
     connection: MultiplexedConnection,
     /// Distinguishes this connection from all others of this process.
     pub(super) generation: u64,
-    /// Identifies the server's process, and with it the history of its data; 0 where the server does not say.
-    pub(super) history: u64,
+    pub(super) identity: Identity,
     timeouts: AtomicU32,
     given_up: AtomicBool,
 }
 
 impl Live {
-    pub(super) fn new(connection: MultiplexedConnection, generation: u64, history: u64) -> Self {
-        Self { connection, generation, history, timeouts: AtomicU32::new(0), given_up: AtomicBool::new(false) }
+    pub(super) fn new(connection: MultiplexedConnection, generation: u64, identity: Identity) -> Self {
+        Self { connection, generation, identity, timeouts: AtomicU32::new(0), given_up: AtomicBool::new(false) }
     }
 
     /// Whether an operation has found that the connection must go.
@@ -53,6 +62,7 @@ pub(super) struct Link {
     pub(super) breaker: Breaker,
     pub(super) clock: Clock,
     timeout: Duration,
+    pub(super) latencies: Latencies,
     /// Tells the supervisor to look whether the connection must go: it was given up, or the breaker has opened.
     pub(super) give_up: Notify,
     /// Tells the supervisor that a cache has something to recover or replay.
@@ -61,7 +71,8 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(breaker: Breaker, clock: Clock, timeout: Duration) -> Self {
-        Self { live: ArcSwapOption::empty(), breaker, clock, timeout, give_up: Notify::new(), work: Notify::new() }
+        let (give_up, work) = (Notify::new(), Notify::new());
+        Self { live: ArcSwapOption::empty(), breaker, clock, timeout, latencies: Latencies::default(), give_up, work }
     }
 
     pub(super) fn publish(&self, live: Option<Arc<Live>>) {
@@ -133,15 +144,18 @@ impl Link {
             Err(_) => return Err(Trouble::Unavailable),
         };
         let Some(live) = self.live.load_full() else { return Err(Trouble::Unavailable) };
+        let sent = self.clock.micros();
         let result = match tokio::time::timeout(self.timeout, send(live.clone())).await {
             Ok(result) => result,
             Err(_) => Err(Trouble::TimedOut),
         };
-        self.settle(permit, &live, result.as_ref().err());
+        let took = self.clock.micros().saturating_sub(sent);
+        self.latencies.record(took);
+        self.settle(permit, &live, result.as_ref().err(), Duration::from_micros(took));
         result
     }
 
-    fn settle(&self, permit: Permit<'_>, live: &Live, trouble: Option<&Trouble>) {
+    fn settle(&self, permit: Permit<'_>, live: &Live, trouble: Option<&Trouble>, took: Duration) {
         match trouble {
             Some(Trouble::TimedOut) => {
                 permit.failure("no reply within the operation time-out");
@@ -151,7 +165,7 @@ impl Link {
                 return;
             }
             Some(trouble) => judge(permit, trouble),
-            None => permit.success(),
+            None => permit.success_after(took),
         }
         // Any reply shows that the socket is not half-open.
         if live.timeouts.load(Ordering::Relaxed) > 0 {

@@ -34,6 +34,9 @@ const BATCH: usize = 128;
 /// How long a floor under the version is remembered after an invalidation asked for one.
 const FLOOR_LIFE: Duration = Duration::from_secs(60);
 
+/// An object with more keys is not stored: a script handles them all at once, and holds up everybody else meanwhile.
+const MAX_KEYS: usize = 1024;
+
 /// Larger objects do not pass through a script: they are written natively and put in place by it.
 const STAGE_ABOVE: usize = 4 * 1024;
 
@@ -156,6 +159,7 @@ impl Store {
             Err(Cold::Miss(miss)) => miss,
             Err(Cold::Unknown(tried)) => {
                 // The ticket comes along in the same round trip: the load begins after it either way.
+                let newest = self.newest();
                 let mut both = Pipeline::with_capacity(2);
                 both.cmd("GET").arg(self.layout.index(key));
                 both.add_command(self.read_clock());
@@ -167,7 +171,7 @@ impl Store {
                 let clock = replies.next().unwrap_or(Reply::Nil);
                 return match self.find_hinted(key, hint, tried).await {
                     Ok(value) => Ok(value),
-                    Err(miss) => Err((miss, self.ticket_from(clock).await)),
+                    Err(miss) => Err((miss, self.ticket_from(clock, newest).await)),
                 };
             }
         };
@@ -202,7 +206,7 @@ impl Store {
                 return Err(Miss::Absent);
             }
         };
-        let Some(primary) = hint.get(2..).filter(|primary| !primary.is_empty()) else { return Err(Miss::Absent) };
+        let Some(primary) = Layout::primary_of(&hint) else { return Err(Miss::Absent) };
         if tried.is_some_and(|tried| *tried.primary == *primary) {
             return Err(Miss::Absent);
         }
@@ -283,18 +287,23 @@ impl Store {
         if !self.proven() || self.journal.len() > 0 {
             return None;
         }
+        let newest = self.newest();
         let reply = self.link.call(&self.read_clock()).await.ok()?;
-        self.ticket_from(reply).await
+        self.ticket_from(reply, newest).await
     }
 
-    /// The ticket in the first 24 bytes of the clock: epoch, sequence, state.
-    async fn ticket_from(&self, clock: Reply) -> Option<Ticket> {
+    /// The ticket in the first 24 bytes of the clock: epoch, sequence, state. `newest` was seen before the clock was read.
+    async fn ticket_from(&self, clock: Reply, newest: Option<Ticket>) -> Option<Ticket> {
         let clock = bytes(clock)?;
         let number = |at: usize| clock.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
         let (Some(epoch @ 1..), Some(sequence), Some(state)) = (number(0), number(8), number(16)) else {
             self.lost("the server has lost the clock");
             return None;
         };
+        if newest.is_some_and(|newest| newest.epoch == epoch && sequence < newest.sequence) {
+            self.lost("the server's clock went back: its data has been replaced by older data");
+            return None;
+        }
         if state != 1 {
             let now = self.link.clock.now();
             let since = self.unsettled_since.load(Ordering::Relaxed);
@@ -309,8 +318,11 @@ impl Store {
         self.unsettled_since.store(0, Ordering::Relaxed);
         if self.registered.load(Ordering::Acquire) != epoch {
             let head = clearing::register(&*self.link, &self.layout).await.ok()?;
-            if head.epoch != epoch || !head.registered {
-                tracing::warn!(cache = %self.schema.cache, "this release's schema is not registered; nothing is stored");
+            if !head.registered {
+                self.lost("the list of releases is full");
+                return None;
+            }
+            if head.epoch != epoch {
                 return None;
             }
             self.registered(epoch);
@@ -322,6 +334,11 @@ impl Store {
 
     /// The bytes of an object, if they may be stored.
     fn encoded(&self, object: &Object) -> Option<Vec<u8>> {
+        let keys = 1 + object.secondary.len();
+        if keys > MAX_KEYS {
+            tracing::warn!(cache = %self.schema.cache, keys, limit = MAX_KEYS, "an object has too many keys and is not cached");
+            return None;
+        }
         match codec::encode(&self.schema.codec, self.schema.fingerprint, object) {
             Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => Some(bytes),
             Ok(bytes) => {
@@ -345,13 +362,15 @@ impl Store {
         let clock = self.layout.clock();
         let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
         let arguments = |call: &mut Cmd| {
-            call.arg(4 + object.secondary.len());
-            call.arg(&clock).arg(self.layout.object(&object.primary)).arg(self.layout.floor(&object.primary));
-            call.arg(staged.as_ref().unwrap_or(&clock));
+            call.arg(3 + object.secondary.len() + usize::from(object.version.is_some()));
+            call.arg(&clock).arg(self.layout.object(&object.primary)).arg(staged.as_ref().unwrap_or(&clock));
             let mut places = Vec::with_capacity(3 * object.secondary.len());
             for key in &object.secondary {
                 call.arg(self.layout.index(key.as_ref()));
                 places.extend_from_slice(&self.layout.place(key.index));
+            }
+            if object.version.is_some() {
+                call.arg(self.layout.floor(&object.primary));
             }
             call.arg(if put { "put" } else { "fill" }).arg(ticket.epoch).arg(ticket.sequence);
             call.arg(if staged.is_some() { &[][..] } else { bytes });
@@ -360,7 +379,8 @@ impl Store {
                 Some(version) => call.arg(&version.to_be_bytes()[..]),
                 None => call.arg(""),
             };
-            call.arg(self.layout.object_prefix()).arg(self.layout.hint(&object.primary)).arg(places);
+            call.arg(self.layout.object_prefix());
+            call.arg(&self.layout.primary_slot(&object.primary)[..]).arg(&*object.primary).arg(places);
             for key in object.keys() {
                 call.arg(self.layout.fence(key));
             }
@@ -377,6 +397,7 @@ impl Store {
         self.saw(Ticket { epoch: ticket.epoch, sequence });
         Ok(match outcome {
             1 => {
+                self.schema.stats.stored_bytes.add(bytes.len() as u64);
                 for key in &object.secondary {
                     self.hints.remember(key.as_ref(), &object.primary);
                 }
@@ -404,7 +425,7 @@ impl Store {
 
     async fn put_object(&self, object: Object, ticket: Option<Ticket>) -> Stored {
         let keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
-        let undelivered = Undelivered::new(self, keys, Deferred::Invalidate { floor: None });
+        let undelivered = self.batches(&keys, Deferred::Invalidate { floor: None });
         let stored = match (self.encoded(&object), ticket) {
             (None, _) => Stored::Unfit,
             (_, None) => Stored::Unavailable,
@@ -415,11 +436,11 @@ impl Store {
         };
         match stored {
             Stored::Yes | Stored::Overtaken | Stored::Outdated => {
-                undelivered.delivered();
+                undelivered.into_iter().for_each(Undelivered::delivered);
                 stored
             }
             // Not stored: the earlier state must go all the same.
-            _ => match undelivered.send().await {
+            _ => match self.send_all(undelivered).await {
                 Delivery::Applied if ticket.is_none() => Stored::Overtaken,
                 Delivery::Applied => stored,
                 Delivery::Deferred => Stored::Unavailable,
@@ -437,10 +458,13 @@ impl Store {
         Stored::Unavailable
     }
 
-    async fn send_all(&self, keys: Vec<KeyBuf>, what: Deferred) -> Delivery {
+    /// All are guarded before the first is sent: dropped half-way, the rest is in the journal too.
+    fn batches(&self, keys: &[KeyBuf], what: Deferred) -> Vec<Undelivered<'_>> {
+        keys.chunks(BATCH).map(|batch| Undelivered::new(self, batch.to_vec(), what)).collect()
+    }
+
+    async fn send_all(&self, batches: Vec<Undelivered<'_>>) -> Delivery {
         let mut all = Delivery::Applied;
-        // All are guarded before the first is sent: dropped half-way, the rest is in the journal too.
-        let batches: Vec<_> = keys.chunks(BATCH).map(|batch| Undelivered::new(self, batch.to_vec(), what)).collect();
         for batch in batches {
             if batch.send().await == Delivery::Deferred {
                 all = Delivery::Deferred;
@@ -494,8 +518,11 @@ impl Store {
             }
         };
         match numbers(&reply) {
-            Some([1, _]) => Ok(()),
-            Some([4, _]) => {
+            Some([1, sequence, epoch]) => {
+                self.saw(Ticket { epoch, sequence });
+                Ok(())
+            }
+            Some([4, ..]) => {
                 self.lost("the server has lost the clock");
                 Err(Trouble::Unavailable)
             }
@@ -665,11 +692,11 @@ impl Connector for Store {
     }
 
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
-        Answer::later(async move { Ok(self.send_all(keys, Deferred::Invalidate { floor }).await) })
+        Answer::later(async move { Ok(self.send_all(self.batches(&keys, Deferred::Invalidate { floor })).await) })
     }
 
     fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
-        Answer::later(async move { Ok(self.send_all(keys, Deferred::Delete).await) })
+        Answer::later(async move { Ok(self.send_all(self.batches(&keys, Deferred::Delete)).await) })
     }
 
     fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {
@@ -691,7 +718,10 @@ impl Connector for Store {
     }
 }
 
+/// The longest lifetime that is sent: 140,000 years. The scripts compute in doubles, and the server adds the time of day.
+const ENDLESS: u64 = 1 << 52;
+
 /// Milliseconds as the server takes them. A lifetime under a millisecond is one, not none.
 fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).map_or(ENDLESS, |time| time.min(ENDLESS))
 }

@@ -5,11 +5,13 @@
 //! journal is replayed → the connection is published → the breaker closes. So no read can come before what was deferred,
 //! and the breaker's half-open state is spent on the supervisor's own commands, never on a user's request.
 //!
-//! A connection is given up when it ends, when the breaker opens, after a run of time-outs (a half-open socket), and on
-//! READONLY. What was already sent on it may still arrive at the server; fences make that harmless.
+//! A connection is given up when it ends, when the breaker opens, after a run of time-outs (a half-open socket), on
+//! READONLY, and when the server turns out to have become a replica or to have another replication history: its data may have
+//! been replaced under an open connection. Once a second it is asked, which also finds a hung server before a user does. What
+//! was already sent on a connection may still arrive at the server; fences make that harmless.
 
 use super::clearing::{self, Head, bytes};
-use super::link::{Link, Live, Private, judge};
+use super::link::{Identity, Link, Live, Private, judge};
 use super::store::Store;
 use super::trouble::{Trouble, What};
 use crate::breaker::Permit;
@@ -29,6 +31,9 @@ const MAX_PAUSE: u64 = 2_000;
 
 /// How long the supervisor waits before it looks at a refused replay again, in ms.
 const REPLAY_PAUSE: u64 = 500;
+
+/// How often the server is asked whether it is still the one it was.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Commands that may wait to be written, and bytes of them: room for a burst, not for an outage.
 const WRITE_QUEUE: usize = 1024;
@@ -92,9 +97,9 @@ impl Supervisor {
         let within = self.config.connect_timeout;
         let (connection, driver) =
             tokio::time::timeout(within, connect(&self.config)).await.map_err(|_| Trouble::TimedOut).flatten()?;
-        let greeting = Live::new(connection.clone(), generation, 0);
-        let history = greet(&Private { live: &Arc::new(greeting), timeout: within }, &self.config).await?;
-        let live = Arc::new(Live::new(connection, generation, history));
+        let greeting = Live::new(connection.clone(), generation, Identity::default());
+        let identity = greet(&Private { live: &Arc::new(greeting), timeout: within }, &self.config).await?;
+        let live = Arc::new(Live::new(connection, generation, identity));
         self.work(&live).await?;
         Ok((live, driver))
     }
@@ -102,6 +107,7 @@ impl Supervisor {
     /// Serves a published connection until it must go, and says why it must.
     async fn attend(&self, live: &Arc<Live>, mut ended: Driver) -> String {
         let mut pause_until = 0_u64;
+        let mut beat = tokio::time::Instant::now() + HEARTBEAT;
         loop {
             // Looked at before each wait: what was told before this connection was attended is not lost.
             if live.given_up() {
@@ -116,6 +122,12 @@ impl Supervisor {
                 () = self.link.give_up.notified() => {}
                 () = self.link.work.notified() => {}
                 () = tokio::time::sleep(pause), if !pause.is_zero() => {}
+                () = tokio::time::sleep_until(beat) => {
+                    beat = tokio::time::Instant::now() + HEARTBEAT;
+                    if let Some(why) = self.beat(live).await {
+                        return why;
+                    }
+                }
             }
             if self.link.clock.now() < pause_until
                 || !self.stores().iter().any(|store| store.needs_work(live.generation))
@@ -134,6 +146,25 @@ impl Supervisor {
                     _ => return trouble.to_string(),
                 }
             }
+        }
+    }
+
+    /// Asks the server whether it is still the one it was. Why the connection must go, if it is not. An error is an outcome
+    /// for the breaker, as any other operation's.
+    async fn beat(&self, live: &Live) -> Option<String> {
+        if live.identity.replication.is_none() {
+            let _ = self.link.call(&redis::cmd("PING")).await;
+            return None;
+        }
+        let mut info = redis::cmd("INFO");
+        info.arg("replication");
+        let replication = text(self.link.call(&info).await.ok()?)?;
+        if field(&replication, "role") == Some("slave") {
+            Some("the server has become a replica".to_owned())
+        } else if field(&replication, "master_replid") != live.identity.replication.as_deref() {
+            Some("the server's replication history has changed".to_owned())
+        } else {
+            None
         }
     }
 
@@ -161,31 +192,48 @@ enum Verdict {
     Trust,
     /// It may be from before invalidations that the server has lost.
     Clear,
+    /// So many releases have left their schema in the clock that this one finds no place: the list is begun anew, and with
+    /// it the cache, since an invalidation reaches only the objects of releases that are listed.
+    Renumber,
 }
 
 /// Judges the clock on a new connection. `history` is 0 where the server does not say.
 fn verdict(head: Head, history: u64, newest: Option<Ticket>) -> Verdict {
     let went_back = newest.is_some_and(|newest| newest.epoch == head.epoch && head.sequence < newest.sequence);
     let another_history = history != 0 && head.history != history;
-    if head.epoch == 0 || !head.settled || went_back || another_history { Verdict::Clear } else { Verdict::Trust }
+    if head.epoch == 0 || !head.settled || went_back || another_history {
+        Verdict::Clear
+    } else if !head.registered {
+        Verdict::Renumber
+    } else {
+        Verdict::Trust
+    }
 }
 
 async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
     let live = caller.live;
     let mut head = clearing::register(caller, &store.layout).await?;
-    if verdict(head, live.history, store.newest()) == Verdict::Clear {
-        if head.epoch != 0 {
-            tracing::warn!(
-                cache = %store.schema.cache,
-                "the server's history is not the one known (restart, restored data, or a clearing that did not end): clearing the cache"
-            );
-            store.schema.stats.resets.increment();
+    match verdict(head, live.identity.history, store.newest()) {
+        Verdict::Trust => {}
+        Verdict::Clear => {
+            if head.epoch != 0 {
+                tracing::warn!(
+                    cache = %store.schema.cache,
+                    "the server's history is not the one known (restart, restored data, or a clearing that did not end): clearing the cache"
+                );
+                store.schema.stats.resets.increment();
+            }
+            head = clearing::clear(caller, &store.layout, live.identity.history).await?;
         }
-        head = clearing::clear(caller, &store.layout, live.history).await?;
+        Verdict::Renumber => {
+            tracing::warn!(cache = %store.schema.cache, "the list of releases is full: clearing the cache to begin a new one");
+            store.schema.stats.resets.increment();
+            head = clearing::clear_and_forget_schemas(caller, &store.layout, live.identity.history).await?;
+        }
     }
     while let Some(waiting) = store.journal.waiting() {
         if waiting.truncate {
-            head = clearing::clear(caller, &store.layout, live.history).await?;
+            head = clearing::clear(caller, &store.layout, live.identity.history).await?;
         } else {
             for run in waiting.keys.chunk_by(|(_, a), (_, b)| a == b) {
                 for batch in run.chunks(128) {
@@ -201,7 +249,7 @@ async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
     }
     store.saw(Ticket { epoch: head.epoch, sequence: head.sequence });
     store.registered(if head.registered { head.epoch } else { 0 });
-    store.prove(live.generation, live.history);
+    store.prove(live.generation, live.identity.history);
     Ok(())
 }
 
@@ -279,8 +327,8 @@ async fn multiplex(
     Ok((connection, Driver(tokio::spawn(driver))))
 }
 
-/// Makes sure that the server serves, runs scripts and is not too old; answers which history its data belongs to.
-async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<u64, Trouble> {
+/// Makes sure that the server serves, runs scripts and is not too old; answers which one it is.
+async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<Identity, Trouble> {
     if let Some(name) = &config.client_name {
         let mut set = redis::cmd("CLIENT");
         set.arg("SETNAME").arg(name);
@@ -294,26 +342,57 @@ async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<u64, Troubl
         Value::Int(1) => {}
         other => return Err(Trouble::fault(format!("a script that returns 1 returned {other:?}"))),
     }
-    let mut info = redis::cmd("INFO");
-    info.arg("server");
-    let Some(text) = tolerated(caller.call(&info).await)?.and_then(text) else {
+    let Some(server) = info(caller, "server").await? else {
         tracing::warn!(server = %config.address, "the server does not answer INFO: a restart is recognised by its clock only");
-        return Ok(0);
+        return Ok(Identity::default());
     };
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-    if let Some(version) = field("redis_version").and_then(version)
+    if let Some(version) = field(&server, "redis_version").and_then(version)
         && version < OLDEST
     {
-        return Err(Trouble::Error {
-            what: What::Refused,
-            text: format!(
-                "the server is Redis {}.{}; larder needs {}.{} or later, or any Valkey",
-                version.0, version.1, OLDEST.0, OLDEST.1
-            ),
-        });
+        let (major, minor) = version;
+        return Err(unusable(format!(
+            "the server is Redis {major}.{minor}; larder needs {}.{} or later, or any Valkey",
+            OLDEST.0, OLDEST.1
+        )));
     }
-    // 52 bits: the scripts keep it as a double. Never 0, which means "not known".
-    Ok(field("run_id").map_or(0, |id| (xxh3_64(id.as_bytes()) >> 12).max(1)))
+    match field(&server, "redis_mode").or(field(&server, "server_mode")) {
+        None | Some("standalone") => {}
+        Some("sentinel") => return Err(unusable("this is a Sentinel, not the server it watches".to_owned())),
+        Some(mode) => {
+            return Err(unusable(format!(
+                "the server runs in {mode} mode; this version of larder needs a standalone one"
+            )));
+        }
+    }
+    let replication = info(caller, "replication").await?.unwrap_or_default();
+    let replication = field(&replication, "master_replid");
+    Ok(Identity {
+        history: history(field(&server, "run_id"), replication),
+        replication: replication.map(str::to_owned),
+    })
+}
+
+/// The history of the server's data: it ends with the process, since what comes back from a snapshot is older, and with the
+/// replication history, since a replica that was promoted, or filled anew by another master, may lack the last writes. 52 bits:
+/// the scripts keep it as a double. 0 where it is not known.
+fn history(run: Option<&str>, replication: Option<&str>) -> u64 {
+    let Some(run) = run else { return 0 };
+    (xxh3_64(format!("{run} {}", replication.unwrap_or_default()).as_bytes()) >> 12).max(1)
+}
+
+async fn info(caller: &Private<'_>, section: &str) -> Result<Option<String>, Trouble> {
+    let mut info = redis::cmd("INFO");
+    info.arg(section);
+    Ok(tolerated(caller.call(&info).await)?.and_then(text))
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// A server that no waiting makes fit: a person has to change something.
+fn unusable(text: String) -> Trouble {
+    Trouble::Error { what: What::Refused, text }
 }
 
 /// `None` where the server answered that it does not know, or does not allow, a command we can do without.
@@ -362,6 +441,21 @@ mod tests {
     fn a_sequence_that_went_back_is_not_trusted() {
         assert_eq!(verdict(HEAD, 3, Some(Ticket { epoch: 7, sequence: 101 })), Verdict::Clear);
         assert_eq!(verdict(HEAD, 0, Some(Ticket { epoch: 7, sequence: 101 })), Verdict::Clear);
+    }
+
+    #[test]
+    fn a_list_of_releases_without_a_place_for_this_one_is_begun_anew() {
+        assert_eq!(verdict(Head { registered: false, ..HEAD }, 3, None), Verdict::Renumber);
+        assert_eq!(verdict(Head { registered: false, ..HEAD }, 4, None), Verdict::Clear, "which is looked at again");
+    }
+
+    #[test]
+    fn a_restart_a_promotion_and_a_full_resynchronisation_are_other_histories() {
+        let known = history(Some("run"), Some("replication"));
+        assert_ne!(known, history(Some("another run"), Some("replication")));
+        assert_ne!(known, history(Some("run"), Some("another replication")));
+        assert_ne!(known, 0);
+        assert_eq!(history(None, Some("replication")), 0);
     }
 
     #[test]

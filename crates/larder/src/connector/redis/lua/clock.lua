@@ -2,9 +2,9 @@
 -- Makes, renews, settles and reads the clock of one cache, and registers the schema of the caller.
 --
 -- KEYS  1 clock
--- ARGV  1 'register' | 'renew' | 'settle'
+-- ARGV  1 'register' | 'renew' | 'renumber' | 'settle'; renumber is renew, and begins the list of schemas anew
 --       2 schema: 16 hex digits
---       3 renew: the new epoch; settle: the epoch that was cleared
+--       3 renew, renumber: the new epoch; settle: the epoch that was cleared
 --       4 settle: the history of the server that the clock now belongs to
 -- Reply {epoch, sequence, state, history, registered}; all 0 where there is no clock
 -- Cost  three or four commands; run at connect, at truncate and after a loss, never per lookup
@@ -15,7 +15,11 @@
 local clock, action, schema = KEYS[1], ARGV[1], ARGV[2]
 local head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#2')
 
-if action == 'renew' then
+if action == 'renumber' and head[1] ~= 0 then
+  -- Lost: until everything is removed there are objects that no list leads to.
+  redis.call('SETRANGE', clock, 32, string.rep('\0', 256))
+  redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 3)
+elseif action == 'renew' or action == 'renumber' then
   if head[1] == 0 then
     redis.call('SETRANGE', clock, 524799, '\0')
     redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 3)

@@ -4,11 +4,11 @@
 -- KEYS  1 clock  2.. for each key: its index key, or the clock where the key is a primary key
 -- ARGV  1 prefix of object keys, to which schema:primary is added
 --       2.. for each key: its fence slot, then the position of its index (1 byte) and the key
--- Reply {1, sequence}, or {4, 0} where the clock is lost
+-- Reply {1, sequence, epoch}, or {4, 0, 0} where the clock is lost
 -- Cost  per key and schema one or two reads and one write of the object's header, whatever the size of its payload
 local clock = KEYS[1]
-local head = redis.call('GETRANGE', clock, 16, 287)
-if #head < 272 or string.byte(head, 8) == 3 then return {4, 0} end
+local head = redis.call('GETRANGE', clock, 0, 287)
+if #head < 288 or string.byte(head, 24) == 3 then return {4, 0, 0} end
 
 -- Flags one key of one object; an object without any key left is removed.
 local function flag(name, position, key)
@@ -31,21 +31,25 @@ local function flag(name, position, key)
   if left == 0 then redis.call('UNLINK', name) end
 end
 
-local sequence = redis.call('BITFIELD', clock, 'INCRBY', 'i64', '#1', 1)[1]
+local eh, el, sh, sl = struct.unpack('>I4I4I4I4', head)
+local sequence = sh * 4294967296 + sl + 1
+local fences = {'BITFIELD', clock, 'SET', 'i64', '#1', sequence}
 for i = 2, #KEYS do
   local slot, asked = ARGV[2 * i - 2], ARGV[2 * i - 1]
-  redis.call('BITFIELD', clock, 'SET', 'i64', slot, sequence)
+  local n = #fences
+  fences[n + 1], fences[n + 2], fences[n + 3], fences[n + 4] = 'SET', 'i64', slot, sequence
   local position, key = string.byte(asked), string.sub(asked, 2)
   local primary = key
   if KEYS[i] ~= clock then
     local hint = redis.pcall('GET', KEYS[i])
-    primary = type(hint) == 'string' and #hint > 2 and string.sub(hint, 3)
+    primary = type(hint) == 'string' and #hint > 10 and string.sub(hint, 11)
   end
   if primary then
-    for at = 17, 257, 16 do
+    for at = 33, 273, 16 do
       if string.byte(head, at) == 0 then break end
       flag(ARGV[1] .. string.sub(head, at, at + 15) .. ':' .. primary, position, key)
     end
   end
 end
-return {1, sequence}
+redis.call(unpack(fences))
+return {1, sequence, eh * 4294967296 + el}

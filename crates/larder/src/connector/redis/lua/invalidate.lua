@@ -6,20 +6,21 @@
 --       2 prefix of floor keys, to which the primary key is added  3 floor, 8 bytes big-endian, or empty
 --       4 lifetime of the floor in ms
 --       5.. for each key: its fence slot, then the primary key, or nothing where KEYS holds an index key
--- Reply {1, sequence}, or {4, 0} where the clock is lost
--- Cost  one EVALSHA, GETRANGE, two BITFIELDs, and per key one UNLINK and, for a secondary key, one GET
+-- Reply {1, sequence, epoch}, or {4, 0, 0} where the clock is lost
+-- Cost  one EVALSHA, GETRANGE and BITFIELD, and per key one UNLINK and, for a secondary key, one GET
 local clock = KEYS[1]
-local head = redis.call('GETRANGE', clock, 16, 287)
-if #head < 272 or string.byte(head, 8) == 3 then return {4, 0} end
+local head = redis.call('GETRANGE', clock, 0, 287)
+if #head < 288 or string.byte(head, 24) == 3 then return {4, 0, 0} end
 
 local schemas = {}
-for at = 17, 257, 16 do
+for at = 33, 273, 16 do
   if string.byte(head, at) == 0 then break end
   schemas[#schemas + 1] = string.sub(head, at, at + 15)
 end
 
-local sequence = redis.call('BITFIELD', clock, 'INCRBY', 'i64', '#1', 1)[1]
-local fences = {'BITFIELD', clock}
+local eh, el, sh, sl = struct.unpack('>I4I4I4I4', head)
+local sequence = sh * 4294967296 + sl + 1
+local fences = {'BITFIELD', clock, 'SET', 'i64', '#1', sequence}
 local function fence(slot)
   local n = #fences
   fences[n + 1], fences[n + 2], fences[n + 3], fences[n + 4] = 'SET', 'i64', slot, sequence
@@ -31,15 +32,15 @@ for i = 2, #KEYS do
   if KEYS[i] ~= clock then
     local hint = redis.pcall('GET', KEYS[i])
     primary = nil
-    if type(hint) == 'string' and #hint > 2 then
-      primary = string.sub(hint, 3)
+    if type(hint) == 'string' and #hint > 10 then
+      primary = string.sub(hint, 11)
       fence('#' .. (64 + struct.unpack('>I2', hint)))
     end
   end
   if primary then
     local objects = {}
     for n, schema in ipairs(schemas) do objects[n] = ARGV[1] .. schema .. ':' .. primary end
-    redis.call('UNLINK', unpack(objects))
+    if #objects > 0 then redis.call('UNLINK', unpack(objects)) end
     if ARGV[3] ~= '' then
       local name = ARGV[2] .. primary
       local old = redis.pcall('GET', name)
@@ -55,4 +56,4 @@ for i = 2, #KEYS do
   end
 end
 redis.call(unpack(fences))
-return {1, sequence}
+return {1, sequence, eh * 4294967296 + el}

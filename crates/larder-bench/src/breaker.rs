@@ -1,0 +1,153 @@
+//! The breaker, beside the breakers of recloser and failsafe.
+//!
+//! A call that does nothing, so that only what the breaker adds is measured. recloser takes a closure; larder and failsafe
+//! could be asked and told apart, and failsafe's own `call` is just that.
+
+use crate::measure::{Bar, Comparison, Contestant, Group};
+use failsafe::CircuitBreaker;
+use larder::breaker::{Breaker, BreakerConfig, State};
+use larder::clock::Clock;
+use recloser::Recloser;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const CALLS: u32 = 2_000_000;
+
+/// Longer than the measurement: what is open stays open.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// With the cap on calls under way that the redis connector sets by default. The peers have none, and get the plainest there is.
+const CAP: usize = 256;
+
+fn capped(under_way: &AtomicUsize, call: impl FnOnce() -> Result<(), &'static str>) -> Result<(), String> {
+    let one_more = |count| (count < CAP).then(|| count + 1);
+    under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).map_err(|_| "over the cap")?;
+    call()?;
+    under_way.fetch_sub(1, Ordering::Relaxed);
+    Ok(())
+}
+
+fn breaker(max_in_flight: usize) -> Breaker {
+    let config = BreakerConfig { max_in_flight, open: LONG, open_max: LONG, ..BreakerConfig::default() };
+    Breaker::new("bench", config, Clock::system())
+}
+
+fn recloser() -> Recloser {
+    Recloser::custom().open_wait(LONG).build()
+}
+
+fn failsafe() -> impl CircuitBreaker {
+    let policy = failsafe::failure_policy::consecutive_failures(5, failsafe::backoff::constant(LONG));
+    failsafe::Config::new().failure_policy(policy).build()
+}
+
+/// Permit and success while closed.
+pub(crate) fn closed() -> Group {
+    let mut rows = Vec::new();
+    for (name, ours, peers) in [
+        ("breaker-closed", "larder", ["recloser", "failsafe"]),
+        ("breaker-closed-capped", "larder, capped", ["recloser, capped", "failsafe, capped"]),
+    ] {
+        rows.extend(peers.map(|peer| Comparison { name, ours, peer, bar: Bar::Below(1.0) }));
+    }
+    Group { name: "breaker, permit and success", unit: "ns", rows, contestants: calling }
+}
+
+fn calling() -> Result<Vec<Contestant>, String> {
+    let ours = |name, breaker: Breaker| {
+        Contestant::timed(name, CALLS, move |calls| {
+            for _ in 0..calls {
+                black_box(&breaker).permit().map_err(|refused| refused.to_string())?.success();
+            }
+            Ok(())
+        })
+    };
+    let (recloser, recloser_capped) = (recloser(), (recloser(), AtomicUsize::new(0)));
+    let (failsafe, failsafe_capped) = (failsafe(), (failsafe(), AtomicUsize::new(0)));
+    Ok(vec![
+        ours("larder", breaker(0)),
+        ours("larder, capped", breaker(CAP)),
+        Contestant::timed("recloser", CALLS, move |calls| {
+            for _ in 0..calls {
+                black_box(&recloser).call(|| Ok::<(), ()>(())).map_err(|_| "a call was rejected")?;
+            }
+            Ok(())
+        }),
+        Contestant::timed("failsafe", CALLS, move |calls| {
+            for _ in 0..calls {
+                black_box(&failsafe).call(|| Ok::<(), ()>(())).map_err(|_| "a call was rejected")?;
+            }
+            Ok(())
+        }),
+        Contestant::timed("recloser, capped", CALLS, move |calls| {
+            let (recloser, under_way) = &recloser_capped;
+            for _ in 0..calls {
+                let call = || black_box(recloser).call(|| Ok::<(), ()>(())).map_err(|_| "a call was rejected");
+                capped(black_box(under_way), call)?;
+            }
+            Ok(())
+        }),
+        Contestant::timed("failsafe, capped", CALLS, move |calls| {
+            let (failsafe, under_way) = &failsafe_capped;
+            for _ in 0..calls {
+                let call = || black_box(failsafe).call(|| Ok::<(), ()>(())).map_err(|_| "a call was rejected");
+                capped(black_box(under_way), call)?;
+            }
+            Ok(())
+        }),
+    ])
+}
+
+/// Refusal while open.
+pub(crate) fn open() -> Group {
+    let rows = ["recloser", "failsafe"].map(|peer| Comparison {
+        name: "breaker-open",
+        ours: "larder",
+        peer,
+        bar: Bar::Below(1.0),
+    });
+    Group { name: "breaker, refusal", unit: "ns", rows: rows.into(), contestants: refused }
+}
+
+fn refused() -> Result<Vec<Contestant>, String> {
+    let breaker = breaker(CAP);
+    let (recloser, failsafe) = (recloser(), failsafe());
+    for _ in 0..1000 {
+        if let Ok(permit) = breaker.permit() {
+            permit.failure("reset");
+        }
+        // What they answer is seen when they are measured.
+        let _ = recloser.call(|| Err::<(), ()>(()));
+        let _ = failsafe.call(|| Err::<(), ()>(()));
+    }
+    if breaker.state() != State::Open {
+        return Err("larder's breaker did not open".to_owned());
+    }
+    Ok(vec![
+        Contestant::timed("larder", CALLS, move |calls| {
+            for _ in 0..calls {
+                if black_box(&breaker).permit().is_ok() {
+                    return Err("a call was let through".to_owned());
+                }
+            }
+            Ok(())
+        }),
+        Contestant::timed("recloser", CALLS, move |calls| {
+            for _ in 0..calls {
+                if black_box(&recloser).call(|| Ok::<(), ()>(())).is_ok() {
+                    return Err("a call was let through".to_owned());
+                }
+            }
+            Ok(())
+        }),
+        Contestant::timed("failsafe", CALLS, move |calls| {
+            for _ in 0..calls {
+                if black_box(&failsafe).call(|| Ok::<(), ()>(())).is_ok() {
+                    return Err("a call was let through".to_owned());
+                }
+            }
+            Ok(())
+        }),
+    ])
+}

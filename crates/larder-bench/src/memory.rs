@@ -1,0 +1,188 @@
+//! The memory connector, through the whole of `Cache::get`, beside the bare gets of quick_cache and moka.
+//!
+//! 100,000 objects of one primary and three secondary keys, both ages on; random gets, all of them hits. The peers hold the same
+//! objects under one key each, which is all they can do, and no ages. All of them have room for twice as many objects, so
+//! that no one evicts. Keys are asked for in the order in which they lie in memory: fetching the question is not part of the
+//! answer.
+
+use crate::measure::{Bar, Comparison, Contestant, Group};
+use larder::connector::memory::{Memory, MemoryOptions};
+use larder::{Cache, Entry, Index, Keys, Schema};
+use serde::{Deserialize, Serialize};
+use std::future::Future;
+use std::hint::black_box;
+use std::pin::pin;
+use std::sync::{Arc, Barrier};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+const OBJECTS: u32 = 100_000;
+const HOSTS: u32 = 3;
+const GETS: u32 = 500_000;
+const ROOM: u64 = 2 * OBJECTS as u64;
+
+/// As the usual object of a service: an id, some hosts, and what it is all about.
+#[derive(Debug, Serialize, Deserialize)]
+struct Instance {
+    id: String,
+    hosts: Vec<String>,
+    name: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum By {
+    Id,
+    Host,
+}
+
+impl Index for By {
+    const NAMES: &'static [&'static str] = &["id", "host"];
+
+    fn position(self) -> usize {
+        self as usize
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [Self::Id, Self::Host].into_iter().find(|by| Self::NAMES.get(by.position()) == Some(&name))
+    }
+}
+
+impl Entry for Instance {
+    type Index = By;
+
+    const CACHE: &'static str = "instance";
+
+    fn keys(&self, keys: &mut Keys<By>) {
+        keys.add(By::Id, &self.id);
+        for host in &self.hosts {
+            keys.add(By::Host, host);
+        }
+    }
+}
+
+/// Eighteen digits, as ids often are.
+fn id(number: u32) -> String {
+    format!("{:018}", u64::from(number) * 2_147_483_647 + 100_000_000_000_000_000)
+}
+
+/// As long as an id, so that both kinds of key cost the same to hash.
+fn host(number: u32, which: u32) -> String {
+    format!("h{which}-{number:07}.example")
+}
+
+fn instance(number: u32) -> Arc<Instance> {
+    let hosts = (0..HOSTS).map(|which| host(number, which)).collect();
+    Arc::new(Instance { id: id(number), hosts, name: format!("instance number {number}") })
+}
+
+/// Keys to ask for, one after the other.
+fn questions(seed: u64, key: impl Fn(u32, u32) -> String) -> Vec<String> {
+    let mut dice = fastrand::Rng::with_seed(seed);
+    (0..GETS).map(|_| key(dice.u32(0..OBJECTS), dice.u32(0..HOSTS))).collect()
+}
+
+fn larder() -> Result<Cache<Instance>, String> {
+    let schema = Schema::of::<Instance>().ages(Duration::from_secs(24 * 3600), Duration::from_secs(3600));
+    let memory = Memory::open(schema.clone(), MemoryOptions { max_objects: ROOM, ..MemoryOptions::default() });
+    let cache = Cache::new(Arc::new(memory), schema);
+    for number in 0..OBJECTS {
+        now(cache.set(instance(number))).ok_or("a set had to wait")?;
+    }
+    Ok(cache)
+}
+
+fn quick() -> quick_cache::sync::Cache<String, Arc<Instance>> {
+    let cache = quick_cache::sync::Cache::new(usize::try_from(ROOM).unwrap_or(usize::MAX));
+    (0..OBJECTS).for_each(|number| cache.insert(id(number), instance(number)));
+    cache
+}
+
+fn moka() -> moka::sync::Cache<String, Arc<Instance>> {
+    let cache = moka::sync::Cache::new(ROOM);
+    (0..OBJECTS).for_each(|number| cache.insert(id(number), instance(number)));
+    cache.run_pending_tasks();
+    cache
+}
+
+/// What a future yields that has no need to wait.
+fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => None,
+    }
+}
+
+/// Asks all questions, each of which must be a hit.
+fn ask<T>(questions: &[String], get: impl Fn(&str) -> Option<T>) -> Result<(), String> {
+    for key in questions {
+        if black_box(get(key)).is_none() {
+            return Err(format!("`{key}` was a miss"));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn primary() -> Group {
+    against_peers("memory, get by primary key", "memory-primary", || {
+        contestants(By::Id, questions(1, |number, _| id(number)))
+    })
+}
+
+pub(crate) fn secondary() -> Group {
+    against_peers("memory, get by secondary key", "memory-secondary", || contestants(By::Host, questions(1, host)))
+}
+
+fn against_peers(name: &'static str, row: &'static str, contestants: fn() -> Result<Vec<Contestant>, String>) -> Group {
+    let rows = [("quick_cache", Bar::Most(1.3)), ("moka", Bar::Most(0.5))].map(|(peer, bar)| Comparison {
+        name: row,
+        ours: "Cache::get",
+        peer,
+        bar,
+    });
+    Group { name, unit: "ns", rows: rows.into(), contestants }
+}
+
+fn contestants(by: By, ours: Vec<String>) -> Result<Vec<Contestant>, String> {
+    let (cache, quick, moka) = (larder()?, quick(), moka());
+    let theirs = Arc::new(questions(2, |number, _| id(number)));
+    let same = theirs.clone();
+    Ok(vec![
+        Contestant::timed("Cache::get", GETS, move |_| ask(&ours, |key| now(cache.get(by, key)).flatten())),
+        Contestant::timed("quick_cache", GETS, move |_| ask(&theirs, |key| quick.get(key))),
+        Contestant::timed("moka", GETS, move |_| ask(&same, |key| moka.get(key))),
+    ])
+}
+
+/// Gets a second, in millions: two threads and one.
+pub(crate) fn threads() -> Group {
+    let rows =
+        vec![Comparison { name: "memory-threads", ours: "two threads", peer: "one thread", bar: Bar::Least(1.8) }];
+    Group { name: "memory, two threads", unit: "M/s", rows, contestants: one_and_two }
+}
+
+fn one_and_two() -> Result<Vec<Contestant>, String> {
+    let cache = larder()?;
+    let asked: [Arc<Vec<String>>; 2] = [1, 2].map(|seed| Arc::new(questions(seed, |number, _| id(number))));
+    let throughput = move |threads: usize| {
+        let (cache, asked) = (cache.clone(), asked.clone());
+        move || {
+            let barrier = Barrier::new(threads);
+            let work = |questions: &[String]| {
+                barrier.wait();
+                let begun = Instant::now();
+                ask(questions, |key| now(cache.get(By::Id, key)).flatten()).map(|()| begun.elapsed())
+            };
+            let times = std::thread::scope(|scope| {
+                let running: Vec<_> =
+                    asked.iter().take(threads).map(|questions| scope.spawn(|| work(questions))).collect();
+                let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                    thread.join().unwrap_or_else(|_| Err("a thread panicked".to_owned()))
+                };
+                running.into_iter().map(join).collect::<Result<Vec<Duration>, String>>()
+            })?;
+            // Each thread's own rate: who ends first leaves the other one alone, which must not count as scaling.
+            Ok(times.iter().map(|time| f64::from(GETS) / time.as_secs_f64() / 1e6).sum())
+        }
+    };
+    Ok(vec![Contestant::new("one thread", throughput(1)), Contestant::new("two threads", throughput(2))])
+}

@@ -1,0 +1,143 @@
+//! `connectors.redis.breaker`: the settings of the circuit breaker, and `max_in_flight` beside it.
+
+use super::error::Problems;
+use super::setting::{Refused, Setting, duration, number, plain, put, ratio, read, some_duration, time};
+use super::tree::{Node, Value};
+use crate::breaker::{BreakerConfig, HalfOpen};
+use std::ops::{Deref, DerefMut};
+
+/// The settings of a connector's circuit breaker: [`BreakerConfig`], but for
+/// [`max_in_flight`](super::RedisConfig::max_in_flight), which belongs to the connector.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BreakerSettings(BreakerConfig);
+
+impl Deref for BreakerSettings {
+    type Target = BreakerConfig;
+
+    fn deref(&self) -> &BreakerConfig {
+        &self.0
+    }
+}
+
+impl DerefMut for BreakerSettings {
+    fn deref_mut(&mut self) -> &mut BreakerConfig {
+        &mut self.0
+    }
+}
+
+/// As [`HalfOpen::Requests`] is limited.
+const MOST_REQUESTS: u64 = 16_777_215;
+
+pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
+    Setting {
+        name: "window",
+        give: "a duration such as 10s, or 0 to count until the state changes",
+        read: |breaker, node| put(&mut breaker.window, duration(node)),
+        write: |breaker| time(breaker.window),
+    },
+    Setting {
+        name: "min_calls",
+        give: "a number, 1 or more",
+        read: |breaker, node| put(&mut breaker.min_calls, number(node, 1..=u64::MAX)),
+        write: |breaker| plain(breaker.min_calls),
+    },
+    Setting {
+        name: "consecutive_failures",
+        give: "a number, 0 for never",
+        read: |breaker, node| put(&mut breaker.consecutive_failures, whole(node, 0)),
+        write: |breaker| plain(breaker.consecutive_failures),
+    },
+    Setting {
+        name: "failure_ratio",
+        give: "0 (never) to 1",
+        read: |breaker, node| put(&mut breaker.failure_ratio, ratio(node)),
+        write: |breaker| plain(breaker.failure_ratio),
+    },
+    Setting {
+        name: "slow_call",
+        give: "a duration such as 50ms, or 0: no call is slow",
+        read: |breaker, node| put(&mut breaker.slow_call, duration(node)),
+        write: |breaker| time(breaker.slow_call),
+    },
+    Setting {
+        name: "slow_ratio",
+        give: "0 (never) to 1",
+        read: |breaker, node| put(&mut breaker.slow_ratio, ratio(node)),
+        write: |breaker| plain(breaker.slow_ratio),
+    },
+    Setting {
+        name: "open",
+        give: "a duration above 0, such as 1s",
+        read: |breaker, node| put(&mut breaker.open, some_duration(node)),
+        write: |breaker| time(breaker.open),
+    },
+    Setting {
+        name: "open_max",
+        give: "a duration of `open` or more, such as 30s",
+        read: |breaker, node| put(&mut breaker.open_max, some_duration(node)),
+        write: |breaker| time(breaker.open_max),
+    },
+    Setting {
+        name: "healthy_after",
+        give: "a duration such as 1m",
+        read: |breaker, node| put(&mut breaker.healthy_after, duration(node)),
+        write: |breaker| time(breaker.healthy_after),
+    },
+    Setting {
+        name: "half_open",
+        give: "probes, or a number of requests, 1 to 16777215",
+        read: |breaker, node| {
+            breaker.half_open = match &node.value {
+                Value::Text(text) if text == "probes" => HalfOpen::Probes,
+                _ => {
+                    let most = number(node, 1..=MOST_REQUESTS)?;
+                    HalfOpen::Requests(u32::try_from(most).map_err(|_| Refused::Shown(""))?)
+                }
+            };
+            Ok(())
+        },
+        write: |breaker| match breaker.half_open {
+            HalfOpen::Probes => plain("probes"),
+            HalfOpen::Requests(most) => plain(most),
+        },
+    },
+    Setting {
+        name: "half_open_successes",
+        give: "a number, 1 or more",
+        read: |breaker, node| put(&mut breaker.half_open_successes, whole(node, 1)),
+        write: |breaker| plain(breaker.half_open_successes),
+    },
+    Setting {
+        name: "ramp",
+        give: "a duration such as 5s, or 0 for all at once",
+        read: |breaker, node| put(&mut breaker.ramp, duration(node)),
+        write: |breaker| time(breaker.ramp),
+    },
+];
+
+fn whole(node: &Node, least: u64) -> Result<u32, Refused> {
+    u32::try_from(number(node, least..=u64::from(u32::MAX))?).map_err(|_| Refused::Shown(""))
+}
+
+impl BreakerSettings {
+    /// The settings as the breaker takes them.
+    #[must_use]
+    pub fn to_config(&self, max_in_flight: usize) -> BreakerConfig {
+        BreakerConfig { max_in_flight, ..self.0.clone() }
+    }
+
+    pub(super) fn read(section: &Node, problems: &mut Problems) -> Self {
+        let mut breaker = BreakerConfig::default();
+        let before = problems.0.len();
+        let given = read(section, SETTINGS, &[], &mut breaker, problems);
+        // What could not be read is the default now, and the rest may make no sense beside it.
+        if problems.0.len() == before
+            && let Err(error) = breaker.validate()
+        {
+            let origin = given.origin(error.field).cloned().unwrap_or_else(|| section.origin.child(error.field));
+            let text = error.to_string();
+            problems.add(&origin, text.strip_prefix(error.field).unwrap_or(&text).trim_start());
+        }
+        Self(breaker)
+    }
+}

@@ -1,0 +1,69 @@
+//! The whole effective configuration as YAML, without the secrets.
+
+use super::setting::{Setting, Written};
+use super::{Config, breaker, cache, memory, redis};
+use std::fmt::{self, Write};
+
+/// A configuration with everything that was left to defaults filled in. Its `Display` is YAML that can be loaded again, but for
+/// the passwords, which are shown as `***`.
+#[derive(Debug)]
+pub struct Effective<'a>(pub(super) &'a Config);
+
+impl fmt::Display for Effective<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = self.0;
+        f.write_str("connectors:\n  memory:\n")?;
+        rows(f, 4, memory::SETTINGS, &config.memory)?;
+        f.write_str("  redis:\n")?;
+        rows(f, 4, redis::SETTINGS, &config.redis.draft())?;
+        writeln!(f, "    {}:", redis::BREAKER)?;
+        rows(f, 6, breaker::SETTINGS, &config.redis.config.breaker)?;
+        f.write_str("defaults:\n")?;
+        rows(f, 2, cache::SETTINGS, &config.defaults.partial())?;
+        if config.caches.is_empty() {
+            return Ok(());
+        }
+        f.write_str("caches:\n")?;
+        for (name, cache) in &config.caches {
+            f.write_str("  ")?;
+            text(f, name)?;
+            f.write_str(":\n")?;
+            rows(f, 4, cache::SETTINGS, &cache.partial())?;
+        }
+        Ok(())
+    }
+}
+
+fn rows<T>(f: &mut fmt::Formatter<'_>, indent: usize, settings: &[Setting<T>], values: &T) -> fmt::Result {
+    for setting in settings {
+        let Some(written) = (setting.write)(values) else { continue };
+        write!(f, "{:indent$}{}: ", "", setting.name)?;
+        match written {
+            Written::Plain(value) => f.write_str(&value)?,
+            Written::Text(value) => text(f, &value)?,
+        }
+        f.write_char('\n')?;
+    }
+    Ok(())
+}
+
+/// Text that YAML reads as text, and as the same: in quotes unless it looks like nothing else.
+fn text(f: &mut fmt::Formatter<'_>, value: &str) -> fmt::Result {
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/');
+    let begins = value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
+    let another = ["true", "false", "null", "yes", "no", "on", "off", "y", "n", "inf", "nan"];
+    if begins && value.chars().all(|c| word(c) || c == '.') && !another.contains(&value.to_ascii_lowercase().as_str()) {
+        return f.write_str(value);
+    }
+    f.write_char('"')?;
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => write!(f, "\\{c}")?,
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') => {
+                write!(f, "\\U{:08x}", u32::from(c))?
+            }
+            c => f.write_char(c)?,
+        }
+    }
+    f.write_char('"')
+}

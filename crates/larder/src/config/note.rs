@@ -1,0 +1,37 @@
+//! What was accepted, but does not mean here what it means where it comes from.
+
+use super::tree::{self, Origin};
+use std::fmt;
+
+/// A setting that was accepted although it has no use here, or another one, and what larder does instead.
+///
+/// Not an error: a configuration written for something else loads unchanged, and whoever reads the notes knows what differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    path: String,
+    text: String,
+}
+
+impl Note {
+    pub(super) fn new(origin: &Origin, text: impl Into<String>) -> Self {
+        Self { path: tree::shown_path(&origin.path), text: text.into() }
+    }
+
+    /// The setting, as it is written in the file.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What larder does instead.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.text)
+    }
+}

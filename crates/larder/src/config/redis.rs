@@ -1,0 +1,299 @@
+//! `connectors.redis`: which server, who we are there, and how long we wait.
+
+use super::address::{Address, LAST_DATABASE, Url};
+use super::breaker::BreakerSettings;
+use super::error::Problems;
+use super::secret::{HIDDEN, Secret};
+use super::setting::{
+    Given, Refused, Setting, count, duration, number, plain, put, read, some_duration, text, time, written_text,
+};
+use super::tree::{Node, Origin, shown_path};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The settings of the redis connector: one server, one connection to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RedisConfig {
+    /// Where the server listens. Default `127.0.0.1:6379`.
+    pub address: Address,
+    /// The database, by number. Default 0.
+    pub database: u32,
+    /// Who logs in; none: the server's default user.
+    pub username: Option<String>,
+    /// With what; none: nobody logs in.
+    pub password: Option<Secret>,
+    /// What the connection is called in `CLIENT LIST`.
+    pub client_name: Option<String>,
+    /// What every key begins with; letters, digits, `_`, `-` and `.`. Default `larder`.
+    pub prefix: String,
+    /// How long connecting, with all that is checked then, may take. Default 1 s.
+    pub connect_timeout: Duration,
+    /// How long one operation may take. Default 100 ms.
+    pub operation_timeout: Duration,
+    /// The circuit breaker.
+    pub breaker: BreakerSettings,
+    /// Keys that wait to be invalidated, per cache; above it everything in the cache is forgotten instead. Default 10,000.
+    pub journal_limit: usize,
+    /// Secondary keys, per cache, of which this process remembers where they lead. Default 100,000.
+    pub hints: usize,
+    /// Operations under way at once; more are shed. Zero: no limit. Default 256.
+    pub max_in_flight: usize,
+    /// How often keys that lead nowhere are removed; zero: never. Each node does it. Default 1 h.
+    pub prune_interval: Duration,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            address: Address::Tcp { host: "127.0.0.1".into(), port: 6379 },
+            database: 0,
+            username: None,
+            password: None,
+            client_name: None,
+            prefix: "larder".into(),
+            connect_timeout: Duration::from_secs(1),
+            operation_timeout: Duration::from_millis(100),
+            breaker: BreakerSettings::default(),
+            journal_limit: 10_000,
+            hints: 100_000,
+            max_in_flight: 256,
+            prune_interval: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// The settings as they are given, before those that say the same thing in two ways are put together.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    config: RedisConfig,
+    url: Option<Url>,
+    address: Option<Address>,
+    socket: Option<PathBuf>,
+    password_file: Option<PathBuf>,
+}
+
+/// Settings of which one at most may be given: they say the same thing. A variable takes the place of the others in a file.
+pub(super) const ALTERNATIVES: [&[&str]; 2] = [&["url", "address", "socket"], &["password", "password_file"]];
+
+/// What a URL may say as well.
+const IN_URL: [&str; 4] = ["username", "password", "password_file", "database"];
+
+pub(super) const BREAKER: &str = "breaker";
+
+pub(super) const SETTINGS: &[Setting<Draft>] = &[
+    Setting {
+        name: "url",
+        give: "redis://user:password@host:port/database or redis+unix:///path?db=database",
+        read: |redis, node| {
+            let url = Url::parse(text(node)?).map_err(|reason| Refused::Hidden(reason.to_owned()))?;
+            redis.url = Some(url);
+            Ok(())
+        },
+        // Written as what it says.
+        write: |_| None,
+    },
+    Setting {
+        name: "address",
+        give: "host:port",
+        read: |redis, node| {
+            // Not shown: a URL with a password is easily given here by mistake.
+            let address =
+                Address::parse(text(node)?).ok_or_else(|| Refused::Hidden("is no host and port".to_owned()))?;
+            redis.address = Some(address);
+            Ok(())
+        },
+        write: |redis| redis.address.as_ref().and_then(written_text),
+    },
+    Setting {
+        name: "socket",
+        give: "the path of a Unix socket",
+        read: |redis, node| match text(node)? {
+            url if url.contains("://") => Err(Refused::Hidden("is a URL, not a path".to_owned())),
+            path => put(&mut redis.socket, Ok(Some(path.into()))),
+        },
+        write: |redis| redis.socket.as_ref().and_then(|path| written_text(path.display())),
+    },
+    Setting {
+        name: "username",
+        give: "text",
+        read: |redis, node| put(&mut redis.config.username, text(node).map(|name| Some(name.to_owned()))),
+        write: |redis| redis.config.username.as_ref().and_then(written_text),
+    },
+    Setting {
+        name: "password",
+        give: "text",
+        read: |redis, node| put(&mut redis.config.password, text(node).map(|text| Some(Secret::new(text)))),
+        write: |redis| redis.config.password.as_ref().filter(|secret| secret.file().is_none()).and_then(written_text),
+    },
+    Setting {
+        name: "password_file",
+        give: "the path of a file that holds the password",
+        read: |redis, node| put(&mut redis.password_file, text(node).map(|path| Some(path.into()))),
+        write: |redis| written_text(redis.config.password.as_ref()?.file()?.display()),
+    },
+    Setting {
+        name: "database",
+        give: "a number, 0 to 2147483647",
+        read: |redis, node| {
+            let database = number(node, 0..=LAST_DATABASE.into())?;
+            redis.config.database = u32::try_from(database).map_err(|_| Refused::Shown(""))?;
+            Ok(())
+        },
+        write: |redis| plain(redis.config.database),
+    },
+    Setting {
+        name: "client_name",
+        give: "letters, digits and signs, without spaces",
+        read: |redis, node| match text(node)? {
+            name if name.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                redis.config.client_name = Some(name.to_owned());
+                Ok(())
+            }
+            _ => Err(Refused::Shown("")),
+        },
+        write: |redis| redis.config.client_name.as_ref().and_then(written_text),
+    },
+    Setting {
+        name: "prefix",
+        give: "1 to 128 letters, digits, `_`, `-` or `.`",
+        read: |redis, node| match text(node)? {
+            prefix if is_name(prefix) => put(&mut redis.config.prefix, Ok(prefix.to_owned())),
+            _ => Err(Refused::Shown("")),
+        },
+        write: |redis| written_text(&redis.config.prefix),
+    },
+    Setting {
+        name: "connect_timeout",
+        give: "a duration above 0, such as 1s",
+        read: |redis, node| put(&mut redis.config.connect_timeout, some_duration(node)),
+        write: |redis| time(redis.config.connect_timeout),
+    },
+    Setting {
+        name: "operation_timeout",
+        give: "a duration above 0, such as 100ms",
+        read: |redis, node| put(&mut redis.config.operation_timeout, some_duration(node)),
+        write: |redis| time(redis.config.operation_timeout),
+    },
+    Setting {
+        name: "max_in_flight",
+        give: "a number, 0 for no limit",
+        read: |redis, node| put(&mut redis.config.max_in_flight, count(node, 0..=u32::MAX)),
+        write: |redis| plain(redis.config.max_in_flight),
+    },
+    Setting {
+        name: "journal_limit",
+        give: "a number, 1 or more",
+        read: |redis, node| put(&mut redis.config.journal_limit, count(node, 1..=u32::MAX)),
+        write: |redis| plain(redis.config.journal_limit),
+    },
+    Setting {
+        name: "hints",
+        give: "a number, 1 to 100000000",
+        // Places for all of them are made when a cache is opened.
+        read: |redis, node| put(&mut redis.config.hints, count(node, 1..=100_000_000)),
+        write: |redis| plain(redis.config.hints),
+    },
+    Setting {
+        name: "prune_interval",
+        give: "a duration such as 1h, or 0 for never",
+        read: |redis, node| put(&mut redis.config.prune_interval, duration(node)),
+        write: |redis| time(redis.config.prune_interval),
+    },
+];
+
+/// Names that are part of keys on the server: no colon, which separates them, and nothing that a search pattern would take for
+/// more than itself.
+pub(crate) fn is_name(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+}
+
+/// The settings, and whether they say where the server is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Redis {
+    pub(super) config: RedisConfig,
+    pub(super) addressed: bool,
+}
+
+impl Redis {
+    pub(super) fn read(section: &Node, problems: &mut Problems) -> Self {
+        let mut draft = Draft::default();
+        let given = read(section, SETTINGS, &[BREAKER], &mut draft, problems);
+        if let Some(section) = section.child(BREAKER) {
+            draft.config.breaker = BreakerSettings::read(section, problems);
+        }
+        contradictions(&draft, &given, problems);
+        draft.put_together(&given, section, problems)
+    }
+
+    /// The rows as they are written.
+    pub(super) fn draft(&self) -> Draft {
+        let address = self.addressed.then(|| self.config.address.clone());
+        let (address, socket) = match address {
+            Some(Address::Unix(path)) => (None, Some(path)),
+            address => (address, None),
+        };
+        Draft { config: self.config.clone(), address, socket, url: None, password_file: None }
+    }
+}
+
+/// Settings that cannot both be meant.
+fn contradictions(draft: &Draft, given: &Given, problems: &mut Problems) {
+    let mut both = |first: &str, second: &str| {
+        if let (Some(first), Some(second)) = (given.origin(first), given.origin(second)) {
+            problems.add(second, format!("contradicts {}: give one of the two", named(first)));
+        }
+    };
+    for alternatives in ALTERNATIVES {
+        for (place, first) in alternatives.iter().enumerate() {
+            for second in alternatives.iter().skip(place + 1) {
+                both(first, second);
+            }
+        }
+    }
+    let Some(url) = &draft.url else { return };
+    let said = [url.username.is_some(), url.password.is_some(), url.password.is_some(), url.database.is_some()];
+    for (name, _) in IN_URL.iter().zip(said).filter(|(_, said)| *said) {
+        both("url", name);
+    }
+}
+
+fn named(origin: &Origin) -> String {
+    match &origin.variable {
+        Some(variable) => format!("the environment variable {variable}"),
+        None => format!("`{}`", shown_path(&origin.path)),
+    }
+}
+
+impl Draft {
+    fn put_together(self, given: &Given, section: &Node, problems: &mut Problems) -> Redis {
+        let Self { mut config, url, address, socket, password_file } = self;
+        let mut addressed = true;
+        if let Some(url) = url {
+            config.address = url.address;
+            config.username = url.username.or(config.username);
+            config.password = url.password.or(config.password);
+            config.database = url.database.unwrap_or(config.database);
+        } else if let Some(address) = address.or(socket.map(Address::Unix)) {
+            config.address = address;
+        } else {
+            addressed = false;
+        }
+        if let (Some(path), Some(origin)) = (password_file, given.origin("password_file")) {
+            match Secret::read(&path) {
+                Ok(password) => config.password = Some(password),
+                Err(reason) => problems.add(origin, format!("names {}, which {reason}", path.display())),
+            }
+        } else if let (Some(name), None) = (&config.username, &config.password) {
+            let _ = name;
+            let origin = given.origin("username").or_else(|| given.origin("url")).unwrap_or(&section.origin);
+            problems.add(origin, "has a user name and no password: give `password` or `password_file` too");
+        }
+        Redis { config, addressed }
+    }
+}
+
+/// Whether this is what larder prints in place of a password.
+pub(super) fn hidden(config: &RedisConfig) -> bool {
+    config.password.as_ref().is_some_and(|password| password.expose() == HIDDEN)
+}

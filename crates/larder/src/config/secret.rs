@@ -1,0 +1,73 @@
+//! A password that is never shown.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// What is shown in place of a secret.
+pub(super) const HIDDEN: &str = "***";
+
+/// Longer password files are taken for a mistake; in bytes.
+const LONGEST: u64 = 64 * 1024;
+
+/// A password. Its `Debug` and `Display` show `***`.
+///
+/// ```
+/// use larder::config::Secret;
+///
+/// let password = Secret::new("barley");
+/// assert_eq!(format!("{password} {password:?}"), "*** ***");
+/// assert_eq!(password.expose(), "barley");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    text: String,
+    /// Where it was read from, so that the effective configuration can name that instead.
+    file: Option<PathBuf>,
+}
+
+impl Secret {
+    /// A secret with this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), file: None }
+    }
+
+    /// The text itself, for whoever must send it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Reads a password file. A line break at its end is not part of the password. The error says what is wrong with the file.
+    pub(super) fn read(path: &Path) -> Result<Self, String> {
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
+            .map_err(|error| format!("cannot be read: {error}"))?;
+        if bytes.len() as u64 > LONGEST {
+            return Err("is longer than 64 KiB, and no password".to_owned());
+        }
+        let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => Err("is empty".to_owned()),
+            password => Ok(Self { text: password.to_owned(), file: Some(path.to_owned()) }),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}

@@ -1,0 +1,186 @@
+//! Settings as rows of a table: name, what is accepted, how it is read, how it is written.
+//!
+//! Reading, the names that environment variables may have, suggestions for misspelt names, and the effective configuration all
+//! come from the same rows, so none of them can lack a setting that another has.
+
+use super::duration;
+use super::error::Problems;
+use super::nearest::nearest;
+use super::size;
+use super::tree::{Node, Origin, Value};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// One setting of a section that is read into a `T`.
+pub(super) struct Setting<T: 'static> {
+    pub(super) name: &'static str,
+    /// What an error says to give.
+    pub(super) give: &'static str,
+    pub(super) read: fn(&mut T, &Node) -> Result<(), Refused>,
+    /// Its value in the effective configuration; `None` where there is nothing to say.
+    pub(super) write: fn(&T) -> Option<Written>,
+}
+
+/// Why a value was not taken.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The value may be shown; the text goes on after it.
+    Shown(&'static str),
+    /// The value may not be shown; the text goes on after the path.
+    Hidden(String),
+}
+
+/// A value in the effective configuration.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// Nothing in it that YAML could mistake.
+    Plain(String),
+    /// Any text.
+    Text(String),
+}
+
+/// Which settings of a section were given, and where.
+#[derive(Debug, Default)]
+pub(super) struct Given(Vec<(&'static str, Origin)>);
+
+impl Given {
+    pub(super) fn origin(&self, name: &str) -> Option<&Origin> {
+        self.0.iter().find(|(given, _)| *given == name).map(|(_, origin)| origin)
+    }
+}
+
+/// Reads the settings of one section into `target`. `nested` are the sections below it, which somebody else reads.
+pub(super) fn read<T>(
+    section: &Node,
+    settings: &'static [Setting<T>],
+    nested: &[&'static str],
+    target: &mut T,
+    problems: &mut Problems,
+) -> Given {
+    let mut given = Given::default();
+    let names: Vec<&'static str> = settings.iter().map(|setting| setting.name).chain(nested.iter().copied()).collect();
+    match &section.value {
+        Value::Nothing | Value::Map(_) => {}
+        _ => problems
+            .add(&section.origin, format!("is {}: give a mapping of settings ({})", section.kind(), names.join(", "))),
+    }
+    for (name, node) in section.children() {
+        let Some(setting) = settings.iter().find(|setting| setting.name == name) else {
+            if !nested.contains(&name.as_str()) {
+                problems.add(&node.origin, unknown(name, &names));
+            }
+            continue;
+        };
+        if node.is_nothing() {
+            continue;
+        }
+        match (setting.read)(target, node) {
+            Ok(()) => given.0.push((setting.name, node.origin.clone())),
+            Err(Refused::Shown(reason)) => {
+                problems.add(&node.origin, format!("is {}{reason}: give {}", node.shown(), setting.give));
+            }
+            Err(Refused::Hidden(reason)) => problems.add(&node.origin, format!("{reason}: give {}", setting.give)),
+        }
+    }
+    given
+}
+
+/// What is said of a name that is no setting.
+pub(super) fn unknown(name: &str, accepted: &[&str]) -> String {
+    let near = nearest(name, accepted.iter().copied());
+    let elsewhere = || super::known().into_iter().find(|path| path.last() == Some(&name)).map(|path| path.join("."));
+    let hint = match near {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => elsewhere().map(|path| format!("; `{path}` is one")).unwrap_or_default(),
+    };
+    let end = if hint.ends_with('?') { "" } else { "." };
+    format!("is no setting{hint}{end} Accepted here: {}", accepted.join(", "))
+}
+
+/// Puts what was read in its place.
+pub(super) fn put<V>(place: &mut V, read: Result<V, Refused>) -> Result<(), Refused> {
+    *place = read?;
+    Ok(())
+}
+
+pub(super) fn text(node: &Node) -> Result<&str, Refused> {
+    match &node.value {
+        Value::Text(text) if text.trim().is_empty() => Err(Refused::Hidden("is empty".to_owned())),
+        Value::Text(text) => Ok(text),
+        Value::Integer(_) | Value::Float(_) => {
+            Err(Refused::Hidden("is a number, not text (put it in quotes)".to_owned()))
+        }
+        _ => Err(Refused::Hidden(format!("is {}", node.kind()))),
+    }
+}
+
+pub(super) fn number(node: &Node, accepted: RangeInclusive<u64>) -> Result<u64, Refused> {
+    let number = match &node.value {
+        Value::Integer(integer) => u64::try_from(*integer).ok(),
+        // As environment variables give them, and as YAML gives `100_000`.
+        Value::Text(text) if !text.starts_with(['+', '_']) => text.trim().replace('_', "").parse().ok(),
+        _ => None,
+    };
+    number.filter(|number| accepted.contains(number)).ok_or(Refused::Shown(""))
+}
+
+/// A number that counts things in memory.
+pub(super) fn count(node: &Node, accepted: RangeInclusive<u32>) -> Result<usize, Refused> {
+    let number = number(node, u64::from(*accepted.start())..=u64::from(*accepted.end()))?;
+    usize::try_from(number).map_err(|_| Refused::Shown(""))
+}
+
+/// A part of the whole, 0 to 1.
+pub(super) fn ratio(node: &Node) -> Result<f64, Refused> {
+    let ratio = match &node.value {
+        Value::Integer(0) => Some(0.0),
+        Value::Integer(1) => Some(1.0),
+        Value::Float(float) => Some(*float),
+        Value::Text(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    ratio.filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or(Refused::Shown(""))
+}
+
+pub(super) fn duration(node: &Node) -> Result<Duration, Refused> {
+    match &node.value {
+        Value::Integer(0) => Ok(Duration::ZERO),
+        Value::Integer(negative) if *negative < 0 => Err(Refused::Shown(", which is negative")),
+        Value::Integer(_) | Value::Float(_) => Err(Refused::Shown(", which has no unit")),
+        Value::Text(text) => duration::parse(text).map_err(Refused::Shown),
+        _ => Err(Refused::Shown("")),
+    }
+}
+
+/// A duration that must not be zero.
+pub(super) fn some_duration(node: &Node) -> Result<Duration, Refused> {
+    match duration(node)? {
+        Duration::ZERO => Err(Refused::Shown("")),
+        some => Ok(some),
+    }
+}
+
+pub(super) fn bytes(node: &Node) -> Result<u64, Refused> {
+    let bytes = match &node.value {
+        Value::Integer(integer) => u64::try_from(*integer).ok(),
+        Value::Text(text) => size::parse(text),
+        _ => None,
+    };
+    bytes.ok_or(Refused::Shown(""))
+}
+
+pub(super) fn plain(value: impl ToString) -> Option<Written> {
+    Some(Written::Plain(value.to_string()))
+}
+
+pub(super) fn time(value: Duration) -> Option<Written> {
+    Some(Written::Plain(duration::show(value)))
+}
+
+pub(super) fn written_bytes(value: u64) -> Option<Written> {
+    Some(Written::Plain(size::show(value)))
+}
+
+pub(super) fn written_text(value: impl ToString) -> Option<Written> {
+    Some(Written::Text(value.to_string()))
+}

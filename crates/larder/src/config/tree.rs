@@ -1,0 +1,372 @@
+//! A configuration before it means anything: mappings and values, each with where it came from.
+//!
+//! YAML, TOML and environment variables all become this, so that everything after it exists once.
+
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::fmt;
+
+/// Where a value stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The names that lead to it, as they are written in the file.
+    pub(super) path: Vec<String>,
+    /// The environment variable that gave it, if one did.
+    pub(super) variable: Option<String>,
+}
+
+impl Origin {
+    pub(super) fn child(&self, name: &str) -> Self {
+        let mut path = self.path.clone();
+        path.push(name.to_owned());
+        Self { path, variable: self.variable.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Node {
+    pub(super) origin: Origin,
+    pub(super) value: Value,
+}
+
+#[derive(Clone)]
+pub(super) enum Value {
+    /// Nothing, as after a colon with no value: as if the setting were not there.
+    Nothing,
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    Text(String),
+    /// No setting is a list, so what is in it does not matter.
+    List,
+    Map(Vec<(String, Node)>),
+}
+
+/// The text of a configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Yaml,
+    Toml,
+}
+
+impl Node {
+    pub(super) fn empty(origin: Origin) -> Self {
+        Self { origin, value: Value::Map(Vec::new()) }
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(self.value, Value::Nothing)
+    }
+
+    /// What a mapping holds; nothing for everything else.
+    pub(super) fn children(&self) -> &[(String, Node)] {
+        match &self.value {
+            Value::Map(children) => children,
+            _ => &[],
+        }
+    }
+
+    /// The value of this name that is more than nothing.
+    pub(super) fn child(&self, name: &str) -> Option<&Self> {
+        self.find(|known| known == name)
+    }
+
+    pub(super) fn find(&self, is: impl Fn(&str) -> bool) -> Option<&Self> {
+        self.children().iter().find(|(name, child)| is(name) && !child.is_nothing()).map(|(_, child)| child)
+    }
+
+    /// Puts a value where `path` leads, making mappings on the way. What is in the way and no mapping stays, to be refused
+    /// when it is read.
+    pub(super) fn insert(&mut self, path: &[&str], node: Self) {
+        if self.is_nothing() {
+            self.value = Value::Map(Vec::new());
+        }
+        let (Some((first, rest)), Value::Map(children)) = (path.split_first(), &mut self.value) else { return };
+        let place = children.iter().position(|(name, _)| name == first);
+        match (place.and_then(|place| children.get_mut(place)), rest.is_empty()) {
+            (Some((_, child)), true) => *child = node,
+            (Some((_, child)), false) => child.insert(rest, node),
+            (None, true) => children.push(((*first).to_owned(), node)),
+            (None, false) => {
+                let mut child = Self::empty(self.origin.child(first));
+                child.insert(rest, node);
+                children.push(((*first).to_owned(), child));
+            }
+        }
+    }
+
+    /// Removes those children of the mapping at `path` for which `goes` holds.
+    pub(super) fn remove(&mut self, path: &[&str], goes: &dyn Fn(&str, &Self) -> bool) {
+        let Value::Map(children) = &mut self.value else { return };
+        match path.split_first() {
+            None => children.retain(|(name, child)| !goes(name, child)),
+            Some((first, rest)) => {
+                for (_, child) in children.iter_mut().filter(|(name, _)| name == first) {
+                    child.remove(rest, goes);
+                }
+            }
+        }
+    }
+
+    /// The value as an error may show it. Never used for what might be a secret.
+    pub(super) fn shown(&self) -> String {
+        match &self.value {
+            Value::Bool(bool) => format!("`{bool}`"),
+            Value::Integer(integer) => format!("`{integer}`"),
+            Value::Float(float) => format!("`{float}`"),
+            Value::Text(text) => {
+                let cut: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+                let more = if text.chars().nth(60).is_some() { "…" } else { "" };
+                format!("`{cut}{more}`")
+            }
+            _ => self.kind().to_owned(),
+        }
+    }
+
+    /// What kind of value it is.
+    pub(super) fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Nothing => "nothing",
+            Value::Bool(_) => "true or false",
+            Value::Integer(_) | Value::Float(_) => "a number",
+            Value::Text(_) => "text",
+            Value::List => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// A path as a person reads it. Names are cut where they can be no setting's, because a missing space after a colon makes a
+/// name of a password.
+pub(super) fn shown_path(path: &[String]) -> String {
+    let names: Vec<String> = path.iter().map(|name| shown_name(name)).collect();
+    names.join(".")
+}
+
+pub(super) fn shown_name(name: &str) -> String {
+    let sane = name.chars().take(64).take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    let mut shown: String = sane.collect();
+    if shown.len() < name.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Reads a text; the error is the line, where it is known, and what is wrong.
+pub(super) fn parse(text: &str, format: Format) -> Result<Node, (Option<usize>, String)> {
+    let root = Place(Origin::default());
+    match format {
+        Format::Yaml if blank(text) => Ok(Node { origin: Origin::default(), value: Value::Nothing }),
+        Format::Yaml => root.deserialize(serde_norway::Deserializer::from_str(text)).map_err(|error| {
+            let mut message = error.to_string();
+            let line = error.location().map(|at| {
+                let suffix = format!(" at line {} column {}", at.line(), at.column());
+                if let Some(short) = message.strip_suffix(&suffix) {
+                    message = short.to_owned();
+                }
+                at.line()
+            });
+            (line, message)
+        }),
+        Format::Toml => toml::de::Deserializer::parse(text).and_then(|toml| root.deserialize(toml)).map_err(|error| {
+            // Its Display quotes the line, which may hold a password.
+            (error.span().map(|span| line_of(text, span.start)), error.message().to_owned())
+        }),
+    }
+}
+
+/// The parser takes a text of nothing but comments for one that has ended too early.
+fn blank(text: &str) -> bool {
+    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// The line on which the last name of `path` stands. Only asked for when there is an error to show.
+pub(super) fn line(text: &str, format: Format, path: &[String]) -> Option<usize> {
+    match format {
+        Format::Yaml => {
+            let error = Locate(path).deserialize(serde_norway::Deserializer::from_str(text)).err()?;
+            error.to_string().contains(FOUND).then(|| error.location().map(|at| at.line()))?
+        }
+        Format::Toml => {
+            let (last, before) = path.split_last()?;
+            let root = toml::de::DeTable::parse(text).ok()?;
+            let mut table = root.get_ref();
+            for name in before {
+                let (_, value) = table.iter().find(|(key, _)| key.get_ref() == name)?;
+                table = value.get_ref().as_table()?;
+            }
+            table.iter().find(|(key, _)| key.get_ref() == last).map(|(key, _)| line_of(text, key.span().start))
+        }
+    }
+}
+
+/// Reads the value that stands there.
+struct Place(Origin);
+
+impl<'de> DeserializeSeed<'de> for Place {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        let value = deserializer.deserialize_any(ValueVisitor(&self.0))?;
+        Ok(Node { origin: self.0, value })
+    }
+}
+
+struct ValueVisitor<'a>(&'a Origin);
+
+impl<'de> Visitor<'de> for ValueVisitor<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a setting")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Integer(value.into()))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+        Ok(Value::Integer(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Integer(value.into()))
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+        Ok(Value::Integer(i128::try_from(value).unwrap_or(i128::MAX)))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Text(value.to_owned()))
+    }
+
+    fn visit_bytes<E>(self, _: &[u8]) -> Result<Value, E> {
+        Ok(Value::List)
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Nothing)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Nothing)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::List)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut children: Vec<(String, Node)> = Vec::new();
+        while let Some(name) = map.next_key_seed(Name)? {
+            if children.iter().any(|(known, _)| *known == name) {
+                return Err(A::Error::custom(format_args!("`{}` is given twice", shown_name(&name))));
+            }
+            let child = map.next_value_seed(Place(self.0.child(&name)))?;
+            children.push((name, child));
+        }
+        Ok(Value::Map(children))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        Err(A::Error::custom("a tag (`!…`) has no meaning here"))
+    }
+}
+
+/// Reads the name of a setting.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        match deserializer.deserialize_any(ValueVisitor(&Origin::default()))? {
+            Value::Text(text) => Ok(text),
+            Value::Bool(bool) => Ok(bool.to_string()),
+            Value::Integer(integer) => Ok(integer.to_string()),
+            _ => Err(D::Error::custom("the name of a setting must be text")),
+        }
+    }
+}
+
+/// What [`Locate`] ends with where it has found the name; the parser adds the line.
+const FOUND: &str = "larder: the name stands here";
+
+/// Fails at the last name of a path: the only way to learn from the parser where that is.
+struct Locate<'a>(&'a [String]);
+
+impl<'de> DeserializeSeed<'de> for Locate<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Locate<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Some((name, rest)) = self.0.split_first() else { return Ok(()) };
+        while let Some(found) = map.next_key_seed(LocateName { name, last: rest.is_empty() })? {
+            if found {
+                return map.next_value_seed(Locate(rest));
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}
+
+struct LocateName<'a> {
+    name: &'a str,
+    last: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for LocateName<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for LocateName<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<bool, E> {
+        match name == self.name {
+            true if self.last => Err(E::custom(FOUND)),
+            found => Ok(found),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What the tests need that cargo does not bring: a server, a C compiler. Installed where that can be done, else named.
+
+use std::env;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// See there for what it leaves behind: the packages, and nothing else.
+const INSTALL: &str = include_str!("install.sh");
+
+/// A program that must be there.
+struct Need {
+    what: &'static str,
+    /// Any of these will do.
+    programs: &'static [&'static str],
+    /// Where else than on the `PATH` it is looked for.
+    folders: &'static [&'static str],
+    /// A variable that names programs by their path, or one program.
+    variable: &'static str,
+    packages: &'static [&'static str],
+}
+
+/// The same places as `larder_testing::server` looks at.
+const SERVER: Need = Need {
+    what: "a Redis or Valkey server",
+    programs: &["redis-server", "valkey-server"],
+    folders: &["/usr/bin", "/usr/local/bin"],
+    variable: "LARDER_SERVERS",
+    packages: &["redis-server"],
+};
+
+/// SQLite is compiled from source.
+const COMPILER: Need = Need {
+    what: "a C compiler",
+    programs: &["cc", "gcc", "clang"],
+    folders: &[],
+    variable: "CC",
+    packages: &["gcc", "libc6-dev"],
+};
+
+/// Sees to it that everything is there.
+pub(crate) fn provide() -> Result<(), String> {
+    let mut missing = Vec::new();
+    for need in [SERVER, COMPILER] {
+        match need.found(&env::var_os("PATH").unwrap_or_default(), &env::var_os(need.variable).unwrap_or_default()) {
+            Some(path) => eprintln!("{}: {}", need.what, path.display()),
+            None => missing.push(need),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let wanted: Vec<_> = missing.iter().map(Need::wanted).collect();
+    let Some(shell) = root_shell() else {
+        return Err(format!("missing, and cannot be installed from here: {}", wanted.join("; ")));
+    };
+    let packages: Vec<_> = missing.iter().flat_map(|need| need.packages).copied().collect();
+    eprintln!("missing: {}", wanted.join("; "));
+    eprintln!(
+        "installing the Debian packages {} with apt-get; the services they bring are neither started nor left enabled",
+        packages.join(" ")
+    );
+    install(shell, &packages)?;
+    match missing.iter().find(|need| need.found(&env::var_os("PATH").unwrap_or_default(), &"".into()).is_none()) {
+        None => Ok(()),
+        Some(need) => Err(format!("installed, and still missing: {}", need.wanted())),
+    }
+}
+
+impl Need {
+    fn found(&self, path: &std::ffi::OsString, named: &std::ffi::OsString) -> Option<PathBuf> {
+        let folders: Vec<_> = env::split_paths(path).chain(self.folders.iter().map(PathBuf::from)).collect();
+        let in_folders = |name: &PathBuf| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+        // A path is found as it is: joined to a folder, an absolute path stays what it was.
+        let named = env::split_paths(named).filter(|name| !name.as_os_str().is_empty());
+        named.chain(self.programs.iter().map(PathBuf::from)).find_map(|name| in_folders(&name))
+    }
+
+    fn wanted(&self) -> String {
+        let programs = self.programs.join(" or ");
+        format!("{}: {programs} on the PATH, or named by {}", self.what, self.variable)
+    }
+}
+
+/// How to run a shell script as root with apt-get at hand; none where that is not to be had without a password.
+fn root_shell() -> Option<Command> {
+    let says_yes = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+        output.ok().filter(|output| output.status.success()).map(|output| output.stdout)
+    };
+    says_yes("apt-get", &["--version"])?;
+    if says_yes("id", &["-u"])?.trim_ascii() == b"0" {
+        return Some(Command::new("sh"));
+    }
+    says_yes("sudo", &["-n", "true"])?;
+    let mut shell = Command::new("sudo");
+    shell.args(["-n", "sh"]);
+    Some(shell)
+}
+
+fn install(mut shell: Command, packages: &[&str]) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("the installation could not be run: {error}");
+    // The script is its own standard input, so what it runs gets none of it.
+    let script = format!("main() {{\n{INSTALL}\n}}\nmain \"$@\" </dev/null\n");
+    let mut child = shell.args(["-s", "--"]).args(packages).stdin(Stdio::piped()).spawn().map_err(failed)?;
+    let Some(mut input) = child.stdin.take() else { return Err("the installation has no standard input".to_owned()) };
+    input.write_all(script.as_bytes()).map_err(failed)?;
+    drop(input);
+    let status = child.wait().map_err(failed)?;
+    if status.success() { Ok(()) } else { Err("the installation failed; apt-get has said why above".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_server_is_found_on_the_path_or_by_its_name_and_a_name_that_leads_nowhere_is_none() {
+        let folder = env::temp_dir().join(format!("larder-xtask-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let need = Need { folders: &[], ..SERVER };
+        let (path, nothing) = (folder.clone().into_os_string(), std::ffi::OsString::new());
+
+        assert_eq!(need.found(&path, &nothing), None);
+        let server = folder.join("valkey-server");
+        fs::write(&server, "").unwrap();
+        assert_eq!(need.found(&path, &nothing), Some(server.clone()));
+        assert_eq!(need.found(&nothing, &server.clone().into_os_string()), Some(server));
+        assert_eq!(need.found(&nothing, &folder.join("missing").into_os_string()), None);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,190 @@
+//! Steps, one after the other: what each said, how long it took, and what all of them come to.
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// The steps so far. A failed one does not keep the others from running.
+#[derive(Default)]
+pub(crate) struct Run {
+    steps: Vec<Step>,
+    tests: Tests,
+}
+
+struct Step {
+    name: &'static str,
+    took: Duration,
+    passed: bool,
+}
+
+/// What the test programs said.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tests {
+    programs: u64,
+    passed: u64,
+    failed: u64,
+    /// Left out by a filter that was asked for.
+    filtered: u64,
+    /// Left out by `#[ignore]`, or in documentation by `ignore`: named at the end, lest nobody notice.
+    ignored: Vec<String>,
+}
+
+impl Run {
+    /// Does one step; it has passed if there was nothing to complain of.
+    pub(crate) fn step(&mut self, name: &'static str, work: impl FnOnce(&mut Tests) -> Result<(), String>) -> bool {
+        eprintln!("\n── {name}");
+        let begun = Instant::now();
+        let result = work(&mut self.tests);
+        if let Err(complaint) = &result {
+            eprintln!("{name}: {complaint}");
+        }
+        self.steps.push(Step { name, took: begun.elapsed(), passed: result.is_ok() });
+        result.is_ok()
+    }
+
+    /// Says how it went, as the last thing.
+    pub(crate) fn report(self) -> ExitCode {
+        println!();
+        for name in &self.tests.ignored {
+            println!("ignored: {name}");
+        }
+        let times: Vec<_> = self.steps.iter().map(|step| format!("{} {}", step.name, short(step.took))).collect();
+        println!("{}{}", times.join(", "), self.tests.summary());
+        let mut failed: Vec<_> = self.steps.iter().filter(|step| !step.passed).map(|step| step.name).collect();
+        if self.tests.none() {
+            failed.push("no test has run");
+        }
+        if failed.is_empty() {
+            return ExitCode::SUCCESS;
+        }
+        println!("FAILED: {}", failed.join(", "));
+        ExitCode::FAILURE
+    }
+}
+
+fn short(time: Duration) -> String {
+    match time.as_secs() {
+        0..=9 => format!("{:.1} s", time.as_secs_f64()),
+        seconds @ 10..=119 => format!("{seconds} s"),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
+impl Tests {
+    /// Reads a line of `cargo test`.
+    fn read(&mut self, line: &str) {
+        if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ignored")) {
+            self.ignored.push(name.0.to_owned());
+        }
+        let Some(counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else { return };
+        self.programs += 1;
+        for count in counts.1.split(';') {
+            let mut words = count.split_whitespace();
+            let number = words.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+            match words.next() {
+                Some("passed") => self.passed += number,
+                Some("failed") => self.failed += number,
+                Some("filtered") => self.filtered += number,
+                _ => {}
+            }
+        }
+    }
+
+    fn summary(&self) -> String {
+        if self.programs == 0 {
+            return String::new();
+        }
+        let mut summary = format!(": {} passed, {} failed, {} ignored", self.passed, self.failed, self.ignored.len());
+        if self.filtered > 0 {
+            summary += &format!(", {} filtered out", self.filtered);
+        }
+        summary
+    }
+
+    /// Whether there were test programs, and none of them has run a test.
+    fn none(&self) -> bool {
+        self.programs > 0 && self.passed + self.failed == 0
+    }
+}
+
+/// Cargo, in the workspace.
+pub(crate) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).args(arguments);
+    // What `cargo run` tells xtask of itself would make build scripts that look at it run again.
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_BIN_") {
+            command.env_remove(&*name);
+        }
+    }
+    command
+}
+
+/// Where the workspace is.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// Runs a command that must succeed.
+pub(crate) fn succeed(command: &mut Command) -> Result<(), String> {
+    eprintln!("{}", shown(command));
+    let status = command.status().map_err(|error| format!("{}: {error}", shown(command)))?;
+    if status.success() { Ok(()) } else { Err(format!("`{}` failed", shown(command))) }
+}
+
+/// Runs `cargo test`, and reads what it says on its way to the terminal.
+pub(crate) fn succeed_and_count(command: &mut Command, tests: &mut Tests) -> Result<(), String> {
+    eprintln!("{}", shown(command));
+    let shown = shown(command);
+    let failed = |error: std::io::Error| format!("{shown}: {error}");
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line.map_err(failed)?;
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            tests.read(&line);
+        }
+    }
+    let status = child.wait().map_err(failed)?;
+    if status.success() { Ok(()) } else { Err(format!("`{shown}` failed")) }
+}
+
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words: Vec<_> = std::iter::once(program).chain(command.get_args()).map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_all_test_programs_are_added_up_and_ignored_tests_are_named() {
+        let mut tests = Tests::default();
+        for line in [
+            "running 3 tests",
+            "test a ... ok",
+            "test b::c ... ignored, needs an hour",
+            "test src/lib.rs - Thing (line 3) ... ignored",
+            "test result: ok. 1 passed; 0 failed; 2 ignored; 0 measured; 19 filtered out; finished in 0.12s",
+            "test result: FAILED. 40 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
+        ] {
+            tests.read(line);
+        }
+        assert_eq!(tests.ignored, ["b::c", "src/lib.rs - Thing (line 3)"]);
+        assert_eq!(tests.summary(), ": 41 passed, 2 failed, 2 ignored, 19 filtered out");
+    }
+
+    #[test]
+    fn a_run_in_which_no_test_ran_is_known() {
+        let mut tests = Tests::default();
+        tests.read("test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 12 filtered out; finished in 0.00s");
+        assert!(tests.none());
+    }
+}

@@ -1,0 +1,78 @@
+//! What each task does. All of it with the same target folder, profile and features, so that nothing is built twice.
+
+use crate::links;
+use crate::needs;
+use crate::run::{Run, cargo, root, succeed, succeed_and_count};
+use std::process::ExitCode;
+
+/// What every cargo command here has in common.
+const ALL: [&str; 2] = ["--workspace", "--all-features"];
+
+/// Every test. `arguments` go to the test programs.
+pub(crate) fn test(run: &mut Run, arguments: &[String]) {
+    // Without its server a test fails, and says so; no need to see a hundred of them.
+    if !run.step("needs", |_| needs::provide()) {
+        return;
+    }
+    let check = ["check", "--package", "larder", "--no-default-features"];
+    run.step("no features", |_| succeed(&mut cargo(check)));
+    if !run.step("build", |_| succeed(cargo(["test", "--no-run"]).args(ALL))) {
+        return;
+    }
+    let tests = |run: &mut Run, name, kinds: &[&str]| {
+        run.step(name, |tests| {
+            let mut command = cargo(["test", "--no-fail-fast"]);
+            command.args(ALL).args(kinds).arg("--").args(arguments);
+            succeed_and_count(&mut command, tests)
+        });
+    };
+    tests(run, "tests", &["--lib", "--bins", "--tests", "--examples"]);
+    tests(run, "doc tests", &["--doc"]);
+}
+
+/// What a change must pass.
+pub(crate) fn ci(run: &mut Run) {
+    run.step("formatting", |_| succeed(&mut cargo(["fmt", "--all", "--check"])));
+    run.step("clippy", |_| {
+        let mut clippy = cargo(["clippy", "--all-targets"]);
+        succeed(clippy.args(ALL).args(["--", "-D", "warnings"]))
+    });
+    build_docs(run);
+    follow_links(run);
+    test(run, &[]);
+}
+
+/// Everything about the docs.
+pub(crate) fn docs(run: &mut Run) {
+    build_docs(run);
+    follow_links(run);
+    run.step("README.md", |tests| {
+        succeed_and_count(&mut cargo(["test", "--package", "xtask", "--all-features", "--doc"]), tests)
+    });
+}
+
+fn build_docs(run: &mut Run) {
+    run.step("docs", |_| {
+        let mut doc = cargo(["doc", "--no-deps"]);
+        succeed(doc.args(ALL).env("RUSTDOCFLAGS", "-D warnings"))
+    });
+}
+
+fn follow_links(run: &mut Run) {
+    run.step("links", |_| {
+        let broken = links::broken(&root()).map_err(|error| error.to_string())?;
+        if broken.is_empty() { Ok(()) } else { Err(format!("\n{}", broken.join("\n"))) }
+    });
+}
+
+/// The benchmarks, optimised; they read their own arguments.
+pub(crate) fn bench(arguments: &[String]) -> ExitCode {
+    let mut command = cargo(["run", "--quiet", "--release", "--package", "larder-bench", "--"]);
+    match command.args(arguments).status() {
+        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("cargo cannot be run: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
