@@ -323,8 +323,8 @@ mod keys_of_several_fields {
     use super::*;
 
     #[derive(Serialize, Deserialize, Entry)]
-    #[entry(cache = "project", key(primary, index = "number", fields(tenant, number)))]
-    #[entry(key(index = "tenant_slug", fields(tenant, slug)))]
+    #[entry(cache = "project", key(primary, index = "number", fields = (tenant, number)))]
+    #[entry(key(index = "tenant_slug", fields = (tenant, slug)))]
     struct Project {
         tenant: String,
         number: u64,
@@ -343,7 +343,7 @@ mod other_structs {
     use super::*;
 
     #[derive(Serialize, Deserialize, Entry)]
-    #[entry(cache = "tuple", key(index = "both", fields(0, 1)))]
+    #[entry(cache = "tuple", key(index = "both", fields = (0, 1)))]
     struct Tuple(#[key(primary, index = "id")] u8, #[key(index = "name")] String);
 
     #[derive(Serialize, Deserialize, Entry)]
