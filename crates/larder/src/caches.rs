@@ -318,7 +318,7 @@ impl Caches {
         };
         let _ = tokio::time::timeout(LAST_CHANCE, delivered).await;
         for cache in &caches {
-            cache.schema.stats.publish(&cache.schema.cache, &cache.connector.status());
+            cache.publish();
         }
         let lost = waiting();
         if lost > 0 {
@@ -342,7 +342,7 @@ async fn publish(cache: Weak<Inner>) {
     loop {
         ticks.tick().await;
         let Some(cache) = cache.upgrade() else { return };
-        cache.schema.stats.publish(&cache.schema.cache, &cache.connector.status());
+        cache.publish();
     }
 }
 

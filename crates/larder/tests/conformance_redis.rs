@@ -13,6 +13,8 @@ use tokio::sync::Mutex;
 
 larder_testing::conformance! { each Shared::on_each_server().await }
 
+const TIMEOUT: Duration = Duration::from_secs(20);
+
 /// One server, and two nodes that are connected to it.
 struct Shared {
     server: Server,
@@ -29,11 +31,9 @@ impl Shared {
             let node = || {
                 let address = Address::Unix(server.socket().to_owned());
                 // The suite counts on time-outs that never fire, however slow the machine is.
-                Redis::open(RedisConfig {
-                    address,
-                    operation_timeout: Duration::from_secs(20),
-                    ..RedisConfig::default()
-                })
+                let mut config = RedisConfig { address, operation_timeout: TIMEOUT, ..RedisConfig::default() };
+                config.breaker.slow_call = TIMEOUT;
+                Redis::open(config)
             };
             let nodes = [node().unwrap(), node().unwrap()];
             let connection = Mutex::new(server.connect().await.unwrap());

@@ -5,11 +5,19 @@ use super::setting::{Refused, Setting, duration, number, plain, put, ratio, read
 use super::tree::{Node, Value};
 use crate::breaker::{BreakerConfig, HalfOpen};
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 /// The settings of a connector's circuit breaker: [`BreakerConfig`], but for
-/// [`max_in_flight`](super::RedisConfig::max_in_flight), which belongs to the connector.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// [`max_in_flight`](super::RedisConfig::max_in_flight), which belongs to the connector, and with slow calls: a cache server that
+/// takes 50 ms for one of every two calls is no use to anybody.
+#[derive(Clone, Debug, PartialEq)]
 pub struct BreakerSettings(BreakerConfig);
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self(BreakerConfig { slow_call: Duration::from_millis(50), ..BreakerConfig::default() })
+    }
+}
 
 impl Deref for BreakerSettings {
     type Target = BreakerConfig;

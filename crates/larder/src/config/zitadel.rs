@@ -577,8 +577,9 @@ impl Translation<'_> {
             ),
         );
         // Zitadel's defaults, to be overwritten by what is given.
-        let defaults: [(&[&str], Value); 7] = [
+        let defaults: [(&[&str], Value); 8] = [
             (&["window"], Value::Integer(0)),
+            (&["slow_call"], Value::Integer(0)),
             (&["consecutive_failures"], Value::Integer(5)),
             (&["failure_ratio"], Value::Float(0.1)),
             (&["open"], Value::Text("60s".to_owned())),

@@ -16,7 +16,7 @@ use super::layout::Layout;
 use super::link::Link;
 use super::scripts;
 use super::trouble::{Trouble, What};
-use crate::codec::{self, DecodeError};
+use crate::codec::envelope::{self, DecodeError};
 use crate::connector::{
     Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
 };
@@ -243,7 +243,7 @@ impl Store {
             }
             Err(trouble) => return Err(self.miss(&trouble)),
         };
-        match codec::decode(&self.schema.codec, self.schema.fingerprint, &object, key) {
+        match envelope::decode(&self.schema.codec, self.schema.fingerprint, &object, key) {
             Ok(value) => Ok(value),
             Err(DecodeError::OtherKey) => Err(Miss::Absent),
             Err(error) => self.discard(name, object, &error.to_string()).await,
@@ -339,7 +339,7 @@ impl Store {
             tracing::warn!(cache = %self.schema.cache, keys, limit = MAX_KEYS, "an object has too many keys and is not cached");
             return None;
         }
-        match codec::encode(&self.schema.codec, self.schema.fingerprint, object) {
+        match envelope::encode(&self.schema.codec, self.schema.fingerprint, object) {
             Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => Some(bytes),
             Ok(bytes) => {
                 tracing::warn!(
