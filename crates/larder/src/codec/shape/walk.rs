@@ -542,10 +542,9 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         let last = self.items.len().saturating_sub(1);
         let Some(node) = self.items.get_mut(place.min(last)) else { return Ok(None) };
         let mode = if self.target == Some(place) { Mode::Look } else { Mode::Pass };
-        let result = self.walk.go(mode, node, Some(self.level), |probe| seed.deserialize(probe));
-        // After an error there is nothing, so that nobody who ignores it asks for ever.
-        self.next = if result.is_err() { usize::MAX } else { place + 1 };
-        result.map(Some)
+        // Whatever becomes of it, so that nobody who ignores errors asks for ever.
+        self.next += 1;
+        self.walk.go(mode, node, Some(self.level), |probe| seed.deserialize(probe)).map(Some)
     }
 }
 
@@ -594,11 +593,6 @@ impl<'w> Fields<'w> {
         one.iter_mut().for_each(|field| field.node.out_of_sight());
         result
     }
-
-    fn stop(&mut self) {
-        self.tag = None;
-        self.next = usize::MAX;
-    }
 }
 
 impl<'de> MapAccess<'de> for Fields<'_> {
@@ -610,17 +604,18 @@ impl<'de> MapAccess<'de> for Fields<'_> {
             tag.name
         } else if let Some(field) = self.fields.get(self.next) {
             self.due = Due::Field(self.next);
+            // As with items.
             self.next += 1;
             field.name
         } else {
             self.due = Due::Nothing;
             return Ok(None);
         };
-        seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some).inspect_err(|_| self.stop())
+        seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some)
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, End> {
-        let result = match std::mem::replace(&mut self.due, Due::Nothing) {
+        match std::mem::replace(&mut self.due, Due::Nothing) {
             Due::Tag(variant) => seed.deserialize(BorrowedStrDeserializer::new(variant)),
             Due::Field(place) => match self.fields.get_mut(place) {
                 Some(Named { node, .. }) => {
@@ -629,9 +624,7 @@ impl<'de> MapAccess<'de> for Fields<'_> {
                 None => Err(End::Here),
             },
             Due::Nothing => Err(End::Here),
-        };
-        // As with items.
-        result.inspect_err(|_| self.stop())
+        }
     }
 }
 
