@@ -179,6 +179,7 @@ fn declared_on_fields(fields: &Fields, problems: &mut Problems) -> (Vec<Declared
     let mut version: Option<Place> = None;
     for (member, field) in fields.members().zip(fields) {
         let mut keyed = false;
+        refuse_unstored(field, problems);
         for attribute in &field.attrs {
             if is(attribute, "entry") {
                 problems
@@ -206,6 +207,19 @@ fn declared_on_fields(fields: &Fields, problems: &mut Problems) -> (Vec<Declared
         }
     }
     (indexes, version)
+}
+
+/// A key that is not stored would be lost when the object comes back from a server, without a word.
+fn refuse_unstored(field: &Field, problems: &mut Problems) {
+    let Some(needed) = field.attrs.iter().find(|attribute| is(attribute, "key") || is(attribute, "version")) else {
+        return;
+    };
+    let skips = ["skip", "skip_serializing", "skip_deserializing"];
+    let skipped = field.attrs.iter().filter(|attribute| is(attribute, "serde"));
+    for attribute in skipped.filter(|attribute| skips.iter().any(|word| says(attribute, word))) {
+        let what = if is(needed, "key") { "key" } else { "version" };
+        problems.at(attribute, format!("a {what} has to be stored with the object, and this field is not"));
+    }
 }
 
 impl Place {

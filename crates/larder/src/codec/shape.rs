@@ -26,9 +26,9 @@
 //!
 //! - what `Serialize` does, where that is not what `Deserialize` asks for; and what a text or a number means (a unit, a format);
 //! - what is behind `#[serde(untagged)]` or an own `deserialize_any`: it is `any`;
-//! - in a struct with `#[serde(flatten)]` and in an enum with `#[serde(tag = "…")]`: fields that may be missing, and what is inside
-//!   the fields that such a flattened struct or such an enum requires; with `#[serde(tag = "…", content = "…")]` all that is in the
-//!   content;
+//! - in a struct with `#[serde(flatten)]` and in an enum with `#[serde(tag = "…")]`: fields that may be missing, fields after one
+//!   that refuses every sample, and what is inside the fields of the flattened part or of the enum; with `#[serde(tag = "…",
+//!   content = "…")]` all that is in the content;
 //! - in a tuple, what comes after an item that refuses every sample it is offered (a text in a format of its own, say) or that
 //!   is the type around it once more; and the values of a map with such keys;
 //! - what lies deeper than 32 levels, what is found after 4,096 runs, and in a tuple of more than 32 items all but the first.

@@ -309,6 +309,19 @@ mod types_that_refuse {
     }
 
     #[derive(Deserialize)]
+    struct Flat {
+        url: Url,
+        #[serde(flatten)]
+        tail: Tail,
+    }
+
+    #[derive(Deserialize)]
+    struct Tail {
+        id: Id,
+        last: u64,
+    }
+
+    #[derive(Deserialize)]
     enum Choice {
         No(Never, u8),
         Yes(Url, u8),
@@ -321,6 +334,7 @@ mod types_that_refuse {
         assert_eq!(describe::<(u8, Never, u8)>(), "(u8,text,?)");
         assert_eq!(describe::<HashMap<Never, u8>>(), "{text:?}");
         assert_eq!(describe::<HashMap<Url, u8>>(), "{text:u8}");
+        assert_eq!(describe::<Flat>(), r#"any{"id":any,"url":text}"#);
     }
 
     #[test]
