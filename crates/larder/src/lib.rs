@@ -9,7 +9,6 @@ mod codec;
 pub mod config;
 pub mod connector;
 mod entry;
-mod fence;
 mod journal;
 mod key;
 mod load;

@@ -4,6 +4,7 @@ mod cost;
 mod handshake;
 mod instance;
 mod limits;
+mod log;
 mod node;
 mod outage;
 mod restart;
