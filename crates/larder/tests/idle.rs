@@ -4,6 +4,8 @@
 //! socket. It is measured on a process of its own, which is this test program once more, told by a variable to be a
 //! service; what is measured is the debug build with the whole test harness in it, so a release build has room to spare.
 #![cfg(target_os = "linux")]
+// It is all test.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use larder::{Cache, Caches, Config, Entry};
 use serde::{Deserialize, Serialize};
