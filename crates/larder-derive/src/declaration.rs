@@ -218,7 +218,7 @@ impl Declared {
     fn on_field(words: KeyWords, member: &Member, field: &Field, problems: &mut Problems) -> Option<Self> {
         let mut flawed = words.flawed;
         let elsewhere = words.with.as_ref().map(|(word, _)| (word, "with = …"));
-        let elsewhere = elsewhere.or(words.fields.as_ref().map(|(word, _)| (word, "fields(…)")));
+        let elsewhere = elsewhere.or(words.fields.as_ref().map(|(word, _)| (word, "fields = (…)")));
         if let Some((word, usage)) = elsewhere {
             problems.at(word, format!("this belongs to the struct: `#[entry(key(index = \"…\", {usage}))]`"));
             flawed = true;
@@ -268,7 +268,7 @@ impl Declared {
             (Some((_, function)), None) => Some(Source::With(function)),
             (None, Some((word, members))) => {
                 if let Some(each) = &words.each {
-                    problems.at(each, "`each` and `fields(…)` do not go together: several fields make one key");
+                    problems.at(each, "`each` and `fields = (…)` do not go together: several fields make one key");
                     flawed = true;
                 }
                 parts(&word, &members, fields, problems).map(Source::Parts)
@@ -279,7 +279,7 @@ impl Declared {
             }
             (None, None) => {
                 if !flawed {
-                    let message = "say where the key comes from: `with = Self::function`, or `fields(first, second)` for a key \
+                    let message = "say where the key comes from: `with = Self::function`, or `fields = (first, second)` for a key \
                                    of several fields";
                     problems.at(&words.key, message);
                 }
@@ -350,7 +350,7 @@ fn in_order(input: &DeriveInput, declared: Vec<Declared>, problems: &mut Problem
     let (primary, secondary): (Vec<_>, Vec<_>) = declared.into_iter().partition(|index| index.primary);
     if primary.is_empty() {
         let message = "the primary key is missing: mark the field that identifies the object with `#[key(primary)]`, or write \
-                       `#[entry(key(primary, index = \"…\", fields(…)))]` where several fields do";
+                       `#[entry(key(primary, index = \"…\", fields = (…)))]` where several fields do";
         // A primary key that was declared with a mistake is not missing.
         if !says_primary(input) {
             problems.at(&input.ident, message);
@@ -358,7 +358,7 @@ fn in_order(input: &DeriveInput, declared: Vec<Declared>, problems: &mut Problem
     }
     for second in primary.iter().skip(1) {
         let message = "an object has one primary key, and another is declared already; for one that is made of several fields \
-                       write `#[entry(key(primary, index = \"…\", fields(first, second)))]` on the struct";
+                       write `#[entry(key(primary, index = \"…\", fields = (first, second)))]` on the struct";
         problems.at(&second.key, message);
     }
     let mut indexes = Vec::new();

@@ -52,7 +52,7 @@ pub mod derived;
 /// |---|---|
 /// | `cache = "instance"` | the name of the cache; required |
 /// | `key(index = "domain", with = path)` | keys that the function at `path` computes, a `fn(&Self)`; `each` and `primary` as on a field |
-/// | `key(index = "slug", fields(tenant, slug))` | one key of two to four fields, looked up by a tuple; `primary` as on a field |
+/// | `key(index = "slug", fields = (tenant, slug))` | one key of two to four fields, looked up by a tuple; `primary` as on a field |
 /// | `index = ByName` | the name of the enum; otherwise that of the struct and `Index` |
 /// | `revision = 3` | [`REVISION`](Self::REVISION) |
 /// | `weight = path` | [`weight`](Self::weight): a `fn(&Self) -> u64`, in bytes |
@@ -74,7 +74,7 @@ pub mod derived;
 /// #[derive(Serialize, Deserialize, Entry)]
 /// #[entry(
 ///     cache = "account",
-///     key(primary, index = "number", fields(tenant, number)),
+///     key(primary, index = "number", fields = (tenant, number)),
 ///     key(index = "login", with = Self::logins),
 /// )]
 /// struct Account {
