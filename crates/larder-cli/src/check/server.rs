@@ -1,0 +1,200 @@
+//! Asks a Redis or Valkey server what [the judgement](super::judge) needs to know.
+
+use super::finding::Finding;
+use super::judge::{self, Facts, Use};
+use super::rights;
+use crate::connection;
+use larder::config::RedisConfig;
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisError};
+use std::time::Instant;
+
+/// How often PING is measured.
+const PINGS: usize = 21;
+
+/// Everything that can be found out about the server.
+pub(super) async fn try_out(config: &RedisConfig, how: Use) -> (Option<Facts>, Vec<Finding>) {
+    let mut connection = match connection::open(config).await {
+        Ok(connection) => connection,
+        Err(error) => return (None, vec![unreachable(&error, config)]),
+    };
+    // A server that wants a password, or one that hangs, takes the connection and shows itself at the first command.
+    if let Err(error) = redis::cmd("PING").exec_async(&mut connection).await {
+        return (None, vec![unreachable(&error, config)]);
+    }
+    let mut findings = vec![Finding::ok("reachable", format!("it answers at {}", config.address))];
+    let facts = match ask(&mut connection, config).await {
+        Ok(facts) => facts,
+        Err(error) => return (None, vec![unreachable(&error, config)]),
+    };
+    findings.extend(judge::server(&facts, config, how));
+    findings.extend(rights::try_out(&mut connection, config).await);
+    (Some(facts), findings)
+}
+
+/// Why a server cannot be used, and what to do; `None` where it answers.
+pub(crate) async fn why_unreachable(config: &RedisConfig) -> Option<String> {
+    let answered = async {
+        let mut connection = connection::open(config).await?;
+        redis::cmd("PING").exec_async(&mut connection).await
+    };
+    let Finding { text, to_do, .. } = unreachable(&answered.await.err()?, config);
+    Some(to_do.map_or_else(|| text.to_string(), |to_do| format!("{text}; {to_do}")))
+}
+
+async fn ask(connection: &mut MultiplexedConnection, config: &RedisConfig) -> Result<Facts, RedisError> {
+    let mut pings = Vec::with_capacity(PINGS);
+    for _ in 0..PINGS {
+        let begun = Instant::now();
+        redis::cmd("PING").exec_async(connection).await?;
+        pings.push(begun.elapsed());
+    }
+    pings.sort_unstable();
+    let mut info = String::new();
+    for section in ["server", "replication", "memory", "persistence"] {
+        // Not everybody may ask, and not every server knows every section: what is missing is not known, that is all.
+        if let Ok(text) = redis::cmd("INFO").arg(section).query_async::<String>(connection).await {
+            info.push_str(&text);
+        }
+    }
+    let mut facts = read(&info);
+    let save = redis::cmd("CONFIG").arg("GET").arg("save").query_async::<Vec<String>>(connection).await;
+    facts.snapshots = save.is_ok_and(|save| save.get(1).is_some_and(|rules| !rules.is_empty()));
+    facts.resp3 = connection::speaks_resp3(config).await;
+    facts.ping_ms = pings.get(PINGS / 2).map(|median| median.as_secs_f64() * 1e3);
+    facts.pings = pings;
+    Ok(facts)
+}
+
+/// Reads the answers to INFO.
+fn read(info: &str) -> Facts {
+    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let text = |name: &str| field(name).unwrap_or_default().to_owned();
+    let valkey =
+        field("valkey_version").or_else(|| field("redis_version").filter(|_| field("server_name") == Some("valkey")));
+    let name = match (valkey, field("redis_version")) {
+        (Some(version), _) => format!("Valkey {version}"),
+        (None, Some(version)) => format!("Redis {version}"),
+        (None, None) => String::new(),
+    };
+    Facts {
+        name,
+        version: field("redis_version").and_then(|version| {
+            let mut parts = version.split('.').map(|part| part.parse().ok());
+            Some((parts.next()??, parts.next()??))
+        }),
+        valkey: valkey.is_some(),
+        mode: field("server_mode").map_or_else(|| text("redis_mode"), str::to_owned),
+        run_id: field("run_id").is_some(),
+        role: text("role"),
+        replicas: field("connected_slaves").and_then(|count| count.parse().ok()).unwrap_or_default(),
+        maxmemory: field("maxmemory").and_then(|bytes| bytes.parse().ok()),
+        policy: text("maxmemory_policy"),
+        append_only: field("aof_enabled") == Some("1"),
+        last_save_failed: field("rdb_last_bgsave_status") == Some("err"),
+        ..Facts::default()
+    }
+}
+
+/// Why a server cannot be used at all, and what to do.
+fn unreachable(error: &RedisError, config: &RedisConfig) -> Finding {
+    let address = &config.address;
+    match error.code() {
+        Some("WRONGPASS") => {
+            let user = config.username.as_ref().map_or("the default user".to_owned(), |user| format!("user {user}"));
+            return Finding::problem(
+                "login",
+                format!("the server refuses the password of {user}: {}", said(error)),
+                "correct connectors.redis.password (or password_file) and username",
+            );
+        }
+        Some("NOAUTH") => {
+            return Finding::problem(
+                "login",
+                "the server wants a password, and none is configured",
+                "set connectors.redis.password, or password_file",
+            );
+        }
+        Some("LOADING") => {
+            return Finding::problem("reachable", "the server is still loading its data", "try again in a while");
+        }
+        Some("NOPERM") => {
+            return Finding::problem(
+                "login",
+                format!("the user may not even PING: {}", said(error)),
+                rights::grant(config),
+            );
+        }
+        _ => {}
+    }
+    match error.detail() {
+        Some(detail) if detail.contains("without any password configured") => {
+            return Finding::problem(
+                "login",
+                "a password is configured, and the server has none",
+                "remove connectors.redis.password, or give the server its password (requirepass)",
+            );
+        }
+        Some(detail) if detail.contains("DB index") => {
+            return Finding::problem(
+                "database",
+                format!("the server has no database {}: {}", config.database, said(error)),
+                "set connectors.redis.database to one that exists; 0 always does",
+            );
+        }
+        _ => {}
+    }
+    if error.is_timeout() {
+        return Finding::problem(
+            "reachable",
+            format!("no answer from {address} within {:?} (connect_timeout)", config.connect_timeout),
+            "the server hangs, or something between here and there drops what is sent; look at both",
+        );
+    }
+    let what = match error.kind() {
+        ErrorKind::Io => format!("cannot connect to {address}: {error}"),
+        ErrorKind::Parse => format!("what answers at {address} is no Redis or Valkey server"),
+        _ => format!("{address} does not let us in: {}", said(error)),
+    };
+    Finding::problem("reachable", what, "start the server, or correct connectors.redis: url, address or socket")
+}
+
+/// What the server has said, code first.
+pub(super) fn said(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (Some(code), None) => code.to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn info_is_read() {
+        let redis = read(
+            "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrun_id:abc\r\nrole:master\r\n\
+             connected_slaves:2\r\nmaxmemory:1048576\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:1\r\nrdb_last_bgsave_status:err\r\n",
+        );
+        let expected = Facts {
+            name: "Redis 7.0.15".to_owned(),
+            version: Some((7, 0)),
+            mode: "standalone".to_owned(),
+            run_id: true,
+            role: "master".to_owned(),
+            replicas: 2,
+            maxmemory: Some(1 << 20),
+            policy: "allkeys-lru".to_owned(),
+            append_only: true,
+            last_save_failed: true,
+            ..Facts::default()
+        };
+        assert_eq!(redis, expected);
+        let valkey =
+            read("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.1\r\nserver_mode:cluster\r\n");
+        assert_eq!((valkey.name.as_str(), valkey.valkey, valkey.mode.as_str()), ("Valkey 8.1.1", true, "cluster"));
+        assert_eq!(read(""), Facts::default());
+    }
+}

@@ -1,0 +1,50 @@
+//! A short-lived connection of the command's own to a server that larder is configured for.
+
+use larder::config::{Address, RedisConfig};
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+    RedisResult,
+};
+
+/// Connects and logs in, each within the configured time; commands then have the same time each.
+///
+/// AUTH and SELECT are sent from here and not by the client library, which hides what the server has against a password.
+pub(crate) async fn open(config: &RedisConfig) -> RedisResult<MultiplexedConnection> {
+    let mut connection = connect(config, RedisConnectionInfo::default().set_skip_set_lib_name()).await?;
+    if let Some(password) = &config.password {
+        let mut auth = redis::cmd("AUTH");
+        if let Some(username) = &config.username {
+            auth.arg(username);
+        }
+        auth.arg(password.expose()).exec_async(&mut connection).await?;
+    }
+    if config.database != 0 {
+        redis::cmd("SELECT").arg(config.database).exec_async(&mut connection).await?;
+    }
+    Ok(connection)
+}
+
+/// Whether the server speaks the third version of the protocol to us.
+pub(crate) async fn speaks_resp3(config: &RedisConfig) -> bool {
+    let mut settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
+    if let Some(username) = &config.username {
+        settings = settings.set_username(username);
+    }
+    if let Some(password) = &config.password {
+        settings = settings.set_password(password.expose());
+    }
+    connect(config, settings).await.is_ok()
+}
+
+async fn connect(config: &RedisConfig, settings: RedisConnectionInfo) -> RedisResult<MultiplexedConnection> {
+    let address = match &config.address {
+        Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
+        Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
+    };
+    let info: ConnectionInfo = address.into_connection_info()?.set_redis_settings(settings);
+    let options = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(config.connect_timeout))
+        .set_response_timeout(Some(config.connect_timeout));
+    redis::Client::open(info)?.get_multiplexed_async_connection_with_config(&options).await
+}

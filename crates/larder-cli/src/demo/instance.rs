@@ -1,0 +1,81 @@
+//! What the demo caches: an instance of an identity platform, which every request needs, found by its id or by the host
+//! name that the request came to.
+
+use larder::Entry;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One tenant of the platform.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Entry)]
+#[entry(cache = "instance")]
+pub(crate) struct Instance {
+    /// The primary key.
+    #[key(primary)]
+    pub(crate) id: String,
+    /// The host names it answers to; a host belongs to one instance at a time.
+    #[key(index = "host")]
+    pub(crate) hosts: Vec<String>,
+    /// What people call it.
+    pub(crate) name: String,
+    /// What is switched on.
+    pub(crate) features: Vec<String>,
+    /// How its users log in.
+    pub(crate) settings: Settings,
+    /// The version: the number of the change that made it what it is, counted over all instances.
+    #[version]
+    pub(crate) sequence: u64,
+}
+
+/// How the users of an instance log in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Whether a second factor is asked for.
+    pub(crate) second_factor: bool,
+    /// How long a session lasts, in minutes.
+    pub(crate) session_minutes: u32,
+}
+
+/// A key of an [`Instance`], of either index.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct InstanceKey {
+    pub(crate) index: InstanceIndex,
+    pub(crate) text: String,
+}
+
+impl InstanceKey {
+    pub(crate) fn id(id: impl Into<String>) -> Self {
+        Self { index: InstanceIndex::Id, text: id.into() }
+    }
+
+    pub(crate) fn host(host: impl Into<String>) -> Self {
+        Self { index: InstanceIndex::Host, text: host.into() }
+    }
+
+    /// Every key of an instance.
+    pub(crate) fn all_of(instance: &Instance) -> impl Iterator<Item = Self> {
+        std::iter::once(Self::id(&instance.id)).chain(instance.hosts.iter().map(Self::host))
+    }
+
+    /// Whether it is a key of the primary index.
+    pub(crate) fn is_id(&self) -> bool {
+        self.index == InstanceIndex::Id
+    }
+
+    /// Whether `instance` lists this key.
+    pub(crate) fn is_listed_by(&self, instance: &Instance) -> bool {
+        match self.index {
+            InstanceIndex::Id => instance.id == self.text,
+            InstanceIndex::Host => instance.hosts.contains(&self.text),
+        }
+    }
+}
+
+impl fmt::Display for InstanceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index {
+            InstanceIndex::Id => write!(f, "id {}", self.text),
+            InstanceIndex::Host => write!(f, "host {}", self.text),
+        }
+    }
+}

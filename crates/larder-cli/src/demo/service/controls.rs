@@ -1,0 +1,165 @@
+//! The page's buttons.
+
+use super::events::Kind;
+use super::routes::Failed;
+use super::{NODE, Service};
+use crate::demo::checker::Verdict;
+use crate::demo::identity::{Changed, IdentityError, Way};
+use crate::demo::instance::{Instance, InstanceKey};
+use crate::demo::load::{Load, Rates, next_name};
+use crate::demo::meter::Origin;
+use crate::demo::source::Edit;
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use larder::Delivery;
+use larder_testing::server::ServerError;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What the generator can be asked for, a second.
+const MOST: Rates = Rates { lookups: 50_000, changes: 500 };
+
+/// How often a read that differs from the database, and may do so because somebody else is changing it, is read again.
+const PATIENCE: usize = 20;
+
+/// The demo's server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ServerState {
+    /// There is none, or it is somebody else's.
+    NotOurs,
+    Running,
+    Stopped,
+    Killed,
+}
+
+/// How the load generator should run.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    on: bool,
+    lookups: u32,
+    changes: u32,
+}
+
+pub(super) async fn generator(
+    State(service): State<Arc<Service>>,
+    wanted: Result<Json<Wanted>, JsonRejection>,
+) -> Result<(), Failed> {
+    let Json(wanted) = wanted?;
+    let rates = Rates { lookups: wanted.lookups.min(MOST.lookups), changes: wanted.changes.min(MOST.changes) };
+    let mut generator = service.generator();
+    if wanted.on != generator.running.is_some() || rates != generator.rates {
+        generator.running = wanted.on.then(|| Load::start(&service.identity, &[NODE], &service.keys, rates));
+    }
+    generator.rates = rates;
+    Ok(())
+}
+
+/// What became of a change, and of the reads by every key that followed it.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    /// In words.
+    did: String,
+    delivery: &'static str,
+    /// Keys that were read.
+    reads: usize,
+    hits: usize,
+    /// Reads that differed from the database.
+    stale: usize,
+}
+
+pub(super) async fn rename(
+    State(service): State<Arc<Service>>,
+    Path(id): Path<String>,
+) -> Result<Json<Outcome>, Failed> {
+    let instance = existing(&service, &id).await?;
+    let name = next_name(&instance.name);
+    let did = format!("{id} is now called {name}");
+    let changed = service.identity.change(NODE, &id, Edit { name: Some(name), ..Edit::default() }, Way::WriteThrough);
+    follow(&service, did, changed.await?).await
+}
+
+/// Moves the last host of an instance to its neighbour in the table.
+pub(super) async fn move_host(
+    State(service): State<Arc<Service>>,
+    Path(id): Path<String>,
+) -> Result<Json<Outcome>, Failed> {
+    let from = existing(&service, &id).await?;
+    let Some(host) = from.hosts.last() else { return Err(Failed::conflict(format!("{id} has no host to move"))) };
+    let neighbours = service.identity.source.first(super::live::ROWS).await?;
+    let place = neighbours.iter().position(|neighbour| neighbour.id == id).map_or(0, |place| place + 1);
+    let Some(to) = neighbours.get(place).or(neighbours.first()).filter(|to| to.id != id) else {
+        return Err(Failed::conflict("there is no other instance"));
+    };
+    let did = format!("{host} moved from {id} to {}", to.id);
+    let hosts = Some(to.hosts.iter().chain([host]).cloned().collect());
+    let changed = service.identity.change(NODE, &to.id, Edit { hosts, ..Edit::default() }, Way::Invalidate);
+    follow(&service, did, changed.await?).await
+}
+
+async fn existing(service: &Service, id: &str) -> Result<Instance, Failed> {
+    let found = service.identity.source.find(InstanceKey::id(id)).await?;
+    found.ok_or_else(|| Failed::not_found(format!("no instance has the id {id}")))
+}
+
+/// Reads by every key that the change has touched, and compares with the database.
+async fn follow(service: &Service, did: String, changed: Changed) -> Result<Json<Outcome>, Failed> {
+    let keys = changed.written.keys();
+    let delivery = match changed.delivery {
+        Delivery::Applied => "applied",
+        Delivery::Deferred => "deferred",
+    };
+    let mut outcome = Outcome { did, delivery, reads: keys.len(), hits: 0, stale: 0 };
+    for key in &keys {
+        let (origin, fresh) = read(service, key).await?;
+        outcome.hits += usize::from(origin == Origin::Hit);
+        outcome.stale += usize::from(!fresh);
+    }
+    let verdict = if outcome.stale == 0 { "all fresh".to_owned() } else { format!("{} STALE", outcome.stale) };
+    service
+        .events
+        .tell(Kind::Change, format!("{} ({delivery}); read by {} keys: {verdict}", outcome.did, outcome.reads));
+    Ok(Json(outcome))
+}
+
+/// Reads by a key, and says whether the answer is what the database has. The load generator may be changing the same instance: then
+/// both are read again.
+async fn read(service: &Service, key: &InstanceKey) -> Result<(Origin, bool), IdentityError> {
+    let mut origin = Origin::Load;
+    for _ in 0..PATIENCE {
+        let looked = service.identity.look_up(NODE, key).await?;
+        origin = looked.origin;
+        if looked.verdict != Verdict::Fine {
+            break;
+        }
+        if looked.instance.as_deref() == service.identity.source.find(key.clone()).await?.as_ref() {
+            return Ok((origin, true));
+        }
+    }
+    Ok((origin, false))
+}
+
+/// Breaks the demo's own server, or mends it.
+pub(super) async fn server(State(service): State<Arc<Service>>, Path(action): Path<String>) -> Result<(), Failed> {
+    let refused = |error: ServerError| Failed::conflict(error.to_string());
+    let Some(server) = service.backend.server() else {
+        return Err(Failed::conflict("the demo has no server of its own; start it with --connector redis"));
+    };
+    let (done, state, said) = match action.as_str() {
+        "stop" => (server.stop(), ServerState::Stopped, "the server is stopped: it hangs (SIGSTOP)"),
+        "continue" => (server.cont(), ServerState::Running, "the server continues (SIGCONT)"),
+        "kill" => {
+            server.kill();
+            (Ok(()), ServerState::Killed, "the server is killed (SIGKILL)")
+        }
+        "restart" => (server.restart().await, ServerState::Running, "the server is started again, empty"),
+        "flush" => (server.flushall().await, ServerState::Running, "the server has forgotten everything (FLUSHALL)"),
+        other => return Err(Failed::not_found(format!("{other} is none of stop, continue, kill, restart, flush"))),
+    };
+    done.map_err(refused)?;
+    *service.server_state() = state;
+    service.events.tell(Kind::Server, said.to_owned());
+    Ok(())
+}

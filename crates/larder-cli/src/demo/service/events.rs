@@ -1,0 +1,123 @@
+//! What has happened lately, as the page shows it.
+
+use larder::breaker::Transition;
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How many events are kept.
+const KEPT: usize = 40;
+
+/// The newest events, and the last change of the breaker.
+#[derive(Debug, Default)]
+pub(super) struct Events(Mutex<Happened>);
+
+#[derive(Debug, Default)]
+struct Happened {
+    events: VecDeque<Event>,
+    last_transition: Option<Event>,
+}
+
+/// Something that has happened.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Event {
+    /// When, in milliseconds since 1970.
+    at: u64,
+    kind: Kind,
+    text: String,
+    /// How many things of one kind it stands for.
+    #[serde(skip)]
+    count: u64,
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    Breaker,
+    Deferred,
+    Replayed,
+    Change,
+    Server,
+    Trouble,
+}
+
+impl Events {
+    pub(super) fn tell(&self, kind: Kind, text: String) {
+        self.push(Event { at: now(), kind, text, count: 1 });
+    }
+
+    /// Tells that something has happened `count` times. What goes on for a while stays one event, so that it does not push out all
+    /// others. `one` and `many` go on after the count.
+    pub(super) fn tell_count(&self, kind: Kind, count: u64, one: &str, many: &str) {
+        if count == 0 {
+            return;
+        }
+        let mut total = count;
+        {
+            let mut happened = self.lock();
+            if happened.events.front().is_some_and(|newest| newest.kind == kind) {
+                total += happened.events.pop_front().map_or(0, |newest| newest.count);
+            }
+        }
+        let text = format!("{total} {}", if total == 1 { one } else { many });
+        self.push(Event { at: now(), kind, text, count: total });
+    }
+
+    fn push(&self, event: Event) {
+        let mut happened = self.lock();
+        happened.events.push_front(event);
+        happened.events.truncate(KEPT);
+    }
+
+    pub(super) fn transition(&self, transition: &Transition) {
+        self.tell(Kind::Breaker, transition.to_string());
+        let mut happened = self.lock();
+        happened.last_transition = happened.events.front().cloned();
+    }
+
+    /// All of them, the newest first, and the last change of the breaker.
+    pub(super) fn all(&self) -> (Vec<Event>, Option<Event>) {
+        let happened = self.lock();
+        (happened.events.iter().cloned().collect(), happened.last_transition.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Happened> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(events: &Events) -> Vec<String> {
+        events.all().0.into_iter().map(|event| event.text).collect()
+    }
+
+    #[test]
+    fn what_goes_on_stays_one_event() {
+        let events = Events::default();
+        events.tell_count(Kind::Deferred, 0, "waits", "wait");
+        events.tell_count(Kind::Deferred, 1, "waits", "wait");
+        assert_eq!(texts(&events), ["1 waits"]);
+        events.tell_count(Kind::Deferred, 2, "waits", "wait");
+        events.tell(Kind::Server, "killed".to_owned());
+        events.tell_count(Kind::Deferred, 4, "waits", "wait");
+        assert_eq!(texts(&events), ["4 wait", "killed", "3 wait"]);
+    }
+
+    #[test]
+    fn old_events_are_forgotten() {
+        let events = Events::default();
+        (0..2 * KEPT).for_each(|number| events.tell(Kind::Change, number.to_string()));
+        assert_eq!(texts(&events).len(), KEPT);
+        assert_eq!(texts(&events)[0], (2 * KEPT - 1).to_string());
+    }
+}

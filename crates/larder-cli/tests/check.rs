@@ -1,0 +1,208 @@
+//! `larder check`, as a user runs it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use larder_testing::server::{Server, ServerOptions, required};
+use serde_json::Value;
+use std::fs;
+use std::process::Command;
+use tokio::runtime::Runtime;
+
+struct Checked {
+    code: Option<i32>,
+    told: String,
+    logged: String,
+}
+
+fn check(file: &str, text: &str, arguments: &[&str]) -> Checked {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(file);
+    fs::write(&path, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+    let output = command.arg("check").arg("-c").arg(path).args(arguments).env_remove("RUST_LOG").output().unwrap();
+    Checked {
+        code: output.status.code(),
+        told: String::from_utf8(output.stdout).unwrap(),
+        logged: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn yaml(redis: &str) -> String {
+    format!("connectors: {{ redis: {{ {redis} }} }}\ncaches: {{ instance: {{ connector: redis, max_age: 1h }} }}\n")
+}
+
+/// The findings of a redis connector: topic, level, text, and what to do.
+fn findings(redis: &str) -> (Checked, Vec<(String, String, String, String)>) {
+    let checked = check("caches.yaml", &yaml(redis), &["--json"]);
+    let report: Value = serde_json::from_str(&checked.told).unwrap();
+    let text = |finding: &Value, name: &str| finding[name].as_str().unwrap_or_default().to_owned();
+    let findings = report["connectors"][0]["findings"].as_array().unwrap();
+    let findings =
+        findings.iter().map(|one| (text(one, "topic"), text(one, "level"), text(one, "text"), text(one, "do")));
+    let findings = findings.collect();
+    (checked, findings)
+}
+
+fn only_problem(redis: &str, topic: &str, says: &str) {
+    let (checked, findings) = findings(redis);
+    let problems: Vec<_> = findings.iter().filter(|(_, level, ..)| level == "problem").collect();
+    assert_eq!(checked.code, Some(1), "{findings:?}");
+    let [(found, _, text, to_do)] = problems.as_slice() else { panic!("not one problem: {findings:?}") };
+    assert!(found == topic && text.contains(says) && !to_do.is_empty(), "{problems:?}");
+    assert_eq!(checked.logged, "larder: 1 problem\n");
+}
+
+fn started(runtime: &Runtime, options: ServerOptions) -> Vec<Server> {
+    let start = |binary| runtime.block_on(Server::start(&binary, options.clone())).unwrap();
+    required().unwrap().into_iter().map(start).collect()
+}
+
+fn socket(server: &Server) -> String {
+    format!("socket: '{}'", server.socket().display())
+}
+
+#[test]
+fn a_server_as_it_should_be() {
+    let runtime = Runtime::new().unwrap();
+    let options = ServerOptions::default().config("maxmemory 100mb").config("maxmemory-policy noeviction");
+    for server in started(&runtime, options) {
+        let (checked, findings) = findings(&socket(&server));
+        assert_eq!((checked.code, checked.logged.as_str()), (Some(0), ""), "{findings:?}");
+        let topics: Vec<_> = findings.iter().map(|(topic, level, ..)| (topic.as_str(), level.as_str())).collect();
+        let expected = ["reachable", "version", "protocol", "role", "latency", "eviction", "persistence", "rights"];
+        assert_eq!(topics, expected.map(|topic| (topic, "ok")));
+        assert!(runtime.block_on(server.keys("*")).unwrap().is_empty(), "nothing is left behind");
+
+        let report: Value = serde_json::from_str(&checked.told).unwrap();
+        assert_eq!(report["connectors"][0]["server"]["maxmemory_policy"], "noeviction");
+        assert_eq!(report["connectors"][0]["caches"], serde_json::json!(["instance"]));
+    }
+}
+
+#[test]
+fn for_people() {
+    let runtime = Runtime::new().unwrap();
+    let options = ServerOptions::default().config("maxmemory 100mb").config("maxmemory-policy allkeys-lru");
+    let server = started(&runtime, options.config("requirepass opensesame")).remove(0);
+    let checked = check("caches.yaml", &yaml(&format!("{}, password: opensesame", socket(&server))), &[]);
+    assert_eq!((checked.code, checked.logged.as_str()), (Some(1), "larder: 1 problem\n"));
+    assert!(checked.told.contains("password: \"***\"") && !checked.told.contains("opensesame"), "{}", checked.told);
+    assert!(checked.told.contains("  PROBLEM  eviction     allkeys-lru"), "{}", checked.told);
+    assert!(checked.told.contains("do: set maxmemory-policy noeviction"), "{}", checked.told);
+}
+
+#[test]
+fn passwords() {
+    let runtime = Runtime::new().unwrap();
+    for server in started(&runtime, ServerOptions::default().config("requirepass opensesame")) {
+        only_problem(&format!("{}, password: wrong", socket(&server)), "login", "WRONGPASS");
+        only_problem(&socket(&server), "login", "wants a password");
+        only_problem(&format!("{}, username: nobody, password: opensesame", socket(&server)), "login", "user nobody");
+    }
+    let server = started(&runtime, ServerOptions::default()).remove(0);
+    only_problem(&format!("{}, password: needless", socket(&server)), "login", "the server has none");
+}
+
+#[test]
+fn nobody_there_and_nobody_who_answers() {
+    only_problem("address: '127.0.0.1:1'", "reachable", "cannot connect to 127.0.0.1:1");
+    only_problem("socket: /nowhere/redis.sock", "reachable", "/nowhere/redis.sock");
+    let runtime = Runtime::new().unwrap();
+    let server = started(&runtime, ServerOptions::default()).remove(0);
+    server.stop().unwrap();
+    only_problem(&format!("{}, connect_timeout: 200ms", socket(&server)), "reachable", "no answer");
+}
+
+#[test]
+fn eviction() {
+    let runtime = Runtime::new().unwrap();
+    let options = ServerOptions::default().config("maxmemory 100mb");
+    for policy in ["allkeys-lru", "volatile-ttl"] {
+        let server = started(&runtime, options.clone().config(format!("maxmemory-policy {policy}"))).remove(0);
+        only_problem(&socket(&server), "eviction", policy);
+    }
+}
+
+#[test]
+fn a_replica_a_database_that_is_none_and_a_full_server() {
+    let runtime = Runtime::new().unwrap();
+    let server = started(&runtime, ServerOptions::default().databases(2)).remove(0);
+    only_problem(&format!("{}, database: 2", socket(&server)), "database", "no database 2");
+
+    let command = |arguments: &[&str]| drop(runtime.block_on(server.command(arguments)).unwrap());
+    command(&["REPLICAOF", "127.0.0.1", "1"]);
+    let (_, found) = findings(&socket(&server));
+    assert!(found.iter().any(|(topic, level, ..)| topic == "role" && level == "problem"), "{found:?}");
+    command(&["REPLICAOF", "NO", "ONE"]);
+
+    command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let (_, found) = findings(&socket(&server));
+    assert!(found.iter().any(|(topic, level, ..)| topic == "memory" && level == "problem"), "{found:?}");
+}
+
+/// What the check tells an administrator to grant is enough for larder, and less is not.
+#[test]
+fn rights() {
+    let runtime = Runtime::new().unwrap();
+    for server in started(&runtime, ServerOptions::default()) {
+        let command = |arguments: &[&str]| {
+            let reply = runtime.block_on(server.command(arguments)).unwrap();
+            assert!(!format!("{reply:?}").contains("ERR"), "{reply:?}");
+        };
+        command(&["ACL", "SETUSER", "service", "on", ">pass", "~larder:*", "+@read", "+@connection", "+info", "+eval"]);
+        let login = format!("{}, username: service, password: pass", socket(&server));
+        let (checked, found) = findings(&login);
+        let (_, _, text, grant) =
+            found.iter().find(|(topic, level, ..)| topic == "rights" && level == "problem").expect("a problem");
+        assert_eq!(checked.code, Some(1));
+        assert!(text.contains("SET:") && text.contains("EVALSHA:") && text.contains("in a script: BITFIELD"), "{text}");
+
+        command(&["ACL", "SETUSER", "service", "reset", "on", ">pass"]);
+        command(&grant.split(' ').collect::<Vec<_>>());
+        let (checked, found) = findings(&login);
+        assert_eq!(checked.code, Some(0), "{found:?}");
+        assert!(found.iter().any(|(topic, level, ..)| topic == "rights" && level == "ok"), "{found:?}");
+        runtime.block_on(serves(&server));
+    }
+}
+
+/// larder itself, with the rights that were granted.
+async fn serves(server: &Server) {
+    use larder::{Caches, Config, Delivery, Stored};
+    use larder_testing::entries::{Instance, InstanceIndex};
+    let login = format!("{}, username: service, password: pass, client_name: test", socket(server));
+    let caches = Caches::from_config(Config::from_yaml(&yaml(&login)).unwrap()).await.unwrap();
+    let cache = caches.open::<Instance>().unwrap();
+    while !cache.status().readable {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(cache.set(Instance::new("1", &["a"], "x", 1)).await, Stored::Yes);
+    let large = Instance::new("2", &["b"], &"x".repeat(100_000), 1);
+    assert_eq!(cache.set(large).await, Stored::Yes);
+    assert!(cache.get(InstanceIndex::Host, "b").await.is_some());
+    assert_eq!(cache.delete(InstanceIndex::Host, ["b"]).await.unwrap(), Delivery::Applied);
+    assert_eq!(cache.invalidate_below(InstanceIndex::Host, ["a"], 7).await.unwrap(), Delivery::Applied);
+    assert_eq!(cache.truncate().await.unwrap(), Delivery::Applied);
+    cache.prune().await.unwrap();
+    assert_eq!(cache.stats().faults.get(), 0);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used() {
+    let checked = check("caches.yaml", "connectors: { redis: { adress: x } }", &[]);
+    assert_eq!((checked.code, checked.told.as_str()), (Some(2), ""));
+    assert!(checked.logged.contains("did you mean `address`?"), "{}", checked.logged);
+
+    let checked = check("caches.yaml", "caches: { instance: { connector: redis } }", &["--json"]);
+    let report: Value = serde_json::from_str(&checked.told).unwrap();
+    assert_eq!((checked.code, &report["ok"]), (Some(2), &false.into()));
+    assert_eq!(report["errors"].as_array().unwrap().len(), 1);
+
+    assert_eq!(check("caches.ini", "", &[]).code, Some(2));
+}
+
+#[test]
+fn memory_needs_no_server() {
+    let checked = check("caches.toml", "[defaults]\nconnector = \"memory\"\n", &[]);
+    assert_eq!((checked.code, checked.logged.as_str()), (Some(0), ""));
+    assert!(checked.told.contains("memory: in each process by itself"), "{}", checked.told);
+}
