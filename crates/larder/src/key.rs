@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(encoded(Box::<str>::from("a")), "a");
         assert_eq!(encoded(Arc::<str>::from("a")), "a");
         assert_eq!(encoded(Cow::Borrowed("a")), "a");
-        assert_eq!(encoded(&&"a"), "a");
+        assert_eq!(encoded(Box::new(&"a")), "a");
         assert_eq!(encoded('ß'), "ß");
         assert_eq!(encoded(""), "");
     }

@@ -1,6 +1,7 @@
 //! The redis connector keeps larder's contract, on every server that is installed, with the breaker on.
 //!
 //! Each test has servers of its own, so that none can fail by what another one does.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use larder::config::{Address, RedisConfig};
 use larder::connector::redis::Redis;

@@ -116,6 +116,12 @@ pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
         write: |breaker| plain(breaker.half_open_successes),
     },
     Setting {
+        name: "trial_timeout",
+        give: "a duration such as 1m, or 0 for never",
+        read: |breaker, node| put(&mut breaker.trial_timeout, duration(node)),
+        write: |breaker| time(breaker.trial_timeout),
+    },
+    Setting {
         name: "ramp",
         give: "a duration such as 5s, or 0 for all at once",
         read: |breaker, node| put(&mut breaker.ramp, duration(node)),
@@ -135,7 +141,7 @@ impl BreakerSettings {
     }
 
     pub(super) fn read(section: &Node, problems: &mut Problems) -> Self {
-        let mut breaker = BreakerConfig::default();
+        let Self(mut breaker) = Self::default();
         let before = problems.0.len();
         let given = read(section, SETTINGS, &[], &mut breaker, problems);
         // What could not be read is the default now, and the rest may make no sense beside it.
