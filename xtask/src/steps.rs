@@ -34,7 +34,7 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
 pub(crate) fn ci(run: &mut Run) {
     run.step("formatting", |_| succeed(&mut cargo(["fmt", "--all", "--check"])));
     run.step("clippy", |_| {
-        let mut clippy = cargo(["clippy", "--all-targets"]);
+        let mut clippy = cargo(["clippy", "--all-targets", "--keep-going"]);
         succeed(clippy.args(ALL).args(["--", "-D", "warnings"]))
     });
     build_docs(run);
@@ -53,7 +53,7 @@ pub(crate) fn docs(run: &mut Run) {
 
 fn build_docs(run: &mut Run) {
     run.step("docs", |_| {
-        let mut doc = cargo(["doc", "--no-deps"]);
+        let mut doc = cargo(["doc", "--no-deps", "--keep-going"]);
         succeed(doc.args(ALL).env("RUSTDOCFLAGS", "-D warnings"))
     });
 }

@@ -1,6 +1,6 @@
 //! How fast larder is, beside a limit or a peer that is measured in the same run: `cargo xtask bench`.
 //!
-//! A machine's speed says little, a ratio on one machine says much. So the contestants of a [`Group`](measure::Group) take
+//! A machine's speed says little, a ratio on one machine says much. So the contestants of a [`Group`] take
 //! turns, round by round, and a row compares two of them: the median over the rounds, its spread, and the bar.
 //! To add rows, write a function that returns a group, and name it in [`GROUPS`].
 

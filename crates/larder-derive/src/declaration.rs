@@ -179,6 +179,7 @@ fn declared_on_fields(fields: &Fields, problems: &mut Problems) -> (Vec<Declared
     let mut version: Option<Place> = None;
     for (member, field) in fields.members().zip(fields) {
         let mut keyed = false;
+        refuse_unstored(field, problems);
         for attribute in &field.attrs {
             if is(attribute, "entry") {
                 problems
@@ -208,6 +209,19 @@ fn declared_on_fields(fields: &Fields, problems: &mut Problems) -> (Vec<Declared
     (indexes, version)
 }
 
+/// A key that is not stored would be lost when the object comes back from a server, without a word.
+fn refuse_unstored(field: &Field, problems: &mut Problems) {
+    let Some(needed) = field.attrs.iter().find(|attribute| is(attribute, "key") || is(attribute, "version")) else {
+        return;
+    };
+    let skips = ["skip", "skip_serializing", "skip_deserializing"];
+    let skipped = field.attrs.iter().filter(|attribute| is(attribute, "serde"));
+    for attribute in skipped.filter(|attribute| skips.iter().any(|word| says(attribute, word))) {
+        let what = if is(needed, "key") { "key" } else { "version" };
+        problems.at(attribute, format!("a {what} has to be stored with the object, and this field is not"));
+    }
+}
+
 impl Place {
     fn of(member: &Member, field: &Field) -> Self {
         Self { member: member.clone(), span: field.ty.span() }
@@ -218,7 +232,7 @@ impl Declared {
     fn on_field(words: KeyWords, member: &Member, field: &Field, problems: &mut Problems) -> Option<Self> {
         let mut flawed = words.flawed;
         let elsewhere = words.with.as_ref().map(|(word, _)| (word, "with = …"));
-        let elsewhere = elsewhere.or(words.fields.as_ref().map(|(word, _)| (word, "fields(…)")));
+        let elsewhere = elsewhere.or(words.fields.as_ref().map(|(word, _)| (word, "fields = (…)")));
         if let Some((word, usage)) = elsewhere {
             problems.at(word, format!("this belongs to the struct: `#[entry(key(index = \"…\", {usage}))]`"));
             flawed = true;
@@ -268,7 +282,7 @@ impl Declared {
             (Some((_, function)), None) => Some(Source::With(function)),
             (None, Some((word, members))) => {
                 if let Some(each) = &words.each {
-                    problems.at(each, "`each` and `fields(…)` do not go together: several fields make one key");
+                    problems.at(each, "`each` and `fields = (…)` do not go together: several fields make one key");
                     flawed = true;
                 }
                 parts(&word, &members, fields, problems).map(Source::Parts)
@@ -279,7 +293,7 @@ impl Declared {
             }
             (None, None) => {
                 if !flawed {
-                    let message = "say where the key comes from: `with = Self::function`, or `fields(first, second)` for a key \
+                    let message = "say where the key comes from: `with = Self::function`, or `fields = (first, second)` for a key \
                                    of several fields";
                     problems.at(&words.key, message);
                 }
@@ -350,7 +364,7 @@ fn in_order(input: &DeriveInput, declared: Vec<Declared>, problems: &mut Problem
     let (primary, secondary): (Vec<_>, Vec<_>) = declared.into_iter().partition(|index| index.primary);
     if primary.is_empty() {
         let message = "the primary key is missing: mark the field that identifies the object with `#[key(primary)]`, or write \
-                       `#[entry(key(primary, index = \"…\", fields(…)))]` where several fields do";
+                       `#[entry(key(primary, index = \"…\", fields = (…)))]` where several fields do";
         // A primary key that was declared with a mistake is not missing.
         if !says_primary(input) {
             problems.at(&input.ident, message);
@@ -358,7 +372,7 @@ fn in_order(input: &DeriveInput, declared: Vec<Declared>, problems: &mut Problem
     }
     for second in primary.iter().skip(1) {
         let message = "an object has one primary key, and another is declared already; for one that is made of several fields \
-                       write `#[entry(key(primary, index = \"…\", fields(first, second)))]` on the struct";
+                       write `#[entry(key(primary, index = \"…\", fields = (first, second)))]` on the struct";
         problems.at(&second.key, message);
     }
     let mut indexes = Vec::new();

@@ -65,6 +65,7 @@ fn enumeration(declaration: &Declaration<'_>) -> TokenStream {
     });
     quote! {
         #[doc = #doc]
+        #[allow(clippy::enum_variant_names)]
         #[derive(
             ::core::clone::Clone,
             ::core::marker::Copy,
@@ -169,7 +170,7 @@ mod tests {
     #[test]
     fn larder_is_called_what_the_user_calls_it() {
         let input = parse_quote! {
-            #[entry(cache = "a", crate = facade::store, weight = weigh, key(index = "x", with = x), key(index = "y", fields(a, b)))]
+            #[entry(cache = "a", crate = facade::store, weight = weigh, key(index = "x", with = x), key(index = "y", fields = (a, b)))]
             struct A { #[key(primary)] a: u8, #[key(index)] b: u8, #[version] c: u8 }
         };
         let code = expand(&Declaration::of(&input).unwrap()).to_string();

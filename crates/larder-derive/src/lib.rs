@@ -1,7 +1,7 @@
 //! `#[derive(Entry)]` for larder. The macro is documented where it is used: at `larder::Entry`.
 //!
-//! Three steps, a file each: [`words`] reads the attributes, [`declaration`] makes of them what the entry is, and [`expansion`]
-//! writes the code. Everything that is wrong is collected in [`problems`] on the way, so that one build shows all of it.
+//! Three steps, a file each: `words.rs` reads the attributes, `declaration.rs` makes of them what the entry is, and `expansion.rs`
+//! writes the code. Everything that is wrong is collected in `problems.rs` on the way, so that one build shows all of it.
 
 mod declaration;
 mod expansion;

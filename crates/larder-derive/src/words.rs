@@ -37,7 +37,7 @@ pub(crate) struct KeyWords {
     pub(crate) each: Option<Path>,
     /// `with = Self::domain`.
     pub(crate) with: Option<(Path, Path)>,
-    /// `fields(tenant, slug)`.
+    /// `fields = (tenant, slug)`.
     pub(crate) fields: Option<(Path, Vec<Member>)>,
     /// A word was wrong, so what is missing may be what was meant by it.
     pub(crate) flawed: bool,
@@ -72,7 +72,7 @@ impl EntryWords {
                 "key" => {
                     let mut words = KeyWords::none(meta.path.clone());
                     let usage =
-                        "write `key(index = \"…\", with = Self::function)` or `key(index = \"…\", fields(a, b))`";
+                        "write `key(index = \"…\", with = Self::function)` or `key(index = \"…\", fields = (a, b))`";
                     if !meta.input.peek(syn::token::Paren) {
                         problems.at(&meta.path, usage);
                         skip(meta.input);
@@ -154,11 +154,12 @@ impl KeyWords {
 }
 
 fn members(meta: &ParseNestedMeta<'_>) -> syn::Result<Vec<Member>> {
-    if !meta.input.peek(syn::token::Paren) {
-        return Err(meta.error("write `fields(first, second)`"));
+    if !(meta.input.peek(Token![=]) && meta.input.peek2(syn::token::Paren)) {
+        return Err(syn::Error::new_spanned(&meta.path, "write `fields = (first, second)`"));
     }
+    let input = meta.value()?;
     let content;
-    syn::parenthesized!(content in meta.input);
+    syn::parenthesized!(content in input);
     Ok(Punctuated::<Member, Token![,]>::parse_terminated(&content)?.into_iter().collect())
 }
 

@@ -1,6 +1,6 @@
 //! The contract of larder as code: cases that every connector must pass, alone and stacked.
 //!
-//! A connector is put through the suite by a [`Subject`], which opens it. [`conformance!`](crate::conformance) makes one
+//! A connector is put through the suite by a [`Subject`], which opens it. [`conformance!`](macro@crate::conformance) makes one
 //! test of each [`Promise`]; [`check`] and [`run`] are for harnesses of another kind. A case that fails panics with the
 //! promise, what was seen, and every step that led there.
 //!
@@ -186,7 +186,7 @@ pub async fn run<S: Subject>(subject: &S) {
 /// evaluated once per test, in an async function of which it may use `.await`. With `each` in front it yields several subjects,
 /// such as one for each server that is installed, which are checked one after the other.
 ///
-/// ```ignore
+/// ```text
 /// larder_testing::conformance! { MemorySubject::new() }
 /// larder_testing::conformance! { each RedisSubject::on_all_servers().await }
 /// ```

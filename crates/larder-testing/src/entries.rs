@@ -13,15 +13,19 @@ use larder::{Entry, Index, Keys};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 /// Found by its id or by one of its hosts; versioned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Entry)]
+#[entry(cache = "instance")]
 pub struct Instance {
     /// The primary key.
+    #[key(primary)]
     pub id: String,
     /// Keys of the index `host`.
+    #[key(index = "host")]
     pub hosts: Vec<String>,
     /// No key.
     pub name: String,
     /// The version.
+    #[version]
     pub sequence: u64,
 }
 
@@ -33,11 +37,14 @@ impl Instance {
 }
 
 /// Found by its id or by one of its hosts; without a version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Entry)]
+#[entry(cache = "site")]
 pub struct Site {
     /// The primary key.
+    #[key(primary)]
     pub id: String,
     /// Keys of the index `host`.
+    #[key(index = "host")]
     pub hosts: Vec<String>,
     /// No key.
     pub name: String,
@@ -52,14 +59,18 @@ impl Site {
 
 /// Entry types of the next release, which runs beside the one before.
 pub mod next {
+    use larder::Entry;
     use serde::{Deserialize, Serialize};
 
     /// [`Site`](super::Site) in another shape.
-    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Entry)]
+    #[entry(cache = "site")]
     pub struct Site {
         /// The primary key.
+        #[key(primary)]
         pub id: String,
         /// Keys of the index `host`.
+        #[key(index = "host")]
         pub hosts: Vec<String>,
         /// No key.
         pub name: String,
@@ -76,11 +87,14 @@ pub mod next {
 }
 
 /// Found by a tenant and a number, or by a tenant and one of its login names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Entry)]
+#[entry(cache = "account")]
 pub struct Account {
     /// The primary key: tenant and number.
+    #[key(primary)]
     pub id: (String, u64),
     /// Keys of the index `login`: tenant and name.
+    #[key(index = "login")]
     pub logins: Vec<(String, String)>,
 }
 
@@ -93,13 +107,17 @@ impl Account {
 }
 
 /// Found by bytes, in the indexes `i`, `id` and `id2`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Entry)]
+#[entry(cache = "blob")]
 pub struct Blob {
     /// The primary key.
+    #[key(primary)]
     pub i: Vec<u8>,
     /// Keys of the index `id`.
+    #[key(index)]
     pub id: Vec<Vec<u8>>,
     /// Keys of the index `id2`.
+    #[key(index)]
     pub id2: Vec<Vec<u8>>,
 }
 
@@ -108,46 +126,6 @@ impl Blob {
     pub fn new(i: impl AsRef<[u8]>, id: Option<&[u8]>, id2: Option<&[u8]>) -> Self {
         let keys = |key: Option<&[u8]>| key.map(<[u8]>::to_vec).into_iter().collect();
         Self { i: i.as_ref().to_vec(), id: keys(id), id2: keys(id2) }
-    }
-}
-
-/// The indexes of [`Blob`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BlobIndex {
-    /// `i`, the primary index.
-    I,
-    /// `id`.
-    Id,
-    /// `id2`.
-    Id2,
-}
-
-impl Index for BlobIndex {
-    const NAMES: &'static [&'static str] = &["i", "id", "id2"];
-
-    fn position(self) -> usize {
-        self as usize
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::I, Self::Id, Self::Id2].into_iter().find(|index| Self::NAMES.get(index.position()) == Some(&name))
-    }
-}
-
-// By hand, since a byte string is one key here and a list of them several.
-impl Entry for Blob {
-    type Index = BlobIndex;
-
-    const CACHE: &'static str = "blob";
-
-    fn keys(&self, keys: &mut Keys<BlobIndex>) {
-        keys.add(BlobIndex::I, &self.i);
-        for id in &self.id {
-            keys.add(BlobIndex::Id, id);
-        }
-        for id2 in &self.id2 {
-            keys.add(BlobIndex::Id2, id2);
-        }
     }
 }
 
@@ -166,6 +144,39 @@ impl Misfit {
     /// A misfit with these values.
     pub fn new(ids: &[&str], hosts: &[&str], body: Body) -> Self {
         Self { ids: owned(ids), hosts: owned(hosts), body }
+    }
+}
+
+/// The indexes of [`Misfit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MisfitIndex {
+    /// `id`, the primary index.
+    Id,
+    /// `host`.
+    Host,
+}
+
+impl Index for MisfitIndex {
+    const NAMES: &'static [&'static str] = &["id", "host"];
+
+    fn position(self) -> usize {
+        self as usize
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [Self::Id, Self::Host].into_iter().find(|index| Self::NAMES.get(index.position()) == Some(&name))
+    }
+}
+
+// By hand, since a derived entry has exactly one primary key.
+impl Entry for Misfit {
+    type Index = MisfitIndex;
+
+    const CACHE: &'static str = "misfit";
+
+    fn keys(&self, keys: &mut Keys<MisfitIndex>) {
+        self.ids.iter().for_each(|id| keys.add(MisfitIndex::Id, id));
+        self.hosts.iter().for_each(|host| keys.add(MisfitIndex::Host, host));
     }
 }
 
@@ -204,91 +215,3 @@ impl<'de> Deserialize<'de> for Body {
 fn owned(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
-
-mod by_hand {
-    use super::{Account, Instance, Misfit, Site, next};
-    use larder::{Entry, Index, Keys};
-
-    macro_rules! index {
-        ($name:ident { $($variant:ident = $text:literal),* }) => {
-            /// The indexes, the primary one first.
-            #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-            pub enum $name {
-                $(#[doc = concat!("`", $text, "`")] $variant),*
-            }
-
-            impl Index for $name {
-                const NAMES: &'static [&'static str] = &[$($text),*];
-
-                fn position(self) -> usize {
-                    self as usize
-                }
-
-                fn from_name(name: &str) -> Option<Self> {
-                    match name {
-                        $($text => Some(Self::$variant),)*
-                        _ => None,
-                    }
-                }
-            }
-        };
-    }
-
-    index!(InstanceIndex { Id = "id", Host = "host" });
-    index!(SiteIndex { Id = "id", Host = "host" });
-    index!(NextSiteIndex { Id = "id", Host = "host" });
-    index!(AccountIndex { Id = "id", Login = "login" });
-    index!(MisfitIndex { Id = "id", Host = "host" });
-
-    impl Entry for Instance {
-        type Index = InstanceIndex;
-        const CACHE: &'static str = "instance";
-        const VERSIONED: bool = true;
-        fn keys(&self, keys: &mut Keys<InstanceIndex>) {
-            keys.add(InstanceIndex::Id, &self.id);
-            self.hosts.iter().for_each(|host| keys.add(InstanceIndex::Host, host));
-        }
-        fn version(&self) -> Option<u64> {
-            Some(self.sequence)
-        }
-    }
-
-    impl Entry for Site {
-        type Index = SiteIndex;
-        const CACHE: &'static str = "site";
-        fn keys(&self, keys: &mut Keys<SiteIndex>) {
-            keys.add(SiteIndex::Id, &self.id);
-            self.hosts.iter().for_each(|host| keys.add(SiteIndex::Host, host));
-        }
-    }
-
-    impl Entry for next::Site {
-        type Index = NextSiteIndex;
-        const CACHE: &'static str = "site";
-        const REVISION: u32 = 1;
-        fn keys(&self, keys: &mut Keys<NextSiteIndex>) {
-            keys.add(NextSiteIndex::Id, &self.id);
-            self.hosts.iter().for_each(|host| keys.add(NextSiteIndex::Host, host));
-        }
-    }
-
-    impl Entry for Account {
-        type Index = AccountIndex;
-        const CACHE: &'static str = "account";
-        fn keys(&self, keys: &mut Keys<AccountIndex>) {
-            keys.add(AccountIndex::Id, (&self.id.0, self.id.1));
-            self.logins.iter().for_each(|(tenant, name)| keys.add(AccountIndex::Login, (tenant, name)));
-        }
-    }
-
-    impl Entry for Misfit {
-        type Index = MisfitIndex;
-        const CACHE: &'static str = "misfit";
-        fn keys(&self, keys: &mut Keys<MisfitIndex>) {
-            self.ids.iter().for_each(|id| keys.add(MisfitIndex::Id, id));
-            self.hosts.iter().for_each(|host| keys.add(MisfitIndex::Host, host));
-        }
-    }
-}
-
-pub use by_hand::{AccountIndex, InstanceIndex, MisfitIndex, NextSiteIndex, SiteIndex};

@@ -2,9 +2,9 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`conformance`] | larder's contract, C1 to C14, as test cases that any connector can be put through |
+//! | [`mod@conformance`] | larder's contract, C1 to C14, as test cases that any connector can be put through |
 //! | [`entries`] | the sample entry types that those cases store |
-//! | [`reference`] | a connector that is nothing but the contract, to compare others with |
+//! | [`mod@reference`] | a connector that is nothing but the contract, to compare others with |
 //! | [`server`] | real servers on temporary sockets, with kill, stop, continue and restart |
 //! | [`proxy`] | a scripted proxy that corrupts, delays, cuts and drops |
 //!

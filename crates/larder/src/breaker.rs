@@ -30,7 +30,7 @@
 //! # Cancellation
 //!
 //! A permit that is dropped is not counted, and gives back whatever place it held. So a cancelled probe neither closes the
-//! breaker nor keeps it half-open for ever.
+//! breaker nor keeps it half-open for ever; nor does one that hangs ([`trial_timeout`](BreakerConfig::trial_timeout)).
 
 use crate::clock::Clock;
 use machine::Machine;
@@ -245,7 +245,9 @@ impl Breaker {
         }
     }
 
-    /// Calls `subscriber` at every change of state, in their order, on the thread that caused it. It may use the breaker.
+    /// Calls `subscriber` at every change of state, in their order, on the thread that caused it. It may use the breaker, and
+    /// stays as long as the breaker does: one that owns a clone of the breaker, or something that does, keeps both in
+    /// memory for ever, so hold that by a [`Weak`](std::sync::Weak).
     pub fn subscribe(&self, subscriber: impl Fn(&Transition) + Send + Sync + 'static) {
         self.machine.events.subscribe(Arc::new(subscriber));
     }

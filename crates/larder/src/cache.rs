@@ -39,6 +39,14 @@ pub(crate) struct Inner {
     changes: AtomicU64,
 }
 
+impl Inner {
+    /// Hands all that is counted to the metrics recorder.
+    pub(crate) fn publish(&self) {
+        self.schema.stats.publish(&self.schema.cache, &self.connector.status());
+        self.connector.publish();
+    }
+}
+
 /// What a [`lookup`](Cache::lookup) found.
 #[derive(Debug)]
 pub enum Lookup<E> {

@@ -13,7 +13,7 @@ use crate::connector::redis::{Redis, RedisError};
 use crate::connector::{Connector, Schema};
 use crate::entry::Entry;
 use parking_lot::Mutex;
-use std::any::{Any, TypeId, type_name};
+use std::any::{Any, type_name};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -80,9 +80,8 @@ struct State {
 }
 
 struct Opened {
-    entry: TypeId,
-    entry_name: &'static str,
-    /// The `Cache<E>` of that entry type.
+    entry: &'static str,
+    /// The `Cache<E>` of the entry type of that name.
     cache: Box<dyn Any + Send>,
     inner: Arc<Inner>,
 }
@@ -93,7 +92,8 @@ struct Opened {
 pub enum OpenError {
     /// The configuration does not name it, and has no default connector.
     #[error(
-        "the cache `{cache}` is not in the configuration, which has {}{}; add `{cache}` with its `connector` under `caches`, or set `defaults.connector`",
+        "the cache `{cache}` is not in the configuration, which has {}{}; add `{cache}` with its `connector` \
+         under `caches`, or set `defaults.connector`",
         listed(.configured),
         .nearest.as_ref().map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
     )]
@@ -118,7 +118,7 @@ pub enum OpenError {
         asked: &'static str,
     },
     /// This version of larder has no such connector, or was built without it.
-    #[error("the cache `{cache}` is on the connector `{connector}`, {reason}; give it another `connector`")]
+    #[error("the cache `{cache}` is on the connector `{connector}`, {reason}")]
     NoConnector {
         /// The cache.
         cache: String,
@@ -133,6 +133,10 @@ pub enum OpenError {
         /// The name, as the entry type has it.
         cache: String,
     },
+    /// The connector for the server cannot be made.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    Redis(#[from] RedisError),
     /// Connections and background work live in tasks.
     #[error("caches are opened outside a Tokio runtime; open them inside one")]
     NoRuntime,
@@ -200,10 +204,9 @@ impl Caches {
             return Err(OpenError::ShutDown { cache: cache() });
         }
         if let Some(opened) = state.opened.get(&fold(E::CACHE)) {
-            let same = opened.cache.downcast_ref::<Cache<E>>().filter(|_| opened.entry == TypeId::of::<E>());
-            return same.cloned().ok_or_else(|| OpenError::OtherEntry {
+            return opened.cache.downcast_ref::<Cache<E>>().cloned().ok_or_else(|| OpenError::OtherEntry {
                 cache: cache(),
-                open: opened.entry_name,
+                open: opened.entry,
                 asked: type_name::<E>(),
             });
         }
@@ -220,12 +223,7 @@ impl Caches {
         }
         state.opened.insert(
             fold(E::CACHE),
-            Opened {
-                entry: TypeId::of::<E>(),
-                entry_name: type_name::<E>(),
-                cache: Box::new(opened.clone()),
-                inner: opened.inner.clone(),
-            },
+            Opened { entry: type_name::<E>(), cache: Box::new(opened.clone()), inner: opened.inner.clone() },
         );
         Ok(opened)
     }
@@ -250,16 +248,17 @@ impl Caches {
             }
             #[cfg(feature = "redis")]
             ConnectorKind::Redis => {
-                let redis =
-                    self.redis().ok_or_else(|| without("and `connectors.redis` does not say where the server is"))?;
-                let interval = self.config.redis().map_or(Duration::ZERO, |redis| redis.prune_interval);
-                Ok((Arc::new(redis.connector(schema.clone())), interval))
+                let connector = self.server()?.connector(schema.clone());
+                Ok((Arc::new(connector), self.config.server().prune_interval))
             }
             #[cfg(not(feature = "redis"))]
-            ConnectorKind::Redis => {
-                Err(without("and larder was built without its feature `redis`: add it to the dependency on larder"))
+            ConnectorKind::Redis => Err(without(
+                "and larder was built without its feature `redis`: turn that on in `Cargo.toml`, or give the cache \
+                 another `connector`",
+            )),
+            ConnectorKind::Postgres => {
+                Err(without("which this version of larder does not have yet; give it another `connector`"))
             }
-            ConnectorKind::Postgres => Err(without("which this version of larder does not have yet")),
         }
     }
 
@@ -274,23 +273,19 @@ impl Caches {
     #[cfg(feature = "redis")]
     #[must_use]
     pub fn redis(&self) -> Option<&Redis> {
+        // It cannot fail: the runtime is there, and the settings were checked when they were read.
+        if self.config.uses(ConnectorKind::Redis) { self.server().ok() } else { None }
+    }
+
+    #[cfg(feature = "redis")]
+    fn server(&self) -> Result<&Redis, RedisError> {
         if let Some(redis) = self.redis.get() {
-            return Some(redis);
+            return Ok(redis);
         }
-        let config = self.config.redis().filter(|_| self.config.uses(ConnectorKind::Redis))?;
-        let opened: Result<Redis, RedisError> = {
-            let _runtime = self.runtime.enter();
-            Redis::open(config.clone())
-        };
-        match opened {
-            // Two callers may have opened one each; the second is dropped, and its connection with it.
-            Ok(redis) => Some(self.redis.get_or_init(|| redis)),
-            Err(error) => {
-                // The runtime is there, and the breaker's settings were checked when the configuration was read.
-                tracing::error!("{error}");
-                None
-            }
-        }
+        let _runtime = self.runtime.enter();
+        let redis = Redis::open(self.config.server().clone())?;
+        // Two callers may have opened one each; the second is dropped, and its connection with it.
+        Ok(self.redis.get_or_init(|| redis))
     }
 
     /// The configuration that these caches are opened from.
@@ -299,8 +294,8 @@ impl Caches {
         &self.config
     }
 
-    /// Ends what runs in the background, hands the counters over for a last time, and waits at most a second for deferred invalidations
-    /// to be delivered. Returns how many were not: other nodes may serve those objects until their ages end.
+    /// Ends what runs in the background, hands the counters over for a last time, and waits at most a second for
+    /// deferred invalidations to be delivered. Returns how many were not: other nodes may serve those objects until their ages end.
     ///
     /// Caches that were opened still work afterwards, without pruning and metrics; no more can be opened. The connection to a
     /// server ends when these caches and every clone of theirs are dropped.
@@ -323,7 +318,7 @@ impl Caches {
         };
         let _ = tokio::time::timeout(LAST_CHANCE, delivered).await;
         for cache in &caches {
-            cache.schema.stats.publish(&cache.schema.cache, &cache.connector.status());
+            cache.publish();
         }
         let lost = waiting();
         if lost > 0 {
@@ -347,15 +342,16 @@ async fn publish(cache: Weak<Inner>) {
     loop {
         ticks.tick().await;
         let Some(cache) = cache.upgrade() else { return };
-        cache.schema.stats.publish(&cache.schema.cache, &cache.connector.status());
+        cache.publish();
     }
 }
 
 /// Until the cache is gone.
 async fn prune(cache: Weak<Inner>, interval: Duration) {
-    tokio::time::sleep(interval.mul_f64(fastrand::f64())).await;
+    let mut pause = interval.mul_f64(fastrand::f64());
     loop {
-        tokio::time::sleep(interval).await;
+        tokio::time::sleep(pause).await;
+        pause = interval;
         let Some(cache) = cache.upgrade() else { return };
         match cache.connector.prune().await {
             Ok(pruned) => tracing::debug!(cache = %cache.schema.cache, ?pruned, "pruned"),

@@ -45,6 +45,7 @@ mod secret;
 mod setting;
 mod size;
 mod tree;
+mod zitadel;
 
 pub use address::Address;
 pub use breaker::BreakerSettings;
@@ -174,13 +175,18 @@ impl Config {
         })?;
         Self::read(root, environment).map_err(|problems| {
             let mut found: Vec<Problem> = Vec::new();
-            for (Origin { path, variable }, problem) in problems.0 {
-                let line = if variable.is_none() { tree::line(text, format, &path) } else { None };
+            for (Origin { path, variable }, mut problem) in problems.0 {
+                // Each costs the time of reading the file; nobody reads more than the first few.
+                let line = if variable.is_none() && found.len() < 100 { tree::line(text, format, &path) } else { None };
+                if path.is_empty() && variable.is_none() {
+                    problem.insert_str(0, "the configuration ");
+                }
                 let problem = Problem { variable, line, path: tree::shown_path(&path), text: problem };
                 if !found.contains(&problem) {
                     found.push(problem);
                 }
             }
+            found.sort_by_key(|problem| (problem.variable.is_some(), problem.line));
             ConfigError::new(file, found)
         })
     }
@@ -188,6 +194,7 @@ impl Config {
     fn read(mut root: Node, environment: &Environment) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let mut notes = Vec::new();
+        let disabled = zitadel::translate(&mut root, environment, &mut problems, &mut notes);
         environment::overlay(&mut root, environment, &mut problems, &mut notes);
         let nothing = |name: &str| Node { origin: root.origin.child(name), value: Value::Nothing };
         let section = |parent: &Node, name: &str| {
@@ -207,6 +214,15 @@ impl Config {
         let defaults_at = section(&root, "defaults");
         let defaults = Defaults::read(&defaults_at, &mut problems);
         let caches_at = root.child("caches").cloned().unwrap_or_else(|| nothing("caches"));
+        // Says so where something is on a connector that cannot be used.
+        let unusable = |at: &Origin, kind: ConnectorKind, problems: &mut Problems| {
+            if let Some(zitadel::Disabled(_, why)) = disabled.iter().find(|zitadel::Disabled(other, _)| *other == kind)
+            {
+                problems.add(at, format!("is {kind}, but {why}: set it to true, or give another connector"));
+            } else if kind == ConnectorKind::Redis && !redis.addressed {
+                problems.add(at, NO_ADDRESS);
+            }
+        };
         let mut caches: BTreeMap<String, CacheConfig> = BTreeMap::new();
         if !matches!(caches_at.value, Value::Nothing | Value::Map(_)) {
             problems.add(&caches_at.origin, format!("is {}: give a mapping of caches by name", caches_at.kind()));
@@ -225,15 +241,13 @@ impl Config {
             }
             let cache = CacheConfig::read(node, &defaults, &defaults_at.origin, &mut problems);
             let Some(cache) = cache else { continue };
-            if let (ConnectorKind::Redis, Some(connector), false) =
-                (cache.connector, node.child("connector"), redis.addressed)
-            {
-                problems.add(&connector.origin, NO_ADDRESS);
+            if let Some(connector) = node.child("connector") {
+                unusable(&connector.origin, cache.connector, &mut problems);
             }
             caches.insert(name.clone(), cache);
         }
-        if defaults.connector == Some(ConnectorKind::Redis) && !redis.addressed {
-            problems.add(&defaults_at.origin.child("connector"), NO_ADDRESS);
+        if let (Some(kind), Some(connector)) = (defaults.connector, defaults_at.child("connector")) {
+            unusable(&connector.origin, kind, &mut problems);
         }
         if redis::hidden(&redis.config) {
             let text = "`***` is what larder shows in place of a password; give the password itself";
@@ -275,7 +289,14 @@ impl Config {
         self.caches.iter().map(|(name, cache)| (name.as_str(), cache))
     }
 
+    /// The settings of the redis connector, whether they say which server or not.
+    #[cfg(feature = "redis")]
+    pub(crate) fn server(&self) -> &RedisConfig {
+        &self.redis.config
+    }
+
     /// Whether a cache can be opened on this connector.
+    #[cfg(feature = "redis")]
     pub(crate) fn uses(&self, connector: ConnectorKind) -> bool {
         self.defaults.connector == Some(connector) || self.caches.values().any(|cache| cache.connector == connector)
     }

@@ -66,6 +66,9 @@ pub trait Connector: Send + Sync + 'static {
 
     /// How the connector is doing.
     fn status(&self) -> Status;
+
+    /// Hands what belongs to the connector, rather than to the cache, to the `metrics` recorder that is installed.
+    fn publish(&self) {}
 }
 
 /// What a connector must know about the cache it serves.

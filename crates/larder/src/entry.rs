@@ -52,7 +52,7 @@ pub mod derived;
 /// |---|---|
 /// | `cache = "instance"` | the name of the cache; required |
 /// | `key(index = "domain", with = path)` | keys that the function at `path` computes, a `fn(&Self)`; `each` and `primary` as on a field |
-/// | `key(index = "slug", fields(tenant, slug))` | one key of two to four fields, looked up by a tuple; `primary` as on a field |
+/// | `key(index = "slug", fields = (tenant, slug))` | one key of two to four fields, looked up by a tuple; `primary` as on a field |
 /// | `index = ByName` | the name of the enum; otherwise that of the struct and `Index` |
 /// | `revision = 3` | [`REVISION`](Self::REVISION) |
 /// | `weight = path` | [`weight`](Self::weight): a `fn(&Self) -> u64`, in bytes |
@@ -74,7 +74,7 @@ pub mod derived;
 /// #[derive(Serialize, Deserialize, Entry)]
 /// #[entry(
 ///     cache = "account",
-///     key(primary, index = "number", fields(tenant, number)),
+///     key(primary, index = "number", fields = (tenant, number)),
 ///     key(index = "login", with = Self::logins),
 /// )]
 /// struct Account {
@@ -109,8 +109,13 @@ pub trait Entry: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The name of the cache that holds these objects: letters, digits, `_`, `-` and `.`.
     const CACHE: &'static str;
 
-    /// Raise it when the meaning of the stored data changes and its shape does not. The shape itself (names and types of
-    /// the serialised fields, at any depth, and the indexes) is part of the fingerprint already.
+    /// Raise it when the stored data changes and its shape does not: releases that differ in either do not read each other's
+    /// objects.
+    ///
+    /// The shape (names and types of the serialised fields at any depth, and the indexes) is found by asking `Deserialize`. It does
+    /// not show what a value means, what `Serialize` does differently, what is behind `#[serde(untagged)]`, the content of
+    /// enums with `#[serde(tag = "…")]` beyond the names of their required fields, nor the optional fields of a struct with
+    /// `#[serde(flatten)]`.
     const REVISION: u32 = 0;
 
     /// Whether [`version`](Self::version) returns one.

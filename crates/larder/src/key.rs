@@ -5,6 +5,11 @@
 //! tuple a row of netstrings (`("acme", 7)` is `4:acme,1:7,`), which no choice of parts can make ambiguous.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::{
+    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroIsize, NonZeroU8, NonZeroU16, NonZeroU32,
+    NonZeroU64, NonZeroU128, NonZeroUsize,
+};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -153,8 +158,9 @@ macro_rules! key_as_text {
 }
 
 key_as_text! { u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize bool char }
-key_as_text! { std::net::IpAddr std::net::Ipv4Addr std::net::Ipv6Addr }
-key_as_text! { std::num::NonZeroU32 std::num::NonZeroU64 std::num::NonZeroI32 std::num::NonZeroI64 }
+key_as_text! { IpAddr Ipv4Addr Ipv6Addr }
+key_as_text! { NonZeroU8 NonZeroU16 NonZeroU32 NonZeroU64 NonZeroU128 NonZeroUsize }
+key_as_text! { NonZeroI8 NonZeroI16 NonZeroI32 NonZeroI64 NonZeroI128 NonZeroIsize }
 
 #[cfg(feature = "uuid")]
 key_as_text! { uuid::Uuid }
@@ -206,5 +212,152 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), KeyError> {
         0 => Err(KeyError::Empty),
         len if len > MAX_KEY_LEN => Err(KeyError::TooLong(len)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encoded(key: impl Key) -> String {
+        String::from_utf8(key.encode().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn text_is_itself() {
+        assert_eq!(encoded("größe"), "größe");
+        assert_eq!(encoded(String::from("a\0:,")), "a\0:,");
+        assert_eq!(encoded(Box::<str>::from("a")), "a");
+        assert_eq!(encoded(Arc::<str>::from("a")), "a");
+        assert_eq!(encoded(Cow::Borrowed("a")), "a");
+        assert_eq!(encoded(Box::new(&"a")), "a");
+        assert_eq!(encoded('ß'), "ß");
+        assert_eq!(encoded(""), "");
+    }
+
+    #[test]
+    fn bytes_are_themselves() {
+        let bytes = [0, b',', 0xff];
+        assert_eq!(*bytes.encode(), bytes);
+        assert_eq!(*bytes[..].encode(), bytes);
+        assert_eq!(*bytes.to_vec().encode(), bytes);
+        assert_eq!(*Arc::<[u8]>::from(bytes).encode(), bytes);
+        assert_eq!(*Cow::<[u8]>::Owned(bytes.to_vec()).encode(), bytes);
+    }
+
+    #[test]
+    fn text_and_bytes_are_borrowed() {
+        assert!(matches!("a".encode(), KeyBytes::Borrowed(_)));
+        assert!(matches!(Box::<str>::from("a").encode(), KeyBytes::Borrowed(_)));
+        assert!(matches!(vec![1_u8].encode(), KeyBytes::Borrowed(_)));
+    }
+
+    #[test]
+    fn numbers_are_decimal_text_whatever_their_type() {
+        assert_eq!(encoded(42_u8), "42");
+        assert_eq!(encoded(42_i64), "42");
+        assert_eq!(encoded(42_usize), "42");
+        assert_eq!(encoded(NonZeroU128::MIN), "1");
+        assert_eq!(encoded(NonZeroI8::MIN), "-128");
+        assert_eq!(encoded(0), "0");
+        assert_eq!(encoded(-7_isize), "-7");
+        assert_eq!(encoded(u128::MAX), "340282366920938463463374607431768211455");
+        assert_eq!(encoded(i128::MIN), "-170141183460469231731687303715884105728");
+        assert_eq!(encoded(true), "true");
+    }
+
+    #[test]
+    fn addresses_are_text() {
+        let mapped: Ipv6Addr = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+        assert_eq!(encoded(Ipv4Addr::LOCALHOST), "127.0.0.1");
+        assert_eq!(encoded(IpAddr::from(Ipv6Addr::LOCALHOST)), "::1");
+        assert_eq!(encoded(mapped), "::ffff:127.0.0.1");
+        assert_eq!(encoded(Ipv6Addr::from([0xffff; 8])), "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+    }
+
+    #[cfg(feature = "uuid")]
+    #[test]
+    fn a_uuid_is_hyphenated_text() {
+        let id = uuid::Uuid::from_u128(0xa1a2_a3a4_b1b2_c1c2_d1d2_d3d4_d5d6_d7d8);
+        assert_eq!(encoded(id), "a1a2a3a4-b1b2-c1c2-d1d2-d3d4d5d6d7d8");
+        assert!(matches!(id.encode(), KeyBytes::Inline(..)));
+    }
+
+    #[test]
+    fn the_longest_texts_of_numbers_fit_inline() {
+        assert!(matches!(i128::MIN.encode(), KeyBytes::Inline(_, 40)));
+        assert!(matches!(Ipv6Addr::from([0xffff; 8]).encode(), KeyBytes::Inline(_, 39)));
+        let long = KeyBytes::inline(&"x".repeat(41));
+        assert!(matches!(&long, KeyBytes::Owned(text) if text.len() == 41));
+    }
+
+    #[test]
+    fn tuples_are_netstrings() {
+        assert_eq!(encoded(("a",)), "1:a,");
+        assert_eq!(encoded(("acme", 7)), "4:acme,1:7,");
+        assert_eq!(encoded(("", 'x', true)), "0:,1:x,4:true,");
+        assert_eq!(encoded((1, 2, 3, 4)), "1:1,1:2,1:3,1:4,");
+        assert_eq!(encoded((("a", "b"), "c")), "8:1:a,1:b,,1:c,");
+        assert_eq!(*(vec![0, 0xff], 1).encode(), *b"2:\0\xff,1:1,");
+    }
+
+    #[test]
+    fn an_owned_key_is_the_same_key() {
+        let borrowed = ("acme", &7_u64, &[1_u8, 2][..], Cow::Borrowed("x"));
+        let owned: (String, u64, Vec<u8>, String) = borrowed.to_owned_key();
+        assert_eq!(*owned.encode(), *borrowed.encode());
+    }
+
+    #[test]
+    fn keys_have_bytes_but_not_too_many() {
+        assert_eq!(check(b""), Err(KeyError::Empty));
+        assert_eq!(check(b"a"), Ok(()));
+        assert_eq!(check(&vec![0; MAX_KEY_LEN]), Ok(()));
+        assert_eq!(check(&vec![0; MAX_KEY_LEN + 1]), Err(KeyError::TooLong(65_537)));
+    }
+
+    /// Parts that look like what is around them.
+    fn part() -> impl Strategy<Value = Vec<u8>> {
+        let signs = proptest::sample::select(b"0123:,a\0\xff".as_slice());
+        prop_oneof![4 => proptest::collection::vec(signs, 0..12), 1 => proptest::collection::vec(any::<u8>(), 0..300)]
+    }
+
+    fn tuple(parts: &[Vec<u8>]) -> Vec<u8> {
+        match parts {
+            [a] => (a,).encode().to_vec(),
+            [a, b] => (a, b).encode().to_vec(),
+            [a, b, c] => (a, b, c).encode().to_vec(),
+            [a, b, c, d] => (a, b, c, d).encode().to_vec(),
+            _ => panic!("{} parts", parts.len()),
+        }
+    }
+
+    /// Reads netstrings to the end, and nothing else.
+    fn parts_of(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut parts = Vec::new();
+        while !bytes.is_empty() {
+            let colon = bytes.iter().position(|byte| *byte == b':').unwrap();
+            let length: usize = std::str::from_utf8(&bytes[..colon]).unwrap().parse().unwrap();
+            let (part, rest) = bytes[colon + 1..].split_at(length);
+            parts.push(part.to_vec());
+            bytes = rest.strip_prefix(b",").unwrap();
+        }
+        parts
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_tuple_was_made_of_can_be_told_from_its_bytes(parts in proptest::collection::vec(part(), 1..=4)) {
+            prop_assert_eq!(parts_of(&tuple(&parts)), parts);
+        }
+
+        #[test]
+        fn different_tuples_have_different_bytes(
+            one in proptest::collection::vec(part(), 1..=4),
+            other in proptest::collection::vec(part(), 1..=4),
+        ) {
+            prop_assert_eq!(tuple(&one) == tuple(&other), one == other);
+        }
     }
 }

@@ -1,15 +1,61 @@
 //! larder is an object cache for services that look up the same few objects on every request, each by several keys, and must
 //! never serve one that has changed.
+//!
+//! ```
+//! use larder::{Cache, Caches, Config, Entry};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Clone, Serialize, Deserialize, Entry)]
+//! #[entry(cache = "instance")]
+//! struct Instance {
+//!     #[key(primary)]
+//!     id: String,
+//!     #[key(index = "host")]
+//!     hosts: Vec<String>,
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::from_yaml("caches: { instance: { connector: memory, max_age: 1h } }")?;
+//! let instances: Cache<Instance> = Caches::from_config(config).await?.open()?;
+//! let acme = instances
+//!     .get_or_load(InstanceIndex::Host, "acme.example", |host| async {
+//!         // Read the database here.
+//!         Ok::<_, std::io::Error>(Some(Instance { id: "42".into(), hosts: vec![host] }))
+//!     })
+//!     .await?;
+//! assert_eq!(acme.unwrap().id, "42");
+//! instances.invalidate(InstanceIndex::Id, ["42"]).await?;
+//! assert!(instances.get(InstanceIndex::Host, "acme.example").await.is_none());
+//! # Ok(()) }
+//! ```
+//!
+//! | to find out | see |
+//! |---|---|
+//! | what can be cached, and by which keys | [`Entry`], [`Key`] |
+//! | how to look up, load, store and forget | [`Cache`] |
+//! | how to open caches from a file | [`Caches`], [`config`] |
+//! | where objects are kept, and how to write a place of your own | [`connector`] |
+//! | what is counted | [`telemetry`] |
+//! | the circuit breaker, for other uses as well | [`breaker`] |
+//!
+//! The promises (C1 to C14), how they are kept and what they do not cover are in the repository's `ARCHITECTURE.md`.
+//!
+//! # Features
+//!
+//! | feature | what |
+//! |---|---|
+//! | `redis` (default) | the redis connector; without it there is no network code |
+//! | `uuid` | [`Key`] for `uuid::Uuid` |
+
 pub mod breaker;
 mod cache;
 mod caches;
 pub mod clock;
 mod codec;
-
 pub mod config;
 pub mod connector;
 mod entry;
-mod fence;
+#[cfg(feature = "redis")]
 mod journal;
 mod key;
 mod load;
@@ -17,7 +63,7 @@ pub mod telemetry;
 
 pub use cache::{Cache, Lookup, UpdateError};
 pub use caches::{Caches, OpenError};
-pub use codec::{Codec, DecodeError};
+pub use codec::Codec;
 pub use config::Config;
 pub use connector::{Connector, Delivery, Error, Miss, Schema, Stored, Ticket};
 #[doc(hidden)]

@@ -1,4 +1,5 @@
 //! The memory connector keeps larder's contract.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use larder::clock::{Clock, ManualClock};
 use larder::connector::memory::{Memory, MemoryOptions};
@@ -15,10 +16,12 @@ larder_testing::conformance! { Private::new() }
 /// More than any case stores.
 const MAX_OBJECTS: u64 = 2000;
 
+/// The name of the cache, and the fingerprint of the entry.
+type Name = (Arc<str>, u64);
+
 /// One process, whose nodes are all the same.
 struct Private {
-    /// By the name of the cache and the fingerprint of the entry.
-    opened: Mutex<HashMap<(Arc<str>, u64), Arc<Memory>>>,
+    opened: Mutex<HashMap<Name, Arc<Memory>>>,
     clock: Clock,
     hand: ManualClock,
 }

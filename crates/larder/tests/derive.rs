@@ -62,7 +62,7 @@ mod the_usual_entry {
     fn says_the_rest() {
         assert_eq!(Instance::CACHE, "instance");
         assert_eq!(Instance::REVISION, 0);
-        assert!(Instance::VERSIONED);
+        const { assert!(Instance::VERSIONED) };
         assert_eq!(instance().version(), Some(7));
         assert_eq!(instance().weight(), None);
     }
@@ -323,8 +323,8 @@ mod keys_of_several_fields {
     use super::*;
 
     #[derive(Serialize, Deserialize, Entry)]
-    #[entry(cache = "project", key(primary, index = "number", fields(tenant, number)))]
-    #[entry(key(index = "tenant_slug", fields(tenant, slug)))]
+    #[entry(cache = "project", key(primary, index = "number", fields = (tenant, number)))]
+    #[entry(key(index = "tenant_slug", fields = (tenant, slug)))]
     struct Project {
         tenant: String,
         number: u64,
@@ -343,7 +343,7 @@ mod other_structs {
     use super::*;
 
     #[derive(Serialize, Deserialize, Entry)]
-    #[entry(cache = "tuple", key(index = "both", fields(0, 1)))]
+    #[entry(cache = "tuple", key(index = "both", fields = (0, 1)))]
     struct Tuple(#[key(primary, index = "id")] u8, #[key(index = "name")] String);
 
     #[derive(Serialize, Deserialize, Entry)]
@@ -449,7 +449,7 @@ mod everything_else {
         assert_eq!(Full::CACHE, "Full-1.x_y");
         assert_eq!(Full::REVISION, 3);
         assert_eq!(full.weight(), Some(103));
-        assert!(!Full::VERSIONED);
+        const { assert!(!Full::VERSIONED) };
         assert_eq!(full.version(), None);
         assert_eq!(By::NAMES, ["full-uuid", "full.name", "full_slug"]);
         assert_eq!([By::FullUuid, By::FullName, By::FullSlug].map(Index::position), [0, 1, 2]);

@@ -5,8 +5,8 @@
 
 use super::trial::{Nodes, Trial};
 use super::{Subject, table};
-use crate::entries::next::Site as New;
-use crate::entries::{NextSiteIndex as ByNew, Site as Old, SiteIndex as ByOld};
+use crate::entries::next::{Site as New, SiteIndex as ByNew};
+use crate::entries::{Site as Old, SiteIndex as ByOld};
 use larder::{Keys, Miss, Stored, Ticket};
 
 table! {

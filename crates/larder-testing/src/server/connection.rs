@@ -11,7 +11,7 @@ use tokio::time::timeout;
 /// How long a command may take.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A connection of a test to a server, from [`Server::connect`]: for what needs several commands on one connection.
+/// A connection of a test to a server, from [`Server::connect`](super::Server::connect): for what needs several commands on one connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: BufReader<UnixStream>,

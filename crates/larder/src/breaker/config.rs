@@ -50,6 +50,10 @@ pub struct BreakerConfig {
     pub half_open: HalfOpen,
     /// Successes while half-open that close it; one failure opens it again. Default 1.
     pub half_open_successes: u32,
+    /// A call of the half-open state of which nothing was said for so long counts as failed, once somebody else wants its
+    /// place: it hangs, or its permit was forgotten, and must not keep the breaker half-open. Longer than any call may
+    /// take. Zero: never. Default 60 s.
+    pub trial_timeout: Duration,
     /// After closing, the part of calls let through grows from a tenth to all of them over this time, so that what has just
     /// come back is not knocked over. Zero: all at once. Default 5 s.
     pub ramp: Duration,
@@ -80,6 +84,7 @@ impl Default for BreakerConfig {
             healthy_after: Duration::from_secs(60),
             half_open: HalfOpen::Probes,
             half_open_successes: 1,
+            trial_timeout: Duration::from_secs(60),
             ramp: Duration::from_secs(5),
             max_in_flight: 0,
         }

@@ -23,7 +23,8 @@
 //! 6. The count never runs over into the generation: it stops at [`MOST`].
 //!
 //! Everything is decided on this single word, whose modifications have one order, so `Relaxed` is enough for counting.
-//! `begin` releases and [`read`](Gate::read) acquires what the breaker stored before the state began (when to probe).
+//! `begin` and `take_slot` release, and [`read`](Gate::read) acquires, what the breaker stored before (when to probe, when a
+//! place was taken).
 
 use super::State;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,6 +57,11 @@ impl Word {
     pub(super) fn count(self) -> u32 {
         // 24 bits.
         ((self.0 & COUNT) / ONE) as u32
+    }
+
+    /// Whether one of `limit` places is free, while half-open.
+    pub(super) fn has_slot(self, limit: u32) -> bool {
+        self.state() == State::HalfOpen && self.count() < limit.min(MOST)
     }
 }
 
@@ -101,12 +107,12 @@ impl Gate {
         }
     }
 
-    /// Takes one of `limit` places while half-open; the generation it is good for.
+    /// Takes one of `limit` places while half-open; the generation it is good for. Who then finds no place free also finds
+    /// what was stored before this.
     pub(super) fn take_slot(&self, limit: u32) -> Option<u64> {
-        let taken = self.0.fetch_update(Ordering::Acquire, Ordering::Acquire, |old| {
-            let word = Word(old);
-            (word.state() == State::HalfOpen && word.count() < limit.min(MOST)).then(|| old + ONE)
-        });
+        let taken = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| Word(old).has_slot(limit).then(|| old + ONE));
         taken.ok().map(|old| Word(old).generation())
     }
 

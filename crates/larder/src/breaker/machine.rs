@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Whatever changes the state holds the lock; a permit and a success in the closed state never take it. What is read without
-//! the lock ([`Machine::due`], [`Machine::ramp_from`]) is stored before the state begins that it belongs to.
+//! the lock ([`Machine::due`], [`Machine::ramp_from`]) is stored before the state begins that it belongs to, and
+//! [`Machine::tried`] before a place is taken.
 
 use super::config::{BreakerConfig, HalfOpen, milliseconds};
 use super::gate::Gate;
@@ -37,6 +38,8 @@ pub(super) struct Machine {
     clock: Clock,
     /// When an open breaker may be tried, by the clock.
     due: AtomicU64,
+    /// When a trial was last let through.
+    tried: AtomicU64,
     /// When the ramp began.
     ramp_from: AtomicU64,
     /// Calls that have asked since the ramp began.
@@ -81,6 +84,7 @@ impl Machine {
             refused: AtomicU64::new(0),
             clock,
             due: AtomicU64::new(0),
+            tried: AtomicU64::new(0),
             ramp_from: AtomicU64::new(0),
             asked: AtomicU64::new(0),
             health: Mutex::new(health),
@@ -164,7 +168,33 @@ impl Machine {
             }
             self.done(health);
         }
+        if self.gate.read().has_slot(most) {
+            // Only where a place is free: those who find none must not put off the end of the one they wait for.
+            self.tried.store(self.clock.now(), Ordering::Relaxed);
+        } else {
+            self.end_overdue_trial(most);
+        }
         self.gate.take_slot(most).map(|generation| Permit::for_trial(self, generation))
+    }
+
+    /// Opens it again where all places are taken and nothing is heard of those who hold them.
+    fn end_overdue_trial(&self, most: u32) {
+        let timeout = milliseconds(self.config.trial_timeout);
+        let overdue = |now: u64| {
+            let word = self.gate.read();
+            let taken = word.state() == State::HalfOpen && !word.has_slot(most);
+            taken && timeout > 0 && now.saturating_sub(self.tried.load(Ordering::Relaxed)) >= timeout
+        };
+        if !overdue(self.clock.now()) {
+            return;
+        }
+        let mut health = self.health.lock();
+        let now = self.clock.now();
+        if overdue(now) {
+            let reason = format!("nothing was said of it for {timeout} ms").into();
+            self.open(&mut health, State::HalfOpen, Cause::TrialFailed { reason }, now);
+        }
+        self.done(health);
     }
 
     pub(super) fn next_probe_in(&self) -> Option<Duration> {
@@ -201,19 +231,22 @@ impl Machine {
 
     pub(super) fn trial_succeeded(&self, generation: u64) {
         self.outcome(generation, |health, state, now| {
-            if state != State::HalfOpen {
-                return;
-            }
-            health.trials += 1;
-            if health.trials >= self.config.half_open_successes {
-                let cause = Cause::Recovered { successes: health.trials };
-                health.closed_since = now;
-                self.ramp_from.store(now, Ordering::Relaxed);
-                self.asked.store(0, Ordering::Relaxed);
-                let to = if self.config.ramp.is_zero() { State::Closed } else { State::Ramping };
-                self.begin(health, to, cause, now);
+            if state == State::HalfOpen {
+                self.count_trial(health, now);
             }
         });
+    }
+
+    fn count_trial(&self, health: &mut Health, now: u64) {
+        health.trials += 1;
+        if health.trials >= self.config.half_open_successes {
+            let cause = Cause::Recovered { successes: health.trials };
+            health.closed_since = now;
+            self.ramp_from.store(now, Ordering::Relaxed);
+            self.asked.store(0, Ordering::Relaxed);
+            let to = if self.config.ramp.is_zero() { State::Closed } else { State::Ramping };
+            self.begin(health, to, cause, now);
+        }
     }
 
     #[cold]
@@ -224,6 +257,9 @@ impl Machine {
                 health.run = 0;
                 health.window.slide(now, self.gate.take_successes()).slow += 1;
                 self.judge(health, state, now, "a slow call".into());
+            } else if state == State::HalfOpen && self.config.slow_ratio == 0.0 {
+                // Where slow calls never open it, they must not keep it open either.
+                self.count_trial(health, now);
             } else if state == State::HalfOpen {
                 let reason = format!("it took {} ms", elapsed.as_millis()).into();
                 self.open(health, state, Cause::TrialFailed { reason }, now);

@@ -10,6 +10,16 @@ use std::time::Duration;
 
 /// The right to make one call. Exactly one of its methods says how the call went.
 ///
+/// One logical operation is one permit, however many commands and retries it takes, so each method takes the permit away:
+///
+/// ```compile_fail,E0382
+/// # use larder::{breaker::{Breaker, BreakerConfig}, clock::Clock};
+/// # let breaker = Breaker::new("doc", BreakerConfig::default(), Clock::system());
+/// let permit = breaker.permit().unwrap();
+/// permit.failure("NOSCRIPT");
+/// permit.success(); // after the retry: does not compile
+/// ```
+///
 /// Dropping it, on cancellation or in a panic, says nothing: nothing is counted, and what it held (a place among the
 /// calls under way, a place in the half-open state) is free again. It borrows the [`Breaker`](super::Breaker), because
 /// counting references would cost as much again as all the rest.
@@ -65,7 +75,7 @@ impl<'a> Permit<'a> {
 
     /// There was a well-formed answer, after so long. It is a slow call from
     /// [`slow_call`](super::BreakerConfig::slow_call) on: still a success that ends a run of failures, but one that can open the
-    /// breaker where slow calls do, and no proof of health while it is half-open.
+    /// breaker where slow calls do, and then no proof of health while it is half-open.
     #[inline]
     pub fn success_after(self, elapsed: Duration) {
         let slow = self.breaker.config.slow_call;

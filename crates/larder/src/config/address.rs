@@ -70,6 +70,16 @@ impl Address {
 }
 
 impl Url {
+    /// Whether it says what the setting of this name says.
+    pub(super) fn says(&self, setting: &str) -> bool {
+        match setting {
+            "username" => self.username.is_some(),
+            "password" | "password_file" => self.password.is_some(),
+            "database" => self.database.is_some(),
+            _ => false,
+        }
+    }
+
     /// Reads a URL; the error goes on after the path of the setting.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         const UNREADABLE: &str =

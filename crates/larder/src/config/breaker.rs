@@ -5,11 +5,19 @@ use super::setting::{Refused, Setting, duration, number, plain, put, ratio, read
 use super::tree::{Node, Value};
 use crate::breaker::{BreakerConfig, HalfOpen};
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 /// The settings of a connector's circuit breaker: [`BreakerConfig`], but for
-/// [`max_in_flight`](super::RedisConfig::max_in_flight), which belongs to the connector.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// [`max_in_flight`](super::RedisConfig::max_in_flight), which belongs to the connector, and with slow calls: a cache server that
+/// takes 50 ms for one of every two calls is no use to anybody.
+#[derive(Clone, Debug, PartialEq)]
 pub struct BreakerSettings(BreakerConfig);
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self(BreakerConfig { slow_call: Duration::from_millis(50), ..BreakerConfig::default() })
+    }
+}
 
 impl Deref for BreakerSettings {
     type Target = BreakerConfig;
@@ -108,6 +116,12 @@ pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
         write: |breaker| plain(breaker.half_open_successes),
     },
     Setting {
+        name: "trial_timeout",
+        give: "a duration such as 1m, or 0 for never",
+        read: |breaker, node| put(&mut breaker.trial_timeout, duration(node)),
+        write: |breaker| time(breaker.trial_timeout),
+    },
+    Setting {
         name: "ramp",
         give: "a duration such as 5s, or 0 for all at once",
         read: |breaker, node| put(&mut breaker.ramp, duration(node)),
@@ -127,7 +141,7 @@ impl BreakerSettings {
     }
 
     pub(super) fn read(section: &Node, problems: &mut Problems) -> Self {
-        let mut breaker = BreakerConfig::default();
+        let Self(mut breaker) = Self::default();
         let before = problems.0.len();
         let given = read(section, SETTINGS, &[], &mut breaker, problems);
         // What could not be read is the default now, and the rest may make no sense beside it.

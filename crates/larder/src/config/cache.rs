@@ -3,7 +3,7 @@
 use super::duration::show;
 use super::error::Problems;
 use super::setting::{Given, Refused, Setting, bytes, duration, plain, put, read, text, time, written_bytes};
-use super::tree::{Node, Origin, shown_path};
+use super::tree::{Node, Origin, Value, shown_path};
 use std::fmt;
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ impl Defaults {
         let mut partial = Partial::default();
         let given = read(section, SETTINGS, &[], &mut partial, problems);
         let defaults = Self::default().overlaid(&partial);
-        check_ages(&defaults, &given, &section.origin, &section.origin, problems);
+        check_ages(&defaults, &given, &section.origin, problems);
         defaults
     }
 
@@ -161,9 +161,9 @@ impl CacheConfig {
         let mut partial = Partial::default();
         let given = read(section, SETTINGS, &[], &mut partial, problems);
         let whole = defaults.overlaid(&partial);
-        check_ages(&whole, &given, &section.origin, origin, problems);
-        let refused = section.child("connector").is_some();
-        if whole.connector.is_none() && !refused {
+        check_ages(&whole, &given, origin, problems);
+        let readable = matches!(section.value, Value::Nothing | Value::Map(_)) && section.child("connector").is_none();
+        if whole.connector.is_none() && readable {
             let connectors = "none, memory, redis or postgres";
             problems.add(
                 &section.origin,
@@ -184,22 +184,24 @@ impl CacheConfig {
 }
 
 /// An object that has outlived its max age is gone however lately it was used, so a longer last-use age was meant otherwise.
-fn check_ages(ages: &Defaults, given: &Given, own: &Origin, defaults: &Origin, problems: &mut Problems) {
+fn check_ages(ages: &Defaults, given: &Given, defaults: &Origin, problems: &mut Problems) {
     let contradictory = !ages.max_age.is_zero() && ages.last_use_age > ages.max_age;
-    let (last_use, max) = (given.origin("last_use_age"), given.origin("max_age"));
-    // What is inherited whole was reported where it stands.
-    let (Some(origin), true) = (last_use.or(max), contradictory) else { return };
-    let place = |origin: Option<&Origin>, name: &str| {
-        shown_path(&origin.cloned().unwrap_or_else(|| if own == defaults { own } else { defaults }.child(name)).path)
-    };
-    problems.add(
-        origin,
-        format!(
-            "contradicts: `{}` is {}, longer than `{}`, which is {}: give a last-use age of at most the max age, or 0 for either",
-            place(last_use, "last_use_age"),
-            show(ages.last_use_age),
-            place(max, "max_age"),
-            show(ages.max_age),
-        ),
-    );
+    if !contradictory {
+        return;
+    }
+    let inherited = |name: &str| shown_path(&defaults.child(name).path);
+    let advice = "give a last-use age of at most the max age, or 0 for either";
+    let (last_use, max) = (show(ages.last_use_age), show(ages.max_age));
+    match (given.origin("last_use_age"), given.origin("max_age")) {
+        (Some(origin), other) => {
+            let other = other.map_or_else(|| inherited("max_age"), |other| shown_path(&other.path));
+            problems.add(origin, format!("is {last_use}, longer than `{other}`, which is {max}: {advice}"));
+        }
+        (None, Some(origin)) => {
+            let other = inherited("last_use_age");
+            problems.add(origin, format!("is {max}, shorter than `{other}`, which is {last_use}: {advice}"));
+        }
+        // It is reported where it was given.
+        (None, None) => {}
+    }
 }

@@ -3,6 +3,7 @@
 //! A name is resolved against the settings that exist, so the underscores within names are no problem. Variables that begin like a
 //! setting and are none are errors; all others (`LARDER_SERVERS`) are not ours. An empty variable is as good as none.
 
+use super::address::Url;
 use super::error::Problems;
 use super::nearest::nearest;
 use super::note::Note;
@@ -89,15 +90,18 @@ pub(super) fn overlay(root: &mut Node, environment: &Environment, problems: &mut
                 continue;
             };
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
-            instead(root, &path);
+            instead(root, &path, &value);
             root.insert(&path, node(&name, &path, &value));
         }
     }
 }
 
 /// A variable takes the place of what the file says in another way.
-fn instead(root: &mut Node, path: &[&str]) {
+fn instead(root: &mut Node, path: &[&str], value: &str) {
     let ["connectors", "redis", setting] = path else { return };
+    if let ("url", Ok(url)) = (*setting, Url::parse(value)) {
+        root.remove(&["connectors", "redis"], &|name, node| url.says(name) && node.origin.variable.is_none());
+    }
     for alternatives in ALTERNATIVES.iter().filter(|alternatives| alternatives.contains(setting)) {
         root.remove(&["connectors", "redis"], &|name, node| {
             alternatives.contains(&name) && node.origin.variable.is_none()

@@ -26,7 +26,7 @@ impl ConfigError {
         Self { file: file.map(str::to_owned), problems }
     }
 
-    /// Everything that was found, in the order of the settings.
+    /// Everything that was found, in the order of the file's lines; what environment variables did comes last.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems

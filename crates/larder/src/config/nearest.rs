@@ -3,7 +3,7 @@
 /// The nearest of `known`, if it is near enough to be worth asking about. Case, `_` and `-` make no difference.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = fold(word);
-    let limit = (word.chars().count() / 3).clamp(1, 4);
+    let limit = (word.chars().count() / 3).clamp(1, 2);
     known
         .into_iter()
         .map(|name| (distance(&word, &fold(name)), name))

@@ -17,6 +17,11 @@ impl Note {
         Self { path: tree::shown_path(&origin.path), text: text.into() }
     }
 
+    /// A note about several places at once.
+    pub(super) fn about(places: String, text: impl Into<String>) -> Self {
+        Self { path: places, text: text.into() }
+    }
+
     /// The setting, as it is written in the file.
     #[must_use]
     pub fn path(&self) -> &str {

@@ -76,7 +76,7 @@ pub(super) struct Draft {
 pub(super) const ALTERNATIVES: [&[&str]; 2] = [&["url", "address", "socket"], &["password", "password_file"]];
 
 /// What a URL may say as well.
-const IN_URL: [&str; 4] = ["username", "password", "password_file", "database"];
+pub(super) const IN_URL: [&str; 4] = ["username", "password", "password_file", "database"];
 
 pub(super) const BREAKER: &str = "breaker";
 
@@ -240,7 +240,9 @@ impl Redis {
 /// Settings that cannot both be meant.
 fn contradictions(draft: &Draft, given: &Given, problems: &mut Problems) {
     let mut both = |first: &str, second: &str| {
-        if let (Some(first), Some(second)) = (given.origin(first), given.origin(second)) {
+        if let (Some(first), Some(second)) = (given.origin(first), given.origin(second))
+            && !outranks(Some(second), Some(first))
+        {
             problems.add(second, format!("contradicts {}: give one of the two", named(first)));
         }
     };
@@ -252,10 +254,15 @@ fn contradictions(draft: &Draft, given: &Given, problems: &mut Problems) {
         }
     }
     let Some(url) = &draft.url else { return };
-    let said = [url.username.is_some(), url.password.is_some(), url.password.is_some(), url.database.is_some()];
-    for (name, _) in IN_URL.iter().zip(said).filter(|(_, said)| *said) {
+    for name in IN_URL.iter().filter(|name| url.says(name)) {
         both("url", name);
     }
+}
+
+/// Whether the first was given by a variable and the second in a file.
+fn outranks(first: Option<&Origin>, second: Option<&Origin>) -> bool {
+    let variable = |origin: Option<&Origin>| origin.map(|origin| origin.variable.is_some());
+    variable(first) == Some(true) && variable(second) == Some(false)
 }
 
 fn named(origin: &Origin) -> String {
@@ -271,9 +278,16 @@ impl Draft {
         let mut addressed = true;
         if let Some(url) = url {
             config.address = url.address;
-            config.username = url.username.or(config.username);
-            config.password = url.password.or(config.password);
-            config.database = url.database.unwrap_or(config.database);
+            let variable = |name| outranks(given.origin(name), given.origin("url"));
+            if !variable("username") {
+                config.username = url.username.or(config.username);
+            }
+            if !variable("password") {
+                config.password = url.password.or(config.password);
+            }
+            if !variable("database") {
+                config.database = url.database.unwrap_or(config.database);
+            }
         } else if let Some(address) = address.or(socket.map(Address::Unix)) {
             config.address = address;
         } else {
@@ -284,8 +298,7 @@ impl Draft {
                 Ok(password) => config.password = Some(password),
                 Err(reason) => problems.add(origin, format!("names {}, which {reason}", path.display())),
             }
-        } else if let (Some(name), None) = (&config.username, &config.password) {
-            let _ = name;
+        } else if config.username.is_some() && config.password.is_none() {
             let origin = given.origin("username").or_else(|| given.origin("url")).unwrap_or(&section.origin);
             problems.add(origin, "has a user name and no password: give `password` or `password_file` too");
         }

@@ -2,7 +2,7 @@
 //!
 //! YAML, TOML and environment variables all become this, so that everything after it exists once.
 
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
 /// Where a value stands.
@@ -165,11 +165,11 @@ pub(super) fn parse(text: &str, format: Format) -> Result<Node, (Option<usize>, 
                 }
                 at.line()
             });
-            (line, message)
+            (line, without_values(&message))
         }),
         Format::Toml => toml::de::Deserializer::parse(text).and_then(|toml| root.deserialize(toml)).map_err(|error| {
             // Its Display quotes the line, which may hold a password.
-            (error.span().map(|span| line_of(text, span.start)), error.message().to_owned())
+            (error.span().map(|span| line_of(text, span.start)), without_values(error.message()))
         }),
     }
 }
@@ -279,9 +279,9 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut children: Vec<(String, Node)> = Vec::new();
-        while let Some(name) = map.next_key_seed(Name)? {
-            if children.iter().any(|(known, _)| *known == name) {
-                return Err(A::Error::custom(format_args!("`{}` is given twice", shown_name(&name))));
+        while let Some(name) = map.next_key_seed(Name(&children))? {
+            if name == TOML_DATE {
+                return map.next_value_seed(Place(self.0.clone())).map(|date| date.value);
             }
             let child = map.next_value_seed(Place(self.0.child(&name)))?;
             children.push((name, child));
@@ -290,25 +290,91 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
-        Err(A::Error::custom("a tag (`!…`) has no meaning here"))
+        Err(ours("a tag (`!…`) has no meaning here"))
     }
 }
 
-/// Reads the name of a setting.
-struct Name;
+/// As the parser hands over a date, which no setting is: a mapping of this one name to its text.
+const TOML_DATE: &str = "$__toml_private_datetime";
 
-impl<'de> DeserializeSeed<'de> for Name {
+/// An error of our own. What a parser says beside it may hold a name or a value that is a password, and is cut off.
+fn ours<E: serde::de::Error>(text: impl fmt::Display) -> E {
+    E::custom(format_args!("{OURS}{text}{OURS}"))
+}
+
+const OURS: char = '\u{1}';
+
+/// What may be shown of a parser's error.
+fn without_values(message: &str) -> String {
+    match message.split(OURS).nth(1) {
+        Some(ours) => ours.to_owned(),
+        None if message.contains("invalid type") || message.contains("invalid value") => {
+            "a value is not what its tag (`!!…`) says".to_owned()
+        }
+        None => message.to_owned(),
+    }
+}
+
+/// Reads the name of a setting beside those that are there already.
+struct Name<'a>(&'a [(String, Node)]);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
     type Value = String;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
-        match deserializer.deserialize_any(ValueVisitor(&Origin::default()))? {
-            Value::Text(text) => Ok(text),
-            Value::Bool(bool) => Ok(bool.to_string()),
-            Value::Integer(integer) => Ok(integer.to_string()),
-            _ => Err(D::Error::custom("the name of a setting must be text")),
-        }
+        deserializer.deserialize_any(self)
     }
 }
+
+/// The name is checked while the parser stands at it, and can add the line.
+impl<'de> Visitor<'de> for Name<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a setting")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<String, E> {
+        if self.0.iter().any(|(known, _)| known == name) {
+            return Err(ours(format_args!("`{}` is given twice", shown_name(name))));
+        }
+        Ok(name.to_owned())
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, name: bool) -> Result<String, E> {
+        self.visit_str(&name.to_string())
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, name: i64) -> Result<String, E> {
+        self.visit_str(&name.to_string())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, name: u64) -> Result<String, E> {
+        self.visit_str(&name.to_string())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<String, E> {
+        Err(ours(NO_NAME))
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<String, E> {
+        Err(ours(NO_NAME))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        Err(ours(NO_NAME))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        Err(ours(NO_NAME))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        Err(ours(NO_NAME))
+    }
+}
+
+const NO_NAME: &str = "the name of a setting must be text";
 
 /// What [`Locate`] ends with where it has found the name; the parser adds the line.
 const FOUND: &str = "larder: the name stands here";

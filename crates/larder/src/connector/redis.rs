@@ -98,7 +98,7 @@ impl Redis {
         let store = Arc::new(store);
         stores.lock().push(Arc::downgrade(&store));
         link.work.notify_one();
-        RedisConnector { store, _owner: self.owner.clone() }
+        RedisConnector { store, owner: self.owner.clone() }
     }
 
     /// The breaker of the connection: its state, its events, and the switches to force it.
@@ -118,8 +118,15 @@ impl Redis {
     /// Hands the breaker's state and the latencies to the `metrics` recorder that is installed, labelled with the server's
     /// address.
     pub fn publish(&self) {
-        let server = self.owner.supervisor.config.address.to_string();
-        let snapshot = self.breaker().snapshot();
+        self.owner.publish();
+    }
+}
+
+impl Owner {
+    fn publish(&self) {
+        let Supervisor { link, config, .. } = &*self.supervisor;
+        let server = config.address.to_string();
+        let snapshot = link.breaker.snapshot();
         for state in State::ALL {
             let gauge = metrics::gauge!("larder_breaker_state", "server" => server.clone(), "state" => state.name());
             gauge.set(if snapshot.state == state { 1.0 } else { 0.0 });
@@ -130,7 +137,7 @@ impl Redis {
         count("larder_breaker_opened_total", snapshot.opened);
         count("larder_breaker_refused_total", snapshot.refused);
         count("larder_breaker_shed_total", snapshot.shed);
-        self.latencies().publish(&server);
+        link.latencies.publish(&server);
     }
 }
 
@@ -143,7 +150,7 @@ impl std::fmt::Debug for Redis {
 /// One cache on a [`Redis`] server.
 pub struct RedisConnector {
     store: Arc<Store>,
-    _owner: Arc<Owner>,
+    owner: Arc<Owner>,
 }
 
 impl std::fmt::Debug for RedisConnector {
@@ -191,5 +198,9 @@ impl Connector for RedisConnector {
 
     fn status(&self) -> Status {
         self.store.status()
+    }
+
+    fn publish(&self) {
+        self.owner.publish();
     }
 }

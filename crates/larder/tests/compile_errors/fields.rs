@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Entry)]
 #[entry(
     cache = "a",
-    key(index = "x", fields(id, nmae)),
-    key(index = "y", fields(id)),
-    key(index = "z", fields()),
-    key(index = "w", fields(id, id)),
-    key(index = "v", fields(id, a, b, c, d)),
+    key(index = "x", fields = (id, nmae)),
+    key(index = "y", fields = (id)),
+    key(index = "z", fields = ()),
+    key(index = "w", fields = (id, id)),
+    key(index = "v", fields = (id, a, b, c, d)),
 )]
 struct A {
     #[key(primary)]
@@ -20,7 +20,7 @@ struct A {
 }
 
 #[derive(Serialize, Deserialize, Entry)]
-#[entry(cache = "b", key(primary, index = "id", fields(0, 1, 2)))]
+#[entry(cache = "b", key(primary, index = "id", fields = (0, 1, 2)))]
 struct B(String, Option<String>, Vec<u64>);
 
 fn main() {}

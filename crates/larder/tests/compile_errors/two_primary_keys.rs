@@ -2,7 +2,7 @@ use larder::Entry;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Entry)]
-#[entry(cache = "a", key(primary, index = "both", fields(id, uuid)))]
+#[entry(cache = "a", key(primary, index = "both", fields = (id, uuid)))]
 struct A {
     #[key(primary)]
     id: String,

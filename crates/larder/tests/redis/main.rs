@@ -1,9 +1,11 @@
 //! The redis connector against real servers: every server binary found is put through each test.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod cost;
 mod handshake;
 mod instance;
 mod limits;
+mod log;
 mod node;
 mod outage;
 mod restart;

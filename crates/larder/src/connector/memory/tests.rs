@@ -187,7 +187,7 @@ fn threads_that_move_hosts_between_objects_never_show_half_a_set() {
             let object = Object { primary, secondary, version: None, value: Arc::new(Item { id, hosts }) };
             memory.store(object, Some(memory.take_ticket()), true);
             if round % 97 == 0 {
-                let _ = memory.truncate();
+                drop(memory.truncate());
             }
         }
         stop.store(true, Ordering::Relaxed);

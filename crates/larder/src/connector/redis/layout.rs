@@ -2,9 +2,9 @@
 //!
 //! | key | what |
 //! |---|---|
-//! | `prefix:cache:c` | the clock: epoch, sequence, schemas and the fence table, in one string |
+//! | `prefix:cache:c` | the clock: epoch, sequence, schemas and the log of what was touched, in one string |
 //! | `prefix:cache:o<fingerprint>:<primary key>` | an object, as `codec.rs` describes it |
-//! | `prefix:cache:i<index>:<key>` | a hint: fence slot of the primary key (2 bytes), when the hint expires (8 bytes, milliseconds of the server's clock, 0 = never), and the primary key |
+//! | `prefix:cache:i<index>:<key>` | a hint: mark of the primary key (8 bytes), when the hint expires (4 bytes, seconds of the server's clock, 0 = never), and the primary key |
 //! | `prefix:cache:v<primary key>` | the lowest version that may be stored, for a while after an invalidation asked for it |
 //! | `prefix:cache:s<random>` | a large object on its way in; expires by itself |
 //!
@@ -12,10 +12,7 @@
 //! whatever bytes it holds.
 
 use crate::connector::{KeyRef, Schema};
-use crate::fence;
-
-/// The first slot of the fence table, in units of 8 bytes.
-const FIRST_FENCE: u32 = 64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -119,22 +116,15 @@ impl Layout {
         self.indexes.get(usize::from(index)).copied().unwrap_or("?")
     }
 
-    fn slot(&self, key: KeyRef<'_>) -> u16 {
-        fence::slot(self.index_name(key.index), key.bytes)
-    }
-
-    /// Where the fence of a key stands, as BITFIELD takes it.
-    pub(super) fn fence(&self, key: KeyRef<'_>) -> String {
-        format!("#{}", FIRST_FENCE + u32::from(self.slot(key)))
-    }
-
-    /// The number of the fence of a primary key, as a hint holds it.
-    pub(super) fn primary_slot(&self, primary: &[u8]) -> [u8; 2] {
-        self.slot(KeyRef { index: 0, bytes: primary }).to_be_bytes()
+    /// What stands for a key in the log of the clock: every release finds the same mark for the same key. Two keys with one mark
+    /// are fenced together, which can only refuse a fill that could have been accepted.
+    pub(super) fn mark(&self, key: KeyRef<'_>) -> [u8; 8] {
+        let seed = xxh3_64(self.index_name(key.index).as_bytes());
+        xxh3_64_with_seed(key.bytes, seed).to_be_bytes()
     }
 
     /// The primary key that a hint, as an index key holds it, leads to.
     pub(super) fn primary_of(hint: &[u8]) -> Option<&[u8]> {
-        hint.get(10..).filter(|primary| !primary.is_empty())
+        hint.get(12..).filter(|primary| !primary.is_empty())
     }
 }

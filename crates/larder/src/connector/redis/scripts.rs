@@ -26,20 +26,19 @@ impl Script {
 }
 
 macro_rules! scripts {
-    ($($(#[$doc:meta])* $name:ident $file:literal;)*) => {$(
-        $(#[$doc])*
+    ($($name:ident $($file:literal)+;)*) => {$(
         pub(super) static $name: Script = Script {
-            code: include_str!(concat!("lua/", $file)),
-            hash: LazyLock::new(|| redis::Script::new(include_str!(concat!("lua/", $file))).get_hash().to_owned()),
+            code: concat!($(include_str!(concat!("lua/", $file))),+),
+            hash: LazyLock::new(|| redis::Script::new($name.code).get_hash().to_owned()),
         };
     )*};
 }
 
 scripts! {
     CLOCK "clock.lua";
-    STORE "store.lua";
-    INVALIDATE "invalidate.lua";
-    DELETE "delete.lua";
+    STORE "store.lua" "log.lua";
+    INVALIDATE "invalidate.lua" "log.lua";
+    DELETE "delete.lua" "log.lua";
     TOUCH "touch.lua";
     DISCARD "discard.lua";
     PRUNE "prune.lua";

@@ -16,7 +16,7 @@ use super::layout::Layout;
 use super::link::Link;
 use super::scripts;
 use super::trouble::{Trouble, What};
-use crate::codec::{self, DecodeError};
+use crate::codec::envelope::{self, DecodeError};
 use crate::connector::{
     Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
 };
@@ -243,7 +243,7 @@ impl Store {
             }
             Err(trouble) => return Err(self.miss(&trouble)),
         };
-        match codec::decode(&self.schema.codec, self.schema.fingerprint, &object, key) {
+        match envelope::decode(&self.schema.codec, self.schema.fingerprint, &object, key) {
             Ok(value) => Ok(value),
             Err(DecodeError::OtherKey) => Err(Miss::Absent),
             Err(error) => self.discard(name, object, &error.to_string()).await,
@@ -339,7 +339,7 @@ impl Store {
             tracing::warn!(cache = %self.schema.cache, keys, limit = MAX_KEYS, "an object has too many keys and is not cached");
             return None;
         }
-        match codec::encode(&self.schema.codec, self.schema.fingerprint, object) {
+        match envelope::encode(&self.schema.codec, self.schema.fingerprint, object) {
             Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => Some(bytes),
             Ok(bytes) => {
                 tracing::warn!(
@@ -361,29 +361,29 @@ impl Store {
         let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };
         let clock = self.layout.clock();
         let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
+        let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
+        let prefix = self.layout.object_prefix();
+        let mut header = Vec::with_capacity(28);
+        header.extend_from_slice(&[u8::from(put), u8::from(max_age > 0 && last_use > 0)]);
+        header.extend_from_slice(&u16::try_from(prefix.len()).unwrap_or(u16::MAX).to_be_bytes());
+        header.extend_from_slice(&ticket.epoch.to_be_bytes());
+        header.extend_from_slice(&ticket.sequence.to_be_bytes());
+        header.extend(object.version.iter().flat_map(|version| version.to_be_bytes()));
+        let marks: Vec<u8> = object.keys().flat_map(|key| self.layout.mark(key)).collect();
+        let places: Vec<u8> = object.secondary.iter().flat_map(|key| self.layout.place(key.index)).collect();
         let arguments = |call: &mut Cmd| {
-            call.arg(3 + object.secondary.len() + usize::from(object.version.is_some()));
-            call.arg(&clock).arg(self.layout.object(&object.primary)).arg(staged.as_ref().unwrap_or(&clock));
-            let mut places = Vec::with_capacity(3 * object.secondary.len());
+            call.arg(keys).arg(&clock).arg(self.layout.object(&object.primary));
             for key in &object.secondary {
                 call.arg(self.layout.index(key.as_ref()));
-                places.extend_from_slice(&self.layout.place(key.index));
             }
             if object.version.is_some() {
                 call.arg(self.layout.floor(&object.primary));
             }
-            call.arg(if put { "put" } else { "fill" }).arg(ticket.epoch).arg(ticket.sequence);
-            call.arg(if staged.is_some() { &[][..] } else { bytes });
-            call.arg(life).arg(max_age).arg(u8::from(max_age > 0 && last_use > 0));
-            match object.version {
-                Some(version) => call.arg(&version.to_be_bytes()[..]),
-                None => call.arg(""),
-            };
-            call.arg(self.layout.object_prefix());
-            call.arg(&self.layout.primary_slot(&object.primary)[..]).arg(&*object.primary).arg(places);
-            for key in object.keys() {
-                call.arg(self.layout.fence(key));
+            if let Some(staged) = &staged {
+                call.arg(staged);
             }
+            call.arg(&header).arg(if staged.is_some() { &[][..] } else { bytes });
+            call.arg(&marks).arg(&places).arg(life).arg(max_age);
         };
         let reply = match &staged {
             None => self.link.script(&scripts::STORE, arguments).await?,
@@ -393,8 +393,10 @@ impl Store {
                 self.link.command_and_script(set, &scripts::STORE, arguments).await?.1
             }
         };
-        let [outcome, sequence] = numbers(&reply).ok_or_else(|| unexpected("store.lua"))?;
-        self.saw(Ticket { epoch: ticket.epoch, sequence });
+        let [outcome, sequence, epoch] = numbers(&reply).ok_or_else(|| unexpected("store.lua"))?;
+        if epoch != 0 {
+            self.saw(Ticket { epoch, sequence });
+        }
         Ok(match outcome {
             1 => {
                 self.schema.stats.stored_bytes.add(bytes.len() as u64);
@@ -485,18 +487,21 @@ impl Store {
             0 => clock.clone().into_bytes(),
             _ => self.layout.index(key.as_ref()),
         };
+        let marks: Vec<u8> = keys.iter().flat_map(|key| self.layout.mark(key.as_ref())).collect();
+        let addressed = |call: &mut Cmd| {
+            call.arg(1 + keys.len()).arg(&clock);
+            keys.iter().for_each(|key| {
+                call.arg(name(key));
+            });
+            call.arg(self.layout.object_prefix()).arg(&marks);
+        };
         let reply = match what {
             Deferred::Invalidate { floor } => {
                 let floor = floor.map_or(Vec::new(), |floor| floor.to_be_bytes().to_vec());
                 let arguments = |call: &mut Cmd| {
-                    call.arg(1 + keys.len()).arg(&clock);
-                    keys.iter().for_each(|key| {
-                        call.arg(name(key));
-                    });
-                    call.arg(self.layout.object_prefix()).arg(self.layout.floor_prefix());
-                    call.arg(&floor).arg(milliseconds(FLOOR_LIFE));
+                    addressed(call);
+                    call.arg(self.layout.floor_prefix()).arg(&floor).arg(milliseconds(FLOOR_LIFE));
                     for key in keys {
-                        call.arg(self.layout.fence(key.as_ref()));
                         call.arg(if key.index == 0 { &key.bytes[..] } else { &[] });
                     }
                 };
@@ -504,13 +509,8 @@ impl Store {
             }
             Deferred::Delete => {
                 let arguments = |call: &mut Cmd| {
-                    call.arg(1 + keys.len()).arg(&clock);
-                    keys.iter().for_each(|key| {
-                        call.arg(name(key));
-                    });
-                    call.arg(self.layout.object_prefix());
+                    addressed(call);
                     for key in keys {
-                        call.arg(self.layout.fence(key.as_ref()));
                         call.arg([&[key.index], &key.bytes[..]].concat());
                     }
                 };

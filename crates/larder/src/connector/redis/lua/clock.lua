@@ -10,8 +10,8 @@
 -- Cost  three or four commands; run at connect, at truncate and after a loss, never per lookup
 --
 -- The clock is one string, so that the server cannot lose a part of it:
---   slot 0 epoch, 1 sequence, 2 state (1 settled, 2 clearing, 3 lost: the list of schemas may be incomplete), 3 history,
---   bytes 32..287 up to 16 schemas, slot 64 on: the fence table, 65,536 slots of 8 bytes.
+--   words of 8 bytes: 0 epoch, 1 sequence, 2 state (1 settled, 2 clearing, 3 lost: the list of schemas may be incomplete), 3 history,
+--   bytes 32..287 up to 16 schemas, bytes 512.. the log of what was touched (log.lua).
 local clock, action, schema = KEYS[1], ARGV[1], ARGV[2]
 local head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#2')
 
@@ -21,7 +21,7 @@ if action == 'renumber' and head[1] ~= 0 then
   redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 3)
 elseif action == 'renew' or action == 'renumber' then
   if head[1] == 0 then
-    redis.call('SETRANGE', clock, 524799, '\0')
+    redis.call('SETRANGE', clock, 131583, '\0')
     redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 3)
   elseif head[2] == 1 then
     redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 2)

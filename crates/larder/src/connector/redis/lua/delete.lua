@@ -1,14 +1,18 @@
 #!lua flags=allow-oom
--- Makes just these keys miss: flags them as deleted in the objects that list them, and fences them.
+-- Makes just these keys miss: flags them as deleted in the objects that list them, and fences them. Ends with log.lua.
 --
 -- KEYS  1 clock  2.. for each key: its index key, or the clock where the key is a primary key
 -- ARGV  1 prefix of object keys, to which schema:primary is added
---       2.. for each key: its fence slot, then the position of its index (1 byte) and the key
+--       2 marks of the keys, 8 bytes each
+--       3.. for each key: the position of its index (1 byte) and the key
 -- Reply {1, sequence, epoch}, or {4, 0, 0} where the clock is lost
--- Cost  per key and schema one or two reads and one write of the object's header, whatever the size of its payload
-local clock = KEYS[1]
+-- Cost  one EVALSHA, GETRANGE, log.lua, and per key and schema one or two reads and one write of the object's header, whatever the
+--       size of its payload
+local clock, touched = KEYS[1], ARGV[2]
 local head = redis.call('GETRANGE', clock, 0, 287)
 if #head < 288 or string.byte(head, 24) == 3 then return {4, 0, 0} end
+local outcome, eh, el, sh, sl = 1, struct.unpack('>I4I4I4I4', head)
+local epoch, sequence = eh * 4294967296 + el, sh * 4294967296 + sl
 
 -- Flags one key of one object; an object without any key left is removed.
 local function flag(name, position, key)
@@ -31,18 +35,12 @@ local function flag(name, position, key)
   if left == 0 then redis.call('UNLINK', name) end
 end
 
-local eh, el, sh, sl = struct.unpack('>I4I4I4I4', head)
-local sequence = sh * 4294967296 + sl + 1
-local fences = {'BITFIELD', clock, 'SET', 'i64', '#1', sequence}
 for i = 2, #KEYS do
-  local slot, asked = ARGV[2 * i - 2], ARGV[2 * i - 1]
-  local n = #fences
-  fences[n + 1], fences[n + 2], fences[n + 3], fences[n + 4] = 'SET', 'i64', slot, sequence
-  local position, key = string.byte(asked), string.sub(asked, 2)
+  local position, key = string.byte(ARGV[1 + i]), string.sub(ARGV[1 + i], 2)
   local primary = key
   if KEYS[i] ~= clock then
     local hint = redis.pcall('GET', KEYS[i])
-    primary = type(hint) == 'string' and #hint > 10 and string.sub(hint, 11)
+    primary = type(hint) == 'string' and #hint > 12 and string.sub(hint, 13)
   end
   if primary then
     for at = 33, 273, 16 do
@@ -51,5 +49,3 @@ for i = 2, #KEYS do
     end
   end
 end
-redis.call(unpack(fences))
-return {1, sequence, eh * 4294967296 + el}

@@ -17,14 +17,14 @@ end
 
 for i = 2, #KEYS do
   local hint = redis.pcall('GET', KEYS[i])
-  if type(hint) == 'string' and #hint > 10 then
+  if type(hint) == 'string' and #hint > 12 then
     local position, before = struct.unpack('>BI2', ARGV[i])
     local key = string.sub(KEYS[i], before + 1)
     local item = struct.pack('>BI4', position, #key) .. key
     local needed = false
     for at = 1, 241, 16 do
       if needed or #schemas < at or string.byte(schemas, at) == 0 then break end
-      needed = lists(ARGV[1] .. string.sub(schemas, at, at + 15) .. ':' .. string.sub(hint, 11), item)
+      needed = lists(ARGV[1] .. string.sub(schemas, at, at + 15) .. ':' .. string.sub(hint, 13), item)
     end
     if not needed then removed = removed + redis.call('UNLINK', KEYS[i]) end
   elseif type(hint) == 'table' then

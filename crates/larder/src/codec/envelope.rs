@@ -1,0 +1,130 @@
+//! The bytes of an object, as connectors with a server store them.
+//!
+//! An object is self-validating: whoever reads it, through whatever key, finds in it the shape it was written with, the keys
+//! it may be served under and a checksum, and takes nothing on trust. Integers are big-endian, since the server's scripts read
+//! them too.
+//!
+//! | offset | bytes | what |
+//! |---|---|---|
+//! | 0 | 2 | `L1`: this layout |
+//! | 2 | 1 | encoding of the payload: 1 = MessagePack with named fields |
+//! | 3 | 1 | 1 if a version follows, else 0 |
+//! | 4 | 8 | fingerprint of the entry's schema |
+//! | 12 | 8 | version |
+//! | 20 | 8 | deadline by max age, milliseconds of the server's clock, 0 = none; written by the server, not in the checksum |
+//! | 28 | 8 | checksum: XXH3-64 of everything but itself, the deadline and the key flags |
+//! | 36 | 4 | length of the key list, in bytes |
+//! | 40 | 2 | number of keys, *n* |
+//! | 42 | *n* | key flags: 0 = live, else deleted since; written by the server, not in the checksum |
+//! | 42 + *n* | | key list: for each key its index (1), its length (4) and its bytes; the primary key first |
+//! | | | payload |
+
+use super::Codec;
+use crate::connector::{KeyRef, Object, Value};
+use xxhash_rust::xxh3::Xxh3;
+
+const MAGIC: [u8; 2] = *b"L1";
+const MESSAGEPACK: u8 = 1;
+const DEADLINE: usize = 20;
+const CHECKSUM: usize = 28;
+const LIST_LENGTH: usize = 36;
+const FLAGS: usize = 42;
+
+/// Why stored bytes are not an object that can be served under the key they were found by.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DecodeError {
+    /// The object does not list the key, or the key was deleted: an ordinary miss.
+    #[error("the object does not list this key")]
+    OtherKey,
+    /// The bytes are cut short, or their checksum is wrong, or they are no object at all.
+    #[error("damaged: {0}")]
+    Damaged(&'static str),
+    /// The bytes were written with another schema or another layout.
+    #[error("written with another schema")]
+    OtherSchema,
+    /// The payload could not be decoded although it is intact.
+    #[error("the payload cannot be decoded: {0}")]
+    Payload(String),
+}
+
+/// The bytes of an object.
+pub(crate) fn encode(codec: &Codec, fingerprint: u64, object: &Object) -> Result<Vec<u8>, String> {
+    let payload = codec.encode(&object.value)?;
+    let keys = 1 + object.secondary.len();
+    let list: usize = object.keys().map(|key| 5 + key.bytes.len()).sum();
+    let mut bytes = Vec::with_capacity(FLAGS + keys + list + payload.len());
+    bytes.extend_from_slice(&MAGIC);
+    bytes.push(MESSAGEPACK);
+    bytes.push(u8::from(object.version.is_some()));
+    bytes.extend_from_slice(&fingerprint.to_be_bytes());
+    bytes.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
+    bytes.extend_from_slice(&[0; 16]);
+    bytes.extend_from_slice(&u32::try_from(list).map_err(|_| "the keys are longer than 4 GiB")?.to_be_bytes());
+    bytes.extend_from_slice(&u16::try_from(keys).map_err(|_| "more than 65,535 keys")?.to_be_bytes());
+    bytes.resize(FLAGS + keys, 0);
+    for key in object.keys() {
+        bytes.push(key.index);
+        bytes.extend_from_slice(&u32::try_from(key.bytes.len()).map_err(|_| "a key over 4 GiB")?.to_be_bytes());
+        bytes.extend_from_slice(key.bytes);
+    }
+    bytes.extend_from_slice(&payload);
+    let checksum = checksum(&bytes, keys).ok_or("shorter than its header")?;
+    if let Some(place) = bytes.get_mut(CHECKSUM..CHECKSUM + 8) {
+        place.copy_from_slice(&checksum.to_be_bytes());
+    }
+    Ok(bytes)
+}
+
+/// The object in `bytes`, if it may be served under `key`.
+pub(crate) fn decode(codec: &Codec, fingerprint: u64, bytes: &[u8], key: KeyRef<'_>) -> Result<Value, DecodeError> {
+    use DecodeError::{Damaged, OtherKey, OtherSchema};
+    if bytes.get(..2) != Some(&MAGIC) {
+        return Err(if bytes.first() == Some(&b'L') { OtherSchema } else { Damaged("no header") });
+    }
+    if bytes.get(2) != Some(&MESSAGEPACK) || array(bytes, 4) != Some(fingerprint.to_be_bytes()) {
+        return Err(OtherSchema);
+    }
+    let short = Damaged("truncated");
+    let (Some(list_length), Some(keys)) = (array(bytes, LIST_LENGTH), array(bytes, LIST_LENGTH + 4)) else {
+        return Err(short);
+    };
+    let keys = usize::from(u16::from_be_bytes(keys));
+    if array(bytes, CHECKSUM) != checksum(bytes, keys).map(u64::to_be_bytes) {
+        return Err(Damaged("the checksum does not match"));
+    }
+    let list_start = FLAGS + keys;
+    let list_end = list_start.saturating_add(u32::from_be_bytes(list_length) as usize);
+    let (Some(mut list), Some(payload)) = (bytes.get(list_start..list_end), bytes.get(list_end..)) else {
+        return Err(short);
+    };
+    for place in 0..keys {
+        let Some((entry, rest)) = split_key(list) else { return Err(short) };
+        list = rest;
+        if entry == key {
+            if bytes.get(FLAGS + place) != Some(&0) {
+                return Err(OtherKey);
+            }
+            return codec.decode(payload).map_err(DecodeError::Payload);
+        }
+    }
+    Err(OtherKey)
+}
+
+fn split_key(list: &[u8]) -> Option<(KeyRef<'_>, &[u8])> {
+    let index = *list.first()?;
+    let length = u32::from_be_bytes(array(list, 1)?) as usize;
+    let (bytes, rest) = list.get(5..)?.split_at_checked(length)?;
+    Some((KeyRef { index, bytes }, rest))
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+fn checksum(bytes: &[u8], keys: usize) -> Option<u64> {
+    let mut hash = Xxh3::new();
+    hash.update(bytes.get(..DEADLINE)?);
+    hash.update(bytes.get(LIST_LENGTH..FLAGS)?);
+    hash.update(bytes.get(FLAGS + keys..)?);
+    Some(hash.digest())
+}
