@@ -263,7 +263,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
     let redis_settings = "url, address, socket, username, password, password_file, database, client_name, prefix, connect_timeout, \
         operation_timeout, max_in_flight, journal_limit, hints, prune_interval, breaker";
     let breaker_settings = "window, min_calls, consecutive_failures, failure_ratio, slow_call, slow_ratio, open, open_max, \
-        healthy_after, half_open, half_open_successes, ramp";
+        healthy_after, half_open, half_open_successes, trial_timeout, ramp";
     let rows: Vec<(&str, String)> = vec![
         // Unknown.
         ("connector: {}", "connector is no setting; did you mean `connectors`? Accepted here: connectors, defaults, caches".into()),
