@@ -1,21 +1,24 @@
 //! How fast larder is, beside a limit or a peer that is measured in the same run: `cargo xtask bench`.
 //!
-//! A machine's speed says little, a ratio on one machine says much. So the contestants of a [`Group`] take
-//! turns, round by round, and a row compares two of them: the median over the rounds, its spread, and the bar.
-//! To add rows, write a function that returns a group, and name it in [`GROUPS`].
+//! A machine's speed says little, a ratio on one machine says much. So the contestants of a group take turns, round by
+//! round, and a row compares two of them: the median over the rounds, its spread, and the bar. To add rows, write a
+//! function that returns a group, and name it in `catalogue.rs`.
 
 mod breaker;
+mod catalogue;
 mod measure;
 mod memory;
 mod options;
+mod redis_client;
+mod redis_get;
+mod redis_store;
 mod report;
+mod sample;
+mod testbed;
 
-use measure::{Group, Row};
+use measure::Row;
 use options::Options;
 use std::process::ExitCode;
-
-/// All rows, in the order they are printed.
-const GROUPS: &[fn() -> Group] = &[breaker::closed, breaker::open, memory::primary, memory::secondary, memory::threads];
 
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1)) {
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
         }
     };
     match measure_all(&options) {
-        Ok(rows) if rows.iter().all(Row::passed) => ExitCode::SUCCESS,
+        Ok(rows) if rows.iter().all(|row| row.passed() != Some(false)) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error}");
@@ -41,19 +44,18 @@ fn main() -> ExitCode {
 
 fn measure_all(options: &Options) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
-    for make in GROUPS {
-        let group = make();
-        if group.rows.iter().any(|row| options.wants(row.name)) {
-            eprintln!("measuring {} in {} rounds", group.name, options.rounds);
-            rows.extend(group.measure(options.rounds)?.into_iter().filter(|row| options.wants(row.name)));
+    for section in catalogue::sections()? {
+        for group in section.groups {
+            if options.list {
+                group.rows.iter().for_each(|row| println!("{}  {}", row.name, row.bar));
+                continue;
+            }
+            if group.rows.iter().any(|row| options.wants(&row.name)) {
+                eprintln!("{} …", group.name);
+                rows.extend(group.measure(options.effort())?.into_iter().filter(|row| options.wants(&row.name)));
+            }
         }
     }
-    if rows.is_empty() {
-        return Err("no row has that name; without --only all are measured".to_owned());
-    }
     print!("{}", report::table(&rows));
-    if let Some(path) = &options.json {
-        std::fs::write(path, report::json(&rows)).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
     Ok(rows)
 }

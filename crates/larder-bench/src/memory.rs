@@ -132,14 +132,10 @@ pub(crate) fn secondary() -> Group {
     against_peers("memory, get by secondary key", "memory-secondary", || contestants(By::Host, questions(1, host)))
 }
 
-fn against_peers(name: &'static str, row: &'static str, contestants: fn() -> Result<Vec<Contestant>, String>) -> Group {
-    let rows = [("quick_cache", Bar::Most(1.3)), ("moka", Bar::Most(0.5))].map(|(peer, bar)| Comparison {
-        name: row,
-        ours: "Cache::get",
-        peer,
-        bar,
-    });
-    Group { name, unit: "ns", rows: rows.into(), contestants }
+fn against_peers(name: &str, row: &str, contestants: fn() -> Result<Vec<Contestant>, String>) -> Group {
+    let rows = [("quick_cache", Bar::Most(1.3)), ("moka", Bar::Most(0.5))]
+        .map(|(peer, bar)| Comparison::new(format!("{row}/{peer}"), "Cache::get", peer, bar));
+    Group { name: name.into(), rows: rows.into(), contestants: Box::new(move |_| contestants()), varies: true }
 }
 
 fn contestants(by: By, ours: Vec<String>) -> Result<Vec<Contestant>, String> {
@@ -155,9 +151,8 @@ fn contestants(by: By, ours: Vec<String>) -> Result<Vec<Contestant>, String> {
 
 /// Gets a second, in millions: two threads and one.
 pub(crate) fn threads() -> Group {
-    let rows =
-        vec![Comparison { name: "memory-threads", ours: "two threads", peer: "one thread", bar: Bar::Least(1.8) }];
-    Group { name: "memory, two threads", unit: "M/s", rows, contestants: one_and_two }
+    let rows = vec![Comparison::new("memory-threads", "two threads", "one thread", Bar::Least(1.8))];
+    Group { name: "memory, two threads".into(), rows, contestants: Box::new(|_| one_and_two()), varies: true }
 }
 
 fn one_and_two() -> Result<Vec<Contestant>, String> {
@@ -184,5 +179,5 @@ fn one_and_two() -> Result<Vec<Contestant>, String> {
             Ok(times.iter().map(|time| f64::from(GETS) / time.as_secs_f64() / 1e6).sum())
         }
     };
-    Ok(vec![Contestant::new("one thread", throughput(1)), Contestant::new("two threads", throughput(2))])
+    Ok(vec![Contestant::new("one thread", "M/s", throughput(1)), Contestant::new("two threads", "M/s", throughput(2))])
 }
