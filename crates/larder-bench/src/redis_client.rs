@@ -3,7 +3,7 @@
 use crate::measure::{Bar, Comparison, Contestant, Group};
 use crate::redis_get::{Questions, get, gets, objects, plain_get};
 use crate::sample::{Sample, SampleIndex, Shape, host, id};
-use crate::testbed::{Names, Opening, TASKS, Testbed, shuffled, text};
+use crate::testbed::{Beside, Names, Opening, TASKS, Testbed, text};
 use larder_testing::server::ServerBinary;
 use std::sync::Arc;
 
@@ -20,8 +20,7 @@ pub(crate) fn throughput(binary: &ServerBinary, payload: usize, suffix: &str) ->
             let (shape, objects, operations) = (Shape::of(payload), objects(payload, effort), gets(payload, effort));
             let bed = Testbed::start(&binary, 1)?;
             let cache = bed.open(Opening::plain())?;
-            bed.fill(&cache, shape, shuffled(0..objects))?;
-            bed.pack(&cache, shape, 0..objects)?;
+            bed.fill_beside(&cache, shape, 0..objects, Beside::Packed)?;
             let names = Names::of(&cache);
             let asked = |name: &str, by, questions: Questions| {
                 let (bed, cache) = (bed.clone(), cache.clone());

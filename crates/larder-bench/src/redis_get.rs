@@ -2,7 +2,7 @@
 
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::sample::{Sample, SampleIndex, Shape, host, id};
-use crate::testbed::{Cost, Names, Opening, TASKS, Testbed, shuffled, text};
+use crate::testbed::{Beside, Cost, Names, Opening, TASKS, Testbed, shuffled, text};
 use larder::Cache;
 use larder::config::RedisConfig;
 use larder::connector::redis::Redis;
@@ -94,8 +94,7 @@ pub(crate) fn without_ages(binary: &ServerBinary, payload: usize, suffix: &str) 
             let (shape, objects, operations) = (Shape::of(payload), objects(payload, effort), gets(payload, effort));
             let bed = Testbed::start(&binary, 1)?;
             let warm = bed.open(Opening::plain())?;
-            bed.fill(&warm, shape, shuffled(0..objects))?;
-            bed.copy(&warm, 0..objects)?;
+            bed.fill_beside(&warm, shape, 0..objects, Beside::Copy)?;
             // It has room for one hint, so it practically never has the one that is needed.
             let cold = bed.open(Opening { hints: 1, ..Opening::plain() })?;
             let ids: Questions = Arc::new((0..objects).map(id).collect());
@@ -134,8 +133,7 @@ pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &
             let settings = RedisConfig { hints: ages.hints, ..bed.settings()? };
             let redis = bed.run(async { Redis::open(settings) }).map_err(text)?;
             let first = bed.cache_on(&redis, ages)?;
-            bed.fill(&first, shape, shuffled(0..objects))?;
-            bed.copy(&first, 0..objects)?;
+            bed.fill_beside(&first, shape, 0..objects, Beside::Copy)?;
             let plain = plain(&bed, &Names::of(&first), objects, operations);
             let asked = |name: &str, by, key: fn(u32) -> String| {
                 let (bed, redis) = (bed.clone(), redis.clone());

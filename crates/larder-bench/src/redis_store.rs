@@ -3,7 +3,7 @@
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::redis_get::{gets, objects, plain};
 use crate::sample::Shape;
-use crate::testbed::{Cost, Names, Opening, TASKS, Testbed, fill, invalidate, part, set, shuffled, text};
+use crate::testbed::{Beside, Cost, Names, Opening, TASKS, Testbed, fill, invalidate, part, set, shuffled, text};
 use larder_testing::server::ServerBinary;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -42,8 +42,7 @@ fn contestants(binary: &ServerBinary, payload: usize, effort: Effort) -> Result<
     let (shape, objects, writes) = (Shape::of(payload), objects(payload, effort), writes(payload, effort));
     let bed = Testbed::start(binary, 1)?;
     let cache = bed.open(Opening::aged())?;
-    bed.fill(&cache, shape, shuffled(0..objects))?;
-    bed.copy(&cache, 0..objects)?;
+    bed.fill_beside(&cache, shape, 0..objects, Beside::Copy)?;
     let random = move || {
         let mut numbers = shuffled(0..objects);
         numbers.truncate(usize::try_from(writes).unwrap_or(usize::MAX));

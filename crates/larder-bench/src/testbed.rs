@@ -15,7 +15,8 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
 
 /// Tasks that keep the one connection busy.
 pub(crate) const TASKS: usize = 64;
@@ -33,7 +34,46 @@ pub(crate) struct Testbed {
     /// The bare client's connection.
     pub(crate) bare: MultiplexedConnection,
     // Last, so that connections are dropped while it still runs.
-    runtime: Runtime,
+    runtime: Client,
+}
+
+/// The runtime that clients run on, on threads of its own, so that connections are attended to while nothing is measured.
+struct Client {
+    handle: Handle,
+    /// Where there are several threads.
+    _threads: Option<Runtime>,
+    /// Where there is one: dropping it ends the thread.
+    _end: Option<oneshot::Sender<()>>,
+}
+
+impl Client {
+    fn start(threads: usize) -> Result<Self, String> {
+        let no_runtime = |error: std::io::Error| format!("no runtime: {error}");
+        if threads > 1 {
+            let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build().map_err(no_runtime)?;
+            return Ok(Self { handle: runtime.handle().clone(), _threads: Some(runtime), _end: None });
+        }
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("client".into())
+            .spawn(move || {
+                // An error is the end that is waited for.
+                let _ = runtime.block_on(ended);
+            })
+            .map_err(no_runtime)?;
+        Ok(Self { handle, _threads: None, _end: Some(end) })
+    }
+}
+
+/// What the bare client finds beside an object of larder's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Beside {
+    /// The same bytes, without a lifetime.
+    Copy,
+    /// The object as MessagePack, without anything of larder's.
+    Packed,
 }
 
 /// What some operations took.
@@ -69,19 +109,18 @@ impl Opening {
 impl Testbed {
     /// A server that listens on TCP, and a client of `threads` threads.
     pub(crate) fn start(binary: &ServerBinary, threads: usize) -> Result<Arc<Self>, String> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
-        let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
+        let runtime = Client::start(threads)?;
         let start = async {
             let server = Server::start(binary, ServerOptions::default().tcp()).await.map_err(text)?;
             let bare = bare(&server).await?;
             Ok::<_, String>((server, bare))
         };
-        let (server, bare) = runtime.block_on(start)?;
+        let (server, bare) = runtime.handle.block_on(start)?;
         Ok(Arc::new(Self { server, bare, runtime }))
     }
 
     pub(crate) fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.block_on(work)
+        self.runtime.handle.block_on(work)
     }
 
     pub(crate) fn connect(&self) -> Result<MultiplexedConnection, String> {
@@ -106,7 +145,7 @@ impl Testbed {
 
     /// A cache with a connection of its own, ready to be read.
     pub(crate) fn open(&self, opening: Opening) -> Result<Cache<Sample>, String> {
-        let _runtime = self.runtime.enter();
+        let _runtime = self.runtime.handle.enter();
         let redis = Redis::open(RedisConfig { hints: opening.hints, ..self.settings()? }).map_err(text)?;
         self.cache_on(&redis, opening)
     }
@@ -144,7 +183,7 @@ impl Testbed {
         F: Fn(usize) -> W,
         W: Future<Output = Result<usize, String>> + Send + 'static,
     {
-        let running: Vec<_> = (0..tasks).map(|task| self.runtime.spawn(work(task))).collect();
+        let running: Vec<_> = (0..tasks).map(|task| self.runtime.handle.spawn(work(task))).collect();
         self.run(async {
             let mut done = 0;
             for task in running {
@@ -170,17 +209,45 @@ impl Testbed {
         }
     }
 
-    /// Copies each object of larder to a key of the same length that larder does not know, without a lifetime.
-    pub(crate) fn copy(&self, cache: &Cache<Sample>, numbers: Range<u32>) -> Result<(), String> {
-        let names = Names::of(cache);
-        self.pipelines(numbers, |pipeline, number| {
-            let plain = names.plain(number);
-            pipeline.cmd("COPY").arg(names.object(number)).arg(&plain).ignore();
-            pipeline.cmd("PERSIST").arg(plain).ignore();
-        })
+    /// Stores objects in random order, and right after each of them the same again for the bare client, under a key of the same
+    /// length: so both lie in the server's memory in the same way, which alone is worth a quarter of a GET.
+    pub(crate) fn fill_beside(
+        &self,
+        cache: &Cache<Sample>,
+        shape: Shape,
+        numbers: Range<u32>,
+        beside: Beside,
+    ) -> Result<(), String> {
+        let ticket = self.ticket(cache)?;
+        let (numbers, names) = (Arc::new(shuffled(numbers)), Names::of(cache));
+        self.together(TASKS, |task| {
+            let (cache, numbers, names) = (cache.clone(), numbers.clone(), names.clone());
+            let (part, mut bare) = (part(numbers.len(), TASKS, task), self.bare.clone());
+            async move {
+                for place in part {
+                    fill(cache.clone(), shape, numbers.clone(), place..place + 1, ticket).await?;
+                    let Some(number) = numbers.get(place) else { continue };
+                    let mut pipeline = redis::pipe();
+                    match beside {
+                        Beside::Copy => {
+                            let plain = names.plain(*number);
+                            pipeline.cmd("COPY").arg(names.object(*number)).arg(&plain).ignore();
+                            pipeline.cmd("PERSIST").arg(plain).ignore();
+                        }
+                        Beside::Packed => {
+                            let value = packed(&shape.object(*number));
+                            pipeline.cmd("SET").arg(names.packed(*number)).arg(value).ignore();
+                        }
+                    }
+                    let () = pipeline.query_async(&mut bare).await.map_err(text)?;
+                }
+                Ok(0)
+            }
+        })?;
+        Ok(())
     }
 
-    /// Stores each object once more, without anything of larder: MessagePack under a key of the same length.
+    /// Stores each object as MessagePack alone under a key of the same length.
     pub(crate) fn pack(&self, cache: &Cache<Sample>, shape: Shape, numbers: Range<u32>) -> Result<(), String> {
         let names = Names::of(cache);
         self.pipelines(numbers, |pipeline, number| {
