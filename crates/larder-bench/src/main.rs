@@ -4,8 +4,14 @@
 //! round, and a row compares two of them: the median over the rounds, its spread, and the bar. To add rows, write a
 //! function that returns a group, and name it in `catalogue.rs`.
 
+mod allocations;
 mod breaker;
 mod catalogue;
+mod chart;
+mod cold_key;
+mod hung;
+mod latency;
+mod machine;
 mod measure;
 mod memory;
 mod options;
@@ -14,27 +20,41 @@ mod redis_get;
 mod redis_store;
 mod report;
 mod sample;
+mod scale;
 mod testbed;
 
-use measure::Row;
+use catalogue::Section;
+use machine::Machine;
 use options::Options;
+use report::{Report, Told};
 use std::process::ExitCode;
+use std::time::Instant;
 
 fn main() -> ExitCode {
-    let options = match Options::read(std::env::args().skip(1)) {
-        Ok(Some(options)) => options,
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, port] = &*arguments
+        && first == cold_key::READERS
+    {
+        return ended(cold_key::read(port).map(|()| true));
+    }
+    match Options::read(arguments.iter().cloned()) {
+        Ok(Some(options)) if options.list => ended(list().map(|()| true)),
+        Ok(Some(options)) => ended(measure(&options, &arguments)),
         Ok(None) => {
             println!("{}", options::USAGE);
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
         Err(error) => {
             eprintln!("{error}\n\n{}", options::USAGE);
-            return ExitCode::from(2);
+            ExitCode::from(2)
         }
-    };
-    match measure_all(&options) {
-        Ok(rows) if rows.iter().all(|row| row.passed() != Some(false)) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    }
+}
+
+fn ended(result: Result<bool, String>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
@@ -42,20 +62,76 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure_all(options: &Options) -> Result<Vec<Row>, String> {
-    let mut rows = Vec::new();
-    for section in catalogue::sections()? {
-        for group in section.groups {
-            if options.list {
-                group.rows.iter().for_each(|row| println!("{}  {}", row.name, row.bar));
-                continue;
+fn list() -> Result<(), String> {
+    let servers = larder_testing::server::required().map_err(|error| error.to_string())?;
+    for section in catalogue::sections(&servers) {
+        println!("{}", section.title);
+        let rows = section.groups.iter().flat_map(|group| group.rows.iter().map(|row| (&row.name, row.bar)));
+        rows.chain(section.waiting.iter().map(|row| (&row.name, row.bar))).for_each(|(name, bar)| println!("  {name}  {bar}"));
+        section.plots.iter().for_each(|plot| println!("  {}  plot", plot.name));
+    }
+    Ok(())
+}
+
+/// Whether every row that has a bar passes, and everything could be measured.
+fn measure(options: &Options, arguments: &[String]) -> Result<bool, String> {
+    let begun = Instant::now();
+    let servers = larder_testing::server::required().map_err(|error| error.to_string())?;
+    let sections = catalogue::sections(&servers).into_iter().map(|section| tell(section, options));
+    let report = Report {
+        machine: Machine::here(),
+        servers: servers.iter().map(catalogue::full_name).collect(),
+        effort: options.effort(),
+        command: [&["cargo xtask bench".to_owned()], arguments].concat().join(" "),
+        sections: sections.collect(),
+        took: begun.elapsed(),
+    };
+    if report.rows().next().is_none() && report.charts().next().is_none() && report.failures().next().is_none() {
+        return Err("no row has that name; --list names them all, and without --only all are measured".to_owned());
+    }
+    print!("\n{}\n{}", report::table(report.rows()), report::summary(report.rows()));
+    if let Some(path) = &options.json {
+        std::fs::write(path, report::json(&report)).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if options.is_whole() {
+        let page = report.write().map_err(|error| format!("docs/performance.md cannot be written: {error}"))?;
+        println!("\nwritten: {}", page.display());
+    }
+    report.failures().for_each(|failure| println!("not measured: {failure}"));
+    Ok(report.failures().next().is_none() && report.rows().all(|row| row.passed() != Some(false)))
+}
+
+/// Measures what is wanted of a section. What fails is noted, and the rest goes on.
+fn tell(section: Section, options: &Options) -> Told {
+    let Section { title, meaning, groups, waiting, plots } = section;
+    let mut told = Told { title, meaning, rows: Vec::new(), charts: Vec::new(), failures: Vec::new() };
+    for group in groups {
+        if !group.rows.iter().any(|row| options.wants(&row.name)) {
+            continue;
+        }
+        eprintln!("\n{}", group.name);
+        match group.measure(options.effort()) {
+            Ok(rows) => {
+                let rows: Vec<_> = rows.into_iter().filter(|row| options.wants(&row.name)).collect();
+                eprint!("{}", report::table(&rows));
+                told.rows.extend(rows);
             }
-            if group.rows.iter().any(|row| options.wants(&row.name)) {
-                eprintln!("{} …", group.name);
-                rows.extend(group.measure(options.effort())?.into_iter().filter(|row| options.wants(&row.name)));
+            Err(error) => {
+                eprintln!("{error}");
+                told.failures.push(error);
             }
         }
     }
-    print!("{}", report::table(&rows));
-    Ok(rows)
+    told.rows.extend(waiting.into_iter().filter(|row| options.wants(&row.name)));
+    for plot in plots.into_iter().filter(|plot| options.wants(plot.name)) {
+        eprintln!("\n{}", plot.title);
+        match plot.measure(options.effort()) {
+            Ok(chart) => told.charts.push(chart),
+            Err(error) => {
+                eprintln!("{error}");
+                told.failures.push(error);
+            }
+        }
+    }
+    told
 }

@@ -73,14 +73,20 @@ impl Contestant {
 #[derive(Clone, Debug)]
 pub(crate) struct Comparison {
     pub(crate) name: String,
-    pub(crate) ours: String,
-    pub(crate) peer: String,
+    ours: String,
+    /// None: the figure stands for itself.
+    peer: Option<String>,
     pub(crate) bar: Bar,
 }
 
 impl Comparison {
     pub(crate) fn new(name: impl Into<String>, ours: impl Into<String>, peer: impl Into<String>, bar: Bar) -> Self {
-        Self { name: name.into(), ours: ours.into(), peer: peer.into(), bar }
+        Self { name: name.into(), ours: ours.into(), peer: Some(peer.into()), bar }
+    }
+
+    /// A figure that is compared with nothing.
+    pub(crate) fn alone(name: impl Into<String>, figure: impl Into<String>) -> Self {
+        Self { name: name.into(), ours: figure.into(), peer: None, bar: Bar::Open }
     }
 }
 
@@ -138,20 +144,30 @@ pub(crate) struct Row {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Measured {
     pub(crate) ours: String,
-    pub(crate) peer: String,
     pub(crate) unit: &'static str,
     pub(crate) our_figure: Spread,
-    pub(crate) peer_figure: Spread,
+    /// None where a figure stands for itself.
+    pub(crate) against: Option<Against>,
+    pub(crate) rounds: usize,
+}
+
+/// The limit or peer of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Against {
+    pub(crate) peer: String,
+    pub(crate) figure: Spread,
     /// Of the ratios of the single rounds, not the ratio of the medians: what disturbs a round disturbs both of its figures.
     pub(crate) ratio: Spread,
-    pub(crate) rounds: usize,
 }
 
 impl Row {
     /// None where there is no bar, or nothing to hold against it.
     pub(crate) fn passed(&self) -> Option<bool> {
-        let measured = self.measured.as_ref().ok()?;
-        self.bar.passed(measured.ratio.median)
+        self.bar.passed(self.ratio().map_or(f64::NAN, |ratio| ratio.median)).filter(|_| self.measured.is_ok())
+    }
+
+    pub(crate) fn ratio(&self) -> Option<Spread> {
+        Some(self.measured.as_ref().ok()?.against.as_ref()?.ratio)
     }
 }
 
@@ -175,47 +191,55 @@ impl Spread {
     }
 }
 
-impl Group {
-    /// Measures everything in rounds, after one round that does not count.
-    pub(crate) fn measure(self, effort: Effort) -> Result<Vec<Row>, String> {
-        let mut contestants = (self.contestants)(effort)?;
-        let (warm, rounds) = if self.varies { (1, effort.rounds) } else { (0, 1) };
-        let mut figures: Vec<Vec<Vec<f64>>> =
-            contestants.iter().map(|contestant| vec![Vec::new(); contestant.figures.len()]).collect();
-        for round in 0..warm + rounds {
-            for turn in 0..contestants.len() {
-                // Another one begins each time: what the one before leaves behind is nobody's lot for good.
-                let place = (turn + round) % contestants.len();
-                let (Some(contestant), Some(lists)) = (contestants.get_mut(place), figures.get_mut(place)) else {
-                    continue;
-                };
-                let name = contestant.figures.first().map_or("", |(name, _)| name);
-                let values = (contestant.round)().map_err(|error| format!("{}, {name}: {error}", self.name))?;
-                if round >= warm {
-                    lists.iter_mut().zip(values).for_each(|(list, value)| list.push(value));
-                }
+/// Every figure, with what came out of the rounds.
+pub(crate) type Figures = Vec<(String, &'static str, Vec<f64>)>;
+
+/// Measures everything in rounds; where figures vary, after one round that does not count.
+pub(crate) fn take_turns(name: &str, mut contestants: Vec<Contestant>, effort: Effort, varies: bool) -> Result<Figures, String> {
+    let (warm, rounds) = if varies { (1, effort.rounds) } else { (0, 1) };
+    let mut figures: Vec<Vec<Vec<f64>>> =
+        contestants.iter().map(|contestant| vec![Vec::new(); contestant.figures.len()]).collect();
+    for round in 0..warm + rounds {
+        for turn in 0..contestants.len() {
+            // Another one begins each time: what the one before leaves behind is nobody's lot for good.
+            let place = (turn + round) % contestants.len();
+            let (Some(contestant), Some(lists)) = (contestants.get_mut(place), figures.get_mut(place)) else {
+                continue;
+            };
+            let figure = contestant.figures.first().map_or("", |(name, _)| name);
+            let values = (contestant.round)().map_err(|error| format!("{name}, {figure}: {error}"))?;
+            if round >= warm {
+                lists.iter_mut().zip(values).for_each(|(list, value)| list.push(value));
             }
         }
+    }
+    let named = contestants.into_iter().zip(figures).flat_map(|(contestant, lists)| {
+        contestant.figures.into_iter().zip(lists).map(|((name, unit), list)| (name, unit, list))
+    });
+    Ok(named.collect())
+}
+
+impl Group {
+    pub(crate) fn measure(self, effort: Effort) -> Result<Vec<Row>, String> {
+        let figures = take_turns(&self.name, (self.contestants)(effort)?, effort, self.varies)?;
         let of = |wanted: &str| {
-            let named = contestants.iter().zip(&figures).flat_map(|(contestant, lists)| {
-                contestant.figures.iter().zip(lists).map(|((name, unit), list)| (name, *unit, list))
-            });
-            let found = { named }.find(|(name, ..)| *name == wanted);
-            found.map(|(_, unit, list)| (unit, list)).ok_or(format!("{}: nothing is called `{wanted}`", self.name))
+            let found = figures.iter().find(|(name, ..)| name == wanted);
+            found.ok_or_else(|| format!("{}: nothing is called `{wanted}`", self.name))
         };
         let mut rows = Vec::new();
-        for Comparison { name, ours, peer, bar } in &self.rows {
-            let ((unit, ours_all), (_, peer_all)) = (of(ours)?, of(peer)?);
-            let measured = Measured {
-                ours: ours.clone(),
-                peer: peer.clone(),
-                unit,
-                our_figure: Spread::of(ours_all.iter().copied()),
-                peer_figure: Spread::of(peer_all.iter().copied()),
-                ratio: Spread::of(ours_all.iter().zip(peer_all).map(|(ours, peer)| ours / peer)),
-                rounds,
+        for Comparison { name, ours, peer, bar } in self.rows {
+            let (_, unit, our_list) = of(&ours)?;
+            let against = match peer {
+                None => None,
+                Some(peer) => {
+                    let (.., list) = of(&peer)?;
+                    let ratio = Spread::of(our_list.iter().zip(list).map(|(ours, peer)| ours / peer));
+                    Some(Against { peer, figure: Spread::of(list.iter().copied()), ratio })
+                }
             };
-            rows.push(Row { name: name.clone(), bar: *bar, measured: Ok(measured) });
+            let our_figure = Spread::of(our_list.iter().copied());
+            let measured = Measured { ours, unit, our_figure, against, rounds: our_list.len() };
+            rows.push(Row { name, bar, measured: Ok(measured) });
         }
         Ok(rows)
     }
@@ -247,8 +271,7 @@ mod tests {
             varies: true,
         };
         let rows = group.measure(Effort { rounds: 3, quick: false }).unwrap();
-        let measured = rows[0].measured.as_ref().unwrap();
-        assert_eq!(measured.ratio, Spread { median: 0.6, lowest: 0.5, highest: 0.8 });
+        assert_eq!(rows[0].ratio().unwrap(), Spread { median: 0.6, lowest: 0.5, highest: 0.8 });
         assert_eq!(rows[0].passed(), Some(true));
     }
 
@@ -266,7 +289,8 @@ mod tests {
             varies: false,
         };
         let rows = group.measure(Effort { rounds: 5, quick: false }).unwrap();
-        assert_eq!(rows[0].measured.as_ref().map(|measured| (measured.ratio.median, measured.rounds)), Ok((0.25, 1)));
+        assert_eq!(rows[0].ratio().map(|ratio| ratio.median), Some(0.25));
+        assert_eq!(rows[0].measured.as_ref().map(|measured| measured.rounds), Ok(1));
         assert_eq!(rows[0].passed(), None);
     }
 

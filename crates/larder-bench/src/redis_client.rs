@@ -17,7 +17,7 @@ pub(crate) fn throughput(binary: &ServerBinary, payload: usize, suffix: &str) ->
             .map(|(row, ours)| Comparison::new(format!("{row}/{suffix}"), ours, "GET and decode", Bar::Least(0.85)))
             .into(),
         contestants: Box::new(move |effort| {
-            let (shape, objects, operations) = (Shape::of(payload), objects(payload, effort), gets(payload, effort));
+            let (shape, objects, operations) = (Shape::of(payload), objects(payload), gets(payload, effort));
             let bed = Testbed::start(&binary, 1)?;
             let cache = bed.open(Opening::plain())?;
             bed.fill_beside(&cache, shape, 0..objects, Beside::Packed)?;
@@ -25,7 +25,7 @@ pub(crate) fn throughput(binary: &ServerBinary, payload: usize, suffix: &str) ->
             let asked = |name: &str, by, questions: Questions| {
                 let (bed, cache) = (bed.clone(), cache.clone());
                 Contestant::new(name, "k/s", move || {
-                    let work = |_| get(cache.clone(), by, questions.clone(), operations / TASKS);
+                    let work = |_| get(cache.clone(), by, questions.clone(), operations.div_ceil(TASKS));
                     bed.cost(TASKS, work).map(|cost| cost.rate / 1e3)
                 })
             };
@@ -34,7 +34,7 @@ pub(crate) fn throughput(binary: &ServerBinary, payload: usize, suffix: &str) ->
             let secondary = asked("get by secondary key", SampleIndex::Host, Arc::new(hosts));
             let questions: Questions = Arc::new((0..objects).map(|number| names.packed(number)).collect());
             let theirs = Contestant::new("GET and decode", "k/s", move || {
-                let work = |_| plain_get(bed.bare.clone(), questions.clone(), operations / TASKS, decode);
+                let work = |_| plain_get(bed.bare.clone(), questions.clone(), operations.div_ceil(TASKS), decode);
                 bed.cost(TASKS, work).map(|cost| cost.rate / 1e3)
             });
             Ok(vec![ours, secondary, theirs])
@@ -44,7 +44,7 @@ pub(crate) fn throughput(binary: &ServerBinary, payload: usize, suffix: &str) ->
 }
 
 /// What a service does with the bytes: the object, shared as larder shares it.
-fn decode(bytes: &[u8]) -> Result<(), String> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<(), String> {
     std::hint::black_box(Arc::new(rmp_serde::from_slice::<Sample>(bytes).map_err(text)?));
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::sample::{Sample, SampleIndex, Shape, host, id};
-use crate::testbed::{Beside, Cost, Names, Opening, TASKS, Testbed, shuffled, text};
+use crate::testbed::{Beside, Cost, Names, Opening, TASKS, Testbed, part, shuffled, text};
 use larder::Cache;
 use larder::config::RedisConfig;
 use larder::connector::redis::Redis;
@@ -15,15 +15,14 @@ use std::time::Duration;
 pub(crate) type Questions = Arc<Vec<String>>;
 
 /// Objects on the server for a payload of this size: a hundred thousand, unless that would be more than 100 MB.
-pub(crate) fn objects(payload: usize, effort: Effort) -> u32 {
-    let most = effort.of(100_000, 50_000);
-    u32::try_from(100_000_000 / payload).unwrap_or(most).clamp(1_000, most)
+pub(crate) fn objects(payload: usize) -> u32 {
+    u32::try_from(100_000_000 / payload).unwrap_or(u32::MAX).clamp(64, 100_000)
 }
 
 /// Operations of a round: about 200 ms of the server's time.
 pub(crate) fn gets(payload: usize, effort: Effort) -> usize {
     let all = effort.of(120_000, 50_000);
-    if payload > 10_000 { all / 4 } else { all }
+    if payload > 5_000 { (300_000_000 / payload).min(all) } else { all }
 }
 
 /// Gets random objects, each of which must be there.
@@ -64,7 +63,7 @@ where
     W: Future<Output = Result<usize, String>> + Send + 'static,
 {
     let bed = bed.clone();
-    let each = operations / TASKS;
+    let each = operations.div_ceil(TASKS);
     Contestant::new(name, "µs", move || bed.cost(TASKS, |_| work(each)).map(|Cost { cpu, .. }| cpu / 1e3))
 }
 
@@ -91,7 +90,7 @@ pub(crate) fn without_ages(binary: &ServerBinary, payload: usize, suffix: &str) 
         name: format!("what a get costs the server, {suffix}"),
         rows: rows.map(|(row, ours, bar)| Comparison::new(format!("{row}/{suffix}"), ours, "GET", bar)).into(),
         contestants: Box::new(move |effort| {
-            let (shape, objects, operations) = (Shape::of(payload), objects(payload, effort), gets(payload, effort));
+            let (shape, objects, operations) = (Shape::of(payload), objects(payload), gets(payload, effort));
             let bed = Testbed::start(&binary, 1)?;
             let warm = bed.open(Opening::plain())?;
             bed.fill_beside(&warm, shape, 0..objects, Beside::Copy)?;
@@ -114,11 +113,11 @@ pub(crate) fn without_ages(binary: &ServerBinary, payload: usize, suffix: &str) 
     }
 }
 
-/// Gets of one object, of which the first finds that a touch is due.
+/// Of so many gets, one finds that a touch is due.
 const GETS_A_TOUCH: usize = 10;
 
-/// By primary and by secondary key, with both ages. Every object is asked for ten times, and touched the first time: as a service
-/// sees it that gets an object ten times in a tenth of its last-use age.
+/// By primary and by secondary key, with both ages. One get in ten touches its object, which is what happens to an object that is got
+/// ten times in a tenth of its last-use age, an hour where the age is ten hours.
 pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &str) -> Group {
     let rows = [("redis-get-primary-aged", "get by primary key"), ("redis-get-secondary-aged", "get by secondary key")];
     let binary = binary.clone();
@@ -126,9 +125,9 @@ pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &
         name: format!("what a get with a last-use age costs the server, {suffix}"),
         rows: rows.map(|(row, ours)| Comparison::new(format!("{row}/{suffix}"), ours, "GET", Bar::Most(1.25))).into(),
         contestants: Box::new(move |effort| {
-            let (shape, operations) = (Shape::of(payload), gets(payload, effort));
-            let objects = u32::try_from(operations / GETS_A_TOUCH).map_err(text)?;
-            let ages = Opening { last_use_age: Duration::from_secs(1800), ..Opening::aged() };
+            let (shape, objects, operations) = (Shape::of(payload), objects(payload), gets(payload, effort));
+            let (day, ten_hours) = (Duration::from_secs(24 * 3600), Duration::from_secs(10 * 3600));
+            let ages = Opening { max_age: day, last_use_age: ten_hours, ..Opening::plain() };
             let bed = Testbed::start(&binary, 1)?;
             let settings = RedisConfig { hints: ages.hints, ..bed.settings()? };
             let redis = bed.run(async { Redis::open(settings) }).map_err(text)?;
@@ -138,17 +137,23 @@ pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &
             let asked = |name: &str, by, key: fn(u32) -> String| {
                 let (bed, redis) = (bed.clone(), redis.clone());
                 Contestant::new(name, "µs", move || {
-                    // A new memory of what was touched when; by the fill, it knows where secondary keys lead.
+                    // A new memory of what was touched when. Most objects it has touched before it is measured.
                     let cache = bed.cache_on(&redis, ages)?;
-                    bed.fill(&cache, shape, shuffled(0..objects))?;
-                    let mut order = Vec::with_capacity(operations);
-                    (0..GETS_A_TOUCH).for_each(|_| order.extend(0..objects));
+                    let all = shuffled(0..objects);
+                    let (due, touched) = all.split_at((operations / GETS_A_TOUCH).min(all.len() / 2));
+                    let get_all = |numbers: Vec<u32>| {
+                        let questions: Questions = Arc::new(numbers.into_iter().map(key).collect());
+                        bed.cost(TASKS, |task| {
+                            in_order(cache.clone(), by, questions.clone(), part(questions.len(), TASKS, task))
+                        })
+                    };
+                    get_all(touched.to_vec())?;
+                    // A fill knows where secondary keys lead, and that nothing was touched yet.
+                    bed.fill(&cache, shape, due.to_vec())?;
+                    let others = (0..due.len() * (GETS_A_TOUCH - 1)).filter_map(|_| fastrand::choice(touched).copied());
+                    let mut order: Vec<u32> = others.chain(due.iter().copied()).collect();
                     fastrand::shuffle(&mut order);
-                    let order: Questions = Arc::new(order.into_iter().map(key).collect());
-                    let cost = bed.cost(TASKS, |task| {
-                        in_order(cache.clone(), by, order.clone(), crate::testbed::part(order.len(), TASKS, task))
-                    })?;
-                    Ok(cost.cpu / 1e3)
+                    Ok(get_all(order)?.cpu / 1e3)
                 })
             };
             Ok(vec![
@@ -161,7 +166,8 @@ pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &
     }
 }
 
-async fn in_order(
+/// Gets these, one after the other.
+pub(crate) async fn in_order(
     cache: Cache<Sample>,
     by: SampleIndex,
     questions: Questions,
@@ -172,6 +178,19 @@ async fn in_order(
         if cache.get(by, key.as_str()).await.is_none() {
             return Err(format!("`{key}` was a miss: {:?}", cache.status()));
         }
+    }
+    Ok(questions.len())
+}
+
+/// GETs these, one after the other.
+pub(crate) async fn plain_in_order(
+    mut connection: redis::aio::MultiplexedConnection,
+    questions: Questions,
+    part: std::ops::Range<usize>,
+) -> Result<usize, String> {
+    let questions = questions.get(part).unwrap_or_default();
+    for key in questions {
+        let _: Vec<u8> = redis::cmd("GET").arg(key).query_async(&mut connection).await.map_err(text)?;
     }
     Ok(questions.len())
 }

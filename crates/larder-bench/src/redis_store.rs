@@ -9,10 +9,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Writes of a round.
-fn writes(payload: usize, effort: Effort) -> u32 {
-    let all = effort.of(24_000, 12_000);
-    if payload > 10_000 { all / 4 } else { all }
+pub(crate) const INVALIDATE: &str = "invalidate by secondary key";
+
+/// Writes of a round: fewer of what takes the server longer.
+fn writes(shape: Shape, effort: Effort) -> u32 {
+    let all = effort.of(24_000, 8_000) / (1 + shape.hosts / 8);
+    u32::try_from(60_000_000 / shape.payload).unwrap_or(all).min(all)
 }
 
 /// Of objects with one primary and three secondary keys and a max age.
@@ -27,19 +29,21 @@ pub(crate) fn writing(binary: &ServerBinary, payload: usize, suffix: &str) -> Gr
         ("redis-fill-again", "fill, index keys right", store),
         ("redis-set-new", "set, new", store),
         ("redis-set-again", "set, index keys right", store),
-        ("redis-invalidate", "invalidate by secondary key", Bar::Most(4.5)),
+        ("redis-invalidate", INVALIDATE, Bar::Most(4.5)),
     ];
     let binary = binary.clone();
     Group {
         name: format!("what writing costs the server, {suffix}"),
         rows: rows.map(|(row, ours, bar)| Comparison::new(format!("{row}/{suffix}"), ours, "GET", bar)).into(),
-        contestants: Box::new(move |effort| contestants(&binary, payload, effort)),
+        contestants: Box::new(move |effort| contestants(&binary, Shape::of(payload), effort)),
         varies: true,
     }
 }
 
-fn contestants(binary: &ServerBinary, payload: usize, effort: Effort) -> Result<Vec<Contestant>, String> {
-    let (shape, objects, writes) = (Shape::of(payload), objects(payload, effort), writes(payload, effort));
+/// A plain GET and everything that writes.
+pub(crate) fn contestants(binary: &ServerBinary, shape: Shape, effort: Effort) -> Result<Vec<Contestant>, String> {
+    let objects = objects(shape.payload);
+    let writes = writes(shape, effort).min(objects);
     let bed = Testbed::start(binary, 1)?;
     let cache = bed.open(Opening::aged())?;
     bed.fill_beside(&cache, shape, 0..objects, Beside::Copy)?;
@@ -80,14 +84,14 @@ fn contestants(binary: &ServerBinary, payload: usize, effort: Effort) -> Result<
         let (bed, cache) = (bed.clone(), cache.clone());
         move || {
             let numbers = random();
-            let work = |task| invalidate(cache.clone(), numbers.clone(), part(numbers.len(), TASKS, task));
+            let work = |task| invalidate(cache.clone(), shape, numbers.clone(), part(numbers.len(), TASKS, task));
             let cost = bed.cost(TASKS, work)?;
             bed.fill(&cache, shape, numbers.to_vec())?;
             Ok(figure(cost))
         }
     };
     Ok(vec![
-        plain(&bed, &Names::of(&cache), objects, gets(payload, effort)),
+        plain(&bed, &Names::of(&cache), objects, gets(shape.payload, effort)),
         Contestant::new("fill, new", "µs", move || {
             let (range, numbers) = fresh();
             let cost = filled(&numbers)?;
@@ -100,7 +104,7 @@ fn contestants(binary: &ServerBinary, payload: usize, effort: Effort) -> Result<
             remove_too(range).map(|()| cost)
         }),
         Contestant::new("set, index keys right", "µs", move || set_again(&random())),
-        Contestant::new("invalidate by secondary key", "µs", invalidated),
+        Contestant::new(INVALIDATE, "µs", invalidated),
     ])
 }
 
@@ -115,8 +119,8 @@ pub(crate) fn memory(binary: &ServerBinary, payload: usize, suffix: &str) -> Gro
             Comparison::new(format!("redis-memory-aged/{suffix}"), "larder, 4 keys, max age", "same, 1 key, expiry", Bar::Open),
             Comparison::new(format!("redis-memory-packed/{suffix}"), "larder, 4 keys", "MessagePack alone, 1 key", Bar::Open),
         ],
-        contestants: Box::new(move |effort| {
-            let (shape, objects) = (Shape::of(payload), objects(payload, effort));
+        contestants: Box::new(move |_| {
+            let (shape, objects) = (Shape::of(payload), objects(payload));
             let weigh = move |name: &str, opening: Opening, what: fn(&Loaded<'_>) -> Result<(), String>| {
                 let binary = binary.clone();
                 Contestant::new(name, "bytes", move || {

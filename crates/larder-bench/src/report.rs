@@ -1,45 +1,65 @@
-//! The rows as a table for people, which is markdown as well, and as JSON for programs.
+//! What came out: as a page for people, as plots, and as JSON for programs.
 
-use crate::measure::{Row, Spread};
+use crate::chart::Chart;
+use crate::machine::Machine;
+use crate::measure::{Effort, Row};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-pub(crate) fn table(rows: &[Row]) -> String {
-    let header = ["row", "larder", "limit or peer", "ratio", "spread", "bar", ""].map(str::to_owned);
-    let mut lines = vec![header];
-    for row in rows {
-        let [ours, peer, ratio, spread] = match &row.measured {
-            Ok(measured) => {
-                let figure = |name: &str, figure: Spread| format!("{name}: {:.2} {}", figure.median, measured.unit);
-                [
-                    figure(&measured.ours, measured.our_figure),
-                    figure(&measured.peer, measured.peer_figure),
-                    format!("{:.2}", measured.ratio.median),
-                    format!("{:.2} – {:.2}", measured.ratio.lowest, measured.ratio.highest),
-                ]
-            }
-            Err(why) => [(*why).to_owned(), String::new(), String::new(), String::new()],
-        };
-        let verdict = match row.passed() {
-            Some(true) => "pass",
-            Some(false) => "MISS",
-            None if row.measured.is_err() => "not yet",
-            None => "",
-        };
-        lines.push([row.name.clone(), ours, peer, ratio, spread, row.bar.to_string(), verdict.to_owned()]);
-    }
-    let mut widths = [0; 7];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for (number, line) in lines.iter().enumerate() {
-        let cells = widths.iter().zip(line).map(|(width, cell)| format!("{cell:width$}"));
-        text += &format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
-        if number == 0 {
-            text += &format!("|{}|\n", widths.map(|width| "-".repeat(width + 2)).join("|"));
-        }
-    }
-    text
+mod json;
+mod markdown;
+mod svg;
+
+pub(crate) use json::json;
+pub(crate) use markdown::{summary, table};
+
+/// Everything that was measured.
+pub(crate) struct Report {
+    pub(crate) machine: Machine,
+    /// As they are called, with their versions.
+    pub(crate) servers: Vec<String>,
+    pub(crate) effort: Effort,
+    /// With its arguments.
+    pub(crate) command: String,
+    pub(crate) took: Duration,
+    pub(crate) sections: Vec<Told>,
 }
 
+/// A section whose figures are there.
+pub(crate) struct Told {
+    pub(crate) title: &'static str,
+    pub(crate) meaning: &'static str,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) charts: Vec<Chart>,
+    /// What could not be measured, and why.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.sections.iter().flat_map(|section| &section.rows)
+    }
+
+    pub(crate) fn charts(&self) -> impl Iterator<Item = &Chart> {
+        self.sections.iter().flat_map(|section| &section.charts)
+    }
+
+    pub(crate) fn failures(&self) -> impl Iterator<Item = &String> {
+        self.sections.iter().flat_map(|section| &section.failures)
+    }
+
+    /// Writes `performance.md` and its plots into the workspace's `docs`, and says where.
+    pub(crate) fn write(&self) -> io::Result<PathBuf> {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+        let plots = docs.join("performance");
+        fs::create_dir_all(&plots)?;
+        for chart in self.charts() {
+            fs::write(plots.join(format!("{}.svg", chart.name)), svg::draw(chart))?;
+        }
+        let page = docs.join("performance.md");
+        fs::write(&page, markdown::page(self))?;
+        page.canonicalize()
+    }
+}

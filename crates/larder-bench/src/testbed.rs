@@ -4,7 +4,7 @@
 //! else uses the machine. The client has one thread, so that on two cores the server has the other one, and many tasks on one
 //! multiplexed connection, so that the server is never idle and every read of its socket brings many commands.
 
-use crate::sample::{Sample, Shape, host, id, packed};
+use crate::sample::{Sample, SampleIndex, Shape, host, id, packed};
 use larder::connector::redis::Redis;
 use larder::config::{Address, RedisConfig};
 use larder::{Cache, Delivery, Lookup, Schema, Stored, Ticket};
@@ -130,9 +130,8 @@ impl Testbed {
     /// The settings for larder on this server. Nothing is shed: rows with more tasks than larder lets through by default are
     /// about something else.
     pub(crate) fn settings(&self) -> Result<RedisConfig, String> {
-        let port = self.server.port().ok_or("the server has no port")?;
         let mut config = RedisConfig {
-            address: Address::Tcp { host: "127.0.0.1".into(), port },
+            address: address(self.port()?),
             prefix: PREFIX.into(),
             operation_timeout: PATIENCE,
             max_in_flight: 4096,
@@ -150,13 +149,18 @@ impl Testbed {
         self.cache_on(&redis, opening)
     }
 
+    /// As [`connected`].
+    pub(crate) fn open_default(&self, opening: Opening) -> Result<(Cache<Sample>, Redis), String> {
+        self.run(connected(self.port()?, opening))
+    }
+
+    pub(crate) fn port(&self) -> Result<u16, String> {
+        self.server.port().ok_or_else(|| "the server has no port".to_owned())
+    }
+
     /// A cache on a connection that others use too, with a memory of its own for hints.
     pub(crate) fn cache_on(&self, redis: &Redis, opening: Opening) -> Result<Cache<Sample>, String> {
-        let mut schema = Schema::of::<Sample>().ages(opening.max_age, opening.last_use_age);
-        schema.max_object_size = 4 * 1024 * 1024;
-        let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
-        self.run(ready(&cache))?;
-        Ok(cache)
+        self.run(opened(redis, opening))
     }
 
     /// What it costs when `tasks` tasks do their work at once. Each says how many operations it has done.
@@ -203,7 +207,7 @@ impl Testbed {
 
     /// A ticket, as a get by a key that is not there brings one.
     pub(crate) fn ticket(&self, cache: &Cache<Sample>) -> Result<Ticket, String> {
-        match self.run(cache.lookup(crate::sample::SampleIndex::Id, "nobody")) {
+        match self.run(cache.lookup(SampleIndex::Id, "nobody")) {
             Lookup::Miss(_, Some(ticket)) => Ok(ticket),
             other => Err(format!("no ticket: {other:?}")),
         }
@@ -374,20 +378,44 @@ pub(crate) async fn set(
     Ok(numbers.len())
 }
 
-/// Invalidates through the first secondary key.
+/// Invalidates through the first secondary key, or the primary key of an object that has no other.
 pub(crate) async fn invalidate(
     cache: Cache<Sample>,
+    shape: Shape,
     numbers: Arc<Vec<u32>>,
     part: Range<usize>,
 ) -> Result<usize, String> {
     let numbers = numbers.get(part).unwrap_or_default();
     for number in numbers {
-        match cache.invalidate(crate::sample::SampleIndex::Host, [host(*number, 0)]).await {
+        let done = match shape.hosts {
+            0 => cache.invalidate(SampleIndex::Id, [id(*number)]).await,
+            _ => cache.invalidate(SampleIndex::Host, [host(*number, 0)]).await,
+        };
+        match done {
             Ok(Delivery::Applied) => {}
             other => return Err(format!("an invalidation ended as {other:?}")),
         }
     }
     Ok(numbers.len())
+}
+
+fn address(port: u16) -> Address {
+    Address::Tcp { host: "127.0.0.1".into(), port }
+}
+
+/// A cache as a user has it who sets nothing but the address, and its server.
+pub(crate) async fn connected(port: u16, opening: Opening) -> Result<(Cache<Sample>, Redis), String> {
+    let redis = Redis::open(RedisConfig { address: address(port), ..RedisConfig::default() }).map_err(text)?;
+    Ok((opened(&redis, opening).await?, redis))
+}
+
+async fn opened(redis: &Redis, opening: Opening) -> Result<Cache<Sample>, String> {
+    let mut schema = Schema::of::<Sample>().ages(opening.max_age, opening.last_use_age);
+    // A row is about objects of a megabyte, which is with all that is around it more than the default.
+    schema.max_object_size = 4 * 1024 * 1024;
+    let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+    ready(&cache).await?;
+    Ok(cache)
 }
 
 /// Waits until the connection is there and has been checked.
