@@ -60,8 +60,11 @@ pub(crate) fn table<'a>(rows: impl IntoIterator<Item = &'a Row>) -> String {
         let ours = measured.map_or_else(|why| (*why).to_owned(), |m| figure(&m.ours, m.our_figure, m.unit));
         let against = measured.ok().and_then(|m| Some((m.against.as_ref()?, m.unit)));
         let peer = against.map_or(String::new(), |(against, unit)| figure(&against.peer, against.figure, unit));
-        let ratio = row.ratio().map_or(String::new(), |ratio| format!("{:.2}", ratio.median));
-        let spread = row.ratio().map_or(String::new(), |ratio| format!("{:.2} – {:.2}", ratio.lowest, ratio.highest));
+        // A bar of one per cent cannot be judged by two digits.
+        let digits = if row.bar.limit().is_some_and(|limit| limit > 1.0 && limit < 1.05) { 4 } else { 2 };
+        let ratio = row.ratio().map_or(String::new(), |ratio| format!("{:.digits$}", ratio.median));
+        let spread = |ratio: Spread| format!("{:.digits$} – {:.digits$}", ratio.lowest, ratio.highest);
+        let spread = row.ratio().map_or(String::new(), spread);
         lines.push(vec![row.name.clone(), ours, peer, ratio, spread, row.bar.to_string(), verdict(row).to_owned()]);
     }
     grid(&lines)
