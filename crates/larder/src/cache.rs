@@ -1,7 +1,7 @@
 //! [`Cache`]: the objects of one entry type, by every key.
 
 use crate::connector::{
-    Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+    Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
 };
 use crate::entry::{Entry, Index, Keys};
 use crate::key::{self, Key};
@@ -11,7 +11,6 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The objects of one entry type, found by any of their keys. Cloning it is cheap; clones are the same cache.
 ///
@@ -34,9 +33,6 @@ pub(crate) struct Inner {
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) schema: Schema,
     pub(crate) flights: Flights,
-    /// Counts what this node has invalidated or put. A load that a caller joined after it began may answer it only
-    /// if nothing was counted since, where no fill has proved more.
-    changes: AtomicU64,
 }
 
 impl Inner {
@@ -74,7 +70,7 @@ pub enum UpdateError<Err> {
 impl<E: Entry> Cache<E> {
     /// A cache over a connector that was opened for `schema`; [`Caches::open`](crate::Caches::open) is the usual way to one.
     pub fn new(connector: Arc<dyn Connector>, schema: Schema) -> Self {
-        let inner = Inner { connector, schema, flights: Flights::default(), changes: AtomicU64::new(0) };
+        let inner = Inner { connector, schema, flights: Flights::default() };
         Self { inner: Arc::new(inner), entry: PhantomData }
     }
 
@@ -117,7 +113,6 @@ impl<E: Entry> Cache<E> {
     /// cannot know whether its value was overtaken on the way here, unless the entry has a version.
     pub async fn set(&self, object: impl Into<Arc<E>>) -> Stored {
         let object = object.into();
-        self.changed();
         let ticket = self.inner.connector.ticket().await;
         self.put(object, ticket).await
     }
@@ -164,7 +159,6 @@ impl<E: Entry> Cache<E> {
         let cache = self.clone();
         let written = runtime.spawn(async move {
             let object = Arc::new(write.await.map_err(Some)?);
-            cache.changed();
             cache.put(object.clone(), ticket).await;
             Ok(object)
         });
@@ -173,12 +167,16 @@ impl<E: Entry> Cache<E> {
 
     /// Stores what a load has read that began after `ticket` was taken, unless an invalidation or a set has overtaken it.
     pub async fn fill(&self, object: impl Into<Arc<E>>, ticket: Ticket) -> Stored {
-        let outcome = match self.object(object.into()) {
+        self.fill_at(object.into(), ticket).await.stored
+    }
+
+    pub(crate) async fn fill_at(&self, object: Arc<E>, ticket: Ticket) -> Fill {
+        let fill = match self.object(object) {
             Ok(object) => self.inner.connector.fill(object, ticket).await,
-            Err(_) => Stored::Unfit,
+            Err(_) => Fill::undated(Stored::Unfit),
         };
-        self.inner.schema.stats.fill(outcome).increment();
-        outcome
+        self.inner.schema.stats.fill(fill.stored).increment();
+        fill
     }
 
     async fn put(&self, object: Arc<E>, ticket: Option<Ticket>) -> Stored {
@@ -245,7 +243,6 @@ impl<E: Entry> Cache<E> {
         (keys, invalid): (Vec<KeyBuf>, Option<Error>),
         floor: Option<u64>,
     ) -> Result<Delivery, Error> {
-        self.changed();
         let floor = if self.inner.schema.versioned { floor } else { None };
         let delivery = self.inner.connector.invalidate(keys, floor).await?;
         self.inner.schema.stats.delivery(delivery);
@@ -259,7 +256,6 @@ impl<E: Entry> Cache<E> {
     /// As [`invalidate`](Self::invalidate).
     pub async fn delete<K: Key>(&self, index: E::Index, keys: impl IntoIterator<Item = K>) -> Result<Delivery, Error> {
         let (keys, invalid) = self.keys(index, keys);
-        self.changed();
         let delivery = self.inner.connector.delete(keys).await?;
         self.inner.schema.stats.delivery(delivery);
         invalid.map_or(Ok(delivery), Err)
@@ -271,7 +267,6 @@ impl<E: Entry> Cache<E> {
     ///
     /// None today; what cannot be done now is deferred.
     pub async fn truncate(&self) -> Result<Delivery, Error> {
-        self.changed();
         let delivery = self.inner.connector.truncate().await?;
         self.inner.schema.stats.delivery(delivery);
         Ok(delivery)
@@ -302,15 +297,6 @@ impl<E: Entry> Cache<E> {
     #[must_use]
     pub fn schema(&self) -> &Schema {
         &self.inner.schema
-    }
-
-    pub(crate) fn changes(&self) -> u64 {
-        self.inner.changes.load(Ordering::Acquire)
-    }
-
-    /// Called before the connector hears of a change: the source has it already, so a load that begins from here on sees it.
-    fn changed(&self) {
-        self.inner.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     fn key<'a>(&self, index: E::Index, bytes: &'a [u8]) -> Result<KeyRef<'a>, Miss> {

@@ -45,7 +45,7 @@ pub trait Connector: Send + Sync + 'static {
     fn ticket(&self) -> Answer<'_, Option<Ticket>>;
 
     /// Stores what a load that began after `ticket` was taken has read, unless something has overtaken it.
-    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored>;
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill>;
 
     /// Stores what is known to have been current when `ticket` was taken or written after; the object's keys are
     /// fenced whether it is stored or not. Where the ticket was overtaken, or is missing, its keys are invalidated instead.
@@ -238,6 +238,30 @@ impl Miss {
             Self::InvalidKey => "invalid_key",
             Self::Off => "off",
         }
+    }
+}
+
+/// What became of a fill, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// What became of it.
+    pub stored: Stored,
+    /// What a ticket would have been at the moment that was decided: of all that had touched the object's keys by then, nothing had
+    /// overtaken the fill where it was stored. `None` where the connector cannot tell.
+    pub at: Option<Ticket>,
+}
+
+impl Fill {
+    /// A fill of which it is not known when it was decided, as where it was not sent at all.
+    #[must_use]
+    pub fn undated(stored: Stored) -> Self {
+        Self { stored, at: None }
+    }
+
+    /// When it was stored, if it was.
+    #[must_use]
+    pub fn accepted(self) -> Option<Ticket> {
+        self.at.filter(|_| self.stored == Stored::Yes)
     }
 }
 

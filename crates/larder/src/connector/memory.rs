@@ -21,7 +21,8 @@
 //! it is pruned, replaced or evicted.
 
 use super::{
-    Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
+    Value,
 };
 use crate::clock::Clock;
 use eviction::Queues;
@@ -147,7 +148,7 @@ impl Memory {
         Ticket { epoch, sequence: self.sequence.load(Ordering::Acquire) }
     }
 
-    fn store(&self, object: Object, ticket: Option<Ticket>, put: bool) -> Stored {
+    fn store(&self, object: Object, ticket: Option<Ticket>, put: bool) -> Fill {
         let weight = self.weigh(&object);
         let mut writer = self.writer.lock();
         let hashes: Box<[u64]> = object.keys().map(|key| self.table.hash(key)).collect();
@@ -155,7 +156,7 @@ impl Memory {
             if put {
                 self.forget(&mut writer, &hashes, object.keys(), None);
             }
-            return Stored::Unfit;
+            return Fill::undated(Stored::Unfit);
         };
         let overtaken = ticket.is_none_or(|ticket| {
             ticket.epoch != self.epoch.load(Ordering::Acquire)
@@ -166,7 +167,7 @@ impl Memory {
             let sequence = self.stamp();
             hashes.iter().for_each(|hash| writer.raise(*hash, sequence));
         }
-        match (overtaken, outdated) {
+        let stored = match (overtaken, outdated) {
             (true, _) => {
                 if put {
                     self.forget(&mut writer, &hashes, object.keys(), None);
@@ -179,7 +180,9 @@ impl Memory {
                 self.schema.stats.stored_bytes.add(weight);
                 Stored::Yes
             }
-        }
+        };
+        // The writer's lock is still held: nothing is touched in between.
+        Fill { stored, at: Some(self.take_ticket()) }
     }
 
     /// What the object weighs; none where that is too much.
@@ -315,12 +318,12 @@ impl Connector for Memory {
         Answer::now(Some(self.take_ticket()))
     }
 
-    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {
         Answer::now(self.store(object, Some(ticket), false))
     }
 
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
-        Answer::now(self.store(object, ticket, true))
+        Answer::now(self.store(object, ticket, true).stored)
     }
 
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {

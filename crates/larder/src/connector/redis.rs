@@ -12,7 +12,8 @@
 //! invalidation; `layout.rs` names what is kept on the server.
 
 use super::{
-    Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
+    Value,
 };
 use crate::breaker::{Breaker, State};
 use crate::clock::Clock;
@@ -172,7 +173,7 @@ impl Connector for RedisConnector {
         self.store.ticket()
     }
 
-    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {
         self.store.fill(object, ticket)
     }
 

@@ -53,7 +53,7 @@ fn object(id: u32) -> Object {
 }
 
 fn fill(memory: &Memory, id: u32) {
-    assert_eq!(memory.store(object(id), Some(memory.take_ticket()), false), Stored::Yes);
+    assert_eq!(memory.store(object(id), Some(memory.take_ticket()), false).stored, Stored::Yes);
 }
 
 fn holds(memory: &Memory, id: u32) -> bool {
@@ -102,7 +102,7 @@ fn an_object_heavier_than_all_there_is_room_for_is_not_stored_and_pushes_out_not
     let memory = memory(u64::MAX, 5_000);
     fill(&memory, 1);
     let heavy = Object { secondary: (0..100).map(|n| KeyBuf { index: 1, bytes: [n].into() }).collect(), ..object(2) };
-    assert_eq!(memory.store(heavy, Some(memory.take_ticket()), false), Stored::Unfit);
+    assert_eq!(memory.store(heavy, Some(memory.take_ticket()), false).stored, Stored::Unfit);
     assert!(holds(&memory, 1));
 }
 

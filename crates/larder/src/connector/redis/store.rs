@@ -18,7 +18,8 @@ use super::scripts;
 use super::trouble::{Trouble, What};
 use crate::codec::envelope::{self, DecodeError};
 use crate::connector::{
-    Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
+    Value,
 };
 use crate::journal::{Deferred, Journal};
 use crate::key;
@@ -355,7 +356,7 @@ impl Store {
         }
     }
 
-    async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Stored, Trouble> {
+    async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Fill, Trouble> {
         let max_age = milliseconds(self.schema.max_age);
         let last_use = milliseconds(self.schema.last_use_age);
         let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };
@@ -394,10 +395,9 @@ impl Store {
             }
         };
         let [outcome, sequence, epoch] = numbers(&reply).ok_or_else(|| unexpected("store.lua"))?;
-        if epoch != 0 {
-            self.saw(Ticket { epoch, sequence });
-        }
-        Ok(match outcome {
+        let at = (epoch != 0).then_some(Ticket { epoch, sequence });
+        at.into_iter().for_each(|at| self.saw(at));
+        let stored = match outcome {
             1 => {
                 self.schema.stats.stored_bytes.add(bytes.len() as u64);
                 for key in &object.secondary {
@@ -411,17 +411,18 @@ impl Store {
                 self.lost("the server has lost the clock");
                 Stored::Unavailable
             }
-        })
+        };
+        Ok(Fill { stored, at })
     }
 
-    async fn fill_object(&self, object: Object, ticket: Ticket) -> Stored {
-        let Some(bytes) = self.encoded(&object) else { return Stored::Unfit };
+    async fn fill_object(&self, object: Object, ticket: Ticket) -> Fill {
+        let Some(bytes) = self.encoded(&object) else { return Fill::undated(Stored::Unfit) };
         if self.link.clock.coarse() < self.full_until.load(Ordering::Relaxed) {
-            return Stored::Full;
+            return Fill::undated(Stored::Full);
         }
         match self.send_object(false, &object, &bytes, ticket).await {
-            Ok(stored) => stored,
-            Err(trouble) => self.not_stored(&trouble),
+            Ok(fill) => fill,
+            Err(trouble) => Fill::undated(self.not_stored(&trouble)),
         }
     }
 
@@ -432,7 +433,7 @@ impl Store {
             (None, _) => Stored::Unfit,
             (_, None) => Stored::Unavailable,
             (Some(bytes), Some(ticket)) => match self.send_object(true, &object, &bytes, ticket).await {
-                Ok(stored) => stored,
+                Ok(put) => put.stored,
                 Err(trouble) => self.not_stored(&trouble),
             },
         };
@@ -679,9 +680,9 @@ impl Connector for Store {
         if self.may_read().is_err() { Answer::now(None) } else { Answer::later(self.take_ticket()) }
     }
 
-    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {
         if self.may_read().is_err() {
-            Answer::now(Stored::Unavailable)
+            Answer::now(Fill::undated(Stored::Unavailable))
         } else {
             Answer::later(self.fill_object(object, ticket))
         }
