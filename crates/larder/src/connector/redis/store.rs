@@ -244,7 +244,7 @@ impl Store {
             }
             Err(trouble) => return Err(self.miss(&trouble)),
         };
-        match envelope::decode(&self.schema.codec, self.schema.fingerprint, &object, key) {
+        match envelope::decode(&self.schema, &object, key) {
             Ok(value) => Ok(value),
             Err(DecodeError::OtherKey) => Err(Miss::Absent),
             Err(error) => self.discard(name, object, &error.to_string()).await,
@@ -340,7 +340,7 @@ impl Store {
             tracing::warn!(cache = %self.schema.cache, keys, limit = MAX_KEYS, "an object has too many keys and is not cached");
             return None;
         }
-        match envelope::encode(&self.schema.codec, self.schema.fingerprint, object) {
+        match envelope::encode(&self.schema, object) {
             Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => Some(bytes),
             Ok(bytes) => {
                 tracing::warn!(
@@ -371,7 +371,7 @@ impl Store {
         header.extend_from_slice(&ticket.sequence.to_be_bytes());
         header.extend(object.version.iter().flat_map(|version| version.to_be_bytes()));
         let marks: Vec<u8> = object.keys().flat_map(|key| self.layout.mark(key)).collect();
-        let places: Vec<u8> = object.secondary.iter().flat_map(|key| self.layout.place(key.index)).collect();
+        let places = self.layout.place().repeat(object.secondary.len());
         let arguments = |call: &mut Cmd| {
             call.arg(keys).arg(&clock).arg(self.layout.object(&object.primary));
             for key in &object.secondary {
@@ -512,7 +512,7 @@ impl Store {
                 let arguments = |call: &mut Cmd| {
                     addressed(call);
                     for key in keys {
-                        call.arg([&[key.index], &key.bytes[..]].concat());
+                        call.arg(self.layout.listed(key.as_ref()));
                     }
                 };
                 caller.script(&scripts::DELETE, arguments).await?
@@ -558,18 +558,16 @@ impl Store {
         loop {
             let (next, names) =
                 clearing::scan(&*self.link, &cursor, &self.layout.index_keys()).await.map_err(unavailable)?;
-            // Keys of an index that this release does not have belong to another release.
-            let keys: Vec<_> =
-                names.into_iter().filter_map(|name| self.layout.place_of(&name).map(|place| (name, place))).collect();
-            for batch in keys.chunks(BATCH) {
+            // Also of indexes that this release does not have: who had them may be gone for good.
+            for batch in names.chunks(BATCH) {
                 let arguments = |call: &mut Cmd| {
                     call.arg(1 + batch.len()).arg(&clock);
-                    for (name, _) in batch {
+                    for name in batch {
                         call.arg(name);
                     }
                     call.arg(self.layout.object_prefix());
-                    for (_, place) in batch {
-                        call.arg(&place[..]);
+                    for _ in batch {
+                        call.arg(&self.layout.place()[..]);
                     }
                 };
                 let reply = self.link.script(&scripts::PRUNE, arguments).await.map_err(unavailable)?;
