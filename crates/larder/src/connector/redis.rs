@@ -97,7 +97,12 @@ impl Redis {
         let Supervisor { link, config, stores } = &*self.owner.supervisor;
         let store = Store::new(link.clone(), schema, &config.prefix, config.hints, config.journal_limit);
         let store = Arc::new(store);
-        stores.lock().push(Arc::downgrade(&store));
+        {
+            let mut stores = stores.lock();
+            // Without a connection nobody else does it.
+            stores.retain(|store| store.strong_count() > 0);
+            stores.push(Arc::downgrade(&store));
+        }
         link.work.notify_one();
         RedisConnector { store, owner: self.owner.clone() }
     }

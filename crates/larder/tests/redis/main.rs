@@ -6,6 +6,8 @@ mod handshake;
 mod instance;
 mod limits;
 mod log;
+mod neighbours;
 mod node;
 mod outage;
+mod releases;
 mod restart;

@@ -59,6 +59,7 @@ pub(super) struct Store {
     hints: Hints,
     /// The connection on which the server's history was found to be the one known.
     proven: AtomicU64,
+    doubts: AtomicU64,
     /// The history that belongs to that connection.
     history: AtomicU64,
     /// The epoch under which this release's schema is registered.
@@ -77,6 +78,7 @@ impl Store {
             link,
             schema,
             proven: AtomicU64::new(0),
+            doubts: AtomicU64::new(0),
             history: AtomicU64::new(0),
             registered: AtomicU64::new(0),
             newest: Mutex::new(None),
@@ -90,9 +92,23 @@ impl Store {
         self.proven.load(Ordering::Acquire) != generation || self.journal.len() > 0
     }
 
-    pub(super) fn prove(&self, generation: u64, history: u64) {
+    pub(super) fn is_proven(&self, generation: u64) -> bool {
+        self.proven.load(Ordering::Acquire) == generation
+    }
+
+    /// How often what the server holds was found not to be what it should be.
+    pub(super) fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Acquire)
+    }
+
+    /// What is on this connection may be read, unless it was doubted since `doubts` was read: then it has to be recovered again.
+    pub(super) fn prove(&self, generation: u64, history: u64, doubts: u64) {
         self.history.store(history, Ordering::Release);
         self.proven.store(generation, Ordering::Release);
+        if self.doubts() != doubts {
+            self.proven.store(0, Ordering::Release);
+            self.link.work.notify_one();
+        }
     }
 
     /// The newest ticket this node has seen, to tell a server that went back in time.
@@ -113,8 +129,13 @@ impl Store {
     }
 
     fn proven(&self) -> bool {
+        self.trusted().is_some()
+    }
+
+    /// The connection in use, if what is read on it can be trusted.
+    fn trusted(&self) -> Option<u64> {
         let proven = self.proven.load(Ordering::Acquire);
-        proven != 0 && proven == self.link.generation()
+        (proven != 0 && proven == self.link.generation()).then_some(proven)
     }
 
     fn may_read(&self) -> Result<(), Miss> {
@@ -137,6 +158,8 @@ impl Store {
     /// The clock is gone or was left unsettled: read nothing until everything older has been removed.
     fn lost(&self, why: &str) {
         tracing::warn!(cache = %self.schema.cache, "{why}; nothing is read until the cache has been cleared");
+        // In this order, so that a recovery under way sees one or undoes the other.
+        self.doubts.fetch_add(1, Ordering::AcqRel);
         self.proven.store(0, Ordering::Release);
         self.link.work.notify_one();
     }
@@ -219,6 +242,7 @@ impl Store {
         let name = self.layout.object(primary);
         let mut get = redis::cmd("GET");
         get.arg(&name);
+        let Some(connection) = self.trusted() else { return Err(Miss::Distrusted) };
         let touched = hint.filter(|hint| self.hints.touch_is_due(hint));
         let reply = match touched {
             None => self.link.call(&get).await,
@@ -244,7 +268,11 @@ impl Store {
             }
             Err(trouble) => return Err(self.miss(&trouble)),
         };
-        match envelope::decode(&self.schema.codec, self.schema.fingerprint, &object, key) {
+        // It may have been sent on a later connection than the one that was looked at.
+        if self.trusted() != Some(connection) {
+            return Err(Miss::Distrusted);
+        }
+        match envelope::decode(&self.schema, &object, key) {
             Ok(value) => Ok(value),
             Err(DecodeError::OtherKey) => Err(Miss::Absent),
             Err(error) => self.discard(name, object, &error.to_string()).await,
@@ -340,7 +368,7 @@ impl Store {
             tracing::warn!(cache = %self.schema.cache, keys, limit = MAX_KEYS, "an object has too many keys and is not cached");
             return None;
         }
-        match envelope::encode(&self.schema.codec, self.schema.fingerprint, object) {
+        match envelope::encode(&self.schema, object) {
             Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => Some(bytes),
             Ok(bytes) => {
                 tracing::warn!(
@@ -371,7 +399,7 @@ impl Store {
         header.extend_from_slice(&ticket.sequence.to_be_bytes());
         header.extend(object.version.iter().flat_map(|version| version.to_be_bytes()));
         let marks: Vec<u8> = object.keys().flat_map(|key| self.layout.mark(key)).collect();
-        let places: Vec<u8> = object.secondary.iter().flat_map(|key| self.layout.place(key.index)).collect();
+        let places = self.layout.place().repeat(object.secondary.len());
         let arguments = |call: &mut Cmd| {
             call.arg(keys).arg(&clock).arg(self.layout.object(&object.primary));
             for key in &object.secondary {
@@ -512,7 +540,7 @@ impl Store {
                 let arguments = |call: &mut Cmd| {
                     addressed(call);
                     for key in keys {
-                        call.arg([&[key.index], &key.bytes[..]].concat());
+                        call.arg(self.layout.listed(key.as_ref()));
                     }
                 };
                 caller.script(&scripts::DELETE, arguments).await?
@@ -558,18 +586,16 @@ impl Store {
         loop {
             let (next, names) =
                 clearing::scan(&*self.link, &cursor, &self.layout.index_keys()).await.map_err(unavailable)?;
-            // Keys of an index that this release does not have belong to another release.
-            let keys: Vec<_> =
-                names.into_iter().filter_map(|name| self.layout.place_of(&name).map(|place| (name, place))).collect();
-            for batch in keys.chunks(BATCH) {
+            // Also of indexes that this release does not have: who had them may be gone for good.
+            for batch in names.chunks(BATCH) {
                 let arguments = |call: &mut Cmd| {
                     call.arg(1 + batch.len()).arg(&clock);
-                    for (name, _) in batch {
+                    for name in batch {
                         call.arg(name);
                     }
                     call.arg(self.layout.object_prefix());
-                    for (_, place) in batch {
-                        call.arg(&place[..]);
+                    for _ in batch {
+                        call.arg(&self.layout.place()[..]);
                     }
                 };
                 let reply = self.link.script(&scripts::PRUNE, arguments).await.map_err(unavailable)?;
