@@ -8,4 +8,5 @@ mod limits;
 mod log;
 mod node;
 mod outage;
+mod pitfalls;
 mod restart;
