@@ -9,5 +9,6 @@ mod log;
 mod neighbours;
 mod node;
 mod outage;
+mod pitfalls;
 mod releases;
 mod restart;
