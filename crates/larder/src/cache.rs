@@ -1,7 +1,8 @@
 //! [`Cache`]: the objects of one entry type, by every key.
 
 use crate::connector::{
-    Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
+    Value,
 };
 use crate::entry::{Entry, Index, Keys};
 use crate::key::{self, Key};
@@ -115,9 +116,7 @@ impl<E: Entry> Cache<E> {
     /// Where another writer may change the same object meanwhile, [`update`](Self::update) is the better choice: a plain set
     /// cannot know whether its value was overtaken on the way here, unless the entry has a version.
     pub async fn set(&self, object: impl Into<Arc<E>>) -> Stored {
-        let object = object.into();
-        let ticket = self.inner.connector.ticket().await;
-        self.put(object, ticket).await
+        self.put(object.into(), |connector, object| connector.set(object)).await
     }
 
     /// Runs a write to the source and stores what it returns: write-through that cannot lose a race. If anything has touched
@@ -162,7 +161,7 @@ impl<E: Entry> Cache<E> {
         let cache = self.clone();
         let written = runtime.spawn(async move {
             let object = Arc::new(write.await.map_err(Some)?);
-            cache.put(object.clone(), ticket).await;
+            cache.put(object.clone(), |connector, object| connector.put(object, ticket)).await;
             Ok(object)
         });
         written.await.unwrap_or(Err(None)).map_err(|error| error.map_or(UpdateError::Aborted, UpdateError::Failed))
@@ -182,9 +181,13 @@ impl<E: Entry> Cache<E> {
         fill
     }
 
-    async fn put(&self, object: Arc<E>, ticket: Option<Ticket>) -> Stored {
+    async fn put(
+        &self,
+        object: Arc<E>,
+        put: impl for<'a> FnOnce(&'a dyn Connector, Object) -> Answer<'a, Stored>,
+    ) -> Stored {
         let outcome = match self.object(object) {
-            Ok(object) => self.inner.connector.put(object, ticket).await,
+            Ok(object) => put(&*self.inner.connector, object).await,
             Err(valid) => {
                 // Its earlier state must go all the same; the outcome of that is counted by the connector's journal.
                 let _ = self.inner.connector.invalidate(valid, None).await;

@@ -57,6 +57,16 @@ pub trait Connector: Send + Sync + 'static {
     /// fenced whether it is stored or not. Where the ticket was overtaken, or is missing, its keys are invalidated instead.
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored>;
 
+    /// A put of what is known to be current now, and takes the ticket for it. Dropped while it waits for one, it must invalidate
+    /// the object's keys: the source has the new state already. What is here by default waits for [`ticket`](Self::ticket) without
+    /// that, which is right where that answers at once.
+    fn set(&self, object: Object) -> Answer<'_, Stored> {
+        match self.ticket() {
+            Answer::Now(ticket) => self.put(object, ticket.flatten()),
+            Answer::Later(ticket) => Answer::later(async move { self.put(object, ticket.await).await }),
+        }
+    }
+
     /// Forgets every object that one of `keys` leads to. With a `floor`, a version lower than it is not stored
     /// for those objects until the fence has passed (for versioned entries).
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>>;

@@ -186,6 +186,10 @@ impl Connector for RedisConnector {
         self.store.put(object, ticket)
     }
 
+    fn set(&self, object: Object) -> Answer<'_, Stored> {
+        self.store.set(object)
+    }
+
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
         self.store.invalidate(keys, floor)
     }

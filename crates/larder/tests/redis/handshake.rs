@@ -178,6 +178,85 @@ async fn a_server_whose_calls_are_slow_opens_the_breaker() {
     }
 }
 
+/// A database that does not exist, a server that takes no more clients, a proxy that knows no protocol of ours: each attempt fails,
+/// and however often it is tried that is not a success.
+#[tokio::test]
+async fn a_server_that_lets_nobody_in_opens_the_breaker() {
+    for server in servers(ServerOptions::default().databases(1)).await {
+        let mut config = config(server.socket());
+        config.database = 7;
+        let redis = Redis::open(config).unwrap();
+        until("the breaker is open", || redis.breaker().state() == State::Open).await;
+    }
+    let refusals = [
+        "-ERR max number of clients reached\r\n",
+        "-DENIED Redis is running in protected mode because protected mode is enabled\r\n",
+        "-NOPROTO unsupported protocol version\r\n",
+    ];
+    for refusal in refusals {
+        let server = ScriptedServer::start(|_| refusal.as_bytes().to_vec()).await.unwrap();
+        let mut config = config(server.socket());
+        (config.breaker.open, config.breaker.open_max) = (Duration::from_millis(50), Duration::from_millis(50));
+        let redis = Redis::open(config).unwrap();
+        let causes = causes(&redis);
+        // Nor does it close between two attempts.
+        until("it was tried again", || causes.lock().unwrap().len() > 3).await;
+        let causes = causes.lock().unwrap().join("; ");
+        assert!(!causes.contains("→ closed") && !causes.contains("→ ramping"), "{causes}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_without_a_user_is_that_of_the_default_user() {
+    let hello = "rename-command HELLO \"\"";
+    for options in [ServerOptions::default(), ServerOptions::default().config(hello)] {
+        for server in servers(options.config("requirepass opensesame")).await {
+            let mut config = config(server.socket());
+            config.password = Some(Secret::new("opensesame"));
+            let node = Node::begin(config);
+            node.readable().await;
+            node.set("1", &["a"], "x").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_server_is_a_normal_start() {
+    for server in servers(ServerOptions::default().config("maxmemory 1mb")).await {
+        let node = Node::begin(config(server.socket()));
+        node.readable().await;
+        assert_eq!(node.cache.set(instance("1", &["a"], "x")).await, Stored::Full);
+        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+    }
+}
+
+/// One place for operations under way is enough for every operation.
+#[tokio::test]
+async fn one_operation_at_a_time_and_a_journal_of_one_key() {
+    for server in servers(ServerOptions::default()).await {
+        let mut config = config(server.socket());
+        (config.max_in_flight, config.journal_limit, config.hints) = (1, 1, 1);
+        let node = Node::begin(config);
+        node.readable().await;
+        node.set("1", &["a", "b"], "x").await;
+        let big = instance("2", &["c"], &"x".repeat(20_000));
+        assert_eq!(node.cache.set(big).await, Stored::Yes);
+        assert!(node.by_host("a").await.is_some());
+        assert!(node.by_host("c").await.is_some());
+        server.kill();
+        until("the connection is gone", || !node.cache.status().readable).await;
+        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a", "b"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(
+            node.cache.invalidate(InstanceIndex::Host, [""; 0]).await.unwrap(),
+            Delivery::Applied,
+            "nothing to do"
+        );
+        server.restart().await.unwrap();
+        node.readable().await;
+        assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
+    }
+}
+
 /// What the breaker says of its changes.
 fn causes(redis: &Redis) -> Arc<Mutex<Vec<String>>> {
     let causes = Arc::<Mutex<Vec<String>>>::default();

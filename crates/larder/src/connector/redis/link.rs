@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::telemetry::Latencies;
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline, RedisError, Value};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -99,21 +99,32 @@ impl Link {
         self.operation(|live| run(live, script, arguments)).await
     }
 
-    /// Sends several commands in one go; each has its own reply, which may be an error.
+    /// Sends several commands in one go; each has its own reply, which may be an error of that command alone. One that says
+    /// something of the server or of us is that of the whole operation.
     pub(super) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
         self.operation(|live| async move {
-            Ok(live.connection.clone().send_packed_commands(commands, 0, commands.len()).await?)
+            let replies = live.connection.clone().send_packed_commands(commands, 0, commands.len()).await?;
+            let errors = replies.iter().filter_map(|reply| match reply {
+                Value::ServerError(error) => Some(Trouble::from(RedisError::from(error.clone()))),
+                _ => None,
+            });
+            match errors.into_iter().find(|trouble| {
+                !matches!(trouble.what(), Some(What::Fault | What::WrongType | What::NoScript | What::Full))
+            }) {
+                Some(trouble) => Err(trouble),
+                None => Ok(replies),
+            }
         })
         .await
     }
 
-    /// One command, and then a script that needs what the command has put in place, in one go.
+    /// One command, and then a script, in one go. A server that takes no writes may have answered the command all the same.
     pub(super) async fn command_and_script(
         &self,
         command: Cmd,
         script: &Script,
         arguments: impl Fn(&mut Cmd),
-    ) -> Result<(Value, Value), Trouble> {
+    ) -> Result<(Value, Result<Value, Trouble>), Trouble> {
         self.operation(|live| async move {
             let mut commands = Pipeline::with_capacity(2);
             let mut call = script.by_hash();
@@ -125,10 +136,13 @@ impl Link {
             };
             let first = first.extract_error()?;
             let second = match second.extract_error().map_err(Trouble::from) {
-                Err(trouble) if trouble.what() == Some(What::NoScript) => run_code(live, script, &arguments).await?,
-                other => other?,
+                Err(trouble) if trouble.what() == Some(What::NoScript) => run_code(live, script, &arguments).await,
+                other => other,
             };
-            Ok((first, second))
+            match second {
+                Err(trouble) if trouble.what() != Some(What::Full) => Err(trouble),
+                second => Ok((first, second)),
+            }
         })
         .await
     }

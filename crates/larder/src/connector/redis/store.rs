@@ -246,12 +246,17 @@ impl Store {
         let touched = hint.filter(|hint| self.hints.touch_is_due(hint));
         let reply = match touched {
             None => self.link.call(&get).await,
-            Some(_) => {
+            Some(hint) => {
                 let age = milliseconds(self.schema.last_use_age);
                 let touch = |call: &mut Cmd| {
                     call.arg(1).arg(&name).arg(age);
                 };
-                self.link.command_and_script(get, &scripts::TOUCH, touch).await.map(|(object, _)| object)
+                self.link.command_and_script(get, &scripts::TOUCH, touch).await.map(|(object, touch)| {
+                    if touch.is_err() {
+                        self.hints.touch_failed(hint);
+                    }
+                    object
+                })
             }
         };
         if let Some(hint) = touched
@@ -313,12 +318,16 @@ impl Store {
     }
 
     async fn take_ticket(&self) -> Option<Ticket> {
-        if !self.proven() || self.journal.len() > 0 {
-            return None;
+        self.ask_for_ticket().await.ok().flatten()
+    }
+
+    async fn ask_for_ticket(&self) -> Result<Option<Ticket>, Trouble> {
+        if self.may_read().is_err() {
+            return Ok(None);
         }
         let newest = self.newest();
-        let reply = self.link.call(&self.read_clock()).await.ok()?;
-        self.ticket_from(reply, newest).await
+        let reply = self.link.call(&self.read_clock()).await?;
+        Ok(self.ticket_from(reply, newest).await)
     }
 
     /// The ticket in the first 24 bytes of the clock: epoch, sequence, state. `newest` was seen before the clock was read.
@@ -419,7 +428,7 @@ impl Store {
             Some(staged) => {
                 let mut set = redis::cmd("SET");
                 set.arg(staged).arg(bytes).arg("PX").arg(STAGED_LIFE);
-                self.link.command_and_script(set, &scripts::STORE, arguments).await?.1
+                self.link.command_and_script(set, &scripts::STORE, arguments).await?.1?
             }
         };
         let [outcome, sequence, epoch] = numbers(&reply).ok_or_else(|| unexpected("store.lua"))?;
@@ -454,14 +463,34 @@ impl Store {
         }
     }
 
+    /// The keys are guarded from the first moment: who goes away while the ticket is asked for has changed the source already.
+    async fn set_object(&self, object: Object) -> Stored {
+        let undelivered = self.guards(&object);
+        match self.ask_for_ticket().await {
+            Ok(ticket) => self.put_guarded(object, ticket, undelivered).await,
+            // Whoever waits in vain waits once.
+            Err(Trouble::TimedOut) => Stored::Unavailable,
+            Err(_) => self.put_guarded(object, None, undelivered).await,
+        }
+    }
+
     async fn put_object(&self, object: Object, ticket: Option<Ticket>) -> Stored {
+        let undelivered = self.guards(&object);
+        self.put_guarded(object, ticket, undelivered).await
+    }
+
+    fn guards(&self, object: &Object) -> Vec<Undelivered<'_>> {
         let keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
-        let undelivered = self.batches(&keys, Deferred::Invalidate { floor: None });
+        self.batches(&keys, Deferred::Invalidate { floor: None })
+    }
+
+    async fn put_guarded(&self, object: Object, ticket: Option<Ticket>, undelivered: Vec<Undelivered<'_>>) -> Stored {
         let stored = match (self.encoded(&object), ticket) {
             (None, _) => Stored::Unfit,
             (_, None) => Stored::Unavailable,
             (Some(bytes), Some(ticket)) => match self.send_object(true, &object, &bytes, ticket).await {
                 Ok(put) => put.stored,
+                Err(Trouble::TimedOut) => return self.not_stored(&Trouble::TimedOut),
                 Err(trouble) => self.not_stored(&trouble),
             },
         };
@@ -497,8 +526,11 @@ impl Store {
     async fn send_all(&self, batches: Vec<Undelivered<'_>>) -> Delivery {
         let mut all = Delivery::Applied;
         for batch in batches {
-            if batch.send().await == Delivery::Deferred {
-                all = Delivery::Deferred;
+            match batch.send().await {
+                Ok(()) => {}
+                // Whoever waits in vain waits once: the rest is dropped, and with that deferred, without being sent.
+                Err(Trouble::TimedOut | Trouble::Unavailable) => return Delivery::Deferred,
+                Err(_) => all = Delivery::Deferred,
             }
         }
         all
@@ -637,23 +669,18 @@ impl<'a> Undelivered<'a> {
         Self { store, keys, what }
     }
 
-    async fn send(self) -> Delivery {
-        if self.keys.is_empty() {
-            return Delivery::Applied;
-        }
+    async fn send(self) -> Result<(), Trouble> {
         if !self.store.proven() {
-            return Delivery::Deferred;
+            return Err(Trouble::Unavailable);
         }
-        match self.store.forget(&*self.store.link, &self.keys, self.what).await {
-            Ok(()) => {
-                self.delivered();
-                Delivery::Applied
-            }
+        let sent = self.store.forget(&*self.store.link, &self.keys, self.what).await;
+        match &sent {
+            Ok(()) => self.delivered(),
             Err(trouble) => {
-                self.store.miss(&trouble);
-                Delivery::Deferred
+                self.store.miss(trouble);
             }
         }
+        sent
     }
 
     fn delivered(mut self) {
@@ -716,6 +743,10 @@ impl Connector for Store {
 
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
         Answer::later(self.put_object(object, ticket))
+    }
+
+    fn set(&self, object: Object) -> Answer<'_, Stored> {
+        Answer::later(self.set_object(object))
     }
 
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {

@@ -236,7 +236,11 @@ enum Verdict {
 /// Judges the clock on a new connection. `history` is 0 where the server does not say.
 fn verdict(head: Head, history: u64, newest: Option<Ticket>) -> Verdict {
     let went_back = newest.is_some_and(|newest| newest.epoch == head.epoch && head.sequence < newest.sequence);
-    let another_history = history != 0 && head.history != history;
+    // Where the server does not say, another epoch may be that of a clearing since, or one from before the last.
+    let another_history = match history {
+        0 => newest.is_some_and(|newest| newest.epoch != head.epoch),
+        _ => head.history != history,
+    };
     if head.epoch == 0 || !head.settled || went_back || another_history {
         Verdict::Clear
     } else if !head.registered {
@@ -479,6 +483,13 @@ mod tests {
     fn a_sequence_that_went_back_is_not_trusted() {
         assert_eq!(verdict(HEAD, 3, Some(Ticket { epoch: 7, sequence: 101 })), Verdict::Clear);
         assert_eq!(verdict(HEAD, 0, Some(Ticket { epoch: 7, sequence: 101 })), Verdict::Clear);
+    }
+
+    #[test]
+    fn another_epoch_is_not_trusted_where_the_server_does_not_tell_its_history() {
+        assert_eq!(verdict(HEAD, 0, None), Verdict::Trust);
+        assert_eq!(verdict(HEAD, 0, Some(Ticket { epoch: 7, sequence: 100 })), Verdict::Trust);
+        assert_eq!(verdict(HEAD, 0, Some(Ticket { epoch: 6, sequence: 50 })), Verdict::Clear);
     }
 
     #[test]
