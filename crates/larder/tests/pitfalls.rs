@@ -11,6 +11,7 @@ use larder_testing::server::{Server, ServerOptions, required};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 struct Place<E: Entry> {
     near: Cache<E>,
     far: Cache<E>,
-    _server: Option<Server>,
+    server: Option<Server>,
 }
 
 /// The same cache on every connector.
@@ -26,11 +27,11 @@ async fn places<E: Entry>() -> Vec<Place<E>> {
     let schema = Schema::of::<E>();
     let memory = Memory::open(schema.clone(), MemoryOptions::default());
     let memory = Cache::new(Arc::new(memory), schema);
-    let mut places = vec![Place { near: memory.clone(), far: memory, _server: None }];
+    let mut places = vec![Place { near: memory.clone(), far: memory, server: None }];
     for binary in required().unwrap() {
         let server = Server::start(&binary, ServerOptions::default()).await.unwrap();
         let (near, far) = (node(&server).await, node(&server).await);
-        places.push(Place { near, far, _server: Some(server) });
+        places.push(Place { near, far, server: Some(server) });
     }
     places
 }
@@ -87,11 +88,54 @@ async fn a_set_left_the_old_object_alive_under_its_other_keys() {
         for node in [&place.near, &place.far] {
             assert!(node.get(By::Host, "lost").await.is_none());
         }
+        // No key in common but the id.
+        assert_eq!(place.near.set(site(&["fresh"], "newest")).await, Stored::Yes);
+        assert!(place.found(&["fresh"]).await.iter().all(|name| name.as_deref() == Some("newest")));
+        for node in [&place.near, &place.far] {
+            assert!(node.get(By::Host, "kept").await.is_none());
+        }
         // Another object takes a key: nothing is left of the one that had it, under any key.
-        assert_eq!(place.near.set(Site::new("2", &["kept"], "taker")).await, Stored::Yes);
+        assert_eq!(place.near.set(Site::new("2", &["fresh"], "taker")).await, Stored::Yes);
         for node in [&place.near, &place.far] {
             assert!(node.get(By::Id, "1").await.is_none());
-            assert_eq!(node.get(By::Host, "kept").await.unwrap().name, "taker");
+            assert_eq!(node.get(By::Host, "fresh").await.unwrap().name, "taker");
+        }
+    }
+}
+
+/// zitadel's memory connector: a lock for each index, taken one after the other, so that readers saw half a set: the new state
+/// under one key, and after that the old one under another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn readers_saw_half_a_set() {
+    // Many keys, so that a set takes a while.
+    let hosts: Vec<_> = (0..100).map(|n| format!("{n}.example")).collect();
+    let keys = [(By::Id, "1"), (By::Host, "0.example"), (By::Host, "99.example"), (By::Host, "50.example")];
+    for place in places::<Site>().await {
+        let rounds = if place.server.is_some() { 100 } else { 2000 };
+        let over = Arc::new(AtomicBool::new(false));
+        let readers = [&place.near, &place.far].map(|node| {
+            let (node, over) = (node.clone(), over.clone());
+            tokio::spawn(async move {
+                let mut newest = 0;
+                // However slow the machine is, each has seen the last state, if no other.
+                while newest == 0 || !over.load(Ordering::Relaxed) {
+                    for (index, key) in keys {
+                        let Some(site) = node.get(index, key).await else { continue };
+                        let round: u32 = site.name.parse().unwrap();
+                        assert!(round >= newest, "round {round} by {key}, after round {newest} was seen");
+                        newest = round;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            })
+        });
+        for round in 1..=rounds {
+            let site = Site { id: "1".to_owned(), hosts: hosts.clone(), name: round.to_string() };
+            assert_eq!(place.near.set(site).await, Stored::Yes);
+        }
+        over.store(true, Ordering::Relaxed);
+        for reader in readers {
+            reader.await.unwrap();
         }
     }
 }
@@ -165,8 +209,8 @@ async fn a_key_lacked_the_tenant() {
         name: name.to_owned(),
         value: format!("{name} of {tenant}"),
     };
-    // The last three have the same letters, with the border elsewhere or in other letters.
-    let all = [("acme", "login"), ("bolt", "login"), ("acm", "elogin"), ("acme,", "login"), ("", "acmelogin")];
+    // Two tenants, and three that have the letters of others with the border elsewhere.
+    let all = [("acme", "login"), ("bolt", "login"), ("acm", "elogin"), ("acme,x", "login"), ("acme", "x,login")];
     for place in places::<Setting>().await {
         for (tenant, name) in all {
             assert_eq!(place.near.set(setting(tenant, name)).await, Stored::Yes);

@@ -60,13 +60,13 @@ async fn a_script_called_a_function_that_it_did_not_have() {
         node.set("1", &["a", "b"], "x").await;
         node.set("2", &["b"], &"takes a key, and is large".repeat(1000)).await;
         assert!(node.by_host("b").await.is_some() && node.by_id("2").await.is_some(), "found, and touched");
+        node.cache.prune().await.unwrap();
         let ticket = node.ticket().await;
         assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["b", "c"]).await.unwrap(), Delivery::Applied);
         assert_eq!(node.cache.fill(instance("3", &["d"], "x"), ticket).await, Stored::Yes);
         assert_eq!(node.cache.fill(instance("2", &["b"], "x"), ticket).await, Stored::Overtaken);
         assert_eq!(node.cache.delete(InstanceIndex::Host, ["d"]).await.unwrap(), Delivery::Applied);
         assert_eq!(node.cache.delete(InstanceIndex::Id, ["3"]).await.unwrap(), Delivery::Applied);
-        node.cache.prune().await.unwrap();
 
         let schema = Schema { cache: "versioned".into(), ..Schema::of::<Versioned>().ages(max_age, last_use_age) };
         let versioned: Cache<Versioned> = cache_on(&node, schema).await;
