@@ -441,9 +441,7 @@ impl Store {
         let stored = match outcome {
             1 => {
                 self.schema.stats.stored_bytes.add(bytes.len() as u64);
-                for key in &object.secondary {
-                    self.hints.remember(key.as_ref(), &object.primary);
-                }
+                self.hints.remember_stored(object);
                 Stored::Yes
             }
             2 => Stored::Overtaken,
