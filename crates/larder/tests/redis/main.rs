@@ -12,3 +12,4 @@ mod node;
 mod outage;
 mod releases;
 mod restart;
+mod runtimes;
