@@ -34,6 +34,8 @@ pub enum LoadError<Err> {
     Aborted,
     /// `get_or_load` was called outside a Tokio runtime.
     NoRuntime,
+    /// It was called by a loader that this load, or one that it waits for, is waiting for: neither would ever end.
+    Circular,
 }
 
 impl<Err> Clone for LoadError<Err> {
@@ -42,6 +44,7 @@ impl<Err> Clone for LoadError<Err> {
             Self::Failed(error) => Self::Failed(error.clone()),
             Self::Aborted => Self::Aborted,
             Self::NoRuntime => Self::NoRuntime,
+            Self::Circular => Self::Circular,
         }
     }
 }
@@ -52,6 +55,7 @@ impl<Err: fmt::Display> fmt::Display for LoadError<Err> {
             Self::Failed(error) => error.fmt(f),
             Self::Aborted => f.write_str("the loader panicked, or the runtime was shut down while it ran"),
             Self::NoRuntime => f.write_str("get_or_load was called outside a Tokio runtime; loads run in tasks"),
+            Self::Circular => f.write_str("the loader waits for a load that waits for itself"),
         }
     }
 }
@@ -61,7 +65,7 @@ impl<Err: std::error::Error + 'static> std::error::Error for LoadError<Err> {
         match self {
             // Its Display is this one's already, so its source is the next.
             Self::Failed(error) => error.source(),
-            Self::Aborted | Self::NoRuntime => None,
+            Self::Aborted | Self::NoRuntime | Self::Circular => None,
         }
     }
 }
@@ -97,23 +101,85 @@ struct Strip<E, Err> {
     claimed: AtomicBool,
     /// For those who came too late for this load: the one after it.
     next: Mutex<Option<Arc<Self>>>,
+    queue: Arc<Queue>,
 }
 
 impl<E, Err> Strip<E, Err> {
     fn new(claimed: bool) -> Arc<Self> {
         let landing = watch::Sender::new(None);
-        Arc::new(Self { landing, claimed: AtomicBool::new(claimed), next: Mutex::default() })
+        Arc::new(Self { landing, claimed: AtomicBool::new(claimed), next: Mutex::default(), queue: Arc::default() })
     }
 
     fn next(&self) -> Arc<Self> {
         self.next.lock().get_or_insert_with(|| Self::new(false)).clone()
     }
 
-    /// Waits until the load has ended.
+    /// Waits until the load has ended, unless that would be for ever.
     async fn landing(&self) -> Landing<E, Err> {
+        let Ok(_waiting) = Waiting::begin(&self.queue) else {
+            return Landing { loaded: Err(LoadError::Circular), accepted: None };
+        };
         let mut receiver = self.landing.subscribe();
         let landing = receiver.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone());
         landing.unwrap_or(Landing { loaded: Err(LoadError::Aborted), accepted: None })
+    }
+}
+
+tokio::task_local! {
+    /// The load whose loader runs in this task.
+    static LOADING: Arc<Queue>;
+}
+
+/// Which loads a load is waiting for, because its loader has called `get_or_load` itself.
+#[derive(Default)]
+struct Queue {
+    ahead: Mutex<Vec<Arc<Queue>>>,
+}
+
+/// Held by whoever looks whether a wait would go round in a circle, and then begins it. Outside loaders nobody takes it.
+static QUEUES: Mutex<()> = Mutex::new(());
+
+impl Queue {
+    fn waits_for(&self, other: &Arc<Self>) -> bool {
+        let mut open = self.ahead.lock().clone();
+        let mut seen = Vec::new();
+        while let Some(queue) = open.pop() {
+            if Arc::ptr_eq(&queue, other) {
+                return true;
+            }
+            if !seen.contains(&Arc::as_ptr(&queue)) {
+                seen.push(Arc::as_ptr(&queue));
+                open.extend(queue.ahead.lock().iter().cloned());
+            }
+        }
+        false
+    }
+}
+
+/// A loader's wait for another load, while it lasts.
+struct Waiting(Option<(Arc<Queue>, Arc<Queue>)>);
+
+impl Waiting {
+    /// An error where that load waits for the one whose loader asks.
+    fn begin(load: &Arc<Queue>) -> Result<Self, ()> {
+        let Ok(own) = LOADING.try_with(Arc::clone) else { return Ok(Self(None)) };
+        let _queues = QUEUES.lock();
+        if Arc::ptr_eq(&own, load) || load.waits_for(&own) {
+            return Err(());
+        }
+        own.ahead.lock().push(load.clone());
+        Ok(Self(Some((own, load.clone()))))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some((own, load)) = self.0.take() {
+            let mut ahead = own.ahead.lock();
+            if let Some(place) = ahead.iter().position(|other| Arc::ptr_eq(other, &load)) {
+                ahead.swap_remove(place);
+            }
+        }
     }
 }
 
@@ -179,7 +245,8 @@ impl<E: Entry> Cache<E> {
     ///
     /// # Errors
     ///
-    /// The loader's error, shared by all who waited for it; nothing is cached then.
+    /// The loader's error, shared by all who waited for it; nothing is cached then. A loader may call `get_or_load` itself; where that
+    /// would wait for the loader's own load, it is [`LoadError::Circular`], unless it is called in another task than the loader's.
     ///
     /// # Cancellation
     ///
@@ -220,7 +287,7 @@ impl<E: Entry> Cache<E> {
                     let next = strip.next();
                     let landing = strip.landing().await;
                     // An error is nobody's stale object; sharing it spares a source in trouble.
-                    let failed = matches!(landing.loaded, Err(LoadError::Failed(_)));
+                    let failed = matches!(landing.loaded, Err(LoadError::Failed(_) | LoadError::Circular));
                     if failed || answers_late_joiner(landing.accepted, ticket) {
                         return landing.loaded;
                     }
@@ -302,6 +369,7 @@ impl<E: Entry> Cache<E> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| LoadError::NoRuntime)?;
         let cache = self.clone();
         let span = tracing::debug_span!("larder load", cache = %self.inner.schema.cache);
+        let queue = pilot.strip.queue.clone();
         let load = async move {
             pilot.begin();
             cache.stats().loads.increment();
@@ -323,7 +391,7 @@ impl<E: Entry> Cache<E> {
             };
             pilot.land(loaded, accepted);
         };
-        runtime.spawn(load.instrument(span));
+        runtime.spawn(LOADING.scope(queue, load.instrument(span)));
         Ok(())
     }
 }

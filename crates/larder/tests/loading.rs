@@ -4,10 +4,13 @@
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::noop::Noop;
 use larder::connector::{Answer, Connector, Fill, KeyBuf, KeyRef, Object, Pruned, Status, Value};
-use larder::{Cache, Delivery, Entry, Error, Miss, Schema, Stored, Ticket};
+use larder::{Cache, Delivery, Entry, Error, LoadError, Miss, Schema, Stored, Ticket};
 use serde::{Deserialize, Serialize};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, yield_now};
 
@@ -164,4 +167,70 @@ async fn who_waits_for_the_next_load_is_served_though_others_go_away() {
     late.iter().take(9).for_each(JoinHandle::abort);
     source.gate.close();
     assert_eq!(late.into_iter().next_back().unwrap().await.unwrap(), 1);
+}
+
+fn memory() -> Cache<Row> {
+    let schema = Schema::of::<Row>();
+    Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema)
+}
+
+type Rows = Result<Option<Arc<Row>>, LoadError<String>>;
+
+/// Loads the row `ids[0]` by a loader that loads the row `ids[1]`, and so on.
+fn chain(cache: Cache<Row>, ids: Vec<u32>) -> Pin<Box<dyn Future<Output = Rows> + Send>> {
+    Box::pin(async move {
+        let (id, rest, inner) = (ids[0], ids[1..].to_vec(), cache.clone());
+        let load = move |id| async move {
+            if !rest.is_empty() {
+                chain(inner, rest).await.map_err(|error| error.to_string())?;
+            }
+            Ok(Some(Row { id, version: 1 }))
+        };
+        cache.get_or_load(RowIndex::Id, id, load).await
+    })
+}
+
+#[tokio::test]
+async fn a_loader_that_would_wait_for_itself_gets_an_error() {
+    let cache = memory();
+    assert!(chain(cache.clone(), vec![1, 2, 3]).await.is_ok(), "a loader may load");
+    cache.truncate().await.unwrap();
+    for circle in [vec![1, 1], vec![1, 2, 1], vec![1, 2, 3, 2]] {
+        let error = chain(cache.clone(), circle.clone()).await.unwrap_err();
+        assert_eq!(error.to_string(), LoadError::<String>::Circular.to_string(), "{circle:?}");
+    }
+    assert!(chain(cache.clone(), vec![1]).await.is_ok(), "the next one works");
+}
+
+/// Each of the two waits for a load that the other's caller had begun.
+#[tokio::test]
+async fn two_loads_that_would_wait_for_each_other_get_an_error() {
+    let cache = memory();
+    for _ in 0..3 {
+        let both = [vec![1, 2], vec![2, 1]].map(|ids| tokio::spawn(chain(cache.clone(), ids)));
+        let mut failed = 0;
+        for load in both {
+            failed += usize::from(load.await.unwrap().is_err());
+        }
+        assert!(failed > 0);
+        cache.truncate().await.unwrap();
+    }
+}
+
+/// A loader that does not wait any more is waited for by nobody.
+#[tokio::test]
+async fn a_wait_that_was_given_up_is_no_part_of_a_circle() {
+    let (cache, source) = (memory(), Source::new());
+    let slow = source.caller(&cache);
+    until(|| source.begun() == 1).await;
+    let inner = cache.clone();
+    let impatient = move |id| async move {
+        let never = |_| async { Ok::<_, ()>(None) };
+        let given_up = tokio::time::timeout(Duration::from_millis(1), inner.get_or_load(RowIndex::Id, 1_u32, never));
+        assert!(given_up.await.is_err());
+        Ok::<_, ()>(Some(Row { id, version: 1 }))
+    };
+    assert!(cache.get_or_load(RowIndex::Id, 2_u32, impatient).await.is_ok());
+    source.gate.add_permits(1);
+    assert_eq!(slow.await.unwrap(), 1);
 }

@@ -69,6 +69,8 @@ impl Redis {
     /// Begins to connect, in the background; until that has succeeded, gets miss and invalidations are deferred. A
     /// server that is down now is a normal start.
     ///
+    /// The connection lives in the Tokio runtime that this is called in, and ends with it; it may be used from anywhere.
+    ///
     /// # Errors
     ///
     /// See [`RedisError`]; nothing the server does is an error here.
@@ -78,7 +80,7 @@ impl Redis {
         settings.validate().map_err(|error| RedisError::Breaker(error.to_string()))?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
         let breaker = Breaker::new("redis", settings, clock.clone());
-        let link = Arc::new(Link::new(breaker, clock, config.operation_timeout));
+        let link = Arc::new(Link::new(breaker, clock, config.operation_timeout, runtime.clone()));
         let (told, server) = (Arc::downgrade(&link), config.address.to_string());
         link.breaker.subscribe(move |transition| {
             tracing::warn!(server, "circuit breaker: {transition}");

@@ -13,3 +13,4 @@ mod outage;
 mod pitfalls;
 mod releases;
 mod restart;
+mod runtimes;

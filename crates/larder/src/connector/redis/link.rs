@@ -18,6 +18,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 /// A connection that is given up after so many time-outs in a row, whatever the breaker is set to.
@@ -62,6 +63,8 @@ pub(super) struct Link {
     pub(super) breaker: Breaker,
     pub(super) clock: Clock,
     timeout: Duration,
+    /// Where the connection lives: it keeps the time for callers that are in no runtime.
+    home: Handle,
     pub(super) latencies: Latencies,
     /// Tells the supervisor to look whether the connection must go: it was given up, or the breaker has opened.
     pub(super) give_up: Notify,
@@ -70,9 +73,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(breaker: Breaker, clock: Clock, timeout: Duration) -> Self {
+    pub(super) fn new(breaker: Breaker, clock: Clock, timeout: Duration, home: Handle) -> Self {
         let (give_up, work) = (Notify::new(), Notify::new());
-        Self { live: ArcSwapOption::empty(), breaker, clock, timeout, latencies: Latencies::default(), give_up, work }
+        let (live, latencies) = (ArcSwapOption::empty(), Latencies::default());
+        Self { live, breaker, clock, timeout, home, latencies, give_up, work }
     }
 
     pub(super) fn publish(&self, live: Option<Arc<Live>>) {
@@ -159,7 +163,11 @@ impl Link {
         };
         let Some(live) = self.live.load_full() else { return Err(Trouble::Unavailable) };
         let sent = self.clock.micros();
-        let result = match tokio::time::timeout(self.timeout, send(live.clone())).await {
+        let bounded = {
+            let _home = Handle::try_current().is_err().then(|| self.home.enter());
+            tokio::time::timeout(self.timeout, send(live.clone()))
+        };
+        let result = match bounded.await {
             Ok(result) => result,
             Err(_) => Err(Trouble::TimedOut),
         };
