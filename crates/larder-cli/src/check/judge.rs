@@ -8,8 +8,11 @@ use std::time::Duration;
 /// The oldest Redis whose scripts can free and fence while it is out of memory.
 const OLDEST: (u32, u32) = (7, 0);
 
-/// What the clock of one cache takes on the server, in bytes: half of it fits no smaller limit.
-const CLOCK: u64 = 525_000;
+/// What the clock of one cache takes on the server, in bytes.
+const CLOCK: u64 = 132_000;
+
+/// Below this an empty server, which takes about a megabyte, has no room for anything.
+const TINY: u64 = 2 << 20;
 
 /// What a server says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -172,9 +175,11 @@ fn eviction(facts: &Facts, how: Use) -> Finding {
                 "no limit to its memory (maxmemory 0), so {policy} evicts nothing; with a limit, noeviction suits larder"
             ),
         ),
-        (limit, "noeviction") if limit < 4 * CLOCK => Finding::problem(
+        (limit, "noeviction") if limit < TINY => Finding::problem(
             "eviction",
-            format!("maxmemory is {limit} bytes, and the clock of each cache alone takes {CLOCK}"),
+            format!(
+                "maxmemory is {limit} bytes: an empty server takes about a million of them, and the clock of each cache {CLOCK}"
+            ),
             "raise maxmemory",
         ),
         (limit, "noeviction") => Finding::ok(

@@ -16,11 +16,13 @@
 //! | 36 | 4 | length of the key list, in bytes |
 //! | 40 | 2 | number of keys, *n* |
 //! | 42 | *n* | key flags: 0 = live, else deleted since; written by the server, not in the checksum |
-//! | 42 + *n* | | key list: for each key its index (1), its length (4) and its bytes; the primary key first |
+//! | 42 + *n* | | key list: for each key 0 = primary or 1 = secondary (1), a length (4), and so many bytes; the primary key first |
 //! | | | payload |
+//!
+//! A secondary key is listed with the name of its index before it (`host:acme.example`), since other releases count their indexes
+//! in another way, and have to find in it what they invalidate, delete and prune.
 
-use super::Codec;
-use crate::connector::{KeyRef, Object, Value};
+use crate::connector::{KeyRef, Object, Schema, Value};
 use xxhash_rust::xxh3::Xxh3;
 
 const MAGIC: [u8; 2] = *b"L1";
@@ -29,6 +31,18 @@ const DEADLINE: usize = 20;
 const CHECKSUM: usize = 28;
 const LIST_LENGTH: usize = 36;
 const FLAGS: usize = 42;
+
+/// How the key list says which key is the primary one.
+pub(crate) const PRIMARY: u8 = 0;
+pub(crate) const SECONDARY: u8 = 1;
+
+/// What stands before a key in the key list: whether it is the primary one, and the name of its index.
+pub(crate) fn qualifier<'a>(indexes: &[&'a str], index: u8) -> (u8, Option<&'a str>) {
+    match index {
+        0 => (PRIMARY, None),
+        _ => (SECONDARY, Some(indexes.get(usize::from(index)).copied().unwrap_or("?"))),
+    }
+}
 
 /// Why stored bytes are not an object that can be served under the key they were found by.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,23 +62,32 @@ pub(crate) enum DecodeError {
 }
 
 /// The bytes of an object.
-pub(crate) fn encode(codec: &Codec, fingerprint: u64, object: &Object) -> Result<Vec<u8>, String> {
-    let payload = codec.encode(&object.value)?;
+pub(crate) fn encode(schema: &Schema, object: &Object) -> Result<Vec<u8>, String> {
+    let payload = schema.codec.encode(&object.value)?;
     let keys = 1 + object.secondary.len();
-    let list: usize = object.keys().map(|key| 5 + key.bytes.len()).sum();
+    let listed = |key: KeyRef<'_>| {
+        let (kind, index) = qualifier(schema.indexes, key.index);
+        (kind, index, index.map_or(0, |index| index.len() + 1) + key.bytes.len())
+    };
+    let list: usize = object.keys().map(|key| 5 + listed(key).2).sum();
     let mut bytes = Vec::with_capacity(FLAGS + keys + list + payload.len());
     bytes.extend_from_slice(&MAGIC);
     bytes.push(MESSAGEPACK);
     bytes.push(u8::from(object.version.is_some()));
-    bytes.extend_from_slice(&fingerprint.to_be_bytes());
+    bytes.extend_from_slice(&schema.fingerprint.to_be_bytes());
     bytes.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
     bytes.extend_from_slice(&[0; 16]);
     bytes.extend_from_slice(&u32::try_from(list).map_err(|_| "the keys are longer than 4 GiB")?.to_be_bytes());
     bytes.extend_from_slice(&u16::try_from(keys).map_err(|_| "more than 65,535 keys")?.to_be_bytes());
     bytes.resize(FLAGS + keys, 0);
     for key in object.keys() {
-        bytes.push(key.index);
-        bytes.extend_from_slice(&u32::try_from(key.bytes.len()).map_err(|_| "a key over 4 GiB")?.to_be_bytes());
+        let (kind, index, length) = listed(key);
+        bytes.push(kind);
+        bytes.extend_from_slice(&u32::try_from(length).map_err(|_| "a key over 4 GiB")?.to_be_bytes());
+        if let Some(index) = index {
+            bytes.extend_from_slice(index.as_bytes());
+            bytes.push(b':');
+        }
         bytes.extend_from_slice(key.bytes);
     }
     bytes.extend_from_slice(&payload);
@@ -76,12 +99,12 @@ pub(crate) fn encode(codec: &Codec, fingerprint: u64, object: &Object) -> Result
 }
 
 /// The object in `bytes`, if it may be served under `key`.
-pub(crate) fn decode(codec: &Codec, fingerprint: u64, bytes: &[u8], key: KeyRef<'_>) -> Result<Value, DecodeError> {
+pub(crate) fn decode(schema: &Schema, bytes: &[u8], key: KeyRef<'_>) -> Result<Value, DecodeError> {
     use DecodeError::{Damaged, OtherKey, OtherSchema};
     if bytes.get(..2) != Some(&MAGIC) {
         return Err(if bytes.first() == Some(&b'L') { OtherSchema } else { Damaged("no header") });
     }
-    if bytes.get(2) != Some(&MESSAGEPACK) || array(bytes, 4) != Some(fingerprint.to_be_bytes()) {
+    if bytes.get(2) != Some(&MESSAGEPACK) || array(bytes, 4) != Some(schema.fingerprint.to_be_bytes()) {
         return Err(OtherSchema);
     }
     let short = Damaged("truncated");
@@ -97,24 +120,29 @@ pub(crate) fn decode(codec: &Codec, fingerprint: u64, bytes: &[u8], key: KeyRef<
     let (Some(mut list), Some(payload)) = (bytes.get(list_start..list_end), bytes.get(list_end..)) else {
         return Err(short);
     };
+    let (kind, index) = qualifier(schema.indexes, key.index);
     for place in 0..keys {
-        let Some((entry, rest)) = split_key(list) else { return Err(short) };
+        let Some((found, listed, rest)) = split_key(list) else { return Err(short) };
         list = rest;
-        if entry == key {
+        let listed = match index {
+            None => Some(listed),
+            Some(index) => listed.strip_prefix(index.as_bytes()).and_then(|listed| listed.strip_prefix(b":")),
+        };
+        if found == kind && listed == Some(key.bytes) {
             if bytes.get(FLAGS + place) != Some(&0) {
                 return Err(OtherKey);
             }
-            return codec.decode(payload).map_err(DecodeError::Payload);
+            return schema.codec.decode(payload).map_err(DecodeError::Payload);
         }
     }
     Err(OtherKey)
 }
 
-fn split_key(list: &[u8]) -> Option<(KeyRef<'_>, &[u8])> {
-    let index = *list.first()?;
+fn split_key(list: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let kind = *list.first()?;
     let length = u32::from_be_bytes(array(list, 1)?) as usize;
     let (bytes, rest) = list.get(5..)?.split_at_checked(length)?;
-    Some((KeyRef { index, bytes }, rest))
+    Some((kind, bytes, rest))
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
