@@ -25,7 +25,9 @@ pub(crate) fn rows(binary: &ServerBinary) -> Group {
         ["", ", bytes"].map(|what| {
             let name = format!("allocations{}/{row}", if what.is_empty() { "" } else { "-bytes" });
             match peer {
-                Some(peer) => Comparison::new(name, format!("{ours}{what}"), format!("{peer}{what}"), crate::measure::Bar::Open),
+                Some(peer) => {
+                    Comparison::new(name, format!("{ours}{what}"), format!("{peer}{what}"), crate::measure::Bar::Open)
+                }
                 None => Comparison::alone(name, format!("{ours}{what}")),
             }
         })
@@ -37,9 +39,9 @@ pub(crate) fn rows(binary: &ServerBinary) -> Group {
         contestants: Box::new(move |_| {
             let bed = Testbed::start(&binary, 1)?;
             let counted = count(bed.port()?)?;
-            let figures = counted.iter().flat_map(|(name, _, _)| {
-                [(name.clone(), "allocations"), (format!("{name}, bytes"), "B")]
-            });
+            let figures = counted
+                .iter()
+                .flat_map(|(name, _, _)| [(name.clone(), "allocations"), (format!("{name}, bytes"), "B")]);
             let figures: Vec<_> = figures.collect();
             Ok(vec![Contestant::of_several(figures, move || {
                 Ok(counted.iter().flat_map(|(_, count, bytes)| [*count, *bytes]).collect())
@@ -53,7 +55,9 @@ pub(crate) fn rows(binary: &ServerBinary) -> Group {
 fn count(port: u16) -> Result<Vec<(String, f64, f64)>, String> {
     let program = std::env::current_exe().map_err(text)?.with_file_name(PROGRAM);
     let output = Command::new(&program).arg(port.to_string()).output();
-    let output = output.map_err(|error| format!("{}: {error}; build it with `cargo build --release -p larder-bench`", program.display()))?;
+    let output = output.map_err(|error| {
+        format!("{}: {error}; build it with `cargo build --release -p larder-bench`", program.display())
+    })?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }

@@ -50,9 +50,11 @@ pub(crate) fn closed() -> Group {
     for (name, ours, suffix) in
         [("breaker-closed", "larder", ""), ("breaker-closed-capped", "larder, capped", ", capped")]
     {
-        rows.extend(PEERS.map(|peer| {
-            Comparison::new(format!("{name}/{peer}"), ours, format!("{peer}{suffix}"), Bar::Below(1.0))
-        }));
+        rows.extend(
+            PEERS.map(|peer| {
+                Comparison::new(format!("{name}/{peer}"), ours, format!("{peer}{suffix}"), Bar::Below(1.0))
+            }),
+        );
     }
     let name = "breaker, permit and success".into();
     Group { name, rows, contestants: Box::new(|_| calling()), varies: true }

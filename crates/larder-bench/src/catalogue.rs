@@ -26,9 +26,9 @@ pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
     let each_payload = |group: fn(&ServerBinary, usize, &str) -> Group| -> Vec<Group> {
         let mut groups = Vec::new();
         for (payload, called) in PAYLOADS {
-            groups.extend(servers.iter().map(|binary| {
-                group(binary, payload, &format!("{called}/{}", short_name(binary)))
-            }));
+            groups.extend(
+                servers.iter().map(|binary| group(binary, payload, &format!("{called}/{}", short_name(binary)))),
+            );
         }
         groups
     };
@@ -42,7 +42,10 @@ pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
                       before (*warm*), it should be one plain GET, so caching through larder needs no larger server than caching by hand. \
                       A secondary key is *cold* once per process and object: then its index key is read first, in a round trip of its own. \
                       With a last-use age (*aged*) a get has to write now and then; here one in ten does.",
-            groups: [each_payload(redis_get::without_ages), each_payload(redis_get::with_last_use_age)].into_iter().flatten().collect(),
+            groups: [each_payload(redis_get::without_ages), each_payload(redis_get::with_last_use_age)]
+                .into_iter()
+                .flatten()
+                .collect(),
             waiting: Vec::new(),
             plots: on_first(&[scale::redis_objects]),
         },

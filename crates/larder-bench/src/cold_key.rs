@@ -25,7 +25,12 @@ pub(crate) fn rows(binary: &ServerBinary, suffix: &str) -> Group {
     let binary = binary.clone();
     Group {
         name: format!("loads of a cold key, {suffix}"),
-        rows: vec![Comparison::new(format!("cold-key/{suffix}"), "4 processes of 1,000 readers", "one load", Bar::Most(4.0))],
+        rows: vec![Comparison::new(
+            format!("cold-key/{suffix}"),
+            "4 processes of 1,000 readers",
+            "one load",
+            Bar::Most(4.0),
+        )],
         contestants: Box::new(move |_| {
             let bed = Testbed::start(&binary, 1)?;
             let port = bed.port()?;

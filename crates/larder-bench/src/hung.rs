@@ -45,7 +45,12 @@ pub(crate) fn rows(binary: &ServerBinary, suffix: &str) -> Group {
                 return Err("the breaker has closed although the server hangs".to_owned());
             }
             let (mut with, mut without) = waits(&bed, &cache, each)?;
-            Ok(vec![quantile(&mut with, 0.5), quantile(&mut without, 0.5), quantile(&mut with, 0.99), quantile(&mut without, 0.99)])
+            Ok(vec![
+                quantile(&mut with, 0.5),
+                quantile(&mut without, 0.5),
+                quantile(&mut with, 0.99),
+                quantile(&mut without, 0.99),
+            ])
         });
         let key = host(1, 0);
         let answer = Contestant::timed("get", ANSWERS, move |count| {

@@ -23,7 +23,9 @@ impl Machine {
             processor: processor(&cpuinfo).unwrap_or(std::env::consts::ARCH).to_owned(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory: meminfo("MemTotal"),
-            system: format!("{} {}", std::env::consts::OS, release.split('-').next().unwrap_or_default()).trim().to_owned(),
+            system: format!("{} {}", std::env::consts::OS, release.split('-').next().unwrap_or_default())
+                .trim()
+                .to_owned(),
             compiler: version.split(" (").next().unwrap_or_default().to_owned(),
         }
     }

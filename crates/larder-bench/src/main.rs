@@ -67,7 +67,8 @@ fn list() -> Result<(), String> {
     for section in catalogue::sections(&servers) {
         println!("{}", section.title);
         let rows = section.groups.iter().flat_map(|group| group.rows.iter().map(|row| (&row.name, row.bar)));
-        rows.chain(section.waiting.iter().map(|row| (&row.name, row.bar))).for_each(|(name, bar)| println!("  {name}  {bar}"));
+        rows.chain(section.waiting.iter().map(|row| (&row.name, row.bar)))
+            .for_each(|(name, bar)| println!("  {name}  {bar}"));
         section.plots.iter().for_each(|plot| println!("  {}  plot", plot.name));
     }
     Ok(())

@@ -195,7 +195,12 @@ impl Spread {
 pub(crate) type Figures = Vec<(String, &'static str, Vec<f64>)>;
 
 /// Measures everything in rounds; where figures vary, after one round that does not count.
-pub(crate) fn take_turns(name: &str, mut contestants: Vec<Contestant>, effort: Effort, varies: bool) -> Result<Figures, String> {
+pub(crate) fn take_turns(
+    name: &str,
+    mut contestants: Vec<Contestant>,
+    effort: Effort,
+    varies: bool,
+) -> Result<Figures, String> {
     let (warm, rounds) = if varies { (1, effort.rounds) } else { (0, 1) };
     let mut figures: Vec<Vec<Vec<f64>>> =
         contestants.iter().map(|contestant| vec![Vec::new(); contestant.figures.len()]).collect();

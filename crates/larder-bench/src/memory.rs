@@ -95,7 +95,8 @@ impl Stock {
 
     fn larder(self) -> Result<Cache<Instance>, String> {
         let schema = Schema::of::<Instance>().ages(Duration::from_secs(24 * 3600), Duration::from_secs(3600));
-        let memory = Memory::open(schema.clone(), MemoryOptions { max_objects: self.room(), ..MemoryOptions::default() });
+        let memory =
+            Memory::open(schema.clone(), MemoryOptions { max_objects: self.room(), ..MemoryOptions::default() });
         let cache = Cache::new(Arc::new(memory), schema);
         for number in 0..self.objects {
             now(cache.set(instance(number, self.hosts))).ok_or("a set had to wait")?;
@@ -134,7 +135,9 @@ pub(crate) fn primary() -> Group {
 }
 
 pub(crate) fn secondary() -> Group {
-    against_peers("memory, get by secondary key", "memory-secondary", || contestants(By::Host, questions(1, USUAL, host)))
+    against_peers("memory, get by secondary key", "memory-secondary", || {
+        contestants(By::Host, questions(1, USUAL, host))
+    })
 }
 
 fn against_peers(name: &str, row: &str, contestants: fn() -> Result<Vec<Contestant>, String>) -> Group {

@@ -137,23 +137,36 @@ pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &
             let asked = |name: &str, by, key: fn(u32) -> String| {
                 let (bed, redis) = (bed.clone(), redis.clone());
                 Contestant::new(name, "µs", move || {
-                    // A new memory of what was touched when. Most objects it has touched before it is measured.
+                    // A new memory of what was touched when.
                     let cache = bed.cache_on(&redis, ages)?;
                     let all = shuffled(0..objects);
                     let (due, touched) = all.split_at((operations / GETS_A_TOUCH).min(all.len() / 2));
-                    let get_all = |numbers: Vec<u32>| {
-                        let questions: Questions = Arc::new(numbers.into_iter().map(key).collect());
+                    let keys = |numbers: &[u32]| -> Questions { Arc::new(numbers.iter().map(|n| key(*n)).collect()) };
+                    // A get that finds nothing knows where its key leads, and has touched nothing.
+                    bed.hide(&cache, due)?;
+                    let questions = keys(due);
+                    bed.together(TASKS, |task| {
+                        miss(cache.clone(), by, questions.clone(), part(questions.len(), TASKS, task))
+                    })?;
+                    bed.show(&cache, due)?;
+                    let get_all = |questions: Questions| {
                         bed.cost(TASKS, |task| {
                             in_order(cache.clone(), by, questions.clone(), part(questions.len(), TASKS, task))
                         })
                     };
-                    get_all(touched.to_vec())?;
-                    // A fill knows where secondary keys lead, and that nothing was touched yet.
-                    bed.fill(&cache, shape, due.to_vec())?;
+                    get_all(keys(touched))?;
                     let others = (0..due.len() * (GETS_A_TOUCH - 1)).filter_map(|_| fastrand::choice(touched).copied());
                     let mut order: Vec<u32> = others.chain(due.iter().copied()).collect();
                     fastrand::shuffle(&mut order);
-                    Ok(get_all(order)?.cpu / 1e3)
+                    let touches = bed.calls("evalsha")?;
+                    let cost = get_all(keys(&order))?;
+                    let touches = bed.calls("evalsha")? - touches;
+                    let expected = due.len() as f64;
+                    // Else it would be another row than it says.
+                    if (touches - expected).abs() > expected / 20.0 {
+                        return Err(format!("{touches} touches where {expected} were due"));
+                    }
+                    Ok(cost.cpu / 1e3)
                 })
             };
             Ok(vec![
@@ -180,6 +193,21 @@ pub(crate) async fn in_order(
         }
     }
     Ok(questions.len())
+}
+
+/// Gets what is not there.
+async fn miss(
+    cache: Cache<Sample>,
+    by: SampleIndex,
+    questions: Questions,
+    part: std::ops::Range<usize>,
+) -> Result<usize, String> {
+    for key in questions.get(part).unwrap_or_default() {
+        if cache.get(by, key.as_str()).await.is_some() {
+            return Err(format!("`{key}` was found"));
+        }
+    }
+    Ok(0)
 }
 
 /// GETs these, one after the other.

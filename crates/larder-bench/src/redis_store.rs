@@ -79,7 +79,8 @@ pub(crate) fn contestants(binary: &ServerBinary, shape: Shape, effort: Effort) -
         let (bed, cache) = (bed.clone(), cache.clone());
         move |numbers| bed.remove(&cache, shape, numbers)
     };
-    let (filled_again, set_again, fresh_too, remove_too) = (filled.clone(), has_set.clone(), fresh.clone(), remove.clone());
+    let (filled_again, set_again, fresh_too, remove_too) =
+        (filled.clone(), has_set.clone(), fresh.clone(), remove.clone());
     let invalidated = {
         let (bed, cache) = (bed.clone(), cache.clone());
         move || {
@@ -116,8 +117,18 @@ pub(crate) fn memory(binary: &ServerBinary, payload: usize, suffix: &str) -> Gro
         name: format!("memory of an object on the server, {suffix}"),
         rows: vec![
             Comparison::new(format!("redis-memory/{suffix}"), "larder, 4 keys", "the same bytes, 1 key", bar),
-            Comparison::new(format!("redis-memory-aged/{suffix}"), "larder, 4 keys, max age", "same, 1 key, expiry", Bar::Open),
-            Comparison::new(format!("redis-memory-packed/{suffix}"), "larder, 4 keys", "MessagePack alone, 1 key", Bar::Open),
+            Comparison::new(
+                format!("redis-memory-aged/{suffix}"),
+                "larder, 4 keys, max age",
+                "same, 1 key, expiry",
+                Bar::Open,
+            ),
+            Comparison::new(
+                format!("redis-memory-packed/{suffix}"),
+                "larder, 4 keys",
+                "MessagePack alone, 1 key",
+                Bar::Open,
+            ),
         ],
         contestants: Box::new(move |_| {
             let (shape, objects) = (Shape::of(payload), objects(payload));
@@ -169,5 +180,8 @@ impl Loaded<'_> {
 
 fn used_memory(bed: &Testbed) -> Result<f64, String> {
     let memory = bed.run(bed.server.info("memory")).map_err(text)?;
-    memory.get("used_memory").and_then(|bytes| bytes.parse().ok()).ok_or("the server does not say used_memory".to_owned())
+    memory
+        .get("used_memory")
+        .and_then(|bytes| bytes.parse().ok())
+        .ok_or("the server does not say used_memory".to_owned())
 }

@@ -5,8 +5,8 @@
 //! multiplexed connection, so that the server is never idle and every read of its socket brings many commands.
 
 use crate::sample::{Sample, SampleIndex, Shape, host, id, packed};
-use larder::connector::redis::Redis;
 use larder::config::{Address, RedisConfig};
+use larder::connector::redis::Redis;
 use larder::{Cache, Delivery, Lookup, Schema, Stored, Ticket};
 use larder_testing::server::{Server, ServerBinary, ServerOptions};
 use redis::AsyncConnectionConfig;
@@ -50,7 +50,8 @@ impl Client {
     fn start(threads: usize) -> Result<Self, String> {
         let no_runtime = |error: std::io::Error| format!("no runtime: {error}");
         if threads > 1 {
-            let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build().map_err(no_runtime)?;
+            let runtime =
+                Builder::new_multi_thread().worker_threads(threads).enable_all().build().map_err(no_runtime)?;
             return Ok(Self { handle: runtime.handle().clone(), _threads: Some(runtime), _end: None });
         }
         let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
@@ -201,7 +202,9 @@ impl Testbed {
     pub(crate) fn fill(&self, cache: &Cache<Sample>, shape: Shape, numbers: Vec<u32>) -> Result<(), String> {
         let ticket = self.ticket(cache)?;
         let numbers = Arc::new(numbers);
-        self.together(TASKS, |task| fill(cache.clone(), shape, numbers.clone(), part(numbers.len(), TASKS, task), ticket))?;
+        self.together(TASKS, |task| {
+            fill(cache.clone(), shape, numbers.clone(), part(numbers.len(), TASKS, task), ticket)
+        })?;
         Ok(())
     }
 
@@ -263,8 +266,8 @@ impl Testbed {
     pub(crate) fn repeat(&self, cache: &Cache<Sample>, numbers: Range<u32>, expiry: Option<u64>) -> Result<(), String> {
         let names = Names::of(cache);
         let mut connection = self.bare.clone();
-        let bytes: Vec<u8> =
-            self.run(async { redis::cmd("GET").arg(names.object(0)).query_async(&mut connection).await.map_err(text) })?;
+        let bytes: Vec<u8> = self
+            .run(async { redis::cmd("GET").arg(names.object(0)).query_async(&mut connection).await.map_err(text) })?;
         self.pipelines(numbers, |pipeline, number| {
             let set = pipeline.cmd("SET").arg(names.plain(number)).arg(&bytes);
             if let Some(expiry) = expiry {
@@ -272,6 +275,30 @@ impl Testbed {
             }
             set.ignore();
         })
+    }
+
+    /// Moves objects to where larder does not look, with their lifetimes.
+    pub(crate) fn hide(&self, cache: &Cache<Sample>, numbers: &[u32]) -> Result<(), String> {
+        let names = Names::of(cache);
+        self.pipelines(numbers.iter().copied(), |pipeline, number| {
+            pipeline.cmd("RENAME").arg(names.object(number)).arg(names.packed(number)).ignore();
+        })
+    }
+
+    /// Moves them back.
+    pub(crate) fn show(&self, cache: &Cache<Sample>, numbers: &[u32]) -> Result<(), String> {
+        let names = Names::of(cache);
+        self.pipelines(numbers.iter().copied(), |pipeline, number| {
+            pipeline.cmd("RENAME").arg(names.packed(number)).arg(names.object(number)).ignore();
+        })
+    }
+
+    /// How often the server has run a command.
+    pub(crate) fn calls(&self, command: &str) -> Result<f64, String> {
+        let stats = self.run(self.server.info("commandstats")).map_err(text)?;
+        let Some(fields) = stats.get(&format!("cmdstat_{command}")) else { return Ok(0.0) };
+        let calls = fields.split(',').find_map(|field| field.strip_prefix("calls=")?.parse().ok());
+        calls.ok_or_else(|| format!("the server does not say how often it has run {command}"))
     }
 
     /// Removes all that larder has stored of these objects.
@@ -285,7 +312,11 @@ impl Testbed {
         })
     }
 
-    fn pipelines(&self, numbers: Range<u32>, add: impl Fn(&mut redis::Pipeline, u32)) -> Result<(), String> {
+    fn pipelines(
+        &self,
+        numbers: impl Iterator<Item = u32>,
+        add: impl Fn(&mut redis::Pipeline, u32),
+    ) -> Result<(), String> {
         let mut connection = self.bare.clone();
         self.run(async {
             let numbers: Vec<u32> = numbers.collect();

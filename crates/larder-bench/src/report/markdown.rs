@@ -197,7 +197,8 @@ mod tests {
         let spread = |median| Spread { median, lowest: median - 0.25, highest: median + 0.25 };
         let against = Against { peer: "quick_cache".into(), figure: spread(10.0), ratio: spread(ratio) };
         let ours = "Cache::get".into();
-        let measured = Measured { ours, unit: "ns", our_figure: spread(10.0 * ratio), against: Some(against), rounds: 5 };
+        let measured =
+            Measured { ours, unit: "ns", our_figure: spread(10.0 * ratio), against: Some(against), rounds: 5 };
         Row { name: name.into(), bar: Bar::Most(1.3), measured: Ok(measured) }
     }
 

@@ -46,9 +46,15 @@ impl Scale {
         let most = if most > 0.0 { most } else { 1.0 };
         let rough = most / 5.0;
         let power = 10_f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|part| part * power).find(|step| *step >= rough).unwrap_or(rough);
+        let step =
+            [1.0, 2.0, 5.0, 10.0].into_iter().map(|part| part * power).find(|step| *step >= rough).unwrap_or(rough);
         let count = (most / step).ceil() as i32;
-        Self { log: false, from: 0.0, to: step * f64::from(count), ticks: (0..=count).map(|n| step * f64::from(n)).collect() }
+        Self {
+            log: false,
+            from: 0.0,
+            to: step * f64::from(count),
+            ticks: (0..=count).map(|n| step * f64::from(n)).collect(),
+        }
     }
 
     /// How far along the axis, 0 to 1.
@@ -177,9 +183,11 @@ mod tests {
 
     #[test]
     fn a_plot_has_a_line_for_each_name_and_escapes_what_it_shows() {
-        let line = |name: &str| Line { name: name.into(), points: vec![(1.0, Spread::of([2.0])), (10.0, Spread::of([4.0]))] };
+        let line =
+            |name: &str| Line { name: name.into(), points: vec![(1.0, Spread::of([2.0])), (10.0, Spread::of([4.0]))] };
         let lines = vec![line("a & b"), line("c")];
-        let chart = Chart { name: "n", title: "T", meaning: "", x: axis(true), y: axis(false), lines, notes: Vec::new() };
+        let chart =
+            Chart { name: "n", title: "T", meaning: "", x: axis(true), y: axis(false), lines, notes: Vec::new() };
         let svg = draw(&chart);
         assert_eq!((svg.matches("<polyline").count(), svg.matches("<circle").count()), (2, 4));
         assert!(svg.contains("a &amp; b") && svg.contains("x &lt; y") && svg.ends_with("</svg>\n"));
