@@ -79,7 +79,10 @@ impl<E: Entry> Cache<E> {
     pub async fn get(&self, index: E::Index, key: impl Key) -> Option<Arc<E>> {
         let bytes = key.encode();
         let found = match self.key(index, &bytes) {
-            Ok(key) => self.inner.connector.get(key).await,
+            Ok(key) => match self.inner.connector.get_now(key) {
+                Some(found) => found,
+                None => self.inner.connector.get(key).await,
+            },
             Err(miss) => Err(miss),
         };
         self.found(found).ok()

@@ -35,6 +35,12 @@ pub type Value = Arc<dyn Any + Send + Sync>;
 
 /// What stores the objects of one cache.
 pub trait Connector: Send + Sync + 'static {
+    /// What [`get`](Self::get) would answer, where that needs no waiting: the way of a hit in memory, for which even the
+    /// [`Answer`] is worth sparing. `None`: it has to be asked.
+    fn get_now(&self, _key: KeyRef<'_>) -> Option<Result<Value, Miss>> {
+        None
+    }
+
     /// Looks an object up. Touches it, where a last-use age is set.
     fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>>;
 

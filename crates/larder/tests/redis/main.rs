@@ -10,6 +10,7 @@ mod log;
 mod neighbours;
 mod node;
 mod outage;
+mod pitfalls;
 mod releases;
 mod restart;
 mod runtimes;

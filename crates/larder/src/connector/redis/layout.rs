@@ -99,11 +99,9 @@ impl Layout {
         pattern
     }
 
-    /// How an object lists what an index key is for, as the scripts take it: which kind of key it is, and the length of what stands
-    /// before index and key in the name of the index key.
-    pub(super) fn place(&self) -> [u8; 3] {
-        let before = u16::try_from(self.base.len() + 1).unwrap_or(u16::MAX).to_be_bytes();
-        [envelope::SECONDARY, before[0], before[1]]
+    /// The length of what stands before index and key in the name of an index key: the rest is how an object lists the key.
+    pub(super) fn before_index(&self) -> usize {
+        self.base.len() + 1
     }
 
     /// A key as an object lists it.

@@ -10,7 +10,7 @@
 //! From before it is sent until its reply is there, it is held by an [`Undelivered`] guard, whose drop puts it into
 //! the journal. So a time-out, an error, and a caller that goes away are one and the same case.
 
-use super::clearing::{self, bytes, numbers, unexpected};
+use super::clearing::{self, bytes, unexpected};
 use super::hints::{Hint, Hints};
 use super::layout::Layout;
 use super::link::Link;
@@ -401,14 +401,19 @@ impl Store {
         let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
         let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
         let prefix = self.layout.object_prefix();
-        let mut header = Vec::with_capacity(28);
-        header.extend_from_slice(&[u8::from(put), u8::from(max_age > 0 && last_use > 0)]);
-        header.extend_from_slice(&u16::try_from(prefix.len()).unwrap_or(u16::MAX).to_be_bytes());
-        header.extend_from_slice(&ticket.epoch.to_be_bytes());
-        header.extend_from_slice(&ticket.sequence.to_be_bytes());
-        header.extend(object.version.iter().flat_map(|version| version.to_be_bytes()));
-        let marks: Vec<u8> = object.keys().flat_map(|key| self.layout.mark(key)).collect();
-        let places = self.layout.place().repeat(object.secondary.len());
+        let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+        let mut header = Vec::with_capacity(31 + 8 * object.secondary.len());
+        let aged = max_age > 0 && last_use > 0;
+        header.extend_from_slice(&[u8::from(put), u8::from(object.version.is_some()), u8::from(aged)]);
+        header.extend_from_slice(&length(prefix.len()));
+        header.extend_from_slice(&length(self.layout.before_index()));
+        header.extend_from_slice(&max_age.to_be_bytes());
+        header.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
+        header.extend(object.keys().flat_map(|key| self.layout.mark(key)));
+        let mut untouched = [0; 24];
+        for (place, number) in untouched.chunks_exact_mut(8).zip([ticket.epoch, ticket.sequence, 1]) {
+            place.copy_from_slice(&number.to_be_bytes());
+        }
         let arguments = |call: &mut Cmd| {
             call.arg(keys).arg(&clock).arg(self.layout.object(&object.primary));
             for key in &object.secondary {
@@ -420,8 +425,7 @@ impl Store {
             if let Some(staged) = &staged {
                 call.arg(staged);
             }
-            call.arg(&header).arg(if staged.is_some() { &[][..] } else { bytes });
-            call.arg(&marks).arg(&places).arg(life).arg(max_age);
+            call.arg(&untouched[..]).arg(&header).arg(if staged.is_some() { &[][..] } else { bytes }).arg(life);
         };
         let reply = match &staged {
             None => self.link.script(&scripts::STORE, arguments).await?,
@@ -431,15 +435,13 @@ impl Store {
                 self.link.command_and_script(set, &scripts::STORE, arguments).await?.1?
             }
         };
-        let [outcome, sequence, epoch] = numbers(&reply).ok_or_else(|| unexpected("store.lua"))?;
-        let at = (epoch != 0).then_some(Ticket { epoch, sequence });
+        let (outcome, at) = verdict(reply).ok_or_else(|| unexpected("store.lua"))?;
+        let at = (at.epoch != 0).then_some(at);
         at.into_iter().for_each(|at| self.saw(at));
         let stored = match outcome {
             1 => {
                 self.schema.stats.stored_bytes.add(bytes.len() as u64);
-                for key in &object.secondary {
-                    self.hints.remember(key.as_ref(), &object.primary);
-                }
+                self.hints.remember_stored(object);
                 Stored::Yes
             }
             2 => Stored::Overtaken,
@@ -558,12 +560,15 @@ impl Store {
         };
         let reply = match what {
             Deferred::Invalidate { floor } => {
-                let floor = floor.map_or(Vec::new(), |floor| floor.to_be_bytes().to_vec());
                 let arguments = |call: &mut Cmd| {
                     addressed(call);
-                    call.arg(self.layout.floor_prefix()).arg(&floor).arg(milliseconds(FLOOR_LIFE));
-                    for key in keys {
-                        call.arg(if key.index == 0 { &key.bytes[..] } else { &[] });
+                    for key in keys.iter().filter(|key| key.index == 0) {
+                        call.arg(&*key.bytes);
+                    }
+                    if let Some(floor) = floor {
+                        call.arg(&floor.to_be_bytes()[..])
+                            .arg(self.layout.floor_prefix())
+                            .arg(milliseconds(FLOOR_LIFE));
                     }
                 };
                 caller.script(&scripts::INVALIDATE, arguments).await?
@@ -578,12 +583,12 @@ impl Store {
                 caller.script(&scripts::DELETE, arguments).await?
             }
         };
-        match numbers(&reply) {
-            Some([1, sequence, epoch]) => {
-                self.saw(Ticket { epoch, sequence });
+        match verdict(reply) {
+            Some((1, at)) => {
+                self.saw(at);
                 Ok(())
             }
-            Some([4, ..]) => {
+            Some((4, _)) => {
                 self.lost("the server has lost the clock");
                 Err(Trouble::Unavailable)
             }
@@ -625,10 +630,7 @@ impl Store {
                     for name in batch {
                         call.arg(name);
                     }
-                    call.arg(self.layout.object_prefix());
-                    for _ in batch {
-                        call.arg(&self.layout.place()[..]);
-                    }
+                    call.arg(self.layout.object_prefix()).arg(self.layout.before_index());
                 };
                 let reply = self.link.script(&scripts::PRUNE, arguments).await.map_err(unavailable)?;
                 if let Reply::Int(removed) = reply {
@@ -774,6 +776,13 @@ impl Connector for Store {
             breaker: Some(self.link.breaker.state()),
         }
     }
+}
+
+/// What a script that ends with log.lua replies: the outcome, and the clock after it.
+fn verdict(reply: Reply) -> Option<(u8, Ticket)> {
+    let reply = bytes(reply)?;
+    let number = |at: usize| reply.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+    Some((*reply.first()?, Ticket { epoch: number(1)?, sequence: number(9)? }))
 }
 
 /// The longest lifetime that is sent: 140,000 years. The scripts compute in doubles, and the server adds the time of day.
