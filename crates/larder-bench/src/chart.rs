@@ -10,6 +10,14 @@ pub(crate) struct Axis {
     pub(crate) log: bool,
 }
 
+/// How the points of a line are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drawing {
+    Lines,
+    /// A histogram: x is where a bucket ends, and buckets are a fifth of a power of ten wide.
+    Bars,
+}
+
 /// A plot to be.
 pub(crate) struct Plot {
     /// Also its file.
@@ -19,6 +27,7 @@ pub(crate) struct Plot {
     pub(crate) meaning: &'static str,
     pub(crate) x: Axis,
     pub(crate) y: Axis,
+    pub(crate) drawing: Drawing,
     pub(crate) source: Source,
 }
 
@@ -44,6 +53,7 @@ pub(crate) struct Chart {
     pub(crate) meaning: &'static str,
     pub(crate) x: Axis,
     pub(crate) y: Axis,
+    pub(crate) drawing: Drawing,
     pub(crate) lines: Vec<Line>,
     /// What was left out, and why.
     pub(crate) notes: Vec<String>,
@@ -65,6 +75,7 @@ impl Plot {
             meaning: self.meaning,
             x: self.x,
             y: self.y,
+            drawing: self.drawing,
             lines: Vec::new(),
             notes: Vec::new(),
         };
@@ -112,7 +123,7 @@ mod tests {
         };
         let axis = Axis { label: "x", log: false };
         let source = Source::Points(Box::new(move |_| Ok(vec![point(2.0), point(3.0), point(4.0)])));
-        let plot = Plot { name: "p", title: "P", meaning: "", x: axis, y: axis, source };
+        let plot = Plot { name: "p", title: "P", meaning: "", x: axis, y: axis, drawing: Drawing::Lines, source };
         let chart = plot.measure(Effort { rounds: 5, quick: true }).unwrap();
         let medians: Vec<_> = chart.lines[0].points.iter().map(|(x, spread)| (*x, spread.median)).collect();
         assert_eq!(medians, [(2.0, 4.0), (4.0, 16.0)]);

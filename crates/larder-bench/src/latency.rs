@@ -3,7 +3,7 @@
 //! Default settings. The server is stopped, or killed, right before the first request, so the time-outs that open the breaker are
 //! among what is counted.
 
-use crate::chart::{Axis, Line, Plot, Source};
+use crate::chart::{Axis, Drawing, Line, Plot, Source};
 use crate::hung::SOURCE;
 use crate::measure::Spread;
 use crate::sample::{SampleIndex, Shape, host};
@@ -41,8 +41,9 @@ pub(crate) fn plot(binary: &ServerBinary) -> Plot {
                   hits. Stopped (SIGSTOP): a few requests wait for the operation time-out of 100 ms, until the breaker opens; from then \
                   on a request waits for the source and nothing else. Killed: the same without the wait, since a refused connection \
                   answers at once. No cache: every request waits for the source.",
-        x: Axis { label: "milliseconds", log: true },
+        x: Axis { label: "up to so many milliseconds", log: true },
         y: Axis { label: "requests", log: true },
+        drawing: Drawing::Bars,
         source: Source::Lines(Box::new(move |effort| {
             let count = effort.of(10_000, 4_000);
             let servers = [

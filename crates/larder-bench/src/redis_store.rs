@@ -42,7 +42,8 @@ pub(crate) fn writing(binary: &ServerBinary, payload: usize, suffix: &str) -> Gr
 
 /// A plain GET and everything that writes.
 pub(crate) fn contestants(binary: &ServerBinary, shape: Shape, effort: Effort) -> Result<Vec<Contestant>, String> {
-    let objects = objects(shape.payload);
+    // As many keys on the server, however many an object has.
+    let objects = objects(shape.payload) * 4 / (1 + shape.hosts).max(4);
     let writes = writes(shape, effort).min(objects);
     let bed = Testbed::start(binary, 1)?;
     let cache = bed.open(Opening::aged())?;

@@ -1,6 +1,6 @@
 //! How costs grow: with the number of objects, keys, bytes, tasks and connections. Measured on the first server that is found.
 
-use crate::chart::{Axis, Plot, Point, Source};
+use crate::chart::{Axis, Drawing, Plot, Point, Source};
 use crate::machine::enough_memory;
 use crate::measure::{Contestant, Effort};
 use crate::redis_client::decode;
@@ -41,6 +41,7 @@ pub(crate) fn memory_objects() -> Plot {
                   are. What grows is the time that the processor waits for memory, once objects and table no longer fit its caches.",
         x: OBJECTS,
         y: Axis { label: "ns per get", log: false },
+        drawing: Drawing::Lines,
         source: Source::Points(Box::new(|effort| {
             Ok(points(powers(effort.of(7, 6)), |objects, _| memory::of_many(objects)))
         })),
@@ -56,6 +57,7 @@ pub(crate) fn redis_objects(binary: &ServerBinary) -> Plot {
                   however large the cache becomes.",
         x: OBJECTS,
         y: SERVER_TIME,
+        drawing: Drawing::Lines,
         source: Source::Points(Box::new(move |effort| {
             Ok(points(powers(effort.of(7, 5)), move |objects, effort| among(&binary, objects, effort)))
         })),
@@ -98,8 +100,9 @@ pub(crate) fn redis_keys(binary: &ServerBinary) -> Plot {
         meaning: "Objects of 300 B, larger where their keys alone are, with a max age. *New*: every index key has to be written. *Index \
                   keys right*: the object is stored, and the index keys are only looked at. An invalidation names one key and removes one \
                   object, however many keys it has.",
-        x: Axis { label: "keys per object", log: true },
+        x: Axis { label: "keys per object", log: false },
         y: SERVER_TIME,
+        drawing: Drawing::Lines,
         source: Source::Points(Box::new(move |effort| {
             let keys: &[u32] = effort.of(&[1, 2, 4, 8, 16, 32, 64], &[1, 4, 16, 64]);
             Ok(points(keys.iter().copied(), move |keys, effort| {
@@ -118,6 +121,7 @@ pub(crate) fn redis_payload(binary: &ServerBinary) -> Plot {
                   written natively and put in place by the script, so that large ones do not pass through Lua.",
         x: Axis { label: "bytes of payload", log: true },
         y: Axis { log: true, ..SERVER_TIME },
+        drawing: Drawing::Lines,
         source: Source::Points(Box::new(move |effort| {
             let all = &[100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000][..];
             let sizes = effort.of(all, &[100, 1_000, 10_000, 100_000, 1_000_000]);
@@ -139,6 +143,7 @@ pub(crate) fn redis_tasks(binary: &ServerBinary) -> Plot {
                   operations under way; here it does not.",
         x: Axis { label: "tasks", log: true },
         y: RATE,
+        drawing: Drawing::Lines,
         source: Source::Points(Box::new(move |_| {
             Ok(points([1, 4, 16, 64, 256, 1_000], move |tasks, effort| {
                 throughput(&binary, usize::try_from(tasks).unwrap_or(1), 1, 1, effort)
@@ -156,6 +161,7 @@ pub(crate) fn redis_connections(binary: &ServerBinary) -> Plot {
                   batches of the others; larder has one per server, and a process that wants more opens `Caches` more than once.",
         x: Axis { label: "connections", log: true },
         y: RATE,
+        drawing: Drawing::Lines,
         source: Source::Points(Box::new(move |_| {
             Ok(points([1, 2, 4, 8], move |connections, effort| {
                 throughput(&binary, TASKS, usize::try_from(connections).unwrap_or(1), 2, effort)

@@ -51,6 +51,11 @@ fn verdict(row: &Row) -> &'static str {
     }
 }
 
+/// Digits of a ratio. A bar of one per cent cannot be judged by two.
+fn digits(row: &Row) -> usize {
+    if row.bar.limit().is_some_and(|limit| limit > 1.0 && limit < 1.05) { 4 } else { 2 }
+}
+
 /// Every row with both figures, their ratio and its bar.
 pub(crate) fn table<'a>(rows: impl IntoIterator<Item = &'a Row>) -> String {
     let mut lines = vec![headings(&["row", "larder", "limit or peer", "ratio", "spread", "bar", ""])];
@@ -60,8 +65,7 @@ pub(crate) fn table<'a>(rows: impl IntoIterator<Item = &'a Row>) -> String {
         let ours = measured.map_or_else(|why| (*why).to_owned(), |m| figure(&m.ours, m.our_figure, m.unit));
         let against = measured.ok().and_then(|m| Some((m.against.as_ref()?, m.unit)));
         let peer = against.map_or(String::new(), |(against, unit)| figure(&against.peer, against.figure, unit));
-        // A bar of one per cent cannot be judged by two digits.
-        let digits = if row.bar.limit().is_some_and(|limit| limit > 1.0 && limit < 1.05) { 4 } else { 2 };
+        let digits = digits(row);
         let ratio = row.ratio().map_or(String::new(), |ratio| format!("{:.digits$}", ratio.median));
         let spread = |ratio: Spread| format!("{:.digits$} – {:.digits$}", ratio.lowest, ratio.highest);
         let spread = row.ratio().map_or(String::new(), spread);
@@ -90,7 +94,8 @@ pub(crate) fn summary<'a>(rows: impl IntoIterator<Item = &'a Row>) -> String {
         parts.dedup();
         let ratios: Vec<f64> = rows.iter().filter_map(|row| row.ratio()).map(|ratio| ratio.median).collect();
         let Spread { lowest, highest, .. } = Spread::of(ratios.iter().copied());
-        let ratio = if ratios.is_empty() { String::new() } else { format!("{lowest:.2} – {highest:.2}") };
+        let digits = digits(first);
+        let ratio = if ratios.is_empty() { String::new() } else { format!("{lowest:.digits$} – {highest:.digits$}") };
         let passed = rows.iter().filter(|row| row.passed() == Some(true)).count();
         let passed = if first.measured.is_err() { "not yet".to_owned() } else { format!("{passed} of {}", rows.len()) };
         lines.push(vec![kind.to_owned(), parts.join(", "), ratio, first.bar.to_string(), passed]);
@@ -190,7 +195,7 @@ pub(super) fn page(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chart::{Axis, Line};
+    use crate::chart::{Axis, Drawing, Line};
     use crate::measure::{Against, Bar, Measured};
 
     fn row(name: &str, ratio: f64) -> Row {
@@ -234,7 +239,16 @@ mod tests {
             Line { name: "a".into(), points: vec![point(1000.0, 3.0), point(1_000_000.0, 4.5)] },
             Line { name: "b".into(), points: vec![point(1000.0, 70.0)] },
         ];
-        let chart = Chart { name: "c", title: "C", meaning: "", x: axis, y: axis, lines, notes: Vec::new() };
+        let chart = Chart {
+            name: "c",
+            title: "C",
+            meaning: "",
+            x: axis,
+            y: axis,
+            drawing: Drawing::Lines,
+            lines,
+            notes: Vec::new(),
+        };
         let expected = "\
 | objects   | a    | b    |
 |-----------|------|------|

@@ -1,7 +1,7 @@
 //! Plots, drawn by hand: lines with points, a legend below, readable on light and on dark pages.
 
 use super::markdown::{number, short};
-use crate::chart::{Axis, Chart};
+use crate::chart::{Axis, Chart, Drawing, Line};
 use std::fmt::Write;
 
 const WIDTH: f64 = 760.0;
@@ -15,6 +15,9 @@ const ENTRY: f64 = 20.0;
 
 /// Six colours that can be told apart, also by those who see fewer, on white and on black.
 const COLOURS: [&str; 6] = ["#0b84d8", "#d9610b", "#0fa37f", "#b95bb0", "#8a8d00", "#d33f49"];
+
+/// How far apart the ends of two buckets are.
+const BUCKET: f64 = 1.584_893;
 
 const STYLE: &str = "\
 .page{fill:#ffffff}.text{fill:#30363d}.line{stroke:#d0d7de}\
@@ -73,7 +76,7 @@ pub(super) fn draw(chart: &Chart) -> String {
     let y = Scale::holding(chart.y, points().map(|(_, y)| y.median));
     let height = HEIGHT + ENTRY * chart.lines.len().div_ceil(2) as f64;
     let across = |figure: f64| LEFT + x.place(figure) * (WIDTH - LEFT - RIGHT);
-    let up = |figure: f64| HEIGHT - BOTTOM - y.place(figure) * (HEIGHT - TOP - BOTTOM);
+    let up = |figure: f64| HEIGHT - BOTTOM - y.place(figure).clamp(0.0, 1.0) * (HEIGHT - TOP - BOTTOM);
 
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{}\">\n\
@@ -115,27 +118,25 @@ pub(super) fn draw(chart: &Chart) -> String {
         escaped(chart.y.label)
     );
     for (number, (line, colour)) in chart.lines.iter().zip(COLOURS.iter().cycle()).enumerate() {
-        let places: Vec<String> =
-            line.points.iter().map(|(x, y)| format!("{:.1},{:.1}", across(*x), up(y.median))).collect();
-        let _ = writeln!(
-            svg,
-            "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{}\"/>",
-            places.join(" ")
-        );
-        for (at, figure) in &line.points {
-            let (median, place) = (figure.median, across(*at));
-            // The spread, and on top of it the median with a title to point at.
-            let _ = writeln!(
-                svg,
-                "<line stroke=\"{colour}\" x1=\"{place:.1}\" x2=\"{place:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/>\
-                 <circle cx=\"{place:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{colour}\"><title>{} at {}: {}</title></circle>",
-                up(figure.lowest.max(y.from)),
-                up(figure.highest.min(y.to)),
-                up(median),
-                escaped(&line.name),
-                self::number(*at),
-                short(median)
-            );
+        match chart.drawing {
+            Drawing::Lines => polyline(&mut svg, line, colour, &across, &up),
+            Drawing::Bars => {
+                let width = across(BUCKET * x.from) - across(x.from);
+                let each = width * 0.9 / chart.lines.len() as f64;
+                for (at, figure) in &line.points {
+                    let (left, top) =
+                        (across(*at) - width + each * number as f64, up(figure.median).min(up(y.from) - 1.5));
+                    let _ = writeln!(
+                        svg,
+                        "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{each:.1}\" height=\"{:.1}\" fill=\"{colour}\">\
+                         <title>{} up to {}: {}</title></rect>",
+                        up(y.from) - top,
+                        escaped(&line.name),
+                        self::number(*at),
+                        short(figure.median)
+                    );
+                }
+            }
         }
         let (left, top) = (LEFT + 340.0 * (number % 2) as f64, HEIGHT + ENTRY * (number / 2) as f64);
         let _ = writeln!(
@@ -151,6 +152,31 @@ pub(super) fn draw(chart: &Chart) -> String {
     svg + "</svg>\n"
 }
 
+/// Points, what connects them, and how far their figures spread.
+fn polyline(svg: &mut String, line: &Line, colour: &str, across: impl Fn(f64) -> f64, up: impl Fn(f64) -> f64) {
+    let places: Vec<String> =
+        line.points.iter().map(|(x, y)| format!("{:.1},{:.1}", across(*x), up(y.median))).collect();
+    let _ = writeln!(
+        svg,
+        "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{}\"/>",
+        places.join(" ")
+    );
+    for (at, figure) in &line.points {
+        let place = across(*at);
+        let _ = writeln!(
+            svg,
+            "<line stroke=\"{colour}\" x1=\"{place:.1}\" x2=\"{place:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/>\
+             <circle cx=\"{place:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{colour}\"><title>{} at {}: {}</title></circle>",
+            up(figure.lowest),
+            up(figure.highest),
+            up(figure.median),
+            escaped(&line.name),
+            number(*at),
+            short(figure.median)
+        );
+    }
+}
+
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -158,7 +184,6 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chart::Line;
     use crate::measure::Spread;
 
     fn axis(log: bool) -> Axis {
@@ -186,11 +211,22 @@ mod tests {
         let line =
             |name: &str| Line { name: name.into(), points: vec![(1.0, Spread::of([2.0])), (10.0, Spread::of([4.0]))] };
         let lines = vec![line("a & b"), line("c")];
-        let chart =
-            Chart { name: "n", title: "T", meaning: "", x: axis(true), y: axis(false), lines, notes: Vec::new() };
+        let mut chart = Chart {
+            name: "n",
+            title: "T",
+            meaning: "",
+            x: axis(true),
+            y: axis(false),
+            drawing: Drawing::Lines,
+            lines,
+            notes: Vec::new(),
+        };
         let svg = draw(&chart);
         assert_eq!((svg.matches("<polyline").count(), svg.matches("<circle").count()), (2, 4));
         assert!(svg.contains("a &amp; b") && svg.contains("x &lt; y") && svg.ends_with("</svg>\n"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
+        chart.drawing = Drawing::Bars;
+        // Four bars, two squares of the legend, and the page.
+        assert_eq!(draw(&chart).matches("<rect").count(), 4 + 2 + 1);
     }
 }
