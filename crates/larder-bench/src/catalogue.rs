@@ -83,7 +83,7 @@ pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
             title: "When Redis hangs",
             meaning: "The server is stopped (SIGSTOP): connections stay open and nothing is answered, the worst that a cache can do \
                       to a service. *hung-median* and *hung-p99*: what a request waits for once the breaker has opened, over what it would \
-                      have waited for without any cache, with a source that takes 2 ms. *hung-answer*: how long a get takes to say \
+                      have waited for without any cache: the same request tells both, since its source, which takes 2 ms, is timed as well. *hung-answer*: how long a get takes to say \
                       that it has nothing, against one microsecond. Before that, at most the requests under way wait, each for \
                       the operation time-out.",
             groups: each(hung::rows),

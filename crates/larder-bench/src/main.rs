@@ -90,7 +90,10 @@ fn measure(options: &Options, arguments: &[String]) -> Result<bool, String> {
     if report.rows().next().is_none() && report.charts().next().is_none() && report.failures().next().is_none() {
         return Err("no row has that name; --list names them all, and without --only all are measured".to_owned());
     }
-    print!("\n{}\n{}", report::table(report.rows()), report::summary(report.rows()));
+    if report.rows().next().is_some() {
+        print!("\n{}\n{}", report::table(report.rows()), report::summary(report.rows()));
+    }
+    report.charts().for_each(|chart| print!("\n{}\n{}", chart.title, report::chart_table(chart)));
     if let Some(path) = &options.json {
         std::fs::write(path, report::json(&report)).map_err(|error| format!("{}: {error}", path.display()))?;
     }

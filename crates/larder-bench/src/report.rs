@@ -13,7 +13,7 @@ mod markdown;
 mod svg;
 
 pub(crate) use json::json;
-pub(crate) use markdown::{summary, table};
+pub(crate) use markdown::{chart_table, summary, table};
 
 /// Everything that was measured.
 pub(crate) struct Report {

@@ -104,7 +104,7 @@ pub(crate) fn summary<'a>(rows: impl IntoIterator<Item = &'a Row>) -> String {
 }
 
 /// The points of a plot, one line for each x.
-fn chart_table(chart: &Chart) -> String {
+pub(crate) fn chart_table(chart: &Chart) -> String {
     let mut xs: Vec<f64> = chart.lines.iter().flat_map(|line| line.points.iter().map(|(x, _)| *x)).collect();
     xs.sort_by(f64::total_cmp);
     xs.dedup();
