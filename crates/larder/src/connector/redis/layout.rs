@@ -20,7 +20,15 @@ pub(super) struct Layout {
     base: String,
     /// The fingerprint as 16 hex digits.
     pub(super) fingerprint: String,
-    indexes: &'static [&'static str],
+    indexes: Names,
+}
+
+#[derive(Debug)]
+enum Names {
+    /// By position.
+    Schema(&'static [&'static str]),
+    /// Of the one index that an operator has named: its name at every position.
+    One(String),
 }
 
 impl Layout {
@@ -28,7 +36,16 @@ impl Layout {
         Self {
             base: format!("{prefix}:{}:", schema.cache),
             fingerprint: format!("{:016x}", schema.fingerprint),
-            indexes: schema.indexes,
+            indexes: Names::Schema(schema.indexes),
+        }
+    }
+
+    /// For somebody who knows names, but no schema. The empty fingerprint registers nothing in the clock.
+    pub(super) fn without_schema(prefix: &str, cache: &str, index: &str) -> Self {
+        Self {
+            base: format!("{prefix}:{cache}:"),
+            fingerprint: String::new(),
+            indexes: Names::One(index.to_owned()),
         }
     }
 
@@ -39,6 +56,11 @@ impl Layout {
     /// To which `schema:primary` is added.
     pub(super) fn object_prefix(&self) -> String {
         format!("{}o", self.base)
+    }
+
+    /// The object of a release that is not the layout's own.
+    pub(super) fn object_of(&self, fingerprint: u64, primary: &[u8]) -> Vec<u8> {
+        [format!("{}{fingerprint:016x}:", self.object_prefix()).as_bytes(), primary].concat()
     }
 
     pub(super) fn object(&self, primary: &[u8]) -> Vec<u8> {
@@ -85,17 +107,13 @@ impl Layout {
         self.pattern(b"i*")
     }
 
-    /// Prefix and cache name as they are, whatever characters of a pattern they hold.
     fn pattern(&self, rest: &[u8]) -> Vec<u8> {
-        let mut pattern = Vec::with_capacity(self.base.len() + rest.len());
-        for byte in self.base.bytes() {
-            if b"\\*?[]^-".contains(&byte) {
-                pattern.push(b'\\');
-            }
-            pattern.push(byte);
-        }
-        pattern.extend_from_slice(rest);
-        pattern
+        pattern(&self.base, rest)
+    }
+
+    /// What stands before the name of an index.
+    pub(super) fn indexes_prefix(&self) -> String {
+        format!("{}i", self.base)
     }
 
     /// Position of its index, and length of what stands before the key itself, as the scripts take them.
@@ -106,14 +124,18 @@ impl Layout {
 
     /// The same for an index key whose name was read from the server; `None` where no index of this release has it.
     pub(super) fn place_of(&self, name: &[u8]) -> Option<[u8; 3]> {
-        (1..self.indexes.len())
+        let Names::Schema(indexes) = self.indexes else { return None };
+        (1..indexes.len())
             .filter_map(|index| u8::try_from(index).ok())
             .find(|index| name.starts_with(self.index_prefix(*index).as_bytes()))
             .map(|index| self.place(index))
     }
 
-    fn index_name(&self, index: u8) -> &'static str {
-        self.indexes.get(usize::from(index)).copied().unwrap_or("?")
+    fn index_name(&self, index: u8) -> &str {
+        match &self.indexes {
+            Names::Schema(indexes) => indexes.get(usize::from(index)).copied().unwrap_or("?"),
+            Names::One(name) => name,
+        }
     }
 
     /// What stands for a key in the log of the clock: every release finds the same mark for the same key. Two keys with one mark
@@ -127,4 +149,17 @@ impl Layout {
     pub(super) fn primary_of(hint: &[u8]) -> Option<&[u8]> {
         hint.get(12..).filter(|primary| !primary.is_empty())
     }
+}
+
+/// A pattern that matches `before` as it is, whatever characters of a pattern it holds, and then `rest`.
+pub(super) fn pattern(before: &str, rest: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(before.len() + rest.len());
+    for byte in before.bytes() {
+        if b"\\*?[]^-".contains(&byte) {
+            pattern.push(b'\\');
+        }
+        pattern.push(byte);
+    }
+    pattern.extend_from_slice(rest);
+    pattern
 }

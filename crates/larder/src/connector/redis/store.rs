@@ -11,6 +11,7 @@
 //! the journal. So a time-out, an error, and a caller that goes away are one and the same case.
 
 use super::clearing::{self, bytes, numbers, unexpected};
+use super::forgetting::{self, BATCH};
 use super::hints::{Hint, Hints};
 use super::layout::Layout;
 use super::link::Link;
@@ -27,12 +28,6 @@ use redis::{Cmd, Pipeline, Value as Reply};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-/// How many keys one script call handles.
-const BATCH: usize = 128;
-
-/// How long a floor under the version is remembered after an invalidation asked for one.
-const FLOOR_LIFE: Duration = Duration::from_secs(60);
 
 /// An object with more keys is not stored: a script handles them all at once, and holds up everybody else meanwhile.
 const MAX_KEYS: usize = 1024;
@@ -482,51 +477,15 @@ impl Store {
         keys: &[KeyBuf],
         what: Deferred,
     ) -> Result<(), Trouble> {
-        let clock = self.layout.clock();
-        let name = |key: &KeyBuf| match key.index {
-            0 => clock.clone().into_bytes(),
-            _ => self.layout.index(key.as_ref()),
-        };
-        let marks: Vec<u8> = keys.iter().flat_map(|key| self.layout.mark(key.as_ref())).collect();
-        let addressed = |call: &mut Cmd| {
-            call.arg(1 + keys.len()).arg(&clock);
-            keys.iter().for_each(|key| {
-                call.arg(name(key));
-            });
-            call.arg(self.layout.object_prefix()).arg(&marks);
-        };
-        let reply = match what {
-            Deferred::Invalidate { floor } => {
-                let floor = floor.map_or(Vec::new(), |floor| floor.to_be_bytes().to_vec());
-                let arguments = |call: &mut Cmd| {
-                    addressed(call);
-                    call.arg(self.layout.floor_prefix()).arg(&floor).arg(milliseconds(FLOOR_LIFE));
-                    for key in keys {
-                        call.arg(if key.index == 0 { &key.bytes[..] } else { &[] });
-                    }
-                };
-                caller.script(&scripts::INVALIDATE, arguments).await?
-            }
-            Deferred::Delete => {
-                let arguments = |call: &mut Cmd| {
-                    addressed(call);
-                    for key in keys {
-                        call.arg([&[key.index], &key.bytes[..]].concat());
-                    }
-                };
-                caller.script(&scripts::DELETE, arguments).await?
-            }
-        };
-        match numbers(&reply) {
-            Some([1, sequence, epoch]) => {
-                self.saw(Ticket { epoch, sequence });
+        match forgetting::forget(caller, &self.layout, keys, what).await? {
+            Some(now) => {
+                self.saw(now);
                 Ok(())
             }
-            Some([4, ..]) => {
+            None => {
                 self.lost("the server has lost the clock");
                 Err(Trouble::Unavailable)
             }
-            _ => Err(unexpected("invalidate.lua or delete.lua")),
         }
     }
 
@@ -722,6 +681,6 @@ impl Connector for Store {
 const ENDLESS: u64 = 1 << 52;
 
 /// Milliseconds as the server takes them. A lifetime under a millisecond is one, not none.
-fn milliseconds(time: Duration) -> u64 {
+pub(super) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).map_or(ENDLESS, |time| time.min(ENDLESS))
 }
