@@ -126,7 +126,9 @@ pub enum InspectError {
     #[error("{0}")]
     Key(#[from] KeyError),
     /// An object has the same key in two indexes, and nothing on the server tells which is which.
-    #[error("an object lists this key under several indexes, and nothing shows which of them is `{index}`; invalidate it")]
+    #[error(
+        "an object lists this key under several indexes, and nothing shows which of them is `{index}`; invalidate it"
+    )]
     Ambiguous {
         /// The index.
         index: String,
@@ -205,8 +207,7 @@ impl Inspector {
     /// Dropping the future, or the inspector, closes the connection.
     pub async fn open(config: RedisConfig) -> Result<Self, InspectError> {
         let config = RedisConfig { client_name: Some(CLIENT_NAME.to_owned()), ..config };
-        let (live, driver) =
-            supervisor::reach(&config, 1).await.map_err(|trouble| server_error(&config, &trouble))?;
+        let (live, driver) = supervisor::reach(&config, 1).await.map_err(|trouble| server_error(&config, &trouble))?;
         let inspector = Self { live, config, _driver: driver };
         // Known to newer servers only. Without it, looking at an object makes an evicting server think it is in use.
         let mut no_touch = redis::cmd("CLIENT");

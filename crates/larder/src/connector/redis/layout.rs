@@ -42,11 +42,7 @@ impl Layout {
 
     /// For somebody who knows names, but no schema. The empty fingerprint registers nothing in the clock.
     pub(super) fn without_schema(prefix: &str, cache: &str, index: &str) -> Self {
-        Self {
-            base: format!("{prefix}:{cache}:"),
-            fingerprint: String::new(),
-            indexes: Names::One(index.to_owned()),
-        }
+        Self { base: format!("{prefix}:{cache}:"), fingerprint: String::new(), indexes: Names::One(index.to_owned()) }
     }
 
     pub(super) fn clock(&self) -> String {

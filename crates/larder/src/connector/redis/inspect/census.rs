@@ -60,6 +60,12 @@ impl CacheCensus {
 }
 
 impl Tally {
+    /// No keys, which take nothing.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { bytes: Some(0), ..Self::default() }
+    }
+
     /// Counts a key. Any key counted so far is as likely as any other to be in the sample.
     fn count(&mut self, name: Vec<u8>) {
         self.keys += 1;
@@ -87,7 +93,8 @@ impl Inspector {
         mut progress: impl FnMut(Progress),
     ) -> Result<Vec<CacheCensus>, InspectError> {
         let base = format!("{}:", self.config.prefix);
-        let pattern = cache.map_or_else(|| layout::pattern(&base, b"*"), |cache| layout::pattern(&format!("{base}{cache}:"), b"*"));
+        let pattern = cache
+            .map_or_else(|| layout::pattern(&base, b"*"), |cache| layout::pattern(&format!("{base}{cache}:"), b"*"));
         let mut found: BTreeMap<String, CacheCensus> = BTreeMap::new();
         let mut so_far = Progress::default();
         self.walk(&pattern, async |names| {
@@ -115,7 +122,8 @@ impl Inspector {
         for (cache, mut counted) in found {
             let (handle, name) = (self.layout(&cache, ""), cache.clone());
             counted.cache = cache;
-            counted.clock = super::InspectedCache { server: self, name, layout: self.layout(&counted.cache, "") }.clock().await?;
+            counted.clock =
+                super::InspectedCache { server: self, name, layout: self.layout(&counted.cache, "") }.clock().await?;
             counted.clock_bytes = match counted.clock {
                 Some(_) => self.memory(&[handle.clock().into_bytes()]).await?,
                 None => Some(0),
