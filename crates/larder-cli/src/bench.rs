@@ -86,6 +86,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
         own.prefix,
         HumanBytes(takes)
     );
+    may_store(&mut control, &own).await?;
     // All of it ends before anything is removed: what is still under way would be stored after that.
     let measured = {
         let work = measure(&plan, &own, &mut control);
@@ -197,6 +198,18 @@ async fn room(control: &mut MultiplexedConnection, config: &RedisConfig, takes: 
         ))),
         _ => Ok(name(&info)),
     }
+}
+
+/// Tries a key of the kind that is stored: the services' own user may be confined to their prefix.
+async fn may_store(control: &mut MultiplexedConnection, config: &RedisConfig) -> Result<(), Failure> {
+    let mut set = redis::cmd("SET");
+    let stored = set.arg(format!("{}:probe", config.prefix)).arg("x").arg("EX").arg(60).exec_async(control).await;
+    stored.map_err(|error| {
+        let failure = said(config, &error);
+        Failure::Problem(format!(
+            "{failure}; a benchmark needs a user who may store keys that begin with larder-bench-"
+        ))
+    })
 }
 
 /// The processor time of the server's process since it started.

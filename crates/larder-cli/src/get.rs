@@ -6,7 +6,7 @@ use crate::payload::{self, Shown};
 use crate::spelling::Spelling;
 use crate::target::Target;
 use clap::Args;
-use larder::connector::redis::inspect::{Found, FoundCopy, FoundKey, InspectedIndex, Listing};
+use larder::connector::redis::inspect::{Expiry, Found, FoundCopy, FoundKey, InspectedIndex, Listing};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -59,6 +59,8 @@ struct Copy {
     /// In milliseconds since 1970, where it is known.
     max_age_ends_at_ms: Option<u64>,
     expires_in_ms: Option<u64>,
+    /// Whether nothing in `expires_in_ms` means never.
+    expiry_known: bool,
     keys: Vec<ListedKey>,
     /// Why it is not served.
     reason: Option<String>,
@@ -167,7 +169,11 @@ impl Copy {
             payload_bytes: None,
             version: None,
             max_age_ends_at_ms: None,
-            expires_in_ms: copy.expires_in.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            expires_in_ms: match copy.expiry {
+                Expiry::In(left) => Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+                Expiry::Never | Expiry::Unknown => None,
+            },
+            expiry_known: copy.expiry != Expiry::Unknown,
             keys: Vec::new(),
             reason: unserved,
             object: None,
@@ -196,7 +202,8 @@ impl Copy {
         facts.extend(self.version.map(|version| format!("version {version}")));
         facts.push(match self.expires_in_ms {
             Some(left) => format!("expires in {}.{:03} s", left / 1000, left % 1000),
-            None => "does not expire".to_owned(),
+            None if self.expiry_known => "does not expire".to_owned(),
+            None => "expiry unknown".to_owned(),
         });
         facts.extend(self.reason.clone());
         facts.join(", ")

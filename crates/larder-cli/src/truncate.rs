@@ -50,7 +50,10 @@ pub(crate) async fn truncate(options: Truncate) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::FAILURE);
     }
     // A walk cannot say how far it has come; no more than all keys of the database can go.
-    let bar = progress::bar(size, "{elapsed} {wide_bar} {human_pos} keys removed, of at most {human_len}");
+    let bar = match size {
+        Some(size) => progress::bar(size, "{elapsed} {wide_bar} {human_pos} keys removed, of at most {human_len}"),
+        None => progress::count("{spinner} {elapsed} {human_pos} keys removed"),
+    };
     let mut removed = 0;
     let truncated = cache
         .truncate(|progress| {
@@ -95,11 +98,9 @@ pub(crate) async fn prune(options: Prune) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn agreed(server: &Server, cache: &str, size: u64) -> Result<bool, Failure> {
-    eprint!(
-        "Forget everything in the cache `{cache}` on {}, a database of {size} keys? Services load it again. [y/N] ",
-        server.place()
-    );
+fn agreed(server: &Server, cache: &str, size: Option<u64>) -> Result<bool, Failure> {
+    let size = size.map_or_else(String::new, |size| format!(" ({size} keys in the database)"));
+    eprint!("Forget everything in the cache `{cache}` on {}{size}? Services load it again. [y/N] ", server.place());
     let mut answer = String::new();
     let read = std::io::stderr().flush().and_then(|()| std::io::stdin().read_line(&mut answer));
     read.map_err(|error| Failure::Problem(format!("the answer cannot be read: {error}")))?;

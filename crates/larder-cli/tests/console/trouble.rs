@@ -93,3 +93,24 @@ async fn what_cannot_be_meant() {
         "no server"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rights_of_a_service_are_enough() {
+    for server in servers(ServerOptions::default()).await {
+        let service = Service::<Site>::on(&server).await;
+        service.set(Site::new("1", &["a"], "x")).await;
+        let rights = "+get +mget +getrange +set +setrange +bitfield +unlink +exists +rename +persist +pexpire +time +scan +eval \
+                      +evalsha +ping +hello +auth +select";
+        let user = ["ACL", "SETUSER", "op", "on", ">pass", "~larder:*"].into_iter().chain(rights.split_whitespace());
+        server.command(&user.collect::<Vec<_>>()).await.unwrap();
+        let url = server.url().replace("redis+unix://", "redis+unix://op:pass@");
+        let told = run(command(&["get", "site", "host", "a", "--json", "--redis", &url])).await.done().json();
+        assert_eq!(told["copies"][0]["expiry_known"], false);
+        for arguments in &COMMANDS[1..6] {
+            run(command(&[arguments, &["--redis", &url][..]].concat())).await.done();
+        }
+        let told = run(command(&["bench", "--redis", &url])).await;
+        assert_eq!(told.code, Some(1), "{told:?}");
+        assert!(server.keys("*bench*").await.unwrap().is_empty());
+    }
+}

@@ -36,7 +36,7 @@ mod object;
 
 pub use census::{CacheCensus, Tally};
 pub use index::InspectedIndex;
-pub use object::{Found, FoundCopy, FoundKey, FoundObject, Listing};
+pub use object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 
 use super::clearing::{self, bytes};
 use super::forgetting::BATCH;
@@ -253,15 +253,16 @@ impl Inspector {
         })
     }
 
-    /// How many keys there are in the database, whoever they belong to.
+    /// How many keys there are in the database, whoever they belong to; `None` where we may not ask.
     ///
     /// # Errors
     ///
     /// [`InspectError::Server`].
-    pub async fn database_size(&self) -> Result<u64, InspectError> {
-        match self.call(&redis::cmd("DBSIZE")).await? {
-            Value::Int(size) => Ok(u64::try_from(size).unwrap_or(0)),
-            _ => Err(self.error(&clearing::unexpected("DBSIZE"))),
+    pub async fn database_size(&self) -> Result<Option<u64>, InspectError> {
+        let size = supervisor::tolerated(self.caller().call(&redis::cmd("DBSIZE")).await);
+        match size.map_err(|trouble| self.error(&trouble))? {
+            Some(Value::Int(size)) => Ok(u64::try_from(size).ok()),
+            _ => Ok(None),
         }
     }
 

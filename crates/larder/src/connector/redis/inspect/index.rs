@@ -1,6 +1,6 @@
 //! One index of a cache, by name: finding, invalidating and deleting.
 
-use super::object::{Found, FoundCopy, FoundKey, FoundObject, Listing};
+use super::object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 use super::{ClockReading, InspectError, InspectedCache, Inspector, bytes, read_clock};
 use crate::connector::redis::forgetting::{self, BATCH};
 use crate::connector::redis::layout::Layout;
@@ -228,12 +228,14 @@ impl<'a> InspectedIndex<'a> {
             }
             _ => return Ok(None),
         };
-        let expires_in = match replies.next() {
-            Some(Value::Int(left)) => u64::try_from(left).ok().map(Duration::from_millis),
-            _ => None,
+        let expiry = match replies.next() {
+            Some(Value::Int(left)) => {
+                u64::try_from(left).map_or(Expiry::Never, |left| Expiry::In(Duration::from_millis(left)))
+            }
+            _ => Expiry::Unknown,
         };
         let bytes = stored.len() as u64;
-        Ok(Some(FoundCopy { fingerprint, bytes, expires_in, listing: Listing::Unreadable, object }))
+        Ok(Some(FoundCopy { fingerprint, bytes, expiry, listing: Listing::Unreadable, object }))
     }
 
     /// Gives names to the positions of an object's keys, as far as index keys show them.

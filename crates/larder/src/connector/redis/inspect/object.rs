@@ -45,12 +45,23 @@ pub struct FoundCopy {
     pub fingerprint: u64,
     /// What is stored, in bytes.
     pub bytes: u64,
-    /// When the server removes it: by max age, or by last-use age if nobody gets it. `None`: never.
-    pub expires_in: Option<Duration>,
+    /// When the server removes it.
+    pub expiry: Expiry,
     /// Whether it is served under the key that was asked for.
     pub listing: Listing,
     /// What it is, or why its bytes are no object. A service that reads such bytes removes them.
     pub object: Result<FoundObject, String>,
+}
+
+/// When the server removes an object: by max age, or by last-use age if nobody gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// It has no ages.
+    Never,
+    /// After this time.
+    In(Duration),
+    /// The server does not let us ask (PTTL).
+    Unknown,
 }
 
 /// Whether an object is served under a key.
