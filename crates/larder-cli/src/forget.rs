@@ -1,11 +1,12 @@
 //! `larder invalidate` and `larder delete`: forgets objects, or single keys of them, in every release.
 
 use crate::failure::Failure;
+use crate::get::unproven;
 use crate::output;
 use crate::spelling::Spelling;
 use crate::target::Target;
 use clap::Args;
-use larder::connector::redis::inspect::{InspectError, InspectedCache, InspectedIndex};
+use larder::connector::redis::inspect::{InspectError, InspectedIndex};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -66,7 +67,8 @@ impl Which {
         let keys = self.spelling.keys(&self.keys)?;
         server.expect_here(&self.cache)?;
         let inspector = server.open().await?;
-        let index = self.index(&inspector.cache(&self.cache).await?).await?;
+        let index = inspector.cache(&self.cache).await?.index(&self.index).await?;
+        self.expect_index(&index, &keys).await?;
         forget(&index, &keys).await?;
         let count = keys.len();
         if self.json {
@@ -78,20 +80,19 @@ impl Which {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// A wrong name would remove something and refuse no load that is under way, so that what was removed may come back.
-    async fn index<'a>(&self, cache: &InspectedCache<'a>) -> Result<InspectedIndex<'a>, Failure> {
-        match cache.index(&self.index).await {
-            Ok(index) if index.is_proven() => Ok(index),
-            Ok(_) | Err(InspectError::NoIndex { .. }) if self.unseen => Ok(cache.unseen_index(&self.index)),
-            Ok(_) => Err(Failure::Problem(format!(
-                "no object in the cache `{}` has secondary keys at the moment, by which its indexes would show; if `{}` is the \
-                 name of an index, say --unseen",
-                self.cache, self.index
-            ))),
-            Err(error @ InspectError::NoIndex { .. }) => {
-                Err(Failure::Problem(format!("{error}; if it is one without any key at the moment, say --unseen")))
-            }
-            Err(error) => Err(error.into()),
+    /// Refuses a name that nothing shows: if it is wrong, nothing is forgotten and no load refused, although it would seem so.
+    async fn expect_index(&self, index: &InspectedIndex<'_>, keys: &[Vec<u8>]) -> Result<(), Failure> {
+        if index.is_proven() || self.unseen {
+            return Ok(());
         }
+        for key in keys {
+            if !index.find(key).await?.copies.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Failure::Problem(format!(
+            "{}; and no object has a primary key that was given. If there is such an index all the same, say --unseen",
+            unproven(&self.cache, &self.index, index)
+        )))
     }
 }

@@ -69,9 +69,9 @@ struct Copy {
 
 #[derive(Debug, Serialize)]
 struct ListedKey {
-    position: u8,
-    /// As far as an index key shows it.
+    /// Of the primary index the name that was asked for, where it is known to be that; it is not stored.
     index: Option<String>,
+    primary: bool,
     key: Shown,
     deleted: bool,
 }
@@ -93,18 +93,32 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     Ok(if report.found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What there is instead of an index that nothing shows.
+pub(crate) fn unproven(cache: &str, name: &str, index: &InspectedIndex<'_>) -> String {
+    match index.others() {
+        [] => format!("nothing in the cache `{cache}` shows an index `{name}`, or any other"),
+        others => {
+            format!("nothing in the cache `{cache}` shows an index `{name}`; it has keys in `{}`", others.join("`, `"))
+        }
+    }
+}
+
 impl Report {
     fn of(options: &Options, key: &[u8], index: &InspectedIndex<'_>, found: Found) -> Self {
         let primary = found.primary.as_deref().map(Shown::key);
         let not_stored_by = found.without.iter().map(|release| format!("{release:016x}")).collect();
         let distrusted = found.distrusted();
         let by_index_key = found.primary.as_deref().is_some_and(|primary| primary != key);
-        let copies: Vec<Copy> = found.copies.into_iter().map(Copy::of).collect();
+        let primary_index = index.is_primary().then_some(&*options.index);
+        let copies: Vec<Copy> = found.copies.into_iter().map(|copy| Copy::of(copy, primary_index)).collect();
         let served = copies.iter().any(|copy| copy.served);
         let reason = if let Some(why) = distrusted {
             Some(why.to_owned())
         } else if served {
             None
+        } else if !index.is_proven() && copies.is_empty() {
+            let unproven = unproven(&options.cache, &options.index, index);
+            Some(format!("no object has this primary key, and {unproven}"))
         } else if primary.is_none() {
             Some("no index key leads from it to an object: never stored, invalidated, or expired".to_owned())
         } else if copies.is_empty() && by_index_key {
@@ -136,9 +150,6 @@ impl Report {
             let what = if self.copies.is_empty() { "nothing there" } else { "not served" };
             eprintln!("larder: {what}: {reason}");
         }
-        if !self.index_proven && !self.found {
-            eprintln!("larder: nothing in the cache shows that it has an index `{}`", self.index);
-        }
         for copy in &self.copies {
             eprintln!("{}", copy.header());
             for key in &copy.keys {
@@ -156,7 +167,7 @@ impl Report {
 }
 
 impl Copy {
-    fn of(copy: FoundCopy) -> Self {
+    fn of(copy: FoundCopy, primary_index: Option<&str>) -> Self {
         let unserved = match copy.listing {
             Listing::Live | Listing::Unreadable => None,
             Listing::Deleted => Some("the object is there, and this key was deleted from it".to_owned()),
@@ -186,7 +197,7 @@ impl Copy {
                 shown.payload_bytes = Some(object.payload.len() as u64);
                 shown.version = object.version;
                 shown.max_age_ends_at_ms = object.deadline;
-                shown.keys = object.keys.into_iter().map(ListedKey::of).collect();
+                shown.keys = object.keys.into_iter().map(|key| ListedKey::of(key, primary_index)).collect();
                 match payload::show(&object.payload) {
                     Ok(payload) => shown.object = Some(payload),
                     Err(why) => shown.reason = Some(unreadable(&why)),
@@ -211,16 +222,14 @@ impl Copy {
 }
 
 impl ListedKey {
-    fn of(key: FoundKey) -> Self {
-        Self { position: key.position, index: key.index, key: Shown::key(&key.bytes), deleted: key.deleted }
+    fn of(key: FoundKey, primary_index: Option<&str>) -> Self {
+        let primary = key.index.is_none();
+        let index = key.index.or_else(|| primary_index.map(str::to_owned));
+        Self { index, primary, key: Shown::key(&key.bytes), deleted: key.deleted }
     }
 
     fn line(&self) -> Result<String, Failure> {
-        let index = match (&self.index, self.position) {
-            (Some(name), _) => name.clone(),
-            (None, 0) => "primary index".to_owned(),
-            (None, position) => format!("index {position}"),
-        };
+        let index = self.index.as_deref().unwrap_or("primary index");
         let deleted = if self.deleted { " (deleted)" } else { "" };
         Ok(format!("{index}: {}{deleted}", serde_json::to_string(&self.key)?))
     }

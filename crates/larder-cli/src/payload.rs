@@ -16,6 +16,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io::ErrorKind;
 
+/// How deep values may be nested, as far as programs that read JSON usually go too.
+const DEEPEST: usize = 128;
+
 /// A value of JSON, with its fields in the order they were written in.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Shown {
@@ -31,11 +34,12 @@ pub(crate) enum Shown {
 pub(crate) fn show(payload: &[u8]) -> Result<Shown, String> {
     use rmp_serde::decode::Error;
     let mut reader = rmp_serde::Deserializer::new(std::io::Cursor::new(payload));
+    reader.set_max_depth(DEEPEST);
     let shown = Shown::deserialize(&mut reader).map_err(|error| match error {
         Error::InvalidMarkerRead(error) | Error::InvalidDataRead(error) if error.kind() == ErrorKind::UnexpectedEof => {
             format!("the payload is cut short after {} bytes", payload.len())
         }
-        Error::DepthLimitExceeded => "the payload is nested too deep".to_owned(),
+        Error::DepthLimitExceeded => format!("the payload is nested more than {DEEPEST} deep"),
         error => format!("the payload is no MessagePack: {error}"),
     })?;
     match payload.len() as u64 - reader.position() {
@@ -226,7 +230,7 @@ mod tests {
         assert_eq!(json(b"\x92\x01").unwrap_err(), "the payload is cut short after 2 bytes");
         assert_eq!(json(b"\xda\xff\xffabc").unwrap_err(), "the payload is cut short after 6 bytes");
         assert_eq!(json(b"\x01\x02").unwrap_err(), "the payload goes on for 1 bytes after its value");
-        assert_eq!(json(&[0x91; 5000]).unwrap_err(), "the payload is nested too deep");
+        assert_eq!(json(&[0x91; 5000]).unwrap_err(), "the payload is nested more than 128 deep");
         assert!(json(b"\xc1").unwrap_err().starts_with("the payload is no MessagePack"));
     }
 

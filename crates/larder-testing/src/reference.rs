@@ -8,7 +8,8 @@
 
 use larder::clock::Clock;
 use larder::connector::{
-    Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
+    Value,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -262,11 +263,14 @@ impl Connector for Reference {
         Answer::now(Some(self.store(|store, _| store.ticket())))
     }
 
-    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {
         if !self.fits(&object) {
-            return Answer::now(Stored::Unfit);
+            return Answer::now(Fill::undated(Stored::Unfit));
         }
-        Answer::now(self.store(|store, now| store.fill(object, ticket, &self.schema, now)))
+        Answer::now(self.store(|store, now| {
+            let stored = store.fill(object, ticket, &self.schema, now);
+            Fill { stored, at: Some(store.ticket()) }
+        }))
     }
 
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {

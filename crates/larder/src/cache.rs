@@ -1,7 +1,8 @@
 //! [`Cache`]: the objects of one entry type, by every key.
 
 use crate::connector::{
-    Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
+    Value,
 };
 use crate::entry::{Entry, Index, Keys};
 use crate::key::{self, Key};
@@ -11,7 +12,6 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The objects of one entry type, found by any of their keys. Cloning it is cheap; clones are the same cache.
 ///
@@ -34,9 +34,6 @@ pub(crate) struct Inner {
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) schema: Schema,
     pub(crate) flights: Flights,
-    /// Counts what this node has invalidated or put. A load that a caller joined after it began may answer it only
-    /// if nothing was counted since, where no fill has proved more.
-    changes: AtomicU64,
 }
 
 impl Inner {
@@ -74,7 +71,7 @@ pub enum UpdateError<Err> {
 impl<E: Entry> Cache<E> {
     /// A cache over a connector that was opened for `schema`; [`Caches::open`](crate::Caches::open) is the usual way to one.
     pub fn new(connector: Arc<dyn Connector>, schema: Schema) -> Self {
-        let inner = Inner { connector, schema, flights: Flights::default(), changes: AtomicU64::new(0) };
+        let inner = Inner { connector, schema, flights: Flights::default() };
         Self { inner: Arc::new(inner), entry: PhantomData }
     }
 
@@ -82,7 +79,10 @@ impl<E: Entry> Cache<E> {
     pub async fn get(&self, index: E::Index, key: impl Key) -> Option<Arc<E>> {
         let bytes = key.encode();
         let found = match self.key(index, &bytes) {
-            Ok(key) => self.inner.connector.get(key).await,
+            Ok(key) => match self.inner.connector.get_now(key) {
+                Some(found) => found,
+                None => self.inner.connector.get(key).await,
+            },
             Err(miss) => Err(miss),
         };
         self.found(found).ok()
@@ -116,10 +116,7 @@ impl<E: Entry> Cache<E> {
     /// Where another writer may change the same object meanwhile, [`update`](Self::update) is the better choice: a plain set
     /// cannot know whether its value was overtaken on the way here, unless the entry has a version.
     pub async fn set(&self, object: impl Into<Arc<E>>) -> Stored {
-        let object = object.into();
-        self.changed();
-        let ticket = self.inner.connector.ticket().await;
-        self.put(object, ticket).await
+        self.put(object.into(), |connector, object| connector.set(object)).await
     }
 
     /// Runs a write to the source and stores what it returns: write-through that cannot lose a race. If anything has touched
@@ -164,8 +161,7 @@ impl<E: Entry> Cache<E> {
         let cache = self.clone();
         let written = runtime.spawn(async move {
             let object = Arc::new(write.await.map_err(Some)?);
-            cache.changed();
-            cache.put(object.clone(), ticket).await;
+            cache.put(object.clone(), |connector, object| connector.put(object, ticket)).await;
             Ok(object)
         });
         written.await.unwrap_or(Err(None)).map_err(|error| error.map_or(UpdateError::Aborted, UpdateError::Failed))
@@ -173,17 +169,25 @@ impl<E: Entry> Cache<E> {
 
     /// Stores what a load has read that began after `ticket` was taken, unless an invalidation or a set has overtaken it.
     pub async fn fill(&self, object: impl Into<Arc<E>>, ticket: Ticket) -> Stored {
-        let outcome = match self.object(object.into()) {
-            Ok(object) => self.inner.connector.fill(object, ticket).await,
-            Err(_) => Stored::Unfit,
-        };
-        self.inner.schema.stats.fill(outcome).increment();
-        outcome
+        self.fill_at(object.into(), ticket).await.stored
     }
 
-    async fn put(&self, object: Arc<E>, ticket: Option<Ticket>) -> Stored {
+    pub(crate) async fn fill_at(&self, object: Arc<E>, ticket: Ticket) -> Fill {
+        let fill = match self.object(object) {
+            Ok(object) => self.inner.connector.fill(object, ticket).await,
+            Err(_) => Fill::undated(Stored::Unfit),
+        };
+        self.inner.schema.stats.fill(fill.stored).increment();
+        fill
+    }
+
+    async fn put(
+        &self,
+        object: Arc<E>,
+        put: impl for<'a> FnOnce(&'a dyn Connector, Object) -> Answer<'a, Stored>,
+    ) -> Stored {
         let outcome = match self.object(object) {
-            Ok(object) => self.inner.connector.put(object, ticket).await,
+            Ok(object) => put(&*self.inner.connector, object).await,
             Err(valid) => {
                 // Its earlier state must go all the same; the outcome of that is counted by the connector's journal.
                 let _ = self.inner.connector.invalidate(valid, None).await;
@@ -245,7 +249,6 @@ impl<E: Entry> Cache<E> {
         (keys, invalid): (Vec<KeyBuf>, Option<Error>),
         floor: Option<u64>,
     ) -> Result<Delivery, Error> {
-        self.changed();
         let floor = if self.inner.schema.versioned { floor } else { None };
         let delivery = self.inner.connector.invalidate(keys, floor).await?;
         self.inner.schema.stats.delivery(delivery);
@@ -259,7 +262,6 @@ impl<E: Entry> Cache<E> {
     /// As [`invalidate`](Self::invalidate).
     pub async fn delete<K: Key>(&self, index: E::Index, keys: impl IntoIterator<Item = K>) -> Result<Delivery, Error> {
         let (keys, invalid) = self.keys(index, keys);
-        self.changed();
         let delivery = self.inner.connector.delete(keys).await?;
         self.inner.schema.stats.delivery(delivery);
         invalid.map_or(Ok(delivery), Err)
@@ -271,7 +273,6 @@ impl<E: Entry> Cache<E> {
     ///
     /// None today; what cannot be done now is deferred.
     pub async fn truncate(&self) -> Result<Delivery, Error> {
-        self.changed();
         let delivery = self.inner.connector.truncate().await?;
         self.inner.schema.stats.delivery(delivery);
         Ok(delivery)
@@ -302,15 +303,6 @@ impl<E: Entry> Cache<E> {
     #[must_use]
     pub fn schema(&self) -> &Schema {
         &self.inner.schema
-    }
-
-    pub(crate) fn changes(&self) -> u64 {
-        self.inner.changes.load(Ordering::Acquire)
-    }
-
-    /// Called before the connector hears of a change: the source has it already, so a load that begins from here on sees it.
-    fn changed(&self) {
-        self.inner.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     fn key<'a>(&self, index: E::Index, bytes: &'a [u8]) -> Result<KeyRef<'a>, Miss> {

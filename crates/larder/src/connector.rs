@@ -35,6 +35,12 @@ pub type Value = Arc<dyn Any + Send + Sync>;
 
 /// What stores the objects of one cache.
 pub trait Connector: Send + Sync + 'static {
+    /// What [`get`](Self::get) would answer, where that needs no waiting: the way of a hit in memory, for which even the
+    /// [`Answer`] is worth sparing. `None`: it has to be asked.
+    fn get_now(&self, _key: KeyRef<'_>) -> Option<Result<Value, Miss>> {
+        None
+    }
+
     /// Looks an object up. Touches it, where a last-use age is set.
     fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>>;
 
@@ -45,11 +51,21 @@ pub trait Connector: Send + Sync + 'static {
     fn ticket(&self) -> Answer<'_, Option<Ticket>>;
 
     /// Stores what a load that began after `ticket` was taken has read, unless something has overtaken it.
-    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored>;
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill>;
 
     /// Stores what is known to have been current when `ticket` was taken or written after; the object's keys are
     /// fenced whether it is stored or not. Where the ticket was overtaken, or is missing, its keys are invalidated instead.
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored>;
+
+    /// A put of what is known to be current now, and takes the ticket for it. Dropped while it waits for one, it must invalidate
+    /// the object's keys: the source has the new state already. What is here by default waits for [`ticket`](Self::ticket) without
+    /// that, which is right where that answers at once.
+    fn set(&self, object: Object) -> Answer<'_, Stored> {
+        match self.ticket() {
+            Answer::Now(ticket) => self.put(object, ticket.flatten()),
+            Answer::Later(ticket) => Answer::later(async move { self.put(object, ticket.await).await }),
+        }
+    }
 
     /// Forgets every object that one of `keys` leads to. With a `floor`, a version lower than it is not stored
     /// for those objects until the fence has passed (for versioned entries).
@@ -238,6 +254,30 @@ impl Miss {
             Self::InvalidKey => "invalid_key",
             Self::Off => "off",
         }
+    }
+}
+
+/// What became of a fill, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// What became of it.
+    pub stored: Stored,
+    /// What a ticket would have been at the moment that was decided: of all that had touched the object's keys by then, nothing had
+    /// overtaken the fill where it was stored. `None` where the connector cannot tell.
+    pub at: Option<Ticket>,
+}
+
+impl Fill {
+    /// A fill of which it is not known when it was decided, as where it was not sent at all.
+    #[must_use]
+    pub fn undated(stored: Stored) -> Self {
+        Self { stored, at: None }
+    }
+
+    /// When it was stored, if it was.
+    #[must_use]
+    pub fn accepted(self) -> Option<Ticket> {
+        self.at.filter(|_| self.stored == Stored::Yes)
     }
 }
 

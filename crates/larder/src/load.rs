@@ -3,22 +3,25 @@
 //! A load runs in a task of its own, so a caller that goes away cancels nobody else's. Who may be answered by it:
 //!
 //! - callers who were there *before* it began, always: it read the source after they asked;
-//! - callers who joined *after* it began may have started after a change that the load has missed. They are
-//!   answered if the fill was accepted (the server has proved that nothing overtook the load), or, where there was no
-//!   server to ask, if this node has changed nothing since. Otherwise they look again.
+//! - callers who joined *after* it began may have started after a change that the load has missed. They are answered if the
+//!   connector accepted the fill, and had given them their ticket no later than that: every change that was over before they
+//!   asked is then among those that the fill was checked against. Otherwise they look again, and share the next load,
+//!   which begins when this one has ended.
 //!
-//! A caller that came too late twice loads for itself, so that constant change starves nobody.
+//! So nobody waits for more than two loads, and however many wait, they share them.
 
 use crate::cache::{Cache, Lookup};
-use crate::connector::{KeyBuf, Stored, Ticket};
+use crate::connector::{KeyBuf, Ticket};
 use crate::entry::{Entry, Index, Keys};
 use crate::key::Key;
 use parking_lot::Mutex;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 use tracing::Instrument;
 
@@ -31,6 +34,8 @@ pub enum LoadError<Err> {
     Aborted,
     /// `get_or_load` was called outside a Tokio runtime.
     NoRuntime,
+    /// It was called by a loader that this load, or one that it waits for, is waiting for: neither would ever end.
+    Circular,
 }
 
 impl<Err> Clone for LoadError<Err> {
@@ -39,6 +44,7 @@ impl<Err> Clone for LoadError<Err> {
             Self::Failed(error) => Self::Failed(error.clone()),
             Self::Aborted => Self::Aborted,
             Self::NoRuntime => Self::NoRuntime,
+            Self::Circular => Self::Circular,
         }
     }
 }
@@ -49,6 +55,7 @@ impl<Err: fmt::Display> fmt::Display for LoadError<Err> {
             Self::Failed(error) => error.fmt(f),
             Self::Aborted => f.write_str("the loader panicked, or the runtime was shut down while it ran"),
             Self::NoRuntime => f.write_str("get_or_load was called outside a Tokio runtime; loads run in tasks"),
+            Self::Circular => f.write_str("the loader waits for a load that waits for itself"),
         }
     }
 }
@@ -58,7 +65,7 @@ impl<Err: std::error::Error + 'static> std::error::Error for LoadError<Err> {
         match self {
             // Its Display is this one's already, so its source is the next.
             Self::Failed(error) => error.source(),
-            Self::Aborted | Self::NoRuntime => None,
+            Self::Aborted | Self::NoRuntime | Self::Circular => None,
         }
     }
 }
@@ -67,8 +74,6 @@ type Loaded<E, Err> = Result<Option<Arc<E>>, LoadError<Err>>;
 
 /// What a load is known by: its key, and the type of the loader's error, since callers may use different ones.
 type Name = (KeyBuf, TypeId);
-
-type Receiver<E, Err> = watch::Receiver<Option<Landing<E, Err>>>;
 
 /// The loads under way in one cache.
 #[derive(Default)]
@@ -84,53 +89,118 @@ struct Board {
 }
 
 struct Flight {
-    /// A [`Receiver`] of the types that the name stands for.
-    landing: Box<dyn Any + Send + Sync>,
+    /// An `Arc<Strip>` of the types that the name stands for.
+    strip: Box<dyn Any + Send + Sync>,
     begun: bool,
+}
+
+/// Where those who wait for a load stand.
+struct Strip<E, Err> {
+    landing: watch::Sender<Option<Landing<E, Err>>>,
+    /// Whether somebody has undertaken the load.
+    claimed: AtomicBool,
+    /// For those who came too late for this load: the one after it.
+    next: Mutex<Option<Arc<Self>>>,
+    queue: Arc<Queue>,
+}
+
+impl<E, Err> Strip<E, Err> {
+    fn new(claimed: bool) -> Arc<Self> {
+        let landing = watch::Sender::new(None);
+        Arc::new(Self { landing, claimed: AtomicBool::new(claimed), next: Mutex::default(), queue: Arc::default() })
+    }
+
+    fn next(&self) -> Arc<Self> {
+        self.next.lock().get_or_insert_with(|| Self::new(false)).clone()
+    }
+
+    /// Waits until the load has ended, unless that would be for ever.
+    async fn landing(&self) -> Landing<E, Err> {
+        let Ok(_waiting) = Waiting::begin(&self.queue) else {
+            return Landing { loaded: Err(LoadError::Circular), accepted: None };
+        };
+        let mut receiver = self.landing.subscribe();
+        let landing = receiver.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone());
+        landing.unwrap_or(Landing { loaded: Err(LoadError::Aborted), accepted: None })
+    }
+}
+
+tokio::task_local! {
+    /// The load whose loader runs in this task.
+    static LOADING: Arc<Queue>;
+}
+
+/// Which loads a load is waiting for, because its loader has called `get_or_load` itself.
+#[derive(Default)]
+struct Queue {
+    ahead: Mutex<Vec<Arc<Queue>>>,
+}
+
+/// Held by whoever looks whether a wait would go round in a circle, and then begins it. Outside loaders nobody takes it.
+static QUEUES: Mutex<()> = Mutex::new(());
+
+impl Queue {
+    fn waits_for(&self, other: &Arc<Self>) -> bool {
+        let mut open = self.ahead.lock().clone();
+        let mut seen = Vec::new();
+        while let Some(queue) = open.pop() {
+            if Arc::ptr_eq(&queue, other) {
+                return true;
+            }
+            if !seen.contains(&Arc::as_ptr(&queue)) {
+                seen.push(Arc::as_ptr(&queue));
+                open.extend(queue.ahead.lock().iter().cloned());
+            }
+        }
+        false
+    }
+}
+
+/// A loader's wait for another load, while it lasts.
+struct Waiting(Option<(Arc<Queue>, Arc<Queue>)>);
+
+impl Waiting {
+    /// An error where that load waits for the one whose loader asks.
+    fn begin(load: &Arc<Queue>) -> Result<Self, ()> {
+        let Ok(own) = LOADING.try_with(Arc::clone) else { return Ok(Self(None)) };
+        let _queues = QUEUES.lock();
+        if Arc::ptr_eq(&own, load) || load.waits_for(&own) {
+            return Err(());
+        }
+        own.ahead.lock().push(load.clone());
+        Ok(Self(Some((own, load.clone()))))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some((own, load)) = self.0.take() {
+            let mut ahead = own.ahead.lock();
+            if let Some(place) = ahead.iter().position(|other| Arc::ptr_eq(other, &load)) {
+                ahead.swap_remove(place);
+            }
+        }
+    }
 }
 
 /// How a load ended.
 struct Landing<E, Err> {
     loaded: Loaded<E, Err>,
-    proof: Proof,
-    /// The node's count of changes when the load began.
-    changes: u64,
+    /// When the connector accepted what was loaded, as its clock tells.
+    accepted: Option<Ticket>,
 }
 
 impl<E, Err> Clone for Landing<E, Err> {
     fn clone(&self) -> Self {
-        Self { loaded: self.loaded.clone(), proof: self.proof, changes: self.changes }
+        Self { loaded: self.loaded.clone(), accepted: self.accepted }
     }
 }
 
-/// What is known, when a load has ended, about changes since it began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
-    /// The connector accepted the fill: nothing had overtaken it.
-    Accepted,
-    /// The connector refused the fill, or there was nothing to fill with.
-    None,
-    /// There was no connector to ask.
-    Unreachable,
-}
-
-impl Proof {
-    fn of(outcome: Option<Stored>) -> Self {
-        match outcome {
-            Some(Stored::Yes) => Self::Accepted,
-            Some(Stored::Unavailable | Stored::Off) => Self::Unreachable,
-            Some(Stored::Overtaken | Stored::Outdated | Stored::Unfit | Stored::Full) | None => Self::None,
-        }
-    }
-}
-
-/// Whether a load may answer a caller who joined it after it had begun.
-fn answers_late_joiner(proof: Proof, changes_at_begin: u64, changes_now: u64) -> bool {
-    match proof {
-        Proof::Accepted => true,
-        Proof::None => false,
-        Proof::Unreachable => changes_at_begin == changes_now,
-    }
+/// Whether a load may answer a caller who joined it after it had begun, with the ticket of his own miss: only if whatever
+/// was over before he asked had been seen when the fill was accepted.
+fn answers_late_joiner(accepted: Option<Ticket>, joined: Option<Ticket>) -> bool {
+    let (Some(accepted), Some(joined)) = (accepted, joined) else { return false };
+    accepted.epoch == joined.epoch && joined.sequence <= accepted.sequence
 }
 
 /// A caller's part in a load.
@@ -138,9 +208,9 @@ enum Seat<E: Entry, Err: Send + Sync + 'static> {
     /// It is this caller's to begin.
     Pilot(Pilot<E, Err>),
     /// There before the load began.
-    Early(Receiver<E, Err>),
+    Early(Arc<Strip<E, Err>>),
     /// Joined after the load began.
-    Late(Receiver<E, Err>),
+    Late(Arc<Strip<E, Err>>),
     /// A load of this key may have ended since the caller looked.
     LookAgain,
 }
@@ -175,7 +245,8 @@ impl<E: Entry> Cache<E> {
     ///
     /// # Errors
     ///
-    /// The loader's error, shared by all who waited for it; nothing is cached then.
+    /// The loader's error, shared by all who waited for it; nothing is cached then. A loader may call `get_or_load` itself; where that
+    /// would wait for the loader's own load, it is [`LoadError::Circular`], unless it is called in another task than the loader's.
     ///
     /// # Cancellation
     ///
@@ -188,8 +259,8 @@ impl<E: Entry> Cache<E> {
         Err: Send + Sync + 'static,
     {
         let bytes = key.encode();
-        let mut late = 0;
         let mut looked_again = false;
+        let mut waited_for: Option<Arc<Strip<E, Err>>> = None;
         loop {
             let landed = self.inner.flights.board.lock().landed;
             let ticket = match self.lookup_bytes(index, &bytes).await {
@@ -200,28 +271,32 @@ impl<E: Entry> Cache<E> {
                 KeyBuf { index: u8::try_from(index.position()).unwrap_or(u8::MAX), bytes: (*bytes).into() },
                 TypeId::of::<Err>(),
             );
-            // Who came late twice neither joins nor is joined.
-            let seat = if late == 2 { Seat::Pilot(self.pilot(None)) } else { self.seat(name, landed, looked_again) };
+            let seat = match waited_for.take() {
+                Some(strip) => self.seat_on(strip, name),
+                None => self.seat(name, landed, looked_again),
+            };
             match seat {
                 Seat::LookAgain => looked_again = true,
-                Seat::Early(receiver) => {
+                Seat::Early(strip) => {
                     self.stats().joined.increment();
-                    return landing(receiver).await.loaded;
+                    return strip.landing().await.loaded;
                 }
-                Seat::Late(receiver) => {
+                Seat::Late(strip) => {
                     self.stats().joined.increment();
-                    let landing = landing(receiver).await;
+                    // Before waiting: who comes after this caller must not undertake the next load without him.
+                    let next = strip.next();
+                    let landing = strip.landing().await;
                     // An error is nobody's stale object; sharing it spares a source in trouble.
-                    let failed = matches!(landing.loaded, Err(LoadError::Failed(_)));
-                    if failed || answers_late_joiner(landing.proof, landing.changes, self.changes()) {
+                    let failed = matches!(landing.loaded, Err(LoadError::Failed(_) | LoadError::Circular));
+                    if failed || answers_late_joiner(landing.accepted, ticket) {
                         return landing.loaded;
                     }
-                    late += 1;
+                    waited_for = Some(next);
                 }
                 Seat::Pilot(pilot) => {
-                    let receiver = pilot.sender.subscribe();
+                    let strip = pilot.strip.clone();
                     self.take_off(pilot, ticket, key.to_owned_key(), loader)?;
-                    return landing(receiver).await.loaded;
+                    return strip.landing().await.loaded;
                 }
             }
         }
@@ -232,23 +307,50 @@ impl<E: Entry> Cache<E> {
     fn seat<Err: Send + Sync + 'static>(&self, name: Name, landed: u64, looked_again: bool) -> Seat<E, Err> {
         let mut board = self.inner.flights.board.lock();
         if let Some(flight) = board.by_key.get(&name) {
-            // The name holds the type of the error, so the receiver has the type asked for.
-            if let Some(receiver) = flight.landing.downcast_ref::<Receiver<E, Err>>() {
-                let receiver = receiver.clone();
-                return if flight.begun { Seat::Late(receiver) } else { Seat::Early(receiver) };
+            // The name holds the type of the error, so the strip has the type asked for.
+            if let Some(strip) = flight.strip.downcast_ref::<Arc<Strip<E, Err>>>() {
+                let strip = strip.clone();
+                return if flight.begun { Seat::Late(strip) } else { Seat::Early(strip) };
             }
         }
         if board.landed != landed && !looked_again {
             return Seat::LookAgain;
         }
-        let pilot = self.pilot(Some(name.clone()));
-        let landing = Box::new(pilot.sender.subscribe());
-        board.by_key.insert(name, Flight { landing, begun: false });
-        Seat::Pilot(pilot)
+        Seat::Pilot(self.pilot(&mut board, Strip::new(true), name))
     }
 
-    fn pilot<Err: Send + Sync + 'static>(&self, name: Option<Name>) -> Pilot<E, Err> {
-        Pilot { cache: self.clone(), name, sender: watch::Sender::new(None), changes: self.changes() }
+    /// A seat on the load that this caller has waited for, before which he was there. The first to ask undertakes it.
+    fn seat_on<Err: Send + Sync + 'static>(&self, strip: Arc<Strip<E, Err>>, name: Name) -> Seat<E, Err> {
+        let mut board = self.inner.flights.board.lock();
+        // A newcomer may be about to load, which serves everybody.
+        if let Some(flight) = board.by_key.get(&name).filter(|flight| !flight.begun)
+            && let Some(strip) = flight.strip.downcast_ref::<Arc<Strip<E, Err>>>()
+        {
+            return Seat::Early(strip.clone());
+        }
+        if strip.claimed.swap(true, Ordering::AcqRel) {
+            return Seat::Early(strip);
+        }
+        Seat::Pilot(self.pilot(&mut board, strip, name))
+    }
+
+    fn pilot<Err: Send + Sync + 'static>(
+        &self,
+        board: &mut Board,
+        strip: Arc<Strip<E, Err>>,
+        name: Name,
+    ) -> Pilot<E, Err> {
+        let key = name.0.clone();
+        // Somebody may have begun another load of the key since the one that was waited for ended; that one stays joinable.
+        let listed = match board.by_key.entry(name) {
+            Slot::Occupied(_) => None,
+            Slot::Vacant(vacant) => {
+                let name = vacant.key().clone();
+                vacant.insert(Flight { strip: Box::new(strip.clone()), begun: false });
+                Some(name)
+            }
+        };
+        Pilot { cache: self.clone(), key, listed, strip, landed: false }
     }
 
     fn take_off<O, F, L, Err>(
@@ -267,82 +369,77 @@ impl<E: Entry> Cache<E> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| LoadError::NoRuntime)?;
         let cache = self.clone();
         let span = tracing::debug_span!("larder load", cache = %self.inner.schema.cache);
+        let queue = pilot.strip.queue.clone();
         let load = async move {
             pilot.begin();
             cache.stats().loads.increment();
-            let (loaded, outcome) = match loader(key).await {
+            let (loaded, accepted) = match loader(key).await {
                 Ok(Some(object)) => {
                     let listed = pilot.is_listed_by(&object);
                     let object = Arc::new(object);
-                    let outcome = match ticket {
-                        Some(ticket) => cache.fill(object.clone(), ticket).await,
-                        None => Stored::Unavailable,
+                    let accepted = match ticket {
+                        Some(ticket) => cache.fill_at(object.clone(), ticket).await.accepted(),
+                        None => None,
                     };
-                    (Ok(Some(object)), (listed || outcome != Stored::Yes).then_some(outcome))
+                    (Ok(Some(object)), accepted.filter(|_| listed))
                 }
-                Ok(None) => (Ok(None), ticket.is_none().then_some(Stored::Unavailable)),
+                Ok(None) => (Ok(None), None),
                 Err(error) => {
                     cache.stats().load_failures.increment();
                     (Err(LoadError::Failed(Arc::new(error))), None)
                 }
             };
-            pilot.land(loaded, Proof::of(outcome));
+            pilot.land(loaded, accepted);
         };
-        runtime.spawn(load.instrument(span));
+        runtime.spawn(LOADING.scope(queue, load.instrument(span)));
         Ok(())
     }
-}
-
-async fn landing<E, Err>(mut receiver: Receiver<E, Err>) -> Landing<E, Err> {
-    let landing = receiver.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone());
-    landing.unwrap_or(Landing { loaded: Err(LoadError::Aborted), proof: Proof::None, changes: 0 })
 }
 
 /// Ends a load exactly once, also when the loader panics or the runtime goes away.
 struct Pilot<E: Entry, Err: Send + Sync + 'static> {
     cache: Cache<E>,
+    key: KeyBuf,
     /// Under which others can join.
-    name: Option<Name>,
-    sender: watch::Sender<Option<Landing<E, Err>>>,
-    changes: u64,
+    listed: Option<Name>,
+    strip: Arc<Strip<E, Err>>,
+    landed: bool,
 }
 
 impl<E: Entry, Err: Send + Sync + 'static> Pilot<E, Err> {
     /// From here on, whoever joins is late.
-    fn begin(&mut self) {
-        if let Some(name) = &self.name
+    fn begin(&self) {
+        if let Some(name) = &self.listed
             && let Some(flight) = self.cache.inner.flights.board.lock().by_key.get_mut(name)
         {
             flight.begun = true;
         }
-        self.changes = self.cache.changes();
     }
 
     /// Whether the object lists the key it was loaded by. A fill proves nothing of a key that the object does not list: an
     /// invalidation of that key does not refuse it.
     fn is_listed_by(&self, object: &E) -> bool {
-        let asked = self.name.as_ref().map(|(key, _)| key);
-        asked.is_none_or(|asked| {
-            let keys = Keys::of(object);
-            keys.iter().any(|(index, bytes)| index.position() == usize::from(asked.index) && **bytes == *asked.bytes)
-        })
+        let listed = Keys::of(object);
+        listed
+            .iter()
+            .any(|(index, bytes)| index.position() == usize::from(self.key.index) && **bytes == *self.key.bytes)
     }
 
-    fn land(&mut self, loaded: Loaded<E, Err>, proof: Proof) {
-        if let Some(name) = self.name.take() {
+    fn land(&mut self, loaded: Loaded<E, Err>, accepted: Option<Ticket>) {
+        self.landed = true;
+        if let Some(name) = self.listed.take() {
             let mut board = self.cache.inner.flights.board.lock();
             board.landed += 1;
             board.by_key.remove(&name);
         }
-        self.sender.send_replace(Some(Landing { loaded, proof, changes: self.changes }));
+        self.strip.landing.send_replace(Some(Landing { loaded, accepted }));
     }
 }
 
 impl<E: Entry, Err: Send + Sync + 'static> Drop for Pilot<E, Err> {
     fn drop(&mut self) {
-        let landed = self.sender.borrow().is_some();
-        if !landed {
-            self.land(Err(LoadError::Aborted), Proof::None);
+        if !self.landed {
+            self.land(Err(LoadError::Aborted), None);
         }
     }
 }
@@ -352,10 +449,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_late_joiner_needs_proof_that_nothing_changed_since_the_load_began() {
-        assert!(answers_late_joiner(Proof::Accepted, 1, 2));
-        assert!(!answers_late_joiner(Proof::None, 1, 1));
-        assert!(answers_late_joiner(Proof::Unreachable, 1, 1));
-        assert!(!answers_late_joiner(Proof::Unreachable, 1, 2));
+    fn a_late_joiner_is_answered_only_by_a_fill_that_saw_all_he_could_know_of() {
+        let at = |epoch, sequence| Some(Ticket { epoch, sequence });
+        assert!(answers_late_joiner(at(1, 7), at(1, 7)));
+        assert!(answers_late_joiner(at(1, 7), at(1, 3)));
+        assert!(!answers_late_joiner(at(1, 7), at(1, 8)), "a change between the fill and his asking");
+        assert!(!answers_late_joiner(at(1, 7), at(2, 3)), "a truncate");
+        assert!(!answers_late_joiner(None, at(1, 7)), "a fill that was refused");
+        assert!(!answers_late_joiner(at(1, 7), None), "a node that could not ask");
     }
 }

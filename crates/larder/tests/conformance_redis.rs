@@ -3,6 +3,7 @@
 //! Each test has servers of its own, so that none can fail by what another one does.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+use larder::breaker::State;
 use larder::config::{Address, RedisConfig};
 use larder::connector::redis::Redis;
 use larder::{Connector, Schema};
@@ -57,6 +58,9 @@ impl Subject for Shared {
             assert!(patient, "{} cannot be read: {:?}", self.server.binary(), connector.status());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        // On, and not forced. It may be ramping up, where a slow machine was late to connect.
+        let breaker = connector.status().breaker;
+        assert!(matches!(breaker, Some(State::Closed | State::Ramping)), "{breaker:?}");
         Arc::new(connector)
     }
 

@@ -67,30 +67,51 @@ async fn both_releases_are_reached() {
 async fn an_index_that_nothing_shows() {
     for server in servers(ServerOptions::default()).await {
         let service = Service::<Site>::on(&server).await;
-        let site = || Site::new("1", &[], "old");
-        assert_eq!(service.cache.fill(site(), service.ticket(SiteIndex::Id).await).await, Stored::Yes);
+        let site = || Site::new("1", &["a"], "old");
         for command in ["invalidate", "delete"] {
-            larder(&server, &[command, "site", "id", "1"]).await.refused(1, "say --unseen");
-            assert!(service.cache.get(SiteIndex::Id, "1").await.is_some());
-            // Whether it is the primary index or not, the object goes and the load is refused.
-            let ticket = service.ticket(SiteIndex::Id).await;
-            larder(&server, &[command, "site", "id", "1", "--unseen"]).await.done();
-            assert!(service.cache.get(SiteIndex::Id, "1").await.is_none());
-            assert_eq!(service.cache.fill(site(), ticket).await, Stored::Overtaken);
-            let ticket = service.ticket(SiteIndex::Id).await;
-            larder(&server, &[command, "site", "host", "a", "--unseen"]).await.done();
-            assert_eq!(service.cache.fill(Site::new("2", &["a"], ""), ticket).await, Stored::Overtaken);
-            assert_eq!(service.cache.fill(site(), ticket).await, Stored::Yes);
+            for (index, key) in [("id", "1"), ("host", "a")] {
+                larder(&server, &["truncate", "site", "--yes"]).await.done();
+                larder(&server, &[command, "site", index, key]).await.refused(1, "say --unseen");
+                // Whether it is the primary index or not, the load is refused.
+                let ticket = service.ticket(SiteIndex::Id).await;
+                larder(&server, &[command, "site", index, key, "--unseen"]).await.done();
+                assert_eq!(service.cache.fill(site(), ticket).await, Stored::Overtaken, "{command} {index}");
+                // Objects show it, those that are asked for or any other.
+                service.set(Site::new("2", &["b"], "")).await;
+                larder(&server, &[command, "site", index, key]).await.done();
+            }
         }
-        // Looking does no harm.
-        let told = larder(&server, &["get", "site", "id", "1", "--json"]).await.done().json();
-        assert_eq!((&told["index_proven"], &told["copies"][0]["keys"][0]["index"]), (&json!(false), &json!(null)));
-
-        service.set(Site::new("2", &["a"], "")).await;
-        larder(&server, &["invalidate", "site", "alias", "a"]).await.refused(1, "shows no index `alias`");
+        service.set(site()).await;
+        for wrong in ["name", "hosts", "ids"] {
+            larder(&server, &["invalidate", "site", wrong, "a"]).await.refused(1, "it has keys in `host`");
+        }
+        assert!(service.cache.get(SiteIndex::Host, "a").await.is_some());
         let ticket = service.ticket(SiteIndex::Id).await;
         larder(&server, &["invalidate", "site", "alias", "a", "--unseen"]).await.done();
-        assert_eq!(service.cache.fill(Site::new("2", &["a"], ""), ticket).await, Stored::Yes);
+        assert_eq!(
+            service.cache.fill(site(), ticket).await,
+            Stored::Yes,
+            "there is no such index, and nothing was done"
+        );
+    }
+}
+
+/// A primary index that has not the name of a field.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_index_that_objects_do_not_show() {
+    for server in servers(ServerOptions::default()).await {
+        let accounts = Service::<Account>::on(&server).await;
+        accounts.set(Account::new("acme", 7, &[])).await;
+        let account = ["account", "id", "--part", "acme", "--part", "8"];
+        larder(&server, &[&["invalidate"], &account[..]].concat()).await.refused(1, "say --unseen");
+        larder(&server, &[&["get"], &account[..]].concat()).await.refused(1, "no object has this primary key");
+        let account = ["account", "id", "--part", "acme", "--part", "7"];
+        let told = larder(&server, &[&["get", "--json"], &account[..]].concat()).await.done().json();
+        assert_eq!((&told["index_proven"], &told["copies"][0]["keys"][0]["index"]), (&json!(false), &json!(null)));
+        let ticket = accounts.ticket(AccountIndex::Id).await;
+        larder(&server, &[&["invalidate"], &account[..]].concat()).await.done();
+        assert!(accounts.cache.get(AccountIndex::Id, ("acme", 7)).await.is_none());
+        assert_eq!(accounts.cache.fill(Account::new("acme", 7, &[]), ticket).await, Stored::Overtaken);
     }
 }
 
@@ -106,18 +127,15 @@ async fn just_one_key() {
         assert!(accounts.cache.get(AccountIndex::Id, ("acme", 7)).await.is_none());
         assert!(accounts.cache.get(AccountIndex::Login, ("acme", "root")).await.is_some());
 
-        // The index at the third position.
         let blobs = Service::<Blob>::on(&server).await;
-        blobs.set(Blob::new("1", Some(b"a"), Some(b"b"))).await;
-        larder(&server, &["delete", "blob", "id2", "b"]).await.done();
-        assert!(blobs.cache.get(BlobIndex::Id2, b"b").await.is_none());
-        assert!(blobs.cache.get(BlobIndex::Id, b"a").await.is_some());
-        // The same key in two: which position is which cannot be told, so nothing is done.
-        blobs.set(Blob::new("2", Some(b"c"), Some(b"c"))).await;
-        larder(&server, &["delete", "blob", "id", "c"]).await.refused(1, "invalidate it");
-        assert!(blobs.cache.get(BlobIndex::Id, b"c").await.is_some());
-        larder(&server, &["invalidate", "blob", "id", "c"]).await.done();
-        assert!(blobs.cache.get(BlobIndex::Id2, b"c").await.is_none());
+        // The same key in two indexes, of which one has the beginning of the other's name.
+        blobs.set(Blob::new("c", Some(b"c"), Some(b"c"))).await;
+        larder(&server, &["delete", "blob", "id", "c"]).await.done();
+        assert!(blobs.cache.get(BlobIndex::Id, b"c").await.is_none());
+        assert!(blobs.cache.get(BlobIndex::Id2, b"c").await.is_some());
+        assert!(blobs.cache.get(BlobIndex::I, b"c").await.is_some());
+        larder(&server, &["get", "blob", "id", "c"]).await.refused_with_more(1, "was deleted from it");
+        larder(&server, &["get", "blob", "id2", "c", "--json"]).await.done();
     }
 }
 

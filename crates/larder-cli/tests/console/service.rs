@@ -30,9 +30,15 @@ impl Run {
 
     /// One line on stderr says why it did not.
     pub(crate) fn refused(&self, code: i32, why: &str) {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        assert!(self.logged.starts_with("larder: ") && self.logged.contains(why), "{self:?}");
+        self.refused_with_more(code, why);
         assert_eq!(self.logged.lines().count(), 1, "{self:?}");
+    }
+
+    /// The first line on stderr says why it did not.
+    pub(crate) fn refused_with_more(&self, code: i32, why: &str) {
+        let first = self.logged.lines().next().unwrap_or_default();
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(first.starts_with("larder: ") && first.contains(why), "{self:?}");
     }
 }
 

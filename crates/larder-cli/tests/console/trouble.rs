@@ -5,9 +5,9 @@ use larder_testing::entries::{Site, SiteIndex};
 use larder_testing::server::ServerOptions;
 
 const COMMANDS: [&[&str]; 7] = [
-    &["get", "site", "id", "1"],
-    &["invalidate", "site", "id", "1"],
-    &["delete", "site", "id", "1"],
+    &["get", "site", "host", "a"],
+    &["invalidate", "site", "host", "a"],
+    &["delete", "site", "host", "a"],
     &["truncate", "site", "--yes"],
     &["prune", "site"],
     &["stats"],

@@ -64,7 +64,7 @@ async fn a_lost_clock_is_made_anew() {
     }
 }
 
-/// Two releases that number their indexes differently: an index key that either needs stays.
+/// Two releases that have other indexes: an index key that either needs stays.
 mod renumbered {
     use larder::Entry;
     use serde::{Deserialize, Serialize};

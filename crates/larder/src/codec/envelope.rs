@@ -16,11 +16,13 @@
 //! | 36 | 4 | length of the key list, in bytes |
 //! | 40 | 2 | number of keys, *n* |
 //! | 42 | *n* | key flags: 0 = live, else deleted since; written by the server, not in the checksum |
-//! | 42 + *n* | | key list: for each key its index (1), its length (4) and its bytes; the primary key first |
+//! | 42 + *n* | | key list: for each key 0 = primary or 1 = secondary (1), a length (4), and so many bytes; the primary key first |
 //! | | | payload |
+//!
+//! A secondary key is listed with the name of its index before it (`host:acme.example`), since other releases count their indexes
+//! in another way, and have to find in it what they invalidate, delete and prune.
 
-use super::Codec;
-use crate::connector::{KeyRef, Object, Value};
+use crate::connector::{KeyRef, Object, Schema, Value};
 use xxhash_rust::xxh3::Xxh3;
 
 const MAGIC: [u8; 2] = *b"L1";
@@ -29,6 +31,18 @@ const DEADLINE: usize = 20;
 const CHECKSUM: usize = 28;
 const LIST_LENGTH: usize = 36;
 const FLAGS: usize = 42;
+
+/// How the key list says which key is the primary one.
+pub(crate) const PRIMARY: u8 = 0;
+pub(crate) const SECONDARY: u8 = 1;
+
+/// What stands before a key in the key list: whether it is the primary one, and the name of its index.
+pub(crate) fn qualifier<'a>(indexes: &[&'a str], index: u8) -> (u8, Option<&'a str>) {
+    match index {
+        0 => (PRIMARY, None),
+        _ => (SECONDARY, Some(indexes.get(usize::from(index)).copied().unwrap_or("?"))),
+    }
+}
 
 /// Why stored bytes are not an object that can be served under the key they were found by.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,23 +62,32 @@ pub(crate) enum DecodeError {
 }
 
 /// The bytes of an object.
-pub(crate) fn encode(codec: &Codec, fingerprint: u64, object: &Object) -> Result<Vec<u8>, String> {
-    let payload = codec.encode(&object.value)?;
+pub(crate) fn encode(schema: &Schema, object: &Object) -> Result<Vec<u8>, String> {
+    let payload = schema.codec.encode(&object.value)?;
     let keys = 1 + object.secondary.len();
-    let list: usize = object.keys().map(|key| 5 + key.bytes.len()).sum();
+    let listed = |key: KeyRef<'_>| {
+        let (kind, index) = qualifier(schema.indexes, key.index);
+        (kind, index, index.map_or(0, |index| index.len() + 1) + key.bytes.len())
+    };
+    let list: usize = object.keys().map(|key| 5 + listed(key).2).sum();
     let mut bytes = Vec::with_capacity(FLAGS + keys + list + payload.len());
     bytes.extend_from_slice(&MAGIC);
     bytes.push(MESSAGEPACK);
     bytes.push(u8::from(object.version.is_some()));
-    bytes.extend_from_slice(&fingerprint.to_be_bytes());
+    bytes.extend_from_slice(&schema.fingerprint.to_be_bytes());
     bytes.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
     bytes.extend_from_slice(&[0; 16]);
     bytes.extend_from_slice(&u32::try_from(list).map_err(|_| "the keys are longer than 4 GiB")?.to_be_bytes());
     bytes.extend_from_slice(&u16::try_from(keys).map_err(|_| "more than 65,535 keys")?.to_be_bytes());
     bytes.resize(FLAGS + keys, 0);
     for key in object.keys() {
-        bytes.push(key.index);
-        bytes.extend_from_slice(&u32::try_from(key.bytes.len()).map_err(|_| "a key over 4 GiB")?.to_be_bytes());
+        let (kind, index, length) = listed(key);
+        bytes.push(kind);
+        bytes.extend_from_slice(&u32::try_from(length).map_err(|_| "a key over 4 GiB")?.to_be_bytes());
+        if let Some(index) = index {
+            bytes.extend_from_slice(index.as_bytes());
+            bytes.push(b':');
+        }
         bytes.extend_from_slice(key.bytes);
     }
     bytes.extend_from_slice(&payload);
@@ -76,12 +99,12 @@ pub(crate) fn encode(codec: &Codec, fingerprint: u64, object: &Object) -> Result
 }
 
 /// The object in `bytes`, if it may be served under `key`.
-pub(crate) fn decode(codec: &Codec, fingerprint: u64, bytes: &[u8], key: KeyRef<'_>) -> Result<Value, DecodeError> {
+pub(crate) fn decode(schema: &Schema, bytes: &[u8], key: KeyRef<'_>) -> Result<Value, DecodeError> {
     use DecodeError::{Damaged, OtherKey, OtherSchema};
     if bytes.get(..2) != Some(&MAGIC) {
         return Err(if bytes.first() == Some(&b'L') { OtherSchema } else { Damaged("no header") });
     }
-    if bytes.get(2) != Some(&MESSAGEPACK) || array(bytes, 4) != Some(fingerprint.to_be_bytes()) {
+    if bytes.get(2) != Some(&MESSAGEPACK) || array(bytes, 4) != Some(schema.fingerprint.to_be_bytes()) {
         return Err(OtherSchema);
     }
     let short = Damaged("truncated");
@@ -97,14 +120,19 @@ pub(crate) fn decode(codec: &Codec, fingerprint: u64, bytes: &[u8], key: KeyRef<
     let (Some(mut list), Some(payload)) = (bytes.get(list_start..list_end), bytes.get(list_end..)) else {
         return Err(short);
     };
+    let (kind, index) = qualifier(schema.indexes, key.index);
     for place in 0..keys {
-        let Some((entry, rest)) = split_key(list) else { return Err(short) };
+        let Some((found, listed, rest)) = split_key(list) else { return Err(short) };
         list = rest;
-        if entry == key {
+        let listed = match index {
+            None => Some(listed),
+            Some(index) => listed.strip_prefix(index.as_bytes()).and_then(|listed| listed.strip_prefix(b":")),
+        };
+        if found == kind && listed == Some(key.bytes) {
             if bytes.get(FLAGS + place) != Some(&0) {
                 return Err(OtherKey);
             }
-            return codec.decode(payload).map_err(DecodeError::Payload);
+            return schema.codec.decode(payload).map_err(DecodeError::Payload);
         }
     }
     Err(OtherKey)
@@ -115,11 +143,20 @@ pub(crate) fn decode(codec: &Codec, fingerprint: u64, bytes: &[u8], key: KeyRef<
 pub(crate) struct Opened<'a> {
     pub(crate) fingerprint: u64,
     pub(crate) version: Option<u64>,
-    /// Milliseconds of the server's clock; `None` where there is no max age.
+    /// Milliseconds of the server's clock; `None` where the server did not have to write it.
     pub(crate) deadline: Option<u64>,
-    /// Each key, and whether it was deleted since; the primary key first.
-    pub(crate) keys: Vec<(KeyRef<'a>, bool)>,
+    /// The primary key first.
+    pub(crate) keys: Vec<Listed<'a>>,
     pub(crate) payload: &'a [u8],
+}
+
+/// A key that an object lists.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Listed<'a> {
+    /// The name of its index; `None`: it is the primary key, whose index is not named.
+    pub(crate) index: Option<&'a [u8]>,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) deleted: bool,
 }
 
 /// Opens an object of any schema.
@@ -145,19 +182,26 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened<'_>, DecodeError> {
     let payload = bytes.get(list_end..).ok_or_else(short)?;
     let mut keys = Vec::with_capacity(count);
     for place in 0..count {
-        let (key, rest) = split_key(list).ok_or_else(short)?;
+        let (kind, listed, rest) = split_key(list).ok_or_else(short)?;
         list = rest;
-        keys.push((key, bytes.get(FLAGS + place) != Some(&0)));
+        let colon = listed.iter().position(|byte| *byte == b':').filter(|_| kind != PRIMARY);
+        let (index, bytes_of_key) = match colon.map(|colon| listed.split_at(colon)) {
+            Some((index, key)) => (Some(index), key.get(1..).unwrap_or_default()),
+            None if kind == PRIMARY => (None, listed),
+            None => return Err(Damaged("a secondary key without the name of its index")),
+        };
+        let deleted = bytes.get(FLAGS + place) != Some(&0);
+        keys.push(Listed { index, bytes: bytes_of_key, deleted });
     }
     let version = (bytes.get(3) == Some(&1)).then_some(version);
     Ok(Opened { fingerprint, version, deadline: (deadline != 0).then_some(deadline), keys, payload })
 }
 
-fn split_key(list: &[u8]) -> Option<(KeyRef<'_>, &[u8])> {
-    let index = *list.first()?;
+fn split_key(list: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let kind = *list.first()?;
     let length = u32::from_be_bytes(array(list, 1)?) as usize;
     let (bytes, rest) = list.get(5..)?.split_at_checked(length)?;
-    Some((KeyRef { index, bytes }, rest))
+    Some((kind, bytes, rest))
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -183,10 +227,10 @@ mod tests {
     struct Color(String);
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    struct Only;
+    struct Name;
 
-    impl entry::Index for Only {
-        const NAMES: &'static [&'static str] = &["name"];
+    impl entry::Index for Name {
+        const NAMES: &'static [&'static str] = &["name", "hex", "host"];
         fn position(self) -> usize {
             0
         }
@@ -196,18 +240,18 @@ mod tests {
     }
 
     impl Entry for Color {
-        type Index = Only;
+        type Index = Name;
         const CACHE: &'static str = "color";
-        fn keys(&self, keys: &mut entry::Keys<Only>) {
-            keys.add(Only, &self.0);
+        fn keys(&self, keys: &mut entry::Keys<Name>) {
+            keys.add(Name, &self.0);
         }
     }
 
     fn stored() -> Vec<u8> {
-        let secondary = vec![KeyBuf { index: 3, bytes: b"ho\0st"[..].into() }];
+        let secondary = vec![KeyBuf { index: 2, bytes: b"ho:\0st"[..].into() }];
         let value = Arc::new(Color("barley".to_owned()));
-        let object = Object { primary: b"1"[..].into(), secondary, version: Some(7), value };
-        encode(&Codec::of::<Color>(), 0xabcd, &object).unwrap()
+        let object = Object { primary: b"1:"[..].into(), secondary, version: Some(7), value };
+        encode(&Schema { fingerprint: 0xabcd, ..Schema::of::<Color>() }, &object).unwrap()
     }
 
     #[test]
@@ -219,9 +263,9 @@ mod tests {
         let opened = open(&bytes).unwrap();
         assert_eq!((opened.fingerprint, opened.version, opened.deadline), (0xabcd, Some(7), Some(9)));
         assert_eq!(opened.payload, b"\xa6barley");
-        let [(primary, false), (host, true)] = opened.keys[..] else { panic!("{:?}", opened.keys) };
-        assert_eq!(primary, KeyRef { index: 0, bytes: b"1" });
-        assert_eq!(host, KeyRef { index: 3, bytes: b"ho\0st" });
+        let primary = Listed { index: None, bytes: b"1:", deleted: false };
+        let host = Listed { index: Some(b"host"), bytes: b"ho:\0st", deleted: true };
+        assert_eq!(opened.keys, [primary, host]);
     }
 
     #[test]

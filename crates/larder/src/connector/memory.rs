@@ -1,16 +1,16 @@
 //! The connector that keeps objects in this process: bounded, no server, no serialisation, every promise of the contract.
 //!
 //! ```text
-//!   Memory ── one operation at a time under the writer's lock: fences, floors, eviction      memory.rs, eviction.rs
+//!   Memory ── one operation at a time under the writer's lock: fences, floors      memory.rs, records.rs, eviction.rs
 //!     │
-//!   Table ─── every key, primary or secondary, leads to its object in one lookup             table.rs
+//!   Table ─── every key, primary or secondary, leads to its object in one lookup   table.rs
 //!     │
-//!   Held ──── the object, its ages, and whether it is live                                   held.rs
+//!   Pulse ─── one word per object: whether it is live, its last use                pulse.rs, ages.rs
 //! ```
 //!
 //! # What a reader may observe
 //!
-//! A get takes one shared lock, finds its key, and asks the object itself whether it is live. An object becomes live
+//! A get takes one shared lock, finds its key, and asks the object's pulse whether it is live. An object becomes live
 //! when all of its keys are in the table, and ends in the same way, by one store: no reader ever sees half a set, or an
 //! object under one key that is gone under another. Between the end of the earlier state and the beginning of the new one a
 //! get is a miss. Fences have no expiry, so no late fill is let in, however late.
@@ -21,19 +21,22 @@
 //! it is pruned, replaced or evicted.
 
 use super::{
-    Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
+    Value,
 };
 use crate::clock::Clock;
+use ages::Ages;
 use eviction::Queues;
-use held::{Ages, Held};
 use parking_lot::Mutex;
+use records::{Record, Records};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use table::Table;
+use table::{Common, Id, Place, Table};
 
+mod ages;
 mod eviction;
-mod held;
+mod pulse;
+mod records;
 mod table;
 
 /// Slots of the fence table. A slot remembers the newest sequence of any key in it, for ever: two keys that share one are fenced
@@ -46,7 +49,7 @@ const FLOOR_LIFE: u64 = 60_000;
 
 /// What an object costs beyond its own weight, in bytes, for itself and for each key: table places and counters.
 const OVERHEAD: u64 = 128;
-const OVERHEAD_PER_KEY: u64 = 56;
+const OVERHEAD_PER_KEY: u64 = 96;
 
 /// How much a [`Memory`] may hold.
 #[derive(Clone, Debug)]
@@ -113,14 +116,23 @@ struct Writer {
     /// By the hash of a primary key: the lowest version that may be stored, and until when. Two keys with one hash can only
     /// refuse an object that could have been stored.
     floors: HashMap<u64, (u64, u64)>,
+    records: Records,
     queues: Queues,
+    /// What has left the table, and is dropped when no lock is held any more.
+    gone: Vec<Place>,
 }
 
 impl Memory {
     /// An empty cache.
     #[must_use]
     pub fn open(schema: Schema, options: MemoryOptions) -> Self {
-        let writer = Writer { fences: vec![0; SLOTS], floors: HashMap::new(), queues: Queues::default() };
+        let writer = Writer {
+            fences: vec![0; SLOTS],
+            floors: HashMap::new(),
+            records: Records::default(),
+            queues: Queues::default(),
+            gone: Vec::new(),
+        };
         Self {
             ages: Ages::of(&schema),
             schema,
@@ -138,7 +150,17 @@ impl Memory {
 
     #[inline]
     fn find(&self, key: KeyRef<'_>) -> Result<Value, Miss> {
-        self.table.read(key, |held| held.serve(self.ages, &self.clock)).unwrap_or(Err(Miss::Absent))
+        self.table.read(key, self.ages, &self.clock)
+    }
+
+    /// Changes something. What leaves is dropped afterwards, since what a value does then may be to ask this cache.
+    fn change<T>(&self, act: impl FnOnce(&mut Writer) -> T) -> T {
+        let mut writer = self.writer.lock();
+        let result = act(&mut writer);
+        let gone = std::mem::take(&mut writer.gone);
+        drop(writer);
+        drop(gone);
+        result
     }
 
     /// The epoch is read first: a truncate in between makes a ticket of the old epoch, which is worth nothing.
@@ -147,39 +169,42 @@ impl Memory {
         Ticket { epoch, sequence: self.sequence.load(Ordering::Acquire) }
     }
 
-    fn store(&self, object: Object, ticket: Option<Ticket>, put: bool) -> Stored {
+    fn store(&self, object: Object, ticket: Option<Ticket>, put: bool) -> Fill {
         let weight = self.weigh(&object);
-        let mut writer = self.writer.lock();
         let hashes: Box<[u64]> = object.keys().map(|key| self.table.hash(key)).collect();
-        let Some(weight) = weight else {
-            if put {
-                self.forget(&mut writer, &hashes, object.keys(), None);
-            }
-            return Stored::Unfit;
-        };
-        let overtaken = ticket.is_none_or(|ticket| {
-            ticket.epoch != self.epoch.load(Ordering::Acquire)
-                || hashes.iter().any(|hash| writer.fence(*hash) > ticket.sequence)
-        });
-        let outdated = self.outdated(&mut writer, &object, &hashes);
-        if put {
-            let sequence = self.stamp();
-            hashes.iter().for_each(|hash| writer.raise(*hash, sequence));
-        }
-        match (overtaken, outdated) {
-            (true, _) => {
+        self.change(|writer| {
+            let Some(weight) = weight else {
                 if put {
-                    self.forget(&mut writer, &hashes, object.keys(), None);
+                    self.forget(writer, &hashes, object.keys(), None);
                 }
-                Stored::Overtaken
+                return Fill::undated(Stored::Unfit);
+            };
+            let overtaken = ticket.is_none_or(|ticket| {
+                ticket.epoch != self.epoch.load(Ordering::Acquire)
+                    || hashes.iter().any(|hash| writer.fence(*hash) > ticket.sequence)
+            });
+            let outdated = self.outdated(writer, &object, &hashes);
+            if put {
+                let sequence = self.stamp();
+                hashes.iter().for_each(|hash| writer.raise(*hash, sequence));
             }
-            (false, true) => Stored::Outdated,
-            (false, false) => {
-                self.insert(&mut writer, object, hashes, weight);
-                self.schema.stats.stored_bytes.add(weight);
-                Stored::Yes
-            }
-        }
+            let stored = match (overtaken, outdated) {
+                (true, _) => {
+                    if put {
+                        self.forget(writer, &hashes, object.keys(), None);
+                    }
+                    Stored::Overtaken
+                }
+                (false, true) => Stored::Outdated,
+                (false, false) => {
+                    self.insert(writer, object, hashes, weight);
+                    self.schema.stats.stored_bytes.add(weight);
+                    Stored::Yes
+                }
+            };
+            // The writer's lock is still held: nothing is touched in between.
+            Fill { stored, at: Some(self.take_ticket()) }
+        })
     }
 
     /// What the object weighs; none where that is too much.
@@ -203,59 +228,81 @@ impl Memory {
         }
         let floor = writer.floors.get(primary).is_some_and(|(floor, _)| *floor > version);
         let stored = self.table.find(KeyRef { index: 0, bytes: &object.primary });
-        floor || stored.is_some_and(|held| !held.expired(self.ages, now) && held.version > Some(version))
+        floor
+            || stored.is_some_and(|id| {
+                let newer = writer.records.get(id).is_some_and(|record| record.version > Some(version));
+                newer && !self.expired(writer, id, now)
+            })
     }
 
     fn stamp(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::AcqRel) + 1
     }
 
+    fn expired(&self, writer: &Writer, id: Id, now: u64) -> bool {
+        let (Some(record), Some(pulse)) = (writer.records.get(id), writer.records.pulse(id)) else { return true };
+        now >= record.deadline.min(pulse.used().saturating_add(self.ages.last_use))
+    }
+
     /// Puts an object in place of its earlier state, and of whoever else holds one of its keys.
     fn insert(&self, writer: &mut Writer, object: Object, hashes: Box<[u64]>, weight: u64) {
         let earlier = self.table.find(KeyRef { index: 0, bytes: &object.primary });
-        let uses = earlier.as_ref().map_or(0, |held| held.uses());
+        let uses = earlier.and_then(|id| Some(writer.records.pulse(id)?.uses())).unwrap_or(0);
         if let Some(earlier) = earlier {
-            self.retire(&earlier);
+            self.retire(writer, earlier);
         }
         for key in &object.secondary {
             // The earlier state is gone from the table, so who is found is another object.
             if let Some(other) = self.table.find(key.as_ref()) {
-                let sequence = self.stamp();
-                writer.raise(other.primary(), sequence);
-                self.retire(&other);
+                self.fence_and_retire(writer, other, self.stamp());
             }
         }
         let primary = hashes.first().copied().unwrap_or_default();
-        let held = Arc::new(Held::new(object.value, object.version, hashes, weight, uses, self.ages, &self.clock));
-        self.table.insert(KeyBuf { index: 0, bytes: object.primary }, &held);
-        for key in object.secondary {
-            self.table.insert(key, &held);
+        let keys = u32::try_from(hashes.len()).unwrap_or(u32::MAX);
+        let now = if self.ages.none() { 0 } else { self.clock.now() };
+        let deadline = now.saturating_add(self.ages.max);
+        let name = writer.records.add(Record { hashes, version: object.version, weight, deadline, keys });
+        let Some((block, pulse)) = writer.records.block(name.id) else { return };
+        let common = Common { value: object.value.clone(), block: block.clone(), pulse, deadline };
+        for key in object.keys() {
+            self.table.insert(key, common.clone());
         }
-        held.begin();
+        block.pulse(pulse).begin(now, uses);
         let objects = self.objects.fetch_add(1, Ordering::Relaxed) + 1;
         let bytes = self.bytes.fetch_add(weight, Ordering::Relaxed) + weight;
-        writer.queues.admit(&held, primary, objects);
-        drop(held);
+        writer.queues.admit(name, primary, objects, &writer.records);
         self.make_room(writer, objects, bytes);
     }
 
     fn make_room(&self, writer: &mut Writer, mut objects: u64, mut bytes: u64) {
         while objects > self.max_objects || (self.max_bytes > 0 && bytes > self.max_bytes) {
-            let Some(victim) = writer.queues.victim() else { return };
-            self.retire(&victim);
+            let Some(victim) = writer.queues.victim(&writer.records) else { return };
+            self.retire(writer, victim.id);
             self.schema.stats.evicted.increment();
             objects = self.objects.load(Ordering::Relaxed);
             bytes = self.bytes.load(Ordering::Relaxed);
         }
     }
 
-    /// Ends an object under all of its keys.
-    fn retire(&self, held: &Arc<Held>) {
-        if held.end() {
-            self.table.remove(held);
-            self.objects.fetch_sub(1, Ordering::Relaxed);
-            self.bytes.fetch_sub(held.weight, Ordering::Relaxed);
+    /// Ends an object under all of its keys: first for readers, by its pulse, then in the table.
+    fn retire(&self, writer: &mut Writer, id: Id) {
+        if let Some(pulse) = writer.records.pulse(id) {
+            pulse.end();
         }
+        // The place of its pulse is free from here on; it is given away under the same lock, when no reader can see it.
+        if let Some(record) = writer.records.remove(id) {
+            writer.gone.extend(self.table.remove(id, &record.hashes));
+            self.objects.fetch_sub(1, Ordering::Relaxed);
+            self.bytes.fetch_sub(record.weight, Ordering::Relaxed);
+        }
+    }
+
+    /// Fences the object's primary key, and ends it. The hash of that key.
+    fn fence_and_retire(&self, writer: &mut Writer, id: Id, sequence: u64) -> Option<u64> {
+        let primary = writer.records.get(id)?.primary();
+        writer.raise(primary, sequence);
+        self.retire(writer, id);
+        Some(primary)
     }
 
     /// Fences the keys, ends every object they lead to, and fences it.
@@ -270,12 +317,8 @@ impl Memory {
         let until = self.clock.now() + FLOOR_LIFE;
         for (key, hash) in keys.zip(hashes) {
             writer.raise(*hash, sequence);
-            let found = self.table.find(key);
-            if let Some(held) = &found {
-                writer.raise(held.primary(), sequence);
-                self.retire(held);
-            }
-            let primary = found.map(|held| held.primary()).or((key.index == 0).then_some(*hash));
+            let found = self.table.find(key).and_then(|id| self.fence_and_retire(writer, id, sequence));
+            let primary = found.or((key.index == 0).then_some(*hash));
             if let (Some(floor), Some(primary)) = (floor, primary) {
                 let (version, end) = writer.floors.entry(primary).or_default();
                 *version = floor.max(*version);
@@ -303,6 +346,11 @@ fn slot(hash: u64) -> usize {
 }
 
 impl Connector for Memory {
+    #[inline]
+    fn get_now(&self, key: KeyRef<'_>) -> Option<Result<Value, Miss>> {
+        Some(self.find(key))
+    }
+
     fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {
         Answer::now(self.find(key))
     }
@@ -315,61 +363,76 @@ impl Connector for Memory {
         Answer::now(Some(self.take_ticket()))
     }
 
-    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {
         Answer::now(self.store(object, Some(ticket), false))
     }
 
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
-        Answer::now(self.store(object, ticket, true))
+        Answer::now(self.store(object, ticket, true).stored)
     }
 
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
         let hashes: Vec<u64> = keys.iter().map(|key| self.table.hash(key.as_ref())).collect();
-        self.forget(&mut self.writer.lock(), &hashes, keys.iter().map(KeyBuf::as_ref), floor);
+        self.change(|writer| self.forget(writer, &hashes, keys.iter().map(KeyBuf::as_ref), floor));
         Answer::now(Ok(Delivery::Applied))
     }
 
     fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
-        let mut writer = self.writer.lock();
-        let sequence = self.stamp();
-        for key in &keys {
-            writer.raise(self.table.hash(key.as_ref()), sequence);
-            if let Some(keyless) = self.table.delete(key.as_ref()) {
-                self.retire(&keyless);
+        self.change(|writer| {
+            let sequence = self.stamp();
+            for key in &keys {
+                writer.raise(self.table.hash(key.as_ref()), sequence);
+                let Some((id, place)) = self.table.delete(key.as_ref()) else { continue };
+                writer.gone.extend(place);
+                let Some(record) = writer.records.get_mut(id) else { continue };
+                record.keys -= 1;
+                if record.keys == 0 {
+                    self.retire(writer, id);
+                }
             }
-        }
+        });
         Answer::now(Ok(Delivery::Applied))
     }
 
     fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {
-        let mut writer = self.writer.lock();
-        let epoch = self.epoch.load(Ordering::Acquire);
-        let renewed = std::iter::repeat_with(|| fastrand::u64(1..)).find(|new| *new != epoch).unwrap_or(1);
-        self.epoch.store(renewed, Ordering::Release);
-        let gone = self.table.clear();
-        self.objects.store(0, Ordering::Relaxed);
-        self.bytes.store(0, Ordering::Relaxed);
-        writer.queues = Queues::default();
-        writer.floors.clear();
-        drop(writer);
+        let gone = self.change(|writer| {
+            let epoch = self.epoch.load(Ordering::Acquire);
+            let renewed = std::iter::repeat_with(|| fastrand::u64(1..)).find(|new| *new != epoch).unwrap_or(1);
+            self.epoch.store(renewed, Ordering::Release);
+            let gone = self.table.clear();
+            self.objects.store(0, Ordering::Relaxed);
+            self.bytes.store(0, Ordering::Relaxed);
+            writer.records = Records::default();
+            writer.queues = Queues::default();
+            writer.floors.clear();
+            gone
+        });
         drop(gone);
         Answer::now(Ok(Delivery::Applied))
     }
 
     fn prune(&self) -> Answer<'_, Result<Pruned, Error>> {
-        let now = self.clock.now();
         let mut pruned = Pruned::default();
-        for shard in 0..self.table.shards() {
-            // Readers and writers of other shards go on; writers of this one wait for its turn only.
-            for held in self.table.select(shard, |held| held.expired(self.ages, now)) {
-                let _writer = self.writer.lock();
-                if held.expired(self.ages, now) {
-                    self.retire(&held);
-                    pruned.objects += 1;
-                }
+        let mut block = 0;
+        loop {
+            // One block at a time, so that nobody waits for the whole of it.
+            let more = self.change(|writer| {
+                let now = self.clock.now();
+                let expired: Vec<Id> = writer
+                    .records
+                    .of_block(block)
+                    .map(|(id, _)| id)
+                    .filter(|id| self.expired(writer, *id, now))
+                    .collect();
+                pruned.objects += expired.len() as u64;
+                expired.into_iter().for_each(|id| self.retire(writer, id));
+                block += 1;
+                block < writer.records.blocks()
+            });
+            if !more {
+                return Answer::now(Ok(pruned));
             }
         }
-        Answer::now(Ok(pruned))
     }
 
     fn status(&self) -> Status {

@@ -1,6 +1,8 @@
 //! The connector that stores nothing: a cache that is switched off.
 
-use super::{Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Status, Stored, Ticket, Value};
+use super::{
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Status, Stored, Ticket, Value,
+};
 
 /// Every get is a miss; everything else is done at once, since there is nothing to do.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,8 +21,8 @@ impl Connector for Noop {
         Answer::now(None)
     }
 
-    fn fill(&self, _: Object, _: Ticket) -> Answer<'_, Stored> {
-        Answer::now(Stored::Off)
+    fn fill(&self, _: Object, _: Ticket) -> Answer<'_, Fill> {
+        Answer::now(Fill::undated(Stored::Off))
     }
 
     fn put(&self, _: Object, _: Option<Ticket>) -> Answer<'_, Stored> {

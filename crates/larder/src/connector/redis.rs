@@ -12,7 +12,8 @@
 //! invalidation; `layout.rs` names what is kept on the server.
 
 use super::{
-    Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
+    Value,
 };
 use crate::breaker::{Breaker, State};
 use crate::clock::Clock;
@@ -70,6 +71,8 @@ impl Redis {
     /// Begins to connect, in the background; until that has succeeded, gets miss and invalidations are deferred. A
     /// server that is down now is a normal start.
     ///
+    /// The connection lives in the Tokio runtime that this is called in, and ends with it; it may be used from anywhere.
+    ///
     /// # Errors
     ///
     /// See [`RedisError`]; nothing the server does is an error here.
@@ -79,7 +82,7 @@ impl Redis {
         settings.validate().map_err(|error| RedisError::Breaker(error.to_string()))?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
         let breaker = Breaker::new("redis", settings, clock.clone());
-        let link = Arc::new(Link::new(breaker, clock, config.operation_timeout));
+        let link = Arc::new(Link::new(breaker, clock, config.operation_timeout, runtime.clone()));
         let (told, server) = (Arc::downgrade(&link), config.address.to_string());
         link.breaker.subscribe(move |transition| {
             tracing::warn!(server, "circuit breaker: {transition}");
@@ -98,7 +101,12 @@ impl Redis {
         let Supervisor { link, config, stores } = &*self.owner.supervisor;
         let store = Store::new(link.clone(), schema, &config.prefix, config.hints, config.journal_limit);
         let store = Arc::new(store);
-        stores.lock().push(Arc::downgrade(&store));
+        {
+            let mut stores = stores.lock();
+            // Without a connection nobody else does it.
+            stores.retain(|store| store.strong_count() > 0);
+            stores.push(Arc::downgrade(&store));
+        }
         link.work.notify_one();
         RedisConnector { store, owner: self.owner.clone() }
     }
@@ -174,12 +182,16 @@ impl Connector for RedisConnector {
         self.store.ticket()
     }
 
-    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {
         self.store.fill(object, ticket)
     }
 
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
         self.store.put(object, ticket)
+    }
+
+    fn set(&self, object: Object) -> Answer<'_, Stored> {
+        self.store.set(object)
     }
 
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {

@@ -146,16 +146,24 @@ async fn a_server_that_is_too_old_is_refused_with_a_reason() {
     until("the breaker is open", || redis.breaker().state() == State::Open).await;
 }
 
-/// A cluster would answer a part of what is sent, and CROSSSLOT to the rest.
+/// A cluster would answer a part of what is sent, and CROSSSLOT to the rest. (Scripted, since every real one takes the same port
+/// for its bus.)
 #[tokio::test]
 async fn a_cluster_is_refused_with_a_reason() {
-    for server in servers(ServerOptions::default().config("cluster-enabled yes")).await {
-        let redis = Redis::open(config(server.socket())).unwrap();
-        let causes = causes(&redis);
-        until("the breaker is open", || redis.breaker().state() == State::Open).await;
-        let causes = causes.lock().unwrap().join("; ");
-        assert!(causes.contains("cluster mode"), "{causes}");
-    }
+    let server = ScriptedServer::start(|words| match words[0].to_ascii_uppercase().as_slice() {
+        b"HELLO" => b"-ERR unknown command 'HELLO'\r\n".to_vec(),
+        b"PING" => b"+PONG\r\n".to_vec(),
+        b"EVAL" => b":1\r\n".to_vec(),
+        b"INFO" => b"$43\r\nredis_version:7.4.0\r\nredis_mode:cluster\r\n\r\n\r\n".to_vec(),
+        _ => b"+OK\r\n".to_vec(),
+    })
+    .await
+    .unwrap();
+    let redis = Redis::open(config(server.socket())).unwrap();
+    let causes = causes(&redis);
+    until("the breaker is open", || redis.breaker().state() == State::Open).await;
+    let causes = causes.lock().unwrap().join("; ");
+    assert!(causes.contains("cluster mode"), "{causes}");
 }
 
 #[tokio::test]
@@ -175,6 +183,85 @@ async fn a_server_whose_calls_are_slow_opens_the_breaker() {
         let causes = causes.lock().unwrap().join("; ");
         assert!(causes.contains("calls were slow"), "{causes}");
         assert!(node.redis.latencies().quantile(0.5).unwrap() >= 20_000);
+    }
+}
+
+/// A database that does not exist, a server that takes no more clients, a proxy that knows no protocol of ours: each attempt fails,
+/// and however often it is tried that is not a success.
+#[tokio::test]
+async fn a_server_that_lets_nobody_in_opens_the_breaker() {
+    for server in servers(ServerOptions::default().databases(1)).await {
+        let mut config = config(server.socket());
+        config.database = 7;
+        let redis = Redis::open(config).unwrap();
+        until("the breaker is open", || redis.breaker().state() == State::Open).await;
+    }
+    let refusals = [
+        "-ERR max number of clients reached\r\n",
+        "-DENIED Redis is running in protected mode because protected mode is enabled\r\n",
+        "-NOPROTO unsupported protocol version\r\n",
+    ];
+    for refusal in refusals {
+        let server = ScriptedServer::start(|_| refusal.as_bytes().to_vec()).await.unwrap();
+        let mut config = config(server.socket());
+        (config.breaker.open, config.breaker.open_max) = (Duration::from_millis(50), Duration::from_millis(50));
+        let redis = Redis::open(config).unwrap();
+        let causes = causes(&redis);
+        // Nor does it close between two attempts.
+        until("it was tried again", || causes.lock().unwrap().len() > 3).await;
+        let causes = causes.lock().unwrap().join("; ");
+        assert!(!causes.contains("→ closed") && !causes.contains("→ ramping"), "{causes}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_without_a_user_is_that_of_the_default_user() {
+    let hello = "rename-command HELLO \"\"";
+    for options in [ServerOptions::default(), ServerOptions::default().config(hello)] {
+        for server in servers(options.config("requirepass opensesame")).await {
+            let mut config = config(server.socket());
+            config.password = Some(Secret::new("opensesame"));
+            let node = Node::begin(config);
+            node.readable().await;
+            node.set("1", &["a"], "x").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_server_is_a_normal_start() {
+    for server in servers(ServerOptions::default().config("maxmemory 1mb")).await {
+        let node = Node::begin(config(server.socket()));
+        node.readable().await;
+        assert_eq!(node.cache.set(instance("1", &["a"], "x")).await, Stored::Full);
+        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+    }
+}
+
+/// One place for operations under way is enough for every operation.
+#[tokio::test]
+async fn one_operation_at_a_time_and_a_journal_of_one_key() {
+    for server in servers(ServerOptions::default()).await {
+        let mut config = config(server.socket());
+        (config.max_in_flight, config.journal_limit, config.hints) = (1, 1, 1);
+        let node = Node::begin(config);
+        node.readable().await;
+        node.set("1", &["a", "b"], "x").await;
+        let big = instance("2", &["c"], &"x".repeat(20_000));
+        assert_eq!(node.cache.set(big).await, Stored::Yes);
+        assert!(node.by_host("a").await.is_some());
+        assert!(node.by_host("c").await.is_some());
+        server.kill();
+        until("the connection is gone", || !node.cache.status().readable).await;
+        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a", "b"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(
+            node.cache.invalidate(InstanceIndex::Host, [""; 0]).await.unwrap(),
+            Delivery::Applied,
+            "nothing to do"
+        );
+        server.restart().await.unwrap();
+        node.readable().await;
+        assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
     }
 }
 

@@ -6,6 +6,7 @@ use larder::connector::redis::Redis;
 use larder::{Cache, Delivery, Lookup, Miss, Schema, Stored};
 use larder_testing::server::ServerOptions;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_full_server_still_reads_and_invalidates() {
@@ -40,6 +41,23 @@ async fn a_server_that_takes_no_writes_is_not_read_until_the_journal_is_replayed
         node.readable().await;
         assert!(node.by_id("1").await.is_none());
         assert_eq!(node.cache.status().journal, 0);
+    }
+}
+
+/// A get that is due to touch its object writes; where the server takes no writes, it still reads.
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_read_by_a_cache_with_a_last_use_age() {
+    for server in servers(ServerOptions::default()).await {
+        let hour = Duration::from_secs(3600);
+        let node = Node::with_ages(config(server.socket()), Duration::ZERO, hour);
+        node.readable().await;
+        node.set("1", &["a"], "x").await;
+        server.config_set("min-replicas-to-write", "1").await.unwrap();
+        for _ in 0..3 {
+            assert!(node.by_host("a").await.is_some());
+            assert!(node.by_id("1").await.is_some());
+        }
+        assert_eq!(node.redis.breaker().snapshot().failures, 0);
     }
 }
 

@@ -2,10 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod cost;
+mod discretion;
 mod handshake;
 mod instance;
 mod limits;
 mod log;
+mod neighbours;
 mod node;
 mod outage;
+mod pitfalls;
+mod releases;
 mod restart;
+mod runtimes;

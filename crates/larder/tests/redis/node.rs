@@ -23,8 +23,16 @@ pub(crate) async fn servers(options: ServerOptions) -> Vec<Server> {
     servers
 }
 
+/// The default settings, the breaker's included, but for those that ask how fast the machine is: no answer of a server that
+/// runs is late or slow, and once a breaker has closed no get is shed by its ramp.
 pub(crate) fn config(socket: &Path) -> RedisConfig {
-    RedisConfig { address: Address::Unix(socket.to_owned()), ..RedisConfig::default() }
+    let address = Address::Unix(socket.to_owned());
+    // What a test waits several times for where the server hangs.
+    let operation_timeout = Duration::from_millis(300);
+    let mut config = RedisConfig { address, operation_timeout, ..RedisConfig::default() };
+    config.breaker.slow_call = Duration::from_secs(20);
+    config.breaker.ramp = Duration::ZERO;
+    config
 }
 
 impl Node {

@@ -1,6 +1,6 @@
 //! A server that hangs, dies, goes deaf or refuses: what callers wait, and what is not lost.
 
-use crate::instance::{InstanceIndex, instance};
+use crate::instance::{Instance, InstanceIndex, instance};
 use crate::node::{Node, config, servers, until};
 use larder::breaker::State;
 use larder::{Delivery, Lookup, Miss, Stored};
@@ -10,6 +10,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 /// What a future answers when it is asked once, without waiting.
 fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
@@ -107,6 +108,67 @@ async fn an_invalidation_whose_caller_goes_away_is_not_lost() {
     }
 }
 
+/// What is set is in the source already: whoever goes away while the set waits for its ticket leaves the old state behind.
+#[tokio::test]
+async fn a_set_whose_caller_goes_away_invalidates() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        node.set("1", &["a"], "old").await;
+        server.stop().unwrap();
+        assert!(at_once(node.cache.set(instance("1", &["a", "b"], "new"))).is_none());
+        assert_eq!(node.cache.status().journal, 3);
+        server.cont().unwrap();
+        node.readable().await;
+        assert!(node.by_host("a").await.is_none());
+    }
+}
+
+/// One operation is one wait, however many steps it has.
+#[tokio::test]
+async fn a_set_or_a_long_invalidation_waits_for_a_hung_server_once() {
+    for server in servers(ServerOptions::default()).await {
+        for way in 0..3 {
+            let mut config = config(server.socket());
+            config.operation_timeout = Duration::from_millis(300);
+            let node = Node::begin(config);
+            node.readable().await;
+            let stopped = Arc::new(server.pid().unwrap());
+            let hosts: Vec<_> = (0..1000).map(|n| format!("{n}.example")).collect();
+            let object = Instance { id: "1".to_owned(), hosts, name: String::new() };
+            let begun = match way {
+                0 => {
+                    server.stop().unwrap();
+                    let begun = Instant::now();
+                    assert_eq!(node.cache.set(object.clone()).await, Stored::Unavailable);
+                    begun
+                }
+                1 => {
+                    server.stop().unwrap();
+                    let begun = Instant::now();
+                    let delivery = node.cache.invalidate(InstanceIndex::Host, &object.hosts).await;
+                    assert_eq!(delivery.unwrap(), Delivery::Deferred);
+                    begun
+                }
+                _ => {
+                    let written = object.clone();
+                    let write = async move {
+                        std::process::Command::new("kill").args(["-STOP", &stopped.to_string()]).status().unwrap();
+                        Ok::<_, ()>(written)
+                    };
+                    let begun = Instant::now();
+                    node.cache.update(write).await.unwrap();
+                    begun
+                }
+            };
+            let waited = begun.elapsed();
+            assert!(waited < Duration::from_millis(550), "way {way}: {waited:?}");
+            assert_eq!(node.cache.status().journal, if way == 1 { 1000 } else { 1001 });
+            server.cont().unwrap();
+            node.readable().await;
+        }
+    }
+}
+
 /// A fill that sat in a stopped server's socket meets the fence of an invalidation that overtook it on another connection.
 #[tokio::test]
 async fn a_fill_stuck_in_a_stopped_server_is_refused_when_it_arrives() {
@@ -191,5 +253,21 @@ async fn a_node_whose_connections_are_killed_comes_back() {
             node.readable().await;
             assert!(node.by_host("a").await.is_some(), "round {round}: the same history, so nothing was cleared");
         }
+    }
+}
+
+/// A lookup by an unknown key is two commands in one go, and what the server says to them is heard.
+#[tokio::test]
+async fn what_the_server_refuses_in_a_pipeline_opens_the_breaker() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        server.command(&["ACL", "SETUSER", "default", "-get", "-getrange"]).await.unwrap();
+        let mut opened = false;
+        for _ in 0..20 {
+            assert!(matches!(node.cache.lookup(InstanceIndex::Host, "a").await, Lookup::Miss(_, None)));
+            opened |= node.redis.breaker().state() == State::Open;
+        }
+        assert!(opened);
+        server.command(&["ACL", "SETUSER", "default", "+@all"]).await.unwrap();
     }
 }

@@ -1,7 +1,8 @@
 //! A server that comes back: empty, from an old snapshot, or without its clock.
 
 use crate::instance::{InstanceIndex, instance};
-use crate::node::{Node, servers, until};
+use crate::node::{Node, config, servers, until};
+use larder::config::Secret;
 use larder::{Delivery, Lookup, Stored};
 use larder_testing::server::{Server, ServerOptions};
 use std::time::{Duration, Instant};
@@ -141,6 +142,30 @@ async fn a_clock_that_went_back_under_an_open_connection_is_noticed_by_the_next_
             "no ticket is given out"
         );
         node.readable().await;
+        assert!(node.by_id("1").await.is_none());
+    }
+}
+
+/// A node that may not ask which history the server has compares the clock with what it remembers, also where the cache was
+/// truncated after the snapshot was made.
+#[tokio::test]
+async fn an_old_snapshot_from_before_a_truncate_is_noticed_without_the_history() {
+    let user = "user larder on nopass ~* +@all -info";
+    for server in servers(ServerOptions::default().persistent().config(user)).await {
+        let mut config = config(server.socket());
+        config.username = Some("larder".to_owned());
+        config.password = Some(Secret::new("any"));
+        let node = Node::begin(config);
+        node.readable().await;
+        node.set("1", &["a"], "old").await;
+        server.command(&["SAVE"]).await.unwrap();
+        assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
+        node.set("2", &["b"], "newer").await;
+        server.kill();
+        until("the connection is gone", || !node.cache.status().readable).await;
+        server.restart().await.unwrap();
+        node.readable().await;
+        assert!(node.by_host("a").await.is_none());
         assert!(node.by_id("1").await.is_none());
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::reference::{Held, Reference, Shelf, Store};
 use larder::connector::{
-    Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
+    Value,
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -240,21 +241,21 @@ impl Flawed {
         }
     }
 
-    fn filled(&self, object: Object, mut ticket: Ticket) -> Stored {
+    fn filled(&self, object: Object, mut ticket: Ticket) -> Fill {
         let object = self.object(object);
         let before = self.look_at(&object);
         if self.has(Flaw::FillIgnoresTicket) {
             ticket = self.now();
         }
         if self.has(Flaw::KeepsTheFirst) && !before.is_empty() {
-            return Stored::Yes;
+            return Fill::undated(Stored::Yes);
         }
         if self.has(Flaw::FenceEndsWithLife) {
             let expired = |held: &&Held| self.inner.store(|_, now| held.expired(&self.schema, now));
             self.unfence(before.iter().filter(expired));
         }
-        let stored = at_once(self.inner.fill(object.clone(), ticket));
-        if stored == Stored::Yes {
+        let filled = at_once(self.inner.fill(object.clone(), ticket));
+        if filled.stored == Stored::Yes {
             self.after_store(&object, before);
             if self.has(Flaw::FillEvictsOtherRelease) {
                 self.inner.store(|store, _| {
@@ -263,7 +264,7 @@ impl Flawed {
                 });
             }
         }
-        stored
+        filled
     }
 
     fn now(&self) -> Ticket {
@@ -378,7 +379,7 @@ impl Connector for Flawed {
         self.inner.ticket()
     }
 
-    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {
         self.changes();
         Answer::now(self.filled(object, ticket))
     }

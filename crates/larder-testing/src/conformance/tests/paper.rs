@@ -7,7 +7,8 @@
 use super::flawed::at_once;
 use crate::reference::{Reference, Shelf};
 use larder::connector::{
-    Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
+    Value,
 };
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -148,9 +149,10 @@ impl Connector for Paper {
         self.inner.ticket()
     }
 
-    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
-        let stored = at_once(self.inner.fill(object.clone(), ticket));
-        Answer::now(self.stored(object, stored))
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {
+        let filled = at_once(self.inner.fill(object.clone(), ticket));
+        self.stored(object, filled.stored);
+        Answer::now(filled)
     }
 
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {

@@ -4,19 +4,18 @@
 //! was used more than once meanwhile, else it leaves and its name is kept for a while as a *ghost*; what comes back while
 //! it is a ghost enters main at once. In main, what was used goes round again. So a scan of objects that are
 //! used once passes through the small queue and pushes out nothing that is in use, and a hit moves nothing: it counts up to
-//! three in the object itself.
+//! three in the object's pulse.
 //!
-//! Queues hold weak references: what was invalidated or replaced gives its memory back at once and leaves an empty name,
-//! which is dropped when it comes to the front, or when empty names are the most.
+//! Queues hold names: what was invalidated or replaced leaves an empty one, which is dropped when it comes to the front, or
+//! when empty names are the most.
 
-use super::held::Held;
+use super::records::{Name, Records};
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Weak};
 
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    small: VecDeque<Weak<Held>>,
-    main: VecDeque<Weak<Held>>,
+    small: VecDeque<Name>,
+    main: VecDeque<Name>,
     ghosts: Ghosts,
 }
 
@@ -24,51 +23,54 @@ pub(super) struct Queues {
 const SMALL: usize = 10;
 
 impl Queues {
-    /// Lets a new object in; `objects` is how many there are with it.
-    pub(super) fn admit(&mut self, held: &Arc<Held>, name: u64, objects: u64) {
-        let entry = Arc::downgrade(held);
-        if self.ghosts.remove(name) {
-            self.main.push_back(entry);
+    /// Lets a new object in, whose primary key has this hash; `objects` is how many there are with it.
+    pub(super) fn admit(&mut self, name: Name, primary: u64, objects: u64, records: &Records) {
+        if self.ghosts.remove(primary) {
+            self.main.push_back(name);
         } else {
-            self.small.push_back(entry);
+            self.small.push_back(name);
         }
         let objects = usize::try_from(objects).unwrap_or(usize::MAX);
-        if self.small.len() + self.main.len() > objects.saturating_mul(2).saturating_add(64) {
+        if self.len() > objects.saturating_mul(2).saturating_add(64) {
             for queue in [&mut self.small, &mut self.main] {
-                queue.retain(|entry| entry.strong_count() > 0);
+                queue.retain(|name| records.named(*name).is_some());
             }
         }
     }
 
     /// The object that is to leave next.
-    pub(super) fn victim(&mut self) -> Option<Arc<Held>> {
+    pub(super) fn victim(&mut self, records: &Records) -> Option<Name> {
         loop {
-            let all = self.small.len() + self.main.len();
-            if self.small.len() * SMALL >= all {
-                // Empty only where main is empty too.
-                let Some(held) = self.small.pop_front()?.upgrade() else { continue };
-                if held.uses() > 1 {
-                    held.set_uses(0);
-                    self.main.push_back(Arc::downgrade(&held));
-                } else {
-                    self.ghosts.add(held.primary(), all);
-                    return Some(held);
+            let all = self.len();
+            let from_small = self.small.len() * SMALL >= all;
+            // The small queue is empty only where main is empty too.
+            let name = if from_small { self.small.pop_front()? } else { self.main.pop_front()? };
+            let (Some(record), Some(pulse)) = (records.named(name), records.pulse(name.id)) else { continue };
+            match (from_small, pulse.uses()) {
+                (true, 2..) => {
+                    pulse.set_uses(0);
+                    self.main.push_back(name);
                 }
-            } else {
-                let Some(held) = self.main.pop_front()?.upgrade() else { continue };
-                match held.uses() {
-                    0 => return Some(held),
-                    uses => {
-                        held.set_uses(uses - 1);
-                        self.main.push_back(Arc::downgrade(&held));
-                    }
+                (true, _) => {
+                    self.ghosts.add(record.primary(), all);
+                    return Some(name);
+                }
+                (false, 0) => return Some(name),
+                (false, uses) => {
+                    pulse.set_uses(uses - 1);
+                    self.main.push_back(name);
                 }
             }
         }
     }
+
+    /// The names in both queues, empty ones included.
+    pub(super) fn len(&self) -> usize {
+        self.small.len() + self.main.len()
+    }
 }
 
-/// Names of objects that have left lately.
+/// Hashes of the primary keys of objects that have left lately.
 #[derive(Debug, Default)]
 struct Ghosts {
     names: HashSet<u64>,

@@ -1,9 +1,9 @@
 //! Sends invalidations and deletes: what `invalidate.lua` and `delete.lua` are told, whoever asks.
 
-use super::clearing::{Caller, numbers, unexpected};
+use super::clearing::{Caller, unexpected};
 use super::layout::Layout;
 use super::scripts;
-use super::store::milliseconds;
+use super::store::{milliseconds, verdict};
 use super::trouble::Trouble;
 use crate::connector::{KeyBuf, Ticket};
 use crate::journal::Deferred;
@@ -38,12 +38,13 @@ pub(super) async fn forget(
     };
     let reply = match what {
         Deferred::Invalidate { floor } => {
-            let floor = floor.map_or(Vec::new(), |floor| floor.to_be_bytes().to_vec());
             let arguments = |call: &mut Cmd| {
                 addressed(call);
-                call.arg(layout.floor_prefix()).arg(&floor).arg(milliseconds(FLOOR_LIFE));
-                for key in keys {
-                    call.arg(if key.index == 0 { &key.bytes[..] } else { &[] });
+                for key in keys.iter().filter(|key| key.index == 0) {
+                    call.arg(&*key.bytes);
+                }
+                if let Some(floor) = floor {
+                    call.arg(&floor.to_be_bytes()[..]).arg(layout.floor_prefix()).arg(milliseconds(FLOOR_LIFE));
                 }
             };
             caller.script(&scripts::INVALIDATE, arguments).await?
@@ -52,15 +53,15 @@ pub(super) async fn forget(
             let arguments = |call: &mut Cmd| {
                 addressed(call);
                 for key in keys {
-                    call.arg([&[key.index], &key.bytes[..]].concat());
+                    call.arg(layout.listed(key.as_ref()));
                 }
             };
             caller.script(&scripts::DELETE, arguments).await?
         }
     };
-    match numbers(&reply) {
-        Some([1, sequence, epoch]) => Ok(Some(Ticket { epoch, sequence })),
-        Some([4, ..]) => Ok(None),
+    match verdict(reply) {
+        Some((1, at)) => Ok(Some(at)),
+        Some((4, _)) => Ok(None),
         _ => Err(unexpected("invalidate.lua or delete.lua")),
     }
 }

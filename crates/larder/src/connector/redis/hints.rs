@@ -5,7 +5,7 @@
 //! is forgotten costs one more round trip.
 
 use crate::clock::Clock;
-use crate::connector::{KeyBuf, KeyRef};
+use crate::connector::{KeyBuf, KeyRef, Object};
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use std::sync::Arc;
@@ -49,10 +49,26 @@ impl Hints {
         self.known.get(&key).or_else(|| Some(self.remember(key, key.bytes)))
     }
 
+    /// Notes where a key leads. All keys of an object share what is known of it, so that it is touched once and not once per key.
     pub(super) fn remember(&self, key: KeyRef<'_>, primary: &[u8]) -> Arc<Hint> {
+        if self.touch_after.is_some() && key.index != 0 {
+            let hint = self.of_primary(KeyRef { index: 0, bytes: primary });
+            if let Some(hint) = hint {
+                self.known.insert(key.to_buf(), hint.clone());
+                return hint;
+            }
+        }
         let hint = Arc::new(Hint { primary: primary.into(), touched: AtomicU64::new(0) });
         self.known.insert(key.to_buf(), hint.clone());
         hint
+    }
+
+    /// Notes where all keys of an object lead that was stored now, which is as good as a touch.
+    pub(super) fn remember_stored(&self, object: &Object) {
+        let hint =
+            Arc::new(Hint { primary: object.primary.clone(), touched: AtomicU64::new(self.clock.coarse().max(1)) });
+        let known = object.keys().filter(|key| key.index != 0 || self.touch_after.is_some());
+        known.for_each(|key| self.known.insert(key.to_buf(), hint.clone()));
     }
 
     pub(super) fn forget(&self, key: KeyRef<'_>) {

@@ -21,10 +21,10 @@
 //!
 //! # What names can show
 //!
-//! The server knows caches by their clocks and indexes by their index keys. The primary index has no index keys; its name
-//! is recognised by the mark that every index key holds of the primary key it leads to. In a cache without secondary keys nothing
-//! shows it: see [`InspectedCache::unseen_index`]. An object lists its keys by the positions of their indexes, which
-//! releases number as they like, so a position has a name only where an index key gives it one.
+//! The server knows caches by their clocks, and secondary indexes by their index keys and by the objects that list them. The name
+//! of the primary index is stored nowhere, since nothing depends on it. It is recognised where objects have a field of that name
+//! which holds their primary key, as they have unless the index was named otherwise or is made of several fields. What is not
+//! recognised is [not proven](InspectedIndex::is_proven), and may be the primary index as well as one without any key.
 //!
 //! # What is not remembered
 //!
@@ -49,17 +49,14 @@ use crate::config::{RedisConfig, is_name};
 use crate::key::KeyError;
 use index::Kind;
 use redis::{Cmd, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a connection of an inspector is called in `CLIENT LIST`.
 pub const CLIENT_NAME: &str = "larder-inspector";
 
-/// Steps of a SCAN that are made for more names of indexes when the one that matters is known.
-const STEPS_FOR_NAMES: u32 = 64;
-
-/// Index keys that are asked for the name of the primary index. One is enough, unless it holds what larder has not written.
-const HINTS_TO_TRY: u32 = 8;
+/// Objects that are asked for the name of the primary index; all of them must agree.
+const SAMPLE: u32 = 8;
 
 /// A connection to a server, for looking at the caches there and for forgetting what is in them.
 ///
@@ -92,19 +89,6 @@ pub enum InspectError {
         /// The caches that are there.
         seen: Vec<String>,
     },
-    /// The cache has keys by which it shows its indexes, and this is none of them.
-    #[error(
-        "the cache `{cache}` shows no index `{index}`: it has keys in {}, and its primary index has another name too",
-        listed(.seen)
-    )]
-    NoIndex {
-        /// The cache.
-        cache: String,
-        /// The name that was asked for.
-        index: String,
-        /// The secondary indexes that have keys.
-        seen: Vec<String>,
-    },
     /// The clock of the cache is gone, as after a flush, or was made anew and nobody has cleared the cache since. Services read nothing
     /// until one of them has.
     #[error("the clock of the cache `{cache}` is lost, so nothing can be forgotten key by key; truncate the cache")]
@@ -125,14 +109,6 @@ pub enum InspectError {
     /// No object can have such a key.
     #[error("{0}")]
     Key(#[from] KeyError),
-    /// An object has the same key in two indexes, and nothing on the server tells which is which.
-    #[error(
-        "an object lists this key under several indexes, and nothing shows which of them is `{index}`; invalidate it"
-    )]
-    Ambiguous {
-        /// The index.
-        index: String,
-    },
 }
 
 fn listed(names: &[String]) -> String {
@@ -336,57 +312,41 @@ impl<'a> InspectedCache<'a> {
         Ok(read_clock(&head, self.server.live.identity.history))
     }
 
-    /// An index that the cache shows by its keys: see the [module](self).
+    /// An index, by its name. Whether the server [shows](InspectedIndex::is_proven) that there is one is for the caller to look at: with
+    /// a wrong name nothing is found, and an invalidation forgets nothing and refuses no load that is under way.
     ///
     /// # Errors
     ///
-    /// [`InspectError::NoIndex`] names the secondary ones that have keys; [`InspectError::Server`].
+    /// [`InspectError::Server`].
     pub async fn index(&self, name: &str) -> Result<InspectedIndex<'a>, InspectError> {
-        let index = |kind, seen: BTreeSet<String>| InspectedIndex::new(self, name, kind, seen.into_iter().collect());
-        let layout = self.server.layout(&self.name, name);
         let mut seen = BTreeSet::new();
-        let (mut is_primary, mut tried) = (None, 0);
-        let (mut cursor, mut steps) = (b"0".to_vec(), 0);
-        loop {
-            let (next, names) = clearing::scan(&self.server.caller(), &cursor, &self.layout.index_keys())
+        let (mut asked, mut agreed) = (0, 0);
+        let mut cursor = b"0".to_vec();
+        let kind = 'found: loop {
+            let (next, keys) = clearing::scan(&self.server.caller(), &cursor, &self.layout.objects_and_index_keys())
                 .await
                 .map_err(|trouble| self.server.error(&trouble))?;
-            for key in &names {
-                seen.extend(self.index_name_of(key).map(text));
-                if is_primary != Some(true) && tried < HINTS_TO_TRY {
-                    tried += 1;
-                    // A value of another type is somebody else's: no proof either way.
-                    let hint = bytes(self.server.caller().call(redis::cmd("GET").arg(key)).await.unwrap_or(Value::Nil));
-                    is_primary = hint.and_then(|hint| proves_primary(&layout, &hint)).or(is_primary);
+            for key in &keys {
+                if let Some(index) = self.index_name_of(key) {
+                    seen.insert(text(index));
+                } else if asked < SAMPLE
+                    && let Some(object) = self.object(key).await
+                {
+                    seen.extend(object.keys.iter().filter_map(|key| key.index.clone()));
+                    asked += 1;
+                    agreed += u32::from(object.primary_is_field(name));
                 }
             }
-            steps += 1;
-            let known = if is_primary == Some(true) {
-                Some(Kind::Primary)
-            } else {
-                seen.contains(name).then_some(Kind::Secondary)
-            };
-            match known {
-                Some(kind) if next == b"0" || steps >= STEPS_FOR_NAMES => return Ok(index(kind, seen)),
-                None if next == b"0" && is_primary.is_none() => return Ok(index(Kind::Unproven, seen)),
-                None if next == b"0" => {
-                    return Err(InspectError::NoIndex {
-                        cache: self.name.clone(),
-                        index: name.to_owned(),
-                        seen: seen.into_iter().collect(),
-                    });
-                }
-                _ => cursor = next,
+            if seen.contains(name) {
+                break 'found Kind::Secondary;
+            } else if agreed == asked && (asked == SAMPLE || asked > 0 && next == b"0") {
+                break 'found Kind::Primary;
+            } else if next == b"0" {
+                break 'found Kind::Unproven;
             }
-        }
-    }
-
-    /// An index that the cache does not show, because it has no keys at the moment, or because it is the primary index of a cache
-    /// without secondary keys. Whether there is such an index is for the caller to know: with a wrong name nothing is found,
-    /// and an invalidation refuses no load that is under way.
-    #[must_use]
-    pub fn unseen_index(&self, name: &str) -> InspectedIndex<'a> {
-        InspectedIndex::new(self, name, Kind::Unproven, Vec::new())
+            cursor = next;
+        };
+        Ok(InspectedIndex::new(self, name, kind, seen.into_iter().collect()))
     }
 
     /// Forgets everything in the cache. `progress` is told how many keys have gone.
@@ -416,30 +376,25 @@ impl<'a> InspectedCache<'a> {
     ///
     /// What was removed stays removed; nothing else is lost.
     pub async fn prune(&self, mut progress: impl FnMut(Progress)) -> Result<Progress, InspectError> {
+        // Without a clock it is not known which objects there are, and whoever finds that clears the cache.
+        match self.clock().await? {
+            Some(clock) if clock.state != ClockState::Lost => {}
+            _ => return Err(InspectError::Lost { cache: self.name.clone() }),
+        }
         let (clock, objects) = (self.layout.clock(), self.layout.object_prefix());
         let mut so_far = Progress::default();
         self.server
-            .walk(&self.layout.index_keys(), async |names| {
-                // What stands before the key itself is one argument for a whole batch.
-                let mut by_index: BTreeMap<usize, Vec<Vec<u8>>> = BTreeMap::new();
-                for key in names {
-                    if let Some(before) = self.index_name_of(&key).map(|name| self.before_key(name)) {
-                        by_index.entry(before).or_default().push(key);
+            .walk(&self.layout.index_keys(), async |keys| {
+                for batch in keys.chunks(BATCH) {
+                    let arguments = |call: &mut Cmd| {
+                        call.arg(1 + batch.len()).arg(&clock).arg(batch).arg(&objects).arg(self.layout.before_index());
+                    };
+                    let reply = self.server.caller().script(&scripts::PRUNE, arguments).await;
+                    match reply.map_err(|trouble| self.server.error(&trouble))? {
+                        Value::Int(removed) => so_far.removed += u64::try_from(removed).unwrap_or(0),
+                        _ => return Err(self.server.error(&clearing::unexpected("prune.lua"))),
                     }
-                }
-                for (before, keys) in by_index {
-                    for batch in keys.chunks(BATCH) {
-                        let arguments = |call: &mut Cmd| {
-                            call.arg(1 + batch.len()).arg(&clock).arg(batch).arg(&objects).arg(before);
-                        };
-                        let reply = self.server.caller().script(&scripts::DANGLING, arguments).await;
-                        match reply.map_err(|trouble| self.server.error(&trouble))? {
-                            Value::Int(-1) => return Err(InspectError::Lost { cache: self.name.clone() }),
-                            Value::Int(removed) => so_far.removed += u64::try_from(removed).unwrap_or(0),
-                            _ => return Err(self.server.error(&clearing::unexpected("dangling.lua"))),
-                        }
-                        so_far.found += batch.len() as u64;
-                    }
+                    so_far.found += batch.len() as u64;
                 }
                 progress(so_far);
                 Ok(())
@@ -461,22 +416,16 @@ impl<'a> InspectedCache<'a> {
     }
 
     fn index_name_of<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
-        let name = key.strip_prefix(self.layout.indexes_prefix().as_bytes())?;
-        split(name, b':').map(|(name, _)| name)
+        let name = key.get(self.layout.before_index()..)?;
+        let is_index_key = key.get(self.layout.before_index() - 1) == Some(&b'i');
+        split(name, b':').filter(|_| is_index_key).map(|(name, _)| name)
     }
 
-    /// The length of what stands before a key of this index in the name of its index key.
-    fn before_key(&self, index: &[u8]) -> usize {
-        self.layout.indexes_prefix().len() + index.len() + 1
+    /// The object that is stored under this name, if it can be read.
+    async fn object(&self, name: &[u8]) -> Option<FoundObject> {
+        let stored = bytes(self.server.caller().call(redis::cmd("GET").arg(name)).await.ok()?)?;
+        FoundObject::read(None, &stored).ok()
     }
-}
-
-/// Whether an index key, by the mark it holds, shows that the primary index has the layout's one name. `None`: it is no index key
-/// of ours.
-fn proves_primary(layout: &Layout, hint: &[u8]) -> Option<bool> {
-    let primary = Layout::primary_of(hint)?;
-    let mark = layout.mark(crate::connector::KeyRef { index: 0, bytes: primary });
-    Some(hint.starts_with(&mark))
 }
 
 /// What the first 288 bytes of a clock say.
@@ -532,16 +481,5 @@ mod tests {
         assert_eq!(read_clock(&head, 3).unwrap().state, ClockState::Lost);
         assert_eq!(read_clock(&[], 3), None);
         assert_eq!(read_clock(&[0; 288], 3), None);
-    }
-
-    #[test]
-    fn an_index_key_shows_the_name_of_the_primary_index() {
-        let layout = |index| Layout::without_schema("larder", "instance", index);
-        let mark = layout("id").mark(crate::connector::KeyRef { index: 0, bytes: b"42" });
-        let hint = [&mark[..], b"\0\0\0\0", b"42"].concat();
-        assert_eq!(proves_primary(&layout("id"), &hint), Some(true));
-        assert_eq!(proves_primary(&layout("host"), &hint), Some(false));
-        assert_eq!(proves_primary(&layout("id"), b"somebody else's"), Some(false));
-        assert_eq!(proves_primary(&layout("id"), b"short"), None);
     }
 }

@@ -11,6 +11,7 @@
 //! Prefix, cache and index names hold no colon, and a key always comes last, so no key can reach into another name,
 //! whatever bytes it holds.
 
+use crate::codec::envelope;
 use crate::connector::{KeyRef, Schema};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -27,7 +28,7 @@ pub(super) struct Layout {
 enum Names {
     /// By position.
     Schema(&'static [&'static str]),
-    /// Of the one index that an operator has named: its name at every position.
+    /// Of the one index that an operator has named: at position 0 it is the primary one, at any other it is not.
     One(String),
 }
 
@@ -103,28 +104,33 @@ impl Layout {
         self.pattern(b"i*")
     }
 
+    /// A pattern that matches every object and every index key.
+    pub(super) fn objects_and_index_keys(&self) -> Vec<u8> {
+        self.pattern(b"[oi]*")
+    }
+
     fn pattern(&self, rest: &[u8]) -> Vec<u8> {
         pattern(&self.base, rest)
     }
 
-    /// What stands before the name of an index.
-    pub(super) fn indexes_prefix(&self) -> String {
-        format!("{}i", self.base)
+    /// The length of what stands before index and key in the name of an index key: the rest is how an object lists the key.
+    pub(super) fn before_index(&self) -> usize {
+        self.base.len() + 1
     }
 
-    /// Position of its index, and length of what stands before the key itself, as the scripts take them.
-    pub(super) fn place(&self, index: u8) -> [u8; 3] {
-        let before = u16::try_from(self.index_prefix(index).len()).unwrap_or(u16::MAX).to_be_bytes();
-        [index, before[0], before[1]]
-    }
-
-    /// The same for an index key whose name was read from the server; `None` where no index of this release has it.
-    pub(super) fn place_of(&self, name: &[u8]) -> Option<[u8; 3]> {
-        let Names::Schema(indexes) = self.indexes else { return None };
-        (1..indexes.len())
-            .filter_map(|index| u8::try_from(index).ok())
-            .find(|index| name.starts_with(self.index_prefix(*index).as_bytes()))
-            .map(|index| self.place(index))
+    /// A key as an object lists it.
+    pub(super) fn listed(&self, key: KeyRef<'_>) -> Vec<u8> {
+        let (kind, index) = match &self.indexes {
+            Names::Schema(indexes) => envelope::qualifier(indexes, key.index),
+            Names::One(name) => envelope::qualifier(&["", name], key.index.min(1)),
+        };
+        let mut listed = vec![kind];
+        if let Some(index) = index {
+            listed.extend_from_slice(index.as_bytes());
+            listed.push(b':');
+        }
+        listed.extend_from_slice(key.bytes);
+        listed
     }
 
     fn index_name(&self, index: u8) -> &str {
@@ -134,10 +140,10 @@ impl Layout {
         }
     }
 
-    /// What stands for a key in the log of the clock: every release finds the same mark for the same key. Two keys with one mark
-    /// are fenced together, which can only refuse a fill that could have been accepted.
+    /// What stands for a key in the log of the clock: every release finds the same mark for the same key, whatever it calls its
+    /// primary index. Two keys with one mark are fenced together, which can only refuse a fill that could have been accepted.
     pub(super) fn mark(&self, key: KeyRef<'_>) -> [u8; 8] {
-        let seed = xxh3_64(self.index_name(key.index).as_bytes());
+        let seed = if key.index == 0 { 0 } else { xxh3_64(self.index_name(key.index).as_bytes()) };
         xxh3_64_with_seed(key.bytes, seed).to_be_bytes()
     }
 

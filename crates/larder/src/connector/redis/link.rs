@@ -13,11 +13,12 @@ use crate::clock::Clock;
 use crate::telemetry::Latencies;
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline, RedisError, Value};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 /// A connection that is given up after so many time-outs in a row, whatever the breaker is set to.
@@ -62,6 +63,8 @@ pub(super) struct Link {
     pub(super) breaker: Breaker,
     pub(super) clock: Clock,
     timeout: Duration,
+    /// Where the connection lives: it keeps the time for callers that are in no runtime.
+    home: Handle,
     pub(super) latencies: Latencies,
     /// Tells the supervisor to look whether the connection must go: it was given up, or the breaker has opened.
     pub(super) give_up: Notify,
@@ -70,9 +73,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(breaker: Breaker, clock: Clock, timeout: Duration) -> Self {
+    pub(super) fn new(breaker: Breaker, clock: Clock, timeout: Duration, home: Handle) -> Self {
         let (give_up, work) = (Notify::new(), Notify::new());
-        Self { live: ArcSwapOption::empty(), breaker, clock, timeout, latencies: Latencies::default(), give_up, work }
+        let (live, latencies) = (ArcSwapOption::empty(), Latencies::default());
+        Self { live, breaker, clock, timeout, home, latencies, give_up, work }
     }
 
     pub(super) fn publish(&self, live: Option<Arc<Live>>) {
@@ -99,21 +103,32 @@ impl Link {
         self.operation(|live| run(live, script, arguments)).await
     }
 
-    /// Sends several commands in one go; each has its own reply, which may be an error.
+    /// Sends several commands in one go; each has its own reply, which may be an error of that command alone. One that says
+    /// something of the server or of us is that of the whole operation.
     pub(super) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
         self.operation(|live| async move {
-            Ok(live.connection.clone().send_packed_commands(commands, 0, commands.len()).await?)
+            let replies = live.connection.clone().send_packed_commands(commands, 0, commands.len()).await?;
+            let errors = replies.iter().filter_map(|reply| match reply {
+                Value::ServerError(error) => Some(Trouble::from(RedisError::from(error.clone()))),
+                _ => None,
+            });
+            match errors.into_iter().find(|trouble| {
+                !matches!(trouble.what(), Some(What::Fault | What::WrongType | What::NoScript | What::Full))
+            }) {
+                Some(trouble) => Err(trouble),
+                None => Ok(replies),
+            }
         })
         .await
     }
 
-    /// One command, and then a script that needs what the command has put in place, in one go.
+    /// One command, and then a script, in one go. A server that takes no writes may have answered the command all the same.
     pub(super) async fn command_and_script(
         &self,
         command: Cmd,
         script: &Script,
         arguments: impl Fn(&mut Cmd),
-    ) -> Result<(Value, Value), Trouble> {
+    ) -> Result<(Value, Result<Value, Trouble>), Trouble> {
         self.operation(|live| async move {
             let mut commands = Pipeline::with_capacity(2);
             let mut call = script.by_hash();
@@ -125,10 +140,13 @@ impl Link {
             };
             let first = first.extract_error()?;
             let second = match second.extract_error().map_err(Trouble::from) {
-                Err(trouble) if trouble.what() == Some(What::NoScript) => run_code(live, script, &arguments).await?,
-                other => other?,
+                Err(trouble) if trouble.what() == Some(What::NoScript) => run_code(live, script, &arguments).await,
+                other => other,
             };
-            Ok((first, second))
+            match second {
+                Err(trouble) if trouble.what() != Some(What::Full) => Err(trouble),
+                second => Ok((first, second)),
+            }
         })
         .await
     }
@@ -145,7 +163,11 @@ impl Link {
         };
         let Some(live) = self.live.load_full() else { return Err(Trouble::Unavailable) };
         let sent = self.clock.micros();
-        let result = match tokio::time::timeout(self.timeout, send(live.clone())).await {
+        let bounded = {
+            let _home = Handle::try_current().is_err().then(|| self.home.enter());
+            tokio::time::timeout(self.timeout, send(live.clone()))
+        };
+        let result = match bounded.await {
             Ok(result) => result,
             Err(_) => Err(Trouble::TimedOut),
         };

@@ -42,5 +42,4 @@ scripts! {
     TOUCH "touch.lua";
     DISCARD "discard.lua";
     PRUNE "prune.lua";
-    DANGLING "../inspect/dangling.lua";
 }

@@ -10,7 +10,7 @@
 //! From before it is sent until its reply is there, it is held by an [`Undelivered`] guard, whose drop puts it into
 //! the journal. So a time-out, an error, and a caller that goes away are one and the same case.
 
-use super::clearing::{self, bytes, numbers, unexpected};
+use super::clearing::{self, bytes, unexpected};
 use super::forgetting::{self, BATCH};
 use super::hints::{Hint, Hints};
 use super::layout::Layout;
@@ -19,7 +19,8 @@ use super::scripts;
 use super::trouble::{Trouble, What};
 use crate::codec::envelope::{self, DecodeError};
 use crate::connector::{
-    Answer, Connector, Delivery, Error, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
+    Value,
 };
 use crate::journal::{Deferred, Journal};
 use crate::key;
@@ -53,6 +54,7 @@ pub(super) struct Store {
     hints: Hints,
     /// The connection on which the server's history was found to be the one known.
     proven: AtomicU64,
+    doubts: AtomicU64,
     /// The history that belongs to that connection.
     history: AtomicU64,
     /// The epoch under which this release's schema is registered.
@@ -71,6 +73,7 @@ impl Store {
             link,
             schema,
             proven: AtomicU64::new(0),
+            doubts: AtomicU64::new(0),
             history: AtomicU64::new(0),
             registered: AtomicU64::new(0),
             newest: Mutex::new(None),
@@ -84,9 +87,23 @@ impl Store {
         self.proven.load(Ordering::Acquire) != generation || self.journal.len() > 0
     }
 
-    pub(super) fn prove(&self, generation: u64, history: u64) {
+    pub(super) fn is_proven(&self, generation: u64) -> bool {
+        self.proven.load(Ordering::Acquire) == generation
+    }
+
+    /// How often what the server holds was found not to be what it should be.
+    pub(super) fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Acquire)
+    }
+
+    /// What is on this connection may be read, unless it was doubted since `doubts` was read: then it has to be recovered again.
+    pub(super) fn prove(&self, generation: u64, history: u64, doubts: u64) {
         self.history.store(history, Ordering::Release);
         self.proven.store(generation, Ordering::Release);
+        if self.doubts() != doubts {
+            self.proven.store(0, Ordering::Release);
+            self.link.work.notify_one();
+        }
     }
 
     /// The newest ticket this node has seen, to tell a server that went back in time.
@@ -107,8 +124,13 @@ impl Store {
     }
 
     fn proven(&self) -> bool {
+        self.trusted().is_some()
+    }
+
+    /// The connection in use, if what is read on it can be trusted.
+    fn trusted(&self) -> Option<u64> {
         let proven = self.proven.load(Ordering::Acquire);
-        proven != 0 && proven == self.link.generation()
+        (proven != 0 && proven == self.link.generation()).then_some(proven)
     }
 
     fn may_read(&self) -> Result<(), Miss> {
@@ -131,6 +153,8 @@ impl Store {
     /// The clock is gone or was left unsettled: read nothing until everything older has been removed.
     fn lost(&self, why: &str) {
         tracing::warn!(cache = %self.schema.cache, "{why}; nothing is read until the cache has been cleared");
+        // In this order, so that a recovery under way sees one or undoes the other.
+        self.doubts.fetch_add(1, Ordering::AcqRel);
         self.proven.store(0, Ordering::Release);
         self.link.work.notify_one();
     }
@@ -213,15 +237,21 @@ impl Store {
         let name = self.layout.object(primary);
         let mut get = redis::cmd("GET");
         get.arg(&name);
+        let Some(connection) = self.trusted() else { return Err(Miss::Distrusted) };
         let touched = hint.filter(|hint| self.hints.touch_is_due(hint));
         let reply = match touched {
             None => self.link.call(&get).await,
-            Some(_) => {
+            Some(hint) => {
                 let age = milliseconds(self.schema.last_use_age);
                 let touch = |call: &mut Cmd| {
                     call.arg(1).arg(&name).arg(age);
                 };
-                self.link.command_and_script(get, &scripts::TOUCH, touch).await.map(|(object, _)| object)
+                self.link.command_and_script(get, &scripts::TOUCH, touch).await.map(|(object, touch)| {
+                    if touch.is_err() {
+                        self.hints.touch_failed(hint);
+                    }
+                    object
+                })
             }
         };
         if let Some(hint) = touched
@@ -238,7 +268,11 @@ impl Store {
             }
             Err(trouble) => return Err(self.miss(&trouble)),
         };
-        match envelope::decode(&self.schema.codec, self.schema.fingerprint, &object, key) {
+        // It may have been sent on a later connection than the one that was looked at.
+        if self.trusted() != Some(connection) {
+            return Err(Miss::Distrusted);
+        }
+        match envelope::decode(&self.schema, &object, key) {
             Ok(value) => Ok(value),
             Err(DecodeError::OtherKey) => Err(Miss::Absent),
             Err(error) => self.discard(name, object, &error.to_string()).await,
@@ -279,12 +313,16 @@ impl Store {
     }
 
     async fn take_ticket(&self) -> Option<Ticket> {
-        if !self.proven() || self.journal.len() > 0 {
-            return None;
+        self.ask_for_ticket().await.ok().flatten()
+    }
+
+    async fn ask_for_ticket(&self) -> Result<Option<Ticket>, Trouble> {
+        if self.may_read().is_err() {
+            return Ok(None);
         }
         let newest = self.newest();
-        let reply = self.link.call(&self.read_clock()).await.ok()?;
-        self.ticket_from(reply, newest).await
+        let reply = self.link.call(&self.read_clock()).await?;
+        Ok(self.ticket_from(reply, newest).await)
     }
 
     /// The ticket in the first 24 bytes of the clock: epoch, sequence, state. `newest` was seen before the clock was read.
@@ -334,7 +372,7 @@ impl Store {
             tracing::warn!(cache = %self.schema.cache, keys, limit = MAX_KEYS, "an object has too many keys and is not cached");
             return None;
         }
-        match envelope::encode(&self.schema.codec, self.schema.fingerprint, object) {
+        match envelope::encode(&self.schema, object) {
             Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => Some(bytes),
             Ok(bytes) => {
                 tracing::warn!(
@@ -350,7 +388,7 @@ impl Store {
         }
     }
 
-    async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Stored, Trouble> {
+    async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Fill, Trouble> {
         let max_age = milliseconds(self.schema.max_age);
         let last_use = milliseconds(self.schema.last_use_age);
         let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };
@@ -358,14 +396,19 @@ impl Store {
         let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
         let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
         let prefix = self.layout.object_prefix();
-        let mut header = Vec::with_capacity(28);
-        header.extend_from_slice(&[u8::from(put), u8::from(max_age > 0 && last_use > 0)]);
-        header.extend_from_slice(&u16::try_from(prefix.len()).unwrap_or(u16::MAX).to_be_bytes());
-        header.extend_from_slice(&ticket.epoch.to_be_bytes());
-        header.extend_from_slice(&ticket.sequence.to_be_bytes());
-        header.extend(object.version.iter().flat_map(|version| version.to_be_bytes()));
-        let marks: Vec<u8> = object.keys().flat_map(|key| self.layout.mark(key)).collect();
-        let places: Vec<u8> = object.secondary.iter().flat_map(|key| self.layout.place(key.index)).collect();
+        let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+        let mut header = Vec::with_capacity(31 + 8 * object.secondary.len());
+        let aged = max_age > 0 && last_use > 0;
+        header.extend_from_slice(&[u8::from(put), u8::from(object.version.is_some()), u8::from(aged)]);
+        header.extend_from_slice(&length(prefix.len()));
+        header.extend_from_slice(&length(self.layout.before_index()));
+        header.extend_from_slice(&max_age.to_be_bytes());
+        header.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
+        header.extend(object.keys().flat_map(|key| self.layout.mark(key)));
+        let mut untouched = [0; 24];
+        for (place, number) in untouched.chunks_exact_mut(8).zip([ticket.epoch, ticket.sequence, 1]) {
+            place.copy_from_slice(&number.to_be_bytes());
+        }
         let arguments = |call: &mut Cmd| {
             call.arg(keys).arg(&clock).arg(self.layout.object(&object.primary));
             for key in &object.secondary {
@@ -377,27 +420,23 @@ impl Store {
             if let Some(staged) = &staged {
                 call.arg(staged);
             }
-            call.arg(&header).arg(if staged.is_some() { &[][..] } else { bytes });
-            call.arg(&marks).arg(&places).arg(life).arg(max_age);
+            call.arg(&untouched[..]).arg(&header).arg(if staged.is_some() { &[][..] } else { bytes }).arg(life);
         };
         let reply = match &staged {
             None => self.link.script(&scripts::STORE, arguments).await?,
             Some(staged) => {
                 let mut set = redis::cmd("SET");
                 set.arg(staged).arg(bytes).arg("PX").arg(STAGED_LIFE);
-                self.link.command_and_script(set, &scripts::STORE, arguments).await?.1
+                self.link.command_and_script(set, &scripts::STORE, arguments).await?.1?
             }
         };
-        let [outcome, sequence, epoch] = numbers(&reply).ok_or_else(|| unexpected("store.lua"))?;
-        if epoch != 0 {
-            self.saw(Ticket { epoch, sequence });
-        }
-        Ok(match outcome {
+        let (outcome, at) = verdict(reply).ok_or_else(|| unexpected("store.lua"))?;
+        let at = (at.epoch != 0).then_some(at);
+        at.into_iter().for_each(|at| self.saw(at));
+        let stored = match outcome {
             1 => {
                 self.schema.stats.stored_bytes.add(bytes.len() as u64);
-                for key in &object.secondary {
-                    self.hints.remember(key.as_ref(), &object.primary);
-                }
+                self.hints.remember_stored(object);
                 Stored::Yes
             }
             2 => Stored::Overtaken,
@@ -406,28 +445,49 @@ impl Store {
                 self.lost("the server has lost the clock");
                 Stored::Unavailable
             }
-        })
+        };
+        Ok(Fill { stored, at })
     }
 
-    async fn fill_object(&self, object: Object, ticket: Ticket) -> Stored {
-        let Some(bytes) = self.encoded(&object) else { return Stored::Unfit };
+    async fn fill_object(&self, object: Object, ticket: Ticket) -> Fill {
+        let Some(bytes) = self.encoded(&object) else { return Fill::undated(Stored::Unfit) };
         if self.link.clock.coarse() < self.full_until.load(Ordering::Relaxed) {
-            return Stored::Full;
+            return Fill::undated(Stored::Full);
         }
         match self.send_object(false, &object, &bytes, ticket).await {
-            Ok(stored) => stored,
-            Err(trouble) => self.not_stored(&trouble),
+            Ok(fill) => fill,
+            Err(trouble) => Fill::undated(self.not_stored(&trouble)),
+        }
+    }
+
+    /// The keys are guarded from the first moment: who goes away while the ticket is asked for has changed the source already.
+    async fn set_object(&self, object: Object) -> Stored {
+        let undelivered = self.guards(&object);
+        match self.ask_for_ticket().await {
+            Ok(ticket) => self.put_guarded(object, ticket, undelivered).await,
+            // Whoever waits in vain waits once.
+            Err(Trouble::TimedOut) => Stored::Unavailable,
+            Err(_) => self.put_guarded(object, None, undelivered).await,
         }
     }
 
     async fn put_object(&self, object: Object, ticket: Option<Ticket>) -> Stored {
+        let undelivered = self.guards(&object);
+        self.put_guarded(object, ticket, undelivered).await
+    }
+
+    fn guards(&self, object: &Object) -> Vec<Undelivered<'_>> {
         let keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
-        let undelivered = self.batches(&keys, Deferred::Invalidate { floor: None });
+        self.batches(&keys, Deferred::Invalidate { floor: None })
+    }
+
+    async fn put_guarded(&self, object: Object, ticket: Option<Ticket>, undelivered: Vec<Undelivered<'_>>) -> Stored {
         let stored = match (self.encoded(&object), ticket) {
             (None, _) => Stored::Unfit,
             (_, None) => Stored::Unavailable,
             (Some(bytes), Some(ticket)) => match self.send_object(true, &object, &bytes, ticket).await {
-                Ok(stored) => stored,
+                Ok(put) => put.stored,
+                Err(Trouble::TimedOut) => return self.not_stored(&Trouble::TimedOut),
                 Err(trouble) => self.not_stored(&trouble),
             },
         };
@@ -463,8 +523,11 @@ impl Store {
     async fn send_all(&self, batches: Vec<Undelivered<'_>>) -> Delivery {
         let mut all = Delivery::Applied;
         for batch in batches {
-            if batch.send().await == Delivery::Deferred {
-                all = Delivery::Deferred;
+            match batch.send().await {
+                Ok(()) => {}
+                // Whoever waits in vain waits once: the rest is dropped, and with that deferred, without being sent.
+                Err(Trouble::TimedOut | Trouble::Unavailable) => return Delivery::Deferred,
+                Err(_) => all = Delivery::Deferred,
             }
         }
         all
@@ -478,8 +541,8 @@ impl Store {
         what: Deferred,
     ) -> Result<(), Trouble> {
         match forgetting::forget(caller, &self.layout, keys, what).await? {
-            Some(now) => {
-                self.saw(now);
+            Some(at) => {
+                self.saw(at);
                 Ok(())
             }
             None => {
@@ -516,19 +579,14 @@ impl Store {
         loop {
             let (next, names) =
                 clearing::scan(&*self.link, &cursor, &self.layout.index_keys()).await.map_err(unavailable)?;
-            // Keys of an index that this release does not have belong to another release.
-            let keys: Vec<_> =
-                names.into_iter().filter_map(|name| self.layout.place_of(&name).map(|place| (name, place))).collect();
-            for batch in keys.chunks(BATCH) {
+            // Also of indexes that this release does not have: who had them may be gone for good.
+            for batch in names.chunks(BATCH) {
                 let arguments = |call: &mut Cmd| {
                     call.arg(1 + batch.len()).arg(&clock);
-                    for (name, _) in batch {
+                    for name in batch {
                         call.arg(name);
                     }
-                    call.arg(self.layout.object_prefix());
-                    for (_, place) in batch {
-                        call.arg(&place[..]);
-                    }
+                    call.arg(self.layout.object_prefix()).arg(self.layout.before_index());
                 };
                 let reply = self.link.script(&scripts::PRUNE, arguments).await.map_err(unavailable)?;
                 if let Reply::Int(removed) = reply {
@@ -569,23 +627,18 @@ impl<'a> Undelivered<'a> {
         Self { store, keys, what }
     }
 
-    async fn send(self) -> Delivery {
-        if self.keys.is_empty() {
-            return Delivery::Applied;
-        }
+    async fn send(self) -> Result<(), Trouble> {
         if !self.store.proven() {
-            return Delivery::Deferred;
+            return Err(Trouble::Unavailable);
         }
-        match self.store.forget(&*self.store.link, &self.keys, self.what).await {
-            Ok(()) => {
-                self.delivered();
-                Delivery::Applied
-            }
+        let sent = self.store.forget(&*self.store.link, &self.keys, self.what).await;
+        match &sent {
+            Ok(()) => self.delivered(),
             Err(trouble) => {
-                self.store.miss(&trouble);
-                Delivery::Deferred
+                self.store.miss(trouble);
             }
         }
+        sent
     }
 
     fn delivered(mut self) {
@@ -638,9 +691,9 @@ impl Connector for Store {
         if self.may_read().is_err() { Answer::now(None) } else { Answer::later(self.take_ticket()) }
     }
 
-    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Stored> {
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {
         if self.may_read().is_err() {
-            Answer::now(Stored::Unavailable)
+            Answer::now(Fill::undated(Stored::Unavailable))
         } else {
             Answer::later(self.fill_object(object, ticket))
         }
@@ -648,6 +701,10 @@ impl Connector for Store {
 
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
         Answer::later(self.put_object(object, ticket))
+    }
+
+    fn set(&self, object: Object) -> Answer<'_, Stored> {
+        Answer::later(self.set_object(object))
     }
 
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
@@ -675,6 +732,13 @@ impl Connector for Store {
             breaker: Some(self.link.breaker.state()),
         }
     }
+}
+
+/// What a script that ends with log.lua replies: the outcome, and the clock after it.
+pub(super) fn verdict(reply: Reply) -> Option<(u8, Ticket)> {
+    let reply = bytes(reply)?;
+    let number = |at: usize| reply.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+    Some((*reply.first()?, Ticket { epoch: number(1)?, sequence: number(9)? }))
 }
 
 /// The longest lifetime that is sent: 140,000 years. The scripts compute in doubles, and the server adds the time of day.

@@ -5,6 +5,10 @@
 //! journal is replayed → the connection is published → the breaker closes. So no read can come before what was deferred,
 //! and the breaker's half-open state is spent on the supervisor's own commands, never on a user's request.
 //!
+//! A cache that cannot be recovered, because its clock is damaged or its keys are forbidden, keeps nobody else waiting: the
+//! connection is published without it, nothing is read from it or sent to it, and it is tried again. What is deferred while a replay
+//! is under way is replayed after the connection was published; until then its cache is not read either.
+//!
 //! A connection is given up when it ends, when the breaker opens, after a run of time-outs (a half-open socket), on
 //! READONLY, and when the server turns out to have become a replica or to have another replication history: its data may have
 //! been replaced under an open connection. Once a second it is asked, which also finds a hung server before a user does. What
@@ -56,19 +60,25 @@ impl Supervisor {
             let Some(permit) = self.permit_to_connect().await else { continue };
             generation += 1;
             match self.establish(generation).await {
-                Ok((live, ended)) => {
+                Ok((live, driver, recovery)) => {
                     failures = 0;
                     self.link.publish(Some(live.clone()));
                     permit.success();
                     tracing::info!(server = %self.config.address, "connected");
-                    let why = self.attend(&live, ended).await;
+                    let why = self.attend(&live, driver, recovery).await;
                     self.link.publish(None);
                     tracing::warn!(server = %self.config.address, "the connection is given up: {why}");
                 }
                 Err(trouble) => {
                     tracing::warn!(server = %self.config.address, "cannot connect: {trouble}");
-                    judge(permit, &trouble);
-                    failures += 1;
+                    match trouble.what() {
+                        // Of an operation it would say nothing of the server's health; but here it keeps everybody out.
+                        Some(What::Full | What::NoScript | What::WrongType | What::Fault) => {
+                            permit.failure(trouble.to_string());
+                        }
+                        _ => judge(permit, &trouble),
+                    }
+                    failures = failures.saturating_add(1);
                     let pause = (MIN_PAUSE << failures.min(10)).min(MAX_PAUSE);
                     tokio::time::sleep(Duration::from_millis(fastrand::u64(pause / 2..=pause))).await;
                 }
@@ -92,16 +102,16 @@ impl Supervisor {
         None
     }
 
-    /// A connection that has passed everything, and the task that ends with it.
-    async fn establish(&self, generation: u64) -> Result<(Arc<Live>, Driver), Trouble> {
+    /// A connection that has passed everything, the task that ends with it, and how far the caches were recovered on it.
+    async fn establish(&self, generation: u64) -> Result<(Arc<Live>, Driver, Recovery), Trouble> {
         let (live, driver) = reach(&self.config, generation).await?;
-        self.work(&live).await?;
-        Ok((live, driver))
+        let recovery = self.work(&live).await?;
+        Ok((live, driver, recovery))
     }
 
     /// Serves a published connection until it must go, and says why it must.
-    async fn attend(&self, live: &Arc<Live>, mut ended: Driver) -> String {
-        let mut pause_until = 0_u64;
+    async fn attend(&self, live: &Arc<Live>, mut driver: Driver, mut recovery: Recovery) -> String {
+        let mut pause_until = 0;
         let mut beat = tokio::time::Instant::now() + HEARTBEAT;
         loop {
             // Looked at before each wait: what was told before this connection was attended is not lost.
@@ -111,9 +121,27 @@ impl Supervisor {
             if !self.link.admits() {
                 return "the circuit breaker opened".to_owned();
             }
+            if recovery == Recovery::Stalled {
+                pause_until = self.link.clock.now() + REPLAY_PAUSE;
+                recovery = Recovery::Done;
+            }
             let pause = Duration::from_millis(pause_until.saturating_sub(self.link.clock.now()));
+            if pause.is_zero() && self.stores().iter().any(|store| store.needs_work(live.generation)) {
+                recovery = match self.work(live).await {
+                    Ok(recovery) => recovery,
+                    Err(trouble) => {
+                        if let Ok(permit) = self.link.breaker.permit_past_ramp() {
+                            judge(permit, &trouble);
+                        }
+                        return trouble.to_string();
+                    }
+                };
+                if recovery == Recovery::Stalled {
+                    continue;
+                }
+            }
             tokio::select! {
-                _ = &mut ended.0 => return "the server closed it".to_owned(),
+                _ = &mut driver.0 => return "the server closed it".to_owned(),
                 () = self.link.give_up.notified() => {}
                 () = self.link.work.notified() => {}
                 () = tokio::time::sleep(pause), if !pause.is_zero() => {}
@@ -122,23 +150,6 @@ impl Supervisor {
                     if let Some(why) = self.beat(live).await {
                         return why;
                     }
-                }
-            }
-            if self.link.clock.now() < pause_until
-                || !self.stores().iter().any(|store| store.needs_work(live.generation))
-            {
-                continue;
-            }
-            if let Err(trouble) = self.work(live).await {
-                if let Ok(permit) = self.link.breaker.permit() {
-                    judge(permit, &trouble);
-                }
-                match trouble.what() {
-                    Some(What::Full | What::Fault | What::WrongType | What::NoScript) => {
-                        tracing::warn!(server = %self.config.address, "what is deferred cannot be applied yet: {trouble}");
-                        pause_until = self.link.clock.now() + REPLAY_PAUSE;
-                    }
-                    _ => return trouble.to_string(),
                 }
             }
         }
@@ -163,15 +174,32 @@ impl Supervisor {
         }
     }
 
-    /// Recovers every cache that has not been recovered on this connection, and replays what is in the journals.
-    async fn work(&self, live: &Arc<Live>) -> Result<(), Trouble> {
+    /// Recovers every cache that has not been recovered on this connection, and replays what is in the journals. An error is one
+    /// of the connection.
+    async fn work(&self, live: &Arc<Live>) -> Result<Recovery, Trouble> {
         let caller = Private { live, timeout: self.config.connect_timeout };
-        for store in self.stores() {
-            if store.needs_work(live.generation) {
-                recover(&store, &caller).await?;
+        let mut refused = None;
+        let mut recovery = Recovery::Done;
+        for store in self.stores().into_iter().filter(|store| store.needs_work(live.generation)) {
+            let Err(trouble) = recover(&store, &caller).await else { continue };
+            match (&trouble, trouble.what()) {
+                // Its clock was lost again meanwhile.
+                (Trouble::Unavailable, _) => {}
+                (_, Some(What::Full | What::Fault | What::WrongType | What::NoScript)) => {}
+                (_, Some(What::Refused)) => refused = Some(trouble.clone()),
+                _ => return Err(trouble),
             }
+            tracing::warn!(
+                server = %self.config.address, cache = %store.schema.cache,
+                "the cache cannot be recovered, or what is deferred applied, and is not read until then: {trouble}"
+            );
+            recovery = Recovery::Stalled;
         }
-        Ok(())
+        match refused {
+            // Nobody is let in: that is not one cache's trouble.
+            Some(trouble) if !self.stores().iter().any(|store| store.is_proven(live.generation)) => Err(trouble),
+            _ => Ok(recovery),
+        }
     }
 
     fn stores(&self) -> Vec<Arc<Store>> {
@@ -179,6 +207,14 @@ impl Supervisor {
         stores.retain(|store| store.strong_count() > 0);
         stores.iter().filter_map(Weak::upgrade).collect()
     }
+}
+
+/// How far the caches were recovered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recovery {
+    Done,
+    /// Some could not be, and are to be tried again after a pause.
+    Stalled,
 }
 
 /// Whether what the server holds may be read again.
@@ -195,7 +231,11 @@ enum Verdict {
 /// Judges the clock on a new connection. `history` is 0 where the server does not say.
 fn verdict(head: Head, history: u64, newest: Option<Ticket>) -> Verdict {
     let went_back = newest.is_some_and(|newest| newest.epoch == head.epoch && head.sequence < newest.sequence);
-    let another_history = history != 0 && head.history != history;
+    // Where the server does not say, another epoch may be that of a clearing since, or one from before the last.
+    let another_history = match history {
+        0 => newest.is_some_and(|newest| newest.epoch != head.epoch),
+        _ => head.history != history,
+    };
     if head.epoch == 0 || !head.settled || went_back || another_history {
         Verdict::Clear
     } else if !head.registered {
@@ -207,6 +247,7 @@ fn verdict(head: Head, history: u64, newest: Option<Ticket>) -> Verdict {
 
 async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
     let live = caller.live;
+    let doubts = store.doubts();
     let mut head = clearing::register(caller, &store.layout).await?;
     match verdict(head, live.identity.history, store.newest()) {
         Verdict::Trust => {}
@@ -226,7 +267,8 @@ async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
             head = clearing::clear_and_forget_schemas(caller, &store.layout, live.identity.history).await?;
         }
     }
-    while let Some(waiting) = store.journal.waiting() {
+    // Once: what is deferred meanwhile, perhaps without end, waits until others may use the connection, and are deferred no more.
+    if let Some(waiting) = store.journal.waiting() {
         if waiting.truncate {
             head = clearing::clear(caller, &store.layout, live.identity.history).await?;
         } else {
@@ -244,7 +286,7 @@ async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
     }
     store.saw(Ticket { epoch: head.epoch, sequence: head.sequence });
     store.registered(if head.registered { head.epoch } else { 0 });
-    store.prove(live.generation, live.identity.history);
+    store.prove(live.generation, live.identity.history, doubts);
     Ok(())
 }
 
@@ -446,6 +488,13 @@ mod tests {
     fn a_sequence_that_went_back_is_not_trusted() {
         assert_eq!(verdict(HEAD, 3, Some(Ticket { epoch: 7, sequence: 101 })), Verdict::Clear);
         assert_eq!(verdict(HEAD, 0, Some(Ticket { epoch: 7, sequence: 101 })), Verdict::Clear);
+    }
+
+    #[test]
+    fn another_epoch_is_not_trusted_where_the_server_does_not_tell_its_history() {
+        assert_eq!(verdict(HEAD, 0, None), Verdict::Trust);
+        assert_eq!(verdict(HEAD, 0, Some(Ticket { epoch: 7, sequence: 100 })), Verdict::Trust);
+        assert_eq!(verdict(HEAD, 0, Some(Ticket { epoch: 6, sequence: 50 })), Verdict::Clear);
     }
 
     #[test]

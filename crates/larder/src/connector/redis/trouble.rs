@@ -64,13 +64,39 @@ impl fmt::Display for Trouble {
 
 impl From<RedisError> for Trouble {
     fn from(error: RedisError) -> Self {
-        Self::Error { what: judge(error.kind(), error.code(), error.is_unrecoverable_error()), text: error.to_string() }
+        let what = judge(error.kind(), error.code(), error.detail(), error.is_unrecoverable_error());
+        Self::Error { what, text: discreet(error.to_string()) }
     }
 }
 
-fn judge(kind: ErrorKind, code: Option<&str>, unrecoverable: bool) -> What {
+/// An error as it may be logged. A server repeats the words of a command that it does not know, and the key that is forbidden: what
+/// it says from there on is left out.
+fn discreet(mut text: String) -> String {
+    let words = text.find(", with args");
+    let quotes = text.match_indices(['\'', '`', '"']).map(|(at, _)| at);
+    let key = quotes.into_iter().find(|at| text.get(at + 1..).is_some_and(begins_like_a_key));
+    if let Some(cut) = words.into_iter().chain(key).min() {
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
+}
+
+/// As `prefix:cache:` does.
+fn begins_like_a_key(text: &str) -> bool {
+    let mut parts = text.splitn(3, ':');
+    let mut is_name = || parts.next().is_some_and(|part| !part.is_empty() && !part.contains(char::is_whitespace));
+    is_name() && is_name() && parts.next().is_some()
+}
+
+fn judge(kind: ErrorKind, code: Option<&str>, detail: Option<&str>, unrecoverable: bool) -> What {
+    // Of what is not allowed within a script, servers say so without the code: the second is Redis 7.0.
+    let forbidden = ["ACL failure in script", "The user executing the script can't"];
+    if detail.is_some_and(|detail| forbidden.iter().any(|words| detail.starts_with(words))) {
+        return What::Refused;
+    }
     match code {
-        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => return What::Refused,
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED") => return What::Refused,
         Some("OOM" | "MISCONF" | "NOREPLICAS") => return What::Full,
         Some("BUSY" | "LOADING") => return What::NotServing,
         Some("WRONGTYPE") => return What::WrongType,
@@ -103,14 +129,34 @@ mod tests {
     #[test]
     fn a_server_error_is_judged_by_its_code() {
         let extension = ErrorKind::Extension;
-        assert_eq!(judge(extension, Some("OOM"), false), What::Full);
-        assert_eq!(judge(extension, Some("MISCONF"), false), What::Full);
-        assert_eq!(judge(extension, Some("NOAUTH"), false), What::Refused);
-        assert_eq!(judge(extension, Some("WRONGTYPE"), false), What::WrongType);
-        assert_eq!(judge(ErrorKind::Server(ServerErrorKind::NoScript), Some("NOSCRIPT"), false), What::NoScript);
-        assert_eq!(judge(ErrorKind::Server(ServerErrorKind::BusyLoading), Some("LOADING"), false), What::NotServing);
-        assert_eq!(judge(ErrorKind::Server(ServerErrorKind::ReadOnly), Some("READONLY"), false), What::ReadOnly);
-        assert_eq!(judge(ErrorKind::Io, None, true), What::Broken);
-        assert_eq!(judge(ErrorKind::Parse, None, true), What::Broken);
+        assert_eq!(judge(extension, Some("OOM"), None, false), What::Full);
+        assert_eq!(judge(extension, Some("MISCONF"), None, false), What::Full);
+        assert_eq!(judge(extension, Some("NOAUTH"), None, false), What::Refused);
+        assert_eq!(judge(extension, Some("WRONGTYPE"), None, false), What::WrongType);
+        assert_eq!(judge(ErrorKind::Server(ServerErrorKind::NoScript), Some("NOSCRIPT"), None, false), What::NoScript);
+        assert_eq!(
+            judge(ErrorKind::Server(ServerErrorKind::BusyLoading), Some("LOADING"), None, false),
+            What::NotServing
+        );
+        assert_eq!(judge(ErrorKind::Server(ServerErrorKind::ReadOnly), Some("READONLY"), None, false), What::ReadOnly);
+        assert_eq!(judge(ErrorKind::Io, None, None, true), What::Broken);
+        assert_eq!(judge(ErrorKind::Parse, None, None, true), What::Broken);
+        let response = ErrorKind::Server(ServerErrorKind::ResponseError);
+        let within_a_script = "ACL failure in script: this user has no permissions to access one of the keys";
+        assert_eq!(judge(response, Some("ERR"), Some(within_a_script), false), What::Refused);
+        assert_eq!(judge(extension, Some("DENIED"), None, false), What::Refused, "protected mode");
+    }
+
+    #[test]
+    fn what_a_server_repeats_of_our_keys_is_left_out() {
+        let said = |text: &str| discreet(text.to_owned());
+        let plain =
+            "MISCONF Redis is configured to save, see 'stop-writes-on-bgsave-error'. script: f00d, on @user_script:1.";
+        assert_eq!(said(plain), plain);
+        assert_eq!(said("unknown command 'GET', with args beginning with: 'x' "), "unknown command 'GET'…");
+        assert_eq!(said("unknown command `GET`, with args beginning with: `l:i:c`, "), "unknown command `GET`…");
+        assert_eq!(said("no permission for the 'l:i:o1:it's' key, nor x"), "no permission for the …");
+        assert_eq!(said("it's the 'l:i:o1:private' key"), "it's the …");
+        assert_eq!(said("an open 'l:i:o1:private"), "an open …");
     }
 }

@@ -5,14 +5,14 @@
 -- ARGV  1 prefix of object keys, to which schema:primary is added
 --       2 marks of the keys, 8 bytes each
 --       3.. for each key: the position of its index (1 byte) and the key
--- Reply {1, sequence, epoch}, or {4, 0, 0} where the clock is lost
+-- Reply 1 byte: 1 done, 4 the clock is lost; epoch and sequence, 8 bytes each
 -- Cost  one EVALSHA, GETRANGE, log.lua, and per key and schema one or two reads and one write of the object's header, whatever the
 --       size of its payload
 local clock, touched = KEYS[1], ARGV[2]
 local head = redis.call('GETRANGE', clock, 0, 287)
-if #head < 288 or string.byte(head, 24) == 3 then return {4, 0, 0} end
+if #head < 288 or string.byte(head, 24) == 3 then return struct.pack('>BI4I4I4I4', 4, 0, 0, 0, 0) end
 local outcome, eh, el, sh, sl = 1, struct.unpack('>I4I4I4I4', head)
-local epoch, sequence = eh * 4294967296 + el, sh * 4294967296 + sl
+local sequence = sh * 4294967296 + sl
 
 -- Flags one key of one object; an object without any key left is removed.
 local function flag(name, position, key)

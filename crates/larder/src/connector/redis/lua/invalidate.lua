@@ -4,22 +4,29 @@
 -- KEYS  1 clock  2.. for each key: its index key, or the clock where the key is a primary key
 -- ARGV  1 prefix of object keys, to which schema:primary is added
 --       2 marks of the keys, 8 bytes each
---       3 prefix of floor keys, to which the primary key is added  4 floor, 8 bytes big-endian, or empty
---       5 lifetime of the floor in ms
---       6.. for each key: the primary key, or nothing where KEYS holds an index key
--- Reply {1, sequence, epoch}, or {4, 0, 0} where the clock is lost
+--       3.. the primary keys among them, in their order; and where a lowest version is demanded, last: the version, 8 bytes
+--       big-endian, the prefix of floor keys, to which the primary key is added, and the lifetime of a floor in ms
+-- Reply 1 byte: 1 done, 4 the clock is lost; epoch and sequence, 8 bytes each
 -- Cost  one EVALSHA, GETRANGE, log.lua, and per key one UNLINK and, for a secondary key, one GET
-local clock, touched, floor = KEYS[1], ARGV[2], ARGV[4]
-local head = redis.call('GETRANGE', clock, 0, 287)
-if #head < 288 or string.byte(head, 24) == 3 then return {4, 0, 0} end
+local clock, touched, asked = KEYS[1], ARGV[2], 3
+local head = redis.call('GETRANGE', clock, '0', '287')
+if #head < 288 or string.byte(head, 24) == 3 then return struct.pack('>BI4I4I4I4', 4, 0, 0, 0, 0) end
 local outcome, eh, el, sh, sl = 1, struct.unpack('>I4I4I4I4', head)
-local epoch, sequence = eh * 4294967296 + el, sh * 4294967296 + sl
+local sequence = sh * 4294967296 + sl
+
+local primaries = 0
+for i = 2, #KEYS do
+  if KEYS[i] == clock then primaries = primaries + 1 end
+end
+local floor = #ARGV > 2 + primaries and ARGV[3 + primaries]
 
 for i = 2, #KEYS do
-  local primary = ARGV[4 + i]
-  if KEYS[i] ~= clock then
+  local primary
+  if KEYS[i] == clock then
+    primary = ARGV[asked]
+    asked = asked + 1
+  else
     local hint = redis.pcall('GET', KEYS[i])
-    primary = nil
     if type(hint) == 'string' and #hint > 12 then
       primary = string.sub(hint, 13)
       touched = touched .. string.sub(hint, 1, 8)
@@ -30,8 +37,8 @@ for i = 2, #KEYS do
       if string.byte(head, at) == 0 then break end
       redis.call('UNLINK', ARGV[1] .. string.sub(head, at, at + 15) .. ':' .. primary)
     end
-    if floor ~= '' then
-      local name = ARGV[3] .. primary
+    if floor then
+      local name = ARGV[4 + primaries] .. primary
       local old = redis.pcall('GET', name)
       -- A floor only rises while it lives. Strings of one length; compared as two halves, since 2^53 is not enough.
       local keep = false
@@ -40,7 +47,7 @@ for i = 2, #KEYS do
         local nh, nl = struct.unpack('>I4I4', floor)
         keep = oh > nh or (oh == nh and ol > nl)
       end
-      redis.call('SET', name, keep and old or floor, 'PX', ARGV[5])
+      redis.call('SET', name, keep and old or floor, 'PX', ARGV[5 + primaries])
     end
   end
 end

@@ -3,7 +3,7 @@
 --
 -- KEYS  1 clock  2.. index keys
 -- ARGV  1 prefix of object keys, to which schema:primary is added
---       2.. for each index key: position of its index (1 byte), length of what stands before the key itself (2 bytes)
+--       2 length of what stands before index and key in the name of an index key
 -- Reply the number of keys removed
 local removed = 0
 local schemas = redis.call('GETRANGE', KEYS[1], 32, 287)
@@ -18,9 +18,8 @@ end
 for i = 2, #KEYS do
   local hint = redis.pcall('GET', KEYS[i])
   if type(hint) == 'string' and #hint > 12 then
-    local position, before = struct.unpack('>BI2', ARGV[i])
-    local key = string.sub(KEYS[i], before + 1)
-    local item = struct.pack('>BI4', position, #key) .. key
+    local key = string.sub(KEYS[i], ARGV[2] + 1)
+    local item = struct.pack('>BI4', 1, #key) .. key
     local needed = false
     for at = 1, 241, 16 do
       if needed or #schemas < at or string.byte(schemas, at) == 0 then break end

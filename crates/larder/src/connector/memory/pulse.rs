@@ -1,0 +1,104 @@
+//! The one word of an object that readers look at: whether it is live, when it was last used, and how often.
+//!
+//! The words of all objects lie close together, eight bytes each, so that they stay in a core's cache while the objects
+//! themselves do not. A word is reused when its object has left the table under all of its keys: from then on nobody can be looking
+//! at it, since a reader holds the lock of the shard in which he found it.
+
+use super::ages::Ages;
+use crate::clock::Clock;
+use crate::connector::Miss;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Words that are made together.
+pub(super) const BLOCK: usize = 256;
+
+/// Bit 0: live. Bits 1 and 2: uses since the eviction policy last looked, up to [`MANY`]. The rest: when it was last used, in ms
+/// of the clock; never later than it was.
+#[derive(Debug, Default)]
+pub(super) struct Pulse(AtomicU64);
+
+const LIVE: u64 = 1;
+const USE: u64 = 2;
+const USES: u64 = 3 * USE;
+const USED: u32 = 3;
+
+/// Uses are counted up to this: it tells what is used from what was used once.
+pub(super) const MANY: u64 = 3;
+
+#[derive(Debug)]
+pub(super) struct Block {
+    /// Which of all blocks it is.
+    pub(super) number: u32,
+    pulses: [Pulse; BLOCK],
+}
+
+impl Block {
+    pub(super) fn new(number: u32) -> Self {
+        Self { number, pulses: std::array::from_fn(|_| Pulse::default()) }
+    }
+
+    /// A place within the block is a `u8`, and there are as many words as that can name.
+    #[inline]
+    pub(super) fn pulse(&self, place: u8) -> &Pulse {
+        const { assert!(BLOCK == 1 << u8::BITS) };
+        &self.pulses[usize::from(place)]
+    }
+}
+
+impl Pulse {
+    /// From here on readers see the object, under all of its keys.
+    pub(super) fn begin(&self, now: u64, uses: u64) {
+        self.0.store(now << USED | uses * USE | LIVE, Ordering::Release);
+    }
+
+    /// From here on no reader sees it. Whether it was live.
+    pub(super) fn end(&self) -> bool {
+        self.0.fetch_and(!LIVE, Ordering::AcqRel) & LIVE != 0
+    }
+
+    /// Whether the object may be served now; that is a use.
+    #[inline]
+    pub(super) fn serve(&self, deadline: u64, ages: Ages, clock: &Clock) -> Result<(), Miss> {
+        let word = self.0.load(Ordering::Acquire);
+        if word & LIVE == 0 {
+            return Err(Miss::Absent);
+        }
+        let mut used = word >> USED;
+        if !ages.none() {
+            let end = deadline.min(used.saturating_add(ages.last_use));
+            let mut now = clock.coarse();
+            if now.saturating_add(Clock::COARSE_LAG) >= end {
+                now = clock.now();
+                if now >= end {
+                    return Err(Miss::Expired);
+                }
+            }
+            if ages.counts_uses() {
+                used = used.max(now);
+            }
+        }
+        let uses = if word & USES == USES { word & USES } else { (word & USES) + USE };
+        let next = used << USED | uses | LIVE;
+        // Written once a millisecond at most, so that readers on other cores keep their copy. Where somebody else has changed
+        // it meanwhile, he has counted a use, or ended it, and that stands.
+        if next != word {
+            let _ = self.0.compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// When it was last used, in ms of the clock.
+    pub(super) fn used(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) >> USED
+    }
+
+    pub(super) fn uses(&self) -> u64 {
+        (self.0.load(Ordering::Relaxed) & USES) / USE
+    }
+
+    /// Sets the count of uses; what a reader adds at the same time may be lost, which costs the object a little time.
+    pub(super) fn set_uses(&self, uses: u64) {
+        let set = |word| Some(word & !USES | uses.min(MANY) * USE);
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
+    }
+}

@@ -1,0 +1,100 @@
+//! What only changes need to know of an object, by the place of its pulse; and the pulses themselves.
+
+use super::pulse::{BLOCK, Block, Pulse};
+use super::table::Id;
+use std::sync::Arc;
+
+/// One object, as the writer knows it.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// The hash of each of its keys, the primary one first: with them the table finds its places again.
+    pub(super) hashes: Box<[u64]>,
+    pub(super) version: Option<u64>,
+    /// In bytes.
+    pub(super) weight: u64,
+    /// When its max age is over, by the clock.
+    pub(super) deadline: u64,
+    /// Keys that have not been deleted.
+    pub(super) keys: u32,
+}
+
+impl Record {
+    pub(super) fn primary(&self) -> u64 {
+        self.hashes.first().copied().unwrap_or_default()
+    }
+}
+
+/// An object that may have left since: the place may be another one's now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) id: Id,
+    turn: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    blocks: Vec<Arc<Block>>,
+    /// As many as there are pulses: how often the place was given away, and to whom.
+    slots: Vec<(u32, Option<Record>)>,
+    free: Vec<Id>,
+}
+
+impl Records {
+    /// A place for a new object.
+    pub(super) fn add(&mut self, record: Record) -> Name {
+        let id = self.free.pop().unwrap_or_else(|| {
+            let first = self.slots.len() as Id;
+            self.blocks.push(Arc::new(Block::new(first / BLOCK as Id)));
+            self.slots.extend((0..BLOCK).map(|_| (0, None)));
+            self.free.extend((first + 1..first + BLOCK as Id).rev());
+            first
+        });
+        let mut turn = 0;
+        if let Some(slot) = self.slots.get_mut(id as usize) {
+            slot.0 = slot.0.wrapping_add(1);
+            turn = slot.0;
+            slot.1 = Some(record);
+        }
+        Name { id, turn }
+    }
+
+    pub(super) fn remove(&mut self, id: Id) -> Option<Record> {
+        let record = self.slots.get_mut(id as usize)?.1.take()?;
+        self.free.push(id);
+        Some(record)
+    }
+
+    pub(super) fn get(&self, id: Id) -> Option<&Record> {
+        self.slots.get(id as usize)?.1.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Record> {
+        self.slots.get_mut(id as usize)?.1.as_mut()
+    }
+
+    /// The object of that name, if it has not left.
+    pub(super) fn named(&self, name: Name) -> Option<&Record> {
+        let (turn, record) = self.slots.get(name.id as usize)?;
+        record.as_ref().filter(|_| *turn == name.turn)
+    }
+
+    /// The objects of one block, by place.
+    pub(super) fn of_block(&self, block: usize) -> impl Iterator<Item = (Id, &Record)> {
+        let first = block * BLOCK;
+        let slots = self.slots.get(first..first + BLOCK).unwrap_or_default();
+        slots.iter().enumerate().filter_map(move |(n, slot)| Some(((first + n) as Id, slot.1.as_ref()?)))
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    pub(super) fn block(&self, id: Id) -> Option<(&Arc<Block>, u8)> {
+        let block = self.blocks.get(id as usize / BLOCK)?;
+        Some((block, (id as usize % BLOCK) as u8))
+    }
+
+    pub(super) fn pulse(&self, id: Id) -> Option<&Pulse> {
+        self.block(id).map(|(block, place)| block.pulse(place))
+    }
+}

@@ -1,0 +1,132 @@
+//! What the log tells of keys, values and secrets: nothing, above the level debug.
+
+use crate::instance::{InstanceIndex, instance};
+use crate::node::{Node, config, servers, until};
+use larder::breaker::State;
+use larder::config::Secret;
+use larder_testing::server::{ScriptedServer, ServerOptions};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use tracing_subscriber::fmt::MakeWriter;
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// What is logged on this thread from here on, down to the level info.
+    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+const ID: &str = "it's:a private id";
+const HOST: &str = "private.example";
+const NAME: &str = "a private name";
+
+async fn everything(node: &Node) {
+    node.by_id(ID).await;
+    node.by_host(HOST).await;
+    node.cache.lookup(InstanceIndex::Host, HOST).await;
+    node.cache.set(instance(ID, &[HOST, ""], NAME)).await;
+    node.cache.set(instance(ID, &[HOST], NAME)).await;
+    node.cache.set(instance(ID, &[HOST], &NAME.repeat(1000))).await;
+    node.by_id(ID).await;
+    node.by_host(HOST).await;
+    node.cache.delete(InstanceIndex::Host, [HOST]).await.unwrap();
+    node.cache.invalidate(InstanceIndex::Host, [HOST]).await.unwrap();
+    node.cache.invalidate(InstanceIndex::Id, [ID]).await.unwrap();
+    let _ = node.cache.prune().await;
+}
+
+fn tells_nothing(log: &Log) {
+    let text = log.text();
+    assert!(!text.is_empty());
+    for private in ["private", "sesame"] {
+        assert!(!text.contains(private), "{text}");
+    }
+}
+
+/// A server repeats the words of a command that it does not know, and of a key that is forbidden.
+#[tokio::test]
+async fn errors_of_the_server_that_repeat_our_keys_are_not_logged_as_they_are() {
+    for command in ["GET", "UNLINK", "MGET", "GETRANGE", "SET"] {
+        for server in servers(ServerOptions::default()).await {
+            let (log, _guard) = Log::begin();
+            let node = Node::on(&server).await;
+            node.set(ID, &[HOST], NAME).await;
+            server.command(&["ACL", "SETUSER", "default", &format!("-{}", command.to_lowercase())]).await.unwrap();
+            everything(&node).await;
+            tells_nothing(&log);
+        }
+        let options = ServerOptions::default().config(format!("rename-command {command} \"\""));
+        for server in servers(options).await {
+            let (log, _guard) = Log::begin();
+            let node = Node::begin(config(server.socket()));
+            until("there is a connection", || log.text().contains("connected")).await;
+            everything(&node).await;
+            tells_nothing(&log);
+        }
+    }
+    let few = "user larder on >opensesame ~larder:instance:[ci]* +@all";
+    for server in servers(ServerOptions::default().config(few)).await {
+        Node::on(&server).await.set(ID, &[HOST], NAME).await;
+        let (log, _guard) = Log::begin();
+        let mut config = config(server.socket());
+        config.username = Some("larder".to_owned());
+        config.password = Some(Secret::new("opensesame"));
+        let node = Node::begin(config);
+        node.readable().await;
+        // The object's key is not among those the script declares, but found by it.
+        let _ = node.cache.invalidate(InstanceIndex::Host, [HOST]).await;
+        assert_eq!(node.redis.breaker().state(), State::Open, "{}", log.text());
+        tells_nothing(&log);
+    }
+}
+
+/// A server, or a proxy, that knows neither HELLO nor AUTH repeats what it was sent.
+#[tokio::test]
+async fn a_password_that_the_server_repeats_is_not_logged() {
+    for known in [&b"PING"[..], b"AUTH", b"HELLO"] {
+        let server = ScriptedServer::start(move |words| {
+            let repeated = words.iter().map(|word| format!("'{}' ", String::from_utf8_lossy(word))).collect::<String>();
+            match words[0].to_ascii_uppercase() {
+                word if word == known => b"+OK\r\n".to_vec(),
+                _ => format!("-ERR unknown command, with args beginning with: {repeated}\r\n").into_bytes(),
+            }
+        })
+        .await
+        .unwrap();
+        let (log, _guard) = Log::begin();
+        let mut config = config(server.socket());
+        config.username = Some("larder".to_owned());
+        config.password = Some(Secret::new("open sesame"));
+        config.database = 3;
+        let _node = Node::begin(config);
+        until("an attempt has failed", || log.text().contains("cannot connect")).await;
+        tells_nothing(&log);
+    }
+}

@@ -1,0 +1,272 @@
+//! What others got wrong, one test for each, where it takes a server to repeat it. `docs/pitfalls.md` has the whole list.
+
+use crate::instance::{Instance, InstanceIndex, instance};
+use crate::node::{Node, config, servers, until};
+use larder::breaker::State;
+use larder::{Cache, Delivery, Entry, Lookup, Schema, Stored, Ticket};
+use larder_testing::entries::{Instance as Versioned, InstanceIndex as VersionedIndex, Site, SiteIndex, next};
+use larder_testing::server::{Server, ServerOptions};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Another cache on the same connection.
+async fn cache_on<E: Entry>(node: &Node, schema: Schema) -> Cache<E> {
+    let cache = Cache::new(Arc::new(node.redis.connector(schema.clone())), schema);
+    until("the other cache can be read", || cache.status().readable).await;
+    cache
+}
+
+/// The name of the object with this id, of the cache of a node.
+fn object(node: &Node, id: &str) -> String {
+    format!("larder:instance:o{:016x}:{id}", node.cache.schema().fingerprint)
+}
+
+/// What is left of a key's lifetime, in ms; -1: it never ends, -2: there is no such key.
+async fn lifetime(server: &Server, key: impl AsRef<[u8]>) -> i64 {
+    server.command(&[b"PTTL", key.as_ref()]).await.unwrap().int().unwrap()
+}
+
+/// zitadel 11483, 12092: the breaker was off wherever the cache was tested, so no test saw that it opened and never closed.
+#[tokio::test]
+async fn no_test_ran_with_the_breaker_on() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        assert_eq!(node.redis.breaker().state(), State::Closed, "as everywhere in these tests, and not forced");
+        server.kill();
+        until("the breaker has opened", || node.redis.breaker().state() == State::Open).await;
+        server.restart().await.unwrap();
+        node.readable().await;
+        assert_eq!(node.redis.breaker().state(), State::Closed);
+    }
+}
+
+/// zitadel 9140: `get.lua` called a function that only another script had, which showed where a last-use age was set.
+///
+/// Every script of ours runs here, on its usual and on its rarer ways, and the server has nothing to complain about.
+#[tokio::test]
+async fn a_script_called_a_function_that_it_did_not_have() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/connector/redis/lua");
+    // Without the one that is a part of others, and with the one that a node greets the server with.
+    let scripts = std::fs::read_dir(folder).unwrap().filter(|file| file.as_ref().unwrap().file_name() != "log.lua");
+    let scripts = (scripts.count() + 1).to_string();
+    for server in servers(ServerOptions::default()).await {
+        let (max_age, last_use_age) = (Duration::from_secs(1000), Duration::from_secs(500));
+        let mut config = config(server.socket());
+        config.breaker.consecutive_failures = 1;
+        let node = Node::with_ages(config, max_age, last_use_age);
+        node.readable().await;
+        // The handshake may well ask for what an old server does not have.
+        server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
+        node.set("1", &["a", "b"], "x").await;
+        node.set("2", &["b"], &"takes a key, and is large".repeat(1000)).await;
+        assert!(node.by_host("b").await.is_some() && node.by_id("2").await.is_some(), "found, and touched");
+        node.cache.prune().await.unwrap();
+        let ticket = node.ticket().await;
+        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["b", "c"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.fill(instance("3", &["d"], "x"), ticket).await, Stored::Yes);
+        assert_eq!(node.cache.fill(instance("2", &["b"], "x"), ticket).await, Stored::Overtaken);
+        assert_eq!(node.cache.delete(InstanceIndex::Host, ["d"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.delete(InstanceIndex::Id, ["3"]).await.unwrap(), Delivery::Applied);
+
+        let schema = Schema { cache: "versioned".into(), ..Schema::of::<Versioned>().ages(max_age, last_use_age) };
+        let versioned: Cache<Versioned> = cache_on(&node, schema).await;
+        assert_eq!(versioned.set(Versioned::new("1", &["a"], "x", 2)).await, Stored::Yes);
+        assert_eq!(versioned.set(Versioned::new("1", &["a"], "x", 1)).await, Stored::Outdated);
+        for floor in [4, 3] {
+            let forgotten = versioned.invalidate_below(VersionedIndex::Host, ["a"], floor).await;
+            assert_eq!(forgotten.unwrap(), Delivery::Applied);
+        }
+        assert_eq!(versioned.set(Versioned::new("1", &["a"], "x", 3)).await, Stored::Outdated);
+        assert_eq!(versioned.truncate().await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.stats().faults.get() + versioned.stats().faults.get(), 0);
+
+        server.command(&["SET", &object(&node, "4"), "not an object"]).await.unwrap();
+        assert!(node.by_id("4").await.is_none(), "discarded");
+        let errors = server.info("errorstats").await.unwrap();
+        assert!(errors.keys().eq(["errorstat_NOSCRIPT"]), "only that it did not know them yet: {errors:?}");
+        assert_eq!(server.info("memory").await.unwrap()["number_of_cached_scripts"], scripts, "all have run");
+        assert_eq!((node.redis.breaker().state(), node.redis.breaker().snapshot().failures), (State::Closed, 0));
+    }
+}
+
+/// zitadel 9140, the other half: the breaker took the script's error for the server's, so one mistake switched the cache off.
+#[tokio::test]
+async fn an_error_of_a_script_opened_the_breaker() {
+    // A command that a script needs is as missing as a function would be.
+    for server in servers(ServerOptions::default().config("rename-command PEXPIRE \"\"")).await {
+        let mut config = config(server.socket());
+        config.breaker.consecutive_failures = 1;
+        let node = Node::with_ages(config, Duration::ZERO, Duration::from_secs(500));
+        node.readable().await;
+        node.set("1", &["a"], "x").await;
+        for round in 1..=30 {
+            node.by_host("a").await;
+            assert_eq!(node.cache.stats().faults.get(), round, "each touch is an error, and counted as ours");
+        }
+        assert_eq!((node.redis.breaker().state(), node.redis.breaker().snapshot().failures), (State::Closed, 0));
+        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+    }
+}
+
+/// zitadel's `_remove.lua`: an object that had expired was removed under all keys it once had, one of which led to another object
+/// by then.
+#[tokio::test]
+async fn removing_an_expired_object_deleted_the_index_keys_of_a_new_one() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        for removal in 0..5 {
+            node.set("1", &["moves", "stays"], "old").await;
+            // It expires now; its index keys stay, as they do where they were written with a longer life.
+            server.command(&["PEXPIRE", &object(&node, "1"), "0"]).await.unwrap();
+            assert_eq!(lifetime(&server, object(&node, "1")).await, -2);
+            node.set("2", &["moves"], "new").await;
+            match removal {
+                0 => assert!(node.by_id("1").await.is_none() && node.by_host("stays").await.is_none()),
+                1 => assert_eq!(node.cache.prune().await.unwrap().keys, 1, "the key that stays, and leads nowhere"),
+                2 => node.set("1", &["stays"], "moved away").await,
+                3 => drop(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap()),
+                _ => drop(node.cache.invalidate(InstanceIndex::Host, ["stays"]).await.unwrap()),
+            }
+            // A node without hints needs the index key.
+            let stranger = Node::on(&server).await;
+            assert_eq!(stranger.by_host("moves").await.unwrap().name, "new", "{removal}");
+            assert_eq!(stranger.cache.invalidate(InstanceIndex::Host, ["moves"]).await.unwrap(), Delivery::Applied);
+            assert!(node.by_id("2").await.is_none(), "{removal}: an invalidation finds it, too");
+            node.cache.truncate().await.unwrap();
+        }
+    }
+}
+
+/// zitadel 10657, and a warning in IdentityCache's README: with the build's version in the key, an invalidation by an old node
+/// missed the copies of the new nodes.
+#[tokio::test]
+async fn the_version_of_the_build_was_in_the_key() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        let old: Cache<Site> = cache_on(&node, Schema::of::<Site>()).await;
+        let new: Cache<next::Site> = cache_on(&Node::on(&server).await, Schema::of::<next::Site>()).await;
+        for invalidating in 0..4 {
+            let ticket = ticket(&old, SiteIndex::Id, "1").await;
+            assert_eq!(old.fill(Site::new("1", &["a", "b"], "x"), ticket).await, Stored::Yes);
+            let ticket = self::ticket(&new, next::SiteIndex::Id, "1").await;
+            assert_eq!(new.fill(next::Site::new("1", &["a", "b"], "x"), ticket).await, Stored::Yes);
+            assert!(old.get(SiteIndex::Host, "b").await.is_some(), "each has its own, side by side");
+            assert!(new.get(next::SiteIndex::Host, "b").await.is_some());
+            let forgotten = match invalidating {
+                0 => old.invalidate(SiteIndex::Id, ["1"]).await,
+                1 => old.invalidate(SiteIndex::Host, ["a"]).await,
+                2 => new.invalidate(next::SiteIndex::Id, ["1"]).await,
+                _ => new.invalidate(next::SiteIndex::Host, ["a"]).await,
+            };
+            assert_eq!(forgotten.unwrap(), Delivery::Applied);
+            assert!(old.get(SiteIndex::Host, "b").await.is_none(), "{invalidating}");
+            assert!(new.get(next::SiteIndex::Host, "b").await.is_none(), "{invalidating}");
+        }
+    }
+}
+
+async fn ticket<E: Entry + std::fmt::Debug>(cache: &Cache<E>, index: E::Index, key: &str) -> Ticket {
+    match cache.lookup(index, key).await {
+        Lookup::Miss(_, Some(ticket)) => ticket,
+        other => panic!("no ticket: {other:?}"),
+    }
+}
+
+/// zitadel's redis connector: a database for each cache, SELECT in its scripts and FLUSHDB as its truncate, which neither a
+/// cluster nor a managed server allows, and which takes along what others keep there.
+#[tokio::test]
+async fn each_cache_had_a_database_that_truncate_flushed() {
+    let options = ["SELECT", "FLUSHDB", "FLUSHALL"]
+        .into_iter()
+        .fold(ServerOptions::default().databases(1), |all, name| all.config(format!("rename-command {name} \"\"")));
+    for server in servers(options).await {
+        let node = Node::on(&server).await;
+        let sites: Cache<Site> = cache_on(&node, Schema::of::<Site>()).await;
+        server.command(&["SET", "session:1", "somebody else's"]).await.unwrap();
+        node.set("1", &["a"], "x").await;
+        assert_eq!(sites.set(Site::new("1", &["a"], "x")).await, Stored::Yes);
+        assert!(node.by_host("a").await.is_some() && sites.get(SiteIndex::Host, "a").await.is_some());
+        assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
+        assert!(node.by_host("a").await.is_none() && node.by_id("1").await.is_none());
+        assert!(sites.get(SiteIndex::Host, "a").await.is_some(), "another cache in the same database");
+        let theirs = server.command(&["GET", "session:1"]).await.unwrap();
+        assert_eq!(theirs.bytes(), Some(&b"somebody else's"[..]));
+        assert!(server.keys("larder:instance:[^c]*").await.unwrap().is_empty());
+        assert_eq!(node.cache.stats().faults.get() + sites.stats().faults.get(), 0);
+    }
+}
+
+/// zitadel's redis connector: an age was sent in whole seconds, and zero of them means "never expires".
+#[tokio::test]
+async fn an_age_under_a_second_was_cut_to_zero_which_is_never() {
+    const SHORT: Duration = Duration::from_millis(999);
+    for server in servers(ServerOptions::default()).await {
+        for (max_age, last_use_age) in
+            [(SHORT, Duration::ZERO), (Duration::ZERO, SHORT), (SHORT, SHORT), (SHORT, 2 * SHORT)]
+        {
+            let node = Node::with_ages(config(server.socket()), max_age, last_use_age);
+            node.readable().await;
+            node.set("1", &["a"], "x").await;
+            let left = lifetime(&server, object(&node, "1")).await;
+            assert!(left == -2 || (0..=999).contains(&left), "{max_age:?}, {last_use_age:?}: {left} ms");
+            let found = node.by_host("a").await;
+            let left = lifetime(&server, object(&node, "1")).await;
+            assert!(left == -2 || (0..=999).contains(&left), "touched, {found:?}: {left} ms");
+        }
+        for age in [Duration::from_nanos(1), Duration::from_micros(999)] {
+            for (max_age, last_use_age) in [(age, Duration::ZERO), (Duration::ZERO, age)] {
+                let node = Node::with_ages(config(server.socket()), max_age, last_use_age);
+                node.readable().await;
+                node.set("1", &["a"], "x").await;
+                let left = lifetime(&server, object(&node, "1")).await;
+                assert!(left == -2 || (0..=1).contains(&left), "{max_age:?}, {last_use_age:?}: {left} ms");
+            }
+        }
+    }
+}
+
+/// zitadel's redis connector: pruning looked each object up as a get does, so what nobody used was used by the pruner.
+#[tokio::test]
+async fn pruning_counted_as_use() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::with_ages(config(server.socket()), Duration::ZERO, Duration::from_secs(500));
+        node.readable().await;
+        node.set("1", &["a"], "x").await;
+        // As if most of the age had passed.
+        server.command(&["PEXPIRE", &object(&node, "1"), "100000"]).await.unwrap();
+        node.cache.prune().await.unwrap();
+        let left = lifetime(&server, object(&node, "1")).await;
+        assert!((1..=100_000).contains(&left), "{left} ms");
+        assert!(node.by_host("a").await.is_some());
+        let left = lifetime(&server, object(&node, "1")).await;
+        assert!((100_001..=500_000).contains(&left), "a get is a use: {left} ms");
+    }
+}
+
+/// zitadel 10645: an index key without an expiry outlived its object for ever, until the memory was full.
+#[tokio::test]
+async fn an_index_key_never_expired() {
+    for server in servers(ServerOptions::default()).await {
+        let max_age = Duration::from_secs(100);
+        for last_use_age in [Duration::ZERO, Duration::from_secs(50)] {
+            let node = Node::with_ages(config(server.socket()), max_age, last_use_age);
+            node.readable().await;
+            let ticket = node.ticket().await;
+            for (id, name) in [("1", "x".to_owned()), ("2", "x".repeat(20_000))] {
+                let hosts = [format!("{id}.a"), format!("{id}.b")];
+                let filled = Instance { id: id.to_owned(), hosts: hosts.to_vec(), name };
+                assert_eq!(node.cache.fill(filled.clone(), ticket).await, Stored::Yes);
+                node.by_host(&hosts[0]).await;
+                assert_eq!(node.cache.set(filled).await, Stored::Yes);
+            }
+            // All but the clock.
+            let keys = server.keys("larder:instance:[^c]*").await.unwrap();
+            assert_eq!(keys.len(), 2 + 4, "{keys:?}");
+            for key in keys {
+                let left = lifetime(&server, &key).await;
+                assert!((1..=201_000).contains(&left), "{}: {left} ms", String::from_utf8_lossy(&key));
+            }
+            node.cache.truncate().await.unwrap();
+        }
+    }
+}
