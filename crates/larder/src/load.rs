@@ -25,6 +25,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 use tracing::Instrument;
 
+mod waiting;
+
+use waiting::{LOADING, Queue, Waiting};
+
 /// Why a load gave nothing.
 #[derive(Debug)]
 pub enum LoadError<Err> {
@@ -122,64 +126,6 @@ impl<E, Err> Strip<E, Err> {
         let mut receiver = self.landing.subscribe();
         let landing = receiver.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone());
         landing.unwrap_or(Landing { loaded: Err(LoadError::Aborted), accepted: None })
-    }
-}
-
-tokio::task_local! {
-    /// The load whose loader runs in this task.
-    static LOADING: Arc<Queue>;
-}
-
-/// Which loads a load is waiting for, because its loader has called `get_or_load` itself.
-#[derive(Default)]
-struct Queue {
-    ahead: Mutex<Vec<Arc<Queue>>>,
-}
-
-/// Held by whoever looks whether a wait would go round in a circle, and then begins it. Outside loaders nobody takes it.
-static QUEUES: Mutex<()> = Mutex::new(());
-
-impl Queue {
-    fn waits_for(&self, other: &Arc<Self>) -> bool {
-        let mut open = self.ahead.lock().clone();
-        let mut seen = Vec::new();
-        while let Some(queue) = open.pop() {
-            if Arc::ptr_eq(&queue, other) {
-                return true;
-            }
-            if !seen.contains(&Arc::as_ptr(&queue)) {
-                seen.push(Arc::as_ptr(&queue));
-                open.extend(queue.ahead.lock().iter().cloned());
-            }
-        }
-        false
-    }
-}
-
-/// A loader's wait for another load, while it lasts.
-struct Waiting(Option<(Arc<Queue>, Arc<Queue>)>);
-
-impl Waiting {
-    /// An error where that load waits for the one whose loader asks.
-    fn begin(load: &Arc<Queue>) -> Result<Self, ()> {
-        let Ok(own) = LOADING.try_with(Arc::clone) else { return Ok(Self(None)) };
-        let _queues = QUEUES.lock();
-        if Arc::ptr_eq(&own, load) || load.waits_for(&own) {
-            return Err(());
-        }
-        own.ahead.lock().push(load.clone());
-        Ok(Self(Some((own, load.clone()))))
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if let Some((own, load)) = self.0.take() {
-            let mut ahead = own.ahead.lock();
-            if let Some(place) = ahead.iter().position(|other| Arc::ptr_eq(other, &load)) {
-                ahead.swap_remove(place);
-            }
-        }
     }
 }
 

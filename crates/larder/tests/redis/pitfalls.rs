@@ -96,9 +96,12 @@ async fn an_error_of_a_script_opened_the_breaker() {
     for server in servers(ServerOptions::default().config("rename-command PEXPIRE \"\"")).await {
         let mut config = config(server.socket());
         config.breaker.consecutive_failures = 1;
+        let writer = Node::with_ages(config.clone(), Duration::ZERO, Duration::from_secs(500));
         let node = Node::with_ages(config, Duration::ZERO, Duration::from_secs(500));
+        writer.readable().await;
         node.readable().await;
-        node.set("1", &["a"], "x").await;
+        // By another node: for the one that stores it, a store is as good as a touch.
+        writer.set("1", &["a"], "x").await;
         for round in 1..=30 {
             node.by_host("a").await;
             assert_eq!(node.cache.stats().faults.get(), round, "each touch is an error, and counted as ours");
@@ -229,9 +232,12 @@ async fn an_age_under_a_second_was_cut_to_zero_which_is_never() {
 #[tokio::test]
 async fn pruning_counted_as_use() {
     for server in servers(ServerOptions::default()).await {
+        let writer = Node::with_ages(config(server.socket()), Duration::ZERO, Duration::from_secs(500));
         let node = Node::with_ages(config(server.socket()), Duration::ZERO, Duration::from_secs(500));
+        writer.readable().await;
         node.readable().await;
-        node.set("1", &["a"], "x").await;
+        // By another node: for the one that stores it, a store is as good as a touch.
+        writer.set("1", &["a"], "x").await;
         // As if most of the age had passed.
         server.command(&["PEXPIRE", &object(&node, "1"), "100000"]).await.unwrap();
         node.cache.prune().await.unwrap();

@@ -107,3 +107,57 @@ async fn a_load_is_overtaken_by_an_invalidation_of_a_release_that_calls_the_prim
         assert_eq!(olds.fill(old("1", &["a"]), ticket).await, Stored::Overtaken);
     }
 }
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Entry)]
+#[entry(cache = "account")]
+struct OldAccount {
+    #[key(primary)]
+    id: String,
+    #[version]
+    sequence: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Entry)]
+#[entry(cache = "account")]
+struct NewAccount {
+    #[key(primary)]
+    id: String,
+    #[version]
+    sequence: u64,
+    name: String,
+}
+
+#[tokio::test]
+async fn a_lower_version_is_refused_also_where_the_other_release_has_stored_the_higher_one() {
+    for server in servers(ServerOptions::default()).await {
+        let (olds, news) = (open::<OldAccount>(&server).await, open::<NewAccount>(&server).await);
+        let top = u64::MAX;
+        assert_eq!(news.set(NewAccount { id: "1".into(), sequence: top, name: "new".into() }).await, Stored::Yes);
+        assert_eq!(
+            news.set(NewAccount { id: "1".into(), sequence: top - 1, name: "old".into() }).await,
+            Stored::Outdated
+        );
+        assert_eq!(olds.set(OldAccount { id: "1".into(), sequence: top - 1 }).await, Stored::Outdated);
+        assert!(olds.get(OldAccountIndex::Id, "1").await.is_none());
+        assert_eq!(
+            news.get(NewAccountIndex::Id, "1").await.unwrap().name,
+            "new",
+            "nor does it take the higher one away"
+        );
+    }
+}
+
+/// Both releases hold a state that they have loaded; a set that is outdated by one of them is newer than the other.
+#[tokio::test]
+async fn a_set_that_is_outdated_takes_along_what_is_older_still() {
+    for server in servers(ServerOptions::default()).await {
+        let (olds, news) = (open::<OldAccount>(&server).await, open::<NewAccount>(&server).await);
+        let Lookup::Miss(_, Some(ticket)) = olds.lookup(OldAccountIndex::Id, "1").await else { panic!("no ticket") };
+        assert_eq!(olds.fill(OldAccount { id: "1".into(), sequence: 5 }, ticket).await, Stored::Yes);
+        let newer = NewAccount { id: "1".into(), sequence: 9, name: "new".into() };
+        assert_eq!(news.fill(newer, ticket).await, Stored::Yes);
+        assert_eq!(olds.set(OldAccount { id: "1".into(), sequence: 7 }).await, Stored::Outdated);
+        assert!(olds.get(OldAccountIndex::Id, "1").await.is_none());
+        assert!(news.get(NewAccountIndex::Id, "1").await.is_some());
+    }
+}

@@ -48,7 +48,7 @@ impl Block {
 impl Pulse {
     /// From here on readers see the object, under all of its keys.
     pub(super) fn begin(&self, now: u64, uses: u64) {
-        self.0.store(now << USED | uses * USE | LIVE, Ordering::Release);
+        self.0.store((now << USED) | (uses * USE) | LIVE, Ordering::Release);
     }
 
     /// From here on no reader sees it. Whether it was live.
@@ -78,7 +78,7 @@ impl Pulse {
             }
         }
         let uses = if word & USES == USES { word & USES } else { (word & USES) + USE };
-        let next = used << USED | uses | LIVE;
+        let next = (used << USED) | uses | LIVE;
         // Written once a millisecond at most, so that readers on other cores keep their copy. Where somebody else has changed
         // it meanwhile, he has counted a use, or ended it, and that stands.
         if next != word {
@@ -98,7 +98,7 @@ impl Pulse {
 
     /// Sets the count of uses; what a reader adds at the same time may be lost, which costs the object a little time.
     pub(super) fn set_uses(&self, uses: u64) {
-        let set = |word| Some(word & !USES | uses.min(MANY) * USE);
+        let set = |word| Some((word & !USES) | (uses.min(MANY) * USE));
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
     }
 }

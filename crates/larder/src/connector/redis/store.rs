@@ -748,3 +748,57 @@ const ENDLESS: u64 = 1 << 52;
 pub(super) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).map_or(ENDLESS, |time| time.min(ENDLESS))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::breaker::{Breaker, BreakerConfig};
+    use crate::clock::Clock;
+    use crate::{Entry, Index, Keys};
+    use serde::{Deserialize, Serialize};
+    use tokio::runtime::Handle;
+
+    #[derive(Serialize, Deserialize)]
+    struct Color;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    struct ColorIndex;
+
+    impl Index for ColorIndex {
+        const NAMES: &'static [&'static str] = &["name"];
+
+        fn position(self) -> usize {
+            0
+        }
+
+        fn from_name(name: &str) -> Option<Self> {
+            (name == "name").then_some(Self)
+        }
+    }
+
+    impl Entry for Color {
+        type Index = ColorIndex;
+
+        const CACHE: &'static str = "color";
+
+        fn keys(&self, keys: &mut Keys<ColorIndex>) {
+            keys.add(ColorIndex, "red");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_recovery_that_was_overtaken_by_a_doubt_proves_nothing() {
+        let clock = Clock::system();
+        let breaker = Breaker::new("test", BreakerConfig::default(), clock.clone());
+        let link = Arc::new(Link::new(breaker, clock, Duration::from_secs(1), Handle::current()));
+        let store = Store::new(link, Schema::of::<Color>(), "larder", 1, 1);
+        let doubts = store.doubts();
+        store.prove(1, 0, doubts);
+        assert!(store.is_proven(1));
+        store.lost("found while a recovery was under way");
+        store.prove(2, 0, doubts);
+        assert!(!store.is_proven(2));
+        store.prove(2, 0, store.doubts());
+        assert!(store.is_proven(2));
+    }
+}

@@ -4,7 +4,8 @@
 -- KEYS  1 clock  2.. for each key: its index key, or the clock where the key is a primary key
 -- ARGV  1 prefix of object keys, to which schema:primary is added
 --       2 marks of the keys, 8 bytes each
---       3.. for each key: the position of its index (1 byte) and the key
+--       3.. for each key, as objects list it: 0 = primary or 1 = secondary (1 byte), and the key, a secondary one after its index
+--       and a colon
 -- Reply 1 byte: 1 done, 4 the clock is lost; epoch and sequence, 8 bytes each
 -- Cost  one EVALSHA, GETRANGE, log.lua, and per key and schema one or two reads and one write of the object's header, whatever the
 --       size of its payload

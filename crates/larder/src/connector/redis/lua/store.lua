@@ -66,15 +66,28 @@ end
 
 -- 2. Refuse, if a higher version is stored or demanded. Two halves, since 2^53 and more would lose digits in one number.
 if versioned == 1 and outcome == 1 then
-  local floor, stored = held[count + 1], redis.pcall('GETRANGE', object, '0', '19')
+  local floor, lower = held[count + 1], false
   if floor and #floor == 8 then
     local oh, ol = unpacked('>I4I4', floor)
     if oh > vh or (oh == vh and ol > vl) then outcome = 3 end
   end
-  if type(stored) == 'string' and #stored == 20 and string.sub(stored, 1, 2) == 'L1' and string.byte(stored, 4) == 1 then
-    local oh, ol = unpacked('>I4I4', stored, 13)
-    if oh > vh or (oh == vh and ol > vl) then outcome = 3 end
+  -- Of every release: what one of them has replaced must not come back in another.
+  local schemas = #head >= 288 and string.sub(head, 33) or call('GETRANGE', clock, '32', '287')
+  for at = 1, 241, 16 do
+    if string.byte(schemas, at) == 0 then break end
+    local name = string.sub(object, 1, prefix) .. string.sub(schemas, at, at + 15) .. string.sub(object, prefix + 17)
+    local stored = redis.pcall('GETRANGE', name, '0', '19')
+    if type(stored) == 'string' and #stored == 20 and string.sub(stored, 1, 2) == 'L1' and string.byte(stored, 4) == 1 then
+      local oh, ol = unpacked('>I4I4', stored, 13)
+      if oh > vh or (oh == vh and ol > vl) then
+        outcome = 3
+      elseif put and (oh < vh or ol < vl) then
+        -- Earlier, whatever becomes of this one; what it replaces itself it need not remove.
+        if name == object then lower = true else call('UNLINK', name) end
+      end
+    end
   end
+  if outcome == 3 and lower then call('UNLINK', object) end
   if outcome == 3 and not put then
     if staged then call('UNLINK', staged) end
     return '\3' .. string.sub(head, 1, 16)
@@ -131,7 +144,7 @@ if put and (outcome ~= 1 or string.byte(head, 49) ~= 0) then
   for at = 33, 273, 16 do
     if string.byte(head, at) == 0 then break end
     local name = string.sub(object, 1, prefix) .. string.sub(head, at, at + 15) .. ':' .. primary
-    if outcome == 2 or name ~= object then call('UNLINK', name) end
+    if outcome == 2 or (outcome == 1 and name ~= object) then call('UNLINK', name) end
   end
 end
 
