@@ -204,6 +204,9 @@ impl<E: Entry> Cache<E> {
         L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
+        if let Some(object) = self.get_hit(index, &key) {
+            return Ok(Some(object));
+        }
         let bytes = key.encode();
         let mut looked_again = false;
         let mut waited_for: Option<Arc<Strip<E, Err>>> = None;

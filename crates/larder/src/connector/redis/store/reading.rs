@@ -67,12 +67,7 @@ impl Store {
     }
 
     /// The object that an index key leads to, unless that is the one that was tried already.
-    async fn find_hinted(
-        &self,
-        key: KeyRef<'_>,
-        hint: Reply,
-        tried: Option<Arc<Hint>>,
-    ) -> Result<Value, Miss> {
+    async fn find_hinted(&self, key: KeyRef<'_>, hint: Reply, tried: Option<Arc<Hint>>) -> Result<Value, Miss> {
         let hint = match hint {
             Reply::BulkString(hint) => hint,
             Reply::ServerError(error) => return Err(self.miss(&redis::RedisError::from(error).into())),

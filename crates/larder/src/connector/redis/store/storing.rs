@@ -47,13 +47,7 @@ impl Store {
         }
     }
 
-    async fn send_object(
-        &self,
-        put: bool,
-        object: &Object,
-        bytes: &[u8],
-        ticket: Ticket,
-    ) -> Result<Fill, Trouble> {
+    async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Fill, Trouble> {
         let max_age = milliseconds(self.schema.max_age);
         let last_use = milliseconds(self.schema.last_use_age);
         let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };
@@ -146,12 +140,7 @@ impl Store {
         self.batches(&keys, Deferred::Invalidate { floor: None })
     }
 
-    async fn put_guarded(
-        &self,
-        object: Object,
-        ticket: Option<Ticket>,
-        undelivered: Vec<Undelivered<'_>>,
-    ) -> Stored {
+    async fn put_guarded(&self, object: Object, ticket: Option<Ticket>, undelivered: Vec<Undelivered<'_>>) -> Stored {
         let stored = match (self.encoded(&object), ticket) {
             (None, _) => Stored::Unfit,
             (_, None) => Stored::Unavailable,
