@@ -55,15 +55,16 @@ pub struct Get<'a, E: Entry, K> {
     cache: &'a Cache<E>,
     index: E::Index,
     key: Option<K>,
-    later: Option<Later<'a, Option<Arc<E>>>>,
+    /// Owns what it needs: a future that borrowed the key could not be told apart from one that outlives it.
+    later: Option<Later<Option<Arc<E>>>>,
 }
 
-type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 // Nothing in it is pinned but what is in the box.
 impl<E: Entry, K> Unpin for Get<'_, E, K> {}
 
-impl<'a, E: Entry, K: Key + Send + 'a> Future for Get<'a, E, K> {
+impl<E: Entry, K: Key> Future for Get<'_, E, K> {
     type Output = Option<Arc<E>>;
 
     #[inline]
@@ -77,7 +78,8 @@ impl<'a, E: Entry, K: Key + Send + 'a> Future for Get<'a, E, K> {
         if let Some(object) = this.cache.get_hit(this.index, &key) {
             return Poll::Ready(Some(object));
         }
-        this.later.insert(Box::pin(this.cache.get_later(this.index, key))).as_mut().poll(context)
+        let later = this.cache.clone().get_later(this.index, key.encode().to_vec());
+        this.later.insert(Box::pin(later)).as_mut().poll(context)
     }
 }
 
@@ -119,7 +121,7 @@ impl<E: Entry> Cache<E> {
     }
 
     /// Looks an object up by one of its keys. Trouble of any kind is a miss; its cause is counted in [`stats`](Self::stats).
-    pub fn get<'a, K: Key + Send + 'a>(&'a self, index: E::Index, key: K) -> Get<'a, E, K> {
+    pub fn get<K: Key>(&self, index: E::Index, key: K) -> Get<'_, E, K> {
         Get { cache: self, index, key: Some(key), later: None }
     }
 
@@ -133,8 +135,7 @@ impl<E: Entry> Cache<E> {
         Some(object)
     }
 
-    async fn get_later(&self, index: E::Index, key: impl Key) -> Option<Arc<E>> {
-        let bytes = key.encode();
+    async fn get_later(self, index: E::Index, bytes: Vec<u8>) -> Option<Arc<E>> {
         let found = match self.key(index, &bytes) {
             Ok(key) => self.inner.connector.get(key).await,
             Err(miss) => Err(miss),
