@@ -67,8 +67,14 @@ fn follow_links(run: &mut Run) {
 
 /// The benchmarks, optimised; they read their own arguments.
 pub(crate) fn bench(arguments: &[String]) -> ExitCode {
-    let mut command = cargo(["run", "--quiet", "--release", "--package", "larder-bench", "--"]);
-    match command.args(arguments).status() {
+    let package = ["--quiet", "--release", "--package", "larder-bench"];
+    // All of its programs: the one that is run calls another, which counts allocations.
+    if let Err(error) = succeed(cargo(["build"]).args(package)) {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    let mut command = cargo(["run"]);
+    match command.args(package).arg("--").args(arguments).status() {
         Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
         Err(error) => {
             eprintln!("cargo cannot be run: {error}");

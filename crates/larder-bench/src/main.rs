@@ -1,37 +1,60 @@
 //! How fast larder is, beside a limit or a peer that is measured in the same run: `cargo xtask bench`.
 //!
-//! A machine's speed says little, a ratio on one machine says much. So the contestants of a [`Group`] take
-//! turns, round by round, and a row compares two of them: the median over the rounds, its spread, and the bar.
-//! To add rows, write a function that returns a group, and name it in [`GROUPS`].
+//! A machine's speed says little, a ratio on one machine says much. So the contestants of a group take turns, round by
+//! round, and a row compares two of them: the median over the rounds, its spread, and the bar. To add rows, write a
+//! function that returns a group, and name it in `catalogue.rs`.
 
+mod allocations;
 mod breaker;
+mod catalogue;
+mod chart;
+mod cold_key;
+mod hung;
+mod latency;
+mod machine;
 mod measure;
 mod memory;
 mod options;
+mod redis_client;
+mod redis_get;
+mod redis_store;
 mod report;
+mod sample;
+mod scale;
+mod testbed;
 
-use measure::{Group, Row};
+use catalogue::Section;
+use machine::Machine;
 use options::Options;
+use report::{Report, Told};
 use std::process::ExitCode;
-
-/// All rows, in the order they are printed.
-const GROUPS: &[fn() -> Group] = &[breaker::closed, breaker::open, memory::primary, memory::secondary, memory::threads];
+use std::time::Instant;
 
 fn main() -> ExitCode {
-    let options = match Options::read(std::env::args().skip(1)) {
-        Ok(Some(options)) => options,
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, port] = &*arguments
+        && first == cold_key::READERS
+    {
+        return ended(cold_key::read(port).map(|()| true));
+    }
+    match Options::read(arguments.iter().cloned()) {
+        Ok(Some(options)) if options.list => ended(list().map(|()| true)),
+        Ok(Some(options)) => ended(measure(&options, &arguments)),
         Ok(None) => {
             println!("{}", options::USAGE);
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
         Err(error) => {
             eprintln!("{error}\n\n{}", options::USAGE);
-            return ExitCode::from(2);
+            ExitCode::from(2)
         }
-    };
-    match measure_all(&options) {
-        Ok(rows) if rows.iter().all(Row::passed) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    }
+}
+
+fn ended(result: Result<bool, String>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
@@ -39,21 +62,77 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure_all(options: &Options) -> Result<Vec<Row>, String> {
-    let mut rows = Vec::new();
-    for make in GROUPS {
-        let group = make();
-        if group.rows.iter().any(|row| options.wants(row.name)) {
-            eprintln!("measuring {} in {} rounds", group.name, options.rounds);
-            rows.extend(group.measure(options.rounds)?.into_iter().filter(|row| options.wants(row.name)));
+fn list() -> Result<(), String> {
+    let servers = larder_testing::server::required().map_err(|error| error.to_string())?;
+    for section in catalogue::sections(&servers) {
+        println!("{}", section.title);
+        let rows = section.groups.iter().flat_map(|group| group.rows.iter().map(|row| (&row.name, row.bar)));
+        rows.chain(section.waiting.iter().map(|row| (&row.name, row.bar)))
+            .for_each(|(name, bar)| println!("  {name}  {bar}"));
+        section.plots.iter().for_each(|plot| println!("  {}  plot", plot.name));
+    }
+    Ok(())
+}
+
+/// Whether every row that has a bar passes, and everything could be measured.
+fn measure(options: &Options, arguments: &[String]) -> Result<bool, String> {
+    let begun = Instant::now();
+    let servers = larder_testing::server::required().map_err(|error| error.to_string())?;
+    let sections = catalogue::sections(&servers).into_iter().map(|section| tell(section, options));
+    let report = Report {
+        machine: Machine::here(),
+        servers: servers.iter().map(catalogue::full_name).collect(),
+        effort: options.effort(),
+        command: [&["cargo xtask bench".to_owned()], arguments].concat().join(" "),
+        sections: sections.collect(),
+        took: begun.elapsed(),
+    };
+    if report.rows().next().is_none() && report.charts().next().is_none() && report.failures().next().is_none() {
+        return Err("no row has that name; --list names them all, and without --only all are measured".to_owned());
+    }
+    print!("\n{}\n{}", report::table(report.rows()), report::summary(report.rows()));
+    if let Some(path) = &options.json {
+        std::fs::write(path, report::json(&report)).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if options.is_whole() {
+        let page = report.write().map_err(|error| format!("docs/performance.md cannot be written: {error}"))?;
+        println!("\nwritten: {}", page.display());
+    }
+    report.failures().for_each(|failure| println!("not measured: {failure}"));
+    Ok(report.failures().next().is_none() && report.rows().all(|row| row.passed() != Some(false)))
+}
+
+/// Measures what is wanted of a section. What fails is noted, and the rest goes on.
+fn tell(section: Section, options: &Options) -> Told {
+    let Section { title, meaning, groups, waiting, plots } = section;
+    let mut told = Told { title, meaning, rows: Vec::new(), charts: Vec::new(), failures: Vec::new() };
+    for group in groups {
+        if !group.rows.iter().any(|row| options.wants(&row.name)) {
+            continue;
+        }
+        eprintln!("\n{}", group.name);
+        match group.measure(options.effort()) {
+            Ok(rows) => {
+                let rows: Vec<_> = rows.into_iter().filter(|row| options.wants(&row.name)).collect();
+                eprint!("{}", report::table(&rows));
+                told.rows.extend(rows);
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                told.failures.push(error);
+            }
         }
     }
-    if rows.is_empty() {
-        return Err("no row has that name; without --only all are measured".to_owned());
+    told.rows.extend(waiting.into_iter().filter(|row| options.wants(&row.name)));
+    for plot in plots.into_iter().filter(|plot| options.wants(plot.name)) {
+        eprintln!("\n{}", plot.title);
+        match plot.measure(options.effort()) {
+            Ok(chart) => told.charts.push(chart),
+            Err(error) => {
+                eprintln!("{error}");
+                told.failures.push(error);
+            }
+        }
     }
-    print!("{}", report::table(&rows));
-    if let Some(path) = &options.json {
-        std::fs::write(path, report::json(&rows)).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    Ok(rows)
+    told
 }

@@ -2,34 +2,66 @@
 
 use std::time::Instant;
 
-/// What is measured together, in turns, so that a machine that is busy for a while is busy for all of them.
-pub(crate) struct Group {
-    pub(crate) name: &'static str,
-    /// What a contestant's figure counts.
-    pub(crate) unit: &'static str,
-    pub(crate) rows: Vec<Comparison>,
-    /// Makes the contestants, and fills what they are to be asked for: only where one of the rows is wanted.
-    pub(crate) contestants: fn() -> Result<Vec<Contestant>, String>,
+/// How much is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Effort {
+    /// How often every contestant has its turn.
+    pub(crate) rounds: usize,
+    /// Shorter turns and smaller sizes: the same rows, with more noise.
+    pub(crate) quick: bool,
 }
 
-/// One thing that is measured. Each call is one round and returns its figure.
+impl Effort {
+    /// A number of operations, or of anything that may be fewer when it has to be quick.
+    pub(crate) fn of<T>(self, whole: T, quick: T) -> T {
+        if self.quick { quick } else { whole }
+    }
+}
+
+/// Makes contestants, and fills what they are to be asked for.
+pub(crate) type Make = Box<dyn FnOnce(Effort) -> Result<Vec<Contestant>, String>>;
+
+/// What is measured together, in turns, so that a machine that is busy for a while is busy for all of them.
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) rows: Vec<Comparison>,
+    /// Called only where one of the rows is wanted.
+    pub(crate) contestants: Make,
+    /// Whether figures differ from round to round. What is counted, such as bytes, needs no second round.
+    pub(crate) varies: bool,
+}
+
+/// One thing that is measured. Each call is one round, and returns its figures in the order of their names.
 pub(crate) struct Contestant {
-    name: &'static str,
-    round: Box<dyn FnMut() -> Result<f64, String>>,
+    figures: Vec<(String, &'static str)>,
+    round: Box<dyn FnMut() -> Result<Vec<f64>, String>>,
 }
 
 impl Contestant {
-    pub(crate) fn new(name: &'static str, round: impl FnMut() -> Result<f64, String> + 'static) -> Self {
-        Self { name, round: Box::new(round) }
+    /// A contestant of one figure, which has the contestant's name.
+    pub(crate) fn new(
+        name: impl Into<String>,
+        unit: &'static str,
+        mut round: impl FnMut() -> Result<f64, String> + 'static,
+    ) -> Self {
+        Self { figures: vec![(name.into(), unit)], round: Box::new(move || Ok(vec![round()?])) }
+    }
+
+    /// A contestant of whose round several things are known: each with its name and unit.
+    pub(crate) fn of_several(
+        figures: impl IntoIterator<Item = (String, &'static str)>,
+        round: impl FnMut() -> Result<Vec<f64>, String> + 'static,
+    ) -> Self {
+        Self { figures: figures.into_iter().collect(), round: Box::new(round) }
     }
 
     /// A contestant whose figure is nanoseconds per operation.
     pub(crate) fn timed<T>(
-        name: &'static str,
+        name: impl Into<String>,
         operations: u32,
         mut work: impl FnMut(u32) -> Result<T, String> + 'static,
     ) -> Self {
-        Self::new(name, move || {
+        Self::new(name, "ns", move || {
             let begun = Instant::now();
             std::hint::black_box(work(operations)?);
             Ok(begun.elapsed().as_nanos() as f64 / f64::from(operations))
@@ -37,12 +69,25 @@ impl Contestant {
     }
 }
 
-/// A row to be: one contestant over another.
+/// A row to be: one figure over another.
+#[derive(Clone, Debug)]
 pub(crate) struct Comparison {
-    pub(crate) name: &'static str,
-    pub(crate) ours: &'static str,
-    pub(crate) peer: &'static str,
+    pub(crate) name: String,
+    ours: String,
+    /// None: the figure stands for itself.
+    peer: Option<String>,
     pub(crate) bar: Bar,
+}
+
+impl Comparison {
+    pub(crate) fn new(name: impl Into<String>, ours: impl Into<String>, peer: impl Into<String>, bar: Bar) -> Self {
+        Self { name: name.into(), ours: ours.into(), peer: Some(peer.into()), bar }
+    }
+
+    /// A figure that is compared with nothing.
+    pub(crate) fn alone(name: impl Into<String>, figure: impl Into<String>) -> Self {
+        Self { name: name.into(), ours: figure.into(), peer: None, bar: Bar::Open }
+    }
 }
 
 /// What a ratio must come to.
@@ -54,14 +99,24 @@ pub(crate) enum Bar {
     Below(f64),
     /// At least this.
     Least(f64),
+    /// Anything: it is shown, and not judged.
+    Open,
 }
 
 impl Bar {
-    pub(crate) fn passed(self, ratio: f64) -> bool {
+    pub(crate) fn passed(self, ratio: f64) -> Option<bool> {
         match self {
-            Self::Most(limit) => ratio <= limit,
-            Self::Below(limit) => ratio < limit,
-            Self::Least(limit) => ratio >= limit,
+            Self::Most(limit) => Some(ratio <= limit),
+            Self::Below(limit) => Some(ratio < limit),
+            Self::Least(limit) => Some(ratio >= limit),
+            Self::Open => None,
+        }
+    }
+
+    pub(crate) fn limit(self) -> Option<f64> {
+        match self {
+            Self::Most(limit) | Self::Below(limit) | Self::Least(limit) => Some(limit),
+            Self::Open => None,
         }
     }
 }
@@ -72,6 +127,7 @@ impl std::fmt::Display for Bar {
             Self::Most(limit) => write!(f, "≤ {limit:.2}"),
             Self::Below(limit) => write!(f, "< {limit:.2}"),
             Self::Least(limit) => write!(f, "≥ {limit:.2}"),
+            Self::Open => f.write_str("–"),
         }
     }
 }
@@ -79,21 +135,39 @@ impl std::fmt::Display for Bar {
 /// A comparison that was measured.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Row {
-    pub(crate) name: &'static str,
-    pub(crate) ours: &'static str,
-    pub(crate) peer: &'static str,
+    pub(crate) name: String,
+    pub(crate) bar: Bar,
+    /// Or why there is none yet.
+    pub(crate) measured: Result<Measured, &'static str>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Measured {
+    pub(crate) ours: String,
     pub(crate) unit: &'static str,
     pub(crate) our_figure: Spread,
-    pub(crate) peer_figure: Spread,
-    /// Of the ratios of the single rounds, not the ratio of the medians: what disturbs a round disturbs both of its figures.
-    pub(crate) ratio: Spread,
-    pub(crate) bar: Bar,
+    /// None where a figure stands for itself.
+    pub(crate) against: Option<Against>,
     pub(crate) rounds: usize,
 }
 
+/// The limit or peer of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Against {
+    pub(crate) peer: String,
+    pub(crate) figure: Spread,
+    /// Of the ratios of the single rounds, not the ratio of the medians: what disturbs a round disturbs both of its figures.
+    pub(crate) ratio: Spread,
+}
+
 impl Row {
-    pub(crate) fn passed(&self) -> bool {
-        self.bar.passed(self.ratio.median)
+    /// None where there is no bar, or nothing to hold against it.
+    pub(crate) fn passed(&self) -> Option<bool> {
+        self.bar.passed(self.ratio().map_or(f64::NAN, |ratio| ratio.median)).filter(|_| self.measured.is_ok())
+    }
+
+    pub(crate) fn ratio(&self) -> Option<Spread> {
+        Some(self.measured.as_ref().ok()?.against.as_ref()?.ratio)
     }
 }
 
@@ -106,7 +180,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    fn of(figures: impl IntoIterator<Item = f64>) -> Self {
+    pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Self {
         let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);
         let at = |place: usize| figures.get(place).copied().unwrap_or(f64::NAN);
@@ -117,43 +191,60 @@ impl Spread {
     }
 }
 
-impl Group {
-    /// Measures everything `rounds` times, after one round that does not count.
-    pub(crate) fn measure(&self, rounds: usize) -> Result<Vec<Row>, String> {
-        let mut contestants = (self.contestants)()?;
-        let mut figures: Vec<Vec<f64>> = vec![Vec::new(); contestants.len()];
-        for round in 0..=rounds {
-            for turn in 0..contestants.len() {
-                // Another one begins each time: what the one before leaves behind is nobody's lot for good.
-                let place = (turn + round) % contestants.len();
-                let (Some(contestant), Some(list)) = (contestants.get_mut(place), figures.get_mut(place)) else {
-                    continue;
-                };
-                let figure = (contestant.round)().map_err(|error| format!("{}: {error}", contestant.name))?;
-                if round > 0 {
-                    list.push(figure);
-                }
+/// Every figure, with what came out of the rounds.
+pub(crate) type Figures = Vec<(String, &'static str, Vec<f64>)>;
+
+/// Measures everything in rounds; where figures vary, after one round that does not count.
+pub(crate) fn take_turns(
+    name: &str,
+    mut contestants: Vec<Contestant>,
+    effort: Effort,
+    varies: bool,
+) -> Result<Figures, String> {
+    let (warm, rounds) = if varies { (1, effort.rounds) } else { (0, 1) };
+    let mut figures: Vec<Vec<Vec<f64>>> =
+        contestants.iter().map(|contestant| vec![Vec::new(); contestant.figures.len()]).collect();
+    for round in 0..warm + rounds {
+        for turn in 0..contestants.len() {
+            // Another one begins each time: what the one before leaves behind is nobody's lot for good.
+            let place = (turn + round) % contestants.len();
+            let (Some(contestant), Some(lists)) = (contestants.get_mut(place), figures.get_mut(place)) else {
+                continue;
+            };
+            let figure = contestant.figures.first().map_or("", |(name, _)| name);
+            let values = (contestant.round)().map_err(|error| format!("{name}, {figure}: {error}"))?;
+            if round >= warm {
+                lists.iter_mut().zip(values).for_each(|(list, value)| list.push(value));
             }
         }
-        let of = |name: &str| {
-            let place = contestants.iter().position(|contestant| contestant.name == name);
-            place.and_then(|place| figures.get(place)).ok_or(format!("{}: nobody is called `{name}`", self.name))
+    }
+    let named = contestants.into_iter().zip(figures).flat_map(|(contestant, lists)| {
+        contestant.figures.into_iter().zip(lists).map(|((name, unit), list)| (name, unit, list))
+    });
+    Ok(named.collect())
+}
+
+impl Group {
+    pub(crate) fn measure(self, effort: Effort) -> Result<Vec<Row>, String> {
+        let figures = take_turns(&self.name, (self.contestants)(effort)?, effort, self.varies)?;
+        let of = |wanted: &str| {
+            let found = figures.iter().find(|(name, ..)| name == wanted);
+            found.ok_or_else(|| format!("{}: nothing is called `{wanted}`", self.name))
         };
         let mut rows = Vec::new();
-        for comparison in &self.rows {
-            let Comparison { name, ours, peer, bar } = *comparison;
-            let (ours_all, peer_all) = (of(ours)?, of(peer)?);
-            rows.push(Row {
-                name,
-                ours,
-                peer,
-                unit: self.unit,
-                our_figure: Spread::of(ours_all.iter().copied()),
-                peer_figure: Spread::of(peer_all.iter().copied()),
-                ratio: Spread::of(ours_all.iter().zip(peer_all).map(|(ours, peer)| ours / peer)),
-                bar,
-                rounds,
-            });
+        for Comparison { name, ours, peer, bar } in self.rows {
+            let (_, unit, our_list) = of(&ours)?;
+            let against = match peer {
+                None => None,
+                Some(peer) => {
+                    let (.., list) = of(&peer)?;
+                    let ratio = Spread::of(our_list.iter().zip(list).map(|(ours, peer)| ours / peer));
+                    Some(Against { peer, figure: Spread::of(list.iter().copied()), ratio })
+                }
+            };
+            let our_figure = Spread::of(our_list.iter().copied());
+            let measured = Measured { ours, unit, our_figure, against, rounds: our_list.len() };
+            rows.push(Row { name, bar, measured: Ok(measured) });
         }
         Ok(rows)
     }
@@ -173,27 +264,48 @@ mod tests {
     fn contestants_are_compared_round_by_round_and_the_first_does_not_count() {
         fn figures(name: &'static str, figures: [f64; 4]) -> Contestant {
             let mut list = figures.into_iter();
-            Contestant::new(name, move || list.next().ok_or_else(|| "called too often".to_owned()))
+            Contestant::new(name, "ns", move || list.next().ok_or_else(|| "called too often".to_owned()))
         }
         // Both are slow in their third round; the first one would spoil everything.
         let group = Group {
-            name: "test",
-            unit: "ns",
-            contestants: || {
+            name: "test".into(),
+            contestants: Box::new(|_| {
                 Ok(vec![figures("ours", [1000.0, 10.0, 80.0, 12.0]), figures("peer", [1.0, 20.0, 100.0, 20.0])])
-            },
-            rows: vec![Comparison { name: "row", ours: "ours", peer: "peer", bar: Bar::Most(0.6) }],
+            }),
+            rows: vec![Comparison::new("row", "ours", "peer", Bar::Most(0.6))],
+            varies: true,
         };
-        let rows = group.measure(3).unwrap();
-        assert_eq!(rows[0].ratio, Spread { median: 0.6, lowest: 0.5, highest: 0.8 });
-        assert!(rows[0].passed());
+        let rows = group.measure(Effort { rounds: 3, quick: false }).unwrap();
+        assert_eq!(rows[0].ratio().unwrap(), Spread { median: 0.6, lowest: 0.5, highest: 0.8 });
+        assert_eq!(rows[0].passed(), Some(true));
+    }
+
+    #[test]
+    fn a_round_has_several_figures_and_what_is_counted_is_counted_once() {
+        let mut rounds = 0.0;
+        let contestant = Contestant::of_several([("a".to_owned(), "bytes"), ("b".to_owned(), "bytes")], move || {
+            rounds += 1.0;
+            Ok(vec![rounds, 4.0])
+        });
+        let group = Group {
+            name: "test".into(),
+            contestants: Box::new(|_| Ok(vec![contestant])),
+            rows: vec![Comparison::new("row", "a", "b", Bar::Open)],
+            varies: false,
+        };
+        let rows = group.measure(Effort { rounds: 5, quick: false }).unwrap();
+        assert_eq!(rows[0].ratio().map(|ratio| ratio.median), Some(0.25));
+        assert_eq!(rows[0].measured.as_ref().map(|measured| measured.rounds), Ok(1));
+        assert_eq!(rows[0].passed(), None);
     }
 
     #[test]
     fn bars_have_two_sides() {
-        assert!(Bar::Most(1.3).passed(1.3) && !Bar::Most(1.3).passed(1.31));
-        assert!(Bar::Below(1.0).passed(0.99) && !Bar::Below(1.0).passed(1.0));
-        assert!(Bar::Least(1.8).passed(1.8) && !Bar::Least(1.8).passed(1.79));
-        assert!(!Bar::Most(1.3).passed(f64::NAN), "what was not measured passes nothing");
+        let passed = |bar: Bar, ratio| bar.passed(ratio).unwrap();
+        assert!(passed(Bar::Most(1.3), 1.3) && !passed(Bar::Most(1.3), 1.31));
+        assert!(passed(Bar::Below(1.0), 0.99) && !passed(Bar::Below(1.0), 1.0));
+        assert!(passed(Bar::Least(1.8), 1.8) && !passed(Bar::Least(1.8), 1.79));
+        assert!(!passed(Bar::Most(1.3), f64::NAN), "what was not measured passes nothing");
+        assert_eq!(Bar::Open.passed(1.0), None);
     }
 }

@@ -5,21 +5,19 @@
 //! that no one evicts. Keys are asked for in the order in which they lie in memory: fetching the question is not part of the
 //! answer.
 
+use crate::hung::now;
+use crate::machine::enough_memory;
 use crate::measure::{Bar, Comparison, Contestant, Group};
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::{Cache, Entry, Index, Keys, Schema};
 use serde::{Deserialize, Serialize};
-use std::future::Future;
 use std::hint::black_box;
-use std::pin::pin;
 use std::sync::{Arc, Barrier};
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 const OBJECTS: u32 = 100_000;
 const HOSTS: u32 = 3;
 const GETS: u32 = 500_000;
-const ROOM: u64 = 2 * OBJECTS as u64;
 
 /// As the usual object of a service: an id, some hosts, and what it is all about.
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,45 +68,53 @@ fn host(number: u32, which: u32) -> String {
     format!("h{which}-{number:07}.example")
 }
 
-fn instance(number: u32) -> Arc<Instance> {
-    let hosts = (0..HOSTS).map(|which| host(number, which)).collect();
+fn instance(number: u32, hosts: u32) -> Arc<Instance> {
+    let hosts = (0..hosts).map(|which| host(number, which)).collect();
     Arc::new(Instance { id: id(number), hosts, name: format!("instance number {number}") })
 }
 
 /// Keys to ask for, one after the other.
-fn questions(seed: u64, key: impl Fn(u32, u32) -> String) -> Vec<String> {
+fn questions(seed: u64, stock: Stock, key: impl Fn(u32, u32) -> String) -> Vec<String> {
     let mut dice = fastrand::Rng::with_seed(seed);
-    (0..GETS).map(|_| key(dice.u32(0..OBJECTS), dice.u32(0..HOSTS))).collect()
+    (0..GETS).map(|_| key(dice.u32(0..stock.objects), dice.u32(0..stock.hosts))).collect()
 }
 
-fn larder() -> Result<Cache<Instance>, String> {
-    let schema = Schema::of::<Instance>().ages(Duration::from_secs(24 * 3600), Duration::from_secs(3600));
-    let memory = Memory::open(schema.clone(), MemoryOptions { max_objects: ROOM, ..MemoryOptions::default() });
-    let cache = Cache::new(Arc::new(memory), schema);
-    for number in 0..OBJECTS {
-        now(cache.set(instance(number))).ok_or("a set had to wait")?;
+/// What a cache is filled with.
+#[derive(Clone, Copy)]
+struct Stock {
+    objects: u32,
+    hosts: u32,
+}
+
+const USUAL: Stock = Stock { objects: OBJECTS, hosts: HOSTS };
+
+impl Stock {
+    fn room(self) -> u64 {
+        2 * u64::from(self.objects)
     }
-    Ok(cache)
-}
 
-fn quick() -> quick_cache::sync::Cache<String, Arc<Instance>> {
-    let cache = quick_cache::sync::Cache::new(usize::try_from(ROOM).unwrap_or(usize::MAX));
-    (0..OBJECTS).for_each(|number| cache.insert(id(number), instance(number)));
-    cache
-}
+    fn larder(self) -> Result<Cache<Instance>, String> {
+        let schema = Schema::of::<Instance>().ages(Duration::from_secs(24 * 3600), Duration::from_secs(3600));
+        let memory =
+            Memory::open(schema.clone(), MemoryOptions { max_objects: self.room(), ..MemoryOptions::default() });
+        let cache = Cache::new(Arc::new(memory), schema);
+        for number in 0..self.objects {
+            now(cache.set(instance(number, self.hosts))).ok_or("a set had to wait")?;
+        }
+        Ok(cache)
+    }
 
-fn moka() -> moka::sync::Cache<String, Arc<Instance>> {
-    let cache = moka::sync::Cache::new(ROOM);
-    (0..OBJECTS).for_each(|number| cache.insert(id(number), instance(number)));
-    cache.run_pending_tasks();
-    cache
-}
+    fn quick(self) -> quick_cache::sync::Cache<String, Arc<Instance>> {
+        let cache = quick_cache::sync::Cache::new(usize::try_from(self.room()).unwrap_or(usize::MAX));
+        (0..self.objects).for_each(|number| cache.insert(id(number), instance(number, self.hosts)));
+        cache
+    }
 
-/// What a future yields that has no need to wait.
-fn now<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(result) => Some(result),
-        Poll::Pending => None,
+    fn moka(self) -> moka::sync::Cache<String, Arc<Instance>> {
+        let cache = moka::sync::Cache::new(self.room());
+        (0..self.objects).for_each(|number| cache.insert(id(number), instance(number, self.hosts)));
+        cache.run_pending_tasks();
+        cache
     }
 }
 
@@ -124,27 +130,25 @@ fn ask<T>(questions: &[String], get: impl Fn(&str) -> Option<T>) -> Result<(), S
 
 pub(crate) fn primary() -> Group {
     against_peers("memory, get by primary key", "memory-primary", || {
-        contestants(By::Id, questions(1, |number, _| id(number)))
+        contestants(By::Id, questions(1, USUAL, |number, _| id(number)))
     })
 }
 
 pub(crate) fn secondary() -> Group {
-    against_peers("memory, get by secondary key", "memory-secondary", || contestants(By::Host, questions(1, host)))
+    against_peers("memory, get by secondary key", "memory-secondary", || {
+        contestants(By::Host, questions(1, USUAL, host))
+    })
 }
 
-fn against_peers(name: &'static str, row: &'static str, contestants: fn() -> Result<Vec<Contestant>, String>) -> Group {
-    let rows = [("quick_cache", Bar::Most(1.3)), ("moka", Bar::Most(0.5))].map(|(peer, bar)| Comparison {
-        name: row,
-        ours: "Cache::get",
-        peer,
-        bar,
-    });
-    Group { name, unit: "ns", rows: rows.into(), contestants }
+fn against_peers(name: &str, row: &str, contestants: fn() -> Result<Vec<Contestant>, String>) -> Group {
+    let rows = [("quick_cache", Bar::Most(1.3)), ("moka", Bar::Most(0.5))]
+        .map(|(peer, bar)| Comparison::new(format!("{row}/{peer}"), "Cache::get", peer, bar));
+    Group { name: name.into(), rows: rows.into(), contestants: Box::new(move |_| contestants()), varies: true }
 }
 
 fn contestants(by: By, ours: Vec<String>) -> Result<Vec<Contestant>, String> {
-    let (cache, quick, moka) = (larder()?, quick(), moka());
-    let theirs = Arc::new(questions(2, |number, _| id(number)));
+    let (cache, quick, moka) = (USUAL.larder()?, USUAL.quick(), USUAL.moka());
+    let theirs = Arc::new(questions(2, USUAL, |number, _| id(number)));
     let same = theirs.clone();
     Ok(vec![
         Contestant::timed("Cache::get", GETS, move |_| ask(&ours, |key| now(cache.get(by, key)).flatten())),
@@ -153,16 +157,32 @@ fn contestants(by: By, ours: Vec<String>) -> Result<Vec<Contestant>, String> {
     ])
 }
 
+/// Gets out of so many objects of two keys each, which is what ten million of them leave room for.
+pub(crate) fn of_many(objects: u32) -> Result<Vec<Contestant>, String> {
+    let stock = Stock { objects, hosts: 1 };
+    enough_memory(u64::from(objects) * 1_200)?;
+    let (cache, quick) = (stock.larder()?, stock.quick());
+    let ids = Arc::new(questions(1, stock, |number, _| id(number)));
+    let hosts = questions(1, stock, host);
+    let (same, secondary) = (ids.clone(), cache.clone());
+    let by_id = move |_| ask(&ids, |key| now(cache.get(By::Id, key)).flatten());
+    let by_host = move |_| ask(&hosts, |key| now(secondary.get(By::Host, key)).flatten());
+    Ok(vec![
+        Contestant::timed("larder, by primary key", GETS, by_id),
+        Contestant::timed("larder, by secondary key", GETS, by_host),
+        Contestant::timed("quick_cache", GETS, move |_| ask(&same, |key| quick.get(key))),
+    ])
+}
+
 /// Gets a second, in millions: two threads and one.
 pub(crate) fn threads() -> Group {
-    let rows =
-        vec![Comparison { name: "memory-threads", ours: "two threads", peer: "one thread", bar: Bar::Least(1.8) }];
-    Group { name: "memory, two threads", unit: "M/s", rows, contestants: one_and_two }
+    let rows = vec![Comparison::new("memory-threads", "two threads", "one thread", Bar::Least(1.8))];
+    Group { name: "memory, two threads".into(), rows, contestants: Box::new(|_| one_and_two()), varies: true }
 }
 
 fn one_and_two() -> Result<Vec<Contestant>, String> {
-    let cache = larder()?;
-    let asked: [Arc<Vec<String>>; 2] = [1, 2].map(|seed| Arc::new(questions(seed, |number, _| id(number))));
+    let cache = USUAL.larder()?;
+    let asked: [Arc<Vec<String>>; 2] = [1, 2].map(|seed| Arc::new(questions(seed, USUAL, |number, _| id(number))));
     let throughput = move |threads: usize| {
         let (cache, asked) = (cache.clone(), asked.clone());
         move || {
@@ -184,5 +204,5 @@ fn one_and_two() -> Result<Vec<Contestant>, String> {
             Ok(times.iter().map(|time| f64::from(GETS) / time.as_secs_f64() / 1e6).sum())
         }
     };
-    Ok(vec![Contestant::new("one thread", throughput(1)), Contestant::new("two threads", throughput(2))])
+    Ok(vec![Contestant::new("one thread", "M/s", throughput(1)), Contestant::new("two threads", "M/s", throughput(2))])
 }

@@ -1,0 +1,134 @@
+//! A key that everybody wants and nobody has: 1,000 readers in each of 4 processes ask for it at once, and loads are counted.
+//!
+//! The processes are this program, called again with the server's port. Each connects, says so, and waits for the number of an
+//! object: then its readers all ask for that. The source takes 20 ms, so that no load has ended before the last reader asks.
+
+use crate::measure::{Bar, Comparison, Contestant, Group, Row};
+use crate::sample::{Sample, SampleIndex, Shape, host};
+use crate::testbed::{Opening, Testbed, connected, text};
+use larder_testing::server::ServerBinary;
+use std::convert::Infallible;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// By this argument, and the port after it, the program knows that it is one of the processes.
+pub(crate) const READERS: &str = "--readers";
+
+const PROCESSES: usize = 4;
+const READERS_EACH: usize = 1_000;
+const SOURCE: Duration = Duration::from_millis(20);
+
+pub(crate) fn rows(binary: &ServerBinary, suffix: &str) -> Group {
+    let binary = binary.clone();
+    Group {
+        name: format!("loads of a cold key, {suffix}"),
+        rows: vec![Comparison::new(
+            format!("cold-key/{suffix}"),
+            "4 processes of 1,000 readers",
+            "one load",
+            Bar::Most(4.0),
+        )],
+        contestants: Box::new(move |_| {
+            let bed = Testbed::start(&binary, 1)?;
+            let port = bed.port()?;
+            let mut processes = (0..PROCESSES).map(|_| Process::start(port)).collect::<Result<Vec<_>, _>>()?;
+            let mut number = 0_u32;
+            let loads = Contestant::new("4 processes of 1,000 readers", "loads", move || {
+                // Owned, so that the server is there for as long as it is read from.
+                let _ = &bed;
+                number += 1;
+                for process in &mut processes {
+                    process.ask(number)?;
+                }
+                processes.iter_mut().map(Process::loads).sum()
+            });
+            Ok(vec![loads, Contestant::new("one load", "loads", || Ok(1.0))])
+        }),
+        varies: true,
+    }
+}
+
+/// What there is no lease for yet.
+pub(crate) fn lease() -> Row {
+    Row { name: "cold-key-lease".into(), bar: Bar::Most(1.0), measured: Err("there is no lease yet") }
+}
+
+/// Many readers. It ends with its standard input.
+struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    fn start(port: u16) -> Result<Self, String> {
+        let program = std::env::current_exe().map_err(text)?;
+        let mut command = Command::new(program);
+        command.args([READERS, &port.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(text)?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("a process of readers cannot be talked to".to_owned());
+        };
+        let mut process = Self { child, input, output: BufReader::new(output) };
+        if process.line()? == "ready" { Ok(process) } else { Err("a process of readers cannot read".to_owned()) }
+    }
+
+    fn ask(&mut self, number: u32) -> Result<(), String> {
+        writeln!(self.input, "{number}").map_err(text)
+    }
+
+    fn loads(&mut self) -> Result<f64, String> {
+        let line = self.line()?;
+        line.parse().map_err(|_| format!("a process of readers says: {line}"))
+    }
+
+    fn line(&mut self) -> Result<String, String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line).map_err(text)?;
+        Ok(line.trim_end().to_owned())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One of the processes.
+pub(crate) fn read(port: &str) -> Result<(), String> {
+    let port = port.parse().map_err(text)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(text)?;
+    let (cache, _redis) = runtime.block_on(connected(port, Opening::plain()))?;
+    println!("ready");
+    for line in std::io::stdin().lines() {
+        let number: u32 = line.map_err(text)?.parse().map_err(text)?;
+        let loads = Arc::new(AtomicU64::new(0));
+        let readers: Vec<_> = (0..READERS_EACH)
+            .map(|_| {
+                let (cache, loads) = (cache.clone(), loads.clone());
+                runtime.spawn(async move {
+                    let load = move |_| async move {
+                        loads.fetch_add(1, Ordering::Relaxed);
+                        tokio::time::sleep(SOURCE).await;
+                        Ok::<Option<Sample>, Infallible>(Some(Shape::of(300).object(number)))
+                    };
+                    cache.get_or_load(SampleIndex::Host, host(number, 0), load).await
+                })
+            })
+            .collect();
+        runtime.block_on(async {
+            for reader in readers {
+                reader.await.map_err(text)?.map_err(text)?.ok_or("a reader found nothing")?;
+            }
+            Ok::<_, String>(())
+        })?;
+        println!("{}", loads.load(Ordering::Relaxed));
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! What larder costs the client: gets a second through one connection, beside the bare client that GETs and decodes the same.
+
+use crate::measure::{Bar, Comparison, Contestant, Group};
+use crate::redis_get::{Questions, get, gets, objects, plain_get};
+use crate::sample::{Sample, SampleIndex, Shape, host, id};
+use crate::testbed::{Beside, Names, Opening, TASKS, Testbed, text};
+use larder_testing::server::ServerBinary;
+use std::sync::Arc;
+
+/// One client thread, 64 tasks, one connection.
+pub(crate) fn throughput(binary: &ServerBinary, payload: usize, suffix: &str) -> Group {
+    let rows = [("redis-client", "get by primary key"), ("redis-client-secondary", "get by secondary key")];
+    let binary = binary.clone();
+    Group {
+        name: format!("gets a second through one connection, {suffix}"),
+        rows: rows
+            .map(|(row, ours)| Comparison::new(format!("{row}/{suffix}"), ours, "GET and decode", Bar::Least(0.85)))
+            .into(),
+        contestants: Box::new(move |effort| {
+            let (shape, objects, operations) = (Shape::of(payload), objects(payload), gets(payload, effort));
+            let bed = Testbed::start(&binary, 1)?;
+            let cache = bed.open(Opening::plain())?;
+            bed.fill_beside(&cache, shape, 0..objects, Beside::Packed)?;
+            let names = Names::of(&cache);
+            let asked = |name: &str, by, questions: Questions| {
+                let (bed, cache) = (bed.clone(), cache.clone());
+                Contestant::new(name, "k/s", move || {
+                    let work = |_| get(cache.clone(), by, questions.clone(), operations.div_ceil(TASKS));
+                    bed.cost(TASKS, work).map(|cost| cost.rate / 1e3)
+                })
+            };
+            let ours = asked("get by primary key", SampleIndex::Id, Arc::new((0..objects).map(id).collect()));
+            let hosts = (0..objects).map(|number| host(number, number % 3)).collect();
+            let secondary = asked("get by secondary key", SampleIndex::Host, Arc::new(hosts));
+            let questions: Questions = Arc::new((0..objects).map(|number| names.packed(number)).collect());
+            let theirs = Contestant::new("GET and decode", "k/s", move || {
+                let work = |_| plain_get(bed.bare.clone(), questions.clone(), operations.div_ceil(TASKS), decode);
+                bed.cost(TASKS, work).map(|cost| cost.rate / 1e3)
+            });
+            Ok(vec![ours, secondary, theirs])
+        }),
+        varies: true,
+    }
+}
+
+/// What a service does with the bytes: the object, shared as larder shares it.
+pub(crate) fn decode(bytes: &[u8]) -> Result<(), String> {
+    std::hint::black_box(Arc::new(rmp_serde::from_slice::<Sample>(bytes).map_err(text)?));
+    Ok(())
+}

@@ -1,0 +1,491 @@
+//! A server of its own, larder and the bare client beside each other on it, and what the server's work costs.
+//!
+//! The server counts its own processor time (`INFO cpu`), so what is measured is what an operation costs the server, whoever
+//! else uses the machine. The client has one thread, so that on two cores the server has the other one, and many tasks on one
+//! multiplexed connection, so that the server is never idle and every read of its socket brings many commands.
+
+use crate::sample::{Sample, SampleIndex, Shape, host, id, packed};
+use larder::config::{Address, RedisConfig};
+use larder::connector::redis::Redis;
+use larder::{Cache, Delivery, Lookup, Schema, Stored, Ticket};
+use larder_testing::server::{Server, ServerBinary, ServerOptions};
+use redis::AsyncConnectionConfig;
+use redis::aio::MultiplexedConnection;
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+
+/// Tasks that keep the one connection busy.
+pub(crate) const TASKS: usize = 64;
+
+/// What larder's keys begin with, and what others begin with that are as long.
+const PREFIX: &str = "larder";
+const PLAIN: &str = "plain_";
+const PACKED: &str = "packed";
+
+/// Nothing is to be given up because the machine is busy with something else. The time-out is armed all the same.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Testbed {
+    pub(crate) server: Server,
+    /// The bare client's connection.
+    pub(crate) bare: MultiplexedConnection,
+    // Last, so that connections are dropped while it still runs.
+    runtime: Client,
+}
+
+/// The runtime that clients run on, on threads of its own, so that connections are attended to while nothing is measured.
+struct Client {
+    handle: Handle,
+    /// Where there are several threads.
+    _threads: Option<Runtime>,
+    /// Where there is one: dropping it ends the thread.
+    _end: Option<oneshot::Sender<()>>,
+}
+
+impl Client {
+    fn start(threads: usize) -> Result<Self, String> {
+        let no_runtime = |error: std::io::Error| format!("no runtime: {error}");
+        if threads > 1 {
+            let runtime =
+                Builder::new_multi_thread().worker_threads(threads).enable_all().build().map_err(no_runtime)?;
+            return Ok(Self { handle: runtime.handle().clone(), _threads: Some(runtime), _end: None });
+        }
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("client".into())
+            .spawn(move || {
+                // An error is the end that is waited for.
+                let _ = runtime.block_on(ended);
+            })
+            .map_err(no_runtime)?;
+        Ok(Self { handle, _threads: None, _end: Some(end) })
+    }
+}
+
+/// What the bare client finds beside an object of larder's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Beside {
+    /// The same bytes, without a lifetime.
+    Copy,
+    /// The object as MessagePack, without anything of larder's.
+    Packed,
+}
+
+/// What some operations took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// Processor time of the server, nanoseconds per operation.
+    pub(crate) cpu: f64,
+    /// Operations a second.
+    pub(crate) rate: f64,
+}
+
+/// How a cache on the testbed is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    pub(crate) max_age: Duration,
+    pub(crate) last_use_age: Duration,
+    /// Secondary keys whose objects are remembered.
+    pub(crate) hints: usize,
+}
+
+impl Opening {
+    /// Without ages, and with every hint remembered.
+    pub(crate) fn plain() -> Self {
+        Self { max_age: Duration::ZERO, last_use_age: Duration::ZERO, hints: 2_000_000 }
+    }
+
+    /// With a max age of an hour.
+    pub(crate) fn aged() -> Self {
+        Self { max_age: Duration::from_secs(3600), ..Self::plain() }
+    }
+}
+
+impl Testbed {
+    /// A server that listens on TCP, and a client of `threads` threads.
+    pub(crate) fn start(binary: &ServerBinary, threads: usize) -> Result<Arc<Self>, String> {
+        let runtime = Client::start(threads)?;
+        let start = async {
+            let server = Server::start(binary, ServerOptions::default().tcp()).await.map_err(text)?;
+            let bare = bare(&server).await?;
+            Ok::<_, String>((server, bare))
+        };
+        let (server, bare) = runtime.handle.block_on(start)?;
+        Ok(Arc::new(Self { server, bare, runtime }))
+    }
+
+    pub(crate) fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.handle.block_on(work)
+    }
+
+    pub(crate) fn connect(&self) -> Result<MultiplexedConnection, String> {
+        self.run(bare(&self.server))
+    }
+
+    /// The settings for larder on this server. Nothing is shed: rows with more tasks than larder lets through by default are
+    /// about something else.
+    pub(crate) fn settings(&self) -> Result<RedisConfig, String> {
+        let mut config = RedisConfig {
+            address: address(self.port()?),
+            prefix: PREFIX.into(),
+            operation_timeout: PATIENCE,
+            max_in_flight: 4096,
+            ..RedisConfig::default()
+        };
+        config.breaker.slow_call = Duration::ZERO;
+        config.breaker.ramp = Duration::ZERO;
+        Ok(config)
+    }
+
+    /// A cache with a connection of its own, ready to be read.
+    pub(crate) fn open(&self, opening: Opening) -> Result<Cache<Sample>, String> {
+        let _runtime = self.runtime.handle.enter();
+        let redis = Redis::open(RedisConfig { hints: opening.hints, ..self.settings()? }).map_err(text)?;
+        self.cache_on(&redis, opening)
+    }
+
+    /// As [`connected`].
+    pub(crate) fn open_default(&self, opening: Opening) -> Result<(Cache<Sample>, Redis), String> {
+        self.run(connected(self.port()?, opening))
+    }
+
+    pub(crate) fn port(&self) -> Result<u16, String> {
+        self.server.port().ok_or_else(|| "the server has no port".to_owned())
+    }
+
+    /// A cache on a connection that others use too, with a memory of its own for hints.
+    pub(crate) fn cache_on(&self, redis: &Redis, opening: Opening) -> Result<Cache<Sample>, String> {
+        self.run(opened(redis, opening))
+    }
+
+    /// What it costs when `tasks` tasks do their work at once. Each says how many operations it has done.
+    pub(crate) fn cost<F, W>(&self, tasks: usize, work: F) -> Result<Cost, String>
+    where
+        F: Fn(usize) -> W,
+        W: Future<Output = Result<usize, String>> + Send + 'static,
+    {
+        let before = self.run(self.server.used_cpu()).map_err(text)?;
+        let begun = Instant::now();
+        let operations = self.together(tasks, work)?;
+        let took = begun.elapsed();
+        let after = self.run(self.server.used_cpu()).map_err(text)?;
+        if operations == 0 {
+            return Err("nothing was done".to_owned());
+        }
+        let cpu = after.saturating_sub(before).as_nanos() as f64 / operations as f64;
+        Ok(Cost { cpu, rate: operations as f64 / took.as_secs_f64() })
+    }
+
+    /// Runs tasks to their end, and adds up what they have done.
+    pub(crate) fn together<F, W>(&self, tasks: usize, work: F) -> Result<usize, String>
+    where
+        F: Fn(usize) -> W,
+        W: Future<Output = Result<usize, String>> + Send + 'static,
+    {
+        let running: Vec<_> = (0..tasks).map(|task| self.runtime.handle.spawn(work(task))).collect();
+        self.run(async {
+            let mut done = 0;
+            for task in running {
+                done += task.await.map_err(|error| format!("a task ended early: {error}"))??;
+            }
+            Ok(done)
+        })
+    }
+
+    /// Stores the objects of these numbers, as loads would.
+    pub(crate) fn fill(&self, cache: &Cache<Sample>, shape: Shape, numbers: Vec<u32>) -> Result<(), String> {
+        let ticket = self.ticket(cache)?;
+        let numbers = Arc::new(numbers);
+        self.together(TASKS, |task| {
+            fill(cache.clone(), shape, numbers.clone(), part(numbers.len(), TASKS, task), ticket)
+        })?;
+        Ok(())
+    }
+
+    /// A ticket, as a get by a key that is not there brings one.
+    pub(crate) fn ticket(&self, cache: &Cache<Sample>) -> Result<Ticket, String> {
+        match self.run(cache.lookup(SampleIndex::Id, "nobody")) {
+            Lookup::Miss(_, Some(ticket)) => Ok(ticket),
+            other => Err(format!("no ticket: {other:?}")),
+        }
+    }
+
+    /// Stores objects in random order, and right after each of them the same again for the bare client, under a key of the same
+    /// length: so both lie in the server's memory in the same way, which alone is worth a quarter of a GET.
+    pub(crate) fn fill_beside(
+        &self,
+        cache: &Cache<Sample>,
+        shape: Shape,
+        numbers: Range<u32>,
+        beside: Beside,
+    ) -> Result<(), String> {
+        let ticket = self.ticket(cache)?;
+        let (numbers, names) = (Arc::new(shuffled(numbers)), Names::of(cache));
+        self.together(TASKS, |task| {
+            let (cache, numbers, names) = (cache.clone(), numbers.clone(), names.clone());
+            let (part, mut bare) = (part(numbers.len(), TASKS, task), self.bare.clone());
+            async move {
+                for place in part {
+                    fill(cache.clone(), shape, numbers.clone(), place..place + 1, ticket).await?;
+                    let Some(number) = numbers.get(place) else { continue };
+                    let mut pipeline = redis::pipe();
+                    match beside {
+                        Beside::Copy => {
+                            let plain = names.plain(*number);
+                            pipeline.cmd("COPY").arg(names.object(*number)).arg(&plain).ignore();
+                            pipeline.cmd("PERSIST").arg(plain).ignore();
+                        }
+                        Beside::Packed => {
+                            let value = packed(&shape.object(*number));
+                            pipeline.cmd("SET").arg(names.packed(*number)).arg(value).ignore();
+                        }
+                    }
+                    let () = pipeline.query_async(&mut bare).await.map_err(text)?;
+                }
+                Ok(0)
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Stores each object as MessagePack alone under a key of the same length.
+    pub(crate) fn pack(&self, cache: &Cache<Sample>, shape: Shape, numbers: Range<u32>) -> Result<(), String> {
+        let names = Names::of(cache);
+        self.pipelines(numbers, |pipeline, number| {
+            pipeline.cmd("SET").arg(names.packed(number)).arg(packed(&shape.object(number))).ignore();
+        })
+    }
+
+    /// Copies what larder has stored of the object 0 to one key for each number.
+    pub(crate) fn repeat(&self, cache: &Cache<Sample>, numbers: Range<u32>, expiry: Option<u64>) -> Result<(), String> {
+        let names = Names::of(cache);
+        let mut connection = self.bare.clone();
+        let bytes: Vec<u8> = self
+            .run(async { redis::cmd("GET").arg(names.object(0)).query_async(&mut connection).await.map_err(text) })?;
+        self.pipelines(numbers, |pipeline, number| {
+            let set = pipeline.cmd("SET").arg(names.plain(number)).arg(&bytes);
+            if let Some(expiry) = expiry {
+                set.arg("PX").arg(expiry);
+            }
+            set.ignore();
+        })
+    }
+
+    /// Moves objects to where larder does not look, with their lifetimes.
+    pub(crate) fn hide(&self, cache: &Cache<Sample>, numbers: &[u32]) -> Result<(), String> {
+        let names = Names::of(cache);
+        self.pipelines(numbers.iter().copied(), |pipeline, number| {
+            pipeline.cmd("RENAME").arg(names.object(number)).arg(names.packed(number)).ignore();
+        })
+    }
+
+    /// Moves them back.
+    pub(crate) fn show(&self, cache: &Cache<Sample>, numbers: &[u32]) -> Result<(), String> {
+        let names = Names::of(cache);
+        self.pipelines(numbers.iter().copied(), |pipeline, number| {
+            pipeline.cmd("RENAME").arg(names.packed(number)).arg(names.object(number)).ignore();
+        })
+    }
+
+    /// How often the server has run a command.
+    pub(crate) fn calls(&self, command: &str) -> Result<f64, String> {
+        let stats = self.run(self.server.info("commandstats")).map_err(text)?;
+        let Some(fields) = stats.get(&format!("cmdstat_{command}")) else { return Ok(0.0) };
+        let calls = fields.split(',').find_map(|field| field.strip_prefix("calls=")?.parse().ok());
+        calls.ok_or_else(|| format!("the server does not say how often it has run {command}"))
+    }
+
+    /// Removes all that larder has stored of these objects.
+    pub(crate) fn remove(&self, cache: &Cache<Sample>, shape: Shape, numbers: Range<u32>) -> Result<(), String> {
+        let names = Names::of(cache);
+        self.pipelines(numbers, |pipeline, number| {
+            pipeline.cmd("UNLINK").arg(names.object(number)).ignore();
+            for which in 0..shape.hosts {
+                pipeline.cmd("UNLINK").arg(names.index(number, which)).ignore();
+            }
+        })
+    }
+
+    fn pipelines(
+        &self,
+        numbers: impl Iterator<Item = u32>,
+        add: impl Fn(&mut redis::Pipeline, u32),
+    ) -> Result<(), String> {
+        let mut connection = self.bare.clone();
+        self.run(async {
+            let numbers: Vec<u32> = numbers.collect();
+            for batch in numbers.chunks(256) {
+                let mut pipeline = redis::pipe();
+                batch.iter().for_each(|number| add(&mut pipeline, *number));
+                let () = pipeline.query_async(&mut connection).await.map_err(text)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What the keys of a cache are called on the server; see `layout.rs` of the redis connector.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    fingerprint: u64,
+}
+
+impl Names {
+    pub(crate) fn of(cache: &Cache<Sample>) -> Self {
+        Self { fingerprint: cache.schema().fingerprint }
+    }
+
+    fn named(&self, prefix: &str, number: u32) -> String {
+        format!("{prefix}:sample:o{:016x}:{}", self.fingerprint, id(number))
+    }
+
+    pub(crate) fn object(&self, number: u32) -> String {
+        self.named(PREFIX, number)
+    }
+
+    /// A copy of the object's bytes.
+    pub(crate) fn plain(&self, number: u32) -> String {
+        self.named(PLAIN, number)
+    }
+
+    /// The object as MessagePack.
+    pub(crate) fn packed(&self, number: u32) -> String {
+        self.named(PACKED, number)
+    }
+
+    pub(crate) fn index(&self, number: u32, which: u32) -> String {
+        format!("{PREFIX}:sample:ihost:{}", host(number, which))
+    }
+}
+
+/// What a task of many has to do.
+pub(crate) fn part(all: usize, tasks: usize, task: usize) -> Range<usize> {
+    all * task / tasks..all * (task + 1) / tasks
+}
+
+/// Each number of a range, in an order of its own.
+pub(crate) fn shuffled(numbers: Range<u32>) -> Vec<u32> {
+    let mut numbers: Vec<u32> = numbers.collect();
+    fastrand::shuffle(&mut numbers);
+    numbers
+}
+
+pub(crate) async fn fill(
+    cache: Cache<Sample>,
+    shape: Shape,
+    numbers: Arc<Vec<u32>>,
+    part: Range<usize>,
+    ticket: Ticket,
+) -> Result<usize, String> {
+    let numbers = numbers.get(part).unwrap_or_default();
+    for number in numbers {
+        match cache.fill(shape.object(*number), ticket).await {
+            Stored::Yes => {}
+            other => return Err(format!("a fill ended as {other:?}")),
+        }
+    }
+    Ok(numbers.len())
+}
+
+pub(crate) async fn set(
+    cache: Cache<Sample>,
+    shape: Shape,
+    numbers: Arc<Vec<u32>>,
+    part: Range<usize>,
+) -> Result<usize, String> {
+    let numbers = numbers.get(part).unwrap_or_default();
+    for number in numbers {
+        match cache.set(shape.object(*number)).await {
+            Stored::Yes => {}
+            other => return Err(format!("a set ended as {other:?}")),
+        }
+    }
+    Ok(numbers.len())
+}
+
+/// Invalidates through the first secondary key, or the primary key of an object that has no other.
+pub(crate) async fn invalidate(
+    cache: Cache<Sample>,
+    shape: Shape,
+    numbers: Arc<Vec<u32>>,
+    part: Range<usize>,
+) -> Result<usize, String> {
+    let numbers = numbers.get(part).unwrap_or_default();
+    for number in numbers {
+        let done = match shape.hosts {
+            0 => cache.invalidate(SampleIndex::Id, [id(*number)]).await,
+            _ => cache.invalidate(SampleIndex::Host, [host(*number, 0)]).await,
+        };
+        match done {
+            Ok(Delivery::Applied) => {}
+            other => return Err(format!("an invalidation ended as {other:?}")),
+        }
+    }
+    Ok(numbers.len())
+}
+
+fn address(port: u16) -> Address {
+    Address::Tcp { host: "127.0.0.1".into(), port }
+}
+
+/// A cache as a user has it who sets nothing but the address, and its server.
+pub(crate) async fn connected(port: u16, opening: Opening) -> Result<(Cache<Sample>, Redis), String> {
+    let redis = Redis::open(RedisConfig { address: address(port), ..RedisConfig::default() }).map_err(text)?;
+    Ok((opened(&redis, opening).await?, redis))
+}
+
+async fn opened(redis: &Redis, opening: Opening) -> Result<Cache<Sample>, String> {
+    let mut schema = Schema::of::<Sample>().ages(opening.max_age, opening.last_use_age);
+    // A row is about objects of a megabyte, which is with all that is around it more than the default.
+    schema.max_object_size = 4 * 1024 * 1024;
+    let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+    ready(&cache).await?;
+    Ok(cache)
+}
+
+/// Waits until the connection is there and has been checked.
+async fn ready(cache: &Cache<Sample>) -> Result<(), String> {
+    for _ in 0..2_000 {
+        if cache.status().readable {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Err("larder has not connected within 10 seconds".to_owned())
+}
+
+/// The same write queue as larder's, so that as many commands reach the server at once.
+async fn bare(server: &Server) -> Result<MultiplexedConnection, String> {
+    let options = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE)).set_pipeline_buffer_size(1024);
+    let client = redis::Client::open(server.url()).map_err(text)?;
+    client.get_multiplexed_async_connection_with_config(&options).await.map_err(text)
+}
+
+pub(crate) fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_the_whole_and_do_not_overlap() {
+        let parts: Vec<usize> = (0..7).flat_map(|task| part(100, 7, task)).collect();
+        assert_eq!(parts, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn names_are_equally_long() {
+        let names = Names { fingerprint: 7 };
+        assert_eq!(names.object(1), "larder:sample:o0000000000000007:100000002147483647");
+        assert_eq!(names.plain(1).len(), names.object(1).len());
+        assert_eq!(names.packed(1).len(), names.object(1).len());
+    }
+}
