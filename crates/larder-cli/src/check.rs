@@ -11,7 +11,7 @@ mod judge;
 mod rights;
 mod server;
 
-pub(crate) use server::why_unreachable;
+pub(crate) use server::{field, name, why_unreachable};
 
 use crate::output;
 use clap::Args;

@@ -37,6 +37,31 @@ pub(crate) async fn speaks_resp3(config: &RedisConfig) -> bool {
     connect(config, settings).await.is_ok()
 }
 
+/// Removes everything under the configured prefix, until a walk through all keys finds none. Answers how many keys that were.
+pub(crate) async fn remove_all(config: &RedisConfig) -> RedisResult<u64> {
+    let mut connection = open(config).await?;
+    let mut removed = 0;
+    loop {
+        let before = removed;
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(format!("{}:*", config.prefix)).arg("COUNT").arg(500);
+            let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut connection).await?;
+            if !keys.is_empty() {
+                removed += redis::cmd("UNLINK").arg(keys).query_async::<u64>(&mut connection).await?;
+            }
+            if next == 0 {
+                break;
+            }
+            cursor = next;
+        }
+        if removed == before {
+            return Ok(removed);
+        }
+    }
+}
+
 async fn connect(config: &RedisConfig, settings: RedisConnectionInfo) -> RedisResult<MultiplexedConnection> {
     let address = match &config.address {
         Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),

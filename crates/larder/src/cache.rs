@@ -11,7 +11,9 @@ use crate::telemetry::Stats;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 /// The objects of one entry type, found by any of their keys. Cloning it is cheap; clones are the same cache.
 ///
@@ -41,6 +43,49 @@ impl Inner {
     pub(crate) fn publish(&self) {
         self.schema.stats.publish(&self.schema.cache, &self.connector.status());
         self.connector.publish();
+    }
+}
+
+/// The future of [`Cache::get`].
+///
+/// It is small, and what waiting needs is made when there is something to wait for: a hit in memory costs less than an `async fn`
+/// takes to be moved and to find its state.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Get<'a, E: Entry, K> {
+    cache: &'a Cache<E>,
+    index: E::Index,
+    key: Option<K>,
+    /// Owns what it needs: a future that borrowed the key could not be told apart from one that outlives it.
+    later: Option<Later<Option<Arc<E>>>>,
+}
+
+type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+// Nothing in it is pinned but what is in the box.
+impl<E: Entry, K> Unpin for Get<'_, E, K> {}
+
+impl<E: Entry, K: Key> Future for Get<'_, E, K> {
+    type Output = Option<Arc<E>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some(later) = &mut this.later {
+            return later.as_mut().poll(context);
+        }
+        // A future is not polled again after it was ready, so the key is there.
+        let Some(key) = this.key.take() else { return Poll::Pending };
+        if let Some(object) = this.cache.get_hit(this.index, &key) {
+            return Poll::Ready(Some(object));
+        }
+        let later = this.cache.clone().get_later(this.index, key.encode().to_vec());
+        this.later.insert(Box::pin(later)).as_mut().poll(context)
+    }
+}
+
+impl<E: Entry, K> fmt::Debug for Get<'_, E, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Get").field("index", &self.index).finish_non_exhaustive()
     }
 }
 
@@ -76,13 +121,23 @@ impl<E: Entry> Cache<E> {
     }
 
     /// Looks an object up by one of its keys. Trouble of any kind is a miss; its cause is counted in [`stats`](Self::stats).
-    pub async fn get(&self, index: E::Index, key: impl Key) -> Option<Arc<E>> {
+    pub fn get<K: Key>(&self, index: E::Index, key: K) -> Get<'_, E, K> {
+        Get { cache: self, index, key: Some(key), later: None }
+    }
+
+    /// A hit that needs no waiting, apart from the future that waiting needs.
+    #[inline]
+    pub(crate) fn get_hit(&self, index: E::Index, key: &impl Key) -> Option<Arc<E>> {
         let bytes = key.encode();
+        let found = self.inner.connector.get_hit(KeyRef { index: position(index), bytes: &bytes })?;
+        let object = found.downcast::<E>().ok()?;
+        self.inner.schema.stats.hits.increment();
+        Some(object)
+    }
+
+    async fn get_later(self, index: E::Index, bytes: Vec<u8>) -> Option<Arc<E>> {
         let found = match self.key(index, &bytes) {
-            Ok(key) => match self.inner.connector.get_now(key) {
-                Some(found) => found,
-                None => self.inner.connector.get(key).await,
-            },
+            Ok(key) => self.inner.connector.get(key).await,
             Err(miss) => Err(miss),
         };
         self.found(found).ok()

@@ -35,9 +35,9 @@ pub type Value = Arc<dyn Any + Send + Sync>;
 
 /// What stores the objects of one cache.
 pub trait Connector: Send + Sync + 'static {
-    /// What [`get`](Self::get) would answer, where that needs no waiting: the way of a hit in memory, for which even the
-    /// [`Answer`] is worth sparing. `None`: it has to be asked.
-    fn get_now(&self, _key: KeyRef<'_>) -> Option<Result<Value, Miss>> {
+    /// A hit that needs no waiting, as in memory; `None` where [`get`](Self::get) has to be asked, be it for a miss. It fits into two
+    /// registers: whatever goes through memory on the way of a hit has to wait for the value's count of references.
+    fn get_hit(&self, _key: KeyRef<'_>) -> Option<Value> {
         None
     }
 

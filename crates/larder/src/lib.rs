@@ -61,7 +61,7 @@ mod key;
 mod load;
 pub mod telemetry;
 
-pub use cache::{Cache, Lookup, UpdateError};
+pub use cache::{Cache, Get, Lookup, UpdateError};
 pub use caches::{Caches, OpenError};
 pub use codec::Codec;
 pub use config::Config;

@@ -5,8 +5,8 @@
 //! - callers who were there *before* it began, always: it read the source after they asked;
 //! - callers who joined *after* it began may have started after a change that the load has missed. They are answered if the
 //!   connector accepted the fill, and had given them their ticket no later than that: every change that was over before they
-//!   asked is then among those that the fill was checked against. Otherwise they look again, and share the next load,
-//!   which begins when this one has ended.
+//!   asked is then among those that the fill was checked against. The others share the next load, which begins when this one
+//!   has ended, and looks into the cache first: one look for all, also for those whose own was shed.
 //!
 //! So nobody waits for more than two loads, and however many wait, they share them.
 
@@ -149,6 +149,14 @@ fn answers_late_joiner(accepted: Option<Ticket>, joined: Option<Ticket>) -> bool
     accepted.epoch == joined.epoch && joined.sequence <= accepted.sequence
 }
 
+/// How a load begins.
+enum Start<I> {
+    /// The caller has looked, and missed, with this ticket.
+    Missed(Option<Ticket>),
+    /// He has waited since he looked: under this index there may be something now.
+    Look(I),
+}
+
 /// A caller's part in a load.
 enum Seat<E: Entry, Err: Send + Sync + 'static> {
     /// It is this caller's to begin.
@@ -204,22 +212,26 @@ impl<E: Entry> Cache<E> {
         L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
+        if let Some(object) = self.get_hit(index, &key) {
+            return Ok(Some(object));
+        }
         let bytes = key.encode();
         let mut looked_again = false;
         let mut waited_for: Option<Arc<Strip<E, Err>>> = None;
+        let name = || -> Name {
+            let index = u8::try_from(index.position()).unwrap_or(u8::MAX);
+            (KeyBuf { index, bytes: (*bytes).into() }, TypeId::of::<Err>())
+        };
         loop {
-            let landed = self.inner.flights.board.lock().landed;
-            let ticket = match self.lookup_bytes(index, &bytes).await {
-                Lookup::Hit(object) => return Ok(Some(object)),
-                Lookup::Miss(_, ticket) => ticket,
-            };
-            let name: Name = (
-                KeyBuf { index: u8::try_from(index.position()).unwrap_or(u8::MAX), bytes: (*bytes).into() },
-                TypeId::of::<Err>(),
-            );
-            let seat = match waited_for.take() {
-                Some(strip) => self.seat_on(strip, name),
-                None => self.seat(name, landed, looked_again),
+            let (start, seat) = match waited_for.take() {
+                Some(strip) => (Start::Look(index), self.seat_on(strip, name())),
+                None => {
+                    let landed = self.inner.flights.board.lock().landed;
+                    match self.lookup_bytes(index, &bytes).await {
+                        Lookup::Hit(object) => return Ok(Some(object)),
+                        Lookup::Miss(_, ticket) => (Start::Missed(ticket), self.seat(name(), landed, looked_again)),
+                    }
+                }
             };
             match seat {
                 Seat::LookAgain => looked_again = true,
@@ -234,6 +246,10 @@ impl<E: Entry> Cache<E> {
                     let landing = strip.landing().await;
                     // An error is nobody's stale object; sharing it spares a source in trouble.
                     let failed = matches!(landing.loaded, Err(LoadError::Failed(_) | LoadError::Circular));
+                    let ticket = match start {
+                        Start::Missed(ticket) => ticket,
+                        Start::Look(_) => None,
+                    };
                     if failed || answers_late_joiner(landing.accepted, ticket) {
                         return landing.loaded;
                     }
@@ -241,7 +257,7 @@ impl<E: Entry> Cache<E> {
                 }
                 Seat::Pilot(pilot) => {
                     let strip = pilot.strip.clone();
-                    self.take_off(pilot, ticket, key.to_owned_key(), loader)?;
+                    self.take_off(pilot, start, key.to_owned_key(), loader)?;
                     return strip.landing().await.loaded;
                 }
             }
@@ -302,7 +318,7 @@ impl<E: Entry> Cache<E> {
     fn take_off<O, F, L, Err>(
         &self,
         mut pilot: Pilot<E, Err>,
-        ticket: Option<Ticket>,
+        start: Start<E::Index>,
         key: O,
         loader: F,
     ) -> Result<(), LoadError<Err>>
@@ -318,6 +334,13 @@ impl<E: Entry> Cache<E> {
         let queue = pilot.strip.queue.clone();
         let load = async move {
             pilot.begin();
+            let ticket = match start {
+                Start::Missed(ticket) => ticket,
+                Start::Look(index) => match cache.lookup_bytes(index, &pilot.key.bytes).await {
+                    Lookup::Hit(object) => return pilot.land(Ok(Some(object)), None),
+                    Lookup::Miss(_, ticket) => ticket,
+                },
+            };
             cache.stats().loads.increment();
             let (loaded, accepted) = match loader(key).await {
                 Ok(Some(object)) => {

@@ -234,3 +234,72 @@ async fn a_wait_that_was_given_up_is_no_part_of_a_circle() {
     source.gate.add_permits(1);
     assert_eq!(slow.await.unwrap(), 1);
 }
+
+/// Most of a thousand readers are shed before they can ask; what the first has loaded serves them all the same.
+#[tokio::test]
+async fn who_was_shed_is_served_by_one_look_and_not_by_another_load() {
+    let schema = Schema::of::<Row>();
+    let memory = Memory::open(schema.clone(), MemoryOptions::default());
+    let shedding = Arc::new(Shedding { memory, lookups: AtomicU64::new(0) });
+    let cache: Cache<Row> = Cache::new(shedding.clone(), schema);
+    let source = Source::new();
+    let callers: Vec<_> = (0..1000).map(|_| source.caller(&cache)).collect();
+    until(|| cache.stats().joined.get() == 999).await;
+    source.gate.close();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), 1);
+    }
+    assert_eq!(source.begun(), 1);
+    assert!(shedding.lookups.load(Ordering::SeqCst) <= 1001, "one more look for all");
+}
+
+/// Memory that answers 250 of the first thousand lookups, as a server that is asked for too much at once.
+struct Shedding {
+    memory: Memory,
+    lookups: AtomicU64,
+}
+
+impl Connector for Shedding {
+    fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {
+        self.memory.get(key)
+    }
+
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
+        match self.lookups.fetch_add(1, Ordering::SeqCst) {
+            250..1000 => Answer::now(Err((Miss::Shed, None))),
+            _ => self.memory.lookup(key),
+        }
+    }
+
+    fn ticket(&self) -> Answer<'_, Option<Ticket>> {
+        self.memory.ticket()
+    }
+
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {
+        self.memory.fill(object, ticket)
+    }
+
+    fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
+        self.memory.put(object, ticket)
+    }
+
+    fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
+        self.memory.invalidate(keys, floor)
+    }
+
+    fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
+        self.memory.delete(keys)
+    }
+
+    fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {
+        self.memory.truncate()
+    }
+
+    fn prune(&self) -> Answer<'_, Result<Pruned, Error>> {
+        self.memory.prune()
+    }
+
+    fn status(&self) -> Status {
+        self.memory.status()
+    }
+}

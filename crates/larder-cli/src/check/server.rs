@@ -66,24 +66,36 @@ async fn ask(connection: &mut MultiplexedConnection, config: &RedisConfig) -> Re
     Ok(facts)
 }
 
-/// Reads the answers to INFO.
-fn read(info: &str) -> Facts {
-    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-    let text = |name: &str| field(name).unwrap_or_default().to_owned();
-    let valkey =
-        field("valkey_version").or_else(|| field("redis_version").filter(|_| field("server_name") == Some("valkey")));
-    let name = match (valkey, field("redis_version")) {
+/// A field of an answer to INFO.
+pub(crate) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// What the server calls itself, by its answer to INFO: `Redis 7.0.15`; empty where it does not say.
+pub(crate) fn name(info: &str) -> String {
+    match (valkey(info), field(info, "redis_version")) {
         (Some(version), _) => format!("Valkey {version}"),
         (None, Some(version)) => format!("Redis {version}"),
         (None, None) => String::new(),
-    };
+    }
+}
+
+fn valkey(info: &str) -> Option<&str> {
+    let named = || field(info, "redis_version").filter(|_| field(info, "server_name") == Some("valkey"));
+    field(info, "valkey_version").or_else(named)
+}
+
+/// Reads the answers to INFO.
+fn read(info: &str) -> Facts {
+    let field = |name: &str| field(info, name);
+    let text = |name: &str| field(name).unwrap_or_default().to_owned();
     Facts {
-        name,
+        name: name(info),
         version: field("redis_version").and_then(|version| {
             let mut parts = version.split('.').map(|part| part.parse().ok());
             Some((parts.next()??, parts.next()??))
         }),
-        valkey: valkey.is_some(),
+        valkey: valkey(info).is_some(),
         mode: field("server_mode").map_or_else(|| text("redis_mode"), str::to_owned),
         run_id: field("run_id").is_some(),
         role: text("role"),

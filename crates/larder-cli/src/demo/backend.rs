@@ -2,6 +2,7 @@
 
 use super::instance::Instance;
 use super::node::Node;
+use crate::connection;
 use larder::config::{ConfigError, ConnectorKind, RedisConfig};
 use larder::{Config, Entry, OpenError};
 use larder_testing::server::{Server, ServerBinary, ServerError, ServerOptions};
@@ -127,7 +128,7 @@ impl Backend {
     /// Removes what the demo has left on a server that is not its own. To be called when its nodes are gone.
     pub(crate) async fn clean_up(&self) {
         let (Some(config), None) = (self.redis(), &self.server) else { return };
-        if let Err(error) = remove(config).await {
+        if let Err(error) = connection::remove_all(config).await {
             tracing::warn!(server = %config.address, prefix = config.prefix, "the demo's keys could not be removed: {error}");
         }
     }
@@ -166,23 +167,6 @@ fn bad_url(error: &ConfigError) -> BackendError {
         text.split_once(problem.path()).map_or(text.clone(), |(_, reason)| reason.to_owned())
     });
     BackendError::Url { reason: reasons.collect::<Vec<_>>().join("; ") }
-}
-
-async fn remove(config: &RedisConfig) -> redis::RedisResult<()> {
-    let mut connection = crate::connection::open(config).await?;
-    let mut cursor = 0_u64;
-    loop {
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(format!("{}:*", config.prefix)).arg("COUNT").arg(500);
-        let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut connection).await?;
-        if !keys.is_empty() {
-            redis::cmd("UNLINK").arg(keys).exec_async(&mut connection).await?;
-        }
-        if next == 0 {
-            return Ok(());
-        }
-        cursor = next;
-    }
 }
 
 #[cfg(test)]

@@ -138,6 +138,65 @@ pub(crate) fn decode(schema: &Schema, bytes: &[u8], key: KeyRef<'_>) -> Result<V
     Err(OtherKey)
 }
 
+/// An object as it is stored, read by somebody who knows neither its type nor the key it may be asked for by.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Opened<'a> {
+    pub(crate) fingerprint: u64,
+    pub(crate) version: Option<u64>,
+    /// Milliseconds of the server's clock; `None` where the server did not have to write it.
+    pub(crate) deadline: Option<u64>,
+    /// The primary key first.
+    pub(crate) keys: Vec<Listed<'a>>,
+    pub(crate) payload: &'a [u8],
+}
+
+/// A key that an object lists.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Listed<'a> {
+    /// The name of its index; `None`: it is the primary key, whose index is not named.
+    pub(crate) index: Option<&'a [u8]>,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) deleted: bool,
+}
+
+/// Opens an object of any schema.
+pub(crate) fn open(bytes: &[u8]) -> Result<Opened<'_>, DecodeError> {
+    use DecodeError::{Damaged, OtherSchema};
+    if bytes.get(..2) != Some(&MAGIC) {
+        return Err(if bytes.first() == Some(&b'L') { OtherSchema } else { Damaged("no header") });
+    }
+    let short = || Damaged("truncated");
+    let number = |at| array(bytes, at).map(u64::from_be_bytes).ok_or_else(short);
+    let (fingerprint, version, deadline) = (number(4)?, number(12)?, number(DEADLINE)?);
+    let list_length = array(bytes, LIST_LENGTH).map(u32::from_be_bytes).ok_or_else(short)?;
+    let count = array(bytes, LIST_LENGTH + 4).map(u16::from_be_bytes).map(usize::from).ok_or_else(short)?;
+    if array(bytes, CHECKSUM) != checksum(bytes, count).map(u64::to_be_bytes) {
+        return Err(Damaged("the checksum does not match"));
+    }
+    if bytes.get(2) != Some(&MESSAGEPACK) {
+        return Err(OtherSchema);
+    }
+    let list_start = FLAGS + count;
+    let list_end = list_start.saturating_add(list_length as usize);
+    let mut list = bytes.get(list_start..list_end).ok_or_else(short)?;
+    let payload = bytes.get(list_end..).ok_or_else(short)?;
+    let mut keys = Vec::with_capacity(count);
+    for place in 0..count {
+        let (kind, listed, rest) = split_key(list).ok_or_else(short)?;
+        list = rest;
+        let colon = listed.iter().position(|byte| *byte == b':').filter(|_| kind != PRIMARY);
+        let (index, bytes_of_key) = match colon.map(|colon| listed.split_at(colon)) {
+            Some((index, key)) => (Some(index), key.get(1..).unwrap_or_default()),
+            None if kind == PRIMARY => (None, listed),
+            None => return Err(Damaged("a secondary key without the name of its index")),
+        };
+        let deleted = bytes.get(FLAGS + place) != Some(&0);
+        keys.push(Listed { index, bytes: bytes_of_key, deleted });
+    }
+    let version = (bytes.get(3) == Some(&1)).then_some(version);
+    Ok(Opened { fingerprint, version, deadline: (deadline != 0).then_some(deadline), keys, payload })
+}
+
 fn split_key(list: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let kind = *list.first()?;
     let length = u32::from_be_bytes(array(list, 1)?) as usize;
@@ -155,4 +214,70 @@ fn checksum(bytes: &[u8], keys: usize) -> Option<u64> {
     hash.update(bytes.get(LIST_LENGTH..FLAGS)?);
     hash.update(bytes.get(FLAGS + keys..)?);
     Some(hash.digest())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connector::KeyBuf;
+    use crate::{Entry, entry};
+    use std::sync::Arc;
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Color(String);
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    struct Name;
+
+    impl entry::Index for Name {
+        const NAMES: &'static [&'static str] = &["name", "hex", "host"];
+        fn position(self) -> usize {
+            0
+        }
+        fn from_name(_: &str) -> Option<Self> {
+            None
+        }
+    }
+
+    impl Entry for Color {
+        type Index = Name;
+        const CACHE: &'static str = "color";
+        fn keys(&self, keys: &mut entry::Keys<Name>) {
+            keys.add(Name, &self.0);
+        }
+    }
+
+    fn stored() -> Vec<u8> {
+        let secondary = vec![KeyBuf { index: 2, bytes: b"ho:\0st"[..].into() }];
+        let value = Arc::new(Color("barley".to_owned()));
+        let object = Object { primary: b"1:"[..].into(), secondary, version: Some(7), value };
+        encode(&Schema { fingerprint: 0xabcd, ..Schema::of::<Color>() }, &object).unwrap()
+    }
+
+    #[test]
+    fn an_object_is_opened_without_its_type() {
+        let mut bytes = stored();
+        // As the server writes them.
+        bytes[DEADLINE + 7] = 9;
+        bytes[FLAGS + 1] = 1;
+        let opened = open(&bytes).unwrap();
+        assert_eq!((opened.fingerprint, opened.version, opened.deadline), (0xabcd, Some(7), Some(9)));
+        assert_eq!(opened.payload, b"\xa6barley");
+        let primary = Listed { index: None, bytes: b"1:", deleted: false };
+        let host = Listed { index: Some(b"host"), bytes: b"ho:\0st", deleted: true };
+        assert_eq!(opened.keys, [primary, host]);
+    }
+
+    #[test]
+    fn what_is_no_whole_object_is_not_opened() {
+        let bytes = stored();
+        for length in 0..bytes.len() {
+            assert!(open(&bytes[..length]).is_err(), "{length} of {} bytes", bytes.len());
+        }
+        for at in (0..DEADLINE).chain(CHECKSUM..FLAGS).chain(FLAGS + 2..bytes.len()) {
+            let mut other = bytes.clone();
+            other[at] ^= 0x40;
+            assert!(open(&other).is_err(), "byte {at} is another");
+        }
+    }
 }

@@ -347,8 +347,8 @@ fn slot(hash: u64) -> usize {
 
 impl Connector for Memory {
     #[inline]
-    fn get_now(&self, key: KeyRef<'_>) -> Option<Result<Value, Miss>> {
-        Some(self.find(key))
+    fn get_hit(&self, key: KeyRef<'_>) -> Option<Value> {
+        self.find(key).ok()
     }
 
     fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {

@@ -27,7 +27,9 @@ use supervisor::Supervisor;
 use tokio::task::AbortHandle;
 
 mod clearing;
+mod forgetting;
 mod hints;
+pub mod inspect;
 mod layout;
 mod link;
 mod scripts;

@@ -133,8 +133,6 @@ impl Table {
         let table = self.shard(hash, key.index).ok_or(Miss::Absent)?.0.read();
         let place =
             table.find(hash, |place| place.key() == key).filter(|place| !place.deleted()).ok_or(Miss::Absent)?;
-        // The count of references comes from far away; asked for here, it is on its way while the pulse is looked at.
-        std::hint::black_box(Arc::strong_count(&place.value));
         place.block.pulse(place.pulse()).serve(place.deadline, ages, clock)?;
         Ok(place.value.clone())
     }

@@ -70,7 +70,17 @@ pub(super) async fn register(caller: &impl Caller, layout: &Layout) -> Result<He
 
 /// Removes everything in the cache that was stored before now, and answers the clock after that.
 pub(super) async fn clear(caller: &impl Caller, layout: &Layout, history: u64) -> Result<Head, Trouble> {
-    clear_after(caller, layout, "renew", history).await
+    clear_after(caller, layout, "renew", history, |_| ()).await
+}
+
+/// The same; `removed` is told after each batch how many keys have gone.
+pub(super) async fn clear_and_tell(
+    caller: &impl Caller,
+    layout: &Layout,
+    history: u64,
+    removed: impl FnMut(u64),
+) -> Result<Head, Trouble> {
+    clear_after(caller, layout, "renew", history, removed).await
 }
 
 /// The same, and begins the list of schemas anew, with this release's.
@@ -79,13 +89,20 @@ pub(super) async fn clear_and_forget_schemas(
     layout: &Layout,
     history: u64,
 ) -> Result<Head, Trouble> {
-    clear_after(caller, layout, "renumber", history).await
+    clear_after(caller, layout, "renumber", history, |_| ()).await
 }
 
-async fn clear_after(caller: &impl Caller, layout: &Layout, action: &str, history: u64) -> Result<Head, Trouble> {
+async fn clear_after(
+    caller: &impl Caller,
+    layout: &Layout,
+    action: &str,
+    history: u64,
+    mut removed: impl FnMut(u64),
+) -> Result<Head, Trouble> {
     let epoch = fastrand::u64(1..1 << EPOCH_BITS);
     let renewed = clock(caller, layout, action, epoch, 0).await?;
     let mut cursor = b"0".to_vec();
+    let mut gone = 0;
     loop {
         let (next, keys) = scan(caller, &cursor, &layout.everything()).await?;
         if !keys.is_empty() {
@@ -93,8 +110,11 @@ async fn clear_after(caller: &impl Caller, layout: &Layout, action: &str, histor
             keys.iter().for_each(|key| {
                 unlink.arg(&**key);
             });
-            caller.call(&unlink).await?;
+            if let Value::Int(count) = caller.call(&unlink).await? {
+                gone += u64::try_from(count).unwrap_or(0);
+            }
         }
+        removed(gone);
         if next == b"0" {
             return clock(caller, layout, "settle", renewed.epoch, history).await;
         }

@@ -21,7 +21,15 @@ pub(super) struct Layout {
     base: String,
     /// The fingerprint as 16 hex digits.
     pub(super) fingerprint: String,
-    indexes: &'static [&'static str],
+    indexes: Names,
+}
+
+#[derive(Debug)]
+enum Names {
+    /// By position.
+    Schema(&'static [&'static str]),
+    /// Of the one index that an operator has named: at position 0 it is the primary one, at any other it is not.
+    One(String),
 }
 
 impl Layout {
@@ -29,8 +37,13 @@ impl Layout {
         Self {
             base: format!("{prefix}:{}:", schema.cache),
             fingerprint: format!("{:016x}", schema.fingerprint),
-            indexes: schema.indexes,
+            indexes: Names::Schema(schema.indexes),
         }
+    }
+
+    /// For somebody who knows names, but no schema. The empty fingerprint registers nothing in the clock.
+    pub(super) fn without_schema(prefix: &str, cache: &str, index: &str) -> Self {
+        Self { base: format!("{prefix}:{cache}:"), fingerprint: String::new(), indexes: Names::One(index.to_owned()) }
     }
 
     pub(super) fn clock(&self) -> String {
@@ -40,6 +53,11 @@ impl Layout {
     /// To which `schema:primary` is added.
     pub(super) fn object_prefix(&self) -> String {
         format!("{}o", self.base)
+    }
+
+    /// The object of a release that is not the layout's own.
+    pub(super) fn object_of(&self, fingerprint: u64, primary: &[u8]) -> Vec<u8> {
+        [format!("{}{fingerprint:016x}:", self.object_prefix()).as_bytes(), primary].concat()
     }
 
     pub(super) fn object(&self, primary: &[u8]) -> Vec<u8> {
@@ -86,17 +104,13 @@ impl Layout {
         self.pattern(b"i*")
     }
 
-    /// Prefix and cache name as they are, whatever characters of a pattern they hold.
+    /// A pattern that matches every object and every index key.
+    pub(super) fn objects_and_index_keys(&self) -> Vec<u8> {
+        self.pattern(b"[oi]*")
+    }
+
     fn pattern(&self, rest: &[u8]) -> Vec<u8> {
-        let mut pattern = Vec::with_capacity(self.base.len() + rest.len());
-        for byte in self.base.bytes() {
-            if b"\\*?[]^-".contains(&byte) {
-                pattern.push(b'\\');
-            }
-            pattern.push(byte);
-        }
-        pattern.extend_from_slice(rest);
-        pattern
+        pattern(&self.base, rest)
     }
 
     /// The length of what stands before index and key in the name of an index key: the rest is how an object lists the key.
@@ -106,7 +120,10 @@ impl Layout {
 
     /// A key as an object lists it.
     pub(super) fn listed(&self, key: KeyRef<'_>) -> Vec<u8> {
-        let (kind, index) = envelope::qualifier(self.indexes, key.index);
+        let (kind, index) = match &self.indexes {
+            Names::Schema(indexes) => envelope::qualifier(indexes, key.index),
+            Names::One(name) => envelope::qualifier(&["", name], key.index.min(1)),
+        };
         let mut listed = vec![kind];
         if let Some(index) = index {
             listed.extend_from_slice(index.as_bytes());
@@ -116,8 +133,11 @@ impl Layout {
         listed
     }
 
-    fn index_name(&self, index: u8) -> &'static str {
-        self.indexes.get(usize::from(index)).copied().unwrap_or("?")
+    fn index_name(&self, index: u8) -> &str {
+        match &self.indexes {
+            Names::Schema(indexes) => indexes.get(usize::from(index)).copied().unwrap_or("?"),
+            Names::One(name) => name,
+        }
     }
 
     /// What stands for a key in the log of the clock: every release finds the same mark for the same key, whatever it calls its
@@ -131,4 +151,17 @@ impl Layout {
     pub(super) fn primary_of(hint: &[u8]) -> Option<&[u8]> {
         hint.get(12..).filter(|primary| !primary.is_empty())
     }
+}
+
+/// A pattern that matches `before` as it is, whatever characters of a pattern it holds, and then `rest`.
+pub(super) fn pattern(before: &str, rest: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(before.len() + rest.len());
+    for byte in before.bytes() {
+        if b"\\*?[]^-".contains(&byte) {
+            pattern.push(b'\\');
+        }
+        pattern.push(byte);
+    }
+    pattern.extend_from_slice(rest);
+    pattern
 }

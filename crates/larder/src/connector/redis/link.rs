@@ -249,6 +249,12 @@ impl Private<'_> {
         self.within(run(self.live.clone(), script, arguments)).await
     }
 
+    /// Sends several commands in one go; each has its own reply, which may be an error.
+    pub(super) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
+        self.within(async { Ok(self.live.connection.clone().send_packed_commands(commands, 0, commands.len()).await?) })
+            .await
+    }
+
     async fn within<T>(&self, send: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
         tokio::time::timeout(self.timeout, send).await.unwrap_or(Err(Trouble::TimedOut))
     }

@@ -7,16 +7,15 @@
 //!
 //! # What an invalidation guarantees when it is dropped
 //!
-//! From before it is sent until its reply is there, it is held by an [`Undelivered`] guard, whose drop puts it into
+//! From before it is sent until its reply is there, it is held by a guard (`delivery.rs`), whose drop puts it into
 //! the journal. So a time-out, an error, and a caller that goes away are one and the same case.
 
-use super::clearing::{self, bytes, unexpected};
-use super::hints::{Hint, Hints};
+use super::clearing::{self, bytes};
+use super::forgetting;
+use super::hints::Hints;
 use super::layout::Layout;
 use super::link::Link;
-use super::scripts;
-use super::trouble::{Trouble, What};
-use crate::codec::envelope::{self, DecodeError};
+use super::trouble::Trouble;
 use crate::connector::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
     Value,
@@ -24,31 +23,16 @@ use crate::connector::{
 use crate::journal::{Deferred, Journal};
 use crate::key;
 use parking_lot::Mutex;
-use redis::{Cmd, Pipeline, Value as Reply};
+use redis::Value as Reply;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How many keys one script call handles.
-const BATCH: usize = 128;
-
-/// How long a floor under the version is remembered after an invalidation asked for one.
-const FLOOR_LIFE: Duration = Duration::from_secs(60);
-
-/// An object with more keys is not stored: a script handles them all at once, and holds up everybody else meanwhile.
-const MAX_KEYS: usize = 1024;
-
-/// Larger objects do not pass through a script: they are written natively and put in place by it.
-const STAGE_ABOVE: usize = 4 * 1024;
-
-/// How long a staged object waits, in ms, for the script that puts it in place.
-const STAGED_LIFE: u64 = 60_000;
-
-/// After the server said that it is full, no fill is sent for this long, in ms.
-const FULL_PAUSE: u64 = 1_000;
-
-/// A clock that another node has left unsettled for this long, in ms, is cleared by this one.
-const UNSETTLED_LIMIT: u64 = 5_000;
+mod delivery;
+mod pruning;
+mod reading;
+mod storing;
+mod tickets;
 
 /// One cache on one server, as this node sees it.
 pub(super) struct Store {
@@ -164,380 +148,6 @@ impl Store {
         self.link.work.notify_one();
     }
 
-    async fn find(&self, key: KeyRef<'_>) -> Result<Value, Miss> {
-        match self.find_known(key).await {
-            Err(Cold::Miss(miss)) => Err(miss),
-            Err(Cold::Unknown(tried)) => {
-                let mut get = redis::cmd("GET");
-                get.arg(self.layout.index(key));
-                let hint = self.link.call(&get).await.map_err(|trouble| self.miss(&trouble))?;
-                self.find_hinted(key, hint, tried).await
-            }
-            Ok(value) => Ok(value),
-        }
-    }
-
-    async fn find_or_ticket(&self, key: KeyRef<'_>) -> Result<Value, (Miss, Option<Ticket>)> {
-        let miss = match self.find_known(key).await {
-            Ok(value) => return Ok(value),
-            Err(Cold::Miss(miss)) => miss,
-            Err(Cold::Unknown(tried)) => {
-                // The ticket comes along in the same round trip: the load begins after it either way.
-                let newest = self.newest();
-                let mut both = Pipeline::with_capacity(2);
-                both.cmd("GET").arg(self.layout.index(key));
-                both.add_command(self.read_clock());
-                let mut replies = match self.link.pipeline(&both).await {
-                    Ok(replies) => replies.into_iter(),
-                    Err(trouble) => return Err((self.miss(&trouble), None)),
-                };
-                let hint = replies.next().unwrap_or(Reply::Nil);
-                let clock = replies.next().unwrap_or(Reply::Nil);
-                return match self.find_hinted(key, hint, tried).await {
-                    Ok(value) => Ok(value),
-                    Err(miss) => Err((miss, self.ticket_from(clock, newest).await)),
-                };
-            }
-        };
-        let ticket = match miss {
-            Miss::Absent | Miss::Expired | Miss::Undecodable => self.take_ticket().await,
-            _ => None,
-        };
-        Err((miss, ticket))
-    }
-
-    /// What one GET of the object key finds, where it is known which that is.
-    async fn find_known(&self, key: KeyRef<'_>) -> Result<Value, Cold> {
-        self.may_read().map_err(Cold::Miss)?;
-        if key.index == 0 {
-            let hint = self.hints.of_primary(key);
-            return self.read(key.bytes, hint.as_deref(), key).await.map_err(Cold::Miss);
-        }
-        let Some(hint) = self.hints.get(key) else { return Err(Cold::Unknown(None)) };
-        match self.read(&hint.primary, Some(&hint), key).await {
-            Err(Miss::Absent) => Err(Cold::Unknown(Some(hint))),
-            other => other.map_err(Cold::Miss),
-        }
-    }
-
-    /// The object that an index key leads to, unless that is the one that was tried already.
-    async fn find_hinted(&self, key: KeyRef<'_>, hint: Reply, tried: Option<Arc<Hint>>) -> Result<Value, Miss> {
-        let hint = match hint {
-            Reply::BulkString(hint) => hint,
-            Reply::ServerError(error) => return Err(self.miss(&redis::RedisError::from(error).into())),
-            _ => {
-                self.hints.forget(key);
-                return Err(Miss::Absent);
-            }
-        };
-        let Some(primary) = Layout::primary_of(&hint) else { return Err(Miss::Absent) };
-        if tried.is_some_and(|tried| *tried.primary == *primary) {
-            return Err(Miss::Absent);
-        }
-        let hint = self.hints.remember(key, primary);
-        self.read(primary, Some(&hint), key).await
-    }
-
-    async fn read(&self, primary: &[u8], hint: Option<&Hint>, key: KeyRef<'_>) -> Result<Value, Miss> {
-        let name = self.layout.object(primary);
-        let mut get = redis::cmd("GET");
-        get.arg(&name);
-        let Some(connection) = self.trusted() else { return Err(Miss::Distrusted) };
-        let touched = hint.filter(|hint| self.hints.touch_is_due(hint));
-        let reply = match touched {
-            None => self.link.call(&get).await,
-            Some(hint) => {
-                let age = milliseconds(self.schema.last_use_age);
-                let touch = |call: &mut Cmd| {
-                    call.arg(1).arg(&name).arg(age);
-                };
-                self.link.command_and_script(get, &scripts::TOUCH, touch).await.map(|(object, touch)| {
-                    if touch.is_err() {
-                        self.hints.touch_failed(hint);
-                    }
-                    object
-                })
-            }
-        };
-        if let Some(hint) = touched
-            && !matches!(reply, Ok(Reply::BulkString(_)))
-        {
-            self.hints.touch_failed(hint);
-        }
-        let object = match reply {
-            Ok(Reply::BulkString(object)) => object,
-            Ok(Reply::Nil) => return Err(Miss::Absent),
-            Ok(_) => return Err(self.miss(&unexpected("GET"))),
-            Err(trouble) if trouble.what() == Some(What::WrongType) => {
-                return self.discard(name, Vec::new(), "a value of another Redis type").await;
-            }
-            Err(trouble) => return Err(self.miss(&trouble)),
-        };
-        // It may have been sent on a later connection than the one that was looked at.
-        if self.trusted() != Some(connection) {
-            return Err(Miss::Distrusted);
-        }
-        match envelope::decode(&self.schema, &object, key) {
-            Ok(value) => Ok(value),
-            Err(DecodeError::OtherKey) => Err(Miss::Absent),
-            Err(error) => self.discard(name, object, &error.to_string()).await,
-        }
-    }
-
-    /// Reports and removes what cannot be decoded (C11).
-    async fn discard(&self, name: Vec<u8>, read: Vec<u8>, why: &str) -> Result<Value, Miss> {
-        tracing::error!(cache = %self.schema.cache, bytes = read.len(), "a stored object cannot be read and is removed: {why}");
-        self.schema.stats.faults.increment();
-        let arguments = |call: &mut Cmd| {
-            call.arg(1).arg(&name).arg(&read);
-        };
-        if let Err(trouble) = self.link.script(&scripts::DISCARD, arguments).await {
-            self.miss(&trouble);
-        }
-        Err(Miss::Undecodable)
-    }
-
-    fn miss(&self, trouble: &Trouble) -> Miss {
-        match trouble {
-            Trouble::Unavailable => Miss::Unavailable,
-            Trouble::Shed => Miss::Shed,
-            Trouble::TimedOut => Miss::TimedOut,
-            Trouble::Error { what: What::Fault | What::WrongType | What::NoScript, text } => {
-                tracing::error!(cache = %self.schema.cache, "the server rejected a command of ours: {text}");
-                self.schema.stats.faults.increment();
-                Miss::Fault
-            }
-            Trouble::Error { .. } => Miss::Unavailable,
-        }
-    }
-
-    fn read_clock(&self) -> Cmd {
-        let mut command = redis::cmd("GETRANGE");
-        command.arg(self.layout.clock()).arg(0).arg(23);
-        command
-    }
-
-    async fn take_ticket(&self) -> Option<Ticket> {
-        self.ask_for_ticket().await.ok().flatten()
-    }
-
-    async fn ask_for_ticket(&self) -> Result<Option<Ticket>, Trouble> {
-        if self.may_read().is_err() {
-            return Ok(None);
-        }
-        let newest = self.newest();
-        let reply = self.link.call(&self.read_clock()).await?;
-        Ok(self.ticket_from(reply, newest).await)
-    }
-
-    /// The ticket in the first 24 bytes of the clock: epoch, sequence, state. `newest` was seen before the clock was read.
-    async fn ticket_from(&self, clock: Reply, newest: Option<Ticket>) -> Option<Ticket> {
-        let clock = bytes(clock)?;
-        let number = |at: usize| clock.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-        let (Some(epoch @ 1..), Some(sequence), Some(state)) = (number(0), number(8), number(16)) else {
-            self.lost("the server has lost the clock");
-            return None;
-        };
-        if newest.is_some_and(|newest| newest.epoch == epoch && sequence < newest.sequence) {
-            self.lost("the server's clock went back: its data has been replaced by older data");
-            return None;
-        }
-        if state != 1 {
-            let now = self.link.clock.now();
-            let since = self.unsettled_since.load(Ordering::Relaxed);
-            if since == 0 {
-                self.unsettled_since.store(now, Ordering::Relaxed);
-            } else if now >= since.saturating_add(UNSETTLED_LIMIT) {
-                self.unsettled_since.store(0, Ordering::Relaxed);
-                self.lost("another node began to clear the cache and did not end");
-            }
-            return None;
-        }
-        self.unsettled_since.store(0, Ordering::Relaxed);
-        if self.registered.load(Ordering::Acquire) != epoch {
-            let head = clearing::register(&*self.link, &self.layout).await.ok()?;
-            if !head.registered {
-                self.lost("the list of releases is full");
-                return None;
-            }
-            if head.epoch != epoch {
-                return None;
-            }
-            self.registered(epoch);
-        }
-        let ticket = Ticket { epoch, sequence };
-        self.saw(ticket);
-        Some(ticket)
-    }
-
-    /// The bytes of an object, if they may be stored.
-    fn encoded(&self, object: &Object) -> Option<Vec<u8>> {
-        let keys = 1 + object.secondary.len();
-        if keys > MAX_KEYS {
-            tracing::warn!(cache = %self.schema.cache, keys, limit = MAX_KEYS, "an object has too many keys and is not cached");
-            return None;
-        }
-        match envelope::encode(&self.schema, object) {
-            Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => Some(bytes),
-            Ok(bytes) => {
-                tracing::warn!(
-                    cache = %self.schema.cache, bytes = bytes.len(), limit = self.schema.max_object_size,
-                    "an object is over the size limit and is not cached"
-                );
-                None
-            }
-            Err(error) => {
-                tracing::error!(cache = %self.schema.cache, "an object cannot be encoded and is not cached: {error}");
-                None
-            }
-        }
-    }
-
-    async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Fill, Trouble> {
-        let max_age = milliseconds(self.schema.max_age);
-        let last_use = milliseconds(self.schema.last_use_age);
-        let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };
-        let clock = self.layout.clock();
-        let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
-        let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
-        let prefix = self.layout.object_prefix();
-        let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
-        let mut header = Vec::with_capacity(31 + 8 * object.secondary.len());
-        let aged = max_age > 0 && last_use > 0;
-        header.extend_from_slice(&[u8::from(put), u8::from(object.version.is_some()), u8::from(aged)]);
-        header.extend_from_slice(&length(prefix.len()));
-        header.extend_from_slice(&length(self.layout.before_index()));
-        header.extend_from_slice(&max_age.to_be_bytes());
-        header.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
-        header.extend(object.keys().flat_map(|key| self.layout.mark(key)));
-        let mut untouched = [0; 24];
-        for (place, number) in untouched.chunks_exact_mut(8).zip([ticket.epoch, ticket.sequence, 1]) {
-            place.copy_from_slice(&number.to_be_bytes());
-        }
-        let arguments = |call: &mut Cmd| {
-            call.arg(keys).arg(&clock).arg(self.layout.object(&object.primary));
-            for key in &object.secondary {
-                call.arg(self.layout.index(key.as_ref()));
-            }
-            if object.version.is_some() {
-                call.arg(self.layout.floor(&object.primary));
-            }
-            if let Some(staged) = &staged {
-                call.arg(staged);
-            }
-            call.arg(&untouched[..]).arg(&header).arg(if staged.is_some() { &[][..] } else { bytes }).arg(life);
-        };
-        let reply = match &staged {
-            None => self.link.script(&scripts::STORE, arguments).await?,
-            Some(staged) => {
-                let mut set = redis::cmd("SET");
-                set.arg(staged).arg(bytes).arg("PX").arg(STAGED_LIFE);
-                self.link.command_and_script(set, &scripts::STORE, arguments).await?.1?
-            }
-        };
-        let (outcome, at) = verdict(reply).ok_or_else(|| unexpected("store.lua"))?;
-        let at = (at.epoch != 0).then_some(at);
-        at.into_iter().for_each(|at| self.saw(at));
-        let stored = match outcome {
-            1 => {
-                self.schema.stats.stored_bytes.add(bytes.len() as u64);
-                self.hints.remember_stored(object);
-                Stored::Yes
-            }
-            2 => Stored::Overtaken,
-            3 => Stored::Outdated,
-            _ => {
-                self.lost("the server has lost the clock");
-                Stored::Unavailable
-            }
-        };
-        Ok(Fill { stored, at })
-    }
-
-    async fn fill_object(&self, object: Object, ticket: Ticket) -> Fill {
-        let Some(bytes) = self.encoded(&object) else { return Fill::undated(Stored::Unfit) };
-        if self.link.clock.coarse() < self.full_until.load(Ordering::Relaxed) {
-            return Fill::undated(Stored::Full);
-        }
-        match self.send_object(false, &object, &bytes, ticket).await {
-            Ok(fill) => fill,
-            Err(trouble) => Fill::undated(self.not_stored(&trouble)),
-        }
-    }
-
-    /// The keys are guarded from the first moment: who goes away while the ticket is asked for has changed the source already.
-    async fn set_object(&self, object: Object) -> Stored {
-        let undelivered = self.guards(&object);
-        match self.ask_for_ticket().await {
-            Ok(ticket) => self.put_guarded(object, ticket, undelivered).await,
-            // Whoever waits in vain waits once.
-            Err(Trouble::TimedOut) => Stored::Unavailable,
-            Err(_) => self.put_guarded(object, None, undelivered).await,
-        }
-    }
-
-    async fn put_object(&self, object: Object, ticket: Option<Ticket>) -> Stored {
-        let undelivered = self.guards(&object);
-        self.put_guarded(object, ticket, undelivered).await
-    }
-
-    fn guards(&self, object: &Object) -> Vec<Undelivered<'_>> {
-        let keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
-        self.batches(&keys, Deferred::Invalidate { floor: None })
-    }
-
-    async fn put_guarded(&self, object: Object, ticket: Option<Ticket>, undelivered: Vec<Undelivered<'_>>) -> Stored {
-        let stored = match (self.encoded(&object), ticket) {
-            (None, _) => Stored::Unfit,
-            (_, None) => Stored::Unavailable,
-            (Some(bytes), Some(ticket)) => match self.send_object(true, &object, &bytes, ticket).await {
-                Ok(put) => put.stored,
-                Err(Trouble::TimedOut) => return self.not_stored(&Trouble::TimedOut),
-                Err(trouble) => self.not_stored(&trouble),
-            },
-        };
-        match stored {
-            Stored::Yes | Stored::Overtaken | Stored::Outdated => {
-                undelivered.into_iter().for_each(Undelivered::delivered);
-                stored
-            }
-            // Not stored: the earlier state must go all the same.
-            _ => match self.send_all(undelivered).await {
-                Delivery::Applied if ticket.is_none() => Stored::Overtaken,
-                Delivery::Applied => stored,
-                Delivery::Deferred => Stored::Unavailable,
-            },
-        }
-    }
-
-    fn not_stored(&self, trouble: &Trouble) -> Stored {
-        if trouble.what() == Some(What::Full) {
-            tracing::warn!(cache = %self.schema.cache, "the server takes no more data: {trouble}");
-            self.full_until.store(self.link.clock.coarse() + FULL_PAUSE, Ordering::Relaxed);
-            return Stored::Full;
-        }
-        self.miss(trouble);
-        Stored::Unavailable
-    }
-
-    /// All are guarded before the first is sent: dropped half-way, the rest is in the journal too.
-    fn batches(&self, keys: &[KeyBuf], what: Deferred) -> Vec<Undelivered<'_>> {
-        keys.chunks(BATCH).map(|batch| Undelivered::new(self, batch.to_vec(), what)).collect()
-    }
-
-    async fn send_all(&self, batches: Vec<Undelivered<'_>>) -> Delivery {
-        let mut all = Delivery::Applied;
-        for batch in batches {
-            match batch.send().await {
-                Ok(()) => {}
-                // Whoever waits in vain waits once: the rest is dropped, and with that deferred, without being sent.
-                Err(Trouble::TimedOut | Trouble::Unavailable) => return Delivery::Deferred,
-                Err(_) => all = Delivery::Deferred,
-            }
-        }
-        all
-    }
-
     /// Sends one batch of invalidations or deletes.
     pub(super) async fn forget(
         &self,
@@ -545,173 +155,15 @@ impl Store {
         keys: &[KeyBuf],
         what: Deferred,
     ) -> Result<(), Trouble> {
-        let clock = self.layout.clock();
-        let name = |key: &KeyBuf| match key.index {
-            0 => clock.clone().into_bytes(),
-            _ => self.layout.index(key.as_ref()),
-        };
-        let marks: Vec<u8> = keys.iter().flat_map(|key| self.layout.mark(key.as_ref())).collect();
-        let addressed = |call: &mut Cmd| {
-            call.arg(1 + keys.len()).arg(&clock);
-            keys.iter().for_each(|key| {
-                call.arg(name(key));
-            });
-            call.arg(self.layout.object_prefix()).arg(&marks);
-        };
-        let reply = match what {
-            Deferred::Invalidate { floor } => {
-                let arguments = |call: &mut Cmd| {
-                    addressed(call);
-                    for key in keys.iter().filter(|key| key.index == 0) {
-                        call.arg(&*key.bytes);
-                    }
-                    if let Some(floor) = floor {
-                        call.arg(&floor.to_be_bytes()[..])
-                            .arg(self.layout.floor_prefix())
-                            .arg(milliseconds(FLOOR_LIFE));
-                    }
-                };
-                caller.script(&scripts::INVALIDATE, arguments).await?
-            }
-            Deferred::Delete => {
-                let arguments = |call: &mut Cmd| {
-                    addressed(call);
-                    for key in keys {
-                        call.arg(self.layout.listed(key.as_ref()));
-                    }
-                };
-                caller.script(&scripts::DELETE, arguments).await?
-            }
-        };
-        match verdict(reply) {
-            Some((1, at)) => {
+        match forgetting::forget(caller, &self.layout, keys, what).await? {
+            Some(at) => {
                 self.saw(at);
                 Ok(())
             }
-            Some((4, _)) => {
+            None => {
                 self.lost("the server has lost the clock");
                 Err(Trouble::Unavailable)
             }
-            _ => Err(unexpected("invalidate.lua or delete.lua")),
-        }
-    }
-
-    async fn clear_all(&self) -> Delivery {
-        let undelivered = UndeliveredTruncate(Some(self));
-        if !self.proven() {
-            return Delivery::Deferred;
-        }
-        match clearing::clear(&*self.link, &self.layout, self.history.load(Ordering::Acquire)).await {
-            Ok(head) => {
-                self.registered(if head.registered { head.epoch } else { 0 });
-                undelivered.delivered();
-                Delivery::Applied
-            }
-            Err(trouble) => {
-                self.miss(&trouble);
-                Delivery::Deferred
-            }
-        }
-    }
-
-    async fn prune_keys(&self) -> Result<Pruned, Error> {
-        let unavailable =
-            |trouble: Trouble| Error::Unavailable { cache: self.schema.cache.clone(), reason: trouble.to_string() };
-        let clock = self.layout.clock();
-        let mut pruned = Pruned::default();
-        let mut cursor = b"0".to_vec();
-        loop {
-            let (next, names) =
-                clearing::scan(&*self.link, &cursor, &self.layout.index_keys()).await.map_err(unavailable)?;
-            // Also of indexes that this release does not have: who had them may be gone for good.
-            for batch in names.chunks(BATCH) {
-                let arguments = |call: &mut Cmd| {
-                    call.arg(1 + batch.len()).arg(&clock);
-                    for name in batch {
-                        call.arg(name);
-                    }
-                    call.arg(self.layout.object_prefix()).arg(self.layout.before_index());
-                };
-                let reply = self.link.script(&scripts::PRUNE, arguments).await.map_err(unavailable)?;
-                if let Reply::Int(removed) = reply {
-                    pruned.keys += u64::try_from(removed).unwrap_or(0);
-                }
-            }
-            if next == b"0" {
-                return Ok(pruned);
-            }
-            cursor = next;
-        }
-    }
-
-    fn defer(&self, keys: Vec<KeyBuf>, what: Deferred) {
-        if self.journal.defer(keys, what) {
-            self.schema.stats.overflows.increment();
-            tracing::warn!(cache = %self.schema.cache, "the journal is full: everything in the cache will be forgotten instead");
-        }
-        self.link.work.notify_one();
-    }
-}
-
-enum Cold {
-    Miss(Miss),
-    /// It is not known which object to read, or the one remembered (and tried) was not it.
-    Unknown(Option<Arc<Hint>>),
-}
-
-/// Invalidations or deletes on their way: dropped without an answer, they go into the journal.
-struct Undelivered<'a> {
-    store: &'a Store,
-    keys: Vec<KeyBuf>,
-    what: Deferred,
-}
-
-impl<'a> Undelivered<'a> {
-    fn new(store: &'a Store, keys: Vec<KeyBuf>, what: Deferred) -> Self {
-        Self { store, keys, what }
-    }
-
-    async fn send(self) -> Result<(), Trouble> {
-        if !self.store.proven() {
-            return Err(Trouble::Unavailable);
-        }
-        let sent = self.store.forget(&*self.store.link, &self.keys, self.what).await;
-        match &sent {
-            Ok(()) => self.delivered(),
-            Err(trouble) => {
-                self.store.miss(trouble);
-            }
-        }
-        sent
-    }
-
-    fn delivered(mut self) {
-        self.keys.clear();
-    }
-}
-
-impl Drop for Undelivered<'_> {
-    fn drop(&mut self) {
-        if !self.keys.is_empty() {
-            self.store.defer(std::mem::take(&mut self.keys), self.what);
-        }
-    }
-}
-
-/// The same for a truncate.
-struct UndeliveredTruncate<'a>(Option<&'a Store>);
-
-impl UndeliveredTruncate<'_> {
-    fn delivered(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for UndeliveredTruncate<'_> {
-    fn drop(&mut self) {
-        if let Some(store) = self.0 {
-            store.journal.defer_truncate();
-            store.link.work.notify_one();
         }
     }
 }
@@ -779,7 +231,7 @@ impl Connector for Store {
 }
 
 /// What a script that ends with log.lua replies: the outcome, and the clock after it.
-fn verdict(reply: Reply) -> Option<(u8, Ticket)> {
+pub(super) fn verdict(reply: Reply) -> Option<(u8, Ticket)> {
     let reply = bytes(reply)?;
     let number = |at: usize| reply.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
     Some((*reply.first()?, Ticket { epoch: number(1)?, sequence: number(9)? }))
@@ -789,7 +241,7 @@ fn verdict(reply: Reply) -> Option<(u8, Ticket)> {
 const ENDLESS: u64 = 1 << 52;
 
 /// Milliseconds as the server takes them. A lifetime under a millisecond is one, not none.
-fn milliseconds(time: Duration) -> u64 {
+pub(super) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).map_or(ENDLESS, |time| time.min(ENDLESS))
 }
 

@@ -104,12 +104,7 @@ impl Supervisor {
 
     /// A connection that has passed everything, the task that ends with it, and how far the caches were recovered on it.
     async fn establish(&self, generation: u64) -> Result<(Arc<Live>, Driver, Recovery), Trouble> {
-        let within = self.config.connect_timeout;
-        let (connection, driver) =
-            tokio::time::timeout(within, connect(&self.config)).await.map_err(|_| Trouble::TimedOut).flatten()?;
-        let greeting = Live::new(connection.clone(), generation, Identity::default());
-        let identity = greet(&Private { live: &Arc::new(greeting), timeout: within }, &self.config).await?;
-        let live = Arc::new(Live::new(connection, generation, identity));
+        let (live, driver) = reach(&self.config, generation).await?;
         let recovery = self.work(&live).await?;
         Ok((live, driver, recovery))
     }
@@ -295,8 +290,18 @@ async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// A connection to a server that serves, and the task that ends with it.
+pub(super) async fn reach(config: &RedisConfig, generation: u64) -> Result<(Arc<Live>, Driver), Trouble> {
+    let within = config.connect_timeout;
+    let (connection, driver) =
+        tokio::time::timeout(within, connect(config)).await.map_err(|_| Trouble::TimedOut).flatten()?;
+    let greeting = Live::new(connection.clone(), generation, Identity::default());
+    let identity = greet(&Private { live: &Arc::new(greeting), timeout: within }, config).await?;
+    Ok((Arc::new(Live::new(connection, generation, identity)), driver))
+}
+
 /// The task that reads and writes the socket; it ends with the connection, and the connection with it.
-struct Driver(tokio::task::JoinHandle<()>);
+pub(super) struct Driver(tokio::task::JoinHandle<()>);
 
 impl Drop for Driver {
     fn drop(&mut self) {
@@ -438,7 +443,7 @@ fn unusable(text: String) -> Trouble {
 }
 
 /// `None` where the server answered that it does not know, or does not allow, a command we can do without.
-fn tolerated(reply: Result<Value, Trouble>) -> Result<Option<Value>, Trouble> {
+pub(super) fn tolerated(reply: Result<Value, Trouble>) -> Result<Option<Value>, Trouble> {
     match reply {
         Ok(value) => Ok(Some(value)),
         Err(trouble) => match trouble.what() {

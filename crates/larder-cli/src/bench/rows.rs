@@ -1,0 +1,252 @@
+//! What is measured: each row is one operation on every object, from many tasks at once.
+
+use super::Plan;
+use crate::connection;
+use crate::failure::Failure;
+use larder::config::RedisConfig;
+use larder::connector::redis::Redis;
+use larder::{Cache, Delivery, Entry, Schema, Stored};
+use redis::aio::MultiplexedConnection;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// How many operations are under way at once.
+pub(super) const TASKS: usize = 64;
+
+/// So that what is left behind by a kill goes by itself.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// An object with one and three keys.
+#[derive(Clone, Serialize, Deserialize, Entry)]
+#[entry(cache = "bench")]
+struct Sample {
+    #[key(primary)]
+    id: u64,
+    #[key(index = "host")]
+    hosts: [String; 3],
+    body: String,
+}
+
+/// What one row measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Row {
+    Set,
+    /// What every row is compared with: a plain GET of the same payload.
+    Plain,
+    ByPrimary,
+    Warm,
+    Cold,
+    Invalidate,
+}
+
+/// One round of a row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Figure {
+    pub(super) cpu: Duration,
+    pub(super) elapsed: Duration,
+}
+
+impl Row {
+    /// In the order they are measured in: what is set is got, and then invalidated.
+    pub(super) const ALL: [Self; 6] =
+        [Self::Set, Self::Plain, Self::ByPrimary, Self::Warm, Self::Cold, Self::Invalidate];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Set => "set, 1 + 3 keys",
+            Self::Plain => "plain GET",
+            Self::ByPrimary => "get by primary key",
+            Self::Warm => "get by secondary key, warm",
+            Self::Cold => "get by secondary key, cold",
+            Self::Invalidate => "invalidate by secondary key",
+        }
+    }
+}
+
+/// Everything that the rows work on.
+pub(super) struct Bench {
+    plan: Plan,
+    objects: Arc<Vec<Arc<Sample>>>,
+    /// Remembers where every key leads.
+    warm: Node,
+    /// Remembers one.
+    cold: Node,
+    plain: MultiplexedConnection,
+    prefix: String,
+}
+
+struct Node {
+    cache: Cache<Sample>,
+    _redis: Redis,
+}
+
+impl Node {
+    async fn open(config: &RedisConfig, hints: usize) -> Result<Self, Failure> {
+        let redis = Redis::open(RedisConfig { hints, ..config.clone() })
+            .map_err(|error| Failure::Problem(error.to_string()))?;
+        let schema = Schema { max_object_size: u64::MAX, ..Schema::of::<Sample>().ages(MAX_AGE, Duration::ZERO) };
+        let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+        let patience = 4 * config.connect_timeout.max(Duration::from_secs(1));
+        let begun = Instant::now();
+        while !cache.status().readable {
+            if begun.elapsed() > patience {
+                return Err(Failure::Problem(format!(
+                    "larder does not get to use the server at {}; see `larder check`",
+                    config.address
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(Self { cache, _redis: redis })
+    }
+}
+
+impl Bench {
+    pub(super) async fn prepare(plan: &Plan, config: &RedisConfig) -> Result<Self, Failure> {
+        let objects: Vec<Arc<Sample>> =
+            (0..plan.objects).map(|number| Arc::new(Sample::new(number, plan.size))).collect();
+        let objects = Arc::new(objects);
+        let plain = connection::open(config).await.map_err(|error| super::said(config, &error))?;
+        let bench = Self {
+            plan: plan.clone(),
+            warm: Node::open(config, 8 * plan.objects).await?,
+            cold: Node::open(config, 1).await?,
+            objects,
+            plain,
+            prefix: config.prefix.clone(),
+        };
+        let value: Arc<Vec<u8>> = Arc::new(vec![b'x'; plan.size]);
+        let (plain, prefix) = (bench.plain.clone(), bench.prefix.clone());
+        let failed = bench
+            .each(move |number| {
+                let (mut plain, name, value) = (plain.clone(), plain_key(&prefix, number), value.clone());
+                async move {
+                    let mut set = redis::cmd("SET");
+                    set.arg(name).arg(&**value).arg("EX").arg(MAX_AGE.as_secs());
+                    set.exec_async(&mut plain).await.is_ok()
+                }
+            })
+            .await;
+        match failed {
+            0 => Ok(bench),
+            failed => Err(Failure::Problem(format!("the server did not store {failed} of {} values", plan.objects))),
+        }
+    }
+
+    /// Performs a row once; answers how many operations did not end as they should.
+    pub(super) async fn perform(&self, row: Row) -> usize {
+        let (objects, warm, cold) = (self.objects.clone(), self.warm.cache.clone(), self.cold.cache.clone());
+        // Another host each round would be another hint each round; the second is as good as any.
+        let host = |object: &Sample| object.hosts[1].clone();
+        let object = move |number: usize| objects.get(number).cloned();
+        match row {
+            Row::Plain => {
+                let (plain, prefix, size) = (self.plain.clone(), self.prefix.clone(), self.plan.size);
+                self.each(move |number| {
+                    let (mut plain, name) = (plain.clone(), plain_key(&prefix, number));
+                    async move {
+                        let value = redis::cmd("GET").arg(name).query_async::<Vec<u8>>(&mut plain).await;
+                        value.is_ok_and(|value| value.len() == size)
+                    }
+                })
+                .await
+            }
+            Row::Set => {
+                self.each(move |number| {
+                    let (object, cache) = (object(number), warm.clone());
+                    async move {
+                        let Some(object) = object else { return false };
+                        cache.set(object).await == Stored::Yes
+                    }
+                })
+                .await
+            }
+            Row::ByPrimary => {
+                self.each(move |number| {
+                    let cache = warm.clone();
+                    async move { cache.get(SampleIndex::Id, number as u64).await.is_some() }
+                })
+                .await
+            }
+            Row::Warm | Row::Cold => {
+                let cache = if row == Row::Warm { warm } else { cold };
+                self.each(move |number| {
+                    let (host, cache) = (object(number).as_deref().map(host), cache.clone());
+                    async move {
+                        let Some(host) = host else { return false };
+                        cache.get(SampleIndex::Host, host).await.is_some()
+                    }
+                })
+                .await
+            }
+            Row::Invalidate => {
+                self.each(move |number| {
+                    let (host, cache) = (object(number).as_deref().map(host), warm.clone());
+                    async move {
+                        let Some(host) = host else { return false };
+                        matches!(cache.invalidate(SampleIndex::Host, [host]).await, Ok(Delivery::Applied))
+                    }
+                })
+                .await
+            }
+        }
+    }
+
+    /// Does something with the number of every object, until it is to stop.
+    async fn each<F>(&self, operation: impl Fn(usize) -> F + Clone + Send + 'static) -> usize
+    where
+        F: Future<Output = bool> + Send,
+    {
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut tasks = JoinSet::new();
+        for _ in 0..TASKS {
+            let (next, plan, operation) = (next.clone(), self.plan.clone(), operation.clone());
+            tasks.spawn(async move {
+                let mut failed = 0;
+                while !plan.stop.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= plan.objects {
+                        break;
+                    }
+                    failed += usize::from(!operation(number).await);
+                }
+                failed
+            });
+        }
+        tasks.join_all().await.into_iter().sum()
+    }
+}
+
+impl Sample {
+    /// The object with this number, and a payload of `size` bytes or a few more.
+    fn new(number: usize, size: usize) -> Self {
+        let hosts = ["a", "b", "c"].map(|host| format!("{host}{number}.bench.example"));
+        let mut sample = Self { id: number as u64, hosts, body: String::new() };
+        // What cannot be encoded is not stored either, and then counts as a failure.
+        let without = rmp_serde::to_vec_named(&sample).map_or(0, |bytes| bytes.len());
+        sample.body = "x".repeat(size.saturating_sub(without + 2));
+        sample
+    }
+}
+
+fn plain_key(prefix: &str, number: usize) -> String {
+    format!("{prefix}:plain:{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_as_large_as_the_value_it_is_compared_with() {
+        for size in [200, 300, 20_000] {
+            for number in [0, 99_999] {
+                let bytes = rmp_serde::to_vec_named(&Sample::new(number, size)).unwrap();
+                assert!(bytes.len().abs_diff(size) <= 3, "{} of {size}", bytes.len());
+            }
+        }
+    }
+}

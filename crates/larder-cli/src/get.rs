@@ -1,0 +1,236 @@
+//! `larder get`: what is stored under a key, as JSON.
+
+use crate::failure::Failure;
+use crate::output;
+use crate::payload::{self, Shown};
+use crate::spelling::Spelling;
+use crate::target::Target;
+use clap::Args;
+use larder::connector::redis::inspect::{Expiry, Found, FoundCopy, FoundKey, InspectedIndex, Listing};
+use serde::Serialize;
+use std::process::ExitCode;
+
+/// What `larder get` is told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    target: Target,
+    /// The cache
+    cache: String,
+    /// The index, by its name
+    index: String,
+    /// The key
+    key: Option<String>,
+    #[command(flatten)]
+    spelling: Spelling,
+    /// Print one JSON object, with everything that is known of what is stored
+    #[arg(long)]
+    json: bool,
+}
+
+/// The result. Its serialised form is the output of `--json`.
+#[derive(Debug, Serialize)]
+struct Report {
+    cache: String,
+    index: String,
+    /// Whether anything on the server shows that there is such an index.
+    index_proven: bool,
+    key: Shown,
+    /// Whether a service finds an object under the key.
+    found: bool,
+    /// Why not.
+    reason: Option<String>,
+    primary_key: Option<Shown>,
+    copies: Vec<Copy>,
+    /// Releases that have used the cache and have not stored the object.
+    not_stored_by: Vec<String>,
+}
+
+/// What one release has stored.
+#[derive(Debug, Serialize)]
+struct Copy {
+    /// The release, by the fingerprint of its schema.
+    fingerprint: String,
+    served: bool,
+    /// Of the whole object.
+    bytes: u64,
+    payload_bytes: Option<u64>,
+    version: Option<u64>,
+    /// In milliseconds since 1970, where it is known.
+    max_age_ends_at_ms: Option<u64>,
+    expires_in_ms: Option<u64>,
+    /// Whether nothing in `expires_in_ms` means never.
+    expiry_known: bool,
+    keys: Vec<ListedKey>,
+    /// Why it is not served.
+    reason: Option<String>,
+    object: Option<Shown>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListedKey {
+    /// Of the primary index the name that was asked for, where it is known to be that; it is not stored.
+    index: Option<String>,
+    primary: bool,
+    key: Shown,
+    deleted: bool,
+}
+
+/// Looks, and prints what is there.
+pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
+    let server = options.target.server()?;
+    let key = options.spelling.keys(options.key.as_slice())?.pop().unwrap_or_default();
+    server.expect_here(&options.cache)?;
+    let inspector = server.open().await?;
+    let index = inspector.cache(&options.cache).await?.index(&options.index).await?;
+    let found = index.find(&key).await?;
+    let report = Report::of(&options, &key, &index, found);
+    if options.json {
+        output::line(serde_json::to_string_pretty(&report)?);
+    } else {
+        report.tell()?;
+    }
+    Ok(if report.found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What there is instead of an index that nothing shows.
+pub(crate) fn unproven(cache: &str, name: &str, index: &InspectedIndex<'_>) -> String {
+    match index.others() {
+        [] => format!("nothing in the cache `{cache}` shows an index `{name}`, or any other"),
+        others => {
+            format!("nothing in the cache `{cache}` shows an index `{name}`; it has keys in `{}`", others.join("`, `"))
+        }
+    }
+}
+
+impl Report {
+    fn of(options: &Options, key: &[u8], index: &InspectedIndex<'_>, found: Found) -> Self {
+        let primary = found.primary.as_deref().map(Shown::key);
+        let not_stored_by = found.without.iter().map(|release| format!("{release:016x}")).collect();
+        let distrusted = found.distrusted();
+        let by_index_key = found.primary.as_deref().is_some_and(|primary| primary != key);
+        let primary_index = index.is_primary().then_some(&*options.index);
+        let copies: Vec<Copy> = found.copies.into_iter().map(|copy| Copy::of(copy, primary_index)).collect();
+        let served = copies.iter().any(|copy| copy.served);
+        let reason = if let Some(why) = distrusted {
+            Some(why.to_owned())
+        } else if served {
+            None
+        } else if !index.is_proven() && copies.is_empty() {
+            let unproven = unproven(&options.cache, &options.index, index);
+            Some(format!("no object has this primary key, and {unproven}"))
+        } else if primary.is_none() {
+            Some("no index key leads from it to an object: never stored, invalidated, or expired".to_owned())
+        } else if copies.is_empty() && by_index_key {
+            Some("its index key leads to an object that is gone: invalidated or expired".to_owned())
+        } else if copies.is_empty() {
+            Some(
+                "no release has stored an object with this primary key, or it was invalidated or has expired"
+                    .to_owned(),
+            )
+        } else {
+            copies.iter().find_map(|copy| copy.reason.clone())
+        };
+        Self {
+            cache: options.cache.clone(),
+            index: options.index.clone(),
+            index_proven: index.is_proven(),
+            key: Shown::key(key),
+            found: served && distrusted.is_none(),
+            reason,
+            primary_key: primary,
+            copies,
+            not_stored_by,
+        }
+    }
+
+    /// The objects to stdout, for the next program; what there is to say of them to stderr.
+    fn tell(&self) -> Result<(), Failure> {
+        if let Some(reason) = &self.reason {
+            let what = if self.copies.is_empty() { "nothing there" } else { "not served" };
+            eprintln!("larder: {what}: {reason}");
+        }
+        for copy in &self.copies {
+            eprintln!("{}", copy.header());
+            for key in &copy.keys {
+                eprintln!("  {}", key.line()?);
+            }
+            if let Some(object) = &copy.object {
+                output::line(serde_json::to_string_pretty(object)?);
+            }
+        }
+        if self.found && !self.not_stored_by.is_empty() {
+            eprintln!("not stored by the releases {}: they load it", self.not_stored_by.join(", "));
+        }
+        Ok(())
+    }
+}
+
+impl Copy {
+    fn of(copy: FoundCopy, primary_index: Option<&str>) -> Self {
+        let unserved = match copy.listing {
+            Listing::Live | Listing::Unreadable => None,
+            Listing::Deleted => Some("the object is there, and this key was deleted from it".to_owned()),
+            Listing::Missing => Some("its index key leads to an object that does not list it".to_owned()),
+        };
+        let mut shown = Self {
+            fingerprint: format!("{:016x}", copy.fingerprint),
+            served: false,
+            bytes: copy.bytes,
+            payload_bytes: None,
+            version: None,
+            max_age_ends_at_ms: None,
+            expires_in_ms: match copy.expiry {
+                Expiry::In(left) => Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+                Expiry::Never | Expiry::Unknown => None,
+            },
+            expiry_known: copy.expiry != Expiry::Unknown,
+            keys: Vec::new(),
+            reason: unserved,
+            object: None,
+        };
+        let unreadable =
+            |why: &str| format!("its bytes cannot be read ({why}); a service that finds them removes them");
+        match copy.object {
+            Err(why) => shown.reason = Some(unreadable(&why)),
+            Ok(object) => {
+                shown.payload_bytes = Some(object.payload.len() as u64);
+                shown.version = object.version;
+                shown.max_age_ends_at_ms = object.deadline;
+                shown.keys = object.keys.into_iter().map(|key| ListedKey::of(key, primary_index)).collect();
+                match payload::show(&object.payload) {
+                    Ok(payload) => shown.object = Some(payload),
+                    Err(why) => shown.reason = Some(unreadable(&why)),
+                }
+            }
+        }
+        shown.served = shown.reason.is_none();
+        shown
+    }
+
+    fn header(&self) -> String {
+        let mut facts = vec![format!("release {}", self.fingerprint), format!("{} bytes", self.bytes)];
+        facts.extend(self.version.map(|version| format!("version {version}")));
+        facts.push(match self.expires_in_ms {
+            Some(left) => format!("expires in {}.{:03} s", left / 1000, left % 1000),
+            None if self.expiry_known => "does not expire".to_owned(),
+            None => "expiry unknown".to_owned(),
+        });
+        facts.extend(self.reason.clone());
+        facts.join(", ")
+    }
+}
+
+impl ListedKey {
+    fn of(key: FoundKey, primary_index: Option<&str>) -> Self {
+        let primary = key.index.is_none();
+        let index = key.index.or_else(|| primary_index.map(str::to_owned));
+        Self { index, primary, key: Shown::key(&key.bytes), deleted: key.deleted }
+    }
+
+    fn line(&self) -> Result<String, Failure> {
+        let index = self.index.as_deref().unwrap_or("primary index");
+        let deleted = if self.deleted { " (deleted)" } else { "" };
+        Ok(format!("{index}: {}{deleted}", serde_json::to_string(&self.key)?))
+    }
+}

@@ -1,0 +1,245 @@
+//! Any object as JSON: MessagePack has more than JSON, and what JSON lacks is shown with a mark instead of being bent.
+//!
+//! | in the payload | as JSON |
+//! |---|---|
+//! | bytes, and text that is not UTF-8 | `{"$bytes": "00ff"}` |
+//! | a map with keys that are not text, or the same one twice, or one that looks like a mark | `{"$map": [[key, value], …]}` |
+//! | a number that JSON does not have | `{"$float": "NaN"}` |
+//! | an extension | `{"$extension": [type, "00ff"]}` |
+//!
+//! Integers are exact to 64 bits, whatever the reader makes of them. Fields stay in their order.
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+use serde_json::Number;
+use std::collections::HashSet;
+use std::fmt;
+use std::io::ErrorKind;
+
+/// How deep values may be nested, as far as programs that read JSON usually go too.
+const DEEPEST: usize = 128;
+
+/// A value of JSON, with its fields in the order they were written in.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Shown {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(String),
+    List(Vec<Shown>),
+    Map(Vec<(String, Shown)>),
+}
+
+/// Shows a payload: one value of MessagePack, or why it is none.
+pub(crate) fn show(payload: &[u8]) -> Result<Shown, String> {
+    use rmp_serde::decode::Error;
+    let mut reader = rmp_serde::Deserializer::new(std::io::Cursor::new(payload));
+    reader.set_max_depth(DEEPEST);
+    let shown = Shown::deserialize(&mut reader).map_err(|error| match error {
+        Error::InvalidMarkerRead(error) | Error::InvalidDataRead(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            format!("the payload is cut short after {} bytes", payload.len())
+        }
+        Error::DepthLimitExceeded => format!("the payload is nested more than {DEEPEST} deep"),
+        error => format!("the payload is no MessagePack: {error}"),
+    })?;
+    match payload.len() as u64 - reader.position() {
+        0 => Ok(shown),
+        more => Err(format!("the payload goes on for {more} bytes after its value")),
+    }
+}
+
+impl Shown {
+    /// A key as it is stored.
+    pub(crate) fn key(bytes: &[u8]) -> Self {
+        std::str::from_utf8(bytes).map_or_else(|_| Self::bytes(bytes), |text| Self::Text(text.to_owned()))
+    }
+
+    fn bytes(bytes: &[u8]) -> Self {
+        Self::mark("$bytes", Self::Text(hex(bytes)))
+    }
+
+    fn mark(name: &str, value: Self) -> Self {
+        Self::Map(vec![(name.to_owned(), value)])
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Number(number) => number.serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::List(items) => serializer.collect_seq(items),
+            Self::Map(fields) => serializer.collect_map(fields.iter().map(|(name, value)| (name, value))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Shown {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Shown;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Shown, E> {
+        Ok(Shown::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Shown, E> {
+        Ok(Shown::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Shown, E> {
+        Ok(Shown::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Shown, E> {
+        Ok(Shown::Number(value.into()))
+    }
+
+    fn visit_f32<E: de::Error>(self, value: f32) -> Result<Shown, E> {
+        // The shortest text that is this number: 0.1, not 0.10000000149011612.
+        self.visit_f64(value.to_string().parse().unwrap_or_else(|_| f64::from(value)))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Shown, E> {
+        let number = Number::from_f64(value).map(Shown::Number);
+        Ok(number.unwrap_or_else(|| Shown::mark("$float", Shown::Text(value.to_string()))))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Shown, E> {
+        Ok(Shown::Text(text.to_owned()))
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Shown, E> {
+        Ok(Shown::bytes(bytes))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Shown, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Shown::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Shown, A::Error> {
+        let mut map: Vec<(Shown, Shown)> = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            map.push(entry);
+        }
+        let names: Option<HashSet<&str>> = map
+            .iter()
+            .map(|(key, _)| match key {
+                Shown::Text(name) => Some(name.as_str()),
+                _ => None,
+            })
+            .collect();
+        let plain = names.is_some_and(|names| {
+            names.len() == map.len() && !(names.len() == 1 && names.iter().any(|name| name.starts_with('$')))
+        });
+        if !plain {
+            let pairs = map.into_iter().map(|(key, value)| Shown::List(vec![key, value]));
+            return Ok(Shown::mark("$map", Shown::List(pairs.collect())));
+        }
+        let fields = map.into_iter().filter_map(|(key, value)| match key {
+            Shown::Text(name) => Some((name, value)),
+            _ => None,
+        });
+        Ok(Shown::Map(fields.collect()))
+    }
+
+    /// An extension: its type and its bytes, in this order.
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, extension: D) -> Result<Shown, D::Error> {
+        let Shown::List(parts) = extension.deserialize_any(AnyValue)? else {
+            return Err(de::Error::custom("an extension without a type"));
+        };
+        // The bytes are marked as all bytes are; here that goes without saying.
+        let parts = parts.into_iter().map(|part| match part {
+            Shown::Map(mut mark) if mark.len() == 1 => mark.pop().map_or(Shown::Null, |(_, bytes)| bytes),
+            part => part,
+        });
+        Ok(Shown::mark("$extension", Shown::List(parts.collect())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn json(payload: &[u8]) -> Result<String, String> {
+        show(payload).map(|shown| serde_json::to_string(&shown).unwrap())
+    }
+
+    fn shown(value: impl Serialize) -> String {
+        json(&rmp_serde::to_vec_named(&value).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn fields_stay_in_order_and_integers_exact() {
+        #[derive(serde::Serialize)]
+        struct Object {
+            zebra: u64,
+            apple: i64,
+            rest: (Option<bool>, f32, &'static str),
+        }
+        let object = Object { zebra: u64::MAX, apple: i64::MIN, rest: (None, 0.1, "ü\u{0}") };
+        assert_eq!(
+            shown(object),
+            r#"{"zebra":18446744073709551615,"apple":-9223372036854775808,"rest":[null,0.1,"ü\u0000"]}"#
+        );
+    }
+
+    #[test]
+    fn what_json_lacks_has_a_mark() {
+        assert_eq!(json(b"\xc4\x02\x00\xff").unwrap(), r#"{"$bytes":"00ff"}"#);
+        assert_eq!(json(b"\xa2\xff\xfe").unwrap(), r#"{"$bytes":"fffe"}"#);
+        assert_eq!(shown(f64::NAN), r#"{"$float":"NaN"}"#);
+        assert_eq!(shown(f32::NEG_INFINITY), r#"{"$float":"-inf"}"#);
+        assert_eq!(json(b"\xd5\x07ab").unwrap(), r#"{"$extension":[7,"6162"]}"#);
+        assert_eq!(shown(i128::MAX), r#"{"$bytes":"7fffffffffffffffffffffffffffffff"}"#);
+    }
+
+    #[test]
+    fn maps_that_are_no_json_objects() {
+        assert_eq!(shown(BTreeMap::from([(7, "a"), (8, "b")])), r#"{"$map":[[7,"a"],[8,"b"]]}"#);
+        assert_eq!(json(b"\x82\xa1a\x01\xa1a\x02").unwrap(), r#"{"$map":[["a",1],["a",2]]}"#);
+        assert_eq!(shown(BTreeMap::from([("$bytes", 1)])), r#"{"$map":[["$bytes",1]]}"#);
+        assert_eq!(shown(BTreeMap::from([("$a", 1), ("b", 2)])), r#"{"$a":1,"b":2}"#);
+        assert_eq!(shown(BTreeMap::<u8, u8>::new()), "{}");
+    }
+
+    #[test]
+    fn what_is_no_payload_says_why() {
+        assert_eq!(json(b"").unwrap_err(), "the payload is cut short after 0 bytes");
+        assert_eq!(json(b"\x92\x01").unwrap_err(), "the payload is cut short after 2 bytes");
+        assert_eq!(json(b"\xda\xff\xffabc").unwrap_err(), "the payload is cut short after 6 bytes");
+        assert_eq!(json(b"\x01\x02").unwrap_err(), "the payload goes on for 1 bytes after its value");
+        assert_eq!(json(&[0x91; 5000]).unwrap_err(), "the payload is nested more than 128 deep");
+        assert!(json(b"\xc1").unwrap_err().starts_with("the payload is no MessagePack"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_shown_or_refused(bytes: Vec<u8>) {
+            if let Ok(shown) = show(&bytes) {
+                serde_json::to_string(&shown).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Keys on the command line: text, bytes, or the parts of a composite key.
+
+use crate::failure::Failure;
+use clap::Args;
+use larder::Key;
+
+/// How keys are spelt.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Spelling {
+    /// Keys, or parts, are bytes in hexadecimal digits, not text
+    #[arg(long)]
+    hex: bool,
+    /// One part of a composite key (a tuple); give it once for each part, in their order, instead of KEY
+    #[arg(long = "part", value_name = "PART")]
+    parts: Vec<String>,
+}
+
+impl Spelling {
+    /// The bytes of the keys.
+    pub(crate) fn keys(&self, given: &[String]) -> Result<Vec<Vec<u8>>, Failure> {
+        let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
+        match (given, &self.parts[..]) {
+            ([], []) => usage("no key was given: give KEY, or --part for each part of a composite key"),
+            (given, []) => given.iter().map(|key| self.bytes(key)).collect(),
+            ([], parts) => {
+                let parts: Vec<Vec<u8>> = parts.iter().map(|part| self.bytes(part)).collect::<Result<_, _>>()?;
+                match &parts[..] {
+                    [a] => Ok(vec![(a,).encode().to_vec()]),
+                    [a, b] => Ok(vec![(a, b).encode().to_vec()]),
+                    [a, b, c] => Ok(vec![(a, b, c).encode().to_vec()]),
+                    [a, b, c, d] => Ok(vec![(a, b, c, d).encode().to_vec()]),
+                    _ => usage("a composite key has at most four parts"),
+                }
+            }
+            _ => usage("give either KEY or --part: the parts make one key"),
+        }
+    }
+
+    fn bytes(&self, text: &str) -> Result<Vec<u8>, Failure> {
+        if !self.hex {
+            return Ok(text.as_bytes().to_vec());
+        }
+        let digits: Option<Vec<u8>> =
+            text.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+        match digits {
+            Some(digits) if digits.len() % 2 == 0 => {
+                Ok(digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+            }
+            _ => Err(Failure::Usage(format!("`{text}` is not a row of pairs of hexadecimal digits"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(hex: bool, parts: &[&str], given: &[&str]) -> Option<Vec<Vec<u8>>> {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        Spelling { hex, parts: owned(parts) }.keys(&owned(given)).ok()
+    }
+
+    #[test]
+    fn text_bytes_and_parts() {
+        assert_eq!(keys(false, &[], &["acme,jo", "ff"]), Some(vec![b"acme,jo".to_vec(), b"ff".to_vec()]));
+        assert_eq!(keys(true, &[], &["00Ff", ""]), Some(vec![vec![0, 255], vec![]]));
+        assert_eq!(keys(false, &["acme", "7"], &[]), Some(vec![b"4:acme,1:7,".to_vec()]));
+        assert_eq!(keys(true, &["ff"], &[]), Some(vec![b"1:\xff,".to_vec()]));
+    }
+
+    #[test]
+    fn what_cannot_be_meant() {
+        assert_eq!(keys(false, &[], &[]), None);
+        assert_eq!(keys(false, &["a"], &["b"]), None);
+        assert_eq!(keys(false, &["a", "b", "c", "d", "e"], &[]), None);
+        for text in ["f", "0g", "0x00", "größe"] {
+            assert_eq!(keys(true, &[], &[text]), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! `larder stats`: what there is of each cache on a server, and how the server is doing.
+
+mod server;
+
+use crate::failure::Failure;
+use crate::target::Target;
+use crate::{output, progress};
+use clap::Args;
+use indicatif::{HumanBytes, HumanCount};
+use larder::connector::redis::inspect::{CacheCensus, ClockReading, Tally};
+use serde::Serialize;
+use server::ServerFacts;
+use std::fmt::Write;
+use std::process::ExitCode;
+
+/// What `larder stats` is told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    target: Target,
+    /// One cache; otherwise all that are there
+    cache: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The result. Its serialised form is the output of `--json`.
+#[derive(Debug, Serialize)]
+struct Report {
+    address: String,
+    database: u32,
+    prefix: String,
+    server: ServerFacts,
+    caches: Vec<Cache>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cache {
+    cache: String,
+    /// Missing where it is lost.
+    clock: Option<Clock>,
+    /// Of everything below, by samples; missing where the server does not tell.
+    bytes: Option<u64>,
+    /// One row per release.
+    objects: Vec<Objects>,
+    index_keys: Vec<IndexKeys>,
+    /// Floors under the version.
+    floors: Count,
+    /// Large objects on their way in.
+    staged: Count,
+}
+
+#[derive(Debug, Serialize)]
+struct Clock {
+    epoch: u64,
+    sequence: u64,
+    state: &'static str,
+    /// Whether services that connect now trust the cache; missing where the server does not say.
+    of_this_history: Option<bool>,
+    /// Fences: what was touched last, which a load that began before is refused by.
+    fences: u64,
+    bytes: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Objects {
+    fingerprint: String,
+    /// Whether the clock lists the release: if not, an invalidation does not reach its objects.
+    registered: bool,
+    #[serde(flatten)]
+    count: Count,
+}
+
+#[derive(Debug, Serialize)]
+struct IndexKeys {
+    index: String,
+    #[serde(flatten)]
+    count: Count,
+}
+
+#[derive(Debug, Serialize)]
+struct Count {
+    keys: u64,
+    /// By samples.
+    bytes: Option<u64>,
+}
+
+/// Looks, and prints what is there.
+pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
+    let server = options.target.server()?;
+    if let Some(cache) = &options.cache {
+        server.expect_here(cache)?;
+    }
+    let inspector = server.open().await?;
+    if let Some(cache) = &options.cache {
+        inspector.cache(cache).await?;
+    }
+    let facts = server::ask(&server.redis).await?;
+    let counted = progress::count("{spinner} {elapsed} {human_pos} keys counted");
+    let census = inspector.census(options.cache.as_deref(), |progress| counted.set_position(progress.found)).await;
+    counted.finish_and_clear();
+    let report = Report {
+        address: server.redis.address.to_string(),
+        database: server.redis.database,
+        prefix: server.redis.prefix.clone(),
+        server: facts,
+        caches: census?.into_iter().map(Cache::of).collect(),
+    };
+    if options.json {
+        output::line(serde_json::to_string_pretty(&report)?);
+    } else {
+        output::line(report.text().trim_end());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Cache {
+    fn of(census: CacheCensus) -> Self {
+        let bytes = census.bytes();
+        let registered = census.clock.as_ref().map_or(&[][..], |clock| &clock.fingerprints);
+        // A release that has nothing stored is a release all the same.
+        let mut objects = census.objects.clone();
+        for release in registered {
+            objects.entry(*release).or_insert_with(Tally::empty);
+        }
+        let objects = objects.iter().map(|(release, tally)| Objects {
+            fingerprint: format!("{release:016x}"),
+            registered: registered.contains(release),
+            count: Count::of(tally),
+        });
+        Self {
+            bytes,
+            objects: objects.collect(),
+            index_keys: census
+                .index_keys
+                .into_iter()
+                .map(|(index, tally)| IndexKeys { index, count: Count::of(&tally) })
+                .collect(),
+            floors: Count::of(&census.floors),
+            staged: Count::of(&census.staged),
+            clock: census.clock.map(|clock| Clock::of(&clock, census.clock_bytes)),
+            cache: census.cache,
+        }
+    }
+}
+
+impl Clock {
+    fn of(clock: &ClockReading, bytes: Option<u64>) -> Self {
+        Self {
+            epoch: clock.epoch,
+            sequence: clock.sequence,
+            state: clock.state.name(),
+            of_this_history: clock.of_this_history,
+            fences: clock.sequence.min(ClockReading::LOG),
+            bytes,
+        }
+    }
+}
+
+impl Count {
+    fn of(tally: &Tally) -> Self {
+        Self { keys: tally.keys, bytes: tally.bytes }
+    }
+
+    fn text(&self) -> String {
+        let bytes = self.bytes.map_or_else(|| "size unknown".to_owned(), |bytes| HumanBytes(bytes).to_string());
+        format!("{}, {bytes}", HumanCount(self.keys))
+    }
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let mut text = format!("{}, database {}, prefix {}\n", self.address, self.database, self.prefix);
+        text += &self.server.text();
+        if self.caches.is_empty() {
+            text += "\nno caches here\n";
+        }
+        for cache in &self.caches {
+            // Writing to a string cannot fail.
+            let _ = cache.write(&mut text);
+        }
+        text
+    }
+}
+
+impl Cache {
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let bytes = self.bytes.map_or_else(String::new, |bytes| format!(", about {}", HumanBytes(bytes)));
+        writeln!(text, "\ncache {}{bytes}", self.cache)?;
+        match &self.clock {
+            None => writeln!(text, "  clock      lost: the next service that connects or loads clears the cache")?,
+            Some(clock) => {
+                let history = match clock.of_this_history {
+                    Some(true) => "",
+                    Some(false) => {
+                        ", of an earlier history of the server: the next service that connects clears the cache"
+                    }
+                    None => ", of a history that the server does not tell",
+                };
+                let Clock { state, epoch, sequence, fences, .. } = clock;
+                writeln!(text, "  clock      {state}{history}, epoch {epoch}, sequence {sequence}, {fences} fences")?;
+            }
+        }
+        for release in &self.objects {
+            let lost = if release.registered { "" } else { ", not registered: no invalidation reaches them" };
+            writeln!(text, "  objects    {} of release {}{lost}", release.count.text(), release.fingerprint)?;
+        }
+        for index in &self.index_keys {
+            writeln!(text, "  index keys {} of {}", index.count.text(), index.index)?;
+        }
+        for (name, count) in [("floors", &self.floors), ("staged", &self.staged)] {
+            if count.keys > 0 {
+                writeln!(text, "  {name:10} {}", count.text())?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! One index of a cache, by name: finding, invalidating and deleting.
+
+use super::object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
+use super::{InspectError, InspectedCache, Inspector, bytes, read_clock};
+use crate::connector::redis::forgetting::{self, BATCH};
+use crate::connector::redis::layout::Layout;
+use crate::connector::redis::trouble::{Trouble, What};
+use crate::connector::{KeyBuf, KeyRef};
+use crate::journal::Deferred;
+use crate::key;
+use redis::Value;
+use std::time::Duration;
+
+/// The positions of an index of which only the name is known.
+const PRIMARY: u8 = 0;
+const SECONDARY: u8 = 1;
+
+/// What the server shows of an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Primary,
+    Secondary,
+    /// Nothing: it may be either.
+    Unproven,
+}
+
+impl Kind {
+    fn positions(self) -> &'static [u8] {
+        match self {
+            Self::Primary => &[PRIMARY],
+            Self::Secondary => &[SECONDARY],
+            Self::Unproven => &[PRIMARY, SECONDARY],
+        }
+    }
+}
+
+/// One index of an [`InspectedCache`].
+#[derive(Debug)]
+pub struct InspectedIndex<'a> {
+    server: &'a Inspector,
+    cache: String,
+    kind: Kind,
+    name: String,
+    seen: Vec<String>,
+    layout: Layout,
+}
+
+impl<'a> InspectedIndex<'a> {
+    pub(super) fn new(cache: &InspectedCache<'a>, name: &str, kind: Kind, seen: Vec<String>) -> Self {
+        let layout = cache.server.layout(&cache.name, name);
+        Self { server: cache.server, cache: cache.name.clone(), kind, name: name.to_owned(), seen, layout }
+    }
+
+    /// Whether something on the server shows that the index exists: see the [module](super).
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.kind != Kind::Unproven
+    }
+
+    /// Whether it is known to be the primary index.
+    #[must_use]
+    pub fn is_primary(&self) -> bool {
+        self.kind == Kind::Primary
+    }
+
+    /// Where the index is not proven: the secondary indexes that are there.
+    #[must_use]
+    pub fn others(&self) -> &[String] {
+        &self.seen
+    }
+
+    /// Looks at what is stored under a key, and changes nothing: neither ages nor what an evicting server knows of use. Where the
+    /// index is not proven, the key is looked for in both ways.
+    ///
+    /// # Errors
+    ///
+    /// [`InspectError::Key`], [`InspectError::Server`].
+    pub async fn find(&self, key: &[u8]) -> Result<Found, InspectError> {
+        key::check(key)?;
+        let mut read = redis::cmd("GETRANGE");
+        let head = self.server.call(read.arg(self.layout.clock()).arg(0).arg(287)).await?;
+        let clock = read_clock(&bytes(head).unwrap_or_default(), self.server.live.identity.history);
+        let primary = match self.kind {
+            Kind::Primary => Some(key.to_vec()),
+            Kind::Secondary => self.led_to(key).await?,
+            Kind::Unproven => Some(self.led_to(key).await?.unwrap_or_else(|| key.to_vec())),
+        };
+        let mut found = Found { clock, primary, copies: Vec::new(), without: Vec::new() };
+        let Some(primary) = &found.primary else { return Ok(found) };
+        for fingerprint in found.clock.iter().flat_map(|clock| &clock.fingerprints) {
+            match self.copy(*fingerprint, primary, key).await? {
+                Some(copy) => found.copies.push(copy),
+                None => found.without.push(*fingerprint),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Forgets every object that one of the keys leads to, in every release, and refuses what was loaded before. With a floor,
+    /// versions lower than that are refused for a minute. Where the index is not proven, the keys are taken for primary keys as well.
+    ///
+    /// # Errors
+    ///
+    /// [`InspectError::Unanswered`] says how far it came; [`InspectError::Lost`], [`InspectError::Key`]: nothing was done.
+    ///
+    /// # Cancellation
+    ///
+    /// It is not known which keys were handled. Nothing is remembered for later.
+    pub async fn invalidate(&self, keys: &[Vec<u8>], floor: Option<u64>) -> Result<(), InspectError> {
+        self.forget(keys, Deferred::Invalidate { floor }).await
+    }
+
+    /// Makes just these keys miss, in every release.
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancellation
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn delete(&self, keys: &[Vec<u8>]) -> Result<(), InspectError> {
+        self.forget(keys, Deferred::Delete).await
+    }
+
+    async fn forget(&self, keys: &[Vec<u8>], what: Deferred) -> Result<(), InspectError> {
+        keys.iter().try_for_each(|key| key::check(key))?;
+        let positions = self.kind.positions();
+        let mut done = 0;
+        for batch in keys.chunks(BATCH / positions.len()) {
+            let sent: Vec<KeyBuf> = positions
+                .iter()
+                .flat_map(|position| batch.iter().map(|key| KeyBuf { index: *position, bytes: key[..].into() }))
+                .collect();
+            match forgetting::forget(&self.server.caller(), &self.layout, &sent, what).await {
+                Ok(Some(_)) => done += batch.len(),
+                Ok(None) => return Err(InspectError::Lost { cache: self.cache.clone() }),
+                Err(trouble) => {
+                    let reason = self.server.error(&trouble).to_string();
+                    return Err(InspectError::Unanswered { done, of: keys.len(), reason });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The primary key that an index key leads to.
+    async fn led_to(&self, key: &[u8]) -> Result<Option<Vec<u8>>, InspectError> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.layout.index(KeyRef { index: SECONDARY, bytes: key }));
+        match self.server.caller().call(&get).await {
+            Ok(hint) => Ok(bytes(hint).and_then(|hint| Layout::primary_of(&hint).map(<[u8]>::to_vec))),
+            // Somebody else's value, which services take for no index key either.
+            Err(trouble) if trouble.what() == Some(What::WrongType) => Ok(None),
+            Err(trouble) => Err(self.server.error(&trouble)),
+        }
+    }
+
+    async fn copy(&self, fingerprint: u64, primary: &[u8], key: &[u8]) -> Result<Option<FoundCopy>, InspectError> {
+        let name = self.layout.object_of(fingerprint, primary);
+        let mut both = redis::Pipeline::with_capacity(2);
+        both.cmd("GET").arg(&name).cmd("PTTL").arg(&name);
+        let replies = self.server.caller().pipeline(&both).await.map_err(|trouble| self.server.error(&trouble))?;
+        let mut replies = replies.into_iter();
+        let (object, stored) = match replies.next() {
+            Some(Value::BulkString(stored)) => (FoundObject::read(Some(fingerprint), &stored), stored),
+            Some(Value::ServerError(error)) => match Trouble::from(redis::RedisError::from(error)) {
+                trouble if trouble.what() == Some(What::WrongType) => {
+                    (Err("a value of another Redis type".to_owned()), Vec::new())
+                }
+                trouble => return Err(self.server.error(&trouble)),
+            },
+            _ => return Ok(None),
+        };
+        let expiry = match replies.next() {
+            Some(Value::Int(left)) => {
+                u64::try_from(left).map_or(Expiry::Never, |left| Expiry::In(Duration::from_millis(left)))
+            }
+            _ => Expiry::Unknown,
+        };
+        let listing = object.as_ref().map_or(Listing::Unreadable, |object| self.listing(object, key));
+        Ok(Some(FoundCopy { fingerprint, bytes: stored.len() as u64, expiry, listing, object }))
+    }
+
+    fn listing(&self, object: &FoundObject, key: &[u8]) -> Listing {
+        let here = |found: &&FoundKey| {
+            let position = if found.index.is_none() { PRIMARY } else { SECONDARY };
+            let name = found.index.as_ref().is_none_or(|name| *name == self.name);
+            found.bytes == key && name && self.kind.positions().contains(&position)
+        };
+        match object.keys.iter().filter(here).map(|key| key.deleted).min() {
+            None => Listing::Missing,
+            Some(false) => Listing::Live,
+            Some(true) => Listing::Deleted,
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What an operator finds under a key: the objects of every release, as they are.
+
+use super::{ClockReading, ClockState, text};
+use crate::codec::envelope::{self, DecodeError};
+use crate::key::Key;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// What is found under one key.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The clock of the cache, at the same time or a little before.
+    pub clock: Option<ClockReading>,
+    /// The primary key that was looked for: the key itself, or where its index key leads. `None`: there is no index key.
+    pub primary: Option<Vec<u8>>,
+    /// The object with that primary key, once per release that has stored it.
+    pub copies: Vec<FoundCopy>,
+    /// The releases that have used the cache and have not stored it.
+    pub without: Vec<u64>,
+}
+
+impl Found {
+    /// The copies that are served under the key, as long as services trust the cache.
+    pub fn served(&self) -> impl Iterator<Item = &FoundCopy> {
+        self.copies.iter().filter(|copy| copy.listing == Listing::Live)
+    }
+
+    /// Why services read nothing from the whole cache at the moment, where they do not.
+    #[must_use]
+    pub fn distrusted(&self) -> Option<&'static str> {
+        match &self.clock {
+            None => Some("the clock of the cache is lost; the next service that connects or loads clears the cache"),
+            Some(clock) if clock.state != ClockState::Settled => Some("the cache is being cleared"),
+            Some(ClockReading { of_this_history: Some(false), .. }) => Some(
+                "the server was restarted or its data replaced since the cache was last used; the next service that connects \
+                 clears the cache",
+            ),
+            Some(_) => None,
+        }
+    }
+}
+
+/// An object as one release has stored it.
+#[derive(Clone, Debug)]
+pub struct FoundCopy {
+    /// The fingerprint of the release's schema.
+    pub fingerprint: u64,
+    /// What is stored, in bytes.
+    pub bytes: u64,
+    /// When the server removes it.
+    pub expiry: Expiry,
+    /// Whether it is served under the key that was asked for.
+    pub listing: Listing,
+    /// What it is, or why its bytes are no object. A service that reads such bytes removes them.
+    pub object: Result<FoundObject, String>,
+}
+
+/// When the server removes an object: by max age, or by last-use age if nobody gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// It has no ages.
+    Never,
+    /// After this time.
+    In(Duration),
+    /// The server does not let us ask (PTTL).
+    Unknown,
+}
+
+/// Whether an object is served under a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// It lists the key.
+    Live,
+    /// It lists the key, which was deleted since.
+    Deleted,
+    /// It does not list the key: the index key is out of date, and no service believes it.
+    Missing,
+    /// It cannot be read.
+    Unreadable,
+}
+
+/// What an object says of itself.
+#[derive(Clone, Debug)]
+pub struct FoundObject {
+    /// Its version, where it has one.
+    pub version: Option<u64>,
+    /// Until when it lives by max age, in milliseconds of the server's clock since 1970. Written only where there is a last-use age too.
+    pub deadline: Option<u64>,
+    /// Its keys, the primary one first.
+    pub keys: Vec<FoundKey>,
+    /// The payload: MessagePack with named fields.
+    pub payload: Vec<u8>,
+}
+
+/// A key that an object lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundKey {
+    /// The name of its index; `None`: it is the primary key, and the name of its index is not stored.
+    pub index: Option<String>,
+    /// The key.
+    pub bytes: Vec<u8>,
+    /// Whether it was deleted since the object was stored.
+    pub deleted: bool,
+}
+
+impl FoundObject {
+    /// Reads an object, of this release if one is given.
+    pub(super) fn read(fingerprint: Option<u64>, bytes: &[u8]) -> Result<Self, String> {
+        let opened = envelope::open(bytes).map_err(|error| match error {
+            DecodeError::OtherSchema => "written in another layout than this version of larder knows".to_owned(),
+            error => error.to_string(),
+        })?;
+        if fingerprint.is_some_and(|fingerprint| opened.fingerprint != fingerprint) {
+            return Err(format!("written by the release {:016x}, and stored as if by another", opened.fingerprint));
+        }
+        let keys = opened.keys.into_iter().map(|key| FoundKey {
+            index: key.index.map(text),
+            bytes: key.bytes.to_vec(),
+            deleted: key.deleted,
+        });
+        Ok(Self {
+            version: opened.version,
+            deadline: opened.deadline,
+            keys: keys.collect(),
+            payload: opened.payload.to_vec(),
+        })
+    }
+
+    /// Whether it has a field of this name that holds its primary key.
+    pub(super) fn primary_is_field(&self, name: &str) -> bool {
+        let primary = self.keys.iter().find(|key| key.index.is_none());
+        let mut reader = rmp_serde::Deserializer::from_read_ref(&*self.payload);
+        // Whatever bytes they are, the stack holds them.
+        reader.set_max_depth(DEEPEST);
+        let field = BTreeMap::<String, AsKey>::deserialize(&mut reader)
+            .ok()
+            .and_then(|mut fields| fields.remove(name))
+            .and_then(|AsKey(bytes)| bytes);
+        field.is_some() && field.as_ref() == primary.map(|key| &key.bytes)
+    }
+}
+
+/// How deep values may be nested where a field is looked for.
+const DEEPEST: usize = 128;
+
+/// A value of a field as the key that it would be; nothing where it would be none.
+struct AsKey(Option<Vec<u8>>);
+
+impl<'de> Deserialize<'de> for AsKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyField)
+    }
+}
+
+struct AnyField;
+
+impl<'de> Visitor<'de> for AnyField {
+    type Value = AsKey;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<AsKey, E> {
+        Ok(AsKey(Some(text.encode().to_vec())))
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<AsKey, E> {
+        Ok(AsKey(Some(bytes.encode().to_vec())))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<AsKey, E> {
+        Ok(AsKey(Some(number.encode().to_vec())))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<AsKey, E> {
+        Ok(AsKey(Some(number.encode().to_vec())))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<AsKey, E> {
+        Ok(AsKey(Some(value.encode().to_vec())))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<AsKey, E> {
+        Ok(AsKey(None))
+    }
+
+    fn visit_unit<E>(self) -> Result<AsKey, E> {
+        Ok(AsKey(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<AsKey, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(AsKey(None))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<AsKey, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(AsKey(None))
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, extension: D) -> Result<AsKey, D::Error> {
+        IgnoredAny::deserialize(extension).map(|_| AsKey(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Serialize;
+
+    #[test]
+    fn a_field_that_holds_the_primary_key() {
+        #[derive(Serialize)]
+        struct Object {
+            id: &'static str,
+            number: u64,
+            below: i8,
+            rest: (Option<()>, f32, Vec<u8>, BTreeMap<u8, u8>),
+        }
+        let object = |primary: &str| FoundObject {
+            version: None,
+            deadline: None,
+            keys: vec![
+                FoundKey { index: Some("host".to_owned()), bytes: b"b".to_vec(), deleted: false },
+                FoundKey { index: None, bytes: primary.as_bytes().to_vec(), deleted: false },
+            ],
+            payload: rmp_serde::to_vec_named(&Object {
+                id: "a",
+                number: u64::MAX,
+                below: -7,
+                rest: (None, 0.1, vec![1], BTreeMap::from([(1, 2)])),
+            })
+            .unwrap(),
+        };
+        for (name, primary) in [("id", "a"), ("number", "18446744073709551615"), ("below", "-7")] {
+            assert!(object(primary).primary_is_field(name), "{name}");
+        }
+        for (name, primary) in [("id", "b"), ("ids", "a"), ("rest", "a"), ("number", "a")] {
+            assert!(!object(primary).primary_is_field(name), "{name}");
+        }
+        let mut other = object("a");
+        other.payload = b"\xa1a".to_vec();
+        assert!(!other.primary_is_field("id"), "no fields at all");
+        other.payload = [&b"\x81\xa2id"[..], &[0x91; 100_000]].concat();
+        assert!(!other.primary_is_field("id"), "and no end");
+    }
+}

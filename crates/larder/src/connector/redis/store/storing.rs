@@ -1,0 +1,176 @@
+//! Fills, puts and sets.
+
+use super::super::clearing::unexpected;
+use super::super::scripts;
+use super::super::trouble::{Trouble, What};
+use super::delivery::Undelivered;
+use super::{Store, milliseconds, verdict};
+use crate::codec::envelope;
+use crate::connector::{Delivery, Fill, KeyBuf, KeyRef, Object, Stored, Ticket};
+use crate::journal::Deferred;
+use redis::Cmd;
+use std::sync::atomic::Ordering;
+
+/// An object with more keys is not stored: a script handles them all at once, and holds up everybody else meanwhile.
+const MAX_KEYS: usize = 1024;
+
+/// Larger objects do not pass through a script: they are written natively and put in place by it.
+const STAGE_ABOVE: usize = 4 * 1024;
+
+/// How long a staged object waits, in ms, for the script that puts it in place.
+const STAGED_LIFE: u64 = 60_000;
+
+/// After the server said that it is full, no fill is sent for this long, in ms.
+const FULL_PAUSE: u64 = 1_000;
+
+impl Store {
+    /// The bytes of an object, if they may be stored.
+    fn encoded(&self, object: &Object) -> Option<Vec<u8>> {
+        let keys = 1 + object.secondary.len();
+        if keys > MAX_KEYS {
+            tracing::warn!(cache = %self.schema.cache, keys, limit = MAX_KEYS, "an object has too many keys and is not cached");
+            return None;
+        }
+        match envelope::encode(&self.schema, object) {
+            Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => Some(bytes),
+            Ok(bytes) => {
+                tracing::warn!(
+                    cache = %self.schema.cache, bytes = bytes.len(), limit = self.schema.max_object_size,
+                    "an object is over the size limit and is not cached"
+                );
+                None
+            }
+            Err(error) => {
+                tracing::error!(cache = %self.schema.cache, "an object cannot be encoded and is not cached: {error}");
+                None
+            }
+        }
+    }
+
+    async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Fill, Trouble> {
+        let max_age = milliseconds(self.schema.max_age);
+        let last_use = milliseconds(self.schema.last_use_age);
+        let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };
+        let clock = self.layout.clock();
+        let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
+        let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
+        let prefix = self.layout.object_prefix();
+        let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+        let mut header = Vec::with_capacity(31 + 8 * object.secondary.len());
+        let aged = max_age > 0 && last_use > 0;
+        header.extend_from_slice(&[u8::from(put), u8::from(object.version.is_some()), u8::from(aged)]);
+        header.extend_from_slice(&length(prefix.len()));
+        header.extend_from_slice(&length(self.layout.before_index()));
+        header.extend_from_slice(&max_age.to_be_bytes());
+        header.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
+        header.extend(object.keys().flat_map(|key| self.layout.mark(key)));
+        let mut untouched = [0; 24];
+        for (place, number) in untouched.chunks_exact_mut(8).zip([ticket.epoch, ticket.sequence, 1]) {
+            place.copy_from_slice(&number.to_be_bytes());
+        }
+        let arguments = |call: &mut Cmd| {
+            call.arg(keys).arg(&clock).arg(self.layout.object(&object.primary));
+            for key in &object.secondary {
+                call.arg(self.layout.index(key.as_ref()));
+            }
+            if object.version.is_some() {
+                call.arg(self.layout.floor(&object.primary));
+            }
+            if let Some(staged) = &staged {
+                call.arg(staged);
+            }
+            call.arg(&untouched[..]).arg(&header).arg(if staged.is_some() { &[][..] } else { bytes }).arg(life);
+        };
+        let reply = match &staged {
+            None => self.link.script(&scripts::STORE, arguments).await?,
+            Some(staged) => {
+                let mut set = redis::cmd("SET");
+                set.arg(staged).arg(bytes).arg("PX").arg(STAGED_LIFE);
+                self.link.command_and_script(set, &scripts::STORE, arguments).await?.1?
+            }
+        };
+        let (outcome, at) = verdict(reply).ok_or_else(|| unexpected("store.lua"))?;
+        let at = (at.epoch != 0).then_some(at);
+        at.into_iter().for_each(|at| self.saw(at));
+        let stored = match outcome {
+            1 => {
+                self.schema.stats.stored_bytes.add(bytes.len() as u64);
+                self.hints.remember_stored(object);
+                Stored::Yes
+            }
+            2 => Stored::Overtaken,
+            3 => Stored::Outdated,
+            _ => {
+                self.lost("the server has lost the clock");
+                Stored::Unavailable
+            }
+        };
+        Ok(Fill { stored, at })
+    }
+
+    pub(super) async fn fill_object(&self, object: Object, ticket: Ticket) -> Fill {
+        let Some(bytes) = self.encoded(&object) else { return Fill::undated(Stored::Unfit) };
+        if self.link.clock.coarse() < self.full_until.load(Ordering::Relaxed) {
+            return Fill::undated(Stored::Full);
+        }
+        match self.send_object(false, &object, &bytes, ticket).await {
+            Ok(fill) => fill,
+            Err(trouble) => Fill::undated(self.not_stored(&trouble)),
+        }
+    }
+
+    /// The keys are guarded from the first moment: who goes away while the ticket is asked for has changed the source already.
+    pub(super) async fn set_object(&self, object: Object) -> Stored {
+        let undelivered = self.guards(&object);
+        match self.ask_for_ticket().await {
+            Ok(ticket) => self.put_guarded(object, ticket, undelivered).await,
+            // Whoever waits in vain waits once.
+            Err(Trouble::TimedOut) => Stored::Unavailable,
+            Err(_) => self.put_guarded(object, None, undelivered).await,
+        }
+    }
+
+    pub(super) async fn put_object(&self, object: Object, ticket: Option<Ticket>) -> Stored {
+        let undelivered = self.guards(&object);
+        self.put_guarded(object, ticket, undelivered).await
+    }
+
+    fn guards(&self, object: &Object) -> Vec<Undelivered<'_>> {
+        let keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
+        self.batches(&keys, Deferred::Invalidate { floor: None })
+    }
+
+    async fn put_guarded(&self, object: Object, ticket: Option<Ticket>, undelivered: Vec<Undelivered<'_>>) -> Stored {
+        let stored = match (self.encoded(&object), ticket) {
+            (None, _) => Stored::Unfit,
+            (_, None) => Stored::Unavailable,
+            (Some(bytes), Some(ticket)) => match self.send_object(true, &object, &bytes, ticket).await {
+                Ok(put) => put.stored,
+                Err(Trouble::TimedOut) => return self.not_stored(&Trouble::TimedOut),
+                Err(trouble) => self.not_stored(&trouble),
+            },
+        };
+        match stored {
+            Stored::Yes | Stored::Overtaken | Stored::Outdated => {
+                undelivered.into_iter().for_each(Undelivered::delivered);
+                stored
+            }
+            // Not stored: the earlier state must go all the same.
+            _ => match self.send_all(undelivered).await {
+                Delivery::Applied if ticket.is_none() => Stored::Overtaken,
+                Delivery::Applied => stored,
+                Delivery::Deferred => Stored::Unavailable,
+            },
+        }
+    }
+
+    fn not_stored(&self, trouble: &Trouble) -> Stored {
+        if trouble.what() == Some(What::Full) {
+            tracing::warn!(cache = %self.schema.cache, "the server takes no more data: {trouble}");
+            self.full_until.store(self.link.clock.coarse() + FULL_PAUSE, Ordering::Relaxed);
+            return Stored::Full;
+        }
+        self.miss(trouble);
+        Stored::Unavailable
+    }
+}
