@@ -1,8 +1,8 @@
 //! What a set, a fill and an invalidation cost the server, beside a plain GET of the same bytes; and what an object takes there.
 
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
-use crate::redis_get::{gets, objects, plain};
-use crate::sample::Shape;
+use crate::redis_get::{Questions, contestant, get, gets, objects, plain};
+use crate::sample::{SampleIndex, Shape, host, id};
 use crate::testbed::{Beside, Cost, Names, Opening, TASKS, Testbed, fill, invalidate, part, set, shuffled, text};
 use larder_testing::server::ServerBinary;
 use std::cell::Cell;
@@ -40,7 +40,7 @@ pub(crate) fn writing(binary: &ServerBinary, payload: usize, suffix: &str) -> Gr
     }
 }
 
-/// A plain GET and everything that writes.
+/// A plain GET, a get by secondary key where there is one, and everything that writes.
 pub(crate) fn contestants(binary: &ServerBinary, shape: Shape, effort: Effort) -> Result<Vec<Contestant>, String> {
     // As many keys on the server, however many an object has.
     let objects = objects(shape.payload) * 4 / (1 + shape.hosts).max(4);
@@ -92,7 +92,14 @@ pub(crate) fn contestants(binary: &ServerBinary, shape: Shape, effort: Effort) -
             Ok(figure(cost))
         }
     };
+    let (same, by) = (cache.clone(), if shape.hosts == 0 { SampleIndex::Id } else { SampleIndex::Host });
+    let key = |number| if shape.hosts == 0 { id(number) } else { host(number, number % shape.hosts) };
+    let questions: Questions = Arc::new((0..objects).map(key).collect());
+    let read = contestant("get", &bed, gets(shape.payload, effort), move |count| {
+        get(same.clone(), by, questions.clone(), count)
+    });
     Ok(vec![
+        read,
         plain(&bed, &Names::of(&cache), objects, gets(shape.payload, effort)),
         Contestant::new("fill, new", "µs", move || {
             let (range, numbers) = fresh();

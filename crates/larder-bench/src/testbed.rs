@@ -9,8 +9,8 @@ use larder::config::{Address, RedisConfig};
 use larder::connector::redis::Redis;
 use larder::{Cache, Delivery, Lookup, Schema, Stored, Ticket};
 use larder_testing::server::{Server, ServerBinary, ServerOptions};
-use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo};
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
@@ -460,11 +460,18 @@ async fn ready(cache: &Cache<Sample>) -> Result<(), String> {
     Err("larder has not connected within 10 seconds".to_owned())
 }
 
-/// The same write queue as larder's, so that as many commands reach the server at once.
+/// A connection as larder's in everything that the server could notice: protocol, TCP_NODELAY, and a write queue that lets as many
+/// commands go at once.
 async fn bare(server: &Server) -> Result<MultiplexedConnection, String> {
+    let port = server.port().ok_or("the server has no port")?;
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map_err(text)?;
+    stream.set_nodelay(true).map_err(text)?;
     let options = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE)).set_pipeline_buffer_size(1024);
-    let client = redis::Client::open(server.url()).map_err(text)?;
-    client.get_multiplexed_async_connection_with_config(&options).await.map_err(text)
+    let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+    let connection = MultiplexedConnection::new_with_config(&info, stream, options).await;
+    let (connection, driver) = connection.map_err(text)?;
+    tokio::spawn(driver);
+    Ok(connection)
 }
 
 pub(crate) fn text(error: impl std::fmt::Display) -> String {

@@ -7,14 +7,14 @@ use std::fmt::Write;
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 72.0;
-const RIGHT: f64 = 20.0;
+const RIGHT: f64 = 40.0;
 const TOP: f64 = 18.0;
 const BOTTOM: f64 = 52.0;
 /// Height of a line of the legend.
 const ENTRY: f64 = 20.0;
 
-/// Six colours that can be told apart, also by those who see fewer, on white and on black.
-const COLOURS: [&str; 6] = ["#0b84d8", "#d9610b", "#0fa37f", "#b95bb0", "#8a8d00", "#d33f49"];
+/// Colours that can be told apart, also by those who see fewer, on white and on black.
+const COLOURS: [&str; 7] = ["#0b84d8", "#d9610b", "#0fa37f", "#b95bb0", "#8a8d00", "#d33f49", "#7a7f87"];
 
 /// How far apart the ends of two buckets are.
 const BUCKET: f64 = 1.584_893;
