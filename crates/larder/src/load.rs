@@ -152,8 +152,8 @@ fn answers_late_joiner(accepted: Option<Ticket>, joined: Option<Ticket>) -> bool
 /// How a load begins.
 enum Start<I> {
     /// The caller has looked, and missed, with this ticket.
-    Missed(Option<Ticket>),
-    /// He has waited since he looked: under this index there may be something now.
+    Missed(Ticket),
+    /// He has waited since he looked, or could not look: under this index there may be something now.
     Look(I),
 }
 
@@ -229,7 +229,11 @@ impl<E: Entry> Cache<E> {
                     let landed = self.inner.flights.board.lock().landed;
                     match self.lookup_bytes(index, &bytes).await {
                         Lookup::Hit(object) => return Ok(Some(object)),
-                        Lookup::Miss(_, ticket) => (Start::Missed(ticket), self.seat(name(), landed, looked_again)),
+                        Lookup::Miss(_, ticket) => {
+                            // Without a ticket he has not really looked: he was shed, or there was nobody to ask.
+                            let start = ticket.map_or(Start::Look(index), Start::Missed);
+                            (start, self.seat(name(), landed, looked_again))
+                        }
                     }
                 }
             };
@@ -247,7 +251,7 @@ impl<E: Entry> Cache<E> {
                     // An error is nobody's stale object; sharing it spares a source in trouble.
                     let failed = matches!(landing.loaded, Err(LoadError::Failed(_) | LoadError::Circular));
                     let ticket = match start {
-                        Start::Missed(ticket) => ticket,
+                        Start::Missed(ticket) => Some(ticket),
                         Start::Look(_) => None,
                     };
                     if failed || answers_late_joiner(landing.accepted, ticket) {
@@ -335,7 +339,7 @@ impl<E: Entry> Cache<E> {
         let load = async move {
             pilot.begin();
             let ticket = match start {
-                Start::Missed(ticket) => ticket,
+                Start::Missed(ticket) => Some(ticket),
                 Start::Look(index) => match cache.lookup_bytes(index, &pilot.key.bytes).await {
                     Lookup::Hit(object) => return pilot.land(Ok(Some(object)), None),
                     Lookup::Miss(_, ticket) => ticket,

@@ -119,7 +119,7 @@ pub(super) fn draw(chart: &Chart) -> String {
     );
     for (number, (line, colour)) in chart.lines.iter().zip(COLOURS.iter().cycle()).enumerate() {
         match chart.drawing {
-            Drawing::Lines => polyline(&mut svg, line, colour, &across, &up),
+            Drawing::Lines => polyline(&mut svg, line, colour, across, up),
             Drawing::Bars => {
                 let width = across(BUCKET * x.from) - across(x.from);
                 let each = width * 0.9 / chart.lines.len() as f64;
