@@ -142,7 +142,8 @@ mod tests {
     async fn a_program_whose_spawn_is_given_up_is_killed() -> Result<(), Box<dyn Error>> {
         let (given_up, kept) = (format!("31.{}", fastrand::u32(..)), format!("32.{}", fastrand::u32(..)));
         let began = pin!(sleeping(&given_up)).poll(&mut Context::from_waker(Waker::noop()));
-        assert!(began.is_pending() || began.is_ready());
+        // Where the thread that spawns was quick, the program is here already.
+        drop(began);
         // One thread spawns all, in order.
         let process = sleeping(&kept).await?;
         // While one program makes room for the next, neither shows its arguments.
