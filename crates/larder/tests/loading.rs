@@ -7,6 +7,7 @@ use larder::connector::{Answer, Connector, Fill, KeyBuf, KeyRef, Object, Pruned,
 use larder::{Cache, Delivery, Entry, Error, LoadError, Miss, Schema, Stored, Ticket};
 use serde::{Deserialize, Serialize};
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,19 +58,36 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Memory whose fills are done at once and answered when the gate is open.
-struct SlowToSay {
+/// Memory as a server would be: it may be slow to say what became of a fill, and shed some of its lookups.
+struct Remote {
     memory: Memory,
+    /// Fills that were done, and what their answers wait for.
     filled: AtomicU64,
     gate: Semaphore,
+    lookups: AtomicU64,
+    /// Which lookups are shed.
+    shed: Range<u64>,
 }
 
-impl Connector for SlowToSay {
+impl Remote {
+    fn open(shed: Range<u64>) -> (Arc<Self>, Cache<Row>) {
+        let schema = Schema::of::<Row>();
+        let memory = Memory::open(schema.clone(), MemoryOptions::default());
+        let (filled, gate, lookups) = (AtomicU64::new(0), Semaphore::new(0), AtomicU64::new(0));
+        let remote = Arc::new(Self { memory, filled, gate, lookups, shed });
+        (remote.clone(), Cache::new(remote, schema))
+    }
+}
+
+impl Connector for Remote {
     fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {
         self.memory.get(key)
     }
 
     fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
+        if self.shed.contains(&self.lookups.fetch_add(1, Ordering::SeqCst)) {
+            return Answer::now(Err((Miss::Shed, None)));
+        }
         self.memory.lookup(key)
     }
 
@@ -115,10 +133,7 @@ impl Connector for SlowToSay {
 /// after the invalidation.
 #[tokio::test]
 async fn an_accepted_fill_answers_nobody_who_came_after_a_change_that_followed_it() {
-    let schema = Schema::of::<Row>();
-    let memory = Memory::open(schema.clone(), MemoryOptions::default());
-    let slow = Arc::new(SlowToSay { memory, filled: AtomicU64::new(0), gate: Semaphore::new(0) });
-    let cache: Cache<Row> = Cache::new(slow.clone(), schema);
+    let (slow, cache) = Remote::open(0..0);
     let source = Source::new();
     source.gate.close();
 
@@ -238,10 +253,8 @@ async fn a_wait_that_was_given_up_is_no_part_of_a_circle() {
 /// Most of a thousand readers are shed before they can ask; what the first has loaded serves them all the same.
 #[tokio::test]
 async fn who_was_shed_is_served_by_one_look_and_not_by_another_load() {
-    let schema = Schema::of::<Row>();
-    let memory = Memory::open(schema.clone(), MemoryOptions::default());
-    let shedding = Arc::new(Shedding { memory, lookups: AtomicU64::new(0) });
-    let cache: Cache<Row> = Cache::new(shedding.clone(), schema);
+    let (shedding, cache) = Remote::open(250..1000);
+    shedding.gate.close();
     let source = Source::new();
     let callers: Vec<_> = (0..1000).map(|_| source.caller(&cache)).collect();
     until(|| cache.stats().joined.get() == 999).await;
@@ -251,55 +264,4 @@ async fn who_was_shed_is_served_by_one_look_and_not_by_another_load() {
     }
     assert_eq!(source.begun(), 1);
     assert!(shedding.lookups.load(Ordering::SeqCst) <= 1001, "one more look for all");
-}
-
-/// Memory that answers 250 of the first thousand lookups, as a server that is asked for too much at once.
-struct Shedding {
-    memory: Memory,
-    lookups: AtomicU64,
-}
-
-impl Connector for Shedding {
-    fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {
-        self.memory.get(key)
-    }
-
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
-        match self.lookups.fetch_add(1, Ordering::SeqCst) {
-            250..1000 => Answer::now(Err((Miss::Shed, None))),
-            _ => self.memory.lookup(key),
-        }
-    }
-
-    fn ticket(&self) -> Answer<'_, Option<Ticket>> {
-        self.memory.ticket()
-    }
-
-    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {
-        self.memory.fill(object, ticket)
-    }
-
-    fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
-        self.memory.put(object, ticket)
-    }
-
-    fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
-        self.memory.invalidate(keys, floor)
-    }
-
-    fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
-        self.memory.delete(keys)
-    }
-
-    fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {
-        self.memory.truncate()
-    }
-
-    fn prune(&self) -> Answer<'_, Result<Pruned, Error>> {
-        self.memory.prune()
-    }
-
-    fn status(&self) -> Status {
-        self.memory.status()
-    }
 }
