@@ -51,14 +51,9 @@ impl Hints {
 
     /// Notes where a key leads. All keys of an object share what is known of it, so that it is touched once and not once per key.
     pub(super) fn remember(&self, key: KeyRef<'_>, primary: &[u8]) -> Arc<Hint> {
-        if self.touch_after.is_some() && key.index != 0 {
-            let hint = self.of_primary(KeyRef { index: 0, bytes: primary });
-            if let Some(hint) = hint {
-                self.known.insert(key.to_buf(), hint.clone());
-                return hint;
-            }
-        }
-        let hint = Arc::new(Hint { primary: primary.into(), touched: AtomicU64::new(0) });
+        let shared = if key.index == 0 { None } else { self.of_primary(KeyRef { index: 0, bytes: primary }) };
+        let fresh = || Arc::new(Hint { primary: primary.into(), touched: AtomicU64::new(0) });
+        let hint = shared.unwrap_or_else(fresh);
         self.known.insert(key.to_buf(), hint.clone());
         hint
     }
