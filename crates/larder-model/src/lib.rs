@@ -1,0 +1,10 @@
+//! A model of larder's protocol.
+
+pub mod check;
+mod node;
+mod properties;
+pub mod protections;
+pub mod scenes;
+mod server;
+pub mod source;
+pub mod standalone;

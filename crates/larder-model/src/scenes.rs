@@ -1,0 +1,25 @@
+//! Scenes.
+use crate::source::{Change, Keys, Object};
+use crate::node::Task;
+use crate::standalone::{Faults, Scene};
+
+/// All.
+pub fn standalone() -> Vec<(&'static str, Scene)> {
+    let scene = |a: &[Task], b: &[Task], faults| Scene { nodes: [a.to_vec(), b.to_vec()], faults, versioned: false };
+    let none = Faults::default();
+    let p = Change::Value(Object::P);
+    use Task::*;
+    let (kp, kq, kh) = (Keys::P, Keys::Q, Keys::H);
+    vec![
+        ("values", scene(&[Load(kh), Load(kp), Invalidate(p, kh)], &[Load(kh), Invalidate(p, kp)], Faults { unanswered: 1, ..none })),
+        ("moves", scene(&[Load(kh), Load(kp), Invalidate(Change::Move, kh)], &[Load(kh), Load(kq), Invalidate(Change::Move, kp.and(kq))], none)),
+        ("write-through", scene(&[Load(kh), Set(p, Object::P)], &[Load(kp), Update(Change::Move, Object::Q), Invalidate(p, kp)], none)),
+        ("outage", scene(&[Load(kh), Invalidate(p, kh)], &[Load(kh), Set(p, Object::P)], Faults { unanswered: 1, cuts: 1, crashes: 1, ..none })),
+        ("flush", scene(&[Load(kh), Invalidate(p, kh)], &[Load(kp)], Faults { flushes: 1, lost_clocks: 1, ..none })),
+        ("restart", scene(&[Load(kh), Invalidate(p, kh)], &[Load(kp)], Faults { restarts: 1, ..none })),
+        ("truncate", scene(&[Load(kh), Truncate], &[Load(kh), Invalidate(p, kh)], Faults { unanswered: 1, crashes: 1, ..none })),
+        ("delete", scene(&[Load(kh), DeleteH], &[Load(kh), Invalidate(p, kp)], none)),
+        ("eviction", scene(&[Load(kh), Invalidate(p, kp)], &[Load(kh), Invalidate(Change::Move, kp.and(kq))], Faults { lost_index_keys: 1, lost_objects: 1, ..none })),
+        ("versions", Scene { versioned: true, ..scene(&[Load(kh), Set(p, Object::P)], &[Load(kh), InvalidateBelow(p, Object::P)], none) }),
+    ]
+}

@@ -1,0 +1,287 @@
+//! One server: the clock of the cache, the objects, and the index key of h. Each [`Command`] is one atomic script, or one command.
+//!
+//! # What the server may observe
+//!
+//! Its own data and the command, nothing else: not who sent it, nor when, nor whether anybody still waits for the answer. Commands
+//! come in any order.
+//!
+//! # What is simplified
+//!
+//! The log of touched keys is kept as the newest sequence at which each key was touched, which says the same. It is never
+//! overwritten; the library refuses more.
+
+use crate::protections::{Removable, Removed};
+use crate::source::{Keys, OBJECTS, Object, Value};
+
+/// What a load or write has seen of the clock before it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket {
+    pub(crate) epoch: u8,
+    pub(crate) sequence: u8,
+}
+
+/// Whether everything older than the clock's epoch is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum State {
+    Settled,
+    Clearing,
+    /// Clearing, after there was no clock at all.
+    Lost,
+}
+
+/// Epoch, sequence, state, history, and the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Clock {
+    pub(crate) epoch: u8,
+    pub(crate) sequence: u8,
+    pub(crate) state: State,
+    /// Whether it belongs to the history that the server has now.
+    pub(crate) known: bool,
+    /// When each key (P, Q, h) was last touched.
+    pub(crate) touched: [u8; 3],
+}
+
+impl Clock {
+    fn touch(&mut self, keys: Keys) {
+        if !keys.is_empty() {
+            self.sequence += 1;
+            keys.each().for_each(|(at, _)| self.touched[at] = self.sequence);
+        }
+    }
+}
+
+/// A stored object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stored {
+    pub(crate) value: Value,
+    /// h was deleted since.
+    pub(crate) h_deleted: bool,
+    /// How many truncates had begun when it was loaded: no part of the protocol, but of the promise.
+    pub(crate) born: u8,
+}
+
+/// What a node sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Command {
+    /// `store.lua`: a fill or a put.
+    Store {
+        /// A put fences its own keys.
+        put: bool,
+        /// What is to be stored.
+        value: Value,
+        /// From before it was loaded or written.
+        ticket: Ticket,
+        /// As [`Stored`] keeps it.
+        born: u8,
+        /// Whether one of its keys was touched after it was loaded: no part of the protocol, but of C8.
+        overtaken: bool,
+    },
+    /// `invalidate.lua`, perhaps with a lowest version for the primary keys.
+    Invalidate {
+        /// The keys asked for.
+        keys: Keys,
+        /// Lower versions are refused from now on.
+        floor: u8,
+    },
+    /// `delete.lua` of h.
+    DeleteH,
+    /// `clock.lua renew`.
+    Renew {
+        /// The new epoch, where one is needed.
+        epoch: u8,
+    },
+    /// UNLINK of what a SCAN has found.
+    Remove {
+        /// P, Q: the object; h: its index key.
+        keys: Keys,
+        /// That is being cleared.
+        epoch: u8,
+    },
+    /// `clock.lua settle`.
+    Settle {
+        /// That was cleared.
+        epoch: u8,
+        /// Whether the history it names is the server's.
+        known: bool,
+    },
+}
+
+/// What the server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Reply {
+    Done,
+    Overtaken,
+    Outdated,
+    /// There is no clock, or not all releases are known to it.
+    Lost,
+    /// The clearing that this was part of is over, and settled.
+    Settled,
+    /// The clock has another epoch, or is gone.
+    Superseded,
+    /// The epoch after a renew.
+    Epoch(u8),
+}
+
+/// The data of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Server {
+    pub(crate) clock: Option<Clock>,
+    pub(crate) objects: [Option<Stored>; 2],
+    /// Where the index key of h leads.
+    pub(crate) index: Option<Object>,
+    /// The lowest version that may be stored.
+    pub(crate) floors: [u8; 2],
+    pub(crate) versioned: bool,
+}
+
+impl Server {
+    /// A server with a settled clock and nothing stored.
+    pub(crate) fn new(versioned: bool) -> Self {
+        let clock = Clock { epoch: 1, sequence: 0, state: State::Settled, known: true, touched: [0; 3] };
+        Self { clock: Some(clock), objects: [None; 2], index: None, floors: [0; 2], versioned }
+    }
+
+    pub(crate) fn empty(&mut self) {
+        *self = Self { clock: None, ..Self::new(self.versioned) };
+    }
+
+    /// `GETRANGE` of the clock, as a lookup sends it.
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        let clock = self.clock.filter(|clock| clock.state == State::Settled)?;
+        Some(Ticket { epoch: clock.epoch, sequence: clock.sequence })
+    }
+
+    /// Runs one command. Answers, and which keys it has touched.
+    pub(crate) fn execute(&mut self, command: Command, removed: Removed) -> (Reply, Keys) {
+        match command {
+            Command::Store { put, value, ticket, born, .. } => {
+                let verdict = self.judge(value, ticket, removed);
+                if verdict == Reply::Lost || (verdict != Reply::Done && !put) {
+                    return (verdict, Keys::NONE);
+                }
+                let touched = self.store(put, value, born, verdict);
+                self.touch(touched);
+                (verdict, touched)
+            }
+            Command::Invalidate { .. } | Command::DeleteH if self.is_lost() => (Reply::Lost, Keys::NONE),
+            Command::Invalidate { keys, floor } => {
+                let touched = self.invalidate(keys, floor);
+                self.touch(touched);
+                (Reply::Done, touched)
+            }
+            Command::DeleteH => {
+                if let Some(stored) = self.index.and_then(|leads_to| self.objects[leads_to.at()].as_mut())
+                    && stored.value.lists_h
+                {
+                    stored.h_deleted = true;
+                }
+                self.touch(Keys::H);
+                (Reply::Done, Keys::H)
+            }
+            Command::Renew { epoch } => (Reply::Epoch(self.renew(epoch)), Keys::NONE),
+            Command::Remove { keys, epoch } => (self.remove(keys, epoch, removed), Keys::NONE),
+            Command::Settle { epoch, known } => {
+                if let Some(clock) = self.clock.as_mut().filter(|clock| clock.epoch == epoch) {
+                    clock.state = State::Settled;
+                    clock.known = known;
+                }
+                (Reply::Done, Keys::NONE)
+            }
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.clock.is_none_or(|clock| clock.state == State::Lost)
+    }
+
+    fn touch(&mut self, keys: Keys) {
+        if let Some(clock) = &mut self.clock {
+            clock.touch(keys);
+        }
+    }
+
+    /// Steps 1 and 2 of `store.lua`: whether it may be stored.
+    pub(crate) fn judge(&self, value: Value, ticket: Ticket, removed: Removed) -> Reply {
+        let Some(clock) = self.clock.filter(|_| !self.is_lost()) else { return Reply::Lost };
+        let touched = clock.sequence < ticket.sequence
+            || value.keys().each().any(|(at, _)| clock.touched[at] > ticket.sequence);
+        if clock.epoch != ticket.epoch || (touched && removed.keeps(Removable::Fence)) {
+            return Reply::Overtaken;
+        }
+        if self.versioned && removed.keeps(Removable::Version) {
+            let stored = self.objects[value.object.at()].map_or(0, |stored| stored.value.version);
+            if value.version < stored.max(self.floors[value.object.at()]) {
+                return Reply::Outdated;
+            }
+        }
+        Reply::Done
+    }
+
+    /// Steps 3 to 5 of `store.lua`: C2, and storing. Answers what it has touched.
+    fn store(&mut self, put: bool, value: Value, born: u8, verdict: Reply) -> Keys {
+        let mut touched = if put { value.keys() } else { Keys::NONE };
+        if value.lists_h
+            && verdict != Reply::Outdated
+            && let Some(other) = self.index.filter(|leads_to| *leads_to != value.object)
+        {
+            let holds = self.objects[other.at()].is_some_and(|stored| stored.value.lists_h);
+            if holds || verdict == Reply::Overtaken {
+                self.objects[other.at()] = None;
+                touched = touched.and(other.key());
+            }
+        }
+        match verdict {
+            Reply::Done => {
+                self.objects[value.object.at()] = Some(Stored { value, h_deleted: false, born });
+                if value.lists_h {
+                    self.index = Some(value.object);
+                }
+            }
+            Reply::Overtaken => self.objects[value.object.at()] = None,
+            _ => {}
+        }
+        touched
+    }
+
+    fn invalidate(&mut self, keys: Keys, floor: u8) -> Keys {
+        let mut touched = keys;
+        for object in OBJECTS {
+            let led_to = keys.meets(Keys::H) && self.index == Some(object);
+            if led_to || keys.meets(object.key()) {
+                self.objects[object.at()] = None;
+                touched = touched.and(object.key());
+                let lowest = &mut self.floors[object.at()];
+                *lowest = floor.max(*lowest);
+            }
+        }
+        touched
+    }
+
+    fn renew(&mut self, epoch: u8) -> u8 {
+        let fresh = Clock { epoch, sequence: 0, state: State::Lost, known: false, touched: [0; 3] };
+        let clock = self.clock.get_or_insert(fresh);
+        if clock.state == State::Settled {
+            clock.epoch = epoch;
+            clock.state = State::Clearing;
+        }
+        clock.epoch
+    }
+
+    fn remove(&mut self, keys: Keys, epoch: u8, removed: Removed) -> Reply {
+        if removed.keeps(Removable::GuardedRemoval) {
+            match self.clock {
+                Some(clock) if clock.epoch == epoch && clock.state == State::Settled => return Reply::Settled,
+                Some(clock) if clock.epoch == epoch => {}
+                _ => return Reply::Superseded,
+            }
+        }
+        for object in OBJECTS.into_iter().filter(|object| keys.meets(object.key())) {
+            self.objects[object.at()] = None;
+            self.floors[object.at()] = 0;
+        }
+        if keys.meets(Keys::H) {
+            self.index = None;
+        }
+        Reply::Done
+    }
+}

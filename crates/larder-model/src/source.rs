@@ -1,0 +1,192 @@
+//! The source of record: two objects, P and Q, and one secondary key, h, that moves between them.
+//!
+//! Each change is one transaction. It raises the version of every object that it changes, so a *state* of an object is named by
+//! the object and a version, and which keys a state lists never changes.
+
+use std::fmt;
+
+/// An object, by its primary key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Object {
+    /// The one that holds h at first.
+    P,
+    /// The other.
+    Q,
+}
+
+/// Both of them.
+pub const OBJECTS: [Object; 2] = [Object::P, Object::Q];
+
+impl Object {
+    pub(crate) fn at(self) -> usize {
+        self as usize
+    }
+
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::P => Self::Q,
+            Self::Q => Self::P,
+        }
+    }
+
+    pub(crate) fn key(self) -> Keys {
+        match self {
+            Self::P => Keys::P,
+            Self::Q => Keys::Q,
+        }
+    }
+}
+
+/// A set of keys: the primary keys of P and Q, and h.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Keys(u8);
+
+impl Keys {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// The primary key of P.
+    pub const P: Self = Self(1);
+    /// The primary key of Q.
+    pub const Q: Self = Self(2);
+    /// The secondary key.
+    pub const H: Self = Self(4);
+
+    /// Those of either set.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Each key with its place: P 0, Q 1, h 2.
+    pub(crate) fn each(self) -> impl Iterator<Item = (usize, Self)> {
+        [Self::P, Self::Q, Self::H].into_iter().enumerate().filter(move |(_, key)| self.meets(*key))
+    }
+}
+
+impl fmt::Display for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.each().map(|(at, _)| ["P", "Q", "h"][at]).collect();
+        f.write_str(&names.join(" and "))
+    }
+}
+
+/// One state of one object, as a loader reads it or a writer has written it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value {
+    pub(crate) object: Object,
+    pub(crate) version: u8,
+    pub(crate) lists_h: bool,
+}
+
+impl Value {
+    pub(crate) fn keys(self) -> Keys {
+        if self.lists_h { self.object.key().and(Keys::H) } else { self.object.key() }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} v{}{}", self.object, self.version, if self.lists_h { " (lists h)" } else { "" })
+    }
+}
+
+/// A set of states of objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct States(u16);
+
+impl States {
+    fn bit(object: Object, version: u8) -> u16 {
+        1 << (8 * object.at() + usize::from(version))
+    }
+
+    pub(crate) fn contain(self, object: Object, version: u8) -> bool {
+        self.0 & Self::bit(object, version) != 0
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+/// What a writer does to the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Change {
+    /// Nothing: somebody invalidates without having changed anything.
+    Nothing,
+    /// Another payload.
+    Value(Object),
+    /// h moves from the object that holds it to the other one.
+    Move,
+}
+
+/// The source of record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Source {
+    version: [u8; 2],
+    /// Bit v: version v lists h.
+    listing: [u8; 2],
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self { version: [0, 0], listing: [1, 0] }
+    }
+}
+
+impl Source {
+    pub(crate) fn load(&self, object: Object) -> Value {
+        let version = self.version[object.at()];
+        Value { object, version, lists_h: self.lists_h(object, version) }
+    }
+
+    pub(crate) fn holder(&self) -> Object {
+        if self.load(Object::P).lists_h { Object::P } else { Object::Q }
+    }
+
+    /// Whether this state of the object lists h.
+    pub(crate) fn lists_h(&self, object: Object, version: u8) -> bool {
+        self.listing[object.at()] & 1 << version != 0
+    }
+
+    pub(crate) fn apply(&mut self, change: Change) {
+        let holder = self.holder();
+        let (changed, holder): (&[Object], _) = match change {
+            Change::Nothing => return,
+            Change::Value(Object::P) => (&[Object::P], holder),
+            Change::Value(Object::Q) => (&[Object::Q], holder),
+            Change::Move => (&OBJECTS, holder.other()),
+        };
+        for &object in changed {
+            self.version[object.at()] += 1;
+            if object == holder {
+                self.listing[object.at()] |= 1 << self.version[object.at()];
+            }
+        }
+    }
+
+    /// The states that nobody may be served once these keys have been invalidated: all that are older than now and list one of them.
+    pub(crate) fn older(&self, keys: Keys) -> States {
+        let mut older = States::default();
+        for object in OBJECTS {
+            for version in 0..self.version[object.at()] {
+                let listed = Value { object, version, lists_h: self.lists_h(object, version) }.keys();
+                if listed.meets(keys) {
+                    older.add(States(States::bit(object, version)));
+                }
+            }
+        }
+        older
+    }
+}

@@ -1,0 +1,770 @@
+//! The protocol as it runs against one server: two nodes, their tasks, the source, and what can go wrong.
+//!
+//! A step is one atomic script or command, or one change of the source; everything between steps interleaves. What is left out, and
+//! why nothing is lost by it:
+//!
+//! - **A read is no step.** It is one GET of one object key, believed only if the node may read then. So whether a read could go
+//!   wrong is asked in every state ([`properties`](crate::properties)), of every object and node, as if it began and ended there.
+//!   A read that began earlier promises less. Looking into the index first only teaches a hint, and every hint is believed to be
+//!   remembered.
+//! - **A command is sent, executed and answered in one step**, or it is given up, and then it may be executed at any later time,
+//!   in any order, or never. An answer that comes later only makes promises that hold already begin later.
+//! - **A lookup need not miss** before it loads, since others may fill between its miss and its ticket anyway.
+
+use crate::check::Told;
+use crate::node::{Node, Phase, Progress, Stage, Task};
+use crate::properties;
+use crate::protections::{Removable, Removed};
+use crate::server::{Command, Reply, Server, State};
+use crate::source::{Keys, OBJECTS, Object, Source, States};
+use stateright::{Model, Property};
+
+mod canonical;
+mod words;
+
+/// How often each thing may go wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Faults {
+    /// A command is not answered; it is executed later, or never.
+    pub unanswered: u8,
+    /// A node is cut off from the server.
+    pub cuts: u8,
+    /// A node dies and begins anew.
+    pub crashes: u8,
+    /// The server is emptied under open connections.
+    pub flushes: u8,
+    /// The server loses the clock alone.
+    pub lost_clocks: u8,
+    /// The server loses an object.
+    pub lost_objects: u8,
+    /// The server loses the index key of h.
+    pub lost_index_keys: u8,
+    /// The server restarts with what it held at an earlier time.
+    pub restarts: u8,
+}
+
+/// A configuration: who does what, and what goes wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Scene {
+    /// What runs on the first node and on the second.
+    pub nodes: [Vec<Task>; 2],
+    /// What goes wrong.
+    pub faults: Faults,
+    /// Whether the entry has a version.
+    pub versioned: bool,
+}
+
+/// The model of one scene.
+#[derive(Clone, Debug)]
+pub struct Standalone {
+    scene: Scene,
+    pub(crate) removed: Removed,
+    tasks: Vec<(usize, Task)>,
+    /// Whether states that differ in names only are one; without it traces are easier to read.
+    folded: bool,
+    mirrored: bool,
+}
+
+/// Everything there is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct World {
+    pub(crate) source: Source,
+    pub(crate) server: Server,
+    saved: Option<Server>,
+    pub(crate) nodes: [Node; 2],
+    pub(crate) tasks: Vec<Progress>,
+    /// Commands that nobody waits for any more, and that the server may still execute.
+    late: Vec<Command>,
+    faults: Faults,
+    /// States that no read that begins now may return, on any node.
+    pub(crate) forbidden: States,
+    /// Truncates that have begun, and the newest that was answered *applied*, by number.
+    truncates: u8,
+    pub(crate) truncated: u8,
+    /// Where some node may remember that h leads: bit 0 P, bit 1 Q.
+    pub(crate) remembered: u8,
+    pub(crate) index_lost: bool,
+    pub(crate) accepted_overtaken: bool,
+    pub(crate) version_went_back: bool,
+}
+
+/// Who clears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// A truncate.
+    Task(usize),
+    /// The supervisor of a node.
+    Node(usize),
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A task does its next thing, and the server answers.
+    Go(usize),
+    /// A put is sent on a connection on which the server's history has not been proven.
+    PutUnproven(usize),
+    /// The supervisor of a node does its next thing.
+    Recover(usize),
+    /// Somebody who clears removes this.
+    Remove(Who, Keys),
+    /// The next command of this task or supervisor (with a removal, of these keys) is not answered.
+    GiveUp(Who, Keys),
+    /// A command that nobody waits for is executed.
+    Late(usize),
+    /// A node finds the clock missing or unsettled.
+    Doubt(usize),
+    /// A node is cut off.
+    Cut(usize),
+    /// A node dies and begins anew.
+    Crash(usize),
+    /// Everything on the server is gone.
+    Flush,
+    /// The clock is gone.
+    LoseClock,
+    /// An object is gone.
+    LoseObject(Object),
+    /// The index key of h is gone.
+    LoseIndexKey,
+    /// The server writes a snapshot.
+    Save,
+    /// The server restarts from its snapshot, or empty.
+    Restart,
+}
+
+impl Standalone {
+    /// The model of this scene, without what was removed.
+    #[must_use]
+    pub fn new(scene: Scene, removed: Removed, folded: bool) -> Self {
+        let tasks = scene.nodes.iter().enumerate().flat_map(|(node, tasks)| tasks.iter().map(move |task| (node, *task)));
+        let mirrored = scene.nodes[0] == scene.nodes[1];
+        Self { tasks: tasks.collect(), scene, removed, folded, mirrored }
+    }
+
+    pub(crate) fn tasks(&self) -> &[(usize, Task)] {
+        &self.tasks
+    }
+
+    pub(crate) fn validates(&self) -> bool {
+        self.keeps(Removable::Validate)
+    }
+
+    fn keeps(&self, removable: Removable) -> bool {
+        self.removed.keeps(removable)
+    }
+
+    /// Whether nobody relies on the index key of h to be there.
+    fn avoids_index(&self) -> bool {
+        self.tasks.iter().all(|(_, task)| match task {
+            Task::Load(_) => true,
+            Task::Invalidate(_, keys) => !keys.meets(Keys::H),
+            _ => false,
+        })
+    }
+
+    fn can_go(&self, world: &World, at: usize) -> bool {
+        let (node, task) = self.tasks[at];
+        let node = &world.nodes[node];
+        match (task, world.tasks[at]) {
+            (_, Progress::Done) => false,
+            (Task::Load(_), Progress::Waiting | Progress::Holding { .. }) => node.may_read(),
+            (Task::Set(..), Progress::Holding { overtaken, .. }) => !overtaken || !self.keeps(Removable::SetOfCurrent),
+            (_, Progress::Clearing { stage: Stage::Remove { left, .. }, .. }) => {
+                left.is_empty() || node.phase == Phase::Unproven
+            }
+            _ => true,
+        }
+    }
+
+    /// What may be removed next.
+    fn removable(&self, left: Keys) -> impl Iterator<Item = Keys> {
+        let objects = left.without(Keys::H);
+        let next = if objects.is_empty() || !self.keeps(Removable::ObjectsFirst) { left } else { objects };
+        next.each().map(|(_, key)| key)
+    }
+
+    fn removals(&self, who: Who, stage: Stage, world: &World, steps: &mut Vec<Step>) {
+        match stage {
+            Stage::Renew if world.faults.unanswered > 0 => steps.push(Step::GiveUp(who, Keys::NONE)),
+            Stage::Renew => {}
+            Stage::Remove { left, .. } => {
+                for key in self.removable(left) {
+                    steps.push(Step::Remove(who, key));
+                    if world.faults.unanswered > 0 {
+                        steps.push(Step::GiveUp(who, key));
+                    }
+                }
+                if left.is_empty() && world.faults.unanswered > 0 {
+                    steps.push(Step::GiveUp(who, Keys::NONE));
+                }
+            }
+        }
+    }
+
+    fn steps_of_tasks(&self, world: &World, steps: &mut Vec<Step>) {
+        for (at, (node, task)) in self.tasks.iter().enumerate() {
+            let node = &world.nodes[*node];
+            if self.can_go(world, at) {
+                steps.push(Step::Go(at));
+            }
+            match world.tasks[at] {
+                Progress::Clearing { stage, .. } if node.phase != Phase::Unproven => {
+                    self.removals(Who::Task(at), stage, world, steps);
+                }
+                Progress::Sent { command, .. } => {
+                    let put = matches!(command, Command::Store { put: true, .. });
+                    let sent = if matches!(task, Task::Load(_)) { node.may_read() } else { node.phase == Phase::Live };
+                    if (sent || put) && world.faults.unanswered > 0 {
+                        steps.push(Step::GiveUp(Who::Task(at), Keys::NONE));
+                    }
+                    if put && node.phase != Phase::Live {
+                        steps.push(Step::PutUnproven(at));
+                    }
+                }
+                Progress::Holding { .. } if node.may_read() && world.faults.unanswered > 0 => {
+                    steps.push(Step::GiveUp(Who::Task(at), Keys::NONE));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn steps_of_nodes(&self, world: &World, steps: &mut Vec<Step>) {
+        let unsettled = world.server.ticket().is_none();
+        for (at, node) in world.nodes.iter().enumerate() {
+            match node.phase {
+                Phase::Unproven => steps.push(Step::Recover(at)),
+                Phase::Live => {
+                    if node.has_journal() {
+                        steps.push(Step::Recover(at));
+                    }
+                    if unsettled {
+                        steps.push(Step::Doubt(at));
+                    }
+                }
+                Phase::Clearing(stage) | Phase::Replaying(stage) => {
+                    match stage {
+                        Stage::Remove { left, .. } if !left.is_empty() => {}
+                        _ => steps.push(Step::Recover(at)),
+                    }
+                    self.removals(Who::Node(at), stage, world, steps);
+                }
+            }
+            if world.faults.cuts > 0 && node.phase != Phase::Unproven {
+                steps.push(Step::Cut(at));
+            }
+            if world.faults.crashes > 0 {
+                steps.push(Step::Crash(at));
+            }
+        }
+    }
+
+    fn steps_of_server(&self, world: &World, steps: &mut Vec<Step>) {
+        steps.extend((0..world.late.len()).map(Step::Late));
+        let Faults { flushes, lost_clocks, lost_objects, lost_index_keys, restarts, .. } = world.faults;
+        if flushes > 0 && world.server.clock.is_some() {
+            steps.push(Step::Flush);
+        }
+        if lost_clocks > 0 && world.server.clock.is_some() {
+            steps.push(Step::LoseClock);
+        }
+        if lost_objects > 0 {
+            let held = OBJECTS.into_iter().filter(|object| world.server.objects[object.at()].is_some());
+            steps.extend(held.map(Step::LoseObject));
+        }
+        let index_may_go = self.avoids_index() || !self.keeps(Removable::IndexKeysStay);
+        if lost_index_keys > 0 && index_may_go && world.server.index.is_some() {
+            steps.push(Step::LoseIndexKey);
+        }
+        if restarts > 0 {
+            if world.saved.is_none() {
+                steps.push(Step::Save);
+            }
+            steps.push(Step::Restart);
+        }
+    }
+
+    /// Runs a command on the server, and notes what that means for values that were loaded before.
+    fn execute(&self, world: &mut World, command: Command) -> Reply {
+        let before = world.server;
+        let (reply, touched) = world.server.execute(command, self.removed);
+        if let Command::Store { value, overtaken, .. } = command
+            && reply == Reply::Done
+        {
+            world.accepted_overtaken |= overtaken;
+            let replaced = before.objects[value.object.at()];
+            world.version_went_back |=
+                before.versioned && replaced.is_some_and(|replaced| replaced.value.version > value.version);
+        }
+        if !self.keeps(Removable::Validate) {
+            world.remembered |= world.server.index.map_or(0, |leads_to| 1 << leads_to.at());
+        }
+        let source = world.source;
+        let overtake = |command: &mut Command| {
+            if let Command::Store { value, overtaken, .. } = command {
+                *overtaken |= value.keys().meets(touched);
+            }
+        };
+        world.late.iter_mut().for_each(overtake);
+        for (task, (_, kind)) in world.tasks.iter_mut().zip(&self.tasks) {
+            match task {
+                Progress::Sent { command, .. } => overtake(command),
+                Progress::Holding { value, overtaken, .. } if value.keys().meets(touched) => {
+                    // A load was overtaken by any invalidation, a set only by one of a newer state.
+                    let newer = source.load(value.object).version > value.version;
+                    *overtaken |= newer || matches!(kind, Task::Load(_));
+                }
+                _ => {}
+            }
+        }
+        reply
+    }
+
+    fn go(&self, world: &mut World, at: usize) {
+        let (node, task) = self.tasks[at];
+        let next = match (task, world.tasks[at]) {
+            (Task::Load(_), Progress::Waiting) if self.keeps(Removable::Ticket) => self.take_ticket(world, node),
+            (Task::Load(key), Progress::Waiting) => {
+                let value = world.source.load(key_leads_to(&world.source, key));
+                Progress::Holding { value, forbids: States::default(), overtaken: false }
+            }
+            (Task::Load(key), Progress::Ticketed { ticket, .. }) => {
+                let value = world.source.load(key_leads_to(&world.source, key));
+                let born = world.truncates;
+                let command = Command::Store { put: false, value, ticket, born, overtaken: false };
+                Progress::Sent { command, forbids: States::default() }
+            }
+            (Task::Load(_), Progress::Holding { value, overtaken, .. }) => match self.take_ticket(world, node) {
+                Progress::Ticketed { ticket, born } => {
+                    let command = Command::Store { put: false, value, ticket, born, overtaken };
+                    Progress::Sent { command, forbids: States::default() }
+                }
+                other => other,
+            },
+            (Task::Update(..), Progress::Waiting) if self.keeps(Removable::Ticket) && world.nodes[node].may_read() => {
+                match self.take_ticket(world, node) {
+                    Progress::Done => self.update_without_ticket(world, task),
+                    ticketed => ticketed,
+                }
+            }
+            (Task::Update(..), Progress::Waiting) if self.keeps(Removable::Ticket) => {
+                self.update_without_ticket(world, task)
+            }
+            (Task::Update(change, object), Progress::Ticketed { ticket, born }) => {
+                world.source.apply(change);
+                let value = world.source.load(object);
+                let command = Command::Store { put: true, value, ticket, born, overtaken: false };
+                Progress::Sent { command, forbids: world.source.older(value.keys()) }
+            }
+            (Task::Truncate, Progress::Waiting) => {
+                world.truncates += 1;
+                let forbids = world.source.older(Keys::P.and(Keys::Q));
+                let number = world.truncates;
+                Progress::Clearing { stage: Stage::Renew, number, forbids }
+            }
+            (_, Progress::Waiting) => self.write(world, task),
+            (_, Progress::Holding { value, forbids, .. }) => {
+                let ticketed =
+                    if world.nodes[node].may_read() { self.take_ticket(world, node) } else { Progress::Done };
+                let command = match ticketed {
+                    Progress::Ticketed { ticket, born } => {
+                        Command::Store { put: true, value, ticket, born, overtaken: false }
+                    }
+                    // No ticket: the earlier state must go all the same.
+                    _ => Command::Invalidate { keys: value.keys(), floor: 0 },
+                };
+                Progress::Sent { command, forbids }
+            }
+            (_, Progress::Sent { command, forbids }) => {
+                self.send(world, at, command, forbids);
+                Progress::Done
+            }
+            (_, Progress::Clearing { stage, number, forbids }) => {
+                self.clear(world, Who::Task(at), stage, Keys::NONE, number, forbids)
+            }
+            (_, other) => other,
+        };
+        world.tasks[at] = next;
+    }
+
+    /// What is done to the source, where it is the first thing that a task does.
+    fn write(&self, world: &mut World, task: Task) -> Progress {
+        match task {
+            Task::Invalidate(change, keys) => {
+                world.source.apply(change);
+                Progress::Sent { command: Command::Invalidate { keys, floor: 0 }, forbids: world.source.older(keys) }
+            }
+            Task::InvalidateBelow(change, object) => {
+                world.source.apply(change);
+                let floor = world.source.load(object).version;
+                let command = Command::Invalidate { keys: object.key(), floor };
+                Progress::Sent { command, forbids: world.source.older(object.key()) }
+            }
+            Task::Set(change, object) | Task::Update(change, object) => {
+                world.source.apply(change);
+                let value = world.source.load(object);
+                let forbids = world.source.older(value.keys());
+                Progress::Holding { value, forbids, overtaken: false }
+            }
+            Task::DeleteH => Progress::Sent { command: Command::DeleteH, forbids: States::default() },
+            Task::Load(_) | Task::Truncate => Progress::Done,
+        }
+    }
+
+    /// An update whose node may not read, or whose server has no settled clock, only invalidates.
+    fn update_without_ticket(&self, world: &mut World, task: Task) -> Progress {
+        match self.write(world, task) {
+            Progress::Holding { value, forbids, .. } => {
+                Progress::Sent { command: Command::Invalidate { keys: value.keys(), floor: 0 }, forbids }
+            }
+            other => other,
+        }
+    }
+
+    fn take_ticket(&self, world: &mut World, node: usize) -> Progress {
+        match world.server.ticket() {
+            Some(ticket) => Progress::Ticketed { ticket, born: world.truncates },
+            None => {
+                if world.server.clock.is_none() {
+                    world.nodes[node].phase = Phase::Unproven;
+                }
+                Progress::Done
+            }
+        }
+    }
+
+    /// Sends the command of a task that has nothing to do after it.
+    fn send(&self, world: &mut World, at: usize, command: Command, forbids: States) {
+        let node = self.tasks[at].0;
+        match command {
+            // A fill is not worth the journal.
+            Command::Store { put: false, .. } => {
+                if world.nodes[node].may_read() && self.execute(world, command) == Reply::Lost {
+                    world.nodes[node].phase = Phase::Unproven;
+                }
+            }
+            _ if world.nodes[node].phase != Phase::Live => self.defer(world, node, command, forbids, 0),
+            _ => self.deliver(world, node, command, forbids),
+        }
+    }
+
+    fn deliver(&self, world: &mut World, node: usize, command: Command, forbids: States) {
+        if self.execute(world, command) == Reply::Lost {
+            world.nodes[node].phase = Phase::Unproven;
+            self.defer(world, node, command, forbids, 0);
+        } else {
+            world.forbidden.add(forbids);
+        }
+    }
+
+    /// Puts what was not answered into the journal.
+    fn defer(&self, world: &mut World, at: usize, command: Command, forbids: States, truncate: u8) {
+        let node = &mut world.nodes[at];
+        node.owed.add(forbids);
+        node.owed_truncate = node.owed_truncate.max(truncate);
+        if !self.keeps(Removable::DeferredBindsOneNode) {
+            world.forbidden.add(forbids);
+        }
+        if !self.keeps(Removable::Journal) {
+            return;
+        }
+        let (keys, floor) = match command {
+            Command::Store { put: true, value, .. } => (value.keys(), 0),
+            Command::Invalidate { keys, floor } => (keys, floor),
+            Command::DeleteH => (Keys::H, 0),
+            _ => (Keys::NONE, 0),
+        };
+        node.journal_floor = node.journal_floor.max(floor);
+        let replaying = matches!(node.phase, Phase::Replaying(_));
+        if keys.is_empty() {
+            node.journal_all = true;
+            // A truncate that is being replayed must not be thought to be this one.
+            node.journal = if replaying { Keys::P } else { Keys::NONE };
+        } else if !node.journal_all || replaying {
+            node.journal = node.journal.and(keys);
+        }
+    }
+
+    fn recover(&self, world: &mut World, at: usize) {
+        match world.nodes[at].phase {
+            Phase::Unproven => {
+                let trusted = world.server.clock.is_some_and(|clock| {
+                    clock.state == State::Settled && (clock.known || !self.keeps(Removable::History))
+                });
+                world.nodes[at].phase = if trusted { Phase::Live } else { Phase::Clearing(Stage::Renew) };
+            }
+            Phase::Live if world.nodes[at].journal_all => world.nodes[at].phase = Phase::Replaying(Stage::Renew),
+            Phase::Live => {
+                let Node { journal: keys, journal_floor: floor, .. } = world.nodes[at];
+                if self.execute(world, Command::Invalidate { keys, floor }) == Reply::Lost {
+                    world.nodes[at].phase = Phase::Unproven;
+                } else {
+                    self.replayed(world, at);
+                }
+            }
+            Phase::Clearing(stage) | Phase::Replaying(stage) => {
+                self.clear(world, Who::Node(at), stage, Keys::NONE, 0, States::default());
+            }
+        }
+    }
+
+    /// The journal is crossed out; what it promised to this node holds on every node now.
+    fn replayed(&self, world: &mut World, at: usize) {
+        let node = &mut world.nodes[at];
+        world.forbidden.add(node.owed);
+        world.truncated = world.truncated.max(node.owed_truncate);
+        *node = Node { phase: Phase::Live, ..Node::default() };
+    }
+
+    /// The next command of whoever clears. Answers how far a task is then; a node notes it itself.
+    fn clear(
+        &self,
+        world: &mut World,
+        who: Who,
+        stage: Stage,
+        keys: Keys,
+        number: u8,
+        forbids: States,
+    ) -> Progress {
+        let node = match who {
+            Who::Task(at) => self.tasks[at].0,
+            Who::Node(at) => at,
+        };
+        if matches!(who, Who::Task(_)) && world.nodes[node].phase == Phase::Unproven {
+            self.defer(world, node, Command::Renew { epoch: 0 }, forbids, number);
+            return Progress::Done;
+        }
+        let command = self.clearing_command(world, stage, keys);
+        let next = match (self.execute(world, command), stage) {
+            (Reply::Epoch(epoch), _) => {
+                Some(Stage::Remove { epoch, left: Keys::P.and(Keys::Q).and(Keys::H), known: true })
+            }
+            (Reply::Superseded, _) => Some(Stage::Renew),
+            (Reply::Settled, _) => None,
+            (_, Stage::Remove { epoch, left, known }) if !left.is_empty() => {
+                Some(Stage::Remove { epoch, left: left.without(keys), known })
+            }
+            _ => None,
+        };
+        match (who, next) {
+            (Who::Task(_), Some(stage)) => return Progress::Clearing { stage, number, forbids },
+            (Who::Task(_), None) => {
+                world.forbidden.add(forbids);
+                world.truncated = world.truncated.max(number);
+            }
+            (Who::Node(at), Some(stage)) => {
+                let phase = &mut world.nodes[at].phase;
+                *phase = match phase {
+                    Phase::Replaying(_) => Phase::Replaying(stage),
+                    _ => Phase::Clearing(stage),
+                };
+            }
+            (Who::Node(at), None) => {
+                let replayed = matches!(world.nodes[at].phase, Phase::Replaying(_));
+                world.nodes[at].phase = Phase::Live;
+                if replayed && world.nodes[at].journal.is_empty() {
+                    self.replayed(world, at);
+                } else if replayed {
+                    // Something was deferred meanwhile: all once more.
+                    world.nodes[at].journal = Keys::NONE;
+                }
+            }
+        }
+        Progress::Done
+    }
+
+    fn clearing_command(&self, world: &World, stage: Stage, keys: Keys) -> Command {
+        match stage {
+            Stage::Renew if self.keeps(Removable::Epoch) => Command::Renew { epoch: canonical::fresh_epoch(world) },
+            Stage::Renew => Command::Renew { epoch: 1 },
+            Stage::Remove { epoch, left, .. } if !left.is_empty() => Command::Remove { keys, epoch },
+            Stage::Remove { epoch, known, .. } => Command::Settle { epoch, known },
+        }
+    }
+
+    /// Nobody answers; the command may be executed later.
+    fn give_up(&self, world: &mut World, who: Who, keys: Keys) {
+        world.faults.unanswered -= 1;
+        let (node, progress) = match who {
+            Who::Task(at) => (self.tasks[at].0, Some(world.tasks[at])),
+            Who::Node(at) => (at, None),
+        };
+        match progress {
+            Some(Progress::Sent { command, forbids }) => {
+                world.late.push(command);
+                if !matches!(command, Command::Store { put: false, .. }) {
+                    self.defer(world, node, command, forbids, 0);
+                }
+            }
+            // The ticket of a set.
+            Some(Progress::Holding { value, forbids, .. }) => {
+                self.defer(world, node, Command::Invalidate { keys: value.keys(), floor: 0 }, forbids, 0);
+            }
+            Some(Progress::Clearing { stage, number, forbids }) => {
+                world.late.push(self.clearing_command(world, stage, keys));
+                self.defer(world, node, Command::Renew { epoch: 0 }, forbids, number);
+            }
+            Some(_) => {}
+            None => {
+                if let Phase::Clearing(stage) | Phase::Replaying(stage) = world.nodes[node].phase {
+                    world.late.push(self.clearing_command(world, stage, keys));
+                }
+                world.nodes[node].phase = Phase::Unproven;
+            }
+        }
+        if let Who::Task(at) = who {
+            world.tasks[at] = Progress::Done;
+        }
+    }
+
+    fn crash(&self, world: &mut World, node: usize) {
+        world.faults.crashes -= 1;
+        if !self.keeps(Removable::JournalDiesWithNode) {
+            world.forbidden.add(world.nodes[node].owed);
+        }
+        world.nodes[node] = Node { phase: Phase::Unproven, ..Node::default() };
+        for (progress, (of, _)) in world.tasks.iter_mut().zip(&self.tasks) {
+            if *of == node && *progress != Progress::Waiting {
+                *progress = Progress::Done;
+            }
+        }
+    }
+
+    fn restart(&self, world: &mut World) {
+        world.faults.restarts -= 1;
+        match world.saved.take() {
+            Some(saved) => world.server = saved,
+            None => world.server.empty(),
+        }
+        for task in &mut world.tasks {
+            if let Progress::Clearing { stage: Stage::Remove { known, .. }, .. } = task {
+                *known = false;
+            }
+        }
+        if self.keeps(Removable::RestartClosesConnections) {
+            world.late.clear();
+            world.nodes.iter_mut().for_each(|node| node.phase = Phase::Unproven);
+        }
+    }
+
+    fn step(&self, world: &mut World, step: Step) {
+        match step {
+            Step::Go(at) => self.go(world, at),
+            Step::PutUnproven(at) => {
+                if let Progress::Sent { command, forbids } = world.tasks[at] {
+                    world.tasks[at] = Progress::Done;
+                    self.deliver(world, self.tasks[at].0, command, forbids);
+                }
+            }
+            Step::Recover(at) => self.recover(world, at),
+            Step::Remove(Who::Task(at), keys) => {
+                if let Progress::Clearing { stage, number, forbids } = world.tasks[at] {
+                    world.tasks[at] = self.clear(world, Who::Task(at), stage, keys, number, forbids);
+                }
+            }
+            Step::Remove(Who::Node(at), keys) => {
+                if let Phase::Clearing(stage) | Phase::Replaying(stage) = world.nodes[at].phase {
+                    self.clear(world, Who::Node(at), stage, keys, 0, States::default());
+                }
+            }
+            Step::GiveUp(who, keys) => self.give_up(world, who, keys),
+            Step::Late(at) => {
+                let command = world.late.remove(at);
+                self.execute(world, command);
+            }
+            Step::Doubt(at) => world.nodes[at].phase = Phase::Unproven,
+            Step::Cut(at) => {
+                world.faults.cuts -= 1;
+                world.nodes[at].phase = Phase::Unproven;
+            }
+            Step::Crash(at) => self.crash(world, at),
+            Step::Flush => {
+                world.faults.flushes -= 1;
+                world.server.empty();
+            }
+            Step::LoseClock => {
+                world.faults.lost_clocks -= 1;
+                world.server.clock = None;
+            }
+            Step::LoseObject(object) => {
+                world.faults.lost_objects -= 1;
+                world.server.objects[object.at()] = None;
+            }
+            Step::LoseIndexKey => {
+                world.faults.lost_index_keys -= 1;
+                world.server.index = None;
+                world.index_lost = true;
+            }
+            Step::Save => {
+                let mut saved = world.server;
+                if let Some(clock) = &mut saved.clock {
+                    clock.known = false;
+                }
+                world.saved = Some(saved);
+            }
+            Step::Restart => self.restart(world),
+        }
+    }
+}
+
+/// Which object a load by this key finds.
+fn key_leads_to(source: &Source, key: Keys) -> Object {
+    if key == Keys::P {
+        Object::P
+    } else if key == Keys::Q {
+        Object::Q
+    } else {
+        source.holder()
+    }
+}
+
+impl Model for Standalone {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World {
+            source: Source::default(),
+            server: Server::new(self.scene.versioned),
+            saved: None,
+            nodes: [Node::default(); 2],
+            tasks: vec![Progress::Waiting; self.tasks.len()],
+            late: Vec::new(),
+            faults: self.scene.faults,
+            forbidden: States::default(),
+            truncates: 0,
+            truncated: 0,
+            remembered: 0,
+            index_lost: false,
+            accepted_overtaken: false,
+            version_went_back: false,
+        }]
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        self.steps_of_tasks(world, steps);
+        self.steps_of_nodes(world, steps);
+        self.steps_of_server(world, steps);
+    }
+
+    fn next_state(&self, world: &World, step: Step) -> Option<World> {
+        let mut next = world.clone();
+        self.step(&mut next, step);
+        Some(self.canonical(next))
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all()
+    }
+}
+
+
+impl Told for Standalone {
+    fn step_in_words(&self, before: &World, step: &Step, after: &World) -> String {
+        self.words(before, *step, after)
+    }
+
+    fn end_in_words(&self, world: &World) -> String {
+        self.outcome(world)
+    }
+}

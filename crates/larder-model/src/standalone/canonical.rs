@@ -1,0 +1,159 @@
+//! States that differ in names only are one: which number an epoch has, how large a sequence is as long as it stands to the tickets
+//! as before, the order of commands that nobody waits for, which of two equal tasks or nodes is which.
+
+use super::{Standalone, World};
+use crate::node::{Phase, Progress, Stage};
+use crate::protections::Removable;
+use crate::server::{Clock, Command, State, Ticket};
+
+impl Standalone {
+    pub(super) fn canonical(&self, mut world: World) -> World {
+        if self.removed.keeps(Removable::Epoch) && self.removed.keeps(Removable::RestartClosesConnections) {
+            self.drop_what_does_nothing(&mut world);
+        }
+        if self.folded && self.mirrored {
+            let mut mirror = world.clone();
+            mirror.nodes.swap(0, 1);
+            let half = mirror.tasks.len() / 2;
+            mirror.tasks.rotate_left(half);
+            self.rename(&mut mirror);
+            self.rename(&mut world);
+            return world.min(mirror);
+        }
+        self.rename(&mut world);
+        world
+    }
+
+    /// Commands that nobody waits for, and that can change nothing any more whenever they come.
+    fn drop_what_does_nothing(&self, world: &mut World) {
+        let clock = world.server.clock;
+        let guarded = self.removed.keeps(Removable::GuardedRemoval);
+        let fenced = self.removed.keeps(Removable::Fence);
+        world.late.retain(|command| match *command {
+            Command::Store { put: false, value, ticket, .. } => clock.is_some_and(|clock| {
+                let touched = value.keys().each().any(|(at, _)| clock.touched[at] > ticket.sequence);
+                clock.epoch == ticket.epoch && !(touched && fenced)
+            }),
+            Command::Remove { epoch, .. } => {
+                !guarded || clock.is_some_and(|clock| clock.epoch == epoch && clock.state != State::Settled)
+            }
+            Command::Settle { epoch, .. } => {
+                clock.is_some_and(|clock| clock.epoch == epoch && clock.state != State::Settled)
+            }
+            _ => true,
+        });
+    }
+
+    fn rename(&self, world: &mut World) {
+        if self.folded {
+            world.late.sort_unstable();
+            // Equal tasks of one node stand next to each other.
+            let mut from = 0;
+            for to in 1..=self.tasks.len() {
+                if to == self.tasks.len() || self.tasks[to] != self.tasks[from] {
+                    world.tasks[from..to].sort_unstable();
+                    from = to;
+                }
+            }
+        }
+        rename_epochs(world);
+        rename_sequences(world);
+    }
+}
+
+/// An epoch that nobody has heard of.
+pub(super) fn fresh_epoch(world: &World) -> u8 {
+    let mut known = 0_u64;
+    each_epoch(&mut world.clone(), |epoch| known |= 1 << *epoch);
+    (1..).find(|epoch| known & 1 << epoch == 0).unwrap_or(0)
+}
+
+fn rename_epochs(world: &mut World) {
+    let mut names = [0_u8; 64];
+    let mut next = 1;
+    each_epoch(world, |epoch| {
+        let name = &mut names[usize::from(*epoch)];
+        if *name == 0 && *epoch != 0 {
+            *name = next;
+            next += 1;
+        }
+        *epoch = *name;
+    });
+}
+
+fn each_epoch(world: &mut World, mut visit: impl FnMut(&mut u8)) {
+    let World { server, saved, nodes, tasks, late, .. } = world;
+    for clock in server.clock.iter_mut().chain(saved.iter_mut().filter_map(|saved| saved.clock.as_mut())) {
+        visit(&mut clock.epoch);
+    }
+    for node in nodes {
+        if let Phase::Clearing(Stage::Remove { epoch, .. }) | Phase::Replaying(Stage::Remove { epoch, .. }) =
+            &mut node.phase
+        {
+            visit(epoch);
+        }
+    }
+    for task in tasks {
+        match task {
+            Progress::Ticketed { ticket, .. } => visit(&mut ticket.epoch),
+            Progress::Sent { command, .. } => of_command(command, &mut visit),
+            Progress::Clearing { stage: Stage::Remove { epoch, .. }, .. } => visit(epoch),
+            _ => {}
+        }
+    }
+    late.iter_mut().for_each(|command| of_command(command, &mut visit));
+}
+
+fn of_command(command: &mut Command, visit: &mut impl FnMut(&mut u8)) {
+    match command {
+        Command::Store { ticket, .. } => visit(&mut ticket.epoch),
+        Command::Renew { epoch } | Command::Remove { epoch, .. } | Command::Settle { epoch, .. } => visit(epoch),
+        Command::Invalidate { .. } | Command::DeleteH => {}
+    }
+}
+
+fn each_ticket(world: &mut World, mut visit: impl FnMut(&mut Ticket)) {
+    for task in &mut world.tasks {
+        match task {
+            Progress::Ticketed { ticket, .. } | Progress::Sent { command: Command::Store { ticket, .. }, .. } => {
+                visit(ticket);
+            }
+            _ => {}
+        }
+    }
+    for command in &mut world.late {
+        if let Command::Store { ticket, .. } = command {
+            visit(ticket);
+        }
+    }
+}
+
+/// Only how a sequence stands to the tickets can ever matter.
+fn rename_sequences(world: &mut World) {
+    let clocks = [world.server.clock, world.saved.and_then(|saved| saved.clock)];
+    let epochs = clocks.map(|clock| clock.map(|clock| clock.epoch));
+    let mut tickets = 0_u64;
+    each_ticket(world, |ticket| {
+        if epochs.contains(&Some(ticket.epoch)) {
+            tickets |= 1 << ticket.sequence;
+        } else {
+            ticket.sequence = 0;
+        }
+    });
+    let rank = |sequence: u8| {
+        let below = (tickets & ((1 << sequence) - 1)).count_ones() * 2;
+        let is_one = u32::from(tickets & 1 << sequence != 0);
+        u8::try_from(below + is_one).unwrap_or(u8::MAX)
+    };
+    each_ticket(world, |ticket| {
+        if epochs.contains(&Some(ticket.epoch)) {
+            ticket.sequence = rank(ticket.sequence);
+        }
+    });
+    let rank_clock = |clock: &mut Clock| {
+        clock.sequence = rank(clock.sequence);
+        clock.touched = clock.touched.map(rank);
+    };
+    world.server.clock.iter_mut().for_each(rank_clock);
+    world.saved.iter_mut().filter_map(|saved| saved.clock.as_mut()).for_each(rank_clock);
+}
