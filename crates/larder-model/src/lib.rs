@@ -1,6 +1,7 @@
 //! A model of larder's protocol.
 
 pub mod check;
+pub mod cluster;
 mod node;
 mod properties;
 pub mod protections;

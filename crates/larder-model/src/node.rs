@@ -66,6 +66,8 @@ pub(crate) enum Stage {
 pub enum Task {
     /// A lookup by this key that misses: ticket, load, fill.
     Load(Keys),
+    /// The same, by a primary key, from a replica of the source that lags one version behind.
+    LoadLagging(Object),
     /// Changes the source, then invalidates these keys.
     Invalidate(Change, Keys),
     /// The same, and demands that no lower version is stored.

@@ -3,14 +3,15 @@
 //! A read is one GET of an object key, so what a read would return that began and ended now is all that can be asked: see
 //! [`standalone`](crate::standalone). It goes by the primary key, or by h through a hint that the node remembers, right or wrong.
 
+use crate::protections::Removed;
 use crate::node::{Phase, Progress, Task};
 use crate::server::{Command, Reply, Stored};
 use crate::source::{Object, OBJECTS};
 use crate::standalone::{Standalone, World};
 use stateright::Property;
 
-pub(crate) fn all() -> Vec<Property<Standalone>> {
-    vec![
+pub(crate) fn all(removed: Removed) -> Vec<Property<Standalone>> {
+    let mut all = vec![
         Property::always("C1: an object is served only under a key that it lists", c1),
         Property::always("C2: no two stored objects list one key", c2),
         Property::always("C3: no read that begins after a change was applied returns an older state", c3),
@@ -18,13 +19,17 @@ pub(crate) fn all() -> Vec<Property<Standalone>> {
         Property::always("C8: nothing is stored that was overtaken after it was loaded", c8),
         Property::always("C9: no lower version replaces a higher one", c9),
         Property::always("C10: what was deferred is applied before its node reads again", c10),
-        Property::always("found: every stored object that lists a key is found through it", found),
         Property::sometimes("a read hits", a_read_hits),
         Property::sometimes("a fill is accepted", |model, world| fills(model, world, Reply::Done)),
         Property::sometimes("a fill is refused", |model, world| fills(model, world, Reply::Overtaken)),
         Property::sometimes("a journal is replayed", a_journal_is_replayed),
         Property::sometimes("a clearing is under way", a_clearing_is_under_way),
-    ]
+    ];
+    // Where something was taken away, what is asked is which promise breaks.
+    if removed == Removed::default() {
+        all.push(Property::always("found: every stored object that lists a key is found through it", found));
+    }
+    all
 }
 
 fn served(world: &World) -> impl Iterator<Item = Stored> {
@@ -95,7 +100,7 @@ fn a_read_hits(_: &Standalone, world: &World) -> bool {
 
 fn fills(model: &Standalone, world: &World, verdict: Reply) -> bool {
     world.tasks.iter().zip(model.tasks()).any(|(progress, (node, task))| match (progress, task) {
-        (Progress::Sent { command: Command::Store { value, ticket, .. }, .. }, Task::Load(_)) => {
+        (Progress::Sent { command: Command::Store { value, ticket, .. }, .. }, Task::Load(_) | Task::LoadLagging(_)) => {
             world.nodes[*node].may_read() && world.server.judge(*value, *ticket, model.removed) == verdict
         }
         _ => false,

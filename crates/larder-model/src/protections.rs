@@ -46,6 +46,8 @@ removable! {
     ObjectsFirst = "objects-first";
     /// What clears removes nothing any more once the clock is settled again or has another epoch.
     GuardedRemoval = "guarded-removal";
+    /// Clearing leaves the lowest versions that were demanded; they expire by themselves.
+    FloorsStay = "floors-stay";
 
     /// Cluster: an index entry holds every claimant, not the last one alone.
     Claims = "claims";
@@ -57,6 +59,8 @@ removable! {
     RefuseInObjectSlot = "refuse-in-object-slot";
     /// Cluster: whoever else claims the key is fenced and removed before the object is stored.
     Displace = "displace";
+    /// Cluster: a set or update takes another sequence for a displacement, after its claim.
+    NewSequence = "new-sequence";
     /// Cluster: a displaced claim is dropped only if it is older than the sequence of its displacement.
     Stamps = "stamps";
     /// Cluster: a truncate removes again after every fill has ended that could have passed the check of its epoch before.

@@ -277,7 +277,9 @@ impl Server {
         }
         for object in OBJECTS.into_iter().filter(|object| keys.meets(object.key())) {
             self.objects[object.at()] = None;
-            self.floors[object.at()] = 0;
+            if !removed.keeps(Removable::FloorsStay) {
+                self.floors[object.at()] = 0;
+            }
         }
         if keys.meets(Keys::H) {
             self.index = None;

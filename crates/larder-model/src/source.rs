@@ -151,6 +151,12 @@ impl Source {
         Value { object, version, lists_h: self.lists_h(object, version) }
     }
 
+    /// As a replica that lags has it.
+    pub(crate) fn load_lagging(&self, object: Object) -> Value {
+        let version = self.version[object.at()].saturating_sub(1);
+        Value { object, version, lists_h: self.lists_h(object, version) }
+    }
+
     pub(crate) fn holder(&self) -> Object {
         if self.load(Object::P).lists_h { Object::P } else { Object::Q }
     }

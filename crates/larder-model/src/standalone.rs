@@ -16,7 +16,7 @@ use crate::node::{Node, Phase, Progress, Stage, Task};
 use crate::properties;
 use crate::protections::{Removable, Removed};
 use crate::server::{Command, Reply, Server, State};
-use crate::source::{Keys, OBJECTS, Object, Source, States};
+use crate::source::{Keys, OBJECTS, Object, Source, States, Value};
 use stateright::{Model, Property};
 
 mod canonical;
@@ -167,8 +167,11 @@ impl Standalone {
         let node = &world.nodes[node];
         match (task, world.tasks[at]) {
             (_, Progress::Done) => false,
-            (Task::Load(_), Progress::Waiting | Progress::Holding { .. }) => node.may_read(),
-            (Task::Set(..), Progress::Holding { overtaken, .. }) => !overtaken || !self.keeps(Removable::SetOfCurrent),
+            (Task::Load(_) | Task::LoadLagging(_), Progress::Waiting | Progress::Holding { .. }) => node.may_read(),
+            // A version sees what a plain set cannot.
+            (Task::Set(..), Progress::Holding { overtaken, .. }) if !self.scene.versioned => {
+                !overtaken || !self.keeps(Removable::SetOfCurrent)
+            }
             (_, Progress::Clearing { stage: Stage::Remove { left, .. }, .. }) => {
                 left.is_empty() || node.phase == Phase::Unproven
             }
@@ -213,7 +216,7 @@ impl Standalone {
                 }
                 Progress::Sent { command, .. } => {
                     let put = matches!(command, Command::Store { put: true, .. });
-                    let sent = if matches!(task, Task::Load(_)) { node.may_read() } else { node.phase == Phase::Live };
+                    let sent = if matches!(task, Task::Load(_) | Task::LoadLagging(_)) { node.may_read() } else { node.phase == Phase::Live };
                     if (sent || put) && world.faults.unanswered > 0 {
                         steps.push(Step::GiveUp(Who::Task(at), Keys::NONE));
                     }
@@ -312,7 +315,7 @@ impl Standalone {
                 Progress::Holding { value, overtaken, .. } if value.keys().meets(touched) => {
                     // A load was overtaken by any invalidation, a set only by one of a newer state.
                     let newer = source.load(value.object).version > value.version;
-                    *overtaken |= newer || matches!(kind, Task::Load(_));
+                    *overtaken |= newer || matches!(kind, Task::Load(_) | Task::LoadLagging(_));
                 }
                 _ => {}
             }
@@ -323,18 +326,20 @@ impl Standalone {
     fn go(&self, world: &mut World, at: usize) {
         let (node, task) = self.tasks[at];
         let next = match (task, world.tasks[at]) {
-            (Task::Load(_), Progress::Waiting) if self.keeps(Removable::Ticket) => self.take_ticket(world, node),
-            (Task::Load(key), Progress::Waiting) => {
-                let value = world.source.load(key_leads_to(&world.source, key));
+            (Task::Load(_) | Task::LoadLagging(_), Progress::Waiting) if self.keeps(Removable::Ticket) => {
+                self.take_ticket(world, node)
+            }
+            (Task::Load(_) | Task::LoadLagging(_), Progress::Waiting) => {
+                let value = load(&world.source, task);
                 Progress::Holding { value, forbids: States::default(), overtaken: false }
             }
-            (Task::Load(key), Progress::Ticketed { ticket, .. }) => {
-                let value = world.source.load(key_leads_to(&world.source, key));
+            (Task::Load(_) | Task::LoadLagging(_), Progress::Ticketed { ticket, .. }) => {
+                let value = load(&world.source, task);
                 let born = world.truncates;
                 let command = Command::Store { put: false, value, ticket, born, overtaken: false };
                 Progress::Sent { command, forbids: States::default() }
             }
-            (Task::Load(_), Progress::Holding { value, overtaken, .. }) => match self.take_ticket(world, node) {
+            (Task::Load(_) | Task::LoadLagging(_), Progress::Holding { value, overtaken, .. }) => match self.take_ticket(world, node) {
                 Progress::Ticketed { ticket, born } => {
                     let command = Command::Store { put: false, value, ticket, born, overtaken };
                     Progress::Sent { command, forbids: States::default() }
@@ -358,7 +363,11 @@ impl Standalone {
             }
             (Task::Truncate, Progress::Waiting) => {
                 world.truncates += 1;
-                let forbids = world.source.older(Keys::P.and(Keys::Q));
+                // A source that lags is no truncate's business.
+                let forbids = match self.scene.versioned {
+                    true => States::default(),
+                    false => world.source.older(Keys::P.and(Keys::Q)),
+                };
                 let number = world.truncates;
                 Progress::Clearing { stage: Stage::Renew, number, forbids }
             }
@@ -407,7 +416,7 @@ impl Standalone {
                 Progress::Holding { value, forbids, overtaken: false }
             }
             Task::DeleteH => Progress::Sent { command: Command::DeleteH, forbids: States::default() },
-            Task::Load(_) | Task::Truncate => Progress::Done,
+            Task::Load(_) | Task::LoadLagging(_) | Task::Truncate => Progress::Done,
         }
     }
 
@@ -707,14 +716,13 @@ impl Standalone {
     }
 }
 
-/// Which object a load by this key finds.
-fn key_leads_to(source: &Source, key: Keys) -> Object {
-    if key == Keys::P {
-        Object::P
-    } else if key == Keys::Q {
-        Object::Q
-    } else {
-        source.holder()
+/// What a load finds in the source.
+fn load(source: &Source, task: Task) -> Value {
+    match task {
+        Task::LoadLagging(object) => source.load_lagging(object),
+        Task::Load(key) if key == Keys::P => source.load(Object::P),
+        Task::Load(key) if key == Keys::Q => source.load(Object::Q),
+        _ => source.load(source.holder()),
     }
 }
 
@@ -754,7 +762,7 @@ impl Model for Standalone {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        properties::all()
+        properties::all(self.removed)
     }
 }
 

@@ -70,6 +70,7 @@ impl Standalone {
         let (node, task) = self.tasks[at];
         let what = match task {
             Task::Load(key) => format!("get by {key}"),
+            Task::LoadLagging(object) => format!("get by {object:?} from a lagging source"),
             Task::Invalidate(_, keys) => format!("invalidate {keys}"),
             Task::InvalidateBelow(_, object) => format!("invalidate_below {object:?}"),
             Task::Set(_, object) => format!("set {object:?}"),
@@ -102,7 +103,7 @@ impl Standalone {
             || after.nodes[node].journal_all != before.nodes[node].journal_all;
         match (before.tasks[at], after.tasks[at]) {
             (_, Progress::Ticketed { ticket, .. }) => ticket_words(ticket),
-            (Progress::Waiting, Progress::Holding { value, .. }) if matches!(task, Task::Load(_)) => {
+            (Progress::Waiting, Progress::Holding { value, .. }) if matches!(task, Task::Load(_) | Task::LoadLagging(_)) => {
                 format!("loads {value}, without a ticket yet")
             }
             (Progress::Holding { .. }, Progress::Sent { command: Command::Store { ticket, .. }, .. }) => {
