@@ -7,7 +7,7 @@ use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 /// A model whose steps can be told in words.
-pub trait Told: Model {
+pub(crate) trait Told: Model {
     /// What this step did.
     fn step_in_words(&self, before: &Self::State, step: &Self::Action, after: &Self::State) -> String;
     /// What there is in the end.
@@ -53,7 +53,7 @@ impl fmt::Display for Violation {
 type Found<M> = HashMap<&'static str, Path<<M as Model>::State, <M as Model>::Action>>;
 
 /// Explores all states, or as many as there are before a promise is broken.
-pub fn check<M>(model: M, threads: usize) -> Report
+pub(crate) fn check<M>(model: M, threads: usize) -> Report
 where
     M: Told + Clone + Send + Sync + 'static,
     M::State: Hash + Send + Sync + Clone + PartialEq + 'static,
@@ -74,7 +74,7 @@ where
 }
 
 /// The shortest way to break a promise, if there is one.
-pub fn shortest<M>(model: &M) -> Option<Violation>
+pub(crate) fn shortest<M>(model: &M) -> Option<Violation>
 where
     M: Told + Clone + Send + Sync + 'static,
     M::State: Hash + Send + Sync + Clone + PartialEq + 'static,

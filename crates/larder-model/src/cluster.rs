@@ -33,16 +33,16 @@ mod words;
 
 /// A configuration: what runs at the same time, and how many commands are not answered.
 #[derive(Clone, Debug, Default)]
-pub struct ClusterScene {
+pub(crate) struct ClusterScene {
     /// What runs.
-    pub tasks: Vec<Task>,
+    pub(crate) tasks: Vec<Task>,
     /// How many commands are not answered; they are executed later, or never.
-    pub unanswered: u8,
+    pub(crate) unanswered: u8,
 }
 
 /// The model of one scene.
 #[derive(Clone, Debug)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     scene: ClusterScene,
     removed: Removed,
     folded: bool,
@@ -50,7 +50,7 @@ pub struct Cluster {
 
 /// Everything there is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct World {
+pub(crate) struct World {
     source: Source,
     slots: Slots,
     tasks: Vec<Progress>,
@@ -112,20 +112,38 @@ enum Truncating {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Progress {
     Waiting,
-    Ticketed { ticket: Ticket },
-    Loaded { value: Value, ticket: Option<Ticket>, born: u8 },
+    Ticketed {
+        ticket: Ticket,
+    },
+    Loaded {
+        value: Value,
+        ticket: Option<Ticket>,
+        born: u8,
+    },
     /// The source is changed; what is put has a value, and an update's a ticket from before.
-    Changed { put: Option<Value>, ticket: Option<Ticket>, change: Change },
+    Changed {
+        put: Option<Value>,
+        ticket: Option<Ticket>,
+        change: Change,
+    },
     Storing(Storing),
     /// An invalidation: keys to be fenced, objects to be forgotten.
-    Forgetting { sequence: u8, keys: Keys, objects: Keys, change: Change },
-    Truncating { at: Truncating, change: Change },
+    Forgetting {
+        sequence: u8,
+        keys: Keys,
+        objects: Keys,
+        change: Change,
+    },
+    Truncating {
+        at: Truncating,
+        change: Change,
+    },
     Done,
 }
 
 /// What happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// A task does its next thing (an invalidation or truncate: to this key), and is answered.
     Go(usize, Keys),
     /// The same, but it is not answered.
@@ -139,7 +157,7 @@ pub enum Step {
 impl Cluster {
     /// The model of this scene, without what was removed.
     #[must_use]
-    pub fn new(scene: ClusterScene, removed: Removed, folded: bool) -> Self {
+    pub(crate) fn new(scene: ClusterScene, removed: Removed, folded: bool) -> Self {
         Self { scene, removed, folded }
     }
 
@@ -163,7 +181,11 @@ impl Cluster {
             Progress::Truncating { at: Truncating::Renew, .. } => Command::Renew,
             Progress::Truncating { at: Truncating::Remove { .. }, .. } => Command::Remove { object: object_of(key) },
             Progress::Truncating { at: Truncating::Again { left, sequence, .. }, .. } => {
-                if left.is_empty() { Command::DropClaims { sequence } } else { Command::Remove { object: object_of(key) } }
+                if left.is_empty() {
+                    Command::DropClaims { sequence }
+                } else {
+                    Command::Remove { object: object_of(key) }
+                }
             }
         })
     }
@@ -172,9 +194,7 @@ impl Cluster {
     fn choices(progress: Progress) -> Keys {
         match progress {
             Progress::Forgetting { keys, objects, .. } => keys.and(objects),
-            Progress::Truncating {
-                at: Truncating::Remove { left, .. } | Truncating::Again { left, .. }, ..
-            } => left,
+            Progress::Truncating { at: Truncating::Remove { left, .. } | Truncating::Again { left, .. }, .. } => left,
             _ => Keys::NONE,
         }
     }
@@ -204,9 +224,7 @@ impl Cluster {
 
     fn start(&self, world: &mut World, task: Task) -> Progress {
         match task {
-            Task::Load(key) => {
-                Progress::Loaded { value: load(&world.source, key), ticket: None, born: world.begun }
-            }
+            Task::Load(key) => Progress::Loaded { value: load(&world.source, key), ticket: None, born: world.begun },
             Task::Truncate => {
                 let keys = Keys::P.and(Keys::Q).and(Keys::H);
                 let change = announce(world, keys);

@@ -1,22 +1,119 @@
-//! Temporary.
-fn main() {
-    use larder_model::{check::*, cluster::*, protections::*, scenes, standalone::Standalone};
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let removed: Removed = args.iter().skip(1).filter_map(|name| Removable::named(name)).collect();
-    for (name, scene) in scenes::standalone() {
-        if args.first().is_some_and(|only| only != "all" && only != name) { continue }
-        let report = check(Standalone::new(scene.clone(), removed, true), 2);
-        println!("{name}: {} states, depth {}, {:?} {:?}", report.states, report.depth, report.time, report.reached);
-        if report.violation.is_some() {
-            println!("{}", shortest(&Standalone::new(scene, removed, false)).unwrap());
+//! Checks the protocol's model: every configuration at its large size, or what is asked for.
+
+use larder_model::check::{Report, Violation};
+use larder_model::protections::{Removable, Removed};
+use larder_model::scenes::{CONFIGS, Config, Size};
+use std::process::ExitCode;
+use std::time::Duration;
+
+const USAGE: &str = "\
+cargo run --release -p larder-model -- [--config NAME] [--without X] [--small] [--threads N]
+
+Checks every configuration of the protocol's model exhaustively. Ends with 1 where a promise is broken.
+
+  --config NAME  only this configuration; may be repeated
+  --without X    without this protection, or this assumption; may be repeated. Tells the shortest way to break a promise
+  --small        the sizes of the tests, in seconds
+  --threads N    2 by default
+  --list         names the configurations, protections and assumptions";
+
+struct Options {
+    configs: Vec<&'static Config>,
+    removed: Vec<Removable>,
+    size: Size,
+    threads: usize,
+}
+
+fn main() -> ExitCode {
+    match read(std::env::args().skip(1)) {
+        Ok(Some(options)) => run(&options),
+        Ok(None) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}\n\n{USAGE}");
+            ExitCode::from(2)
         }
     }
-    for (name, scene) in scenes::cluster() {
-        if args.first().is_some_and(|only| only != "all" && only != "cluster" && only != name) { continue }
-        let report = check(Cluster::new(scene.clone(), removed, true), 2);
-        println!("{name}: {} states, depth {}, {:?} {:?}", report.states, report.depth, report.time, report.reached);
-        if report.violation.is_some() {
-            println!("{}", shortest(&Cluster::new(scene, removed, false)).unwrap());
+}
+
+fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+    let mut options = Options { configs: Vec::new(), removed: Vec::new(), size: Size::Large, threads: 2 };
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        match &*argument {
+            "--config" => {
+                let name = value()?;
+                let config = Config::named(&name).ok_or(format!("there is no configuration `{name}`"))?;
+                options.configs.push(config);
+            }
+            "--without" => {
+                let name = value()?;
+                let removable = Removable::named(&name).ok_or(format!("there is nothing called `{name}` to remove"))?;
+                options.removed.push(removable);
+            }
+            "--threads" => {
+                options.threads = value()?.parse().map_err(|_| "--threads needs a number".to_owned())?;
+            }
+            "--small" => options.size = Size::Small,
+            "--list" => {
+                list();
+                return Ok(None);
+            }
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                return Ok(None);
+            }
+            _ => return Err(format!("`{argument}` is not known")),
         }
     }
+    if options.configs.is_empty() {
+        options.configs = CONFIGS.iter().collect();
+    }
+    Ok(Some(options))
+}
+
+fn list() {
+    println!("configurations");
+    CONFIGS.iter().for_each(|config| println!("  {:18} {}", config.name, config.about));
+    println!("protections and assumptions");
+    Removable::ALL.iter().for_each(|removable| println!("  {:26}{}", removable.name(), removable.words()));
+}
+
+fn run(options: &Options) -> ExitCode {
+    let removed: Removed = options.removed.iter().copied().collect();
+    let mut total = Duration::ZERO;
+    let mut states = 0;
+    let mut broken = 0;
+    println!("{:18} {:>12} {:>6} {:>9}  ", "configuration", "states", "depth", "seconds");
+    for config in &options.configs {
+        let report = config.check(options.size, removed, options.threads);
+        println!(
+            "{:18} {:>12} {:>6} {:>9.1}  {}",
+            config.name,
+            report.states,
+            report.depth,
+            report.time.as_secs_f64(),
+            verdict(config, &report),
+        );
+        total += report.time;
+        states += report.states;
+        if let Some(found) = report.violation {
+            broken += 1;
+            println!("{}", told(config, options, removed, found));
+        }
+    }
+    println!("{:18} {states:>12} {:>6} {:>9.1}", "all", "", total.as_secs_f64());
+    if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// The shortest trace there is at the small size, whose states are fewer, or what was found.
+fn told(config: &Config, options: &Options, removed: Removed, found: Violation) -> Violation {
+    config.shortest(Size::Small, removed).or_else(|| config.shortest(options.size, removed)).unwrap_or(found)
+}
+
+fn verdict(config: &Config, report: &Report) -> String {
+    if report.violation.is_some() {
+        return "broken".to_owned();
+    }
+    let missing: Vec<_> = config.reaches.iter().filter(|name| !report.reached.contains(**name)).collect();
+    if missing.is_empty() { "holds".to_owned() } else { format!("holds, but never: {missing:?}") }
 }

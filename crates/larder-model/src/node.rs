@@ -10,7 +10,7 @@ use crate::source::{Change, Keys, Object, States, Value};
 
 /// One of the two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Node {
+pub(crate) struct Node {
     pub(crate) phase: Phase,
     /// Keys to be invalidated.
     pub(crate) journal: Keys,
@@ -63,7 +63,7 @@ pub(crate) enum Stage {
 
 /// What one task does, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Task {
+pub(crate) enum Task {
     /// A lookup by this key that misses: ticket, load, fill.
     Load(Keys),
     /// The same, by a primary key, from a replica of the source that lags one version behind.

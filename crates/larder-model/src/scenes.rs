@@ -1,45 +1,406 @@
-//! Scenes.
-use crate::source::{Change, Keys, Object};
-use crate::cluster::ClusterScene;
-use crate::node::Task;
-use crate::standalone::{Faults, Scene};
+//! The configurations that are checked: each a few tasks on two nodes, and what may go wrong. One huge one would show less, since
+//! what it could hold of each would be smaller.
+//!
+//! Each has a small size, which the tests check, and a large one for the command; and [`PROOFS`] says in which each removed
+//! protection is found out.
 
-/// All.
-pub fn standalone() -> Vec<(&'static str, Scene)> {
-    let scene = |a: &[Task], b: &[Task], faults| Scene { nodes: [a.to_vec(), b.to_vec()], faults, versioned: false };
-    let none = Faults::default();
-    let p = Change::Value(Object::P);
-    use Task::*;
-    let (kp, kq, kh) = (Keys::P, Keys::Q, Keys::H);
-    vec![
-        ("values", scene(&[Load(kh), Load(kp), Invalidate(p, kh)], &[Load(kh), Invalidate(p, kp)], Faults { unanswered: 1, ..none })),
-        ("moves", scene(&[Load(kh), Load(kp), Invalidate(Change::Move, kh)], &[Load(kh), Load(kq), Invalidate(Change::Move, kp.and(kq))], none)),
-        ("write-through", scene(&[Load(kh), Set(p, Object::P)], &[Load(kp), Update(Change::Move, Object::Q), Invalidate(p, kp)], none)),
-        ("outage", scene(&[Load(kh), Invalidate(p, kh)], &[Load(kh), Set(p, Object::P)], Faults { unanswered: 1, cuts: 1, crashes: 1, ..none })),
-        ("flush", scene(&[Load(kh), Invalidate(p, kh)], &[Load(kp)], Faults { flushes: 1, lost_clocks: 1, ..none })),
-        ("restart", scene(&[Load(kh), Invalidate(p, kh)], &[Load(kp)], Faults { restarts: 1, ..none })),
-        ("truncate", scene(&[Load(kh), Truncate], &[Load(kh), Invalidate(p, kh)], Faults { unanswered: 1, crashes: 1, ..none })),
-        ("delete", scene(&[Load(kh), DeleteH], &[Load(kh), Invalidate(p, kp)], none)),
-        ("eviction", scene(&[Load(kh), Invalidate(p, kp)], &[Load(kh), Invalidate(Change::Move, kp.and(kq))], Faults { lost_index_keys: 1, lost_objects: 1, ..none })),
-        ("versions", Scene { versioned: true, ..scene(&[Load(kh), Set(p, Object::P)], &[Load(kh), InvalidateBelow(p, Object::P)], none) }),
-        ("lagging", Scene { versioned: true, ..scene(&[LoadLagging(Object::P), InvalidateBelow(p, Object::P)], &[Load(kh), Truncate], none) }),
-    ]
+use crate::check::{Report, Violation, check, shortest};
+use crate::cluster::{Cluster, ClusterScene};
+use crate::node::Task::{self, DeleteH, Invalidate, InvalidateBelow, Load, LoadLagging, Set, Truncate, Update};
+use crate::protections::{Removable, Removed};
+use crate::source::{Change, Keys, Object};
+use crate::standalone::{Faults, Scene, Standalone};
+
+/// How much is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Seconds for all configurations together.
+    Small,
+    /// Minutes.
+    Large,
 }
 
-/// All.
-pub fn cluster() -> Vec<(&'static str, ClusterScene)> {
-    let p = Change::Value(Object::P);
-    use Task::*;
-    let (kp, kq, kh) = (Keys::P, Keys::Q, Keys::H);
-    let scene = |tasks: &[Task], unanswered| ClusterScene { tasks: tasks.to_vec(), unanswered };
-    let mv = Change::Move;
-    vec![
-        ("c-val", scene(&[Load(kh), Load(kh), Load(kp), Invalidate(p, kh), Invalidate(p, kp)], 0)),
-        ("c-move", scene(&[Load(kh), Load(kp), Load(kq), Invalidate(mv, kh)], 1)),
-        ("c-move2", scene(&[Load(kh), Load(kh), Load(kp), Invalidate(mv, kh), Invalidate(mv, kp.and(kq))], 0)),
-        ("c-update", scene(&[Load(kh), Load(kp), Update(mv, Object::Q), Invalidate(p, kp)], 0)),
-        ("c-set", scene(&[Load(kh), Load(kp), Set(mv, Object::Q), Invalidate(p, kh)], 0)),
-        ("c-late", scene(&[Load(kh), Load(kq), Update(p, Object::P), Invalidate(mv, kh)], 2)),
-        ("c-truncate", scene(&[Load(kh), Load(kh), Invalidate(p, kh), Truncate], 1)),
-    ]
+/// A configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// For the command line.
+    pub name: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    /// What must be able to happen in it; otherwise it would show nothing.
+    pub reaches: &'static [&'static str],
+    scene: fn(Size) -> Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Standalone(Scene),
+    Cluster(ClusterScene),
+}
+
+impl Config {
+    /// The one with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        CONFIGS.iter().find(|config| config.name == name)
+    }
+
+    /// Explores all of its states, or until a promise is broken.
+    #[must_use]
+    pub fn check(&self, size: Size, removed: Removed, threads: usize) -> Report {
+        match (self.scene)(size) {
+            Kind::Standalone(scene) => check(Standalone::new(scene, removed, true), threads),
+            Kind::Cluster(scene) => check(Cluster::new(scene, removed, true), threads),
+        }
+    }
+
+    /// The shortest way to break a promise, if there is one.
+    #[must_use]
+    pub fn shortest(&self, size: Size, removed: Removed) -> Option<Violation> {
+        match (self.scene)(size) {
+            Kind::Standalone(scene) => shortest(&Standalone::new(scene, removed, false)),
+            Kind::Cluster(scene) => shortest(&Cluster::new(scene, removed, false)),
+        }
+    }
+}
+
+/// For each protection and assumption, the configuration that finds out, in its small size, what goes wrong without it.
+pub const PROOFS: &[(Removable, &str)] = &[
+    (Removable::Fence, "values"),
+    (Removable::Ticket, "values"),
+    (Removable::Journal, "outage"),
+    (Removable::Version, "versions"),
+    (Removable::Epoch, "flush"),
+    (Removable::History, "restart"),
+    (Removable::Validate, "moves"),
+    (Removable::ObjectsFirst, "truncate"),
+    (Removable::GuardedRemoval, "truncate"),
+    (Removable::FloorsStay, "lagging"),
+    (Removable::Claims, "cluster-moves"),
+    (Removable::Order, "cluster-values"),
+    (Removable::RefuseInIndexSlot, "cluster-values"),
+    (Removable::RefuseInObjectSlot, "cluster-values"),
+    (Removable::Displace, "cluster-sets"),
+    (Removable::NewSequence, "cluster-updates"),
+    (Removable::Stamps, "cluster-sets"),
+    (Removable::SecondRemoval, "cluster-truncate"),
+    (Removable::KeepClaims, "cluster-truncate"),
+    (Removable::DeferredBindsOneNode, "outage"),
+    (Removable::JournalDiesWithNode, "outage"),
+    (Removable::IndexKeysStay, "values"),
+    (Removable::SetOfCurrent, "write-through"),
+    (Removable::RestartClosesConnections, "restart"),
+    (Removable::LongestFill, "cluster-truncate"),
+];
+
+/// Those that both orders have: on a cluster they are found out here.
+pub const CLUSTER_PROOFS: &[(Removable, &str)] = &[
+    (Removable::Ticket, "cluster-values"),
+    (Removable::Epoch, "cluster-truncate"),
+    (Removable::SetOfCurrent, "cluster-set-raced"),
+];
+
+const HIT: &str = "a read hits";
+const ACCEPTED: &str = "a fill is accepted";
+const REFUSED: &str = "a fill is refused";
+const REPLAYED: &str = "a journal is replayed";
+const CLEARING: &str = "a clearing is under way";
+const DISPLACED: &str = "another claimant is displaced";
+
+/// All configurations.
+pub const CONFIGS: &[Config] = &[
+    Config {
+        name: "values",
+        about: "readers by h and by P, writers of P that invalidate by one or the other, a command without an answer",
+        reaches: &[HIT, ACCEPTED, REFUSED, REPLAYED],
+        scene: values,
+    },
+    Config {
+        name: "moves",
+        about: "h moves from P to Q and back, and is read meanwhile",
+        reaches: &[HIT, ACCEPTED, REFUSED],
+        scene: moves,
+    },
+    Config {
+        name: "write-through",
+        about: "set, update and invalidate of the same objects",
+        reaches: &[HIT, ACCEPTED, REFUSED],
+        scene: write_through,
+    },
+    Config {
+        name: "outage",
+        about: "nodes are cut off and die, commands arrive late, journals are replayed",
+        reaches: &[HIT, ACCEPTED, REFUSED, REPLAYED],
+        scene: outage,
+    },
+    Config {
+        name: "flush",
+        about: "the server is emptied, or loses the clock alone, under open connections",
+        reaches: &[HIT, ACCEPTED, REFUSED, REPLAYED, CLEARING],
+        scene: flush,
+    },
+    Config {
+        name: "restart",
+        about: "the server restarts with an older snapshot, or with nothing",
+        reaches: &[HIT, ACCEPTED, REFUSED, REPLAYED, CLEARING],
+        scene: restart,
+    },
+    Config {
+        name: "truncate",
+        about: "a truncate among readers and writers; who truncates dies half-way, its commands arrive late",
+        reaches: &[HIT, ACCEPTED, REFUSED, REPLAYED, CLEARING],
+        scene: truncate,
+    },
+    Config { name: "delete", about: "delete of h", reaches: &[HIT, ACCEPTED, REFUSED], scene: delete },
+    Config {
+        name: "eviction",
+        about: "the server evicts objects and index keys; everybody invalidates by primary key",
+        reaches: &[HIT, ACCEPTED, REFUSED],
+        scene: eviction,
+    },
+    Config {
+        name: "versions",
+        about: "plain sets of what others have overtaken, with versions",
+        reaches: &[HIT, ACCEPTED, REFUSED],
+        scene: versions,
+    },
+    Config {
+        name: "lagging",
+        about: "loads from a replica that lags, lowest versions, and a truncate",
+        reaches: &[HIT, ACCEPTED, CLEARING],
+        scene: lagging,
+    },
+    Config {
+        name: "cluster-values",
+        about: "readers by h and by P, writers of P that invalidate by one or the other",
+        reaches: &[HIT, ACCEPTED, REFUSED],
+        scene: cluster_values,
+    },
+    Config {
+        name: "cluster-moves",
+        about: "h moves, and is read meanwhile; commands arrive late",
+        reaches: &[HIT, ACCEPTED, REFUSED, DISPLACED],
+        scene: cluster_moves,
+    },
+    Config {
+        name: "cluster-updates",
+        about: "an update against another writer's move",
+        reaches: &[HIT, ACCEPTED, REFUSED, DISPLACED],
+        scene: cluster_updates,
+    },
+    Config {
+        name: "cluster-sets",
+        about: "a set that takes h over, against another writer",
+        reaches: &[HIT, ACCEPTED, REFUSED, DISPLACED],
+        scene: cluster_sets,
+    },
+    Config {
+        name: "cluster-set-raced",
+        about: "a set of what another writer changes",
+        reaches: &[HIT, ACCEPTED, REFUSED],
+        scene: cluster_set_raced,
+    },
+    Config {
+        name: "cluster-truncate",
+        about: "a truncate among readers and a writer; a command arrives late",
+        reaches: &[HIT, ACCEPTED, REFUSED],
+        scene: cluster_truncate,
+    },
+];
+
+const P: Keys = Keys::P;
+const Q: Keys = Keys::Q;
+const H: Keys = Keys::H;
+const CHANGE_P: Change = Change::Value(Object::P);
+const MOVE: Change = Change::Move;
+
+const NOTHING: Faults = Faults {
+    unanswered: 0,
+    cuts: 0,
+    crashes: 0,
+    flushes: 0,
+    lost_clocks: 0,
+    lost_objects: 0,
+    lost_index_keys: 0,
+    restarts: 0,
+};
+
+fn scene(a: &[Task], b: &[Task], faults: Faults) -> Kind {
+    Kind::Standalone(Scene { nodes: [a.to_vec(), b.to_vec()], faults, versioned: false })
+}
+
+fn versioned(a: &[Task], b: &[Task], faults: Faults) -> Kind {
+    Kind::Standalone(Scene { nodes: [a.to_vec(), b.to_vec()], faults, versioned: true })
+}
+
+fn cluster(tasks: &[Task], unanswered: u8) -> Kind {
+    Kind::Cluster(ClusterScene { tasks: tasks.to_vec(), unanswered })
+}
+
+fn values(size: Size) -> Kind {
+    let (a, b) = ([Load(H), Load(P), Invalidate(CHANGE_P, H)], [Load(H), Invalidate(CHANGE_P, P)]);
+    let faults = Faults { unanswered: 1, lost_index_keys: 1, ..NOTHING };
+    match size {
+        Size::Small => scene(&a, &b, faults),
+        Size::Large => scene(
+            &[Load(H), Load(P), Invalidate(CHANGE_P, H)],
+            &[Load(H), Load(P), Invalidate(CHANGE_P, P)],
+            Faults { unanswered: 2, ..faults },
+        ),
+    }
+}
+
+fn moves(size: Size) -> Kind {
+    match size {
+        Size::Small => scene(&[Load(H), Invalidate(MOVE, H)], &[Load(H), Load(Q), Invalidate(MOVE, P.and(Q))], NOTHING),
+        Size::Large => scene(
+            &[Load(H), Load(P), Invalidate(MOVE, H)],
+            &[Load(H), Load(Q), Invalidate(MOVE, P.and(Q))],
+            Faults { unanswered: 1, ..NOTHING },
+        ),
+    }
+}
+
+fn write_through(size: Size) -> Kind {
+    let (set, update) = (Set(CHANGE_P, Object::P), Update(MOVE, Object::Q));
+    match size {
+        Size::Small => scene(&[Load(H), set], &[Load(P), update, Invalidate(CHANGE_P, P)], NOTHING),
+        Size::Large => scene(
+            &[Load(H), set, update],
+            &[Load(P), Update(CHANGE_P, Object::P), Invalidate(MOVE, H)],
+            Faults { unanswered: 1, ..NOTHING },
+        ),
+    }
+}
+
+fn outage(size: Size) -> Kind {
+    let (a, b) = ([Load(H), Invalidate(CHANGE_P, H)], [Load(H), Set(CHANGE_P, Object::P)]);
+    match size {
+        Size::Small => scene(&a, &b, Faults { unanswered: 1, cuts: 1, crashes: 1, ..NOTHING }),
+        Size::Large => scene(
+            &[Load(H), Load(P), Invalidate(CHANGE_P, H)],
+            &[Load(H), Set(MOVE, Object::Q)],
+            Faults { unanswered: 2, cuts: 2, crashes: 1, ..NOTHING },
+        ),
+    }
+}
+
+fn flush(size: Size) -> Kind {
+    let faults = Faults { flushes: 1, lost_clocks: 1, ..NOTHING };
+    match size {
+        Size::Small => scene(&[Load(H), Invalidate(CHANGE_P, H)], &[Load(P)], faults),
+        Size::Large => scene(
+            &[Load(H), Invalidate(CHANGE_P, H)],
+            &[Load(P), Update(MOVE, Object::Q)],
+            Faults { unanswered: 1, flushes: 1, ..NOTHING },
+        ),
+    }
+}
+
+fn restart(size: Size) -> Kind {
+    match size {
+        Size::Small => scene(&[Load(H), Invalidate(CHANGE_P, H)], &[Load(P)], Faults { restarts: 1, ..NOTHING }),
+        Size::Large => scene(
+            &[Load(H), Invalidate(CHANGE_P, H)],
+            &[Load(P), Set(CHANGE_P, Object::P)],
+            Faults { restarts: 1, unanswered: 1, cuts: 1, ..NOTHING },
+        ),
+    }
+}
+
+fn truncate(size: Size) -> Kind {
+    match size {
+        Size::Small => scene(&[Load(H), Truncate], &[Invalidate(CHANGE_P, H)], Faults { crashes: 1, ..NOTHING }),
+        Size::Large => scene(
+            &[Load(H), Truncate],
+            &[Load(H), Invalidate(CHANGE_P, H), Truncate],
+            Faults { unanswered: 1, ..NOTHING },
+        ),
+    }
+}
+
+fn delete(size: Size) -> Kind {
+    match size {
+        Size::Small => scene(&[Load(H), DeleteH], &[Load(H), Invalidate(Change::Nothing, P)], NOTHING),
+        Size::Large => scene(
+            &[Load(H), DeleteH, Invalidate(MOVE, H)],
+            &[Load(H), Load(P), Update(CHANGE_P, Object::P)],
+            Faults { unanswered: 1, cuts: 1, ..NOTHING },
+        ),
+    }
+}
+
+fn eviction(size: Size) -> Kind {
+    let faults = Faults { lost_index_keys: 1, lost_objects: 1, ..NOTHING };
+    let (a, b) = ([Load(H), Invalidate(CHANGE_P, P)], [Load(H), Invalidate(MOVE, P.and(Q))]);
+    match size {
+        Size::Small => scene(&a, &b, faults),
+        Size::Large => scene(
+            &[Load(H), Load(P), Invalidate(CHANGE_P, P)],
+            &[Load(H), Load(Q), Invalidate(MOVE, P.and(Q))],
+            Faults { lost_index_keys: 2, lost_objects: 2, lost_clocks: 0, unanswered: 1, ..NOTHING },
+        ),
+    }
+}
+
+fn versions(size: Size) -> Kind {
+    let (a, b) = ([Load(H), Set(CHANGE_P, Object::P)], [Load(H), InvalidateBelow(CHANGE_P, Object::P)]);
+    match size {
+        Size::Small => versioned(&a, &b, NOTHING),
+        Size::Large => versioned(
+            &[Load(H), Set(CHANGE_P, Object::P), InvalidateBelow(CHANGE_P, Object::P)],
+            &[Load(H), Set(CHANGE_P, Object::P), InvalidateBelow(CHANGE_P, Object::P)],
+            Faults { unanswered: 2, ..NOTHING },
+        ),
+    }
+}
+
+fn lagging(size: Size) -> Kind {
+    let a = [LoadLagging(Object::P), InvalidateBelow(CHANGE_P, Object::P)];
+    match size {
+        Size::Small => versioned(&a, &[Truncate], NOTHING),
+        Size::Large => versioned(&a, &[Load(H), LoadLagging(Object::P), Truncate], Faults { unanswered: 1, ..NOTHING }),
+    }
+}
+
+fn cluster_values(size: Size) -> Kind {
+    match size {
+        Size::Small => cluster(&[Load(H), Load(P), Invalidate(CHANGE_P, H)], 1),
+        Size::Large => cluster(&[Load(H), Load(H), Load(P), Invalidate(CHANGE_P, H), Invalidate(CHANGE_P, P)], 1),
+    }
+}
+
+fn cluster_moves(size: Size) -> Kind {
+    match size {
+        Size::Small => cluster(&[Load(H), Load(H), Invalidate(MOVE, H)], 1),
+        Size::Large => cluster(&[Load(H), Load(H), Load(P), Invalidate(MOVE, H), Invalidate(MOVE, P.and(Q))], 0),
+    }
+}
+
+fn cluster_updates(size: Size) -> Kind {
+    match size {
+        Size::Small => cluster(&[Load(H), Update(CHANGE_P, Object::P), Invalidate(MOVE, H)], 0),
+        Size::Large => cluster(&[Load(H), Load(Q), Update(CHANGE_P, Object::P), Update(MOVE, Object::Q)], 1),
+    }
+}
+
+fn cluster_sets(size: Size) -> Kind {
+    match size {
+        Size::Small => cluster(&[Load(H), Set(MOVE, Object::Q), Invalidate(CHANGE_P, H)], 0),
+        Size::Large => cluster(&[Load(H), Load(P), Load(H), Set(MOVE, Object::Q), Invalidate(CHANGE_P, H)], 0),
+    }
+}
+
+fn cluster_set_raced(size: Size) -> Kind {
+    match size {
+        Size::Small => cluster(&[Load(H), Set(CHANGE_P, Object::P), Invalidate(CHANGE_P, P)], 0),
+        Size::Large => cluster(&[Load(H), Load(H), Set(CHANGE_P, Object::P), Set(MOVE, Object::Q)], 1),
+    }
+}
+
+fn cluster_truncate(size: Size) -> Kind {
+    match size {
+        Size::Small => cluster(&[Load(H), Load(H), Invalidate(CHANGE_P, H), Truncate], 1),
+        Size::Large => cluster(&[Load(H), Load(H), Invalidate(MOVE, H), Truncate, Truncate], 0),
+    }
 }

@@ -15,7 +15,7 @@ use crate::source::{Keys, OBJECTS, Object, Value};
 
 /// What a load or write has seen of the clock before it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket {
+pub(crate) struct Ticket {
     pub(crate) epoch: u8,
     pub(crate) sequence: u8,
 }
@@ -31,7 +31,7 @@ pub(crate) enum State {
 
 /// Epoch, sequence, state, history, and the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Clock {
+pub(crate) struct Clock {
     pub(crate) epoch: u8,
     pub(crate) sequence: u8,
     pub(crate) state: State,
@@ -52,7 +52,7 @@ impl Clock {
 
 /// A stored object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Stored {
+pub(crate) struct Stored {
     pub(crate) value: Value,
     /// h was deleted since.
     pub(crate) h_deleted: bool,
@@ -62,7 +62,7 @@ pub struct Stored {
 
 /// What a node sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Command {
+pub(crate) enum Command {
     /// `store.lua`: a fill or a put.
     Store {
         /// A put fences its own keys.
@@ -124,7 +124,7 @@ pub(crate) enum Reply {
 
 /// The data of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Server {
+pub(crate) struct Server {
     pub(crate) clock: Option<Clock>,
     pub(crate) objects: [Option<Stored>; 2],
     /// Where the index key of h leads.
@@ -203,8 +203,8 @@ impl Server {
     /// Steps 1 and 2 of `store.lua`: whether it may be stored.
     pub(crate) fn judge(&self, value: Value, ticket: Ticket, removed: Removed) -> Reply {
         let Some(clock) = self.clock.filter(|_| !self.is_lost()) else { return Reply::Lost };
-        let touched = clock.sequence < ticket.sequence
-            || value.keys().each().any(|(at, _)| clock.touched[at] > ticket.sequence);
+        let touched =
+            clock.sequence < ticket.sequence || value.keys().each().any(|(at, _)| clock.touched[at] > ticket.sequence);
         if clock.epoch != ticket.epoch || (touched && removed.keeps(Removable::Fence)) {
             return Reply::Overtaken;
         }

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// An object, by its primary key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Object {
+pub(crate) enum Object {
     /// The one that holds h at first.
     P,
     /// The other.
@@ -15,7 +15,7 @@ pub enum Object {
 }
 
 /// Both of them.
-pub const OBJECTS: [Object; 2] = [Object::P, Object::Q];
+pub(crate) const OBJECTS: [Object; 2] = [Object::P, Object::Q];
 
 impl Object {
     pub(crate) fn at(self) -> usize {
@@ -39,21 +39,21 @@ impl Object {
 
 /// A set of keys: the primary keys of P and Q, and h.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Keys(u8);
+pub(crate) struct Keys(u8);
 
 impl Keys {
     /// None.
-    pub const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
     /// The primary key of P.
-    pub const P: Self = Self(1);
+    pub(crate) const P: Self = Self(1);
     /// The primary key of Q.
-    pub const Q: Self = Self(2);
+    pub(crate) const Q: Self = Self(2);
     /// The secondary key.
-    pub const H: Self = Self(4);
+    pub(crate) const H: Self = Self(4);
 
     /// Those of either set.
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
@@ -84,7 +84,7 @@ impl fmt::Display for Keys {
 
 /// One state of one object, as a loader reads it or a writer has written it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Value {
+pub(crate) struct Value {
     pub(crate) object: Object,
     pub(crate) version: u8,
     pub(crate) lists_h: bool,
@@ -104,7 +104,7 @@ impl fmt::Display for Value {
 
 /// A set of states of objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct States(u16);
+pub(crate) struct States(u16);
 
 impl States {
     fn bit(object: Object, version: u8) -> u16 {
@@ -122,7 +122,7 @@ impl States {
 
 /// What a writer does to the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Change {
+pub(crate) enum Change {
     /// Nothing: somebody invalidates without having changed anything.
     Nothing,
     /// Another payload.
@@ -133,7 +133,7 @@ pub enum Change {
 
 /// The source of record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Source {
+pub(crate) struct Source {
     version: [u8; 2],
     /// Bit v: version v lists h.
     listing: [u8; 2],

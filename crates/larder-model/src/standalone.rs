@@ -4,7 +4,7 @@
 //! why nothing is lost by it:
 //!
 //! - **A read is no step.** It is one GET of one object key, believed only if the node may read then. So whether a read could go
-//!   wrong is asked in every state ([`properties`](crate::properties)), of every object and node, as if it began and ended there.
+//!   wrong is asked in every state (`standalone/properties.rs`), of every object and node, as if it began and ended there.
 //!   A read that began earlier promises less. Looking into the index first only teaches a hint, and every hint is believed to be
 //!   remembered.
 //! - **A command is sent, executed and answered in one step**, or it is given up, and then it may be executed at any later time,
@@ -13,50 +13,50 @@
 
 use crate::check::Told;
 use crate::node::{Node, Phase, Progress, Stage, Task};
-use crate::properties;
 use crate::protections::{Removable, Removed};
 use crate::server::{Command, Reply, Server, State};
 use crate::source::{Keys, OBJECTS, Object, Source, States, Value};
 use stateright::{Model, Property};
 
 mod canonical;
+mod properties;
 mod words;
 
 /// How often each thing may go wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// A command is not answered; it is executed later, or never.
-    pub unanswered: u8,
+    pub(crate) unanswered: u8,
     /// A node is cut off from the server.
-    pub cuts: u8,
+    pub(crate) cuts: u8,
     /// A node dies and begins anew.
-    pub crashes: u8,
+    pub(crate) crashes: u8,
     /// The server is emptied under open connections.
-    pub flushes: u8,
+    pub(crate) flushes: u8,
     /// The server loses the clock alone.
-    pub lost_clocks: u8,
+    pub(crate) lost_clocks: u8,
     /// The server loses an object.
-    pub lost_objects: u8,
+    pub(crate) lost_objects: u8,
     /// The server loses the index key of h.
-    pub lost_index_keys: u8,
+    pub(crate) lost_index_keys: u8,
     /// The server restarts with what it held at an earlier time.
-    pub restarts: u8,
+    pub(crate) restarts: u8,
 }
 
 /// A configuration: who does what, and what goes wrong.
 #[derive(Clone, Debug, Default)]
-pub struct Scene {
+pub(crate) struct Scene {
     /// What runs on the first node and on the second.
-    pub nodes: [Vec<Task>; 2],
+    pub(crate) nodes: [Vec<Task>; 2],
     /// What goes wrong.
-    pub faults: Faults,
+    pub(crate) faults: Faults,
     /// Whether the entry has a version.
-    pub versioned: bool,
+    pub(crate) versioned: bool,
 }
 
 /// The model of one scene.
 #[derive(Clone, Debug)]
-pub struct Standalone {
+pub(crate) struct Standalone {
     scene: Scene,
     pub(crate) removed: Removed,
     tasks: Vec<(usize, Task)>,
@@ -67,7 +67,7 @@ pub struct Standalone {
 
 /// Everything there is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct World {
+pub(crate) struct World {
     pub(crate) source: Source,
     pub(crate) server: Server,
     saved: Option<Server>,
@@ -90,7 +90,7 @@ pub struct World {
 
 /// Who clears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub(crate) enum Who {
     /// A truncate.
     Task(usize),
     /// The supervisor of a node.
@@ -99,7 +99,7 @@ pub enum Who {
 
 /// What happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// A task does its next thing, and the server answers.
     Go(usize),
     /// A put is sent on a connection on which the server's history has not been proven.
@@ -135,8 +135,9 @@ pub enum Step {
 impl Standalone {
     /// The model of this scene, without what was removed.
     #[must_use]
-    pub fn new(scene: Scene, removed: Removed, folded: bool) -> Self {
-        let tasks = scene.nodes.iter().enumerate().flat_map(|(node, tasks)| tasks.iter().map(move |task| (node, *task)));
+    pub(crate) fn new(scene: Scene, removed: Removed, folded: bool) -> Self {
+        let tasks =
+            scene.nodes.iter().enumerate().flat_map(|(node, tasks)| tasks.iter().map(move |task| (node, *task)));
         let mirrored = scene.nodes[0] == scene.nodes[1];
         Self { tasks: tasks.collect(), scene, removed, folded, mirrored }
     }
@@ -216,7 +217,11 @@ impl Standalone {
                 }
                 Progress::Sent { command, .. } => {
                     let put = matches!(command, Command::Store { put: true, .. });
-                    let sent = if matches!(task, Task::Load(_) | Task::LoadLagging(_)) { node.may_read() } else { node.phase == Phase::Live };
+                    let sent = if matches!(task, Task::Load(_) | Task::LoadLagging(_)) {
+                        node.may_read()
+                    } else {
+                        node.phase == Phase::Live
+                    };
                     if (sent || put) && world.faults.unanswered > 0 {
                         steps.push(Step::GiveUp(Who::Task(at), Keys::NONE));
                     }
@@ -339,13 +344,15 @@ impl Standalone {
                 let command = Command::Store { put: false, value, ticket, born, overtaken: false };
                 Progress::Sent { command, forbids: States::default() }
             }
-            (Task::Load(_) | Task::LoadLagging(_), Progress::Holding { value, overtaken, .. }) => match self.take_ticket(world, node) {
-                Progress::Ticketed { ticket, born } => {
-                    let command = Command::Store { put: false, value, ticket, born, overtaken };
-                    Progress::Sent { command, forbids: States::default() }
+            (Task::Load(_) | Task::LoadLagging(_), Progress::Holding { value, overtaken, .. }) => {
+                match self.take_ticket(world, node) {
+                    Progress::Ticketed { ticket, born } => {
+                        let command = Command::Store { put: false, value, ticket, born, overtaken };
+                        Progress::Sent { command, forbids: States::default() }
+                    }
+                    other => other,
                 }
-                other => other,
-            },
+            }
             (Task::Update(..), Progress::Waiting) if self.keeps(Removable::Ticket) && world.nodes[node].may_read() => {
                 match self.take_ticket(world, node) {
                     Progress::Done => self.update_without_ticket(world, task),
@@ -526,15 +533,7 @@ impl Standalone {
     }
 
     /// The next command of whoever clears. Answers how far a task is then; a node notes it itself.
-    fn clear(
-        &self,
-        world: &mut World,
-        who: Who,
-        stage: Stage,
-        keys: Keys,
-        number: u8,
-        forbids: States,
-    ) -> Progress {
+    fn clear(&self, world: &mut World, who: Who, stage: Stage, keys: Keys, number: u8, forbids: States) -> Progress {
         let node = match who {
             Who::Task(at) => self.tasks[at].0,
             Who::Node(at) => at,
@@ -765,7 +764,6 @@ impl Model for Standalone {
         properties::all(self.removed)
     }
 }
-
 
 impl Told for Standalone {
     fn step_in_words(&self, before: &World, step: &Step, after: &World) -> String {

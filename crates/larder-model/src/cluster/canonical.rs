@@ -25,7 +25,7 @@ impl Cluster {
 /// Those that somebody carries with him: what is in the slots is compared with them, and with later ones.
 fn each_sequence(world: &mut World, mut visit: impl FnMut(&mut u8)) {
     let World { tasks, late, .. } = world;
-    let mut of_ticket = |ticket: &mut Ticket, visit: &mut dyn FnMut(&mut u8)| visit(&mut ticket.sequence);
+    let of_ticket = |ticket: &mut Ticket, visit: &mut dyn FnMut(&mut u8)| visit(&mut ticket.sequence);
     for task in tasks {
         match task {
             Progress::Ticketed { ticket }
@@ -38,7 +38,8 @@ fn each_sequence(world: &mut World, mut visit: impl FnMut(&mut u8)) {
             }
             Progress::Forgetting { sequence, .. }
             | Progress::Truncating {
-                at: Truncating::Remove { sequence, .. } | Truncating::Again { sequence, .. }, ..
+                at: Truncating::Remove { sequence, .. } | Truncating::Again { sequence, .. },
+                ..
             } => visit(sequence),
             _ => {}
         }

@@ -29,9 +29,8 @@ fn c2(_: &Cluster, world: &World) -> bool {
 }
 
 fn c3(_: &Cluster, world: &World) -> bool {
-    let is_forbidden = |stored: crate::cluster::slots::Stored| {
-        world.forbidden.contain(stored.value.object, stored.value.version)
-    };
+    let is_forbidden =
+        |stored: crate::cluster::slots::Stored| world.forbidden.contain(stored.value.object, stored.value.version);
     !objects(world).any(|(_, stored)| stored.is_some_and(is_forbidden))
 }
 

@@ -66,12 +66,7 @@ pub(crate) enum Command {
     /// Object: remove what is stored.
     Remove { object: Object },
     /// Object: store.
-    Store {
-        value: Value,
-        ticket: Ticket,
-        fence: Option<u8>,
-        born: u8,
-    },
+    Store { value: Value, ticket: Ticket, fence: Option<u8>, born: u8 },
 }
 
 /// What a slot answers.

@@ -15,7 +15,9 @@ impl Cluster {
                 format!("{} gives up, without an answer to: {what}", self.who(at))
             }
             Step::Late(at) => format!("late, and for nobody: {}", sent(before.late[at])),
-            Step::Waited(at) if after.tasks[at] == Progress::Done => format!("{} has waited, and is applied", self.who(at)),
+            Step::Waited(at) if after.tasks[at] == Progress::Done => {
+                format!("{} has waited, and is applied", self.who(at))
+            }
             Step::Waited(at) => format!("{} has waited for the longest fill", self.who(at)),
         }
     }

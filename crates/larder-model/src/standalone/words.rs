@@ -10,7 +10,7 @@ const NODES: [&str; 2] = ["node A", "node B"];
 impl Standalone {
     /// What this step did.
     #[must_use]
-    pub fn words(&self, before: &World, step: Step, after: &World) -> String {
+    pub(crate) fn words(&self, before: &World, step: Step, after: &World) -> String {
         match step {
             Step::Go(at) => {
                 format!("{} {}", self.who(at), self.went(before, at, after))
@@ -33,7 +33,9 @@ impl Standalone {
                 format!("{} waits for an answer in vain, and gives up: {what}", self.clearer(who))
             }
             Step::Late(at) => format!("the server executes, late, what nobody waits for: {}", sent(before.late[at])),
-            Step::Doubt(node) => format!("{} finds the clock lost or unsettled, and reads nothing any more", NODES[node]),
+            Step::Doubt(node) => {
+                format!("{} finds the clock lost or unsettled, and reads nothing any more", NODES[node])
+            }
             Step::Cut(node) => format!("{} is cut off from the server", NODES[node]),
             Step::Crash(node) => format!("{} dies, and begins anew", NODES[node]),
             Step::Flush => "the server is emptied".to_owned(),
@@ -47,7 +49,7 @@ impl Standalone {
 
     /// What there is in the end.
     #[must_use]
-    pub fn outcome(&self, world: &World) -> String {
+    pub(crate) fn outcome(&self, world: &World) -> String {
         let stored: Vec<_> = world
             .server
             .objects
@@ -103,7 +105,9 @@ impl Standalone {
             || after.nodes[node].journal_all != before.nodes[node].journal_all;
         match (before.tasks[at], after.tasks[at]) {
             (_, Progress::Ticketed { ticket, .. }) => ticket_words(ticket),
-            (Progress::Waiting, Progress::Holding { value, .. }) if matches!(task, Task::Load(_) | Task::LoadLagging(_)) => {
+            (Progress::Waiting, Progress::Holding { value, .. })
+                if matches!(task, Task::Load(_) | Task::LoadLagging(_)) =>
+            {
                 format!("loads {value}, without a ticket yet")
             }
             (Progress::Holding { .. }, Progress::Sent { command: Command::Store { ticket, .. }, .. }) => {
@@ -112,7 +116,9 @@ impl Standalone {
             (Progress::Ticketed { .. }, Progress::Sent { command: Command::Store { put: false, value, .. }, .. }) => {
                 format!("loads {value}")
             }
-            (Progress::Waiting | Progress::Ticketed { .. }, Progress::Sent { .. } | Progress::Holding { .. }) => changed,
+            (Progress::Waiting | Progress::Ticketed { .. }, Progress::Sent { .. } | Progress::Holding { .. }) => {
+                changed
+            }
             (Progress::Sent { command, .. }, _) if deferred => format!("is deferred: {}", sent(command)),
             (Progress::Sent { command: Command::Store { value, .. }, .. }, _) => {
                 let stored = after.server.objects[value.object.at()].is_some_and(|stored| stored.value == value);

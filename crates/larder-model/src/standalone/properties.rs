@@ -1,16 +1,16 @@
 //! The promises, as questions to every state.
 //!
 //! A read is one GET of an object key, so what a read would return that began and ended now is all that can be asked: see
-//! [`standalone`](crate::standalone). It goes by the primary key, or by h through a hint that the node remembers, right or wrong.
+//! `standalone.rs`. It goes by the primary key, or by h through a hint that the node remembers, right or wrong.
 
-use crate::protections::Removed;
+use super::{Standalone, World};
 use crate::node::{Phase, Progress, Task};
+use crate::protections::Removed;
 use crate::server::{Command, Reply, Stored};
-use crate::source::{Object, OBJECTS};
-use crate::standalone::{Standalone, World};
+use crate::source::{OBJECTS, Object};
 use stateright::Property;
 
-pub(crate) fn all(removed: Removed) -> Vec<Property<Standalone>> {
+pub(super) fn all(removed: Removed) -> Vec<Property<Standalone>> {
     let mut all = vec![
         Property::always("C1: an object is served only under a key that it lists", c1),
         Property::always("C2: no two stored objects list one key", c2),
@@ -100,9 +100,10 @@ fn a_read_hits(_: &Standalone, world: &World) -> bool {
 
 fn fills(model: &Standalone, world: &World, verdict: Reply) -> bool {
     world.tasks.iter().zip(model.tasks()).any(|(progress, (node, task))| match (progress, task) {
-        (Progress::Sent { command: Command::Store { value, ticket, .. }, .. }, Task::Load(_) | Task::LoadLagging(_)) => {
-            world.nodes[*node].may_read() && world.server.judge(*value, *ticket, model.removed) == verdict
-        }
+        (
+            Progress::Sent { command: Command::Store { value, ticket, .. }, .. },
+            Task::Load(_) | Task::LoadLagging(_),
+        ) => world.nodes[*node].may_read() && world.server.judge(*value, *ticket, model.removed) == verdict,
         _ => false,
     })
 }

@@ -1,0 +1,47 @@
+//! Every configuration holds, and each protection that is taken away is found out.
+
+use larder_model::protections::{Removable, Removed};
+use larder_model::scenes::{CLUSTER_PROOFS, CONFIGS, Config, PROOFS, Size};
+
+#[test]
+fn every_configuration_keeps_every_promise() {
+    for config in CONFIGS {
+        let report = config.check(Size::Small, Removed::default(), 2);
+        if let Some(violation) = report.violation {
+            panic!("{}: {violation}", config.name);
+        }
+        for name in config.reaches {
+            assert!(report.reached.contains(name), "{}: never \"{name}\", so it shows nothing", config.name);
+        }
+    }
+}
+
+#[test]
+fn each_protection_that_is_taken_away_is_found_out() {
+    for (removable, name) in PROOFS.iter().chain(CLUSTER_PROOFS) {
+        let config = Config::named(name).unwrap();
+        let found = config.check(Size::Small, Removed::default().and(*removable), 2).violation;
+        let found = found.unwrap_or_else(|| panic!("{name} without {removable} keeps every promise"));
+        assert!(!found.steps.is_empty());
+    }
+}
+
+#[test]
+fn there_is_a_proof_for_each() {
+    for removable in Removable::ALL {
+        assert!(PROOFS.iter().any(|(proven, _)| proven == removable), "{removable}");
+    }
+}
+
+#[test]
+fn a_counterexample_is_told_step_by_step() {
+    let config = Config::named("values").unwrap();
+    let told = config.shortest(Size::Small, Removed::default().and(Removable::Fence)).unwrap().to_string();
+    let expected = "\
+broken: C3: no read that begins after a change was applied returns an older state
+   1. node A, get by h: takes its ticket (epoch 1, sequence 1)
+";
+    assert!(told.starts_with(expected), "{told}");
+    assert!(told.contains("which is stored"), "{told}");
+    assert!(told.contains("then: stored: P v0 (lists h)"), "{told}");
+}
