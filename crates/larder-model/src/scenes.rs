@@ -386,7 +386,7 @@ fn cluster_updates(size: Size) -> Kind {
 
 fn cluster_sets(size: Size) -> Kind {
     match size {
-        Size::Small => cluster(&[Load(H), Set(MOVE, Object::Q), Invalidate(CHANGE_P, H)], 0),
+        Size::Small => cluster(&[Load(H), Load(P), Set(MOVE, Object::Q), Invalidate(CHANGE_P, H)], 0),
         Size::Large => cluster(&[Load(H), Load(P), Load(H), Set(MOVE, Object::Q), Invalidate(CHANGE_P, H)], 0),
     }
 }

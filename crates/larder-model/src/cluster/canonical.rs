@@ -6,15 +6,16 @@ use super::{Cluster, Progress, Truncating, World};
 
 impl Cluster {
     pub(super) fn canonical(&self, mut world: World) -> World {
-        if self.folded {
-            world.late.sort_unstable();
-            let tasks = &self.scene.tasks;
-            let mut from = 0;
-            for to in 1..=tasks.len() {
-                if to == tasks.len() || tasks[to] != tasks[from] {
-                    world.tasks[from..to].sort_unstable();
-                    from = to;
-                }
+        if !self.folded {
+            return world;
+        }
+        world.late.sort_unstable();
+        let tasks = &self.scene.tasks;
+        let mut from = 0;
+        for to in 1..=tasks.len() {
+            if to == tasks.len() || tasks[to] != tasks[from] {
+                world.tasks[from..to].sort_unstable();
+                from = to;
             }
         }
         rename_sequences(&mut world);

@@ -11,7 +11,10 @@ impl Standalone {
         if self.removed.keeps(Removable::Epoch) && self.removed.keeps(Removable::RestartClosesConnections) {
             self.drop_what_does_nothing(&mut world);
         }
-        if self.folded && self.mirrored {
+        if !self.folded {
+            return world;
+        }
+        if self.mirrored {
             let mut mirror = world.clone();
             mirror.nodes.swap(0, 1);
             let half = mirror.tasks.len() / 2;
@@ -45,15 +48,13 @@ impl Standalone {
     }
 
     fn rename(&self, world: &mut World) {
-        if self.folded {
-            world.late.sort_unstable();
-            // Equal tasks of one node stand next to each other.
-            let mut from = 0;
-            for to in 1..=self.tasks.len() {
-                if to == self.tasks.len() || self.tasks[to] != self.tasks[from] {
-                    world.tasks[from..to].sort_unstable();
-                    from = to;
-                }
+        world.late.sort_unstable();
+        // Equal tasks of one node stand next to each other.
+        let mut from = 0;
+        for to in 1..=self.tasks.len() {
+            if to == self.tasks.len() || self.tasks[to] != self.tasks[from] {
+                world.tasks[from..to].sort_unstable();
+                from = to;
             }
         }
         rename_epochs(world);
