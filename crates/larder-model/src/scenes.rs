@@ -262,14 +262,10 @@ fn moves(size: Size) -> Kind {
 }
 
 fn write_through(size: Size) -> Kind {
-    let (set, update) = (Set(CHANGE_P, Object::P), Update(MOVE, Object::Q));
+    let (a, b) = ([Load(H), Set(CHANGE_P, Object::P)], [Load(P), Update(MOVE, Object::Q), Invalidate(CHANGE_P, P)]);
     match size {
-        Size::Small => scene(&[Load(H), set], &[Load(P), update, Invalidate(CHANGE_P, P)], NOTHING),
-        Size::Large => scene(
-            &[Load(H), set, update],
-            &[Load(P), Update(CHANGE_P, Object::P), Invalidate(MOVE, H)],
-            Faults { unanswered: 1, ..NOTHING },
-        ),
+        Size::Small => scene(&a, &b, NOTHING),
+        Size::Large => scene(&a, &b, Faults { unanswered: 2, ..NOTHING }),
     }
 }
 

@@ -5,6 +5,11 @@
 //! is removed; then `settle` marks it settled and notes which history of the server it belongs to. A node that finds a clock
 //! unsettled does the removing itself, under the same epoch: whoever ends first has removed everything older.
 //!
+//! An index key must never go while its object stays, since an invalidation through that key would not find it. So every object
+//! is removed before the first index key; and `remove.lua` removes nothing once the clock is settled or has another epoch, since objects
+//! are stored again then: another node may have ended first, and a removal may wait in a stopped server's socket. The lowest versions that
+//! invalidations demanded stay, and expire by themselves.
+//!
 //! *Lost* is *clearing* where there was no clock at all: the list of schemas may be incomplete, so an invalidation cannot be
 //! sure to reach every release's objects, and is deferred until everything is gone.
 
@@ -20,6 +25,9 @@ const EPOCH_BITS: u32 = 52;
 
 /// How many keys a SCAN looks at in one go: well under a millisecond of the server's time.
 const SCAN_COUNT: u32 = 500;
+
+/// How many keys a script removes at once; a SCAN may find more than it was asked for.
+const REMOVE_AT_ONCE: usize = 1000;
 
 /// Sends to the server, with the breaker's permission or before there is anybody to ask.
 pub(super) trait Caller: Sync {
@@ -99,24 +107,61 @@ async fn clear_after(
     history: u64,
     mut removed: impl FnMut(u64),
 ) -> Result<Head, Trouble> {
-    let epoch = fastrand::u64(1..1 << EPOCH_BITS);
-    let renewed = clock(caller, layout, action, epoch, 0).await?;
-    let mut cursor = b"0".to_vec();
     let mut gone = 0;
     loop {
-        let (next, keys) = scan(caller, &cursor, &layout.everything()).await?;
-        if !keys.is_empty() {
-            let mut unlink = redis::cmd("UNLINK");
-            keys.iter().for_each(|key| {
-                unlink.arg(&**key);
-            });
-            if let Value::Int(count) = caller.call(&unlink).await? {
-                gone += u64::try_from(count).unwrap_or(0);
+        let epoch = clock(caller, layout, action, fastrand::u64(1..1 << EPOCH_BITS), 0).await?.epoch;
+        let mut cleared = Removal::Goes;
+        for pattern in [layout.objects(), layout.around_objects()] {
+            if cleared == Removal::Goes {
+                cleared = remove_all(caller, layout, epoch, &pattern, &mut gone, &mut removed).await?;
             }
         }
-        removed(gone);
+        if cleared != Removal::Superseded {
+            return clock(caller, layout, "settle", epoch, history).await;
+        }
+    }
+}
+
+/// Whether a clearing goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removal {
+    Goes,
+    /// Another node has ended it.
+    Ended,
+    /// Another one has begun, or the clock was lost.
+    Superseded,
+}
+
+async fn remove_all(
+    caller: &impl Caller,
+    layout: &Layout,
+    epoch: u64,
+    pattern: &[u8],
+    gone: &mut u64,
+    removed: &mut impl FnMut(u64),
+) -> Result<Removal, Trouble> {
+    let name = layout.clock();
+    let mut cursor = b"0".to_vec();
+    loop {
+        let (next, keys) = scan(caller, &cursor, pattern).await?;
+        for batch in keys.chunks(REMOVE_AT_ONCE) {
+            let arguments = |call: &mut Cmd| {
+                call.arg(1 + batch.len()).arg(&name);
+                batch.iter().for_each(|key| {
+                    call.arg(&**key);
+                });
+                call.arg(epoch);
+            };
+            match caller.script(&scripts::REMOVE, arguments).await? {
+                Value::Int(-1) => return Ok(Removal::Ended),
+                Value::Int(-2) => return Ok(Removal::Superseded),
+                Value::Int(count) => *gone += u64::try_from(count).unwrap_or(0),
+                _ => return Err(unexpected("remove.lua")),
+            }
+        }
+        removed(*gone);
         if next == b"0" {
-            return clock(caller, layout, "settle", renewed.epoch, history).await;
+            return Ok(Removal::Goes);
         }
         cursor = next;
     }

@@ -123,6 +123,16 @@ impl Layout {
         self.pattern(b"[oivsl]*")
     }
 
+    /// A pattern that matches every object.
+    pub(super) fn objects(&self) -> Vec<u8> {
+        self.pattern(b"o*")
+    }
+
+    /// A pattern that matches what only leads to objects or waits for them: not the lowest versions, which nothing else remembers.
+    pub(super) fn around_objects(&self) -> Vec<u8> {
+        self.pattern(b"[isl]*")
+    }
+
     /// A pattern that matches every index key.
     pub(super) fn index_keys(&self) -> Vec<u8> {
         self.pattern(b"i*")

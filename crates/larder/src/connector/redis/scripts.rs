@@ -43,4 +43,5 @@ scripts! {
     TOUCH "touch.lua";
     DISCARD "discard.lua";
     PRUNE "prune.lua";
+    REMOVE "remove.lua";
 }
