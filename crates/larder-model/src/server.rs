@@ -58,6 +58,8 @@ pub(crate) struct Stored {
     pub(crate) h_deleted: bool,
     /// How many truncates had begun when it was loaded: no part of the protocol, but of the promise.
     pub(crate) born: u8,
+    /// Whether one of its keys was touched between its load and its fill: no part of the protocol, but of C8.
+    pub(crate) overtaken: bool,
 }
 
 /// What a node sends.
@@ -154,12 +156,12 @@ impl Server {
     /// Runs one command. Answers, and which keys it has touched.
     pub(crate) fn execute(&mut self, command: Command, removed: Removed) -> (Reply, Keys) {
         match command {
-            Command::Store { put, value, ticket, born, .. } => {
+            Command::Store { put, value, ticket, born, overtaken } => {
                 let verdict = self.judge(value, ticket, removed);
                 if verdict == Reply::Lost || (verdict != Reply::Done && !put) {
                     return (verdict, Keys::NONE);
                 }
-                let touched = self.store(put, value, born, verdict);
+                let touched = self.store(put, Stored { value, h_deleted: false, born, overtaken }, verdict);
                 self.touch(touched);
                 (verdict, touched)
             }
@@ -218,7 +220,8 @@ impl Server {
     }
 
     /// Steps 3 to 5 of `store.lua`: C2, and storing. Answers what it has touched.
-    fn store(&mut self, put: bool, value: Value, born: u8, verdict: Reply) -> Keys {
+    fn store(&mut self, put: bool, new: Stored, verdict: Reply) -> Keys {
+        let value = new.value;
         let mut touched = if put { value.keys() } else { Keys::NONE };
         if value.lists_h
             && verdict != Reply::Outdated
@@ -232,7 +235,7 @@ impl Server {
         }
         match verdict {
             Reply::Done => {
-                self.objects[value.object.at()] = Some(Stored { value, h_deleted: false, born });
+                self.objects[value.object.at()] = Some(new);
                 if value.lists_h {
                     self.index = Some(value.object);
                 }

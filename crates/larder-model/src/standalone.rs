@@ -84,7 +84,6 @@ pub(crate) struct World {
     /// Where some node may remember that h leads: bit 0 P, bit 1 Q.
     pub(crate) remembered: u8,
     pub(crate) index_lost: bool,
-    pub(crate) accepted_overtaken: bool,
     pub(crate) version_went_back: bool,
 }
 
@@ -296,10 +295,9 @@ impl Standalone {
     fn execute(&self, world: &mut World, command: Command) -> Reply {
         let before = world.server;
         let (reply, touched) = world.server.execute(command, self.removed);
-        if let Command::Store { value, overtaken, .. } = command
+        if let Command::Store { value, .. } = command
             && reply == Reply::Done
         {
-            world.accepted_overtaken |= overtaken;
             let replaced = before.objects[value.object.at()];
             world.version_went_back |=
                 before.versioned && replaced.is_some_and(|replaced| replaced.value.version > value.version);
@@ -743,7 +741,6 @@ impl Model for Standalone {
             truncated: 0,
             remembered: 0,
             index_lost: false,
-            accepted_overtaken: false,
             version_went_back: false,
         }]
     }
