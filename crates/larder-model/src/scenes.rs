@@ -151,6 +151,12 @@ pub const CONFIGS: &[Config] = &[
         reaches: &[HIT, ACCEPTED, REFUSED, REPLAYED, CLEARING],
         scene: truncate,
     },
+    Config {
+        name: "truncates",
+        about: "two truncates at once, and in large a reader and a writer",
+        reaches: &[CLEARING],
+        scene: truncates,
+    },
     Config { name: "delete", about: "delete of h", reaches: &[HIT, ACCEPTED, REFUSED], scene: delete },
     Config {
         name: "eviction",
@@ -305,11 +311,17 @@ fn restart(size: Size) -> Kind {
 }
 
 fn truncate(size: Size) -> Kind {
+    let (a, b) = ([Load(H), Truncate], [Invalidate(CHANGE_P, H)]);
     match size {
-        Size::Small => scene(&[Load(H), Truncate], &[Invalidate(CHANGE_P, H)], Faults { crashes: 1, ..NOTHING }),
-        Size::Large => {
-            scene(&[Load(H), Truncate], &[Invalidate(CHANGE_P, H), Truncate], Faults { unanswered: 1, ..NOTHING })
-        }
+        Size::Small => scene(&a, &b, Faults { crashes: 1, ..NOTHING }),
+        Size::Large => scene(&a, &b, Faults { unanswered: 1, crashes: 1, ..NOTHING }),
+    }
+}
+
+fn truncates(size: Size) -> Kind {
+    match size {
+        Size::Small => scene(&[Truncate], &[Truncate], NOTHING),
+        Size::Large => scene(&[Load(H), Truncate], &[Invalidate(CHANGE_P, H), Truncate], NOTHING),
     }
 }
 
@@ -354,7 +366,7 @@ fn lagging(size: Size) -> Kind {
     let a = [LoadLagging(Object::P), InvalidateBelow(CHANGE_P, Object::P)];
     match size {
         Size::Small => versioned(&a, &[Truncate], NOTHING),
-        Size::Large => versioned(&a, &[Load(H), LoadLagging(Object::P), Truncate], Faults { unanswered: 1, ..NOTHING }),
+        Size::Large => versioned(&a, &[Load(H), Truncate], NOTHING),
     }
 }
 
