@@ -11,6 +11,7 @@ mod neighbours;
 mod node;
 mod outage;
 mod pitfalls;
+mod promotion;
 mod releases;
 mod restart;
 mod runtimes;
