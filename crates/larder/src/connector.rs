@@ -371,6 +371,8 @@ pub struct Status {
     pub bytes: Option<u64>,
     /// Invalidations that wait in the journal.
     pub journal: u64,
+    /// Invalidations, deletes, truncates and sets that are neither answered nor in the journal yet.
+    pub under_way: u64,
     /// Whether what is stored may be read.
     pub readable: bool,
     /// The breaker, where there is one.

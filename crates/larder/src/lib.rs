@@ -62,7 +62,7 @@ mod load;
 pub mod telemetry;
 
 pub use cache::{Cache, Get, Lookup, UpdateError};
-pub use caches::{Caches, OpenError};
+pub use caches::{Caches, OpenError, Shutdown};
 pub use codec::Codec;
 pub use config::Config;
 pub use connector::{Connector, Delivery, Error, Miss, Schema, Stored, Ticket};

@@ -54,8 +54,12 @@ fn every_setting_is_read() {
             prefix: shop
             connect_timeout: 2s
             operation_timeout: 50ms
+            wait_replicas: 2
+            wait_timeout: 20ms
             max_in_flight: 0
             journal_limit: 5
+            journal_bytes: 1 MiB
+            shutdown_timeout: 0
             hints: 6
             prune_interval: 0
             breaker:
@@ -93,6 +97,8 @@ fn every_setting_is_read() {
     assert_eq!(redis.connect_timeout, 2 * SECOND);
     assert_eq!(redis.operation_timeout, Duration::from_millis(50));
     assert_eq!((redis.max_in_flight, redis.journal_limit, redis.hints), (0, 5, 6));
+    assert_eq!((redis.wait_replicas, redis.wait_timeout), (2, Duration::from_millis(20)));
+    assert_eq!((redis.journal_bytes, redis.shutdown_timeout), (1 << 20, Duration::ZERO));
     assert_eq!(redis.prune_interval, Duration::ZERO);
     let breaker = &redis.breaker;
     assert_eq!((breaker.window, breaker.min_calls), (20 * SECOND, 1));
@@ -173,7 +179,7 @@ fn the_example_file_shows_every_setting_with_its_default() {
     assert_eq!(config.effective().to_string(), Config::default().effective().to_string());
     let full = yaml(
         "
-        connectors: { redis: { address: a, username: u, password: p, client_name: c } }
+        connectors: { redis: { address: a, username: u, password: p, client_name: c, wait_replicas: 1 } }
         caches: { x: { connector: redis } }
         ",
     );
@@ -188,6 +194,8 @@ fn the_example_file_shows_every_setting_with_its_default() {
         .replace("# username:", "username:")
         .replace("# password:", "password:")
         .replace("# client_name:", "client_name:")
+        .replace("wait_replicas: 0", "wait_replicas: 1")
+        .replace("# wait_timeout:", "wait_timeout:")
         .replace("  # instance:", "  instance:")
         .replace("  #   ", "    ")
         .replace("redis://user:password@", "redis://");
@@ -261,7 +269,8 @@ fn a_url_says_where_the_server_is_and_who_we_are() {
 #[test]
 fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
     let redis_settings = "url, address, socket, username, password, password_file, database, client_name, prefix, connect_timeout, \
-        operation_timeout, max_in_flight, journal_limit, hints, prune_interval, breaker";
+        operation_timeout, wait_replicas, wait_timeout, max_in_flight, journal_limit, journal_bytes, shutdown_timeout, hints, \
+        prune_interval, breaker";
     let breaker_settings = "window, min_calls, consecutive_failures, failure_ratio, slow_call, slow_ratio, open, open_max, \
         healthy_after, half_open, half_open_successes, trial_timeout, ramp";
     let rows: Vec<(&str, String)> = vec![
@@ -336,6 +345,19 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ("connectors: { redis: { database: 2147483648 } }", "connectors.redis.database is `2147483648`: give a number, 0 to 2147483647".into()),
         ("connectors: { redis: { max_in_flight: lots } }", "connectors.redis.max_in_flight is `lots`: give a number, 0 for no limit".into()),
         ("connectors: { redis: { journal_limit: 0 } }", "connectors.redis.journal_limit is `0`: give a number, 1 or more".into()),
+        ("connectors: { redis: { journal_bytes: 0 } }", "connectors.redis.journal_bytes is `0`: give a size such as 16 MiB".into()),
+        (
+            "connectors: { redis: { wait_replicas: 1, wait_timeout: 0 } }",
+            "connectors.redis.wait_timeout is `0`: give a duration above 0, such as 50ms".into(),
+        ),
+        (
+            "connectors: { redis: { wait_replicas: -1 } }",
+            "connectors.redis.wait_replicas is `-1`: give a number of replicas, 0 for none".into(),
+        ),
+        (
+            "connectors: { redis: { wait_timeout: 50ms } }",
+            "connectors.redis.wait_timeout says how long to wait for no replica: give `wait_replicas` too, or neither".into(),
+        ),
         ("connectors: { redis: { hints: 0 } }", "connectors.redis.hints is `0`: give a number, 1 to 100000000".into()),
         ("connectors: { redis: { prefix: 'a:b' } }", "connectors.redis.prefix is `a:b`: give 1 to 128 letters, digits, `_`, `-` or `.`".into()),
         ("connectors: { redis: { prefix: 'a*' } }", "connectors.redis.prefix is `a*`: give 1 to 128 letters, digits, `_`, `-` or `.`".into()),

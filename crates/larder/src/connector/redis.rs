@@ -18,6 +18,7 @@ use super::{
 use crate::breaker::{Breaker, State};
 use crate::clock::Clock;
 use crate::config::RedisConfig;
+use crate::journal::Limits;
 use crate::telemetry::Latencies;
 use link::Link;
 use parking_lot::Mutex;
@@ -99,7 +100,8 @@ impl Redis {
     #[must_use]
     pub fn connector(&self, schema: Schema) -> RedisConnector {
         let Supervisor { link, config, stores } = &*self.owner.supervisor;
-        let store = Store::new(link.clone(), schema, &config.prefix, config.hints, config.journal_limit);
+        let journal = Limits { keys: config.journal_limit, bytes: config.journal_bytes };
+        let store = Store::new(link.clone(), schema, &config.prefix, config.hints, journal);
         let store = Arc::new(store);
         {
             let mut stores = stores.lock();

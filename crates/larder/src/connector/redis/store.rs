@@ -20,7 +20,7 @@ use crate::connector::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
     Value,
 };
-use crate::journal::{Deferred, Journal};
+use crate::journal::{Deferred, Journal, Limits};
 use crate::key;
 use parking_lot::Mutex;
 use redis::Value as Reply;
@@ -40,6 +40,8 @@ pub(super) struct Store {
     pub(super) schema: Schema,
     pub(super) layout: Layout,
     pub(super) journal: Journal,
+    /// What is held by guards (`delivery.rs`): on its way, and not in the journal.
+    under_way: AtomicU64,
     hints: Hints,
     /// The connection on which the server's history was found to be the one known.
     proven: AtomicU64,
@@ -54,11 +56,12 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(link: Arc<Link>, schema: Schema, prefix: &str, hints: usize, journal: usize) -> Self {
+    pub(super) fn new(link: Arc<Link>, schema: Schema, prefix: &str, hints: usize, journal: Limits) -> Self {
         Self {
             layout: Layout::new(prefix, &schema),
             hints: Hints::new(hints, schema.last_use_age, link.clock.clone()),
             journal: Journal::new(journal),
+            under_way: AtomicU64::new(0),
             link,
             schema,
             proven: AtomicU64::new(0),
@@ -168,6 +171,18 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        let entries = self.journal.len();
+        if entries > 0 {
+            tracing::warn!(
+                cache = %self.schema.cache, invalidations = entries,
+                "the cache was dropped before they could be delivered: other nodes may serve what has changed until its ages end"
+            );
+        }
+    }
+}
+
 impl Connector for Store {
     fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {
         match self.admit(key) {
@@ -220,9 +235,12 @@ impl Connector for Store {
     }
 
     fn status(&self) -> Status {
+        // In this order: what goes from one into the other meanwhile is counted twice rather than not at all.
+        let under_way = self.under_way.load(Ordering::Acquire);
         Status {
             objects: None,
             bytes: None,
+            under_way,
             journal: self.journal.len(),
             readable: self.may_read().is_ok() && self.link.admits(),
             breaker: Some(self.link.breaker.state()),
@@ -287,7 +305,7 @@ mod tests {
         let clock = Clock::system();
         let breaker = Breaker::new("test", BreakerConfig::default(), clock.clone());
         let link = Arc::new(Link::new(breaker, clock, Duration::from_secs(1), Handle::current()));
-        let store = Store::new(link, Schema::of::<Color>(), "larder", 1, 1);
+        let store = Store::new(link, Schema::of::<Color>(), "larder", 1, Limits { keys: 1, bytes: 1 });
         let doubts = store.doubts();
         store.prove(1, 0, doubts);
         assert!(store.is_proven(1));

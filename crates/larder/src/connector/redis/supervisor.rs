@@ -268,7 +268,7 @@ async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
         }
     }
     // Once: what is deferred meanwhile, perhaps without end, waits until others may use the connection, and are deferred no more.
-    if let Some(waiting) = store.journal.waiting() {
+    if let Some(waiting) = store.journal.waiting(0) {
         if waiting.truncate {
             head = clearing::clear(caller, &store.layout, live.identity.history).await?;
         } else {
@@ -280,9 +280,9 @@ async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
                 }
             }
         }
-        store.journal.replayed(&waiting);
-        store.schema.stats.replayed.add(waiting.keys.len() as u64 + u64::from(waiting.truncate));
-        tracing::info!(cache = %store.schema.cache, entries = waiting.keys.len(), "journal replayed");
+        let entries = store.journal.replayed(waiting.until);
+        store.schema.stats.replayed.add(entries);
+        tracing::info!(cache = %store.schema.cache, entries, "journal replayed");
     }
     store.saw(Ticket { epoch: head.epoch, sequence: head.sequence });
     store.registered(if head.registered { head.epoch } else { 0 });

@@ -29,7 +29,7 @@ impl Store {
     }
 
     pub(super) async fn clear_all(&self) -> Delivery {
-        let undelivered = UndeliveredTruncate(Some(self));
+        let undelivered = UndeliveredTruncate::new(self);
         if !self.proven() {
             return Delivery::Deferred;
         }
@@ -64,6 +64,7 @@ pub(super) struct Undelivered<'a> {
 
 impl<'a> Undelivered<'a> {
     pub(super) fn new(store: &'a Store, keys: Vec<KeyBuf>, what: Deferred) -> Self {
+        store.under_way.fetch_add(1, Ordering::AcqRel);
         Self { store, keys, what }
     }
 
@@ -91,23 +92,33 @@ impl Drop for Undelivered<'_> {
         if !self.keys.is_empty() {
             self.store.defer(std::mem::take(&mut self.keys), self.what);
         }
+        self.store.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 /// The same for a truncate.
-struct UndeliveredTruncate<'a>(Option<&'a Store>);
+struct UndeliveredTruncate<'a> {
+    store: &'a Store,
+    delivered: bool,
+}
 
-impl UndeliveredTruncate<'_> {
-    pub(super) fn delivered(mut self) {
-        self.0 = None;
+impl<'a> UndeliveredTruncate<'a> {
+    fn new(store: &'a Store) -> Self {
+        store.under_way.fetch_add(1, Ordering::AcqRel);
+        Self { store, delivered: false }
+    }
+
+    fn delivered(mut self) {
+        self.delivered = true;
     }
 }
 
 impl Drop for UndeliveredTruncate<'_> {
     fn drop(&mut self) {
-        if let Some(store) = self.0 {
-            store.journal.defer_truncate();
-            store.link.work.notify_one();
+        if !self.delivered {
+            self.store.journal.defer_truncate();
+            self.store.link.work.notify_one();
         }
+        self.store.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 }
