@@ -13,5 +13,6 @@ mod outage;
 mod pitfalls;
 mod promotion;
 mod releases;
+mod replicas;
 mod restart;
 mod runtimes;

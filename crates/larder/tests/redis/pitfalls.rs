@@ -55,6 +55,10 @@ async fn a_script_called_a_function_that_it_did_not_have() {
         config.breaker.consecutive_failures = 1;
         let node = Node::with_ages(config, max_age, last_use_age);
         node.readable().await;
+        let mut strict = crate::node::config(server.socket());
+        (strict.wait_replicas, strict.wait_timeout) = (1, Duration::from_millis(1));
+        let strict = Node::begin(strict);
+        strict.readable().await;
         // The handshake may well ask for what an old server does not have.
         server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
         node.set("1", &["a", "b"], "x").await;
@@ -82,6 +86,8 @@ async fn a_script_called_a_function_that_it_did_not_have() {
 
         server.command(&["SET", &object(&node, "4"), "not an object"]).await.unwrap();
         assert!(node.by_id("4").await.is_none(), "discarded");
+        let asked = strict.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap();
+        assert_eq!(asked, Delivery::Deferred, "there is no replica");
         let errors = server.info("errorstats").await.unwrap();
         assert!(errors.keys().eq(["errorstat_NOSCRIPT"]), "only that it did not know them yet: {errors:?}");
         assert_eq!(server.info("memory").await.unwrap()["number_of_cached_scripts"], scripts, "all have run");

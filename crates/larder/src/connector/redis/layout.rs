@@ -7,6 +7,7 @@
 //! | `prefix:cache:i<index>:<key>` | a hint: mark of the primary key (8 bytes), when the hint expires (4 bytes, seconds of the server's clock, 0 = never), and the primary key |
 //! | `prefix:cache:v<primary key>` | the lowest version that may be stored, for a while after an invalidation asked for it |
 //! | `prefix:cache:s<random>` | a large object on its way in; expires by itself |
+//! | `prefix::w` | in strict mode, what is written before a WAIT: nothing; expires by itself |
 //!
 //! Prefix, cache and index names hold no colon, and a key always comes last, so no key can reach into another name,
 //! whatever bytes it holds.

@@ -6,6 +6,7 @@
 //! one logical operation, its retry after NOSCRIPT included, is one outcome for the breaker. The breaker's ramp holds back
 //! gets and lookups only (`store.rs`): an invalidation that was held back would be a deferred one.
 
+use super::confirming::Confirming;
 use super::scripts::Script;
 use super::trouble::{Trouble, What};
 use crate::breaker::{Breaker, Permit, Refused, State};
@@ -39,13 +40,21 @@ pub(super) struct Live {
     /// Distinguishes this connection from all others of this process.
     pub(super) generation: u64,
     pub(super) identity: Identity,
+    /// In strict mode: who asks the replicas.
+    confirming: Option<Confirming>,
     timeouts: AtomicU32,
     given_up: AtomicBool,
 }
 
 impl Live {
-    pub(super) fn new(connection: MultiplexedConnection, generation: u64, identity: Identity) -> Self {
-        Self { connection, generation, identity, timeouts: AtomicU32::new(0), given_up: AtomicBool::new(false) }
+    pub(super) fn new(
+        connection: MultiplexedConnection,
+        generation: u64,
+        identity: Identity,
+        confirming: Option<Confirming>,
+    ) -> Self {
+        let (timeouts, given_up) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self { connection, generation, identity, confirming, timeouts, given_up }
     }
 
     /// Whether an operation has found that the connection must go.
@@ -53,7 +62,15 @@ impl Live {
         self.given_up.load(Ordering::Acquire)
     }
 
-    async fn send(&self, command: &Cmd) -> Result<Value, Trouble> {
+    /// In strict mode, waits until the replicas have all that was answered on this connection.
+    pub(super) async fn confirm(&self, patient: bool) -> Result<(), Trouble> {
+        match &self.confirming {
+            Some(confirming) => confirming.confirm(patient).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, Trouble> {
         Ok(self.connection.clone().send_packed_command(command).await?.extract_error()?)
     }
 }
@@ -63,6 +80,8 @@ pub(super) struct Link {
     pub(super) breaker: Breaker,
     pub(super) clock: Clock,
     timeout: Duration,
+    /// Whether what changes is confirmed by replicas before it counts as applied.
+    pub(super) strict: bool,
     /// Where the connection lives: it keeps the time for callers that are in no runtime.
     home: Handle,
     pub(super) latencies: Latencies,
@@ -73,10 +92,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(breaker: Breaker, clock: Clock, timeout: Duration, home: Handle) -> Self {
+    pub(super) fn new(breaker: Breaker, clock: Clock, timeout: Duration, strict: bool, home: Handle) -> Self {
         let (give_up, work) = (Notify::new(), Notify::new());
         let (live, latencies) = (ArcSwapOption::empty(), Latencies::default());
-        Self { live, breaker, clock, timeout, home, latencies, give_up, work }
+        Self { live, breaker, clock, timeout, strict, home, latencies, give_up, work }
     }
 
     pub(super) fn publish(&self, live: Option<Arc<Live>>) {
@@ -91,6 +110,22 @@ impl Link {
     /// Whether the breaker lets operations through.
     pub(super) fn admits(&self) -> bool {
         matches!(self.breaker.state(), State::Closed | State::Ramping | State::ForcedClosed)
+    }
+
+    /// In strict mode, waits until the replicas have what was answered on the connection of this generation, if it is still in use.
+    /// No outcome for the breaker: that replicas lag says nothing of the server.
+    pub(super) async fn confirm(&self, generation: u64) -> Result<(), Trouble> {
+        if !self.strict {
+            return Ok(());
+        }
+        let Some(live) = self.live.load_full().filter(|live| live.generation == generation) else {
+            return Err(Trouble::Unavailable);
+        };
+        let confirmed = live.confirm(false).await;
+        if let Some(What::Broken | What::ReadOnly) = confirmed.as_ref().err().and_then(Trouble::what) {
+            self.give_up_on(&live);
+        }
+        confirmed
     }
 
     /// Sends one command.
@@ -223,7 +258,7 @@ async fn run_code(live: Arc<Live>, script: &Script, arguments: &impl Fn(&mut Cmd
 /// Tells the breaker how an operation or an attempt to connect went wrong.
 pub(super) fn judge(permit: Permit<'_>, trouble: &Trouble) {
     match trouble {
-        Trouble::Unavailable | Trouble::Shed => permit.neutral(),
+        Trouble::Unavailable | Trouble::Shed | Trouble::Unconfirmed => permit.neutral(),
         Trouble::TimedOut => permit.failure("no reply within the time-out"),
         Trouble::Error { what, text } => match what {
             What::Broken | What::NotServing | What::ReadOnly => permit.failure(text.clone()),

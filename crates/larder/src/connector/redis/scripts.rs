@@ -42,4 +42,5 @@ scripts! {
     TOUCH "touch.lua";
     DISCARD "discard.lua";
     PRUNE "prune.lua";
+    CONFIRM "confirm.lua";
 }

@@ -42,6 +42,8 @@ pub(super) struct Store {
     pub(super) journal: Journal,
     /// What is held by guards (`delivery.rs`): on its way, and not in the journal.
     under_way: AtomicU64,
+    /// Up to where the journal was applied on which connection, and only waits to be confirmed.
+    sent: Mutex<(u64, u64)>,
     hints: Hints,
     /// The connection on which the server's history was found to be the one known.
     proven: AtomicU64,
@@ -58,6 +60,7 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(link: Arc<Link>, schema: Schema, prefix: &str, hints: usize, journal: Limits) -> Self {
         Self {
+            sent: Mutex::new((0, 0)),
             layout: Layout::new(prefix, &schema),
             hints: Hints::new(hints, schema.last_use_age, link.clock.clone()),
             journal: Journal::new(journal),
@@ -109,6 +112,16 @@ impl Store {
             Some(known) if known.epoch == seen.epoch => known.sequence = known.sequence.max(seen.sequence),
             other => *other = Some(seen),
         }
+    }
+
+    /// Up to where the journal was applied on this connection already.
+    pub(super) fn sent_until(&self, generation: u64) -> u64 {
+        let sent = self.sent.lock();
+        if sent.0 == generation { sent.1 } else { 0 }
+    }
+
+    pub(super) fn has_sent(&self, generation: u64, until: u64) {
+        *self.sent.lock() = (generation, until);
     }
 
     pub(super) fn registered(&self, epoch: u64) {
@@ -304,7 +317,7 @@ mod tests {
     async fn a_recovery_that_was_overtaken_by_a_doubt_proves_nothing() {
         let clock = Clock::system();
         let breaker = Breaker::new("test", BreakerConfig::default(), clock.clone());
-        let link = Arc::new(Link::new(breaker, clock, Duration::from_secs(1), Handle::current()));
+        let link = Arc::new(Link::new(breaker, clock, Duration::from_secs(1), false, Handle::current()));
         let store = Store::new(link, Schema::of::<Color>(), "larder", 1, Limits { keys: 1, bytes: 1 });
         let doubts = store.doubts();
         store.prove(1, 0, doubts);

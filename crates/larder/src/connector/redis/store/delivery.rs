@@ -16,34 +16,51 @@ impl Store {
     }
 
     pub(super) async fn send_all(&self, batches: Vec<Undelivered<'_>>) -> Delivery {
+        let connection = self.link.generation();
+        let mut sent = Vec::with_capacity(batches.len());
         let mut all = Delivery::Applied;
         for batch in batches {
             match batch.send().await {
-                Ok(()) => {}
+                Ok(()) => sent.push(batch),
                 // Whoever waits in vain waits once: the rest is dropped, and with that deferred, without being sent.
-                Err(Trouble::TimedOut | Trouble::Unavailable) => return Delivery::Deferred,
+                Err(Trouble::TimedOut | Trouble::Unavailable) if self.link.strict => return Delivery::Deferred,
+                Err(Trouble::TimedOut | Trouble::Unavailable) => {
+                    all = Delivery::Deferred;
+                    break;
+                }
                 Err(_) => all = Delivery::Deferred,
             }
         }
-        all
+        if self.delivered(connection, sent).await { all } else { Delivery::Deferred }
+    }
+
+    /// What was sent on this connection counts as delivered now; in strict mode, once it is confirmed. Otherwise it is deferred.
+    pub(super) async fn delivered(&self, connection: u64, sent: Vec<Undelivered<'_>>) -> bool {
+        if let Err(trouble) = self.link.confirm(connection).await {
+            self.miss(&trouble);
+            return false;
+        }
+        sent.into_iter().for_each(Undelivered::delivered);
+        true
     }
 
     pub(super) async fn clear_all(&self) -> Delivery {
         let undelivered = UndeliveredTruncate::new(self);
-        if !self.proven() {
-            return Delivery::Deferred;
-        }
+        let Some(connection) = self.trusted() else { return Delivery::Deferred };
         match clearing::clear(&*self.link, &self.layout, self.history.load(Ordering::Acquire)).await {
             Ok(head) => {
                 self.registered(if head.registered { head.epoch } else { 0 });
-                undelivered.delivered();
-                Delivery::Applied
+                match self.link.confirm(connection).await {
+                    Ok(()) => {
+                        undelivered.delivered();
+                        return Delivery::Applied;
+                    }
+                    Err(trouble) => self.miss(&trouble),
+                }
             }
-            Err(trouble) => {
-                self.miss(&trouble);
-                Delivery::Deferred
-            }
-        }
+            Err(trouble) => self.miss(&trouble),
+        };
+        Delivery::Deferred
     }
 
     pub(super) fn defer(&self, keys: Vec<KeyBuf>, what: Deferred) {
@@ -68,21 +85,18 @@ impl<'a> Undelivered<'a> {
         Self { store, keys, what }
     }
 
-    pub(super) async fn send(self) -> Result<(), Trouble> {
+    async fn send(&self) -> Result<(), Trouble> {
         if !self.store.proven() {
             return Err(Trouble::Unavailable);
         }
         let sent = self.store.forget(&*self.store.link, &self.keys, self.what).await;
-        match &sent {
-            Ok(()) => self.delivered(),
-            Err(trouble) => {
-                self.store.miss(trouble);
-            }
+        if let Err(trouble) = &sent {
+            self.store.miss(trouble);
         }
         sent
     }
 
-    pub(super) fn delivered(mut self) {
+    fn delivered(mut self) {
         self.keys.clear();
     }
 }

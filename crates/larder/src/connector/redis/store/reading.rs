@@ -145,7 +145,7 @@ impl Store {
 
     pub(super) fn miss(&self, trouble: &Trouble) -> Miss {
         match trouble {
-            Trouble::Unavailable => Miss::Unavailable,
+            Trouble::Unavailable | Trouble::Unconfirmed => Miss::Unavailable,
             Trouble::Shed => Miss::Shed,
             Trouble::TimedOut => Miss::TimedOut,
             Trouble::Error { what: What::Fault | What::WrongType | What::NoScript, text } => {

@@ -141,6 +141,7 @@ impl Store {
     }
 
     async fn put_guarded(&self, object: Object, ticket: Option<Ticket>, undelivered: Vec<Undelivered<'_>>) -> Stored {
+        let connection = self.link.generation();
         let stored = match (self.encoded(&object), ticket) {
             (None, _) => Stored::Unfit,
             (_, None) => Stored::Unavailable,
@@ -152,8 +153,7 @@ impl Store {
         };
         match stored {
             Stored::Yes | Stored::Overtaken | Stored::Outdated => {
-                undelivered.into_iter().for_each(Undelivered::delivered);
-                stored
+                if self.delivered(connection, undelivered).await { stored } else { Stored::Unavailable }
             }
             // Not stored: the earlier state must go all the same.
             _ => match self.send_all(undelivered).await {
