@@ -403,7 +403,11 @@ mod redis {
             let instances: Cache<Instance> = caches.open().unwrap();
             until("the cache can be read", || instances.status().readable).await;
             assert!(caches.shutdown().await.is_clean());
-            assert_eq!(instances.invalidate(InstanceIndex::Id, [1]).await.unwrap(), Delivery::Applied, "it still works");
+            assert_eq!(
+                instances.invalidate(InstanceIndex::Id, [1]).await.unwrap(),
+                Delivery::Applied,
+                "it still works"
+            );
             server.stop().unwrap();
             {
                 let mut invalidation = Box::pin(instances.invalidate(InstanceIndex::Id, [1]));

@@ -5,8 +5,8 @@ use super::breaker::BreakerSettings;
 use super::error::Problems;
 use super::secret::{HIDDEN, Secret};
 use super::setting::{
-    Given, Refused, Setting, bytes, count, duration, number, plain, put, read, some_duration, text, time, written_bytes,
-    written_text,
+    Given, Refused, Setting, bytes, count, duration, number, plain, put, read, some_duration, text, time,
+    written_bytes, written_text,
 };
 use super::tree::{Node, Origin, shown_path};
 use std::path::PathBuf;

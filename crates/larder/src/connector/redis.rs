@@ -84,7 +84,8 @@ impl Redis {
         settings.validate().map_err(|error| RedisError::Breaker(error.to_string()))?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
         let breaker = Breaker::new("redis", settings, clock.clone());
-        let link = Arc::new(Link::new(breaker, clock, config.operation_timeout, config.wait_replicas > 0, runtime.clone()));
+        let link =
+            Arc::new(Link::new(breaker, clock, config.operation_timeout, config.wait_replicas > 0, runtime.clone()));
         let (told, server) = (Arc::downgrade(&link), config.address.to_string());
         link.breaker.subscribe(move |transition| {
             tracing::warn!(server, "circuit breaker: {transition}");

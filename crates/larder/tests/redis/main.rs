@@ -12,6 +12,7 @@ mod node;
 mod outage;
 mod pitfalls;
 mod promotion;
+mod recovery;
 mod releases;
 mod replicas;
 mod restart;

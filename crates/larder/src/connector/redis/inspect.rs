@@ -184,7 +184,8 @@ impl Inspector {
     /// Dropping the future, or the inspector, closes the connection.
     pub async fn open(config: RedisConfig) -> Result<Self, InspectError> {
         let config = RedisConfig { client_name: Some(CLIENT_NAME.to_owned()), ..config };
-        let (live, driver) = supervisor::reach(&config, &Clock::system(), 1).await.map_err(|trouble| server_error(&config, &trouble))?;
+        let (live, driver) =
+            supervisor::reach(&config, &Clock::system(), 1).await.map_err(|trouble| server_error(&config, &trouble))?;
         let inspector = Self { live, config, _driver: driver };
         // Known to newer servers only. Without it, looking at an object makes an evicting server think it is in use.
         let mut no_touch = redis::cmd("CLIENT");

@@ -153,7 +153,11 @@ impl Store {
         };
         match stored {
             Stored::Yes | Stored::Overtaken | Stored::Outdated => {
-                if self.delivered(connection, undelivered).await { stored } else { Stored::Unavailable }
+                if self.delivered(connection, undelivered).await {
+                    stored
+                } else {
+                    Stored::Unavailable
+                }
             }
             // Not stored: the earlier state must go all the same.
             _ => match self.send_all(undelivered).await {
