@@ -1,12 +1,13 @@
 //! [`Cache`]: the objects of one entry type, by every key.
 
+use crate::config::CacheConfig;
 use crate::connector::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
     Value,
 };
 use crate::entry::{Entry, Index, Keys};
 use crate::key::{self, Key};
-use crate::load::Flights;
+use crate::load::{Flights, Gentle};
 use crate::telemetry::Stats;
 use std::fmt;
 use std::future::Future;
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) schema: Schema,
     pub(crate) flights: Flights,
+    pub(crate) gentle: Gentle,
 }
 
 impl Inner {
@@ -116,7 +118,12 @@ pub enum UpdateError<Err> {
 impl<E: Entry> Cache<E> {
     /// A cache over a connector that was opened for `schema`; [`Caches::open`](crate::Caches::open) is the usual way to one.
     pub fn new(connector: Arc<dyn Connector>, schema: Schema) -> Self {
-        let inner = Inner { connector, schema, flights: Flights::default() };
+        Self::gentle(connector, schema, CacheConfig::COMEBACK_LOADS)
+    }
+
+    /// The same; so many loads at once begin after the cache was emptied.
+    pub(crate) fn gentle(connector: Arc<dyn Connector>, schema: Schema, loads: usize) -> Self {
+        let inner = Inner { connector, schema, flights: Flights::default(), gentle: Gentle::new(loads) };
         Self { inner: Arc::new(inner), entry: PhantomData }
     }
 

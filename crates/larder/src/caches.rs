@@ -217,7 +217,7 @@ impl Caches {
         let mut schema = Schema::of::<E>().ages(settings.max_age, settings.last_use_age);
         schema.max_object_size = settings.max_object_size;
         let (connector, prune_interval) = self.connector(&settings, &schema)?;
-        let opened = Cache::<E>::new(connector, schema);
+        let opened = Cache::<E>::gentle(connector, schema, settings.comeback_loads);
         state.tasks.retain(|task| !task.is_finished());
         state.tasks.push(self.runtime.spawn(publish(Arc::downgrade(&opened.inner))).abort_handle());
         if !prune_interval.is_zero() {

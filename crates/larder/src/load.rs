@@ -25,8 +25,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 use tracing::Instrument;
 
+mod gentle;
 mod waiting;
 
+pub(crate) use gentle::Gentle;
 use waiting::{LOADING, Queue, Waiting};
 
 /// Why a load gave nothing.
@@ -345,6 +347,8 @@ impl<E: Entry> Cache<E> {
                     Lookup::Miss(_, ticket) => ticket,
                 },
             };
+            let admission = cache.inner.gentle.admit(ticket.map(|ticket| ticket.epoch)).await;
+            cache.stats().held_back.add(u64::from(admission.held_back));
             cache.stats().loads.increment();
             let (loaded, accepted) = match loader(key).await {
                 Ok(Some(object)) => {

@@ -159,7 +159,7 @@ async fn the_limits_of_the_memory_connector_arrive() {
     )
     .await;
     let instances: Cache<Instance> = caches.open().unwrap();
-    for id in 0..10 {
+    for id in 0..10_u32 {
         instances.set(instance(id)).await;
     }
     assert_eq!(instances.status().objects, Some(2));
@@ -285,6 +285,44 @@ impl metrics::Recorder for Recorder {
     fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
         metrics::Histogram::noop()
     }
+}
+
+// A gentle comeback
+
+/// A truncate must not send every reader to the database at once.
+#[tokio::test(start_paused = true)]
+async fn after_a_truncate_loads_are_limited_for_a_while() {
+    let caches = caches("caches: { instance: { connector: memory, comeback_loads: 2 } }").await;
+    let instances: Cache<Instance> = caches.open().unwrap();
+    let (running, peak) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let load_all = async || {
+        peak.store(0, Ordering::SeqCst);
+        let all: Vec<_> = (0..10_u32)
+            .map(|id| {
+                let (instances, running, peak) = (instances.clone(), running.clone(), peak.clone());
+                let load = move |id| async move {
+                    peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    tokio::time::sleep(SECOND / 10).await;
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    Ok::<_, ()>(Some(instance(id)))
+                };
+                tokio::spawn(async move { instances.get_or_load(InstanceIndex::Id, id, load).await.unwrap().unwrap() })
+            })
+            .collect();
+        for one in all {
+            one.await.unwrap();
+        }
+        peak.load(Ordering::SeqCst)
+    };
+    assert_eq!(load_all().await, 10, "a start is no comeback");
+    assert_eq!(instances.truncate().await.unwrap(), Delivery::Applied);
+    assert_eq!(load_all().await, 2);
+    assert_eq!(instances.stats().held_back.get(), 8);
+    tokio::time::advance(11 * SECOND).await;
+    for id in 0..10_u32 {
+        instances.invalidate(InstanceIndex::Id, [id]).await.unwrap();
+    }
+    assert_eq!(load_all().await, 10);
 }
 
 // On a server

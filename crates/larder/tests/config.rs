@@ -75,10 +75,10 @@ fn every_setting_is_read() {
               half_open: 4
               half_open_successes: 5
               ramp: 0
-        defaults: { connector: redis, max_age: 1h30m, max_object_size: 10 kB }
+        defaults: { connector: redis, max_age: 1h30m, max_object_size: 10 kB, comeback_loads: 0 }
         caches:
           instance: { last_use_age: 10m }
-          session: { connector: memory, max_age: 0, last_use_age: 100ms, max_object_size: 2 MiB }
+          session: { connector: memory, max_age: 0, last_use_age: 100ms, max_object_size: 2 MiB, comeback_loads: 3, audit_share: 0.01, audit_grace: 2s, audit_bypass: 1m }
           off: { connector: none }
           also.off: { connector: noop }
           later: { connector: postgres }
@@ -112,11 +112,17 @@ fn every_setting_is_read() {
         max_age: 3 * HOUR / 2,
         last_use_age: 600 * SECOND,
         max_object_size: 10_000,
+        comeback_loads: 0,
+        audit_share: 0.0,
+        audit_grace: 5 * SECOND,
+        audit_bypass: Duration::ZERO,
     };
     assert_eq!(config.cache("instance"), Some(instance));
     let session = config.cache("session").unwrap();
     assert_eq!((session.connector, session.max_age), (ConnectorKind::Memory, Duration::ZERO));
     assert_eq!((session.last_use_age, session.max_object_size), (Duration::from_millis(100), 2 << 20));
+    assert_eq!(session.comeback_loads, 3);
+    assert_eq!((session.audit_share, session.audit_grace, session.audit_bypass), (0.01, 2 * SECOND, 60 * SECOND));
     let connectors: Vec<_> = config.caches().map(|(name, cache)| (name, cache.connector.name())).collect();
     assert_eq!(
         connectors,
@@ -299,7 +305,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ),
         (
             "caches: { x: { connector: none, maxAge: 1h } }",
-            "caches.x.maxAge is no setting; did you mean `max_age`? Accepted here: connector, max_age, last_use_age, max_object_size".into(),
+            "caches.x.maxAge is no setting; did you mean `max_age`? Accepted here: connector, max_age, last_use_age, max_object_size, comeback_loads, audit_share, audit_grace, audit_bypass".into(),
         ),
         // No mapping where one must be.
         ("- 1", "the configuration is a list: give a mapping of settings (connectors, defaults, caches)".into()),
@@ -307,7 +313,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ("caches: [instance]", "caches is a list: give a mapping of caches by name".into()),
         (
             "caches: { x: redis }",
-            "caches.x is text: give a mapping of settings (connector, max_age, last_use_age, max_object_size)"
+            "caches.x is text: give a mapping of settings (connector, max_age, last_use_age, max_object_size, comeback_loads, audit_share, audit_grace, audit_bypass)"
                 .into(),
         ),
         // Durations.
@@ -745,12 +751,12 @@ fn a_variable_that_is_wrong_is_named() {
         (
             "LARDER_CACHES_INSTANCE_MAXAGE",
             "1h",
-            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE",
+            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _COMEBACK_LOADS, _AUDIT_SHARE, _AUDIT_GRACE, _AUDIT_BYPASS",
         ),
         (
             "LARDER_CACHES_MAX_AGE",
             "1h",
-            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE",
+            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _COMEBACK_LOADS, _AUDIT_SHARE, _AUDIT_GRACE, _AUDIT_BYPASS",
         ),
         (
             "LARDER_DEFAULTS_MAX_AGE",
