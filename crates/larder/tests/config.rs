@@ -116,6 +116,7 @@ fn every_setting_is_read() {
         audit_share: 0.0,
         audit_grace: 5 * SECOND,
         audit_bypass: Duration::ZERO,
+        loading: larder::LoadOptions::default(),
     };
     assert_eq!(config.cache("instance"), Some(instance));
     let session = config.cache("session").unwrap();
@@ -305,7 +306,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ),
         (
             "caches: { x: { connector: none, maxAge: 1h } }",
-            "caches.x.maxAge is no setting; did you mean `max_age`? Accepted here: connector, max_age, last_use_age, max_object_size, comeback_loads, audit_share, audit_grace, audit_bypass".into(),
+            "caches.x.maxAge is no setting; did you mean `max_age`? Accepted here: connector, max_age, last_use_age, max_object_size, comeback_loads, audit_share, audit_grace, audit_bypass, lease, refresh_ahead, serve_expired, soft_timeout, hard_timeout, negative_age, jitter".into(),
         ),
         // No mapping where one must be.
         ("- 1", "the configuration is a list: give a mapping of settings (connectors, defaults, caches)".into()),
@@ -313,7 +314,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ("caches: [instance]", "caches is a list: give a mapping of caches by name".into()),
         (
             "caches: { x: redis }",
-            "caches.x is text: give a mapping of settings (connector, max_age, last_use_age, max_object_size, comeback_loads, audit_share, audit_grace, audit_bypass)"
+            "caches.x is text: give a mapping of settings (connector, max_age, last_use_age, max_object_size, comeback_loads, audit_share, audit_grace, audit_bypass, lease, refresh_ahead, serve_expired, soft_timeout, hard_timeout, negative_age, jitter)"
                 .into(),
         ),
         // Durations.
@@ -751,12 +752,12 @@ fn a_variable_that_is_wrong_is_named() {
         (
             "LARDER_CACHES_INSTANCE_MAXAGE",
             "1h",
-            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _COMEBACK_LOADS, _AUDIT_SHARE, _AUDIT_GRACE, _AUDIT_BYPASS",
+            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _COMEBACK_LOADS, _AUDIT_SHARE, _AUDIT_GRACE, _AUDIT_BYPASS, _LEASE, _REFRESH_AHEAD, _SERVE_EXPIRED, _SOFT_TIMEOUT, _HARD_TIMEOUT, _NEGATIVE_AGE, _JITTER",
         ),
         (
             "LARDER_CACHES_MAX_AGE",
             "1h",
-            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _COMEBACK_LOADS, _AUDIT_SHARE, _AUDIT_GRACE, _AUDIT_BYPASS",
+            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _COMEBACK_LOADS, _AUDIT_SHARE, _AUDIT_GRACE, _AUDIT_BYPASS, _LEASE, _REFRESH_AHEAD, _SERVE_EXPIRED, _SOFT_TIMEOUT, _HARD_TIMEOUT, _NEGATIVE_AGE, _JITTER",
         ),
         (
             "LARDER_DEFAULTS_MAX_AGE",

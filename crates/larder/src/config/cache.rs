@@ -2,10 +2,12 @@
 
 use super::duration::show;
 use super::error::Problems;
+use super::loading::{self, Loading};
 use super::setting::{
     Given, Refused, Setting, bytes, count, duration, plain, put, ratio, read, some_duration, text, time, written_bytes,
 };
 use super::tree::{Node, Origin, Value, shown_path};
+use crate::load::LoadOptions;
 use std::fmt;
 use std::time::Duration;
 
@@ -61,6 +63,8 @@ pub struct CacheConfig {
     pub audit_grace: Duration,
     /// For how long a cache that was found to serve stale objects is not read; zero: it goes on being read. Default 0.
     pub audit_bypass: Duration,
+    /// How objects are loaded. By default everything in it is off.
+    pub loading: LoadOptions,
 }
 
 impl CacheConfig {
@@ -79,6 +83,7 @@ pub(super) struct Partial {
     pub(super) audit_share: Option<f64>,
     pub(super) audit_grace: Option<Duration>,
     pub(super) audit_bypass: Option<Duration>,
+    pub(super) loading: Loading,
 }
 
 /// What holds for caches that do not say otherwise.
@@ -93,6 +98,7 @@ pub(super) struct Defaults {
     pub(super) audit_share: f64,
     pub(super) audit_grace: Duration,
     pub(super) audit_bypass: Duration,
+    pub(super) loading: LoadOptions,
 }
 
 impl Default for Defaults {
@@ -106,6 +112,7 @@ impl Default for Defaults {
             audit_share: 0.0,
             audit_grace: CacheConfig::AUDIT_GRACE,
             audit_bypass: Duration::ZERO,
+            loading: LoadOptions::default(),
         }
     }
 }
@@ -171,6 +178,13 @@ pub(super) const SETTINGS: &[Setting<Partial>] = &[
         read: |cache, node| put(&mut cache.audit_bypass, duration(node).map(Some)),
         write: |cache| cache.audit_bypass.and_then(time),
     },
+    loading::LEASE,
+    loading::REFRESH_AHEAD,
+    loading::SERVE_EXPIRED,
+    loading::SOFT_TIMEOUT,
+    loading::HARD_TIMEOUT,
+    loading::NEGATIVE_AGE,
+    loading::JITTER,
 ];
 
 impl Defaults {
@@ -179,6 +193,7 @@ impl Defaults {
         let given = read(section, SETTINGS, &[], &mut partial, problems);
         let defaults = Self::default().overlaid(&partial);
         check_ages(&defaults, &given, &section.origin, problems);
+        loading::check(&defaults, &given, &section.origin, problems);
         defaults
     }
 
@@ -192,6 +207,7 @@ impl Defaults {
             audit_share: partial.audit_share.unwrap_or(self.audit_share),
             audit_grace: partial.audit_grace.unwrap_or(self.audit_grace),
             audit_bypass: partial.audit_bypass.unwrap_or(self.audit_bypass),
+            loading: partial.loading.over(self.loading),
         }
     }
 
@@ -206,6 +222,7 @@ impl Defaults {
             audit_share: self.audit_share,
             audit_grace: self.audit_grace,
             audit_bypass: self.audit_bypass,
+            loading: self.loading,
         })
     }
 
@@ -220,6 +237,7 @@ impl Defaults {
             audit_share: Some(self.audit_share),
             audit_grace: Some(self.audit_grace),
             audit_bypass: Some(self.audit_bypass),
+            loading: Loading::written(self.loading, LoadOptions::default()),
         }
     }
 }
@@ -231,6 +249,7 @@ impl CacheConfig {
         let given = read(section, SETTINGS, &[], &mut partial, problems);
         let whole = defaults.overlaid(&partial);
         check_ages(&whole, &given, origin, problems);
+        loading::check(&whole, &given, origin, problems);
         let readable = matches!(section.value, Value::Nothing | Value::Map(_)) && section.child("connector").is_none();
         if whole.connector.is_none() && readable {
             let connectors = "none, memory, redis or postgres";
@@ -242,7 +261,8 @@ impl CacheConfig {
         whole.cache()
     }
 
-    pub(super) fn partial(&self) -> Partial {
+    /// The rows as they are written, below those defaults.
+    pub(super) fn partial(&self, defaults: &Defaults) -> Partial {
         Partial {
             connector: Some(self.connector),
             max_age: Some(self.max_age),
@@ -252,6 +272,7 @@ impl CacheConfig {
             audit_share: Some(self.audit_share),
             audit_grace: Some(self.audit_grace),
             audit_bypass: Some(self.audit_bypass),
+            loading: Loading::written(self.loading, defaults.loading),
         }
     }
 }
