@@ -1,5 +1,6 @@
 //! [`Cache`]: the objects of one entry type, by every key.
 
+use crate::audit::Post;
 use crate::config::CacheConfig;
 use crate::connector::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, Look, Miss, Object, Pruned, Schema, Status,
@@ -38,6 +39,7 @@ pub(crate) struct Inner {
     pub(crate) schema: Schema,
     pub(crate) flights: Flights,
     pub(crate) gentle: Gentle,
+    pub(crate) post: Post,
 }
 
 impl Inner {
@@ -45,6 +47,7 @@ impl Inner {
     pub(crate) fn publish(&self) {
         self.schema.stats.publish(&self.schema.cache, &self.connector.status());
         self.connector.publish();
+        self.post.publish(&self.schema.cache);
     }
 }
 
@@ -130,7 +133,8 @@ impl<E: Entry> Cache<E> {
 
     /// The same; so many loads at once begin after the cache was emptied.
     pub(crate) fn gentle(connector: Arc<dyn Connector>, schema: Schema, loads: usize) -> Self {
-        let inner = Inner { connector, schema, flights: Flights::default(), gentle: Gentle::new(loads) };
+        let inner =
+            Inner { connector, schema, flights: Flights::default(), gentle: Gentle::new(loads), post: Post::default() };
         Self { inner: Arc::new(inner), entry: PhantomData }
     }
 
@@ -143,18 +147,37 @@ impl<E: Entry> Cache<E> {
     #[inline]
     pub(crate) fn get_hit(&self, index: E::Index, key: &impl Key) -> Option<Arc<E>> {
         let bytes = key.encode();
-        let found = self.inner.connector.get_hit(KeyRef { index: position(index), bytes: &bytes })?;
+        let key = KeyRef { index: position(index), bytes: &bytes };
+        if self.inner.post.is_manned() {
+            return self.get_audited_hit(key);
+        }
+        let found = self.inner.connector.get_hit(key)?;
         let object = found.downcast::<E>().ok()?;
         self.inner.schema.stats.hits.increment();
         Some(object)
     }
 
+    #[cold]
+    #[inline(never)]
+    fn get_audited_hit(&self, key: KeyRef<'_>) -> Option<Arc<E>> {
+        if self.inner.post.bypasses() {
+            return None;
+        }
+        let object = self.inner.connector.get_hit(key)?.downcast::<E>().ok()?;
+        self.inner.schema.stats.hits.increment();
+        self.inner.post.saw(key, &object);
+        Some(object)
+    }
+
     async fn get_later(self, index: E::Index, bytes: Vec<u8>) -> Option<Arc<E>> {
         let found = match self.key(index, &bytes) {
+            Ok(_) if self.inner.post.bypasses() => Err(Miss::Bypassed),
             Ok(key) => self.inner.connector.get(key).await,
             Err(miss) => Err(miss),
         };
-        self.found(found).ok()
+        let object = self.found(found).ok()?;
+        self.inner.post.saw(KeyRef { index: position(index), bytes: &bytes }, &object);
+        Some(object)
     }
 
     /// Looks an object up and, on a miss, takes a ticket for the load that follows.
@@ -170,15 +193,22 @@ impl<E: Entry> Cache<E> {
 
     pub(crate) async fn look(&self, index: E::Index, bytes: &[u8]) -> Looked<E> {
         let look = match self.key(index, bytes) {
+            Ok(_) if self.inner.post.bypasses() => Look::miss(Miss::Bypassed, self.inner.connector.ticket().await),
             Ok(key) => self.inner.connector.lookup(key).await,
             Err(miss) => Look::miss(miss, None),
         };
-        self.looked(look)
+        let looked = self.looked(look);
+        if let Looked::Hit { object, .. } = &looked {
+            self.inner.post.saw(KeyRef { index: position(index), bytes }, object);
+        }
+        looked
     }
 
     /// Asks to be the one who loads what is missing under this key, which is a valid one, and looks again.
     pub(crate) async fn lease(&self, key: &KeyBuf) -> (Lease, Looked<E>) {
         let (lease, look) = self.inner.connector.lease(key.as_ref()).await;
+        let bypassed = matches!(look, Look::Hit { .. }) && self.inner.post.bypasses();
+        let look = if bypassed { Look::miss(Miss::Bypassed, None) } else { look };
         (lease, self.looked(look))
     }
 

@@ -3,6 +3,7 @@
 //! Nothing is set up that no opened cache needs: a connector begins to connect when the first cache on it is opened, so a process
 //! whose caches are in memory, or switched off, starts no network code.
 
+use crate::audit::{Audit, AuditOptions};
 use crate::cache::{Cache, Inner};
 use crate::clock::Clock;
 use crate::config::{CacheConfig, Config, ConnectorKind, fold, nearest};
@@ -264,6 +265,31 @@ impl Caches {
                 Err(without("which this version of larder does not have yet; give it another `connector`"))
             }
         }
+    }
+
+    /// Opens the cache of an entry type, and audits it as its configuration says (`audit_share`, `audit_grace`, `audit_bypass`): see
+    /// [`audit`](mod@crate::audit), and [`Cache::audited`] for the source. With a share of 0, as by default, nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn audit<E, F, L, Err>(&self, source: F) -> Result<Audit, OpenError>
+    where
+        E: Entry,
+        F: Fn(Arc<E>) -> L + Send + Sync + 'static,
+        L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
+        Err: fmt::Display + Send + 'static,
+    {
+        let cache = self.open::<E>()?;
+        let settings = self.config.cache(E::CACHE).ok_or_else(|| self.not_configured(E::CACHE))?;
+        let options = AuditOptions {
+            share: settings.audit_share,
+            grace: settings.audit_grace,
+            bypass: settings.audit_bypass,
+            ..AuditOptions::default()
+        };
+        let _runtime = self.runtime.enter();
+        cache.audited(options, source).map_err(|_| OpenError::NoRuntime)
     }
 
     fn not_configured(&self, cache: &str) -> OpenError {

@@ -103,6 +103,15 @@ pub trait Connector: Send + Sync + 'static {
     /// Cleans up what has expired or dangles.
     fn prune(&self) -> Answer<'_, Result<Pruned, Error>>;
 
+    /// Whether nothing has touched any of `keys` since `since` was taken: no invalidation, delete, truncate or put. `None` where it
+    /// cannot be told now. What is here by default asks whether anything at all was touched.
+    fn untouched(&self, _keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
+        match self.ticket() {
+            Answer::Now(ticket) => Answer::now(ticket.flatten().map(|ticket| ticket == since)),
+            Answer::Later(ticket) => Answer::later(async move { ticket.await.map(|ticket| ticket == since) }),
+        }
+    }
+
     /// How the connector is doing.
     fn status(&self) -> Status;
 
@@ -329,11 +338,13 @@ pub enum Miss {
     InvalidKey,
     /// The cache is switched off.
     Off,
+    /// An auditor has found the cache to serve what is stale, and it is not read for a while.
+    Bypassed,
 }
 
 impl Miss {
     /// Every cause, in the order of their counters.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Absent,
         Self::Expired,
         Self::KnownAbsent,
@@ -345,6 +356,7 @@ impl Miss {
         Self::Fault,
         Self::InvalidKey,
         Self::Off,
+        Self::Bypassed,
     ];
 
     /// The cause as it stands in metrics.
@@ -362,6 +374,7 @@ impl Miss {
             Self::Fault => "fault",
             Self::InvalidKey => "invalid_key",
             Self::Off => "off",
+            Self::Bypassed => "bypassed",
         }
     }
 }

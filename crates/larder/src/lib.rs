@@ -36,6 +36,7 @@
 //! | how to open caches from a file | [`Caches`], [`config`] |
 //! | where objects are kept, and how to write a place of your own | [`connector`] |
 //! | what is counted | [`telemetry`] |
+//! | whether what is served is what the source has | [`audit`] |
 //! | the circuit breaker, for other uses as well | [`breaker`] |
 //!
 //! The promises (C1 to C14), how they are kept and what they do not cover are in the repository's `ARCHITECTURE.md`.
@@ -47,6 +48,7 @@
 //! | `redis` (default) | the redis connector; without it there is no network code |
 //! | `uuid` | [`Key`] for `uuid::Uuid` |
 
+pub mod audit;
 pub mod breaker;
 mod cache;
 mod caches;

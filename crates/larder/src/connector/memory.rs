@@ -492,6 +492,14 @@ impl Connector for Memory {
         }
     }
 
+    fn untouched(&self, keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
+        let untouched = self.change(|writer| {
+            let fence = |key: &KeyBuf| writer.fence(self.table.hash(key.as_ref()));
+            self.epoch.load(Ordering::Acquire) == since.epoch && keys.iter().all(|key| fence(key) <= since.sequence)
+        });
+        Answer::now(Some(untouched))
+    }
+
     fn status(&self) -> Status {
         Status {
             objects: Some(self.objects.load(Ordering::Relaxed)),

@@ -226,6 +226,10 @@ impl Connector for RedisConnector {
         self.store.prune()
     }
 
+    fn untouched(&self, keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
+        self.store.untouched(keys, since)
+    }
+
     fn status(&self) -> Status {
         self.store.status()
     }

@@ -40,16 +40,15 @@ impl Pair {
         self.address.path().join("in-charge")
     }
 
-    /// Makes the replica one, and waits until it has what the master has.
+    /// Makes the replica one, and waits until it has what the master has, and the master knows: until then WAIT does not ask it.
     pub(crate) async fn follow(&self) {
         let port = self.master.port().unwrap().to_string();
         self.replica.command(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
         let begun = Instant::now();
         loop {
-            let (master, replica) = (replication(&self.master).await, replication(&self.replica).await);
-            if replica.get("master_link_status").map(String::as_str) == Some("up")
-                && replica["slave_repl_offset"] == master["master_repl_offset"]
-            {
+            let master = replication(&self.master).await;
+            let confirmed = format!("state=online,offset={},", master["master_repl_offset"]);
+            if master.get("slave0").is_some_and(|replica| replica.contains(&confirmed)) {
                 return;
             }
             assert!(begun.elapsed() < Duration::from_secs(30), "the replica has not caught up");

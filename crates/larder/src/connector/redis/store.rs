@@ -267,6 +267,10 @@ impl Connector for Store {
         Answer::later(self.prune_keys())
     }
 
+    fn untouched(&self, keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
+        Answer::later(async move { self.was_untouched(&keys, since).await })
+    }
+
     fn status(&self) -> Status {
         // In this order: what goes from one into the other meanwhile is counted twice rather than not at all.
         let under_way = self.under_way.load(Ordering::Acquire);
