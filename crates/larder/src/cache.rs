@@ -15,6 +15,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+mod many;
+
 /// The objects of one entry type, found by any of their keys. Cloning it is cheap; clones are the same cache.
 ///
 /// # Consistency

@@ -21,7 +21,7 @@
 //! it is pruned, replaced or evicted.
 
 use super::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Looked, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
     Value,
 };
 use crate::clock::Clock;
@@ -369,6 +369,24 @@ impl Connector for Memory {
 
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
         Answer::now(self.store(object, ticket, true).stored)
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Vec<Result<Value, Miss>>> {
+        Answer::now(keys.iter().map(|key| self.find(*key)).collect())
+    }
+
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looked> {
+        Answer::now((keys.iter().map(|key| self.find(*key)).collect(), Some(self.take_ticket())))
+    }
+
+    fn fill_many(&self, objects: Vec<Object>, ticket: Ticket) -> Answer<'_, Vec<Fill>> {
+        Answer::now(objects.into_iter().map(|object| self.store(object, Some(ticket), false)).collect())
+    }
+
+    fn set_many(&self, objects: Vec<Object>) -> Answer<'_, Vec<Stored>> {
+        // A ticket for each: one must not be overtaken by another of the same call.
+        let set = |object| self.store(object, Some(self.take_ticket()), true).stored;
+        Answer::now(objects.into_iter().map(set).collect())
     }
 
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
