@@ -36,7 +36,9 @@ macro_rules! scripts {
 
 scripts! {
     CLOCK "clock.lua";
-    STORE "store.lua" "log.lua";
+    STORE "head.lua" "store.lua" "log.lua";
+    STORE_MANY "store_many.lua" "store.lua" "log.lua" "store_each.lua";
+    GET_MANY "get_many.lua";
     INVALIDATE "invalidate.lua" "log.lua";
     DELETE "delete.lua" "log.lua";
     TOUCH "touch.lua";

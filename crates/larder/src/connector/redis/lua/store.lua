@@ -1,5 +1,5 @@
-#!lua
--- Stores an object under all of its keys: a fill or a put. Ends with log.lua.
+-- Stores an object under all of its keys: a fill or a put. Begins with head.lua and ends with log.lua; with store_many.lua before it it
+-- is a function.
 --
 -- KEYS  1 clock  2 object: prefix, schema (16 hex digits), ':', primary key  3.. index keys; after them, where there is a
 --       version, the floor of the object's version; and last, where the payload was staged, the staged key
