@@ -100,6 +100,11 @@ pub(crate) fn encode(schema: &Schema, object: &Object) -> Result<Vec<u8>, String
 
 /// The object in `bytes`, if it may be served under `key`.
 pub(crate) fn decode(schema: &Schema, bytes: &[u8], key: KeyRef<'_>) -> Result<Value, DecodeError> {
+    schema.codec.decode(payload(schema, bytes, key)?).map_err(DecodeError::Payload)
+}
+
+/// The payload of the object in `bytes`, if it may be served under `key`.
+pub(crate) fn payload<'a>(schema: &Schema, bytes: &'a [u8], key: KeyRef<'_>) -> Result<&'a [u8], DecodeError> {
     use DecodeError::{Damaged, OtherKey, OtherSchema};
     if bytes.get(..2) != Some(&MAGIC) {
         return Err(if bytes.first() == Some(&b'L') { OtherSchema } else { Damaged("no header") });
@@ -132,7 +137,7 @@ pub(crate) fn decode(schema: &Schema, bytes: &[u8], key: KeyRef<'_>) -> Result<V
             if bytes.get(FLAGS + place) != Some(&0) {
                 return Err(OtherKey);
             }
-            return schema.codec.decode(payload).map_err(DecodeError::Payload);
+            return Ok(payload);
         }
     }
     Err(OtherKey)

@@ -15,10 +15,7 @@ impl Miss {
     }
 }
 
-pub(super) async fn get_each<C: Connector + ?Sized>(
-    connector: &C,
-    keys: &[KeyRef<'_>],
-) -> Vec<Result<Value, Miss>> {
+pub(super) async fn get_each<C: Connector + ?Sized>(connector: &C, keys: &[KeyRef<'_>]) -> Vec<Result<Value, Miss>> {
     let mut found = Vec::with_capacity(keys.len());
     for key in keys {
         found.push(connector.get(*key).await);

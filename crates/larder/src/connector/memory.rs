@@ -21,8 +21,8 @@
 //! it is pruned, replaced or evicted.
 
 use super::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Looked, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
-    Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Looked, Miss, Object, Pruned, Schema, Status, Stored,
+    Ticket, Value,
 };
 use crate::clock::Clock;
 use ages::Ages;

@@ -206,9 +206,9 @@ fn grave(replies: &[Value]) -> Option<Trouble> {
         Value::ServerError(error) => Some(Trouble::from(RedisError::from(error.clone()))),
         _ => None,
     });
-    errors.into_iter().find(|trouble| {
-        !matches!(trouble.what(), Some(What::Fault | What::WrongType | What::NoScript | What::Full))
-    })
+    errors
+        .into_iter()
+        .find(|trouble| !matches!(trouble.what(), Some(What::Fault | What::WrongType | What::NoScript | What::Full)))
 }
 
 async fn run(live: Arc<Live>, script: &Script, arguments: impl Fn(&mut Cmd)) -> Result<Value, Trouble> {

@@ -17,8 +17,8 @@ use super::layout::Layout;
 use super::link::Link;
 use super::trouble::Trouble;
 use crate::connector::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
-    Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Looked, Miss, Object, Pruned, Schema, Status, Stored,
+    Ticket, Value,
 };
 use crate::journal::{Deferred, Journal};
 use crate::key;
@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 mod delivery;
+mod many;
 mod pruning;
 mod reading;
 mod storing;
@@ -203,6 +204,22 @@ impl Connector for Store {
         Answer::later(self.set_object(object))
     }
 
+    fn get_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Vec<Result<Value, Miss>>> {
+        if keys.is_empty() { Answer::now(Vec::new()) } else { Answer::later(self.find_many(keys)) }
+    }
+
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looked> {
+        if keys.is_empty() { Answer::now(Looked::default()) } else { Answer::later(self.find_many_or_ticket(keys)) }
+    }
+
+    fn fill_many(&self, objects: Vec<Object>, ticket: Ticket) -> Answer<'_, Vec<Fill>> {
+        if objects.is_empty() { Answer::now(Vec::new()) } else { Answer::later(self.fill_objects(objects, ticket)) }
+    }
+
+    fn set_many(&self, objects: Vec<Object>) -> Answer<'_, Vec<Stored>> {
+        if objects.is_empty() { Answer::now(Vec::new()) } else { Answer::later(self.set_objects(objects)) }
+    }
+
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
         Answer::later(async move { Ok(self.send_all(self.batches(&keys, Deferred::Invalidate { floor })).await) })
     }
@@ -232,7 +249,10 @@ impl Connector for Store {
 
 /// What a script that ends with log.lua replies: the outcome, and the clock after it.
 pub(super) fn verdict(reply: Reply) -> Option<(u8, Ticket)> {
-    let reply = bytes(reply)?;
+    verdict_in(&bytes(reply)?)
+}
+
+fn verdict_in(reply: &[u8]) -> Option<(u8, Ticket)> {
     let number = |at: usize| reply.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
     Some((*reply.first()?, Ticket { epoch: number(1)?, sequence: number(9)? }))
 }

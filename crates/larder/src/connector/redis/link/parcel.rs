@@ -29,10 +29,6 @@ impl Parcel {
         self.commands.add_command(call);
     }
 
-    pub(in crate::connector::redis) fn is_empty(&self) -> bool {
-        self.commands.is_empty()
-    }
-
     /// The calls among these replies that the server did not know the script of, once more. The first call of a script brings its
     /// code along, which the others find there.
     fn repaired(&self, replies: &[Value]) -> (Vec<usize>, Pipeline) {
@@ -104,7 +100,11 @@ impl Link {
     }
 
     /// An operation of one parcel. What was answered is in `replies`, whatever became of the operation.
-    pub(in crate::connector::redis) async fn parcel(&self, parcel: &Parcel, replies: &mut Vec<Value>) -> Result<(), Trouble> {
+    pub(in crate::connector::redis) async fn parcel(
+        &self,
+        parcel: &Parcel,
+        replies: &mut Vec<Value>,
+    ) -> Result<(), Trouble> {
         self.converse(|wire| async move { wire.send(parcel, replies).await }).await
     }
 }
