@@ -55,7 +55,7 @@ async fn a_script_called_a_function_that_it_did_not_have() {
         let (max_age, last_use_age) = (Duration::from_secs(1000), Duration::from_secs(500));
         let mut config = config(server.socket());
         config.breaker.consecutive_failures = 1;
-        let node = Node::with_ages(config, max_age, last_use_age);
+        let node = Node::with_ages(config.clone(), max_age, last_use_age);
         node.readable().await;
         // The handshake may well ask for what an old server does not have.
         server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
@@ -72,7 +72,7 @@ async fn a_script_called_a_function_that_it_did_not_have() {
         let some =
             [instance("5", &["e"], "x"), instance("6", &["f"], &"is large".repeat(1000)), instance("7", &[], "x")];
         assert_eq!(node.cache.set_many(some).await, [Stored::Yes; 3]);
-        let stranger = Node::with_ages(config(server.socket()), max_age, last_use_age);
+        let stranger = Node::with_ages(config.clone(), max_age, last_use_age);
         stranger.readable().await;
         let found = stranger.cache.get_many(InstanceIndex::Host, ["e", "f", "none"]).await;
         assert_eq!(found.iter().flatten().count(), 2);
