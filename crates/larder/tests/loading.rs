@@ -3,7 +3,7 @@
 
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::noop::Noop;
-use larder::connector::{Answer, Connector, Fill, KeyBuf, KeyRef, Object, Pruned, Status, Value};
+use larder::connector::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Object, Pruned, Status, Value};
 use larder::{Cache, Delivery, Entry, Error, LoadError, Miss, Schema, Stored, Ticket};
 use serde::{Deserialize, Serialize};
 use std::future::Future;
@@ -84,9 +84,9 @@ impl Connector for Remote {
         self.memory.get(key)
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
         if self.shed.contains(&self.lookups.fetch_add(1, Ordering::SeqCst)) {
-            return Answer::now(Err((Miss::Shed, None)));
+            return Answer::now(Look::miss(Miss::Shed, None));
         }
         self.memory.lookup(key)
     }

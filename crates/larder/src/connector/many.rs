@@ -1,15 +1,39 @@
 //! Several objects in one call, for connectors that have no better way than one after the other.
 
-use super::{Answer, Connector, Fill, KeyBuf, KeyRef, Miss, Object, Stored, Ticket, Value};
+use super::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Miss, Object, Stored, Ticket, Value};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
-/// What a lookup of several keys finds: for each its object or why there is none, and one ticket for all that are loaded now.
-pub type Looked = (Vec<Result<Value, Miss>>, Option<Ticket>);
+/// What a lookup of several keys has found.
+#[derive(Debug, Default)]
+pub struct Looks {
+    /// For each key its object, or why there is none.
+    pub found: Vec<Result<Value, Miss>>,
+    /// For all loads that follow. `None`: nothing can be filled now, or nothing needs to be loaded.
+    pub ticket: Option<Ticket>,
+}
+
+/// The first ticket is that of all: a load that begins after all of them begins after it.
+impl FromIterator<Look> for Looks {
+    fn from_iter<I: IntoIterator<Item = Look>>(looks: I) -> Self {
+        let mut all = Self::default();
+        for look in looks {
+            all.found.push(match look {
+                Look::Hit { value, .. } => Ok(value),
+                Look::Miss { cause, ticket, .. } => {
+                    all.ticket = all.ticket.or(ticket);
+                    Err(cause)
+                }
+            });
+        }
+        all
+    }
+}
 
 impl Miss {
     /// Whether what was missed is worth a ticket: it was looked for, and is not there.
+    #[cfg(feature = "redis")]
     pub(crate) fn is_loadable(self) -> bool {
         matches!(self, Self::Absent | Self::Expired | Self::Undecodable)
     }
@@ -23,12 +47,12 @@ pub(super) async fn get_each<C: Connector + ?Sized>(connector: &C, keys: &[KeyRe
     found
 }
 
-/// The ticket is taken last: no load has begun yet.
-pub(super) async fn lookup_each<C: Connector + ?Sized>(connector: &C, keys: &[KeyRef<'_>]) -> Looked {
-    let found = connector.get_many(keys).await;
-    let loadable = found.iter().any(|found| found.as_ref().is_err_and(|miss| miss.is_loadable()));
-    let ticket = if loadable { connector.ticket().await } else { None };
-    (found, ticket)
+pub(super) async fn lookup_each<C: Connector + ?Sized>(connector: &C, keys: &[KeyRef<'_>]) -> Looks {
+    let mut looks = Vec::with_capacity(keys.len());
+    for key in keys {
+        looks.push(connector.lookup(*key).await);
+    }
+    looks.into_iter().collect()
 }
 
 pub(super) async fn fill_each<C: Connector + ?Sized>(connector: &C, objects: Vec<Object>, ticket: Ticket) -> Vec<Fill> {

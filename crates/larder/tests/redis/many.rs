@@ -5,7 +5,7 @@ use crate::node::{Node, config, servers, until};
 use larder::breaker::State;
 use larder::config::RedisConfig;
 use larder::connector::redis::RedisConnector;
-use larder::connector::{Connector, KeyBuf, KeyRef, Object};
+use larder::connector::{Connector, KeyBuf, KeyRef, Looks, Object};
 use larder::{Delivery, Index, Keys, Miss, Stored};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Server, ServerOptions};
@@ -165,7 +165,7 @@ async fn a_lookup_of_many_brings_a_ticket_along_and_a_fill_of_many_is_one_round_
             let keys: Vec<_> = keys.iter().map(|host| KeyRef { index: 1, bytes: host.as_bytes() }).collect();
             connector.lookup_many(&keys).await
         };
-        let (found, ticket) = in_one_go(&server, &[("evalsha", 1), ("getrange", 51), ("mget", 1)], look).await;
+        let Looks { found, ticket } = in_one_go(&server, &[("evalsha", 1), ("getrange", 51), ("mget", 1)], look).await;
         assert_eq!(found.iter().flatten().count(), 50);
         let missing: Vec<_> = many(100, "loaded").iter().skip(50).map(object).collect();
         let fill = async move |_, connector: RedisConnector| connector.fill_many(missing, ticket.unwrap()).await;

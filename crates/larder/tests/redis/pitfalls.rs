@@ -3,7 +3,7 @@
 use crate::instance::{Instance, InstanceIndex, instance};
 use crate::node::{Node, config, servers, until};
 use larder::breaker::State;
-use larder::{Cache, Delivery, Entry, Lookup, Schema, Stored, Ticket};
+use larder::{Cache, Delivery, Entry, LoadOptions, Lookup, Schema, Stored, Ticket};
 use larder_testing::entries::{Instance as Versioned, InstanceIndex as VersionedIndex, Site, SiteIndex, next};
 use larder_testing::server::{Server, ServerOptions};
 use std::sync::Arc;
@@ -57,6 +57,8 @@ async fn a_script_called_a_function_that_it_did_not_have() {
         config.breaker.consecutive_failures = 1;
         let node = Node::with_ages(config.clone(), max_age, last_use_age);
         node.readable().await;
+        let stranger = Node::with_ages(self::config(server.socket()), max_age, last_use_age);
+        stranger.readable().await;
         // The handshake may well ask for what an old server does not have.
         server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
         node.set("1", &["a", "b"], "x").await;
@@ -72,14 +74,16 @@ async fn a_script_called_a_function_that_it_did_not_have() {
         let some =
             [instance("5", &["e"], "x"), instance("6", &["f"], &"is large".repeat(1000)), instance("7", &[], "x")];
         assert_eq!(node.cache.set_many(some).await, [Stored::Yes; 3]);
-        let stranger = Node::with_ages(config.clone(), max_age, last_use_age);
-        stranger.readable().await;
         let found = stranger.cache.get_many(InstanceIndex::Host, ["e", "f", "none"]).await;
         assert_eq!(found.iter().flatten().count(), 2);
         assert_eq!(stranger.cache.stats().faults.get(), 0);
 
-        let schema = Schema { cache: "versioned".into(), ..Schema::of::<Versioned>().ages(max_age, last_use_age) };
+        let loading = LoadOptions { negative_age: max_age, ..LoadOptions::default() };
+        let schema =
+            Schema { cache: "versioned".into(), loading, ..Schema::of::<Versioned>().ages(max_age, last_use_age) };
         let versioned: Cache<Versioned> = cache_on(&node, schema).await;
+        let nothing = |_| async { Ok::<_, ()>(None) };
+        assert!(versioned.get_or_load(VersionedIndex::Id, "1", nothing).await.unwrap().is_none(), "and remembered");
         assert_eq!(versioned.set(Versioned::new("1", &["a"], "x", 2)).await, Stored::Yes);
         assert_eq!(versioned.set(Versioned::new("1", &["a"], "x", 1)).await, Stored::Outdated);
         for floor in [4, 3] {

@@ -41,6 +41,7 @@ scripts! {
     GET_MANY "get_many.lua";
     INVALIDATE "invalidate.lua" "log.lua";
     DELETE "delete.lua" "log.lua";
+    ABSENT "absent.lua";
     TOUCH "touch.lua";
     DISCARD "discard.lua";
     PRUNE "prune.lua";

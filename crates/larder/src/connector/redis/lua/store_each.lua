@@ -1,7 +1,7 @@
 -- The end of store_many.lua.
 end
 
-local clock, ticket, life = KEYS[1], ARGV[1], ARGV[2]
+local clock, ticket, kept = KEYS[1], ARGV[1], ARGV[2]
 local head = redis.call('GETRANGE', clock, '0', '23')
 -- The log since the ticket; none where it cannot be known, which store.lua finds out itself.
 local log
@@ -22,7 +22,7 @@ elseif #head == 24 and string.sub(head, 1, 8) == string.sub(ticket, 1, 8) and st
 end
 
 local replies, first = {}, 2
-for i = 3, #ARGV, 2 do
+for i = 3, #ARGV, 3 do
   local header, payload = ARGV[i], ARGV[i + 1]
   local last = first + (#header - 31) / 8
   if string.byte(header, 2) == 1 then last = last + 1 end
@@ -33,7 +33,7 @@ for i = 3, #ARGV, 2 do
   end
   -- A ticket of no epoch is always overtaken.
   local as_of = current and head or #payload == 1 and string.rep('\0', 24) or ticket
-  local reply = store({clock, unpack(KEYS, first, last)}, {as_of, header, payload, life})
+  local reply = store({clock, unpack(KEYS, first, last)}, {as_of, header, payload, ARGV[i + 2], kept})
   -- Nobody else has touched anything meanwhile.
   if string.sub(reply, 2, 9) == string.sub(head, 1, 8) then head = string.sub(reply, 2) .. string.sub(head, 17) end
   replies[#replies + 1] = reply

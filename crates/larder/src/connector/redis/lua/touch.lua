@@ -2,11 +2,12 @@
 -- Gives objects their whole last-use age again, but never more than is left of their max age.
 --
 -- KEYS  1.. objects, or index keys that lead to them
--- ARGV  1 last-use age in ms  2 where they are index keys: name of an object up to its primary key
+-- ARGV  1 last-use age in ms  2 how long, in ms, an object is kept after its max age  3 where they are index keys: name of an object
+--       up to its primary key
 -- Reply the number of objects touched
 -- Cost  one EVALSHA, and two or three commands per object, for an index key one more; sent once per tenth of the last-use age, not
 --       per get
-local age, prefix, touched, now = tonumber(ARGV[1]), ARGV[2], 0
+local age, prefix, touched, now = tonumber(ARGV[1]), ARGV[3], 0
 for i = 1, #KEYS do
   local object = KEYS[i]
   if prefix then
@@ -22,7 +23,7 @@ for i = 1, #KEYS do
         local time = redis.call('TIME')
         now = time[1] * 1000 + math.floor(time[2] / 1000)
       end
-      local left = high * 4294967296 + low - now
+      local left = high * 4294967296 + low + ARGV[2] - now
       if left < life then life = left end
     end
     -- A lifetime that is over deletes the object, as it should.

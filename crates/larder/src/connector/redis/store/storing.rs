@@ -4,7 +4,7 @@ use super::super::clearing::unexpected;
 use super::super::scripts;
 use super::super::trouble::{Trouble, What};
 use super::delivery::Undelivered;
-use super::{Store, milliseconds, verdict};
+use super::{ENDLESS, Store, milliseconds, verdict};
 use crate::codec::envelope;
 use crate::connector::{Delivery, Fill, KeyBuf, KeyRef, Object, Stored, Ticket};
 use crate::journal::Deferred;
@@ -29,6 +29,15 @@ pub(super) struct Sent {
     pub(super) fill: Fill,
     /// It was stored or refused; of a put, its keys are fenced.
     pub(super) done: bool,
+}
+
+/// What store.lua is told of an object, beside its bytes.
+pub(super) struct Terms {
+    pub(super) header: Vec<u8>,
+    /// In ms, as long as it is not touched; 0: none.
+    pub(super) life: u64,
+    /// How much of its max age it is kept for beyond its deadline, in ms.
+    pub(super) kept: u64,
 }
 
 /// What the clock begins with while nothing was touched since this ticket.
@@ -75,12 +84,15 @@ impl Store {
         let clock = self.layout.clock();
         let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
         let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
-        let (header, life) = (self.header(put, object), self.life());
+        let Terms { header, life, kept } = self.terms(put, object);
         let arguments = |call: &mut Cmd| {
             call.arg(keys).arg(&clock);
             self.name_keys(call, object, staged.as_deref());
             let payload = if staged.is_some() { &[][..] } else { bytes };
             call.arg(&as_of(ticket)[..]).arg(&header).arg(payload).arg(life);
+            if kept > 0 {
+                call.arg(kept);
+            }
         };
         let reply = match &staged {
             None => self.link.script(&scripts::STORE, arguments).await?,
@@ -90,26 +102,27 @@ impl Store {
         Ok(self.judge_store(object, bytes.len(), verdict))
     }
 
-    /// The lifetime of an object in ms, as long as it is not touched; 0: none.
-    pub(super) fn life(&self) -> u64 {
-        let (max_age, last_use) = (milliseconds(self.schema.max_age), milliseconds(self.schema.last_use_age));
-        if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) }
-    }
-
-    /// What store.lua is told of an object, in one string.
-    pub(super) fn header(&self, put: bool, object: &Object) -> Vec<u8> {
-        let max_age = milliseconds(self.schema.max_age);
+    pub(super) fn terms(&self, put: bool, object: &Object) -> Terms {
+        let kept = milliseconds(self.schema.kept_after());
+        // With what it is kept for beyond that.
+        let max_age = match milliseconds(self.schema.lifetime()) {
+            0 => 0,
+            lifetime => lifetime.saturating_add(kept).min(ENDLESS),
+        };
+        let last_use = milliseconds(self.schema.last_use_age);
+        let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };
         let prefix = self.layout.object_prefix();
         let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
         let mut header = Vec::with_capacity(31 + 8 * object.secondary.len());
-        let aged = max_age > 0 && !self.schema.last_use_age.is_zero();
-        header.extend_from_slice(&[u8::from(put), u8::from(object.version.is_some()), u8::from(aged)]);
+        // Otherwise the server's own lifetime of the object says it all.
+        let dated = max_age > 0 && (last_use > 0 || kept > 0 || !self.schema.refresh_ahead().is_zero());
+        header.extend_from_slice(&[u8::from(put), u8::from(object.version.is_some()), u8::from(dated)]);
         header.extend_from_slice(&length(prefix.len()));
         header.extend_from_slice(&length(self.layout.before_index()));
         header.extend_from_slice(&max_age.to_be_bytes());
         header.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
         header.extend(object.keys().flat_map(|key| self.layout.mark(key)));
-        header
+        Terms { header, life, kept }
     }
 
     /// The keys that store.lua touches, after the clock.
@@ -154,6 +167,35 @@ impl Store {
         match self.send_object(false, &object, &bytes, ticket).await {
             Ok(sent) => sent.fill,
             Err(trouble) => Fill::undated(self.not_stored(&trouble)),
+        }
+    }
+
+    pub(super) async fn fill_absence(&self, key: KeyRef<'_>, ticket: Ticket) -> Fill {
+        let (clock, absence) = (self.layout.clock(), self.layout.absence(key));
+        let (name, objects) = match key.index {
+            0 => (self.layout.object(key.bytes), String::new()),
+            _ => (self.layout.index(key), self.layout.object_prefix()),
+        };
+        let mut taken = [0; 16];
+        for (place, number) in taken.chunks_exact_mut(8).zip([ticket.epoch, ticket.sequence]) {
+            place.copy_from_slice(&number.to_be_bytes());
+        }
+        let life = milliseconds(self.schema.loading.negative_age);
+        let arguments = |call: &mut Cmd| {
+            call.arg(2).arg(&clock).arg(&name).arg(&taken[..]).arg(&absence[..]).arg(life).arg(&objects);
+        };
+        let reply = self.link.script(&scripts::ABSENT, arguments).await;
+        let (outcome, at) = match reply.and_then(|reply| verdict(reply).ok_or_else(|| unexpected("absent.lua"))) {
+            Ok(answer) => answer,
+            Err(trouble) => return Fill::undated(self.not_stored(&trouble)),
+        };
+        match outcome {
+            1 => Fill { stored: Stored::Yes, at: Some(at) },
+            2 => Fill { stored: Stored::Overtaken, at: Some(at) },
+            _ => {
+                self.lost("the server has lost the clock");
+                Fill::undated(Stored::Unavailable)
+            }
         }
     }
 

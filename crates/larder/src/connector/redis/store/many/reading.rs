@@ -7,11 +7,12 @@ use super::super::super::layout::Layout;
 use super::super::super::link::{Parcel, Wire};
 use super::super::super::scripts;
 use super::super::super::trouble::Trouble;
+use super::super::reading::{Age, is_absence};
 use super::super::storing::STAGE_ABOVE;
 use super::super::{Store, milliseconds};
 use super::LOT;
 use crate::codec::envelope::{self, DecodeError};
-use crate::connector::{KeyRef, Looked, Miss, Value};
+use crate::connector::{KeyRef, Looks, Miss, Value};
 use crate::key;
 use redis::{Cmd, RedisError, Value as Reply};
 use std::collections::HashMap;
@@ -22,21 +23,21 @@ const AT_ONCE: usize = 64;
 
 impl Store {
     pub(in super::super) async fn find_many(&self, keys: &[KeyRef<'_>]) -> Vec<Result<Value, Miss>> {
-        self.look_many(keys, false).await.0
+        self.look_many(keys, false).await.found
     }
 
-    pub(in super::super) async fn find_many_or_ticket(&self, keys: &[KeyRef<'_>]) -> Looked {
+    pub(in super::super) async fn find_many_or_ticket(&self, keys: &[KeyRef<'_>]) -> Looks {
         self.look_many(keys, true).await
     }
 
-    async fn look_many(&self, keys: &[KeyRef<'_>], with_ticket: bool) -> Looked {
+    async fn look_many(&self, keys: &[KeyRef<'_>], with_ticket: bool) -> Looks {
         let admitted = self.may_read().and_then(|()| self.trusted().ok_or(Miss::Distrusted));
         let admitted = admitted.and_then(|on| if self.link.breaker.ramp_admits() { Ok(on) } else { Err(Miss::Shed) });
         let connection = match admitted {
             Ok(connection) => connection,
             Err(miss) => {
                 let each = keys.iter().map(|key| Err(key::check(key.bytes).map_or(Miss::InvalidKey, |()| miss)));
-                return (each.collect(), None);
+                return Looks { found: each.collect(), ticket: None };
             }
         };
         let newest = self.newest();
@@ -48,6 +49,7 @@ impl Store {
             cause = sent.err().map(|trouble| self.miss(&trouble));
         }
         let clock = search.clock.take();
+        search.date().await;
         let (found, damaged) = search.end(cause);
         self.discard_all(damaged).await;
         // Some of it may have been sent on a later connection than the one that was looked at.
@@ -57,13 +59,13 @@ impl Store {
             Ok(_) => Err(Miss::Distrusted),
             Err(miss) => Err(miss),
         });
-        let each: Vec<_> = each.collect();
-        let loadable = each.iter().any(|found| found.as_ref().is_err_and(|miss| miss.is_loadable()));
+        let found: Vec<_> = each.collect();
+        let loadable = found.iter().any(|found| found.as_ref().is_err_and(|miss| miss.is_loadable()));
         let ticket = match clock.filter(|_| loadable) {
             Some(clock) => self.ticket_from(clock, newest).await,
             None => None,
         };
-        (each, ticket)
+        Looks { found, ticket }
     }
 
     /// Reports and removes what cannot be decoded (C11).
@@ -124,6 +126,8 @@ struct Target {
     hint: Option<Arc<Hint>>,
     /// A touch was taken to be due, and is not known to have been done.
     touching: bool,
+    /// Its max age is over.
+    expired: bool,
     found: Found,
 }
 
@@ -177,7 +181,7 @@ impl<'a> Search<'a> {
             return *place;
         }
         self.by_name.insert(name.clone(), self.targets.len());
-        self.targets.push(Target { name, hint, touching: false, found: Found::Unread });
+        self.targets.push(Target { name, hint, touching: false, expired: false, found: Found::Unread });
         self.targets.len() - 1
     }
 
@@ -204,6 +208,7 @@ impl<'a> Search<'a> {
             return None;
         }
         let (mut parcel, mut steps) = (Parcel::new(), Vec::new());
+        let (age, kept) = (milliseconds(self.store.schema.last_use_age), milliseconds(self.store.schema.kept_after()));
         if with_clock {
             parcel.command(self.store.read_clock());
             steps.push(Step::Clock);
@@ -228,7 +233,7 @@ impl<'a> Search<'a> {
                     for name in names {
                         call.arg(name);
                     }
-                    call.arg(milliseconds(self.store.schema.last_use_age));
+                    call.arg(age).arg(kept);
                 });
                 steps.push(Step::Touch(due));
             }
@@ -250,7 +255,7 @@ impl<'a> Search<'a> {
                 // A script of its own, since a server that takes no writes still answers the other.
                 parcel.script(&scripts::TOUCH, |call| {
                     keys(call);
-                    call.arg(milliseconds(self.store.schema.last_use_age)).arg(&prefix);
+                    call.arg(age).arg(kept).arg(&prefix);
                 });
                 steps.push(Step::TouchAsked(some.to_vec()));
             }
@@ -332,7 +337,9 @@ impl<'a> Search<'a> {
                 return self.set_way(place, Way::Nowhere(Miss::Absent));
             }
         };
-        let Some(primary) = Layout::primary_of(hint) else { return self.set_way(place, Way::Nowhere(Miss::Absent)) };
+        let Some(primary) = Layout::primary_of(hint) else {
+            return self.set_way(place, Way::Nowhere(self.store.nothing(hint, key)));
+        };
         let target = self.target(primary, None);
         if matches!(way, Way::Unknown(Some(tried)) if tried == target) {
             return self.set_way(place, Way::Nowhere(Miss::Absent));
@@ -381,6 +388,15 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Looks at the age of what was found, where that is anybody's business.
+    async fn date(&mut self) {
+        for target in &mut self.targets {
+            if let Found::Object(bytes) = &target.found {
+                target.expired = self.store.age(bytes).await == Age::Expired;
+            }
+        }
+    }
+
     /// What was found for each key that was asked for; what was not answered is a miss with this cause. Each object is decoded once.
     fn end(self, cause: Option<Miss>) -> (Vec<Result<Value, Miss>>, Vec<Damaged>) {
         let cause = cause.unwrap_or(Miss::Unavailable);
@@ -405,6 +421,11 @@ impl<'a> Search<'a> {
                 Found::Missed(miss) => Err(*miss),
                 Found::Object(bytes) => match envelope::payload(&self.store.schema, bytes, *key) {
                     Err(DecodeError::OtherKey) => Err(Miss::Absent),
+                    Err(_) if key.index == 0 && *bytes == self.store.layout.absence(*key) => {
+                        Err(self.store.nothing(bytes, *key))
+                    }
+                    Err(_) if is_absence(bytes) => Err(Miss::Absent),
+                    Ok(_) if target.expired => Err(Miss::Expired),
                     payload => {
                         let decoded = value.get_or_insert_with(|| {
                             let payload = payload?;

@@ -6,7 +6,7 @@ use super::super::super::scripts;
 use super::super::super::trouble::Trouble;
 use super::super::delivery::Undelivered;
 use super::super::storing::{MAX_KEYS, STAGE_ABOVE, Sent, as_of, stage};
-use super::super::{Store, verdict_in};
+use super::super::{Store, milliseconds, verdict_in};
 use super::LOT;
 use crate::connector::{Delivery, Fill, Object, Stored, Ticket};
 use redis::Value as Reply;
@@ -169,7 +169,8 @@ impl Store {
         ticket: Ticket,
         answers: &mut Vec<Result<Sent, Stored>>,
     ) -> Result<(), Trouble> {
-        let (clock, life, ticket) = (self.layout.clock(), self.life(), as_of(ticket));
+        let (clock, ticket) = (self.layout.clock(), as_of(ticket));
+        let kept = milliseconds(self.schema.kept_after());
         let mut parcel = Parcel::new();
         // For each command the objects that its reply is about.
         let mut steps: Vec<&[Parting<'_>]> = Vec::new();
@@ -197,10 +198,11 @@ impl Store {
                 for (parting, staged) in some.iter().zip(&staged) {
                     self.name_keys(call, parting.object, staged.as_deref());
                 }
-                call.arg(&ticket[..]).arg(life);
+                call.arg(&ticket[..]).arg(kept);
                 for (parting, staged) in some.iter().zip(&staged) {
                     let payload = if staged.is_some() { &[] } else { parting.bytes.unwrap_or(FORGET) };
-                    call.arg(self.header(put, parting.object)).arg(payload);
+                    let terms = self.terms(put, parting.object);
+                    call.arg(terms.header).arg(payload).arg(terms.life);
                 }
             });
             steps.push(some);
