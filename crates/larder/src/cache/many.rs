@@ -1,7 +1,7 @@
 //! Several objects in one call: `get_many`, `set_many`, `invalidate_many`.
 
 use super::Cache;
-use crate::connector::{Delivery, Error, KeyBuf, KeyRef, Miss, Stored};
+use crate::connector::{Delivery, Error, Fill, KeyBuf, KeyRef, Looks, Miss, Stored, Ticket};
 use crate::entry::Entry;
 use crate::key::Key;
 use std::sync::Arc;
@@ -45,6 +45,25 @@ impl<E: Entry> Cache<E> {
             Err(miss) => Err(*miss),
         });
         each.map(|found| self.found(found).ok()).collect()
+    }
+
+    /// Looks several valid keys up for somebody who loads what is missing.
+    pub(crate) async fn look_many(&self, keys: &[KeyRef<'_>]) -> (Vec<Result<Arc<E>, Miss>>, Option<Ticket>) {
+        let Looks { found, ticket } = self.inner.connector.lookup_many(keys).await;
+        (found.into_iter().map(|found| self.found(found)).collect(), ticket)
+    }
+
+    /// Stores what loads that began after `ticket` was taken have read; for each when it was stored, if it was.
+    pub(crate) async fn fill_many(&self, objects: &[Arc<E>], ticket: Ticket) -> Vec<Option<Ticket>> {
+        let objects: Vec<_> = objects.iter().map(|object| self.object(object.clone()).ok()).collect();
+        let fit = objects.iter().flatten().cloned().collect();
+        let mut filled = self.inner.connector.fill_many(fit, ticket).await.into_iter();
+        let each = objects.iter().map(|object| match object {
+            // There is an answer for each object.
+            Some(_) => filled.next().unwrap_or(Fill::undated(Stored::Unavailable)),
+            None => Fill::undated(Stored::Unfit),
+        });
+        each.inspect(|fill| self.inner.schema.stats.fill(fill.stored).increment()).map(Fill::accepted).collect()
     }
 
     /// Stores several objects that the caller knows to be current, each as [`set`](Self::set) does, in this order: of two that claim
