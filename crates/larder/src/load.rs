@@ -14,7 +14,7 @@
 //! invalidation had reached it.
 
 use crate::cache::{Cache, Looked};
-use crate::connector::{KeyBuf, Ticket};
+use crate::connector::{KeyBuf, Miss, Ticket};
 use crate::entry::{Entry, Index, Keys};
 use crate::key::Key;
 use parking_lot::Mutex;
@@ -445,6 +445,18 @@ impl<E: Entry> Cache<E> {
         Pilot { cache: self.clone(), key, listed, strip, landed: false }
     }
 
+    /// The look of a load, for all who wait for it. Where it was shed it is tried again, three times within 7 ms: a load that has no ticket
+    /// fills nothing, and so is followed by another one.
+    async fn look_for_all(&self, index: E::Index, bytes: &[u8]) -> Looked<E> {
+        for pause in [1, 2, 4] {
+            match self.look(index, bytes).await {
+                Looked::Miss { cause: Miss::Shed, .. } => tokio::time::sleep(Duration::from_millis(pause)).await,
+                looked => return looked,
+            }
+        }
+        self.look(index, bytes).await
+    }
+
     fn take_off<O, F, L, Err>(
         &self,
         mut pilot: Pilot<E, Err>,
@@ -467,7 +479,7 @@ impl<E: Entry> Cache<E> {
             let refresh = matches!(start, Start::Refresh);
             let mut ticket = match start {
                 Start::Missed(ticket) => Some(ticket),
-                Start::Look(index) => match cache.look(index, &pilot.key.bytes).await {
+                Start::Look(index) => match cache.look_for_all(index, &pilot.key.bytes).await {
                     Looked::Hit { object, .. } => return pilot.land(Ok(Some(object)), None),
                     Looked::KnownAbsent => return pilot.land(Ok(None), None),
                     Looked::Miss { ticket, .. } => ticket,

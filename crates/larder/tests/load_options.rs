@@ -8,6 +8,7 @@ use larder::connector::redis::Redis;
 use larder::{Cache, Delivery, Entry, LoadError, LoadOptions, Lookup, Miss, Schema, Stored};
 use larder_testing::server::{Server, ServerOptions, required};
 use serde::{Deserialize, Serialize};
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -574,5 +575,46 @@ async fn a_lease_costs_a_miss_one_round_trip() {
         };
         // The lease, and in the scripts the object and its index key; fill and giving back.
         assert_eq!((calls("set"), calls("evalsha")), (3, 2), "{stats:?}");
+    }
+}
+
+/// C13: a caller that goes away at any await point leaves no lease, no permit, and nobody waiting.
+#[tokio::test]
+async fn callers_that_go_away_at_any_point_leave_nothing_behind() {
+    let options = LoadOptions {
+        lease: LONG,
+        refresh_ahead: SHORT / 4,
+        serve_expired: SHORT,
+        soft_timeout: SHORT / 8,
+        hard_timeout: LONG,
+        negative_age: SHORT / 8,
+        jitter: 0.2,
+    };
+    for place in Place::all().await {
+        let cache = place.cache(SHORT, options).await;
+        for round in 0..120_u64 {
+            // Now it is there, now it is not, now it has expired; two callers, of which one goes away.
+            let source = Source::at(round % 3);
+            let load = source.load(&cache);
+            let mut load = std::pin::pin!(load);
+            let mut polls = round % 12;
+            std::future::poll_fn(|context| {
+                if polls == 0 || load.as_mut().poll(context).is_ready() {
+                    return std::task::Poll::Ready(());
+                }
+                polls -= 1;
+                std::task::Poll::Pending
+            })
+            .await;
+            if round % 5 == 0 {
+                cache.invalidate(RowIndex::Name, ["one"]).await.unwrap();
+            }
+        }
+        cache.invalidate(RowIndex::Name, ["one"]).await.unwrap();
+        let loaded = tokio::time::timeout(Duration::from_secs(30), Source::at(7).load(&cache)).await.unwrap();
+        assert_eq!(loaded.unwrap(), Some(7));
+        if let Place::Redis(server) = &place {
+            gone(server).await;
+        }
     }
 }

@@ -13,6 +13,7 @@ use std::any::TypeId;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -119,7 +120,7 @@ impl<E: Entry> Cache<E> {
         let mut looked_again = false;
         let (ticket, mut seats) = loop {
             let landed = self.inner.flights.board.lock().landed;
-            let ticket = self.look_for(&names, &mut found).await;
+            let (ticket, _) = self.look_for(&names, &mut found).await;
             let missing: Vec<usize> =
                 (0..names.len()).filter(|place| matches!(found.get(*place), Some(None))).collect();
             match self.seats(&names, &missing, landed, looked_again) {
@@ -175,21 +176,22 @@ impl<E: Entry> Cache<E> {
         Ok(places.into_iter().map(|place| found.get(place).cloned().flatten().flatten()).collect())
     }
 
-    /// Looks up what has not been found yet; the ticket for what is missing then.
-    async fn look_for(&self, names: &[KeyBuf], found: &mut [Option<Option<Arc<E>>>]) -> Option<Ticket> {
+    /// Looks up what has not been found yet; the ticket for what is missing then, and whether some of it is because the look was shed.
+    async fn look_for(&self, names: &[KeyBuf], found: &mut [Option<Option<Arc<E>>>]) -> (Option<Ticket>, bool) {
         let valid = |place: &usize| names.get(*place).is_some_and(|name| key::check(&name.bytes).is_ok());
         let missing = found.iter().enumerate().filter(|(_, found)| found.is_none()).map(|(place, _)| place);
         let asked: Vec<usize> = missing.filter(valid).collect();
         let keys: Vec<KeyRef<'_>> = asked.iter().filter_map(|place| Some(names.get(*place)?.as_ref())).collect();
         let (looked, ticket) = self.look_many(&keys).await;
+        let mut shed = false;
         for (place, looked) in asked.into_iter().zip(looked) {
             match looked {
                 Ok(object) => set(found, place, Some(object)),
                 Err(Miss::KnownAbsent) => set(found, place, None),
-                Err(_) => {}
+                Err(miss) => shed |= miss == Miss::Shed,
             }
         }
-        ticket
+        (ticket, shed)
     }
 
     /// A seat on the load of each missing key, in one critical section. None: somewhere a load may have ended since the caller
@@ -270,7 +272,15 @@ impl<E: Entry> Cache<E> {
     ) -> (Vec<(Pilot<E, Err>, O)>, Option<Ticket>) {
         let names: Vec<KeyBuf> = pilots.iter().map(|(pilot, _)| pilot.key.clone()).collect();
         let mut found = vec![None; names.len()];
-        let ticket = self.look_for(&names, &mut found).await;
+        let (mut ticket, mut shed) = self.look_for(&names, &mut found).await;
+        // As for one key: a load that has no ticket fills nothing, and so is followed by another one.
+        for pause in [1, 2, 4] {
+            if !shed {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            (ticket, shed) = self.look_for(&names, &mut found).await;
+        }
         let left = pilots.into_iter().zip(found).filter_map(|((mut pilot, key), found)| match found {
             Some(object) => {
                 pilot.land(Ok(object), None);

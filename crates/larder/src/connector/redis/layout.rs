@@ -109,6 +109,11 @@ impl Layout {
         absence
     }
 
+    /// Whether this stands where there is no object, nor a hint, for the key of whoever looks or for another.
+    pub(super) fn is_absence(bytes: &[u8]) -> bool {
+        bytes.len() == 12 && bytes.ends_with(b"none")
+    }
+
     pub(super) fn staged(&self) -> String {
         format!("{}s{:016x}{:016x}", self.base, fastrand::u64(..), fastrand::u64(..))
     }

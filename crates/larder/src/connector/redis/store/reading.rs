@@ -9,14 +9,6 @@ use crate::connector::{KeyRef, Look, Miss, Ticket, Value};
 use redis::{Cmd, Pipeline, Value as Reply};
 use std::sync::Arc;
 
-/// The length of what says that the source has nothing.
-const ABSENCE: usize = 12;
-
-/// Whether it says that the source has nothing, under whatever key.
-pub(super) fn is_absence(object: &[u8]) -> bool {
-    object.len() == ABSENCE && object.ends_with(b"none")
-}
-
 /// An object that was read, and how its age is.
 pub(super) struct Found {
     pub(super) value: Value,
@@ -176,7 +168,7 @@ impl Store {
             Ok(value) => Ok(Found { value, age: self.age(&object).await }),
             Err(DecodeError::OtherKey) => Err(Miss::Absent),
             Err(_) if key.index == 0 && object == self.layout.absence(key) => Err(self.nothing(&object, key)),
-            Err(_) if is_absence(&object) => Err(Miss::Absent),
+            Err(_) if Layout::is_absence(&object) => Err(Miss::Absent),
             Err(error) => self.discard(name, object, &error.to_string()).await,
         }
     }

@@ -7,7 +7,7 @@ use super::super::super::layout::Layout;
 use super::super::super::link::{Parcel, Wire};
 use super::super::super::scripts;
 use super::super::super::trouble::Trouble;
-use super::super::reading::{Age, is_absence};
+use super::super::reading::Age;
 use super::super::storing::STAGE_ABOVE;
 use super::super::{Store, milliseconds};
 use super::LOT;
@@ -424,7 +424,7 @@ impl<'a> Search<'a> {
                     Err(_) if key.index == 0 && *bytes == self.store.layout.absence(*key) => {
                         Err(self.store.nothing(bytes, *key))
                     }
-                    Err(_) if is_absence(bytes) => Err(Miss::Absent),
+                    Err(_) if Layout::is_absence(bytes) => Err(Miss::Absent),
                     Ok(_) if target.expired => Err(Miss::Expired),
                     payload => {
                         let decoded = value.get_or_insert_with(|| {
