@@ -98,3 +98,137 @@ pub(super) fn unless_empty<'a, T, R: Default>(
 ) -> Answer<'a, R> {
     if asked.is_empty() { Answer::now(R::default()) } else { Answer::later(answer) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::{Memory, MemoryOptions};
+    use super::super::{Delivery, Error, Pruned, Status};
+    use super::*;
+    use crate::Schema;
+    use crate::entry::{Entry, Index, Keys};
+    use serde::{Deserialize, Serialize};
+    use std::sync::Arc;
+    use tokio::task::yield_now;
+
+    #[derive(Serialize, Deserialize)]
+    struct Color;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    struct ColorIndex;
+
+    impl Index for ColorIndex {
+        const NAMES: &'static [&'static str] = &["name"];
+
+        fn position(self) -> usize {
+            0
+        }
+
+        fn from_name(name: &str) -> Option<Self> {
+            (name == "name").then_some(Self)
+        }
+    }
+
+    impl Entry for Color {
+        type Index = ColorIndex;
+
+        const CACHE: &'static str = "color";
+
+        fn keys(&self, keys: &mut Keys<ColorIndex>) {
+            keys.add(ColorIndex, "red");
+        }
+    }
+
+    /// One that makes whoever sets or gets wait, and has none of the calls for several objects.
+    struct Slow(Memory);
+
+    impl Connector for Slow {
+        fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {
+            Answer::later(async move {
+                yield_now().await;
+                self.0.get(key).await
+            })
+        }
+
+        fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+            self.0.lookup(key)
+        }
+
+        fn ticket(&self) -> Answer<'_, Option<Ticket>> {
+            self.0.ticket()
+        }
+
+        fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {
+            self.0.fill(object, ticket)
+        }
+
+        fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
+            let put = self.0.put(object, ticket);
+            Answer::later(async move {
+                yield_now().await;
+                put.await
+            })
+        }
+
+        fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
+            self.0.invalidate(keys, floor)
+        }
+
+        fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
+            self.0.delete(keys)
+        }
+
+        fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {
+            self.0.truncate()
+        }
+
+        fn prune(&self) -> Answer<'_, Result<Pruned, Error>> {
+            self.0.prune()
+        }
+
+        fn status(&self) -> Status {
+            self.0.status()
+        }
+    }
+
+    fn object(name: u8) -> Object {
+        Object { primary: [name].into(), secondary: Vec::new(), version: None, value: Arc::new(Color) }
+    }
+
+    async fn there(connector: &Slow, names: &[u8]) -> Vec<bool> {
+        let keys: Vec<_> = names.iter().map(|name| KeyRef { index: 0, bytes: std::slice::from_ref(name) }).collect();
+        connector.get_many(&keys).await.iter().map(Result::is_ok).collect()
+    }
+
+    #[tokio::test]
+    async fn one_after_the_other_is_right_for_any_connector() {
+        let slow = Slow(Memory::open(Schema::of::<Color>(), MemoryOptions::default()));
+        assert_eq!(slow.set_many(vec![object(b'1'), object(b'2')]).await, [Stored::Yes; 2]);
+        assert_eq!(there(&slow, b"231").await, [true, false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_set_of_many_that_is_dropped_invalidates_those_whose_turn_has_not_come() {
+        let slow = Slow(Memory::open(Schema::of::<Color>(), MemoryOptions::default()));
+        slow.set_many(b"123".map(object).to_vec()).await;
+        assert_eq!(there(&slow, b"123").await, [true; 3]);
+        let mut set = slow.set_many(b"123".map(object).to_vec());
+        assert!(Pin::new(&mut set).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop(set);
+        assert_eq!(there(&slow, b"123").await, [true, false, false], "the first was on its way");
+    }
+
+    #[tokio::test]
+    async fn loads_of_several_keys_have_the_ticket_of_the_first_look() {
+        let slow = Slow(Memory::open(Schema::of::<Color>(), MemoryOptions::default()));
+        slow.set_many(vec![object(b'1')]).await;
+        let before = slow.ticket().await;
+        let keys = [KeyRef { index: 0, bytes: b"1" }, KeyRef { index: 0, bytes: b"2" }];
+        let Looks { found, ticket } = slow.lookup_many(&keys).await;
+        assert!(found[0].is_ok() && found[1].is_err());
+        assert_eq!(ticket, before);
+        let filled =
+            slow.fill_many(vec![object(b'2'), object(b'3')], ticket.unwrap_or(Ticket { epoch: 0, sequence: 0 }));
+        assert!(filled.await.iter().all(|fill| fill.stored == Stored::Yes));
+        assert_eq!(slow.lookup_many(&keys).await.ticket, None, "nothing is to be loaded");
+    }
+}

@@ -222,6 +222,38 @@ async fn a_key_that_leads_elsewhere_by_now_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_load_of_many_is_a_lookup_and_a_fill() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        node.cache.set_many(many(50, "x")).await;
+        // So that the server knows the script.
+        Node::on(&server).await.cache.get_many(InstanceIndex::Host, ["a0"]).await;
+        let node = Node::on(&server).await;
+        let load = async || {
+            let loader = |missing: Vec<String>| async move {
+                let all = many(100, "loaded").into_iter();
+                Ok::<_, ()>(all.filter(|object| missing.contains(&object.hosts[1])).collect())
+            };
+            let loaded = node.cache.load_many(InstanceIndex::Host, hosts(100), loader).await.unwrap();
+            loaded.iter().flatten().filter(|object| object.name == "loaded").count()
+        };
+        reset(&server).await;
+        assert_eq!(load().await, 50);
+        let lookup = [("evalsha", 1), ("getrange", 1 + 50), ("mget", 1)];
+        let fill = [("evalsha", 2), ("getrange", 2 + 50), ("mget", 50), ("set", 150)];
+        let sum =
+            |name: &str| [lookup.as_slice(), &fill].concat().iter().filter(|one| one.0 == name).map(|one| one.1).sum();
+        assert_eq!(
+            calls(&server).await,
+            ["evalsha", "getrange", "mget", "set"].map(|name| (name.to_owned(), sum(name)))
+        );
+        reset(&server).await;
+        assert_eq!(load().await, 50);
+        assert_eq!(calls(&server).await, counted(&[("getrange", 1), ("mget", 2)]), "all of it is there");
+    }
+}
+
+#[tokio::test]
 async fn a_set_of_many_is_a_ticket_and_a_script_for_each_few() {
     for server in servers(ServerOptions::default()).await {
         let node = Node::on(&server).await;
