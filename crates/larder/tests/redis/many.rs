@@ -1,14 +1,15 @@
 //! Several objects in one call: round trips, and what happens where something goes wrong on the way.
 
 use crate::instance::{Instance, InstanceIndex, instance};
-use crate::node::{Node, config, servers, until};
+use crate::node::{self, Node, servers, until};
 use larder::breaker::State;
 use larder::config::RedisConfig;
-use larder::connector::redis::RedisConnector;
+use larder::connector::redis::{Redis, RedisConnector};
 use larder::connector::{Connector, KeyBuf, KeyRef, Looks, Object};
-use larder::{Delivery, Index, Keys, Miss, Stored};
+use larder::{Cache, Delivery, Index, Keys, LoadOptions, Miss, Schema, Stored};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Server, ServerOptions};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,6 +31,18 @@ async fn calls(server: &Server) -> Vec<(String, u64)> {
         .collect();
     calls.sort();
     calls
+}
+
+/// No answer of a server that runs is late, however large the call and slow the machine is.
+fn config(socket: &Path) -> RedisConfig {
+    RedisConfig { operation_timeout: Duration::from_secs(20), ..node::config(socket) }
+}
+
+/// A node that is connected, and patient.
+async fn on(server: &Server) -> Node {
+    let node = Node::begin(config(server.socket()));
+    node.readable().await;
+    node
 }
 
 async fn reset(server: &Server) {
@@ -77,7 +90,7 @@ async fn in_one_go<T>(
     call: impl AsyncFnOnce(Node, RedisConnector) -> T,
 ) -> T {
     let proxy = Proxy::start(server).await.unwrap();
-    let node = Node::begin(RedisConfig { operation_timeout: Duration::from_secs(20), ..config(proxy.socket()) });
+    let node = Node::begin(config(proxy.socket()));
     node.readable().await;
     let connector = connector(&node).await;
     reset(server).await;
@@ -106,7 +119,7 @@ async fn in_one_go<T>(
 #[tokio::test]
 async fn a_get_by_keys_that_are_known_is_one_round_trip_of_mgets() {
     for server in servers(ServerOptions::default()).await {
-        let node = Node::on(&server).await;
+        let node = on(&server).await;
         assert!(node.cache.set_many(many(100, "x")).await.iter().all(|stored| *stored == Stored::Yes));
         reset(&server).await;
         assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ids(100)).await), 100);
@@ -123,7 +136,7 @@ async fn a_get_by_keys_that_are_known_is_one_round_trip_of_mgets() {
 #[tokio::test]
 async fn nothing_asked_for_is_nothing_sent() {
     for server in servers(ServerOptions::default()).await {
-        let node = Node::on(&server).await;
+        let node = on(&server).await;
         reset(&server).await;
         assert!(node.cache.get_many(InstanceIndex::Id, [""; 0]).await.is_empty());
         assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ["", ""]).await), 0);
@@ -137,15 +150,15 @@ async fn nothing_asked_for_is_nothing_sent() {
 #[tokio::test]
 async fn a_get_by_unknown_keys_asks_the_index_and_reads_the_objects_in_one_round_trip() {
     for server in servers(ServerOptions::default()).await {
-        let node = Node::on(&server).await;
+        let node = on(&server).await;
         node.cache.set_many(many(200, "x")).await;
         // So that the server knows the script.
-        Node::on(&server).await.cache.get_many(InstanceIndex::Host, ["a0"]).await;
+        on(&server).await.cache.get_many(InstanceIndex::Host, ["a0"]).await;
         // Two scripts, of which each asks for its index keys at once.
         let sent = [("evalsha", 2), ("getrange", 200), ("mget", 2)];
         let get = async |node: Node, _| found(&node.cache.get_many(InstanceIndex::Host, hosts(200)).await);
         assert_eq!(in_one_go(&server, &sent, get).await, 200);
-        let stranger = Node::on(&server).await;
+        let stranger = on(&server).await;
         assert_eq!(found(&stranger.cache.get_many(InstanceIndex::Host, hosts(200)).await), 200);
         reset(&server).await;
         assert_eq!(found(&stranger.cache.get_many(InstanceIndex::Host, hosts(200)).await), 200);
@@ -156,9 +169,9 @@ async fn a_get_by_unknown_keys_asks_the_index_and_reads_the_objects_in_one_round
 #[tokio::test]
 async fn a_lookup_of_many_brings_a_ticket_along_and_a_fill_of_many_is_one_round_trip() {
     for server in servers(ServerOptions::default()).await {
-        let writer = Node::on(&server).await;
+        let writer = on(&server).await;
         writer.cache.set_many(many(50, "x")).await;
-        Node::on(&server).await.cache.get_many(InstanceIndex::Host, ["a0"]).await;
+        on(&server).await.cache.get_many(InstanceIndex::Host, ["a0"]).await;
         // What is not there has no index key; the clock is one more.
         let look = async |_, connector: RedisConnector| {
             let keys = hosts(100);
@@ -188,11 +201,11 @@ async fn a_lookup_of_many_brings_a_ticket_along_and_a_fill_of_many_is_one_round_
 #[tokio::test]
 async fn large_objects_do_not_pass_through_a_script() {
     for server in servers(ServerOptions::default()).await {
-        let node = Node::on(&server).await;
+        let node = on(&server).await;
         let large = "x".repeat(20_000);
         let stored = node.cache.set_many([instance("1", &["a", "b"], &large), instance("2", &["c"], "x")]).await;
         assert_eq!(stored, [Stored::Yes, Stored::Yes]);
-        let stranger = Node::on(&server).await;
+        let stranger = on(&server).await;
         reset(&server).await;
         let objects = stranger.cache.get_many(InstanceIndex::Host, ["a", "c", "b", "a", "d"]).await;
         assert_eq!(found(&objects), 4);
@@ -210,9 +223,9 @@ async fn large_objects_do_not_pass_through_a_script() {
 #[tokio::test]
 async fn a_key_that_leads_elsewhere_by_now_is_asked_for_again() {
     for server in servers(ServerOptions::default()).await {
-        let node = Node::on(&server).await;
+        let node = on(&server).await;
         node.cache.set_many(many(3, "old")).await;
-        let other = Node::on(&server).await;
+        let other = on(&server).await;
         other.set("9", &["b0"], "moved").await;
         other.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap();
         let objects = node.cache.get_many(InstanceIndex::Host, hosts(3)).await;
@@ -224,11 +237,11 @@ async fn a_key_that_leads_elsewhere_by_now_is_asked_for_again() {
 #[tokio::test]
 async fn a_load_of_many_is_a_lookup_and_a_fill() {
     for server in servers(ServerOptions::default()).await {
-        let node = Node::on(&server).await;
+        let node = on(&server).await;
         node.cache.set_many(many(50, "x")).await;
         // So that the server knows the script.
-        Node::on(&server).await.cache.get_many(InstanceIndex::Host, ["a0"]).await;
-        let node = Node::on(&server).await;
+        on(&server).await.cache.get_many(InstanceIndex::Host, ["a0"]).await;
+        let node = on(&server).await;
         let load = async || {
             let loader = |missing: Vec<String>| async move {
                 let all = many(100, "loaded").into_iter();
@@ -256,7 +269,7 @@ async fn a_load_of_many_is_a_lookup_and_a_fill() {
 #[tokio::test]
 async fn a_set_of_many_is_a_ticket_and_a_script_for_each_few() {
     for server in servers(ServerOptions::default()).await {
-        let node = Node::on(&server).await;
+        let node = on(&server).await;
         // So that the server knows the script.
         node.cache.set_many(many(1, "x")).await;
         reset(&server).await;
@@ -267,7 +280,7 @@ async fn a_set_of_many_is_a_ticket_and_a_script_for_each_few() {
         // The second and the third script find that the log has grown.
         let clock = 1 + 3 + 2 + 100;
         assert!(calls.contains(&("getrange".to_owned(), clock)), "the ticket, and the clock: {calls:?}");
-        let stranger = Node::on(&server).await;
+        let stranger = on(&server).await;
         assert_eq!(found(&stranger.cache.get_many(InstanceIndex::Id, ids(100)).await), 100);
     }
 }
@@ -275,7 +288,7 @@ async fn a_set_of_many_is_a_ticket_and_a_script_for_each_few() {
 #[tokio::test]
 async fn an_invalidation_of_many_is_one_round_trip() {
     for server in servers(ServerOptions::default()).await {
-        let node = Node::on(&server).await;
+        let node = on(&server).await;
         node.cache.set_many(many(600, "x")).await;
         node.cache.invalidate(InstanceIndex::Id, ["none"]).await.unwrap();
         let invalidate = async |node: Node, _| {
@@ -357,7 +370,7 @@ async fn touches_ride_along() {
 #[tokio::test]
 async fn a_value_of_another_type_is_a_miss_of_its_own_key_alone() {
     for server in servers(ServerOptions::default()).await {
-        let node = Node::on(&server).await;
+        let node = on(&server).await;
         node.cache.set_many(many(3, "x")).await;
         let prefix = format!("larder:instance:o{:016x}:", node.cache.schema().fingerprint);
         server
@@ -371,7 +384,7 @@ async fn a_value_of_another_type_is_a_miss_of_its_own_key_alone() {
         assert!(objects[0].is_some() && objects[1].is_none() && objects[2].is_none());
         let left = server.command(&["EXISTS", &format!("{prefix}2")]).await.unwrap().int();
         assert_eq!((left, node.cache.stats().faults.get()), (Some(0), 1), "C11: reported and removed");
-        let stranger = Node::on(&server).await;
+        let stranger = on(&server).await;
         server.command(&["SET", &format!("{prefix}2"), "not an object"]).await.unwrap();
         assert_eq!(found(&stranger.cache.get_many(InstanceIndex::Host, ["b0", "b1", "a0", "b2"]).await), 1);
         assert_eq!(stranger.cache.stats().faults.get(), 1);
@@ -415,9 +428,9 @@ async fn by_ids(count: usize) -> Vec<(InstanceIndex, String)> {
 async fn what_was_answered_in_time_is_served() {
     for server in servers(ServerOptions::default()).await {
         let proxy = Proxy::start(&server).await.unwrap();
-        let node = Node::begin(config(proxy.socket()));
+        on(&server).await.cache.set_many(many(600, "x")).await;
+        let node = Node::begin(RedisConfig { operation_timeout: Duration::from_secs(2), ..config(proxy.socket()) });
         node.readable().await;
-        node.cache.set_many(many(600, "x")).await;
         let answers = AtomicUsize::new(0);
         // The first lot is answered; then there is silence.
         proxy.set(
@@ -459,7 +472,7 @@ async fn a_set_of_many_that_is_dropped_invalidates_the_rest() {
 #[tokio::test]
 async fn a_full_server_refuses_many_and_forgets_their_earlier_states() {
     for server in servers(ServerOptions::default()).await {
-        let node = Node::on(&server).await;
+        let node = on(&server).await;
         node.cache.set_many(many(100, "old")).await;
         server.config_set("maxmemory", "1mb").await.unwrap();
         let stored = node.cache.set_many(many(100, "new")).await;
@@ -473,7 +486,7 @@ async fn a_full_server_refuses_many_and_forgets_their_earlier_states() {
 #[tokio::test]
 async fn a_redirection_or_a_refusal_within_a_pipeline_is_heard() {
     for server in servers(ServerOptions::default()).await {
-        let node = Node::on(&server).await;
+        let node = on(&server).await;
         node.cache.set_many(many(3, "x")).await;
         server.command(&["ACL", "SETUSER", "default", "-mget"]).await.unwrap();
         assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ids(3)).await), 0);
@@ -494,7 +507,7 @@ async fn a_redirection_or_a_refusal_within_a_pipeline_is_heard() {
 #[tokio::test]
 async fn the_last_of_those_that_claim_a_key_has_it() {
     for server in servers(ServerOptions::default()).await {
-        let node = Node::on(&server).await;
+        let node = on(&server).await;
         let large = "x".repeat(10_000);
         node.set("1", &["moves", "stays"], "old").await;
         let stored = node
@@ -509,11 +522,51 @@ async fn the_last_of_those_that_claim_a_key_has_it() {
             ])
             .await;
         assert_eq!(stored, [Stored::Yes; 6]);
-        for node in [&node, &Node::on(&server).await] {
+        for node in [&node, &on(&server).await] {
             let found = node.cache.get_many(InstanceIndex::Host, ["moves", "stays", "x", "y", "z"]).await;
             let ids: Vec<_> = found.iter().map(|found| found.as_ref().map(|found| &*found.id)).collect();
             assert_eq!(ids, [Some("2"), Some("1"), None, Some("3"), Some("5")]);
             assert!(node.by_id("4").await.is_none());
         }
+    }
+}
+
+/// What load options keep on the server beyond an object's age, or in its place, is no object to a get of many either.
+#[tokio::test]
+async fn what_has_expired_and_what_is_known_to_be_nowhere_is_a_miss() {
+    for server in servers(ServerOptions::default()).await {
+        let long = Duration::from_secs(600);
+        let loading = LoadOptions { serve_expired: long, negative_age: long, ..LoadOptions::default() };
+        let open = async || {
+            let redis = Redis::open(config(server.socket())).unwrap();
+            let schema = Schema::of::<Instance>().ages(Duration::from_millis(50), Duration::ZERO).loading(loading);
+            let cache: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+            until("the cache can be read", || cache.status().readable).await;
+            cache
+        };
+        let (cache, stranger) = (open().await, open().await);
+        let stored = cache.set_many(many(3, "x")).await;
+        assert_eq!(stored, [Stored::Yes; 3]);
+        let begun = Instant::now();
+        while found(&cache.get_many(InstanceIndex::Id, ids(3)).await) > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(30), "they do not expire");
+        }
+        for (index, keys) in [(InstanceIndex::Id, ids(3)), (InstanceIndex::Host, hosts(3))] {
+            assert_eq!(found(&stranger.get_many(index, keys).await), 0);
+        }
+        assert_eq!(stranger.stats().miss(Miss::Expired).get(), 6);
+        let left = server.keys("larder:instance:o*").await.unwrap();
+        assert_eq!(left.len(), 3, "kept for who fails to load their successors");
+
+        let nothing = |_| async { Ok::<_, ()>(Vec::new()) };
+        let nobody = ["nobody", "no one"];
+        for index in [InstanceIndex::Id, InstanceIndex::Host] {
+            assert_eq!(found(&cache.load_many(index, nobody, nothing).await.unwrap()), 0);
+            for _ in 0..2 {
+                assert_eq!(found(&stranger.get_many(index, nobody).await), 0);
+            }
+        }
+        assert_eq!(stranger.stats().miss(Miss::KnownAbsent).get(), 8);
+        assert_eq!(cache.stats().faults.get() + stranger.stats().faults.get(), 0);
     }
 }
