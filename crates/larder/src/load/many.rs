@@ -59,7 +59,7 @@ impl<E: Entry> Cache<E> {
     /// # let instances: Cache<Instance> =
     /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema);
     /// let found = instances
-    ///     .load_many(InstanceIndex::Id, [7, 8], |ids: Vec<u32>| async move {
+    ///     .load_many(InstanceIndex::Id, [7_u32, 8], |ids: Vec<u32>| async move {
     ///         // SELECT … WHERE id = ANY($1)
     ///         let rows = ids.into_iter().filter(|id| *id == 7);
     ///         Ok::<_, std::io::Error>(rows.map(|id| Instance { id, hosts: vec![] }).collect())
