@@ -7,6 +7,7 @@ use crate::connector::{
 use crate::entry::{Entry, Index, Keys};
 use crate::key::{self, Key};
 use crate::load::Flights;
+use crate::protection::{Protection, holds};
 use crate::telemetry::Stats;
 use std::fmt;
 use std::future::Future;
@@ -216,6 +217,7 @@ impl<E: Entry> Cache<E> {
         let cache = self.clone();
         let written = runtime.spawn(async move {
             let object = Arc::new(write.await.map_err(Some)?);
+            let ticket = if holds(Protection::Ticket) { ticket } else { cache.inner.connector.ticket().await };
             cache.put(object.clone(), |connector, object| connector.put(object, ticket)).await;
             Ok(object)
         });
@@ -229,7 +231,13 @@ impl<E: Entry> Cache<E> {
 
     pub(crate) async fn fill_at(&self, object: Arc<E>, ticket: Ticket) -> Fill {
         let fill = match self.object(object) {
-            Ok(object) => self.inner.connector.fill(object, ticket).await,
+            Ok(object) => {
+                let ticket = match holds(Protection::Ticket) {
+                    true => ticket,
+                    false => self.inner.connector.ticket().await.unwrap_or(ticket),
+                };
+                self.inner.connector.fill(object, ticket).await
+            }
             Err(_) => Fill::undated(Stored::Unfit),
         };
         self.inner.schema.stats.fill(fill.stored).increment();

@@ -23,6 +23,7 @@
 //! in another way, and have to find in it what they invalidate, delete and prune.
 
 use crate::connector::{KeyRef, Object, Schema, Value};
+use crate::protection::{Protection, holds};
 use xxhash_rust::xxh3::Xxh3;
 
 const MAGIC: [u8; 2] = *b"L1";
@@ -134,6 +135,9 @@ pub(crate) fn decode(schema: &Schema, bytes: &[u8], key: KeyRef<'_>) -> Result<V
             }
             return schema.codec.decode(payload).map_err(DecodeError::Payload);
         }
+    }
+    if !holds(Protection::Validate) {
+        return schema.codec.decode(payload).map_err(DecodeError::Payload);
     }
     Err(OtherKey)
 }

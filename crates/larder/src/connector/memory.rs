@@ -25,6 +25,7 @@ use super::{
     Value,
 };
 use crate::clock::Clock;
+use crate::protection::{Protection, holds};
 use ages::Ages;
 use eviction::Queues;
 use parking_lot::Mutex;
@@ -181,9 +182,9 @@ impl Memory {
             };
             let overtaken = ticket.is_none_or(|ticket| {
                 ticket.epoch != self.epoch.load(Ordering::Acquire)
-                    || hashes.iter().any(|hash| writer.fence(*hash) > ticket.sequence)
+                    || (holds(Protection::Fence) && hashes.iter().any(|hash| writer.fence(*hash) > ticket.sequence))
             });
-            let outdated = self.outdated(writer, &object, &hashes);
+            let outdated = self.outdated(writer, &object, &hashes) && holds(Protection::Version);
             if put {
                 let sequence = self.stamp();
                 hashes.iter().for_each(|hash| writer.raise(*hash, sequence));
@@ -398,7 +399,9 @@ impl Connector for Memory {
         let gone = self.change(|writer| {
             let epoch = self.epoch.load(Ordering::Acquire);
             let renewed = std::iter::repeat_with(|| fastrand::u64(1..)).find(|new| *new != epoch).unwrap_or(1);
-            self.epoch.store(renewed, Ordering::Release);
+            if holds(Protection::Epoch) {
+                self.epoch.store(renewed, Ordering::Release);
+            }
             let gone = self.table.clear();
             self.objects.store(0, Ordering::Relaxed);
             self.bytes.store(0, Ordering::Relaxed);

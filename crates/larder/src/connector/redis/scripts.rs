@@ -1,11 +1,13 @@
 //! The Lua scripts, each in a file of its own under `lua/`, which states its keys, arguments, reply and cost.
 
+use crate::protection;
 use redis::Cmd;
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 /// A script and its SHA-1, by which a server that has seen it knows it.
 pub(super) struct Script {
-    code: &'static str,
+    code: LazyLock<Cow<'static, str>>,
     hash: LazyLock<String>,
 }
 
@@ -20,7 +22,7 @@ impl Script {
     /// Runs the script whether the server knows it or not.
     pub(super) fn by_code(&self) -> Cmd {
         let mut command = redis::cmd("EVAL");
-        command.arg(self.code);
+        command.arg(&**self.code);
         command
     }
 }
@@ -28,8 +30,8 @@ impl Script {
 macro_rules! scripts {
     ($($name:ident $($file:literal)+;)*) => {$(
         pub(super) static $name: Script = Script {
-            code: concat!($(include_str!(concat!("lua/", $file))),+),
-            hash: LazyLock::new(|| redis::Script::new($name.code).get_hash().to_owned()),
+            code: LazyLock::new(|| protection::in_script(concat!($(include_str!(concat!("lua/", $file))),+))),
+            hash: LazyLock::new(|| redis::Script::new(&$name.code).get_hash().to_owned()),
         };
     )*};
 }

@@ -7,6 +7,7 @@ use super::super::trouble::Trouble;
 use super::Store;
 use crate::connector::{Delivery, KeyBuf};
 use crate::journal::Deferred;
+use crate::protection::{Protection, holds};
 use std::sync::atomic::Ordering;
 
 impl Store {
@@ -47,6 +48,9 @@ impl Store {
     }
 
     pub(super) fn defer(&self, keys: Vec<KeyBuf>, what: Deferred) {
+        if !holds(Protection::Journal) {
+            return;
+        }
         if self.journal.defer(keys, what) {
             self.schema.stats.overflows.increment();
             tracing::warn!(cache = %self.schema.cache, "the journal is full: everything in the cache will be forgotten instead");
@@ -105,7 +109,7 @@ impl UndeliveredTruncate<'_> {
 
 impl Drop for UndeliveredTruncate<'_> {
     fn drop(&mut self) {
-        if let Some(store) = self.0 {
+        if let Some(store) = self.0.filter(|_| holds(Protection::Journal)) {
             store.journal.defer_truncate();
             store.link.work.notify_one();
         }
