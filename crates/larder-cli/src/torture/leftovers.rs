@@ -1,0 +1,58 @@
+//! What is left on the server when everything has come to rest: nothing that nobody will ever remove.
+
+use super::faults::Failed;
+use super::node::{PREFIX, cache_name};
+use super::objects::Kind;
+use larder_testing::server::{Connection, Reply, Server};
+
+/// What stands before the primary key in the value of an index key.
+const HINT: usize = 12;
+
+/// Looks at every key, after the index keys that dangle were pruned. What is found is for people.
+pub(crate) async fn find(server: &Server) -> Result<Vec<String>, Failed> {
+    let mut found = Vec::new();
+    let keys = server.keys("*").await?;
+    let mut connection = server.connect().await?;
+    for key in &keys {
+        let shown = key.escape_ascii();
+        let Some((kind, what)) = known(key) else {
+            found.push(format!("a key that is none of larder's: {shown}"));
+            continue;
+        };
+        let lives = lifetime(&mut connection, key).await?;
+        match what {
+            b'c' => {}
+            // Policies have no age.
+            b'o' if kind == Kind::Policy => {}
+            b'i' if kind == Kind::Policy => {
+                if lives.is_none() && !leads(&mut connection, &keys, key).await? {
+                    found.push(format!("an index key that leads nowhere and never ends: {shown}"));
+                }
+            }
+            _ if lives.is_none() => found.push(format!("a key that never ends: {shown}")),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Which cache a key is of, and what it is.
+fn known(key: &[u8]) -> Option<(Kind, u8)> {
+    [Kind::Instance, Kind::Policy].into_iter().find_map(|kind| {
+        let rest = key.strip_prefix(format!("{PREFIX}:{}:", cache_name(kind)).as_bytes())?;
+        Some((kind, *rest.first()?))
+    })
+}
+
+/// `None`: it lives for ever.
+async fn lifetime(connection: &mut Connection, key: &[u8]) -> Result<Option<i64>, Failed> {
+    let left = connection.command(&[b"PTTL", key]).await?.int();
+    Ok(left.filter(|left| *left != -1))
+}
+
+/// Whether an index key leads to an object that is there.
+async fn leads(connection: &mut Connection, keys: &[Vec<u8>], key: &[u8]) -> Result<bool, Failed> {
+    let Reply::Bulk(hint) = connection.command(&[b"GET", key]).await? else { return Ok(true) };
+    let primary = [b":", hint.get(HINT..).unwrap_or_default()].concat();
+    Ok(keys.iter().any(|key| known(key).is_some_and(|(_, what)| what == b'o') && key.ends_with(&primary)))
+}
