@@ -280,7 +280,7 @@ impl Stage {
         let shared = Shared::default();
         let (news, inbox) = mpsc::unbounded_channel();
         let (said, words) = mpsc::unbounded_channel();
-        witness::listen(database, begun, inbox, shared.clone(), said).map_err(problem)?;
+        witness::listen(database, begun, server.is_some(), inbox, shared.clone(), said).map_err(problem)?;
         let crew = Arc::new(Crew::new(setup, plan.nodes as usize, proxies, news.clone()));
         crew.start().await.map_err(problem)?;
         Ok(Self { server, crew, shared, news, words, _folder: folder })
@@ -363,7 +363,7 @@ impl Stage {
                     ));
                     return Ok(Some(Ending::Leaks(std::mem::take(leaks))));
                 }
-                Ok(Some(Word::Done { node, result, .. })) => {
+                Ok(Some(Word::Done { node, result })) => {
                     left -= 1;
                     if let Err(why) = result {
                         leaks.push(format!("node {node}: {why}"));

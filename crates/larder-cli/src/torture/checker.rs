@@ -133,6 +133,12 @@ impl Checker {
         self.told.insert(node, at);
     }
 
+    /// A new process begins with an empty memory, and what was promised in another's is promised no more. For caches in memory only.
+    pub(crate) fn begins_anew(&mut self) {
+        self.demands.withdraw();
+        self.highest.clear();
+    }
+
     /// A node has ended, by itself or not: it will tell no more.
     pub(crate) fn ends(&mut self, node: u32) {
         self.told.remove(&node);
@@ -140,8 +146,10 @@ impl Checker {
 
     /// From then on the server may lose data.
     pub(crate) fn loses_from(&mut self, at: u64) {
-        if self.losses.last().is_none_or(|(_, until)| *until < at) {
-            self.losses.push((at, u64::MAX));
+        match self.losses.last_mut() {
+            // It is not over yet.
+            Some((_, until)) if *until >= at => *until = u64::MAX,
+            _ => self.losses.push((at, u64::MAX)),
         }
     }
 
@@ -209,11 +217,6 @@ impl Checker {
             verdict?;
         }
         Ok(())
-    }
-
-    /// Reads that wait to be judged.
-    pub(crate) fn unjudged(&self) -> usize {
-        self.pending.len()
     }
 
     fn judge_read(&mut self, node: u32, read: &Read) -> Result<(), Box<Violation>> {

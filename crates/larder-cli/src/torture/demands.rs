@@ -112,8 +112,10 @@ impl Demands {
 
     /// From now on the server may lose index keys, and with them what leads from a secondary key to its object.
     pub(crate) fn evicting_from(&mut self, at: u64) {
-        if self.evicting.last().is_none_or(|(_, until)| *until < at) {
-            self.evicting.push((at, u64::MAX));
+        match self.evicting.last_mut() {
+            // It is not over yet.
+            Some((_, until)) if *until >= at => *until = u64::MAX,
+            _ => self.evicting.push((at, u64::MAX)),
         }
     }
 
@@ -159,9 +161,12 @@ impl Demands {
         }
     }
 
-    /// How many calls wait for their delivery on this node.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
+    /// Nothing of what was called so far is demanded any more.
+    pub(crate) fn withdraw(&mut self) {
+        self.everyone.clear();
+        self.own.clear();
+        self.floors.clear();
+        self.waiting.clear();
     }
 
     /// From `visible` on a call holds for everybody.

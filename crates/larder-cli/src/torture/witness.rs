@@ -3,7 +3,7 @@
 use super::account;
 use super::checker::{Checker, Violation};
 use super::faults::FaultKind;
-use super::protocol::{Counts, Event, Order, Report};
+use super::protocol::{Counts, Event, Report};
 use super::source::Database;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,7 +57,6 @@ pub(crate) enum Word {
     /// A node has carried out an order.
     Done {
         node: u32,
-        order: Order,
         result: Result<(), String>,
     },
     /// An answer was impossible; the history of it.
@@ -98,6 +97,8 @@ pub(crate) struct Made {
 }
 
 struct Witness {
+    /// Whether what one node stores another can read.
+    nodes_share: bool,
     checker: Checker,
     database: Database,
     begun: u64,
@@ -110,15 +111,17 @@ struct Witness {
     words: UnboundedSender<Word>,
 }
 
-/// Begins to listen. `begun`: the time that histories count from.
+/// Begins to listen. `begun`: the time that histories count from. `nodes_share`: whether what one node stores another can read.
 pub(crate) fn listen(
     database: Database,
     begun: u64,
+    nodes_share: bool,
     mut inbox: UnboundedReceiver<News>,
     shared: Shared,
     words: UnboundedSender<Word>,
 ) -> std::io::Result<()> {
     let mut witness = Witness {
+        nodes_share,
         checker: Checker::default(),
         database,
         begun,
@@ -156,6 +159,9 @@ impl Witness {
     fn hear(&mut self, news: News) {
         match news {
             News::Begins { node, at } => {
+                if !self.nodes_share {
+                    self.checker.begins_anew();
+                }
                 self.checker.begins(node, at);
                 self.alive.insert(node);
             }
@@ -188,8 +194,8 @@ impl Witness {
 
     fn report(&mut self, node: u32, report: Report) {
         for event in &report.events {
-            if let Event::Done { order, result, .. } = event {
-                self.say(Word::Done { node, order: *order, result: result.clone() });
+            if let Event::Done { result, .. } = event {
+                self.say(Word::Done { node, result: result.clone() });
             }
         }
         if let Some((at, readers)) = &mut self.over

@@ -191,8 +191,8 @@ impl Pace {
     fn random(rng: &mut fastrand::Rng) -> Self {
         let delay = match rng.u32(..100) {
             0..50 => rng.u64(0..3),
-            50..85 => rng.u64(3..60),
-            85..98 => rng.u64(60..400),
+            50..90 => rng.u64(3..60),
+            90..99 => rng.u64(60..400),
             // Longer than an outage.
             _ => rng.u64(400..2_500),
         };
@@ -214,7 +214,7 @@ impl Desk {
         );
         while !self.ending.load(Ordering::Relaxed) {
             self.act(task, &mut rng).await;
-            tokio::time::sleep(Duration::from_millis(rng.u64(..8))).await;
+            tokio::time::sleep(Duration::from_millis(rng.u64(..6))).await;
         }
         lock(&self.doing).remove(&task);
     }
