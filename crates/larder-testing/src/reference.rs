@@ -8,8 +8,8 @@
 
 use larder::clock::Clock;
 use larder::connector::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
-    Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Schema, Status, Stored,
+    Ticket, Value,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,9 +85,10 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// The primary key leads to its object even when it was deleted: it names the object for its whole life.
+    /// A key leads to its object even when it was deleted: it is one of the object's all the same, and whoever changes the object
+    /// may know no other.
     fn is_led_to_by(&self, key: KeyRef<'_>) -> bool {
-        (key.index == 0 && *key.bytes == *self.object.primary) || self.lists(key)
+        self.object.keys().any(|own| own == key)
     }
 
     pub(crate) fn lists(&self, key: KeyRef<'_>) -> bool {
@@ -128,7 +129,8 @@ impl Store {
             return Stored::Outdated;
         }
         let holders = self.objects.iter().filter(|held| held.object.primary != object.primary);
-        let holders: Vec<_> = holders.filter(|held| object.keys().any(|key| held.lists(key))).map(primary_of).collect();
+        let holders: Vec<_> =
+            holders.filter(|held| object.keys().any(|key| held.is_led_to_by(key))).map(primary_of).collect();
         if !holders.is_empty() {
             self.sequence += 1;
             self.forget(&holders);
@@ -253,10 +255,8 @@ impl Connector for Reference {
         Answer::now(self.store(|store, now| store.get(key, &self.schema, now)))
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
-        let look =
-            |store: &mut Store, now| store.get(key, &self.schema, now).map_err(|miss| (miss, Some(store.ticket())));
-        Answer::now(self.store(look))
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+        Answer::now(self.store(|store, now| Look::of(store.get(key, &self.schema, now), Some(store.ticket()))))
     }
 
     fn ticket(&self) -> Answer<'_, Option<Ticket>> {

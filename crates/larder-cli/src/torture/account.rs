@@ -94,6 +94,12 @@ pub(crate) fn history(checker: &Checker, violation: &Violation, faults: &[Made],
     if let Some((node, earlier)) = &violation.earlier {
         lines.push((earlier.begun, told_read(*node, earlier, begun, "   <- after this")));
     }
+    for (time, node) in checker.clearings(kind, since, read.ended) {
+        lines.push((
+            time,
+            format!("{}  node {node:<3} clears the cache, since the server's history is another one", at(time, begun)),
+        ));
+    }
     for fault in faults.iter().filter(|fault| fault.ended >= since && fault.begun <= read.ended) {
         let line = format!(
             "{}  fault    {} {} until {}",

@@ -4,7 +4,7 @@
 //!
 //! The truth ([`truth`](super::truth)): the source keeps every state. The calls that made a cache forget ([`demands`](super::demands)): when each
 //! began and ended, and how far it came. All times are of one clock, the machine's monotonic one. A node tells everything that happened
-//! up to some moment at once, so a read is judged when every node that lives has told what it did before the read began.
+//! up to some moment at once, so a read is judged when every node that lives has told what it did before the read ended, and a little more.
 //!
 //! # The rules
 //!
@@ -42,6 +42,12 @@ const FLOOR: u64 = 59_000_000_000;
 
 /// Policies below this number are never invalidated, so that their versions never go down.
 pub(crate) const STEADY: u32 = 3;
+
+/// After a cache was cleared, what was sent for that may still arrive for so long, in ns.
+pub(crate) const CLEARING: u64 = 2_000_000_000;
+
+/// A read is judged so long after it has ended, in ns: a node tells of a clearing a little later than it begins.
+const LATE: u64 = 100_000_000;
 
 /// How many reads are remembered to be told about.
 const REMEMBERED: usize = 200_000;
@@ -81,17 +87,22 @@ pub(crate) struct Violation {
     pub(crate) words: String,
 }
 
-/// Waits for its turn: the read that began first is judged first.
+/// Waits for its turn.
 #[derive(Debug)]
 struct Pending {
-    begun: u64,
     node: u32,
     read: Read,
 }
 
+impl Pending {
+    fn due(&self) -> u64 {
+        self.read.ended.saturating_add(LATE)
+    }
+}
+
 impl PartialEq for Pending {
     fn eq(&self, other: &Self) -> bool {
-        self.begun == other.begun
+        self.due() == other.due()
     }
 }
 
@@ -105,7 +116,7 @@ impl PartialOrd for Pending {
 
 impl Ord for Pending {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.begun.cmp(&other.begun)
+        self.due().cmp(&other.due())
     }
 }
 
@@ -119,6 +130,8 @@ pub(crate) struct Checker {
     pending: BinaryHeap<Reverse<Pending>>,
     /// Times at which data may have been lost: from, until.
     losses: Vec<(u64, u64)>,
+    /// Times at which a node has cleared a cache: from, until, node.
+    clearings: Vec<(u64, u64, u32, Kind)>,
     /// The hits on steady policies, for each the highest version.
     highest: HashMap<u32, Vec<(u32, Read)>>,
     pub(crate) recent: VecDeque<(u32, Read)>,
@@ -160,15 +173,30 @@ impl Checker {
         }
     }
 
+    /// A node has cleared a cache between these times, and what it has sent for that may still arrive.
+    pub(crate) fn cleared(&mut self, node: u32, kind: Kind, since: u64, at: u64) {
+        self.clearings.push((since, at + CLEARING, node, kind));
+    }
+
+    /// The clearings of a cache that touch this time.
+    pub(crate) fn clearings(&self, of: Kind, from: u64, until: u64) -> impl Iterator<Item = (u64, u32)> + '_ {
+        let touching = self
+            .clearings
+            .iter()
+            .filter(move |(begun, ended, _, kind)| *kind == of && *begun <= until && from <= *ended);
+        touching.map(|(begun, _, node, _)| (*begun, *node))
+    }
+
     fn lost_between(&self, from: u64, until: u64) -> bool {
         self.losses.iter().any(|(begun, ended)| *begun <= until && from <= *ended)
+            || self.clearings(Kind::Policy, from, until).next().is_some()
     }
 
     /// Notes what a node tells.
     pub(crate) fn hear(&mut self, node: u32, report: Report) {
         for event in report.events {
             match event {
-                Event::Read(read) => self.pending.push(Reverse(Pending { begun: read.begun, node, read })),
+                Event::Read(read) => self.pending.push(Reverse(Pending { node, read })),
                 Event::Forgotten(call) => self.demands.forgotten(node, call),
                 Event::Empty { kind, asked, seen } => self.demands.delivered(node, kind, asked, seen),
                 Event::Broken { at, key, what } => {
@@ -177,6 +205,7 @@ impl Checker {
                     let violation = Violation { fault, node, read, call: None, earlier: None, words: what };
                     self.broken.get_or_insert(violation);
                 }
+                Event::Cleared { kind, since, at } => self.cleared(node, kind, since, at),
                 Event::Done { .. } => {}
             }
         }
@@ -192,7 +221,7 @@ impl Checker {
 
     /// Whether there is something to judge. The truth has to be brought up to date before it is.
     pub(crate) fn has_work(&self) -> bool {
-        self.broken.is_some() || self.pending.peek().is_some_and(|Reverse(pending)| pending.begun <= self.horizon())
+        self.broken.is_some() || self.pending.peek().is_some_and(|Reverse(pending)| pending.due() <= self.horizon())
     }
 
     /// Judges what can be judged, knowing also these commits. The first answer that was impossible.
@@ -203,7 +232,7 @@ impl Checker {
         }
         let horizon = self.horizon();
         while let Some(Reverse(pending)) = self.pending.peek() {
-            if pending.begun > horizon {
+            if pending.due() > horizon {
                 break;
             }
             let Some(Reverse(Pending { node, read, .. })) = self.pending.pop() else { break };

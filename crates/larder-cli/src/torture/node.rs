@@ -85,6 +85,14 @@ impl Caches {
         }
     }
 
+    /// How often it was cleared for another reason than a truncate.
+    fn resets(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Instance => self.instances.stats().resets.get(),
+            Kind::Policy => self.policies.stats().resets.get(),
+        }
+    }
+
     pub(super) fn readable(&self) -> bool {
         self.instances.status().readable && self.policies.status().readable
     }
@@ -187,8 +195,10 @@ async fn obey(order: Order, workload: &Workload, caches: &Caches) -> Result<(), 
 /// Tells all there is, again and again. Ends with an error only.
 async fn tell(recorder: &Recorder, caches: &Caches) -> std::io::Result<()> {
     let mut stdout = tokio::io::stdout();
+    let mut clearing = Clearing::default();
     loop {
         tokio::time::sleep(TELL_EVERY).await;
+        clearing.look(recorder, caches);
         for kind in [Kind::Instance, Kind::Policy] {
             let asked = now();
             if caches.journal(kind) == 0 {
@@ -197,5 +207,32 @@ async fn tell(recorder: &Recorder, caches: &Caches) -> std::io::Result<()> {
         }
         let (until, events) = recorder.take();
         protocol::send(&mut stdout, &Report { until, events, counts: recorder.counts(caches) }).await?;
+    }
+}
+
+/// Watches for caches that are cleared because the server's history is another one.
+struct Clearing {
+    looked: u64,
+    /// How often each was when last looked at, and whether that may go on still.
+    known: [(Kind, u64, bool); 2],
+}
+
+impl Default for Clearing {
+    fn default() -> Self {
+        Self { looked: now(), known: [(Kind::Instance, 0, false), (Kind::Policy, 0, false)] }
+    }
+}
+
+impl Clearing {
+    fn look(&mut self, recorder: &Recorder, caches: &Caches) {
+        let since = std::mem::replace(&mut self.looked, now());
+        for (kind, known, going_on) in &mut self.known {
+            let resets = caches.resets(*kind);
+            if resets != std::mem::replace(known, resets) || *going_on {
+                let kind = *kind;
+                recorder.record(|at| Event::Cleared { kind, since, at });
+                *going_on = !caches.readable();
+            }
+        }
     }
 }

@@ -62,6 +62,12 @@ pub(crate) enum Event {
         asked: u64,
         seen: u64,
     },
+    /// This node has found the server's history to be another one, and clears, or has just cleared, a cache: with it go floors.
+    Cleared {
+        kind: super::objects::Kind,
+        since: u64,
+        at: u64,
+    },
     /// An answer that is wrong whatever has happened.
     Broken {
         at: u64,

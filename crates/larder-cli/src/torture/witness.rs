@@ -1,16 +1,14 @@
 //! Hears everything that happens, has it judged, and knows how the run is doing. It has a thread of its own, since judging is work.
 
 use super::account;
-use super::checker::{Checker, Violation};
+use super::checker::{CLEARING, Checker, Violation};
 use super::faults::FaultKind;
-use super::protocol::{Counts, Event, Report};
+use super::objects::Kind;
+use super::protocol::{Counts, Event, Report, now};
 use super::source::Database;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-
-/// After everybody can read again, what was sent to clear the caches may still arrive for so long, in ns.
-const CLEARING: u64 = 2_000_000_000;
 
 /// A report counts as one from after a fault if it came so much later, in ns.
 const NOTICED: u64 = 200_000_000;
@@ -168,6 +166,9 @@ impl Witness {
             News::Killed { node } => {
                 self.killed.insert(node);
                 self.alive.remove(&node);
+                // It may have been clearing, and told nobody.
+                let at = now();
+                self.checker.cleared(node, Kind::Policy, at.saturating_sub(NOTICED), at);
             }
             News::Ends { node, words } => {
                 self.checker.ends(node);

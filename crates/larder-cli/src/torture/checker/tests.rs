@@ -278,6 +278,11 @@ fn the_version_of_a_policy_that_nobody_invalidates_never_goes_down() {
     tale.checker.loses_from(15);
     tale.checker.loses_until(16);
     assert_eq!(tale.policy_hit(0, 1, 20), None, "what was stored is lost");
+    assert_eq!(tale.policy_hit(0, 3, 30), None);
+    tale.tell(B, Event::Cleared { kind: Kind::Instance, since: 31, at: 32 });
+    assert_eq!(tale.policy_hit(0, 2, 33), Some(Fault::Lowered), "another cache");
+    tale.tell(B, Event::Cleared { kind: Kind::Policy, since: 31, at: 32 });
+    assert_eq!(tale.policy_hit(0, 2, 33), None);
 }
 
 #[test]
@@ -296,10 +301,10 @@ fn a_read_is_judged_when_everybody_has_told_what_was_before() {
     let mut tale = Tale::new();
     tale.instance(2, 7, Some(&[1, 2]));
     tale.tell(B, Event::Read(read(id(), Through::Hit, Some(answer(7, 1, &[1, 2], 5)), 20)));
-    tale.checker.hear(B, Report { until: 100, events: Vec::new(), counts: Counts::default() });
+    tale.checker.hear(B, Report { until: u64::MAX, events: Vec::new(), counts: Counts::default() });
     assert!(!tale.checker.has_work(), "A may still tell of an invalidation before 20");
     tale.invalidate(A, vec![id()], 2, 10, Outcome::Applied);
-    tale.checker.hear(A, Report { until: 20, events: Vec::new(), counts: Counts::default() });
+    tale.checker.hear(A, Report { until: 21 + LATE, events: Vec::new(), counts: Counts::default() });
     assert!(tale.checker.has_work());
     let violation = tale.checker.judge(std::mem::take(&mut tale.committed)).unwrap_err();
     assert_eq!((violation.fault, violation.node, violation.call), (Fault::StaleState, B, Some(0)));

@@ -47,7 +47,8 @@ pub(super) struct Place {
 }
 
 /// A key as it lies in its place, and what else has room there: the index it is of, where in its block the pulse is, and whether
-/// it was deleted. A deleted primary key still leads an invalidation to its object, and a get to nothing.
+/// it was deleted. A deleted key still leads an invalidation to its object, as the object lists it all the same, and a get to
+/// nothing.
 #[derive(Debug)]
 enum Key {
     Short { deleted: bool, index: u8, pulse: u8, length: u8, bytes: [u8; SHORT] },
@@ -137,6 +138,23 @@ impl Table {
         Ok(place.value.clone())
     }
 
+    /// The value under this key, if its max age is over and it is kept beyond that. It is no use of it.
+    pub(super) fn kept(&self, key: KeyRef<'_>, ages: Ages, clock: &Clock) -> Option<Value> {
+        let hash = self.hash(key);
+        let table = self.shard(hash, key.index)?.0.read();
+        let place = table.find(hash, |place| place.key() == key).filter(|place| !place.deleted())?;
+        let used = place.block.pulse(place.pulse()).live()?;
+        let end = place.deadline.saturating_add(ages.kept).min(used.saturating_add(ages.last_use));
+        (clock.now() < end).then(|| place.value.clone())
+    }
+
+    /// When the max age of the object under this key is over.
+    pub(super) fn deadline(&self, key: KeyRef<'_>) -> Option<u64> {
+        let hash = self.hash(key);
+        let table = self.shard(hash, key.index)?.0.read();
+        table.find(hash, |place| place.key() == key).map(|place| place.deadline)
+    }
+
     /// The object that this key leads a writer to.
     pub(super) fn find(&self, key: KeyRef<'_>) -> Option<Id> {
         let hash = self.hash(key);
@@ -161,17 +179,13 @@ impl Table {
         })
     }
 
-    /// Makes a key lead nowhere: whose it was, and, for the caller to drop, what is left of it.
-    pub(super) fn delete(&self, key: KeyRef<'_>) -> Option<(Id, Option<Place>)> {
+    /// Makes a key lead readers nowhere. Whose it was.
+    pub(super) fn delete(&self, key: KeyRef<'_>) -> Option<Id> {
         let hash = self.hash(key);
         let mut table = self.shard(hash, key.index)?.0.write();
-        let mut entry = table.find_entry(hash, |place| place.key() == key && !place.deleted()).ok()?;
-        let id = entry.get().id();
-        if key.index == 0 {
-            entry.get_mut().delete();
-            return Some((id, None));
-        }
-        Some((id, Some(entry.remove().0)))
+        let place = table.find_mut(hash, |place| place.key() == key && !place.deleted())?;
+        place.delete();
+        Some(place.id())
     }
 
     /// Takes everything out, for the caller to drop.
