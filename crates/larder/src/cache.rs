@@ -256,13 +256,7 @@ impl<E: Entry> Cache<E> {
 
     pub(crate) async fn fill_at(&self, object: Arc<E>, ticket: Ticket) -> Fill {
         let fill = match self.object(object) {
-            Ok(object) => {
-                let ticket = match holds(Protection::Ticket) {
-                    true => ticket,
-                    false => self.inner.connector.ticket().await.unwrap_or(ticket),
-                };
-                self.inner.connector.fill(object, ticket).await
-            }
+            Ok(object) => self.inner.connector.fill(object, self.protected(ticket).await).await,
             Err(_) => Fill::undated(Stored::Unfit),
         };
         self.inner.schema.stats.fill(fill.stored).increment();
@@ -271,7 +265,15 @@ impl<E: Entry> Cache<E> {
 
     /// Remembers that a load which began after `ticket` was taken has found nothing under this key.
     pub(crate) async fn fill_absent(&self, key: &KeyBuf, ticket: Ticket) -> Fill {
-        self.inner.connector.fill_absent(key.as_ref(), ticket).await
+        self.inner.connector.fill_absent(key.as_ref(), self.protected(ticket).await).await
+    }
+
+    /// The ticket, if the protection is on that it was taken before the load.
+    async fn protected(&self, ticket: Ticket) -> Ticket {
+        match holds(Protection::Ticket) {
+            true => ticket,
+            false => self.inner.connector.ticket().await.unwrap_or(ticket),
+        }
     }
 
     async fn put(

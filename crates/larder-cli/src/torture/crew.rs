@@ -1,7 +1,7 @@
 //! The nodes, as the coordinator has them: one process in each place, behind a proxy of its own.
 
 use super::faults::Failed;
-use super::node::MAX_AGE;
+use super::node::{MAX_AGE, SERVE_EXPIRED};
 use super::protocol::{self, Order, Setup, now};
 use super::witness::News;
 use larder_testing::proxy::Proxy;
@@ -169,7 +169,7 @@ impl Crew {
         let crew = self.clone();
         let turn = self.evictions.load(Ordering::Relaxed);
         tokio::spawn(async move {
-            tokio::time::sleep(MAX_AGE + Duration::from_millis(500)).await;
+            tokio::time::sleep(MAX_AGE + SERVE_EXPIRED + Duration::from_millis(500)).await;
             if crew.evictions.load(Ordering::Relaxed) == turn {
                 crew.by_primary.store(false, Ordering::Relaxed);
                 crew.news(News::EvictingUntil(now()));

@@ -14,7 +14,7 @@ use larder::config::{Address, RedisConfig};
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::redis::Redis;
 use larder::protection::Protection;
-use larder::{Cache, Entry, Schema};
+use larder::{Cache, Entry, LoadOptions, Schema};
 use recorder::Recorder;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,6 +30,9 @@ pub(crate) const PREFIX: &str = "torture";
 /// How long an instance is cached, which bounds what a killed node has not delivered. Policies have no limit.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(6);
 const LAST_USE_AGE: Duration = Duration::from_secs(3);
+
+/// How much longer than that an instance may be kept, to be served while its successor is loaded.
+pub(crate) const SERVE_EXPIRED: Duration = Duration::from_secs(2);
 
 /// How long one operation on the server may take.
 pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_millis(100);
@@ -71,7 +74,7 @@ impl Caches {
             }
             None => None,
         };
-        Ok(Self { instances: open(redis.as_ref()), policies: open(redis.as_ref()), redis })
+        Ok(Self { instances: open(setup.node, redis.as_ref()), policies: open(setup.node, redis.as_ref()), redis })
     }
 
     pub(super) fn breaker(&self) -> Option<&larder::breaker::Breaker> {
@@ -113,10 +116,26 @@ impl Caches {
     }
 }
 
-fn open<E: Subject>(redis: Option<&Redis>) -> Cache<E> {
+/// Every other node does all that can be done about loads. They share a cache with those that do not.
+fn loading(node: u32) -> LoadOptions {
+    if !node.is_multiple_of(2) {
+        return LoadOptions::default();
+    }
+    LoadOptions {
+        lease: Duration::from_millis(300),
+        refresh_ahead: Duration::from_secs(2),
+        serve_expired: SERVE_EXPIRED,
+        soft_timeout: Duration::from_millis(30),
+        hard_timeout: Duration::from_millis(1_500),
+        negative_age: Duration::from_secs(2),
+        jitter: 0.3,
+    }
+}
+
+fn open<E: Subject>(node: u32, redis: Option<&Redis>) -> Cache<E> {
     let mut schema = Schema::of::<E>();
     if E::KIND == Kind::Instance {
-        schema = schema.ages(MAX_AGE, LAST_USE_AGE);
+        schema = schema.ages(MAX_AGE, LAST_USE_AGE).loading(loading(node));
     }
     match redis {
         Some(redis) => Cache::new(Arc::new(redis.connector(schema.clone())), schema),

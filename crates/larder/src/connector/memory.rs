@@ -186,7 +186,8 @@ impl Memory {
         let life = u64::try_from(self.schema.loading.negative_age.as_millis()).unwrap_or(u64::MAX).max(1);
         let hash = self.table.hash(key);
         self.change(|writer| {
-            let overtaken = ticket.epoch != self.epoch.load(Ordering::Acquire) || writer.fence(hash) > ticket.sequence;
+            let overtaken = ticket.epoch != self.epoch.load(Ordering::Acquire)
+                || (holds(Protection::Fence) && writer.fence(hash) > ticket.sequence);
             let now = self.clock.now();
             let stored = if overtaken || self.table.find(key).is_some_and(|id| !self.expired(writer, id, now)) {
                 Stored::Overtaken
