@@ -73,9 +73,9 @@ pub(crate) struct Options {
     /// How many processes [default: 3, in memory 1]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     nodes: Option<u32>,
-    /// How many tasks on each
-    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=99))]
-    tasks: u32,
+    /// How many tasks on each [default: 16, in memory 48]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
+    tasks: Option<u32>,
     /// Switches off one of the things that the promises rest on, to see that this is found: fence, ticket, journal, version, epoch, history or
     /// validate
     #[arg(long, value_name = "PROTECTION")]
@@ -161,11 +161,11 @@ impl Options {
         // Fewer digits are easier to type.
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
         let nodes = self.nodes.unwrap_or(if memory { 1 } else { 3 });
+        let tasks = self.tasks.unwrap_or(if memory { 48 } else { 16 });
         let mut again = format!(
-            "larder torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {}",
+            "larder torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {tasks}",
             if memory { "memory" } else { "redis" },
-            self.seconds,
-            self.tasks
+            self.seconds
         );
         if let Some(list) = &self.faults {
             again += &format!(" --faults {}", list.replace(' ', ""));
@@ -182,7 +182,7 @@ impl Options {
             faults,
             seed,
             nodes,
-            tasks: self.tasks,
+            tasks,
             without,
             server: self.server,
             again,

@@ -80,8 +80,10 @@ pub(crate) fn history(checker: &Checker, violation: &Violation, faults: &[Made],
     let mut reads: Vec<(u64, String)> = checker
         .recent
         .iter()
-        .filter(|(_, other)| {
-            other.begun >= since
+        .filter(|(node, other)| {
+            let told = |earlier: &(u32, Read)| earlier.0 == *node && earlier.1.ended == other.ended;
+            !violation.earlier.as_ref().is_some_and(told)
+                && other.begun >= since
                 && other.ended <= read.begun
                 && other.key.kind == kind
                 && other.answer.map_or(other.key == read.key, |answer| answer.number == number)

@@ -193,7 +193,7 @@ impl Deck {
             self.left.clone_from(&self.all);
             self.rng.shuffle(&mut self.left);
         }
-        let calm = Duration::from_millis(self.rng.u64(300..1_800));
+        let calm = Duration::from_millis(self.rng.u64(400..2_200));
         self.left.pop().map(|fault| (calm, fault))
     }
 }

@@ -56,3 +56,44 @@ async fn leads(connection: &mut Connection, keys: &[Vec<u8>], key: &[u8]) -> Res
     let primary = [b":", hint.get(HINT..).unwrap_or_default()].concat();
     Ok(keys.iter().any(|key| known(key).is_some_and(|(_, what)| what == b'o') && key.ends_with(&primary)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_testing::server::{ServerOptions, required};
+
+    #[tokio::test]
+    async fn what_nobody_will_ever_remove_is_found() {
+        let server = Server::start(&required().unwrap()[0], ServerOptions::default()).await.unwrap();
+        let hint = |primary: &str| [&[0; HINT][..], primary.as_bytes()].concat();
+        let mut connection = server.connect().await.unwrap();
+        for (key, value, life) in [
+            ("torture:instance:c", b"clock".to_vec(), None),
+            ("torture:instance:o0123:i00001", b"object".to_vec(), Some("60000")),
+            ("torture:instance:ihost:h1.example", hint("i00001"), Some("60000")),
+            ("torture:policy:o0123:p00001", b"object".to_vec(), None),
+            ("torture:policy:iserial:1", hint("p00001"), None),
+            ("torture:policy:vp00001", b"floor".to_vec(), Some("60000")),
+        ] {
+            connection.command(&[b"SET".as_slice(), key.as_bytes(), &value]).await.unwrap();
+            if let Some(life) = life {
+                connection.command(&["PEXPIRE", key, life]).await.unwrap();
+            }
+        }
+        assert_eq!(find(&server).await.unwrap(), Vec::<String>::new());
+        for key in [
+            "torture:instance:ihost:h2.example",
+            "torture:instance:s77",
+            "torture:instance:lhost:h1.example",
+            "torture:instance:o0123:i00002",
+        ] {
+            connection.command(&["SET", key, "for ever"]).await.unwrap();
+        }
+        connection.command(&[b"SET".as_slice(), b"torture:policy:iserial:2", &hint("p00002")]).await.unwrap();
+        connection.command(&["SET", "somebody", "else's"]).await.unwrap();
+        let found = find(&server).await.unwrap();
+        assert_eq!(found.len(), 6, "{found:?}");
+        assert!(found.iter().any(|line| line.contains("leads nowhere") && line.ends_with("iserial:2")), "{found:?}");
+        assert!(found.iter().any(|line| line.contains("none of larder's") && line.ends_with("somebody")), "{found:?}");
+    }
+}

@@ -129,7 +129,12 @@ impl Maker for Breaking {
                 Ok(format!("of {} ms before", age.as_millis()))
             }
             FaultKind::Stop => {
-                let time = if rng.bool() { moment(rng, 20..250) } else { moment(rng, 800..3_000) };
+                let time = match rng.u8(..8) {
+                    0..4 => moment(rng, 20..250),
+                    4..7 => moment(rng, 800..3_000),
+                    // Longer than any load.
+                    _ => moment(rng, 3_000..6_000),
+                };
                 self.server.stop()?;
                 sleep(time).await;
                 self.server.cont()?;

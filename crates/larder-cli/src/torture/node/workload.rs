@@ -23,6 +23,9 @@ pub(crate) const POLICIES: u32 = 10;
 /// The first of the instances that one task alone changes.
 const OWN: u32 = 1_000;
 
+/// A policy that there never is.
+const NOBODY: u32 = 999;
+
 /// Most hosts of one instance.
 const MOST_HOSTS: usize = 4;
 
@@ -241,7 +244,11 @@ impl Desk {
                 doing("get of a policy");
                 self.get(policies, policy_key(rng), patience).await;
             }
-            740..800 => {
+            740..760 => {
+                doing("fill of a policy that is there");
+                self.refill(Key::id(Kind::Policy, rng.u32(..STEADY)), patience, pace).await;
+            }
+            760..800 => {
                 doing("get_or_load of a policy");
                 self.get_or_load(policies, policy_key(rng), patience, pace).await;
             }
@@ -363,6 +370,22 @@ impl Desk {
             }
             Some(Lookup::Miss(_, None)) => {}
             None => self.recorder.dropped(),
+        }
+    }
+
+    /// Fills a policy whether it is there or not: a lower version must not replace a higher one. The ticket is that of another key's
+    /// miss.
+    async fn refill(&self, key: Key, patience: Patience, pace: Pace) {
+        let cache = &self.caches.policies;
+        let nobody = Key::id(Kind::Policy, NOBODY);
+        let Some(Lookup::Miss(_, Some(ticket))) = patience.wait(cache.lookup(Policy::index(By::Id), nobody)).await
+        else {
+            return;
+        };
+        if let Ok(Some(policy)) = load::<Policy>(self.source.clone(), self.setup.node, key, pace).await
+            && patience.wait(cache.fill(policy, ticket)).await.is_none()
+        {
+            self.recorder.dropped();
         }
     }
 
