@@ -238,7 +238,10 @@ async fn torture(plan: &Plan, json: bool) -> Result<Summary, Failure> {
     } else {
         crate::progress::bar(plan.time.as_secs(), "{elapsed:>4} of {len}s {wide_bar} {msg}")
     };
-    let ended = stage.play(plan, &shown).await;
+    let ended = tokio::select! {
+        ended = stage.play(plan, &shown) => ended,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Problem("interrupted".to_owned())),
+    };
     stage.crew.dismiss().await;
     shown.finish_and_clear();
     let ending = ended?;

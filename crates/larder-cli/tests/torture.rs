@@ -104,7 +104,8 @@ fn what_cannot_be_meant_is_told_clearly() {
             assert!(logged.contains(text) && !logged.contains("panicked"), "{text} is not in {logged}");
         }
     };
-    refused(&["--faults", "help"], 2, &["there is no fault `help`", "truncate-bytes", "kill -9 of a node"]);
+    refused(&["--faults", "help"], 2, &["give `all`", "truncate-bytes", "kill -9 of a node"]);
+    refused(&["--faults", "kill,kil"], 2, &["there is no fault `kil`", "snapshot"]);
     refused(&["--faults", ""], 2, &["`all`", "scriptflush"]);
     refused(&["--without", "luck"], 2, &["there is no protection `luck`", "validate"]);
     refused(

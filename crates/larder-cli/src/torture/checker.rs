@@ -303,12 +303,12 @@ impl Checker {
         }
         let sequence = |read: &Read| read.answer.map_or(0, |answer| answer.sequence);
         let known = self.highest.get(&state.number).into_iter().flatten();
-        let higher = known.filter(|(_, earlier)| {
+        let mut higher = known.filter(|(_, earlier)| {
             earlier.ended < read.begun
                 && sequence(earlier) > state.sequence
                 && !self.lost_between(earlier.begun, read.ended)
         });
-        if let Some(earlier) = higher.last() {
+        if let Some(earlier) = higher.next_back() {
             return Err((Fault::Lowered, None, Some(earlier.clone())));
         }
         // A read that began later, ended earlier and saw more says all that this one could.

@@ -94,6 +94,8 @@ impl Crew {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
+            // Whoever interrupts the command means the coordinator, which ends the nodes.
+            .process_group(0)
             .spawn()?;
         let missing = || Failed::Words("a node was started without pipes".to_owned());
         let mut stdout = child.stdout.take().ok_or_else(missing)?;

@@ -137,6 +137,10 @@ pub(crate) fn parse(list: &str) -> Result<Vec<FaultKind>, String> {
         return Ok(Vec::new());
     }
     let mut faults = Vec::new();
+    let all = || format!("give `all`, `none`, or a list, such as `kill,stop`, of:\n{}", listed());
+    if list == "help" {
+        return Err(all());
+    }
     for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         match FaultKind::ALL.into_iter().find(|fault| fault.name() == name) {
             Some(fault) if !faults.contains(&fault) => faults.push(fault),
@@ -145,7 +149,7 @@ pub(crate) fn parse(list: &str) -> Result<Vec<FaultKind>, String> {
         }
     }
     if faults.is_empty() {
-        return Err(format!("give `all`, `none`, or a list, such as `kill,stop`, of:\n{}", listed()));
+        return Err(all());
     }
     Ok(faults)
 }

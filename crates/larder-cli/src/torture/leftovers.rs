@@ -20,17 +20,19 @@ pub(crate) async fn find(server: &Server) -> Result<Vec<String>, Failed> {
             continue;
         };
         let lives = lifetime(&mut connection, key).await?;
-        match what {
-            b'c' => {}
+        if lives.is_some() || what == b'c' {
+            continue;
+        }
+        match (kind, what) {
             // Policies have no age.
-            b'o' if kind == Kind::Policy => {}
-            b'i' if kind == Kind::Policy => {
-                if lives.is_none() && !leads(&mut connection, &keys, key).await? {
+            (Kind::Policy, b'o') => {}
+            (Kind::Policy, b'i') => {
+                let leads = leads(&mut connection, &keys, key).await?;
+                if !leads {
                     found.push(format!("an index key that leads nowhere and never ends: {shown}"));
                 }
             }
-            _ if lives.is_none() => found.push(format!("a key that never ends: {shown}")),
-            _ => {}
+            _ => found.push(format!("a key that never ends: {shown}")),
         }
     }
     Ok(found)

@@ -5,11 +5,14 @@ use super::source::Committed;
 use std::collections::HashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// The number of a change, and the hosts that an instance had from then on; `None`: it was deleted.
+type Made = (u64, Option<Vec<u32>>);
+
 /// All that was ever committed, as far as it is known.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
-    /// Oldest first; `None`: deleted.
-    states: HashMap<(Kind, u32), Vec<(u64, Option<Vec<u32>>)>>,
+    /// Oldest first.
+    states: HashMap<(Kind, u32), Vec<Made>>,
     /// Which instance each host led to, oldest first.
     leads: HashMap<u32, Vec<(u64, Option<u32>)>>,
     newest: u64,
@@ -86,7 +89,7 @@ impl Truth {
     }
 
     /// The changes of an object after `from` and up to `to`, for people: what each has made of it.
-    pub(crate) fn changes(&self, kind: Kind, number: u32, from: u64, to: u64) -> Vec<(u64, Option<Vec<u32>>)> {
+    pub(crate) fn changes(&self, kind: Kind, number: u32, from: u64, to: u64) -> Vec<Made> {
         let states = self.states.get(&(kind, number)).into_iter().flatten();
         states.filter(|(sequence, _)| (from..=to).contains(sequence)).cloned().collect()
     }

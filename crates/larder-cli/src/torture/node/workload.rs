@@ -45,8 +45,11 @@ struct Desk {
     /// What each task is doing.
     doing: Mutex<BTreeMap<u32, &'static str>>,
     /// Updates whose callers have gone away: their writes are done, and must reach the cache all the same.
-    detached: Mutex<Vec<Arc<Mutex<Option<(State, u64)>>>>>,
+    detached: Mutex<Vec<Written>>,
 }
+
+/// What an update has written, and when, once it has.
+type Written = Arc<Mutex<Option<(State, u64)>>>;
 
 /// What is done to an instance.
 #[derive(Clone, Copy, Debug)]
@@ -488,7 +491,7 @@ impl Desk {
         let number = number(rng);
         // An update returns the object, so it cannot delete it.
         let edit = if rng.bool() { Edit::Touch } else { Edit::Toggle(rng.u32(..HOSTS)) };
-        let written = Arc::new(Mutex::new(None));
+        let written = Written::default();
         let (source, node, note) = (self.source.clone(), self.setup.node, written.clone());
         let delay = Duration::from_millis(rng.u64(..20));
         let call = self.caches.instances.update(async move {
