@@ -99,7 +99,10 @@ pub(crate) fn history(checker: &Checker, violation: &Violation, faults: &[Made],
     for (time, node) in checker.clearings(kind, since, read.ended) {
         lines.push((
             time,
-            format!("{}  node {node:<3} clears the cache, since the server's history is another one", at(time, begun)),
+            format!(
+                "{}  node {node:<3} clears the cache: the server's history is another one, or a clearing had not ended",
+                at(time, begun)
+            ),
         ));
     }
     for fault in faults.iter().filter(|fault| fault.ended >= since && fault.begun <= read.ended) {

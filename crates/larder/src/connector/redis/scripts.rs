@@ -46,3 +46,23 @@ scripts! {
     DISCARD "discard.lua";
     PRUNE "prune.lua";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protection::Protection;
+
+    #[test]
+    fn a_line_that_can_be_left_out_names_the_protection_that_it_is() {
+        let mut named = Vec::new();
+        for script in [&CLOCK, &STORE, &ABSENT, &INVALIDATE, &DELETE, &TOUCH, &DISCARD, &PRUNE] {
+            let lines = script.code.lines().filter(|line| line.contains("protection:"));
+            for line in lines {
+                let name = line.rsplit_once(" -- protection: ").map(|(_, name)| name);
+                let known = Protection::ALL.into_iter().find(|protection| Some(protection.name()) == name);
+                named.push(known.unwrap_or_else(|| panic!("{line}")));
+            }
+        }
+        assert!(named.contains(&Protection::Fence) && named.contains(&Protection::Version), "{named:?}");
+    }
+}
