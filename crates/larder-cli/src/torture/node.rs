@@ -216,7 +216,9 @@ async fn tell(recorder: &Recorder, caches: &Caches) -> std::io::Result<()> {
     let mut stdout = tokio::io::stdout();
     let mut clearing = Clearing::default();
     loop {
+        let begun = now();
         tokio::time::sleep(TELL_EVERY).await;
+        recorder.late((now() - begun).saturating_sub(TELL_EVERY.as_nanos() as u64));
         clearing.look(recorder, caches);
         for kind in [Kind::Instance, Kind::Policy] {
             let asked = now();

@@ -169,6 +169,8 @@ pub(crate) struct Counts {
     /// The slowest call that does not load, in microseconds, and what it was.
     pub(crate) slowest_us: u64,
     pub(crate) slowest: String,
+    /// By how much the machine was late with what should have been done at a time, at worst, in microseconds.
+    pub(crate) late_us: u64,
     /// Whether every cache may be read, now.
     pub(crate) readable: bool,
 }

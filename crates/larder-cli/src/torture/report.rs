@@ -48,6 +48,8 @@ pub(crate) struct Summary {
     slowest: String,
     /// What the slowest may take where the machine itself is not late.
     bound_ms: f64,
+    /// How late the machine was, at worst.
+    late_ms: f64,
     /// What was left that should not be there, or did not end.
     leaks: Vec<String>,
     /// Of the first impossible answer.
@@ -99,6 +101,7 @@ impl Summary {
             slowest_ms: slowest.map_or(0.0, |counts| counts.slowest_us as f64 / 1_000.0),
             slowest: slowest.map_or_else(String::new, |counts| counts.slowest.clone()),
             bound_ms: (OPERATION_TIMEOUT * OPERATIONS).as_secs_f64() * 1_000.0,
+            late_ms: counts().map(|counts| counts.late_us).max().unwrap_or(0) as f64 / 1_000.0,
             leaks,
             history,
             again: plan.again.clone(),
@@ -140,7 +143,10 @@ impl fmt::Display for Summary {
         row("cleared caches", format!("{}; breakers opened {} times", self.resets, self.breaker_opened))?;
         row(
             "slowest call",
-            format!("{:.0} ms ({}); three operations may take {:.0} ms", self.slowest_ms, self.slowest, self.bound_ms),
+            format!(
+                "{:.0} ms ({}); three operations may take {:.0} ms, and the machine was late by up to {:.0} ms",
+                self.slowest_ms, self.slowest, self.bound_ms, self.late_ms
+            ),
         )?;
         row("seed", self.seed.to_string())?;
         writeln!(f)?;

@@ -13,6 +13,7 @@ pub(crate) struct Recorder {
     events: Mutex<Vec<Event>>,
     dropped: AtomicU64,
     slowest: Mutex<(u64, &'static str)>,
+    late: AtomicU64,
 }
 
 impl Recorder {
@@ -41,6 +42,11 @@ impl Recorder {
         }
     }
 
+    /// By how much something was done too late, in ns.
+    pub(super) fn late(&self, by: u64) {
+        self.late.fetch_max(by / 1_000, Ordering::Relaxed);
+    }
+
     pub(super) fn counts(&self, caches: &Caches) -> Counts {
         let both: [&Stats; 2] = [caches.instances.stats(), caches.policies.stats()];
         let sum = |of: &dyn Fn(&Stats) -> u64| both.iter().map(|stats| of(stats)).sum::<u64>();
@@ -63,6 +69,7 @@ impl Recorder {
                 .collect(),
             slowest_us,
             slowest: slowest.to_owned(),
+            late_us: self.late.load(Ordering::Relaxed),
             readable: caches.readable(),
         }
     }
