@@ -1,7 +1,7 @@
 //! What keeps the promises, so that it can be switched off: a test that cannot fail proves nothing, and this is how
 //! `larder torture --without` shows that it would notice.
 //!
-//! Without the cargo feature `torture` nothing can be switched off, [`holds`] is a constant, and this module is not public.
+//! Without the cargo feature `torture` nothing can be switched off, what asks for a switch asks a constant, and this module is not public.
 //! With it every check of a switch costs one load of a static. Never for a service.
 //!
 //! In a Lua script a protection is the lines that end in `-- protection: ` and its name; the script must be valid without
