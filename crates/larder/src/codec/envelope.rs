@@ -23,6 +23,7 @@
 //! in another way, and have to find in it what they invalidate, delete and prune.
 
 use crate::connector::{KeyRef, Object, Schema, Value};
+use crate::protection::{Protection, holds};
 use xxhash_rust::xxh3::Xxh3;
 
 const MAGIC: [u8; 2] = *b"L1";
@@ -142,6 +143,9 @@ pub(crate) fn payload<'a>(schema: &Schema, bytes: &'a [u8], key: KeyRef<'_>) -> 
             }
             return Ok(payload);
         }
+    }
+    if !holds(Protection::Validate) {
+        return schema.codec.decode(payload).map_err(DecodeError::Payload);
     }
     Err(OtherKey)
 }

@@ -22,6 +22,7 @@ use crate::connector::{
 };
 use crate::journal::{Deferred, Journal};
 use crate::key;
+use crate::protection::{Protection, holds};
 use parking_lot::Mutex;
 use redis::Value as Reply;
 use std::sync::Arc;
@@ -105,7 +106,10 @@ impl Store {
     pub(super) fn saw(&self, seen: Ticket) {
         let mut newest = self.newest.lock();
         match &mut *newest {
-            Some(known) if known.epoch == seen.epoch => known.sequence = known.sequence.max(seen.sequence),
+            // An epoch that is not renewed must not be saved by its sequence.
+            Some(known) if known.epoch == seen.epoch && holds(Protection::Epoch) => {
+                known.sequence = known.sequence.max(seen.sequence)
+            }
             other => *other = Some(seen),
         }
     }

@@ -8,6 +8,7 @@ use super::super::trouble::Trouble;
 use super::Store;
 use crate::connector::{Delivery, KeyBuf};
 use crate::journal::Deferred;
+use crate::protection::{Protection, holds};
 use std::sync::atomic::Ordering;
 
 /// How many batches go in one round trip, as one operation; more are sent when those were answered, so that others get in between.
@@ -91,6 +92,9 @@ impl Store {
     }
 
     pub(super) fn defer(&self, keys: Vec<KeyBuf>, what: Deferred) {
+        if !holds(Protection::Journal) {
+            return;
+        }
         if self.journal.defer(keys, what) {
             self.schema.stats.overflows.increment();
             tracing::warn!(cache = %self.schema.cache, "the journal is full: everything in the cache will be forgotten instead");
@@ -135,7 +139,7 @@ impl UndeliveredTruncate<'_> {
 
 impl Drop for UndeliveredTruncate<'_> {
     fn drop(&mut self) {
-        if let Some(store) = self.0 {
+        if let Some(store) = self.0.filter(|_| holds(Protection::Journal)) {
             store.journal.defer_truncate();
             store.link.work.notify_one();
         }
