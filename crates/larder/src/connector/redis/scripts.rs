@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_line_that_can_be_left_out_names_the_protection_that_it_is() {
         let mut named = Vec::new();
-        for script in [&CLOCK, &STORE, &ABSENT, &INVALIDATE, &DELETE, &TOUCH, &DISCARD, &PRUNE] {
+        for script in [&CLOCK, &STORE, &STORE_MANY, &ABSENT, &INVALIDATE, &DELETE, &TOUCH, &DISCARD, &PRUNE] {
             let lines = script.code.lines().filter(|line| line.contains("protection:"));
             for line in lines {
                 let name = line.rsplit_once(" -- protection: ").map(|(_, name)| name);
