@@ -47,6 +47,7 @@
 //! |---|---|
 //! | `redis` (default) | the redis connector; without it there is no network code |
 //! | `uuid` | [`Key`] for `uuid::Uuid` |
+//! | `torture` | switches that turn larder's protections off, for `larder torture` to prove that it would notice; never for a service |
 
 pub mod audit;
 pub mod breaker;
@@ -61,6 +62,11 @@ mod entry;
 mod journal;
 mod key;
 mod load;
+#[cfg(feature = "torture")]
+pub mod protection;
+#[cfg(not(feature = "torture"))]
+#[allow(dead_code, unreachable_pub)]
+mod protection;
 pub mod telemetry;
 
 pub use cache::{Cache, Get, Lookup, UpdateError};

@@ -338,7 +338,8 @@ async fn a_cache_that_was_found_out_is_bypassed_for_a_while_or_until_it_is_reset
         assert!(audit.bypasses());
         assert!(cache.get(PlainIndex::Id, 1_u32).await.is_none());
         assert!(cache.get(PlainIndex::Host, "1.example").await.is_none());
-        assert_eq!(cache.stats().miss(Miss::Bypassed).get(), 2);
+        assert_eq!(cache.get_many(PlainIndex::Id, [1_u32]).await, [None]);
+        assert_eq!(cache.stats().miss(Miss::Bypassed).get(), 3);
         // A load goes to the source, and its fill is as good as ever.
         let reading = source.clone();
         let load = move |id| std::future::ready(Ok::<_, String>(reading.read(id)));

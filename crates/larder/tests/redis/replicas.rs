@@ -64,8 +64,10 @@ async fn what_a_replica_has_not_confirmed_is_deferred_until_it_has() {
         assert!(other.by_id("2").await.is_none());
         assert_eq!(node.cache.set(instance("3", &["c"], "new")).await, Stored::Unavailable);
         assert_eq!(node.cache.update(async { Ok::<_, ()>(instance("4", &["d"], "new")) }).await.unwrap().name, "new");
+        let many = node.cache.set_many([instance("5", &["e"], "new"), instance("6", &["f"], "new")]).await;
+        assert_eq!(many, [Stored::Unavailable; 2]);
         let written = node.cache.status().journal;
-        assert_eq!(written, 6, "1, 2, and both keys of 3 and of 4");
+        assert_eq!(written, 10, "1, 2, and both keys of 3, 4, 5 and 6");
         assert_eq!(node.redis.breaker().state(), State::Closed, "the server is well");
         // Replicas are asked again and again, and the server is sent nothing twice.
         rounds(&pair, 2).await;

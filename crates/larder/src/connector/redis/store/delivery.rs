@@ -2,12 +2,17 @@
 //! answered, and a guard that is dropped puts them into the journal.
 
 use super::super::clearing;
-use super::super::forgetting::BATCH;
+use super::super::forgetting::{self, BATCH};
+use super::super::link::Parcel;
 use super::super::trouble::Trouble;
 use super::Store;
 use crate::connector::{Delivery, KeyBuf};
 use crate::journal::Deferred;
+use crate::protection::{Protection, holds};
 use std::sync::atomic::Ordering;
+
+/// How many batches go in one round trip, as one operation; more are sent when those were answered, so that others get in between.
+const BATCHES: usize = 16;
 
 impl Store {
     /// All are guarded before the first is sent: dropped half-way, the rest is in the journal too.
@@ -19,16 +24,21 @@ impl Store {
         let connection = self.link.generation();
         let mut sent = Vec::with_capacity(batches.len());
         let mut all = Delivery::Applied;
-        for batch in batches {
-            match batch.send().await {
-                Ok(()) => sent.push(batch),
+        let mut batches = batches.into_iter();
+        loop {
+            let group: Vec<_> = batches.by_ref().take(BATCHES).collect();
+            if group.is_empty() {
+                break;
+            }
+            match self.send_group(group, &mut sent).await {
+                Ok(Delivery::Applied) => {}
                 // Whoever waits in vain waits once: the rest is dropped, and with that deferred, without being sent.
                 Err(Trouble::TimedOut | Trouble::Unavailable) if self.link.strict => return Delivery::Deferred,
                 Err(Trouble::TimedOut | Trouble::Unavailable) => {
                     all = Delivery::Deferred;
                     break;
                 }
-                Err(_) => all = Delivery::Deferred,
+                Ok(Delivery::Deferred) | Err(_) => all = Delivery::Deferred,
             }
         }
         if self.delivered(connection, sent).await { all } else { Delivery::Deferred }
@@ -42,6 +52,46 @@ impl Store {
         }
         sent.into_iter().for_each(Undelivered::delivered);
         true
+    }
+
+    /// Sends some batches in one round trip. Those that were answered are added to `answered`; the others are dropped.
+    async fn send_group<'a>(
+        &self,
+        group: Vec<Undelivered<'a>>,
+        answered: &mut Vec<Undelivered<'a>>,
+    ) -> Result<Delivery, Trouble> {
+        if !self.proven() {
+            return Err(Trouble::Unavailable);
+        }
+        let mut parcel = Parcel::new();
+        for batch in &group {
+            parcel.script(forgetting::script(batch.what), forgetting::arguments(&self.layout, &batch.keys, batch.what));
+        }
+        let mut replies = Vec::with_capacity(group.len());
+        let sent = self.link.parcel(&parcel, &mut replies).await;
+        let mut all = Delivery::Applied;
+        let mut replies = replies.into_iter();
+        for batch in group {
+            let Some(reply) = replies.next() else { break };
+            match reply.extract_error().map_err(Trouble::from).and_then(forgetting::answer) {
+                Ok(Some(at)) => {
+                    self.saw(at);
+                    answered.push(batch);
+                }
+                Ok(None) => {
+                    self.lost("the server has lost the clock");
+                    all = Delivery::Deferred;
+                }
+                Err(trouble) => {
+                    self.miss(&trouble);
+                    all = Delivery::Deferred;
+                }
+            }
+        }
+        if let Err(trouble) = &sent {
+            self.miss(trouble);
+        }
+        sent.map(|()| all)
     }
 
     pub(super) async fn clear_all(&self) -> Delivery {
@@ -64,6 +114,9 @@ impl Store {
     }
 
     pub(super) fn defer(&self, keys: Vec<KeyBuf>, what: Deferred) {
+        if !holds(Protection::Journal) {
+            return;
+        }
         if self.journal.defer(keys, what) {
             self.schema.stats.overflows.increment();
             tracing::warn!(cache = %self.schema.cache, "the journal is full: everything in the cache will be forgotten instead");
@@ -83,17 +136,6 @@ impl<'a> Undelivered<'a> {
     pub(super) fn new(store: &'a Store, keys: Vec<KeyBuf>, what: Deferred) -> Self {
         store.under_way.fetch_add(1, Ordering::AcqRel);
         Self { store, keys, what }
-    }
-
-    async fn send(&self) -> Result<(), Trouble> {
-        if !self.store.proven() {
-            return Err(Trouble::Unavailable);
-        }
-        let sent = self.store.forget(&*self.store.link, &self.keys, self.what).await;
-        if let Err(trouble) = &sent {
-            self.store.miss(trouble);
-        }
-        sent
     }
 
     fn delivered(mut self) {
@@ -129,7 +171,7 @@ impl<'a> UndeliveredTruncate<'a> {
 
 impl Drop for UndeliveredTruncate<'_> {
     fn drop(&mut self) {
-        if !self.delivered {
+        if !self.delivered && holds(Protection::Journal) {
             self.store.journal.defer_truncate();
             self.store.link.work.notify_one();
         }
