@@ -46,8 +46,6 @@ removable! {
     ObjectsFirst = "objects-first";
     /// What clears removes nothing any more once the clock is settled again or has another epoch.
     GuardedRemoval = "guarded-removal";
-    /// Clearing leaves the lowest versions that were demanded; they expire by themselves.
-    FloorsStay = "floors-stay";
 
     /// Cluster: an index entry holds every claimant, not the last one alone.
     Claims = "claims";
@@ -74,6 +72,8 @@ removable! {
     JournalDiesWithNode = "journal-dies-with-node";
     /// Assumption: the server drops no index key whose object stays (`noeviction`), or everybody invalidates by primary key.
     IndexKeysStay = "index-keys-stay";
+    /// Assumption: nobody clears the cache while a lowest version that was demanded has to be remembered.
+    FloorsStay = "floors-stay";
     /// Assumption: a plain set's value was not invalidated by another writer before the set had its ticket.
     SetOfCurrent = "set-of-current";
     /// Assumption: the connections of a server whose data is replaced are closed.

@@ -1,12 +1,15 @@
 //! [`Cache`]: the objects of one entry type, by every key.
 
+use crate::audit::Post;
+use crate::config::CacheConfig;
 use crate::connector::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, Look, Miss, Object, Pruned, Schema, Status,
     Stored, Ticket, Value,
 };
 use crate::entry::{Entry, Index, Keys};
 use crate::key::{self, Key};
-use crate::load::Flights;
+use crate::load::{Flights, Gentle};
+use crate::protection::{Protection, holds};
 use crate::telemetry::Stats;
 use std::fmt;
 use std::future::Future;
@@ -14,6 +17,8 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+
+mod many;
 
 /// The objects of one entry type, found by any of their keys. Cloning it is cheap; clones are the same cache.
 ///
@@ -36,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) schema: Schema,
     pub(crate) flights: Flights,
+    pub(crate) gentle: Gentle,
+    pub(crate) post: Post,
 }
 
 impl Inner {
@@ -43,6 +50,7 @@ impl Inner {
     pub(crate) fn publish(&self) {
         self.schema.stats.publish(&self.schema.cache, &self.connector.status());
         self.connector.publish();
+        self.post.publish(&self.schema.cache);
     }
 }
 
@@ -123,7 +131,13 @@ pub enum UpdateError<Err> {
 impl<E: Entry> Cache<E> {
     /// A cache over a connector that was opened for `schema`; [`Caches::open`](crate::Caches::open) is the usual way to one.
     pub fn new(connector: Arc<dyn Connector>, schema: Schema) -> Self {
-        let inner = Inner { connector, schema, flights: Flights::default() };
+        Self::gentle(connector, schema, CacheConfig::COMEBACK_LOADS)
+    }
+
+    /// The same; so many loads at once begin after the cache was emptied.
+    pub(crate) fn gentle(connector: Arc<dyn Connector>, schema: Schema, loads: usize) -> Self {
+        let inner =
+            Inner { connector, schema, flights: Flights::default(), gentle: Gentle::new(loads), post: Post::default() };
         Self { inner: Arc::new(inner), entry: PhantomData }
     }
 
@@ -136,18 +150,37 @@ impl<E: Entry> Cache<E> {
     #[inline]
     pub(crate) fn get_hit(&self, index: E::Index, key: &impl Key) -> Option<Arc<E>> {
         let bytes = key.encode();
-        let found = self.inner.connector.get_hit(KeyRef { index: position(index), bytes: &bytes })?;
+        let key = KeyRef { index: position(index), bytes: &bytes };
+        if self.inner.post.is_manned() {
+            return self.get_audited_hit(key);
+        }
+        let found = self.inner.connector.get_hit(key)?;
         let object = found.downcast::<E>().ok()?;
         self.inner.schema.stats.hits.increment();
         Some(object)
     }
 
+    #[cold]
+    #[inline(never)]
+    fn get_audited_hit(&self, key: KeyRef<'_>) -> Option<Arc<E>> {
+        if self.inner.post.bypasses() {
+            return None;
+        }
+        let object = self.inner.connector.get_hit(key)?.downcast::<E>().ok()?;
+        self.inner.schema.stats.hits.increment();
+        self.inner.post.saw(key, &object);
+        Some(object)
+    }
+
     async fn get_later(self, index: E::Index, bytes: Vec<u8>) -> Option<Arc<E>> {
         let found = match self.key(index, &bytes) {
+            Ok(_) if self.inner.post.bypasses() => Err(Miss::Bypassed),
             Ok(key) => self.inner.connector.get(key).await,
             Err(miss) => Err(miss),
         };
-        self.found(found).ok()
+        let object = self.found(found).ok()?;
+        self.inner.post.saw(KeyRef { index: position(index), bytes: &bytes }, &object);
+        Some(object)
     }
 
     /// Looks an object up and, on a miss, takes a ticket for the load that follows.
@@ -163,15 +196,22 @@ impl<E: Entry> Cache<E> {
 
     pub(crate) async fn look(&self, index: E::Index, bytes: &[u8]) -> Looked<E> {
         let look = match self.key(index, bytes) {
+            Ok(_) if self.inner.post.bypasses() => Look::miss(Miss::Bypassed, self.inner.connector.ticket().await),
             Ok(key) => self.inner.connector.lookup(key).await,
             Err(miss) => Look::miss(miss, None),
         };
-        self.looked(look)
+        let looked = self.looked(look);
+        if let Looked::Hit { object, .. } = &looked {
+            self.inner.post.saw(KeyRef { index: position(index), bytes }, object);
+        }
+        looked
     }
 
     /// Asks to be the one who loads what is missing under this key, which is a valid one, and looks again.
     pub(crate) async fn lease(&self, key: &KeyBuf) -> (Lease, Looked<E>) {
         let (lease, look) = self.inner.connector.lease(key.as_ref()).await;
+        let bypassed = matches!(look, Look::Hit { .. }) && self.inner.post.bypasses();
+        let look = if bypassed { Look::miss(Miss::Bypassed, None) } else { look };
         (lease, self.looked(look))
     }
 
@@ -241,6 +281,7 @@ impl<E: Entry> Cache<E> {
         let cache = self.clone();
         let written = runtime.spawn(async move {
             let object = Arc::new(write.await.map_err(Some)?);
+            let ticket = if holds(Protection::Ticket) { ticket } else { cache.inner.connector.ticket().await };
             cache.put(object.clone(), |connector, object| connector.put(object, ticket)).await;
             Ok(object)
         });
@@ -254,7 +295,7 @@ impl<E: Entry> Cache<E> {
 
     pub(crate) async fn fill_at(&self, object: Arc<E>, ticket: Ticket) -> Fill {
         let fill = match self.object(object) {
-            Ok(object) => self.inner.connector.fill(object, ticket).await,
+            Ok(object) => self.inner.connector.fill(object, self.protected(ticket).await).await,
             Err(_) => Fill::undated(Stored::Unfit),
         };
         self.inner.schema.stats.fill(fill.stored).increment();
@@ -263,7 +304,15 @@ impl<E: Entry> Cache<E> {
 
     /// Remembers that a load which began after `ticket` was taken has found nothing under this key.
     pub(crate) async fn fill_absent(&self, key: &KeyBuf, ticket: Ticket) -> Fill {
-        self.inner.connector.fill_absent(key.as_ref(), ticket).await
+        self.inner.connector.fill_absent(key.as_ref(), self.protected(ticket).await).await
+    }
+
+    /// The ticket, if the protection is on that it was taken before the load.
+    async fn protected(&self, ticket: Ticket) -> Ticket {
+        match holds(Protection::Ticket) {
+            true => ticket,
+            false => self.inner.connector.ticket().await.unwrap_or(ticket),
+        }
     }
 
     async fn put(

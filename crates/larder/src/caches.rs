@@ -3,6 +3,7 @@
 //! Nothing is set up that no opened cache needs: a connector begins to connect when the first cache on it is opened, so a process
 //! whose caches are in memory, or switched off, starts no network code.
 
+use crate::audit::{Audit, AuditOptions};
 use crate::cache::{Cache, Inner};
 use crate::clock::Clock;
 use crate::config::{CacheConfig, Config, ConnectorKind, fold, nearest};
@@ -22,11 +23,12 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
+mod shutdown;
+
+pub use shutdown::Shutdown;
+
 /// How often counters are handed to the metrics recorder.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
-
-/// How long a shutdown waits for deferred invalidations to be delivered.
-const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// The caches of this process. One is enough for a process: share it in an `Arc`, or open every cache at the start.
 ///
@@ -60,8 +62,8 @@ const LAST_CHANCE: Duration = Duration::from_secs(1);
 /// # Dropping
 ///
 /// The caches that were opened stay as they are, and so does what runs in the background for each, until the last clone of it is
-/// dropped; the connection to a server ends with the last cache on it. To end all of it at once, and to give deferred
-/// invalidations a last chance, call [`shutdown`](Self::shutdown).
+/// dropped; the connection to a server ends with the last cache on it, and so do invalidations that could not be delivered yet. To
+/// end what runs at once, and to give those a last chance, call [`shutdown`](Self::shutdown).
 pub struct Caches {
     config: Config,
     clock: Clock,
@@ -77,6 +79,8 @@ struct State {
     opened: HashMap<String, Opened>,
     tasks: Vec<AbortHandle>,
     ended: bool,
+    /// Those that were open when it ended: a second shutdown waits for what was deferred since.
+    closed: Vec<Weak<Inner>>,
 }
 
 struct Opened {
@@ -215,7 +219,7 @@ impl Caches {
         schema.max_object_size = settings.max_object_size;
         schema.loading = settings.loading;
         let (connector, prune_interval) = self.connector(&settings, &schema)?;
-        let opened = Cache::<E>::new(connector, schema);
+        let opened = Cache::<E>::gentle(connector, schema, settings.comeback_loads);
         state.tasks.retain(|task| !task.is_finished());
         state.tasks.push(self.runtime.spawn(publish(Arc::downgrade(&opened.inner))).abort_handle());
         if !prune_interval.is_zero() {
@@ -263,6 +267,31 @@ impl Caches {
         }
     }
 
+    /// Opens the cache of an entry type, and audits it as its configuration says (`audit_share`, `audit_grace`, `audit_bypass`): see
+    /// [`audit`](mod@crate::audit), and [`Cache::audited`] for the source. With a share of 0, as by default, nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn audit<E, F, L, Err>(&self, source: F) -> Result<Audit, OpenError>
+    where
+        E: Entry,
+        F: Fn(Arc<E>) -> L + Send + Sync + 'static,
+        L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
+        Err: fmt::Display + Send + 'static,
+    {
+        let cache = self.open::<E>()?;
+        let settings = self.config.cache(E::CACHE).ok_or_else(|| self.not_configured(E::CACHE))?;
+        let options = AuditOptions {
+            share: settings.audit_share,
+            grace: settings.audit_grace,
+            bypass: settings.audit_bypass,
+            ..AuditOptions::default()
+        };
+        let _runtime = self.runtime.enter();
+        cache.audited(options, source).map_err(|_| OpenError::NoRuntime)
+    }
+
     fn not_configured(&self, cache: &str) -> OpenError {
         let configured: Vec<String> = self.config.caches().map(|(name, _)| name.to_owned()).collect();
         let nearest = nearest(cache, configured.iter().map(String::as_str)).map(str::to_owned);
@@ -295,37 +324,62 @@ impl Caches {
         &self.config
     }
 
-    /// Ends what runs in the background, hands the counters over for a last time, and waits at most a second for
-    /// deferred invalidations to be delivered. Returns how many were not: other nodes may serve those objects until their ages end.
+    /// Ends what runs in the background, hands the counters over for a last time, and waits for what could not be delivered yet, for
+    /// at most `connectors.redis.shutdown_timeout` (1 s by default). What is still not delivered is logged and returned, by cache.
     ///
-    /// Caches that were opened still work afterwards, without pruning and metrics; no more can be opened. The connection to a
-    /// server ends when these caches and every clone of theirs are dropped.
+    /// Stop taking requests and let those under way end first. What comes later is not refused: caches that were opened still
+    /// work, without pruning and metrics, and an invalidation is sent as ever, but where it has to be deferred nobody waits for it
+    /// any more, unless `shutdown` is called again. No more caches can be opened.
+    ///
+    /// # Loads, fills, updates
+    ///
+    /// They run in tasks of their own, which go on until the runtime ends. A load or fill that is cut off then leaves nothing behind:
+    /// nothing is stored half. An [`update`](Cache::update) is waited for from when its write has ended; one whose write is still
+    /// running when the runtime ends may have changed the source without the cache hearing of it, so await updates before.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future stops the waiting only; what runs in the background has ended by then.
-    pub async fn shutdown(&self) -> u64 {
+    /// Dropping the future stops the waiting only; what runs in the background has ended by then. What is in the journals is delivered
+    /// as soon as it can be while these caches or clones of theirs are there.
+    pub async fn shutdown(&self) -> Shutdown {
+        self.shutdown_within(self.patience()).await
+    }
+
+    /// Like [`shutdown`](Self::shutdown), with this limit instead of the configured one.
+    ///
+    /// # Cancellation
+    ///
+    /// As [`shutdown`](Self::shutdown).
+    pub async fn shutdown_within(&self, limit: Duration) -> Shutdown {
         let caches: Vec<Arc<Inner>> = {
             let mut state = self.state.lock();
             state.ended = true;
             state.tasks.drain(..).for_each(|task| task.abort());
-            state.opened.drain().map(|(_, opened)| opened.inner).collect()
+            let opened: Vec<_> = state.opened.drain().map(|(_, opened)| opened.inner).collect();
+            state.closed.retain(|cache| cache.strong_count() > 0);
+            let earlier: Vec<_> = state.closed.iter().filter_map(Weak::upgrade).collect();
+            state.closed.extend(opened.iter().map(Arc::downgrade));
+            opened.into_iter().chain(earlier).collect()
         };
-        let waiting = || caches.iter().map(|cache| cache.connector.status().journal).sum::<u64>();
-        let delivered = async {
-            while waiting() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let _ = tokio::time::timeout(LAST_CHANCE, delivered).await;
+        let shutdown = Shutdown::within(limit, &caches).await;
         for cache in &caches {
             cache.publish();
         }
-        let lost = waiting();
-        if lost > 0 {
-            tracing::warn!(invalidations = lost, "shut down before they could be delivered");
+        if !shutdown.is_clean() {
+            tracing::warn!(invalidations = shutdown.total(), "shut down: {shutdown}");
         }
-        lost
+        shutdown
+    }
+
+    #[cfg(feature = "redis")]
+    fn patience(&self) -> Duration {
+        self.config.server().shutdown_timeout
+    }
+
+    /// Nothing is ever deferred in memory.
+    #[cfg(not(feature = "redis"))]
+    fn patience(&self) -> Duration {
+        Duration::ZERO
     }
 }
 

@@ -26,6 +26,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+pub use many::Looks;
+
+mod many;
 pub mod memory;
 pub mod noop;
 #[cfg(feature = "redis")]
@@ -90,6 +93,30 @@ pub trait Connector: Send + Sync + 'static {
         }
     }
 
+    /// Looks several objects up, each as [`get`](Self::get) does; the answers are in the order of the keys.
+    ///
+    /// This and the three that follow do by default one after the other, which is right for any connector. One with a server does
+    /// better to ask it once.
+    fn get_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Vec<Result<Value, Miss>>> {
+        many::unless_empty(keys, many::get_each(self, keys))
+    }
+
+    /// Looks several objects up for somebody who loads those that are missing, with one ticket for all of them.
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looks> {
+        many::unless_empty(keys, many::lookup_each(self, keys))
+    }
+
+    /// Stores what loads that began after `ticket` was taken have read, each as [`fill`](Self::fill) does, in this order.
+    fn fill_many(&self, objects: Vec<Object>, ticket: Ticket) -> Answer<'_, Vec<Fill>> {
+        if objects.is_empty() { Answer::now(Vec::new()) } else { Answer::later(many::fill_each(self, objects, ticket)) }
+    }
+
+    /// Sets several objects, each as [`set`](Self::set) does, in this order. Dropped half-way, it must invalidate the keys of those
+    /// whose turn has not come.
+    fn set_many(&self, objects: Vec<Object>) -> Answer<'_, Vec<Stored>> {
+        if objects.is_empty() { Answer::now(Vec::new()) } else { Answer::later(many::set_each(self, objects)) }
+    }
+
     /// Forgets every object that one of `keys` leads to. With a `floor`, a version lower than it is not stored
     /// for those objects until the fence has passed (for versioned entries).
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>>;
@@ -102,6 +129,15 @@ pub trait Connector: Send + Sync + 'static {
 
     /// Cleans up what has expired or dangles.
     fn prune(&self) -> Answer<'_, Result<Pruned, Error>>;
+
+    /// Whether nothing has touched any of `keys` since `since` was taken: no invalidation, delete, truncate or put. `None` where it
+    /// cannot be told now. What is here by default asks whether anything at all was touched.
+    fn untouched(&self, _keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
+        match self.ticket() {
+            Answer::Now(ticket) => Answer::now(ticket.flatten().map(|ticket| ticket == since)),
+            Answer::Later(ticket) => Answer::later(async move { ticket.await.map(|ticket| ticket == since) }),
+        }
+    }
 
     /// How the connector is doing.
     fn status(&self) -> Status;
@@ -329,11 +365,13 @@ pub enum Miss {
     InvalidKey,
     /// The cache is switched off.
     Off,
+    /// An auditor has found the cache to serve what is stale, and it is not read for a while.
+    Bypassed,
 }
 
 impl Miss {
     /// Every cause, in the order of their counters.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Absent,
         Self::Expired,
         Self::KnownAbsent,
@@ -345,6 +383,7 @@ impl Miss {
         Self::Fault,
         Self::InvalidKey,
         Self::Off,
+        Self::Bypassed,
     ];
 
     /// The cause as it stands in metrics.
@@ -362,6 +401,7 @@ impl Miss {
             Self::Fault => "fault",
             Self::InvalidKey => "invalid_key",
             Self::Off => "off",
+            Self::Bypassed => "bypassed",
         }
     }
 }
@@ -480,6 +520,8 @@ pub struct Status {
     pub bytes: Option<u64>,
     /// Invalidations that wait in the journal.
     pub journal: u64,
+    /// Invalidations, deletes, truncates and sets that are neither answered nor in the journal yet.
+    pub under_way: u64,
     /// Whether what is stored may be read.
     pub readable: bool,
     /// The breaker, where there is one.

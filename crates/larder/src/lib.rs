@@ -36,6 +36,7 @@
 //! | how to open caches from a file | [`Caches`], [`config`] |
 //! | where objects are kept, and how to write a place of your own | [`connector`] |
 //! | what is counted | [`telemetry`] |
+//! | whether what is served is what the source has | [`audit`] |
 //! | the circuit breaker, for other uses as well | [`breaker`] |
 //!
 //! The promises (C1 to C14), how they are kept and what they do not cover are in the repository's `ARCHITECTURE.md`.
@@ -46,7 +47,9 @@
 //! |---|---|
 //! | `redis` (default) | the redis connector; without it there is no network code |
 //! | `uuid` | [`Key`] for `uuid::Uuid` |
+//! | `torture` | switches that turn larder's protections off, for `larder torture` to prove that it would notice; never for a service |
 
+pub mod audit;
 pub mod breaker;
 mod cache;
 mod caches;
@@ -59,10 +62,15 @@ mod entry;
 mod journal;
 mod key;
 mod load;
+#[cfg(feature = "torture")]
+pub mod protection;
+#[cfg(not(feature = "torture"))]
+#[allow(dead_code, unreachable_pub)]
+mod protection;
 pub mod telemetry;
 
 pub use cache::{Cache, Get, Lookup, UpdateError};
-pub use caches::{Caches, OpenError};
+pub use caches::{Caches, OpenError, Shutdown};
 pub use codec::Codec;
 pub use config::Config;
 pub use connector::{Connector, Delivery, Error, Miss, Schema, Stored, Ticket};

@@ -66,6 +66,8 @@ pub struct Stats {
     pub resets: Counter,
     /// Loads begun.
     pub loads: Counter,
+    /// Loads that waited, because the cache was emptied lately and the database is to be spared.
+    pub held_back: Counter,
     /// Callers that waited for a load that another had begun.
     pub joined: Counter,
     /// Loads that failed.
@@ -138,6 +140,7 @@ impl Stats {
         count("larder_journal_overflows_total", self.overflows.get());
         count("larder_resets_total", self.resets.get());
         count("larder_loads_total", self.loads.get());
+        count("larder_loads_held_back_total", self.held_back.get());
         count("larder_loads_joined_total", self.joined.get());
         count("larder_load_failures_total", self.load_failures.get());
         count("larder_refreshes_total", self.refreshes.get());

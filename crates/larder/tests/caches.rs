@@ -159,7 +159,7 @@ async fn the_limits_of_the_memory_connector_arrive() {
     )
     .await;
     let instances: Cache<Instance> = caches.open().unwrap();
-    for id in 0..10 {
+    for id in 0..10_u32 {
         instances.set(instance(id)).await;
     }
     assert_eq!(instances.status().objects, Some(2));
@@ -234,11 +234,11 @@ async fn the_background_ends_with_the_last_clone_of_a_cache() {
 async fn a_shutdown_ends_the_background_and_leaves_the_caches() {
     let caches = caches("defaults: { connector: memory, max_age: 1h }").await;
     let instances: Cache<Instance> = caches.open().unwrap();
-    assert_eq!(caches.shutdown().await, 0, "memory defers nothing");
+    assert!(caches.shutdown().await.is_clean(), "memory defers nothing");
     tokio::task::yield_now().await;
     assert_eq!(tasks(), 0);
     assert_eq!(instances.set(instance(1)).await, Stored::Yes);
-    assert_eq!(caches.shutdown().await, 0, "a second time does nothing");
+    assert!(caches.shutdown().await.is_clean(), "a second time does nothing");
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,6 +285,44 @@ impl metrics::Recorder for Recorder {
     fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
         metrics::Histogram::noop()
     }
+}
+
+// A gentle comeback
+
+/// A truncate must not send every reader to the database at once.
+#[tokio::test(start_paused = true)]
+async fn after_a_truncate_loads_are_limited_for_a_while() {
+    let caches = caches("caches: { instance: { connector: memory, comeback_loads: 2 } }").await;
+    let instances: Cache<Instance> = caches.open().unwrap();
+    let (running, peak) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let load_all = async || {
+        peak.store(0, Ordering::SeqCst);
+        let all: Vec<_> = (0..10_u32)
+            .map(|id| {
+                let (instances, running, peak) = (instances.clone(), running.clone(), peak.clone());
+                let load = move |id| async move {
+                    peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    tokio::time::sleep(SECOND / 10).await;
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    Ok::<_, ()>(Some(instance(id)))
+                };
+                tokio::spawn(async move { instances.get_or_load(InstanceIndex::Id, id, load).await.unwrap().unwrap() })
+            })
+            .collect();
+        for one in all {
+            one.await.unwrap();
+        }
+        peak.load(Ordering::SeqCst)
+    };
+    assert_eq!(load_all().await, 10, "a start is no comeback");
+    assert_eq!(instances.truncate().await.unwrap(), Delivery::Applied);
+    assert_eq!(load_all().await, 2);
+    assert_eq!(instances.stats().held_back.get(), 8);
+    tokio::time::advance(11 * SECOND).await;
+    for id in 0..10_u32 {
+        instances.invalidate(InstanceIndex::Id, [id]).await.unwrap();
+    }
+    assert_eq!(load_all().await, 10);
 }
 
 // On a server
@@ -373,7 +411,7 @@ mod redis {
             let clients = format!("{:?}", server.command(&["CLIENT", "LIST"]).await.unwrap());
             assert!(clients.contains("name=checkout"), "{clients}");
             assert_eq!(caches.redis().unwrap().breaker().state(), State::Closed);
-            assert_eq!(caches.shutdown().await, 0);
+            assert!(caches.shutdown().await.is_clean());
         }
     }
 
@@ -386,7 +424,65 @@ mod redis {
         assert_eq!(instances.set(instance(1)).await, Stored::Unavailable);
         assert_eq!(instances.invalidate(InstanceIndex::Id, [2]).await.unwrap(), Delivery::Deferred);
         // Both keys of the object that was set, and the one that was invalidated.
-        assert_eq!(caches.shutdown().await, 3, "they could not be delivered");
+        let begun = Instant::now();
+        let shutdown = caches.shutdown_within(Duration::from_millis(20)).await;
+        assert!(begun.elapsed() < Duration::from_millis(900), "not the second that is configured");
+        assert_eq!((shutdown.total(), shutdown.undelivered().collect::<Vec<_>>()), (3, vec![("instance", 3)]));
+        let said = "not delivered, so that other nodes may serve objects that have changed until their ages end: \
+            3 invalidations of `instance`";
+        assert_eq!(shutdown.to_string(), said);
+    }
+
+    /// What is deferred after a shutdown is not forgotten by the next.
+    #[tokio::test]
+    async fn a_second_shutdown_waits_for_what_came_after_the_first() {
+        for server in servers(ServerOptions::default()).await {
+            let caches = caches(&on_redis(server.socket(), ", shutdown_timeout: 20s")).await;
+            let instances: Cache<Instance> = caches.open().unwrap();
+            until("the cache can be read", || instances.status().readable).await;
+            assert!(caches.shutdown().await.is_clean());
+            assert_eq!(
+                instances.invalidate(InstanceIndex::Id, [1]).await.unwrap(),
+                Delivery::Applied,
+                "it still works"
+            );
+            server.stop().unwrap();
+            {
+                let mut invalidation = Box::pin(instances.invalidate(InstanceIndex::Id, [1]));
+                assert!(invalidation.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            }
+            assert_eq!(caches.shutdown_within(Duration::ZERO).await.total(), 1);
+            server.cont().unwrap();
+            assert!(caches.shutdown().await.is_clean());
+        }
+    }
+
+    /// It is on its way and in no journal: the runtime must not be ended under it.
+    #[tokio::test]
+    async fn a_shutdown_waits_for_an_update_that_is_under_way() {
+        for server in servers(ServerOptions::default()).await {
+            let caches = caches(&on_redis(server.socket(), ", shutdown_timeout: 20s")).await;
+            let instances: Cache<Instance> = caches.open().unwrap();
+            until("the cache can be read", || instances.status().readable).await;
+            let updating = instances.clone();
+            let (begun, has_begun) = tokio::sync::oneshot::channel();
+            let (end, may_end) = tokio::sync::oneshot::channel();
+            let write = async {
+                begun.send(()).unwrap();
+                may_end.await.map(|()| instance(1))
+            };
+            let update = tokio::spawn(async move { updating.update(write).await.map(drop) });
+            has_begun.await.unwrap();
+            server.stop().unwrap();
+            end.send(()).unwrap();
+            until("the object is on its way", || instances.status().under_way > 0).await;
+            assert_eq!(instances.status().journal, 0);
+            assert_eq!(caches.shutdown_within(Duration::ZERO).await.total(), 1);
+            server.cont().unwrap();
+            assert!(caches.shutdown().await.is_clean());
+            update.await.unwrap().unwrap();
+            assert!(instances.get(InstanceIndex::Id, 1).await.is_some());
+        }
     }
 
     #[tokio::test]
@@ -402,7 +498,7 @@ mod redis {
                 assert!(invalidation.as_mut().poll(&mut context).is_pending());
             }
             assert_eq!(instances.status().journal, 1);
-            assert_eq!(caches.shutdown().await, 0);
+            assert!(caches.shutdown().await.is_clean());
         }
     }
 

@@ -54,8 +54,12 @@ fn every_setting_is_read() {
             prefix: shop
             connect_timeout: 2s
             operation_timeout: 50ms
+            wait_replicas: 2
+            wait_timeout: 20ms
             max_in_flight: 0
             journal_limit: 5
+            journal_bytes: 1 MiB
+            shutdown_timeout: 0
             hints: 6
             prune_interval: 0
             breaker:
@@ -71,10 +75,10 @@ fn every_setting_is_read() {
               half_open: 4
               half_open_successes: 5
               ramp: 0
-        defaults: { connector: redis, max_age: 1h30m, max_object_size: 10 kB }
+        defaults: { connector: redis, max_age: 1h30m, max_object_size: 10 kB, comeback_loads: 0 }
         caches:
           instance: { last_use_age: 10m }
-          session: { connector: memory, max_age: 0, last_use_age: 100ms, max_object_size: 2 MiB }
+          session: { connector: memory, max_age: 0, last_use_age: 100ms, max_object_size: 2 MiB, comeback_loads: 3, audit_share: 0.01, audit_grace: 2s, audit_bypass: 1m }
           off: { connector: none }
           also.off: { connector: noop }
           later: { connector: postgres }
@@ -93,6 +97,8 @@ fn every_setting_is_read() {
     assert_eq!(redis.connect_timeout, 2 * SECOND);
     assert_eq!(redis.operation_timeout, Duration::from_millis(50));
     assert_eq!((redis.max_in_flight, redis.journal_limit, redis.hints), (0, 5, 6));
+    assert_eq!((redis.wait_replicas, redis.wait_timeout), (2, Duration::from_millis(20)));
+    assert_eq!((redis.journal_bytes, redis.shutdown_timeout), (1 << 20, Duration::ZERO));
     assert_eq!(redis.prune_interval, Duration::ZERO);
     let breaker = &redis.breaker;
     assert_eq!((breaker.window, breaker.min_calls), (20 * SECOND, 1));
@@ -106,12 +112,18 @@ fn every_setting_is_read() {
         max_age: 3 * HOUR / 2,
         last_use_age: 600 * SECOND,
         max_object_size: 10_000,
+        comeback_loads: 0,
+        audit_share: 0.0,
+        audit_grace: 5 * SECOND,
+        audit_bypass: Duration::ZERO,
         loading: larder::LoadOptions::default(),
     };
     assert_eq!(config.cache("instance"), Some(instance));
     let session = config.cache("session").unwrap();
     assert_eq!((session.connector, session.max_age), (ConnectorKind::Memory, Duration::ZERO));
     assert_eq!((session.last_use_age, session.max_object_size), (Duration::from_millis(100), 2 << 20));
+    assert_eq!(session.comeback_loads, 3);
+    assert_eq!((session.audit_share, session.audit_grace, session.audit_bypass), (0.01, 2 * SECOND, 60 * SECOND));
     let connectors: Vec<_> = config.caches().map(|(name, cache)| (name, cache.connector.name())).collect();
     assert_eq!(
         connectors,
@@ -174,7 +186,7 @@ fn the_example_file_shows_every_setting_with_its_default() {
     assert_eq!(config.effective().to_string(), Config::default().effective().to_string());
     let full = yaml(
         "
-        connectors: { redis: { address: a, username: u, password: p, client_name: c } }
+        connectors: { redis: { address: a, username: u, password: p, client_name: c, wait_replicas: 1 } }
         caches: { x: { connector: redis } }
         ",
     );
@@ -189,6 +201,8 @@ fn the_example_file_shows_every_setting_with_its_default() {
         .replace("# username:", "username:")
         .replace("# password:", "password:")
         .replace("# client_name:", "client_name:")
+        .replace("wait_replicas: 0", "wait_replicas: 1")
+        .replace("# wait_timeout:", "wait_timeout:")
         .replace("  # instance:", "  instance:")
         .replace("  #   ", "    ")
         .replace("redis://user:password@", "redis://");
@@ -262,7 +276,8 @@ fn a_url_says_where_the_server_is_and_who_we_are() {
 #[test]
 fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
     let redis_settings = "url, address, socket, username, password, password_file, database, client_name, prefix, connect_timeout, \
-        operation_timeout, max_in_flight, journal_limit, hints, prune_interval, breaker";
+        operation_timeout, wait_replicas, wait_timeout, max_in_flight, journal_limit, journal_bytes, shutdown_timeout, hints, \
+        prune_interval, breaker";
     let breaker_settings = "window, min_calls, consecutive_failures, failure_ratio, slow_call, slow_ratio, open, open_max, \
         healthy_after, half_open, half_open_successes, trial_timeout, ramp";
     let rows: Vec<(&str, String)> = vec![
@@ -291,7 +306,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ),
         (
             "caches: { x: { connector: none, maxAge: 1h } }",
-            "caches.x.maxAge is no setting; did you mean `max_age`? Accepted here: connector, max_age, last_use_age, max_object_size, lease, refresh_ahead, serve_expired, soft_timeout, hard_timeout, negative_age, jitter".into(),
+            "caches.x.maxAge is no setting; did you mean `max_age`? Accepted here: connector, max_age, last_use_age, max_object_size, comeback_loads, audit_share, audit_grace, audit_bypass, lease, refresh_ahead, serve_expired, soft_timeout, hard_timeout, negative_age, jitter".into(),
         ),
         // No mapping where one must be.
         ("- 1", "the configuration is a list: give a mapping of settings (connectors, defaults, caches)".into()),
@@ -299,7 +314,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ("caches: [instance]", "caches is a list: give a mapping of caches by name".into()),
         (
             "caches: { x: redis }",
-            "caches.x is text: give a mapping of settings (connector, max_age, last_use_age, max_object_size, lease, refresh_ahead, serve_expired, soft_timeout, hard_timeout, negative_age, jitter)"
+            "caches.x is text: give a mapping of settings (connector, max_age, last_use_age, max_object_size, comeback_loads, audit_share, audit_grace, audit_bypass, lease, refresh_ahead, serve_expired, soft_timeout, hard_timeout, negative_age, jitter)"
                 .into(),
         ),
         // Durations.
@@ -337,6 +352,19 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ("connectors: { redis: { database: 2147483648 } }", "connectors.redis.database is `2147483648`: give a number, 0 to 2147483647".into()),
         ("connectors: { redis: { max_in_flight: lots } }", "connectors.redis.max_in_flight is `lots`: give a number, 0 for no limit".into()),
         ("connectors: { redis: { journal_limit: 0 } }", "connectors.redis.journal_limit is `0`: give a number, 1 or more".into()),
+        ("connectors: { redis: { journal_bytes: 0 } }", "connectors.redis.journal_bytes is `0`: give a size such as 16 MiB".into()),
+        (
+            "connectors: { redis: { wait_replicas: 1, wait_timeout: 0 } }",
+            "connectors.redis.wait_timeout is `0`: give a duration above 0, such as 50ms".into(),
+        ),
+        (
+            "connectors: { redis: { wait_replicas: -1 } }",
+            "connectors.redis.wait_replicas is `-1`: give a number of replicas, 0 for none".into(),
+        ),
+        (
+            "connectors: { redis: { wait_timeout: 50ms } }",
+            "connectors.redis.wait_timeout says how long to wait for no replica: give `wait_replicas` too, or neither".into(),
+        ),
         ("connectors: { redis: { hints: 0 } }", "connectors.redis.hints is `0`: give a number, 1 to 100000000".into()),
         ("connectors: { redis: { prefix: 'a:b' } }", "connectors.redis.prefix is `a:b`: give 1 to 128 letters, digits, `_`, `-` or `.`".into()),
         ("connectors: { redis: { prefix: 'a*' } }", "connectors.redis.prefix is `a*`: give 1 to 128 letters, digits, `_`, `-` or `.`".into()),
@@ -724,12 +752,12 @@ fn a_variable_that_is_wrong_is_named() {
         (
             "LARDER_CACHES_INSTANCE_MAXAGE",
             "1h",
-            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _LEASE, _REFRESH_AHEAD, _SERVE_EXPIRED, _SOFT_TIMEOUT, _HARD_TIMEOUT, _NEGATIVE_AGE, _JITTER",
+            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _COMEBACK_LOADS, _AUDIT_SHARE, _AUDIT_GRACE, _AUDIT_BYPASS, _LEASE, _REFRESH_AHEAD, _SERVE_EXPIRED, _SOFT_TIMEOUT, _HARD_TIMEOUT, _NEGATIVE_AGE, _JITTER",
         ),
         (
             "LARDER_CACHES_MAX_AGE",
             "1h",
-            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _LEASE, _REFRESH_AHEAD, _SERVE_EXPIRED, _SOFT_TIMEOUT, _HARD_TIMEOUT, _NEGATIVE_AGE, _JITTER",
+            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _COMEBACK_LOADS, _AUDIT_SHARE, _AUDIT_GRACE, _AUDIT_BYPASS, _LEASE, _REFRESH_AHEAD, _SERVE_EXPIRED, _SOFT_TIMEOUT, _HARD_TIMEOUT, _NEGATIVE_AGE, _JITTER",
         ),
         (
             "LARDER_DEFAULTS_MAX_AGE",

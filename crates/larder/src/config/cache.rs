@@ -3,7 +3,9 @@
 use super::duration::show;
 use super::error::Problems;
 use super::loading::{self, Loading};
-use super::setting::{Given, Refused, Setting, bytes, duration, plain, put, read, text, time, written_bytes};
+use super::setting::{
+    Given, Refused, Setting, bytes, count, duration, plain, put, ratio, read, some_duration, text, time, written_bytes,
+};
 use super::tree::{Node, Origin, Value, shown_path};
 use crate::load::LoadOptions;
 use std::fmt;
@@ -52,8 +54,22 @@ pub struct CacheConfig {
     pub last_use_age: Duration,
     /// Objects with a longer encoding, in bytes, are not stored. Default 1 MiB.
     pub max_object_size: u64,
+    /// Loads at once, on each node, after everything in the cache was removed; twice as many after each second, and no limit after ten.
+    /// Zero: no limit. Default 32.
+    pub comeback_loads: usize,
+    /// The part of the hits that [`Caches::audit`](crate::Caches::audit) compares with their source, 0 to 1. Default 0.
+    pub audit_share: f64,
+    /// How long after a change its invalidation may take before the auditor calls what is served stale. Default 5 s.
+    pub audit_grace: Duration,
+    /// For how long a cache that was found to serve stale objects is not read; zero: it goes on being read. Default 0.
+    pub audit_bypass: Duration,
     /// How objects are loaded. By default everything in it is off.
     pub loading: LoadOptions,
+}
+
+impl CacheConfig {
+    pub(crate) const COMEBACK_LOADS: usize = 32;
+    pub(crate) const AUDIT_GRACE: Duration = Duration::from_secs(5);
 }
 
 /// The settings of a cache as far as they are given.
@@ -63,6 +79,10 @@ pub(super) struct Partial {
     pub(super) max_age: Option<Duration>,
     pub(super) last_use_age: Option<Duration>,
     pub(super) max_object_size: Option<u64>,
+    pub(super) comeback_loads: Option<usize>,
+    pub(super) audit_share: Option<f64>,
+    pub(super) audit_grace: Option<Duration>,
+    pub(super) audit_bypass: Option<Duration>,
     pub(super) loading: Loading,
 }
 
@@ -74,6 +94,10 @@ pub(super) struct Defaults {
     pub(super) max_age: Duration,
     pub(super) last_use_age: Duration,
     pub(super) max_object_size: u64,
+    pub(super) comeback_loads: usize,
+    pub(super) audit_share: f64,
+    pub(super) audit_grace: Duration,
+    pub(super) audit_bypass: Duration,
     pub(super) loading: LoadOptions,
 }
 
@@ -84,6 +108,10 @@ impl Default for Defaults {
             max_age: Duration::ZERO,
             last_use_age: Duration::ZERO,
             max_object_size: 1024 * 1024,
+            comeback_loads: CacheConfig::COMEBACK_LOADS,
+            audit_share: 0.0,
+            audit_grace: CacheConfig::AUDIT_GRACE,
+            audit_bypass: Duration::ZERO,
             loading: LoadOptions::default(),
         }
     }
@@ -126,6 +154,30 @@ pub(super) const SETTINGS: &[Setting<Partial>] = &[
         },
         write: |cache| cache.max_object_size.and_then(written_bytes),
     },
+    Setting {
+        name: "comeback_loads",
+        give: "a number of loads at once, 0 for no limit",
+        read: |cache, node| put(&mut cache.comeback_loads, count(node, 0..=1_000_000).map(Some)),
+        write: |cache| cache.comeback_loads.and_then(plain),
+    },
+    Setting {
+        name: "audit_share",
+        give: "the part of the hits, 0 (none) to 1",
+        read: |cache, node| put(&mut cache.audit_share, ratio(node).map(Some)),
+        write: |cache| cache.audit_share.and_then(plain),
+    },
+    Setting {
+        name: "audit_grace",
+        give: "a duration above 0, such as 5s",
+        read: |cache, node| put(&mut cache.audit_grace, some_duration(node).map(Some)),
+        write: |cache| cache.audit_grace.and_then(time),
+    },
+    Setting {
+        name: "audit_bypass",
+        give: "a duration such as 1m, or 0 for none",
+        read: |cache, node| put(&mut cache.audit_bypass, duration(node).map(Some)),
+        write: |cache| cache.audit_bypass.and_then(time),
+    },
     loading::LEASE,
     loading::REFRESH_AHEAD,
     loading::SERVE_EXPIRED,
@@ -151,6 +203,10 @@ impl Defaults {
             max_age: partial.max_age.unwrap_or(self.max_age),
             last_use_age: partial.last_use_age.unwrap_or(self.last_use_age),
             max_object_size: partial.max_object_size.unwrap_or(self.max_object_size),
+            comeback_loads: partial.comeback_loads.unwrap_or(self.comeback_loads),
+            audit_share: partial.audit_share.unwrap_or(self.audit_share),
+            audit_grace: partial.audit_grace.unwrap_or(self.audit_grace),
+            audit_bypass: partial.audit_bypass.unwrap_or(self.audit_bypass),
             loading: partial.loading.over(self.loading),
         }
     }
@@ -162,6 +218,10 @@ impl Defaults {
             max_age: self.max_age,
             last_use_age: self.last_use_age,
             max_object_size: self.max_object_size,
+            comeback_loads: self.comeback_loads,
+            audit_share: self.audit_share,
+            audit_grace: self.audit_grace,
+            audit_bypass: self.audit_bypass,
             loading: self.loading,
         })
     }
@@ -173,6 +233,10 @@ impl Defaults {
             max_age: Some(self.max_age),
             last_use_age: Some(self.last_use_age),
             max_object_size: Some(self.max_object_size),
+            comeback_loads: Some(self.comeback_loads),
+            audit_share: Some(self.audit_share),
+            audit_grace: Some(self.audit_grace),
+            audit_bypass: Some(self.audit_bypass),
             loading: Loading::written(self.loading, LoadOptions::default()),
         }
     }
@@ -204,6 +268,10 @@ impl CacheConfig {
             max_age: Some(self.max_age),
             last_use_age: Some(self.last_use_age),
             max_object_size: Some(self.max_object_size),
+            comeback_loads: Some(self.comeback_loads),
+            audit_share: Some(self.audit_share),
+            audit_grace: Some(self.audit_grace),
+            audit_bypass: Some(self.audit_bypass),
             loading: Loading::written(self.loading, defaults.loading),
         }
     }

@@ -5,7 +5,8 @@ use super::breaker::BreakerSettings;
 use super::error::Problems;
 use super::secret::{HIDDEN, Secret};
 use super::setting::{
-    Given, Refused, Setting, count, duration, number, plain, put, read, some_duration, text, time, written_text,
+    Given, Refused, Setting, bytes, count, duration, number, plain, put, read, some_duration, text, time,
+    written_bytes, written_text,
 };
 use super::tree::{Node, Origin, shown_path};
 use std::path::PathBuf;
@@ -30,10 +31,19 @@ pub struct RedisConfig {
     pub connect_timeout: Duration,
     /// How long one operation may take. Default 100 ms.
     pub operation_timeout: Duration,
+    /// Strict mode: an invalidation, delete, truncate or set counts as applied once so many replicas have it; zero: once the server
+    /// has it. Default 0.
+    pub wait_replicas: u32,
+    /// How long replicas may take for that; then it is deferred, and delivered again until they have it. Default 50 ms.
+    pub wait_timeout: Duration,
     /// The circuit breaker.
     pub breaker: BreakerSettings,
     /// Keys that wait to be invalidated, per cache; above it everything in the cache is forgotten instead. Default 10,000.
     pub journal_limit: usize,
+    /// What those keys may take up in memory, per cache, in bytes; above it everything is forgotten as well. Default 16 MiB.
+    pub journal_bytes: usize,
+    /// How long a shutdown waits for what could not be delivered yet. Default 1 s.
+    pub shutdown_timeout: Duration,
     /// Secondary keys, per cache, of which this process remembers where they lead. Default 100,000.
     pub hints: usize,
     /// Operations under way at once; more are shed. Zero: no limit. Default 256.
@@ -53,8 +63,12 @@ impl Default for RedisConfig {
             prefix: "larder".into(),
             connect_timeout: Duration::from_secs(1),
             operation_timeout: Duration::from_millis(100),
+            wait_replicas: 0,
+            wait_timeout: Duration::from_millis(50),
             breaker: BreakerSettings::default(),
             journal_limit: 10_000,
+            journal_bytes: 16 << 20,
+            shutdown_timeout: Duration::from_secs(1),
             hints: 100_000,
             max_in_flight: 256,
             prune_interval: Duration::from_secs(3600),
@@ -79,6 +93,9 @@ pub(super) const ALTERNATIVES: [&[&str]; 2] = [&["url", "address", "socket"], &[
 pub(super) const IN_URL: [&str; 4] = ["username", "password", "password_file", "database"];
 
 pub(super) const BREAKER: &str = "breaker";
+
+const WAIT_REPLICAS: &str = "wait_replicas";
+const WAIT_TIMEOUT: &str = "wait_timeout";
 
 pub(super) const SETTINGS: &[Setting<Draft>] = &[
     Setting {
@@ -175,6 +192,23 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
         write: |redis| time(redis.config.operation_timeout),
     },
     Setting {
+        name: WAIT_REPLICAS,
+        give: "a number of replicas, 0 for none",
+        read: |redis, node| {
+            let replicas = number(node, 0..=1000)?;
+            redis.config.wait_replicas = u32::try_from(replicas).map_err(|_| Refused::Shown(""))?;
+            Ok(())
+        },
+        write: |redis| plain(redis.config.wait_replicas),
+    },
+    Setting {
+        name: WAIT_TIMEOUT,
+        give: "a duration above 0, such as 50ms",
+        read: |redis, node| put(&mut redis.config.wait_timeout, some_duration(node)),
+        // It means nothing by itself.
+        write: |redis| if redis.config.wait_replicas > 0 { time(redis.config.wait_timeout) } else { None },
+    },
+    Setting {
         name: "max_in_flight",
         give: "a number, 0 for no limit",
         read: |redis, node| put(&mut redis.config.max_in_flight, count(node, 0..=u32::MAX)),
@@ -185,6 +219,21 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
         give: "a number, 1 or more",
         read: |redis, node| put(&mut redis.config.journal_limit, count(node, 1..=u32::MAX)),
         write: |redis| plain(redis.config.journal_limit),
+    },
+    Setting {
+        name: "journal_bytes",
+        give: "a size such as 16 MiB",
+        read: |redis, node| match usize::try_from(bytes(node)?) {
+            Ok(size @ 1..) => put(&mut redis.config.journal_bytes, Ok(size)),
+            _ => Err(Refused::Shown("")),
+        },
+        write: |redis| written_bytes(redis.config.journal_bytes as u64),
+    },
+    Setting {
+        name: "shutdown_timeout",
+        give: "a duration such as 1s, or 0 for no waiting",
+        read: |redis, node| put(&mut redis.config.shutdown_timeout, duration(node)),
+        write: |redis| time(redis.config.shutdown_timeout),
     },
     Setting {
         name: "hints",
@@ -239,6 +288,9 @@ impl Redis {
 
 /// Settings that cannot both be meant.
 fn contradictions(draft: &Draft, given: &Given, problems: &mut Problems) {
+    if let Some(timeout) = given.origin(WAIT_TIMEOUT).filter(|_| draft.config.wait_replicas == 0) {
+        problems.add(timeout, format!("says how long to wait for no replica: give `{WAIT_REPLICAS}` too, or neither"));
+    }
     let mut both = |first: &str, second: &str| {
         if let (Some(first), Some(second)) = (given.origin(first), given.origin(second))
             && !outranks(Some(second), Some(first))

@@ -12,12 +12,13 @@
 //! invalidation; `layout.rs` names what is kept on the server.
 
 use super::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Miss, Object, Pruned, Schema,
-    Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object, Pruned,
+    Schema, Status, Stored, Ticket, Value,
 };
 use crate::breaker::{Breaker, State};
 use crate::clock::Clock;
 use crate::config::RedisConfig;
+use crate::journal::Limits;
 use crate::telemetry::Latencies;
 use link::Link;
 use parking_lot::Mutex;
@@ -27,6 +28,7 @@ use supervisor::Supervisor;
 use tokio::task::AbortHandle;
 
 mod clearing;
+mod confirming;
 mod forgetting;
 mod hints;
 pub mod inspect;
@@ -82,7 +84,8 @@ impl Redis {
         settings.validate().map_err(|error| RedisError::Breaker(error.to_string()))?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
         let breaker = Breaker::new("redis", settings, clock.clone());
-        let link = Arc::new(Link::new(breaker, clock, config.operation_timeout, runtime.clone()));
+        let link =
+            Arc::new(Link::new(breaker, clock, config.operation_timeout, config.wait_replicas > 0, runtime.clone()));
         let (told, server) = (Arc::downgrade(&link), config.address.to_string());
         link.breaker.subscribe(move |transition| {
             tracing::warn!(server, "circuit breaker: {transition}");
@@ -99,7 +102,8 @@ impl Redis {
     #[must_use]
     pub fn connector(&self, schema: Schema) -> RedisConnector {
         let Supervisor { link, config, stores } = &*self.owner.supervisor;
-        let store = Store::new(link.clone(), schema, &config.prefix, config.hints, config.journal_limit);
+        let journal = Limits { keys: config.journal_limit, bytes: config.journal_bytes };
+        let store = Store::new(link.clone(), schema, &config.prefix, config.hints, journal);
         let store = Arc::new(store);
         {
             let mut stores = stores.lock();
@@ -206,6 +210,22 @@ impl Connector for RedisConnector {
         self.store.set(object)
     }
 
+    fn get_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Vec<Result<Value, Miss>>> {
+        self.store.get_many(keys)
+    }
+
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looks> {
+        self.store.lookup_many(keys)
+    }
+
+    fn fill_many(&self, objects: Vec<Object>, ticket: Ticket) -> Answer<'_, Vec<Fill>> {
+        self.store.fill_many(objects, ticket)
+    }
+
+    fn set_many(&self, objects: Vec<Object>) -> Answer<'_, Vec<Stored>> {
+        self.store.set_many(objects)
+    }
+
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
         self.store.invalidate(keys, floor)
     }
@@ -220,6 +240,10 @@ impl Connector for RedisConnector {
 
     fn prune(&self) -> Answer<'_, Result<Pruned, Error>> {
         self.store.prune()
+    }
+
+    fn untouched(&self, keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
+        self.store.untouched(keys, since)
     }
 
     fn status(&self) -> Status {

@@ -63,21 +63,26 @@ async fn a_server_that_takes_no_writes_is_read_by_a_cache_with_a_last_use_age() 
 
 #[tokio::test]
 async fn the_journal_overflows_into_one_truncate() {
-    for server in servers(ServerOptions::default()).await {
-        let mut config = config(server.socket());
-        config.journal_limit = 10;
-        let node = Node::begin(config);
-        node.readable().await;
-        node.set("1", &["a"], "x").await;
-        server.stop().unwrap();
-        for id in 100..120 {
-            assert_eq!(node.cache.invalidate(InstanceIndex::Id, [id]).await.unwrap(), Delivery::Deferred);
+    // Keys are few or many, long or short.
+    for (limit, bytes, length) in [(10, usize::MAX, 1), (10_000, 1 << 20, 60_000)] {
+        for server in servers(ServerOptions::default()).await {
+            let mut config = config(server.socket());
+            (config.journal_limit, config.journal_bytes) = (limit, bytes);
+            let node = Node::begin(config);
+            node.readable().await;
+            node.set("1", &["a"], "x").await;
+            server.stop().unwrap();
+            for id in 100..120 {
+                let key = id.to_string().repeat(length / 3 + 1);
+                assert_eq!(node.cache.invalidate(InstanceIndex::Id, [key]).await.unwrap(), Delivery::Deferred);
+            }
+            assert_eq!(node.cache.status().journal, 1);
+            assert_eq!(node.cache.stats().overflows.get(), 1);
+            server.cont().unwrap();
+            node.readable().await;
+            assert!(node.by_id("1").await.is_none());
+            assert_eq!(node.cache.stats().resets.get(), 0, "it is a truncate, not another history");
         }
-        assert_eq!(node.cache.status().journal, 1);
-        assert_eq!(node.cache.stats().overflows.get(), 1);
-        server.cont().unwrap();
-        node.readable().await;
-        assert!(node.by_id("1").await.is_none());
     }
 }
 

@@ -1,6 +1,7 @@
 //! The redis connector against real servers: every server binary found is put through each test.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod audit;
 mod clearing;
 mod cost;
 mod discretion;
@@ -8,10 +9,14 @@ mod handshake;
 mod instance;
 mod limits;
 mod log;
+mod many;
 mod neighbours;
 mod node;
 mod outage;
 mod pitfalls;
+mod promotion;
+mod recovery;
 mod releases;
+mod replicas;
 mod restart;
 mod runtimes;

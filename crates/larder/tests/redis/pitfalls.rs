@@ -46,15 +46,23 @@ async fn no_test_ran_with_the_breaker_on() {
 #[tokio::test]
 async fn a_script_called_a_function_that_it_did_not_have() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/connector/redis/lua");
-    // Without the one that is a part of others, and with the one that a node greets the server with.
-    let scripts = std::fs::read_dir(folder).unwrap().filter(|file| file.as_ref().unwrap().file_name() != "log.lua");
-    let scripts = (scripts.count() + 1).to_string();
+    // Without those that are a part of others, and with the one that a node greets the server with.
+    let parts = ["head.lua", "log.lua", "store_each.lua"];
+    let scripts = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name());
+    let scripts = scripts.filter(|name| parts.iter().all(|part| name != part)).count() + 1;
+    let scripts = scripts.to_string();
     for server in servers(ServerOptions::default()).await {
         let (max_age, last_use_age) = (Duration::from_secs(1000), Duration::from_secs(500));
         let mut config = config(server.socket());
         config.breaker.consecutive_failures = 1;
-        let node = Node::with_ages(config, max_age, last_use_age);
+        let node = Node::with_ages(config.clone(), max_age, last_use_age);
         node.readable().await;
+        let mut strict = crate::node::config(server.socket());
+        (strict.wait_replicas, strict.wait_timeout) = (1, Duration::from_millis(1));
+        let strict = Node::begin(strict);
+        strict.readable().await;
+        let stranger = Node::with_ages(self::config(server.socket()), max_age, last_use_age);
+        stranger.readable().await;
         // The handshake may well ask for what an old server does not have.
         server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
         node.set("1", &["a", "b"], "x").await;
@@ -67,6 +75,12 @@ async fn a_script_called_a_function_that_it_did_not_have() {
         assert_eq!(node.cache.fill(instance("2", &["b"], "x"), ticket).await, Stored::Overtaken);
         assert_eq!(node.cache.delete(InstanceIndex::Host, ["d"]).await.unwrap(), Delivery::Applied);
         assert_eq!(node.cache.delete(InstanceIndex::Id, ["3"]).await.unwrap(), Delivery::Applied);
+        let some =
+            [instance("5", &["e"], "x"), instance("6", &["f"], &"is large".repeat(1000)), instance("7", &[], "x")];
+        assert_eq!(node.cache.set_many(some).await, [Stored::Yes; 3]);
+        let found = stranger.cache.get_many(InstanceIndex::Host, ["e", "f", "none"]).await;
+        assert_eq!(found.iter().flatten().count(), 2);
+        assert_eq!(stranger.cache.stats().faults.get(), 0);
 
         let loading = LoadOptions { negative_age: max_age, ..LoadOptions::default() };
         let schema =
@@ -86,6 +100,8 @@ async fn a_script_called_a_function_that_it_did_not_have() {
 
         server.command(&["SET", &object(&node, "4"), "not an object"]).await.unwrap();
         assert!(node.by_id("4").await.is_none(), "discarded");
+        let asked = strict.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap();
+        assert_eq!(asked, Delivery::Deferred, "there is no replica");
         let errors = server.info("errorstats").await.unwrap();
         assert!(errors.keys().eq(["errorstat_NOSCRIPT"]), "only that it did not know them yet: {errors:?}");
         assert_eq!(server.info("memory").await.unwrap()["number_of_cached_scripts"], scripts, "all have run");

@@ -7,8 +7,7 @@
 //!
 //! An index key must never go while its object stays, since an invalidation through that key would not find it. So every object
 //! is removed before the first index key; and `remove.lua` removes nothing once the clock is settled or has another epoch, since objects
-//! are stored again then: another node may have ended first, and a removal may wait in a stopped server's socket. The lowest versions that
-//! invalidations demanded stay, and expire by themselves.
+//! are stored again then: another node may have ended first, and a removal may wait in a stopped server's socket.
 //!
 //! *Lost* is *clearing* where there was no clock at all: the list of schemas may be incomplete, so an invalidation cannot be
 //! sure to reach every release's objects, and is deferred until everything is gone.
@@ -17,6 +16,7 @@ use super::layout::Layout;
 use super::link::{Link, Private};
 use super::scripts::{self, Script};
 use super::trouble::{Trouble, What};
+use crate::protection::{Protection, holds};
 use redis::{Cmd, Value};
 use std::future::Future;
 
@@ -109,7 +109,8 @@ async fn clear_after(
 ) -> Result<Head, Trouble> {
     let mut gone = 0;
     loop {
-        let epoch = clock(caller, layout, action, fastrand::u64(1..1 << EPOCH_BITS), 0).await?.epoch;
+        let epoch = if holds(Protection::Epoch) { fastrand::u64(1..1 << EPOCH_BITS) } else { 1 };
+        let epoch = clock(caller, layout, action, epoch, 0).await?.epoch;
         let mut cleared = Removal::Goes;
         for pattern in [layout.objects(), layout.around_objects()] {
             if cleared == Removal::Goes {

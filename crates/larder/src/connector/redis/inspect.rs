@@ -45,6 +45,7 @@ use super::link::{Live, Private};
 use super::scripts;
 use super::supervisor::{self, Driver};
 use super::trouble::Trouble;
+use crate::clock::Clock;
 use crate::config::{RedisConfig, is_name};
 use crate::key::KeyError;
 use index::Kind;
@@ -183,7 +184,8 @@ impl Inspector {
     /// Dropping the future, or the inspector, closes the connection.
     pub async fn open(config: RedisConfig) -> Result<Self, InspectError> {
         let config = RedisConfig { client_name: Some(CLIENT_NAME.to_owned()), ..config };
-        let (live, driver) = supervisor::reach(&config, 1).await.map_err(|trouble| server_error(&config, &trouble))?;
+        let (live, driver) =
+            supervisor::reach(&config, &Clock::system(), 1).await.map_err(|trouble| server_error(&config, &trouble))?;
         let inspector = Self { live, config, _driver: driver };
         // Known to newer servers only. Without it, looking at an object makes an evicting server think it is in use.
         let mut no_touch = redis::cmd("CLIENT");
@@ -248,6 +250,11 @@ impl Inspector {
 
     fn caller(&self) -> Private<'_> {
         Private { live: &self.live, timeout: self.config.connect_timeout }
+    }
+
+    /// In strict mode, an error where too few replicas have what was done.
+    async fn confirm(&self) -> Result<(), InspectError> {
+        self.live.confirm(true).await.map_err(|trouble| self.error(&trouble))
     }
 
     async fn call(&self, command: &Cmd) -> Result<Value, InspectError> {
@@ -363,7 +370,8 @@ impl<'a> InspectedCache<'a> {
         let history = self.server.live.identity.history;
         let removed = |removed| progress(Progress { found: removed, removed });
         let cleared = clearing::clear_and_tell(&self.server.caller(), &self.layout, history, removed).await;
-        cleared.map(drop).map_err(|trouble| self.server.error(&trouble))
+        cleared.map_err(|trouble| self.server.error(&trouble))?;
+        self.server.confirm().await
     }
 
     /// Removes index keys that lead to no object which lists them.

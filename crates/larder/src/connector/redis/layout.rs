@@ -8,6 +8,7 @@
 //! | `prefix:cache:v<primary key>` | the lowest version that may be stored, for a while after an invalidation asked for it |
 //! | `prefix:cache:l<index>:<key>` | the lease of who loads what is missing under this key; expires by itself |
 //! | `prefix:cache:s<random>` | a large object on its way in; expires by itself |
+//! | `prefix::w` | in strict mode, what is written before a WAIT: nothing; expires by itself |
 //!
 //! Where the source is known to have nothing, the object key of a primary key, or the index key of another, holds 12 bytes: the key's mark and
 //! `none`. To whoever expects an object or a hint that is neither.
@@ -128,9 +129,9 @@ impl Layout {
         self.pattern(b"o*")
     }
 
-    /// A pattern that matches what only leads to objects or waits for them: not the lowest versions, which nothing else remembers.
+    /// A pattern that matches everything of this cache but its clock and its objects.
     pub(super) fn around_objects(&self) -> Vec<u8> {
-        self.pattern(b"[isl]*")
+        self.pattern(b"[ivsl]*")
     }
 
     /// A pattern that matches every index key.

@@ -6,6 +6,7 @@
 //! one logical operation, its retry after NOSCRIPT included, is one outcome for the breaker. The breaker's ramp holds back
 //! gets and lookups only (`store.rs`): an invalidation that was held back would be a deferred one.
 
+use super::confirming::Confirming;
 use super::scripts::Script;
 use super::trouble::{Trouble, What};
 use crate::breaker::{Breaker, Permit, Refused, State};
@@ -20,6 +21,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+
+mod parcel;
+
+pub(super) use parcel::{Parcel, Wire};
 
 /// A connection that is given up after so many time-outs in a row, whatever the breaker is set to.
 const TIMEOUTS_TO_RECONNECT: u32 = 5;
@@ -39,6 +44,8 @@ pub(super) struct Live {
     /// Distinguishes this connection from all others of this process.
     pub(super) generation: u64,
     pub(super) identity: Identity,
+    /// In strict mode: who asks the replicas.
+    confirming: Option<Confirming>,
     timeouts: AtomicU32,
     given_up: AtomicBool,
     /// How far the server's clock is ahead of this node's at most, in ms; [`UNKNOWN`] where nobody has asked.
@@ -48,9 +55,14 @@ pub(super) struct Live {
 const UNKNOWN: i64 = i64::MIN;
 
 impl Live {
-    pub(super) fn new(connection: MultiplexedConnection, generation: u64, identity: Identity) -> Self {
+    pub(super) fn new(
+        connection: MultiplexedConnection,
+        generation: u64,
+        identity: Identity,
+        confirming: Option<Confirming>,
+    ) -> Self {
         let (timeouts, given_up, ahead) = (AtomicU32::new(0), AtomicBool::new(false), AtomicI64::new(UNKNOWN));
-        Self { connection, generation, identity, timeouts, given_up, ahead }
+        Self { connection, generation, identity, confirming, timeouts, given_up, ahead }
     }
 
     /// Whether an operation has found that the connection must go.
@@ -58,7 +70,15 @@ impl Live {
         self.given_up.load(Ordering::Acquire)
     }
 
-    async fn send(&self, command: &Cmd) -> Result<Value, Trouble> {
+    /// In strict mode, waits until the replicas have all that was answered on this connection.
+    pub(super) async fn confirm(&self, patient: bool) -> Result<(), Trouble> {
+        match &self.confirming {
+            Some(confirming) => confirming.confirm(patient).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, Trouble> {
         Ok(self.connection.clone().send_packed_command(command).await?.extract_error()?)
     }
 }
@@ -68,6 +88,8 @@ pub(super) struct Link {
     pub(super) breaker: Breaker,
     pub(super) clock: Clock,
     timeout: Duration,
+    /// Whether what changes is confirmed by replicas before it counts as applied.
+    pub(super) strict: bool,
     /// Where the connection lives: it keeps the time for callers that are in no runtime.
     home: Handle,
     pub(super) latencies: Latencies,
@@ -80,10 +102,11 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(breaker: Breaker, clock: Clock, timeout: Duration, home: Handle) -> Self {
+    pub(super) fn new(breaker: Breaker, clock: Clock, timeout: Duration, strict: bool, home: Handle) -> Self {
         let (give_up, work) = (Notify::new(), Notify::new());
         let (live, latencies) = (ArcSwapOption::empty(), Latencies::default());
-        Self { live, breaker, clock, timeout, home, latencies, give_up, work, needs_time: AtomicBool::new(false) }
+        let needs_time = AtomicBool::new(false);
+        Self { live, breaker, clock, timeout, strict, home, latencies, give_up, work, needs_time }
     }
 
     pub(super) fn publish(&self, live: Option<Arc<Live>>) {
@@ -98,6 +121,22 @@ impl Link {
     /// Whether the breaker lets operations through.
     pub(super) fn admits(&self) -> bool {
         matches!(self.breaker.state(), State::Closed | State::Ramping | State::ForcedClosed)
+    }
+
+    /// In strict mode, waits until the replicas have what was answered on the connection of this generation, if it is still in use.
+    /// No outcome for the breaker: that replicas lag says nothing of the server.
+    pub(super) async fn confirm(&self, generation: u64) -> Result<(), Trouble> {
+        if !self.strict {
+            return Ok(());
+        }
+        let Some(live) = self.live.load_full().filter(|live| live.generation == generation) else {
+            return Err(Trouble::Unavailable);
+        };
+        let confirmed = live.confirm(false).await;
+        if let Some(What::Broken | What::ReadOnly) = confirmed.as_ref().err().and_then(Trouble::what) {
+            self.give_up_on(&live);
+        }
+        confirmed
     }
 
     /// The server's clock, in ms: it is not later than this. Asked for at first, and by the heartbeat from then on, so that it is no
@@ -151,16 +190,7 @@ impl Link {
     pub(super) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
         self.operation(|live| async move {
             let replies = live.connection.clone().send_packed_commands(commands, 0, commands.len()).await?;
-            let errors = replies.iter().filter_map(|reply| match reply {
-                Value::ServerError(error) => Some(Trouble::from(RedisError::from(error.clone()))),
-                _ => None,
-            });
-            match errors.into_iter().find(|trouble| {
-                !matches!(trouble.what(), Some(What::Fault | What::WrongType | What::NoScript | What::Full))
-            }) {
-                Some(trouble) => Err(trouble),
-                None => Ok(replies),
-            }
+            grave(&replies).map_or(Ok(replies), Err)
         })
         .await
     }
@@ -248,6 +278,17 @@ impl Link {
     }
 }
 
+/// The first error among the replies to several commands that says something of the server or of us, not of its command alone.
+fn grave(replies: &[Value]) -> Option<Trouble> {
+    let errors = replies.iter().filter_map(|reply| match reply {
+        Value::ServerError(error) => Some(Trouble::from(RedisError::from(error.clone()))),
+        _ => None,
+    });
+    errors
+        .into_iter()
+        .find(|trouble| !matches!(trouble.what(), Some(What::Fault | What::WrongType | What::NoScript | What::Full)))
+}
+
 async fn run(live: Arc<Live>, script: &Script, arguments: impl Fn(&mut Cmd)) -> Result<Value, Trouble> {
     let mut call = script.by_hash();
     arguments(&mut call);
@@ -266,7 +307,7 @@ async fn run_code(live: Arc<Live>, script: &Script, arguments: &impl Fn(&mut Cmd
 /// Tells the breaker how an operation or an attempt to connect went wrong.
 pub(super) fn judge(permit: Permit<'_>, trouble: &Trouble) {
     match trouble {
-        Trouble::Unavailable | Trouble::Shed => permit.neutral(),
+        Trouble::Unavailable | Trouble::Shed | Trouble::Unconfirmed => permit.neutral(),
         Trouble::TimedOut => permit.failure("no reply within the time-out"),
         Trouble::Error { what, text } => match what {
             What::Broken | What::NotServing | What::ReadOnly => permit.failure(text.clone()),

@@ -17,11 +17,12 @@ use super::layout::Layout;
 use super::link::Link;
 use super::trouble::Trouble;
 use crate::connector::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Miss, Object, Pruned, Schema,
-    Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object, Pruned,
+    Schema, Status, Stored, Ticket, Value,
 };
-use crate::journal::{Deferred, Journal};
+use crate::journal::{Deferred, Journal, Limits};
 use crate::key;
+use crate::protection::{Protection, holds};
 use parking_lot::Mutex;
 use redis::Value as Reply;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 mod delivery;
 mod leasing;
+mod many;
 mod pruning;
 mod reading;
 mod storing;
@@ -41,6 +43,10 @@ pub(super) struct Store {
     pub(super) schema: Schema,
     pub(super) layout: Layout,
     pub(super) journal: Journal,
+    /// What is held by guards (`delivery.rs`): on its way, and not in the journal.
+    under_way: AtomicU64,
+    /// Up to where the journal was applied on which connection, and only waits to be confirmed.
+    sent: Mutex<(u64, u64)>,
     hints: Hints,
     /// The connection on which the server's history was found to be the one known.
     proven: AtomicU64,
@@ -55,11 +61,13 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(link: Arc<Link>, schema: Schema, prefix: &str, hints: usize, journal: usize) -> Self {
+    pub(super) fn new(link: Arc<Link>, schema: Schema, prefix: &str, hints: usize, journal: Limits) -> Self {
         Self {
+            sent: Mutex::new((0, 0)),
             layout: Layout::new(prefix, &schema),
             hints: Hints::new(hints, schema.last_use_age, link.clock.clone()),
             journal: Journal::new(journal),
+            under_way: AtomicU64::new(0),
             link,
             schema,
             proven: AtomicU64::new(0),
@@ -104,9 +112,22 @@ impl Store {
     pub(super) fn saw(&self, seen: Ticket) {
         let mut newest = self.newest.lock();
         match &mut *newest {
-            Some(known) if known.epoch == seen.epoch => known.sequence = known.sequence.max(seen.sequence),
+            // An epoch that is not renewed must not be saved by its sequence.
+            Some(known) if known.epoch == seen.epoch && holds(Protection::Epoch) => {
+                known.sequence = known.sequence.max(seen.sequence)
+            }
             other => *other = Some(seen),
         }
+    }
+
+    /// Up to where the journal was applied on this connection already.
+    pub(super) fn sent_until(&self, generation: u64) -> u64 {
+        let sent = self.sent.lock();
+        if sent.0 == generation { sent.1 } else { 0 }
+    }
+
+    pub(super) fn has_sent(&self, generation: u64, until: u64) {
+        *self.sent.lock() = (generation, until);
     }
 
     pub(super) fn registered(&self, epoch: u64) {
@@ -169,6 +190,18 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        let entries = self.journal.len();
+        if entries > 0 {
+            tracing::warn!(
+                cache = %self.schema.cache, invalidations = entries,
+                "the cache was dropped before they could be delivered: other nodes may serve what has changed until its ages end"
+            );
+        }
+    }
+}
+
 impl Connector for Store {
     fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {
         match self.admit(key) {
@@ -223,6 +256,22 @@ impl Connector for Store {
         Answer::later(self.set_object(object))
     }
 
+    fn get_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Vec<Result<Value, Miss>>> {
+        if keys.is_empty() { Answer::now(Vec::new()) } else { Answer::later(self.find_many(keys)) }
+    }
+
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looks> {
+        if keys.is_empty() { Answer::now(Looks::default()) } else { Answer::later(self.find_many_or_ticket(keys)) }
+    }
+
+    fn fill_many(&self, objects: Vec<Object>, ticket: Ticket) -> Answer<'_, Vec<Fill>> {
+        if objects.is_empty() { Answer::now(Vec::new()) } else { Answer::later(self.fill_objects(objects, ticket)) }
+    }
+
+    fn set_many(&self, objects: Vec<Object>) -> Answer<'_, Vec<Stored>> {
+        if objects.is_empty() { Answer::now(Vec::new()) } else { Answer::later(self.set_objects(objects)) }
+    }
+
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
         Answer::later(async move { Ok(self.send_all(self.batches(&keys, Deferred::Invalidate { floor })).await) })
     }
@@ -239,10 +288,17 @@ impl Connector for Store {
         Answer::later(self.prune_keys())
     }
 
+    fn untouched(&self, keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
+        Answer::later(async move { self.was_untouched(&keys, since).await })
+    }
+
     fn status(&self) -> Status {
+        // In this order: what goes from one into the other meanwhile is counted twice rather than not at all.
+        let under_way = self.under_way.load(Ordering::Acquire);
         Status {
             objects: None,
             bytes: None,
+            under_way,
             journal: self.journal.len(),
             readable: self.may_read().is_ok() && self.link.admits(),
             breaker: Some(self.link.breaker.state()),
@@ -252,7 +308,10 @@ impl Connector for Store {
 
 /// What a script that ends with log.lua replies: the outcome, and the clock after it.
 pub(super) fn verdict(reply: Reply) -> Option<(u8, Ticket)> {
-    let reply = bytes(reply)?;
+    verdict_in(&bytes(reply)?)
+}
+
+fn verdict_in(reply: &[u8]) -> Option<(u8, Ticket)> {
     let number = |at: usize| reply.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
     Some((*reply.first()?, Ticket { epoch: number(1)?, sequence: number(9)? }))
 }
@@ -306,8 +365,8 @@ mod tests {
     async fn a_recovery_that_was_overtaken_by_a_doubt_proves_nothing() {
         let clock = Clock::system();
         let breaker = Breaker::new("test", BreakerConfig::default(), clock.clone());
-        let link = Arc::new(Link::new(breaker, clock, Duration::from_secs(1), Handle::current()));
-        let store = Store::new(link, Schema::of::<Color>(), "larder", 1, 1);
+        let link = Arc::new(Link::new(breaker, clock, Duration::from_secs(1), false, Handle::current()));
+        let store = Store::new(link, Schema::of::<Color>(), "larder", 1, Limits { keys: 1, bytes: 1 });
         let doubts = store.doubts();
         store.prove(1, 0, doubts);
         assert!(store.is_proven(1));

@@ -15,12 +15,15 @@
 //! was already sent on a connection may still arrive at the server; fences make that harmless.
 
 use super::clearing::{self, Head, bytes};
+use super::confirming::{self, Confirming};
 use super::link::{Identity, Link, Live, Private, judge};
 use super::store::Store;
 use super::trouble::{Trouble, What};
 use crate::breaker::Permit;
+use crate::clock::Clock;
 use crate::config::{Address, RedisConfig};
 use crate::connector::Ticket;
+use crate::protection::{Protection, holds};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, Value};
@@ -104,7 +107,7 @@ impl Supervisor {
 
     /// A connection that has passed everything, the task that ends with it, and how far the caches were recovered on it.
     async fn establish(&self, generation: u64) -> Result<(Arc<Live>, Driver, Recovery), Trouble> {
-        let (live, driver) = reach(&self.config, generation).await?;
+        let (live, driver) = reach(&self.config, &self.link.clock, generation).await?;
         let recovery = self.work(&live).await?;
         Ok((live, driver, recovery))
     }
@@ -141,7 +144,7 @@ impl Supervisor {
                 }
             }
             tokio::select! {
-                _ = &mut driver.0 => return "the server closed it".to_owned(),
+                () = driver.ended() => return "the server closed it".to_owned(),
                 () = self.link.give_up.notified() => {}
                 () = self.link.work.notified() => {}
                 () = tokio::time::sleep(pause), if !pause.is_zero() => {}
@@ -184,8 +187,8 @@ impl Supervisor {
         for store in self.stores().into_iter().filter(|store| store.needs_work(live.generation)) {
             let Err(trouble) = recover(&store, &caller).await else { continue };
             match (&trouble, trouble.what()) {
-                // Its clock was lost again meanwhile.
-                (Trouble::Unavailable, _) => {}
+                // Its clock was lost again meanwhile; or it is recovered but for what replicas have yet to confirm.
+                (Trouble::Unavailable | Trouble::Unconfirmed, _) => {}
                 (_, Some(What::Full | What::Fault | What::WrongType | What::NoScript)) => {}
                 (_, Some(What::Refused)) => refused = Some(trouble.clone()),
                 _ => return Err(trouble),
@@ -237,6 +240,10 @@ fn verdict(head: Head, history: u64, newest: Option<Ticket>) -> Verdict {
         0 => newest.is_some_and(|newest| newest.epoch != head.epoch),
         _ => head.history != history,
     };
+    let (went_back, another_history) = match holds(Protection::History) {
+        true => (went_back, another_history),
+        false => (false, false),
+    };
     if head.epoch == 0 || !head.settled || went_back || another_history {
         Verdict::Clear
     } else if !head.registered {
@@ -269,7 +276,8 @@ async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
         }
     }
     // Once: what is deferred meanwhile, perhaps without end, waits until others may use the connection, and are deferred no more.
-    if let Some(waiting) = store.journal.waiting() {
+    let waiting = store.journal.waiting(store.sent_until(live.generation));
+    if let Some(waiting) = &waiting {
         if waiting.truncate {
             head = clearing::clear(caller, &store.layout, live.identity.history).await?;
         } else {
@@ -281,32 +289,75 @@ async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
                 }
             }
         }
-        store.journal.replayed(&waiting);
-        store.schema.stats.replayed.add(waiting.keys.len() as u64 + u64::from(waiting.truncate));
-        tracing::info!(cache = %store.schema.cache, entries = waiting.keys.len(), "journal replayed");
+        store.has_sent(live.generation, waiting.until);
     }
     store.saw(Ticket { epoch: head.epoch, sequence: head.sequence });
     store.registered(if head.registered { head.epoch } else { 0 });
     store.prove(live.generation, live.identity.history, doubts);
+    if let Some(waiting) = waiting {
+        // What replicas have yet to confirm stays in the journal, which keeps this node from reading; what comes is sent all the same.
+        live.confirm(true).await?;
+        let entries = store.journal.replayed(waiting.until);
+        store.schema.stats.replayed.add(entries);
+        tracing::info!(cache = %store.schema.cache, entries, "journal replayed");
+    }
     Ok(())
 }
 
 /// A connection to a server that serves, and the task that ends with it.
-pub(super) async fn reach(config: &RedisConfig, generation: u64) -> Result<(Arc<Live>, Driver), Trouble> {
+pub(super) async fn reach(
+    config: &RedisConfig,
+    clock: &Clock,
+    generation: u64,
+) -> Result<(Arc<Live>, Driver), Trouble> {
     let within = config.connect_timeout;
-    let (connection, driver) =
+    let (connection, mut driver) =
         tokio::time::timeout(within, connect(config)).await.map_err(|_| Trouble::TimedOut).flatten()?;
-    let greeting = Live::new(connection.clone(), generation, Identity::default());
-    let identity = greet(&Private { live: &Arc::new(greeting), timeout: within }, config).await?;
-    Ok((Arc::new(Live::new(connection, generation, identity)), driver))
+    let greeting = Arc::new(Live::new(connection.clone(), generation, Identity::default(), None));
+    let identity = greet(&Private { live: &greeting, timeout: within }, config).await?;
+    if config.wait_replicas == 0 {
+        return Ok((Arc::new(Live::new(connection, generation, identity, None)), driver));
+    }
+    let (second, second_driver) =
+        tokio::time::timeout(within, connect(config)).await.map_err(|_| Trouble::TimedOut).flatten()?;
+    let other = Arc::new(Live::new(second.clone(), generation, Identity::default(), None));
+    let other_identity = greet(&Private { live: &other, timeout: within }, config).await?;
+    let prepare = async {
+        confirming::same_server(config, (&greeting, &identity), (&other, &other_identity)).await?;
+        // What may not be asked is found out here, not with the first invalidation.
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(0).arg(1);
+        other.send(&wait).await
+    };
+    tokio::time::timeout(within, prepare).await.map_err(|_| Trouble::TimedOut).flatten()?;
+    let confirming = Confirming::begin(second, config, clock.clone());
+    driver.second = Some(Box::new(second_driver));
+    Ok((Arc::new(Live::new(connection, generation, identity, Some(confirming))), driver))
 }
 
 /// The task that reads and writes the socket; it ends with the connection, and the connection with it.
-pub(super) struct Driver(tokio::task::JoinHandle<()>);
+pub(super) struct Driver {
+    task: tokio::task::JoinHandle<()>,
+    /// In strict mode, that of the connection for WAIT.
+    second: Option<Box<Driver>>,
+}
+
+impl Driver {
+    /// Until either connection has ended.
+    async fn ended(&mut self) {
+        match &mut self.second {
+            None => drop((&mut self.task).await),
+            Some(second) => tokio::select! {
+                _ = &mut self.task => {}
+                _ = &mut second.task => {}
+            },
+        }
+    }
+}
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -372,7 +423,7 @@ async fn multiplex(
         .set_response_timeout(None)
         .set_pipeline_buffer_size(WRITE_QUEUE);
     let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, options).await?;
-    Ok((connection, Driver(tokio::spawn(driver))))
+    Ok((connection, Driver { task: tokio::spawn(driver), second: None }))
 }
 
 /// Makes sure that the server serves, runs scripts and is not too old; answers which one it is.

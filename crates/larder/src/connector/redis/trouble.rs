@@ -13,6 +13,8 @@ pub(super) enum Trouble {
     Shed,
     /// No reply within the operation time-out.
     TimedOut,
+    /// The server has done it, and too few replicas have it.
+    Unconfirmed,
     /// The server, or the way to it, answered with an error.
     Error { what: What, text: String },
 }
@@ -57,6 +59,7 @@ impl fmt::Display for Trouble {
             Self::Unavailable => f.write_str("no connection, or the circuit breaker is open"),
             Self::Shed => f.write_str("too many operations in flight"),
             Self::TimedOut => f.write_str("no reply within the operation time-out"),
+            Self::Unconfirmed => f.write_str("fewer replicas than `wait_replicas` asks for have confirmed it in time"),
             Self::Error { text, .. } => f.write_str(text),
         }
     }

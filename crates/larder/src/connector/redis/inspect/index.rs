@@ -141,7 +141,7 @@ impl<'a> InspectedIndex<'a> {
                 }
             }
         }
-        Ok(())
+        self.server.confirm().await
     }
 
     /// The primary key that an index key leads to.

@@ -2,12 +2,17 @@
 //! answered, and a guard that is dropped puts them into the journal.
 
 use super::super::clearing;
-use super::super::forgetting::BATCH;
+use super::super::forgetting::{self, BATCH};
+use super::super::link::Parcel;
 use super::super::trouble::Trouble;
 use super::Store;
 use crate::connector::{Delivery, KeyBuf};
 use crate::journal::Deferred;
+use crate::protection::{Protection, holds};
 use std::sync::atomic::Ordering;
+
+/// How many batches go in one round trip, as one operation; more are sent when those were answered, so that others get in between.
+const BATCHES: usize = 16;
 
 impl Store {
     /// All are guarded before the first is sent: dropped half-way, the rest is in the journal too.
@@ -16,37 +21,102 @@ impl Store {
     }
 
     pub(super) async fn send_all(&self, batches: Vec<Undelivered<'_>>) -> Delivery {
+        let connection = self.link.generation();
+        let mut sent = Vec::with_capacity(batches.len());
         let mut all = Delivery::Applied;
-        for batch in batches {
-            match batch.send().await {
-                Ok(()) => {}
+        let mut batches = batches.into_iter();
+        loop {
+            let group: Vec<_> = batches.by_ref().take(BATCHES).collect();
+            if group.is_empty() {
+                break;
+            }
+            match self.send_group(group, &mut sent).await {
+                Ok(Delivery::Applied) => {}
                 // Whoever waits in vain waits once: the rest is dropped, and with that deferred, without being sent.
-                Err(Trouble::TimedOut | Trouble::Unavailable) => return Delivery::Deferred,
-                Err(_) => all = Delivery::Deferred,
+                Err(Trouble::TimedOut | Trouble::Unavailable) if self.link.strict => return Delivery::Deferred,
+                Err(Trouble::TimedOut | Trouble::Unavailable) => {
+                    all = Delivery::Deferred;
+                    break;
+                }
+                Ok(Delivery::Deferred) | Err(_) => all = Delivery::Deferred,
             }
         }
-        all
+        if self.delivered(connection, sent).await { all } else { Delivery::Deferred }
+    }
+
+    /// What was sent on this connection counts as delivered now; in strict mode, once it is confirmed. Otherwise it is deferred.
+    pub(super) async fn delivered(&self, connection: u64, sent: Vec<Undelivered<'_>>) -> bool {
+        if let Err(trouble) = self.link.confirm(connection).await {
+            self.miss(&trouble);
+            return false;
+        }
+        sent.into_iter().for_each(Undelivered::delivered);
+        true
+    }
+
+    /// Sends some batches in one round trip. Those that were answered are added to `answered`; the others are dropped.
+    async fn send_group<'a>(
+        &self,
+        group: Vec<Undelivered<'a>>,
+        answered: &mut Vec<Undelivered<'a>>,
+    ) -> Result<Delivery, Trouble> {
+        if !self.proven() {
+            return Err(Trouble::Unavailable);
+        }
+        let mut parcel = Parcel::new();
+        for batch in &group {
+            parcel.script(forgetting::script(batch.what), forgetting::arguments(&self.layout, &batch.keys, batch.what));
+        }
+        let mut replies = Vec::with_capacity(group.len());
+        let sent = self.link.parcel(&parcel, &mut replies).await;
+        let mut all = Delivery::Applied;
+        let mut replies = replies.into_iter();
+        for batch in group {
+            let Some(reply) = replies.next() else { break };
+            match reply.extract_error().map_err(Trouble::from).and_then(forgetting::answer) {
+                Ok(Some(at)) => {
+                    self.saw(at);
+                    answered.push(batch);
+                }
+                Ok(None) => {
+                    self.lost("the server has lost the clock");
+                    all = Delivery::Deferred;
+                }
+                Err(trouble) => {
+                    self.miss(&trouble);
+                    all = Delivery::Deferred;
+                }
+            }
+        }
+        if let Err(trouble) = &sent {
+            self.miss(trouble);
+        }
+        sent.map(|()| all)
     }
 
     pub(super) async fn clear_all(&self) -> Delivery {
-        let undelivered = UndeliveredTruncate(Some(self));
-        if !self.proven() {
-            return Delivery::Deferred;
-        }
+        let undelivered = UndeliveredTruncate::new(self);
+        let Some(connection) = self.trusted() else { return Delivery::Deferred };
         match clearing::clear(&*self.link, &self.layout, self.history.load(Ordering::Acquire)).await {
             Ok(head) => {
                 self.registered(if head.registered { head.epoch } else { 0 });
-                undelivered.delivered();
-                Delivery::Applied
+                match self.link.confirm(connection).await {
+                    Ok(()) => {
+                        undelivered.delivered();
+                        return Delivery::Applied;
+                    }
+                    Err(trouble) => self.miss(&trouble),
+                }
             }
-            Err(trouble) => {
-                self.miss(&trouble);
-                Delivery::Deferred
-            }
-        }
+            Err(trouble) => self.miss(&trouble),
+        };
+        Delivery::Deferred
     }
 
     pub(super) fn defer(&self, keys: Vec<KeyBuf>, what: Deferred) {
+        if !holds(Protection::Journal) {
+            return;
+        }
         if self.journal.defer(keys, what) {
             self.schema.stats.overflows.increment();
             tracing::warn!(cache = %self.schema.cache, "the journal is full: everything in the cache will be forgotten instead");
@@ -64,24 +134,11 @@ pub(super) struct Undelivered<'a> {
 
 impl<'a> Undelivered<'a> {
     pub(super) fn new(store: &'a Store, keys: Vec<KeyBuf>, what: Deferred) -> Self {
+        store.under_way.fetch_add(1, Ordering::AcqRel);
         Self { store, keys, what }
     }
 
-    pub(super) async fn send(self) -> Result<(), Trouble> {
-        if !self.store.proven() {
-            return Err(Trouble::Unavailable);
-        }
-        let sent = self.store.forget(&*self.store.link, &self.keys, self.what).await;
-        match &sent {
-            Ok(()) => self.delivered(),
-            Err(trouble) => {
-                self.store.miss(trouble);
-            }
-        }
-        sent
-    }
-
-    pub(super) fn delivered(mut self) {
+    fn delivered(mut self) {
         self.keys.clear();
     }
 }
@@ -91,23 +148,33 @@ impl Drop for Undelivered<'_> {
         if !self.keys.is_empty() {
             self.store.defer(std::mem::take(&mut self.keys), self.what);
         }
+        self.store.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 /// The same for a truncate.
-struct UndeliveredTruncate<'a>(Option<&'a Store>);
+struct UndeliveredTruncate<'a> {
+    store: &'a Store,
+    delivered: bool,
+}
 
-impl UndeliveredTruncate<'_> {
-    pub(super) fn delivered(mut self) {
-        self.0 = None;
+impl<'a> UndeliveredTruncate<'a> {
+    fn new(store: &'a Store) -> Self {
+        store.under_way.fetch_add(1, Ordering::AcqRel);
+        Self { store, delivered: false }
+    }
+
+    fn delivered(mut self) {
+        self.delivered = true;
     }
 }
 
 impl Drop for UndeliveredTruncate<'_> {
     fn drop(&mut self) {
-        if let Some(store) = self.0 {
-            store.journal.defer_truncate();
-            store.link.work.notify_one();
+        if !self.delivered && holds(Protection::Journal) {
+            self.store.journal.defer_truncate();
+            self.store.link.work.notify_one();
         }
+        self.store.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -173,7 +173,7 @@ impl Store {
         }
     }
 
-    async fn age(&self, object: &[u8]) -> Age {
+    pub(super) async fn age(&self, object: &[u8]) -> Age {
         let ahead = milliseconds(self.schema.refresh_ahead());
         let Some((deadline, kept)) = envelope::deadline(object) else { return Age::Fresh };
         // The server removes an object at its deadline, unless it is kept.
@@ -189,7 +189,7 @@ impl Store {
     }
 
     /// The miss by which a node that remembers what the source does not have tells that it does not have this.
-    fn nothing(&self, absence: &[u8], key: KeyRef<'_>) -> Miss {
+    pub(super) fn nothing(&self, absence: &[u8], key: KeyRef<'_>) -> Miss {
         let remembers = !self.schema.loading.negative_age.is_zero();
         if remembers && absence == self.layout.absence(key) { Miss::KnownAbsent } else { Miss::Absent }
     }
@@ -209,7 +209,7 @@ impl Store {
 
     pub(super) fn miss(&self, trouble: &Trouble) -> Miss {
         match trouble {
-            Trouble::Unavailable => Miss::Unavailable,
+            Trouble::Unavailable | Trouble::Unconfirmed => Miss::Unavailable,
             Trouble::Shed => Miss::Shed,
             Trouble::TimedOut => Miss::TimedOut,
             Trouble::Error { what: What::Fault | What::WrongType | What::NoScript, text } => {

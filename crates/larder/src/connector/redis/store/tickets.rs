@@ -3,7 +3,8 @@
 use super::super::clearing::{self, bytes};
 use super::super::trouble::Trouble;
 use super::Store;
-use crate::connector::Ticket;
+use crate::connector::{KeyBuf, Ticket};
+use crate::protection::{Protection, holds};
 use redis::{Cmd, Value as Reply};
 use std::sync::atomic::Ordering;
 
@@ -15,6 +16,20 @@ impl Store {
         let mut command = redis::cmd("GETRANGE");
         command.arg(self.layout.clock()).arg(0).arg(23);
         command
+    }
+
+    /// Whether the log of the clock has no mark of these keys since the ticket. The whole clock is read, in one piece: 128 KiB, which
+    /// only an auditor that has found a difference asks for.
+    pub(super) async fn was_untouched(&self, keys: &[KeyBuf], since: Ticket) -> Option<bool> {
+        let connection = self.trusted().filter(|_| self.may_read().is_ok())?;
+        let mut read = redis::cmd("GET");
+        read.arg(self.layout.clock());
+        let clock = bytes(self.link.call(&read).await.ok()?)?;
+        if self.trusted() != Some(connection) {
+            return None;
+        }
+        let marks: Vec<_> = keys.iter().map(|key| self.layout.mark(key.as_ref())).collect();
+        untouched(&clock, &marks, since)
     }
 
     pub(super) async fn take_ticket(&self) -> Option<Ticket> {
@@ -38,7 +53,8 @@ impl Store {
             self.lost("the server has lost the clock");
             return None;
         };
-        if newest.is_some_and(|newest| newest.epoch == epoch && sequence < newest.sequence) {
+        let went_back = newest.is_some_and(|newest| newest.epoch == epoch && sequence < newest.sequence);
+        if went_back && holds(Protection::History) {
             self.lost("the server's clock went back: its data has been replaced by older data");
             return None;
         }
@@ -68,5 +84,62 @@ impl Store {
         let ticket = Ticket { epoch, sequence };
         self.saw(ticket);
         Some(ticket)
+    }
+}
+
+/// What log.lua writes: a ring of so many marks, from this byte of the clock on.
+const RING: u64 = 16_384;
+const LOG: usize = 512;
+
+fn untouched(clock: &[u8], marks: &[[u8; 8]], since: Ticket) -> Option<bool> {
+    let number = |at: usize| clock.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+    let (epoch, sequence) = (number(0)?, number(8)?);
+    let written = sequence.checked_sub(since.sequence)?;
+    if epoch != since.epoch || written > RING {
+        return Some(false);
+    }
+    for at in since.sequence..sequence {
+        let place = LOG + 8 * usize::try_from(at % RING).ok()?;
+        let mark: &[u8; 8] = clock.get(place..)?.first_chunk()?;
+        if marks.contains(mark) {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clock whose log holds these marks before `sequence`.
+    fn clock(sequence: u64, last: &[u64]) -> Vec<u8> {
+        let mut clock = vec![0; LOG + 8 * RING as usize];
+        clock[..8].copy_from_slice(&7_u64.to_be_bytes());
+        clock[8..16].copy_from_slice(&sequence.to_be_bytes());
+        for (back, mark) in last.iter().rev().enumerate() {
+            let place = LOG + 8 * ((sequence - 1 - back as u64) % RING) as usize;
+            clock[place..place + 8].copy_from_slice(&mark.to_be_bytes());
+        }
+        clock
+    }
+
+    #[test]
+    fn a_key_was_touched_if_its_mark_was_written_since_the_ticket() {
+        let at = |sequence| Ticket { epoch: 7, sequence };
+        let mark = |mark: u64| [mark.to_be_bytes()];
+        for sequence in [100, RING + 1, 5 * RING] {
+            let clock = clock(sequence, &[11, 12, 13]);
+            assert_eq!(untouched(&clock, &mark(11), at(sequence - 3)), Some(false), "{sequence}");
+            assert_eq!(untouched(&clock, &mark(11), at(sequence - 2)), Some(true));
+            assert_eq!(untouched(&clock, &mark(13), at(sequence - 1)), Some(false));
+            assert_eq!(untouched(&clock, &mark(13), at(sequence)), Some(true));
+            assert_eq!(untouched(&clock, &mark(14), at(sequence - 3)), Some(true));
+            assert_eq!(untouched(&clock, &mark(13), Ticket { epoch: 8, sequence }), Some(false), "emptied");
+            assert_eq!(untouched(&clock, &mark(13), at(sequence + 1)), None, "older data");
+        }
+        let clock = clock(2 * RING, &[]);
+        assert_eq!(untouched(&clock, &mark(1), at(RING - 1)), Some(false), "it may have been overwritten");
+        assert_eq!(untouched(&clock[..100], &mark(1), at(RING)), None);
     }
 }
