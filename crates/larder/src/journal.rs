@@ -7,9 +7,9 @@
 //! An entry is removed only when the very state that was replayed is still in the journal: what came meanwhile stays.
 
 use crate::connector::KeyBuf;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What has to be done to one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

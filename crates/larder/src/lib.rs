@@ -59,6 +59,7 @@ mod entry;
 mod journal;
 mod key;
 mod load;
+mod sync;
 pub mod telemetry;
 
 pub use cache::{Cache, Get, Lookup, UpdateError};

@@ -25,12 +25,12 @@ use super::{
     Value,
 };
 use crate::clock::Clock;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use ages::Ages;
 use eviction::Queues;
-use parking_lot::Mutex;
 use records::{Record, Records};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use table::{Common, Id, Place, Table};
 
 mod ages;
