@@ -3,9 +3,10 @@
 //! The processes are this program, called again with the server's port. Each connects, says so, and waits for the number of an
 //! object: then its readers all ask for that. The source takes 20 ms, so that no load has ended before the last reader asks.
 
-use crate::measure::{Bar, Comparison, Contestant, Group, Row};
+use crate::measure::{Bar, Comparison, Contestant, Group};
 use crate::sample::{Sample, SampleIndex, Shape, host};
 use crate::testbed::{Opening, Testbed, connected, text};
+use larder::LoadOptions;
 use larder_testing::server::ServerBinary;
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Write};
@@ -14,46 +15,50 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// By this argument, and the port after it, the program knows that it is one of the processes.
+/// By this argument, and after it the port and the lease in milliseconds with a slash between, the program knows that it is one of the processes.
 pub(crate) const READERS: &str = "--readers";
 
 const PROCESSES: usize = 4;
 const READERS_EACH: usize = 1_000;
 const SOURCE: Duration = Duration::from_millis(20);
+const LEASE: Duration = Duration::from_secs(2);
 
 pub(crate) fn rows(binary: &ServerBinary, suffix: &str) -> Group {
     let binary = binary.clone();
+    let row = |name: &str, contestant: &str, bar| {
+        Comparison::new(format!("{name}/{suffix}"), contestant, "one load", Bar::Most(bar))
+    };
     Group {
         name: format!("loads of a cold key, {suffix}"),
-        rows: vec![Comparison::new(
-            format!("cold-key/{suffix}"),
-            "4 processes of 1,000 readers",
-            "one load",
-            Bar::Most(4.0),
-        )],
+        rows: vec![row("cold-key", ALONE, 4.0), row("cold-key-lease", LEASED, 1.0)],
         contestants: Box::new(move |_| {
-            let bed = Testbed::start(&binary, 1)?;
-            let port = bed.port()?;
-            let mut processes = (0..PROCESSES).map(|_| Process::start(port)).collect::<Result<Vec<_>, _>>()?;
-            let mut number = 0_u32;
-            let loads = Contestant::new("4 processes of 1,000 readers", "loads", move || {
-                // Owned, so that the server is there for as long as it is read from.
-                let _ = &bed;
-                number += 1;
-                for process in &mut processes {
-                    process.ask(number)?;
-                }
-                processes.iter_mut().map(Process::loads).sum()
-            });
-            Ok(vec![loads, Contestant::new("one load", "loads", || Ok(1.0))])
+            Ok(vec![
+                loads(&binary, ALONE, Duration::ZERO)?,
+                loads(&binary, LEASED, LEASE)?,
+                Contestant::new("one load", "loads", || Ok(1.0)),
+            ])
         }),
         varies: true,
     }
 }
 
-/// What there is no lease for yet.
-pub(crate) fn lease() -> Row {
-    Row { name: "cold-key-lease".into(), bar: Bar::Most(1.0), measured: Err("there is no lease yet") }
+const ALONE: &str = "4 processes of 1,000 readers";
+const LEASED: &str = "same, with a lease";
+
+fn loads(binary: &ServerBinary, name: &'static str, lease: Duration) -> Result<Contestant, String> {
+    let bed = Testbed::start(binary, 1)?;
+    let port = bed.port()?;
+    let mut processes = (0..PROCESSES).map(|_| Process::start(port, lease)).collect::<Result<Vec<_>, _>>()?;
+    let mut number = 0_u32;
+    Ok(Contestant::new(name, "loads", move || {
+        // Owned, so that the server is there for as long as it is read from.
+        let _ = &bed;
+        number += 1;
+        for process in &mut processes {
+            process.ask(number)?;
+        }
+        processes.iter_mut().map(Process::loads).sum()
+    }))
 }
 
 /// Many readers. It ends with its standard input.
@@ -64,10 +69,10 @@ struct Process {
 }
 
 impl Process {
-    fn start(port: u16) -> Result<Self, String> {
+    fn start(port: u16, lease: Duration) -> Result<Self, String> {
         let program = std::env::current_exe().map_err(text)?;
         let mut command = Command::new(program);
-        command.args([READERS, &port.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args([READERS, &format!("{port}/{}", lease.as_millis())]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().map_err(text)?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("a process of readers cannot be talked to".to_owned());
@@ -101,10 +106,13 @@ impl Drop for Process {
 }
 
 /// One of the processes.
-pub(crate) fn read(port: &str) -> Result<(), String> {
+pub(crate) fn read(how: &str) -> Result<(), String> {
+    let (port, lease) = how.split_once('/').ok_or("a port, a slash, and a lease in milliseconds")?;
     let port = port.parse().map_err(text)?;
+    let lease = Duration::from_millis(lease.parse().map_err(text)?);
+    let loading = LoadOptions { lease, ..LoadOptions::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(text)?;
-    let (cache, _redis) = runtime.block_on(connected(port, Opening::plain()))?;
+    let (cache, _redis) = runtime.block_on(connected(port, Opening { loading, ..Opening::plain() }))?;
     println!("ready");
     for line in std::io::stdin().lines() {
         let number: u32 = line.map_err(text)?.parse().map_err(text)?;

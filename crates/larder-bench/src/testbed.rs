@@ -7,7 +7,7 @@
 use crate::sample::{Sample, SampleIndex, Shape, host, id, packed};
 use larder::config::{Address, RedisConfig};
 use larder::connector::redis::Redis;
-use larder::{Cache, Delivery, Lookup, Schema, Stored, Ticket};
+use larder::{Cache, Delivery, LoadOptions, Lookup, Schema, Stored, Ticket};
 use larder_testing::server::{Server, ServerBinary, ServerOptions};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo};
@@ -93,12 +93,18 @@ pub(crate) struct Opening {
     pub(crate) last_use_age: Duration,
     /// Secondary keys whose objects are remembered.
     pub(crate) hints: usize,
+    pub(crate) loading: LoadOptions,
 }
 
 impl Opening {
     /// Without ages, and with every hint remembered.
     pub(crate) fn plain() -> Self {
-        Self { max_age: Duration::ZERO, last_use_age: Duration::ZERO, hints: 2_000_000 }
+        Self {
+            max_age: Duration::ZERO,
+            last_use_age: Duration::ZERO,
+            hints: 2_000_000,
+            loading: LoadOptions::default(),
+        }
     }
 
     /// With a max age of an hour.
@@ -441,7 +447,7 @@ pub(crate) async fn connected(port: u16, opening: Opening) -> Result<(Cache<Samp
 }
 
 async fn opened(redis: &Redis, opening: Opening) -> Result<Cache<Sample>, String> {
-    let mut schema = Schema::of::<Sample>().ages(opening.max_age, opening.last_use_age);
+    let mut schema = Schema::of::<Sample>().ages(opening.max_age, opening.last_use_age).loading(opening.loading);
     // A row is about objects of a megabyte, which is with all that is around it more than the default.
     schema.max_object_size = 4 * 1024 * 1024;
     let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);

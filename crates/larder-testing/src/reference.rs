@@ -8,8 +8,8 @@
 
 use larder::clock::Clock;
 use larder::connector::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
-    Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Schema, Status, Stored,
+    Ticket, Value,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -253,10 +253,8 @@ impl Connector for Reference {
         Answer::now(self.store(|store, now| store.get(key, &self.schema, now)))
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
-        let look =
-            |store: &mut Store, now| store.get(key, &self.schema, now).map_err(|miss| (miss, Some(store.ticket())));
-        Answer::now(self.store(look))
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+        Answer::now(self.store(|store, now| Look::of(store.get(key, &self.schema, now), Some(store.ticket()))))
     }
 
     fn ticket(&self) -> Answer<'_, Option<Ticket>> {

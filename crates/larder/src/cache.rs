@@ -1,8 +1,8 @@
 //! [`Cache`]: the objects of one entry type, by every key.
 
 use crate::connector::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
-    Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, Look, Miss, Object, Pruned, Schema, Status,
+    Stored, Ticket, Value,
 };
 use crate::entry::{Entry, Index, Keys};
 use crate::key::{self, Key};
@@ -95,8 +95,15 @@ pub enum Lookup<E> {
     /// The object.
     Hit(Arc<E>),
     /// Nothing, and why. Read the object from its source now, then [`fill`](Cache::fill) it with the ticket; without a ticket
-    /// the connector could not be reached, and there is nothing to fill.
+    /// the connector could not be reached, and there is nothing to fill (or, with [`Miss::KnownAbsent`], nothing to read).
     Miss(Miss, Option<Ticket>),
+}
+
+/// What a look for somebody who loads has found.
+pub(crate) enum Looked<E> {
+    Hit { object: Arc<E>, due: bool },
+    KnownAbsent,
+    Miss { cause: Miss, ticket: Option<Ticket>, expired: Option<Arc<E>> },
 }
 
 /// Why an update gave nothing.
@@ -147,21 +154,39 @@ impl<E: Entry> Cache<E> {
     ///
     /// [`get_or_load`](Self::get_or_load) does the whole of it; this is for loads that do not fit in one closure.
     pub async fn lookup(&self, index: E::Index, key: impl Key) -> Lookup<E> {
-        self.lookup_bytes(index, &key.encode()).await
+        match self.look(index, &key.encode()).await {
+            Looked::Hit { object, .. } => Lookup::Hit(object),
+            Looked::KnownAbsent => Lookup::Miss(Miss::KnownAbsent, None),
+            Looked::Miss { cause, ticket, .. } => Lookup::Miss(cause, ticket),
+        }
     }
 
-    pub(crate) async fn lookup_bytes(&self, index: E::Index, bytes: &[u8]) -> Lookup<E> {
-        let found = match self.key(index, bytes) {
+    pub(crate) async fn look(&self, index: E::Index, bytes: &[u8]) -> Looked<E> {
+        let look = match self.key(index, bytes) {
             Ok(key) => self.inner.connector.lookup(key).await,
-            Err(miss) => Err((miss, None)),
+            Err(miss) => Look::miss(miss, None),
         };
-        let (found, ticket) = match found {
-            Ok(value) => (Ok(value), None),
-            Err((miss, ticket)) => (Err(miss), ticket),
+        self.looked(look)
+    }
+
+    /// Asks to be the one who loads what is missing under this key, which is a valid one, and looks again.
+    pub(crate) async fn lease(&self, key: &KeyBuf) -> (Lease, Looked<E>) {
+        let (lease, look) = self.inner.connector.lease(key.as_ref()).await;
+        (lease, self.looked(look))
+    }
+
+    fn looked(&self, look: Look) -> Looked<E> {
+        let (found, due, ticket, expired) = match look {
+            Look::Hit { value, due } => (Ok(value), due, None, None),
+            Look::Miss { cause, ticket, expired } => (Err(cause), false, ticket, expired),
         };
         match self.found(found) {
-            Ok(object) => Lookup::Hit(object),
-            Err(miss) => Lookup::Miss(miss, ticket),
+            Ok(object) => Looked::Hit { object, due },
+            Err(Miss::KnownAbsent) => Looked::KnownAbsent,
+            Err(cause) => {
+                let expired = expired.and_then(|value| value.downcast::<E>().ok());
+                Looked::Miss { cause, ticket, expired }
+            }
         }
     }
 
@@ -234,6 +259,11 @@ impl<E: Entry> Cache<E> {
         };
         self.inner.schema.stats.fill(fill.stored).increment();
         fill
+    }
+
+    /// Remembers that a load which began after `ticket` was taken has found nothing under this key.
+    pub(crate) async fn fill_absent(&self, key: &KeyBuf, ticket: Ticket) -> Fill {
+        self.inner.connector.fill_absent(key.as_ref(), ticket).await
     }
 
     async fn put(

@@ -213,6 +213,7 @@ impl Caches {
         let settings = self.config.cache(E::CACHE).ok_or_else(|| self.not_configured(E::CACHE))?;
         let mut schema = Schema::of::<E>().ages(settings.max_age, settings.last_use_age);
         schema.max_object_size = settings.max_object_size;
+        schema.loading = settings.loading;
         let (connector, prune_interval) = self.connector(&settings, &schema)?;
         let opened = Cache::<E>::new(connector, schema);
         state.tasks.retain(|task| !task.is_finished());

@@ -37,6 +37,7 @@ mod duration;
 mod effective;
 mod environment;
 mod error;
+mod loading;
 mod memory;
 mod nearest;
 mod note;

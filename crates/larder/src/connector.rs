@@ -17,6 +17,7 @@
 use crate::codec::Codec;
 use crate::entry::{Entry, Index};
 use crate::key::KeyError;
+use crate::load::LoadOptions;
 use crate::telemetry::Stats;
 use std::any::Any;
 use std::future::Future;
@@ -44,14 +45,36 @@ pub trait Connector: Send + Sync + 'static {
     /// Looks an object up. Touches it, where a last-use age is set.
     fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>>;
 
-    /// Looks an object up and, on a miss, takes a ticket for the load that follows. No ticket: nothing can be filled now.
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>>;
+    /// Looks an object up for somebody who loads it where it is missing: with a ticket for that, and with what may be served all the
+    /// same or has to be loaded anew soon, as [`LoadOptions`] say.
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look>;
 
     /// A ticket for a load, or a write, that begins after this returns.
     fn ticket(&self) -> Answer<'_, Option<Ticket>>;
 
     /// Stores what a load that began after `ticket` was taken has read, unless something has overtaken it.
     fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill>;
+
+    /// Remembers for [`LoadOptions::negative_age`] that a load which began after `ticket` was taken has found nothing under this key,
+    /// unless something has touched the key since. Whatever touches the key, and whatever is stored under it, makes that forgotten. What
+    /// is here by default remembers nothing.
+    fn fill_absent<'a>(&'a self, _key: KeyRef<'a>, _ticket: Ticket) -> Answer<'a, Fill> {
+        Answer::now(Fill::undated(Stored::Off))
+    }
+
+    /// Asks to be the one, among all nodes, who loads what is missing under this key, and then looks it up: so whoever is granted
+    /// the lease has seen what the one before him has stored. What is here by default grants everybody his own load.
+    fn lease<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, (Lease, Look)> {
+        match self.lookup(key) {
+            Answer::Now(look) => Answer::Now(look.map(|look| (Lease::Free, look))),
+            Answer::Later(look) => Answer::later(async move { (Lease::Free, look.await) }),
+        }
+    }
+
+    /// Gives a lease back, if it still is this one. A lease that nobody gives back ends by itself, after [`LoadOptions::lease`].
+    fn release<'a>(&'a self, _key: KeyRef<'a>, _token: LeaseToken) -> Answer<'a, ()> {
+        Answer::now(())
+    }
 
     /// Stores what is known to have been current when `ticket` was taken or written after; the object's keys are
     /// fenced whether it is stored or not. Where the ticket was overtaken, or is missing, its keys are invalidated instead.
@@ -106,6 +129,8 @@ pub struct Schema {
     pub max_object_size: u64,
     /// Bytes of an object and back.
     pub codec: Codec,
+    /// How objects are loaded, as far as what is stored depends on it.
+    pub loading: LoadOptions,
     /// Where the connector counts what its callers do not see.
     pub stats: Arc<Stats>,
 }
@@ -123,8 +148,35 @@ impl Schema {
             last_use_age: Duration::ZERO,
             max_object_size: 1024 * 1024,
             codec: Codec::of::<E>(),
+            loading: LoadOptions::default(),
             stats: Arc::default(),
         }
+    }
+
+    /// The same, loaded in this way.
+    #[must_use]
+    pub fn loading(mut self, options: LoadOptions) -> Self {
+        self.loading = options;
+        self
+    }
+
+    /// The lifetime of one object: its max age, less what the jitter takes; zero: no limit.
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
+        let jitter = self.loading.jitter;
+        if jitter > 0.0 { self.max_age.mul_f64(1.0 - jitter.min(1.0) * fastrand::f64()) } else { self.max_age }
+    }
+
+    /// How long an object is kept after its lifetime, to be served where the load of its successor fails.
+    #[must_use]
+    pub fn kept_after(&self) -> Duration {
+        if self.max_age.is_zero() { Duration::ZERO } else { self.loading.serve_expired }
+    }
+
+    /// How long before its end an object is loaded anew.
+    #[must_use]
+    pub fn refresh_ahead(&self) -> Duration {
+        if self.max_age.is_zero() { Duration::ZERO } else { self.loading.refresh_ahead }
     }
 
     /// The same with these ages; zero disables either.
@@ -199,6 +251,62 @@ pub struct Ticket {
     pub sequence: u64,
 }
 
+/// What a lookup found.
+#[derive(Debug)]
+pub enum Look {
+    /// The object.
+    Hit {
+        /// The object itself.
+        value: Value,
+        /// Whether its max age is over within [`LoadOptions::refresh_ahead`]: it is time to load it anew.
+        due: bool,
+    },
+    /// Nothing that a get would return.
+    Miss {
+        /// Why.
+        cause: Miss,
+        /// For the load that follows. `None`: nothing can be filled now, or nothing needs to be loaded.
+        ticket: Option<Ticket>,
+        /// An object whose max age is over, for no longer than [`LoadOptions::serve_expired`]; never one that was invalidated.
+        expired: Option<Value>,
+    },
+}
+
+impl Look {
+    /// A hit, fresh for long.
+    #[must_use]
+    pub fn hit(value: Value) -> Self {
+        Self::Hit { value, due: false }
+    }
+
+    /// What a get has found, and on a miss a ticket that was taken after it, for a connector that keeps no ages of its own.
+    #[must_use]
+    pub fn of(found: Result<Value, Miss>, ticket: Option<Ticket>) -> Self {
+        found.map_or_else(|cause| Self::miss(cause, ticket), Self::hit)
+    }
+
+    /// A miss without anything that could be served.
+    #[must_use]
+    pub fn miss(cause: Miss, ticket: Option<Ticket>) -> Self {
+        Self::Miss { cause, ticket, expired: None }
+    }
+}
+
+/// Whether a load is this node's to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// It is, until the lease is given back or ends.
+    Granted(LeaseToken),
+    /// Another load of the key is under way.
+    Taken,
+    /// There is nobody to ask, or the connector is no other node's: whoever wants to load may.
+    Free,
+}
+
+/// Distinguishes a lease from all others, before and after it, of the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseToken(pub u128);
+
 /// Why a get found nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Miss {
@@ -206,6 +314,8 @@ pub enum Miss {
     Absent,
     /// What is stored has outlived one of its ages.
     Expired,
+    /// Its source was found to have nothing under this key, a short while ago.
+    KnownAbsent,
     /// The server is not reachable, or the breaker is open.
     Unavailable,
     /// Too many operations were in flight; this one was not sent.
@@ -226,9 +336,10 @@ pub enum Miss {
 
 impl Miss {
     /// Every cause, in the order of their counters.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Absent,
         Self::Expired,
+        Self::KnownAbsent,
         Self::Unavailable,
         Self::Shed,
         Self::TimedOut,
@@ -245,6 +356,7 @@ impl Miss {
         match self {
             Self::Absent => "absent",
             Self::Expired => "expired",
+            Self::KnownAbsent => "known_absent",
             Self::Unavailable => "unavailable",
             Self::Shed => "shed",
             Self::TimedOut => "timed_out",

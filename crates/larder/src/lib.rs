@@ -71,4 +71,4 @@ pub use connector::{Connector, Delivery, Error, Miss, Schema, Stored, Ticket};
 pub use entry::derived as __derive;
 pub use entry::{Entry, Index, Keys};
 pub use key::{Key, KeyBytes, KeyError, MAX_KEY_LEN};
-pub use load::LoadError;
+pub use load::{LoadError, LoadOptions};

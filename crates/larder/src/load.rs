@@ -9,9 +9,12 @@
 //!   has ended, and looks into the cache first: one look for all, also for those whose own was shed.
 //!
 //! So nobody waits for more than two loads, and however many wait, they share them.
+//!
+//! [`LoadOptions`] add to that; where a caller is served an object that is old, it was in the cache when he was served, and so no
+//! invalidation had reached it.
 
-use crate::cache::{Cache, Lookup};
-use crate::connector::{KeyBuf, Ticket};
+use crate::cache::{Cache, Looked};
+use crate::connector::{KeyBuf, Miss, Ticket};
 use crate::entry::{Entry, Index, Keys};
 use crate::key::Key;
 use parking_lot::Mutex;
@@ -22,11 +25,18 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::Instrument;
 
+mod lease;
+mod options;
 mod waiting;
 
+use lease::Turn;
+pub use options::LoadOptions;
 use waiting::{LOADING, Queue, Waiting};
 
 /// Why a load gave nothing.
@@ -38,6 +48,8 @@ pub enum LoadError<Err> {
     Aborted,
     /// `get_or_load` was called outside a Tokio runtime.
     NoRuntime,
+    /// The caller has waited for as long as [`LoadOptions::hard_timeout`] says; the load goes on, and fills the cache.
+    TimedOut(Duration),
     /// It was called by a loader that this load, or one that it waits for, is waiting for: neither would ever end.
     Circular,
 }
@@ -48,6 +60,7 @@ impl<Err> Clone for LoadError<Err> {
             Self::Failed(error) => Self::Failed(error.clone()),
             Self::Aborted => Self::Aborted,
             Self::NoRuntime => Self::NoRuntime,
+            Self::TimedOut(limit) => Self::TimedOut(*limit),
             Self::Circular => Self::Circular,
         }
     }
@@ -59,6 +72,7 @@ impl<Err: fmt::Display> fmt::Display for LoadError<Err> {
             Self::Failed(error) => error.fmt(f),
             Self::Aborted => f.write_str("the loader panicked, or the runtime was shut down while it ran"),
             Self::NoRuntime => f.write_str("get_or_load was called outside a Tokio runtime; loads run in tasks"),
+            Self::TimedOut(limit) => write!(f, "not loaded within {limit:?}; the load goes on in the background"),
             Self::Circular => f.write_str("the loader waits for a load that waits for itself"),
         }
     }
@@ -69,7 +83,7 @@ impl<Err: std::error::Error + 'static> std::error::Error for LoadError<Err> {
         match self {
             // Its Display is this one's already, so its source is the next.
             Self::Failed(error) => error.source(),
-            Self::Aborted | Self::NoRuntime | Self::Circular => None,
+            Self::Aborted | Self::NoRuntime | Self::TimedOut(_) | Self::Circular => None,
         }
     }
 }
@@ -155,6 +169,24 @@ enum Start<I> {
     Missed(Ticket),
     /// He has waited since he looked, or could not look: under this index there may be something now.
     Look(I),
+    /// What he has found is to be loaded anew.
+    Refresh,
+}
+
+/// What a caller who waited for a load was given.
+enum Waited<E, Err> {
+    Landing(Landing<E, Err>),
+    /// The load took too long, or failed, and this is still in the cache.
+    Instead(Arc<E>),
+}
+
+impl<E, Err> Waited<E, Err> {
+    fn loaded(self) -> Loaded<E, Err> {
+        match self {
+            Self::Landing(landing) => landing.loaded,
+            Self::Instead(object) => Ok(Some(object)),
+        }
+    }
 }
 
 /// A caller's part in a load.
@@ -173,8 +205,9 @@ impl<E: Entry> Cache<E> {
     /// Looks an object up and loads it from its source where the cache has nothing: one load per key and node at a
     /// time, filled into the cache unless an invalidation has overtaken it.
     ///
-    /// `loader` gets the key as an owned value and returns the object, or `None` where the source has none (which is not
-    /// remembered).
+    /// `loader` gets the key as an owned value and returns the object, or `None` where the source has none (which is remembered
+    /// only with [`LoadOptions::negative_age`]). [`LoadOptions`] also say when an object that is old is served and loaded anew in the
+    /// background, how long a caller waits, and whether nodes load one after the other.
     ///
     /// ```
     /// # use larder::{Cache, Entry, Schema, connector::memory::{Memory, MemoryOptions}};
@@ -212,24 +245,63 @@ impl<E: Entry> Cache<E> {
         L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
-        if let Some(object) = self.get_hit(index, &key) {
+        let options = &self.inner.schema.loading;
+        if !options.minds_age()
+            && let Some(object) = self.get_hit(index, &key)
+        {
             return Ok(Some(object));
         }
+        let limit = options.hard_timeout;
+        // Outside a runtime nobody keeps the time, and nothing is loaded.
+        if limit.is_zero() || Handle::try_current().is_err() {
+            return self.find_or_load(index, key, loader).await;
+        }
+        let timed_out = |_| {
+            self.stats().load_timeouts.increment();
+            Err(LoadError::TimedOut(limit))
+        };
+        tokio::time::timeout(limit, self.find_or_load(index, key, loader)).await.unwrap_or_else(timed_out)
+    }
+
+    async fn find_or_load<K, F, L, Err>(&self, index: E::Index, key: K, loader: F) -> Loaded<E, Err>
+    where
+        K: Key,
+        F: FnOnce(K::Owned) -> L + Send + 'static,
+        L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
+        Err: Send + Sync + 'static,
+    {
         let bytes = key.encode();
         let mut looked_again = false;
         let mut waited_for: Option<Arc<Strip<E, Err>>> = None;
+        // Until when to wait for something better than an expired object, where there is one.
+        let mut patience = None;
         let name = || -> Name {
             let index = u8::try_from(index.position()).unwrap_or(u8::MAX);
             (KeyBuf { index, bytes: (*bytes).into() }, TypeId::of::<Err>())
         };
         loop {
+            let mut served = None;
             let (start, seat) = match waited_for.take() {
                 Some(strip) => (Start::Look(index), self.seat_on(strip, name())),
                 None => {
                     let landed = self.inner.flights.board.lock().landed;
-                    match self.lookup_bytes(index, &bytes).await {
-                        Lookup::Hit(object) => return Ok(Some(object)),
-                        Lookup::Miss(_, ticket) => {
+                    match self.look(index, &bytes).await {
+                        Looked::Hit { object, due: false } => return Ok(Some(object)),
+                        Looked::Hit { object, due: true } => {
+                            if let Some(pilot) = self.seat_if_free(name()) {
+                                self.stats().refreshes.increment();
+                                self.take_off(pilot, Start::Refresh, key.to_owned_key(), loader)?;
+                            }
+                            return Ok(Some(object));
+                        }
+                        Looked::KnownAbsent => return Ok(None),
+                        Looked::Miss { ticket, expired, .. } => {
+                            if expired.is_some() && patience.is_none() && Handle::try_current().is_ok() {
+                                patience = Some(Instant::now() + self.inner.schema.loading.soft_timeout);
+                            }
+                            if self.inner.schema.loading.soft_timeout.is_zero() {
+                                served = expired;
+                            }
                             // Without a ticket he has not really looked: he was shed, or there was nobody to ask.
                             let start = ticket.map_or(Start::Look(index), Start::Missed);
                             (start, self.seat(name(), landed, looked_again))
@@ -237,22 +309,32 @@ impl<E: Entry> Cache<E> {
                     }
                 }
             };
+            if let Some(object) = served {
+                if let Seat::Pilot(pilot) = seat {
+                    self.take_off(pilot, start, key.to_owned_key(), loader)?;
+                }
+                self.stats().served_expired.increment();
+                return Ok(Some(object));
+            }
             match seat {
                 Seat::LookAgain => looked_again = true,
                 Seat::Early(strip) => {
                     self.stats().joined.increment();
-                    return strip.landing().await.loaded;
+                    return self.wait(&strip, patience, index, &bytes).await.loaded();
                 }
                 Seat::Late(strip) => {
                     self.stats().joined.increment();
                     // Before waiting: who comes after this caller must not undertake the next load without him.
                     let next = strip.next();
-                    let landing = strip.landing().await;
+                    let landing = match self.wait(&strip, patience, index, &bytes).await {
+                        Waited::Landing(landing) => landing,
+                        Waited::Instead(object) => return Ok(Some(object)),
+                    };
                     // An error is nobody's stale object; sharing it spares a source in trouble.
                     let failed = matches!(landing.loaded, Err(LoadError::Failed(_) | LoadError::Circular));
                     let ticket = match start {
                         Start::Missed(ticket) => Some(ticket),
-                        Start::Look(_) => None,
+                        Start::Look(_) | Start::Refresh => None,
                     };
                     if failed || answers_late_joiner(landing.accepted, ticket) {
                         return landing.loaded;
@@ -262,9 +344,39 @@ impl<E: Entry> Cache<E> {
                 Seat::Pilot(pilot) => {
                     let strip = pilot.strip.clone();
                     self.take_off(pilot, start, key.to_owned_key(), loader)?;
-                    return strip.landing().await.loaded;
+                    return self.wait(&strip, patience, index, &bytes).await.loaded();
                 }
             }
+        }
+    }
+
+    /// Waits for a load. With `patience`, there was an expired object when the caller looked: if that is still there when his patience has
+    /// ended or the load has failed, he is given it, and else waits on.
+    async fn wait<Err: Send + Sync + 'static>(
+        &self,
+        strip: &Strip<E, Err>,
+        patience: Option<Instant>,
+        index: E::Index,
+        bytes: &[u8],
+    ) -> Waited<E, Err> {
+        let Some(patience) = patience else { return Waited::Landing(strip.landing().await) };
+        let landed = tokio::time::timeout_at(patience, strip.landing()).await.ok();
+        if let Some(landing) = &landed
+            && landing.loaded.is_ok()
+        {
+            return Waited::Landing(landing.clone());
+        }
+        // It may have been invalidated while he waited.
+        match self.look(index, bytes).await {
+            Looked::Hit { object, .. } => Waited::Instead(object),
+            Looked::Miss { expired: Some(object), .. } => {
+                self.stats().served_expired.increment();
+                Waited::Instead(object)
+            }
+            Looked::KnownAbsent | Looked::Miss { .. } => match landed {
+                Some(landing) => Waited::Landing(landing),
+                None => Waited::Landing(strip.landing().await),
+            },
         }
     }
 
@@ -300,6 +412,15 @@ impl<E: Entry> Cache<E> {
         Seat::Pilot(self.pilot(&mut board, strip, name))
     }
 
+    /// The load of this key, unless there is one already.
+    fn seat_if_free<Err: Send + Sync + 'static>(&self, name: Name) -> Option<Pilot<E, Err>> {
+        let mut board = self.inner.flights.board.lock();
+        if board.by_key.contains_key(&name) {
+            return None;
+        }
+        Some(self.pilot(&mut board, Strip::new(true), name))
+    }
+
     fn pilot<Err: Send + Sync + 'static>(
         &self,
         board: &mut Board,
@@ -319,6 +440,18 @@ impl<E: Entry> Cache<E> {
         Pilot { cache: self.clone(), key, listed, strip, landed: false }
     }
 
+    /// The look of a load, for all who wait for it. Where it was shed it is tried again, three times within 7 ms: a load that has no ticket
+    /// fills nothing, and so is followed by another one.
+    async fn look_for_all(&self, index: E::Index, bytes: &[u8]) -> Looked<E> {
+        for pause in [1, 2, 4] {
+            match self.look(index, bytes).await {
+                Looked::Miss { cause: Miss::Shed, .. } => tokio::time::sleep(Duration::from_millis(pause)).await,
+                looked => return looked,
+            }
+        }
+        self.look(index, bytes).await
+    }
+
     fn take_off<O, F, L, Err>(
         &self,
         mut pilot: Pilot<E, Err>,
@@ -332,19 +465,32 @@ impl<E: Entry> Cache<E> {
         L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
-        let runtime = tokio::runtime::Handle::try_current().map_err(|_| LoadError::NoRuntime)?;
+        let runtime = Handle::try_current().map_err(|_| LoadError::NoRuntime)?;
         let cache = self.clone();
         let span = tracing::debug_span!("larder load", cache = %self.inner.schema.cache);
         let queue = pilot.strip.queue.clone();
         let load = async move {
             pilot.begin();
-            let ticket = match start {
+            let refresh = matches!(start, Start::Refresh);
+            let mut ticket = match start {
                 Start::Missed(ticket) => Some(ticket),
-                Start::Look(index) => match cache.lookup_bytes(index, &pilot.key.bytes).await {
-                    Lookup::Hit(object) => return pilot.land(Ok(Some(object)), None),
-                    Lookup::Miss(_, ticket) => ticket,
+                Start::Look(index) => match cache.look_for_all(index, &pilot.key.bytes).await {
+                    Looked::Hit { object, .. } => return pilot.land(Ok(Some(object)), None),
+                    Looked::KnownAbsent => return pilot.land(Ok(None), None),
+                    Looked::Miss { ticket, .. } => ticket,
                 },
+                Start::Refresh => cache.inner.connector.ticket().await,
             };
+            // Held until the load has landed.
+            let mut _lease = None;
+            if let Some(own) = ticket
+                && !cache.inner.schema.loading.lease.is_zero()
+            {
+                match lease::turn(&cache, &pilot.key, own, refresh).await {
+                    Turn::Load(newer, held) => (ticket, _lease) = (newer, held),
+                    Turn::Found(object) => return pilot.land(Ok(object), None),
+                }
+            }
             cache.stats().loads.increment();
             let (loaded, accepted) = match loader(key).await {
                 Ok(Some(object)) => {
@@ -356,7 +502,14 @@ impl<E: Entry> Cache<E> {
                     };
                     (Ok(Some(object)), accepted.filter(|_| listed))
                 }
-                Ok(None) => (Ok(None), None),
+                Ok(None) => {
+                    let negative = !cache.inner.schema.loading.negative_age.is_zero();
+                    let accepted = match ticket.filter(|_| negative) {
+                        Some(ticket) => cache.fill_absent(&pilot.key, ticket).await.accepted(),
+                        None => None,
+                    };
+                    (Ok(None), accepted)
+                }
                 Err(error) => {
                     cache.stats().load_failures.increment();
                     (Err(LoadError::Failed(Arc::new(error))), None)

@@ -70,6 +70,14 @@ pub struct Stats {
     pub joined: Counter,
     /// Loads that failed.
     pub load_failures: Counter,
+    /// Loads begun ahead of the end of an object's max age.
+    pub refreshes: Counter,
+    /// Callers of `get_or_load` who were given an object whose max age was over, since the load took too long or failed.
+    pub served_expired: Counter,
+    /// Callers of `get_or_load` who waited as long as they may; their loads went on.
+    pub load_timeouts: Counter,
+    /// Loads that waited for another node's.
+    pub lease_waits: Counter,
     /// Answers of the server that point to a fault in larder or a foreign write.
     pub faults: Counter,
     /// Objects that left because there was no more room.
@@ -132,6 +140,10 @@ impl Stats {
         count("larder_loads_total", self.loads.get());
         count("larder_loads_joined_total", self.joined.get());
         count("larder_load_failures_total", self.load_failures.get());
+        count("larder_refreshes_total", self.refreshes.get());
+        count("larder_served_expired_total", self.served_expired.get());
+        count("larder_load_timeouts_total", self.load_timeouts.get());
+        count("larder_lease_waits_total", self.lease_waits.get());
         count("larder_faults_total", self.faults.get());
         count("larder_evicted_total", self.evicted.get());
         count("larder_stored_bytes_total", self.stored_bytes.get());

@@ -106,6 +106,7 @@ fn every_setting_is_read() {
         max_age: 3 * HOUR / 2,
         last_use_age: 600 * SECOND,
         max_object_size: 10_000,
+        loading: larder::LoadOptions::default(),
     };
     assert_eq!(config.cache("instance"), Some(instance));
     let session = config.cache("session").unwrap();
@@ -290,7 +291,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ),
         (
             "caches: { x: { connector: none, maxAge: 1h } }",
-            "caches.x.maxAge is no setting; did you mean `max_age`? Accepted here: connector, max_age, last_use_age, max_object_size".into(),
+            "caches.x.maxAge is no setting; did you mean `max_age`? Accepted here: connector, max_age, last_use_age, max_object_size, lease, refresh_ahead, serve_expired, soft_timeout, hard_timeout, negative_age, jitter".into(),
         ),
         // No mapping where one must be.
         ("- 1", "the configuration is a list: give a mapping of settings (connectors, defaults, caches)".into()),
@@ -298,7 +299,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ("caches: [instance]", "caches is a list: give a mapping of caches by name".into()),
         (
             "caches: { x: redis }",
-            "caches.x is text: give a mapping of settings (connector, max_age, last_use_age, max_object_size)"
+            "caches.x is text: give a mapping of settings (connector, max_age, last_use_age, max_object_size, lease, refresh_ahead, serve_expired, soft_timeout, hard_timeout, negative_age, jitter)"
                 .into(),
         ),
         // Durations.
@@ -723,12 +724,12 @@ fn a_variable_that_is_wrong_is_named() {
         (
             "LARDER_CACHES_INSTANCE_MAXAGE",
             "1h",
-            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE",
+            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _LEASE, _REFRESH_AHEAD, _SERVE_EXPIRED, _SOFT_TIMEOUT, _HARD_TIMEOUT, _NEGATIVE_AGE, _JITTER",
         ),
         (
             "LARDER_CACHES_MAX_AGE",
             "1h",
-            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE",
+            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _LEASE, _REFRESH_AHEAD, _SERVE_EXPIRED, _SOFT_TIMEOUT, _HARD_TIMEOUT, _NEGATIVE_AGE, _JITTER",
         ),
         (
             "LARDER_DEFAULTS_MAX_AGE",

@@ -3,7 +3,7 @@
 
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::noop::Noop;
-use larder::connector::{Answer, Connector, Fill, KeyBuf, KeyRef, Object, Pruned, Status, Value};
+use larder::connector::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Object, Pruned, Status, Value};
 use larder::{Cache, Delivery, Entry, Error, LoadError, Miss, Schema, Stored, Ticket};
 use serde::{Deserialize, Serialize};
 use std::future::Future;
@@ -84,9 +84,9 @@ impl Connector for Remote {
         self.memory.get(key)
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
         if self.shed.contains(&self.lookups.fetch_add(1, Ordering::SeqCst)) {
-            return Answer::now(Err((Miss::Shed, None)));
+            return Answer::now(Look::miss(Miss::Shed, None));
         }
         self.memory.lookup(key)
     }
@@ -264,4 +264,20 @@ async fn who_was_shed_is_served_by_one_look_and_not_by_another_load() {
     }
     assert_eq!(source.begun(), 1);
     assert!(shedding.lookups.load(Ordering::SeqCst) <= 1001, "one more look for all");
+}
+
+/// The first to ask is shed, and so is the look of his load. Without a ticket that would fill nothing, and all who join would need another
+/// load.
+#[tokio::test]
+async fn a_load_that_was_shed_looks_again_and_fills() {
+    let (shedding, cache) = Remote::open(0..3);
+    shedding.gate.close();
+    let source = Source::new();
+    let first = source.caller(&cache);
+    until(|| source.begun() == 1).await;
+    let late = source.caller(&cache);
+    until(|| cache.stats().joined.get() == 1).await;
+    source.gate.close();
+    assert_eq!((first.await.unwrap(), late.await.unwrap()), (1, 1));
+    assert_eq!((source.begun(), cache.stats().fill(Stored::Yes).get()), (1, 1));
 }

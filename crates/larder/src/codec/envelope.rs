@@ -7,7 +7,7 @@
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 2 | `L1`: this layout |
-//! | 2 | 1 | encoding of the payload: 1 = MessagePack with named fields |
+//! | 2 | 1 | encoding of the payload: 1 = MessagePack with named fields; plus 128, if the object is kept beyond its deadline |
 //! | 3 | 1 | 1 if a version follows, else 0 |
 //! | 4 | 8 | fingerprint of the entry's schema |
 //! | 12 | 8 | version |
@@ -27,6 +27,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 const MAGIC: [u8; 2] = *b"L1";
 const MESSAGEPACK: u8 = 1;
+const KEPT: u8 = 128;
 const DEADLINE: usize = 20;
 const CHECKSUM: usize = 28;
 const LIST_LENGTH: usize = 36;
@@ -72,7 +73,7 @@ pub(crate) fn encode(schema: &Schema, object: &Object) -> Result<Vec<u8>, String
     let list: usize = object.keys().map(|key| 5 + listed(key).2).sum();
     let mut bytes = Vec::with_capacity(FLAGS + keys + list + payload.len());
     bytes.extend_from_slice(&MAGIC);
-    bytes.push(MESSAGEPACK);
+    bytes.push(if schema.kept_after().is_zero() { MESSAGEPACK } else { MESSAGEPACK | KEPT });
     bytes.push(u8::from(object.version.is_some()));
     bytes.extend_from_slice(&schema.fingerprint.to_be_bytes());
     bytes.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
@@ -104,7 +105,9 @@ pub(crate) fn decode(schema: &Schema, bytes: &[u8], key: KeyRef<'_>) -> Result<V
     if bytes.get(..2) != Some(&MAGIC) {
         return Err(if bytes.first() == Some(&b'L') { OtherSchema } else { Damaged("no header") });
     }
-    if bytes.get(2) != Some(&MESSAGEPACK) || array(bytes, 4) != Some(schema.fingerprint.to_be_bytes()) {
+    if bytes.get(2).is_none_or(|encoding| encoding & !KEPT != MESSAGEPACK)
+        || array(bytes, 4) != Some(schema.fingerprint.to_be_bytes())
+    {
         return Err(OtherSchema);
     }
     let short = Damaged("truncated");
@@ -136,6 +139,13 @@ pub(crate) fn decode(schema: &Schema, bytes: &[u8], key: KeyRef<'_>) -> Result<V
         }
     }
     Err(OtherKey)
+}
+
+/// When the max age of an object is over, in milliseconds of the server's clock, where the server had to write it; and whether the object
+/// is kept beyond that, so that whoever reads it has to look.
+pub(crate) fn deadline(bytes: &[u8]) -> Option<(u64, bool)> {
+    let deadline = array(bytes, DEADLINE).map(u64::from_be_bytes).filter(|deadline| *deadline != 0)?;
+    Some((deadline, bytes.get(2).is_some_and(|encoding| encoding & KEPT != 0)))
 }
 
 /// An object as it is stored, read by somebody who knows neither its type nor the key it may be asked for by.
@@ -173,7 +183,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened<'_>, DecodeError> {
     if array(bytes, CHECKSUM) != checksum(bytes, count).map(u64::to_be_bytes) {
         return Err(Damaged("the checksum does not match"));
     }
-    if bytes.get(2) != Some(&MESSAGEPACK) {
+    if bytes.get(2).is_none_or(|encoding| encoding & !KEPT != MESSAGEPACK) {
         return Err(OtherSchema);
     }
     let list_start = FLAGS + count;

@@ -2,8 +2,10 @@
 
 use super::duration::show;
 use super::error::Problems;
+use super::loading::{self, Loading};
 use super::setting::{Given, Refused, Setting, bytes, duration, plain, put, read, text, time, written_bytes};
 use super::tree::{Node, Origin, Value, shown_path};
+use crate::load::LoadOptions;
 use std::fmt;
 use std::time::Duration;
 
@@ -40,7 +42,7 @@ impl fmt::Display for ConnectorKind {
 }
 
 /// The settings of one cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CacheConfig {
     /// What keeps its objects.
     pub connector: ConnectorKind,
@@ -50,30 +52,40 @@ pub struct CacheConfig {
     pub last_use_age: Duration,
     /// Objects with a longer encoding, in bytes, are not stored. Default 1 MiB.
     pub max_object_size: u64,
+    /// How objects are loaded. By default everything in it is off.
+    pub loading: LoadOptions,
 }
 
 /// The settings of a cache as far as they are given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Partial {
     pub(super) connector: Option<ConnectorKind>,
     pub(super) max_age: Option<Duration>,
     pub(super) last_use_age: Option<Duration>,
     pub(super) max_object_size: Option<u64>,
+    pub(super) loading: Loading,
 }
 
 /// What holds for caches that do not say otherwise.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Defaults {
     /// None: a cache must name its connector, and one that is not in the configuration cannot be opened.
     pub(super) connector: Option<ConnectorKind>,
     pub(super) max_age: Duration,
     pub(super) last_use_age: Duration,
     pub(super) max_object_size: u64,
+    pub(super) loading: LoadOptions,
 }
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { connector: None, max_age: Duration::ZERO, last_use_age: Duration::ZERO, max_object_size: 1024 * 1024 }
+        Self {
+            connector: None,
+            max_age: Duration::ZERO,
+            last_use_age: Duration::ZERO,
+            max_object_size: 1024 * 1024,
+            loading: LoadOptions::default(),
+        }
     }
 }
 
@@ -114,6 +126,13 @@ pub(super) const SETTINGS: &[Setting<Partial>] = &[
         },
         write: |cache| cache.max_object_size.and_then(written_bytes),
     },
+    loading::LEASE,
+    loading::REFRESH_AHEAD,
+    loading::SERVE_EXPIRED,
+    loading::SOFT_TIMEOUT,
+    loading::HARD_TIMEOUT,
+    loading::NEGATIVE_AGE,
+    loading::JITTER,
 ];
 
 impl Defaults {
@@ -122,6 +141,7 @@ impl Defaults {
         let given = read(section, SETTINGS, &[], &mut partial, problems);
         let defaults = Self::default().overlaid(&partial);
         check_ages(&defaults, &given, &section.origin, problems);
+        loading::check(&defaults, &given, &section.origin, problems);
         defaults
     }
 
@@ -131,6 +151,7 @@ impl Defaults {
             max_age: partial.max_age.unwrap_or(self.max_age),
             last_use_age: partial.last_use_age.unwrap_or(self.last_use_age),
             max_object_size: partial.max_object_size.unwrap_or(self.max_object_size),
+            loading: partial.loading.over(self.loading),
         }
     }
 
@@ -141,6 +162,7 @@ impl Defaults {
             max_age: self.max_age,
             last_use_age: self.last_use_age,
             max_object_size: self.max_object_size,
+            loading: self.loading,
         })
     }
 
@@ -151,6 +173,7 @@ impl Defaults {
             max_age: Some(self.max_age),
             last_use_age: Some(self.last_use_age),
             max_object_size: Some(self.max_object_size),
+            loading: Loading::written(self.loading, LoadOptions::default()),
         }
     }
 }
@@ -162,6 +185,7 @@ impl CacheConfig {
         let given = read(section, SETTINGS, &[], &mut partial, problems);
         let whole = defaults.overlaid(&partial);
         check_ages(&whole, &given, origin, problems);
+        loading::check(&whole, &given, origin, problems);
         let readable = matches!(section.value, Value::Nothing | Value::Map(_)) && section.child("connector").is_none();
         if whole.connector.is_none() && readable {
             let connectors = "none, memory, redis or postgres";
@@ -173,12 +197,14 @@ impl CacheConfig {
         whole.cache()
     }
 
-    pub(super) fn partial(&self) -> Partial {
+    /// The rows as they are written, below those defaults.
+    pub(super) fn partial(&self, defaults: &Defaults) -> Partial {
         Partial {
             connector: Some(self.connector),
             max_age: Some(self.max_age),
             last_use_age: Some(self.last_use_age),
             max_object_size: Some(self.max_object_size),
+            loading: Loading::written(self.loading, defaults.loading),
         }
     }
 }

@@ -28,7 +28,7 @@ impl fmt::Display for Effective<'_> {
             f.write_str("  ")?;
             text(f, name)?;
             f.write_str(":\n")?;
-            rows(f, 4, cache::SETTINGS, &cache.partial())?;
+            rows(f, 4, cache::SETTINGS, &cache.partial(&config.defaults))?;
         }
         Ok(())
     }

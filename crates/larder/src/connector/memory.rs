@@ -21,18 +21,20 @@
 //! it is pruned, replaced or evicted.
 
 use super::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
-    Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Schema, Status, Stored,
+    Ticket, Value,
 };
 use crate::clock::Clock;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use absent::Absent;
 use ages::Ages;
 use eviction::Queues;
 use records::{Record, Records};
 use std::collections::HashMap;
 use table::{Common, Id, Place, Table};
 
+mod absent;
 mod ages;
 mod eviction;
 mod pulse;
@@ -118,6 +120,7 @@ struct Writer {
     floors: HashMap<u64, (u64, u64)>,
     records: Records,
     queues: Queues,
+    absent: Absent,
     /// What has left the table, and is dropped when no lock is held any more.
     gone: Vec<Place>,
 }
@@ -131,6 +134,7 @@ impl Memory {
             floors: HashMap::new(),
             records: Records::default(),
             queues: Queues::default(),
+            absent: Absent::default(),
             gone: Vec::new(),
         };
         Self {
@@ -151,6 +155,47 @@ impl Memory {
     #[inline]
     fn find(&self, key: KeyRef<'_>) -> Result<Value, Miss> {
         self.table.read(key, self.ages, &self.clock)
+    }
+
+    /// The ticket is taken after the look: whatever is changed in between is older than it, and older than the load.
+    fn look(&self, key: KeyRef<'_>) -> Look {
+        let cause = match self.find(key) {
+            Ok(value) => return Look::Hit { value, due: self.is_due(key) },
+            Err(cause) => cause,
+        };
+        let remembers = cause == Miss::Absent && !self.schema.loading.negative_age.is_zero();
+        if remembers && self.writer.lock().absent.knows(key, self.clock.now()) {
+            return Look::miss(Miss::KnownAbsent, None);
+        }
+        let expired =
+            (cause == Miss::Expired && self.ages.kept > 0).then(|| self.table.kept(key, self.ages, &self.clock));
+        Look::Miss { cause, ticket: Some(self.take_ticket()), expired: expired.flatten() }
+    }
+
+    fn is_due(&self, key: KeyRef<'_>) -> bool {
+        let ahead = self.schema.refresh_ahead();
+        if ahead.is_zero() {
+            return false;
+        }
+        let ahead = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
+        self.table.deadline(key).is_some_and(|deadline| self.clock.now().saturating_add(ahead) >= deadline)
+    }
+
+    fn remember_absent(&self, key: KeyRef<'_>, ticket: Ticket) -> Fill {
+        let life = u64::try_from(self.schema.loading.negative_age.as_millis()).unwrap_or(u64::MAX).max(1);
+        let hash = self.table.hash(key);
+        self.change(|writer| {
+            let overtaken = ticket.epoch != self.epoch.load(Ordering::Acquire) || writer.fence(hash) > ticket.sequence;
+            let now = self.clock.now();
+            let stored = if overtaken || self.table.find(key).is_some_and(|id| !self.expired(writer, id, now)) {
+                Stored::Overtaken
+            } else if writer.absent.remember(key, now, now.saturating_add(life), self.max_objects) {
+                Stored::Yes
+            } else {
+                Stored::Unfit
+            };
+            Fill { stored, at: Some(self.take_ticket()) }
+        })
     }
 
     /// Changes something. What leaves is dropped afterwards, since what a value does then may be to ask this cache.
@@ -185,6 +230,7 @@ impl Memory {
             });
             let outdated = self.outdated(writer, &object, &hashes);
             if put {
+                writer.absent.forget(object.keys());
                 let sequence = self.stamp();
                 hashes.iter().for_each(|hash| writer.raise(*hash, sequence));
             }
@@ -239,9 +285,11 @@ impl Memory {
         self.sequence.fetch_add(1, Ordering::AcqRel) + 1
     }
 
+    /// Whether nobody is served it any more.
     fn expired(&self, writer: &Writer, id: Id, now: u64) -> bool {
         let (Some(record), Some(pulse)) = (writer.records.get(id), writer.records.pulse(id)) else { return true };
-        now >= record.deadline.min(pulse.used().saturating_add(self.ages.last_use))
+        let end = record.deadline.saturating_add(self.ages.kept);
+        now >= end.min(pulse.used().saturating_add(self.ages.last_use))
     }
 
     /// Puts an object in place of its earlier state, and of whoever else holds one of its keys.
@@ -260,7 +308,8 @@ impl Memory {
         let primary = hashes.first().copied().unwrap_or_default();
         let keys = u32::try_from(hashes.len()).unwrap_or(u32::MAX);
         let now = if self.ages.none() { 0 } else { self.clock.now() };
-        let deadline = now.saturating_add(self.ages.max);
+        writer.absent.forget(object.keys());
+        let deadline = now.saturating_add(self.ages.lifetime(&self.schema));
         let name = writer.records.add(Record { hashes, version: object.version, weight, deadline, keys });
         let Some((block, pulse)) = writer.records.block(name.id) else { return };
         let common = Common { value: object.value.clone(), block: block.clone(), pulse, deadline };
@@ -317,6 +366,7 @@ impl Memory {
         let until = self.clock.now() + FLOOR_LIFE;
         for (key, hash) in keys.zip(hashes) {
             writer.raise(*hash, sequence);
+            writer.absent.forget(std::iter::once(key));
             let found = self.table.find(key).and_then(|id| self.fence_and_retire(writer, id, sequence));
             let primary = found.or((key.index == 0).then_some(*hash));
             if let (Some(floor), Some(primary)) = (floor, primary) {
@@ -355,8 +405,12 @@ impl Connector for Memory {
         Answer::now(self.find(key))
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
-        Answer::now(self.find(key).map_err(|miss| (miss, Some(self.take_ticket()))))
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+        Answer::now(self.look(key))
+    }
+
+    fn fill_absent<'a>(&'a self, key: KeyRef<'a>, ticket: Ticket) -> Answer<'a, Fill> {
+        Answer::now(self.remember_absent(key, ticket))
     }
 
     fn ticket(&self) -> Answer<'_, Option<Ticket>> {
@@ -380,6 +434,7 @@ impl Connector for Memory {
     fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
         self.change(|writer| {
             let sequence = self.stamp();
+            writer.absent.forget(keys.iter().map(KeyBuf::as_ref));
             for key in &keys {
                 writer.raise(self.table.hash(key.as_ref()), sequence);
                 let Some((id, place)) = self.table.delete(key.as_ref()) else { continue };
@@ -405,6 +460,7 @@ impl Connector for Memory {
             writer.records = Records::default();
             writer.queues = Queues::default();
             writer.floors.clear();
+            writer.absent.clear();
             gone
         });
         drop(gone);
@@ -418,6 +474,7 @@ impl Connector for Memory {
             // One block at a time, so that nobody waits for the whole of it.
             let more = self.change(|writer| {
                 let now = self.clock.now();
+                writer.absent.prune(now);
                 let expired: Vec<Id> = writer
                     .records
                     .of_block(block)

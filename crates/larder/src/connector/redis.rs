@@ -12,8 +12,8 @@
 //! invalidation; `layout.rs` names what is kept on the server.
 
 use super::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
-    Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Miss, Object, Pruned, Schema,
+    Status, Stored, Ticket, Value,
 };
 use crate::breaker::{Breaker, State};
 use crate::clock::Clock;
@@ -174,8 +174,20 @@ impl Connector for RedisConnector {
         self.store.get(key)
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
         self.store.lookup(key)
+    }
+
+    fn lease<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, (Lease, Look)> {
+        self.store.lease(key)
+    }
+
+    fn release<'a>(&'a self, key: KeyRef<'a>, token: LeaseToken) -> Answer<'a, ()> {
+        self.store.release(key, token)
+    }
+
+    fn fill_absent<'a>(&'a self, key: KeyRef<'a>, ticket: Ticket) -> Answer<'a, Fill> {
+        self.store.fill_absent(key, ticket)
     }
 
     fn ticket(&self) -> Answer<'_, Option<Ticket>> {

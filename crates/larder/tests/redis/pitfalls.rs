@@ -3,7 +3,7 @@
 use crate::instance::{Instance, InstanceIndex, instance};
 use crate::node::{Node, config, servers, until};
 use larder::breaker::State;
-use larder::{Cache, Delivery, Entry, Lookup, Schema, Stored, Ticket};
+use larder::{Cache, Delivery, Entry, LoadOptions, Lookup, Schema, Stored, Ticket};
 use larder_testing::entries::{Instance as Versioned, InstanceIndex as VersionedIndex, Site, SiteIndex, next};
 use larder_testing::server::{Server, ServerOptions};
 use std::sync::Arc;
@@ -68,8 +68,12 @@ async fn a_script_called_a_function_that_it_did_not_have() {
         assert_eq!(node.cache.delete(InstanceIndex::Host, ["d"]).await.unwrap(), Delivery::Applied);
         assert_eq!(node.cache.delete(InstanceIndex::Id, ["3"]).await.unwrap(), Delivery::Applied);
 
-        let schema = Schema { cache: "versioned".into(), ..Schema::of::<Versioned>().ages(max_age, last_use_age) };
+        let loading = LoadOptions { negative_age: max_age, ..LoadOptions::default() };
+        let schema =
+            Schema { cache: "versioned".into(), loading, ..Schema::of::<Versioned>().ages(max_age, last_use_age) };
         let versioned: Cache<Versioned> = cache_on(&node, schema).await;
+        let nothing = |_| async { Ok::<_, ()>(None) };
+        assert!(versioned.get_or_load(VersionedIndex::Id, "1", nothing).await.unwrap().is_none(), "and remembered");
         assert_eq!(versioned.set(Versioned::new("1", &["a"], "x", 2)).await, Stored::Yes);
         assert_eq!(versioned.set(Versioned::new("1", &["a"], "x", 1)).await, Stored::Outdated);
         for floor in [4, 3] {

@@ -2,8 +2,8 @@
 
 use crate::reference::{Held, Reference, Shelf, Store};
 use larder::connector::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
-    Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Schema, Status, Stored,
+    Ticket, Value,
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -371,8 +371,8 @@ impl Connector for Flawed {
         })
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
-        Answer::now(self.read(key).map_err(|miss| (miss, Some(self.now()))))
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+        Answer::now(Look::of(self.read(key), Some(self.now())))
     }
 
     fn ticket(&self) -> Answer<'_, Option<Ticket>> {

@@ -7,8 +7,8 @@
 use super::flawed::at_once;
 use crate::reference::{Reference, Shelf};
 use larder::connector::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
-    Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Schema, Status, Stored,
+    Ticket, Value,
 };
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -141,8 +141,8 @@ impl Connector for Paper {
         Answer::now(self.read(key))
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
-        Answer::now(self.read(key).map_err(|miss| (miss, at_once(self.inner.ticket()))))
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+        Answer::now(Look::of(self.read(key), at_once(self.inner.ticket())))
     }
 
     fn ticket(&self) -> Answer<'_, Option<Ticket>> {

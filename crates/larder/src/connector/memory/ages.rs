@@ -1,24 +1,39 @@
 //! The age limits of a cache.
 
 use crate::connector::Schema;
+use std::time::Duration;
 
 /// In ms; [`NEVER`] where there is none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ages {
-    pub(super) max: u64,
+    max: u64,
     pub(super) last_use: u64,
+    /// How long an object is kept after its max age.
+    pub(super) kept: u64,
 }
 
 const NEVER: u64 = u64::MAX;
 
+/// An age under a millisecond is one, not none.
+fn limit(age: Duration) -> u64 {
+    match age.as_nanos().div_ceil(1_000_000) {
+        0 => NEVER,
+        some => u64::try_from(some).unwrap_or(NEVER),
+    }
+}
+
 impl Ages {
     pub(super) fn of(schema: &Schema) -> Self {
-        // An age under a millisecond is one, not none.
-        let limit = |age: std::time::Duration| match age.as_nanos().div_ceil(1_000_000) {
-            0 => NEVER,
-            some => u64::try_from(some).unwrap_or(NEVER),
-        };
-        Self { max: limit(schema.max_age), last_use: limit(schema.last_use_age) }
+        Self {
+            max: limit(schema.max_age),
+            last_use: limit(schema.last_use_age),
+            kept: u64::try_from(schema.kept_after().as_millis()).unwrap_or(NEVER),
+        }
+    }
+
+    /// The lifetime of one object.
+    pub(super) fn lifetime(self, schema: &Schema) -> u64 {
+        if self.max == NEVER || schema.loading.jitter <= 0.0 { self.max } else { limit(schema.lifetime()) }
     }
 
     #[inline]

@@ -87,6 +87,12 @@ impl Pulse {
         Ok(())
     }
 
+    /// When it was last used, if it is live.
+    pub(super) fn live(&self) -> Option<u64> {
+        let word = self.0.load(Ordering::Acquire);
+        (word & LIVE != 0).then_some(word >> USED)
+    }
+
     /// When it was last used, in ms of the clock.
     pub(super) fn used(&self) -> u64 {
         self.0.load(Ordering::Relaxed) >> USED

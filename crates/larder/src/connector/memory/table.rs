@@ -136,6 +136,23 @@ impl Table {
         Ok(place.value.clone())
     }
 
+    /// The value under this key, if its max age is over and it is kept beyond that. It is no use of it.
+    pub(super) fn kept(&self, key: KeyRef<'_>, ages: Ages, clock: &Clock) -> Option<Value> {
+        let hash = self.hash(key);
+        let table = self.shard(hash, key.index)?.0.read();
+        let place = table.find(hash, |place| place.key() == key).filter(|place| !place.deleted())?;
+        let used = place.block.pulse(place.pulse()).live()?;
+        let end = place.deadline.saturating_add(ages.kept).min(used.saturating_add(ages.last_use));
+        (clock.now() < end).then(|| place.value.clone())
+    }
+
+    /// When the max age of the object under this key is over.
+    pub(super) fn deadline(&self, key: KeyRef<'_>) -> Option<u64> {
+        let hash = self.hash(key);
+        let table = self.shard(hash, key.index)?.0.read();
+        table.find(hash, |place| place.key() == key).map(|place| place.deadline)
+    }
+
     /// The object that this key leads a writer to.
     pub(super) fn find(&self, key: KeyRef<'_>) -> Option<Id> {
         let hash = self.hash(key);

@@ -6,7 +6,11 @@
 //! | `prefix:cache:o<fingerprint>:<primary key>` | an object, as `codec.rs` describes it |
 //! | `prefix:cache:i<index>:<key>` | a hint: mark of the primary key (8 bytes), when the hint expires (4 bytes, seconds of the server's clock, 0 = never), and the primary key |
 //! | `prefix:cache:v<primary key>` | the lowest version that may be stored, for a while after an invalidation asked for it |
+//! | `prefix:cache:l<index>:<key>` | the lease of who loads what is missing under this key; expires by itself |
 //! | `prefix:cache:s<random>` | a large object on its way in; expires by itself |
+//!
+//! Where the source is known to have nothing, the object key of a primary key, or the index key of another, holds 12 bytes: the key's mark and
+//! `none`. To whoever expects an object or a hint that is neither.
 //!
 //! Prefix, cache and index names hold no colon, and a key always comes last, so no key can reach into another name,
 //! whatever bytes it holds.
@@ -90,13 +94,33 @@ impl Layout {
         name
     }
 
+    pub(super) fn lease(&self, key: KeyRef<'_>) -> Vec<u8> {
+        let mut name = format!("{}l{}:", self.base, self.index_name(key.index)).into_bytes();
+        name.extend_from_slice(key.bytes);
+        name
+    }
+
+    /// What says that the source has nothing under this key.
+    pub(super) fn absence(&self, key: KeyRef<'_>) -> [u8; 12] {
+        let mut absence = [0; 12];
+        for (place, byte) in absence.iter_mut().zip(self.mark(key).into_iter().chain(*b"none")) {
+            *place = byte;
+        }
+        absence
+    }
+
+    /// Whether this stands where there is no object, nor a hint, for the key of whoever looks or for another.
+    pub(super) fn is_absence(bytes: &[u8]) -> bool {
+        bytes.len() == 12 && bytes.ends_with(b"none")
+    }
+
     pub(super) fn staged(&self) -> String {
         format!("{}s{:016x}{:016x}", self.base, fastrand::u64(..), fastrand::u64(..))
     }
 
     /// A pattern that matches everything of this cache but its clock.
     pub(super) fn everything(&self) -> Vec<u8> {
-        self.pattern(b"[oivs]*")
+        self.pattern(b"[oivsl]*")
     }
 
     /// A pattern that matches every index key.

@@ -16,7 +16,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, Value};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -41,11 +41,16 @@ pub(super) struct Live {
     pub(super) identity: Identity,
     timeouts: AtomicU32,
     given_up: AtomicBool,
+    /// How far the server's clock is ahead of this node's at most, in ms; [`UNKNOWN`] where nobody has asked.
+    ahead: AtomicI64,
 }
+
+const UNKNOWN: i64 = i64::MIN;
 
 impl Live {
     pub(super) fn new(connection: MultiplexedConnection, generation: u64, identity: Identity) -> Self {
-        Self { connection, generation, identity, timeouts: AtomicU32::new(0), given_up: AtomicBool::new(false) }
+        let (timeouts, given_up, ahead) = (AtomicU32::new(0), AtomicBool::new(false), AtomicI64::new(UNKNOWN));
+        Self { connection, generation, identity, timeouts, given_up, ahead }
     }
 
     /// Whether an operation has found that the connection must go.
@@ -70,13 +75,15 @@ pub(super) struct Link {
     pub(super) give_up: Notify,
     /// Tells the supervisor that a cache has something to recover or replay.
     pub(super) work: Notify,
+    /// Whether anybody needs to know the time of the server.
+    needs_time: AtomicBool,
 }
 
 impl Link {
     pub(super) fn new(breaker: Breaker, clock: Clock, timeout: Duration, home: Handle) -> Self {
         let (give_up, work) = (Notify::new(), Notify::new());
         let (live, latencies) = (ArcSwapOption::empty(), Latencies::default());
-        Self { live, breaker, clock, timeout, home, latencies, give_up, work }
+        Self { live, breaker, clock, timeout, home, latencies, give_up, work, needs_time: AtomicBool::new(false) }
     }
 
     pub(super) fn publish(&self, live: Option<Arc<Live>>) {
@@ -91,6 +98,42 @@ impl Link {
     /// Whether the breaker lets operations through.
     pub(super) fn admits(&self) -> bool {
         matches!(self.breaker.state(), State::Closed | State::Ramping | State::ForcedClosed)
+    }
+
+    /// The server's clock, in ms: it is not later than this. Asked for at first, and by the heartbeat from then on, so that it is no
+    /// more behind than a reply takes.
+    pub(super) async fn server_time(&self) -> Option<u64> {
+        let known = |live: &Live| match live.ahead.load(Ordering::Relaxed) {
+            UNKNOWN => None,
+            ahead => self.clock.now().checked_add_signed(ahead),
+        };
+        let live = self.live.load_full()?;
+        if let Some(time) = known(&live) {
+            return Some(time);
+        }
+        self.needs_time.store(true, Ordering::Relaxed);
+        self.ask_time().await;
+        known(&live)
+    }
+
+    /// What the heartbeat does for [`server_time`](Self::server_time).
+    pub(super) async fn keep_time(&self) {
+        if self.needs_time.load(Ordering::Relaxed) {
+            self.ask_time().await;
+        }
+    }
+
+    async fn ask_time(&self) {
+        let Some(live) = self.live.load_full() else { return };
+        let sent = self.clock.now();
+        let Ok(Value::Array(time)) = self.call(&redis::cmd("TIME")).await else { return };
+        let number = |place: usize| match time.get(place) {
+            Some(Value::BulkString(digits)) => std::str::from_utf8(digits).ok()?.parse::<i64>().ok(),
+            _ => None,
+        };
+        let (Some(seconds), Some(micros), Ok(sent)) = (number(0), number(1), i64::try_from(sent)) else { return };
+        // Read by the server after it was asked; rounded up.
+        live.ahead.store(seconds.saturating_mul(1000) + micros / 1000 + 1 - sent, Ordering::Relaxed);
     }
 
     /// Sends one command.

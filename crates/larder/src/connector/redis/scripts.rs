@@ -39,6 +39,7 @@ scripts! {
     STORE "store.lua" "log.lua";
     INVALIDATE "invalidate.lua" "log.lua";
     DELETE "delete.lua" "log.lua";
+    ABSENT "absent.lua";
     TOUCH "touch.lua";
     DISCARD "discard.lua";
     PRUNE "prune.lua";

@@ -17,8 +17,8 @@ use super::layout::Layout;
 use super::link::Link;
 use super::trouble::Trouble;
 use crate::connector::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Miss, Object, Pruned, Schema, Status, Stored, Ticket,
-    Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Miss, Object, Pruned, Schema,
+    Status, Stored, Ticket, Value,
 };
 use crate::journal::{Deferred, Journal};
 use crate::key;
@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 mod delivery;
+mod leasing;
 mod pruning;
 mod reading;
 mod storing;
@@ -176,10 +177,29 @@ impl Connector for Store {
         }
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, (Miss, Option<Ticket>)>> {
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
         match self.admit(key) {
             Ok(()) => Answer::later(self.find_or_ticket(key)),
-            Err(miss) => Answer::now(Err((miss, None))),
+            Err(miss) => Answer::now(Look::miss(miss, None)),
+        }
+    }
+
+    fn lease<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, (Lease, Look)> {
+        match self.admit(key) {
+            Ok(()) => Answer::later(self.lease_and_look(key)),
+            Err(miss) => Answer::now((Lease::Free, Look::miss(miss, None))),
+        }
+    }
+
+    fn release<'a>(&'a self, key: KeyRef<'a>, token: LeaseToken) -> Answer<'a, ()> {
+        Answer::later(self.give_back(key, token))
+    }
+
+    fn fill_absent<'a>(&'a self, key: KeyRef<'a>, ticket: Ticket) -> Answer<'a, Fill> {
+        if self.may_read().is_err() {
+            Answer::now(Fill::undated(Stored::Unavailable))
+        } else {
+            Answer::later(self.fill_absence(key, ticket))
         }
     }
 

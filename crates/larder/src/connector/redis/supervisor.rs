@@ -158,6 +158,7 @@ impl Supervisor {
     /// Asks the server whether it is still the one it was. Why the connection must go, if it is not. An error is an outcome
     /// for the breaker, as any other operation's.
     async fn beat(&self, live: &Live) -> Option<String> {
+        self.link.keep_time().await;
         if live.identity.replication.is_none() {
             let _ = self.link.call(&redis::cmd("PING")).await;
             return None;

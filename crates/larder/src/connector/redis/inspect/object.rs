@@ -1,5 +1,6 @@
 //! What an operator finds under a key: the objects of every release, as they are.
 
+use super::super::layout::Layout;
 use super::{ClockReading, ClockState, text};
 use crate::codec::envelope::{self, DecodeError};
 use crate::key::Key;
@@ -53,7 +54,7 @@ pub struct FoundCopy {
     pub expiry: Expiry,
     /// Whether it is served under the key that was asked for.
     pub listing: Listing,
-    /// What it is, or why its bytes are no object. A service that reads such bytes removes them.
+    /// What it is, or why its bytes are no object. A service that reads damaged bytes removes them.
     pub object: Result<FoundObject, String>,
 }
 
@@ -86,7 +87,8 @@ pub enum Listing {
 pub struct FoundObject {
     /// Its version, where it has one.
     pub version: Option<u64>,
-    /// Until when it lives by max age, in milliseconds of the server's clock since 1970. Written only where there is a last-use age too.
+    /// Until when it lives by max age, in milliseconds of the server's clock since 1970. Not written where
+    /// max age alone ends it: then the server's own lifetime of the key says it.
     pub deadline: Option<u64>,
     /// Its keys, the primary one first.
     pub keys: Vec<FoundKey>,
@@ -108,6 +110,11 @@ pub struct FoundKey {
 impl FoundObject {
     /// Reads an object, of this release if one is given.
     pub(super) fn read(fingerprint: Option<u64>, bytes: &[u8]) -> Result<Self, String> {
+        if Layout::is_absence(bytes) {
+            return Err(
+                "no object: a note that the source has nothing under this key, kept for its negative age".to_owned()
+            );
+        }
         let opened = envelope::open(bytes).map_err(|error| match error {
             DecodeError::OtherSchema => "written in another layout than this version of larder knows".to_owned(),
             error => error.to_string(),

@@ -18,7 +18,12 @@ local sequence = sh * 4294967296 + sl
 -- Flags one key of one object; an object without any key left is removed.
 local function flag(name, position, key)
   local head = redis.pcall('GETRANGE', name, 36, 41)
-  if type(head) ~= 'string' or #head < 6 then return end
+  if type(head) ~= 'string' then return end
+  -- Nothing, or that the source has nothing.
+  if #head < 6 then
+    redis.call('UNLINK', name)
+    return
+  end
   local length, count = struct.unpack('>I4I2', head)
   local body = redis.call('GETRANGE', name, 42, 41 + count + length)
   if #body < count + length then return end
@@ -42,6 +47,7 @@ for i = 2, #KEYS do
   if KEYS[i] ~= clock then
     local hint = redis.pcall('GET', KEYS[i])
     primary = type(hint) == 'string' and #hint > 12 and string.sub(hint, 13)
+    if hint and not primary then redis.call('UNLINK', KEYS[i]) end
   end
   if primary then
     for at = 33, 273, 16 do

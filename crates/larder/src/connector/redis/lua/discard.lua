@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Removes what could not be decoded, unless it has been replaced meanwhile.
+-- Removes what could not be decoded, or a lease that is given back, unless it has been replaced meanwhile.
 --
--- KEYS  1 object
+-- KEYS  1 object, or lease
 -- ARGV  1 the bytes that were read
 -- Reply 1 removed, 0 not
 local held = redis.pcall('GET', KEYS[1])

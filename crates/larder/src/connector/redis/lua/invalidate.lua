@@ -30,6 +30,9 @@ for i = 2, #KEYS do
     if type(hint) == 'string' and #hint > 12 then
       primary = string.sub(hint, 13)
       touched = touched .. string.sub(hint, 1, 8)
+    elseif hint then
+      -- It says that the source has nothing.
+      redis.call('UNLINK', KEYS[i])
     end
   end
   if primary then

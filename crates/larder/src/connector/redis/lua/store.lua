@@ -7,7 +7,8 @@
 --       2 header: 1 = put (1 byte), 1 = there is a version (1), 1 = write the deadline by max age into the object (1), length of the
 --         prefix (2), length of what stands before index and key in the name of an index key (2), max age in ms, 0 = none (8),
 --         version (8), marks: 8 bytes for each key, the primary one first
---       3 payload; empty: it was staged  4 lifetime of the object in ms, 0 = none
+--       3 payload; empty: it was staged  4 lifetime of the object in ms, 0 = none  5 if any: how much of the max age, in ms, the
+--         object is kept for beyond its deadline
 -- Reply 1 byte: 1 stored, 2 overtaken, 3 outdated, 4 the clock is lost; epoch and sequence, 8 bytes each
 -- Cost  one EVALSHA and, where nothing was touched since the ticket and the index keys are right, GETRANGE, MGET, SET and with a
 --       max age TIME. Touched since: one GETRANGE more. A put: log.lua. A version: one GETRANGE. An index key to write: one SET
@@ -109,11 +110,14 @@ for i = 1, count do
     end
   end
 end
-if wrong and outcome ~= 3 then
+if wrong then
   local schemas = #head >= 288 and string.sub(head, 33) or call('GETRANGE', clock, '32', '287')
   for i = 1, count do
     local hint = held[i]
-    if hint and #hint > 12 and string.sub(hint, 13) ~= primary then
+    if hint and #hint == 12 and outcome ~= 1 then
+      -- It says that the source has nothing, and nothing else will take its place.
+      call('UNLINK', KEYS[2 + i])
+    elseif hint and #hint > 12 and outcome ~= 3 and string.sub(hint, 13) ~= primary then
       local key = string.sub(KEYS[2 + i], before + 1)
       local item = struct.pack('>BI4', 1, #key) .. key
       local names, holds = {}, outcome == 2
@@ -170,7 +174,7 @@ if outcome == 1 then
     -- Beyond 32 bits it never expires.
     if good > 4294967295 then good = 0 end
     if dated == 1 then
-      local deadline = time[1] * 1000 + math.floor(time[2] / 1000) + age
+      local deadline = time[1] * 1000 + math.floor(time[2] / 1000) + age - (ARGV[5] or 0)
       call('SETRANGE', object, '20', struct.pack('>I4I4', math.floor(deadline / 4294967296), deadline % 4294967296))
     end
   end

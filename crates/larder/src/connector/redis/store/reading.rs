@@ -5,28 +5,44 @@ use super::super::trouble::{Trouble, What};
 use super::super::{clearing::unexpected, layout::Layout, scripts};
 use super::{Store, milliseconds};
 use crate::codec::envelope::{self, DecodeError};
-use crate::connector::{KeyRef, Miss, Ticket, Value};
+use crate::connector::{KeyRef, Look, Miss, Ticket, Value};
 use redis::{Cmd, Pipeline, Value as Reply};
 use std::sync::Arc;
 
+/// An object that was read, and how its age is.
+pub(super) struct Found {
+    pub(super) value: Value,
+    pub(super) age: Age,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    Fresh,
+    /// Its max age is over soon.
+    Due,
+    /// Its max age is over, and it is kept for who fails to load its successor.
+    Expired,
+}
+
 impl Store {
     pub(super) async fn find(&self, key: KeyRef<'_>) -> Result<Value, Miss> {
-        match self.find_known(key).await {
-            Err(Cold::Miss(miss)) => Err(miss),
+        let found = match self.find_known(key).await {
+            Err(Cold::Miss(miss)) => return Err(miss),
             Err(Cold::Unknown(tried)) => {
                 let mut get = redis::cmd("GET");
                 get.arg(self.layout.index(key));
                 let hint = self.link.call(&get).await.map_err(|trouble| self.miss(&trouble))?;
-                self.find_hinted(key, hint, tried).await
+                self.find_hinted(key, hint, tried).await?
             }
-            Ok(value) => Ok(value),
-        }
+            Ok(found) => found,
+        };
+        if found.age == Age::Expired { Err(Miss::Expired) } else { Ok(found.value) }
     }
 
-    pub(super) async fn find_or_ticket(&self, key: KeyRef<'_>) -> Result<Value, (Miss, Option<Ticket>)> {
-        let miss = match self.find_known(key).await {
-            Ok(value) => return Ok(value),
-            Err(Cold::Miss(miss)) => miss,
+    pub(super) async fn find_or_ticket(&self, key: KeyRef<'_>) -> Look {
+        let found = match self.find_known(key).await {
+            Ok(found) => Ok(found),
+            Err(Cold::Miss(miss)) => Err(miss),
             Err(Cold::Unknown(tried)) => {
                 // The ticket comes along in the same round trip: the load begins after it either way.
                 let newest = self.newest();
@@ -35,25 +51,33 @@ impl Store {
                 both.add_command(self.read_clock());
                 let mut replies = match self.link.pipeline(&both).await {
                     Ok(replies) => replies.into_iter(),
-                    Err(trouble) => return Err((self.miss(&trouble), None)),
+                    Err(trouble) => return Look::miss(self.miss(&trouble), None),
                 };
                 let hint = replies.next().unwrap_or(Reply::Nil);
                 let clock = replies.next().unwrap_or(Reply::Nil);
-                return match self.find_hinted(key, hint, tried).await {
-                    Ok(value) => Ok(value),
-                    Err(miss) => Err((miss, self.ticket_from(clock, newest).await)),
-                };
+                let found = self.find_hinted(key, hint, tried).await;
+                return self.look(found, async || self.ticket_from(clock, newest).await).await;
             }
         };
-        let ticket = match miss {
-            Miss::Absent | Miss::Expired | Miss::Undecodable => self.take_ticket().await,
-            _ => None,
-        };
-        Err((miss, ticket))
+        self.look(found, async || self.take_ticket().await).await
+    }
+
+    /// What somebody who may load is told of what was found. The ticket is for a load that begins afterwards.
+    pub(super) async fn look(&self, found: Result<Found, Miss>, ticket: impl AsyncFnOnce() -> Option<Ticket>) -> Look {
+        match found {
+            Ok(Found { value, age: Age::Expired }) => {
+                // A node that does not keep expired objects does not serve them either.
+                let expired = (!self.schema.kept_after().is_zero()).then_some(value);
+                Look::Miss { cause: Miss::Expired, ticket: ticket().await, expired }
+            }
+            Ok(Found { value, age }) => Look::Hit { value, due: age == Age::Due },
+            Err(miss @ (Miss::Absent | Miss::Expired | Miss::Undecodable)) => Look::miss(miss, ticket().await),
+            Err(miss) => Look::miss(miss, None),
+        }
     }
 
     /// What one GET of the object key finds, where it is known which that is.
-    async fn find_known(&self, key: KeyRef<'_>) -> Result<Value, Cold> {
+    async fn find_known(&self, key: KeyRef<'_>) -> Result<Found, Cold> {
         self.may_read().map_err(Cold::Miss)?;
         if key.index == 0 {
             let hint = self.hints.of_primary(key);
@@ -67,7 +91,12 @@ impl Store {
     }
 
     /// The object that an index key leads to, unless that is the one that was tried already.
-    async fn find_hinted(&self, key: KeyRef<'_>, hint: Reply, tried: Option<Arc<Hint>>) -> Result<Value, Miss> {
+    pub(super) async fn find_hinted(
+        &self,
+        key: KeyRef<'_>,
+        hint: Reply,
+        tried: Option<Arc<Hint>>,
+    ) -> Result<Found, Miss> {
         let hint = match hint {
             Reply::BulkString(hint) => hint,
             Reply::ServerError(error) => return Err(self.miss(&redis::RedisError::from(error).into())),
@@ -76,7 +105,7 @@ impl Store {
                 return Err(Miss::Absent);
             }
         };
-        let Some(primary) = Layout::primary_of(&hint) else { return Err(Miss::Absent) };
+        let Some(primary) = Layout::primary_of(&hint) else { return Err(self.nothing(&hint, key)) };
         if tried.is_some_and(|tried| *tried.primary == *primary) {
             return Err(Miss::Absent);
         }
@@ -84,7 +113,7 @@ impl Store {
         self.read(primary, Some(&hint), key).await
     }
 
-    async fn read(&self, primary: &[u8], hint: Option<&Hint>, key: KeyRef<'_>) -> Result<Value, Miss> {
+    async fn read(&self, primary: &[u8], hint: Option<&Hint>, key: KeyRef<'_>) -> Result<Found, Miss> {
         let name = self.layout.object(primary);
         let mut get = redis::cmd("GET");
         get.arg(&name);
@@ -94,8 +123,9 @@ impl Store {
             None => self.link.call(&get).await,
             Some(hint) => {
                 let age = milliseconds(self.schema.last_use_age);
+                let kept = milliseconds(self.schema.kept_after());
                 let touch = |call: &mut Cmd| {
-                    call.arg(1).arg(&name).arg(age);
+                    call.arg(1).arg(&name).arg(age).arg(kept);
                 };
                 self.link.command_and_script(get, &scripts::TOUCH, touch).await.map(|(object, touch)| {
                     if touch.is_err() {
@@ -110,6 +140,17 @@ impl Store {
         {
             self.hints.touch_failed(hint);
         }
+        self.believe(connection, name, reply, key).await
+    }
+
+    /// What the reply to a GET of an object key, sent when `connection` was the one in use, says under this key.
+    pub(super) async fn believe(
+        &self,
+        connection: u64,
+        name: Vec<u8>,
+        reply: Result<Reply, Trouble>,
+        key: KeyRef<'_>,
+    ) -> Result<Found, Miss> {
         let object = match reply {
             Ok(Reply::BulkString(object)) => object,
             Ok(Reply::Nil) => return Err(Miss::Absent),
@@ -124,14 +165,37 @@ impl Store {
             return Err(Miss::Distrusted);
         }
         match envelope::decode(&self.schema, &object, key) {
-            Ok(value) => Ok(value),
+            Ok(value) => Ok(Found { value, age: self.age(&object).await }),
             Err(DecodeError::OtherKey) => Err(Miss::Absent),
+            Err(_) if key.index == 0 && object == self.layout.absence(key) => Err(self.nothing(&object, key)),
+            Err(_) if Layout::is_absence(&object) => Err(Miss::Absent),
             Err(error) => self.discard(name, object, &error.to_string()).await,
         }
     }
 
+    async fn age(&self, object: &[u8]) -> Age {
+        let ahead = milliseconds(self.schema.refresh_ahead());
+        let Some((deadline, kept)) = envelope::deadline(object) else { return Age::Fresh };
+        // The server removes an object at its deadline, unless it is kept.
+        if !kept && ahead == 0 {
+            return Age::Fresh;
+        }
+        match self.link.server_time().await {
+            Some(now) if now >= deadline && kept => Age::Expired,
+            Some(now) if now.saturating_add(ahead) >= deadline => Age::Due,
+            None if kept => Age::Expired,
+            _ => Age::Fresh,
+        }
+    }
+
+    /// The miss by which a node that remembers what the source does not have tells that it does not have this.
+    fn nothing(&self, absence: &[u8], key: KeyRef<'_>) -> Miss {
+        let remembers = !self.schema.loading.negative_age.is_zero();
+        if remembers && absence == self.layout.absence(key) { Miss::KnownAbsent } else { Miss::Absent }
+    }
+
     /// Reports and removes what cannot be decoded (C11).
-    async fn discard(&self, name: Vec<u8>, read: Vec<u8>, why: &str) -> Result<Value, Miss> {
+    async fn discard<T>(&self, name: Vec<u8>, read: Vec<u8>, why: &str) -> Result<T, Miss> {
         tracing::error!(cache = %self.schema.cache, bytes = read.len(), "a stored object cannot be read and is removed: {why}");
         self.schema.stats.faults.increment();
         let arguments = |call: &mut Cmd| {

@@ -4,7 +4,7 @@ use super::super::clearing::unexpected;
 use super::super::scripts;
 use super::super::trouble::{Trouble, What};
 use super::delivery::Undelivered;
-use super::{Store, milliseconds, verdict};
+use super::{ENDLESS, Store, milliseconds, verdict};
 use crate::codec::envelope;
 use crate::connector::{Delivery, Fill, KeyBuf, KeyRef, Object, Stored, Ticket};
 use crate::journal::Deferred;
@@ -48,7 +48,12 @@ impl Store {
     }
 
     async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Fill, Trouble> {
-        let max_age = milliseconds(self.schema.max_age);
+        let kept = milliseconds(self.schema.kept_after());
+        // With what it is kept for beyond that.
+        let max_age = match milliseconds(self.schema.lifetime()) {
+            0 => 0,
+            lifetime => lifetime.saturating_add(kept).min(ENDLESS),
+        };
         let last_use = milliseconds(self.schema.last_use_age);
         let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };
         let clock = self.layout.clock();
@@ -57,8 +62,9 @@ impl Store {
         let prefix = self.layout.object_prefix();
         let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
         let mut header = Vec::with_capacity(31 + 8 * object.secondary.len());
-        let aged = max_age > 0 && last_use > 0;
-        header.extend_from_slice(&[u8::from(put), u8::from(object.version.is_some()), u8::from(aged)]);
+        // Otherwise the server's own lifetime of the object says it all.
+        let dated = max_age > 0 && (last_use > 0 || kept > 0 || !self.schema.refresh_ahead().is_zero());
+        header.extend_from_slice(&[u8::from(put), u8::from(object.version.is_some()), u8::from(dated)]);
         header.extend_from_slice(&length(prefix.len()));
         header.extend_from_slice(&length(self.layout.before_index()));
         header.extend_from_slice(&max_age.to_be_bytes());
@@ -80,6 +86,9 @@ impl Store {
                 call.arg(staged);
             }
             call.arg(&untouched[..]).arg(&header).arg(if staged.is_some() { &[][..] } else { bytes }).arg(life);
+            if kept > 0 {
+                call.arg(kept);
+            }
         };
         let reply = match &staged {
             None => self.link.script(&scripts::STORE, arguments).await?,
@@ -116,6 +125,35 @@ impl Store {
         match self.send_object(false, &object, &bytes, ticket).await {
             Ok(fill) => fill,
             Err(trouble) => Fill::undated(self.not_stored(&trouble)),
+        }
+    }
+
+    pub(super) async fn fill_absence(&self, key: KeyRef<'_>, ticket: Ticket) -> Fill {
+        let (clock, absence) = (self.layout.clock(), self.layout.absence(key));
+        let (name, objects) = match key.index {
+            0 => (self.layout.object(key.bytes), String::new()),
+            _ => (self.layout.index(key), self.layout.object_prefix()),
+        };
+        let mut taken = [0; 16];
+        for (place, number) in taken.chunks_exact_mut(8).zip([ticket.epoch, ticket.sequence]) {
+            place.copy_from_slice(&number.to_be_bytes());
+        }
+        let life = milliseconds(self.schema.loading.negative_age);
+        let arguments = |call: &mut Cmd| {
+            call.arg(2).arg(&clock).arg(&name).arg(&taken[..]).arg(&absence[..]).arg(life).arg(&objects);
+        };
+        let reply = self.link.script(&scripts::ABSENT, arguments).await;
+        let (outcome, at) = match reply.and_then(|reply| verdict(reply).ok_or_else(|| unexpected("absent.lua"))) {
+            Ok(answer) => answer,
+            Err(trouble) => return Fill::undated(self.not_stored(&trouble)),
+        };
+        match outcome {
+            1 => Fill { stored: Stored::Yes, at: Some(at) },
+            2 => Fill { stored: Stored::Overtaken, at: Some(at) },
+            _ => {
+                self.lost("the server has lost the clock");
+                Fill::undated(Stored::Unavailable)
+            }
         }
     }
 

@@ -1,0 +1,64 @@
+//! Leases: who, among all nodes, loads what is missing under a key.
+
+use super::super::scripts;
+use super::{Store, milliseconds};
+use crate::connector::{KeyRef, Lease, LeaseToken, Look};
+use redis::{Cmd, Pipeline, Value as Reply};
+
+impl Store {
+    /// Asks for the lease and looks, in this order and in one round trip; two where an index key is found that was not known.
+    pub(super) async fn lease_and_look(&self, key: KeyRef<'_>) -> (Lease, Look) {
+        let Some(connection) = self.trusted() else { return (Lease::Free, self.find_or_ticket(key).await) };
+        let token = fastrand::u128(..);
+        let newest = self.newest();
+        let hint = if key.index == 0 { None } else { self.hints.get(key) };
+        let known = if key.index == 0 { Some(key.bytes) } else { hint.as_deref().map(|hint| &*hint.primary) };
+        let read = known.map_or_else(|| self.layout.index(key), |primary| self.layout.object(primary));
+        let mut all = Pipeline::with_capacity(3);
+        let life = milliseconds(self.schema.loading.lease);
+        all.cmd("SET").arg(self.layout.lease(key)).arg(name(LeaseToken(token))).arg("NX").arg("PX").arg(life);
+        all.cmd("GET").arg(&read);
+        all.add_command(self.read_clock());
+        let replies = match self.link.pipeline(&all).await {
+            Ok(replies) => replies,
+            Err(trouble) => return (Lease::Free, Look::miss(self.miss(&trouble), None)),
+        };
+        let mut replies = replies.into_iter();
+        let lease = match replies.next() {
+            Some(Reply::Okay) => Lease::Granted(LeaseToken(token)),
+            Some(Reply::Nil) => Lease::Taken,
+            // It takes no writes now, or no writes of ours: nobody has a lease.
+            _ => Lease::Free,
+        };
+        let found = replies.next().unwrap_or(Reply::Nil);
+        let clock = replies.next().unwrap_or(Reply::Nil);
+        let found = if known.is_some() {
+            let found = found.extract_error().map_err(|error| error.into());
+            self.believe(connection, read, found, key).await
+        } else {
+            self.find_hinted(key, found, None).await
+        };
+        // What was remembered may be wrong: then this is not the whole look.
+        if known.is_some() && key.index != 0 && found.is_err() {
+            self.hints.forget(key);
+            return (lease, self.find_or_ticket(key).await);
+        }
+        (lease, self.look(found, async || self.ticket_from(clock, newest).await).await)
+    }
+
+    pub(super) async fn give_back(&self, key: KeyRef<'_>, token: LeaseToken) {
+        let lease = self.layout.lease(key);
+        let arguments = |call: &mut Cmd| {
+            call.arg(1).arg(&lease).arg(name(token));
+        };
+        if let Err(trouble) = self.link.script(&scripts::DISCARD, arguments).await {
+            // It ends by itself.
+            tracing::debug!(cache = %self.schema.cache, "a lease is not given back: {trouble}");
+        }
+    }
+}
+
+/// A token as it stands on the server.
+fn name(token: LeaseToken) -> String {
+    format!("{:032x}", token.0)
+}
