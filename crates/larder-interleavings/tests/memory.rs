@@ -99,7 +99,8 @@ fn object(id: &str, hosts: &[&str], name: &str) -> Object {
 #[test]
 fn a_set_is_seen_under_all_keys_or_under_none() {
     // In whatever order one looks: once the new state was seen, the old one is gone, and the new one is there under all of its keys.
-    for [first, second, third] in [[(HOST, "new"), (ID, "1"), (HOST, "old")], [(ID, "1"), (HOST, "old"), (HOST, "new")]] {
+    for [first, second, third] in [[(HOST, "new"), (ID, "1"), (HOST, "old")], [(ID, "1"), (HOST, "old"), (HOST, "new")]]
+    {
         explore(move || {
             let sites = Sites::roomy();
             sites.set("1", &["old"], "old");
@@ -149,7 +150,8 @@ fn an_object_that_is_gone_under_one_key_is_gone_under_all() {
                     gone = !there;
                 }
                 ending.join().unwrap();
-                let there = [(ID, "1"), (HOST, "a"), (HOST, "b")].map(|(index, key)| sites.get(index, key).as_deref() == Some("it"));
+                let there = [(ID, "1"), (HOST, "a"), (HOST, "b")]
+                    .map(|(index, key)| sites.get(index, key).as_deref() == Some("it"));
                 // What was used may stay where another has to leave.
                 let all = what == "an eviction" && there[0];
                 assert_eq!(there, [all; 3], "{what}");

@@ -58,6 +58,8 @@ use std::task::Poll;
 use std::time::Duration;
 use trial::Trial;
 
+pub(crate) use trial::keys_of;
+
 mod ages;
 mod bytes;
 mod dropping;
@@ -68,7 +70,7 @@ mod loading;
 mod releases;
 mod storing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trial;
 mod trouble;
 mod versions;
