@@ -55,6 +55,9 @@ mod codec;
 pub mod config;
 pub mod connector;
 mod entry;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(feature = "redis")]
 mod journal;
 mod key;
