@@ -2,7 +2,9 @@
 
 use crate::chart::Plot;
 use crate::measure::{Group, Row};
-use crate::{allocations, breaker, cold_key, hung, latency, memory, redis_client, redis_get, redis_store, scale};
+use crate::{
+    allocations, breaker, cold_key, hung, latency, memory, redis_client, redis_get, redis_many, redis_store, scale,
+};
 use larder_testing::server::ServerBinary;
 
 /// What belongs together for a reader.
@@ -48,6 +50,17 @@ pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
                 .collect(),
             waiting: Vec::new(),
             plots: on_first(&[scale::redis_objects]),
+        },
+        Section {
+            title: "Several objects in one call",
+            meaning: "A `get_many` of 100 objects, for information: there is no bar. *Known*: by primary key, or by secondary keys that this \
+                      process remembers, over one MGET of the same bytes: the server's time. *Cold*: by secondary keys that it does not \
+                      remember, where a script reads the index keys and the objects in the same round trip (objects over 4 KiB in a \
+                      second one). *Wait*: how long one caller waits who is alone, over 100 gets one after the other: what the round trips \
+                      cost, here to a server on the same machine.",
+            groups: each_payload(redis_many::rows),
+            waiting: Vec::new(),
+            plots: Vec::new(),
         },
         Section {
             title: "Writing to Redis",

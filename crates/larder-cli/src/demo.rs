@@ -54,7 +54,7 @@ pub(crate) struct Options {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Connector {
+pub(crate) enum Connector {
     /// In this process; needs no server
     Memory,
     /// On a Redis or Valkey server

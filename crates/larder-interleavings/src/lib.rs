@@ -21,14 +21,15 @@ mod sync;
 pub use journal_door::{Replay, Waits};
 pub use shared::{breaker, clock, connector};
 
-use shared::journal;
+use shared::{journal, protection};
 
 #[path = "../../larder/src"]
-#[allow(dead_code, unreachable_pub, reason = "larder uses more of it than the tests do")]
+#[allow(dead_code, missing_docs, unreachable_pub, unexpected_cfgs, reason = "larder uses more of it, and has features")]
 mod shared {
     pub mod breaker;
     pub mod clock;
     pub(crate) mod journal;
+    pub(crate) mod protection;
 
     /// The contract is larder's; of the connectors, the one that threads share.
     pub mod connector {

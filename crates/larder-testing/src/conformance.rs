@@ -67,6 +67,7 @@ mod fences;
 mod forgetting;
 mod keys;
 mod loading;
+mod many;
 mod releases;
 mod storing;
 #[cfg(test)]
@@ -274,6 +275,7 @@ fn suite<S: Subject>() -> Vec<Case<S>> {
         dropping::cases(),
         keys::cases(),
         loading::cases(),
+        many::cases(),
     ]
     .into_iter()
     .flatten()

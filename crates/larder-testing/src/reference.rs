@@ -85,9 +85,10 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// The primary key leads to its object even when it was deleted: it names the object for its whole life.
+    /// A key leads to its object even when it was deleted: it is one of the object's all the same, and whoever changes the object
+    /// may know no other.
     fn is_led_to_by(&self, key: KeyRef<'_>) -> bool {
-        (key.index == 0 && *key.bytes == *self.object.primary) || self.lists(key)
+        self.object.keys().any(|own| own == key)
     }
 
     pub(crate) fn lists(&self, key: KeyRef<'_>) -> bool {
@@ -128,7 +129,8 @@ impl Store {
             return Stored::Outdated;
         }
         let holders = self.objects.iter().filter(|held| held.object.primary != object.primary);
-        let holders: Vec<_> = holders.filter(|held| object.keys().any(|key| held.lists(key))).map(primary_of).collect();
+        let holders: Vec<_> =
+            holders.filter(|held| object.keys().any(|key| held.is_led_to_by(key))).map(primary_of).collect();
         if !holders.is_empty() {
             self.sequence += 1;
             self.forget(&holders);

@@ -7,6 +7,7 @@ use crate::connector::{
 use crate::entry::{Entry, Index, Keys};
 use crate::key::{self, Key};
 use crate::load::Flights;
+use crate::protection::{Protection, holds};
 use crate::telemetry::Stats;
 use std::fmt;
 use std::future::Future;
@@ -14,6 +15,8 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+
+mod many;
 
 /// The objects of one entry type, found by any of their keys. Cloning it is cheap; clones are the same cache.
 ///
@@ -241,6 +244,7 @@ impl<E: Entry> Cache<E> {
         let cache = self.clone();
         let written = runtime.spawn(async move {
             let object = Arc::new(write.await.map_err(Some)?);
+            let ticket = if holds(Protection::Ticket) { ticket } else { cache.inner.connector.ticket().await };
             cache.put(object.clone(), |connector, object| connector.put(object, ticket)).await;
             Ok(object)
         });
@@ -254,7 +258,7 @@ impl<E: Entry> Cache<E> {
 
     pub(crate) async fn fill_at(&self, object: Arc<E>, ticket: Ticket) -> Fill {
         let fill = match self.object(object) {
-            Ok(object) => self.inner.connector.fill(object, ticket).await,
+            Ok(object) => self.inner.connector.fill(object, self.protected(ticket).await).await,
             Err(_) => Fill::undated(Stored::Unfit),
         };
         self.inner.schema.stats.fill(fill.stored).increment();
@@ -263,7 +267,15 @@ impl<E: Entry> Cache<E> {
 
     /// Remembers that a load which began after `ticket` was taken has found nothing under this key.
     pub(crate) async fn fill_absent(&self, key: &KeyBuf, ticket: Ticket) -> Fill {
-        self.inner.connector.fill_absent(key.as_ref(), ticket).await
+        self.inner.connector.fill_absent(key.as_ref(), self.protected(ticket).await).await
+    }
+
+    /// The ticket, if the protection is on that it was taken before the load.
+    async fn protected(&self, ticket: Ticket) -> Ticket {
+        match holds(Protection::Ticket) {
+            true => ticket,
+            false => self.inner.connector.ticket().await.unwrap_or(ticket),
+        }
     }
 
     async fn put(

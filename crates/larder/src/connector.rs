@@ -26,6 +26,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+pub use many::Looks;
+
+mod many;
 pub mod memory;
 pub mod noop;
 #[cfg(feature = "redis")]
@@ -88,6 +91,30 @@ pub trait Connector: Send + Sync + 'static {
             Answer::Now(ticket) => self.put(object, ticket.flatten()),
             Answer::Later(ticket) => Answer::later(async move { self.put(object, ticket.await).await }),
         }
+    }
+
+    /// Looks several objects up, each as [`get`](Self::get) does; the answers are in the order of the keys.
+    ///
+    /// This and the three that follow do by default one after the other, which is right for any connector. One with a server does
+    /// better to ask it once.
+    fn get_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Vec<Result<Value, Miss>>> {
+        many::unless_empty(keys, many::get_each(self, keys))
+    }
+
+    /// Looks several objects up for somebody who loads those that are missing, with one ticket for all of them.
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looks> {
+        many::unless_empty(keys, many::lookup_each(self, keys))
+    }
+
+    /// Stores what loads that began after `ticket` was taken have read, each as [`fill`](Self::fill) does, in this order.
+    fn fill_many(&self, objects: Vec<Object>, ticket: Ticket) -> Answer<'_, Vec<Fill>> {
+        if objects.is_empty() { Answer::now(Vec::new()) } else { Answer::later(many::fill_each(self, objects, ticket)) }
+    }
+
+    /// Sets several objects, each as [`set`](Self::set) does, in this order. Dropped half-way, it must invalidate the keys of those
+    /// whose turn has not come.
+    fn set_many(&self, objects: Vec<Object>) -> Answer<'_, Vec<Stored>> {
+        if objects.is_empty() { Answer::now(Vec::new()) } else { Answer::later(many::set_each(self, objects)) }
     }
 
     /// Forgets every object that one of `keys` leads to. With a `floor`, a version lower than it is not stored

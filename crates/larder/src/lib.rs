@@ -46,6 +46,7 @@
 //! |---|---|
 //! | `redis` (default) | the redis connector; without it there is no network code |
 //! | `uuid` | [`Key`] for `uuid::Uuid` |
+//! | `torture` | switches that turn larder's protections off, for `larder torture` to prove that it would notice; never for a service |
 
 pub mod breaker;
 mod cache;
@@ -62,6 +63,11 @@ pub mod fuzz;
 mod journal;
 mod key;
 mod load;
+#[cfg(feature = "torture")]
+pub mod protection;
+#[cfg(not(feature = "torture"))]
+#[allow(dead_code, unreachable_pub)]
+mod protection;
 mod sync;
 pub mod telemetry;
 

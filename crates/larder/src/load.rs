@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 mod lease;
+mod many;
 mod options;
 mod waiting;
 
@@ -384,17 +385,21 @@ impl<E: Entry> Cache<E> {
     /// both begin.
     fn seat<Err: Send + Sync + 'static>(&self, name: Name, landed: u64, looked_again: bool) -> Seat<E, Err> {
         let mut board = self.inner.flights.board.lock();
-        if let Some(flight) = board.by_key.get(&name) {
-            // The name holds the type of the error, so the strip has the type asked for.
-            if let Some(strip) = flight.strip.downcast_ref::<Arc<Strip<E, Err>>>() {
-                let strip = strip.clone();
-                return if flight.begun { Seat::Late(strip) } else { Seat::Early(strip) };
-            }
+        if let Some(seat) = Self::seat_on_flight(&board, &name) {
+            return seat;
         }
         if board.landed != landed && !looked_again {
             return Seat::LookAgain;
         }
         Seat::Pilot(self.pilot(&mut board, Strip::new(true), name))
+    }
+
+    /// A seat on the load of this key that is under way, if one is.
+    fn seat_on_flight<Err: Send + Sync + 'static>(board: &Board, name: &Name) -> Option<Seat<E, Err>> {
+        let flight = board.by_key.get(name)?;
+        // The name holds the type of the error, so the strip has the type asked for.
+        let strip = flight.strip.downcast_ref::<Arc<Strip<E, Err>>>()?.clone();
+        Some(if flight.begun { Seat::Late(strip) } else { Seat::Early(strip) })
     }
 
     /// A seat on the load that this caller has waited for, before which he was there. The first to ask undertakes it.

@@ -16,7 +16,7 @@ const IN_SCRIPTS: [&str; 12] = [
 ];
 
 /// What larder sends itself. INFO and CLIENT SETNAME it can do without.
-const SENT: [&str; 9] = ["EVAL", "EVALSHA", "GET", "GETRANGE", "PING", "SCAN", "SET", "UNLINK", "SELECT"];
+const SENT: [&str; 10] = ["EVAL", "EVALSHA", "GET", "GETRANGE", "MGET", "PING", "SCAN", "SET", "UNLINK", "SELECT"];
 
 /// Runs as larder's own scripts do, also when memory is full, and says which call was refused.
 const PROBE: &str = "#!lua flags=allow-oom
@@ -90,16 +90,18 @@ pub(super) async fn try_out(connection: &mut MultiplexedConnection, config: &Red
     findings
 }
 
-fn sent(base: &str, key: &str) -> [Cmd; 4] {
+fn sent(base: &str, key: &str) -> [Cmd; 5] {
     let mut set = redis::cmd("SET");
     set.arg(key).arg("12345678").arg("PX").arg(10_000);
     let mut get = redis::cmd("GET");
     get.arg(key);
     let mut range = redis::cmd("GETRANGE");
     range.arg(key).arg(0).arg(3);
+    let mut several = redis::cmd("MGET");
+    several.arg(key);
     let mut scan = redis::cmd("SCAN");
     scan.arg(0).arg("MATCH").arg(format!("{base}*")).arg("COUNT").arg(1);
-    [set, get, range, scan]
+    [set, get, range, several, scan]
 }
 
 /// The name of a command, out of its first argument.

@@ -27,6 +27,7 @@ table! {
         a_deleted_key_comes_back_with_a_new_state,
         a_deleted_key_can_be_taken_by_another,
         the_primary_key_invalidates_though_deleted,
+        a_secondary_key_invalidates_though_deleted,
     }
     C5 {
         everything_is_gone,
@@ -283,6 +284,15 @@ async fn the_primary_key_invalidates_though_deleted<S: Subject>(trial: Trial<'_,
     nodes.near.stores(&acme()).await;
     nodes.near.deletes(By::Id, ["1"]).await;
     nodes.far.invalidates(By::Id, ["1"]).await;
+    nodes.lack(&acme()).await;
+}
+
+/// Whoever changes an object may know it by no other key than the one that somebody has deleted.
+async fn a_secondary_key_invalidates_though_deleted<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    nodes.near.stores(&acme()).await;
+    nodes.near.deletes(By::Host, ["b.example"]).await;
+    nodes.far.invalidates(By::Host, ["b.example"]).await;
     nodes.lack(&acme()).await;
 }
 

@@ -163,6 +163,7 @@ rejects! {
     rejects_a_fill_that_evicts_the_other_release: Shelved, Flaw::FillEvictsOtherRelease, C12;
     rejects_the_bytes_of_the_other_release: Shelved, Flaw::ReadsOtherRelease, C12;
     rejects_an_invalidation_lost_with_its_caller: Shelved, Flaw::LosesDroppedInvalidation, C13;
+    rejects_the_rest_of_many_lost_with_their_caller: Shelved, Flaw::LosesTheRestOfDroppedSets, C13;
     rejects_half_a_put: Shelved, Flaw::PutsByHalves, C13;
     rejects_a_permit_that_leaks: Shelved, Flaw::LeaksPermits, C13;
     rejects_keys_cut_at_a_zero: Shelved, Flaw::KeysEndAtZero, C14;
@@ -171,6 +172,9 @@ rejects! {
     rejects_keys_that_are_patterns: Shelved, Flaw::KeysArePatterns, C14;
     rejects_keys_run_together_with_their_index: Shelved, Flaw::KeysJoinTheirIndex, C14;
     rejects_a_key_that_is_trimmed: Shelved, Flaw::KeysTrimmed, C14;
+    rejects_many_answered_in_another_order: Shelved, Flaw::ManyAnsweredInReverse, C1;
+    rejects_many_set_in_another_order: Shelved, Flaw::ManySetInReverse, C2;
+    rejects_many_filled_by_the_ticket_of_the_first: Shelved, Flaw::ManyFilledByTheFirst, C8;
 }
 
 #[test]

@@ -21,10 +21,11 @@
 //! it is pruned, replaced or evicted.
 
 use super::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Schema, Status, Stored,
-    Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Looks, Miss, Object, Pruned, Schema, Status,
+    Stored, Ticket, Value,
 };
 use crate::clock::Clock;
+use crate::protection::{Protection, holds};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use absent::Absent;
@@ -185,7 +186,8 @@ impl Memory {
         let life = u64::try_from(self.schema.loading.negative_age.as_millis()).unwrap_or(u64::MAX).max(1);
         let hash = self.table.hash(key);
         self.change(|writer| {
-            let overtaken = ticket.epoch != self.epoch.load(Ordering::Acquire) || writer.fence(hash) > ticket.sequence;
+            let overtaken = ticket.epoch != self.epoch.load(Ordering::Acquire)
+                || (holds(Protection::Fence) && writer.fence(hash) > ticket.sequence);
             let now = self.clock.now();
             let stored = if overtaken || self.table.find(key).is_some_and(|id| !self.expired(writer, id, now)) {
                 Stored::Overtaken
@@ -226,9 +228,9 @@ impl Memory {
             };
             let overtaken = ticket.is_none_or(|ticket| {
                 ticket.epoch != self.epoch.load(Ordering::Acquire)
-                    || hashes.iter().any(|hash| writer.fence(*hash) > ticket.sequence)
+                    || (holds(Protection::Fence) && hashes.iter().any(|hash| writer.fence(*hash) > ticket.sequence))
             });
-            let outdated = self.outdated(writer, &object, &hashes);
+            let outdated = self.outdated(writer, &object, &hashes) && holds(Protection::Version);
             if put {
                 writer.absent.forget(object.keys());
                 let sequence = self.stamp();
@@ -425,6 +427,24 @@ impl Connector for Memory {
         Answer::now(self.store(object, ticket, true).stored)
     }
 
+    fn get_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Vec<Result<Value, Miss>>> {
+        Answer::now(keys.iter().map(|key| self.find(*key)).collect())
+    }
+
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looks> {
+        Answer::now(keys.iter().map(|key| self.look(*key)).collect())
+    }
+
+    fn fill_many(&self, objects: Vec<Object>, ticket: Ticket) -> Answer<'_, Vec<Fill>> {
+        Answer::now(objects.into_iter().map(|object| self.store(object, Some(ticket), false)).collect())
+    }
+
+    fn set_many(&self, objects: Vec<Object>) -> Answer<'_, Vec<Stored>> {
+        // A ticket for each: one must not be overtaken by another of the same call.
+        let set = |object| self.store(object, Some(self.take_ticket()), true).stored;
+        Answer::now(objects.into_iter().map(set).collect())
+    }
+
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
         let hashes: Vec<u64> = keys.iter().map(|key| self.table.hash(key.as_ref())).collect();
         self.change(|writer| self.forget(writer, &hashes, keys.iter().map(KeyBuf::as_ref), floor));
@@ -437,8 +457,7 @@ impl Connector for Memory {
             writer.absent.forget(keys.iter().map(KeyBuf::as_ref));
             for key in &keys {
                 writer.raise(self.table.hash(key.as_ref()), sequence);
-                let Some((id, place)) = self.table.delete(key.as_ref()) else { continue };
-                writer.gone.extend(place);
+                let Some(id) = self.table.delete(key.as_ref()) else { continue };
                 let Some(record) = writer.records.get_mut(id) else { continue };
                 record.keys -= 1;
                 if record.keys == 0 {
@@ -453,7 +472,9 @@ impl Connector for Memory {
         let gone = self.change(|writer| {
             let epoch = self.epoch.load(Ordering::Acquire);
             let renewed = std::iter::repeat_with(|| fastrand::u64(1..)).find(|new| *new != epoch).unwrap_or(1);
-            self.epoch.store(renewed, Ordering::Release);
+            if holds(Protection::Epoch) {
+                self.epoch.store(renewed, Ordering::Release);
+            }
             let gone = self.table.clear();
             self.objects.store(0, Ordering::Relaxed);
             self.bytes.store(0, Ordering::Relaxed);

@@ -12,8 +12,8 @@
 //! invalidation; `layout.rs` names what is kept on the server.
 
 use super::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Miss, Object, Pruned, Schema,
-    Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object, Pruned,
+    Schema, Status, Stored, Ticket, Value,
 };
 use crate::breaker::{Breaker, State};
 use crate::clock::Clock;
@@ -204,6 +204,22 @@ impl Connector for RedisConnector {
 
     fn set(&self, object: Object) -> Answer<'_, Stored> {
         self.store.set(object)
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Vec<Result<Value, Miss>>> {
+        self.store.get_many(keys)
+    }
+
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looks> {
+        self.store.lookup_many(keys)
+    }
+
+    fn fill_many(&self, objects: Vec<Object>, ticket: Ticket) -> Answer<'_, Vec<Fill>> {
+        self.store.fill_many(objects, ticket)
+    }
+
+    fn set_many(&self, objects: Vec<Object>) -> Answer<'_, Vec<Stored>> {
+        self.store.set_many(objects)
     }
 
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {

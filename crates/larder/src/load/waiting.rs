@@ -18,6 +18,11 @@ pub(super) struct Queue {
 static QUEUES: Mutex<()> = Mutex::new(());
 
 impl Queue {
+    /// From here on, whoever waits for this waits for that load, too: it is one of several keys that are loaded together.
+    pub(super) fn join(&self, load: &Arc<Self>) {
+        self.ahead.lock().push(load.clone());
+    }
+
     fn waits_for(&self, other: &Arc<Self>) -> bool {
         let mut open = self.ahead.lock().clone();
         let mut seen = Vec::new();

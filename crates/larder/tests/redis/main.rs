@@ -7,6 +7,7 @@ mod handshake;
 mod instance;
 mod limits;
 mod log;
+mod many;
 mod neighbours;
 mod node;
 mod outage;

@@ -46,15 +46,19 @@ async fn no_test_ran_with_the_breaker_on() {
 #[tokio::test]
 async fn a_script_called_a_function_that_it_did_not_have() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/connector/redis/lua");
-    // Without the one that is a part of others, and with the one that a node greets the server with.
-    let scripts = std::fs::read_dir(folder).unwrap().filter(|file| file.as_ref().unwrap().file_name() != "log.lua");
-    let scripts = (scripts.count() + 1).to_string();
+    // Without those that are a part of others, and with the one that a node greets the server with.
+    let parts = ["head.lua", "log.lua", "store_each.lua"];
+    let scripts = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name());
+    let scripts = scripts.filter(|name| parts.iter().all(|part| name != part)).count() + 1;
+    let scripts = scripts.to_string();
     for server in servers(ServerOptions::default()).await {
         let (max_age, last_use_age) = (Duration::from_secs(1000), Duration::from_secs(500));
         let mut config = config(server.socket());
         config.breaker.consecutive_failures = 1;
-        let node = Node::with_ages(config, max_age, last_use_age);
+        let node = Node::with_ages(config.clone(), max_age, last_use_age);
         node.readable().await;
+        let stranger = Node::with_ages(self::config(server.socket()), max_age, last_use_age);
+        stranger.readable().await;
         // The handshake may well ask for what an old server does not have.
         server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
         node.set("1", &["a", "b"], "x").await;
@@ -67,6 +71,12 @@ async fn a_script_called_a_function_that_it_did_not_have() {
         assert_eq!(node.cache.fill(instance("2", &["b"], "x"), ticket).await, Stored::Overtaken);
         assert_eq!(node.cache.delete(InstanceIndex::Host, ["d"]).await.unwrap(), Delivery::Applied);
         assert_eq!(node.cache.delete(InstanceIndex::Id, ["3"]).await.unwrap(), Delivery::Applied);
+        let some =
+            [instance("5", &["e"], "x"), instance("6", &["f"], &"is large".repeat(1000)), instance("7", &[], "x")];
+        assert_eq!(node.cache.set_many(some).await, [Stored::Yes; 3]);
+        let found = stranger.cache.get_many(InstanceIndex::Host, ["e", "f", "none"]).await;
+        assert_eq!(found.iter().flatten().count(), 2);
+        assert_eq!(stranger.cache.stats().faults.get(), 0);
 
         let loading = LoadOptions { negative_age: max_age, ..LoadOptions::default() };
         let schema =

@@ -50,6 +50,7 @@ pub(crate) enum Flaw {
     FillEvictsOtherRelease,
     ReadsOtherRelease,
     LosesDroppedInvalidation,
+    LosesTheRestOfDroppedSets,
     PutsByHalves,
     LeaksPermits,
     KeysEndAtZero,
@@ -58,6 +59,9 @@ pub(crate) enum Flaw {
     KeysArePatterns,
     KeysJoinTheirIndex,
     KeysTrimmed,
+    ManyAnsweredInReverse,
+    ManySetInReverse,
+    ManyFilledByTheFirst,
 }
 
 /// The reference, with a flaw or without.
@@ -403,6 +407,46 @@ impl Connector for Flawed {
                 live(all.iter().take(1).cloned().collect());
                 yield_now().await;
                 live(all);
+            }
+            stored
+        })
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Vec<Result<Value, Miss>>> {
+        let mut found: Vec<_> = keys.iter().map(|key| self.read(*key)).collect();
+        if self.has(Flaw::ManyAnsweredInReverse) {
+            found.reverse();
+        }
+        Answer::now(found)
+    }
+
+    fn fill_many(&self, objects: Vec<Object>, ticket: Ticket) -> Answer<'_, Vec<Fill>> {
+        self.changes();
+        let mut filled = Vec::new();
+        for object in objects {
+            // Whether the first is accepted stands for all of them.
+            let accepted = self.has(Flaw::ManyFilledByTheFirst)
+                && filled.first().is_some_and(|first: &Fill| first.stored == Stored::Yes);
+            filled.push(self.filled(object, if accepted { self.now() } else { ticket }));
+        }
+        Answer::now(filled)
+    }
+
+    fn set_many(&self, mut objects: Vec<Object>) -> Answer<'_, Vec<Stored>> {
+        let reverse = self.has(Flaw::ManySetInReverse);
+        if reverse {
+            objects.reverse();
+        }
+        Answer::later(async move {
+            let mut stored = Vec::new();
+            for object in objects {
+                stored.push(self.set(object).await);
+                if self.has(Flaw::LosesTheRestOfDroppedSets) {
+                    yield_now().await;
+                }
+            }
+            if reverse {
+                stored.reverse();
             }
             stored
         })

@@ -46,7 +46,8 @@ pub(super) struct Place {
 }
 
 /// A key as it lies in its place, and what else has room there: the index it is of, where in its block the pulse is, and whether
-/// it was deleted. A deleted primary key still leads an invalidation to its object, and a get to nothing.
+/// it was deleted. A deleted key still leads an invalidation to its object, as the object lists it all the same, and a get to
+/// nothing.
 #[derive(Debug)]
 enum Key {
     Short { deleted: bool, index: u8, pulse: u8, length: u8, bytes: [u8; SHORT] },
@@ -177,17 +178,13 @@ impl Table {
         })
     }
 
-    /// Makes a key lead nowhere: whose it was, and, for the caller to drop, what is left of it.
-    pub(super) fn delete(&self, key: KeyRef<'_>) -> Option<(Id, Option<Place>)> {
+    /// Makes a key lead readers nowhere. Whose it was.
+    pub(super) fn delete(&self, key: KeyRef<'_>) -> Option<Id> {
         let hash = self.hash(key);
         let mut table = self.shard(hash, key.index)?.0.write();
-        let mut entry = table.find_entry(hash, |place| place.key() == key && !place.deleted()).ok()?;
-        let id = entry.get().id();
-        if key.index == 0 {
-            entry.get_mut().delete();
-            return Some((id, None));
-        }
-        Some((id, Some(entry.remove().0)))
+        let place = table.find_mut(hash, |place| place.key() == key && !place.deleted())?;
+        place.delete();
+        Some(place.id())
     }
 
     /// Takes everything out, for the caller to drop.

@@ -12,6 +12,7 @@ use super::layout::Layout;
 use super::link::{Link, Private};
 use super::scripts::{self, Script};
 use super::trouble::{Trouble, What};
+use crate::protection::{Protection, holds};
 use redis::{Cmd, Value};
 use std::future::Future;
 
@@ -99,7 +100,7 @@ async fn clear_after(
     history: u64,
     mut removed: impl FnMut(u64),
 ) -> Result<Head, Trouble> {
-    let epoch = fastrand::u64(1..1 << EPOCH_BITS);
+    let epoch = if holds(Protection::Epoch) { fastrand::u64(1..1 << EPOCH_BITS) } else { 1 };
     let renewed = clock(caller, layout, action, epoch, 0).await?;
     let mut cursor = b"0".to_vec();
     let mut gone = 0;

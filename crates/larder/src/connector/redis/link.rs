@@ -21,6 +21,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+mod parcel;
+
+pub(super) use parcel::{Parcel, Wire};
+
 /// A connection that is given up after so many time-outs in a row, whatever the breaker is set to.
 const TIMEOUTS_TO_RECONNECT: u32 = 5;
 
@@ -151,16 +155,7 @@ impl Link {
     pub(super) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
         self.operation(|live| async move {
             let replies = live.connection.clone().send_packed_commands(commands, 0, commands.len()).await?;
-            let errors = replies.iter().filter_map(|reply| match reply {
-                Value::ServerError(error) => Some(Trouble::from(RedisError::from(error.clone()))),
-                _ => None,
-            });
-            match errors.into_iter().find(|trouble| {
-                !matches!(trouble.what(), Some(What::Fault | What::WrongType | What::NoScript | What::Full))
-            }) {
-                Some(trouble) => Err(trouble),
-                None => Ok(replies),
-            }
+            grave(&replies).map_or(Ok(replies), Err)
         })
         .await
     }
@@ -246,6 +241,17 @@ impl Link {
         live.given_up.store(true, Ordering::Release);
         self.give_up.notify_one();
     }
+}
+
+/// The first error among the replies to several commands that says something of the server or of us, not of its command alone.
+fn grave(replies: &[Value]) -> Option<Trouble> {
+    let errors = replies.iter().filter_map(|reply| match reply {
+        Value::ServerError(error) => Some(Trouble::from(RedisError::from(error.clone()))),
+        _ => None,
+    });
+    errors
+        .into_iter()
+        .find(|trouble| !matches!(trouble.what(), Some(What::Fault | What::WrongType | What::NoScript | What::Full)))
 }
 
 async fn run(live: Arc<Live>, script: &Script, arguments: impl Fn(&mut Cmd)) -> Result<Value, Trouble> {

@@ -1,11 +1,13 @@
 //! The Lua scripts, each in a file of its own under `lua/`, which states its keys, arguments, reply and cost.
 
+use crate::protection;
 use redis::Cmd;
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 /// A script and its SHA-1, by which a server that has seen it knows it.
 pub(super) struct Script {
-    code: &'static str,
+    code: LazyLock<Cow<'static, str>>,
     hash: LazyLock<String>,
 }
 
@@ -20,7 +22,7 @@ impl Script {
     /// Runs the script whether the server knows it or not.
     pub(super) fn by_code(&self) -> Cmd {
         let mut command = redis::cmd("EVAL");
-        command.arg(self.code);
+        command.arg(&**self.code);
         command
     }
 }
@@ -28,19 +30,41 @@ impl Script {
 macro_rules! scripts {
     ($($name:ident $($file:literal)+;)*) => {$(
         pub(super) static $name: Script = Script {
-            code: concat!($(include_str!(concat!("lua/", $file))),+),
-            hash: LazyLock::new(|| redis::Script::new($name.code).get_hash().to_owned()),
+            code: LazyLock::new(|| protection::in_script(concat!($(include_str!(concat!("lua/", $file))),+))),
+            hash: LazyLock::new(|| redis::Script::new(&$name.code).get_hash().to_owned()),
         };
     )*};
 }
 
 scripts! {
     CLOCK "clock.lua";
-    STORE "store.lua" "log.lua";
+    STORE "head.lua" "store.lua" "log.lua";
+    STORE_MANY "store_many.lua" "store.lua" "log.lua" "store_each.lua";
+    GET_MANY "get_many.lua";
     INVALIDATE "invalidate.lua" "log.lua";
     DELETE "delete.lua" "log.lua";
     ABSENT "absent.lua";
     TOUCH "touch.lua";
     DISCARD "discard.lua";
     PRUNE "prune.lua";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protection::Protection;
+
+    #[test]
+    fn a_line_that_can_be_left_out_names_the_protection_that_it_is() {
+        let mut named = Vec::new();
+        for script in [&CLOCK, &STORE, &STORE_MANY, &ABSENT, &INVALIDATE, &DELETE, &TOUCH, &DISCARD, &PRUNE] {
+            let lines = script.code.lines().filter(|line| line.contains("protection:"));
+            for line in lines {
+                let name = line.rsplit_once(" -- protection: ").map(|(_, name)| name);
+                let known = Protection::ALL.into_iter().find(|protection| Some(protection.name()) == name);
+                named.push(known.unwrap_or_else(|| panic!("{line}")));
+            }
+        }
+        assert!(named.contains(&Protection::Fence) && named.contains(&Protection::Version), "{named:?}");
+    }
 }

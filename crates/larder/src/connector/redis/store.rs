@@ -17,11 +17,12 @@ use super::layout::Layout;
 use super::link::Link;
 use super::trouble::Trouble;
 use crate::connector::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Miss, Object, Pruned, Schema,
-    Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object, Pruned,
+    Schema, Status, Stored, Ticket, Value,
 };
 use crate::journal::{Deferred, Journal};
 use crate::key;
+use crate::protection::{Protection, holds};
 use parking_lot::Mutex;
 use redis::Value as Reply;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 mod delivery;
 mod leasing;
+mod many;
 mod pruning;
 mod reading;
 mod storing;
@@ -104,7 +106,10 @@ impl Store {
     pub(super) fn saw(&self, seen: Ticket) {
         let mut newest = self.newest.lock();
         match &mut *newest {
-            Some(known) if known.epoch == seen.epoch => known.sequence = known.sequence.max(seen.sequence),
+            // An epoch that is not renewed must not be saved by its sequence.
+            Some(known) if known.epoch == seen.epoch && holds(Protection::Epoch) => {
+                known.sequence = known.sequence.max(seen.sequence)
+            }
             other => *other = Some(seen),
         }
     }
@@ -223,6 +228,22 @@ impl Connector for Store {
         Answer::later(self.set_object(object))
     }
 
+    fn get_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Vec<Result<Value, Miss>>> {
+        if keys.is_empty() { Answer::now(Vec::new()) } else { Answer::later(self.find_many(keys)) }
+    }
+
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looks> {
+        if keys.is_empty() { Answer::now(Looks::default()) } else { Answer::later(self.find_many_or_ticket(keys)) }
+    }
+
+    fn fill_many(&self, objects: Vec<Object>, ticket: Ticket) -> Answer<'_, Vec<Fill>> {
+        if objects.is_empty() { Answer::now(Vec::new()) } else { Answer::later(self.fill_objects(objects, ticket)) }
+    }
+
+    fn set_many(&self, objects: Vec<Object>) -> Answer<'_, Vec<Stored>> {
+        if objects.is_empty() { Answer::now(Vec::new()) } else { Answer::later(self.set_objects(objects)) }
+    }
+
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
         Answer::later(async move { Ok(self.send_all(self.batches(&keys, Deferred::Invalidate { floor })).await) })
     }
@@ -252,7 +273,10 @@ impl Connector for Store {
 
 /// What a script that ends with log.lua replies: the outcome, and the clock after it.
 pub(super) fn verdict(reply: Reply) -> Option<(u8, Ticket)> {
-    let reply = bytes(reply)?;
+    verdict_in(&bytes(reply)?)
+}
+
+fn verdict_in(reply: &[u8]) -> Option<(u8, Ticket)> {
     let number = |at: usize| reply.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
     Some((*reply.first()?, Ticket { epoch: number(1)?, sequence: number(9)? }))
 }

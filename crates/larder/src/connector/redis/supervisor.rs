@@ -21,6 +21,7 @@ use super::trouble::{Trouble, What};
 use crate::breaker::Permit;
 use crate::config::{Address, RedisConfig};
 use crate::connector::Ticket;
+use crate::protection::{Protection, holds};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, Value};
@@ -236,6 +237,10 @@ fn verdict(head: Head, history: u64, newest: Option<Ticket>) -> Verdict {
     let another_history = match history {
         0 => newest.is_some_and(|newest| newest.epoch != head.epoch),
         _ => head.history != history,
+    };
+    let (went_back, another_history) = match holds(Protection::History) {
+        true => (went_back, another_history),
+        false => (false, false),
     };
     if head.epoch == 0 || !head.settled || went_back || another_history {
         Verdict::Clear

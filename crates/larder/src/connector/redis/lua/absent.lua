@@ -24,7 +24,7 @@ if touched_since > 0 then
     log = call('GETRANGE', KEYS[1], 512 + 8 * from, '131583')
       .. call('GETRANGE', KEYS[1], '512', 511 + 8 * (from + touched_since - 16384))
   end
-  if string.find(log, string.sub(ARGV[2], 1, 8), 1, true) then return answer(2) end
+  if string.find(log, string.sub(ARGV[2], 1, 8), 1, true) then return answer(2) end -- protection: fence
 end
 
 -- Only in place of nothing: an index key that leads to an object must go on leading there.

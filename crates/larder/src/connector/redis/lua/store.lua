@@ -1,5 +1,5 @@
-#!lua
--- Stores an object under all of its keys: a fill or a put. Ends with log.lua.
+-- Stores an object under all of its keys: a fill or a put. Begins with head.lua and ends with log.lua; with store_many.lua before it it
+-- is a function.
 --
 -- KEYS  1 clock  2 object: prefix, schema (16 hex digits), ':', primary key  3.. index keys; after them, where there is a
 --       version, the floor of the object's version; and last, where the payload was staged, the staged key
@@ -47,7 +47,7 @@ if not untouched then
         .. call('GETRANGE', clock, '512', 511 + 8 * (from + touched_since - 16384))
     end
     for at = 24, #ARGV[2] - 7, 8 do
-      if string.find(log, string.sub(ARGV[2], at, at + 7), 1, true) then outcome = 2 end
+      if string.find(log, string.sub(ARGV[2], at, at + 7), 1, true) then outcome = 2 end -- protection: fence
     end
   end
 end
@@ -70,7 +70,7 @@ if versioned == 1 and outcome == 1 then
   local floor, lower = held[count + 1], false
   if floor and #floor == 8 then
     local oh, ol = unpacked('>I4I4', floor)
-    if oh > vh or (oh == vh and ol > vl) then outcome = 3 end
+    if oh > vh or (oh == vh and ol > vl) then outcome = 3 end -- protection: version
   end
   -- Of every release: what one of them has replaced must not come back in another.
   local schemas = #head >= 288 and string.sub(head, 33) or call('GETRANGE', clock, '32', '287')
@@ -81,7 +81,7 @@ if versioned == 1 and outcome == 1 then
     if type(stored) == 'string' and #stored == 20 and string.sub(stored, 1, 2) == 'L1' and string.byte(stored, 4) == 1 then
       local oh, ol = unpacked('>I4I4', stored, 13)
       if oh > vh or (oh == vh and ol > vl) then
-        outcome = 3
+        outcome = 3 -- protection: version
       elseif put and (oh < vh or ol < vl) then
         -- Earlier, whatever becomes of this one; what it replaces itself it need not remove.
         if name == object then lower = true else call('UNLINK', name) end

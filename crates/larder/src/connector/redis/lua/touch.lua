@@ -1,18 +1,33 @@
 #!lua flags=allow-oom
--- Gives an object its whole last-use age again, but never more than is left of its max age.
+-- Gives objects their whole last-use age again, but never more than is left of their max age.
 --
--- KEYS  1 object
--- ARGV  1 last-use age in ms  2 how long, in ms, an object is kept after its max age
--- Reply 1 touched, 0 nothing there
--- Cost  one EVALSHA and two or three commands; sent once per tenth of the last-use age, not per get
-local head = redis.pcall('GETRANGE', KEYS[1], 20, 27)
-if type(head) ~= 'string' or #head < 8 then return 0 end
-local high, low = struct.unpack('>I4I4', head)
-local life = tonumber(ARGV[1])
-if high > 0 or low > 0 then
-  local time = redis.call('TIME')
-  local left = high * 4294967296 + low + ARGV[2] - (time[1] * 1000 + math.floor(time[2] / 1000))
-  if left < life then life = left end
+-- KEYS  1.. objects, or index keys that lead to them
+-- ARGV  1 last-use age in ms  2 how long, in ms, an object is kept after its max age  3 where they are index keys: name of an object
+--       up to its primary key
+-- Reply the number of objects touched
+-- Cost  one EVALSHA, and two or three commands per object, for an index key one more; sent once per tenth of the last-use age, not
+--       per get
+local age, prefix, touched, now = tonumber(ARGV[1]), ARGV[3], 0
+for i = 1, #KEYS do
+  local object = KEYS[i]
+  if prefix then
+    local hint = redis.pcall('GET', object)
+    object = type(hint) == 'string' and #hint > 12 and prefix .. string.sub(hint, 13)
+  end
+  local head = object and redis.pcall('GETRANGE', object, 20, 27)
+  if type(head) == 'string' and #head == 8 then
+    local high, low = struct.unpack('>I4I4', head)
+    local life = age
+    if high > 0 or low > 0 then
+      if not now then
+        local time = redis.call('TIME')
+        now = time[1] * 1000 + math.floor(time[2] / 1000)
+      end
+      local left = high * 4294967296 + low + ARGV[2] - now
+      if left < life then life = left end
+    end
+    -- A lifetime that is over deletes the object, as it should.
+    touched = touched + redis.call('PEXPIRE', object, life)
+  end
 end
--- A lifetime that is over deletes the object, as it should.
-return redis.call('PEXPIRE', KEYS[1], life)
+return touched

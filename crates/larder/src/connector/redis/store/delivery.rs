@@ -2,12 +2,17 @@
 //! answered, and a guard that is dropped puts them into the journal.
 
 use super::super::clearing;
-use super::super::forgetting::BATCH;
+use super::super::forgetting::{self, BATCH};
+use super::super::link::Parcel;
 use super::super::trouble::Trouble;
 use super::Store;
 use crate::connector::{Delivery, KeyBuf};
 use crate::journal::Deferred;
+use crate::protection::{Protection, holds};
 use std::sync::atomic::Ordering;
+
+/// How many batches go in one round trip, as one operation; more are sent when those were answered, so that others get in between.
+const BATCHES: usize = 16;
 
 impl Store {
     /// All are guarded before the first is sent: dropped half-way, the rest is in the journal too.
@@ -17,15 +22,55 @@ impl Store {
 
     pub(super) async fn send_all(&self, batches: Vec<Undelivered<'_>>) -> Delivery {
         let mut all = Delivery::Applied;
-        for batch in batches {
-            match batch.send().await {
-                Ok(()) => {}
+        let mut batches = batches.into_iter();
+        loop {
+            let group: Vec<_> = batches.by_ref().take(BATCHES).collect();
+            if group.is_empty() {
+                return all;
+            }
+            match self.send_group(group).await {
+                Ok(Delivery::Applied) => {}
                 // Whoever waits in vain waits once: the rest is dropped, and with that deferred, without being sent.
                 Err(Trouble::TimedOut | Trouble::Unavailable) => return Delivery::Deferred,
-                Err(_) => all = Delivery::Deferred,
+                Ok(Delivery::Deferred) | Err(_) => all = Delivery::Deferred,
             }
         }
-        all
+    }
+
+    /// Sends some batches in one round trip. Those that were not answered are dropped.
+    async fn send_group(&self, group: Vec<Undelivered<'_>>) -> Result<Delivery, Trouble> {
+        if !self.proven() {
+            return Err(Trouble::Unavailable);
+        }
+        let mut parcel = Parcel::new();
+        for batch in &group {
+            parcel.script(forgetting::script(batch.what), forgetting::arguments(&self.layout, &batch.keys, batch.what));
+        }
+        let mut replies = Vec::with_capacity(group.len());
+        let sent = self.link.parcel(&parcel, &mut replies).await;
+        let mut all = Delivery::Applied;
+        let mut replies = replies.into_iter();
+        for batch in group {
+            let Some(reply) = replies.next() else { break };
+            match reply.extract_error().map_err(Trouble::from).and_then(forgetting::answer) {
+                Ok(Some(at)) => {
+                    self.saw(at);
+                    batch.delivered();
+                }
+                Ok(None) => {
+                    self.lost("the server has lost the clock");
+                    all = Delivery::Deferred;
+                }
+                Err(trouble) => {
+                    self.miss(&trouble);
+                    all = Delivery::Deferred;
+                }
+            }
+        }
+        if let Err(trouble) = &sent {
+            self.miss(trouble);
+        }
+        sent.map(|()| all)
     }
 
     pub(super) async fn clear_all(&self) -> Delivery {
@@ -47,6 +92,9 @@ impl Store {
     }
 
     pub(super) fn defer(&self, keys: Vec<KeyBuf>, what: Deferred) {
+        if !holds(Protection::Journal) {
+            return;
+        }
         if self.journal.defer(keys, what) {
             self.schema.stats.overflows.increment();
             tracing::warn!(cache = %self.schema.cache, "the journal is full: everything in the cache will be forgotten instead");
@@ -65,20 +113,6 @@ pub(super) struct Undelivered<'a> {
 impl<'a> Undelivered<'a> {
     pub(super) fn new(store: &'a Store, keys: Vec<KeyBuf>, what: Deferred) -> Self {
         Self { store, keys, what }
-    }
-
-    pub(super) async fn send(self) -> Result<(), Trouble> {
-        if !self.store.proven() {
-            return Err(Trouble::Unavailable);
-        }
-        let sent = self.store.forget(&*self.store.link, &self.keys, self.what).await;
-        match &sent {
-            Ok(()) => self.delivered(),
-            Err(trouble) => {
-                self.store.miss(trouble);
-            }
-        }
-        sent
     }
 
     pub(super) fn delivered(mut self) {
@@ -105,7 +139,7 @@ impl UndeliveredTruncate<'_> {
 
 impl Drop for UndeliveredTruncate<'_> {
     fn drop(&mut self) {
-        if let Some(store) = self.0 {
+        if let Some(store) = self.0.filter(|_| holds(Protection::Journal)) {
             store.journal.defer_truncate();
             store.link.work.notify_one();
         }

@@ -173,7 +173,7 @@ impl Store {
         }
     }
 
-    async fn age(&self, object: &[u8]) -> Age {
+    pub(super) async fn age(&self, object: &[u8]) -> Age {
         let ahead = milliseconds(self.schema.refresh_ahead());
         let Some((deadline, kept)) = envelope::deadline(object) else { return Age::Fresh };
         // The server removes an object at its deadline, unless it is kept.
@@ -189,7 +189,7 @@ impl Store {
     }
 
     /// The miss by which a node that remembers what the source does not have tells that it does not have this.
-    fn nothing(&self, absence: &[u8], key: KeyRef<'_>) -> Miss {
+    pub(super) fn nothing(&self, absence: &[u8], key: KeyRef<'_>) -> Miss {
         let remembers = !self.schema.loading.negative_age.is_zero();
         if remembers && absence == self.layout.absence(key) { Miss::KnownAbsent } else { Miss::Absent }
     }

@@ -12,10 +12,10 @@ use redis::Cmd;
 use std::sync::atomic::Ordering;
 
 /// An object with more keys is not stored: a script handles them all at once, and holds up everybody else meanwhile.
-const MAX_KEYS: usize = 1024;
+pub(super) const MAX_KEYS: usize = 1024;
 
 /// Larger objects do not pass through a script: they are written natively and put in place by it.
-const STAGE_ABOVE: usize = 4 * 1024;
+pub(super) const STAGE_ABOVE: usize = 4 * 1024;
 
 /// How long a staged object waits, in ms, for the script that puts it in place.
 const STAGED_LIFE: u64 = 60_000;
@@ -23,9 +23,42 @@ const STAGED_LIFE: u64 = 60_000;
 /// After the server said that it is full, no fill is sent for this long, in ms.
 const FULL_PAUSE: u64 = 1_000;
 
+/// What the server has said of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) fill: Fill,
+    /// It was stored or refused; of a put, its keys are fenced.
+    pub(super) done: bool,
+}
+
+/// What store.lua is told of an object, beside its bytes.
+pub(super) struct Terms {
+    pub(super) header: Vec<u8>,
+    /// In ms, as long as it is not touched; 0: none.
+    pub(super) life: u64,
+    /// How much of its max age it is kept for beyond its deadline, in ms.
+    pub(super) kept: u64,
+}
+
+/// What the clock begins with while nothing was touched since this ticket.
+pub(super) fn as_of(ticket: Ticket) -> [u8; 24] {
+    let mut untouched = [0; 24];
+    for (place, number) in untouched.chunks_exact_mut(8).zip([ticket.epoch, ticket.sequence, 1]) {
+        place.copy_from_slice(&number.to_be_bytes());
+    }
+    untouched
+}
+
+/// Writes a large object where a script finds it.
+pub(super) fn stage(name: &str, bytes: &[u8]) -> Cmd {
+    let mut set = redis::cmd("SET");
+    set.arg(name).arg(bytes).arg("PX").arg(STAGED_LIFE);
+    set
+}
+
 impl Store {
     /// The bytes of an object, if they may be stored.
-    fn encoded(&self, object: &Object) -> Option<Vec<u8>> {
+    pub(super) fn encoded(&self, object: &Object) -> Option<Vec<u8>> {
         let keys = 1 + object.secondary.len();
         if keys > MAX_KEYS {
             tracing::warn!(cache = %self.schema.cache, keys, limit = MAX_KEYS, "an object has too many keys and is not cached");
@@ -47,7 +80,29 @@ impl Store {
         }
     }
 
-    async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Fill, Trouble> {
+    async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Sent, Trouble> {
+        let clock = self.layout.clock();
+        let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
+        let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
+        let Terms { header, life, kept } = self.terms(put, object);
+        let arguments = |call: &mut Cmd| {
+            call.arg(keys).arg(&clock);
+            self.name_keys(call, object, staged.as_deref());
+            let payload = if staged.is_some() { &[][..] } else { bytes };
+            call.arg(&as_of(ticket)[..]).arg(&header).arg(payload).arg(life);
+            if kept > 0 {
+                call.arg(kept);
+            }
+        };
+        let reply = match &staged {
+            None => self.link.script(&scripts::STORE, arguments).await?,
+            Some(staged) => self.link.command_and_script(stage(staged, bytes), &scripts::STORE, arguments).await?.1?,
+        };
+        let verdict = verdict(reply).ok_or_else(|| unexpected("store.lua"))?;
+        Ok(self.judge_store(object, bytes.len(), verdict))
+    }
+
+    pub(super) fn terms(&self, put: bool, object: &Object) -> Terms {
         let kept = milliseconds(self.schema.kept_after());
         // With what it is kept for beyond that.
         let max_age = match milliseconds(self.schema.lifetime()) {
@@ -56,9 +111,6 @@ impl Store {
         };
         let last_use = milliseconds(self.schema.last_use_age);
         let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };
-        let clock = self.layout.clock();
-        let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
-        let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
         let prefix = self.layout.object_prefix();
         let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
         let mut header = Vec::with_capacity(31 + 8 * object.secondary.len());
@@ -70,40 +122,30 @@ impl Store {
         header.extend_from_slice(&max_age.to_be_bytes());
         header.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
         header.extend(object.keys().flat_map(|key| self.layout.mark(key)));
-        let mut untouched = [0; 24];
-        for (place, number) in untouched.chunks_exact_mut(8).zip([ticket.epoch, ticket.sequence, 1]) {
-            place.copy_from_slice(&number.to_be_bytes());
+        Terms { header, life, kept }
+    }
+
+    /// The keys that store.lua touches, after the clock.
+    pub(super) fn name_keys(&self, call: &mut Cmd, object: &Object, staged: Option<&str>) {
+        call.arg(self.layout.object(&object.primary));
+        for key in &object.secondary {
+            call.arg(self.layout.index(key.as_ref()));
         }
-        let arguments = |call: &mut Cmd| {
-            call.arg(keys).arg(&clock).arg(self.layout.object(&object.primary));
-            for key in &object.secondary {
-                call.arg(self.layout.index(key.as_ref()));
-            }
-            if object.version.is_some() {
-                call.arg(self.layout.floor(&object.primary));
-            }
-            if let Some(staged) = &staged {
-                call.arg(staged);
-            }
-            call.arg(&untouched[..]).arg(&header).arg(if staged.is_some() { &[][..] } else { bytes }).arg(life);
-            if kept > 0 {
-                call.arg(kept);
-            }
-        };
-        let reply = match &staged {
-            None => self.link.script(&scripts::STORE, arguments).await?,
-            Some(staged) => {
-                let mut set = redis::cmd("SET");
-                set.arg(staged).arg(bytes).arg("PX").arg(STAGED_LIFE);
-                self.link.command_and_script(set, &scripts::STORE, arguments).await?.1?
-            }
-        };
-        let (outcome, at) = verdict(reply).ok_or_else(|| unexpected("store.lua"))?;
+        if object.version.is_some() {
+            call.arg(self.layout.floor(&object.primary));
+        }
+        if let Some(staged) = staged {
+            call.arg(staged);
+        }
+    }
+
+    /// What store.lua has answered of an object of so many bytes.
+    pub(super) fn judge_store(&self, object: &Object, bytes: usize, (outcome, at): (u8, Ticket)) -> Sent {
         let at = (at.epoch != 0).then_some(at);
         at.into_iter().for_each(|at| self.saw(at));
         let stored = match outcome {
             1 => {
-                self.schema.stats.stored_bytes.add(bytes.len() as u64);
+                self.schema.stats.stored_bytes.add(bytes as u64);
                 self.hints.remember_stored(object);
                 Stored::Yes
             }
@@ -114,7 +156,7 @@ impl Store {
                 Stored::Unavailable
             }
         };
-        Ok(Fill { stored, at })
+        Sent { fill: Fill { stored, at }, done: matches!(outcome, 1..=3) }
     }
 
     pub(super) async fn fill_object(&self, object: Object, ticket: Ticket) -> Fill {
@@ -123,7 +165,7 @@ impl Store {
             return Fill::undated(Stored::Full);
         }
         match self.send_object(false, &object, &bytes, ticket).await {
-            Ok(fill) => fill,
+            Ok(sent) => sent.fill,
             Err(trouble) => Fill::undated(self.not_stored(&trouble)),
         }
     }
@@ -173,7 +215,7 @@ impl Store {
         self.put_guarded(object, ticket, undelivered).await
     }
 
-    fn guards(&self, object: &Object) -> Vec<Undelivered<'_>> {
+    pub(super) fn guards(&self, object: &Object) -> Vec<Undelivered<'_>> {
         let keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
         self.batches(&keys, Deferred::Invalidate { floor: None })
     }
@@ -183,7 +225,7 @@ impl Store {
             (None, _) => Stored::Unfit,
             (_, None) => Stored::Unavailable,
             (Some(bytes), Some(ticket)) => match self.send_object(true, &object, &bytes, ticket).await {
-                Ok(put) => put.stored,
+                Ok(sent) => sent.fill.stored,
                 Err(Trouble::TimedOut) => return self.not_stored(&Trouble::TimedOut),
                 Err(trouble) => self.not_stored(&trouble),
             },
@@ -202,7 +244,7 @@ impl Store {
         }
     }
 
-    fn not_stored(&self, trouble: &Trouble) -> Stored {
+    pub(super) fn not_stored(&self, trouble: &Trouble) -> Stored {
         if trouble.what() == Some(What::Full) {
             tracing::warn!(cache = %self.schema.cache, "the server takes no more data: {trouble}");
             self.full_until.store(self.link.clock.coarse() + FULL_PAUSE, Ordering::Relaxed);

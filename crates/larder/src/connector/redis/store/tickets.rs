@@ -4,6 +4,7 @@ use super::super::clearing::{self, bytes};
 use super::super::trouble::Trouble;
 use super::Store;
 use crate::connector::Ticket;
+use crate::protection::{Protection, holds};
 use redis::{Cmd, Value as Reply};
 use std::sync::atomic::Ordering;
 
@@ -38,7 +39,8 @@ impl Store {
             self.lost("the server has lost the clock");
             return None;
         };
-        if newest.is_some_and(|newest| newest.epoch == epoch && sequence < newest.sequence) {
+        let went_back = newest.is_some_and(|newest| newest.epoch == epoch && sequence < newest.sequence);
+        if went_back && holds(Protection::History) {
             self.lost("the server's clock went back: its data has been replaced by older data");
             return None;
         }

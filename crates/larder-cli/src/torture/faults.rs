@@ -1,0 +1,234 @@
+//! What can go wrong, and how it is made to.
+
+mod network;
+mod server;
+
+pub(crate) use network::Network;
+pub(crate) use server::Breaking;
+
+use larder_testing::server::ServerError;
+use std::fmt;
+use std::time::Duration;
+
+/// One thing that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum FaultKind {
+    Kill,
+    Snapshot,
+    Stop,
+    FlushAll,
+    ScriptFlush,
+    ClientKill,
+    MaxMemory,
+    MisConf,
+    Slow,
+    Corrupt,
+    TruncateBytes,
+    Drop,
+    Close,
+    Clients,
+    Cancel,
+}
+
+/// What a fault happens to; faults that happen to different things happen at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    Server,
+    Network,
+    /// Callers, all the time.
+    Callers,
+}
+
+impl FaultKind {
+    pub(crate) const ALL: [Self; 15] = [
+        Self::Kill,
+        Self::Snapshot,
+        Self::Stop,
+        Self::FlushAll,
+        Self::ScriptFlush,
+        Self::ClientKill,
+        Self::MaxMemory,
+        Self::MisConf,
+        Self::Slow,
+        Self::Corrupt,
+        Self::TruncateBytes,
+        Self::Drop,
+        Self::Close,
+        Self::Clients,
+        Self::Cancel,
+    ];
+
+    /// Those that need no server.
+    pub(crate) const WITHOUT_SERVER: [Self; 2] = [Self::Clients, Self::Cancel];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Snapshot => "snapshot",
+            Self::Stop => "stop",
+            Self::FlushAll => "flushall",
+            Self::ScriptFlush => "scriptflush",
+            Self::ClientKill => "clientkill",
+            Self::MaxMemory => "maxmemory",
+            Self::MisConf => "misconf",
+            Self::Slow => "slow",
+            Self::Corrupt => "corrupt",
+            Self::TruncateBytes => "truncate-bytes",
+            Self::Drop => "drop",
+            Self::Close => "close",
+            Self::Clients => "clients",
+            Self::Cancel => "cancel",
+        }
+    }
+
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::Kill => "kill -9 of the server, which starts again empty",
+            Self::Snapshot => "kill -9 of the server, which starts again from a snapshot taken before",
+            Self::Stop => "SIGSTOP of the server, for moments, or until every breaker has opened",
+            Self::FlushAll => "FLUSHALL",
+            Self::ScriptFlush => "SCRIPT FLUSH",
+            Self::ClientKill => "CLIENT KILL of every connection",
+            Self::MaxMemory => "maxmemory below what is used, with each eviction policy in turn",
+            Self::MisConf => "snapshots that fail, so that the server takes no writes (MISCONF)",
+            Self::Slow => "bytes that come late, or one by one",
+            Self::Corrupt => "bytes of stored objects that change on their way, and replies that are no replies",
+            Self::TruncateBytes => "connections that end in mid-command or mid-reply",
+            Self::Drop => "bytes that vanish, in one direction or both",
+            Self::Close => "connections that are closed, and refused for a while",
+            Self::Clients => "kill -9 of a node; another takes its place",
+            Self::Cancel => "callers that go away, at any point",
+        }
+    }
+
+    pub(crate) fn to(self) -> To {
+        match self {
+            Self::Kill
+            | Self::Snapshot
+            | Self::Stop
+            | Self::FlushAll
+            | Self::ScriptFlush
+            | Self::ClientKill
+            | Self::MaxMemory
+            | Self::MisConf => To::Server,
+            Self::Slow | Self::Corrupt | Self::TruncateBytes | Self::Drop | Self::Close | Self::Clients => To::Network,
+            Self::Cancel => To::Callers,
+        }
+    }
+
+    /// Whether data may be lost, and with it versions and floors.
+    pub(crate) fn loses_data(self) -> bool {
+        matches!(self, Self::Kill | Self::Snapshot | Self::FlushAll | Self::MaxMemory)
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The faults of a list such as `kill,stop`, or `all`, or `none`.
+pub(crate) fn parse(list: &str) -> Result<Vec<FaultKind>, String> {
+    if list == "all" {
+        return Ok(FaultKind::ALL.to_vec());
+    }
+    if list == "none" {
+        return Ok(Vec::new());
+    }
+    let mut faults = Vec::new();
+    let all = || format!("give `all`, `none`, or a list, such as `kill,stop`, of:\n{}", listed());
+    if list == "help" {
+        return Err(all());
+    }
+    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        match FaultKind::ALL.into_iter().find(|fault| fault.name() == name) {
+            Some(fault) if !faults.contains(&fault) => faults.push(fault),
+            Some(_) => {}
+            None => return Err(format!("there is no fault `{name}`. There are:\n{}", listed())),
+        }
+    }
+    if faults.is_empty() {
+        return Err(all());
+    }
+    Ok(faults)
+}
+
+/// A line for each.
+pub(crate) fn listed() -> String {
+    let lines = FaultKind::ALL.map(|fault| format!("  {:<15} {}", fault.name(), fault.what()));
+    lines.join("\n")
+}
+
+/// Why a fault could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    #[error("{0}")]
+    Server(#[from] ServerError),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Words(String),
+}
+
+/// Makes faults, one at a time.
+pub(crate) trait Maker: Send + Sync + 'static {
+    /// Makes one and undoes it. Answers what exactly it was.
+    fn make(&self, fault: FaultKind, rng: &mut fastrand::Rng) -> impl Future<Output = Result<String, Failed>> + Send;
+}
+
+/// Faults in a random order in which each comes once before any comes again.
+#[derive(Debug)]
+pub(crate) struct Deck {
+    all: Vec<FaultKind>,
+    left: Vec<FaultKind>,
+    pub(crate) rng: fastrand::Rng,
+}
+
+impl Deck {
+    pub(crate) fn new(faults: &[FaultKind], to: To, seed: u64) -> Self {
+        let all: Vec<FaultKind> = faults.iter().copied().filter(|fault| fault.to() == to).collect();
+        Self { all, left: Vec::new(), rng: fastrand::Rng::with_seed(seed) }
+    }
+
+    /// The calm before the next fault, and which that is; `None` where there is none.
+    pub(crate) fn next(&mut self) -> Option<(Duration, FaultKind)> {
+        if self.left.is_empty() {
+            self.left.clone_from(&self.all);
+            self.rng.shuffle(&mut self.left);
+        }
+        let calm = Duration::from_millis(self.rng.u64(400..2_200));
+        self.left.pop().map(|fault| (calm, fault))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read() {
+        assert_eq!(parse("kill, stop,kill").unwrap(), [FaultKind::Kill, FaultKind::Stop]);
+        assert_eq!(parse("all").unwrap().len(), FaultKind::ALL.len());
+        assert_eq!(parse("none").unwrap(), []);
+        for wrong in ["kil", "", ",", "help"] {
+            let error = parse(wrong).unwrap_err();
+            assert!(error.contains("truncate-bytes  connections that end"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_seed_gives_a_schedule_in_which_each_fault_comes_once_a_round() {
+        let draw = |seed| {
+            let mut deck = Deck::new(&FaultKind::ALL, To::Server, seed);
+            (0..16).filter_map(|_| deck.next()).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+        let mut round: Vec<_> = draw(3).into_iter().take(8).map(|(_, fault)| fault).collect();
+        round.sort();
+        round.dedup();
+        assert_eq!(round.len(), 8);
+        assert!(Deck::new(&[], To::Server, 1).next().is_none());
+    }
+}

@@ -1,0 +1,101 @@
+//! What is left on the server when everything has come to rest: nothing that nobody will ever remove.
+
+use super::faults::Failed;
+use super::node::{PREFIX, cache_name};
+use super::objects::Kind;
+use larder_testing::server::{Connection, Reply, Server};
+
+/// What stands before the primary key in the value of an index key.
+const HINT: usize = 12;
+
+/// Looks at every key, after the index keys that dangle were pruned. What is found is for people.
+pub(crate) async fn find(server: &Server) -> Result<Vec<String>, Failed> {
+    let mut found = Vec::new();
+    let keys = server.keys("*").await?;
+    let mut connection = server.connect().await?;
+    for key in &keys {
+        let shown = key.escape_ascii();
+        let Some((kind, what)) = known(key) else {
+            found.push(format!("a key that is none of larder's: {shown}"));
+            continue;
+        };
+        let lives = lifetime(&mut connection, key).await?;
+        if lives.is_some() || what == b'c' {
+            continue;
+        }
+        match (kind, what) {
+            // Policies have no age.
+            (Kind::Policy, b'o') => {}
+            (Kind::Policy, b'i') => {
+                let leads = leads(&mut connection, &keys, key).await?;
+                if !leads {
+                    found.push(format!("an index key that leads nowhere and never ends: {shown}"));
+                }
+            }
+            _ => found.push(format!("a key that never ends: {shown}")),
+        }
+    }
+    Ok(found)
+}
+
+/// Which cache a key is of, and what it is.
+fn known(key: &[u8]) -> Option<(Kind, u8)> {
+    [Kind::Instance, Kind::Policy].into_iter().find_map(|kind| {
+        let rest = key.strip_prefix(format!("{PREFIX}:{}:", cache_name(kind)).as_bytes())?;
+        Some((kind, *rest.first()?))
+    })
+}
+
+/// `None`: it lives for ever.
+async fn lifetime(connection: &mut Connection, key: &[u8]) -> Result<Option<i64>, Failed> {
+    let left = connection.command(&[b"PTTL", key]).await?.int();
+    Ok(left.filter(|left| *left != -1))
+}
+
+/// Whether an index key leads to an object that is there.
+async fn leads(connection: &mut Connection, keys: &[Vec<u8>], key: &[u8]) -> Result<bool, Failed> {
+    let Reply::Bulk(hint) = connection.command(&[b"GET", key]).await? else { return Ok(true) };
+    let primary = [b":", hint.get(HINT..).unwrap_or_default()].concat();
+    Ok(keys.iter().any(|key| known(key).is_some_and(|(_, what)| what == b'o') && key.ends_with(&primary)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_testing::server::{ServerOptions, required};
+
+    #[tokio::test]
+    async fn what_nobody_will_ever_remove_is_found() {
+        let server = Server::start(&required().unwrap()[0], ServerOptions::default()).await.unwrap();
+        let hint = |primary: &str| [&[0; HINT][..], primary.as_bytes()].concat();
+        let mut connection = server.connect().await.unwrap();
+        for (key, value, life) in [
+            ("torture:instance:c", b"clock".to_vec(), None),
+            ("torture:instance:o0123:i00001", b"object".to_vec(), Some("60000")),
+            ("torture:instance:ihost:h1.example", hint("i00001"), Some("60000")),
+            ("torture:policy:o0123:p00001", b"object".to_vec(), None),
+            ("torture:policy:iserial:1", hint("p00001"), None),
+            ("torture:policy:vp00001", b"floor".to_vec(), Some("60000")),
+        ] {
+            connection.command(&[b"SET".as_slice(), key.as_bytes(), &value]).await.unwrap();
+            if let Some(life) = life {
+                connection.command(&["PEXPIRE", key, life]).await.unwrap();
+            }
+        }
+        assert_eq!(find(&server).await.unwrap(), Vec::<String>::new());
+        for key in [
+            "torture:instance:ihost:h2.example",
+            "torture:instance:s77",
+            "torture:instance:lhost:h1.example",
+            "torture:instance:o0123:i00002",
+        ] {
+            connection.command(&["SET", key, "for ever"]).await.unwrap();
+        }
+        connection.command(&[b"SET".as_slice(), b"torture:policy:iserial:2", &hint("p00002")]).await.unwrap();
+        connection.command(&["SET", "somebody", "else's"]).await.unwrap();
+        let found = find(&server).await.unwrap();
+        assert_eq!(found.len(), 6, "{found:?}");
+        assert!(found.iter().any(|line| line.contains("leads nowhere") && line.ends_with("iserial:2")), "{found:?}");
+        assert!(found.iter().any(|line| line.contains("none of larder's") && line.ends_with("somebody")), "{found:?}");
+    }
+}

@@ -1,0 +1,121 @@
+//! `larder torture`, as a user runs it: clean where larder is whole, and not where a protection is off.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use larder_testing::server::required;
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn larder(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_larder")).arg("torture").args(arguments).env_remove("RUST_LOG").output().unwrap()
+}
+
+/// The summary of a run that ended with this exit code.
+fn torture(arguments: &[&str], code: i32) -> Value {
+    let output = larder(&[arguments, &["--json"]].concat());
+    let (told, logged) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{logged}\n{told}");
+    assert_eq!(logged, "");
+    serde_json::from_str(&told).unwrap_or_else(|error| panic!("not one JSON object: {error}\n{told}"))
+}
+
+fn count(summary: &Value, figure: &str) -> u64 {
+    summary[figure].as_u64().unwrap_or_else(|| panic!("{figure} is {}", summary[figure]))
+}
+
+#[test]
+fn every_server_is_clean_under_every_fault() {
+    for binary in required().unwrap() {
+        let summary = torture(&["--seconds", "8", "--seed", "7", "--server", binary.path.to_str().unwrap()], 0);
+        assert_eq!((&summary["clean"], &summary["stale"], &summary["wrong"]), (&true.into(), &0.into(), &0.into()));
+        assert_eq!(summary["leaks"], serde_json::json!([]));
+        assert!(count(&summary, "reads") > 1_000, "{summary}");
+        assert!(count(&summary, "hits") > 200, "{summary}");
+        assert!(summary["refused_fills"]["overtaken"].as_u64().unwrap() > 20, "{summary}");
+        for figure in ["deferred", "replayed", "callers_gone", "loads", "joined"] {
+            assert!(count(&summary, figure) > 10, "{figure}: {summary}");
+        }
+        assert!(summary["faults"].as_object().unwrap().len() >= 4, "{summary}");
+    }
+}
+
+#[test]
+fn memory_is_clean() {
+    let summary = torture(&["--connector", "memory", "--seconds", "3", "--seed", "7"], 0);
+    assert_eq!(summary["clean"], true);
+    assert!(count(&summary, "hits") > 200, "{summary}");
+    assert!(count(&summary, "processes") >= 2, "nodes were killed: {summary}");
+    assert!(summary["refused_fills"]["overtaken"].as_u64().unwrap() > 20, "{summary}");
+}
+
+/// Without one protection something is found, and told.
+fn is_found(connector: &str, protection: &str) {
+    let arguments = ["--connector", connector, "--seconds", "60", "--seed", "7", "--without", protection];
+    let summary = torture(&arguments, 1);
+    assert_eq!((&summary["clean"], &summary["without"]), (&false.into(), &protection.into()));
+    assert_eq!(count(&summary, "stale") + count(&summary, "wrong"), 1, "{summary}");
+    let history = summary["history"].as_array().unwrap();
+    let last = history.iter().filter(|line| line.as_str().unwrap().ends_with("<- this was impossible"));
+    assert_eq!(last.count(), 1, "{summary}");
+    assert!((3..60).contains(&history.len()), "{summary}");
+    let again = summary["again"].as_str().unwrap();
+    assert!(again.contains("--seed 7") && again.ends_with(&format!("--without {protection}")), "{again}");
+}
+
+#[test]
+fn each_protection_of_the_redis_connector_is_missed() {
+    // Two at a time: they wait for a bad moment more than they work.
+    for pair in ["fence", "ticket", "journal", "version", "epoch", "history", "validate"].chunks(2) {
+        std::thread::scope(|scope| {
+            let running: Vec<_> = pair.iter().map(|name| scope.spawn(|| is_found("redis", name))).collect();
+            running.into_iter().for_each(|run| run.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn each_protection_of_the_memory_connector_is_missed() {
+    for protection in ["fence", "ticket", "version", "epoch"] {
+        is_found("memory", protection);
+    }
+}
+
+#[test]
+fn for_people() {
+    let output = larder(&["--connector", "memory", "--seconds", "60", "--seed", "7", "--without", "fence"]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for line in [
+        "stale reads    1",
+        "seed           7",
+        "as it should be: the protection `fence` is off.",
+        "Again: larder torture",
+    ] {
+        assert!(told.contains(line), "{line} is not in\n{told}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_told_clearly() {
+    let refused = |arguments: &[&str], code, texts: &[&str]| {
+        let output = larder(arguments);
+        let logged = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{logged}");
+        for text in texts {
+            assert!(logged.contains(text) && !logged.contains("panicked"), "{text} is not in {logged}");
+        }
+    };
+    refused(&["--faults", "help"], 2, &["give `all`", "truncate-bytes", "kill -9 of a node"]);
+    refused(&["--faults", "kill,kil"], 2, &["there is no fault `kil`", "snapshot"]);
+    refused(&["--faults", ""], 2, &["`all`", "scriptflush"]);
+    refused(&["--without", "luck"], 2, &["there is no protection `luck`", "validate"]);
+    refused(
+        &["--connector", "memory", "--without", "journal"],
+        2,
+        &["memory", "`journal`", "fence, ticket, version, epoch"],
+    );
+    refused(&["--connector", "memory", "--nodes", "2"], 2, &["--nodes", "other processes"]);
+    refused(&["--connector", "memory", "--faults", "kill"], 2, &["`clients` and `cancel`"]);
+    refused(&["--connector", "memory", "--server", "/nowhere"], 2, &["--connector redis"]);
+    refused(&["--server", "/nowhere/redis-server"], 1, &["/nowhere/redis-server"]);
+    refused(&["--seconds", "0"], 2, &["--seconds"]);
+}

@@ -1,0 +1,165 @@
+//! Several objects in one call: `get_many`, `set_many`, `invalidate_many`.
+
+use super::Cache;
+use crate::connector::{Delivery, Error, Fill, KeyBuf, KeyRef, Looks, Miss, Stored, Ticket};
+use crate::entry::Entry;
+use crate::key::Key;
+use std::sync::Arc;
+
+impl<E: Entry> Cache<E> {
+    /// Looks several objects up by keys of one index, in as few round trips as the connector can: one, where it is a server and knows
+    /// or remembers where the keys lead. What comes back has the order of the keys, with a `None` for each miss; a key that is asked
+    /// for twice is answered twice, and keys of one object share its `Arc`. Each key counts as a get in [`stats`](Self::stats).
+    ///
+    /// ```
+    /// # use larder::{Cache, Entry, Schema, connector::memory::{Memory, MemoryOptions}};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Serialize, Deserialize, Entry)]
+    /// # #[entry(cache = "instance")]
+    /// # struct Instance { #[key(primary)] id: String, #[key(index = "host")] hosts: Vec<String> }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # let schema = Schema::of::<Instance>();
+    /// # let instances: Cache<Instance> =
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema);
+    /// instances.set(Instance { id: "42".into(), hosts: vec!["acme.example".into()] }).await;
+    /// let found = instances.get_many(InstanceIndex::Host, ["acme.example", "bolt.example"]).await;
+    /// assert_eq!(found[0].as_ref().unwrap().id, "42");
+    /// assert!(found[1].is_none());
+    /// # }
+    /// ```
+    ///
+    /// # Round trips to Redis
+    ///
+    /// One for up to 512 keys, and one more for each further 512, all of them together within the operation time-out: what was not
+    /// answered by then is a miss. A second one where a secondary key is not remembered and leads to an object over 4 KiB, or where
+    /// one that is remembered leads there no more.
+    pub async fn get_many<K: Key>(&self, index: E::Index, keys: impl IntoIterator<Item = K>) -> Vec<Option<Arc<E>>> {
+        // Nothing that the caller has given is held while waiting, so that the future can be sent whatever it was.
+        let keys: Vec<Result<KeyBuf, Miss>> =
+            keys.into_iter().map(|key| self.key(index, &key.encode()).map(KeyRef::to_buf)).collect();
+        let valid: Vec<KeyRef<'_>> = keys.iter().flatten().map(KeyBuf::as_ref).collect();
+        let mut found = self.inner.connector.get_many(&valid).await.into_iter();
+        let each = keys.iter().map(|key| match key {
+            // There is an answer for each key.
+            Ok(_) => found.next().unwrap_or(Err(Miss::Fault)),
+            Err(miss) => Err(*miss),
+        });
+        each.map(|found| self.found(found).ok()).collect()
+    }
+
+    /// Looks several valid keys up for somebody who loads what is missing.
+    pub(crate) async fn look_many(&self, keys: &[KeyRef<'_>]) -> (Vec<Result<Arc<E>, Miss>>, Option<Ticket>) {
+        let Looks { found, ticket } = self.inner.connector.lookup_many(keys).await;
+        (found.into_iter().map(|found| self.found(found)).collect(), ticket)
+    }
+
+    /// Stores what loads that began after `ticket` was taken have read; for each when it was stored, if it was.
+    pub(crate) async fn fill_many(&self, objects: &[Arc<E>], ticket: Ticket) -> Vec<Option<Ticket>> {
+        let objects: Vec<_> = objects.iter().map(|object| self.object(object.clone()).ok()).collect();
+        let fit = objects.iter().flatten().cloned().collect();
+        let mut filled = self.inner.connector.fill_many(fit, ticket).await.into_iter();
+        let each = objects.iter().map(|object| match object {
+            // There is an answer for each object.
+            Some(_) => filled.next().unwrap_or(Fill::undated(Stored::Unavailable)),
+            None => Fill::undated(Stored::Unfit),
+        });
+        each.inspect(|fill| self.inner.schema.stats.fill(fill.stored).increment()).map(Fill::accepted).collect()
+    }
+
+    /// Stores several objects that the caller knows to be current, each as [`set`](Self::set) does, in this order: of two that claim
+    /// the same key the later one has it, and the earlier one is gone. What became of each comes back in the order of the objects.
+    ///
+    /// ```
+    /// # use larder::{Cache, Entry, Schema, Stored, connector::memory::{Memory, MemoryOptions}};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Serialize, Deserialize, Entry)]
+    /// # #[entry(cache = "instance")]
+    /// # struct Instance { #[key(primary)] id: u32, name: String }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # let schema = Schema::of::<Instance>();
+    /// # let instances: Cache<Instance> =
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema);
+    /// let renamed = ["Acme", "Bolt"].into_iter().zip(1..).map(|(name, id)| Instance { id, name: name.into() });
+    /// assert_eq!(instances.set_many(renamed).await, [Stored::Yes, Stored::Yes]);
+    /// # }
+    /// ```
+    ///
+    /// # Round trips to Redis
+    ///
+    /// Two, as for one object: the ticket, then up to 512 objects or 1 MiB, and one more for each further lot of them. A lot is one
+    /// operation, with the operation time-out for itself; after one that timed out no other is sent, and what was not stored is
+    /// invalidated through the journal. Where two objects of one call that are more than about 128 keys apart claim the same key, the
+    /// later one may be invalidated ([`Stored::Overtaken`]) instead of stored.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped at any await point, each object is stored or its keys are invalidated.
+    pub async fn set_many(&self, objects: impl IntoIterator<Item = impl Into<Arc<E>>>) -> Vec<Stored> {
+        let mut stored = Vec::new();
+        let (mut fit, mut unfit) = (Vec::new(), Vec::new());
+        for object in objects {
+            match self.object(object.into()) {
+                Ok(object) => {
+                    stored.push(None);
+                    fit.push(object);
+                }
+                Err(valid) => {
+                    stored.push(Some(Stored::Unfit));
+                    unfit.extend(valid);
+                }
+            }
+        }
+        let connector = &self.inner.connector;
+        let outcomes = if unfit.is_empty() {
+            connector.set_many(fit).await
+        } else {
+            // Their earlier states must go all the same, and whoever drops this drops it after both have begun.
+            tokio::join!(connector.set_many(fit), connector.invalidate(unfit, None)).0
+        };
+        let mut outcomes = outcomes.into_iter();
+        let each = stored.into_iter().map(|unfit| unfit.or_else(|| outcomes.next()).unwrap_or(Stored::Unavailable));
+        each.inspect(|stored| self.inner.schema.stats.put(*stored).increment()).collect()
+    }
+
+    /// Forgets every object that one of the keys leads to, as [`invalidate`](Self::invalidate) does, through keys of several indexes in
+    /// one call.
+    ///
+    /// ```
+    /// # use larder::{Cache, Delivery, Entry, Schema, connector::memory::{Memory, MemoryOptions}};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Serialize, Deserialize, Entry)]
+    /// # #[entry(cache = "instance")]
+    /// # struct Instance { #[key(primary)] id: String, #[key(index = "host")] hosts: Vec<String> }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # let schema = Schema::of::<Instance>();
+    /// # let instances: Cache<Instance> =
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema);
+    /// use InstanceIndex::{Host, Id};
+    /// let delivery = instances.invalidate_many([(Id, "42"), (Host, "acme.example")]).await;
+    /// assert_eq!(delivery.unwrap(), Delivery::Applied);
+    /// # }
+    /// ```
+    ///
+    /// # Round trips to Redis
+    ///
+    /// One for up to 2,048 keys, and one more for each further 2,048, each an operation with a time-out of its own. All are guarded
+    /// before the first is sent: what was not delivered is in the journal, and the answer is [`Delivery::Deferred`].
+    ///
+    /// # Errors
+    ///
+    /// As [`invalidate`](Self::invalidate): a key that cannot exist; the others are handled first.
+    pub async fn invalidate_many<K: Key>(
+        &self,
+        keys: impl IntoIterator<Item = (E::Index, K)>,
+    ) -> Result<Delivery, Error> {
+        let mut valid = Vec::new();
+        let mut invalid = None;
+        for (index, key) in keys {
+            match self.valid(index, (*key.encode()).into()) {
+                Ok(key) => valid.push(key),
+                Err(error) => invalid = Some(error),
+            }
+        }
+        self.invalidate_keys((valid, invalid), None).await
+    }
+}
