@@ -119,8 +119,11 @@ fn a_set_is_seen_under_all_keys_or_under_none() {
     }
 }
 
+/// What ends an object, by name.
+type End = (&'static str, fn(&Sites));
+
 /// What ends the object `1` with the hosts `a` and `b`.
-const ENDS: [(&str, fn(&Sites)); 6] = [
+const ENDS: [End; 6] = [
     ("an invalidation", |sites| sites.invalidate(HOST, "b")),
     ("a truncate", |sites| drop(at_once(sites.memory.truncate()))),
     ("an eviction", |sites| sites.set("2", &[], "other")),

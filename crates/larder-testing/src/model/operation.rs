@@ -37,6 +37,7 @@ pub(super) enum Forget {
         host: bool,
         names: Vec<&'static str>,
     },
+    InvalidateMany(Vec<Key>),
     /// By primary key alone: what a secondary one led to last need not be what it leads to.
     InvalidateBelow {
         names: Vec<&'static str>,
@@ -52,7 +53,12 @@ pub(super) enum Forget {
 #[derive(Clone, Debug)]
 pub(super) enum Act {
     Get(Key),
+    GetMany {
+        host: bool,
+        names: Vec<&'static str>,
+    },
     Set(State),
+    SetMany(Vec<State>),
     Forget(Forget),
     /// Looks up, and keeps the ticket of a miss in one of two places.
     Begin(Key, usize),
@@ -82,6 +88,7 @@ impl Act {
     /// The states that this may store.
     pub(super) fn states(&self) -> Vec<&State> {
         match self {
+            Self::SetMany(states) => states.iter().collect(),
             Self::Set(state) | Self::Fill(state, _) | Self::Update(state, None) => vec![state],
             Self::Update(state, Some(meanwhile)) => meanwhile.states().into_iter().chain([state]).collect(),
             _ => Vec::new(),
@@ -89,11 +96,14 @@ impl Act {
     }
 
     /// The hosts that this invalidates something by.
-    pub(super) fn invalidated_hosts(&self) -> &[&'static str] {
+    pub(super) fn invalidated_hosts(&self) -> Vec<&'static str> {
         match self {
-            Self::Forget(Forget::Invalidate { host: true, names }) => names,
+            Self::Forget(Forget::Invalidate { host: true, names }) => names.clone(),
+            Self::Forget(Forget::InvalidateMany(keys)) => {
+                keys.iter().filter(|key| key.host).map(|key| key.name).collect()
+            }
             Self::Update(_, Some(meanwhile)) => meanwhile.invalidated_hosts(),
-            _ => &[],
+            _ => Vec::new(),
         }
     }
 }
@@ -124,6 +134,7 @@ fn state() -> impl Strategy<Value = State> {
 fn forget() -> impl Strategy<Value = Forget> {
     prop_oneof![
         6 => names().prop_map(|(host, names)| Forget::Invalidate { host, names }),
+        2 => prop::collection::vec(key(), 1..=3).prop_map(Forget::InvalidateMany),
         2 => (names(), 1..=4_u64)
             .prop_map(|((_, names), version)| Forget::InvalidateBelow { names, version }),
         3 => names().prop_map(|(host, names)| Forget::Delete { host, names }),
@@ -147,6 +158,8 @@ fn act(nature: Nature) -> impl Strategy<Value = Act> {
     prop_oneof![
         16 => key().prop_map(Act::Get),
         8 => state().prop_map(Act::Set),
+        3 => names().prop_map(|(host, names)| Act::GetMany { host, names }),
+        3 => prop::collection::vec(state(), 1..=3).prop_map(Act::SetMany),
         8 => forget().prop_map(Act::Forget),
         6 => (key(), 0..2_usize).prop_map(|(key, place)| Act::Begin(key, place)),
         8 => (state(), 0..2_usize).prop_map(|(state, place)| Act::Fill(state, place)),
@@ -197,6 +210,10 @@ impl fmt::Display for Forget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalidate { host, names } => write!(f, "invalidates {} {}", index(*host), names.join(" and ")),
+            Self::InvalidateMany(keys) => {
+                let keys: Vec<_> = keys.iter().map(Key::to_string).collect();
+                write!(f, "invalidates {}", keys.join(" and "))
+            }
             Self::InvalidateBelow { names, version } => {
                 write!(f, "invalidates id {} below version {version}", names.join(" and "))
             }
@@ -220,7 +237,12 @@ impl Act {
         };
         match self {
             Self::Get(key) => format!("gets {key}"),
+            Self::GetMany { host, names } => format!("gets {} {} at once", index(*host), names.join(" and ")),
             Self::Set(state) => format!("sets {}", of(state)),
+            Self::SetMany(states) => {
+                let numbered = states.iter().zip(1..).map(|(state, place)| format!("{}.{place}", of(state)));
+                format!("sets at once {}", numbered.collect::<Vec<_>>().join("; "))
+            }
             Self::Forget(forget) => forget.to_string(),
             Self::Begin(key, place) => format!("looks up {key} to begin {}", load(*place)),
             Self::Fill(state, place) => format!("ends {} with {}", load(*place), of(state)),

@@ -80,6 +80,8 @@ impl Modelled for Instance {
 enum Seen<E> {
     Object(Option<Arc<E>>),
     Stored(Stored),
+    /// One for each of several.
+    Each(Vec<Seen<E>>),
     Applied,
     Trouble(String),
     /// There is nothing to see, as where a load has not begun.
@@ -92,6 +94,7 @@ impl<E: Modelled> Seen<E> {
             Self::Object(Some(object)) => format!(": finds {}", object.shown()),
             Self::Object(None) => ": a miss".to_owned(),
             Self::Stored(stored) => format!(": {}", stored.name()),
+            Self::Each(seen) => seen.iter().map(Self::words).collect(),
             Self::Applied => ": done".to_owned(),
             Self::Trouble(text) => format!(": {text}"),
             Self::Nothing => String::new(),
@@ -122,6 +125,14 @@ impl<E: Modelled> Side<E> {
         let Some(cache) = self.nodes.get(node % self.nodes.len()).cloned() else { return Seen::Nothing };
         match act {
             Act::Get(key) => Seen::Object(cache.get(Self::index(key.host), key.name).await),
+            Act::GetMany { host, names } => {
+                let found = cache.get_many(Self::index(*host), names).await;
+                Seen::Each(found.into_iter().map(Seen::Object).collect())
+            }
+            Act::SetMany(states) => {
+                let objects = states.iter().zip(1..).map(|(state, place)| E::of(state, &format!("{name}.{place}")));
+                Seen::Each(cache.set_many(objects).await.into_iter().map(Seen::Stored).collect())
+            }
             Act::Begin(key, place) => {
                 let (found, ticket) = match cache.lookup(Self::index(key.host), key.name).await {
                     Lookup::Hit(object) => (Some(object), None),
@@ -174,6 +185,9 @@ fn change<'a, E: Modelled>(
             Act::Set(state) => Seen::Stored(cache.set(E::of(state, name)).await),
             Act::Forget(forget) => Seen::of_delivery(match forget {
                 Forget::Invalidate { host, names } => cache.invalidate(index(*host), names).await,
+                Forget::InvalidateMany(keys) => {
+                    cache.invalidate_many(keys.iter().map(|key| (index(key.host), key.name))).await
+                }
                 Forget::InvalidateBelow { names, version } => cache.invalidate_below(E::ID, names, *version).await,
                 Forget::Delete { host, names } => cache.delete(index(*host), names).await,
                 Forget::Truncate => cache.truncate().await,
@@ -298,6 +312,10 @@ impl<'a, E: Modelled> Play<'a, E> {
         self.doubt(act);
         match act {
             Act::Get(_) => self.found(&expected, &seen),
+            Act::GetMany { .. } => pairs(&expected, &seen)?.try_for_each(|(expected, seen)| self.found(expected, seen)),
+            Act::SetMany(states) => pairs(&expected, &seen)?
+                .zip(states)
+                .try_for_each(|((expected, seen), state)| self.set(expected, seen, state)),
             Act::Begin(_, place) => self.begun(&expected, &seen, *place),
             Act::Fill(..) => self.filled(before, &expected, &seen),
             Act::Set(state) => self.set(&expected, &seen, state),
@@ -389,6 +407,17 @@ impl<'a, E: Modelled> Play<'a, E> {
     fn forget(&self, object: &E) {
         let keys = crate::conformance::keys_of(object);
         self.shelved.store(|store, now| store.invalidate(&keys, None, now));
+    }
+}
+
+/// What was said of each of several.
+fn pairs<'a, E: Modelled>(
+    expected: &'a Seen<E>,
+    seen: &'a Seen<E>,
+) -> Result<impl Iterator<Item = (&'a Seen<E>, &'a Seen<E>)>, Wanted> {
+    match (expected, seen) {
+        (Seen::Each(expected), Seen::Each(seen)) if expected.len() == seen.len() => Ok(expected.iter().zip(seen)),
+        _ => Err("the last of these must be answered for each".to_owned()),
     }
 }
 
