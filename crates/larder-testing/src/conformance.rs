@@ -58,6 +58,8 @@ use std::task::Poll;
 use std::time::Duration;
 use trial::Trial;
 
+pub(crate) use trial::keys_of;
+
 mod ages;
 mod bytes;
 mod dropping;
@@ -69,7 +71,7 @@ mod many;
 mod releases;
 mod storing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trial;
 mod trouble;
 mod versions;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`mod@conformance`] | larder's contract, C1 to C14, as test cases that any connector can be put through |
 //! | [`entries`] | the sample entry types that those cases store |
+//! | [`mod@model`] | random operations, and what a connector made of them beside what the contract is in its plainest form |
 //! | [`mod@reference`] | a connector that is nothing but the contract, to compare others with |
 //! | [`server`] | real servers on temporary sockets, with kill, stop, continue and restart |
 //! | [`proxy`] | a scripted proxy that corrupts, delays, cuts and drops |
@@ -12,6 +13,7 @@
 
 pub mod conformance;
 pub mod entries;
+pub mod model;
 pub mod proxy;
 pub mod reference;
 pub mod server;

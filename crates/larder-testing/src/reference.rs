@@ -156,7 +156,7 @@ impl Store {
         Stored::Yes
     }
 
-    fn invalidate(&mut self, keys: &[KeyBuf], floor: Option<u64>, now: u64) {
+    pub(crate) fn invalidate(&mut self, keys: &[KeyBuf], floor: Option<u64>, now: u64) {
         self.sequence += 1;
         self.fence(keys);
         let mut primaries = self.forget(keys);

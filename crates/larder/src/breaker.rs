@@ -33,10 +33,10 @@
 //! breaker nor keeps it half-open for ever; nor does one that hangs ([`trial_timeout`](BreakerConfig::trial_timeout)).
 
 use crate::clock::Clock;
+use crate::sync::atomic::Ordering;
 use machine::Machine;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 mod config;

@@ -4,8 +4,8 @@
 //! advances time instead of sleeping. A precise reading costs about 22 ns, a coarse one about 5 ns; a cache hit
 //! takes the coarse one, which may lag by up to [`Clock::COARSE_LAG`], and asks for the precise one only near a deadline.
 
+use crate::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A monotonic clock in milliseconds; cloning it is cheap, and clones show the same time.

@@ -197,18 +197,21 @@ impl Schema {
     }
 
     /// The lifetime of one object: its max age, less what the jitter takes; zero: no limit.
-    pub(crate) fn lifetime(&self) -> Duration {
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
         let jitter = self.loading.jitter;
         if jitter > 0.0 { self.max_age.mul_f64(1.0 - jitter.min(1.0) * fastrand::f64()) } else { self.max_age }
     }
 
     /// How long an object is kept after its lifetime, to be served where the load of its successor fails.
-    pub(crate) fn kept_after(&self) -> Duration {
+    #[must_use]
+    pub fn kept_after(&self) -> Duration {
         if self.max_age.is_zero() { Duration::ZERO } else { self.loading.serve_expired }
     }
 
     /// How long before its end an object is loaded anew.
-    pub(crate) fn refresh_ahead(&self) -> Duration {
+    #[must_use]
+    pub fn refresh_ahead(&self) -> Duration {
         if self.max_age.is_zero() { Duration::ZERO } else { self.loading.refresh_ahead }
     }
 

@@ -18,10 +18,10 @@
 //! that are loaded after it.
 
 use crate::connector::KeyBuf;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What has to be done to one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

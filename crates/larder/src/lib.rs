@@ -58,6 +58,9 @@ mod codec;
 pub mod config;
 pub mod connector;
 mod entry;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(feature = "redis")]
 mod journal;
 mod key;
@@ -67,6 +70,7 @@ pub mod protection;
 #[cfg(not(feature = "torture"))]
 #[allow(dead_code, unreachable_pub)]
 mod protection;
+mod sync;
 pub mod telemetry;
 
 pub use cache::{Cache, Get, Lookup, UpdateError};

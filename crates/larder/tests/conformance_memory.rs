@@ -7,11 +7,22 @@ use larder::connector::{KeyRef, Object};
 use larder::{Connector, Schema};
 use larder_testing::conformance::{Nature, Subject};
 use larder_testing::entries::Site;
+use larder_testing::model::{self, Settings};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-larder_testing::conformance! { Private::new() }
+larder_testing::conformance! { Private::new(MAX_OBJECTS) }
+
+#[tokio::test]
+async fn random_operations() {
+    model::run(&Private::new(MAX_OBJECTS), &Settings::default()).await;
+}
+
+#[tokio::test]
+async fn random_operations_with_room_for_two_objects() {
+    model::run(&Private::new(2), &Settings { may_forget: true, ..Settings::default() }).await;
+}
 
 /// More than any case stores.
 const MAX_OBJECTS: u64 = 2000;
@@ -22,14 +33,15 @@ type Name = (Arc<str>, u64);
 /// One process, whose nodes are all the same.
 struct Private {
     opened: Mutex<HashMap<Name, Arc<Memory>>>,
+    max_objects: u64,
     clock: Clock,
     hand: ManualClock,
 }
 
 impl Private {
-    fn new() -> Self {
+    fn new(max_objects: u64) -> Self {
         let (clock, hand) = Clock::manual();
-        Self { opened: Mutex::default(), clock, hand }
+        Self { opened: Mutex::default(), max_objects, clock, hand }
     }
 
     fn all_of(&self, cache: &str) -> Vec<Arc<Memory>> {
@@ -44,7 +56,8 @@ impl Subject for Private {
     }
 
     async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
-        let options = MemoryOptions { max_objects: MAX_OBJECTS, clock: self.clock.clone(), ..MemoryOptions::default() };
+        let options =
+            MemoryOptions { max_objects: self.max_objects, clock: self.clock.clone(), ..MemoryOptions::default() };
         let mut opened = self.opened.lock().unwrap();
         let name = (schema.cache.clone(), schema.fingerprint);
         opened.entry(name).or_insert_with(|| Arc::new(Memory::open(schema, options))).clone()

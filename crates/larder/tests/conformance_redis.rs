@@ -8,12 +8,22 @@ use larder::config::{Address, RedisConfig};
 use larder::connector::redis::Redis;
 use larder::{Connector, Schema};
 use larder_testing::conformance::{Nature, Subject};
+use larder_testing::model::{self, Settings};
 use larder_testing::server::{Connection, Reply, Server, ServerOptions, required};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 larder_testing::conformance! { each Shared::on_each_server().await }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_operations() {
+    for subject in Shared::on_each_server().await {
+        let settings = Settings::default();
+        // Those with ages wait for real time to pass.
+        model::run(&subject, &Settings { sequences: settings.sequences / 3, ..settings }).await;
+    }
+}
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 

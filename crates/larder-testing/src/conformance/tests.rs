@@ -10,18 +10,18 @@ use paper::{Mistake, Paper, Sheets};
 use std::sync::Arc;
 use std::time::Duration;
 
-mod flawed;
+pub(crate) mod flawed;
 mod paper;
 
 /// The reference, as it is or with one flaw.
-struct Shelved {
+pub(crate) struct Shelved {
     shelf: Shelf,
     hand: ManualClock,
     flaw: Option<Flaw>,
 }
 
 impl Shelved {
-    fn new(flaw: Option<Flaw>) -> Self {
+    pub(crate) fn new(flaw: Option<Flaw>) -> Self {
         let (clock, hand) = Clock::manual();
         Self { shelf: Shelf::new(clock), hand, flaw }
     }

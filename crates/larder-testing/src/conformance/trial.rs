@@ -359,7 +359,7 @@ impl<E: Sample> Nodes<E> {
 }
 
 /// The keys of an object as connectors take them.
-pub(super) fn keys_of<E: Entry>(entry: &E) -> Vec<KeyBuf> {
+pub(crate) fn keys_of<E: Entry>(entry: &E) -> Vec<KeyBuf> {
     let encoded = Keys::of(entry).into_iter();
     encoded.map(|(index, bytes)| KeyBuf { index: index.position() as u8, bytes: bytes.into() }).collect()
 }

@@ -27,7 +27,7 @@
 //! place was taken).
 
 use super::State;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 const STATE: u64 = 0b111;
 const UNBROKEN: u64 = 1 << 3;
@@ -150,7 +150,8 @@ impl Gate {
     pub(super) fn begin(&self, state: State) -> u64 {
         let generation = Word(self.0.load(Ordering::Relaxed)).generation();
         let word = generation.wrapping_add(1).wrapping_mul(GENERATION) | state as u64;
-        self.0.store(word, Ordering::Release);
+        // Not a store: where a success comes in between, loom, which explores this, would not know which of the two was last.
+        self.0.swap(word, Ordering::AcqRel);
         Word(word).generation()
     }
 

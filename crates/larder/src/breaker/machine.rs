@@ -21,10 +21,10 @@ use super::transition::{Cause, Events, Transition};
 use super::window::{Counts, Window};
 use super::{Refused, State};
 use crate::clock::Clock;
-use parking_lot::{Mutex, MutexGuard};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub(super) struct Machine {
@@ -168,12 +168,14 @@ impl Machine {
             }
             self.done(health);
         }
-        if self.gate.read().has_slot(most) {
-            // Only where a place is free: those who find none must not put off the end of the one they wait for.
-            self.tried.store(self.clock.now(), Ordering::Relaxed);
-        } else {
+        if !self.gate.read().has_slot(most) {
             self.end_overdue_trial(most);
+            // Even if one is free by now: whoever takes a place must have noted when.
+            return None;
         }
+        // Only where a place is free: those who find none must not put off the end of the one they wait for. Nor may one who slept
+        // in between make a trial look older than it is.
+        self.tried.fetch_max(self.clock.now(), Ordering::Relaxed);
         self.gate.take_slot(most).map(|generation| Permit::for_trial(self, generation))
     }
 

@@ -3,9 +3,9 @@
 use super::Refused;
 use super::gate::Counted;
 use super::machine::Machine;
+use crate::sync::atomic::Ordering;
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The right to make one call. Exactly one of its methods says how the call went.

@@ -1,11 +1,12 @@
 //! Changes of state, told to whoever subscribed.
 
 use super::State;
+use crate::sync::Mutex;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// A change of a breaker's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +154,6 @@ impl Events {
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut Pending) -> R) -> R {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.0.lock())
     }
 }

@@ -235,6 +235,21 @@ fn checksum(bytes: &[u8], keys: usize) -> Option<u64> {
     Some(hash.digest())
 }
 
+/// Gives bytes the head and the checksum of an object, where they are long enough: for fuzzing, which would come no further than these.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn seal(bytes: &mut [u8], fingerprint: u64) -> bool {
+    let Some(keys) = array(bytes, LIST_LENGTH + 4).map(u16::from_be_bytes) else { return false };
+    let head = [&MAGIC[..], &[MESSAGEPACK, bytes.get(3).copied().unwrap_or(0)], &fingerprint.to_be_bytes()].concat();
+    if let Some(place) = bytes.get_mut(..head.len()) {
+        place.copy_from_slice(&head);
+    }
+    let Some(checksum) = checksum(bytes, usize::from(keys)) else { return false };
+    if let Some(place) = bytes.get_mut(CHECKSUM..CHECKSUM + 8) {
+        place.copy_from_slice(&checksum.to_be_bytes());
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -125,7 +125,9 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
         name: "socket",
         give: "the path of a Unix socket",
         read: |redis, node| match text(node)? {
-            url if url.contains("://") => Err(Refused::Hidden("is a URL, not a path".to_owned())),
+            url if url.contains("://") && !url.starts_with('/') => {
+                Err(Refused::Hidden("is a URL, not a path".to_owned()))
+            }
             path => put(&mut redis.socket, Ok(Some(path.into()))),
         },
         write: |redis| redis.socket.as_ref().and_then(|path| written_text(path.display())),

@@ -143,6 +143,9 @@ pub(super) fn shown_path(path: &[String]) -> String {
 }
 
 pub(super) fn shown_name(name: &str) -> String {
+    if name.is_empty() {
+        return "\"\"".to_owned();
+    }
     let sane = name.chars().take(64).take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
     let mut shown: String = sane.collect();
     if shown.len() < name.len() {

@@ -26,13 +26,13 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::protection::{Protection, holds};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use absent::Absent;
 use ages::Ages;
 use eviction::Queues;
-use parking_lot::Mutex;
 use records::{Record, Records};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use table::{Common, Id, Place, Table};
 
 mod absent;

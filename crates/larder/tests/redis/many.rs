@@ -547,14 +547,18 @@ async fn what_has_expired_and_what_is_known_to_be_nowhere_is_a_miss() {
         let (cache, stranger) = (open().await, open().await);
         let stored = cache.set_many(many(3, "x")).await;
         assert_eq!(stored, [Stored::Yes; 3]);
-        let begun = Instant::now();
-        while found(&cache.get_many(InstanceIndex::Id, ids(3)).await) > 0 {
-            assert!(begun.elapsed() < Duration::from_secs(30), "they do not expire");
+        // Each node for itself: by a part of a millisecond they know the server's time differently.
+        for node in [&cache, &stranger] {
+            let begun = Instant::now();
+            while found(&node.get_many(InstanceIndex::Id, ids(3)).await) > 0 {
+                assert!(begun.elapsed() < Duration::from_secs(30), "they do not expire");
+            }
         }
+        let expired = stranger.stats().miss(Miss::Expired).get();
         for (index, keys) in [(InstanceIndex::Id, ids(3)), (InstanceIndex::Host, hosts(3))] {
             assert_eq!(found(&stranger.get_many(index, keys).await), 0);
         }
-        assert_eq!(stranger.stats().miss(Miss::Expired).get(), 6);
+        assert_eq!(stranger.stats().miss(Miss::Expired).get() - expired, 6);
         let left = server.keys("larder:instance:o*").await.unwrap();
         assert_eq!(left.len(), 3, "kept for who fails to load their successors");
 

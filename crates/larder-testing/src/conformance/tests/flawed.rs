@@ -13,7 +13,7 @@ use tokio::task::yield_now;
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flaw {
+pub(crate) enum Flaw {
     IndexesMixedUp,
     KeepsTheFirst,
     DroppedKeysStay,

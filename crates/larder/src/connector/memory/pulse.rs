@@ -7,7 +7,7 @@
 use super::ages::Ages;
 use crate::clock::Clock;
 use crate::connector::Miss;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Words that are made together.
 pub(super) const BLOCK: usize = 256;

@@ -15,9 +15,8 @@ use super::ages::Ages;
 use super::pulse::{BLOCK, Block};
 use crate::clock::Clock;
 use crate::connector::{KeyRef, Miss, Value};
-use foldhash::fast::RandomState;
+use crate::sync::{RandomState, RwLock};
 use hashbrown::HashTable;
-use parking_lot::RwLock;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
@@ -191,11 +190,12 @@ impl Table {
     /// Takes everything out, for the caller to drop.
     pub(super) fn clear(&self) -> Vec<HashTable<Place>> {
         let take = |shard: &Shard| {
-            let table = std::mem::take(&mut *shard.0.write());
-            for place in &table {
+            let mut table = shard.0.write();
+            // First, or an object that is gone here would still be there under its keys in other shards.
+            for place in &*table {
                 place.block.pulse(place.pulse()).end();
             }
-            table
+            std::mem::take(&mut *table)
         };
         self.shards.iter().map(take).collect()
     }

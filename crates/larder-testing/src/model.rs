@@ -1,0 +1,220 @@
+//! Random sequences of operations, played on a connector and on the [reference](mod@crate::reference) side by side.
+//!
+//! What the reference has not, the connector must not have either: that is the contract. What the reference has, the connector must
+//! have too, unless it has said itself that it refused it, or [may forget](Settings::may_forget). A sequence that shows a
+//! difference is shortened as far as it goes, and told in words:
+//!
+//! ```text
+//! the connector does what the contract forbids (sequence 17 of seed 1, shortened), on `site`:
+//!    1. sets id a with host b, as state 1: stored
+//!    2. invalidates host b: done
+//!    3. gets id a: finds id a with host b, state 1
+//! the last of these must be a miss
+//! ```
+//!
+//! It complements the [conformance suite](mod@crate::conformance), whose cases are chosen and not drawn: here operations meet that nobody
+//! thought to combine. The same [`Subject`] is put through both.
+//!
+//! ```
+//! # use larder::{Connector, Schema, clock::{Clock, ManualClock}, connector::memory::{Memory, MemoryOptions}};
+//! # use larder_testing::conformance::{Nature, Subject};
+//! use larder_testing::model::{self, Settings};
+//! # use std::{sync::Arc, time::Duration};
+//! # struct Mine { clock: Clock, hand: ManualClock }
+//! # impl Subject for Mine {
+//! #     fn nature(&self) -> Nature { Nature { exact_time: true, ..Nature::default() } }
+//! #     async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
+//! #         Arc::new(Memory::open(schema, MemoryOptions { clock: self.clock.clone(), ..MemoryOptions::default() }))
+//! #     }
+//! #     async fn pass(&self, time: Duration) { self.hand.advance(time); }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! # let (clock, hand) = Clock::manual();
+//! # let subject = Mine { clock, hand };
+//! model::run(&subject, &Settings { sequences: 20, ..Settings::default() }).await;
+//! # }
+//! ```
+//!
+//! # Limits
+//!
+//! One operation ends before the next begins, but for what happens during the write of an update; orders of steps are the business of other
+//! tests. Several releases, evictions and trouble are the conformance suite's.
+#![allow(clippy::panic, reason = "a broken promise is a panic: the model runs inside tests")]
+
+use crate::conformance::{Nature, Subject};
+use operation::{Operation, Sequence};
+use play::Play;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use std::fmt;
+
+mod operation;
+mod play;
+#[cfg(test)]
+mod tests;
+
+/// How much is tried, and what is held against the connector.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Sequences of operations. By default 300, or as many as `LARDER_MODEL_SEQUENCES` says.
+    pub sequences: u32,
+    /// Operations of a sequence at most. By default 40.
+    pub operations: usize,
+    /// What is tried depends on this alone. By default 1, or what `LARDER_MODEL_SEED` says.
+    pub seed: u64,
+    /// Whether the connector may miss and refuse whatever it likes, as one that has little room does, or one that is switched off. It still
+    /// must not find what is not there.
+    pub may_forget: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let variable = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        Self {
+            sequences: variable("LARDER_MODEL_SEQUENCES").and_then(|n| u32::try_from(n).ok()).unwrap_or(300),
+            operations: 40,
+            seed: variable("LARDER_MODEL_SEED").unwrap_or(1),
+            may_forget: false,
+        }
+    }
+}
+
+/// The shortest sequence found in which the connector breaks the contract.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    /// The cache it was seen on, that of [`Site`](crate::entries::Site) or of [`Instance`](crate::entries::Instance), and its ages.
+    pub cache: String,
+    /// The operations and what the connector said, in words; the last one is wrong.
+    pub told: Vec<String>,
+    /// What it should have been.
+    pub wanted: String,
+    /// Which of the sequences it was, counted from 1, and of which seed.
+    pub found_in: (u32, u64),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cache, told, wanted, found_in: (sequence, seed) } = self;
+        writeln!(
+            f,
+            "the connector does what the contract forbids (sequence {sequence} of seed {seed}, shortened), on `{cache}`:"
+        )?;
+        for (number, step) in told.iter().enumerate() {
+            writeln!(f, "{:4}. {step}", number + 1)?;
+        }
+        write!(f, "{wanted}")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// What a connector did that the contract leaves to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// What the reference has stored.
+    pub(crate) stored: u64,
+    /// How much of that the connector has refused.
+    pub(crate) refused: u64,
+}
+
+/// Plays sequences until one breaks the contract, and shortens that one.
+///
+/// # Errors
+///
+/// The shortest sequence found that breaks it.
+pub async fn check<S: Subject>(subject: &S, settings: &Settings) -> Result<(), Box<Broken>> {
+    let mut runner = runner(settings.seed);
+    let strategy = operation::sequences(subject.nature(), settings);
+    let mut tally = Tally::default();
+    for number in 1..=settings.sequences {
+        let Ok(mut tree) = strategy.new_tree(&mut runner) else { continue };
+        let Err(first) = play(subject, settings, &tree.current(), &mut tally).await else { continue };
+        let shortest = shorten(subject, settings, &mut tree, *first).await;
+        return Err(Box::new(Broken { found_in: (number, settings.seed), ..shortest }));
+    }
+    // A fence that is coarser than a key may refuse a fill once in a while; more than that is no cache.
+    if !settings.may_forget && tally.refused * 50 > tally.stored {
+        return Err(Box::new(Broken {
+            cache: "any".to_owned(),
+            told: Vec::new(),
+            wanted: format!("of {} objects that nothing hindered, {} were not stored", tally.stored, tally.refused),
+            found_in: (settings.sequences, settings.seed),
+        }));
+    }
+    Ok(())
+}
+
+/// The same for use in a test.
+///
+/// # Panics
+///
+/// If the connector breaks the contract; the message is the shortest sequence found in which it does.
+pub async fn run<S: Subject>(subject: &S, settings: &Settings) {
+    if let Err(broken) = check(subject, settings).await {
+        panic!("{broken}");
+    }
+}
+
+fn runner(seed: u64) -> TestRunner {
+    let mut bytes = [0; 32];
+    for (place, byte) in bytes.iter_mut().zip(seed.to_le_bytes().into_iter().cycle()) {
+        *place = byte;
+    }
+    TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+async fn play<S: Subject>(
+    subject: &S,
+    settings: &Settings,
+    sequence: &Sequence,
+    tally: &mut Tally,
+) -> Result<(), Box<Broken>> {
+    // What is versioned needs an answer to which of two versions is there, and that a connector which may forget has not.
+    let forgetful = settings.may_forget || (!subject.nature().exact_time && sequence.ages());
+    if sequence.versioned && !forgetful {
+        Play::<crate::entries::Instance>::of(subject, forgetful, sequence, tally).await
+    } else {
+        Play::<crate::entries::Site>::of(subject, forgetful, sequence, tally).await
+    }
+}
+
+/// Leaves out and simplifies whatever can be without the sequence becoming harmless.
+async fn shorten<S: Subject>(
+    subject: &S,
+    settings: &Settings,
+    tree: &mut impl ValueTree<Value = Sequence>,
+    first: Broken,
+) -> Broken {
+    let (mut shortest, mut sequence) = (first, tree.current());
+    let mut tally = Tally::default();
+    let mut tries = 0;
+    'simpler: while tries < 2000 && tree.simplify() {
+        loop {
+            tries += 1;
+            match play(subject, settings, &tree.current(), &mut tally).await {
+                Err(broken) => {
+                    (shortest, sequence) = (*broken, tree.current());
+                    break;
+                }
+                Ok(()) if tree.complicate() => {}
+                Ok(()) => break 'simpler,
+            }
+        }
+    }
+    // What was needed before everything else was simplified may not be any more.
+    let mut place = 0;
+    while place < sequence.operations.len() {
+        let mut shorter = sequence.clone();
+        shorter.operations.remove(place);
+        match play(subject, settings, &shorter, &mut tally).await {
+            Err(broken) => (shortest, sequence, place) = (*broken, shorter, 0),
+            Ok(()) => place += 1,
+        }
+    }
+    shortest
+}
+
+/// Who plays.
+fn nodes(nature: Nature) -> usize {
+    if nature.shared { 2 } else { 1 }
+}
