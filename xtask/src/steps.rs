@@ -19,6 +19,8 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
     if !run.step("build", |_| succeed(cargo(["test", "--no-run"]).args(ALL))) {
         return;
     }
+    // The files that it shares are larder's, and so are the examples in them.
+    let shared = ["--exclude", "larder-interleavings"];
     let tests = |run: &mut Run, name, kinds: &[&str]| {
         run.step(name, |tests| {
             let mut command = cargo(["test", "--no-fail-fast"]);
@@ -27,7 +29,7 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
         });
     };
     tests(run, "tests", &["--lib", "--bins", "--tests", "--examples"]);
-    tests(run, "doc tests", &["--doc"]);
+    tests(run, "doc tests", &[&["--doc"][..], &shared].concat());
 }
 
 /// What a change must pass.

@@ -58,7 +58,7 @@ mod codec;
 pub mod config;
 pub mod connector;
 mod entry;
-#[cfg(any(test, feature = "fuzz"))]
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 #[cfg(feature = "redis")]

@@ -236,7 +236,7 @@ fn checksum(bytes: &[u8], keys: usize) -> Option<u64> {
 }
 
 /// Gives bytes the head and the checksum of an object, where they are long enough: for fuzzing, which would come no further than these.
-#[cfg(any(test, feature = "fuzz"))]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn seal(bytes: &mut [u8], fingerprint: u64) -> bool {
     let Some(keys) = array(bytes, LIST_LENGTH + 4).map(u16::from_be_bytes) else { return false };
     let head = [&MAGIC[..], &[MESSAGEPACK, bytes.get(3).copied().unwrap_or(0)], &fingerprint.to_be_bytes()].concat();
