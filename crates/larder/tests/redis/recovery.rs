@@ -3,9 +3,11 @@
 use crate::instance::{InstanceIndex, instance};
 use crate::node::{Node, config, servers, until};
 use larder::breaker::State;
-use larder::{Delivery, Lookup, Stored};
+use larder::{Cache, Delivery, Lookup, Schema, Stored};
+use larder_testing::entries::{Instance as Versioned, InstanceIndex as VersionedIndex};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Reply, Server, ServerOptions};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const CLOCK: &str = "larder:instance:c";
@@ -143,5 +145,29 @@ async fn a_server_that_will_not_say_its_history_is_recognised_by_its_clock() {
         assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["2"]).await.unwrap(), Delivery::Deferred);
         node.readable().await;
         assert!(node.by_host("a").await.is_none());
+    }
+}
+
+/// A set that is not answered leaves its version with the invalidation: a load from a replica that lags behind cannot take its place.
+#[tokio::test]
+async fn what_is_left_of_an_unanswered_set_refuses_lower_versions() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        let schema = Schema::of::<Versioned>();
+        let cache: Cache<Versioned> = Cache::new(Arc::new(node.redis.connector(schema.clone())), schema);
+        until("the cache can be read", || cache.status().readable).await;
+        let state = |version| Versioned::new("1", &["a"], "x", version);
+        assert_eq!(cache.set(state(5)).await, Stored::Yes);
+        server.stop().unwrap();
+        assert_eq!(cache.set(state(7)).await, Stored::Unavailable);
+        server.cont().unwrap();
+        until("the journal is empty, and the cache is read", || cache.status().journal == 0 && cache.status().readable)
+            .await;
+        let ticket = match cache.lookup(VersionedIndex::Host, "a").await {
+            Lookup::Miss(_, Some(ticket)) => ticket,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(cache.fill(state(6), ticket).await, Stored::Outdated);
+        assert_eq!(cache.fill(state(7), ticket).await, Stored::Yes);
     }
 }

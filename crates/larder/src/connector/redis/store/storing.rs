@@ -215,9 +215,14 @@ impl Store {
         self.put_guarded(object, ticket, undelivered).await
     }
 
+    /// What is left of a put that is not answered: its keys are invalidated, and of what its primary key leads to no lower version is
+    /// stored for a while. (Another key may lead to another object, whose versions are not to be compared with this one's.)
     pub(super) fn guards(&self, object: &Object) -> Vec<Undelivered<'_>> {
-        let keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
-        self.batches(&keys, Deferred::Invalidate { floor: None })
+        let mut keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
+        let versioned = if object.version.is_some() { keys.drain(..1).collect() } else { Vec::new() };
+        let mut guards = self.batches(&versioned, Deferred::Invalidate { floor: object.version });
+        guards.extend(self.batches(&keys, Deferred::Invalidate { floor: None }));
+        guards
     }
 
     async fn put_guarded(&self, object: Object, ticket: Option<Ticket>, undelivered: Vec<Undelivered<'_>>) -> Stored {
