@@ -15,156 +15,33 @@
 
 use crate::cache::{Cache, Looked};
 use crate::connector::{KeyBuf, Miss, Ticket};
-use crate::entry::{Entry, Index, Keys};
+use crate::entry::{Entry, Index};
 use crate::key::Key;
-use parking_lot::Mutex;
-use std::any::{Any, TypeId};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
-use std::fmt;
+use std::any::TypeId;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+mod error;
+mod flight;
 mod gentle;
 mod lease;
 mod many;
 mod options;
 mod waiting;
 
+pub use error::LoadError;
+pub(crate) use flight::Flights;
+use flight::{Landing, Name, Pilot, Seat, Strip, answers_late_joiner};
 pub(crate) use gentle::Gentle;
 use lease::Turn;
 pub use options::LoadOptions;
-use waiting::{LOADING, Queue, Waiting};
-
-/// Why a load gave nothing.
-#[derive(Debug)]
-pub enum LoadError<Err> {
-    /// The loader failed; all callers who waited for it share the error.
-    Failed(Arc<Err>),
-    /// The loader panicked, or the runtime was shut down while it ran.
-    Aborted,
-    /// `get_or_load` was called outside a Tokio runtime.
-    NoRuntime,
-    /// The caller has waited for as long as [`LoadOptions::hard_timeout`] says; the load goes on, and fills the cache.
-    TimedOut(Duration),
-    /// It was called by a loader that this load, or one that it waits for, is waiting for: neither would ever end.
-    Circular,
-}
-
-impl<Err> Clone for LoadError<Err> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Failed(error) => Self::Failed(error.clone()),
-            Self::Aborted => Self::Aborted,
-            Self::NoRuntime => Self::NoRuntime,
-            Self::TimedOut(limit) => Self::TimedOut(*limit),
-            Self::Circular => Self::Circular,
-        }
-    }
-}
-
-impl<Err: fmt::Display> fmt::Display for LoadError<Err> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Failed(error) => error.fmt(f),
-            Self::Aborted => f.write_str("the loader panicked, or the runtime was shut down while it ran"),
-            Self::NoRuntime => f.write_str("get_or_load was called outside a Tokio runtime; loads run in tasks"),
-            Self::TimedOut(limit) => write!(f, "not loaded within {limit:?}; the load goes on in the background"),
-            Self::Circular => f.write_str("the loader waits for a load that waits for itself"),
-        }
-    }
-}
-
-impl<Err: std::error::Error + 'static> std::error::Error for LoadError<Err> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            // Its Display is this one's already, so its source is the next.
-            Self::Failed(error) => error.source(),
-            Self::Aborted | Self::NoRuntime | Self::TimedOut(_) | Self::Circular => None,
-        }
-    }
-}
+use waiting::LOADING;
 
 type Loaded<E, Err> = Result<Option<Arc<E>>, LoadError<Err>>;
-
-/// What a load is known by: its key, and the type of the loader's error, since callers may use different ones.
-type Name = (KeyBuf, TypeId);
-
-/// The loads under way in one cache.
-#[derive(Default)]
-pub(crate) struct Flights {
-    board: Mutex<Board>,
-}
-
-#[derive(Default)]
-struct Board {
-    by_key: HashMap<Name, Flight>,
-    /// How many loads have ended. A caller whose lookup was overtaken by the end of a load looks again before it loads.
-    landed: u64,
-}
-
-struct Flight {
-    /// An `Arc<Strip>` of the types that the name stands for.
-    strip: Box<dyn Any + Send + Sync>,
-    begun: bool,
-}
-
-/// Where those who wait for a load stand.
-struct Strip<E, Err> {
-    landing: watch::Sender<Option<Landing<E, Err>>>,
-    /// Whether somebody has undertaken the load.
-    claimed: AtomicBool,
-    /// For those who came too late for this load: the one after it.
-    next: Mutex<Option<Arc<Self>>>,
-    queue: Arc<Queue>,
-}
-
-impl<E, Err> Strip<E, Err> {
-    fn new(claimed: bool) -> Arc<Self> {
-        let landing = watch::Sender::new(None);
-        Arc::new(Self { landing, claimed: AtomicBool::new(claimed), next: Mutex::default(), queue: Arc::default() })
-    }
-
-    fn next(&self) -> Arc<Self> {
-        self.next.lock().get_or_insert_with(|| Self::new(false)).clone()
-    }
-
-    /// Waits until the load has ended, unless that would be for ever.
-    async fn landing(&self) -> Landing<E, Err> {
-        let Ok(_waiting) = Waiting::begin(&self.queue) else {
-            return Landing { loaded: Err(LoadError::Circular), accepted: None };
-        };
-        let mut receiver = self.landing.subscribe();
-        let landing = receiver.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone());
-        landing.unwrap_or(Landing { loaded: Err(LoadError::Aborted), accepted: None })
-    }
-}
-
-/// How a load ended.
-struct Landing<E, Err> {
-    loaded: Loaded<E, Err>,
-    /// When the connector accepted what was loaded, as its clock tells.
-    accepted: Option<Ticket>,
-}
-
-impl<E, Err> Clone for Landing<E, Err> {
-    fn clone(&self) -> Self {
-        Self { loaded: self.loaded.clone(), accepted: self.accepted }
-    }
-}
-
-/// Whether a load may answer a caller who joined it after it had begun, with the ticket of his own miss: only if whatever
-/// was over before he asked had been seen when the fill was accepted.
-fn answers_late_joiner(accepted: Option<Ticket>, joined: Option<Ticket>) -> bool {
-    let (Some(accepted), Some(joined)) = (accepted, joined) else { return false };
-    accepted.epoch == joined.epoch && joined.sequence <= accepted.sequence
-}
 
 /// How a load begins.
 enum Start<I> {
@@ -190,18 +67,6 @@ impl<E, Err> Waited<E, Err> {
             Self::Instead(object) => Ok(Some(object)),
         }
     }
-}
-
-/// A caller's part in a load.
-enum Seat<E: Entry, Err: Send + Sync + 'static> {
-    /// It is this caller's to begin.
-    Pilot(Pilot<E, Err>),
-    /// There before the load began.
-    Early(Arc<Strip<E, Err>>),
-    /// Joined after the load began.
-    Late(Arc<Strip<E, Err>>),
-    /// A load of this key may have ended since the caller looked.
-    LookAgain,
 }
 
 impl<E: Entry> Cache<E> {
@@ -383,70 +248,6 @@ impl<E: Entry> Cache<E> {
         }
     }
 
-    /// A seat on the load of this key: one that is under way, or a new one. One critical section, so that two callers never
-    /// both begin.
-    fn seat<Err: Send + Sync + 'static>(&self, name: Name, landed: u64, looked_again: bool) -> Seat<E, Err> {
-        let mut board = self.inner.flights.board.lock();
-        if let Some(seat) = Self::seat_on_flight(&board, &name) {
-            return seat;
-        }
-        if board.landed != landed && !looked_again {
-            return Seat::LookAgain;
-        }
-        Seat::Pilot(self.pilot(&mut board, Strip::new(true), name))
-    }
-
-    /// A seat on the load of this key that is under way, if one is.
-    fn seat_on_flight<Err: Send + Sync + 'static>(board: &Board, name: &Name) -> Option<Seat<E, Err>> {
-        let flight = board.by_key.get(name)?;
-        // The name holds the type of the error, so the strip has the type asked for.
-        let strip = flight.strip.downcast_ref::<Arc<Strip<E, Err>>>()?.clone();
-        Some(if flight.begun { Seat::Late(strip) } else { Seat::Early(strip) })
-    }
-
-    /// A seat on the load that this caller has waited for, before which he was there. The first to ask undertakes it.
-    fn seat_on<Err: Send + Sync + 'static>(&self, strip: Arc<Strip<E, Err>>, name: Name) -> Seat<E, Err> {
-        let mut board = self.inner.flights.board.lock();
-        // A newcomer may be about to load, which serves everybody.
-        if let Some(flight) = board.by_key.get(&name).filter(|flight| !flight.begun)
-            && let Some(strip) = flight.strip.downcast_ref::<Arc<Strip<E, Err>>>()
-        {
-            return Seat::Early(strip.clone());
-        }
-        if strip.claimed.swap(true, Ordering::AcqRel) {
-            return Seat::Early(strip);
-        }
-        Seat::Pilot(self.pilot(&mut board, strip, name))
-    }
-
-    /// The load of this key, unless there is one already.
-    fn seat_if_free<Err: Send + Sync + 'static>(&self, name: Name) -> Option<Pilot<E, Err>> {
-        let mut board = self.inner.flights.board.lock();
-        if board.by_key.contains_key(&name) {
-            return None;
-        }
-        Some(self.pilot(&mut board, Strip::new(true), name))
-    }
-
-    fn pilot<Err: Send + Sync + 'static>(
-        &self,
-        board: &mut Board,
-        strip: Arc<Strip<E, Err>>,
-        name: Name,
-    ) -> Pilot<E, Err> {
-        let key = name.0.clone();
-        // Somebody may have begun another load of the key since the one that was waited for ended; that one stays joinable.
-        let listed = match board.by_key.entry(name) {
-            Slot::Occupied(_) => None,
-            Slot::Vacant(vacant) => {
-                let name = vacant.key().clone();
-                vacant.insert(Flight { strip: Box::new(strip.clone()), begun: false });
-                Some(name)
-            }
-        };
-        Pilot { cache: self.clone(), key, listed, strip, landed: false }
-    }
-
     /// The look of a load, for all who wait for it. Where it was shed it is tried again, three times within 7 ms: a load that has no ticket
     /// fills nothing, and so is followed by another one.
     async fn look_for_all(&self, index: E::Index, bytes: &[u8]) -> Looked<E> {
@@ -528,69 +329,5 @@ impl<E: Entry> Cache<E> {
         };
         runtime.spawn(LOADING.scope(queue, load.instrument(span)));
         Ok(())
-    }
-}
-
-/// Ends a load exactly once, also when the loader panics or the runtime goes away.
-struct Pilot<E: Entry, Err: Send + Sync + 'static> {
-    cache: Cache<E>,
-    key: KeyBuf,
-    /// Under which others can join.
-    listed: Option<Name>,
-    strip: Arc<Strip<E, Err>>,
-    landed: bool,
-}
-
-impl<E: Entry, Err: Send + Sync + 'static> Pilot<E, Err> {
-    /// From here on, whoever joins is late.
-    fn begin(&self) {
-        if let Some(name) = &self.listed
-            && let Some(flight) = self.cache.inner.flights.board.lock().by_key.get_mut(name)
-        {
-            flight.begun = true;
-        }
-    }
-
-    /// Whether the object lists the key it was loaded by. A fill proves nothing of a key that the object does not list: an
-    /// invalidation of that key does not refuse it.
-    fn is_listed_by(&self, object: &E) -> bool {
-        let listed = Keys::of(object);
-        listed
-            .iter()
-            .any(|(index, bytes)| index.position() == usize::from(self.key.index) && **bytes == *self.key.bytes)
-    }
-
-    fn land(&mut self, loaded: Loaded<E, Err>, accepted: Option<Ticket>) {
-        self.landed = true;
-        if let Some(name) = self.listed.take() {
-            let mut board = self.cache.inner.flights.board.lock();
-            board.landed += 1;
-            board.by_key.remove(&name);
-        }
-        self.strip.landing.send_replace(Some(Landing { loaded, accepted }));
-    }
-}
-
-impl<E: Entry, Err: Send + Sync + 'static> Drop for Pilot<E, Err> {
-    fn drop(&mut self) {
-        if !self.landed {
-            self.land(Err(LoadError::Aborted), None);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_late_joiner_is_answered_only_by_a_fill_that_saw_all_he_could_know_of() {
-        let at = |epoch, sequence| Some(Ticket { epoch, sequence });
-        assert!(answers_late_joiner(at(1, 7), at(1, 7)));
-        assert!(answers_late_joiner(at(1, 7), at(1, 3)));
-        assert!(!answers_late_joiner(at(1, 7), at(1, 8)), "a change between the fill and his asking");
-        assert!(!answers_late_joiner(at(1, 7), at(2, 3)), "a truncate");
-        assert!(!answers_late_joiner(None, at(1, 7)), "a fill that was refused");
-        assert!(!answers_late_joiner(at(1, 7), None), "a node that could not ask");
     }
 }

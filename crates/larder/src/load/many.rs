@@ -4,7 +4,9 @@
 //! for it alone. The other missing keys become loads of this call, each of which others may join; they share one look, one call of
 //! the loader and one fill. Those whose load could not answer share another one.
 
-use super::{LOADING, LoadError, LoadOptions, Name, Pilot, Queue, Seat, Strip, answers_late_joiner};
+use super::flight::{Name, Pilot, Seat, Strip, answers_late_joiner};
+use super::waiting::{LOADING, Queue};
+use super::{LoadError, LoadOptions};
 use crate::cache::Cache;
 use crate::connector::{KeyBuf, KeyRef, Miss, Ticket};
 use crate::entry::{Entry, Index, Keys};
