@@ -474,7 +474,9 @@ impl Desk {
                     let (before, after) = (before.as_ref().or(after.as_ref()), after.as_ref().or(before.as_ref()));
                     let (Some(before), Some(after)) = (before, after) else { continue };
                     let (old, new) = (Instance::new(before, 0, 0), Instance::new(after, 0, 0));
-                    let keys = before.keys().chain(after.keys()).collect();
+                    let mut keys: Vec<Key> = before.keys().chain(after.keys()).collect();
+                    keys.sort_unstable();
+                    keys.dedup();
                     let call = cache.invalidate_change(&old, &new);
                     self.forget(Call::InvalidateChange, Kind::Instance, keys, sequence, patience, call).await;
                 }
