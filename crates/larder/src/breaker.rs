@@ -194,6 +194,16 @@ impl Breaker {
         self.machine.permit_past_ramp()
     }
 
+    /// A permit that takes no place among the calls under way, and so none from a user: for a call that looks after the connection, of
+    /// which there is one at a time. Its outcome counts as any other's.
+    ///
+    /// # Errors
+    ///
+    /// The breaker is not closed.
+    pub fn permit_beside(&self) -> Result<Permit<'_>, Refused> {
+        self.machine.permit_beside()
+    }
+
     /// Whether the ramp lets an operation in now; always, but for the time after closing.
     #[inline]
     #[must_use]

@@ -24,7 +24,10 @@ struct Row {
 
 /// Where all stop, in the order in which they came.
 #[derive(Clone, Default)]
-struct Gate(Arc<Mutex<Vec<(String, oneshot::Sender<()>)>>>);
+struct Gate(Arc<Mutex<Vec<Stopped>>>);
+
+/// Why somebody has stopped, and how he is let through.
+type Stopped = (String, oneshot::Sender<()>);
 
 impl Gate {
     async fn stop(&self, what: impl Into<String>) {

@@ -105,6 +105,14 @@ impl Machine {
         }
     }
 
+    pub(super) fn permit_beside(&self) -> Result<Permit<'_>, Refused> {
+        let word = self.gate.read();
+        match word.state() {
+            State::Closed | State::ForcedClosed | State::Ramping => Ok(Permit::new(self, word.generation())),
+            State::Open | State::HalfOpen | State::ForcedOpen => Err(Refused::Open),
+        }
+    }
+
     /// The user's own call as a trial, where the settings say so.
     #[cold]
     fn permit_on_trial(&self) -> Result<Permit<'_>, Refused> {

@@ -189,11 +189,17 @@ fn calls_above_the_cap_are_shed_and_places_come_back() {
     let first = breaker.permit().unwrap();
     let second = breaker.permit().unwrap();
     assert_eq!(breaker.permit().unwrap_err(), Refused::Shed);
+    let beside = breaker.permit_beside().unwrap();
+    assert_eq!(breaker.snapshot().in_flight, 2, "who looks after the connection takes no place");
+    beside.failure("no reply");
+    assert_eq!(breaker.snapshot().failures, 1, "and counts");
     drop(first);
     second.failure("reset");
     assert_eq!(breaker.snapshot().in_flight, 0);
     succeed(&breaker, 3);
     assert_eq!(breaker.snapshot().shed, 1);
+    breaker.force_open();
+    assert_eq!(breaker.permit_beside().unwrap_err(), Refused::Open);
 }
 
 #[test]

@@ -165,7 +165,7 @@ impl Link {
     async fn ask_time(&self) {
         let Some(live) = self.live.load_full() else { return };
         let sent = self.clock.now();
-        let Ok(Value::Array(time)) = self.call(&redis::cmd("TIME")).await else { return };
+        let Ok(Value::Array(time)) = self.beat(&redis::cmd("TIME")).await else { return };
         let number = |place: usize| match time.get(place) {
             Some(Value::BulkString(digits)) => std::str::from_utf8(digits).ok()?.parse::<i64>().ok(),
             _ => None,
@@ -224,12 +224,29 @@ impl Link {
         .await
     }
 
+    /// Sends one command of the heartbeat, which takes no place from a user, and is sent also when all places are taken: that is when
+    /// one wants to know.
+    pub(super) async fn beat(&self, command: &Cmd) -> Result<Value, Trouble> {
+        self.permitted(self.breaker.permit_beside(), |live| async move { live.send(command).await }).await
+    }
+
     /// One logical operation: permit, connection, time-out, outcome.
     async fn operation<T, F>(&self, send: impl FnOnce(Arc<Live>) -> F) -> Result<T, Trouble>
     where
         F: Future<Output = Result<T, Trouble>>,
     {
-        let permit = match self.breaker.permit_past_ramp() {
+        self.permitted(self.breaker.permit_past_ramp(), send).await
+    }
+
+    async fn permitted<T, F>(
+        &self,
+        permit: Result<Permit<'_>, Refused>,
+        send: impl FnOnce(Arc<Live>) -> F,
+    ) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
+        let permit = match permit {
             Ok(permit) => permit,
             Err(Refused::Shed) => return Err(Trouble::Shed),
             Err(_) => return Err(Trouble::Unavailable),

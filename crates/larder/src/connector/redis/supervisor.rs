@@ -163,12 +163,12 @@ impl Supervisor {
     async fn beat(&self, live: &Live) -> Option<String> {
         self.link.keep_time().await;
         if live.identity.replication.is_none() {
-            let _ = self.link.call(&redis::cmd("PING")).await;
+            let _ = self.link.beat(&redis::cmd("PING")).await;
             return None;
         }
         let mut info = redis::cmd("INFO");
         info.arg("replication");
-        let replication = text(self.link.call(&info).await.ok()?)?;
+        let replication = text(self.link.beat(&info).await.ok()?)?;
         if field(&replication, "role") == Some("slave") {
             Some("the server has become a replica".to_owned())
         } else if field(&replication, "master_replid") != live.identity.replication.as_deref() {
