@@ -2,7 +2,7 @@
 -- Notes that the source has nothing under a key, as a load that began at the ticket has found.
 --
 -- KEYS  1 clock  2 the key's object key, if it is a primary key, or else its index key
--- ARGV  1 the ticket: epoch and sequence, 8 bytes each, big-endian  2 what is noted: 12 bytes, the key's mark first  3 its lifetime in ms
+-- ARGV  1 the ticket, as store.lua has it: epoch and sequence first  2 what is noted: 12 bytes, the key's mark first  3 its lifetime in ms
 --       4 prefix of object keys, to which schema:primary is added; empty, if the key is a primary key
 -- Reply 1 byte: 1 noted, 2 overtaken, or an object has the key, 4 the clock is lost; epoch and sequence, 8 bytes each
 -- Cost  one EVALSHA, GETRANGE, GET and SET; touched since: one GETRANGE more. An index key that leads nowhere: one EXISTS more

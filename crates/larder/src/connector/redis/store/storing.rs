@@ -176,10 +176,7 @@ impl Store {
             0 => (self.layout.object(key.bytes), String::new()),
             _ => (self.layout.index(key), self.layout.object_prefix()),
         };
-        let mut taken = [0; 16];
-        for (place, number) in taken.chunks_exact_mut(8).zip([ticket.epoch, ticket.sequence]) {
-            place.copy_from_slice(&number.to_be_bytes());
-        }
+        let taken = as_of(ticket);
         let life = milliseconds(self.schema.loading.negative_age);
         let arguments = |call: &mut Cmd| {
             call.arg(2).arg(&clock).arg(&name).arg(&taken[..]).arg(&absence[..]).arg(life).arg(&objects);
