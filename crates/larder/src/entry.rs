@@ -8,6 +8,8 @@ use std::hash::Hash;
 
 pub use larder_derive::Entry;
 
+#[cfg(test)]
+pub(crate) mod color;
 #[doc(hidden)]
 pub mod derived;
 

@@ -105,38 +105,9 @@ mod tests {
     use super::super::{Delivery, Error, Pruned, Status};
     use super::*;
     use crate::Schema;
-    use crate::entry::{Entry, Index, Keys};
-    use serde::{Deserialize, Serialize};
+    use crate::entry::color::Color;
     use std::sync::Arc;
     use tokio::task::yield_now;
-
-    #[derive(Serialize, Deserialize)]
-    struct Color;
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    struct ColorIndex;
-
-    impl Index for ColorIndex {
-        const NAMES: &'static [&'static str] = &["name"];
-
-        fn position(self) -> usize {
-            0
-        }
-
-        fn from_name(name: &str) -> Option<Self> {
-            (name == "name").then_some(Self)
-        }
-    }
-
-    impl Entry for Color {
-        type Index = ColorIndex;
-
-        const CACHE: &'static str = "color";
-
-        fn keys(&self, keys: &mut Keys<ColorIndex>) {
-            keys.add(ColorIndex, "red");
-        }
-    }
 
     /// One that makes whoever sets or gets wait, and has none of the calls for several objects.
     struct Slow(Memory);

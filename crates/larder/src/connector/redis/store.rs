@@ -329,37 +329,8 @@ mod tests {
     use super::*;
     use crate::breaker::{Breaker, BreakerConfig};
     use crate::clock::Clock;
-    use crate::{Entry, Index, Keys};
-    use serde::{Deserialize, Serialize};
+    use crate::entry::color::Color;
     use tokio::runtime::Handle;
-
-    #[derive(Serialize, Deserialize)]
-    struct Color;
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    struct ColorIndex;
-
-    impl Index for ColorIndex {
-        const NAMES: &'static [&'static str] = &["name"];
-
-        fn position(self) -> usize {
-            0
-        }
-
-        fn from_name(name: &str) -> Option<Self> {
-            (name == "name").then_some(Self)
-        }
-    }
-
-    impl Entry for Color {
-        type Index = ColorIndex;
-
-        const CACHE: &'static str = "color";
-
-        fn keys(&self, keys: &mut Keys<ColorIndex>) {
-            keys.add(ColorIndex, "red");
-        }
-    }
 
     #[tokio::test]
     async fn a_recovery_that_was_overtaken_by_a_doubt_proves_nothing() {
