@@ -5,7 +5,7 @@
 //!     │
 //!   Link (one per server) ── breaker, time-out, NOSCRIPT, connection  link.rs, trouble.rs
 //!     ▲
-//!   Supervisor (a task) ──── connects, proves the history, replays    supervisor.rs
+//!   Supervisor (a task) ──── connects, proves the history, replays    supervisor.rs, handshake.rs, recovery.rs
 //! ```
 //!
 //! All caches of a process share one multiplexed connection. `ARCHITECTURE.md` tells the life of a get, a fill and an
@@ -30,10 +30,12 @@ use tokio::task::AbortHandle;
 mod clearing;
 mod confirming;
 mod forgetting;
+mod handshake;
 mod hints;
 pub mod inspect;
 mod layout;
 mod link;
+mod recovery;
 mod scripts;
 mod store;
 mod supervisor;

@@ -40,10 +40,10 @@ pub use object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 
 use super::clearing::{self, bytes};
 use super::forgetting::BATCH;
+use super::handshake::{self, Driver};
 use super::layout::{self, Layout};
 use super::link::{Live, Private};
 use super::scripts;
-use super::supervisor::{self, Driver};
 use super::trouble::Trouble;
 use crate::clock::Clock;
 use crate::config::{RedisConfig, is_name};
@@ -185,12 +185,12 @@ impl Inspector {
     pub async fn open(config: RedisConfig) -> Result<Self, InspectError> {
         let config = RedisConfig { client_name: Some(CLIENT_NAME.to_owned()), ..config };
         let (live, driver) =
-            supervisor::reach(&config, &Clock::system(), 1).await.map_err(|trouble| server_error(&config, &trouble))?;
+            handshake::reach(&config, &Clock::system(), 1).await.map_err(|trouble| server_error(&config, &trouble))?;
         let inspector = Self { live, config, _driver: driver };
         // Known to newer servers only. Without it, looking at an object makes an evicting server think it is in use.
         let mut no_touch = redis::cmd("CLIENT");
         no_touch.arg("NO-TOUCH").arg("ON");
-        supervisor::tolerated(inspector.caller().call(&no_touch).await).map_err(|trouble| inspector.error(&trouble))?;
+        handshake::tolerated(inspector.caller().call(&no_touch).await).map_err(|trouble| inspector.error(&trouble))?;
         Ok(inspector)
     }
 
@@ -237,7 +237,7 @@ impl Inspector {
     ///
     /// [`InspectError::Server`].
     pub async fn database_size(&self) -> Result<Option<u64>, InspectError> {
-        let size = supervisor::tolerated(self.caller().call(&redis::cmd("DBSIZE")).await);
+        let size = handshake::tolerated(self.caller().call(&redis::cmd("DBSIZE")).await);
         match size.map_err(|trouble| self.error(&trouble))? {
             Some(Value::Int(size)) => Ok(u64::try_from(size).ok()),
             _ => Ok(None),
