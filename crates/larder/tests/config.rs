@@ -279,7 +279,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         operation_timeout, wait_replicas, wait_timeout, max_in_flight, journal_limit, journal_bytes, shutdown_timeout, hints, \
         prune_interval, breaker";
     let breaker_settings = "window, min_calls, consecutive_failures, failure_ratio, slow_call, slow_ratio, open, open_max, \
-        healthy_after, half_open, half_open_successes, trial_timeout, ramp";
+        open_refused, healthy_after, half_open, half_open_successes, trial_timeout, ramp";
     let rows: Vec<(&str, String)> = vec![
         // Unknown.
         ("connector: {}", "connector is no setting; did you mean `connectors`? Accepted here: connectors, defaults, caches".into()),
@@ -492,9 +492,10 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
 }
 
 #[test]
-fn a_breaker_that_contradicts_a_default_is_told_where() {
-    let said = refusal("connectors:\n  redis:\n    breaker:\n      open: 1m\n");
-    assert_eq!(said, "connectors.redis.breaker.open_max is 30s: give `open` or more");
+fn a_breaker_that_is_told_only_how_long_it_stays_open_stays_open_for_so_long() {
+    let config = yaml("connectors:\n  redis:\n    address: h:1\n    breaker:\n      open: 1m\n");
+    let breaker = &config.redis().unwrap().breaker;
+    assert_eq!((breaker.open, breaker.open_max), (60 * SECOND, 60 * SECOND));
 }
 
 #[test]

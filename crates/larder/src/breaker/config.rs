@@ -38,12 +38,14 @@ pub struct BreakerConfig {
     pub slow_call: Duration,
     /// Opens when this part of the calls in the window was slow, or more. Zero: never. Default 0.5.
     pub slow_ratio: f64,
-    /// How long it stays open the first time. Default 1 s.
+    /// How long it stays open the first time. Default 500 ms.
     pub open: Duration,
     /// Each further opening lasts between `open` and twice as long as the one before could, drawn at random so that nodes do
-    /// not probe in step, and never longer than this. Equal to `open`: always exactly that. Also how long a refusal keeps
-    /// it open. Default 30 s.
+    /// not probe in step, and never longer than this. `open` or less: always exactly `open`. Default 1 s: one trial a second costs
+    /// a server nothing, and whoever waits longer comes back later than the server does.
     pub open_max: Duration,
+    /// How long a refusal keeps it open: nothing but a person ends one, and a server may count the attempts. Default 30 s.
+    pub open_refused: Duration,
     /// After so long without opening, the next opening lasts `open` again. Default 60 s.
     pub healthy_after: Duration,
     /// Who finds out whether it can close. Default [`HalfOpen::Probes`].
@@ -79,8 +81,9 @@ impl Default for BreakerConfig {
             failure_ratio: 0.5,
             slow_call: Duration::ZERO,
             slow_ratio: 0.5,
-            open: Duration::from_secs(1),
-            open_max: Duration::from_secs(30),
+            open: Duration::from_millis(500),
+            open_max: Duration::from_secs(1),
+            open_refused: Duration::from_secs(30),
             healthy_after: Duration::from_secs(60),
             half_open: HalfOpen::Probes,
             half_open_successes: 1,
@@ -135,8 +138,8 @@ impl BreakerConfig {
         if self.open != sane.open {
             return error("open", written(self.open), "at least 1 ms");
         }
-        if self.open_max != sane.open_max {
-            return error("open_max", written(self.open_max), "`open` or more");
+        if self.open_refused != sane.open_refused {
+            return error("open_refused", written(self.open_refused), "at least 1 ms");
         }
         if self.half_open != sane.half_open {
             return error("half_open", format!("{:?}", self.half_open), "probes, or 1 to 16777215 requests");
@@ -159,6 +162,7 @@ impl BreakerConfig {
             slow_ratio: ratio(self.slow_ratio),
             open,
             open_max: self.open_max.max(open),
+            open_refused: self.open_refused.max(Duration::from_millis(1)),
             half_open: match self.half_open {
                 HalfOpen::Probes => HalfOpen::Probes,
                 HalfOpen::Requests(most) => HalfOpen::Requests(most.clamp(1, MOST)),

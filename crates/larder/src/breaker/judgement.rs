@@ -58,7 +58,8 @@ mod tests {
     use std::time::Duration;
 
     fn config() -> BreakerConfig {
-        BreakerConfig { slow_call: Duration::from_millis(50), ..BreakerConfig::default() }
+        let (open, open_max) = (Duration::from_secs(1), Duration::from_secs(30));
+        BreakerConfig { slow_call: Duration::from_millis(50), open, open_max, ..BreakerConfig::default() }
     }
 
     fn judged(successes: u64, failures: u64, slow: u64, run: u32) -> Option<Cause> {

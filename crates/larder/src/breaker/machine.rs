@@ -344,7 +344,7 @@ impl Machine {
             health.openings = 0;
         }
         let time = match cause {
-            Cause::Refusal { .. } => milliseconds(self.config.open_max),
+            Cause::Refusal { .. } => milliseconds(self.config.open_refused),
             _ => open_time(&self.config, health.openings, fastrand::u64),
         };
         health.openings = health.openings.saturating_add(1);

@@ -12,7 +12,12 @@ fn breaker(config: BreakerConfig) -> (Breaker, ManualClock) {
 
 /// Open times that are exact, and no ramp.
 fn plain() -> BreakerConfig {
-    BreakerConfig { open_max: Duration::from_secs(1), ramp: Duration::ZERO, ..BreakerConfig::default() }
+    BreakerConfig {
+        open: Duration::from_secs(1),
+        open_max: Duration::from_secs(1),
+        ramp: Duration::ZERO,
+        ..BreakerConfig::default()
+    }
 }
 
 fn fail(breaker: &Breaker, times: usize) {
@@ -132,10 +137,26 @@ fn the_five_settings_of_zitadel_can_be_expressed() {
     assert_eq!(breaker.state(), State::Ramping);
 }
 
+/// Stays open for longer and longer.
+fn growing() -> BreakerConfig {
+    BreakerConfig { open_max: Duration::from_secs(30), ..plain() }
+}
+
+/// A server that is back is tried within a second, however long it was away: the pause of a long outage must not outlast it.
+#[test]
+fn however_long_an_outage_lasts_the_next_trial_is_a_second_away_at_most() {
+    let (breaker, hand) = opened(BreakerConfig::default());
+    for _ in 0..1000 {
+        let wait = breaker.next_probe_in().unwrap();
+        assert!(wait >= Duration::from_millis(500) && wait <= Duration::from_secs(1), "{wait:?}");
+        hand.advance(wait);
+        breaker.probe().unwrap().failure("still down");
+    }
+}
+
 #[test]
 fn the_open_time_grows_and_a_healthy_minute_resets_it() {
-    let config = BreakerConfig { ramp: Duration::ZERO, ..BreakerConfig::default() };
-    let (breaker, hand) = breaker(config);
+    let (breaker, hand) = breaker(growing());
     let mut longest = Duration::ZERO;
     for _ in 0..30 {
         fail(&breaker, 5);
@@ -151,8 +172,7 @@ fn the_open_time_grows_and_a_healthy_minute_resets_it() {
 
 #[test]
 fn a_failed_probe_opens_it_again_for_up_to_twice_as_long() {
-    let config = BreakerConfig { ramp: Duration::ZERO, ..BreakerConfig::default() };
-    let (breaker, hand) = opened(config);
+    let (breaker, hand) = opened(growing());
     for doubled in [2, 4, 8, 16, 30, 30] {
         hand.advance(breaker.next_probe_in().unwrap());
         breaker.probe().unwrap().failure("still down");
@@ -162,7 +182,7 @@ fn a_failed_probe_opens_it_again_for_up_to_twice_as_long() {
 }
 
 #[test]
-fn a_refusal_opens_it_at_once_and_for_the_longest_time() {
+fn a_refusal_opens_it_at_once_and_for_longer_than_a_failure() {
     let (breaker, _hand) = breaker(BreakerConfig::default());
     breaker.permit().unwrap().refusal("WRONGPASS");
     assert_eq!(breaker.state(), State::Open);

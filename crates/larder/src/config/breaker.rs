@@ -81,9 +81,15 @@ pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
     },
     Setting {
         name: "open_max",
-        give: "a duration of `open` or more, such as 30s",
+        give: "a duration of `open` or more, such as 1s",
         read: |breaker, node| put(&mut breaker.open_max, some_duration(node)),
         write: |breaker| time(breaker.open_max),
+    },
+    Setting {
+        name: "open_refused",
+        give: "a duration above 0, such as 30s",
+        read: |breaker, node| put(&mut breaker.open_refused, some_duration(node)),
+        write: |breaker| time(breaker.open_refused),
     },
     Setting {
         name: "healthy_after",
@@ -144,6 +150,14 @@ impl BreakerSettings {
         let Self(mut breaker) = Self::default();
         let before = problems.0.len();
         let given = read(section, SETTINGS, &[], &mut breaker, problems);
+        match given.origin("open_max") {
+            Some(origin) if breaker.open_max < breaker.open && problems.0.len() == before => {
+                problems.add(origin, format!("is {}: give `open` or more", super::duration::show(breaker.open_max)));
+            }
+            Some(_) => {}
+            // Whoever says only how long it stays open means just that.
+            None => breaker.open_max = breaker.open_max.max(breaker.open),
+        }
         // What could not be read is the default now, and the rest may make no sense beside it.
         if problems.0.len() == before
             && let Err(error) = breaker.validate()

@@ -15,7 +15,7 @@ use super::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object, Pruned,
     Schema, Status, Stored, Ticket, Value,
 };
-use crate::breaker::{Breaker, State};
+use crate::breaker::{Breaker, State, Transition};
 use crate::clock::Clock;
 use crate::config::RedisConfig;
 use crate::journal::Limits;
@@ -40,6 +40,17 @@ mod scripts;
 mod store;
 mod supervisor;
 mod trouble;
+
+/// Tells operators when the breaker opens and when it closes. The trials in between, one a second, are told to a debugger only.
+fn tell(server: &str, transition: &Transition) {
+    match (transition.from, transition.to) {
+        (State::Open | State::HalfOpen, State::Open | State::HalfOpen) | (State::Ramping, State::Closed) => {
+            tracing::debug!(server, "circuit breaker: {transition}");
+        }
+        (_, State::Open | State::ForcedOpen) => tracing::warn!(server, "circuit breaker: {transition}"),
+        _ => tracing::info!(server, "circuit breaker: {transition}"),
+    }
+}
 
 /// A Redis or Valkey server, and the connection to it.
 ///
@@ -90,7 +101,7 @@ impl Redis {
             Arc::new(Link::new(breaker, clock, config.operation_timeout, config.wait_replicas > 0, runtime.clone()));
         let (told, server) = (Arc::downgrade(&link), config.address.to_string());
         link.breaker.subscribe(move |transition| {
-            tracing::warn!(server, "circuit breaker: {transition}");
+            tell(&server, transition);
             if let Some(link) = told.upgrade() {
                 link.give_up.notify_one();
             }

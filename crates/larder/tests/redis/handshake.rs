@@ -204,7 +204,8 @@ async fn a_server_that_lets_nobody_in_opens_the_breaker() {
     for refusal in refusals {
         let server = ScriptedServer::start(|_| refusal.as_bytes().to_vec()).await.unwrap();
         let mut config = config(server.socket());
-        (config.breaker.open, config.breaker.open_max) = (Duration::from_millis(50), Duration::from_millis(50));
+        config.breaker.open = Duration::from_millis(50);
+        (config.breaker.open_max, config.breaker.open_refused) = (config.breaker.open, config.breaker.open);
         let redis = Redis::open(config).unwrap();
         let causes = causes(&redis);
         // Nor does it close between two attempts.
