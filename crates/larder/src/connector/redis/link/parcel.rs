@@ -1,6 +1,6 @@
 //! Several commands in one go, scripts among them: a [`Parcel`]; and an operation of several of them: [`Link::converse`].
 
-use super::{Link, Live, grave};
+use super::{Link, Live, Private, grave};
 use crate::connector::redis::scripts::Script;
 use crate::connector::redis::trouble::{Trouble, What};
 use redis::{Arg, Cmd, Pipeline, RedisError, Value};
@@ -106,5 +106,14 @@ impl Link {
         replies: &mut Vec<Value>,
     ) -> Result<(), Trouble> {
         self.converse(|wire| async move { wire.send(parcel, replies).await }).await
+    }
+}
+
+impl Private<'_> {
+    /// Sends a parcel; each command has its own reply, which may be an error of that command alone.
+    pub(in crate::connector::redis) async fn parcel(&self, parcel: &Parcel) -> Result<Vec<Value>, Trouble> {
+        let mut replies = Vec::new();
+        self.within(Wire(self.live.clone()).send(parcel, &mut replies)).await?;
+        Ok(replies)
     }
 }

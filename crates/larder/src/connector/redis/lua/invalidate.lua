@@ -4,8 +4,9 @@
 -- KEYS  1 clock  2.. for each key: its index key, or the clock where the key is a primary key
 -- ARGV  1 prefix of object keys, to which schema:primary is added
 --       2 marks of the keys, 8 bytes each
---       3.. the primary keys among them, in their order; and where a lowest version is demanded, last: the version, 8 bytes
---       big-endian, the prefix of floor keys, to which the primary key is added, and the lifetime of a floor in ms
+--       3.. the primary keys among them, in their order; and where a lowest version is demanded, last: the version for each key, 8
+--       bytes big-endian, 0 for none, in one string; the prefix of floor keys, to which the primary key is added; and the lifetime of
+--       a floor in ms
 -- Reply 1 byte: 1 done, 4 the clock is lost; epoch and sequence, 8 bytes each
 -- Cost  one EVALSHA, GETRANGE, log.lua, and per key one UNLINK and, for a secondary key, one GET
 local clock, touched, asked = KEYS[1], ARGV[2], 3
@@ -18,7 +19,7 @@ local primaries = 0
 for i = 2, #KEYS do
   if KEYS[i] == clock then primaries = primaries + 1 end
 end
-local floor = #ARGV > 2 + primaries and ARGV[3 + primaries]
+local floors = ARGV[3 + primaries]
 
 for i = 2, #KEYS do
   local primary
@@ -40,7 +41,8 @@ for i = 2, #KEYS do
       if string.byte(head, at) == 0 then break end
       redis.call('UNLINK', ARGV[1] .. string.sub(head, at, at + 15) .. ':' .. primary)
     end
-    if floor then
+    local floor = floors and string.sub(floors, 8 * i - 15, 8 * i - 8)
+    if floor and floor ~= '\0\0\0\0\0\0\0\0' then
       local name = ARGV[4 + primaries] .. primary
       local old = redis.pcall('GET', name)
       -- A floor only rises while it lives. Strings of one length; compared as two halves, since 2^53 is not enough.

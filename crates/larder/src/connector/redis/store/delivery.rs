@@ -2,7 +2,7 @@
 //! answered, and a guard that is dropped puts them into the journal.
 
 use super::super::clearing;
-use super::super::forgetting::{self, BATCH};
+use super::super::forgetting::{self, BATCH, Batch};
 use super::super::link::Parcel;
 use super::super::trouble::Trouble;
 use super::Store;
@@ -65,7 +65,8 @@ impl Store {
         }
         let mut parcel = Parcel::new();
         for batch in &group {
-            parcel.script(forgetting::script(batch.what), forgetting::arguments(&self.layout, &batch.keys, batch.what));
+            let batch = Batch::alike(&batch.keys, batch.what);
+            parcel.script(batch.script(), |call| batch.tell(&self.layout, call));
         }
         let mut replies = Vec::with_capacity(group.len());
         let sent = self.link.parcel(&parcel, &mut replies).await;
