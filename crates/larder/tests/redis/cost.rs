@@ -1,17 +1,10 @@
 //! What operations cost the server, in commands and in keys that stay behind.
 
 use crate::instance::{InstanceIndex, instance};
-use crate::node::{Node, config, servers};
+use crate::node::{Node, calls, config, servers};
 use larder::Delivery;
-use larder_testing::server::{Server, ServerOptions};
+use larder_testing::server::ServerOptions;
 use std::time::Duration;
-
-/// How often a command was called since the statistics were reset.
-async fn calls(server: &Server, command: &str) -> u64 {
-    let stats = server.info("commandstats").await.unwrap();
-    let Some(line) = stats.get(&format!("cmdstat_{command}")) else { return 0 };
-    line.split(',').find_map(|part| part.strip_prefix("calls=")).unwrap().parse().unwrap()
-}
 
 #[tokio::test]
 async fn a_get_by_any_key_is_one_plain_get() {

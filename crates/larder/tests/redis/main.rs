@@ -20,3 +20,4 @@ mod releases;
 mod replicas;
 mod restart;
 mod runtimes;
+mod side_by_side;

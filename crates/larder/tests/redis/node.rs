@@ -88,3 +88,10 @@ pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// How often a command was called since the statistics were reset.
+pub(crate) async fn calls(server: &Server, command: &str) -> u64 {
+    let stats = server.info("commandstats").await.unwrap();
+    let Some(line) = stats.get(&format!("cmdstat_{command}")) else { return 0 };
+    line.split(',').find_map(|part| part.strip_prefix("calls=")).unwrap().parse().unwrap()
+}

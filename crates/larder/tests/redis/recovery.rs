@@ -74,12 +74,14 @@ async fn a_replay_that_is_interrupted_begins_again() {
         for id in ["0", "999"] {
             node.set(id, &[], "old").await;
         }
+        // The server knows the script from here on.
+        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["nobody"]).await.unwrap(), Delivery::Applied);
         proxy.set_both(Fault::Hold);
         for id in 0..1000 {
             let deferred = node.cache.invalidate(InstanceIndex::Id, [id.to_string()]).await.unwrap();
             assert_eq!(deferred, Delivery::Deferred);
         }
-        // Eight batches of 128 keys; the handshake, the code of the script and the first of them get through.
+        // Eight batches of 128 keys, each of 5,400 bytes; the handshake and the first of them get through.
         proxy.set(Direction::ToServer, Fault::Truncate { after: 20_000 });
         proxy.set(Direction::ToClient, Fault::Pass);
         let begun = Instant::now();

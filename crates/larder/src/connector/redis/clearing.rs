@@ -6,7 +6,8 @@
 //! unsettled does the removing itself, under the same epoch: whoever ends first has removed everything older.
 //!
 //! An index key must never go while its object stays, since an invalidation through that key would not find it. So every object
-//! is removed before the first index key; and `remove.lua` removes nothing once the clock is settled or has another epoch, since objects
+//! is removed before the first index key: what else a pass over the server's keys comes across is removed after the pass, or, where
+//! that is too much to remember, by a second pass. And `remove.lua` removes nothing once the clock is settled or has another epoch, since objects
 //! are stored again then: another node may have ended first, and a removal may wait in a stopped server's socket.
 //!
 //! *Lost* is *clearing* where there was no clock at all: the list of schemas may be incomplete, so an invalidation cannot be
@@ -24,7 +25,10 @@ use std::future::Future;
 const EPOCH_BITS: u32 = 52;
 
 /// How many keys a SCAN looks at in one go: well under a millisecond of the server's time.
-const SCAN_COUNT: u32 = 500;
+const SCAN_COUNT: u32 = 2_000;
+
+/// Bytes of names that a clearing keeps in mind, so that one pass over the server's keys is enough for a small cache.
+const REMEMBERED: usize = 8 * 1024 * 1024;
 
 /// How many keys a script removes at once; a SCAN may find more than it was asked for.
 const REMOVE_AT_ONCE: usize = 1000;
@@ -111,15 +115,11 @@ async fn clear_after(
     loop {
         let epoch = if holds(Protection::Epoch) { fastrand::u64(1..1 << EPOCH_BITS) } else { 1 };
         let epoch = clock(caller, layout, action, epoch, 0).await?.epoch;
-        let mut cleared = Removal::Goes;
-        for pattern in [layout.objects(), layout.around_objects()] {
-            if cleared == Removal::Goes {
-                cleared = remove_all(caller, layout, epoch, &pattern, &mut gone, &mut removed).await?;
-            }
-        }
-        if cleared != Removal::Superseded {
+        let mut sweep = Sweep { caller, layout, epoch, gone, removed: &mut removed };
+        if sweep.everything().await? != Removal::Superseded {
             return clock(caller, layout, "settle", epoch, history).await;
         }
+        gone = sweep.gone;
     }
 }
 
@@ -133,38 +133,77 @@ enum Removal {
     Superseded,
 }
 
-async fn remove_all(
-    caller: &impl Caller,
-    layout: &Layout,
+/// The removing of one clearing.
+struct Sweep<'a, C, R> {
+    caller: &'a C,
+    layout: &'a Layout,
     epoch: u64,
-    pattern: &[u8],
-    gone: &mut u64,
-    removed: &mut impl FnMut(u64),
-) -> Result<Removal, Trouble> {
-    let name = layout.clock();
-    let mut cursor = b"0".to_vec();
-    loop {
-        let (next, keys) = scan(caller, &cursor, pattern).await?;
-        for batch in keys.chunks(REMOVE_AT_ONCE) {
+    gone: u64,
+    removed: R,
+}
+
+impl<C: Caller, R: FnMut(u64)> Sweep<'_, C, R> {
+    /// Removes every object, and then everything else.
+    async fn everything(&mut self) -> Result<Removal, Trouble> {
+        let mut rest = Rest { names: Vec::new(), room: REMEMBERED };
+        match self.pass(&self.layout.everything(), Some(&mut rest)).await? {
+            Removal::Goes if rest.room > 0 => self.remove(&rest.names).await,
+            Removal::Goes => self.pass(&self.layout.around_objects(), None).await,
+            done => Ok(done),
+        }
+    }
+
+    /// Removes what the pattern matches; with `rest` only the objects, and the others are noted there.
+    async fn pass(&mut self, pattern: &[u8], mut rest: Option<&mut Rest>) -> Result<Removal, Trouble> {
+        let object = self.layout.object_prefix().into_bytes();
+        let mut cursor = b"0".to_vec();
+        loop {
+            let (next, mut names) = scan(self.caller, &cursor, pattern).await?;
+            if let Some(rest) = &mut rest {
+                let others = names.extract_if(.., |name| !name.starts_with(&object));
+                others.for_each(|name| rest.note(name));
+            }
+            match self.remove(&names).await? {
+                Removal::Goes if next != b"0" => cursor = next,
+                done => return Ok(done),
+            }
+        }
+    }
+
+    async fn remove(&mut self, names: &[Vec<u8>]) -> Result<Removal, Trouble> {
+        let clock = self.layout.clock();
+        for batch in names.chunks(REMOVE_AT_ONCE) {
+            let epoch = self.epoch;
             let arguments = |call: &mut Cmd| {
-                call.arg(1 + batch.len()).arg(&name);
-                batch.iter().for_each(|key| {
-                    call.arg(&**key);
-                });
-                call.arg(epoch);
+                call.arg(1 + batch.len()).arg(&clock).arg(batch).arg(epoch);
             };
-            match caller.script(&scripts::REMOVE, arguments).await? {
+            match self.caller.script(&scripts::REMOVE, arguments).await? {
                 Value::Int(-1) => return Ok(Removal::Ended),
                 Value::Int(-2) => return Ok(Removal::Superseded),
-                Value::Int(count) => *gone += u64::try_from(count).unwrap_or(0),
+                Value::Int(count) => self.gone += u64::try_from(count).unwrap_or(0),
                 _ => return Err(unexpected("remove.lua")),
             }
         }
-        removed(*gone);
-        if next == b"0" {
-            return Ok(Removal::Goes);
+        (self.removed)(self.gone);
+        Ok(Removal::Goes)
+    }
+}
+
+/// What a pass has come across beside objects.
+struct Rest {
+    names: Vec<Vec<u8>>,
+    /// In bytes; none left: not all are noted.
+    room: usize,
+}
+
+impl Rest {
+    fn note(&mut self, name: Vec<u8>) {
+        self.room = self.room.saturating_sub(name.len() + size_of::<Vec<u8>>());
+        if self.room > 0 {
+            self.names.push(name);
+        } else {
+            self.names = Vec::new();
         }
-        cursor = next;
     }
 }
 

@@ -124,11 +124,6 @@ impl Layout {
         self.pattern(b"[oivsl]*")
     }
 
-    /// A pattern that matches every object.
-    pub(super) fn objects(&self) -> Vec<u8> {
-        self.pattern(b"o*")
-    }
-
     /// A pattern that matches everything of this cache but its clock and its objects.
     pub(super) fn around_objects(&self) -> Vec<u8> {
         self.pattern(b"[ivsl]*")

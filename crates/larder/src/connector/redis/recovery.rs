@@ -1,12 +1,41 @@
-//! Recovers a cache on a new connection: the server's history is proven, what may be stale is cleared, and the journal is replayed. Only
-//! then is the cache read.
+//! Recovers a cache on a new connection: the history of the server's data is compared with the one known, what may be stale is cleared,
+//! and the journal is replayed. Only then is the cache read.
+//!
+//! Caches are recovered side by side, each for itself, while those that are recovered already are in use. What costs the server little
+//! never waits for what costs it much: comparing, replaying and clearing have lanes of their own ([`Lanes`]).
 
 use super::clearing::{self, Head};
-use super::link::Private;
+use super::forgetting::{self, Batch};
+use super::link::{Parcel, Private};
 use super::store::Store;
 use super::trouble::Trouble;
-use crate::connector::Ticket;
+use crate::connector::{KeyBuf, Ticket};
+use crate::journal::Deferred;
 use crate::protection::{Protection, holds};
+use tokio::sync::Semaphore;
+
+/// How many caches do the same thing at once. The users' own operations share the connection, so the server must never be busy for long
+/// with what stands in front of them: all lanes together send it less than 10 ms of work at a time.
+const COMPARING: usize = 64;
+const REPLAYING: usize = 4;
+const CLEARING: usize = 8;
+
+/// Batches of a journal that go in one round trip.
+const BATCHES: usize = 4;
+
+/// Who may do what now, among the caches that are being recovered on one connection.
+pub(super) struct Lanes {
+    comparing: Semaphore,
+    replaying: Semaphore,
+    clearing: Semaphore,
+}
+
+impl Lanes {
+    pub(super) fn new() -> Self {
+        let (comparing, replaying) = (Semaphore::new(COMPARING), Semaphore::new(REPLAYING));
+        Self { comparing, replaying, clearing: Semaphore::new(CLEARING) }
+    }
+}
 
 /// Whether what the server holds may be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,41 +69,30 @@ fn verdict(head: Head, history: u64, newest: Option<Ticket>) -> Verdict {
     }
 }
 
-pub(super) async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), Trouble> {
+/// Recovers one cache. An error that is not the cache's own is one of the connection.
+///
+/// What is on its way when this is dropped may still reach the server. That is harmless: a removal or a settling names its epoch, and
+/// a replay is crossed out only once it was answered.
+pub(super) async fn recover(store: &Store, caller: &Private<'_>, lanes: &Lanes) -> Result<(), Trouble> {
     let live = caller.live;
     let doubts = store.doubts();
-    let mut head = clearing::register(caller, &store.layout).await?;
-    match verdict(head, live.identity.history, store.newest()) {
-        Verdict::Trust => {}
-        Verdict::Clear => {
-            if head.epoch != 0 {
-                tracing::warn!(
-                    cache = %store.schema.cache,
-                    "the server's history is not the one known (restart, restored data, or a clearing that did not end): clearing the cache"
-                );
-                store.schema.stats.resets.increment();
-            }
-            head = clearing::clear(caller, &store.layout, live.identity.history).await?;
-        }
-        Verdict::Renumber => {
-            tracing::warn!(cache = %store.schema.cache, "the list of releases is full: clearing the cache to begin a new one");
-            store.schema.stats.resets.increment();
-            head = clearing::clear_and_forget_schemas(caller, &store.layout, live.identity.history).await?;
-        }
+    let mut head = compare(store, caller, lanes).await?;
+    if verdict(head, live.identity.history, store.newest()) != Verdict::Trust {
+        let _lane = lanes.clearing.acquire().await;
+        // Another node may have cleared it while this one waited for its turn.
+        head = compare(store, caller, lanes).await?;
+        head = clear_unless_trusted(store, caller, head).await?;
     }
-    // Once: what is deferred meanwhile, perhaps without end, waits until others may use the connection, and are deferred no more.
+    // Replay the journal once. What is deferred during the replay waits until the cache is proven: from then on new invalidations go to
+    // the server directly, so the journal cannot grow without end.
     let waiting = store.journal.waiting(store.sent_until(live.generation));
     if let Some(waiting) = &waiting {
         if waiting.truncate {
+            let _lane = lanes.clearing.acquire().await;
             head = clearing::clear(caller, &store.layout, live.identity.history).await?;
         } else {
-            for run in waiting.keys.chunk_by(|(_, a), (_, b)| a == b) {
-                for batch in run.chunks(128) {
-                    let Some((_, what)) = batch.first() else { continue };
-                    let keys: Vec<_> = batch.iter().map(|(key, _)| key.clone()).collect();
-                    store.forget(caller, &keys, *what).await?;
-                }
-            }
+            let _lane = lanes.replaying.acquire().await;
+            replay(store, caller, &waiting.keys).await?;
         }
         store.has_sent(live.generation, waiting.until);
     }
@@ -87,6 +105,53 @@ pub(super) async fn recover(store: &Store, caller: &Private<'_>) -> Result<(), T
         let entries = store.journal.replayed(waiting.until);
         store.schema.stats.replayed.add(entries);
         tracing::info!(cache = %store.schema.cache, entries, "journal replayed");
+    }
+    Ok(())
+}
+
+async fn compare(store: &Store, caller: &Private<'_>, lanes: &Lanes) -> Result<Head, Trouble> {
+    let _lane = lanes.comparing.acquire().await;
+    clearing::register(caller, &store.layout).await
+}
+
+async fn clear_unless_trusted(store: &Store, caller: &Private<'_>, head: Head) -> Result<Head, Trouble> {
+    let history = caller.live.identity.history;
+    match verdict(head, history, store.newest()) {
+        Verdict::Trust => Ok(head),
+        Verdict::Clear => {
+            if head.epoch != 0 {
+                tracing::info!(
+                    cache = %store.schema.cache,
+                    "the server's history is not the one known (restart, restored data, or a clearing that did not end): clearing the cache"
+                );
+                store.schema.stats.resets.increment();
+            }
+            clearing::clear(caller, &store.layout, history).await
+        }
+        Verdict::Renumber => {
+            tracing::info!(cache = %store.schema.cache, "the list of releases is full: clearing the cache to begin a new one");
+            store.schema.stats.resets.increment();
+            clearing::clear_and_forget_schemas(caller, &store.layout, history).await
+        }
+    }
+}
+
+/// Sends what waits in a journal, in full batches, several of them in a round trip.
+async fn replay(store: &Store, caller: &Private<'_>, entries: &[(KeyBuf, Deferred)]) -> Result<(), Trouble> {
+    for batches in Batch::of_journal(entries).chunks(BATCHES) {
+        let mut parcel = Parcel::new();
+        for batch in batches {
+            parcel.script(batch.script(), |call| batch.tell(&store.layout, call));
+        }
+        for reply in caller.parcel(&parcel).await? {
+            match forgetting::answer(reply.extract_error()?)? {
+                Some(at) => store.saw(at),
+                None => {
+                    store.lost("the server has lost the clock");
+                    return Err(Trouble::Unavailable);
+                }
+            }
+        }
     }
     Ok(())
 }

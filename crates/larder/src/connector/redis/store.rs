@@ -10,12 +10,10 @@
 //! From before it is sent until its reply is there, it is held by a guard (`delivery.rs`), whose drop puts it into
 //! the journal. So a time-out, an error, and a caller that goes away are one and the same case.
 
-use super::clearing::{self, bytes};
-use super::forgetting;
+use super::clearing::bytes;
 use super::hints::Hints;
 use super::layout::Layout;
 use super::link::Link;
-use super::trouble::Trouble;
 use crate::connector::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object, Pruned,
     Schema, Status, Stored, Ticket, Value,
@@ -51,6 +49,8 @@ pub(super) struct Store {
     /// The connection on which the server's history was found to be the one known.
     proven: AtomicU64,
     doubts: AtomicU64,
+    /// How often it could not be recovered since it last could.
+    pub(super) failed_recoveries: AtomicU64,
     /// The history that belongs to that connection.
     history: AtomicU64,
     /// The epoch under which this release's schema is registered.
@@ -72,6 +72,7 @@ impl Store {
             schema,
             proven: AtomicU64::new(0),
             doubts: AtomicU64::new(0),
+            failed_recoveries: AtomicU64::new(0),
             history: AtomicU64::new(0),
             registered: AtomicU64::new(0),
             newest: Mutex::new(None),
@@ -162,31 +163,12 @@ impl Store {
     }
 
     /// The clock is gone or was left unsettled: read nothing until everything older has been removed.
-    fn lost(&self, why: &str) {
+    pub(super) fn lost(&self, why: &str) {
         tracing::warn!(cache = %self.schema.cache, "{why}; nothing is read until the cache has been cleared");
         // In this order, so that a recovery under way sees one or undoes the other.
         self.doubts.fetch_add(1, Ordering::AcqRel);
         self.proven.store(0, Ordering::Release);
         self.link.work.notify_one();
-    }
-
-    /// Sends one batch of invalidations or deletes.
-    pub(super) async fn forget(
-        &self,
-        caller: &impl clearing::Caller,
-        keys: &[KeyBuf],
-        what: Deferred,
-    ) -> Result<(), Trouble> {
-        match forgetting::forget(caller, &self.layout, keys, what).await? {
-            Some(at) => {
-                self.saw(at);
-                Ok(())
-            }
-            None => {
-                self.lost("the server has lost the clock");
-                Err(Trouble::Unavailable)
-            }
-        }
     }
 }
 

@@ -81,6 +81,9 @@ impl Store {
     }
 
     async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Sent, Trouble> {
+        if !self.proven() {
+            return Err(Trouble::Unavailable);
+        }
         let clock = self.layout.clock();
         let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
         let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
