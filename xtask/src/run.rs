@@ -29,6 +29,8 @@ pub(crate) struct Tests {
     filtered: u64,
     /// Left out by `#[ignore]`, or in documentation by `ignore`: named at the end, lest nobody notice.
     ignored: Vec<String>,
+    /// Conformance cases that a connector cannot be put through; each was printed with its reason.
+    left_out: u64,
 }
 
 impl Run {
@@ -78,6 +80,7 @@ impl Tests {
         if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ignored")) {
             self.ignored.push(name.0.to_owned());
         }
+        self.left_out += u64::from(line.contains("left out: "));
         let Some(counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else { return };
         self.programs += 1;
         for count in counts.1.split(';') {
@@ -99,6 +102,9 @@ impl Tests {
         let mut summary = format!(": {} passed, {} failed, {} ignored", self.passed, self.failed, self.ignored.len());
         if self.filtered > 0 {
             summary += &format!(", {} filtered out", self.filtered);
+        }
+        if self.left_out > 0 {
+            summary += &format!(", {} conformance cases left out, each with its reason", self.left_out);
         }
         summary
     }
@@ -172,13 +178,18 @@ mod tests {
             "test a ... ok",
             "test b::c ... ignored, needs an hour",
             "test src/lib.rs - Thing (line 3) ... ignored",
+            "left out: Mine: C11 emptied: there are no bytes",
+            "test c11_any_bytes ... left out: Mine: C11 cut_short: there are no bytes",
             "test result: ok. 1 passed; 0 failed; 2 ignored; 0 measured; 19 filtered out; finished in 0.12s",
             "test result: FAILED. 40 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
         ] {
             tests.read(line);
         }
         assert_eq!(tests.ignored, ["b::c", "src/lib.rs - Thing (line 3)"]);
-        assert_eq!(tests.summary(), ": 41 passed, 2 failed, 2 ignored, 19 filtered out");
+        assert_eq!(
+            tests.summary(),
+            ": 41 passed, 2 failed, 2 ignored, 19 filtered out, 2 conformance cases left out, each with its reason"
+        );
     }
 
     #[test]

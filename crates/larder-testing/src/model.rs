@@ -17,12 +17,15 @@
 //!
 //! ```
 //! # use larder::{Connector, Schema, clock::{Clock, ManualClock}, connector::memory::{Memory, MemoryOptions}};
-//! # use larder_testing::conformance::{Nature, Subject};
+//! # use larder_testing::conformance::{Ability::*, Nature, Subject};
 //! use larder_testing::model::{self, Settings};
 //! # use std::{sync::Arc, time::Duration};
 //! # struct Mine { clock: Clock, hand: ManualClock }
 //! # impl Subject for Mine {
-//! #     fn nature(&self) -> Nature { Nature { exact_time: true, ..Nature::default() } }
+//! #     fn nature(&self) -> Nature {
+//! #         let no = No("each process has objects of its own");
+//! #         Nature { shared: no, exact_time: Yes, bytes: no, evicts: Yes, leases: no, absences: Yes, expired: Yes, outages: no }
+//! #     }
 //! #     async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
 //! #         Arc::new(Memory::open(schema, MemoryOptions { clock: self.clock.clone(), ..MemoryOptions::default() }))
 //! #     }
@@ -170,7 +173,7 @@ async fn play<S: Subject>(
     tally: &mut Tally,
 ) -> Result<(), Box<Broken>> {
     // What is versioned needs an answer to which of two versions is there, and that a connector which may forget has not.
-    let forgetful = settings.may_forget || (!subject.nature().exact_time && sequence.ages());
+    let forgetful = settings.may_forget || (!subject.nature().exact_time.is_there() && sequence.ages());
     if sequence.versioned && !forgetful {
         Play::<crate::entries::Instance>::of(subject, forgetful, sequence, tally).await
     } else {
@@ -216,5 +219,5 @@ async fn shorten<S: Subject>(
 
 /// Who plays.
 fn nodes(nature: Nature) -> usize {
-    if nature.shared { 2 } else { 1 }
+    if nature.shared.is_there() { 2 } else { 1 }
 }

@@ -5,6 +5,7 @@ use larder::clock::{Clock, ManualClock};
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::{KeyRef, Object};
 use larder::{Connector, Schema};
+use larder_testing::conformance::Ability::{No, Yes};
 use larder_testing::conformance::{Nature, Subject};
 use larder_testing::entries::Site;
 use larder_testing::model::{self, Settings};
@@ -52,7 +53,16 @@ impl Private {
 
 impl Subject for Private {
     fn nature(&self) -> Nature {
-        Nature { exact_time: true, evicts: true, shared: false, bytes: false }
+        Nature {
+            shared: No("the memory connector keeps what one process stores, and a process is one release"),
+            exact_time: Yes,
+            bytes: No("the memory connector keeps objects as they are"),
+            evicts: Yes,
+            leases: No("the memory connector has no other node whose load could be waited for"),
+            absences: Yes,
+            expired: Yes,
+            outages: No("the memory connector has no server that could be away"),
+        }
     }
 
     async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {

@@ -2,6 +2,7 @@
 
 use larder::connector::noop::Noop;
 use larder::{Connector, Schema};
+use larder_testing::conformance::Ability::{No, Yes};
 use larder_testing::conformance::{Nature, Subject};
 use larder_testing::model::{self, Settings};
 use std::sync::Arc;
@@ -11,7 +12,17 @@ struct Off;
 
 impl Subject for Off {
     fn nature(&self) -> Nature {
-        Nature { exact_time: true, ..Nature::default() }
+        let no = No("nothing is ever stored");
+        Nature {
+            shared: no,
+            exact_time: Yes,
+            bytes: no,
+            evicts: no,
+            leases: no,
+            absences: no,
+            expired: no,
+            outages: no,
+        }
     }
 
     async fn open(&self, _node: usize, _schema: Schema) -> Arc<dyn Connector> {

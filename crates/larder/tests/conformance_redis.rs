@@ -7,6 +7,7 @@ use larder::breaker::State;
 use larder::config::{Address, RedisConfig};
 use larder::connector::redis::Redis;
 use larder::{Connector, Schema};
+use larder_testing::conformance::Ability::{No, Yes};
 use larder_testing::conformance::{Nature, Subject};
 use larder_testing::model::{self, Settings};
 use larder_testing::server::{Connection, Reply, Server, ServerOptions, required};
@@ -57,7 +58,16 @@ impl Shared {
 
 impl Subject for Shared {
     fn nature(&self) -> Nature {
-        Nature { shared: true, bytes: true, exact_time: false, evicts: false }
+        Nature {
+            shared: Yes,
+            exact_time: No("ages are counted by the server, whose time is real"),
+            bytes: Yes,
+            evicts: No("what a server evicts is its own choice, and cannot be brought about object by object"),
+            leases: Yes,
+            absences: Yes,
+            expired: Yes,
+            outages: Yes,
+        }
     }
 
     async fn open(&self, node: usize, schema: Schema) -> Arc<dyn Connector> {
@@ -76,6 +86,18 @@ impl Subject for Shared {
 
     async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
+    }
+
+    /// The server lives on where no node finds it, so that it still has everything when it is back.
+    async fn interrupt(&self) {
+        std::fs::rename(self.server.socket(), self.server.socket().with_extension("away")).unwrap();
+        let mut connection = self.connection.lock().await;
+        let reply = connection.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
+        assert!(matches!(reply, Reply::Int(_)), "{reply:?}");
+    }
+
+    async fn mend(&self) {
+        std::fs::rename(self.server.socket().with_extension("away"), self.server.socket()).unwrap();
     }
 
     async fn rewrite(&self, cache: &str, edit: &mut (dyn FnMut(&mut Vec<u8>) + Send)) {

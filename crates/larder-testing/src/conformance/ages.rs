@@ -39,14 +39,14 @@ fn acme() -> Site {
 const AGES: [u64; 4] = [1, 30, 250, 40_000_000_000];
 
 fn ages<S: Subject>(trial: &Trial<'_, S>) -> impl Iterator<Item = u64> + use<S> {
-    let all = if trial.nature().exact_time { AGES.len() } else { AGES.len() - 1 };
+    let all = if trial.exact_time() { AGES.len() } else { AGES.len() - 1 };
     AGES.into_iter().take(all)
 }
 
 /// Lets an object that was just stored come to the end of its age.
 async fn end_of<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>, age: u64) {
     trial.pass(age - 1).await;
-    nodes.serve_if_exact(&acme()).await;
+    trial.serve_if_exact(nodes, &acme()).await;
     trial.pass(2).await;
     nodes.lack(&acme()).await;
 }
@@ -77,7 +77,7 @@ async fn gets_do_not_lengthen_a_life<S: Subject>(trial: Trial<'_, S>) {
         trial.pass(30).await;
         nodes.near.get(By::Id, "1").await;
         nodes.far.get(By::Host, "a.example").await;
-        nodes.serve_if_exact(&acme()).await;
+        trial.serve_if_exact(&nodes, &acme()).await;
         nodes.near.prunes().await;
     }
     trial.pass(11).await;
@@ -105,7 +105,7 @@ async fn a_new_state_has_a_life_of_its_own<S: Subject>(trial: Trial<'_, S>) {
             nodes.near.stores(&acme()).await;
         }
         trial.pass(80).await;
-        nodes.serve_if_exact(&acme()).await;
+        trial.serve_if_exact(&nodes, &acme()).await;
         trial.pass(21).await;
         nodes.lack(&acme()).await;
     }
@@ -120,7 +120,7 @@ async fn each_object_ages_by_itself<S: Subject>(trial: Trial<'_, S>) {
     trial.pass(41).await;
     nodes.lack(&acme()).await;
     nodes.near.prunes().await;
-    nodes.serve_if_exact(&bolt).await;
+    trial.serve_if_exact(&nodes, &bolt).await;
     trial.pass(60).await;
     nodes.lack(&bolt).await;
 }
@@ -142,7 +142,7 @@ async fn zero_is_no_limit<S: Subject>(trial: Trial<'_, S>) {
     nodes.serve(&acme()).await;
     nodes.near.prunes().await;
     nodes.serve(&acme()).await;
-    if trial.nature().exact_time {
+    if trial.exact_time() {
         trial.pass(40_000_000_000).await;
         nodes.near.prunes().await;
         nodes.serve(&acme()).await;
@@ -169,7 +169,7 @@ async fn gone_when_unused_for_its_last_use_age<S: Subject>(mut trial: Trial<'_, 
         nodes.near.stores(&acme()).await;
         trial.pass(age - 1).await;
         // Being found is a use.
-        nodes.serve_if_exact(&acme()).await;
+        trial.serve_if_exact(&nodes, &acme()).await;
         trial.pass(age + 1).await;
         nodes.lack(&acme()).await;
         nodes.near.stores(&acme()).await;
@@ -184,7 +184,7 @@ async fn use_keeps_an_object<S: Subject>(trial: Trial<'_, S>) {
     for wait in [99, 1, 10, 99, 50, 99, 99] {
         trial.pass(wait).await;
         nodes.near.get(By::Id, "1").await;
-        nodes.serve_if_exact(&acme()).await;
+        trial.serve_if_exact(&nodes, &acme()).await;
     }
     trial.pass(101).await;
     nodes.lack(&acme()).await;
@@ -200,7 +200,7 @@ async fn use_through_one_key_keeps_it_under_all<S: Subject>(trial: Trial<'_, S>)
     trial.pass(99).await;
     nodes.near.get(By::Host, "b.example").await;
     trial.pass(99).await;
-    nodes.serve_if_exact(&acme()).await;
+    trial.serve_if_exact(&nodes, &acme()).await;
     trial.pass(101).await;
     nodes.lack(&acme()).await;
 }
@@ -230,7 +230,7 @@ async fn max_age_ends_what_is_in_use<S: Subject>(trial: Trial<'_, S>) {
     for wait in [90, 90, 69] {
         trial.pass(wait).await;
         nodes.near.get(By::Host, "a.example").await;
-        nodes.serve_if_exact(&acme()).await;
+        trial.serve_if_exact(&nodes, &acme()).await;
     }
     trial.pass(2).await;
     nodes.lack(&acme()).await;
@@ -241,7 +241,7 @@ async fn last_use_age_ends_what_is_young<S: Subject>(trial: Trial<'_, S>) {
     nodes.near.stores(&acme()).await;
     trial.pass(99).await;
     nodes.near.get(By::Id, "1").await;
-    nodes.serve_if_exact(&acme()).await;
+    trial.serve_if_exact(&nodes, &acme()).await;
     trial.pass(101).await;
     nodes.lack(&acme()).await;
 }

@@ -171,7 +171,7 @@ async fn reached_as_long_as_it_lives_after_a_second_set<S: Subject>(trial: Trial
             nodes.near.stores(&acme()).await;
         }
         trial.pass(200).await;
-        nodes.serve_if_exact(&acme()).await;
+        trial.serve_if_exact(&nodes, &acme()).await;
         nodes.far.invalidates(By::Host, ["b.example"]).await;
         nodes.lack(&acme()).await;
     }

@@ -300,13 +300,13 @@ async fn an_expired_predecessor_takes_nothing_along<S: Subject>(trial: Trial<'_,
     let first = Site::new("1", &["moves.example", "stays.example"], "first");
     let second = Site::new("2", &["moves.example"], "second");
     nodes.near.stores(&first).await;
-    nodes.serve_if_exact(&first).await;
+    trial.serve_if_exact(&nodes, &first).await;
     trial.pass(201).await;
     nodes.far.stores(&second).await;
     nodes.lack_key(By::Id, "1").await;
     nodes.lack_key(By::Host, "stays.example").await;
     nodes.far.prunes().await;
-    nodes.serve_if_exact(&second).await;
+    trial.serve_if_exact(&nodes, &second).await;
     nodes.near.invalidates(By::Host, ["moves.example"]).await;
     nodes.lack(&second).await;
 }

@@ -1,6 +1,7 @@
 //! The suite is itself put to the test: it accepts connectors that keep the contract, and rejects each of those that break it
 //! in one place, by the promise that is broken. The flaws are mistakes that were made by others, or are easily made.
 
+use super::Ability::{No, Yes};
 use super::{Nature, Promise, Subject, check};
 use crate::reference::Shelf;
 use flawed::{Flaw, Flawed};
@@ -12,6 +13,18 @@ use std::time::Duration;
 
 pub(crate) mod flawed;
 mod paper;
+
+/// What the reference can do.
+const PLAIN: Nature = Nature {
+    shared: Yes,
+    exact_time: Yes,
+    bytes: No("objects are kept as they are"),
+    evicts: No("there is always room"),
+    leases: No("everybody may load"),
+    absences: No("nothing is remembered of what does not exist"),
+    expired: No("an object is gone when its max age is over"),
+    outages: No("the shelf is in this process"),
+};
 
 /// The reference, as it is or with one flaw.
 pub(crate) struct Shelved {
@@ -29,7 +42,7 @@ impl Shelved {
 
 impl Subject for Shelved {
     fn nature(&self) -> Nature {
-        Nature { shared: true, exact_time: true, bytes: false, evicts: true }
+        Nature { evicts: Yes, ..PLAIN }
     }
 
     async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
@@ -69,7 +82,7 @@ impl Papers {
 
 impl Subject for Papers {
     fn nature(&self) -> Nature {
-        Nature { shared: true, exact_time: true, bytes: true, evicts: false }
+        Nature { bytes: Yes, ..PLAIN }
     }
 
     async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
@@ -83,6 +96,32 @@ impl Subject for Papers {
     async fn rewrite(&self, cache: &str, edit: &mut (dyn FnMut(&mut Vec<u8>) + Send)) {
         self.sheets.rewrite(cache, edit);
     }
+}
+
+/// The reference under an author who claims what it cannot do, because something was forgotten or was thought to come by itself.
+struct Claimed {
+    nature: Nature,
+    /// One for each node, for an author who claims that nodes share their objects.
+    shelves: [Shelf; 2],
+}
+
+impl Claimed {
+    fn new(nature: Nature) -> Self {
+        Self { nature, shelves: [(); 2].map(|()| Shelf::new(Clock::manual().0)) }
+    }
+}
+
+impl Subject for Claimed {
+    fn nature(&self) -> Nature {
+        self.nature
+    }
+
+    async fn open(&self, node: usize, schema: Schema) -> Arc<dyn Connector> {
+        let own = if self.nature.shared.is_there() { node } else { 0 };
+        Arc::new(Flawed::open(schema, &self.shelves[own], None))
+    }
+
+    async fn pass(&self, _time: Duration) {}
 }
 
 mod accepts {
@@ -177,11 +216,58 @@ rejects! {
     rejects_many_filled_by_the_ticket_of_the_first: Shelved, Flaw::ManyFilledByTheFirst, C8;
 }
 
+/// Nothing at all.
+const NONE: Nature = Nature {
+    shared: No("not tried here"),
+    exact_time: No("not tried here"),
+    bytes: No("not tried here"),
+    evicts: No("not tried here"),
+    leases: No("not tried here"),
+    absences: No("not tried here"),
+    expired: No("not tried here"),
+    outages: No("not tried here"),
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rejects_every_ability_that_is_claimed_and_not_there() {
+    for (claimed, promise) in [
+        (Nature { shared: Yes, ..NONE }, Promise::C12),
+        (Nature { exact_time: Yes, ..NONE }, Promise::C6),
+        (Nature { bytes: Yes, ..NONE }, Promise::C11),
+        (Nature { evicts: Yes, ..NONE }, Promise::C8),
+        (Nature { leases: Yes, ..NONE }, Promise::Loading),
+        (Nature { absences: Yes, ..NONE }, Promise::Loading),
+        (Nature { expired: Yes, ..NONE }, Promise::Loading),
+        (Nature { outages: Yes, ..NONE }, Promise::C10),
+    ] {
+        is_rejected(Claimed::new(claimed), promise, claimed).await;
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "does not say why")]
+async fn rejects_an_ability_that_is_denied_without_a_reason() {
+    check(Promise::C12, &Claimed::new(Nature { shared: No(" "), ..NONE })).await;
+}
+
+/// As a user sees it: the test passes, so its harness shows nothing of what it prints.
+#[test]
+fn what_is_left_out_is_printed_with_its_reason_although_the_test_passes() {
+    let test = "conformance::tests::accepts::reference::c11_any_bytes";
+    let output = std::process::Command::new(std::env::current_exe().unwrap()).args(["--exact", test]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    let left_out: Vec<_> = told.lines().filter_map(|line| Some(line.split_once("left out: ")?.1)).collect();
+    assert_eq!(left_out.len(), 9, "each case once: {told}");
+    let first = format!("{}: C11 cut_short: objects are kept as they are", std::any::type_name::<Shelved>());
+    assert_eq!(left_out.first(), Some(&&*first), "{told}");
+}
+
 #[test]
 fn every_promise_has_cases_for_every_kind_of_connector_but_the_ones_that_need_a_nature() {
     let cases = super::suite::<Shelved>();
     for promise in Promise::ALL {
-        let plain = cases.iter().any(|case| case.promise == *promise && (case.applies)(Nature::default()));
+        let plain = cases.iter().any(|case| case.promise == *promise && (case.needs)(NONE).is_there());
         assert!(plain || *promise == Promise::C12, "{promise}");
     }
     let mut names: Vec<_> = cases.iter().map(|case| case.name).collect();

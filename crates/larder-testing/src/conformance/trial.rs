@@ -1,7 +1,7 @@
 //! What a case works with: nodes that write down what is done to them, and checks that say what they saw.
 
-use super::{Nature, Promise, Subject};
-use larder::connector::{KeyBuf, KeyRef, Object};
+use super::{Ability, Promise, Subject, nature};
+use larder::connector::{KeyBuf, KeyRef, Object, Status};
 use larder::{Cache, Connector, Delivery, Entry, Error, Index, Keys, Lookup, Schema, Stored, Ticket};
 use std::any::Any;
 use std::fmt::{Debug, Display};
@@ -34,8 +34,13 @@ impl<'a, S: Subject> Trial<'a, S> {
         Self { subject, cache: format!("{case}.{run}"), history }
     }
 
-    pub(super) fn nature(&self) -> Nature {
-        self.subject.nature()
+    /// Whether an object can be expected to be there still after time has passed. Where time is real it cannot, and that this
+    /// part of the case is left out is printed.
+    pub(super) fn exact_time(&self) -> bool {
+        let Ability::No(reason) = self.subject.nature().exact_time else { return true };
+        let part = "that nothing ends before its time";
+        nature::leave_out::<S>(self.history.0.promise, self.history.0.case, Some(part), reason);
+        false
     }
 
     /// Goes on in another cache that nobody has used.
@@ -62,7 +67,7 @@ impl<'a, S: Subject> Trial<'a, S> {
     pub(super) async fn nodes_with<E: Sample>(&self, schema: Schema) -> Nodes<E> {
         let near = self.node("near", 0, schema.clone()).await;
         let far = self.node("far", 1, Schema { stats: Arc::default(), ..schema }).await;
-        Nodes { near, far, exact_time: self.nature().exact_time }
+        Nodes { near, far }
     }
 
     async fn node<E: Sample>(&self, name: &'static str, number: usize, schema: Schema) -> Node<E> {
@@ -79,16 +84,43 @@ impl<'a, S: Subject> Trial<'a, S> {
         self.subject.pass(Duration::from_millis(milliseconds)).await;
     }
 
-    /// Waits until a node has delivered what it had to put off.
+    /// Checks after time has passed, which has not used up the object's life, that both nodes serve it under each of its keys: where
+    /// time is real, more of it may have passed.
+    pub(super) async fn serve_if_exact<E: Sample>(&self, nodes: &Nodes<E>, object: &E) {
+        if self.exact_time() {
+            nodes.serve(object).await;
+        }
+    }
+
+    /// Cuts the nodes off from what is stored, and waits until both have noticed.
+    pub(super) async fn interrupt<E: Sample>(&self, nodes: &Nodes<E>) {
+        self.history.step("what stores the objects is away");
+        self.subject.interrupt().await;
+        self.until(nodes, "it does not notice that what stores its objects is away", |status| !status.readable).await;
+    }
+
+    /// Ends an interruption, and waits until both nodes have delivered what they had to put off.
+    pub(super) async fn mend<E: Sample>(&self, nodes: &Nodes<E>) {
+        self.history.step("what stores the objects is back");
+        self.subject.mend().await;
+        self.settle(nodes).await;
+    }
+
+    /// Waits until both nodes have delivered what they had to put off.
     pub(super) async fn settle<E: Sample>(&self, nodes: &Nodes<E>) {
+        let settled = |status: &Status| status.journal == 0 && status.readable;
+        self.until(nodes, "its journal is not delivered", settled).await;
+    }
+
+    async fn until<E: Sample>(&self, nodes: &Nodes<E>, in_vain: &str, condition: impl Fn(&Status) -> bool) {
         for node in [&nodes.near, &nodes.far] {
-            for patience in (0..1000).rev() {
+            for patience in (0..10_000).rev() {
                 let status = node.connector.status();
-                if status.journal == 0 && status.readable {
+                if condition(&status) {
                     break;
                 }
                 if patience == 0 {
-                    self.history.fail(format!("{}: its journal is not delivered: {status:?}", node.name));
+                    self.history.fail(format!("{}: {in_vain}: {status:?}", node.name));
                 }
                 self.subject.pass(Duration::from_millis(10)).await;
             }
@@ -297,7 +329,6 @@ impl<E: Sample> Node<E> {
 pub(super) struct Nodes<E: Entry> {
     pub(super) near: Node<E>,
     pub(super) far: Node<E>,
-    exact_time: bool,
 }
 
 impl<E: Sample> Nodes<E> {
@@ -311,13 +342,6 @@ impl<E: Sample> Nodes<E> {
     pub(super) async fn serve_key(&self, index: E::Index, key: impl AsRef<[u8]>, object: &E) {
         self.near.serves(index, key.as_ref(), object).await;
         self.far.serves(index, key.as_ref(), object).await;
-    }
-
-    /// The same after time has passed that has not used up the object's life: where time is real, it may have.
-    pub(super) async fn serve_if_exact(&self, object: &E) {
-        if self.exact_time {
-            self.serve(object).await;
-        }
     }
 
     /// Checks that both find nothing under any key of the object.

@@ -1,5 +1,5 @@
 //! C10, as far as a healthy server shows it: whatever is asked, there is an answer, and a set that cannot be stored leaves
-//! nothing older behind. What happens while the server fails is tested where it can be made to fail.
+//! nothing older behind. What is asked while the server is away is in [`outage`](super::outage).
 
 use super::trial::{Nodes, Trial};
 use super::{Subject, table};

@@ -148,7 +148,7 @@ fn change() -> impl Strategy<Value = Act> {
 
 fn act(nature: Nature) -> impl Strategy<Value = Act> {
     // A minute is how long a lowest version is demanded. Where time is real there is less of it.
-    let (passes, weight) = if nature.exact_time {
+    let (passes, weight) = if nature.exact_time.is_there() {
         ([1, 20, 20, 20, 39, 40, 60, 99, 100, 60_000].as_slice(), 4)
     } else {
         ([45].as_slice(), 1)
@@ -172,8 +172,11 @@ fn act(nature: Nature) -> impl Strategy<Value = Act> {
 /// Sequences for connectors of this nature.
 pub(super) fn sequences(nature: Nature, settings: &Settings) -> impl Strategy<Value = Sequence> + use<> {
     let operation = (0..super::nodes(nature), act(nature)).prop_map(|(node, act)| Operation { node, act });
-    let ages =
-        if nature.exact_time { [(0, 0), (100, 0), (0, 40), (100, 40)] } else { [(0, 0), (0, 0), (40, 0), (0, 40)] };
+    let ages = if nature.exact_time.is_there() {
+        [(0, 0), (100, 0), (0, 40), (100, 40)]
+    } else {
+        [(0, 0), (0, 0), (40, 0), (0, 40)]
+    };
     let ages = prop::sample::select(ages.to_vec());
     (any::<bool>(), ages, prop::collection::vec(operation, 1..=settings.operations)).prop_map(
         |(versioned, (max_age, last_use_age), operations)| Sequence {

@@ -1,6 +1,7 @@
 //! The model is itself put to the test: it accepts the reference, and finds out whoever differs from it in one place.
 
 use super::{Settings, check, run};
+use crate::conformance::Ability::{No, Yes};
 use crate::conformance::tests::Shelved;
 use crate::conformance::tests::flawed::Flaw;
 use crate::conformance::{Nature, Subject};
@@ -77,7 +78,17 @@ struct Nowhere;
 
 impl Subject for Nowhere {
     fn nature(&self) -> Nature {
-        Nature { exact_time: true, ..Nature::default() }
+        let no = No("nothing is ever stored");
+        Nature {
+            shared: no,
+            exact_time: Yes,
+            bytes: no,
+            evicts: no,
+            leases: no,
+            absences: no,
+            expired: no,
+            outages: no,
+        }
     }
 
     async fn open(&self, _node: usize, _schema: Schema) -> Arc<dyn Connector> {

@@ -1,0 +1,227 @@
+//! What [`LoadOptions`] ask of a connector, of those that can do it: one load per key among all nodes, a note of what the source
+//! does not have, and an object that is served after its max age while its successor is loaded.
+
+use super::trial::{Node, Nodes, Trial, brief, key_ref};
+use super::{Subject, table};
+use crate::entries::{Site, SiteIndex as By};
+use larder::connector::{Fill, Lease, LeaseToken, Look};
+use larder::{Keys, LoadOptions, Lookup, Miss, Schema, Stored, Ticket};
+use std::time::Duration;
+
+table! {
+    Loading {
+        a_lease_is_one_nodes_at_a_time if leases,
+        whoever_is_granted_a_lease_sees_what_was_stored_before if leases,
+        a_lease_that_nobody_gives_back_ends if leases,
+        an_absence_is_known_until_its_key_is_touched if absences,
+        an_absence_that_a_change_has_overtaken_is_not_noted if absences,
+        an_absence_ends if absences,
+        an_expired_object_is_kept_until_it_is_invalidated if expired,
+    }
+}
+
+/// In milliseconds: what no case waits for, and what each waits for.
+const LONG: u64 = 3_600_000;
+const SHORT: u64 = 40;
+
+fn acme() -> Site {
+    Site::new("1", &["a.example", "b.example"], "Acme")
+}
+
+async fn loading<S: Subject>(trial: &Trial<'_, S>, options: LoadOptions) -> Nodes<Site> {
+    trial.nodes_with(trial.schema::<Site>().loading(options)).await
+}
+
+impl Node<Site> {
+    async fn leases(&self, key: &str) -> (Lease, Look) {
+        let (lease, look) = self.connector.lease(key_ref(By::Host, key.as_bytes())).await;
+        self.history.step(format!("{}: lease host {key} -> {lease:?}, {}", self.name, brief(&look)));
+        (lease, look)
+    }
+
+    async fn is_granted(&self, key: &str) -> LeaseToken {
+        match self.leases(key).await {
+            (Lease::Granted(token), _) => token,
+            _ => self.history.fail("nobody has the lease of this key, so it must be granted"),
+        }
+    }
+
+    async fn is_refused(&self, key: &str) {
+        let (lease, _) = self.leases(key).await;
+        self.history.require(lease == Lease::Taken, "another load has the lease of this key");
+    }
+
+    async fn gives_back(&self, key: &str, token: LeaseToken) {
+        self.connector.release(key_ref(By::Host, key.as_bytes()), token).await;
+        self.history.step(format!("{}: release host {key}, {token:?}", self.name));
+    }
+
+    async fn notes_absence(&self, index: By, key: &str, ticket: Ticket) -> Stored {
+        let Fill { stored, .. } = self.connector.fill_absent(key_ref(index, key.as_bytes()), ticket).await;
+        self.history.step(format!("{}: fill_absent {index:?} {key} with {ticket:?} -> {stored:?}", self.name));
+        stored
+    }
+
+    /// Whether a load of this key is spared.
+    async fn knows_of_absence(&self, index: By, key: &str) -> bool {
+        matches!(self.lookup(index, key).await, Lookup::Miss(Miss::KnownAbsent, _))
+    }
+
+    /// The object that a load of this key may be spared, or served in place of.
+    async fn keeps(&self, key: &str) -> Option<Site> {
+        let look = self.connector.lookup(key_ref(By::Host, key.as_bytes())).await;
+        self.history.step(format!("{}: lookup host {key} -> {}", self.name, brief(&look)));
+        let Look::Miss { expired: Some(kept), .. } = look else { return None };
+        let kept = kept.downcast_ref::<Site>().cloned();
+        Some(kept.unwrap_or_else(|| self.history.fail("what is kept is no object of this cache")))
+    }
+}
+
+async fn a_lease_is_one_nodes_at_a_time<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = loading(&trial, LoadOptions { lease: Duration::from_millis(LONG), ..LoadOptions::default() }).await;
+    let token = nodes.near.is_granted("a.example").await;
+    nodes.far.is_refused("a.example").await;
+    nodes.near.is_refused("a.example").await;
+    // Another key has a lease of its own.
+    nodes.far.is_granted("b.example").await;
+    nodes.far.gives_back("a.example", LeaseToken(token.0 ^ 1)).await;
+    nodes.far.is_refused("a.example").await;
+    nodes.near.gives_back("a.example", token).await;
+    nodes.far.is_granted("a.example").await;
+    nodes.near.gives_back("a.example", token).await;
+    nodes.near.is_refused("a.example").await;
+}
+
+async fn whoever_is_granted_a_lease_sees_what_was_stored_before<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = loading(&trial, LoadOptions { lease: Duration::from_millis(LONG), ..LoadOptions::default() }).await;
+    for (round, key) in ["a.example", "b.example"].into_iter().enumerate() {
+        let site = Site { name: format!("round {round}"), ..acme() };
+        let (lease, look) = nodes.near.leases(key).await;
+        let (Lease::Granted(token), Look::Miss { ticket: Some(ticket), .. }) = (lease, look) else {
+            trial.history.fail("expected the lease, and a miss with a ticket");
+        };
+        nodes.near.fills(&site, ticket).await;
+        nodes.near.gives_back(key, token).await;
+        let (lease, look) = nodes.far.leases(key).await;
+        let seen = match look {
+            Look::Hit { value, .. } => value.downcast_ref::<Site>() == Some(&site),
+            Look::Miss { .. } => false,
+        };
+        let seen = seen && matches!(lease, Lease::Granted(_));
+        trial.history.require(seen, "the one before had stored the object before it gave the lease back");
+        nodes.far.invalidates(By::Id, ["1"]).await;
+    }
+}
+
+async fn a_lease_that_nobody_gives_back_ends<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = loading(&trial, LoadOptions { lease: Duration::from_millis(SHORT), ..LoadOptions::default() }).await;
+    for _ in 0..3 {
+        nodes.near.is_granted("a.example").await;
+        trial.pass(SHORT + 2).await;
+    }
+    nodes.far.is_granted("a.example").await;
+}
+
+/// Two nodes that remember absences for so many milliseconds.
+async fn remembering<S: Subject>(trial: &Trial<'_, S>, age: u64) -> Nodes<Site> {
+    loading(trial, LoadOptions { negative_age: Duration::from_millis(age), ..LoadOptions::default() }).await
+}
+
+async fn an_absence_is_known_until_its_key_is_touched<S: Subject>(mut trial: Trial<'_, S>) {
+    for change in 0..6 {
+        for (index, key) in [(By::Id, "1"), (By::Host, "a.example")] {
+            trial.next_cache();
+            let nodes = remembering(&trial, LONG).await;
+            let ticket = nodes.near.begins(index, key).await;
+            let noted = nodes.near.notes_absence(index, key, ticket).await;
+            trial.history.require(noted == Stored::Yes, "nothing has touched the key since the ticket");
+            for node in [&nodes.near, &nodes.far] {
+                let known = node.knows_of_absence(index, key).await;
+                trial.history.require(known, "it was noted that nothing has this key");
+                trial.history.require(node.get(index, key).await.is_none(), "expected a miss");
+            }
+            match change {
+                0 => nodes.far.stores(&acme()).await,
+                1 => nodes.far.fills(&acme(), nodes.far.ticket().await).await,
+                2 => nodes.far.invalidates(index, [key]).await,
+                3 => nodes.far.deletes(index, [key]).await,
+                4 => nodes.far.truncates().await,
+                _ => {
+                    let stored = nodes.far.put(&acme(), None).await;
+                    trial.history.require(stored != Stored::Yes, "a put without a ticket only invalidates");
+                }
+            }
+            for node in [&nodes.near, &nodes.far] {
+                let known = node.knows_of_absence(index, key).await;
+                trial.history.require(!known, "the key was touched, so the note is no longer true");
+            }
+            if change < 2 {
+                nodes.serve(&acme()).await;
+            }
+        }
+    }
+}
+
+async fn an_absence_that_a_change_has_overtaken_is_not_noted<S: Subject>(mut trial: Trial<'_, S>) {
+    for change in 0..4 {
+        for (index, key) in [(By::Id, "1"), (By::Host, "a.example")] {
+            trial.next_cache();
+            let nodes = remembering(&trial, LONG).await;
+            let ticket = nodes.near.begins(index, key).await;
+            match change {
+                0 => nodes.far.stores(&acme()).await,
+                1 => nodes.far.invalidates(index, [key]).await,
+                2 => {
+                    nodes.far.stores(&acme()).await;
+                    nodes.far.invalidates(By::Host, ["b.example"]).await;
+                }
+                _ => nodes.far.truncates().await,
+            }
+            let noted = nodes.near.notes_absence(index, key, ticket).await;
+            trial.history.require(noted != Stored::Yes, "the load that found nothing began before the change");
+            for node in [&nodes.near, &nodes.far] {
+                let known = node.knows_of_absence(index, key).await;
+                trial.history.require(!known, "what was not noted cannot be known");
+            }
+            if change == 0 {
+                nodes.serve(&acme()).await;
+            }
+        }
+    }
+}
+
+async fn an_absence_ends<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = remembering(&trial, SHORT).await;
+    for (index, key) in [(By::Id, "1"), (By::Host, "a.example")] {
+        let ticket = nodes.near.begins(index, key).await;
+        let noted = nodes.near.notes_absence(index, key, ticket).await;
+        trial.history.require(noted == Stored::Yes, "nothing has touched the key since the ticket");
+        trial.pass(SHORT + 2).await;
+        nodes.near.begins(index, key).await;
+        nodes.far.begins(index, key).await;
+    }
+    nodes.far.fills(&acme(), nodes.far.ticket().await).await;
+    nodes.serve(&acme()).await;
+}
+
+async fn an_expired_object_is_kept_until_it_is_invalidated<S: Subject>(mut trial: Trial<'_, S>) {
+    for (index, key) in Keys::of(&acme()) {
+        trial.next_cache();
+        let options = LoadOptions { serve_expired: Duration::from_millis(LONG), ..LoadOptions::default() };
+        let schema: Schema = trial.schema::<Site>().ages(Duration::from_millis(SHORT), Duration::ZERO);
+        let nodes = trial.nodes_with::<Site>(schema.loading(options)).await;
+        nodes.near.stores(&acme()).await;
+        trial.pass(SHORT + 2).await;
+        for node in [&nodes.near, &nodes.far] {
+            let found = node.get(By::Host, "a.example").await;
+            trial.history.require(found.is_none(), "its max age is over, and a get does not ask for old objects");
+            let kept = node.keeps("a.example").await;
+            trial.history.require(kept == Some(acme()), "it is kept for those who load its successor");
+        }
+        nodes.far.invalidates(index, [key]).await;
+        for node in [&nodes.near, &nodes.far] {
+            let kept = node.keeps("a.example").await;
+            trial.history.require(kept.is_none(), "what was invalidated is not kept");
+        }
+    }
+}
