@@ -370,11 +370,13 @@ impl<E: Entry> Cache<E> {
         let mut invalid = None;
         for (index, bytes) in Keys::of(old).into_iter().chain(Keys::of(new)) {
             match self.valid(index, bytes.into()) {
-                Ok(key) if !keys.contains(&key) => keys.push(key),
-                Ok(_) => {}
+                Ok(key) => keys.push(key),
                 Err(error) => invalid = Some(error),
             }
         }
+        // Most keys are of both. In which order they are invalidated does not matter.
+        keys.sort_unstable();
+        keys.dedup();
         self.invalidate_keys((keys, invalid), None).await
     }
 

@@ -3,6 +3,7 @@
 use crate::key::Key;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::Hash;
 
@@ -155,11 +156,15 @@ pub struct Keys<I> {
     found: Vec<(I, Vec<u8>)>,
 }
 
+/// Up to so many keys are compared one by one, which is faster than to hash them. With more keys that would take time that grows with
+/// the square of their number.
+const COMPARED: usize = 16;
+
 impl<I: Index> Keys<I> {
     /// Adds one key of `index`. A key that is there already is not added again.
     pub fn add(&mut self, index: I, key: impl Key) {
         let bytes = key.encode();
-        if !self.found.iter().any(|(i, k)| *i == index && **k == *bytes) {
+        if self.found.len() > COMPARED || !self.found.iter().any(|(i, k)| *i == index && **k == *bytes) {
             self.found.push((index, bytes.to_vec()));
         }
     }
@@ -168,6 +173,91 @@ impl<I: Index> Keys<I> {
     pub fn of<E: Entry<Index = I>>(entry: &E) -> Vec<(I, Vec<u8>)> {
         let mut keys = Self { found: Vec::with_capacity(4) };
         entry.keys(&mut keys);
-        keys.found
+        keys.distinct()
+    }
+
+    /// All keys, each once, where it was first added.
+    fn distinct(mut self) -> Vec<(I, Vec<u8>)> {
+        if self.found.len() > COMPARED {
+            let mut seen = HashSet::with_capacity(self.found.len());
+            let first: Vec<bool> = self.found.iter().map(|(index, key)| seen.insert((*index, &**key))).collect();
+            let mut first = first.into_iter();
+            self.found.retain(|_| first.next().unwrap_or(true));
+        }
+        self.found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    enum By {
+        Id,
+        Host,
+    }
+
+    impl Index for By {
+        const NAMES: &'static [&'static str] = &["id", "host"];
+
+        fn position(self) -> usize {
+            self as usize
+        }
+
+        fn from_name(_: &str) -> Option<Self> {
+            None
+        }
+    }
+
+    fn distinct(added: impl IntoIterator<Item = (By, u32)>) -> Vec<(By, Vec<u8>)> {
+        let mut keys = Keys { found: Vec::new() };
+        added.into_iter().for_each(|(index, key)| keys.add(index, key));
+        keys.distinct()
+    }
+
+    #[test]
+    fn each_key_counts_once_where_it_was_first_added_however_many_there_are() {
+        for count in [1, 2, COMPARED as u32, COMPARED as u32 + 1, 100] {
+            let once: Vec<_> = (0..count).flat_map(|key| [(By::Id, key), (By::Host, key)]).collect();
+            let twice = once.iter().flat_map(|key| [*key, *key]).chain(once.iter().rev().copied());
+            let encoded = |(index, key): &(By, u32)| (*index, key.to_string().into_bytes());
+            assert_eq!(distinct(twice), once.iter().map(encoded).collect::<Vec<_>>(), "{count}");
+        }
+    }
+
+    /// A key that counts how often it is compared: comparing each with each would be 50 million times.
+    #[test]
+    fn what_it_takes_to_tell_many_keys_apart_grows_with_their_number_only() {
+        use std::cell::Cell;
+
+        thread_local!(static COMPARISONS: Cell<u64> = const { Cell::new(0) });
+
+        #[derive(Clone, Copy, Debug, Eq, Hash)]
+        struct Counted;
+
+        impl PartialEq for Counted {
+            fn eq(&self, _: &Self) -> bool {
+                COMPARISONS.set(COMPARISONS.get() + 1);
+                true
+            }
+        }
+
+        impl Index for Counted {
+            const NAMES: &'static [&'static str] = &["id"];
+
+            fn position(self) -> usize {
+                0
+            }
+
+            fn from_name(_: &str) -> Option<Self> {
+                None
+            }
+        }
+
+        let mut keys = Keys { found: Vec::new() };
+        (0..10_000_u32).for_each(|key| keys.add(Counted, key));
+        assert_eq!(keys.distinct().len(), 10_000);
+        assert!(COMPARISONS.get() < 50_000, "{} comparisons", COMPARISONS.get());
     }
 }

@@ -6,6 +6,7 @@ use super::Store;
 use crate::connector::{KeyBuf, Ticket};
 use crate::protection::{Protection, holds};
 use redis::{Cmd, Value as Reply};
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 /// A clock that another node has left unsettled for this long, in ms, is cleared by this one.
@@ -95,6 +96,7 @@ fn untouched(clock: &[u8], marks: &[[u8; 8]], since: Ticket) -> Option<bool> {
     let number = |at: usize| clock.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
     let (epoch, sequence) = (number(0)?, number(8)?);
     let written = sequence.checked_sub(since.sequence)?;
+    let marks: HashSet<&[u8; 8]> = marks.iter().collect();
     if epoch != since.epoch || written > RING {
         return Some(false);
     }
