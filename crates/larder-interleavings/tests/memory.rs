@@ -1,12 +1,16 @@
 //! The memory connector: what a reader may see while another thread changes something.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+use larder::LoadOptions;
 use larder_interleavings::clock::{Clock, ManualClock};
 use larder_interleavings::connector::memory::{Memory, MemoryOptions};
 use larder_interleavings::connector::{Answer, Connector, KeyBuf, KeyRef, Object, Schema, Stored, Ticket};
 use larder_testing::entries::Site;
 use loom::thread;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 const ID: u8 = 0;
@@ -34,18 +38,27 @@ struct Sites {
     hand: ManualClock,
 }
 
-/// Every operation of this connector answers at once.
-fn at_once<T>(answer: Answer<'_, T>) -> T {
-    match answer {
-        Answer::Now(Some(result)) => result,
-        _ => panic!("memory answers at once"),
+/// Every operation of this connector answers at once, a prune too where there is little to look at.
+fn at_once<T: Unpin>(mut answer: Answer<'_, T>) -> T {
+    match Pin::new(&mut answer).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("memory answers at once"),
     }
 }
 
 impl Sites {
     fn new(max_objects: u64, last_use_age: Duration) -> Self {
+        Self::of(SCHEMA.clone().ages(Duration::ZERO, last_use_age), max_objects)
+    }
+
+    /// Whose objects are to be loaded anew from their first moment on.
+    fn due() -> Self {
+        let loading = LoadOptions { refresh_ahead: AGE, ..LoadOptions::default() };
+        Self::of(SCHEMA.clone().ages(AGE, Duration::ZERO).loading(loading), 100)
+    }
+
+    fn of(schema: Schema, max_objects: u64) -> Self {
         let (clock, hand) = Clock::manual();
-        let schema = SCHEMA.clone().ages(Duration::ZERO, last_use_age);
         let memory = Memory::open(schema, MemoryOptions { max_objects, clock, ..MemoryOptions::default() });
         Self { memory: Arc::new(memory), hand }
     }
@@ -123,12 +136,16 @@ fn a_set_is_seen_under_all_keys_or_under_none() {
 type End = (&'static str, fn(&Sites));
 
 /// What ends the object `1` with the hosts `a` and `b`.
-const ENDS: [End; 6] = [
+const ENDS: [End; 7] = [
     ("an invalidation", |sites| sites.invalidate(HOST, "b")),
     ("a truncate", |sites| drop(at_once(sites.memory.truncate()))),
     ("an eviction", |sites| sites.set("2", &[], "other")),
     ("another holder of its key", |sites| sites.set("2", &["a"], "other")),
     ("a prune", |sites| drop(at_once(sites.memory.prune()))),
+    ("a load of nothing", |sites| {
+        let nothing = sites.memory.fill_absent(KeyRef { index: HOST, bytes: b"a" }, sites.ticket());
+        assert_eq!(at_once(nothing).stored, Stored::Yes);
+    }),
     ("a refused put", |sites| {
         let put = sites.memory.put(object("2", &["a"], "other"), None);
         assert_eq!(at_once(put), Stored::Overtaken);
@@ -140,7 +157,11 @@ fn an_object_that_is_gone_under_one_key_is_gone_under_all() {
     for (what, end) in ENDS {
         for looks in [[(ID, "1"), (HOST, "a")], [(HOST, "b"), (ID, "1")]] {
             explore(move || {
-                let sites = if what == "a prune" { Sites::new(100, AGE) } else { Sites::new(1, Duration::ZERO) };
+                let sites = match what {
+                    "a prune" => Sites::new(100, AGE),
+                    "a load of nothing" => Sites::due(),
+                    _ => Sites::new(1, Duration::ZERO),
+                };
                 sites.set("1", &["a", "b"], "it");
                 if what == "a prune" {
                     sites.hand.advance(AGE);

@@ -58,9 +58,24 @@ pub trait Connector: Send + Sync + 'static {
     /// Stores what a load that began after `ticket` was taken has read, unless something has overtaken it.
     fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill>;
 
-    /// Remembers for [`LoadOptions::negative_age`] that a load which began after `ticket` was taken has found nothing under this key,
-    /// unless something has touched the key since. Whatever touches the key, and whatever is stored under it, makes that forgotten. What
-    /// is here by default remembers nothing.
+    /// Tells the connector that a load has found nothing under this key. The load began after `ticket` was taken. The connector decides
+    /// in one step, in this order:
+    ///
+    /// 1. Something has touched the key since the ticket was taken, or the cache was truncated: [`Stored::Overtaken`]. Nothing happens.
+    /// 2. The key leads to an object that a get may serve, and that does not have to be loaded anew within
+    ///    [`LoadOptions::refresh_ahead`]: [`Stored::Overtaken`]. Nothing happens: the object was stored while the load was under way,
+    ///    so there is something now.
+    /// 3. Otherwise [`Stored::Yes`]. If the key leads to an object, that object has expired, or was about to be loaded anew: the
+    ///    connector ends it under all of its keys, so that nobody is served it any more. And where [`LoadOptions::negative_age`] is
+    ///    not zero, the connector leaves a note of this key.
+    ///
+    /// For [`LoadOptions::negative_age`] each lookup of a noted key is [`Miss::KnownAbsent`], whatever else lies there. The note is
+    /// forgotten earlier when something touches the key, when an object that lists the key is stored, or for want of room. A key
+    /// that was deleted leads to no object here, even if one lists it.
+    ///
+    /// A connector that cannot leave a note of this key, as it is too long, answers [`Stored::Unfit`]; it has ended the object all the
+    /// same. What is here by default does nothing and answers [`Stored::Off`]: it is right only for a connector that never
+    /// returns an expired object from [`lookup`](Self::lookup), and no object that is due.
     fn fill_absent<'a>(&'a self, _key: KeyRef<'a>, _ticket: Ticket) -> Answer<'a, Fill> {
         Answer::now(Fill::undated(Stored::Off))
     }

@@ -233,8 +233,12 @@ mod tests {
 
         thread_local!(static COMPARISONS: Cell<u64> = const { Cell::new(0) });
 
-        #[derive(Clone, Copy, Debug, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, Eq)]
         struct Counted;
+
+        impl Hash for Counted {
+            fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+        }
 
         impl PartialEq for Counted {
             fn eq(&self, _: &Self) -> bool {

@@ -1,7 +1,10 @@
 //! The connector that keeps objects in this process: bounded, no server, no serialisation, every promise of the contract.
 //!
 //! ```text
-//!   Memory ── one operation at a time under the writer's lock: fences, floors      memory.rs, records.rs, eviction.rs
+//!   Memory ── looks, and what loads find                                           memory.rs, looking.rs
+//!     │
+//!   Writer ── one change at a time, under a lock: objects, fences, room            storing.rs, forgetting.rs, records.rs, eviction.rs
+//!     │       what lasts for a while: lowest versions, notes of what is absent     floors.rs, absent.rs, expiring.rs
 //!     │
 //!   Table ─── every key, primary or secondary, leads to its object in one lookup   table.rs
 //!     │
@@ -18,7 +21,10 @@
 //! # Limits
 //!
 //! Nothing is shared with other processes, and nothing survives this one. An object that has expired keeps its memory until
-//! it is pruned, replaced or evicted.
+//! it is pruned, replaced or evicted, or a load finds that its source has it no more.
+//!
+//! Everything here is bounded. Objects and notes are, by [`MemoryOptions`]; fences take 512 KiB, and lowest versions
+//! ([`invalidate_below`](crate::Cache::invalidate_below)) at most 6 MB, however many are demanded: see `floors.rs` for what happens then.
 
 use super::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Looks, Miss, Object, Pruned, Schema, Status,
@@ -31,15 +37,20 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 use absent::Absent;
 use ages::Ages;
 use eviction::Queues;
-use records::{Record, Records};
-use std::collections::HashMap;
-use table::{Common, Id, Place, Table};
+use floors::Floors;
+use records::Records;
+use table::{Place, Table};
 
 mod absent;
 mod ages;
 mod eviction;
+mod expiring;
+mod floors;
+mod forgetting;
+mod looking;
 mod pulse;
 mod records;
+mod storing;
 mod table;
 
 /// Slots of the fence table. A slot remembers the newest sequence of any key in it, for ever: two keys that share one are fenced
@@ -47,20 +58,14 @@ mod table;
 /// 160 fills of an object with four keys, and the caller has the object all the same.
 const SLOTS: usize = 1 << 16;
 
-/// How long an invalidation's lowest version is demanded, in ms.
-const FLOOR_LIFE: u64 = 60_000;
-
-/// What an object costs beyond its own weight, in bytes, for itself and for each key: table places and counters.
-const OVERHEAD: u64 = 128;
-const OVERHEAD_PER_KEY: u64 = 96;
-
 /// How much a [`Memory`] may hold.
 #[derive(Clone, Debug)]
 pub struct MemoryOptions {
     /// Objects held at most; at least one.
     pub max_objects: u64,
     /// What they may weigh together, in bytes, by [`Entry::weight`](crate::Entry::weight) plus their keys and what it takes to find them;
-    /// zero: no limit.
+    /// zero: no limit. Notes of what the source does not have ([`LoadOptions::negative_age`](crate::LoadOptions::negative_age)) count
+    /// too: there are at most as many of them as of objects, and they take at most a tenth of these bytes.
     pub max_bytes: u64,
     /// What ages are counted by.
     pub clock: Clock,
@@ -106,8 +111,6 @@ pub struct Memory {
     /// Renewed by a truncate, so that no earlier ticket survives it.
     epoch: AtomicU64,
     sequence: AtomicU64,
-    objects: AtomicU64,
-    bytes: AtomicU64,
     writer: Mutex<Writer>,
 }
 
@@ -116,12 +119,14 @@ pub struct Memory {
 struct Writer {
     /// The newest sequence that invalidated, deleted or put a key of each slot.
     fences: Vec<u64>,
-    /// By the hash of a primary key: the lowest version that may be stored, and until when. Two keys with one hash can only
-    /// refuse an object that could have been stored.
-    floors: HashMap<u64, (u64, u64)>,
+    floors: Floors,
     records: Records,
     queues: Queues,
     absent: Absent,
+    /// How many objects there are.
+    objects: u64,
+    /// What they weigh together.
+    bytes: u64,
     /// What has left the table, and is dropped when no lock is held any more.
     gone: Vec<Place>,
 }
@@ -132,10 +137,12 @@ impl Memory {
     pub fn open(schema: Schema, options: MemoryOptions) -> Self {
         let writer = Writer {
             fences: vec![0; SLOTS],
-            floors: HashMap::new(),
+            floors: Floors::default(),
             records: Records::default(),
             queues: Queues::default(),
             absent: Absent::default(),
+            objects: 0,
+            bytes: 0,
             gone: Vec::new(),
         };
         Self {
@@ -147,8 +154,6 @@ impl Memory {
             table: Table::new(),
             epoch: AtomicU64::new(fastrand::u64(1..)),
             sequence: AtomicU64::new(0),
-            objects: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
             writer: Mutex::new(writer),
         }
     }
@@ -156,48 +161,6 @@ impl Memory {
     #[inline]
     fn find(&self, key: KeyRef<'_>) -> Result<Value, Miss> {
         self.table.read(key, self.ages, &self.clock)
-    }
-
-    /// The ticket is taken after the look: whatever is changed in between is older than it, and older than the load.
-    fn look(&self, key: KeyRef<'_>) -> Look {
-        let cause = match self.find(key) {
-            Ok(value) => return Look::Hit { value, due: self.is_due(key) },
-            Err(cause) => cause,
-        };
-        let remembers = cause == Miss::Absent && !self.schema.loading.negative_age.is_zero();
-        if remembers && self.writer.lock().absent.knows(key, self.clock.now()) {
-            return Look::miss(Miss::KnownAbsent, None);
-        }
-        let expired =
-            (cause == Miss::Expired && self.ages.kept > 0).then(|| self.table.kept(key, self.ages, &self.clock));
-        Look::Miss { cause, ticket: Some(self.take_ticket()), expired: expired.flatten() }
-    }
-
-    fn is_due(&self, key: KeyRef<'_>) -> bool {
-        let ahead = self.schema.refresh_ahead();
-        if ahead.is_zero() {
-            return false;
-        }
-        let ahead = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
-        self.table.deadline(key).is_some_and(|deadline| self.clock.now().saturating_add(ahead) >= deadline)
-    }
-
-    fn remember_absent(&self, key: KeyRef<'_>, ticket: Ticket) -> Fill {
-        let life = u64::try_from(self.schema.loading.negative_age.as_millis()).unwrap_or(u64::MAX).max(1);
-        let hash = self.table.hash(key);
-        self.change(|writer| {
-            let overtaken = ticket.epoch != self.epoch.load(Ordering::Acquire)
-                || (holds(Protection::Fence) && writer.fence(hash) > ticket.sequence);
-            let now = self.clock.now();
-            let stored = if overtaken || self.table.find(key).is_some_and(|id| !self.expired(writer, id, now)) {
-                Stored::Overtaken
-            } else if writer.absent.remember(key, now, now.saturating_add(life), self.max_objects) {
-                Stored::Yes
-            } else {
-                Stored::Unfit
-            };
-            Fill { stored, at: Some(self.take_ticket()) }
-        })
     }
 
     /// Changes something. What leaves is dropped afterwards, since what a value does then may be to ask this cache.
@@ -216,171 +179,17 @@ impl Memory {
         Ticket { epoch, sequence: self.sequence.load(Ordering::Acquire) }
     }
 
-    fn store(&self, object: Object, ticket: Option<Ticket>, put: bool) -> Fill {
-        let weight = self.weigh(&object);
-        let hashes: Box<[u64]> = object.keys().map(|key| self.table.hash(key)).collect();
-        self.change(|writer| {
-            let Some(weight) = weight else {
-                if put {
-                    self.forget(writer, &hashes, object.keys(), None);
-                }
-                return Fill::undated(Stored::Unfit);
-            };
-            let overtaken = ticket.is_none_or(|ticket| {
-                ticket.epoch != self.epoch.load(Ordering::Acquire)
-                    || (holds(Protection::Fence) && hashes.iter().any(|hash| writer.fence(*hash) > ticket.sequence))
-            });
-            let outdated = self.outdated(writer, &object, &hashes) && holds(Protection::Version);
-            if put {
-                writer.absent.forget(object.keys());
-                let sequence = self.stamp();
-                hashes.iter().for_each(|hash| writer.raise(*hash, sequence));
-            }
-            let stored = match (overtaken, outdated) {
-                (true, _) => {
-                    if put {
-                        self.forget(writer, &hashes, object.keys(), None);
-                    }
-                    Stored::Overtaken
-                }
-                (false, true) => Stored::Outdated,
-                (false, false) => {
-                    self.insert(writer, object, hashes, weight);
-                    self.schema.stats.stored_bytes.add(weight);
-                    Stored::Yes
-                }
-            };
-            // The writer's lock is still held: nothing is touched in between.
-            Fill { stored, at: Some(self.take_ticket()) }
-        })
-    }
-
-    /// What the object weighs; none where that is too much.
-    fn weigh(&self, object: &Object) -> Option<u64> {
-        let own = self.schema.codec.weigh(&object.value);
-        if own > self.schema.max_object_size {
-            let limit = self.schema.max_object_size;
-            tracing::warn!(cache = %self.schema.cache, bytes = own, limit, "an object is over the size limit and is not cached");
-            return None;
-        }
-        let keys: u64 = object.keys().map(|key| key.bytes.len() as u64 + OVERHEAD_PER_KEY).sum();
-        let weight = own + keys + OVERHEAD;
-        (self.max_bytes == 0 || weight <= self.max_bytes).then_some(weight)
-    }
-
-    fn outdated(&self, writer: &mut Writer, object: &Object, hashes: &[u64]) -> bool {
-        let (Some(version), Some(primary)) = (object.version, hashes.first()) else { return false };
-        let now = self.clock.now();
-        if !writer.floors.is_empty() {
-            writer.floors.retain(|_, (_, until)| *until > now);
-        }
-        let floor = writer.floors.get(primary).is_some_and(|(floor, _)| *floor > version);
-        let stored = self.table.find(KeyRef { index: 0, bytes: &object.primary });
-        floor
-            || stored.is_some_and(|id| {
-                let newer = writer.records.get(id).is_some_and(|record| record.version > Some(version));
-                newer && !self.expired(writer, id, now)
-            })
-    }
-
     fn stamp(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::AcqRel) + 1
-    }
-
-    /// Whether nobody is served it any more.
-    fn expired(&self, writer: &Writer, id: Id, now: u64) -> bool {
-        let (Some(record), Some(pulse)) = (writer.records.get(id), writer.records.pulse(id)) else { return true };
-        let end = record.deadline.saturating_add(self.ages.kept);
-        now >= end.min(pulse.used().saturating_add(self.ages.last_use))
-    }
-
-    /// Puts an object in place of its earlier state, and of whoever else holds one of its keys.
-    fn insert(&self, writer: &mut Writer, object: Object, hashes: Box<[u64]>, weight: u64) {
-        let earlier = self.table.find(KeyRef { index: 0, bytes: &object.primary });
-        let uses = earlier.and_then(|id| Some(writer.records.pulse(id)?.uses())).unwrap_or(0);
-        if let Some(earlier) = earlier {
-            self.retire(writer, earlier);
-        }
-        for key in &object.secondary {
-            // The earlier state is gone from the table, so who is found is another object.
-            if let Some(other) = self.table.find(key.as_ref()) {
-                self.fence_and_retire(writer, other, self.stamp());
-            }
-        }
-        let primary = hashes.first().copied().unwrap_or_default();
-        let keys = u32::try_from(hashes.len()).unwrap_or(u32::MAX);
-        let now = if self.ages.none() { 0 } else { self.clock.now() };
-        writer.absent.forget(object.keys());
-        let deadline = now.saturating_add(self.ages.lifetime(&self.schema));
-        let name = writer.records.add(Record { hashes, version: object.version, weight, deadline, keys });
-        let Some((block, pulse)) = writer.records.block(name.id) else { return };
-        let common = Common { value: object.value.clone(), block: block.clone(), pulse, deadline };
-        for key in object.keys() {
-            self.table.insert(key, common.clone());
-        }
-        block.pulse(pulse).begin(now, uses);
-        let objects = self.objects.fetch_add(1, Ordering::Relaxed) + 1;
-        let bytes = self.bytes.fetch_add(weight, Ordering::Relaxed) + weight;
-        writer.queues.admit(name, primary, objects, &writer.records);
-        self.make_room(writer, objects, bytes);
-    }
-
-    fn make_room(&self, writer: &mut Writer, mut objects: u64, mut bytes: u64) {
-        while objects > self.max_objects || (self.max_bytes > 0 && bytes > self.max_bytes) {
-            let Some(victim) = writer.queues.victim(&writer.records) else { return };
-            self.retire(writer, victim.id);
-            self.schema.stats.evicted.increment();
-            objects = self.objects.load(Ordering::Relaxed);
-            bytes = self.bytes.load(Ordering::Relaxed);
-        }
-    }
-
-    /// Ends an object under all of its keys: first for readers, by its pulse, then in the table.
-    fn retire(&self, writer: &mut Writer, id: Id) {
-        if let Some(pulse) = writer.records.pulse(id) {
-            pulse.end();
-        }
-        // The place of its pulse is free from here on; it is given away under the same lock, when no reader can see it.
-        if let Some(record) = writer.records.remove(id) {
-            writer.gone.extend(self.table.remove(id, &record.hashes));
-            self.objects.fetch_sub(1, Ordering::Relaxed);
-            self.bytes.fetch_sub(record.weight, Ordering::Relaxed);
-        }
-    }
-
-    /// Fences the object's primary key, and ends it. The hash of that key.
-    fn fence_and_retire(&self, writer: &mut Writer, id: Id, sequence: u64) -> Option<u64> {
-        let primary = writer.records.get(id)?.primary();
-        writer.raise(primary, sequence);
-        self.retire(writer, id);
-        Some(primary)
-    }
-
-    /// Fences the keys, ends every object they lead to, and fences it.
-    fn forget<'a>(
-        &self,
-        writer: &mut Writer,
-        hashes: &[u64],
-        keys: impl Iterator<Item = KeyRef<'a>>,
-        floor: Option<u64>,
-    ) {
-        let sequence = self.stamp();
-        let until = self.clock.now() + FLOOR_LIFE;
-        for (key, hash) in keys.zip(hashes) {
-            writer.raise(*hash, sequence);
-            writer.absent.forget(std::iter::once(key));
-            let found = self.table.find(key).and_then(|id| self.fence_and_retire(writer, id, sequence));
-            let primary = found.or((key.index == 0).then_some(*hash));
-            if let (Some(floor), Some(primary)) = (floor, primary) {
-                let (version, end) = writer.floors.entry(primary).or_default();
-                *version = floor.max(*version);
-                *end = until;
-            }
-        }
     }
 }
 
 impl Writer {
+    /// What objects and notes weigh together, in bytes.
+    fn weighs(&self) -> u64 {
+        self.bytes + self.absent.bytes()
+    }
+
     fn fence(&self, hash: u64) -> u64 {
         self.fences.get(slot(hash)).copied().unwrap_or(u64::MAX)
     }
@@ -412,7 +221,7 @@ impl Connector for Memory {
     }
 
     fn fill_absent<'a>(&'a self, key: KeyRef<'a>, ticket: Ticket) -> Answer<'a, Fill> {
-        Answer::now(self.remember_absent(key, ticket))
+        Answer::now(self.store_absence(key, ticket))
     }
 
     fn ticket(&self) -> Answer<'_, Option<Ticket>> {
@@ -452,19 +261,7 @@ impl Connector for Memory {
     }
 
     fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
-        self.change(|writer| {
-            let sequence = self.stamp();
-            writer.absent.forget(keys.iter().map(KeyBuf::as_ref));
-            for key in &keys {
-                writer.raise(self.table.hash(key.as_ref()), sequence);
-                let Some(id) = self.table.delete(key.as_ref()) else { continue };
-                let Some(record) = writer.records.get_mut(id) else { continue };
-                record.keys -= 1;
-                if record.keys == 0 {
-                    self.retire(writer, id);
-                }
-            }
-        });
+        self.change(|writer| self.delete_keys(writer, &keys));
         Answer::now(Ok(Delivery::Applied))
     }
 
@@ -476,41 +273,27 @@ impl Connector for Memory {
                 self.epoch.store(renewed, Ordering::Release);
             }
             let gone = self.table.clear();
-            self.objects.store(0, Ordering::Relaxed);
-            self.bytes.store(0, Ordering::Relaxed);
+            writer.objects = 0;
+            writer.bytes = 0;
             writer.records = Records::default();
             writer.queues = Queues::default();
-            writer.floors.clear();
-            writer.absent.clear();
+            writer.floors = Floors::default();
+            writer.absent = Absent::default();
             gone
         });
         drop(gone);
         Answer::now(Ok(Delivery::Applied))
     }
 
+    /// Changes get in between, and so do other tasks of the runtime. Dropped half-way, it has cleaned up a part.
     fn prune(&self) -> Answer<'_, Result<Pruned, Error>> {
-        let mut pruned = Pruned::default();
-        let mut block = 0;
-        loop {
-            // One block at a time, so that nobody waits for the whole of it.
-            let more = self.change(|writer| {
-                let now = self.clock.now();
-                writer.absent.prune(now);
-                let expired: Vec<Id> = writer
-                    .records
-                    .of_block(block)
-                    .map(|(id, _)| id)
-                    .filter(|id| self.expired(writer, *id, now))
-                    .collect();
-                pruned.objects += expired.len() as u64;
-                expired.into_iter().for_each(|id| self.retire(writer, id));
-                block += 1;
-                block < writer.records.blocks()
-            });
-            if !more {
-                return Answer::now(Ok(pruned));
+        Answer::later(async move {
+            let (mut next, mut pruned) = (0, Pruned::default());
+            while self.prune_some(&mut next, &mut pruned) {
+                tokio::task::yield_now().await;
             }
-        }
+            Ok(pruned)
+        })
     }
 
     fn untouched(&self, keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
@@ -522,12 +305,8 @@ impl Connector for Memory {
     }
 
     fn status(&self) -> Status {
-        Status {
-            objects: Some(self.objects.load(Ordering::Relaxed)),
-            bytes: Some(self.bytes.load(Ordering::Relaxed)),
-            readable: true,
-            ..Status::default()
-        }
+        let writer = self.writer.lock();
+        Status { objects: Some(writer.objects), bytes: Some(writer.weighs()), readable: true, ..Status::default() }
     }
 }
 

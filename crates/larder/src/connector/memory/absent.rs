@@ -1,56 +1,84 @@
-//! Keys under which the source is known to have nothing.
+//! Notes: keys under which the source is known to have nothing.
 
+use super::expiring::{Expiring, STEPS};
 use crate::connector::{KeyBuf, KeyRef};
-use std::collections::HashMap;
 
-/// Longer keys, in bytes, are not remembered: so the whole takes no more memory than so many objects would.
+/// Longer keys, in bytes, are not noted, so that notes of keys that somebody makes up take little room each.
 const MAX_KEY: usize = 256;
 
-/// Until when each is known; never more of them than a limit.
+/// What a note costs beyond its key, in bytes: its place in the table and in the order, and the allocation.
+const OVERHEAD: u64 = 128;
+
+/// How many notes there may be, and how many bytes they may take together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) notes: u64,
+    pub(super) bytes: u64,
+}
+
+/// All notes are found by the hash of their key. A key with the hash of a noted one takes its place: a note that is forgotten too
+/// early costs one load.
 #[derive(Debug, Default)]
 pub(super) struct Absent {
-    until: HashMap<KeyBuf, u64>,
+    notes: Expiring<KeyBuf>,
+    bytes: u64,
+}
+
+fn weight(key: KeyRef<'_>) -> u64 {
+    key.bytes.len() as u64 + OVERHEAD
 }
 
 impl Absent {
-    pub(super) fn is_empty(&self) -> bool {
-        self.until.is_empty()
+    /// What all notes take, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
-    /// Whether it was remembered.
-    pub(super) fn remember(&mut self, key: KeyRef<'_>, now: u64, until: u64, limit: u64) -> bool {
-        if key.bytes.len() > MAX_KEY {
+    /// Notes a key, and forgets the oldest notes where there is no more room. Whoever asks for ever more keys that do not exist so gains
+    /// nothing by it. Whether the key was noted.
+    pub(super) fn note(&mut self, hash: u64, key: KeyRef<'_>, now: u64, until: u64, room: Room) -> bool {
+        if key.bytes.len() > MAX_KEY || weight(key) > room.bytes {
             return false;
         }
-        if self.until.len() as u64 >= limit {
-            self.until.retain(|_, until| *until > now);
+        self.expire(now, STEPS);
+        self.bytes += weight(key);
+        if let Some(earlier) = self.notes.put(hash, until, key.to_buf()) {
+            self.bytes -= weight(earlier.as_ref());
         }
-        // All of them new: who asks for so much that is not there gains nothing by asking for more.
-        if self.until.len() as u64 >= limit {
-            self.until.clear();
+        while self.notes.places() as u64 > room.notes.max(1) {
+            self.forget_oldest();
         }
-        self.until.insert(key.to_buf(), until);
+        self.shrink(room.bytes);
         true
     }
 
-    pub(super) fn knows(&self, key: KeyRef<'_>, now: u64) -> bool {
-        !self.is_empty() && self.until.get(&key.to_buf()).is_some_and(|until| now < *until)
-    }
-
-    pub(super) fn forget<'a>(&mut self, keys: impl Iterator<Item = KeyRef<'a>>) {
-        if !self.is_empty() {
-            keys.for_each(|key| {
-                self.until.remove(&key.to_buf());
-            });
+    /// Forgets the oldest notes until the others take no more than so many bytes.
+    pub(super) fn shrink(&mut self, bytes: u64) {
+        while self.bytes > bytes && self.notes.places() > 0 {
+            self.forget_oldest();
         }
     }
 
-    pub(super) fn prune(&mut self, now: u64) {
-        self.until.retain(|_, until| *until > now);
+    fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.notes.drop_oldest() {
+            self.bytes -= weight(oldest.value.as_ref());
+        }
     }
 
-    pub(super) fn clear(&mut self) {
-        self.until.clear();
+    pub(super) fn knows(&self, hash: u64, key: KeyRef<'_>, now: u64) -> bool {
+        self.notes.get(hash, now).is_some_and(|noted| noted.as_ref() == key)
+    }
+
+    pub(super) fn forget(&mut self, hash: u64) {
+        if let Some(noted) = self.notes.remove(hash) {
+            self.bytes -= weight(noted.as_ref());
+        }
+    }
+
+    /// Forgets notes that are over, in so many steps at most. How many steps there were to take.
+    pub(super) fn expire(&mut self, now: u64, steps: usize) -> usize {
+        let Self { notes, bytes } = self;
+        notes.expire(now, steps, |noted| *bytes -= weight(noted.as_ref()))
     }
 }
 
@@ -58,22 +86,69 @@ impl Absent {
 mod tests {
     use super::*;
 
+    fn key(bytes: &[u8]) -> KeyRef<'_> {
+        KeyRef { index: 0, bytes }
+    }
+
+    /// Notes a key of one letter, whose hash is the letter, for 10 ms.
+    fn note(absent: &mut Absent, letter: u8, now: u64, room: Room) -> bool {
+        absent.note(letter.into(), key(&[letter]), now, now + 10, room)
+    }
+
+    fn known(absent: &Absent, now: u64) -> String {
+        (b'a'..=b'z').filter(|letter| absent.knows((*letter).into(), key(&[*letter]), now)).map(char::from).collect()
+    }
+
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn a_note_is_of_one_key_of_one_index_for_so_long() {
         let mut absent = Absent::default();
-        let remember =
-            |absent: &mut Absent, bytes: &[u8], now| absent.remember(KeyRef { index: 0, bytes }, now, now + 10, 3);
-        for key in [b"a", b"b", b"c"] {
-            assert!(remember(&mut absent, key, 0));
+        let room = Room { notes: 3, bytes: u64::MAX };
+        assert!(note(&mut absent, b'a', 0, room));
+        assert!(absent.knows(u64::from(b'a'), key(b"a"), 9));
+        assert!(!absent.knows(u64::from(b'a'), key(b"a"), 10));
+        assert!(!absent.knows(u64::from(b'a'), KeyRef { index: 1, bytes: b"a" }, 9), "of another index");
+        absent.forget(u64::from(b'a'));
+        assert_eq!((known(&absent, 0), absent.bytes()), (String::new(), 0));
+    }
+
+    #[test]
+    fn the_oldest_notes_make_room_for_new_ones() {
+        let mut absent = Absent::default();
+        let room = Room { notes: 3, bytes: u64::MAX };
+        (b'a'..=b'e').for_each(|letter| assert!(note(&mut absent, letter, 0, room)));
+        assert_eq!((known(&absent, 0).as_str(), absent.bytes()), ("cde", 3 * 129));
+
+        let room = Room { notes: u64::MAX, bytes: 2 * 129 };
+        assert!(note(&mut absent, b'f', 1, room));
+        assert_eq!((known(&absent, 1).as_str(), absent.bytes()), ("ef", 2 * 129));
+        assert!(!absent.note(7, key(b"long"), 1, 11, Room { notes: 9, bytes: 131 }), "there is room for less");
+        assert!(!absent.note(7, key(&[b'x'; MAX_KEY + 1]), 1, 11, Room { notes: 9, bytes: u64::MAX }));
+        assert_eq!(known(&absent, 1), "ef", "what is not noted pushes out nothing");
+    }
+
+    #[test]
+    fn notes_that_come_and_go_take_no_more_and_no_more_room() {
+        let mut absent = Absent::default();
+        let room = Room { notes: 3, bytes: u64::MAX };
+        for now in 0..1000 {
+            assert!(note(&mut absent, b'a', now, room));
+            absent.forget(u64::from(b'a'));
+            assert!(absent.notes.places() <= 3);
         }
-        assert!(remember(&mut absent, b"d", 10), "the others are over");
-        assert!(absent.knows(KeyRef { index: 0, bytes: b"d" }, 19));
-        assert!(!absent.knows(KeyRef { index: 0, bytes: b"d" }, 20));
-        assert!(!absent.knows(KeyRef { index: 1, bytes: b"d" }, 10), "of another index");
-        for key in [b"e", b"f", b"g"] {
-            assert!(remember(&mut absent, key, 10));
-            assert!(absent.until.len() <= 3);
+        assert_eq!(absent.bytes(), 0);
+    }
+
+    #[test]
+    fn notes_that_are_over_leave_without_being_asked_for() {
+        let mut absent = Absent::default();
+        let room = Room { notes: u64::MAX, bytes: u64::MAX };
+        (b'a'..=b'e').for_each(|letter| assert!(note(&mut absent, letter, 0, room)));
+        for letter in [b'x', b'y', b'z'] {
+            note(&mut absent, letter, 10, room);
         }
-        assert!(!remember(&mut absent, &[b'x'; MAX_KEY + 1], 10));
+        assert_eq!((absent.bytes(), absent.notes.places()), (3 * 129, 3));
+        assert_eq!(absent.expire(20, 2), 2);
+        assert_eq!(absent.expire(20, 2), 1);
+        assert_eq!(absent.bytes(), 0);
     }
 }

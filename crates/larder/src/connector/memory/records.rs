@@ -78,15 +78,9 @@ impl Records {
         record.as_ref().filter(|_| *turn == name.turn)
     }
 
-    /// The objects of one block, by place.
-    pub(super) fn of_block(&self, block: usize) -> impl Iterator<Item = (Id, &Record)> {
-        let first = block * BLOCK;
-        let slots = self.slots.get(first..first + BLOCK).unwrap_or_default();
-        slots.iter().enumerate().filter_map(move |(n, slot)| Some(((first + n) as Id, slot.1.as_ref()?)))
-    }
-
-    pub(super) fn blocks(&self) -> usize {
-        self.blocks.len()
+    /// How many places there are, empty ones included.
+    pub(super) fn places(&self) -> usize {
+        self.slots.len()
     }
 
     pub(super) fn block(&self, id: Id) -> Option<(&Arc<Block>, u8)> {

@@ -161,6 +161,13 @@ impl Table {
         table.find(hash, |place| place.key() == key).map(Place::id)
     }
 
+    /// The object that this key leads a reader to: not by a key that was deleted.
+    pub(super) fn leads(&self, key: KeyRef<'_>) -> Option<Id> {
+        let hash = self.hash(key);
+        let table = self.shard(hash, key.index)?.0.read();
+        table.find(hash, |place| place.key() == key).filter(|place| !place.deleted()).map(Place::id)
+    }
+
     /// Adds a key, which is in the table no more or not yet.
     pub(super) fn insert(&self, key: KeyRef<'_>, common: Common) {
         let hash = self.hash(key);

@@ -1,0 +1,96 @@
+//! How an object ends: invalidated, deleted, pruned, or in favour of another one.
+
+use super::table::Id;
+use super::{Memory, Writer};
+use crate::connector::{KeyBuf, KeyRef, Pruned};
+
+/// How much a prune does before it lets others in: places of objects looked at, keys removed, notes and floors forgotten.
+const PRUNED_AT_ONCE: usize = 512;
+
+impl Memory {
+    /// Whether nobody is served it any more.
+    pub(super) fn expired(&self, writer: &Writer, id: Id, now: u64) -> bool {
+        let (Some(record), Some(pulse)) = (writer.records.get(id), writer.records.pulse(id)) else { return true };
+        let end = record.deadline.saturating_add(self.ages.kept);
+        now >= end.min(pulse.used().saturating_add(self.ages.last_use))
+    }
+
+    /// Ends an object under all of its keys: first for readers, by its pulse, then in the table.
+    pub(super) fn retire(&self, writer: &mut Writer, id: Id) {
+        if let Some(pulse) = writer.records.pulse(id) {
+            pulse.end();
+        }
+        // The place of its pulse is free from here on; it is given away under the same lock, when no reader can see it.
+        if let Some(record) = writer.records.remove(id) {
+            writer.gone.extend(self.table.remove(id, &record.hashes));
+            writer.objects -= 1;
+            writer.bytes -= record.weight;
+        }
+    }
+
+    /// Fences the object's primary key, and ends it. The hash of that key.
+    pub(super) fn fence_and_retire(&self, writer: &mut Writer, id: Id, sequence: u64) -> Option<u64> {
+        let primary = writer.records.get(id)?.primary();
+        writer.raise(primary, sequence);
+        self.retire(writer, id);
+        Some(primary)
+    }
+
+    /// Fences the keys, ends every object they lead to, and fences it.
+    pub(super) fn forget<'a>(
+        &self,
+        writer: &mut Writer,
+        hashes: &[u64],
+        keys: impl Iterator<Item = KeyRef<'a>>,
+        floor: Option<u64>,
+    ) {
+        let sequence = self.stamp();
+        for (key, hash) in keys.zip(hashes) {
+            writer.raise(*hash, sequence);
+            writer.absent.forget(*hash);
+            let found = self.table.find(key).and_then(|id| self.fence_and_retire(writer, id, sequence));
+            let primary = found.or((key.index == 0).then_some(*hash));
+            if let (Some(floor), Some(primary)) = (floor, primary) {
+                writer.floors.raise(primary, floor, self.clock.now());
+            }
+        }
+    }
+
+    /// Makes just these keys miss.
+    pub(super) fn delete_keys(&self, writer: &mut Writer, keys: &[KeyBuf]) {
+        let sequence = self.stamp();
+        for key in keys {
+            let hash = self.table.hash(key.as_ref());
+            writer.absent.forget(hash);
+            writer.raise(hash, sequence);
+            let Some(id) = self.table.delete(key.as_ref()) else { continue };
+            let Some(record) = writer.records.get_mut(id) else { continue };
+            record.keys -= 1;
+            if record.keys == 0 {
+                self.retire(writer, id);
+            }
+        }
+    }
+
+    /// Cleans up a part of what has expired: objects from the place `next` on, notes, floors. Whether there may be more.
+    pub(super) fn prune_some(&self, next: &mut Id, pruned: &mut Pruned) -> bool {
+        self.change(|writer| {
+            let now = self.clock.now();
+            let mut left = PRUNED_AT_ONCE;
+            left -= writer.absent.expire(now, left);
+            left -= writer.floors.expire(now, left);
+            while left > 0 && (*next as usize) < writer.records.places() {
+                let id = *next;
+                *next += 1;
+                left -= 1;
+                let Some(keys) = writer.records.get(id).map(|record| record.hashes.len()) else { continue };
+                if self.expired(writer, id, now) {
+                    self.retire(writer, id);
+                    pruned.objects += 1;
+                    left = left.saturating_sub(keys);
+                }
+            }
+            left == 0
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! How an object is stored: checked, put in place of whoever holds its keys, and given room.
+
+use super::expiring::STEPS;
+use super::records::Record;
+use super::table::Common;
+use super::{Memory, Writer};
+use crate::connector::{Fill, KeyRef, Object, Stored, Ticket};
+use crate::protection::{Protection, holds};
+use crate::sync::atomic::Ordering;
+
+/// What an object costs beyond its own weight, in bytes, for itself and for each key: table places and counters.
+const OVERHEAD: u64 = 128;
+const OVERHEAD_PER_KEY: u64 = 96;
+
+impl Memory {
+    pub(super) fn store(&self, object: Object, ticket: Option<Ticket>, put: bool) -> Fill {
+        let weight = self.weigh(&object);
+        let hashes: Box<[u64]> = object.keys().map(|key| self.table.hash(key)).collect();
+        self.change(|writer| {
+            let Some(weight) = weight else {
+                if put {
+                    self.forget(writer, &hashes, object.keys(), None);
+                }
+                return Fill::undated(Stored::Unfit);
+            };
+            let overtaken = ticket.is_none_or(|ticket| self.overtaken(writer, &hashes, ticket));
+            let outdated = self.outdated(writer, &object, &hashes) && holds(Protection::Version);
+            if put {
+                let sequence = self.stamp();
+                for hash in &hashes {
+                    writer.absent.forget(*hash);
+                    writer.raise(*hash, sequence);
+                }
+            }
+            let stored = match (overtaken, outdated) {
+                (true, _) => {
+                    if put {
+                        self.forget(writer, &hashes, object.keys(), None);
+                    }
+                    Stored::Overtaken
+                }
+                (false, true) => Stored::Outdated,
+                (false, false) => {
+                    self.insert(writer, object, hashes, weight);
+                    self.schema.stats.stored_bytes.add(weight);
+                    Stored::Yes
+                }
+            };
+            // The writer's lock is still held: nothing is touched in between.
+            Fill { stored, at: Some(self.take_ticket()) }
+        })
+    }
+
+    /// What the object weighs; none where that is too much.
+    fn weigh(&self, object: &Object) -> Option<u64> {
+        let own = self.schema.codec.weigh(&object.value);
+        if own > self.schema.max_object_size {
+            let limit = self.schema.max_object_size;
+            tracing::warn!(cache = %self.schema.cache, bytes = own, limit, "an object is over the size limit and is not cached");
+            return None;
+        }
+        let keys: u64 = object.keys().map(|key| key.bytes.len() as u64 + OVERHEAD_PER_KEY).sum();
+        let weight = own + keys + OVERHEAD;
+        (self.max_bytes == 0 || weight <= self.max_bytes).then_some(weight)
+    }
+
+    /// Whether a truncate, or a change of one of the keys with these hashes, has come after the ticket.
+    pub(super) fn overtaken(&self, writer: &Writer, hashes: &[u64], ticket: Ticket) -> bool {
+        ticket.epoch != self.epoch.load(Ordering::Acquire)
+            || (holds(Protection::Fence) && hashes.iter().any(|hash| writer.fence(*hash) > ticket.sequence))
+    }
+
+    fn outdated(&self, writer: &mut Writer, object: &Object, hashes: &[u64]) -> bool {
+        let (Some(version), Some(primary)) = (object.version, hashes.first()) else { return false };
+        let now = self.clock.now();
+        writer.floors.expire(now, STEPS);
+        if writer.floors.lowest(*primary, now) > version {
+            return true;
+        }
+        let stored = self.table.find(KeyRef { index: 0, bytes: &object.primary });
+        stored.is_some_and(|id| {
+            let newer = writer.records.get(id).is_some_and(|record| record.version > Some(version));
+            newer && !self.expired(writer, id, now)
+        })
+    }
+
+    /// Puts an object in place of its earlier state, and of whoever else holds one of its keys.
+    fn insert(&self, writer: &mut Writer, object: Object, hashes: Box<[u64]>, weight: u64) {
+        let earlier = self.table.find(KeyRef { index: 0, bytes: &object.primary });
+        let uses = earlier.and_then(|id| Some(writer.records.pulse(id)?.uses())).unwrap_or(0);
+        if let Some(earlier) = earlier {
+            self.retire(writer, earlier);
+        }
+        for key in &object.secondary {
+            // The earlier state is gone from the table, so who is found is another object.
+            if let Some(other) = self.table.find(key.as_ref()) {
+                self.fence_and_retire(writer, other, self.stamp());
+            }
+        }
+        let primary = hashes.first().copied().unwrap_or_default();
+        let keys = u32::try_from(hashes.len()).unwrap_or(u32::MAX);
+        let now = if self.ages.none() { 0 } else { self.clock.now() };
+        hashes.iter().for_each(|hash| writer.absent.forget(*hash));
+        if self.max_bytes > 0 {
+            // Else an object that needs the room of the notes would have to leave at once.
+            writer.absent.shrink(self.max_bytes.saturating_sub(weight));
+        }
+        let deadline = now.saturating_add(self.ages.lifetime(&self.schema));
+        let name = writer.records.add(Record { hashes, version: object.version, weight, deadline, keys });
+        let Some((block, pulse)) = writer.records.block(name.id) else { return };
+        let common = Common { value: object.value.clone(), block: block.clone(), pulse, deadline };
+        for key in object.keys() {
+            self.table.insert(key, common.clone());
+        }
+        block.pulse(pulse).begin(now, uses);
+        writer.objects += 1;
+        writer.bytes += weight;
+        writer.queues.admit(name, primary, writer.objects, &writer.records);
+        self.make_room(writer);
+    }
+
+    /// Ends objects until the others have room, and the notes too.
+    pub(super) fn make_room(&self, writer: &mut Writer) {
+        while writer.objects > self.max_objects || (self.max_bytes > 0 && writer.weighs() > self.max_bytes) {
+            let Some(victim) = writer.queues.victim(&writer.records) else { return };
+            self.retire(writer, victim.id);
+            self.schema.stats.evicted.increment();
+        }
+    }
+}
