@@ -71,7 +71,8 @@ pub trait Connector: Send + Sync + 'static {
     ///
     /// For [`LoadOptions::negative_age`] each lookup of a noted key is [`Miss::KnownAbsent`], whatever else lies there. The note is
     /// forgotten earlier when something touches the key, when an object that lists the key is stored, or for want of room. A key
-    /// that was deleted leads to no object here, even if one lists it.
+    /// that was deleted leads to no object here, even if one lists it. (A connector may end that object: it was stored before the delete,
+    /// and so before the load.)
     ///
     /// A connector that cannot leave a note of this key, as it is too long, answers [`Stored::Unfit`]; it has ended the object all the
     /// same. What is here by default does nothing and answers [`Stored::Off`]: it is right only for a connector that never

@@ -1,6 +1,7 @@
 //! The redis connector against real servers: every server binary found is put through each test.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod absence;
 mod audit;
 mod clearing;
 mod cost;

@@ -105,7 +105,11 @@ impl Store {
                 return Err(Miss::Absent);
             }
         };
-        let Some(primary) = Layout::primary_of(&hint) else { return Err(self.nothing(&hint, key)) };
+        let Some(primary) = Layout::primary_of(&hint) else {
+            // Whatever this node remembers leads nowhere: the next lookup begins with the index key.
+            self.hints.forget(key);
+            return Err(self.nothing(&hint, key));
+        };
         if tried.is_some_and(|tried| *tried.primary == *primary) {
             return Err(Miss::Absent);
         }

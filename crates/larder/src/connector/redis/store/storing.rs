@@ -173,16 +173,17 @@ impl Store {
         }
     }
 
+    /// Tells the server that a load has found nothing under this key: what absent.lua does about it.
     pub(super) async fn fill_absence(&self, key: KeyRef<'_>, ticket: Ticket) -> Fill {
-        let (clock, absence) = (self.layout.clock(), self.layout.absence(key));
-        let (name, objects) = match key.index {
-            0 => (self.layout.object(key.bytes), String::new()),
-            _ => (self.layout.index(key), self.layout.object_prefix()),
-        };
-        let taken = as_of(ticket);
-        let life = milliseconds(self.schema.loading.negative_age);
+        let (clock, absence, listed) = (self.layout.clock(), self.layout.absence(key), self.layout.listed(key));
+        let name = if key.index == 0 { self.layout.object(key.bytes) } else { self.layout.index(key) };
+        let (kept, ahead) = (self.schema.kept_after(), self.schema.refresh_ahead());
+        // What this node takes for expired, or due, is so to the server too, although this node's idea of the server's time may be ahead.
+        let now = if kept.is_zero() && ahead.is_zero() { None } else { self.link.server_time().await };
+        let (taken, life) = (as_of(ticket), milliseconds(self.schema.loading.negative_age));
         let arguments = |call: &mut Cmd| {
-            call.arg(2).arg(&clock).arg(&name).arg(&taken[..]).arg(&absence[..]).arg(life).arg(&objects);
+            call.arg(2).arg(&clock).arg(&name).arg(&taken[..]).arg(&absence[..]).arg(life);
+            call.arg(self.layout.object_prefix()).arg(&listed).arg(now.unwrap_or(0)).arg(milliseconds(ahead));
         };
         let reply = self.link.script(&scripts::ABSENT, arguments).await;
         let (outcome, at) = match reply.and_then(|reply| verdict(reply).ok_or_else(|| unexpected("absent.lua"))) {
@@ -190,7 +191,11 @@ impl Store {
             Err(trouble) => return Fill::undated(self.not_stored(&trouble)),
         };
         match outcome {
-            1 => Fill { stored: Stored::Yes, at: Some(at) },
+            1 => {
+                // So that the next lookup begins where the note is.
+                self.hints.forget(key);
+                Fill { stored: Stored::Yes, at: Some(at) }
+            }
             2 => Fill { stored: Stored::Overtaken, at: Some(at) },
             _ => {
                 self.lost("the server has lost the clock");

@@ -338,6 +338,7 @@ impl<'a> Search<'a> {
             }
         };
         let Some(primary) = Layout::primary_of(hint) else {
+            self.store.hints.forget(key);
             return self.set_way(place, Way::Nowhere(self.store.nothing(hint, key)));
         };
         let target = self.target(primary, None);
@@ -377,8 +378,11 @@ impl<'a> Search<'a> {
         for asked in &mut self.asked {
             let Way::Remembered(place) = asked.way else { continue };
             let Some(target) = self.targets.get(place) else { continue };
-            let other =
-                |bytes: &[u8]| envelope::payload(&self.store.schema, bytes, asked.key) == Err(DecodeError::OtherKey);
+            // A note says that the source has nothing under the primary key, which another key may have left since.
+            let other = |bytes: &[u8]| {
+                Layout::is_absence(bytes)
+                    || envelope::payload(&self.store.schema, bytes, asked.key) == Err(DecodeError::OtherKey)
+            };
             asked.way = match &target.found {
                 Found::Unread => continue,
                 Found::Nothing => Way::Unknown(Some(place)),
