@@ -102,8 +102,8 @@ impl<E: Entry> Cache<E> {
     ///
     /// Two, as for one object: the ticket, then up to 512 objects or 1 MiB, and one more for each further lot of them. A lot is one
     /// operation, with the operation time-out for itself; after one that timed out no other is sent, and what was not stored is
-    /// invalidated through the journal. Where two objects of one call that are more than about 128 keys apart claim the same key, the
-    /// later one may be invalidated ([`Stored::Overtaken`]) instead of stored.
+    /// invalidated through the journal. An object one of whose keys somebody else touches between the ticket and the object's turn is
+    /// invalidated instead of stored ([`Stored::Overtaken`]), and only that object.
     ///
     /// # Cancellation
     ///

@@ -8,6 +8,7 @@ mod cost;
 mod discretion;
 mod handshake;
 mod instance;
+mod large_calls;
 mod limits;
 mod log;
 mod many;

@@ -7,7 +7,7 @@
 //! | `prefix:cache:i<index>:<key>` | a hint: mark of the primary key (8 bytes), when the hint expires (4 bytes, seconds of the server's clock, 0 = never), and the primary key |
 //! | `prefix:cache:v<primary key>` | the lowest version that may be stored, for a while after an invalidation asked for it |
 //! | `prefix:cache:l<index>:<key>` | the lease of who loads what is missing under this key; expires by itself |
-//! | `prefix:cache:s<random>` | a large object on its way in; expires by itself |
+//! | `prefix:cache:s<random>` | a large object on its way in, or what one script of a call of several tells the next (`store_many.lua`); expires by itself |
 //! | `prefix::w` | in strict mode, what is written before a WAIT: nothing; expires by itself |
 //!
 //! Where the source is known to have nothing, the object key of a primary key, or the index key of another, holds 12 bytes: the key's mark and

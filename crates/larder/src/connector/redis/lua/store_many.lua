@@ -1,13 +1,19 @@
 #!lua
 -- Stores several objects, one after the other: fills or puts. Goes on with store.lua, log.lua and store_each.lua.
 --
--- KEYS  1 clock  2.. for each object, what store.lua has after its clock
+-- KEYS  1 clock  2 the record of the call, if the call takes several scripts; then for each object, what store.lua has after its clock
 -- ARGV  1 and 2 as store.lua's 1 and 5: the ticket, and how long an object is kept beyond its deadline
---       3.. for each object, as store.lua's 2 to 4: header, payload and lifetime. A payload of one byte, for a put: nothing is stored,
+--       3 which script of its call this is: 0 the only one, 1 the first, 2 one between, 3 the last
+--       4.. for each object, as store.lua's 2 to 4: header, payload and lifetime. A payload of one byte, for a put: nothing is stored,
 --       its keys are invalidated
 -- Reply for each object what store.lua replies, 17 bytes, in one string
--- Cost  one EVALSHA and GETRANGE, and what store.lua costs for each object without its EVALSHA
+-- Cost  one EVALSHA and GETRANGE, and what store.lua costs for each object without its EVALSHA. Of several: one GET, one SET, and one GETRANGE
+--       if others have touched something since the script before
 --
--- Whether the ticket was overtaken is looked up in the log as it is before the first is stored, for each: so what one of them touches, its
--- own keys or whoever it displaces, does not overtake a later one, and the last of those that claim a key has it.
+-- A call has one ticket, and only others can overtake it: what an object of the call touches, its own keys or whoever it displaces, does
+-- not overtake a later object, and the last of those that claim a key has it.
+--
+-- So each script leaves a record for the next: the sequence at its end (8 bytes), and the marks that others have written between the call's
+-- ticket and then. Whatever the log holds beyond that sequence when the next script begins was written by others, since a script is
+-- atomic. Where the record is missing, or others have touched more than the log holds, it cannot be known, and the objects are overtaken.
 local function store(KEYS, ARGV)

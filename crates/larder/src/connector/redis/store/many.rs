@@ -10,7 +10,8 @@
 //! MGET and not GETs in a row: it costs the server a tenth to a quarter less and the client fewer replies. To MGET a value of another Redis
 //! type is no value: a miss of its own key alone, which is not reported and not removed, unlike by a single get. A fill replaces it.
 //!
-//! A call of many more keys or objects is sent in lots, each when the one before was answered, so that nobody else is held up.
+//! A call of many more keys or objects is sent in lots, each when the one before was answered, so that nobody else is held up. All scripts of
+//! a call that stores objects share its ticket, and each knows what others have touched since (`lua/store_many.lua`).
 
 mod reading;
 mod storing;

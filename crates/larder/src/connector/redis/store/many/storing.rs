@@ -50,6 +50,51 @@ struct Departed {
     timed_out: bool,
 }
 
+/// How many of these objects, from the first on, go in one round trip: one at least.
+fn lot(objects: &[Parting<'_>]) -> usize {
+    let mut size = 0;
+    let fits = objects.iter().take(LOT).take_while(|parting| {
+        let first = size == 0;
+        size += parting.size();
+        first || size <= LOT_SIZE
+    });
+    fits.count().clamp(1, objects.len().max(1))
+}
+
+/// How many of these objects, from the first on, one script stores: one at least.
+fn batch(objects: &[Parting<'_>]) -> usize {
+    let mut keys = 0;
+    let fits = objects.iter().take_while(|parting| {
+        let first = keys == 0;
+        keys += parting.keys();
+        first || keys <= BATCH
+    });
+    fits.count().clamp(1, objects.len().max(1))
+}
+
+/// The scripts that one call takes, as each is told of those before it: see store_many.lua.
+struct Course {
+    put: bool,
+    /// Of the whole call.
+    ticket: Ticket,
+    /// The name of the key by which each script tells the next what others have touched; none where one script does it all.
+    record: Option<String>,
+    begun: bool,
+}
+
+impl Course {
+    /// Which script of the call the next one is.
+    fn next(&mut self, last: bool) -> u8 {
+        let begun = std::mem::replace(&mut self.begun, true);
+        match (&self.record, begun, last) {
+            (None, ..) => 0,
+            (Some(_), false, _) => 1,
+            (Some(_), true, false) => 2,
+            (Some(_), true, true) => 3,
+        }
+    }
+}
+
 impl Store {
     pub(in super::super) async fn fill_objects(&self, objects: Vec<Object>, ticket: Ticket) -> Vec<Fill> {
         let encoded: Vec<_> = objects.iter().map(|object| self.encoded(object)).collect();
@@ -139,16 +184,12 @@ impl Store {
     /// Sends objects in lots, each of which is an operation of its own. After one that failed, no other is sent.
     async fn send_objects(&self, put: bool, count: usize, mut objects: Vec<Parting<'_>>, ticket: Ticket) -> Departed {
         let mut departed = Departed { sent: (0..count).map(|_| Err(Stored::Unavailable)).collect(), timed_out: false };
+        let alone = lot(&objects) == objects.len() && batch(&objects) == objects.len();
+        let mut course = Course { put, ticket, record: (!alone).then(|| self.layout.staged()), begun: false };
         while !objects.is_empty() {
-            let mut size = 0;
-            let fits = objects.iter().take(LOT).take_while(|parting| {
-                let first = size == 0;
-                size += parting.size();
-                first || size <= LOT_SIZE
-            });
-            let rest = objects.split_off(fits.count().max(1));
+            let rest = objects.split_off(lot(&objects));
             let mut answers = Vec::with_capacity(objects.len());
-            let sent = self.send_lot(put, &objects, ticket, &mut answers).await;
+            let sent = self.send_lot(&mut course, &objects, rest.is_empty(), &mut answers).await;
             let failed = sent.as_ref().err().map(|trouble| self.not_stored(trouble));
             let full = answers.contains(&Err(Stored::Full)).then_some(Stored::Full);
             let mut answers = answers.into_iter();
@@ -174,25 +215,19 @@ impl Store {
     /// Sends objects in one round trip; what the server has said of each is in `answers`, in their order, as far as it has.
     async fn send_lot(
         &self,
-        put: bool,
+        course: &mut Course,
         objects: &[Parting<'_>],
-        ticket: Ticket,
+        last_lot: bool,
         answers: &mut Vec<Result<Sent, Stored>>,
     ) -> Result<(), Trouble> {
-        let (clock, ticket) = (self.layout.clock(), as_of(ticket));
+        let (clock, ticket) = (self.layout.clock(), as_of(course.ticket));
         let kept = milliseconds(self.schema.kept_after());
         let mut parcel = Parcel::new();
         // For each command the objects that its reply is about.
         let mut steps: Vec<&[Parting<'_>]> = Vec::new();
         let mut rest = objects;
         while !rest.is_empty() {
-            let mut keys = 0;
-            let fits = rest.iter().take_while(|parting| {
-                let first = keys == 0;
-                keys += parting.keys();
-                first || keys <= BATCH
-            });
-            let (some, others) = rest.split_at(fits.count().clamp(1, rest.len()));
+            let (some, others) = rest.split_at(batch(rest));
             rest = others;
             let staged: Vec<Option<String>> = some
                 .iter()
@@ -203,15 +238,17 @@ impl Store {
                     Some(name)
                 })
                 .collect();
+            let part = course.next(last_lot && rest.is_empty());
             parcel.script(&scripts::STORE_MANY, |call| {
-                call.arg(1 + some.iter().map(Parting::keys).sum::<usize>()).arg(&clock);
+                let keys = some.iter().map(Parting::keys).sum::<usize>() + usize::from(course.record.is_some());
+                call.arg(1 + keys).arg(&clock).arg(&course.record);
                 for (parting, staged) in some.iter().zip(&staged) {
                     self.name_keys(call, parting.object, staged.as_deref());
                 }
-                call.arg(&ticket[..]).arg(kept);
+                call.arg(&ticket[..]).arg(kept).arg(part);
                 for (parting, staged) in some.iter().zip(&staged) {
                     let payload = if staged.is_some() { &[] } else { parting.bytes.unwrap_or(FORGET) };
-                    let terms = self.terms(put, parting.object);
+                    let terms = self.terms(course.put, parting.object);
                     call.arg(terms.header).arg(payload).arg(terms.life);
                 }
             });
