@@ -239,7 +239,11 @@ impl Cluster {
                 let value = world.source.load(object);
                 Progress::Changed { put: Some(value), ticket: None, change: announce(world, value.keys()) }
             }
-            Task::LoadLagging(_) | Task::InvalidateBelow(..) | Task::DeleteH => Progress::Done,
+            Task::LoadLagging(_)
+            | Task::InvalidateBelow(..)
+            | Task::SetBoth(_)
+            | Task::FindNothing { .. }
+            | Task::DeleteH => Progress::Done,
         }
     }
 

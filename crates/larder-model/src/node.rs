@@ -74,6 +74,11 @@ pub(crate) enum Task {
     InvalidateBelow(Change, Object),
     /// Changes the source, then sets the object: ticket, put.
     Set(Change, Object),
+    /// Changes the source, then sets P and Q in one call of two scripts on one ticket. Nothing comes between the change and the ticket: the
+    /// assumption `set-of-current`.
+    SetBoth(Change),
+    /// A load by h that finds nothing: ticket, note. Whether the object that has h, if any, is over by then.
+    FindNothing { over: bool },
     /// Update: ticket, change of the source, put.
     Update(Change, Object),
     /// Deletes h.
@@ -98,6 +103,15 @@ pub(crate) enum Progress {
         forbids: States,
         /// A newer state was invalidated meanwhile.
         overtaken: bool,
+    },
+    /// A call of two scripts: what is left to put, and what may not be read once that is done.
+    Several {
+        /// The call's ticket at first; then where the script before has ended.
+        ticket: Ticket,
+        born: u8,
+        /// Which keys others have touched between the call's ticket and that.
+        others: Keys,
+        left: [Option<(Value, States)>; 2],
     },
     /// The command is sent; once it is answered, `forbids` holds.
     Sent {

@@ -46,6 +46,10 @@ removable! {
     ObjectsFirst = "objects-first";
     /// What clears removes nothing any more once the clock is settled again or has another epoch.
     GuardedRemoval = "guarded-removal";
+    /// Each script of a call of several tells the next which keys others have touched since the call's ticket.
+    Record = "record";
+    /// A note that the source has nothing takes the place of an index key only when no object is left that lists the key.
+    NoteAfterObject = "note-after-object";
 
     /// Cluster: an index entry holds every claimant, not the last one alone.
     Claims = "claims";

@@ -6,7 +6,9 @@
 
 use crate::check::{Report, Violation, check, shortest};
 use crate::cluster::{Cluster, ClusterScene};
-use crate::node::Task::{self, DeleteH, Invalidate, InvalidateBelow, Load, LoadLagging, Set, Truncate, Update};
+use crate::node::Task::{
+    self, DeleteH, FindNothing, Invalidate, InvalidateBelow, Load, LoadLagging, Set, SetBoth, Truncate, Update,
+};
 use crate::protections::{Removable, Removed};
 use crate::source::{Change, Keys, Object};
 use crate::standalone::{Faults, Scene, Standalone};
@@ -75,6 +77,8 @@ pub const PROOFS: &[(Removable, &str)] = &[
     (Removable::Validate, "moves"),
     (Removable::ObjectsFirst, "truncate"),
     (Removable::GuardedRemoval, "truncate"),
+    (Removable::Record, "many"),
+    (Removable::NoteAfterObject, "absent"),
     (Removable::FloorsStay, "lagging"),
     (Removable::Claims, "cluster-moves"),
     (Removable::Order, "cluster-values"),
@@ -157,6 +161,18 @@ pub const CONFIGS: &[Config] = &[
         reaches: &[CLEARING],
         scene: truncates,
     },
+    Config {
+        name: "many",
+        about: "a call that sets both objects by two scripts, against other writers",
+        reaches: &[HIT, ACCEPTED, REFUSED],
+        scene: many,
+    },
+    Config {
+        name: "absent",
+        about: "loads by h that find nothing, in time or late, where the object that has h is over or not",
+        reaches: &[HIT, ACCEPTED, REFUSED],
+        scene: absent,
+    },
     Config { name: "delete", about: "delete of h", reaches: &[HIT, ACCEPTED, REFUSED], scene: delete },
     Config {
         name: "eviction",
@@ -218,6 +234,7 @@ const P: Keys = Keys::P;
 const Q: Keys = Keys::Q;
 const H: Keys = Keys::H;
 const CHANGE_P: Change = Change::Value(Object::P);
+const CHANGE_Q: Change = Change::Value(Object::Q);
 const MOVE: Change = Change::Move;
 
 const NOTHING: Faults = Faults {
@@ -322,6 +339,27 @@ fn truncates(size: Size) -> Kind {
     match size {
         Size::Small => scene(&[Truncate], &[Truncate], NOTHING),
         Size::Large => scene(&[Load(H), Truncate], &[Invalidate(CHANGE_P, H), Truncate], NOTHING),
+    }
+}
+
+fn many(size: Size) -> Kind {
+    let a = [Load(H), SetBoth(MOVE)];
+    match size {
+        Size::Small => scene(&a, &[Load(P), Invalidate(CHANGE_Q, H)], NOTHING),
+        Size::Large => scene(
+            &[Load(H), SetBoth(MOVE), Invalidate(CHANGE_Q, Q)],
+            &[Load(P), Load(H), Update(MOVE, Object::P)],
+            Faults { flushes: 1, ..NOTHING },
+        ),
+    }
+}
+
+fn absent(size: Size) -> Kind {
+    let (over, stays) = (FindNothing { over: true }, FindNothing { over: false });
+    let faults = Faults { unanswered: 1, ..NOTHING };
+    match size {
+        Size::Small => scene(&[Load(H), over], &[stays, Invalidate(CHANGE_P, H)], faults),
+        Size::Large => scene(&[Load(H), over, DeleteH], &[Load(H), stays, Invalidate(MOVE, H)], faults),
     }
 }
 

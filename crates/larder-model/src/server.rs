@@ -85,6 +85,13 @@ pub(crate) enum Command {
         /// Lower versions are refused from now on.
         floor: u8,
     },
+    /// `absent.lua` of h.
+    FindNothing {
+        /// From before the load that has found nothing.
+        ticket: Ticket,
+        /// Whether the object that has h, if any, is over.
+        over: bool,
+    },
     /// `delete.lua` of h.
     DeleteH,
     /// `clock.lua renew`.
@@ -171,6 +178,7 @@ impl Server {
                 self.touch(touched);
                 (Reply::Done, touched)
             }
+            Command::FindNothing { ticket, over } => (self.find_nothing(ticket, over, removed), Keys::NONE),
             Command::DeleteH => {
                 if let Some(stored) = self.index.and_then(|leads_to| self.objects[leads_to.at()].as_mut())
                     && stored.value.lists_h
@@ -244,6 +252,26 @@ impl Server {
             _ => {}
         }
         touched
+    }
+
+    /// What is remembered is not modelled, but where it is written: in the place of the index key.
+    fn find_nothing(&mut self, ticket: Ticket, over: bool, removed: Removed) -> Reply {
+        let Some(clock) = self.clock.filter(|_| !self.is_lost()) else { return Reply::Lost };
+        let touched = clock.sequence < ticket.sequence || clock.touched[2] > ticket.sequence;
+        if clock.epoch != ticket.epoch || touched {
+            return Reply::Overtaken;
+        }
+        let leads_to = self.index.filter(|_| removed.keeps(Removable::NoteAfterObject));
+        if let Some(held) = leads_to.map(|object| &mut self.objects[object.at()])
+            && let Some(stored) = held.filter(|stored| stored.value.lists_h)
+        {
+            if !over && !stored.h_deleted {
+                return Reply::Overtaken;
+            }
+            *held = None;
+        }
+        self.index = None;
+        Reply::Done
     }
 
     fn invalidate(&mut self, keys: Keys, floor: u8) -> Keys {

@@ -14,7 +14,7 @@
 use crate::check::Told;
 use crate::node::{Node, Phase, Progress, Stage, Task};
 use crate::protections::{Removable, Removed};
-use crate::server::{Command, Reply, Server, State};
+use crate::server::{Clock, Command, Reply, Server, State, Ticket};
 use crate::source::{Keys, OBJECTS, Object, Source, States, Value};
 use stateright::{Model, Property};
 
@@ -167,7 +167,8 @@ impl Standalone {
         let node = &world.nodes[node];
         match (task, world.tasks[at]) {
             (_, Progress::Done) => false,
-            (Task::Load(_) | Task::LoadLagging(_), Progress::Waiting | Progress::Holding { .. }) => node.may_read(),
+            (Task::Load(_) | Task::LoadLagging(_), Progress::Waiting | Progress::Holding { .. })
+            | (Task::FindNothing { .. } | Task::SetBoth(_), Progress::Waiting) => node.may_read(),
             // A version sees what a plain set cannot.
             (Task::Set(..), Progress::Holding { overtaken, .. }) if !self.scene.versioned => {
                 !overtaken || !self.keeps(Removable::SetOfCurrent)
@@ -216,7 +217,7 @@ impl Standalone {
                 }
                 Progress::Sent { command, .. } => {
                     let put = matches!(command, Command::Store { put: true, .. });
-                    let sent = if matches!(task, Task::Load(_) | Task::LoadLagging(_)) {
+                    let sent = if matches!(task, Task::Load(_) | Task::LoadLagging(_) | Task::FindNothing { .. }) {
                         node.may_read()
                     } else {
                         node.phase == Phase::Live
@@ -351,6 +352,24 @@ impl Standalone {
                     other => other,
                 }
             }
+            (Task::FindNothing { .. }, Progress::Waiting) => self.take_ticket(world, node),
+            (Task::FindNothing { over }, Progress::Ticketed { ticket, .. }) => {
+                Progress::Sent { command: Command::FindNothing { ticket, over }, forbids: States::default() }
+            }
+            (Task::SetBoth(change), Progress::Waiting) => match self.take_ticket(world, node) {
+                Progress::Ticketed { ticket, born } => {
+                    world.source.apply(change);
+                    let left = OBJECTS.map(|object| {
+                        let value = world.source.load(object);
+                        Some((value, world.source.older(value.keys())))
+                    });
+                    Progress::Several { ticket, born, others: Keys::NONE, left }
+                }
+                other => other,
+            },
+            (_, Progress::Several { ticket, born, others, left }) => {
+                self.put_next(world, node, ticket, born, others, left)
+            }
             (Task::Update(..), Progress::Waiting) if self.keeps(Removable::Ticket) && world.nodes[node].may_read() => {
                 match self.take_ticket(world, node) {
                     Progress::Done => self.update_without_ticket(world, task),
@@ -421,8 +440,46 @@ impl Standalone {
                 Progress::Holding { value, forbids, overtaken: false }
             }
             Task::DeleteH => Progress::Sent { command: Command::DeleteH, forbids: States::default() },
-            Task::Load(_) | Task::LoadLagging(_) | Task::Truncate => Progress::Done,
+            Task::Load(_) | Task::LoadLagging(_) | Task::FindNothing { .. } | Task::SetBoth(_) | Task::Truncate => {
+                Progress::Done
+            }
         }
+    }
+
+    /// The next script of a call of several. What is left when one cannot be sent is deferred.
+    fn put_next(
+        &self,
+        world: &mut World,
+        node: usize,
+        ticket: Ticket,
+        born: u8,
+        others: Keys,
+        mut left: [Option<(Value, States)>; 2],
+    ) -> Progress {
+        if world.nodes[node].phase != Phase::Live {
+            for (value, forbids) in left.into_iter().flatten() {
+                self.defer(world, node, Command::Invalidate { keys: value.keys(), floor: 0 }, forbids, 0);
+            }
+            return Progress::Done;
+        }
+        let Some((value, forbids)) = left.iter_mut().find_map(Option::take) else { return Progress::Done };
+        let since = |clock: &Clock| {
+            let each = [Keys::P, Keys::Q, Keys::H].into_iter().zip(clock.touched);
+            let touched = each.filter(|(_, touched)| *touched > ticket.sequence);
+            touched.fold(others, |all, (key, _)| all.and(key))
+        };
+        let of_epoch = |world: &World| world.server.clock.filter(|clock| clock.epoch == ticket.epoch);
+        let others = of_epoch(world).as_ref().map_or(others, since);
+        // A ticket of no epoch is always overtaken.
+        let judged = if value.keys().meets(others) { Ticket { epoch: 0, sequence: 0 } } else { ticket };
+        let command = Command::Store { put: true, value, ticket: judged, born, overtaken: false };
+        self.deliver(world, node, command, forbids);
+        if left == [None, None] {
+            return Progress::Done;
+        }
+        let sequence = of_epoch(world).map_or(ticket.sequence, |clock| clock.sequence);
+        let others = if self.keeps(Removable::Record) { others } else { Keys::NONE };
+        Progress::Several { ticket: Ticket { sequence, ..ticket }, born, others, left }
     }
 
     /// An update whose node may not read, or whose server has no settled clock, only invalidates.
@@ -452,7 +509,7 @@ impl Standalone {
         let node = self.tasks[at].0;
         match command {
             // A fill is not worth the journal.
-            Command::Store { put: false, .. } => {
+            Command::Store { put: false, .. } | Command::FindNothing { .. } => {
                 if world.nodes[node].may_read() && self.execute(world, command) == Reply::Lost {
                     world.nodes[node].phase = Phase::Unproven;
                 }
@@ -598,7 +655,7 @@ impl Standalone {
         match progress {
             Some(Progress::Sent { command, forbids }) => {
                 world.late.push(command);
-                if !matches!(command, Command::Store { put: false, .. }) {
+                if !matches!(command, Command::Store { put: false, .. } | Command::FindNothing { .. }) {
                     self.defer(world, node, command, forbids, 0);
                 }
             }

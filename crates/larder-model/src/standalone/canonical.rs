@@ -96,7 +96,7 @@ fn each_epoch(world: &mut World, mut visit: impl FnMut(&mut u8)) {
     }
     for task in tasks {
         match task {
-            Progress::Ticketed { ticket, .. } => visit(&mut ticket.epoch),
+            Progress::Ticketed { ticket, .. } | Progress::Several { ticket, .. } => visit(&mut ticket.epoch),
             Progress::Sent { command, .. } => of_command(command, &mut visit),
             Progress::Clearing { stage: Stage::Remove { epoch, .. }, .. } => visit(epoch),
             _ => {}
@@ -107,7 +107,7 @@ fn each_epoch(world: &mut World, mut visit: impl FnMut(&mut u8)) {
 
 fn of_command(command: &mut Command, visit: &mut impl FnMut(&mut u8)) {
     match command {
-        Command::Store { ticket, .. } => visit(&mut ticket.epoch),
+        Command::Store { ticket, .. } | Command::FindNothing { ticket, .. } => visit(&mut ticket.epoch),
         Command::Renew { epoch } | Command::Remove { epoch, .. } | Command::Settle { epoch, .. } => visit(epoch),
         Command::Invalidate { .. } | Command::DeleteH => {}
     }
@@ -116,14 +116,15 @@ fn of_command(command: &mut Command, visit: &mut impl FnMut(&mut u8)) {
 fn each_ticket(world: &mut World, mut visit: impl FnMut(&mut Ticket)) {
     for task in &mut world.tasks {
         match task {
-            Progress::Ticketed { ticket, .. } | Progress::Sent { command: Command::Store { ticket, .. }, .. } => {
+            Progress::Ticketed { ticket, .. } | Progress::Several { ticket, .. } => visit(ticket),
+            Progress::Sent { command: Command::Store { ticket, .. } | Command::FindNothing { ticket, .. }, .. } => {
                 visit(ticket);
             }
             _ => {}
         }
     }
     for command in &mut world.late {
-        if let Command::Store { ticket, .. } = command {
+        if let Command::Store { ticket, .. } | Command::FindNothing { ticket, .. } = command {
             visit(ticket);
         }
     }

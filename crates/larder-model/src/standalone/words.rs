@@ -3,7 +3,7 @@
 use super::{Standalone, Step, Who, World};
 use crate::node::{Phase, Progress, Stage, Task};
 use crate::server::{Command, Ticket};
-use crate::source::{Change, Keys, Object};
+use crate::source::{Change, Keys, Object, Value};
 
 const NODES: [&str; 2] = ["node A", "node B"];
 
@@ -77,6 +77,8 @@ impl Standalone {
             Task::InvalidateBelow(_, object) => format!("invalidate_below {object:?}"),
             Task::Set(_, object) => format!("set {object:?}"),
             Task::Update(_, object) => format!("update {object:?}"),
+            Task::SetBoth(_) => "set P and Q".to_owned(),
+            Task::FindNothing { .. } => "get by h, which the source does not have".to_owned(),
             Task::DeleteH => "delete h".to_owned(),
             Task::Truncate => "truncate".to_owned(),
         };
@@ -97,7 +99,7 @@ impl Standalone {
         let (node, task) = self.tasks[at];
         let changed = match task {
             Task::Invalidate(change, _) | Task::InvalidateBelow(change, _) => change_words(change),
-            Task::Set(change, _) | Task::Update(change, _) => change_words(change),
+            Task::Set(change, _) | Task::Update(change, _) | Task::SetBoth(change) => change_words(change),
             _ => String::new(),
         };
         let deferred = after.nodes[node].journal != before.nodes[node].journal
@@ -105,6 +107,12 @@ impl Standalone {
             || after.nodes[node].journal_all != before.nodes[node].journal_all;
         match (before.tasks[at], after.tasks[at]) {
             (_, Progress::Ticketed { ticket, .. }) => ticket_words(ticket),
+            (Progress::Waiting, Progress::Several { ticket, .. }) => format!("{changed}, and {}", ticket_words(ticket)),
+            (Progress::Several { .. }, _) if deferred => "is deferred".to_owned(),
+            (Progress::Several { left, .. }, _) => match left.into_iter().flatten().next() {
+                Some((value, _)) => put_words(value, after),
+                None => "goes on".to_owned(),
+            },
             (Progress::Waiting, Progress::Holding { value, .. })
                 if matches!(task, Task::Load(_) | Task::LoadLagging(_)) =>
             {
@@ -116,14 +124,12 @@ impl Standalone {
             (Progress::Ticketed { .. }, Progress::Sent { command: Command::Store { put: false, value, .. }, .. }) => {
                 format!("loads {value}")
             }
+            (_, Progress::Sent { command: Command::FindNothing { .. }, .. }) => "finds nothing".to_owned(),
             (Progress::Waiting | Progress::Ticketed { .. }, Progress::Sent { .. } | Progress::Holding { .. }) => {
                 changed
             }
             (Progress::Sent { command, .. }, _) if deferred => format!("is deferred: {}", sent(command)),
-            (Progress::Sent { command: Command::Store { value, .. }, .. }, _) => {
-                let stored = after.server.objects[value.object.at()].is_some_and(|stored| stored.value == value);
-                format!("sends {value}, {}", if stored { "which is stored" } else { "which is refused" })
-            }
+            (Progress::Sent { command: Command::Store { value, .. }, .. }, _) => put_words(value, after),
             (Progress::Sent { command, .. }, _) => format!("is applied: {}", sent(command)),
             (Progress::Waiting, Progress::Clearing { .. }) => "begins".to_owned(),
             (Progress::Clearing { .. }, Progress::Done) if deferred => "is deferred".to_owned(),
@@ -163,6 +169,11 @@ fn ticket_words(ticket: Ticket) -> String {
     format!("takes its ticket (epoch {}, sequence {})", ticket.epoch, ticket.sequence)
 }
 
+fn put_words(value: Value, after: &World) -> String {
+    let stored = after.server.objects[value.object.at()].is_some_and(|stored| stored.value == value);
+    format!("sends {value}, {}", if stored { "which is stored" } else { "which is refused" })
+}
+
 fn names(keys: Keys) -> String {
     let name = |(at, _)| ["object P", "object Q", "the index key of h"][at];
     keys.each().map(name).collect::<Vec<_>>().join(" and ")
@@ -181,6 +192,7 @@ fn sent(command: Command) -> String {
         Command::Store { put: false, value, .. } => format!("fill {value}"),
         Command::Store { value, .. } => format!("put {value}"),
         Command::Invalidate { keys, .. } => format!("invalidate {keys}"),
+        Command::FindNothing { .. } => "that the source has nothing under h".to_owned(),
         Command::DeleteH => "delete h".to_owned(),
         Command::Renew { .. } => "renew the epoch".to_owned(),
         Command::Remove { keys, .. } => format!("remove {}", names(keys)),
