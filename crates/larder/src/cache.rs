@@ -1,6 +1,7 @@
 //! [`Cache`]: the objects of one entry type, by every key.
 
 use crate::audit::Post;
+use crate::clock::Clock;
 use crate::config::CacheConfig;
 use crate::connector::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, Look, Miss, Object, Pruned, Schema, Status,
@@ -10,7 +11,7 @@ use crate::entry::{Entry, Index, Keys};
 use crate::key::{self, Key};
 use crate::load::{Flights, Gentle};
 use crate::protection::{Protection, holds};
-use crate::telemetry::Stats;
+use crate::telemetry::{Stats, WarningLimit};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -43,6 +44,16 @@ pub(crate) struct Inner {
     pub(crate) flights: Flights,
     pub(crate) gentle: Gentle,
     pub(crate) post: Post,
+    clock: Clock,
+    warned: Warned,
+}
+
+/// When this cache last warned of what may come with every call.
+#[derive(Default)]
+struct Warned {
+    impossible_key: WarningLimit,
+    unfit: WarningLimit,
+    unlisted: WarningLimit,
 }
 
 impl Inner {
@@ -114,6 +125,17 @@ pub(crate) enum Looked<E> {
     Miss { cause: Miss, ticket: Option<Ticket>, expired: Option<Arc<E>> },
 }
 
+impl<E> Looked<E> {
+    /// As it is counted.
+    pub(crate) fn outcome(&self) -> Result<(), Miss> {
+        match self {
+            Self::Hit { .. } => Ok(()),
+            Self::KnownAbsent => Err(Miss::KnownAbsent),
+            Self::Miss { cause, .. } => Err(*cause),
+        }
+    }
+}
+
 /// Why an update gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum UpdateError<Err> {
@@ -131,13 +153,20 @@ pub enum UpdateError<Err> {
 impl<E: Entry> Cache<E> {
     /// A cache over a connector that was opened for `schema`; [`Caches::open`](crate::Caches::open) is the usual way to one.
     pub fn new(connector: Arc<dyn Connector>, schema: Schema) -> Self {
-        Self::gentle(connector, schema, CacheConfig::COMEBACK_LOADS)
+        Self::gentle(connector, schema, CacheConfig::COMEBACK_LOADS, Clock::system())
     }
 
-    /// The same; so many loads at once begin after the cache was emptied.
-    pub(crate) fn gentle(connector: Arc<dyn Connector>, schema: Schema, loads: usize) -> Self {
-        let inner =
-            Inner { connector, schema, flights: Flights::default(), gentle: Gentle::new(loads), post: Post::default() };
+    /// The same. So many loads at once begin after the cache was emptied, and the clock says when it may warn again.
+    pub(crate) fn gentle(connector: Arc<dyn Connector>, schema: Schema, loads: usize, clock: Clock) -> Self {
+        let inner = Inner {
+            connector,
+            schema,
+            flights: Flights::default(),
+            gentle: Gentle::new(loads),
+            post: Post::default(),
+            clock,
+            warned: Warned::default(),
+        };
         Self { inner: Arc::new(inner), entry: PhantomData }
     }
 
@@ -187,13 +216,16 @@ impl<E: Entry> Cache<E> {
     ///
     /// [`get_or_load`](Self::get_or_load) does the whole of it; this is for loads that do not fit in one closure.
     pub async fn lookup(&self, index: E::Index, key: impl Key) -> Lookup<E> {
-        match self.look(index, &key.encode()).await {
+        let looked = self.look(index, &key.encode()).await;
+        self.stats().looked(looked.outcome());
+        match looked {
             Looked::Hit { object, .. } => Lookup::Hit(object),
             Looked::KnownAbsent => Lookup::Miss(Miss::KnownAbsent, None),
             Looked::Miss { cause, ticket, .. } => Lookup::Miss(cause, ticket),
         }
     }
 
+    /// A look that is not counted: a call may look several times, and is one hit or one miss.
     pub(crate) async fn look(&self, index: E::Index, bytes: &[u8]) -> Looked<E> {
         let look = match self.key(index, bytes) {
             Ok(_) if self.inner.post.bypasses() => Look::miss(Miss::Bypassed, self.inner.connector.ticket().await),
@@ -220,7 +252,7 @@ impl<E: Entry> Cache<E> {
             Look::Hit { value, due } => (Ok(value), due, None, None),
             Look::Miss { cause, ticket, expired } => (Err(cause), false, ticket, expired),
         };
-        match self.found(found) {
+        match of_this_type(found) {
             Ok(object) => Looked::Hit { object, due },
             Err(Miss::KnownAbsent) => Looked::KnownAbsent,
             Err(cause) => {
@@ -445,21 +477,42 @@ impl<E: Entry> Cache<E> {
         match key::check(bytes) {
             Ok(()) => Ok(KeyRef { index: position(index), bytes }),
             Err(error) => {
-                let index = E::Index::NAMES.get(index.position()).copied().unwrap_or_default();
-                tracing::warn!(cache = E::CACHE, index, %error, "looked up by a key that cannot exist");
+                let Inner { clock, warned, schema, .. } = &*self.inner;
+                if let Some(entries) = warned.impossible_key.admit(clock, 1) {
+                    let index = index_name::<E>(position(index));
+                    tracing::warn!(cache = %schema.cache, index, entries, %error, "looked up by a key that cannot exist");
+                }
                 Err(Miss::InvalidKey)
             }
         }
     }
 
+    /// What was found for a call, which is counted as one hit or one miss.
     fn found(&self, found: Result<Value, Miss>) -> Result<Arc<E>, Miss> {
-        let stats = &self.inner.schema.stats;
-        let object = found.and_then(|value| value.downcast::<E>().map_err(|_| Miss::Undecodable));
-        match &object {
-            Ok(_) => stats.hits.increment(),
-            Err(miss) => stats.miss(*miss).increment(),
-        }
+        let object = of_this_type(found);
+        self.stats().looked(object.as_ref().map(|_| ()).map_err(|miss| *miss));
         object
+    }
+
+    /// Counts loads by keys of this index whose objects do not list the key that was asked for, and warns of them now and then.
+    pub(crate) fn unlisted(&self, index: u8, loads: u64) {
+        let Inner { clock, warned, schema, .. } = &*self.inner;
+        schema.stats.unlisted.add(loads);
+        if let Some(entries) = warned.unlisted.admit(clock, loads) {
+            tracing::warn!(
+                cache = %schema.cache, index = index_name::<E>(index), entries,
+                "a loader returned an object that does not list the key it was loaded by, so that the cache never has the \
+                 object under this key and each get loads it again; look up by keys as the objects list them"
+            );
+        }
+    }
+
+    /// Warns now and then of an object that cannot be cached.
+    fn warn_of_unfit(&self, error: &dyn fmt::Display) {
+        let Inner { clock, warned, schema, .. } = &*self.inner;
+        if let Some(entries) = warned.unfit.admit(clock, 1) {
+            tracing::warn!(cache = %schema.cache, entries, %error, "an object cannot be cached");
+        }
     }
 
     fn keys<K: Key>(&self, index: E::Index, keys: impl IntoIterator<Item = K>) -> (Vec<KeyBuf>, Option<Error>) {
@@ -495,17 +548,17 @@ impl<E: Entry> Cache<E> {
                 Ok(key) if key.index == 0 => primary.push(key),
                 Ok(key) => secondary.push(key),
                 Err(error) => {
-                    tracing::warn!(%error, "an object cannot be cached");
+                    self.warn_of_unfit(&error);
                     fit = false;
                 }
             }
         }
-        if primary.len() != 1 || secondary.len() > usize::from(u16::MAX) {
-            tracing::warn!(
-                cache = E::CACHE,
-                keys = primary.len(),
-                "an object needs exactly one primary key to be cached"
-            );
+        if fit && primary.len() != 1 {
+            self.warn_of_unfit(&format_args!("it has {} primary keys, and needs exactly one", primary.len()));
+            fit = false;
+        }
+        if fit && secondary.len() > usize::from(u16::MAX) {
+            self.warn_of_unfit(&format_args!("it has {} secondary keys, more than {}", secondary.len(), u16::MAX));
             fit = false;
         }
         match primary.pop() {
@@ -515,6 +568,14 @@ impl<E: Entry> Cache<E> {
             last => Err(primary.into_iter().chain(last).chain(secondary).collect()),
         }
     }
+}
+
+fn of_this_type<E: Entry>(found: Result<Value, Miss>) -> Result<Arc<E>, Miss> {
+    found.and_then(|value| value.downcast::<E>().map_err(|_| Miss::Undecodable))
+}
+
+fn index_name<E: Entry>(position: u8) -> &'static str {
+    E::Index::NAMES.get(usize::from(position)).copied().unwrap_or_default()
 }
 
 fn position(index: impl Index) -> u8 {

@@ -169,8 +169,8 @@ impl Caches {
         Self::on_clock(config, Clock::system()).await
     }
 
-    /// Like [`from_config`](Self::from_config), with another clock for the ages of caches in memory, so that a test advances time
-    /// instead of sleeping.
+    /// Like [`from_config`](Self::from_config), with another clock for the ages of caches in memory, and for the pauses between two
+    /// warnings of one kind, so that a test advances time instead of sleeping.
     ///
     /// # Errors
     ///
@@ -219,7 +219,7 @@ impl Caches {
         schema.max_object_size = settings.max_object_size;
         schema.loading = settings.loading;
         let (connector, prune_interval) = self.connector(&settings, &schema)?;
-        let opened = Cache::<E>::gentle(connector, schema, settings.comeback_loads);
+        let opened = Cache::<E>::gentle(connector, schema, settings.comeback_loads, self.clock.clone());
         state.tasks.retain(|task| !task.is_finished());
         state.tasks.push(self.runtime.spawn(publish(Arc::downgrade(&opened.inner))).abort_handle());
         if !prune_interval.is_zero() {

@@ -46,7 +46,7 @@ pub mod derived;
 /// |---|---|
 /// | `#[key(primary)]` | the primary key; its index has the name of the field |
 /// | `#[key(primary, index = "uuid")]` | the same with another name |
-/// | `#[key(index = "host")]` | secondary keys |
+/// | `#[key(index = "host")]` | secondary keys; [no two objects have the same](#keys-are-unique) |
 /// | `#[key(index)]` | secondary keys; the index has the name of the field |
 /// | `#[key(index = "digit", each)]` | secondary keys, one for each item even if the field as a whole could be a key |
 /// | `#[version]` | the version: `u8` to `u64`, or a `Copy` type that implements `Into<u64>` |
@@ -100,6 +100,14 @@ pub mod derived;
 /// assert_eq!(keys[2], (AccountIndex::Login, b"4:acme,4:root,".to_vec()));
 /// assert_eq!(keys.len(), 3);
 /// ```
+///
+/// # Keys are unique
+///
+/// A key leads to one object. When an object is stored, every other object of the cache that has one of its keys is invalidated, under
+/// all of its keys. So an index is for what tells objects apart (a host name, a login), not for what they share: of all users that
+/// list `"admin"` in an index of `roles: Vec<String>`, the cache holds the one that was stored last. Such users displace each other with each
+/// load. That is counted ([`Stats::displaced`](crate::telemetry::Stats::displaced), `larder_displaced_total`) and told at the level debug.
+/// Now and then it is as it should be: a host name that moves from one instance to another ends the instance that had it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an entry",
     label = "cannot be cached",

@@ -98,6 +98,13 @@ impl<E: Entry> Cache<E> {
     /// # }
     /// ```
     ///
+    /// # Keys that the object does not list
+    ///
+    /// The object is filled under the keys that it lists. Where the caller's key is none of them, as `"Jo"` where the object lists
+    /// `"jo"`, the cache never has the object under that key, and each call loads it again. That is counted
+    /// ([`Stats::unlisted`](crate::telemetry::Stats::unlisted), `larder_loads_unlisted_total`), and a warning names cache and index, once a
+    /// minute at most. Look up by keys in the form in which the objects list them.
+    ///
     /// # Errors
     ///
     /// The loader's error, shared by all who waited for it; nothing is cached then. A loader may call `get_or_load` itself; where that
@@ -139,6 +146,8 @@ impl<E: Entry> Cache<E> {
         Err: Send + Sync + 'static,
     {
         let bytes = key.encode();
+        // However often the call looks, the first look says whether it is a hit or a miss.
+        let mut counted = false;
         let mut looked_again = false;
         let mut waited_for: Option<Arc<Strip<E, Err>>> = None;
         // Until when to wait for something better than an expired object, where there is one.
@@ -153,7 +162,11 @@ impl<E: Entry> Cache<E> {
                 Some(strip) => (Start::Look(index), self.seat_on(strip, name())),
                 None => {
                     let landed = self.inner.flights.board.lock().landed;
-                    match self.look(index, &bytes).await {
+                    let looked = self.look(index, &bytes).await;
+                    if !std::mem::replace(&mut counted, true) {
+                        self.stats().looked(looked.outcome());
+                    }
+                    match looked {
                         Looked::Hit { object, due: false } => return Ok(Some(object)),
                         Looked::Hit { object, due: true } => {
                             if let Some(pilot) = self.seat_if_free(name()) {
@@ -177,7 +190,9 @@ impl<E: Entry> Cache<E> {
                     }
                 }
             };
-            if let Some(object) = served {
+            if let Some(object) = served
+                && !matches!(seat, Seat::LookAgain)
+            {
                 if let Seat::Pilot(pilot) = seat {
                     self.take_off(pilot, start, key.to_owned_key(), loader)?;
                 }
@@ -234,13 +249,17 @@ impl<E: Entry> Cache<E> {
         {
             return Waited::Landing(landing.clone());
         }
-        // It may have been invalidated while he waited.
+        // The object may have been invalidated while the caller waited.
         match self.look(index, bytes).await {
             Looked::Hit { object, .. } => Waited::Instead(object),
-            Looked::Miss { expired: Some(object), .. } => {
-                self.stats().served_expired.increment();
-                Waited::Instead(object)
-            }
+            Looked::Miss { expired: Some(object), .. } => match strip.landed() {
+                // The load has ended during the look. What it has found counts, also if that is nothing.
+                Some(landing) if landing.loaded.is_ok() => Waited::Landing(landing),
+                _ => {
+                    self.stats().served_expired.increment();
+                    Waited::Instead(object)
+                }
+            },
             Looked::KnownAbsent | Looked::Miss { .. } => match landed {
                 Some(landing) => Waited::Landing(landing),
                 None => Waited::Landing(strip.landing().await),
@@ -305,6 +324,9 @@ impl<E: Entry> Cache<E> {
             let (loaded, accepted) = match loader(key).await {
                 Ok(Some(object)) => {
                     let listed = pilot.is_listed_by(&object);
+                    if !listed {
+                        cache.unlisted(pilot.key.index, 1);
+                    }
                     let object = Arc::new(object);
                     let accepted = match ticket {
                         Some(ticket) => cache.fill_at(object.clone(), ticket).await.accepted(),
@@ -313,8 +335,7 @@ impl<E: Entry> Cache<E> {
                     (Ok(Some(object)), accepted.filter(|_| listed))
                 }
                 Ok(None) => {
-                    let negative = !cache.inner.schema.loading.negative_age.is_zero();
-                    let accepted = match ticket.filter(|_| negative) {
+                    let accepted = match ticket.filter(|_| cache.inner.schema.loading.minds_absence()) {
                         Some(ticket) => cache.fill_absent(&pilot.key, ticket).await.accepted(),
                         None => None,
                     };

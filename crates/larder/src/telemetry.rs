@@ -8,6 +8,10 @@ use crate::connector::{Delivery, Miss, Status, Stored};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+mod warning_limit;
+
+pub(crate) use warning_limit::WarningLimit;
+
 const STRIPES: usize = 8;
 
 /// A counter that several threads can increase without sharing a cache line.
@@ -49,7 +53,8 @@ fn stripe() -> usize {
 /// The counters of one cache on this node.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// Gets and lookups that returned an object.
+    /// Calls that looked an object up and found it: one for each get, lookup and load, and one for each key of a call for many. A call
+    /// that looks more than once counts as what its first look found.
     pub hits: Counter,
     misses: [Counter; Miss::ALL.len()],
     fills: [Counter; Stored::ALL.len()],
@@ -72,6 +77,8 @@ pub struct Stats {
     pub joined: Counter,
     /// Loads that failed.
     pub load_failures: Counter,
+    /// Loads whose object does not list the key it was loaded by: the cache never has it under that key.
+    pub unlisted: Counter,
     /// Loads begun ahead of the end of an object's max age.
     pub refreshes: Counter,
     /// Callers of `get_or_load` who were given an object whose max age was over, since the load took too long or failed.
@@ -84,12 +91,15 @@ pub struct Stats {
     pub faults: Counter,
     /// Objects that left because there was no more room.
     pub evicted: Counter,
+    /// Other objects that were invalidated because an object that was stored has one of their keys. On a server at most 15 are counted
+    /// for one object.
+    pub displaced: Counter,
     /// Bytes of the objects that were stored, as the connector keeps them.
     pub stored_bytes: Counter,
 }
 
 impl Stats {
-    /// Gets that found nothing, by cause.
+    /// Calls that looked an object up and found nothing, by cause; counted like [`hits`](Self::hits).
     pub fn miss(&self, cause: Miss) -> &Counter {
         by_name(&self.misses, &Miss::ALL, cause)
     }
@@ -104,10 +114,27 @@ impl Stats {
         by_name(&self.puts, &Stored::ALL, outcome)
     }
 
+    /// Counts what a call has found.
+    pub(crate) fn looked(&self, outcome: Result<(), Miss>) {
+        match outcome {
+            Ok(()) => self.hits.increment(),
+            Err(miss) => self.miss(miss).increment(),
+        }
+    }
+
     /// All misses.
     #[must_use]
     pub fn misses(&self) -> u64 {
         self.misses.iter().map(Counter::get).sum()
+    }
+
+    /// Counts that an object, which was stored, took keys from so many other objects, which are invalidated by that; a debugger is told.
+    pub fn displace(&self, cache: &str, primary: &[u8], others: u64) {
+        self.displaced.add(others);
+        tracing::debug!(
+            cache, entries = others, key = %String::from_utf8_lossy(primary),
+            "other objects had a key of the object that is stored, and are invalidated: no two objects can have one key"
+        );
     }
 
     /// Counts how an invalidation, delete or truncate went.
@@ -143,6 +170,8 @@ impl Stats {
         count("larder_loads_held_back_total", self.held_back.get());
         count("larder_loads_joined_total", self.joined.get());
         count("larder_load_failures_total", self.load_failures.get());
+        count("larder_loads_unlisted_total", self.unlisted.get());
+        count("larder_displaced_total", self.displaced.get());
         count("larder_refreshes_total", self.refreshes.get());
         count("larder_served_expired_total", self.served_expired.get());
         count("larder_load_timeouts_total", self.load_timeouts.get());

@@ -344,6 +344,7 @@ async fn a_cache_that_was_found_out_is_bypassed_for_a_while_or_until_it_is_reset
         let reading = source.clone();
         let load = move |id| std::future::ready(Ok::<_, String>(reading.read(id)));
         assert_eq!(cache.get_or_load(PlainIndex::Id, 1_u32, load).await.unwrap().as_deref(), Some(&plain(1, false)));
+        assert_eq!(cache.stats().misses(), 4, "one for each call");
         if reset {
             advance(1000 * SECOND).await;
             assert!(audit.bypasses());

@@ -39,9 +39,13 @@ enum Place {
 }
 
 impl Place {
-    async fn all() -> Vec<Self> {
+    fn memory() -> Self {
         let (clock, hand) = Clock::manual();
-        let mut places = vec![Self::Memory(clock, hand)];
+        Self::Memory(clock, hand)
+    }
+
+    async fn all() -> Vec<Self> {
+        let mut places = vec![Self::memory()];
         for binary in required().unwrap() {
             places.push(Self::Redis(Server::start(&binary, ServerOptions::default()).await.unwrap()));
         }
@@ -386,6 +390,107 @@ async fn a_primary_key_that_does_not_exist_is_remembered_and_forgotten_too() {
             assert_eq!(found.unwrap().unwrap().state, 7);
         }
         assert_eq!(cache.stats().faults.get(), 0);
+    }
+}
+
+/// The row is gone and its object has expired. Callers who do not wait for the loader are given the dead object while the first load
+/// runs; after that load nobody is, on any node.
+#[tokio::test]
+async fn a_load_that_found_nothing_ends_the_object_that_had_expired() {
+    for place in Place::all().await {
+        for negative_age in [Duration::ZERO, LONG] {
+            let options = LoadOptions { serve_expired: LONG, negative_age, ..LoadOptions::default() };
+            let (cache, other) = (place.cache(SHORT, options).await, place.cache(SHORT, options).await);
+            let nodes = if matches!(place, Place::Redis(_)) { vec![&cache, &other] } else { vec![&cache] };
+            cache.truncate().await.unwrap();
+            cache.set(row(1)).await;
+            place.expire(&cache).await;
+            let source = Source::at(0).closed();
+            for _ in 0..3 {
+                assert_eq!(source.load(&cache).await.unwrap(), Some(1), "while its load runs");
+            }
+            until("the load has begun", || source.begun() == 1).await;
+            source.opens();
+            let begun = Instant::now();
+            while source.load(&cache).await.unwrap().is_some() {
+                assert!(begun.elapsed() < Duration::from_secs(30), "the dead object is served for ever");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            for node in &nodes {
+                for _ in 0..3 {
+                    assert_eq!(source.load(node).await.unwrap(), None);
+                }
+            }
+            if !negative_age.is_zero() {
+                assert_eq!(source.begun(), 1, "it is noted that there is nothing");
+            }
+        }
+    }
+}
+
+/// The same where callers wait for the loader: what it has found counts, not what they had seen before.
+#[tokio::test]
+async fn who_waits_for_a_load_that_finds_nothing_is_given_nothing() {
+    for place in Place::all().await {
+        let options = LoadOptions { serve_expired: LONG, soft_timeout: LONG, ..LoadOptions::default() };
+        let cache = place.cache(SHORT, options).await;
+        cache.set(row(1)).await;
+        place.expire(&cache).await;
+        let slow = Source::at(0).closed();
+        let callers: Vec<_> = (0..3).map(|_| slow.caller(&cache)).collect();
+        until("all wait", || cache.stats().joined.get() == 2).await;
+        slow.opens();
+        for caller in callers {
+            assert_eq!(caller.await.unwrap().unwrap(), None);
+        }
+        let found = cache.load_many(RowIndex::Name, ["one"], |_| async { Ok::<_, ()>(Vec::new()) }).await.unwrap();
+        assert_eq!(found, [None]);
+        assert_eq!(Source::at(0).load(&cache).await.unwrap(), None);
+        assert_eq!(cache.stats().served_expired.get(), 0);
+    }
+}
+
+/// A load of several keys that finds nothing ends what had expired as well.
+#[tokio::test]
+async fn a_load_of_many_that_found_nothing_ends_what_had_expired() {
+    for place in Place::all().await {
+        let cache = place.cache(SHORT, LoadOptions { serve_expired: LONG, ..LoadOptions::default() }).await;
+        cache.set(row(1)).await;
+        place.expire(&cache).await;
+        let found = cache.load_many(RowIndex::Name, ["one"], |_| async { Ok::<_, ()>(Vec::new()) }).await.unwrap();
+        assert_eq!(found, [None]);
+        assert_eq!(Source::at(0).load(&cache).await.unwrap(), None, "not the dead object");
+    }
+}
+
+/// An object that was to be loaded anew before its end, and whose row is gone by then.
+#[tokio::test]
+async fn a_refresh_that_found_nothing_ends_the_object() {
+    for place in Place::all().await {
+        for lease in [Duration::ZERO, LONG] {
+            let options =
+                LoadOptions { refresh_ahead: LONG - SHORT, negative_age: LONG, lease, ..LoadOptions::default() };
+            let cache = place.cache(LONG, options).await;
+            cache.truncate().await.unwrap();
+            cache.set(row(1)).await;
+            match &place {
+                Place::Memory(_, hand) => hand.advance(2 * SHORT),
+                Place::Redis(_) => tokio::time::sleep(2 * SHORT).await,
+            }
+            let source = Source::at(0);
+            assert_eq!(
+                source.load(&cache).await.unwrap(),
+                Some(1),
+                "it is still good, and loaded anew in the background"
+            );
+            let begun = Instant::now();
+            while cache.get(RowIndex::Id, 1_u32).await.is_some() {
+                assert!(begun.elapsed() < Duration::from_secs(30), "the object stays");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(source.load(&cache).await.unwrap(), None);
+            assert_eq!(source.begun(), 1, "it is noted that there is nothing");
+        }
     }
 }
 

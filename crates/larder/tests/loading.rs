@@ -264,6 +264,7 @@ async fn who_was_shed_is_served_by_one_look_and_not_by_another_load() {
     }
     assert_eq!(source.begun(), 1);
     assert!(shedding.lookups.load(Ordering::SeqCst) <= 1001, "one more look for all");
+    assert_eq!(cache.stats().hits.get() + cache.stats().misses(), 1000, "each call is counted once");
 }
 
 /// The first to ask is shed, and so is the look of his load. Without a ticket that would fill nothing, and all who join would need another
@@ -280,4 +281,5 @@ async fn a_load_that_was_shed_looks_again_and_fills() {
     source.gate.close();
     assert_eq!((first.await.unwrap(), late.await.unwrap()), (1, 1));
     assert_eq!((source.begun(), cache.stats().fill(Stored::Yes).get()), (1, 1));
+    assert_eq!((cache.stats().hits.get(), cache.stats().misses()), (0, 2), "each call is counted once");
 }

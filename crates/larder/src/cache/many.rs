@@ -1,7 +1,7 @@
 //! Several objects in one call: `get_many`, `set_many`, `invalidate_many`.
 
-use super::Cache;
-use crate::connector::{Delivery, Error, Fill, KeyBuf, KeyRef, Looks, Miss, Stored, Ticket, Value};
+use super::{Cache, of_this_type};
+use crate::connector::{Delivery, Error, Fill, KeyBuf, KeyRef, Looks, Miss, Stored, Ticket};
 use crate::entry::Entry;
 use crate::key::Key;
 use std::sync::Arc;
@@ -44,27 +44,26 @@ impl<E: Entry> Cache<E> {
         let each = keys.iter().map(|key| match key {
             Ok(_) if bypassed => self.found(Err(Miss::Bypassed)).ok(),
             // There is an answer for each key.
-            Ok(key) => self.seen(key.as_ref(), found.next().unwrap_or(Err(Miss::Fault))).ok(),
+            Ok(key) => self.seen(key.as_ref(), self.found(found.next().unwrap_or(Err(Miss::Fault)))).ok(),
             Err(miss) => self.found(Err(*miss)).ok(),
         });
         each.collect()
     }
 
-    /// Looks several valid keys up for somebody who loads what is missing.
+    /// Looks several valid keys up for somebody who loads what is missing. This is not counted: a call may look several times.
     pub(crate) async fn look_many(&self, keys: &[KeyRef<'_>]) -> (Vec<Result<Arc<E>, Miss>>, Option<Ticket>) {
         if self.inner.post.bypasses() {
-            let missed = keys.iter().map(|_| self.found(Err(Miss::Bypassed))).collect();
+            let missed = keys.iter().map(|_| Err(Miss::Bypassed)).collect();
             return (missed, self.inner.connector.ticket().await);
         }
         let Looks { found, ticket } = self.inner.connector.lookup_many(keys).await;
+        let found = found.into_iter().map(of_this_type);
         (keys.iter().zip(found).map(|(key, found)| self.seen(*key, found)).collect(), ticket)
     }
 
     /// What was found under a key, which an auditor may want to see.
-    fn seen(&self, key: KeyRef<'_>, found: Result<Value, Miss>) -> Result<Arc<E>, Miss> {
-        let object = self.found(found)?;
-        self.inner.post.saw(key, &object);
-        Ok(object)
+    fn seen(&self, key: KeyRef<'_>, found: Result<Arc<E>, Miss>) -> Result<Arc<E>, Miss> {
+        found.inspect(|object| self.inner.post.saw(key, object))
     }
 
     /// Stores what loads that began after `ticket` was taken have read; for each when it was stored, if it was.

@@ -58,6 +58,11 @@ impl<E, Err> Strip<E, Err> {
         self.next.lock().get_or_insert_with(|| Self::new(false)).clone()
     }
 
+    /// How the load has ended, if it has.
+    pub(super) fn landed(&self) -> Option<Landing<E, Err>> {
+        self.landing.borrow().clone()
+    }
+
     /// Waits until the load has ended, unless that would be for ever.
     pub(super) async fn landing(&self) -> Landing<E, Err> {
         let Ok(_waiting) = Waiting::begin(&self.queue) else {

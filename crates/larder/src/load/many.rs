@@ -8,11 +8,11 @@ use super::flight::{Name, Pilot, Seat, Strip, answers_late_joiner};
 use super::waiting::{LOADING, Queue};
 use super::{LoadError, LoadOptions};
 use crate::cache::Cache;
-use crate::connector::{KeyBuf, KeyRef, Miss, Ticket};
+use crate::connector::{KeyBuf, Miss, Ticket};
 use crate::entry::{Entry, Index, Keys};
 use crate::key::{self, Key};
 use std::any::TypeId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,14 @@ struct Waiting<E, Err> {
     next: Option<Arc<Strip<E, Err>>>,
 }
 
+/// What a look at several keys has found.
+struct Glance {
+    /// For the load of what is missing.
+    ticket: Option<Ticket>,
+    /// For each key; also a hit if it was found before.
+    outcomes: Vec<Result<(), Miss>>,
+}
+
 /// A key that this call loads.
 struct Departing<E: Entry, Err: Send + Sync + 'static> {
     place: usize,
@@ -45,7 +53,8 @@ impl<E: Entry> Cache<E> {
     /// [`get_or_load`](Self::get_or_load) does for one, and in as few round trips as [`get_many`](Self::get_many).
     ///
     /// `loader` gets the missing keys, each once, and returns the objects it has found for them in any order: an object belongs to
-    /// the keys that it lists. A key that none lists has no object. What comes back has the order of `keys`.
+    /// the keys that it lists. A key that none lists has no object; where there are objects that list none of the keys, either, they may have been
+    /// meant for it, which is counted and told as [`get_or_load`](Self::get_or_load) says. What comes back has the order of `keys`.
     ///
     /// Keys that somebody is loading are not loaded again; this call waits for that. Where such a load cannot answer, having begun before
     /// a change that this call has to see, `loader` is called a second time, for those keys.
@@ -122,7 +131,11 @@ impl<E: Entry> Cache<E> {
         let mut looked_again = false;
         let (ticket, mut seats) = loop {
             let landed = self.inner.flights.board.lock().landed;
-            let (ticket, _) = self.look_for(&names, &mut found).await;
+            let Glance { ticket, outcomes } = self.look_for(&names, &mut found).await;
+            if !looked_again {
+                let asked = places.iter().filter_map(|place| outcomes.get(*place));
+                asked.for_each(|outcome| self.stats().looked(*outcome));
+            }
             let missing: Vec<usize> =
                 (0..names.len()).filter(|place| matches!(found.get(*place), Some(None))).collect();
             match self.seats(&names, &missing, landed, looked_again) {
@@ -178,22 +191,30 @@ impl<E: Entry> Cache<E> {
         Ok(places.into_iter().map(|place| found.get(place).cloned().flatten().flatten()).collect())
     }
 
-    /// Looks up what has not been found yet; the ticket for what is missing then, and whether some of it is because the look was shed.
-    async fn look_for(&self, names: &[KeyBuf], found: &mut [Option<Option<Arc<E>>>]) -> (Option<Ticket>, bool) {
-        let valid = |place: &usize| names.get(*place).is_some_and(|name| key::check(&name.bytes).is_ok());
-        let missing = found.iter().enumerate().filter(|(_, found)| found.is_none()).map(|(place, _)| place);
-        let asked: Vec<usize> = missing.filter(valid).collect();
-        let keys: Vec<KeyRef<'_>> = asked.iter().filter_map(|place| Some(names.get(*place)?.as_ref())).collect();
+    /// Looks up what has not been found yet.
+    async fn look_for(&self, names: &[KeyBuf], found: &mut [Option<Option<Arc<E>>>]) -> Glance {
+        let mut outcomes = Vec::with_capacity(names.len());
+        let (mut asked, mut keys) = (Vec::new(), Vec::new());
+        for (place, (name, found)) in names.iter().zip(&*found).enumerate() {
+            let valid = key::check(&name.bytes).map_err(|_| Miss::InvalidKey);
+            if valid.is_ok() && found.is_none() {
+                asked.push(place);
+                keys.push(name.as_ref());
+            }
+            outcomes.push(valid);
+        }
         let (looked, ticket) = self.look_many(&keys).await;
-        let mut shed = false;
         for (place, looked) in asked.into_iter().zip(looked) {
+            if let Some(outcome) = outcomes.get_mut(place) {
+                *outcome = looked.as_ref().map(|_| ()).map_err(|miss| *miss);
+            }
             match looked {
                 Ok(object) => set(found, place, Some(object)),
                 Err(Miss::KnownAbsent) => set(found, place, None),
-                Err(miss) => shed |= miss == Miss::Shed,
+                Err(_) => {}
             }
         }
-        (ticket, shed)
+        Glance { ticket, outcomes }
     }
 
     /// A seat on the load of each missing key, in one critical section. None: somewhere a load may have ended since the caller
@@ -276,14 +297,14 @@ impl<E: Entry> Cache<E> {
     ) -> (Vec<(Pilot<E, Err>, O)>, Option<Ticket>) {
         let names: Vec<KeyBuf> = pilots.iter().map(|(pilot, _)| pilot.key.clone()).collect();
         let mut found = vec![None; names.len()];
-        let (mut ticket, mut shed) = self.look_for(&names, &mut found).await;
+        let mut glance = self.look_for(&names, &mut found).await;
         // As for one key: a load that has no ticket fills nothing, and so is followed by another one.
         for pause in [1, 2, 4] {
-            if !shed {
+            if !glance.outcomes.contains(&Err(Miss::Shed)) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(pause)).await;
-            (ticket, shed) = self.look_for(&names, &mut found).await;
+            glance = self.look_for(&names, &mut found).await;
         }
         let left = pilots.into_iter().zip(found).filter_map(|((mut pilot, key), found)| match found {
             Some(object) => {
@@ -292,7 +313,7 @@ impl<E: Entry> Cache<E> {
             }
             None => Some((pilot, key)),
         });
-        (left.collect(), ticket)
+        (left.collect(), glance.ticket)
     }
 
     /// Fills what a loader has found, and ends the loads.
@@ -304,10 +325,16 @@ impl<E: Entry> Cache<E> {
         ticket: Option<Ticket>,
     ) {
         let objects: Vec<Arc<E>> = objects.into_iter().map(Arc::new).collect();
+        let asked: HashSet<&[u8]> = pilots.iter().map(|pilot| &*pilot.key.bytes).collect();
         let mut listed: HashMap<Vec<u8>, usize> = HashMap::new();
+        let mut strays = 0;
         for (place, object) in objects.iter().enumerate() {
-            let keys = Keys::of(&**object).into_iter().filter(|(of, _)| *of == index);
-            listed.extend(keys.map(|(_, bytes)| (bytes, place)));
+            let mut asked_for = false;
+            for (_, bytes) in Keys::of(&**object).into_iter().filter(|(of, _)| *of == index) {
+                asked_for |= asked.contains(&*bytes);
+                listed.insert(bytes, place);
+            }
+            strays += u64::from(!asked_for);
         }
         let accepted = match ticket {
             Some(ticket) => self.fill_many(&objects, ticket).await,
@@ -320,7 +347,12 @@ impl<E: Entry> Cache<E> {
                 None => absent.push(pilot),
             }
         }
-        let Some(ticket) = ticket.filter(|_| !self.inner.schema.loading.negative_age.is_zero()) else {
+        // A loader may return more than it was asked for. Only where a key has no object may such an object have been meant for it.
+        let unlisted = strays.min(absent.len() as u64);
+        if let Some(pilot) = absent.first().filter(|_| unlisted > 0) {
+            self.unlisted(pilot.key.index, unlisted);
+        }
+        let Some(ticket) = ticket.filter(|_| self.inner.schema.loading.minds_absence()) else {
             return absent.into_iter().for_each(|mut pilot| pilot.land(Ok(None), None));
         };
         let mut noting = JoinSet::new();

@@ -50,4 +50,10 @@ impl LoadOptions {
     pub(crate) fn minds_age(&self) -> bool {
         !self.refresh_ahead.is_zero()
     }
+
+    /// Whether the connector has to hear of a load that found nothing: to note it, or to end an object that has expired, or is about to,
+    /// and would be served all the same.
+    pub(crate) fn minds_absence(&self) -> bool {
+        !(self.negative_age.is_zero() && self.serve_expired.is_zero() && self.refresh_ahead.is_zero())
+    }
 }

@@ -16,7 +16,8 @@ impl Memory {
     pub(super) fn store(&self, object: Object, ticket: Option<Ticket>, put: bool) -> Fill {
         let weight = self.weigh(&object);
         let hashes: Box<[u64]> = object.keys().map(|key| self.table.hash(key)).collect();
-        self.change(|writer| {
+        let mut displaced = 0;
+        let fill = self.change(|writer| {
             let Some(weight) = weight else {
                 if put {
                     self.forget(writer, &hashes, object.keys(), None);
@@ -41,14 +42,19 @@ impl Memory {
                 }
                 (false, true) => Stored::Outdated,
                 (false, false) => {
-                    self.insert(writer, object, hashes, weight);
+                    displaced = self.insert(writer, &object, hashes, weight);
                     self.schema.stats.stored_bytes.add(weight);
                     Stored::Yes
                 }
             };
             // The writer's lock is still held: nothing is touched in between.
             Fill { stored, at: Some(self.take_ticket()) }
-        })
+        });
+        // What is told may be written somewhere, which takes time: no lock is held any more.
+        if displaced > 0 {
+            self.schema.stats.displace(&self.schema.cache, &object.primary, displaced);
+        }
+        fill
     }
 
     /// What the object weighs; none where that is too much.
@@ -84,8 +90,10 @@ impl Memory {
         })
     }
 
-    /// Puts an object in place of its earlier state, and of whoever else holds one of its keys.
-    fn insert(&self, writer: &mut Writer, object: Object, hashes: Box<[u64]>, weight: u64) {
+    /// Puts an object in place of its earlier state, and of whoever else holds one of its keys. How many others that were.
+    fn insert(&self, writer: &mut Writer, object: &Object, hashes: Box<[u64]>, weight: u64) -> u64 {
+        let now = if self.ages.none() { 0 } else { self.clock.now() };
+        let mut displaced = 0;
         let earlier = self.table.find(KeyRef { index: 0, bytes: &object.primary });
         let uses = earlier.and_then(|id| Some(writer.records.pulse(id)?.uses())).unwrap_or(0);
         if let Some(earlier) = earlier {
@@ -94,12 +102,12 @@ impl Memory {
         for key in &object.secondary {
             // The earlier state is gone from the table, so who is found is another object.
             if let Some(other) = self.table.find(key.as_ref()) {
+                displaced += u64::from(!self.expired(writer, other, now));
                 self.fence_and_retire(writer, other, self.stamp());
             }
         }
         let primary = hashes.first().copied().unwrap_or_default();
         let keys = u32::try_from(hashes.len()).unwrap_or(u32::MAX);
-        let now = if self.ages.none() { 0 } else { self.clock.now() };
         hashes.iter().for_each(|hash| writer.absent.forget(*hash));
         if self.max_bytes > 0 {
             // Else an object that needs the room of the notes would have to leave at once.
@@ -107,7 +115,7 @@ impl Memory {
         }
         let deadline = now.saturating_add(self.ages.lifetime(&self.schema));
         let name = writer.records.add(Record { hashes, version: object.version, weight, deadline, keys });
-        let Some((block, pulse)) = writer.records.block(name.id) else { return };
+        let Some((block, pulse)) = writer.records.block(name.id) else { return displaced };
         let common = Common { value: object.value.clone(), block: block.clone(), pulse, deadline };
         for key in object.keys() {
             self.table.insert(key, common.clone());
@@ -117,6 +125,7 @@ impl Memory {
         writer.bytes += weight;
         writer.queues.admit(name, primary, writer.objects, &writer.records);
         self.make_room(writer);
+        displaced
     }
 
     /// Ends objects until the others have room, and the notes too.

@@ -9,7 +9,8 @@
 --         version (8), marks: 8 bytes for each key, the primary one first
 --       3 payload; empty: it was staged  4 lifetime of the object in ms, 0 = none  5 if any: how much of the max age, in ms, the
 --         object is kept for beyond its deadline
--- Reply 1 byte: 1 stored, 2 overtaken, 3 outdated, 4 the clock is lost; epoch and sequence, 8 bytes each
+-- Reply 1 byte: 1 stored, 2 overtaken, 3 outdated, 4 the clock is lost, and for a stored object 16 times the number of other objects that
+--       had one of its keys and are gone, at most 15; epoch and sequence, 8 bytes each
 -- Cost  one EVALSHA and, where nothing was touched since the ticket and the index keys are right, GETRANGE, MGET, SET and with a
 --       max age TIME. Touched since: one GETRANGE more. A put: log.lua. A version: one GETRANGE. An index key to write: one SET
 --
@@ -99,6 +100,7 @@ end
 -- Hints that are the same string, as those of one store are, are looked at once.
 local touched = put and string.sub(ARGV[2], 24) or ''
 local primary = string.sub(object, prefix + 18)
+local displaced = 0
 local right, wrong
 for i = 1, count do
   local hint = held[i]
@@ -136,7 +138,8 @@ if wrong then
         end
       end
       if holds then
-        call('UNLINK', unpack(names))
+        -- Of several releases, and one object all the same.
+        if call('UNLINK', unpack(names)) > 0 and displaced < 15 then displaced = displaced + 1 end
         touched = touched .. string.sub(hint, 1, 8)
       end
     end
@@ -204,3 +207,4 @@ if untouched and not put then
   eh, el, sh, sl = unpacked('>I4I4I4I4', ARGV[1])
   sequence = sh * 4294967296 + sl
 end
+if outcome == 1 and displaced > 0 then outcome = outcome + 16 * displaced end

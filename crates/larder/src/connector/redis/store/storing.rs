@@ -143,7 +143,11 @@ impl Store {
     }
 
     /// What store.lua has answered of an object of so many bytes.
-    pub(super) fn judge_store(&self, object: &Object, bytes: usize, (outcome, at): (u8, Ticket)) -> Sent {
+    pub(super) fn judge_store(&self, object: &Object, bytes: usize, (verdict, at): (u8, Ticket)) -> Sent {
+        let (outcome, displaced) = (verdict & 15, verdict >> 4);
+        if displaced > 0 {
+            self.schema.stats.displace(&self.schema.cache, &object.primary, u64::from(displaced));
+        }
         let at = (at.epoch != 0).then_some(at);
         at.into_iter().for_each(|at| self.saw(at));
         let stored = match outcome {

@@ -1,0 +1,9 @@
+//! What is counted and told, in memory and on real servers.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod counting;
+mod displaced;
+mod log;
+mod place;
+mod unlisted;
+mod user;

@@ -1,0 +1,90 @@
+//! Where a cache may be.
+
+use crate::user::User;
+use larder::clock::{Clock, ManualClock};
+use larder::config::{Address, RedisConfig};
+use larder::connector::memory::{Memory, MemoryOptions};
+use larder::connector::noop::Noop;
+use larder::connector::redis::Redis;
+use larder::{Cache, LoadOptions, Schema};
+use larder_testing::server::{Server, ServerOptions, required};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) const LONG: Duration = Duration::from_secs(600);
+
+/// Where a cache may be, and how the time passes there.
+pub(crate) enum Place {
+    Memory(Clock, ManualClock),
+    Noop,
+    Redis(Server),
+    /// A server that is not there.
+    Down(tempfile::TempDir),
+}
+
+impl Place {
+    pub(crate) fn memory() -> Self {
+        let (clock, hand) = Clock::manual();
+        Self::Memory(clock, hand)
+    }
+
+    /// Memory, and one server of each kind that is installed.
+    pub(crate) async fn that_store() -> Vec<Self> {
+        let mut places = vec![Self::memory()];
+        for binary in required().unwrap() {
+            places.push(Self::Redis(Server::start(&binary, ServerOptions::default()).await.unwrap()));
+        }
+        places
+    }
+
+    pub(crate) async fn all() -> Vec<Self> {
+        let mut places = Self::that_store().await;
+        places.push(Self::Noop);
+        places.push(Self::Down(tempfile::tempdir().unwrap()));
+        places
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Memory(..) => "memory",
+            Self::Noop => "noop",
+            Self::Redis(_) => "redis",
+            Self::Down(_) => "redis that is down",
+        }
+    }
+
+    pub(crate) fn stores(&self) -> bool {
+        matches!(self, Self::Memory(..) | Self::Redis(_))
+    }
+
+    /// A cache of a node of its own.
+    pub(crate) async fn cache(&self, options: LoadOptions) -> Cache<User> {
+        let schema = Schema::of::<User>().ages(LONG, Duration::ZERO).loading(options);
+        let address = match self {
+            Self::Memory(clock, _) => {
+                let options = MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() };
+                return Cache::new(Arc::new(Memory::open(schema.clone(), options)), schema);
+            }
+            Self::Noop => return Cache::new(Arc::new(Noop), schema),
+            Self::Redis(server) => server.socket().to_owned(),
+            Self::Down(folder) => folder.path().join("nobody"),
+        };
+        let mut config =
+            RedisConfig { address: Address::Unix(address), operation_timeout: LONG, ..RedisConfig::default() };
+        config.breaker.slow_call = LONG;
+        let redis = Redis::open(config).unwrap();
+        let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+        if self.stores() {
+            until("the cache can be read", || cache.status().readable).await;
+        }
+        cache
+    }
+}
+
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
