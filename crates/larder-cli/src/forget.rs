@@ -1,7 +1,7 @@
 //! `larder invalidate` and `larder delete`: forgets objects, or single keys of them, in every release.
 
 use crate::failure::Failure;
-use crate::get::unproven;
+use crate::get::missing;
 use crate::output;
 use crate::spelling::Spelling;
 use crate::target::Target;
@@ -67,23 +67,33 @@ impl Which {
         let keys = self.spelling.keys(&self.keys)?;
         server.expect_here(&self.cache)?;
         let inspector = server.open().await?;
-        let index = inspector.cache(&self.cache).await?.index(&self.index).await?;
-        self.expect_index(&index, &keys).await?;
+        let cache = inspector.cache(&self.cache).await?;
+        let index = cache.index(&self.index).await?;
+        self.expect_index(cache.name(), &index, &keys).await?;
         forget(&index, &keys).await?;
         let count = keys.len();
         if self.json {
-            output::line(json!({ "cache": self.cache, "index": self.index, done: count }));
+            output::line(json!({ "cache": cache.name(), "index": self.index, done: count }));
         } else {
             let keys = if count == 1 { "key" } else { "keys" };
-            output::line(format_args!("{done} {count} {keys} of the index {} in the cache {}", self.index, self.cache));
+            output::line(format_args!(
+                "{done} {count} {keys} of the index {} in the cache {}",
+                self.index,
+                cache.name()
+            ));
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Refuses a name that nothing shows: if it is wrong, nothing is forgotten and no load refused, although it would seem so.
-    async fn expect_index(&self, index: &InspectedIndex<'_>, keys: &[Vec<u8>]) -> Result<(), Failure> {
+    /// Refuses a name that is no index, or that nothing shows: if it is wrong, nothing is forgotten and no load refused, although it
+    /// would seem so.
+    async fn expect_index(&self, cache: &str, index: &InspectedIndex<'_>, keys: &[Vec<u8>]) -> Result<(), Failure> {
         if index.is_proven() || self.unseen {
             return Ok(());
+        }
+        let missing = missing(cache, &self.index, index);
+        if index.is_absent() {
+            return Err(Failure::Problem(format!("{missing}. Nothing was done")));
         }
         for key in keys {
             if !index.find(key).await?.copies.is_empty() {
@@ -91,8 +101,7 @@ impl Which {
             }
         }
         Err(Failure::Problem(format!(
-            "{}; and no object has a primary key that was given. If there is such an index all the same, say --unseen",
-            unproven(&self.cache, &self.index, index)
+            "{missing}; and no object has a primary key that was given. If there is such an index all the same, say --unseen"
         )))
     }
 }

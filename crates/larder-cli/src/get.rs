@@ -33,8 +33,8 @@ pub(crate) struct Options {
 struct Report {
     cache: String,
     index: String,
-    /// Whether anything on the server shows that there is such an index.
-    index_proven: bool,
+    /// Whether there is such an index; missing where the server does not show it: see `larder get --help`.
+    index_exists: Option<bool>,
     key: Shown,
     /// Whether a service finds an object under the key.
     found: bool,
@@ -69,7 +69,7 @@ struct Copy {
 
 #[derive(Debug, Serialize)]
 struct ListedKey {
-    /// Of the primary index the name that was asked for, where it is known to be that; it is not stored.
+    /// Of the primary index the name that its release has registered, or that was asked for; missing where neither says it.
     index: Option<String>,
     primary: bool,
     key: Shown,
@@ -82,9 +82,13 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     let key = options.spelling.keys(options.key.as_slice())?.pop().unwrap_or_default();
     server.expect_here(&options.cache)?;
     let inspector = server.open().await?;
-    let index = inspector.cache(&options.cache).await?.index(&options.index).await?;
+    let cache = inspector.cache(&options.cache).await?;
+    let index = cache.index(&options.index).await?;
+    if index.is_absent() {
+        return Err(Failure::Problem(missing(cache.name(), &options.index, &index)));
+    }
     let found = index.find(&key).await?;
-    let report = Report::of(&options, &key, &index, found);
+    let report = Report::of(cache.name(), &options.index, &key, &index, found);
     if options.json {
         output::line(serde_json::to_string_pretty(&report)?);
     } else {
@@ -93,23 +97,27 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     Ok(if report.found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What there is instead of an index that nothing shows.
-pub(crate) fn unproven(cache: &str, name: &str, index: &InspectedIndex<'_>) -> String {
-    match index.others() {
-        [] => format!("nothing in the cache `{cache}` shows an index `{name}`, or any other"),
-        others => {
-            format!("nothing in the cache `{cache}` shows an index `{name}`; it has keys in `{}`", others.join("`, `"))
-        }
-    }
+/// What there is instead of an index that does not exist, or that nothing shows.
+pub(crate) fn missing(cache: &str, name: &str, index: &InspectedIndex<'_>) -> String {
+    let what = match index.is_absent() {
+        true => format!("the cache `{cache}` has no index `{name}`"),
+        false => format!("nothing in the cache `{cache}` shows an index `{name}`"),
+    };
+    let others = match index.others() {
+        [] => ", or any other".to_owned(),
+        others => format!("; it has `{}`", others.join("`, `")),
+    };
+    let near = index.nearest().map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    what + &others + &near
 }
 
 impl Report {
-    fn of(options: &Options, key: &[u8], index: &InspectedIndex<'_>, found: Found) -> Self {
+    fn of(cache: &str, name: &str, key: &[u8], index: &InspectedIndex<'_>, found: Found) -> Self {
         let primary = found.primary.as_deref().map(Shown::key);
         let not_stored_by = found.without.iter().map(|release| format!("{release:016x}")).collect();
         let distrusted = found.distrusted();
         let by_index_key = found.primary.as_deref().is_some_and(|primary| primary != key);
-        let primary_index = index.is_primary().then_some(&*options.index);
+        let primary_index = index.is_primary().then_some(name);
         let copies: Vec<Copy> = found.copies.into_iter().map(|copy| Copy::of(copy, primary_index)).collect();
         let served = copies.iter().any(|copy| copy.served);
         let reason = if let Some(why) = distrusted {
@@ -117,8 +125,7 @@ impl Report {
         } else if served {
             None
         } else if !index.is_proven() && copies.is_empty() {
-            let unproven = unproven(&options.cache, &options.index, index);
-            Some(format!("no object has this primary key, and {unproven}"))
+            Some(format!("no object has this primary key, and {}", missing(cache, name, index)))
         } else if primary.is_none() {
             Some("no index key leads from it to an object: never stored, invalidated, or expired".to_owned())
         } else if copies.is_empty() && by_index_key {
@@ -132,9 +139,10 @@ impl Report {
             copies.iter().find_map(|copy| copy.reason.clone())
         };
         Self {
-            cache: options.cache.clone(),
-            index: options.index.clone(),
-            index_proven: index.is_proven(),
+            cache: cache.to_owned(),
+            index: name.to_owned(),
+            // One that is known to be absent is not looked up.
+            index_exists: index.is_proven().then_some(true),
             key: Shown::key(key),
             found: served && distrusted.is_none(),
             reason,
@@ -167,7 +175,8 @@ impl Report {
 }
 
 impl Copy {
-    fn of(copy: FoundCopy, primary_index: Option<&str>) -> Self {
+    fn of(copy: FoundCopy, asked_for: Option<&str>) -> Self {
+        let primary_index = copy.primary_index.as_deref().or(asked_for);
         let unserved = match copy.listing {
             Listing::Live | Listing::Unreadable => None,
             Listing::Deleted => Some("the object is there, and this key was deleted from it".to_owned()),

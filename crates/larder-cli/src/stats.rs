@@ -38,8 +38,10 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Cache {
     cache: String,
-    /// Missing where it is lost.
+    /// Missing where it is lost, or cannot be read.
     clock: Option<Clock>,
+    /// Why the clock cannot be read, where that is so.
+    trouble: Option<String>,
     /// Of everything below, by samples; missing where the server does not tell.
     bytes: Option<u64>,
     /// One row per release.
@@ -68,6 +70,8 @@ struct Objects {
     fingerprint: String,
     /// Whether the clock lists the release: if not, an invalidation does not reach its objects.
     registered: bool,
+    /// The names of its indexes, the primary one first; missing where the server does not have them.
+    indexes: Option<Vec<String>>,
     #[serde(flatten)]
     count: Count,
 }
@@ -93,12 +97,13 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
         server.expect_here(cache)?;
     }
     let inspector = server.open().await?;
-    if let Some(cache) = &options.cache {
-        inspector.cache(cache).await?;
-    }
+    let one = match &options.cache {
+        Some(cache) => Some(inspector.cache(cache).await?.name().to_owned()),
+        None => None,
+    };
     let facts = server::ask(&server.redis).await?;
     let counted = progress::count("{spinner} {elapsed} {human_pos} keys counted");
-    let census = inspector.census(options.cache.as_deref(), |progress| counted.set_position(progress.found)).await;
+    let census = inspector.census(one.as_deref(), |progress| counted.set_position(progress.found)).await;
     counted.finish_and_clear();
     let report = Report {
         address: server.redis.address.to_string(),
@@ -127,6 +132,7 @@ impl Cache {
         let objects = objects.iter().map(|(release, tally)| Objects {
             fingerprint: format!("{release:016x}"),
             registered: registered.contains(release),
+            indexes: census.indexes.get(release).cloned().flatten(),
             count: Count::of(tally),
         });
         Self {
@@ -139,6 +145,7 @@ impl Cache {
                 .collect(),
             floors: Count::of(&census.floors),
             staged: Count::of(&census.staged),
+            trouble: census.trouble,
             clock: census.clock.map(|clock| Clock::of(&clock, census.clock_bytes)),
             cache: census.cache,
         }
@@ -188,9 +195,13 @@ impl Cache {
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let bytes = self.bytes.map_or_else(String::new, |bytes| format!(", about {}", HumanBytes(bytes)));
         writeln!(text, "\ncache {}{bytes}", self.cache)?;
-        match &self.clock {
-            None => writeln!(text, "  clock      lost: the next service that connects or loads clears the cache")?,
-            Some(clock) => {
+        match (&self.clock, &self.trouble) {
+            (None, Some(trouble)) => writeln!(text, "  TROUBLE    {trouble}")?,
+            (None, None) => writeln!(
+                text,
+                "  clock      lost: the next service that connects or loads clears the cache, if these keys are larder's"
+            )?,
+            (Some(clock), _) => {
                 let history = match clock.of_this_history {
                     Some(true) => "",
                     Some(false) => {
@@ -204,7 +215,8 @@ impl Cache {
         }
         for release in &self.objects {
             let lost = if release.registered { "" } else { ", not registered: no invalidation reaches them" };
-            writeln!(text, "  objects    {} of release {}{lost}", release.count.text(), release.fingerprint)?;
+            let indexes = release.indexes.as_ref().map_or_else(String::new, |names| format!(" ({})", names.join(", ")));
+            writeln!(text, "  objects    {} of release {}{indexes}{lost}", release.count.text(), release.fingerprint)?;
         }
         for index in &self.index_keys {
             writeln!(text, "  index keys {} of {}", index.count.text(), index.index)?;

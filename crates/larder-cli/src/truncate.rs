@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::target::{Server, Target};
 use crate::{output, progress};
 use clap::Args;
-use larder::connector::redis::inspect::Inspector;
+use larder::connector::redis::inspect::{InspectError, Inspector};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -45,9 +45,8 @@ pub(crate) async fn truncate(options: Truncate) -> Result<ExitCode, Failure> {
     let inspector = server.open().await?;
     let cache = inspector.cache(&options.cache).await?;
     let size = inspector.database_size().await?;
-    if !options.yes && !agreed(&server, &options.cache, size)? {
-        output::line("nothing was done");
-        return Ok(ExitCode::FAILURE);
+    if !options.yes && !agreed(&server, cache.name(), size)? {
+        return Err(Failure::Problem("nothing was done".to_owned()));
     }
     // A walk cannot say how far it has come; no more than all keys of the database can go.
     let bar = match size {
@@ -62,15 +61,16 @@ pub(crate) async fn truncate(options: Truncate) -> Result<ExitCode, Failure> {
         })
         .await;
     bar.finish_and_clear();
-    truncated.map_err(|error| {
-        Failure::Problem(format!(
+    truncated.map_err(|error| match error {
+        InspectError::ForeignClock { .. } => Failure::from(error),
+        error => Failure::Problem(format!(
             "{error}; {removed} keys are removed. Repeat it: until then services find what is left, or clear the cache themselves"
-        ))
+        )),
     })?;
     if options.json {
-        output::line(json!({ "cache": options.cache, "truncated": true, "keys_removed": removed }));
+        output::line(json!({ "cache": cache.name(), "truncated": true, "keys_removed": removed }));
     } else {
-        output::line(format_args!("truncated the cache {}: {removed} keys removed", options.cache));
+        output::line(format_args!("truncated the cache {}: {removed} keys removed", cache.name()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -90,10 +90,10 @@ pub(crate) async fn prune(options: Prune) -> Result<ExitCode, Failure> {
     shown.finish_and_clear();
     let pruned = pruned?;
     if options.json {
-        output::line(json!({ "cache": options.cache, "index_keys": pruned.found, "keys_removed": pruned.removed }));
+        output::line(json!({ "cache": cache.name(), "index_keys": pruned.found, "keys_removed": pruned.removed }));
     } else {
         let (found, removed) = (pruned.found, pruned.removed);
-        output::line(format_args!("pruned the cache {}: {removed} of {found} index keys removed", options.cache));
+        output::line(format_args!("pruned the cache {}: {removed} of {found} index keys removed", cache.name()));
     }
     Ok(ExitCode::SUCCESS)
 }

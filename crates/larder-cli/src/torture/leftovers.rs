@@ -20,7 +20,8 @@ pub(crate) async fn find(server: &Server) -> Result<Vec<String>, Failed> {
             continue;
         };
         let lives = lifetime(&mut connection, key).await?;
-        if lives.is_some() || what == b'c' {
+        // The clock and the names of the indexes stay.
+        if lives.is_some() || matches!(what, b'c' | b'n') {
             continue;
         }
         match (kind, what) {
@@ -71,6 +72,7 @@ mod tests {
         let mut connection = server.connect().await.unwrap();
         for (key, value, life) in [
             ("torture:instance:c", b"clock".to_vec(), None),
+            ("torture:instance:n0123", b"id:host".to_vec(), None),
             ("torture:instance:o0123:i00001", b"object".to_vec(), Some("60000")),
             ("torture:instance:ihost:h1.example", hint("i00001"), Some("60000")),
             ("torture:policy:o0123:p00001", b"object".to_vec(), None),

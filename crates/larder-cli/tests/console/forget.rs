@@ -3,7 +3,7 @@
 use crate::service::{Service, larder, servers};
 use larder::Stored;
 use larder_testing::entries::{Account, AccountIndex, Blob, BlobIndex, Instance, InstanceIndex, Site, SiteIndex, next};
-use larder_testing::server::ServerOptions;
+use larder_testing::server::{Server, ServerOptions};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,6 +63,35 @@ async fn both_releases_are_reached() {
     }
 }
 
+/// As a server does that evicts.
+async fn evict_names(server: &Server) {
+    for key in server.keys("larder:*:n*").await.unwrap() {
+        server.command(&[b"DEL".to_vec(), key]).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_there_is_not() {
+    for server in servers(ServerOptions::default()).await {
+        let accounts = Service::<Account>::on(&server).await;
+        for command in ["invalidate", "delete"] {
+            larder(&server, &[command, "account", "idd", "x"])
+                .await
+                .refused(1, "the cache `account` has no index `idd`; it has `id`, `login`; did you mean `id`?");
+            larder(&server, &[command, "account", "host", "x"])
+                .await
+                .refused(1, "has no index `host`; it has `id`, `login`. Nothing was done");
+            // An index that has no key yet is one.
+            larder(&server, &[command, "account", "login", "--part", "acme", "--part", "jo"]).await.done();
+            larder(&server, &[command, "account", "id", "--part", "acme", "--part", "7"]).await.done();
+        }
+        larder(&server, &["truncate", "account", "--yes"]).await.done();
+        let ticket = accounts.ticket(AccountIndex::Id).await;
+        larder(&server, &["invalidate", "account", "id", "--part", "acme", "--part", "7"]).await.done();
+        assert_eq!(accounts.cache.fill(Account::new("acme", 7, &[]), ticket).await, Stored::Overtaken);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_nothing_shows() {
     for server in servers(ServerOptions::default()).await {
@@ -71,6 +100,7 @@ async fn an_index_that_nothing_shows() {
         for command in ["invalidate", "delete"] {
             for (index, key) in [("id", "1"), ("host", "a")] {
                 larder(&server, &["truncate", "site", "--yes"]).await.done();
+                evict_names(&server).await;
                 larder(&server, &[command, "site", index, key]).await.refused(1, "say --unseen");
                 // Whether it is the primary index or not, the load is refused.
                 let ticket = service.ticket(SiteIndex::Id).await;
@@ -78,12 +108,14 @@ async fn an_index_that_nothing_shows() {
                 assert_eq!(service.cache.fill(site(), ticket).await, Stored::Overtaken, "{command} {index}");
                 // Objects show it, those that are asked for or any other.
                 service.set(Site::new("2", &["b"], "")).await;
+                evict_names(&server).await;
                 larder(&server, &[command, "site", index, key]).await.done();
             }
         }
         service.set(site()).await;
+        evict_names(&server).await;
         for wrong in ["name", "hosts", "ids"] {
-            larder(&server, &["invalidate", "site", wrong, "a"]).await.refused(1, "it has keys in `host`");
+            larder(&server, &["invalidate", "site", wrong, "a"]).await.refused(1, "; it has `host`");
         }
         assert!(service.cache.get(SiteIndex::Host, "a").await.is_some());
         let ticket = service.ticket(SiteIndex::Id).await;
@@ -103,11 +135,13 @@ async fn a_primary_index_that_objects_do_not_show() {
         let accounts = Service::<Account>::on(&server).await;
         accounts.set(Account::new("acme", 7, &[])).await;
         let account = ["account", "id", "--part", "acme", "--part", "8"];
+        larder(&server, &[&["get"], &account[..]].concat()).await.refused(1, "no release has stored an object");
+        evict_names(&server).await;
         larder(&server, &[&["invalidate"], &account[..]].concat()).await.refused(1, "say --unseen");
         larder(&server, &[&["get"], &account[..]].concat()).await.refused(1, "no object has this primary key");
         let account = ["account", "id", "--part", "acme", "--part", "7"];
         let told = larder(&server, &[&["get", "--json"], &account[..]].concat()).await.done().json();
-        assert_eq!((&told["index_proven"], &told["copies"][0]["keys"][0]["index"]), (&json!(false), &json!(null)));
+        assert_eq!((&told["index_exists"], &told["copies"][0]["keys"][0]["index"]), (&json!(null), &json!(null)));
         let ticket = accounts.ticket(AccountIndex::Id).await;
         larder(&server, &[&["invalidate"], &account[..]].concat()).await.done();
         assert!(accounts.cache.get(AccountIndex::Id, ("acme", 7)).await.is_none());

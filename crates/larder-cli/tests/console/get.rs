@@ -18,7 +18,7 @@ async fn an_object_by_every_key() {
             let told = larder(&server, &["get", "instance", index, key, "--json"]).await.done().json();
             let [copy] = &told["copies"].as_array().unwrap()[..] else { panic!("{told}") };
             assert_eq!(
-                (&told["found"], &told["index_proven"], &told["primary_key"]),
+                (&told["found"], &told["index_exists"], &told["primary_key"]),
                 (&json!(true), &json!(true), &json!("1"))
             );
             assert_eq!((&copy["served"], &copy["reason"], &copy["object"]), (&json!(true), &Value::Null, &object));
@@ -28,9 +28,7 @@ async fn an_object_by_every_key() {
             assert!((1..=600_000).contains(&left), "{told}");
             assert!(copy["max_age_ends_at_ms"].as_u64().is_some_and(|at| at > 1_600_000_000_000), "{told}");
             let host = |key: &str| json!({ "index": "host", "primary": false, "key": key, "deleted": false });
-            // The name of the primary index is not stored; it is recognised where it was asked for.
-            let id = if index == "id" { json!("id") } else { Value::Null };
-            let id = json!({ "index": id, "primary": true, "key": "1", "deleted": false });
+            let id = json!({ "index": "id", "primary": true, "key": "1", "deleted": false });
             assert_eq!(copy["keys"], json!([id, host("acme.example"), host("www.acme.example")]));
         }
 
@@ -94,9 +92,19 @@ async fn a_miss_says_why() {
             assert_eq!((told.code, &told.json()["found"]), (Some(1), &json!(false)));
             assert!(told.json()["reason"].as_str().unwrap().contains(why), "{told:?}");
         }
-        larder(&server, &["get", "instance", "hots", "a"])
+        larder(&server, &["get", "instance", "hosts", "a"])
             .await
-            .refused(1, "shows an index `hots`; it has keys in `host`");
+            .refused(1, "the cache `instance` has no index `hosts`; it has `host`, `id`; did you mean `host`?");
+        larder(&server, &["get", "instance", "id", "nobody"]).await.refused(1, "no release has stored an object");
+        // Where the server has evicted the names, what is there has to show the index.
+        let names = server.keys("larder:instance:n*").await.unwrap();
+        server.command(&[b"DEL".to_vec(), names[0].clone()]).await.unwrap();
+        larder(&server, &["get", "instance", "hosts", "a"])
+            .await
+            .refused(1, "shows an index `hosts`; it has `host`; did you mean `host`?");
+        let told = larder(&server, &["get", "instance", "hosts", "a", "--json"]).await.json();
+        assert_eq!((&told["index_exists"], &told["found"]), (&Value::Null, &json!(false)));
+        larder(&server, &["get", "instance", "id", "1", "--json"]).await.done();
         larder(&server, &["get", "instances", "host", "a"]).await.refused(1, "which has `instance`");
 
         server.command(&["DEL", "larder:instance:c"]).await.unwrap();
@@ -152,6 +160,7 @@ async fn keys_of_parts_and_of_bytes() {
         let told = larder(&server, &["get", "blob", "id", "--hex", "fe", "--json"]).await.done().json();
         assert_eq!(told["primary_key"], json!({ "$bytes": "00ff3a" }));
         larder(&server, &["get", "blob", "i", "--hex", "00ff3a", "--json"]).await.done();
-        larder(&server, &["get", "blob", "id2", "--hex", "fe"]).await.refused(1, "shows an index `id2`");
+        larder(&server, &["get", "blob", "id2", "--hex", "fe"]).await.refused(1, "no index key leads from it");
+        larder(&server, &["get", "blob", "id3", "--hex", "fe"]).await.refused(1, "has no index `id3`");
     }
 }

@@ -42,6 +42,7 @@ async fn what_there_is() {
             (&instance["index_keys"][0]["index"], &instance["index_keys"][0]["keys"]),
             (&json!("host"), &json!(600))
         );
+        assert_eq!(instance["objects"][0]["indexes"], json!(["id", "host"]));
         assert_eq!((&instance["floors"]["keys"], &instance["staged"]["keys"]), (&json!(1), &json!(0)));
         let clock = &instance["clock"];
         assert_eq!((&clock["state"], &clock["of_this_history"]), (&json!("settled"), &json!(true)));

@@ -13,7 +13,13 @@ async fn everything_in_one_cache_and_nothing_else() {
         instances.set(Instance::new("1", &["a", "b"], "x", 1)).await;
         instances.set(Instance::new("2", &[], &"x".repeat(10_000), 1)).await;
         sites.set(Site::new("1", &["a"], "x")).await;
-        for foreign in ["larder:instances:oops", "larder:instance", "instance:o", "larder2:instance:ihost:a"] {
+        for foreign in [
+            "larder:instances:oops",
+            "larder:instance:nobody's",
+            "larder:instance",
+            "instance:o",
+            "larder2:instance:ihost:a",
+        ] {
             server.command(&["SET", foreign, "x"]).await.unwrap();
         }
         let ticket = instances.ticket(InstanceIndex::Id).await;

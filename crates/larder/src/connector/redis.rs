@@ -32,6 +32,7 @@ mod confirming;
 mod forgetting;
 mod handshake;
 mod hints;
+mod index_names;
 pub mod inspect;
 mod layout;
 mod link;

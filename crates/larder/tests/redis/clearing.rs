@@ -51,7 +51,7 @@ async fn no_index_key_goes_before_the_last_object() {
         let objects = removals.iter().rposition(|words| words.iter().any(|word| is_object(word))).unwrap();
         let index_keys = removals.iter().position(|words| words.iter().any(|word| is_index_key(word))).unwrap();
         assert!(objects < index_keys, "{objects} {index_keys}");
-        assert_eq!(server.keys("larder:*").await.unwrap(), [b"larder:instance:c"]);
+        assert_eq!(server.keys("larder:instance:[^n]*").await.unwrap(), [b"larder:instance:c"]);
     }
 }
 

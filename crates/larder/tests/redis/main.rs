@@ -7,6 +7,7 @@ mod clearing;
 mod cost;
 mod discretion;
 mod handshake;
+mod index_names;
 mod instance;
 mod large_calls;
 mod limits;

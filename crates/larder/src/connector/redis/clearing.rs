@@ -227,6 +227,7 @@ async fn clock(caller: &impl Caller, layout: &Layout, action: &str, epoch: u64, 
     let name = layout.clock();
     let arguments = |call: &mut Cmd| {
         call.arg(1).arg(&name).arg(action).arg(&layout.fingerprint).arg(epoch).arg(history);
+        call.arg(layout.registered_names()).arg(layout.index_names_prefix());
     };
     let reply = caller.script(&scripts::CLOCK, arguments).await?;
     let [epoch, sequence, state, history, registered] = numbers(&reply).ok_or_else(|| unexpected("clock.lua"))?;

@@ -21,20 +21,24 @@
 //!
 //! # What names can show
 //!
-//! The server knows caches by their clocks, and secondary indexes by their index keys and by the objects that list them. The name
-//! of the primary index is stored nowhere, since nothing depends on it. It is recognised where objects have a field of that name
-//! which holds their primary key, as they have unless the index was named otherwise or is made of several fields. What is not
-//! recognised is [not proven](InspectedIndex::is_proven), and may be the primary index as well as one without any key.
+//! The server knows caches by their clocks, and indexes by the names that each release has registered. Those may be missing: a server that
+//! evicts may have removed them. Then secondary indexes are recognised by their index keys and by the objects that list them, and the primary
+//! index where objects have a field of that name which holds their primary key. What is recognised in neither way is
+//! [not proven](InspectedIndex::is_proven), and may be the primary index as well as one without any key. Where every release has
+//! registered its indexes, a name that is not among them is [absent](InspectedIndex::is_absent).
 //!
 //! # What is not remembered
 //!
 //! There is no journal here: what was not answered is an error, and is for the caller to repeat. Repeating is harmless.
 
 mod census;
+mod clock;
 mod index;
 mod object;
+mod standing;
 
 pub use census::{CacheCensus, Tally};
+pub use clock::{ClockReading, ClockState};
 pub use index::InspectedIndex;
 pub use object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 
@@ -46,18 +50,14 @@ use super::link::{Live, Private};
 use super::scripts;
 use super::trouble::Trouble;
 use crate::clock::Clock;
-use crate::config::{RedisConfig, is_name};
+use crate::config::{RedisConfig, fold, is_name, nearest};
 use crate::key::KeyError;
-use index::Kind;
 use redis::{Cmd, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a connection of an inspector is called in `CLIENT LIST`.
 pub const CLIENT_NAME: &str = "larder-inspector";
-
-/// Objects that are asked for the name of the primary index; all of them must agree.
-const SAMPLE: u32 = 8;
 
 /// A connection to a server, for looking at the caches there and for forgetting what is in them.
 ///
@@ -81,7 +81,11 @@ pub enum InspectError {
         reason: String,
     },
     /// Nothing on the server belongs to such a cache.
-    #[error("there is no cache `{cache}` under the prefix `{prefix}`, which has {}", listed(.seen))]
+    #[error(
+        "there is no cache `{cache}` under the prefix `{prefix}`, which has {}{}",
+        listed(.seen),
+        nearest(cache, .seen.iter().map(String::as_str)).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+    )]
     NoCache {
         /// The name that was asked for.
         cache: String,
@@ -96,6 +100,49 @@ pub enum InspectError {
     Lost {
         /// The cache.
         cache: String,
+    },
+    /// Several caches have this name, since case, `_` and `-` make no difference, and none has exactly this one.
+    #[error("`{cache}` names several caches: {}; give one of them as it is written here", listed(.seen))]
+    Ambiguous {
+        /// The name that was asked for.
+        cache: String,
+        /// The caches that it may be.
+        seen: Vec<String>,
+    },
+    /// Where the clock of the cache should be there is a key of another Redis type, which is not larder's. No service can use the cache.
+    #[error(
+        "`{key}`, where the clock of the cache `{cache}` should be, is {what}, which is not larder's: no service can use the cache. \
+         If nobody needs that key, remove it (DEL); services then make a new clock"
+    )]
+    ForeignClock {
+        /// The cache.
+        cache: String,
+        /// The key.
+        key: String,
+        /// What is there.
+        what: String,
+    },
+    /// We may not read the clock of the cache.
+    #[error("the clock of the cache `{cache}`, `{key}`, may not be read: {reason}")]
+    ForbiddenClock {
+        /// The cache.
+        cache: String,
+        /// The key.
+        key: String,
+        /// What the server says.
+        reason: String,
+    },
+    /// The clock of the cache is not what larder writes.
+    #[error(
+        "the clock of the cache `{cache}`, `{key}`, is damaged ({reason}); truncate the cache, which makes a new one"
+    )]
+    DamagedClock {
+        /// The cache.
+        cache: String,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Some of the keys were handled, and it is not known whether those after them were.
     #[error("{done} of {of} keys were handled, the others perhaps; repeat it. {reason}")]
@@ -116,50 +163,6 @@ fn listed(names: &[String]) -> String {
     match names {
         [] => "none".to_owned(),
         names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
-    }
-}
-
-/// What the clock of a cache says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClockReading {
-    /// Renewed by each truncate, and when the clock was lost.
-    pub epoch: u64,
-    /// How many marks were ever written into the log.
-    pub sequence: u64,
-    /// Whether the cache is in use.
-    pub state: ClockState,
-    /// Whether it belongs to the history of the server's data as it is now; if not, the next service that connects clears the
-    /// cache. `None` where the server does not say.
-    pub of_this_history: Option<bool>,
-    /// The fingerprints of the schemas of all releases that have used the cache.
-    pub fingerprints: Vec<u64>,
-}
-
-impl ClockReading {
-    /// How many marks the log holds. A fill with a ticket that is older than those is refused unseen.
-    pub const LOG: u64 = 16_384;
-}
-
-/// Whether a cache is in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClockState {
-    /// It is.
-    Settled,
-    /// Somebody is removing everything in it.
-    Clearing,
-    /// The clock was lost and made anew; until everything is removed nothing can be invalidated.
-    Lost,
-}
-
-impl ClockState {
-    /// The state in one word.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Settled => "settled",
-            Self::Clearing => "clearing",
-            Self::Lost => "lost",
-        }
     }
 }
 
@@ -211,24 +214,35 @@ impl Inspector {
             Ok(())
         })
         .await?;
-        Ok(found.into_iter().collect())
+        Ok(found.into_iter().filter(|name| is_name(name)).collect())
     }
 
-    /// A cache that has a clock, or any other key, on the server.
+    /// A cache that has a clock, or objects or index keys, on the server. As in a configuration, case, `_` and `-` of the name make no
+    /// difference, unless there is a cache of exactly this name.
     ///
     /// # Errors
     ///
-    /// [`InspectError::NoCache`] names those that are there; [`InspectError::Server`].
+    /// [`InspectError::NoCache`] names those that are there; [`InspectError::Ambiguous`]; [`InspectError::Server`].
     pub async fn cache(&self, name: &str) -> Result<InspectedCache<'_>, InspectError> {
-        let cache = InspectedCache { server: self, name: name.to_owned(), layout: self.layout(name, "") };
-        if is_name(name) && (cache.clock().await?.is_some() || cache.has_keys().await?) {
-            return Ok(cache);
+        let cache = |name: &str| InspectedCache { server: self, name: name.to_owned(), layout: self.layout(name, "") };
+        if is_name(name) {
+            let exact = cache(name);
+            match exact.clock().await {
+                Ok(None) if exact.has_keys().await? => return Ok(exact),
+                Ok(None) => {}
+                Ok(Some(_)) | Err(InspectError::ForeignClock { .. } | InspectError::DamagedClock { .. }) => {
+                    return Ok(exact);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Err(InspectError::NoCache {
-            cache: name.to_owned(),
-            prefix: self.config.prefix.clone(),
-            seen: self.caches().await?,
-        })
+        let seen = self.caches().await?;
+        let alike: Vec<&String> = seen.iter().filter(|other| fold(other) == fold(name)).collect();
+        match alike[..] {
+            [one] => Ok(cache(one)),
+            [] => Err(InspectError::NoCache { cache: name.to_owned(), prefix: self.config.prefix.clone(), seen }),
+            _ => Err(InspectError::Ambiguous { cache: name.to_owned(), seen: alike.into_iter().cloned().collect() }),
+        }
     }
 
     /// How many keys there are in the database, whoever they belong to; `None` where we may not ask.
@@ -307,66 +321,29 @@ pub struct InspectedCache<'a> {
 }
 
 impl<'a> InspectedCache<'a> {
-    /// Reads the clock; `None`: there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`InspectError::Server`].
-    pub async fn clock(&self) -> Result<Option<ClockReading>, InspectError> {
-        let mut read = redis::cmd("GETRANGE");
-        read.arg(self.layout.clock()).arg(0).arg(287);
-        let head = bytes(self.server.call(&read).await?).unwrap_or_default();
-        Ok(read_clock(&head, self.server.live.identity.history))
+    /// The name of the cache, as its services have it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    /// An index, by its name. Whether the server [shows](InspectedIndex::is_proven) that there is one is for the caller to look at: with
-    /// a wrong name nothing is found, and an invalidation forgets nothing and refuses no load that is under way.
+    /// Forgets everything in the cache. `progress` is told how many keys have gone. A clock that is damaged is replaced by a new one.
     ///
     /// # Errors
     ///
-    /// [`InspectError::Server`].
-    pub async fn index(&self, name: &str) -> Result<InspectedIndex<'a>, InspectError> {
-        let mut seen = BTreeSet::new();
-        let (mut asked, mut agreed) = (0, 0);
-        let mut cursor = b"0".to_vec();
-        let kind = 'found: loop {
-            let (next, keys) = clearing::scan(&self.server.caller(), &cursor, &self.layout.objects_and_index_keys())
-                .await
-                .map_err(|trouble| self.server.error(&trouble))?;
-            for key in &keys {
-                if let Some(index) = self.index_name_of(key) {
-                    seen.insert(text(index));
-                } else if asked < SAMPLE
-                    && let Some(object) = self.object(key).await
-                {
-                    seen.extend(object.keys.iter().filter_map(|key| key.index.clone()));
-                    asked += 1;
-                    agreed += u32::from(object.primary_is_field(name));
-                }
-            }
-            if seen.contains(name) {
-                break 'found Kind::Secondary;
-            } else if agreed == asked && (asked == SAMPLE || asked > 0 && next == b"0") {
-                break 'found Kind::Primary;
-            } else if next == b"0" {
-                break 'found Kind::Unproven;
-            }
-            cursor = next;
-        };
-        Ok(InspectedIndex::new(self, name, kind, seen.into_iter().collect()))
-    }
-
-    /// Forgets everything in the cache. `progress` is told how many keys have gone.
-    ///
-    /// # Errors
-    ///
-    /// [`InspectError::Server`].
+    /// [`InspectError::ForeignClock`]: nothing was done. [`InspectError::Server`].
     ///
     /// # Cancellation
     ///
     /// Once it has begun, nothing stored before is filled again, and a service that finds it unfinished ends it. What is stored is
     /// served until it is removed.
     pub async fn truncate(&self, mut progress: impl FnMut(Progress)) -> Result<(), InspectError> {
+        match self.clock().await {
+            Err(InspectError::DamagedClock { .. }) => {
+                self.server.call(redis::cmd("UNLINK").arg(self.layout.clock())).await?;
+            }
+            clock => drop(clock?),
+        }
         let history = self.server.live.identity.history;
         let removed = |removed| progress(Progress { found: removed, removed });
         let cleared = clearing::clear_and_tell(&self.server.caller(), &self.layout, history, removed).await;
@@ -411,50 +388,17 @@ impl<'a> InspectedCache<'a> {
         Ok(so_far)
     }
 
-    /// Whether anything of the cache but its clock is there.
+    /// Whether the cache has objects or index keys.
     async fn has_keys(&self) -> Result<bool, InspectError> {
         let mut found = false;
         self.server
-            .walk(&self.layout.everything(), async |names| {
+            .walk(&self.layout.objects_and_index_keys(), async |names| {
                 found |= !names.is_empty();
                 Ok(())
             })
             .await?;
         Ok(found)
     }
-
-    fn index_name_of<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
-        let name = key.get(self.layout.before_index()..)?;
-        let is_index_key = key.get(self.layout.before_index() - 1) == Some(&b'i');
-        split(name, b':').filter(|_| is_index_key).map(|(name, _)| name)
-    }
-
-    /// The object that is stored under this name, if it can be read.
-    async fn object(&self, name: &[u8]) -> Option<FoundObject> {
-        let stored = bytes(self.server.caller().call(redis::cmd("GET").arg(name)).await.ok()?)?;
-        FoundObject::read(None, &stored).ok()
-    }
-}
-
-/// What the first 288 bytes of a clock say.
-fn read_clock(head: &[u8], history: u64) -> Option<ClockReading> {
-    let word = |place: usize| head.get(8 * place..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-    let (epoch @ 1.., sequence, state, of) = (word(0)?, word(1)?, word(2)?, word(3)?) else { return None };
-    let schemas = head.get(32..288).unwrap_or_default().chunks_exact(16);
-    let fingerprints = schemas
-        .map_while(|digits| std::str::from_utf8(digits).ok())
-        .map_while(|digits| u64::from_str_radix(digits, 16).ok());
-    Some(ClockReading {
-        epoch,
-        sequence,
-        state: match state {
-            1 => ClockState::Settled,
-            2 => ClockState::Clearing,
-            _ => ClockState::Lost,
-        },
-        of_this_history: (history != 0).then_some(of == history),
-        fingerprints: fingerprints.collect(),
-    })
 }
 
 fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
@@ -465,29 +409,4 @@ fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 /// Names that larder makes are ASCII; whatever else is there is shown as far as it can be.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_is_read_without_a_script() {
-        let mut head = vec![0; 288];
-        head[7] = 5;
-        head[15] = 9;
-        head[23] = 1;
-        head[31] = 3;
-        head[32..48].copy_from_slice(b"00000000000000ab");
-        head[48..64].copy_from_slice(b"ffffffffffffffff");
-        let read = read_clock(&head, 3).unwrap();
-        assert_eq!((read.epoch, read.sequence, read.state), (5, 9, ClockState::Settled));
-        assert_eq!((read.of_this_history, read.fingerprints), (Some(true), vec![0xab, u64::MAX]));
-        assert_eq!(read_clock(&head, 4).unwrap().of_this_history, Some(false));
-        assert_eq!(read_clock(&head, 0).unwrap().of_this_history, None);
-        head[23] = 3;
-        assert_eq!(read_clock(&head, 3).unwrap().state, ClockState::Lost);
-        assert_eq!(read_clock(&[], 3), None);
-        assert_eq!(read_clock(&[0; 288], 3), None);
-    }
 }

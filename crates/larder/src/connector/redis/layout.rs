@@ -8,6 +8,7 @@
 //! | `prefix:cache:v<primary key>` | the lowest version that may be stored, for a while after an invalidation asked for it |
 //! | `prefix:cache:l<index>:<key>` | the lease of who loads what is missing under this key; expires by itself |
 //! | `prefix:cache:s<random>` | a large object on its way in, or what one script of a call of several tells the next (`store_many.lua`); expires by itself |
+//! | `prefix:cache:n<fingerprint>` | the names of a release's indexes, for people (`index_names.rs`); stays when the cache is cleared |
 //! | `prefix::w` | in strict mode, what is written before a WAIT: nothing; expires by itself |
 //!
 //! Where the source is known to have nothing, the object key of a primary key, or the index key of another, holds 12 bytes: the key's mark and
@@ -16,6 +17,7 @@
 //! Prefix, cache and index names hold no colon, and a key always comes last, so no key can reach into another name,
 //! whatever bytes it holds.
 
+use super::index_names;
 use crate::codec::envelope;
 use crate::connector::{KeyRef, Schema};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -53,6 +55,24 @@ impl Layout {
 
     pub(super) fn clock(&self) -> String {
         format!("{}c", self.base)
+    }
+
+    /// Where the names of releases' indexes are kept: to which the schema is added.
+    pub(super) fn index_names_prefix(&self) -> String {
+        format!("{}n", self.base)
+    }
+
+    /// Where the names of a release's indexes are kept.
+    pub(super) fn index_names_of(&self, fingerprint: u64) -> String {
+        format!("{}{fingerprint:016x}", self.index_names_prefix())
+    }
+
+    /// What is kept there of this release; empty where the layout has no schema.
+    pub(super) fn registered_names(&self) -> String {
+        match &self.indexes {
+            Names::Schema(names) => index_names::written(names),
+            Names::One(_) => String::new(),
+        }
     }
 
     /// To which `schema:primary` is added.
@@ -119,19 +139,19 @@ impl Layout {
         format!("{}s{:016x}{:016x}", self.base, fastrand::u64(..), fastrand::u64(..))
     }
 
-    /// A pattern that matches everything of this cache but its clock.
+    /// A pattern that matches everything of this cache but its clock and its index names.
     pub(super) fn everything(&self) -> Vec<u8> {
         self.pattern(b"[oivsl]*")
     }
 
-    /// A pattern that matches everything of this cache but its clock and its objects.
+    /// A pattern that matches everything of this cache but its objects, its clock and its index names.
     pub(super) fn around_objects(&self) -> Vec<u8> {
         self.pattern(b"[ivsl]*")
     }
 
     /// A pattern that matches every index key.
     pub(super) fn index_keys(&self) -> Vec<u8> {
-        self.pattern(b"i*")
+        self.pattern(b"i*:*")
     }
 
     /// A pattern that matches every object and every index key.

@@ -1,6 +1,6 @@
 //! What there is of each cache on a server, counted by walking through all of its keys.
 
-use super::{ClockReading, InspectError, Inspector, Progress, layout, split, text};
+use super::{ClockReading, InspectError, InspectedCache, Inspector, Progress, is_name, layout, split, text};
 use redis::{Pipeline, Value};
 use std::collections::BTreeMap;
 
@@ -22,8 +22,12 @@ pub struct Tally {
 pub struct CacheCensus {
     /// The cache's name.
     pub cache: String,
-    /// What its clock says; `None`: it is lost.
+    /// What its clock says; `None`: it is lost, or cannot be read.
     pub clock: Option<ClockReading>,
+    /// Why the clock cannot be read, where that is so: no service can use the cache then.
+    pub trouble: Option<String>,
+    /// The indexes that each release in the clock has registered, the primary one first; `None`: the server does not have them.
+    pub indexes: BTreeMap<u64, Option<Vec<String>>>,
     /// What the clock takes, in bytes.
     pub clock_bytes: Option<u64>,
     /// The objects of each release, by its fingerprint.
@@ -53,7 +57,7 @@ impl CacheCensus {
             }
             b'i' => split(rest, b':').map(|(index, _)| self.index_keys.entry(text(index)).or_default()),
             b'v' => Some(&mut self.floors),
-            b's' => Some(&mut self.staged),
+            b's' if rest.len() == 32 && rest.iter().all(u8::is_ascii_hexdigit) => Some(&mut self.staged),
             _ => None,
         }
     }
@@ -95,22 +99,22 @@ impl Inspector {
         let base = format!("{}:", self.config.prefix);
         let pattern = cache
             .map_or_else(|| layout::pattern(&base, b"*"), |cache| layout::pattern(&format!("{base}{cache}:"), b"*"));
-        let mut found: BTreeMap<String, CacheCensus> = BTreeMap::new();
+        // With whether there is something where the clock should be.
+        let mut found: BTreeMap<String, (CacheCensus, bool)> = BTreeMap::new();
         let mut so_far = Progress::default();
         self.walk(&pattern, async |names| {
             for name in names {
                 let Some(rest) = name.strip_prefix(base.as_bytes()) else { continue };
                 let Some((cache, rest)) = split(rest, b':') else { continue };
                 let cache = text(cache);
-                let Some((kind, rest)) = rest.split_first() else { continue };
+                let Some((kind, rest)) = rest.split_first().filter(|_| is_name(&cache)) else { continue };
                 if (*kind, rest) == (b'c', &[]) {
-                    found.entry(cache).or_default();
-                } else if b"oivs".contains(kind) {
-                    if let Some(tally) = found.entry(cache).or_default().tally(*kind, rest) {
-                        tally.count(name);
-                    }
+                    found.entry(cache).or_default().1 = true;
                 } else {
-                    continue;
+                    match found.entry(cache).or_default().0.tally(*kind, rest) {
+                        Some(tally) => tally.count(name),
+                        None => continue,
+                    }
                 }
                 so_far.found += 1;
             }
@@ -119,14 +123,27 @@ impl Inspector {
         })
         .await?;
         let mut census = Vec::with_capacity(found.len());
-        for (cache, mut counted) in found {
-            let (handle, name) = (self.layout(&cache, ""), cache.clone());
-            counted.cache = cache;
-            counted.clock =
-                super::InspectedCache { server: self, name, layout: self.layout(&counted.cache, "") }.clock().await?;
-            counted.clock_bytes = match counted.clock {
-                Some(_) => self.memory(&[handle.clock().into_bytes()]).await?,
-                None => Some(0),
+        for (name, (mut counted, clock)) in found {
+            // Somebody else's keys may look like one of larder's.
+            if !clock && counted.objects.is_empty() && counted.index_keys.is_empty() {
+                continue;
+            }
+            let cache = InspectedCache { server: self, name: name.clone(), layout: self.layout(&name, "") };
+            counted.cache = name;
+            match cache.clock().await {
+                Ok(clock) => counted.clock = clock,
+                // Of this cache only: the others are counted all the same.
+                Err(error @ InspectError::Server { .. }) => return Err(error),
+                Err(error) => counted.trouble = Some(error.to_string()),
+            }
+            let releases = counted.clock.as_ref().map_or(&[][..], |clock| &clock.fingerprints);
+            counted.indexes = cache.names_of(releases).await?;
+            for index in counted.indexes.values().flatten().flat_map(|names| names.iter().skip(1)) {
+                counted.index_keys.entry(index.clone()).or_default();
+            }
+            counted.clock_bytes = match clock {
+                true => self.memory(&[cache.layout.clock().into_bytes()]).await?,
+                false => Some(0),
             };
             let tallies = counted.objects.values_mut().chain(counted.index_keys.values_mut());
             for tally in tallies.chain([&mut counted.floors, &mut counted.staged]) {

@@ -1,7 +1,9 @@
 //! One index of a cache, by name: finding, invalidating and deleting.
 
 use super::object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
-use super::{InspectError, InspectedCache, Inspector, bytes, read_clock};
+use super::standing::{PRIMARY, Registered, SECONDARY, Standing};
+use super::{InspectError, InspectedCache, Inspector, bytes};
+use crate::config::nearest;
 use crate::connector::redis::forgetting::{self, BATCH};
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::trouble::{Trouble, What};
@@ -11,62 +13,67 @@ use crate::key;
 use redis::Value;
 use std::time::Duration;
 
-/// The positions of an index of which only the name is known.
-const PRIMARY: u8 = 0;
-const SECONDARY: u8 = 1;
-
-/// What the server shows of an index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Primary,
-    Secondary,
-    /// Nothing: it may be either.
-    Unproven,
-}
-
-impl Kind {
-    fn positions(self) -> &'static [u8] {
-        match self {
-            Self::Primary => &[PRIMARY],
-            Self::Secondary => &[SECONDARY],
-            Self::Unproven => &[PRIMARY, SECONDARY],
-        }
-    }
-}
-
 /// One index of an [`InspectedCache`].
 #[derive(Debug)]
 pub struct InspectedIndex<'a> {
     server: &'a Inspector,
     cache: String,
-    kind: Kind,
+    standing: Standing,
     name: String,
     seen: Vec<String>,
+    registered: Registered,
     layout: Layout,
 }
 
 impl<'a> InspectedIndex<'a> {
-    pub(super) fn new(cache: &InspectedCache<'a>, name: &str, kind: Kind, seen: Vec<String>) -> Self {
+    pub(super) fn new(
+        cache: &InspectedCache<'a>,
+        name: &str,
+        standing: Standing,
+        seen: Vec<String>,
+        registered: Registered,
+    ) -> Self {
         let layout = cache.server.layout(&cache.name, name);
-        Self { server: cache.server, cache: cache.name.clone(), kind, name: name.to_owned(), seen, layout }
+        Self {
+            server: cache.server,
+            cache: cache.name.clone(),
+            standing,
+            name: name.to_owned(),
+            seen,
+            registered,
+            layout,
+        }
     }
 
     /// Whether something on the server shows that the index exists: see the [module](super).
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        self.kind != Kind::Unproven
+        !matches!(self.standing, Standing::Unproven | Standing::Absent)
+    }
+
+    /// Whether it is known that there is no such index: every release that uses the cache has registered its indexes, and it is none of
+    /// them.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.standing == Standing::Absent
     }
 
     /// Whether it is known to be the primary index.
     #[must_use]
     pub fn is_primary(&self) -> bool {
-        self.kind == Kind::Primary
+        self.standing == Standing::Primary
     }
 
-    /// Where the index is not proven: the secondary indexes that are there.
+    /// The indexes that are known: those that were registered, and where this one was not among them, those that keys and objects show.
     #[must_use]
     pub fn others(&self) -> &[String] {
         &self.seen
+    }
+
+    /// The known index whose name looks most alike, where the index is not proven and one looks alike at all.
+    #[must_use]
+    pub fn nearest(&self) -> Option<&str> {
+        nearest(&self.name, self.seen.iter().map(String::as_str)).filter(|_| !self.is_proven())
     }
 
     /// Looks at what is stored under a key, and changes nothing: neither ages nor what an evicting server knows of use. Where the
@@ -74,16 +81,16 @@ impl<'a> InspectedIndex<'a> {
     ///
     /// # Errors
     ///
-    /// [`InspectError::Key`], [`InspectError::Server`].
+    /// [`InspectError::Key`], [`InspectError::ForeignClock`], [`InspectError::DamagedClock`], [`InspectError::Server`].
     pub async fn find(&self, key: &[u8]) -> Result<Found, InspectError> {
         key::check(key)?;
-        let mut read = redis::cmd("GETRANGE");
-        let head = self.server.call(read.arg(self.layout.clock()).arg(0).arg(287)).await?;
-        let clock = read_clock(&bytes(head).unwrap_or_default(), self.server.live.identity.history);
-        let primary = match self.kind {
-            Kind::Primary => Some(key.to_vec()),
-            Kind::Secondary => self.led_to(key).await?,
-            Kind::Unproven => Some(self.led_to(key).await?.unwrap_or_else(|| key.to_vec())),
+        let clock = self.server.clock(&self.cache, &self.layout).await?;
+        let primary = match self.standing {
+            Standing::Primary => Some(key.to_vec()),
+            Standing::Secondary => self.led_to(key).await?,
+            Standing::Both | Standing::Unproven | Standing::Absent => {
+                Some(self.led_to(key).await?.unwrap_or_else(|| key.to_vec()))
+            }
         };
         let mut found = Found { clock, primary, copies: Vec::new(), without: Vec::new() };
         let Some(primary) = &found.primary else { return Ok(found) };
@@ -125,7 +132,7 @@ impl<'a> InspectedIndex<'a> {
 
     async fn forget(&self, keys: &[Vec<u8>], what: Deferred) -> Result<(), InspectError> {
         keys.iter().try_for_each(|key| key::check(key))?;
-        let positions = self.kind.positions();
+        let positions = self.standing.positions();
         let mut done = 0;
         for batch in keys.chunks(BATCH / positions.len()) {
             let sent: Vec<KeyBuf> = positions
@@ -179,14 +186,16 @@ impl<'a> InspectedIndex<'a> {
             _ => Expiry::Unknown,
         };
         let listing = object.as_ref().map_or(Listing::Unreadable, |object| self.listing(object, key));
-        Ok(Some(FoundCopy { fingerprint, bytes: stored.len() as u64, expiry, listing, object }))
+        let names = self.registered.get(&fingerprint).and_then(Option::as_ref);
+        let primary_index = names.and_then(|names| names.first().cloned());
+        Ok(Some(FoundCopy { fingerprint, primary_index, bytes: stored.len() as u64, expiry, listing, object }))
     }
 
     fn listing(&self, object: &FoundObject, key: &[u8]) -> Listing {
         let here = |found: &&FoundKey| {
             let position = if found.index.is_none() { PRIMARY } else { SECONDARY };
             let name = found.index.as_ref().is_none_or(|name| *name == self.name);
-            found.bytes == key && name && self.kind.positions().contains(&position)
+            found.bytes == key && name && self.standing.positions().contains(&position)
         };
         match object.keys.iter().filter(here).map(|key| key.deleted).min() {
             None => Listing::Missing,

@@ -48,6 +48,8 @@ impl Found {
 pub struct FoundCopy {
     /// The fingerprint of the release's schema.
     pub fingerprint: u64,
+    /// The name of the release's primary index, where the server has it.
+    pub primary_index: Option<String>,
     /// What is stored, in bytes.
     pub bytes: u64,
     /// When the server removes it.
@@ -99,7 +101,7 @@ pub struct FoundObject {
 /// A key that an object lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundKey {
-    /// The name of its index; `None`: it is the primary key, and the name of its index is not stored.
+    /// The name of its index; `None`: it is the primary key, and the object does not say what its index is called.
     pub index: Option<String>,
     /// The key.
     pub bytes: Vec<u8>,

@@ -6,8 +6,10 @@
 --       2 schema: 16 hex digits
 --       3 renew, renumber: the new epoch; settle: the epoch that was cleared
 --       4 settle: the history of the server that the clock now belongs to
+--       5 the names of the caller's indexes; empty: the caller has no schema, and registers nothing
+--       6 name of the key for them (index_names.rs), up to the schema. It is not among KEYS, so that whoever may not use it may use the clock
 -- Reply {epoch, sequence, state, history, registered}; all 0 where there is no clock
--- Cost  three or four commands; run at connect, at truncate and after a loss, never per lookup
+-- Cost  four or five commands; run at connect, at truncate and after a loss, never per lookup
 --
 -- The clock is one string, so that the server cannot lose a part of it:
 --   words of 8 bytes: 0 epoch, 1 sequence, 2 state (1 settled, 2 clearing, 3 lost: the list of schemas may be incomplete), 3 history,
@@ -17,6 +19,12 @@ local head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#2
 
 if action == 'renumber' and head[1] ~= 0 then
   -- Lost: until everything is removed there are objects that no list leads to.
+  local listed = redis.call('GETRANGE', clock, 32, 287)
+  for at = 1, 241, 16 do
+    local other = string.sub(listed, at, at + 15)
+    if #other < 16 or string.byte(other) == 0 then break end
+    redis.pcall('UNLINK', ARGV[6] .. other)
+  end
   redis.call('SETRANGE', clock, 32, string.rep('\0', 256))
   redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 3)
 elseif action == 'renew' or action == 'renumber' then
@@ -46,6 +54,8 @@ for at = 1, 241, 16 do
     break
   end
 end
+-- For people only: whatever is in the way of it must not keep the cache from being used.
+if registered == 1 and ARGV[5] ~= '' then redis.pcall('SET', ARGV[6] .. schema, ARGV[5]) end
 
 head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#1', 'GET', 'i64', '#2', 'GET', 'i64', '#3')
 head[5] = registered
