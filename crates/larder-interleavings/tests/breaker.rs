@@ -1,12 +1,16 @@
 //! The breaker: permits, outcomes and changes of state, in every order.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use larder_interleavings::breaker::{Breaker, BreakerConfig, Cause, HalfOpen, State, Transition};
+use larder_interleavings::breaker::{Breaker, BreakerConfig, Cause, HalfOpen, Refused, State, Transition};
 use larder_interleavings::clock::{Clock, ManualClock};
 use larder_interleavings::{explore, explore_up_to};
+use loom::sync::Notify;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 const OPEN: Duration = Duration::from_secs(1);
@@ -293,5 +297,125 @@ fn no_more_calls_are_under_way_than_may_be() {
         calling.into_iter().for_each(|calling| calling.join().unwrap());
         let seen = breaker.snapshot();
         assert_eq!((seen.in_flight, breaker.permit().is_ok()), (0, true));
+    });
+}
+
+/// Wakes the thread that waits for a future.
+#[derive(Default)]
+struct Bell(Notify);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify();
+    }
+}
+
+/// Waits for a future. If nobody wakes its thread, loom finds a thread that can never go on, and the test fails.
+fn wait_for<T>(future: impl Future<Output = T>) -> T {
+    let bell = Arc::<Bell>::default();
+    let waker = Waker::from(bell.clone());
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(result) => return result,
+            Poll::Pending => bell.0.wait(),
+        }
+    }
+}
+
+fn one_at_a_time() -> Breaker {
+    closed(BreakerConfig { max_in_flight: 1, ..config() }).0
+}
+
+/// All places are free, nobody waits, and the queue is in nobody's way.
+fn no_place_is_lost(breaker: &Breaker) {
+    let seen = breaker.snapshot();
+    assert_eq!((seen.in_flight, seen.waiting), (0, 0));
+    breaker.permit().unwrap().success();
+}
+
+#[test]
+fn who_waits_for_a_place_is_given_the_one_that_is_given_back() {
+    explore(|| {
+        let breaker = one_at_a_time();
+        let under_way = breaker.permit().unwrap();
+        let waiting = meanwhile(&breaker, |breaker| wait_for(breaker.permit_when_free()).unwrap().success());
+        under_way.success();
+        waiting.join().unwrap();
+        no_place_is_lost(&breaker);
+    });
+}
+
+#[test]
+fn two_who_wait_both_have_their_turn_and_never_at_once() {
+    explore_up_to(1, || {
+        let breaker = one_at_a_time();
+        let busy = Arc::new(AtomicUsize::new(0));
+        let under_way = breaker.permit().unwrap();
+        let waiting = [0; 2].map(|_| {
+            let busy = busy.clone();
+            meanwhile(&breaker, move |breaker| {
+                let permit = wait_for(breaker.permit_when_free()).unwrap();
+                assert_eq!(busy.fetch_add(1, Ordering::SeqCst), 0, "one too many");
+                busy.fetch_sub(1, Ordering::SeqCst);
+                permit.success();
+            })
+        });
+        under_way.success();
+        waiting.into_iter().for_each(|waiting| waiting.join().unwrap());
+        no_place_is_lost(&breaker);
+    });
+}
+
+#[test]
+fn who_does_not_wait_takes_no_place_from_who_does() {
+    explore_up_to(1, || {
+        let breaker = one_at_a_time();
+        let under_way = breaker.permit().unwrap();
+        let waiting = meanwhile(&breaker, |breaker| wait_for(breaker.permit_when_free()).unwrap().success());
+        let hurrying = meanwhile(&breaker, |breaker| match breaker.permit() {
+            Ok(permit) => permit.success(),
+            Err(refused) => assert_eq!(refused, Refused::Shed),
+        });
+        under_way.success();
+        waiting.join().unwrap();
+        hurrying.join().unwrap();
+        no_place_is_lost(&breaker);
+    });
+}
+
+/// It opens while one is on the way into the queue, or in it, or has just been handed a place.
+#[test]
+fn who_waits_is_turned_away_when_it_opens() {
+    explore(|| {
+        let breaker = one_at_a_time();
+        let under_way = breaker.permit().unwrap();
+        let waiting = meanwhile(&breaker, |breaker| match wait_for(breaker.permit_when_free()) {
+            // Its place was handed over, and taken, before it opened.
+            Ok(permit) => drop(permit),
+            Err(refused) => assert_eq!(refused, Refused::Open),
+        });
+        under_way.failure("reset");
+        waiting.join().unwrap();
+        assert_eq!(breaker.state(), State::Open);
+        breaker.reset();
+        no_place_is_lost(&breaker);
+    });
+}
+
+#[test]
+fn who_goes_away_while_a_place_is_handed_over_passes_it_on() {
+    explore_up_to(1, || {
+        let breaker = one_at_a_time();
+        let under_way = breaker.permit().unwrap();
+        let leaving = meanwhile(&breaker, |breaker| {
+            let mut permit = Box::pin(breaker.permit_when_free());
+            drop(permit.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+        });
+        let waiting = meanwhile(&breaker, |breaker| wait_for(breaker.permit_when_free()).unwrap().success());
+        under_way.success();
+        leaving.join().unwrap();
+        waiting.join().unwrap();
+        no_place_is_lost(&breaker);
     });
 }

@@ -29,7 +29,8 @@
 //!
 //! # Cancellation
 //!
-//! A permit that is dropped is not counted, and gives back whatever place it held. So a cancelled probe neither closes the
+//! A permit that is dropped is not counted, and gives back whatever place it held. A caller that is dropped while it waits for a place
+//! ([`permit_when_free`](Breaker::permit_when_free)) leaves the queue. So a cancelled probe neither closes the
 //! breaker nor keeps it half-open for ever; nor does one that hangs ([`trial_timeout`](BreakerConfig::trial_timeout)).
 
 use crate::clock::Clock;
@@ -44,13 +45,14 @@ mod gate;
 mod judgement;
 mod machine;
 mod permit;
+mod places;
 #[cfg(test)]
 mod tests;
 mod transition;
 mod window;
 
 pub use config::{BreakerConfig, ConfigError, HalfOpen};
-pub use permit::Permit;
+pub use permit::{Permit, PermitWhenFree};
 pub use transition::{Cause, Transition};
 
 /// Where a breaker stands.
@@ -99,9 +101,14 @@ impl State {
         }
     }
 
+    /// Whether calls are let through that do not try out whether it can close.
+    pub(crate) fn admits(self) -> bool {
+        matches!(self, Self::Closed | Self::Ramping | Self::ForcedClosed)
+    }
+
     /// Whether outcomes are counted one by one.
     fn counts(self) -> bool {
-        matches!(self, Self::Closed | Self::Ramping | Self::ForcedClosed)
+        self.admits()
     }
 }
 
@@ -161,6 +168,8 @@ pub struct Snapshot {
     pub shed: u64,
     /// Calls under way; 0 where there is no limit to them.
     pub in_flight: usize,
+    /// Callers that wait for a place among them.
+    pub waiting: usize,
     /// When it can be tried again, where it is open.
     pub next_probe_in: Option<Duration>,
 }
@@ -192,6 +201,37 @@ impl Breaker {
     #[inline]
     pub fn permit_past_ramp(&self) -> Result<Permit<'_>, Refused> {
         self.machine.permit_past_ramp()
+    }
+
+    /// Like [`permit_past_ramp`](Self::permit_past_ramp), and where [`max_in_flight`](BreakerConfig::max_in_flight) calls are under way
+    /// waits for a place: for calls that must not be shed because many come at once.
+    ///
+    /// Places go to those who wait in the order in which they came. While somebody waits, nobody else is given a place:
+    /// [`permit`](Self::permit) and [`permit_past_ramp`](Self::permit_past_ramp) answer [`Refused::Shed`]. How long to wait is the
+    /// caller's to say, by dropping the future; a dropped future leaves the queue, and a place that it was handed already goes to
+    /// the next one. The queue has no limit but the number of callers.
+    ///
+    /// ```
+    /// use larder::breaker::{Breaker, BreakerConfig, Refused};
+    /// use larder::clock::Clock;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let one_at_a_time = BreakerConfig { max_in_flight: 1, ..BreakerConfig::default() };
+    /// let breaker = Breaker::new("billing", one_at_a_time, Clock::system());
+    /// let first = breaker.permit_when_free().await.unwrap();
+    /// let (second, ()) = tokio::join!(breaker.permit_when_free(), async {
+    ///     assert_eq!(breaker.permit().unwrap_err(), Refused::Shed);
+    ///     first.success();
+    /// });
+    /// second.unwrap().success();
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Open`], at once, where the breaker is open or opens while the caller waits. Never [`Refused::Shed`].
+    pub fn permit_when_free(&self) -> PermitWhenFree<'_> {
+        PermitWhenFree::new(&self.machine)
     }
 
     /// A permit that takes no place among the calls under way, and so none from a user: for a call that looks after the connection, of
@@ -250,7 +290,8 @@ impl Breaker {
             opened: seen.opened,
             refused: self.machine.refused.load(Ordering::Relaxed),
             shed: self.machine.shed.load(Ordering::Relaxed),
-            in_flight: self.machine.in_flight.load(Ordering::Relaxed),
+            in_flight: self.machine.places.taken(),
+            waiting: self.machine.places.waiting(),
             next_probe_in: self.next_probe_in(),
         }
     }

@@ -59,7 +59,8 @@ pub struct BreakerConfig {
     /// After closing, the part of calls let through grows from a tenth to all of them over this time, so that what has just
     /// come back is not knocked over. Zero: all at once. Default 5 s.
     pub ramp: Duration,
-    /// Calls under way at once; more are shed. Zero: no limit, and they are not counted. Default 0.
+    /// Calls under way at once. More are shed, or wait for a place where the caller asks for that
+    /// ([`permit_when_free`](super::Breaker::permit_when_free)). Zero: no limit, and they are not counted. Default 0.
     pub max_in_flight: usize,
 }
 

@@ -17,11 +17,12 @@ use super::config::{BreakerConfig, HalfOpen, milliseconds};
 use super::gate::Gate;
 use super::judgement::{open_time, ramp_admits, verdict};
 use super::permit::Permit;
+use super::places::Places;
 use super::transition::{Cause, Events, Transition};
 use super::window::{Counts, Window};
 use super::{Refused, State};
 use crate::clock::Clock;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ pub(super) struct Machine {
     pub(super) config: BreakerConfig,
     pub(super) gate: Gate,
     pub(super) events: Events,
-    pub(super) in_flight: AtomicUsize,
+    pub(super) places: Places,
     pub(super) shed: AtomicU64,
     pub(super) refused: AtomicU64,
     clock: Clock,
@@ -74,12 +75,13 @@ impl Machine {
         let now = clock.now();
         let window = Window::new(config.window, now);
         let health = Health { window, run: 0, trials: 0, openings: 0, opened: 0, closed_since: now, since: now };
+        let places = Places::new(config.max_in_flight);
         Self {
             name,
             config,
             gate: Gate::new(),
             events: Events::default(),
-            in_flight: AtomicUsize::new(0),
+            places,
             shed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             clock,
@@ -98,6 +100,16 @@ impl Machine {
 
     #[inline]
     pub(super) fn permit_past_ramp(&self) -> Result<Permit<'_>, Refused> {
+        let permit = self.permit_if_free();
+        if matches!(permit, Err(Refused::Shed)) {
+            self.shed.fetch_add(1, Ordering::Relaxed);
+        }
+        permit
+    }
+
+    /// The same; that no place is free is not counted, since the caller may wait for one.
+    #[inline]
+    pub(super) fn permit_if_free(&self) -> Result<Permit<'_>, Refused> {
         let word = self.gate.read();
         match word.state() {
             State::Closed | State::ForcedClosed | State::Ramping => Permit::new(self, word.generation()).in_flight(),
@@ -122,11 +134,21 @@ impl Machine {
         };
         match trial {
             Some(permit) => permit.in_flight(),
-            None => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                Err(Refused::Open)
-            }
+            None => Err(self.refuse()),
         }
+    }
+
+    /// For a caller who was handed a place. The breaker may have been shut since.
+    pub(super) fn permit_in_place(&self) -> Result<Permit<'_>, Refused> {
+        let word = self.gate.read();
+        // Where it is not good for a call, its drop gives the place to the next.
+        let permit = Permit::in_place(self, word.generation());
+        if word.state().admits() { Ok(permit) } else { Err(self.refuse()) }
+    }
+
+    pub(super) fn refuse(&self) -> Refused {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Refused::Open
     }
 
     #[inline]
@@ -363,9 +385,12 @@ impl Machine {
         self.events.queue(Transition { from, to, cause, at_ms: now, generation });
     }
 
-    /// Ends work under the lock, and then tells what has changed.
+    /// Ends work under the lock, and then tells what has changed: first to those who wait for a place, then to the subscribers.
     fn done(&self, health: MutexGuard<'_, Health>) {
         drop(health);
+        if !self.gate.read().state().admits() {
+            self.places.turn_away(&self.gate);
+        }
         self.events.tell();
     }
 }

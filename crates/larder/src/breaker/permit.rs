@@ -3,9 +3,12 @@
 use super::Refused;
 use super::gate::Counted;
 use super::machine::Machine;
-use crate::sync::atomic::Ordering;
+use super::places::Turn;
 use std::borrow::Cow;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// The right to make one call. Exactly one of its methods says how the call went.
@@ -49,18 +52,19 @@ impl<'a> Permit<'a> {
     /// Takes a place among the calls under way. Without one, the permit is gone.
     #[inline]
     pub(super) fn in_flight(mut self) -> Result<Self, Refused> {
-        let limit = self.breaker.config.max_in_flight;
-        if limit > 0 {
-            let taken = self.breaker.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |in_flight| {
-                (in_flight < limit).then(|| in_flight + 1)
-            });
-            if taken.is_err() {
-                self.breaker.shed.fetch_add(1, Ordering::Relaxed);
+        let places = &self.breaker.places;
+        if places.are_limited() {
+            if !places.take() {
                 return Err(Refused::Shed);
             }
             self.in_flight = true;
         }
         Ok(self)
+    }
+
+    /// For a place among the calls under way that was taken for it.
+    pub(super) fn in_place(breaker: &'a Machine, generation: u64) -> Self {
+        Self { breaker, generation, trial: false, in_flight: true }
     }
 
     /// There was a well-formed answer.
@@ -123,7 +127,7 @@ impl Drop for Permit<'_> {
             self.breaker.gate.give_slot(self.generation);
         }
         if self.in_flight {
-            self.breaker.in_flight.fetch_sub(1, Ordering::Relaxed);
+            self.breaker.places.give_back();
         }
     }
 }
@@ -134,5 +138,69 @@ impl fmt::Debug for Permit<'_> {
             .field("generation", &self.generation)
             .field("trial", &self.trial)
             .finish_non_exhaustive()
+    }
+}
+
+/// A permit, as soon as a place among the calls under way is free: what
+/// [`Breaker::permit_when_free`](super::Breaker::permit_when_free) returns.
+///
+/// Dropping it leaves the queue, and takes nobody's place along.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct PermitWhenFree<'a> {
+    breaker: &'a Machine,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    Begins,
+    /// In the queue, under this number.
+    Waits(u64),
+    Over,
+}
+
+impl<'a> PermitWhenFree<'a> {
+    pub(super) fn new(breaker: &'a Machine) -> Self {
+        Self { breaker, stage: Stage::Begins }
+    }
+}
+
+impl<'a> Future for PermitWhenFree<'a> {
+    type Output = Result<Permit<'a>, Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let breaker = self.breaker;
+        let turn = match self.stage {
+            Stage::Begins => match breaker.permit_if_free() {
+                Err(Refused::Shed) => breaker.places.join(&breaker.gate, context.waker()),
+                at_once => {
+                    self.stage = Stage::Over;
+                    return Poll::Ready(at_once);
+                }
+            },
+            Stage::Waits(number) => breaker.places.look(number, context.waker()),
+            // A future is not polled again after it was ready.
+            Stage::Over => return Poll::Pending,
+        };
+        if let Turn::Waits(number) = turn {
+            self.stage = Stage::Waits(number);
+            return Poll::Pending;
+        }
+        self.stage = Stage::Over;
+        Poll::Ready(if turn == Turn::Served { breaker.permit_in_place() } else { Err(breaker.refuse()) })
+    }
+}
+
+impl Drop for PermitWhenFree<'_> {
+    fn drop(&mut self) {
+        if let Stage::Waits(number) = self.stage {
+            self.breaker.places.leave(number);
+        }
+    }
+}
+
+impl fmt::Debug for PermitWhenFree<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PermitWhenFree").finish_non_exhaustive()
     }
 }

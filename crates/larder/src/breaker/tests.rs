@@ -1,9 +1,10 @@
 use super::*;
 use crate::clock::ManualClock;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 mod pitfalls;
+mod places;
 
 fn breaker(config: BreakerConfig) -> (Breaker, ManualClock) {
     let (clock, hand) = Clock::manual();
