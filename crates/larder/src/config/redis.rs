@@ -46,7 +46,8 @@ pub struct RedisConfig {
     pub shutdown_timeout: Duration,
     /// Secondary keys, per cache, of which this process remembers where they lead. Default 100,000.
     pub hints: usize,
-    /// Operations under way at once; more are shed. Zero: no limit. Default 256.
+    /// Operations under way at once. More gets, lookups and fills are shed; more changes (set, invalidate, delete, truncate) wait for a
+    /// place, for at most [`operation_timeout`](Self::operation_timeout), before they are sent. Zero: no limit. Default 256.
     pub max_in_flight: usize,
     /// How often keys that lead nowhere are removed; zero: never. Each node does it. Default 1 h.
     pub prune_interval: Duration,

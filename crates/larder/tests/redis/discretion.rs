@@ -2,6 +2,7 @@
 
 use crate::instance::{InstanceIndex, instance};
 use crate::node::{Node, config, servers, until};
+use larder::Delivery;
 use larder::breaker::State;
 use larder::config::Secret;
 use larder_testing::server::{ScriptedServer, ServerOptions};
@@ -101,8 +102,10 @@ async fn errors_of_the_server_that_repeat_our_keys_are_not_logged_as_they_are() 
         let node = Node::begin(config);
         node.readable().await;
         // The object's key is not among those the script declares, but found by it.
-        let _ = node.cache.invalidate(InstanceIndex::Host, [HOST]).await;
-        assert_eq!(node.redis.breaker().state(), State::Open, "{}", log.text());
+        let delivery = node.cache.invalidate(InstanceIndex::Host, [HOST]).await.unwrap();
+        assert_eq!(delivery, Delivery::Deferred);
+        until("the server has refused it once more", || log.text().contains("cannot be recovered")).await;
+        assert_eq!(node.redis.breaker().state(), State::Closed, "{}", log.text());
         tells_nothing(&log);
     }
 }

@@ -5,6 +5,7 @@ mod absence;
 mod audit;
 mod clearing;
 mod cost;
+mod crowd;
 mod discretion;
 mod handshake;
 mod index_names;

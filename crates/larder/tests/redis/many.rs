@@ -490,8 +490,11 @@ async fn a_redirection_or_a_refusal_within_a_pipeline_is_heard() {
         let node = on(&server).await;
         node.cache.set_many(many(3, "x")).await;
         server.command(&["ACL", "SETUSER", "default", "-mget"]).await.unwrap();
-        assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ids(3)).await), 0);
-        until("the breaker has opened", || node.redis.breaker().state() == State::Open).await;
+        for _ in 0..10 {
+            assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ids(3)).await), 0);
+            assert!(node.cache.get(InstanceIndex::Id, "0").await.is_some(), "one at a time needs no such right");
+        }
+        assert_eq!(node.redis.breaker().state(), State::Closed);
         server.command(&["ACL", "SETUSER", "default", "+@all"]).await.unwrap();
         let proxy = Proxy::start(&server).await.unwrap();
         let node = Node::begin(config(proxy.socket()));

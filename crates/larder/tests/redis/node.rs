@@ -5,8 +5,11 @@ use larder::config::{Address, RedisConfig};
 use larder::connector::redis::Redis;
 use larder::{Cache, Lookup, Schema, Stored, Ticket};
 use larder_testing::server::{Server, ServerOptions, required};
+use std::future::Future;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 pub(crate) struct Node {
@@ -94,4 +97,12 @@ pub(crate) async fn calls(server: &Server, command: &str) -> u64 {
     let stats = server.info("commandstats").await.unwrap();
     let Some(line) = stats.get(&format!("cmdstat_{command}")) else { return 0 };
     line.split(',').find_map(|part| part.strip_prefix("calls=")).unwrap().parse().unwrap()
+}
+
+/// What a future answers when it is asked once, without waiting.
+pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => None,
+    }
 }

@@ -1,24 +1,15 @@
 //! A server that hangs, dies, goes deaf or refuses: what callers wait, and what is not lost.
 
 use crate::instance::{Instance, InstanceIndex, instance};
-use crate::node::{Node, config, servers, until};
+use crate::node::{Node, at_once, config, servers, until};
 use larder::breaker::State;
 use larder::{Delivery, Lookup, Miss, Stored};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::ServerOptions;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
-
-/// What a future answers when it is asked once, without waiting.
-fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(result) => Some(result),
-        Poll::Pending => None,
-    }
-}
 
 /// zitadel, BentoCache: an invalidation during an outage was logged and dropped.
 #[tokio::test]

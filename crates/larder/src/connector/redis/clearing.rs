@@ -14,7 +14,7 @@
 //! sure to reach every release's objects, and is deferred until everything is gone.
 
 use super::layout::Layout;
-use super::link::{Link, Private};
+use super::link::{Link, Private, WhenCrowded};
 use super::scripts::{self, Script};
 use super::trouble::{Trouble, What};
 use crate::protection::{Protection, holds};
@@ -43,13 +43,14 @@ pub(super) trait Caller: Sync {
     ) -> impl Future<Output = Result<Value, Trouble>> + Send;
 }
 
+/// What is cleared, registered or pruned is never shed.
 impl Caller for Link {
     async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
-        Self::call(self, command).await
+        Self::call(self, WhenCrowded::Wait, command).await
     }
 
     async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
-        Self::script(self, script, arguments).await
+        Self::script(self, WhenCrowded::Wait, script, arguments).await
     }
 }
 

@@ -3,7 +3,7 @@
 use super::clearing::bytes;
 use super::confirming::{self, Confirming};
 use super::link::{Identity, Live, Private};
-use super::trouble::{Trouble, What};
+use super::trouble::{Awaited, Trouble, What};
 use crate::clock::Clock;
 use crate::config::{Address, RedisConfig};
 use redis::aio::MultiplexedConnection;
@@ -26,15 +26,19 @@ pub(super) async fn reach(
     generation: u64,
 ) -> Result<(Arc<Live>, Driver), Trouble> {
     let within = config.connect_timeout;
-    let (connection, mut driver) =
-        tokio::time::timeout(within, connect(config)).await.map_err(|_| Trouble::TimedOut).flatten()?;
+    let (connection, mut driver) = tokio::time::timeout(within, connect(config))
+        .await
+        .map_err(|_| Trouble::TimedOut(Awaited::Connection))
+        .flatten()?;
     let greeting = Arc::new(Live::new(connection.clone(), generation, Identity::default(), None));
     let identity = greet(&Private { live: &greeting, timeout: within }, config).await?;
     if config.wait_replicas == 0 {
         return Ok((Arc::new(Live::new(connection, generation, identity, None)), driver));
     }
-    let (second, second_driver) =
-        tokio::time::timeout(within, connect(config)).await.map_err(|_| Trouble::TimedOut).flatten()?;
+    let (second, second_driver) = tokio::time::timeout(within, connect(config))
+        .await
+        .map_err(|_| Trouble::TimedOut(Awaited::Connection))
+        .flatten()?;
     let other = Arc::new(Live::new(second.clone(), generation, Identity::default(), None));
     let other_identity = greet(&Private { live: &other, timeout: within }, config).await?;
     let prepare = async {
@@ -44,7 +48,7 @@ pub(super) async fn reach(
         wait.arg(0).arg(1);
         other.send(&wait).await
     };
-    tokio::time::timeout(within, prepare).await.map_err(|_| Trouble::TimedOut).flatten()?;
+    tokio::time::timeout(within, prepare).await.map_err(|_| Trouble::TimedOut(Awaited::Connection)).flatten()?;
     let confirming = Confirming::begin(second, config, clock.clone());
     driver.second = Some(Box::new(second_driver));
     Ok((Arc::new(Live::new(connection, generation, identity, Some(confirming))), driver))
@@ -214,7 +218,7 @@ pub(super) fn tolerated(reply: Result<Value, Trouble>) -> Result<Option<Value>, 
     match reply {
         Ok(value) => Ok(Some(value)),
         Err(trouble) => match trouble.what() {
-            Some(What::Fault | What::Refused) => Ok(None),
+            Some(What::Fault | What::Refused | What::Forbidden) => Ok(None),
             _ => Err(trouble),
         },
     }

@@ -306,7 +306,7 @@ impl std::fmt::Debug for Inspector {
 
 fn server_error(config: &RedisConfig, trouble: &Trouble) -> InspectError {
     let reason = match trouble {
-        Trouble::TimedOut => format!("no reply within {:?} (connect_timeout)", config.connect_timeout),
+        Trouble::TimedOut(_) => format!("no reply within {:?} (connect_timeout)", config.connect_timeout),
         other => other.to_string(),
     };
     InspectError::Server { server: config.address.to_string(), reason }

@@ -1,15 +1,23 @@
 //! The one multiplexed connection to a server, and who may use it.
 //!
-//! An operation passes three gates, each of which answers at once: the breaker, the cap on operations in flight (the breaker's
-//! permits count it), and whether there is a connection at all. Connecting is never an operation's business: the
-//! supervisor does it in the background (`supervisor.rs`). An operation that was sent waits at most the operation time-out, and
-//! one logical operation, its retry after NOSCRIPT included, is one outcome for the breaker. The breaker's ramp holds back
-//! gets and lookups only (`store.rs`): an invalidation that was held back would be a deferred one.
+//! An operation passes three gates: the breaker, the cap on operations in flight (the breaker's permits count it), and whether there is a
+//! connection at all. The breaker and the missing connection answer at once. Connecting is never an operation's business: the
+//! supervisor does it in the background (`supervisor.rs`). An operation that was sent waits at most the operation time-out for its reply,
+//! and one logical operation, its retry after NOSCRIPT included, is one outcome for the breaker.
+//!
+//! # A burst is not an outage
+//!
+//! Where as many operations are in flight as may be, a get, a lookup or a fill is shed: a miss costs a load, and no more. A change (set,
+//! invalidate, delete, truncate) that was shed would be a deferred one, and this node would read nothing until it was replayed. So a change waits
+//! for a place ([`WhenCrowded`]), for at most the operation time-out, *before* the time-out for its reply begins: a change that had to wait
+//! is as likely to be answered in time as any other. Those who wait are served in their order, and while somebody waits nobody else
+//! is let in. They are told at once when the breaker opens, so that a server which hangs costs them no more than it costs the operations
+//! in flight. The breaker's ramp holds back gets and lookups only (`store.rs`), for the same reason.
 
 use super::confirming::Confirming;
 use super::scripts::Script;
-use super::trouble::{Trouble, What};
-use crate::breaker::{Breaker, Permit, Refused, State};
+use super::trouble::{Awaited, Trouble, What};
+use crate::breaker::{Breaker, Permit, Refused};
 use crate::clock::Clock;
 use crate::telemetry::Latencies;
 use arc_swap::ArcSwapOption;
@@ -21,6 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::Timeout;
 
 mod parcel;
 
@@ -83,6 +92,15 @@ impl Live {
     }
 }
 
+/// What becomes of an operation where as many are in flight as may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WhenCrowded {
+    /// It is not sent.
+    Shed,
+    /// It waits for a place.
+    Wait,
+}
+
 pub(super) struct Link {
     live: ArcSwapOption<Live>,
     pub(super) breaker: Breaker,
@@ -120,7 +138,7 @@ impl Link {
 
     /// Whether the breaker lets operations through.
     pub(super) fn admits(&self) -> bool {
-        matches!(self.breaker.state(), State::Closed | State::Ramping | State::ForcedClosed)
+        self.breaker.state().admits()
     }
 
     /// In strict mode, waits until the replicas have what was answered on the connection of this generation, if it is still in use.
@@ -176,33 +194,40 @@ impl Link {
     }
 
     /// Sends one command.
-    pub(super) async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
-        self.operation(|live| async move { live.send(command).await }).await
+    pub(super) async fn call(&self, when_crowded: WhenCrowded, command: &Cmd) -> Result<Value, Trouble> {
+        self.operation(when_crowded, |live| async move { live.send(command).await }).await
     }
 
     /// Runs a script; its code is sent where the server does not know it yet.
-    pub(super) async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd)) -> Result<Value, Trouble> {
-        self.operation(|live| run(live, script, arguments)).await
+    pub(super) async fn script(
+        &self,
+        when_crowded: WhenCrowded,
+        script: &Script,
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<Value, Trouble> {
+        self.operation(when_crowded, |live| run(live, script, arguments)).await
     }
 
     /// Sends several commands in one go; each has its own reply, which may be an error of that command alone. One that says
     /// something of the server or of us is that of the whole operation.
     pub(super) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
-        self.operation(|live| async move {
+        self.operation(WhenCrowded::Shed, |live| async move {
             let replies = live.connection.clone().send_packed_commands(commands, 0, commands.len()).await?;
             grave(&replies).map_or(Ok(replies), Err)
         })
         .await
     }
 
-    /// One command, and then a script, in one go. A server that takes no writes may have answered the command all the same.
+    /// One command, and then a script, in one go. A server that takes no writes, or not from us, may have answered the command all the
+    /// same.
     pub(super) async fn command_and_script(
         &self,
+        when_crowded: WhenCrowded,
         command: Cmd,
         script: &Script,
         arguments: impl Fn(&mut Cmd),
     ) -> Result<(Value, Result<Value, Trouble>), Trouble> {
-        self.operation(|live| async move {
+        self.operation(when_crowded, |live| async move {
             let mut commands = Pipeline::with_capacity(2);
             let mut call = script.by_hash();
             arguments(&mut call);
@@ -217,7 +242,7 @@ impl Link {
                 other => other,
             };
             match second {
-                Err(trouble) if trouble.what() != Some(What::Full) => Err(trouble),
+                Err(trouble) if !matches!(trouble.what(), Some(What::Full | What::Forbidden)) => Err(trouble),
                 second => Ok((first, second)),
             }
         })
@@ -231,11 +256,24 @@ impl Link {
     }
 
     /// One logical operation: permit, connection, time-out, outcome.
-    async fn operation<T, F>(&self, send: impl FnOnce(Arc<Live>) -> F) -> Result<T, Trouble>
+    async fn operation<T, F>(&self, when_crowded: WhenCrowded, send: impl FnOnce(Arc<Live>) -> F) -> Result<T, Trouble>
     where
         F: Future<Output = Result<T, Trouble>>,
     {
-        self.permitted(self.breaker.permit_past_ramp(), send).await
+        let permit = match when_crowded {
+            WhenCrowded::Shed => self.breaker.permit_past_ramp(),
+            WhenCrowded::Wait => match self.in_time(self.breaker.permit_when_free()).await {
+                Ok(permit) => permit,
+                Err(_) => return Err(Trouble::TimedOut(Awaited::Place)),
+            },
+        };
+        self.permitted(permit, send).await
+    }
+
+    /// A future that is waited for no longer than the operation time-out.
+    fn in_time<F: Future>(&self, future: F) -> Timeout<F> {
+        let _home = Handle::try_current().is_err().then(|| self.home.enter());
+        tokio::time::timeout(self.timeout, future)
     }
 
     async fn permitted<T, F>(
@@ -253,13 +291,9 @@ impl Link {
         };
         let Some(live) = self.live.load_full() else { return Err(Trouble::Unavailable) };
         let sent = self.clock.micros();
-        let bounded = {
-            let _home = Handle::try_current().is_err().then(|| self.home.enter());
-            tokio::time::timeout(self.timeout, send(live.clone()))
-        };
-        let result = match bounded.await {
+        let result = match self.in_time(send(live.clone())).await {
             Ok(result) => result,
-            Err(_) => Err(Trouble::TimedOut),
+            Err(_) => Err(Trouble::TimedOut(Awaited::Reply)),
         };
         let took = self.clock.micros().saturating_sub(sent);
         self.latencies.record(took);
@@ -269,13 +303,15 @@ impl Link {
 
     fn settle(&self, permit: Permit<'_>, live: &Live, trouble: Option<&Trouble>, took: Duration) {
         match trouble {
-            Some(Trouble::TimedOut) => {
-                permit.failure("no reply within the operation time-out");
+            Some(Trouble::TimedOut(awaited)) => {
+                permit.failure(awaited.text());
                 if live.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_TO_RECONNECT {
                     self.give_up_on(live);
                 }
                 return;
             }
+            // The server answered, and a right that is missing is no sign of its health.
+            Some(trouble) if trouble.what() == Some(What::Forbidden) => permit.success_after(took),
             Some(trouble) => judge(permit, trouble),
             None => permit.success_after(took),
         }
@@ -301,9 +337,7 @@ fn grave(replies: &[Value]) -> Option<Trouble> {
         Value::ServerError(error) => Some(Trouble::from(RedisError::from(error.clone()))),
         _ => None,
     });
-    errors
-        .into_iter()
-        .find(|trouble| !matches!(trouble.what(), Some(What::Fault | What::WrongType | What::NoScript | What::Full)))
+    errors.into_iter().find(|trouble| !trouble.is_of_its_command())
 }
 
 async fn run(live: Arc<Live>, script: &Script, arguments: impl Fn(&mut Cmd)) -> Result<Value, Trouble> {
@@ -325,10 +359,11 @@ async fn run_code(live: Arc<Live>, script: &Script, arguments: &impl Fn(&mut Cmd
 pub(super) fn judge(permit: Permit<'_>, trouble: &Trouble) {
     match trouble {
         Trouble::Unavailable | Trouble::Shed | Trouble::Unconfirmed => permit.neutral(),
-        Trouble::TimedOut => permit.failure("no reply within the time-out"),
+        Trouble::TimedOut(awaited) => permit.failure(awaited.text()),
         Trouble::Error { what, text } => match what {
-            What::Broken | What::NotServing | What::ReadOnly => permit.failure(text.clone()),
-            What::Refused => permit.refusal(text.clone()),
+            What::Broken | What::NotServing | What::Busy | What::ReadOnly => permit.failure(text.clone()),
+            // A right that is missing while connecting, or in every cache, keeps everybody out.
+            What::Refused | What::Forbidden => permit.refusal(text.clone()),
             // The server answered; what is wrong is not its health.
             What::Full | What::NoScript | What::WrongType | What::Fault => permit.success(),
         },
@@ -357,6 +392,6 @@ impl Private<'_> {
     }
 
     async fn within<T>(&self, send: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
-        tokio::time::timeout(self.timeout, send).await.unwrap_or(Err(Trouble::TimedOut))
+        tokio::time::timeout(self.timeout, send).await.unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)))
     }
 }

@@ -13,7 +13,7 @@
 use super::clearing::bytes;
 use super::hints::Hints;
 use super::layout::Layout;
-use super::link::Link;
+use super::link::{Link, WhenCrowded};
 use crate::connector::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object, Pruned,
     Schema, Status, Stored, Ticket, Value,
@@ -219,7 +219,8 @@ impl Connector for Store {
     }
 
     fn ticket(&self) -> Answer<'_, Option<Ticket>> {
-        if self.may_read().is_err() { Answer::now(None) } else { Answer::later(self.take_ticket()) }
+        // It may be for a change, whose ticket is not shed either.
+        if self.may_read().is_err() { Answer::now(None) } else { Answer::later(self.take_ticket(WhenCrowded::Wait)) }
     }
 
     fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {

@@ -267,7 +267,7 @@ impl Supervisor {
             // Its clock was lost again meanwhile; or it is recovered but for what replicas have yet to confirm.
             (Trouble::Unavailable | Trouble::Unconfirmed, _) => {}
             (_, Some(What::Full | What::Fault | What::WrongType | What::NoScript)) => {}
-            (_, Some(What::Refused)) => *refused = Some(trouble.clone()),
+            (_, Some(What::Refused | What::Forbidden)) => *refused = Some(trouble.clone()),
             _ => return Err(trouble),
         }
         if store.failed_recoveries.fetch_add(1, Ordering::Relaxed) == 0 {

@@ -1,6 +1,6 @@
 //! Several commands in one go, scripts among them: a [`Parcel`]; and an operation of several of them: [`Link::converse`].
 
-use super::{Link, Live, Private, grave};
+use super::{Link, Live, Private, WhenCrowded, grave};
 use crate::connector::redis::scripts::Script;
 use crate::connector::redis::trouble::{Trouble, What};
 use redis::{Arg, Cmd, Pipeline, RedisError, Value};
@@ -92,20 +92,25 @@ impl Wire {
 impl Link {
     /// One logical operation of as many round trips as it takes, all of them within one operation time-out: what the caller has noted
     /// of the replies by then stays.
-    pub(in crate::connector::redis) async fn converse<F>(&self, talk: impl FnOnce(Wire) -> F) -> Result<(), Trouble>
+    pub(in crate::connector::redis) async fn converse<F>(
+        &self,
+        when_crowded: WhenCrowded,
+        talk: impl FnOnce(Wire) -> F,
+    ) -> Result<(), Trouble>
     where
         F: Future<Output = Result<(), Trouble>>,
     {
-        self.operation(|live| talk(Wire(live))).await
+        self.operation(when_crowded, |live| talk(Wire(live))).await
     }
 
     /// An operation of one parcel. What was answered is in `replies`, whatever became of the operation.
     pub(in crate::connector::redis) async fn parcel(
         &self,
+        when_crowded: WhenCrowded,
         parcel: &Parcel,
         replies: &mut Vec<Value>,
     ) -> Result<(), Trouble> {
-        self.converse(|wire| async move { wire.send(parcel, replies).await }).await
+        self.converse(when_crowded, |wire| async move { wire.send(parcel, replies).await }).await
     }
 }
 

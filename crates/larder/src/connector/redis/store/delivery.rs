@@ -3,7 +3,7 @@
 
 use super::super::clearing;
 use super::super::forgetting::{self, BATCH, Batch};
-use super::super::link::Parcel;
+use super::super::link::{Parcel, WhenCrowded};
 use super::super::trouble::Trouble;
 use super::Store;
 use crate::connector::{Delivery, KeyBuf};
@@ -33,8 +33,8 @@ impl Store {
             match self.send_group(group, &mut sent).await {
                 Ok(Delivery::Applied) => {}
                 // Whoever waits in vain waits once: the rest is dropped, and with that deferred, without being sent.
-                Err(Trouble::TimedOut | Trouble::Unavailable) if self.link.strict => return Delivery::Deferred,
-                Err(Trouble::TimedOut | Trouble::Unavailable) => {
+                Err(Trouble::TimedOut(_) | Trouble::Unavailable) if self.link.strict => return Delivery::Deferred,
+                Err(Trouble::TimedOut(_) | Trouble::Unavailable) => {
                     all = Delivery::Deferred;
                     break;
                 }
@@ -69,7 +69,7 @@ impl Store {
             parcel.script(batch.script(), |call| batch.tell(&self.layout, call));
         }
         let mut replies = Vec::with_capacity(group.len());
-        let sent = self.link.parcel(&parcel, &mut replies).await;
+        let sent = self.link.parcel(WhenCrowded::Wait, &parcel, &mut replies).await;
         let mut all = Delivery::Applied;
         let mut replies = replies.into_iter();
         for batch in group {

@@ -1,5 +1,6 @@
 //! Leases: who, among all nodes, loads what is missing under a key.
 
+use super::super::link::WhenCrowded;
 use super::super::scripts;
 use super::{Store, milliseconds};
 use crate::connector::{KeyRef, Lease, LeaseToken, Look};
@@ -51,7 +52,8 @@ impl Store {
         let arguments = |call: &mut Cmd| {
             call.arg(1).arg(&lease).arg(name(token));
         };
-        if let Err(trouble) = self.link.script(&scripts::DISCARD, arguments).await {
+        // Nobody waits for this, and a lease that is kept holds up the other nodes.
+        if let Err(trouble) = self.link.script(WhenCrowded::Wait, &scripts::DISCARD, arguments).await {
             // It ends by itself.
             tracing::debug!(cache = %self.schema.cache, "a lease is not given back: {trouble}");
         }

@@ -1,6 +1,7 @@
 //! Removes index keys that lead to no object.
 
 use super::super::forgetting::BATCH;
+use super::super::link::WhenCrowded;
 use super::super::trouble::Trouble;
 use super::super::{clearing, scripts};
 use super::Store;
@@ -26,7 +27,8 @@ impl Store {
                     }
                     call.arg(self.layout.object_prefix()).arg(self.layout.before_index());
                 };
-                let reply = self.link.script(&scripts::PRUNE, arguments).await.map_err(unavailable)?;
+                let reply =
+                    self.link.script(WhenCrowded::Wait, &scripts::PRUNE, arguments).await.map_err(unavailable)?;
                 if let Reply::Int(removed) = reply {
                     pruned.keys += u64::try_from(removed).unwrap_or(0);
                 }

@@ -1,6 +1,7 @@
 //! Gets and lookups: one GET where it is known which object to read, and belief only in what the object says of itself.
 
 use super::super::hints::Hint;
+use super::super::link::WhenCrowded;
 use super::super::trouble::{Trouble, What};
 use super::super::{clearing::unexpected, layout::Layout, scripts};
 use super::{Store, milliseconds};
@@ -31,7 +32,7 @@ impl Store {
             Err(Cold::Unknown(tried)) => {
                 let mut get = redis::cmd("GET");
                 get.arg(self.layout.index(key));
-                let hint = self.link.call(&get).await.map_err(|trouble| self.miss(&trouble))?;
+                let hint = self.link.call(WhenCrowded::Shed, &get).await.map_err(|trouble| self.miss(&trouble))?;
                 self.find_hinted(key, hint, tried).await?
             }
             Ok(found) => found,
@@ -59,7 +60,7 @@ impl Store {
                 return self.look(found, async || self.ticket_from(clock, newest).await).await;
             }
         };
-        self.look(found, async || self.take_ticket().await).await
+        self.look(found, async || self.take_ticket(WhenCrowded::Shed).await).await
     }
 
     /// What somebody who may load is told of what was found. The ticket is for a load that begins afterwards.
@@ -124,14 +125,15 @@ impl Store {
         let Some(connection) = self.trusted() else { return Err(Miss::Distrusted) };
         let touched = hint.filter(|hint| self.hints.touch_is_due(hint));
         let reply = match touched {
-            None => self.link.call(&get).await,
+            None => self.link.call(WhenCrowded::Shed, &get).await,
             Some(hint) => {
                 let age = milliseconds(self.schema.last_use_age);
                 let kept = milliseconds(self.schema.kept_after());
                 let touch = |call: &mut Cmd| {
                     call.arg(1).arg(&name).arg(age).arg(kept);
                 };
-                self.link.command_and_script(get, &scripts::TOUCH, touch).await.map(|(object, touch)| {
+                let both = self.link.command_and_script(WhenCrowded::Shed, get, &scripts::TOUCH, touch).await;
+                both.map(|(object, touch)| {
                     if touch.is_err() {
                         self.hints.touch_failed(hint);
                     }
@@ -205,7 +207,7 @@ impl Store {
         let arguments = |call: &mut Cmd| {
             call.arg(1).arg(&name).arg(&read);
         };
-        if let Err(trouble) = self.link.script(&scripts::DISCARD, arguments).await {
+        if let Err(trouble) = self.link.script(WhenCrowded::Shed, &scripts::DISCARD, arguments).await {
             self.miss(&trouble);
         }
         Err(Miss::Undecodable)
@@ -215,7 +217,7 @@ impl Store {
         match trouble {
             Trouble::Unavailable | Trouble::Unconfirmed => Miss::Unavailable,
             Trouble::Shed => Miss::Shed,
-            Trouble::TimedOut => Miss::TimedOut,
+            Trouble::TimedOut(_) => Miss::TimedOut,
             Trouble::Error { what: What::Fault | What::WrongType | What::NoScript, text } => {
                 tracing::error!(cache = %self.schema.cache, "the server rejected a command of ours: {text}");
                 self.schema.stats.faults.increment();

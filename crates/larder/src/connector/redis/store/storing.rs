@@ -1,6 +1,7 @@
 //! Fills, puts and sets.
 
 use super::super::clearing::unexpected;
+use super::super::link::WhenCrowded;
 use super::super::scripts;
 use super::super::trouble::{Trouble, What};
 use super::delivery::Undelivered;
@@ -47,6 +48,11 @@ pub(super) fn as_of(ticket: Ticket) -> [u8; 24] {
         place.copy_from_slice(&number.to_be_bytes());
     }
     untouched
+}
+
+/// A put is a change, which waits for a place. A fill is none: who has loaded the object has it, and need not wait until it is stored.
+pub(super) fn when_crowded(put: bool) -> WhenCrowded {
+    if put { WhenCrowded::Wait } else { WhenCrowded::Shed }
 }
 
 /// Writes a large object where a script finds it.
@@ -98,8 +104,11 @@ impl Store {
             }
         };
         let reply = match &staged {
-            None => self.link.script(&scripts::STORE, arguments).await?,
-            Some(staged) => self.link.command_and_script(stage(staged, bytes), &scripts::STORE, arguments).await?.1?,
+            None => self.link.script(when_crowded(put), &scripts::STORE, arguments).await?,
+            Some(staged) => {
+                let stage = stage(staged, bytes);
+                self.link.command_and_script(when_crowded(put), stage, &scripts::STORE, arguments).await?.1?
+            }
         };
         let verdict = verdict(reply).ok_or_else(|| unexpected("store.lua"))?;
         Ok(self.judge_store(object, bytes.len(), verdict))
@@ -189,7 +198,7 @@ impl Store {
             call.arg(2).arg(&clock).arg(&name).arg(&taken[..]).arg(&absence[..]).arg(life);
             call.arg(self.layout.object_prefix()).arg(&listed).arg(now.unwrap_or(0)).arg(milliseconds(ahead));
         };
-        let reply = self.link.script(&scripts::ABSENT, arguments).await;
+        let reply = self.link.script(WhenCrowded::Shed, &scripts::ABSENT, arguments).await;
         let (outcome, at) = match reply.and_then(|reply| verdict(reply).ok_or_else(|| unexpected("absent.lua"))) {
             Ok(answer) => answer,
             Err(trouble) => return Fill::undated(self.not_stored(&trouble)),
@@ -211,10 +220,10 @@ impl Store {
     /// The keys are guarded from the first moment: who goes away while the ticket is asked for has changed the source already.
     pub(super) async fn set_object(&self, object: Object) -> Stored {
         let undelivered = self.guards(&object);
-        match self.ask_for_ticket().await {
+        match self.ask_for_ticket(WhenCrowded::Wait).await {
             Ok(ticket) => self.put_guarded(object, ticket, undelivered).await,
             // Whoever waits in vain waits once.
-            Err(Trouble::TimedOut) => Stored::Unavailable,
+            Err(Trouble::TimedOut(_)) => Stored::Unavailable,
             Err(_) => self.put_guarded(object, None, undelivered).await,
         }
     }
@@ -241,7 +250,7 @@ impl Store {
             (_, None) => Stored::Unavailable,
             (Some(bytes), Some(ticket)) => match self.send_object(true, &object, &bytes, ticket).await {
                 Ok(sent) => sent.fill.stored,
-                Err(Trouble::TimedOut) => return self.not_stored(&Trouble::TimedOut),
+                Err(trouble @ Trouble::TimedOut(_)) => return self.not_stored(&trouble),
                 Err(trouble) => self.not_stored(&trouble),
             },
         };

@@ -1,6 +1,7 @@
 //! Tickets: what the clock says before a load or a write begins, and whether it can be believed.
 
 use super::super::clearing::{self, bytes};
+use super::super::link::WhenCrowded;
 use super::super::trouble::Trouble;
 use super::Store;
 use crate::connector::{KeyBuf, Ticket};
@@ -25,7 +26,7 @@ impl Store {
         let connection = self.trusted().filter(|_| self.may_read().is_ok())?;
         let mut read = redis::cmd("GET");
         read.arg(self.layout.clock());
-        let clock = bytes(self.link.call(&read).await.ok()?)?;
+        let clock = bytes(self.link.call(WhenCrowded::Shed, &read).await.ok()?)?;
         if self.trusted() != Some(connection) {
             return None;
         }
@@ -33,16 +34,16 @@ impl Store {
         untouched(&clock, &marks, since)
     }
 
-    pub(super) async fn take_ticket(&self) -> Option<Ticket> {
-        self.ask_for_ticket().await.ok().flatten()
+    pub(super) async fn take_ticket(&self, when_crowded: WhenCrowded) -> Option<Ticket> {
+        self.ask_for_ticket(when_crowded).await.ok().flatten()
     }
 
-    pub(super) async fn ask_for_ticket(&self) -> Result<Option<Ticket>, Trouble> {
+    pub(super) async fn ask_for_ticket(&self, when_crowded: WhenCrowded) -> Result<Option<Ticket>, Trouble> {
         if self.may_read().is_err() {
             return Ok(None);
         }
         let newest = self.newest();
-        let reply = self.link.call(&self.read_clock()).await?;
+        let reply = self.link.call(when_crowded, &self.read_clock()).await?;
         Ok(self.ticket_from(reply, newest).await)
     }
 

@@ -4,7 +4,7 @@ use super::super::super::clearing::unexpected;
 use super::super::super::forgetting::BATCH;
 use super::super::super::hints::Hint;
 use super::super::super::layout::Layout;
-use super::super::super::link::{Parcel, Wire};
+use super::super::super::link::{Parcel, WhenCrowded, Wire};
 use super::super::super::scripts;
 use super::super::super::trouble::Trouble;
 use super::super::reading::Age;
@@ -45,7 +45,8 @@ impl Store {
         let mut cause = None;
         if !search.asked.is_empty() {
             let talk = &mut search;
-            let sent = self.link.converse(|wire| async move { talk.run(&wire, with_ticket).await }).await;
+            let talk = |wire| async move { talk.run(&wire, with_ticket).await };
+            let sent = self.link.converse(WhenCrowded::Shed, talk).await;
             cause = sent.err().map(|trouble| self.miss(&trouble));
         }
         let clock = search.clock.take();
@@ -80,7 +81,7 @@ impl Store {
                     call.arg(1).arg(name).arg(bytes);
                 });
             }
-            if let Err(trouble) = self.link.parcel(&parcel, &mut Vec::new()).await {
+            if let Err(trouble) = self.link.parcel(WhenCrowded::Shed, &parcel, &mut Vec::new()).await {
                 self.miss(&trouble);
             }
         }

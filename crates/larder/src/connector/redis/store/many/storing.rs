@@ -1,11 +1,11 @@
 //! Fills and sets of several objects.
 
 use super::super::super::forgetting::BATCH;
-use super::super::super::link::Parcel;
+use super::super::super::link::{Parcel, WhenCrowded};
 use super::super::super::scripts;
 use super::super::super::trouble::Trouble;
 use super::super::delivery::Undelivered;
-use super::super::storing::{MAX_KEYS, STAGE_ABOVE, Sent, as_of, stage};
+use super::super::storing::{MAX_KEYS, STAGE_ABOVE, Sent, as_of, stage, when_crowded};
 use super::super::{Store, milliseconds, verdict_in};
 use super::LOT;
 use crate::connector::{Delivery, Fill, Object, Stored, Ticket};
@@ -121,10 +121,10 @@ impl Store {
         let undelivered: Vec<Vec<Undelivered<'_>>> = objects.iter().map(|object| self.guards(object)).collect();
         let encoded: Vec<_> = objects.iter().map(|object| self.encoded(object)).collect();
         let connection = self.link.generation();
-        let ticket = match self.ask_for_ticket().await {
+        let ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
             Ok(ticket) => ticket,
             // Whoever waits in vain waits once.
-            Err(Trouble::TimedOut) => return vec![Stored::Unavailable; objects.len()],
+            Err(Trouble::TimedOut(_)) => return vec![Stored::Unavailable; objects.len()],
             Err(_) => None,
         };
         let departed = match ticket {
@@ -199,7 +199,7 @@ impl Store {
                 }
             }
             if let Some(stored) = failed.or(full) {
-                departed.timed_out = matches!(sent, Err(Trouble::TimedOut));
+                departed.timed_out = matches!(sent, Err(Trouble::TimedOut(_)));
                 for parting in &rest {
                     if let Some(place) = departed.sent.get_mut(parting.place) {
                         *place = Err(stored);
@@ -255,7 +255,7 @@ impl Store {
             steps.push(some);
         }
         let mut replies = Vec::with_capacity(steps.len());
-        let sent = self.link.parcel(&parcel, &mut replies).await;
+        let sent = self.link.parcel(when_crowded(course.put), &parcel, &mut replies).await;
         for (some, reply) in steps.into_iter().zip(replies).filter(|(some, _)| !some.is_empty()) {
             match reply {
                 Reply::BulkString(verdicts) if verdicts.len() == VERDICT * some.len() => {
