@@ -92,3 +92,39 @@ async fn a_staged_object_that_was_refused_leaves_nothing_behind() {
         assert_eq!(server.keys("larder:instance:[^n]*").await.unwrap(), [b"larder:instance:c"]);
     }
 }
+
+/// Once for each object, and not once for each of its keys: that would be a time that grows with the square of their number, while
+/// nobody else is served.
+#[tokio::test]
+async fn what_another_object_lists_is_read_once_however_many_keys_lead_to_it() {
+    for server in servers(ServerOptions::default()).await {
+        let node = Node::on(&server).await;
+        let names = |from: u32| (from..from + 500).map(|host| format!("{host}.example")).collect::<Vec<_>>();
+        let (old, new) = (names(0), names(500));
+        let [old, new] = [&old, &new].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
+        node.set("1", &old, "x").await;
+        node.set("1", &new, "x").await;
+
+        server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
+        node.set("2", &old, "x").await;
+        assert!(calls(&server, "getrange").await <= 10, "the keys still lead to an object that does not list them");
+        assert!(node.by_id("1").await.is_some() && node.by_host(old[499]).await.is_some());
+
+        server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
+        node.set("3", &[old[0], old[499], new[7]], "x").await;
+        assert!(calls(&server, "getrange").await <= 10, "they lead to two that do");
+        assert!(node.by_id("1").await.is_none() && node.by_id("2").await.is_none());
+        assert!(node.by_host(old[0]).await.is_some_and(|found| found.id == "3"));
+
+        node.set("1", &old, "x").await;
+        server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
+        assert_eq!(node.cache.delete(InstanceIndex::Host, &old[1..]).await.unwrap(), Delivery::Applied);
+        assert!(calls(&server, "getrange").await <= 16, "four scripts");
+        assert!(node.by_host(old[1]).await.is_none() && node.by_host(old[499]).await.is_none());
+        assert!(node.by_host(old[0]).await.is_some() && node.by_id("1").await.is_some());
+        node.cache.delete(InstanceIndex::Host, [old[0]]).await.unwrap();
+        assert!(node.by_id("1").await.is_some());
+        node.cache.delete(InstanceIndex::Id, ["1"]).await.unwrap();
+        assert!(server.keys("larder:instance:o*").await.unwrap().is_empty(), "an object without keys is gone");
+    }
+}

@@ -78,7 +78,7 @@ fn check(memory: &Memory) {
     assert_eq!(records.len() as u64, writer.objects);
     assert_eq!(records.iter().map(|record| record.weight).sum::<u64>(), writer.bytes);
     assert!(records.len() as u64 <= memory.max_objects);
-    assert!(memory.max_bytes == 0 || writer.weighs() <= memory.max_bytes);
+    assert!(memory.max_bytes == 0 || writer.bytes + writer.absent.bytes() <= memory.max_bytes);
     assert_eq!(memory.table.len(), records.iter().map(|record| record.hashes.len()).sum::<usize>());
     assert!(writer.gone.is_empty());
 }

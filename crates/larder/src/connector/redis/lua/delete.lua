@@ -7,16 +7,16 @@
 --       3.. for each key, as objects list it: 0 = primary or 1 = secondary (1 byte), and the key, a secondary one after its index
 --       and a colon
 -- Reply 1 byte: 1 done, 4 the clock is lost; epoch and sequence, 8 bytes each
--- Cost  one EVALSHA, GETRANGE, log.lua, and per key and schema one or two reads and one write of the object's header, whatever the
---       size of its payload
+-- Cost  one EVALSHA, GETRANGE, log.lua, per object and schema one or two reads of its header, whatever the size of its payload, and per
+--       key one write of it
 local clock, touched = KEYS[1], ARGV[2]
 local head = redis.call('GETRANGE', clock, 0, 287)
 if #head < 288 or string.byte(head, 24) == 3 then return struct.pack('>BI4I4I4I4', 4, 0, 0, 0, 0) end
 local outcome, eh, el, sh, sl = 1, struct.unpack('>I4I4I4I4', head)
 local sequence = sh * 4294967296 + sl
 
--- Flags one key of one object; an object without any key left is removed.
-local function flag(name, position, key)
+-- Flags the keys of one object that are among the items, as objects list them; an object without any key left is removed.
+local function flag(name, items)
   local head = redis.pcall('GETRANGE', name, 36, 41)
   if type(head) ~= 'string' then return end
   -- Nothing, or that the source has nothing.
@@ -30,8 +30,8 @@ local function flag(name, position, key)
   local at, left = count + 1, 0
   for i = 1, count do
     if at + 5 > #body + 1 then return end
-    local index, size = struct.unpack('>BI4', body, at)
-    if index == position and string.sub(body, at + 5, at + 4 + size) == key then
+    local size = struct.unpack('>I4', body, at + 1)
+    if items[string.sub(body, at, at + 4 + size)] then
       redis.call('SETRANGE', name, 41 + i, '\1')
     elseif string.byte(body, i) == 0 then
       left = left + 1
@@ -41,6 +41,8 @@ local function flag(name, position, key)
   if left == 0 then redis.call('UNLINK', name) end
 end
 
+-- An object is looked through once, however many of its keys are to be flagged.
+local names, wanted = {}, {}
 for i = 2, #KEYS do
   local position, key = string.byte(ARGV[1 + i]), string.sub(ARGV[1 + i], 2)
   local primary = key
@@ -50,9 +52,15 @@ for i = 2, #KEYS do
     if hint and not primary then redis.call('UNLINK', KEYS[i]) end
   end
   if primary then
+    local item = struct.pack('>BI4', position, #key) .. key
     for at = 33, 273, 16 do
       if string.byte(head, at) == 0 then break end
-      flag(ARGV[1] .. string.sub(head, at, at + 15) .. ':' .. primary, position, key)
+      local name = ARGV[1] .. string.sub(head, at, at + 15) .. ':' .. primary
+      if not wanted[name] then
+        names[#names + 1], wanted[name] = name, {}
+      end
+      wanted[name][item] = true
     end
   end
 end
+for _, name in ipairs(names) do flag(name, wanted[name]) end

@@ -113,6 +113,23 @@ for i = 1, count do
   end
 end
 if wrong then
+  -- What each of the others lists is read once, however many of the keys lead to it: a table of its keys as they are listed; false, if it
+  -- is not there; true, if it cannot be known.
+  local lists = {}
+  local function listed(name)
+    local start = redis.pcall('GETRANGE', name, '36', '41')
+    if start == '' then return false end
+    if type(start) ~= 'string' or #start < 6 then return true end
+    local length, keys = unpacked('>I4I2', start)
+    local list = call('GETRANGE', name, 42 + keys, 41 + keys + length)
+    local items, at = {}, 1
+    while at + 4 <= #list do
+      local after = at + 5 + unpacked('>I4', list, at + 1)
+      items[string.sub(list, at, after - 1)] = true
+      at = after
+    end
+    return at ~= #list + 1 or items
+  end
   local schemas = #head >= 288 and string.sub(head, 33) or call('GETRANGE', clock, '32', '287')
   for i = 1, count do
     local hint = held[i]
@@ -128,18 +145,15 @@ if wrong then
         local name = string.sub(object, 1, prefix) .. string.sub(schemas, at, at + 15) .. ':' .. string.sub(hint, 13)
         names[#names + 1] = name
         -- Whether it lists this key; in doubt yes.
-        local start = redis.pcall('GETRANGE', name, '36', '41')
-        if type(start) ~= 'string' or #start < 6 then
-          holds = holds or start ~= ''
-        else
-          local length, keys = unpacked('>I4I2', start)
-          local list = call('GETRANGE', name, 42 + keys, 41 + keys + length)
-          holds = holds or string.find(list, item, 1, true) ~= nil
+        if not holds then
+          if lists[name] == nil then lists[name] = listed(name) end
+          holds = lists[name] == true or (lists[name] and lists[name][item])
         end
       end
       if holds then
         -- Of several releases, and one object all the same.
         if call('UNLINK', unpack(names)) > 0 and displaced < 15 then displaced = displaced + 1 end
+        for _, name in ipairs(names) do lists[name] = false end
         touched = touched .. string.sub(hint, 1, 8)
       end
     end
