@@ -16,7 +16,13 @@ table! {
         an_absence_is_known_until_its_key_is_touched if absences,
         an_absence_that_a_change_has_overtaken_is_not_noted if absences,
         an_absence_ends if absences,
+        an_absence_is_known_although_an_expired_object_lies_there if absences,
+        an_absence_is_noted_under_each_key_of_what_was_invalidated if absences,
+        what_is_fresh_does_not_end_with_a_load_that_finds_nothing if absences,
+        what_is_to_be_loaded_anew_ends_with_a_load_that_finds_nothing if absences,
         an_expired_object_is_kept_until_it_is_invalidated if expired,
+        an_expired_object_ends_with_a_load_that_finds_nothing if expired,
+        an_expired_object_stays_where_the_load_was_overtaken if expired,
     }
 }
 
@@ -65,6 +71,25 @@ impl Node<Site> {
     /// Whether a load of this key is spared.
     async fn knows_of_absence(&self, index: By, key: &str) -> bool {
         matches!(self.lookup(index, key).await, Lookup::Miss(Miss::KnownAbsent, _))
+    }
+
+    /// Notes an absence that nothing has overtaken, and checks that both nodes know of it, whichever way they look.
+    async fn finds_nothing(&self, nodes: &Nodes<Site>, index: By, key: &str, ticket: Ticket) {
+        let noted = self.notes_absence(index, key, ticket).await;
+        self.history.require(noted == Stored::Yes, "nothing has touched the key since the ticket");
+        for node in [&nodes.near, &nodes.far] {
+            let known = node.knows_of_absence(index, key).await;
+            node.history.require(known, "it was noted that nothing has this key");
+            let asked = [key_ref(index, key.as_bytes())];
+            let found = node.connector.lookup_many(&asked).await.found;
+            node.history.step(format!("{}: lookup_many {index:?} {key} -> {}", node.name, brief(&found)));
+            let known = matches!(found.first(), Some(Err(Miss::KnownAbsent)));
+            node.history.require(known, "a lookup of several keys must know what a lookup of one knows");
+            let (_, look) = node.connector.lease(asked[0]).await;
+            node.history.step(format!("{}: lease {index:?} {key} -> {}", node.name, brief(&look)));
+            let known = matches!(look, Look::Miss { cause: Miss::KnownAbsent, .. });
+            node.history.require(known, "who asks for the lease must know what a lookup knows");
+        }
     }
 
     /// The object that a load of this key may be spared, or served in place of.
@@ -223,5 +248,140 @@ async fn an_expired_object_is_kept_until_it_is_invalidated<S: Subject>(mut trial
             let kept = node.keeps("a.example").await;
             trial.history.require(kept.is_none(), "what was invalidated is not kept");
         }
+    }
+}
+
+/// Keys of the object, with their indexes.
+const KEYS: [(By, &str); 3] = [(By::Id, "1"), (By::Host, "a.example"), (By::Host, "b.example")];
+
+async fn an_absence_is_known_although_an_expired_object_lies_there<S: Subject>(mut trial: Trial<'_, S>) {
+    for serve_expired in [0, LONG] {
+        for (index, key) in KEYS {
+            trial.next_cache();
+            let [negative_age, lease] = [LONG; 2].map(Duration::from_millis);
+            let serve_expired = Duration::from_millis(serve_expired);
+            let options = LoadOptions { negative_age, lease, serve_expired, ..LoadOptions::default() };
+            let schema = trial.schema::<Site>().ages(Duration::from_millis(SHORT), Duration::ZERO);
+            let nodes = trial.nodes_with(schema.loading(options)).await;
+            nodes.near.stores(&acme()).await;
+            trial.pass(SHORT + 2).await;
+            let ticket = nodes.near.begins(index, key).await;
+            nodes.near.finds_nothing(&nodes, index, key, ticket).await;
+            nodes.far.stores(&acme()).await;
+            for node in [&nodes.near, &nodes.far] {
+                let known = node.knows_of_absence(index, key).await;
+                trial.history.require(!known, "an object that has the key was stored");
+            }
+        }
+    }
+}
+
+/// A key that led to an object which is gone leads nowhere, and so does not hinder a note.
+async fn an_absence_is_noted_under_each_key_of_what_was_invalidated<S: Subject>(mut trial: Trial<'_, S>) {
+    for (through, known) in KEYS {
+        trial.next_cache();
+        let [negative_age, lease] = [LONG; 2].map(Duration::from_millis);
+        let nodes = loading(&trial, LoadOptions { negative_age, lease, ..LoadOptions::default() }).await;
+        nodes.near.stores(&acme()).await;
+        nodes.far.invalidates(through, [known]).await;
+        for (index, key) in KEYS {
+            let ticket = nodes.near.begins(index, key).await;
+            nodes.near.finds_nothing(&nodes, index, key, ticket).await;
+        }
+    }
+}
+
+async fn what_is_fresh_does_not_end_with_a_load_that_finds_nothing<S: Subject>(mut trial: Trial<'_, S>) {
+    for (index, key) in KEYS {
+        for filled in [false, true] {
+            trial.next_cache();
+            let [negative_age, max_age, refresh_ahead] = [LONG, LONG, SHORT].map(Duration::from_millis);
+            let options = LoadOptions { negative_age, refresh_ahead, ..LoadOptions::default() };
+            let schema = trial.schema::<Site>().ages(max_age, Duration::ZERO).loading(options);
+            let nodes = trial.nodes_with(schema).await;
+            let ticket = nodes.near.begins(index, key).await;
+            let ticket = if filled {
+                // By another load, which has touched no key.
+                nodes.far.fills(&acme(), nodes.far.ticket().await).await;
+                ticket
+            } else {
+                nodes.far.stores(&acme()).await;
+                nodes.near.ticket().await
+            };
+            let noted = nodes.near.notes_absence(index, key, ticket).await;
+            trial.history.require(noted != Stored::Yes, "an object with this key was stored, so there is one");
+            nodes.serve(&acme()).await;
+        }
+    }
+}
+
+async fn what_is_to_be_loaded_anew_ends_with_a_load_that_finds_nothing<S: Subject>(mut trial: Trial<'_, S>) {
+    for negative_age in [0, LONG] {
+        for (index, key) in KEYS {
+            trial.next_cache();
+            let [negative_age, max_age, refresh_ahead] = [negative_age, LONG, 2 * LONG].map(Duration::from_millis);
+            let options = LoadOptions { negative_age, refresh_ahead, ..LoadOptions::default() };
+            let schema = trial.schema::<Site>().ages(max_age, Duration::ZERO).loading(options);
+            let nodes = trial.nodes_with(schema).await;
+            nodes.far.stores(&acme()).await;
+            let look = nodes.near.connector.lookup(key_ref(index, key.as_bytes())).await;
+            trial.history.step(format!("near: lookup {index:?} {key} -> {}", brief(&look)));
+            // A connector that never says so has nothing renewed, and nothing to end.
+            if !matches!(look, Look::Hit { due: true, .. }) {
+                continue;
+            }
+            let ticket = nodes.near.ticket().await;
+            let noted = nodes.near.notes_absence(index, key, ticket).await;
+            trial.history.require(noted == Stored::Yes, "what was to be loaded anew was not found any more");
+            nodes.lack(&acme()).await;
+            let known = nodes.far.knows_of_absence(index, key).await;
+            trial.history.require(known != negative_age.is_zero(), "it is noted for the negative age");
+        }
+    }
+}
+
+/// Two nodes that keep what has expired, which is what an object there has done.
+async fn keeping<S: Subject>(trial: &Trial<'_, S>) -> Nodes<Site> {
+    let options = LoadOptions { serve_expired: Duration::from_millis(LONG), ..LoadOptions::default() };
+    let schema = trial.schema::<Site>().ages(Duration::from_millis(SHORT), Duration::ZERO);
+    let nodes = trial.nodes_with::<Site>(schema.loading(options)).await;
+    nodes.near.stores(&acme()).await;
+    trial.pass(SHORT + 2).await;
+    nodes
+}
+
+async fn an_expired_object_ends_with_a_load_that_finds_nothing<S: Subject>(mut trial: Trial<'_, S>) {
+    for (index, key) in KEYS {
+        trial.next_cache();
+        let nodes = keeping(&trial).await;
+        let kept = nodes.far.keeps("a.example").await;
+        trial.history.require(kept == Some(acme()), "it is kept for those who load its successor");
+        let ticket = nodes.near.begins(index, key).await;
+        let answer = nodes.near.notes_absence(index, key, ticket).await;
+        trial.history.require(answer == Stored::Yes, "nothing has touched the key since the ticket");
+        for host in ["a.example", "b.example"] {
+            for node in [&nodes.near, &nodes.far] {
+                let kept = node.keeps(host).await;
+                trial.history.require(kept.is_none(), "its source does not have it any more");
+                trial
+                    .history
+                    .require(!node.knows_of_absence(By::Host, host).await, "without a negative age nothing is noted");
+            }
+        }
+        nodes.lack(&acme()).await;
+    }
+}
+
+async fn an_expired_object_stays_where_the_load_was_overtaken<S: Subject>(mut trial: Trial<'_, S>) {
+    for (index, key) in KEYS {
+        trial.next_cache();
+        let nodes = keeping(&trial).await;
+        let ticket = nodes.near.begins(index, key).await;
+        nodes.far.stores(&acme()).await;
+        trial.pass(SHORT + 2).await;
+        let answer = nodes.near.notes_absence(index, key, ticket).await;
+        trial.history.require(answer != Stored::Yes, "the object was set after the load had begun");
+        let kept = nodes.far.keeps("a.example").await;
+        trial.history.require(kept == Some(acme()), "a load that was overtaken ends nothing");
     }
 }
