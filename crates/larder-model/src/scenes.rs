@@ -349,7 +349,7 @@ fn many(size: Size) -> Kind {
         Size::Large => scene(
             &[Load(H), SetBoth(MOVE), Invalidate(CHANGE_Q, Q)],
             &[Load(P), Load(H), Update(MOVE, Object::P)],
-            Faults { flushes: 1, ..NOTHING },
+            NOTHING,
         ),
     }
 }
