@@ -4,6 +4,7 @@
 //! could be asked and told apart, and failsafe's own `call` is just that.
 
 use crate::measure::{Bar, Comparison, Contestant, Group};
+use crate::testbed::text;
 use failsafe::CircuitBreaker;
 use larder::breaker::{Breaker, BreakerConfig, State};
 use larder::clock::Clock;
@@ -30,9 +31,9 @@ fn capped(under_way: &AtomicUsize, call: impl FnOnce() -> Result<(), &'static st
     Ok(())
 }
 
-fn breaker(max_in_flight: usize) -> Breaker {
+fn breaker(max_in_flight: usize) -> Result<Breaker, String> {
     let config = BreakerConfig { max_in_flight, open: LONG, open_max: LONG, ..BreakerConfig::default() };
-    Breaker::new("bench", config, Clock::system())
+    Breaker::new("bench", config, Clock::system()).map_err(text)
 }
 
 fn recloser() -> Recloser {
@@ -72,8 +73,8 @@ fn calling() -> Result<Vec<Contestant>, String> {
     let (recloser, recloser_capped) = (recloser(), (recloser(), AtomicUsize::new(0)));
     let (failsafe, failsafe_capped) = (failsafe(), (failsafe(), AtomicUsize::new(0)));
     Ok(vec![
-        ours("larder", breaker(0)),
-        ours("larder, capped", breaker(CAP)),
+        ours("larder", breaker(0)?),
+        ours("larder, capped", breaker(CAP)?),
         Contestant::timed("recloser", CALLS, move |calls| {
             for _ in 0..calls {
                 black_box(&recloser).call(|| Ok::<(), ()>(())).map_err(|_| "a call was rejected")?;
@@ -113,7 +114,7 @@ pub(crate) fn open() -> Group {
 }
 
 fn refused() -> Result<Vec<Contestant>, String> {
-    let breaker = breaker(CAP);
+    let breaker = breaker(CAP)?;
     let (recloser, failsafe) = (recloser(), failsafe());
     for _ in 0..1000 {
         if let Ok(permit) = breaker.permit() {

@@ -8,6 +8,7 @@
 use crate::hung::now;
 use crate::machine::enough_memory;
 use crate::measure::{Bar, Comparison, Contestant, Group};
+use crate::testbed::text;
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::{Cache, Entry, Index, Keys, Schema};
 use serde::{Deserialize, Serialize};
@@ -97,7 +98,7 @@ impl Stock {
         let schema = Schema::of::<Instance>().ages(Duration::from_secs(24 * 3600), Duration::from_secs(3600));
         let memory =
             Memory::open(schema.clone(), MemoryOptions { max_objects: self.room(), ..MemoryOptions::default() });
-        let cache = Cache::new(Arc::new(memory), schema);
+        let cache = Cache::new(Arc::new(memory.map_err(text)?), schema);
         for number in 0..self.objects {
             now(cache.set(instance(number, self.hosts))).ok_or("a set had to wait")?;
         }

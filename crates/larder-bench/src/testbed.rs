@@ -450,7 +450,7 @@ async fn opened(redis: &Redis, opening: Opening) -> Result<Cache<Sample>, String
     let mut schema = Schema::of::<Sample>().ages(opening.max_age, opening.last_use_age).loading(opening.loading);
     // A row is about objects of a megabyte, which is with all that is around it more than the default.
     schema.max_object_size = 4 * 1024 * 1024;
-    let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+    let cache = Cache::new(Arc::new(redis.connector(schema.clone()).map_err(text)?), schema);
     ready(&cache).await?;
     Ok(cache)
 }

@@ -33,7 +33,7 @@ impl fmt::Display for Failure {
 impl From<InspectError> for Failure {
     fn from(error: InspectError) -> Self {
         match error {
-            InspectError::Key(error) => Self::Usage(error.to_string()),
+            InspectError::Key(_) | InspectError::Option(_) => Self::Usage(error.to_string()),
             error => Self::Problem(error.to_string()),
         }
     }

@@ -24,14 +24,16 @@ mod sync;
 pub use journal_door::{Replay, Waits};
 pub use shared::{breaker, clock, connector};
 
-use shared::{journal, protection};
+use shared::{duration, journal, options, protection};
 
 #[path = "../../larder/src"]
 #[allow(dead_code, missing_docs, unreachable_pub, unexpected_cfgs, reason = "larder uses more of it, and has features")]
 mod shared {
     pub mod breaker;
     pub mod clock;
+    pub(crate) mod duration;
     pub(crate) mod journal;
+    pub(crate) mod options;
     pub(crate) mod protection;
 
     /// The contract is larder's; of the connectors, the one that threads share.

@@ -31,7 +31,7 @@ fn config() -> BreakerConfig {
 
 fn closed(config: BreakerConfig) -> (Breaker, ManualClock) {
     let (clock, hand) = Clock::manual();
-    (Breaker::new("explored", config, clock), hand)
+    (Breaker::new("explored", config, clock).unwrap(), hand)
 }
 
 /// Open, and it is time to try.

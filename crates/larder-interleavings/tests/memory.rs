@@ -53,13 +53,15 @@ impl Sites {
 
     /// Whose objects are to be loaded anew from their first moment on.
     fn due() -> Self {
-        let loading = LoadOptions { refresh_ahead: AGE, ..LoadOptions::default() };
+        // A little less than the age, as it must be, and rounded up to it.
+        let refresh_ahead = AGE - Duration::from_nanos(1);
+        let loading = LoadOptions { refresh_ahead, ..LoadOptions::default() };
         Self::of(SCHEMA.clone().ages(AGE, Duration::ZERO).loading(loading), 100)
     }
 
     fn of(schema: Schema, max_objects: u64) -> Self {
         let (clock, hand) = Clock::manual();
-        let memory = Memory::open(schema, MemoryOptions { max_objects, clock, ..MemoryOptions::default() });
+        let memory = Memory::open(schema, MemoryOptions { max_objects, clock, ..MemoryOptions::default() }).unwrap();
         Self { memory: Arc::new(memory), hand }
     }
 

@@ -9,7 +9,7 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! # let schema = Schema::of::<Instance>();
 //! # let instances: Cache<Instance> =
-//! #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema);
+//! #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
 //! let audit = instances
 //!     .audited(AuditOptions { share: 0.001, ..AuditOptions::default() }, |served| async move {
 //!         // Read the object with the primary key of `served` from the database here.
@@ -65,6 +65,7 @@ use crate::cache::{Cache, Inner};
 use crate::config::CacheConfig;
 use crate::connector::{KeyBuf, KeyRef};
 use crate::entry::{Entry, Index};
+use crate::options::{OptionError, Refuse};
 use crate::telemetry::Counter;
 use post::{Desk, milliseconds};
 use rule::State;
@@ -95,15 +96,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What is audited, and how hard.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AuditOptions {
-    /// The part of the hits that is examined, 0 to 1. Default 0.001.
+    /// The part of the hits that is examined, 0 (none) to 1. Default 0.001.
     pub share: f64,
-    /// How long after a change its invalidation may take. An examination that finds a difference takes twice as long. Default 5 s.
+    /// How long after a change its invalidation may take; above 0. An examination that finds a difference takes twice as long. Default 5 s.
     pub grace: Duration,
-    /// How long one read of the source may take. Default 1 s.
+    /// How long one read of the source may take; above 0. Default 1 s.
     pub source_timeout: Duration,
-    /// Examinations at once; at least one. Default 4.
+    /// Examinations at once; 1 to 1,000,000. Default 4.
     pub concurrency: usize,
-    /// Examinations begun in a second at most; at least one. Default 10.
+    /// Examinations begun in a second at most; 1 or more. Default 10.
     pub per_second: u32,
     /// For how long a cache that was found to serve a stale object is bypassed: its gets miss, with
     /// [`Miss::Bypassed`](crate::Miss::Bypassed), and loads go to the source. Zero: it goes on being read. [`Duration::MAX`]: until
@@ -124,10 +125,57 @@ impl Default for AuditOptions {
     }
 }
 
+pub(crate) const SHARE: &str = "the part of the hits, 0 (none) to 1";
+pub(crate) const GRACE: &str = "a duration above 0, such as 5s";
+
+impl AuditOptions {
+    /// Checks that every option can be used. [`Cache::audited`] refuses what is not.
+    ///
+    /// # Errors
+    ///
+    /// The first option that cannot be used, and what is accepted.
+    pub fn validate(&self) -> Result<(), OptionError> {
+        OptionError::first(|refuse| self.examine(refuse))
+    }
+
+    /// Tells of every option that cannot be used.
+    pub(crate) fn examine(&self, refuse: Refuse<'_>) {
+        // A NaN is in no range.
+        if !(0.0..=1.0).contains(&self.share) {
+            refuse(OptionError::new("share", self.share, SHARE));
+        }
+        if self.grace.is_zero() {
+            refuse(OptionError::duration("grace", self.grace, GRACE));
+        }
+        if self.source_timeout.is_zero() {
+            refuse(OptionError::duration("source_timeout", self.source_timeout, "a duration above 0, such as 1s"));
+        }
+        if !(1..=1_000_000).contains(&self.concurrency) {
+            refuse(OptionError::new("concurrency", self.concurrency, "a number, 1 to 1000000"));
+        }
+        if self.per_second == 0 {
+            refuse(OptionError::new("per_second", self.per_second, "a number, 1 or more"));
+        }
+    }
+}
+
 /// Why a cache cannot be audited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an audit was begun outside a Tokio runtime; it lives in a task")]
-pub struct NoRuntime;
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// The auditor lives in a task.
+    #[error("an audit was begun outside a Tokio runtime; it lives in a task")]
+    NoRuntime,
+    /// One of the options cannot be used.
+    #[error("the audit cannot begin: {0}")]
+    Option(OptionError),
+}
+
+impl From<OptionError> for AuditError {
+    fn from(error: OptionError) -> Self {
+        Self::Option(error)
+    }
+}
 
 /// What an auditor has found so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -201,19 +249,20 @@ impl<E: Entry> Cache<E> {
     ///
     /// # Errors
     ///
-    /// [`NoRuntime`] outside a Tokio runtime.
+    /// [`AuditError`]: an option cannot be used, or this is not called in a Tokio runtime.
     ///
     /// # Cancellation
     ///
     /// Dropping the [`Audit`] ends it, reads of the source that are under way included.
-    pub fn audited<F, L, Err>(&self, options: AuditOptions, source: F) -> Result<Audit, NoRuntime>
+    pub fn audited<F, L, Err>(&self, options: AuditOptions, source: F) -> Result<Audit, AuditError>
     where
         F: Fn(Arc<E>) -> L + Send + Sync + 'static,
         L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
         Err: fmt::Display + Send + 'static,
     {
-        let runtime = Handle::try_current().map_err(|_| NoRuntime)?;
-        let (samples, taken) = mpsc::channel(options.concurrency.max(1));
+        options.validate()?;
+        let runtime = Handle::try_current().map_err(|_| AuditError::NoRuntime)?;
+        let (samples, taken) = mpsc::channel(options.concurrency);
         let books = Arc::<Books>::default();
         let desk = Arc::new(SampleDesk { samples, books: books.clone() });
         let auditor = Arc::new(Auditor {
@@ -330,8 +379,8 @@ enum Outcome {
 
 /// Begins one examination after the other, until the cache or the audit is gone.
 async fn work<E: Entry>(auditor: Arc<Auditor<E>>, mut samples: mpsc::Receiver<Sample<E>>) {
-    let places = Arc::new(Semaphore::new(auditor.options.concurrency.max(1)));
-    let interval = Duration::from_secs(1) / auditor.options.per_second.max(1);
+    let places = Arc::new(Semaphore::new(auditor.options.concurrency));
+    let interval = Duration::from_secs(1) / auditor.options.per_second;
     let (tell, mut told) = mpsc::unbounded_channel();
     // Dropped with this task, and with it what is under way.
     let mut examinations = JoinSet::new();

@@ -9,7 +9,7 @@
 //! use std::time::Duration;
 //!
 //! let (clock, hand) = Clock::manual();
-//! let breaker = Breaker::new("billing", BreakerConfig { ramp: Duration::ZERO, ..BreakerConfig::default() }, clock);
+//! let breaker = Breaker::new("billing", BreakerConfig { ramp: Duration::ZERO, ..BreakerConfig::default() }, clock)?;
 //! breaker.subscribe(|transition| println!("{transition}"));
 //! for _ in 0..5 {
 //!     breaker.permit().unwrap().failure("connection reset");
@@ -19,6 +19,7 @@
 //! hand.advance(Duration::from_secs(1));
 //! breaker.probe().expect("it is time").success();
 //! assert_eq!(breaker.state(), State::Closed);
+//! # Ok::<(), larder::OptionError>(())
 //! ```
 //!
 //! # Concurrency
@@ -34,6 +35,7 @@
 //! breaker nor keeps it half-open for ever; nor does one that hangs ([`trial_timeout`](BreakerConfig::trial_timeout)).
 
 use crate::clock::Clock;
+use crate::options::OptionError;
 use crate::sync::atomic::Ordering;
 use machine::Machine;
 use std::fmt;
@@ -51,7 +53,7 @@ mod tests;
 mod transition;
 mod window;
 
-pub use config::{BreakerConfig, ConfigError, HalfOpen};
+pub use config::{BreakerConfig, HalfOpen};
 pub use permit::{Permit, PermitWhenFree};
 pub use transition::{Cause, Transition};
 
@@ -175,11 +177,14 @@ pub struct Snapshot {
 }
 
 impl Breaker {
-    /// A closed breaker. Settings that cannot be meant are replaced by the nearest that can; see
-    /// [`BreakerConfig::validate`].
-    #[must_use]
-    pub fn new(name: impl Into<Arc<str>>, config: BreakerConfig, clock: Clock) -> Self {
-        Self { machine: Arc::new(Machine::new(name.into(), &config, clock)) }
+    /// A closed breaker.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot be meant; see [`BreakerConfig::validate`].
+    pub fn new(name: impl Into<Arc<str>>, config: BreakerConfig, clock: Clock) -> Result<Self, OptionError> {
+        config.validate()?;
+        Ok(Self { machine: Arc::new(Machine::new(name.into(), config, clock)) })
     }
 
     /// Asks for the right to make one call.
@@ -217,7 +222,7 @@ impl Breaker {
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// let one_at_a_time = BreakerConfig { max_in_flight: 1, ..BreakerConfig::default() };
-    /// let breaker = Breaker::new("billing", one_at_a_time, Clock::system());
+    /// let breaker = Breaker::new("billing", one_at_a_time, Clock::system()).unwrap();
     /// let first = breaker.permit_when_free().await.unwrap();
     /// let (second, ()) = tokio::join!(breaker.permit_when_free(), async {
     ///     assert_eq!(breaker.permit().unwrap_err(), Refused::Shed);

@@ -283,7 +283,7 @@ impl<E: Entry> Cache<E> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// # let schema = Schema::of::<Instance>();
     /// # let instances: Cache<Instance> =
-    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema);
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
     /// let renamed = instances
     ///     .update(async {
     ///         // Write to the database here, and return the new state.

@@ -3,7 +3,7 @@
 //! Nothing is set up that no opened cache needs: a connector begins to connect when the first cache on it is opened, so a process
 //! whose caches are in memory, or switched off, starts no network code.
 
-use crate::audit::{Audit, AuditOptions};
+use crate::audit::{Audit, AuditError, AuditOptions};
 use crate::cache::{Cache, Inner};
 use crate::clock::Clock;
 use crate::config::{CacheConfig, Config, ConnectorKind, fold, nearest};
@@ -13,6 +13,7 @@ use crate::connector::noop::Noop;
 use crate::connector::redis::{Redis, RedisError};
 use crate::connector::{Connector, Schema};
 use crate::entry::Entry;
+use crate::options::{OptionError, shown};
 use parking_lot::Mutex;
 use std::any::{Any, type_name};
 use std::collections::HashMap;
@@ -131,11 +132,14 @@ pub enum OpenError {
         /// What is the matter.
         reason: &'static str,
     },
-    /// A cache's name is part of its keys, so it must not hold what separates them.
-    #[error("`{cache}` is no name for a cache: use 1 to 128 letters, digits, `_`, `-` or `.`")]
-    Name {
-        /// The name, as the entry type has it.
+    /// A name, an age or an option cannot be used: of a cache or an index, as the entry type has it, since the configuration was
+    /// checked when it was read.
+    #[error("the cache {} cannot be opened: {error}", shown(.cache))]
+    Option {
+        /// The cache.
         cache: String,
+        /// What is wrong.
+        error: OptionError,
     },
     /// The connector for the server cannot be made.
     #[cfg(feature = "redis")]
@@ -200,9 +204,6 @@ impl Caches {
     /// The configuration has no place for this cache: see [`OpenError`]. Nothing that a server does is an error here.
     pub fn open<E: Entry>(&self) -> Result<Cache<E>, OpenError> {
         let cache = || E::CACHE.to_owned();
-        if !crate::config::is_name(E::CACHE) {
-            return Err(OpenError::Name { cache: cache() });
-        }
         let mut state = self.state.lock();
         if state.ended {
             return Err(OpenError::ShutDown { cache: cache() });
@@ -218,6 +219,7 @@ impl Caches {
         let mut schema = Schema::of::<E>().ages(settings.max_age, settings.last_use_age);
         schema.max_object_size = settings.max_object_size;
         schema.loading = settings.loading;
+        schema.validate().map_err(|error| OpenError::Option { cache: cache(), error })?;
         let (connector, prune_interval) = self.connector(&settings, &schema)?;
         let opened = Cache::<E>::gentle(connector, schema, settings.comeback_loads, self.clock.clone());
         state.tasks.retain(|task| !task.is_finished());
@@ -237,23 +239,20 @@ impl Caches {
     fn connector(&self, settings: &CacheConfig, schema: &Schema) -> Result<(Arc<dyn Connector>, Duration), OpenError> {
         let without =
             |reason| OpenError::NoConnector { cache: schema.cache.to_string(), connector: settings.connector, reason };
+        let refused = |error| OpenError::Option { cache: schema.cache.to_string(), error };
         match settings.connector {
             ConnectorKind::Noop => Ok((Arc::new(Noop), Duration::ZERO)),
             ConnectorKind::Memory => {
                 let memory = self.config.memory();
-                let options = MemoryOptions {
-                    max_objects: memory.max_objects,
-                    max_bytes: memory.max_bytes,
-                    clock: self.clock.clone(),
-                };
+                let options = MemoryOptions { clock: self.clock.clone(), ..memory.options() };
                 // Without ages nothing ever expires.
                 let ages = !settings.max_age.is_zero() || !settings.last_use_age.is_zero();
                 let prune_interval = if ages { memory.prune_interval } else { Duration::ZERO };
-                Ok((Arc::new(Memory::open(schema.clone(), options)), prune_interval))
+                Ok((Arc::new(Memory::open(schema.clone(), options).map_err(refused)?), prune_interval))
             }
             #[cfg(feature = "redis")]
             ConnectorKind::Redis => {
-                let connector = self.server()?.connector(schema.clone());
+                let connector = self.server()?.connector(schema.clone()).map_err(refused)?;
                 Ok((Arc::new(connector), self.config.server().prune_interval))
             }
             #[cfg(not(feature = "redis"))]
@@ -289,7 +288,12 @@ impl Caches {
             ..AuditOptions::default()
         };
         let _runtime = self.runtime.enter();
-        cache.audited(options, source).map_err(|_| OpenError::NoRuntime)
+        cache.audited(options, source).map_err(|error| match error {
+            AuditError::NoRuntime => OpenError::NoRuntime,
+            AuditError::Option(error) => {
+                OpenError::Option { cache: E::CACHE.to_owned(), error: error.within("audit_") }
+            }
+        })
     }
 
     fn not_configured(&self, cache: &str) -> OpenError {

@@ -81,10 +81,10 @@ impl Clock {
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// Moves the clock forward; parts of a millisecond are dropped.
+    /// Moves the clock forward, to the end of time at most; parts of a millisecond are dropped.
     pub fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        self.0.fetch_add(by, Ordering::AcqRel);
+        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| Some(now.saturating_add(by)));
     }
 }
 

@@ -33,7 +33,6 @@
 mod address;
 mod breaker;
 mod cache;
-mod duration;
 mod effective;
 mod environment;
 mod error;
@@ -58,6 +57,7 @@ pub use note::Note;
 pub use redis::RedisConfig;
 pub use secret::Secret;
 
+use crate::options::{self, is_name};
 use cache::Defaults;
 use environment::Environment;
 use error::Problems;
@@ -68,7 +68,6 @@ use std::path::Path;
 use tree::{Format, Node, Origin, Value};
 
 pub(crate) use nearest::{fold, nearest};
-pub(crate) use redis::is_name;
 
 /// Where each cache keeps its objects, for how long, and what the connectors need.
 ///
@@ -229,8 +228,8 @@ impl Config {
             problems.add(&caches_at.origin, format!("is {}: give a mapping of caches by name", caches_at.kind()));
         }
         for (name, node) in caches_at.children() {
-            if !redis::is_name(name) {
-                problems.add(&node.origin, "is no name for a cache: give 1 to 128 letters, digits, `_`, `-` or `.`");
+            if !is_name(name) {
+                problems.add(&node.origin, format!("is no name for a cache: give {}", options::NAME));
                 continue;
             }
             if let Some(other) = caches.keys().find(|other| fold(other) == fold(name)) {

@@ -14,25 +14,24 @@
 //! - nothing is returned after an invalidation, delete or truncate that had answered [`Delivery::Applied`] before the call;
 //! - a [`Ticket`] taken before an invalidation or put of any key of an object never lets that object in.
 
-use crate::codec::Codec;
-use crate::entry::{Entry, Index};
 use crate::key::KeyError;
-use crate::load::LoadOptions;
-use crate::telemetry::Stats;
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
+pub use crate::options::OptionError;
 pub use many::Looks;
+pub use schema::Schema;
+pub(crate) use schema::{MAX_OBJECT_SIZE, examine};
 
 mod many;
 pub mod memory;
 pub mod noop;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod schema;
 
 /// An object of a type that the connector does not know.
 pub type Value = Arc<dyn Any + Send + Sync>;
@@ -160,84 +159,6 @@ pub trait Connector: Send + Sync + 'static {
 
     /// Hands what belongs to the connector, rather than to the cache, to the `metrics` recorder that is installed.
     fn publish(&self) {}
-}
-
-/// What a connector must know about the cache it serves.
-#[derive(Clone, Debug)]
-pub struct Schema {
-    /// The cache's name.
-    pub cache: Arc<str>,
-    /// Identifies the shape of the stored bytes: different releases of an entry differ here.
-    pub fingerprint: u64,
-    /// The names of the indexes; the primary index is the first.
-    pub indexes: &'static [&'static str],
-    /// Whether objects carry a version.
-    pub versioned: bool,
-    /// Lifetime since the object was stored; zero: no limit.
-    pub max_age: Duration,
-    /// Lifetime since the object was last got; zero: no limit.
-    pub last_use_age: Duration,
-    /// Objects with a longer encoding, in bytes, are not stored.
-    pub max_object_size: u64,
-    /// Bytes of an object and back.
-    pub codec: Codec,
-    /// How objects are loaded, as far as what is stored depends on it.
-    pub loading: LoadOptions,
-    /// Where the connector counts what its callers do not see.
-    pub stats: Arc<Stats>,
-}
-
-impl Schema {
-    /// The schema of an entry type, with no age limits and objects of up to 1 MiB.
-    #[must_use]
-    pub fn of<E: Entry>() -> Self {
-        Self {
-            cache: E::CACHE.into(),
-            fingerprint: crate::codec::fingerprint::<E>(),
-            indexes: E::Index::NAMES,
-            versioned: E::VERSIONED,
-            max_age: Duration::ZERO,
-            last_use_age: Duration::ZERO,
-            max_object_size: 1024 * 1024,
-            codec: Codec::of::<E>(),
-            loading: LoadOptions::default(),
-            stats: Arc::default(),
-        }
-    }
-
-    /// The same, loaded in this way.
-    #[must_use]
-    pub fn loading(mut self, options: LoadOptions) -> Self {
-        self.loading = options;
-        self
-    }
-
-    /// The lifetime of one object: its max age, less what the jitter takes; zero: no limit.
-    #[must_use]
-    pub fn lifetime(&self) -> Duration {
-        let jitter = self.loading.jitter;
-        if jitter > 0.0 { self.max_age.mul_f64(1.0 - jitter.min(1.0) * fastrand::f64()) } else { self.max_age }
-    }
-
-    /// How long an object is kept after its lifetime, to be served where the load of its successor fails.
-    #[must_use]
-    pub fn kept_after(&self) -> Duration {
-        if self.max_age.is_zero() { Duration::ZERO } else { self.loading.serve_expired }
-    }
-
-    /// How long before its end an object is loaded anew.
-    #[must_use]
-    pub fn refresh_ahead(&self) -> Duration {
-        if self.max_age.is_zero() { Duration::ZERO } else { self.loading.refresh_ahead }
-    }
-
-    /// The same with these ages; zero disables either.
-    #[must_use]
-    pub fn ages(mut self, max_age: Duration, last_use_age: Duration) -> Self {
-        self.max_age = max_age;
-        self.last_use_age = last_use_age;
-        self
-    }
 }
 
 /// A key of a known index, borrowed.

@@ -57,6 +57,7 @@ pub mod clock;
 mod codec;
 pub mod config;
 pub mod connector;
+mod duration;
 mod entry;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -65,6 +66,7 @@ pub mod fuzz;
 mod journal;
 mod key;
 mod load;
+mod options;
 #[cfg(feature = "torture")]
 pub mod protection;
 #[cfg(not(feature = "torture"))]
@@ -83,3 +85,4 @@ pub use entry::derived as __derive;
 pub use entry::{Entry, Index, Keys};
 pub use key::{Key, KeyBytes, KeyError, MAX_KEY_LEN};
 pub use load::{LoadError, LoadOptions};
+pub use options::OptionError;

@@ -38,8 +38,15 @@ pub(crate) use flight::Flights;
 use flight::{Landing, Name, Pilot, Seat, Strip, answers_late_joiner};
 pub(crate) use gentle::Gentle;
 use lease::Turn;
+pub(crate) use options::JITTER;
 pub use options::LoadOptions;
 use waiting::LOADING;
+
+/// A time that far in the future; at most thirty years, which no clock and no timer overflows at.
+fn from_now(time: Duration) -> Instant {
+    const FOREVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+    Instant::now() + time.min(FOREVER)
+}
 
 type Loaded<E, Err> = Result<Option<Arc<E>>, LoadError<Err>>;
 
@@ -86,7 +93,7 @@ impl<E: Entry> Cache<E> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// # let schema = Schema::of::<Instance>();
     /// # let instances: Cache<Instance> =
-    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema);
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
     /// let found = instances
     ///     .get_or_load(InstanceIndex::Host, "acme.example", |host: String| async move {
     ///         // Read the database here.
@@ -178,7 +185,7 @@ impl<E: Entry> Cache<E> {
                         Looked::KnownAbsent => return Ok(None),
                         Looked::Miss { ticket, expired, .. } => {
                             if expired.is_some() && patience.is_none() && Handle::try_current().is_ok() {
-                                patience = Some(Instant::now() + self.inner.schema.loading.soft_timeout);
+                                patience = Some(from_now(self.inner.schema.loading.soft_timeout));
                             }
                             if self.inner.schema.loading.soft_timeout.is_zero() {
                                 served = expired;

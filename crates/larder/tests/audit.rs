@@ -96,7 +96,7 @@ struct Flawed {
 impl Flawed {
     fn cache<E: Entry>(flaw: Flaw) -> Cache<E> {
         let schema = Schema::of::<E>();
-        let memory = Memory::open(schema.clone(), MemoryOptions::default());
+        let memory = Memory::open(schema.clone(), MemoryOptions::default()).unwrap();
         Cache::new(Arc::new(Self { memory, flaw, remembered: Mutex::default() }), schema)
     }
 }

@@ -340,26 +340,26 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ),
         (
             "defaults: { max_object_size: 0 }",
-            "defaults.max_object_size is `0`, and nothing could be stored: give a size such as 1 MiB".into(),
+            "defaults.max_object_size is `0`: give a size of 1 B or more, such as 1 MiB".into(),
         ),
         // Redis.
         (
             "connectors: { redis: { operation_timeout: 0 } }",
-            "connectors.redis.operation_timeout is `0`: give a duration above 0, such as 100ms".into(),
+            "connectors.redis.operation_timeout is `0`: give a duration above 0 and up to 1h, such as 100ms".into(),
         ),
-        ("connectors: { redis: { connect_timeout: 0s } }", "connectors.redis.connect_timeout is `0s`: give a duration above 0, such as 1s".into()),
+        ("connectors: { redis: { connect_timeout: 0s } }", "connectors.redis.connect_timeout is `0s`: give a duration above 0 and up to 1h, such as 1s".into()),
         ("connectors: { redis: { database: -1 } }", "connectors.redis.database is `-1`: give a number, 0 to 2147483647".into()),
         ("connectors: { redis: { database: 2147483648 } }", "connectors.redis.database is `2147483648`: give a number, 0 to 2147483647".into()),
         ("connectors: { redis: { max_in_flight: lots } }", "connectors.redis.max_in_flight is `lots`: give a number, 0 for no limit".into()),
         ("connectors: { redis: { journal_limit: 0 } }", "connectors.redis.journal_limit is `0`: give a number, 1 or more".into()),
-        ("connectors: { redis: { journal_bytes: 0 } }", "connectors.redis.journal_bytes is `0`: give a size such as 16 MiB".into()),
+        ("connectors: { redis: { journal_bytes: 0 } }", "connectors.redis.journal_bytes is `0`: give a size of 1 B or more, such as 16 MiB".into()),
         (
             "connectors: { redis: { wait_replicas: 1, wait_timeout: 0 } }",
-            "connectors.redis.wait_timeout is `0`: give a duration above 0, such as 50ms".into(),
+            "connectors.redis.wait_timeout is `0`: give a duration above 0 and up to 1h, such as 50ms".into(),
         ),
         (
             "connectors: { redis: { wait_replicas: -1 } }",
-            "connectors.redis.wait_replicas is `-1`: give a number of replicas, 0 for none".into(),
+            "connectors.redis.wait_replicas is `-1`: give a number of replicas up to 1000, 0 for none".into(),
         ),
         (
             "connectors: { redis: { wait_timeout: 50ms } }",
@@ -409,7 +409,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ),
         (
             "connectors: { redis: { breaker: { window: 5ms } } }",
-            "connectors.redis.breaker.window is 5ms: give 0 (never forgets) or at least 10 ms".into(),
+            "connectors.redis.breaker.window is `5ms`: give 0 (never forgets) or at least 10 ms".into(),
         ),
         // Contradictions.
         (
@@ -430,30 +430,30 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ),
         (
             "connectors: { redis: { breaker: { open: 1m, open_max: 30s } } }",
-            "connectors.redis.breaker.open_max is 30s: give `open` or more".into(),
+            "connectors.redis.breaker.open_max is `30s`: give `open` or more".into(),
         ),
         (
             "caches: { x: { connector: none, max_age: 1h, last_use_age: 2h } }",
-            "caches.x.last_use_age is 2h, longer than `caches.x.max_age`, which is 1h: give a last-use age of at most the max age, or 0 for \
-             either"
+            "caches.x.last_use_age contradicts `caches.x.max_age`: a last-use age of 2h is longer than the max age, 1h: give one of at most the \
+             max age, or 0 for either"
                 .into(),
         ),
         (
             "{ defaults: { connector: none, max_age: 1h }, caches: { x: { last_use_age: 2h } } }",
-            "caches.x.last_use_age is 2h, longer than `defaults.max_age`, which is 1h: give a last-use age of at most the max age, or 0 for \
-             either"
+            "caches.x.last_use_age contradicts `defaults.max_age`: a last-use age of 2h is longer than the max age, 1h: give one of at most the \
+             max age, or 0 for either"
                 .into(),
         ),
         (
             "{ defaults: { connector: none, last_use_age: 2h }, caches: { x: { max_age: 1h } } }",
-            "caches.x.max_age is 1h, shorter than `defaults.last_use_age`, which is 2h: give a last-use age of at most the max age, or 0 for \
-             either"
+            "caches.x.max_age contradicts `defaults.last_use_age`: a last-use age of 2h is longer than the max age, 1h: give one of at most the \
+             max age, or 0 for either"
                 .into(),
         ),
         (
             "{ defaults: { connector: none, last_use_age: 2h, max_age: 1h }, caches: { x: {} } }",
-            "defaults.last_use_age is 2h, longer than `defaults.max_age`, which is 1h: give a last-use age of at most the max age, or 0 for \
-             either"
+            "defaults.last_use_age contradicts `defaults.max_age`: a last-use age of 2h is longer than the max age, 1h: give one of at most the \
+             max age, or 0 for either"
                 .into(),
         ),
         // Caches.
@@ -1082,8 +1082,8 @@ fn what_is_wrong_in_zitadels_block_is_told_in_its_words() {
         ),
         (
             "Caches: { Instance: { Connector: '', MaxAge: 1h, LastUseAge: 2h } }",
-            "Caches.Instance.LastUseAge is 2h, longer than `Caches.Instance.MaxAge`, which is 1h: give a last-use age of at most the max age, \
-             or 0 for either",
+            "Caches.Instance.LastUseAge contradicts `Caches.Instance.MaxAge`: a last-use age of 2h is longer than the max age, 1h: give one of at most the \
+             max age, or 0 for either",
         ),
         (
             "Caches: { Instance: 5 }",

@@ -70,7 +70,7 @@ impl Subject for Private {
             MemoryOptions { max_objects: self.max_objects, clock: self.clock.clone(), ..MemoryOptions::default() };
         let mut opened = self.opened.lock().unwrap();
         let name = (schema.cache.clone(), schema.fingerprint);
-        opened.entry(name).or_insert_with(|| Arc::new(Memory::open(schema, options))).clone()
+        opened.entry(name).or_insert_with(|| Arc::new(Memory::open(schema, options).unwrap())).clone()
     }
 
     async fn pass(&self, time: Duration) {

@@ -71,7 +71,7 @@ impl Subject for Shared {
     }
 
     async fn open(&self, node: usize, schema: Schema) -> Arc<dyn Connector> {
-        let connector = self.nodes[node].connector(schema);
+        let connector = self.nodes[node].connector(schema).unwrap();
         let begun = Instant::now();
         while !connector.status().readable {
             let patient = begun.elapsed() < Duration::from_secs(30);

@@ -25,7 +25,7 @@ type Loaded = Result<Vec<Option<u64>>, LoadError<&'static str>>;
 
 fn cache(options: LoadOptions) -> Cache<Row> {
     let schema = Schema::of::<Row>().loading(options);
-    Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema)
+    Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema)
 }
 
 /// Rows by id; every load is noted, and may be made to wait after it has read, or to fail.

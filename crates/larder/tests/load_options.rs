@@ -58,14 +58,14 @@ impl Place {
         match self {
             Self::Memory(clock, _) => {
                 let options = MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() };
-                Cache::new(Arc::new(Memory::open(schema.clone(), options)), schema)
+                Cache::new(Arc::new(Memory::open(schema.clone(), options).unwrap()), schema)
             }
             Self::Redis(server) => {
                 let address = Address::Unix(server.socket().to_owned());
                 let mut config = RedisConfig { address, operation_timeout: LONG, ..RedisConfig::default() };
                 config.breaker.slow_call = LONG;
                 let redis = Redis::open(config).unwrap();
-                let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+                let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
                 until("the cache can be read", || cache.status().readable).await;
                 cache
             }

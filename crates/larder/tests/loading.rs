@@ -72,7 +72,7 @@ struct Remote {
 impl Remote {
     fn open(shed: Range<u64>) -> (Arc<Self>, Cache<Row>) {
         let schema = Schema::of::<Row>();
-        let memory = Memory::open(schema.clone(), MemoryOptions::default());
+        let memory = Memory::open(schema.clone(), MemoryOptions::default()).unwrap();
         let (filled, gate, lookups) = (AtomicU64::new(0), Semaphore::new(0), AtomicU64::new(0));
         let remote = Arc::new(Self { memory, filled, gate, lookups, shed });
         (remote.clone(), Cache::new(remote, schema))
@@ -186,7 +186,7 @@ async fn who_waits_for_the_next_load_is_served_though_others_go_away() {
 
 fn memory() -> Cache<Row> {
     let schema = Schema::of::<Row>();
-    Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema)
+    Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema)
 }
 
 type Rows = Result<Option<Arc<Row>>, LoadError<String>>;

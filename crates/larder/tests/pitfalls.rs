@@ -25,7 +25,7 @@ struct Place<E: Entry> {
 /// The same cache on every connector.
 async fn places<E: Entry>() -> Vec<Place<E>> {
     let schema = Schema::of::<E>();
-    let memory = Memory::open(schema.clone(), MemoryOptions::default());
+    let memory = Memory::open(schema.clone(), MemoryOptions::default()).unwrap();
     let memory = Cache::new(Arc::new(memory), schema);
     let mut places = vec![Place { near: memory.clone(), far: memory, server: None }];
     for binary in required().unwrap() {
@@ -43,7 +43,7 @@ async fn node<E: Entry>(server: &Server) -> Cache<E> {
     let mut config = RedisConfig { address, operation_timeout: patience, ..RedisConfig::default() };
     config.breaker.slow_call = patience;
     let schema = Schema::of::<E>();
-    let cache = Cache::new(Arc::new(Redis::open(config).unwrap().connector(schema.clone())), schema);
+    let cache = Cache::new(Arc::new(Redis::open(config).unwrap().connector(schema.clone()).unwrap()), schema);
     let begun = Instant::now();
     while !cache.status().readable {
         assert!(begun.elapsed() < patience, "waited in vain until the cache can be read");

@@ -120,7 +120,7 @@ struct Source {
 async fn play(cast: Cast, mut choose: impl FnMut(usize) -> usize) -> Vec<String> {
     let schema = Schema::of::<Row>();
     let gate = Gate::default();
-    let memory = Memory::open(schema.clone(), MemoryOptions::default());
+    let memory = Memory::open(schema.clone(), MemoryOptions::default()).unwrap();
     let cache: Cache<Row> = Cache::new(Arc::new(Gated { memory, gate: gate.clone() }), schema);
     let source = Arc::new(Source::default());
     let callers: Vec<JoinHandle<(u64, u64)>> = (0..cast.callers)

@@ -36,7 +36,7 @@ fn count(port: &str) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(text)?;
 
     let schema = Schema::of::<Sample>().ages(Duration::from_secs(3600), Duration::ZERO);
-    let memory = Memory::open(schema.clone(), MemoryOptions::default());
+    let memory = Memory::open(schema.clone(), MemoryOptions::default()).map_err(text)?;
     let memory = cache(Arc::new(memory), schema);
     operation(&runtime, "set, memory", |number| set(memory.clone(), number))?;
     operation(&runtime, "get by secondary key, memory", |number| get(&memory, SampleIndex::Host, host(number, 0)))?;
@@ -48,7 +48,7 @@ fn count(port: &str) -> Result<(), String> {
         Ok::<_, String>((redis, client.get_multiplexed_async_connection().await.map_err(text)?))
     })?;
     let schema = Schema::of::<Sample>().ages(Duration::from_secs(3600), Duration::ZERO);
-    let shared = cache(Arc::new(redis.connector(schema.clone())), schema);
+    let shared = cache(Arc::new(redis.connector(schema.clone()).map_err(text)?), schema);
     runtime.block_on(async {
         for _ in 0..1_000 {
             if shared.status().readable {

@@ -88,7 +88,8 @@ impl Node {
         let redis = Redis::open(RedisConfig { hints, ..config.clone() })
             .map_err(|error| Failure::Problem(error.to_string()))?;
         let schema = Schema { max_object_size: u64::MAX, ..Schema::of::<Sample>().ages(MAX_AGE, Duration::ZERO) };
-        let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+        let connector = redis.connector(schema.clone()).map_err(|error| Failure::Problem(error.to_string()))?;
+        let cache = Cache::new(Arc::new(connector), schema);
         let patience = 4 * config.connect_timeout.max(Duration::from_secs(1));
         let begun = Instant::now();
         while !cache.status().readable {

@@ -14,7 +14,7 @@ use larder::config::{Address, RedisConfig};
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::redis::Redis;
 use larder::protection::Protection;
-use larder::{Cache, Entry, LoadOptions, Schema};
+use larder::{Cache, Entry, LoadOptions, OptionError, Schema};
 use recorder::Recorder;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -74,7 +74,10 @@ impl Caches {
             }
             None => None,
         };
-        Ok(Self { instances: open(setup.node, redis.as_ref()), policies: open(setup.node, redis.as_ref()), redis })
+        let refused = |error: OptionError| Failure::Problem(error.to_string());
+        let instances = open(setup.node, redis.as_ref()).map_err(refused)?;
+        let policies = open(setup.node, redis.as_ref()).map_err(refused)?;
+        Ok(Self { instances, policies, redis })
     }
 
     pub(super) fn breaker(&self) -> Option<&larder::breaker::Breaker> {
@@ -132,15 +135,15 @@ fn loading(node: u32) -> LoadOptions {
     }
 }
 
-fn open<E: Subject>(node: u32, redis: Option<&Redis>) -> Cache<E> {
+fn open<E: Subject>(node: u32, redis: Option<&Redis>) -> Result<Cache<E>, OptionError> {
     let mut schema = Schema::of::<E>();
     if E::KIND == Kind::Instance {
         schema = schema.ages(MAX_AGE, LAST_USE_AGE).loading(loading(node));
     }
-    match redis {
-        Some(redis) => Cache::new(Arc::new(redis.connector(schema.clone())), schema),
-        None => Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema),
-    }
+    Ok(match redis {
+        Some(redis) => Cache::new(Arc::new(redis.connector(schema.clone())?), schema),
+        None => Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default())?), schema),
+    })
 }
 
 /// The name of a cache on the server.

@@ -90,7 +90,7 @@ impl<E: Entry> Service<E> {
         let config = RedisConfig { address, client_name: Some("service".to_owned()), ..RedisConfig::default() };
         let redis = Redis::open(config).unwrap();
         let schema = Schema::of::<E>().ages(max_age, last_use_age);
-        let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+        let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
         let service = Self { cache, _redis: redis };
         service.readable().await;
         service

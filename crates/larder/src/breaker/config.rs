@@ -1,7 +1,7 @@
 //! When a breaker opens, for how long, and how it comes back.
 
 use super::gate::MOST;
-use std::fmt;
+use crate::options::{OptionError, Refuse};
 use std::time::Duration;
 
 /// Buckets of the window: it forgets a tenth at a time.
@@ -19,7 +19,7 @@ pub(super) const BUCKETS: u8 = 10;
 /// assert!(patient.validate().is_ok());
 ///
 /// let nonsense = BreakerConfig { failure_ratio: 50.0, ..BreakerConfig::default() };
-/// assert_eq!(nonsense.validate().unwrap_err().to_string(), "failure_ratio is 50: give 0 (never) to 1");
+/// assert_eq!(nonsense.validate().unwrap_err().to_string(), "failure_ratio is `50`: give 0 (never) to 1");
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct BreakerConfig {
@@ -95,81 +95,47 @@ impl Default for BreakerConfig {
     }
 }
 
-/// A setting that makes no sense.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The name of the field.
-    pub field: &'static str,
-    value: String,
-    accepted: &'static str,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {}: give {}", self.field, self.value, self.accepted)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
 impl BreakerConfig {
     /// Checks that every setting can be meant.
     ///
     /// # Errors
     ///
-    /// The first setting that cannot, with its value and what is accepted. [`Breaker::new`](super::Breaker::new) takes
-    /// the nearest one that can.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let sane = self.sane();
-        let error = |field, value: String, accepted| Err(ConfigError { field, value, accepted });
-        let written = |duration: Duration| format!("{duration:?}");
-        if self.window != sane.window {
-            return error("window", written(self.window), "0 (never forgets) or at least 10 ms");
-        }
-        if self.min_calls != sane.min_calls {
-            return error("min_calls", self.min_calls.to_string(), "1 or more");
-        }
-        // A NaN differs from everything, so it is found here as well.
-        if self.failure_ratio != sane.failure_ratio {
-            return error("failure_ratio", self.failure_ratio.to_string(), "0 (never) to 1");
-        }
-        if self.slow_ratio != sane.slow_ratio {
-            return error("slow_ratio", self.slow_ratio.to_string(), "0 (never) to 1");
-        }
-        if self.open != sane.open {
-            return error("open", written(self.open), "at least 1 ms");
-        }
-        if self.open_refused != sane.open_refused {
-            return error("open_refused", written(self.open_refused), "at least 1 ms");
-        }
-        if self.half_open != sane.half_open {
-            return error("half_open", format!("{:?}", self.half_open), "probes, or 1 to 16777215 requests");
-        }
-        if self.half_open_successes != sane.half_open_successes {
-            return error("half_open_successes", self.half_open_successes.to_string(), "1 or more");
-        }
-        Ok(())
+    /// The first setting that cannot, with its value and what is accepted. [`Breaker::new`](super::Breaker::new) refuses it as well.
+    pub fn validate(&self) -> Result<(), OptionError> {
+        OptionError::first(|refuse| self.examine(refuse))
     }
 
-    /// The nearest settings that make sense.
-    pub(super) fn sane(&self) -> Self {
-        let ratio = |ratio: f64| if ratio.is_nan() { 0.0 } else { ratio.clamp(0.0, 1.0) };
+    /// Tells of every setting that cannot be meant.
+    pub(crate) fn examine(&self, refuse: Refuse<'_>) {
+        const RATIO: &str = "0 (never) to 1";
+        const NUMBER: &str = "a number, 1 or more";
         let shortest = Duration::from_millis(u64::from(BUCKETS));
-        let open = self.open.max(Duration::from_millis(1));
-        Self {
-            window: if self.window.is_zero() { self.window } else { self.window.max(shortest) },
-            min_calls: self.min_calls.max(1),
-            failure_ratio: ratio(self.failure_ratio),
-            slow_ratio: ratio(self.slow_ratio),
-            open,
-            open_max: self.open_max.max(open),
-            open_refused: self.open_refused.max(Duration::from_millis(1)),
-            half_open: match self.half_open {
-                HalfOpen::Probes => HalfOpen::Probes,
-                HalfOpen::Requests(most) => HalfOpen::Requests(most.clamp(1, MOST)),
-            },
-            half_open_successes: self.half_open_successes.max(1),
-            ..self.clone()
+        if !self.window.is_zero() && self.window < shortest {
+            refuse(OptionError::duration("window", self.window, "0 (never forgets) or at least 10 ms"));
+        }
+        if self.min_calls == 0 {
+            refuse(OptionError::new("min_calls", self.min_calls, NUMBER));
+        }
+        for (name, ratio) in [("failure_ratio", self.failure_ratio), ("slow_ratio", self.slow_ratio)] {
+            // A NaN is in no range.
+            if !(0.0..=1.0).contains(&ratio) {
+                refuse(OptionError::new(name, ratio, RATIO));
+            }
+        }
+        if self.open.is_zero() {
+            refuse(OptionError::duration("open", self.open, "a duration above 0, such as 1s"));
+        }
+        if self.open_refused.is_zero() {
+            refuse(OptionError::duration("open_refused", self.open_refused, "a duration above 0, such as 30s"));
+        }
+        match self.half_open {
+            HalfOpen::Requests(most) if most == 0 || most > MOST => {
+                refuse(OptionError::new("half_open", most, "probes, or a number of requests, 1 to 16777215"));
+            }
+            HalfOpen::Probes | HalfOpen::Requests(_) => {}
+        }
+        if self.half_open_successes == 0 {
+            refuse(OptionError::new("half_open_successes", self.half_open_successes, NUMBER));
         }
     }
 }

@@ -70,8 +70,7 @@ pub(super) struct Seen {
 }
 
 impl Machine {
-    pub(super) fn new(name: Arc<str>, config: &BreakerConfig, clock: Clock) -> Self {
-        let config = config.sane();
+    pub(super) fn new(name: Arc<str>, config: BreakerConfig, clock: Clock) -> Self {
         let now = clock.now();
         let window = Window::new(config.window, now);
         let health = Health { window, run: 0, trials: 0, openings: 0, opened: 0, closed_since: now, since: now };

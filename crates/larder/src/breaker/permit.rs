@@ -17,7 +17,7 @@ use std::time::Duration;
 ///
 /// ```compile_fail,E0382
 /// # use larder::{breaker::{Breaker, BreakerConfig}, clock::Clock};
-/// # let breaker = Breaker::new("doc", BreakerConfig::default(), Clock::system());
+/// # let breaker = Breaker::new("doc", BreakerConfig::default(), Clock::system()).unwrap();
 /// let permit = breaker.permit().unwrap();
 /// permit.failure("NOSCRIPT");
 /// permit.success(); // after the retry: does not compile

@@ -8,7 +8,7 @@ mod places;
 
 fn breaker(config: BreakerConfig) -> (Breaker, ManualClock) {
     let (clock, hand) = Clock::manual();
-    (Breaker::new("test", config, clock), hand)
+    (Breaker::new("test", config, clock).unwrap(), hand)
 }
 
 /// Open times that are exact, and no ramp.

@@ -20,7 +20,7 @@ impl<E: Entry> Cache<E> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// # let schema = Schema::of::<Instance>();
     /// # let instances: Cache<Instance> =
-    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema);
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
     /// instances.set(Instance { id: "42".into(), hosts: vec!["acme.example".into()] }).await;
     /// let found = instances.get_many(InstanceIndex::Host, ["acme.example", "bolt.example"]).await;
     /// assert_eq!(found[0].as_ref().unwrap().id, "42");
@@ -91,7 +91,7 @@ impl<E: Entry> Cache<E> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// # let schema = Schema::of::<Instance>();
     /// # let instances: Cache<Instance> =
-    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema);
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
     /// let renamed = ["Acme", "Bolt"].into_iter().zip(1..).map(|(name, id)| Instance { id, name: name.into() });
     /// assert_eq!(instances.set_many(renamed).await, [Stored::Yes, Stored::Yes]);
     /// # }
@@ -146,7 +146,7 @@ impl<E: Entry> Cache<E> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// # let schema = Schema::of::<Instance>();
     /// # let instances: Cache<Instance> =
-    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema);
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
     /// use InstanceIndex::{Host, Id};
     /// let delivery = instances.invalidate_many([(Id, "42"), (Host, "acme.example")]).await;
     /// assert_eq!(delivery.unwrap(), Delivery::Applied);

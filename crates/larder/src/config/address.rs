@@ -43,6 +43,12 @@ pub(super) struct Url {
 /// Databases are numbered with 31 bits.
 pub(super) const LAST_DATABASE: u32 = i32::MAX as u32;
 
+/// Whether this can be the name or the IP address of a host.
+pub(super) fn is_host(host: &str) -> bool {
+    let sane = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    !host.is_empty() && host.chars().all(sane)
+}
+
 impl Address {
     /// Reads `host:port`, `host`, or `[IPv6]:port`.
     pub(super) fn parse(text: &str) -> Option<Self> {
@@ -57,8 +63,7 @@ impl Address {
                 None => (text, ""),
             },
         };
-        let sane = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-        if host.is_empty() || !host.chars().all(sane) {
+        if !is_host(host) {
             return None;
         }
         let port = match port {

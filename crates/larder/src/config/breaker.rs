@@ -1,9 +1,10 @@
 //! `connectors.redis.breaker`: the settings of the circuit breaker, and `max_in_flight` beside it.
 
 use super::error::Problems;
-use super::setting::{Refused, Setting, duration, number, plain, put, ratio, read, some_duration, time};
+use super::setting::{Place, Setting, duration, number, plain, put, ratio, read, time};
 use super::tree::{Node, Value};
 use crate::breaker::{BreakerConfig, HalfOpen};
+use crate::duration::show;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -33,9 +34,6 @@ impl DerefMut for BreakerSettings {
     }
 }
 
-/// As [`HalfOpen::Requests`] is limited.
-const MOST_REQUESTS: u64 = 16_777_215;
-
 pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
     Setting {
         name: "window",
@@ -46,13 +44,13 @@ pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
     Setting {
         name: "min_calls",
         give: "a number, 1 or more",
-        read: |breaker, node| put(&mut breaker.min_calls, number(node, 1..=u64::MAX)),
+        read: |breaker, node| put(&mut breaker.min_calls, number(node)),
         write: |breaker| plain(breaker.min_calls),
     },
     Setting {
         name: "consecutive_failures",
         give: "a number, 0 for never",
-        read: |breaker, node| put(&mut breaker.consecutive_failures, whole(node, 0)),
+        read: |breaker, node| put(&mut breaker.consecutive_failures, number(node)),
         write: |breaker| plain(breaker.consecutive_failures),
     },
     Setting {
@@ -76,19 +74,19 @@ pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
     Setting {
         name: "open",
         give: "a duration above 0, such as 1s",
-        read: |breaker, node| put(&mut breaker.open, some_duration(node)),
+        read: |breaker, node| put(&mut breaker.open, duration(node)),
         write: |breaker| time(breaker.open),
     },
     Setting {
         name: "open_max",
         give: "a duration of `open` or more, such as 1s",
-        read: |breaker, node| put(&mut breaker.open_max, some_duration(node)),
+        read: |breaker, node| put(&mut breaker.open_max, duration(node)),
         write: |breaker| time(breaker.open_max),
     },
     Setting {
         name: "open_refused",
         give: "a duration above 0, such as 30s",
-        read: |breaker, node| put(&mut breaker.open_refused, some_duration(node)),
+        read: |breaker, node| put(&mut breaker.open_refused, duration(node)),
         write: |breaker| time(breaker.open_refused),
     },
     Setting {
@@ -103,10 +101,7 @@ pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
         read: |breaker, node| {
             breaker.half_open = match &node.value {
                 Value::Text(text) if text == "probes" => HalfOpen::Probes,
-                _ => {
-                    let most = number(node, 1..=MOST_REQUESTS)?;
-                    HalfOpen::Requests(u32::try_from(most).map_err(|_| Refused::Shown(""))?)
-                }
+                _ => HalfOpen::Requests(number(node)?),
             };
             Ok(())
         },
@@ -118,7 +113,7 @@ pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
     Setting {
         name: "half_open_successes",
         give: "a number, 1 or more",
-        read: |breaker, node| put(&mut breaker.half_open_successes, whole(node, 1)),
+        read: |breaker, node| put(&mut breaker.half_open_successes, number(node)),
         write: |breaker| plain(breaker.half_open_successes),
     },
     Setting {
@@ -135,10 +130,6 @@ pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
     },
 ];
 
-fn whole(node: &Node, least: u64) -> Result<u32, Refused> {
-    u32::try_from(number(node, least..=u64::from(u32::MAX))?).map_err(|_| Refused::Shown(""))
-}
-
 impl BreakerSettings {
     /// The settings as the breaker takes them.
     #[must_use]
@@ -152,19 +143,16 @@ impl BreakerSettings {
         let given = read(section, SETTINGS, &[], &mut breaker, problems);
         match given.origin("open_max") {
             Some(origin) if breaker.open_max < breaker.open && problems.0.len() == before => {
-                problems.add(origin, format!("is {}: give `open` or more", super::duration::show(breaker.open_max)));
+                problems.add(origin, format!("is `{}`: give `open` or more", show(breaker.open_max)));
             }
             Some(_) => {}
             // Whoever says only how long it stays open means just that.
             None => breaker.open_max = breaker.open_max.max(breaker.open),
         }
         // What could not be read is the default now, and the rest may make no sense beside it.
-        if problems.0.len() == before
-            && let Err(error) = breaker.validate()
-        {
-            let origin = given.origin(error.field).cloned().unwrap_or_else(|| section.origin.child(error.field));
-            let text = error.to_string();
-            problems.add(&origin, text.strip_prefix(error.field).unwrap_or(&text).trim_start());
+        if problems.0.len() == before {
+            let place = Place { section, given: &given, inherited: None };
+            breaker.examine(&mut |error| place.report(&error, problems));
         }
         Self(breaker)
     }

@@ -1,13 +1,15 @@
 //! `caches.<name>` and `defaults`: where a cache keeps its objects, and for how long.
 
-use super::duration::show;
 use super::error::Problems;
 use super::loading::{self, Loading};
 use super::setting::{
-    Given, Refused, Setting, bytes, count, duration, plain, put, ratio, read, some_duration, text, time, written_bytes,
+    Given, Place, Refused, Setting, bytes, duration, number, plain, put, ratio, read, text, time, written_bytes,
 };
 use super::tree::{Node, Origin, Value, shown_path};
+use crate::audit::{self, AuditOptions};
+use crate::connector::{self, MAX_OBJECT_SIZE};
 use crate::load::LoadOptions;
+use crate::options::OptionError;
 use std::fmt;
 use std::time::Duration;
 
@@ -147,29 +149,26 @@ pub(super) const SETTINGS: &[Setting<Partial>] = &[
     },
     Setting {
         name: "max_object_size",
-        give: "a size such as 1 MiB",
-        read: |cache, node| match bytes(node)? {
-            0 => Err(Refused::Shown(", and nothing could be stored")),
-            size => put(&mut cache.max_object_size, Ok(Some(size))),
-        },
+        give: MAX_OBJECT_SIZE,
+        read: |cache, node| put(&mut cache.max_object_size, bytes(node).map(Some)),
         write: |cache| cache.max_object_size.and_then(written_bytes),
     },
     Setting {
         name: "comeback_loads",
         give: "a number of loads at once, 0 for no limit",
-        read: |cache, node| put(&mut cache.comeback_loads, count(node, 0..=1_000_000).map(Some)),
+        read: |cache, node| put(&mut cache.comeback_loads, number(node).map(Some)),
         write: |cache| cache.comeback_loads.and_then(plain),
     },
     Setting {
         name: "audit_share",
-        give: "the part of the hits, 0 (none) to 1",
+        give: audit::SHARE,
         read: |cache, node| put(&mut cache.audit_share, ratio(node).map(Some)),
         write: |cache| cache.audit_share.and_then(plain),
     },
     Setting {
         name: "audit_grace",
-        give: "a duration above 0, such as 5s",
-        read: |cache, node| put(&mut cache.audit_grace, some_duration(node).map(Some)),
+        give: audit::GRACE,
+        read: |cache, node| put(&mut cache.audit_grace, duration(node).map(Some)),
         write: |cache| cache.audit_grace.and_then(time),
     },
     Setting {
@@ -192,9 +191,22 @@ impl Defaults {
         let mut partial = Partial::default();
         let given = read(section, SETTINGS, &[], &mut partial, problems);
         let defaults = Self::default().overlaid(&partial);
-        check_ages(&defaults, &given, &section.origin, problems);
-        loading::check(&defaults, &given, &section.origin, problems);
+        defaults.examine(section, &given, &section.origin, problems);
         defaults
+    }
+
+    /// Reports what cannot be used. What is not given in this section stands at `inherited`, and is reported there.
+    fn examine(&self, section: &Node, given: &Given, inherited: &Origin, problems: &mut Problems) {
+        let place = Place { section, given, inherited: Some(inherited) };
+        let refuse = &mut |error: OptionError| place.report(&error, problems);
+        connector::examine(self.max_age, self.last_use_age, self.max_object_size, &self.loading, refuse);
+        let audit = AuditOptions {
+            share: self.audit_share,
+            grace: self.audit_grace,
+            bypass: self.audit_bypass,
+            ..AuditOptions::default()
+        };
+        audit.examine(&mut |error| refuse(error.within("audit_")));
     }
 
     fn overlaid(&self, partial: &Partial) -> Self {
@@ -248,8 +260,7 @@ impl CacheConfig {
         let mut partial = Partial::default();
         let given = read(section, SETTINGS, &[], &mut partial, problems);
         let whole = defaults.overlaid(&partial);
-        check_ages(&whole, &given, origin, problems);
-        loading::check(&whole, &given, origin, problems);
+        whole.examine(section, &given, origin, problems);
         let readable = matches!(section.value, Value::Nothing | Value::Map(_)) && section.child("connector").is_none();
         if whole.connector.is_none() && readable {
             let connectors = "none, memory, redis or postgres";
@@ -274,28 +285,5 @@ impl CacheConfig {
             audit_bypass: Some(self.audit_bypass),
             loading: Loading::written(self.loading, defaults.loading),
         }
-    }
-}
-
-/// An object that has outlived its max age is gone however lately it was used, so a longer last-use age was meant otherwise.
-fn check_ages(ages: &Defaults, given: &Given, defaults: &Origin, problems: &mut Problems) {
-    let contradictory = !ages.max_age.is_zero() && ages.last_use_age > ages.max_age;
-    if !contradictory {
-        return;
-    }
-    let inherited = |name: &str| shown_path(&defaults.child(name).path);
-    let advice = "give a last-use age of at most the max age, or 0 for either";
-    let (last_use, max) = (show(ages.last_use_age), show(ages.max_age));
-    match (given.origin("last_use_age"), given.origin("max_age")) {
-        (Some(origin), other) => {
-            let other = other.map_or_else(|| inherited("max_age"), |other| shown_path(&other.path));
-            problems.add(origin, format!("is {last_use}, longer than `{other}`, which is {max}: {advice}"));
-        }
-        (None, Some(origin)) => {
-            let other = inherited("last_use_age");
-            problems.add(origin, format!("is {max}, shorter than `{other}`, which is {last_use}: {advice}"));
-        }
-        // It is reported where it was given.
-        (None, None) => {}
     }
 }

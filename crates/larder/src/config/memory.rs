@@ -1,8 +1,9 @@
 //! `connectors.memory`: how much the memory connector may hold.
 
 use super::error::Problems;
-use super::setting::{Setting, bytes, duration, number, plain, put, read, time, written_bytes};
+use super::setting::{Place, Setting, bytes, duration, number, plain, put, read, time, written_bytes};
 use super::tree::Node;
+use crate::connector::memory::{MAX_OBJECTS, MemoryOptions};
 use std::time::Duration;
 
 /// The settings of the memory connector. They hold for each cache on it by itself.
@@ -25,8 +26,8 @@ impl Default for MemoryConfig {
 pub(super) const SETTINGS: &[Setting<MemoryConfig>] = &[
     Setting {
         name: "max_objects",
-        give: "a number, 1 or more",
-        read: |memory, node| put(&mut memory.max_objects, number(node, 1..=u64::MAX)),
+        give: MAX_OBJECTS,
+        read: |memory, node| put(&mut memory.max_objects, number(node)),
         write: |memory| plain(memory.max_objects),
     },
     Setting {
@@ -44,9 +45,17 @@ pub(super) const SETTINGS: &[Setting<MemoryConfig>] = &[
 ];
 
 impl MemoryConfig {
+    /// What one cache on the connector is opened with.
+    pub(crate) fn options(&self) -> MemoryOptions {
+        MemoryOptions { max_objects: self.max_objects, max_bytes: self.max_bytes, ..MemoryOptions::default() }
+    }
+
     pub(super) fn read(section: &Node, problems: &mut Problems) -> Self {
         let mut memory = Self::default();
-        read(section, SETTINGS, &[], &mut memory, problems);
+        let given = read(section, SETTINGS, &[], &mut memory, problems);
+        if let Err(error) = memory.options().validate() {
+            Place { section, given: &given, inherited: None }.report(&error, problems);
+        }
         memory
     }
 }

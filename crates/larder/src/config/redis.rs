@@ -1,15 +1,15 @@
 //! `connectors.redis`: which server, who we are there, and how long we wait.
 
-use super::address::{Address, LAST_DATABASE, Url};
+use super::address::{Address, LAST_DATABASE, Url, is_host};
 use super::breaker::BreakerSettings;
 use super::error::Problems;
 use super::secret::{HIDDEN, Secret};
 use super::setting::{
-    Given, Refused, Setting, bytes, count, duration, number, plain, put, read, some_duration, text, time,
-    written_bytes, written_text,
+    Given, Place, Refused, Setting, bytes, duration, number, plain, put, read, text, time, written_bytes, written_text,
 };
 use super::tree::{Node, Origin, shown_path};
-use std::path::PathBuf;
+use crate::options::{self, OptionError, Refuse, is_name};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The settings of the redis connector: one server, one connection to it.
@@ -21,30 +21,30 @@ pub struct RedisConfig {
     pub database: u32,
     /// Who logs in; none: the server's default user.
     pub username: Option<String>,
-    /// With what; none: nobody logs in.
+    /// With what; none: nobody logs in, so a user name needs one.
     pub password: Option<Secret>,
-    /// What the connection is called in `CLIENT LIST`.
+    /// What the connection is called in `CLIENT LIST`; letters, digits and signs, without spaces.
     pub client_name: Option<String>,
-    /// What every key begins with; letters, digits, `_`, `-` and `.`. Default `larder`.
+    /// What every key begins with; 1 to 128 letters, digits, `_`, `-` and `.`. Default `larder`.
     pub prefix: String,
-    /// How long connecting, with all that is checked then, may take. Default 1 s.
+    /// How long connecting, with all that is checked then, may take; up to an hour. Default 1 s.
     pub connect_timeout: Duration,
-    /// How long one operation may take. Default 100 ms.
+    /// How long one operation may take; up to an hour. Default 100 ms.
     pub operation_timeout: Duration,
     /// Strict mode: an invalidation, delete, truncate or set counts as applied once so many replicas have it; zero: once the server
-    /// has it. Default 0.
+    /// has it. At most 1000. Default 0.
     pub wait_replicas: u32,
-    /// How long replicas may take for that; then it is deferred, and delivered again until they have it. Default 50 ms.
+    /// How long replicas may take for that, up to an hour; then it is deferred, and delivered again until they have it. Default 50 ms.
     pub wait_timeout: Duration,
     /// The circuit breaker.
     pub breaker: BreakerSettings,
-    /// Keys that wait to be invalidated, per cache; above it everything in the cache is forgotten instead. Default 10,000.
+    /// Keys that wait to be invalidated, per cache, 1 or more; above it everything in the cache is forgotten instead. Default 10,000.
     pub journal_limit: usize,
-    /// What those keys may take up in memory, per cache, in bytes; above it everything is forgotten as well. Default 16 MiB.
+    /// What those keys may take up in memory, per cache, in bytes, 1 or more; above it everything is forgotten as well. Default 16 MiB.
     pub journal_bytes: usize,
     /// How long a shutdown waits for what could not be delivered yet. Default 1 s.
     pub shutdown_timeout: Duration,
-    /// Secondary keys, per cache, of which this process remembers where they lead. Default 100,000.
+    /// Secondary keys, per cache, of which this process remembers where they lead; 1 to 100,000,000. Default 100,000.
     pub hints: usize,
     /// Operations under way at once. More gets, lookups and fills are shed; more changes (set, invalidate, delete, truncate) wait for a
     /// place, for at most [`operation_timeout`](Self::operation_timeout), before they are sent. Zero: no limit. Default 256.
@@ -75,6 +75,103 @@ impl Default for RedisConfig {
             prune_interval: Duration::from_secs(3600),
         }
     }
+}
+
+impl RedisConfig {
+    /// Checks that every setting can be used. [`Redis::open`](crate::connector::redis::Redis::open) refuses what is not.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot be used, and what is accepted: the same that is refused where a configuration says it.
+    pub fn validate(&self) -> Result<(), OptionError> {
+        OptionError::first(|refuse| self.examine(refuse))
+    }
+
+    /// Tells of every setting that cannot be used.
+    pub(super) fn examine(&self, refuse: Refuse<'_>) {
+        const LONGEST: Duration = Duration::from_secs(3600);
+        let give = |name| SETTINGS.iter().find(|setting| setting.name == name).map_or("", |setting| setting.give);
+        if !is_reachable(&self.address) {
+            refuse(OptionError::hidden(
+                "address",
+                "is neither a host and a port nor the path of a Unix socket, or the path is too long (Linux takes 107 bytes)",
+            ));
+        }
+        if self.database > LAST_DATABASE {
+            refuse(OptionError::new("database", self.database, give("database")));
+        }
+        let empty = |text: &str| text.trim().is_empty();
+        if self.username.as_deref().is_some_and(empty) {
+            refuse(OptionError::hidden("username", "is empty: give a user name, or none"));
+        }
+        if self.password.as_ref().is_some_and(|password| empty(password.expose())) {
+            refuse(OptionError::hidden("password", "is empty: give a password, or none"));
+        }
+        if self.username.is_some() && self.password.is_none() {
+            refuse(OptionError::hidden("username", NO_PASSWORD));
+        }
+        if let Some(name) = &self.client_name
+            && (name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            refuse(OptionError::new("client_name", name, give("client_name")));
+        }
+        if !is_name(&self.prefix) {
+            refuse(OptionError::new("prefix", &self.prefix, give("prefix")));
+        }
+        for (name, value) in [
+            ("connect_timeout", self.connect_timeout),
+            ("operation_timeout", self.operation_timeout),
+            (WAIT_TIMEOUT, self.wait_timeout),
+        ] {
+            if value.is_zero() || value > LONGEST {
+                refuse(OptionError::duration(name, value, give(name)));
+            }
+        }
+        if self.wait_replicas > 1000 {
+            refuse(OptionError::new(WAIT_REPLICAS, self.wait_replicas, give(WAIT_REPLICAS)));
+        }
+        for (name, value) in [("journal_limit", self.journal_limit), ("journal_bytes", self.journal_bytes)] {
+            if value == 0 {
+                refuse(OptionError::new(name, value, give(name)));
+            }
+        }
+        // Places for all of them are made when a cache is opened.
+        if !(1..=100_000_000).contains(&self.hints) {
+            refuse(OptionError::new("hints", self.hints, give("hints")));
+        }
+        if self.breaker.max_in_flight != 0 {
+            let accepted = "0 here, and the limit as `max_in_flight` of the connector";
+            refuse(OptionError::new("breaker.max_in_flight", self.breaker.max_in_flight, accepted));
+        }
+        self.breaker.examine(&mut |error| refuse(error.within("breaker.")));
+    }
+}
+
+const NO_PASSWORD: &str = "has a user name and no password: give `password` or `password_file` too";
+
+/// Whether one could connect to this. Nothing is looked up.
+fn is_reachable(address: &Address) -> bool {
+    match address {
+        // IPv6 addresses have colons, and sometimes the name of an interface after `%`.
+        Address::Tcp { host, port } => *port > 0 && is_host(host.split('%').next().unwrap_or("")),
+        Address::Unix(path) => is_socket(path),
+    }
+}
+
+#[cfg(unix)]
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    // What begins with a zero byte is an abstract name, which is no file.
+    let bytes = path.as_os_str().as_bytes();
+    match bytes.strip_prefix(b"\0") {
+        Some(name) => (1..=107).contains(&name.len()),
+        None => !bytes.is_empty() && std::os::unix::net::SocketAddr::from_pathname(path).is_ok(),
+    }
+}
+
+#[cfg(not(unix))]
+fn is_socket(path: &Path) -> bool {
+    !path.as_os_str().is_empty()
 }
 
 /// The settings as they are given, before those that say the same thing in two ways are put together.
@@ -154,81 +251,64 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
     Setting {
         name: "database",
         give: "a number, 0 to 2147483647",
-        read: |redis, node| {
-            let database = number(node, 0..=LAST_DATABASE.into())?;
-            redis.config.database = u32::try_from(database).map_err(|_| Refused::Shown(""))?;
-            Ok(())
-        },
+        read: |redis, node| put(&mut redis.config.database, number(node)),
         write: |redis| plain(redis.config.database),
     },
     Setting {
         name: "client_name",
         give: "letters, digits and signs, without spaces",
-        read: |redis, node| match text(node)? {
-            name if name.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                redis.config.client_name = Some(name.to_owned());
-                Ok(())
-            }
-            _ => Err(Refused::Shown("")),
-        },
+        read: |redis, node| put(&mut redis.config.client_name, text(node).map(|name| Some(name.to_owned()))),
         write: |redis| redis.config.client_name.as_ref().and_then(written_text),
     },
     Setting {
         name: "prefix",
-        give: "1 to 128 letters, digits, `_`, `-` or `.`",
-        read: |redis, node| match text(node)? {
-            prefix if is_name(prefix) => put(&mut redis.config.prefix, Ok(prefix.to_owned())),
-            _ => Err(Refused::Shown("")),
-        },
+        give: options::NAME,
+        read: |redis, node| put(&mut redis.config.prefix, text(node).map(str::to_owned)),
         write: |redis| written_text(&redis.config.prefix),
     },
     Setting {
         name: "connect_timeout",
-        give: "a duration above 0, such as 1s",
-        read: |redis, node| put(&mut redis.config.connect_timeout, some_duration(node)),
+        give: "a duration above 0 and up to 1h, such as 1s",
+        read: |redis, node| put(&mut redis.config.connect_timeout, duration(node)),
         write: |redis| time(redis.config.connect_timeout),
     },
     Setting {
         name: "operation_timeout",
-        give: "a duration above 0, such as 100ms",
-        read: |redis, node| put(&mut redis.config.operation_timeout, some_duration(node)),
+        give: "a duration above 0 and up to 1h, such as 100ms",
+        read: |redis, node| put(&mut redis.config.operation_timeout, duration(node)),
         write: |redis| time(redis.config.operation_timeout),
     },
     Setting {
         name: WAIT_REPLICAS,
-        give: "a number of replicas, 0 for none",
-        read: |redis, node| {
-            let replicas = number(node, 0..=1000)?;
-            redis.config.wait_replicas = u32::try_from(replicas).map_err(|_| Refused::Shown(""))?;
-            Ok(())
-        },
+        give: "a number of replicas up to 1000, 0 for none",
+        read: |redis, node| put(&mut redis.config.wait_replicas, number(node)),
         write: |redis| plain(redis.config.wait_replicas),
     },
     Setting {
         name: WAIT_TIMEOUT,
-        give: "a duration above 0, such as 50ms",
-        read: |redis, node| put(&mut redis.config.wait_timeout, some_duration(node)),
+        give: "a duration above 0 and up to 1h, such as 50ms",
+        read: |redis, node| put(&mut redis.config.wait_timeout, duration(node)),
         // It means nothing by itself.
         write: |redis| if redis.config.wait_replicas > 0 { time(redis.config.wait_timeout) } else { None },
     },
     Setting {
         name: "max_in_flight",
         give: "a number, 0 for no limit",
-        read: |redis, node| put(&mut redis.config.max_in_flight, count(node, 0..=u32::MAX)),
+        read: |redis, node| put(&mut redis.config.max_in_flight, number(node)),
         write: |redis| plain(redis.config.max_in_flight),
     },
     Setting {
         name: "journal_limit",
         give: "a number, 1 or more",
-        read: |redis, node| put(&mut redis.config.journal_limit, count(node, 1..=u32::MAX)),
+        read: |redis, node| put(&mut redis.config.journal_limit, number(node)),
         write: |redis| plain(redis.config.journal_limit),
     },
     Setting {
         name: "journal_bytes",
-        give: "a size such as 16 MiB",
-        read: |redis, node| match usize::try_from(bytes(node)?) {
-            Ok(size @ 1..) => put(&mut redis.config.journal_bytes, Ok(size)),
-            _ => Err(Refused::Shown("")),
+        give: "a size of 1 B or more, such as 16 MiB",
+        read: |redis, node| {
+            let size = usize::try_from(bytes(node)?).map_err(|_| Refused::Shown(""));
+            put(&mut redis.config.journal_bytes, size)
         },
         write: |redis| written_bytes(redis.config.journal_bytes as u64),
     },
@@ -241,8 +321,7 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
     Setting {
         name: "hints",
         give: "a number, 1 to 100000000",
-        // Places for all of them are made when a cache is opened.
-        read: |redis, node| put(&mut redis.config.hints, count(node, 1..=100_000_000)),
+        read: |redis, node| put(&mut redis.config.hints, number(node)),
         write: |redis| plain(redis.config.hints),
     },
     Setting {
@@ -252,13 +331,6 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
         write: |redis| time(redis.config.prune_interval),
     },
 ];
-
-/// Names that are part of keys on the server: no colon, which separates them, and nothing that a search pattern would take for
-/// more than itself.
-pub(crate) fn is_name(name: &str) -> bool {
-    (1..=128).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-}
 
 /// The settings, and whether they say where the server is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -351,14 +423,31 @@ impl Draft {
         if let (Some(path), Some(origin)) = (password_file, given.origin("password_file")) {
             match Secret::read(&path) {
                 Ok(password) => config.password = Some(password),
-                Err(reason) => problems.add(origin, format!("names {}, which {reason}", path.display())),
+                Err(reason) => {
+                    problems.add(origin, format!("names {}, which {reason}", path.display()));
+                    // That is all that is wrong with it: a password was given.
+                    config.username = None;
+                }
             }
-        } else if config.username.is_some() && config.password.is_none() {
-            let origin = given.origin("username").or_else(|| given.origin("url")).unwrap_or(&section.origin);
-            problems.add(origin, "has a user name and no password: give `password` or `password_file` too");
         }
+        config.examine(&mut |error| report(&error, section, given, problems));
         Redis { config, addressed }
     }
+}
+
+/// Reports what cannot be used, where it was given. The breaker reports its own.
+fn report(error: &OptionError, section: &Node, given: &Given, problems: &mut Problems) {
+    let name = error.option();
+    if name.starts_with("breaker.") {
+        return;
+    }
+    if given.origin(name).is_some() {
+        return Place { section, given, inherited: None }.report(error, problems);
+    }
+    // Other settings that say it as well. Their own text may hold a password.
+    let others = ALTERNATIVES.iter().filter(|names| names.contains(&name)).flat_map(|names| names.iter());
+    let origin = others.chain(&["url"]).find_map(|name| given.origin(name)).unwrap_or(&section.origin);
+    problems.add(origin, error.after_name(None, None));
 }
 
 /// Whether this is what larder prints in place of a password.

@@ -1,14 +1,15 @@
-//! Settings as rows of a table: name, what is accepted, how it is read, how it is written.
+//! Settings as rows of a table: name, what is accepted, how it is read, how it is written. A row turns what was written into a value.
+//! Whether the value can be used is the options' own business (`crate::options`), and reported here at its place in the file.
 //!
 //! Reading, the names that environment variables may have, suggestions for misspelt names, and the effective configuration all
 //! come from the same rows, so none of them can lack a setting that another has.
 
-use super::duration;
 use super::error::Problems;
 use super::nearest::nearest;
 use super::size;
-use super::tree::{Node, Origin, Value};
-use std::ops::RangeInclusive;
+use super::tree::{Node, Origin, Value, shown_path};
+use crate::duration;
+use crate::options::OptionError;
 use std::time::Duration;
 
 /// One setting of a section that is read into a `T`.
@@ -46,6 +47,37 @@ pub(super) struct Given(Vec<(&'static str, Origin)>);
 impl Given {
     pub(super) fn origin(&self, name: &str) -> Option<&Origin> {
         self.0.iter().find(|(given, _)| *given == name).map(|(_, origin)| origin)
+    }
+}
+
+/// Where options were given.
+pub(super) struct Place<'a> {
+    pub(super) section: &'a Node,
+    pub(super) given: &'a Given,
+    /// Where those that the section does not give come from, and are reported.
+    pub(super) inherited: Option<&'a Origin>,
+}
+
+impl Place<'_> {
+    /// Reports what cannot be used at the place where it was given.
+    pub(super) fn report(&self, error: &OptionError, problems: &mut Problems) {
+        let name = error.option();
+        let here = |name: &str| self.section.origin.child(name);
+        let path = |name: &str| match (self.given.origin(name), self.inherited) {
+            (Some(origin), _) => shown_path(&origin.path),
+            (None, Some(inherited)) => shown_path(&inherited.child(name).path),
+            (None, None) => shown_path(&here(name).path),
+        };
+        let other = error.other();
+        // Of two that contradict each other, at the first; where only the second was given, there.
+        let (origin, against) = match (self.given.origin(name), other.and_then(|other| self.given.origin(other))) {
+            (Some(origin), _) => (origin.clone(), other),
+            (None, Some(origin)) => (origin.clone(), Some(name)),
+            (None, None) if self.inherited.is_none() => (here(name), other),
+            (None, None) => return,
+        };
+        let value = self.section.child(name).filter(|_| self.given.origin(name).is_some()).map(Node::shown);
+        problems.add(&origin, error.after_name(value.as_deref(), against.map(path).as_deref()));
     }
 }
 
@@ -114,32 +146,26 @@ pub(super) fn text(node: &Node) -> Result<&str, Refused> {
     }
 }
 
-pub(super) fn number(node: &Node, accepted: RangeInclusive<u64>) -> Result<u64, Refused> {
-    let number = match &node.value {
+/// A whole number, as large as its type can be.
+pub(super) fn number<N: TryFrom<u64>>(node: &Node) -> Result<N, Refused> {
+    let number: Option<u64> = match &node.value {
         Value::Integer(integer) => u64::try_from(*integer).ok(),
         // As environment variables give them, and as YAML gives `100_000`.
         Value::Text(text) if !text.starts_with(['+', '_']) => text.trim().replace('_', "").parse().ok(),
         _ => None,
     };
-    number.filter(|number| accepted.contains(number)).ok_or(Refused::Shown(""))
+    number.and_then(|number| N::try_from(number).ok()).ok_or(Refused::Shown(""))
 }
 
-/// A number that counts things in memory.
-pub(super) fn count(node: &Node, accepted: RangeInclusive<u32>) -> Result<usize, Refused> {
-    let number = number(node, u64::from(*accepted.start())..=u64::from(*accepted.end()))?;
-    usize::try_from(number).map_err(|_| Refused::Shown(""))
-}
-
-/// A part of the whole, 0 to 1.
+/// A part of the whole. What is beyond it is found later.
 pub(super) fn ratio(node: &Node) -> Result<f64, Refused> {
     let ratio = match &node.value {
-        Value::Integer(0) => Some(0.0),
-        Value::Integer(1) => Some(1.0),
+        Value::Integer(integer) => Some(*integer as f64),
         Value::Float(float) => Some(*float),
         Value::Text(text) => text.trim().parse().ok(),
         _ => None,
     };
-    ratio.filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or(Refused::Shown(""))
+    ratio.ok_or(Refused::Shown(""))
 }
 
 pub(super) fn duration(node: &Node) -> Result<Duration, Refused> {
@@ -149,14 +175,6 @@ pub(super) fn duration(node: &Node) -> Result<Duration, Refused> {
         Value::Integer(_) | Value::Float(_) => Err(Refused::Shown(", which has no unit")),
         Value::Text(text) => duration::parse(text).map_err(Refused::Shown),
         _ => Err(Refused::Shown("")),
-    }
-}
-
-/// A duration that must not be zero.
-pub(super) fn some_duration(node: &Node) -> Result<Duration, Refused> {
-    match duration(node)? {
-        Duration::ZERO => Err(Refused::Shown("")),
-        some => Ok(some),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! YAML, TOML and environment variables all become this, so that everything after it exists once.
 
+use crate::options;
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -113,11 +114,7 @@ impl Node {
             Value::Bool(bool) => format!("`{bool}`"),
             Value::Integer(integer) => format!("`{integer}`"),
             Value::Float(float) => format!("`{float}`"),
-            Value::Text(text) => {
-                let cut: String = text.chars().take(60).flat_map(char::escape_debug).collect();
-                let more = if text.chars().nth(60).is_some() { "…" } else { "" };
-                format!("`{cut}{more}`")
-            }
+            Value::Text(text) => options::shown(text),
             _ => self.kind().to_owned(),
         }
     }

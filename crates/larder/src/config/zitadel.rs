@@ -12,13 +12,13 @@
 
 use super::address::Url;
 use super::cache::ConnectorKind;
-use super::duration;
 use super::environment::{self, Environment};
 use super::error::Problems;
 use super::nearest::nearest;
 use super::note::Note;
 use super::setting::unknown;
 use super::tree::{Node, Origin, Value, shown_name, shown_path};
+use crate::duration;
 use std::time::Duration;
 
 /// A setting of Zitadel's.

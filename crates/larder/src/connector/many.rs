@@ -172,14 +172,14 @@ mod tests {
 
     #[tokio::test]
     async fn one_after_the_other_is_right_for_any_connector() {
-        let slow = Slow(Memory::open(Schema::of::<Color>(), MemoryOptions::default()));
+        let slow = Slow(Memory::open(Schema::of::<Color>(), MemoryOptions::default()).unwrap());
         assert_eq!(slow.set_many(vec![object(b'1'), object(b'2')]).await, [Stored::Yes; 2]);
         assert_eq!(there(&slow, b"231").await, [true, false, true]);
     }
 
     #[tokio::test]
     async fn a_set_of_many_that_is_dropped_invalidates_those_whose_turn_has_not_come() {
-        let slow = Slow(Memory::open(Schema::of::<Color>(), MemoryOptions::default()));
+        let slow = Slow(Memory::open(Schema::of::<Color>(), MemoryOptions::default()).unwrap());
         slow.set_many(b"123".map(object).to_vec()).await;
         assert_eq!(there(&slow, b"123").await, [true; 3]);
         let mut set = slow.set_many(b"123".map(object).to_vec());
@@ -190,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn loads_of_several_keys_have_the_ticket_of_the_first_look() {
-        let slow = Slow(Memory::open(Schema::of::<Color>(), MemoryOptions::default()));
+        let slow = Slow(Memory::open(Schema::of::<Color>(), MemoryOptions::default()).unwrap());
         slow.set_many(vec![object(b'1')]).await;
         let before = slow.ticket().await;
         let keys = [KeyRef { index: 0, bytes: b"1" }, KeyRef { index: 0, bytes: b"2" }];

@@ -27,8 +27,8 @@
 //! ([`invalidate_below`](crate::Cache::invalidate_below)) at most 6 MB, however many are demanded: see `floors.rs` for what happens then.
 
 use super::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Looks, Miss, Object, Pruned, Schema, Status,
-    Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Looks, Miss, Object, OptionError, Pruned, Schema,
+    Status, Stored, Ticket, Value,
 };
 use crate::clock::Clock;
 use crate::protection::{Protection, holds};
@@ -61,7 +61,7 @@ const SLOTS: usize = 1 << 16;
 /// How much a [`Memory`] may hold.
 #[derive(Clone, Debug)]
 pub struct MemoryOptions {
-    /// Objects held at most; at least one.
+    /// Objects held at most; 1 or more.
     pub max_objects: u64,
     /// What they may weigh together, in bytes, by [`Entry::weight`](crate::Entry::weight) plus their keys and what it takes to find them;
     /// zero: no limit. Notes of what the source does not have ([`LoadOptions::negative_age`](crate::LoadOptions::negative_age)) count
@@ -74,6 +74,23 @@ pub struct MemoryOptions {
 impl Default for MemoryOptions {
     fn default() -> Self {
         Self { max_objects: 100_000, max_bytes: 0, clock: Clock::system() }
+    }
+}
+
+/// What is accepted of it.
+pub(crate) const MAX_OBJECTS: &str = "a number, 1 or more";
+
+impl MemoryOptions {
+    /// Checks that every option can be used.
+    ///
+    /// # Errors
+    ///
+    /// The first option that cannot, and what is accepted.
+    pub fn validate(&self) -> Result<(), OptionError> {
+        match self.max_objects {
+            0 => Err(OptionError::new("max_objects", 0, MAX_OBJECTS)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -92,13 +109,13 @@ impl Default for MemoryOptions {
 ///     name: String,
 /// }
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::OptionError> {
 /// let schema = Schema::of::<Color>();
-/// let memory = Memory::open(schema.clone(), MemoryOptions { max_objects: 1000, ..MemoryOptions::default() });
+/// let memory = Memory::open(schema.clone(), MemoryOptions { max_objects: 1000, ..MemoryOptions::default() })?;
 /// let colors = Cache::<Color>::new(Arc::new(memory), schema);
 /// colors.set(Color { name: "barley".into() }).await;
 /// assert!(colors.get(ColorIndex::Name, "barley").await.is_some());
-/// # }
+/// # Ok(()) }
 /// ```
 #[derive(Debug)]
 pub struct Memory {
@@ -133,8 +150,13 @@ struct Writer {
 
 impl Memory {
     /// An empty cache.
-    #[must_use]
-    pub fn open(schema: Schema, options: MemoryOptions) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// An option or the schema cannot be used: see [`MemoryOptions::validate`] and [`Schema::validate`].
+    pub fn open(schema: Schema, options: MemoryOptions) -> Result<Self, OptionError> {
+        schema.validate()?;
+        options.validate()?;
         let writer = Writer {
             fences: vec![0; SLOTS],
             floors: Floors::default(),
@@ -145,17 +167,17 @@ impl Memory {
             bytes: 0,
             gone: Vec::new(),
         };
-        Self {
+        Ok(Self {
             ages: Ages::of(&schema),
             schema,
             clock: options.clock,
-            max_objects: options.max_objects.max(1),
+            max_objects: options.max_objects,
             max_bytes: options.max_bytes,
             table: Table::new(),
             epoch: AtomicU64::new(fastrand::u64(1..)),
             sequence: AtomicU64::new(0),
             writer: Mutex::new(writer),
-        }
+        })
     }
 
     #[inline]

@@ -12,8 +12,8 @@
 //! invalidation; `layout.rs` names what is kept on the server.
 
 use super::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object, Pruned,
-    Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object,
+    OptionError, Pruned, Schema, Status, Stored, Ticket, Value,
 };
 use crate::breaker::{Breaker, State, Transition};
 use crate::clock::Clock;
@@ -73,14 +73,21 @@ impl Drop for Owner {
 }
 
 /// Why a server cannot even be tried.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RedisError {
     /// Connections live in tasks.
     #[error("the redis connector was opened outside a Tokio runtime; open it inside one")]
     NoRuntime,
-    /// The breaker's settings make no sense.
-    #[error("the circuit breaker's settings cannot be used: {0}")]
-    Breaker(String),
+    /// A setting cannot be used.
+    #[error("the redis connector cannot be opened: {0}")]
+    Option(OptionError),
+}
+
+impl From<OptionError> for RedisError {
+    fn from(error: OptionError) -> Self {
+        Self::Option(error)
+    }
 }
 
 impl Redis {
@@ -91,13 +98,13 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// See [`RedisError`]; nothing the server does is an error here.
+    /// See [`RedisError`] and [`RedisConfig::validate`]; nothing the server does is an error here.
     pub fn open(config: RedisConfig) -> Result<Self, RedisError> {
+        config.validate()?;
         let clock = Clock::system();
         let settings = config.breaker.to_config(config.max_in_flight);
-        settings.validate().map_err(|error| RedisError::Breaker(error.to_string()))?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
-        let breaker = Breaker::new("redis", settings, clock.clone());
+        let breaker = Breaker::new("redis", settings, clock.clone())?;
         let link =
             Arc::new(Link::new(breaker, clock, config.operation_timeout, config.wait_replicas > 0, runtime.clone()));
         let (told, server) = (Arc::downgrade(&link), config.address.to_string());
@@ -113,8 +120,12 @@ impl Redis {
     }
 
     /// A connector for one cache on this server.
-    #[must_use]
-    pub fn connector(&self, schema: Schema) -> RedisConnector {
+    ///
+    /// # Errors
+    ///
+    /// The schema cannot be used: see [`Schema::validate`]. A name with a colon in it, for one, could reach another cache's keys.
+    pub fn connector(&self, schema: Schema) -> Result<RedisConnector, OptionError> {
+        schema.validate()?;
         let Supervisor { link, config, stores } = &*self.owner.supervisor;
         let journal = Limits { keys: config.journal_limit, bytes: config.journal_bytes };
         let store = Store::new(link.clone(), schema, &config.prefix, config.hints, journal);
@@ -126,7 +137,7 @@ impl Redis {
             stores.push(Arc::downgrade(&store));
         }
         link.work.notify_one();
-        RedisConnector { store, owner: self.owner.clone() }
+        Ok(RedisConnector { store, owner: self.owner.clone() })
     }
 
     /// The breaker of the connection: its state, its events, and the switches to force it.

@@ -31,7 +31,7 @@ pub(super) enum Turn<E: Entry> {
 
 /// Waits for the lease, or for another node's load. `refresh`: there is an object, which only has to be loaded anew.
 pub(super) async fn turn<E: Entry>(cache: &Cache<E>, key: &KeyBuf, ticket: Ticket, refresh: bool) -> Turn<E> {
-    let until = Instant::now() + cache.inner.schema.loading.lease;
+    let until = super::from_now(cache.inner.schema.loading.lease);
     let mut pause = FIRST_PAUSE;
     loop {
         let (lease, looked) = cache.lease(key).await;

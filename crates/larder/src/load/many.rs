@@ -68,7 +68,7 @@ impl<E: Entry> Cache<E> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// # let schema = Schema::of::<Instance>();
     /// # let instances: Cache<Instance> =
-    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default())), schema);
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
     /// let found = instances
     ///     .load_many(InstanceIndex::Id, [7_u32, 8], |ids: Vec<u32>| async move {
     ///         // SELECT … WHERE id = ANY($1)

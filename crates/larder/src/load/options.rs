@@ -1,5 +1,7 @@
 //! How objects are loaded, beyond one loader per key and node.
 
+use crate::duration::show;
+use crate::options::{OptionError, Refuse};
 use std::time::Duration;
 
 /// What a cache does about loads beside sharing them. Everything is off by default, and zero switches it off.
@@ -45,7 +47,53 @@ pub struct LoadOptions {
     pub jitter: f64,
 }
 
+pub(crate) const JITTER: &str = "a part of the max age from 0 to 1, such as 0.1";
+
 impl LoadOptions {
+    /// Tells of what cannot be used, and of what contradicts each other, in a cache with this max age.
+    pub(crate) fn examine(&self, max_age: Duration, refuse: Refuse<'_>) {
+        let Self { refresh_ahead, serve_expired, soft_timeout, hard_timeout, jitter, .. } = *self;
+        // A NaN is in no range.
+        if !(0.0..=1.0).contains(&jitter) {
+            refuse(OptionError::new("jitter", jitter, JITTER));
+            return;
+        }
+        for (name, value) in [("refresh_ahead", refresh_ahead), ("serve_expired", serve_expired)] {
+            if !value.is_zero() && max_age.is_zero() {
+                let why = format!(
+                    "`{name}` is {}, but without a `max_age` nothing expires: give both, or `{name}: 0`",
+                    show(value)
+                );
+                refuse(OptionError::contradiction(name, "max_age", why));
+            }
+        }
+        if jitter > 0.0 && max_age.is_zero() {
+            let why = "`jitter` is a part of `max_age`, which has no limit: give both, or `jitter: 0`";
+            refuse(OptionError::contradiction("jitter", "max_age", why.to_owned()));
+        }
+        let shortest = Duration::try_from_secs_f64(max_age.as_secs_f64() * (1.0 - jitter)).unwrap_or(max_age);
+        if !refresh_ahead.is_zero() && !max_age.is_zero() && refresh_ahead >= shortest {
+            let why = format!(
+                "`refresh_ahead` is {}, and an object may live for no longer than {}, so that every get would load it anew: give less",
+                show(refresh_ahead),
+                show(shortest)
+            );
+            refuse(OptionError::contradiction("refresh_ahead", "max_age", why));
+        }
+        if !soft_timeout.is_zero() && serve_expired.is_zero() {
+            let why = "after `soft_timeout` an expired object is served, and `serve_expired` keeps none: give both, or `soft_timeout: 0`";
+            refuse(OptionError::contradiction("soft_timeout", "serve_expired", why.to_owned()));
+        }
+        if !hard_timeout.is_zero() && soft_timeout >= hard_timeout {
+            let why = format!(
+                "`soft_timeout` is {}, and whoever waits gives up after `hard_timeout`, {}: give a shorter soft one",
+                show(soft_timeout),
+                show(hard_timeout)
+            );
+            refuse(OptionError::contradiction("soft_timeout", "hard_timeout", why));
+        }
+    }
+
     /// Whether it matters how old an object is that was found.
     pub(crate) fn minds_age(&self) -> bool {
         !self.refresh_ahead.is_zero()

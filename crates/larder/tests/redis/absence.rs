@@ -38,7 +38,7 @@ impl<'a> Place<'a> {
     async fn of_release(server: &'a Server, loading: LoadOptions, release: u64) -> Self {
         let mut schema = Schema::of::<Instance>().ages(LONG, Duration::ZERO).loading(loading);
         schema.fingerprint ^= release;
-        let connector = Arc::new(Redis::open(config(server.socket())).unwrap().connector(schema.clone()));
+        let connector = Arc::new(Redis::open(config(server.socket())).unwrap().connector(schema.clone()).unwrap());
         let cache = Cache::new(connector.clone(), schema);
         until("the cache can be read", || cache.status().readable).await;
         Self { server, cache, connector }

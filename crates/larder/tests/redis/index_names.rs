@@ -56,7 +56,8 @@ async fn those_of_releases_that_are_forgotten_go() {
         let redis = larder::connector::redis::Redis::open(config(server.socket())).unwrap();
         for fingerprint in 1..=17 {
             let schema = Schema { fingerprint, ..Schema::of::<Instance>() };
-            let cache = larder::Cache::<Instance>::new(std::sync::Arc::new(redis.connector(schema.clone())), schema);
+            let cache =
+                larder::Cache::<Instance>::new(std::sync::Arc::new(redis.connector(schema.clone()).unwrap()), schema);
             crate::node::until("the cache can be read", || cache.status().readable).await;
         }
         // The seventeenth found no place in the list, and began it anew.

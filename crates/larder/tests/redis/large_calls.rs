@@ -52,7 +52,7 @@ async fn records(server: &Server) -> Vec<Vec<u8>> {
 
 /// The cache of a node as it is below its entry type.
 async fn connector(node: &Node) -> RedisConnector {
-    let connector = node.redis.connector(node.cache.schema().clone());
+    let connector = node.redis.connector(node.cache.schema().clone()).unwrap();
     until("the connector can be read", || connector.status().readable).await;
     connector
 }

@@ -117,7 +117,7 @@ async fn an_object_over_the_size_limit_is_not_cached_and_its_earlier_state_is_go
         let redis = Redis::open(config(server.socket())).unwrap();
         let mut schema = Schema::of::<Instance>();
         schema.max_object_size = 10_000;
-        let cache: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+        let cache: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
         until("the cache can be read", || cache.status().readable).await;
         assert_eq!(cache.set(instance("1", &["a"], &"x".repeat(9_000))).await, Stored::Yes);
         assert_eq!(cache.set(instance("1", &["a"], &"x".repeat(10_001))).await, Stored::Unfit);
@@ -156,7 +156,7 @@ async fn a_release_that_finds_no_place_begins_a_new_list_and_nobody_keeps_what_i
         let redis = Redis::open(config(server.socket())).unwrap();
         let mut schema = Schema::of::<Instance>();
         schema.fingerprint ^= 1;
-        let new: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+        let new: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
         until("the new release can read", || new.status().readable).await;
         assert_eq!(new.set(instance("2", &["b"], "of the new release")).await, Stored::Yes);
         // The old release goes on, in the new list, and without what it had from before.
@@ -169,7 +169,7 @@ async fn a_release_that_finds_no_place_begins_a_new_list_and_nobody_keeps_what_i
     }
 }
 
-/// A prefix is taken as it is, though the server would read a pattern in it.
+/// In a pattern a point and a hyphen can mean more than themselves. What always does, a prefix cannot have.
 #[tokio::test]
 async fn a_truncate_under_a_prefix_that_looks_like_a_pattern_removes_nothing_else() {
     for server in servers(ServerOptions::default()).await {
@@ -177,6 +177,8 @@ async fn a_truncate_under_a_prefix_that_looks_like_a_pattern_removes_nothing_els
         node.set("1", &["a"], "kept").await;
         let mut config = config(server.socket());
         config.prefix = "l*[a-r]?er".to_owned();
+        assert!(Redis::open(config.clone()).is_err());
+        config.prefix = "l.r-er".to_owned();
         let other = Node::begin(config);
         other.readable().await;
         other.set("1", &["a"], "truncated").await;

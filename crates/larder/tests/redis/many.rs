@@ -67,7 +67,7 @@ fn hosts(count: usize) -> Vec<String> {
 
 /// The cache of a node as it is below its entry type.
 async fn connector(node: &Node) -> RedisConnector {
-    let connector = node.redis.connector(node.cache.schema().clone());
+    let connector = node.redis.connector(node.cache.schema().clone()).unwrap();
     until("the connector can be read", || connector.status().readable).await;
     connector
 }
@@ -544,7 +544,7 @@ async fn what_has_expired_and_what_is_known_to_be_nowhere_is_a_miss() {
         let open = async || {
             let redis = Redis::open(config(server.socket())).unwrap();
             let schema = Schema::of::<Instance>().ages(Duration::from_millis(50), Duration::ZERO).loading(loading);
-            let cache: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+            let cache: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
             until("the cache can be read", || cache.status().readable).await;
             cache
         };

@@ -20,7 +20,7 @@ struct Color {
 
 fn colors(node: &Node) -> Cache<Color> {
     let schema = Schema::of::<Color>();
-    Cache::new(Arc::new(node.redis.connector(schema.clone())), schema)
+    Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema)
 }
 
 /// A clock that somebody has put something else in place of cannot be replayed against.

@@ -47,7 +47,7 @@ impl Node {
     pub(crate) fn with_ages(config: RedisConfig, max_age: Duration, last_use_age: Duration) -> Self {
         let redis = Redis::open(config).unwrap();
         let schema = Schema::of::<Instance>().ages(max_age, last_use_age);
-        let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+        let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
         Self { redis, cache }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// Another cache on the same connection.
 async fn cache_on<E: Entry>(node: &Node, schema: Schema) -> Cache<E> {
-    let cache = Cache::new(Arc::new(node.redis.connector(schema.clone())), schema);
+    let cache = Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema);
     until("the other cache can be read", || cache.status().readable).await;
     cache
 }
@@ -225,7 +225,7 @@ async fn an_age_under_a_second_was_cut_to_zero_which_is_never() {
     const SHORT: Duration = Duration::from_millis(999);
     for server in servers(ServerOptions::default()).await {
         for (max_age, last_use_age) in
-            [(SHORT, Duration::ZERO), (Duration::ZERO, SHORT), (SHORT, SHORT), (SHORT, 2 * SHORT)]
+            [(SHORT, Duration::ZERO), (Duration::ZERO, SHORT), (SHORT, SHORT), (2 * SHORT, SHORT)]
         {
             let node = Node::with_ages(config(server.socket()), max_age, last_use_age);
             node.readable().await;

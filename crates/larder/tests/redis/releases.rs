@@ -42,7 +42,7 @@ fn new(id: &str, hosts: &[&str]) -> New {
 async fn open<E: Entry>(server: &Server) -> Cache<E> {
     let redis = Redis::open(config(server.socket())).unwrap();
     let schema = Schema::of::<E>();
-    let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+    let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
     until("the cache can be read", || cache.status().readable).await;
     cache
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 fn open(redis: &Redis, name: &str) -> Cache<Instance> {
     let mut schema = Schema::of::<Instance>();
     schema.cache = name.into();
-    Cache::new(Arc::new(redis.connector(schema.clone())), schema)
+    Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema)
 }
 
 /// The clock as `clock.lua` replies it: epoch, sequence, state, history, registered.
@@ -101,7 +101,7 @@ async fn a_journal_of_versioned_sets_is_replayed_in_batches() {
     for server in servers(ServerOptions::default()).await {
         let node = Node::on(&server).await;
         let schema = Schema::of::<Versioned>();
-        let cache: Cache<Versioned> = Cache::new(Arc::new(node.redis.connector(schema.clone())), schema);
+        let cache: Cache<Versioned> = Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema);
         until("the cache can be read", || cache.status().readable).await;
         let state = |id: u64| Versioned::new(&id.to_string(), &[&format!("host of {id}")], "x", 1000 + id);
         server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();

@@ -63,7 +63,7 @@ impl Place {
         let address = match self {
             Self::Memory(clock, _) => {
                 let options = MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() };
-                return Cache::new(Arc::new(Memory::open(schema.clone(), options)), schema);
+                return Cache::new(Arc::new(Memory::open(schema.clone(), options).unwrap()), schema);
             }
             Self::Noop => return Cache::new(Arc::new(Noop), schema),
             Self::Redis(server) => server.socket().to_owned(),
@@ -73,7 +73,7 @@ impl Place {
             RedisConfig { address: Address::Unix(address), operation_timeout: LONG, ..RedisConfig::default() };
         config.breaker.slow_call = LONG;
         let redis = Redis::open(config).unwrap();
-        let cache = Cache::new(Arc::new(redis.connector(schema.clone())), schema);
+        let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
         if self.stores() {
             until("the cache can be read", || cache.status().readable).await;
         }

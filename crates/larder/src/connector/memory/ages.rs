@@ -27,7 +27,7 @@ impl Ages {
         Self {
             max: limit(schema.max_age),
             last_use: limit(schema.last_use_age),
-            kept: u64::try_from(schema.kept_after().as_millis()).unwrap_or(NEVER),
+            kept: u64::try_from(schema.kept_after().as_nanos().div_ceil(1_000_000)).unwrap_or(NEVER),
         }
     }
 

@@ -39,7 +39,7 @@ impl Memory {
 
     /// In ms.
     fn refresh_ahead(&self) -> u64 {
-        u64::try_from(self.schema.refresh_ahead().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.schema.refresh_ahead().as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 
     /// A load that began when the ticket was taken has found nothing under this key. An object that has expired, or was to be loaded

@@ -71,7 +71,7 @@ impl Confirming {
             key: key(config),
             replicas: config.wait_replicas,
             patience: config.wait_timeout,
-            within: config.wait_timeout + config.operation_timeout,
+            within: config.wait_timeout.saturating_add(config.operation_timeout),
         };
         let rounds = tokio::spawn(rounds(asking, joined, lagging_until.clone(), clock.clone())).abort_handle();
         Self { joining, clock, lagging_until, rounds }

@@ -34,7 +34,8 @@ impl Equivalent<KeyBuf> for KeyRef<'_> {
 
 impl Hints {
     pub(super) fn new(capacity: usize, last_use_age: Duration, clock: Clock) -> Self {
-        let age = u64::try_from(last_use_age.as_millis()).unwrap_or(u64::MAX);
+        // An age under a millisecond is one, not none.
+        let age = u64::try_from(last_use_age.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         Self { known: Cache::new(capacity.max(1)), clock, touch_after: (age > 0).then_some(age / 10) }
     }
 

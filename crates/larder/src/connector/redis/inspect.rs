@@ -50,8 +50,9 @@ use super::link::{Live, Private};
 use super::scripts;
 use super::trouble::Trouble;
 use crate::clock::Clock;
-use crate::config::{RedisConfig, fold, is_name, nearest};
+use crate::config::{RedisConfig, fold, nearest};
 use crate::key::KeyError;
+use crate::options::{OptionError, is_name};
 use redis::{Cmd, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -157,6 +158,15 @@ pub enum InspectError {
     /// No object can have such a key.
     #[error("{0}")]
     Key(#[from] KeyError),
+    /// A setting cannot be used.
+    #[error("the server cannot be looked at: {0}")]
+    Option(OptionError),
+}
+
+impl From<OptionError> for InspectError {
+    fn from(error: OptionError) -> Self {
+        Self::Option(error)
+    }
 }
 
 fn listed(names: &[String]) -> String {
@@ -180,12 +190,13 @@ impl Inspector {
     ///
     /// # Errors
     ///
-    /// [`InspectError::Server`], also where the server does not let us in.
+    /// [`InspectError::Server`], also where the server does not let us in; [`InspectError::Option`].
     ///
     /// # Cancellation
     ///
     /// Dropping the future, or the inspector, closes the connection.
     pub async fn open(config: RedisConfig) -> Result<Self, InspectError> {
+        config.validate()?;
         let config = RedisConfig { client_name: Some(CLIENT_NAME.to_owned()), ..config };
         let (live, driver) =
             handshake::reach(&config, &Clock::system(), 1).await.map_err(|trouble| server_error(&config, &trouble))?;

@@ -299,8 +299,9 @@ fn verdict_in(reply: &[u8]) -> Option<(u8, Ticket)> {
     Some((*reply.first()?, Ticket { epoch: number(1)?, sequence: number(9)? }))
 }
 
-/// The longest lifetime that is sent: 140,000 years. The scripts compute in doubles, and the server adds the time of day.
-const ENDLESS: u64 = 1 << 52;
+/// The longest time that is sent: 70,000 years. The scripts compute in doubles, which count exactly up to 2⁵³. There is room for the
+/// sum of two such times, a max age and what an object is kept beyond it, and for the time of day, which the server adds.
+const ENDLESS: u64 = 1 << 51;
 
 /// Milliseconds as the server takes them. A lifetime under a millisecond is one, not none.
 pub(super) fn milliseconds(time: Duration) -> u64 {
@@ -318,7 +319,7 @@ mod tests {
     #[tokio::test]
     async fn a_recovery_that_was_overtaken_by_a_doubt_proves_nothing() {
         let clock = Clock::system();
-        let breaker = Breaker::new("test", BreakerConfig::default(), clock.clone());
+        let breaker = Breaker::new("test", BreakerConfig::default(), clock.clone()).unwrap();
         let link = Arc::new(Link::new(breaker, clock, Duration::from_secs(1), false, Handle::current()));
         let store = Store::new(link, Schema::of::<Color>(), "larder", 1, Limits { keys: 1, bytes: 1 });
         let doubts = store.doubts();

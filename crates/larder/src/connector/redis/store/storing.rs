@@ -5,7 +5,7 @@ use super::super::link::WhenCrowded;
 use super::super::scripts;
 use super::super::trouble::{Trouble, What};
 use super::delivery::Undelivered;
-use super::{ENDLESS, Store, milliseconds, verdict};
+use super::{Store, milliseconds, verdict};
 use crate::codec::envelope;
 use crate::connector::{Delivery, Fill, KeyBuf, KeyRef, Object, Stored, Ticket};
 use crate::journal::Deferred;
@@ -119,7 +119,7 @@ impl Store {
         // With what it is kept for beyond that.
         let max_age = match milliseconds(self.schema.lifetime()) {
             0 => 0,
-            lifetime => lifetime.saturating_add(kept).min(ENDLESS),
+            lifetime => lifetime.saturating_add(kept),
         };
         let last_use = milliseconds(self.schema.last_use_age);
         let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };

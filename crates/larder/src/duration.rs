@@ -20,7 +20,7 @@ const UNITS: [(&str, u128); 8] = [
 const LONGEST: u128 = 36_500 * 86_400_000_000_000;
 
 /// The duration, or what is wrong with the text, to go on after "is `…`".
-pub(super) fn parse(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn parse(text: &str) -> Result<Duration, &'static str> {
     const NOT_ONE: &str = ", which is no duration";
     let text = text.trim();
     if text == "0" {
@@ -72,7 +72,7 @@ fn nanoseconds(number: &str, unit: u128) -> Option<u128> {
 }
 
 /// The shortest text that [`parse`] reads as the same duration.
-pub(super) fn show(duration: Duration) -> String {
+pub(crate) fn show(duration: Duration) -> String {
     let mut rest = duration.as_nanos();
     if rest == 0 {
         return "0".to_owned();

@@ -1,0 +1,133 @@
+//! What is said of an option that cannot be used, whoever gave it: a file, an environment variable, or code.
+//!
+//! Each options struct checks itself, in a function `examine` beside its fields. What opens something calls it through `validate`. The
+//! configuration calls the same function and adds the place in the file. So code cannot say what a file may not say.
+
+use crate::duration;
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// An option that cannot be used: its name, what is wrong with its value, and what is accepted.
+///
+/// No secret is ever part of it.
+///
+/// ```
+/// use larder::{LoadOptions, OptionError, Schema};
+/// # use larder::Entry;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize, Entry)]
+/// # #[entry(cache = "color")]
+/// # struct Color { #[key(primary)] name: String }
+///
+/// let schema = Schema::of::<Color>().loading(LoadOptions { jitter: 1.5, ..LoadOptions::default() });
+/// let error: OptionError = schema.validate().unwrap_err();
+/// assert_eq!(error.option(), "jitter");
+/// assert_eq!(error.to_string(), "jitter is `1.5`: give a part of the max age from 0 to 1, such as 0.1");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionError {
+    option: Cow<'static, str>,
+    problem: Problem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Problem {
+    Value {
+        shown: String,
+        accepted: &'static str,
+    },
+    /// The value is not shown; the text goes on after the name.
+    Hidden(&'static str),
+    Contradiction {
+        other: &'static str,
+        why: String,
+    },
+}
+
+/// Takes what `examine` finds.
+pub(crate) type Refuse<'a> = &'a mut dyn FnMut(OptionError);
+
+impl OptionError {
+    /// The option of this name has a value that cannot be used. `accepted` goes on after "give". Of a long value the beginning is shown.
+    #[must_use]
+    pub fn new(option: &'static str, value: impl fmt::Display, accepted: &'static str) -> Self {
+        Self { option: option.into(), problem: Problem::Value { shown: shown(&value.to_string()), accepted } }
+    }
+
+    pub(crate) fn duration(option: &'static str, value: Duration, accepted: &'static str) -> Self {
+        Self::new(option, duration::show(value), accepted)
+    }
+
+    /// Like [`new`](Self::new) for a value that may hold a secret. `wrong` goes on after the name.
+    pub(crate) fn hidden(option: &'static str, wrong: &'static str) -> Self {
+        Self { option: option.into(), problem: Problem::Hidden(wrong) }
+    }
+
+    pub(crate) fn contradiction(option: &'static str, other: &'static str, why: String) -> Self {
+        Self { option: option.into(), problem: Problem::Contradiction { other, why } }
+    }
+
+    /// The same, of an option that is called so within a larger whole.
+    pub(crate) fn within(mut self, before: &str) -> Self {
+        self.option = format!("{before}{}", self.option).into();
+        self
+    }
+
+    /// The name of the option: of the field, after a point where it is a field of a field (`breaker.open`).
+    #[must_use]
+    pub fn option(&self) -> &str {
+        &self.option
+    }
+
+    /// The option that this one contradicts.
+    pub(crate) fn other(&self) -> Option<&'static str> {
+        match &self.problem {
+            Problem::Contradiction { other, .. } => Some(other),
+            Problem::Value { .. } | Problem::Hidden(_) => None,
+        }
+    }
+
+    /// What goes on after the name, with the value and the other option called as where they were given.
+    pub(crate) fn after_name(&self, value: Option<&str>, other: Option<&str>) -> String {
+        match &self.problem {
+            Problem::Value { shown, accepted } => format!("is {}: give {accepted}", value.unwrap_or(shown)),
+            Problem::Hidden(wrong) => (*wrong).to_owned(),
+            Problem::Contradiction { other: named, why } => format!("contradicts `{}`: {why}", other.unwrap_or(named)),
+        }
+    }
+
+    /// The first that `examine` finds.
+    pub(crate) fn first(examine: impl FnOnce(Refuse<'_>)) -> Result<(), Self> {
+        let mut first = None;
+        examine(&mut |error| {
+            first.get_or_insert(error);
+        });
+        first.map_or(Ok(()), Err)
+    }
+}
+
+impl fmt::Display for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.option, self.after_name(None, None))
+    }
+}
+
+impl std::error::Error for OptionError {}
+
+/// A text as an error shows it: its beginning, without line breaks and the like.
+pub(crate) fn shown(text: &str) -> String {
+    let cut: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+    let more = if text.chars().nth(60).is_some() { "…" } else { "" };
+    format!("`{cut}{more}`")
+}
+
+/// What [`is_name`] accepts.
+pub(crate) const NAME: &str = "1 to 128 letters, digits, `_`, `-` or `.`";
+
+/// Whether this can be a name that is part of keys on a server: of a cache, of an index, or before all of them. It has no colon, which
+/// separates names, so that no two pairs of names make the same key; and nothing that a search pattern would take for more than itself.
+pub(crate) fn is_name(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+}
