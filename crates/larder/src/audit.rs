@@ -507,7 +507,7 @@ impl<E: Entry> Auditor<E> {
             Outcome::Undecided => self.books.undecided.increment(),
             Outcome::Failed(error) => {
                 self.books.failed.increment();
-                tracing::warn!(cache, "the source cannot be read for the audit, which rests: {error}");
+                tracing::warn!(cache, %error, "the source cannot be read for the audit, which rests");
             }
             Outcome::Stale(age) => {
                 self.books.stale.increment();

@@ -3,13 +3,25 @@
 //! A hit costs less than a call into a metrics recorder does, so larder counts by itself, in striped counters that threads do
 //! not fight over, and [publishes](Stats::publish) the totals once a second. Keys and values appear in no event above
 //! debug.
+//!
+//! An event that an operator reads is not one of a request. A state that lasts is told when it begins and when it ends (`episode.rs`);
+//! what may happen with every request is told once a minute at most (`warning_limit.rs`). Fields have one name everywhere: `cache`, `index`,
+//! `server`, `error`, and `entries`: how many of what the event is about.
 
+use crate::clock::Clock;
 use crate::connector::{Delivery, Miss, Status, Stored};
+use parking_lot::Mutex;
 use std::cell::Cell;
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+#[cfg(feature = "redis")]
+mod episode;
 mod warning_limit;
 
+#[cfg(feature = "redis")]
+pub(crate) use episode::{Ended, Episode};
 pub(crate) use warning_limit::WarningLimit;
 
 const STRIPES: usize = 8;
@@ -96,6 +108,9 @@ pub struct Stats {
     pub displaced: Counter,
     /// Bytes of the objects that were stored, as the connector keeps them.
     pub stored_bytes: Counter,
+    /// Why objects could not be cached, as far as that was told.
+    unfit: Mutex<HashMap<&'static str, WarningLimit>>,
+    clock: Clock,
 }
 
 impl Stats {
@@ -119,6 +134,15 @@ impl Stats {
         match outcome {
             Ok(()) => self.hits.increment(),
             Err(miss) => self.miss(miss).increment(),
+        }
+    }
+
+    /// Tells an operator why an object cannot be cached: at once, and then once a minute at most for each cause, with the number of times.
+    /// `details` are those of this object, without its keys and values.
+    pub fn unfit(&self, cache: &str, cause: &'static str, details: impl fmt::Display) {
+        let admitted = self.unfit.lock().entry(cause).or_default().admit(&self.clock, 1);
+        if let Some(entries) = admitted {
+            tracing::warn!(%cache, entries, error = %cause, "an object cannot be cached: {details}");
         }
     }
 

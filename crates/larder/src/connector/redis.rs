@@ -22,6 +22,7 @@ use crate::journal::Limits;
 use crate::telemetry::Latencies;
 use link::Link;
 use parking_lot::Mutex;
+use rights::Rights;
 use std::sync::Arc;
 use store::Store;
 use supervisor::Supervisor;
@@ -37,6 +38,7 @@ pub mod inspect;
 mod layout;
 mod link;
 mod recovery;
+mod rights;
 mod scripts;
 mod store;
 mod supervisor;
@@ -46,10 +48,10 @@ mod trouble;
 fn tell(server: &str, transition: &Transition) {
     match (transition.from, transition.to) {
         (State::Open | State::HalfOpen, State::Open | State::HalfOpen) | (State::Ramping, State::Closed) => {
-            tracing::debug!(server, "circuit breaker: {transition}");
+            tracing::debug!(%server, "circuit breaker: {transition}");
         }
-        (_, State::Open | State::ForcedOpen) => tracing::warn!(server, "circuit breaker: {transition}"),
-        _ => tracing::info!(server, "circuit breaker: {transition}"),
+        (_, State::Open | State::ForcedOpen) => tracing::warn!(%server, "circuit breaker: {transition}"),
+        _ => tracing::info!(%server, "circuit breaker: {transition}"),
     }
 }
 
@@ -105,9 +107,11 @@ impl Redis {
         let settings = config.breaker.to_config(config.max_in_flight);
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
         let breaker = Breaker::new("redis", settings, clock.clone())?;
-        let link =
-            Arc::new(Link::new(breaker, clock, config.operation_timeout, config.wait_replicas > 0, runtime.clone()));
-        let (told, server) = (Arc::downgrade(&link), config.address.to_string());
+        let server = config.address.to_string();
+        let rights = Rights::new(server.clone(), &config.prefix);
+        let strict = config.wait_replicas > 0;
+        let link = Arc::new(Link::new(breaker, clock, config.operation_timeout, strict, runtime.clone(), rights));
+        let told = Arc::downgrade(&link);
         link.breaker.subscribe(move |transition| {
             tell(&server, transition);
             if let Some(link) = told.upgrade() {

@@ -23,5 +23,7 @@ mod recovery;
 mod releases;
 mod replicas;
 mod restart;
+mod rights;
 mod runtimes;
 mod side_by_side;
+mod telling;

@@ -62,7 +62,8 @@ impl Memory {
         let own = self.schema.codec.weigh(&object.value);
         if own > self.schema.max_object_size {
             let limit = self.schema.max_object_size;
-            tracing::warn!(cache = %self.schema.cache, bytes = own, limit, "an object is over the size limit and is not cached");
+            let details = format_args!("{own} bytes, and {limit} at most");
+            self.schema.stats.unfit(&self.schema.cache, "it is too large", details);
             return None;
         }
         let keys: u64 = object.keys().map(|key| key.bytes.len() as u64 + OVERHEAD_PER_KEY).sum();

@@ -22,6 +22,7 @@ use super::scripts;
 use super::trouble::{Trouble, What};
 use crate::clock::Clock;
 use crate::config::RedisConfig;
+use crate::telemetry::{Ended, Episode};
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, Value};
 use std::sync::Arc;
@@ -54,6 +55,7 @@ impl Drop for Confirming {
 
 /// What a round asks.
 struct Asking {
+    server: String,
     connection: MultiplexedConnection,
     key: String,
     replicas: u32,
@@ -67,6 +69,7 @@ impl Confirming {
         let (joining, joined) = mpsc::unbounded_channel();
         let lagging_until = Arc::new(AtomicU64::new(0));
         let asking = Asking {
+            server: config.address.to_string(),
             connection,
             key: key(config),
             replicas: config.wait_replicas,
@@ -98,12 +101,26 @@ async fn rounds(
     clock: Clock,
 ) {
     let pause = PAUSE + asking.within.as_millis() as u64;
+    let mut lagging = Episode::default();
     while let Some(first) = joined.recv().await {
         let mut everybody = vec![first];
         while let Ok(next) = joined.try_recv() {
             everybody.push(next);
         }
         let result = asking.round().await;
+        let ended = match &result {
+            Ok(()) => lagging.end_after(clock.now(), 0),
+            Err(trouble) => {
+                if lagging.count(clock.now(), everybody.len() as u64) {
+                    let server = &*asking.server;
+                    tracing::warn!(%server, error = %trouble, "replicas do not confirm: changes are deferred until they do");
+                }
+                None
+            }
+        };
+        if let Some(Ended { entries: unconfirmed, lasted_ms }) = ended {
+            tracing::info!(server = %asking.server, unconfirmed, lasted_ms, "replicas confirm again");
+        }
         if result.is_ok() {
             lagging_until.store(0, Ordering::Release);
         } else {
@@ -136,9 +153,7 @@ impl Asking {
         };
         match replies.as_slice() {
             [Value::ServerError(error), _] | [_, Value::ServerError(error)] => {
-                let trouble = Trouble::from(RedisError::from(error.clone()));
-                tracing::warn!("replicas cannot be asked to confirm: {trouble}");
-                Err(trouble)
+                Err(Trouble::from(RedisError::from(error.clone())))
             }
             [_, Value::Int(confirmed)] if *confirmed >= i64::from(self.replicas) => Ok(()),
             _ => Err(Trouble::Unconfirmed),

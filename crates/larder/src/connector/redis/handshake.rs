@@ -3,6 +3,7 @@
 use super::clearing::bytes;
 use super::confirming::{self, Confirming};
 use super::link::{Identity, Live, Private};
+use super::rights;
 use super::trouble::{Awaited, Trouble, What};
 use crate::clock::Clock;
 use crate::config::{Address, RedisConfig};
@@ -31,7 +32,9 @@ pub(super) async fn reach(
         .map_err(|_| Trouble::TimedOut(Awaited::Connection))
         .flatten()?;
     let greeting = Arc::new(Live::new(connection.clone(), generation, Identity::default(), None));
-    let identity = greet(&Private { live: &greeting, timeout: within }, config).await?;
+    let caller = Private { live: &greeting, timeout: within };
+    let mut identity = greet(&caller, config).await?;
+    identity.missing = rights::try_out(&caller, &config.prefix).await?;
     if config.wait_replicas == 0 {
         return Ok((Arc::new(Live::new(connection, generation, identity, None)), driver));
     }
@@ -153,7 +156,11 @@ async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<Identity, T
         // A name is a courtesy; a server that does not know the command, or does not allow it, serves all the same.
         tolerated(caller.call(&set).await)?;
     }
-    caller.call(&redis::cmd("PING")).await?;
+    match caller.call(&redis::cmd("PING")).await {
+        // Any answer will do, and nothing else needs the command.
+        Err(trouble) if trouble.what() == Some(What::Forbidden) => {}
+        answer => drop(answer?),
+    }
     let mut canary = redis::cmd("EVAL");
     canary.arg("return 1").arg(0);
     match caller.call(&canary).await? {
@@ -161,7 +168,7 @@ async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<Identity, T
         other => return Err(Trouble::fault(format!("a script that returns 1 returned {other:?}"))),
     }
     let Some(server) = info(caller, "server").await? else {
-        tracing::warn!(server = %config.address, "the server does not answer INFO: a restart is recognised by its clock only");
+        tracing::info!(server = %config.address, "the server does not answer INFO: a restart is recognised by its clock only");
         return Ok(Identity::default());
     };
     if let Some(version) = field(&server, "redis_version").and_then(version)
@@ -187,6 +194,7 @@ async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<Identity, T
     Ok(Identity {
         history: history(field(&server, "run_id"), replication),
         replication: replication.map(str::to_owned),
+        missing: None,
     })
 }
 

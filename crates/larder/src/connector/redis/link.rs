@@ -15,6 +15,7 @@
 //! in flight. The breaker's ramp holds back gets and lookups only (`store.rs`), for the same reason.
 
 use super::confirming::Confirming;
+use super::rights::{Missing, Rights};
 use super::scripts::Script;
 use super::trouble::{Awaited, Trouble, What};
 use crate::breaker::{Breaker, Permit, Refused};
@@ -45,6 +46,8 @@ pub(super) struct Identity {
     pub(super) history: u64,
     /// Its replication history alone, by which a change is noticed while the connection is open.
     pub(super) replication: Option<String>,
+    /// Which rights the user lacks there, where that can be told.
+    pub(super) missing: Option<Missing>,
 }
 
 /// A connection whose handshake is done.
@@ -117,17 +120,28 @@ pub(super) struct Link {
     pub(super) work: Notify,
     /// Whether anybody needs to know the time of the server.
     needs_time: AtomicBool,
+    pub(super) rights: Rights,
 }
 
 impl Link {
-    pub(super) fn new(breaker: Breaker, clock: Clock, timeout: Duration, strict: bool, home: Handle) -> Self {
+    pub(super) fn new(
+        breaker: Breaker,
+        clock: Clock,
+        timeout: Duration,
+        strict: bool,
+        home: Handle,
+        rights: Rights,
+    ) -> Self {
         let (give_up, work) = (Notify::new(), Notify::new());
         let (live, latencies) = (ArcSwapOption::empty(), Latencies::default());
         let needs_time = AtomicBool::new(false);
-        Self { live, breaker, clock, timeout, strict, home, latencies, give_up, work, needs_time }
+        Self { live, breaker, clock, timeout, strict, home, latencies, give_up, work, needs_time, rights }
     }
 
     pub(super) fn publish(&self, live: Option<Arc<Live>>) {
+        if let Some(missing) = live.as_ref().and_then(|live| live.identity.missing) {
+            self.rights.learn(missing);
+        }
         self.live.store(live);
     }
 
@@ -178,6 +192,15 @@ impl Link {
         if self.needs_time.load(Ordering::Relaxed) {
             self.ask_time().await;
         }
+    }
+
+    /// What the heartbeat does for [`rights`](Self::rights).
+    pub(super) async fn keep_rights(&self) {
+        if !self.rights.are_due(self.clock.now()) {
+            return;
+        }
+        let reply = self.beat(&self.rights.question()).await;
+        self.rights.answered(reply.ok().as_ref().and_then(Missing::told_by), &self.clock);
     }
 
     async fn ask_time(&self) {

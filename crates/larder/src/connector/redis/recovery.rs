@@ -102,9 +102,7 @@ pub(super) async fn recover(store: &Store, caller: &Private<'_>, lanes: &Lanes) 
     if let Some(waiting) = waiting {
         // What replicas have yet to confirm stays in the journal, which keeps this node from reading; what comes is sent all the same.
         live.confirm(true).await?;
-        let entries = store.journal.replayed(waiting.until);
-        store.schema.stats.replayed.add(entries);
-        tracing::info!(cache = %store.schema.cache, entries, "journal replayed");
+        store.replayed(waiting.until);
     }
     Ok(())
 }

@@ -49,6 +49,7 @@ scripts! {
     PRUNE "prune.lua";
     REMOVE "remove.lua";
     CONFIRM "confirm.lua";
+    RIGHTS "rights.lua";
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::connector::{
 use crate::journal::{Deferred, Journal, Limits};
 use crate::key;
 use crate::protection::{Protection, holds};
+use crate::telemetry::{Episode, WarningLimit};
 use parking_lot::Mutex;
 use redis::Value as Reply;
 use std::sync::Arc;
@@ -58,6 +59,12 @@ pub(super) struct Store {
     newest: Mutex<Option<Ticket>>,
     full_until: AtomicU64,
     unsettled_since: AtomicU64,
+    /// While the journal holds something. Its lock is held while that changes.
+    deferring: Mutex<Episode>,
+    /// While the server takes no more data.
+    full: Mutex<Episode>,
+    undecodable: WarningLimit,
+    rejected: WarningLimit,
 }
 
 impl Store {
@@ -78,6 +85,10 @@ impl Store {
             newest: Mutex::new(None),
             full_until: AtomicU64::new(0),
             unsettled_since: AtomicU64::new(0),
+            deferring: Mutex::default(),
+            full: Mutex::default(),
+            undecodable: WarningLimit::default(),
+            rejected: WarningLimit::default(),
         }
     }
 
@@ -164,10 +175,12 @@ impl Store {
 
     /// The clock is gone or was left unsettled: read nothing until everything older has been removed.
     pub(super) fn lost(&self, why: &str) {
-        tracing::warn!(cache = %self.schema.cache, "{why}; nothing is read until the cache has been cleared");
         // In this order, so that a recovery under way sees one or undoes the other.
         self.doubts.fetch_add(1, Ordering::AcqRel);
-        self.proven.store(0, Ordering::Release);
+        // Of all who find it out at once, one tells.
+        if self.proven.swap(0, Ordering::AcqRel) != 0 {
+            tracing::warn!(cache = %self.schema.cache, "{why}; nothing is read until the cache has been cleared");
+        }
         self.link.work.notify_one();
     }
 }
@@ -177,7 +190,7 @@ impl Drop for Store {
         let entries = self.journal.len();
         if entries > 0 {
             tracing::warn!(
-                cache = %self.schema.cache, invalidations = entries,
+                cache = %self.schema.cache, entries,
                 "the cache was dropped before they could be delivered: other nodes may serve what has changed until its ages end"
             );
         }
@@ -310,6 +323,7 @@ pub(super) fn milliseconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rights::Rights;
     use super::*;
     use crate::breaker::{Breaker, BreakerConfig};
     use crate::clock::Clock;
@@ -320,7 +334,14 @@ mod tests {
     async fn a_recovery_that_was_overtaken_by_a_doubt_proves_nothing() {
         let clock = Clock::system();
         let breaker = Breaker::new("test", BreakerConfig::default(), clock.clone()).unwrap();
-        let link = Arc::new(Link::new(breaker, clock, Duration::from_secs(1), false, Handle::current()));
+        let link = Arc::new(Link::new(
+            breaker,
+            clock,
+            Duration::from_secs(1),
+            false,
+            Handle::current(),
+            Rights::new("here".to_owned(), "larder"),
+        ));
         let store = Store::new(link, Schema::of::<Color>(), "larder", 1, Limits { keys: 1, bytes: 1 });
         let doubts = store.doubts();
         store.prove(1, 0, doubts);

@@ -158,6 +158,7 @@ impl Supervisor {
     /// Why the connection must go, if the server is another one now. An error is an outcome for the breaker, as any other operation's.
     async fn beat(&self, live: &Live) -> Option<&'static str> {
         self.link.keep_time().await;
+        self.link.keep_rights().await;
         if live.identity.replication.is_none() {
             let _ = self.link.beat(&redis::cmd("PING")).await;
             return None;

@@ -18,7 +18,11 @@ local sequence = sh * 4294967296 + sl
 -- Flags the keys of one object that are among the items, as objects list them; an object without any key left is removed.
 local function flag(name, items)
   local head = redis.pcall('GETRANGE', name, 36, 41)
-  if type(head) ~= 'string' then return end
+  if type(head) ~= 'string' then
+    -- What may not be read may list the key: then nothing is applied.
+    if string.sub(head.err, 1, 9) ~= 'WRONGTYPE' then error(head) end
+    return
+  end
   -- Nothing, or that the source has nothing.
   if #head < 6 then
     redis.call('UNLINK', name)
@@ -49,6 +53,7 @@ for i = 2, #KEYS do
   if KEYS[i] ~= clock then
     local hint = redis.pcall('GET', KEYS[i])
     primary = type(hint) == 'string' and #hint > 12 and string.sub(hint, 13)
+    if type(hint) == 'table' and string.sub(hint.err, 1, 9) ~= 'WRONGTYPE' then error(hint) end
     if hint and not primary then redis.call('UNLINK', KEYS[i]) end
   end
   if primary then

@@ -32,6 +32,8 @@ for i = 2, #KEYS do
       primary = string.sub(hint, 13)
       touched = touched .. string.sub(hint, 1, 8)
     elseif hint then
+      -- What may not be read may lead to an object: then nothing is applied.
+      if type(hint) == 'table' and string.sub(hint.err, 1, 9) ~= 'WRONGTYPE' then error(hint) end
       -- It says that the source has nothing.
       redis.call('UNLINK', KEYS[i])
     end
@@ -51,6 +53,8 @@ for i = 2, #KEYS do
         local oh, ol = struct.unpack('>I4I4', old)
         local nh, nl = struct.unpack('>I4I4', floor)
         keep = oh > nh or (oh == nh and ol > nl)
+      elseif type(old) == 'table' and string.sub(old.err, 1, 9) ~= 'WRONGTYPE' then
+        error(old)
       end
       redis.call('SET', name, keep and old or floor, 'PX', ARGV[5 + primaries])
     end

@@ -26,7 +26,7 @@ for i = 2, #KEYS do
       needed = lists(ARGV[1] .. string.sub(schemas, at, at + 15) .. ':' .. string.sub(hint, 13), item)
     end
     if not needed then removed = removed + redis.call('UNLINK', KEYS[i]) end
-  elseif type(hint) == 'table' then
+  elseif type(hint) == 'table' and string.sub(hint.err, 1, 9) == 'WRONGTYPE' then
     removed = removed + redis.call('UNLINK', KEYS[i])
   end
 end

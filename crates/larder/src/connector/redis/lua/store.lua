@@ -87,6 +87,9 @@ if versioned == 1 and outcome == 1 then
         -- Earlier, whatever becomes of this one; what it replaces itself it need not remove.
         if name == object then lower = true else call('UNLINK', name) end
       end
+    elseif type(stored) == 'table' and string.sub(stored.err, 1, 9) ~= 'WRONGTYPE' then
+      -- What may not be read may be a later version.
+      error(stored)
     end
   end
   if outcome == 3 and lower then call('UNLINK', object) end

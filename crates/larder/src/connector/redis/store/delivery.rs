@@ -7,8 +7,10 @@ use super::super::link::{Parcel, WhenCrowded};
 use super::super::trouble::Trouble;
 use super::Store;
 use crate::connector::{Delivery, KeyBuf};
-use crate::journal::Deferred;
+use crate::journal::{Deferred, Journal};
 use crate::protection::{Protection, holds};
+use crate::telemetry::Ended;
+use std::fmt;
 use std::sync::atomic::Ordering;
 
 /// How many batches go in one round trip, as one operation; more are sent when those were answered, so that others get in between.
@@ -33,8 +35,12 @@ impl Store {
             match self.send_group(group, &mut sent).await {
                 Ok(Delivery::Applied) => {}
                 // Whoever waits in vain waits once: the rest is dropped, and with that deferred, without being sent.
-                Err(Trouble::TimedOut(_) | Trouble::Unavailable) if self.link.strict => return Delivery::Deferred,
-                Err(Trouble::TimedOut(_) | Trouble::Unavailable) => {
+                Err(trouble @ (Trouble::TimedOut(_) | Trouble::Unavailable)) => {
+                    batches.for_each(|batch| batch.deferred(&trouble));
+                    if self.link.strict {
+                        sent.into_iter().for_each(|batch| batch.deferred(&trouble));
+                        return Delivery::Deferred;
+                    }
                     all = Delivery::Deferred;
                     break;
                 }
@@ -48,6 +54,7 @@ impl Store {
     pub(super) async fn delivered(&self, connection: u64, sent: Vec<Undelivered<'_>>) -> bool {
         if let Err(trouble) = self.link.confirm(connection).await {
             self.miss(&trouble);
+            sent.into_iter().for_each(|batch| batch.deferred(&trouble));
             return false;
         }
         sent.into_iter().for_each(Undelivered::delivered);
@@ -61,6 +68,8 @@ impl Store {
         answered: &mut Vec<Undelivered<'a>>,
     ) -> Result<Delivery, Trouble> {
         if !self.proven() {
+            let why = self.why_unproven();
+            group.into_iter().for_each(|batch| batch.deferred(why));
             return Err(Trouble::Unavailable);
         }
         let mut parcel = Parcel::new();
@@ -73,18 +82,24 @@ impl Store {
         let mut all = Delivery::Applied;
         let mut replies = replies.into_iter();
         for batch in group {
-            let Some(reply) = replies.next() else { break };
+            let Some(reply) = replies.next() else {
+                batch.deferred(sent.as_ref().err().unwrap_or(&Trouble::Unavailable));
+                continue;
+            };
             match reply.extract_error().map_err(Trouble::from).and_then(forgetting::answer) {
                 Ok(Some(at)) => {
                     self.saw(at);
                     answered.push(batch);
                 }
                 Ok(None) => {
-                    self.lost("the server has lost the clock");
+                    let lost = "the server has lost the clock";
+                    self.lost(lost);
+                    batch.deferred(lost);
                     all = Delivery::Deferred;
                 }
                 Err(trouble) => {
                     self.miss(&trouble);
+                    batch.deferred(&trouble);
                     all = Delivery::Deferred;
                 }
             }
@@ -97,59 +112,111 @@ impl Store {
 
     pub(super) async fn clear_all(&self) -> Delivery {
         let undelivered = UndeliveredTruncate::new(self);
-        let Some(connection) = self.trusted() else { return Delivery::Deferred };
-        match clearing::clear(&*self.link, &self.layout, self.history.load(Ordering::Acquire)).await {
-            Ok(head) => {
-                self.registered(if head.registered { head.epoch } else { 0 });
-                match self.link.confirm(connection).await {
-                    Ok(()) => {
-                        undelivered.delivered();
-                        return Delivery::Applied;
-                    }
-                    Err(trouble) => self.miss(&trouble),
-                }
-            }
-            Err(trouble) => self.miss(&trouble),
+        let Some(connection) = self.trusted() else {
+            undelivered.deferred(self.why_unproven());
+            return Delivery::Deferred;
         };
-        Delivery::Deferred
+        let cleared = clearing::clear(&*self.link, &self.layout, self.history.load(Ordering::Acquire)).await;
+        if let Ok(head) = &cleared {
+            self.registered(if head.registered { head.epoch } else { 0 });
+        }
+        let confirmed = match cleared {
+            Ok(_) => self.link.confirm(connection).await,
+            Err(trouble) => Err(trouble),
+        };
+        match confirmed {
+            Ok(()) => {
+                undelivered.delivered();
+                Delivery::Applied
+            }
+            Err(trouble) => {
+                self.miss(&trouble);
+                undelivered.deferred(&trouble);
+                Delivery::Deferred
+            }
+        }
     }
 
-    pub(super) fn defer(&self, keys: Vec<KeyBuf>, what: Deferred) {
+    fn why_unproven(&self) -> &'static str {
+        if self.link.generation() == 0 { "there is no connection" } else { "the cache is being recovered" }
+    }
+
+    /// Puts so many entries into the journal. Whoever puts the first one there tells an operator.
+    fn defer(&self, entries: usize, because: &str, put: impl FnOnce(&Journal)) {
         if !holds(Protection::Journal) {
             return;
         }
-        if self.journal.defer(keys, what) {
-            self.schema.stats.overflows.increment();
-            tracing::warn!(cache = %self.schema.cache, "the journal is full: everything in the cache will be forgotten instead");
+        let begins = {
+            let mut deferring = self.deferring.lock();
+            put(&self.journal);
+            deferring.count(self.link.clock.now(), entries as u64)
+        };
+        if begins {
+            let cache = &*self.schema.cache;
+            tracing::warn!(
+                %cache,
+                error = %because,
+                "changes are deferred, and nothing is read from the cache until they are applied"
+            );
         }
         self.link.work.notify_one();
     }
+
+    /// Crosses out what was replayed; `until` is where the replay has begun. Whoever finds nothing left tells an operator.
+    pub(in super::super) fn replayed(&self, until: u64) {
+        let (replayed, ended) = {
+            let mut deferring = self.deferring.lock();
+            let replayed = self.journal.replayed(until);
+            let over = self.journal.len() == 0;
+            (replayed, over.then(|| deferring.end_after(self.link.clock.now(), 0)).flatten())
+        };
+        self.schema.stats.replayed.add(replayed);
+        if let Some(Ended { entries, lasted_ms }) = ended {
+            tracing::info!(cache = %self.schema.cache, entries, lasted_ms, "all that was deferred is applied");
+        }
+    }
 }
+
+/// Why something is deferred of which nothing else is known.
+const CALLER_GONE: &str = "a caller went away before the server had answered";
 
 /// Invalidations or deletes on their way: dropped without an answer, they go into the journal.
 pub(super) struct Undelivered<'a> {
     store: &'a Store,
     keys: Vec<KeyBuf>,
     what: Deferred,
+    because: Option<String>,
 }
 
 impl<'a> Undelivered<'a> {
     pub(super) fn new(store: &'a Store, keys: Vec<KeyBuf>, what: Deferred) -> Self {
         store.under_way.fetch_add(1, Ordering::AcqRel);
-        Self { store, keys, what }
+        Self { store, keys, what, because: None }
     }
 
     fn delivered(mut self) {
         self.keys.clear();
     }
+
+    /// Puts it into the journal.
+    pub(super) fn deferred(mut self, because: impl fmt::Display) {
+        self.because = Some(because.to_string());
+    }
 }
 
 impl Drop for Undelivered<'_> {
     fn drop(&mut self) {
-        if !self.keys.is_empty() {
-            self.store.defer(std::mem::take(&mut self.keys), self.what);
+        let (store, keys, what) = (self.store, std::mem::take(&mut self.keys), self.what);
+        if !keys.is_empty() {
+            store.defer(keys.len(), self.because.as_deref().unwrap_or(CALLER_GONE), |journal| {
+                if journal.defer(keys, what) {
+                    store.schema.stats.overflows.increment();
+                    let cache = &*store.schema.cache;
+                    tracing::warn!(%cache, "the journal is full: everything in the cache will be forgotten instead");
+                }
+            });
         }
-        self.store.under_way.fetch_sub(1, Ordering::AcqRel);
+        store.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -157,24 +224,28 @@ impl Drop for Undelivered<'_> {
 struct UndeliveredTruncate<'a> {
     store: &'a Store,
     delivered: bool,
+    because: Option<String>,
 }
 
 impl<'a> UndeliveredTruncate<'a> {
     fn new(store: &'a Store) -> Self {
         store.under_way.fetch_add(1, Ordering::AcqRel);
-        Self { store, delivered: false }
+        Self { store, delivered: false, because: None }
     }
 
     fn delivered(mut self) {
         self.delivered = true;
     }
+
+    fn deferred(mut self, because: impl fmt::Display) {
+        self.because = Some(because.to_string());
+    }
 }
 
 impl Drop for UndeliveredTruncate<'_> {
     fn drop(&mut self) {
-        if !self.delivered && holds(Protection::Journal) {
-            self.store.journal.defer_truncate();
-            self.store.link.work.notify_one();
+        if !self.delivered {
+            self.store.defer(1, self.because.as_deref().unwrap_or(CALLER_GONE), |journal| journal.defer_truncate());
         }
         self.store.under_way.fetch_sub(1, Ordering::AcqRel);
     }

@@ -1,15 +1,21 @@
 //! Leases: who, among all nodes, loads what is missing under a key.
 
 use super::super::link::WhenCrowded;
+use super::super::rights::Command;
 use super::super::scripts;
+use super::super::trouble::Trouble;
 use super::{Store, milliseconds};
 use crate::connector::{KeyRef, Lease, LeaseToken, Look};
-use redis::{Cmd, Pipeline, Value as Reply};
+use redis::{Cmd, Pipeline, RedisError, Value as Reply};
 
 impl Store {
     /// Asks for the lease and looks, in this order and in one round trip; two where an index key is found that was not known.
     pub(super) async fn lease_and_look(&self, key: KeyRef<'_>) -> (Lease, Look) {
-        let Some(connection) = self.trusted() else { return (Lease::Free, self.find_or_ticket(key).await) };
+        // Without the right to take a lease nobody has one.
+        let may_take = !self.link.rights.missing().any_of(&[Command::Set]);
+        let Some(connection) = self.trusted().filter(|_| may_take) else {
+            return (Lease::Free, self.find_or_ticket(key).await);
+        };
         let token = fastrand::u128(..);
         let newest = self.newest();
         let hint = if key.index == 0 { None } else { self.hints.get(key) };
@@ -29,6 +35,10 @@ impl Store {
             Some(Reply::Okay) => Lease::Granted(LeaseToken(token)),
             Some(Reply::Nil) => Lease::Taken,
             // It takes no writes now, or no writes of ours: nobody has a lease.
+            Some(Reply::ServerError(error)) => {
+                self.miss(&Trouble::from(RedisError::from(error)));
+                Lease::Free
+            }
             _ => Lease::Free,
         };
         let found = replies.next().unwrap_or(Reply::Nil);
@@ -55,7 +65,7 @@ impl Store {
         // Nobody waits for this, and a lease that is kept holds up the other nodes.
         if let Err(trouble) = self.link.script(WhenCrowded::Wait, &scripts::DISCARD, arguments).await {
             // It ends by itself.
-            tracing::debug!(cache = %self.schema.cache, "a lease is not given back: {trouble}");
+            tracing::debug!(cache = %self.schema.cache, error = %trouble, "a lease is not given back");
         }
     }
 }

@@ -10,8 +10,10 @@ use redis::{Cmd, Value as Reply};
 
 impl Store {
     pub(super) async fn prune_keys(&self) -> Result<Pruned, Error> {
-        let unavailable =
-            |trouble: Trouble| Error::Unavailable { cache: self.schema.cache.clone(), reason: trouble.to_string() };
+        let unavailable = |trouble: Trouble| {
+            self.miss(&trouble);
+            Error::Unavailable { cache: self.schema.cache.clone(), reason: trouble.to_string() }
+        };
         let clock = self.layout.clock();
         let mut pruned = Pruned::default();
         let mut cursor = b"0".to_vec();

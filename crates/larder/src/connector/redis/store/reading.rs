@@ -2,6 +2,7 @@
 
 use super::super::hints::Hint;
 use super::super::link::WhenCrowded;
+use super::super::rights::Command;
 use super::super::trouble::{Trouble, What};
 use super::super::{clearing::unexpected, layout::Layout, scripts};
 use super::{Store, milliseconds};
@@ -123,7 +124,7 @@ impl Store {
         let mut get = redis::cmd("GET");
         get.arg(&name);
         let Some(connection) = self.trusted() else { return Err(Miss::Distrusted) };
-        let touched = hint.filter(|hint| self.hints.touch_is_due(hint));
+        let touched = hint.filter(|hint| self.may_touch() && self.hints.touch_is_due(hint));
         let reply = match touched {
             None => self.link.call(WhenCrowded::Shed, &get).await,
             Some(hint) => {
@@ -134,8 +135,11 @@ impl Store {
                 };
                 let both = self.link.command_and_script(WhenCrowded::Shed, get, &scripts::TOUCH, touch).await;
                 both.map(|(object, touch)| {
-                    if touch.is_err() {
+                    if let Err(trouble) = touch {
                         self.hints.touch_failed(hint);
+                        if trouble.what() == Some(What::Forbidden) {
+                            self.miss(&trouble);
+                        }
                     }
                     object
                 })
@@ -147,6 +151,11 @@ impl Store {
             self.hints.touch_failed(hint);
         }
         self.believe(connection, name, reply, key).await
+    }
+
+    /// Whether the user has the rights that it takes to renew a last-use age.
+    pub(super) fn may_touch(&self) -> bool {
+        !self.link.rights.missing().any_of(&[Command::PExpire, Command::GetRange, Command::Time])
     }
 
     /// What the reply to a GET of an object key, sent when `connection` was the one in use, says under this key.
@@ -200,10 +209,18 @@ impl Store {
         if remembers && absence == self.layout.absence(key) { Miss::KnownAbsent } else { Miss::Absent }
     }
 
+    /// A type that cannot be decoded is one with every read: told once in a while.
+    pub(super) fn report_undecodable(&self, bytes: usize, why: &str) {
+        self.schema.stats.faults.increment();
+        if let Some(entries) = self.undecodable.admit(&self.link.clock, 1) {
+            let cache = &*self.schema.cache;
+            tracing::error!(%cache, entries, bytes, error = %why, "a stored object cannot be read and is removed");
+        }
+    }
+
     /// Reports and removes what cannot be decoded (C11).
     async fn discard<T>(&self, name: Vec<u8>, read: Vec<u8>, why: &str) -> Result<T, Miss> {
-        tracing::error!(cache = %self.schema.cache, bytes = read.len(), "a stored object cannot be read and is removed: {why}");
-        self.schema.stats.faults.increment();
+        self.report_undecodable(read.len(), why);
         let arguments = |call: &mut Cmd| {
             call.arg(1).arg(&name).arg(&read);
         };
@@ -219,8 +236,15 @@ impl Store {
             Trouble::Shed => Miss::Shed,
             Trouble::TimedOut(_) => Miss::TimedOut,
             Trouble::Error { what: What::Fault | What::WrongType | What::NoScript, text } => {
-                tracing::error!(cache = %self.schema.cache, "the server rejected a command of ours: {text}");
                 self.schema.stats.faults.increment();
+                if let Some(entries) = self.rejected.admit(&self.link.clock, 1) {
+                    let cache = &*self.schema.cache;
+                    tracing::error!(%cache, entries, error = %text, "the server rejected a command of ours");
+                }
+                Miss::Fault
+            }
+            Trouble::Error { what: What::Forbidden, text } => {
+                self.link.rights.doubt(&self.schema.cache, text);
                 Miss::Fault
             }
             Trouble::Error { .. } => Miss::Unavailable,

@@ -2,6 +2,7 @@
 
 use super::super::clearing::unexpected;
 use super::super::link::WhenCrowded;
+use super::super::rights::Command;
 use super::super::scripts;
 use super::super::trouble::{Trouble, What};
 use super::delivery::Undelivered;
@@ -9,6 +10,7 @@ use super::{Store, milliseconds, verdict};
 use crate::codec::envelope;
 use crate::connector::{Delivery, Fill, KeyBuf, KeyRef, Object, Stored, Ticket};
 use crate::journal::Deferred;
+use crate::telemetry::Ended;
 use redis::Cmd;
 use std::sync::atomic::Ordering;
 
@@ -23,6 +25,9 @@ const STAGED_LIFE: u64 = 60_000;
 
 /// After the server said that it is full, no fill is sent for this long, in ms.
 const FULL_PAUSE: u64 = 1_000;
+
+/// A server that has refused nothing for this long, in ms, and then stores an object, is full no longer.
+const FULL_IS_OVER: u64 = 10_000;
 
 /// What the server has said of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,23 +72,42 @@ impl Store {
     pub(super) fn encoded(&self, object: &Object) -> Option<Vec<u8>> {
         let keys = 1 + object.secondary.len();
         if keys > MAX_KEYS {
-            tracing::warn!(cache = %self.schema.cache, keys, limit = MAX_KEYS, "an object has too many keys and is not cached");
+            let details = format_args!("{keys} of them, and {MAX_KEYS} at most");
+            self.schema.stats.unfit(&self.schema.cache, "it has too many keys", details);
             return None;
         }
         match envelope::encode(&self.schema, object) {
-            Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => Some(bytes),
+            Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => {
+                self.may_store(object, bytes.len()).then_some(bytes)
+            }
             Ok(bytes) => {
-                tracing::warn!(
-                    cache = %self.schema.cache, bytes = bytes.len(), limit = self.schema.max_object_size,
-                    "an object is over the size limit and is not cached"
-                );
+                let (size, limit) = (bytes.len(), self.schema.max_object_size);
+                let details = format_args!("{size} bytes, and {limit} at most");
+                self.schema.stats.unfit(&self.schema.cache, "it is too large", details);
                 None
             }
             Err(error) => {
-                tracing::error!(cache = %self.schema.cache, "an object cannot be encoded and is not cached: {error}");
+                self.schema.stats.unfit(&self.schema.cache, "it cannot be encoded", error);
                 None
             }
         }
+    }
+
+    /// Whether the user has the rights that it takes to store an object of so many bytes. Which are missing was told when that was found out.
+    fn may_store(&self, object: &Object, bytes: usize) -> bool {
+        let missing = self.link.rights.missing();
+        if missing.is_none() {
+            return true;
+        }
+        let ages = !(self.schema.max_age.is_zero() && self.schema.last_use_age.is_zero());
+        let lasts = if ages { Command::PExpire } else { Command::Persist };
+        let needs: [(bool, &[Command]); 4] = [
+            (true, &[Command::Set]),
+            (!object.secondary.is_empty() || object.version.is_some(), &[Command::MGet]),
+            (!self.schema.max_age.is_zero(), &[Command::Time]),
+            (bytes > STAGE_ABOVE, &[Command::Exists, Command::Rename, lasts]),
+        ];
+        !needs.iter().any(|(needed, commands)| *needed && missing.any_of(commands))
     }
 
     async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Sent, Trouble> {
@@ -163,6 +187,9 @@ impl Store {
             1 => {
                 self.schema.stats.stored_bytes.add(bytes as u64);
                 self.hints.remember_stored(object);
+                if self.full_until.load(Ordering::Relaxed) > 0 {
+                    self.has_room();
+                }
                 Stored::Yes
             }
             2 => Stored::Overtaken,
@@ -223,7 +250,10 @@ impl Store {
         match self.ask_for_ticket(WhenCrowded::Wait).await {
             Ok(ticket) => self.put_guarded(object, ticket, undelivered).await,
             // Whoever waits in vain waits once.
-            Err(Trouble::TimedOut(_)) => Stored::Unavailable,
+            Err(trouble @ Trouble::TimedOut(_)) => {
+                undelivered.into_iter().for_each(|guard| guard.deferred(&trouble));
+                Stored::Unavailable
+            }
             Err(_) => self.put_guarded(object, None, undelivered).await,
         }
     }
@@ -250,7 +280,10 @@ impl Store {
             (_, None) => Stored::Unavailable,
             (Some(bytes), Some(ticket)) => match self.send_object(true, &object, &bytes, ticket).await {
                 Ok(sent) => sent.fill.stored,
-                Err(trouble @ Trouble::TimedOut(_)) => return self.not_stored(&trouble),
+                Err(trouble @ Trouble::TimedOut(_)) => {
+                    undelivered.into_iter().for_each(|guard| guard.deferred(&trouble));
+                    return self.not_stored(&trouble);
+                }
                 Err(trouble) => self.not_stored(&trouble),
             },
         };
@@ -273,11 +306,61 @@ impl Store {
 
     pub(super) fn not_stored(&self, trouble: &Trouble) -> Stored {
         if trouble.what() == Some(What::Full) {
-            tracing::warn!(cache = %self.schema.cache, "the server takes no more data: {trouble}");
-            self.full_until.store(self.link.clock.coarse() + FULL_PAUSE, Ordering::Relaxed);
+            let now = self.link.clock.now();
+            if self.full.lock().count(now, 1) {
+                let cache = &*self.schema.cache;
+                tracing::warn!(%cache, error = %trouble, "the server takes no more data, and nothing is stored until it does");
+            }
+            self.full_until.store(now + FULL_PAUSE, Ordering::Relaxed);
             return Stored::Full;
         }
         self.miss(trouble);
-        Stored::Unavailable
+        if trouble.what() == Some(What::Forbidden) { Stored::Unfit } else { Stored::Unavailable }
+    }
+
+    /// The server has stored an object. It may have room for one now and then while it is full, so it is not taken to be full no longer until it has
+    /// refused nothing for a while.
+    fn has_room(&self) {
+        let ended = self.full.lock().end_after(self.link.clock.now(), FULL_IS_OVER);
+        if let Some(Ended { entries: refused, lasted_ms }) = ended {
+            self.full_until.store(0, Ordering::Relaxed);
+            tracing::info!(cache = %self.schema.cache, refused, lasted_ms, "the server takes data again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::link::Link;
+    use super::super::super::rights::Rights;
+    use super::*;
+    use crate::breaker::{Breaker, BreakerConfig};
+    use crate::clock::Clock;
+    use crate::connector::Schema;
+    use crate::entry::color::Color;
+    use crate::journal::Limits;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::runtime::Handle;
+
+    /// A server whose memory is full gave a warning for each set.
+    #[tokio::test]
+    async fn a_full_server_is_one_episode_however_often_it_has_room_for_one_more() {
+        let (clock, hand) = Clock::manual();
+        let breaker = Breaker::new("test", BreakerConfig::default(), clock.clone()).unwrap();
+        let rights = Rights::new("here".to_owned(), "larder");
+        let link = Arc::new(Link::new(breaker, clock, Duration::from_secs(1), false, Handle::current(), rights));
+        let store = Store::new(link, Schema::of::<Color>(), "larder", 1, Limits { keys: 1, bytes: 1 });
+        let full = Trouble::Error { what: What::Full, text: "OOM".to_owned() };
+        for refused in 1..=40 {
+            assert_eq!(store.not_stored(&full), Stored::Full);
+            hand.advance(Duration::from_millis(300));
+            store.has_room();
+            assert_eq!(store.full.lock().counted(), Some(refused), "it goes on");
+        }
+        hand.advance(Duration::from_millis(FULL_IS_OVER));
+        store.has_room();
+        assert_eq!(store.full.lock().counted(), None);
+        assert_eq!(store.full_until.load(Ordering::Relaxed), 0);
     }
 }

@@ -49,7 +49,13 @@ impl Store {
 
     /// The ticket in the first 24 bytes of the clock: epoch, sequence, state. `newest` was seen before the clock was read.
     pub(super) async fn ticket_from(&self, clock: Reply, newest: Option<Ticket>) -> Option<Ticket> {
-        let clock = bytes(clock)?;
+        let clock = match clock.extract_error() {
+            Ok(clock) => bytes(clock)?,
+            Err(error) => {
+                self.miss(&error.into());
+                return None;
+            }
+        };
         let number = |at: usize| clock.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
         let (Some(epoch @ 1..), Some(sequence), Some(state)) = (number(0), number(8), number(16)) else {
             self.lost("the server has lost the clock");

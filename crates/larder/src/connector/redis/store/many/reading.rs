@@ -74,9 +74,7 @@ impl Store {
         for some in damaged.chunks(AT_ONCE) {
             let mut parcel = Parcel::new();
             for Damaged { name, bytes, why } in some {
-                let length = bytes.len();
-                tracing::error!(cache = %self.schema.cache, bytes = length, "a stored object cannot be read and is removed: {why}");
-                self.schema.stats.faults.increment();
+                self.report_undecodable(bytes.len(), &why.to_string());
                 parcel.script(&scripts::DISCARD, |call| {
                     call.arg(1).arg(name).arg(bytes);
                 });
@@ -220,7 +218,8 @@ impl<'a> Search<'a> {
             for place in some {
                 let Some(target) = self.targets.get_mut(*place) else { continue };
                 get.arg(&target.name);
-                target.touching = target.hint.as_ref().is_some_and(|hint| self.store.hints.touch_is_due(hint));
+                let is_due = |hint| self.store.may_touch() && self.store.hints.touch_is_due(hint);
+                target.touching = target.hint.as_deref().is_some_and(is_due);
                 if target.touching {
                     due.push(*place);
                 }
@@ -252,7 +251,7 @@ impl<'a> Search<'a> {
                 call.arg(&prefix).arg(STAGE_ABOVE);
             });
             steps.push(Step::Ask(some.to_vec()));
-            if !self.store.schema.last_use_age.is_zero() {
+            if !self.store.schema.last_use_age.is_zero() && self.store.may_touch() {
                 // A script of its own, since a server that takes no writes still answers the other.
                 parcel.script(&scripts::TOUCH, |call| {
                     keys(call);
@@ -357,7 +356,7 @@ impl<'a> Search<'a> {
             _ => {}
         }
         // Touched along with being asked for.
-        target.touching |= self.store.hints.touch_is_due(&hint);
+        target.touching |= self.store.may_touch() && self.store.hints.touch_is_due(&hint);
         target.hint = Some(hint);
     }
 

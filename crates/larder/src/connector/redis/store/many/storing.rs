@@ -47,7 +47,7 @@ impl Parting<'_> {
 /// What became of some objects: for each what the server has said, if it has.
 struct Departed {
     sent: Vec<Result<Sent, Stored>>,
-    timed_out: bool,
+    timed_out: Option<Trouble>,
 }
 
 /// How many of these objects, from the first on, go in one round trip: one at least.
@@ -124,7 +124,10 @@ impl Store {
         let ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
             Ok(ticket) => ticket,
             // Whoever waits in vain waits once.
-            Err(Trouble::TimedOut(_)) => return vec![Stored::Unavailable; objects.len()],
+            Err(trouble @ Trouble::TimedOut(_)) => {
+                undelivered.into_iter().flatten().for_each(|guard| guard.deferred(&trouble));
+                return vec![Stored::Unavailable; objects.len()];
+            }
             Err(_) => None,
         };
         let departed = match ticket {
@@ -138,7 +141,7 @@ impl Store {
                 let all = all.filter(|parting| parting.object.secondary.len() < MAX_KEYS);
                 self.send_objects(true, objects.len(), all.collect(), ticket).await
             }
-            None => Departed { sent: objects.iter().map(|_| Err(Stored::Unavailable)).collect(), timed_out: false },
+            None => Departed { sent: objects.iter().map(|_| Err(Stored::Unavailable)).collect(), timed_out: None },
         };
         let (mut stored, mut left, mut not_stored) = (Vec::with_capacity(objects.len()), Vec::new(), Vec::new());
         let (mut sent_guards, mut done) = (Vec::new(), Vec::new());
@@ -168,7 +171,13 @@ impl Store {
             return stored;
         }
         // Not stored: the earlier states must go all the same. Where somebody has waited in vain they are deferred without waiting more.
-        let delivery = if departed.timed_out { Delivery::Deferred } else { self.send_all(left).await };
+        let delivery = match departed.timed_out {
+            Some(trouble) => {
+                left.into_iter().for_each(|guard| guard.deferred(&trouble));
+                Delivery::Deferred
+            }
+            None => self.send_all(left).await,
+        };
         for place in not_stored {
             if let Some(stored) = stored.get_mut(place) {
                 *stored = match delivery {
@@ -183,7 +192,7 @@ impl Store {
 
     /// Sends objects in lots, each of which is an operation of its own. After one that failed, no other is sent.
     async fn send_objects(&self, put: bool, count: usize, mut objects: Vec<Parting<'_>>, ticket: Ticket) -> Departed {
-        let mut departed = Departed { sent: (0..count).map(|_| Err(Stored::Unavailable)).collect(), timed_out: false };
+        let mut departed = Departed { sent: (0..count).map(|_| Err(Stored::Unavailable)).collect(), timed_out: None };
         let alone = lot(&objects) == objects.len() && batch(&objects) == objects.len();
         let mut course = Course { put, ticket, record: (!alone).then(|| self.layout.staged()), begun: false };
         while !objects.is_empty() {
@@ -199,7 +208,7 @@ impl Store {
                 }
             }
             if let Some(stored) = failed.or(full) {
-                departed.timed_out = matches!(sent, Err(Trouble::TimedOut(_)));
+                departed.timed_out = sent.err().filter(|trouble| matches!(trouble, Trouble::TimedOut(_)));
                 for parting in &rest {
                     if let Some(place) = departed.sent.get_mut(parting.place) {
                         *place = Err(stored);

@@ -1,0 +1,275 @@
+//! A user that lacks a right: what needs it does not work, everything else does, nothing is stale, and an operator is told once.
+
+use crate::discretion::Log;
+use crate::instance::{InstanceIndex, instance};
+use crate::node::{Node, config, servers, until};
+use larder::breaker::State;
+use larder::config::Secret;
+use larder::{Delivery, Stored};
+use larder_testing::server::{Server, ServerOptions};
+use std::time::Duration;
+
+/// The commands that README asks for.
+fn granted() -> Vec<&'static str> {
+    let readme = include_str!("../../../../README.md");
+    let (_, list) = readme.split_once("An ACL user needs").unwrap();
+    let (list, _) = list.split_once(". Let it run").unwrap();
+    list.split(|end: char| end.is_whitespace() || end == '`').filter_map(|word| word.strip_prefix('+')).collect()
+}
+
+const ALL: [&str; 9] = ["get", "get by host", "several", "set", "large", "invalidate", "delete", "prune", "truncate"];
+
+/// What does not work without this right, as this is written down here and in the README's words: only what needs it.
+fn lost(right: &str) -> &'static [&'static str] {
+    match right {
+        "get" => &["get", "get by host", "invalidate", "delete"],
+        // A get that is due to touch its object is refused with the touch.
+        "evalsha" => &["get", "get by host", "set", "large", "invalidate", "delete", "prune", "truncate"],
+        "mget" => &["several", "set", "large"],
+        "getrange" => &["set", "large", "invalidate", "delete", "prune", "truncate"],
+        "set" => &["set", "large"],
+        "setrange" => &["set", "large", "invalidate", "delete"],
+        "bitfield" => &["truncate"],
+        "unlink" => &["invalidate", "truncate"],
+        "exists" | "rename" | "persist" | "pexpire" => &["large"],
+        "time" => &["set", "large"],
+        "scan" => &["prune", "truncate"],
+        // A script that the server knows needs no EVAL.
+        "eval" | "ping" | "hello" | "auth" | "select" | "info" => &[],
+        other => panic!("README grants {other}: say here what it is for"),
+    }
+}
+
+/// Without these no connection is made, or no cache recovered on it.
+const NEEDED_TO_CONNECT: [&str; 5] = ["get", "eval", "evalsha", "getrange", "bitfield"];
+
+/// Those that a server is asked for, and an operator told of.
+const TOLD: [&str; 10] =
+    ["exists", "mget", "persist", "pexpire", "rename", "scan", "set", "setrange", "time", "unlink"];
+
+/// The server's user `larder`, with all rights that README asks for.
+async fn grant(server: &Server) {
+    let mut words = vec!["ACL", "SETUSER", "larder", "reset", "on", ">opensesame", "~larder:*"];
+    let rights: Vec<_> = granted().into_iter().map(|right| format!("+{right}")).collect();
+    words.extend(rights.iter().map(String::as_str));
+    server.command(&words).await.unwrap();
+}
+
+async fn withdraw(server: &Server, right: &str) {
+    server.command(&["ACL", "SETUSER", "larder", &format!("-{right}")]).await.unwrap();
+}
+
+fn node(server: &Server, right: &str) -> Node {
+    let mut config = config(server.socket());
+    config.username = Some("larder".to_owned());
+    config.password = Some(Secret::new("opensesame"));
+    // However slow this machine is.
+    config.operation_timeout = Duration::from_secs(20);
+    let hour = Duration::from_secs(3600);
+    // What lasts for ever needs another command than what expires.
+    if right == "persist" { Node::begin(config) } else { Node::with_ages(config, hour, hour) }
+}
+
+/// Does one thing. Whether it has worked.
+async fn works(node: &Node, what: &str) -> bool {
+    let changed = |delivery: Result<Delivery, larder::Error>| delivery.unwrap() == Delivery::Applied;
+    match what {
+        "get" => node.by_id("1").await.is_some(),
+        "get by host" => node.by_host("a").await.is_some(),
+        "several" => node.cache.get_many(InstanceIndex::Id, ["1", "2"]).await.iter().flatten().count() == 2,
+        "set" => node.cache.set(instance("1", &["a"], "new")).await == Stored::Yes,
+        "large" => node.cache.set(instance("1", &["a"], &"new".repeat(5_000))).await == Stored::Yes,
+        "invalidate" => changed(node.cache.invalidate(InstanceIndex::Host, ["a"]).await),
+        "delete" => changed(node.cache.delete(InstanceIndex::Host, ["a"]).await),
+        "prune" => node.cache.prune().await.is_ok(),
+        "truncate" => changed(node.cache.truncate().await),
+        other => panic!("{other}?"),
+    }
+}
+
+/// What another node, which has all rights, may not see once something has worked, or has been replayed.
+async fn nothing_is_stale(observer: &Node, what: &str) {
+    let found = observer.by_host("a").await;
+    match what {
+        "set" | "large" => assert!(found.is_none_or(|found| found.name.starts_with("new")), "{what}"),
+        "invalidate" | "truncate" => assert!(found.is_none() && observer.by_id("1").await.is_none(), "{what}"),
+        "delete" => assert!(found.is_none(), "{what}"),
+        // No index key has gone whose object is there: an invalidation by it finds the object.
+        _ => {
+            let forgotten = observer.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap();
+            assert_eq!((forgotten, observer.by_id("1").await), (Delivery::Applied, None), "{what}");
+        }
+    }
+}
+
+/// A node with all rights, and two objects.
+async fn begin(server: &Server) -> Node {
+    let observer = Node::on(server).await;
+    observer.set("1", &["a"], "old").await;
+    observer.set("2", &["b"], "old").await;
+    observer
+}
+
+#[tokio::test]
+async fn a_right_that_is_withdrawn_costs_what_needs_it_and_nothing_else() {
+    for server in servers(ServerOptions::default()).await {
+        // So that the server knows every script.
+        let _ = begin(&server).await;
+        grant(&server).await;
+        for what in ALL {
+            let observer = begin(&server).await;
+            let node = node(&server, "");
+            node.readable().await;
+            assert!(works(&node, what).await, "{what}, with all rights");
+            nothing_is_stale(&observer, what).await;
+        }
+        for right in granted() {
+            for what in ALL {
+                let case = format!("{what} without {right}");
+                let observer = begin(&server).await;
+                let node = node(&server, right);
+                node.readable().await;
+                withdraw(&server, right).await;
+                let worked = works(&node, what).await;
+                assert_eq!(!worked, lost(right).contains(&what), "{case}");
+                let open = node.redis.breaker().state() == State::Open;
+                assert_eq!(open, right == "evalsha" || right == "get" && what.starts_with("get"), "{case}");
+                if !open {
+                    assert!(worked || node.redis.breaker().snapshot().failures == 0, "{case}");
+                }
+                if worked {
+                    nothing_is_stale(&observer, what).await;
+                }
+                grant(&server).await;
+                if !worked && !open {
+                    node.readable().await;
+                    nothing_is_stale(&observer, what).await;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_right_that_was_never_there_costs_what_needs_it_and_an_operator_is_told_once() {
+    for server in servers(ServerOptions::default()).await {
+        let _ = begin(&server).await;
+        for right in granted() {
+            grant(&server).await;
+            let observer = begin(&server).await;
+            withdraw(&server, right).await;
+            let (log, _guard) = Log::begin();
+            let node = node(&server, right);
+            if NEEDED_TO_CONNECT.contains(&right) {
+                until("the breaker is open", || node.redis.breaker().state() == State::Open).await;
+                continue;
+            }
+            node.readable().await;
+            for what in ALL {
+                if !node.cache.status().readable {
+                    // Something was deferred, as it has to be.
+                    assert!(
+                        lost(right).iter().any(|lost| ["invalidate", "delete", "truncate"].contains(lost)),
+                        "{right}"
+                    );
+                    break;
+                }
+                let case = format!("{what} without {right}");
+                observer.set("1", &["a"], "old").await;
+                observer.set("2", &["b"], "old").await;
+                let worked = works(&node, what).await;
+                assert_eq!(!worked, lost(right).contains(&what), "{case}");
+                if worked {
+                    nothing_is_stale(&observer, what).await;
+                }
+                assert_eq!(node.redis.breaker().state(), State::Closed, "{case}");
+            }
+            assert_eq!(node.redis.breaker().snapshot().failures, 0, "{right}");
+            let told = usize::from(TOLD.contains(&right));
+            assert_eq!(log.count(&["WARN", "rights are missing"]), told, "{right}: {}", log.text());
+            let warnings = log.count(&["WARN"]);
+            assert!(warnings <= told + 2, "beside it, that something is deferred and not replayed: {}", log.text());
+        }
+    }
+}
+
+/// It is tried again with the heartbeat once it is refused, and told when it is there.
+#[tokio::test]
+async fn what_a_right_costs_is_told_when_it_is_missed_and_large_objects_are_not_sent_any_more() {
+    for server in servers(ServerOptions::default()).await {
+        grant(&server).await;
+        let _ = begin(&server).await;
+        let (log, _guard) = Log::begin();
+        let node = node(&server, "rename");
+        node.readable().await;
+        withdraw(&server, "rename").await;
+        let large = |name: &str| instance("3", &["c"], &name.repeat(5_000));
+        assert_eq!(node.cache.set(large("old")).await, Stored::Unfit);
+        until("it is told", || log.count(&["WARN", "rights are missing", "+rename", "over 4 KiB"]) == 1).await;
+        let sent = node.redis.latencies().count();
+        for _ in 0..20 {
+            assert_eq!(node.cache.set(large("new")).await, Stored::Unfit);
+            node.set("4", &["d"], "small").await;
+            assert!(node.by_host("d").await.is_some());
+        }
+        assert!(node.redis.latencies().count() >= sent + 80);
+        assert_eq!(log.count(&["WARN"]), 1, "{}", log.text());
+        assert_eq!((node.redis.breaker().state(), node.redis.breaker().snapshot().failures), (State::Closed, 0));
+    }
+}
+
+/// Each object over 4 KiB dropped the connection of all caches for half a minute.
+#[tokio::test]
+async fn keys_that_are_forbidden_cost_the_cache_that_has_them() {
+    for server in servers(ServerOptions::default()).await {
+        grant(&server).await;
+        let observer = begin(&server).await;
+        let (log, _guard) = Log::begin();
+        let node = node(&server, "");
+        node.readable().await;
+        server.command(&["ACL", "SETUSER", "larder", "resetkeys", "~larder:instance:[ci]*"]).await.unwrap();
+        for _ in 0..20 {
+            assert!(node.by_id("1").await.is_none());
+        }
+        assert_eq!(node.redis.breaker().state(), State::Closed);
+        until("it is told", || log.count(&["WARN", "lacks a right to its keys", "instance"]) == 1).await;
+        // Neither its object nor what the script finds of it may be read: then nothing is applied.
+        assert_eq!(node.cache.delete(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Deferred);
+        assert!(observer.by_host("a").await.is_some());
+        server.command(&["ACL", "SETUSER", "larder", "resetkeys", "~larder:*"]).await.unwrap();
+        node.readable().await;
+        assert!(observer.by_host("a").await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_slow_script_of_somebody_else_is_a_failure_and_no_end_of_the_connection() {
+    for server in servers(ServerOptions::default().config("busy-reply-threshold 1")).await {
+        let (log, _guard) = Log::begin();
+        let mut config = config(server.socket());
+        (config.operation_timeout, config.breaker.consecutive_failures) = (Duration::from_secs(20), 1_000);
+        config.breaker.failure_ratio = 0.0;
+        let node = Node::begin(config);
+        node.readable().await;
+        node.set("1", &["a"], "x").await;
+        let mut busy = server.connect().await.unwrap();
+        let slow = tokio::spawn(async move { busy.command(&["EVAL", "while true do end", "0"]).await });
+        until_async(async || node.by_id("1").await.is_none()).await;
+        assert!(node.redis.breaker().snapshot().failures > 0);
+        server.command(&["SCRIPT", "KILL"]).await.unwrap();
+        drop(slow.await);
+        until_async(async || node.by_id("1").await.is_some()).await;
+        assert_eq!(node.redis.breaker().state(), State::Closed);
+        assert_eq!(log.count(&["the connection is given up"]), 0, "{}", log.text());
+    }
+}
+
+async fn until_async(condition: impl AsyncFn() -> bool) {
+    for _ in 0..3_000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain");
+}
