@@ -1,6 +1,8 @@
 //! A command that could not do what it was told, and the exit code for it.
 
+use crate::output;
 use larder::connector::redis::inspect::InspectError;
+use serde_json::json;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -14,10 +16,25 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn code(&self) -> ExitCode {
+    /// Tells people on stderr, and programs that have asked for JSON on stdout as well. Answers the exit code.
+    pub(crate) fn tell(&self, json: bool) -> ExitCode {
+        let text = self.to_string();
+        text.lines().for_each(|line| eprintln!("larder: {line}"));
+        self.tell_programs(json)
+    }
+
+    /// The same, where people were told already.
+    pub(crate) fn tell_programs(&self, json: bool) -> ExitCode {
+        if json {
+            output::line(json!({ "error": self.to_string(), "exit_code": self.code() }));
+        }
+        ExitCode::from(self.code())
+    }
+
+    fn code(&self) -> u8 {
         match self {
-            Self::Usage(_) => ExitCode::from(2),
-            Self::Problem(_) => ExitCode::FAILURE,
+            Self::Usage(_) => 2,
+            Self::Problem(_) => 1,
         }
     }
 }

@@ -36,7 +36,7 @@ struct Which {
     cache: String,
     /// The index, by its name
     index: String,
-    /// The keys
+    /// The keys, each by itself; one key of several parts is given by --part
     #[arg(value_name = "KEY")]
     keys: Vec<String>,
     #[command(flatten)]
@@ -70,18 +70,22 @@ impl Which {
         let cache = inspector.cache(&self.cache).await?;
         let index = cache.index(&self.index).await?;
         self.expect_index(cache.name(), &index, &keys).await?;
+        let leading = index.leading(&keys).await?;
         forget(&index, &keys).await?;
-        let count = keys.len();
+        let (name, count) = (cache.name(), keys.len());
         if self.json {
-            output::line(json!({ "cache": cache.name(), "index": self.index, done: count }));
-        } else {
-            let keys = if count == 1 { "key" } else { "keys" };
-            output::line(format_args!(
-                "{done} {count} {keys} of the index {} in the cache {}",
-                self.index,
-                cache.name()
-            ));
+            output::line(json!({ "cache": name, "index": self.index, done: count, "led_to_an_object": leading }));
+            return Ok(ExitCode::SUCCESS);
         }
+        let keys = if count == 1 { "key" } else { "keys" };
+        let nothing = match (leading, count) {
+            (1.., _) => "",
+            (0, 1) => "; no object was there under it",
+            (0, _) => {
+                "; no object was there under any of them. Each was taken for a key by itself: the parts of one key are given by --part"
+            }
+        };
+        output::line(format_args!("{done} {count} {keys} of the index {} in the cache {name}{nothing}", self.index));
         Ok(ExitCode::SUCCESS)
     }
 

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::output;
 use crate::payload::{self, Shown};
-use crate::spelling::Spelling;
+use crate::spelling::{self, Spelling};
 use crate::target::Target;
 use clap::Args;
 use larder::connector::redis::inspect::{Expiry, Found, FoundCopy, FoundKey, InspectedIndex, Listing};
@@ -19,8 +19,9 @@ pub(crate) struct Options {
     cache: String,
     /// The index, by its name
     index: String,
-    /// The key
-    key: Option<String>,
+    /// The key; one of several parts is given by --part
+    #[arg(value_name = "KEY")]
+    keys: Vec<String>,
     #[command(flatten)]
     spelling: Spelling,
     /// Print one JSON object, with everything that is known of what is stored
@@ -73,13 +74,16 @@ struct ListedKey {
     index: Option<String>,
     primary: bool,
     key: Shown,
+    /// The parts, where the key looks like one of several; missing otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<Vec<Shown>>,
     deleted: bool,
 }
 
 /// Looks, and prints what is there.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     let server = options.target.server()?;
-    let key = options.spelling.keys(options.key.as_slice())?.pop().unwrap_or_default();
+    let key = options.spelling.key(&options.keys)?;
     server.expect_here(&options.cache)?;
     let inspector = server.open().await?;
     let cache = inspector.cache(&options.cache).await?;
@@ -234,12 +238,17 @@ impl ListedKey {
     fn of(key: FoundKey, primary_index: Option<&str>) -> Self {
         let primary = key.index.is_none();
         let index = key.index.or_else(|| primary_index.map(str::to_owned));
-        Self { index, primary, key: Shown::key(&key.bytes), deleted: key.deleted }
+        let parts = spelling::parts(&key.bytes).map(|parts| parts.into_iter().map(Shown::key).collect());
+        Self { index, primary, key: Shown::key(&key.bytes), parts, deleted: key.deleted }
     }
 
     fn line(&self) -> Result<String, Failure> {
         let index = self.index.as_deref().unwrap_or("primary index");
         let deleted = if self.deleted { " (deleted)" } else { "" };
-        Ok(format!("{index}: {}{deleted}", serde_json::to_string(&self.key)?))
+        let parts = match &self.parts {
+            Some(parts) => format!(", of the parts {}", serde_json::to_string(parts)?),
+            None => String::new(),
+        };
+        Ok(format!("{index}: {}{parts}{deleted}", serde_json::to_string(&self.key)?))
     }
 }

@@ -2,11 +2,14 @@
 
 mod bench;
 mod check;
+mod completions;
+mod configuration;
 mod connection;
 mod demo;
 mod failure;
 mod forget;
 mod get;
+mod manual;
 mod output;
 mod payload;
 mod progress;
@@ -16,8 +19,10 @@ mod target;
 mod torture;
 mod truncate;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
+use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -38,19 +43,23 @@ enum Task {
     Demo(demo::Options),
     /// Shows what a configuration comes to, and tries each connector that it names
     ///
-    /// Exit code 0: all is well. 1: there are problems; each says what to do. 2: the configuration cannot be used.
+    /// What cannot be found out, since the server does not let us ask, is said to be unknown. Exit code 0: no problem was found. 1: there are
+    /// problems; each says what to do. 2: the configuration cannot be used.
     Check(check::Options),
     /// Shows what is stored under a key, as JSON; looking does not count as use
     ///
-    /// The objects of every release go to stdout, what there is to say of them to stderr. Exit code 0: a service finds it. 1: it does not,
-    /// or there is a problem; the reason is told. 2: the command or the configuration cannot be used.
+    /// The objects of every release go to stdout, what there is to say of them to stderr. The cache's name is compared as in a
+    /// configuration: case, _ and - make no difference. Whether there is such an index is known as long as every release that uses the cache
+    /// has registered the names of its indexes, as it does when it connects, and the server has not evicted them.
+    /// Exit code 0: a service finds it. 1: it does not, or there is no such cache or index, or there is a problem; the reason is told.
+    /// 2: the command or the configuration cannot be used.
     ///
     /// larder get -c caches.yaml instance host acme.example
     Get(get::Options),
     /// Forgets the objects that keys lead to, under all of their keys, in every release
     ///
-    /// Loads that have begun before are refused, as after an invalidation by a service. What is not answered is an error, and nothing is
-    /// kept for later: repeat it.
+    /// Loads that have begun before are refused, as after an invalidation by a service. An index that does not exist is refused. What is not
+    /// answered is an error, and nothing is kept for later: repeat it.
     ///
     /// larder invalidate -c caches.yaml organization id 42 43
     Invalidate(forget::Invalidate),
@@ -58,11 +67,14 @@ enum Task {
     Delete(forget::Delete),
     /// Forgets everything in one cache
     ///
-    /// Other caches, and other data on the server, stay. Interrupted, it is ended by the services; repeat it to be sure.
+    /// Other caches, and other data on the server, stay. A damaged clock is replaced by a new one. Interrupted, it is ended by the services;
+    /// repeat it to be sure.
     Truncate(truncate::Truncate),
     /// Removes index keys that lead to no object
     Prune(truncate::Prune),
     /// Counts what there is of each cache on the server, and says how the server is doing
+    ///
+    /// A cache whose clock cannot be read has a line that says why; the others are counted all the same.
     Stats(stats::Options),
     /// Measures what larder's operations cost this server, over a plain GET
     ///
@@ -75,13 +87,32 @@ enum Task {
     /// the ways there are. Every answer is judged: was it possible? Exit code 0: nothing was found. 1: an answer was
     /// impossible, and its history is printed, or something was left behind. 2: the command cannot be meant.
     Torture(torture::Options),
+    /// Prints a script that completes this command in a shell
+    ///
+    /// larder completions bash > /usr/share/bash-completion/completions/larder
+    Completions(completions::Options),
+    /// Prints the manual page, or writes one for each command into a folder
+    ///
+    /// larder man /usr/local/share/man/man1
+    Man(manual::Options),
     /// One node of `torture`
     #[command(hide = true)]
     TortureNode(torture::node::Options),
 }
 
 fn main() -> ExitCode {
-    let command = Command::parse();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let json = asks_for_json(&arguments);
+    let command = match Command::try_parse_from(&arguments) {
+        Ok(command) => command,
+        Err(error) if json && error.use_stderr() => {
+            let _ = error.print();
+            let text = error.to_string();
+            let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+            return Failure::Usage(what.to_owned()).tell_programs(json);
+        }
+        Err(error) => error.exit(),
+    };
     log_to_stderr(match &command.task {
         Task::Demo(options) if options.is_quiet() => "off",
         Task::Demo(_) => "warn",
@@ -89,16 +120,23 @@ fn main() -> ExitCode {
     });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("larder: cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return Failure::Problem(format!("cannot start: {error}")).tell(json),
     };
     let ended = runtime.block_on(perform(command.task));
-    ended.unwrap_or_else(|failure| {
-        failure.to_string().lines().for_each(|line| eprintln!("larder: {line}"));
-        failure.code()
-    })
+    ended.unwrap_or_else(|failure| failure.tell(json))
+}
+
+/// The command as people know it: without what is hidden.
+fn shown() -> clap::Command {
+    let whole = Command::command();
+    let shown: Vec<clap::Command> = whole.get_subcommands().filter(|task| !task.is_hide_set()).cloned().collect();
+    let about = whole.get_about().cloned().unwrap_or_default();
+    clap::Command::new("larder").version(env!("CARGO_PKG_VERSION")).about(about).subcommands(shown)
+}
+
+/// Whether whoever reads stdout is a program, also where the command cannot be understood otherwise.
+fn asks_for_json(arguments: &[OsString]) -> bool {
+    arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json")
 }
 
 async fn perform(task: Task) -> Result<ExitCode, Failure> {
@@ -113,6 +151,8 @@ async fn perform(task: Task) -> Result<ExitCode, Failure> {
         Task::Stats(options) => stats::run(options).await,
         Task::Bench(options) => bench::run(options).await,
         Task::Torture(options) => torture::run(options).await,
+        Task::Completions(options) => completions::run(&options),
+        Task::Man(options) => manual::run(&options),
         Task::TortureNode(options) => torture::node::run(options).await,
     }
 }
@@ -120,5 +160,7 @@ async fn perform(task: Task) -> Result<ExitCode, Failure> {
 /// What `RUST_LOG` asks for, else what suits the task.
 fn log_to_stderr(level: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Colours are for people who look at a terminal, and want them (no-color.org).
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }

@@ -2,7 +2,9 @@
 //!
 //! | in the payload | as JSON |
 //! |---|---|
-//! | bytes, and text that is not UTF-8 | `{"$bytes": "00ff"}` |
+//! | bytes that are a UUID of versions 1 to 8, as the crate `uuid` writes it | `{"$uuid": "67e55044-10b1-426f-9247-bb680e5fe0c8"}` |
+//! | bytes that are printable text | `{"$text": "acme"}` |
+//! | other bytes, and text that is not UTF-8 | `{"$bytes": "00ff"}` |
 //! | a map with keys that are not text, or the same one twice, or one that looks like a mark | `{"$map": [[key, value], …]}` |
 //! | a number that JSON does not have | `{"$float": "NaN"}` |
 //! | an extension | `{"$extension": [type, "00ff"]}` |
@@ -54,13 +56,34 @@ impl Shown {
         std::str::from_utf8(bytes).map_or_else(|_| Self::bytes(bytes), |text| Self::Text(text.to_owned()))
     }
 
+    /// In the form that people read; nothing is lost in any of them.
     fn bytes(bytes: &[u8]) -> Self {
-        Self::mark("$bytes", Self::Text(hex(bytes)))
+        let printable =
+            |text: &&str| !text.is_empty() && !text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r'));
+        if let Some(uuid) = uuid(bytes) {
+            Self::mark("$uuid", Self::Text(uuid))
+        } else if let Some(text) = std::str::from_utf8(bytes).ok().filter(printable) {
+            Self::mark("$text", Self::Text(text.to_owned()))
+        } else {
+            Self::mark("$bytes", Self::Text(hex(bytes)))
+        }
     }
 
     fn mark(name: &str, value: Self) -> Self {
         Self::Map(vec![(name.to_owned(), value)])
     }
+}
+
+/// Bytes that are a UUID by their length, version and variant.
+fn uuid(bytes: &[u8]) -> Option<String> {
+    let bytes: &[u8; 16] = bytes.try_into().ok()?;
+    let (version, variant) = (bytes[6] >> 4, bytes[8] >> 6);
+    if !(1..=8).contains(&version) || variant != 0b10 {
+        return None;
+    }
+    let digits = hex(bytes);
+    let groups = [0..8, 8..12, 12..16, 16..20, 20..32].into_iter().filter_map(|group| digits.get(group));
+    Some(groups.collect::<Vec<_>>().join("-"))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -165,15 +188,29 @@ impl<'de> Visitor<'de> for AnyValue {
 
     /// An extension: its type and its bytes, in this order.
     fn visit_newtype_struct<D: Deserializer<'de>>(self, extension: D) -> Result<Shown, D::Error> {
-        let Shown::List(parts) = extension.deserialize_any(AnyValue)? else {
-            return Err(de::Error::custom("an extension without a type"));
-        };
-        // The bytes are marked as all bytes are; here that goes without saying.
-        let parts = parts.into_iter().map(|part| match part {
-            Shown::Map(mut mark) if mark.len() == 1 => mark.pop().map_or(Shown::Null, |(_, bytes)| bytes),
-            part => part,
-        });
-        Ok(Shown::mark("$extension", Shown::List(parts.collect())))
+        let (kind, bytes) = <(i8, ExtensionBytes)>::deserialize(extension)?;
+        Ok(Shown::mark("$extension", Shown::List(vec![Shown::Number(kind.into()), Shown::Text(hex(&bytes.0))])))
+    }
+}
+
+/// What an extension holds, whatever it may look like.
+struct ExtensionBytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for ExtensionBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = ExtensionBytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<ExtensionBytes, E> {
+                Ok(ExtensionBytes(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 
@@ -213,6 +250,24 @@ mod tests {
         assert_eq!(shown(f32::NEG_INFINITY), r#"{"$float":"-inf"}"#);
         assert_eq!(json(b"\xd5\x07ab").unwrap(), r#"{"$extension":[7,"6162"]}"#);
         assert_eq!(shown(i128::MAX), r#"{"$bytes":"7fffffffffffffffffffffffffffffff"}"#);
+    }
+
+    #[test]
+    fn bytes_of_a_readable_kind_are_readable() {
+        let uuid = b"\x67\xe5\x50\x44\x10\xb1\x42\x6f\x92\x47\xbb\x68\x0e\x5f\xe0\xc8";
+        let bytes = |bytes: &[u8]| json(&[&[0xc4, u8::try_from(bytes.len()).unwrap()], bytes].concat()).unwrap();
+        assert_eq!(bytes(uuid), r#"{"$uuid":"67e55044-10b1-426f-9247-bb680e5fe0c8"}"#);
+        assert_eq!(bytes(&uuid[1..]), r#"{"$bytes":"e5504410b1426f9247bb680e5fe0c8"}"#);
+        assert_eq!(bytes(&[0; 16]), r#"{"$bytes":"00000000000000000000000000000000"}"#);
+        assert_eq!(bytes("größe\n".as_bytes()), r#"{"$text":"größe\n"}"#);
+        assert_eq!(bytes(b"sixteen letters!"), r#"{"$text":"sixteen letters!"}"#);
+        assert_eq!(bytes(b"a\x00"), r#"{"$bytes":"6100"}"#);
+        assert_eq!(bytes(b""), r#"{"$bytes":""}"#);
+        assert_eq!(json(b"\xc7\x02\x05ab").unwrap(), r#"{"$extension":[5,"6162"]}"#);
+        assert_eq!(
+            serde_json::to_string(&Shown::key(uuid)).unwrap(),
+            r#"{"$uuid":"67e55044-10b1-426f-9247-bb680e5fe0c8"}"#
+        );
     }
 
     #[test]

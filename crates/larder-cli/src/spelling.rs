@@ -36,6 +36,21 @@ impl Spelling {
         }
     }
 
+    /// The bytes of the one key that is looked up.
+    pub(crate) fn key(&self, given: &[String]) -> Result<Vec<u8>, Failure> {
+        match self.keys(given)?.as_slice() {
+            [key] => Ok(key.clone()),
+            keys => {
+                let parts: Vec<String> = given.iter().map(|part| format!("--part {}", quoted(part))).collect();
+                Err(Failure::Usage(format!(
+                    "one key is looked up, and {} were given; if they are the parts of one key, say {}",
+                    keys.len(),
+                    parts.join(" ")
+                )))
+            }
+        }
+    }
+
     fn bytes(&self, text: &str) -> Result<Vec<u8>, Failure> {
         if !self.hex {
             return Ok(text.as_bytes().to_vec());
@@ -49,6 +64,30 @@ impl Spelling {
             _ => Err(Failure::Usage(format!("`{text}` is not a row of pairs of hexadecimal digits"))),
         }
     }
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_.,:/@%+=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// The parts of a key, where it is a row of netstrings as the key of a tuple is. A key that was given as one text may look like that too.
+pub(crate) fn parts(mut key: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut parts = Vec::new();
+    while !key.is_empty() {
+        let colon = key.iter().position(|byte| *byte == b':')?;
+        let digits = std::str::from_utf8(key.get(..colon)?).ok()?;
+        let length: usize = digits.parse().ok().filter(|length: &usize| length.to_string() == digits)?;
+        let (part, rest) = key.get(colon + 1..)?.split_at_checked(length)?;
+        key = rest.strip_prefix(b",")?;
+        parts.push(part);
+    }
+    (1..=4).contains(&parts.len()).then_some(parts)
 }
 
 #[cfg(test)]
@@ -66,6 +105,36 @@ mod tests {
         assert_eq!(keys(true, &[], &["00Ff", ""]), Some(vec![vec![0, 255], vec![]]));
         assert_eq!(keys(false, &["acme", "7"], &[]), Some(vec![b"4:acme,1:7,".to_vec()]));
         assert_eq!(keys(true, &["ff"], &[]), Some(vec![b"1:\xff,".to_vec()]));
+    }
+
+    #[test]
+    fn a_second_key_may_be_meant_as_a_part() {
+        let spelling = Spelling { hex: false, parts: Vec::new() };
+        let refused = spelling.key(&["acme".to_owned(), "jo's key".to_owned()]).unwrap_err().to_string();
+        assert!(refused.ends_with(r"say --part acme --part 'jo'\''s key'"), "{refused}");
+        assert_eq!(spelling.key(&["acme".to_owned()]).unwrap(), b"acme");
+    }
+
+    #[test]
+    fn the_parts_of_a_key_are_found_again() {
+        assert_eq!(parts(&("acme", 7).encode()).unwrap(), [&b"acme"[..], b"7"]);
+        assert_eq!(
+            parts(&("", "4:acme,", "ü", b"\xff").encode()).unwrap(),
+            [&b""[..], b"4:acme,", "ü".as_bytes(), b"\xff"]
+        );
+        for text in [
+            "",
+            "acme",
+            "4:acme",
+            "5:acme,",
+            "4:acme,x",
+            "04:acme,",
+            "+4:acme,",
+            "99999999999999999999:a,",
+            "1:a,1:a,1:a,1:a,1:a,",
+        ] {
+            assert_eq!(parts(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

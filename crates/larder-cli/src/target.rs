@@ -1,6 +1,7 @@
 //! Which server, and which cache on it, an operator's command is about.
 
 use crate::check::why_unreachable;
+use crate::configuration;
 use crate::failure::Failure;
 use clap::Args;
 use larder::Config;
@@ -16,8 +17,8 @@ const CREDENTIALS: [&str; 3] =
 /// Where the caches are.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Target {
-    /// The configuration of the services, YAML or TOML; the server in connectors.redis is meant. Environment variables
-    /// (LARDER_…) count as they would for a service
+    /// The configuration of the services, YAML or TOML, or - for stdin; the server in connectors.redis is meant. Environment
+    /// variables (LARDER_…) count as they would for a service
     #[arg(short, long, value_name = "FILE", required_unless_present = "redis", conflicts_with = "redis")]
     config: Option<PathBuf>,
     /// The server, instead of a configuration: redis://[user:password@]host[:port][/database] or redis+unix:///path.
@@ -38,7 +39,7 @@ pub(crate) struct Server {
 impl Target {
     pub(crate) fn server(&self) -> Result<Server, Failure> {
         let config = match (&self.config, &self.redis) {
-            (Some(file), _) => Config::load(file).map_err(|error| Failure::Usage(error.to_string()))?,
+            (Some(file), _) => configuration::load(file)?,
             (None, url) => {
                 let given = [("URL", url), ("PREFIX", &self.prefix)].into_iter().filter_map(|(name, value)| {
                     Some((format!("LARDER_CONNECTORS_REDIS_{name}").into(), OsString::from(value.as_ref()?)))
@@ -62,9 +63,9 @@ impl Server {
     pub(crate) async fn open(&self) -> Result<Inspector, Failure> {
         match Inspector::open(self.redis.clone()).await {
             Ok(inspector) => Ok(inspector),
-            Err(error) => {
-                Err(Failure::Problem(why_unreachable(&self.redis).await.unwrap_or_else(|| error.to_string())))
-            }
+            Err(error) => Err(Failure::Problem(
+                why_unreachable(&self.redis).await.unwrap_or_else(|| format!("{error}; see `larder check`")),
+            )),
         }
     }
 

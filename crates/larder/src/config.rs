@@ -157,6 +157,30 @@ impl Config {
         Self::parse(None, text, Format::Toml, &Environment::default())
     }
 
+    /// Like [`from_yaml`](Self::from_yaml), with these environment variables over it.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with text and variables.
+    pub fn from_yaml_with<K: AsRef<OsStr>, V: AsRef<OsStr>>(
+        text: &str,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, ConfigError> {
+        Self::parse(None, text, Format::Yaml, &Environment::new(variables))
+    }
+
+    /// Like [`from_toml`](Self::from_toml), with these environment variables over it.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with text and variables.
+    pub fn from_toml_with<K: AsRef<OsStr>, V: AsRef<OsStr>>(
+        text: &str,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, ConfigError> {
+        Self::parse(None, text, Format::Toml, &Environment::new(variables))
+    }
+
     /// Reads a configuration that consists of environment variables only.
     ///
     /// # Errors

@@ -14,7 +14,10 @@ async fn an_invalidation_forgets_the_object_under_every_key() {
             service.set(Instance::new(id, &[&format!("a{id}"), &format!("b{id}")], "x", 1)).await;
         }
         let told = larder(&server, &["invalidate", "instance", "host", "a1", "nobody", "--json"]).await.done();
-        assert_eq!(told.json(), json!({ "cache": "instance", "index": "host", "invalidated": 2 }));
+        assert_eq!(
+            told.json(),
+            json!({ "cache": "instance", "index": "host", "invalidated": 2, "led_to_an_object": 1 })
+        );
         larder(&server, &["invalidate", "instance", "id", "2", "3"]).await.done();
         for (id, there) in [("1", false), ("2", false), ("3", false), ("4", true)] {
             assert_eq!(service.cache.get(InstanceIndex::Id, id).await.is_some(), there, "{id}");
@@ -170,6 +173,25 @@ async fn just_one_key() {
         assert!(blobs.cache.get(BlobIndex::I, b"c").await.is_some());
         larder(&server, &["get", "blob", "id", "c"]).await.refused_with_more(1, "was deleted from it");
         larder(&server, &["get", "blob", "id2", "c", "--json"]).await.done();
+    }
+}
+
+/// The parts of a key, given as if each were a key, forget nothing; that is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_lead_to_nothing() {
+    for server in servers(ServerOptions::default()).await {
+        let accounts = Service::<Account>::on(&server).await;
+        accounts.set(Account::new("acme", 7, &[("acme", "jo")])).await;
+        let told = larder(&server, &["invalidate", "account", "login", "acme", "jo"]).await.done().told;
+        assert!(told.contains("no object was there under any of them") && told.contains("--part"), "{told}");
+        let told = larder(&server, &["delete", "account", "id", "7"]).await.done().told;
+        assert_eq!(told, "deleted 1 key of the index id in the cache account; no object was there under it\n");
+        for key in [["login", "acme", "jo"], ["id", "acme", "7"]] {
+            accounts.set(Account::new("acme", 7, &[("acme", "jo")])).await;
+            let [index, a, b] = key;
+            let told = larder(&server, &["invalidate", "account", index, "--part", a, "--part", b]).await.done().told;
+            assert_eq!(told, format!("invalidated 1 key of the index {index} in the cache account\n"));
+        }
     }
 }
 

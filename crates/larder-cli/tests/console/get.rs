@@ -152,7 +152,10 @@ async fn keys_of_parts_and_of_bytes() {
         accounts.set(Account::new("acme", 7, &[("acme", "jo")])).await;
         let told = larder(&server, &["get", "account", "login", "--part", "acme", "--part", "jo"]).await;
         assert_eq!((told.code, told.json()["id"].clone()), (Some(0), json!(["acme", 7])));
-        larder(&server, &["get", "account", "id", "--part", "acme", "--part", "7", "--json"]).await.done();
+        assert!(told.logged.contains("login: \"4:acme,2:jo,\", of the parts [\"acme\",\"jo\"]"), "{told:?}");
+        let told =
+            larder(&server, &["get", "account", "id", "--part", "acme", "--part", "7", "--json"]).await.done().json();
+        assert_eq!(told["copies"][0]["keys"][0]["parts"], json!(["acme", "7"]));
         larder(&server, &["get", "account", "login", "acme,jo"]).await.refused(1, "nothing there");
 
         let blobs = Service::<Blob>::on(&server).await;

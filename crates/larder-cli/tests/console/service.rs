@@ -5,6 +5,7 @@ use larder::connector::redis::Redis;
 use larder::{Cache, Entry, Lookup, Schema, Ticket};
 use larder_testing::server::{Reply, Server, ServerOptions, required};
 use serde_json::Value;
+use std::io::{Seek, Write};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,6 +57,15 @@ pub(crate) async fn run(mut command: Command) -> Run {
         told: String::from_utf8(output.stdout).unwrap(),
         logged: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// The same, with this on stdin.
+pub(crate) async fn run_with(mut command: Command, input: &str) -> Run {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(input.as_bytes()).unwrap();
+    file.rewind().unwrap();
+    command.stdin(file);
+    run(command).await
 }
 
 /// `larder get …` with the server as target.

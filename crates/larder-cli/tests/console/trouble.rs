@@ -1,6 +1,6 @@
 //! What goes wrong, and what is told of it.
 
-use crate::service::{Service, command, larder, run, servers};
+use crate::service::{Service, command, larder, run, run_with, servers};
 use larder_testing::entries::{Site, SiteIndex};
 use larder_testing::server::ServerOptions;
 
@@ -32,6 +32,89 @@ async fn a_dead_server_and_a_wrong_password() {
         stats.env("LARDER_CONNECTORS_REDIS_PASSWORD", "opensesame");
         run(stats).await.done();
     }
+}
+
+/// A program that has asked for JSON gets one object whatever happens, and people are told all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_is_an_object_too() {
+    for server in servers(ServerOptions::default()).await {
+        let _service = Service::<Site>::on(&server).await;
+        let unreachable = ["--redis", "redis://127.0.0.1:1"];
+        for arguments in COMMANDS {
+            let told = run(command(&[arguments, &unreachable[..], &["--json"]].concat())).await;
+            told.refused(1, "cannot connect to 127.0.0.1:1");
+            assert_eq!(told.json()["exit_code"], 1);
+            assert!(told.json()["error"].as_str().unwrap().starts_with("cannot connect to 127.0.0.1:1"), "{told:?}");
+        }
+        for (arguments, code, why) in [
+            (&["get", "site", "hosts", "a", "--json"][..], 1, "has no index `hosts`"),
+            (&["invalidate", "site", "hosts", "a", "--json"], 1, "has no index `hosts`"),
+            (&["stats", "nowhere", "--json"], 1, "there is no cache `nowhere`"),
+            (&["truncate", "site", "--json"], 2, "say --yes"),
+            (&["get", "site", "--json"], 2, "required arguments were not provided"),
+            (&["get", "--json", "--jsn"], 2, "unexpected argument '--jsn'"),
+        ] {
+            let told = larder(&server, arguments).await;
+            assert_eq!((told.code, &told.json()["exit_code"]), (Some(code), &code.into()), "{told:?}");
+            assert!(told.json()["error"].as_str().unwrap().contains(why) && told.logged.contains(why), "{told:?}");
+        }
+        let told = run(command(&["get", "--redis", "redis://127.0.0.1:1", "site", "id", "--", "--json"])).await;
+        assert_eq!((told.code, told.told.as_str()), (Some(1), ""), "a key that is called so");
+    }
+    let told = run(command(&["check", "-c", "/nowhere/caches.yaml", "--json"])).await;
+    assert!(told.code == Some(2) && told.json()["errors"][0].as_str().unwrap().contains("/nowhere"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_colours_where_nobody_looks() {
+    for server in servers(ServerOptions::default()).await {
+        let mut bench = command(&["bench", "--redis", &server.url(), "--objects", "100", "--rounds", "1"]);
+        bench.env("RUST_LOG", "info");
+        let told = run(bench).await;
+        assert!(told.code == Some(0) && told.logged.contains("INFO"), "{told:?}");
+        assert!(!told.logged.contains('\u{1b}') && !told.told.contains('\u{1b}'), "{told:?}");
+    }
+}
+
+/// The same configuration as a file and on stdin, in both languages.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_on_stdin() {
+    for server in servers(ServerOptions::default()).await {
+        let service = Service::<Site>::on(&server).await;
+        service.set(Site::new("1", &["a"], "x")).await;
+        let socket = server.socket().display();
+        let yaml =
+            format!("connectors: {{ redis: {{ socket: '{socket}' }} }}\ncaches: {{ site: {{ connector: redis }} }}\n");
+        let toml = format!("[connectors.redis]\nsocket = '{socket}'\n[caches.site]\nconnector = 'redis'\n");
+        for text in [&yaml, &toml] {
+            run_with(command(&["get", "-c", "-", "Site", "host", "a", "--json"]), text).await.done();
+            let told = run_with(command(&["check", "-c", "-", "--json"]), text).await;
+            assert_eq!((told.code, &told.json()["connectors"][0]["caches"][0]), (Some(0), &"site".into()));
+        }
+        let mut overlaid = command(&["stats", "-c", "-", "--json"]);
+        overlaid.env("LARDER_CONNECTORS_REDIS_PREFIX", "another");
+        assert_eq!(run_with(overlaid, &yaml).await.done().json()["prefix"], "another");
+        run_with(command(&["stats", "-c", "-"]), "caches: { site: { conector: redis } }")
+            .await
+            .refused_with_more(2, "stdin: line 1: ");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn completions_and_manual() {
+    for (shell, sign) in [("bash", "complete -F _larder"), ("zsh", "#compdef larder"), ("fish", "complete -c larder")] {
+        let told = run(command(&["completions", shell])).await.done().told;
+        assert!(told.contains(sign) && told.contains("invalidate") && !told.contains("torture-node"), "{shell}");
+    }
+    let told = run(command(&["man"])).await.done().told;
+    assert!(told.contains(".TH larder 1") && told.contains("invalidate") && !told.contains("torture\\-node"), "{told}");
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    run(command(&["man", &pages.display().to_string()])).await.done();
+    let get = std::fs::read_to_string(pages.join("larder-get.1")).unwrap();
+    assert!(get.contains("looking does not count as use"), "{get}");
+    assert!(!pages.join("larder-torture-node.1").exists(), "it is nobody's command");
+    run(command(&["man", "/dev/null/man"])).await.refused(1, "the manual cannot be written");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,6 +161,7 @@ async fn what_cannot_be_meant() {
         (&["stats", "--redis", "redis://host", "--prefix", "a:b"], "--prefix"),
         (&["get", "--redis", "redis://127.0.0.1:1", "site", "id"], "no key was given"),
         (&["get", "--redis", "redis://127.0.0.1:1", "site", "id", "--hex", "abc"], "hexadecimal"),
+        (&["get", "--redis", "redis://127.0.0.1:1", "site", "id", "acme", "u 1"], "say --part acme --part 'u 1'"),
         (&["get", "--redis", "redis://127.0.0.1:1", "site", "id", "x", "--part", "y"], "either KEY or --part"),
     ] {
         let told = run(command(arguments)).await;

@@ -86,7 +86,7 @@ impl Inspector {
                         let what = self.type_of(&key).await?;
                         return Err(InspectError::ForeignClock { cache: cache.to_owned(), key, what });
                     }
-                    trouble if trouble.what() == Some(What::Refused) => {
+                    trouble if matches!(trouble.what(), Some(What::Refused | What::Forbidden)) => {
                         let reason = trouble.to_string();
                         return Err(InspectError::ForbiddenClock { cache: cache.to_owned(), key, reason });
                     }

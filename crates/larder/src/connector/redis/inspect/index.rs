@@ -4,6 +4,7 @@ use super::object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 use super::standing::{PRIMARY, Registered, SECONDARY, Standing};
 use super::{InspectError, InspectedCache, Inspector, bytes};
 use crate::config::nearest;
+use crate::connector::redis::clearing::unexpected;
 use crate::connector::redis::forgetting::{self, BATCH};
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::trouble::{Trouble, What};
@@ -101,6 +102,53 @@ impl<'a> InspectedIndex<'a> {
             }
         }
         Ok(found)
+    }
+
+    /// How many of the keys lead to an object of any release. A moment later it may be others.
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find).
+    pub async fn leading(&self, keys: &[Vec<u8>]) -> Result<u64, InspectError> {
+        keys.iter().try_for_each(|key| key::check(key))?;
+        let releases =
+            self.server.clock(&self.cache, &self.layout).await?.map(|clock| clock.fingerprints).unwrap_or_default();
+        if releases.is_empty() {
+            return Ok(0);
+        }
+        let mut leading = 0;
+        for batch in keys.chunks(BATCH) {
+            let mut hints = redis::cmd("MGET");
+            batch.iter().for_each(|key| {
+                hints.arg(self.layout.index(KeyRef { index: SECONDARY, bytes: key }));
+            });
+            let hints = match self.standing {
+                Standing::Primary => vec![Value::Nil; batch.len()],
+                _ => match self.server.call(&hints).await? {
+                    Value::Array(hints) => hints,
+                    _ => return Err(self.server.error(&unexpected("MGET"))),
+                },
+            };
+            let mut exist = redis::Pipeline::new();
+            for (key, hint) in batch.iter().zip(hints) {
+                let led_to = bytes(hint).and_then(|hint| Layout::primary_of(&hint).map(<[u8]>::to_vec));
+                let primary = match self.standing {
+                    Standing::Secondary => led_to,
+                    _ => Some(led_to.unwrap_or_else(|| key.clone())),
+                };
+                let Some(primary) = primary else { continue };
+                exist.cmd("EXISTS");
+                releases.iter().for_each(|release| {
+                    exist.arg(self.layout.object_of(*release, &primary));
+                });
+            }
+            if exist.is_empty() {
+                continue;
+            }
+            let found = self.server.caller().pipeline(&exist).await.map_err(|trouble| self.server.error(&trouble))?;
+            leading += found.iter().filter(|found| matches!(found, Value::Int(1..))).count() as u64;
+        }
+        Ok(leading)
     }
 
     /// Forgets every object that one of the keys leads to, in every release, and refuses what was loaded before. With a floor,
