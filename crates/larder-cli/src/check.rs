@@ -13,12 +13,13 @@ mod server;
 
 pub(crate) use server::{field, name, why_unreachable};
 
-use crate::output;
+use crate::failure::Failure;
+use crate::{configuration, output};
 use clap::Args;
 use finding::{Finding, Level};
 use judge::Facts;
 use larder::Config;
-use larder::config::{ConfigError, ConnectorKind};
+use larder::config::ConnectorKind;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 /// What `larder check` is told.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// The configuration, YAML or TOML; environment variables (LARDER_…) count as they would for a service
+    /// The configuration, YAML or TOML, or - for stdin; environment variables (LARDER_…) count as they would for a service
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
     /// Print one JSON object
@@ -57,6 +58,8 @@ struct Connector {
     place: String,
     /// The caches on it that the configuration lists.
     caches: Vec<String>,
+    /// Whether a cache that the configuration does not list is on it.
+    default: bool,
     /// What the server says of itself, where there is one and it answers.
     server: Option<Facts>,
     findings: Vec<Finding>,
@@ -65,8 +68,10 @@ struct Connector {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum ConnectorName {
+    None,
     Memory,
     Redis,
+    Postgres,
 }
 
 /// Exit code for a configuration that cannot be used.
@@ -74,9 +79,9 @@ const UNUSABLE: u8 = 2;
 
 /// Checks, and prints what was found.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, serde_json::Error> {
-    let report = match Config::load(&options.config) {
+    let report = match configuration::load(&options.config) {
         Ok(config) => examine(&config).await,
-        Err(error) => Report::of(&error),
+        Err(failure) => Report::of(&failure),
     };
     if options.json {
         output::line(serde_json::to_string_pretty(&report)?);
@@ -108,21 +113,21 @@ async fn examine(config: &Config) -> Report {
     // A cache that the configuration does not list has what the defaults say; none can be listed by this name.
     let unlisted = config.cache("");
     let default = unlisted.as_ref().map(|cache| cache.connector);
-    let in_memory = caches_on(ConnectorKind::Memory);
-    if !in_memory.is_empty() || default == Some(ConnectorKind::Memory) {
-        let findings = judge::memory(config.memory());
-        let place = "in each process by itself".to_owned();
-        connectors.push(Connector {
-            connector: ConnectorName::Memory,
-            place,
-            caches: in_memory,
-            server: None,
-            findings,
-        });
+    for (kind, connector, place, findings) in [
+        (ConnectorKind::Noop, ConnectorName::None, "nowhere", judge::none()),
+        (ConnectorKind::Memory, ConnectorName::Memory, "in each process by itself", judge::memory(config.memory())),
+        (ConnectorKind::Postgres, ConnectorName::Postgres, "nowhere yet", judge::postgres()),
+    ] {
+        let caches = caches_on(kind);
+        if !caches.is_empty() || default == Some(kind) {
+            let default = default == Some(kind);
+            connectors.push(Connector { connector, place: place.to_owned(), caches, default, server: None, findings });
+        }
     }
     if let Some(redis) = config.redis() {
         let caches = caches_on(ConnectorKind::Redis);
-        let used = !caches.is_empty() || default == Some(ConnectorKind::Redis);
+        let default = default == Some(ConnectorKind::Redis);
+        let used = !caches.is_empty() || default;
         let on_it = config
             .caches()
             .map(|(_, cache)| cache)
@@ -134,7 +139,7 @@ async fn examine(config: &Config) -> Report {
             findings.push(Finding::note("use", "no cache is on it, so larder will not connect to it"));
         }
         let place = format!("{}, database {}, prefix {}", redis.address, redis.database, redis.prefix);
-        connectors.push(Connector { connector: ConnectorName::Redis, place, caches, server: facts, findings });
+        connectors.push(Connector { connector: ConnectorName::Redis, place, caches, default, server: facts, findings });
     }
 
     let notes = config.notes().iter().map(ToString::to_string).collect();
@@ -145,8 +150,8 @@ async fn examine(config: &Config) -> Report {
 }
 
 impl Report {
-    fn of(error: &ConfigError) -> Self {
-        let errors = error.to_string().lines().map(str::to_owned).collect();
+    fn of(failure: &Failure) -> Self {
+        let errors = failure.to_string().lines().map(str::to_owned).collect();
         Self { ok: false, configuration: String::new(), notes: Vec::new(), errors, connectors: Vec::new() }
     }
 
@@ -169,12 +174,18 @@ impl Report {
         }
         for connector in &self.connectors {
             let name = match connector.connector {
+                ConnectorName::None => "none",
                 ConnectorName::Memory => "memory",
                 ConnectorName::Redis => "redis",
+                ConnectorName::Postgres => "postgres",
             };
             lines.push(format!("{name}: {}", connector.place));
-            if !connector.caches.is_empty() {
-                lines.push(format!("  caches: {}", connector.caches.join(", ")));
+            let mut caches = connector.caches.clone();
+            if connector.default {
+                caches.push("every one that is not listed".to_owned());
+            }
+            if !caches.is_empty() {
+                lines.push(format!("  caches: {}", caches.join(", ")));
             }
             lines.extend(connector.findings.iter().map(|finding| finding.to_string()));
             lines.push(String::new());

@@ -25,8 +25,8 @@ pub(crate) async fn open(config: &RedisConfig) -> RedisResult<MultiplexedConnect
     Ok(connection)
 }
 
-/// Whether the server speaks the third version of the protocol to us.
-pub(crate) async fn speaks_resp3(config: &RedisConfig) -> bool {
+/// Connects in the third version of the protocol; an error says why that is not possible.
+pub(crate) async fn greet_in_resp3(config: &RedisConfig) -> RedisResult<()> {
     let mut settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
     if let Some(username) = &config.username {
         settings = settings.set_username(username);
@@ -34,7 +34,7 @@ pub(crate) async fn speaks_resp3(config: &RedisConfig) -> bool {
     if let Some(password) = &config.password {
         settings = settings.set_password(password.expose());
     }
-    connect(config, settings).await.is_ok()
+    connect(config, settings).await.map(drop)
 }
 
 /// Removes everything under the configured prefix, until a walk through all keys finds none. Answers how many keys that were.

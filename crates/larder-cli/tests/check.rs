@@ -154,7 +154,7 @@ fn rights() {
         let (_, _, text, grant) =
             found.iter().find(|(topic, level, ..)| topic == "rights" && level == "problem").expect("a problem");
         assert_eq!(checked.code, Some(1));
-        assert!(text.contains("SET:") && text.contains("EVALSHA:") && text.contains("in a script: BITFIELD"), "{text}");
+        assert!(text.contains("SET:") && text.contains("EVALSHA:") && text.contains("BITFIELD in a script:"), "{text}");
 
         command(&["ACL", "SETUSER", "service", "reset", "on", ">pass"]);
         command(&grant.split(' ').collect::<Vec<_>>());
@@ -198,6 +198,135 @@ fn a_configuration_that_cannot_be_used() {
     assert_eq!(report["errors"].as_array().unwrap().len(), 1);
 
     assert_eq!(check("caches.ini", "", &[]).code, Some(2));
+}
+
+/// A user with every right that larder needs but one, and what is claimed of it.
+#[test]
+fn every_right_withdrawn_one_at_a_time() {
+    let runtime = Runtime::new().unwrap();
+    for server in started(&runtime, ServerOptions::default().config("maxmemory 100mb")) {
+        let command = |arguments: &[&str]| {
+            let reply = runtime.block_on(server.command(arguments)).unwrap();
+            assert!(!format!("{reply:?}").contains("ERR"), "{reply:?}");
+        };
+        let rights = "+get +mget +getrange +set +setrange +bitfield +unlink +exists +rename +persist +pexpire +time +scan +eval +evalsha \
+                      +ping +hello +auth +select +info +config|get";
+        let login = format!("{}, username: service, password: pass", socket(&server));
+        let grant = |without: &str| {
+            let user = ["ACL", "SETUSER", "service", "reset", "on", ">pass", "~larder:*"].into_iter();
+            command(&user.chain(rights.split_whitespace().filter(|right| *right != without)).collect::<Vec<_>>());
+            findings(&login)
+        };
+        let level = |found: &[(String, String, String, String)], topic: &str| {
+            found.iter().find(|(other, ..)| other == topic).map(|(_, level, text, _)| (level.clone(), text.clone()))
+        };
+        let (checked, found) = grant("");
+        assert_eq!(checked.code, Some(0), "{found:?}");
+        assert_eq!(level(&found, "persistence").unwrap().0, "ok", "{found:?}");
+        // Those that every server grants, or that larder needs in another database only, make no difference.
+        for right in rights
+            .split_whitespace()
+            .filter(|right| !["+hello", "+auth", "+select", "+info", "+config|get"].contains(right))
+        {
+            let (checked, found) = grant(right);
+            let topic = if right == "+ping" { "login" } else { "rights" };
+            let (level, text) = level(&found, topic).unwrap();
+            assert_eq!((checked.code, level.as_str()), (Some(1), "problem"), "{right}: {found:?}");
+            assert!(text.to_lowercase().contains(&right[1..]), "{right}: {text}");
+            assert_eq!(found.iter().filter(|(_, level, ..)| level == "problem").count(), 1, "{right}: {found:?}");
+        }
+        // What is not told is not known; nothing is claimed of it.
+        let (checked, found) = grant("+config|get");
+        assert_eq!(checked.code, Some(0), "{found:?}");
+        let (note, text) = level(&found, "persistence").unwrap();
+        assert!(note == "note" && text.contains("not known whether the server keeps snapshots:"), "{text}");
+        let (checked, found) = grant("+info");
+        assert_eq!(checked.code, Some(0), "{found:?}");
+        for topic in ["version", "role", "eviction", "persistence"] {
+            let (note, text) = level(&found, topic).unwrap();
+            assert!(note == "note" && (text.contains("not known") || text.contains("does not say")), "{topic}: {text}");
+        }
+        let text = level(&found, "persistence").unwrap().1;
+        assert!(text.contains("keeps its commands (appendonly), nor which process it is"), "{text}");
+        let (_, found) = grant("+hello");
+        assert_eq!(level(&found, "protocol").unwrap().0, "ok", "every user may say HELLO");
+
+        // In strict mode it takes one more.
+        let strict = format!("{login}, wait_replicas: 1");
+        let (_, found) = findings(&strict);
+        let (problem, text) = level(&found, "rights").unwrap();
+        assert!(problem == "problem" && text.contains("WAIT"), "{text}");
+        assert!(found.iter().any(|(topic, .., to_do)| topic == "rights" && to_do.contains("+wait")), "{found:?}");
+        assert_eq!(level(&found, "replicas").unwrap().0, "problem", "there is none");
+    }
+}
+
+#[test]
+fn a_replica_lacks_no_rights() {
+    let runtime = Runtime::new().unwrap();
+    for server in started(&runtime, ServerOptions::default()) {
+        let command = |arguments: &[&str]| drop(runtime.block_on(server.command(arguments)).unwrap());
+        command(&["REPLICAOF", "127.0.0.1", "1"]);
+        only_problem(&socket(&server), "role", "the server is a replica");
+        let (_, found) = findings(&socket(&server));
+        let (_, level, text, _) = found.iter().find(|(topic, ..)| topic == "rights").unwrap();
+        assert!(level == "note" && text.contains("cannot be, while the server takes no writes"), "{found:?}");
+        // One that does not say what it is shows it.
+        command(&["ACL", "SETUSER", "service", "reset", "on", ">pass", "~larder:*", "+@all", "-info"]);
+        only_problem(&format!("{}, username: service, password: pass", socket(&server)), "role", "a replica");
+        // One that can be written to is a replica as well.
+        command(&["CONFIG", "SET", "replica-read-only", "no"]);
+        only_problem(&socket(&server), "role", "or lost when its master goes on");
+
+        command(&["REPLICAOF", "NO", "ONE"]);
+        command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+        only_problem(&socket(&server), "memory", "NOREPLICAS");
+    }
+}
+
+/// What is said of the size of a clock is what the server takes for it.
+#[test]
+fn the_size_of_a_clock() {
+    let runtime = Runtime::new().unwrap();
+    for server in started(&runtime, ServerOptions::default()) {
+        runtime.block_on(async {
+            use larder::{Caches, Config};
+            let caches = Caches::from_config(Config::from_yaml(&yaml(&socket(&server))).unwrap()).await.unwrap();
+            let cache = caches.open::<larder_testing::entries::Instance>().unwrap();
+            while !cache.status().readable {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        });
+        let usage = runtime.block_on(server.command(&["MEMORY", "USAGE", "larder:instance:c"])).unwrap().int().unwrap();
+        runtime.block_on(server.command(&["CONFIG", "SET", "maxmemory", "2000000"])).unwrap();
+        let (_, found) = findings(&socket(&server));
+        let (_, _, text, _) = found.iter().find(|(topic, ..)| topic == "eviction").unwrap();
+        let said: f64 = text.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!((0.95..1.05).contains(&(said / usage as f64)), "{said} for {usage}");
+    }
+}
+
+#[test]
+fn what_nothing_can_open_is_a_problem() {
+    let zitadel =
+        "Caches:\n  Connectors:\n    Postgres: { Enabled: true }\n  Instance: { Connector: postgres, MaxAge: 1h }\n";
+    for text in ["caches: { instance: { connector: postgres } }", zitadel] {
+        let checked = check("caches.yaml", text, &["--json"]);
+        let report: Value = serde_json::from_str(&checked.told).unwrap();
+        let postgres = &report["connectors"][0];
+        assert_eq!((checked.code, checked.logged.as_str()), (Some(1), "larder: 1 problem\n"), "{report}");
+        assert_eq!((&report["ok"], &postgres["connector"]), (&false.into(), &"postgres".into()));
+        assert_eq!(postgres["caches"].as_array().unwrap().len(), 1, "{report}");
+        assert!(postgres["findings"][0]["text"].as_str().unwrap().contains("cannot be opened"), "{report}");
+    }
+    let checked = check("caches.yaml", "defaults: { connector: postgres }", &[]);
+    assert!(
+        checked.code == Some(1) && checked.told.contains("caches: every one that is not listed"),
+        "{}",
+        checked.told
+    );
+    let checked = check("caches.yaml", "caches: { instance: { connector: none } }", &[]);
+    assert!(checked.code == Some(0) && checked.told.contains("switched off"), "{}", checked.told);
 }
 
 #[test]

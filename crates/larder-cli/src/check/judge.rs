@@ -8,8 +8,8 @@ use std::time::Duration;
 /// The oldest Redis whose scripts can free and fence while it is out of memory.
 const OLDEST: (u32, u32) = (7, 0);
 
-/// What the clock of one cache takes on the server, in bytes.
-const CLOCK: u64 = 132_000;
+/// What the clock of one cache takes on the server, in bytes: 131,584, and what the server's allocator makes of that.
+pub(super) const CLOCK: u64 = 164_000;
 
 /// Below this an empty server, which takes about a megabyte, has no room for anything.
 const TINY: u64 = 2 << 20;
@@ -24,19 +24,21 @@ pub(super) struct Facts {
     pub(super) valkey: bool,
     /// `standalone`, `cluster`, `sentinel`; empty where it does not say.
     pub(super) mode: String,
-    pub(super) resp3: bool,
+    /// Whether it speaks the third version of the protocol; `None` where that could not be found out.
+    pub(super) resp3: Option<bool>,
     /// Whether it identifies its process, by which larder recognises a restart.
     pub(super) run_id: bool,
     /// `master` or `slave`; empty where it does not say.
     pub(super) role: String,
-    pub(super) replicas: u32,
+    /// `None` where it does not say.
+    pub(super) replicas: Option<u32>,
     /// In bytes; 0: no limit, `None` where it does not say.
     pub(super) maxmemory: Option<u64>,
     #[serde(rename = "maxmemory_policy")]
     pub(super) policy: String,
-    /// Whether it writes snapshots, or a log of its commands.
-    pub(super) snapshots: bool,
-    pub(super) append_only: bool,
+    /// Whether it writes snapshots, or a log of its commands; `None` where we may not ask.
+    pub(super) snapshots: Option<bool>,
+    pub(super) append_only: Option<bool>,
     pub(super) last_save_failed: bool,
     /// The median.
     pub(super) ping_ms: Option<f64>,
@@ -56,11 +58,26 @@ pub(super) struct Use {
 pub(super) fn server(facts: &Facts, config: &RedisConfig, how: Use) -> Vec<Finding> {
     let mut findings = vec![version(facts), protocol(facts)];
     findings.extend(mode(facts));
-    findings.extend(role(facts));
+    findings.push(role(facts));
+    findings.extend(confirmation(facts, config.wait_replicas));
     findings.push(latency(facts, config.operation_timeout));
     findings.push(eviction(facts, how));
     findings.extend(persistence(facts));
     findings
+}
+
+/// Nothing can open a cache on it.
+pub(super) fn postgres() -> Vec<Finding> {
+    vec![Finding::problem(
+        "connector",
+        "this version of larder has no postgres connector: a cache on it cannot be opened",
+        "put the caches on another connector: redis, memory or none",
+    )]
+}
+
+/// Caches that are switched off.
+pub(super) fn none() -> Vec<Finding> {
+    vec![Finding::note("connector", "switched off: nothing is kept, and every object is loaded each time")]
 }
 
 /// The memory connector has nothing that could be out of order.
@@ -82,7 +99,7 @@ fn version(facts: &Facts) -> Finding {
     match facts.version {
         None => Finding::note(
             "version",
-            "the server does not say which version it is (INFO is not allowed, or says nothing)",
+            "not known, nor whether it is part of a cluster: the server does not answer INFO, or says nothing of it",
         ),
         Some(version) if version < OLDEST && !facts.valkey => Finding::problem(
             "version",
@@ -94,13 +111,16 @@ fn version(facts: &Facts) -> Finding {
 }
 
 fn protocol(facts: &Facts) -> Finding {
-    if facts.resp3 {
-        Finding::ok("protocol", "RESP3")
-    } else {
-        Finding::note(
+    match facts.resp3 {
+        Some(true) => Finding::ok("protocol", "RESP3"),
+        Some(false) => Finding::note(
             "protocol",
-            "RESP2: the server, or a proxy before it, does not know or allow HELLO 3; larder works with it all the same",
-        )
+            "RESP2: the server, or a proxy before it, does not know HELLO 3; larder works with it all the same",
+        ),
+        None => Finding::note(
+            "protocol",
+            "not known: the answer to HELLO 3 was neither yes nor no; larder begins with RESP3",
+        ),
     }
 }
 
@@ -113,23 +133,45 @@ fn mode(facts: &Facts) -> Option<Finding> {
     Some(Finding::problem("mode", what, "give a server that runs by itself (redis_mode: standalone)"))
 }
 
-fn role(facts: &Facts) -> Option<Finding> {
+fn role(facts: &Facts) -> Finding {
     match (facts.role.as_str(), facts.replicas) {
-        ("slave", _) => Some(Finding::problem(
+        ("slave", _) => Finding::problem(
             "role",
-            "the server is a replica: it refuses writes, so nothing can be stored or invalidated",
+            "the server is a replica: what is written there is refused, or lost when its master goes on, so larder does not use it",
             "give the master's address, or one that leads to whoever is master",
-        )),
-        ("master", 0) => Some(Finding::ok("role", "master, without replicas")),
-        ("master", replicas) => Some(Finding::note(
+        ),
+        ("master", Some(0)) => Finding::ok("role", "master, without replicas"),
+        ("master", Some(replicas)) => Finding::note(
             "role",
             format!(
                 "master, with {replicas} connected {}; after a failover larder clears its caches, because the new master may lack the \
                  newest invalidations",
                 if replicas == 1 { "replica" } else { "replicas" }
             ),
+        ),
+        ("master", None) => Finding::ok("role", "master; how many replicas it has, it does not say"),
+        _ => Finding::note("role", "not known whether it is a master: the server does not answer INFO replication"),
+    }
+}
+
+/// In strict mode, whether there are replicas enough to confirm anything.
+fn confirmation(facts: &Facts, wanted: u32) -> Option<Finding> {
+    let asks = format!("wait_replicas asks for {wanted}");
+    match (wanted, facts.replicas) {
+        (0, _) => None,
+        (_, None) => Some(Finding::note("replicas", format!("not known how many are connected; {asks}"))),
+        (_, Some(connected)) if connected < wanted => Some(Finding::problem(
+            "replicas",
+            format!(
+                "{asks}, and {connected} are connected: every change is deferred, and nodes that change something do not read"
+            ),
+            "connect replicas, one more than are asked for, or lower connectors.redis.wait_replicas",
         )),
-        _ => None,
+        (_, Some(connected)) if connected == wanted => Some(Finding::note(
+            "replicas",
+            format!("{asks}, and as many are connected: while one is away, every change is deferred; have one more"),
+        )),
+        (_, Some(connected)) => Some(Finding::ok("replicas", format!("{asks}, and {connected} are connected"))),
     }
 }
 
@@ -221,22 +263,37 @@ fn persistence(facts: &Facts) -> Vec<Finding> {
             "see the server's log: its disk may be full. Or switch snapshots off: a cache does not need them",
         ));
     }
-    let kept = match (facts.snapshots, facts.append_only) {
-        (false, false) => None,
-        (true, false) => Some("snapshots"),
-        (false, true) => Some("its commands (appendonly)"),
-        (true, true) => Some("snapshots and its commands (appendonly)"),
+    let ways = [("snapshots", facts.snapshots), ("its commands (appendonly)", facts.append_only)];
+    let which = |what: Option<bool>| {
+        let named: Vec<&str> = ways.iter().filter(|(_, kept)| *kept == what).map(|(name, _)| *name).collect();
+        (!named.is_empty()).then(|| named.join(" or "))
     };
-    findings.push(match (kept, facts.run_id) {
-        (None, _) => Finding::ok("persistence", "nothing is written to disk; after a restart the cache begins empty"),
-        (Some(kept), true) => Finding::note(
+    findings.push(match (which(Some(true)), which(None), facts.run_id) {
+        (None, None, _) => {
+            Finding::ok("persistence", "nothing is written to disk; after a restart the cache begins empty")
+        }
+        (None, Some(unknown), true) => Finding::note(
+            "persistence",
+            format!(
+                "not known whether the server keeps {unknown}: it does not let us ask (CONFIG GET save, INFO persistence). If it does, \
+                 larder clears its caches after a restart, and they gain nothing from it"
+            ),
+        ),
+        (None, Some(unknown), false) => Finding::note(
+            "persistence",
+            format!(
+                "not known whether the server keeps {unknown}, nor which process it is (INFO): if it does, larder recognises a restart \
+                 only where the data went back behind what this node has seen. Let larder's user run INFO, or make sure that nothing is kept"
+            ),
+        ),
+        (Some(kept), _, true) => Finding::note(
             "persistence",
             format!(
                 "the server keeps {kept}; what it brings back after a restart may be older than invalidations that are lost, so larder \
                  clears its caches then. They gain nothing from it"
             ),
         ),
-        (Some(kept), false) => Finding::problem(
+        (Some(kept), _, false) => Finding::problem(
             "persistence",
             format!(
                 "the server keeps {kept} and does not identify its process (run_id), so larder recognises a restart only where \
@@ -262,9 +319,12 @@ mod tests {
             name: "Redis 7.2.4".to_owned(),
             version: Some((7, 2)),
             mode: "standalone".to_owned(),
-            resp3: true,
+            resp3: Some(true),
             run_id: true,
             role: "master".to_owned(),
+            replicas: Some(0),
+            snapshots: Some(false),
+            append_only: Some(false),
             maxmemory: Some(1 << 30),
             policy: "noeviction".to_owned(),
             pings: vec![Duration::from_micros(80); 9],
@@ -295,7 +355,7 @@ mod tests {
             role: "slave".to_owned(),
             policy: "allkeys-lru".to_owned(),
             last_save_failed: true,
-            snapshots: true,
+            snapshots: Some(true),
             run_id: false,
             pings: vec![Duration::from_millis(90)],
             ..healthy()
@@ -333,10 +393,44 @@ mod tests {
 
     #[test]
     fn persistence_is_a_problem_only_where_a_restart_cannot_be_recognised() {
-        let kept = Facts { snapshots: true, ..healthy() };
+        let kept = Facts { snapshots: Some(true), ..healthy() };
         assert_eq!(levels(&kept, false, "persistence"), [Level::Note]);
         assert_eq!(levels(&Facts { run_id: false, ..kept }, false, "persistence"), [Level::Problem]);
         assert_eq!(levels(&Facts { run_id: false, ..healthy() }, false, "persistence"), [Level::Ok]);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_said_to_be_well() {
+        let untold = Facts { pings: healthy().pings, ..Facts::default() };
+        let findings = judged(&untold, true);
+        let known: Vec<_> = findings.iter().filter(|finding| finding.level == Level::Ok).collect();
+        assert!(known.iter().all(|finding| finding.topic == "latency"), "{known:?}");
+        let texts: Vec<_> =
+            findings.iter().map(|finding| (finding.topic, finding.text.contains("not known"))).collect();
+        for topic in ["version", "protocol", "role", "persistence"] {
+            assert!(texts.contains(&(topic, true)), "{topic}: {texts:?}");
+        }
+        for (snapshots, append_only) in [(None, Some(false)), (Some(false), None), (None, None)] {
+            let facts = Facts { snapshots, append_only, ..healthy() };
+            assert_eq!(levels(&facts, true, "persistence"), [Level::Note]);
+            assert_eq!(levels(&Facts { run_id: false, ..facts }, true, "persistence"), [Level::Note]);
+        }
+        let log = Facts { append_only: Some(true), snapshots: None, run_id: false, ..healthy() };
+        assert_eq!(levels(&log, true, "persistence"), [Level::Problem], "what is known is enough");
+    }
+
+    #[test]
+    fn strict_mode_needs_replicas() {
+        let of = |replicas, wait_replicas| {
+            let config = RedisConfig { wait_replicas, ..RedisConfig::default() };
+            let findings = server(&Facts { replicas, ..healthy() }, &config, Use { max_age: false });
+            findings.iter().filter(|one| one.topic == "replicas").map(|one| one.level).collect::<Vec<_>>()
+        };
+        assert_eq!(of(Some(0), 0), []);
+        assert_eq!(of(Some(1), 2), [Level::Problem]);
+        assert_eq!(of(Some(2), 2), [Level::Note]);
+        assert_eq!(of(Some(3), 2), [Level::Ok]);
+        assert_eq!(of(None, 2), [Level::Note]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::finding::Finding;
 use super::server::said;
 use larder::config::RedisConfig;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
+use redis::{Cmd, ErrorKind, ServerErrorKind};
 
 /// What larder's scripts call.
 const IN_SCRIPTS: [&str; 12] = [
@@ -16,7 +16,11 @@ const IN_SCRIPTS: [&str; 12] = [
 ];
 
 /// What larder sends itself. INFO and CLIENT SETNAME it can do without.
-const SENT: [&str; 10] = ["EVAL", "EVALSHA", "GET", "GETRANGE", "MGET", "PING", "SCAN", "SET", "UNLINK", "SELECT"];
+const SENT: [&str; 11] =
+    ["EVAL", "EVALSHA", "GET", "GETRANGE", "MGET", "PING", "SCAN", "SELECT", "SET", "TIME", "UNLINK"];
+
+/// What it sends as well in strict mode.
+const WAIT: &str = "WAIT";
 
 /// Runs as larder's own scripts do, also when memory is full, and says which call was refused.
 const PROBE: &str = "#!lua flags=allow-oom
@@ -41,17 +45,76 @@ try('UNLINK', other)
 return refused
 ";
 
+/// What came of trying everything.
+pub(super) struct Rights {
+    pub(super) findings: Vec<Finding>,
+    /// Whether the server refuses writes because it is a replica.
+    pub(super) read_only: bool,
+}
+
+/// What an error says of a right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    /// It is missing.
+    Missing,
+    /// Nothing: the server is out of memory, or takes no writes.
+    Full,
+    /// Nothing: the server is a replica.
+    ReadOnly,
+    /// Nothing that is known here.
+    Other,
+}
+
+/// Judges the text of an error, its code first.
+fn judge(text: &str) -> Said {
+    let code = text.split(' ').next().unwrap_or_default();
+    // What is forbidden in a script has no code of its own everywhere, nor has a command that was renamed.
+    let missing = [
+        "ACL failure in script",
+        "The user executing the script can't",
+        "nknown command",
+        "Unknown Redis command",
+        "nknown Redis",
+    ];
+    match code {
+        "NOPERM" | "NOAUTH" | "DENIED" => Said::Missing,
+        "OOM" | "MISCONF" | "NOREPLICAS" => Said::Full,
+        "READONLY" => Said::ReadOnly,
+        _ if missing.iter().any(|words| text.contains(words)) => Said::Missing,
+        _ => Said::Other,
+    }
+}
+
+/// What was refused, by what that says.
+#[derive(Default)]
+struct Refusals {
+    missing: Vec<String>,
+    other: Vec<String>,
+    full: bool,
+    read_only: bool,
+}
+
+impl Refusals {
+    fn note(&mut self, command: &str, text: &str) {
+        match judge(text) {
+            Said::Missing => self.missing.push(format!("{command}: {text}")),
+            Said::Full => self.full = true,
+            Said::ReadOnly => self.read_only = true,
+            Said::Other => self.other.push(format!("{command}: {text}")),
+        }
+    }
+}
+
 /// Tries everything, and cleans up.
-pub(super) async fn try_out(connection: &mut MultiplexedConnection, config: &RedisConfig) -> Vec<Finding> {
+pub(super) async fn try_out(connection: &mut MultiplexedConnection, config: &RedisConfig) -> Rights {
     // No cache can have this name: it has a character too many.
     let base = format!("{}:larder+check:{:08x}", config.prefix, fastrand::u32(..));
     let (key, other) = (format!("{base}:a"), format!("{base}:b"));
-    let mut refused = Vec::new();
-    let mut full = false;
+    let mut refusals = Refusals::default();
 
-    for command in sent(&base, &key) {
+    for command in sent(config, &base, &key) {
         if let Err(error) = command.exec_async(connection).await {
-            note(&error, &name(&command), &mut refused, &mut full);
+            refusals.note(&name(&command), &said(&error));
         }
     }
     // A script that the server does not know must be answered NOSCRIPT, after which its code is sent.
@@ -59,38 +122,65 @@ pub(super) async fn try_out(connection: &mut MultiplexedConnection, config: &Red
     by_hash.arg("0000000000000000000000000000000000000000").arg(0);
     match by_hash.exec_async(connection).await {
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {}
-        Err(error) => note(&error, "EVALSHA", &mut refused, &mut full),
-        Ok(()) => refused.push("EVALSHA: a script that nobody has sent was run".to_owned()),
+        Err(error) => refusals.note("EVALSHA", &said(&error)),
+        Ok(()) => refusals.other.push("EVALSHA: a script that nobody has sent was run".to_owned()),
     }
     let mut by_code = redis::cmd("EVAL");
     by_code.arg(PROBE).arg(2).arg(&key).arg(&other);
     match by_code.query_async::<Vec<String>>(connection).await {
-        Ok(in_script) => refused.extend(in_script.into_iter().map(|said| format!("in a script: {said}"))),
-        Err(error) => note(&error, "EVAL", &mut refused, &mut full),
+        Ok(in_script) => {
+            for refused in in_script {
+                let (command, text) = refused.split_once(' ').unwrap_or((&refused, ""));
+                refusals.note(&format!("{command} in a script"), text);
+            }
+        }
+        Err(error) => refusals.note("EVAL", &said(&error)),
     }
     let mut unlink = redis::cmd("UNLINK");
     if let Err(error) = unlink.arg(&[key, other]).exec_async(connection).await {
-        note(&error, "UNLINK", &mut refused, &mut full);
+        refusals.note("UNLINK", &said(&error));
     }
+    Rights { read_only: refusals.read_only, findings: findings(&refusals, config) }
+}
 
-    let mut findings = vec![match refused.as_slice() {
-        [] => Finding::ok(
+fn findings(refusals: &Refusals, config: &RedisConfig) -> Vec<Finding> {
+    let Refusals { missing, other, full, read_only } = refusals;
+    let untried = *full || *read_only;
+    let mut findings = Vec::new();
+    if !missing.is_empty() {
+        findings.push(Finding::problem("rights", format!("the server refuses {}", missing.join("; ")), grant(config)));
+    }
+    if !other.is_empty() {
+        findings.push(Finding::problem(
             "rights",
-            format!("all commands and scripts that larder needs run on keys that begin with {}:", config.prefix),
-        ),
-        refused => Finding::problem("rights", format!("the server refuses {}", refused.join("; ")), grant(config)),
-    }];
-    if full {
+            format!("not known of what could not be tried: {}", other.join("; ")),
+            "see what the server means by that, and check again",
+        ));
+    }
+    if *full {
         findings.push(Finding::problem(
             "memory",
-            "the server is full (OOM) or takes no writes (MISCONF): nothing can be stored; invalidations still run where they free memory",
+            "the server is full (OOM), or takes no writes (MISCONF, NOREPLICAS): nothing can be stored; invalidations still run where they \
+             free memory",
             "give it more memory (maxmemory), or see its log",
         ));
+    }
+    if missing.is_empty() && other.is_empty() {
+        findings.push(match untried {
+            true => Finding::note(
+                "rights",
+                "none is missing of those that could be tried; what writes, and what runs in a script, cannot be, while the server takes no writes",
+            ),
+            false => Finding::ok(
+                "rights",
+                format!("all commands and scripts that larder needs run on keys that begin with {}:", config.prefix),
+            ),
+        });
     }
     findings
 }
 
-fn sent(base: &str, key: &str) -> [Cmd; 5] {
+fn sent(config: &RedisConfig, base: &str, key: &str) -> Vec<Cmd> {
     let mut set = redis::cmd("SET");
     set.arg(key).arg("12345678").arg("PX").arg(10_000);
     let mut get = redis::cmd("GET");
@@ -101,7 +191,13 @@ fn sent(base: &str, key: &str) -> [Cmd; 5] {
     several.arg(key);
     let mut scan = redis::cmd("SCAN");
     scan.arg(0).arg("MATCH").arg(format!("{base}*")).arg("COUNT").arg(1);
-    [set, get, range, several, scan]
+    let mut all = vec![set, get, range, several, scan, redis::cmd("TIME")];
+    if config.wait_replicas > 0 {
+        let mut wait = redis::cmd(WAIT);
+        wait.arg(0).arg(1);
+        all.push(wait);
+    }
+    all
 }
 
 /// The name of a command, out of its first argument.
@@ -113,18 +209,11 @@ fn name(command: &Cmd) -> String {
     first.unwrap_or_default()
 }
 
-fn note(error: &RedisError, command: &str, refused: &mut Vec<String>, full: &mut bool) {
-    if matches!(error.code(), Some("OOM" | "MISCONF")) {
-        *full = true;
-    } else {
-        refused.push(format!("{command}: {}", said(error)));
-    }
-}
-
 /// How to give a user what larder needs.
 pub(super) fn grant(config: &RedisConfig) -> String {
-    let mut commands: Vec<String> =
-        IN_SCRIPTS.iter().chain(&SENT).map(|command| format!("+{}", command.to_lowercase())).collect();
+    let strict = (config.wait_replicas > 0).then_some(&WAIT);
+    let all = IN_SCRIPTS.iter().chain(&SENT).chain(strict);
+    let mut commands: Vec<String> = all.map(|command| format!("+{}", command.to_lowercase())).collect();
     commands.sort_unstable();
     commands.dedup();
     let user = config.username.as_deref().unwrap_or("default");
@@ -153,10 +242,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_refusal_says() {
+        for (text, said) in [
+            ("NOPERM this user has no permissions to run the 'get' command", Said::Missing),
+            ("ERR The user executing the script can't run this command or subcommand", Said::Missing),
+            ("ERR unknown command 'GET', with args beginning with: 'x'", Said::Missing),
+            ("ERR Unknown Redis command called from script script: f00d", Said::Missing),
+            ("READONLY You can't write against a read only replica.", Said::ReadOnly),
+            ("NOREPLICAS Not enough good replicas to write.", Said::Full),
+            ("OOM command not allowed when used memory > 'maxmemory'.", Said::Full),
+            ("BUSY Redis is busy running a script", Said::Other),
+            ("MASTERDOWN Link with MASTER is down", Said::Other),
+        ] {
+            assert_eq!(judge(text), said, "{text}");
+        }
+    }
+
+    #[test]
     fn the_grant_names_user_prefix_and_every_command_once() {
         let config = RedisConfig { username: Some("service".to_owned()), ..RedisConfig::default() };
         let grant = grant(&config);
         assert!(grant.starts_with("ACL SETUSER service ~larder:* +bitfield +eval "), "{grant}");
         assert_eq!(grant.matches("+get ").count(), 1);
+        assert!(!grant.contains("+wait"), "{grant}");
+        assert!(super::grant(&RedisConfig { wait_replicas: 1, ..config }).contains(" +wait"));
     }
 }

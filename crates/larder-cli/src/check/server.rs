@@ -6,7 +6,7 @@ use super::rights;
 use crate::connection;
 use larder::config::RedisConfig;
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError, ServerErrorKind};
 use std::time::Instant;
 
 /// How often PING is measured.
@@ -23,12 +23,17 @@ pub(super) async fn try_out(config: &RedisConfig, how: Use) -> (Option<Facts>, V
         return (None, vec![unreachable(&error, config)]);
     }
     let mut findings = vec![Finding::ok("reachable", format!("it answers at {}", config.address))];
-    let facts = match ask(&mut connection, config).await {
+    let mut facts = match ask(&mut connection, config).await {
         Ok(facts) => facts,
         Err(error) => return (None, vec![unreachable(&error, config)]),
     };
+    let rights = rights::try_out(&mut connection, config).await;
+    if facts.role.is_empty() && rights.read_only {
+        // It does not say so, and shows it.
+        facts.role = "slave".to_owned();
+    }
     findings.extend(judge::server(&facts, config, how));
-    findings.extend(rights::try_out(&mut connection, config).await);
+    findings.extend(rights.findings);
     (Some(facts), findings)
 }
 
@@ -59,8 +64,14 @@ async fn ask(connection: &mut MultiplexedConnection, config: &RedisConfig) -> Re
     }
     let mut facts = read(&info);
     let save = redis::cmd("CONFIG").arg("GET").arg("save").query_async::<Vec<String>>(connection).await;
-    facts.snapshots = save.is_ok_and(|save| save.get(1).is_some_and(|rules| !rules.is_empty()));
-    facts.resp3 = connection::speaks_resp3(config).await;
+    facts.snapshots = save.ok().and_then(|save| save.get(1).map(|rules| !rules.is_empty()));
+    facts.resp3 = match connection::greet_in_resp3(config).await {
+        Ok(()) => Some(true),
+        // It has answered, and said no.
+        Err(error) if matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ResponseError)) => Some(false),
+        Err(error) if matches!(error.code(), Some("NOPROTO")) => Some(false),
+        Err(_) => None,
+    };
     facts.ping_ms = pings.get(PINGS / 2).map(|median| median.as_secs_f64() * 1e3);
     facts.pings = pings;
     Ok(facts)
@@ -99,10 +110,10 @@ fn read(info: &str) -> Facts {
         mode: field("server_mode").map_or_else(|| text("redis_mode"), str::to_owned),
         run_id: field("run_id").is_some(),
         role: text("role"),
-        replicas: field("connected_slaves").and_then(|count| count.parse().ok()).unwrap_or_default(),
+        replicas: field("connected_slaves").and_then(|count| count.parse().ok()),
         maxmemory: field("maxmemory").and_then(|bytes| bytes.parse().ok()),
         policy: text("maxmemory_policy"),
-        append_only: field("aof_enabled") == Some("1"),
+        append_only: field("aof_enabled").map(|enabled| enabled == "1"),
         last_save_failed: field("rdb_last_bgsave_status") == Some("err"),
         ..Facts::default()
     }
@@ -133,7 +144,7 @@ fn unreachable(error: &RedisError, config: &RedisConfig) -> Finding {
         Some("NOPERM") => {
             return Finding::problem(
                 "login",
-                format!("the user may not even PING: {}", said(error)),
+                format!("the user is let in, and may not even do what comes first: {}", said(error)),
                 rights::grant(config),
             );
         }
@@ -196,10 +207,10 @@ mod tests {
             mode: "standalone".to_owned(),
             run_id: true,
             role: "master".to_owned(),
-            replicas: 2,
+            replicas: Some(2),
             maxmemory: Some(1 << 20),
             policy: "allkeys-lru".to_owned(),
-            append_only: true,
+            append_only: Some(true),
             last_save_failed: true,
             ..Facts::default()
         };
