@@ -1,8 +1,9 @@
 //! Which of two states of an object is the newer, as far as that can be told.
 
-use super::print::print;
+use crate::codec::order_free_hash;
 use crate::connector::{KeyBuf, Schema, Value};
-use crate::entry::{Entry, Index, Keys};
+use crate::entry::index::key_of;
+use crate::entry::{Entry, Keys};
 use std::sync::Arc;
 
 /// What a cache or a source had under a primary key.
@@ -13,7 +14,7 @@ pub(super) struct State(Option<Present>);
 struct Present {
     keys: Vec<KeyBuf>,
     version: Option<u64>,
-    print: u64,
+    hash: u64,
 }
 
 impl Present {
@@ -26,13 +27,10 @@ impl State {
     /// `None` where it cannot be encoded, and so not be compared.
     pub(super) fn of<E: Entry>(object: Option<Arc<E>>, schema: &Schema) -> Option<Self> {
         let Some(object) = object else { return Some(Self(None)) };
-        let key = |(index, bytes): (E::Index, Vec<u8>)| KeyBuf {
-            index: u8::try_from(index.position()).unwrap_or(u8::MAX),
-            bytes: bytes.into(),
-        };
+        let key = |(index, bytes): (E::Index, Vec<u8>)| key_of(index, &bytes);
         let (keys, version) = (Keys::of(&*object).into_iter().map(key).collect(), object.version());
-        let print = print(&schema.codec.encode(&(object as Value)).ok()?);
-        Some(Self(Some(Present { keys, version, print })))
+        let hash = order_free_hash(&schema.codec.write(&(object as Value)).ok()?);
+        Some(Self(Some(Present { keys, version, hash })))
     }
 
     pub(super) fn keys(&self) -> Vec<KeyBuf> {
@@ -55,7 +53,7 @@ impl State {
     pub(super) fn is_as_new_as(&self, other: &Self) -> bool {
         match (self.versions(other), &self.0, &other.0) {
             (Some((own, other)), ..) => own >= other,
-            (None, Some(one), Some(other)) => one.print == other.print,
+            (None, Some(one), Some(other)) => one.hash == other.hash,
             (None, one, other) => one.is_none() && other.is_none(),
         }
     }
@@ -70,9 +68,9 @@ impl State {
 mod tests {
     use super::*;
 
-    fn state(primary: &str, version: Option<u64>, print: u64) -> State {
+    fn state(primary: &str, version: Option<u64>, hash: u64) -> State {
         let keys = vec![KeyBuf { index: 0, bytes: primary.as_bytes().into() }];
-        State(Some(Present { keys, version, print }))
+        State(Some(Present { keys, version, hash }))
     }
 
     #[test]
