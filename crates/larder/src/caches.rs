@@ -370,7 +370,7 @@ impl Caches {
             cache.publish();
         }
         if !shutdown.is_clean() {
-            tracing::warn!(invalidations = shutdown.total(), "shut down: {shutdown}");
+            tracing::warn!(entries = shutdown.total(), "shut down: {shutdown}");
         }
         shutdown
     }
@@ -414,7 +414,9 @@ async fn prune(cache: Weak<Inner>, interval: Duration) {
         let Some(cache) = cache.upgrade() else { return };
         match cache.connector.prune().await {
             Ok(pruned) => tracing::debug!(cache = %cache.schema.cache, ?pruned, "pruned"),
-            Err(error) => tracing::warn!("not pruned, and tried again in {interval:?}: {error}"),
+            Err(error) => {
+                tracing::warn!(cache = %cache.schema.cache, %error, "not pruned, and tried again in {interval:?}")
+            }
         }
     }
 }
