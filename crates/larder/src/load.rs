@@ -17,6 +17,7 @@ use crate::cache::{Cache, Looked};
 use crate::connector::{Miss, Ticket};
 use crate::entry::Entry;
 use crate::entry::index::key_of;
+use crate::failure::{AsError, Failure};
 use crate::key::Key;
 use std::any::TypeId;
 use std::future::Future;
@@ -113,20 +114,34 @@ impl<E: Entry> Cache<E> {
     /// ([`Stats::unlisted`](crate::telemetry::Stats::unlisted), `larder_loads_unlisted_total`), and a warning names cache and index, once a
     /// minute at most. Look up by keys in the form in which the objects list them.
     ///
+    /// # A source that lags behind
+    ///
+    /// What a load reads after an invalidation is taken to be as new as that. Where the loader reads a replica of the database that may lag
+    /// behind the change, that is not so: give the entry a `#[version]`, and invalidate with
+    /// [`invalidate_below`](Self::invalidate_below), or load from the primary database.
+    ///
+    /// # A loader that fails
+    ///
+    /// Nothing is cached or remembered, and there is no pause: a caller that looks after the load has failed begins the next one at once.
+    /// While a load runs, all who ask for its key wait for that one, so a source in trouble has one load per key and node at a time (one
+    /// per key among all nodes with [`LoadOptions::lease`]), each as soon as the one before it has failed. A loader that should rest after
+    /// failures needs a [`breaker`](crate::breaker) of its own. With [`LoadOptions::serve_expired`] callers are served meanwhile.
+    ///
     /// # Errors
     ///
-    /// The loader's error, shared by all who waited for it; nothing is cached then. A loader may call `get_or_load` itself; where that
+    /// The loader's error, shared by all who waited for it. It may be whatever is an error, an `anyhow::Error`, or a
+    /// `Box<dyn Error + Send + Sync>`: see [`AsError`]. A loader may call `get_or_load` itself; where that
     /// would wait for the loader's own load, it is [`LoadError::Circular`], unless it is called in another task than the loader's.
     ///
     /// # Cancellation
     ///
     /// A dropped call leaves its load running for the others, and for the cache.
-    pub async fn get_or_load<K, F, L, Err>(&self, index: E::Index, key: K, loader: F) -> Loaded<E, Err>
+    pub async fn get_or_load<K, F, L, Err, Way>(&self, index: E::Index, key: K, loader: F) -> Loaded<E, Err>
     where
         K: Key,
         F: FnOnce(K::Owned) -> L + Send + 'static,
         L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
-        Err: Send + Sync + 'static,
+        Err: AsError<Way>,
     {
         let options = &self.inner.schema.loading;
         if !options.minds_age()
@@ -134,6 +149,10 @@ impl<E: Entry> Cache<E> {
         {
             return Ok(Some(object));
         }
+        let loader = |key| {
+            let load = loader(key);
+            async move { load.await.map_err(Failure::new) }
+        };
         let limit = options.hard_timeout;
         // Outside a runtime nobody keeps the time, and nothing is loaded.
         if limit.is_zero() || Handle::try_current().is_err() {
@@ -150,7 +169,7 @@ impl<E: Entry> Cache<E> {
     where
         K: Key,
         F: FnOnce(K::Owned) -> L + Send + 'static,
-        L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
+        L: Future<Output = Result<Option<E>, Failure<Err>>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
         let bytes = key.encode();
@@ -294,7 +313,7 @@ impl<E: Entry> Cache<E> {
     where
         O: Send + 'static,
         F: FnOnce(O) -> L + Send + 'static,
-        L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
+        L: Future<Output = Result<Option<E>, Failure<Err>>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
         let runtime = Handle::try_current().map_err(|_| LoadError::NoRuntime)?;
@@ -348,7 +367,7 @@ impl<E: Entry> Cache<E> {
                 }
                 Err(error) => {
                     cache.stats().load_failures.increment();
-                    (Err(LoadError::Failed(Arc::new(error))), None)
+                    (Err(LoadError::Failed(error)), None)
                 }
             };
             pilot.land(loaded, accepted);

@@ -11,6 +11,7 @@ use crate::cache::Cache;
 use crate::connector::{KeyBuf, Miss, Ticket};
 use crate::entry::index::key_of;
 use crate::entry::{Entry, Index, Keys};
+use crate::failure::{AsError, Failure};
 use crate::key::{self, Key};
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
@@ -89,12 +90,12 @@ impl<E: Entry> Cache<E> {
     /// # Errors
     ///
     /// The error of the first load that failed, be it this call's or one that it has joined; objects that were found nevertheless are in
-    /// the cache.
+    /// the cache. As for one key, the next call loads again at once.
     ///
     /// # Cancellation
     ///
     /// A dropped call leaves its loads running for the others, and for the cache.
-    pub async fn load_many<K, F, L, Err>(
+    pub async fn load_many<K, F, L, Err, Way>(
         &self,
         index: E::Index,
         keys: impl IntoIterator<Item = K>,
@@ -104,9 +105,13 @@ impl<E: Entry> Cache<E> {
         K: Key,
         F: Fn(Vec<K::Owned>) -> L + Send + Sync + 'static,
         L: Future<Output = Result<Vec<E>, Err>> + Send + 'static,
-        Err: Send + Sync + 'static,
+        Err: AsError<Way>,
     {
         let keys: Vec<K> = keys.into_iter().collect();
+        let loader = move |keys| {
+            let load = loader(keys);
+            async move { load.await.map_err(Failure::new) }
+        };
         let LoadOptions { hard_timeout, .. } = self.inner.schema.loading;
         let loading = self.find_or_load_many(index, keys, Arc::new(loader));
         // Outside a runtime nobody keeps the time, and nothing is loaded.
@@ -123,7 +128,7 @@ impl<E: Entry> Cache<E> {
     where
         K: Key,
         F: Fn(Vec<K::Owned>) -> L + Send + Sync + 'static,
-        L: Future<Output = Result<Vec<E>, Err>> + Send + 'static,
+        L: Future<Output = Result<Vec<E>, Failure<Err>>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
         let Distinct { names, firsts, places } = Distinct::of(index, &keys);
@@ -252,7 +257,7 @@ impl<E: Entry> Cache<E> {
     where
         O: Send + 'static,
         F: Fn(Vec<O>) -> L + Send + Sync + 'static,
-        L: Future<Output = Result<Vec<E>, Err>> + Send + 'static,
+        L: Future<Output = Result<Vec<E>, Failure<Err>>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
         if pilots.is_empty() {
@@ -260,7 +265,8 @@ impl<E: Entry> Cache<E> {
         }
         let runtime = Handle::try_current().map_err(|_| LoadError::NoRuntime)?;
         let cache = self.clone();
-        let span = tracing::debug_span!("larder load of many", cache = %self.inner.schema.cache, keys = pilots.len());
+        let span =
+            tracing::debug_span!("larder load of many", cache = %self.inner.schema.cache, entries = pilots.len());
         // Whoever waits for one of the keys waits for the whole load.
         let queue: Arc<Queue> = Arc::default();
         pilots.iter().for_each(|(pilot, _)| pilot.strip.queue.join(&queue));
@@ -281,7 +287,6 @@ impl<E: Entry> Cache<E> {
                 Ok(objects) => cache.land_many(pilots, objects, index, ticket).await,
                 Err(error) => {
                     cache.stats().load_failures.increment();
-                    let error = Arc::new(error);
                     pilots.into_iter().for_each(|mut pilot| pilot.land(Err(LoadError::Failed(error.clone())), None));
                 }
             }
