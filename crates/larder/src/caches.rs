@@ -24,8 +24,10 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
+mod ready;
 mod shutdown;
 
+pub use ready::Readiness;
 pub use shutdown::Shutdown;
 
 /// How often counters are handed to the metrics recorder.
@@ -197,7 +199,7 @@ impl Caches {
     /// Opens the cache of an entry type. Opened again, it is the same cache, so that its loads are shared.
     ///
     /// The first cache on a server makes larder connect to it, in the background; until that has succeeded, gets miss and
-    /// invalidations are deferred. A server that is down is a normal start.
+    /// invalidations are deferred. A server that is down is a normal start; [`ready`](Self::ready) waits for it.
     ///
     /// # Errors
     ///
@@ -326,6 +328,71 @@ impl Caches {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Waits until every cache that is open can be read, for `limit` at most; those that are opened meanwhile are waited for as well. Answers
+    /// at once where nothing has to be waited for: caches in memory, or switched off, can be read from the start.
+    ///
+    /// Nobody has to wait: until a cache can be read, its gets miss, loads go to the source, and what changes is deferred. It is for a
+    /// service that starts with many requests, or tells a load balancer when it is warm. A server that is down is no error: what cannot be
+    /// read, and why, is in the answer.
+    ///
+    /// ```no_run
+    /// # use larder::{Caches, Config};
+    /// # use std::time::Duration;
+    /// # async fn start(caches: Caches) {
+    /// let readiness = caches.ready(Duration::from_secs(2)).await;
+    /// for (cache, why) in readiness.unreadable() {
+    ///     eprintln!("started without the cache {cache}: {why}");
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future ends the waiting, and nothing else.
+    pub async fn ready(&self, limit: Duration) -> Readiness {
+        // Timers belong to the runtime of these caches, so that this may be awaited anywhere.
+        let pause = || {
+            let _runtime = self.runtime.enter();
+            tokio::time::sleep(ready::LOOK)
+        };
+        let readable = async {
+            while !self.readiness().is_ready() {
+                pause().await;
+            }
+        };
+        let bounded = {
+            let _runtime = self.runtime.enter();
+            tokio::time::timeout(limit, readable)
+        };
+        let _ = bounded.await;
+        self.readiness()
+    }
+
+    /// Which caches can be read now.
+    fn readiness(&self) -> Readiness {
+        let opened: Vec<Arc<Inner>> = self.state.lock().opened.values().map(|opened| opened.inner.clone()).collect();
+        let unreadable = opened.iter().filter_map(|cache| {
+            let status = cache.connector.status();
+            let name = &cache.schema.cache;
+            (!status.readable).then(|| (name.to_string(), ready::why(&status, self.server_of(name).as_ref())))
+        });
+        Readiness::new(unreadable.collect())
+    }
+
+    /// The server that a cache is on.
+    #[cfg(feature = "redis")]
+    fn server_of(&self, cache: &str) -> Option<ready::ServerView> {
+        let redis =
+            self.redis.get().filter(|_| self.config.cache(cache).map(|c| c.connector) == Some(ConnectorKind::Redis))?;
+        Some(ready::ServerView { address: self.config.server().address.to_string(), connected: redis.is_connected() })
+    }
+
+    /// There is none.
+    #[cfg(not(feature = "redis"))]
+    fn server_of(&self, _: &str) -> Option<ready::ServerView> {
+        None
     }
 
     /// Ends what runs in the background, hands the counters over for a last time, and waits for what could not be delivered yet, for

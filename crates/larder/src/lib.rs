@@ -77,7 +77,7 @@ mod sync;
 pub mod telemetry;
 
 pub use cache::{Cache, Get, Lookup, UpdateError};
-pub use caches::{Caches, OpenError, Shutdown};
+pub use caches::{Caches, OpenError, Readiness, Shutdown};
 pub use codec::{Codec, EncodeError};
 pub use config::Config;
 pub use connector::{Connector, Delivery, Error, Miss, Schema, Stored, Ticket};

@@ -152,6 +152,11 @@ impl Redis {
 }
 
 impl Redis {
+    /// Whether there is a connection in use.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.owner.supervisor.link.generation() != 0
+    }
+
     /// How long the server's operations took.
     #[must_use]
     pub fn latencies(&self) -> &Latencies {
