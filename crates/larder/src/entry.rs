@@ -116,8 +116,8 @@ pub(crate) mod index;
 /// **A connector with a server** (redis) stores what `Serialize` writes, as MessagePack with named fields, and `Deserialize` makes a new object
 /// of it for each get. Not every type survives that, so larder tries it each time: before an object is stored, it is read back and written once
 /// more. Where that fails or gives other bytes, the object is not stored. The set or fill answers [`Stored::Unfit`](crate::Stored::Unfit),
-/// the earlier state is gone as after any set, each later get is a miss, and one warning for each cache names the type and the reason
-/// ([`EncodeError`](crate::EncodeError)). The order of maps and lists is not compared, since a `HashSet` has another one each time.
+/// the earlier state is gone as after any set, each later get is a miss, and a warning, once a minute at most, names the cache, the type and
+/// the reason ([`EncodeError`](crate::EncodeError)). The order of maps and lists is not compared, since a `HashSet` has another one each time.
 ///
 /// | what an object holds | is it stored? | instead |
 /// |---|---|---|

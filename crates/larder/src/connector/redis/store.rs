@@ -25,7 +25,7 @@ use crate::telemetry::{Episode, WarningLimit};
 use parking_lot::Mutex;
 use redis::Value as Reply;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 mod delivery;
@@ -65,8 +65,6 @@ pub(super) struct Store {
     full: Mutex<Episode>,
     undecodable: WarningLimit,
     rejected: WarningLimit,
-    /// An object could not be stored as bytes, and a warning has said so.
-    told_unfit: AtomicBool,
 }
 
 impl Store {
@@ -91,7 +89,6 @@ impl Store {
             full: Mutex::default(),
             undecodable: WarningLimit::default(),
             rejected: WarningLimit::default(),
-            told_unfit: AtomicBool::new(false),
         }
     }
 

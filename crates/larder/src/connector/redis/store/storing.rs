@@ -7,7 +7,7 @@ use super::super::scripts;
 use super::super::trouble::{Trouble, What};
 use super::delivery::Undelivered;
 use super::{Store, milliseconds, verdict};
-use crate::codec::{EncodeError, envelope};
+use crate::codec::envelope;
 use crate::connector::{Delivery, Fill, KeyBuf, KeyRef, Object, Stored, Ticket};
 use crate::journal::Deferred;
 use crate::telemetry::Ended;
@@ -87,15 +87,30 @@ impl Store {
                 None
             }
             Err(error) => {
-use super::{Store, milliseconds, verdict};
-use crate::codec::{EncodeError, envelope};
+                let (cache, entry) = (&*self.schema.cache, self.schema.codec.entry());
+                let details = format_args!("{entry}: {error} (see `larder::Entry`, \"What can be stored\")");
+                self.schema.stats.unfit(cache, "its bytes would not keep it", details);
+                tracing::debug!(cache, entry, %error, detail = error.detail(), "an object cannot be cached");
                 None
             }
         }
     }
 
-use super::{Store, milliseconds, verdict};
-use crate::codec::{EncodeError, envelope};
+    /// Whether the user has the rights that it takes to store an object of so many bytes. Which are missing was told when that was found out.
+    fn may_store(&self, object: &Object, bytes: usize) -> bool {
+        let missing = self.link.rights.missing();
+        if missing.is_none() {
+            return true;
+        }
+        let ages = !(self.schema.max_age.is_zero() && self.schema.last_use_age.is_zero());
+        let lasts = if ages { Command::PExpire } else { Command::Persist };
+        let needs: [(bool, &[Command]); 4] = [
+            (true, &[Command::Set]),
+            (!object.secondary.is_empty() || object.version.is_some(), &[Command::MGet]),
+            (!self.schema.max_age.is_zero(), &[Command::Time]),
+            (bytes > STAGE_ABOVE, &[Command::Exists, Command::Rename, lasts]),
+        ];
+        !needs.iter().any(|(needed, commands)| *needed && missing.any_of(commands))
     }
 
     async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Sent, Trouble> {
