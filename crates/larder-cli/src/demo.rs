@@ -18,6 +18,7 @@ use clap::{Args, ValueEnum};
 use service::ServiceError;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use story::{Report, StoryError};
 
 /// Instances that the story needs to have enough for each of its phases.
@@ -26,10 +27,10 @@ const FEWEST_INSTANCES: u32 = 150;
 /// What `larder demo` is told.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// Where objects are kept [default: memory]
+    /// Where objects are kept [default: memory, or redis where --redis or --server is given]
     #[arg(long, value_enum)]
     connector: Option<Connector>,
-    /// A server that runs already, with --connector redis: redis://[user:password@]host[:port][/database] or
+    /// A server that runs already: redis://[user:password@]host[:port][/database] or
     /// redis+unix:///path. Without it the demo starts a server of its own
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
@@ -42,6 +43,9 @@ pub(crate) struct Options {
     /// How many instances the database has
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(i64::from(FEWEST_INSTANCES)..=99_999))]
     instances: u32,
+    /// How long the database takes beside its work, in milliseconds, as one that is reached over a network does; 0: no longer than SQLite
+    #[arg(long, value_name = "MILLISECONDS", default_value = "2", value_parser = latency)]
+    database_latency: Duration,
     /// Play the whole story and check every answer, without HTTP; the exit code says whether all went as it should
     #[arg(long)]
     story: bool,
@@ -70,7 +74,7 @@ pub(crate) enum DemoError {
     Story(#[from] StoryError),
     #[error(transparent)]
     Service(#[from] ServiceError),
-    #[error("--redis and --server are for --connector redis")]
+    #[error("--redis and --server say where a server is, and --connector memory needs none; leave one of them out")]
     NoServerWanted,
     #[error("the report cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -86,20 +90,28 @@ impl Options {
         if let Some(file) = &self.config {
             return Ok(Wanted::Configured(file.clone()));
         }
-        match (self.connector.unwrap_or(Connector::Memory), &self.redis, &self.server) {
-            (Connector::Memory, None, None) => Ok(Wanted::Memory),
-            (Connector::Memory, ..) => Err(DemoError::NoServerWanted),
-            (Connector::Redis, Some(url), _) => Ok(Wanted::Server(url.clone())),
-            (Connector::Redis, None, program) => Ok(Wanted::OwnServer(program.clone())),
+        match (self.connector, &self.redis, &self.server) {
+            (None | Some(Connector::Memory), None, None) => Ok(Wanted::Memory),
+            (Some(Connector::Memory), ..) => Err(DemoError::NoServerWanted),
+            (_, Some(url), _) => Ok(Wanted::Server(url.clone())),
+            (_, None, program) => Ok(Wanted::OwnServer(program.clone())),
         }
     }
+}
+
+/// A latency of the database: whole milliseconds, up to ten seconds.
+fn latency(text: &str) -> Result<Duration, String> {
+    let number = text.trim().trim_end_matches("ms").trim_end();
+    let milliseconds = number.parse::<u64>().ok().filter(|milliseconds| *milliseconds <= 10_000);
+    milliseconds.map(Duration::from_millis).ok_or_else(|| "give milliseconds, 0 to 10000".to_owned())
 }
 
 /// Runs the demo to its end.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, DemoError> {
     let backend = Backend::open(options.wanted()?, options.story).await?;
+    backend.reach().await?;
     if !options.story {
-        service::serve(backend, options.instances, &options.listen).await?;
+        service::serve(backend, (options.instances, options.database_latency), &options.listen).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let report = tell(&options, &backend).await?;
@@ -119,7 +131,7 @@ async fn tell(options: &Options, backend: &Backend) -> Result<Report, StoryError
             output::line(phase);
         }
     };
-    story::tell(backend, options.instances, heard).await
+    story::tell(backend, (options.instances, options.database_latency), heard).await
 }
 
 fn show(report: &Report, json: bool) -> Result<(), DemoError> {

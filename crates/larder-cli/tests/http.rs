@@ -33,7 +33,7 @@ impl Demo {
 
     fn send(&self, method: &str, path: &str, body: Option<&Value>) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let body = body.map(Value::to_string).unwrap_or_default();
         let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
         let length = body.len();
@@ -74,7 +74,7 @@ impl Demo {
             if condition(&figures) {
                 return figures;
             }
-            assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain until {what}: {figures}");
+            assert!(begun.elapsed() < Duration::from_secs(120), "waited in vain until {what}: {figures}");
         }
     }
 }
@@ -160,6 +160,32 @@ fn nonsense_is_refused_with_a_reason() {
 }
 
 #[test]
+fn a_load_that_cannot_be_reached_is_refused_and_the_one_before_stays() {
+    // No load of an object ends while the load is tried.
+    let demo = Demo::start(&["--database-latency", "10000"]);
+    let ask =
+        |lookups| demo.call("POST", "/demo/generator", Some(json!({ "on": true, "lookups": lookups, "changes": 0 })));
+    let refused = ask(60_000);
+    assert_eq!(refused.status, 422, "{}", refused.body);
+    assert!(refused.json()["error"].as_str().unwrap().contains("at most 50000"), "{}", refused.body);
+    let refused = ask(5_000);
+    assert_eq!(refused.status, 409, "{}", refused.body);
+    assert!(refused.json()["error"].as_str().unwrap().contains("5000 lookups"), "{}", refused.body);
+    assert_eq!(demo.figures()["generator"], json!({ "on": false, "lookups": 1_000, "changes": 2 }));
+}
+
+#[test]
+fn a_server_that_is_not_there_is_one_line_and_the_end() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+    command.args(["demo", "--listen", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1"]).env_remove("RUST_LOG");
+    let output = command.output().unwrap();
+    let logged = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{logged}");
+    assert!(logged.contains("cannot connect to 127.0.0.1:1") && logged.lines().count() == 1, "{logged}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+#[test]
 fn metrics_page_and_figures_show_what_happened() {
     let demo = Demo::start(&[]);
     demo.get("/instances/i00003");
@@ -189,12 +215,17 @@ fn the_page_s_buttons_break_the_server_and_nothing_stale_is_served() {
     assert_eq!(demo.call("POST", "/demo/generator", Some(body)).status, 200);
     for (broken, mended) in [("stop", "continue"), ("kill", "restart")] {
         assert_eq!(demo.post(&format!("/demo/server/{broken}")).status, 200);
-        demo.until("the cache is not read", |figures| figures["readable"] == false);
+        let figures = demo
+            .until("a trial is due", |figures| figures["readable"] == false && figures["next_trial_ms"].is_number());
+        assert_eq!(figures["hit"], Value::Null, "what the cache took before is not what it takes now: {figures}");
         let renamed = demo.post("/demo/instances/i00002/rename").json();
         assert_eq!((&renamed["stale"], &renamed["delivery"]), (&json!(0), &json!("deferred")));
         assert!(demo.figures()["journal"].as_u64() > Some(0));
-        assert_eq!(demo.post(&format!("/demo/server/{mended}")).status, 200);
+        let link = demo.post(&format!("/demo/server/{mended}")).json();
+        assert_eq!(link["server"], "running", "and how it stands is told at once: {link}");
+        assert!(link["readable"] == true || link["next_trial_ms"].is_u64() || link["breaker"] != "open", "{link}");
         let figures = demo.until("all is well", |figures| figures["readable"] == true && figures["journal"] == 0);
+        assert!(figures["deferred"].as_u64() >= renamed["deferred"].as_u64(), "the cache was told of this change");
         assert!(figures["replayed"].as_u64() > Some(0));
     }
     assert_eq!(demo.post("/demo/server/flush").status, 200);

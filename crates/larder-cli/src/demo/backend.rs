@@ -119,7 +119,8 @@ impl Backend {
         &self.name
     }
 
-    /// Makes sure that the server answers. A service starts without its server just as well; a story does not.
+    /// Makes sure that the server answers. A service starts without its server just as well, and reads it once it is there; a demo that
+    /// is pointed to where nothing is would show nothing.
     pub(crate) async fn reach(&self) -> Result<(), BackendError> {
         let Some(config) = self.redis() else { return Ok(()) };
         crate::check::why_unreachable(config).await.map_or(Ok(()), |why| Err(BackendError::Unreachable(why)))
@@ -155,7 +156,14 @@ fn on_server(story: bool, setting: &str, value: OsString) -> Variables {
 fn overrides(story: bool) -> Variables {
     // What the demo caches must not be taken for somebody's instances, nor theirs for the demo's.
     let prefix = format!("larder-demo-{:08x}", fastrand::u32(..));
-    let story = story.then_some([("BREAKER_OPEN", "300ms"), ("BREAKER_OPEN_MAX", "600ms"), ("BREAKER_RAMP", "500ms")]);
+    let story = story.then_some([
+        ("BREAKER_OPEN", "300ms"),
+        ("BREAKER_OPEN_MAX", "600ms"),
+        ("BREAKER_RAMP", "500ms"),
+        // A server that answers is not to be given up where the machine has little time for it.
+        ("OPERATION_TIMEOUT", "500ms"),
+        ("BREAKER_SLOW_CALL", "0"),
+    ]);
     let settings = [("PREFIX", prefix.as_str())].into_iter().chain(story.into_iter().flatten());
     settings.map(|(name, value)| (format!("LARDER_CONNECTORS_REDIS_{name}").into(), value.into())).collect()
 }

@@ -84,11 +84,11 @@ impl IdentityError {
 }
 
 impl Identity {
-    /// A service with `instances` instances in its source, and nothing in its caches.
-    pub(crate) fn open(instances: u32, nodes: Vec<Node>) -> Result<Self, SourceError> {
+    /// A service with `instances` instances in its source, which answers after `latency`, and nothing in its caches.
+    pub(crate) fn open(instances: u32, latency: Duration, nodes: Vec<Node>) -> Result<Self, SourceError> {
         let checker = Arc::new(Checker::default());
         let witness = checker.clone();
-        let source = Source::open(instances, move |commit| witness.committed(commit))?;
+        let source = Source::open(instances, latency, move |commit| witness.committed(commit))?;
         // No cache has held anything older than the first instances.
         checker.completed(1, 0, Delivery::Applied);
         Ok(Self {
@@ -120,7 +120,7 @@ impl Identity {
         let (mark, source, index) = (loaded.clone(), self.source.clone(), key.index);
         let loader = move |text| {
             mark.store(true, Ordering::Relaxed);
-            async move { source.find(InstanceKey { index, text }).await }
+            async move { source.load(InstanceKey { index, text }).await }
         };
 
         let begun = Instant::now();
@@ -266,7 +266,7 @@ mod tests {
 
     async fn identity() -> Identity {
         let node = Node::open(larder::Config::default()).await.unwrap();
-        Identity::open(20, vec![node]).unwrap()
+        Identity::open(20, Duration::ZERO, vec![node]).unwrap()
     }
 
     fn renamed(name: &str) -> Edit {

@@ -9,8 +9,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// How many tasks read; more would only wait for the processor.
-const READERS: u32 = 8;
+/// How many tasks read on a node at least, and at most.
+const READERS: (u32, u32) = (8, 64);
+
+/// How many tasks change something on a node at most.
+const WRITERS: u32 = 8;
+
+/// How many calls a second one task makes at most, as long as there may be more tasks: so that each has time to wait for the database.
+const CALLS: u32 = 50;
 
 /// How often a task looks what is due.
 const STEP: Duration = Duration::from_millis(10);
@@ -20,8 +26,16 @@ const BACKLOG: Duration = Duration::from_millis(100);
 
 /// Readers, and perhaps writers, that work until this is dropped. A change under way is completed all the same.
 pub(crate) struct Load {
-    failures: Arc<AtomicU64>,
+    done: Arc<Done>,
     _tasks: JoinSet<()>,
+}
+
+/// What a load has done so far.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    lookups: AtomicU64,
+    changes: AtomicU64,
+    failures: AtomicU64,
 }
 
 /// How much is read and changed.
@@ -36,40 +50,55 @@ pub(crate) struct Rates {
 impl Load {
     /// Begins to read `keys` on each of `nodes`.
     pub(crate) fn start(identity: &Arc<Identity>, nodes: &[usize], keys: &Arc<[InstanceKey]>, rates: Rates) -> Self {
-        let failures = Arc::new(AtomicU64::new(0));
+        let done = Arc::new(Done::default());
         let mut tasks = JoinSet::new();
+        let readers = rates.lookups.div_ceil(CALLS).clamp(READERS.0, READERS.1);
+        let writers = rates.changes.div_ceil(CALLS).min(WRITERS);
+        let share = |rate: u32, tasks: u32| f64::from(rate) / f64::from(tasks);
         for node in nodes {
-            for _ in 0..READERS {
-                let share = f64::from(rates.lookups) / f64::from(READERS);
-                tasks.spawn(read(identity.clone(), *node, keys.clone(), share, failures.clone()));
+            for _ in 0..readers {
+                tasks.spawn(read(identity.clone(), *node, keys.clone(), share(rates.lookups, readers), done.clone()));
             }
-            if rates.changes > 0 {
-                tasks.spawn(change(identity.clone(), *node, keys.clone(), rates.changes, failures.clone()));
+            for _ in 0..writers {
+                tasks.spawn(change(identity.clone(), *node, keys.clone(), share(rates.changes, writers), done.clone()));
             }
         }
-        Self { failures, _tasks: tasks }
+        Self { done, _tasks: tasks }
     }
 
     /// Lookups and changes that gave an error.
     pub(crate) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+        self.done.failures.load(Ordering::Relaxed)
+    }
+
+    /// What it has done, which can be looked at while it goes on.
+    pub(crate) fn done(&self) -> &Arc<Done> {
+        &self.done
     }
 }
 
-async fn read(identity: Arc<Identity>, node: usize, keys: Arc<[InstanceKey]>, rate: f64, failures: Arc<AtomicU64>) {
+impl Done {
+    /// Lookups and changes so far, those that failed included.
+    pub(crate) fn so_far(&self) -> (u64, u64) {
+        (self.lookups.load(Ordering::Relaxed), self.changes.load(Ordering::Relaxed))
+    }
+}
+
+async fn read(identity: Arc<Identity>, node: usize, keys: Arc<[InstanceKey]>, rate: f64, done: Arc<Done>) {
     let mut due = Due::new(rate);
     loop {
         for _ in 0..due.next().await {
             let Some(key) = pick(&keys) else { return };
             if identity.look_up(node, key).await.is_err() {
-                failures.fetch_add(1, Ordering::Relaxed);
+                done.failures.fetch_add(1, Ordering::Relaxed);
             }
+            done.lookups.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-async fn change(identity: Arc<Identity>, node: usize, keys: Arc<[InstanceKey]>, rate: u32, failures: Arc<AtomicU64>) {
-    let mut due = Due::new(f64::from(rate));
+async fn change(identity: Arc<Identity>, node: usize, keys: Arc<[InstanceKey]>, rate: f64, done: Arc<Done>) {
+    let mut due = Due::new(rate);
     let mut count = 0_u64;
     loop {
         for _ in 0..due.next().await {
@@ -77,8 +106,9 @@ async fn change(identity: Arc<Identity>, node: usize, keys: Arc<[InstanceKey]>, 
             count += 1;
             let way = if count.is_multiple_of(2) { Way::WriteThrough } else { Way::Invalidate };
             if rename(&identity, node, key, way).await.is_err() {
-                failures.fetch_add(1, Ordering::Relaxed);
+                done.failures.fetch_add(1, Ordering::Relaxed);
             }
+            done.changes.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -27,6 +27,7 @@ use events::Events;
 use live::Live;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// Why the service cannot go on.
@@ -65,7 +66,11 @@ struct Generator {
 const NODE: usize = 0;
 
 /// Serves until it is told to end (SIGINT, SIGTERM).
-pub(crate) async fn serve(backend: Backend, instances: u32, listen: &str) -> Result<(), ServiceError> {
+pub(crate) async fn serve(
+    backend: Backend,
+    (instances, latency): (u32, Duration),
+    listen: &str,
+) -> Result<(), ServiceError> {
     let refused = |error| ServiceError::Listen { address: listen.to_owned(), error };
     let listener = TcpListener::bind(listen).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
@@ -73,7 +78,7 @@ pub(crate) async fn serve(backend: Backend, instances: u32, listen: &str) -> Res
     // Before the caches: what publishes before a recorder is there publishes to nobody.
     let recorder = PrometheusBuilder::new().build_recorder();
     let metrics = Some(recorder.handle()).filter(|_| metrics::set_global_recorder(recorder).is_ok());
-    let service = Service::open(backend, instances, metrics).await?;
+    let service = Service::open(backend, (instances, latency), metrics).await?;
     let sampler = tokio::spawn(live::sample(service.clone()));
     output::line(format_args!("{instances} instances in SQLite; objects in {}", service.backend.name()));
     output::line(format_args!("http://{address}/"));
@@ -94,7 +99,7 @@ pub(crate) async fn serve(backend: Backend, instances: u32, listen: &str) -> Res
 impl Service {
     async fn open(
         backend: Backend,
-        instances: u32,
+        (instances, latency): (u32, Duration),
         metrics: Option<PrometheusHandle>,
     ) -> Result<Arc<Self>, ServiceError> {
         let node = backend.node().await?;
@@ -103,7 +108,7 @@ impl Service {
             let events = events.clone();
             breaker.subscribe(move |transition| events.transition(transition));
         }
-        let identity = Identity::open(instances, vec![node])?;
+        let identity = Identity::open(instances, latency, vec![node])?;
         let mut keys = identity.source.keys().await?;
         fastrand::shuffle(&mut keys);
         let server = if backend.server().is_some() { ServerState::Running } else { ServerState::NotOurs };

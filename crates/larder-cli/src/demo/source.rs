@@ -2,6 +2,9 @@
 //!
 //! One thread does everything in turn, so there is one order of all changes, and [`Commit`]s are told in that order, each before
 //! anything can read what it has changed. That is what lets the [checker](super::checker) know the truth.
+//!
+//! A database is somewhere else: what the service asks of it takes a latency that can be set. What the demo asks in order to compare, and
+//! to fill its page, does not.
 
 mod database;
 
@@ -11,6 +14,7 @@ use super::instance::{Instance, InstanceKey};
 use database::Database;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// What one change has made of the instances it touched.
@@ -42,12 +46,17 @@ type Job = Box<dyn FnOnce(&mut Database) + Send>;
 #[derive(Clone)]
 pub(crate) struct Source {
     jobs: mpsc::Sender<Job>,
+    latency: Duration,
 }
 
 impl Source {
     /// A database with `instances` instances of one to four hosts each. `witness` is told every commit, the first
-    /// instances too.
-    pub(crate) fn open(instances: u32, witness: impl Fn(Commit) + Send + 'static) -> Result<Self, SourceError> {
+    /// instances too. `latency`: how much longer the service waits than SQLite takes, to the millisecond.
+    pub(crate) fn open(
+        instances: u32,
+        latency: Duration,
+        witness: impl Fn(Commit) + Send + 'static,
+    ) -> Result<Self, SourceError> {
         let mut database = Database::open(Box::new(witness))?;
         database.seed(instances)?;
         let (jobs, queue) = mpsc::channel::<Job>();
@@ -58,10 +67,17 @@ impl Source {
         };
         let thread = std::thread::Builder::new().name("sqlite".to_owned());
         thread.spawn(work).map_err(|_| SourceError::Closed)?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, latency })
     }
 
-    /// The instance that a key leads to.
+    /// The instance that a key leads to, as the service gets it: after the latency, so it may be older than when it arrives.
+    pub(crate) async fn load(&self, key: InstanceKey) -> Result<Option<Instance>, SourceError> {
+        let found = self.find(key).await;
+        self.travel().await;
+        found
+    }
+
+    /// The instance that a key leads to, at once.
     pub(crate) async fn find(&self, key: InstanceKey) -> Result<Option<Instance>, SourceError> {
         self.run(move |database| database.find(&key)).await
     }
@@ -78,12 +94,23 @@ impl Source {
 
     /// Changes an instance, or makes it. A host that belonged to another instance moves.
     pub(crate) async fn write(&self, id: Arc<str>, edit: Edit) -> Result<Written, SourceError> {
-        self.run(move |database| database.write(&id, edit)).await
+        let written = self.run(move |database| database.write(&id, edit)).await;
+        self.travel().await;
+        written
     }
 
     /// Deletes an instance; answers the number of the change and what was deleted.
     pub(crate) async fn delete(&self, id: Arc<str>) -> Result<Option<(u64, Instance)>, SourceError> {
-        self.run(move |database| database.delete(&id)).await
+        let deleted = self.run(move |database| database.delete(&id)).await;
+        self.travel().await;
+        deleted
+    }
+
+    /// What has been done is on its way to whoever asked.
+    async fn travel(&self) {
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
     }
 
     /// A job that was sent is done, also when nobody waits for it any more.

@@ -1,6 +1,6 @@
 //! What has happened lately, as the page shows it.
 
-use larder::breaker::Transition;
+use larder::breaker::{Cause, Transition};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,11 +36,20 @@ pub(super) struct Event {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     Breaker,
+    /// The breaker has let the server be tried, and it failed.
+    Trial,
     Deferred,
     Replayed,
     Change,
     Server,
     Trouble,
+}
+
+impl Kind {
+    /// Whether it happens again and again during an outage. Two such kinds that take turns stay one event each.
+    fn repeats(self) -> bool {
+        matches!(self, Self::Trial | Self::Deferred)
+    }
 }
 
 impl Events {
@@ -57,8 +66,9 @@ impl Events {
         let mut total = count;
         {
             let mut happened = self.lock();
-            if happened.events.front().is_some_and(|newest| newest.kind == kind) {
-                total += happened.events.pop_front().map_or(0, |newest| newest.count);
+            let newer = happened.events.iter().take_while(|event| event.kind != kind && event.kind.repeats()).count();
+            if happened.events.get(newer).is_some_and(|earlier| earlier.kind == kind) {
+                total += happened.events.remove(newer).map_or(0, |earlier| earlier.count);
             }
         }
         let text = format!("{total} {}", if total == 1 { one } else { many });
@@ -72,9 +82,20 @@ impl Events {
     }
 
     pub(super) fn transition(&self, transition: &Transition) {
-        self.tell(Kind::Breaker, transition.to_string());
-        let mut happened = self.lock();
-        happened.last_transition = happened.events.front().cloned();
+        let text = transition.to_string();
+        self.lock().last_transition = Some(Event { at: now(), kind: Kind::Breaker, text: text.clone(), count: 1 });
+        match &transition.cause {
+            // That it is tried is told by how that ends.
+            Cause::Due => {}
+            Cause::TrialFailed { reason } => {
+                let (one, many) = (
+                    format!("trial of the server failed: {reason}"),
+                    format!("trials of the server failed, the last: {reason}"),
+                );
+                self.tell_count(Kind::Trial, 1, &one, &many);
+            }
+            _ => self.tell(Kind::Breaker, text),
+        }
     }
 
     /// All of them, the newest first, and the last change of the breaker.
@@ -111,6 +132,19 @@ mod tests {
         events.tell(Kind::Server, "killed".to_owned());
         events.tell_count(Kind::Deferred, 4, "waits", "wait");
         assert_eq!(texts(&events), ["4 wait", "killed", "3 wait"]);
+    }
+
+    #[test]
+    fn what_repeats_during_an_outage_stays_one_event_each() {
+        let events = Events::default();
+        for _ in 0..3 {
+            events.tell_count(Kind::Trial, 1, "trial failed", "trials failed");
+            events.tell_count(Kind::Deferred, 2, "waits", "wait");
+        }
+        assert_eq!(texts(&events), ["6 wait", "3 trials failed"]);
+        events.tell(Kind::Breaker, "closed".to_owned());
+        events.tell_count(Kind::Trial, 1, "trial failed", "trials failed");
+        assert_eq!(texts(&events), ["1 trial failed", "closed", "6 wait", "3 trials failed"], "the next outage");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The page, and the figures that feed it.
 
-use super::controls::ServerState;
+use super::controls::Link;
 use super::events::{Event, Kind};
 use super::{NODE, Service};
 use crate::demo::instance::Instance;
-use crate::demo::meter::{Measured, Quantiles, Totals};
+use crate::demo::meter::{Durations, Measured, Quantiles, Totals};
 use crate::demo::node::Node;
 use axum::extract::State;
 use axum::response::sse::{KeepAlive, Sse};
@@ -51,7 +51,8 @@ impl Default for Live {
 struct Figures<'a> {
     connector: &'static str,
     backend: &'a str,
-    server: ServerState,
+    #[serde(flatten)]
+    link: Link,
     instances: usize,
     /// Lookups a second.
     rate: f64,
@@ -59,14 +60,13 @@ struct Figures<'a> {
     hit_ratio: Option<f64>,
     lookups: u64,
     loads: u64,
+    /// `null` where the cache cannot be read.
     hit: Option<Quantiles>,
     load: Option<Quantiles>,
     checked: u64,
     stale: u64,
     wrong: u64,
     fault: Option<String>,
-    readable: bool,
-    breaker: Option<&'static str>,
     transition: Option<Event>,
     journal: u64,
     deferred: u64,
@@ -102,7 +102,7 @@ pub(super) async fn sample(service: Arc<Service>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut samples = VecDeque::new();
-    let mut measured: VecDeque<Measured> = VecDeque::new();
+    let mut latencies = Latencies::default();
     let mut chart: VecDeque<(f64, Option<f64>)> = VecDeque::new();
     loop {
         ticks.tick().await;
@@ -115,11 +115,13 @@ pub(super) async fn sample(service: Arc<Service>) {
             tell_differences(&service, before, &newest);
         }
         keep(&mut samples, newest, WINDOW + 1);
-        keep(&mut measured, service.identity.meter.take(), MEASURED);
+        // One look for all figures, so that they agree with each other.
+        let Ok(link) = Link::of(&service) else { return };
+        latencies.add(service.identity.meter.take(), link.readable);
         let (rate, hit_ratio) = samples.front().map_or((0.0, None), |oldest| newest.rates_since(oldest));
         keep(&mut chart, (rate, hit_ratio), CHART);
         let rows = service.identity.source.first(ROWS).await.unwrap_or_default();
-        let figures = figures(&service, node, (rate, hit_ratio), &measured, &chart, rows);
+        let figures = figures(&service, node, link, (rate, hit_ratio), latencies.lately(), &chart, rows);
         match serde_json::to_string(&figures) {
             Ok(json) => drop(service.live.0.send_replace(json.into())),
             Err(error) => tracing::error!("the page's figures cannot be written: {error}"),
@@ -130,16 +132,12 @@ pub(super) async fn sample(service: Arc<Service>) {
 fn figures<'a>(
     service: &'a Service,
     node: &Node,
+    link: Link,
     (rate, hit_ratio): (f64, Option<f64>),
-    measured: &VecDeque<Measured>,
+    lately: Measured,
     chart: &VecDeque<(f64, Option<f64>)>,
     rows: Vec<Instance>,
 ) -> Figures<'a> {
-    let mut lately = Measured::default();
-    for sample in measured {
-        lately.hits.add(&sample.hits);
-        lately.loads.add(&sample.loads);
-    }
     let (identity, status, totals) = (&service.identity, node.cache.status(), service.identity.meter.totals());
     let (events, transition) = service.events.all();
     let generator = {
@@ -150,7 +148,7 @@ fn figures<'a>(
     Figures {
         connector: service.backend.connector(),
         backend: service.backend.name(),
-        server: *service.server_state(),
+        link,
         instances: service.keys.iter().filter(|key| key.is_id()).count(),
         rate,
         hit_ratio,
@@ -162,8 +160,6 @@ fn figures<'a>(
         stale: identity.checker.stale(),
         wrong: identity.checker.wrong(),
         fault: identity.checker.first_fault(),
-        readable: status.readable,
-        breaker: node.breaker().map(|breaker| breaker.state().name()),
         transition,
         journal: status.journal,
         deferred: node.deferred(),
@@ -177,11 +173,42 @@ fn figures<'a>(
     }
 }
 
+/// Durations of the last samples.
+#[derive(Default)]
+struct Latencies {
+    samples: VecDeque<Measured>,
+    /// Whether the cache could be read when the newest sample ended.
+    readable: bool,
+}
+
+impl Latencies {
+    /// Adds a sample. While the cache cannot be read, a lookup that loads nothing itself has waited for another one's load: its duration
+    /// is not the cache's, nor is what was measured before the outage what the cache takes now.
+    fn add(&mut self, mut newest: Measured, readable: bool) {
+        let before = std::mem::replace(&mut self.readable, readable);
+        if !(before && readable) {
+            newest.hits = Durations::default();
+        }
+        if !readable {
+            self.samples.iter_mut().for_each(|sample| sample.hits = Durations::default());
+        }
+        keep(&mut self.samples, newest, MEASURED);
+    }
+
+    fn lately(&self) -> Measured {
+        let mut lately = Measured::default();
+        for sample in &self.samples {
+            lately.hits.add(&sample.hits);
+            lately.loads.add(&sample.loads);
+        }
+        lately
+    }
+}
+
 fn tell_differences(service: &Service, before: &Sample, now: &Sample) {
     let events = &service.events;
-    let waits = "in the journal until the cache can be told";
-    let (one, many) = (format!("invalidation deferred: {waits}"), format!("invalidations deferred: {waits}"));
-    events.tell_count(Kind::Deferred, now.deferred - before.deferred, &one, &many);
+    let (one, many) = ("invalidation went into the journal", "invalidations went into the journal");
+    events.tell_count(Kind::Deferred, now.deferred - before.deferred, one, many);
     let (one, many) = ("key invalidated from the journal", "keys invalidated from the journal");
     events.tell_count(Kind::Replayed, now.replayed - before.replayed, one, many);
     let failures = now.failures.saturating_sub(before.failures);
@@ -238,4 +265,36 @@ pub(super) async fn events(
         Some((Ok(event), figures))
     });
     Sse::new(figures).keep_alive(KeepAlive::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(hit: u64, load: u64) -> Measured {
+        let mut measured = Measured::default();
+        measured.hits.record(Duration::from_micros(hit));
+        measured.loads.record(Duration::from_micros(load));
+        measured
+    }
+
+    fn shown(latencies: &Latencies) -> (bool, bool) {
+        let lately = latencies.lately();
+        (lately.hits.quantiles().is_some(), lately.loads.quantiles().is_some())
+    }
+
+    #[test]
+    fn what_the_cache_took_before_an_outage_is_not_shown_in_it() {
+        let mut latencies = Latencies::default();
+        latencies.add(sample(100, 2_000), true);
+        latencies.add(sample(100, 2_000), true);
+        assert_eq!(shown(&latencies), (true, true));
+        latencies.add(sample(2_000, 2_000), false);
+        assert_eq!(shown(&latencies), (false, true));
+        latencies.add(sample(2_000, 2_000), true);
+        assert_eq!(shown(&latencies), (false, true), "a part of this second was without the cache");
+        latencies.add(sample(100, 2_000), true);
+        let median = latencies.lately().hits.quantiles().unwrap().p50;
+        assert!(median < 0.2, "{median}");
+    }
 }

@@ -57,6 +57,10 @@ impl Failed {
         Self(StatusCode::NOT_FOUND, what)
     }
 
+    pub(super) fn invalid(what: impl Into<String>) -> Self {
+        Self(StatusCode::UNPROCESSABLE_ENTITY, what.into())
+    }
+
     pub(super) fn conflict(what: impl Into<String>) -> Self {
         Self(StatusCode::CONFLICT, what.into())
     }

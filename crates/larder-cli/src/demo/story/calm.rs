@@ -35,7 +35,7 @@ impl Scene<'_> {
         let read = Figures::of(&self.identity).since(&before);
         facts.require(read.lookups > 0, || "nothing was read".to_owned());
         facts.require(read.hit_ratio() > 0.99, || format!("only {:.1} % were hits", read.hit_ratio() * 100.0));
-        facts.tell("steady reading by ids and hosts, from eight tasks on each node");
+        facts.tell("steady reading by ids and hosts, from many tasks on each node");
         Ok(())
     }
 
@@ -133,7 +133,7 @@ impl Scene<'_> {
             let Lookup::Miss(_, Some(ticket)) = slow.cache.lookup(InstanceIndex::Host, host).await else {
                 return Err(StoryError::NoTicket);
             };
-            let row = self.identity.source.find(InstanceKey::host(host)).await?;
+            let row = self.identity.source.load(InstanceKey::host(host)).await?;
             // Nobody reads between the change and the fill, so nothing but a fence can refuse it: no newer version is stored.
             let name = Some(next_name(&before.name));
             let edit = Edit { name, ..Edit::default() };
