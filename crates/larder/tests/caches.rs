@@ -418,15 +418,14 @@ mod redis {
     #[tokio::test]
     async fn a_server_that_is_down_is_a_normal_start() {
         let folder = tempfile::tempdir().unwrap();
-        let caches = caches(&on_redis(&folder.path().join("nobody"), "")).await;
+        let caches = caches(&on_redis(&folder.path().join("nobody"), ", shutdown_timeout: 1h")).await;
         let instances: Cache<Instance> = caches.open().unwrap();
         assert!(instances.get(InstanceIndex::Id, 1).await.is_none());
         assert_eq!(instances.set(instance(1)).await, Stored::Unavailable);
         assert_eq!(instances.invalidate(InstanceIndex::Id, [2]).await.unwrap(), Delivery::Deferred);
         // Both keys of the object that was set, and the one that was invalidated.
-        let begun = Instant::now();
-        let shutdown = caches.shutdown_within(Duration::from_millis(20)).await;
-        assert!(begun.elapsed() < Duration::from_millis(900), "not the second that is configured");
+        let shutdown = caches.shutdown_within(Duration::from_millis(20));
+        let shutdown = tokio::time::timeout(300 * SECOND, shutdown).await.expect("not the hour that is configured");
         assert_eq!((shutdown.total(), shutdown.undelivered().collect::<Vec<_>>()), (3, vec![("instance", 3)]));
         let said = "not delivered, so that other nodes may serve objects that have changed until their ages end: \
             3 invalidations of `instance`";

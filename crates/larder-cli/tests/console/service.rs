@@ -109,7 +109,7 @@ impl<E: Entry> Service<E> {
     pub(crate) async fn readable(&self) {
         let begun = Instant::now();
         while !self.cache.status().readable {
-            assert!(begun.elapsed() < Duration::from_secs(30), "the cache does not become readable");
+            assert!(begun.elapsed() < Duration::from_secs(120), "the cache does not become readable");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -24,6 +24,7 @@ impl Scene<'_> {
         let server = self.server()?;
         let readers = self.readers(500);
         self.identity.cut(true);
+        let before = Figures::of(&self.identity);
         self.openings().clear();
         let stopped = Instant::now();
         server.stop()?;
@@ -34,8 +35,9 @@ impl Scene<'_> {
         let trip = trips.map(|at| at.saturating_duration_since(stopped)).max().unwrap_or_default();
         drop(readers);
 
-        let mut outage = Outage { trip_ms: Some(milliseconds(trip)), ..Outage::default() };
-        self.measure(&mut outage).await?;
+        let timed_out = Figures::of(&self.identity).since(&before).timed_out;
+        let mut outage = Outage { trip_ms: Some(milliseconds(trip)), timed_out, ..Outage::default() };
+        self.measure(facts, &mut outage).await?;
         self.change_meanwhile(facts, 61).await?;
         let waiting = self.waiting();
 
@@ -61,7 +63,7 @@ impl Scene<'_> {
             .await?;
         drop(readers);
         let mut outage = Outage::default();
-        self.measure(&mut outage).await?;
+        self.measure(facts, &mut outage).await?;
         self.change_meanwhile(facts, 81).await?;
         let waiting = self.waiting();
 
@@ -211,7 +213,8 @@ impl Scene<'_> {
     }
 
     /// What a lookup costs over the loader alone, while there is no cache.
-    async fn measure(&self, outage: &mut Outage) -> Told {
+    async fn measure(&self, facts: &mut Facts, outage: &mut Outage) -> Told {
+        let before = Figures::of(&self.identity);
         let (mut alone, mut through) = (Vec::new(), Vec::new());
         let begun = Instant::now();
         for ((key, node), round) in self.keys.iter().cycle().zip(self.nodes.iter().cycle()).zip(0_u64..) {
@@ -222,7 +225,7 @@ impl Scene<'_> {
             for turn in [round, round + 1] {
                 if turn.is_multiple_of(2) {
                     let asked = Instant::now();
-                    self.identity.source.find(key.clone()).await?;
+                    self.identity.source.load(key.clone()).await?;
                     alone.push(asked.elapsed());
                 } else {
                     through.push(self.identity.look_up(*node, key).await?.took);
@@ -230,6 +233,10 @@ impl Scene<'_> {
             }
         }
         outage.measured(exact_quantiles(&mut alone), exact_quantiles(&mut through));
+        outage.timed_out_later = Figures::of(&self.identity).since(&before).timed_out;
+        facts.require(outage.timed_out_later == 0, || {
+            format!("{} lookups waited for a server that every node knew to be away", outage.timed_out_later)
+        });
         Ok(())
     }
 

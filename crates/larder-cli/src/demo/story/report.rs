@@ -5,7 +5,7 @@ use super::super::identity::Identity;
 use super::super::instance::InstanceKey;
 use super::super::meter::Quantiles;
 use super::Told;
-use larder::{Delivery, Stored};
+use larder::{Delivery, Miss, Stored};
 use serde::Serialize;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -71,6 +71,10 @@ pub(crate) struct Phase {
 pub(crate) struct Outage {
     /// From its beginning to the opening of the last node's breaker, where that is what ended the waiting.
     pub(crate) trip_ms: Option<f64>,
+    /// Lookups that waited for a server until their time-out, before every node's breaker had opened.
+    pub(crate) timed_out: u64,
+    /// The same while waiting was measured, when the nodes knew that the server was away.
+    pub(crate) timed_out_later: u64,
     /// From its end to the moment when every node had replayed its journal and read the server again.
     pub(crate) recovered_ms: Option<f64>,
     /// A read of the database without any cache.
@@ -109,6 +113,8 @@ pub(super) struct Figures {
     replayed: u64,
     refused_fills: u64,
     pub(super) breaker_opened: u64,
+    /// Lookups that waited for a server until their time-out.
+    pub(super) timed_out: u64,
 }
 
 impl Report {
@@ -256,6 +262,7 @@ impl Figures {
             replayed: sum(&|node| node.cache.stats().replayed.get()),
             refused_fills: sum(&|node| node.refused_fills()),
             breaker_opened: sum(&|node| node.breaker_opened()),
+            timed_out: sum(&|node| node.cache.stats().miss(Miss::TimedOut).get()),
         }
     }
 
@@ -273,6 +280,7 @@ impl Figures {
             replayed: self.replayed - before.replayed,
             refused_fills: self.refused_fills - before.refused_fills,
             breaker_opened: self.breaker_opened - before.breaker_opened,
+            timed_out: self.timed_out - before.timed_out,
         }
     }
 
@@ -314,7 +322,10 @@ impl fmt::Display for Phase {
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
-        parts.extend(self.trip_ms.map(|trip| format!("breakers open after {trip:.0} ms")));
+        parts.extend(
+            self.trip_ms
+                .map(|trip| format!("breakers open after {trip:.0} ms, when {} lookups had waited", self.timed_out)),
+        );
         if let (Some(loader), Some(lookup), Some(p50), Some(p99)) =
             (self.loader, self.lookup, self.added_p50, self.added_p99)
         {
