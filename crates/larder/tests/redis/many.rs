@@ -400,17 +400,21 @@ async fn a_server_that_hangs_costs_a_call_one_time_out_and_the_breaker_one_failu
         let node = Node::on(&server).await;
         node.cache.set_many(many(3, "x")).await;
         server.stop().unwrap();
+        // From here on the clock jumps from one timer to the next. Three calls take 0.9 s by it, in which one heartbeat may fail as well.
+        tokio::time::pause();
+        let failures = || node.redis.breaker().snapshot().failures;
         let by_host: Vec<_> = (0..2000).map(|n| format!("a{n}")).collect();
         assert_eq!(found(&node.cache.get_many(InstanceIndex::Host, by_host).await), 0);
-        assert_eq!(node.redis.breaker().snapshot().failures, 1);
+        assert!((1..=2).contains(&failures()), "{}", failures());
         assert_eq!(node.cache.stats().miss(Miss::TimedOut).get(), 2000);
         let stored = node.cache.set_many(many(2000, "new")).await;
         assert!(stored.iter().all(|stored| *stored == Stored::Unavailable));
-        assert_eq!(node.redis.breaker().snapshot().failures, 2, "it asked for its ticket, and no more");
+        assert!((2..=3).contains(&failures()), "it asked for its ticket, and no more: {}", failures());
         assert_eq!(node.cache.status().journal, 6000);
         let all = by_ids(3000).await;
         assert_eq!(node.cache.invalidate_many(all).await.unwrap(), Delivery::Deferred);
-        assert_eq!(node.redis.breaker().snapshot().failures, 3, "the first lot, and no more");
+        assert!((3..=4).contains(&failures()), "the first lot, and no more: {}", failures());
+        tokio::time::resume();
         server.cont().unwrap();
         node.readable().await;
         assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ids(3)).await), 0, "the journal has been replayed");
