@@ -81,7 +81,6 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 mod post;
-mod print;
 mod rule;
 
 pub(crate) use post::Post;

@@ -379,8 +379,8 @@ pub enum Stored {
     Overtaken,
     /// A higher version is stored, or demanded by an invalidation.
     Outdated,
-    /// The object, or one of its keys, can not be cached: too large, no or several primary keys, an empty key, or it
-    /// could not be encoded. (A put has invalidated its keys.)
+    /// The object, or one of its keys, can not be cached: too large, no or several primary keys, an empty key, or its bytes would not
+    /// be read back as the same object (see "What can be stored" at [`Entry`](crate::Entry)). (A put has invalidated its keys.)
     Unfit,
     /// The server is full. (A put has invalidated its keys.)
     Full,

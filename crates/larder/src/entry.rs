@@ -108,6 +108,63 @@ pub mod derived;
 /// list `"admin"` in an index of `roles: Vec<String>`, the cache holds the one that was stored last. Such users displace each other with each
 /// load. That is counted ([`Stats::displaced`](crate::telemetry::Stats::displaced), `larder_displaced_total`) and told at the level debug.
 /// Now and then it is as it should be: a host name that moves from one instance to another ends the instance that had it.
+///
+/// # What can be stored
+///
+/// **The memory connector** keeps the object itself. Every type works there, and what is set is what is got.
+///
+/// **A connector with a server** (redis) stores what `Serialize` writes, as MessagePack with named fields, and `Deserialize` makes a new object
+/// of it for each get. Not every type survives that, so larder tries it each time: before an object is stored, it is read back and written once
+/// more. Where that fails or gives other bytes, the object is not stored. The set or fill answers [`Stored::Unfit`](crate::Stored::Unfit),
+/// the earlier state is gone as after any set, each later get is a miss, and a warning, once a minute at most, names the cache, the type and
+/// the reason ([`EncodeError`](crate::EncodeError)). The order of maps and lists is not compared, since a `HashSet` has another one each time.
+///
+/// | what an object holds | is it stored? | instead |
+/// |---|---|---|
+/// | numbers, `bool`, `char`, text, bytes, lists, sets, tuples, arrays | yes | |
+/// | maps, whatever their keys are | yes | |
+/// | structs and enums of any kind, `Option`, `Box`, `Arc` | yes | |
+/// | `Duration`, `SystemTime`, `IpAddr`, `serde_json::Value` | yes | |
+/// | `Some(None)`, `Some(())`, `Some(serde_json::Value::Null)` | no: MessagePack has no `Some` | an enum with a variant for each case |
+/// | `i128`, `u128` in a *buffered place* | no: serde does not keep them there | text, or two `u64` |
+/// | `IpAddr`, `SocketAddr` in a *buffered place* | no: serde asks them for text there | `#[serde(with = "…")]`, as text |
+/// | a unit struct, `PhantomData` in an `untagged` enum | no | `()` |
+/// | more than 1,000 things within things | no | a flat list |
+/// | a field with `skip_serializing_if` and without `default` | not while it is left out | `#[serde(default)]` as well |
+/// | a field that is written and not read (`skip_deserializing`), or read as another value | not while that makes a difference | let both sides agree |
+/// | what `Serialize` refuses, as a time before 1970 | no | |
+///
+/// A *buffered place* is one where serde reads a value before it knows its type: behind `#[serde(flatten)]`, and in an enum with
+/// `#[serde(tag = "…")]` (without `content`) or `#[serde(untagged)]`.
+///
+/// Values for which `Serialize` writes the same bytes cannot be told apart afterwards. Nobody notices that, so it is for the type to avoid:
+///
+/// | what an object holds | what a get returns |
+/// |---|---|
+/// | a field with `#[serde(skip)]` | the field's default |
+/// | a field that is written shortened, as a time in whole seconds | the shortened value |
+/// | an enum with `#[serde(untagged)]` in which two variants are written alike | the first variant that takes the bytes |
+/// | `#[serde(flatten)]` on an `Option` whose fields are all left out | `Some` with those fields at their defaults |
+/// | two `Arc`s of one thing | an `Arc` of its own for each |
+///
+/// ```
+/// # use larder::{Codec, EncodeError, Entry, connector::Value};
+/// # use serde::{Deserialize, Serialize};
+/// # use std::sync::Arc;
+/// #[derive(Serialize, Deserialize, Entry)]
+/// #[entry(cache = "profile")]
+/// struct Profile {
+///     #[key(primary)]
+///     id: u64,
+///     // Not known, known to be none, or a name: rather an enum of three variants.
+///     nickname: Option<Option<String>>,
+/// }
+///
+/// let encoded = |nickname| Codec::of::<Profile>().encode(&(Arc::new(Profile { id: 7, nickname }) as Value));
+/// assert!(encoded(None).is_ok());
+/// assert!(encoded(Some(Some("jo".into()))).is_ok());
+/// assert_eq!(encoded(Some(None)), Err(EncodeError::SomeOfNothing("nickname".into())));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an entry",
     label = "cannot be cached",

@@ -77,7 +77,7 @@ pub mod telemetry;
 
 pub use cache::{Cache, Get, Lookup, UpdateError};
 pub use caches::{Caches, OpenError, Shutdown};
-pub use codec::Codec;
+pub use codec::{Codec, EncodeError};
 pub use config::Config;
 pub use connector::{Connector, Delivery, Error, Miss, Schema, Stored, Ticket};
 #[doc(hidden)]

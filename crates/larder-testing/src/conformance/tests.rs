@@ -193,6 +193,7 @@ rejects! {
     rejects_versions_compared_as_doubles: Shelved, Flaw::VersionAsDouble, C9;
     rejects_a_lowest_version_without_meaning: Shelved, Flaw::FloorIgnored, C9;
     rejects_an_unfit_object_that_leaves_the_older_one: Shelved, Flaw::UnfitKeepsOlder, C10;
+    rejects_an_object_that_is_said_to_be_stored_and_cannot_be_read: Shelved, Flaw::TakesWhatCannotBeRead, C10 C11;
     rejects_a_panic: Papers, Mistake::Panics, C11;
     rejects_damaged_bytes_that_stay: Papers, Mistake::LeavesDamage, C11;
     rejects_damaged_bytes_that_nobody_hears_of: Papers, Mistake::TellsNobody, C11;

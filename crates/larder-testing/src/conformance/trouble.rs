@@ -15,6 +15,7 @@ table! {
         an_object_with_a_bad_key_leaves_nothing_older,
         an_object_too_large_leaves_nothing_older,
         an_object_that_cannot_be_written_leaves_nothing_older,
+        an_object_that_cannot_be_read_leaves_nothing_older,
         a_misfit_is_not_filled,
         hundreds_at_once_are_answered,
     }
@@ -128,6 +129,12 @@ async fn an_object_that_cannot_be_written_leaves_nothing_older<S: Subject>(trial
     replaces(&trial, &nodes, &Misfit::new(&["1"], &["b.example", "c.example"], Body::Unwritable)).await;
 }
 
+/// Nobody is told that it was stored and misses it ever after.
+async fn an_object_that_cannot_be_read_leaves_nothing_older<S: Subject>(trial: Trial<'_, S>) {
+    let nodes = trial.nodes().await;
+    replaces(&trial, &nodes, &Misfit::new(&["1"], &["b.example", "c.example"], Body::Unreadable)).await;
+}
+
 async fn a_misfit_is_not_filled<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes_with(Schema { max_object_size: 4096, ..trial.schema::<Misfit>() }).await;
     let text = |text: &str| Body::Text(text.into());
@@ -137,6 +144,7 @@ async fn a_misfit_is_not_filled<S: Subject>(trial: Trial<'_, S>) {
         Misfit::new(&["1"], &["", "b.example"], text("an empty host")),
         Misfit::new(&["1"], &["b.example"], text(&"x".repeat(4096))),
         Misfit::new(&["1"], &["b.example"], Body::Unwritable),
+        Misfit::new(&["1"], &["b.example"], Body::Unreadable),
     ] {
         let ticket = nodes.near.begins(By::Host, "b.example").await;
         if nodes.near.fill(&misfit, ticket).await == Stored::Yes {

@@ -1,6 +1,6 @@
 //! Which of two states of an object is the newer, as far as that can be told.
 
-use super::print::print;
+use crate::codec::order_free_hash;
 use crate::connector::{KeyBuf, Schema, Value};
 use crate::entry::{Entry, Index, Keys};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub(super) struct State(Option<Present>);
 struct Present {
     keys: Vec<KeyBuf>,
     version: Option<u64>,
-    print: u64,
+    hash: u64,
 }
 
 impl Present {
@@ -31,8 +31,8 @@ impl State {
             bytes: bytes.into(),
         };
         let (keys, version) = (Keys::of(&*object).into_iter().map(key).collect(), object.version());
-        let print = print(&schema.codec.encode(&(object as Value)).ok()?);
-        Some(Self(Some(Present { keys, version, print })))
+        let hash = order_free_hash(&schema.codec.write(&(object as Value)).ok()?);
+        Some(Self(Some(Present { keys, version, hash })))
     }
 
     pub(super) fn keys(&self) -> Vec<KeyBuf> {
@@ -55,7 +55,7 @@ impl State {
     pub(super) fn is_as_new_as(&self, other: &Self) -> bool {
         match (self.versions(other), &self.0, &other.0) {
             (Some((own, other)), ..) => own >= other,
-            (None, Some(one), Some(other)) => one.print == other.print,
+            (None, Some(one), Some(other)) => one.hash == other.hash,
             (None, one, other) => one.is_none() && other.is_none(),
         }
     }
@@ -70,9 +70,9 @@ impl State {
 mod tests {
     use super::*;
 
-    fn state(primary: &str, version: Option<u64>, print: u64) -> State {
+    fn state(primary: &str, version: Option<u64>, hash: u64) -> State {
         let keys = vec![KeyBuf { index: 0, bytes: primary.as_bytes().into() }];
-        State(Some(Present { keys, version, print }))
+        State(Some(Present { keys, version, hash }))
     }
 
     #[test]

@@ -22,6 +22,7 @@
 //! A secondary key is listed with the name of its index before it (`host:acme.example`), since other releases count their indexes
 //! in another way, and have to find in it what they invalidate, delete and prune.
 
+use super::EncodeError;
 use crate::connector::{KeyRef, Object, Schema, Value};
 use crate::protection::{Protection, holds};
 use xxhash_rust::xxh3::Xxh3;
@@ -58,13 +59,14 @@ pub(crate) enum DecodeError {
     /// The bytes were written with another schema or another layout.
     #[error("written with another schema")]
     OtherSchema,
-    /// The payload could not be decoded although it is intact.
-    #[error("the payload cannot be decoded: {0}")]
+    /// The payload could not be decoded although it is intact. The text may quote it.
+    #[error("the payload cannot be decoded")]
     Payload(String),
 }
 
 /// The bytes of an object.
-pub(crate) fn encode(schema: &Schema, object: &Object) -> Result<Vec<u8>, String> {
+pub(crate) fn encode(schema: &Schema, object: &Object) -> Result<Vec<u8>, EncodeError> {
+    let keys_over_4_gib = |_| EncodeError::Keys("its keys are longer than 4 GiB");
     let payload = schema.codec.encode(&object.value)?;
     let keys = 1 + object.secondary.len();
     let listed = |key: KeyRef<'_>| {
@@ -79,13 +81,14 @@ pub(crate) fn encode(schema: &Schema, object: &Object) -> Result<Vec<u8>, String
     bytes.extend_from_slice(&schema.fingerprint.to_be_bytes());
     bytes.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
     bytes.extend_from_slice(&[0; 16]);
-    bytes.extend_from_slice(&u32::try_from(list).map_err(|_| "the keys are longer than 4 GiB")?.to_be_bytes());
-    bytes.extend_from_slice(&u16::try_from(keys).map_err(|_| "more than 65,535 keys")?.to_be_bytes());
+    bytes.extend_from_slice(&u32::try_from(list).map_err(keys_over_4_gib)?.to_be_bytes());
+    let count = u16::try_from(keys).map_err(|_| EncodeError::Keys("it has more than 65,535 keys"))?;
+    bytes.extend_from_slice(&count.to_be_bytes());
     bytes.resize(FLAGS + keys, 0);
     for key in object.keys() {
         let (kind, index, length) = listed(key);
         bytes.push(kind);
-        bytes.extend_from_slice(&u32::try_from(length).map_err(|_| "a key over 4 GiB")?.to_be_bytes());
+        bytes.extend_from_slice(&u32::try_from(length).map_err(keys_over_4_gib)?.to_be_bytes());
         if let Some(index) = index {
             bytes.extend_from_slice(index.as_bytes());
             bytes.push(b':');
@@ -93,8 +96,9 @@ pub(crate) fn encode(schema: &Schema, object: &Object) -> Result<Vec<u8>, String
         bytes.extend_from_slice(key.bytes);
     }
     bytes.extend_from_slice(&payload);
-    let checksum = checksum(&bytes, keys).ok_or("shorter than its header")?;
-    if let Some(place) = bytes.get_mut(CHECKSUM..CHECKSUM + 8) {
+    if let Some(checksum) = checksum(&bytes, keys)
+        && let Some(place) = bytes.get_mut(CHECKSUM..CHECKSUM + 8)
+    {
         place.copy_from_slice(&checksum.to_be_bytes());
     }
     Ok(bytes)

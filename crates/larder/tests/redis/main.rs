@@ -27,3 +27,4 @@ mod rights;
 mod runtimes;
 mod side_by_side;
 mod telling;
+mod unfit;

@@ -1,6 +1,7 @@
 //! [`Flawed`]: the reference with one flaw.
 
 use crate::reference::{Held, Reference, Shelf, Store};
+use larder::EncodeError;
 use larder::connector::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Schema, Status, Stored,
     Ticket, Value,
@@ -46,6 +47,7 @@ pub(crate) enum Flaw {
     VersionAsDouble,
     FloorIgnored,
     UnfitKeepsOlder,
+    TakesWhatCannotBeRead,
     InvalidatesOwnRelease,
     FillEvictsOtherRelease,
     ReadsOtherRelease,
@@ -279,6 +281,11 @@ impl Flawed {
         let unfit = self.schema.codec.weigh(&object.value) > self.schema.max_object_size;
         if self.has(Flaw::UnfitKeepsOlder) && unfit {
             return Stored::Unfit;
+        }
+        let unreadable = || matches!(self.schema.codec.encode(&object.value), Err(EncodeError::Unreadable(_)));
+        if self.has(Flaw::TakesWhatCannotBeRead) && unreadable() {
+            let forgotten = at_once(self.inner.invalidate(of_object(&object), None));
+            return forgotten.map_or(Stored::Unavailable, |_| Stored::Yes);
         }
         let object = self.object(object);
         let before = self.look_at(&object);

@@ -171,7 +171,7 @@ impl Store {
             Ok(Reply::Nil) => return Err(Miss::Absent),
             Ok(_) => return Err(self.miss(&unexpected("GET"))),
             Err(trouble) if trouble.what() == Some(What::WrongType) => {
-                return self.discard(name, Vec::new(), "a value of another Redis type").await;
+                return self.discard(name, Vec::new(), DecodeError::Damaged("a value of another Redis type")).await;
             }
             Err(trouble) => return Err(self.miss(&trouble)),
         };
@@ -184,7 +184,7 @@ impl Store {
             Err(DecodeError::OtherKey) => Err(Miss::Absent),
             Err(_) if key.index == 0 && object == self.layout.absence(key) => Err(self.nothing(&object, key)),
             Err(_) if Layout::is_absence(&object) => Err(Miss::Absent),
-            Err(error) => self.discard(name, object, &error.to_string()).await,
+            Err(error) => self.discard(name, object, error).await,
         }
     }
 
@@ -210,17 +210,20 @@ impl Store {
     }
 
     /// A type that cannot be decoded is one with every read: told once in a while.
-    pub(super) fn report_undecodable(&self, bytes: usize, why: &str) {
+    pub(super) fn report_undecodable(&self, bytes: usize, error: &DecodeError) {
         self.schema.stats.faults.increment();
+        if let DecodeError::Payload(detail) = error {
+            tracing::debug!(cache = %self.schema.cache, detail, "the payload of a stored object cannot be decoded");
+        }
         if let Some(entries) = self.undecodable.admit(&self.link.clock, 1) {
             let cache = &*self.schema.cache;
-            tracing::error!(%cache, entries, bytes, error = %why, "a stored object cannot be read and is removed");
+            tracing::error!(%cache, entries, bytes, %error, "a stored object cannot be read and is removed");
         }
     }
 
     /// Reports and removes what cannot be decoded (C11).
-    async fn discard<T>(&self, name: Vec<u8>, read: Vec<u8>, why: &str) -> Result<T, Miss> {
-        self.report_undecodable(read.len(), why);
+    async fn discard<T>(&self, name: Vec<u8>, read: Vec<u8>, error: DecodeError) -> Result<T, Miss> {
+        self.report_undecodable(read.len(), &error);
         let arguments = |call: &mut Cmd| {
             call.arg(1).arg(&name).arg(&read);
         };

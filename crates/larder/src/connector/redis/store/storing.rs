@@ -87,7 +87,10 @@ impl Store {
                 None
             }
             Err(error) => {
-                self.schema.stats.unfit(&self.schema.cache, "it cannot be encoded", error);
+                let (cache, entry) = (&*self.schema.cache, self.schema.codec.entry());
+                let details = format_args!("{entry}: {error} (see `larder::Entry`, \"What can be stored\")");
+                self.schema.stats.unfit(cache, "its bytes would not keep it", details);
+                tracing::debug!(cache, entry, %error, detail = error.detail(), "an object cannot be cached");
                 None
             }
         }

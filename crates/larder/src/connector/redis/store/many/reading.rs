@@ -74,7 +74,7 @@ impl Store {
         for some in damaged.chunks(AT_ONCE) {
             let mut parcel = Parcel::new();
             for Damaged { name, bytes, why } in some {
-                self.report_undecodable(bytes.len(), &why.to_string());
+                self.report_undecodable(bytes.len(), why);
                 parcel.script(&scripts::DISCARD, |call| {
                     call.arg(1).arg(name).arg(bytes);
                 });

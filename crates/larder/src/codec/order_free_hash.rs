@@ -1,7 +1,7 @@
-//! A fingerprint of an object's MessagePack that does not depend on the order of anything.
+//! A hash of an object's MessagePack that does not depend on the order of anything.
 //!
-//! Two encodings of one object may differ in the order of a hash map or a hash set. Both are sequences by then, so order counts
-//! nowhere: a difference in order alone goes unnoticed, and nothing is taken for a difference that is none.
+//! Two encodings of one object may differ in the order of a hash map or a hash set. In the bytes a hash set looks like any list, so order
+//! counts nowhere. Encodings that differ in nothing but order have the same hash; so have two lists that differ in their order only.
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -9,14 +9,14 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 const DEPTH: u32 = 200;
 
 /// Bytes that are no MessagePack are taken as they are.
-pub(super) fn print(bytes: &[u8]) -> u64 {
+pub(crate) fn order_free_hash(bytes: &[u8]) -> u64 {
     match value(bytes, DEPTH) {
-        Some((print, [])) => print,
+        Some((hash, [])) => hash,
         _ => xxh3_64(bytes),
     }
 }
 
-/// The print of the value that `bytes` begin with, and what follows it.
+/// The hash of the value that `bytes` begin with, and what follows it.
 fn value(bytes: &[u8], depth: u32) -> Option<(u64, &[u8])> {
     let (marker, rest) = bytes.split_first()?;
     let length = |size: usize| -> Option<(usize, &[u8])> {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     fn of(value: &impl Serialize) -> u64 {
-        print(&rmp_serde::to_vec_named(value).unwrap())
+        order_free_hash(&rmp_serde::to_vec_named(value).unwrap())
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_message_pack_are_taken_as_they_are() {
         for bytes in [&b""[..], &[0xc1], &[0xa5, b'x'], &[0x91; 1000], &[0x01, 0x02], &[0xdf, 255, 255, 255, 255]] {
-            assert_eq!(print(bytes), xxh3_64(bytes));
+            assert_eq!(order_free_hash(bytes), xxh3_64(bytes));
         }
     }
 }
