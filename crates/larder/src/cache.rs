@@ -7,8 +7,9 @@ use crate::connector::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, Look, Miss, Object, Pruned, Schema, Status,
     Stored, Ticket, Value,
 };
+use crate::entry::index::position;
 use crate::entry::{Entry, Index, Keys};
-use crate::key::{self, Key};
+use crate::key::{self, Key, KeyError};
 use crate::load::{Flights, Gentle};
 use crate::protection::{Protection, holds};
 use crate::telemetry::{Stats, WarningLimit};
@@ -179,7 +180,7 @@ impl<E: Entry> Cache<E> {
     #[inline]
     pub(crate) fn get_hit(&self, index: E::Index, key: &impl Key) -> Option<Arc<E>> {
         let bytes = key.encode();
-        let key = KeyRef { index: position(index), bytes: &bytes };
+        let key = KeyRef { index: position(index)?, bytes: &bytes };
         if self.inner.post.is_manned() {
             return self.get_audited_hit(key);
         }
@@ -202,13 +203,14 @@ impl<E: Entry> Cache<E> {
     }
 
     async fn get_later(self, index: E::Index, bytes: Vec<u8>) -> Option<Arc<E>> {
-        let found = match self.key(index, &bytes) {
+        let key = self.key(index, &bytes);
+        let found = match key {
             Ok(_) if self.inner.post.bypasses() => Err(Miss::Bypassed),
             Ok(key) => self.inner.connector.get(key).await,
             Err(miss) => Err(miss),
         };
         let object = self.found(found).ok()?;
-        self.inner.post.saw(KeyRef { index: position(index), bytes: &bytes }, &object);
+        self.inner.post.saw(key.ok()?, &object);
         Some(object)
     }
 
@@ -227,14 +229,15 @@ impl<E: Entry> Cache<E> {
 
     /// A look that is not counted: a call may look several times, and is one hit or one miss.
     pub(crate) async fn look(&self, index: E::Index, bytes: &[u8]) -> Looked<E> {
-        let look = match self.key(index, bytes) {
+        let key = self.key(index, bytes);
+        let look = match key {
             Ok(_) if self.inner.post.bypasses() => Look::miss(Miss::Bypassed, self.inner.connector.ticket().await),
             Ok(key) => self.inner.connector.lookup(key).await,
             Err(miss) => Look::miss(miss, None),
         };
         let looked = self.looked(look);
-        if let Looked::Hit { object, .. } = &looked {
-            self.inner.post.saw(KeyRef { index: position(index), bytes }, object);
+        if let (Looked::Hit { object, .. }, Ok(key)) = (&looked, key) {
+            self.inner.post.saw(key, object);
         }
         looked
     }
@@ -474,12 +477,12 @@ impl<E: Entry> Cache<E> {
     }
 
     fn key<'a>(&self, index: E::Index, bytes: &'a [u8]) -> Result<KeyRef<'a>, Miss> {
-        match key::check(bytes) {
-            Ok(()) => Ok(KeyRef { index: position(index), bytes }),
+        match checked(index, bytes) {
+            Ok(index) => Ok(KeyRef { index, bytes }),
             Err(error) => {
                 let Inner { clock, warned, schema, .. } = &*self.inner;
                 if let Some(entries) = warned.impossible_key.admit(clock, 1) {
-                    let index = index_name::<E>(position(index));
+                    let index = position(index).map_or("?", index_name::<E>);
                     tracing::warn!(cache = %schema.cache, index, entries, %error, "looked up by a key that cannot exist");
                 }
                 Err(Miss::InvalidKey)
@@ -528,11 +531,11 @@ impl<E: Entry> Cache<E> {
     }
 
     fn valid(&self, index: E::Index, bytes: Box<[u8]>) -> Result<KeyBuf, Error> {
-        match key::check(&bytes) {
-            Ok(()) => Ok(KeyBuf { index: position(index), bytes }),
+        match checked(index, &bytes) {
+            Ok(index) => Ok(KeyBuf { index, bytes }),
             Err(reason) => Err(Error::Key {
                 cache: self.inner.schema.cache.clone(),
-                index: E::Index::NAMES.get(index.position()).copied().unwrap_or_default(),
+                index: position(index).map_or("?", index_name::<E>),
                 reason,
             }),
         }
@@ -578,9 +581,10 @@ fn index_name<E: Entry>(position: u8) -> &'static str {
     E::Index::NAMES.get(usize::from(position)).copied().unwrap_or_default()
 }
 
-fn position(index: impl Index) -> u8 {
-    // The derive macro allows at most 255 indexes; a hand-written index beyond that can not be told apart from the last.
-    u8::try_from(index.position()).unwrap_or(u8::MAX)
+/// The position of the index, if a key with these bytes can exist in it.
+fn checked(index: impl Index, bytes: &[u8]) -> Result<u8, KeyError> {
+    key::check(bytes)?;
+    position(index).ok_or(KeyError::NoIndex(index.position()))
 }
 
 impl<E: Entry> Clone for Cache<E> {

@@ -4,15 +4,15 @@ use crate::key::Key;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
-use std::fmt::Debug;
-use std::hash::Hash;
 
+pub use index::Index;
 pub use larder_derive::Entry;
 
 #[cfg(test)]
 pub(crate) mod color;
 #[doc(hidden)]
 pub mod derived;
+pub(crate) mod index;
 
 /// A type whose objects can be cached; usually derived.
 ///
@@ -203,18 +203,6 @@ pub trait Entry: Serialize + DeserializeOwned + Send + Sync + 'static {
     }
 }
 
-/// The indexes of one entry type: a small enum, derived together with [`Entry`].
-pub trait Index: Copy + Eq + Hash + Debug + Send + Sync + 'static {
-    /// The names, in the order of [`position`](Self::position); the primary index comes first.
-    const NAMES: &'static [&'static str];
-
-    /// The place of this index in [`NAMES`](Self::NAMES).
-    fn position(self) -> usize;
-
-    /// The index with this name.
-    fn from_name(name: &str) -> Option<Self>;
-}
-
 /// Collects the keys of one object.
 #[derive(Debug)]
 pub struct Keys<I> {
@@ -256,6 +244,7 @@ impl<I: Index> Keys<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hash::Hash;
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     enum By {

@@ -204,6 +204,11 @@ pub enum KeyError {
     /// A key is longer than [`MAX_KEY_LEN`].
     #[error("the key has {0} bytes; at most {MAX_KEY_LEN} can be looked up")]
     TooLong(usize),
+    /// The index of a key has a position that the names of the indexes do not have.
+    #[error(
+        "its index has the position {0}, where `Index::NAMES` has no name; correct the `position` of this hand-written `Index`"
+    )]
+    NoIndex(usize),
 }
 
 /// Whether these bytes can be a key.

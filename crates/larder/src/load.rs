@@ -14,8 +14,9 @@
 //! invalidation had reached it.
 
 use crate::cache::{Cache, Looked};
-use crate::connector::{KeyBuf, Miss, Ticket};
-use crate::entry::{Entry, Index};
+use crate::connector::{Miss, Ticket};
+use crate::entry::Entry;
+use crate::entry::index::key_of;
 use crate::key::Key;
 use std::any::TypeId;
 use std::future::Future;
@@ -159,10 +160,7 @@ impl<E: Entry> Cache<E> {
         let mut waited_for: Option<Arc<Strip<E, Err>>> = None;
         // Until when to wait for something better than an expired object, where there is one.
         let mut patience = None;
-        let name = || -> Name {
-            let index = u8::try_from(index.position()).unwrap_or(u8::MAX);
-            (KeyBuf { index, bytes: (*bytes).into() }, TypeId::of::<Err>())
-        };
+        let name = || -> Name { (key_of(index, &bytes), TypeId::of::<Err>()) };
         loop {
             let mut served = None;
             let (start, seat) = match waited_for.take() {

@@ -91,6 +91,8 @@ fn schemas() -> Vec<(&'static str, Schema, Option<&'static str>)> {
         ("objects of any size", Schema { max_object_size: u64::MAX, ..plain() }, None),
         ("an index with a colon", indexed(&["id", "a:b"]), Some("indexes is `a:b`: give")),
         ("an index without a name", indexed(&["id", ""]), Some("indexes is ``: give")),
+        ("no index", indexed(&[]), Some("indexes is `0 names`: give 1 to 255 names")),
+        ("more indexes than there may be", indexed(&["id"; 256]), Some("indexes is `256 names`: give 1 to 255 names")),
         ("two indexes of a name", indexed(&["id", "id"]), Some("indexes is `id`: give each index a name of its own")),
         // Loading.
         ("lease 1 ns", loading(LoadOptions { lease: SHORT, ..off() }), None),

@@ -2,7 +2,8 @@
 
 use crate::codec::order_free_hash;
 use crate::connector::{KeyBuf, Schema, Value};
-use crate::entry::{Entry, Index, Keys};
+use crate::entry::index::key_of;
+use crate::entry::{Entry, Keys};
 use std::sync::Arc;
 
 /// What a cache or a source had under a primary key.
@@ -26,10 +27,7 @@ impl State {
     /// `None` where it cannot be encoded, and so not be compared.
     pub(super) fn of<E: Entry>(object: Option<Arc<E>>, schema: &Schema) -> Option<Self> {
         let Some(object) = object else { return Some(Self(None)) };
-        let key = |(index, bytes): (E::Index, Vec<u8>)| KeyBuf {
-            index: u8::try_from(index.position()).unwrap_or(u8::MAX),
-            bytes: bytes.into(),
-        };
+        let key = |(index, bytes): (E::Index, Vec<u8>)| key_of(index, &bytes);
         let (keys, version) = (Keys::of(&*object).into_iter().map(key).collect(), object.version());
         let hash = order_free_hash(&schema.codec.write(&(object as Value)).ok()?);
         Some(Self(Some(Present { keys, version, hash })))

@@ -1,7 +1,7 @@
 //! [`Schema`]: what a connector must know about the cache it serves.
 
 use crate::codec::Codec;
-use crate::entry::{Entry, Index};
+use crate::entry::{Entry, index};
 use crate::load::LoadOptions;
 use crate::options::{self, OptionError, Refuse, is_name};
 use crate::telemetry::Stats;
@@ -15,7 +15,7 @@ pub struct Schema {
     pub cache: Arc<str>,
     /// Identifies the shape of the stored bytes: different releases of an entry differ here.
     pub fingerprint: u64,
-    /// The names of the indexes, each like that of a cache; the primary index is the first.
+    /// The names of the indexes, each like that of a cache; the primary index is the first. There are 1 to 255 of them.
     pub indexes: &'static [&'static str],
     /// Whether objects carry a version.
     pub versioned: bool,
@@ -42,7 +42,7 @@ impl Schema {
         Self {
             cache: E::CACHE.into(),
             fingerprint: crate::codec::fingerprint::<E>(),
-            indexes: E::Index::NAMES,
+            indexes: index::names::<E::Index>(),
             versioned: E::VERSIONED,
             max_age: Duration::ZERO,
             last_use_age: Duration::ZERO,
@@ -78,6 +78,9 @@ impl Schema {
         OptionError::first(|refuse| {
             if !is_name(&self.cache) {
                 refuse(OptionError::new("cache", &self.cache, options::NAME));
+            }
+            if !(1..=index::MOST).contains(&self.indexes.len()) {
+                refuse(OptionError::new("indexes", format!("{} names", self.indexes.len()), "1 to 255 names"));
             }
             for (place, name) in self.indexes.iter().enumerate() {
                 if !is_name(name) {

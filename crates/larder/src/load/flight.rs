@@ -7,7 +7,8 @@ use super::waiting::{Queue, Waiting};
 use super::{LoadError, Loaded};
 use crate::cache::Cache;
 use crate::connector::{KeyBuf, Ticket};
-use crate::entry::{Entry, Index, Keys};
+use crate::entry::index::position;
+use crate::entry::{Entry, Keys};
 use parking_lot::Mutex;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -196,9 +197,7 @@ impl<E: Entry, Err: Send + Sync + 'static> Pilot<E, Err> {
     /// invalidation of that key does not refuse it.
     pub(super) fn is_listed_by(&self, object: &E) -> bool {
         let listed = Keys::of(object);
-        listed
-            .iter()
-            .any(|(index, bytes)| index.position() == usize::from(self.key.index) && **bytes == *self.key.bytes)
+        listed.iter().any(|(index, bytes)| position(*index) == Some(self.key.index) && **bytes == *self.key.bytes)
     }
 
     pub(super) fn land(&mut self, loaded: Loaded<E, Err>, accepted: Option<Ticket>) {

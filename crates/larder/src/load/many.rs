@@ -9,6 +9,7 @@ use super::waiting::{LOADING, Queue};
 use super::{LoadError, LoadOptions};
 use crate::cache::Cache;
 use crate::connector::{KeyBuf, Miss, Ticket};
+use crate::entry::index::key_of;
 use crate::entry::{Entry, Index, Keys};
 use crate::key::{self, Key};
 use std::any::TypeId;
@@ -125,8 +126,7 @@ impl<E: Entry> Cache<E> {
         L: Future<Output = Result<Vec<E>, Err>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
-        let position = u8::try_from(index.position()).unwrap_or(u8::MAX);
-        let Distinct { names, firsts, places } = Distinct::of(position, &keys);
+        let Distinct { names, firsts, places } = Distinct::of(index, &keys);
         let mut found: Vec<Option<Option<Arc<E>>>> = vec![None; names.len()];
         let mut looked_again = false;
         let (ticket, mut seats) = loop {
@@ -380,11 +380,11 @@ struct Distinct {
 }
 
 impl Distinct {
-    fn of<K: Key>(index: u8, keys: &[K]) -> Self {
+    fn of<I: Index, K: Key>(index: I, keys: &[K]) -> Self {
         let (mut names, mut firsts) = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
         let mut known: HashMap<KeyBuf, usize> = HashMap::with_capacity(keys.len());
         let places = keys.iter().enumerate().map(|(first, key)| {
-            let name = KeyBuf { index, bytes: (*key.encode()).into() };
+            let name = key_of(index, &key.encode());
             *known.entry(name).or_insert_with_key(|name| {
                 names.push(name.clone());
                 firsts.push(first);
