@@ -272,7 +272,7 @@ impl<E: Entry> Cache<E> {
             books: books.clone(),
             source: Arc::new(move |served| {
                 let read = source(served);
-                Box::pin(async move { read.await.map_err(|error| error.to_string()) })
+                Box::pin(async move { read.await.map_err(|error| format!("{error:#}")) })
             }),
         });
         let mut task = None;

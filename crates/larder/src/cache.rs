@@ -8,6 +8,7 @@ use crate::connector::{
     Stored, Ticket, Value,
 };
 use crate::entry::{Entry, Index, Keys};
+use crate::failure::{AsError, Failure};
 use crate::key::{self, Key};
 use crate::load::{Flights, Gentle};
 use crate::protection::{Protection, holds};
@@ -19,7 +20,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+mod error;
 mod many;
+
+pub use error::UpdateError;
 
 /// The objects of one entry type, found by any of their keys. Cloning it is cheap; clones are the same cache.
 ///
@@ -134,20 +138,6 @@ impl<E> Looked<E> {
             Self::Miss { cause, .. } => Err(*cause),
         }
     }
-}
-
-/// Why an update gave nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum UpdateError<Err> {
-    /// The write failed.
-    #[error(transparent)]
-    Failed(Err),
-    /// The write panicked, or the runtime was shut down while it ran: it may have reached the source.
-    #[error("the write panicked, or the runtime was shut down while it ran")]
-    Aborted,
-    /// There is no task for the write to run in; it has not begun.
-    #[error("update was called outside a Tokio runtime; writes run in tasks")]
-    NoRuntime,
 }
 
 impl<E: Entry> Cache<E> {
@@ -304,7 +294,7 @@ impl<E: Entry> Cache<E> {
     ///
     /// The write runs in a task of its own, which a caller that goes away does not cancel: a write that has reached the source is
     /// never missing from the cache because somebody closed a browser. Dropped before the write has begun, nothing happens.
-    pub async fn update<Err: Send + 'static>(
+    pub async fn update<Err: AsError<Way>, Way>(
         &self,
         write: impl Future<Output = Result<E, Err>> + Send + 'static,
     ) -> Result<Arc<E>, UpdateError<Err>> {
@@ -312,7 +302,7 @@ impl<E: Entry> Cache<E> {
         let ticket = self.inner.connector.ticket().await;
         let cache = self.clone();
         let written = runtime.spawn(async move {
-            let object = Arc::new(write.await.map_err(Some)?);
+            let object = Arc::new(write.await.map_err(|error| Some(Failure::new(error)))?);
             let ticket = if holds(Protection::Ticket) { ticket } else { cache.inner.connector.ticket().await };
             cache.put(object.clone(), |connector, object| connector.put(object, ticket)).await;
             Ok(object)

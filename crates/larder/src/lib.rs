@@ -59,6 +59,7 @@ pub mod config;
 pub mod connector;
 mod duration;
 mod entry;
+mod failure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -83,6 +84,7 @@ pub use connector::{Connector, Delivery, Error, Miss, Schema, Stored, Ticket};
 #[doc(hidden)]
 pub use entry::derived as __derive;
 pub use entry::{Entry, Index, Keys};
+pub use failure::{AsError, Failure, ways};
 pub use key::{Key, KeyBytes, KeyError, MAX_KEY_LEN};
 pub use load::{LoadError, LoadOptions};
 pub use options::OptionError;

@@ -16,6 +16,7 @@
 use crate::cache::{Cache, Looked};
 use crate::connector::{KeyBuf, Miss, Ticket};
 use crate::entry::{Entry, Index};
+use crate::failure::{AsError, Failure};
 use crate::key::Key;
 use std::any::TypeId;
 use std::future::Future;
@@ -120,12 +121,12 @@ impl<E: Entry> Cache<E> {
     /// # Cancellation
     ///
     /// A dropped call leaves its load running for the others, and for the cache.
-    pub async fn get_or_load<K, F, L, Err>(&self, index: E::Index, key: K, loader: F) -> Loaded<E, Err>
+    pub async fn get_or_load<K, F, L, Err, Way>(&self, index: E::Index, key: K, loader: F) -> Loaded<E, Err>
     where
         K: Key,
         F: FnOnce(K::Owned) -> L + Send + 'static,
         L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
-        Err: Send + Sync + 'static,
+        Err: AsError<Way>,
     {
         let options = &self.inner.schema.loading;
         if !options.minds_age()
@@ -133,6 +134,10 @@ impl<E: Entry> Cache<E> {
         {
             return Ok(Some(object));
         }
+        let loader = |key| {
+            let load = loader(key);
+            async move { load.await.map_err(Failure::new) }
+        };
         let limit = options.hard_timeout;
         // Outside a runtime nobody keeps the time, and nothing is loaded.
         if limit.is_zero() || Handle::try_current().is_err() {
@@ -149,7 +154,7 @@ impl<E: Entry> Cache<E> {
     where
         K: Key,
         F: FnOnce(K::Owned) -> L + Send + 'static,
-        L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
+        L: Future<Output = Result<Option<E>, Failure<Err>>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
         let bytes = key.encode();
@@ -296,7 +301,7 @@ impl<E: Entry> Cache<E> {
     where
         O: Send + 'static,
         F: FnOnce(O) -> L + Send + 'static,
-        L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
+        L: Future<Output = Result<Option<E>, Failure<Err>>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
         let runtime = Handle::try_current().map_err(|_| LoadError::NoRuntime)?;
@@ -350,7 +355,7 @@ impl<E: Entry> Cache<E> {
                 }
                 Err(error) => {
                     cache.stats().load_failures.increment();
-                    (Err(LoadError::Failed(Arc::new(error))), None)
+                    (Err(LoadError::Failed(error)), None)
                 }
             };
             pilot.land(loaded, accepted);

@@ -380,7 +380,7 @@ async fn a_primary_key_that_does_not_exist_is_remembered_and_forgotten_too() {
             let none = |_| async { Ok::<_, ()>(None) };
             assert!(cache.get_or_load(RowIndex::Id, 1_u32, none).await.unwrap().is_none());
             let unexpected = |_| async { panic!("it is known") };
-            assert!(cache.get_or_load::<_, _, _, ()>(RowIndex::Id, 1_u32, unexpected).await.unwrap().is_none());
+            assert!(cache.get_or_load::<_, _, _, (), _>(RowIndex::Id, 1_u32, unexpected).await.unwrap().is_none());
             match touch {
                 0 => assert_eq!(cache.set(row(7)).await, Stored::Yes),
                 1 => drop(cache.invalidate(RowIndex::Id, [1_u32]).await.unwrap()),

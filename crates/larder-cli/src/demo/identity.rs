@@ -60,10 +60,10 @@ pub(crate) enum IdentityError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// A load gave nothing.
-    #[error("loading failed: {0}")]
+    #[error("{0:#}")]
     Load(#[from] LoadError<SourceError>),
     /// A write-through gave nothing.
-    #[error("{0}")]
+    #[error("{0:#}")]
     Update(#[from] UpdateError<SourceError>),
     /// The cache refused a key.
     #[error("the cache refused: {0}")]
@@ -76,10 +76,11 @@ pub(crate) enum IdentityError {
 impl IdentityError {
     /// Whether the request made no sense, and the service is well.
     pub(crate) fn is_invalid(&self) -> bool {
-        matches!(
-            self,
-            Self::Source(SourceError::Invalid(_)) | Self::Update(UpdateError::Failed(SourceError::Invalid(_)))
-        )
+        match self {
+            Self::Source(error) => matches!(error, SourceError::Invalid(_)),
+            Self::Update(UpdateError::Failed(failure)) => matches!(**failure, SourceError::Invalid(_)),
+            _ => false,
+        }
     }
 }
 

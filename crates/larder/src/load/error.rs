@@ -1,14 +1,47 @@
 //! Why a load gave nothing.
 
+use crate::failure::Failure;
+use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a load gave nothing.
+///
+/// It is an [`Error`] whatever of [`AsError`](crate::AsError) the loader fails with, so `?` makes an `anyhow::Error` or a
+/// `Box<dyn Error>` of it. Its `source` is the loader's own error. `{error}` says that the loader has failed; `{error:#}` says why as well,
+/// with all causes.
+///
+/// ```
+/// # use larder::{Cache, Entry, LoadError, Schema, connector::memory::{Memory, MemoryOptions}};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Clone, Serialize, Deserialize, Entry)]
+/// # #[entry(cache = "instance")]
+/// # struct Instance { #[key(primary)] id: u32 }
+/// # async fn connect() -> std::io::Result<()> { Err(std::io::ErrorKind::ConnectionRefused.into()) }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// # let schema = Schema::of::<Instance>();
+/// # let instances: Cache<Instance> =
+/// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
+/// use anyhow::Context;
+///
+/// let load = |id: u32| async move {
+///     connect().await.context("the database is away")?;
+///     anyhow::Ok(Some(Instance { id }))
+/// };
+/// let error = instances.get_or_load(InstanceIndex::Id, 42_u32, load).await.err().unwrap();
+/// assert_eq!(format!("{error:#}"), "the loader failed: the database is away: connection refused");
+/// if let LoadError::Failed(error) = &error {
+///     assert!(error.downcast_ref::<std::io::Error>().is_some(), "the error as the loader has returned it");
+/// }
+///
+/// let error = anyhow::Error::from(error);
+/// assert!(error.chain().any(|cause| cause.is::<std::io::Error>()));
+/// # }
+/// ```
 #[derive(Debug)]
 pub enum LoadError<Err> {
     /// The loader failed; all callers who waited for it share the error.
-    Failed(Arc<Err>),
+    Failed(Failure<Err>),
     /// The loader panicked, or the runtime was shut down while it ran.
     Aborted,
     /// `get_or_load` was called outside a Tokio runtime.
@@ -34,7 +67,7 @@ impl<Err> Clone for LoadError<Err> {
 impl<Err: fmt::Display> fmt::Display for LoadError<Err> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(error) => error.fmt(f),
+            Self::Failed(failure) => failure.tell("the loader failed", f),
             Self::Aborted => f.write_str("the loader panicked, or the runtime was shut down while it ran"),
             Self::NoRuntime => f.write_str("get_or_load was called outside a Tokio runtime; loads run in tasks"),
             Self::TimedOut(limit) => write!(f, "not loaded within {limit:?}; the load goes on in the background"),
@@ -43,11 +76,10 @@ impl<Err: fmt::Display> fmt::Display for LoadError<Err> {
     }
 }
 
-impl<Err: std::error::Error + 'static> std::error::Error for LoadError<Err> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+impl<Err: fmt::Debug + fmt::Display> Error for LoadError<Err> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            // Its Display is this one's already, so its source is the next.
-            Self::Failed(error) => error.source(),
+            Self::Failed(failure) => failure.as_error(),
             Self::Aborted | Self::NoRuntime | Self::TimedOut(_) | Self::Circular => None,
         }
     }

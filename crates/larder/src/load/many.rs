@@ -10,6 +10,7 @@ use super::{LoadError, LoadOptions};
 use crate::cache::Cache;
 use crate::connector::{KeyBuf, Miss, Ticket};
 use crate::entry::{Entry, Index, Keys};
+use crate::failure::{AsError, Failure};
 use crate::key::{self, Key};
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
@@ -93,7 +94,7 @@ impl<E: Entry> Cache<E> {
     /// # Cancellation
     ///
     /// A dropped call leaves its loads running for the others, and for the cache.
-    pub async fn load_many<K, F, L, Err>(
+    pub async fn load_many<K, F, L, Err, Way>(
         &self,
         index: E::Index,
         keys: impl IntoIterator<Item = K>,
@@ -103,9 +104,13 @@ impl<E: Entry> Cache<E> {
         K: Key,
         F: Fn(Vec<K::Owned>) -> L + Send + Sync + 'static,
         L: Future<Output = Result<Vec<E>, Err>> + Send + 'static,
-        Err: Send + Sync + 'static,
+        Err: AsError<Way>,
     {
         let keys: Vec<K> = keys.into_iter().collect();
+        let loader = move |keys| {
+            let load = loader(keys);
+            async move { load.await.map_err(Failure::new) }
+        };
         let LoadOptions { hard_timeout, .. } = self.inner.schema.loading;
         let loading = self.find_or_load_many(index, keys, Arc::new(loader));
         // Outside a runtime nobody keeps the time, and nothing is loaded.
@@ -122,7 +127,7 @@ impl<E: Entry> Cache<E> {
     where
         K: Key,
         F: Fn(Vec<K::Owned>) -> L + Send + Sync + 'static,
-        L: Future<Output = Result<Vec<E>, Err>> + Send + 'static,
+        L: Future<Output = Result<Vec<E>, Failure<Err>>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
         let position = u8::try_from(index.position()).unwrap_or(u8::MAX);
@@ -252,7 +257,7 @@ impl<E: Entry> Cache<E> {
     where
         O: Send + 'static,
         F: Fn(Vec<O>) -> L + Send + Sync + 'static,
-        L: Future<Output = Result<Vec<E>, Err>> + Send + 'static,
+        L: Future<Output = Result<Vec<E>, Failure<Err>>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
         if pilots.is_empty() {
@@ -281,7 +286,6 @@ impl<E: Entry> Cache<E> {
                 Ok(objects) => cache.land_many(pilots, objects, index, ticket).await,
                 Err(error) => {
                     cache.stats().load_failures.increment();
-                    let error = Arc::new(error);
                     pilots.into_iter().for_each(|mut pilot| pilot.land(Err(LoadError::Failed(error.clone())), None));
                 }
             }

@@ -156,7 +156,7 @@ pub enum InspectError {
         reason: String,
     },
     /// No object can have such a key.
-    #[error("{0}")]
+    #[error(transparent)]
     Key(#[from] KeyError),
     /// A setting cannot be used.
     #[error("the server cannot be looked at: {0}")]

@@ -1,0 +1,37 @@
+//! Why an update gave nothing.
+
+use crate::failure::Failure;
+use std::error::Error;
+use std::fmt;
+
+/// Why an [`update`](crate::Cache::update) gave nothing.
+///
+/// As for [`LoadError`](crate::LoadError), its `source` is the error of the write, and `{error:#}` tells all causes.
+#[derive(Debug)]
+pub enum UpdateError<Err> {
+    /// The write failed.
+    Failed(Failure<Err>),
+    /// The write panicked, or the runtime was shut down while it ran: it may have reached the source.
+    Aborted,
+    /// There is no task for the write to run in; it has not begun.
+    NoRuntime,
+}
+
+impl<Err: fmt::Display> fmt::Display for UpdateError<Err> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(failure) => failure.tell("the write failed", f),
+            Self::Aborted => f.write_str("the write panicked, or the runtime was shut down while it ran"),
+            Self::NoRuntime => f.write_str("update was called outside a Tokio runtime; writes run in tasks"),
+        }
+    }
+}
+
+impl<Err: fmt::Debug + fmt::Display> Error for UpdateError<Err> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed(failure) => failure.as_error(),
+            Self::Aborted | Self::NoRuntime => None,
+        }
+    }
+}
