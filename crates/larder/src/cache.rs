@@ -255,6 +255,9 @@ impl<E: Entry> Cache<E> {
     /// Stores an object that the caller knows to be current. Its earlier state, and every other object that holds one of
     /// its keys, is gone under all keys, whatever the outcome says; see [`Stored`].
     ///
+    /// Current is what the source has committed: set an object *after* the commit of the transaction that wrote it. What was set before
+    /// a transaction that is then rolled back was never in the source, and is served until it expires or is invalidated.
+    ///
     /// Where another writer may change the same object meanwhile, [`update`](Self::update) is the better choice: a plain set
     /// cannot know whether its value was overtaken on the way here, unless the entry has a version.
     pub async fn set(&self, object: impl Into<Arc<E>>) -> Stored {
@@ -262,7 +265,8 @@ impl<E: Entry> Cache<E> {
     }
 
     /// Runs a write to the source and stores what it returns: write-through that cannot lose a race. If anything has touched
-    /// one of the object's keys meanwhile, the object is invalidated instead of stored.
+    /// one of the object's keys meanwhile, the object is invalidated instead of stored. The write commits before it returns, or returns
+    /// an error and leaves the source as it was.
     ///
     /// ```
     /// # use larder::{Cache, Entry, Schema, connector::memory::{Memory, MemoryOptions}};
@@ -356,6 +360,13 @@ impl<E: Entry> Cache<E> {
 
     /// Forgets every object that one of `keys` leads to, under all of its keys. Unknown keys are fine.
     ///
+    /// # After the commit
+    ///
+    /// Invalidate *after* the change is committed. A load that begins after the invalidation and before the commit reads the state
+    /// before the change, and nothing refuses its fill: the old state stays until it expires. After the commit no load can read it any more.
+    /// A transaction that is rolled back needs no invalidation; one that was done for it all the same costs one load. A process that
+    /// dies between commit and invalidation has told nobody: what bounds that is the max age.
+    ///
     /// # Errors
     ///
     /// A key that cannot exist (empty, or longer than [`MAX_KEY_LEN`](crate::MAX_KEY_LEN)); the other keys are handled first.
@@ -367,8 +378,11 @@ impl<E: Entry> Cache<E> {
         self.invalidate_keys(self.keys(index, keys), None).await
     }
 
-    /// Like [`invalidate`](Self::invalidate), and refuses to store a version lower than `version` of those objects
-    /// for a minute, as a load from a lagging replica would bring it.
+    /// Like [`invalidate`](Self::invalidate), and refuses to store a version lower than `version` of those objects for a minute.
+    ///
+    /// Needed where loaders read a replica of the database that lags behind. Such a load may begin after the invalidation and read the state
+    /// before the change. Its ticket is newer than the invalidation, so that only the version tells that what it has read is old. Give the
+    /// version that the change has written. The entry needs a `#[version]`; without one this is [`invalidate`](Self::invalidate).
     ///
     /// # Errors
     ///

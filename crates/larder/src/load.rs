@@ -113,9 +113,23 @@ impl<E: Entry> Cache<E> {
     /// ([`Stats::unlisted`](crate::telemetry::Stats::unlisted), `larder_loads_unlisted_total`), and a warning names cache and index, once a
     /// minute at most. Look up by keys in the form in which the objects list them.
     ///
+    /// # A source that lags behind
+    ///
+    /// What a load reads after an invalidation is taken to be as new as that. Where the loader reads a replica of the database that may lag
+    /// behind the change, that is not so: give the entry a `#[version]`, and invalidate with
+    /// [`invalidate_below`](Self::invalidate_below), or load from the primary database.
+    ///
+    /// # A loader that fails
+    ///
+    /// Nothing is cached or remembered, and there is no pause: a caller that looks after the load has failed begins the next one at once.
+    /// While a load runs, all who ask for its key wait for that one, so a source in trouble has one load per key and node at a time (one
+    /// per key among all nodes with [`LoadOptions::lease`]), each as soon as the one before it has failed. A loader that should rest after
+    /// failures needs a [`breaker`](crate::breaker) of its own. With [`LoadOptions::serve_expired`] callers are served meanwhile.
+    ///
     /// # Errors
     ///
-    /// The loader's error, shared by all who waited for it; nothing is cached then. A loader may call `get_or_load` itself; where that
+    /// The loader's error, shared by all who waited for it. It may be whatever is an error, an `anyhow::Error`, or a
+    /// `Box<dyn Error + Send + Sync>`: see [`AsError`]. A loader may call `get_or_load` itself; where that
     /// would wait for the loader's own load, it is [`LoadError::Circular`], unless it is called in another task than the loader's.
     ///
     /// # Cancellation

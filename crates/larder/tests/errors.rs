@@ -96,7 +96,6 @@ fn examine<E: Error + Clone + Send + Sync + 'static>(error: E, what: &str) {
     assert_eq!(texts(&*boxed), chain);
 }
 
-
 #[tokio::test]
 async fn the_chain_reaches_the_database_and_tells_nothing_twice() {
     examine(load(typed).await, "the loader failed");

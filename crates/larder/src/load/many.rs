@@ -89,7 +89,7 @@ impl<E: Entry> Cache<E> {
     /// # Errors
     ///
     /// The error of the first load that failed, be it this call's or one that it has joined; objects that were found nevertheless are in
-    /// the cache.
+    /// the cache. As for one key, the next call loads again at once.
     ///
     /// # Cancellation
     ///
