@@ -66,7 +66,7 @@ use crate::config::CacheConfig;
 use crate::connector::{KeyBuf, KeyRef};
 use crate::entry::{Entry, Index};
 use crate::options::{OptionError, Refuse};
-use crate::telemetry::Counter;
+use crate::telemetry::{Counter, catalogue};
 use post::{Desk, milliseconds};
 use rule::State;
 use std::fmt;
@@ -341,17 +341,17 @@ impl Books {
     }
 
     fn publish(&self, cache: &str) {
-        let count = |outcome: &'static str, counter: &Counter| {
-            metrics::counter!("larder_audited_total", "cache" => cache.to_owned(), "outcome" => outcome)
-                .absolute(counter.get());
-        };
-        count("current", &self.current);
-        count("stale", &self.stale);
-        count("undecided", &self.undecided);
-        count("failed", &self.failed);
-        count("skipped", &self.skipped);
-        let worst = metrics::gauge!("larder_audit_worst_age_seconds", "cache" => cache.to_owned());
-        worst.set(self.worst.load(Ordering::Relaxed) as f64 / 1000.0);
+        let outcomes = [
+            ("current", &self.current),
+            ("stale", &self.stale),
+            ("undecided", &self.undecided),
+            ("failed", &self.failed),
+            ("skipped", &self.skipped),
+        ];
+        for (outcome, counter) in outcomes {
+            catalogue::AUDITED.total([cache, outcome], counter.get());
+        }
+        catalogue::AUDIT_WORST_AGE.value([cache], self.worst.load(Ordering::Relaxed) as f64 / 1000.0);
     }
 }
 
@@ -512,8 +512,7 @@ impl<E: Entry> Auditor<E> {
             Outcome::Stale(age) => {
                 self.books.stale.increment();
                 self.books.worst.fetch_max(milliseconds(age), Ordering::Relaxed);
-                metrics::histogram!("larder_audit_stale_age_seconds", "cache" => cache.to_owned())
-                    .record(age.as_secs_f64());
+                catalogue::AUDIT_STALE_AGE.histogram([cache]).record(age.as_secs_f64());
                 let bypassed = !self.options.bypass.is_zero();
                 if let Some(cache) = self.cache.upgrade().filter(|_| bypassed) {
                     cache.post.begin_bypass(self.options.bypass);

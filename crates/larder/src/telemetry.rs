@@ -16,12 +16,15 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+pub(crate) mod catalogue;
 #[cfg(feature = "redis")]
 mod episode;
+mod latencies;
 mod warning_limit;
 
 #[cfg(feature = "redis")]
 pub(crate) use episode::{Ended, Episode};
+pub use latencies::Latencies;
 pub(crate) use warning_limit::WarningLimit;
 
 const STRIPES: usize = 8;
@@ -169,119 +172,50 @@ impl Stats {
         }
     }
 
-    /// Hands the totals to the `metrics` recorder that is installed, labelled with the cache's name.
+    /// Hands the totals to the `metrics` recorder that is installed, labelled with the cache's name. What each means:
+    /// `docs/metrics.md` in the repository.
     pub fn publish(&self, cache: &str, status: &Status) {
-        let count = |name: &'static str, value: u64| {
-            metrics::counter!(name, "cache" => cache.to_owned()).absolute(value);
-        };
-        let labelled = |name: &'static str, label: &'static str, value: &'static str, total: u64| {
-            metrics::counter!(name, "cache" => cache.to_owned(), label => value).absolute(total);
-        };
-        count("larder_hits_total", self.hits.get());
+        use catalogue::*;
+        describe();
         for cause in Miss::ALL {
-            labelled("larder_misses_total", "cause", cause.name(), self.miss(cause).get());
+            MISSES.total([cache, cause.name()], self.miss(cause).get());
         }
         for outcome in Stored::ALL {
-            labelled("larder_fills_total", "outcome", outcome.name(), self.fill(outcome).get());
-            labelled("larder_puts_total", "outcome", outcome.name(), self.put(outcome).get());
+            FILLS.total([cache, outcome.name()], self.fill(outcome).get());
+            PUTS.total([cache, outcome.name()], self.put(outcome).get());
         }
-        labelled("larder_invalidations_total", "delivery", "applied", self.applied.get());
-        labelled("larder_invalidations_total", "delivery", "deferred", self.deferred.get());
-        count("larder_replayed_total", self.replayed.get());
-        count("larder_journal_overflows_total", self.overflows.get());
-        count("larder_resets_total", self.resets.get());
-        count("larder_loads_total", self.loads.get());
-        count("larder_loads_held_back_total", self.held_back.get());
-        count("larder_loads_joined_total", self.joined.get());
-        count("larder_load_failures_total", self.load_failures.get());
-        count("larder_loads_unlisted_total", self.unlisted.get());
-        count("larder_displaced_total", self.displaced.get());
-        count("larder_refreshes_total", self.refreshes.get());
-        count("larder_served_expired_total", self.served_expired.get());
-        count("larder_load_timeouts_total", self.load_timeouts.get());
-        count("larder_lease_waits_total", self.lease_waits.get());
-        count("larder_faults_total", self.faults.get());
-        count("larder_evicted_total", self.evicted.get());
-        count("larder_stored_bytes_total", self.stored_bytes.get());
-        let gauge = |name: &'static str, value: f64| {
-            metrics::gauge!(name, "cache" => cache.to_owned()).set(value);
-        };
-        gauge("larder_journal_length", status.journal as f64);
-        gauge("larder_readable", if status.readable { 1.0 } else { 0.0 });
+        INVALIDATIONS.total([cache, "applied"], self.applied.get());
+        INVALIDATIONS.total([cache, "deferred"], self.deferred.get());
+        let totals = [
+            (HITS, &self.hits),
+            (LOADS, &self.loads),
+            (LOAD_FAILURES, &self.load_failures),
+            (LOAD_TIMEOUTS, &self.load_timeouts),
+            (LOADS_JOINED, &self.joined),
+            (LOADS_HELD_BACK, &self.held_back),
+            (LOADS_UNLISTED, &self.unlisted),
+            (LEASE_WAITS, &self.lease_waits),
+            (REFRESHES, &self.refreshes),
+            (SERVED_EXPIRED, &self.served_expired),
+            (DISPLACED, &self.displaced),
+            (STORED_BYTES, &self.stored_bytes),
+            (EVICTED, &self.evicted),
+            (REPLAYED, &self.replayed),
+            (JOURNAL_OVERFLOWS, &self.overflows),
+            (RESETS, &self.resets),
+            (FAULTS, &self.faults),
+        ];
+        for (metric, counter) in totals {
+            metric.total([cache], counter.get());
+        }
+        JOURNAL_LENGTH.value([cache], status.journal as f64);
+        READABLE.value([cache], if status.readable { 1.0 } else { 0.0 });
         if let Some(objects) = status.objects {
-            gauge("larder_objects", objects as f64);
+            OBJECTS.value([cache], objects as f64);
         }
         if let Some(bytes) = status.bytes {
-            gauge("larder_bytes", bytes as f64);
+            BYTES.value([cache], bytes as f64);
         }
-    }
-}
-
-/// How long a server's operations took, from being sent to being answered or given up.
-#[derive(Debug, Default)]
-pub struct Latencies {
-    /// The operations that took at most so long as [`BOUNDS`](Self::BOUNDS) says, and more than the bound before; the last
-    /// are those that took longer than any bound.
-    buckets: [AtomicU64; Self::BOUNDS.len() + 1],
-    sum: AtomicU64,
-}
-
-impl Latencies {
-    /// The bounds of the buckets, in microseconds.
-    pub const BOUNDS: [u64; 14] =
-        [50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000];
-
-    /// Counts an operation that took so many microseconds.
-    pub fn record(&self, micros: u64) {
-        let bucket = Self::BOUNDS.partition_point(|bound| *bound < micros);
-        if let Some(bucket) = self.buckets.get(bucket) {
-            bucket.fetch_add(1, Ordering::Relaxed);
-        }
-        self.sum.fetch_add(micros, Ordering::Relaxed);
-    }
-
-    /// How many were counted.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
-    }
-
-    /// The bound, in microseconds, that this part of the operations (0 to 1) did not exceed; the highest bound where they did.
-    /// `None` where nothing was counted.
-    ///
-    /// ```
-    /// let latencies = larder::telemetry::Latencies::default();
-    /// for micros in [30, 80, 90, 3_000] {
-    ///     latencies.record(micros);
-    /// }
-    /// assert_eq!(latencies.quantile(0.5), Some(100));
-    /// assert_eq!(latencies.quantile(0.99), Some(5_000));
-    /// ```
-    #[must_use]
-    pub fn quantile(&self, part: f64) -> Option<u64> {
-        let wanted = (self.count() as f64 * part).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        let bounds = Self::BOUNDS.iter().chain(Self::BOUNDS.last());
-        self.buckets.iter().zip(bounds).find_map(|(bucket, bound)| {
-            seen += bucket.load(Ordering::Relaxed);
-            (seen >= wanted).then_some(*bound)
-        })
-    }
-
-    /// Hands the counts to the `metrics` recorder that is installed, as the counters that a Prometheus histogram is made of.
-    pub fn publish(&self, server: &str) {
-        let name = "larder_server_operation_microseconds_bucket";
-        let mut seen = 0;
-        for (place, bucket) in self.buckets.iter().enumerate() {
-            seen += bucket.load(Ordering::Relaxed);
-            let bound = Self::BOUNDS.get(place).map_or_else(|| "+Inf".to_owned(), u64::to_string);
-            metrics::counter!(name, "server" => server.to_owned(), "le" => bound).absolute(seen);
-        }
-        let total = |name: &'static str, total| {
-            metrics::counter!(name, "server" => server.to_owned()).absolute(total);
-        };
-        total("larder_server_operation_microseconds_count", seen);
-        total("larder_server_operation_microseconds_sum", self.sum.load(Ordering::Relaxed));
     }
 }
 

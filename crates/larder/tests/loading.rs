@@ -212,7 +212,7 @@ async fn a_loader_that_would_wait_for_itself_gets_an_error() {
     cache.truncate().await.unwrap();
     for circle in [vec![1, 1], vec![1, 2, 1], vec![1, 2, 3, 2]] {
         let error = chain(cache.clone(), circle.clone()).await.unwrap_err();
-        assert_eq!(error.to_string(), LoadError::<String>::Circular.to_string(), "{circle:?}");
+        assert!(error.to_string().ends_with(&LoadError::<String>::Circular.to_string()), "{circle:?}: {error}");
     }
     assert!(chain(cache.clone(), vec![1]).await.is_ok(), "the next one works");
 }

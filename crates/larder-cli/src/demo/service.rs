@@ -24,8 +24,9 @@ use axum::Router;
 use axum::routing::{get, post};
 use controls::ServerState;
 use events::Events;
+use larder::telemetry::Latencies;
 use live::Live;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 
@@ -38,6 +39,8 @@ pub(crate) enum ServiceError {
     Source(#[from] SourceError),
     #[error("--listen {address}: {error}; give another address, or port 0 for any free port")]
     Listen { address: String, error: std::io::Error },
+    #[error("the metrics recorder cannot be made: {0}")]
+    Metrics(BuildError),
     #[error("the service has ended: {0}")]
     Serve(std::io::Error),
 }
@@ -71,7 +74,11 @@ pub(crate) async fn serve(backend: Backend, instances: u32, listen: &str) -> Res
     let address = listener.local_addr().map_err(refused)?;
 
     // Before the caches: what publishes before a recorder is there publishes to nobody.
-    let recorder = PrometheusBuilder::new().build_recorder();
+    let buckets = Matcher::Full("larder_server_operation_seconds".to_owned());
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(buckets, &Latencies::BOUNDS_IN_SECONDS)
+        .map_err(ServiceError::Metrics)?
+        .build_recorder();
     let metrics = Some(recorder.handle()).filter(|_| metrics::set_global_recorder(recorder).is_ok());
     let service = Service::open(backend, instances, metrics).await?;
     let sampler = tokio::spawn(live::sample(service.clone()));

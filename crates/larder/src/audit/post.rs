@@ -1,6 +1,7 @@
 //! Where a cache hands in its hits, if an auditor is there.
 
 use crate::connector::{KeyRef, Value};
+use crate::telemetry::catalogue;
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,8 +67,7 @@ impl Post {
         let desk = self.desk.read();
         let Some(desk) = &*desk else { return };
         desk.publish(cache);
-        let bypass = metrics::gauge!("larder_audit_bypass", "cache" => cache.to_owned());
-        bypass.set(if self.bypasses() { 1.0 } else { 0.0 });
+        catalogue::AUDIT_BYPASS.value([cache], if self.bypasses() { 1.0 } else { 0.0 });
     }
 
     pub(super) fn man(&self, desk: Arc<dyn Desk>, share: f64) {

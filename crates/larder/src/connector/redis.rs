@@ -19,7 +19,7 @@ use crate::breaker::{Breaker, State, Transition};
 use crate::clock::Clock;
 use crate::config::RedisConfig;
 use crate::journal::Limits;
-use crate::telemetry::Latencies;
+use crate::telemetry::{Latencies, catalogue};
 use link::Link;
 use parking_lot::Mutex;
 use rights::Rights;
@@ -170,16 +170,14 @@ impl Owner {
         let Supervisor { link, config, .. } = &*self.supervisor;
         let server = config.address.to_string();
         let snapshot = link.breaker.snapshot();
+        catalogue::describe();
         for state in State::ALL {
-            let gauge = metrics::gauge!("larder_breaker_state", "server" => server.clone(), "state" => state.name());
-            gauge.set(if snapshot.state == state { 1.0 } else { 0.0 });
+            let value = if snapshot.state == state { 1.0 } else { 0.0 };
+            catalogue::BREAKER_STATE.value([&server, state.name()], value);
         }
-        let count = |name: &'static str, value: u64| {
-            metrics::counter!(name, "server" => server.clone()).absolute(value);
-        };
-        count("larder_breaker_opened_total", snapshot.opened);
-        count("larder_breaker_refused_total", snapshot.refused);
-        count("larder_breaker_shed_total", snapshot.shed);
+        catalogue::BREAKER_OPENED.total([&server], snapshot.opened);
+        catalogue::BREAKER_REFUSED.total([&server], snapshot.refused);
+        catalogue::BREAKER_SHED.total([&server], snapshot.shed);
         link.latencies.publish(&server);
     }
 }

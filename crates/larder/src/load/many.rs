@@ -265,7 +265,8 @@ impl<E: Entry> Cache<E> {
         }
         let runtime = Handle::try_current().map_err(|_| LoadError::NoRuntime)?;
         let cache = self.clone();
-        let span = tracing::debug_span!("larder load of many", cache = %self.inner.schema.cache, keys = pilots.len());
+        let span =
+            tracing::debug_span!("larder load of many", cache = %self.inner.schema.cache, entries = pilots.len());
         // Whoever waits for one of the keys waits for the whole load.
         let queue: Arc<Queue> = Arc::default();
         pilots.iter().for_each(|(pilot, _)| pilot.strip.queue.join(&queue));

@@ -4,6 +4,7 @@
 mod counting;
 mod displaced;
 mod log;
+mod metrics;
 mod place;
 mod unlisted;
 mod user;

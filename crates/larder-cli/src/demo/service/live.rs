@@ -110,6 +110,10 @@ pub(super) async fn sample(service: Arc<Service>) {
         if let Some(redis) = node.redis() {
             redis.publish();
         }
+        if let Some(metrics) = &service.metrics {
+            // Else each latency would be kept until somebody asks for the metrics.
+            metrics.run_upkeep();
+        }
         let newest = Sample::of(&service, node);
         if let Some(before) = samples.back() {
             tell_differences(&service, before, &newest);
