@@ -15,6 +15,8 @@
 //! - a [`Ticket`] taken before an invalidation or put of any key of an object never lets that object in.
 
 use crate::key::KeyError;
+#[cfg(doc)]
+use crate::load::LoadOptions;
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
