@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo xtask test [-- ARGS]     every test; installs what they need; ARGS go to the test programs
-//! cargo xtask ci                 formatting, clippy, docs, then every test
+//! cargo xtask ci                 formatting, clippy, docs, rust-version, then every test
 //! cargo xtask bench [ARGS]       the table of how fast; --help says more
 //! cargo xtask docs               builds the docs, runs README.md's code, follows the links between files
 //! ```
@@ -10,6 +10,7 @@
 mod links;
 mod needs;
 mod run;
+mod rust_version;
 mod steps;
 
 use run::Run;

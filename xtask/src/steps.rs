@@ -1,12 +1,17 @@
-//! What each task does. All of it with the same target folder, profile and features, so that nothing is built twice.
+//! What each task does. All of it with the same target folder and profile, so that nothing is built twice. The library is built and tested
+//! with each choice of features that its users make: none, the default, and all, which is what everything else is built with.
 
 use crate::links;
 use crate::needs;
 use crate::run::{Run, cargo, root, succeed, succeed_and_count};
+use crate::rust_version;
 use std::process::ExitCode;
 
 /// What every cargo command here has in common.
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
+
+/// What users of the library build, beside all features: the name of the step, and the arguments for cargo.
+const FEATURES: [(&str, &[&str]); 2] = [("no features", &["--no-default-features"]), ("default features", &[])];
 
 /// Every test. `arguments` go to the test programs.
 pub(crate) fn test(run: &mut Run, arguments: &[String]) {
@@ -14,8 +19,6 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
     if !run.step("needs", |_| needs::provide()) {
         return;
     }
-    let check = ["check", "--package", "larder", "--no-default-features"];
-    run.step("no features", |_| succeed(&mut cargo(check)));
     if !run.step("build", |_| succeed(cargo(["test", "--no-run"]).args(ALL))) {
         return;
     }
@@ -30,6 +33,13 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
     };
     tests(run, "tests", &["--lib", "--bins", "--tests", "--examples"]);
     tests(run, "doc tests", &[&["--doc"][..], &shared].concat());
+    for (name, features) in FEATURES {
+        run.step(name, |tests| {
+            let mut command = cargo(["test", "--package", "larder", "--no-fail-fast"]);
+            command.args(features).arg("--").args(arguments);
+            succeed_and_count(&mut command, tests)
+        });
+    }
 }
 
 /// What a change must pass.
@@ -37,8 +47,11 @@ pub(crate) fn ci(run: &mut Run) {
     run.step("formatting", |_| succeed(&mut cargo(["fmt", "--all", "--check"])));
     run.step("clippy", |_| {
         let mut clippy = cargo(["clippy", "--all-targets", "--keep-going"]);
-        succeed(clippy.args(ALL).args(["--", "-D", "warnings"]))
+        succeed(clippy.args(ALL).args(["--", "-D", "warnings"]))?;
+        let mut clippy = cargo(["clippy", "--all-targets", "--keep-going", "--package", "larder"]);
+        succeed(clippy.args(["--no-default-features", "--", "-D", "warnings"]))
     });
+    run.step("rust-version", |_| rust_version::check());
     build_docs(run);
     follow_links(run);
     test(run, &[]);

@@ -327,6 +327,7 @@ async fn after_a_truncate_loads_are_limited_for_a_while() {
 
 // On a server
 
+#[cfg(feature = "redis")]
 mod redis {
     use super::*;
     use larder::breaker::State;

@@ -161,11 +161,6 @@ fn schemas() -> Vec<(&'static str, Schema, Option<&'static str>)> {
     rows
 }
 
-/// Two caches of larder's own names share nothing, so what is opened for one never sees another's.
-fn alone(schema: Schema, place: usize) -> Schema {
-    if &*schema.cache == "row" { Schema { cache: format!("row{place}").into(), ..schema } } else { schema }
-}
-
 #[tokio::test]
 async fn each_option_of_a_cache_is_refused_by_name_or_works_in_memory() {
     for (what, schema, refused) in schemas() {
@@ -415,6 +410,11 @@ mod redis {
         config.breaker.slow_call = ZERO;
         config.breaker.ramp = ZERO;
         config
+    }
+
+    /// Two caches of larder's own names share nothing, so what is opened for one never sees another's.
+    fn alone(schema: Schema, place: usize) -> Schema {
+        if &*schema.cache == "row" { Schema { cache: format!("row{place}").into(), ..schema } } else { schema }
     }
 
     async fn servers() -> Vec<Server> {

@@ -2,12 +2,11 @@
 
 use crate::user::User;
 use larder::clock::{Clock, ManualClock};
-use larder::config::{Address, RedisConfig};
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::noop::Noop;
-use larder::connector::redis::Redis;
 use larder::{Cache, LoadOptions, Schema};
 use larder_testing::server::{Server, ServerOptions, required};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +30,8 @@ impl Place {
     /// Memory, and one server of each kind that is installed.
     pub(crate) async fn that_store() -> Vec<Self> {
         let mut places = vec![Self::memory()];
-        for binary in required().unwrap() {
+        let servers = if cfg!(feature = "redis") { required().unwrap() } else { Vec::new() };
+        for binary in servers {
             places.push(Self::Redis(Server::start(&binary, ServerOptions::default()).await.unwrap()));
         }
         places
@@ -40,7 +40,9 @@ impl Place {
     pub(crate) async fn all() -> Vec<Self> {
         let mut places = Self::that_store().await;
         places.push(Self::Noop);
-        places.push(Self::Down(tempfile::tempdir().unwrap()));
+        if cfg!(feature = "redis") {
+            places.push(Self::Down(tempfile::tempdir().unwrap()));
+        }
         places
     }
 
@@ -69,16 +71,28 @@ impl Place {
             Self::Redis(server) => server.socket().to_owned(),
             Self::Down(folder) => folder.path().join("nobody"),
         };
-        let mut config =
-            RedisConfig { address: Address::Unix(address), operation_timeout: LONG, ..RedisConfig::default() };
-        config.breaker.slow_call = LONG;
-        let redis = Redis::open(config).unwrap();
-        let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
+        let cache = on_server(address, schema);
         if self.stores() {
             until("the cache can be read", || cache.status().readable).await;
         }
         cache
     }
+}
+
+#[cfg(feature = "redis")]
+fn on_server(socket: PathBuf, schema: Schema) -> Cache<User> {
+    use larder::config::{Address, RedisConfig};
+    let address = Address::Unix(socket);
+    let mut config = RedisConfig { address, operation_timeout: LONG, ..RedisConfig::default() };
+    config.breaker.slow_call = LONG;
+    let redis = larder::connector::redis::Redis::open(config).unwrap();
+    Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema)
+}
+
+/// Without the connector no place is on a server.
+#[cfg(not(feature = "redis"))]
+fn on_server(_: PathBuf, _: Schema) -> Cache<User> {
+    unreachable!()
 }
 
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {

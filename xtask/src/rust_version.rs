@@ -1,0 +1,93 @@
+//! The oldest Rust that `Cargo.toml` promises (`rust-version`), and whether it is true.
+//!
+//! It is true of a version that everything is built and tested with, and of none else: a lint knows since when a function of the standard
+//! library is there, and nobody knows it of the language. So the promise is the version in use. Where a newer one is in use, the library is
+//! compiled once more with the one that is promised.
+
+use crate::run::{cargo, root, succeed};
+use std::fs;
+use std::process::Command;
+
+/// Major, minor.
+type Version = (u32, u32);
+
+/// Compares the promise with the compiler in use, and with what the dependencies demand.
+pub(crate) fn check() -> Result<(), String> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).map_err(|error| format!("Cargo.toml: {error}"))?;
+    let promised = promised(&manifest).ok_or("Cargo.toml has no `rust-version`")?;
+    let metadata = output(&mut cargo(["metadata", "--format-version", "1", "--all-features", "--locked"]))?;
+    let newer: Vec<_> = demands(&metadata).filter(|(_, demanded)| *demanded > promised).map(|(id, _)| id).collect();
+    if !newer.is_empty() {
+        return Err(format!(
+            "these demand a newer Rust than the {} that is promised: {}",
+            shown(promised),
+            newer.join(", ")
+        ));
+    }
+    let used = output(Command::new("rustc").arg("--version").current_dir(root()))?;
+    let used = used.split(' ').nth(1).and_then(version).ok_or("rustc does not say its version")?;
+    if used <= promised {
+        return Ok(());
+    }
+    let promised = shown(promised);
+    let mut older = Command::new("rustup");
+    older.current_dir(root()).args(["run", &promised, "cargo", "check", "--package", "larder", "--all-features"]);
+    succeed(older.env("CARGO_TARGET_DIR", root().join("target").join(format!("rust-{promised}")))).map_err(|error| {
+        format!(
+            "Rust {} is in use, and {promised} is promised, with which it does not compile: raise `rust-version`, or install that \
+             (`rustup toolchain install {promised}`) and mend it; {error}",
+            shown(used)
+        )
+    })
+}
+
+fn output(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn promised(manifest: &str) -> Option<Version> {
+    let value = manifest.lines().find_map(|line| line.strip_prefix("rust-version = "))?;
+    version(value.trim_matches('"'))
+}
+
+/// The packages that say which Rust they need. Cargo writes the id of a package before that; nothing between the two has an id.
+fn demands(metadata: &str) -> impl Iterator<Item = (&str, Version)> {
+    const DEMAND: &str = "\"rust_version\":\"";
+    const ID: &str = "\"id\":\"";
+    metadata.match_indices(DEMAND).filter_map(|(place, _)| {
+        let (before, after) = metadata.split_at(place);
+        let id = before.get(before.rfind(ID)? + ID.len()..)?.split('"').next()?;
+        Some((id, version(after.get(DEMAND.len()..)?.split('"').next()?)?))
+    })
+}
+
+fn version(text: &str) -> Option<Version> {
+    let mut numbers = text.trim().split(['.', '-', '+']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn shown((major, minor): Version) -> String {
+    format!("{major}.{minor}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_promised_and_what_is_demanded_is_read() {
+        assert_eq!(promised("[workspace.package]\nedition = \"2024\"\nrust-version = \"1.95\"\n"), Some((1, 95)));
+        assert_eq!(promised("[package]\n"), None);
+        assert_eq!((version("1.95.0-nightly"), version("1.9"), version("one")), (Some((1, 95)), Some((1, 9)), None));
+        let metadata = r#"{"packages":[
+            {"name":"a","id":"registry#a@1.0.0","dependencies":[{"name":"b"}],"rust_version":"1.100.2"},
+            {"name":"b","id":"registry#b@2.0.0","dependencies":[],"rust_version":null},
+            {"name":"c","id":"path#c@3.0.0","dependencies":[],"rust_version":"1.9"}],"resolve":{"nodes":[{"id":"x"}]}}"#;
+        let read: Vec<_> = demands(metadata).collect();
+        assert_eq!(read, [("registry#a@1.0.0", (1, 100)), ("path#c@3.0.0", (1, 9))]);
+    }
+}
