@@ -157,11 +157,14 @@ fn every_error_of_larder_is_one_for_anyhow() {
     is_one::<larder::audit::AuditError>();
     is_one::<larder::connector::OptionError>();
     is_one::<larder::config::ConfigError>();
+    #[cfg(feature = "redis")]
     is_one::<larder::connector::redis::RedisError>();
+    #[cfg(feature = "redis")]
     is_one::<larder::connector::redis::inspect::InspectError>();
     let key = larder::KeyError::Empty;
     for error in [
         into_box(larder::Error::Key { cache: "row".into(), index: "id", reason: key }),
+        #[cfg(feature = "redis")]
         into_box(larder::connector::redis::inspect::InspectError::Key(key)),
         into_box(LoadError::<Boxed>::NoRuntime),
     ] {

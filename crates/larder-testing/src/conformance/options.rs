@@ -319,11 +319,12 @@ async fn what_is_to_be_loaded_anew_ends_with_a_load_that_finds_nothing<S: Subjec
     for negative_age in [0, LONG] {
         for (index, key) in KEYS {
             trial.next_cache();
-            let [negative_age, max_age, refresh_ahead] = [negative_age, LONG, 2 * LONG].map(Duration::from_millis);
+            let [negative_age, max_age, refresh_ahead] = [negative_age, LONG, LONG - SHORT].map(Duration::from_millis);
             let options = LoadOptions { negative_age, refresh_ahead, ..LoadOptions::default() };
             let schema = trial.schema::<Site>().ages(max_age, Duration::ZERO).loading(options);
             let nodes = trial.nodes_with(schema).await;
             nodes.far.stores(&acme()).await;
+            trial.pass(SHORT + 2).await;
             let look = nodes.near.connector.lookup(key_ref(index, key.as_bytes())).await;
             trial.history.step(format!("near: lookup {index:?} {key} -> {}", brief(&look)));
             // A connector that never says so has nothing renewed, and nothing to end.

@@ -4,6 +4,7 @@
 mod counting;
 mod displaced;
 mod log;
+#[cfg(feature = "redis")]
 mod metrics;
 mod place;
 mod unlisted;

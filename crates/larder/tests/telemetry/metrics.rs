@@ -9,13 +9,16 @@ use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Sh
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 
+/// Unit, kind, help, and how often it was described.
+type Described = (String, &'static str, String, usize);
+
 /// Notes what is handed over.
 #[derive(Default)]
 struct Recorder {
     /// Name, kind, and names of the labels.
     seen: Mutex<BTreeSet<(String, &'static str, Vec<String>)>>,
     label_values: Mutex<HashSet<String>>,
-    described: Mutex<BTreeMap<String, (String, &'static str, String, usize)>>,
+    described: Mutex<BTreeMap<String, Described>>,
     seconds: Arc<Mutex<Vec<f64>>>,
 }
 
