@@ -1,4 +1,4 @@
-//! What each task does. All of it with the same target folder and profile, so that nothing is built twice. The library is built and tested
+//! What each task does. All of it with the same target folder, and all but one step with the same profile, so that nothing is built twice. The library is built and tested
 //! with each choice of features that its users make: none, the default, and all, which is what everything else is built with.
 
 use crate::links;
@@ -40,6 +40,11 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
             succeed_and_count(&mut command, tests)
         });
     }
+    // How small a process is can only be asked of what users run.
+    run.step("release build", |tests| {
+        let mut command = cargo(["test", "--release", "--package", "larder", "--test", "idle"]);
+        succeed_and_count(command.arg("--").args(arguments), tests)
+    });
 }
 
 /// What a change must pass.

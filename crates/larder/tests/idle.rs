@@ -1,8 +1,11 @@
 //! A process that only uses the memory connector is small and touches no network.
 //!
 //! The promise: with 1,000 objects in it, such a process idles under 10 MB of resident memory, all of its code included, and has no
-//! socket. It is measured on a process of its own, which is this test program once more, told by a variable to be a
-//! service; what is measured is the debug build with the whole test harness in it, so a release build has room to spare.
+//! socket. It is measured on a process of its own, which is this test program once more, told by a variable to be a service.
+//!
+//! The 10 MB are asked of a release build, which is what users run: `cargo test --release -p larder --test idle`, a step of `cargo xtask test`.
+//! How much of a program's own file is resident depends on how the kernel maps it, and the file of a debug build is several times as
+//! large. A debug build is asked for everything else: what the process has allocated, and its sockets.
 #![cfg(target_os = "linux")]
 // It is all test.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -21,7 +24,7 @@ const IDLE: &str = "idle, sockets before: ";
 
 const OBJECTS: usize = 1000;
 
-/// In kB, as the kernel counts them: everything, and what is not the program's own file, which a release build has much less of.
+/// In kB, as the kernel counts them: everything, and what is not the program's own file.
 const MOST: u64 = 10_000;
 const MOST_OWN: u64 = 4_000;
 
@@ -56,7 +59,8 @@ fn a_process_that_only_uses_the_memory_connector_idles_under_10_mb_without_netwo
     let (all, own, sockets) = (service.resident("VmRSS:"), service.resident("RssAnon:"), service.sockets());
     println!("resident: {all} kB, its own: {own} kB; sockets: {sockets}, before: {}", service.sockets_before);
     assert!(own > 500, "{own} kB can not be a process with {OBJECTS} objects in it");
-    assert!(all < MOST && own < MOST_OWN, "{all} kB resident, {own} kB its own");
+    assert!(own < MOST_OWN, "{own} kB its own");
+    assert!(all < MOST || cfg!(debug_assertions), "{all} kB resident");
     assert_eq!(sockets, service.sockets_before, "the memory connector has opened a socket");
     service.end();
 }

@@ -53,28 +53,30 @@ impl Supervisor {
     /// Runs until its task is aborted.
     pub(super) async fn run(self: Arc<Self>) {
         let mut generation = 0;
-        // Attempts since a connection was last of use to anybody.
-        let mut attempts = 0_u32;
+        // How often the connection was lost, or could not be made, since a cache could last be read.
+        let mut failures = 0_u32;
         loop {
             let Some(permit) = self.permit_to_connect().await else { continue };
             generation += 1;
-            attempts = attempts.saturating_add(1);
             let served = match reach(&self.config, &self.link.clock, generation).await {
                 Ok((live, driver)) => {
                     self.link.publish(Some(live.clone()));
                     permit.success();
-                    if attempts == 1 {
+                    if failures == 0 {
                         tracing::info!(server = %self.config.address, "connected");
                     }
                     let served = AtomicBool::new(false);
-                    let why = self.attend(&live, driver, attempts, &served).await;
+                    let why = self.attend(&live, driver, failures, &served).await;
                     self.link.publish(None);
                     let served = served.into_inner();
-                    self.tell(served || attempts == 1, &format!("the connection is given up: {why}"));
+                    if served {
+                        failures = 0;
+                    }
+                    self.tell(failures == 0, &format!("the connection is given up: {why}"));
                     served
                 }
                 Err(trouble) => {
-                    self.tell(attempts == 1, &format!("cannot connect: {trouble}"));
+                    self.tell(failures == 0, &format!("cannot connect: {trouble}"));
                     match trouble.what() {
                         // Of an operation it would say nothing of the server's health; but here it keeps everybody out.
                         Some(What::Full | What::NoScript | What::WrongType | What::Fault) => {
@@ -85,10 +87,9 @@ impl Supervisor {
                     false
                 }
             };
-            if served {
-                attempts = 0;
-            } else {
-                let pause = (MIN_PAUSE << attempts.min(10)).min(MAX_PAUSE);
+            failures = failures.saturating_add(1);
+            if !served {
+                let pause = (MIN_PAUSE << failures.min(10)).min(MAX_PAUSE);
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(pause / 2..=pause))).await;
             }
         }
@@ -120,12 +121,12 @@ impl Supervisor {
     }
 
     /// Looks after a published connection until it must go, and says why it must. `served` becomes true once a cache can be read on it.
-    async fn attend(&self, live: &Arc<Live>, mut driver: Driver, attempts: u32, served: &AtomicBool) -> String {
+    async fn attend(&self, live: &Arc<Live>, mut driver: Driver, failures: u32, served: &AtomicBool) -> String {
         tokio::select! {
             () = driver.ended() => "the server closed it".to_owned(),
             why = self.watch(live) => why.to_owned(),
             why = self.keep_beating(live) => why.to_owned(),
-            trouble = self.keep_recovered(live, attempts, served) => trouble.to_string(),
+            trouble = self.keep_recovered(live, failures, served) => trouble.to_string(),
         }
     }
 
@@ -176,8 +177,8 @@ impl Supervisor {
     }
 
     /// Recovers every cache that needs it, as soon as it does, until one finds that the connection is of no use.
-    async fn keep_recovered(&self, live: &Arc<Live>, attempts: u32, served: &AtomicBool) -> Trouble {
-        let trouble = match self.recover_all(live, attempts, served).await {
+    async fn keep_recovered(&self, live: &Arc<Live>, failures: u32, served: &AtomicBool) -> Trouble {
+        let trouble = match self.recover_all(live, failures, served).await {
             Err(trouble) => trouble,
             Ok(never) => match never {},
         };
@@ -187,7 +188,7 @@ impl Supervisor {
         trouble
     }
 
-    async fn recover_all(&self, live: &Arc<Live>, attempts: u32, served: &AtomicBool) -> Result<Infallible, Trouble> {
+    async fn recover_all(&self, live: &Arc<Live>, failures: u32, served: &AtomicBool) -> Result<Infallible, Trouble> {
         let lanes = Arc::new(Lanes::new());
         // Ended with this future, wherever they are.
         let mut recoveries: JoinSet<(Arc<Store>, Result<(), Trouble>)> = JoinSet::new();
@@ -205,8 +206,8 @@ impl Supervisor {
                     recoveries.spawn(self.recovery(store, live.clone(), lanes.clone()));
                 }
             }
-            if (proven || none) && !served.swap(true, Ordering::Relaxed) && attempts > 1 {
-                tracing::info!(server = %self.config.address, attempts, "connected again");
+            if (proven || none) && !served.swap(true, Ordering::Relaxed) && failures > 0 {
+                tracing::info!(server = %self.config.address, failures, "connected again");
             }
             if proven {
                 refused = None;
