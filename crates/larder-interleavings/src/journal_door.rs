@@ -1,6 +1,6 @@
 //! The journal, which larder keeps to itself, as a test can use it.
 
-use crate::connector::KeyBuf;
+use crate::contract::KeyBuf;
 use crate::journal::{Deferred, Journal, Limits, Waiting};
 
 /// A journal of invalidations by version, so that one can be told from the next.

@@ -22,9 +22,11 @@ mod journal_door;
 mod sync;
 
 pub use journal_door::{Replay, Waits};
+pub use larder::contract;
 pub use shared::{breaker, clock, connector};
 
-use shared::{duration, journal, options, protection};
+use shared::connector::remote::journal;
+use shared::{duration, options, protection};
 
 #[path = "../../larder/src"]
 #[allow(dead_code, missing_docs, unreachable_pub, unexpected_cfgs, reason = "larder uses more of it, and has features")]
@@ -32,15 +34,15 @@ mod shared {
     pub mod breaker;
     pub mod clock;
     pub(crate) mod duration;
-    pub(crate) mod journal;
     pub(crate) mod options;
     pub(crate) mod protection;
 
-    /// The contract is larder's; of the connectors, the one that threads share.
+    /// Of the connectors, the one that threads share; of what connectors with a server share, the journal.
     pub mod connector {
-        pub use larder::connector::*;
-
         pub mod memory;
+        pub mod remote {
+            pub mod journal;
+        }
     }
 }
 

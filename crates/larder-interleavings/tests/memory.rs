@@ -4,7 +4,7 @@
 use larder::LoadOptions;
 use larder_interleavings::clock::{Clock, ManualClock};
 use larder_interleavings::connector::memory::{Memory, MemoryOptions};
-use larder_interleavings::connector::{Answer, Connector, KeyBuf, KeyRef, Object, Schema, Stored, Ticket};
+use larder_interleavings::contract::{Answer, Connector, KeyBuf, KeyRef, Object, Schema, Stored, Ticket};
 use larder_testing::entries::Site;
 use loom::thread;
 use std::future::Future;

@@ -7,7 +7,7 @@
 //! a fault of the other.
 
 use larder::clock::Clock;
-use larder::connector::{
+use larder::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Schema, Status, Stored,
     Ticket, Value,
 };

@@ -1,9 +1,11 @@
 //! [`Cache`]: the objects of one entry type, by every key.
 
-use crate::audit::Post;
+use crate::cache::audit::Post;
+use crate::cache::load::{Flights, Gentle};
 use crate::clock::Clock;
 use crate::config::CacheConfig;
-use crate::connector::{
+use crate::contract::Stats;
+use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, Look, Miss, Object, Pruned, Schema, Status,
     Stored, Ticket, Value,
 };
@@ -11,9 +13,8 @@ use crate::entry::index::position;
 use crate::entry::{Entry, Index, Keys};
 use crate::failure::{AsError, Failure};
 use crate::key::{self, Key, KeyError};
-use crate::load::{Flights, Gentle};
 use crate::protection::{Protection, holds};
-use crate::telemetry::{Stats, WarningLimit};
+use crate::telemetry::WarningLimit;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -21,10 +22,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+pub mod audit;
 mod error;
+mod load;
 mod many;
 
 pub use error::UpdateError;
+pub use load::LoadError;
 
 /// The objects of one entry type, found by any of their keys. Cloning it is cheap; clones are the same cache.
 ///

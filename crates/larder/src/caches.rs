@@ -3,7 +3,7 @@
 //! Nothing is set up that no opened cache needs: a connector begins to connect when the first cache on it is opened, so a process
 //! whose caches are in memory, or switched off, starts no network code.
 
-use crate::audit::{Audit, AuditError, AuditOptions};
+use crate::cache::audit::{Audit, AuditError, AuditOptions};
 use crate::cache::{Cache, Inner};
 use crate::clock::Clock;
 use crate::config::{CacheConfig, Config, ConnectorKind, fold, nearest};
@@ -11,7 +11,7 @@ use crate::connector::memory::{Memory, MemoryOptions};
 use crate::connector::noop::Noop;
 #[cfg(feature = "redis")]
 use crate::connector::redis::{Redis, RedisError};
-use crate::connector::{Connector, Schema};
+use crate::contract::{Connector, Schema};
 use crate::entry::Entry;
 use crate::options::{OptionError, shown};
 use parking_lot::Mutex;
@@ -269,7 +269,7 @@ impl Caches {
     }
 
     /// Opens the cache of an entry type, and audits it as its configuration says (`audit_share`, `audit_grace`, `audit_bypass`): see
-    /// [`audit`](mod@crate::audit), and [`Cache::audited`] for the source. With a share of 0, as by default, nothing is done.
+    /// [`audit`](mod@crate::cache::audit), and [`Cache::audited`] for the source. With a share of 0, as by default, nothing is done.
     ///
     /// # Errors
     ///

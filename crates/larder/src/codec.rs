@@ -1,19 +1,18 @@
-//! How objects become bytes and back ([`Codec`]), what tells shapes apart ([`fingerprint`]), and the bytes that a connector with a
-//! server stores (`codec/envelope.rs`).
+//! How objects become bytes and back ([`Codec`]), and what tells shapes apart ([`fingerprint`]).
 
-use crate::connector::Value;
 use crate::entry::{Entry, index};
-use std::any::type_name;
+use std::any::{Any, type_name};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
-#[cfg(feature = "redis")]
-pub(crate) mod envelope;
 mod faithful;
 mod order_free_hash;
 mod shape;
 
 pub(crate) use order_free_hash::order_free_hash;
+
+/// An object of a type that a connector does not know.
+pub type Value = Arc<dyn Any + Send + Sync>;
 
 /// How the objects of one entry type become bytes, without naming the type.
 #[derive(Clone, Copy, Debug)]

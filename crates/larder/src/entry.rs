@@ -106,7 +106,7 @@ pub(crate) mod index;
 /// A key leads to one object. When an object is stored, every other object of the cache that has one of its keys is invalidated, under
 /// all of its keys. So an index is for what tells objects apart (a host name, a login), not for what they share: of all users that
 /// list `"admin"` in an index of `roles: Vec<String>`, the cache holds the one that was stored last. Such users displace each other with each
-/// load. That is counted ([`Stats::displaced`](crate::telemetry::Stats::displaced), `larder_displaced_total`) and told at the level debug.
+/// load. That is counted ([`Stats::displaced`](crate::contract::Stats::displaced), `larder_displaced_total`) and told at the level debug.
 /// Now and then it is as it should be: a host name that moves from one instance to another ends the instance that had it.
 ///
 /// # What can be stored

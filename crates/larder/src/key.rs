@@ -13,6 +13,10 @@ use std::num::{
 use std::ops::Deref;
 use std::sync::Arc;
 
+mod located;
+
+pub use located::{KeyBuf, KeyRef};
+
 /// The longest key, in encoded bytes, that can be cached: 64 KiB.
 pub const MAX_KEY_LEN: usize = 64 * 1024;
 

@@ -34,7 +34,8 @@
 //! | what can be cached, and by which keys | [`Entry`], [`Key`] |
 //! | how to look up, load, store and forget | [`Cache`] |
 //! | how to open caches from a file | [`Caches`], [`config`] |
-//! | where objects are kept, and how to write a place of your own | [`connector`] |
+//! | where objects are kept | [`connector`] |
+//! | how to write a connector of your own | [`contract`] |
 //! | what is counted | [`telemetry`] |
 //! | whether what is served is what the source has | [`audit`] |
 //! | the circuit breaker, for other uses as well | [`breaker`] |
@@ -49,7 +50,6 @@
 //! | `uuid` | [`Key`] for `uuid::Uuid` |
 //! | `torture` | switches that turn larder's protections off, for `larder torture` to prove that it would notice; never for a service |
 
-pub mod audit;
 pub mod breaker;
 mod cache;
 mod caches;
@@ -57,16 +57,14 @@ pub mod clock;
 mod codec;
 pub mod config;
 pub mod connector;
+pub mod contract;
 mod duration;
 mod entry;
 mod failure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
-#[cfg(feature = "redis")]
-mod journal;
 mod key;
-mod load;
 mod options;
 #[cfg(feature = "torture")]
 pub mod protection;
@@ -76,15 +74,15 @@ mod protection;
 mod sync;
 pub mod telemetry;
 
-pub use cache::{Cache, Get, Lookup, UpdateError};
+pub use cache::audit;
+pub use cache::{Cache, Get, LoadError, Lookup, UpdateError};
 pub use caches::{Caches, OpenError, Readiness, Shutdown};
 pub use codec::{Codec, EncodeError};
 pub use config::Config;
-pub use connector::{Connector, Delivery, Error, Miss, Schema, Stored, Ticket};
+pub use contract::{Connector, Delivery, Error, LoadOptions, Miss, Schema, Stored, Ticket};
 #[doc(hidden)]
 pub use entry::derived as __derive;
 pub use entry::{Entry, Index, Keys};
 pub use failure::{AsError, Failure, ways};
 pub use key::{Key, KeyBytes, KeyError, MAX_KEY_LEN};
-pub use load::{LoadError, LoadOptions};
 pub use options::OptionError;

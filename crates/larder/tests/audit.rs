@@ -6,7 +6,7 @@
 
 use larder::audit::{Audit, AuditOptions, Findings};
 use larder::connector::memory::{Memory, MemoryOptions};
-use larder::connector::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Object, Pruned, Status, Value};
+use larder::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Object, Pruned, Status, Value};
 use larder::{Cache, Caches, Config, Delivery, Entry, Error, Miss, Schema, Stored, Ticket};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};

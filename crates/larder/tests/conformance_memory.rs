@@ -3,7 +3,7 @@
 
 use larder::clock::{Clock, ManualClock};
 use larder::connector::memory::{Memory, MemoryOptions};
-use larder::connector::{KeyRef, Object};
+use larder::contract::{KeyRef, Object};
 use larder::{Connector, Schema};
 use larder_testing::conformance::Ability::{No, Yes};
 use larder_testing::conformance::{Nature, Subject};

@@ -155,7 +155,7 @@ fn every_error_of_larder_is_one_for_anyhow() {
     is_one::<larder::KeyError>();
     is_one::<larder::OpenError>();
     is_one::<larder::audit::AuditError>();
-    is_one::<larder::connector::OptionError>();
+    is_one::<larder::contract::OptionError>();
     is_one::<larder::config::ConfigError>();
     #[cfg(feature = "redis")]
     is_one::<larder::connector::redis::RedisError>();

@@ -3,7 +3,7 @@
 
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::noop::Noop;
-use larder::connector::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Object, Pruned, Status, Value};
+use larder::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Object, Pruned, Status, Value};
 use larder::{Cache, Delivery, Entry, Error, LoadError, Miss, Schema, Stored, Ticket};
 use serde::{Deserialize, Serialize};
 use std::future::Future;

@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use larder::connector::memory::{Memory, MemoryOptions};
-use larder::connector::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Object, Pruned, Status, Value};
+use larder::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Object, Pruned, Status, Value};
 use larder::{Cache, Delivery, Entry, Error, Miss, Schema, Stored, Ticket};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -7,9 +7,9 @@
 mod sample;
 
 use larder::config::{Address, RedisConfig};
-use larder::connector::Connector;
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::redis::Redis;
+use larder::contract::Connector;
 use larder::{Cache, Schema, Stored};
 use sample::{Sample, SampleIndex, Shape, host, id, packed};
 use std::future::Future;

@@ -98,7 +98,7 @@ async fn first_met(nodes: &Nodes<Site>, round: usize, before: &Site, damage: Dam
 
 async fn reported_and_removed(nodes: &Nodes<Site>, before: &Site, damage: Damage) {
     let troubles = |nodes: &Nodes<Site>| {
-        let of = |stats: &larder::telemetry::Stats| stats.miss(Miss::Undecodable).get() + stats.faults.get();
+        let of = |stats: &larder::contract::Stats| stats.miss(Miss::Undecodable).get() + stats.faults.get();
         of(nodes.near.cache.stats()) + of(nodes.far.cache.stats())
     };
     let reported = troubles(nodes);

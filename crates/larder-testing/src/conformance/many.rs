@@ -4,7 +4,7 @@
 use super::trial::{Node, Nodes, Trial, brief, key_ref, keys_of, polled};
 use super::{Subject, table};
 use crate::entries::{Site, SiteIndex as By};
-use larder::connector::{Fill, KeyRef, Looks};
+use larder::contract::{Fill, KeyRef, Looks};
 use larder::{Delivery, Keys, Miss, Schema, Stored, Ticket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

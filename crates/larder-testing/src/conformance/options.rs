@@ -4,7 +4,7 @@
 use super::trial::{Node, Nodes, Trial, brief, key_ref};
 use super::{Subject, table};
 use crate::entries::{Site, SiteIndex as By};
-use larder::connector::{Fill, Lease, LeaseToken, Look};
+use larder::contract::{Fill, Lease, LeaseToken, Look};
 use larder::{Keys, LoadOptions, Lookup, Miss, Schema, Stored, Ticket};
 use std::time::Duration;
 

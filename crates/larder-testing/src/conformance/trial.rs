@@ -1,7 +1,7 @@
 //! What a case works with: nodes that write down what is done to them, and checks that say what they saw.
 
 use super::{Ability, Promise, Subject, nature};
-use larder::connector::{KeyBuf, KeyRef, Object, Status};
+use larder::contract::{KeyBuf, KeyRef, Object, Status};
 use larder::{Cache, Connector, Delivery, Entry, Error, Index, Keys, Lookup, Schema, Stored, Ticket};
 use std::any::Any;
 use std::fmt::{Debug, Display};

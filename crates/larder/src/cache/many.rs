@@ -1,7 +1,7 @@
 //! Several objects in one call: `get_many`, `set_many`, `invalidate_many`.
 
 use super::{Cache, of_this_type};
-use crate::connector::{Delivery, Error, Fill, KeyBuf, KeyRef, Looks, Miss, Stored, Ticket};
+use crate::contract::{Delivery, Error, Fill, KeyBuf, KeyRef, Looks, Miss, Stored, Ticket};
 use crate::entry::Entry;
 use crate::key::Key;
 use std::sync::Arc;

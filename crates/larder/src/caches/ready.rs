@@ -1,7 +1,7 @@
 //! Waiting until caches can be read, and what keeps those from it that cannot when the time is over.
 
 use crate::breaker::State;
-use crate::connector::Status;
+use crate::contract::Status;
 use std::fmt;
 use std::time::Duration;
 

@@ -6,9 +6,9 @@ use super::setting::{
     Given, Place, Refused, Setting, bytes, duration, number, plain, put, ratio, read, text, time, written_bytes,
 };
 use super::tree::{Node, Origin, Value, shown_path};
-use crate::audit::{self, AuditOptions};
-use crate::connector::{self, MAX_OBJECT_SIZE};
-use crate::load::LoadOptions;
+use crate::cache::audit::{self, AuditOptions};
+use crate::contract::LoadOptions;
+use crate::contract::{self, MAX_OBJECT_SIZE};
 use crate::options::OptionError;
 use std::fmt;
 use std::time::Duration;
@@ -199,7 +199,7 @@ impl Defaults {
     fn examine(&self, section: &Node, given: &Given, inherited: &Origin, problems: &mut Problems) {
         let place = Place { section, given, inherited: Some(inherited) };
         let refuse = &mut |error: OptionError| place.report(&error, problems);
-        connector::examine(self.max_age, self.last_use_age, self.max_object_size, &self.loading, refuse);
+        contract::examine(self.max_age, self.last_use_age, self.max_object_size, &self.loading, refuse);
         let audit = AuditOptions {
             share: self.audit_share,
             grace: self.audit_grace,

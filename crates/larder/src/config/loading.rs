@@ -2,7 +2,7 @@
 
 use super::cache::Partial;
 use super::setting::{Setting, duration, plain, put, ratio, time};
-use crate::load::{self, LoadOptions};
+use crate::contract::{self, LoadOptions};
 use std::time::Duration;
 
 /// As far as they are given.
@@ -39,7 +39,7 @@ durations! {
 
 pub(super) const JITTER: Setting<Partial> = Setting {
     name: "jitter",
-    give: load::JITTER,
+    give: contract::JITTER,
     read: |cache, node| put(&mut cache.loading.jitter, ratio(node).map(Some)),
     write: |cache| cache.loading.jitter.and_then(plain),
 };

@@ -26,11 +26,11 @@
 //! Everything here is bounded. Objects and notes are, by [`MemoryOptions`]; fences take 512 KiB, and lowest versions
 //! ([`invalidate_below`](crate::Cache::invalidate_below)) at most 6 MB, however many are demanded: see `floors.rs` for what happens then.
 
-use super::{
+use crate::clock::Clock;
+use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Looks, Miss, Object, OptionError, Pruned, Schema,
     Status, Stored, Ticket, Value,
 };
-use crate::clock::Clock;
 use crate::protection::{Protection, holds};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};

@@ -1,6 +1,6 @@
 //! The connector that stores nothing: a cache that is switched off.
 
-use super::{
+use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Status, Stored, Ticket, Value,
 };
 

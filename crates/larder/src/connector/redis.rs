@@ -11,38 +11,29 @@
 //! All caches of a process share one multiplexed connection. `ARCHITECTURE.md` tells the life of a get, a fill and an
 //! invalidation; `layout.rs` names what is kept on the server.
 
-use super::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object,
-    OptionError, Pruned, Schema, Status, Stored, Ticket, Value,
-};
 use crate::breaker::{Breaker, State, Transition};
 use crate::clock::Clock;
 use crate::config::RedisConfig;
-use crate::journal::Limits;
+use crate::connector::remote::journal::Limits;
+use crate::connector::remote::supervisor::Supervisor;
+use crate::contract::{
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object,
+    OptionError, Pruned, Schema, Status, Stored, Ticket, Value,
+};
 use crate::telemetry::{Latencies, catalogue};
-use link::Link;
 use parking_lot::Mutex;
-use rights::Rights;
+use single::Store;
 use std::sync::Arc;
-use store::Store;
-use supervisor::Supervisor;
 use tokio::task::AbortHandle;
+use wire::link::Link;
+use wire::rights::Rights;
 
-mod clearing;
-mod confirming;
-mod forgetting;
-mod handshake;
-mod hints;
-mod index_names;
+pub(crate) mod index_names;
 pub mod inspect;
-mod layout;
-mod link;
-mod recovery;
-mod rights;
-mod scripts;
-mod store;
-mod supervisor;
-mod trouble;
+pub(crate) mod layout;
+pub(crate) mod scripts;
+pub(crate) mod single;
+pub(crate) mod wire;
 
 /// Tells operators when the breaker opens and when it closes. The trials in between, one a second, are told to a debugger only.
 fn tell(server: &str, transition: &Transition) {

@@ -1,6 +1,6 @@
 //! The indexes of an entry type, and their positions as they stand in a key.
 
-use crate::connector::KeyBuf;
+use crate::contract::KeyBuf;
 use crate::key::Key;
 use std::fmt::Debug;
 use std::hash::Hash;

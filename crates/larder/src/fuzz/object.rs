@@ -1,8 +1,8 @@
 //! The bytes of an object.
 
 use super::Cut;
-use crate::codec::envelope::{DecodeError, Opened, decode, encode, open, seal};
-use crate::connector::{KeyBuf, KeyRef, Object, Schema};
+use crate::connector::remote::envelope::{DecodeError, Opened, decode, encode, open, seal};
+use crate::contract::{KeyBuf, KeyRef, Object, Schema};
 use crate::{Entry, Index, Keys};
 use std::sync::Arc;
 

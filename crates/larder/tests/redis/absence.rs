@@ -3,7 +3,7 @@
 use crate::instance::{Instance, InstanceIndex as By, instance};
 use crate::node::{config, servers, until};
 use larder::connector::redis::{Redis, RedisConnector};
-use larder::connector::{Connector, KeyRef, Lease, Look};
+use larder::contract::{Connector, KeyRef, Lease, Look};
 use larder::{Cache, Delivery, LoadOptions, Lookup, Miss, Schema, Stored, Ticket};
 use larder_testing::server::{Server, ServerOptions};
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use crate::instance::{Instance, InstanceIndex, instance};
 use crate::node::{self, Node, servers, until};
 use larder::config::RedisConfig;
 use larder::connector::redis::RedisConnector;
-use larder::connector::{Connector, KeyBuf, Object};
+use larder::contract::{Connector, KeyBuf, Object};
 use larder::{Delivery, Index, Keys, Stored, Ticket};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Server, ServerOptions};

@@ -5,7 +5,7 @@ use crate::node::{self, Node, servers, until};
 use larder::breaker::State;
 use larder::config::RedisConfig;
 use larder::connector::redis::{Redis, RedisConnector};
-use larder::connector::{Connector, KeyBuf, KeyRef, Looks, Object};
+use larder::contract::{Connector, KeyBuf, KeyRef, Looks, Object};
 use larder::{Cache, Delivery, Index, Keys, LoadOptions, Miss, Schema, Stored};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Server, ServerOptions};

@@ -2,8 +2,8 @@
 
 use super::Caches;
 use crate::torture::protocol::{Counts, Event, now};
-use larder::telemetry::Stats;
-use larder::{Stored, connector};
+use larder::contract::Stats;
+use larder::{Stored, contract};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -76,7 +76,7 @@ impl Recorder {
 }
 
 fn connector_misses(stats: &Stats) -> u64 {
-    connector::Miss::ALL.into_iter().map(|cause| stats.miss(cause).get()).sum()
+    contract::Miss::ALL.into_iter().map(|cause| stats.miss(cause).get()).sum()
 }
 
 // What is behind the locks is whole after every single step.

@@ -2,7 +2,7 @@
 
 use crate::reference::{Held, Reference, Shelf, Store};
 use larder::EncodeError;
-use larder::connector::{
+use larder::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Schema, Status, Stored,
     Ticket, Value,
 };

@@ -6,7 +6,7 @@
 
 use super::flawed::at_once;
 use crate::reference::{Reference, Shelf};
-use larder::connector::{
+use larder::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Schema, Status, Stored,
     Ticket, Value,
 };

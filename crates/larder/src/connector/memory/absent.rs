@@ -1,7 +1,7 @@
 //! Notes: keys under which the source is known to have nothing.
 
 use super::expiring::{Expiring, STEPS};
-use crate::connector::{KeyBuf, KeyRef};
+use crate::contract::{KeyBuf, KeyRef};
 
 /// Longer keys, in bytes, are not noted, so that notes of keys that somebody makes up take little room each.
 const MAX_KEY: usize = 256;

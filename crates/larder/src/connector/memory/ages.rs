@@ -1,6 +1,6 @@
 //! The age limits of a cache.
 
-use crate::connector::Schema;
+use crate::contract::Schema;
 use std::time::Duration;
 
 /// In ms; [`NEVER`] where there is none.

@@ -2,7 +2,7 @@
 
 use super::table::Id;
 use super::{Memory, Writer};
-use crate::connector::{KeyBuf, KeyRef, Pruned};
+use crate::contract::{KeyBuf, KeyRef, Pruned};
 
 /// How much a prune does before it lets others in: places of objects looked at, keys removed, notes and floors forgotten.
 const PRUNED_AT_ONCE: usize = 512;

@@ -3,7 +3,7 @@
 use super::absent::Room;
 use super::table::Id;
 use super::{Memory, Writer};
-use crate::connector::{Fill, KeyRef, Look, Miss, Stored, Ticket};
+use crate::contract::{Fill, KeyRef, Look, Miss, Stored, Ticket};
 
 /// Notes take at most this part of the bytes: one in so many. A cache that is full of objects has room for notes so, and a flood of keys
 /// that do not exist takes no more than this from the objects.

@@ -6,7 +6,7 @@
 
 use super::ages::Ages;
 use crate::clock::Clock;
-use crate::connector::Miss;
+use crate::contract::Miss;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Words that are made together.

@@ -4,7 +4,7 @@ use super::expiring::STEPS;
 use super::records::Record;
 use super::table::Common;
 use super::{Memory, Writer};
-use crate::connector::{Fill, KeyRef, Object, Stored, Ticket};
+use crate::contract::{Fill, KeyRef, Object, Stored, Ticket};
 use crate::protection::{Protection, holds};
 use crate::sync::atomic::Ordering;
 

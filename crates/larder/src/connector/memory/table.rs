@@ -14,7 +14,7 @@
 use super::ages::Ages;
 use super::pulse::{BLOCK, Block};
 use crate::clock::Clock;
-use crate::connector::{KeyRef, Miss, Value};
+use crate::contract::{KeyRef, Miss, Value};
 use crate::sync::{RandomState, RwLock};
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hasher};

@@ -14,12 +14,12 @@
 const BETWEEN: char = ':';
 
 /// The names as they are kept, the primary index first.
-pub(super) fn written(names: &[&str]) -> String {
+pub(crate) fn written(names: &[&str]) -> String {
     names.join(&BETWEEN.to_string())
 }
 
 /// The names, the primary index first; `None` where the bytes are no names.
-pub(super) fn read(kept: &[u8]) -> Option<Vec<String>> {
+pub(crate) fn read(kept: &[u8]) -> Option<Vec<String>> {
     let names = std::str::from_utf8(kept).ok()?.split(BETWEEN);
     names.map(|name| (!name.is_empty()).then(|| name.to_owned())).collect()
 }

@@ -42,15 +42,15 @@ pub use clock::{ClockReading, ClockState};
 pub use index::InspectedIndex;
 pub use object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 
-use super::clearing::{self, bytes};
-use super::forgetting::BATCH;
-use super::handshake::{self, Driver};
-use super::layout::{self, Layout};
-use super::link::{Live, Private};
-use super::scripts;
-use super::trouble::Trouble;
 use crate::clock::Clock;
 use crate::config::{RedisConfig, fold, nearest};
+use crate::connector::redis::layout::{self, Layout};
+use crate::connector::redis::scripts;
+use crate::connector::redis::single::clearing::{self, bytes};
+use crate::connector::redis::single::forgetting::BATCH;
+use crate::connector::redis::wire::connect::{self, Driver};
+use crate::connector::redis::wire::link::{Live, Private};
+use crate::connector::redis::wire::trouble::Trouble;
 use crate::key::KeyError;
 use crate::options::{OptionError, is_name};
 use redis::{Cmd, Value};
@@ -199,12 +199,12 @@ impl Inspector {
         config.validate()?;
         let config = RedisConfig { client_name: Some(CLIENT_NAME.to_owned()), ..config };
         let (live, driver) =
-            handshake::reach(&config, &Clock::system(), 1).await.map_err(|trouble| server_error(&config, &trouble))?;
+            connect::reach(&config, &Clock::system(), 1).await.map_err(|trouble| server_error(&config, &trouble))?;
         let inspector = Self { live, config, _driver: driver };
         // Known to newer servers only. Without it, looking at an object makes an evicting server think it is in use.
         let mut no_touch = redis::cmd("CLIENT");
         no_touch.arg("NO-TOUCH").arg("ON");
-        handshake::tolerated(inspector.caller().call(&no_touch).await).map_err(|trouble| inspector.error(&trouble))?;
+        connect::tolerated(inspector.caller().call(&no_touch).await).map_err(|trouble| inspector.error(&trouble))?;
         Ok(inspector)
     }
 
@@ -262,7 +262,7 @@ impl Inspector {
     ///
     /// [`InspectError::Server`].
     pub async fn database_size(&self) -> Result<Option<u64>, InspectError> {
-        let size = handshake::tolerated(self.caller().call(&redis::cmd("DBSIZE")).await);
+        let size = connect::tolerated(self.caller().call(&redis::cmd("DBSIZE")).await);
         match size.map_err(|trouble| self.error(&trouble))? {
             Some(Value::Int(size)) => Ok(u64::try_from(size).ok()),
             _ => Ok(None),

@@ -17,17 +17,17 @@
 //! Prefix, cache and index names hold no colon, and a key always comes last, so no key can reach into another name,
 //! whatever bytes it holds.
 
-use super::index_names;
-use crate::codec::envelope;
-use crate::connector::{KeyRef, Schema};
+use crate::connector::redis::index_names;
+use crate::connector::remote::envelope;
+use crate::contract::{KeyRef, Schema};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     /// `prefix:cache:`
     base: String,
     /// The fingerprint as 16 hex digits.
-    pub(super) fingerprint: String,
+    pub(crate) fingerprint: String,
     indexes: Names,
 }
 
@@ -40,7 +40,7 @@ enum Names {
 }
 
 impl Layout {
-    pub(super) fn new(prefix: &str, schema: &Schema) -> Self {
+    pub(crate) fn new(prefix: &str, schema: &Schema) -> Self {
         Self {
             base: format!("{prefix}:{}:", schema.cache),
             fingerprint: format!("{:016x}", schema.fingerprint),
@@ -49,26 +49,26 @@ impl Layout {
     }
 
     /// For somebody who knows names, but no schema. The empty fingerprint registers nothing in the clock.
-    pub(super) fn without_schema(prefix: &str, cache: &str, index: &str) -> Self {
+    pub(crate) fn without_schema(prefix: &str, cache: &str, index: &str) -> Self {
         Self { base: format!("{prefix}:{cache}:"), fingerprint: String::new(), indexes: Names::One(index.to_owned()) }
     }
 
-    pub(super) fn clock(&self) -> String {
+    pub(crate) fn clock(&self) -> String {
         format!("{}c", self.base)
     }
 
     /// Where the names of releases' indexes are kept: to which the schema is added.
-    pub(super) fn index_names_prefix(&self) -> String {
+    pub(crate) fn index_names_prefix(&self) -> String {
         format!("{}n", self.base)
     }
 
     /// Where the names of a release's indexes are kept.
-    pub(super) fn index_names_of(&self, fingerprint: u64) -> String {
+    pub(crate) fn index_names_of(&self, fingerprint: u64) -> String {
         format!("{}{fingerprint:016x}", self.index_names_prefix())
     }
 
     /// What is kept there of this release; empty where the layout has no schema.
-    pub(super) fn registered_names(&self) -> String {
+    pub(crate) fn registered_names(&self) -> String {
         match &self.indexes {
             Names::Schema(names) => index_names::written(names),
             Names::One(_) => String::new(),
@@ -76,16 +76,16 @@ impl Layout {
     }
 
     /// To which `schema:primary` is added.
-    pub(super) fn object_prefix(&self) -> String {
+    pub(crate) fn object_prefix(&self) -> String {
         format!("{}o", self.base)
     }
 
     /// The object of a release that is not the layout's own.
-    pub(super) fn object_of(&self, fingerprint: u64, primary: &[u8]) -> Vec<u8> {
+    pub(crate) fn object_of(&self, fingerprint: u64, primary: &[u8]) -> Vec<u8> {
         [format!("{}{fingerprint:016x}:", self.object_prefix()).as_bytes(), primary].concat()
     }
 
-    pub(super) fn object(&self, primary: &[u8]) -> Vec<u8> {
+    pub(crate) fn object(&self, primary: &[u8]) -> Vec<u8> {
         let mut name = Vec::with_capacity(self.base.len() + 18 + primary.len());
         name.extend_from_slice(self.base.as_bytes());
         name.push(b'o');
@@ -95,34 +95,34 @@ impl Layout {
         name
     }
 
-    pub(super) fn index(&self, key: KeyRef<'_>) -> Vec<u8> {
+    pub(crate) fn index(&self, key: KeyRef<'_>) -> Vec<u8> {
         let mut name = self.index_prefix(key.index).into_bytes();
         name.extend_from_slice(key.bytes);
         name
     }
 
-    pub(super) fn index_prefix(&self, index: u8) -> String {
+    pub(crate) fn index_prefix(&self, index: u8) -> String {
         format!("{}i{}:", self.base, self.index_name(index))
     }
 
-    pub(super) fn floor_prefix(&self) -> String {
+    pub(crate) fn floor_prefix(&self) -> String {
         format!("{}v", self.base)
     }
 
-    pub(super) fn floor(&self, primary: &[u8]) -> Vec<u8> {
+    pub(crate) fn floor(&self, primary: &[u8]) -> Vec<u8> {
         let mut name = self.floor_prefix().into_bytes();
         name.extend_from_slice(primary);
         name
     }
 
-    pub(super) fn lease(&self, key: KeyRef<'_>) -> Vec<u8> {
+    pub(crate) fn lease(&self, key: KeyRef<'_>) -> Vec<u8> {
         let mut name = format!("{}l{}:", self.base, self.index_name(key.index)).into_bytes();
         name.extend_from_slice(key.bytes);
         name
     }
 
     /// What says that the source has nothing under this key.
-    pub(super) fn absence(&self, key: KeyRef<'_>) -> [u8; 12] {
+    pub(crate) fn absence(&self, key: KeyRef<'_>) -> [u8; 12] {
         let mut absence = [0; 12];
         for (place, byte) in absence.iter_mut().zip(self.mark(key).into_iter().chain(*b"none")) {
             *place = byte;
@@ -131,31 +131,31 @@ impl Layout {
     }
 
     /// Whether this stands where there is no object, nor a hint, for the key of whoever looks or for another.
-    pub(super) fn is_absence(bytes: &[u8]) -> bool {
+    pub(crate) fn is_absence(bytes: &[u8]) -> bool {
         bytes.len() == 12 && bytes.ends_with(b"none")
     }
 
-    pub(super) fn staged(&self) -> String {
+    pub(crate) fn staged(&self) -> String {
         format!("{}s{:016x}{:016x}", self.base, fastrand::u64(..), fastrand::u64(..))
     }
 
     /// A pattern that matches everything of this cache but its clock and its index names.
-    pub(super) fn everything(&self) -> Vec<u8> {
+    pub(crate) fn everything(&self) -> Vec<u8> {
         self.pattern(b"[oivsl]*")
     }
 
     /// A pattern that matches everything of this cache but its objects, its clock and its index names.
-    pub(super) fn around_objects(&self) -> Vec<u8> {
+    pub(crate) fn around_objects(&self) -> Vec<u8> {
         self.pattern(b"[ivsl]*")
     }
 
     /// A pattern that matches every index key.
-    pub(super) fn index_keys(&self) -> Vec<u8> {
+    pub(crate) fn index_keys(&self) -> Vec<u8> {
         self.pattern(b"i*:*")
     }
 
     /// A pattern that matches every object and every index key.
-    pub(super) fn objects_and_index_keys(&self) -> Vec<u8> {
+    pub(crate) fn objects_and_index_keys(&self) -> Vec<u8> {
         self.pattern(b"[oi]*")
     }
 
@@ -164,12 +164,12 @@ impl Layout {
     }
 
     /// The length of what stands before index and key in the name of an index key: the rest is how an object lists the key.
-    pub(super) fn before_index(&self) -> usize {
+    pub(crate) fn before_index(&self) -> usize {
         self.base.len() + 1
     }
 
     /// A key as an object lists it.
-    pub(super) fn listed(&self, key: KeyRef<'_>) -> Vec<u8> {
+    pub(crate) fn listed(&self, key: KeyRef<'_>) -> Vec<u8> {
         let (kind, index) = match &self.indexes {
             Names::Schema(indexes) => envelope::qualifier(indexes, key.index),
             Names::One(name) => envelope::qualifier(&["", name], key.index.min(1)),
@@ -192,19 +192,19 @@ impl Layout {
 
     /// What stands for a key in the log of the clock: every release finds the same mark for the same key, whatever it calls its
     /// primary index. Two keys with one mark are fenced together, which can only refuse a fill that could have been accepted.
-    pub(super) fn mark(&self, key: KeyRef<'_>) -> [u8; 8] {
+    pub(crate) fn mark(&self, key: KeyRef<'_>) -> [u8; 8] {
         let seed = if key.index == 0 { 0 } else { xxh3_64(self.index_name(key.index).as_bytes()) };
         xxh3_64_with_seed(key.bytes, seed).to_be_bytes()
     }
 
     /// The primary key that a hint, as an index key holds it, leads to.
-    pub(super) fn primary_of(hint: &[u8]) -> Option<&[u8]> {
+    pub(crate) fn primary_of(hint: &[u8]) -> Option<&[u8]> {
         hint.get(12..).filter(|primary| !primary.is_empty())
     }
 }
 
 /// A pattern that matches `before` as it is, whatever characters of a pattern it holds, and then `rest`.
-pub(super) fn pattern(before: &str, rest: &[u8]) -> Vec<u8> {
+pub(crate) fn pattern(before: &str, rest: &[u8]) -> Vec<u8> {
     let mut pattern = Vec::with_capacity(before.len() + rest.len());
     for byte in before.bytes() {
         if b"\\*?[]^-".contains(&byte) {

@@ -6,21 +6,21 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 /// A script and its SHA-1, by which a server that has seen it knows it.
-pub(super) struct Script {
+pub(crate) struct Script {
     code: LazyLock<Cow<'static, str>>,
     hash: LazyLock<String>,
 }
 
 impl Script {
     /// Runs the script if the server knows it; answers `NOSCRIPT` if it does not.
-    pub(super) fn by_hash(&self) -> Cmd {
+    pub(crate) fn by_hash(&self) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&*self.hash);
         command
     }
 
     /// Runs the script whether the server knows it or not.
-    pub(super) fn by_code(&self) -> Cmd {
+    pub(crate) fn by_code(&self) -> Cmd {
         let mut command = redis::cmd("EVAL");
         command.arg(&**self.code);
         command
@@ -29,7 +29,7 @@ impl Script {
 
 macro_rules! scripts {
     ($($name:ident $($file:literal)+;)*) => {$(
-        pub(super) static $name: Script = Script {
+        pub(crate) static $name: Script = Script {
             code: LazyLock::new(|| protection::in_script(concat!($(include_str!(concat!("lua/", $file))),+))),
             hash: LazyLock::new(|| redis::Script::new(&$name.code).get_hash().to_owned()),
         };

@@ -1,6 +1,8 @@
 //! What there is of each cache on a server, counted by walking through all of its keys.
 
-use super::{ClockReading, InspectError, InspectedCache, Inspector, Progress, is_name, layout, split, text};
+use crate::connector::redis::inspect::{
+    ClockReading, InspectError, InspectedCache, Inspector, Progress, is_name, layout, split, text,
+};
 use redis::{Pipeline, Value};
 use std::collections::BTreeMap;
 

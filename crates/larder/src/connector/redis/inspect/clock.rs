@@ -1,9 +1,9 @@
 //! The clock of a cache, read without a script, so that looking changes nothing.
 
-use super::{InspectError, InspectedCache, Inspector, bytes};
-use crate::connector::redis::handshake;
+use crate::connector::redis::inspect::{InspectError, InspectedCache, Inspector, bytes};
 use crate::connector::redis::layout::Layout;
-use crate::connector::redis::trouble::{Trouble, What};
+use crate::connector::redis::wire::connect;
+use crate::connector::redis::wire::trouble::{Trouble, What};
 use redis::{Pipeline, RedisError, Value};
 
 /// The part of a clock before its log that says something: epoch, sequence, state, history, and sixteen fingerprints.
@@ -107,7 +107,7 @@ impl Inspector {
     async fn type_of(&self, key: &str) -> Result<String, InspectError> {
         let mut ask = redis::cmd("TYPE");
         let told =
-            handshake::tolerated(self.caller().call(ask.arg(key)).await).map_err(|trouble| self.error(&trouble))?;
+            connect::tolerated(self.caller().call(ask.arg(key)).await).map_err(|trouble| self.error(&trouble))?;
         let named = told.and_then(bytes).and_then(|name| String::from_utf8(name).ok());
         Ok(named
             .map_or_else(|| "a key of another Redis type".to_owned(), |name| format!("a key of the Redis type {name}")))

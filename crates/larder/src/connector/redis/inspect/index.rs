@@ -1,15 +1,15 @@
 //! One index of a cache, by name: finding, invalidating and deleting.
 
-use super::object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
-use super::standing::{PRIMARY, Registered, SECONDARY, Standing};
-use super::{InspectError, InspectedCache, Inspector, bytes};
 use crate::config::nearest;
-use crate::connector::redis::clearing::unexpected;
-use crate::connector::redis::forgetting::{self, BATCH};
+use crate::connector::redis::inspect::object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
+use crate::connector::redis::inspect::standing::{PRIMARY, Registered, SECONDARY, Standing};
+use crate::connector::redis::inspect::{InspectError, InspectedCache, Inspector, bytes};
 use crate::connector::redis::layout::Layout;
-use crate::connector::redis::trouble::{Trouble, What};
-use crate::connector::{KeyBuf, KeyRef};
-use crate::journal::Deferred;
+use crate::connector::redis::single::clearing::unexpected;
+use crate::connector::redis::single::forgetting::{self, BATCH};
+use crate::connector::redis::wire::trouble::{Trouble, What};
+use crate::connector::remote::journal::Deferred;
+use crate::contract::{KeyBuf, KeyRef};
 use crate::key;
 use redis::Value;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! What an operator finds under a key: the objects of every release, as they are.
 
-use super::super::layout::Layout;
-use super::{ClockReading, ClockState, text};
-use crate::codec::envelope::{self, DecodeError};
+use crate::connector::redis::inspect::{ClockReading, ClockState, text};
+use crate::connector::redis::layout::Layout;
+use crate::connector::remote::envelope::{self, DecodeError};
 use crate::key::Key;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;

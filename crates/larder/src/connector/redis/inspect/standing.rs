@@ -1,9 +1,10 @@
 //! What is known of an index of which somebody has given the name: what the cache's releases have registered, or else what keys and objects
 //! show.
 
-use super::object::FoundObject;
-use super::{InspectError, InspectedCache, InspectedIndex, bytes, clearing, split, text};
-use crate::connector::redis::{handshake, index_names};
+use crate::connector::redis::index_names;
+use crate::connector::redis::inspect::object::FoundObject;
+use crate::connector::redis::inspect::{InspectError, InspectedCache, InspectedIndex, bytes, clearing, split, text};
+use crate::connector::redis::wire::connect;
 use redis::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,7 +76,7 @@ impl<'a> InspectedCache<'a> {
         for release in releases {
             get.arg(self.layout.index_names_of(*release));
         }
-        let kept = handshake::tolerated(self.server.caller().call(&get).await);
+        let kept = connect::tolerated(self.server.caller().call(&get).await);
         let mut names = match kept.map_err(|trouble| self.server.error(&trouble))? {
             Some(Value::Array(kept)) => kept,
             _ => Vec::new(),

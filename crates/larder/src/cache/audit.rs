@@ -1,0 +1,531 @@
+//! Finds out whether a cache serves what it should: samples hits, reads the source again off the request's path, and compares.
+//!
+//! ```
+//! # use larder::{Cache, Entry, Schema, audit::AuditOptions, connector::memory::{Memory, MemoryOptions}};
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Clone, Serialize, Deserialize, Entry)]
+//! # #[entry(cache = "instance")]
+//! # struct Instance { #[key(primary)] id: String, name: String }
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! # let schema = Schema::of::<Instance>();
+//! # let instances: Cache<Instance> =
+//! #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
+//! let audit = instances
+//!     .audited(AuditOptions { share: 0.001, ..AuditOptions::default() }, |served| async move {
+//!         // Read the object with the primary key of `served` from the database here.
+//!         Ok::<_, std::io::Error>(Some(Instance { id: served.id.clone(), name: "Acme".into() }))
+//!     })
+//!     .unwrap();
+//! assert_eq!(audit.findings().stale, 0);
+//! # }
+//! ```
+//!
+//! # What is stale
+//!
+//! That a cached object differs from its source proves nothing: it may have changed between the two reads. What is proven is this,
+//! where writers *behave*: each change is committed, and within the **grace** it is invalidated by a key that the cached object lists,
+//! or set, or written with [`update`](crate::Cache::update).
+//!
+//! | step | what is read | what each side may have done by then | what ends the examination |
+//! |---|---|---|---|
+//! | 0 | a hit | | |
+//! | 1 | a ticket | | |
+//! | 2 | the source: *s₁* | it had *s₁* at a moment *m* of this read | the hit is *s₁*, or newer: **current** |
+//! | 3 | a grace later, the cache, by the same key: *s* | what *s₁* had replaced has been invalidated | a miss, another object, *s₁* or newer: **current**. A lower version than *s₁*: **stale** |
+//! | 4 | the source: *s₂* | somebody may have brought *s* back since *m* | *s* is *s₂*, or newer: **current** |
+//! | 5 | a grace later, whether a key of *s* was touched since the ticket | who took *s* away, at any time since *m*, has touched one | untouched: **stale**. Touched: again from step 1 |
+//!
+//! *With versions* (step 3): a get that began a grace after a read of the source had ended found a lower version than that read, so a
+//! state that had been replaced, and invalidated, before the get began. Nothing that changed meanwhile lowers a version.
+//!
+//! *Without* (steps 4 and 5), a state may come back: *s*, *s₁*, and *s* again, which was loaded as it should be. Suppose that the
+//! get of step 3 was right. Either the source had *s* at some moment after *m*, and had lost it again when step 4 read *s₂*. That last
+//! change was invalidated within the grace, so before step 5, and after the ticket, by a key that leads to *s*: a key of *s*
+//! was touched. Or it did not have *s* since *m*, so that what took *s* away was invalidated before the get of step 3 began, and the
+//! get was wrong. Untouched leaves only that. An object whose keys are touched all the time is examined [`ROUNDS`] times, and is then
+//! **undecided**.
+//!
+//! The age that is reported is the time from the end of step 2 to the last get that still found the object: it has been stale
+//! for at least so long.
+//!
+//! # What it does not cover
+//!
+//! - A source that lags behind its writers by more than the grace, such as a replica, makes false alarms where there are no versions.
+//! - States are compared by version where both have one, otherwise by their encoding, in which order does not count, since that of a
+//!   hash map means nothing. So a difference in nothing but the order of a list is not noticed.
+//! - An invalidation that was *deferred* on one node is late on the others: what they serve is stale, and is reported.
+//! - A look of the auditor is a get, and counts as use.
+//!
+//! # What it costs
+//!
+//! A hit in a cache without an auditor: one branch. A request never waits: a sample that finds no room is skipped. A source that
+//! fails, panics or is slow pauses the auditor, for longer each time; nobody else notices.
+
+use crate::cache::{Cache, Inner};
+use crate::config::CacheConfig;
+use crate::contract::{KeyBuf, KeyRef};
+use crate::entry::{Entry, Index};
+use crate::options::{OptionError, Refuse};
+use crate::telemetry::{Counter, catalogue};
+use rule::State;
+use sampling::{Desk, milliseconds};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+
+mod rule;
+mod sampling;
+
+pub(crate) use sampling::Post;
+
+/// How often an object that is touched all the time is examined before it is given up.
+pub const ROUNDS: u32 = 3;
+
+/// How long the auditor rests after the source has failed once; twice as long each time, up to [`LONGEST_PAUSE`].
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What is audited, and how hard.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AuditOptions {
+    /// The part of the hits that is examined, 0 (none) to 1. Default 0.001.
+    pub share: f64,
+    /// How long after a change its invalidation may take; above 0. An examination that finds a difference takes twice as long. Default 5 s.
+    pub grace: Duration,
+    /// How long one read of the source may take; above 0. Default 1 s.
+    pub source_timeout: Duration,
+    /// Examinations at once; 1 to 1,000,000. Default 4.
+    pub concurrency: usize,
+    /// Examinations begun in a second at most; 1 or more. Default 10.
+    pub per_second: u32,
+    /// For how long a cache that was found to serve a stale object is bypassed: its gets miss, with
+    /// [`Miss::Bypassed`](crate::Miss::Bypassed), and loads go to the source. Zero: it goes on being read. [`Duration::MAX`]: until
+    /// [`Audit::reset`]. Default 0.
+    pub bypass: Duration,
+}
+
+impl Default for AuditOptions {
+    fn default() -> Self {
+        Self {
+            share: 0.001,
+            grace: CacheConfig::AUDIT_GRACE,
+            source_timeout: Duration::from_secs(1),
+            concurrency: 4,
+            per_second: 10,
+            bypass: Duration::ZERO,
+        }
+    }
+}
+
+pub(crate) const SHARE: &str = "the part of the hits, 0 (none) to 1";
+pub(crate) const GRACE: &str = "a duration above 0, such as 5s";
+
+impl AuditOptions {
+    /// Checks that every option can be used. [`Cache::audited`] refuses what is not.
+    ///
+    /// # Errors
+    ///
+    /// The first option that cannot be used, and what is accepted.
+    pub fn validate(&self) -> Result<(), OptionError> {
+        OptionError::first(|refuse| self.examine(refuse))
+    }
+
+    /// Tells of every option that cannot be used.
+    pub(crate) fn examine(&self, refuse: Refuse<'_>) {
+        // A NaN is in no range.
+        if !(0.0..=1.0).contains(&self.share) {
+            refuse(OptionError::new("share", self.share, SHARE));
+        }
+        if self.grace.is_zero() {
+            refuse(OptionError::duration("grace", self.grace, GRACE));
+        }
+        if self.source_timeout.is_zero() {
+            refuse(OptionError::duration("source_timeout", self.source_timeout, "a duration above 0, such as 1s"));
+        }
+        if !(1..=1_000_000).contains(&self.concurrency) {
+            refuse(OptionError::new("concurrency", self.concurrency, "a number, 1 to 1000000"));
+        }
+        if self.per_second == 0 {
+            refuse(OptionError::new("per_second", self.per_second, "a number, 1 or more"));
+        }
+    }
+}
+
+/// Why a cache cannot be audited.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// The auditor lives in a task.
+    #[error("an audit was begun outside a Tokio runtime; it lives in a task")]
+    NoRuntime,
+    /// One of the options cannot be used.
+    #[error("the audit cannot begin: {0}")]
+    Option(OptionError),
+}
+
+impl From<OptionError> for AuditError {
+    fn from(error: OptionError) -> Self {
+        Self::Option(error)
+    }
+}
+
+/// What an auditor has found so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Objects that were as the source has them, or on the way to it.
+    pub current: u64,
+    /// Objects that were served although they had been replaced longer ago than the grace.
+    pub stale: u64,
+    /// How long the worst of them had been stale at least.
+    pub worst: Duration,
+    /// Objects of which it could not be told, being touched all the time, or because the connector did not say.
+    pub undecided: u64,
+    /// Examinations that ended because the source failed.
+    pub failed: u64,
+    /// Samples that were not examined, because others were, or the auditor rests.
+    pub skipped: u64,
+}
+
+/// An auditor at work. Dropping it ends the audit, and the bypass with it.
+#[must_use = "dropping it ends the audit"]
+pub struct Audit {
+    cache: Weak<Inner>,
+    desk: Arc<dyn Desk>,
+    books: Arc<Books>,
+    task: Option<AbortHandle>,
+}
+
+impl Audit {
+    /// What has been found so far.
+    #[must_use]
+    pub fn findings(&self) -> Findings {
+        self.books.findings()
+    }
+
+    /// Whether the cache is bypassed now.
+    #[must_use]
+    pub fn bypasses(&self) -> bool {
+        self.cache.upgrade().is_some_and(|cache| cache.post.bypasses())
+    }
+
+    /// Ends a bypass: the cache is read again.
+    pub fn reset(&self) {
+        if let Some(cache) = self.cache.upgrade() {
+            cache.post.end_bypass();
+        }
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+        if let Some(cache) = self.cache.upgrade() {
+            cache.post.leave(&self.desk);
+        }
+    }
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit").field("findings", &self.findings()).finish_non_exhaustive()
+    }
+}
+
+impl<E: Entry> Cache<E> {
+    /// Begins to audit this cache: see [`mod@crate::cache::audit`]. One auditor at a time; a second one takes the place of the first.
+    ///
+    /// `source` reads the object that has the primary key of the one it is given, or `None` where there is none, in its present state: as
+    /// every reader of the source sees it once a change was committed.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError`]: an option cannot be used, or this is not called in a Tokio runtime.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the [`Audit`] ends it, reads of the source that are under way included.
+    pub fn audited<F, L, Err>(&self, options: AuditOptions, source: F) -> Result<Audit, AuditError>
+    where
+        F: Fn(Arc<E>) -> L + Send + Sync + 'static,
+        L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
+        Err: fmt::Display + Send + 'static,
+    {
+        options.validate()?;
+        let runtime = Handle::try_current().map_err(|_| AuditError::NoRuntime)?;
+        let (samples, taken) = mpsc::channel(options.concurrency);
+        let books = Arc::<Books>::default();
+        let desk = Arc::new(SampleDesk { samples, books: books.clone() });
+        let auditor = Arc::new(Auditor {
+            cache: Arc::downgrade(&self.inner),
+            name: self.inner.schema.cache.clone(),
+            options,
+            books: books.clone(),
+            source: Arc::new(move |served| {
+                let read = source(served);
+                Box::pin(async move { read.await.map_err(|error| format!("{error:#}")) })
+            }),
+        });
+        let mut task = None;
+        if options.share > 0.0 {
+            task = Some(runtime.spawn(work(auditor, taken)).abort_handle());
+            self.inner.post.man(desk.clone(), options.share);
+        }
+        Ok(Audit { cache: Arc::downgrade(&self.inner), desk, books, task })
+    }
+}
+
+type Read<E> = Pin<Box<dyn Future<Output = Result<Option<E>, String>> + Send>>;
+
+/// A hit that is to be examined.
+struct Sample<E> {
+    key: KeyBuf,
+    object: Arc<E>,
+}
+
+/// Where hits are handed in.
+struct SampleDesk<E> {
+    samples: mpsc::Sender<Sample<E>>,
+    books: Arc<Books>,
+}
+
+impl<E: Entry> Desk for SampleDesk<E> {
+    fn take(&self, key: KeyRef<'_>, object: crate::contract::Value) {
+        let Ok(object) = object.downcast::<E>() else { return };
+        if self.books.rests() || self.samples.try_send(Sample { key: key.to_buf(), object }).is_err() {
+            self.books.skipped.increment();
+        }
+    }
+
+    fn publish(&self, cache: &str) {
+        self.books.publish(cache);
+    }
+}
+
+/// What is counted.
+#[derive(Default)]
+struct Books {
+    current: Counter,
+    stale: Counter,
+    undecided: Counter,
+    failed: Counter,
+    skipped: Counter,
+    /// In ms.
+    worst: AtomicU64,
+    rests: AtomicBool,
+}
+
+impl Books {
+    fn findings(&self) -> Findings {
+        Findings {
+            current: self.current.get(),
+            stale: self.stale.get(),
+            worst: Duration::from_millis(self.worst.load(Ordering::Relaxed)),
+            undecided: self.undecided.get(),
+            failed: self.failed.get(),
+            skipped: self.skipped.get(),
+        }
+    }
+
+    fn rests(&self) -> bool {
+        self.rests.load(Ordering::Acquire)
+    }
+
+    fn publish(&self, cache: &str) {
+        let outcomes = [
+            ("current", &self.current),
+            ("stale", &self.stale),
+            ("undecided", &self.undecided),
+            ("failed", &self.failed),
+            ("skipped", &self.skipped),
+        ];
+        for (outcome, counter) in outcomes {
+            catalogue::AUDITED.total([cache, outcome], counter.get());
+        }
+        catalogue::AUDIT_WORST_AGE.value([cache], self.worst.load(Ordering::Relaxed) as f64 / 1000.0);
+    }
+}
+
+type Source<E> = Arc<dyn Fn(Arc<E>) -> Read<E> + Send + Sync>;
+
+/// Examines samples of one cache.
+struct Auditor<E: Entry> {
+    /// Not held: the auditor keeps no cache alive.
+    cache: Weak<Inner>,
+    name: Arc<str>,
+    options: AuditOptions,
+    books: Arc<Books>,
+    source: Source<E>,
+}
+
+/// How an examination ended.
+#[derive(Debug)]
+enum Outcome {
+    Current,
+    Stale(Duration),
+    Undecided,
+    /// The source gave no answer; why.
+    Failed(String),
+}
+
+/// Begins one examination after the other, until the cache or the audit is gone.
+async fn work<E: Entry>(auditor: Arc<Auditor<E>>, mut samples: mpsc::Receiver<Sample<E>>) {
+    let places = Arc::new(Semaphore::new(auditor.options.concurrency));
+    let interval = Duration::from_secs(1) / auditor.options.per_second;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    // Dropped with this task, and with it what is under way.
+    let mut examinations = JoinSet::new();
+    let mut failures = 0;
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Some(sample) = samples.recv().await else { return };
+        while let Some(ended) = examinations.try_join_next() {
+            // It panicked: an object that cannot say its keys, or be encoded.
+            auditor.books.undecided.add(u64::from(ended.is_err()));
+        }
+        let mut failed = false;
+        while let Ok(well) = told.try_recv() {
+            (failed, failures) = if well { (failed, 0) } else { (true, failures + 1_u32) };
+        }
+        if failed && failures > 0 {
+            auditor.rest(failures, &mut samples).await;
+            continue;
+        }
+        examinations.spawn(one(auditor.clone(), sample, place, tell.clone()));
+        tokio::time::sleep(interval).await;
+    }
+}
+
+/// One examination; tells whether the source was well.
+async fn one<E: Entry>(
+    auditor: Arc<Auditor<E>>,
+    sample: Sample<E>,
+    _place: OwnedSemaphorePermit,
+    tell: mpsc::UnboundedSender<bool>,
+) {
+    let outcome = auditor.examine(&sample).await;
+    let _ = tell.send(!matches!(outcome, Outcome::Failed(_)));
+    auditor.conclude(&sample.key, outcome);
+}
+
+impl<E: Entry> Auditor<E> {
+    /// Leaves the source alone for a while. What was handed in before is old by then.
+    async fn rest(&self, failures: u32, samples: &mut mpsc::Receiver<Sample<E>>) {
+        self.books.rests.store(true, Ordering::Release);
+        self.books.skipped.increment();
+        tokio::time::sleep((PAUSE * (1 << (failures - 1).min(6))).min(LONGEST_PAUSE)).await;
+        while samples.try_recv().is_ok() {
+            self.books.skipped.increment();
+        }
+        self.books.rests.store(false, Ordering::Release);
+    }
+
+    /// The table in the documentation of the module, step by step.
+    async fn examine(&self, sample: &Sample<E>) -> Outcome {
+        let Some(hit) = self.state(Some(sample.object.clone())) else { return Outcome::Undecided };
+        for round in 0..ROUNDS {
+            let Some(cache) = self.cache.upgrade() else { return Outcome::Undecided };
+            let ticket = cache.connector.ticket().await;
+            drop(cache);
+            let first = match self.read(sample).await {
+                Ok(Some(first)) if round == 0 && hit.is_as_new_as(&first) => return Outcome::Current,
+                Ok(Some(first)) if first.is_of_the_same_object_as(&hit) => first,
+                Ok(_) => return Outcome::Undecided,
+                Err(error) => return Outcome::Failed(error),
+            };
+            let known = Instant::now();
+            tokio::time::sleep(self.options.grace).await;
+            let Some(served) = self.look(sample).await else { return Outcome::Current };
+            let age = known.elapsed();
+            let Some(served) = self.state(Some(served)) else { return Outcome::Undecided };
+            // The key may lead to another object by now.
+            if served.is_as_new_as(&first) || !served.is_of_the_same_object_as(&hit) {
+                return Outcome::Current;
+            }
+            if served.is_outdated_by(&first) {
+                return Outcome::Stale(age);
+            }
+            match self.read(sample).await {
+                Ok(Some(second)) if served.is_as_new_as(&second) => return Outcome::Current,
+                Ok(Some(_)) => {}
+                Ok(None) => return Outcome::Undecided,
+                Err(error) => return Outcome::Failed(error),
+            }
+            tokio::time::sleep(self.options.grace).await;
+            let (Some(cache), Some(ticket)) = (self.cache.upgrade(), ticket) else { return Outcome::Undecided };
+            match cache.connector.untouched(served.keys(), ticket).await {
+                Some(true) => {
+                    drop(cache);
+                    let again = self.look(sample).await.and_then(|object| self.state(Some(object)));
+                    let still = again.is_some_and(|again| again.is_as_new_as(&served));
+                    return Outcome::Stale(if still { known.elapsed() } else { age });
+                }
+                Some(false) => {}
+                None => return Outcome::Undecided,
+            }
+        }
+        Outcome::Undecided
+    }
+
+    /// What the source has now; `None` where it cannot be compared.
+    async fn read(&self, sample: &Sample<E>) -> Result<Option<State>, String> {
+        let (source, served) = (self.source.clone(), sample.object.clone());
+        // In a task of its own, whose panic is an error here, and which ends with this future.
+        let mut task = JoinSet::new();
+        task.spawn(async move { source(served).await });
+        match tokio::time::timeout(self.options.source_timeout, task.join_next()).await {
+            Ok(Some(Ok(Ok(object)))) => Ok(self.state(object.map(Arc::new))),
+            Ok(Some(Ok(Err(error)))) => Err(error),
+            Ok(_) => Err("it panicked, or the runtime was shut down".to_owned()),
+            Err(_) => Err(format!("it took longer than {:?}", self.options.source_timeout)),
+        }
+    }
+
+    /// What the cache has now, by the key of the hit.
+    async fn look(&self, sample: &Sample<E>) -> Option<Arc<E>> {
+        let cache = self.cache.upgrade()?;
+        cache.connector.get(sample.key.as_ref()).await.ok()?.downcast::<E>().ok()
+    }
+
+    fn state(&self, object: Option<Arc<E>>) -> Option<State> {
+        State::of(object, &self.cache.upgrade()?.schema)
+    }
+
+    fn conclude(&self, key: &KeyBuf, outcome: Outcome) {
+        let cache = &*self.name;
+        match outcome {
+            Outcome::Current => self.books.current.increment(),
+            Outcome::Undecided => self.books.undecided.increment(),
+            Outcome::Failed(error) => {
+                self.books.failed.increment();
+                tracing::warn!(cache, %error, "the source cannot be read for the audit, which rests");
+            }
+            Outcome::Stale(age) => {
+                self.books.stale.increment();
+                self.books.worst.fetch_max(milliseconds(age), Ordering::Relaxed);
+                catalogue::AUDIT_STALE_AGE.histogram([cache]).record(age.as_secs_f64());
+                let bypassed = !self.options.bypass.is_zero();
+                if let Some(cache) = self.cache.upgrade().filter(|_| bypassed) {
+                    cache.post.begin_bypass(self.options.bypass);
+                }
+                let index = E::Index::NAMES.get(usize::from(key.index)).copied().unwrap_or_default();
+                tracing::error!(
+                    cache,
+                    index,
+                    age_ms = milliseconds(age),
+                    bypassed,
+                    "a stale object was served, longer after its change than an invalidation may take"
+                );
+                tracing::debug!(cache, index, key = %String::from_utf8_lossy(&key.bytes), "by this key");
+            }
+        }
+    }
+}

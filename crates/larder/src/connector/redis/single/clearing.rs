@@ -1,0 +1,261 @@
+//! The clock of a cache on the server, and removing everything that is older than it.
+//!
+//! Removing takes many commands, and whoever does it may die half-way. So the clock has a state: `renew` gives it a new epoch
+//! and marks it *clearing*; from then on no older fill or put is accepted, and no ticket is given out. Then everything
+//! is removed; then `settle` marks it settled and notes which history of the server it belongs to. A node that finds a clock
+//! unsettled does the removing itself, under the same epoch: whoever ends first has removed everything older.
+//!
+//! An index key must never go while its object stays, since an invalidation through that key would not find it. So every object
+//! is removed before the first index key: what else a pass over the server's keys comes across is removed after the pass, or, where
+//! that is too much to remember, by a second pass. And `remove.lua` removes nothing once the clock is settled or has another epoch, since objects
+//! are stored again then: another node may have ended first, and a removal may wait in a stopped server's socket.
+//!
+//! *Lost* is *clearing* where there was no clock at all: the list of schemas may be incomplete, so an invalidation cannot be
+//! sure to reach every release's objects, and is deferred until everything is gone.
+
+use crate::connector::redis::layout::Layout;
+use crate::connector::redis::scripts::{self, Script};
+use crate::connector::redis::wire::link::{Link, Private, WhenCrowded};
+use crate::connector::redis::wire::trouble::{Trouble, What};
+use crate::protection::{Protection, holds};
+use redis::{Cmd, Value};
+use std::future::Future;
+
+/// Epochs fit into a double without loss, since the scripts compute in doubles.
+const EPOCH_BITS: u32 = 52;
+
+/// How many keys a SCAN looks at in one go: well under a millisecond of the server's time.
+const SCAN_COUNT: u32 = 2_000;
+
+/// Bytes of names that a clearing keeps in mind, so that one pass over the server's keys is enough for a small cache.
+const REMEMBERED: usize = 8 * 1024 * 1024;
+
+/// How many keys a script removes at once; a SCAN may find more than it was asked for.
+const REMOVE_AT_ONCE: usize = 1000;
+
+/// Sends to the server, with the breaker's permission or before there is anybody to ask.
+pub(crate) trait Caller: Sync {
+    fn call(&self, command: &Cmd) -> impl Future<Output = Result<Value, Trouble>> + Send;
+    fn script(
+        &self,
+        script: &Script,
+        arguments: impl Fn(&mut Cmd) + Send + Sync,
+    ) -> impl Future<Output = Result<Value, Trouble>> + Send;
+}
+
+/// What is cleared, registered or pruned is never shed.
+impl Caller for Link {
+    async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
+        Self::call(self, WhenCrowded::Wait, command).await
+    }
+
+    async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
+        Self::script(self, WhenCrowded::Wait, script, arguments).await
+    }
+}
+
+impl Caller for Private<'_> {
+    async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
+        Private::call(self, command).await
+    }
+
+    async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
+        Private::script(self, script, arguments).await
+    }
+}
+
+/// What the clock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// 0: there is no clock.
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+    pub(crate) settled: bool,
+    pub(crate) history: u64,
+    /// Whether the schema of this release is in its list.
+    pub(crate) registered: bool,
+}
+
+/// Reads the clock and adds this release's schema to its list.
+pub(crate) async fn register(caller: &impl Caller, layout: &Layout) -> Result<Head, Trouble> {
+    clock(caller, layout, "register", 0, 0).await
+}
+
+/// Removes everything in the cache that was stored before now, and answers the clock after that.
+pub(crate) async fn clear(caller: &impl Caller, layout: &Layout, history: u64) -> Result<Head, Trouble> {
+    clear_after(caller, layout, "renew", history, |_| ()).await
+}
+
+/// The same; `removed` is told after each batch how many keys have gone.
+pub(crate) async fn clear_and_tell(
+    caller: &impl Caller,
+    layout: &Layout,
+    history: u64,
+    removed: impl FnMut(u64),
+) -> Result<Head, Trouble> {
+    clear_after(caller, layout, "renew", history, removed).await
+}
+
+/// The same, and begins the list of schemas anew, with this release's.
+pub(crate) async fn clear_and_forget_schemas(
+    caller: &impl Caller,
+    layout: &Layout,
+    history: u64,
+) -> Result<Head, Trouble> {
+    clear_after(caller, layout, "renumber", history, |_| ()).await
+}
+
+async fn clear_after(
+    caller: &impl Caller,
+    layout: &Layout,
+    action: &str,
+    history: u64,
+    mut removed: impl FnMut(u64),
+) -> Result<Head, Trouble> {
+    let mut gone = 0;
+    loop {
+        let epoch = if holds(Protection::Epoch) { fastrand::u64(1..1 << EPOCH_BITS) } else { 1 };
+        let epoch = clock(caller, layout, action, epoch, 0).await?.epoch;
+        let mut sweep = Sweep { caller, layout, epoch, gone, removed: &mut removed };
+        if sweep.everything().await? != Removal::Superseded {
+            return clock(caller, layout, "settle", epoch, history).await;
+        }
+        gone = sweep.gone;
+    }
+}
+
+/// Whether a clearing goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removal {
+    Goes,
+    /// Another node has ended it.
+    Ended,
+    /// Another one has begun, or the clock was lost.
+    Superseded,
+}
+
+/// The removing of one clearing.
+struct Sweep<'a, C, R> {
+    caller: &'a C,
+    layout: &'a Layout,
+    epoch: u64,
+    gone: u64,
+    removed: R,
+}
+
+impl<C: Caller, R: FnMut(u64)> Sweep<'_, C, R> {
+    /// Removes every object, and then everything else.
+    async fn everything(&mut self) -> Result<Removal, Trouble> {
+        let mut rest = Rest { names: Vec::new(), room: REMEMBERED };
+        match self.pass(&self.layout.everything(), Some(&mut rest)).await? {
+            Removal::Goes if rest.room > 0 => self.remove(&rest.names).await,
+            Removal::Goes => self.pass(&self.layout.around_objects(), None).await,
+            done => Ok(done),
+        }
+    }
+
+    /// Removes what the pattern matches; with `rest` only the objects, and the others are noted there.
+    async fn pass(&mut self, pattern: &[u8], mut rest: Option<&mut Rest>) -> Result<Removal, Trouble> {
+        let object = self.layout.object_prefix().into_bytes();
+        let mut cursor = b"0".to_vec();
+        loop {
+            let (next, mut names) = scan(self.caller, &cursor, pattern).await?;
+            if let Some(rest) = &mut rest {
+                let others = names.extract_if(.., |name| !name.starts_with(&object));
+                others.for_each(|name| rest.note(name));
+            }
+            match self.remove(&names).await? {
+                Removal::Goes if next != b"0" => cursor = next,
+                done => return Ok(done),
+            }
+        }
+    }
+
+    async fn remove(&mut self, names: &[Vec<u8>]) -> Result<Removal, Trouble> {
+        let clock = self.layout.clock();
+        for batch in names.chunks(REMOVE_AT_ONCE) {
+            let epoch = self.epoch;
+            let arguments = |call: &mut Cmd| {
+                call.arg(1 + batch.len()).arg(&clock).arg(batch).arg(epoch);
+            };
+            match self.caller.script(&scripts::REMOVE, arguments).await? {
+                Value::Int(-1) => return Ok(Removal::Ended),
+                Value::Int(-2) => return Ok(Removal::Superseded),
+                Value::Int(count) => self.gone += u64::try_from(count).unwrap_or(0),
+                _ => return Err(unexpected("remove.lua")),
+            }
+        }
+        (self.removed)(self.gone);
+        Ok(Removal::Goes)
+    }
+}
+
+/// What a pass has come across beside objects.
+struct Rest {
+    names: Vec<Vec<u8>>,
+    /// In bytes; none left: not all are noted.
+    room: usize,
+}
+
+impl Rest {
+    fn note(&mut self, name: Vec<u8>) {
+        self.room = self.room.saturating_sub(name.len() + size_of::<Vec<u8>>());
+        if self.room > 0 {
+            self.names.push(name);
+        } else {
+            self.names = Vec::new();
+        }
+    }
+}
+
+/// One step of a SCAN: the next cursor, and the names found.
+pub(crate) async fn scan(
+    caller: &impl Caller,
+    cursor: &[u8],
+    pattern: &[u8],
+) -> Result<(Vec<u8>, Vec<Vec<u8>>), Trouble> {
+    let mut command = redis::cmd("SCAN");
+    command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
+    let Value::Array(reply) = caller.call(&command).await? else { return Err(unexpected("SCAN")) };
+    let mut reply = reply.into_iter();
+    let (Some(next), Some(Value::Array(names))) = (reply.next().and_then(bytes), reply.next()) else {
+        return Err(unexpected("SCAN"));
+    };
+    Ok((next, names.into_iter().filter_map(bytes).collect()))
+}
+
+async fn clock(caller: &impl Caller, layout: &Layout, action: &str, epoch: u64, history: u64) -> Result<Head, Trouble> {
+    let name = layout.clock();
+    let arguments = |call: &mut Cmd| {
+        call.arg(1).arg(&name).arg(action).arg(&layout.fingerprint).arg(epoch).arg(history);
+        call.arg(layout.registered_names()).arg(layout.index_names_prefix());
+    };
+    let reply = caller.script(&scripts::CLOCK, arguments).await?;
+    let [epoch, sequence, state, history, registered] = numbers(&reply).ok_or_else(|| unexpected("clock.lua"))?;
+    Ok(Head { epoch, sequence, settled: state == 1, history, registered: registered == 1 })
+}
+
+/// A reply of exactly `N` non-negative numbers.
+pub(crate) fn numbers<const N: usize>(reply: &Value) -> Option<[u64; N]> {
+    let Value::Array(items) = reply else { return None };
+    let numbers: Vec<u64> = items
+        .iter()
+        .filter_map(|item| match item {
+            Value::Int(number) => u64::try_from(*number).ok(),
+            _ => None,
+        })
+        .collect();
+    numbers.try_into().ok()
+}
+
+pub(crate) fn bytes(reply: Value) -> Option<Vec<u8>> {
+    match reply {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.into_bytes()),
+        _ => None,
+    }
+}
+
+pub(crate) fn unexpected(what: &str) -> Trouble {
+    Trouble::Error { what: What::Fault, text: format!("the server's reply to {what} has not the expected shape") }
+}

@@ -1,0 +1,76 @@
+//! Leases: who, among all nodes, loads what is missing under a key.
+
+use crate::connector::redis::scripts;
+use crate::connector::redis::single::{Store, milliseconds};
+use crate::connector::redis::wire::link::WhenCrowded;
+use crate::connector::redis::wire::rights::Command;
+use crate::connector::redis::wire::trouble::Trouble;
+use crate::contract::{KeyRef, Lease, LeaseToken, Look};
+use redis::{Cmd, Pipeline, RedisError, Value as Reply};
+
+impl Store {
+    /// Asks for the lease and looks, in this order and in one round trip; two where an index key is found that was not known.
+    pub(crate) async fn lease_and_look(&self, key: KeyRef<'_>) -> (Lease, Look) {
+        // Without the right to take a lease nobody has one.
+        let may_take = !self.link.rights.missing().any_of(&[Command::Set]);
+        let Some(connection) = self.trusted().filter(|_| may_take) else {
+            return (Lease::Free, self.find_or_ticket(key).await);
+        };
+        let token = fastrand::u128(..);
+        let newest = self.newest();
+        let hint = if key.index == 0 { None } else { self.hints.get(key) };
+        let known = if key.index == 0 { Some(key.bytes) } else { hint.as_deref().map(|hint| &*hint.primary) };
+        let read = known.map_or_else(|| self.layout.index(key), |primary| self.layout.object(primary));
+        let mut all = Pipeline::with_capacity(3);
+        let life = milliseconds(self.schema.loading.lease);
+        all.cmd("SET").arg(self.layout.lease(key)).arg(name(LeaseToken(token))).arg("NX").arg("PX").arg(life);
+        all.cmd("GET").arg(&read);
+        all.add_command(self.read_clock());
+        let replies = match self.link.pipeline(&all).await {
+            Ok(replies) => replies,
+            Err(trouble) => return (Lease::Free, Look::miss(self.miss(&trouble), None)),
+        };
+        let mut replies = replies.into_iter();
+        let lease = match replies.next() {
+            Some(Reply::Okay) => Lease::Granted(LeaseToken(token)),
+            Some(Reply::Nil) => Lease::Taken,
+            // It takes no writes now, or no writes of ours: nobody has a lease.
+            Some(Reply::ServerError(error)) => {
+                self.miss(&Trouble::from(RedisError::from(error)));
+                Lease::Free
+            }
+            _ => Lease::Free,
+        };
+        let found = replies.next().unwrap_or(Reply::Nil);
+        let clock = replies.next().unwrap_or(Reply::Nil);
+        let found = if known.is_some() {
+            let found = found.extract_error().map_err(|error| error.into());
+            self.believe(connection, read, found, key).await
+        } else {
+            self.find_hinted(key, found, None).await
+        };
+        // What was remembered may be wrong: then this is not the whole look.
+        if known.is_some() && key.index != 0 && found.is_err() {
+            self.hints.forget(key);
+            return (lease, self.find_or_ticket(key).await);
+        }
+        (lease, self.look(found, async || self.ticket_from(clock, newest).await).await)
+    }
+
+    pub(crate) async fn give_back(&self, key: KeyRef<'_>, token: LeaseToken) {
+        let lease = self.layout.lease(key);
+        let arguments = |call: &mut Cmd| {
+            call.arg(1).arg(&lease).arg(name(token));
+        };
+        // Nobody waits for this, and a lease that is kept holds up the other nodes.
+        if let Err(trouble) = self.link.script(WhenCrowded::Wait, &scripts::DISCARD, arguments).await {
+            // It ends by itself.
+            tracing::debug!(cache = %self.schema.cache, error = %trouble, "a lease is not given back");
+        }
+    }
+}
+
+/// A token as it stands on the server.
+fn name(token: LeaseToken) -> String {
+    format!("{:032x}", token.0)
+}

@@ -1,0 +1,45 @@
+//! Removes index keys that lead to no object.
+
+use crate::connector::redis::scripts;
+use crate::connector::redis::single::Store;
+use crate::connector::redis::single::clearing;
+use crate::connector::redis::single::forgetting::BATCH;
+use crate::connector::redis::wire::link::WhenCrowded;
+use crate::connector::redis::wire::trouble::Trouble;
+use crate::contract::{Error, Pruned};
+use redis::{Cmd, Value as Reply};
+
+impl Store {
+    pub(crate) async fn prune_keys(&self) -> Result<Pruned, Error> {
+        let unavailable = |trouble: Trouble| {
+            self.miss(&trouble);
+            Error::Unavailable { cache: self.schema.cache.clone(), reason: trouble.to_string() }
+        };
+        let clock = self.layout.clock();
+        let mut pruned = Pruned::default();
+        let mut cursor = b"0".to_vec();
+        loop {
+            let (next, names) =
+                clearing::scan(&*self.link, &cursor, &self.layout.index_keys()).await.map_err(unavailable)?;
+            // Also of indexes that this release does not have: who had them may be gone for good.
+            for batch in names.chunks(BATCH) {
+                let arguments = |call: &mut Cmd| {
+                    call.arg(1 + batch.len()).arg(&clock);
+                    for name in batch {
+                        call.arg(name);
+                    }
+                    call.arg(self.layout.object_prefix()).arg(self.layout.before_index());
+                };
+                let reply =
+                    self.link.script(WhenCrowded::Wait, &scripts::PRUNE, arguments).await.map_err(unavailable)?;
+                if let Reply::Int(removed) = reply {
+                    pruned.keys += u64::try_from(removed).unwrap_or(0);
+                }
+            }
+            if next == b"0" {
+                return Ok(pruned);
+            }
+            cursor = next;
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Gets and lookups: one GET where it is known which object to read, and belief only in what the object says of itself.
+
+use crate::connector::redis::layout::Layout;
+use crate::connector::redis::scripts;
+use crate::connector::redis::single::clearing::unexpected;
+use crate::connector::redis::single::{Store, milliseconds};
+use crate::connector::redis::wire::link::WhenCrowded;
+use crate::connector::redis::wire::rights::Command;
+use crate::connector::redis::wire::trouble::{Trouble, What};
+use crate::connector::remote::envelope::{self, DecodeError};
+use crate::connector::remote::hints::Hint;
+use crate::contract::{KeyRef, Look, Miss, Ticket, Value};
+use redis::{Cmd, Pipeline, Value as Reply};
+use std::sync::Arc;
+
+/// An object that was read, and how its age is.
+pub(crate) struct Found {
+    pub(crate) value: Value,
+    pub(crate) age: Age,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Age {
+    Fresh,
+    /// Its max age is over soon.
+    Due,
+    /// Its max age is over, and it is kept for who fails to load its successor.
+    Expired,
+}
+
+impl Store {
+    pub(crate) async fn find(&self, key: KeyRef<'_>) -> Result<Value, Miss> {
+        let found = match self.find_known(key).await {
+            Err(Cold::Miss(miss)) => return Err(miss),
+            Err(Cold::Unknown(tried)) => {
+                let mut get = redis::cmd("GET");
+                get.arg(self.layout.index(key));
+                let hint = self.link.call(WhenCrowded::Shed, &get).await.map_err(|trouble| self.miss(&trouble))?;
+                self.find_hinted(key, hint, tried).await?
+            }
+            Ok(found) => found,
+        };
+        if found.age == Age::Expired { Err(Miss::Expired) } else { Ok(found.value) }
+    }
+
+    pub(crate) async fn find_or_ticket(&self, key: KeyRef<'_>) -> Look {
+        let found = match self.find_known(key).await {
+            Ok(found) => Ok(found),
+            Err(Cold::Miss(miss)) => Err(miss),
+            Err(Cold::Unknown(tried)) => {
+                // The ticket comes along in the same round trip: the load begins after it either way.
+                let newest = self.newest();
+                let mut both = Pipeline::with_capacity(2);
+                both.cmd("GET").arg(self.layout.index(key));
+                both.add_command(self.read_clock());
+                let mut replies = match self.link.pipeline(&both).await {
+                    Ok(replies) => replies.into_iter(),
+                    Err(trouble) => return Look::miss(self.miss(&trouble), None),
+                };
+                let hint = replies.next().unwrap_or(Reply::Nil);
+                let clock = replies.next().unwrap_or(Reply::Nil);
+                let found = self.find_hinted(key, hint, tried).await;
+                return self.look(found, async || self.ticket_from(clock, newest).await).await;
+            }
+        };
+        self.look(found, async || self.take_ticket(WhenCrowded::Shed).await).await
+    }
+
+    /// What somebody who may load is told of what was found. The ticket is for a load that begins afterwards.
+    pub(crate) async fn look(&self, found: Result<Found, Miss>, ticket: impl AsyncFnOnce() -> Option<Ticket>) -> Look {
+        match found {
+            Ok(Found { value, age: Age::Expired }) => {
+                // A node that does not keep expired objects does not serve them either.
+                let expired = (!self.schema.kept_after().is_zero()).then_some(value);
+                Look::Miss { cause: Miss::Expired, ticket: ticket().await, expired }
+            }
+            Ok(Found { value, age }) => Look::Hit { value, due: age == Age::Due },
+            Err(miss @ (Miss::Absent | Miss::Expired | Miss::Undecodable)) => Look::miss(miss, ticket().await),
+            Err(miss) => Look::miss(miss, None),
+        }
+    }
+
+    /// What one GET of the object key finds, where it is known which that is.
+    async fn find_known(&self, key: KeyRef<'_>) -> Result<Found, Cold> {
+        self.may_read().map_err(Cold::Miss)?;
+        if key.index == 0 {
+            let hint = self.hints.of_primary(key);
+            return self.read(key.bytes, hint.as_deref(), key).await.map_err(Cold::Miss);
+        }
+        let Some(hint) = self.hints.get(key) else { return Err(Cold::Unknown(None)) };
+        match self.read(&hint.primary, Some(&hint), key).await {
+            Err(Miss::Absent) => Err(Cold::Unknown(Some(hint))),
+            other => other.map_err(Cold::Miss),
+        }
+    }
+
+    /// The object that an index key leads to, unless that is the one that was tried already.
+    pub(crate) async fn find_hinted(
+        &self,
+        key: KeyRef<'_>,
+        hint: Reply,
+        tried: Option<Arc<Hint>>,
+    ) -> Result<Found, Miss> {
+        let hint = match hint {
+            Reply::BulkString(hint) => hint,
+            Reply::ServerError(error) => return Err(self.miss(&redis::RedisError::from(error).into())),
+            _ => {
+                self.hints.forget(key);
+                return Err(Miss::Absent);
+            }
+        };
+        let Some(primary) = Layout::primary_of(&hint) else {
+            // Whatever this node remembers leads nowhere: the next lookup begins with the index key.
+            self.hints.forget(key);
+            return Err(self.nothing(&hint, key));
+        };
+        if tried.is_some_and(|tried| *tried.primary == *primary) {
+            return Err(Miss::Absent);
+        }
+        let hint = self.hints.remember(key, primary);
+        self.read(primary, Some(&hint), key).await
+    }
+
+    async fn read(&self, primary: &[u8], hint: Option<&Hint>, key: KeyRef<'_>) -> Result<Found, Miss> {
+        let name = self.layout.object(primary);
+        let mut get = redis::cmd("GET");
+        get.arg(&name);
+        let Some(connection) = self.trusted() else { return Err(Miss::Distrusted) };
+        let touched = hint.filter(|hint| self.may_touch() && self.hints.touch_is_due(hint));
+        let reply = match touched {
+            None => self.link.call(WhenCrowded::Shed, &get).await,
+            Some(hint) => {
+                let age = milliseconds(self.schema.last_use_age);
+                let kept = milliseconds(self.schema.kept_after());
+                let touch = |call: &mut Cmd| {
+                    call.arg(1).arg(&name).arg(age).arg(kept);
+                };
+                let both = self.link.command_and_script(WhenCrowded::Shed, get, &scripts::TOUCH, touch).await;
+                both.map(|(object, touch)| {
+                    if let Err(trouble) = touch {
+                        self.hints.touch_failed(hint);
+                        if trouble.what() == Some(What::Forbidden) {
+                            self.miss(&trouble);
+                        }
+                    }
+                    object
+                })
+            }
+        };
+        if let Some(hint) = touched
+            && !matches!(reply, Ok(Reply::BulkString(_)))
+        {
+            self.hints.touch_failed(hint);
+        }
+        self.believe(connection, name, reply, key).await
+    }
+
+    /// Whether the user has the rights that it takes to renew a last-use age.
+    pub(crate) fn may_touch(&self) -> bool {
+        !self.link.rights.missing().any_of(&[Command::PExpire, Command::GetRange, Command::Time])
+    }
+
+    /// What the reply to a GET of an object key, sent when `connection` was the one in use, says under this key.
+    pub(crate) async fn believe(
+        &self,
+        connection: u64,
+        name: Vec<u8>,
+        reply: Result<Reply, Trouble>,
+        key: KeyRef<'_>,
+    ) -> Result<Found, Miss> {
+        let object = match reply {
+            Ok(Reply::BulkString(object)) => object,
+            Ok(Reply::Nil) => return Err(Miss::Absent),
+            Ok(_) => return Err(self.miss(&unexpected("GET"))),
+            Err(trouble) if trouble.what() == Some(What::WrongType) => {
+                return self.discard(name, Vec::new(), DecodeError::Damaged("a value of another Redis type")).await;
+            }
+            Err(trouble) => return Err(self.miss(&trouble)),
+        };
+        // It may have been sent on a later connection than the one that was looked at.
+        if self.trusted() != Some(connection) {
+            return Err(Miss::Distrusted);
+        }
+        match envelope::decode(&self.schema, &object, key) {
+            Ok(value) => Ok(Found { value, age: self.age(&object).await }),
+            Err(DecodeError::OtherKey) => Err(Miss::Absent),
+            Err(_) if key.index == 0 && object == self.layout.absence(key) => Err(self.nothing(&object, key)),
+            Err(_) if Layout::is_absence(&object) => Err(Miss::Absent),
+            Err(error) => self.discard(name, object, error).await,
+        }
+    }
+
+    pub(crate) async fn age(&self, object: &[u8]) -> Age {
+        let ahead = milliseconds(self.schema.refresh_ahead());
+        let Some((deadline, kept)) = envelope::deadline(object) else { return Age::Fresh };
+        // The server removes an object at its deadline, unless it is kept.
+        if !kept && ahead == 0 {
+            return Age::Fresh;
+        }
+        match self.link.server_time().await {
+            Some(now) if now >= deadline && kept => Age::Expired,
+            Some(now) if now.saturating_add(ahead) >= deadline => Age::Due,
+            None if kept => Age::Expired,
+            _ => Age::Fresh,
+        }
+    }
+
+    /// The miss by which a node that remembers what the source does not have tells that it does not have this.
+    pub(crate) fn nothing(&self, absence: &[u8], key: KeyRef<'_>) -> Miss {
+        let remembers = !self.schema.loading.negative_age.is_zero();
+        if remembers && absence == self.layout.absence(key) { Miss::KnownAbsent } else { Miss::Absent }
+    }
+
+    /// A type that cannot be decoded is one with every read: told once in a while.
+    pub(crate) fn report_undecodable(&self, bytes: usize, error: &DecodeError) {
+        self.schema.stats.faults.increment();
+        if let DecodeError::Payload(detail) = error {
+            tracing::debug!(cache = %self.schema.cache, detail, "the payload of a stored object cannot be decoded");
+        }
+        if let Some(entries) = self.undecodable.admit(&self.link.clock, 1) {
+            let cache = &*self.schema.cache;
+            tracing::error!(%cache, entries, bytes, %error, "a stored object cannot be read and is removed");
+        }
+    }
+
+    /// Reports and removes what cannot be decoded (C11).
+    async fn discard<T>(&self, name: Vec<u8>, read: Vec<u8>, error: DecodeError) -> Result<T, Miss> {
+        self.report_undecodable(read.len(), &error);
+        let arguments = |call: &mut Cmd| {
+            call.arg(1).arg(&name).arg(&read);
+        };
+        if let Err(trouble) = self.link.script(WhenCrowded::Shed, &scripts::DISCARD, arguments).await {
+            self.miss(&trouble);
+        }
+        Err(Miss::Undecodable)
+    }
+
+    pub(crate) fn miss(&self, trouble: &Trouble) -> Miss {
+        match trouble {
+            Trouble::Unavailable | Trouble::Unconfirmed => Miss::Unavailable,
+            Trouble::Shed => Miss::Shed,
+            Trouble::TimedOut(_) => Miss::TimedOut,
+            Trouble::Error { what: What::Fault | What::WrongType | What::NoScript, text } => {
+                self.schema.stats.faults.increment();
+                if let Some(entries) = self.rejected.admit(&self.link.clock, 1) {
+                    let cache = &*self.schema.cache;
+                    tracing::error!(%cache, entries, error = %text, "the server rejected a command of ours");
+                }
+                Miss::Fault
+            }
+            Trouble::Error { what: What::Forbidden, text } => {
+                self.link.rights.doubt(&self.schema.cache, text);
+                Miss::Fault
+            }
+            Trouble::Error { .. } => Miss::Unavailable,
+        }
+    }
+}
+
+enum Cold {
+    Miss(Miss),
+    /// It is not known which object to read, or the one remembered (and tried) was not it.
+    Unknown(Option<Arc<Hint>>),
+}

@@ -1,0 +1,259 @@
+//! Makes a connection to a server, and finds out whether the server serves, and which one it is.
+
+use crate::clock::Clock;
+use crate::config::{Address, RedisConfig};
+use crate::connector::redis::single::clearing::bytes;
+use crate::connector::redis::wire::confirming::{self, Confirming};
+use crate::connector::redis::wire::link::{Identity, Live, Private};
+use crate::connector::redis::wire::rights;
+use crate::connector::redis::wire::trouble::{Awaited, Trouble, What};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, Value};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Commands that may wait to be written, and bytes of them: room for a burst, not for an outage.
+const WRITE_QUEUE: usize = 1024;
+
+/// The oldest server whose scripts can free and fence while it is out of memory.
+const OLDEST: (u32, u32) = (7, 0);
+
+/// A connection to a server that serves, and the task that ends with it.
+pub(crate) async fn reach(
+    config: &RedisConfig,
+    clock: &Clock,
+    generation: u64,
+) -> Result<(Arc<Live>, Driver), Trouble> {
+    let within = config.connect_timeout;
+    let (connection, mut driver) = tokio::time::timeout(within, connect(config))
+        .await
+        .map_err(|_| Trouble::TimedOut(Awaited::Connection))
+        .flatten()?;
+    let greeting = Arc::new(Live::new(connection.clone(), generation, Identity::default(), None));
+    let caller = Private { live: &greeting, timeout: within };
+    let mut identity = greet(&caller, config).await?;
+    identity.missing = rights::try_out(&caller, &config.prefix).await?;
+    if config.wait_replicas == 0 {
+        return Ok((Arc::new(Live::new(connection, generation, identity, None)), driver));
+    }
+    let (second, second_driver) = tokio::time::timeout(within, connect(config))
+        .await
+        .map_err(|_| Trouble::TimedOut(Awaited::Connection))
+        .flatten()?;
+    let other = Arc::new(Live::new(second.clone(), generation, Identity::default(), None));
+    let other_identity = greet(&Private { live: &other, timeout: within }, config).await?;
+    let prepare = async {
+        confirming::same_server(config, (&greeting, &identity), (&other, &other_identity)).await?;
+        // What may not be asked is found out here, not with the first invalidation.
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(0).arg(1);
+        other.send(&wait).await
+    };
+    tokio::time::timeout(within, prepare).await.map_err(|_| Trouble::TimedOut(Awaited::Connection)).flatten()?;
+    let confirming = Confirming::begin(second, config, clock.clone());
+    driver.second = Some(Box::new(second_driver));
+    Ok((Arc::new(Live::new(connection, generation, identity, Some(confirming))), driver))
+}
+
+/// The task that reads and writes the socket; it ends with the connection, and the connection with it.
+pub(crate) struct Driver {
+    task: tokio::task::JoinHandle<()>,
+    /// In strict mode, that of the connection for WAIT.
+    second: Option<Box<Driver>>,
+}
+
+impl Driver {
+    /// Until either connection has ended.
+    pub(crate) async fn ended(&mut self) {
+        match &mut self.second {
+            None => drop((&mut self.task).await),
+            Some(second) => tokio::select! {
+                _ = &mut self.task => {}
+                _ = &mut second.task => {}
+            },
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn connect(config: &RedisConfig) -> Result<(MultiplexedConnection, Driver), Trouble> {
+    match handshake(config, ProtocolVersion::RESP3).await {
+        // A server, or a proxy, that does not know HELLO is not ill: it speaks RESP2.
+        Err(trouble) if trouble.what() == Some(What::Fault) => handshake(config, ProtocolVersion::RESP2).await,
+        other => other,
+    }
+}
+
+async fn handshake(
+    config: &RedisConfig,
+    protocol: ProtocolVersion,
+) -> Result<(MultiplexedConnection, Driver), Trouble> {
+    let broken = |error: std::io::Error| Trouble::Error { what: What::Broken, text: error.to_string() };
+    match &config.address {
+        Address::Tcp { host, port } => {
+            let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await.map_err(broken)?;
+            tune(&stream, config.connect_timeout).map_err(broken)?;
+            multiplex(config, protocol, stream).await
+        }
+        #[cfg(unix)]
+        Address::Unix(path) => {
+            let stream = tokio::net::UnixStream::connect(path).await.map_err(broken)?;
+            multiplex(config, protocol, stream).await
+        }
+        #[cfg(not(unix))]
+        Address::Unix(_) => Err(Trouble::fault("Unix sockets are not available on this system")),
+    }
+}
+
+/// No Nagle delay, and the kernel notices a dead peer on an idle or stuck connection.
+fn tune(stream: &tokio::net::TcpStream, patience: Duration) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    let keepalive =
+        socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3));
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(patience.max(Duration::from_secs(1)) * 5))?;
+    let _ = patience;
+    Ok(())
+}
+
+async fn multiplex(
+    config: &RedisConfig,
+    protocol: ProtocolVersion,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<(MultiplexedConnection, Driver), Trouble> {
+    let mut info = RedisConnectionInfo::default()
+        .set_protocol(protocol)
+        .set_db(i64::from(config.database))
+        .set_lib_name("larder", env!("CARGO_PKG_VERSION"));
+    if let Some(username) = &config.username {
+        info = info.set_username(username);
+    }
+    if let Some(password) = &config.password {
+        info = info.set_password(password.expose());
+    }
+    let options = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(WRITE_QUEUE);
+    let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, options).await?;
+    Ok((connection, Driver { task: tokio::spawn(driver), second: None }))
+}
+
+/// Makes sure that the server serves, runs scripts and is not too old; answers which one it is.
+async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<Identity, Trouble> {
+    if let Some(name) = &config.client_name {
+        let mut set = redis::cmd("CLIENT");
+        set.arg("SETNAME").arg(name);
+        // A name is a courtesy; a server that does not know the command, or does not allow it, serves all the same.
+        tolerated(caller.call(&set).await)?;
+    }
+    match caller.call(&redis::cmd("PING")).await {
+        // Any answer will do, and nothing else needs the command.
+        Err(trouble) if trouble.what() == Some(What::Forbidden) => {}
+        answer => drop(answer?),
+    }
+    let mut canary = redis::cmd("EVAL");
+    canary.arg("return 1").arg(0);
+    match caller.call(&canary).await? {
+        Value::Int(1) => {}
+        other => return Err(Trouble::fault(format!("a script that returns 1 returned {other:?}"))),
+    }
+    let Some(server) = info(caller, "server").await? else {
+        tracing::info!(server = %config.address, "the server does not answer INFO: a restart is recognised by its clock only");
+        return Ok(Identity::default());
+    };
+    if let Some(version) = field(&server, "redis_version").and_then(version)
+        && version < OLDEST
+    {
+        let (major, minor) = version;
+        return Err(unusable(format!(
+            "the server is Redis {major}.{minor}; larder needs {}.{} or later, or any Valkey",
+            OLDEST.0, OLDEST.1
+        )));
+    }
+    match field(&server, "redis_mode").or(field(&server, "server_mode")) {
+        None | Some("standalone") => {}
+        Some("sentinel") => return Err(unusable("this is a Sentinel, not the server it watches".to_owned())),
+        Some(mode) => {
+            return Err(unusable(format!(
+                "the server runs in {mode} mode; this version of larder needs a standalone one"
+            )));
+        }
+    }
+    let replication = info(caller, "replication").await?.unwrap_or_default();
+    let replication = field(&replication, "master_replid");
+    Ok(Identity {
+        history: history(field(&server, "run_id"), replication),
+        replication: replication.map(str::to_owned),
+        missing: None,
+    })
+}
+
+/// The history of the server's data: it ends with the process, since what comes back from a snapshot is older, and with the
+/// replication history, since a replica that was promoted, or filled anew by another master, may lack the last writes. 52 bits:
+/// the scripts keep it as a double. 0 where it is not known.
+fn history(run: Option<&str>, replication: Option<&str>) -> u64 {
+    let Some(run) = run else { return 0 };
+    (xxh3_64(format!("{run} {}", replication.unwrap_or_default()).as_bytes()) >> 12).max(1)
+}
+
+async fn info(caller: &Private<'_>, section: &str) -> Result<Option<String>, Trouble> {
+    let mut info = redis::cmd("INFO");
+    info.arg(section);
+    Ok(tolerated(caller.call(&info).await)?.and_then(text))
+}
+
+pub(crate) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// A server that no waiting makes fit: a person has to change something.
+fn unusable(text: String) -> Trouble {
+    Trouble::Error { what: What::Refused, text }
+}
+
+/// `None` where the server answered that it does not know, or does not allow, a command we can do without.
+pub(crate) fn tolerated(reply: Result<Value, Trouble>) -> Result<Option<Value>, Trouble> {
+    match reply {
+        Ok(value) => Ok(Some(value)),
+        Err(trouble) => match trouble.what() {
+            Some(What::Fault | What::Refused | What::Forbidden) => Ok(None),
+            _ => Err(trouble),
+        },
+    }
+}
+
+pub(crate) fn text(value: Value) -> Option<String> {
+    match value {
+        Value::VerbatimString { text, .. } => Some(text),
+        other => bytes(other).and_then(|bytes| String::from_utf8(bytes).ok()),
+    }
+}
+
+pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_a_promotion_and_a_full_resynchronisation_are_other_histories() {
+        let known = history(Some("run"), Some("replication"));
+        assert_ne!(known, history(Some("another run"), Some("replication")));
+        assert_ne!(known, history(Some("run"), Some("another replication")));
+        assert_ne!(known, 0);
+        assert_eq!(history(None, Some("replication")), 0);
+    }
+}

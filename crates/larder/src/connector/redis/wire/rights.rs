@@ -1,0 +1,328 @@
+//! What the user may do on the server.
+//!
+//! A user of a server with access control may lack a command that a part of larder's work needs. Only that part does not work then
+//! ([`Loss`]). Without GET, EVAL and EVALSHA nothing works: that is a refusal, which `trouble.rs` tells from this.
+//!
+//! Rights are tried when a connection is made, with the next heartbeat after an operation was refused, and twice a minute while one is
+//! missing. `rights.lua` asks the server, which runs nothing for it. What is known not to work is not sent, since a script that
+//! is refused half-way has done a part of its work. An operator is told once when rights are found to be missing, and once when they
+//! are there.
+//!
+//! # What is not known here
+//!
+//! Rights to keys. Where a user's key patterns leave out keys of a cache, each operation on such a key is answered with an error: gets miss, sets are
+//! not stored, and what cannot be invalidated is deferred, so that this cache is not read. Other caches do not notice.
+
+use crate::clock::Clock;
+use crate::connector::redis::scripts;
+use crate::connector::redis::wire::link::Private;
+use crate::connector::redis::wire::trouble::Trouble;
+use crate::telemetry::WarningLimit;
+use parking_lot::Mutex;
+use redis::{Cmd, Pipeline, RedisError, Value};
+use std::fmt;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+
+/// While a right is missing it is tried again after this, in ms.
+const RETRY: u64 = 30_000;
+
+/// A command that some operations need and others do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    BitField,
+    Exists,
+    GetRange,
+    MGet,
+    PExpire,
+    Persist,
+    Rename,
+    Scan,
+    Set,
+    SetRange,
+    Time,
+    Unlink,
+}
+
+impl Command {
+    const ALL: [Self; 12] = [
+        Self::BitField,
+        Self::Exists,
+        Self::GetRange,
+        Self::MGet,
+        Self::PExpire,
+        Self::Persist,
+        Self::Rename,
+        Self::Scan,
+        Self::Set,
+        Self::SetRange,
+        Self::Time,
+        Self::Unlink,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::BitField => "BITFIELD",
+            Self::Exists => "EXISTS",
+            Self::GetRange => "GETRANGE",
+            Self::MGet => "MGET",
+            Self::PExpire => "PEXPIRE",
+            Self::Persist => "PERSIST",
+            Self::Rename => "RENAME",
+            Self::Scan => "SCAN",
+            Self::Set => "SET",
+            Self::SetRange => "SETRANGE",
+            Self::Time => "TIME",
+            Self::Unlink => "UNLINK",
+        }
+    }
+}
+
+/// The commands that the user may not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missing(u16);
+
+impl Missing {
+    /// Whether any of these is missing.
+    pub(crate) fn any_of(self, commands: &[Command]) -> bool {
+        commands.iter().any(|command| self.0 & (1 << *command as u16) != 0)
+    }
+
+    pub(crate) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// What the server has answered when it was asked; `None` where it cannot tell.
+    pub(crate) fn told_by(reply: &Value) -> Option<Self> {
+        let Value::Array(names) = reply else { return None };
+        let mut missing = Self::default();
+        for name in names {
+            let name = match name {
+                Value::BulkString(name) => name.as_slice(),
+                Value::SimpleString(name) => name.as_bytes(),
+                _ => return None,
+            };
+            let command = Command::ALL.into_iter().find(|command| command.name().as_bytes() == name)?;
+            missing.0 |= 1 << command as u16;
+        }
+        Some(missing)
+    }
+
+    fn losses(self) -> impl Iterator<Item = &'static str> {
+        Loss::ALL.into_iter().filter(move |loss| self.any_of(loss.needs)).map(|loss| loss.text)
+    }
+}
+
+/// The names, as an operator grants them.
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = Command::ALL.into_iter().filter(|command| self.any_of(&[*command])).collect();
+        for (place, command) in names.into_iter().enumerate() {
+            let space = if place == 0 { "" } else { " " };
+            write!(f, "{space}+{}", command.name().to_lowercase())?;
+        }
+        Ok(())
+    }
+}
+
+/// What does not work without any one of some commands.
+struct Loss {
+    needs: &'static [Command],
+    text: &'static str,
+}
+
+impl Loss {
+    const ALL: [Self; 7] = [
+        Self {
+            needs: &[Command::BitField, Command::SetRange, Command::GetRange, Command::Unlink],
+            text: "what cannot be invalidated is deferred, and its cache not read",
+        },
+        Self { needs: &[Command::Set], text: "nothing is stored, and no lease is granted" },
+        Self {
+            needs: &[Command::MGet],
+            text: "objects with secondary keys are not stored, and several are not read at once",
+        },
+        Self {
+            needs: &[Command::Rename, Command::Exists, Command::Persist, Command::PExpire],
+            text: "objects over 4 KiB are not stored",
+        },
+        Self { needs: &[Command::PExpire, Command::Time], text: "a get does not put off the end of a last-use age" },
+        Self { needs: &[Command::Time], text: "objects with a max age are not stored" },
+        Self { needs: &[Command::Scan], text: "a cache that has to be cleared cannot be, and is not read" },
+    ];
+}
+
+/// What is known of the user's rights on one server.
+pub(crate) struct Rights {
+    server: String,
+    /// Names that no cache has.
+    names: [String; 2],
+    missing: AtomicU16,
+    tried_at: AtomicU64,
+    doubt: Mutex<Option<Doubt>>,
+    /// What is refused for another reason than a missing command.
+    unexplained: WarningLimit,
+}
+
+/// An operation that was refused since rights were last tried.
+struct Doubt {
+    cache: String,
+    error: String,
+}
+
+impl Rights {
+    /// Nothing is known to be missing.
+    pub(crate) fn new(server: String, prefix: &str) -> Self {
+        Self {
+            server,
+            names: names(prefix),
+            missing: AtomicU16::new(0),
+            tried_at: AtomicU64::new(0),
+            doubt: Mutex::new(None),
+            unexplained: WarningLimit::default(),
+        }
+    }
+
+    pub(crate) fn missing(&self) -> Missing {
+        Missing(self.missing.load(Ordering::Relaxed))
+    }
+
+    /// What asks the server.
+    pub(crate) fn question(&self) -> Cmd {
+        question(&self.names)
+    }
+
+    /// An operation of this cache was refused: the server is asked with the next heartbeat.
+    pub(crate) fn doubt(&self, cache: &str, error: &str) {
+        let mut doubt = self.doubt.lock();
+        if doubt.is_none() {
+            *doubt = Some(Doubt { cache: cache.to_owned(), error: error.to_owned() });
+        }
+    }
+
+    /// Whether it is time to ask the server.
+    pub(crate) fn are_due(&self, now: u64) -> bool {
+        let missed = !self.missing().is_none() && now >= self.tried_at.load(Ordering::Relaxed).saturating_add(RETRY);
+        let due = missed || self.doubt.lock().is_some();
+        if due {
+            self.tried_at.store(now, Ordering::Relaxed);
+        }
+        due
+    }
+
+    /// What the server has said; `None` where it cannot tell.
+    pub(crate) fn answered(&self, missing: Option<Missing>, clock: &Clock) {
+        if let Some(missing) = missing {
+            self.learn(missing);
+        }
+        let doubt = self.doubt.lock().take();
+        // What is missing explains it, and was told.
+        let unexplained = doubt.filter(|_| missing.is_none_or(Missing::is_none));
+        if let Some(Doubt { cache, error }) = unexplained
+            && let Some(entries) = self.unexplained.admit(clock, 1)
+        {
+            let server = &*self.server;
+            tracing::warn!(
+                %server,
+                %cache,
+                entries,
+                %error,
+                "the server refuses what this cache needs: the user lacks a right to its keys"
+            );
+        }
+    }
+
+    /// Notes what the server has said, and tells an operator where it has changed.
+    pub(crate) fn learn(&self, missing: Missing) {
+        if self.missing.swap(missing.0, Ordering::Relaxed) == missing.0 {
+            return;
+        }
+        let server = &*self.server;
+        if missing.is_none() {
+            tracing::info!(%server, "the user may run all commands that larder needs");
+        } else {
+            let losses = missing.losses().collect::<Vec<_>>().join("; ");
+            tracing::warn!(%server, rights = %missing, "rights are missing: {losses}. Grant them to the user");
+        }
+    }
+}
+
+/// Tries them on a new connection. An error is one of the connection, as where the user may not even get.
+pub(crate) async fn try_out(caller: &Private<'_>, prefix: &str) -> Result<Option<Missing>, Trouble> {
+    let names = names(prefix);
+    let mut both = Pipeline::with_capacity(2);
+    both.cmd("GET").arg(&names[0]);
+    both.add_command(question(&names));
+    let replies = caller.pipeline(&both).await?;
+    for reply in &replies {
+        if let Value::ServerError(error) = reply {
+            let trouble = Trouble::from(RedisError::from(error.clone()));
+            if !trouble.is_of_its_command() {
+                return Err(trouble);
+            }
+        }
+    }
+    Ok(replies.get(1).and_then(Missing::told_by))
+}
+
+fn names(prefix: &str) -> [String; 2] {
+    // No cache has an empty name.
+    ["r", "s"].map(|end| format!("{prefix}::{end}"))
+}
+
+fn question(names: &[String; 2]) -> Cmd {
+    let mut question = scripts::RIGHTS.by_code();
+    question.arg(0).arg(&names[0]).arg(&names[1]);
+    question
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(names: &[&str]) -> Option<Missing> {
+        let names = names.iter().map(|name| Value::BulkString(name.as_bytes().to_vec()));
+        Missing::told_by(&Value::Array(names.collect()))
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_what_it_costs() {
+        let missing = said(&["RENAME", "SCAN"]).unwrap();
+        assert_eq!(missing.to_string(), "+rename +scan");
+        assert!(missing.any_of(&[Command::Set, Command::Rename]) && !missing.any_of(&[Command::Set]));
+        let losses: Vec<_> = missing.losses().collect();
+        assert_eq!(losses.len(), 2, "{losses:?}");
+        assert!(said(&[]).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_server_that_cannot_tell_has_told_nothing() {
+        assert_eq!(said(&["?"]), None);
+        assert_eq!(Missing::told_by(&Value::Int(1)), None);
+        assert_eq!(Missing::told_by(&Value::Nil), None);
+    }
+
+    /// Each command costs something, and the script asks for each.
+    #[test]
+    fn every_command_is_asked_for_and_costs_something() {
+        let code = scripts::RIGHTS.by_code();
+        let code = String::from_utf8_lossy(&code.get_packed_command()).into_owned();
+        for command in Command::ALL {
+            assert!(code.contains(&format!("try('{}'", command.name())), "{command:?}");
+            let missing = said(&[command.name()]).unwrap();
+            assert!(missing.any_of(&[command]) && missing.losses().count() > 0, "{command:?}");
+        }
+    }
+
+    #[test]
+    fn rights_are_tried_again_when_they_are_doubted_and_once_in_a_while_while_one_is_missing() {
+        let rights = Rights::new("here".to_owned(), "larder");
+        assert!(!rights.are_due(5_000), "nothing is missing");
+        rights.doubt("instance", "NOPERM");
+        assert!(rights.are_due(5_000));
+        rights.answered(said(&["SCAN"]), &Clock::system());
+        assert!(rights.missing().any_of(&[Command::Scan]));
+        assert!(!rights.are_due(34_999) && rights.are_due(35_000));
+        rights.answered(said(&[]), &Clock::system());
+        assert!(rights.missing().is_none() && !rights.are_due(100_000));
+    }
+}

@@ -1,0 +1,49 @@
+//! What passes between a cache and its connector: the trait [`Connector`], and what its operations take and answer.
+//!
+//! A connector knows bytes and keys, not the user's type: a [`Schema`] tells it how to turn a [`Value`] into bytes and
+//! back, so a connector that stays in memory never serialises anything. Every operation returns an [`Answer`]. A
+//! connector that already knows the result gives it [at once](Answer::Now), without boxing a future.
+//!
+//! # Contract
+//!
+//! A connector keeps the promises C1–C14 of `ARCHITECTURE.md`; `larder_testing::conformance` checks them all. Those that
+//! a signature cannot show:
+//!
+//! - every operation may be dropped at any await point without losing an invalidation that it had begun;
+//! - nothing is returned after an invalidation, delete or truncate that had answered [`Delivery::Applied`] before the call;
+//! - a [`Ticket`] taken before an invalidation or put of any key of an object never lets that object in.
+
+mod answer;
+mod connector;
+mod delivery;
+mod lease;
+mod load_options;
+mod look;
+mod many;
+mod miss;
+mod object;
+mod schema;
+mod stats;
+mod status;
+mod stored;
+mod ticket;
+
+pub use crate::codec::Value;
+pub use crate::key::{KeyBuf, KeyRef};
+pub use crate::options::OptionError;
+pub use answer::Answer;
+pub use connector::Connector;
+pub use delivery::{Delivery, Error};
+pub use lease::{Lease, LeaseToken};
+pub(crate) use load_options::JITTER;
+pub use load_options::LoadOptions;
+pub use look::Look;
+pub use many::Looks;
+pub use miss::Miss;
+pub use object::Object;
+pub use schema::Schema;
+pub(crate) use schema::{MAX_OBJECT_SIZE, examine};
+pub use stats::Stats;
+pub use status::{Pruned, Status};
+pub use stored::{Fill, Stored};
+pub use ticket::Ticket;

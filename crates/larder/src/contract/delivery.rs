@@ -1,0 +1,36 @@
+//! [`Delivery`]: how far a change has come; and why it could not be done at all.
+
+use crate::key::KeyError;
+use std::sync::Arc;
+
+/// How far an invalidation, delete or truncate has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// No get on any node that starts from now on returns what was stored before.
+    Applied,
+    /// It is in this node's journal: this node reads nothing from the connector until it has been applied.
+    Deferred,
+}
+
+/// Why an invalidation, delete, truncate or prune was not done.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// One of the keys can not exist; the others were handled.
+    #[error("cache `{cache}`, index `{index}`: {reason}")]
+    Key {
+        /// The cache.
+        cache: Arc<str>,
+        /// The index.
+        index: &'static str,
+        /// What is wrong with the key.
+        reason: KeyError,
+    },
+    /// The connector can not do it at all now (only prune answers this; everything else is deferred).
+    #[error("cache `{cache}`: {reason}")]
+    Unavailable {
+        /// The cache.
+        cache: Arc<str>,
+        /// What stands in the way.
+        reason: String,
+    },
+}
