@@ -13,4 +13,4 @@ pub mod noop;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "redis")]
-pub(crate) mod remote;
+pub mod remote;

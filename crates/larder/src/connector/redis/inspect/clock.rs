@@ -2,8 +2,9 @@
 
 use crate::connector::redis::inspect::{InspectError, InspectedCache, Inspector, bytes};
 use crate::connector::redis::layout::Layout;
-use crate::connector::redis::wire::connect;
-use crate::connector::redis::wire::trouble::{Trouble, What};
+use crate::connector::redis::wire::caller::Caller;
+use crate::connector::redis::wire::replies::tolerated;
+use crate::connector::remote::{Trouble, What};
 use redis::{Pipeline, RedisError, Value};
 
 /// The part of a clock before its log that says something: epoch, sequence, state, history, and sixteen fingerprints.
@@ -96,7 +97,7 @@ impl Inspector {
             }
         }
         let [head, end] = &parts[..] else { return Ok(None) };
-        read(head, end.len(), self.live.identity.history).map_err(|reason| InspectError::DamagedClock {
+        read(head, end.len(), self.connection.identity.history).map_err(|reason| InspectError::DamagedClock {
             cache: cache.to_owned(),
             key,
             reason: reason.to_owned(),
@@ -106,8 +107,7 @@ impl Inspector {
     /// What a key that is no string is, as far as we may ask.
     async fn type_of(&self, key: &str) -> Result<String, InspectError> {
         let mut ask = redis::cmd("TYPE");
-        let told =
-            connect::tolerated(self.caller().call(ask.arg(key)).await).map_err(|trouble| self.error(&trouble))?;
+        let told = tolerated(self.caller().call(ask.arg(key)).await).map_err(|trouble| self.error(&trouble))?;
         let named = told.and_then(bytes).and_then(|name| String::from_utf8(name).ok());
         Ok(named
             .map_or_else(|| "a key of another Redis type".to_owned(), |name| format!("a key of the Redis type {name}")))

@@ -1,18 +1,15 @@
 //! Fills, puts and sets.
 
 use crate::connector::redis::scripts;
-use crate::connector::redis::single::clearing::unexpected;
-use crate::connector::redis::single::delivery::Undelivered;
-use crate::connector::redis::single::{Store, milliseconds, verdict};
-use crate::connector::redis::wire::link::WhenCrowded;
+use crate::connector::redis::single::{SingleServer, Store, milliseconds, verdict};
+use crate::connector::redis::wire::replies::unexpected;
 use crate::connector::redis::wire::rights::Command;
-use crate::connector::redis::wire::trouble::{Trouble, What};
+use crate::connector::remote::Trouble;
+use crate::connector::remote::Undelivered;
+use crate::connector::remote::WhenCrowded;
 use crate::connector::remote::envelope;
-use crate::connector::remote::journal::Deferred;
-use crate::contract::{Delivery, Fill, KeyBuf, KeyRef, Object, Stored, Ticket};
-use crate::telemetry::Ended;
+use crate::contract::{Delivery, Fill, KeyRef, Object, Stored, Ticket};
 use redis::Cmd;
-use std::sync::atomic::Ordering;
 
 /// An object with more keys is not stored: a script handles them all at once, and holds up everybody else meanwhile.
 pub(crate) const MAX_KEYS: usize = 1024;
@@ -22,12 +19,6 @@ pub(crate) const STAGE_ABOVE: usize = 4 * 1024;
 
 /// How long a staged object waits, in ms, for the script that puts it in place.
 const STAGED_LIFE: u64 = 60_000;
-
-/// After the server said that it is full, no fill is sent for this long, in ms.
-const FULL_PAUSE: u64 = 1_000;
-
-/// A server that has refused nothing for this long, in ms, and then stores an object, is full no longer.
-const FULL_IS_OVER: u64 = 10_000;
 
 /// What the server has said of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +89,7 @@ impl Store {
 
     /// Whether the user has the rights that it takes to store an object of so many bytes. Which are missing was told when that was found out.
     fn may_store(&self, object: &Object, bytes: usize) -> bool {
-        let missing = self.link.rights.missing();
+        let missing = self.link.protocol().rights.missing();
         if missing.is_none() {
             return true;
         }
@@ -114,11 +105,11 @@ impl Store {
     }
 
     async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Sent, Trouble> {
-        if !self.proven() {
+        if !self.is_trusted() {
             return Err(Trouble::Unavailable);
         }
-        let clock = self.layout.clock();
-        let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
+        let clock = self.local.layout.clock();
+        let staged = (bytes.len() > STAGE_ABOVE).then(|| self.local.layout.staged());
         let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
         let Terms { header, life, kept } = self.terms(put, object);
         let arguments = |call: &mut Cmd| {
@@ -150,28 +141,28 @@ impl Store {
         };
         let last_use = milliseconds(self.schema.last_use_age);
         let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };
-        let prefix = self.layout.object_prefix();
+        let prefix = self.local.layout.object_prefix();
         let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
         let mut header = Vec::with_capacity(31 + 8 * object.secondary.len());
         // Otherwise the server's own lifetime of the object says it all.
         let dated = max_age > 0 && (last_use > 0 || kept > 0 || !self.schema.refresh_ahead().is_zero());
         header.extend_from_slice(&[u8::from(put), u8::from(object.version.is_some()), u8::from(dated)]);
         header.extend_from_slice(&length(prefix.len()));
-        header.extend_from_slice(&length(self.layout.before_index()));
+        header.extend_from_slice(&length(self.local.layout.before_index()));
         header.extend_from_slice(&max_age.to_be_bytes());
         header.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
-        header.extend(object.keys().flat_map(|key| self.layout.mark(key)));
+        header.extend(object.keys().flat_map(|key| self.local.layout.mark(key)));
         Terms { header, life, kept }
     }
 
     /// The keys that store.lua touches, after the clock.
     pub(crate) fn name_keys(&self, call: &mut Cmd, object: &Object, staged: Option<&str>) {
-        call.arg(self.layout.object(&object.primary));
+        call.arg(self.local.layout.object(&object.primary));
         for key in &object.secondary {
-            call.arg(self.layout.index(key.as_ref()));
+            call.arg(self.local.layout.index(key.as_ref()));
         }
         if object.version.is_some() {
-            call.arg(self.layout.floor(&object.primary));
+            call.arg(self.local.layout.floor(&object.primary));
         }
         if let Some(staged) = staged {
             call.arg(staged);
@@ -189,10 +180,8 @@ impl Store {
         let stored = match outcome {
             1 => {
                 self.schema.stats.stored_bytes.add(bytes as u64);
-                self.hints.remember_stored(object);
-                if self.full_until.load(Ordering::Relaxed) > 0 {
-                    self.has_room();
-                }
+                self.local.hints.remember_stored(object);
+                self.has_room();
                 Stored::Yes
             }
             2 => Stored::Overtaken,
@@ -207,7 +196,7 @@ impl Store {
 
     pub(crate) async fn fill_object(&self, object: Object, ticket: Ticket) -> Fill {
         let Some(bytes) = self.encoded(&object) else { return Fill::undated(Stored::Unfit) };
-        if self.link.clock.coarse() < self.full_until.load(Ordering::Relaxed) {
+        if self.is_full() {
             return Fill::undated(Stored::Full);
         }
         match self.send_object(false, &object, &bytes, ticket).await {
@@ -218,15 +207,16 @@ impl Store {
 
     /// Tells the server that a load has found nothing under this key: what absent.lua does about it.
     pub(crate) async fn fill_absence(&self, key: KeyRef<'_>, ticket: Ticket) -> Fill {
-        let (clock, absence, listed) = (self.layout.clock(), self.layout.absence(key), self.layout.listed(key));
-        let name = if key.index == 0 { self.layout.object(key.bytes) } else { self.layout.index(key) };
+        let (clock, absence, listed) =
+            (self.local.layout.clock(), self.local.layout.absence(key), self.local.layout.listed(key));
+        let name = if key.index == 0 { self.local.layout.object(key.bytes) } else { self.local.layout.index(key) };
         let (kept, ahead) = (self.schema.kept_after(), self.schema.refresh_ahead());
         // What this node takes for expired, or due, is so to the server too, although this node's idea of the server's time may be ahead.
         let now = if kept.is_zero() && ahead.is_zero() { None } else { self.link.server_time().await };
         let (taken, life) = (as_of(ticket), milliseconds(self.schema.loading.negative_age));
         let arguments = |call: &mut Cmd| {
             call.arg(2).arg(&clock).arg(&name).arg(&taken[..]).arg(&absence[..]).arg(life);
-            call.arg(self.layout.object_prefix()).arg(&listed).arg(now.unwrap_or(0)).arg(milliseconds(ahead));
+            call.arg(self.local.layout.object_prefix()).arg(&listed).arg(now.unwrap_or(0)).arg(milliseconds(ahead));
         };
         let reply = self.link.script(WhenCrowded::Shed, &scripts::ABSENT, arguments).await;
         let (outcome, at) = match reply.and_then(|reply| verdict(reply).ok_or_else(|| unexpected("absent.lua"))) {
@@ -236,7 +226,7 @@ impl Store {
         match outcome {
             1 => {
                 // So that the next lookup begins where the note is.
-                self.hints.forget(key);
+                self.local.hints.forget(key);
                 Fill { stored: Stored::Yes, at: Some(at) }
             }
             2 => Fill { stored: Stored::Overtaken, at: Some(at) },
@@ -266,17 +256,12 @@ impl Store {
         self.put_guarded(object, ticket, undelivered).await
     }
 
-    /// What is left of a put that is not answered: its keys are invalidated, and of what its primary key leads to no lower version is
-    /// stored for a while. (Another key may lead to another object, whose versions are not to be compared with this one's.)
-    pub(crate) fn guards(&self, object: &Object) -> Vec<Undelivered<'_>> {
-        let mut keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
-        let versioned = if object.version.is_some() { keys.drain(..1).collect() } else { Vec::new() };
-        let mut guards = self.batches(&versioned, Deferred::Invalidate { floor: object.version });
-        guards.extend(self.batches(&keys, Deferred::Invalidate { floor: None }));
-        guards
-    }
-
-    async fn put_guarded(&self, object: Object, ticket: Option<Ticket>, undelivered: Vec<Undelivered<'_>>) -> Stored {
+    async fn put_guarded(
+        &self,
+        object: Object,
+        ticket: Option<Ticket>,
+        undelivered: Vec<Undelivered<'_, SingleServer>>,
+    ) -> Stored {
         let connection = self.link.generation();
         let stored = match (self.encoded(&object), ticket) {
             (None, _) => Stored::Unfit,
@@ -305,65 +290,5 @@ impl Store {
                 Delivery::Deferred => Stored::Unavailable,
             },
         }
-    }
-
-    pub(crate) fn not_stored(&self, trouble: &Trouble) -> Stored {
-        if trouble.what() == Some(What::Full) {
-            let now = self.link.clock.now();
-            if self.full.lock().count(now, 1) {
-                let cache = &*self.schema.cache;
-                tracing::warn!(%cache, error = %trouble, "the server takes no more data, and nothing is stored until it does");
-            }
-            self.full_until.store(now + FULL_PAUSE, Ordering::Relaxed);
-            return Stored::Full;
-        }
-        self.miss(trouble);
-        if trouble.what() == Some(What::Forbidden) { Stored::Unfit } else { Stored::Unavailable }
-    }
-
-    /// The server has stored an object. It may have room for one now and then while it is full, so it is not taken to be full no longer until it has
-    /// refused nothing for a while.
-    fn has_room(&self) {
-        let ended = self.full.lock().end_after(self.link.clock.now(), FULL_IS_OVER);
-        if let Some(Ended { entries: refused, lasted_ms }) = ended {
-            self.full_until.store(0, Ordering::Relaxed);
-            tracing::info!(cache = %self.schema.cache, refused, lasted_ms, "the server takes data again");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::breaker::{Breaker, BreakerConfig};
-    use crate::clock::Clock;
-    use crate::connector::redis::wire::link::Link;
-    use crate::connector::redis::wire::rights::Rights;
-    use crate::connector::remote::journal::Limits;
-    use crate::contract::Schema;
-    use crate::entry::color::Color;
-    use std::sync::Arc;
-    use std::time::Duration;
-    use tokio::runtime::Handle;
-
-    /// A server whose memory is full gave a warning for each set.
-    #[tokio::test]
-    async fn a_full_server_is_one_episode_however_often_it_has_room_for_one_more() {
-        let (clock, hand) = Clock::manual();
-        let breaker = Breaker::new("test", BreakerConfig::default(), clock.clone()).unwrap();
-        let rights = Rights::new("here".to_owned(), "larder");
-        let link = Arc::new(Link::new(breaker, clock, Duration::from_secs(1), false, Handle::current(), rights));
-        let store = Store::new(link, Schema::of::<Color>(), "larder", 1, Limits { keys: 1, bytes: 1 });
-        let full = Trouble::Error { what: What::Full, text: "OOM".to_owned() };
-        for refused in 1..=40 {
-            assert_eq!(store.not_stored(&full), Stored::Full);
-            hand.advance(Duration::from_millis(300));
-            store.has_room();
-            assert_eq!(store.full.lock().counted(), Some(refused), "it goes on");
-        }
-        hand.advance(Duration::from_millis(FULL_IS_OVER));
-        store.has_room();
-        assert_eq!(store.full.lock().counted(), None);
-        assert_eq!(store.full_until.load(Ordering::Relaxed), 0);
     }
 }

@@ -16,12 +16,12 @@
 //! changes is sent, and deferred at once. The supervisor, which replays the journal twice a second, finds out when the replicas are
 //! back. So replicas that are gone cost a caller one wait, and then nothing.
 
+use super::connection::{Connection, Identity};
+use super::replies::bytes;
 use crate::clock::Clock;
 use crate::config::RedisConfig;
 use crate::connector::redis::scripts;
-use crate::connector::redis::single::clearing::bytes;
-use crate::connector::redis::wire::link::{Identity, Live};
-use crate::connector::redis::wire::trouble::{Trouble, What};
+use crate::connector::remote::{Trouble, What};
 use crate::telemetry::{Ended, Episode};
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, Value};
@@ -170,8 +170,8 @@ fn key(config: &RedisConfig) -> String {
 /// not, by whether one of them reads what the other has written.
 pub(crate) async fn same_server(
     config: &RedisConfig,
-    (first, one): (&Live, &Identity),
-    (second, other): (&Live, &Identity),
+    (first, one): (&Connection, &Identity),
+    (second, other): (&Connection, &Identity),
 ) -> Result<(), Trouble> {
     let same = if one.history != 0 {
         one.history == other.history

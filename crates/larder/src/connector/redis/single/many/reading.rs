@@ -2,15 +2,15 @@
 
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::scripts;
-use crate::connector::redis::single::clearing::unexpected;
-use crate::connector::redis::single::forgetting::BATCH;
 use crate::connector::redis::single::many::LOT;
 use crate::connector::redis::single::reading::Age;
 use crate::connector::redis::single::storing::STAGE_ABOVE;
 use crate::connector::redis::single::{Store, milliseconds};
-use crate::connector::redis::wire::link::WhenCrowded;
 use crate::connector::redis::wire::parcel::{Parcel, Wire};
-use crate::connector::redis::wire::trouble::Trouble;
+use crate::connector::redis::wire::replies::unexpected;
+use crate::connector::remote::BATCH;
+use crate::connector::remote::Trouble;
+use crate::connector::remote::WhenCrowded;
 use crate::connector::remote::envelope::{self, DecodeError};
 use crate::connector::remote::hints::Hint;
 use crate::contract::{KeyRef, Looks, Miss, Value};
@@ -33,7 +33,7 @@ impl Store {
 
     async fn look_many(&self, keys: &[KeyRef<'_>], with_ticket: bool) -> Looks {
         let admitted = self.may_read().and_then(|()| self.trusted().ok_or(Miss::Distrusted));
-        let admitted = admitted.and_then(|on| if self.link.breaker.ramp_admits() { Ok(on) } else { Err(Miss::Shed) });
+        let admitted = admitted.and_then(|on| if self.link.breaker().ramp_admits() { Ok(on) } else { Err(Miss::Shed) });
         let connection = match admitted {
             Ok(connection) => connection,
             Err(miss) => {
@@ -165,9 +165,9 @@ impl<'a> Search<'a> {
 
     fn ask(&mut self, key: KeyRef<'a>) {
         let way = if key.index == 0 {
-            Way::Known(self.target(key.bytes, self.store.hints.of_primary(key)))
+            Way::Known(self.target(key.bytes, self.store.local.hints.of_primary(key)))
         } else {
-            match self.store.hints.get(key) {
+            match self.store.local.hints.get(key) {
                 Some(hint) => Way::Remembered(self.target(&hint.primary, Some(hint.clone()))),
                 None => Way::Unknown(None),
             }
@@ -176,7 +176,7 @@ impl<'a> Search<'a> {
     }
 
     fn target(&mut self, primary: &[u8], hint: Option<Arc<Hint>>) -> usize {
-        let name = self.store.layout.object(primary);
+        let name = self.store.local.layout.object(primary);
         if let Some(place) = self.by_name.get(&name) {
             return *place;
         }
@@ -219,7 +219,7 @@ impl<'a> Search<'a> {
             for place in some {
                 let Some(target) = self.targets.get_mut(*place) else { continue };
                 get.arg(&target.name);
-                let is_due = |hint| self.store.may_touch() && self.store.hints.touch_is_due(hint);
+                let is_due = |hint| self.store.may_touch() && self.store.local.hints.touch_is_due(hint);
                 target.touching = target.hint.as_deref().is_some_and(is_due);
                 if target.touching {
                     due.push(*place);
@@ -240,11 +240,11 @@ impl<'a> Search<'a> {
             }
         }
         for some in unknown.chunks(BATCH) {
-            let prefix = self.store.layout.object(&[]);
+            let prefix = self.store.local.layout.object(&[]);
             let keys = |call: &mut Cmd| {
                 call.arg(some.len());
                 for asked in some.iter().filter_map(|place| self.asked.get(*place)) {
-                    call.arg(self.store.layout.index(asked.key));
+                    call.arg(self.store.local.layout.index(asked.key));
                 }
             };
             parcel.script(&scripts::GET_MANY, |call| {
@@ -334,12 +334,12 @@ impl<'a> Search<'a> {
         let hint = match hint {
             Reply::BulkString(hint) => hint,
             _ => {
-                self.store.hints.forget(key);
+                self.store.local.hints.forget(key);
                 return self.set_way(place, Way::Nowhere(Miss::Absent));
             }
         };
         let Some(primary) = Layout::primary_of(hint) else {
-            self.store.hints.forget(key);
+            self.store.local.hints.forget(key);
             return self.set_way(place, Way::Nowhere(self.store.nothing(hint, key)));
         };
         let target = self.target(primary, None);
@@ -347,7 +347,7 @@ impl<'a> Search<'a> {
             return self.set_way(place, Way::Nowhere(Miss::Absent));
         }
         self.set_way(place, Way::Known(target));
-        let hint = self.store.hints.remember(key, primary);
+        let hint = self.store.local.hints.remember(key, primary);
         let Some(target) = self.targets.get_mut(target) else { return };
         match object {
             Reply::BulkString(object) if !object.is_empty() => target.found = Found::Object(object),
@@ -357,7 +357,7 @@ impl<'a> Search<'a> {
             _ => {}
         }
         // Touched along with being asked for.
-        target.touching |= self.store.may_touch() && self.store.hints.touch_is_due(&hint);
+        target.touching |= self.store.may_touch() && self.store.local.hints.touch_is_due(&hint);
         target.hint = Some(hint);
     }
 
@@ -426,7 +426,7 @@ impl<'a> Search<'a> {
                 Found::Missed(miss) => Err(*miss),
                 Found::Object(bytes) => match envelope::payload(&self.store.schema, bytes, *key) {
                     Err(DecodeError::OtherKey) => Err(Miss::Absent),
-                    Err(_) if key.index == 0 && *bytes == self.store.layout.absence(*key) => {
+                    Err(_) if key.index == 0 && *bytes == self.store.local.layout.absence(*key) => {
                         Err(self.store.nothing(bytes, *key))
                     }
                     Err(_) if Layout::is_absence(bytes) => Err(Miss::Absent),
@@ -446,7 +446,7 @@ impl<'a> Search<'a> {
             if target.touching
                 && let Some(hint) = &target.hint
             {
-                self.store.hints.touch_failed(hint);
+                self.store.local.hints.touch_failed(hint);
             }
             if let (Found::Object(bytes), Some(Err(why))) = (target.found, value) {
                 damaged.push(Damaged { name: target.name, bytes, why });

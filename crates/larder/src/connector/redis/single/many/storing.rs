@@ -1,17 +1,16 @@
 //! Fills and sets of several objects.
 
 use crate::connector::redis::scripts;
-use crate::connector::redis::single::delivery::Undelivered;
-use crate::connector::redis::single::forgetting::BATCH;
 use crate::connector::redis::single::many::LOT;
 use crate::connector::redis::single::storing::{MAX_KEYS, STAGE_ABOVE, Sent, as_of, stage, when_crowded};
-use crate::connector::redis::single::{Store, milliseconds, verdict_in};
-use crate::connector::redis::wire::link::WhenCrowded;
+use crate::connector::redis::single::{SingleServer, Store, milliseconds, verdict_in};
 use crate::connector::redis::wire::parcel::Parcel;
-use crate::connector::redis::wire::trouble::Trouble;
+use crate::connector::remote::BATCH;
+use crate::connector::remote::Trouble;
+use crate::connector::remote::Undelivered;
+use crate::connector::remote::WhenCrowded;
 use crate::contract::{Delivery, Fill, Object, Stored, Ticket};
 use redis::Value as Reply;
-use std::sync::atomic::Ordering;
 
 /// What the objects of one round trip take, in bytes, unless one alone takes more.
 const LOT_SIZE: usize = 1024 * 1024;
@@ -99,7 +98,7 @@ impl Course {
 impl Store {
     pub(crate) async fn fill_objects(&self, objects: Vec<Object>, ticket: Ticket) -> Vec<Fill> {
         let encoded: Vec<_> = objects.iter().map(|object| self.encoded(object)).collect();
-        if self.link.clock.coarse() < self.full_until.load(Ordering::Relaxed) {
+        if self.is_full() {
             let stored = encoded.iter().map(|bytes| if bytes.is_some() { Stored::Full } else { Stored::Unfit });
             return stored.map(Fill::undated).collect();
         }
@@ -119,7 +118,8 @@ impl Store {
 
     /// All keys are guarded from the first moment, and all objects have one ticket.
     pub(crate) async fn set_objects(&self, objects: Vec<Object>) -> Vec<Stored> {
-        let undelivered: Vec<Vec<Undelivered<'_>>> = objects.iter().map(|object| self.guards(object)).collect();
+        let undelivered: Vec<Vec<Undelivered<'_, SingleServer>>> =
+            objects.iter().map(|object| self.guards(object)).collect();
         let encoded: Vec<_> = objects.iter().map(|object| self.encoded(object)).collect();
         let connection = self.link.generation();
         let ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
@@ -195,7 +195,7 @@ impl Store {
     async fn send_objects(&self, put: bool, count: usize, mut objects: Vec<Parting<'_>>, ticket: Ticket) -> Departed {
         let mut departed = Departed { sent: (0..count).map(|_| Err(Stored::Unavailable)).collect(), timed_out: None };
         let alone = lot(&objects) == objects.len() && batch(&objects) == objects.len();
-        let mut course = Course { put, ticket, record: (!alone).then(|| self.layout.staged()), begun: false };
+        let mut course = Course { put, ticket, record: (!alone).then(|| self.local.layout.staged()), begun: false };
         while !objects.is_empty() {
             let rest = objects.split_off(lot(&objects));
             let mut answers = Vec::with_capacity(objects.len());
@@ -230,7 +230,7 @@ impl Store {
         last_lot: bool,
         answers: &mut Vec<Result<Sent, Stored>>,
     ) -> Result<(), Trouble> {
-        let (clock, ticket) = (self.layout.clock(), as_of(course.ticket));
+        let (clock, ticket) = (self.local.layout.clock(), as_of(course.ticket));
         let kept = milliseconds(self.schema.kept_after());
         let mut parcel = Parcel::new();
         // For each command the objects that its reply is about.
@@ -242,7 +242,7 @@ impl Store {
             let staged: Vec<Option<String>> = some
                 .iter()
                 .map(|parting| {
-                    let (name, bytes) = (self.layout.staged(), parting.staged()?);
+                    let (name, bytes) = (self.local.layout.staged(), parting.staged()?);
                     parcel.command(stage(&name, bytes));
                     steps.push(&[]);
                     Some(name)

@@ -1,14 +1,14 @@
 //! What must not be lost on its way: invalidations, deletes and truncates are held by a guard from before they are sent until they are
-//! answered, and a guard that is dropped puts them into the journal.
+//! answered, and a guard that is dropped puts them into the journal. So a time-out, an error, and a caller that goes away are one and the
+//! same case.
 
-use crate::connector::redis::single::Store;
-use crate::connector::redis::single::clearing;
-use crate::connector::redis::single::forgetting::{self, BATCH, Batch};
-use crate::connector::redis::wire::link::WhenCrowded;
-use crate::connector::redis::wire::parcel::Parcel;
-use crate::connector::redis::wire::trouble::Trouble;
-use crate::connector::remote::journal::{Deferred, Journal};
-use crate::contract::{Delivery, KeyBuf};
+use super::cache::RemoteCache;
+use super::forgetting::{BATCH, Batch};
+use super::journal::{Deferred, Journal};
+use super::link::Channel;
+use super::protocol::Protocol;
+use super::trouble::Trouble;
+use crate::contract::{Answer, Delivery, Error, KeyBuf, KeyRef, Object};
 use crate::protection::{Protection, holds};
 use crate::telemetry::Ended;
 use std::fmt;
@@ -17,13 +17,38 @@ use std::sync::atomic::Ordering;
 /// How many batches go in one round trip, as one operation; more are sent when those were answered, so that others get in between.
 const BATCHES: usize = 16;
 
-impl Store {
+impl<P: Protocol> RemoteCache<P> {
+    /// Forgets every object that one of the keys leads to, as [`Connector::invalidate`](crate::contract::Connector::invalidate) says.
+    pub fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
+        Answer::later(async move { Ok(self.send_all(self.batches(&keys, Deferred::Invalidate { floor })).await) })
+    }
+
+    /// Makes just these keys miss.
+    pub fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
+        Answer::later(async move { Ok(self.send_all(self.batches(&keys, Deferred::Delete)).await) })
+    }
+
+    /// Forgets everything in the cache.
+    pub fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {
+        Answer::later(async move { Ok(self.clear_all().await) })
+    }
+
+    /// What is left of a put that is not answered: its keys are invalidated, and of what its primary key leads to no lower version is
+    /// stored for a while. (Another key may lead to another object, whose versions are not to be compared with this one's.)
+    pub fn guards(&self, object: &Object) -> Vec<Undelivered<'_, P>> {
+        let mut keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
+        let versioned = if object.version.is_some() { keys.drain(..1).collect() } else { Vec::new() };
+        let mut guards = self.batches(&versioned, Deferred::Invalidate { floor: object.version });
+        guards.extend(self.batches(&keys, Deferred::Invalidate { floor: None }));
+        guards
+    }
+
     /// All are guarded before the first is sent: dropped half-way, the rest is in the journal too.
-    pub(crate) fn batches(&self, keys: &[KeyBuf], what: Deferred) -> Vec<Undelivered<'_>> {
+    pub(crate) fn batches(&self, keys: &[KeyBuf], what: Deferred) -> Vec<Undelivered<'_, P>> {
         keys.chunks(BATCH).map(|batch| Undelivered::new(self, batch.to_vec(), what)).collect()
     }
 
-    pub(crate) async fn send_all(&self, batches: Vec<Undelivered<'_>>) -> Delivery {
+    pub(crate) async fn send_all(&self, batches: Vec<Undelivered<'_, P>>) -> Delivery {
         let connection = self.link.generation();
         let mut sent = Vec::with_capacity(batches.len());
         let mut all = Delivery::Applied;
@@ -38,7 +63,7 @@ impl Store {
                 // Whoever waits in vain waits once: the rest is dropped, and with that deferred, without being sent.
                 Err(trouble @ (Trouble::TimedOut(_) | Trouble::Unavailable)) => {
                     batches.for_each(|batch| batch.deferred(&trouble));
-                    if self.link.strict {
+                    if self.link.protocol().confirms() {
                         sent.into_iter().for_each(|batch| batch.deferred(&trouble));
                         return Delivery::Deferred;
                     }
@@ -52,7 +77,7 @@ impl Store {
     }
 
     /// What was sent on this connection counts as delivered now; in strict mode, once it is confirmed. Otherwise it is deferred.
-    pub(crate) async fn delivered(&self, connection: u64, sent: Vec<Undelivered<'_>>) -> bool {
+    pub(crate) async fn delivered(&self, connection: u64, sent: Vec<Undelivered<'_, P>>) -> bool {
         if let Err(trouble) = self.link.confirm(connection).await {
             self.miss(&trouble);
             sent.into_iter().for_each(|batch| batch.deferred(&trouble));
@@ -65,29 +90,28 @@ impl Store {
     /// Sends some batches in one round trip. Those that were answered are added to `answered`; the others are dropped.
     async fn send_group<'a>(
         &self,
-        group: Vec<Undelivered<'a>>,
-        answered: &mut Vec<Undelivered<'a>>,
+        group: Vec<Undelivered<'a, P>>,
+        answered: &mut Vec<Undelivered<'a, P>>,
     ) -> Result<Delivery, Trouble> {
-        if !self.proven() {
+        if !self.is_trusted() {
             let why = self.why_unproven();
             group.into_iter().for_each(|batch| batch.deferred(why));
             return Err(Trouble::Unavailable);
         }
-        let mut parcel = Parcel::new();
-        for batch in &group {
-            let batch = Batch::alike(&batch.keys, batch.what);
-            parcel.script(batch.script(), |call| batch.tell(&self.layout, call));
-        }
-        let mut replies = Vec::with_capacity(group.len());
-        let sent = self.link.parcel(WhenCrowded::Wait, &parcel, &mut replies).await;
+        let mut answers = Vec::with_capacity(group.len());
+        let sent = {
+            let batches: Vec<_> = group.iter().map(|batch| Batch::alike(&batch.keys, batch.what)).collect();
+            let channel = Channel::Shared(&*self.link);
+            self.link.protocol().forget(&channel, &self.local, &batches, &mut answers).await
+        };
         let mut all = Delivery::Applied;
-        let mut replies = replies.into_iter();
+        let mut answers = answers.into_iter();
         for batch in group {
-            let Some(reply) = replies.next() else {
+            let Some(answer) = answers.next() else {
                 batch.deferred(sent.as_ref().err().unwrap_or(&Trouble::Unavailable));
                 continue;
             };
-            match reply.extract_error().map_err(Trouble::from).and_then(forgetting::answer) {
+            match answer {
                 Ok(Some(at)) => {
                     self.saw(at);
                     answered.push(batch);
@@ -117,9 +141,10 @@ impl Store {
             undelivered.deferred(self.why_unproven());
             return Delivery::Deferred;
         };
-        let cleared = clearing::clear(&*self.link, &self.layout, self.history.load(Ordering::Acquire)).await;
-        if let Ok(head) = &cleared {
-            self.registered(if head.registered { head.epoch } else { 0 });
+        let (channel, history) = (Channel::Shared(&*self.link), self.trust.history());
+        let cleared = self.link.protocol().clear(&channel, &self.local, history, false).await;
+        if let Ok(clock) = &cleared {
+            self.trust.registered(if clock.registered { clock.epoch } else { 0 });
         }
         let confirmed = match cleared {
             Ok(_) => self.link.confirm(connection).await,
@@ -150,7 +175,7 @@ impl Store {
         let begins = {
             let mut deferring = self.deferring.lock();
             put(&self.journal);
-            deferring.count(self.link.clock.now(), entries as u64)
+            deferring.count(self.link.clock().now(), entries as u64)
         };
         if begins {
             let cache = &*self.schema.cache;
@@ -164,12 +189,12 @@ impl Store {
     }
 
     /// Crosses out what was replayed; `until` is where the replay has begun. Whoever finds nothing left tells an operator.
-    pub(crate) fn replayed(&self, until: u64) {
+    pub(super) fn replayed(&self, until: u64) {
         let (replayed, ended) = {
             let mut deferring = self.deferring.lock();
             let replayed = self.journal.replayed(until);
             let over = self.journal.len() == 0;
-            (replayed, over.then(|| deferring.end_after(self.link.clock.now(), 0)).flatten())
+            (replayed, over.then(|| deferring.end_after(self.link.clock().now(), 0)).flatten())
         };
         self.schema.stats.replayed.add(replayed);
         if let Some(Ended { entries, lasted_ms }) = ended {
@@ -182,15 +207,15 @@ impl Store {
 const CALLER_GONE: &str = "a caller went away before the server had answered";
 
 /// Invalidations or deletes on their way: dropped without an answer, they go into the journal.
-pub(crate) struct Undelivered<'a> {
-    store: &'a Store,
+pub struct Undelivered<'a, P: Protocol> {
+    store: &'a RemoteCache<P>,
     keys: Vec<KeyBuf>,
     what: Deferred,
     because: Option<String>,
 }
 
-impl<'a> Undelivered<'a> {
-    pub(crate) fn new(store: &'a Store, keys: Vec<KeyBuf>, what: Deferred) -> Self {
+impl<'a, P: Protocol> Undelivered<'a, P> {
+    pub(crate) fn new(store: &'a RemoteCache<P>, keys: Vec<KeyBuf>, what: Deferred) -> Self {
         store.under_way.fetch_add(1, Ordering::AcqRel);
         Self { store, keys, what, because: None }
     }
@@ -205,7 +230,7 @@ impl<'a> Undelivered<'a> {
     }
 }
 
-impl Drop for Undelivered<'_> {
+impl<P: Protocol> Drop for Undelivered<'_, P> {
     fn drop(&mut self) {
         let (store, keys, what) = (self.store, std::mem::take(&mut self.keys), self.what);
         if !keys.is_empty() {
@@ -222,14 +247,14 @@ impl Drop for Undelivered<'_> {
 }
 
 /// The same for a truncate.
-struct UndeliveredTruncate<'a> {
-    store: &'a Store,
+struct UndeliveredTruncate<'a, P: Protocol> {
+    store: &'a RemoteCache<P>,
     delivered: bool,
     because: Option<String>,
 }
 
-impl<'a> UndeliveredTruncate<'a> {
-    fn new(store: &'a Store) -> Self {
+impl<'a, P: Protocol> UndeliveredTruncate<'a, P> {
+    fn new(store: &'a RemoteCache<P>) -> Self {
         store.under_way.fetch_add(1, Ordering::AcqRel);
         Self { store, delivered: false, because: None }
     }
@@ -243,7 +268,7 @@ impl<'a> UndeliveredTruncate<'a> {
     }
 }
 
-impl Drop for UndeliveredTruncate<'_> {
+impl<P: Protocol> Drop for UndeliveredTruncate<'_, P> {
     fn drop(&mut self) {
         if !self.delivered {
             self.store.defer(1, self.because.as_deref().unwrap_or(CALLER_GONE), |journal| journal.defer_truncate());
