@@ -1,6 +1,7 @@
 //! What each task does. All of it with the same target folder, and all but one step with the same profile, so that nothing is built twice. The library is built and tested
 //! with each choice of features that its users make: none, the default, and all, which is what everything else is built with.
 
+use crate::layers;
 use crate::links;
 use crate::needs;
 use crate::run::{Run, cargo, root, succeed, succeed_and_count};
@@ -50,6 +51,10 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
 /// What a change must pass.
 pub(crate) fn ci(run: &mut Run) {
     run.step("formatting", |_| succeed(&mut cargo(["fmt", "--all", "--check"])));
+    run.step("imports", |_| {
+        let upward = layers::upward(&root()).map_err(|error| error.to_string())?;
+        if upward.is_empty() { Ok(()) } else { Err(format!("\n{}", upward.join("\n"))) }
+    });
     run.step("clippy", |_| {
         let mut clippy = cargo(["clippy", "--all-targets", "--keep-going"]);
         succeed(clippy.args(ALL).args(["--", "-D", "warnings"]))?;
