@@ -4,13 +4,14 @@
 //! |---|---|
 //! | [`noop`] | nowhere: a cache that is switched off |
 //! | [`memory`] | in this process |
-//! | [`redis`] | on one Redis or Valkey server |
+//! | `redis` (cargo feature) | on one Redis or Valkey server |
 //!
-//! What every connector does is in [`contract`](crate::contract), and so is how to write one of your own.
+//! What every connector does is in [`contract`](crate::contract). A connector of your own implements
+//! [`Connector`](crate::contract::Connector); one with a server behind it does best to build on `remote`.
 
 pub mod memory;
 pub mod noop;
 #[cfg(feature = "redis")]
 pub mod redis;
-#[cfg(feature = "redis")]
+#[cfg(feature = "remote")]
 pub mod remote;

@@ -17,10 +17,12 @@
 //! 300 lines, for a server of 200.
 
 mod cache;
+#[cfg(feature = "redis")]
 pub(crate) mod envelope;
 mod forgetting;
 mod fullness;
 mod guard;
+#[cfg(feature = "redis")]
 pub(crate) mod hints;
 pub(crate) mod journal;
 mod link;

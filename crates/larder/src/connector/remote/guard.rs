@@ -8,7 +8,7 @@ use super::journal::{Deferred, Journal};
 use super::link::Channel;
 use super::protocol::Protocol;
 use super::trouble::Trouble;
-use crate::contract::{Answer, Delivery, Error, KeyBuf, KeyRef, Object};
+use crate::contract::{Answer, Delivery, Error, KeyBuf, KeyRef, Object, Stored};
 use crate::protection::{Protection, holds};
 use crate::telemetry::Ended;
 use std::fmt;
@@ -41,6 +41,36 @@ impl<P: Protocol> RemoteCache<P> {
         let mut guards = self.batches(&versioned, Deferred::Invalidate { floor: object.version });
         guards.extend(self.batches(&keys, Deferred::Invalidate { floor: None }));
         guards
+    }
+
+    /// Ends a put whose object's keys were [guarded](Self::guards) before it was sent on the connection of this generation, by what has
+    /// become of it, and answers that. Where the object was not stored, its earlier state must go all the same: then the keys are invalidated.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped, it leaves the keys in the journal.
+    pub async fn settle(
+        &self,
+        connection: u64,
+        guards: Vec<Undelivered<'_, P>>,
+        sent: Result<Stored, Trouble>,
+    ) -> Stored {
+        let stored = match sent {
+            Ok(stored @ (Stored::Yes | Stored::Overtaken | Stored::Outdated)) => {
+                return if self.delivered(connection, guards).await { stored } else { Stored::Unavailable };
+            }
+            Ok(stored) => stored,
+            // Whoever waits in vain waits once.
+            Err(trouble @ Trouble::TimedOut(_)) => {
+                guards.into_iter().for_each(|guard| guard.deferred(&trouble));
+                return self.not_stored(&trouble);
+            }
+            Err(trouble) => self.not_stored(&trouble),
+        };
+        match self.send_all(guards).await {
+            Delivery::Applied => stored,
+            Delivery::Deferred => Stored::Unavailable,
+        }
     }
 
     /// All are guarded before the first is sent: dropped half-way, the rest is in the journal too.

@@ -93,7 +93,8 @@ impl Trouble {
     }
 
     /// Whether the error says nothing but that this one command, of several that were sent together, was not done.
-    pub(crate) fn is_of_its_command(&self) -> bool {
+    #[must_use]
+    pub fn is_of_its_command(&self) -> bool {
         let alone = [What::Fault, What::WrongType, What::NoScript, What::Full, What::Forbidden];
         self.what().is_some_and(|what| alone.contains(&what))
     }

@@ -65,11 +65,6 @@ impl Trust {
         self.history.load(Ordering::Acquire)
     }
 
-    /// Whether this release's schema is registered under this epoch.
-    pub(crate) fn is_registered(&self, epoch: u64) -> bool {
-        self.registered.load(Ordering::Acquire) == epoch
-    }
-
     pub(crate) fn registered(&self, epoch: u64) {
         self.registered.store(epoch, Ordering::Release);
     }
@@ -117,6 +112,12 @@ impl<P: Protocol> RemoteCache<P> {
     #[must_use]
     pub fn newest(&self) -> Option<Ticket> {
         self.trust.newest()
+    }
+
+    /// Whether this node has found its release's schema in the list of the clock with this epoch.
+    #[must_use]
+    pub fn is_registered(&self, epoch: u64) -> bool {
+        self.trust.registered.load(Ordering::Acquire) == epoch
     }
 
     /// Notes where the clock stands, as a reply has said it.

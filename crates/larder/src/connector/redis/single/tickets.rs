@@ -79,7 +79,7 @@ impl Store {
             return None;
         }
         self.local.unsettled_since.store(0, Ordering::Relaxed);
-        if !self.trust.is_registered(epoch) {
+        if !self.is_registered(epoch) {
             let head = clearing::register(&Channel::Shared(&*self.link), &self.local.layout).await.ok()?;
             if !head.registered {
                 self.lost("the list of releases is full");
