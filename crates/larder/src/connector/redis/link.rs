@@ -234,11 +234,7 @@ impl Link {
     /// Sends several commands in one go; each has its own reply, which may be an error of that command alone. One that says
     /// something of the server or of us is that of the whole operation.
     pub(super) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
-        self.operation(WhenCrowded::Shed, |live| async move {
-            let replies = live.connection.clone().send_packed_commands(commands, 0, commands.len()).await?;
-            grave(&replies).map_or(Ok(replies), Err)
-        })
-        .await
+        self.operation(WhenCrowded::Shed, |live| send_all(live, commands)).await
     }
 
     /// One command, and then a script, in one go. A server that takes no writes, or not from us, may have answered the command all the
@@ -276,6 +272,11 @@ impl Link {
     /// one wants to know.
     pub(super) async fn beat(&self, command: &Cmd) -> Result<Value, Trouble> {
         self.permitted(self.breaker.permit_beside(), |live| async move { live.send(command).await }).await
+    }
+
+    /// The same for several commands, each of which has its own reply, which may be an error of that command alone.
+    pub(super) async fn beat_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
+        self.permitted(self.breaker.permit_beside(), |live| send_all(live, commands)).await
     }
 
     /// One logical operation: permit, connection, time-out, outcome.
@@ -361,6 +362,11 @@ fn grave(replies: &[Value]) -> Option<Trouble> {
         _ => None,
     });
     errors.into_iter().find(|trouble| !trouble.is_of_its_command())
+}
+
+async fn send_all(live: Arc<Live>, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
+    let replies = live.connection.clone().send_packed_commands(commands, 0, commands.len()).await?;
+    grave(&replies).map_or(Ok(replies), Err)
 }
 
 async fn run(live: Arc<Live>, script: &Script, arguments: impl Fn(&mut Cmd)) -> Result<Value, Trouble> {

@@ -97,7 +97,7 @@ pub(super) async fn recover(store: &Store, caller: &Private<'_>, lanes: &Lanes) 
         store.has_sent(live.generation, waiting.until);
     }
     store.saw(Ticket { epoch: head.epoch, sequence: head.sequence });
-    store.registered(if head.registered { head.epoch } else { 0 });
+    store.registered(if head.registered && head.settled { head.epoch } else { 0 });
     store.prove(live.generation, live.identity.history, doubts);
     if let Some(waiting) = waiting {
         // What replicas have yet to confirm stays in the journal, which keeps this node from reading; what comes is sent all the same.

@@ -25,7 +25,7 @@ use crate::telemetry::{Episode, WarningLimit};
 use parking_lot::Mutex;
 use redis::Value as Reply;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 mod delivery;
@@ -54,9 +54,13 @@ pub(super) struct Store {
     pub(super) failed_recoveries: AtomicU64,
     /// The history that belongs to that connection.
     history: AtomicU64,
-    /// The epoch under which this release's schema is registered.
+    /// The epoch under which this release's schema is registered, and the clock was found settled. 0: none.
     registered: AtomicU64,
     newest: Mutex<Option<Ticket>>,
+    /// Whether this node sets objects, and so needs a new ticket at hand.
+    sets: AtomicBool,
+    /// Whether a reply has brought a ticket since the last heartbeat.
+    saw_lately: AtomicBool,
     full_until: AtomicU64,
     unsettled_since: AtomicU64,
     /// While the journal holds something. Its lock is held while that changes.
@@ -83,6 +87,8 @@ impl Store {
             history: AtomicU64::new(0),
             registered: AtomicU64::new(0),
             newest: Mutex::new(None),
+            sets: AtomicBool::new(false),
+            saw_lately: AtomicBool::new(false),
             full_until: AtomicU64::new(0),
             unsettled_since: AtomicU64::new(0),
             deferring: Mutex::default(),
@@ -116,12 +122,13 @@ impl Store {
         }
     }
 
-    /// The newest ticket this node has seen, to tell a server that went back in time.
+    /// The newest ticket this node has seen, to tell a server that went back in time, and for the first attempt of a set.
     pub(super) fn newest(&self) -> Option<Ticket> {
         *self.newest.lock()
     }
 
     pub(super) fn saw(&self, seen: Ticket) {
+        self.saw_lately.store(true, Ordering::Relaxed);
         let mut newest = self.newest.lock();
         match &mut *newest {
             // An epoch that is not renewed must not be saved by its sequence.

@@ -24,6 +24,7 @@ use super::trouble::{Trouble, What};
 use crate::breaker::Permit;
 use crate::config::RedisConfig;
 use parking_lot::Mutex;
+use redis::Pipeline;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::convert::Infallible;
@@ -160,6 +161,7 @@ impl Supervisor {
     async fn beat(&self, live: &Live) -> Option<&'static str> {
         self.link.keep_time().await;
         self.link.keep_rights().await;
+        self.keep_tickets().await;
         if live.identity.replication.is_none() {
             let _ = self.link.beat(&redis::cmd("PING")).await;
             return None;
@@ -173,6 +175,26 @@ impl Supervisor {
             Some("the server's replication history has changed")
         } else {
             None
+        }
+    }
+
+    /// Brings caches that are set into, and that no reply has told of their clock since the last heartbeat, a new ticket.
+    async fn keep_tickets(&self) {
+        let mut asked = Vec::new();
+        let mut commands = Pipeline::new();
+        for store in self.stores() {
+            if let Some((command, newest)) = store.ask_clock() {
+                commands.add_command(command);
+                asked.push((store, newest));
+            }
+        }
+        if asked.is_empty() {
+            return;
+        }
+        // An error is an outcome for the breaker, and a ticket that stays old costs a set a second round trip.
+        let Ok(clocks) = self.link.beat_all(&commands).await else { return };
+        for ((store, newest), clock) in asked.into_iter().zip(clocks) {
+            store.heard_clock(clock, newest).await;
         }
     }
 

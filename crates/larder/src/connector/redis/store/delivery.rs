@@ -118,7 +118,7 @@ impl Store {
         };
         let cleared = clearing::clear(&*self.link, &self.layout, self.history.load(Ordering::Acquire)).await;
         if let Ok(head) = &cleared {
-            self.registered(if head.registered { head.epoch } else { 0 });
+            self.registered(if head.registered && head.settled { head.epoch } else { 0 });
         }
         let confirmed = match cleared {
             Ok(_) => self.link.confirm(connection).await,

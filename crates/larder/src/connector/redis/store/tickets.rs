@@ -47,6 +47,27 @@ impl Store {
         Ok(self.ticket_from(reply, newest).await)
     }
 
+    /// The newest ticket that this node has seen, for the first attempt of a set. None where this node may not read, or where the clock was not yet
+    /// found settled, and this release registered, under the ticket's epoch. An invalidation would not reach what an unregistered release stores; and
+    /// a ticket from before the end of a clearing would let pass what the clearing has to forget (`settled-only` in `docs/protocol.md`).
+    pub(super) fn seen_ticket(&self) -> Option<Ticket> {
+        self.may_read().ok()?;
+        self.newest().filter(|newest| newest.epoch == self.registered.load(Ordering::Acquire))
+    }
+
+    /// The command of the heartbeat that keeps [`seen_ticket`](Self::seen_ticket) new; none where nobody sets, or where other replies keep it new.
+    /// What it answers is for [`heard_clock`](Self::heard_clock), with what this returns beside it.
+    pub(in super::super) fn ask_clock(&self) -> Option<(Cmd, Option<Ticket>)> {
+        let saw_lately = self.saw_lately.swap(false, Ordering::Relaxed);
+        let asks = self.sets.load(Ordering::Relaxed) && !saw_lately && self.may_read().is_ok();
+        asks.then(|| (self.read_clock(), self.newest()))
+    }
+
+    /// What the heartbeat has brought.
+    pub(in super::super) async fn heard_clock(&self, clock: Reply, newest: Option<Ticket>) {
+        self.ticket_from(clock, newest).await;
+    }
+
     /// The ticket in the first 24 bytes of the clock: epoch, sequence, state. `newest` was seen before the clock was read.
     pub(super) async fn ticket_from(&self, clock: Reply, newest: Option<Ticket>) -> Option<Ticket> {
         let clock = match clock.extract_error() {
