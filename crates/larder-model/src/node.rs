@@ -72,7 +72,8 @@ pub(crate) enum Task {
     Invalidate(Change, Keys),
     /// The same, and demands that no lower version is stored.
     InvalidateBelow(Change, Object),
-    /// Changes the source, then sets the object: ticket, put.
+    /// Changes the source, then sets the object: a first attempt with the newest ticket that the node has seen, and, if that is overtaken, a put
+    /// with the ticket of the answer.
     Set(Change, Object),
     /// Changes the source, then sets P and Q in one call of two scripts on one ticket. Nothing comes between the change and the ticket: the
     /// assumption `set-of-current`.
@@ -103,6 +104,8 @@ pub(crate) enum Progress {
         forbids: States,
         /// A newer state was invalidated meanwhile.
         overtaken: bool,
+        /// Of a set: it asks the clock for its ticket, since what it has seen of the clock was of no use.
+        asks: bool,
     },
     /// A call of two scripts: what is left to put, and what may not be read once that is done.
     Several {

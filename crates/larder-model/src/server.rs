@@ -62,13 +62,33 @@ pub(crate) struct Stored {
     pub(crate) overtaken: bool,
 }
 
+/// Who stores, and what becomes of an object that is overtaken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Mode {
+    /// A load: nothing.
+    Fill,
+    /// An update, or the second attempt of a set: its keys are invalidated.
+    Put,
+    /// The first attempt of a set: nothing.
+    Set,
+    /// The second attempt of a set: the same as [`Put`](Self::Put), and apart from it so that its check can be taken away.
+    SetAgain,
+}
+
+impl Mode {
+    /// Whether it is a change, which must not be lost.
+    pub(crate) fn is_put(self) -> bool {
+        self != Self::Fill
+    }
+}
+
 /// What a node sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Command {
     /// `store.lua`: a fill or a put.
     Store {
         /// A put fences its own keys.
-        put: bool,
+        mode: Mode,
         /// What is to be stored.
         value: Value,
         /// From before it was loaded or written.
@@ -160,15 +180,26 @@ impl Server {
         Some(Ticket { epoch: clock.epoch, sequence: clock.sequence })
     }
 
+    /// What a node takes for the newest ticket of a clock that it hears of by the way.
+    pub(crate) fn seen(&self, removed: Removed) -> Option<Ticket> {
+        let believed = |clock: &Clock| clock.state == State::Settled || !removed.keeps(Removable::SettledOnly);
+        self.clock.filter(believed).map(|clock| Ticket { epoch: clock.epoch, sequence: clock.sequence })
+    }
+
     /// Runs one command. Answers, and which keys it has touched.
     pub(crate) fn execute(&mut self, command: Command, removed: Removed) -> (Reply, Keys) {
         match command {
-            Command::Store { put, value, ticket, born, overtaken } => {
-                let verdict = self.judge(value, ticket, removed);
-                if verdict == Reply::Lost || (verdict != Reply::Done && !put) {
+            Command::Store { mode, value, ticket, born, overtaken } => {
+                let verdict = self.judge(mode, value, ticket, removed);
+                let leaves_nothing = match mode {
+                    Mode::Fill => verdict != Reply::Done,
+                    Mode::Set => verdict == Reply::Overtaken,
+                    Mode::Put | Mode::SetAgain => false,
+                };
+                if verdict == Reply::Lost || leaves_nothing {
                     return (verdict, Keys::NONE);
                 }
-                let touched = self.store(put, Stored { value, h_deleted: false, born, overtaken }, verdict);
+                let touched = self.store(mode.is_put(), Stored { value, h_deleted: false, born, overtaken }, verdict);
                 self.touch(touched);
                 (verdict, touched)
             }
@@ -211,11 +242,19 @@ impl Server {
     }
 
     /// Steps 1 and 2 of `store.lua`: whether it may be stored.
-    pub(crate) fn judge(&self, value: Value, ticket: Ticket, removed: Removed) -> Reply {
+    pub(crate) fn judge(&self, mode: Mode, value: Value, ticket: Ticket, removed: Removed) -> Reply {
         let Some(clock) = self.clock.filter(|_| !self.is_lost()) else { return Reply::Lost };
+        if clock.state != State::Settled && removed.keeps(Removable::SettledOnly) {
+            return Reply::Overtaken;
+        }
+        let checked = match mode {
+            Mode::Fill | Mode::Put => true,
+            Mode::Set => removed.keeps(Removable::FirstCheck),
+            Mode::SetAgain => removed.keeps(Removable::SecondCheck),
+        };
         let touched =
             clock.sequence < ticket.sequence || value.keys().each().any(|(at, _)| clock.touched[at] > ticket.sequence);
-        if clock.epoch != ticket.epoch || (touched && removed.keeps(Removable::Fence)) {
+        if clock.epoch != ticket.epoch || (touched && checked && removed.keeps(Removable::Fence)) {
             return Reply::Overtaken;
         }
         if self.versioned && removed.keeps(Removable::Version) {

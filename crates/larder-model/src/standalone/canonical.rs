@@ -4,7 +4,7 @@
 use super::{Standalone, World};
 use crate::node::{Phase, Progress, Stage};
 use crate::protections::Removable;
-use crate::server::{Clock, Command, State, Ticket};
+use crate::server::{Clock, Command, Mode, State, Ticket};
 
 impl Standalone {
     pub(super) fn canonical(&self, mut world: World) -> World {
@@ -33,7 +33,7 @@ impl Standalone {
         let guarded = self.removed.keeps(Removable::GuardedRemoval);
         let fenced = self.removed.keeps(Removable::Fence);
         world.late.retain(|command| match *command {
-            Command::Store { put: false, value, ticket, .. } => clock.is_some_and(|clock| {
+            Command::Store { mode: Mode::Fill, value, ticket, .. } => clock.is_some_and(|clock| {
                 let touched = value.keys().each().any(|(at, _)| clock.touched[at] > ticket.sequence);
                 clock.epoch == ticket.epoch && !(touched && fenced)
             }),

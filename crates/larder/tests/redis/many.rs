@@ -45,6 +45,12 @@ async fn on(server: &Server) -> Node {
     node
 }
 
+/// Stores objects from a node that is gone then: the heartbeat of a node that sets asks for the clock.
+async fn store(server: &Server, count: usize) {
+    let stored = on(server).await.cache.set_many(many(count, "x")).await;
+    assert!(stored.iter().all(|stored| *stored == Stored::Yes), "{stored:?}");
+}
+
 async fn reset(server: &Server) {
     server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
 }
@@ -150,8 +156,7 @@ async fn nothing_asked_for_is_nothing_sent() {
 #[tokio::test]
 async fn a_get_by_unknown_keys_asks_the_index_and_reads_the_objects_in_one_round_trip() {
     for server in servers(ServerOptions::default()).await {
-        let node = on(&server).await;
-        node.cache.set_many(many(200, "x")).await;
+        store(&server, 200).await;
         // So that the server knows the script.
         on(&server).await.cache.get_many(InstanceIndex::Host, ["a0"]).await;
         // Two scripts, of which each asks for its index keys at once.
@@ -169,8 +174,8 @@ async fn a_get_by_unknown_keys_asks_the_index_and_reads_the_objects_in_one_round
 #[tokio::test]
 async fn a_lookup_of_many_brings_a_ticket_along_and_a_fill_of_many_is_one_round_trip() {
     for server in servers(ServerOptions::default()).await {
+        store(&server, 50).await;
         let writer = on(&server).await;
-        writer.cache.set_many(many(50, "x")).await;
         on(&server).await.cache.get_many(InstanceIndex::Host, ["a0"]).await;
         // What is not there has no index key; the clock is one more.
         let look = async |_, connector: RedisConnector| {
@@ -237,8 +242,7 @@ async fn a_key_that_leads_elsewhere_by_now_is_asked_for_again() {
 #[tokio::test]
 async fn a_load_of_many_is_a_lookup_and_a_fill() {
     for server in servers(ServerOptions::default()).await {
-        let node = on(&server).await;
-        node.cache.set_many(many(50, "x")).await;
+        store(&server, 50).await;
         // So that the server knows the script.
         on(&server).await.cache.get_many(InstanceIndex::Host, ["a0"]).await;
         let node = on(&server).await;
@@ -289,8 +293,8 @@ async fn a_set_of_many_is_a_ticket_and_a_script_for_each_few() {
 #[tokio::test]
 async fn an_invalidation_of_many_is_one_round_trip() {
     for server in servers(ServerOptions::default()).await {
+        store(&server, 600).await;
         let node = on(&server).await;
-        node.cache.set_many(many(600, "x")).await;
         node.cache.invalidate(InstanceIndex::Id, ["none"]).await.unwrap();
         let invalidate = async |node: Node, _| {
             let by_id = ids(300).into_iter().map(|id| (InstanceIndex::Id, id));

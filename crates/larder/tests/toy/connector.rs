@@ -86,7 +86,7 @@ impl Protocol for Toy {
         Ok(Connected { connection: Connection(requests), history: 1, ended })
     }
 
-    async fn heartbeat(&self, link: &Link<Self>, _: &Connection) -> Option<&'static str> {
+    async fn heartbeat(&self, link: &Link<Self>, _: &Connection, _: &[Arc<RemoteCache<Self>>]) -> Option<&'static str> {
         let any = Request { cache: String::new(), fingerprint: 0, ages: Default::default(), ask: Ask::Clock };
         let _ = link.beat(|connection| async move { connection.ask(any).await }).await;
         None

@@ -17,8 +17,9 @@ use crate::connector::remote::hints::Hints;
 use crate::connector::remote::{Batch, Channel, Clocked, Connected, Link, Protocol, RemoteCache, Trouble};
 use crate::contract::{Schema, Ticket};
 use crate::telemetry::WarningLimit;
-use redis::Value as Reply;
-use std::sync::atomic::AtomicU64;
+use redis::{Pipeline, Value as Reply};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 pub(crate) mod clearing;
@@ -53,6 +54,7 @@ impl SingleServer {
             layout: Layout::new(&self.config.prefix, schema),
             hints: Hints::new(self.config.hints, schema.last_use_age, clock.clone()),
             unsettled_since: AtomicU64::new(0),
+            sets: AtomicBool::new(false),
             undecodable: WarningLimit::default(),
         }
     }
@@ -64,6 +66,8 @@ pub(crate) struct Local {
     hints: Hints,
     /// Since when the clock was found unsettled, in ms; 0: it was settled.
     unsettled_since: AtomicU64,
+    /// Whether this node sets objects, and so needs a new ticket at hand.
+    sets: AtomicBool,
     undecodable: WarningLimit,
 }
 
@@ -84,12 +88,18 @@ impl Protocol for SingleServer {
         Ok(Connected { connection, history, ended: Box::pin(async move { driver.ended().await }) })
     }
 
-    async fn heartbeat(&self, link: &Link<Self>, connection: &Connection) -> Option<&'static str> {
+    async fn heartbeat(
+        &self,
+        link: &Link<Self>,
+        connection: &Connection,
+        caches: &[Arc<Store>],
+    ) -> Option<&'static str> {
         link.keep_time(connection).await;
         if self.rights.are_due(link.clock().now()) {
             let reply = link.beat_command(&self.rights.question()).await;
             self.rights.answered(reply.ok().as_ref().and_then(Missing::told_by), link.clock());
         }
+        keep_tickets(link, caches).await;
         let Some(known) = &connection.identity.replication else {
             let _ = link.beat_command(&redis::cmd("PING")).await;
             return None;
@@ -157,6 +167,26 @@ impl Protocol for SingleServer {
 
     fn lacks_right(&self, cache: &str, error: &str) {
         self.rights.doubt(cache, error);
+    }
+}
+
+/// Brings caches that are set into, and that no reply has told of their clock since the last heartbeat, a new ticket.
+async fn keep_tickets(link: &Link<SingleServer>, caches: &[Arc<Store>]) {
+    let mut asked = Vec::new();
+    let mut commands = Pipeline::new();
+    for cache in caches {
+        if let Some((command, newest)) = cache.ask_clock() {
+            commands.add_command(command);
+            asked.push((cache, newest));
+        }
+    }
+    if asked.is_empty() {
+        return;
+    }
+    // An error is an outcome for the breaker, and a ticket that stays old costs a set a second round trip.
+    let Ok(clocks) = link.beat_all(&commands).await else { return };
+    for ((cache, newest), clock) in asked.into_iter().zip(clocks) {
+        cache.ticket_from(clock, newest).await;
     }
 }
 

@@ -67,6 +67,11 @@ impl<P: Protocol> RemoteCache<P> {
             }
             Err(trouble) => self.not_stored(&trouble),
         };
+        self.forget_instead(stored, guards).await
+    }
+
+    /// Invalidates the keys of an object that was not stored: its earlier state must go all the same. Answers what became of the object.
+    pub async fn forget_instead(&self, stored: Stored, guards: Vec<Undelivered<'_, P>>) -> Stored {
         match self.send_all(guards).await {
             Delivery::Applied => stored,
             Delivery::Deferred => Stored::Unavailable,
@@ -174,7 +179,7 @@ impl<P: Protocol> RemoteCache<P> {
         let (channel, history) = (Channel::Shared(&*self.link), self.trust.history());
         let cleared = self.link.protocol().clear(&channel, &self.local, history, false).await;
         if let Ok(clock) = &cleared {
-            self.trust.registered(if clock.registered { clock.epoch } else { 0 });
+            self.trust.registered(if clock.registered && clock.settled { clock.epoch } else { 0 });
         }
         let confirmed = match cleared {
             Ok(_) => self.link.confirm(connection).await,

@@ -1,5 +1,6 @@
 //! [`Protocol`]: all that this module has to know of a kind of server.
 
+use super::cache::RemoteCache;
 use super::forgetting::Batch;
 use super::link::{Channel, Link};
 use super::trouble::Trouble;
@@ -7,6 +8,7 @@ use crate::clock::Clock;
 use crate::contract::Ticket;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// How larder talks to one kind of server: what it takes to keep caches on it.
 ///
@@ -32,11 +34,12 @@ pub trait Protocol: Sized + Send + Sync + 'static {
     fn connect(&self, clock: &Clock) -> impl Future<Output = Result<Connected<Self::Connection>, Trouble>> + Send;
 
     /// Called once a second while the connection is in use, to find out whether the server is still the one that it was: the reason why the
-    /// connection must be given up, or `None`. Sends through [`Link::beat`], which takes no place from a user.
+    /// connection must be given up, or `None`. `caches` are those that are open on the server. Sends through [`Link::beat`], which takes no place from a user.
     fn heartbeat(
         &self,
         link: &Link<Self>,
         connection: &Self::Connection,
+        caches: &[Arc<RemoteCache<Self>>],
     ) -> impl Future<Output = Option<&'static str>> + Send;
 
     /// Reads the clock of a cache, and leaves this release's schema there, so that an invalidation by any release reaches its objects.

@@ -108,7 +108,7 @@ impl<P: Protocol> Recovery<'_, P> {
             cache.trust.has_sent(live.generation, waiting.until);
         }
         cache.saw(clock.ticket());
-        cache.trust.registered(if clock.registered { clock.epoch } else { 0 });
+        cache.trust.registered(if clock.registered && clock.settled { clock.epoch } else { 0 });
         cache.prove(live.generation, live.history, doubts);
         if let Some(waiting) = waiting {
             // What replicas have yet to confirm stays in the journal, which keeps this node from reading; what comes is sent all the same.

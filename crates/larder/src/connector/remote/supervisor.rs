@@ -169,7 +169,7 @@ impl<P: Protocol> Supervisor<P> {
         loop {
             tokio::time::sleep_until(next).await;
             next = Instant::now() + HEARTBEAT;
-            if let Some(why) = self.link.protocol().heartbeat(&self.link, &live.connection).await {
+            if let Some(why) = self.link.protocol().heartbeat(&self.link, &live.connection, &self.caches()).await {
                 return why;
             }
         }

@@ -12,7 +12,7 @@ use crate::contract::{KeyRef, Miss, Ticket};
 use crate::key;
 use crate::protection::{Protection, holds};
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What this node believes of one cache on the server.
 #[derive(Default)]
@@ -22,10 +22,12 @@ pub(crate) struct Trust {
     doubts: AtomicU64,
     /// The history that belongs to that connection.
     history: AtomicU64,
-    /// The epoch under which this release's schema is registered.
+    /// The epoch under which this release's schema is registered, and the clock was found settled. 0: none.
     registered: AtomicU64,
     /// The newest ticket this node has seen, to tell a server that went back in time.
     newest: Mutex<Option<Ticket>>,
+    /// Whether a reply has brought a ticket since this was last asked.
+    saw_lately: AtomicBool,
     /// Up to where the journal was applied on which connection, and only waits to be confirmed.
     sent: Mutex<(u64, u64)>,
     /// How often the cache could not be recovered since it last could.
@@ -74,6 +76,7 @@ impl Trust {
     }
 
     fn saw(&self, seen: Ticket) {
+        self.saw_lately.store(true, Ordering::Relaxed);
         let mut newest = self.newest.lock();
         match &mut *newest {
             // An epoch that is not renewed must not be saved by its sequence.
@@ -112,6 +115,21 @@ impl<P: Protocol> RemoteCache<P> {
     #[must_use]
     pub fn newest(&self) -> Option<Ticket> {
         self.trust.newest()
+    }
+
+    /// The newest ticket that this node has seen, for the first attempt of a set. None where this node may not read, or where the clock was
+    /// not yet found settled, and this release registered, under the ticket's epoch: an invalidation would not reach what an unregistered
+    /// release stores; and a ticket from before the end of a clearing would let pass what the clearing has to forget (`settled-only` in
+    /// `docs/protocol.md`).
+    #[must_use]
+    pub fn seen_ticket(&self) -> Option<Ticket> {
+        self.may_read().ok()?;
+        self.newest().filter(|newest| self.is_registered(newest.epoch))
+    }
+
+    /// Whether a reply has brought a ticket since this was last asked.
+    pub fn saw_lately(&self) -> bool {
+        self.trust.saw_lately.swap(false, Ordering::Relaxed)
     }
 
     /// Whether this node has found its release's schema in the list of the clock with this epoch.

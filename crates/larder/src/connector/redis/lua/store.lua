@@ -4,7 +4,7 @@
 -- KEYS  1 clock  2 object: prefix, schema (16 hex digits), ':', primary key  3.. index keys; after them, where there is a
 --       version, the floor of the object's version; and last, where the payload was staged, the staged key
 -- ARGV  1 what the clock begins with if nothing was touched since the ticket: its epoch, its sequence, 1; 8 bytes each, big-endian
---       2 header: 1 = put (1 byte), 1 = there is a version (1), 1 = write the deadline by max age into the object (1), length of the
+--       2 header: 0 = fill, 1 = put, 2 = the first attempt of a set: a put that changes nothing if it is overtaken (1 byte), 1 = there is a version (1), 1 = write the deadline by max age into the object (1), length of the
 --         prefix (2), length of what stands before index and key in the name of an index key (2), max age in ms, 0 = none (8),
 --         version (8), marks: 8 bytes for each key, the primary one first
 --       3 payload; empty: it was staged  4 lifetime of the object in ms, 0 = none  5 if any: how much of the max age, in ms, the
@@ -18,8 +18,8 @@
 -- nothing is passed twice, taken apart before it is needed, or made to be thrown away.
 local call, unpacked = redis.call, struct.unpack
 local clock, object, payload = KEYS[1], KEYS[2], ARGV[3]
-local put, versioned, dated, prefix, before, ah, al, vh, vl = unpacked('>BBBI2I2I4I4I4I4', ARGV[2])
-put = put == 1
+local mode, versioned, dated, prefix, before, ah, al, vh, vl = unpacked('>BBBI2I2I4I4I4I4', ARGV[2])
+local put = mode ~= 0
 local count = (#ARGV[2] - 31) / 8
 local staged = payload == '' and KEYS[#KEYS]
 
@@ -37,7 +37,7 @@ if not untouched then
   local touched_since = sequence - ticket
   if (eh == 0 and el == 0) or state == 3 then
     outcome = 4
-  elseif eh ~= teh or el ~= tel or touched_since < 0 or touched_since > 16384 then
+  elseif eh ~= teh or el ~= tel or state ~= 1 or touched_since < 0 or touched_since > 16384 then
     outcome = 2
   elseif touched_since > 0 then
     local from, log = ticket % 16384
@@ -53,8 +53,9 @@ if not untouched then
   end
 end
 if staged and outcome == 1 and call('EXISTS', staged) == 0 then outcome = 2 end
-if outcome == 4 or (outcome ~= 1 and not put) then
-  if staged then call('UNLINK', staged) end
+if outcome == 4 or (outcome == 2 and mode ~= 1) then
+  -- What the first attempt of a set has staged is for the second; if there is none it expires.
+  if staged and mode ~= 2 then call('UNLINK', staged) end
   return struct.pack('>BI4I4I4I4', outcome, eh, el, sh, sl)
 end
 

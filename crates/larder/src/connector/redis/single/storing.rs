@@ -4,12 +4,11 @@ use crate::connector::redis::scripts;
 use crate::connector::redis::single::{SingleServer, Store, milliseconds, verdict};
 use crate::connector::redis::wire::replies::unexpected;
 use crate::connector::redis::wire::rights::Command;
-use crate::connector::remote::Trouble;
-use crate::connector::remote::Undelivered;
-use crate::connector::remote::WhenCrowded;
 use crate::connector::remote::envelope;
-use crate::contract::{Delivery, Fill, KeyRef, Object, Stored, Ticket};
+use crate::connector::remote::{Trouble, Undelivered, WhenCrowded};
+use crate::contract::{Fill, KeyRef, Object, Stored, Ticket};
 use redis::Cmd;
+use std::sync::atomic::Ordering;
 
 /// An object with more keys is not stored: a script handles them all at once, and holds up everybody else meanwhile.
 pub(crate) const MAX_KEYS: usize = 1024;
@@ -26,6 +25,44 @@ pub(crate) struct Sent {
     pub(crate) fill: Fill,
     /// It was stored or refused; of a put, its keys are fenced.
     pub(crate) done: bool,
+}
+
+/// What becomes of an object that is overtaken: one of its keys was touched after its ticket was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Nothing. The caller has the object all the same.
+    Fill,
+    /// Its keys are invalidated.
+    Put,
+    /// The first attempt of a set: nothing. The set is sent once more, with the ticket that the answer brings.
+    Set,
+    /// The second attempt of a set: its keys are invalidated.
+    SetAgain,
+}
+
+impl Mode {
+    /// As store.lua has it.
+    fn code(self) -> u8 {
+        match self {
+            Self::Fill => 0,
+            Self::Put | Self::SetAgain => 1,
+            Self::Set => 2,
+        }
+    }
+
+    /// Whether a large object has to be staged; the first attempt of a set leaves it there for the second.
+    pub(crate) fn stages(self) -> bool {
+        self != Self::SetAgain
+    }
+}
+
+/// An object on its way.
+#[derive(Clone, Copy)]
+struct Outgoing<'a> {
+    object: &'a Object,
+    bytes: &'a [u8],
+    /// The name under which it is staged, if it is large.
+    staged: Option<&'a str>,
 }
 
 /// What store.lua is told of an object, beside its bytes.
@@ -47,8 +84,8 @@ pub(crate) fn as_of(ticket: Ticket) -> [u8; 24] {
 }
 
 /// A put is a change, which waits for a place. A fill is none: who has loaded the object has it, and need not wait until it is stored.
-pub(crate) fn when_crowded(put: bool) -> WhenCrowded {
-    if put { WhenCrowded::Wait } else { WhenCrowded::Shed }
+pub(crate) fn when_crowded(mode: Mode) -> WhenCrowded {
+    if mode == Mode::Fill { WhenCrowded::Shed } else { WhenCrowded::Wait }
 }
 
 /// Writes a large object where a script finds it.
@@ -56,6 +93,12 @@ pub(crate) fn stage(name: &str, bytes: &[u8]) -> Cmd {
     let mut set = redis::cmd("SET");
     set.arg(name).arg(bytes).arg("PX").arg(STAGED_LIFE);
     set
+}
+
+/// The ticket for the second attempt of a set: what the server's answer to the first says, where that belongs to the same data. Otherwise the
+/// set has to ask for a ticket, as a lookup does, since the clock may be unsettled, or not know this release.
+pub(crate) fn later(seen: Ticket, at: Option<Ticket>) -> Option<Ticket> {
+    at.filter(|at| at.epoch == seen.epoch && at.sequence >= seen.sequence)
 }
 
 impl Store {
@@ -104,35 +147,39 @@ impl Store {
         !needs.iter().any(|(needed, commands)| *needed && missing.any_of(commands))
     }
 
-    async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Sent, Trouble> {
+    async fn send_object(
+        &self,
+        mode: Mode,
+        Outgoing { object, bytes, staged }: Outgoing<'_>,
+        ticket: Ticket,
+    ) -> Result<Sent, Trouble> {
         if !self.is_trusted() {
             return Err(Trouble::Unavailable);
         }
         let clock = self.local.layout.clock();
-        let staged = (bytes.len() > STAGE_ABOVE).then(|| self.local.layout.staged());
         let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
-        let Terms { header, life, kept } = self.terms(put, object);
+        let Terms { header, life, kept } = self.terms(mode, object);
         let arguments = |call: &mut Cmd| {
             call.arg(keys).arg(&clock);
-            self.name_keys(call, object, staged.as_deref());
+            self.name_keys(call, object, staged);
             let payload = if staged.is_some() { &[][..] } else { bytes };
             call.arg(&as_of(ticket)[..]).arg(&header).arg(payload).arg(life);
             if kept > 0 {
                 call.arg(kept);
             }
         };
-        let reply = match &staged {
-            None => self.link.script(when_crowded(put), &scripts::STORE, arguments).await?,
+        let reply = match staged.filter(|_| mode.stages()) {
+            None => self.link.script(when_crowded(mode), &scripts::STORE, arguments).await?,
             Some(staged) => {
                 let stage = stage(staged, bytes);
-                self.link.command_and_script(when_crowded(put), stage, &scripts::STORE, arguments).await?.1?
+                self.link.command_and_script(when_crowded(mode), stage, &scripts::STORE, arguments).await?.1?
             }
         };
         let verdict = verdict(reply).ok_or_else(|| unexpected("store.lua"))?;
         Ok(self.judge_store(object, bytes.len(), verdict))
     }
 
-    pub(crate) fn terms(&self, put: bool, object: &Object) -> Terms {
+    pub(crate) fn terms(&self, mode: Mode, object: &Object) -> Terms {
         let kept = milliseconds(self.schema.kept_after());
         // With what it is kept for beyond that.
         let max_age = match milliseconds(self.schema.lifetime()) {
@@ -146,7 +193,7 @@ impl Store {
         let mut header = Vec::with_capacity(31 + 8 * object.secondary.len());
         // Otherwise the server's own lifetime of the object says it all.
         let dated = max_age > 0 && (last_use > 0 || kept > 0 || !self.schema.refresh_ahead().is_zero());
-        header.extend_from_slice(&[u8::from(put), u8::from(object.version.is_some()), u8::from(dated)]);
+        header.extend_from_slice(&[mode.code(), u8::from(object.version.is_some()), u8::from(dated)]);
         header.extend_from_slice(&length(prefix.len()));
         header.extend_from_slice(&length(self.local.layout.before_index()));
         header.extend_from_slice(&max_age.to_be_bytes());
@@ -199,7 +246,9 @@ impl Store {
         if self.is_full() {
             return Fill::undated(Stored::Full);
         }
-        match self.send_object(false, &object, &bytes, ticket).await {
+        let staged = self.place_for(&bytes);
+        let outgoing = Outgoing { object: &object, bytes: &bytes, staged: staged.as_deref() };
+        match self.send_object(Mode::Fill, outgoing, ticket).await {
             Ok(sent) => sent.fill,
             Err(trouble) => Fill::undated(self.not_stored(&trouble)),
         }
@@ -237,58 +286,75 @@ impl Store {
         }
     }
 
-    /// The keys are guarded from the first moment: who goes away while the ticket is asked for has changed the source already.
+    /// One round trip, unless another node has touched one of the object's keys lately.
+    ///
+    /// 1. The object goes with the newest ticket that this node has seen. Where none of its keys was touched since, it is stored.
+    /// 2. Otherwise the server answers *overtaken*, and has changed nothing. Its answer is a ticket, and the object is put with that.
+    /// 3. Where that put is overtaken, too, its keys are invalidated by the same script.
+    ///
+    /// The keys are guarded from the first moment until the last answer: a caller who goes away between the attempts has changed the source
+    /// already. `docs/protocol.md` argues why the first attempt needs a ticket at all, and why it may be an old one.
     pub(crate) async fn set_object(&self, object: Object) -> Stored {
         let undelivered = self.guards(&object);
-        match self.ask_for_ticket(WhenCrowded::Wait).await {
-            Ok(ticket) => self.put_guarded(object, ticket, undelivered).await,
-            // Whoever waits in vain waits once.
-            Err(trouble @ Trouble::TimedOut(_)) => {
-                undelivered.into_iter().for_each(|guard| guard.deferred(&trouble));
-                Stored::Unavailable
+        self.local.sets.store(true, Ordering::Relaxed);
+        let Some(bytes) = self.encoded(&object) else {
+            return self.forget_instead(Stored::Unfit, undelivered).await;
+        };
+        let staged = self.place_for(&bytes);
+        let outgoing = Outgoing { object: &object, bytes: &bytes, staged: staged.as_deref() };
+        let (mut ticket, mut mode) = (self.seen_ticket(), Mode::Put);
+        if let Some(seen) = ticket {
+            mode = Mode::SetAgain;
+            let connection = self.link.generation();
+            match self.send_object(Mode::Set, outgoing, seen).await {
+                Ok(Sent { fill: Fill { stored: Stored::Overtaken, at }, .. }) => ticket = later(seen, at),
+                sent => return self.settle(connection, undelivered, sent.map(|sent| sent.fill.stored)).await,
             }
-            Err(_) => self.put_guarded(object, None, undelivered).await,
         }
+        if ticket.is_none() {
+            ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
+                Ok(ticket) => ticket,
+                // Whoever waits in vain waits once.
+                Err(trouble @ Trouble::TimedOut(_)) => {
+                    undelivered.into_iter().for_each(|guard| guard.deferred(&trouble));
+                    return Stored::Unavailable;
+                }
+                Err(_) => None,
+            };
+        }
+        match ticket {
+            Some(ticket) => self.put_guarded(mode, outgoing, ticket, undelivered).await,
+            None => self.forget_instead(Stored::Overtaken, undelivered).await,
+        }
+    }
+
+    /// The name under which an object is staged, if it is large.
+    pub(crate) fn place_for(&self, bytes: &[u8]) -> Option<String> {
+        (bytes.len() > STAGE_ABOVE).then(|| self.local.layout.staged())
     }
 
     pub(crate) async fn put_object(&self, object: Object, ticket: Option<Ticket>) -> Stored {
         let undelivered = self.guards(&object);
-        self.put_guarded(object, ticket, undelivered).await
+        match (self.encoded(&object), ticket) {
+            (Some(bytes), Some(ticket)) => {
+                let staged = self.place_for(&bytes);
+                let outgoing = Outgoing { object: &object, bytes: &bytes, staged: staged.as_deref() };
+                self.put_guarded(Mode::Put, outgoing, ticket, undelivered).await
+            }
+            (_, None) => self.forget_instead(Stored::Overtaken, undelivered).await,
+            (None, Some(_)) => self.forget_instead(Stored::Unfit, undelivered).await,
+        }
     }
 
     async fn put_guarded(
         &self,
-        object: Object,
-        ticket: Option<Ticket>,
+        mode: Mode,
+        outgoing: Outgoing<'_>,
+        ticket: Ticket,
         undelivered: Vec<Undelivered<'_, SingleServer>>,
     ) -> Stored {
         let connection = self.link.generation();
-        let stored = match (self.encoded(&object), ticket) {
-            (None, _) => Stored::Unfit,
-            (_, None) => Stored::Unavailable,
-            (Some(bytes), Some(ticket)) => match self.send_object(true, &object, &bytes, ticket).await {
-                Ok(sent) => sent.fill.stored,
-                Err(trouble @ Trouble::TimedOut(_)) => {
-                    undelivered.into_iter().for_each(|guard| guard.deferred(&trouble));
-                    return self.not_stored(&trouble);
-                }
-                Err(trouble) => self.not_stored(&trouble),
-            },
-        };
-        match stored {
-            Stored::Yes | Stored::Overtaken | Stored::Outdated => {
-                if self.delivered(connection, undelivered).await {
-                    stored
-                } else {
-                    Stored::Unavailable
-                }
-            }
-            // Not stored: the earlier state must go all the same.
-            _ => match self.send_all(undelivered).await {
-                Delivery::Applied if ticket.is_none() => Stored::Overtaken,
-                Delivery::Applied => stored,
-                Delivery::Deferred => Stored::Unavailable,
-            },
-        }
+        let sent = self.send_object(mode, outgoing, ticket).await;
+        self.settle(connection, undelivered, sent.map(|sent| sent.fill.stored)).await
     }
 }

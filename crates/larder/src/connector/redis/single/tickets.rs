@@ -48,6 +48,14 @@ impl Store {
         Ok(self.ticket_from(reply, newest).await)
     }
 
+    /// The command of the heartbeat that keeps the newest ticket new; none where nobody sets, or where other replies keep it new. Beside it is
+    /// the newest ticket from before: [`ticket_from`](Self::ticket_from) wants to know.
+    pub(crate) fn ask_clock(&self) -> Option<(Cmd, Option<Ticket>)> {
+        let saw_lately = self.saw_lately();
+        let asks = self.local.sets.load(Ordering::Relaxed) && !saw_lately && self.may_read().is_ok();
+        asks.then(|| (self.read_clock(), self.newest()))
+    }
+
     /// The ticket in the first 24 bytes of the clock: epoch, sequence, state. `newest` was seen before the clock was read.
     pub(crate) async fn ticket_from(&self, clock: Reply, newest: Option<Ticket>) -> Option<Ticket> {
         let clock = match clock.extract_error() {

@@ -66,6 +66,11 @@ impl<P: Protocol<Connection = Connection>> Link<P> {
         self.beat(|connection| async move { connection.send(command).await }).await
     }
 
+    /// The same for several commands, each of which has its own reply, which may be an error of that command alone.
+    pub(crate) async fn beat_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
+        self.beat(|connection| async move { connection.send_unless_grave(commands).await }).await
+    }
+
     /// The server's clock, in ms: it is not later than this. Asked for at first, and by the heartbeat from then on, so that it is no
     /// more behind than a reply takes.
     pub(crate) async fn server_time(&self) -> Option<u64> {
