@@ -7,8 +7,9 @@ use super::checker::{Checker, Verdict};
 use super::instance::{Instance, InstanceIndex, InstanceKey};
 use super::meter::{Meter, Origin};
 use super::node::Node;
-use super::source::{Edit, Source, SourceError, Written};
+use super::source::{Edit, Invalid, Source, Written};
 use larder::{Delivery, LoadError, UpdateError};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -56,15 +57,15 @@ pub(crate) struct Changed {
 /// Why the service has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IdentityError {
-    /// The source has failed, or refused.
+    /// The source has refused a change.
     #[error(transparent)]
-    Source(#[from] SourceError),
+    Invalid(#[from] Invalid),
     /// A load gave nothing.
     #[error("{0:#}")]
-    Load(#[from] LoadError<SourceError>),
+    Load(#[from] LoadError<Infallible>),
     /// A write-through gave nothing.
     #[error("{0:#}")]
-    Update(#[from] UpdateError<SourceError>),
+    Update(#[from] UpdateError<Invalid>),
     /// The cache refused a key.
     #[error("the cache refused: {0}")]
     Cache(#[from] larder::Error),
@@ -76,23 +77,19 @@ pub(crate) enum IdentityError {
 impl IdentityError {
     /// Whether the request made no sense, and the service is well.
     pub(crate) fn is_invalid(&self) -> bool {
-        match self {
-            Self::Source(error) => matches!(error, SourceError::Invalid(_)),
-            Self::Update(UpdateError::Failed(failure)) => matches!(**failure, SourceError::Invalid(_)),
-            _ => false,
-        }
+        matches!(self, Self::Invalid(_) | Self::Update(UpdateError::Failed(_)))
     }
 }
 
 impl Identity {
     /// A service with `instances` instances in its source, which answers after `latency`, and nothing in its caches.
-    pub(crate) fn open(instances: u32, latency: Duration, nodes: Vec<Node>) -> Result<Self, SourceError> {
+    pub(crate) fn open(instances: u32, latency: Duration, nodes: Vec<Node>) -> Self {
         let checker = Arc::new(Checker::default());
         let witness = checker.clone();
-        let source = Source::open(instances, latency, move |commit| witness.committed(commit))?;
+        let source = Source::open(instances, latency, move |commit| witness.committed(commit));
         // No cache has held anything older than the first instances.
         checker.completed(1, 0, Delivery::Applied);
-        Ok(Self {
+        Self {
             source,
             nodes,
             checker,
@@ -100,7 +97,7 @@ impl Identity {
             cut: AtomicBool::new(false),
             changing: AtomicUsize::new(0),
             tells_the_cache: true,
-        })
+        }
     }
 
     pub(crate) fn node(&self, node: usize) -> Result<&Node, IdentityError> {
@@ -121,7 +118,7 @@ impl Identity {
         let (mark, source, index) = (loaded.clone(), self.source.clone(), key.index);
         let loader = move |text| {
             mark.store(true, Ordering::Relaxed);
-            async move { source.load(InstanceKey { index, text }).await }
+            async move { Ok::<_, Infallible>(source.load(&InstanceKey { index, text }).await) }
         };
 
         let begun = Instant::now();
@@ -158,16 +155,16 @@ impl Identity {
                 let (tell, written) = oneshot::channel();
                 let source = self.source.clone();
                 let write = async move {
-                    let written = source.write(id, edit).await?;
+                    let written = source.write(&id, edit).await?;
                     let instance = written.instance.clone();
                     let _ = tell.send(written);
-                    Ok::<_, SourceError>(instance)
+                    Ok::<_, Invalid>(instance)
                 };
                 on.cache.update(write).await?;
                 (written.await.map_err(|_| IdentityError::Ending)?, Delivery::Applied)
             }
             _ => {
-                let written = self.source.write(id, edit).await?;
+                let written = self.source.write(&id, edit).await?;
                 let delivery = match written.before.iter().find(|before| before.id == written.instance.id) {
                     _ if !self.tells_the_cache => Delivery::Applied,
                     Some(before) => on.cache.invalidate_change(before, &written.instance).await?,
@@ -205,7 +202,7 @@ impl Identity {
         let delete = async move {
             let _changing = Changing::begin(&identity.changing);
             let on = identity.node(node)?;
-            let Some((sequence, before)) = identity.source.delete(id).await? else { return Ok(None) };
+            let Some((sequence, before)) = identity.source.delete(&id).await else { return Ok(None) };
             let delivery = on.cache.invalidate(InstanceIndex::Id, [&before.id]).await?;
             identity.checker.completed(sequence, node, delivery);
             Ok(Some((before, delivery)))
@@ -219,7 +216,7 @@ impl Identity {
         let mut differing = Vec::new();
         for key in keys {
             let cached = self.look_up(node, key).await?.instance;
-            if cached.as_deref() != self.source.find(key.clone()).await?.as_ref() {
+            if cached.as_deref() != self.source.find(key).as_ref() {
                 differing.push(key.clone());
             }
         }
@@ -267,7 +264,7 @@ mod tests {
 
     async fn identity() -> Identity {
         let node = Node::open(larder::Config::default()).await.unwrap();
-        Identity::open(20, Duration::ZERO, vec![node]).unwrap()
+        Identity::open(20, Duration::ZERO, vec![node])
     }
 
     fn renamed(name: &str) -> Edit {
@@ -292,7 +289,7 @@ mod tests {
     async fn a_change_is_seen_by_every_key_whichever_way_it_goes() {
         for way in [Way::WriteThrough, Way::Invalidate] {
             let identity = Arc::new(identity().await);
-            let keys = identity.source.keys().await.unwrap();
+            let keys = identity.source.keys();
             assert!(identity.differing(0, &keys).await.unwrap().is_empty());
             let from = identity.look_up(0, &InstanceKey::id("i00003")).await.unwrap().instance.unwrap();
             identity.change(0, "i00003", renamed("new"), way).await.unwrap();
@@ -300,7 +297,7 @@ mod tests {
             let moved = identity.change(0, "i00004", Edit { hosts, ..Edit::default() }, way).await.unwrap();
             assert_eq!(moved.delivery, Delivery::Applied);
             assert_eq!(moved.written.before.len(), 2);
-            let mut keys = identity.source.keys().await.unwrap();
+            let mut keys = identity.source.keys();
             keys.extend(moved.written.keys());
             assert!(identity.differing(0, &keys).await.unwrap().is_empty());
             assert!(identity.delete(0, "i00003").await.unwrap().is_some());

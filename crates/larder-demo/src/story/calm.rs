@@ -42,7 +42,7 @@ impl Scene<'_> {
     /// Changes while everybody reads: both ways, on every node.
     pub(super) async fn change(&self, facts: &mut Facts) -> Told {
         let before = Figures::of(&self.identity);
-        let crowd = self.crowd(1..=20, Rates { lookups: 1_500, changes: 50 }).await?;
+        let crowd = self.crowd(1..=20, Rates { lookups: 1_500, changes: 50 })?;
         for (number, nodes) in (1..=20).cycle().zip(0..).take(60) {
             for (way, node) in WAYS.iter().zip(self.nodes.iter().cycle().skip(nodes)) {
                 self.rename(facts, *node, number, *way).await?;
@@ -64,14 +64,14 @@ impl Scene<'_> {
 
     /// A host that moves must not lead to its former owner, on no node.
     pub(super) async fn move_hosts(&self, facts: &mut Facts) -> Told {
-        let crowd = self.crowd(3..=12, Rates { lookups: 1_500, changes: 0 }).await?;
+        let crowd = self.crowd(3..=12, Rates { lookups: 1_500, changes: 0 })?;
         for number in 0..30 {
             // The first of each pair has four hosts, the other one has one.
             let rich = 3 + 4 * (number % 3);
             let poor = rich + 1;
             for (way, node) in WAYS.iter().zip(self.nodes.iter().cycle().skip(number as usize)) {
                 self.move_host(facts, *node, (rich, poor), *way).await?;
-                let (from, to) = (self.instance(rich).await?, self.instance(poor).await?);
+                let (from, to) = (self.instance(rich)?, self.instance(poor)?);
                 let moved = to.hosts.last().filter(|host| !from.hosts.contains(host));
                 facts.require(moved.is_some(), || format!("no host moved from {} to {}", from.id, to.id));
             }
@@ -93,7 +93,7 @@ impl Scene<'_> {
     pub(super) async fn delete_and_make_again(&self, facts: &mut Facts) -> Told {
         let mut made_again = Vec::new();
         for (number, node) in (41..=50).zip(self.nodes.iter().cycle()) {
-            let before = self.instance(number).await?;
+            let before = self.instance(number)?;
             let keys: Vec<_> = InstanceKey::all_of(&before).collect();
             let deleted = self.identity.delete(*node, &before.id).await?;
             facts.changed(deleted.map_or(Delivery::Deferred, |(_, delivery)| delivery));
@@ -125,7 +125,7 @@ impl Scene<'_> {
     pub(super) async fn slow_load(&self, facts: &mut Facts) -> Told {
         let (first, last) = (0, self.nodes.len() - 1);
         for number in 51..=60 {
-            let before = self.instance(number).await?;
+            let before = self.instance(number)?;
             let host = before.hosts.last().ok_or_else(|| StoryError::NoInstance(before.id.clone()))?;
             let slow = self.identity.node(last)?;
             slow.cache.invalidate(InstanceIndex::Host, [host]).await.map_err(IdentityError::from)?;
@@ -133,7 +133,7 @@ impl Scene<'_> {
             let Lookup::Miss(_, Some(ticket)) = slow.cache.lookup(InstanceIndex::Host, host).await else {
                 return Err(StoryError::NoTicket);
             };
-            let row = self.identity.source.load(InstanceKey::host(host)).await?;
+            let row = self.identity.source.load(&InstanceKey::host(host)).await;
             // Nobody reads between the change and the fill, so nothing but a fence can refuse it: no newer version is stored.
             let name = Some(next_name(&before.name));
             let edit = Edit { name, ..Edit::default() };

@@ -3,9 +3,9 @@
 use super::controls::Link;
 use super::events::{Event, Kind};
 use super::{NODE, Service};
-use crate::demo::instance::Instance;
-use crate::demo::meter::{Durations, Measured, Quantiles, Totals};
-use crate::demo::node::Node;
+use crate::instance::Instance;
+use crate::meter::{Durations, Measured, Quantiles, Totals};
+use crate::node::Node;
 use axum::extract::State;
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{Html, IntoResponse};
@@ -36,7 +36,7 @@ const MEASURED: usize = 5;
 const CHART: usize = 120;
 
 /// Instances in the page's table.
-pub(super) const ROWS: u32 = 6;
+pub(super) const ROWS: usize = 6;
 
 /// The newest figures, as JSON. Taken whether anybody looks or not, so that a page that is opened has a past to show.
 pub(super) struct Live(watch::Sender<Arc<str>>);
@@ -124,7 +124,7 @@ pub(super) async fn sample(service: Arc<Service>) {
         latencies.add(service.identity.meter.take(), link.readable);
         let (rate, hit_ratio) = samples.front().map_or((0.0, None), |oldest| newest.rates_since(oldest));
         keep(&mut chart, (rate, hit_ratio), CHART);
-        let rows = service.identity.source.first(ROWS).await.unwrap_or_default();
+        let rows = service.identity.source.first(ROWS);
         let figures = figures(&service, node, link, (rate, hit_ratio), latencies.lately(), &chart, rows);
         match serde_json::to_string(&figures) {
             Ok(json) => drop(service.live.0.send_replace(json.into())),

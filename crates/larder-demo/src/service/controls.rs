@@ -3,12 +3,12 @@
 use super::events::Kind;
 use super::routes::Failed;
 use super::{NODE, Service};
-use crate::demo::checker::Verdict;
-use crate::demo::identity::{Changed, IdentityError, Way};
-use crate::demo::instance::{Instance, InstanceKey};
-use crate::demo::load::{Done, Load, Rates, next_name};
-use crate::demo::meter::Origin;
-use crate::demo::source::Edit;
+use crate::checker::Verdict;
+use crate::identity::{Changed, IdentityError, Way};
+use crate::instance::{Instance, InstanceKey};
+use crate::load::{Done, Load, Rates, next_name};
+use crate::meter::Origin;
+use crate::source::Edit;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -122,7 +122,7 @@ pub(super) async fn rename(
     State(service): State<Arc<Service>>,
     Path(id): Path<String>,
 ) -> Result<Json<Outcome>, Failed> {
-    let instance = existing(&service, &id).await?;
+    let instance = existing(&service, &id)?;
     let name = next_name(&instance.name);
     let did = format!("{id} is now called {name}");
     let changed = service.identity.change(NODE, &id, Edit { name: Some(name), ..Edit::default() }, Way::WriteThrough);
@@ -134,9 +134,9 @@ pub(super) async fn move_host(
     State(service): State<Arc<Service>>,
     Path(id): Path<String>,
 ) -> Result<Json<Outcome>, Failed> {
-    let from = existing(&service, &id).await?;
+    let from = existing(&service, &id)?;
     let Some(host) = from.hosts.last() else { return Err(Failed::conflict(format!("{id} has no host to move"))) };
-    let neighbours = service.identity.source.first(super::live::ROWS).await?;
+    let neighbours = service.identity.source.first(super::live::ROWS);
     let place = neighbours.iter().position(|neighbour| neighbour.id == id).map_or(0, |place| place + 1);
     let Some(to) = neighbours.get(place).or(neighbours.first()).filter(|to| to.id != id) else {
         return Err(Failed::conflict("there is no other instance"));
@@ -147,9 +147,12 @@ pub(super) async fn move_host(
     follow(&service, did, changed.await?).await
 }
 
-async fn existing(service: &Service, id: &str) -> Result<Instance, Failed> {
-    let found = service.identity.source.find(InstanceKey::id(id)).await?;
-    found.ok_or_else(|| Failed::not_found(format!("no instance has the id {id}")))
+fn existing(service: &Service, id: &str) -> Result<Instance, Failed> {
+    service
+        .identity
+        .source
+        .find(&InstanceKey::id(id))
+        .ok_or_else(|| Failed::not_found(format!("no instance has the id {id}")))
 }
 
 /// Reads by every key that the change has touched, and compares with the database.
@@ -183,7 +186,7 @@ async fn read(service: &Service, key: &InstanceKey) -> Result<(Origin, bool), Id
         if looked.verdict != Verdict::Fine {
             break;
         }
-        if looked.instance.as_deref() == service.identity.source.find(key.clone()).await?.as_ref() {
+        if looked.instance.as_deref() == service.identity.source.find(key).as_ref() {
             return Ok((origin, true));
         }
     }

@@ -1,18 +1,18 @@
-//! `larder demo --story`, as a user runs it.
+//! `cargo demo --story`, as a user runs it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use larder_testing::server::{Server, ServerOptions, required};
 use serde_json::Value;
 use std::process::{Command, Output};
 
-fn larder(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    command.args(["demo", "--story"]).args(arguments).env_remove("RUST_LOG").output().unwrap()
+fn demo(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder-demo"));
+    command.arg("--story").args(arguments).env_remove("RUST_LOG").output().unwrap()
 }
 
 /// The report of a story in which everything went as it should.
 fn told(arguments: &[&str]) -> Value {
-    let output = larder(&[arguments, &["--json"]].concat());
+    let output = demo(&[arguments, &["--json"]].concat());
     let (told, logged) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{logged}\n{told}");
     assert_eq!(logged, "");
@@ -84,7 +84,7 @@ fn on_a_server_of_somebody_elses() {
 
 #[test]
 fn for_people() {
-    let output = larder(&[]);
+    let output = demo(&[]);
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}");
     for line in ["move hosts             ok", "stale reads    0", "Every phase did what it should."] {
@@ -95,7 +95,7 @@ fn for_people() {
 #[test]
 fn what_cannot_be_is_one_clear_line() {
     let refused = |arguments: &[&str], code, text: &str| {
-        let output = larder(arguments);
+        let output = demo(arguments);
         let logged = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{logged}");
         assert!(logged.contains(text) && !logged.contains("panicked"), "{logged}");
@@ -104,12 +104,12 @@ fn what_cannot_be_is_one_clear_line() {
         }
     };
     refused(&["--connector", "memory", "--redis", "redis://localhost"], 1, "--connector memory");
-    refused(&["--connector", "redis", "--redis", "http://localhost"], 1, "larder: --redis ");
+    refused(&["--connector", "redis", "--redis", "http://localhost"], 1, "larder-demo: --redis ");
     refused(&["--connector", "redis", "--server", "/nowhere/redis-server"], 1, "/nowhere/redis-server");
     refused(
         &["--connector", "redis", "--redis", "redis://user:secret@127.0.0.1:1"],
         1,
-        "cannot connect to 127.0.0.1:1",
+        "cannot use the server at 127.0.0.1:1",
     );
     refused(&["-c", "/nowhere/caches.yaml"], 1, "/nowhere/caches.yaml");
     refused(&["--instances", "3"], 2, "150");

@@ -16,7 +16,7 @@ use super::identity::{Changed, Identity, IdentityError, Way};
 use super::instance::{Instance, InstanceKey};
 use super::load::{Load, Rates};
 use super::node::Node;
-use super::source::{Edit, SourceError};
+use super::source::Edit;
 use larder::Delivery;
 use larder::breaker::State;
 use larder_testing::server::ServerError;
@@ -35,8 +35,6 @@ pub(crate) enum StoryError {
     Backend(#[from] BackendError),
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    #[error(transparent)]
-    Source(#[from] SourceError),
     #[error("the demo's server: {0}")]
     Server(#[from] ServerError),
     #[error("waited {} s in vain until {what}", PATIENCE.as_secs())]
@@ -72,7 +70,7 @@ pub(crate) async fn tell(
     if backend.is_shared() {
         nodes.push(backend.node().await?);
     }
-    let scene = Scene::set(backend, Identity::open(instances, latency, nodes)?).await?;
+    let scene = Scene::set(backend, Identity::open(instances, latency, nodes));
     let mut report = Report::new(backend, &scene.identity, instances);
 
     /// The phases in their order: each has the name of its method.
@@ -105,8 +103,8 @@ pub(crate) async fn tell(
 }
 
 impl<'a> Scene<'a> {
-    async fn set(backend: &'a Backend, identity: Identity) -> Result<Self, StoryError> {
-        let mut keys = identity.source.keys().await?;
+    fn set(backend: &'a Backend, identity: Identity) -> Self {
+        let mut keys = identity.source.keys();
         fastrand::shuffle(&mut keys);
         let opened = Arc::new(Mutex::new(Vec::new()));
         for (node, on) in identity.nodes.iter().enumerate() {
@@ -119,7 +117,7 @@ impl<'a> Scene<'a> {
             });
         }
         let nodes = (0..identity.nodes.len()).collect();
-        Ok(Self { identity: Arc::new(identity), backend, keys: keys.into(), nodes, opened })
+        Self { identity: Arc::new(identity), backend, keys: keys.into(), nodes, opened }
     }
 
     /// Waits for a condition; answers how long it took.
@@ -140,10 +138,10 @@ impl<'a> Scene<'a> {
     }
 
     /// Steady reading, and changing, of a few instances on every node: everybody is after the same ones.
-    async fn crowd(&self, numbers: std::ops::RangeInclusive<u32>, rates: Rates) -> Result<Load, StoryError> {
+    fn crowd(&self, numbers: std::ops::RangeInclusive<u32>, rates: Rates) -> Result<Load, StoryError> {
         let mut keys = Vec::new();
         for number in numbers {
-            keys.extend(InstanceKey::all_of(&self.instance(number).await?));
+            keys.extend(InstanceKey::all_of(&self.instance(number)?));
         }
         fastrand::shuffle(&mut keys);
         Ok(Load::start(&self.identity, &self.nodes, &keys.into(), rates))
@@ -179,14 +177,14 @@ impl<'a> Scene<'a> {
     }
 
     /// The instance of that number, as the source has it.
-    async fn instance(&self, number: u32) -> Result<Instance, StoryError> {
+    fn instance(&self, number: u32) -> Result<Instance, StoryError> {
         let id = format!("i{number:05}");
-        self.identity.source.find(InstanceKey::id(&id)).await?.ok_or(StoryError::NoInstance(id))
+        self.identity.source.find(&InstanceKey::id(&id)).ok_or(StoryError::NoInstance(id))
     }
 
     /// Changes the name of an instance on a node, and reads it by every key on every node.
     async fn rename(&self, facts: &mut Facts, node: usize, number: u32, way: Way) -> Result<Delivery, StoryError> {
-        let instance = self.instance(number).await?;
+        let instance = self.instance(number)?;
         let name = Some(super::load::next_name(&instance.name));
         let changed = self.identity.change(node, &instance.id, Edit { name, ..Edit::default() }, way).await?;
         self.follow(facts, &changed).await
@@ -200,7 +198,7 @@ impl<'a> Scene<'a> {
         (from, to): (u32, u32),
         way: Way,
     ) -> Result<Delivery, StoryError> {
-        let (from, to) = (self.instance(from).await?, self.instance(to).await?);
+        let (from, to) = (self.instance(from)?, self.instance(to)?);
         let hosts = Some(to.hosts.iter().chain(from.hosts.last()).cloned().collect());
         let changed = self.identity.change(node, &to.id, Edit { hosts, ..Edit::default() }, way).await?;
         self.follow(facts, &changed).await
@@ -208,7 +206,7 @@ impl<'a> Scene<'a> {
 
     /// Takes the last host from an instance, so that it leads nowhere, and gives it back.
     async fn drop_host(&self, facts: &mut Facts, node: usize, number: u32, way: Way) -> Told {
-        let Instance { id, hosts, .. } = self.instance(number).await?;
+        let Instance { id, hosts, .. } = self.instance(number)?;
         let fewer = hosts.split_last().map(|(_, fewer)| fewer.to_vec()).unwrap_or_default();
         for hosts in [fewer, hosts] {
             let edit = Edit { hosts: Some(hosts), ..Edit::default() };

@@ -18,8 +18,7 @@ use super::backend::{Backend, BackendError};
 use super::identity::Identity;
 use super::instance::InstanceKey;
 use super::load::{Load, Rates};
-use super::source::SourceError;
-use crate::output;
+use crate::print;
 use axum::Router;
 use axum::routing::{get, post};
 use controls::ServerState;
@@ -36,8 +35,6 @@ use tokio::net::TcpListener;
 pub(crate) enum ServiceError {
     #[error(transparent)]
     Backend(#[from] BackendError),
-    #[error(transparent)]
-    Source(#[from] SourceError),
     #[error("--listen {address}: {error}; give another address, or port 0 for any free port")]
     Listen { address: String, error: std::io::Error },
     #[error("the metrics recorder cannot be made: {0}")]
@@ -87,8 +84,8 @@ pub(crate) async fn serve(
     let metrics = Some(recorder.handle()).filter(|_| metrics::set_global_recorder(recorder).is_ok());
     let service = Service::open(backend, (instances, latency), metrics).await?;
     let sampler = tokio::spawn(live::sample(service.clone()));
-    output::line(format_args!("{instances} instances in SQLite; objects in {}", service.backend.name()));
-    output::line(format_args!("http://{address}/"));
+    print(format_args!("{instances} instances; objects in {}", service.backend.name()));
+    print(format_args!("http://{address}/"));
 
     let served = tokio::select! {
         served = axum::serve(listener, router(service.clone())) => served.map_err(ServiceError::Serve),
@@ -115,8 +112,8 @@ impl Service {
             let events = events.clone();
             breaker.subscribe(move |transition| events.transition(transition));
         }
-        let identity = Identity::open(instances, latency, vec![node])?;
-        let mut keys = identity.source.keys().await?;
+        let identity = Identity::open(instances, latency, vec![node]);
+        let mut keys = identity.source.keys();
         fastrand::shuffle(&mut keys);
         let server = if backend.server().is_some() { ServerState::Running } else { ServerState::NotOurs };
         Ok(Arc::new(Self {

@@ -1,9 +1,9 @@
 //! The service itself: what its users call.
 
 use super::{NODE, Service};
-use crate::demo::identity::{IdentityError, Looked, Way};
-use crate::demo::instance::InstanceKey;
-use crate::demo::source::{Edit, SourceError};
+use crate::identity::{IdentityError, Looked, Way};
+use crate::instance::InstanceKey;
+use crate::source::Edit;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -37,12 +37,6 @@ impl From<IdentityError> for Failed {
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self(status, error.to_string())
-    }
-}
-
-impl From<SourceError> for Failed {
-    fn from(error: SourceError) -> Self {
-        IdentityError::from(error).into()
     }
 }
 

@@ -1,10 +1,20 @@
-//! `larder demo`: an identity service whose lookups larder makes cheap, with a page that shows what happens, or, with
+//! The demo: an identity service whose lookups larder makes cheap, with a page that shows what happens, or, with
 //! `--story`, the whole of it unattended.
+//!
+//! ```text
+//!   service (HTTP, the page)    story (phase by phase)
+//!        └───────────┬───────────────┘
+//!                identity          look up, change, delete; every answer passes the checker
+//!          ┌─────────┼─────────┐
+//!       source     node     checker
+//!   (the truth)  (a cache)  (judges)
+//! ```
 
 mod backend;
 mod checker;
 mod identity;
 mod instance;
+mod leftovers;
 mod load;
 mod meter;
 mod node;
@@ -12,21 +22,29 @@ mod service;
 mod source;
 mod story;
 
-use crate::output;
 use backend::{Backend, BackendError, Wanted};
-use clap::{Args, ValueEnum};
+use clap::{Parser, ValueEnum};
 use service::ServiceError;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use story::{Report, StoryError};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Instances that the story needs to have enough for each of its phases.
 const FEWEST_INSTANCES: u32 = 150;
 
-/// What `larder demo` is told.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Options {
+/// An identity service with a cache, and a page that shows what the cache does
+///
+/// The service reads instances from a database of its own and caches them. It runs on the memory connector without any server, or on
+/// Redis or Valkey (--connector redis), which the page can then stop, kill and flush.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "larder-demo", version)]
+struct Options {
     /// Where objects are kept [default: memory, or redis where --redis or --server is given]
     #[arg(long, value_enum)]
     connector: Option<Connector>,
@@ -43,7 +61,7 @@ pub(crate) struct Options {
     /// How many instances the database has
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(i64::from(FEWEST_INSTANCES)..=99_999))]
     instances: u32,
-    /// How long the database takes beside its work, in milliseconds, as one that is reached over a network does; 0: no longer than SQLite
+    /// How long the database takes to answer, in milliseconds, as one that is reached over a network does; 0: it answers at once
     #[arg(long, value_name = "MILLISECONDS", default_value = "2", value_parser = latency)]
     database_latency: Duration,
     /// Play the whole story and check every answer, without HTTP; the exit code says whether all went as it should
@@ -58,7 +76,7 @@ pub(crate) struct Options {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Connector {
+enum Connector {
     /// In this process; needs no server
     Memory,
     /// On a Redis or Valkey server
@@ -67,7 +85,7 @@ pub(crate) enum Connector {
 
 /// Why the demo cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DemoError {
+enum DemoError {
     #[error(transparent)]
     Backend(#[from] BackendError),
     #[error(transparent)]
@@ -76,16 +94,13 @@ pub(crate) enum DemoError {
     Service(#[from] ServiceError),
     #[error("--redis and --server say where a server is, and --connector memory needs none; leave one of them out")]
     NoServerWanted,
+    #[error("the demo cannot start: {0}")]
+    Runtime(std::io::Error),
     #[error("the report cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
 impl Options {
-    /// Whether somebody reads along and logs would be in the way.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.story
-    }
-
     fn wanted(&self) -> Result<Wanted, DemoError> {
         if let Some(file) = &self.config {
             return Ok(Wanted::Configured(file.clone()));
@@ -106,8 +121,27 @@ fn latency(text: &str) -> Result<Duration, String> {
     milliseconds.map(Duration::from_millis).ok_or_else(|| "give milliseconds, 0 to 10000".to_owned())
 }
 
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let json = options.json;
+    // Whoever follows the story reads along: events would be in the way.
+    log_to_stderr(if options.story { LevelFilter::OFF } else { LevelFilter::WARN });
+    let ended = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(options)),
+        Err(error) => Err(DemoError::Runtime(error)),
+    };
+    ended.unwrap_or_else(|error| {
+        let text = error.to_string();
+        text.lines().for_each(complain);
+        if json {
+            print(serde_json::json!({ "error": text, "exit_code": 1 }));
+        }
+        ExitCode::FAILURE
+    })
+}
+
 /// Runs the demo to its end.
-pub(crate) async fn run(options: Options) -> Result<ExitCode, DemoError> {
+async fn run(options: Options) -> Result<ExitCode, DemoError> {
     let backend = Backend::open(options.wanted()?, options.story).await?;
     backend.reach().await?;
     if !options.story {
@@ -124,11 +158,11 @@ async fn tell(options: &Options, backend: &Backend) -> Result<Report, StoryError
     if !options.json {
         let nodes = if backend.is_shared() { "two nodes" } else { "one node" };
         let (instances, name) = (options.instances, backend.name());
-        output::line(format_args!("{instances} instances in SQLite; {nodes}; objects in {name}.\n"));
+        print(format_args!("{instances} instances; {nodes}; objects in {name}.\n"));
     }
     let heard = |phase: &story::Phase| {
         if !options.json {
-            output::line(phase);
+            print(phase);
         }
     };
     story::tell(backend, (options.instances, options.database_latency), heard).await
@@ -136,12 +170,32 @@ async fn tell(options: &Options, backend: &Backend) -> Result<Report, StoryError
 
 fn show(report: &Report, json: bool) -> Result<(), DemoError> {
     if json {
-        output::line(serde_json::to_string_pretty(report)?);
+        print(serde_json::to_string_pretty(report)?);
     } else {
-        output::line(report);
+        print(report);
     }
-    for problem in &report.problems {
-        eprintln!("larder: {problem}");
-    }
+    report.problems.iter().for_each(|problem| complain(problem));
     Ok(())
+}
+
+/// Prints a line to stdout. A reader that has gone away (`… | head`) is no reason to panic, as `println!` would.
+fn print(text: impl Display) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+}
+
+fn complain(line: &str) {
+    eprintln!("larder-demo: {line}");
+}
+
+/// What `RUST_LOG` asks for, else what is as important as `level`.
+fn log_to_stderr(level: LevelFilter) {
+    let asked = std::env::var("RUST_LOG").ok().and_then(|asked| asked.parse::<Targets>().ok());
+    // Colours are for people who look at a terminal, and want them (no-color.org).
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let written = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(written)
+        .with(asked.unwrap_or_else(|| Targets::new().with_default(level)))
+        .init();
 }

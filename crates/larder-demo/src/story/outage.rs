@@ -55,7 +55,7 @@ impl Scene<'_> {
     pub(super) async fn server_dies(&self, facts: &mut Facts) -> Told {
         let server = self.server()?;
         let ticket = self.ticket(0).await?;
-        let before = self.instance(81).await?;
+        let before = self.instance(81)?;
         let readers = self.readers(500);
         self.identity.cut(true);
         server.kill();
@@ -87,7 +87,7 @@ impl Scene<'_> {
             facts.require(delivery == Delivery::Applied, || "a change was not applied at once".to_owned());
         }
         let ticket = self.ticket(0).await?;
-        let before = self.instance(91).await?;
+        let before = self.instance(91)?;
         self.identity.cut(true);
         server.kill();
         let unreadable = || self.identity.nodes.iter().all(|node| !node.cache.status().readable);
@@ -108,7 +108,7 @@ impl Scene<'_> {
     pub(super) async fn flush_all(&self, facts: &mut Facts) -> Told {
         let server = self.server()?;
         let ticket = self.ticket(0).await?;
-        let before = self.instance(101).await?;
+        let before = self.instance(101)?;
         let readers = self.readers(500);
         self.identity.cut(true);
         server.flushall().await?;
@@ -225,7 +225,7 @@ impl Scene<'_> {
             for turn in [round, round + 1] {
                 if turn.is_multiple_of(2) {
                     let asked = Instant::now();
-                    self.identity.source.load(key.clone()).await?;
+                    self.identity.source.load(key).await;
                     alone.push(asked.elapsed());
                 } else {
                     through.push(self.identity.look_up(*node, key).await?.took);

@@ -1,9 +1,10 @@
 //! Where the demo's objects are kept: in this process, on a server that the demo starts, or on one that it was pointed to.
 
 use super::instance::Instance;
+use super::leftovers;
 use super::node::Node;
-use crate::connection;
 use larder::config::{ConfigError, ConnectorKind, RedisConfig};
+use larder::connector::redis::inspect::{InspectError, Inspector};
 use larder::{Config, Entry, OpenError};
 use larder_testing::server::{Server, ServerBinary, ServerError, ServerOptions};
 use std::ffi::OsString;
@@ -123,13 +124,20 @@ impl Backend {
     /// is pointed to where nothing is would show nothing.
     pub(crate) async fn reach(&self) -> Result<(), BackendError> {
         let Some(config) = self.redis() else { return Ok(()) };
-        crate::check::why_unreachable(config).await.map_or(Ok(()), |why| Err(BackendError::Unreachable(why)))
+        Inspector::open(config.clone()).await.map(drop).map_err(|error| {
+            BackendError::Unreachable(match error {
+                InspectError::Server { server, reason } => {
+                    format!("cannot use the server at {server}: {reason}; start it, or correct its address, user and password")
+                }
+                other => other.to_string(),
+            })
+        })
     }
 
     /// Removes what the demo has left on a server that is not its own. To be called when its nodes are gone.
     pub(crate) async fn clean_up(&self) {
         let (Some(config), None) = (self.redis(), &self.server) else { return };
-        if let Err(error) = connection::remove_all(config).await {
+        if let Err(error) = leftovers::remove(config).await {
             tracing::warn!(server = %config.address, prefix = config.prefix, "the demo's keys could not be removed: {error}");
         }
     }

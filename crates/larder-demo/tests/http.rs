@@ -1,4 +1,4 @@
-//! `larder demo` over HTTP, as a user calls it.
+//! The demo over HTTP, as a user calls it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::{Value, json};
@@ -21,8 +21,8 @@ struct Reply {
 
 impl Demo {
     fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-        command.args(["demo", "--listen", "127.0.0.1:0"]).args(arguments).env("RUST_LOG", "off");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_larder-demo"));
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments).env("RUST_LOG", "off");
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let address = lines
@@ -176,12 +176,12 @@ fn a_load_that_cannot_be_reached_is_refused_and_the_one_before_stays() {
 
 #[test]
 fn a_server_that_is_not_there_is_one_line_and_the_end() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    command.args(["demo", "--listen", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1"]).env_remove("RUST_LOG");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder-demo"));
+    command.args(["--listen", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1"]).env_remove("RUST_LOG");
     let output = command.output().unwrap();
     let logged = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{logged}");
-    assert!(logged.contains("cannot connect to 127.0.0.1:1") && logged.lines().count() == 1, "{logged}");
+    assert!(logged.contains("cannot use the server at 127.0.0.1:1") && logged.lines().count() == 1, "{logged}");
     assert!(output.stdout.is_empty(), "{output:?}");
 }
 
