@@ -1,17 +1,17 @@
-//! `larder torture`, as a user runs it: clean where larder is whole, and not where a protection is off.
+//! `larder-torture`, as a user runs it: clean where larder is whole, and not where a protection is off.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use larder_testing::server::required;
 use serde_json::Value;
 use std::process::{Command, Output};
 
-fn larder(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_larder")).arg("torture").args(arguments).env_remove("RUST_LOG").output().unwrap()
+fn command(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_larder-torture")).args(arguments).env_remove("RUST_LOG").output().unwrap()
 }
 
 /// The summary of a run that ended with this exit code.
 fn torture(arguments: &[&str], code: i32) -> Value {
-    let output = larder(&[arguments, &["--json"]].concat());
+    let output = command(&[arguments, &["--json"]].concat());
     let (told, logged) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{logged}\n{told}");
     assert_eq!(logged, "");
@@ -106,14 +106,14 @@ fn each_protection_of_the_memory_connector_is_missed() {
 
 #[test]
 fn for_people() {
-    let output = larder(&["--connector", "memory", "--seconds", "600", "--seed", "7", "--without", "fence"]);
+    let output = command(&["--connector", "memory", "--seconds", "600", "--seed", "7", "--without", "fence"]);
     let told = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{told}");
     for line in [
         "stale reads    1",
         "seed           7",
         "as it should be: the protection `fence` is off.",
-        "Again: larder torture",
+        "Again: larder-torture",
     ] {
         assert!(told.contains(line), "{line} is not in\n{told}");
     }
@@ -122,7 +122,7 @@ fn for_people() {
 #[test]
 fn what_cannot_be_meant_is_told_clearly() {
     let refused = |arguments: &[&str], code, texts: &[&str]| {
-        let output = larder(arguments);
+        let output = command(arguments);
         let logged = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{logged}");
         for text in texts {

@@ -3,11 +3,11 @@
 use super::Caches;
 use super::callers::Patience;
 use super::recorder::Recorder;
-use crate::torture::checker::STEADY;
-use crate::torture::objects::{By, Instance, Key, Kind, Policy, State, Subject};
-use crate::torture::protocol::{Answer, Call, Event, Forgotten, Outcome, Read, Setup, Through, now};
-use crate::torture::source::{Change, Source, SourceError, Writing};
-use crate::torture::truth::digest;
+use crate::checker::STEADY;
+use crate::objects::{By, Instance, Key, Kind, Policy, State, Subject};
+use crate::protocol::{Answer, Call, Event, Forgotten, Outcome, Read, Setup, Through, now};
+use crate::source::{Change, Source, SourceError, Writing};
+use crate::truth::digest;
 use larder::{Cache, Delivery, Error, Lookup, Stored};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

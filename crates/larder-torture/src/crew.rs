@@ -89,7 +89,7 @@ impl Crew {
         let setup = serde_json::to_string(&setup).map_err(|error| Failed::Words(error.to_string()))?;
         self.news(News::Begins { node, at: now() });
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["torture-node", &setup])
+            .args(["node", &setup])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,7 +1,7 @@
 //! What goes wrong with the server.
 
 use super::{Failed, FaultKind, Maker};
-use crate::torture::crew::Crew;
+use crate::crew::Crew;
 use larder_testing::server::Server;
 use std::path::PathBuf;
 use std::sync::Arc;

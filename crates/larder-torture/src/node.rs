@@ -43,7 +43,7 @@ const TELL_EVERY: Duration = Duration::from_millis(25);
 /// How long it may take until nothing is under way any more.
 const REST: Duration = Duration::from_secs(20);
 
-/// What `larder torture-node` is told.
+/// What a node is told.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     setup: String,

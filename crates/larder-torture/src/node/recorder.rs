@@ -1,7 +1,7 @@
 //! What a node has seen, until it has told it.
 
 use super::Caches;
-use crate::torture::protocol::{Counts, Event, now};
+use crate::protocol::{Counts, Event, now};
 use larder::telemetry::Stats;
 use larder::{Stored, connector};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! Hand-made histories: what each rule forbids, and what it allows.
 
 use super::*;
-use crate::torture::protocol::{Call, Counts, Outcome};
+use crate::protocol::{Call, Counts, Outcome};
 
 const A: u32 = 1;
 const B: u32 = 2;
