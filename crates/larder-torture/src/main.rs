@@ -2,8 +2,9 @@
 //! the truth.
 //!
 //! ```text
-//!   coordinator ── server, proxies, faults by the seed            run.rs, faults.rs
-//!     │    └────── witness: hears everything, has it judged        witness.rs ── checker.rs ── truth.rs, demands.rs
+//!   coordinator ── server, proxies, faults by the seed             run.rs, faults.rs
+//!     │ │  └────── witness: hears everything, has it judged        witness.rs ── checker.rs ── truth.rs, demands.rs
+//!     │ └───────── guard: clears away if the coordinator is killed guard.rs
 //!   crew ───────── one process per node, each behind a proxy       crew.rs, protocol.rs
 //!     │
 //!   node ───────── caches, many tasks, callers that go away        node.rs, node/workload.rs
@@ -20,6 +21,7 @@ mod crew;
 mod demands;
 mod failure;
 mod faults;
+mod guard;
 mod leftovers;
 mod node;
 mod objects;
@@ -56,20 +58,25 @@ enum Part {
     /// One node
     #[command(hide = true)]
     Node(node::Options),
+    /// Clears away what a coordinator leaves behind that is killed
+    #[command(hide = true)]
+    Guard,
 }
 
 fn main() -> ExitCode {
     let Command { options, part } = Command::parse();
     let json = options.json;
+    if let Some(Part::Guard) = part {
+        guard::run();
+        return ExitCode::SUCCESS;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::Problem(format!("cannot start: {error}")).tell(json),
     };
-    let ended = runtime.block_on(async {
-        match part {
-            None => run::run(options).await,
-            Some(Part::Node(options)) => node::run(options).await,
-        }
-    });
+    let ended = match part {
+        Some(Part::Node(options)) => runtime.block_on(node::run(options)),
+        _ => runtime.block_on(run::run(options)),
+    };
     ended.unwrap_or_else(|failure| failure.tell(json))
 }

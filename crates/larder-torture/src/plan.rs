@@ -44,9 +44,12 @@ pub(crate) struct Options {
     /// How many processes [default: 3, in memory 1]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     nodes: Option<u32>,
-    /// How many tasks on each [default: 16, in memory 48]
+    /// How many tasks on each that change and forget objects, and read between that [default: 16, in memory 48]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
     tasks: Option<u32>,
+    /// How many tasks on each that only read, as fast as they are answered [default: 24]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=999))]
+    readers: Option<u32>,
     /// Switches off one of the things that the promises rest on, to see that this is found: fence, ticket, journal, version, epoch, history or
     /// validate
     #[arg(long, value_name = "PROTECTION")]
@@ -68,6 +71,7 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) nodes: u32,
     pub(crate) tasks: u32,
+    pub(crate) readers: u32,
     pub(crate) without: Option<Protection>,
     pub(crate) server: Option<PathBuf>,
     /// The command to run it again.
@@ -133,8 +137,9 @@ impl Options {
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
         let nodes = self.nodes.unwrap_or(if memory { 1 } else { 3 });
         let tasks = self.tasks.unwrap_or(if memory { 48 } else { 16 });
+        let readers = self.readers.unwrap_or(24);
         let mut again = format!(
-            "larder-torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {tasks}",
+            "larder-torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {tasks} --readers {readers}",
             self.connector.name(),
             self.seconds
         );
@@ -154,6 +159,7 @@ impl Options {
             seed,
             nodes,
             tasks,
+            readers,
             without,
             server: self.server,
             again,

@@ -4,6 +4,7 @@
 use crate::crew::Crew;
 use crate::failure::Failure;
 use crate::faults::{Breaking, Deck, FaultKind, Maker, Network, To};
+use crate::guard::Guard;
 use crate::node;
 use crate::objects::Kind;
 use crate::plan::{Connector, Options, Plan};
@@ -56,8 +57,10 @@ struct Stage {
     shared: Shared,
     news: UnboundedSender<News>,
     words: UnboundedReceiver<Word>,
-    // The last to go: the source is in it.
+    // The source is in it.
     _folder: tempfile::TempDir,
+    // The last to go: what is above is gone by then.
+    guard: Arc<Guard>,
 }
 
 /// How a run has ended.
@@ -93,7 +96,9 @@ async fn torture(plan: &Plan, json: bool) -> Result<Summary, Failure> {
 
 impl Stage {
     async fn set(plan: &Plan, begun: u64) -> Result<Self, Failure> {
+        let guard = Arc::new(Guard::start().map_err(problem)?);
         let folder = tempfile::Builder::new().prefix("larder-torture-").tempdir().map_err(problem)?;
+        guard.folder(folder.path());
         let path = folder.path().join("source.sqlite");
         let mut database = Database::open(&path).map_err(problem)?;
         seed(&mut database).map_err(problem)?;
@@ -106,8 +111,12 @@ impl Stage {
                     None => larder_testing::server::required().map_err(problem)?.remove(0),
                 };
                 let server = Server::start(&binary, ServerOptions::default().persistent()).await.map_err(problem)?;
+                guard.folder_of(server.socket());
+                guard.server(server.pid());
                 for _ in 0..plan.nodes {
-                    proxies.push(Proxy::start(&server).await.map_err(problem)?);
+                    let proxy = Proxy::start(&server).await.map_err(problem)?;
+                    guard.folder_of(proxy.socket());
+                    proxies.push(proxy);
                 }
                 Some(Arc::new(server))
             }
@@ -117,6 +126,7 @@ impl Stage {
             place: 0,
             seed: plan.seed,
             tasks: plan.tasks,
+            readers: plan.readers,
             socket: None,
             source: path,
             without: plan.without.map(|protection| protection.name().to_owned()),
@@ -128,14 +138,14 @@ impl Stage {
         witness::listen(database, begun, server.is_some(), inbox, shared.clone(), said).map_err(problem)?;
         let crew = Arc::new(Crew::new(setup, plan.nodes as usize, proxies, news.clone()));
         crew.start().await.map_err(problem)?;
-        Ok(Self { server, crew, shared, news, words, _folder: folder })
+        Ok(Self { server, crew, shared, news, words, _folder: folder, guard })
     }
 
     async fn play(&mut self, plan: &Plan, shown: &ProgressBar) -> Result<Ending, Failure> {
         let (stop, stopped) = watch::channel(false);
         let mut streams = JoinSet::new();
         if let Some(server) = &self.server {
-            let breaking = Breaking::new(server.clone(), self.crew.clone());
+            let breaking = Breaking::new(server.clone(), self.crew.clone(), self.guard.clone());
             let deck = Deck::new(&plan.faults, To::Server, plan.seed);
             let (news, stopped) = (self.news.clone(), stopped.clone());
             streams.spawn(stream(breaking, deck, stopped, news));
