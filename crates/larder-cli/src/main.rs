@@ -15,7 +15,6 @@ mod progress;
 mod spelling;
 mod stats;
 mod target;
-mod torture;
 mod truncate;
 
 /// What the torture takes from here. It goes with the torture.
@@ -88,12 +87,6 @@ enum Task {
     /// It stores objects under a prefix of its own, and removes them, also when it is interrupted. It does not begin where the server
     /// could run out of memory.
     Bench(bench::Options),
-    /// Breaks everything around a cache, again and again, and checks every answer
-    ///
-    /// Several processes read, load, change and forget objects of a database, while a server of their own, and the way to it, go wrong in all
-    /// the ways there are. Every answer is judged: was it possible? Exit code 0: nothing was found. 1: an answer was
-    /// impossible, and its history is printed, or something was left behind. 2: the command cannot be meant.
-    Torture(torture::Options),
     /// Prints a script that completes this command in a shell
     ///
     /// larder completions bash > /usr/share/bash-completion/completions/larder
@@ -102,9 +95,6 @@ enum Task {
     ///
     /// larder man /usr/local/share/man/man1
     Man(manual::Options),
-    /// One node of `torture`
-    #[command(hide = true)]
-    TortureNode(torture::node::Options),
 }
 
 fn main() -> ExitCode {
@@ -152,10 +142,8 @@ async fn perform(task: Task) -> Result<ExitCode, Failure> {
         Task::Prune(options) => truncate::prune(options).await,
         Task::Stats(options) => stats::run(options).await,
         Task::Bench(options) => bench::run(options).await,
-        Task::Torture(options) => torture::run(options).await,
         Task::Completions(options) => completions::run(&options),
         Task::Man(options) => manual::run(&options),
-        Task::TortureNode(options) => torture::node::run(options).await,
     }
 }
 

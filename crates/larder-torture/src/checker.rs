@@ -52,6 +52,9 @@ const LATE: u64 = 100_000_000;
 /// How many reads are remembered to be told about.
 const REMEMBERED: usize = 200_000;
 
+/// How much time, in ns, passes until what can decide nothing any more is forgotten.
+const TIDY_EVERY: u64 = 2_000_000_000;
+
 /// What is wrong with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -120,13 +123,23 @@ impl Ord for Pending {
     }
 }
 
+/// How much a node has told.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    /// Everything that happened before.
+    until: u64,
+    /// Every read that had begun before.
+    since: u64,
+}
+
 /// Knows all that has happened.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
     pub(crate) truth: Truth,
     pub(crate) demands: Demands,
-    /// Up to when each node has told everything.
-    told: BTreeMap<u32, u64>,
+    /// What each node has told.
+    told: BTreeMap<u32, Told>,
+    tidied: u64,
     pending: BinaryHeap<Reverse<Pending>>,
     /// Times at which data may have been lost: from, until.
     losses: Vec<(u64, u64)>,
@@ -143,7 +156,7 @@ pub(crate) struct Checker {
 impl Checker {
     /// A node begins; before that it has done nothing.
     pub(crate) fn begins(&mut self, node: u32, at: u64) {
-        self.told.insert(node, at);
+        self.told.insert(node, Told { until: at, since: at });
     }
 
     /// A new process begins with an empty memory, and what was promised in another's is promised no more. For caches in memory only.
@@ -155,6 +168,7 @@ impl Checker {
     /// A node has ended, by itself or not: it will tell no more.
     pub(crate) fn ends(&mut self, node: u32) {
         self.told.remove(&node);
+        self.demands.ends(node);
     }
 
     /// From then on the server may lose data.
@@ -194,13 +208,17 @@ impl Checker {
 
     /// Notes what a node tells.
     pub(crate) fn hear(&mut self, node: u32, report: Report) {
+        self.pending.extend(report.reads.iter().map(|read| Reverse(Pending { node, read })));
         for event in report.events {
             match event {
-                Event::Read(read) => self.pending.push(Reverse(Pending { node, read })),
-                Event::Forgotten(call) => self.demands.forgotten(node, call),
+                Event::Forgotten(mut call) => {
+                    // What had led somewhere may be lost.
+                    call.led = call.led.filter(|led| !self.lost_between(led.since, call.ended));
+                    self.demands.forgotten(node, call);
+                }
                 Event::Empty { kind, asked, seen } => self.demands.delivered(node, kind, asked, seen),
                 Event::Broken { at, key, what } => {
-                    let read = Read { key, begun: at, ended: at, through: Through::Hit, answer: None };
+                    let read = Read { key, begun: at, ended: at, through: Through::Get, answer: None };
                     let fault = Fault::Broken;
                     let violation = Violation { fault, node, read, call: None, earlier: None, words: what };
                     self.broken.get_or_insert(violation);
@@ -210,13 +228,35 @@ impl Checker {
             }
         }
         if let Some(told) = self.told.get_mut(&node) {
-            *told = report.until.max(*told);
+            told.until = report.until.max(told.until);
+            told.since = report.since.max(told.since);
         }
     }
 
     /// Up to when everybody has told everything.
     fn horizon(&self) -> u64 {
-        self.told.values().copied().min().unwrap_or(u64::MAX)
+        self.told.values().map(|told| told.until).min().unwrap_or(u64::MAX)
+    }
+
+    /// Forgets what can decide no read any more, now and then: memory and the time for a read would grow for as long as the run lasts.
+    fn tidy(&mut self) {
+        let told = self.told.values().map(|told| told.since).min().unwrap_or(u64::MAX);
+        // A node that has told nothing yet may hold everything up, and where all have ended there is no need.
+        if told == u64::MAX || told < self.tidied.saturating_add(TIDY_EVERY) {
+            return;
+        }
+        self.tidied = told;
+        let pending = self.pending.iter().map(|Reverse(pending)| pending.read.begun).min();
+        let begun = told.min(pending.unwrap_or(u64::MAX));
+        self.demands.forget_before(begun, begun.saturating_sub(FLOOR));
+        let mut highest = std::mem::take(&mut self.highest);
+        for reads in highest.values_mut() {
+            reads.retain(|(_, read)| !self.lost_between(read.begun, begun));
+        }
+        self.highest = highest;
+        let matter = begun.saturating_sub(FLOOR);
+        self.losses.retain(|(_, until)| *until >= matter);
+        self.clearings.retain(|(_, until, ..)| *until >= matter);
     }
 
     /// Whether there is something to judge. The truth has to be brought up to date before it is.
@@ -237,7 +277,7 @@ impl Checker {
             }
             let Some(Reverse(Pending { node, read, .. })) = self.pending.pop() else { break };
             self.reads += 1;
-            self.hits += u64::from(read.through == Through::Hit);
+            self.hits += u64::from(read.through.is_hit());
             let verdict = self.judge_read(node, &read);
             self.recent.push_back((node, read));
             if self.recent.len() > REMEMBERED {
@@ -245,6 +285,7 @@ impl Checker {
             }
             verdict?;
         }
+        self.tidy();
         Ok(())
     }
 
@@ -256,7 +297,7 @@ impl Checker {
         match fault {
             Ok(()) => Ok(()),
             Err((fault, call, earlier)) => {
-                Err(Box::new(Violation { fault, node, read: read.clone(), call, earlier, words: String::new() }))
+                Err(Box::new(Violation { fault, node, read: *read, call, earlier, words: String::new() }))
             }
         }
     }
@@ -283,7 +324,7 @@ impl Checker {
                 return Err((Fault::StaleBirth, Some(call), None));
             }
         }
-        if kind == Kind::Policy && read.through == Through::Hit {
+        if kind == Kind::Policy && read.through.is_hit() {
             self.judge_version(node, read, &state)?;
         }
         Ok(())
@@ -309,7 +350,7 @@ impl Checker {
                 && !self.lost_between(earlier.begun, read.ended)
         });
         if let Some(earlier) = higher.next_back() {
-            return Err((Fault::Lowered, None, Some(earlier.clone())));
+            return Err((Fault::Lowered, None, Some(*earlier)));
         }
         // A read that began later, ended earlier and saw more says all that this one could.
         let known = self.highest.entry(state.number).or_default();
@@ -319,7 +360,7 @@ impl Checker {
             known.retain(|(_, other)| {
                 !(sequence(other) <= state.sequence && other.ended >= read.ended && other.begun <= read.begun)
             });
-            known.push((node, read.clone()));
+            known.push((node, *read));
         }
         if known.len() > 256 {
             known.remove(0);

@@ -15,7 +15,7 @@ use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::redis::Redis;
 use larder::protection::Protection;
 use larder::{Cache, Entry, LoadOptions, OptionError, Schema};
-use recorder::Recorder;
+use recorder::{Recorder, Taken};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ const TELL_EVERY: Duration = Duration::from_millis(25);
 /// How long it may take until nothing is under way any more.
 const REST: Duration = Duration::from_secs(20);
 
-/// What `larder torture-node` is told.
+/// What a node is told.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     setup: String,
@@ -163,7 +163,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     }
     let caches = Arc::new(Caches::open(&setup)?);
     let source = Source::open(&setup.source).map_err(|error| Failure::Problem(error.to_string()))?;
-    let recorder = Arc::new(Recorder::default());
+    let recorder = Arc::new(Recorder::new(workload::tasks(&setup)));
     let workload = Workload::begin(setup, caches.clone(), source, recorder.clone());
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     let obeying = async {
@@ -229,8 +229,9 @@ async fn tell(recorder: &Recorder, caches: &Caches) -> std::io::Result<()> {
                 recorder.record(|seen| Event::Empty { kind, asked, seen });
             }
         }
-        let (until, events) = recorder.take();
-        protocol::send(&mut stdout, &Report { until, events, counts: recorder.counts(caches) }).await?;
+        let counts = recorder.counts(caches);
+        let Taken { until, since, events, reads } = recorder.take();
+        protocol::send(&mut stdout, &Report { until, since, events, counts, reads }).await?;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hand-made histories: what each rule forbids, and what it allows.
 
 use super::*;
-use crate::torture::protocol::{Call, Counts, Outcome};
+use crate::protocol::{Call, Counts, Led, Outcome, PackedReads};
 
 const A: u32 = 1;
 const B: u32 = 2;
@@ -22,7 +22,7 @@ fn id() -> Key {
 }
 
 fn call(call: Call, kind: Kind, keys: Vec<Key>, sequence: u64, begun: u64, outcome: Outcome) -> Forgotten {
-    Forgotten { call, kind, keys, sequence, begun, ended: begun + 1, outcome }
+    Forgotten { call, kind, keys, sequence, begun, ended: begun + 1, outcome, led: None }
 }
 
 impl Tale {
@@ -46,7 +46,13 @@ impl Tale {
     }
 
     fn tell(&mut self, node: u32, event: Event) {
-        self.checker.hear(node, Report { until: 0, events: vec![event], counts: Counts::default() });
+        self.checker.hear(node, Report { events: vec![event], ..told(0) });
+    }
+
+    fn tell_of(&mut self, node: u32, read: Read) {
+        let mut reads = PackedReads::default();
+        reads.push(&read);
+        self.checker.hear(node, Report { reads, ..told(0) });
     }
 
     fn forget(&mut self, node: u32, call: Forgotten) {
@@ -60,9 +66,9 @@ impl Tale {
 
     /// What is wrong with a read, if anything.
     fn judge(&mut self, node: u32, read: Read) -> Option<Fault> {
-        self.tell(node, Event::Read(read));
+        self.tell_of(node, read);
         for node in [A, B] {
-            self.checker.hear(node, Report { until: u64::MAX, events: Vec::new(), counts: Counts::default() });
+            self.checker.hear(node, told(u64::MAX));
         }
         let committed = std::mem::take(&mut self.committed);
         self.checker.judge(committed).err().map(|violation| violation.fault)
@@ -70,14 +76,20 @@ impl Tale {
 
     /// A hit on instance 7, begun at that time.
     fn hit(&mut self, node: u32, key: Key, sequence: u64, hosts: &[u32], born: u64, begun: u64) -> Option<Fault> {
-        self.judge(node, read(key, Through::Hit, Some(answer(7, sequence, hosts, born)), begun))
+        self.judge(node, read(key, Through::Get, Some(answer(7, sequence, hosts, born)), begun))
     }
 
     /// The same of a policy.
     fn policy_hit(&mut self, number: u32, sequence: u64, begun: u64) -> Option<Fault> {
         let key = Key::id(Kind::Policy, number);
-        self.judge(A, read(key, Through::Hit, Some(answer(number, sequence, &[], begun)), begun))
+        self.judge(A, read(key, Through::Get, Some(answer(number, sequence, &[], begun)), begun))
     }
+}
+
+/// Everything up to a time.
+fn told(until: u64) -> Report {
+    let (events, counts, reads) = (Vec::new(), Counts::default(), PackedReads::default());
+    Report { until, since: 0, events, counts, reads }
 }
 
 fn answer(number: u32, sequence: u64, hosts: &[u32], born: u64) -> Answer {
@@ -217,7 +229,7 @@ fn a_killed_node_takes_what_it_had_deferred_with_it() {
     // Its successor has another number, and an empty journal that says nothing of the old one.
     tale.checker.begins(9, 1_000);
     tale.tell(9, Event::Empty { kind: Kind::Instance, asked: 1_001, seen: 1_002 });
-    tale.checker.hear(9, Report { until: u64::MAX, events: Vec::new(), counts: Counts::default() });
+    tale.checker.hear(9, told(u64::MAX));
     assert_eq!(tale.hit(9, id(), 1, &[1, 2], 5, 1_010), None);
 }
 
@@ -300,11 +312,11 @@ fn a_loss_that_begins_before_another_is_over_makes_one_of_both() {
 fn a_read_is_judged_when_everybody_has_told_what_was_before() {
     let mut tale = Tale::new();
     tale.instance(2, 7, Some(&[1, 2]));
-    tale.tell(B, Event::Read(read(id(), Through::Hit, Some(answer(7, 1, &[1, 2], 5)), 20)));
-    tale.checker.hear(B, Report { until: u64::MAX, events: Vec::new(), counts: Counts::default() });
+    tale.tell_of(B, read(id(), Through::Get, Some(answer(7, 1, &[1, 2], 5)), 20));
+    tale.checker.hear(B, told(u64::MAX));
     assert!(!tale.checker.has_work(), "A may still tell of an invalidation before 20");
     tale.invalidate(A, vec![id()], 2, 10, Outcome::Applied);
-    tale.checker.hear(A, Report { until: 21 + LATE, events: Vec::new(), counts: Counts::default() });
+    tale.checker.hear(A, told(21 + LATE));
     assert!(tale.checker.has_work());
     let violation = tale.checker.judge(std::mem::take(&mut tale.committed)).unwrap_err();
     assert_eq!((violation.fault, violation.node, violation.call), (Fault::StaleState, B, Some(0)));
@@ -317,4 +329,105 @@ fn in_memory_a_new_process_owes_nothing_to_the_old_one() {
     tale.invalidate(A, vec![id()], 2, 10, Outcome::Applied);
     tale.checker.begins_anew();
     assert_eq!(tale.hit(B, id(), 1, &[1, 2], 5, 12), None);
+}
+
+#[test]
+fn an_object_that_a_key_led_to_is_forgotten_in_every_state() {
+    // A load has read change 2, which does not list the key, before the key was invalidated.
+    let through = |led: Option<Led>, evicting: bool, losing: bool| {
+        let mut tale = Tale::new();
+        tale.instance(2, 7, Some(&[]));
+        tale.instance(3, 7, Some(&[]));
+        if evicting {
+            tale.checker.demands.evicting_from(6);
+            tale.checker.demands.evicting_until(7);
+        }
+        if losing {
+            tale.checker.loses_from(6);
+            tale.checker.loses_until(7);
+        }
+        let keys = vec![Key::host(1)];
+        let call = call(Call::Invalidate, Kind::Instance, keys, 3, 10, Outcome::Applied);
+        tale.forget(A, Forgotten { led, ..call });
+        tale.hit(B, Key::serial(Kind::Instance, 7), 2, &[], 8, 12)
+    };
+    let led = Some(Led { to: id(), since: 5 });
+    assert_eq!(through(led, false, false), Some(Fault::StaleState));
+    assert_eq!(through(None, false, false), None, "nobody knows where it led");
+    assert_eq!(through(led, true, false), None, "the server may have lost what led there");
+    assert_eq!(through(led, false, true), None, "the same");
+}
+
+/// One second, in ns.
+const SECOND: u64 = 1_000_000_000;
+
+#[test]
+fn what_is_tidied_away_would_have_decided_nothing() {
+    let mut found = 0;
+    for seed in 0..40 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (mut tidy, mut keeping) = (Tale::new(), Tale::new());
+        let mut changes: Vec<(u64, Vec<u32>)> = vec![(1, vec![1, 2])];
+        for step in 1..400 {
+            let now = (step + 400) * SECOND / 4;
+            let some_key = |rng: &mut fastrand::Rng| match rng.u8(..3) {
+                0 => id(),
+                1 => Key::serial(Kind::Instance, 7),
+                _ => Key::host(rng.u32(1..4)),
+            };
+            let node = if rng.bool() { A } else { B };
+            let (sequence, hosts) = changes[rng.usize(changes.len().saturating_sub(4)..changes.len())].clone();
+            let event = match rng.u8(..10) {
+                0..2 => {
+                    let hosts: Vec<u32> = (1..4).filter(|_| rng.bool()).collect();
+                    changes.push((step, hosts.clone()));
+                    for tale in [&mut tidy, &mut keeping] {
+                        tale.instance(step, 7, Some(&hosts));
+                    }
+                    continue;
+                }
+                2..4 => {
+                    let outcome = [Outcome::Applied, Outcome::Deferred, Outcome::Dropped][rng.usize(..3)];
+                    let name = [Call::Invalidate, Call::Invalidate, Call::Delete, Call::Truncate][rng.usize(..4)];
+                    let keys = if name == Call::Truncate { Vec::new() } else { vec![some_key(&mut rng)] };
+                    // Some come late, or are about nothing.
+                    let sequence = if rng.bool() { sequence } else { 0 };
+                    let begun = now - rng.u64(..SECOND / 4);
+                    Some(Event::Forgotten(call(name, Kind::Instance, keys, sequence, begun, outcome)))
+                }
+                4 if rng.u8(..8) == 0 => Some(Event::Empty { kind: Kind::Instance, asked: now - 10, seen: now }),
+                5 if rng.u8(..4) == 0 => {
+                    for tale in [&mut tidy, &mut keeping] {
+                        tale.checker.demands.evicting_from(now - SECOND / 8);
+                        tale.checker.demands.evicting_until(now);
+                    }
+                    continue;
+                }
+                _ => None,
+            };
+            // Everything that was before this has been told.
+            let since = now - SECOND / 2;
+            if let Some(event) = event {
+                for tale in [&mut tidy, &mut keeping] {
+                    tale.tell(node, event.clone());
+                }
+                continue;
+            }
+            let born = now - rng.u64(..3 * SECOND);
+            let key = State { kind: Kind::Instance, number: 7, sequence, hosts: hosts.clone() }
+                .keys()
+                .nth(rng.usize(..2 + hosts.len()))
+                .unwrap();
+            let read = read(key, Through::Get, Some(answer(7, sequence, &hosts, born)), now - rng.u64(..SECOND / 2));
+            for node in [A, B] {
+                tidy.checker.hear(node, Report { since, ..told(0) });
+            }
+            let verdicts = [tidy.judge(node, read), keeping.judge(node, read)];
+            assert_eq!(verdicts[0], verdicts[1], "seed {seed}, step {step}: {read:?}");
+            found += u32::from(verdicts[0].is_some());
+        }
+        let [few, all] = [&tidy, &keeping].map(|tale| tale.checker.demands.calls().count());
+        assert!(few * 3 < all * 2, "{few} of {all} calls are kept");
+    }
+    assert!(found > 500, "{found}");
 }

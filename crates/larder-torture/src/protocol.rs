@@ -1,7 +1,11 @@
-//! What the coordinator tells its nodes, and what they tell it: orders as JSON lines on a node's stdin, reports as MessagePack with a
-//! length before it on its stdout.
+//! What the coordinator tells its nodes, and what they tell it: orders as JSON lines on a node's stdin. On its stdout reports, each in two
+//! parts with their lengths before them: everything but the reads as MessagePack, then the [packed] reads.
 
-use super::objects::Key;
+mod packed;
+
+pub(crate) use packed::PackedReads;
+
+use super::objects::{Key, Kind};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -20,7 +24,10 @@ pub(crate) struct Setup {
     /// Which of the nodes it is; one that was killed has a successor in its place.
     pub(crate) place: u32,
     pub(crate) seed: u64,
+    /// How many tasks change and forget.
     pub(crate) tasks: u32,
+    /// How many do nothing but read.
+    pub(crate) readers: u32,
     /// The socket of its proxy; without one its caches are in memory.
     pub(crate) socket: Option<PathBuf>,
     pub(crate) source: PathBuf,
@@ -48,23 +55,27 @@ pub(crate) enum Order {
 pub(crate) struct Report {
     /// Everything that has happened on this node before is told.
     pub(crate) until: u64,
+    /// No read that will be told later has begun before.
+    pub(crate) since: u64,
     pub(crate) events: Vec<Event>,
     pub(crate) counts: Counts,
+    /// Sent after the rest.
+    #[serde(skip)]
+    pub(crate) reads: PackedReads,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
-    Read(Read),
     Forgotten(Forgotten),
     /// This node's journal of one cache held nothing: what was deferred before `asked` had been applied at `seen`.
     Empty {
-        kind: super::objects::Kind,
+        kind: Kind,
         asked: u64,
         seen: u64,
     },
     /// This node has found the server's history to be another one, and clears, or has just cleared, a cache: with it go floors.
     Cleared {
-        kind: super::objects::Kind,
+        kind: Kind,
         since: u64,
         at: u64,
     },
@@ -82,17 +93,27 @@ pub(crate) enum Event {
     },
 }
 
-/// How a node came to an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The call that gave an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Through {
-    /// The cache had it.
-    Hit,
-    /// `get_or_load` gave it: from the cache, from a load, or from somebody else's load.
+    Get,
+    Lookup,
+    GetMany,
+    /// From the cache, from a load, or from somebody else's load.
     GetOrLoad,
+    /// The same, for several keys.
+    LoadMany,
 }
 
-/// A read that was answered.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+impl Through {
+    /// Whether the cache had it, for certain.
+    pub(crate) fn is_hit(self) -> bool {
+        matches!(self, Self::Get | Self::Lookup | Self::GetMany)
+    }
+}
+
+/// A read that was answered: one key, also where the call was for several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Read {
     pub(crate) key: Key,
     pub(crate) begun: u64,
@@ -103,7 +124,7 @@ pub(crate) struct Read {
 }
 
 /// The object that was the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) number: u32,
     pub(crate) sequence: u64,
@@ -118,11 +139,13 @@ pub(crate) struct Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Call {
     Invalidate,
+    InvalidateMany,
     InvalidateChange,
     /// With the lowest version.
     InvalidateBelow(u64),
     Update,
     Set,
+    SetMany,
     Delete,
     Truncate,
 }
@@ -141,7 +164,7 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Forgotten {
     pub(crate) call: Call,
-    pub(crate) kind: super::objects::Kind,
+    pub(crate) kind: Kind,
     /// None: everything in the cache.
     pub(crate) keys: Vec<Key>,
     /// The newest change that was committed before the call, and is the reason for it; 0: none.
@@ -149,6 +172,19 @@ pub(crate) struct Forgotten {
     pub(crate) begun: u64,
     pub(crate) ended: u64,
     pub(crate) outcome: Outcome,
+    /// Where one of the keys led, if that is certain.
+    pub(crate) led: Option<Led>,
+}
+
+/// An object that was in the cache, and a key that led to it there. Nothing but an invalidation, or a set, of that object could change that
+/// before the key was invalidated. So its loads are refused like those of an object that was invalidated by its primary key, also those that
+/// read a state which does not list the key.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Led {
+    /// The primary key of the object.
+    pub(crate) to: Key,
+    /// When that was set up.
+    pub(crate) since: u64,
 }
 
 /// What a node has counted since it began.
@@ -176,17 +212,25 @@ pub(crate) struct Counts {
 }
 
 pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), report: &Report) -> std::io::Result<()> {
-    let bytes = rmp_serde::to_vec(report).map_err(std::io::Error::other)?;
-    let length = u32::try_from(bytes.len()).map_err(std::io::Error::other)?;
-    to.write_all(&length.to_be_bytes()).await?;
-    to.write_all(&bytes).await?;
+    let rest = rmp_serde::to_vec(report).map_err(std::io::Error::other)?;
+    let mut frame = Vec::with_capacity(8 + rest.len() + report.reads.bytes.len());
+    for part in [&rest, &report.reads.bytes] {
+        frame.extend(u32::try_from(part.len()).map_err(std::io::Error::other)?.to_be_bytes());
+    }
+    frame.extend(rest);
+    frame.extend(&report.reads.bytes);
+    to.write_all(&frame).await?;
     to.flush().await
 }
 
 /// The next report; `None` where the node has ended.
 pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Option<Report> {
-    let length = from.read_u32().await.ok()?;
-    let mut bytes = vec![0; length as usize];
-    from.read_exact(&mut bytes).await.ok()?;
-    rmp_serde::from_slice(&bytes).ok()
+    let lengths = [from.read_u32().await.ok()?, from.read_u32().await.ok()?];
+    let mut parts = lengths.map(|length| vec![0; length as usize]);
+    for part in &mut parts {
+        from.read_exact(part).await.ok()?;
+    }
+    let [rest, reads] = parts;
+    let report: Report = rmp_serde::from_slice(&rest).ok()?;
+    Some(Report { reads: PackedReads::received(reads), ..report })
 }

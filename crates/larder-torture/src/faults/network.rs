@@ -9,7 +9,7 @@
 
 use super::server::moment;
 use super::{Failed, FaultKind, Maker};
-use crate::torture::crew::Crew;
+use crate::crew::Crew;
 use larder_testing::proxy::{Direction, Fault};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::sleep;

@@ -103,6 +103,21 @@ impl Database {
         Ok(statement.query_row(parameters, |row| state(key.kind, row)).optional()?)
     }
 
+    /// The objects that these keys lead to at one moment, each once; `behind`: as on a replica.
+    pub(crate) fn find_many(&mut self, keys: &[Key], behind: Option<u32>) -> Result<Vec<State>, SourceError> {
+        self.0.execute_batch("BEGIN")?;
+        let find = |key: &Key| match behind {
+            None => self.find(*key),
+            Some(behind) => self.find_on_replica(*key, behind),
+        };
+        let found: Result<Vec<Option<State>>, SourceError> = keys.iter().map(find).collect();
+        self.0.execute_batch("COMMIT")?;
+        let mut found: Vec<State> = found?.into_iter().flatten().collect();
+        found.sort_by_key(|state| state.number);
+        found.dedup_by_key(|state| state.number);
+        Ok(found)
+    }
+
     /// Everything that was committed after that change, in order.
     pub(crate) fn committed_since(&self, sequence: u64) -> Result<Vec<Committed>, SourceError> {
         let mut statement = self.0.prepare_cached(

@@ -1,194 +1,30 @@
-//! `larder torture`: nodes that read, load, change and forget, while everything goes wrong that can, and a checker that knows
-//! the truth.
-//!
-//! ```text
-//!   coordinator ── server, proxies, faults by the seed            torture.rs, faults.rs
-//!     │    └────── witness: hears everything, has it judged        witness.rs ── checker.rs ── truth.rs, demands.rs
-//!   crew ───────── one process per node, each behind a proxy       crew.rs, protocol.rs
-//!     │
-//!   node ───────── caches, many tasks, callers that go away        node.rs, node/workload.rs
-//!     │
-//!   source ─────── SQLite, with every state there ever was         source.rs, objects.rs
-//! ```
-//!
-//! The truth is in the source's file, so it survives whoever is killed. What was found is told as the shortest history there is, and
-//! the command to run it again; the schedule of faults and what each task does come from the seed, how they meet does not.
+//! A run from beginning to end: sets everything up, makes the faults, and ends with the first impossible answer or when all has come to
+//! rest.
 
-mod account;
-mod checker;
-mod crew;
-mod demands;
-mod faults;
-mod leftovers;
-pub(crate) mod node;
-mod objects;
-mod protocol;
-mod report;
-mod source;
-mod truth;
-mod witness;
-
-use crate::demo::Connector;
+use crate::crew::Crew;
 use crate::failure::Failure;
-use crate::output;
-use clap::Args;
-use crew::Crew;
-use faults::{Breaking, Deck, FaultKind, Maker, Network, To};
-use indicatif::ProgressBar;
-use larder::protection::Protection;
+use crate::faults::{Breaking, Deck, FaultKind, Maker, Network, To};
+use crate::guard::Guard;
+use crate::node;
+use crate::objects::Kind;
+use crate::plan::{Connector, Options, Plan};
+use crate::protocol::{Order, Setup, now};
+use crate::report::{self, Summary};
+use crate::source::{self, Database};
+use crate::witness::{self, News, Shared, Word};
+use crate::{leftovers, output};
+use indicatif::{ProgressBar, ProgressStyle};
 use larder_testing::proxy::Proxy;
 use larder_testing::server::{Server, ServerBinary, ServerOptions};
-use objects::Kind;
-use protocol::{Order, Setup, now};
-use report::Summary;
-use source::Database;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use witness::{News, Shared, Word};
 
 /// How long nodes may take to come to rest, and to read everything, once the faults are over.
 const REST: Duration = Duration::from_secs(60);
-
-/// What `larder torture` is told.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Options {
-    /// Where objects are kept: on a server that is started for this, or in the memory of one process
-    #[arg(long, value_enum, default_value = "redis")]
-    connector: Connector,
-    /// How long faults are made
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
-    /// `all`, `none`, or a list, such as `kill,stop`; with --without those by which it shows, otherwise all.
-    /// A wrong one is answered with what there is
-    #[arg(long, value_name = "LIST")]
-    faults: Option<String>,
-    /// What the schedule of faults and the workload come from; otherwise random, and printed
-    #[arg(long)]
-    seed: Option<u64>,
-    /// How many processes [default: 3, in memory 1]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
-    nodes: Option<u32>,
-    /// How many tasks on each [default: 16, in memory 48]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
-    tasks: Option<u32>,
-    /// Switches off one of the things that the promises rest on, to see that this is found: fence, ticket, journal, version, epoch, history or
-    /// validate
-    #[arg(long, value_name = "PROTECTION")]
-    without: Option<String>,
-    /// The server program to start, instead of the first redis-server or valkey-server found
-    #[arg(long, value_name = "PATH")]
-    server: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-/// What a run is, once all that was left open is decided.
-#[derive(Clone, Debug)]
-struct Plan {
-    connector: Connector,
-    time: Duration,
-    faults: Vec<FaultKind>,
-    seed: u64,
-    nodes: u32,
-    tasks: u32,
-    without: Option<Protection>,
-    server: Option<PathBuf>,
-    /// The command to run it again.
-    again: String,
-}
-
-/// The protections that the memory connector has.
-const IN_MEMORY: [Protection; 4] = [Protection::Fence, Protection::Ticket, Protection::Version, Protection::Epoch];
-
-/// The faults by which the loss of a protection shows soonest.
-fn revealing(protection: Protection) -> Vec<FaultKind> {
-    match protection {
-        Protection::Journal => vec![FaultKind::Drop, FaultKind::Stop, FaultKind::Cancel],
-        Protection::History => vec![FaultKind::Snapshot, FaultKind::Cancel],
-        _ => vec![FaultKind::Cancel],
-    }
-}
-
-impl Options {
-    fn plan(self) -> Result<Plan, Failure> {
-        let without = match &self.without {
-            None => None,
-            Some(name) => {
-                let known = Protection::ALL.map(Protection::name).join(", ");
-                let found = Protection::ALL.into_iter().find(|protection| protection.name() == name);
-                Some(found.ok_or_else(|| {
-                    Failure::Usage(format!("--without: there is no protection `{name}`; there are {known}"))
-                })?)
-            }
-        };
-        let memory = self.connector == Connector::Memory;
-        if memory && let Some(protection) = without.filter(|protection| !IN_MEMORY.contains(protection)) {
-            let (name, known) = (protection.name(), IN_MEMORY.map(Protection::name).join(", "));
-            return Err(Failure::Usage(format!(
-                "--without: the memory connector does not need `{name}`, as there is no server that could fail; it has {known}"
-            )));
-        }
-        if memory && self.nodes.is_some_and(|nodes| nodes > 1) {
-            return Err(Failure::Usage(
-                "--nodes: the memory connector promises nothing to other processes, so there can be only one"
-                    .to_owned(),
-            ));
-        }
-        if memory && self.server.is_some() {
-            return Err(Failure::Usage("--server is for --connector redis".to_owned()));
-        }
-        let mut faults = match (&self.faults, without) {
-            (Some(list), _) => faults::parse(list).map_err(|error| Failure::Usage(format!("--faults: {error}")))?,
-            (None, Some(protection)) => revealing(protection),
-            (None, None) => FaultKind::ALL.to_vec(),
-        };
-        if memory {
-            let there: Vec<FaultKind> =
-                faults.iter().copied().filter(|fault| FaultKind::WITHOUT_SERVER.contains(fault)).collect();
-            if there.is_empty() && !faults.is_empty() {
-                return Err(Failure::Usage(
-                    "--faults: without a server there are only `clients` and `cancel`".to_owned(),
-                ));
-            }
-            faults = there;
-        }
-        // Fewer digits are easier to type.
-        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-        let nodes = self.nodes.unwrap_or(if memory { 1 } else { 3 });
-        let tasks = self.tasks.unwrap_or(if memory { 48 } else { 16 });
-        let mut again = format!(
-            "larder torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {tasks}",
-            if memory { "memory" } else { "redis" },
-            self.seconds
-        );
-        if let Some(list) = &self.faults {
-            again += &format!(" --faults {}", list.replace(' ', ""));
-        }
-        if let Some(protection) = without {
-            again += &format!(" --without {}", protection.name());
-        }
-        if let Some(path) = &self.server {
-            again += &format!(" --server {}", path.display());
-        }
-        Ok(Plan {
-            connector: self.connector,
-            time: Duration::from_secs(self.seconds),
-            faults,
-            seed,
-            nodes,
-            tasks,
-            without,
-            server: self.server,
-            again,
-        })
-    }
-}
 
 /// Runs to the end, or to the first impossible answer.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
@@ -203,6 +39,13 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     Ok(if summary.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// How far a run has come, on stderr; nothing is shown where that is no terminal.
+fn bar(seconds: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{elapsed:>4} of {len}s {wide_bar} {msg}");
+    // The template is a constant.
+    ProgressBar::new(seconds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 fn problem(error: impl std::fmt::Display) -> Failure {
     Failure::Problem(error.to_string())
 }
@@ -214,12 +57,14 @@ struct Stage {
     shared: Shared,
     news: UnboundedSender<News>,
     words: UnboundedReceiver<Word>,
-    // The last to go: the source is in it.
+    // The source is in it.
     _folder: tempfile::TempDir,
+    // The last to go: what is above is gone by then.
+    guard: Arc<Guard>,
 }
 
 /// How a run has ended.
-enum Ending {
+pub(crate) enum Ending {
     Clean,
     /// An impossible answer, and its history.
     Found {
@@ -236,7 +81,7 @@ async fn torture(plan: &Plan, json: bool) -> Result<Summary, Failure> {
     let shown = if json {
         ProgressBar::hidden()
     } else {
-        crate::progress::bar(plan.time.as_secs(), "{elapsed:>4} of {len}s {wide_bar} {msg}")
+        bar(plan.time.as_secs())
     };
     let ended = tokio::select! {
         ended = stage.play(plan, &shown) => ended,
@@ -251,7 +96,9 @@ async fn torture(plan: &Plan, json: bool) -> Result<Summary, Failure> {
 
 impl Stage {
     async fn set(plan: &Plan, begun: u64) -> Result<Self, Failure> {
+        let guard = Arc::new(Guard::start().map_err(problem)?);
         let folder = tempfile::Builder::new().prefix("larder-torture-").tempdir().map_err(problem)?;
+        guard.folder(folder.path());
         let path = folder.path().join("source.sqlite");
         let mut database = Database::open(&path).map_err(problem)?;
         seed(&mut database).map_err(problem)?;
@@ -264,8 +111,12 @@ impl Stage {
                     None => larder_testing::server::required().map_err(problem)?.remove(0),
                 };
                 let server = Server::start(&binary, ServerOptions::default().persistent()).await.map_err(problem)?;
+                guard.folder_of(server.socket());
+                guard.server(server.pid());
                 for _ in 0..plan.nodes {
-                    proxies.push(Proxy::start(&server).await.map_err(problem)?);
+                    let proxy = Proxy::start(&server).await.map_err(problem)?;
+                    guard.folder_of(proxy.socket());
+                    proxies.push(proxy);
                 }
                 Some(Arc::new(server))
             }
@@ -275,6 +126,7 @@ impl Stage {
             place: 0,
             seed: plan.seed,
             tasks: plan.tasks,
+            readers: plan.readers,
             socket: None,
             source: path,
             without: plan.without.map(|protection| protection.name().to_owned()),
@@ -286,14 +138,14 @@ impl Stage {
         witness::listen(database, begun, server.is_some(), inbox, shared.clone(), said).map_err(problem)?;
         let crew = Arc::new(Crew::new(setup, plan.nodes as usize, proxies, news.clone()));
         crew.start().await.map_err(problem)?;
-        Ok(Self { server, crew, shared, news, words, _folder: folder })
+        Ok(Self { server, crew, shared, news, words, _folder: folder, guard })
     }
 
     async fn play(&mut self, plan: &Plan, shown: &ProgressBar) -> Result<Ending, Failure> {
         let (stop, stopped) = watch::channel(false);
         let mut streams = JoinSet::new();
         if let Some(server) = &self.server {
-            let breaking = Breaking::new(server.clone(), self.crew.clone());
+            let breaking = Breaking::new(server.clone(), self.crew.clone(), self.guard.clone());
             let deck = Deck::new(&plan.faults, To::Server, plan.seed);
             let (news, stopped) = (self.news.clone(), stopped.clone());
             streams.spawn(stream(breaking, deck, stopped, news));

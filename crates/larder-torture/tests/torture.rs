@@ -1,17 +1,17 @@
-//! `larder torture`, as a user runs it: clean where larder is whole, and not where a protection is off.
+//! `larder-torture`, as a user runs it: clean where larder is whole, and not where a protection is off.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use larder_testing::server::required;
 use serde_json::Value;
 use std::process::{Command, Output};
 
-fn larder(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_larder")).arg("torture").args(arguments).env_remove("RUST_LOG").output().unwrap()
+fn command(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_larder-torture")).args(arguments).env_remove("RUST_LOG").output().unwrap()
 }
 
 /// The summary of a run that ended with this exit code.
 fn torture(arguments: &[&str], code: i32) -> Value {
-    let output = larder(&[arguments, &["--json"]].concat());
+    let output = command(&[arguments, &["--json"]].concat());
     let (told, logged) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{logged}\n{told}");
     assert_eq!(logged, "");
@@ -106,14 +106,14 @@ fn each_protection_of_the_memory_connector_is_missed() {
 
 #[test]
 fn for_people() {
-    let output = larder(&["--connector", "memory", "--seconds", "600", "--seed", "7", "--without", "fence"]);
+    let output = command(&["--connector", "memory", "--seconds", "600", "--seed", "7", "--without", "fence"]);
     let told = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{told}");
     for line in [
         "stale reads    1",
         "seed           7",
         "as it should be: the protection `fence` is off.",
-        "Again: larder torture",
+        "Again: larder-torture",
     ] {
         assert!(told.contains(line), "{line} is not in\n{told}");
     }
@@ -122,7 +122,7 @@ fn for_people() {
 #[test]
 fn what_cannot_be_meant_is_told_clearly() {
     let refused = |arguments: &[&str], code, texts: &[&str]| {
-        let output = larder(arguments);
+        let output = command(arguments);
         let logged = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{logged}");
         for text in texts {
@@ -143,4 +143,45 @@ fn what_cannot_be_meant_is_told_clearly() {
     refused(&["--connector", "memory", "--server", "/nowhere"], 2, &["--connector redis"]);
     refused(&["--server", "/nowhere/redis-server"], 1, &["/nowhere/redis-server"]);
     refused(&["--seconds", "0"], 2, &["--seconds"]);
+}
+
+/// The processes that were started with this folder for what is temporary.
+#[cfg(target_os = "linux")]
+fn processes(folder: &std::path::Path) -> Vec<String> {
+    let wanted = format!("TMPDIR={}", folder.display());
+    let of_ours = |pid: &String| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(of_ours).collect()
+}
+
+#[cfg(target_os = "linux")]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "not within two minutes: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_coordinator_that_is_killed_leaves_nothing_behind() {
+    let folder = tempfile::Builder::new().prefix("killed").tempdir().unwrap();
+    let mut coordinator = Command::new(env!("CARGO_BIN_EXE_larder-torture"))
+        .args(["--seconds", "600", "--nodes", "3", "--json"])
+        .env("TMPDIR", folder.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // The coordinator, its guard, three nodes and a server; one that is being replaced may be missing for a moment.
+    wait_until("six processes", || processes(folder.path()).len() >= 6);
+    assert!(std::fs::read_dir(folder.path()).unwrap().count() >= 5, "one folder for each socket and one for the source");
+    coordinator.kill().unwrap();
+    coordinator.wait().unwrap();
+    wait_until("every process has ended", || processes(folder.path()).is_empty());
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }

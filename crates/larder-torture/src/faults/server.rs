@@ -1,7 +1,8 @@
 //! What goes wrong with the server.
 
 use super::{Failed, FaultKind, Maker};
-use crate::torture::crew::Crew;
+use crate::crew::Crew;
+use crate::guard::Guard;
 use larder_testing::server::Server;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,12 +29,24 @@ const SNAPSHOT: Duration = Duration::from_secs(5);
 pub(crate) struct Breaking {
     server: Arc<Server>,
     crew: Arc<Crew>,
+    guard: Arc<Guard>,
     policy: AtomicUsize,
 }
 
 impl Breaking {
-    pub(crate) fn new(server: Arc<Server>, crew: Arc<Crew>) -> Self {
-        Self { server, crew, policy: AtomicUsize::new(0) }
+    pub(crate) fn new(server: Arc<Server>, crew: Arc<Crew>, guard: Arc<Guard>) -> Self {
+        Self { server, crew, guard, policy: AtomicUsize::new(0) }
+    }
+
+    fn kill(&self) {
+        self.guard.server(None);
+        self.server.kill();
+    }
+
+    async fn restart(&self) -> Result<(), Failed> {
+        self.server.restart().await?;
+        self.guard.server(self.server.pid());
+        Ok(())
     }
 
     async fn command(&self, words: &[&str]) -> Result<(), Failed> {
@@ -112,20 +125,20 @@ impl Maker for Breaking {
     async fn make(&self, fault: FaultKind, rng: &mut fastrand::Rng) -> Result<String, Failed> {
         match fault {
             FaultKind::Kill => {
-                self.server.kill();
+                self.kill();
                 let down = moment(rng, 0..1_200);
                 sleep(down).await;
                 self.forget_snapshots()?;
-                self.server.restart().await?;
+                self.restart().await?;
                 Ok(format!("down for {} ms", down.as_millis()))
             }
             FaultKind::Snapshot => {
                 self.command(&["SAVE"]).await?;
                 let age = moment(rng, 300..2_500);
                 sleep(age).await;
-                self.server.kill();
+                self.kill();
                 sleep(moment(rng, 0..600)).await;
-                self.server.restart().await?;
+                self.restart().await?;
                 Ok(format!("of {} ms before", age.as_millis()))
             }
             FaultKind::Stop => {

@@ -1,9 +1,9 @@
-//! What a run of `larder torture` has shown.
+//! What a run of `larder-torture` has shown.
 
 use super::node::OPERATION_TIMEOUT;
 use super::witness::Progress;
-use super::{Ending, Plan};
-use crate::demo::Connector;
+use super::plan::Plan;
+use super::run::Ending;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,7 +59,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn of(plan: &Plan, progress: &Progress, ending: Ending, seconds: f64) -> Self {
+    pub(crate) fn of(plan: &Plan, progress: &Progress, ending: Ending, seconds: f64) -> Self {
         let counts = || progress.counts.values();
         let mut refused_fills = BTreeMap::new();
         for (cause, count) in counts().flat_map(|counts| &counts.refused) {
@@ -73,10 +73,7 @@ impl Summary {
         };
         Self {
             clean,
-            connector: match plan.connector {
-                Connector::Memory => "memory",
-                Connector::Redis => "redis",
-            },
+            connector: plan.connector.name(),
             seed: plan.seed,
             seconds: (seconds * 10.0).round() / 10.0,
             nodes: plan.nodes,
@@ -110,7 +107,7 @@ impl Summary {
 }
 
 /// How a run is doing, in a few words.
-pub(super) fn line(progress: &Progress) -> String {
+pub(crate) fn line(progress: &Progress) -> String {
     let faults: u64 = progress.faults.values().sum();
     format!("{} reads, {} hits, {} changes, {faults} faults", progress.reads, progress.hits, progress.changes)
 }

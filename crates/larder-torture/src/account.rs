@@ -62,9 +62,8 @@ pub(crate) fn history(checker: &Checker, violation: &Violation, faults: &[Made],
     let mut others: Vec<(u64, String)> = checker
         .demands
         .calls()
-        .enumerate()
         .filter(|(place, (_, other))| {
-            Some(*place) != violation.call
+            Some(**place) != violation.call
                 && other.ended >= since
                 && other.begun <= read.ended
                 && Checker::concerns(other, kind, number, &keys)
@@ -157,10 +156,12 @@ fn at(time: u64, begun: u64) -> String {
 fn told_call(node: u32, call: &Forgotten, begun: u64, mark: &str) -> String {
     let what = match call.call {
         Call::Invalidate => "invalidate".to_owned(),
+        Call::InvalidateMany => "invalidate_many".to_owned(),
         Call::InvalidateChange => "invalidate_change".to_owned(),
         Call::InvalidateBelow(version) => format!("invalidate_below {version}"),
         Call::Update => "update".to_owned(),
         Call::Set => "set".to_owned(),
+        Call::SetMany => "set_many".to_owned(),
         Call::Delete => "delete".to_owned(),
         Call::Truncate => "truncate".to_owned(),
     };
@@ -174,13 +175,17 @@ fn told_call(node: u32, call: &Forgotten, begun: u64, mark: &str) -> String {
     };
     let ended = at(call.ended, begun);
     let keys = if keys.is_empty() { String::new() } else { format!(" {}", keys.join(", ")) };
-    format!("{}  node {node:<3} {what}{keys}{because}: {outcome} at {}{mark}", at(call.begun, begun), ended.trim())
+    let led = call.led.map_or_else(String::new, |led| format!(", which led to {}", led.to));
+    format!("{}  node {node:<3} {what}{keys}{led}{because}: {outcome} at {}{mark}", at(call.begun, begun), ended.trim())
 }
 
 fn told_read(node: u32, read: &Read, begun: u64, mark: &str) -> String {
     let through = match read.through {
-        Through::Hit => "get",
+        Through::Get => "get",
+        Through::Lookup => "lookup",
+        Through::GetMany => "get_many",
         Through::GetOrLoad => "get_or_load",
+        Through::LoadMany => "load_many",
     };
     let answer = match read.answer {
         Some(answer) => format!("object {} at change {}", answer.number, answer.sequence),

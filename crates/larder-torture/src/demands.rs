@@ -1,11 +1,14 @@
 //! What calls that made the cache forget demand of later answers: when each demand begins to hold, and for whom.
 
 use super::objects::{Key, Kind};
-use super::protocol::{Call, Forgotten, Outcome};
-use std::collections::HashMap;
+use super::protocol::{Call, Forgotten, Led, Outcome};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Where a demand comes from: the place of its call in the log.
-pub(crate) type Place = usize;
+pub(crate) type Place = u64;
+
+/// How long, in ns, a call stays in the log that demands nothing any more, so that histories can tell of it.
+const TOLD: u64 = 20_000_000_000;
 
 /// A time from which on something is demanded, and the strongest demands made up to then.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +52,15 @@ impl Timeline {
         }
     }
 
+    /// Makes one step of all that hold for whoever begins at this time or later.
+    fn forget_before(&mut self, begun: u64) {
+        let holding = self.0.partition_point(|step| step.visible < begun);
+        self.0.drain(..holding.saturating_sub(1));
+        if let Some(first) = self.0.first_mut() {
+            first.own = first.all;
+        }
+    }
+
     /// What holds for whoever begins at this time.
     fn at(&self, begun: u64) -> Strongest {
         let holding = self.0.partition_point(|step| step.visible < begun);
@@ -85,14 +97,23 @@ struct Waiting {
     place: Place,
 }
 
+/// A demand that holds on the node alone on which the call was made.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    begun: u64,
+    ended: u64,
+    demand: Strongest,
+}
+
 /// All demands.
 #[derive(Debug, Default)]
 pub(crate) struct Demands {
-    /// Every call, and the node it was made on.
-    log: Vec<(u32, Forgotten)>,
+    /// Calls, and the nodes they were made on: those that demand something, and the latest.
+    log: BTreeMap<Place, (u32, Forgotten)>,
+    next: Place,
     everyone: HashMap<About, Timeline>,
-    /// On the node that has deferred them they hold at once. Few, so they are looked at one by one.
-    own: HashMap<(u32, About), Vec<Place>>,
+    /// On the node that has deferred them they hold at once. Few of one node and key, so they are looked at one by one.
+    own: HashMap<u32, HashMap<About, Vec<Own>>>,
     floors: HashMap<Key, Vec<Floor>>,
     waiting: Vec<Waiting>,
     /// When the server may have lost index keys, or still lacks those it lost then: from, until.
@@ -102,11 +123,11 @@ pub(crate) struct Demands {
 impl Demands {
     /// The call of that place: node, and what it was.
     pub(crate) fn call(&self, place: Place) -> Option<&(u32, Forgotten)> {
-        self.log.get(place)
+        self.log.get(&place)
     }
 
-    /// Every call.
-    pub(crate) fn calls(&self) -> impl Iterator<Item = &(u32, Forgotten)> {
+    /// The calls of the last seconds, and others.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (&Place, &(u32, Forgotten))> {
         self.log.iter()
     }
 
@@ -133,30 +154,58 @@ impl Demands {
 
     /// Notes a call on a node.
     pub(crate) fn forgotten(&mut self, node: u32, call: Forgotten) {
-        let place = self.log.len();
+        let place = self.next;
+        self.next += 1;
         match call.outcome {
             Outcome::Applied => self.hold(place, &call, call.ended),
             Outcome::Deferred | Outcome::Dropped => {
+                let own = Own { begun: call.begun, ended: call.ended, demand: Strongest::of(&call, place) };
+                let of_node = self.own.entry(node).or_default();
                 for about in abouts(&call) {
-                    self.own.entry((node, about)).or_default().push(place);
+                    of_node.entry(about).or_default().push(own);
                 }
                 self.floor(place, &call, call.ended, Some(node));
                 self.waiting.push(Waiting { node, place });
             }
         }
-        self.log.push((node, call));
+        self.log.insert(place, (node, call));
+    }
+
+    /// A node has ended: nobody reads on it any more, and what it had deferred is delivered by nobody.
+    pub(crate) fn ends(&mut self, node: u32) {
+        self.own.remove(&node);
+        self.waiting.retain(|waiting| waiting.node != node);
+    }
+
+    /// Forgets what decides no read that begins at this time or later. `floors_from`: floors that began before are over.
+    pub(crate) fn forget_before(&mut self, begun: u64, floors_from: u64) {
+        self.everyone.values_mut().for_each(|timeline| timeline.forget_before(begun));
+        for own in self.own.values_mut().flat_map(HashMap::values_mut) {
+            strongest_only(own, begun);
+        }
+        for floors in self.floors.values_mut() {
+            floors.retain(|floor| floor.begun >= floors_from);
+        }
+        let held = self.everyone.values().flat_map(|timeline| &timeline.0).flat_map(|step| [step.own, step.all]);
+        let own = self.own.values().flat_map(HashMap::values).flatten().map(|own| own.demand);
+        let mut needed: BTreeSet<Place> =
+            held.chain(own).flat_map(|demand| [demand.born.1, demand.sequence.1]).collect();
+        needed.extend(self.floors.values().flatten().map(|floor| floor.place));
+        needed.extend(self.waiting.iter().map(|waiting| waiting.place));
+        let told = begun.saturating_sub(TOLD);
+        self.log.retain(|place, (_, call)| call.ended >= told || needed.contains(place));
     }
 
     /// The journal of a node was found empty.
     pub(crate) fn delivered(&mut self, node: u32, kind: Kind, asked: u64, seen: u64) {
         let (delivered, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|waiting: &Waiting| {
-            let call = self.log.get(waiting.place).map(|(_, call)| call);
+            let call = self.log.get(&waiting.place).map(|(_, call)| call);
             waiting.node == node && call.is_some_and(|call| call.kind == kind && call.ended < asked)
         });
         self.waiting = waiting;
         let delivered: Vec<Waiting> = delivered;
         for Waiting { place, .. } in delivered {
-            let Some((_, call)) = self.log.get(place).cloned() else { continue };
+            let Some((_, call)) = self.log.get(&place).cloned() else { continue };
             self.hold(place, &call, seen);
         }
     }
@@ -176,6 +225,12 @@ impl Demands {
                 continue;
             }
             self.everyone.entry(about).or_default().add(visible, Strongest::of(call, place));
+        }
+        // An index key that the server has evicted leads nowhere.
+        if let Some(Led { to, since }) = call.led
+            && !self.blind(since, visible)
+        {
+            self.everyone.entry(About::Key(to)).or_default().add(visible, Strongest::of(call, place));
         }
         self.floor(place, call, visible, None);
     }
@@ -209,11 +264,9 @@ impl Demands {
 
     fn holding(&self, node: u32, begun: u64, about: About) -> Strongest {
         let everyone = self.everyone.get(&about).map_or(Strongest::default(), |timeline| timeline.at(begun));
-        let own = self.own.get(&(node, about)).into_iter().flatten().filter_map(|place| {
-            let (_, call) = self.log.get(*place)?;
-            (call.ended < begun && !self.misses(about, call.begun, begun)).then(|| Strongest::of(call, *place))
-        });
-        own.fold(everyone, Strongest::and)
+        let own = self.own.get(&node).and_then(|own| own.get(&about)).into_iter().flatten();
+        let holding = own.filter(|own| own.ended < begun && !self.misses(about, own.begun, begun));
+        holding.map(|own| own.demand).fold(everyone, Strongest::and)
     }
 
     /// The floors under the version of an object that hold for a read on this node, begun then.
@@ -221,6 +274,23 @@ impl Demands {
         let floors = self.floors.get(&primary).into_iter().flatten();
         floors.filter(move |floor| floor.visible < begun && floor.node.is_none_or(|only| only == node)).copied()
     }
+}
+
+/// Of demands that hold for whoever begins at this time, keeps those that no other one goes beyond in both respects. Which of them count
+/// where the server evicts depends on when their calls began.
+fn strongest_only(own: &mut Vec<Own>, begun: u64) {
+    own.sort_unstable_by_key(|own| std::cmp::Reverse((own.begun, own.demand.sequence.0)));
+    let mut above = None;
+    own.retain(|own| {
+        let sequence = own.demand.sequence.0;
+        if own.ended < begun && above.is_some_and(|above| sequence <= above) {
+            return false;
+        }
+        if own.ended < begun {
+            above = Some(sequence);
+        }
+        true
+    });
 }
 
 fn abouts(call: &Forgotten) -> Vec<About> {

@@ -12,7 +12,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
+
+/// How many reports of one node may wait to be judged; then it waits.
+const REPORTS: usize = 4;
 
 /// How much of what a node has said on stderr is kept.
 const LAST_WORDS: usize = 2_000;
@@ -89,7 +93,7 @@ impl Crew {
         let setup = serde_json::to_string(&setup).map_err(|error| Failed::Words(error.to_string()))?;
         self.news(News::Begins { node, at: now() });
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["torture-node", &setup])
+            .args(["node", &setup])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -114,8 +118,11 @@ impl Crew {
         });
         let news = self.news.clone();
         tokio::spawn(async move {
-            while let Some(report) = protocol::receive(&mut stdout).await {
-                let _ = news.send(News::Report { node, report });
+            let turns = Arc::new(Semaphore::new(REPORTS));
+            while let Ok(turn) = turns.clone().acquire_owned().await
+                && let Some(report) = protocol::receive(&mut stdout).await
+            {
+                let _ = news.send(News::Report { node, report, turn });
             }
             // What it has said comes with its end, or a moment later.
             tokio::time::sleep(Duration::from_millis(20)).await;

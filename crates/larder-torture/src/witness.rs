@@ -8,10 +8,14 @@ use super::protocol::{Counts, Event, Report, now};
 use super::source::Database;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 /// A report counts as one from after a fault if it came so much later, in ns.
 const NOTICED: u64 = 200_000_000;
+
+/// How much is heard before it is judged.
+const AT_ONCE: usize = 32;
 
 /// Something has happened.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(crate) enum News {
     Report {
         node: u32,
         report: Report,
+        /// Given back when it was heard, so that a node that tells faster than can be judged waits.
+        turn: OwnedSemaphorePermit,
     },
     /// It is about to be killed.
     Killed {
@@ -134,7 +140,9 @@ pub(crate) fn listen(
         while let Some(news) = inbox.blocking_recv() {
             let mut last = matches!(news, News::Finish);
             witness.hear(news);
-            while let Ok(news) = inbox.try_recv() {
+            // So much at once: nodes that tell faster than can be judged get no turn meanwhile.
+            for _ in 0..AT_ONCE {
+                let Ok(news) = inbox.try_recv() else { break };
                 last |= matches!(news, News::Finish);
                 witness.hear(news);
             }
@@ -177,7 +185,10 @@ impl Witness {
                     self.say(Word::Trouble(format!("node {node} has ended by itself: {words}")));
                 }
             }
-            News::Report { node, report } => self.report(node, report),
+            News::Report { node, report, turn } => {
+                self.report(node, report);
+                drop(turn);
+            }
             News::Fault { kind, said, begun, ended } => {
                 *lock(&self.shared).faults.entry(kind.name()).or_default() += 1;
                 self.faults.push(Made { kind, said, begun, ended });
