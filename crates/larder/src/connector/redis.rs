@@ -13,7 +13,6 @@
 
 use crate::breaker::{Breaker, State, Transition};
 use crate::clock::Clock;
-use crate::config::RedisConfig;
 use crate::connector::remote::journal::Limits;
 use crate::connector::remote::supervisor::Supervisor;
 use crate::contract::{
@@ -31,9 +30,12 @@ use wire::rights::Rights;
 pub(crate) mod index_names;
 pub mod inspect;
 pub(crate) mod layout;
+pub(crate) mod options;
 pub(crate) mod scripts;
 pub(crate) mod single;
 pub(crate) mod wire;
+
+pub use options::{Address, RedisOptions};
 
 /// Tells operators when the breaker opens and when it closes. The trials in between, one a second, are told to a debugger only.
 fn tell(server: &str, transition: &Transition) {
@@ -91,11 +93,11 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// See [`RedisError`] and [`RedisConfig::validate`]; nothing the server does is an error here.
-    pub fn open(config: RedisConfig) -> Result<Self, RedisError> {
+    /// See [`RedisError`] and [`RedisOptions::validate`]; nothing the server does is an error here.
+    pub fn open(config: RedisOptions) -> Result<Self, RedisError> {
         config.validate()?;
         let clock = Clock::system();
-        let settings = config.breaker.to_config(config.max_in_flight);
+        let settings = config.whole_breaker();
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
         let breaker = Breaker::new("redis", settings, clock.clone())?;
         let server = config.address.to_string();

@@ -1,11 +1,11 @@
 //! A way into caches on a server for somebody who has their names only: an operator, with no entry type at hand.
 //!
 //! ```no_run
-//! use larder::config::RedisConfig;
+//! use larder::connector::redis::RedisOptions;
 //! use larder::connector::redis::inspect::Inspector;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let server = Inspector::open(RedisConfig::default()).await?;
+//! let server = Inspector::open(RedisOptions::default()).await?;
 //! let instances = server.cache("instance").await?;
 //! let host = instances.index("host").await?;
 //! for copy in host.find(b"acme.example").await?.copies {
@@ -43,8 +43,8 @@ pub use index::InspectedIndex;
 pub use object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 
 use crate::clock::Clock;
-use crate::config::{RedisConfig, fold, nearest};
 use crate::connector::redis::layout::{self, Layout};
+use crate::connector::redis::options::RedisOptions;
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::clearing::{self, bytes};
 use crate::connector::redis::single::forgetting::BATCH;
@@ -52,6 +52,7 @@ use crate::connector::redis::wire::connect::{self, Driver};
 use crate::connector::redis::wire::link::{Live, Private};
 use crate::connector::redis::wire::trouble::Trouble;
 use crate::key::KeyError;
+use crate::nearest::{fold, nearest};
 use crate::options::{OptionError, is_name};
 use redis::{Cmd, Value};
 use std::collections::BTreeSet;
@@ -65,7 +66,7 @@ pub const CLIENT_NAME: &str = "larder-inspector";
 /// Each command may take the configuration's `connect_timeout`; the breaker has no part in it.
 pub struct Inspector {
     live: Arc<Live>,
-    config: RedisConfig,
+    config: RedisOptions,
     _driver: Driver,
 }
 
@@ -195,9 +196,9 @@ impl Inspector {
     /// # Cancellation
     ///
     /// Dropping the future, or the inspector, closes the connection.
-    pub async fn open(config: RedisConfig) -> Result<Self, InspectError> {
+    pub async fn open(config: RedisOptions) -> Result<Self, InspectError> {
         config.validate()?;
-        let config = RedisConfig { client_name: Some(CLIENT_NAME.to_owned()), ..config };
+        let config = config.client_name(CLIENT_NAME);
         let (live, driver) =
             connect::reach(&config, &Clock::system(), 1).await.map_err(|trouble| server_error(&config, &trouble))?;
         let inspector = Self { live, config, _driver: driver };
@@ -315,7 +316,7 @@ impl std::fmt::Debug for Inspector {
     }
 }
 
-fn server_error(config: &RedisConfig, trouble: &Trouble) -> InspectError {
+fn server_error(config: &RedisOptions, trouble: &Trouble) -> InspectError {
     let reason = match trouble {
         Trouble::TimedOut(_) => format!("no reply within {:?} (connect_timeout)", config.connect_timeout),
         other => other.to_string(),

@@ -326,7 +326,7 @@ pub(crate) fn milliseconds(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::breaker::{Breaker, BreakerConfig};
+    use crate::breaker::{Breaker, BreakerOptions};
     use crate::clock::Clock;
     use crate::connector::redis::wire::rights::Rights;
     use crate::entry::color::Color;
@@ -335,7 +335,7 @@ mod tests {
     #[tokio::test]
     async fn a_recovery_that_was_overtaken_by_a_doubt_proves_nothing() {
         let clock = Clock::system();
-        let breaker = Breaker::new("test", BreakerConfig::default(), clock.clone()).unwrap();
+        let breaker = Breaker::new("test", BreakerOptions::default(), clock.clone()).unwrap();
         let link = Arc::new(Link::new(
             breaker,
             clock,

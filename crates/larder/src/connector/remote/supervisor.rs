@@ -17,7 +17,7 @@
 //! may still arrive at the server; fences make that harmless.
 
 use crate::breaker::Permit;
-use crate::config::RedisConfig;
+use crate::connector::redis::options::RedisOptions;
 use crate::connector::redis::single::Store;
 use crate::connector::redis::wire::connect::{Driver, field, reach, text};
 use crate::connector::redis::wire::link::{Link, Live, Private, judge};
@@ -45,7 +45,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Supervisor {
     pub(crate) link: Arc<Link>,
-    pub(crate) config: RedisConfig,
+    pub(crate) config: RedisOptions,
     pub(crate) stores: Mutex<Vec<Weak<Store>>>,
 }
 

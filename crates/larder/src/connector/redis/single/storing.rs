@@ -335,7 +335,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::breaker::{Breaker, BreakerConfig};
+    use crate::breaker::{Breaker, BreakerOptions};
     use crate::clock::Clock;
     use crate::connector::redis::wire::link::Link;
     use crate::connector::redis::wire::rights::Rights;
@@ -350,7 +350,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_server_is_one_episode_however_often_it_has_room_for_one_more() {
         let (clock, hand) = Clock::manual();
-        let breaker = Breaker::new("test", BreakerConfig::default(), clock.clone()).unwrap();
+        let breaker = Breaker::new("test", BreakerOptions::default(), clock.clone()).unwrap();
         let rights = Rights::new("here".to_owned(), "larder");
         let link = Arc::new(Link::new(breaker, clock, Duration::from_secs(1), false, Handle::current(), rights));
         let store = Store::new(link, Schema::of::<Color>(), "larder", 1, Limits { keys: 1, bytes: 1 });

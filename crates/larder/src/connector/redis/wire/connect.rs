@@ -1,7 +1,7 @@
 //! Makes a connection to a server, and finds out whether the server serves, and which one it is.
 
 use crate::clock::Clock;
-use crate::config::{Address, RedisConfig};
+use crate::connector::redis::options::{Address, RedisOptions};
 use crate::connector::redis::single::clearing::bytes;
 use crate::connector::redis::wire::confirming::{self, Confirming};
 use crate::connector::redis::wire::link::{Identity, Live, Private};
@@ -22,7 +22,7 @@ const OLDEST: (u32, u32) = (7, 0);
 
 /// A connection to a server that serves, and the task that ends with it.
 pub(crate) async fn reach(
-    config: &RedisConfig,
+    config: &RedisOptions,
     clock: &Clock,
     generation: u64,
 ) -> Result<(Arc<Live>, Driver), Trouble> {
@@ -83,7 +83,7 @@ impl Drop for Driver {
     }
 }
 
-async fn connect(config: &RedisConfig) -> Result<(MultiplexedConnection, Driver), Trouble> {
+async fn connect(config: &RedisOptions) -> Result<(MultiplexedConnection, Driver), Trouble> {
     match handshake(config, ProtocolVersion::RESP3).await {
         // A server, or a proxy, that does not know HELLO is not ill: it speaks RESP2.
         Err(trouble) if trouble.what() == Some(What::Fault) => handshake(config, ProtocolVersion::RESP2).await,
@@ -92,7 +92,7 @@ async fn connect(config: &RedisConfig) -> Result<(MultiplexedConnection, Driver)
 }
 
 async fn handshake(
-    config: &RedisConfig,
+    config: &RedisOptions,
     protocol: ProtocolVersion,
 ) -> Result<(MultiplexedConnection, Driver), Trouble> {
     let broken = |error: std::io::Error| Trouble::Error { what: What::Broken, text: error.to_string() };
@@ -126,7 +126,7 @@ fn tune(stream: &tokio::net::TcpStream, patience: Duration) -> std::io::Result<(
 }
 
 async fn multiplex(
-    config: &RedisConfig,
+    config: &RedisOptions,
     protocol: ProtocolVersion,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<(MultiplexedConnection, Driver), Trouble> {
@@ -149,7 +149,7 @@ async fn multiplex(
 }
 
 /// Makes sure that the server serves, runs scripts and is not too old; answers which one it is.
-async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<Identity, Trouble> {
+async fn greet(caller: &Private<'_>, config: &RedisOptions) -> Result<Identity, Trouble> {
     if let Some(name) = &config.client_name {
         let mut set = redis::cmd("CLIENT");
         set.arg("SETNAME").arg(name);
