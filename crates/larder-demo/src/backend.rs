@@ -3,9 +3,10 @@
 use super::instance::Instance;
 use super::leftovers;
 use super::node::Node;
-use larder::config::{ConfigError, ConnectorKind, RedisConfig};
+use larder::config::ConfigError;
+use larder::connector::redis::RedisOptions;
 use larder::connector::redis::inspect::{InspectError, Inspector};
-use larder::{Config, Entry, OpenError};
+use larder::{Config, ConnectorName, ConnectorOptions, Entry, OpenError};
 use larder_testing::server::{Server, ServerBinary, ServerError, ServerOptions};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -80,14 +81,16 @@ impl Backend {
             }
             Wanted::Configured(file) => {
                 let mut variables: Variables = std::env::vars_os().collect();
-                let own = overrides(story);
+                let config = Config::load_with(&file, variables.clone()).map_err(BackendError::Config)?;
+                let connector = server_of(&config).map_or_else(|| "redis".to_owned(), |(name, _)| name.to_string());
+                let own = overrides(&connector, story);
                 variables.retain(|(name, _)| own.iter().all(|(other, _)| other != name));
                 variables.extend(own);
                 let config = Config::load_with(file, variables).map_err(BackendError::Config)?;
-                let name = match config.cache(Instance::CACHE).map(|cache| cache.connector) {
-                    Some(ConnectorKind::Redis) => config.redis().map_or_else(String::new, named),
-                    Some(connector) => connector.to_string(),
-                    None => String::new(),
+                let name = match (server_of(&config), config.cache(Instance::CACHE)) {
+                    (Some((_, redis)), _) => named(redis),
+                    (None, Some(cache)) => cache.connector.to_string(),
+                    (None, None) => String::new(),
                 };
                 (config, name)
             }
@@ -110,9 +113,10 @@ impl Backend {
         self.server.as_ref()
     }
 
-    /// The name of the connector.
+    /// The kind of the connector.
     pub(crate) fn connector(&self) -> &'static str {
-        self.config.cache(Instance::CACHE).map_or("none", |cache| cache.connector.name())
+        let connector = self.config.cache(Instance::CACHE).map(|cache| cache.connector);
+        connector.and_then(|name| self.config.connector(name)).map_or("none", |options| options.kind().name())
     }
 
     /// For people: `memory`, `Redis 7.0.15, started here`, `the server at localhost:6379`.
@@ -142,26 +146,35 @@ impl Backend {
         }
     }
 
-    fn redis(&self) -> Option<&RedisConfig> {
-        let cache = self.config.cache(Instance::CACHE)?;
-        self.config.redis().filter(|_| cache.connector == ConnectorKind::Redis)
+    fn redis(&self) -> Option<&RedisOptions> {
+        server_of(&self.config).map(|(_, redis)| redis)
     }
 }
 
-fn named(config: &RedisConfig) -> String {
+/// The server that the cache of the demo is on, and the name of its connector.
+fn server_of(config: &Config) -> Option<(ConnectorName, &RedisOptions)> {
+    let name = config.cache(Instance::CACHE)?.connector;
+    match config.connector(&name) {
+        Some(ConnectorOptions::Redis(redis)) => Some((name, redis)),
+        _ => None,
+    }
+}
+
+fn named(config: &RedisOptions) -> String {
     format!("the server at {}", config.address)
 }
 
 /// The settings of a redis connector of which one says where the server is.
 fn on_server(story: bool, setting: &str, value: OsString) -> Variables {
-    let mut variables = overrides(story);
+    let mut variables = overrides("redis", story);
     variables.push(("LARDER_DEFAULTS_CONNECTOR".into(), "redis".into()));
     variables.push((format!("LARDER_CONNECTORS_REDIS_{setting}").into(), value));
     variables
 }
 
 /// What the demo decides whatever the configuration says.
-fn overrides(story: bool) -> Variables {
+fn overrides(connector: &str, story: bool) -> Variables {
+    let connector = connector.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
     // What the demo caches must not be taken for somebody's instances, nor theirs for the demo's.
     let prefix = format!("larder-demo-{:08x}", fastrand::u32(..));
     let story = story.then_some([
@@ -173,7 +186,7 @@ fn overrides(story: bool) -> Variables {
         ("BREAKER_SLOW_CALL", "0"),
     ]);
     let settings = [("PREFIX", prefix.as_str())].into_iter().chain(story.into_iter().flatten());
-    settings.map(|(name, value)| (format!("LARDER_CONNECTORS_REDIS_{name}").into(), value.into())).collect()
+    settings.map(|(name, value)| (format!("LARDER_CONNECTORS_{connector}_{name}").into(), value.into())).collect()
 }
 
 /// The same without the name of a variable that nobody has set.

@@ -1,11 +1,11 @@
 //! What the demo has stored on a server that is not its own, and removes when it ends.
 
-use larder::config::{Address, RedisConfig};
+use larder::connector::redis::{Address, RedisOptions};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult};
 
 /// Removes every key under the configured prefix. Connecting may take the configured time, and each command as long.
-pub(crate) async fn remove(config: &RedisConfig) -> RedisResult<()> {
+pub(crate) async fn remove(config: &RedisOptions) -> RedisResult<()> {
     let address = match &config.address {
         Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
         Address::Unix(path) => ConnectionAddr::Unix(path.clone()),

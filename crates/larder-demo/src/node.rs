@@ -3,7 +3,7 @@
 use super::instance::Instance;
 use larder::breaker::{Breaker, State};
 use larder::connector::redis::Redis;
-use larder::{Cache, Caches, Config, OpenError, Stored};
+use larder::{Cache, Caches, Config, Entry, OpenError, Stored};
 
 /// A cache, and what the demo wants to know of the connector under it.
 pub(crate) struct Node {
@@ -20,7 +20,7 @@ impl Node {
 
     /// The server behind the cache, where there is one.
     pub(crate) fn redis(&self) -> Option<&Redis> {
-        self.caches.redis()
+        self.caches.redis(self.caches.cache_options(Instance::CACHE)?.connector)
     }
 
     pub(crate) fn breaker(&self) -> Option<&Breaker> {

@@ -10,9 +10,9 @@ use super::protocol::{self, Event, Order, Report, Setup, now};
 use super::source::Source;
 use crate::failure::Failure;
 use clap::Args;
-use larder::config::{Address, RedisConfig};
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::redis::Redis;
+use larder::connector::redis::{Address, RedisOptions};
 use larder::protection::Protection;
 use larder::{Cache, Entry, LoadOptions, OptionError, Schema};
 use recorder::{Recorder, Taken};
@@ -60,12 +60,9 @@ impl Caches {
     fn open(setup: &Setup) -> Result<Self, Failure> {
         let redis = match &setup.socket {
             Some(socket) => {
-                let mut config = RedisConfig {
-                    address: Address::Unix(socket.clone()),
-                    prefix: PREFIX.to_owned(),
-                    operation_timeout: OPERATION_TIMEOUT,
-                    ..RedisConfig::default()
-                };
+                let mut config = RedisOptions::new(Address::Unix(socket.clone()))
+                    .prefix(PREFIX.to_owned())
+                    .operation_timeout(OPERATION_TIMEOUT);
                 // It comes back sooner than a service would want, so that there is more to see.
                 config.breaker.open = Duration::from_millis(200);
                 config.breaker.open_max = Duration::from_millis(400);

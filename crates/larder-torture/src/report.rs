@@ -1,9 +1,9 @@
 //! What a run of `larder-torture` has shown.
 
 use super::node::OPERATION_TIMEOUT;
-use super::witness::Progress;
 use super::plan::Plan;
 use super::run::Ending;
+use super::witness::Progress;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;

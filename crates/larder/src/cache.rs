@@ -3,7 +3,6 @@
 use crate::cache::audit::Post;
 use crate::cache::load::{Flights, Gentle};
 use crate::clock::Clock;
-use crate::config::CacheConfig;
 use crate::contract::Stats;
 use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, Look, Miss, Object, Pruned, Schema, Status,
@@ -28,6 +27,7 @@ mod load;
 mod many;
 
 pub use error::UpdateError;
+pub(crate) use load::COMEBACK_LOADS;
 pub use load::LoadError;
 
 /// The objects of one entry type, found by any of their keys. Cloning it is cheap; clones are the same cache.
@@ -148,7 +148,7 @@ impl<E> Looked<E> {
 impl<E: Entry> Cache<E> {
     /// A cache over a connector that was opened for `schema`; [`Caches::open`](crate::Caches::open) is the usual way to one.
     pub fn new(connector: Arc<dyn Connector>, schema: Schema) -> Self {
-        Self::gentle(connector, schema, CacheConfig::COMEBACK_LOADS, Clock::system())
+        Self::gentle(connector, schema, COMEBACK_LOADS, Clock::system())
     }
 
     /// The same. So many loads at once begin after the cache was emptied, and the clock says when it may warn again.

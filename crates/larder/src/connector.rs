@@ -15,3 +15,13 @@ pub mod noop;
 pub mod redis;
 #[cfg(feature = "remote")]
 pub mod remote;
+/// The connector for one Redis or Valkey server, of which there are only the options without the cargo feature `redis`.
+#[cfg(not(feature = "redis"))]
+pub mod redis {
+    pub(crate) mod options;
+
+    pub use options::{Address, RedisOptions};
+}
+pub(crate) mod secret;
+
+pub use secret::Secret;

@@ -35,14 +35,17 @@ pub use answer::Answer;
 pub use connector::Connector;
 pub use delivery::{Delivery, Error};
 pub use lease::{Lease, LeaseToken};
+#[cfg(any(feature = "yaml", feature = "toml"))]
 pub(crate) use load_options::JITTER;
 pub use load_options::LoadOptions;
 pub use look::Look;
 pub use many::Looks;
 pub use miss::Miss;
 pub use object::Object;
+#[cfg(any(feature = "yaml", feature = "toml"))]
+pub(crate) use schema::MAX_OBJECT_SIZE;
 pub use schema::Schema;
-pub(crate) use schema::{MAX_OBJECT_SIZE, examine};
+pub(crate) use schema::examine;
 pub use stats::Stats;
 pub use status::{Pruned, Status};
 pub use stored::{Fill, Stored};

@@ -55,6 +55,7 @@ mod cache;
 mod caches;
 pub mod clock;
 mod codec;
+#[cfg(any(feature = "yaml", feature = "toml"))]
 pub mod config;
 pub mod connector;
 pub mod contract;
@@ -65,6 +66,7 @@ mod failure;
 #[doc(hidden)]
 pub mod fuzz;
 mod key;
+mod nearest;
 mod options;
 #[cfg(feature = "torture")]
 pub mod protection;
@@ -76,8 +78,11 @@ pub mod telemetry;
 
 pub use cache::audit;
 pub use cache::{Cache, Get, LoadError, Lookup, UpdateError};
-pub use caches::{Caches, OpenError, Readiness, Shutdown};
+pub use caches::{
+    CacheOptions, Caches, CachesBuilder, ConnectorKind, ConnectorName, ConnectorOptions, OpenError, Readiness, Shutdown,
+};
 pub use codec::{Codec, EncodeError};
+#[cfg(any(feature = "yaml", feature = "toml"))]
 pub use config::Config;
 pub use contract::{Connector, Delivery, Error, LoadOptions, Miss, Schema, Stored, Ticket};
 #[doc(hidden)]

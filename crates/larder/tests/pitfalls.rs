@@ -36,12 +36,12 @@ async fn places<E: Entry>() -> Vec<Place<E>> {
 
 #[cfg(feature = "redis")]
 async fn node<E: Entry>(server: &Server) -> Cache<E> {
-    use larder::config::{Address, RedisConfig};
+    use larder::connector::redis::{Address, RedisOptions};
     use std::time::{Duration, Instant};
     // Time-outs that no test waits for.
     let patience = Duration::from_secs(20);
     let address = Address::Unix(server.socket().to_owned());
-    let mut config = RedisConfig { address, operation_timeout: patience, ..RedisConfig::default() };
+    let mut config = RedisOptions::new(address).operation_timeout(patience);
     config.breaker.slow_call = patience;
     let schema = Schema::of::<E>();
     let redis = larder::connector::redis::Redis::open(config).unwrap();

@@ -34,7 +34,7 @@ mod flight;
 mod lease;
 mod many;
 
-pub(crate) use comeback_limit::Gentle;
+pub(crate) use comeback_limit::{COMEBACK_LOADS, Gentle};
 use deadlock::LOADING;
 pub use error::LoadError;
 pub(crate) use flight::Flights;

@@ -45,8 +45,27 @@ pub(super) enum Value {
 /// The text of a configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
+    #[cfg(feature = "yaml")]
     Yaml,
+    #[cfg(feature = "toml")]
     Toml,
+}
+
+impl Format {
+    /// One that can be read.
+    #[cfg(feature = "yaml")]
+    pub(super) const ANY: Self = Self::Yaml;
+    #[cfg(not(feature = "yaml"))]
+    pub(super) const ANY: Self = Self::Toml;
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            #[cfg(feature = "yaml")]
+            Self::Yaml => "YAML",
+            #[cfg(feature = "toml")]
+            Self::Toml => "TOML",
+        }
+    }
 }
 
 impl Node {
@@ -155,7 +174,9 @@ pub(super) fn shown_name(name: &str) -> String {
 pub(super) fn parse(text: &str, format: Format) -> Result<Node, (Option<usize>, String)> {
     let root = Place(Origin::default());
     match format {
+        #[cfg(feature = "yaml")]
         Format::Yaml if blank(text) => Ok(Node { origin: Origin::default(), value: Value::Nothing }),
+        #[cfg(feature = "yaml")]
         Format::Yaml => root.deserialize(serde_norway::Deserializer::from_str(text)).map_err(|error| {
             let mut message = error.to_string();
             let line = error.location().map(|at| {
@@ -167,6 +188,7 @@ pub(super) fn parse(text: &str, format: Format) -> Result<Node, (Option<usize>, 
             });
             (line, without_values(&message))
         }),
+        #[cfg(feature = "toml")]
         Format::Toml => toml::de::Deserializer::parse(text).and_then(|toml| root.deserialize(toml)).map_err(|error| {
             // Its Display quotes the line, which may hold a password.
             (error.span().map(|span| line_of(text, span.start)), without_values(error.message()))
@@ -174,11 +196,13 @@ pub(super) fn parse(text: &str, format: Format) -> Result<Node, (Option<usize>, 
     }
 }
 
+#[cfg(feature = "yaml")]
 /// The parser takes a text of nothing but comments for one that has ended too early.
 fn blank(text: &str) -> bool {
     text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
+#[cfg(feature = "toml")]
 fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
@@ -186,10 +210,12 @@ fn line_of(text: &str, offset: usize) -> usize {
 /// The line on which the last name of `path` stands. Only asked for when there is an error to show.
 pub(super) fn line(text: &str, format: Format, path: &[String]) -> Option<usize> {
     match format {
+        #[cfg(feature = "yaml")]
         Format::Yaml => {
             let error = Locate(path).deserialize(serde_norway::Deserializer::from_str(text)).err()?;
             error.to_string().contains(FOUND).then(|| error.location().map(|at| at.line()))?
         }
+        #[cfg(feature = "toml")]
         Format::Toml => {
             let (last, before) = path.split_last()?;
             let root = toml::de::DeTable::parse(text).ok()?;
@@ -376,12 +402,15 @@ impl<'de> Visitor<'de> for Name<'_> {
 
 const NO_NAME: &str = "the name of a setting must be text";
 
+#[cfg(feature = "yaml")]
 /// What [`Locate`] ends with where it has found the name; the parser adds the line.
 const FOUND: &str = "larder: the name stands here";
 
+#[cfg(feature = "yaml")]
 /// Fails at the last name of a path: the only way to learn from the parser where that is.
 struct Locate<'a>(&'a [String]);
 
+#[cfg(feature = "yaml")]
 impl<'de> DeserializeSeed<'de> for Locate<'_> {
     type Value = ();
 
@@ -390,6 +419,7 @@ impl<'de> DeserializeSeed<'de> for Locate<'_> {
     }
 }
 
+#[cfg(feature = "yaml")]
 impl<'de> Visitor<'de> for Locate<'_> {
     type Value = ();
 
@@ -409,11 +439,13 @@ impl<'de> Visitor<'de> for Locate<'_> {
     }
 }
 
+#[cfg(feature = "yaml")]
 struct LocateName<'a> {
     name: &'a str,
     last: bool,
 }
 
+#[cfg(feature = "yaml")]
 impl<'de> DeserializeSeed<'de> for LocateName<'_> {
     type Value = bool;
 
@@ -422,6 +454,7 @@ impl<'de> DeserializeSeed<'de> for LocateName<'_> {
     }
 }
 
+#[cfg(feature = "yaml")]
 impl Visitor<'_> for LocateName<'_> {
     type Value = bool;
 

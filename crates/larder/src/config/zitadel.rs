@@ -10,15 +10,16 @@
 //! Zitadel counts a number without a unit in nanoseconds, which nobody means: it is refused, but for 0 and what is negative. What
 //! those say depends on the setting: a negative time-out or age is none, a negative back-off is no retry.
 
-use super::address::Url;
-use super::cache::ConnectorKind;
+use super::connectors::Disabled;
 use super::environment::{self, Environment};
 use super::error::Problems;
-use super::nearest::nearest;
 use super::note::Note;
 use super::setting::unknown;
 use super::tree::{Node, Origin, Value, shown_name, shown_path};
+use crate::caches::ConnectorName;
+use crate::connector::redis::options::Url;
 use crate::duration;
+use crate::nearest::nearest;
 use std::time::Duration;
 
 /// A setting of Zitadel's.
@@ -239,9 +240,6 @@ const KNOWN: [(&str, &str); 5] = [
 const MAX_AGE: Duration = Duration::from_secs(3600);
 const LAST_USE_AGE: Duration = Duration::from_secs(600);
 
-/// A connector that is switched off, and the setting that does it.
-pub(super) struct Disabled(pub(super) ConnectorKind, pub(super) String);
-
 /// Zitadel's block, if this is a file of Zitadel's: `Caches` by that name, or in another case with `Connectors` in it that are
 /// named like Zitadel's. A cache of ours holds no mappings.
 fn block(root: &Node) -> Option<&Node> {
@@ -461,11 +459,7 @@ impl Translation<'_> {
         }
         self.take(block, CONNECTORS, &["connectors"]);
         let mut disabled = Vec::new();
-        for (name, kind, by_default) in [
-            ("Memory", ConnectorKind::Memory, false),
-            ("Postgres", ConnectorKind::Postgres, true),
-            ("Redis", ConnectorKind::Redis, false),
-        ] {
+        for (name, by_default) in [("Memory", false), ("Postgres", true), ("Redis", false)] {
             let path = ["Connectors", name, "Enabled"];
             let given = at(block, &path);
             if !given.and_then(truth).unwrap_or(by_default) {
@@ -474,10 +468,10 @@ impl Translation<'_> {
                     |node| node.origin.clone(),
                 );
                 let is = if given.is_some() { "is false" } else { "is not given, which means false" };
-                disabled.push(Disabled(kind, format!("`{}` {is}", shown_path(&origin.path))));
+                disabled.push(Disabled(ConnectorName::from(name), format!("`{}` {is}", shown_path(&origin.path))));
             }
         }
-        let enabled = !disabled.iter().any(|Disabled(kind, _)| *kind == ConnectorKind::Redis);
+        let enabled = !disabled.iter().any(|Disabled(name, _)| *name == ConnectorName::from("redis"));
         self.server(block, enabled);
         disabled
     }

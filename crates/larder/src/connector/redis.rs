@@ -13,7 +13,6 @@
 
 use crate::breaker::Breaker;
 use crate::clock::Clock;
-use crate::config::RedisConfig;
 use crate::connector::remote::{Server, ServerOptions, WhenCrowded};
 use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object,
@@ -26,9 +25,12 @@ use std::sync::Arc;
 mod index_names;
 pub mod inspect;
 pub(crate) mod layout;
+pub(crate) mod options;
 pub(crate) mod scripts;
 pub(crate) mod single;
 pub(crate) mod wire;
+
+pub use options::{Address, RedisOptions};
 
 /// A Redis or Valkey server, and the connection to it.
 ///
@@ -64,15 +66,15 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// See [`RedisError`] and [`RedisConfig::validate`]; nothing the server does is an error here.
-    pub fn open(config: RedisConfig) -> Result<Self, RedisError> {
+    /// See [`RedisError`] and [`RedisOptions::validate`]; nothing the server does is an error here.
+    pub fn open(config: RedisOptions) -> Result<Self, RedisError> {
         config.validate()?;
         let options = ServerOptions {
             connect_timeout: config.connect_timeout,
             operation_timeout: config.operation_timeout,
             journal_limit: config.journal_limit,
             journal_bytes: config.journal_bytes,
-            breaker: config.breaker.to_config(config.max_in_flight),
+            breaker: config.whole_breaker(),
         };
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
         let server = Server::open("redis", SingleServer::new(config), options, Clock::system(), &runtime)?;

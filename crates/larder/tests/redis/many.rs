@@ -3,7 +3,7 @@
 use crate::instance::{Instance, InstanceIndex, instance};
 use crate::node::{self, Node, servers, until};
 use larder::breaker::State;
-use larder::config::RedisConfig;
+use larder::connector::redis::RedisOptions;
 use larder::connector::redis::{Redis, RedisConnector};
 use larder::contract::{Connector, KeyBuf, KeyRef, Looks, Object};
 use larder::{Cache, Delivery, Index, Keys, LoadOptions, Miss, Schema, Stored};
@@ -34,8 +34,8 @@ async fn calls(server: &Server) -> Vec<(String, u64)> {
 }
 
 /// No answer of a server that runs is late, however large the call and slow the machine is.
-fn config(socket: &Path) -> RedisConfig {
-    RedisConfig { operation_timeout: Duration::from_secs(600), ..node::config(socket) }
+fn config(socket: &Path) -> RedisOptions {
+    node::config(socket).operation_timeout(Duration::from_secs(600))
 }
 
 /// A node that is connected, and patient.
@@ -435,7 +435,7 @@ async fn what_was_answered_in_time_is_served() {
     for server in servers(ServerOptions::default()).await {
         let proxy = Proxy::start(&server).await.unwrap();
         on(&server).await.cache.set_many(many(600, "x")).await;
-        let node = Node::begin(RedisConfig { operation_timeout: Duration::from_secs(2), ..config(proxy.socket()) });
+        let node = Node::begin(config(proxy.socket()).operation_timeout(Duration::from_secs(2)));
         node.readable().await;
         let answers = AtomicUsize::new(0);
         // The first lot is answered; then there is silence.

@@ -4,7 +4,7 @@ use crate::discretion::Log;
 use crate::instance::{InstanceIndex, instance};
 use crate::node::{Node, calls, config, servers, until};
 use larder::breaker::State;
-use larder::config::Secret;
+use larder::connector::Secret;
 use larder::{Delivery, Stored};
 use larder_testing::server::{Server, ServerOptions};
 use std::time::Duration;

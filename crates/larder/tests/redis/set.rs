@@ -2,7 +2,6 @@
 
 use crate::instance::{InstanceIndex, instance};
 use crate::node::{Node, calls, config, servers, until};
-use larder::config::RedisConfig;
 use larder::{Delivery, Stored};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Server, ServerOptions};
@@ -26,7 +25,7 @@ async fn scripts(server: &Server, count: u64) {
 
 /// A node whose answers can be held up. It waits for them as long as the test takes.
 async fn behind(proxy: &Proxy) -> Node {
-    let node = Node::begin(RedisConfig { operation_timeout: Duration::from_secs(60), ..config(proxy.socket()) });
+    let node = Node::begin(config(proxy.socket()).operation_timeout(Duration::from_secs(60)));
     node.readable().await;
     // The server has to know the script: its code goes in a round trip of its own.
     node.set("before", &[], "x").await;

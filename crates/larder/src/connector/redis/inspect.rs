@@ -1,11 +1,11 @@
 //! A way into caches on a server for somebody who has their names only: an operator, with no entry type at hand.
 //!
 //! ```no_run
-//! use larder::config::RedisConfig;
+//! use larder::connector::redis::RedisOptions;
 //! use larder::connector::redis::inspect::Inspector;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let server = Inspector::open(RedisConfig::default()).await?;
+//! let server = Inspector::open(RedisOptions::default()).await?;
 //! let instances = server.cache("instance").await?;
 //! let host = instances.index("host").await?;
 //! for copy in host.find(b"acme.example").await?.copies {
@@ -43,8 +43,8 @@ pub use index::InspectedIndex;
 pub use object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 
 use crate::clock::Clock;
-use crate::config::{RedisConfig, fold, nearest};
 use crate::connector::redis::layout::{self, Layout};
+use crate::connector::redis::options::RedisOptions;
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::clearing;
 use crate::connector::redis::wire::caller::{Caller, Direct};
@@ -54,6 +54,7 @@ use crate::connector::redis::wire::replies::{bytes, tolerated, unexpected};
 use crate::connector::remote::BATCH;
 use crate::connector::remote::Trouble;
 use crate::key::KeyError;
+use crate::nearest::{fold, nearest};
 use crate::options::{OptionError, is_name};
 use redis::{Cmd, Value};
 use std::collections::BTreeSet;
@@ -67,7 +68,7 @@ pub const CLIENT_NAME: &str = "larder-inspector";
 /// Each command may take the configuration's `connect_timeout`; the breaker has no part in it.
 pub struct Inspector {
     connection: Arc<Connection>,
-    config: RedisConfig,
+    config: RedisOptions,
     _driver: Driver,
 }
 
@@ -197,9 +198,9 @@ impl Inspector {
     /// # Cancellation
     ///
     /// Dropping the future, or the inspector, closes the connection.
-    pub async fn open(config: RedisConfig) -> Result<Self, InspectError> {
+    pub async fn open(config: RedisOptions) -> Result<Self, InspectError> {
         config.validate()?;
-        let config = RedisConfig { client_name: Some(CLIENT_NAME.to_owned()), ..config };
+        let config = config.client_name(CLIENT_NAME);
         let (connection, driver) =
             connect::reach(&config, &Clock::system()).await.map_err(|trouble| server_error(&config, &trouble))?;
         let inspector = Self { connection: Arc::new(connection), config, _driver: driver };
@@ -320,7 +321,7 @@ impl std::fmt::Debug for Inspector {
     }
 }
 
-fn server_error(config: &RedisConfig, trouble: &Trouble) -> InspectError {
+fn server_error(config: &RedisOptions, trouble: &Trouble) -> InspectError {
     let reason = match trouble {
         Trouble::TimedOut(_) => format!("no reply within {:?} (connect_timeout)", config.connect_timeout),
         other => other.to_string(),

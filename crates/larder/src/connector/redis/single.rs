@@ -6,8 +6,8 @@
 //! is empty and the server's history has been checked on the connection in use; otherwise it is a miss before anything is sent.
 
 use crate::clock::Clock;
-use crate::config::RedisConfig;
 use crate::connector::redis::layout::Layout;
+use crate::connector::redis::options::RedisOptions;
 use crate::connector::redis::wire::connect::reach;
 use crate::connector::redis::wire::connection::Connection;
 use crate::connector::redis::wire::parcel::{Parcel, Wire};
@@ -36,13 +36,13 @@ pub(crate) type Store = RemoteCache<SingleServer>;
 
 /// One Redis or Valkey server.
 pub(crate) struct SingleServer {
-    pub(crate) config: RedisConfig,
+    pub(crate) config: RedisOptions,
     name: String,
     pub(crate) rights: Rights,
 }
 
 impl SingleServer {
-    pub(crate) fn new(config: RedisConfig) -> Self {
+    pub(crate) fn new(config: RedisOptions) -> Self {
         let name = config.address.to_string();
         let rights = Rights::new(name.clone(), &config.prefix);
         Self { config, name, rights }

@@ -5,7 +5,7 @@ use super::journal::Limits;
 use super::link::Link;
 use super::protocol::Protocol;
 use super::supervisor::Supervisor;
-use crate::breaker::{Breaker, BreakerConfig, State, Transition};
+use crate::breaker::{Breaker, BreakerOptions, State, Transition};
 use crate::clock::Clock;
 use crate::contract::Schema;
 use crate::options::OptionError;
@@ -28,7 +28,7 @@ pub struct ServerOptions {
     /// What those keys may take up in memory, in bytes. Default 16 MiB.
     pub journal_bytes: usize,
     /// The circuit breaker.
-    pub breaker: BreakerConfig,
+    pub breaker: BreakerOptions,
 }
 
 impl Default for ServerOptions {
@@ -38,7 +38,7 @@ impl Default for ServerOptions {
             operation_timeout: Duration::from_millis(100),
             journal_limit: 100_000,
             journal_bytes: 16 * 1024 * 1024,
-            breaker: BreakerConfig::default(),
+            breaker: BreakerOptions::default(),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! One index of a cache, by name: finding, invalidating and deleting.
 
-use crate::config::nearest;
 use crate::connector::redis::inspect::object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 use crate::connector::redis::inspect::standing::{PRIMARY, Registered, SECONDARY, Standing};
 use crate::connector::redis::inspect::{InspectError, InspectedCache, Inspector, bytes};
@@ -13,6 +12,7 @@ use crate::connector::remote::journal::Deferred;
 use crate::connector::remote::{Trouble, What};
 use crate::contract::{KeyBuf, KeyRef};
 use crate::key;
+use crate::nearest::nearest;
 use redis::Value;
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use super::connection::{Connection, Identity};
 use super::replies::{field, text, tolerated, version};
 use super::rights;
 use crate::clock::Clock;
-use crate::config::{Address, RedisConfig};
+use crate::connector::redis::options::{Address, RedisOptions};
 use crate::connector::remote::{Awaited, Trouble, What};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, Value};
@@ -22,7 +22,7 @@ const WRITE_QUEUE: usize = 1024;
 const OLDEST: (u32, u32) = (7, 0);
 
 /// A connection to a server that serves, and the task that ends with it.
-pub(crate) async fn reach(config: &RedisConfig, clock: &Clock) -> Result<(Connection, Driver), Trouble> {
+pub(crate) async fn reach(config: &RedisOptions, clock: &Clock) -> Result<(Connection, Driver), Trouble> {
     let within = config.connect_timeout;
     let in_time = async |connecting| {
         tokio::time::timeout(within, connecting).await.map_err(|_| Trouble::TimedOut(Awaited::Connection)).flatten()
@@ -77,7 +77,7 @@ impl Drop for Driver {
     }
 }
 
-async fn connect(config: &RedisConfig) -> Result<(MultiplexedConnection, Driver), Trouble> {
+async fn connect(config: &RedisOptions) -> Result<(MultiplexedConnection, Driver), Trouble> {
     match handshake(config, ProtocolVersion::RESP3).await {
         // A server, or a proxy, that does not know HELLO is not ill: it speaks RESP2.
         Err(trouble) if trouble.what() == Some(What::Fault) => handshake(config, ProtocolVersion::RESP2).await,
@@ -86,7 +86,7 @@ async fn connect(config: &RedisConfig) -> Result<(MultiplexedConnection, Driver)
 }
 
 async fn handshake(
-    config: &RedisConfig,
+    config: &RedisOptions,
     protocol: ProtocolVersion,
 ) -> Result<(MultiplexedConnection, Driver), Trouble> {
     let broken = |error: std::io::Error| Trouble::Error { what: What::Broken, text: error.to_string() };
@@ -120,7 +120,7 @@ fn tune(stream: &tokio::net::TcpStream, patience: Duration) -> std::io::Result<(
 }
 
 async fn multiplex(
-    config: &RedisConfig,
+    config: &RedisOptions,
     protocol: ProtocolVersion,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<(MultiplexedConnection, Driver), Trouble> {
@@ -143,7 +143,7 @@ async fn multiplex(
 }
 
 /// Makes sure that the server serves, runs scripts and is not too old; answers which one it is.
-async fn greet(caller: &Direct<'_>, config: &RedisConfig) -> Result<Identity, Trouble> {
+async fn greet(caller: &Direct<'_>, config: &RedisOptions) -> Result<Identity, Trouble> {
     if let Some(name) = &config.client_name {
         let mut set = redis::cmd("CLIENT");
         set.arg("SETNAME").arg(name);

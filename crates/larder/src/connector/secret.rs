@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// What is shown in place of a secret.
-pub(super) const HIDDEN: &str = "***";
+pub(crate) const HIDDEN: &str = "***";
 
 /// Longer password files are taken for a mistake; in bytes.
 const LONGEST: u64 = 64 * 1024;
@@ -14,7 +14,7 @@ const LONGEST: u64 = 64 * 1024;
 /// A password. Its `Debug` and `Display` show `***`.
 ///
 /// ```
-/// use larder::config::Secret;
+/// use larder::connector::Secret;
 ///
 /// let password = Secret::new("barley");
 /// assert_eq!(format!("{password} {password:?}"), "*** ***");
@@ -33,18 +33,30 @@ impl Secret {
         Self { text: text.into(), file: None }
     }
 
+    /// Reads a password file. A line break at its end is not part of the password.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is empty, is longer than 64 KiB, or is not UTF-8 text.
+    pub fn from_file(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref();
+        Self::read(path).map_err(|reason| io::Error::other(format!("the password file {} {reason}", path.display())))
+    }
+
     /// The text itself, for whoever must send it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    pub(super) fn file(&self) -> Option<&Path> {
+    /// The file that the secret was read from, if it was.
+    #[cfg(any(feature = "yaml", feature = "toml"))]
+    pub(crate) fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// Reads a password file. A line break at its end is not part of the password. The error says what is wrong with the file.
-    pub(super) fn read(path: &Path) -> Result<Self, String> {
+    /// Like [`from_file`](Self::from_file); the error goes on after the name of the file.
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let mut bytes = Vec::new();
         File::open(path)
             .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
@@ -57,6 +69,18 @@ impl Secret {
             "" => Err("is empty".to_owned()),
             password => Ok(Self { text: password.to_owned(), file: Some(path.to_owned()) }),
         }
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self::new(text)
     }
 }
 

@@ -1,28 +1,30 @@
 //! When a breaker opens, for how long, and how it comes back.
 
 use super::gate::MOST;
-use crate::options::{OptionError, Refuse};
+use crate::options::{OptionError, Refuse, setters};
 use std::time::Duration;
 
 /// Buckets of the window: it forgets a tenth at a time.
 pub(super) const BUCKETS: u8 = 10;
 
-/// The settings of a [`Breaker`](super::Breaker). The defaults suit a cache server that answers within milliseconds.
+/// When a [`Breaker`](super::Breaker) opens, for how long, and how it comes back. The defaults suit a cache server that answers within
+/// milliseconds; [`for_server`](Self::for_server) adds what such a server calls slow.
 ///
 /// Durations count in whole milliseconds; a part of one is rounded up, so that nothing short becomes "never".
 ///
 /// ```
-/// use larder::breaker::BreakerConfig;
+/// use larder::breaker::BreakerOptions;
 /// use std::time::Duration;
 ///
-/// let patient = BreakerConfig { consecutive_failures: 20, open: Duration::from_secs(5), ..BreakerConfig::default() };
+/// let patient = BreakerOptions::new().consecutive_failures(20).open(Duration::from_secs(5));
 /// assert!(patient.validate().is_ok());
 ///
-/// let nonsense = BreakerConfig { failure_ratio: 50.0, ..BreakerConfig::default() };
+/// let nonsense = BreakerOptions::new().failure_ratio(50.0);
 /// assert_eq!(nonsense.validate().unwrap_err().to_string(), "failure_ratio is `50`: give 0 (never) to 1");
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct BreakerConfig {
+#[non_exhaustive]
+pub struct BreakerOptions {
     /// How far back outcomes count; they are forgotten a tenth of it at a time. Zero: they count until the state changes,
     /// so that after a million successes half a million failures are needed to reach one in three. Default 10 s.
     pub window: Duration,
@@ -73,7 +75,7 @@ pub enum HalfOpen {
     Requests(u32),
 }
 
-impl Default for BreakerConfig {
+impl Default for BreakerOptions {
     fn default() -> Self {
         Self {
             window: Duration::from_secs(10),
@@ -95,7 +97,38 @@ impl Default for BreakerConfig {
     }
 }
 
-impl BreakerConfig {
+impl BreakerOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The defaults for a server that is called over a network: as [`new`](Self::new), and a call that takes 50 ms is slow. A cache
+    /// server that takes so long for one of every two calls is no use to anybody.
+    #[must_use]
+    pub fn for_server() -> Self {
+        Self::new().slow_call(Duration::from_millis(50))
+    }
+
+    setters! {
+        window: Duration,
+        min_calls: u64,
+        consecutive_failures: u32,
+        failure_ratio: f64,
+        slow_call: Duration,
+        slow_ratio: f64,
+        open: Duration,
+        open_max: Duration,
+        open_refused: Duration,
+        healthy_after: Duration,
+        half_open: HalfOpen,
+        half_open_successes: u32,
+        trial_timeout: Duration,
+        ramp: Duration,
+        max_in_flight: usize,
+    }
+
     /// Checks that every setting can be meant.
     ///
     /// # Errors

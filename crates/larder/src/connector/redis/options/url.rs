@@ -1,92 +1,21 @@
-//! Where a server listens, and the URLs that say so.
+//! URLs of servers: `redis://user:password@host:port/database`, `redis+unix:///path?db=database`.
 
-use super::secret::Secret;
-use std::fmt;
-use std::path::PathBuf;
-
-/// The port that servers listen on where none is named.
-const PORT: u16 = 6379;
-
-/// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// A TCP port.
-    Tcp {
-        /// A host name or an IP address (IPv6 without brackets).
-        host: String,
-        /// The port.
-        port: u16,
-    },
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
+use super::LAST_DATABASE;
+use super::address::Address;
+use crate::connector::secret::Secret;
 
 /// What a URL says. No part of it is ever shown: it may hold a password.
 #[derive(Debug)]
-pub(super) struct Url {
-    pub(super) address: Address,
-    pub(super) username: Option<String>,
-    pub(super) password: Option<Secret>,
-    pub(super) database: Option<u32>,
-}
-
-/// Databases are numbered with 31 bits.
-pub(super) const LAST_DATABASE: u32 = i32::MAX as u32;
-
-/// Whether this can be the name or the IP address of a host.
-pub(super) fn is_host(host: &str) -> bool {
-    let sane = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-    !host.is_empty() && host.chars().all(sane)
-}
-
-impl Address {
-    /// Reads `host:port`, `host`, or `[IPv6]:port`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (host, port) = rest.split_once(']')?;
-                host.parse::<std::net::Ipv6Addr>().ok()?;
-                (host, port)
-            }
-            None => match text.find(':') {
-                Some(colon) => text.split_at(colon),
-                None => (text, ""),
-            },
-        };
-        if !is_host(host) {
-            return None;
-        }
-        let port = match port {
-            "" => PORT,
-            port => port.strip_prefix(':')?.parse().ok().filter(|port| *port > 0)?,
-        };
-        Some(Self::Tcp { host: host.to_owned(), port })
-    }
+pub(crate) struct Url {
+    pub(crate) address: Address,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) database: Option<u32>,
 }
 
 impl Url {
-    /// Whether it says what the setting of this name says.
-    pub(super) fn says(&self, setting: &str) -> bool {
-        match setting {
-            "username" => self.username.is_some(),
-            "password" | "password_file" => self.password.is_some(),
-            "database" => self.database.is_some(),
-            _ => false,
-        }
-    }
-
     /// Reads a URL; the error goes on after the path of the setting.
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         const UNREADABLE: &str =
             "is no URL of a server (in a user name or password, write characters other than letters and digits as %XX)";
         let (scheme, rest) = text.trim().split_once("://").ok_or(UNREADABLE)?;
