@@ -55,6 +55,8 @@ pub(super) struct Live {
     connection: MultiplexedConnection,
     /// Distinguishes this connection from all others of this process.
     pub(super) generation: u64,
+    /// Distinguishes this connection from all others that the server may have heard of (`log.lua`).
+    pub(super) name: u64,
     pub(super) identity: Identity,
     /// In strict mode: who asks the replicas.
     confirming: Option<Confirming>,
@@ -74,7 +76,8 @@ impl Live {
         confirming: Option<Confirming>,
     ) -> Self {
         let (timeouts, given_up, ahead) = (AtomicU32::new(0), AtomicBool::new(false), AtomicI64::new(UNKNOWN));
-        Self { connection, generation, identity, confirming, timeouts, given_up, ahead }
+        let name = fastrand::u64(1..);
+        Self { connection, generation, name, identity, confirming, timeouts, given_up, ahead }
     }
 
     /// Whether an operation has found that the connection must go.
@@ -231,6 +234,20 @@ impl Link {
         self.operation(when_crowded, |live| run(live, script, arguments)).await
     }
 
+    /// The same; the arguments are told the name of the connection that the script is sent on.
+    pub(super) async fn script_on(
+        &self,
+        when_crowded: WhenCrowded,
+        script: &Script,
+        arguments: impl Fn(&mut Cmd, u64),
+    ) -> Result<Value, Trouble> {
+        self.operation(when_crowded, |live| {
+            let name = live.name;
+            run(live, script, move |call| arguments(call, name))
+        })
+        .await
+    }
+
     /// Sends several commands in one go; each has its own reply, which may be an error of that command alone. One that says
     /// something of the server or of us is that of the whole operation.
     pub(super) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
@@ -238,17 +255,19 @@ impl Link {
     }
 
     /// One command, and then a script, in one go. A server that takes no writes, or not from us, may have answered the command all the
-    /// same.
+    /// same. The arguments are told the name of the connection.
     pub(super) async fn command_and_script(
         &self,
         when_crowded: WhenCrowded,
         command: Cmd,
         script: &Script,
-        arguments: impl Fn(&mut Cmd),
+        arguments: impl Fn(&mut Cmd, u64),
     ) -> Result<(Value, Result<Value, Trouble>), Trouble> {
         self.operation(when_crowded, |live| async move {
             let mut commands = Pipeline::with_capacity(2);
             let mut call = script.by_hash();
+            let name = live.name;
+            let arguments = |call: &mut Cmd| arguments(call, name);
             arguments(&mut call);
             commands.add_command(command).add_command(call);
             let mut replies = live.connection.clone().send_packed_commands(&commands, 0, 2).await?.into_iter();
