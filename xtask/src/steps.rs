@@ -93,6 +93,10 @@ fn follow_links(run: &mut Run) {
 /// The benchmarks, optimised; they read their own arguments.
 pub(crate) fn bench(arguments: &[String]) -> ExitCode {
     let package = ["--quiet", "--release", "--package", "larder-bench"];
+    if let Err(error) = needs::provide() {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
     // All of its programs: the one that is run calls another, which counts allocations.
     if let Err(error) = succeed(cargo(["build"]).args(package)) {
         eprintln!("{error}");

@@ -12,6 +12,8 @@ use crate::source::{Change, Keys, Object, States, Value};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Node {
     pub(crate) phase: Phase,
+    /// The connection in use, by number: another one after each command that was given up, since what is sent on one connection is executed in order.
+    pub(crate) connection: u8,
     /// Keys to be invalidated.
     pub(crate) journal: Keys,
     /// The journal holds a truncate.

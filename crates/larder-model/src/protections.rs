@@ -54,6 +54,8 @@ removable! {
     FirstCheck = "first-check";
     /// The second attempt of a set carries the ticket of the first one's answer, and stores nothing if one of its keys was touched since.
     SecondCheck = "second-check";
+    /// What has written last is named by connection, not by node: only on one connection are commands executed in their order.
+    Connection = "connection";
     /// A set takes no ticket from a clock that is not settled, and nothing is stored while it is not.
     SettledOnly = "settled-only";
 

@@ -81,6 +81,7 @@ pub const PROOFS: &[(Removable, &str)] = &[
     (Removable::NoteAfterObject, "absent"),
     (Removable::FirstCheck, "outage"),
     (Removable::SecondCheck, "write-through"),
+    (Removable::Connection, "two-sets"),
     (Removable::SettledOnly, "set-truncate"),
     (Removable::FloorsStay, "lagging"),
     (Removable::Claims, "cluster-moves"),
@@ -140,6 +141,12 @@ pub const CONFIGS: &[Config] = &[
         about: "sets against a truncate by another node",
         reaches: &[HIT, CLEARING],
         scene: set_truncate,
+    },
+    Config {
+        name: "two-sets",
+        about: "two sets of one object from one node, one of which is not answered",
+        reaches: &[HIT, REPLAYED],
+        scene: two_sets,
     },
     Config {
         name: "outage",
@@ -311,6 +318,15 @@ fn set_truncate(size: Size) -> Kind {
             &[Truncate, Invalidate(CHANGE_P, H)],
             Faults { unanswered: 1, ..NOTHING },
         ),
+    }
+}
+
+fn two_sets(size: Size) -> Kind {
+    let a = [Set(CHANGE_P, Object::P), Set(CHANGE_P, Object::P)];
+    let faults = Faults { unanswered: 1, ..NOTHING };
+    match size {
+        Size::Small => scene(&a, &[], faults),
+        Size::Large => scene(&a, &[Invalidate(CHANGE_P, H), Load(P)], faults),
     }
 }
 

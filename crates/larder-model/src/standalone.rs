@@ -224,7 +224,9 @@ impl Standalone {
                     } else {
                         node.phase == Phase::Live
                     };
-                    if (sent || put) && world.faults.unanswered > 0 {
+                    // The assumption `set-of-current` is about the moment at which the set is sent, whatever becomes of it then.
+                    let current = !is_first_attempt(command) || self.can_go(world, at);
+                    if (sent || put) && current && world.faults.unanswered > 0 {
                         steps.push(Step::GiveUp(Who::Task(at), Keys::NONE));
                     }
                     if put && node.phase != Phase::Live && self.can_go(world, at) {
@@ -295,6 +297,14 @@ impl Standalone {
         }
     }
 
+    /// A command as it is sent now.
+    fn signed(&self, world: &World, node: usize, mut command: Command) -> Command {
+        if let Command::Store { connection, .. } = &mut command {
+            *connection = name_of(node, world.nodes[node].connection);
+        }
+        command
+    }
+
     /// Runs a command on the server, and notes what that means for values that were loaded before.
     fn execute(&self, world: &mut World, command: Command) -> Reply {
         let before = world.server;
@@ -345,13 +355,14 @@ impl Standalone {
             (Task::Load(_) | Task::LoadLagging(_), Progress::Ticketed { ticket, .. }) => {
                 let value = load(&world.source, task);
                 let born = world.truncates;
-                let command = Command::Store { mode: Mode::Fill, value, ticket, born, overtaken: false };
+                let command = Command::Store { mode: Mode::Fill, value, ticket, born, overtaken: false, connection: 0 };
                 Progress::Sent { command, forbids: States::default() }
             }
             (Task::Load(_) | Task::LoadLagging(_), Progress::Holding { value, overtaken, .. }) => {
                 match self.take_ticket(world, node) {
                     Progress::Ticketed { ticket, born } => {
-                        let command = Command::Store { mode: Mode::Fill, value, ticket, born, overtaken };
+                        let command =
+                            Command::Store { mode: Mode::Fill, value, ticket, born, overtaken, connection: 0 };
                         Progress::Sent { command, forbids: States::default() }
                     }
                     other => other,
@@ -387,7 +398,7 @@ impl Standalone {
             (Task::Update(change, object), Progress::Ticketed { ticket, born }) => {
                 world.source.apply(change);
                 let value = world.source.load(object);
-                let command = Command::Store { mode: Mode::Put, value, ticket, born, overtaken: false };
+                let command = Command::Store { mode: Mode::Put, value, ticket, born, overtaken: false, connection: 0 };
                 Progress::Sent { command, forbids: world.source.older(value.keys()) }
             }
             (Task::Truncate, Progress::Waiting) => {
@@ -407,7 +418,7 @@ impl Standalone {
                 match world.server.seen(self.removed).filter(|_| world.nodes[node].may_read()) {
                     Some(ticket) => {
                         let born = world.truncates;
-                        let command = Command::Store { mode: Mode::Set, value, ticket, born, overtaken };
+                        let command = Command::Store { mode: Mode::Set, value, ticket, born, overtaken, connection: 0 };
                         Progress::Sent { command, forbids }
                     }
                     None => Progress::Holding { value, forbids, overtaken, asks: true },
@@ -418,7 +429,7 @@ impl Standalone {
                     if world.nodes[node].may_read() { self.take_ticket(world, node) } else { Progress::Done };
                 let command = match ticketed {
                     Progress::Ticketed { ticket, born } => {
-                        Command::Store { mode: Mode::Put, value, ticket, born, overtaken: false }
+                        Command::Store { mode: Mode::Put, value, ticket, born, overtaken: false, connection: 0 }
                     }
                     // No ticket: the earlier state must go all the same.
                     _ => Command::Invalidate { keys: value.keys(), floor: 0 },
@@ -448,13 +459,21 @@ impl Standalone {
             return Progress::Done;
         }
         let clock = world.server.clock;
+        let command = self.signed(world, node, command);
         match self.execute(world, command) {
             Reply::Overtaken => {
                 let later = clock.filter(|clock| clock.epoch == ticket.epoch && clock.sequence >= ticket.sequence);
                 match later {
                     Some(Clock { epoch, sequence, .. }) => {
                         let ticket = Ticket { epoch, sequence };
-                        let command = Command::Store { mode: Mode::SetAgain, value, ticket, born, overtaken: false };
+                        let command = Command::Store {
+                            mode: Mode::SetAgain,
+                            value,
+                            ticket,
+                            born,
+                            overtaken: false,
+                            connection: 0,
+                        };
                         Progress::Sent { command, forbids }
                     }
                     // The clock may be unsettled, or not know this release.
@@ -525,7 +544,7 @@ impl Standalone {
         let others = of_epoch(world).as_ref().map_or(others, since);
         // A ticket of no epoch is always overtaken.
         let judged = if value.keys().meets(others) { Ticket { epoch: 0, sequence: 0 } } else { ticket };
-        let command = Command::Store { mode: Mode::Put, value, ticket: judged, born, overtaken: false };
+        let command = Command::Store { mode: Mode::Put, value, ticket: judged, born, overtaken: false, connection: 0 };
         self.deliver(world, node, command, forbids);
         if left == [None, None] {
             return Progress::Done;
@@ -560,6 +579,7 @@ impl Standalone {
     /// Sends the command of a task that has nothing to do after it.
     fn send(&self, world: &mut World, at: usize, command: Command, forbids: States) {
         let node = self.tasks[at].0;
+        let command = self.signed(world, node, command);
         match command {
             // A fill is not worth the journal.
             Command::Store { mode: Mode::Fill, .. } | Command::FindNothing { .. } => {
@@ -637,7 +657,7 @@ impl Standalone {
         let node = &mut world.nodes[at];
         world.forbidden.add(node.owed);
         world.truncated = world.truncated.max(node.owed_truncate);
-        *node = Node { phase: Phase::Live, ..Node::default() };
+        *node = Node { phase: Phase::Live, connection: node.connection, ..Node::default() };
     }
 
     /// The next command of whoever clears. Answers how far a task is then; a node notes it itself.
@@ -726,7 +746,9 @@ impl Standalone {
         };
         match progress {
             Some(Progress::Sent { command, forbids }) => {
+                let command = self.signed(world, node, command);
                 world.late.push(command);
+                world.nodes[node].connection += u8::from(self.keeps(Removable::Connection));
                 if !matches!(command, Command::Store { mode: Mode::Fill, .. } | Command::FindNothing { .. }) {
                     self.defer(world, node, command, forbids, 0);
                 }
@@ -757,7 +779,8 @@ impl Standalone {
         if !self.keeps(Removable::JournalDiesWithNode) {
             world.forbidden.add(world.nodes[node].owed);
         }
-        world.nodes[node] = Node { phase: Phase::Unproven, ..Node::default() };
+        let connection = world.nodes[node].connection + 1;
+        world.nodes[node] = Node { phase: Phase::Unproven, connection, ..Node::default() };
         for (progress, (of, _)) in world.tasks.iter_mut().zip(&self.tasks) {
             if *of == node && *progress != Progress::Waiting {
                 *progress = Progress::Done;
@@ -788,6 +811,7 @@ impl Standalone {
             Step::PutUnproven(at) => {
                 if let Progress::Sent { command, forbids } = world.tasks[at] {
                     let node = self.tasks[at].0;
+                    let command = self.signed(world, node, command);
                     world.tasks[at] = Progress::Done;
                     if is_first_attempt(command) {
                         world.tasks[at] = self.try_set(world, node, command, forbids, true);
@@ -845,6 +869,11 @@ impl Standalone {
             Step::Restart => self.restart(world),
         }
     }
+}
+
+/// How the server calls a connection of a node.
+fn name_of(node: usize, connection: u8) -> u8 {
+    1 + 2 * connection + u8::from(node == 1)
 }
 
 fn is_first_attempt(command: Command) -> bool {

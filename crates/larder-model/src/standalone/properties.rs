@@ -102,9 +102,12 @@ fn a_read_hits(_: &Standalone, world: &World) -> bool {
 fn fills(model: &Standalone, world: &World, verdict: Reply) -> bool {
     world.tasks.iter().zip(model.tasks()).any(|(progress, (node, task))| match (progress, task) {
         (
-            Progress::Sent { command: Command::Store { mode, value, ticket, .. }, .. },
+            Progress::Sent { command: Command::Store { mode, value, ticket, connection, .. }, .. },
             Task::Load(_) | Task::LoadLagging(_),
-        ) => world.nodes[*node].may_read() && world.server.judge(*mode, *value, *ticket, model.removed) == verdict,
+        ) => {
+            world.nodes[*node].may_read()
+                && world.server.judge(*mode, *value, *ticket, *connection, model.removed) == verdict
+        }
         _ => false,
     })
 }

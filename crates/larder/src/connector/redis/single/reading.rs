@@ -132,7 +132,7 @@ impl Store {
             Some(hint) => {
                 let age = milliseconds(self.schema.last_use_age);
                 let kept = milliseconds(self.schema.kept_after());
-                let touch = |call: &mut Cmd| {
+                let touch = |call: &mut Cmd, _| {
                     call.arg(1).arg(&name).arg(age).arg(kept);
                 };
                 let both = self.link.command_and_script(WhenCrowded::Shed, get, &scripts::TOUCH, touch).await;

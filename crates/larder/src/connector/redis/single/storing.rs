@@ -65,13 +65,21 @@ struct Outgoing<'a> {
     staged: Option<&'a str>,
 }
 
-/// What store.lua is told of an object, beside its bytes.
+/// What store.lua is told of an object, beside its bytes and its names.
 pub(crate) struct Terms {
-    pub(crate) header: Vec<u8>,
+    mode: Mode,
+    /// In ms; 0: none.
+    max_age: u64,
+    /// Whether the deadline is written into the object. Otherwise the server's own lifetime of the object says it all.
+    dated: bool,
     /// In ms, as long as it is not touched; 0: none.
     pub(crate) life: u64,
+    /// Of an index key, in ms; 0: none.
+    pub(crate) index_life: u64,
     /// How much of its max age it is kept for beyond its deadline, in ms.
     pub(crate) kept: u64,
+    /// Index keys that are written together have one lifetime, and one label by which that is known. 0: they have none.
+    label: u32,
 }
 
 /// What the clock begins with while nothing was touched since this ticket.
@@ -138,10 +146,11 @@ impl Store {
         }
         let ages = !(self.schema.max_age.is_zero() && self.schema.last_use_age.is_zero());
         let lasts = if ages { Command::PExpire } else { Command::Persist };
-        let needs: [(bool, &[Command]); 4] = [
+        let needs: [(bool, &[Command]); 5] = [
             (true, &[Command::Set]),
             (!object.secondary.is_empty() || object.version.is_some(), &[Command::MGet]),
-            (!self.schema.max_age.is_zero(), &[Command::Time]),
+            (!self.schema.max_age.is_zero(), &[Command::PExpire]),
+            (self.dates(), &[Command::Time]),
             (bytes > STAGE_ABOVE, &[Command::Exists, Command::Rename, lasts]),
         ];
         !needs.iter().any(|(needed, commands)| *needed && missing.any_of(commands))
@@ -158,18 +167,19 @@ impl Store {
         }
         let clock = self.local.layout.clock();
         let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
-        let Terms { header, life, kept } = self.terms(mode, object);
-        let arguments = |call: &mut Cmd| {
+        let terms = self.terms(mode, object);
+        let arguments = |call: &mut Cmd, connection| {
             call.arg(keys).arg(&clock);
             self.name_keys(call, object, staged);
             let payload = if staged.is_some() { &[][..] } else { bytes };
-            call.arg(&as_of(ticket)[..]).arg(&header).arg(payload).arg(life);
-            if kept > 0 {
-                call.arg(kept);
+            let header = self.header(object, &terms, connection);
+            call.arg(&as_of(ticket)[..]).arg(&header).arg(payload).arg(terms.life).arg(terms.index_life);
+            if terms.kept > 0 {
+                call.arg(terms.kept);
             }
         };
         let reply = match staged.filter(|_| mode.stages()) {
-            None => self.link.script(when_crowded(mode), &scripts::STORE, arguments).await?,
+            None => self.link.script_on(when_crowded(mode), &scripts::STORE, arguments).await?,
             Some(staged) => {
                 let stage = stage(staged, bytes);
                 self.link.command_and_script(when_crowded(mode), stage, &scripts::STORE, arguments).await?.1?
@@ -188,18 +198,40 @@ impl Store {
         };
         let last_use = milliseconds(self.schema.last_use_age);
         let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };
-        let prefix = self.local.layout.object_prefix();
+        let dated = self.dates();
+        let index_life = self.index_life();
+        let label = if index_life == 0 || object.secondary.is_empty() { 0 } else { fastrand::u32(1..) };
+        Terms { mode, max_age, dated, life, index_life, kept, label }
+    }
+
+    /// Whether an object's deadline by max age is written into it: where the server's own lifetime of the object is another.
+    fn dates(&self) -> bool {
+        let schema = &self.schema;
+        let another = [schema.last_use_age, schema.kept_after(), schema.refresh_ahead()];
+        !schema.max_age.is_zero() && another.iter().any(|age| !age.is_zero())
+    }
+
+    /// How long an index key lives at most, in ms; 0: for ever. Half of it is longer than any object lives, however often that is touched.
+    pub(crate) fn index_life(&self) -> u64 {
+        match milliseconds(self.schema.max_age) {
+            0 => 0,
+            max_age => 2 * (max_age + milliseconds(self.schema.kept_after()) + 500),
+        }
+    }
+
+    /// The header of store.lua. `connection` is the one that it is sent on, or 0.
+    pub(crate) fn header(&self, object: &Object, terms: &Terms, connection: u64) -> Vec<u8> {
         let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
-        let mut header = Vec::with_capacity(31 + 8 * object.secondary.len());
-        // Otherwise the server's own lifetime of the object says it all.
-        let dated = max_age > 0 && (last_use > 0 || kept > 0 || !self.schema.refresh_ahead().is_zero());
-        header.extend_from_slice(&[mode.code(), u8::from(object.version.is_some()), u8::from(dated)]);
-        header.extend_from_slice(&length(prefix.len()));
+        let mut header = Vec::with_capacity(43 + 8 * object.secondary.len());
+        header.extend_from_slice(&[terms.mode.code(), u8::from(object.version.is_some()), u8::from(terms.dated)]);
+        header.extend_from_slice(&length(self.local.layout.object_prefix().len()));
         header.extend_from_slice(&length(self.local.layout.before_index()));
-        header.extend_from_slice(&max_age.to_be_bytes());
+        header.extend_from_slice(&terms.max_age.to_be_bytes());
         header.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
+        header.extend_from_slice(&connection.to_be_bytes());
+        header.extend_from_slice(&terms.label.to_be_bytes());
         header.extend(object.keys().flat_map(|key| self.local.layout.mark(key)));
-        Terms { header, life, kept }
+        header
     }
 
     /// The keys that store.lua touches, after the clock.

@@ -23,6 +23,19 @@ impl<P: Protocol<Connection = Connection>> Link<P> {
         self.operation(when_crowded, |connection| async move { connection.run(script, &arguments).await }).await
     }
 
+    /// The same; the arguments are told the name of the connection that the script is sent on.
+    pub(crate) async fn script_on(
+        &self,
+        when_crowded: WhenCrowded,
+        script: &Script,
+        arguments: impl Fn(&mut Cmd, u64),
+    ) -> Result<Value, Trouble> {
+        self.operation(when_crowded, |connection| async move {
+            connection.run(script, &|call: &mut Cmd| arguments(call, connection.name)).await
+        })
+        .await
+    }
+
     /// Sends several commands in one go; each has its own reply, which may be an error of that command alone. One that says
     /// something of the server or of us is that of the whole operation.
     pub(crate) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
@@ -31,17 +44,18 @@ impl<P: Protocol<Connection = Connection>> Link<P> {
     }
 
     /// One command, and then a script, in one go. A server that takes no writes, or not from us, may have answered the command all the
-    /// same.
+    /// same. The arguments are told the name of the connection.
     pub(crate) async fn command_and_script(
         &self,
         when_crowded: WhenCrowded,
         command: Cmd,
         script: &Script,
-        arguments: impl Fn(&mut Cmd),
+        arguments: impl Fn(&mut Cmd, u64),
     ) -> Result<(Value, Result<Value, Trouble>), Trouble> {
         self.operation(when_crowded, |connection| async move {
             let mut commands = Pipeline::with_capacity(2);
             let mut call = script.by_hash();
+            let arguments = |call: &mut Cmd| arguments(call, connection.name);
             arguments(&mut call);
             commands.add_command(command).add_command(call);
             let mut replies = connection.send_all(&commands).await?.into_iter();

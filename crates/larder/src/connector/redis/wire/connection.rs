@@ -23,6 +23,8 @@ pub(crate) struct Identity {
 /// A connection that operations are sent on.
 pub(crate) struct Connection {
     stream: MultiplexedConnection,
+    /// Distinguishes this connection from all others that the server may have heard of (`log.lua`).
+    pub(crate) name: u64,
     pub(crate) identity: Identity,
     /// In strict mode: who asks the replicas.
     pub(crate) confirming: Option<Confirming>,
@@ -37,7 +39,7 @@ const UNKNOWN: i64 = i64::MIN;
 impl Connection {
     pub(crate) fn new(stream: MultiplexedConnection, identity: Identity, confirming: Option<Confirming>) -> Self {
         let (ahead, needs_time) = (AtomicI64::new(UNKNOWN), AtomicBool::new(false));
-        Self { stream, identity, confirming, ahead, needs_time }
+        Self { stream, name: fastrand::u64(1..), identity, confirming, ahead, needs_time }
     }
 
     /// Sends one command.

@@ -131,7 +131,7 @@ struct Loss {
 }
 
 impl Loss {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self {
             needs: &[Command::BitField, Command::SetRange, Command::GetRange, Command::Unlink],
             text: "what cannot be invalidated is deferred, and its cache not read",
@@ -146,7 +146,11 @@ impl Loss {
             text: "objects over 4 KiB are not stored",
         },
         Self { needs: &[Command::PExpire, Command::Time], text: "a get does not put off the end of a last-use age" },
-        Self { needs: &[Command::Time], text: "objects with a max age are not stored" },
+        Self { needs: &[Command::PExpire], text: "objects with a max age are not stored" },
+        Self {
+            needs: &[Command::Time],
+            text: "objects with a max age are not stored where there is a last-use age, refresh_ahead or serve_expired, too",
+        },
         Self { needs: &[Command::Scan], text: "a cache that has to be cleared cannot be, and is not read" },
     ];
 }

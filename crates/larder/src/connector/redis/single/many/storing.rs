@@ -312,13 +312,13 @@ impl Store {
                 for parting in some {
                     self.name_keys(call, parting.object, parting.staged);
                 }
-                call.arg(&ticket[..]).arg(kept).arg(part);
+                call.arg(&ticket[..]).arg(kept).arg(part).arg(self.index_life());
                 for parting in some {
                     let payload = if parting.staged.is_some() { &[] } else { parting.bytes.unwrap_or(FORGET) };
                     // What has no bytes is invalidated, which is done already when the first attempt of a set ends.
                     let mode = if parting.bytes.is_some() { course.mode } else { Mode::Put };
                     let terms = self.terms(mode, parting.object);
-                    call.arg(terms.header).arg(payload).arg(terms.life);
+                    call.arg(self.header(parting.object, &terms, 0)).arg(payload).arg(terms.life);
                 }
             });
             steps.push(some);
