@@ -14,6 +14,9 @@ const ALL: [&str; 2] = ["--workspace", "--all-features"];
 /// What users of the library build, beside all features: the name of the step, and the arguments for cargo.
 const FEATURES: [(&str, &[&str]); 2] = [("no features", &["--no-default-features"]), ("default features", &[])];
 
+/// The features that users choose from: each has to build by itself. What there is beside the features is tested with none of them.
+const EACH: [&str; 6] = ["redis", "toml", "torture", "uuid", "yaml", "zitadel"];
+
 /// Every test. `arguments` go to the test programs.
 pub(crate) fn test(run: &mut Run, arguments: &[String]) {
     // Without its server a test fails, and says so; no need to see a hundred of them.
@@ -59,7 +62,12 @@ pub(crate) fn ci(run: &mut Run) {
         let mut clippy = cargo(["clippy", "--all-targets", "--keep-going"]);
         succeed(clippy.args(ALL).args(["--", "-D", "warnings"]))?;
         let mut clippy = cargo(["clippy", "--all-targets", "--keep-going", "--package", "larder"]);
-        succeed(clippy.args(["--no-default-features", "--", "-D", "warnings"]))
+        succeed(clippy.args(["--no-default-features", "--", "-D", "warnings"]))?;
+        for feature in EACH {
+            let mut clippy = cargo(["clippy", "--package", "larder", "--lib", "--no-default-features"]);
+            succeed(clippy.args(["--features", feature, "--", "-D", "warnings"]))?;
+        }
+        Ok(())
     });
     run.step("rust-version", |_| rust_version::check());
     build_docs(run);

@@ -55,11 +55,19 @@ impl Target {
 
     /// The servers that are meant: that of `--connector`, or every one.
     pub(crate) fn servers(&self) -> Result<Vec<Server>, Failure> {
-        let config = self.load()?;
+        self.among(&self.load()?)
+    }
+
+    /// The one server that is meant.
+    pub(crate) fn server(&self) -> Result<Server, Failure> {
+        self.only(&self.load()?, "the configuration has several servers")
+    }
+
+    fn among(&self, config: &Config) -> Result<Vec<Server>, Failure> {
         if let Some(connector) = &self.connector {
-            return Ok(vec![named(&config, connector)?]);
+            return Ok(vec![named(config, connector)?]);
         }
-        let servers: Vec<Server> = servers(&config).map(|(_, redis)| Server { redis: redis.clone() }).collect();
+        let servers: Vec<Server> = servers(config).map(|(_, redis)| Server { redis: redis.clone() }).collect();
         if servers.is_empty() {
             return Err(Failure::Usage(
                 "the configuration has no server: give connectors.redis its url, address or socket, or use --redis URL"
@@ -69,12 +77,12 @@ impl Target {
         Ok(servers)
     }
 
-    /// The one server that is meant.
-    pub(crate) fn server(&self) -> Result<Server, Failure> {
-        let mut servers = self.servers()?;
+    /// `what` is said where there are several.
+    fn only(&self, config: &Config, what: &str) -> Result<Server, Failure> {
+        let mut servers = self.among(config)?;
         match (servers.pop(), servers.is_empty()) {
             (Some(server), true) => Ok(server),
-            _ => Err(which(&self.load()?, "the configuration has several servers")),
+            _ => Err(which(config, what)),
         }
     }
 
@@ -85,16 +93,9 @@ impl Target {
             return named(&config, connector);
         }
         let Some(connector) = config.cache(cache).map(|cache| cache.connector) else {
-            let mut all = servers(&config);
-            return match (all.next(), all.next()) {
-                (Some(_), Some(_)) => {
-                    let what = format!(
-                        "the configuration has several servers, and does not say which the cache `{cache}` is on"
-                    );
-                    Err(which(&config, &what))
-                }
-                _ => self.server(),
-            };
+            let what =
+                format!("the configuration has several servers, and does not say which the cache `{cache}` is on");
+            return self.only(&config, &what);
         };
         match config.connector(&connector) {
             Some(ConnectorOptions::Redis(redis)) => Ok(Server { redis: (**redis).clone() }),

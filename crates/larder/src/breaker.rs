@@ -9,7 +9,7 @@
 //! use std::time::Duration;
 //!
 //! let (clock, hand) = Clock::manual();
-//! let breaker = Breaker::new("billing", BreakerOptions { ramp: Duration::ZERO, ..BreakerOptions::default() }, clock)?;
+//! let breaker = Breaker::new("billing", BreakerOptions::new().ramp(Duration::ZERO), clock)?;
 //! breaker.subscribe(|transition| println!("{transition}"));
 //! for _ in 0..5 {
 //!     breaker.permit().unwrap().failure("connection reset");
@@ -221,7 +221,7 @@ impl Breaker {
     /// use larder::clock::Clock;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// let one_at_a_time = BreakerOptions { max_in_flight: 1, ..BreakerOptions::default() };
+    /// let one_at_a_time = BreakerOptions::new().max_in_flight(1);
     /// let breaker = Breaker::new("billing", one_at_a_time, Clock::system()).unwrap();
     /// let first = breaker.permit_when_free().await.unwrap();
     /// let (second, ()) = tokio::join!(breaker.permit_when_free(), async {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   file ─────┐                    zitadel.rs: Zitadel's block, put in our words
-//!   tree.rs ──┴─► Node ─► overlay ─► sections ─► Config ─► effective()
+//!   text.rs ──┴─► Node ─► overlay ─► sections ─► Config ─► effective()
 //!   variables ───────────────┘        connectors.rs: memory.rs, redis.rs, breaker.rs; cache.rs
 //! ```
 //!
@@ -44,6 +44,7 @@ mod note;
 mod redis;
 mod setting;
 mod size;
+mod text;
 mod tree;
 #[cfg(feature = "zitadel")]
 mod zitadel;
@@ -60,7 +61,8 @@ use environment::Environment;
 use error::Problems;
 use std::ffi::OsStr;
 use std::path::Path;
-use tree::{Format, Node, Origin, Value};
+use text::Format;
+use tree::{Node, Origin, Value};
 
 /// Where each cache keeps its objects, for how long, and what the connectors need.
 ///
@@ -191,7 +193,7 @@ impl Config {
     }
 
     fn parse(file: Option<&str>, text: &str, format: Format, environment: &Environment) -> Result<Self, ConfigError> {
-        let root = tree::parse(text, format).map_err(|(line, text)| {
+        let root = text::parse(text, format).map_err(|(line, text)| {
             let text = format!("cannot be read as {}: {text}", format.name());
             ConfigError::new(file, vec![Problem { variable: None, line, path: String::new(), text }])
         })?;
@@ -199,7 +201,7 @@ impl Config {
             let mut found: Vec<Problem> = Vec::new();
             for (Origin { path, variable }, mut problem) in problems.0 {
                 // Each costs the time of reading the file; nobody reads more than the first few.
-                let line = if variable.is_none() && found.len() < 100 { tree::line(text, format, &path) } else { None };
+                let line = if variable.is_none() && found.len() < 100 { text::line(text, format, &path) } else { None };
                 if path.is_empty() && variable.is_none() {
                     problem.insert_str(0, "the configuration ");
                 }

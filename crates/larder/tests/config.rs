@@ -202,11 +202,19 @@ fn the_example_file_shows_every_setting_with_its_default() {
         .replace("# client_name:", "client_name:")
         .replace("wait_replicas: 0", "wait_replicas: 1")
         .replace("# wait_timeout:", "wait_timeout:")
+        .replace("  # sessions:", "  sessions:")
+        .replace("  # small:", "  small:")
+        .replace("  # mine:", "  mine:")
         .replace("  # instance:", "  instance:")
+        .replace("  # session:", "  session:")
         .replace("  #   ", "    ")
         .replace("redis://user:password@", "redis://");
     let complete = yaml(&complete.replace("localhost:6379/0", "localhost:6379"));
     assert_eq!(complete.cache("instance").unwrap().connector, on("redis"));
+    let kinds: Vec<_> = complete.connectors().map(|(name, options)| (name.as_str(), options.kind().name())).collect();
+    let expected =
+        [("memory", "memory"), ("mine", "own"), ("redis", "redis"), ("sessions", "redis"), ("small", "memory")];
+    assert_eq!(kinds, expected);
 }
 
 #[test]

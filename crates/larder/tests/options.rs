@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end where what they expect does not hold")]
 
+#[cfg(feature = "yaml")]
+use larder::Config;
 use larder::audit::{AuditError, AuditOptions};
 use larder::breaker::{Breaker, BreakerOptions, HalfOpen};
 use larder::clock::Clock;
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::noop::Noop;
-use larder::{Cache, Config, Entry, LoadOptions, OptionError, Schema};
+use larder::{Cache, Entry, LoadOptions, OptionError, Schema};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -348,6 +350,7 @@ async fn each_option_of_an_audit_is_refused_by_name_or_works() {
 }
 
 /// The same value is refused from a file and from code, in the same words.
+#[cfg(feature = "yaml")]
 #[test]
 fn a_file_and_code_are_refused_the_same_in_the_same_words() {
     let loading = |options| Schema::of::<Row>().ages(HOUR, ZERO).loading(options).validate();

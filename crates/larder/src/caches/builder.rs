@@ -50,13 +50,16 @@ pub struct CachesBuilder {
     plan: Plan,
     factories: Factories,
     /// The caches whose entry types are known, and what makes their schemas.
-    entries: Vec<(&'static str, fn(&CacheOptions) -> Schema)>,
+    entries: Vec<(&'static str, SchemaOf)>,
     /// The first name that cannot be.
     problem: Option<OpenError>,
     /// What the configuration has to say beside.
     notes: Vec<String>,
     clock: Clock,
 }
+
+/// Makes the schema of a cache with these options, for an entry type.
+type SchemaOf = fn(&CacheOptions) -> Schema;
 
 impl Default for CachesBuilder {
     fn default() -> Self {
