@@ -153,7 +153,7 @@ async fn gets_do_not_wait_for_replicas() {
             assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert!(node.by_id("1").await.is_some(), "within the operation time-out of 300 ms");
+        assert!(node.by_id("1").await.is_some(), "within the operation time-out");
         pair.replica.cont().unwrap();
         assert_eq!(waiting.await.unwrap(), Delivery::Applied);
     }
