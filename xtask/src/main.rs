@@ -9,6 +9,7 @@
 
 mod links;
 mod needs;
+mod operator;
 mod run;
 mod rust_version;
 mod steps;

@@ -3,6 +3,7 @@
 
 use crate::links;
 use crate::needs;
+use crate::operator;
 use crate::run::{Run, cargo, root, succeed, succeed_and_count};
 use crate::rust_version;
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ pub(crate) fn ci(run: &mut Run) {
         succeed(clippy.args(["--no-default-features", "--", "-D", "warnings"]))
     });
     run.step("rust-version", |_| rust_version::check());
+    run.step("operator's tool", |_| operator::check());
     build_docs(run);
     follow_links(run);
     test(run, &[]);
