@@ -10,6 +10,7 @@
 mod layers;
 mod links;
 mod needs;
+mod operator;
 mod run;
 mod rust_version;
 mod steps;

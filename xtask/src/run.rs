@@ -145,6 +145,15 @@ pub(crate) fn succeed(command: &mut Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("`{}` failed", shown(command))) }
 }
 
+/// What a command prints that must succeed.
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{}: {error}", shown(command)))?;
+    if !output.status.success() {
+        return Err(format!("`{}` failed: {}", shown(command), String::from_utf8_lossy(&output.stderr)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Runs `cargo test`, and reads what it says on its way to the terminal.
 pub(crate) fn succeed_and_count(command: &mut Command, tests: &mut Tests) -> Result<(), String> {
     eprintln!("{}", shown(command));

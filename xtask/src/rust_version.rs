@@ -4,7 +4,7 @@
 //! library is there, and nobody knows it of the language. So the promise is the version in use. Where a newer one is in use, the library is
 //! compiled once more with the one that is promised.
 
-use crate::run::{cargo, root, succeed};
+use crate::run::{cargo, output, root, succeed};
 use std::fs;
 use std::process::Command;
 
@@ -39,14 +39,6 @@ pub(crate) fn check() -> Result<(), String> {
             shown(used)
         )
     })
-}
-
-fn output(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr)));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn promised(manifest: &str) -> Option<Version> {

@@ -4,6 +4,7 @@
 use crate::layers;
 use crate::links;
 use crate::needs;
+use crate::operator;
 use crate::run::{Run, cargo, root, succeed, succeed_and_count};
 use crate::rust_version;
 use std::process::ExitCode;
@@ -70,6 +71,7 @@ pub(crate) fn ci(run: &mut Run) {
         Ok(())
     });
     run.step("rust-version", |_| rust_version::check());
+    run.step("operator's tool", |_| operator::check());
     build_docs(run);
     follow_links(run);
     test(run, &[]);
