@@ -78,11 +78,7 @@ pub(crate) enum Ending {
 async fn torture(plan: &Plan, json: bool) -> Result<Summary, Failure> {
     let begun = now();
     let mut stage = Stage::set(plan, begun).await?;
-    let shown = if json {
-        ProgressBar::hidden()
-    } else {
-        bar(plan.time.as_secs())
-    };
+    let shown = if json { ProgressBar::hidden() } else { bar(plan.time.as_secs()) };
     let ended = tokio::select! {
         ended = stage.play(plan, &shown) => ended,
         _ = tokio::signal::ctrl_c() => Err(Failure::Problem("interrupted".to_owned())),
@@ -124,6 +120,7 @@ impl Stage {
         let setup = Setup {
             node: 0,
             place: 0,
+            places: plan.nodes,
             seed: plan.seed,
             tasks: plan.tasks,
             readers: plan.readers,

@@ -178,7 +178,10 @@ fn a_coordinator_that_is_killed_leaves_nothing_behind() {
         .unwrap();
     // The coordinator, its guard, three nodes and a server; one that is being replaced may be missing for a moment.
     wait_until("six processes", || processes(folder.path()).len() >= 6);
-    assert!(std::fs::read_dir(folder.path()).unwrap().count() >= 5, "one folder for each socket and one for the source");
+    assert!(
+        std::fs::read_dir(folder.path()).unwrap().count() >= 5,
+        "one folder for each socket and one for the source"
+    );
     coordinator.kill().unwrap();
     coordinator.wait().unwrap();
     wait_until("every process has ended", || processes(folder.path()).is_empty());

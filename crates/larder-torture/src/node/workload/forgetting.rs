@@ -63,7 +63,8 @@ impl Desk {
     /// A change of several, and one call for all of them.
     pub(super) async fn change_several(&self, rng: &mut fastrand::Rng, patience: Patience) {
         let edits: Vec<(u32, Edit)> = (0..rng.u32(2..6)).map(|_| (shared(rng), Edit::random(rng))).collect();
-        let changed = self.source.change(move |writing| edits.iter().try_for_each(|(number, edit)| edit.make(writing, *number)));
+        let changed =
+            self.source.change(move |writing| edits.iter().try_for_each(|(number, edit)| edit.make(writing, *number)));
         let Ok(change) = changed.await else { return };
         self.invalidate_many(&change, rng, patience).await;
     }
@@ -165,12 +166,12 @@ impl Desk {
     /// Of instances that nobody else changes, since a plain set cannot know that its value was overtaken before it began.
     pub(super) async fn set(&self, task: u32, rng: &mut fastrand::Rng, patience: Patience) {
         let several = rng.bool();
-        let mut numbers: Vec<u32> = own(&self.setup, task).collect();
+        let mut numbers: Vec<u32> = own(self.setup.place, task).collect();
         rng.shuffle(&mut numbers);
         numbers.truncate(if several { rng.usize(2..=numbers.len().max(2)) } else { 1 });
-        let changed = self.source.change(move |writing| {
-            numbers.iter().try_for_each(|number| Edit::ToggleItsOwn.make(writing, *number))
-        });
+        let changed = self
+            .source
+            .change(move |writing| numbers.iter().try_for_each(|number| Edit::ToggleItsOwn.make(writing, *number)));
         let Ok(change) = changed.await else { return };
         let states: Vec<State> = change.touched.into_iter().filter_map(|(_, after)| after).collect();
         let begun = now();
@@ -214,9 +215,8 @@ impl Desk {
         let mut numbers: Vec<u32> = (0..12).map(|_| shared(rng)).collect();
         numbers.sort_unstable();
         numbers.dedup();
-        let changed = self.source.change(move |writing| {
-            numbers.iter().try_for_each(|number| Edit::Touch.make(writing, *number))
-        });
+        let changed =
+            self.source.change(move |writing| numbers.iter().try_for_each(|number| Edit::Touch.make(writing, *number)));
         let Ok(change) = changed.await else { return };
         let call = self.caches.instances.truncate();
         self.forget(Wish::of_instances(Call::Truncate, Vec::new(), change.sequence), patience, call).await;

@@ -1,8 +1,8 @@
 //! The calls that read, and what they have answered.
 
 use super::super::callers::Patience;
-use super::objects::NOBODY;
 use super::Desk;
+use super::objects::NOBODY;
 use crate::objects::{By, Key, Kind, Policy, Subject};
 use crate::protocol::{Answer, Event, Read, Through, now};
 use crate::source::{Source, SourceError};

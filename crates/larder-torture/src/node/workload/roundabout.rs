@@ -15,10 +15,10 @@
 //! checker knows of the former, and of the latter the time that has passed.
 
 use super::super::callers::Patience;
+use super::Desk;
 use super::forgetting::Wish;
 use super::objects::{NOBODY, host_of_its_own, roundabout};
 use super::reading::{Pace, load};
-use super::Desk;
 use crate::objects::{By, Instance, Key, Kind, State, Subject};
 use crate::protocol::{Call, Led, Outcome, now};
 use larder::{Delivery, Lookup, Stored};
@@ -35,7 +35,7 @@ impl Desk {
     pub(super) async fn go_round(self: Arc<Self>, task: u32) {
         let mut rng = self.rng(task);
         while !self.is_ending() {
-            for number in roundabout(&self.setup) {
+            for number in roundabout(self.setup.place) {
                 self.begins(task, "a round of invalidating through a key that was lost");
                 if !self.by_primary.load(Ordering::Relaxed) {
                     self.round(number, &mut rng).await;
@@ -54,8 +54,7 @@ impl Desk {
         let since = now();
         let stored = cache.set(Instance::new(&first, since, self.setup.node)).await;
         let outcome = if stored == Stored::Unavailable { Outcome::Deferred } else { Outcome::Applied };
-        let wish =
-            |call, keys, sequence| Wish { call, kind: Kind::Instance, keys, sequence };
+        let wish = |call, keys, sequence| Wish { call, kind: Kind::Instance, keys, sequence };
         self.forgot(wish(Call::Set, first.keys().collect(), first.sequence), since, outcome, None);
 
         if self.write(number, Vec::new()).await.is_none() {
