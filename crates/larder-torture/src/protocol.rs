@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) node: u32,
     /// Which of the nodes it is; one that was killed has a successor in its place.
     pub(crate) place: u32,
+    /// How many nodes there are at a time.
+    pub(crate) places: u32,
     pub(crate) seed: u64,
     /// How many tasks change and forget.
     pub(crate) tasks: u32,

@@ -26,6 +26,7 @@ pub(crate) struct Summary {
     /// Answers judged, and those that came from the cache for certain.
     reads: u64,
     hits: u64,
+    reads_per_second: u64,
     stale: u64,
     wrong: u64,
     /// Changes in the source.
@@ -81,6 +82,7 @@ impl Summary {
             without: plan.without.map(larder::protection::Protection::name),
             reads: progress.reads,
             hits: progress.hits,
+            reads_per_second: (progress.reads as f64 / seconds.max(0.1)) as u64,
             stale,
             wrong,
             changes: progress.changes,
@@ -121,7 +123,10 @@ fn list<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> String {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |name: &str, text: String| writeln!(f, "{name:<15}{text}");
-        row("reads", format!("{}, of which {} were hits for certain", self.reads, self.hits))?;
+        row(
+            "reads",
+            format!("{}, {} a second, of which {} were hits for certain", self.reads, self.reads_per_second, self.hits),
+        )?;
         row("stale reads", self.stale.to_string())?;
         row("wrong reads", self.wrong.to_string())?;
         row("changes", self.changes.to_string())?;

@@ -120,6 +120,7 @@ impl Stage {
         let setup = Setup {
             node: 0,
             place: 0,
+            places: plan.nodes,
             seed: plan.seed,
             tasks: plan.tasks,
             readers: plan.readers,

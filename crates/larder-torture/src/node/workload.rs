@@ -122,7 +122,7 @@ impl Workload {
     pub(super) async fn sweep(&self) {
         let Desk { setup, caches, recorder, .. } = &*self.desk;
         let sweeper = self.desk.sweeper();
-        let own = (0..setup.tasks).flat_map(|task| own(setup, task)).chain(roundabout(setup));
+        let own = (0..setup.tasks).flat_map(|task| own(setup.place, task)).chain(roundabout(setup.place));
         let instances: Vec<u32> = (0..INSTANCES).chain(own).collect();
         let ids = instances.iter().map(|number| Key::id(Kind::Instance, *number));
         let serials = instances.iter().map(|number| Key::serial(Kind::Instance, *number));

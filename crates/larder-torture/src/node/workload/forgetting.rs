@@ -166,7 +166,7 @@ impl Desk {
     /// Of instances that nobody else changes, since a plain set cannot know that its value was overtaken before it began.
     pub(super) async fn set(&self, task: u32, rng: &mut fastrand::Rng, patience: Patience) {
         let several = rng.bool();
-        let mut numbers: Vec<u32> = own(&self.setup, task).collect();
+        let mut numbers: Vec<u32> = own(self.setup.place, task).collect();
         rng.shuffle(&mut numbers);
         numbers.truncate(if several { rng.usize(2..=numbers.len().max(2)) } else { 1 });
         let changed = self

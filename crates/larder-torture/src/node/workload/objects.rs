@@ -28,15 +28,15 @@ const ROUNDABOUTS: u32 = 4;
 /// Hosts from here on belong to the instance with that number, for ever: two for each.
 const HOSTS_OF_ITS_OWN: u32 = 1_000_000;
 
-/// The instances that a task alone changes.
-pub(super) fn own(setup: &Setup, task: u32) -> Range<u32> {
-    let first = OWN + (setup.place * 100 + task) * OWN_OF_A_TASK;
+/// The instances that a task in this place alone changes.
+pub(super) fn own(place: u32, task: u32) -> Range<u32> {
+    let first = OWN + (place * 100 + task) * OWN_OF_A_TASK;
     first..first + OWN_OF_A_TASK
 }
 
-/// The instances of this node's roundabout.
-pub(super) fn roundabout(setup: &Setup) -> Range<u32> {
-    let first = ROUNDABOUT + setup.place * ROUNDABOUTS;
+/// The instances of the roundabout in this place.
+pub(super) fn roundabout(place: u32) -> Range<u32> {
+    let first = ROUNDABOUT + place * ROUNDABOUTS;
     first..first + ROUNDABOUTS
 }
 
@@ -51,7 +51,7 @@ pub(super) fn shared(rng: &mut fastrand::Rng) -> u32 {
     if rng.bool() { rng.u32(..INSTANCES / 4) } else { rng.u32(..INSTANCES) }
 }
 
-/// A key of an instance that may be told to go by any key of any index.
+/// A key of an instance that anybody may make the cache forget, through any index.
 pub(super) fn instance_key(setup: &Setup, rng: &mut fastrand::Rng) -> Key {
     match rng.u32(..10) {
         0 => own_key(setup, rng),
@@ -67,7 +67,8 @@ pub(super) fn readable_key(setup: &Setup, rng: &mut fastrand::Rng) -> Key {
         return instance_key(setup, rng);
     }
     // Not by their hosts: a load that finds nothing notes that in the place of what leads to the object.
-    let number = rng.choice(roundabout(setup)).unwrap_or(ROUNDABOUT);
+    let place = rng.u32(..setup.places.max(1));
+    let number = rng.choice(roundabout(place)).unwrap_or(ROUNDABOUT);
     if rng.bool() { Key::id(Kind::Instance, number) } else { Key::serial(Kind::Instance, number) }
 }
 
@@ -80,8 +81,8 @@ pub(super) fn readable_keys(setup: &Setup, rng: &mut fastrand::Rng) -> Vec<Key> 
 }
 
 fn own_key(setup: &Setup, rng: &mut fastrand::Rng) -> Key {
-    let task = rng.u32(..setup.tasks.max(1));
-    let number = rng.choice(own(setup, task)).unwrap_or(OWN);
+    let (place, task) = (rng.u32(..setup.places.max(1)), rng.u32(..setup.tasks.max(1)));
+    let number = rng.choice(own(place, task)).unwrap_or(OWN);
     match rng.u32(..3) {
         0 => Key::id(Kind::Instance, number),
         1 => Key::serial(Kind::Instance, number),

@@ -35,7 +35,7 @@ impl Desk {
     pub(super) async fn go_round(self: Arc<Self>, task: u32) {
         let mut rng = self.rng(task);
         while !self.is_ending() {
-            for number in roundabout(&self.setup) {
+            for number in roundabout(self.setup.place) {
                 self.begins(task, "a round of invalidating through a key that was lost");
                 if !self.by_primary.load(Ordering::Relaxed) {
                     self.round(number, &mut rng).await;
