@@ -1,4 +1,4 @@
-//! That everything is bounded: what notes and floors take, and what is done under the lock at once.
+//! Tests that notes and floors are bounded, and that a prune does only so much under the lock at once.
 
 use super::*;
 use crate::LoadOptions;

@@ -15,7 +15,7 @@ fn aging(loading: LoadOptions) -> (Memory, ManualClock) {
 const ID: KeyRef<'_> = KeyRef { index: 0, bytes: b"1" };
 const HOST: KeyRef<'_> = KeyRef { index: 1, bytes: b"1.example" };
 
-/// A look, and a load of nothing after it.
+/// Looks a key up, and stores that the load has found nothing.
 fn loads_nothing(memory: &Memory, key: KeyRef<'_>) -> Stored {
     let ticket = memory.take_ticket();
     memory.store_absence(key, ticket).stored
