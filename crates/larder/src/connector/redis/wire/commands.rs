@@ -1,4 +1,4 @@
-//! Operations on a [`Link`] to a server of this kind: one command, a script, several commands.
+//! Operations on a [`Link`] to a Redis server: one command, a script, several commands.
 
 use super::connection::Connection;
 use crate::connector::redis::scripts::Script;
@@ -13,7 +13,7 @@ impl<P: Protocol<Connection = Connection>> Link<P> {
         self.operation(when_crowded, |connection| async move { connection.send(command).await }).await
     }
 
-    /// Runs a script; its code is sent where the server does not know it yet.
+    /// Runs a script by its hash. If the server does not know the script, this sends the script's code.
     pub(crate) async fn script(
         &self,
         when_crowded: WhenCrowded,
@@ -23,15 +23,15 @@ impl<P: Protocol<Connection = Connection>> Link<P> {
         self.operation(when_crowded, |connection| async move { connection.run(script, &arguments).await }).await
     }
 
-    /// Sends several commands in one go; each has its own reply, which may be an error of that command alone. One that says
-    /// something of the server or of us is that of the whole operation.
+    /// Sends several commands in one round trip. Each command has its own reply, which may be an error of that command alone. But an
+    /// error that says something about the server or this user fails the whole operation.
     pub(crate) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
         self.operation(WhenCrowded::Shed, |connection| async move { connection.send_unless_grave(commands).await })
             .await
     }
 
-    /// One command, and then a script, in one go. A server that takes no writes, or not from us, may have answered the command all the
-    /// same.
+    /// Sends one command, and then a script, in one round trip. If the server refuses the script because it takes no writes, or no
+    /// writes from this user, the reply to the command is returned all the same.
     pub(crate) async fn command_and_script(
         &self,
         when_crowded: WhenCrowded,
@@ -66,8 +66,9 @@ impl<P: Protocol<Connection = Connection>> Link<P> {
         self.beat(|connection| async move { connection.send(command).await }).await
     }
 
-    /// The server's clock, in ms: it is not later than this. Asked for at first, and by the heartbeat from then on, so that it is no
-    /// more behind than a reply takes.
+    /// An upper bound of the time on the server's clock, in ms. It is too high by at most the time that a reply takes.
+    ///
+    /// The first call asks the server. From then on the heartbeat asks, and this answers from what the heartbeat has learned.
     pub(crate) async fn server_time(&self) -> Option<u64> {
         let connection = self.connection()?;
         if let Some(time) = connection.time_at(self.clock().now()) {
@@ -78,7 +79,7 @@ impl<P: Protocol<Connection = Connection>> Link<P> {
         connection.time_at(self.clock().now())
     }
 
-    /// What the heartbeat does for [`server_time`](Self::server_time).
+    /// Called by each heartbeat: asks for the server's time, if anybody has called [`server_time`](Self::server_time).
     pub(crate) async fn keep_time(&self, connection: &Connection) {
         if connection.needs_time.load(Ordering::Relaxed) {
             self.ask_time(connection).await;
