@@ -131,7 +131,7 @@ impl fmt::Display for State {
 /// Why the caller may not make its call now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The breaker is open; or the breaker is half-open and its trials are all taken.
+    /// The breaker is open; or the breaker is half-open, and there is no place for this call among the trials.
     #[error("the circuit breaker is open")]
     Open,
     /// Too many calls are under way; or the breaker has just closed and lets only a part of the calls through.
@@ -245,7 +245,7 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// [`Refused::Open`]: the breaker is open or half-open.
+    /// [`Refused::Open`]: the breaker is open, half-open or forced open.
     pub fn permit_beside(&self) -> Result<Permit<'_>, Refused> {
         self.machine.permit_beside()
     }

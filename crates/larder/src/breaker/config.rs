@@ -4,7 +4,7 @@ use super::gate::MOST;
 use crate::options::{OptionError, Refuse};
 use std::time::Duration;
 
-/// The window is divided into so many buckets, and forgets one bucket at a time.
+/// The window is divided into ten buckets, and forgets one bucket at a time.
 pub(super) const BUCKETS: u8 = 10;
 
 /// The settings of a [`Breaker`](super::Breaker). The defaults suit a cache server that answers within milliseconds.
@@ -27,10 +27,10 @@ pub struct BreakerConfig {
     /// How far back outcomes count. They are forgotten a tenth of the window at a time. Zero: outcomes count until the state
     /// changes, so that after a million successes it takes half a million failures to reach one in three. Default 10 s.
     pub window: Duration,
-    /// `failure_ratio` and `slow_ratio` are looked at only when the window holds at least so many calls. With fewer than about ten, a
+    /// `failure_ratio` and `slow_ratio` count only when the window holds at least this many calls. With fewer than about ten calls, a
     /// single failure after a quiet time can be half of all calls. Default 20.
     pub min_calls: u64,
-    /// The breaker opens after so many failures in a row, however old the first of them is. Zero: never. Default 5.
+    /// The breaker opens after this many failures in a row, however old the first of them is. Zero: never. Default 5.
     pub consecutive_failures: u32,
     /// The breaker opens when this part of the calls in the window has failed, or more. Zero: never. Default 0.5.
     pub failure_ratio: f64,
@@ -48,15 +48,15 @@ pub struct BreakerConfig {
     /// How long the breaker stays open after a refusal. Only a person can end the reason for a refusal, and a server may count the
     /// attempts. Default 30 s.
     pub open_refused: Duration,
-    /// After so long without opening, the next opening lasts `open` again. Default 60 s.
+    /// When the breaker has not opened for this time, its next opening lasts `open` again. Default 60 s.
     pub healthy_after: Duration,
     /// Whose calls find out whether the breaker can close. Default [`HalfOpen::Probes`].
     pub half_open: HalfOpen,
-    /// So many successes while half-open close the breaker. One failure opens it again. Default 1.
+    /// This many successes while half-open close the breaker. One failure opens it again. Default 1.
     pub half_open_successes: u32,
-    /// A trial hangs, or its permit was forgotten, when nothing was said of it for so long. It then counts as failed as soon as
-    /// another caller wants its place, so that it cannot keep the breaker half-open. Set this to longer than any call may take.
-    /// Zero: never. Default 60 s.
+    /// When a trial has no outcome after this time, its call hangs, or its permit was forgotten. The trial counts as failed as soon as
+    /// another caller wants its place. So it cannot keep the breaker half-open. Set this to longer than any call may take. Zero: a
+    /// trial never counts as failed by time. Default 60 s.
     pub trial_timeout: Duration,
     /// After the breaker has closed, the part of calls that it lets through grows from a tenth to all of them over this time. A
     /// server that has just come back is so not knocked over. Zero: all calls at once. Default 5 s.
@@ -71,7 +71,7 @@ pub struct BreakerConfig {
 pub enum HalfOpen {
     /// One call at a time, and only through [`probe`](super::Breaker::probe). Users are refused until the breaker has closed.
     Probes,
-    /// Calls of users, at most so many at once. The first call after the open time makes the breaker half-open.
+    /// Calls of users, at most this many at once. The first call after the open time makes the breaker half-open.
     Requests(u32),
 }
 

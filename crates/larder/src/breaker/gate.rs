@@ -38,7 +38,7 @@ const GENERATION: u64 = 1 << 28;
 /// The highest count.
 pub(super) const MOST: u32 = (1 << 24) - 1;
 
-/// After every so many successes, the caller whose success was the last of them moves them all into a bucket.
+/// After every 1,024 successes, the caller whose success was the last of them moves them all into a bucket.
 const BATCH: u32 = 1024;
 
 /// The word of a [`Gate`], as it was read at one moment.

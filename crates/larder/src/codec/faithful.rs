@@ -11,7 +11,7 @@ use serde::ser::{
 };
 use std::cell::RefCell;
 
-/// The bytes of a value. `room` is a guess of how many there will be: so many are allocated at once.
+/// The bytes of a value. `room` is a guess of how many there will be, and is allocated at once.
 pub(super) fn write<T: Serialize>(value: &T, room: usize) -> Result<Vec<u8>, EncodeError> {
     let mut bytes = Vec::with_capacity(room);
     let refused = Refused::default();

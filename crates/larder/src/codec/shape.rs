@@ -44,12 +44,12 @@ use serde::de::DeserializeOwned;
 use walk::Walk;
 
 /// The most runs. A type that needs more is known well enough for a fingerprint by then.
-const MOST_RUNS: usize = 4096;
+const MAX_RUNS: usize = 4096;
 
 /// The shape of `T`.
 pub(crate) fn describe<T: DeserializeOwned>() -> String {
     let (mut root, walk) = (Node::default(), Walk::default());
-    for _ in 0..MOST_RUNS {
+    for _ in 0..MAX_RUNS {
         if root.done() {
             break;
         }

@@ -644,7 +644,7 @@ mod large_types {
     #[test]
     fn are_given_up_after_so_many_runs() {
         let text = describe::<D16>();
-        assert_eq!(text.matches("u8").count(), super::super::MOST_RUNS);
+        assert_eq!(text.matches("u8").count(), super::super::MAX_RUNS);
         assert!(text.contains('?'));
     }
 }

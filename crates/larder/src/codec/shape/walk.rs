@@ -15,10 +15,10 @@ use std::cell::Cell;
 use std::fmt::{self, Display};
 
 /// How deep places may be nested.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// The most fields that are looked for in an open map.
-const MOST_FOUND: usize = 256;
+const MAX_FIELDS: usize = 256;
 
 /// Why a run ended.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl Node {
             Kind::Open { fields, search } if *search == Search::Asked => {
                 *search = match end {
                     Some(End::Missing(name))
-                        if fields.len() < MOST_FOUND && fields.iter().all(|field| field.name != name) =>
+                        if fields.len() < MAX_FIELDS && fields.iter().all(|field| field.name != name) =>
                     {
                         fields.extend(Kind::named(&[name]));
                         Search::On

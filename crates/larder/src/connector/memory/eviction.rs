@@ -21,7 +21,7 @@ pub(super) struct Queues {
     ghosts: Ghosts,
 }
 
-/// The small queue holds one in so many objects.
+/// The small queue holds one in ten objects.
 const SMALL: usize = 10;
 
 impl Queues {

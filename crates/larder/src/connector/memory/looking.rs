@@ -5,8 +5,8 @@ use super::table::Id;
 use super::{Memory, Writer};
 use crate::contract::{Fill, KeyRef, Look, Miss, Stored, Ticket};
 
-/// Notes take at most one in so many bytes. So a cache that is full of objects still has room for notes, and a flood of keys that do
-/// not exist takes no more room than this from the objects.
+/// Notes take at most a tenth of the bytes. So a cache that is full of objects still has room for notes, and a flood of keys that do not
+/// exist takes no more room than that from the objects.
 const NOTES: u64 = 10;
 
 impl Memory {

@@ -12,7 +12,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 /// How many words are allocated together.
 pub(super) const BLOCK: usize = 256;
 
-/// Bit 0: whether the object is live. Bits 1 and 2: uses since the eviction policy last looked, up to [`MANY`]. The other bits: when
+/// Bit 0: whether the object is live. Bits 1 and 2: uses since the eviction policy last looked, up to [`MAX_USES`]. The other bits: when
 /// the object was last used, in ms of the clock. The stored time may be earlier than the last use, but never later.
 #[derive(Debug, Default)]
 pub(super) struct Pulse(AtomicU64);
@@ -23,7 +23,7 @@ const USES: u64 = 3 * USE;
 const USED: u32 = 3;
 
 /// Uses are counted up to this. That is enough to tell an object that is used from one that was used once.
-pub(super) const MANY: u64 = 3;
+pub(super) const MAX_USES: u64 = 3;
 
 #[derive(Debug)]
 pub(super) struct Block {
@@ -104,7 +104,7 @@ impl Pulse {
 
     /// Sets the count of uses. A use that a reader counts at the same time may be lost; the object may then be evicted a little earlier.
     pub(super) fn set_uses(&self, uses: u64) {
-        let set = |word| Some((word & !USES) | (uses.min(MANY) * USE));
+        let set = |word| Some((word & !USES) | (uses.min(MAX_USES) * USE));
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
     }
 }

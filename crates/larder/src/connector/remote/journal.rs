@@ -88,13 +88,13 @@ struct Book {
     truncate: Option<u64>,
     /// The number up to which a replay has taken entries.
     taken: u64,
-    /// The number of the last call that deferred something.
-    now: u64,
+    /// How many calls have deferred something: the number of the last one.
+    calls: u64,
 }
 
 impl Book {
     fn truncate(&mut self) {
-        self.truncate = Some(self.now);
+        self.truncate = Some(self.calls);
         self.keys = HashMap::new();
         self.bytes = 0;
     }
@@ -104,10 +104,10 @@ impl Book {
         match self.keys.entry(key) {
             Slot::Occupied(mut entry) => {
                 let (at, waiting) = entry.get_mut();
-                (*at, *waiting) = (self.now, waiting.and(what));
+                (*at, *waiting) = (self.calls, waiting.and(what));
             }
             Slot::Vacant(place) => {
-                place.insert((self.now, what));
+                place.insert((self.calls, what));
                 self.bytes += weight;
             }
         }
@@ -131,12 +131,12 @@ impl Journal {
     /// Adds what must be done to these keys. Returns whether the journal overflowed into a truncate.
     pub(crate) fn defer(&self, keys: impl IntoIterator<Item = KeyBuf>, what: Deferred) -> bool {
         let mut book = self.book.lock();
-        book.now += 1;
+        book.calls += 1;
         let mut overflowed = false;
         for key in keys {
             if book.truncate.is_some_and(|at| at > book.taken) {
                 // No replay has taken the truncate yet, so it covers this key. Its number is raised so that no earlier replay removes it.
-                book.truncate = Some(book.now);
+                book.truncate = Some(book.calls);
                 break;
             }
             book.add(key, what);
@@ -152,7 +152,7 @@ impl Journal {
     /// Adds a truncate, which takes the place of all entries.
     pub(crate) fn defer_truncate(&self) {
         let mut book = self.book.lock();
-        book.now += 1;
+        book.calls += 1;
         book.truncate();
         self.count(&book);
     }
@@ -163,14 +163,14 @@ impl Journal {
         if book.truncate.is_none() && book.keys.is_empty() {
             return None;
         }
-        book.taken = book.now;
+        book.taken = book.calls;
         let newer = book.keys.iter().filter(|(_, (at, _))| *at > since);
         let mut keys: Vec<_> = newer.map(|(key, (at, what))| (*at, key.clone(), *what)).collect();
         keys.sort_by_key(|(at, ..)| *at);
         Some(Waiting {
             truncate: book.truncate.is_some_and(|at| at > since),
             keys: keys.into_iter().map(|(_, key, what)| (key, what)).collect(),
-            until: book.now,
+            until: book.calls,
         })
     }
 

@@ -1,7 +1,7 @@
 //! The deserializer for one place in a type. It notes what the type asks for, and answers with a sample or with the parts of the place.
 
 use super::parts::{Fields, Half, Items, Pair, Tag, Variant};
-use super::{Asked, DEEPEST, End, Level, Mode, Walk};
+use super::{Asked, End, Level, MAX_DEPTH, Mode, Walk};
 use crate::codec::shape::node::{Kind, Named, Node, Search};
 use serde::de::{DeserializeSeed, Deserializer, VariantAccess, Visitor};
 
@@ -37,7 +37,7 @@ impl Probe<'_> {
     /// Refuses to go deeper if the type contains itself, or is nested too deep.
     fn bound(&mut self, level: &Level<'_>) -> Result<(), End> {
         let again = level.again();
-        if again.is_none() && level.depth < DEEPEST {
+        if again.is_none() && level.depth < MAX_DEPTH {
             return Ok(());
         }
         if self.node.unknown() && self.mode == Mode::Look {

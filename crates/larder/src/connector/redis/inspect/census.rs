@@ -134,8 +134,8 @@ impl Inspector {
             counted.cache = name;
             match cache.clock().await {
                 Ok(clock) => counted.clock = clock,
-                // The order of these two arms matters. An error of the server ends the census. An error of this clock does not: the
-                // other caches are counted all the same.
+                // An error of the server ends the census. Any other error concerns only this clock, and the other caches are still
+                // counted.
                 Err(error @ InspectError::Server { .. }) => return Err(error),
                 Err(error) => counted.trouble = Some(error.to_string()),
             }
