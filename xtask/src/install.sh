@@ -2,9 +2,9 @@
 #
 # usage:  sh install.sh PACKAGE…      as root, with apt-get
 #
-# Debian starts and enables what a package brings, so a Redis server would listen on port 6379 from now on, also after the next
-# boot. What keeps it from being started is policy-rc.d, which every package asks; what was there before is put back
-# at the end, also when this is interrupted. Whatever ran before goes on running.
+# Debian starts and enables the services of a package. So a Redis server would listen on port 6379 from now on, also after the next boot.
+# Every package asks the program policy-rc.d whether it may start its services. This script puts a policy-rc.d there that says no, and puts
+# back the earlier one at the end, also when this script is interrupted. Services that ran before go on running.
 
 set -eu
 
@@ -20,7 +20,7 @@ restore() {
     fi
 }
 
-# What a run that was killed has left.
+# Clean up after a run that was killed.
 restore
 trap restore EXIT
 trap 'exit 130' INT

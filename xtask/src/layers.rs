@@ -1,13 +1,13 @@
-//! The order of the library's modules: each imports only from those that stand before it.
+//! Checks the order of the library's modules: each module imports only from modules that stand before it.
 //!
-//! Read are paths that begin with `crate::` or `super::`, outside comments, strings and tests. A module is named in [`ORDER`] by its path; what
-//! is not named belongs to the module around it.
+//! This reads paths that begin with `crate::` or `super::`, outside comments, strings and tests. [`ORDER`] names modules by their paths. A
+//! module that is not named there belongs to the module around it.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// The library's modules. Each may import from those before it in the list, and from itself.
+/// The library's modules. Each may import from itself, and from the modules before it in the list.
 const ORDER: [&str; 28] = [
     "sync",
     "duration",
@@ -66,14 +66,14 @@ pub(crate) fn upward(root: &Path) -> io::Result<Vec<String>> {
     Ok(wrong)
 }
 
-/// The place of a module, or of what is in it: that of the longest name which is its beginning.
+/// The place of a module or an item in the order. Of the names in [`ORDER`] with which its path begins, the longest decides.
 fn layer(path: &str) -> Option<usize> {
     let within = |name: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     let places = ORDER.iter().enumerate().filter(|(_, name)| within(name));
     places.max_by_key(|(_, name)| name.len()).map(|(place, _)| place)
 }
 
-/// Every source file as the path of its module, without those that hold only tests.
+/// Finds every source file, with the path of its module. Files that hold only tests are left out.
 fn find(folder: &Path, path: &mut Vec<String>, files: &mut Vec<(String, String)>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -123,7 +123,7 @@ fn imports(text: &str, module: &str) -> Vec<String> {
     found
 }
 
-/// The paths of a use tree, up to where it ends: `a::{b, c::d}` is `a::b` and `a::c::d`.
+/// The paths of the use tree with which the text begins: `a::{b, c::d}` is `a::b` and `a::c::d`.
 fn tree(text: &str) -> Vec<String> {
     let name: String = text.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
     let rest = text.get(name.len()..).unwrap_or_default();
@@ -156,7 +156,7 @@ fn tree(text: &str) -> Vec<String> {
 fn code(text: &str) -> String {
     let tests = ["\n#[cfg(test)]\nmod ", "\n#[cfg(all(test, "].iter().filter_map(|begin| text.find(begin)).min();
     let text = tests.and_then(|end| text.get(..end)).unwrap_or(text);
-    // What only the docs name is no import.
+    // An import that only the docs need does not count.
     let mut lines = Vec::new();
     let mut for_docs = false;
     for line in text.lines() {

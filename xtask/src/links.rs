@@ -1,7 +1,7 @@
 //! Follows the links of the markdown files: to other files of this repository, and to headings.
 //!
-//! Read are `[text](target)`, `[name]: target` and, because the docs point at sources with it, a path in backticks that begins
-//! with one of this repository's folders. Code blocks are not read; links to the web are not followed.
+//! Links are `[text](target)` and `[name]: target`. A path in backticks that begins with one of this repository's folders is a link, too,
+//! because the docs point at sources in that way. Code blocks are not read, and links to the web are not followed.
 
 use std::fs;
 use std::io;
@@ -56,7 +56,7 @@ fn links(text: &str) -> Vec<(usize, Link)> {
         if let Some((_, target)) = line.strip_prefix('[').and_then(|rest| rest.split_once("]: ")) {
             links.extend(target.split_whitespace().next().map(|target| (number, Link::Target(target.to_owned()))));
         }
-        // Between backticks nothing is a link, so only what is outside of them counts.
+        // Every second part is between backticks. Links count only outside of backticks, paths only between them.
         for (place, part) in line.split('`').enumerate() {
             if place % 2 == 1 {
                 links.extend(repository_path(part).map(|path| (number, Link::Path(path))));
@@ -92,7 +92,7 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The path that this code names, if it can be nothing else.
+/// The path in this repository that the code names, if it certainly names one.
 fn repository_path(code: &str) -> Option<String> {
     let ours = ["crates/", "xtask/", "docs/", ".ci/"].iter().any(|folder| code.starts_with(folder));
     let plain = !code.contains(['*', '{', '<', '…', ' ', '$']);
@@ -130,7 +130,7 @@ fn follow(root: &Path, file: &Path, link: &Link) -> Result<(), String> {
     }
 }
 
-/// The anchors that the headings of a text get where it is shown.
+/// The anchors of the headings of a text, as web pages that show the text make them.
 fn anchors(text: &str) -> Vec<String> {
     let mut anchors: Vec<String> = Vec::new();
     for (_, line) in prose(text) {

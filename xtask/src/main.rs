@@ -1,4 +1,4 @@
-//! `cargo xtask`: what a change must pass, the same way for a person and for CI.
+//! `cargo xtask`: the checks that a change must pass, the same for a person and for CI.
 //!
 //! ```text
 //! cargo xtask test [-- ARGS]     every test; installs what they need; ARGS go to the test programs

@@ -1,11 +1,12 @@
-//! What the tests need that cargo does not bring: a server, a C compiler, callgrind. Installed where that can be done, else named.
+//! What the tests need and cargo does not bring: a server and a C compiler. If one is missing, it is installed. If that cannot be done, the
+//! message says what to install.
 
 use std::env;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// See there for what it leaves behind: the packages, and nothing else.
+/// The script that installs packages. It leaves nothing behind but the packages.
 const INSTALL: &str = include_str!("install.sh");
 
 /// A program that must be there.
@@ -13,14 +14,14 @@ struct Need {
     what: &'static str,
     /// Any of these will do.
     programs: &'static [&'static str],
-    /// Where else than on the `PATH` it is looked for.
+    /// Folders where the program is looked for, beside those on the `PATH`.
     folders: &'static [&'static str],
-    /// A variable that names programs by their path, or one program; empty: none.
+    /// An environment variable that names programs by their path, or one program.
     variable: &'static str,
     packages: &'static [&'static str],
 }
 
-/// The same places as `larder_testing::server` looks at.
+/// A server. It is looked for in the same places as `larder_testing::server` looks.
 const SERVER: Need = Need {
     what: "a Redis or Valkey server",
     programs: &["redis-server", "valkey-server"],
@@ -29,7 +30,7 @@ const SERVER: Need = Need {
     packages: &["redis-server"],
 };
 
-/// SQLite is compiled from source.
+/// A C compiler, because SQLite is compiled from source.
 const COMPILER: Need = Need {
     what: "a C compiler",
     programs: &["cc", "gcc", "clang"],
@@ -80,7 +81,7 @@ impl Need {
     fn found(&self, path: &std::ffi::OsString, named: &std::ffi::OsString) -> Option<PathBuf> {
         let folders: Vec<_> = env::split_paths(path).chain(self.folders.iter().map(PathBuf::from)).collect();
         let in_folders = |name: &PathBuf| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
-        // A path is found as it is: joined to a folder, an absolute path stays what it was.
+        // An absolute path is found, too: joined to a folder, it stays what it was.
         let named = env::split_paths(named).filter(|name| !name.as_os_str().is_empty());
         named.chain(self.programs.iter().map(PathBuf::from)).find_map(|name| in_folders(&name))
     }
@@ -92,7 +93,7 @@ impl Need {
     }
 }
 
-/// How to run a shell script as root with apt-get at hand; none where that is not to be had without a password.
+/// A shell that runs as root, on a machine with apt-get. `None`: there is none, or it would need a password.
 fn root_shell() -> Option<Command> {
     let says_yes = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
@@ -110,7 +111,7 @@ fn root_shell() -> Option<Command> {
 
 fn install(mut shell: Command, packages: &[&str]) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("the installation could not be run: {error}");
-    // The script is its own standard input, so what it runs gets none of it.
+    // The shell reads the script from its standard input. The programs in the script must not read from there.
     let script = format!("main() {{\n{INSTALL}\n}}\nmain \"$@\" </dev/null\n");
     let mut child = shell.args(["-s", "--"]).args(packages).stdin(Stdio::piped()).spawn().map_err(failed)?;
     let Some(mut input) = child.stdin.take() else { return Err("the installation has no standard input".to_owned()) };

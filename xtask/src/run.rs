@@ -1,4 +1,4 @@
-//! Steps, one after the other: what each said, how long it took, and what all of them come to.
+//! Runs steps one after the other, and reports how long each took, whether it passed, and how many tests ran in all.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-/// The steps so far. A failed one does not keep the others from running.
+/// The steps so far. A step that failed does not keep the others from running.
 #[derive(Default)]
 pub(crate) struct Run {
     steps: Vec<Step>,
@@ -19,22 +19,22 @@ struct Step {
     passed: bool,
 }
 
-/// What the test programs said.
+/// What the test programs have reported.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tests {
     programs: u64,
     passed: u64,
     failed: u64,
-    /// Left out by a filter that was asked for.
+    /// Tests that a filter on the command line left out.
     filtered: u64,
-    /// Left out by `#[ignore]`, or in documentation by `ignore`: named at the end, lest nobody notice.
+    /// Tests that `#[ignore]`, or `ignore` in documentation, left out. They are named at the end, so that somebody notices.
     ignored: Vec<String>,
-    /// Conformance cases that a connector cannot be put through; each was printed with its reason.
+    /// Conformance cases that a connector cannot run. Each was printed with its reason.
     left_out: u64,
 }
 
 impl Run {
-    /// Does one step; it has passed if there was nothing to complain of.
+    /// Does one step. Returns whether the step passed.
     pub(crate) fn step(&mut self, name: &'static str, work: impl FnOnce(&mut Tests) -> Result<(), String>) -> bool {
         eprintln!("\n── {name}");
         let begun = Instant::now();
@@ -46,7 +46,7 @@ impl Run {
         result.is_ok()
     }
 
-    /// Says how it went, as the last thing.
+    /// Prints how all steps went. This is the last thing that is printed.
     pub(crate) fn report(self) -> ExitCode {
         println!();
         for name in &self.tests.ignored {
@@ -78,7 +78,7 @@ impl Tests {
     /// Reads a line of `cargo test`.
     fn read(&mut self, line: &str) {
         if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ignored")) {
-            // With each choice of features it is left out again.
+            // The same test is ignored again with each choice of features.
             if !self.ignored.iter().any(|ignored| ignored == name.0) {
                 self.ignored.push(name.0.to_owned());
             }
@@ -112,17 +112,17 @@ impl Tests {
         summary
     }
 
-    /// Whether there were test programs, and none of them has run a test.
+    /// Whether test programs ran, but not a single test.
     fn none(&self) -> bool {
         self.programs > 0 && self.passed + self.failed == 0
     }
 }
 
-/// Cargo, in the workspace.
+/// A cargo command, run in the workspace.
 pub(crate) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(arguments);
-    // What `cargo run` tells xtask of itself would make build scripts that look at it run again.
+    // `cargo run` has set these variables for xtask. Build scripts that look at them would run again.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_BIN_") {
@@ -132,7 +132,7 @@ pub(crate) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command
     command
 }
 
-/// Where the workspace is.
+/// The folder of the workspace.
 pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()

@@ -1,8 +1,8 @@
-//! The oldest Rust that `Cargo.toml` promises (`rust-version`), and whether it is true.
+//! Checks that the library compiles with the oldest Rust that `Cargo.toml` promises (`rust-version`).
 //!
-//! It is true of a version that everything is built and tested with, and of none else: a lint knows since when a function of the standard
-//! library is there, and nobody knows it of the language. So the promise is the version in use. Where a newer one is in use, the library is
-//! compiled once more with the one that is promised.
+//! Only a build with that version proves this. A lint knows since when a function of the standard library exists, but no lint knows since
+//! when a part of the language exists. So the promised version should be the version in use. If a newer version is in use, this compiles
+//! the library once more with the promised version.
 
 use crate::run::{cargo, output, root, succeed};
 use std::fs;
@@ -46,7 +46,7 @@ fn promised(manifest: &str) -> Option<Version> {
     version(value.trim_matches('"'))
 }
 
-/// The packages that say which Rust they need. Cargo writes the id of a package before that; nothing between the two has an id.
+/// The packages that say which Rust they need, by their ids. In cargo's output the last id before a `rust_version` is that of its package.
 fn demands(metadata: &str) -> impl Iterator<Item = (&str, Version)> {
     const DEMAND: &str = "\"rust_version\":\"";
     const ID: &str = "\"id\":\"";

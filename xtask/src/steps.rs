@@ -1,5 +1,7 @@
-//! What each task does. All of it with the same target folder, and all but one step with the same profile, so that nothing is built twice. The library is built and tested
-//! with each choice of features that its users make: none, the default, and all, which is what everything else is built with.
+//! The steps of each task.
+//!
+//! All steps use the same target folder, and all but one use the same profile, so that nothing is built twice. The library is built and
+//! tested with each choice of features that its users make: none, the default, and all. Everything else is built with all features.
 
 use crate::layers;
 use crate::links;
@@ -9,10 +11,10 @@ use crate::run::{Run, cargo, root, succeed, succeed_and_count};
 use crate::rust_version;
 use std::process::ExitCode;
 
-/// What every cargo command here has in common.
+/// The arguments of every cargo command that is about the whole workspace.
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
 
-/// What users of the library build, beside all features: the name of the step, and the arguments for cargo.
+/// The choices of features that users of the library make, beside all features: the name of the step, and the arguments for cargo.
 const FEATURES: [(&str, &[&str]); 2] = [("no features", &["--no-default-features"]), ("default features", &[])];
 
 /// The features that users choose from: each has to build by itself. What there is beside the features is tested with none of them.
@@ -20,14 +22,14 @@ const EACH: [&str; 6] = ["redis", "toml", "torture", "uuid", "yaml", "zitadel"];
 
 /// Every test. `arguments` go to the test programs.
 pub(crate) fn test(run: &mut Run, arguments: &[String]) {
-    // Without its server a test fails, and says so; no need to see a hundred of them.
+    // A test that finds no server fails and says so. There is no need to see a hundred such tests.
     if !run.step("needs", |_| needs::provide()) {
         return;
     }
     if !run.step("build", |_| succeed(cargo(["test", "--no-run"]).args(ALL))) {
         return;
     }
-    // The files that it shares are larder's, and so are the examples in them.
+    // That crate compiles larder's files. The examples in them are tested with larder.
     let shared = ["--exclude", "larder-interleavings"];
     let tests = |run: &mut Run, name, kinds: &[&str]| {
         run.step(name, |tests| {
@@ -45,14 +47,14 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
             succeed_and_count(&mut command, tests)
         });
     }
-    // How small a process is can only be asked of what users run.
+    // How small an idle process is can only be measured in a release build, which is what users run.
     run.step("release build", |tests| {
         let mut command = cargo(["test", "--release", "--package", "larder", "--test", "idle"]);
         succeed_and_count(command.arg("--").args(arguments), tests)
     });
 }
 
-/// What a change must pass.
+/// Everything that a change must pass.
 pub(crate) fn ci(run: &mut Run) {
     run.step("formatting", |_| succeed(&mut cargo(["fmt", "--all", "--check"])));
     run.step("imports", |_| {
@@ -77,7 +79,7 @@ pub(crate) fn ci(run: &mut Run) {
     test(run, &[]);
 }
 
-/// Everything about the docs.
+/// Builds the docs, follows their links, and runs the code of README.md.
 pub(crate) fn docs(run: &mut Run) {
     build_docs(run);
     follow_links(run);
@@ -100,7 +102,7 @@ fn follow_links(run: &mut Run) {
     });
 }
 
-/// The benchmarks, optimised; they read their own arguments.
+/// Builds the benchmarks with optimisation, and runs them. They read their own arguments.
 pub(crate) fn bench(arguments: &[String]) -> ExitCode {
     let package = ["--quiet", "--release", "--package", "larder-bench"];
     if let Err(error) = needs::provide() {

@@ -1,9 +1,9 @@
-//! The journal, which larder keeps to itself, as a test can use it.
+//! A way for tests into the journal, which is private in larder.
 
 use crate::contract::KeyBuf;
 use crate::journal::{Deferred, Journal, Limits, Waiting};
 
-/// A journal of invalidations by version, so that one can be told from the next.
+/// A journal of invalidations. Each has a version, so that a test can tell one from the next.
 #[derive(Debug)]
 pub struct Waits(Journal);
 
@@ -28,32 +28,32 @@ impl Waits {
         self.0.defer_truncate();
     }
 
-    /// How much waits, as a reader asks.
+    /// How many entries wait, asked in the way a reader asks: without the lock.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.0.len()
     }
 
-    /// Whether nothing waits, as a reader asks.
+    /// Whether no entry waits, asked in the way a reader asks.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What waits now.
+    /// The entries that wait now, for a replay.
     #[must_use]
     pub fn waiting(&self) -> Option<Replay> {
         self.0.waiting(0).map(Replay)
     }
 
-    /// Crosses out what was replayed.
+    /// Removes the entries that were replayed.
     pub fn replayed(&self, replay: &Replay) {
         self.0.replayed(replay.0.until);
     }
 }
 
 impl Replay {
-    /// Whether it forgets this version of what the key leads to.
+    /// Whether this replay forgets the given version of the object that the key leads to.
     #[must_use]
     pub fn covers(&self, key: &str, version: u64) -> bool {
         let covers = |what: &Deferred| matches!(what, Deferred::Invalidate { floor } if *floor >= Some(version));

@@ -1,8 +1,9 @@
-//! The parts of larder that several threads use at once, compiled over the locks and atomics of loom, which tries every order of the
-//! threads' steps, and whatever the memory model lets a load return.
+//! Tests the parts of larder that several threads use at once, under loom. Loom replaces locks and atomics. It tries every order of
+//! the threads' steps, and every value that the memory model lets a load return.
 //!
-//! They are larder's own files, not copies. Those take what threads share from `crate::sync`, which is parking_lot and std in
-//! larder and loom here. So nothing of this is in larder, and no `--cfg loom` is needed, which other crates of the tree would hear as well.
+//! This crate compiles larder's own files, not copies. These files take locks and atomics from `crate::sync`, which is parking_lot and
+//! std in larder, and loom here. So larder itself contains nothing of loom. And no `--cfg loom` is needed, which would change other
+//! crates of the dependency tree as well.
 //!
 //! ```text
 //! cargo test -p larder-interleavings                              orders with at most two preemptions: seconds
@@ -11,11 +12,11 @@
 //!
 //! # Limits
 //!
-//! Where loom has to choose between two threads it switches away from one that could go on at most so often (a *preemption*);
-//! faults that need more are not found. What is shared by other means than `crate::sync`, such as the count of references of an `Arc`,
-//! is not explored. Neither is what runs in tasks: single flight and the connection's supervisor.
+//! A *preemption* is a switch away from a thread that could have gone on. Loom tries only orders with a limited number of preemptions.
+//! A fault that needs more preemptions is not found. Loom explores only what comes from `crate::sync`: not, for example, the count of
+//! references of an `Arc`. Code that runs in tasks is not explored either: single flight and the connection's supervisor.
 
-// Clippy builds even this library's own tests, which there are none of: those of the shared files are larder's.
+// Clippy would build the unit tests in the shared files as tests of this crate. They are tests of larder, so nothing is built here.
 #![cfg(not(test))]
 
 mod journal_door;
@@ -37,7 +38,7 @@ mod shared {
     pub(crate) mod options;
     pub(crate) mod protection;
 
-    /// Of the connectors, the one that threads share; of what connectors with a server share, the journal.
+    /// The memory connector, and the journal of connectors with a server.
     pub mod connector {
         pub mod memory;
         pub mod remote {
@@ -57,13 +58,13 @@ impl From<options::OptionError> for contract::OptionError {
 ///
 /// # Panics
 ///
-/// If the scenario does in one of them.
+/// If the scenario panics in one of these orders.
 pub fn explore(scenario: impl Fn() + Send + Sync + 'static) {
     explore_up_to(2, scenario);
 }
 
-/// Like [`explore`], with so many preemptions where `LOOM_MAX_PREEMPTIONS` does not say: fewer where there are three threads, or
-/// more, where a fault needs them.
+/// Like [`explore`], but with at most `preemptions` preemptions, if `LOOM_MAX_PREEMPTIONS` is not set. Tests with three threads take
+/// fewer; tests of a fault that needs more preemptions take more.
 ///
 /// # Panics
 ///
@@ -71,7 +72,7 @@ pub fn explore(scenario: impl Fn() + Send + Sync + 'static) {
 pub fn explore_up_to(preemptions: usize, scenario: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
-    // Steps of one order: to store an object takes a hundred.
+    // The most steps in one order. To store an object takes about a hundred.
     builder.max_branches = 10_000;
     builder.check(scenario);
 }

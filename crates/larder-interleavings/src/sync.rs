@@ -1,4 +1,5 @@
-//! What threads share, over loom; a hash has the same seed in every order, or the orders would not be comparable.
+//! Locks and atomics of loom, in the form that larder expects. Hashes have the same seed in every order, because loom needs each run
+//! to take the same steps.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
@@ -7,7 +8,7 @@ pub(crate) use foldhash::fast::FixedState as RandomState;
 
 pub(crate) mod atomic;
 
-/// A lock that is not poisoned, as parking_lot's.
+/// A lock without poisoning, like that of parking_lot.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -23,7 +24,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// A lock that is not poisoned, as parking_lot's.
+/// A lock without poisoning, like that of parking_lot.
 #[derive(Debug)]
 pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
 

@@ -32,7 +32,7 @@ fn closed(config: BreakerOptions) -> (Breaker, ManualClock) {
     (Breaker::new("explored", config, clock).unwrap(), hand)
 }
 
-/// Open, and it is time to try.
+/// An open breaker whose open time is over.
 fn due(config: BreakerOptions) -> (Breaker, ManualClock) {
     let (breaker, hand) = closed(config);
     breaker.permit().unwrap().failure("reset");
@@ -40,7 +40,7 @@ fn due(config: BreakerOptions) -> (Breaker, ManualClock) {
     (breaker, hand)
 }
 
-/// Does this in another thread.
+/// Runs `act` in another thread.
 fn meanwhile(breaker: &Breaker, act: impl FnOnce(Breaker) + 'static) -> thread::JoinHandle<()> {
     let breaker = breaker.clone();
     thread::spawn(move || act(breaker))
@@ -71,7 +71,7 @@ fn an_outcome_reaches_no_later_generation() {
             let (breaker, _hand) = closed(config().consecutive_failures(3));
             let saying = meanwhile(&breaker, move |breaker| {
                 let permit = breaker.permit();
-                // Given before the reset or after it; what was given after it counts.
+                // The permit was given before the reset or after it. Only an outcome of a permit given after it is counted.
                 if let Some(permit) = permit.ok().filter(|permit| permit.generation() == 1) {
                     outcome(permit);
                 }
@@ -93,7 +93,7 @@ fn a_run_of_failures_is_ended_by_a_success_and_by_nothing_else() {
             breaker.permit().unwrap().failure("reset");
             breaker.permit().unwrap().failure("reset");
         });
-        // A reader who collects what was counted has no part in it.
+        // A reader that moves counted successes into the window must not change the result.
         drop(breaker.snapshot());
         failing.join().unwrap();
         assert_eq!(breaker.snapshot().run, 2);
@@ -118,7 +118,7 @@ fn half_open_lets_no_more_through_at_once_than_it_has_places() {
             let half_open = HalfOpen::Requests(most as u32);
             let (breaker, _hand) = due(config().half_open(half_open));
             if most == 2 {
-                // With three threads there are too many orders for the beginning of the state as well.
+                // With three threads there are too many orders to explore the beginning of the state, too.
                 drop(breaker.permit());
             }
             let under_way = Arc::new(AtomicUsize::new(0));
@@ -147,7 +147,7 @@ fn a_place_is_given_back_to_the_generation_that_it_was_taken_from() {
             breaker.permit().unwrap().failure("reset");
             hand.advance(OPEN);
             let trial = breaker.probe().unwrap();
-            // Who leaves holds no place of this half-open state, however late he does.
+            // The permit that is dropped holds no place of this half-open state, however late it is dropped.
             assert!(breaker.probe().is_none(), "a place was given back that was another's");
             trial.success();
             assert_eq!(breaker.state(), State::Closed);
@@ -157,21 +157,21 @@ fn a_place_is_given_back_to_the_generation_that_it_was_taken_from() {
     });
 }
 
-/// Takes note of every change of state, in the order they are told.
+/// Notes every change of state, in the order in which they are told.
 fn told(breaker: &Breaker) -> Arc<Mutex<Vec<Transition>>> {
     let told = Arc::<Mutex<Vec<Transition>>>::default();
     let telling = told.clone();
     let step = AtomicUsize::new(0);
     breaker.subscribe(move |transition| {
-        // Something that another thread can come before.
+        // A step before which loom may switch to another thread.
         step.fetch_add(1, Ordering::SeqCst);
         telling.lock().unwrap().push(transition.clone());
     });
     told
 }
 
-/// Two find the trial overdue. One of them ends it and takes the place of the next; the other, who has been on his way to the lock
-/// since, must not take that one for the first.
+/// Two threads find the trial overdue. One of them ends the trial and begins the next one. The other thread, which has been on its way
+/// to the lock since, must not take the next trial for the overdue one.
 #[test]
 fn a_trial_is_not_ended_for_being_as_old_as_the_one_before_it() {
     explore(|| {
@@ -195,7 +195,7 @@ fn a_trial_is_not_ended_for_being_as_old_as_the_one_before_it() {
     });
 }
 
-/// When a place was taken is noted before it is taken: who finds none free must not find an older note.
+/// A caller notes when its trial begins before it takes the place. So a caller that finds no place free never sees an older note.
 #[test]
 fn a_trial_that_has_just_begun_is_not_overdue() {
     explore(|| {
@@ -230,7 +230,7 @@ fn the_ramp_is_over_when_it_is_and_not_before() {
         hand.advance(ramp * 2);
         let closing = meanwhile(&breaker, |breaker| breaker.probe().unwrap().success());
         assert_ne!(breaker.state(), State::Closed);
-        // Of the first two calls a tenth is let through: the first.
+        // A tenth of the first calls is let through: the first of these two.
         if breaker.state() == State::Ramping {
             assert!(breaker.ramp_admits());
             assert!(!breaker.ramp_admits());
@@ -308,7 +308,7 @@ impl Wake for Bell {
     }
 }
 
-/// Waits for a future. If nobody wakes its thread, loom finds a thread that can never go on, and the test fails.
+/// Waits for a future. If nobody wakes this thread, loom finds a thread that can never go on, and the test fails.
 fn wait_for<T>(future: impl Future<Output = T>) -> T {
     let bell = Arc::<Bell>::default();
     let waker = Waker::from(bell.clone());
@@ -325,7 +325,7 @@ fn one_at_a_time() -> Breaker {
     closed(config().max_in_flight(1)).0
 }
 
-/// All places are free, nobody waits, and the queue is in nobody's way.
+/// Checks that all places are free, that no caller waits, and that the queue does not keep a caller from taking a place.
 fn no_place_is_lost(breaker: &Breaker) {
     let seen = breaker.snapshot();
     assert_eq!((seen.in_flight, seen.waiting), (0, 0));
@@ -382,14 +382,14 @@ fn who_does_not_wait_takes_no_place_from_who_does() {
     });
 }
 
-/// It opens while one is on the way into the queue, or in it, or has just been handed a place.
+/// The breaker opens while a caller is on its way into the queue, or in the queue, or has just been handed a place.
 #[test]
 fn who_waits_is_turned_away_when_it_opens() {
     explore(|| {
         let breaker = one_at_a_time();
         let under_way = breaker.permit().unwrap();
         let waiting = meanwhile(&breaker, |breaker| match wait_for(breaker.permit_when_free()) {
-            // Its place was handed over, and taken, before it opened.
+            // The caller was handed a place, and took it, before the breaker opened.
             Ok(permit) => drop(permit),
             Err(refused) => assert_eq!(refused, Refused::Open),
         });

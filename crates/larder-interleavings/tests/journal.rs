@@ -1,4 +1,4 @@
-//! The journal, while some defer, one replays and others ask whether they may read.
+//! The journal, while some threads defer, one thread replays, and others ask whether they may read.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use larder_interleavings::{Waits, explore};
@@ -6,7 +6,7 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use std::sync::Arc;
 
-/// Replays once, and tells which of these were covered by it.
+/// Replays once, and tells which of these entries the replay covered.
 fn replay<const N: usize>(journal: &Waits, deferred: [(&str, u64); N]) -> [bool; N] {
     let Some(replay) = journal.waiting() else { return [false; N] };
     let covered = deferred.map(|(key, version)| replay.covers(key, version));
@@ -15,7 +15,7 @@ fn replay<const N: usize>(journal: &Waits, deferred: [(&str, u64); N]) -> [bool;
     covered
 }
 
-/// Checks that what was deferred was replayed, or still waits.
+/// Checks that each deferred entry was replayed or still waits.
 fn nothing_is_lost<const N: usize>(journal: &Waits, deferred: [(&str, u64); N], replayed: [bool; N]) {
     let waiting = journal.waiting();
     for ((key, version), replayed) in deferred.into_iter().zip(replayed) {

@@ -16,10 +16,10 @@ use std::time::Duration;
 const ID: u8 = 0;
 const HOST: u8 = 1;
 
-/// The last-use age, where there is one.
+/// The last-use age, in tests that set one.
 const AGE: Duration = Duration::from_millis(100);
 
-/// Found out before anything is explored: the stack of an explored thread is too small for that.
+/// Made before loom runs: the stack of a thread under loom is too small to make it.
 static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of::<Site>);
 
 fn explore(scenario: impl Fn() + Send + Sync + 'static) {
@@ -38,7 +38,7 @@ struct Sites {
     hand: ManualClock,
 }
 
-/// Every operation of this connector answers at once, a prune too where there is little to look at.
+/// Takes an answer that is ready at once. Every operation of this connector is; a prune is when there is little to look at.
 fn at_once<T: Unpin>(mut answer: Answer<'_, T>) -> T {
     match Pin::new(&mut answer).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
@@ -51,9 +51,9 @@ impl Sites {
         Self::of(SCHEMA.clone().ages(Duration::ZERO, last_use_age), max_objects)
     }
 
-    /// Whose objects are to be loaded anew from their first moment on.
+    /// A cache whose objects are due to be loaded anew from their first moment on.
     fn due() -> Self {
-        // A little less than the age, as it must be, and rounded up to it.
+        // It must be less than the age, and is rounded up to the age.
         let refresh_ahead = AGE - Duration::from_nanos(1);
         let loading = LoadOptions { refresh_ahead, ..LoadOptions::default() };
         Self::of(SCHEMA.clone().ages(AGE, Duration::ZERO).loading(loading), 100)
@@ -65,12 +65,12 @@ impl Sites {
         Self { memory: Arc::new(memory), hand }
     }
 
-    /// As many as one likes, for as long as one likes.
+    /// A cache without limits of number or age.
     fn roomy() -> Self {
         Self::new(100, Duration::ZERO)
     }
 
-    /// The name of what is found under a key, which must be among its own.
+    /// The name of the object that is found under a key. The object must list the key.
     fn get(&self, index: u8, key: &str) -> Option<String> {
         let found = at_once(self.memory.get(KeyRef { index, bytes: key.as_bytes() })).ok()?;
         let site = found.downcast::<Site>().unwrap();
@@ -95,7 +95,7 @@ impl Sites {
         at_once(self.memory.delete(vec![key(index, name)])).unwrap();
     }
 
-    /// Does this in another thread.
+    /// Runs `act` in another thread.
     fn meanwhile(&self, act: impl FnOnce(Self) + 'static) -> thread::JoinHandle<()> {
         let sites = self.clone();
         thread::spawn(move || act(sites))
@@ -113,7 +113,7 @@ fn object(id: &str, hosts: &[&str], name: &str) -> Object {
 
 #[test]
 fn a_set_is_seen_under_all_keys_or_under_none() {
-    // In whatever order one looks: once the new state was seen, the old one is gone, and the new one is there under all of its keys.
+    // In whatever order a reader looks: once it has seen the new state, the old state is gone and the new one is there under all keys.
     for [first, second, third] in [[(HOST, "new"), (ID, "1"), (HOST, "old")], [(ID, "1"), (HOST, "old"), (HOST, "new")]]
     {
         explore(move || {
@@ -178,7 +178,7 @@ fn an_object_that_is_gone_under_one_key_is_gone_under_all() {
                 ending.join().unwrap();
                 let there = [(ID, "1"), (HOST, "a"), (HOST, "b")]
                     .map(|(index, key)| sites.get(index, key).as_deref() == Some("it"));
-                // What was used may stay where another has to leave.
+                // An eviction may spare the object, because the get has used it.
                 let all = what == "an eviction" && there[0];
                 assert_eq!(there, [all; 3], "{what}");
             });
@@ -186,7 +186,7 @@ fn an_object_that_is_gone_under_one_key_is_gone_under_all() {
     }
 }
 
-/// The place of an object's pulse is given to the next object: what the next one is must not be taken for the first.
+/// The place of an object's pulse is given to the next object. A reader must not take the next object for the first.
 #[test]
 fn an_object_that_has_expired_is_not_revived_by_the_next_one_in_its_place() {
     explore(|| {
@@ -204,7 +204,7 @@ fn an_object_that_has_expired_is_not_revived_by_the_next_one_in_its_place() {
     });
 }
 
-/// A get writes down that it was a use. Whom it writes that for may have ended meanwhile, and another begun in its place.
+/// A get counts a use in the pulse. Its object may have ended meanwhile, and another object may have begun in the same place.
 #[test]
 fn a_use_revives_nothing_and_shows_no_half_of_the_next_object() {
     explore_up_to(3, || {
@@ -257,7 +257,7 @@ fn a_host_that_moves_leads_to_the_one_or_the_other_and_never_back() {
     });
 }
 
-/// The source: a number that a change increases.
+/// The source of the loads: a number that each change increases.
 type Source = Arc<loom::sync::Mutex<u32>>;
 
 fn read(source: &Source) -> String {

@@ -1,4 +1,4 @@
-//! Checks the protocol's model: every configuration at its large size, or what is asked for.
+//! Checks the model of the protocol: every configuration at its large size, or the configurations that the arguments ask for.
 
 use larder_model::check::{Report, Violation};
 use larder_model::protections::{Removable, Removed};
@@ -105,7 +105,8 @@ fn run(options: &Options) -> ExitCode {
     if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// The shortest trace there is at the small size, whose states are fewer, or what was found.
+/// The violation with the shortest trace: at the small size, which has fewer states; or else at the size of this run; or else the
+/// violation that was found.
 fn told(config: &Config, options: &Options, removed: Removed, found: Violation) -> Violation {
     config.shortest(Size::Small, removed).or_else(|| config.shortest(options.size, removed)).unwrap_or(found)
 }

@@ -1,16 +1,15 @@
 //! A scripted fault proxy: [`Proxy`] stands between a client and a server, and does to their bytes what a test says.
 //!
-//! Signals make a server fail as a whole, the same for everybody. A network fails in part: in one direction, for one client,
-//! halfway through a reply, or without a word. That happens here, in the test's own process, so that a fault begins and
-//! ends at a line of the test.
+//! A signal makes a server fail as a whole, for all clients alike. A network fails in part: in one direction, for one client, halfway
+//! through a reply, or in silence. The proxy does that, in the test's own process, so that a fault begins and ends at a line of the test.
 //!
-//! A [`Fault`] is set per [`Direction`] and holds for all connections, open and new, until the next is set. It meets the
-//! bytes that *arrive* while it is set; those that arrived before pass as they would have.
+//! A [`Fault`] is set for one [`Direction`]. It holds for all connections, open and new, until the next fault is set. A fault meets the
+//! bytes that *arrive* while it is set. Bytes that arrived before meet the fault that was set then.
 //!
 //! # Limits
 //!
-//! It works on bytes, in chunks of up to 16 KiB whose borders mean nothing. It closes connections as a process does that ends,
-//! not as a crashed machine: for the latter there is [`Fault::Blackhole`].
+//! The proxy works on bytes, in chunks of up to 16 KiB whose borders mean nothing. It closes a connection in the way a process does that
+//! ends. To imitate a machine that crashes, use [`Fault::Blackhole`].
 
 use crate::server::{Endpoint, Server, Stream};
 use std::fmt;
@@ -26,7 +25,7 @@ use tokio::time::{Instant, sleep_until};
 
 const CHUNK: usize = 16 * 1024;
 
-/// How many delayed chunks a direction of a connection holds, before it reads no more.
+/// How many delayed chunks one direction of a connection holds before it stops reading.
 const DELAYED: usize = 1024;
 
 /// Which way bytes go.
@@ -38,35 +37,35 @@ pub enum Direction {
     ToClient,
 }
 
-/// What happens to bytes on their way. Set again, it starts again: a seed from its first number, a count from zero.
+/// What happens to bytes on their way. A fault that is set again starts again: its seed from the first number, its count from zero.
 #[derive(Clone, Default)]
 pub enum Fault {
-    /// They pass.
+    /// The bytes pass.
     #[default]
     Pass,
-    /// They arrive later by this much, in order; nothing else is slowed down.
+    /// The bytes arrive later by this much, in order. Nothing else is slowed down.
     Delay(Duration),
-    /// They wait until another fault is set, which they then meet.
+    /// The bytes wait until another fault is set, and then meet that fault.
     Hold,
-    /// They vanish, and so does the news that an end has closed: a half-open connection. One that has lost anything never comes
-    /// back, not even when bytes pass again.
+    /// The bytes vanish. The news that an end has closed vanishes, too, so that the connection is half open. A connection that has lost
+    /// anything never comes back, not even when bytes pass again.
     Blackhole,
-    /// About one byte in `one_in` is changed into another. The seed decides which and how, counted from the first
-    /// byte of a connection that meets the fault, whatever the chunks.
+    /// About one byte in `one_in` is changed into another. The seed decides which bytes, and into what. The seed starts with the first
+    /// byte of a connection that meets the fault; the borders of chunks change nothing.
     Corrupt {
-        /// Which bytes.
+        /// Decides which bytes are changed.
         seed: u64,
-        /// How many; 0 is taken for 1.
+        /// One byte in how many is changed. 0 is taken for 1.
         one_in: u32,
     },
-    /// This many bytes of each connection pass, then it is closed.
+    /// This many bytes of each connection pass, then the connection is closed.
     Truncate {
         /// How many bytes.
         after: u64,
     },
-    /// They are written one by one. A client that is slow to read may still find several at once.
+    /// The bytes are written one by one. A client that is slow to read may still find several at once.
     Chop,
-    /// Each chunk becomes what the closure makes of it; nothing, if that is empty.
+    /// Each chunk is replaced by what the closure returns. If that is empty, nothing is sent.
     Rewrite(Arc<dyn Fn(Vec<u8>) -> Vec<u8> + Send + Sync>),
 }
 
@@ -94,7 +93,7 @@ impl fmt::Debug for Fault {
     }
 }
 
-/// Where the server is that a proxy leads to.
+/// The address of the server behind a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Upstream {
     /// A Unix socket.
@@ -134,7 +133,7 @@ impl Upstream {
     }
 }
 
-/// A proxy that listens on a Unix socket and on a port of 127.0.0.1. Dropping it closes all connections.
+/// A proxy that listens on a Unix socket and on a port of 127.0.0.1. A proxy that is dropped closes all its connections.
 ///
 /// ```
 /// use larder_testing::proxy::{Direction, Fault, Proxy};
@@ -167,11 +166,11 @@ struct Script {
 }
 
 impl Proxy {
-    /// Starts to listen. The server need not run yet: without it, connections are closed as soon as they are made.
+    /// Starts to listen. The server need not run yet: until it does, connections are closed as soon as they are made.
     ///
     /// # Errors
     ///
-    /// When it cannot listen.
+    /// The proxy cannot listen.
     pub async fn start(upstream: impl Into<Upstream>) -> io::Result<Proxy> {
         let script = Arc::new(Script {
             upstream: watch::Sender::new(upstream.into()),
@@ -197,17 +196,17 @@ impl Proxy {
         self.set(Direction::ToClient, fault);
     }
 
-    /// Leads new connections to another server, as an address does after a failover. Open ones stay where they are.
+    /// Leads new connections to another server, as an address does after a failover. Open connections stay with their server.
     pub fn redirect(&self, upstream: impl Into<Upstream>) {
         self.script.upstream.send_replace(upstream.into());
     }
 
-    /// Closes all open connections, to either side, and returns when they are closed.
+    /// Closes all open connections, on both sides, and returns when they are closed.
     pub async fn drop_connections(&self) {
         self.endpoint.drop_connections().await;
     }
 
-    /// Refuses new connections, as a port does that nobody listens on, until [`Proxy::accept`]. Open ones stay open.
+    /// Refuses new connections until [`Proxy::accept`], like a port that nobody listens on. Open connections stay open.
     pub async fn refuse(&self) {
         self.endpoint.refuse().await;
     }
@@ -216,34 +215,34 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// When it cannot listen there any more.
+    /// The proxy can no longer listen there.
     pub async fn accept(&self) -> io::Result<()> {
         self.endpoint.accept()
     }
 
-    /// The Unix socket it listens on.
+    /// The Unix socket that the proxy listens on.
     pub fn socket(&self) -> &Path {
         self.endpoint.socket()
     }
 
-    /// The port of 127.0.0.1 it listens on.
+    /// The port of 127.0.0.1 that the proxy listens on.
     pub fn port(&self) -> u16 {
         self.endpoint.port()
     }
 
-    /// `redis://127.0.0.1:port`.
+    /// The address of the proxy for a client: `redis://127.0.0.1:port`.
     pub fn url(&self) -> String {
         self.endpoint.url()
     }
 }
 
-/// One connection, until either end has closed it.
+/// Carries the bytes of one connection, until either end has closed it.
 async fn carry(client: Stream, script: Arc<Script>) {
     let (to_server, to_client) = (script.to_server.subscribe(), script.to_client.subscribe());
     let upstream = script.upstream.borrow().clone();
     let server = match upstream.connect().await {
         Ok(server) => server,
-        // From a machine that does not answer no refusal comes back either.
+        // A machine that does not answer does not refuse a connection either.
         Err(_) if matches!(*to_client.borrow(), Fault::Blackhole) => return swallow(client).await,
         Err(_) => return,
     };
@@ -262,9 +261,10 @@ struct Parcel {
     chopped: bool,
 }
 
-/// One direction. Returns when all has been written that came before the end, or nothing can be written any more.
+/// Carries the bytes of one direction. Returns when everything that came before the end has been written, or when nothing more can be
+/// written.
 ///
-/// Reading and writing are apart so that bytes which are delayed do not delay the reading of those behind them.
+/// Reading and writing are separate, so that delayed bytes do not delay the reading of the bytes behind them.
 async fn pump(from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin, faults: watch::Receiver<Fault>) {
     let (queue, parcels) = mpsc::channel(DELAYED);
     let writing = write(parcels, to);
@@ -280,7 +280,7 @@ async fn read(mut from: impl AsyncRead + Unpin, mut faults: watch::Receiver<Faul
     let mut active = Active::new(faults.borrow_and_update().clone());
     loop {
         let mut bytes = vec![0; CHUNK];
-        // A connection that fails has ended.
+        // An error counts as the end of the connection.
         let length = from.read(&mut bytes).await.unwrap_or(0);
         bytes.truncate(length);
 
@@ -318,20 +318,20 @@ async fn write(mut parcels: mpsc::Receiver<Parcel>, mut to: impl AsyncWrite + Un
                 return;
             }
             if chopped {
-                // Gives a client that runs on the same thread the chance to see this byte alone.
+                // A client on the same thread so has the chance to read this byte alone.
                 tokio::task::yield_now().await;
             }
         }
     }
 }
 
-/// Reads and forgets. Never returns: whoever closed must not be noticed on the other side.
+/// Reads and forgets. Never returns, so that the other side does not notice when this side closes.
 async fn swallow(mut from: impl AsyncRead + Unpin) {
     let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
     std::future::pending().await
 }
 
-/// A fault and how far it has come on one direction of one connection.
+/// A fault, and how far it has got in one direction of one connection.
 struct Active {
     fault: Fault,
     passed: u64,
@@ -344,12 +344,12 @@ impl Active {
         Active { fault, passed: 0, random: fastrand::Rng::with_seed(seed) }
     }
 
-    /// Changes the bytes as the fault wants it, and says whether they are the last to pass.
+    /// Changes the bytes as the fault says. Returns whether they are the last bytes to pass.
     fn apply(&mut self, bytes: &mut Vec<u8>) -> bool {
         match &self.fault {
             Fault::Corrupt { one_in, .. } => {
                 for byte in bytes {
-                    // Both are drawn for every byte, so that where the chunks begin changes nothing.
+                    // Both numbers are drawn for every byte, so that the borders of chunks change nothing.
                     let (hit, change) = (self.random.u32(0..(*one_in).max(1)) == 0, self.random.u8(1..));
                     if hit {
                         *byte ^= change;

@@ -1,10 +1,12 @@
 //! The contract in its plainest form: every object in one list behind one lock, every fence kept for good.
 //!
-//! [`Reference`] is what other connectors are compared with: the conformance suite is seen to accept it (and to reject
-//! it with any one thing broken), and a random test can hold a connector's answers against its answers. It is no
-//! connector for use: lookups walk the list, and fences are never dropped. Where the contract leaves a choice (an answer
-//! or a miss, refuse or accept), it takes the one that keeps more, so a miss where it has an object is not yet
-//! a fault of the other.
+//! Other connectors are compared with [`Reference`]. Tests of the conformance suite show that the suite accepts it, and that the suite
+//! rejects it when any one thing in it is broken. A random test can compare a connector's answers with its answers.
+//!
+//! Do not use it in a service: a lookup walks the whole list, and fences are never dropped.
+//!
+//! Where the contract leaves a choice (an answer or a miss, to accept or to refuse), the reference keeps the object. So another connector
+//! that misses where the reference has an object may still be right.
 
 use larder::clock::Clock;
 use larder::contract::{
@@ -18,7 +20,7 @@ use std::time::Duration;
 /// How long, in milliseconds, an invalidation's lowest version is demanded.
 const FLOOR_LIFE: u64 = 60_000;
 
-/// What a server is to other connectors: the objects of all caches. Clones are the same shelf.
+/// Holds the objects of all caches, as a server does for other connectors. A clone is the same shelf.
 #[derive(Clone, Debug, Default)]
 pub struct Shelf {
     clock: Clock,
@@ -33,12 +35,12 @@ impl Shelf {
     }
 
     pub(crate) fn caches<T>(&self, act: impl FnOnce(&mut HashMap<Arc<str>, Store>) -> T) -> T {
-        // A test that panicked elsewhere does not leave the map half-changed.
+        // The lock may be poisoned by a test that panicked. The map is never left half-changed, so it can be used all the same.
         act(&mut self.caches.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// One node's connector to the shelf; all that are opened for one cache share its objects.
+/// One node's connector to the shelf. All connectors that are opened for the same cache share its objects.
 ///
 /// ```
 /// use larder::{Cache, Schema, clock::Clock};
@@ -67,9 +69,9 @@ pub(crate) struct Store {
     pub(crate) epoch: u64,
     pub(crate) sequence: u64,
     pub(crate) objects: Vec<Held>,
-    /// The newest sequence that invalidated, deleted or put each key.
+    /// For each key, the sequence of the newest change (invalidate, delete or put) of the key.
     pub(crate) fences: HashMap<KeyBuf, u64>,
-    /// By primary key: the lowest version that may be stored, and until when.
+    /// For each primary key, the lowest version that may be stored, and until when.
     pub(crate) floors: HashMap<Box<[u8]>, (u64, u64)>,
 }
 
@@ -78,15 +80,15 @@ pub(crate) struct Store {
 pub(crate) struct Held {
     pub(crate) fingerprint: u64,
     pub(crate) object: Object,
-    /// Its keys that have not been deleted.
+    /// The keys of the object that have not been deleted.
     pub(crate) live: Vec<KeyBuf>,
     pub(crate) stored_at: u64,
     pub(crate) used_at: u64,
 }
 
 impl Held {
-    /// A key leads to its object even when it was deleted: it is one of the object's all the same, and whoever changes the object
-    /// may know no other.
+    /// Whether an invalidation by this key reaches the object. A deleted key still leads to its object: it is one of the object's keys,
+    /// and the caller that changes the object may know no other key.
     fn is_led_to_by(&self, key: KeyRef<'_>) -> bool {
         self.object.keys().any(|own| own == key)
     }
@@ -208,7 +210,7 @@ impl Store {
         }
     }
 
-    /// Removes every object that one of the keys leads to, in whatever shape, fences it, and tells its primary key.
+    /// Removes every object that one of the keys leads to, in every shape. Fences these objects, and returns their primary keys.
     fn forget(&mut self, keys: &[KeyBuf]) -> Vec<Box<[u8]>> {
         let led_to = |held: &&Held| keys.iter().any(|key| held.is_led_to_by(key.as_ref()));
         let gone: HashSet<_> = self.objects.iter().filter(led_to).map(|held| held.object.primary.clone()).collect();
@@ -219,7 +221,7 @@ impl Store {
         gone.into_iter().collect()
     }
 
-    /// Stores an object in place of its earlier state in the same shape.
+    /// Stores an object. It replaces its own earlier state of the same shape.
     fn insert(&mut self, object: Object, schema: &Schema, now: u64) {
         let fingerprint = schema.fingerprint;
         self.objects.retain(|held| held.fingerprint != fingerprint || held.object.primary != object.primary);
@@ -239,7 +241,7 @@ impl Reference {
         Self { schema, shelf: shelf.clone() }
     }
 
-    /// Reads or changes what is stored, all at once.
+    /// Reads or changes the cache's store in one step, under the shelf's lock.
     pub(crate) fn store<T>(&self, act: impl FnOnce(&mut Store, u64) -> T) -> T {
         let now = self.shelf.clock.now();
         self.shelf.caches(|caches| act(caches.entry(self.schema.cache.clone()).or_default(), now))

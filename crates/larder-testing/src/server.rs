@@ -1,18 +1,18 @@
 //! Real servers for tests: Redis and Valkey, each in a folder of its own, that can be stopped, killed and restarted.
 //!
-//! A simulated server behaves as its author believes a server does, and what goes wrong with caches is what nobody
-//! believed. So a test starts the real program, here, and breaks it with signals and commands. What no real server can be
-//! made to say is said by a [`ScriptedServer`]; what goes wrong on the way to a server is up to [`crate::proxy`].
+//! A simulated server behaves as its author believes servers behave. But the faults of caches come from what nobody believed. So a test
+//! starts the real program, and breaks it with signals and commands. For answers that no real server can be made to give there is
+//! [`ScriptedServer`]; for faults on the way to a server there is [`crate::proxy`].
 //!
-//! A server listens on a Unix socket, and on a port of 127.0.0.1 if [asked to](ServerOptions::tcp); the test talks to it
-//! beside the client under test, through [`Server::command`]. It ends with its owner, also when a test panics. When the test process is
-//! killed itself, the server ends where Linux and `setpriv` are there to see to it; elsewhere it is left behind.
+//! A server listens on a Unix socket, and on a port of 127.0.0.1 if [asked to](ServerOptions::tcp). The test talks to the server by
+//! [`Server::command`], beside the client under test. The server ends with its owner, also when a test panics. If the test process itself
+//! is killed, Linux ends the server, provided that `setpriv` is installed. On other systems the server is left behind.
 //!
 //! # Limits
 //!
-//! Unix only. One server, not a cluster: its config lines can make it part of one. The server's user `larder-control`
-//! belongs to this module, so that no password and no ACL a test sets locks the test out; an `aclfile` line is therefore
-//! refused by the server. Use `user` lines instead.
+//! Unix only. One server, not a cluster; lines of configuration can make the server part of a cluster. The user `larder-control` on the
+//! server belongs to this module, so that no password and no ACL of a test locks the test out. For that reason the server refuses an
+//! `aclfile` line: use `user` lines instead.
 
 mod address;
 mod binary;
@@ -46,17 +46,17 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a server may take to answer for the first time, or to save and end.
+/// How long a server may take to answer for the first time, or to save its data and end.
 const START: Duration = Duration::from_secs(30);
 
-/// The user that this module is on every server.
+/// The user as which this module talks to every server.
 const CONTROL: &str = "larder-control";
 
 const CONFIG: &str = "server.conf";
 const LOG: &str = "server.log";
 const SOCKET: &str = "redis.sock";
 
-/// A running Redis or Valkey server. Dropping it kills the server and removes all it has written.
+/// A running Redis or Valkey server. When it is dropped, the server is killed, and everything that it has written is removed.
 ///
 /// ```
 /// use larder_testing::server::{Reply, Server, ServerOptions, required};
@@ -91,20 +91,20 @@ pub struct Server {
 struct State {
     process: Option<Process>,
     options: ServerOptions,
-    /// Kept over a restart, also over one without TCP.
+    /// The port stays the same over restarts, also over a restart without TCP.
     port: Option<u16>,
 }
 
 impl Server {
-    /// Starts a server and returns once it answers, be it `LOADING`.
+    /// Starts a server and returns once the server answers, even if the answer is `LOADING`.
     ///
     /// # Errors
     ///
-    /// [`ServerError::Start`], with the server's log, when it ends or has not answered after 30 seconds.
+    /// [`ServerError::Start`], with the server's log: the server ended, or did not answer within 30 seconds.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future kills the server.
+    /// If the future is dropped, the server is killed.
     pub async fn start(binary: &ServerBinary, options: ServerOptions) -> Result<Server, ServerError> {
         let folder = address::folder().map_err(machine("cannot make a temporary folder"))?;
         let server = Server {
@@ -119,16 +119,16 @@ impl Server {
     }
 
     /// Ends the server, if it runs, and starts it again with the same options, on the same socket and port. A
-    /// [persistent](ServerOptions::persistent) server that runs saves first, and has its data again; any other has what was last
-    /// saved on purpose, if anything ever was.
+    /// [persistent](ServerOptions::persistent) server that runs saves its data first, and so has its data again. Any other server comes
+    /// back with the data that a test has told it to save, if any.
     ///
     /// # Errors
     ///
-    /// As [`Server::start`]; for a persistent server as [`Server::shutdown_save`] too.
+    /// As [`Server::start`]; for a persistent server also as [`Server::shutdown_save`].
     ///
     /// # Cancellation
     ///
-    /// Dropping the future leaves the server running or down.
+    /// If the future is dropped, the server may be running or not.
     pub async fn restart(&self) -> Result<(), ServerError> {
         let options = self.state().options.clone();
         self.restart_with(options).await
@@ -153,44 +153,44 @@ impl Server {
         self.launch().await
     }
 
-    /// Stops the server (SIGSTOP) and returns when it has stopped: connections stay open, and new ones are taken, but
-    /// nothing is answered until [`Server::cont`].
+    /// Stops the server (SIGSTOP) and returns when the server has stopped. Connections stay open, and the system accepts new ones, but
+    /// the server answers nothing until [`Server::cont`].
     ///
     /// # Errors
     ///
-    /// [`ServerError::Down`] when it is not running.
+    /// [`ServerError::Down`]: the server is not running.
     pub fn stop(&self) -> Result<(), ServerError> {
         self.running(|process| process.stop().map_err(machine("cannot stop the server")))
     }
 
-    /// Lets a stopped server continue (SIGCONT); it then answers all it has been sent meanwhile.
+    /// Lets a stopped server continue (SIGCONT). The server then answers everything that it was sent meanwhile.
     ///
     /// # Errors
     ///
-    /// [`ServerError::Down`] when it is not running.
+    /// [`ServerError::Down`]: the server is not running.
     pub fn cont(&self) -> Result<(), ServerError> {
         self.running(|process| process.cont().map_err(machine("cannot let the server continue")))
     }
 
-    /// Kills the server (SIGKILL), stopped or not, and returns when it is gone. What it did not save is lost. Killing a
-    /// dead server is fine.
+    /// Kills the server (SIGKILL), stopped or not, and returns when the server is gone. Data that the server did not save is lost. To kill
+    /// a dead server is fine.
     pub fn kill(&self) {
         let process = self.state().process.take();
         drop(process);
     }
 
-    /// Has the server save its data and end, and returns when it is gone.
+    /// Tells the server to save its data and end, and returns when the server is gone.
     ///
     /// # Errors
     ///
-    /// [`ServerError::Refused`] when it cannot save, [`ServerError::NoAnswer`] when it has not ended after 30 seconds.
+    /// [`ServerError::Refused`]: the server cannot save. [`ServerError::NoAnswer`]: the server did not end within 30 seconds.
     pub async fn shutdown_save(&self) -> Result<(), ServerError> {
         let command = ["SHUTDOWN", "SAVE"];
         let mut connection = self.connect().await?;
         match timeout(START, connection.exchange(&command)).await {
             Err(_) => return Err(no_answer(&command)(ErrorKind::TimedOut.into())),
             Ok(Ok(reply)) => return Err(ServerError::Refused { command: "SHUTDOWN".into(), reply }),
-            // It closes the connection shortly before it ends.
+            // The server closes the connection shortly before it ends.
             Ok(Err(_)) => {}
         }
         let deadline = Instant::now() + START;
@@ -204,28 +204,28 @@ impl Server {
         Ok(())
     }
 
-    /// The number of the server's process; `None` when it is not running.
+    /// The number of the server's process. `None`: the server is not running.
     pub fn pid(&self) -> Option<u32> {
         self.running(|process| Ok(process.id())).ok()
     }
 
-    /// The program that runs.
+    /// The program of this server.
     pub fn binary(&self) -> &ServerBinary {
         &self.binary
     }
 
-    /// The Unix socket it listens on, the same for its whole life.
+    /// The Unix socket that the server listens on, the same for its whole life.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// The port of 127.0.0.1 it listens on, if it was [asked to](ServerOptions::tcp); the same for its whole life.
+    /// The port of 127.0.0.1 that the server listens on, if it was [asked to](ServerOptions::tcp). The same for its whole life.
     pub fn port(&self) -> Option<u16> {
         let state = self.state();
         state.port.filter(|_| state.options.tcp)
     }
 
-    /// Its address for a client: `redis://127.0.0.1:port` if it listens on a port, else `redis+unix:///path`.
+    /// The server's address for a client: `redis://127.0.0.1:port` if the server listens on a port, else `redis+unix:///path`.
     pub fn url(&self) -> String {
         match self.port() {
             Some(port) => format!("redis://127.0.0.1:{port}"),
@@ -233,28 +233,28 @@ impl Server {
         }
     }
 
-    /// All that the server has printed, over all its restarts.
+    /// Everything that the server has printed, over all its restarts.
     pub fn log(&self) -> String {
         let bytes = fs::read(self.folder.path().join(LOG)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// A connection with every right, whatever passwords and ACLs have been set since.
+    /// A connection with every right, whatever passwords and ACLs the test has set.
     ///
     /// # Errors
     ///
-    /// [`ServerError::NoAnswer`] when the server does not let it in within 5 seconds.
+    /// [`ServerError::NoAnswer`]: the server did not accept the connection within 5 seconds.
     pub async fn connect(&self) -> Result<Connection, ServerError> {
         let mut connection = Connection::open(&self.socket).await?;
         connection.accepted(&["AUTH", CONTROL, &self.password]).await?;
         Ok(connection)
     }
 
-    /// Sends one command, on a connection of its own (in database 0), and returns the answer, be it an error.
+    /// Sends one command, on a connection of its own (in database 0), and returns the answer, which may be an error.
     ///
     /// # Errors
     ///
-    /// [`ServerError::NoAnswer`] when there is no answer within 5 seconds, as from a server that is stopped.
+    /// [`ServerError::NoAnswer`]: there was no answer within 5 seconds, for example because the server is stopped.
     pub async fn command(&self, args: &[impl AsRef<[u8]>]) -> Result<Reply, ServerError> {
         self.connect().await?.command(args).await
     }
@@ -286,7 +286,7 @@ impl Server {
         self.accepted(&["CONFIG", "SET", name, value]).await.map(drop)
     }
 
-    /// Closes all connections of clients but the one that asks for it, and returns how many those were. Replicas stay.
+    /// Closes the connections of all clients but its own, and returns how many connections were closed. Replicas stay connected.
     ///
     /// # Errors
     ///
@@ -331,7 +331,7 @@ impl Server {
             .collect())
     }
 
-    /// The processor time that the server's process has used since it started, without that of its children.
+    /// The processor time that the server's process has used since it started, without the time of its children.
     ///
     /// # Errors
     ///
@@ -351,7 +351,7 @@ impl Server {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change of the state is a single assignment, so a panic leaves nothing half done.
+        // Each change of the state is a single assignment. So a test that panicked has left nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -366,8 +366,8 @@ impl Server {
         loop {
             let known = self.state().port;
             let Err(error) = self.launch_once().await else { return Ok(()) };
-            // Between the choice of a port and the server's start another process may have taken it. The log has all
-            // attempts, which also bounds their number.
+            // Another process may have taken the port between its choice and the server's start. The log shows all attempts, so it
+            // also bounds their number.
             let taken = self.log().matches("Address already in use").count();
             if known.is_some() || taken == 0 || taken > 10 {
                 return Err(error);
@@ -384,7 +384,7 @@ impl Server {
         if options.tcp && port.is_none() {
             port = Some(address::free_port().map_err(machine("cannot choose a port"))?);
         }
-        // Relative paths, because the server would need others quoted.
+        // Paths are relative: absolute paths would have to be quoted.
         let own = format!(
             "daemonize no\nbind 127.0.0.1\nport {port}\nunixsocket {SOCKET}\nunixsocketperm 700\ndir .\nappendonly no\n\
              enable-debug-command local\nuser {CONTROL} on >{password} ~* &* +@all\n",
@@ -414,7 +414,7 @@ impl Server {
         }
     }
 
-    /// Waits for the first answer; false when the server ends before it.
+    /// Waits for the first answer. False: the server ended without an answer.
     async fn answered(&self) -> bool {
         while self.pid().is_some() {
             if let Ok(mut connection) = Connection::open(&self.socket).await

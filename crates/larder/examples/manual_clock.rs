@@ -22,7 +22,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (clock, hand) = Clock::manual();
     let caches = Caches::builder()
         .clock(clock)
-        .cache::<Session>(CacheOptions::on("memory").max_age(Duration::from_secs(3600)).last_use_age(Duration::from_secs(60)))
+        .cache::<Session>(
+            CacheOptions::on("memory").max_age(Duration::from_secs(3600)).last_use_age(Duration::from_secs(60)),
+        )
         .open()
         .await?;
     let sessions: Cache<Session> = caches.open()?;

@@ -83,11 +83,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let open = |schema: Schema| -> Result<Arc<dyn Connector>, OptionError> {
         Ok(Arc::new(Counting(Memory::open(schema, MemoryOptions::new())?)))
     };
-    let caches = Caches::builder()
-        .connector("counting", open)
-        .cache::<Color>(CacheOptions::on("counting"))
-        .open()
-        .await?;
+    let caches =
+        Caches::builder().connector("counting", open).cache::<Color>(CacheOptions::on("counting")).open().await?;
     let colors: Cache<Color> = caches.open()?;
     colors.set(Color { name: "barley".into() }).await;
     assert!(colors.get(Color::NAME, "barley").await.is_some());

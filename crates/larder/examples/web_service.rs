@@ -58,10 +58,8 @@ async fn rename(
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let caches = Caches::builder()
-        .cache::<Tenant>(CacheOptions::on("memory").max_age(Duration::from_secs(3600)))
-        .open()
-        .await?;
+    let caches =
+        Caches::builder().cache::<Tenant>(CacheOptions::on("memory").max_age(Duration::from_secs(3600))).open().await?;
     let service = Service { database: Database::default(), tenants: caches.open()? };
     service.database.insert(Tenant { id: 1, hosts: vec!["acme.example".into()], name: "Acme".into() });
 

@@ -1,7 +1,7 @@
 //! A circuit breaker: stops calling what does not answer, and finds out by itself when it does again.
 //!
-//! It knows nothing of caches or servers. A call asks for a [`Permit`], makes the call and says how it went. One logical
-//! operation, its retries included, is one permit and one outcome.
+//! The breaker knows nothing of caches or servers. A caller asks for a [`Permit`], makes its call, and then tells the permit how
+//! the call went. One logical operation, its retries included, is one permit and one outcome.
 //!
 //! ```
 //! use larder::breaker::{Breaker, BreakerOptions, Refused, State};
@@ -24,15 +24,16 @@
 //!
 //! # Concurrency
 //!
-//! Closed, a permit and a success are one atomic load and one compare-and-exchange: no lock, no clock, no allocation. A
-//! failure takes a lock. Everything that is counted belongs to a *generation*, which ends with its state: what a call that
-//! began before the outage says arrives in nobody else's count (`gate.rs` has the invariants).
+//! While the breaker is closed, a permit and a success cost one atomic load and one compare-and-exchange: no lock, no clock, no
+//! allocation. A failure takes a lock. Every change of state begins a new *generation* (only the step from ramping to closed does
+//! not), and every count belongs to one generation. So the outcome of a call that began before the outage is not counted after the
+//! outage. `gate.rs` has the invariants.
 //!
 //! # Cancellation
 //!
-//! A permit that is dropped is not counted, and gives back whatever place it held. A caller that is dropped while it waits for a place
-//! ([`permit_when_free`](Breaker::permit_when_free)) leaves the queue. So a cancelled probe neither closes the
-//! breaker nor keeps it half-open for ever; nor does one that hangs ([`trial_timeout`](BreakerOptions::trial_timeout)).
+//! A permit that is dropped is not counted, and gives its place back. A caller that is dropped while it waits for a place
+//! ([`permit_when_free`](Breaker::permit_when_free)) leaves the queue. So a cancelled probe neither closes the breaker nor keeps
+//! the breaker half-open for ever. A probe that hangs counts as failed after [`trial_timeout`](BreakerOptions::trial_timeout).
 
 use crate::clock::Clock;
 use crate::options::OptionError;
@@ -57,20 +58,20 @@ pub use options::{BreakerOptions, HalfOpen};
 pub use permit::{Permit, PermitWhenFree};
 pub use transition::{Cause, Transition};
 
-/// Where a breaker stands.
+/// The state of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Every call is let through.
     Closed,
-    /// It has just closed: a part of the calls is let through, growing to all of them.
+    /// The breaker has just closed. A part of the calls is let through, and the part grows until it is all of them.
     Ramping,
     /// No call is let through.
     Open,
-    /// A few calls are let through, to find out whether it can close.
+    /// A few calls, the trials, are let through. Their outcomes decide whether the breaker closes.
     HalfOpen,
-    /// Open until it is told otherwise.
+    /// Open until somebody forces another state or resets the breaker.
     ForcedOpen,
-    /// Closed until it is told otherwise, whatever fails.
+    /// Closed, whatever fails, until somebody forces another state or resets the breaker.
     ForcedClosed,
 }
 
@@ -79,7 +80,7 @@ impl State {
     pub const ALL: [Self; 6] =
         [Self::Closed, Self::Ramping, Self::Open, Self::HalfOpen, Self::ForcedOpen, Self::ForcedClosed];
 
-    /// The state as it stands in metrics.
+    /// The name of the state in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -103,7 +104,7 @@ impl State {
         }
     }
 
-    /// Whether calls are let through that do not try out whether it can close.
+    /// Whether ordinary calls are let through, not only trials.
     pub(crate) fn admits(self) -> bool {
         matches!(self, Self::Closed | Self::Ramping | Self::ForcedClosed)
     }
@@ -127,52 +128,52 @@ impl fmt::Display for State {
     }
 }
 
-/// Why a call may not be made now.
+/// Why the caller may not make its call now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The breaker is open, or half-open and no place is free.
+    /// The breaker is open; or the breaker is half-open, and there is no place for this call among the trials.
     #[error("the circuit breaker is open")]
     Open,
-    /// Too many calls are under way, or the breaker has only just closed and lets a part through.
+    /// Too many calls are under way; or the breaker has just closed and lets only a part of the calls through.
     #[error("too many calls are under way")]
     Shed,
 }
 
-/// A circuit breaker. Cloning it is cheap; clones are the same breaker.
+/// A circuit breaker. A clone is cheap, and is the same breaker.
 #[derive(Clone)]
 pub struct Breaker {
     machine: Arc<Machine>,
 }
 
-/// What a breaker shows of itself.
+/// State and counts of a breaker at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Its state.
+    /// The state.
     pub state: State,
-    /// Since when, in milliseconds of its clock.
+    /// When the state began, in milliseconds of the breaker's clock.
     pub since_ms: u64,
-    /// Successes in the window; not counting the slow ones.
+    /// Successes in the window, without the slow ones.
     pub successes: u64,
     /// Slow successes in the window.
     pub slow: u64,
     /// Failures in the window.
     pub failures: u64,
-    /// Outcomes in the window that said nothing.
+    /// Outcomes in the window that say nothing about the other side: see [`Permit::neutral`].
     pub neutral: u64,
     /// Failures in a row.
     pub run: u32,
-    /// How often it has opened.
+    /// How often the breaker has opened.
     pub opened: u64,
-    /// Calls refused since it was made, because it was open.
+    /// Calls refused because the breaker was open, since the breaker was made.
     pub refused: u64,
-    /// Calls shed since it was made.
+    /// Calls shed since the breaker was made.
     pub shed: u64,
-    /// Calls under way; 0 where there is no limit to them.
+    /// Calls under way; 0 where [`max_in_flight`](BreakerConfig::max_in_flight) sets no limit.
     pub in_flight: usize,
-    /// Callers that wait for a place among them.
+    /// Callers that wait for a place among the calls under way.
     pub waiting: usize,
-    /// When it can be tried again, where it is open.
+    /// How long until the next probe is allowed: see [`Breaker::next_probe_in`].
     pub next_probe_in: Option<Duration>,
 }
 
@@ -187,18 +188,18 @@ impl Breaker {
         Ok(Self { machine: Arc::new(Machine::new(name.into(), options, clock)) })
     }
 
-    /// Asks for the right to make one call.
+    /// Asks for the right to make one call. The answer is immediate.
     ///
     /// # Errors
     ///
-    /// Why it may not be made; the answer is immediate.
+    /// The call may not be made: see [`Refused`].
     #[inline]
     pub fn permit(&self) -> Result<Permit<'_>, Refused> {
         self.machine.permit()
     }
 
-    /// Like [`permit`](Self::permit), and not held back by the ramp: for calls that must not wait, and for the later calls of
-    /// an operation that [`ramp_admits`](Self::ramp_admits) has let in.
+    /// Like [`permit`](Self::permit), but the ramp does not hold the call back. For calls that must not wait, and for the later
+    /// calls of an operation that [`ramp_admits`](Self::ramp_admits) has let in.
     ///
     /// # Errors
     ///
@@ -208,13 +209,13 @@ impl Breaker {
         self.machine.permit_past_ramp()
     }
 
-    /// Like [`permit_past_ramp`](Self::permit_past_ramp), and where [`max_in_flight`](BreakerOptions::max_in_flight) calls are under way
-    /// waits for a place: for calls that must not be shed because many come at once.
+    /// Like [`permit_past_ramp`](Self::permit_past_ramp), but waits for a place while
+    /// [`max_in_flight`](BreakerOptions::max_in_flight) calls are under way. For calls that must not be shed because many come at once.
     ///
-    /// Places go to those who wait in the order in which they came. While somebody waits, nobody else is given a place:
-    /// [`permit`](Self::permit) and [`permit_past_ramp`](Self::permit_past_ramp) answer [`Refused::Shed`]. How long to wait is the
-    /// caller's to say, by dropping the future; a dropped future leaves the queue, and a place that it was handed already goes to
-    /// the next one. The queue has no limit but the number of callers.
+    /// Waiting callers get places in the order in which they came. While a caller waits, no other caller is given a place:
+    /// [`permit`](Self::permit) and [`permit_past_ramp`](Self::permit_past_ramp) answer [`Refused::Shed`]. The caller decides how long
+    /// to wait: a future that is dropped leaves the queue, and if it was handed a place already, the place goes to the next caller.
+    /// The queue has no limit but the number of callers.
     ///
     /// ```
     /// use larder::breaker::{Breaker, BreakerOptions, Refused};
@@ -239,26 +240,26 @@ impl Breaker {
         PermitWhenFree::new(&self.machine)
     }
 
-    /// A permit that takes no place among the calls under way, and so none from a user: for a call that looks after the connection, of
-    /// which there is one at a time. Its outcome counts as any other's.
+    /// A permit that takes no place among the calls under way, and so takes no place from a user. For calls that look after the
+    /// connection, one at a time. The outcome of such a call is counted like that of any other call.
     ///
     /// # Errors
     ///
-    /// The breaker is not closed.
+    /// [`Refused::Open`]: the breaker is open, half-open or forced open.
     pub fn permit_beside(&self) -> Result<Permit<'_>, Refused> {
         self.machine.permit_beside()
     }
 
-    /// Whether the ramp lets an operation in now; always, but for the time after closing.
+    /// Whether the ramp lets an operation in now. It lets every operation in, except for a while after the breaker has closed.
     #[inline]
     #[must_use]
     pub fn ramp_admits(&self) -> bool {
         self.machine.ramp_admits()
     }
 
-    /// Asks for the right to find out whether the breaker can close: once the open time is over, for one caller at a time (with
-    /// [`HalfOpen::Requests`], for as many as those). `None` in every other case; it does not count against
-    /// [`max_in_flight`](BreakerOptions::max_in_flight).
+    /// Asks for the right to make a trial, whose outcome decides whether the breaker closes. Trials are allowed once the open time is
+    /// over: one at a time, or with [`HalfOpen::Requests`] as many as that says. In every other case the answer is `None`. A probe
+    /// takes no place among the calls that [`max_in_flight`](BreakerOptions::max_in_flight) limits.
     pub fn probe(&self) -> Option<Permit<'_>> {
         let most = match self.machine.options.half_open {
             HalfOpen::Probes => 1,
@@ -267,19 +268,20 @@ impl Breaker {
         self.machine.trial(most)
     }
 
-    /// How long until [`probe`](Self::probe) can succeed; `None` where no probe is wanted: closed, ramping or forced.
+    /// How long until [`probe`](Self::probe) may answer with a permit. `None` while the breaker needs no probe: closed, ramping or
+    /// forced.
     #[must_use]
     pub fn next_probe_in(&self) -> Option<Duration> {
         self.machine.next_probe_in()
     }
 
-    /// Where it stands.
+    /// The state now.
     #[must_use]
     pub fn state(&self) -> State {
         self.machine.state()
     }
 
-    /// Where it stands, and what it has counted.
+    /// The state now, and what the breaker has counted.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let state = self.state();
@@ -301,29 +303,31 @@ impl Breaker {
         }
     }
 
-    /// Calls `subscriber` at every change of state, in their order, on the thread that caused it. It may use the breaker, and
-    /// stays as long as the breaker does: one that owns a clone of the breaker, or something that does, keeps both in
-    /// memory for ever, so hold that by a [`Weak`](std::sync::Weak).
+    /// Calls `subscriber` at every change of state, in the order of the changes, on a thread that uses the breaker. The subscriber
+    /// may use the breaker, too.
+    ///
+    /// The breaker keeps the subscriber as long as the breaker lives. A subscriber that owns a clone of the breaker, directly or
+    /// through something else, therefore keeps both in memory for ever: let it hold a [`Weak`](std::sync::Weak) instead.
     pub fn subscribe(&self, subscriber: impl Fn(&Transition) + Send + Sync + 'static) {
         self.machine.events.subscribe(Arc::new(subscriber));
     }
 
-    /// Refuses every call until told otherwise.
+    /// Refuses every call until somebody forces another state or resets the breaker.
     pub fn force_open(&self) {
         self.machine.force(State::ForcedOpen, Cause::Forced);
     }
 
-    /// Lets every call through until told otherwise; outcomes are counted, and change nothing.
+    /// Lets every call through until somebody forces another state or resets the breaker. Outcomes are counted, but change nothing.
     pub fn force_closed(&self) {
         self.machine.force(State::ForcedClosed, Cause::Forced);
     }
 
-    /// Closes it and forgets everything counted: as it was when it was made.
+    /// Closes the breaker and empties its window. The next opening lasts [`open`](BreakerConfig::open), as the first one did.
     pub fn reset(&self) {
         self.machine.force(State::Closed, Cause::Reset);
     }
 
-    /// What it was named.
+    /// The name that the breaker was made with.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.machine.name

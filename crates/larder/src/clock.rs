@@ -1,17 +1,24 @@
 //! Time as larder reads it: milliseconds of a monotonic clock that a test can replace.
 //!
-//! Ages, and the windows and pauses of the breaker, are computed from a [`Clock`], so that a test advances time instead of sleeping. What
-//! only waits in a task takes its time from `tokio::time`, which a test can pause: the supervisor, the waits and limits of loads, the
-//! auditor.
+//! # Which code reads which clock
 //!
-//! A precise reading costs about 22 ns, a coarse one about 5 ns. A cache hit takes the coarse reading, which may lag by up to
-//! [`Clock::COARSE_LAG`], and asks for the precise one only near a deadline.
+//! Code that decides how old something is reads a [`Clock`] that was given to it: the ages of objects, floors and notes, the window and
+//! the open time of the breaker, the pause between two warnings. A test advances that clock instead of sleeping.
+//!
+//! Code that waits reads tokio's `Instant`, because it must agree with tokio's timers: the time-outs of loads and leases, the limit of
+//! loads after a cache was emptied, the heartbeat and the pauses of recovery, the auditor's grace and how long it bypasses the cache. A
+//! test pauses tokio's clock (`tokio::time::pause`), which then jumps from timer to timer.
+//!
+//! # Cost
+//!
+//! A precise reading costs about 22 ns, a coarse reading about 5 ns. A cache hit takes a coarse reading, which may lag by up to
+//! [`Clock::COARSE_LAG`]. Only near a deadline it takes a precise reading.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A monotonic clock in milliseconds; cloning it is cheap, and clones show the same time.
+/// A monotonic clock in milliseconds. A clone is cheap, and shows the same time.
 ///
 /// ```
 /// use larder::clock::Clock;
@@ -43,8 +50,8 @@ impl Clock {
         Self(Source::System)
     }
 
-    /// A clock that moves only when its [`ManualClock`] is advanced. It starts at one hour, not zero, so that "before
-    /// the start" can be expressed.
+    /// A clock that moves only when its [`ManualClock`] is advanced. It starts at one hour, not at zero, so that times before the start
+    /// can be expressed.
     #[must_use]
     pub fn manual() -> (Self, ManualClock) {
         let time = Arc::new(AtomicU64::new(3_600_000));
@@ -60,7 +67,7 @@ impl Clock {
         }
     }
 
-    /// The same clock in microseconds, to tell how long something took.
+    /// The same clock in microseconds, to measure how long something takes.
     #[must_use]
     pub fn micros(&self) -> u64 {
         match &self.0 {
@@ -84,7 +91,7 @@ impl Clock {
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// Moves the clock forward, to the end of time at most; parts of a millisecond are dropped.
+    /// Moves the clock forward. Parts of a millisecond are dropped. The clock stops at the highest time that it can show.
     pub fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| Some(now.saturating_add(by)));

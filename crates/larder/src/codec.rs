@@ -1,4 +1,4 @@
-//! How objects become bytes and back ([`Codec`]), and what tells shapes apart ([`fingerprint`]).
+//! How objects become bytes, and bytes become objects ([`Codec`]); and how the shape of an entry is identified ([`fingerprint`]).
 
 use crate::entry::{Entry, index};
 use std::any::{Any, type_name};
@@ -11,7 +11,7 @@ mod shape;
 
 pub(crate) use order_free_hash::order_free_hash;
 
-/// An object of a type that a connector does not know.
+/// An object whose type a connector does not know.
 pub type Value = Arc<dyn Any + Send + Sync>;
 
 /// How the objects of one entry type become bytes, without naming the type.
@@ -42,7 +42,7 @@ impl Codec {
                 Some(object) => object.weight().unwrap_or_else(|| {
                     let mut length = ByteCount(0);
                     let mut serializer = rmp_serde::Serializer::new(&mut length).with_struct_map();
-                    // What cannot be serialised weighs what was counted until then.
+                    // An object that cannot be serialised weighs what was counted before the error.
                     let _ = object.serialize(&mut serializer);
                     length.0
                 }),
@@ -57,18 +57,20 @@ impl Codec {
         self.entry
     }
 
-    /// The payload of a value. It was read back once, and gave a value with the same payload: what [`decode`](Self::decode) gives later is
-    /// what was encoded, as far as the type's `Serialize` tells values apart. That costs about four times what writing alone
-    /// costs, a microsecond more for 300 bytes; the ignored test `what_the_proof_costs` measures it.
+    /// The payload of a value.
+    ///
+    /// Before it is returned, the payload is read back once, and the value that comes out must have the same payload. So
+    /// [`decode`](Self::decode) later gives what was encoded, as far as the type's `Serialize` tells values apart. To encode costs about
+    /// four times as much as to write alone, a microsecond more for 300 bytes. The ignored test `what_the_proof_costs` measures this.
     ///
     /// # Errors
     ///
-    /// What would be lost: see [`EncodeError`].
+    /// The value cannot be stored without loss: see [`EncodeError`].
     pub fn encode(&self, value: &Value) -> Result<Vec<u8>, EncodeError> {
         (self.encode)(value)
     }
 
-    /// The payload of a value that nobody will read back, to compare it with others.
+    /// The payload of a value, only for a comparison with other payloads. It is not proven that it can be read back.
     pub(crate) fn write(&self, value: &Value) -> Result<Vec<u8>, EncodeError> {
         (self.write)(value)
     }
@@ -77,49 +79,51 @@ impl Codec {
     ///
     /// # Errors
     ///
-    /// Why it cannot be deserialised. The text may quote what is stored.
+    /// The payload cannot be deserialised. The text says why, and may quote the payload.
     pub fn decode(&self, payload: &[u8]) -> Result<Value, String> {
         (self.decode)(payload)
     }
 
-    /// What a value weighs in memory, in bytes: what the entry says, or its serialised length.
+    /// What a value weighs in memory, in bytes: what [`Entry::weight`] says, or else the serialised length.
     #[must_use]
     pub fn weigh(&self, value: &Value) -> u64 {
         (self.weigh)(value)
     }
 }
 
-/// Why an object cannot be stored as bytes. The table "What can be stored" at [`Entry`] says which types that concerns, and what to do.
+/// Why an object cannot be stored as bytes. The table "What can be stored" at [`Entry`] says which types are concerned, and what to do.
 ///
-/// The message names fields, and never what they hold.
+/// The message names fields, and never their contents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
     /// The value is not of the entry type.
     #[error("it is of another type")]
     OtherType,
-    /// Its `Serialize` returned an error, whose text is here and may quote the object.
+    /// `Serialize` of the type returned an error. The text of the error is here, and may quote the object.
     #[error("its `Serialize` returns an error")]
     Unwritable(String),
-    /// It holds a `Some` that would be read back as `None`. The names of the fields that lead there, as far as they are known.
+    /// The object holds a `Some` that would be read back as `None`. The names of the fields that lead to it are here, as far as they are
+    /// known.
     #[error(
         "{}holds `Some` of a value that is written as nil, such as `Some(None)` or `Some(())`, which would be read back as `None`",
         if .0.is_empty() { "it ".to_owned() } else { format!("`{}` ", .0) }
     )]
     SomeOfNothing(String),
-    /// Its `Deserialize` does not take the bytes that its `Serialize` has written. The text of the error is here and may quote the object.
+    /// `Deserialize` of the type refuses the bytes that its `Serialize` has written. The text of the error is here, and may quote the
+    /// object.
     #[error("its `Deserialize` refuses what its `Serialize` has written")]
     Unreadable(String),
-    /// Its `Deserialize` makes another value of the bytes.
+    /// `Deserialize` of the type makes another value of the bytes that its `Serialize` has written.
     #[error("its `Deserialize` makes another value of what its `Serialize` has written")]
     OtherValue,
-    /// Its keys are too many or too long.
+    /// The object has too many keys, or a key that is too long.
     #[error("{0}")]
     Keys(&'static str),
 }
 
 impl EncodeError {
-    /// What serde has said, where it has. It may quote the object, so it belongs in no log above the level debug.
+    /// The text of serde's error, if there is one. It may quote the object, so do not log it above the level debug.
     #[must_use]
     pub fn detail(&self) -> Option<&str> {
         match self {
@@ -133,9 +137,9 @@ fn entry<E: Entry>(value: &Value) -> Result<&E, EncodeError> {
     value.downcast_ref().ok_or(EncodeError::OtherType)
 }
 
-/// The payload of an object, if what is read back from it is the same object.
+/// The payload of an object, if reading it back gives the same object.
 ///
-/// Objects cannot be compared, being of any type, so their payloads are.
+/// Objects of any type cannot be compared, so this compares the payload of the object with the payload of what was read back.
 fn proven<E: Entry>(object: &E) -> Result<Vec<u8>, EncodeError> {
     let payload = faithful::write(object, 0)?;
     let read: E = rmp_serde::from_slice(&payload).map_err(|error| EncodeError::Unreadable(error.to_string()))?;
@@ -143,12 +147,12 @@ fn proven<E: Entry>(object: &E) -> Result<Vec<u8>, EncodeError> {
     if again == payload {
         return Ok(payload);
     }
-    // A hash map comes in another order each time.
+    // A hash map is written in another order each time, so payloads that differ only in their order are the same.
     let hash = order_free_hash(&payload);
     if order_free_hash(&again) == hash {
         return Ok(payload);
     }
-    // What differs each time that one and the same object is written, as a ciphertext does, tells nothing of what was read.
+    // An object may be written differently each time, for example when a field is encrypted. Then a difference proves nothing.
     let differs_each_time = order_free_hash(&faithful::write(object, payload.len())?) != hash;
     if differs_each_time { Ok(payload) } else { Err(EncodeError::OtherValue) }
 }

@@ -1,7 +1,8 @@
-//! The error of a user's loader or write: kept as the type that it is, and seen as the [`Error`] that it is or holds.
+//! The error of a user's loader or write. larder keeps it as the user's own type, and can also see it as an [`Error`].
 //!
-//! `Box<dyn Error + Send + Sync>` and `anyhow::Error` hold an error and are none themselves, so no one bound covers them and all
-//! others. Hence [`AsError`] has one implementation for each [way](ways) to come to an `Error`; the compiler finds the one that fits.
+//! `Box<dyn Error + Send + Sync>` and `anyhow::Error` hold an error, but do not implement [`Error`] themselves. So no single bound covers
+//! them and all other errors. Hence [`AsError`] has one implementation for each [way](ways) to come to an `Error`, and the compiler finds
+//! the one that fits.
 
 use std::error::Error;
 use std::fmt;
@@ -12,12 +13,12 @@ use std::sync::Arc;
 ///
 /// | error | seen as |
 /// |---|---|
-/// | what implements [`Error`], and is `Send + Sync + 'static` | itself |
+/// | any type that implements [`Error`], and is `Send + Sync + 'static` | itself |
 /// | `Box<dyn Error + Send + Sync>`, `anyhow::Error`, `eyre::Report` | the error that it holds |
 /// | `String`, `&'static str`, `()` | no error, only its text |
 ///
-/// `Way` is for the compiler, which finds it by itself. Whoever writes a function around a loader passes it on, or bounds the error
-/// by `Error + Send + Sync + 'static`, which is enough.
+/// The compiler finds `Way` by itself. A function around a loader passes `Way` on, as below. Or the function bounds the error by
+/// `Error + Send + Sync + 'static`, which is enough.
 ///
 /// ```
 /// # use larder::{AsError, Cache, Entry, LoadError};
@@ -44,17 +45,17 @@ pub trait AsError<Way>: Send + Sync + 'static {
     fn as_error(&self) -> Option<&(dyn Error + 'static)>;
 }
 
-/// The ways in which something is seen as an [`Error`]: see [`AsError`].
+/// The ways in which a value is seen as an [`Error`]: see [`AsError`].
 pub mod ways {
-    /// It is one.
+    /// The value is an error.
     #[derive(Clone, Copy, Debug)]
     pub enum Is {}
 
-    /// It holds one.
+    /// The value holds an error.
     #[derive(Clone, Copy, Debug)]
     pub enum Holds {}
 
-    /// It is a text, or nothing.
+    /// The value is a text, or `()`.
     #[derive(Clone, Copy, Debug)]
     pub enum Text {}
 }
@@ -65,7 +66,7 @@ impl<E: Error + Send + Sync + 'static> AsError<ways::Is> for E {
     }
 }
 
-// By `DerefMut`, since an `Arc<dyn Error + Send + Sync>`, which derefs as well, is an error itself.
+// `DerefMut` and not `Deref`: an `Arc<dyn Error + Send + Sync>` implements `Deref`, too, but is an error itself.
 impl<E: DerefMut<Target = dyn Error + Send + Sync> + Send + Sync + 'static> AsError<ways::Holds> for E {
     fn as_error(&self) -> Option<&(dyn Error + 'static)> {
         Some(&**self)
@@ -84,9 +85,9 @@ macro_rules! texts {
 
 texts!(String, &'static str, ());
 
-/// The error that a loader, or a write, has returned. All who waited for it share it.
+/// The error that a loader, or a write, has returned. All callers that waited for the load share it.
 ///
-/// It derefs to the error, of the type that was returned.
+/// A failure derefs to the error, in the type that the loader returned.
 pub struct Failure<Err> {
     error: Arc<Err>,
     as_error: fn(&Err) -> Option<&(dyn Error + 'static)>,
@@ -100,18 +101,18 @@ impl<Err> Failure<Err> {
         Self { error: Arc::new(error), as_error: Err::as_error }
     }
 
-    /// The error as such: for a `Box<dyn Error>` or an `anyhow::Error` the one that it holds. `None` where the loader has returned a
-    /// mere text.
+    /// The failure as an [`Error`]. For a `Box<dyn Error>` or an `anyhow::Error` this is the error that it holds. `None`: the loader has
+    /// returned only a text.
     #[must_use]
     pub fn as_error(&self) -> Option<&(dyn Error + 'static)> {
         (self.as_error)(&self.error)
     }
 
-    /// The error itself, unless somebody else has it as well.
+    /// The error itself, in the type that the loader returned.
     ///
     /// # Errors
     ///
-    /// This failure, as it was: another caller who waited for the same load has it too.
+    /// This failure, unchanged: another caller that waited for the same load still has the error, too.
     pub fn into_inner(self) -> Result<Err, Self> {
         let as_error = self.as_error;
         Arc::try_unwrap(self.error).map_err(|error| Self { error, as_error })
@@ -119,8 +120,8 @@ impl<Err> Failure<Err> {
 }
 
 impl<Err: fmt::Display> Failure<Err> {
-    /// Tells what has failed. Why, tells the error, which comes next in the chain of sources; so it is told here only where there is no
-    /// next, or where the whole chain is asked for, by `{:#}`.
+    /// Writes what has failed. The error says why, and comes next in the chain of sources. So the error's text is written here only if
+    /// the error is a mere text, which is in no chain, or if `{:#}` asks for the whole chain.
     pub(crate) fn tell(&self, what: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(what)?;
         let Some(error) = self.as_error() else { return write!(f, ": {}", self.error) };

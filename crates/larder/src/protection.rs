@@ -1,27 +1,27 @@
-//! What keeps the promises, so that it can be switched off: a test that cannot fail proves nothing, and this is how
-//! `larder torture --without` shows that it would notice.
+//! The protections that keep larder's promises, each with a switch to turn it off. A test that cannot fail proves nothing: the torture
+//! turns a protection off (`--without`), to show that it would notice.
 //!
-//! Without the cargo feature `torture` nothing can be switched off, what asks for a switch asks a constant, and this module is not public.
-//! With it every check of a switch costs one load of a static. Never for a service.
+//! Without the cargo feature `torture` no protection can be turned off: each check is a constant, and this module is not public. With the
+//! feature, each check costs one load of a static. Never use the feature in a service.
 //!
-//! In a Lua script a protection is the lines that end in `-- protection: ` and its name; the script must be valid without
-//! them.
+//! In a Lua script, a protection consists of the lines that end in `-- protection: ` and its name. The script must be valid without these
+//! lines.
 
 #[cfg(feature = "remote")]
 use std::borrow::Cow;
 
-/// One of the things that larder's promises rest on.
+/// One of the protections on which larder's promises rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protection {
-    /// A fill, or an update, is refused where one of its object's keys was touched since its ticket.
+    /// A fill, or an update, is refused if one of its object's keys was touched since its ticket.
     Fence,
     /// The ticket is taken before the load, or the write, begins.
     Ticket,
-    /// What could not be delivered is kept, and replayed before anything is read.
+    /// An invalidation that could not be delivered is kept, and replayed before anything is read.
     Journal,
-    /// A lower version neither replaces a higher one nor passes a floor.
+    /// A lower version neither replaces a higher version nor passes a floor.
     Version,
-    /// A truncate, and the loss of the clock, make a new epoch.
+    /// A truncate makes a new epoch, and so does the loss of the clock.
     Epoch,
     /// A server that was restarted, restored or went back in time is not trusted.
     History,
@@ -30,11 +30,11 @@ pub enum Protection {
 }
 
 impl Protection {
-    /// All of them.
+    /// All protections.
     pub const ALL: [Self; 7] =
         [Self::Fence, Self::Ticket, Self::Journal, Self::Version, Self::Epoch, Self::History, Self::Validate];
 
-    /// Its name, as the scripts and the command line have it.
+    /// The name of the protection in scripts and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -54,11 +54,11 @@ mod switches {
     use super::Protection;
     use std::sync::atomic::{AtomicU8, Ordering};
 
-    /// One bit for each that is off.
+    /// One bit for each protection that is off.
     static OFF: AtomicU8 = AtomicU8::new(0);
 
     impl Protection {
-        /// Switches it off in this process, for good. To be called before the first cache is opened: scripts are made once.
+        /// Switches the protection off in this process, for good. Call this before the first cache is opened: scripts are made once.
         pub fn switch_off(self) {
             OFF.fetch_or(1 << self as u8, Ordering::Relaxed);
         }
@@ -73,14 +73,14 @@ mod switches {
 #[cfg(feature = "torture")]
 pub(crate) use switches::holds;
 
-/// Whether it is on.
+/// Whether the protection is on.
 #[cfg(not(feature = "torture"))]
 #[inline]
 pub(crate) const fn holds(_: Protection) -> bool {
     true
 }
 
-/// The script without the lines of what is switched off.
+/// The script without the lines of the protections that are off.
 #[cfg(feature = "remote")]
 pub(crate) fn in_script(code: &'static str) -> Cow<'static, str> {
     let off = |line: &str| {

@@ -1,12 +1,11 @@
-//! What larder counts and tells: counters that are published through the `metrics` facade, and `tracing` events.
+//! Counters, which larder publishes through the `metrics` facade, and `tracing` events.
 //!
-//! A hit costs less than a call into a metrics recorder does, so larder counts by itself, in striped counters that threads do
-//! not fight over, and publishes the totals once a second. Keys and values appear in no event above
-//! debug.
+//! A call into a metrics recorder costs more than a hit. So larder counts by itself, in striped counters that threads do not fight over,
+//! and publishes the totals once a second. Keys and values appear in no event above the level debug.
 //!
-//! An event that an operator reads is not one of a request. A state that lasts is told when it begins and when it ends (`episode.rs`);
-//! what may happen with every request is told once a minute at most (`warning_limit.rs`). Fields have one name everywhere: `cache`, `index`,
-//! `server`, `error`, and `entries`: how many of what the event is about.
+//! An operator never gets one event for each request. A state that lasts is told when it begins and when it ends (`episode.rs`). Something
+//! that may happen with every request is told once a minute at most (`warning_limit.rs`). Fields have the same names in all events:
+//! `cache`, `index`, `server`, `error`, and `entries`, the number of cases that the event stands for.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -33,7 +32,7 @@ pub struct Counter([Stripe; STRIPES]);
 struct Stripe(AtomicU64);
 
 impl Counter {
-    /// A counter of nothing yet.
+    /// A counter at zero.
     #[must_use]
     pub const fn new() -> Self {
         Self([const { Stripe(AtomicU64::new(0)) }; STRIPES])

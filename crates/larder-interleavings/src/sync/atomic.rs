@@ -1,9 +1,11 @@
-//! Atomics of loom whose loads it tries in every order as well.
+//! Atomics of loom, changed so that loom tries loads in every order, too.
 //!
-//! To find out which orders can differ, loom 0.7 remembers the last access to an atomic and compares the next one with that alone. A load
-//! by the thread that then writes (as in every loop around a compare-and-exchange) so hides the loads of all others before it, and that
-//! they might have come after the write is never tried. Here each access begins with a step on a shadow of the atomic, which loom takes for a
-//! write: any two accesses are tried in both orders. The steps are relaxed, and order nothing else.
+//! To find out which orders can differ, loom 0.7 compares each access to an atomic only with the last access before it. Take a thread
+//! that loads and then writes, as every loop around a compare-and-exchange does. Loom compares its write with its own load, and so
+//! never tries to run the loads of other threads after that write.
+//!
+//! Here each access begins with a step on a shadow of the atomic. Loom takes the step for a write, and so tries any two accesses in
+//! both orders. The steps are relaxed: they order nothing else.
 
 pub(crate) use loom::sync::atomic::Ordering;
 

@@ -1,4 +1,4 @@
-//! Mostly against a listener of the test's own, which shows every byte.
+//! Most tests use a listener of their own as the server, which shows every byte.
 
 use super::*;
 use crate::server::{Reply, ServerOptions, required};
@@ -12,10 +12,10 @@ use tokio::time::timeout;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// Long enough for bytes to come through if they do, short enough to wait for when they must not.
+/// How long a test waits to see that bytes do not come through: long enough for bytes that would come.
 const SILENCE: Duration = Duration::from_millis(50);
 
-/// A listener that stands for a server, and a proxy before it.
+/// A listener in the place of a server, and a proxy in front of it.
 struct Setup {
     proxy: Proxy,
     listener: UnixListener,
@@ -96,7 +96,8 @@ async fn a_real_server_answers_through_it_by_port_and_by_socket() -> Outcome {
     Ok(())
 }
 
-/// Nothing here waits but for timers, so the clock jumps from one to the next: it shows what was waited for, however busy the machine is.
+/// This test waits only for timers, and the paused clock jumps from timer to timer. So the clock shows how long the proxy has waited,
+/// however busy the machine is.
 #[tokio::test(start_paused = true)]
 async fn a_delay_keeps_the_order_and_is_not_paid_again_by_each_chunk() -> Outcome {
     const CHUNKS: u32 = 50;
@@ -108,7 +109,7 @@ async fn a_delay_keeps_the_order_and_is_not_paid_again_by_each_chunk() -> Outcom
     let sending = async {
         for number in 0..CHUNKS {
             client.write_all(&[number as u8]).await?;
-            // So that the proxy does not read them all at once, which would pass below without proving anything.
+            // A pause, so that the proxy does not read all bytes at once. The test would then pass without proving anything.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         io::Result::Ok(())

@@ -7,11 +7,11 @@ use tempfile::{Builder, TempDir};
 /// A Unix socket's path holds 107 bytes on Linux and 103 elsewhere. This leaves room for the socket's own name.
 const LONGEST_FOLDER: usize = 90;
 
-/// Ports below those that systems hand out by themselves. From that range, a connection to a server that is down
-/// could be given the server's own port, connect to itself and keep the server from coming back.
+/// Ports below the range from which systems give ports to outgoing connections. With a port in that range, a connection to a server that
+/// is down could get the server's own port, connect to itself, and keep the server from coming back.
 const PORTS: std::ops::Range<u16> = 16_000..32_000;
 
-/// A new folder that only this user can enter; removed when dropped.
+/// A new folder that only this user can enter. It is removed when it is dropped.
 pub(crate) fn folder() -> io::Result<TempDir> {
     let mut builder = Builder::new();
     builder.prefix("larder-");

@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 /// The names a server is installed under.
 const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
 
-/// Where a server is looked for although it may not be on the `PATH`.
+/// Folders where servers are looked for, even if they are not on the `PATH`.
 const PLACES: [&str; 2] = ["/usr/bin", "/usr/local/bin"];
 
-/// Names more servers, such as `/opt/redis-8/redis-server:/opt/valkey-8/valkey-server`.
+/// The environment variable that names more servers, such as `/opt/redis-8/redis-server:/opt/valkey-8/valkey-server`.
 const VARIABLE: &str = "LARDER_SERVERS";
 
 /// Who makes a server.
@@ -30,20 +30,20 @@ pub enum Flavour {
 pub struct ServerBinary {
     /// The program.
     pub path: PathBuf,
-    /// What it says it is, whatever its file is called.
+    /// What the program says it is, whatever its file is called.
     pub flavour: Flavour,
-    /// Major, minor and patch, so that `version >= (7, 4, 0)` reads as it should.
+    /// Major, minor and patch, so that `version >= (7, 4, 0)` compares correctly.
     pub version: (u32, u32, u32),
 }
 
 impl ServerBinary {
-    /// The server at `path`, which is run once with `--version`.
+    /// The server at `path`. The program is run once with `--version`.
     ///
     /// # Errors
     ///
-    /// [`ServerError::NotAServer`] when it cannot be run or says nothing that a Redis or Valkey server would.
+    /// [`ServerError::NotAServer`]: the program cannot be run, or does not answer as a Redis or Valkey server does.
     pub fn at(path: impl Into<PathBuf>) -> Result<ServerBinary, ServerError> {
-        // A server runs in a folder of its own, where a relative path would lead elsewhere.
+        // A server runs in a folder of its own, from where a relative path would lead elsewhere.
         let path = path.into();
         let path = std::path::absolute(&path).unwrap_or(path);
         let said = match Command::new(&path).arg("--version").stdin(Stdio::null()).output() {
@@ -69,13 +69,13 @@ impl fmt::Display for ServerBinary {
 ///
 /// # Errors
 ///
-/// [`ServerError::NotAServer`] for one that is found or named but cannot be used. It is not left out: a test run that quietly
-/// covers one server less would look like one that covers all.
+/// [`ServerError::NotAServer`]: a server was found or named, but cannot be used. Such a server is not left out in silence: the tests would
+/// then seem to cover all servers, and would not.
 pub fn installed() -> Result<Vec<ServerBinary>, ServerError> {
     find(&env::var_os("PATH").unwrap_or_default(), &env::var_os(VARIABLE).unwrap_or_default())
 }
 
-/// As [`installed`], and at least one.
+/// As [`installed`], but it is an error if there is no server.
 ///
 /// ```
 /// for binary in larder_testing::server::required()? {
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_program_is_listed_once_and_is_what_it_says_it_is() -> Result<(), Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
-        // As the compatibility packages of Valkey do it.
+        // The compatibility packages of Valkey install such a link.
         let valkey = program(folder.path(), "valkey-server", "Valkey server v=8.0.1 sha=0")?;
         symlink(&valkey, folder.path().join("redis-server"))?;
 

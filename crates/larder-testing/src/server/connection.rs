@@ -11,7 +11,8 @@ use tokio::time::timeout;
 /// How long a command may take.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A connection of a test to a server, from [`Server::connect`](super::Server::connect): for what needs several commands on one connection.
+/// A connection of a test to a server, from [`Server::connect`](super::Server::connect). For tests that need several commands on the same
+/// connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: BufReader<UnixStream>,
@@ -23,21 +24,21 @@ impl Connection {
         Ok(Connection { stream: BufReader::new(stream) })
     }
 
-    /// Sends a command and returns the answer, be it an error.
+    /// Sends a command and returns the answer, which may be an error.
     ///
     /// # Errors
     ///
-    /// [`ServerError::NoAnswer`] when there is no answer within 5 seconds. The connection is then of no more use.
+    /// [`ServerError::NoAnswer`]: there was no answer within 5 seconds. The connection is then of no more use.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future leaves a connection that is of no more use.
+    /// If the future is dropped, the connection is of no more use.
     pub async fn command(&mut self, args: &[impl AsRef<[u8]>]) -> Result<Reply, ServerError> {
         let answer = timeout(ANSWER, self.exchange(args)).await;
         answer.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).map_err(no_answer(args))
     }
 
-    /// As [`Connection::command`], where an error is no answer to go on with.
+    /// As [`Connection::command`], but an error as the answer fails.
     pub(super) async fn accepted(&mut self, args: &[impl AsRef<[u8]>]) -> Result<Reply, ServerError> {
         match self.command(args).await? {
             reply @ Reply::Error(_) => Err(ServerError::Refused { command: first_word(args), reply }),
@@ -45,7 +46,7 @@ impl Connection {
         }
     }
 
-    /// As [`Connection::command`], however long it takes.
+    /// As [`Connection::command`], without a time limit.
     pub(super) async fn exchange(&mut self, args: &[impl AsRef<[u8]>]) -> io::Result<Reply> {
         self.stream.write_all(&Reply::command(args).encode()).await?;
         Reply::read(&mut self.stream).await

@@ -1,4 +1,4 @@
-//! Where something that poses as a server listens: a Unix socket and a port, which can refuse and hang up.
+//! The listening side of something that poses as a server: a Unix socket and a port, which can refuse connections and close them.
 
 use super::address;
 use std::fmt;
@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// A connection, whatever it runs over.
+/// A connection over a Unix socket or over TCP.
 pub(crate) type Stream = Box<dyn Duplex>;
 
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -25,10 +25,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Accepts connections and has each served by a task of its own. All of them end with it.
+/// Accepts connections, and serves each in a task of its own. All tasks end with the endpoint.
 pub(crate) struct Endpoint {
     serve: Arc<dyn Fn(Stream) -> Serving + Send + Sync>,
-    /// The task that accepts; none while connections are refused.
+    /// The task that accepts connections. Empty while connections are refused.
     accepting: Mutex<JoinSet<()>>,
     connections: Arc<Mutex<JoinSet<()>>>,
     port: u16,
@@ -52,7 +52,7 @@ impl Endpoint {
             socket: folder.path().join("redis.sock"),
             _folder: folder,
         };
-        // Another process may take the port before we do; it will not do so for ever.
+        // Another process may take the port first. That does not happen ten times in a row.
         for _ in 0..10 {
             endpoint.port = address::free_port()?;
             match endpoint.accept() {
@@ -84,7 +84,7 @@ impl Endpoint {
         let tcp = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))?;
         tcp.set_nonblocking(true)?;
         let tcp = TcpListener::from_std(tcp)?;
-        // The file outlives the listener that made it.
+        // The socket's file is still there when its listener has ended.
         match fs::remove_file(&self.socket) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -94,7 +94,7 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Refuses new connections, as a port does that nobody listens on. Connections that are open stay open.
+    /// Refuses new connections, like a port that nobody listens on. Connections that are open stay open.
     pub(crate) async fn refuse(&self) {
         let mut accepting = std::mem::take(&mut *locked(&self.accepting));
         accepting.shutdown().await;
@@ -140,7 +140,7 @@ async fn accept_all(
                 while connections.try_join_next().is_some() {}
                 connections.spawn(serve(stream));
             }
-            // Out of file descriptors, mostly: a pause lets others close some.
+            // Most likely there are no file descriptors left. During a pause other tasks may close some.
             Err(_) => sleep(Duration::from_millis(10)).await,
         }
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// Why a server, or something asked of one, failed.
+/// Why a server failed, or why it did not do what it was told.
 #[derive(Debug, Error)]
 pub enum ServerError {
     /// This machine has no server.
@@ -14,7 +14,7 @@ pub enum ServerError {
          or name its path in LARDER_SERVERS"
     )]
     NoServer,
-    /// A program that was found or named is not a server that can be used.
+    /// A program that was found or named is not a usable server.
     #[error("{path} is not a Redis or Valkey server: asked for its version, it said {said:?}; correct PATH or LARDER_SERVERS", path = path.display())]
     NotAServer {
         /// The program.
@@ -43,7 +43,7 @@ pub enum ServerError {
         /// What happened instead.
         error: io::Error,
     },
-    /// The server answered, but not what this module must have to go on.
+    /// The server answered, but with an error or with something unexpected.
     #[error("{command} was answered {reply:?}")]
     Refused {
         /// The first word of the command; the rest may be secret.

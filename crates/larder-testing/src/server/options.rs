@@ -1,6 +1,6 @@
 //! [`ServerOptions`].
 
-/// How a server is run. By default it saves nothing, listens on its Unix socket only, and lets everybody in.
+/// How a server is run. By default the server saves nothing, listens only on its Unix socket, and lets everybody in.
 ///
 /// ```
 /// use larder_testing::server::ServerOptions;
@@ -8,7 +8,7 @@
 /// let small = ServerOptions::default().tcp().config("maxmemory 3mb").config("requirepass opensesame");
 /// ```
 ///
-/// Passwords given here are those of a server that lives for one test: they can show up in its log and in `Debug`.
+/// Give no real passwords here: they can show up in the server's log and in `Debug`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerOptions {
     lines: Vec<String>,
@@ -18,7 +18,7 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// Adds a line to the server's configuration file, after those larder-testing writes, so that it wins over them:
+    /// Adds a line to the server's configuration file, after the lines that larder-testing writes, so that the added line wins:
     /// `maxmemory 3mb`, `user reader on >secret ~* +get`, `replicaof 127.0.0.1 16001`.
     #[must_use]
     pub fn config(mut self, line: impl Into<String>) -> ServerOptions {
@@ -26,15 +26,15 @@ impl ServerOptions {
         self
     }
 
-    /// Has the server keep its data over a [restart](super::Server::restart), in a snapshot. A
-    /// [killed](super::Server::kill) server goes back to its last snapshot, which it takes after an hour or when told to `SAVE`.
+    /// Lets the server keep its data over a [restart](super::Server::restart), in a snapshot. A [killed](super::Server::kill) server goes
+    /// back to its last snapshot. The server takes a snapshot after an hour, or when it is told to `SAVE`.
     #[must_use]
     pub fn persistent(mut self) -> ServerOptions {
         self.persistent = true;
         self
     }
 
-    /// Has the server listen on a free port of 127.0.0.1 too.
+    /// Lets the server listen on a free port of 127.0.0.1, too.
     #[must_use]
     pub fn tcp(mut self) -> ServerOptions {
         self.tcp = true;

@@ -13,10 +13,10 @@ use tokio::sync::oneshot;
 
 /// A running program with a process group of its own. Dropping it kills the group and waits until the program is gone.
 ///
-/// Nothing reaps the program before that, so its number cannot pass to another process that a signal would then hit.
+/// Until then nothing reaps the program. So its process number cannot pass to another process, which a signal would then hit.
 ///
-/// When the owner is killed itself nothing can be dropped. On Linux the kernel then kills the program, if `setpriv` (of
-/// util-linux) is there to ask it to. Elsewhere the program is left behind.
+/// If the owner itself is killed, nothing is dropped. On Linux the kernel then kills the program, if `setpriv` (of util-linux) is there to
+/// ask the kernel for that. On other systems the program is left behind.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -26,7 +26,7 @@ pub(super) struct Process {
 type Order = (Command, oneshot::Sender<io::Result<Process>>);
 
 impl Process {
-    /// Runs `program`, once `prepare` has completed the command.
+    /// Runs `program`. Before that, `prepare` completes the command.
     pub(super) async fn spawn(program: &OsStr, prepare: impl FnOnce(&mut Command)) -> io::Result<Process> {
         let mut command = if follows_its_owner() {
             let mut command = Command::new("setpriv");
@@ -48,24 +48,24 @@ impl Process {
         self.child.id()
     }
 
-    /// Whether it has ended, by itself or by a signal.
+    /// Whether the program has ended, by itself or by a signal.
     pub(super) fn has_ended(&self) -> io::Result<bool> {
-        // NOWAIT leaves the reaping to drop.
+        // NOWAIT: the program is reaped only when it is dropped.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         Ok(waitid(WaitId::Pid(self.pid), options)?.is_some())
     }
 
-    /// Stops it (SIGSTOP), and returns when every thread of it has stopped.
+    /// Stops the program (SIGSTOP), and returns when all its threads have stopped.
     pub(super) fn stop(&self) -> io::Result<()> {
         kill_process(self.pid, Signal::STOP)?;
-        // NOWAIT lets a second stop find the same news, instead of waiting for news that will not come.
+        // NOWAIT: a second stop finds the same state again. Without it, a second stop would wait for a change that never comes.
         match waitid(WaitId::Pid(self.pid), WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT) {
             Err(Errno::CHILD) => Err(io::Error::new(io::ErrorKind::NotFound, "it has ended")),
             other => Ok(other.map(|_| ())?),
         }
     }
 
-    /// Lets it continue (SIGCONT).
+    /// Lets the program continue (SIGCONT).
     pub(super) fn cont(&self) -> io::Result<()> {
         Ok(kill_process(self.pid, Signal::CONT)?)
     }
@@ -73,7 +73,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The group, so that a child which writes a snapshot goes too. SIGKILL needs no SIGCONT before it.
+        // Kill the whole group, so that a child that writes a snapshot ends, too. SIGKILL also ends a stopped program.
         let _ = kill_process_group(self.pid, Signal::KILL);
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -82,16 +82,16 @@ impl Drop for Process {
 
 /// The thread that starts every program.
 ///
-/// The kernel sends the signal of `--pdeathsig` when the *thread* that started a program ends, and the threads of a runtime
-/// or of a test end early. This one ends with the process.
+/// The kernel sends the signal of `--pdeathsig` when the *thread* that started the program ends. The threads of a runtime or of a test
+/// end early. This thread ends with the process.
 fn spawner() -> &'static mpsc::Sender<Order> {
     static SPAWNER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
     SPAWNER.get_or_init(|| {
         let (sender, orders) = mpsc::channel::<Order>();
-        // Without the thread, the channel is closed and `spawn` reports it.
+        // If the thread cannot be started, the channel is closed, and `spawn` reports that.
         let _ = thread::Builder::new().name("larder-spawner".into()).spawn(move || {
             for (command, reply) in orders {
-                // Whoever ordered it may be gone: then it is dropped here, and killed.
+                // The caller may be gone by now. Then the process is dropped here, and killed.
                 let _ = reply.send(start(command));
             }
         });
@@ -105,7 +105,7 @@ fn start(mut command: Command) -> io::Result<Process> {
     Ok(Process { child, pid })
 }
 
-/// Whether `setpriv` is there and knows how to ask the kernel for a signal when the owner ends.
+/// Whether `setpriv` is there, and can ask the kernel for a signal when the owner ends.
 fn follows_its_owner() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| {

@@ -1,7 +1,7 @@
-//! The Redis protocol, second version, as far as tests need it: [`Reply`], and how one is written and read.
+//! The Redis protocol, second version, as far as tests need it: [`Reply`], and how a reply is written and read.
 //!
-//! This is deliberately not the client library that larder uses: a test that looks at a server must not share the faults of
-//! what it tests. It knows no push messages and no types of the third version; nothing here asks for them.
+//! Tests deliberately do not use the client library that larder uses: a test that looks at a server must not share the faults of what it
+//! tests. There are no push messages and no types of the third version here, because nothing here asks the server for them.
 
 use std::fmt;
 use std::future::Future;
@@ -9,7 +9,7 @@ use std::io::{self, Error, ErrorKind};
 use std::pin::Pin;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
-/// No array in a test is nested deeper; a deeper one is garbage, and must not exhaust the stack.
+/// How deep arrays may be nested. No array in a test is nested deeper. A deeper array is garbage, and must not exhaust the stack.
 const DEEPEST: usize = 16;
 
 /// The longest bulk a server accepts by default, and the longest line, in bytes: 512 MiB.
@@ -96,7 +96,7 @@ impl Reply {
     ///
     /// # Cancellation
     ///
-    /// Dropped halfway, it has eaten a part of the reply: the connection is then of no more use.
+    /// A future that is dropped halfway has read a part of the reply. The connection is then of no more use.
     pub async fn read(from: &mut (impl AsyncBufRead + Unpin + Send)) -> io::Result<Reply> {
         read_nested(from, DEEPEST).await
     }
@@ -146,7 +146,7 @@ async fn read_line(from: &mut (impl AsyncBufRead + Unpin + Send)) -> io::Result<
     let mut line = Vec::new();
     from.take(LONGEST).read_until(b'\n', &mut line).await?;
     match line.strip_suffix(b"\r\n") {
-        // Only an error line may quote what a client sent, and that need not be text.
+        // An error line may quote bytes that a client sent, which need not be text.
         Some(line) => Ok(String::from_utf8_lossy(line).into_owned()),
         None if line.ends_with(b"\n") => Err(garbage("a line without a carriage return")),
         None => Err(ErrorKind::UnexpectedEof.into()),
@@ -154,7 +154,7 @@ async fn read_line(from: &mut (impl AsyncBufRead + Unpin + Send)) -> io::Result<
 }
 
 async fn read_bulk(from: &mut (impl AsyncBufRead + Unpin + Send), length: u64) -> io::Result<Vec<u8>> {
-    // Grows with what arrives, so that a corrupted length cannot claim memory by itself.
+    // The buffer grows with the bytes that arrive. So a corrupted length alone cannot claim memory.
     let mut bytes = Vec::new();
     from.take(length + 2).read_to_end(&mut bytes).await?;
     if bytes.len() as u64 != length + 2 {

@@ -1,4 +1,4 @@
-//! A server that answers whatever a test says: [`ScriptedServer`].
+//! [`ScriptedServer`]: a server that answers what a test says.
 
 use super::{Endpoint, Reply, Stream};
 use std::io;
@@ -8,10 +8,11 @@ use tokio::io::{AsyncWriteExt, BufReader};
 
 /// Poses as a server: reads commands, and answers each with the bytes a closure returns.
 ///
-/// For what a real server cannot easily be brought to say: that it does not know `HELLO`, that it is still loading, that it
-/// has become a replica, or garbage. The closure gets the words of a command, at least one, in the case the client sent them; it
-/// returns the bytes to send, none for no answer at all. A closure that panics closes the connection. Bytes that are not a
-/// command close it too.
+/// For answers that a real server cannot easily be made to give: that it does not know `HELLO`, that it is still loading, that it has
+/// become a replica, or garbage.
+///
+/// The closure gets the words of a command, at least one, in the case in which the client sent them. It returns the bytes to send; no
+/// bytes mean no answer. A closure that panics closes the connection. Bytes that are not a command close the connection, too.
 ///
 /// ```
 /// use larder_testing::server::{Reply, ScriptedServer};
@@ -34,11 +35,11 @@ pub struct ScriptedServer {
 }
 
 impl ScriptedServer {
-    /// Starts to listen. All ends when the server is dropped.
+    /// Starts to listen. Everything ends when the server is dropped.
     ///
     /// # Errors
     ///
-    /// When it cannot listen.
+    /// The server cannot listen.
     pub async fn start<A>(answer: A) -> io::Result<ScriptedServer>
     where
         A: Fn(&[Vec<u8>]) -> Vec<u8> + Send + Sync + 'static,
@@ -57,17 +58,17 @@ impl ScriptedServer {
         self.endpoint.drop_connections().await;
     }
 
-    /// The Unix socket it listens on.
+    /// The Unix socket that the server listens on.
     pub fn socket(&self) -> &Path {
         self.endpoint.socket()
     }
 
-    /// The port of 127.0.0.1 it listens on.
+    /// The port of 127.0.0.1 that the server listens on.
     pub fn port(&self) -> u16 {
         self.endpoint.port()
     }
 
-    /// `redis://127.0.0.1:port`.
+    /// The address of the server for a client: `redis://127.0.0.1:port`.
     pub fn url(&self) -> String {
         self.endpoint.url()
     }

@@ -1,4 +1,4 @@
-//! On every server of this machine.
+//! Each test runs on every server of this machine.
 
 use super::*;
 use std::error::Error;
@@ -15,7 +15,7 @@ async fn on_every_server<F: Future<Output = Outcome>>(options: ServerOptions, te
     Ok(())
 }
 
-/// The letter that stands for a process's state in its stat file; none when there is no such process.
+/// The letter that stands for a process's state in its stat file. `None`: there is no such process.
 fn state_of(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
@@ -220,7 +220,7 @@ async fn a_start_that_is_given_up_leaves_nothing() -> Outcome {
     for binary in required()? {
         let folder = tempfile::tempdir()?;
         let (pid_file, elsewhere) = (folder.path().join("pid"), folder.path().join("other.sock"));
-        // On a socket where nobody asks, so that the start cannot succeed before it is given up.
+        // The server listens on another socket than the start asks, so that the start cannot succeed before it is given up.
         let options = ServerOptions::default()
             .config(format!("pidfile {}", pid_file.display()))
             .config(format!("unixsocket {}", elsewhere.display()));
@@ -241,7 +241,7 @@ async fn a_start_that_is_given_up_leaves_nothing() -> Outcome {
     Ok(())
 }
 
-/// A runtime's threads end long before the process does, and must not take the servers along that they started.
+/// The threads of a runtime end long before the process does. They must not take the servers along that they started.
 #[test]
 fn a_server_outlives_the_thread_that_started_it() -> Outcome {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();

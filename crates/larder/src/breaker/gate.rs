@@ -1,4 +1,4 @@
-//! The one word that everybody reads: state, generation, and what is counted without a lock.
+//! One atomic word that every caller reads: the state, the generation, and what is counted without a lock.
 //!
 //! ```text
 //!   63 ............ 28 | 27 ........... 4 |    3     | 2 .. 0
@@ -38,10 +38,10 @@ const GENERATION: u64 = 1 << 28;
 /// The highest count.
 pub(super) const MOST: u32 = (1 << 24) - 1;
 
-/// Every so many successes, the one that counts them puts them into their bucket.
+/// After every 1,024 successes, the caller whose success was the last of them moves them all into a bucket.
 const BATCH: u32 = 1024;
 
-/// A reading of the [`Gate`].
+/// The word of a [`Gate`], as it was read at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Word(u64);
 
@@ -55,11 +55,11 @@ impl Word {
     }
 
     pub(super) fn count(self) -> u32 {
-        // 24 bits.
+        // At most 24 bits: nothing is cut off.
         ((self.0 & COUNT) / ONE) as u32
     }
 
-    /// Whether one of `limit` places is free, while half-open.
+    /// Whether the breaker is half-open and one of `limit` places for trials is free.
     pub(super) fn has_slot(self, limit: u32) -> bool {
         self.state() == State::HalfOpen && self.count() < limit.min(MOST)
     }
@@ -68,10 +68,10 @@ impl Word {
 /// What became of a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Counted {
-    /// Its generation is over.
+    /// The success was not counted, because the generation of its permit is over.
     Stale,
     Yes,
-    /// Counted, and it is time to put what was counted into a bucket.
+    /// The success was counted, and now the caller must move the counted successes into a bucket.
     Full,
 }
 
@@ -89,7 +89,7 @@ impl Gate {
         Word(self.0.load(Ordering::Acquire))
     }
 
-    /// Counts a success of the given generation, and ends a run of failures.
+    /// Counts a success of the given generation, and ends the run of failures.
     #[inline]
     pub(super) fn success(&self, generation: u64) -> Counted {
         let mut old = self.0.load(Ordering::Relaxed);
@@ -107,8 +107,8 @@ impl Gate {
         }
     }
 
-    /// Takes one of `limit` places while half-open; the generation it is good for. Who then finds no place free also finds
-    /// what was stored before this.
+    /// Takes one of `limit` places for trials, and returns the generation for which the place is good. A caller that later finds
+    /// no place free also sees everything that was stored before this place was taken.
     pub(super) fn take_slot(&self, limit: u32) -> Option<u64> {
         let taken = self
             .0
@@ -116,46 +116,46 @@ impl Gate {
         taken.ok().map(|old| Word(old).generation())
     }
 
-    /// Gives a place back; nothing, where its generation is over.
+    /// Gives a place back. Does nothing if the generation of the place is over.
     pub(super) fn give_slot(&self, generation: u64) {
-        // An error says that the generation is over.
+        // An error means that the generation is over.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
             let word = Word(old);
             (word.generation() == generation && word.count() > 0).then(|| old - ONE)
         });
     }
 
-    /// Under the lock. Notes a failure; whether the one before it was the last outcome before this.
+    /// Under the lock. Notes a failure. Returns whether the outcome before it was a failure, too.
     pub(super) fn failure(&self) -> bool {
         self.0.fetch_or(UNBROKEN, Ordering::Relaxed) & UNBROKEN != 0
     }
 
-    /// Under the lock. Ends a run of failures without counting a success.
+    /// Under the lock. Ends the run of failures without counting a success.
     pub(super) fn break_run(&self) {
         self.0.fetch_and(!UNBROKEN, Ordering::Relaxed);
     }
 
-    /// Under the lock. The successes counted since this was last called; 0 in a state that counts none.
+    /// Under the lock. Takes away and returns the successes that were counted since the last call. 0 in a state that counts none.
     pub(super) fn take_successes(&self) -> u32 {
         let word = Word(self.0.load(Ordering::Relaxed));
         if !word.state().counts() {
             return 0;
         }
-        // Nobody else takes away, and the state stays: there are at least this many.
+        // Only the holder of the lock takes successes away or changes the state. So the count is at least as high as it was read.
         self.0.fetch_sub(word.0 & COUNT, Ordering::Relaxed);
         word.count()
     }
 
-    /// Under the lock. Begins a state, and with it a generation.
+    /// Under the lock. Begins a state and a new generation, which is returned.
     pub(super) fn begin(&self, state: State) -> u64 {
         let generation = Word(self.0.load(Ordering::Relaxed)).generation();
         let word = generation.wrapping_add(1).wrapping_mul(GENERATION) | state as u64;
-        // Not a store: where a success comes in between, loom, which explores this, would not know which of the two was last.
+        // A swap, not a store: with a store, the tests under loom could not tell which came last when a success comes in between.
         self.0.swap(word, Ordering::AcqRel);
         Word(word).generation()
     }
 
-    /// Under the lock, while ramping. From here on it is closed; the generation and all that is counted stay.
+    /// Under the lock, while ramping. Makes the state closed; the generation and the count stay as they are.
     pub(super) fn end_ramp(&self) -> u64 {
         const { assert!(State::Closed as u64 == 0, "clearing the state's bits makes it closed") };
         Word(self.0.fetch_and(!STATE, Ordering::AcqRel)).generation()

@@ -1,4 +1,4 @@
-//! The decisions, as pure functions of plain numbers.
+//! Every decision of the breaker as a pure function of plain numbers: open or not, for how long, whom the ramp lets in.
 
 use super::options::{BreakerOptions, milliseconds};
 use super::transition::Cause;
@@ -7,7 +7,12 @@ use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 /// Whether to open, after an outcome that was not a plain success. `run` is the number of failures in a row.
-pub(super) fn verdict(config: &BreakerOptions, counts: &Counts, run: u32, last: Cow<'static, str>) -> Option<Cause> {
+pub(super) fn cause_to_open(
+    config: &BreakerOptions,
+    counts: &Counts,
+    run: u32,
+    last: Cow<'static, str>,
+) -> Option<Cause> {
     if config.consecutive_failures > 0 && run >= config.consecutive_failures {
         return Some(Cause::FailuresInARow { failures: run, last });
     }
@@ -23,27 +28,29 @@ pub(super) fn verdict(config: &BreakerOptions, counts: &Counts, run: u32, last: 
     }
 }
 
-/// Nobody counts to 2⁵³, up to where `f64` is exact.
+/// Exact for all counts that occur: `f64` holds integers exactly up to 2⁵³.
 fn reaches(some: u64, all: u64, ratio: f64) -> bool {
     ratio > 0.0 && some > 0 && some as f64 >= ratio * all as f64
 }
 
-/// How long to stay open, in milliseconds, after `earlier` openings without a healthy time in between. `draw` picks from a
-/// range.
+/// How long to stay open, in milliseconds, after `earlier` openings without a healthy time in between. `draw` draws a number from
+/// a range at random.
 pub(super) fn open_time(config: &BreakerOptions, earlier: u32, draw: impl FnOnce(RangeInclusive<u64>) -> u64) -> u64 {
     let (shortest, longest) = (milliseconds(config.open), milliseconds(config.open_max));
     let doubled = 1_u64.checked_shl(earlier).and_then(|factor| shortest.checked_mul(factor));
     let highest = doubled.map_or(longest, |doubled| doubled.min(longest));
-    // Not from zero up, as full jitter often is: an open time of zero is no open time.
+    // The range begins at `shortest`, not at zero as full jitter often does: a breaker that opens for 0 ms has not opened.
     if highest > shortest { draw(shortest..=highest) } else { shortest }
 }
 
-/// The part of calls that is let through as a ramp begins.
+/// The part of calls that is let through at the beginning of the ramp.
 const FIRST_SHARE: f64 = 0.1;
 
-/// Whether a ramp lets the call through that is number `asked`, counted from 0, `elapsed` of `ramp` milliseconds after it began.
+/// Whether the ramp lets a call through. `asked` is the number of calls that asked before it; `elapsed` of `ramp` milliseconds have
+/// passed since the ramp began.
 ///
-/// A Weyl sequence instead of dice: any stretch of calls has its share let through, evenly spread, and a test can tell.
+/// A Weyl sequence decides, not a random number. So each stretch of calls has exactly its share let through, evenly spread, and a
+/// test can check that.
 pub(super) fn ramp_admits(asked: u64, elapsed: u64, ramp: u64) -> bool {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
     let grown = elapsed as f64 / ramp.max(1) as f64;
@@ -63,7 +70,7 @@ mod tests {
     }
 
     fn judged(successes: u64, failures: u64, slow: u64, run: u32) -> Option<Cause> {
-        verdict(&config(), &Counts { successes, slow, failures, neutral: 1000 }, run, "reset".into())
+        cause_to_open(&config(), &Counts { successes, slow, failures, neutral: 1000 }, run, "reset".into())
     }
 
     #[test]
@@ -91,7 +98,7 @@ mod tests {
     fn zero_disables_a_trigger() {
         let off = BreakerOptions { consecutive_failures: 0, failure_ratio: 0.0, slow_ratio: 0.0, ..config() };
         let all_bad = Counts { successes: 0, slow: 500, failures: 500, neutral: 0 };
-        assert_eq!(verdict(&off, &all_bad, 500, "reset".into()), None);
+        assert_eq!(cause_to_open(&off, &all_bad, 500, "reset".into()), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The states and what moves between them.
+//! The states, and what changes them.
 //!
 //! ```text
 //!              failures, slow calls, a refusal
@@ -9,12 +9,12 @@
 //!    reset                                     └────────┘
 //! ```
 //!
-//! Whatever changes the state holds the lock; a permit and a success in the closed state never take it. What is read without
-//! the lock ([`Machine::due`], [`Machine::ramp_from`]) is stored before the state begins that it belongs to, and
-//! [`Machine::tried`] before a place is taken.
+//! Code that changes the state holds the lock of `health`. A permit and a success in the closed state never take that lock. Three
+//! times are read without the lock, so each is stored early enough: [`Machine::due`] and [`Machine::ramp_from`] before the state
+//! begins that they belong to, [`Machine::tried`] before a caller takes a place for a trial.
 
 use super::gate::Gate;
-use super::judgement::{open_time, ramp_admits, verdict};
+use super::judgement::{cause_to_open, open_time, ramp_admits};
 use super::options::{BreakerOptions, HalfOpen, milliseconds};
 use super::permit::Permit;
 use super::places::Places;
@@ -37,11 +37,11 @@ pub(super) struct Machine {
     pub(super) shed: AtomicU64,
     pub(super) refused: AtomicU64,
     clock: Clock,
-    /// When an open breaker may be tried, by the clock.
+    /// When the open time is over and a trial may begin, in ms of the clock.
     due: AtomicU64,
-    /// When a trial was last let through.
+    /// When a trial was last let through, in ms of the clock.
     tried: AtomicU64,
-    /// When the ramp began.
+    /// When the ramp began, in ms of the clock.
     ramp_from: AtomicU64,
     /// Calls that have asked since the ramp began.
     asked: AtomicU64,
@@ -54,14 +54,14 @@ struct Health {
     run: u32,
     /// Trials that have succeeded in this half-open state.
     trials: u32,
-    /// Openings without a healthy time in between.
+    /// Openings since the last healthy time.
     openings: u32,
     opened: u64,
     closed_since: u64,
     since: u64,
 }
 
-/// What only the lock can tell about a breaker.
+/// The part of a snapshot that takes the lock to read.
 pub(super) struct Seen {
     pub(super) counts: Counts,
     pub(super) run: u32,
@@ -106,7 +106,7 @@ impl Machine {
         permit
     }
 
-    /// The same; that no place is free is not counted, since the caller may wait for one.
+    /// As [`permit_past_ramp`](Self::permit_past_ramp), but counts no call as shed when no place is free: the caller may wait for a place.
     #[inline]
     pub(super) fn permit_if_free(&self) -> Result<Permit<'_>, Refused> {
         let word = self.gate.read();
@@ -124,7 +124,7 @@ impl Machine {
         }
     }
 
-    /// The user's own call as a trial, where the settings say so.
+    /// Makes the user's own call a trial, if the settings say so.
     #[cold]
     fn permit_on_trial(&self) -> Result<Permit<'_>, Refused> {
         let trial = match self.options.half_open {
@@ -137,10 +137,10 @@ impl Machine {
         }
     }
 
-    /// For a caller who was handed a place. The breaker may have been shut since.
+    /// The permit for a caller that was handed a place in the queue. The breaker may have opened since then.
     pub(super) fn permit_in_place(&self) -> Result<Permit<'_>, Refused> {
         let word = self.gate.read();
-        // Where it is not good for a call, its drop gives the place to the next.
+        // If the call is refused, dropping the permit gives the place to the next caller in the queue.
         let permit = Permit::in_place(self, word.generation());
         if word.state().admits() { Ok(permit) } else { Err(self.refuse()) }
     }
@@ -184,7 +184,7 @@ impl Machine {
         self.done(health);
     }
 
-    /// One of `most` places of the half-open state, which begins here if it is time.
+    /// Takes one of `most` places for trials. If the open time is over, this first makes the breaker half-open.
     pub(super) fn trial(&self, most: u32) -> Option<Permit<'_>> {
         if self.gate.read().state() == State::Open {
             if self.clock.now() < self.due.load(Ordering::Relaxed) {
@@ -199,16 +199,16 @@ impl Machine {
         }
         if !self.gate.read().has_slot(most) {
             self.end_overdue_trial(most);
-            // Even if one is free by now: whoever takes a place must have noted when.
+            // Not even if a place has become free meanwhile: this caller has not noted in `tried` when its trial begins.
             return None;
         }
-        // Only where a place is free: those who find none must not put off the end of the one they wait for. Nor may one who slept
-        // in between make a trial look older than it is.
+        // Note the time only when a place is free. A caller that finds no place must not put off the time-out of the trial that
+        // holds it. And `fetch_max`, because a thread that slept after reading the clock must not make a newer trial look older.
         self.tried.fetch_max(self.clock.now(), Ordering::Relaxed);
         self.gate.take_slot(most).map(|generation| Permit::for_trial(self, generation))
     }
 
-    /// Opens it again where all places are taken and nothing is heard of those who hold them.
+    /// Opens the breaker again if all places for trials are taken and no trial has begun for `trial_timeout`.
     fn end_overdue_trial(&self, most: u32) {
         let timeout = milliseconds(self.options.trial_timeout);
         let overdue = |now: u64| {
@@ -253,7 +253,7 @@ impl Machine {
         Seen { counts: health.window.total(), run: health.run, opened: health.opened, since: health.since }
     }
 
-    /// Puts what was counted without the lock into the current bucket.
+    /// Moves the successes that were counted without the lock into the window.
     #[cold]
     pub(super) fn collect(&self) {
         let mut health = self.health.lock();
@@ -287,7 +287,7 @@ impl Machine {
                 self.gate.break_run();
                 health.run = 0;
                 health.window.slide(now, self.gate.take_successes()).slow += 1;
-                self.judge(health, state, now, "a slow call".into());
+                self.open_if_unhealthy(health, state, now, "a slow call".into());
             } else if state == State::HalfOpen && self.options.slow_ratio == 0.0 {
                 // Where slow calls never open it, they must not keep it open either.
                 self.count_trial(health, now);
@@ -304,7 +304,7 @@ impl Machine {
             if state.counts() {
                 health.run = if self.gate.failure() { health.run.saturating_add(1) } else { 1 };
                 health.window.slide(now, self.gate.take_successes()).failures += 1;
-                self.judge(health, state, now, reason);
+                self.open_if_unhealthy(health, state, now, reason);
             } else if state == State::HalfOpen {
                 self.open(health, state, Cause::TrialFailed { reason }, now);
             }
@@ -340,7 +340,7 @@ impl Machine {
         self.done(health);
     }
 
-    /// An outcome of a permit that had been given in this generation; an older one says nothing about now.
+    /// Counts an outcome under the lock, unless the generation of its permit is over: such an outcome says nothing about now.
     fn outcome(&self, generation: u64, act: impl FnOnce(&mut Health, State, u64)) {
         let mut health = self.health.lock();
         let word = self.gate.read();
@@ -350,11 +350,11 @@ impl Machine {
         self.done(health);
     }
 
-    fn judge(&self, health: &mut Health, state: State, now: u64, last: Cow<'static, str>) {
+    fn open_if_unhealthy(&self, health: &mut Health, state: State, now: u64, last: Cow<'static, str>) {
         if state == State::ForcedClosed {
             return;
         }
-        if let Some(cause) = verdict(&self.options, &health.window.total(), health.run, last) {
+        if let Some(cause) = cause_to_open(&self.options, &health.window.total(), health.run, last) {
             self.open(health, state, cause, now);
         }
     }
@@ -384,7 +384,7 @@ impl Machine {
         self.events.queue(Transition { from, to, cause, at_ms: now, generation });
     }
 
-    /// Ends work under the lock, and then tells what has changed: first to those who wait for a place, then to the subscribers.
+    /// Releases the lock, and then tells what has changed: first the callers that wait for a place, then the subscribers.
     fn done(&self, health: MutexGuard<'_, Health>) {
         drop(health);
         if !self.gate.read().state().admits() {

@@ -1,16 +1,17 @@
-//! When a breaker opens, for how long, and how it comes back.
+//! Settings: when a breaker opens, for how long, and how it closes again.
 
 use super::gate::MOST;
 use crate::options::{OptionError, Refuse, setters};
 use std::time::Duration;
 
-/// Buckets of the window: it forgets a tenth at a time.
+/// The window is divided into ten buckets, and forgets one bucket at a time.
 pub(super) const BUCKETS: u8 = 10;
 
 /// When a [`Breaker`](super::Breaker) opens, for how long, and how it comes back. The defaults suit a cache server that answers within
 /// milliseconds; [`for_server`](Self::for_server) adds what such a server calls slow.
 ///
-/// Durations count in whole milliseconds; a part of one is rounded up, so that nothing short becomes "never".
+/// Durations count in whole milliseconds and are rounded up. Rounded down, a very short duration would become zero, which means
+/// "never".
 ///
 /// ```
 /// use larder::breaker::BreakerOptions;
@@ -28,50 +29,51 @@ pub struct BreakerOptions {
     /// How far back outcomes count; they are forgotten a tenth of it at a time. Zero: they count until the state changes,
     /// so that after a million successes half a million failures are needed to reach one in three. Default 10 s.
     pub window: Duration,
-    /// Ratios are judged from this many calls in the window on. Below about ten, a single failure after a quiet time can be all
-    /// there is to judge by. Default 20.
+    /// `failure_ratio` and `slow_ratio` count only when the window holds at least this many calls. With fewer than about ten calls, a
+    /// single failure after a quiet time can be half of all calls. Default 20.
     pub min_calls: u64,
-    /// Opens on so many failures in a row, however old the first of them is. Zero: never. Default 5.
+    /// The breaker opens after this many failures in a row, however old the first of them is. Zero: never. Default 5.
     pub consecutive_failures: u32,
-    /// Opens when this part of the calls in the window has failed, or more. Zero: never. Default 0.5.
+    /// The breaker opens when this part of the calls in the window has failed, or more. Zero: never. Default 0.5.
     pub failure_ratio: f64,
-    /// A success that took this long is slow. What is slow depends on what is called, so there is none by default: zero, no
-    /// call is slow.
+    /// A success that took this long, or longer, is slow. Zero: no call is slow. Default zero, because what is slow depends on what
+    /// is called.
     pub slow_call: Duration,
-    /// Opens when this part of the calls in the window was slow, or more. Zero: never. Default 0.5.
+    /// The breaker opens when this part of the calls in the window was slow, or more. Zero: never. Default 0.5.
     pub slow_ratio: f64,
-    /// How long it stays open the first time. Default 500 ms.
+    /// How long the breaker stays open the first time. Default 500 ms.
     pub open: Duration,
-    /// Each further opening lasts between `open` and twice as long as the one before could, drawn at random so that nodes do
-    /// not probe in step, and never longer than this. `open` or less: always exactly `open`. Default 1 s: one trial a second costs
-    /// a server nothing, and whoever waits longer comes back later than the server does.
+    /// The longest time the breaker stays open. Each further opening may last up to twice as long as the one before could; the time is
+    /// drawn at random between `open` and that limit, so that nodes do not probe in step. `open` or less: always exactly `open`.
+    /// Default 1 s: one trial a second costs a server nothing, and a node that waits longer comes back later than the server does.
     pub open_max: Duration,
-    /// How long a refusal keeps it open: nothing but a person ends one, and a server may count the attempts. Default 30 s.
+    /// How long the breaker stays open after a refusal. Only a person can end the reason for a refusal, and a server may count the
+    /// attempts. Default 30 s.
     pub open_refused: Duration,
-    /// After so long without opening, the next opening lasts `open` again. Default 60 s.
+    /// When the breaker has not opened for this time, its next opening lasts `open` again. Default 60 s.
     pub healthy_after: Duration,
-    /// Who finds out whether it can close. Default [`HalfOpen::Probes`].
+    /// Whose calls find out whether the breaker can close. Default [`HalfOpen::Probes`].
     pub half_open: HalfOpen,
-    /// Successes while half-open that close it; one failure opens it again. Default 1.
+    /// This many successes while half-open close the breaker. One failure opens it again. Default 1.
     pub half_open_successes: u32,
-    /// A call of the half-open state of which nothing was said for so long counts as failed, once somebody else wants its
-    /// place: it hangs, or its permit was forgotten, and must not keep the breaker half-open. Longer than any call may
-    /// take. Zero: never. Default 60 s.
+    /// When a trial has no outcome after this time, its call hangs, or its permit was forgotten. The trial counts as failed as soon as
+    /// another caller wants its place. So it cannot keep the breaker half-open. Set this to longer than any call may take. Zero: a
+    /// trial never counts as failed by time. Default 60 s.
     pub trial_timeout: Duration,
-    /// After closing, the part of calls let through grows from a tenth to all of them over this time, so that what has just
-    /// come back is not knocked over. Zero: all at once. Default 5 s.
+    /// After the breaker has closed, the part of calls that it lets through grows from a tenth to all of them over this time. A
+    /// server that has just come back is so not knocked over. Zero: all calls at once. Default 5 s.
     pub ramp: Duration,
-    /// Calls under way at once. More are shed, or wait for a place where the caller asks for that
-    /// ([`permit_when_free`](super::Breaker::permit_when_free)). Zero: no limit, and they are not counted. Default 0.
+    /// How many calls may be under way at once. Further calls are shed, or wait for a place if the caller asks for that
+    /// ([`permit_when_free`](super::Breaker::permit_when_free)). Zero: no limit, and calls under way are not counted. Default 0.
     pub max_in_flight: usize,
 }
 
 /// Whose calls are let through while the breaker is half-open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HalfOpen {
-    /// One at a time, and only through [`probe`](super::Breaker::probe): users are refused until the breaker has closed.
+    /// One call at a time, and only through [`probe`](super::Breaker::probe). Users are refused until the breaker has closed.
     Probes,
-    /// Users' own, at most so many at once. The first call after the open time makes the breaker half-open.
+    /// Calls of users, at most this many at once. The first call after the open time makes the breaker half-open.
     Requests(u32),
 }
 
@@ -133,12 +135,12 @@ impl BreakerOptions {
     ///
     /// # Errors
     ///
-    /// The first setting that cannot, with its value and what is accepted. [`Breaker::new`](super::Breaker::new) refuses it as well.
+    /// The first setting whose value is not accepted, with what is. [`Breaker::new`](super::Breaker::new) makes the same check.
     pub fn validate(&self) -> Result<(), OptionError> {
         OptionError::first(|refuse| self.examine(refuse))
     }
 
-    /// Tells of every setting that cannot be meant.
+    /// Reports every setting whose value is not accepted.
     pub(crate) fn examine(&self, refuse: Refuse<'_>) {
         const RATIO: &str = "0 (never) to 1";
         const NUMBER: &str = "a number, 1 or more";
@@ -150,7 +152,7 @@ impl BreakerOptions {
             refuse(OptionError::new("min_calls", self.min_calls, NUMBER));
         }
         for (name, ratio) in [("failure_ratio", self.failure_ratio), ("slow_ratio", self.slow_ratio)] {
-            // A NaN is in no range.
+            // NaN is in no range, so it is refused as well.
             if !(0.0..=1.0).contains(&ratio) {
                 refuse(OptionError::new(name, ratio, RATIO));
             }
@@ -173,7 +175,7 @@ impl BreakerOptions {
     }
 }
 
-/// Milliseconds, rounded up.
+/// The duration in milliseconds, rounded up.
 pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! The right to make one call, and the duty to say how it went.
+//! The right to make one call, and the duty to say how the call went.
 
 use super::Refused;
 use super::gate::Counted;
@@ -11,9 +11,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// The right to make one call. Exactly one of its methods says how the call went.
+/// The right to make one call. The caller says how the call went by exactly one of the permit's methods.
 ///
-/// One logical operation is one permit, however many commands and retries it takes, so each method takes the permit away:
+/// One logical operation is one permit, however many commands and retries it takes. So each of these methods consumes the permit:
 ///
 /// ```compile_fail,E0382
 /// # use larder::{breaker::{Breaker, BreakerOptions}, clock::Clock};
@@ -23,19 +23,20 @@ use std::time::Duration;
 /// permit.success(); // after the retry: does not compile
 /// ```
 ///
-/// Dropping it, on cancellation or in a panic, says nothing: nothing is counted, and what it held (a place among the
-/// calls under way, a place in the half-open state) is free again. It borrows the [`Breaker`](super::Breaker), because
-/// counting references would cost as much again as all the rest.
+/// A permit that is dropped, by cancellation or in a panic, says nothing. No outcome is counted, and the permit's place (among the
+/// calls under way, or among the trials) is free again.
 ///
-/// It belongs to the generation in which it was given. Once the breaker has changed its state, what is said of it is
+/// A permit belongs to the generation in which it was given. When the breaker has begun a new generation since, the outcome is
 /// ignored: a call that began before the outage says nothing about the recovery.
+///
+/// A permit borrows its [`Breaker`](super::Breaker): counting references would double the cost of a permit.
 #[must_use = "a permit that is dropped counts for nothing; say how the call went"]
 pub struct Permit<'a> {
     breaker: &'a Machine,
     generation: u64,
-    /// Holds one of the places of the half-open state.
+    /// Whether this permit holds one of the places for trials.
     trial: bool,
-    /// Holds one of the places of calls under way.
+    /// Whether this permit holds one of the places for calls under way.
     in_flight: bool,
 }
 
@@ -44,12 +45,12 @@ impl<'a> Permit<'a> {
         Self { breaker, generation, trial: false, in_flight: false }
     }
 
-    /// For a place of the half-open state that was taken for it.
+    /// A permit for a trial. The caller of this function has taken the place for it.
     pub(super) fn for_trial(breaker: &'a Machine, generation: u64) -> Self {
         Self { breaker, generation, trial: true, in_flight: false }
     }
 
-    /// Takes a place among the calls under way. Without one, the permit is gone.
+    /// Takes a place among the calls under way. If none is free, the permit is dropped.
     #[inline]
     pub(super) fn in_flight(mut self) -> Result<Self, Refused> {
         let places = &self.breaker.places;
@@ -62,12 +63,12 @@ impl<'a> Permit<'a> {
         Ok(self)
     }
 
-    /// For a place among the calls under way that was taken for it.
+    /// A permit for a call under way. The caller of this function has taken the place for it.
     pub(super) fn in_place(breaker: &'a Machine, generation: u64) -> Self {
         Self { breaker, generation, trial: false, in_flight: true }
     }
 
-    /// There was a well-formed answer.
+    /// The call got a well-formed answer.
     #[inline]
     pub fn success(self) {
         if self.trial {
@@ -77,9 +78,10 @@ impl<'a> Permit<'a> {
         }
     }
 
-    /// There was a well-formed answer, after so long. It is a slow call from
-    /// [`slow_call`](super::BreakerOptions::slow_call) on: still a success that ends a run of failures, but one that can open the
-    /// breaker where slow calls do, and then no proof of health while it is half-open.
+    /// The call got a well-formed answer after `elapsed`. From [`slow_call`](super::BreakerOptions::slow_call) on, the call is slow.
+    ///
+    /// A slow call is still a success, and ends a run of failures. But slow calls can open the breaker
+    /// ([`slow_ratio`](super::BreakerOptions::slow_ratio)), and then a slow trial does not close the breaker but opens it again.
     #[inline]
     pub fn success_after(self, elapsed: Duration) {
         let slow = self.breaker.options.slow_call;
@@ -90,30 +92,30 @@ impl<'a> Permit<'a> {
         }
     }
 
-    /// There was no answer, or one that shows the other side unfit to serve. `reason` becomes part of the
-    /// [`Cause`](super::Cause) if this opens the breaker.
+    /// The call got no answer, or an answer that shows the other side unfit to serve. If this failure opens the breaker, `reason`
+    /// becomes part of the [`Cause`](super::Cause).
     pub fn failure(self, reason: impl Into<Cow<'static, str>>) {
         self.breaker.failure(self.generation, reason.into());
     }
 
-    /// How it went says nothing about the other side: the caller went away, or its own deadline was too short.
+    /// How the call went says nothing about the other side: the caller went away, or the caller's own deadline was too short.
     pub fn neutral(self) {
         self.breaker.neutral(self.generation);
     }
 
-    /// The other side does not let us in (wrong password, no permission): opens at once, and for the longest time, because
-    /// only a person can mend it.
+    /// The other side does not let us in: wrong password, no permission. The breaker opens at once, for
+    /// [`open_refused`](super::BreakerConfig::open_refused), because only a person can mend the reason.
     pub fn refusal(self, reason: impl Into<Cow<'static, str>>) {
         self.breaker.refusal(self.generation, reason.into());
     }
 
-    /// The generation it belongs to.
+    /// The generation that the permit belongs to.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Whether the call decides if the breaker closes.
+    /// Whether the call is a trial: its outcome decides whether the breaker closes.
     #[must_use]
     pub fn is_trial(&self) -> bool {
         self.trial
@@ -141,10 +143,10 @@ impl fmt::Debug for Permit<'_> {
     }
 }
 
-/// A permit, as soon as a place among the calls under way is free: what
-/// [`Breaker::permit_when_free`](super::Breaker::permit_when_free) returns.
+/// The future that [`Breaker::permit_when_free`](super::Breaker::permit_when_free) returns. It is ready with a permit as soon as the
+/// caller has a place among the calls under way.
 ///
-/// Dropping it leaves the queue, and takes nobody's place along.
+/// A future that is dropped leaves the queue. If it was handed a place already, the place goes to the next caller.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct PermitWhenFree<'a> {
     breaker: &'a Machine,
@@ -154,7 +156,7 @@ pub struct PermitWhenFree<'a> {
 #[derive(Clone, Copy)]
 enum Stage {
     Begins,
-    /// In the queue, under this number.
+    /// The caller is in the queue, under this number.
     Waits(u64),
     Over,
 }
@@ -179,7 +181,7 @@ impl<'a> Future for PermitWhenFree<'a> {
                 }
             },
             Stage::Waits(number) => breaker.places.look(number, context.waker()),
-            // A future is not polled again after it was ready.
+            // The future was ready before. Nobody may poll it again.
             Stage::Over => return Poll::Pending,
         };
         if let Turn::Waits(number) = turn {

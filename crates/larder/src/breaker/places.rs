@@ -1,25 +1,25 @@
-//! The places for calls under way, and the queue of those who wait for one.
+//! The places for calls under way, and the queue of the callers that wait for a place.
 //!
-//! One word counts the places that are taken. Its highest bit says that somebody waits. While nobody waits, taking a place is one
-//! compare-and-exchange on this word, and giving it back is one subtraction: no lock.
+//! One word counts the places that are taken. Its highest bit says that a caller waits. While no caller waits, a caller takes a place
+//! by one compare-and-exchange on this word and gives it back by one subtraction: no lock.
 //!
 //! # Invariants
 //!
-//! 1. The bit is set and cleared under the queue's lock. It is set exactly while somebody is in the queue.
-//! 2. While the bit is set, only the holder of the lock takes places: with the bit, the word is above any limit, so that everybody else
-//!    finds all places taken. So nobody overtakes the queue.
-//! 3. Whoever gives a place back and sees the bit then locks the queue and hands free places to those who have waited longest.
-//!    Whoever gives a place back and does not see the bit did so before the bit was set; whoever sets the bit then finds that place
-//!    free. So no place stays free while somebody waits.
-//! 4. Whoever shuts the breaker begins the new state first, and turns away the queue under its lock afterwards. Whoever joins the queue
-//!    looks at the state under the lock. So nobody stays in the queue of a breaker that lets no call through.
+//! 1. The bit is set and cleared under the queue's lock. It is set exactly while a caller is in the queue.
+//! 2. While the bit is set, only the holder of the lock takes places. With the bit the word is above any limit, so every other caller
+//!    finds all places taken. So no caller overtakes the queue.
+//! 3. A thread that gives a place back and sees the bit then locks the queue, and hands free places to the callers that have waited
+//!    longest. A thread that gives a place back and does not see the bit did so before the bit was set; the thread that sets the bit
+//!    then finds that place free. So no place stays free while a caller waits.
+//! 4. A thread that opens the breaker begins the new state first, and then turns away the queue under the lock. A caller that joins the
+//!    queue looks at the state under the lock. So no caller stays in the queue of a breaker that lets no call through.
 //!
 //! The first three are decided on one word, whose modifications have one order, so `Relaxed` is enough. The fourth rests on the lock.
 //!
 //! # Cancellation
 //!
-//! Who waits is a future. Dropping the future leaves the queue; a place that was handed over already goes to the next in the queue.
-//! The queue has no limit of its own: it holds one number and one waker for each caller who waits.
+//! A waiting caller is a future. A future that is dropped leaves the queue; if it was handed a place already, the place goes to the
+//! next caller in the queue. The queue has no limit of its own: it holds one number and one waker for each waiting caller.
 
 use super::gate::Gate;
 use crate::sync::Mutex;
@@ -27,11 +27,11 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
-/// Somebody waits.
+/// The bit that says that a caller waits.
 const WAITING: usize = 1 << (usize::BITS - 1);
 
 pub(super) struct Places {
-    /// 0: there is no limit, and nothing is counted.
+    /// 0: there is no limit, and places are not counted.
     limit: usize,
     taken: AtomicUsize,
     queue: Mutex<Queue>,
@@ -40,18 +40,18 @@ pub(super) struct Places {
 #[derive(Default)]
 struct Queue {
     joined: u64,
-    /// Those who wait. The lowest number has waited longest.
+    /// The callers that wait, by their number. The lowest number has waited longest.
     waiting: BTreeMap<u64, Waker>,
-    /// Those who were handed a place and have not looked since.
+    /// The callers that were handed a place and do not know it yet.
     served: BTreeSet<u64>,
 }
 
-/// What somebody who wants a place finds out.
+/// What a caller that wants a place finds out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// A place is theirs.
+    /// The caller has a place.
     Served,
-    /// They are in the queue, under this number.
+    /// The caller is in the queue, under this number.
     Waits(u64),
     /// The breaker lets no call through.
     TurnedAway,
@@ -66,7 +66,7 @@ impl Places {
         self.limit > 0
     }
 
-    /// Takes a place, if one is free and nobody waits.
+    /// Takes a place, if one is free and no caller waits.
     #[inline]
     pub(super) fn take(&self) -> bool {
         let one_more = |taken| (taken < self.limit).then(|| taken + 1);
@@ -95,7 +95,8 @@ impl Places {
         if !gate.read().state().admits() {
             return Turn::TurnedAway;
         }
-        // From here on, whoever gives a place back comes for the lock; who gave one back before left it free.
+        // From here on, a thread that gives a place back takes the lock and serves the queue. A place that was given back before is
+        // free, and is taken below.
         self.taken.fetch_or(WAITING, Ordering::Relaxed);
         let turn = if queue.waiting.is_empty() && self.take_as_first() {
             Turn::Served
@@ -109,8 +110,7 @@ impl Places {
         turn
     }
 
-    /// Looks what has become of the one who waits under this number. Who is told that a place is theirs, or that they are turned away, is
-    /// in the queue no longer.
+    /// What has become of the caller that waits under this number. A caller that is served or turned away is no longer in the queue.
     pub(super) fn look(&self, number: u64, waker: &Waker) -> Turn {
         let (turn, _dropped_without_the_lock) = {
             let mut queue = self.queue.lock();
@@ -125,7 +125,7 @@ impl Places {
         turn
     }
 
-    /// Takes the one who waits under this number out of the queue. A place that they were handed goes to the next.
+    /// Takes the caller with this number out of the queue. If the caller was handed a place, the place goes to the next caller.
     pub(super) fn leave(&self, number: u64) {
         let (woken, _dropped_without_the_lock) = {
             let mut queue = self.queue.lock();
@@ -138,7 +138,7 @@ impl Places {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Where the breaker lets no call through, tells so to everybody in the queue.
+    /// If the breaker lets no call through, empties the queue and wakes every caller in it.
     pub(super) fn turn_away(&self, gate: &Gate) {
         let turned_away = {
             let mut queue = self.queue.lock();
@@ -158,7 +158,7 @@ impl Places {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Hands free places to those who have waited longest. They are to be woken once the lock is released.
+    /// Hands free places to the callers that have waited longest. Returns their wakers, to be woken once the lock is released.
     fn serve(&self, queue: &mut Queue) -> Vec<Waker> {
         let mut woken = Vec::new();
         while !queue.waiting.is_empty() && self.take_as_first() {
@@ -171,7 +171,7 @@ impl Places {
         woken
     }
 
-    /// Under the lock. Takes a free place though somebody waits.
+    /// Under the lock. Takes a free place, also while a caller waits.
     fn take_as_first(&self) -> bool {
         let one_more = |word: usize| (word & !WAITING < self.limit).then(|| word + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()

@@ -138,12 +138,12 @@ fn the_five_settings_of_zitadel_can_be_expressed() {
     assert_eq!(breaker.state(), State::Ramping);
 }
 
-/// Stays open for longer and longer.
+/// The breaker stays open for longer and longer.
 fn growing() -> BreakerOptions {
     BreakerOptions { open_max: Duration::from_secs(30), ..plain() }
 }
 
-/// A server that is back is tried within a second, however long it was away: the pause of a long outage must not outlast it.
+/// A server that is back is tried within a second, however long it was away. The open time must not grow with the outage.
 #[test]
 fn however_long_an_outage_lasts_the_next_trial_is_a_second_away_at_most() {
     let (breaker, hand) = opened(BreakerOptions::default());

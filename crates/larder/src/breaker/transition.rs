@@ -1,4 +1,4 @@
-//! Changes of state, told to whoever subscribed.
+//! Changes of state, and how subscribers are told of them.
 
 use super::State;
 use crate::sync::Mutex;
@@ -15,12 +15,12 @@ pub struct Transition {
     pub from: State,
     /// The state that began.
     pub to: State,
-    /// Why.
+    /// Why the state changed.
     pub cause: Cause,
-    /// When, in milliseconds of the breaker's clock.
+    /// When the state changed, in milliseconds of the breaker's clock.
     pub at_ms: u64,
-    /// The generation from now on. It grows with every change except from ramping to closed, which goes on counting what
-    /// is under way.
+    /// The generation after the change. Every change begins a new generation, except the one from ramping to closed: calls that
+    /// are under way then still count.
     pub generation: u64,
 }
 
@@ -38,40 +38,40 @@ pub enum Cause {
     FailuresInARow {
         /// How many.
         failures: u32,
-        /// What was said of the last one.
+        /// The reason given for the last failure.
         last: Cow<'static, str>,
     },
     /// Too large a part of the calls in the window failed.
     FailureRatio {
-        /// How many failed.
+        /// How many calls failed.
         failures: u64,
-        /// Of how many.
+        /// Of how many calls.
         calls: u64,
-        /// What was said of the last one.
+        /// The reason given for the last failure.
         last: Cow<'static, str>,
     },
     /// Too large a part of the calls in the window was slow.
     SlowRatio {
-        /// How many were slow.
+        /// How many calls were slow.
         slow: u64,
-        /// Of how many.
+        /// Of how many calls.
         calls: u64,
     },
-    /// We are not let in.
+    /// The other side does not let us in.
     Refusal {
-        /// What was said of it.
+        /// The reason given for the refusal.
         reason: Cow<'static, str>,
     },
-    /// A call of the half-open state failed.
+    /// A trial failed, was slow, or hung.
     TrialFailed {
-        /// What was said of it.
+        /// What happened to the trial.
         reason: Cow<'static, str>,
     },
-    /// The open time was over, and somebody asked to try.
+    /// The open time was over, and a caller asked for a trial.
     Due,
-    /// Enough calls of the half-open state succeeded.
+    /// Enough trials succeeded.
     Recovered {
-        /// How many.
+        /// How many trials.
         successes: u32,
     },
     /// The ramp was over.
@@ -105,11 +105,11 @@ impl fmt::Display for Cause {
 
 type Subscriber = Arc<dyn Fn(&Transition) + Send + Sync>;
 
-/// Transitions that wait to be told, and whom to tell.
+/// The subscribers, and the transitions that they have not been told yet.
 ///
-/// They are queued under the breaker's lock, hence in order, and told after it was released, by one thread at a time: who
-/// finds another one telling leaves its own to that one. So a subscriber may use the breaker, also change its state, and
-/// holds up nobody but the thread that tells.
+/// Transitions are queued under the breaker's lock, hence in order. They are told after the lock was released, by one thread at a
+/// time: a thread that finds another thread telling leaves its transitions to that thread. So a subscriber may use the breaker and
+/// even change its state, and a slow subscriber holds up only the thread that tells.
 #[derive(Default)]
 pub(super) struct Events(Mutex<Pending>);
 
@@ -137,14 +137,15 @@ impl Events {
         }
         while let Some((transition, subscribers)) = self.next() {
             for subscriber in subscribers {
-                // A subscriber's panic was already reported by the panic hook. It is neither the caller's fault, whose
-                // outcome this happens to be, nor the next subscriber's.
+                // The panic hook has reported the subscriber's panic already. The panic must reach neither the caller whose
+                // outcome caused the transition, nor keep the next subscriber from being told.
                 let _ = catch_unwind(AssertUnwindSafe(|| subscriber(&transition)));
             }
         }
     }
 
-    /// Ends the telling where nothing is left to tell; deciding both under one lock leaves nothing untold.
+    /// The next transition to tell. If there is none, this also ends the telling, under the same lock: a thread that queues a
+    /// transition right after finds that nobody tells, and tells it itself.
     fn next(&self) -> Option<(Transition, Vec<Subscriber>)> {
         self.with(|pending| {
             let next = pending.queue.pop_front();

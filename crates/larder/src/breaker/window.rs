@@ -1,16 +1,16 @@
-//! Outcomes of the last while, forgotten a tenth of it at a time.
+//! The outcomes of the last while, in buckets. The window forgets one bucket, a tenth of itself, at a time.
 //!
-//! Successes arrive here late: they are counted without a clock, and only from time to time put into a bucket
-//! (see `gate.rs`). When they happened is not known by then, so they are spread evenly over the time since the last
-//! arrival. To count them all as old would make the breaker open on two failures in a hundred after a quiet minute; to
-//! count them all as new would keep it closed on the strength of successes that are long past.
+//! Successes arrive here late: they are counted without a clock, and only from time to time moved into the window (see `gate.rs`).
+//! By then nobody knows when they happened, so they are spread evenly over the time since the last arrival. If they all counted as
+//! old, the breaker would open on two failures in a hundred after a quiet minute. If they all counted as new, successes that are long
+//! past would keep the breaker closed.
 
 use super::options::{BUCKETS, milliseconds};
 use std::iter::Sum;
 use std::ops::Add;
 use std::time::Duration;
 
-/// Outcomes.
+/// How many outcomes of each kind there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) successes: u64,
@@ -20,7 +20,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Outcomes that say something about health.
+    /// All outcomes that say something about health.
     pub(super) fn calls(&self) -> u64 {
         self.successes + self.slow + self.failures
     }
@@ -47,12 +47,12 @@ impl Sum for Counts {
 
 #[derive(Debug)]
 pub(super) struct Window {
-    /// What a bucket spans, in milliseconds; 0 where there is but one and it never ends.
+    /// How long a bucket lasts, in milliseconds. 0: there is one bucket, and it never ends.
     span: u64,
-    /// Which bucket is the current one, counted from the clock's start.
+    /// The number of the current bucket, counted from the start of the clock.
     number: u64,
     current: Counts,
-    /// Newest first.
+    /// The buckets before the current one, newest first.
     earlier: [Counts; BUCKETS as usize - 1],
 }
 
@@ -74,15 +74,15 @@ impl Window {
         self.earlier = Default::default();
     }
 
-    /// Moves on to `now`; forgets what is older than the window; adds successes that happened since it last moved.
-    /// What happens now is to be added to what this returns.
+    /// Moves the window on to `now`: forgets the buckets that are too old, and spreads `successes` over the time since the last call.
+    /// Returns the current bucket, to which the caller adds what happens now.
     pub(super) fn slide(&mut self, now: u64, successes: u32) -> &mut Counts {
         let passed = self.number_at(now).saturating_sub(self.number);
         self.number += passed;
-        // As many buckets as the successes are spread over, and how many of those are not forgotten by now.
+        // Over how many buckets the successes are spread, and how many of these buckets are not forgotten yet.
         let spread = passed.saturating_add(1);
         let kept = spread.min(u64::from(BUCKETS));
-        // A tenth time forgets everything; more changes nothing.
+        // After ten rotations everything is forgotten. More would change nothing.
         for _ in 0..passed.min(u64::from(BUCKETS)) {
             self.earlier.rotate_right(1);
             if let Some(newest) = self.earlier.first_mut() {

@@ -1,7 +1,7 @@
 //! Writes MessagePack with named fields, and refuses a `Some` that would be read back as `None`.
 //!
-//! MessagePack has no `Some`: what an option holds is written as it is, and `None` is written as nil. So where the thing that an option
-//! holds is itself written as nil (`Some(None)`, `Some(())`, `Some(serde_json::Value::Null)`), nobody could tell it from `None`.
+//! MessagePack has no `Some`: the value in an option is written as it is, and `None` is written as nil. If the value in the option is
+//! itself written as nil, as in `Some(None)`, `Some(())` or `Some(serde_json::Value::Null)`, a reader cannot tell it from `None`.
 //! [`Faithful`] wraps the serializer of `rmp_serde`. Each of its methods returns whether nil was written, and `serialize_some` refuses nil.
 
 use super::EncodeError;
@@ -11,7 +11,7 @@ use serde::ser::{
 };
 use std::cell::RefCell;
 
-/// The bytes of a value; room for so many is made at once.
+/// The bytes of a value. `room` is a guess of how many there will be, and is allocated at once.
 pub(super) fn write<T: Serialize>(value: &T, room: usize) -> Result<Vec<u8>, EncodeError> {
     let mut bytes = Vec::with_capacity(room);
     let refused = Refused::default();
@@ -33,7 +33,7 @@ pub(super) fn write<T: Serialize>(value: &T, room: usize) -> Result<Vec<u8>, Enc
 struct Refused(RefCell<Option<Vec<&'static str>>>);
 
 impl Refused {
-    /// Notes that an error on its way up leaves this field.
+    /// Adds the name of a field that the error passes on its way up.
     fn leaves<E>(&self, name: &'static str) -> impl FnOnce(E) -> E + '_ {
         move |error| {
             if let Some(names) = self.0.borrow_mut().as_mut() {
@@ -44,13 +44,13 @@ impl Refused {
     }
 }
 
-/// A serializer, or what one makes for a list, a map or a struct.
+/// Wraps a serializer, or what a serializer makes for a list, a map or a struct.
 struct Faithful<'a, S> {
     inner: S,
     refused: &'a Refused,
 }
 
-/// What was written.
+/// The result of writing a value, and whether the value was written as nil.
 struct Written<T> {
     nil: bool,
     ok: T,
@@ -64,7 +64,7 @@ fn something<T>(ok: T) -> Written<T> {
     Written { nil: false, ok }
 }
 
-/// A value within another.
+/// A value within another value. It is written through [`Faithful`] as well.
 struct Within<'a, T: ?Sized> {
     value: &'a T,
     refused: &'a Refused,
@@ -130,7 +130,7 @@ impl<'a, S: Serializer> Serializer for Faithful<'a, S> {
         value: &T,
     ) -> Result<Self::Ok, S::Error> {
         if name == rmp_serde::MSGPACK_EXT_STRUCT_NAME {
-            // Not a struct: it stands for MessagePack's own extensions.
+            // `rmp_serde` writes a struct of this name as an extension of MessagePack.
             return self.inner.serialize_newtype_struct(name, value).map(something);
         }
         value.serialize(self)
@@ -199,7 +199,7 @@ impl<'a, S: Serializer> Serializer for Faithful<'a, S> {
     }
 }
 
-/// What holds values without names, or under names that are values themselves.
+/// Implements the traits for lists, tuples and maps: values without names, or with keys that are values themselves.
 macro_rules! unnamed {
     ($($kind:ident: $($method:ident),+;)*) => {$(
         impl<S: $kind> $kind for Faithful<'_, S> {
@@ -225,7 +225,7 @@ unnamed! {
     SerializeMap: serialize_key, serialize_value;
 }
 
-/// What holds values under the names of fields.
+/// Implements the traits for structs: values under the names of fields.
 macro_rules! named {
     ($($kind:ident)*) => {$(
         impl<S: $kind> $kind for Faithful<'_, S> {

@@ -1,14 +1,15 @@
-//! A hash of an object's MessagePack that does not depend on the order of anything.
+//! A hash of an object's MessagePack that depends on no order.
 //!
-//! Two encodings of one object may differ in the order of a hash map or a hash set. In the bytes a hash set looks like any list, so order
-//! counts nowhere. Encodings that differ in nothing but order have the same hash; so have two lists that differ in their order only.
+//! Two encodings of the same object may differ in the order of a hash map or a hash set. In the bytes a hash set looks like any other
+//! list, so the hash ignores the order of all lists and maps. Encodings that differ only in order have the same hash. The price: two
+//! lists that differ only in their order have the same hash, too.
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// Deeper than any type that is not recursive; what is deeper is taken as it is.
+/// How deep values may be nested. Only recursive types are deeper; the bytes of a deeper value are hashed as they are.
 const DEPTH: u32 = 200;
 
-/// Bytes that are no MessagePack are taken as they are.
+/// The hash of a MessagePack value. Bytes that are no MessagePack are hashed as they are.
 pub(crate) fn order_free_hash(bytes: &[u8]) -> u64 {
     match value(bytes, DEPTH) {
         Some((hash, [])) => hash,
@@ -16,7 +17,7 @@ pub(crate) fn order_free_hash(bytes: &[u8]) -> u64 {
     }
 }
 
-/// The hash of the value that `bytes` begin with, and what follows it.
+/// The hash of the first value in `bytes`, and the bytes after it.
 fn value(bytes: &[u8], depth: u32) -> Option<(u64, &[u8])> {
     let (marker, rest) = bytes.split_first()?;
     let length = |size: usize| -> Option<(usize, &[u8])> {

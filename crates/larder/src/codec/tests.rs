@@ -1,4 +1,5 @@
-//! What is encoded is read back as it was, or is refused. The shapes of serde, each in every place where serde treats it in its own way.
+//! A value is read back as it was encoded, or is refused. The tests try every kind of value that serde knows, in every place where serde
+//! treats a value in its own way.
 
 use super::*;
 use crate::entry::Keys;
@@ -34,7 +35,7 @@ trait Held: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sy
 
 impl<T: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static> Held for T {}
 
-/// What is read back of a value, if it can be encoded.
+/// Encodes a value, and reads it back.
 fn read_back<T: Held>(value: T) -> Result<T, EncodeError> {
     let codec = Codec::of::<Only<T>>();
     let payload = codec.encode(&(Arc::new(Only(value)) as Value))?;
@@ -42,11 +43,11 @@ fn read_back<T: Held>(value: T) -> Result<T, EncodeError> {
     Ok(Arc::into_inner(read.downcast::<Only<T>>().unwrap()).unwrap().0)
 }
 
-/// What stands in the way of a value; `None`: it was kept. Another value than that is the fault that must never be.
+/// Why a value is refused. `None`: it was read back unchanged. Fails if it was read back as another value: that must never happen.
 fn refused<T: Held>(value: T) -> Option<EncodeError> {
     match read_back(value.clone()) {
         Ok(read) => {
-            // Not-a-number differs from itself, but not as a text.
+            // NaN is not equal to itself, so values are compared as texts as well.
             let same = read == value || format!("{read:?}") == format!("{value:?}");
             assert!(same, "{value:?} was read back as {read:?}");
             None
@@ -147,7 +148,8 @@ fn refusing<T: Held>(value: T) -> Vec<&'static str> {
 
 const NOWHERE: [&str; 0] = [];
 
-/// Where serde puts a value aside before it is known what it is: it takes no 128 bits there, and takes everything for readable text.
+/// The places where serde buffers a value before it knows its type. There serde takes no integers of 128 bits, and takes every format for
+/// a human-readable one.
 const BUFFERED: [&str; 3] = ["flatten", "tag", "untagged"];
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -212,7 +214,7 @@ fn what_holds_nothing_is_kept_but_not_in_an_option() {
     assert_eq!(refusing(serde_json::Value::Null), ["option"]);
     assert_eq!(refusing(Empty {}), NOWHERE);
     assert_eq!(refusing(EmptyTuple()), NOWHERE);
-    // Written as an empty list, which serde takes for no unit where it tries variant after variant.
+    // A unit struct is written as an empty list. Where serde tries variant after variant, it does not take an empty list for a unit.
     assert_eq!(refusing(Unit), ["untagged"]);
     assert_eq!(refusing(PhantomData::<u8>), ["untagged"]);
 }
@@ -264,7 +266,7 @@ fn types_of_std_are_kept() {
     assert!(matches!(refused(before), Some(Unwritable(_))));
 }
 
-/// They are written as bytes, and where serde has put something aside they ask for text.
+/// Addresses are written as bytes. But they ask for a text where serde has buffered them.
 #[test]
 fn addresses_are_kept_where_serde_tells_them_that_the_bytes_are_not_readable() {
     assert_eq!(refusing(IpAddr::from(Ipv4Addr::LOCALHOST)), BUFFERED);
@@ -299,7 +301,8 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Each names the fault in its type, with a value that is harmless and one that is not.
+/// Types whose `Serialize` and `Deserialize` do not match. The name of each test says what is wrong; each has a harmless value and one
+/// that would be lost.
 mod asymmetric {
     use super::*;
 
@@ -362,7 +365,7 @@ mod asymmetric {
         assert_eq!(refused(Several { held: vec![1, 2], last: 3 }), None);
         assert!(refused(Several { held: vec![1, 2, 3], last: 3 }).is_some());
         assert!(refused(Several { held: vec![1], last: 3 }).is_some());
-        // Nothing comes after it that would notice.
+        // No value comes after this list, so no error tells that the lengths differ. Only the comparison notices.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         struct Last(#[serde(serialize_with = "two_of_three")] Vec<u8>);
         assert_eq!(refused(Last(vec![1, 2])), None);
@@ -401,7 +404,7 @@ mod asymmetric {
         assert_eq!(refused(vec![Known::A { a: 1 }, Known::Other]), None);
     }
 
-    /// A type that reads nothing leaves its bytes to the field behind it.
+    /// A type that reads nothing leaves its bytes to the field after it.
     #[test]
     fn a_type_that_reads_nothing() {
         #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -417,7 +420,7 @@ mod asymmetric {
     }
 }
 
-/// As with a field that is encrypted with a new nonce each time.
+/// As a field that is encrypted with a new nonce each time.
 #[test]
 fn what_is_written_in_another_way_each_time_is_kept() {
     #[derive(Clone, Debug, PartialEq)]
@@ -444,11 +447,11 @@ fn what_is_nested_deeper_than_can_be_read_is_refused() {
         assert_eq!(refused(list(500)), None);
         assert!(matches!(refused(list(1100)), Some(Unreadable(_))));
     };
-    // Without optimisation a level takes some kilobytes.
+    // Without optimisation each level takes some kilobytes of stack.
     std::thread::Builder::new().stack_size(64 << 20).spawn(test).unwrap().join().unwrap();
 }
 
-/// The limit of the promise, as the documentation of `Entry` has it: values that are written as the same bytes.
+/// The limit of the promise, as the documentation of `Entry` says: values that are written as the same bytes are not told apart.
 #[test]
 fn what_serialize_does_not_tell_apart_is_not_told_apart() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -13,15 +13,15 @@
 //!
 //! # What a reader may observe
 //!
-//! A get takes one shared lock, finds its key, and asks the object's pulse whether it is live. An object becomes live
-//! when all of its keys are in the table, and ends in the same way, by one store: no reader ever sees half a set, or an
-//! object under one key that is gone under another. Between the end of the earlier state and the beginning of the new one a
-//! get is a miss. Fences have no expiry, so no late fill is let in, however late.
+//! A get takes one shared lock, finds its key, and asks the object's pulse whether the object is live. A writer first puts all keys
+//! of an object into the table, and then makes the object live by one store. It ends an object by one store, too, before it removes
+//! the keys. So no reader ever sees half a set, or an object under one key that is gone under another. Between the end of the
+//! earlier state and the beginning of the new one, a get is a miss. Fences never expire, so no late fill is let in, however late.
 //!
 //! # Limits
 //!
-//! Nothing is shared with other processes, and nothing survives this one. An object that has expired keeps its memory until
-//! it is pruned, replaced or evicted, or a load finds that its source has it no more.
+//! Nothing is shared with other processes, and nothing survives this process. An object that has expired keeps its memory until it
+//! is pruned, replaced or evicted, or until a load finds that the source no longer has it.
 //!
 //! Everything here is bounded. Objects and notes are, by [`MemoryOptions`]; fences take 512 KiB, and lowest versions
 //! ([`invalidate_below`](crate::Cache::invalidate_below)) at most 6 MB, however many are demanded: see `floors.rs` for what happens then.
@@ -55,9 +55,9 @@ mod records;
 mod storing;
 mod table;
 
-/// Slots of the fence table. A slot remembers the newest sequence of any key in it, for ever: two keys that share one are fenced
-/// together, which can only refuse a fill that could have been accepted. With 100 keys changed while a load runs, that is once in
-/// 160 fills of an object with four keys, and the caller has the object all the same.
+/// Slots of the fence table. A slot remembers the newest sequence of any key in it, for ever. Two keys that share a slot are fenced
+/// together, which can only refuse a fill that could have been accepted. If 100 keys change while a load runs, this refuses one in
+/// 160 fills of an object with four keys. The caller has the loaded object all the same.
 const SLOTS: usize = 1 << 16;
 
 /// The objects of one cache in this process.
@@ -91,16 +91,16 @@ pub struct Memory {
     max_objects: u64,
     max_bytes: u64,
     table: Table,
-    /// Renewed by a truncate, so that no earlier ticket survives it.
+    /// A truncate renews the epoch, so that all earlier tickets become worthless.
     epoch: AtomicU64,
     sequence: AtomicU64,
     writer: Mutex<Writer>,
 }
 
-/// What only changes need.
+/// The state that only changes need, not gets.
 #[derive(Debug)]
 struct Writer {
-    /// The newest sequence that invalidated, deleted or put a key of each slot.
+    /// For each slot, the sequence of the newest change (invalidate, delete or put) of any key in the slot.
     fences: Vec<u64>,
     floors: Floors,
     records: Records,
@@ -108,9 +108,9 @@ struct Writer {
     absent: Absent,
     /// How many objects there are.
     objects: u64,
-    /// What they weigh together.
+    /// What all objects weigh together.
     bytes: u64,
-    /// What has left the table, and is dropped when no lock is held any more.
+    /// Places that have left the table. They are dropped when no lock is held any more.
     gone: Vec<Place>,
 }
 
@@ -160,7 +160,8 @@ impl Memory {
         self.table.read(key, self.ages, &self.clock)
     }
 
-    /// Changes something. What leaves is dropped afterwards, since what a value does then may be to ask this cache.
+    /// Runs a change under the writer's lock. Values that leave are dropped after the lock is released, because a value's drop may
+    /// call this cache.
     fn change<T>(&self, act: impl FnOnce(&mut Writer) -> T) -> T {
         let mut writer = self.writer.lock();
         let result = act(&mut writer);
@@ -170,7 +171,7 @@ impl Memory {
         result
     }
 
-    /// The epoch is read first: a truncate in between makes a ticket of the old epoch, which is worth nothing.
+    /// The epoch is read first. If a truncate comes in between, the ticket has the old epoch and is worthless, which is safe.
     fn take_ticket(&self) -> Ticket {
         let epoch = self.epoch.load(Ordering::Acquire);
         Ticket { epoch, sequence: self.sequence.load(Ordering::Acquire) }
@@ -198,7 +199,7 @@ impl Writer {
     }
 }
 
-/// Bits of the hash that the table does not need for finding its place.
+/// The slot of a key. It uses bits of the hash that the table does not use to find a place.
 fn slot(hash: u64) -> usize {
     (hash >> 40) as usize % SLOTS
 }
@@ -246,7 +247,7 @@ impl Connector for Memory {
     }
 
     fn set_many(&self, objects: Vec<Object>) -> Answer<'_, Vec<Stored>> {
-        // A ticket for each: one must not be overtaken by another of the same call.
+        // Each object gets a ticket of its own: with one ticket for all, an object could be overtaken by an earlier one of the call.
         let set = |object| self.store(object, Some(self.take_ticket()), true).stored;
         Answer::now(objects.into_iter().map(set).collect())
     }
@@ -282,7 +283,8 @@ impl Connector for Memory {
         Answer::now(Ok(Delivery::Applied))
     }
 
-    /// Changes get in between, and so do other tasks of the runtime. Dropped half-way, it has cleaned up a part.
+    /// A prune works in small steps. Between two steps, changes and other tasks of the runtime have their turn. A prune that is dropped
+    /// half-way has cleaned up a part.
     fn prune(&self) -> Answer<'_, Result<Pruned, Error>> {
         Answer::later(async move {
             let (mut next, mut pruned) = (0, Pruned::default());

@@ -1,12 +1,12 @@
-//! Every metric that larder hands to the `metrics` recorder: its name, what it is, its unit, its labels, and what it means.
+//! Every metric that larder hands to the `metrics` recorder: its name, kind, unit and labels, and what it means.
 //!
-//! Metrics are handed over through here and nowhere else, so that each is described to the recorder (Prometheus shows that as HELP), and stands
-//! in `docs/metrics.md`; a test compares that page with this catalogue.
+//! larder hands metrics over through this file and nowhere else. So every metric is described to the recorder (Prometheus shows the
+//! description as HELP) and stands in `docs/metrics.md`. A test compares that page with this catalogue.
 
 use metrics::{Label, Unit};
 use std::cell::Cell;
 
-/// One metric, with so many labels.
+/// One metric with `LABELS` labels.
 #[derive(Debug)]
 pub(crate) struct Metric<const LABELS: usize> {
     name: &'static str,
@@ -23,7 +23,7 @@ enum Kind {
     Histogram,
 }
 
-/// The same, whatever its labels.
+/// A metric with any number of labels.
 struct Described {
     name: &'static str,
     kind: Kind,
@@ -116,25 +116,25 @@ catalogue! {
     AUDITED "larder_audited_total" Counter Count ["cache" "outcome"]
         "Hits that the auditor compared with the source, by what it found.";
     AUDIT_STALE_AGE "larder_audit_stale_age_seconds" Histogram Seconds ["cache"]
-        "How long what the auditor found to be stale had been so.";
+        "How long an object had been stale when the auditor found it.";
     AUDIT_WORST_AGE "larder_audit_worst_age_seconds" Gauge Seconds ["cache"]
-        "The longest time that something the auditor found had been stale.";
+        "The longest time that an object had been stale when the auditor found it.";
     AUDIT_BYPASS "larder_audit_bypass" Gauge Count ["cache"]
         "1 while the cache is not read because of what the auditor has found, else 0.";
 }
 
 impl<const LABELS: usize> Metric<LABELS> {
-    /// Hands the total of a counter over.
+    /// Hands over the total of a counter.
     pub(crate) fn total(&self, values: [&str; LABELS], total: u64) {
         metrics::counter!(self.name, self.labelled(values)).absolute(total);
     }
 
-    /// Hands the value of a gauge over.
+    /// Hands over the value of a gauge.
     pub(crate) fn value(&self, values: [&str; LABELS], value: f64) {
         metrics::gauge!(self.name, self.labelled(values)).set(value);
     }
 
-    /// What records the values of a histogram.
+    /// The handle that records the values of a histogram.
     pub(crate) fn histogram(&self, values: [&str; LABELS]) -> metrics::Histogram {
         metrics::histogram!(self.name, self.labelled(values))
     }
@@ -144,8 +144,9 @@ impl<const LABELS: usize> Metric<LABELS> {
     }
 }
 
-/// Describes all metrics to the recorder that is installed: once for each recorder on each thread, since a thread may have a recorder of its
-/// own. A recorder may be installed at any time, and nobody is told, so whoever hands something over calls this first.
+/// Describes all metrics to the installed recorder, once for each recorder on each thread: a thread may have a recorder of its own.
+///
+/// Call this before handing over any metric. A recorder may be installed at any time, and larder is not told of that.
 pub(crate) fn describe() {
     thread_local!(static TOLD: Cell<usize> = const { Cell::new(0) });
     let recorder = metrics::with_recorder(|recorder| std::ptr::from_ref(recorder).cast::<()>().addr());
@@ -167,7 +168,7 @@ mod tests {
     use std::collections::HashSet;
     use std::path::Path;
 
-    /// The beginning of the row in which the page shows it.
+    /// The beginning of the metric's row in the page.
     fn row(metric: &Described) -> String {
         let kind = match metric.kind {
             Kind::Counter => "counter",
@@ -191,16 +192,16 @@ mod tests {
         }
         let names: HashSet<&str> = ALL.iter().map(|metric| metric.name).collect();
         assert_eq!(names.len(), ALL.len(), "a name twice");
-        // Rows of what to alert on begin with an expression.
+        // Rows about alerts begin with an expression, not with a name.
         let is_name = |text: &&str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-        // The page shows the metrics of a server as well, which are there with the redis feature only.
+        // The page shows the metrics of servers as well, which exist only with the redis feature.
         let rows = rows.iter().filter(|_| cfg!(feature = "redis"));
         for name in rows.filter_map(|row| row.split('`').nth(1)).filter(is_name) {
             assert!(names.contains(name), "docs/metrics.md shows `{name}`, which there is not");
         }
     }
 
-    /// As Prometheus wants names to be.
+    /// Prometheus wants names to be so.
     #[test]
     fn a_name_says_what_the_unit_is_and_whether_it_is_a_total() {
         for metric in ALL {
@@ -215,7 +216,7 @@ mod tests {
         }
     }
 
-    /// What is handed over elsewhere would have no description, and nobody would miss its row in the page.
+    /// A metric that is handed over elsewhere would have no description, and nobody would miss its row in the page.
     #[test]
     fn metrics_are_handed_over_here_only() {
         let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];

@@ -1,11 +1,12 @@
-//! A state that begins, lasts, and ends: an operator is told twice, however often something happens in between.
+//! A state that begins, lasts and ends. An operator is told twice, however many cases are counted in between.
 
-/// A state that lasts for a while, and what is counted in it. Whoever uses it holds the lock under which the state itself changes.
+/// A state that lasts for a while, and how many cases were counted in it. The user of an episode holds the lock under which the state
+/// itself changes.
 #[derive(Debug, Default)]
 pub(crate) struct Episode {
-    /// When it began, in ms of the user's clock.
+    /// When the episode began, in ms of the user's clock. `None`: no episode is under way.
     since: Option<u64>,
-    /// When something was last counted.
+    /// When a case was last counted.
     last: u64,
     entries: u64,
 }
@@ -13,14 +14,14 @@ pub(crate) struct Episode {
 /// An episode that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
-    /// What was counted.
+    /// How many cases were counted.
     pub(crate) entries: u64,
-    /// How long it lasted, in ms.
+    /// How long the episode lasted, in ms.
     pub(crate) lasted_ms: u64,
 }
 
 impl Episode {
-    /// Counts so many. Whether it begins with them.
+    /// Counts so many cases. Returns whether an episode begins with them.
     pub(crate) fn count(&mut self, now: u64, entries: u64) -> bool {
         let begins = self.since.is_none();
         self.since.get_or_insert(now);
@@ -29,14 +30,14 @@ impl Episode {
         begins
     }
 
-    /// Ends it, if nothing was counted for `calm` ms; `None` where something was, or none is under way.
+    /// Ends the episode, if no case was counted for `calm` ms. `None`: a case was counted, or no episode is under way.
     pub(crate) fn end_after(&mut self, now: u64, calm: u64) -> Option<Ended> {
         let over = now >= self.last.saturating_add(calm);
         let since = self.since.take_if(|_| over)?;
         Some(Ended { entries: std::mem::take(&mut self.entries), lasted_ms: now.saturating_sub(since) })
     }
 
-    /// What was counted so far, while it is under way.
+    /// How many cases were counted so far. `None`: no episode is under way.
     #[cfg(test)]
     pub(crate) fn counted(&self) -> Option<u64> {
         self.since.map(|_| self.entries)

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How long a server's operations took, from being sent to being answered or given up.
 ///
-/// Each is counted here in a bucket, for [`quantile`](Self::quantile), and recorded in the histogram `larder_server_operation_seconds` of
-/// the `metrics` recorder that was installed when they were last [published](Self::publish).
+/// Each operation is counted here in a bucket, for [`quantile`](Self::quantile). It is also recorded in the histogram
+/// `larder_server_operation_seconds` of the `metrics` recorder that was installed at the last call of [`publish`](Self::publish).
 #[derive(Default)]
 pub struct Latencies {
-    /// The operations that took at most so long as [`BOUNDS`](Self::BOUNDS) says, and more than the bound before; the last
-    /// are those that took longer than any bound.
+    /// How many operations took at most the bound in [`BOUNDS`](Self::BOUNDS), and longer than the bound before. The last bucket is for
+    /// operations that took longer than the last bound.
     buckets: [AtomicU64; Self::BOUNDS.len() + 1],
     histogram: RwLock<Option<metrics::Histogram>>,
 }
@@ -21,7 +21,7 @@ impl Latencies {
     pub const BOUNDS: [u64; 14] =
         [50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000];
 
-    /// The same in seconds, for a recorder that has to be told the buckets of a histogram, as that for Prometheus.
+    /// The same bounds in seconds, for a recorder that must be told the buckets of a histogram, such as the one for Prometheus.
     pub const BOUNDS_IN_SECONDS: [f64; 14] =
         [5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0];
 
@@ -36,14 +36,14 @@ impl Latencies {
         }
     }
 
-    /// How many were counted.
+    /// How many operations were counted.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
     }
 
-    /// The bound, in microseconds, that this part of the operations (0 to 1) did not exceed; the highest bound where they did.
-    /// `None` where nothing was counted.
+    /// The lowest bound, in microseconds, that this part of the operations (0 to 1) did not exceed. If they exceeded all bounds, the
+    /// highest bound. `None`: no operation was counted.
     ///
     /// ```
     /// let latencies = larder::telemetry::Latencies::default();
@@ -64,7 +64,7 @@ impl Latencies {
         })
     }
 
-    /// From here on, what is counted is recorded by the `metrics` recorder that is installed now, labelled with the server's name.
+    /// From here on, operations are also recorded by the `metrics` recorder that is installed now, labelled with the server's name.
     pub fn publish(&self, server: &str) {
         catalogue::describe();
         *self.histogram.write() = Some(catalogue::SERVER_OPERATION.histogram([server]));

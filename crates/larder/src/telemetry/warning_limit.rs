@@ -1,27 +1,28 @@
-//! How often a warning of one kind is told, where whatever it warns of may come with every request.
+//! Limits how often a warning is told, when its cause may come with every request.
 
 use crate::clock::Clock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The pause between two warnings of one kind, in ms.
+/// The pause between two warnings of the same kind, in ms.
 const PAUSE: u64 = 60_000;
 
-/// Lets the first warning pass, and then one a minute at most. Each that passes says how many cases it stands for, so that none is
-/// forgotten.
+/// Lets the first warning pass, and then one a minute at most. Each warning that passes says how many cases it stands for, so that no
+/// case is forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct WarningLimit {
-    /// Before this time of the clock no warning passes; 0: the first has not come yet.
+    /// No warning passes before this time of the clock. 0: there was no case yet.
     next: AtomicU64,
+    /// Cases since the last warning.
     untold: AtomicU64,
 }
 
 impl WarningLimit {
-    /// Notes some more cases. If it is time to warn: all cases since the warning before, these included.
+    /// Notes some more cases. If it is time to warn, returns how many cases there were since the last warning, these included.
     pub(crate) fn admit(&self, clock: &Clock, cases: u64) -> Option<u64> {
         self.untold.fetch_add(cases, Ordering::Relaxed);
         let (now, next) = (clock.now(), self.next.load(Ordering::Relaxed));
         let due = next == 0 || now >= next;
-        // Of several that find it to be time, one warns.
+        // Of several threads that find it to be time, one warns.
         let warns = due
             && self
                 .next

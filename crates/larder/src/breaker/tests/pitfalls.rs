@@ -11,8 +11,8 @@ fn callbacks_queued_first_in_first_out_so_that_outcomes_reach_another_calls_perm
     fail(&breaker, 5);
     hand.advance(Duration::from_secs(1));
     let [first, second] = [breaker.permit().unwrap(), breaker.permit().unwrap()];
-    // The calls from before the outage are the oldest, and end in the middle of the trials: were outcomes queued, or did
-    // they go to whoever is under way, these two would close it.
+    // The calls from before the outage are the oldest, and end in the middle of the trials. A breaker that queued outcomes, or
+    // gave them to whichever call is under way, would be closed by these two.
     before.into_iter().for_each(Permit::success);
     assert_eq!(breaker.state(), State::HalfOpen);
     second.success();
@@ -60,19 +60,19 @@ fn a_fixed_count_that_never_resets() {
     let ratio_only = BreakerOptions { consecutive_failures: 0, ..plain() };
     let (breaker, hand) = breaker(ratio_only.clone());
     succeed(&breaker, 1_000_000);
-    // Looked at, so that it is known when they happened: else those of the last batch are taken to be spread until now.
+    // The snapshot moves the last batch of successes into the window. Otherwise they would be spread over the 20 s that follow.
     assert_eq!(breaker.snapshot().successes, 1_000_000);
     hand.advance(Duration::from_secs(20));
     fail(&breaker, 20);
     assert_eq!(breaker.state(), State::Open, "20 of 20 in the window, whatever came before");
-    // … and in a row, where the successes are but a moment old.
+    // … and five failures in a row open it, though the million successes have only just happened.
     let (breaker, _hand) = super::breaker(plain());
     succeed(&breaker, 1_000_000);
     fail(&breaker, 4);
     assert_eq!(breaker.state(), State::Closed);
     fail(&breaker, 1);
     assert_eq!(breaker.state(), State::Open);
-    // … and a hair trigger after as many failures that nobody remembers.
+    // … and failures that are forgotten by now do not make it a hair trigger.
     let (breaker, hand) = super::breaker(ratio_only);
     for _ in 0..100 {
         fail(&breaker, 1);
@@ -83,7 +83,7 @@ fn a_fixed_count_that_never_resets() {
 
 #[test]
 fn one_failed_call_of_one_is_a_hundred_per_cent() {
-    // The handshake that a server did not know, against a limit of 10 %.
+    // A server did not know one command of the handshake. The limit was 10 %.
     let (breaker, _hand) = breaker(BreakerOptions { failure_ratio: 0.1, ..plain() });
     fail(&breaker, 1);
     assert_eq!(breaker.state(), State::Closed);
@@ -164,7 +164,7 @@ fn half_open_lets_everybody_through() {
     hand.advance(Duration::from_millis(999));
     assert_eq!(breaker.next_probe_in(), Some(Duration::from_millis(1)));
     hand.advance(Duration::from_millis(1));
-    // Users not at all, and of those who may probe one, however many ask at once.
+    // No user is let through, and one probe, however many threads ask at once.
     let (start, all_asked) = (Barrier::new(8), Barrier::new(8));
     let through = std::thread::scope(|scope| {
         let ask = || {
@@ -196,7 +196,7 @@ fn a_cancelled_probe_counts_as_success() {
 
 #[test]
 fn each_retry_of_one_operation_is_an_outcome() {
-    // NOSCRIPT from a new server, and then EVAL: five operations, ten commands, five errors in a row but for this.
+    // A new server answers NOSCRIPT, then EVAL succeeds: five operations, ten commands. Counted by command, these would be five errors.
     let (breaker, _hand) = breaker(plain());
     for _ in 0..5 {
         let permit = breaker.permit().unwrap();

@@ -15,14 +15,14 @@ impl Wake for Woken {
     }
 }
 
-/// A caller that waits, and is asked by hand whether it has its permit.
+/// A caller that waits for a permit. The test polls it by hand.
 struct Caller<'a> {
     permit: Pin<Box<PermitWhenFree<'a>>>,
     woken: Arc<Woken>,
 }
 
 impl<'a> Caller<'a> {
-    /// Asks for a permit, and has to wait.
+    /// A caller that has asked for a permit and must wait.
     fn waiting(breaker: &'a Breaker) -> Self {
         let mut caller = Self { permit: Box::pin(breaker.permit_when_free()), woken: Arc::default() };
         assert!(caller.ask().is_none());
@@ -153,7 +153,7 @@ fn threads_that_wait_all_have_their_turn() {
             .map(|call| {
                 let breaker = breaker.clone();
                 tokio::spawn(async move {
-                    // Some go away while they wait.
+                    // A third of the callers go away while they wait.
                     let permit = tokio::select! {
                         biased;
                         permit = breaker.permit_when_free() => permit.unwrap(),

@@ -1,37 +1,37 @@
-//! What is known of a type so far: a tree of the places in it.
+//! What the runs have learned of a type so far: a tree of the places in the type.
 
-/// A place in a type: a field, an item, the whole.
+/// A place in a type: a field, an item, or the whole type.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     pub(super) kind: Kind,
-    /// Which sample the type is offered for this place when another place is what the run is about. Earlier ones were refused.
+    /// Which sample the type is offered for this place when the run is about another place. The type has refused the samples before it.
     pub(super) attempt: usize,
 }
 
 /// What a place holds.
 #[derive(Debug, Default)]
 pub(super) enum Kind {
-    /// Not reached yet.
+    /// No run has reached the place yet.
     #[default]
     Unknown,
-    /// Not to be reached.
+    /// No run can reach the place.
     OutOfSight,
-    /// A value without parts, and how many samples of it there are.
+    /// A value without parts: how it is written in the shape, and how many samples of it there are.
     Leaf(&'static str, usize),
     /// A unit variant, which holds nothing.
     Bare,
-    /// One of these names.
+    /// A text that must be one of these names.
     Names(&'static [&'static str]),
-    /// The place so many levels up, once more.
+    /// The same type as the place so many levels up.
     Again(usize),
     Option(Box<Node>),
     List(Box<Node>),
     Map(Box<(Node, Node)>),
-    /// The items, and how many there are. One stands for all where they are too many.
+    /// The items, and how many there are. If there are too many, one item stands for all.
     Tuple(Vec<Node>, usize),
     Struct(Vec<Named>),
     Enum(Vec<Named>),
-    /// A map whose fields were not announced, or whatever is there.
+    /// A map whose fields the type has not announced; without fields, any value.
     Open {
         fields: Vec<Named>,
         search: Search,
@@ -43,11 +43,12 @@ pub(super) enum Kind {
     },
 }
 
-/// How far the search for the fields of an open map is: it is offered those that are known until it misses no other.
+/// The search for the fields of an open map. The type is offered the known fields, and says which other field is missing, until no
+/// field is missing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Search {
     On,
-    /// In this run, it has been offered all that are known.
+    /// In this run the type was offered all known fields.
     Asked,
     Over,
 }
@@ -59,14 +60,14 @@ pub(super) struct Named {
     pub(super) node: Node,
 }
 
-/// Beyond what is written as a tuple in Rust, and what serde itself knows as an array.
+/// serde itself knows no longer tuples and arrays than this.
 const LONGEST_TUPLE: usize = 32;
 
-/// What is offered where anything may be, by [`Node::attempt`], and how it is written when it was taken.
+/// What is offered to a type that asks for any value, by [`Node::attempt`]. This is also the text for a type that has taken it.
 pub(super) const ANYTHING: [&str; 6] = ["any", "~bool", "~number", "~text", "~list", "~map"];
 
 impl Kind {
-    /// A map with these fields, and perhaps others.
+    /// A map with these fields, and perhaps more.
     pub(super) fn open(names: &[&'static str]) -> Self {
         Self::Open { fields: Self::named(names), search: Search::On }
     }
@@ -84,7 +85,7 @@ impl Kind {
 }
 
 impl Node {
-    /// Whether a run could learn nothing more here.
+    /// Whether there is nothing more to learn about this place.
     pub(super) fn done(&self) -> bool {
         let all = |named: &[Named]| named.iter().all(|named| named.node.done());
         match &self.kind {
@@ -98,17 +99,17 @@ impl Node {
         }
     }
 
-    /// Whether no run has been here.
+    /// Whether no run has reached this place.
     pub(super) fn unknown(&self) -> bool {
         matches!(self.kind, Kind::Unknown)
     }
 
-    /// Whether it takes whatever is there.
+    /// Whether the type asks for any value here.
     pub(super) fn anything(&self) -> bool {
         matches!(&self.kind, Kind::Open { fields, .. } if fields.is_empty())
     }
 
-    /// How many samples there are for this place: what can be chosen, as values or as ways through it.
+    /// How many samples there are for this place: different values, or different ways through its parts.
     pub(super) fn samples(&self) -> usize {
         match &self.kind {
             Kind::Unknown | Kind::OutOfSight | Kind::Again(_) => 0,
@@ -127,14 +128,14 @@ impl Node {
         }
     }
 
-    /// Gives the place up, if a run that was about it did not get there.
+    /// Gives the place up, if the run that was about this place did not reach it.
     pub(super) fn out_of_sight(&mut self) {
         if self.unknown() {
             self.kind = Kind::OutOfSight;
         }
     }
 
-    /// Writes the shape.
+    /// Appends the shape to `text`.
     pub(super) fn write(&self, text: &mut String) {
         match &self.kind {
             Kind::Unknown | Kind::OutOfSight => text.push('?'),
@@ -221,7 +222,7 @@ fn write_named(named: &[Named], open: char, close: char, text: &mut String, writ
     text.push(close);
 }
 
-/// Not as `Debug` writes it, which may change with the compiler.
+/// Writes a name in quotes. `Debug` would do the same today, but may change with the compiler.
 fn write_name(name: &str, text: &mut String) {
     text.push('"');
     for letter in name.chars() {

@@ -1,4 +1,4 @@
-//! The texts here are pinned: if one changes, no release reads what the release before it has stored.
+//! The texts here are pinned. If a text changes, a release cannot read what the release before it has stored.
 
 #![allow(dead_code)]
 
@@ -277,7 +277,7 @@ mod recursive_types {
 mod types_that_refuse {
     use super::*;
 
-    /// Is a text, but takes only those that `accept` takes.
+    /// A type that reads a text, but only a text that `accept` accepts.
     macro_rules! picky {
         ($name:ident, $accept:expr) => {
             #[derive(PartialEq, Eq, Hash)]
@@ -538,7 +538,7 @@ mod badly_behaved {
         assert_eq!(describe::<(IgnoresErrors, NeverWantsAValue, u8)>(), "([u8],{text:?},u8)");
     }
 
-    /// Asks for something else each time.
+    /// A type that asks for something else each time.
     struct Fickle;
 
     impl<'de> Deserialize<'de> for Fickle {
@@ -569,7 +569,7 @@ mod badly_behaved {
                 Err(de::Error::missing_field(name))
             }
         }
-        /// Asks for anything, whatever it is asked for itself.
+        /// Asks for any value, whatever the type asks it for.
         struct Relay<D>(D);
         impl<'de, D: Deserializer<'de>> Deserializer<'de> for Relay<D> {
             type Error = D::Error;
@@ -644,12 +644,12 @@ mod large_types {
     #[test]
     fn are_given_up_after_so_many_runs() {
         let text = describe::<D16>();
-        assert_eq!(text.matches("u8").count(), super::super::MOST_RUNS);
+        assert_eq!(text.matches("u8").count(), super::super::MAX_RUNS);
         assert!(text.contains('?'));
     }
 }
 
-/// What is described is what is written: the payload has the fields that the shape names.
+/// The payload has exactly the fields that the shape names.
 #[test]
 fn the_shape_is_that_of_the_payload() {
     #[derive(Serialize, Deserialize)]

@@ -1,8 +1,8 @@
-//! A deserializer that has no data: it notes what a type asks for.
+//! A deserializer without data: it notes what a type asks for.
 //!
-//! Each run is about one place that is not [done](Node::done): at each level the way leads to the first such place. What comes
-//! before it has to be gone through where the order is given, as in a tuple: a place that is known already is offered a sample
-//! then, another one when the type refused it in an earlier run.
+//! Each run is about one place that is not [done](Node::done): at each level, the run goes to the first such place. Where the order is
+//! fixed, as in a tuple, the run must first pass the places before it. To pass a place, the run offers the type a sample for it. If
+//! the type refused that sample in an earlier run, the run offers the next sample.
 
 mod parts;
 mod probe;
@@ -14,20 +14,20 @@ use std::any::type_name;
 use std::cell::Cell;
 use std::fmt::{self, Display};
 
-/// Levels of things within things.
-const DEEPEST: usize = 32;
+/// How deep places may be nested.
+const MAX_DEPTH: usize = 32;
 
-/// Fields that are looked for in an open map.
-const MOST_FOUND: usize = 256;
+/// The most fields that are looked for in an open map.
+const MAX_FIELDS: usize = 256;
 
 /// Why a run ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// It has seen what it was about, or the type refused what it was offered.
+    /// The run has seen the place that it was about, or the type refused a sample.
     Here,
-    /// The type wants a field with this name.
+    /// The type misses a field with this name.
     Missing(&'static str),
-    /// The type takes these names only.
+    /// The type takes only these names.
     Unknown(&'static [&'static str]),
 }
 
@@ -60,7 +60,7 @@ impl de::Error for End {
 /// What the places of a walk share.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    /// How often a sample was refused and the next one chosen.
+    /// How often the type refused a sample, so that the next sample was chosen.
     refused: Cell<usize>,
 }
 
@@ -70,7 +70,7 @@ impl Walk {
         self.look(root, None, |probe| T::deserialize(probe));
     }
 
-    /// Goes to a place that the run is about, and learns from what becomes of it.
+    /// Goes to the place that the run is about, and learns from how the run ends.
     fn look<R>(&self, node: &mut Node, above: Option<&Level<'_>>, go: impl FnOnce(Probe<'_>) -> Result<R, End>) {
         let before = self.refused.get();
         let end = go(Probe { node, walk: self, above, mode: Mode::Look }).err();
@@ -78,8 +78,8 @@ impl Walk {
         node.out_of_sight();
     }
 
-    /// Goes past a place that is known. If its sample is refused, and not because of a place within that has another one to
-    /// offer, the next one is due.
+    /// Passes a place that is known. If the type refuses the sample, the next run offers the next sample; but not if a place within
+    /// this place has already chosen its next sample.
     fn pass<R>(
         &self,
         node: &mut Node,
@@ -116,7 +116,8 @@ impl Walk {
 }
 
 impl Node {
-    /// Learns which field is missing, if the run has asked for that. `refused`: another sample is due somewhere within.
+    /// Learns from the end of a run which field is missing, if the run was to find that out. `refused`: a sample was refused somewhere
+    /// within this place, so that the next run will offer another one.
     fn learn(&mut self, end: Option<End>, refused: bool) {
         match &mut self.kind {
             Kind::Tagged { tag, variants } => {
@@ -127,13 +128,14 @@ impl Node {
             Kind::Open { fields, search } if *search == Search::Asked => {
                 *search = match end {
                     Some(End::Missing(name))
-                        if fields.len() < MOST_FOUND && fields.iter().all(|field| field.name != name) =>
+                        if fields.len() < MAX_FIELDS && fields.iter().all(|field| field.name != name) =>
                     {
                         fields.extend(Kind::named(&[name]));
                         Search::On
                     }
                     Some(_) if refused => Search::On,
-                    // The fields before it were there when it was missed, so it is the last one that is refused.
+                    // The type took all fields before the last one in the run that missed the last one. So it is the last field whose
+                    // sample is refused.
                     Some(_) if fields.last_mut().is_some_and(|field| field.node.next_of_anything()) => Search::On,
                     _ => Search::Over,
                 };
@@ -142,7 +144,7 @@ impl Node {
         }
     }
 
-    /// Chooses the next sample for a place that takes anything at first. False if there is none.
+    /// Chooses the next sample for a place where the type asks for any value. False if there is no further sample.
     fn next_of_anything(&mut self) -> bool {
         if !self.anything() {
             return false;
@@ -152,9 +154,9 @@ impl Node {
     }
 }
 
-/// Something that was entered on the way to a place, to notice when a type contains itself.
+/// A type that was entered on the way to a place. With the levels above, the walk notices when a type contains itself.
 struct Level<'a> {
-    /// The type of the visitor: it has no part in the text, only in telling types apart.
+    /// The name of the visitor's type, only to tell types apart. It does not appear in the text of the shape.
     visitor: &'static str,
     asked: Asked,
     depth: usize,
@@ -178,7 +180,7 @@ impl<'a> Level<'a> {
         Self { visitor: type_name::<V>(), asked, depth: above.map_or(0, |above| above.depth + 1), above }
     }
 
-    /// How many levels up the same was entered before. A newtype is not a level, being the same place as what it holds.
+    /// How many levels up the same type was entered before. A newtype does not count as a level: it is the same place as the value in it.
     fn again(&self) -> Option<usize> {
         let (mut levels, mut next) = (0, self.above);
         while let Some(level) = next {
@@ -196,6 +198,6 @@ impl<'a> Level<'a> {
 enum Mode {
     /// The run is about this place.
     Look,
-    /// The run has to go past this place, which is known.
+    /// The run must pass this place, which is known.
     Pass,
 }

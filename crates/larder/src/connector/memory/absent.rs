@@ -1,23 +1,23 @@
-//! Notes: keys under which the source is known to have nothing.
+//! Notes: keys for which a load has found that the source has nothing.
 
 use super::expiring::{Expiring, STEPS};
 use crate::contract::{KeyBuf, KeyRef};
 
-/// Longer keys, in bytes, are not noted, so that notes of keys that somebody makes up take little room each.
+/// Longer keys, in bytes, are not noted. So a note takes little room, even when an attacker makes up the keys.
 const MAX_KEY: usize = 256;
 
-/// What a note costs beyond its key, in bytes: its place in the table and in the order, and the allocation.
+/// What a note costs beyond its key, in bytes: the place in the table, the place in the order, and the allocation.
 const OVERHEAD: u64 = 128;
 
-/// How many notes there may be, and how many bytes they may take together.
+/// How many notes there may be, and how many bytes all notes may take together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     pub(super) notes: u64,
     pub(super) bytes: u64,
 }
 
-/// All notes are found by the hash of their key. A key with the hash of a noted one takes its place: a note that is forgotten too
-/// early costs one load.
+/// All notes, found by the hash of their key. When two keys have the same hash, the note of the later key replaces the note of the
+/// earlier key. A note that is forgotten too early costs one load.
 #[derive(Debug, Default)]
 pub(super) struct Absent {
     notes: Expiring<KeyBuf>,
@@ -34,8 +34,8 @@ impl Absent {
         self.bytes
     }
 
-    /// Notes a key, and forgets the oldest notes where there is no more room. Whoever asks for ever more keys that do not exist so gains
-    /// nothing by it. Whether the key was noted.
+    /// Notes a key, and forgets the oldest notes when there is no more room. An attacker who asks for ever more missing keys so gains
+    /// nothing. Returns whether the key was noted.
     pub(super) fn note(&mut self, hash: u64, key: KeyRef<'_>, now: u64, until: u64, room: Room) -> bool {
         if key.bytes.len() > MAX_KEY || weight(key) > room.bytes {
             return false;
@@ -52,7 +52,7 @@ impl Absent {
         true
     }
 
-    /// Forgets the oldest notes until the others take no more than so many bytes.
+    /// Forgets the oldest notes until the rest takes no more than `bytes`.
     pub(super) fn shrink(&mut self, bytes: u64) {
         while self.bytes > bytes && self.notes.places() > 0 {
             self.forget_oldest();
@@ -75,7 +75,7 @@ impl Absent {
         }
     }
 
-    /// Forgets notes that are over, in so many steps at most. How many steps there were to take.
+    /// Forgets notes that are over, in at most `steps` steps. Returns the number of steps taken.
     pub(super) fn expire(&mut self, now: u64, steps: usize) -> usize {
         let Self { notes, bytes } = self;
         notes.expire(now, steps, |noted| *bytes -= weight(noted.as_ref()))

@@ -3,18 +3,18 @@
 use crate::contract::Schema;
 use std::time::Duration;
 
-/// In ms; [`NEVER`] where there is none.
+/// Each limit in ms; [`NEVER`] where there is no limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ages {
     max: u64,
     pub(super) last_use: u64,
-    /// How long an object is kept after its max age.
+    /// How long an object is kept after its max age is over.
     pub(super) kept: u64,
 }
 
 const NEVER: u64 = u64::MAX;
 
-/// An age under a millisecond is one, not none.
+/// An age in ms, rounded up: an age of less than a millisecond becomes one millisecond. Zero means that there is no limit.
 fn limit(age: Duration) -> u64 {
     match age.as_nanos().div_ceil(1_000_000) {
         0 => NEVER,
@@ -31,7 +31,7 @@ impl Ages {
         }
     }
 
-    /// The lifetime of one object.
+    /// The lifetime of one object in ms: the max age, shortened at random where the schema says so.
     pub(super) fn lifetime(self, schema: &Schema) -> u64 {
         if self.max == NEVER || schema.loading.jitter <= 0.0 { self.max } else { limit(schema.lifetime()) }
     }

@@ -1,13 +1,15 @@
 //! Which object leaves when there is no more room: S3-FIFO (Yang et al., SOSP 2023).
 //!
-//! A new object enters the *small* queue, a tenth of all. When it comes to its end there, it moves to the *main* queue if it
-//! was used more than once meanwhile, else it leaves and its name is kept for a while as a *ghost*; what comes back while
-//! it is a ghost enters main at once. In main, what was used goes round again. So a scan of objects that are
-//! used once passes through the small queue and pushes out nothing that is in use, and a hit moves nothing: it counts up to
-//! three in the object's pulse.
+//! A new object enters the *small* queue, which holds a tenth of all objects. An object that comes to the front of the small queue
+//! moves to the *main* queue if it was used more than once meanwhile. Otherwise the object leaves, and the hash of its primary key is
+//! kept for a while as a *ghost*. An object that comes back while its ghost is there enters the main queue at once. An object at the
+//! front of the main queue goes to the back again if it was used, and leaves otherwise.
 //!
-//! Queues hold names: what was invalidated or replaced leaves an empty one, which is dropped when it comes to the front, or
-//! when empty names are the most.
+//! So a scan, which uses each object once, passes through the small queue and pushes out no object that is in use. A hit moves no
+//! object between queues: it only counts, up to three, in the object's pulse.
+//!
+//! Queues hold names. The name of an object that was invalidated or replaced stays behind as an empty name. Empty names are dropped
+//! when they come to the front, or all at once when they outnumber the objects.
 
 use super::records::{Name, Records};
 use std::collections::{HashSet, VecDeque};
@@ -19,11 +21,11 @@ pub(super) struct Queues {
     ghosts: Ghosts,
 }
 
-/// The small queue's part of all objects is one in so many.
+/// The small queue holds one in ten objects.
 const SMALL: usize = 10;
 
 impl Queues {
-    /// Lets a new object in, whose primary key has this hash; `objects` is how many there are with it.
+    /// Lets a new object in. `primary` is the hash of its primary key; `objects` is the number of objects, the new one included.
     pub(super) fn admit(&mut self, name: Name, primary: u64, objects: u64, records: &Records) {
         if self.ghosts.remove(primary) {
             self.main.push_back(name);
@@ -38,7 +40,7 @@ impl Queues {
         }
     }
 
-    /// The object that is to leave next.
+    /// The object that is to leave next. It is taken out of its queue.
     pub(super) fn victim(&mut self, records: &Records) -> Option<Name> {
         loop {
             let all = self.len();
@@ -70,7 +72,7 @@ impl Queues {
     }
 }
 
-/// Hashes of the primary keys of objects that have left lately.
+/// Hashes of the primary keys of objects that have left the small queue lately.
 #[derive(Debug, Default)]
 struct Ghosts {
     names: HashSet<u64>,
@@ -88,7 +90,8 @@ impl Ghosts {
         }
     }
 
-    /// A name that came back; its place in the order is given up when it comes to the front.
+    /// Removes the ghost of an object that came back. Its hash stays in `order` until it comes to the front. Returns whether there was
+    /// a ghost.
     fn remove(&mut self, name: u64) -> bool {
         self.names.remove(&name)
     }

@@ -1,25 +1,25 @@
-//! Values that last for a while. They are found by a hash, and leave in the order in which they came.
+//! Values that last for a while. A value is found by its hash. Values leave in the order in which they came.
 //!
 //! # Cost
 //!
-//! Nothing here looks at all values. Whoever adds one takes a bounded number of [steps](Expiring::expire), each of which looks at the
-//! oldest value only. So the lock under which this lies is never held for longer because there are many values.
+//! Nothing here looks at all values. Code that adds a value takes a bounded number of [steps](Expiring::expire), and each step looks
+//! only at the oldest place. So the lock around this is held no longer when there are many values.
 
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 
-/// Steps that each change takes: more than one, so that values leave faster than new ones come.
+/// Steps that each change takes. More than one, so that values leave faster than new values come.
 pub(super) const STEPS: usize = 2;
 
 #[derive(Debug)]
 pub(super) struct Expiring<T> {
     table: HashTable<Slot<T>>,
-    /// One place for each value, the oldest first: its hash, and when it was to end. A value that was removed leaves its place behind
-    /// until the place comes to the front. Places are what the users of this type bound.
+    /// One place for each value, oldest first: the hash of the value, and when the value was to end. The place of a value that was
+    /// removed stays until it comes to the front. The users of this type limit the number of places.
     order: VecDeque<(u64, u64)>,
 }
 
-/// Two values with one hash cannot both be here: the later one takes the place of the earlier.
+/// A value and when it ends. There is one slot for a hash: a later value with the same hash replaces the earlier value.
 #[derive(Debug)]
 pub(super) struct Slot<T> {
     pub(super) hash: u64,
@@ -35,7 +35,7 @@ impl<T> Default for Expiring<T> {
 }
 
 impl<T> Expiring<T> {
-    /// How many places there are: at least as many as values.
+    /// How many places there are: at least as many as there are values.
     pub(super) fn places(&self) -> usize {
         self.order.len()
     }
@@ -46,7 +46,7 @@ impl<T> Expiring<T> {
         (now < slot.until).then_some(&slot.value)
     }
 
-    /// Puts a value in the place of the one with the same hash, which is returned.
+    /// Adds a value. A value with the same hash is replaced, and returned.
     pub(super) fn put(&mut self, hash: u64, until: u64, value: T) -> Option<T> {
         if let Some(slot) = self.table.find_mut(hash, |slot| slot.hash == hash) {
             slot.until = until;
@@ -62,9 +62,10 @@ impl<T> Expiring<T> {
         Some(found.remove().0.value)
     }
 
-    /// Takes `steps` steps at most, and tells `gone` of each value that leaves. A step looks at the oldest place: if its time is over, the
-    /// place is given up, and its value leaves, unless the value was put anew meanwhile: then it has the newest place from now on.
-    /// How many steps there were to take.
+    /// Takes at most `steps` steps, calls `gone` with each value that leaves, and returns the number of steps taken.
+    ///
+    /// A step looks at the oldest place. If the time of the place is not over, there is no step to take. Otherwise the place is
+    /// given up and its value leaves. But a value that was put again meanwhile, with a later end, stays and gets the newest place.
     pub(super) fn expire(&mut self, now: u64, steps: usize, mut gone: impl FnMut(T)) -> usize {
         for taken in 0..steps {
             let Some((hash, until)) = self.order.front().copied().filter(|(_, until)| *until <= now) else {
@@ -80,7 +81,7 @@ impl<T> Expiring<T> {
         steps
     }
 
-    /// Gives the oldest place up, and returns what was in it, whether it has ended or not.
+    /// Gives up the oldest place, and returns the value that belongs to it, whether the value has ended or not.
     pub(super) fn drop_oldest(&mut self) -> Option<Slot<T>> {
         let (hash, _) = self.order.pop_front()?;
         let found = self.table.find_entry(hash, |slot| slot.hash == hash).ok()?;

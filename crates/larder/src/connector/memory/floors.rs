@@ -1,21 +1,22 @@
 //! Floors: the lowest versions that invalidations have demanded.
 //!
-//! A floor is of one object, by the hash of its primary key, and lasts for a minute. Two keys with one hash share the higher floor.
+//! A floor belongs to one object, found by the hash of its primary key, and lasts for a minute. Two keys with the same hash share the
+//! higher floor.
 //!
 //! # At the bound
 //!
-//! No floor is dropped before its time, since a lower version could then be stored and C9 would be broken without a word. When more than
-//! [`MOST`] floors are demanded within a minute, the oldest moves into a *common* floor: one of 65,536 slots, which all keys whose
-//! hash falls into that slot share. The slot keeps the highest version and the latest end of all floors that have moved there. So a
-//! common floor is stricter than each floor in it: the only thing it can do wrong is to refuse, for a minute at most, an object of
-//! another key whose version is lower. That object is loaded again by whoever asks for it.
+//! No floor is dropped before its time: a lower version could then be stored, and C9 would be broken without a word. When more than
+//! [`MAX_OWN`] floors are demanded within a minute, the oldest floor moves into a *common* floor. There are 65,536 common floors, and
+//! all keys whose hash falls into the same slot share one. A common floor keeps the highest version and the latest end of all floors
+//! that have moved there, so it is stricter than each of them. The only thing a common floor can do wrong is to refuse, for a minute
+//! at most, an object of another key whose version is lower. The next caller that asks for that object loads it again.
 //!
-//! One floor for the whole cache would have taken less room. It would have refused every object of the cache whose versions count
-//! from zero, as soon as one other object with high versions was among five million.
+//! One common floor for the whole cache would take less room. But a single object with high versions would then make the cache refuse
+//! every object whose versions count from zero.
 //!
 //! # Cost
 //!
-//! Constant time for each floor and each look. At most 6 MB, and nothing before the first floor.
+//! Each floor and each look takes constant time. All floors take at most 6 MB, and nothing before the first floor is demanded.
 
 use super::expiring::{Expiring, STEPS};
 use super::{SLOTS, slot};
@@ -23,13 +24,13 @@ use super::{SLOTS, slot};
 /// How long a floor lasts, in ms.
 const LIFE: u64 = 60_000;
 
-/// Floors that objects have for themselves.
-const MOST: usize = 1 << 16;
+/// How many floors may belong to one object each. Further floors are common floors.
+const MAX_OWN: usize = 1 << 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Floors {
     own: Expiring<u64>,
-    /// Empty, or as many as there are slots.
+    /// Empty before the first common floor; after that, one for each slot.
     common: Vec<Common>,
 }
 
@@ -40,12 +41,12 @@ struct Common {
 }
 
 impl Floors {
-    /// Demands that no version lower than this one is stored of the object whose primary key has this hash.
+    /// Demands that no version lower than `version` is stored of the object whose primary key has this hash.
     pub(super) fn raise(&mut self, hash: u64, version: u64, now: u64) {
         self.expire(now, STEPS);
         let version = self.own.get(hash, now).map_or(version, |earlier| version.max(*earlier));
         self.own.put(hash, now.saturating_add(LIFE), version);
-        while self.own.places() > MOST {
+        while self.own.places() > MAX_OWN {
             if let Some(oldest) = self.own.drop_oldest() {
                 self.share(oldest.hash, oldest.value, oldest.until, now);
             }
@@ -69,7 +70,7 @@ impl Floors {
         common.map_or(own, |common| own.max(common.version))
     }
 
-    /// Forgets floors that are over, in so many steps at most. How many steps there were to take.
+    /// Forgets floors that are over, in at most `steps` steps. Returns the number of steps taken.
     pub(super) fn expire(&mut self, now: u64, steps: usize) -> usize {
         self.own.expire(now, steps, drop)
     }
@@ -98,13 +99,13 @@ mod tests {
 
     #[test]
     fn more_floors_than_there_is_room_for_are_kept_all_the_same_and_end_all_the_same() {
-        const ALL: u64 = 4 * MOST as u64;
+        const ALL: u64 = 4 * MAX_OWN as u64;
         let mut floors = Floors::default();
         for key in 0..ALL {
             floors.raise(hash(key), 1 + key, key / 100);
         }
         let now = ALL / 100;
-        assert!(floors.own.places() <= MOST);
+        assert!(floors.own.places() <= MAX_OWN);
         assert_eq!(floors.common.len(), SLOTS);
         for key in 0..ALL {
             assert!(floors.lowest(hash(key), now) > key, "the floor of {key} is forgotten");
@@ -116,10 +117,10 @@ mod tests {
     #[test]
     fn an_object_has_a_floor_of_its_own_as_long_as_there_is_room() {
         let mut floors = Floors::default();
-        for key in 0..MOST as u64 {
+        for key in 0..MAX_OWN as u64 {
             floors.raise(hash(key), 1_000_000, 0);
         }
-        let strangers = MOST as u64..2 * MOST as u64;
+        let strangers = MAX_OWN as u64..2 * MAX_OWN as u64;
         assert!(strangers.clone().all(|key| floors.lowest(hash(key), 0) == 0));
         // A common floor counts in its slot and in no other.
         floors.raise(hash(strangers.start), 1_000_000, 0);

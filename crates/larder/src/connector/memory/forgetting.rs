@@ -1,14 +1,14 @@
-//! How an object ends: invalidated, deleted, pruned, or in favour of another one.
+//! How an object ends: it is invalidated, deleted, pruned, or replaced by another object.
 
 use super::table::Id;
 use super::{Memory, Writer};
 use crate::contract::{KeyBuf, KeyRef, Pruned};
 
-/// How much a prune does before it lets others in: places of objects looked at, keys removed, notes and floors forgotten.
+/// How much a prune does before it releases the lock: places of objects looked at, keys removed, notes and floors forgotten.
 const PRUNED_AT_ONCE: usize = 512;
 
 impl Memory {
-    /// Whether nobody is served it any more.
+    /// Whether the object has expired for every reader, also for those that accept an object past its max age.
     pub(super) fn expired(&self, writer: &Writer, id: Id, now: u64) -> bool {
         let (Some(record), Some(pulse)) = (writer.records.get(id), writer.records.pulse(id)) else { return true };
         let end = record.deadline.saturating_add(self.ages.kept);
@@ -20,7 +20,8 @@ impl Memory {
         if let Some(pulse) = writer.records.pulse(id) {
             pulse.end();
         }
-        // The place of its pulse is free from here on; it is given away under the same lock, when no reader can see it.
+        // From here on the place of the pulse is free. Only a holder of the writer's lock can give it to another object, and by then
+        // no reader can reach the pulse by the old keys.
         if let Some(record) = writer.records.remove(id) {
             writer.gone.extend(self.table.remove(id, &record.hashes));
             writer.objects -= 1;
@@ -28,7 +29,7 @@ impl Memory {
         }
     }
 
-    /// Fences the object's primary key, and ends it. The hash of that key.
+    /// Fences the object's primary key, and ends the object. Returns the hash of the primary key.
     pub(super) fn fence_and_retire(&self, writer: &mut Writer, id: Id, sequence: u64) -> Option<u64> {
         let primary = writer.records.get(id)?.primary();
         writer.raise(primary, sequence);
@@ -36,7 +37,7 @@ impl Memory {
         Some(primary)
     }
 
-    /// Fences the keys, ends every object they lead to, and fences it.
+    /// Fences the keys. Ends every object that a key leads to, and fences its primary key.
     pub(super) fn forget<'a>(
         &self,
         writer: &mut Writer,
@@ -56,7 +57,7 @@ impl Memory {
         }
     }
 
-    /// Makes just these keys miss.
+    /// Makes just these keys miss. An object whose last key was deleted ends.
     pub(super) fn delete_keys(&self, writer: &mut Writer, keys: &[KeyBuf]) {
         let sequence = self.stamp();
         for key in keys {
@@ -72,7 +73,7 @@ impl Memory {
         }
     }
 
-    /// Cleans up a part of what has expired: objects from the place `next` on, notes, floors. Whether there may be more.
+    /// Cleans up a part of what has expired: objects from the place `next` on, notes, floors. Returns whether there may be more.
     pub(super) fn prune_some(&self, next: &mut Id, pruned: &mut Pruned) -> bool {
         self.change(|writer| {
             let now = self.clock.now();

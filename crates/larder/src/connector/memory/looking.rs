@@ -1,22 +1,23 @@
-//! What somebody who loads is told of a key, and what becomes of the key when the load has found nothing.
+//! What a caller that may load is told of a key, and what becomes of the key when its load has found nothing.
 
 use super::absent::Room;
 use super::table::Id;
 use super::{Memory, Writer};
 use crate::contract::{Fill, KeyRef, Look, Miss, Stored, Ticket};
 
-/// Notes take at most this part of the bytes: one in so many. A cache that is full of objects has room for notes so, and a flood of keys
-/// that do not exist takes no more than this from the objects.
+/// Notes take at most a tenth of the bytes. So a cache that is full of objects still has room for notes, and a flood of keys that do not
+/// exist takes no more room than that from the objects.
 const NOTES: u64 = 10;
 
 impl Memory {
-    /// The ticket is taken after the look: whatever is changed in between is older than it, and older than the load.
+    /// Looks a key up for a caller that may load it. The ticket is taken after the look: a change in between is older than the ticket,
+    /// and the load that begins after it sees that change.
     pub(super) fn look(&self, key: KeyRef<'_>) -> Look {
         let cause = match self.find(key) {
             Ok(value) => return Look::Hit { value, due: self.is_due(key) },
             Err(cause) => cause,
         };
-        // Also where an object has expired: that there is nothing any more is the newer word.
+        // Ask for a note also when an expired object was found: the note is newer than the object.
         if self.notes_absence() {
             let hash = self.table.hash(key);
             if self.writer.lock().absent.knows(hash, key, self.clock.now()) {
@@ -37,13 +38,15 @@ impl Memory {
         ahead > 0 && self.table.deadline(key).is_some_and(|deadline| self.clock.now().saturating_add(ahead) >= deadline)
     }
 
-    /// In ms.
+    /// How long before its max age is over an object is to be loaded anew, in ms.
     fn refresh_ahead(&self) -> u64 {
         u64::try_from(self.schema.refresh_ahead().as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 
-    /// A load that began when the ticket was taken has found nothing under this key. An object that has expired, or was to be loaded
-    /// anew, ends with that, under all of its keys. A fresh object was stored while the load was under way: it exists.
+    /// Stores that a load, which began when the ticket was taken, has found nothing under this key.
+    ///
+    /// If the key leads to an object that has expired, or that was to be loaded anew, the object ends under all of its keys. If the
+    /// key leads to a fresh object, the object was stored while the load was under way: it stays, and the load is overtaken.
     pub(super) fn store_absence(&self, key: KeyRef<'_>, ticket: Ticket) -> Fill {
         let hash = self.table.hash(key);
         self.change(|writer| {
@@ -58,19 +61,19 @@ impl Memory {
                     self.note(writer, hash, key, now)
                 }
             };
-            // The writer's lock is still held: nothing is touched in between.
+            // The writer's lock is still held, so nothing is changed between the fill and its ticket.
             Fill { stored, at: Some(self.take_ticket()) }
         })
     }
 
-    /// Whether an object is served, and need not be loaded anew yet.
+    /// Whether an object may be served and is not yet due to be loaded anew.
     fn is_fresh(&self, writer: &Writer, id: Id, now: u64) -> bool {
         let (Some(record), Some(pulse)) = (writer.records.get(id), writer.records.pulse(id)) else { return false };
         let due = now.saturating_add(self.refresh_ahead()) >= record.deadline;
         !due && now < pulse.used().saturating_add(self.ages.last_use)
     }
 
-    /// Notes that the source has nothing under this key, where that is wanted.
+    /// Notes that the source has nothing under this key, if the options ask for notes.
     fn note(&self, writer: &mut Writer, hash: u64, key: KeyRef<'_>, now: u64) -> Stored {
         if !self.notes_absence() {
             return Stored::Yes;

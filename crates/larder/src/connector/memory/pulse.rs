@@ -1,19 +1,19 @@
-//! The one word of an object that readers look at: whether it is live, when it was last used, and how often.
+//! One word for each object, which readers look at: whether the object is live, when it was last used, and how often.
 //!
-//! The words of all objects lie close together, eight bytes each, so that they stay in a core's cache while the objects
-//! themselves do not. A word is reused when its object has left the table under all of its keys: from then on nobody can be looking
-//! at it, since a reader holds the lock of the shard in which he found it.
+//! The words of all objects lie close together, eight bytes each. So they stay in a core's cache while the objects themselves do not.
+//! A word is given to another object only when its object has left the table under all of its keys. No reader can be looking at the
+//! word then: a reader holds the lock of the shard in which it found the word, until it is done with it.
 
 use super::ages::Ages;
 use crate::clock::Clock;
 use crate::contract::Miss;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// Words that are made together.
+/// How many words are allocated together.
 pub(super) const BLOCK: usize = 256;
 
-/// Bit 0: live. Bits 1 and 2: uses since the eviction policy last looked, up to [`MANY`]. The rest: when it was last used, in ms
-/// of the clock; never later than it was.
+/// Bit 0: whether the object is live. Bits 1 and 2: uses since the eviction policy last looked, up to [`MAX_USES`]. The other bits: when
+/// the object was last used, in ms of the clock. The stored time may be earlier than the last use, but never later.
 #[derive(Debug, Default)]
 pub(super) struct Pulse(AtomicU64);
 
@@ -22,12 +22,12 @@ const USE: u64 = 2;
 const USES: u64 = 3 * USE;
 const USED: u32 = 3;
 
-/// Uses are counted up to this: it tells what is used from what was used once.
-pub(super) const MANY: u64 = 3;
+/// Uses are counted up to this. That is enough to tell an object that is used from one that was used once.
+pub(super) const MAX_USES: u64 = 3;
 
 #[derive(Debug)]
 pub(super) struct Block {
-    /// Which of all blocks it is.
+    /// The number of this block among all blocks.
     pub(super) number: u32,
     pulses: [Pulse; BLOCK],
 }
@@ -37,7 +37,7 @@ impl Block {
         Self { number, pulses: std::array::from_fn(|_| Pulse::default()) }
     }
 
-    /// A place within the block is a `u8`, and there are as many words as that can name.
+    /// The word at a place of the block. A `u8` can name every word and no more, so this cannot fail.
     #[inline]
     pub(super) fn pulse(&self, place: u8) -> &Pulse {
         const { assert!(BLOCK == 1 << u8::BITS) };
@@ -51,12 +51,12 @@ impl Pulse {
         self.0.store((now << USED) | (uses * USE) | LIVE, Ordering::Release);
     }
 
-    /// From here on no reader sees it. Whether it was live.
+    /// From here on no reader sees the object. Returns whether the object was live.
     pub(super) fn end(&self) -> bool {
         self.0.fetch_and(!LIVE, Ordering::AcqRel) & LIVE != 0
     }
 
-    /// Whether the object may be served now; that is a use.
+    /// Whether the object may be served now. If it may, this counts as a use.
     #[inline]
     pub(super) fn serve(&self, deadline: u64, ages: Ages, clock: &Clock) -> Result<(), Miss> {
         let word = self.0.load(Ordering::Acquire);
@@ -79,21 +79,21 @@ impl Pulse {
         }
         let uses = if word & USES == USES { word & USES } else { (word & USES) + USE };
         let next = (used << USED) | uses | LIVE;
-        // Written once a millisecond at most, so that readers on other cores keep their copy. Where somebody else has changed
-        // it meanwhile, he has counted a use, or ended it, and that stands.
+        // The word is written once a millisecond at most, so that readers on other cores keep their copy of it. If another thread has
+        // changed the word meanwhile, that thread has counted a use or ended the object, and its change stays.
         if next != word {
             let _ = self.0.compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// When it was last used, if it is live.
+    /// When the object was last used, in ms of the clock, if it is live.
     pub(super) fn live(&self) -> Option<u64> {
         let word = self.0.load(Ordering::Acquire);
         (word & LIVE != 0).then_some(word >> USED)
     }
 
-    /// When it was last used, in ms of the clock.
+    /// When the object was last used, in ms of the clock.
     pub(super) fn used(&self) -> u64 {
         self.0.load(Ordering::Relaxed) >> USED
     }
@@ -102,9 +102,9 @@ impl Pulse {
         (self.0.load(Ordering::Relaxed) & USES) / USE
     }
 
-    /// Sets the count of uses; what a reader adds at the same time may be lost, which costs the object a little time.
+    /// Sets the count of uses. A use that a reader counts at the same time may be lost; the object may then be evicted a little earlier.
     pub(super) fn set_uses(&self, uses: u64) {
-        let set = |word| Some((word & !USES) | (uses.min(MANY) * USE));
+        let set = |word| Some((word & !USES) | (uses.min(MAX_USES) * USE));
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set);
     }
 }

@@ -1,20 +1,20 @@
-//! What only changes need to know of an object, by the place of its pulse; and the pulses themselves.
+//! What only changes need to know of each object, found by the place of its pulse; and the pulses themselves.
 
 use super::pulse::{BLOCK, Block, Pulse};
 use super::table::Id;
 use std::sync::Arc;
 
-/// One object, as the writer knows it.
+/// What a writer knows of one object.
 #[derive(Debug)]
 pub(super) struct Record {
-    /// The hash of each of its keys, the primary one first: with them the table finds its places again.
+    /// The hash of each key, the primary key first. With these hashes the table finds the object's places again.
     pub(super) hashes: Box<[u64]>,
     pub(super) version: Option<u64>,
     /// In bytes.
     pub(super) weight: u64,
-    /// When its max age is over, by the clock.
+    /// When the max age of the object is over, in ms of the clock.
     pub(super) deadline: u64,
-    /// Keys that have not been deleted.
+    /// How many keys have not been deleted.
     pub(super) keys: u32,
 }
 
@@ -24,7 +24,8 @@ impl Record {
     }
 }
 
-/// An object that may have left since: the place may be another one's now.
+/// Names one object for ever: its place, and how often the place had been given away by then. When the object has left and the place
+/// belongs to another object, the name leads to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) id: Id,
@@ -34,7 +35,7 @@ pub(super) struct Name {
 #[derive(Debug, Default)]
 pub(super) struct Records {
     blocks: Vec<Arc<Block>>,
-    /// As many as there are pulses: how often the place was given away, and to whom.
+    /// One for each pulse: how often the place was given away, and the object that has it now.
     slots: Vec<(u32, Option<Record>)>,
     free: Vec<Id>,
 }
@@ -72,7 +73,7 @@ impl Records {
         self.slots.get_mut(id as usize)?.1.as_mut()
     }
 
-    /// The object of that name, if it has not left.
+    /// The object with this name, if it has not left.
     pub(super) fn named(&self, name: Name) -> Option<&Record> {
         let (turn, record) = self.slots.get(name.id as usize)?;
         record.as_ref().filter(|_| *turn == name.turn)

@@ -1,4 +1,4 @@
-//! How an object is stored: checked, put in place of whoever holds its keys, and given room.
+//! How an object is stored: it is checked, it replaces the objects that hold its keys, and other objects are evicted to give it room.
 
 use super::expiring::STEPS;
 use super::records::Record;
@@ -8,7 +8,7 @@ use crate::contract::{Fill, KeyRef, Object, Stored, Ticket};
 use crate::protection::{Protection, holds};
 use crate::sync::atomic::Ordering;
 
-/// What an object costs beyond its own weight, in bytes, for itself and for each key: table places and counters.
+/// What an object costs beyond its own weight, in bytes: once for the object, and again for each key. Places in the table, counters.
 const OVERHEAD: u64 = 128;
 const OVERHEAD_PER_KEY: u64 = 96;
 
@@ -47,17 +47,17 @@ impl Memory {
                     Stored::Yes
                 }
             };
-            // The writer's lock is still held: nothing is touched in between.
+            // The writer's lock is still held, so nothing is changed between the fill and its ticket.
             Fill { stored, at: Some(self.take_ticket()) }
         });
-        // What is told may be written somewhere, which takes time: no lock is held any more.
+        // An event may be written to a file, which takes time. So it is told only now, when no lock is held.
         if displaced > 0 {
             self.schema.stats.displace(&self.schema.cache, &object.primary, displaced);
         }
         fill
     }
 
-    /// What the object weighs; none where that is too much.
+    /// What the object weighs, in bytes. `None` if that is too much.
     fn weigh(&self, object: &Object) -> Option<u64> {
         let own = self.schema.codec.weigh(&object.value);
         if own > self.schema.max_object_size {
@@ -71,7 +71,7 @@ impl Memory {
         (self.max_bytes == 0 || weight <= self.max_bytes).then_some(weight)
     }
 
-    /// Whether a truncate, or a change of one of the keys with these hashes, has come after the ticket.
+    /// Whether a truncate, or a change of one of these keys, has come after the ticket.
     pub(super) fn overtaken(&self, writer: &Writer, hashes: &[u64], ticket: Ticket) -> bool {
         ticket.epoch != self.epoch.load(Ordering::Acquire)
             || (holds(Protection::Fence) && hashes.iter().any(|hash| writer.fence(*hash) > ticket.sequence))
@@ -91,7 +91,8 @@ impl Memory {
         })
     }
 
-    /// Puts an object in place of its earlier state, and of whoever else holds one of its keys. How many others that were.
+    /// Stores an object. Its earlier state ends, and so does every other object that holds one of its keys. Returns how many of these
+    /// other objects had not expired.
     fn insert(&self, writer: &mut Writer, object: &Object, hashes: Box<[u64]>, weight: u64) -> u64 {
         let now = if self.ages.none() { 0 } else { self.clock.now() };
         let mut displaced = 0;
@@ -101,7 +102,7 @@ impl Memory {
             self.retire(writer, earlier);
         }
         for key in &object.secondary {
-            // The earlier state is gone from the table, so who is found is another object.
+            // The earlier state is gone from the table, so an object that is found here is another one.
             if let Some(other) = self.table.find(key.as_ref()) {
                 displaced += u64::from(!self.expired(writer, other, now));
                 self.fence_and_retire(writer, other, self.stamp());
@@ -111,7 +112,7 @@ impl Memory {
         let keys = u32::try_from(hashes.len()).unwrap_or(u32::MAX);
         hashes.iter().for_each(|hash| writer.absent.forget(*hash));
         if self.max_bytes > 0 {
-            // Else an object that needs the room of the notes would have to leave at once.
+            // Notes must leave before the object comes. Otherwise an object that needs their room would be evicted at once.
             writer.absent.shrink(self.max_bytes.saturating_sub(weight));
         }
         let deadline = now.saturating_add(self.ages.lifetime(&self.schema));
@@ -129,7 +130,7 @@ impl Memory {
         displaced
     }
 
-    /// Ends objects until the others have room, and the notes too.
+    /// Evicts objects until the remaining objects and the notes fit into the limits.
     pub(super) fn make_room(&self, writer: &mut Writer) {
         while writer.objects > self.max_objects || (self.max_bytes > 0 && writer.weighs() > self.max_bytes) {
             let Some(victim) = writer.queues.victim(&writer.records) else { return };

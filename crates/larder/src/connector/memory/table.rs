@@ -1,15 +1,14 @@
-//! Every key of every object, in shards: one lookup leads from any key to its object.
+//! The keys of all objects, in shards. One lookup leads from any key to its object.
 //!
-//! A place holds its key, the object's value and the way to its [`Pulse`](super::pulse::Pulse), in 64 bytes: what a lookup has to
-//! fetch is the place and the value's count of references, in that order, however many keys the object has. Longer keys
-//! are one fetch more. Primary keys have shards of their own, so that the many secondary ones do not spread them over
-//! more memory.
+//! A place holds a key, the object's value, and the way to the object's [`Pulse`](super::pulse::Pulse), in 64 bytes. So a lookup
+//! fetches the place, and then the value's count of references, however many keys the object has. A long key costs one fetch more.
+//! Primary keys have shards of their own, so that the many secondary keys do not spread the primary keys over more memory.
 //!
 //! # Concurrency
 //!
-//! Readers take a shard's lock shared. Whoever changes the table holds the connector's writer lock, so that
-//! nothing changes between two of their steps; a shard's own lock is held for one step only. Nothing is dropped under a lock:
-//! what a value does when it is dropped is its own business.
+//! A reader takes the lock of one shard, shared. A writer holds the connector's writer lock throughout, so that no other writer changes
+//! the table between two of its steps; it holds the lock of a shard for one step only. No value is dropped under a lock, because a
+//! value's drop may do anything.
 
 use super::ages::Ages;
 use super::pulse::{BLOCK, Block};
@@ -25,12 +24,12 @@ pub(super) type Id = u32;
 
 #[derive(Debug)]
 pub(super) struct Table {
-    /// First those of primary keys, then as many of secondary keys.
+    /// The first half is for primary keys, the second half for secondary keys.
     shards: Box<[Shard]>,
     hasher: RandomState,
 }
 
-/// Apart from its neighbours, so that threads in different shards share no cache line.
+/// Aligned, so that threads in different shards share no cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard(RwLock<HashTable<Place>>);
@@ -40,24 +39,24 @@ struct Shard(RwLock<HashTable<Place>>);
 pub(super) struct Place {
     value: Value,
     block: Arc<Block>,
-    /// When the object's max age is over, by the clock.
+    /// When the object's max age is over, in ms of the clock.
     deadline: u64,
     key: Key,
 }
 
-/// A key as it lies in its place, and what else has room there: the index it is of, where in its block the pulse is, and whether
-/// it was deleted. A deleted key still leads an invalidation to its object, as the object lists it all the same, and a get to
-/// nothing.
+/// A key in its place, with what else has room there: the index of the key, the place of the pulse in its block, and whether the key
+/// was deleted. A get finds nothing by a deleted key. An invalidation still finds the object by a deleted key, because the object
+/// still lists the key.
 #[derive(Debug)]
 enum Key {
     Short { deleted: bool, index: u8, pulse: u8, length: u8, bytes: [u8; SHORT] },
     Long { deleted: bool, index: u8, pulse: u8, bytes: Box<[u8]> },
 }
 
-/// The longest key that lies in its place.
+/// The longest key, in bytes, that is stored in the place. Longer keys are allocated.
 const SHORT: usize = 27;
 
-/// What all places of an object have in common.
+/// What is the same in all places of an object.
 #[derive(Clone, Debug)]
 pub(super) struct Common {
     pub(super) value: Value,
@@ -74,7 +73,7 @@ impl Place {
         let key = match bytes.get_mut(..key.bytes.len()) {
             Some(room) => {
                 room.copy_from_slice(key.bytes);
-                // Not longer than the room, which is less than 256.
+                // The length fits into a `u8`: the key is not longer than the room, which is shorter than 256.
                 Key::Short { deleted, index, pulse, length: key.bytes.len() as u8, bytes }
             }
             None => Key::Long { deleted, index, pulse, bytes: key.bytes.into() },
@@ -137,7 +136,7 @@ impl Table {
         Ok(place.value.clone())
     }
 
-    /// The value under this key, if its max age is over and it is kept beyond that. It is no use of it.
+    /// The value under this key, if its object is still kept, also after its max age is over. This does not count as a use.
     pub(super) fn kept(&self, key: KeyRef<'_>, ages: Ages, clock: &Clock) -> Option<Value> {
         let hash = self.hash(key);
         let table = self.shard(hash, key.index)?.0.read();
@@ -154,21 +153,21 @@ impl Table {
         table.find(hash, |place| place.key() == key).map(|place| place.deadline)
     }
 
-    /// The object that this key leads a writer to.
+    /// The object that a writer finds by this key: also by a deleted key.
     pub(super) fn find(&self, key: KeyRef<'_>) -> Option<Id> {
         let hash = self.hash(key);
         let table = self.shard(hash, key.index)?.0.read();
         table.find(hash, |place| place.key() == key).map(Place::id)
     }
 
-    /// The object that this key leads a reader to: not by a key that was deleted.
+    /// The object that a reader finds by this key: not by a deleted key.
     pub(super) fn leads(&self, key: KeyRef<'_>) -> Option<Id> {
         let hash = self.hash(key);
         let table = self.shard(hash, key.index)?.0.read();
         table.find(hash, |place| place.key() == key).filter(|place| !place.deleted()).map(Place::id)
     }
 
-    /// Adds a key, which is in the table no more or not yet.
+    /// Adds a key. The caller has made sure that the key is not in the table.
     pub(super) fn insert(&self, key: KeyRef<'_>, common: Common) {
         let hash = self.hash(key);
         if let Some(shard) = self.shard(hash, key.index) {
@@ -177,7 +176,7 @@ impl Table {
         }
     }
 
-    /// Removes the keys with these hashes, of which the first is that of the primary key, if they are this object's.
+    /// Removes the places of an object, found by the hashes of its keys. The first hash is that of the primary key.
     pub(super) fn remove(&self, id: Id, hashes: &[u64]) -> impl Iterator<Item = Place> {
         hashes.iter().enumerate().filter_map(move |(place, hash)| {
             let mut table = self.shard(*hash, u8::from(place > 0))?.0.write();
@@ -185,7 +184,7 @@ impl Table {
         })
     }
 
-    /// Makes a key lead readers nowhere. Whose it was.
+    /// Marks a key as deleted: from here on a get finds nothing by it. Returns the object of the key.
     pub(super) fn delete(&self, key: KeyRef<'_>) -> Option<Id> {
         let hash = self.hash(key);
         let mut table = self.shard(hash, key.index)?.0.write();
@@ -194,11 +193,12 @@ impl Table {
         Some(place.id())
     }
 
-    /// Takes everything out, for the caller to drop.
+    /// Takes all places out. The caller drops them when it holds no lock.
     pub(super) fn clear(&self) -> Vec<HashTable<Place>> {
         let take = |shard: &Shard| {
             let mut table = shard.0.write();
-            // First, or an object that is gone here would still be there under its keys in other shards.
+            // End the objects before their places leave. Otherwise an object whose key is gone here would still be found by its keys in
+            // other shards.
             for place in &*table {
                 place.block.pulse(place.pulse()).end();
             }
@@ -216,7 +216,7 @@ impl Table {
     #[inline]
     fn shard(&self, hash: u64, index: u8) -> Option<&Shard> {
         let half = self.shards.len() / 2;
-        // A table finds its place by the lowest and the highest bits.
+        // Bits from the middle of the hash: the table itself uses the lowest and the highest bits.
         self.shards.get(((hash >> 32) as usize & (half - 1)) + if index == 0 { 0 } else { half })
     }
 }

@@ -70,7 +70,7 @@ fn holds(memory: &Memory, id: u32) -> bool {
     by_id
 }
 
-/// What the whole cache must look like after anything.
+/// Checks what must be true of the whole cache after every operation.
 fn check(memory: &Memory) {
     let writer = memory.writer.lock();
     let records: Vec<_> =
@@ -202,7 +202,7 @@ fn threads_that_move_hosts_between_objects_never_show_half_a_set() {
     check(&memory);
 }
 
-/// What a prune of few objects removes: it is done when it is first polled.
+/// What a prune removes. With few objects a prune is done when it is first polled.
 fn pruned(memory: &Memory) -> u64 {
     match Pin::new(&mut memory.prune()).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(pruned)) => pruned.objects,
@@ -210,7 +210,7 @@ fn pruned(memory: &Memory) -> u64 {
     }
 }
 
-/// What a value does when it is dropped is its own business, even if it asks the cache that it leaves.
+/// A value may do anything when it is dropped: here it calls the cache that it leaves.
 #[test]
 fn a_value_that_asks_the_cache_when_it_is_dropped_hangs_nobody() {
     struct Nosy(std::sync::Weak<Memory>);

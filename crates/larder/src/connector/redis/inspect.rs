@@ -1,4 +1,5 @@
-//! A way into caches on a server for somebody who has their names only: an operator, with no entry type at hand.
+//! A way for an operator to look into the caches on a server, and to forget what is in them. It needs only the names of caches and
+//! indexes, and no entry types.
 //!
 //! ```no_run
 //! use larder::connector::redis::RedisOptions;
@@ -15,21 +16,22 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What is sent to forget something is what a [`Connector`](crate::Connector) of a service sends: the same scripts, the same marks
-//! in the clock. So every release's objects are reached, and a load that began before is refused. Looking never touches: it
-//! prolongs no last-use age, and removes nothing, not even what cannot be read.
+//! To forget something, the inspector sends what the [`Connector`](crate::Connector) of a service sends: the same scripts, which leave
+//! the same marks in the clock. So the objects of every release are forgotten, and a load that began before is refused. To look at
+//! something changes nothing: it prolongs no last-use age and removes nothing, not even bytes that cannot be read.
 //!
 //! # What names can show
 //!
-//! The server knows caches by their clocks, and indexes by the names that each release has registered. Those may be missing: a server that
-//! evicts may have removed them. Then secondary indexes are recognised by their index keys and by the objects that list them, and the primary
-//! index where objects have a field of that name which holds their primary key. What is recognised in neither way is
-//! [not proven](InspectedIndex::is_proven), and may be the primary index as well as one without any key. Where every release has
-//! registered its indexes, a name that is not among them is [absent](InspectedIndex::is_absent).
+//! The inspector finds caches by their clocks, and indexes by the names that each release has registered on the server. A server that
+//! evicts may have removed these names. Then the inspector recognises a secondary index by its index keys and by the objects that list
+//! such keys. It recognises the primary index when the objects have a field of that name which holds their primary key. An index that
+//! is recognised in neither way is [not proven](InspectedIndex::is_proven): it may be the primary index, or an index without keys, or
+//! no index at all. When every release has registered its indexes, a name that is not among them is
+//! [absent](InspectedIndex::is_absent).
 //!
 //! # What is not remembered
 //!
-//! There is no journal here: what was not answered is an error, and is for the caller to repeat. Repeating is harmless.
+//! An inspector has no journal. If the server does not answer, the caller gets an error and repeats the call. Repeating is harmless.
 
 mod census;
 mod clock;
@@ -60,31 +62,31 @@ use redis::{Cmd, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What a connection of an inspector is called in `CLIENT LIST`.
+/// The name of an inspector's connection in `CLIENT LIST`.
 pub const CLIENT_NAME: &str = "larder-inspector";
 
-/// A connection to a server, for looking at the caches there and for forgetting what is in them.
+/// A connection to a server, to look at the caches there and to forget what is in them.
 ///
-/// Each command may take the configuration's `connect_timeout`; the breaker has no part in it.
+/// Each command may take as long as the configuration's `connect_timeout`. No breaker is used.
 pub struct Inspector {
     connection: Arc<Connection>,
     config: RedisOptions,
     _driver: Driver,
 }
 
-/// Why something was not looked at, or not done.
+/// Why the inspector could not look at something, or could not forget it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InspectError {
     /// The server cannot be reached, or has answered with an error.
     #[error("the server at {server}: {reason}")]
     Server {
-        /// Its address.
+        /// The server's address.
         server: String,
         /// What went wrong.
         reason: String,
     },
-    /// Nothing on the server belongs to such a cache.
+    /// Nothing on the server belongs to a cache of this name.
     #[error(
         "there is no cache `{cache}` under the prefix `{prefix}`, which has {}{}",
         listed(.seen),
@@ -98,14 +100,14 @@ pub enum InspectError {
         /// The caches that are there.
         seen: Vec<String>,
     },
-    /// The clock of the cache is gone, as after a flush, or was made anew and nobody has cleared the cache since. Services read nothing
-    /// until one of them has.
+    /// The clock of the cache is gone, as after a flush; or the clock was made anew, and no service has cleared the cache since.
+    /// Services read nothing from the cache until one of them has cleared it.
     #[error("the clock of the cache `{cache}` is lost, so nothing can be forgotten key by key; truncate the cache")]
     Lost {
         /// The cache.
         cache: String,
     },
-    /// Several caches have this name, since case, `_` and `-` make no difference, and none has exactly this one.
+    /// Several caches have this name when case, `_` and `-` make no difference, and no cache has exactly this name.
     #[error("`{cache}` names several caches: {}; give one of them as it is written here", listed(.seen))]
     Ambiguous {
         /// The name that was asked for.
@@ -113,7 +115,7 @@ pub enum InspectError {
         /// The caches that it may be.
         seen: Vec<String>,
     },
-    /// Where the clock of the cache should be there is a key of another Redis type, which is not larder's. No service can use the cache.
+    /// The key of the cache's clock holds a value of another Redis type, which larder has not written. No service can use the cache.
     #[error(
         "`{key}`, where the clock of the cache `{cache}` should be, is {what}, which is not larder's: no service can use the cache. \
          If nobody needs that key, remove it (DEL); services then make a new clock"
@@ -123,20 +125,20 @@ pub enum InspectError {
         cache: String,
         /// The key.
         key: String,
-        /// What is there.
+        /// What the key holds.
         what: String,
     },
-    /// We may not read the clock of the cache.
+    /// The user may not read the clock of the cache.
     #[error("the clock of the cache `{cache}`, `{key}`, may not be read: {reason}")]
     ForbiddenClock {
         /// The cache.
         cache: String,
         /// The key.
         key: String,
-        /// What the server says.
+        /// The server's answer.
         reason: String,
     },
-    /// The clock of the cache is not what larder writes.
+    /// The clock of the cache does not hold what larder writes.
     #[error(
         "the clock of the cache `{cache}`, `{key}`, is damaged ({reason}); truncate the cache, which makes a new one"
     )]
@@ -145,10 +147,10 @@ pub enum InspectError {
         cache: String,
         /// The key.
         key: String,
-        /// What is wrong with it.
+        /// What is wrong with the clock.
         reason: String,
     },
-    /// Some of the keys were handled, and it is not known whether those after them were.
+    /// Some of the keys were handled. The keys after them may have been handled or not.
     #[error("{done} of {of} keys were handled, the others perhaps; repeat it. {reason}")]
     Unanswered {
         /// Keys that were handled, in the order they were given.
@@ -179,7 +181,7 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// How far a walk through the server's keys has come.
+/// How far a walk through the server's keys has got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Keys of the cache that were found.
@@ -189,11 +191,11 @@ pub struct Progress {
 }
 
 impl Inspector {
-    /// Connects, and makes sure that the server is one that larder can use.
+    /// Connects, and makes sure that larder can use the server.
     ///
     /// # Errors
     ///
-    /// [`InspectError::Server`], also where the server does not let us in; [`InspectError::Option`].
+    /// [`InspectError::Server`], also when the server refuses the user; [`InspectError::Option`].
     ///
     /// # Cancellation
     ///
@@ -204,7 +206,7 @@ impl Inspector {
         let (connection, driver) =
             connect::reach(&config, &Clock::system()).await.map_err(|trouble| server_error(&config, &trouble))?;
         let inspector = Self { connection: Arc::new(connection), config, _driver: driver };
-        // Known to newer servers only. Without it, looking at an object makes an evicting server think it is in use.
+        // Only newer servers know this command. Without it, a server that evicts takes a look at an object for a use.
         let mut no_touch = redis::cmd("CLIENT");
         no_touch.arg("NO-TOUCH").arg("ON");
         tolerated(inspector.caller().call(&no_touch).await).map_err(|trouble| inspector.error(&trouble))?;
@@ -231,12 +233,12 @@ impl Inspector {
         Ok(found.into_iter().filter(|name| is_name(name)).collect())
     }
 
-    /// A cache that has a clock, or objects or index keys, on the server. As in a configuration, case, `_` and `-` of the name make no
-    /// difference, unless there is a cache of exactly this name.
+    /// The cache with this name, if it has a clock, objects or index keys on the server. If no cache has exactly this name, case, `_` and
+    /// `-` make no difference, as in a configuration.
     ///
     /// # Errors
     ///
-    /// [`InspectError::NoCache`] names those that are there; [`InspectError::Ambiguous`]; [`InspectError::Server`].
+    /// [`InspectError::NoCache`], which names the caches that are there; [`InspectError::Ambiguous`]; [`InspectError::Server`].
     pub async fn cache(&self, name: &str) -> Result<InspectedCache<'_>, InspectError> {
         let cache = |name: &str| InspectedCache { server: self, name: name.to_owned(), layout: self.layout(name, "") };
         if is_name(name) {
@@ -259,7 +261,7 @@ impl Inspector {
         }
     }
 
-    /// How many keys there are in the database, whoever they belong to; `None` where we may not ask.
+    /// How many keys the database holds, of larder and of others. `None`: the server does not let the user ask.
     ///
     /// # Errors
     ///
@@ -280,7 +282,7 @@ impl Inspector {
         Direct { connection: &self.connection, within: self.config.connect_timeout }
     }
 
-    /// In strict mode, an error where too few replicas have what was done.
+    /// In strict mode, makes sure that enough replicas have what was done.
     async fn confirm(&self) -> Result<(), InspectError> {
         match &self.connection.confirming {
             Some(confirming) => confirming.confirm(true).await.map_err(|trouble| self.error(&trouble)),
@@ -296,7 +298,7 @@ impl Inspector {
         server_error(&self.config, trouble)
     }
 
-    /// Hands every name that matches to `each`, some of them perhaps twice.
+    /// Calls `each` with all names of keys that match, in batches. A name may come twice.
     async fn walk(
         &self,
         pattern: &[u8],
@@ -338,13 +340,14 @@ pub struct InspectedCache<'a> {
 }
 
 impl<'a> InspectedCache<'a> {
-    /// The name of the cache, as its services have it.
+    /// The name of the cache, as its services write it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Forgets everything in the cache. `progress` is told how many keys have gone. A clock that is damaged is replaced by a new one.
+    /// Forgets everything in the cache. `progress` is called with the number of keys that were removed so far. A damaged clock is
+    /// replaced by a new one.
     ///
     /// # Errors
     ///
@@ -352,8 +355,8 @@ impl<'a> InspectedCache<'a> {
     ///
     /// # Cancellation
     ///
-    /// Once it has begun, nothing stored before is filled again, and a service that finds it unfinished ends it. What is stored is
-    /// served until it is removed.
+    /// A truncate that has begun refuses all loads that began before. If it is dropped half-way, a service finds it unfinished and
+    /// finishes it. An object is served until it is removed.
     pub async fn truncate(&self, mut progress: impl FnMut(Progress)) -> Result<(), InspectError> {
         match self.clock().await {
             Err(InspectError::DamagedClock { .. }) => {
@@ -376,9 +379,9 @@ impl<'a> InspectedCache<'a> {
     ///
     /// # Cancellation
     ///
-    /// What was removed stays removed; nothing else is lost.
+    /// Index keys that were removed stay removed. Nothing else is lost.
     pub async fn prune(&self, mut progress: impl FnMut(Progress)) -> Result<Progress, InspectError> {
-        // Without a clock it is not known which objects there are, and whoever finds that clears the cache.
+        // Without a clock nobody knows which objects there are. The next service that finds this clears the cache.
         match self.clock().await? {
             Some(clock) if clock.state != ClockState::Lost => {}
             _ => return Err(InspectError::Lost { cache: self.name.clone() }),
@@ -423,7 +426,7 @@ fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     Some((bytes.get(..place)?, bytes.get(place + 1..)?))
 }
 
-/// Names that larder makes are ASCII; whatever else is there is shown as far as it can be.
+/// Bytes as a text. Names that larder makes are ASCII; other names are shown as well as they can be.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -1,4 +1,5 @@
-//! How larder talks to a server: connections, commands, replies, and what errors mean. What is sent is in `single/`.
+//! How larder talks to a Redis server: connections, commands, replies, and what errors mean. Which commands an operation of a cache
+//! sends is decided in `single/`.
 
 pub(crate) mod caller;
 mod commands;

@@ -1,8 +1,8 @@
 //! The bytes of an object, as connectors with a server store them.
 //!
-//! An object is self-validating: whoever reads it, through whatever key, finds in it the shape it was written with, the keys
-//! it may be served under and a checksum, and takes nothing on trust. Integers are big-endian, since the server's scripts read
-//! them too.
+//! An object is self-validating. A reader, whichever key it came by, finds in the bytes the shape that they were written with, the keys
+//! that the object may be served under, and a checksum. The reader takes nothing on trust. Integers are big-endian, because the server's
+//! scripts read them, too.
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
@@ -19,8 +19,8 @@
 //! | 42 + *n* | | key list: for each key 0 = primary or 1 = secondary (1), a length (4), and so many bytes; the primary key first |
 //! | | | payload |
 //!
-//! A secondary key is listed with the name of its index before it (`host:acme.example`), since other releases count their indexes
-//! in another way, and have to find in it what they invalidate, delete and prune.
+//! A secondary key is listed after the name of its index (`host:acme.example`), not after a number: other releases may number their
+//! indexes in another way, and must find in the list what they invalidate, delete and prune.
 
 use crate::codec::EncodeError;
 use crate::contract::{KeyRef, Object, Schema, Value};
@@ -39,7 +39,7 @@ const FLAGS: usize = 42;
 pub(crate) const PRIMARY: u8 = 0;
 pub(crate) const SECONDARY: u8 = 1;
 
-/// What stands before a key in the key list: whether it is the primary one, and the name of its index.
+/// What stands before a key in the key list: whether it is the primary key, and the name of the index of a secondary key.
 pub(crate) fn qualifier<'a>(indexes: &[&'a str], index: u8) -> (u8, Option<&'a str>) {
     match index {
         0 => (PRIMARY, None),
@@ -154,21 +154,21 @@ pub(crate) fn payload<'a>(schema: &Schema, bytes: &'a [u8], key: KeyRef<'_>) -> 
     Err(OtherKey)
 }
 
-/// When the max age of an object is over, in milliseconds of the server's clock, where the server had to write it; and whether the object
-/// is kept beyond that, so that whoever reads it has to look.
+/// When the max age of an object is over, in milliseconds of the server's clock; and whether the object is kept beyond that time, so
+/// that a reader must compare the time. `None`: the server had no reason to write the time.
 pub(crate) fn deadline(bytes: &[u8]) -> Option<(u64, bool)> {
     let deadline = array(bytes, DEADLINE).map(u64::from_be_bytes).filter(|deadline| *deadline != 0)?;
     Some((deadline, bytes.get(2).is_some_and(|encoding| encoding & KEPT != 0)))
 }
 
-/// An object as it is stored, read by somebody who knows neither its type nor the key it may be asked for by.
+/// A stored object, read without knowing its type and without a key that it was asked for by.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Opened<'a> {
     pub(crate) fingerprint: u64,
     pub(crate) version: Option<u64>,
-    /// Milliseconds of the server's clock; `None` where the server did not have to write it.
+    /// When the max age is over, in milliseconds of the server's clock. `None`: the server had no reason to write the time.
     pub(crate) deadline: Option<u64>,
-    /// The primary key first.
+    /// All keys, the primary key first.
     pub(crate) keys: Vec<Listed<'a>>,
     pub(crate) payload: &'a [u8],
 }
@@ -176,7 +176,7 @@ pub(crate) struct Opened<'a> {
 /// A key that an object lists.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Listed<'a> {
-    /// The name of its index; `None`: it is the primary key, whose index is not named.
+    /// The name of the key's index. `None`: this is the primary key, whose index is not named.
     pub(crate) index: Option<&'a [u8]>,
     pub(crate) bytes: &'a [u8],
     pub(crate) deleted: bool,
@@ -239,7 +239,8 @@ fn checksum(bytes: &[u8], keys: usize) -> Option<u64> {
     Some(hash.digest())
 }
 
-/// Gives bytes the head and the checksum of an object, where they are long enough: for fuzzing, which would come no further than these.
+/// Gives the bytes the head and the checksum of an object, if they are long enough. For fuzzing: random bytes would never get past the
+/// checksum.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn seal(bytes: &mut [u8], fingerprint: u64) -> bool {
     let Some(keys) = array(bytes, LIST_LENGTH + 4).map(u16::from_be_bytes) else { return false };

@@ -1,21 +1,26 @@
-//! Deferred invalidations: what could not be delivered, kept until it is, in the order it came.
+//! The journal: invalidations that could not be delivered yet, in the order in which they came.
 //!
-//! While a journal holds anything, its node reads nothing from the connector. Everything in it only ever *forgets*, so the
-//! entries commute with each other and with whatever other nodes do, and applying one twice is harmless; that is
-//! what makes coalescing by key, and the overflow into one "truncate everything", correct.
+//! While a journal holds an entry, its node reads nothing from the connector.
 //!
-//! # What a replay crosses out
+//! An entry can only *forget*. So the order of entries does not matter, neither among themselves nor beside the work of other nodes, and
+//! to apply an entry twice is harmless. Therefore two entries for the same key may become one entry, and too many entries may become one
+//! "truncate everything".
 //!
-//! Each entry has the number of the call that deferred it last. A replay is of what there is up to some number, and crosses out just
-//! that: what came meanwhile has a higher one, and stays. While a truncate waits, a key that is deferred adds nothing to it but its number.
-//! Once it is being replayed it may have passed the key already, so that keys are kept again, each by itself: a second truncate
-//! follows only where those overflow too.
+//! # What a replay removes
+//!
+//! Each call that defers has a number, and each entry has the number of the last call that deferred it. A replay takes the entries up to
+//! some number, applies them, and then removes the entries up to that number. An entry that came during the replay has a higher number,
+//! and stays.
+//!
+//! While a truncate waits, a key that is deferred is covered by it, and only raises the number of the truncate. Once a replay has taken the
+//! truncate, the truncate may have passed that key already. So from then on keys become entries of their own again. A second truncate
+//! follows only if these overflow, too.
 //!
 //! # Limits
 //!
-//! Keys, and bytes, since a key may have 64 KiB. Above either it becomes one truncate, which removes what every key would have
-//! removed. What is lost is the *floor* of an `invalidate_below`: a truncate refuses loads that began before it, not lower versions
-//! that are loaded after it.
+//! The number of keys and their bytes are limited, because a key may have 64 KiB. Above either limit all entries become one truncate,
+//! which forgets everything that the keys would have forgotten. Only the *floor* of an `invalidate_below` is lost: a truncate refuses
+//! loads that began before it, but not lower versions that are loaded after it.
 
 use crate::contract::KeyBuf;
 use crate::sync::Mutex;
@@ -23,12 +28,12 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 
-/// What has to be done to one key.
+/// What must be done to one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deferred {
-    /// Only this key misses.
+    /// Make only this key miss.
     Delete,
-    /// The objects it leads to are forgotten, and lower versions refused where a floor is given.
+    /// Forget the objects that the key leads to. If a floor is given, refuse lower versions.
     Invalidate {
         /// The lowest version that may be stored.
         floor: Option<u64>,
@@ -36,7 +41,7 @@ pub(crate) enum Deferred {
 }
 
 impl Deferred {
-    /// Both, where both are waiting: an invalidation covers a delete, and the higher floor covers the lower.
+    /// Combines two entries for the same key. An invalidation covers a delete, and the higher floor covers the lower.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Delete, other) | (other, Self::Delete) => other,
@@ -45,24 +50,24 @@ impl Deferred {
     }
 }
 
-/// What an entry costs beyond its key, in bytes: its place in the map, and the allocation.
+/// What an entry costs beyond its key, in bytes: the place in the map, and the allocation.
 const OVERHEAD: usize = 96;
 
 /// How much a journal holds before it becomes one truncate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) keys: usize,
-    /// What the keys take up in memory, all told.
+    /// How much memory all entries take together.
     pub(crate) bytes: usize,
 }
 
-/// What waits, as replay takes it.
+/// The entries that a replay has taken.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    /// Everything must go; the keys need nothing of their own then.
+    /// Whether everything must be forgotten. The truncate then covers the keys, too.
     pub(crate) truncate: bool,
     pub(crate) keys: Vec<(KeyBuf, Deferred)>,
-    /// Up to where this reaches.
+    /// The number up to which entries were taken.
     pub(crate) until: u64,
 }
 
@@ -71,7 +76,7 @@ pub(crate) struct Waiting {
 pub(crate) struct Journal {
     limits: Limits,
     book: Mutex<Book>,
-    /// The number of entries, for a reader to see without the lock.
+    /// The number of entries. A reader looks at it without the lock.
     length: AtomicU64,
 }
 
@@ -79,16 +84,17 @@ pub(crate) struct Journal {
 struct Book {
     keys: HashMap<KeyBuf, (u64, Deferred)>,
     bytes: usize,
-    /// When a truncate was last asked for.
+    /// If a truncate waits: the number of the last call that it covers.
     truncate: Option<u64>,
-    /// Up to where a replay has taken what waits.
+    /// The number up to which a replay has taken entries.
     taken: u64,
-    now: u64,
+    /// How many calls have deferred something: the number of the last one.
+    calls: u64,
 }
 
 impl Book {
     fn truncate(&mut self) {
-        self.truncate = Some(self.now);
+        self.truncate = Some(self.calls);
         self.keys = HashMap::new();
         self.bytes = 0;
     }
@@ -98,10 +104,10 @@ impl Book {
         match self.keys.entry(key) {
             Slot::Occupied(mut entry) => {
                 let (at, waiting) = entry.get_mut();
-                (*at, *waiting) = (self.now, waiting.and(what));
+                (*at, *waiting) = (self.calls, waiting.and(what));
             }
             Slot::Vacant(place) => {
-                place.insert((self.now, what));
+                place.insert((self.calls, what));
                 self.bytes += weight;
             }
         }
@@ -117,7 +123,7 @@ impl Journal {
         Self { limits, book: Mutex::default(), length: AtomicU64::new(0) }
     }
 
-    /// The number of entries; a truncate is one.
+    /// The number of entries. A truncate counts as one.
     pub(crate) fn len(&self) -> u64 {
         self.length.load(Ordering::Acquire)
     }
@@ -125,12 +131,12 @@ impl Journal {
     /// Adds what must be done to these keys. Returns whether the journal overflowed into a truncate.
     pub(crate) fn defer(&self, keys: impl IntoIterator<Item = KeyBuf>, what: Deferred) -> bool {
         let mut book = self.book.lock();
-        book.now += 1;
+        book.calls += 1;
         let mut overflowed = false;
         for key in keys {
             if book.truncate.is_some_and(|at| at > book.taken) {
-                // It has yet to be done, and covers this key; it must only not be thought done before now.
-                book.truncate = Some(book.now);
+                // No replay has taken the truncate yet, so it covers this key. Its number is raised so that no earlier replay removes it.
+                book.truncate = Some(book.calls);
                 break;
             }
             book.add(key, what);
@@ -143,32 +149,33 @@ impl Journal {
         overflowed
     }
 
-    /// Adds "forget everything".
+    /// Adds a truncate, which takes the place of all entries.
     pub(crate) fn defer_truncate(&self) {
         let mut book = self.book.lock();
-        book.now += 1;
+        book.calls += 1;
         book.truncate();
         self.count(&book);
     }
 
-    /// What waits now and was deferred after `since`, oldest first; `None` where nothing waits at all.
+    /// Takes, for a replay, the entries that wait now and were deferred after `since`, oldest first. `None`: nothing waits at all.
     pub(crate) fn waiting(&self, since: u64) -> Option<Waiting> {
         let mut book = self.book.lock();
         if book.truncate.is_none() && book.keys.is_empty() {
             return None;
         }
-        book.taken = book.now;
+        book.taken = book.calls;
         let newer = book.keys.iter().filter(|(_, (at, _))| *at > since);
         let mut keys: Vec<_> = newer.map(|(key, (at, what))| (*at, key.clone(), *what)).collect();
         keys.sort_by_key(|(at, ..)| *at);
         Some(Waiting {
             truncate: book.truncate.is_some_and(|at| at > since),
             keys: keys.into_iter().map(|(_, key, what)| (key, what)).collect(),
-            until: book.now,
+            until: book.calls,
         })
     }
 
-    /// Crosses out what was replayed; what came after [`waiting`](Self::waiting) was called stays. Returns how many entries went.
+    /// Removes the entries that were replayed. Entries that came after the call of [`waiting`](Self::waiting) stay. Returns how many
+    /// entries were removed.
     pub(crate) fn replayed(&self, until: u64) -> u64 {
         let mut book = self.book.lock();
         let before = self.len();
@@ -176,7 +183,7 @@ impl Journal {
         book.keys.retain(|_, (at, _)| *at > until);
         book.bytes = book.keys.keys().map(weight).sum();
         if book.keys.is_empty() {
-            // Gives back what an outage has taken.
+            // Gives back the memory that the entries of an outage have taken.
             book.keys = HashMap::new();
         }
         self.count(&book);
@@ -278,7 +285,8 @@ mod tests {
         assert!(journal.waiting(0).unwrap().truncate);
     }
 
-    /// It may have passed the key already. A second truncate would follow wherever keys are deferred all the time.
+    /// The truncate may have passed the key already. If the key became a second truncate, keys that are deferred all the time would cause
+    /// truncates for ever.
     #[test]
     fn a_key_that_is_deferred_while_a_truncate_is_replayed_waits_by_itself() {
         let journal = journal(2);

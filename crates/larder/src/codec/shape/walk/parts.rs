@@ -1,4 +1,4 @@
-//! What a place is made of, as serde hands it out: items, fields, a pair, a variant.
+//! The parts of a place, as serde hands them to a type: items, fields, a pair, a variant.
 
 use super::probe::Probe;
 use super::{End, Level, Mode, Walk};
@@ -6,10 +6,10 @@ use crate::codec::shape::node::{Named, Node};
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor};
 
-/// The items of a sequence or a tuple: up to the target, if there is one.
+/// The items of a sequence or a tuple. With a target, the run ends at that item.
 pub(super) struct Items<'w> {
     pub(super) items: &'w mut [Node],
-    /// Where there are more than `items`, the last one stands for the rest.
+    /// How many items the type is offered. If there are more than `items` has, the last of `items` stands for the rest.
     pub(super) length: usize,
     pub(super) target: Option<usize>,
     pub(super) next: usize,
@@ -28,22 +28,22 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         let last = self.items.len().saturating_sub(1);
         let Some(node) = self.items.get_mut(place.min(last)) else { return Ok(None) };
         let mode = if self.target == Some(place) { Mode::Look } else { Mode::Pass };
-        // Whatever becomes of it, so that nobody who ignores errors asks for ever.
+        // Count the item even if it fails. Otherwise a type that ignores errors would ask for ever.
         self.next += 1;
         self.walk.go(mode, node, Some(self.level), |probe| seed.deserialize(probe)).map(Some)
     }
 }
 
-/// The field of an open map that says which variant it is.
+/// The field of an open map that says which variant the map is.
 #[derive(Clone, Copy)]
 pub(super) struct Tag {
     pub(super) name: &'static str,
     pub(super) variant: &'static str,
 }
 
-/// Fields by name: all of them to pass, or one to look at.
+/// Fields by name: all fields to pass, or one field to look at.
 pub(super) struct Fields<'w> {
-    /// Comes first.
+    /// The tag is offered before all fields.
     pub(super) tag: Option<Tag>,
     pub(super) fields: &'w mut [Named],
     pub(super) mode: Mode,
@@ -53,7 +53,7 @@ pub(super) struct Fields<'w> {
     pub(super) level: &'w Level<'w>,
 }
 
-/// Whose value comes next.
+/// The field whose value comes next.
 enum Due {
     Tag(&'static str),
     Field(usize),
@@ -65,7 +65,7 @@ impl<'w> Fields<'w> {
         Self { tag, fields, mode: Mode::Pass, next: 0, due: Due::Nothing, walk, level }
     }
 
-    /// Goes to the first field that is not done. It comes first, so that no other can be in the way.
+    /// Goes to the first field that is not done. That field is offered first, so that no other field can be in the way.
     pub(super) fn look_at_next<'de, V: Visitor<'de>>(
         tag: Option<Tag>,
         fields: &mut [Named],
@@ -90,7 +90,7 @@ impl<'de> MapAccess<'de> for Fields<'_> {
             tag.name
         } else if let Some(field) = self.fields.get(self.next) {
             self.due = Due::Field(self.next);
-            // As with items.
+            // As with items: count the field even if it fails.
             self.next += 1;
             field.name
         } else {
@@ -125,7 +125,7 @@ pub(super) struct Pair<'w> {
     pub(super) key: &'w mut Node,
     pub(super) value: &'w mut Node,
     pub(super) target: Option<Half>,
-    /// Whether it is still to come.
+    /// Whether the pair is still to come.
     pub(super) left: bool,
     pub(super) walk: &'w Walk,
     pub(super) level: &'w Level<'w>,

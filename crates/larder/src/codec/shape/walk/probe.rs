@@ -1,7 +1,7 @@
-//! One place in a type, as the type meets it: notes what is asked for, and answers with a sample or by going on.
+//! The deserializer for one place in a type. It notes what the type asks for, and answers with a sample or with the parts of the place.
 
 use super::parts::{Fields, Half, Items, Pair, Tag, Variant};
-use super::{Asked, DEEPEST, End, Level, Mode, Walk};
+use super::{Asked, End, Level, MAX_DEPTH, Mode, Walk};
 use crate::codec::shape::node::{Kind, Named, Node, Search};
 use serde::de::{DeserializeSeed, Deserializer, VariantAccess, Visitor};
 
@@ -18,7 +18,7 @@ const TEXTS: [&str; 8] = [
 
 const LENGTHS: [usize; 7] = [0, 16, 32, 20, 12, 8, 4];
 
-/// A place, as a type sees it that is deserialised from there.
+/// One place of a walk, from which a type is deserialised.
 pub(super) struct Probe<'w> {
     pub(super) node: &'w mut Node,
     pub(super) walk: &'w Walk,
@@ -34,10 +34,10 @@ impl Probe<'_> {
         offer(self.node.attempt)
     }
 
-    /// Refuses to go deeper where a type contains itself, or far too much.
+    /// Refuses to go deeper if the type contains itself, or is nested too deep.
     fn bound(&mut self, level: &Level<'_>) -> Result<(), End> {
         let again = level.again();
-        if again.is_none() && level.depth < DEEPEST {
+        if again.is_none() && level.depth < MAX_DEPTH {
             return Ok(());
         }
         if self.node.unknown() && self.mode == Mode::Look {
@@ -46,7 +46,7 @@ impl Probe<'_> {
         Err(End::Here)
     }
 
-    /// Makes an unknown place what it is found to be.
+    /// Notes what kind of place this is, if that was unknown.
     fn enter(&mut self, level: &Level<'_>, fresh: impl FnOnce() -> Kind) -> Result<(), End> {
         self.bound(level)?;
         if self.node.unknown() && self.mode == Mode::Look {
@@ -55,7 +55,7 @@ impl Probe<'_> {
         Ok(())
     }
 
-    /// The type asked for something else here in an earlier run.
+    /// Ends a run in which the type asks for something else than in an earlier run.
     fn changed<R>(node: &mut Node, mode: Mode) -> Result<R, End> {
         if mode == Mode::Look {
             node.kind = Kind::OutOfSight;
@@ -72,7 +72,7 @@ impl Probe<'_> {
         let before = walk.refused.get();
         let result = visitor.visit_seq(Items { items, length, target, next: 0, walk, level: &level });
         if let Some(item) = target.and_then(|target| items.get_mut(target)) {
-            // With another sample for an item before it, it may be reached yet.
+            // If an item before it has refused a sample, a later run with another sample may still reach the target.
             if walk.refused.get() == before {
                 item.out_of_sight();
             }
@@ -91,7 +91,7 @@ impl Probe<'_> {
         }
     }
 
-    /// Whatever is there. Behind a `tag`, that of one variant.
+    /// Answers a type that asks for any value, or for a map without announced fields. With a `tag`, for one variant of it.
     fn open<'de, V: Visitor<'de>>(self, tag: Option<Tag>, level: &Level<'_>, visitor: V) -> Result<V::Value, End> {
         let Self { node, walk, above, mode } = self;
         let (attempt, anything) = (node.attempt, tag.is_none() && node.anything());
@@ -188,7 +188,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, End> {
-        // Written as an empty array.
+        // A unit struct is written as an empty array.
         self.leaf("()", 1, |_| visitor.visit_unit())
     }
 
@@ -277,7 +277,8 @@ impl<'de> Deserializer<'de> for Probe<'_> {
             Some(Half::Value) if walk.refused.get() == before => value.out_of_sight(),
             _ => {}
         }
-        // Whoever asks for an identifier has fields, announced or not: a struct with a flattened part does not announce them.
+        // A type that asks for an identifier as the key has fields, announced or not. A struct with a flattened part does not announce
+        // its fields.
         if let Kind::Names(names) = key.kind {
             node.kind = Kind::open(names);
         }
@@ -320,7 +321,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         self.open(None, &level, visitor)
     }
 
-    /// As the encoding of the payload says.
+    /// False, as with the encoding of the payload.
     fn is_human_readable(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! That everything is bounded: what notes and floors take, and what is done under the lock at once.
+//! Tests that notes and floors are bounded, and that a prune does only so much under the lock at once.
 
 use super::*;
 use crate::LoadOptions;
@@ -76,7 +76,7 @@ fn a_versioned_object_is_refused_below_the_floor_of_its_key_and_of_no_other() {
     assert_eq!(store(1, 8), Stored::Yes);
 }
 
-/// An object without keys to speak of, many of them, and one with more keys than are removed at once.
+/// Objects with few keys each, in large number; and one object with more keys than a prune removes at once.
 #[test]
 fn a_prune_lets_others_in_and_removes_everything_all_the_same() {
     let (clock, hand) = Clock::manual();
@@ -100,7 +100,7 @@ fn a_prune_lets_others_in_and_removes_everything_all_the_same() {
                 rounds += 1;
                 let now = memory.status().objects.unwrap();
                 assert!(now <= before && before - now <= 512, "{} objects at once", before - now);
-                // A change, while the prune is half done.
+                // A change comes while the prune is half done.
                 if rounds == 3 {
                     drop(memory.invalidate(vec![KeyBuf { index: 0, bytes: b"2999".as_slice().into() }], None));
                 }

@@ -15,7 +15,7 @@ fn aging(loading: LoadOptions) -> (Memory, ManualClock) {
 const ID: KeyRef<'_> = KeyRef { index: 0, bytes: b"1" };
 const HOST: KeyRef<'_> = KeyRef { index: 1, bytes: b"1.example" };
 
-/// A look, and a load of nothing after it.
+/// Looks a key up, and stores that the load has found nothing.
 fn loads_nothing(memory: &Memory, key: KeyRef<'_>) -> Stored {
     let ticket = memory.take_ticket();
     memory.store_absence(key, ticket).stored
@@ -28,7 +28,7 @@ fn at_once<T: Unpin>(mut answer: Answer<'_, T>) -> T {
     }
 }
 
-/// What each way to look for somebody who loads tells of a key.
+/// Why a key misses, as told by each way in which a caller that loads can look.
 fn causes(memory: &Memory, key: KeyRef<'_>) -> [Miss; 3] {
     let cause = |look| match look {
         Look::Miss { cause, .. } => cause,
@@ -55,7 +55,7 @@ fn an_expired_object_ends_with_a_load_of_nothing_and_the_note_counts() {
     }
 }
 
-/// No order of changes leads there today; a look must not depend on it.
+/// No order of changes leads to this state today. But a look must not depend on that.
 #[test]
 fn a_note_counts_although_an_expired_object_lies_there() {
     let (memory, hand) = aging(LoadOptions { negative_age: LONG, serve_expired: LONG, ..LoadOptions::default() });
@@ -125,7 +125,7 @@ fn a_load_of_nothing_that_was_overtaken_ends_and_notes_nothing() {
     }
 }
 
-/// Its object is served under its other keys, and does not hinder the note.
+/// A key was deleted, and its object is still served under its other keys. The object does not hinder the note.
 #[test]
 fn a_key_that_was_deleted_is_noted_while_its_object_lives() {
     let (memory, _hand) = aging(LoadOptions { negative_age: LONG, ..LoadOptions::default() });

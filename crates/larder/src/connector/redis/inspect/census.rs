@@ -1,4 +1,4 @@
-//! What there is of each cache on a server, counted by walking through all of its keys.
+//! Counts what each cache has on a server, by a walk through all keys of the server.
 
 use crate::connector::redis::inspect::{
     ClockReading, InspectError, InspectedCache, Inspector, Progress, is_name, layout, split, text,
@@ -6,7 +6,7 @@ use crate::connector::redis::inspect::{
 use redis::{Pipeline, Value};
 use std::collections::BTreeMap;
 
-/// Keys of one kind whose memory is asked for; the others are taken to be like them.
+/// For so many keys of a kind the server is asked how much memory they take. The other keys are taken to be like them.
 const SAMPLE: usize = 100;
 
 /// Keys of one kind.
@@ -14,36 +14,36 @@ const SAMPLE: usize = 100;
 pub struct Tally {
     /// How many there are.
     pub keys: u64,
-    /// What they take of the server's memory, in bytes, by that of up to 100 of them. `None`: the server does not tell us.
+    /// How much of the server's memory they take, in bytes, estimated from up to 100 of them. `None`: the server does not tell.
     pub bytes: Option<u64>,
     sample: Vec<Vec<u8>>,
 }
 
-/// What there is of one cache.
+/// What one cache has on the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheCensus {
     /// The cache's name.
     pub cache: String,
-    /// What its clock says; `None`: it is lost, or cannot be read.
+    /// What the clock says. `None`: the clock is lost, or cannot be read.
     pub clock: Option<ClockReading>,
-    /// Why the clock cannot be read, where that is so: no service can use the cache then.
+    /// Why the clock cannot be read. No service can use the cache then. `None`: the clock can be read, or is lost.
     pub trouble: Option<String>,
-    /// The indexes that each release in the clock has registered, the primary one first; `None`: the server does not have them.
+    /// The indexes that each release in the clock has registered, the primary index first. `None`: the server does not have the names.
     pub indexes: BTreeMap<u64, Option<Vec<String>>>,
-    /// What the clock takes, in bytes.
+    /// How much memory the clock takes, in bytes.
     pub clock_bytes: Option<u64>,
     /// The objects of each release, by its fingerprint.
     pub objects: BTreeMap<u64, Tally>,
     /// The index keys, by the name of the index.
     pub index_keys: BTreeMap<String, Tally>,
-    /// Floors under the version that invalidations have left; they last a minute.
+    /// Lowest versions that invalidations have demanded. They last a minute.
     pub floors: Tally,
-    /// Large objects on their way in; they last a minute at most.
+    /// Large objects whose parts are still being written. They last a minute at most.
     pub staged: Tally,
 }
 
 impl CacheCensus {
-    /// All of its memory, in bytes, as far as the server tells.
+    /// How much memory the cache takes in all, in bytes. `None`: the server does not tell.
     #[must_use]
     pub fn bytes(&self) -> Option<u64> {
         let tallies = self.objects.values().chain(self.index_keys.values()).chain([&self.floors, &self.staged]);
@@ -66,13 +66,13 @@ impl CacheCensus {
 }
 
 impl Tally {
-    /// No keys, which take nothing.
+    /// A tally of no keys, which take no memory.
     #[must_use]
     pub fn empty() -> Self {
         Self { bytes: Some(0), ..Self::default() }
     }
 
-    /// Counts a key. Any key counted so far is as likely as any other to be in the sample.
+    /// Counts a key. Each key that was counted so far is equally likely to be in the sample.
     fn count(&mut self, name: Vec<u8>) {
         self.keys += 1;
         if self.sample.len() < SAMPLE {
@@ -87,8 +87,8 @@ impl Tally {
 }
 
 impl Inspector {
-    /// Counts what each cache under the prefix, or one of them, has on the server. What changes meanwhile may be counted or not,
-    /// or twice.
+    /// Counts what each cache under the prefix, or only the given cache, has on the server. A key that changes meanwhile may be counted
+    /// once, twice or not at all.
     ///
     /// # Errors
     ///
@@ -101,7 +101,7 @@ impl Inspector {
         let base = format!("{}:", self.config.prefix);
         let pattern = cache
             .map_or_else(|| layout::pattern(&base, b"*"), |cache| layout::pattern(&format!("{base}{cache}:"), b"*"));
-        // With whether there is something where the clock should be.
+        // The second part of a value says whether the key of the clock exists.
         let mut found: BTreeMap<String, (CacheCensus, bool)> = BTreeMap::new();
         let mut so_far = Progress::default();
         self.walk(&pattern, async |names| {
@@ -126,7 +126,7 @@ impl Inspector {
         .await?;
         let mut census = Vec::with_capacity(found.len());
         for (name, (mut counted, clock)) in found {
-            // Somebody else's keys may look like one of larder's.
+            // Keys that are not larder's may look like floors or parts of objects. Alone they are no cache.
             if !clock && counted.objects.is_empty() && counted.index_keys.is_empty() {
                 continue;
             }
@@ -134,7 +134,8 @@ impl Inspector {
             counted.cache = name;
             match cache.clock().await {
                 Ok(clock) => counted.clock = clock,
-                // Of this cache only: the others are counted all the same.
+                // An error of the server ends the census. Any other error concerns only this clock, and the other caches are still
+                // counted.
                 Err(error @ InspectError::Server { .. }) => return Err(error),
                 Err(error) => counted.trouble = Some(error.to_string()),
             }
@@ -157,7 +158,7 @@ impl Inspector {
         Ok(census)
     }
 
-    /// What one of these keys takes on average. `None` where the server does not tell.
+    /// How many bytes one of these keys takes on average. `None`: the server does not tell.
     async fn memory(&self, names: &[Vec<u8>]) -> Result<Option<u64>, InspectError> {
         if names.is_empty() {
             return Ok(Some(0));
@@ -167,7 +168,7 @@ impl Inspector {
             usage.cmd("MEMORY").arg("USAGE").arg(name);
         }
         let replies = self.caller().pipeline(&usage).await.map_err(|trouble| self.error(&trouble))?;
-        // A key that has gone meanwhile is no error; a command that is not allowed is.
+        // A key that has gone meanwhile is left out. Any other reply that is no number makes the whole `None`.
         let sizes = replies.into_iter().filter(|reply| !matches!(reply, Value::Nil));
         let sizes: Option<Vec<u64>> = sizes
             .map(|reply| match reply {

@@ -1,4 +1,4 @@
-//! The clock of a cache, read without a script, so that looking changes nothing.
+//! Reads the clock of a cache without a script, so that looking changes nothing.
 
 use crate::connector::redis::inspect::{InspectError, InspectedCache, Inspector, bytes};
 use crate::connector::redis::layout::Layout;
@@ -13,38 +13,38 @@ const HEAD: usize = 304;
 /// A whole clock, in bytes: 512, and a log of 16,384 marks.
 const WHOLE: usize = 512 + 8 * 16_384;
 
-/// What the scripts can compute with: doubles are exact up to here.
+/// The scripts compute with doubles, which are exact up to here.
 const EXACT: u64 = 1 << 53;
 
 /// What the clock of a cache says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockReading {
-    /// Renewed by each truncate, and when the clock was lost.
+    /// The epoch. It is renewed by each truncate, and when the clock was lost.
     pub epoch: u64,
     /// How many marks were ever written into the log.
     pub sequence: u64,
     /// Whether the cache is in use.
     pub state: ClockState,
-    /// Whether it belongs to the history of the server's data as it is now; if not, the next service that connects clears the
-    /// cache. `None` where the server does not say.
+    /// Whether the clock belongs to the present history of the server's data. If it does not, the next service that connects clears
+    /// the cache. `None`: the server does not tell its history.
     pub of_this_history: Option<bool>,
     /// The fingerprints of the schemas of all releases that have used the cache.
     pub fingerprints: Vec<u64>,
 }
 
 impl ClockReading {
-    /// How many marks the log holds. A fill with a ticket that is older than those is refused unseen.
+    /// How many marks the log holds. A fill whose ticket is older than all of them is refused without a look at its keys.
     pub const LOG: u64 = 16_384;
 }
 
 /// Whether a cache is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockState {
-    /// It is.
+    /// The cache is in use.
     Settled,
-    /// Somebody is removing everything in it.
+    /// A service or an operator is removing everything in the cache.
     Clearing,
-    /// The clock was lost and made anew; until everything is removed nothing can be invalidated.
+    /// The clock was lost and made anew. Nothing can be invalidated until everything in the cache is removed.
     Lost,
 }
 
@@ -61,7 +61,7 @@ impl ClockState {
 }
 
 impl InspectedCache<'_> {
-    /// Reads the clock; `None`: there is none.
+    /// Reads the clock. `None`: there is no clock.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl Inspector {
         let key = layout.clock();
         let mut both = Pipeline::with_capacity(2);
         both.cmd("GETRANGE").arg(&key).arg(0).arg(HEAD - 1);
-        // The last eight bytes, and what must not come after them.
+        // The last eight bytes of the clock, and one more byte, which must not exist.
         both.cmd("GETRANGE").arg(&key).arg(WHOLE - 8).arg(WHOLE);
         let replies = self.caller().pipeline(&both).await.map_err(|trouble| self.error(&trouble))?;
         let mut parts = Vec::with_capacity(2);
@@ -104,7 +104,7 @@ impl Inspector {
         })
     }
 
-    /// What a key that is no string is, as far as we may ask.
+    /// The type of a key that is no string, in words. The user may lack the right to ask for it.
     async fn type_of(&self, key: &str) -> Result<String, InspectError> {
         let mut ask = redis::cmd("TYPE");
         let told = tolerated(self.caller().call(ask.arg(key)).await).map_err(|trouble| self.error(&trouble))?;
@@ -114,7 +114,8 @@ impl Inspector {
     }
 }
 
-/// What the head of a clock says, of which the last part, with what follows it, has this length.
+/// What the head of a clock says. `end` is the length of the last part of the clock with what follows it: 8, if the clock has the right
+/// length.
 fn read(head: &[u8], end: usize, history: u64) -> Result<Option<ClockReading>, &'static str> {
     if head.is_empty() {
         return Ok(None);

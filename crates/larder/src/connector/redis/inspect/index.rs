@@ -54,33 +54,33 @@ impl<'a> InspectedIndex<'a> {
         !matches!(self.standing, Standing::Unproven | Standing::Absent)
     }
 
-    /// Whether it is known that there is no such index: every release that uses the cache has registered its indexes, and it is none of
-    /// them.
+    /// Whether there is certainly no such index: every release that uses the cache has registered its indexes, and this is none of them.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         self.standing == Standing::Absent
     }
 
-    /// Whether it is known to be the primary index.
+    /// Whether this is certainly the primary index.
     #[must_use]
     pub fn is_primary(&self) -> bool {
         self.standing == Standing::Primary
     }
 
-    /// The indexes that are known: those that were registered, and where this one was not among them, those that keys and objects show.
+    /// The names of the indexes that the server shows: those that were registered; and if this index is not among them, those that
+    /// keys and objects show.
     #[must_use]
     pub fn others(&self) -> &[String] {
         &self.seen
     }
 
-    /// The known index whose name looks most alike, where the index is not proven and one looks alike at all.
+    /// If this index is not proven: the known index with the most similar name, if one is similar at all.
     #[must_use]
     pub fn nearest(&self) -> Option<&str> {
         nearest(&self.name, self.seen.iter().map(String::as_str)).filter(|_| !self.is_proven())
     }
 
-    /// Looks at what is stored under a key, and changes nothing: neither ages nor what an evicting server knows of use. Where the
-    /// index is not proven, the key is looked for in both ways.
+    /// Looks at what is stored under a key. This changes nothing: neither ages, nor what a server that evicts knows of use. If the
+    /// index is not proven, the key is looked up as a secondary key first, and then as a primary key.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl<'a> InspectedIndex<'a> {
         Ok(found)
     }
 
-    /// How many of the keys lead to an object of any release. A moment later it may be others.
+    /// How many of the keys lead to an object of any release. A moment later the number may be another.
     ///
     /// # Errors
     ///
@@ -153,16 +153,16 @@ impl<'a> InspectedIndex<'a> {
         Ok(leading)
     }
 
-    /// Forgets every object that one of the keys leads to, in every release, and refuses what was loaded before. With a floor,
-    /// versions lower than that are refused for a minute. Where the index is not proven, the keys are taken for primary keys as well.
+    /// Forgets every object that one of the keys leads to, in every release. Fills whose load began before are refused. With a `floor`,
+    /// lower versions are refused for a minute. If the index is not proven, the keys are taken for secondary keys and for primary keys.
     ///
     /// # Errors
     ///
-    /// [`InspectError::Unanswered`] says how far it came; [`InspectError::Lost`], [`InspectError::Key`]: nothing was done.
+    /// [`InspectError::Unanswered`] says how many keys were handled; [`InspectError::Lost`], [`InspectError::Key`]: nothing was done.
     ///
     /// # Cancellation
     ///
-    /// It is not known which keys were handled. Nothing is remembered for later.
+    /// If the future is dropped, nobody knows which keys were handled. Nothing is remembered for later.
     pub async fn invalidate(&self, keys: &[Vec<u8>], floor: Option<u64>) -> Result<(), InspectError> {
         self.forget(keys, Deferred::Invalidate { floor }).await
     }
@@ -207,7 +207,7 @@ impl<'a> InspectedIndex<'a> {
         get.arg(self.layout.index(KeyRef { index: SECONDARY, bytes: key }));
         match self.server.caller().call(&get).await {
             Ok(hint) => Ok(bytes(hint).and_then(|hint| Layout::primary_of(&hint).map(<[u8]>::to_vec))),
-            // Somebody else's value, which services take for no index key either.
+            // The value was not written by larder. Services do not take it for an index key either.
             Err(trouble) if trouble.what() == Some(What::WrongType) => Ok(None),
             Err(trouble) => Err(self.server.error(&trouble)),
         }

@@ -1,4 +1,4 @@
-//! What an operator finds under a key: the objects of every release, as they are.
+//! What an operator finds under a key: the objects of every release, as they are stored.
 
 use crate::connector::redis::inspect::{ClockReading, ClockState, text};
 use crate::connector::redis::layout::Layout;
@@ -12,13 +12,14 @@ use std::time::Duration;
 /// What is found under one key.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The clock of the cache, at the same time or a little before.
+    /// The clock of the cache, read a moment before the copies.
     pub clock: Option<ClockReading>,
-    /// The primary key that was looked for: the key itself, or where its index key leads. `None`: there is no index key.
+    /// The primary key that was looked up: the key itself, or the primary key that the index key leads to. `None`: there is no index
+    /// key.
     pub primary: Option<Vec<u8>>,
-    /// The object with that primary key, once per release that has stored it.
+    /// The object with that primary key, once for each release that has stored it.
     pub copies: Vec<FoundCopy>,
-    /// The releases that have used the cache and have not stored it.
+    /// The releases that have used the cache and have not stored the object.
     pub without: Vec<u64>,
 }
 
@@ -28,7 +29,7 @@ impl Found {
         self.copies.iter().filter(|copy| copy.listing == Listing::Live)
     }
 
-    /// Why services read nothing from the whole cache at the moment, where they do not.
+    /// Why services read nothing from this cache at the moment. `None`: they do read.
     #[must_use]
     pub fn distrusted(&self) -> Option<&'static str> {
         match &self.clock {
@@ -48,22 +49,22 @@ impl Found {
 pub struct FoundCopy {
     /// The fingerprint of the release's schema.
     pub fingerprint: u64,
-    /// The name of the release's primary index, where the server has it.
+    /// The name of the release's primary index, if the server has it.
     pub primary_index: Option<String>,
-    /// What is stored, in bytes.
+    /// How many bytes are stored.
     pub bytes: u64,
-    /// When the server removes it.
+    /// When the server removes the copy.
     pub expiry: Expiry,
-    /// Whether it is served under the key that was asked for.
+    /// Whether the copy is served under the key that was asked for.
     pub listing: Listing,
-    /// What it is, or why its bytes are no object. A service that reads damaged bytes removes them.
+    /// The object, or why the bytes are no object. A service that reads damaged bytes removes them.
     pub object: Result<FoundObject, String>,
 }
 
 /// When the server removes an object: by max age, or by last-use age if nobody gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// It has no ages.
+    /// Never: the object has no ages.
     Never,
     /// After this time.
     In(Duration),
@@ -74,25 +75,25 @@ pub enum Expiry {
 /// Whether an object is served under a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listing {
-    /// It lists the key.
+    /// The object lists the key, and is served under it.
     Live,
-    /// It lists the key, which was deleted since.
+    /// The object lists the key, but the key was deleted since.
     Deleted,
-    /// It does not list the key: the index key is out of date, and no service believes it.
+    /// The object does not list the key: the index key is out of date, and no service believes it.
     Missing,
-    /// It cannot be read.
+    /// The object cannot be read.
     Unreadable,
 }
 
-/// What an object says of itself.
+/// What the bytes of an object say.
 #[derive(Clone, Debug)]
 pub struct FoundObject {
-    /// Its version, where it has one.
+    /// The version of the object, if it has one.
     pub version: Option<u64>,
-    /// Until when it lives by max age, in milliseconds of the server's clock since 1970. Not written where
-    /// max age alone ends it: then the server's own lifetime of the key says it.
+    /// When the max age of the object is over, in milliseconds of the server's clock since 1970. `None` also if only max age ends the
+    /// object: then the server's expiry of the key says the same.
     pub deadline: Option<u64>,
-    /// Its keys, the primary one first.
+    /// The keys of the object, the primary key first.
     pub keys: Vec<FoundKey>,
     /// The payload: MessagePack with named fields.
     pub payload: Vec<u8>,
@@ -101,16 +102,16 @@ pub struct FoundObject {
 /// A key that an object lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundKey {
-    /// The name of its index; `None`: it is the primary key, and the object does not say what its index is called.
+    /// The name of the key's index. `None`: this is the primary key, and the object does not name the primary index.
     pub index: Option<String>,
     /// The key.
     pub bytes: Vec<u8>,
-    /// Whether it was deleted since the object was stored.
+    /// Whether the key was deleted since the object was stored.
     pub deleted: bool,
 }
 
 impl FoundObject {
-    /// Reads an object, of this release if one is given.
+    /// Reads an object. If a release is given by its fingerprint, an object of another release is an error.
     pub(super) fn read(fingerprint: Option<u64>, bytes: &[u8]) -> Result<Self, String> {
         if Layout::is_absence(bytes) {
             return Err(
@@ -137,11 +138,11 @@ impl FoundObject {
         })
     }
 
-    /// Whether it has a field of this name that holds its primary key.
+    /// Whether the object has a field of this name, and the field holds its primary key.
     pub(super) fn primary_is_field(&self, name: &str) -> bool {
         let primary = self.keys.iter().find(|key| key.index.is_none());
         let mut reader = rmp_serde::Deserializer::from_read_ref(&*self.payload);
-        // Whatever bytes they are, the stack holds them.
+        // A limit of depth, so that no bytes whatever can exhaust the stack.
         reader.set_max_depth(DEEPEST);
         let field = BTreeMap::<String, AsKey>::deserialize(&mut reader)
             .ok()
@@ -151,10 +152,10 @@ impl FoundObject {
     }
 }
 
-/// How deep values may be nested where a field is looked for.
+/// How deep values may be nested in an object whose fields are read.
 const DEEPEST: usize = 128;
 
-/// A value of a field as the key that it would be; nothing where it would be none.
+/// The value of a field, encoded as a key. `None`: a value of this type cannot be a key.
 struct AsKey(Option<Vec<u8>>);
 
 impl<'de> Deserialize<'de> for AsKey {

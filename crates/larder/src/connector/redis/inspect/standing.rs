@@ -1,5 +1,5 @@
-//! What is known of an index of which somebody has given the name: what the cache's releases have registered, or else what keys and objects
-//! show.
+//! What kind of index an operator means by a name. The names that the cache's releases have registered decide; if they do not, the keys
+//! and the objects of the cache do.
 
 use crate::connector::redis::index_names;
 use crate::connector::redis::inspect::object::FoundObject;
@@ -9,23 +9,23 @@ use crate::connector::redis::wire::replies::tolerated;
 use redis::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Objects that are asked for the name of the primary index; all of them must agree.
+/// How many objects are looked at to find out whether a name is that of the primary index. All of them must agree.
 const SAMPLE: u32 = 8;
 
-/// The positions of an index of which only the name is known.
+/// The positions that stand for the primary index and for a secondary index, when only the name of the index is known.
 pub(super) const PRIMARY: u8 = 0;
 pub(super) const SECONDARY: u8 = 1;
 
-/// What an index is.
+/// What kind of index a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Primary,
     Secondary,
-    /// The primary one of some releases, and another of others.
+    /// The primary index of some releases, and a secondary index of others.
     Both,
-    /// Nothing shows it, and not every release has registered its indexes: it may be either, or none.
+    /// Nothing shows the index, and not every release has registered its indexes. It may be primary or secondary, or may not exist.
     Unproven,
-    /// Every release has registered its indexes, and it is none of them.
+    /// Every release has registered its indexes, and none has this name.
     Absent,
 }
 
@@ -39,10 +39,10 @@ impl Standing {
     }
 }
 
-/// The indexes of each release, the primary one first; nothing where the server does not have them.
+/// The names of the indexes of each release, the primary index first. `None`: the server does not have them.
 pub(super) type Registered = BTreeMap<u64, Option<Vec<String>>>;
 
-/// By what was registered alone; `None`: it does not say.
+/// Decides by the registered names alone. `None`: they do not decide.
 fn registered(releases: &Registered, name: &str) -> Option<Standing> {
     let is = |place: fn(usize) -> bool| {
         let mut indexes = releases.values().flatten().flat_map(|names| names.iter().enumerate());
@@ -58,8 +58,8 @@ fn registered(releases: &Registered, name: &str) -> Option<Standing> {
 }
 
 impl<'a> InspectedCache<'a> {
-    /// The names of the indexes of each release that the clock lists, by its fingerprint, the primary index first. `None`: the server does
-    /// not have them.
+    /// The names of the indexes of each release that the clock lists, by the release's fingerprint. The primary index comes first.
+    /// `None`: the server does not have the names.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl<'a> InspectedCache<'a> {
         Ok(releases.iter().map(|release| (*release, names.next().flatten())).collect())
     }
 
-    /// An index, by its name. Whether the server [shows](InspectedIndex::is_proven) that there is one is for the caller to look at: with
+    /// The index with this name. The caller should ask whether the server [shows](InspectedIndex::is_proven) that the index exists: with
     /// a wrong name nothing is found, and an invalidation forgets nothing and refuses no load that is under way.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl<'a> InspectedCache<'a> {
         Ok(InspectedIndex::new(self, name, standing, seen.into_iter().collect(), releases))
     }
 
-    /// What keys and objects show of an index; the names of others are added to `seen`.
+    /// Decides by the keys and objects of the cache. Adds the names of all indexes that they show to `seen`.
     async fn shown(&self, name: &str, seen: &mut BTreeSet<String>) -> Result<Standing, InspectError> {
         let (mut asked, mut agreed) = (0, 0);
         let mut cursor = b"0".to_vec();
@@ -139,7 +139,7 @@ impl<'a> InspectedCache<'a> {
         split(name, b':').filter(|_| is_index_key).map(|(name, _)| name)
     }
 
-    /// The object that is stored under this name, if it can be read.
+    /// The object that is stored under this key of the server, if it can be read.
     async fn object(&self, name: &[u8]) -> Option<FoundObject> {
         let stored = bytes(self.server.caller().call(redis::cmd("GET").arg(name)).await.ok()?)?;
         FoundObject::read(None, &stored).ok()

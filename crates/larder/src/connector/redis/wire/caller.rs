@@ -1,4 +1,4 @@
-//! [`Caller`]: whoever sends commands and scripts, with the breaker's permission or beside it.
+//! [`Caller`]: something that sends commands and scripts, with a permit of the breaker or without.
 
 use super::connection::Connection;
 use crate::connector::redis::scripts::Script;
@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Sends to the server, with the breaker's permission or before there is anybody to ask.
+/// Sends commands and scripts to the server: with a permit of the breaker, or on a new connection that the breaker knows nothing of.
 pub(crate) trait Caller: Sync {
     fn call(&self, command: &Cmd) -> impl Future<Output = Result<Value, Trouble>> + Send;
     fn script(
@@ -18,7 +18,7 @@ pub(crate) trait Caller: Sync {
     ) -> impl Future<Output = Result<Value, Trouble>> + Send;
 }
 
-/// What is cleared, registered or pruned is never shed.
+/// Operations that clear, register or prune are never shed: they wait for a place.
 impl<P: Protocol<Connection = Connection>> Caller for Link<P> {
     async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
         Self::call(self, WhenCrowded::Wait, command).await
@@ -39,7 +39,7 @@ impl<P: Protocol<Connection = Connection>> Caller for Channel<'_, P> {
     }
 }
 
-/// Sends on a connection that nobody else uses yet, or at all.
+/// Sends on a connection that is not shared: nobody else uses it yet, or nobody else ever will.
 #[derive(Clone, Copy)]
 pub(crate) struct Direct<'a> {
     pub(crate) connection: &'a Arc<Connection>,
@@ -52,7 +52,7 @@ impl Direct<'_> {
         tokio::time::timeout(self.within, send).await.unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)))
     }
 
-    /// Sends several commands in one go; each has its own reply, which may be an error.
+    /// Sends several commands in one round trip. Each command has its own reply, which may be an error.
     pub(crate) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
         self.in_time(self.connection.send_all(commands)).await
     }

@@ -1,4 +1,4 @@
-//! Operations on a [`Link`] to a server of this kind: one command, a script, several commands.
+//! Operations on a [`Link`] to a Redis server: one command, a script, several commands.
 
 use super::connection::Connection;
 use crate::connector::redis::scripts::Script;
@@ -13,7 +13,7 @@ impl<P: Protocol<Connection = Connection>> Link<P> {
         self.operation(when_crowded, |connection| async move { connection.send(command).await }).await
     }
 
-    /// Runs a script; its code is sent where the server does not know it yet.
+    /// Runs a script by its hash. If the server does not know the script, this sends the script's code.
     pub(crate) async fn script(
         &self,
         when_crowded: WhenCrowded,
@@ -43,8 +43,8 @@ impl<P: Protocol<Connection = Connection>> Link<P> {
             .await
     }
 
-    /// One command, and then a script, in one go. A server that takes no writes, or not from us, may have answered the command all the
-    /// same. The arguments are told the name of the connection.
+    /// Sends one command, and then a script, in one round trip. If the server refuses the script because it takes no writes, or no
+    /// writes from this user, the reply to the command is returned all the same.
     pub(crate) async fn command_and_script(
         &self,
         when_crowded: WhenCrowded,
@@ -97,7 +97,7 @@ impl<P: Protocol<Connection = Connection>> Link<P> {
         connection.time_at(self.clock().now())
     }
 
-    /// What the heartbeat does for [`server_time`](Self::server_time).
+    /// Called by each heartbeat: asks for the server's time, if anybody has called [`server_time`](Self::server_time).
     pub(crate) async fn keep_time(&self, connection: &Connection) {
         if connection.needs_time.load(Ordering::Relaxed) {
             self.ask_time(connection).await;

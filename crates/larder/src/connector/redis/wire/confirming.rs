@@ -1,20 +1,20 @@
-//! Strict mode: what changes counts as applied once replicas have it (`wait_replicas`).
+//! Strict mode: a change counts as applied once `wait_replicas` replicas have it.
 //!
-//! WAIT holds up the connection that it comes on, and everybody shares one. So there is a second connection, for nothing else:
-//! once the server has answered a script on the first, its caller joins a *round* here. A round is one write, which follows in the
-//! replication stream all that was answered before it, and one WAIT, for everybody who has joined since the last round
-//! began. Gets are never held up, and however many wait, they share two round trips and one wait.
+//! WAIT holds up its connection until it is answered, and all operations share one connection. So WAIT has a second connection of its
+//! own. When the server has answered a script on the first connection, the caller joins a *round* on the second. A round is one write
+//! and then one WAIT, for all callers that have joined since the last round began. The write comes after all their changes in the
+//! replication stream. So gets are never held up, and however many callers wait, they share two round trips and one wait.
 //!
 //! # What a round proves
 //!
-//! That so many replicas have what was answered on the first connection before the round began, since both connections lead to the
-//! same server: that is checked when they are made, and neither outlives the other.
+//! `wait_replicas` replicas have everything that the server answered on the first connection before the round began. This holds because
+//! both connections lead to the same server: larder checks that when it makes them, and gives both up when either ends.
 //!
 //! # Replicas that lag
 //!
-//! A round that has waited in vain fails, with everybody who would have been in the next. For more than a second after it nobody waits at all: what
-//! changes is sent, and deferred at once. The supervisor, which replays the journal twice a second, finds out when the replicas are
-//! back. So replicas that are gone cost a caller one wait, and then nothing.
+//! A round that has waited in vain fails for all its callers, and for the callers that have joined the next round meanwhile. For more
+//! than a second after that no caller waits: changes are sent, and deferred at once. The supervisor replays the journal twice a second,
+//! and so finds out when the replicas are back. Replicas that are gone so cost a caller one wait, and then nothing.
 
 use super::connection::{Connection, Identity};
 use super::replies::bytes;
@@ -31,20 +31,20 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-/// After a round that failed, nobody waits for so long, in ms, and as long as a round may take: until then the supervisor has asked
-/// again.
+/// After a round that failed, callers do not wait for this time, in ms, plus the time that a round may take. The supervisor has asked
+/// again by then.
 const PAUSE: u64 = 1_000;
 
-/// The second connection, and the task that asks on it.
+/// The second connection, and the task that runs the rounds on it.
 pub(crate) struct Confirming {
     joining: mpsc::UnboundedSender<Joined>,
     clock: Clock,
-    /// Nobody waits before this.
+    /// Until this time of the clock, callers do not wait: the replicas lag.
     lagging_until: Arc<AtomicU64>,
     rounds: AbortHandle,
 }
 
-/// Somebody in the next round.
+/// A caller that has joined the next round, and waits for its result.
 type Joined = oneshot::Sender<Result<(), Trouble>>;
 
 impl Drop for Confirming {
@@ -53,14 +53,14 @@ impl Drop for Confirming {
     }
 }
 
-/// What a round asks.
+/// What a round needs to ask the server.
 struct Asking {
     server: String,
     connection: MultiplexedConnection,
     key: String,
     replicas: u32,
     patience: Duration,
-    /// How long the server may take beyond that.
+    /// How long the reply may take in all: `patience`, and the time-out of an operation.
     within: Duration,
 }
 
@@ -80,8 +80,8 @@ impl Confirming {
         Self { joining, clock, lagging_until, rounds }
     }
 
-    /// Waits until the replicas have all that the server has answered on the first connection. At once an error while they lag,
-    /// unless the caller is patient.
+    /// Waits until the replicas have everything that the server has answered on the first connection. While the replicas lag, this
+    /// is an error at once, unless the caller is `patient`.
     pub(crate) async fn confirm(&self, patient: bool) -> Result<(), Trouble> {
         if !patient && self.clock.now() < self.lagging_until.load(Ordering::Acquire) {
             return Err(Trouble::Unconfirmed);
@@ -93,7 +93,7 @@ impl Confirming {
     }
 }
 
-/// Until the connection is given up.
+/// Runs one round after the other, until the connection is given up.
 async fn rounds(
     asking: Asking,
     mut joined: mpsc::UnboundedReceiver<Joined>,
@@ -130,7 +130,7 @@ async fn rounds(
             }
         }
         for joined in everybody {
-            // Who has gone away has left what he waited for in the journal.
+            // An error means that the caller has gone away. What it waited for is in the journal.
             let _ = joined.send(result.clone());
         }
     }
@@ -142,7 +142,7 @@ impl Asking {
         let mut write = scripts::CONFIRM.by_code();
         write.arg(1).arg(&self.key).arg("");
         let mut wait = redis::cmd("WAIT");
-        // 0 would be for ever.
+        // A time-out of 0 would mean: wait for ever.
         wait.arg(self.replicas).arg(self.patience.as_millis().max(1) as u64);
         commands.add_command(write).add_command(wait);
         let mut connection = self.connection.clone();
@@ -161,13 +161,14 @@ impl Asking {
     }
 }
 
-/// Every cache of a prefix uses the same one: it holds nothing. No cache has an empty name, so it is none of theirs.
+/// The key that a round writes. It holds nothing, and all caches of a prefix share it. It belongs to no cache, because no cache has an
+/// empty name.
 fn key(config: &RedisOptions) -> String {
     format!("{}::w", config.prefix)
 }
 
-/// Makes sure that a second connection leads to the same server as the first: to be told by what it says of itself or, where it does
-/// not, by whether one of them reads what the other has written.
+/// Makes sure that the second connection leads to the same server as the first. If the server does not tell its identity, this writes
+/// a token on the first connection and reads it on the second.
 pub(crate) async fn same_server(
     config: &RedisOptions,
     (first, one): (&Connection, &Identity),

@@ -1,4 +1,4 @@
-//! Makes a connection to a server, and finds out whether the server serves, and which one it is.
+//! Makes a connection to a server, and finds out whether the server serves, and which server it is.
 
 use super::caller::{Caller, Direct};
 use super::confirming::{self, Confirming};
@@ -15,13 +15,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Commands that may wait to be written, and bytes of them: room for a burst, not for an outage.
+/// Commands that may wait to be written: room for a burst, not for an outage.
 const WRITE_QUEUE: usize = 1024;
 
-/// The oldest server whose scripts can free and fence while it is out of memory.
+/// The oldest version of Redis whose scripts can remove objects and write fences while the server is out of memory.
 const OLDEST: (u32, u32) = (7, 0);
 
-/// A connection to a server that serves, and the task that ends with it.
+/// Connects to the server, and makes sure that the server serves. Returns the connection, and the task that drives it.
 pub(crate) async fn reach(config: &RedisOptions, clock: &Clock) -> Result<(Connection, Driver), Trouble> {
     let within = config.connect_timeout;
     let in_time = async |connecting| {
@@ -40,7 +40,7 @@ pub(crate) async fn reach(config: &RedisOptions, clock: &Clock) -> Result<(Conne
     let other_identity = greet(&Direct { connection: &other, within }, config).await?;
     let prepare = async {
         confirming::same_server(config, (&greeting, &identity), (&other, &other_identity)).await?;
-        // What may not be asked is found out here, not with the first invalidation.
+        // If this user may not run WAIT, larder finds out here, and not with the first invalidation.
         let mut wait = redis::cmd("WAIT");
         wait.arg(0).arg(1);
         other.send(&wait).await
@@ -51,15 +51,15 @@ pub(crate) async fn reach(config: &RedisOptions, clock: &Clock) -> Result<(Conne
     Ok((Connection::new(stream, identity, Some(confirming)), driver))
 }
 
-/// The task that reads and writes the socket; it ends with the connection, and the connection with it.
+/// The task that reads and writes the socket. The task ends when the connection ends, and the connection ends with the task.
 pub(crate) struct Driver {
     task: tokio::task::JoinHandle<()>,
-    /// In strict mode, that of the connection for WAIT.
+    /// In strict mode, the driver of the connection for WAIT.
     second: Option<Box<Driver>>,
 }
 
 impl Driver {
-    /// Until either connection has ended.
+    /// Waits until either connection has ended.
     pub(crate) async fn ended(&mut self) {
         match &mut self.second {
             None => drop((&mut self.task).await),
@@ -79,7 +79,7 @@ impl Drop for Driver {
 
 async fn connect(config: &RedisOptions) -> Result<(MultiplexedConnection, Driver), Trouble> {
     match handshake(config, ProtocolVersion::RESP3).await {
-        // A server, or a proxy, that does not know HELLO is not ill: it speaks RESP2.
+        // A server, or a proxy, that does not know HELLO may be in good health: it speaks RESP2 only.
         Err(trouble) if trouble.what() == Some(What::Fault) => handshake(config, ProtocolVersion::RESP2).await,
         other => other,
     }
@@ -106,7 +106,7 @@ async fn handshake(
     }
 }
 
-/// No Nagle delay, and the kernel notices a dead peer on an idle or stuck connection.
+/// Turns off Nagle's delay, and lets the kernel notice a dead peer on an idle or stuck connection.
 fn tune(stream: &tokio::net::TcpStream, patience: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
@@ -142,16 +142,16 @@ async fn multiplex(
     Ok((connection, Driver { task: tokio::spawn(driver), second: None }))
 }
 
-/// Makes sure that the server serves, runs scripts and is not too old; answers which one it is.
+/// Makes sure that the server serves, runs scripts and is not too old. Returns which server it is.
 async fn greet(caller: &Direct<'_>, config: &RedisOptions) -> Result<Identity, Trouble> {
     if let Some(name) = &config.client_name {
         let mut set = redis::cmd("CLIENT");
         set.arg("SETNAME").arg(name);
-        // A name is a courtesy; a server that does not know the command, or does not allow it, serves all the same.
+        // The name is only for people who look at the server. A server that does not know or allow the command serves all the same.
         tolerated(caller.call(&set).await)?;
     }
     match caller.call(&redis::cmd("PING")).await {
-        // Any answer will do, and nothing else needs the command.
+        // That PING is forbidden is an answer, too, and larder needs PING for nothing else.
         Err(trouble) if trouble.what() == Some(What::Forbidden) => {}
         answer => drop(answer?),
     }
@@ -162,7 +162,7 @@ async fn greet(caller: &Direct<'_>, config: &RedisOptions) -> Result<Identity, T
         other => return Err(Trouble::fault(format!("a script that returns 1 returned {other:?}"))),
     }
     let Some(server) = info(caller, "server").await? else {
-        tracing::info!(server = %config.address, "the server does not answer INFO: a restart is recognised by its clock only");
+        tracing::info!(server = %config.address, "the server does not answer INFO: larder recognises a restart by the server's clock only");
         return Ok(Identity::default());
     };
     if let Some(version) = field(&server, "redis_version").and_then(version)
@@ -192,9 +192,12 @@ async fn greet(caller: &Direct<'_>, config: &RedisOptions) -> Result<Identity, T
     })
 }
 
-/// The history of the server's data: it ends with the process, since what comes back from a snapshot is older, and with the
-/// replication history, since a replica that was promoted, or filled anew by another master, may lack the last writes. 52 bits:
-/// the scripts keep it as a double. 0 where it is not known.
+/// A number for the history of the server's data. 0: the server does not tell it.
+///
+/// A new history begins with a new process, because data that comes back from a snapshot is older. A new history also begins with a
+/// new replication history, because a replica that was promoted, or filled anew by another master, may lack the last writes.
+///
+/// The number has 52 bits, because the scripts keep it as a double.
 fn history(run: Option<&str>, replication: Option<&str>) -> u64 {
     let Some(run) = run else { return 0 };
     (xxh3_64(format!("{run} {}", replication.unwrap_or_default()).as_bytes()) >> 12).max(1)
@@ -206,7 +209,7 @@ async fn info(caller: &Direct<'_>, section: &str) -> Result<Option<String>, Trou
     Ok(tolerated(caller.call(&info).await)?.and_then(text))
 }
 
-/// A server that no waiting makes fit: a person has to change something.
+/// The error for a server that larder cannot use until a person changes something.
 fn unusable(text: String) -> Trouble {
     Trouble::Error { what: What::Refused, text }
 }

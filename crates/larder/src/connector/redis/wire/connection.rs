@@ -1,4 +1,4 @@
-//! [`Connection`]: one multiplexed connection, and what is known of the server at its other end.
+//! [`Connection`]: one multiplexed connection, and what larder knows of the server at its other end.
 
 use super::confirming::Confirming;
 use super::replies::grave;
@@ -9,14 +9,14 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, Value};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-/// Which server it is, as far as it says so.
+/// Which server it is, as far as the server tells.
 #[derive(Debug, Default)]
 pub(crate) struct Identity {
-    /// The history of its data; 0 where it does not say.
+    /// The history of the server's data: see `history` in `connect.rs`. 0: the server does not tell it.
     pub(crate) history: u64,
-    /// Its replication history alone, by which a change is noticed while the connection is open.
+    /// The server's replication history alone. The heartbeat compares it, to notice a promotion while the connection is open.
     pub(crate) replication: Option<String>,
-    /// Which rights the user lacks there, where that can be told.
+    /// Which rights the user lacks on the server. `None`: the server cannot tell.
     pub(crate) missing: Option<Missing>,
 }
 
@@ -26,11 +26,11 @@ pub(crate) struct Connection {
     /// Distinguishes this connection from all others that the server may have heard of (`log.lua`).
     pub(crate) name: u64,
     pub(crate) identity: Identity,
-    /// In strict mode: who asks the replicas.
+    /// In strict mode: what asks whether the replicas have the changes.
     pub(crate) confirming: Option<Confirming>,
-    /// How far the server's clock is ahead of this node's at most, in ms; [`UNKNOWN`] where nobody has asked.
+    /// By how many ms at most the server's clock is ahead of this node's. [`UNKNOWN`] until the server was asked.
     ahead: AtomicI64,
-    /// Whether anybody needs to know the time of the server.
+    /// Whether an operation needs to know the server's time, so that the heartbeat asks for it.
     pub(crate) needs_time: AtomicBool,
 }
 
@@ -47,7 +47,7 @@ impl Connection {
         Ok(self.stream.clone().send_packed_command(command).await?.extract_error()?)
     }
 
-    /// Sends several commands in one go; each has its own reply, which may be an error of that command alone.
+    /// Sends several commands in one round trip. Each command has its own reply, which may be an error of that command alone.
     pub(crate) async fn send_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
         let replies = self.stream.clone().send_packed_commands(commands, 0, commands.len()).await?;
         if replies.len() == commands.len() {
@@ -57,13 +57,13 @@ impl Connection {
         }
     }
 
-    /// The same. An error that says something of the server or of us is that of the whole.
+    /// As [`send_all`](Self::send_all), but an error that says something about the server or this user fails the whole.
     pub(crate) async fn send_unless_grave(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
         let replies = self.send_all(commands).await?;
         grave(&replies).map_or(Ok(replies), Err)
     }
 
-    /// Runs a script; its code is sent where the server does not know it yet.
+    /// Runs a script by its hash. If the server does not know the script, this sends the script's code.
     pub(crate) async fn run(&self, script: &Script, arguments: &impl Fn(&mut Cmd)) -> Result<Value, Trouble> {
         let mut call = script.by_hash();
         arguments(&mut call);
@@ -73,14 +73,14 @@ impl Connection {
         }
     }
 
-    /// Runs a script by its code.
+    /// Runs a script, and sends its code.
     pub(crate) async fn run_code(&self, script: &Script, arguments: &impl Fn(&mut Cmd)) -> Result<Value, Trouble> {
         let mut call = script.by_code();
         arguments(&mut call);
         self.send(&call).await
     }
 
-    /// The server's clock, in ms, when this node's is at `now`: it is not later than this. `None` where nobody has asked the server.
+    /// An upper bound of the time on the server's clock, in ms, when this node's clock is at `now`. `None` until the server was asked.
     pub(crate) fn time_at(&self, now: u64) -> Option<u64> {
         match self.ahead.load(Ordering::Relaxed) {
             UNKNOWN => None,
@@ -88,7 +88,7 @@ impl Connection {
         }
     }
 
-    /// Notes what the server has answered to TIME, which was asked for when this node's clock was at `sent`.
+    /// Notes what the server has answered to TIME. The command was sent when this node's clock was at `sent`.
     pub(crate) fn learn_time(&self, reply: &Value, sent: u64) {
         let Value::Array(time) = reply else { return };
         let number = |place: usize| match time.get(place) {
@@ -96,7 +96,7 @@ impl Connection {
             _ => None,
         };
         let (Some(seconds), Some(micros), Ok(sent)) = (number(0), number(1), i64::try_from(sent)) else { return };
-        // Read by the server after it was asked; rounded up.
+        // The server read its clock after `sent`, so the difference is never too low. The 1 rounds up.
         self.ahead.store(seconds.saturating_mul(1000) + micros / 1000 + 1 - sent, Ordering::Relaxed);
     }
 }

@@ -1,4 +1,4 @@
-//! Several commands in one go, scripts among them: a [`Parcel`]; and an operation of several of them: [`Link::converse`].
+//! A [`Parcel`]: several commands and scripts that are sent in one round trip. [`Link::converse`]: an operation of several parcels.
 
 use super::connection::Connection;
 use super::replies::grave;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Commands that are sent, and answered, in one round trip.
 pub(crate) struct Parcel {
     commands: Pipeline,
-    /// Which of them call a script, and which one.
+    /// The commands that call a script: the place of each among the commands, and the script.
     scripts: Vec<(usize, &'static Script)>,
 }
 
@@ -31,8 +31,8 @@ impl Parcel {
         self.commands.add_command(call);
     }
 
-    /// The calls among these replies that the server did not know the script of, once more. The first call of a script brings its
-    /// code along, which the others find there.
+    /// The calls that failed because the server did not know their script: their places, and the same calls to send once more. The
+    /// first call of each script sends the script's code; later calls find it on the server.
     fn repaired(&self, replies: &[Value]) -> (Vec<usize>, Pipeline) {
         let (mut places, mut commands) = (Vec::new(), Pipeline::new());
         let mut sent: Vec<*const Script> = Vec::new();
@@ -43,7 +43,7 @@ impl Parcel {
             let known = sent.contains(&std::ptr::from_ref(*script));
             let mut again = if known { script.by_hash() } else { script.by_code() };
             sent.push(*script);
-            // After the command's name and the hash.
+            // The first two arguments are the command's name and the hash.
             for argument in call.args_iter().skip(2) {
                 if let Arg::Simple(argument) = argument {
                     again.arg(argument);
@@ -56,12 +56,12 @@ impl Parcel {
     }
 }
 
-/// What an operation of several parcels sends them on.
+/// The connection on which an operation sends its parcels.
 pub(crate) struct Wire(pub(crate) Arc<Connection>);
 
 impl Wire {
-    /// Sends a parcel, and adds the replies to `replies`, each of which may be an error of that command alone. One that says something
-    /// of the server or of us is that of the whole operation; the replies are there all the same.
+    /// Sends a parcel, and adds its replies to `replies`. Each reply may be an error of its command alone. If an error says something
+    /// about the server or this user, this fails with that error; the replies are added all the same.
     pub(crate) async fn send(&self, parcel: &Parcel, replies: &mut Vec<Value>) -> Result<(), Trouble> {
         let before = replies.len();
         replies.extend(self.0.send_all(&parcel.commands).await?);
@@ -79,8 +79,8 @@ impl Wire {
 
 #[expect(private_bounds, reason = "only this crate has such connections")]
 impl<P: Protocol<Connection = Connection>> Link<P> {
-    /// One logical operation of as many round trips as it takes, all of them within one operation time-out: what the caller has noted
-    /// of the replies by then stays.
+    /// Runs one logical operation of as many round trips as it takes, all within one operation time-out. When the time is over, the
+    /// caller keeps what it has noted of the replies by then.
     pub(crate) async fn converse<F>(
         &self,
         when_crowded: WhenCrowded,
@@ -92,7 +92,7 @@ impl<P: Protocol<Connection = Connection>> Link<P> {
         self.operation(when_crowded, |connection| talk(Wire(connection))).await
     }
 
-    /// An operation of one parcel. What was answered is in `replies`, whatever became of the operation.
+    /// Runs an operation of one parcel. The replies that came are in `replies`, even if the operation fails.
     pub(crate) async fn parcel(
         &self,
         when_crowded: WhenCrowded,

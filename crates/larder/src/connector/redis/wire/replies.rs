@@ -1,4 +1,4 @@
-//! What replies mean: the shapes that larder expects, and its kinds of errors.
+//! What replies mean: the shapes that larder expects, and which kind of trouble an error is.
 
 use crate::connector::remote::{Trouble, What};
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
@@ -10,8 +10,8 @@ impl From<RedisError> for Trouble {
     }
 }
 
-/// An error as it may be logged. A server repeats the words of a command that it does not know, and the key that is forbidden: what
-/// it says from there on is left out.
+/// The text of a server's error as larder may log it, without keys and values. A server repeats the arguments of a command that it
+/// does not know, and the key that is forbidden. The text is cut off before these.
 fn discreet(mut text: String) -> String {
     let words = text.find(", with args");
     let quotes = text.match_indices(['\'', '`', '"']).map(|(at, _)| at);
@@ -23,22 +23,22 @@ fn discreet(mut text: String) -> String {
     text
 }
 
-/// As `prefix:cache:` does.
+/// Whether the text begins like `prefix:cache:`.
 fn begins_like_a_key(text: &str) -> bool {
     let mut parts = text.splitn(3, ':');
     let mut is_name = || parts.next().is_some_and(|part| !part.is_empty() && !part.contains(char::is_whitespace));
     is_name() && is_name() && parts.next().is_some()
 }
 
-/// Without these nothing works.
+/// The commands without which nothing works.
 const NEEDED_BY_EVERYTHING: [&str; 3] = ["get", "eval", "evalsha"];
 
-/// How a server says that the user may not run a command; the command follows, in quotes.
+/// How a server says that the user may not run a command. The command follows in quotes.
 const MAY_NOT_RUN: &str = "has no permissions to run the '";
 
 fn kind_of(kind: ErrorKind, code: Option<&str>, detail: Option<&str>, unrecoverable: bool) -> What {
     let detail = detail.unwrap_or_default();
-    // Of what is not allowed within a script, servers say so without the code: the second is Redis 7.0.
+    // For a command that is not allowed within a script, servers send no NOPERM code, only these words. The second is that of Redis 7.0.
     let forbidden = ["ACL failure in script", "The user executing the script can't"];
     if forbidden.iter().any(|words| detail.starts_with(words)) {
         return What::Forbidden;
@@ -105,7 +105,7 @@ pub(crate) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
-/// `None` where the server answered that it does not know, or does not allow, a command we can do without.
+/// The reply to a command that larder can do without. `None`: the server does not know the command, or does not allow it.
 pub(crate) fn tolerated(reply: Result<Value, Trouble>) -> Result<Option<Value>, Trouble> {
     match reply {
         Ok(value) => Ok(Some(value)),
@@ -128,7 +128,7 @@ pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// The first error among the replies to several commands that says something of the server or of us, not of its command alone.
+/// The first error among the replies that says something about the server or this user, and not only about its command.
 pub(crate) fn grave(replies: &[Value]) -> Option<Trouble> {
     let errors = replies.iter().filter_map(|reply| match reply {
         Value::ServerError(error) => Some(Trouble::from(RedisError::from(error.clone()))),

@@ -1,17 +1,17 @@
-//! What the user may do on the server.
+//! Which commands the user may run on the server.
 //!
-//! A user of a server with access control may lack a command that a part of larder's work needs. Only that part does not work then
-//! ([`Loss`]). Without GET, EVAL and EVALSHA nothing works: that is a refusal, which `replies.rs` tells from this.
+//! A server with access control may not allow larder's user a command that a part of larder needs. Then only that part does not work
+//! ([`Loss`]). Without GET, EVAL and EVALSHA nothing works: that is a refusal, which `replies.rs` tells apart.
 //!
-//! Rights are tried when a connection is made, with the next heartbeat after an operation was refused, and twice a minute while one is
-//! missing. `rights.lua` asks the server, which runs nothing for it. What is known not to work is not sent, since a script that
-//! is refused half-way has done a part of its work. An operator is told once when rights are found to be missing, and once when they
-//! are there.
+//! larder tries its rights when it makes a connection, with the next heartbeat after an operation was refused, and twice a minute while
+//! a right is missing. `rights.lua` asks the server whether each command is allowed, and runs none of them. Operations that need a
+//! missing right are not sent, because a script that is refused half-way has done a part of its work. An event tells an operator once
+//! when rights are found to be missing, and once when they are there.
 //!
 //! # What is not known here
 //!
-//! Rights to keys. Where a user's key patterns leave out keys of a cache, each operation on such a key is answered with an error: gets miss, sets are
-//! not stored, and what cannot be invalidated is deferred, so that this cache is not read. Other caches do not notice.
+//! Rights to keys. If the user may not access some keys of a cache, the server answers each operation on such a key with an error. Gets
+//! miss, sets are not stored, and invalidations are deferred, so that the cache is not read. Other caches do not notice.
 
 use super::caller::Direct;
 use crate::clock::Clock;
@@ -23,10 +23,10 @@ use redis::{Cmd, Pipeline, RedisError, Value};
 use std::fmt;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
-/// While a right is missing it is tried again after this, in ms.
+/// While a right is missing, larder tries again after this time, in ms.
 const RETRY: u64 = 30_000;
 
-/// A command that some operations need and others do not.
+/// A command that some operations need, and others do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     BitField,
@@ -82,7 +82,7 @@ impl Command {
 pub(crate) struct Missing(u16);
 
 impl Missing {
-    /// Whether any of these is missing.
+    /// Whether any of these commands is missing.
     pub(crate) fn any_of(self, commands: &[Command]) -> bool {
         commands.iter().any(|command| self.0 & (1 << *command as u16) != 0)
     }
@@ -91,7 +91,7 @@ impl Missing {
         self.0 == 0
     }
 
-    /// What the server has answered when it was asked; `None` where it cannot tell.
+    /// The missing commands, as the server has answered. `None`: the server cannot tell.
     pub(crate) fn told_by(reply: &Value) -> Option<Self> {
         let Value::Array(names) = reply else { return None };
         let mut missing = Self::default();
@@ -112,7 +112,7 @@ impl Missing {
     }
 }
 
-/// The names, as an operator grants them.
+/// The commands in the form in which an operator grants them, such as `+rename +scan`.
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = Command::ALL.into_iter().filter(|command| self.any_of(&[*command])).collect();
@@ -124,7 +124,7 @@ impl fmt::Display for Missing {
     }
 }
 
-/// What does not work without any one of some commands.
+/// What does not work when any one of some commands is missing.
 struct Loss {
     needs: &'static [Command],
     text: &'static str,
@@ -134,12 +134,12 @@ impl Loss {
     const ALL: [Self; 8] = [
         Self {
             needs: &[Command::BitField, Command::SetRange, Command::GetRange, Command::Unlink],
-            text: "what cannot be invalidated is deferred, and its cache not read",
+            text: "invalidations are deferred, and their caches are not read",
         },
         Self { needs: &[Command::Set], text: "nothing is stored, and no lease is granted" },
         Self {
             needs: &[Command::MGet],
-            text: "objects with secondary keys are not stored, and several are not read at once",
+            text: "objects with secondary keys are not stored, and several objects are not read at once",
         },
         Self {
             needs: &[Command::Rename, Command::Exists, Command::Persist, Command::PExpire],
@@ -155,26 +155,26 @@ impl Loss {
     ];
 }
 
-/// What is known of the user's rights on one server.
+/// What larder knows of its user's rights on one server.
 pub(crate) struct Rights {
     server: String,
-    /// Names that no cache has.
+    /// Two keys to try commands on. They belong to no cache.
     names: [String; 2],
     missing: AtomicU16,
     tried_at: AtomicU64,
     doubt: Mutex<Option<Doubt>>,
-    /// What is refused for another reason than a missing command.
+    /// Limits the warnings about operations that were refused though no command is missing.
     unexplained: WarningLimit,
 }
 
-/// An operation that was refused since rights were last tried.
+/// An operation that was refused since larder last tried its rights.
 struct Doubt {
     cache: String,
     error: String,
 }
 
 impl Rights {
-    /// Nothing is known to be missing.
+    /// No right is known to be missing yet.
     pub(crate) fn new(server: String, prefix: &str) -> Self {
         Self {
             server,
@@ -190,12 +190,12 @@ impl Rights {
         Missing(self.missing.load(Ordering::Relaxed))
     }
 
-    /// What asks the server.
+    /// The command that asks the server which rights are missing.
     pub(crate) fn question(&self) -> Cmd {
         question(&self.names)
     }
 
-    /// An operation of this cache was refused: the server is asked with the next heartbeat.
+    /// Notes that an operation of this cache was refused. The next heartbeat then asks the server for the rights.
     pub(crate) fn doubt(&self, cache: &str, error: &str) {
         let mut doubt = self.doubt.lock();
         if doubt.is_none() {
@@ -213,13 +213,13 @@ impl Rights {
         due
     }
 
-    /// What the server has said; `None` where it cannot tell.
+    /// Takes the server's answer; `None`: the server cannot tell. Warns if an operation was refused though no command is missing.
     pub(crate) fn answered(&self, missing: Option<Missing>, clock: &Clock) {
         if let Some(missing) = missing {
             self.learn(missing);
         }
         let doubt = self.doubt.lock().take();
-        // What is missing explains it, and was told.
+        // A missing command explains the refusal, and `learn` has told of it.
         let unexplained = doubt.filter(|_| missing.is_none_or(Missing::is_none));
         if let Some(Doubt { cache, error }) = unexplained
             && let Some(entries) = self.unexplained.admit(clock, 1)
@@ -230,12 +230,12 @@ impl Rights {
                 %cache,
                 entries,
                 %error,
-                "the server refuses what this cache needs: the user lacks a right to its keys"
+                "the server refuses operations of this cache: the user lacks a right to keys of the cache"
             );
         }
     }
 
-    /// Notes what the server has said, and tells an operator where it has changed.
+    /// Notes which commands are missing, and tells an operator if that has changed.
     pub(crate) fn learn(&self, missing: Missing) {
         if self.missing.swap(missing.0, Ordering::Relaxed) == missing.0 {
             return;
@@ -250,7 +250,8 @@ impl Rights {
     }
 }
 
-/// Tries them on a new connection. An error is one of the connection, as where the user may not even get.
+/// Asks for the rights on a new connection. An error means that the connection is of no use, for example because the user may not even
+/// run GET.
 pub(crate) async fn try_out(caller: &Direct<'_>, prefix: &str) -> Result<Option<Missing>, Trouble> {
     let names = names(prefix);
     let mut both = Pipeline::with_capacity(2);
