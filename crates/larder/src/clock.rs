@@ -62,7 +62,7 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> u64 {
         match &self.0 {
-            Source::System => milliseconds(rustix::time::ClockId::Monotonic),
+            Source::System => machine::milliseconds(),
             Source::Manual(time) => time.load(Ordering::Acquire),
         }
     }
@@ -71,7 +71,7 @@ impl Clock {
     #[must_use]
     pub fn micros(&self) -> u64 {
         match &self.0 {
-            Source::System => microseconds(rustix::time::ClockId::Monotonic),
+            Source::System => machine::microseconds(),
             Source::Manual(time) => time.load(Ordering::Acquire).saturating_mul(1000),
         }
     }
@@ -80,7 +80,7 @@ impl Clock {
     #[must_use]
     pub fn coarse(&self) -> u64 {
         match &self.0 {
-            Source::System => coarse_milliseconds(),
+            Source::System => machine::coarse_milliseconds(),
             Source::Manual(time) => time.load(Ordering::Acquire),
         }
     }
@@ -98,22 +98,58 @@ impl ManualClock {
     }
 }
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn coarse_milliseconds() -> u64 {
-    milliseconds(rustix::time::ClockId::MonotonicCoarse)
+/// The machine's monotonic clock.
+#[cfg(unix)]
+mod machine {
+    use rustix::time::{ClockId, clock_gettime};
+
+    /// A clock that costs a quarter of the precise one, where the system has it.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const COARSE: ClockId = ClockId::MonotonicCoarse;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const COARSE: ClockId = ClockId::Monotonic;
+
+    pub(super) fn milliseconds() -> u64 {
+        milliseconds_of(ClockId::Monotonic)
+    }
+
+    pub(super) fn coarse_milliseconds() -> u64 {
+        milliseconds_of(COARSE)
+    }
+
+    pub(super) fn microseconds() -> u64 {
+        let time = clock_gettime(ClockId::Monotonic);
+        time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_nsec.unsigned_abs() / 1000
+    }
+
+    fn milliseconds_of(clock: ClockId) -> u64 {
+        let time = clock_gettime(clock);
+        time.tv_sec.unsigned_abs() * 1000 + time.tv_nsec.unsigned_abs() / 1_000_000
+    }
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn coarse_milliseconds() -> u64 {
-    milliseconds(rustix::time::ClockId::Monotonic)
-}
+/// The machine's monotonic clock, as the standard library reads it.
+#[cfg(not(unix))]
+mod machine {
+    use std::sync::LazyLock;
+    use std::time::{Duration, Instant};
 
-fn microseconds(clock: rustix::time::ClockId) -> u64 {
-    let time = rustix::time::clock_gettime(clock);
-    time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_nsec.unsigned_abs() / 1000
-}
+    /// The first reading; an hour is added to it, so that "before the start" can be expressed.
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-fn milliseconds(clock: rustix::time::ClockId) -> u64 {
-    let time = rustix::time::clock_gettime(clock);
-    time.tv_sec.unsigned_abs() * 1000 + time.tv_nsec.unsigned_abs() / 1_000_000
+    fn since_start() -> Duration {
+        START.elapsed() + Duration::from_secs(3600)
+    }
+
+    pub(super) fn milliseconds() -> u64 {
+        u64::try_from(since_start().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn coarse_milliseconds() -> u64 {
+        milliseconds()
+    }
+
+    pub(super) fn microseconds() -> u64 {
+        u64::try_from(since_start().as_micros()).unwrap_or(u64::MAX)
+    }
 }
