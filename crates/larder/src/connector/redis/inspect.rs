@@ -33,31 +33,32 @@
 //!
 //! An inspector has no journal. If the server does not answer, the caller gets an error and repeats the call. Repeating is harmless.
 
+mod cache;
 mod census;
 mod clock;
+mod error;
 mod index;
 mod object;
 mod standing;
 
+pub use cache::InspectedCache;
 pub use census::{CacheCensus, Tally};
 pub use clock::{ClockReading, ClockState};
+pub use error::InspectError;
 pub use index::InspectedIndex;
 pub use object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 
 use crate::clock::Clock;
 use crate::connector::redis::layout::{self, Layout};
 use crate::connector::redis::options::RedisOptions;
-use crate::connector::redis::scripts;
 use crate::connector::redis::single::clearing;
 use crate::connector::redis::wire::caller::{Caller, Direct};
 use crate::connector::redis::wire::connect::{self, Driver};
 use crate::connector::redis::wire::connection::Connection;
-use crate::connector::redis::wire::replies::{bytes, tolerated, unexpected};
-use crate::connector::remote::BATCH;
+use crate::connector::redis::wire::replies::{bytes, tolerated};
 use crate::connector::remote::Trouble;
-use crate::key::KeyError;
-use crate::nearest::{fold, nearest};
-use crate::options::{OptionError, is_name};
+use crate::nearest::fold;
+use crate::options::is_name;
 use redis::{Cmd, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -72,113 +73,6 @@ pub struct Inspector {
     connection: Arc<Connection>,
     config: RedisOptions,
     _driver: Driver,
-}
-
-/// Why the inspector could not look at something, or could not forget it.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum InspectError {
-    /// The server cannot be reached, or has answered with an error.
-    #[error("the server at {server}: {reason}")]
-    Server {
-        /// The server's address.
-        server: String,
-        /// What went wrong.
-        reason: String,
-    },
-    /// Nothing on the server belongs to a cache of this name.
-    #[error(
-        "there is no cache `{cache}` under the prefix `{prefix}`, which has {}{}",
-        listed(.seen),
-        nearest(cache, .seen.iter().map(String::as_str)).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
-    )]
-    NoCache {
-        /// The name that was asked for.
-        cache: String,
-        /// The prefix of the configuration.
-        prefix: String,
-        /// The caches that are there.
-        seen: Vec<String>,
-    },
-    /// The clock of the cache is gone, as after a flush; or the clock was made anew, and no service has cleared the cache since.
-    /// Services read nothing from the cache until one of them has cleared it.
-    #[error("the clock of the cache `{cache}` is lost, so nothing can be forgotten key by key; truncate the cache")]
-    Lost {
-        /// The cache.
-        cache: String,
-    },
-    /// Several caches have this name when case, `_` and `-` make no difference, and no cache has exactly this name.
-    #[error("`{cache}` names several caches: {}; give one of them as it is written here", listed(.seen))]
-    Ambiguous {
-        /// The name that was asked for.
-        cache: String,
-        /// The caches that it may be.
-        seen: Vec<String>,
-    },
-    /// The key of the cache's clock holds a value of another Redis type, which larder has not written. No service can use the cache.
-    #[error(
-        "`{key}`, where the clock of the cache `{cache}` should be, is {what}, which is not larder's: no service can use the cache. \
-         If nobody needs that key, remove it (DEL); services then make a new clock"
-    )]
-    ForeignClock {
-        /// The cache.
-        cache: String,
-        /// The key.
-        key: String,
-        /// What the key holds.
-        what: String,
-    },
-    /// The user may not read the clock of the cache.
-    #[error("the clock of the cache `{cache}`, `{key}`, may not be read: {reason}")]
-    ForbiddenClock {
-        /// The cache.
-        cache: String,
-        /// The key.
-        key: String,
-        /// The server's answer.
-        reason: String,
-    },
-    /// The clock of the cache does not hold what larder writes.
-    #[error(
-        "the clock of the cache `{cache}`, `{key}`, is damaged ({reason}); truncate the cache, which makes a new one"
-    )]
-    DamagedClock {
-        /// The cache.
-        cache: String,
-        /// The key.
-        key: String,
-        /// What is wrong with the clock.
-        reason: String,
-    },
-    /// Some of the keys were handled. The keys after them may have been handled or not.
-    #[error("{done} of {of} keys were handled, the others perhaps; repeat it. {reason}")]
-    Unanswered {
-        /// Keys that were handled, in the order they were given.
-        done: usize,
-        /// Keys that were to be handled.
-        of: usize,
-        /// What went wrong.
-        reason: String,
-    },
-    /// No object can have such a key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// A setting cannot be used.
-    #[error("the server cannot be looked at: {0}")]
-    Option(OptionError),
-}
-
-impl From<OptionError> for InspectError {
-    fn from(error: OptionError) -> Self {
-        Self::Option(error)
-    }
-}
-
-fn listed(names: &[String]) -> String {
-    match names {
-        [] => "none".to_owned(),
-        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
-    }
 }
 
 /// How far a walk through the server's keys has got.
@@ -329,96 +223,6 @@ fn server_error(config: &RedisOptions, trouble: &Trouble) -> InspectError {
         other => other.to_string(),
     };
     InspectError::Server { server: config.address.to_string(), reason }
-}
-
-/// One cache on the server of an [`Inspector`].
-#[derive(Debug)]
-pub struct InspectedCache<'a> {
-    server: &'a Inspector,
-    name: String,
-    layout: Layout,
-}
-
-impl<'a> InspectedCache<'a> {
-    /// The name of the cache, as its services write it.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Forgets everything in the cache. `progress` is called with the number of keys that were removed so far. A damaged clock is
-    /// replaced by a new one.
-    ///
-    /// # Errors
-    ///
-    /// [`InspectError::ForeignClock`]: nothing was done. [`InspectError::Server`].
-    ///
-    /// # Cancellation
-    ///
-    /// A truncate that has begun refuses all loads that began before. If it is dropped half-way, a service finds it unfinished and
-    /// finishes it. An object is served until it is removed.
-    pub async fn truncate(&self, mut progress: impl FnMut(Progress)) -> Result<(), InspectError> {
-        match self.clock().await {
-            Err(InspectError::DamagedClock { .. }) => {
-                self.server.call(redis::cmd("UNLINK").arg(self.layout.clock())).await?;
-            }
-            clock => drop(clock?),
-        }
-        let history = self.server.connection.identity.history;
-        let removed = |removed| progress(Progress { found: removed, removed });
-        let cleared = clearing::clear_and_tell(&self.server.caller(), &self.layout, history, removed).await;
-        cleared.map_err(|trouble| self.server.error(&trouble))?;
-        self.server.confirm().await
-    }
-
-    /// Removes index keys that lead to no object which lists them.
-    ///
-    /// # Errors
-    ///
-    /// [`InspectError::Lost`], [`InspectError::Server`].
-    ///
-    /// # Cancellation
-    ///
-    /// Index keys that were removed stay removed. Nothing else is lost.
-    pub async fn prune(&self, mut progress: impl FnMut(Progress)) -> Result<Progress, InspectError> {
-        // Without a clock nobody knows which objects there are. The next service that finds this clears the cache.
-        match self.clock().await? {
-            Some(clock) if clock.state != ClockState::Lost => {}
-            _ => return Err(InspectError::Lost { cache: self.name.clone() }),
-        }
-        let (clock, objects) = (self.layout.clock(), self.layout.object_prefix());
-        let mut so_far = Progress::default();
-        self.server
-            .walk(&self.layout.index_keys(), async |keys| {
-                for batch in keys.chunks(BATCH) {
-                    let arguments = |call: &mut Cmd| {
-                        call.arg(1 + batch.len()).arg(&clock).arg(batch).arg(&objects).arg(self.layout.before_index());
-                    };
-                    let reply = self.server.caller().script(&scripts::PRUNE, arguments).await;
-                    match reply.map_err(|trouble| self.server.error(&trouble))? {
-                        Value::Int(removed) => so_far.removed += u64::try_from(removed).unwrap_or(0),
-                        _ => return Err(self.server.error(&unexpected("prune.lua"))),
-                    }
-                    so_far.found += batch.len() as u64;
-                }
-                progress(so_far);
-                Ok(())
-            })
-            .await?;
-        Ok(so_far)
-    }
-
-    /// Whether the cache has objects or index keys.
-    async fn has_keys(&self) -> Result<bool, InspectError> {
-        let mut found = false;
-        self.server
-            .walk(&self.layout.objects_and_index_keys(), async |names| {
-                found |= !names.is_empty();
-                Ok(())
-            })
-            .await?;
-        Ok(found)
-    }
 }
 
 fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {

@@ -1,0 +1,100 @@
+//! [`InspectedCache`]: one cache, by its name alone.
+
+use super::{ClockState, InspectError, Inspector, Progress};
+use crate::connector::redis::layout::Layout;
+use crate::connector::redis::scripts;
+use crate::connector::redis::single::clearing;
+use crate::connector::redis::wire::caller::Caller;
+use crate::connector::redis::wire::replies::unexpected;
+use crate::connector::remote::BATCH;
+use redis::{Cmd, Value};
+
+/// One cache on the server of an [`Inspector`].
+#[derive(Debug)]
+pub struct InspectedCache<'a> {
+    pub(super) server: &'a Inspector,
+    pub(super) name: String,
+    pub(super) layout: Layout,
+}
+
+impl<'a> InspectedCache<'a> {
+    /// The name of the cache, as its services write it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Forgets everything in the cache. `progress` is called with the number of keys that were removed so far. A damaged clock is
+    /// replaced by a new one.
+    ///
+    /// # Errors
+    ///
+    /// [`InspectError::ForeignClock`]: nothing was done. [`InspectError::Server`].
+    ///
+    /// # Cancellation
+    ///
+    /// A truncate that has begun refuses all loads that began before. If it is dropped half-way, a service finds it unfinished and
+    /// finishes it. An object is served until it is removed.
+    pub async fn truncate(&self, mut progress: impl FnMut(Progress)) -> Result<(), InspectError> {
+        match self.clock().await {
+            Err(InspectError::DamagedClock { .. }) => {
+                self.server.call(redis::cmd("UNLINK").arg(self.layout.clock())).await?;
+            }
+            clock => drop(clock?),
+        }
+        let history = self.server.connection.identity.history;
+        let removed = |removed| progress(Progress { found: removed, removed });
+        let cleared = clearing::clear_and_tell(&self.server.caller(), &self.layout, history, removed).await;
+        cleared.map_err(|trouble| self.server.error(&trouble))?;
+        self.server.confirm().await
+    }
+
+    /// Removes index keys that lead to no object which lists them.
+    ///
+    /// # Errors
+    ///
+    /// [`InspectError::Lost`], [`InspectError::Server`].
+    ///
+    /// # Cancellation
+    ///
+    /// Index keys that were removed stay removed. Nothing else is lost.
+    pub async fn prune(&self, mut progress: impl FnMut(Progress)) -> Result<Progress, InspectError> {
+        // Without a clock nobody knows which objects there are. The next service that finds this clears the cache.
+        match self.clock().await? {
+            Some(clock) if clock.state != ClockState::Lost => {}
+            _ => return Err(InspectError::Lost { cache: self.name.clone() }),
+        }
+        let (clock, objects) = (self.layout.clock(), self.layout.object_prefix());
+        let mut so_far = Progress::default();
+        self.server
+            .walk(&self.layout.index_keys(), async |keys| {
+                for batch in keys.chunks(BATCH) {
+                    let arguments = |call: &mut Cmd| {
+                        call.arg(1 + batch.len()).arg(&clock).arg(batch).arg(&objects).arg(self.layout.before_index());
+                    };
+                    let reply = self.server.caller().script(&scripts::PRUNE, arguments).await;
+                    match reply.map_err(|trouble| self.server.error(&trouble))? {
+                        Value::Int(removed) => so_far.removed += u64::try_from(removed).unwrap_or(0),
+                        _ => return Err(self.server.error(&unexpected("prune.lua"))),
+                    }
+                    so_far.found += batch.len() as u64;
+                }
+                progress(so_far);
+                Ok(())
+            })
+            .await?;
+        Ok(so_far)
+    }
+
+    /// Whether the cache has objects or index keys.
+    pub(super) async fn has_keys(&self) -> Result<bool, InspectError> {
+        let mut found = false;
+        self.server
+            .walk(&self.layout.objects_and_index_keys(), async |names| {
+                found |= !names.is_empty();
+                Ok(())
+            })
+            .await?;
+        Ok(found)
+    }
+}
