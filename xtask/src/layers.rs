@@ -8,9 +8,10 @@ use std::io;
 use std::path::Path;
 
 /// The library's modules. Each may import from itself, and from the modules before it in the list.
-const ORDER: [&str; 28] = [
+const ORDER: &[&str] = &[
     "sync",
     "duration",
+    "nearest",
     "protection",
     "failure",
     "options",
@@ -24,6 +25,7 @@ const ORDER: [&str; 28] = [
     "connector::noop",
     "connector::memory",
     "connector::remote",
+    "connector::secret",
     "connector::redis::options",
     "connector::redis::index_names",
     "connector::redis::scripts",

@@ -169,7 +169,7 @@ pub struct Snapshot {
     pub refused: u64,
     /// Calls shed since the breaker was made.
     pub shed: u64,
-    /// Calls under way; 0 where [`max_in_flight`](BreakerConfig::max_in_flight) sets no limit.
+    /// Calls under way; 0 where [`max_in_flight`](BreakerOptions::max_in_flight) sets no limit.
     pub in_flight: usize,
     /// Callers that wait for a place among the calls under way.
     pub waiting: usize,
@@ -322,7 +322,7 @@ impl Breaker {
         self.machine.force(State::ForcedClosed, Cause::Forced);
     }
 
-    /// Closes the breaker and empties its window. The next opening lasts [`open`](BreakerConfig::open), as the first one did.
+    /// Closes the breaker and empties its window. The next opening lasts [`open`](BreakerOptions::open), as the first one did.
     pub fn reset(&self) {
         self.machine.force(State::Closed, Cause::Reset);
     }

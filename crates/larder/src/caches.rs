@@ -11,8 +11,6 @@
 use crate::cache::audit::{Audit, AuditError};
 use crate::cache::{Cache, Inner};
 use crate::clock::Clock;
-#[cfg(any(feature = "yaml", feature = "toml"))]
-use crate::config::Config;
 use crate::connector::memory::Memory;
 use crate::connector::noop::Noop;
 #[cfg(feature = "redis")]
@@ -125,27 +123,6 @@ impl Caches {
     /// Says in code which connectors and caches there are.
     pub fn builder() -> CachesBuilder {
         CachesBuilder::default()
-    }
-
-    /// Prepares to open caches as `config` says. Nothing is connected yet, and no server needs to be there.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::NoRuntime`] outside a Tokio runtime, and [`OpenError::NoConnector`] for a cache on a connector that the program has to
-    /// bring along: see [`CachesBuilder::config`].
-    #[cfg(any(feature = "yaml", feature = "toml"))]
-    pub async fn from_config(config: Config) -> Result<Self, OpenError> {
-        CachesBuilder::from(config).open().await
-    }
-
-    /// Like [`from_config`](Self::from_config), with another clock: see [`CachesBuilder::clock`].
-    ///
-    /// # Errors
-    ///
-    /// As [`from_config`](Self::from_config).
-    #[cfg(any(feature = "yaml", feature = "toml"))]
-    pub async fn on_clock(config: Config, clock: Clock) -> Result<Self, OpenError> {
-        CachesBuilder::from(config).clock(clock).open().await
     }
 
     fn new(plan: Plan, factories: Factories, clock: Clock) -> Result<Self, OpenError> {

@@ -41,6 +41,7 @@ mod error;
 mod loading;
 mod memory;
 mod note;
+mod opening;
 mod redis;
 mod setting;
 mod size;

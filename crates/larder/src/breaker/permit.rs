@@ -104,7 +104,7 @@ impl<'a> Permit<'a> {
     }
 
     /// The other side does not let us in: wrong password, no permission. The breaker opens at once, for
-    /// [`open_refused`](super::BreakerConfig::open_refused), because only a person can mend the reason.
+    /// [`open_refused`](super::BreakerOptions::open_refused), because only a person can mend the reason.
     pub fn refusal(self, reason: impl Into<Cow<'static, str>>) {
         self.breaker.refusal(self.generation, reason.into());
     }

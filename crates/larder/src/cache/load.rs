@@ -14,6 +14,8 @@
 //! invalidation had reached it.
 
 use crate::cache::{Cache, Looked};
+#[cfg(doc)]
+use crate::contract::LoadOptions;
 use crate::contract::{Miss, Ticket};
 use crate::entry::Entry;
 use crate::entry::index::key_of;

@@ -7,8 +7,6 @@ use super::options::CacheOptions;
 use super::own::{Factories, Factory};
 use super::plan::Plan;
 use crate::clock::Clock;
-#[cfg(any(feature = "yaml", feature = "toml"))]
-use crate::config::Config;
 use crate::connector::memory::MemoryOptions;
 #[cfg(feature = "redis")]
 use crate::connector::redis::RedisOptions;
@@ -148,43 +146,20 @@ impl CachesBuilder {
         self
     }
 
-    /// Adds what a configuration says: its connectors and its caches, and its defaults where they name a connector.
-    ///
-    /// ```
-    /// # #[cfg(feature = "yaml")]
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use larder::connector::memory::{Memory, MemoryOptions};
-    /// # use larder::{Caches, Config, Connector, OptionError, Schema};
-    /// # use std::sync::Arc;
-    /// let config = Config::from_yaml(
-    ///     "
-    ///     connectors: { mine: { kind: own } }
-    ///     caches: { instance: { connector: mine, max_age: 1h } }
-    ///     ",
-    /// )?;
-    /// let caches = Caches::builder()
-    ///     .config(config)
-    ///     .connector("mine", |schema: Schema| -> Result<Arc<dyn Connector>, OptionError> {
-    ///         Ok(Arc::new(Memory::open(schema, MemoryOptions::new())?))
-    ///     })
-    ///     .open()
-    ///     .await?;
-    /// # Ok(()) }
-    /// # #[cfg(not(feature = "yaml"))] fn main() {}
-    /// ```
+    /// Adds what a configuration says, and what it has to say beside.
     #[cfg(any(feature = "yaml", feature = "toml"))]
-    pub fn config(mut self, config: Config) -> Self {
-        self.notes.extend(config.notes().iter().map(ToString::to_string));
-        for (name, options) in config.plan().connectors() {
+    pub(crate) fn with_plan(mut self, plan: &Plan, notes: Vec<String>) -> Self {
+        self.notes.extend(notes);
+        for (name, options) in plan.connectors() {
             let provided = matches!(options, ConnectorOptions::Own) && self.factories.contains(name);
             if !(provided && self.plan.connector(name) == Some(options)) {
                 self = self.add(name.clone(), options.clone());
             }
         }
-        for (name, options) in config.caches() {
+        for (name, options) in plan.caches() {
             self = self.name_cache(name, options.clone());
         }
-        match config.plan().unlisted() {
+        match plan.unlisted() {
             Some(options) => self.defaults(options),
             None => self,
         }
@@ -263,12 +238,5 @@ impl fmt::Debug for CachesBuilder {
             .field("plan", &self.plan)
             .field("problem", &self.problem)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(any(feature = "yaml", feature = "toml"))]
-impl From<Config> for CachesBuilder {
-    fn from(config: Config) -> Self {
-        Self::default().config(config)
     }
 }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// |---|---|
 /// | get, lookup | [`admit`](Self::admit), then [`Link::operation`]; answer a hit only where [`trusted`](Self::trusted) is the same as before |
 /// | fill | [`may_read`](Self::may_read), then [`Link::operation`] |
-/// | set, put | [`guard`](Self::guard) the object's keys, send, and settle the guard by what became of it |
+/// | set, put | [guard](Self::guards) the object's keys, send, then [settle](Self::settle) |
 /// | invalidate, delete, truncate | [`invalidate`](Self::invalidate), [`delete`](Self::delete), [`truncate`](Self::truncate) |
 /// | status | [`status`](Self::status) |
 ///
