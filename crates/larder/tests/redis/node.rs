@@ -31,7 +31,7 @@ pub(crate) async fn servers(options: ServerOptions) -> Vec<Server> {
 pub(crate) fn config(socket: &Path) -> RedisOptions {
     let address = Address::Unix(socket.to_owned());
     // What a test waits several times for where the server hangs.
-    let operation_timeout = Duration::from_secs(1);
+    let operation_timeout = Duration::from_millis(300);
     let mut config = RedisOptions::new(address).operation_timeout(operation_timeout);
     config.breaker.slow_call = Duration::from_secs(20);
     config.breaker.ramp = Duration::ZERO;

@@ -9,17 +9,17 @@ use larder::{Delivery, Stored};
 use larder_testing::server::{Server, ServerOptions};
 use std::time::Duration;
 
-/// The commands that README asks for.
+/// The commands that the operator's page asks for.
 fn granted() -> Vec<&'static str> {
-    let readme = include_str!("../../../../README.md");
-    let (_, list) = readme.split_once("An ACL user needs").unwrap();
-    let (list, _) = list.split_once(". Let it run").unwrap();
+    let page = include_str!("../../../../docs/operating.md");
+    let (_, list) = page.split_once("```text\n").unwrap();
+    let (list, _) = list.split_once("```").unwrap();
     list.split(|end: char| end.is_whitespace() || end == '`').filter_map(|word| word.strip_prefix('+')).collect()
 }
 
 const ALL: [&str; 9] = ["get", "get by host", "several", "set", "large", "invalidate", "delete", "prune", "truncate"];
 
-/// What does not work without this right, as this is written down here and in the README's words: only what needs it.
+/// What does not work without this right, as this is written down here and in the words of the operator's page: only what needs it.
 fn lost(right: &str) -> &'static [&'static str] {
     match right {
         "get" => &["get", "get by host", "invalidate", "delete"],
@@ -38,7 +38,7 @@ fn lost(right: &str) -> &'static [&'static str] {
         "scan" => &["prune", "truncate"],
         // A script that the server knows needs no EVAL.
         "eval" | "ping" | "hello" | "auth" | "select" | "info" => &[],
-        other => panic!("README grants {other}: say here what it is for"),
+        other => panic!("the page grants {other}: say here what it is for"),
     }
 }
 
@@ -49,7 +49,7 @@ const NEEDED_TO_CONNECT: [&str; 5] = ["get", "eval", "evalsha", "getrange", "bit
 const TOLD: [&str; 10] =
     ["exists", "mget", "persist", "pexpire", "rename", "scan", "set", "setrange", "time", "unlink"];
 
-/// The server's user `larder`, with all rights that README asks for.
+/// The server's user `larder`, with all rights that the page asks for.
 async fn grant(server: &Server) {
     let mut words = vec!["ACL", "SETUSER", "larder", "reset", "on", ">opensesame", "~larder:*"];
     let rights: Vec<_> = granted().into_iter().map(|right| format!("+{right}")).collect();
