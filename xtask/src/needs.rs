@@ -12,7 +12,7 @@ const INSTALL: &str = include_str!("install.sh");
 /// A program that must be there.
 struct Need {
     what: &'static str,
-    /// Any of these will do.
+    /// Names of the program. Any one of them is enough.
     programs: &'static [&'static str],
     /// Folders where the program is looked for, beside those on the `PATH`.
     folders: &'static [&'static str],

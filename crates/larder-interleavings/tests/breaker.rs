@@ -180,7 +180,7 @@ fn a_trial_is_not_ended_for_being_as_old_as_the_one_before_it() {
         std::mem::forget(breaker.probe());
         hand.advance(TRIAL_TIMEOUT);
         let other = meanwhile(&breaker, |breaker| drop(breaker.probe()));
-        // Ends the overdue trial, if the other has not.
+        // This ends the overdue trial, if the other thread has not.
         assert!(breaker.probe().is_none());
         hand.advance(OPEN);
         if let Some(trial) = breaker.probe() {

@@ -254,7 +254,7 @@ async fn carry(client: Stream, script: Arc<Script>) {
     }
 }
 
-/// Bytes on their way through.
+/// Bytes that were read and wait to be written.
 struct Parcel {
     bytes: Vec<u8>,
     due: Option<Instant>,

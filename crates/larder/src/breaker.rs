@@ -1,4 +1,4 @@
-//! A circuit breaker: stops calling what does not answer, and finds out by itself when it does again.
+//! A circuit breaker: it stops calls to a server that does not answer, and finds out by itself when the server answers again.
 //!
 //! The breaker knows nothing of caches or servers. A caller asks for a [`Permit`], makes its call, and then tells the permit how
 //! the call went. One logical operation, its retries included, is one permit and one outcome.
@@ -235,7 +235,7 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// [`Refused::Open`], at once, where the breaker is open or opens while the caller waits. Never [`Refused::Shed`].
+    /// [`Refused::Open`]: the breaker is open, or has opened while the caller waited. Never [`Refused::Shed`].
     pub fn permit_when_free(&self) -> PermitWhenFree<'_> {
         PermitWhenFree::new(&self.machine)
     }

@@ -142,11 +142,11 @@ mod tests {
     async fn a_program_whose_spawn_is_given_up_is_killed() -> Result<(), Box<dyn Error>> {
         let (given_up, kept) = (format!("31.{}", fastrand::u32(..)), format!("32.{}", fastrand::u32(..)));
         let began = pin!(sleeping(&given_up)).poll(&mut Context::from_waker(Waker::noop()));
-        // Where the thread that spawns was quick, the program is here already.
+        // If the spawning thread was quick, this drops the program itself; otherwise it drops the future.
         drop(began);
-        // One thread spawns all, in order.
+        // The same thread spawns all programs in order. So when this program runs, the one that was given up has been dealt with.
         let process = sleeping(&kept).await?;
-        // While one program makes room for the next, neither shows its arguments.
+        // Between fork and exec a process shows other arguments, so wait until this one shows its own.
         let deadline = Instant::now() + Duration::from_secs(10);
         while !anybody_has(&kept)? {
             assert!(Instant::now() < deadline, "it has not begun to sleep");
@@ -169,7 +169,7 @@ mod tests {
         let process = process.await?;
         io::Read::read_exact(&mut reader, &mut [0])?;
         drop(process);
-        // Nobody here can wait for the child of a child, which may take a moment to end.
+        // This process cannot wait for the child of its child, so it looks until that child has ended.
         let deadline = Instant::now() + Duration::from_secs(10);
         while anybody_has(&argument)? {
             assert!(Instant::now() < deadline, "it sleeps on");

@@ -5,9 +5,10 @@
 //!       generation     |      count       | unbroken |  state
 //! ```
 //!
-//! `count` is, while calls are counted (closed, ramping, forced closed), successes that no bucket has yet; while half-open,
-//! permits that are out; otherwise 0. `unbroken` is set by a failure and cleared by a success: set, the run of failures goes
-//! on.
+//! The meaning of `count` depends on the state. While calls are counted (closed, ramping, forced closed), it is the number of successes
+//! that no bucket has yet. While half-open, it is the number of permits that are out. Otherwise it is 0.
+//!
+//! A failure sets `unbroken`, and a success clears it. While `unbroken` is set, the next failure continues the run of failures.
 //!
 //! # Invariants
 //!

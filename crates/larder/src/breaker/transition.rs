@@ -125,12 +125,12 @@ impl Events {
         self.with(|pending| pending.subscribers.push(subscriber));
     }
 
-    /// Under the breaker's lock.
+    /// Queues a transition, to be told later. The caller holds the breaker's lock.
     pub(super) fn queue(&self, transition: Transition) {
         self.with(|pending| pending.queue.push_back(transition));
     }
 
-    /// Without the breaker's lock.
+    /// Tells the subscribers all queued transitions, if no other thread does. The caller does not hold the breaker's lock.
     pub(super) fn tell(&self) {
         if self.with(|pending| std::mem::replace(&mut pending.telling, true)) {
             return;

@@ -177,7 +177,7 @@ impl Memory {
         Ticket { epoch, sequence: self.sequence.load(Ordering::Acquire) }
     }
 
-    fn stamp(&self) -> u64 {
+    fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::AcqRel) + 1
     }
 }
@@ -192,7 +192,7 @@ impl Writer {
         self.fences.get(slot(hash)).copied().unwrap_or(u64::MAX)
     }
 
-    fn raise(&mut self, hash: u64, sequence: u64) {
+    fn raise_fence(&mut self, hash: u64, sequence: u64) {
         if let Some(fence) = self.fences.get_mut(slot(hash)) {
             *fence = sequence;
         }

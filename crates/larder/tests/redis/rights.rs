@@ -241,7 +241,7 @@ async fn keys_that_are_forbidden_cost_the_cache_that_has_them() {
             assert!(node.by_id("1").await.is_none());
         }
         assert_eq!(node.redis.breaker().state(), State::Closed);
-        until("it is told", || log.count(&["WARN", "lacks a right to its keys", "instance"]) == 1).await;
+        until("it is told", || log.count(&["WARN", "lacks a right to keys of the cache", "instance"]) == 1).await;
         // Neither its object nor what the script finds of it may be read: then nothing is applied.
         assert_eq!(node.cache.delete(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Deferred);
         assert!(observer.by_host("a").await.is_some());

@@ -23,7 +23,7 @@ pub(super) struct Expiring<T> {
 #[derive(Debug)]
 pub(super) struct Slot<T> {
     pub(super) hash: u64,
-    /// In ms of the clock.
+    /// When the value ends, in ms of the clock.
     pub(super) until: u64,
     pub(super) value: T,
 }

@@ -32,7 +32,7 @@ impl Memory {
     /// Fences the object's primary key, and ends the object. Returns the hash of the primary key.
     pub(super) fn fence_and_retire(&self, writer: &mut Writer, id: Id, sequence: u64) -> Option<u64> {
         let primary = writer.records.get(id)?.primary();
-        writer.raise(primary, sequence);
+        writer.raise_fence(primary, sequence);
         self.retire(writer, id);
         Some(primary)
     }
@@ -45,9 +45,9 @@ impl Memory {
         keys: impl Iterator<Item = KeyRef<'a>>,
         floor: Option<u64>,
     ) {
-        let sequence = self.stamp();
+        let sequence = self.next_sequence();
         for (key, hash) in keys.zip(hashes) {
-            writer.raise(*hash, sequence);
+            writer.raise_fence(*hash, sequence);
             writer.absent.forget(*hash);
             let found = self.table.find(key).and_then(|id| self.fence_and_retire(writer, id, sequence));
             let primary = found.or((key.index == 0).then_some(*hash));
@@ -59,11 +59,11 @@ impl Memory {
 
     /// Makes just these keys miss. An object whose last key was deleted ends.
     pub(super) fn delete_keys(&self, writer: &mut Writer, keys: &[KeyBuf]) {
-        let sequence = self.stamp();
+        let sequence = self.next_sequence();
         for key in keys {
             let hash = self.table.hash(key.as_ref());
             writer.absent.forget(hash);
-            writer.raise(hash, sequence);
+            writer.raise_fence(hash, sequence);
             let Some(id) = self.table.delete(key.as_ref()) else { continue };
             let Some(record) = writer.records.get_mut(id) else { continue };
             record.keys -= 1;

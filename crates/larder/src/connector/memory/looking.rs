@@ -51,7 +51,7 @@ impl Memory {
         let hash = self.table.hash(key);
         self.change(|writer| {
             let now = self.clock.now();
-            let stored = match self.table.leads(key) {
+            let stored = match self.table.find_undeleted(key) {
                 _ if self.overtaken(writer, &[hash], ticket) => Stored::Overtaken,
                 Some(id) if self.is_fresh(writer, id, now) => Stored::Overtaken,
                 held => {

@@ -24,24 +24,24 @@ impl Record {
     }
 }
 
-/// Names one object for ever: its place, and how often the place had been given away by then. When the object has left and the place
-/// belongs to another object, the name leads to nothing.
+/// Names one object for ever. When the object has left and its place belongs to another object, the name leads to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) id: Id,
-    turn: u32,
+    /// The object is the owner of its place with this number, counted from 1.
+    owner: u32,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Records {
     blocks: Vec<Arc<Block>>,
-    /// One for each pulse: how often the place was given away, and the object that has it now.
+    /// One for each pulse: how many owners the place has had, and the object that owns it now.
     slots: Vec<(u32, Option<Record>)>,
     free: Vec<Id>,
 }
 
 impl Records {
-    /// A place for a new object.
+    /// Gives a new object a place.
     pub(super) fn add(&mut self, record: Record) -> Name {
         let id = self.free.pop().unwrap_or_else(|| {
             let first = self.slots.len() as Id;
@@ -50,13 +50,13 @@ impl Records {
             self.free.extend((first + 1..first + BLOCK as Id).rev());
             first
         });
-        let mut turn = 0;
+        let mut owner = 0;
         if let Some(slot) = self.slots.get_mut(id as usize) {
             slot.0 = slot.0.wrapping_add(1);
-            turn = slot.0;
+            owner = slot.0;
             slot.1 = Some(record);
         }
-        Name { id, turn }
+        Name { id, owner }
     }
 
     pub(super) fn remove(&mut self, id: Id) -> Option<Record> {
@@ -75,8 +75,8 @@ impl Records {
 
     /// The object with this name, if it has not left.
     pub(super) fn named(&self, name: Name) -> Option<&Record> {
-        let (turn, record) = self.slots.get(name.id as usize)?;
-        record.as_ref().filter(|_| *turn == name.turn)
+        let (owner, record) = self.slots.get(name.id as usize)?;
+        record.as_ref().filter(|_| *owner == name.owner)
     }
 
     /// How many places there are, empty ones included.

@@ -27,10 +27,10 @@ impl Memory {
             let overtaken = ticket.is_none_or(|ticket| self.overtaken(writer, &hashes, ticket));
             let outdated = self.outdated(writer, &object, &hashes) && holds(Protection::Version);
             if put {
-                let sequence = self.stamp();
+                let sequence = self.next_sequence();
                 for hash in &hashes {
                     writer.absent.forget(*hash);
-                    writer.raise(*hash, sequence);
+                    writer.raise_fence(*hash, sequence);
                 }
             }
             let stored = match (overtaken, outdated) {
@@ -105,7 +105,7 @@ impl Memory {
             // The earlier state is gone from the table, so an object that is found here is another one.
             if let Some(other) = self.table.find(key.as_ref()) {
                 displaced += u64::from(!self.expired(writer, other, now));
-                self.fence_and_retire(writer, other, self.stamp());
+                self.fence_and_retire(writer, other, self.next_sequence());
             }
         }
         let primary = hashes.first().copied().unwrap_or_default();

@@ -161,7 +161,7 @@ impl Table {
     }
 
     /// The object that a reader finds by this key: not by a deleted key.
-    pub(super) fn leads(&self, key: KeyRef<'_>) -> Option<Id> {
+    pub(super) fn find_undeleted(&self, key: KeyRef<'_>) -> Option<Id> {
         let hash = self.hash(key);
         let table = self.shard(hash, key.index)?.0.read();
         table.find(hash, |place| place.key() == key).filter(|place| !place.deleted()).map(Place::id)

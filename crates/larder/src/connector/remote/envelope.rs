@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn an_object_is_opened_without_its_type() {
         let mut bytes = stored();
-        // As the server writes them.
+        // The server writes the deadline and the key flags.
         bytes[DEADLINE + 7] = 9;
         bytes[FLAGS + 1] = 1;
         let opened = open(&bytes).unwrap();

@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(Missing::told_by(&Value::Nil), None);
     }
 
-    /// Each command costs something, and the script asks for each.
+    /// A user that lacks any one of the commands loses something, and the script asks for each command.
     #[test]
     fn every_command_is_asked_for_and_costs_something() {
         let code = scripts::RIGHTS.by_code();
