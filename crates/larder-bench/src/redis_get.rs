@@ -5,7 +5,6 @@ use crate::sample::{Sample, SampleIndex, Shape, host, id};
 use crate::testbed::{Beside, Cost, Names, Opening, TASKS, Testbed, part, shuffled, text};
 use larder::Cache;
 use larder::connector::redis::Redis;
-use larder::connector::redis::RedisOptions;
 use larder_testing::server::ServerBinary;
 use std::future::Future;
 use std::sync::Arc;

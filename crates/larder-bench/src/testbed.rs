@@ -137,10 +137,8 @@ impl Testbed {
     /// The settings for larder on this server. Nothing is shed: rows with more tasks than larder lets through by default are
     /// about something else.
     pub(crate) fn settings(&self) -> Result<RedisOptions, String> {
-        let mut config = RedisOptions::new(address(self.port()?))
-            .prefix(PREFIX.into())
-            .operation_timeout(PATIENCE)
-            .max_in_flight(4096);
+        let mut config =
+            RedisOptions::new(address(self.port()?)).prefix(PREFIX).operation_timeout(PATIENCE).max_in_flight(4096);
         config.breaker.slow_call = Duration::ZERO;
         config.breaker.ramp = Duration::ZERO;
         Ok(config)
