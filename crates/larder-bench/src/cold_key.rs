@@ -110,7 +110,7 @@ pub(crate) fn read(how: &str) -> Result<(), String> {
     let (port, lease) = how.split_once('/').ok_or("a port, a slash, and a lease in milliseconds")?;
     let port = port.parse().map_err(text)?;
     let lease = Duration::from_millis(lease.parse().map_err(text)?);
-    let loading = LoadOptions { lease, ..LoadOptions::default() };
+    let loading = LoadOptions::new().lease(lease);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(text)?;
     let (cache, _redis) = runtime.block_on(connected(port, Opening { loading, ..Opening::plain() }))?;
     println!("ready");

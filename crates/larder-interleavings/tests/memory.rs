@@ -55,7 +55,7 @@ impl Sites {
     fn due() -> Self {
         // It must be less than the age, and is rounded up to the age.
         let refresh_ahead = AGE - Duration::from_nanos(1);
-        let loading = LoadOptions { refresh_ahead, ..LoadOptions::default() };
+        let loading = LoadOptions::new().refresh_ahead(refresh_ahead);
         Self::of(SCHEMA.clone().ages(AGE, Duration::ZERO).loading(loading), 100)
     }
 

@@ -121,15 +121,14 @@ fn loading(node: u32) -> LoadOptions {
     if !node.is_multiple_of(2) {
         return LoadOptions::default();
     }
-    LoadOptions {
-        lease: Duration::from_millis(300),
-        refresh_ahead: Duration::from_secs(2),
-        serve_expired: SERVE_EXPIRED,
-        soft_timeout: Duration::from_millis(30),
-        hard_timeout: Duration::from_millis(1_500),
-        negative_age: Duration::from_secs(2),
-        jitter: 0.3,
-    }
+    LoadOptions::new()
+        .lease(Duration::from_millis(300))
+        .refresh_ahead(Duration::from_secs(2))
+        .serve_expired(SERVE_EXPIRED)
+        .soft_timeout(Duration::from_millis(30))
+        .hard_timeout(Duration::from_millis(1_500))
+        .negative_age(Duration::from_secs(2))
+        .jitter(0.3)
 }
 
 fn open<E: Subject>(node: u32, redis: Option<&Redis>) -> Result<Cache<E>, OptionError> {

@@ -20,7 +20,7 @@ use std::time::Duration;
 /// # #[entry(cache = "color")]
 /// # struct Color { #[key(primary)] name: String }
 ///
-/// let schema = Schema::of::<Color>().loading(LoadOptions { jitter: 1.5, ..LoadOptions::default() });
+/// let schema = Schema::of::<Color>().loading(LoadOptions::new().jitter(1.5));
 /// let error: OptionError = schema.validate().unwrap_err();
 /// assert_eq!(error.option(), "jitter");
 /// assert_eq!(error.to_string(), "jitter is `1.5`: give a part of the max age from 0 to 1, such as 0.1");
@@ -139,7 +139,7 @@ macro_rules! setters {
         #[doc = concat!("The same options with this [`", stringify!($field), "`](#structfield.", stringify!($field), ").")]
         $(#[$more])*
         #[must_use]
-        pub fn $field(mut self, $field: $type) -> Self {
+        pub const fn $field(mut self, $field: $type) -> Self {
             self.$field = $field;
             self
         }

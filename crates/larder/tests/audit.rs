@@ -73,7 +73,7 @@ impl<E: Clone> Source<E> {
 }
 
 fn options() -> AuditOptions {
-    AuditOptions { share: 1.0, grace: GRACE, per_second: 1000, ..AuditOptions::default() }
+    AuditOptions::new().share(1.0).grace(GRACE).per_second(1000)
 }
 
 /// What a connector gets wrong.
@@ -230,7 +230,7 @@ async fn writers_who_behave_are_never_accused() {
         fastrand::seed(seed);
         let cache: Cache<Plain> = Flawed::cache(Flaw::Nothing);
         let source = Source::of((0..OBJECTS).map(|id| (id, plain(id, true))));
-        let audit = audited(&cache, &source, AuditOptions { concurrency: 64, ..options() });
+        let audit = audited(&cache, &source, options().concurrency(64));
         let until = Instant::now() + 10 * SECOND;
         let mut tasks = Vec::new();
         for _ in 0..4 {
@@ -288,7 +288,7 @@ async fn writers_who_behave_are_never_accused_by_their_versions() {
         let source = Source::of((0..4).map(|id| (id, Versioned { id, version: 0 })));
         let reading = source.clone();
         let audit = cache
-            .audited(AuditOptions { concurrency: 64, ..options() }, move |served| {
+            .audited(options().concurrency(64), move |served| {
                 std::future::ready(Ok::<_, String>(reading.read(served.id)))
             })
             .unwrap();
@@ -331,7 +331,7 @@ async fn writers_who_behave_are_never_accused_by_their_versions() {
 async fn a_cache_that_was_found_out_is_bypassed_for_a_while_or_until_it_is_reset() {
     for (bypass, reset) in [(5 * SECOND, false), (Duration::MAX, true)] {
         let (cache, source) = (Flawed::cache(Flaw::DropsInvalidations), Source::of([(1, plain(1, false))]));
-        let audit = audited(&cache, &source, AuditOptions { bypass, ..options() });
+        let audit = audited(&cache, &source, options().bypass(bypass));
         cache.set(plain(1, true)).await;
         assert!(cache.get(PlainIndex::Id, 1_u32).await.is_some());
         sleep(SECOND).await;
@@ -398,7 +398,7 @@ async fn a_source_that_fails_panics_or_hangs_only_pauses_the_auditor() {
 #[tokio::test(start_paused = true)]
 async fn dropping_the_audit_ends_it_with_all_that_is_under_way() {
     let (cache, source) = (Flawed::cache(Flaw::DropsInvalidations), Source::of([(1, plain(1, false))]));
-    let audit = audited(&cache, &source, AuditOptions { bypass: Duration::MAX, ..options() });
+    let audit = audited(&cache, &source, options().bypass(Duration::MAX));
     cache.set(plain(1, true)).await;
     cache.get(PlainIndex::Id, 1_u32).await;
     sleep(GRACE / 2).await;
@@ -407,7 +407,7 @@ async fn dropping_the_audit_ends_it_with_all_that_is_under_way() {
     assert_eq!(Arc::strong_count(&source.0), 1, "nobody holds the source any more");
     assert!(cache.get(PlainIndex::Id, 1_u32).await.is_some());
     // The bypass goes as well.
-    let audit = audited(&cache, &source, AuditOptions { bypass: Duration::MAX, ..options() });
+    let audit = audited(&cache, &source, options().bypass(Duration::MAX));
     cache.get(PlainIndex::Id, 1_u32).await;
     sleep(SECOND).await;
     assert!(audit.bypasses());
@@ -448,12 +448,12 @@ async fn a_share_of_the_hits_is_examined_at_no_more_than_the_rate() {
     let (cache, source) = (Flawed::cache(Flaw::Nothing), Source::of([(1, plain(1, true))]));
     cache.set(plain(1, true)).await;
     fastrand::seed(7);
-    let audit = audited(&cache, &source, AuditOptions { share: 0.25, ..options() });
+    let audit = audited(&cache, &source, options().share(0.25));
     read(&cache, 100 * SECOND).await;
     let found = audit.findings();
     assert!((2000..3000).contains(&(found.current + found.skipped)), "a quarter of 10,000: {found:?}");
     drop(audit);
-    let audit = audited(&cache, &source, AuditOptions { per_second: 5, ..options() });
+    let audit = audited(&cache, &source, options().per_second(5));
     read(&cache, 100 * SECOND).await;
     assert!((490..=505).contains(&audit.findings().current), "{:?}", audit.findings());
 }

@@ -251,7 +251,7 @@ async fn a_loader_that_panics_answers_everybody() {
 
 #[tokio::test]
 async fn nothing_under_a_key_is_remembered_where_it_may_be() {
-    let cache = cache(LoadOptions { negative_age: Duration::from_secs(600), ..LoadOptions::default() });
+    let cache = cache(LoadOptions::new().negative_age(Duration::from_secs(600)));
     let source = Source::of([1]);
     let ids: Vec<u32> = (1..=200).collect();
     for _ in 0..2 {
@@ -267,7 +267,7 @@ async fn nothing_under_a_key_is_remembered_where_it_may_be() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_waits_no_longer_than_the_hard_time_out() {
     let limit = Duration::from_secs(2);
-    let cache = cache(LoadOptions { hard_timeout: limit, ..LoadOptions::default() });
+    let cache = cache(LoadOptions::new().hard_timeout(limit));
     let slow = Source::of([1]).closed();
     assert!(matches!(slow.load(&cache, &[1, 2]).await, Err(LoadError::TimedOut(time)) if time == limit));
     slow.opens();

@@ -178,7 +178,7 @@ async fn what_expires_soon_is_served_and_loaded_anew() {
     for place in Place::all().await {
         // Within the last 10 minutes less a bit: at once, but for the clock's grain.
         let ahead = LONG - Duration::from_millis(30);
-        let cache = place.cache(LONG, LoadOptions { refresh_ahead: ahead, ..LoadOptions::default() }).await;
+        let cache = place.cache(LONG, LoadOptions::new().refresh_ahead(ahead)).await;
         let source = Source::at(1);
         assert_eq!(source.load(&cache).await.unwrap(), Some(1));
         source.writes(2);
@@ -204,7 +204,7 @@ async fn what_expires_soon_is_served_and_loaded_anew() {
 async fn a_change_during_a_refresh_is_not_undone_by_it() {
     for place in Place::all().await {
         let ahead = LONG - Duration::from_millis(1);
-        let cache = place.cache(LONG, LoadOptions { refresh_ahead: ahead, ..LoadOptions::default() }).await;
+        let cache = place.cache(LONG, LoadOptions::new().refresh_ahead(ahead)).await;
         let source = Source::at(1);
         source.load(&cache).await.unwrap();
         let slow = source.closed();
@@ -228,7 +228,7 @@ async fn a_change_during_a_refresh_is_not_undone_by_it() {
 #[tokio::test]
 async fn an_expired_object_is_served_while_its_successor_is_loaded() {
     for place in Place::all().await {
-        let cache = place.cache(SHORT, LoadOptions { serve_expired: LONG, ..LoadOptions::default() }).await;
+        let cache = place.cache(SHORT, LoadOptions::new().serve_expired(LONG)).await;
         let source = Source::at(1);
         source.load(&cache).await.unwrap();
         place.expire(&cache).await;
@@ -249,7 +249,7 @@ async fn an_expired_object_is_served_while_its_successor_is_loaded() {
 #[tokio::test]
 async fn an_expired_object_is_served_where_the_loader_fails_but_never_an_invalidated_one() {
     for place in Place::all().await {
-        let options = LoadOptions { serve_expired: LONG, soft_timeout: LONG, ..LoadOptions::default() };
+        let options = LoadOptions::new().serve_expired(LONG).soft_timeout(LONG);
         let cache = place.cache(SHORT, options).await;
         let source = Source::at(1);
         source.load(&cache).await.unwrap();
@@ -275,7 +275,7 @@ async fn an_expired_object_is_served_where_the_loader_fails_but_never_an_invalid
 #[tokio::test]
 async fn an_expired_object_is_served_for_so_long_and_no_longer() {
     for place in Place::all().await {
-        let cache = place.cache(SHORT, LoadOptions { serve_expired: SHORT, ..LoadOptions::default() }).await;
+        let cache = place.cache(SHORT, LoadOptions::new().serve_expired(SHORT)).await;
         let source = Source::at(1);
         source.load(&cache).await.unwrap();
         let end = Instant::now() + 2 * SHORT + Duration::from_millis(1);
@@ -291,7 +291,7 @@ async fn an_expired_object_is_served_for_so_long_and_no_longer() {
 async fn whoever_is_out_of_patience_is_served_the_expired_object_unless_it_was_invalidated() {
     for place in Place::all().await {
         let soft = Duration::from_millis(20);
-        let options = LoadOptions { serve_expired: LONG, soft_timeout: soft, ..LoadOptions::default() };
+        let options = LoadOptions::new().serve_expired(LONG).soft_timeout(soft);
         let cache = place.cache(SHORT, options).await;
         let source = Source::at(1);
         source.load(&cache).await.unwrap();
@@ -313,7 +313,7 @@ async fn whoever_is_out_of_patience_is_served_the_expired_object_unless_it_was_i
 async fn whoever_has_waited_long_enough_gets_an_error_and_the_load_goes_on() {
     for place in Place::all().await {
         let limit = Duration::from_millis(20);
-        let cache = place.cache(LONG, LoadOptions { hard_timeout: limit, ..LoadOptions::default() }).await;
+        let cache = place.cache(LONG, LoadOptions::new().hard_timeout(limit)).await;
         let slow = Source::at(1).closed();
         let error = slow.load(&cache).await.unwrap_err();
         assert!(matches!(error, LoadError::TimedOut(after) if after == limit), "{error}");
@@ -326,7 +326,7 @@ async fn whoever_has_waited_long_enough_gets_an_error_and_the_load_goes_on() {
 #[tokio::test]
 async fn what_does_not_exist_is_not_loaded_again_until_something_touches_its_key() {
     for place in Place::all().await {
-        let cache = place.cache(LONG, LoadOptions { negative_age: LONG, ..LoadOptions::default() }).await;
+        let cache = place.cache(LONG, LoadOptions::new().negative_age(LONG)).await;
         let source = Source::at(0);
         let mut loads = 0;
         let touches = [
@@ -385,7 +385,7 @@ async fn what_does_not_exist_is_not_loaded_again_until_something_touches_its_key
 #[tokio::test]
 async fn a_primary_key_that_does_not_exist_is_remembered_and_forgotten_too() {
     for place in Place::all().await {
-        let cache = place.cache(LONG, LoadOptions { negative_age: LONG, ..LoadOptions::default() }).await;
+        let cache = place.cache(LONG, LoadOptions::new().negative_age(LONG)).await;
         for touch in 0..3 {
             cache.truncate().await.unwrap();
             let none = |_| async { Ok::<_, ()>(None) };
@@ -410,7 +410,7 @@ async fn a_primary_key_that_does_not_exist_is_remembered_and_forgotten_too() {
 async fn a_load_that_found_nothing_ends_the_object_that_had_expired() {
     for place in Place::all().await {
         for negative_age in [Duration::ZERO, LONG] {
-            let options = LoadOptions { serve_expired: LONG, negative_age, ..LoadOptions::default() };
+            let options = LoadOptions::new().serve_expired(LONG).negative_age(negative_age);
             let (cache, other) = (place.cache(SHORT, options).await, place.cache(SHORT, options).await);
             let nodes = if matches!(place, Place::Redis(_)) { vec![&cache, &other] } else { vec![&cache] };
             cache.truncate().await.unwrap();
@@ -443,7 +443,7 @@ async fn a_load_that_found_nothing_ends_the_object_that_had_expired() {
 #[tokio::test]
 async fn who_waits_for_a_load_that_finds_nothing_is_given_nothing() {
     for place in Place::all().await {
-        let options = LoadOptions { serve_expired: LONG, soft_timeout: LONG, ..LoadOptions::default() };
+        let options = LoadOptions::new().serve_expired(LONG).soft_timeout(LONG);
         let cache = place.cache(SHORT, options).await;
         cache.set(row(1)).await;
         place.expire(&cache).await;
@@ -465,7 +465,7 @@ async fn who_waits_for_a_load_that_finds_nothing_is_given_nothing() {
 #[tokio::test]
 async fn a_load_of_many_that_found_nothing_ends_what_had_expired() {
     for place in Place::all().await {
-        let cache = place.cache(SHORT, LoadOptions { serve_expired: LONG, ..LoadOptions::default() }).await;
+        let cache = place.cache(SHORT, LoadOptions::new().serve_expired(LONG)).await;
         cache.set(row(1)).await;
         place.expire(&cache).await;
         let found = cache.load_many(RowIndex::Name, ["one"], |_| async { Ok::<_, ()>(Vec::new()) }).await.unwrap();
@@ -479,7 +479,7 @@ async fn a_load_of_many_that_found_nothing_ends_what_had_expired() {
 async fn a_refresh_that_found_nothing_ends_the_object() {
     for place in Place::all().await {
         for (lease, negative_age) in [(Duration::ZERO, LONG), (LONG, LONG), (LONG, Duration::ZERO)] {
-            let options = LoadOptions { refresh_ahead: LONG - SHORT, negative_age, lease, ..LoadOptions::default() };
+            let options = LoadOptions::new().refresh_ahead(LONG - SHORT).negative_age(negative_age).lease(lease);
             let cache = place.cache(LONG, options).await;
             cache.truncate().await.unwrap();
             cache.set(row(1)).await;
@@ -509,7 +509,7 @@ async fn a_refresh_that_found_nothing_ends_the_object() {
 #[tokio::test]
 async fn what_was_created_during_a_load_is_not_remembered_as_absent() {
     for place in Place::all().await {
-        let cache = place.cache(LONG, LoadOptions { negative_age: LONG, ..LoadOptions::default() }).await;
+        let cache = place.cache(LONG, LoadOptions::new().negative_age(LONG)).await;
         for by_set in [true, false] {
             cache.truncate().await.unwrap();
             let source = Source::at(0);
@@ -532,7 +532,7 @@ async fn what_was_created_during_a_load_is_not_remembered_as_absent() {
 #[tokio::test]
 async fn an_absence_is_remembered_for_so_long_and_no_longer() {
     for place in Place::all().await {
-        let cache = place.cache(LONG, LoadOptions { negative_age: SHORT, ..LoadOptions::default() }).await;
+        let cache = place.cache(LONG, LoadOptions::new().negative_age(SHORT)).await;
         let source = Source::at(0);
         assert_eq!(source.load(&cache).await.unwrap(), None);
         let end = Instant::now() + SHORT + Duration::from_millis(1);
@@ -548,9 +548,8 @@ async fn an_absence_is_remembered_for_so_long_and_no_longer() {
 #[tokio::test]
 async fn lifetimes_differ_and_none_is_longer_than_the_max_age() {
     let (clock, hand) = Clock::manual();
-    let cache = Place::Memory(clock, hand.clone())
-        .cache(Duration::from_millis(1000), LoadOptions { jitter: 0.5, ..LoadOptions::default() })
-        .await;
+    let cache =
+        Place::Memory(clock, hand.clone()).cache(Duration::from_millis(1000), LoadOptions::new().jitter(0.5)).await;
     for id in 0..400 {
         cache.set(Row { id, names: Vec::new(), state: 1 }).await;
     }
@@ -573,7 +572,7 @@ async fn lifetimes_differ_and_none_is_longer_than_the_max_age() {
 async fn what_others_keep_beyond_its_max_age_is_not_served() {
     for place in Place::all().await {
         let Place::Redis(server) = &place else { continue };
-        let keeper = place.cache(SHORT, LoadOptions { serve_expired: LONG, ..LoadOptions::default() }).await;
+        let keeper = place.cache(SHORT, LoadOptions::new().serve_expired(LONG)).await;
         let other = place.cache(SHORT, LoadOptions::default()).await;
         keeper.set(row(1)).await;
         place.expire(&other).await;
@@ -591,7 +590,7 @@ async fn leases(server: &Server) -> usize {
 async fn nodes_load_a_key_one_after_the_other() {
     for place in Place::all().await {
         let Place::Redis(server) = &place else { continue };
-        let options = LoadOptions { lease: LONG, ..LoadOptions::default() };
+        let options = LoadOptions::new().lease(LONG);
         let (near, far) = (place.cache(LONG, options).await, place.cache(LONG, options).await);
         let slow = Source::at(1).closed();
         let first = slow.caller(&near);
@@ -623,7 +622,7 @@ async fn gone(server: &Server) {
 async fn a_load_that_fails_passes_the_lease_on() {
     for place in Place::all().await {
         let Place::Redis(server) = &place else { continue };
-        let options = LoadOptions { lease: LONG, ..LoadOptions::default() };
+        let options = LoadOptions::new().lease(LONG);
         let (near, far) = (place.cache(LONG, options).await, place.cache(LONG, options).await);
         for how in ["fails", "is overtaken", "panics"] {
             near.truncate().await.unwrap();
@@ -660,7 +659,7 @@ async fn a_load_that_fails_passes_the_lease_on() {
 async fn a_lease_that_nobody_gives_back_holds_nobody_up_for_longer_than_it_lasts() {
     for place in Place::all().await {
         let Place::Redis(server) = &place else { continue };
-        let cache = place.cache(LONG, LoadOptions { lease: SHORT, ..LoadOptions::default() }).await;
+        let cache = place.cache(LONG, LoadOptions::new().lease(SHORT)).await;
         server.command(&["SET", "larder:row:lname:one", "somebody else"]).await.unwrap();
         assert_eq!(Source::at(1).load(&cache).await.unwrap(), Some(1));
         assert!(cache.stats().lease_waits.get() >= 1, "it waited for the lease first");
@@ -676,7 +675,7 @@ async fn a_lease_that_nobody_gives_back_holds_nobody_up_for_longer_than_it_lasts
 async fn a_lease_costs_a_miss_one_round_trip() {
     for place in Place::all().await {
         let Place::Redis(server) = &place else { continue };
-        let cache = place.cache(LONG, LoadOptions { lease: LONG, ..LoadOptions::default() }).await;
+        let cache = place.cache(LONG, LoadOptions::new().lease(LONG)).await;
         Source::at(1).load(&cache).await.unwrap();
         cache.truncate().await.unwrap();
         gone(server).await;
@@ -696,15 +695,14 @@ async fn a_lease_costs_a_miss_one_round_trip() {
 /// C13: a caller that goes away at any await point leaves no lease, no permit, and nobody waiting.
 #[tokio::test]
 async fn callers_that_go_away_at_any_point_leave_nothing_behind() {
-    let options = LoadOptions {
-        lease: LONG,
-        refresh_ahead: SHORT / 4,
-        serve_expired: SHORT,
-        soft_timeout: SHORT / 8,
-        hard_timeout: LONG,
-        negative_age: SHORT / 8,
-        jitter: 0.2,
-    };
+    let options = LoadOptions::new()
+        .lease(LONG)
+        .refresh_ahead(SHORT / 4)
+        .serve_expired(SHORT)
+        .soft_timeout(SHORT / 8)
+        .hard_timeout(LONG)
+        .negative_age(SHORT / 8)
+        .jitter(0.2);
     for place in Place::all().await {
         let cache = place.cache(SHORT, options).await;
         for round in 0..120_u64 {

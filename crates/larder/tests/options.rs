@@ -97,58 +97,44 @@ fn schemas() -> Vec<(&'static str, Schema, Option<&'static str>)> {
         ("more indexes than there may be", indexed(&["id"; 256]), Some("indexes is `256 names`: give 1 to 255 names")),
         ("two indexes of a name", indexed(&["id", "id"]), Some("indexes is `id`: give each index a name of its own")),
         // Loading.
-        ("lease 1 ns", loading(LoadOptions { lease: SHORT, ..off() }), None),
-        ("lease MAX", loading(LoadOptions { lease: MAX, ..off() }), None),
-        ("refresh_ahead 1 ns", loading(LoadOptions { refresh_ahead: SHORT, ..off() }), None),
-        (
-            "refresh_ahead MAX",
-            loading(LoadOptions { refresh_ahead: MAX, ..off() }),
-            Some("refresh_ahead contradicts `max_age`"),
-        ),
+        ("lease 1 ns", loading(off().lease(SHORT)), None),
+        ("lease MAX", loading(off().lease(MAX)), None),
+        ("refresh_ahead 1 ns", loading(off().refresh_ahead(SHORT)), None),
+        ("refresh_ahead MAX", loading(off().refresh_ahead(MAX)), Some("refresh_ahead contradicts `max_age`")),
         (
             "refresh_ahead alone",
-            plain().loading(LoadOptions { refresh_ahead: HOUR, ..off() }),
+            plain().loading(off().refresh_ahead(HOUR)),
             Some("refresh_ahead contradicts `max_age`"),
         ),
-        ("serve_expired 1 ns", loading(LoadOptions { serve_expired: SHORT, ..off() }), None),
-        ("serve_expired MAX", loading(LoadOptions { serve_expired: MAX, ..off() }), None),
-        ("serve_expired MAX of MAX", ages(MAX, ZERO).loading(LoadOptions { serve_expired: MAX, ..off() }), None),
+        ("serve_expired 1 ns", loading(off().serve_expired(SHORT)), None),
+        ("serve_expired MAX", loading(off().serve_expired(MAX)), None),
+        ("serve_expired MAX of MAX", ages(MAX, ZERO).loading(off().serve_expired(MAX)), None),
         (
             "serve_expired alone",
-            plain().loading(LoadOptions { serve_expired: HOUR, ..off() }),
+            plain().loading(off().serve_expired(HOUR)),
             Some("serve_expired contradicts `max_age`"),
         ),
-        (
-            "soft_timeout alone",
-            loading(LoadOptions { soft_timeout: MAX, ..off() }),
-            Some("soft_timeout contradicts `serve_expired`"),
-        ),
-        ("soft_timeout MAX", loading(LoadOptions { soft_timeout: MAX, serve_expired: MAX, ..off() }), None),
-        ("soft_timeout 1 ns", loading(LoadOptions { soft_timeout: SHORT, serve_expired: SHORT, ..off() }), None),
+        ("soft_timeout alone", loading(off().soft_timeout(MAX)), Some("soft_timeout contradicts `serve_expired`")),
+        ("soft_timeout MAX", loading(off().soft_timeout(MAX).serve_expired(MAX)), None),
+        ("soft_timeout 1 ns", loading(off().soft_timeout(SHORT).serve_expired(SHORT)), None),
         (
             "soft over hard",
-            loading(LoadOptions { soft_timeout: HOUR, hard_timeout: HOUR, serve_expired: HOUR, ..off() }),
+            loading(off().soft_timeout(HOUR).hard_timeout(HOUR).serve_expired(HOUR)),
             Some("soft_timeout contradicts `hard_timeout`"),
         ),
-        ("hard_timeout MAX", loading(LoadOptions { hard_timeout: MAX, ..off() }), None),
-        ("negative_age 1 ns", loading(LoadOptions { negative_age: SHORT, ..off() }), None),
-        ("negative_age MAX", loading(LoadOptions { negative_age: MAX, ..off() }), None),
-        ("jitter 1", loading(LoadOptions { jitter: 1.0, ..off() }), None),
-        ("jitter 1 of MAX", ages(MAX, ZERO).loading(LoadOptions { jitter: 1.0, ..off() }), None),
-        ("jitter 1 of 1 ns", ages(SHORT, ZERO).loading(LoadOptions { jitter: 1.0, ..off() }), None),
-        ("jitter tiny", loading(LoadOptions { jitter: f64::MIN_POSITIVE, ..off() }), None),
-        ("jitter alone", plain().loading(LoadOptions { jitter: 0.1, ..off() }), Some("jitter contradicts `max_age`")),
+        ("hard_timeout MAX", loading(off().hard_timeout(MAX)), None),
+        ("negative_age 1 ns", loading(off().negative_age(SHORT)), None),
+        ("negative_age MAX", loading(off().negative_age(MAX)), None),
+        ("jitter 1", loading(off().jitter(1.0)), None),
+        ("jitter 1 of MAX", ages(MAX, ZERO).loading(off().jitter(1.0)), None),
+        ("jitter 1 of 1 ns", ages(SHORT, ZERO).loading(off().jitter(1.0)), None),
+        ("jitter tiny", loading(off().jitter(f64::MIN_POSITIVE)), None),
+        ("jitter alone", plain().loading(off().jitter(0.1)), Some("jitter contradicts `max_age`")),
         (
             "everything MAX",
-            ages(MAX, MAX).loading(LoadOptions {
-                lease: MAX,
-                serve_expired: MAX,
-                soft_timeout: HOUR,
-                hard_timeout: MAX,
-                negative_age: MAX,
-                jitter: 1.0,
-                ..off()
-            }),
+            ages(MAX, MAX).loading(
+                off().lease(MAX).serve_expired(MAX).soft_timeout(HOUR).hard_timeout(MAX).negative_age(MAX).jitter(1.0),
+            ),
             None,
         ),
     ];
@@ -158,7 +144,7 @@ fn schemas() -> Vec<(&'static str, Schema, Option<&'static str>)> {
     rows.push(("too long a name", named(&"a".repeat(129)), Some(NAME)));
     rows.push(("far too long a name", named(&":".repeat(1_000_000)), Some(NAME)));
     for jitter in [-0.1, -1.0, 1.000_001, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX] {
-        rows.push(("jitter", loading(LoadOptions { jitter, ..off() }), Some(JITTER)));
+        rows.push(("jitter", loading(off().jitter(jitter)), Some(JITTER)));
     }
     rows
 }
@@ -194,7 +180,7 @@ async fn no_option_makes_a_cache_panic_that_was_not_asked() {
 #[tokio::test]
 async fn a_caller_with_endless_patience_waits_for_the_loader() {
     let (clock, hand) = Clock::manual();
-    let options = LoadOptions { serve_expired: MAX, soft_timeout: MAX, ..LoadOptions::default() };
+    let options = LoadOptions::new().serve_expired(MAX).soft_timeout(MAX);
     let schema = Schema::of::<Row>().ages(HOUR, ZERO).loading(options);
     let memory = Memory::on_clock(schema.clone(), MemoryOptions::new(), clock).unwrap();
     let cache: Cache<Row> = Cache::new(Arc::new(memory), schema);
@@ -211,8 +197,7 @@ fn no_jitter_makes_a_lifetime_endless_or_longer() {
     for max_age in [SHORT, Duration::from_micros(1), Duration::from_millis(1), Duration::from_millis(3), HOUR, MAX] {
         let least = Duration::from_millis(1);
         for jitter in [0.0, f64::MIN_POSITIVE, 0.5, 1.0, 2.0, -1.0, f64::NAN, f64::INFINITY] {
-            let schema =
-                Schema::of::<Row>().ages(max_age, ZERO).loading(LoadOptions { jitter, ..LoadOptions::default() });
+            let schema = Schema::of::<Row>().ages(max_age, ZERO).loading(LoadOptions::new().jitter(jitter));
             for _ in 0..10_000 {
                 let lifetime = schema.lifetime();
                 assert!((least..=max_age.max(least)).contains(&lifetime), "{lifetime:?} of {max_age:?} by {jitter}");
@@ -310,24 +295,24 @@ fn each_setting_of_a_breaker_is_refused_by_name_or_works() {
 
 #[tokio::test]
 async fn each_option_of_an_audit_is_refused_by_name_or_works() {
-    let plain = || AuditOptions { share: 1.0, ..AuditOptions::default() };
+    let plain = || AuditOptions::new().share(1.0);
     let share = "give the part of the hits, 0 (none) to 1";
     for (options, refused) in [
-        (AuditOptions { share: -0.1, ..plain() }, Some(share)),
-        (AuditOptions { share: 1.1, ..plain() }, Some(share)),
-        (AuditOptions { share: f64::NAN, ..plain() }, Some(share)),
-        (AuditOptions { share: 0.0, ..plain() }, None),
-        (AuditOptions { grace: ZERO, ..plain() }, Some("grace is `0`: give a duration above 0")),
-        (AuditOptions { grace: SHORT, ..plain() }, None),
-        (AuditOptions { grace: MAX, ..plain() }, None),
-        (AuditOptions { source_timeout: ZERO, ..plain() }, Some("source_timeout is `0`: give a duration above 0")),
-        (AuditOptions { source_timeout: MAX, ..plain() }, None),
-        (AuditOptions { concurrency: 0, ..plain() }, Some("concurrency is `0`: give a number, 1 to 1000000")),
-        (AuditOptions { concurrency: usize::MAX, ..plain() }, Some("concurrency is `18446744073709551615`: give")),
-        (AuditOptions { concurrency: 1_000_000, ..plain() }, None),
-        (AuditOptions { per_second: 0, ..plain() }, Some("per_second is `0`: give a number, 1 or more")),
-        (AuditOptions { per_second: u32::MAX, ..plain() }, None),
-        (AuditOptions { bypass: MAX, ..plain() }, None),
+        (plain().share(-0.1), Some(share)),
+        (plain().share(1.1), Some(share)),
+        (plain().share(f64::NAN), Some(share)),
+        (plain().share(0.0), None),
+        (plain().grace(ZERO), Some("grace is `0`: give a duration above 0")),
+        (plain().grace(SHORT), None),
+        (plain().grace(MAX), None),
+        (plain().source_timeout(ZERO), Some("source_timeout is `0`: give a duration above 0")),
+        (plain().source_timeout(MAX), None),
+        (plain().concurrency(0), Some("concurrency is `0`: give a number, 1 to 1000000")),
+        (plain().concurrency(usize::MAX), Some("concurrency is `18446744073709551615`: give")),
+        (plain().concurrency(1_000_000), None),
+        (plain().per_second(0), Some("per_second is `0`: give a number, 1 or more")),
+        (plain().per_second(u32::MAX), None),
+        (plain().bypass(MAX), None),
     ] {
         let schema = Schema::of::<Row>();
         let cache = Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
@@ -356,14 +341,14 @@ fn a_file_and_code_are_refused_the_same_in_the_same_words() {
     let loading = |options| Schema::of::<Row>().ages(HOUR, ZERO).loading(options).validate();
     let off = LoadOptions::default;
     let from_code = [
-        ("jitter: 1.5", loading(LoadOptions { jitter: 1.5, ..off() })),
-        ("jitter: -1", loading(LoadOptions { jitter: -1.0, ..off() })),
+        ("jitter: 1.5", loading(off().jitter(1.5))),
+        ("jitter: -1", loading(off().jitter(-1.0))),
         ("max_object_size: 0", Schema { max_object_size: 0, ..Schema::of::<Row>() }.validate()),
-        ("refresh_ahead: 2h", loading(LoadOptions { refresh_ahead: 2 * HOUR, ..off() })),
+        ("refresh_ahead: 2h", loading(off().refresh_ahead(2 * HOUR))),
         ("last_use_age: 2h", Schema::of::<Row>().ages(HOUR, 2 * HOUR).validate()),
-        ("soft_timeout: 1s", loading(LoadOptions { soft_timeout: Duration::from_secs(1), ..off() })),
-        ("audit_share: 2", AuditOptions { share: 2.0, ..AuditOptions::default() }.validate()),
-        ("audit_grace: 0", AuditOptions { grace: ZERO, ..AuditOptions::default() }.validate()),
+        ("soft_timeout: 1s", loading(off().soft_timeout(Duration::from_secs(1)))),
+        ("audit_share: 2", AuditOptions::new().share(2.0).validate()),
+        ("audit_grace: 0", AuditOptions::new().grace(ZERO).validate()),
     ];
     for (setting, from_code) in from_code {
         let from_code = said(from_code).unwrap();

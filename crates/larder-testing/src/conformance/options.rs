@@ -103,7 +103,7 @@ impl Node<Site> {
 }
 
 async fn a_lease_is_one_nodes_at_a_time<S: Subject>(trial: Trial<'_, S>) {
-    let nodes = loading(&trial, LoadOptions { lease: Duration::from_millis(LONG), ..LoadOptions::default() }).await;
+    let nodes = loading(&trial, LoadOptions::new().lease(Duration::from_millis(LONG))).await;
     let token = nodes.near.is_granted("a.example").await;
     nodes.far.is_refused("a.example").await;
     nodes.near.is_refused("a.example").await;
@@ -118,7 +118,7 @@ async fn a_lease_is_one_nodes_at_a_time<S: Subject>(trial: Trial<'_, S>) {
 }
 
 async fn whoever_is_granted_a_lease_sees_what_was_stored_before<S: Subject>(trial: Trial<'_, S>) {
-    let nodes = loading(&trial, LoadOptions { lease: Duration::from_millis(LONG), ..LoadOptions::default() }).await;
+    let nodes = loading(&trial, LoadOptions::new().lease(Duration::from_millis(LONG))).await;
     for (round, key) in ["a.example", "b.example"].into_iter().enumerate() {
         let site = Site { name: format!("round {round}"), ..acme() };
         let (lease, look) = nodes.near.leases(key).await;
@@ -139,7 +139,7 @@ async fn whoever_is_granted_a_lease_sees_what_was_stored_before<S: Subject>(tria
 }
 
 async fn a_lease_that_nobody_gives_back_ends<S: Subject>(trial: Trial<'_, S>) {
-    let nodes = loading(&trial, LoadOptions { lease: Duration::from_millis(SHORT), ..LoadOptions::default() }).await;
+    let nodes = loading(&trial, LoadOptions::new().lease(Duration::from_millis(SHORT))).await;
     for _ in 0..3 {
         nodes.near.is_granted("a.example").await;
         trial.pass(SHORT + 2).await;
@@ -149,7 +149,7 @@ async fn a_lease_that_nobody_gives_back_ends<S: Subject>(trial: Trial<'_, S>) {
 
 /// Two nodes that remember absences for so many milliseconds.
 async fn remembering<S: Subject>(trial: &Trial<'_, S>, age: u64) -> Nodes<Site> {
-    loading(trial, LoadOptions { negative_age: Duration::from_millis(age), ..LoadOptions::default() }).await
+    loading(trial, LoadOptions::new().negative_age(Duration::from_millis(age))).await
 }
 
 async fn an_absence_is_known_until_its_key_is_touched<S: Subject>(mut trial: Trial<'_, S>) {
@@ -232,7 +232,7 @@ async fn an_absence_ends<S: Subject>(trial: Trial<'_, S>) {
 async fn an_expired_object_is_kept_until_it_is_invalidated<S: Subject>(mut trial: Trial<'_, S>) {
     for (index, key) in Keys::of(&acme()) {
         trial.next_cache();
-        let options = LoadOptions { serve_expired: Duration::from_millis(LONG), ..LoadOptions::default() };
+        let options = LoadOptions::new().serve_expired(Duration::from_millis(LONG));
         let schema: Schema = trial.schema::<Site>().ages(Duration::from_millis(SHORT), Duration::ZERO);
         let nodes = trial.nodes_with::<Site>(schema.loading(options)).await;
         nodes.near.stores(&acme()).await;
@@ -260,7 +260,7 @@ async fn an_absence_is_known_although_an_expired_object_lies_there<S: Subject>(m
             trial.next_cache();
             let [negative_age, lease] = [LONG; 2].map(Duration::from_millis);
             let serve_expired = Duration::from_millis(serve_expired);
-            let options = LoadOptions { negative_age, lease, serve_expired, ..LoadOptions::default() };
+            let options = LoadOptions::new().negative_age(negative_age).lease(lease).serve_expired(serve_expired);
             let schema = trial.schema::<Site>().ages(Duration::from_millis(SHORT), Duration::ZERO);
             let nodes = trial.nodes_with(schema.loading(options)).await;
             nodes.near.stores(&acme()).await;
@@ -281,7 +281,7 @@ async fn an_absence_is_noted_under_each_key_of_what_was_invalidated<S: Subject>(
     for (through, known) in KEYS {
         trial.next_cache();
         let [negative_age, lease] = [LONG; 2].map(Duration::from_millis);
-        let nodes = loading(&trial, LoadOptions { negative_age, lease, ..LoadOptions::default() }).await;
+        let nodes = loading(&trial, LoadOptions::new().negative_age(negative_age).lease(lease)).await;
         nodes.near.stores(&acme()).await;
         nodes.far.invalidates(through, [known]).await;
         for (index, key) in KEYS {
@@ -296,7 +296,7 @@ async fn what_is_fresh_does_not_end_with_a_load_that_finds_nothing<S: Subject>(m
         for filled in [false, true] {
             trial.next_cache();
             let [negative_age, max_age, refresh_ahead] = [LONG, LONG, SHORT].map(Duration::from_millis);
-            let options = LoadOptions { negative_age, refresh_ahead, ..LoadOptions::default() };
+            let options = LoadOptions::new().negative_age(negative_age).refresh_ahead(refresh_ahead);
             let schema = trial.schema::<Site>().ages(max_age, Duration::ZERO).loading(options);
             let nodes = trial.nodes_with(schema).await;
             let ticket = nodes.near.begins(index, key).await;
@@ -320,7 +320,7 @@ async fn what_is_to_be_loaded_anew_ends_with_a_load_that_finds_nothing<S: Subjec
         for (index, key) in KEYS {
             trial.next_cache();
             let [negative_age, max_age, refresh_ahead] = [negative_age, LONG, LONG - SHORT].map(Duration::from_millis);
-            let options = LoadOptions { negative_age, refresh_ahead, ..LoadOptions::default() };
+            let options = LoadOptions::new().negative_age(negative_age).refresh_ahead(refresh_ahead);
             let schema = trial.schema::<Site>().ages(max_age, Duration::ZERO).loading(options);
             let nodes = trial.nodes_with(schema).await;
             nodes.far.stores(&acme()).await;
@@ -343,7 +343,7 @@ async fn what_is_to_be_loaded_anew_ends_with_a_load_that_finds_nothing<S: Subjec
 
 /// Two nodes that keep what has expired, which is what an object there has done.
 async fn keeping<S: Subject>(trial: &Trial<'_, S>) -> Nodes<Site> {
-    let options = LoadOptions { serve_expired: Duration::from_millis(LONG), ..LoadOptions::default() };
+    let options = LoadOptions::new().serve_expired(Duration::from_millis(LONG));
     let schema = trial.schema::<Site>().ages(Duration::from_millis(SHORT), Duration::ZERO);
     let nodes = trial.nodes_with::<Site>(schema.loading(options)).await;
     nodes.near.stores(&acme()).await;

@@ -11,7 +11,7 @@
 //! # let instances: Cache<Instance> =
 //! #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
 //! let audit = instances
-//!     .audited(AuditOptions { share: 0.001, ..AuditOptions::default() }, |served| async move {
+//!     .audited(AuditOptions::new().share(0.001), |served| async move {
 //!         // Read the object with the primary key of `served` from the database here.
 //!         Ok::<_, std::io::Error>(Some(Instance { id: served.id.clone(), name: "Acme".into() }))
 //!     })
@@ -64,7 +64,7 @@
 use crate::cache::{Cache, Inner};
 use crate::contract::{KeyBuf, KeyRef};
 use crate::entry::{Entry, Index};
-use crate::options::{OptionError, Refuse};
+use crate::options::{OptionError, Refuse, setters};
 use crate::telemetry::{Counter, catalogue};
 use rule::State;
 use sampling::{Desk, milliseconds};
@@ -93,6 +93,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What is audited, and how hard.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct AuditOptions {
     /// The part of the hits that is examined, 0 (none) to 1. Default 0.001.
     pub share: f64,
@@ -127,6 +128,21 @@ pub(crate) const SHARE: &str = "the part of the hits, 0 (none) to 1";
 pub(crate) const GRACE: &str = "a duration above 0, such as 5s";
 
 impl AuditOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        share: f64,
+        grace: Duration,
+        source_timeout: Duration,
+        concurrency: usize,
+        per_second: u32,
+        bypass: Duration,
+    }
+
     /// Checks that every option can be used. [`Cache::audited`] refuses what is not.
     ///
     /// # Errors

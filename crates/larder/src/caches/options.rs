@@ -146,11 +146,6 @@ impl CacheOptions {
 
     /// How the cache is audited.
     pub(crate) fn audit(&self) -> AuditOptions {
-        AuditOptions {
-            share: self.audit_share,
-            grace: self.audit_grace,
-            bypass: self.audit_bypass,
-            ..AuditOptions::default()
-        }
+        AuditOptions::new().share(self.audit_share).grace(self.audit_grace).bypass(self.audit_bypass)
     }
 }

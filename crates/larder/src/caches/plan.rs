@@ -132,7 +132,11 @@ impl ConnectorOptions {
     /// Tells of every option that cannot be used.
     pub(crate) fn examine(&self, refuse: Refuse<'_>) {
         match self {
-            Self::Memory(memory) => memory.examine(refuse),
+            Self::Memory(memory) => {
+                if let Err(error) = memory.validate() {
+                    refuse(error);
+                }
+            }
             Self::Redis(redis) => redis.examine(refuse),
             Self::Noop | Self::Postgres | Self::Own => {}
         }

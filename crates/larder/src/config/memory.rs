@@ -31,7 +31,8 @@ pub(super) const SETTINGS: &[Setting<MemoryOptions>] = &[
 pub(super) fn read_options(section: &Node, problems: &mut Problems) -> MemoryOptions {
     let mut memory = MemoryOptions::new();
     let given = read(section, SETTINGS, &[KIND], &mut memory, problems);
-    let place = Place { section, given: &given, inherited: None };
-    memory.examine(&mut |error| place.report(&error, problems));
+    if let Err(error) = memory.validate() {
+        Place { section, given: &given, inherited: None }.report(&error, problems);
+    }
     memory
 }

@@ -1,7 +1,7 @@
 //! How objects are loaded, beyond one loader per key and node.
 
 use crate::duration::show;
-use crate::options::{OptionError, Refuse};
+use crate::options::{OptionError, Refuse, setters};
 use std::time::Duration;
 
 /// What a cache does about loads beside sharing them. Everything is off by default, and zero switches it off.
@@ -10,12 +10,10 @@ use std::time::Duration;
 /// use larder::LoadOptions;
 /// use std::time::Duration;
 ///
-/// let patient = LoadOptions {
-///     lease: Duration::from_secs(2),
-///     serve_expired: Duration::from_secs(60),
-///     soft_timeout: Duration::from_millis(200),
-///     ..LoadOptions::default()
-/// };
+/// let patient = LoadOptions::new()
+///     .lease(Duration::from_secs(2))
+///     .serve_expired(Duration::from_secs(60))
+///     .soft_timeout(Duration::from_millis(200));
 /// assert!(patient.negative_age.is_zero());
 /// ```
 ///
@@ -23,6 +21,7 @@ use std::time::Duration;
 /// connector that is opened by hand has them. They concern [`get_or_load`](crate::Cache::get_or_load): a plain
 /// [`get`](crate::Cache::get) never returns an object later than its max age.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct LoadOptions {
     /// One load per key among all nodes, not only on this one: the others wait for its fill for at most this long, then they load
     /// themselves. It should be longer than a load takes. A node that dies while it loads holds the others up for as long.
@@ -50,6 +49,31 @@ pub struct LoadOptions {
 pub(crate) const JITTER: &str = "a part of the max age from 0 to 1, such as 0.1";
 
 impl LoadOptions {
+    /// Everything off.
+    #[must_use]
+    pub const fn new() -> Self {
+        const OFF: Duration = Duration::ZERO;
+        Self {
+            lease: OFF,
+            refresh_ahead: OFF,
+            serve_expired: OFF,
+            soft_timeout: OFF,
+            hard_timeout: OFF,
+            negative_age: OFF,
+            jitter: 0.0,
+        }
+    }
+
+    setters! {
+        lease: Duration,
+        refresh_ahead: Duration,
+        serve_expired: Duration,
+        soft_timeout: Duration,
+        hard_timeout: Duration,
+        negative_age: Duration,
+        jitter: f64,
+    }
+
     /// Tells of what cannot be used, and of what contradicts each other, in a cache with this max age.
     pub(crate) fn examine(&self, max_age: Duration, refuse: Refuse<'_>) {
         let Self { refresh_ahead, serve_expired, soft_timeout, hard_timeout, jitter, .. } = *self;

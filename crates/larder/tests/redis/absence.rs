@@ -12,15 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Keeps expired objects, remembers what the source does not have, and loads anew what expires within ten minutes.
-const ALL: LoadOptions = LoadOptions {
-    lease: LONG,
-    refresh_ahead: Duration::from_secs(600),
-    serve_expired: LONG,
-    soft_timeout: Duration::ZERO,
-    hard_timeout: Duration::ZERO,
-    negative_age: LONG,
-    jitter: 0.0,
-};
+const ALL: LoadOptions =
+    LoadOptions::new().lease(LONG).refresh_ahead(Duration::from_secs(600)).serve_expired(LONG).negative_age(LONG);
 
 /// A cache as its users see it, and the connector below.
 struct Place<'a> {
@@ -114,13 +107,13 @@ async fn a_load_of_nothing_ends_the_object_that_has_expired_under_all_of_its_key
     for server in servers(ServerOptions::default()).await {
         for negative_age in [Duration::ZERO, LONG] {
             for key in [(By::Id, "1"), (By::Host, "a")] {
-                let place = Place::of(&server, LoadOptions { negative_age, ..ALL }).await;
+                let place = Place::of(&server, ALL.negative_age(negative_age)).await;
                 place.cache.truncate().await.unwrap();
                 assert_eq!(place.cache.set(instance("1", &["a", "b"], "gone")).await, Stored::Yes);
                 place.expires("1").await;
                 assert!(matches!(place.cache.lookup(By::Host, "b").await, Lookup::Miss(Miss::Expired, Some(_))));
                 assert_eq!(place.found_nothing(key).await, Stored::Yes);
-                let stranger = Place::of(&server, LoadOptions { negative_age, ..ALL }).await;
+                let stranger = Place::of(&server, ALL.negative_age(negative_age)).await;
                 for place in [&place, &stranger] {
                     let known = if negative_age.is_zero() { Miss::Absent } else { Miss::KnownAbsent };
                     assert_eq!(place.misses(key).await, [known; 4]);
@@ -155,8 +148,8 @@ async fn a_load_of_nothing_ends_the_object_that_was_to_be_loaded_anew() {
 #[tokio::test]
 async fn a_load_of_nothing_leaves_an_object_that_is_not_due() {
     for server in servers(ServerOptions::default()).await {
-        for loading in [ALL, LoadOptions { negative_age: Duration::ZERO, ..ALL }, LoadOptions::default()] {
-            let place = Place::of(&server, LoadOptions { negative_age: LONG, ..loading }).await;
+        for loading in [ALL, ALL.negative_age(Duration::ZERO), LoadOptions::default()] {
+            let place = Place::of(&server, loading.negative_age(LONG)).await;
             place.cache.truncate().await.unwrap();
             assert_eq!(place.cache.set(instance("1", &["a"], "x")).await, Stored::Yes);
             for key in [(By::Id, "1"), (By::Host, "a")] {
@@ -198,7 +191,7 @@ async fn a_load_of_nothing_that_was_overtaken_ends_nothing_and_notes_nothing() {
 #[tokio::test]
 async fn an_index_key_that_leads_nowhere_does_not_keep_a_note_away() {
     for server in servers(ServerOptions::default()).await {
-        let loading = LoadOptions { negative_age: LONG, ..LoadOptions::default() };
+        let loading = LoadOptions::new().negative_age(LONG);
         let (near, far) = (Place::of(&server, loading).await, Place::of(&server, loading).await);
         assert_eq!(near.cache.set(instance("1", &["a", "b"], "x")).await, Stored::Yes);
         // So that both nodes remember where the host leads.
@@ -339,7 +332,7 @@ async fn a_full_server_ends_what_is_over_and_refuses_a_note_where_there_was_noth
 #[tokio::test]
 async fn a_note_is_found_in_one_round_trip() {
     for server in servers(ServerOptions::default()).await {
-        let loading = LoadOptions { negative_age: LONG, ..LoadOptions::default() };
+        let loading = LoadOptions::new().negative_age(LONG);
         let place = Place::of(&server, loading).await;
         assert_eq!(place.cache.set(instance("1", &["a"], "x")).await, Stored::Yes);
         assert_eq!(place.cache.invalidate(By::Id, ["1"]).await.unwrap(), Delivery::Applied);

@@ -12,8 +12,7 @@ use std::time::Duration;
 async fn an_object_that_came_back_behind_larders_back_is_found() {
     for server in servers(ServerOptions::default()).await {
         let node = Node::on(&server).await;
-        let options =
-            AuditOptions { share: 1.0, grace: Duration::from_millis(100), bypass: Duration::MAX, ..Default::default() };
+        let options = AuditOptions::new().share(1.0).grace(Duration::from_millis(100)).bypass(Duration::MAX);
         let source = |_| std::future::ready(Ok::<_, String>(Some(instance("1", &["a"], "new"))));
         let audit = node.cache.audited(options, source).unwrap();
         node.set("1", &["a"], "old").await;
@@ -38,7 +37,7 @@ async fn an_object_that_came_back_behind_larders_back_is_found() {
 async fn an_object_that_is_touched_all_the_time_is_undecided() {
     for server in servers(ServerOptions::default()).await {
         let node = Node::on(&server).await;
-        let options = AuditOptions { share: 1.0, grace: Duration::from_millis(100), ..Default::default() };
+        let options = AuditOptions::new().share(1.0).grace(Duration::from_millis(100));
         let source = |_| std::future::ready(Ok::<_, String>(Some(instance("1", &["a"], "new"))));
         let audit = node.cache.audited(options, source).unwrap();
         node.set("1", &["a"], "old").await;

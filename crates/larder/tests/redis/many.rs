@@ -545,7 +545,7 @@ async fn the_last_of_those_that_claim_a_key_has_it() {
 async fn what_has_expired_and_what_is_known_to_be_nowhere_is_a_miss() {
     for server in servers(ServerOptions::default()).await {
         let long = Duration::from_secs(600);
-        let loading = LoadOptions { serve_expired: long, negative_age: long, ..LoadOptions::default() };
+        let loading = LoadOptions::new().serve_expired(long).negative_age(long);
         let open = async || {
             let redis = Redis::open(config(server.socket())).unwrap();
             let schema = Schema::of::<Instance>().ages(Duration::from_millis(50), Duration::ZERO).loading(loading);

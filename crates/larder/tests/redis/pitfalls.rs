@@ -82,7 +82,7 @@ async fn a_script_called_a_function_that_it_did_not_have() {
         assert_eq!(found.iter().flatten().count(), 2);
         assert_eq!(stranger.cache.stats().faults.get(), 0);
 
-        let loading = LoadOptions { negative_age: max_age, ..LoadOptions::default() };
+        let loading = LoadOptions::new().negative_age(max_age);
         let schema =
             Schema { cache: "versioned".into(), loading, ..Schema::of::<Versioned>().ages(max_age, last_use_age) };
         let versioned: Cache<Versioned> = cache_on(&node, schema).await;

@@ -44,10 +44,10 @@ async fn each_call_counts_once() {
     let default = LoadOptions::default();
     let all = [
         default,
-        LoadOptions { lease: LONG, ..default },
-        LoadOptions { refresh_ahead: LONG / 2, lease: LONG, ..default },
-        LoadOptions { serve_expired: LONG, soft_timeout: LONG, ..default },
-        LoadOptions { hard_timeout: LONG, negative_age: LONG, ..default },
+        default.lease(LONG),
+        default.refresh_ahead(LONG / 2).lease(LONG),
+        default.serve_expired(LONG).soft_timeout(LONG),
+        default.hard_timeout(LONG).negative_age(LONG),
     ];
     for place in Place::all().await {
         for options in all {
@@ -142,7 +142,7 @@ async fn a_refresh_counts_for_nobody() {
     let place = Place::memory();
     let Place::Memory(_, hand) = &place else { unreachable!() };
     for lease in [std::time::Duration::ZERO, LONG] {
-        let options = LoadOptions { refresh_ahead: LONG / 2, lease, ..LoadOptions::default() };
+        let options = LoadOptions::new().refresh_ahead(LONG / 2).lease(lease);
         let cache = place.cache(options).await;
         assert_eq!(cache.set(user(1, &[])).await, Stored::Yes);
         hand.advance(LONG / 2);

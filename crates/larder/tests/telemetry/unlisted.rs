@@ -17,7 +17,7 @@ async fn load(cache: &Cache<User>, login: &str) -> Option<u32> {
 #[tokio::test]
 async fn an_object_that_does_not_list_the_key_is_counted_and_filled_under_its_own() {
     for place in Place::that_store().await {
-        let cache = place.cache(LoadOptions { negative_age: LONG, ..LoadOptions::default() }).await;
+        let cache = place.cache(LoadOptions::new().negative_age(LONG)).await;
         for loads in 1..=3 {
             assert_eq!(load(&cache, "Jo").await, Some(1));
             assert_eq!((cache.stats().unlisted.get(), cache.stats().loads.get()), (loads, loads));

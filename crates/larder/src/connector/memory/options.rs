@@ -1,6 +1,7 @@
 //! [`MemoryOptions`]: how much the memory connector may hold.
 
-use crate::options::{OptionError, Refuse, setters};
+use crate::contract::OptionError;
+use crate::options::setters;
 use std::time::Duration;
 
 /// How much the memory connector may hold. It holds for each cache by itself.
@@ -52,13 +53,9 @@ impl MemoryOptions {
     ///
     /// The first option that cannot be used, and what is accepted.
     pub fn validate(&self) -> Result<(), OptionError> {
-        OptionError::first(|refuse| self.examine(refuse))
-    }
-
-    /// Tells of every option that cannot be used.
-    pub(crate) fn examine(&self, refuse: Refuse<'_>) {
-        if self.max_objects == 0 {
-            refuse(OptionError::new("max_objects", self.max_objects, MAX_OBJECTS));
+        match self.max_objects {
+            0 => Err(OptionError::new("max_objects", self.max_objects, MAX_OBJECTS)),
+            _ => Ok(()),
         }
     }
 }
