@@ -26,7 +26,7 @@ pub(crate) enum News {
     },
     Report {
         node: u32,
-        report: Report,
+        report: Box<Report>,
         /// Given back when it was heard, so that a node that tells faster than can be judged waits.
         turn: OwnedSemaphorePermit,
     },
@@ -187,7 +187,7 @@ impl Witness {
                 }
             }
             News::Report { node, report, turn } => {
-                self.report(node, report);
+                self.report(node, *report);
                 drop(turn);
             }
             News::Fault { kind, said, begun, ended } => {
