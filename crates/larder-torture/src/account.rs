@@ -2,7 +2,7 @@
 
 use super::checker::{Checker, Fault, Violation};
 use super::objects::{Key, Kind};
-use super::protocol::{Call, Forgotten, Outcome, Read, Through};
+use super::protocol::{Call, Forgotten, Outcome, Read};
 use super::truth::digest;
 use super::witness::Made;
 
@@ -155,15 +155,8 @@ fn at(time: u64, begun: u64) -> String {
 
 fn told_call(node: u32, call: &Forgotten, begun: u64, mark: &str) -> String {
     let what = match call.call {
-        Call::Invalidate => "invalidate".to_owned(),
-        Call::InvalidateMany => "invalidate_many".to_owned(),
-        Call::InvalidateChange => "invalidate_change".to_owned(),
-        Call::InvalidateBelow(version) => format!("invalidate_below {version}"),
-        Call::Update => "update".to_owned(),
-        Call::Set => "set".to_owned(),
-        Call::SetMany => "set_many".to_owned(),
-        Call::Delete => "delete".to_owned(),
-        Call::Truncate => "truncate".to_owned(),
+        Call::InvalidateBelow(version) => format!("{} {version}", call.call.name()),
+        call => call.name().to_owned(),
     };
     let keys: Vec<String> = call.keys.iter().map(Key::to_string).collect();
     let because = if call.sequence == 0 { String::new() } else { format!(" because of change {}", call.sequence) };
@@ -180,13 +173,7 @@ fn told_call(node: u32, call: &Forgotten, begun: u64, mark: &str) -> String {
 }
 
 fn told_read(node: u32, read: &Read, begun: u64, mark: &str) -> String {
-    let through = match read.through {
-        Through::Get => "get",
-        Through::Lookup => "lookup",
-        Through::GetMany => "get_many",
-        Through::GetOrLoad => "get_or_load",
-        Through::LoadMany => "load_many",
-    };
+    let through = read.through.name();
     let answer = match read.answer {
         Some(answer) => format!("object {} at change {}", answer.number, answer.sequence),
         None => "nothing".to_owned(),

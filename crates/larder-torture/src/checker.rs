@@ -150,6 +150,8 @@ pub(crate) struct Checker {
     pub(crate) recent: VecDeque<(u32, Read)>,
     pub(crate) reads: u64,
     pub(crate) hits: u64,
+    /// How many answers each call that reads has given, and how often each that makes the cache forget was made.
+    pub(crate) calls: BTreeMap<&'static str, u64>,
     broken: Option<Violation>,
 }
 
@@ -214,6 +216,7 @@ impl Checker {
                 Event::Forgotten(mut call) => {
                     // What had led somewhere may be lost.
                     call.led = call.led.filter(|led| !self.lost_between(led.since, call.ended));
+                    *self.calls.entry(call.call.name()).or_default() += 1;
                     self.demands.forgotten(node, call);
                 }
                 Event::Empty { kind, asked, seen } => self.demands.delivered(node, kind, asked, seen),
@@ -278,6 +281,7 @@ impl Checker {
             let Some(Reverse(Pending { node, read, .. })) = self.pending.pop() else { break };
             self.reads += 1;
             self.hits += u64::from(read.through.is_hit());
+            *self.calls.entry(read.through.name()).or_default() += 1;
             let verdict = self.judge_read(node, &read);
             self.recent.push_back((node, read));
             if self.recent.len() > REMEMBERED {

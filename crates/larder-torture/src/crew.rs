@@ -122,7 +122,7 @@ impl Crew {
             while let Ok(turn) = turns.clone().acquire_owned().await
                 && let Some(report) = protocol::receive(&mut stdout).await
             {
-                let _ = news.send(News::Report { node, report, turn });
+                let _ = news.send(News::Report { node, report: Box::new(report), turn });
             }
             // What it has said comes with its end, or a moment later.
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -47,7 +47,7 @@ pub(crate) struct Options {
     /// How many tasks on each that change and forget objects, and read between that [default: 16, in memory 48]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
     tasks: Option<u32>,
-    /// How many tasks on each that only read, as fast as they are answered [default: 24]
+    /// How many tasks on each that only read, as fast as they are answered [default: 48]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=999))]
     readers: Option<u32>,
     /// Switches off one of the things that the promises rest on, to see that this is found: fence, ticket, journal, version, epoch, history or
@@ -137,7 +137,7 @@ impl Options {
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
         let nodes = self.nodes.unwrap_or(if memory { 1 } else { 3 });
         let tasks = self.tasks.unwrap_or(if memory { 48 } else { 16 });
-        let readers = self.readers.unwrap_or(24);
+        let readers = self.readers.unwrap_or(48);
         let mut again = format!(
             "larder-torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {tasks} --readers {readers}",
             self.connector.name(),

@@ -112,6 +112,16 @@ impl Through {
     pub(crate) fn is_hit(self) -> bool {
         matches!(self, Self::Get | Self::Lookup | Self::GetMany)
     }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Lookup => "lookup",
+            Self::GetMany => "get_many",
+            Self::GetOrLoad => "get_or_load",
+            Self::LoadMany => "load_many",
+        }
+    }
 }
 
 /// A read that was answered: one key, also where the call was for several.
@@ -150,6 +160,22 @@ pub(crate) enum Call {
     SetMany,
     Delete,
     Truncate,
+}
+
+impl Call {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Invalidate => "invalidate",
+            Self::InvalidateMany => "invalidate_many",
+            Self::InvalidateChange => "invalidate_change",
+            Self::InvalidateBelow(_) => "invalidate_below",
+            Self::Update => "update",
+            Self::Set => "set",
+            Self::SetMany => "set_many",
+            Self::Delete => "delete",
+            Self::Truncate => "truncate",
+        }
+    }
 }
 
 /// How far it has come.

@@ -27,6 +27,8 @@ pub(crate) struct Summary {
     reads: u64,
     hits: u64,
     reads_per_second: u64,
+    /// Answers of each call that reads, and calls that make the cache forget.
+    calls: BTreeMap<&'static str, u64>,
     stale: u64,
     wrong: u64,
     /// Changes in the source.
@@ -82,6 +84,7 @@ impl Summary {
             without: plan.without.map(larder::protection::Protection::name),
             reads: progress.reads,
             hits: progress.hits,
+            calls: progress.calls.clone(),
             reads_per_second: (progress.reads as f64 / seconds.max(0.1)) as u64,
             stale,
             wrong,
@@ -127,6 +130,7 @@ impl fmt::Display for Summary {
             "reads",
             format!("{}, {} a second, of which {} were hits for certain", self.reads, self.reads_per_second, self.hits),
         )?;
+        row("by call", list(self.calls.iter().map(|(name, count)| (*name, *count))))?;
         row("stale reads", self.stale.to_string())?;
         row("wrong reads", self.wrong.to_string())?;
         row("changes", self.changes.to_string())?;

@@ -26,7 +26,7 @@ pub(crate) enum News {
     },
     Report {
         node: u32,
-        report: Report,
+        report: Box<Report>,
         /// Given back when it was heard, so that a node that tells faster than can be judged waits.
         turn: OwnedSemaphorePermit,
     },
@@ -78,6 +78,7 @@ pub(crate) enum Word {
 pub(crate) struct Progress {
     pub(crate) reads: u64,
     pub(crate) hits: u64,
+    pub(crate) calls: BTreeMap<&'static str, u64>,
     pub(crate) changes: u64,
     pub(crate) faults: BTreeMap<&'static str, u64>,
     /// Of every node there ever was.
@@ -186,7 +187,7 @@ impl Witness {
                 }
             }
             News::Report { node, report, turn } => {
-                self.report(node, report);
+                self.report(node, *report);
                 drop(turn);
             }
             News::Fault { kind, said, begun, ended } => {
@@ -242,6 +243,7 @@ impl Witness {
             let mut progress = lock(&self.shared);
             progress.reads = self.checker.reads;
             progress.hits = self.checker.hits;
+            progress.calls.clone_from(&self.checker.calls);
             progress.changes = self.checker.truth.newest();
         }
         match judged {

@@ -203,7 +203,7 @@ impl Desk {
             }
             470..560 => {
                 begins("load_many");
-                self.load_many(instances, &readable_keys(&self.setup, rng), patience, pace).await;
+                self.load_many(instances, &readable_keys(&self.setup, rng, 16), patience, pace).await;
             }
             560..620 => {
                 begins("lookup and fill");
@@ -269,7 +269,7 @@ impl Desk {
             let rng = &mut rng;
             let patience = self.patience(rng, 24);
             let answered = match rng.u32(..100) {
-                0..70 => {
+                0..66 => {
                     self.begins(task, "gets");
                     let mut answered = false;
                     for _ in 0..rng.u32(1..=IN_A_ROW) {
@@ -277,7 +277,7 @@ impl Desk {
                     }
                     answered
                 }
-                70..78 => {
+                66..74 => {
                     self.begins(task, "gets of policies");
                     let mut answered = false;
                     for _ in 0..rng.u32(1..=IN_A_ROW) {
@@ -285,22 +285,22 @@ impl Desk {
                     }
                     answered
                 }
-                78..88 => {
+                74..88 => {
                     self.begins(task, "get_many");
-                    self.get_many(instances, &readable_keys(&self.setup, rng), patience).await
+                    self.get_many(instances, &readable_keys(&self.setup, rng, 48), patience).await
                 }
                 88..91 => {
                     self.begins(task, "get_many of policies");
                     self.get_many(policies, &policy_keys(rng), patience).await
                 }
-                91..97 => {
+                91..98 => {
                     self.begins(task, "get_or_load");
                     self.get_or_load(instances, readable_key(&self.setup, rng), patience, Pace::brisk(rng)).await;
                     true
                 }
                 _ => {
                     self.begins(task, "load_many");
-                    self.load_many(instances, &readable_keys(&self.setup, rng), patience, Pace::brisk(rng)).await;
+                    self.load_many(instances, &readable_keys(&self.setup, rng, 16), patience, Pace::brisk(rng)).await;
                     true
                 }
             };

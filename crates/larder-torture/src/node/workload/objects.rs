@@ -73,9 +73,9 @@ pub(super) fn readable_key(setup: &Setup, rng: &mut fastrand::Rng) -> Key {
 }
 
 /// Keys of instances by one index, some of them more than once.
-pub(super) fn readable_keys(setup: &Setup, rng: &mut fastrand::Rng) -> Vec<Key> {
+pub(super) fn readable_keys(setup: &Setup, rng: &mut fastrand::Rng, most: usize) -> Vec<Key> {
     let first = readable_key(setup, rng);
-    let most = rng.usize(2..24);
+    let most = rng.usize(1..most.max(2));
     let others = std::iter::repeat_with(|| readable_key(setup, rng)).take(most).filter(|key| key.by == first.by);
     std::iter::once(first).chain(others.collect::<Vec<_>>()).collect()
 }

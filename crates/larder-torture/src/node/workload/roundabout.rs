@@ -10,9 +10,9 @@
 //! 4. the host is invalidated: from now on no answer may come from a load that began before;
 //! 5. the load fills the cache, if it is let in.
 //!
-//! Nobody else changes these instances, deletes their keys, or loads them by their hosts. So from 1 to 4 the host leads to the object
-//! unless the whole cache was emptied, which refuses the load as well, or the server has evicted, or the object has expired. The
-//! checker knows of the former, and of the latter the time that has passed.
+//! Nobody else changes these instances, deletes their keys, or loads them by their hosts. So from 1 to 4 the host leads to the object, but
+//! for three cases. The cache was emptied: this refuses the load as well. The server has lost data, or evicts: the checker knows when.
+//! The object has expired: nothing is claimed where more time than [`THERE`] has passed.
 
 use super::super::callers::Patience;
 use super::Desk;
