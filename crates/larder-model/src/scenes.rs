@@ -313,11 +313,7 @@ fn set_truncate(size: Size) -> Kind {
     let a = [Set(CHANGE_P, Object::P)];
     match size {
         Size::Small => scene(&a, &[Truncate, Invalidate(CHANGE_P, H)], NOTHING),
-        Size::Large => scene(
-            &[Load(H), Set(CHANGE_P, Object::P)],
-            &[Truncate, Invalidate(CHANGE_P, H)],
-            Faults { unanswered: 1, ..NOTHING },
-        ),
+        Size::Large => scene(&a, &[Truncate, Invalidate(CHANGE_P, H)], Faults { unanswered: 1, ..NOTHING }),
     }
 }
 

@@ -48,7 +48,7 @@ async fn a_clock_that_is_damaged() {
             (&["APPEND", "larder:site:c", "x"], "it has not the length of a clock"),
             (&["SETRANGE", "larder:site:c", "0", "\u{7f}"], "its epoch or its sequence is out of range"),
             (&["SETRANGE", "larder:site:c", "23", "x"], "its state is none that there is"),
-            (&["SETRANGE", "larder:site:c", "32", "x"], "its list of releases cannot be read"),
+            (&["SETRANGE", "larder:site:c", "48", "x"], "its list of releases cannot be read"),
         ] {
             server.command(damage).await.unwrap();
             let told = larder(&server, &["stats", "--json"]).await.done().json();

@@ -69,6 +69,23 @@ async fn an_index_key_never_leaks_and_never_expires_before_its_object() {
         }
         assert_eq!(index_keys, 3);
 
+        // Index keys that were written together end together; those that would end before their object get a new lifetime.
+        let name = |host: &str| format!("larder:instance:ihost:{host}");
+        for short in [["x", "y"].as_slice(), &["z"]] {
+            node.set("2", &["x", "y"], "x").await;
+            node.set("2", &["x", "y", "z"], "x").await;
+            for host in short {
+                server.command(&["PEXPIRE", &name(host), "1000"]).await.unwrap();
+            }
+            node.set("2", &["x", "y", "z"], "x").await;
+            let object = ttl(format!("{}2", &object[..object.len() - 1]).as_bytes()).await;
+            for host in ["x", "y", "z"] {
+                let index = ttl(name(host).as_bytes()).await;
+                assert!(object <= index, "{host} ends before its object: {index} ms and {object} ms");
+            }
+        }
+        assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
+
         // Without a max age nothing expires, and prune removes what dangles.
         let node = Node::on(&server).await;
         assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);

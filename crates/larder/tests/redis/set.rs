@@ -55,6 +55,11 @@ async fn a_set_is_one_command() {
             assert_eq!(set.await.unwrap(), Stored::Yes);
         }
         assert_eq!(calls(&server, "evalsha").await, 20, "none has overtaken another");
+        assert_eq!(
+            calls(&server, "getrange").await,
+            20,
+            "what this connection alone has written is not looked through"
+        );
 
         reset(&server).await;
         let stored = node.cache.set_many((0..20).map(|number| instance(&format!("n{number}"), &["h"], "x"))).await;

@@ -16,7 +16,7 @@ local outcome, writer = 1, '\0\0\0\0\0\0\0\0'
 
 -- Flags the keys of one object that are among the items, as objects list them; an object without any key left is removed.
 local function flag(name, items)
-  local head = redis.pcall('GETRANGE', name, 36, 41)
+  local head = redis.pcall('GETRANGE', name, '36', '41')
   if type(head) ~= 'string' then
     -- What may not be read may list the key: then nothing is applied.
     if string.sub(head.err, 1, 9) ~= 'WRONGTYPE' then error(head) end

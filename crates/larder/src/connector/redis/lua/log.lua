@@ -8,9 +8,11 @@
 --
 -- Uses  clock, outcome, head: what the clock begins with, 32 bytes or more, touched: the marks, in one string, writer: the connection
 -- Cost  two SETRANGEs, once in a turn of the ring three; none where nothing was touched
-local at = string.sub(head, 9, 16)
-if touched ~= '' then
-  local high, low = struct.unpack('>I4I4', at)
+local at
+if touched == '' then
+  at = string.sub(head, 9, 16)
+else
+  local high, low = struct.unpack('>I4I4', head, 9)
   local sequence = high * 4294967296 + low
   local place = sequence % 16384
   local room = 8 * (16384 - place)

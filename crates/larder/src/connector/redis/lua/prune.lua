@@ -9,7 +9,7 @@ local removed = 0
 local schemas = redis.call('GETRANGE', KEYS[1], 48, 303)
 
 local function lists(name, item)
-  local head = redis.pcall('GETRANGE', name, 36, 41)
+  local head = redis.pcall('GETRANGE', name, '36', '41')
   if type(head) ~= 'string' or #head < 6 then return head ~= '' end
   local length, count = struct.unpack('>I4I2', head)
   return string.find(redis.call('GETRANGE', name, 42 + count, 41 + count + length), item, 1, true) ~= nil

@@ -35,29 +35,34 @@ local head = call('GETRANGE', clock, '0', put and '64' or '23')
 local untouched = head == ARGV[1] or (put and sub(head, 1, 24) == ARGV[1])
 if not untouched then
   if #head < (put and 65 or 24) then head = string.rep('\0', 65) end
-  local eh, el, sh, sl, high, state = unpacked('>I4I4I4I4I4I4', head)
-  local teh, tel, th, tl = unpacked('>I4I4I4I4', ARGV[1])
-  local ticket = th * 4294967296 + tl
-  local touched_since = sh * 4294967296 + sl - ticket
-  local alone_since
-  if mode == 2 and sub(head, 25, 32) == sub(header, 24, 31) then
-    local ah, al = unpacked('>I4I4', head, 33)
-    alone_since = ah * 4294967296 + al
-  end
-  if (eh == 0 and el == 0) or state == 3 then
+  local epoch, state = sub(head, 1, 8), string.byte(head, 24)
+  if epoch == '\0\0\0\0\0\0\0\0' or state == 3 then
     outcome = 4
-  elseif eh ~= teh or el ~= tel or state ~= 1 or touched_since < 0 or touched_since > 16384 then
+  elseif epoch ~= sub(ARGV[1], 1, 8) or state ~= 1 then
     outcome = 2
-  elseif touched_since > 0 and not (alone_since and alone_since <= ticket) then
-    local from, log = ticket % 16384
-    if from + touched_since <= 16384 then
-      log = call('GETRANGE', clock, 512 + 8 * from, 511 + 8 * (from + touched_since))
-    else
-      log = call('GETRANGE', clock, 512 + 8 * from, '131583')
-        .. call('GETRANGE', clock, '512', 511 + 8 * (from + touched_since - 16384))
+  else
+    local sh, sl = unpacked('>I4I4', head, 9)
+    local th, tl = unpacked('>I4I4', ARGV[1], 9)
+    local ticket = th * 4294967296 + tl
+    local touched_since = sh * 4294967296 + sl - ticket
+    local alone_since
+    if mode == 2 and sub(head, 25, 32) == sub(header, 24, 31) then
+      local ah, al = unpacked('>I4I4', head, 33)
+      alone_since = ah * 4294967296 + al
     end
-    for at = 36, #header - 7, 8 do
-      if string.find(log, sub(header, at, at + 7), 1, true) then outcome = 2 end -- protection: fence
+    if touched_since < 0 or touched_since > 16384 then
+      outcome = 2
+    elseif touched_since > 0 and not (alone_since and alone_since <= ticket) then
+      local from, log = ticket % 16384
+      if from + touched_since <= 16384 then
+        log = call('GETRANGE', clock, 512 + 8 * from, 511 + 8 * (from + touched_since))
+      else
+        log = call('GETRANGE', clock, 512 + 8 * from, '131583')
+          .. call('GETRANGE', clock, '512', 511 + 8 * (from + touched_since - 16384))
+      end
+      for at = 36, #header - 7, 8 do
+        if string.find(log, sub(header, at, at + 7), 1, true) then outcome = 2 end -- protection: fence
+      end
     end
   end
 end

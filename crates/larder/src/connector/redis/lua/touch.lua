@@ -7,27 +7,29 @@
 -- Reply the number of objects touched
 -- Cost  one EVALSHA, and two or three commands per object, for an index key one more; sent once per tenth of the last-use age, not
 --       per get
-local age, prefix, touched, now = tonumber(ARGV[1]), ARGV[3], 0
+local call = redis.call
+-- A number that becomes text costs a third of a GET: what is sent as text is passed on as it is.
+local age, prefix, touched, now = ARGV[1], ARGV[3], 0
 for i = 1, #KEYS do
   local object = KEYS[i]
   if prefix then
     local hint = redis.pcall('GET', object)
     object = type(hint) == 'string' and #hint > 12 and prefix .. string.sub(hint, 13)
   end
-  local head = object and redis.pcall('GETRANGE', object, 20, 27)
+  local head = object and redis.pcall('GETRANGE', object, '20', '27')
   if type(head) == 'string' and #head == 8 then
-    local high, low = struct.unpack('>I4I4', head)
     local life = age
-    if high > 0 or low > 0 then
+    if head ~= '\0\0\0\0\0\0\0\0' then
       if not now then
-        local time = redis.call('TIME')
+        local time = call('TIME')
         now = time[1] * 1000 + math.floor(time[2] / 1000)
       end
+      local high, low = struct.unpack('>I4I4', head)
       local left = high * 4294967296 + low + ARGV[2] - now
-      if left < life then life = left end
+      if left < age + 0 then life = left end
     end
     -- A lifetime that is over deletes the object, as it should.
-    touched = touched + redis.call('PEXPIRE', object, life)
+    touched = touched + call('PEXPIRE', object, life)
   end
 end
 return touched
