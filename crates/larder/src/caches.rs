@@ -51,7 +51,7 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// let caches = Caches::from_config(config).await?;
 /// let colors: Cache<Color> = caches.open()?;
 /// colors.set(Color { name: "barley".into() }).await;
-/// assert!(colors.get(ColorIndex::Name, "barley").await.is_some());
+/// assert!(colors.get(Color::NAME, "barley").await.is_some());
 /// caches.shutdown().await;
 /// # Ok(()) }
 /// ```
@@ -223,7 +223,7 @@ impl Caches {
         schema.loading = settings.loading;
         schema.validate().map_err(|error| OpenError::Option { cache: cache(), error })?;
         let (connector, prune_interval) = self.connector(&settings, &schema)?;
-        let opened = Cache::<E>::gentle(connector, schema, settings.comeback_loads, self.clock.clone());
+        let opened = Cache::<E>::over(connector, schema, settings.comeback_loads, self.clock.clone());
         state.tasks.retain(|task| !task.is_finished());
         state.tasks.push(self.runtime.spawn(publish(Arc::downgrade(&opened.inner))).abort_handle());
         if !prune_interval.is_zero() {

@@ -1,8 +1,7 @@
 //! What is encoded is read back as it was, or is refused. The shapes of serde, each in every place where serde treats it in its own way.
 
 use super::*;
-use crate::entry::Keys;
-use crate::entry::color::ColorIndex;
+use crate::entry::{Index, Keys};
 use EncodeError::{OtherValue, SomeOfNothing, Unreadable, Unwritable};
 use serde::de::DeserializeOwned;
 use serde::ser::{Error as _, SerializeSeq};
@@ -21,12 +20,11 @@ use std::time::{Duration, SystemTime};
 struct Only<T>(T);
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Entry for Only<T> {
-    type Index = ColorIndex;
-
     const CACHE: &'static str = "only";
+    const INDEXES: &'static [&'static str] = &["name"];
 
-    fn keys(&self, keys: &mut Keys<ColorIndex>) {
-        keys.add(ColorIndex, "1");
+    fn keys(&self, keys: &mut Keys<Self>) {
+        keys.add(Index::<Self, String>::at::<0>(), "1");
     }
 }
 

@@ -28,7 +28,7 @@
 
 use crate::clock::Clock;
 use crate::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Looks, Miss, Object, OptionError, Pruned, Schema,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Lookups, Miss, Object, OptionError, Pruned, Schema,
     Status, Stored, Ticket, Value,
 };
 use crate::protection::{Protection, holds};
@@ -114,7 +114,7 @@ impl MemoryOptions {
 /// let memory = Memory::open(schema.clone(), MemoryOptions { max_objects: 1000, ..MemoryOptions::default() })?;
 /// let colors = Cache::<Color>::new(Arc::new(memory), schema);
 /// colors.set(Color { name: "barley".into() }).await;
-/// assert!(colors.get(ColorIndex::Name, "barley").await.is_some());
+/// assert!(colors.get(Color::NAME, "barley").await.is_some());
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
@@ -238,7 +238,7 @@ impl Connector for Memory {
         Answer::now(self.find(key))
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
         Answer::now(self.look(key))
     }
 
@@ -262,7 +262,7 @@ impl Connector for Memory {
         Answer::now(keys.iter().map(|key| self.find(*key)).collect())
     }
 
-    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looks> {
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Lookups> {
         Answer::now(keys.iter().map(|key| self.look(*key)).collect())
     }
 

@@ -17,7 +17,7 @@ use crate::config::RedisConfig;
 use crate::connector::remote::journal::Limits;
 use crate::connector::remote::supervisor::Supervisor;
 use crate::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss, Object,
     OptionError, Pruned, Schema, Status, Stored, Ticket, Value,
 };
 use crate::telemetry::{Latencies, catalogue};
@@ -201,11 +201,11 @@ impl Connector for RedisConnector {
         self.store.get(key)
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
         self.store.lookup(key)
     }
 
-    fn lease<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, (Lease, Look)> {
+    fn lease<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, (Lease, Lookup)> {
         self.store.lease(key)
     }
 
@@ -237,7 +237,7 @@ impl Connector for RedisConnector {
         self.store.get_many(keys)
     }
 
-    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looks> {
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Lookups> {
         self.store.lookup_many(keys)
     }
 

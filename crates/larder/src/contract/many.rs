@@ -1,43 +1,9 @@
 //! Several objects in one call, for connectors that have no better way than one after the other.
 
-use crate::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Miss, Object, Stored, Ticket, Value};
+use crate::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Lookups, Miss, Object, Stored, Ticket, Value};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Waker};
-
-/// What a lookup of several keys has found.
-#[derive(Debug, Default)]
-pub struct Looks {
-    /// For each key its object, or why there is none.
-    pub found: Vec<Result<Value, Miss>>,
-    /// For all loads that follow. `None`: nothing can be filled now, or nothing needs to be loaded.
-    pub ticket: Option<Ticket>,
-}
-
-/// The first ticket is that of all: a load that begins after all of them begins after it.
-impl FromIterator<Look> for Looks {
-    fn from_iter<I: IntoIterator<Item = Look>>(looks: I) -> Self {
-        let mut all = Self::default();
-        for look in looks {
-            all.found.push(match look {
-                Look::Hit { value, .. } => Ok(value),
-                Look::Miss { cause, ticket, .. } => {
-                    all.ticket = all.ticket.or(ticket);
-                    Err(cause)
-                }
-            });
-        }
-        all
-    }
-}
-
-impl Miss {
-    /// Whether what was missed is worth a ticket: it was looked for, and is not there.
-    #[cfg(feature = "redis")]
-    pub(crate) fn is_loadable(self) -> bool {
-        matches!(self, Self::Absent | Self::Expired | Self::Undecodable)
-    }
-}
 
 pub(super) async fn get_each<C: Connector + ?Sized>(connector: &C, keys: &[KeyRef<'_>]) -> Vec<Result<Value, Miss>> {
     let mut found = Vec::with_capacity(keys.len());
@@ -47,12 +13,12 @@ pub(super) async fn get_each<C: Connector + ?Sized>(connector: &C, keys: &[KeyRe
     found
 }
 
-pub(super) async fn lookup_each<C: Connector + ?Sized>(connector: &C, keys: &[KeyRef<'_>]) -> Looks {
-    let mut looks = Vec::with_capacity(keys.len());
+pub(super) async fn lookup_each<C: Connector + ?Sized>(connector: &C, keys: &[KeyRef<'_>]) -> Lookups {
+    let mut lookups = Vec::with_capacity(keys.len());
     for key in keys {
-        looks.push(connector.lookup(*key).await);
+        lookups.push(connector.lookup(*key).await);
     }
-    looks.into_iter().collect()
+    lookups.into_iter().collect()
 }
 
 pub(super) async fn fill_each<C: Connector + ?Sized>(connector: &C, objects: Vec<Object>, ticket: Ticket) -> Vec<Fill> {
@@ -120,7 +86,7 @@ mod tests {
             })
         }
 
-        fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+        fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
             self.0.lookup(key)
         }
 
@@ -189,12 +155,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn loads_of_several_keys_have_the_ticket_of_the_first_look() {
+    async fn loads_of_several_keys_have_the_ticket_of_the_first_lookup() {
         let slow = Slow(Memory::open(Schema::of::<Color>(), MemoryOptions::default()).unwrap());
         slow.set_many(vec![object(b'1')]).await;
         let before = slow.ticket().await;
         let keys = [KeyRef { index: 0, bytes: b"1" }, KeyRef { index: 0, bytes: b"2" }];
-        let Looks { found, ticket } = slow.lookup_many(&keys).await;
+        let Lookups { found, ticket } = slow.lookup_many(&keys).await;
         assert!(found[0].is_ok() && found[1].is_err());
         assert_eq!(ticket, before);
         let filled =

@@ -3,7 +3,7 @@
 use super::absent::Room;
 use super::table::Id;
 use super::{Memory, Writer};
-use crate::contract::{Fill, KeyRef, Look, Miss, Stored, Ticket};
+use crate::contract::{Fill, KeyRef, Lookup, Miss, Stored, Ticket};
 
 /// Notes take at most this part of the bytes: one in so many. A cache that is full of objects has room for notes so, and a flood of keys
 /// that do not exist takes no more than this from the objects.
@@ -11,21 +11,21 @@ const NOTES: u64 = 10;
 
 impl Memory {
     /// The ticket is taken after the look: whatever is changed in between is older than it, and older than the load.
-    pub(super) fn look(&self, key: KeyRef<'_>) -> Look {
+    pub(super) fn look(&self, key: KeyRef<'_>) -> Lookup {
         let cause = match self.find(key) {
-            Ok(value) => return Look::Hit { value, due: self.is_due(key) },
+            Ok(value) => return Lookup::Hit { value, due: self.is_due(key) },
             Err(cause) => cause,
         };
         // Also where an object has expired: that there is nothing any more is the newer word.
         if self.notes_absence() {
             let hash = self.table.hash(key);
             if self.writer.lock().absent.knows(hash, key, self.clock.now()) {
-                return Look::miss(Miss::KnownAbsent, None);
+                return Lookup::miss(Miss::KnownAbsent, None);
             }
         }
         let expired =
             (cause == Miss::Expired && self.ages.kept > 0).then(|| self.table.kept(key, self.ages, &self.clock));
-        Look::Miss { cause, ticket: Some(self.take_ticket()), expired: expired.flatten() }
+        Lookup::Miss { cause, ticket: Some(self.take_ticket()), expired: expired.flatten() }
     }
 
     fn notes_absence(&self) -> bool {
@@ -73,7 +73,7 @@ impl Memory {
     /// Notes that the source has nothing under this key, where that is wanted.
     fn note(&self, writer: &mut Writer, hash: u64, key: KeyRef<'_>, now: u64) -> Stored {
         if !self.notes_absence() {
-            return Stored::Yes;
+            return Stored::Accepted;
         }
         let life = u64::try_from(self.schema.loading.negative_age.as_millis()).unwrap_or(u64::MAX).max(1);
         let bytes = if self.max_bytes > 0 { self.max_bytes / NOTES } else { u64::MAX };
@@ -82,6 +82,6 @@ impl Memory {
             return Stored::Unfit;
         }
         self.make_room(writer);
-        Stored::Yes
+        Stored::Accepted
     }
 }

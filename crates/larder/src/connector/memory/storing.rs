@@ -44,7 +44,7 @@ impl Memory {
                 (false, false) => {
                     displaced = self.insert(writer, &object, hashes, weight);
                     self.schema.stats.stored_bytes.add(weight);
-                    Stored::Yes
+                    Stored::Accepted
                 }
             };
             // The writer's lock is still held: nothing is touched in between.

@@ -16,7 +16,7 @@ use crate::connector::redis::wire::link::{Link, WhenCrowded};
 use crate::connector::remote::hints::Hints;
 use crate::connector::remote::journal::{Deferred, Journal, Limits};
 use crate::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object, Pruned,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss, Object, Pruned,
     Schema, Status, Stored, Ticket, Value,
 };
 use crate::key;
@@ -207,17 +207,17 @@ impl Connector for Store {
         }
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
         match self.admit(key) {
             Ok(()) => Answer::later(self.find_or_ticket(key)),
-            Err(miss) => Answer::now(Look::miss(miss, None)),
+            Err(miss) => Answer::now(Lookup::miss(miss, None)),
         }
     }
 
-    fn lease<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, (Lease, Look)> {
+    fn lease<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, (Lease, Lookup)> {
         match self.admit(key) {
             Ok(()) => Answer::later(self.lease_and_look(key)),
-            Err(miss) => Answer::now((Lease::Free, Look::miss(miss, None))),
+            Err(miss) => Answer::now((Lease::Free, Lookup::miss(miss, None))),
         }
     }
 
@@ -258,8 +258,8 @@ impl Connector for Store {
         if keys.is_empty() { Answer::now(Vec::new()) } else { Answer::later(self.find_many(keys)) }
     }
 
-    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looks> {
-        if keys.is_empty() { Answer::now(Looks::default()) } else { Answer::later(self.find_many_or_ticket(keys)) }
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Lookups> {
+        if keys.is_empty() { Answer::now(Lookups::default()) } else { Answer::later(self.find_many_or_ticket(keys)) }
     }
 
     fn fill_many(&self, objects: Vec<Object>, ticket: Ticket) -> Answer<'_, Vec<Fill>> {

@@ -193,7 +193,7 @@ impl Store {
                 if self.full_until.load(Ordering::Relaxed) > 0 {
                     self.has_room();
                 }
-                Stored::Yes
+                Stored::Accepted
             }
             2 => Stored::Overtaken,
             3 => Stored::Outdated,
@@ -237,7 +237,7 @@ impl Store {
             1 => {
                 // So that the next lookup begins where the note is.
                 self.hints.forget(key);
-                Fill { stored: Stored::Yes, at: Some(at) }
+                Fill { stored: Stored::Accepted, at: Some(at) }
             }
             2 => Fill { stored: Stored::Overtaken, at: Some(at) },
             _ => {
@@ -291,7 +291,7 @@ impl Store {
             },
         };
         match stored {
-            Stored::Yes | Stored::Overtaken | Stored::Outdated => {
+            Stored::Accepted | Stored::Overtaken | Stored::Outdated => {
                 if self.delivered(connection, undelivered).await {
                     stored
                 } else {
