@@ -532,7 +532,7 @@ impl<E: Entry> Cache<E> {
     fn valid_key(&self, key: AnyKey<E>) -> Result<KeyBuf, Error> {
         match key::check(key.bytes()) {
             Ok(()) => Ok(key.into_buf()),
-            Err(reason) => Err(Error::Key { cache: self.inner.schema.cache.clone(), index: key.index(), reason }),
+            Err(reason) => Err(Error::Key { cache: self.inner.schema.cache.clone(), index: key.index().name(), reason }),
         }
     }
 

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::Schema;
     use crate::connector::memory::{Memory, MemoryOptions};
-    use crate::contract::{Delivery, Error, Pruned, Status};
+    use crate::contract::{Delivery, Error, Lookup, Pruned, Status};
     use crate::entry::color::Color;
     use std::sync::Arc;
     use tokio::task::yield_now;
@@ -139,7 +139,7 @@ mod tests {
     #[tokio::test]
     async fn one_after_the_other_is_right_for_any_connector() {
         let slow = Slow(Memory::open(Schema::of::<Color>(), MemoryOptions::default()).unwrap());
-        assert_eq!(slow.set_many(vec![object(b'1'), object(b'2')]).await, [Stored::Yes; 2]);
+        assert_eq!(slow.set_many(vec![object(b'1'), object(b'2')]).await, [Stored::Accepted; 2]);
         assert_eq!(there(&slow, b"231").await, [true, false, true]);
     }
 
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(ticket, before);
         let filled =
             slow.fill_many(vec![object(b'2'), object(b'3')], ticket.unwrap_or(Ticket { epoch: 0, sequence: 0 }));
-        assert!(filled.await.iter().all(|fill| fill.stored == Stored::Yes));
+        assert!(filled.await.iter().all(|fill| fill.stored == Stored::Accepted));
         assert_eq!(slow.lookup_many(&keys).await.ticket, None, "nothing is to be loaded");
     }
 }

@@ -127,6 +127,33 @@ impl<E, K> Index<E, K> {
     pub const fn position(self) -> u8 {
         self.position
     }
+
+    /// The same index, looked up by the [encoded](crate::Key::encode) bytes of its keys.
+    #[must_use]
+    pub const fn encoded(self) -> Index<E, Vec<u8>> {
+        Index { position: self.position, of: PhantomData }
+    }
+}
+
+/// An index that is known only while the program runs.
+impl<E: Entry> Index<E, Vec<u8>> {
+    /// The index with this name, looked up by the [encoded](crate::Key::encode) bytes of its keys. Nothing checks that bytes are a key of the index.
+    ///
+    /// ```
+    /// # use larder::{Cache, Entry, Index, Key};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize, Entry)]
+    /// # #[entry(cache = "account", key(index = "login", fields = (tenant, name)))]
+    /// # struct Account { #[key(primary)] number: u64, tenant: String, name: String }
+    /// assert_eq!(Index::<Account, Vec<u8>>::named("login"), Some(Account::LOGIN.encoded()));
+    /// assert_eq!(Index::<Account, Vec<u8>>::named("host"), None);
+    /// assert_eq!(Account::LOGIN.encoded().key(&*("acme", "jo").encode()), Account::LOGIN.key(("acme", "jo")));
+    /// ```
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let position = names::<E>().iter().position(|known| *known == name)?;
+        Some(Self { position: u8::try_from(position).ok()?, of: PhantomData })
+    }
 }
 
 impl<E, K> Clone for Index<E, K> {
@@ -185,13 +212,11 @@ impl<E> AnyKey<E> {
     pub fn bytes(&self) -> &[u8] {
         &self.key.bytes
     }
-}
 
-impl<E: Entry> AnyKey<E> {
-    /// The name of the key's index.
+    /// The key's index, which takes the key's [`bytes`](Self::bytes).
     #[must_use]
-    pub fn index(&self) -> &'static str {
-        name_at::<E>(self.key.index)
+    pub fn index(&self) -> Index<E, Vec<u8>> {
+        Index { position: self.key.index, of: PhantomData }
     }
 }
 
@@ -217,7 +242,7 @@ impl<E> Hash for AnyKey<E> {
 
 impl<E: Entry> fmt::Debug for AnyKey<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.index(), self.key.bytes.escape_ascii())
+        write!(f, "{}={}", self.index().name(), self.key.bytes.escape_ascii())
     }
 }
 
