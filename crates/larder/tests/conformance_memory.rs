@@ -69,7 +69,7 @@ impl Subject for Private {
         let options =
             MemoryOptions { max_objects: self.max_objects, clock: self.clock.clone(), ..MemoryOptions::default() };
         let mut opened = self.opened.lock().unwrap();
-        let name = (schema.cache.clone(), schema.fingerprint);
+        let name = (schema.cache().into(), schema.fingerprint());
         opened.entry(name).or_insert_with(|| Arc::new(Memory::open(schema, options).unwrap())).clone()
     }
 
@@ -82,12 +82,7 @@ impl Subject for Private {
         for memory in self.all_of(cache) {
             for n in 0..MAX_OBJECTS * 5 {
                 let id = format!("in the way {n}");
-                let object = Object {
-                    primary: id.as_bytes().into(),
-                    secondary: Vec::new(),
-                    version: None,
-                    value: Arc::new(Site::new(&id, &[], "")),
-                };
+                let object = Object::new(id.as_bytes(), Vec::new(), None, Arc::new(Site::new(&id, &[], "")));
                 let ticket = memory.ticket().await.unwrap();
                 memory.fill(object, ticket).await;
                 for _ in 0..2 {

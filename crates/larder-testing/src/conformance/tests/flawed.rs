@@ -339,7 +339,7 @@ impl Flawed {
     fn truncated(&self) {
         let before = self.inner.store(|store, _| (store.epoch, store.sequence, store.objects.first().cloned()));
         drop(at_once(self.inner.truncate()));
-        let name = self.schema.cache().into();
+        let name: std::sync::Arc<str> = self.schema.cache().into();
         let (epoch, sequence, first) = before;
         match self.flaw {
             Some(Flaw::TruncateLeavesOne) => self.inner.store(|store, _| store.objects.extend(first)),
