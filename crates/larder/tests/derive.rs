@@ -358,7 +358,7 @@ mod the_type_of_the_keys {
     #[entry(
         cache = "types",
         key(index = "pair", fields = (id, text)),
-        key(index = "computed", with = Self::computed, type = (str, u8)),
+        key(index = "computed", with = Self::computed, type = (&'static str, u8)),
     )]
     struct Types {
         #[key(primary)]

@@ -194,7 +194,10 @@ async fn each_option_of_a_cache_is_refused_by_name_or_works_in_memory() {
 async fn no_option_makes_a_cache_panic_that_was_not_asked() {
     for (what, schema, _) in schemas() {
         assert!(!schema.lifetime().is_zero() || schema.max_age().is_zero(), "{what}");
-        let cache: Cache<Row> = Cache::new(Arc::new(Noop), schema).unwrap();
+        let Ok(cache) = Cache::<Row>::new(Arc::new(Noop), schema) else {
+            assert!(what.contains("index"), "{what}: the others are of this entry");
+            continue;
+        };
         let found = cache.get_or_load(Row::ID, 1_u32, |id| async move { Ok::<_, String>(Some(row(id))) }).await;
         assert_eq!(found.unwrap().as_deref(), Some(&row(1)), "{what}");
     }
