@@ -7,6 +7,7 @@
 //! cargo xtask docs               builds the docs, runs README.md's code, follows the links between files
 //! ```
 
+mod layers;
 mod links;
 mod needs;
 mod run;

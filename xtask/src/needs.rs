@@ -1,4 +1,4 @@
-//! What the tests need that cargo does not bring: a server, a C compiler. Installed where that can be done, else named.
+//! What the tests need that cargo does not bring: a server, a C compiler, callgrind. Installed where that can be done, else named.
 
 use std::env;
 use std::io::Write;
@@ -15,7 +15,7 @@ struct Need {
     programs: &'static [&'static str],
     /// Where else than on the `PATH` it is looked for.
     folders: &'static [&'static str],
-    /// A variable that names programs by their path, or one program.
+    /// A variable that names programs by their path, or one program; empty: none.
     variable: &'static str,
     packages: &'static [&'static str],
 }
@@ -38,10 +38,19 @@ const COMPILER: Need = Need {
     packages: &["gcc", "libc6-dev"],
 };
 
+/// Counts the instructions of a server, for a test and for the benchmarks.
+const CALLGRIND: Need = Need {
+    what: "callgrind",
+    programs: &["callgrind_control"],
+    folders: &["/usr/bin", "/usr/local/bin"],
+    variable: "",
+    packages: &["valgrind"],
+};
+
 /// Sees to it that everything is there.
 pub(crate) fn provide() -> Result<(), String> {
     let mut missing = Vec::new();
-    for need in [SERVER, COMPILER] {
+    for need in [SERVER, COMPILER, CALLGRIND] {
         match need.found(&env::var_os("PATH").unwrap_or_default(), &env::var_os(need.variable).unwrap_or_default()) {
             Some(path) => eprintln!("{}: {}", need.what, path.display()),
             None => missing.push(need),
@@ -78,7 +87,8 @@ impl Need {
 
     fn wanted(&self) -> String {
         let programs = self.programs.join(" or ");
-        format!("{}: {programs} on the PATH, or named by {}", self.what, self.variable)
+        let named = if self.variable.is_empty() { String::new() } else { format!(", or named by {}", self.variable) };
+        format!("{}: {programs} on the PATH{named}", self.what)
     }
 }
 

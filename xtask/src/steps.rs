@@ -1,6 +1,7 @@
 //! What each task does. All of it with the same target folder, and all but one step with the same profile, so that nothing is built twice. The library is built and tested
 //! with each choice of features that its users make: none, the default, and all, which is what everything else is built with.
 
+use crate::layers;
 use crate::links;
 use crate::needs;
 use crate::run::{Run, cargo, root, succeed, succeed_and_count};
@@ -12,6 +13,9 @@ const ALL: [&str; 2] = ["--workspace", "--all-features"];
 
 /// What users of the library build, beside all features: the name of the step, and the arguments for cargo.
 const FEATURES: [(&str, &[&str]); 2] = [("no features", &["--no-default-features"]), ("default features", &[])];
+
+/// The features that users choose from: each has to build by itself. What there is beside the features is tested with none of them.
+const EACH: [&str; 6] = ["redis", "toml", "torture", "uuid", "yaml", "zitadel"];
 
 /// Every test. `arguments` go to the test programs.
 pub(crate) fn test(run: &mut Run, arguments: &[String]) {
@@ -50,11 +54,20 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
 /// What a change must pass.
 pub(crate) fn ci(run: &mut Run) {
     run.step("formatting", |_| succeed(&mut cargo(["fmt", "--all", "--check"])));
+    run.step("imports", |_| {
+        let upward = layers::upward(&root()).map_err(|error| error.to_string())?;
+        if upward.is_empty() { Ok(()) } else { Err(format!("\n{}", upward.join("\n"))) }
+    });
     run.step("clippy", |_| {
         let mut clippy = cargo(["clippy", "--all-targets", "--keep-going"]);
         succeed(clippy.args(ALL).args(["--", "-D", "warnings"]))?;
         let mut clippy = cargo(["clippy", "--all-targets", "--keep-going", "--package", "larder"]);
-        succeed(clippy.args(["--no-default-features", "--", "-D", "warnings"]))
+        succeed(clippy.args(["--no-default-features", "--", "-D", "warnings"]))?;
+        for feature in EACH {
+            let mut clippy = cargo(["clippy", "--package", "larder", "--lib", "--no-default-features"]);
+            succeed(clippy.args(["--features", feature, "--", "-D", "warnings"]))?;
+        }
+        Ok(())
     });
     run.step("rust-version", |_| rust_version::check());
     build_docs(run);
@@ -88,6 +101,10 @@ fn follow_links(run: &mut Run) {
 /// The benchmarks, optimised; they read their own arguments.
 pub(crate) fn bench(arguments: &[String]) -> ExitCode {
     let package = ["--quiet", "--release", "--package", "larder-bench"];
+    if let Err(error) = needs::provide() {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
     // All of its programs: the one that is run calls another, which counts allocations.
     if let Err(error) = succeed(cargo(["build"]).args(package)) {
         eprintln!("{error}");

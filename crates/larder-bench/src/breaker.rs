@@ -6,7 +6,7 @@
 use crate::measure::{Bar, Comparison, Contestant, Group};
 use crate::testbed::text;
 use failsafe::CircuitBreaker;
-use larder::breaker::{Breaker, BreakerConfig, State};
+use larder::breaker::{Breaker, BreakerOptions, State};
 use larder::clock::Clock;
 use recloser::Recloser;
 use std::hint::black_box;
@@ -32,7 +32,7 @@ fn capped(under_way: &AtomicUsize, call: impl FnOnce() -> Result<(), &'static st
 }
 
 fn breaker(max_in_flight: usize) -> Result<Breaker, String> {
-    let config = BreakerConfig { max_in_flight, open: LONG, open_max: LONG, ..BreakerConfig::default() };
+    let config = BreakerOptions::new().max_in_flight(max_in_flight).open(LONG).open_max(LONG);
     Breaker::new("bench", config, Clock::system()).map_err(text)
 }
 

@@ -3,7 +3,8 @@
 use crate::chart::Plot;
 use crate::measure::{Group, Row};
 use crate::{
-    allocations, breaker, cold_key, hung, latency, memory, redis_client, redis_get, redis_many, redis_store, scale,
+    allocations, breaker, cold_key, hung, latency, memory, redis_client, redis_get, redis_instructions, redis_many,
+    redis_store, scale,
 };
 use larder_testing::server::ServerBinary;
 
@@ -67,12 +68,22 @@ pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
             meaning: "What it costs the server to store an object under one primary and three secondary keys with a max age, and to \
                       invalidate it through one of them, with everything that keeps old data out: clock, fences, whoever else \
                       holds one of the keys. *New*: nothing of the object is there. *Index keys right*: the usual case, an object stored \
-                      again. A *set* includes the ticket that it takes first, which is a command of its own. A cache is filled once per miss \
+                      again. A *set* goes with the newest ticket that its node has seen. A cache is filled once per miss \
                       and read many times: at ten gets per fill, a fill that costs 7 GETs costs 0.7 GETs for each get. The plain GET's own keys have no lifetime, but it is measured on the same server, where all other keys have one: that alone makes it \
                       dearer than in a server without lifetimes (compare the GET of *Reading from Redis*), and the ratio smaller.",
             groups: each_payload(redis_store::writing),
             waiting: Vec::new(),
             plots: on_first(&[scale::redis_keys, scale::redis_payload]),
+        },
+        Section {
+            title: "Instructions of the server",
+            meaning: "The same operations in instructions of the server, counted by callgrind. The ratio of a script's processor time to a GET's \
+                      differs from processor to processor by as much as 1.4; that of their instructions is the same everywhere, so a \
+                      change for the worse is found in a minute, on any machine. What the kernel does for a command is not counted, which is most \
+                      of a GET's time: the ratios are larger than those above, and their bars only keep what was reached.",
+            groups: each_payload(redis_instructions::rows),
+            waiting: Vec::new(),
+            plots: Vec::new(),
         },
         Section {
             title: "Memory in Redis",

@@ -17,6 +17,7 @@ mod memory;
 mod options;
 mod redis_client;
 mod redis_get;
+mod redis_instructions;
 mod redis_many;
 mod redis_store;
 mod report;

@@ -96,8 +96,7 @@ impl Stock {
 
     fn larder(self) -> Result<Cache<Instance>, String> {
         let schema = Schema::of::<Instance>().ages(Duration::from_secs(24 * 3600), Duration::from_secs(3600));
-        let memory =
-            Memory::open(schema.clone(), MemoryOptions { max_objects: self.room(), ..MemoryOptions::default() });
+        let memory = Memory::open(schema.clone(), MemoryOptions::new().max_objects(self.room()));
         let cache = Cache::new(Arc::new(memory.map_err(text)?), schema);
         for number in 0..self.objects {
             now(cache.set(instance(number, self.hosts))).ok_or("a set had to wait")?;

@@ -4,7 +4,6 @@ use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::sample::{Sample, SampleIndex, Shape, host, id};
 use crate::testbed::{Beside, Cost, Names, Opening, TASKS, Testbed, part, shuffled, text};
 use larder::Cache;
-use larder::config::RedisConfig;
 use larder::connector::redis::Redis;
 use larder_testing::server::ServerBinary;
 use std::future::Future;
@@ -129,7 +128,7 @@ pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &
             let (day, ten_hours) = (Duration::from_secs(24 * 3600), Duration::from_secs(10 * 3600));
             let ages = Opening { max_age: day, last_use_age: ten_hours, ..Opening::plain() };
             let bed = Testbed::start(&binary, 1)?;
-            let settings = RedisConfig { hints: ages.hints, ..bed.settings()? };
+            let settings = bed.settings()?.hints(ages.hints);
             let redis = bed.run(async { Redis::open(settings) }).map_err(text)?;
             let first = bed.cache_on(&redis, ages)?;
             bed.fill_beside(&first, shape, 0..objects, Beside::Copy)?;

@@ -31,10 +31,18 @@ pub(crate) fn writing(binary: &ServerBinary, payload: usize, suffix: &str) -> Gr
         ("redis-set-again", "set, index keys right", store),
         ("redis-invalidate", INVALIDATE, Bar::Most(4.5)),
     ];
+    // A set is a fill that writes its marks, too.
+    let over_fill = [
+        ("redis-set-over-fill-new", "set, new", "fill, new"),
+        ("redis-set-over-fill-again", "set, index keys right", "fill, index keys right"),
+    ];
+    let over_fill =
+        over_fill.map(|(row, ours, peer)| Comparison::new(format!("{row}/{suffix}"), ours, peer, Bar::Most(1.15)));
+    let over_get = rows.map(|(row, ours, bar)| Comparison::new(format!("{row}/{suffix}"), ours, "GET", bar));
     let binary = binary.clone();
     Group {
         name: format!("what writing costs the server, {suffix}"),
-        rows: rows.map(|(row, ours, bar)| Comparison::new(format!("{row}/{suffix}"), ours, "GET", bar)).into(),
+        rows: over_get.into_iter().chain(over_fill).collect(),
         contestants: Box::new(move |effort| contestants(&binary, Shape::of(payload), effort)),
         varies: true,
     }

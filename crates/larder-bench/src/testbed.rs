@@ -5,8 +5,8 @@
 //! multiplexed connection, so that the server is never idle and every read of its socket brings many commands.
 
 use crate::sample::{Sample, SampleIndex, Shape, host, id, packed};
-use larder::config::{Address, RedisConfig};
 use larder::connector::redis::Redis;
+use larder::connector::redis::{Address, RedisOptions};
 use larder::{Cache, Delivery, LoadOptions, Lookup, Schema, Stored, Ticket};
 use larder_testing::server::{Server, ServerBinary, ServerOptions};
 use redis::aio::MultiplexedConnection;
@@ -136,14 +136,9 @@ impl Testbed {
 
     /// The settings for larder on this server. Nothing is shed: rows with more tasks than larder lets through by default are
     /// about something else.
-    pub(crate) fn settings(&self) -> Result<RedisConfig, String> {
-        let mut config = RedisConfig {
-            address: address(self.port()?),
-            prefix: PREFIX.into(),
-            operation_timeout: PATIENCE,
-            max_in_flight: 4096,
-            ..RedisConfig::default()
-        };
+    pub(crate) fn settings(&self) -> Result<RedisOptions, String> {
+        let mut config =
+            RedisOptions::new(address(self.port()?)).prefix(PREFIX).operation_timeout(PATIENCE).max_in_flight(4096);
         config.breaker.slow_call = Duration::ZERO;
         config.breaker.ramp = Duration::ZERO;
         Ok(config)
@@ -152,7 +147,7 @@ impl Testbed {
     /// A cache with a connection of its own, ready to be read.
     pub(crate) fn open(&self, opening: Opening) -> Result<Cache<Sample>, String> {
         let _runtime = self.runtime.handle.enter();
-        let redis = Redis::open(RedisConfig { hints: opening.hints, ..self.settings()? }).map_err(text)?;
+        let redis = Redis::open(self.settings()?.hints(opening.hints)).map_err(text)?;
         self.cache_on(&redis, opening)
     }
 
@@ -442,7 +437,7 @@ fn address(port: u16) -> Address {
 
 /// A cache as a user has it who sets nothing but the address, and its server.
 pub(crate) async fn connected(port: u16, opening: Opening) -> Result<(Cache<Sample>, Redis), String> {
-    let redis = Redis::open(RedisConfig { address: address(port), ..RedisConfig::default() }).map_err(text)?;
+    let redis = Redis::open(RedisOptions::new(address(port))).map_err(text)?;
     Ok((opened(&redis, opening).await?, redis))
 }
 

@@ -12,7 +12,7 @@ use crate::target::Target;
 use crate::{connection, output, progress};
 use clap::Args;
 use indicatif::HumanBytes;
-use larder::config::RedisConfig;
+use larder::connector::redis::RedisOptions;
 use redis::aio::MultiplexedConnection;
 use report::{Idle, Report};
 use rows::{Bench, Row};
@@ -60,13 +60,13 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     let server = options.target.server()?;
     // A server that larder would not use is no server to measure.
     drop(server.open().await?);
-    let own = RedisConfig {
-        prefix: format!("larder-bench-{:08x}", fastrand::u32(..)),
-        client_name: Some("larder-bench".to_owned()),
-        operation_timeout: server.redis.operation_timeout.max(Duration::from_secs(1)),
-        max_in_flight: 0,
-        ..server.redis.clone()
-    };
+    let own = server
+        .redis
+        .clone()
+        .prefix(format!("larder-bench-{:08x}", fastrand::u32(..)))
+        .client_name("larder-bench".to_owned())
+        .operation_timeout(server.redis.operation_timeout.max(Duration::from_secs(1)))
+        .max_in_flight(0);
     let plan = Plan {
         objects: options.objects as usize,
         size: options.size as usize,
@@ -136,7 +136,7 @@ impl Plan {
 
 async fn measure(
     plan: &Plan,
-    config: &RedisConfig,
+    config: &RedisOptions,
     control: &mut MultiplexedConnection,
 ) -> Result<(Idle, Vec<(Row, Vec<rows::Figure>)>), Failure> {
     let (before, begun) = (cpu(control, config).await?, Instant::now());
@@ -174,7 +174,7 @@ async fn measure(
 }
 
 /// Refuses where the server could run out of memory, or evict what others have stored. Answers what the server calls itself.
-async fn room(control: &mut MultiplexedConnection, config: &RedisConfig, takes: u64) -> Result<String, Failure> {
+async fn room(control: &mut MultiplexedConnection, config: &RedisOptions, takes: u64) -> Result<String, Failure> {
     let mut info = String::new();
     for section in ["server", "memory"] {
         let said_this = redis::cmd("INFO").arg(section).query_async::<String>(control).await;
@@ -201,7 +201,7 @@ async fn room(control: &mut MultiplexedConnection, config: &RedisConfig, takes: 
 }
 
 /// Tries a key of the kind that is stored: the services' own user may be confined to their prefix.
-async fn may_store(control: &mut MultiplexedConnection, config: &RedisConfig) -> Result<(), Failure> {
+async fn may_store(control: &mut MultiplexedConnection, config: &RedisOptions) -> Result<(), Failure> {
     let mut set = redis::cmd("SET");
     let stored = set.arg(format!("{}:probe", config.prefix)).arg("x").arg("EX").arg(60).exec_async(control).await;
     stored.map_err(|error| {
@@ -213,7 +213,7 @@ async fn may_store(control: &mut MultiplexedConnection, config: &RedisConfig) ->
 }
 
 /// The processor time of the server's process since it started.
-async fn cpu(control: &mut MultiplexedConnection, config: &RedisConfig) -> Result<Duration, Failure> {
+async fn cpu(control: &mut MultiplexedConnection, config: &RedisOptions) -> Result<Duration, Failure> {
     let info: String =
         redis::cmd("INFO").arg("cpu").query_async(control).await.map_err(|error| said(config, &error))?;
     let part = |name: &str| {
@@ -225,7 +225,7 @@ async fn cpu(control: &mut MultiplexedConnection, config: &RedisConfig) -> Resul
     }
 }
 
-fn said(config: &RedisConfig, error: &redis::RedisError) -> Failure {
+fn said(config: &RedisOptions, error: &redis::RedisError) -> Failure {
     Failure::Problem(format!("the server at {}: {error}", config.address))
 }
 

@@ -18,10 +18,8 @@ use crate::{configuration, output};
 use clap::Args;
 use finding::{Finding, Level};
 use judge::Facts;
-use larder::Config;
-use larder::config::ConnectorKind;
+use larder::{CacheOptions, Config, ConnectorName, ConnectorOptions};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -53,7 +51,9 @@ struct Report {
 /// One connector.
 #[derive(Debug, Serialize)]
 struct Connector {
-    connector: ConnectorName,
+    /// Its name.
+    connector: String,
+    kind: &'static str,
     /// Where it is, for people.
     place: String,
     /// The caches on it that the configuration lists.
@@ -63,15 +63,6 @@ struct Connector {
     /// What the server says of itself, where there is one and it answers.
     server: Option<Facts>,
     findings: Vec<Finding>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum ConnectorName {
-    None,
-    Memory,
-    Redis,
-    Postgres,
 }
 
 /// Exit code for a configuration that cannot be used.
@@ -103,43 +94,34 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, serde_json::Error>
 }
 
 async fn examine(config: &Config) -> Report {
-    let mut by_connector: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (name, cache) in config.caches() {
-        by_connector.entry(cache.connector.name()).or_default().push(name.to_owned());
-    }
-    let mut caches_on = |connector: ConnectorKind| by_connector.remove(connector.name()).unwrap_or_default();
+    // A cache that the configuration does not list has what the defaults say.
+    let unlisted = config.unlisted();
     let mut connectors = Vec::new();
-
-    // A cache that the configuration does not list has what the defaults say; none can be listed by this name.
-    let unlisted = config.cache("");
-    let default = unlisted.as_ref().map(|cache| cache.connector);
-    for (kind, connector, place, findings) in [
-        (ConnectorKind::Noop, ConnectorName::None, "nowhere", judge::none()),
-        (ConnectorKind::Memory, ConnectorName::Memory, "in each process by itself", judge::memory(config.memory())),
-        (ConnectorKind::Postgres, ConnectorName::Postgres, "nowhere yet", judge::postgres()),
-    ] {
-        let caches = caches_on(kind);
-        if !caches.is_empty() || default == Some(kind) {
-            let default = default == Some(kind);
-            connectors.push(Connector { connector, place: place.to_owned(), caches, default, server: None, findings });
-        }
-    }
-    if let Some(redis) = config.redis() {
-        let caches = caches_on(ConnectorKind::Redis);
-        let default = default == Some(ConnectorKind::Redis);
+    for (name, options) in tried(config) {
+        let on_it = |cache: &CacheOptions| cache.connector == name;
+        let caches: Vec<String> =
+            config.caches().filter(|(_, cache)| on_it(cache)).map(|(cache, _)| cache.to_owned()).collect();
+        let default = unlisted.as_ref().is_some_and(on_it);
         let used = !caches.is_empty() || default;
-        let on_it = config
-            .caches()
-            .map(|(_, cache)| cache)
-            .chain(&unlisted)
-            .filter(|cache| cache.connector == ConnectorKind::Redis);
-        let aged = on_it.into_iter().any(|cache| !cache.max_age.is_zero());
-        let (facts, mut findings) = server::try_out(redis, judge::Use { max_age: aged }).await;
+        let (place, server, mut findings) = match options {
+            ConnectorOptions::Redis(redis) => {
+                let all = config.caches().map(|(_, cache)| cache).chain(&unlisted);
+                let aged = all.into_iter().any(|cache| on_it(cache) && !cache.max_age.is_zero());
+                let (facts, findings) = server::try_out(redis, judge::Use { max_age: aged }).await;
+                let place = format!("{}, database {}, prefix {}", redis.address, redis.database, redis.prefix);
+                (place, facts, findings)
+            }
+            _ if !used => continue,
+            ConnectorOptions::Memory(memory) => ("in each process by itself".to_owned(), None, judge::memory(memory)),
+            ConnectorOptions::Postgres => ("nowhere yet".to_owned(), None, judge::postgres()),
+            ConnectorOptions::Own => ("wherever the program keeps it".to_owned(), None, judge::own()),
+            _ => ("nowhere".to_owned(), None, judge::none()),
+        };
         if !used {
             findings.push(Finding::note("use", "no cache is on it, so larder will not connect to it"));
         }
-        let place = format!("{}, database {}, prefix {}", redis.address, redis.database, redis.prefix);
-        connectors.push(Connector { connector: ConnectorName::Redis, place, caches, default, server: facts, findings });
+        let (connector, kind) = (name.to_string(), options.kind().name());
+        connectors.push(Connector { connector, kind, place, caches, default, server, findings });
     }
 
     let notes = config.notes().iter().map(ToString::to_string).collect();
@@ -147,6 +129,14 @@ async fn examine(config: &Config) -> Report {
         Report { ok: true, configuration: config.effective().to_string(), notes, errors: Vec::new(), connectors };
     let ok = report.problems().count() == 0;
     Report { ok, ..report }
+}
+
+/// Every connector that there may be something to say of: those that are always there, and those of the configuration.
+fn tried(config: &Config) -> impl Iterator<Item = (ConnectorName, &ConnectorOptions)> {
+    let known = ["none", "memory", "postgres"].map(ConnectorName::from);
+    let given = config.connectors().map(|(name, _)| name.clone()).filter(|name| !known.contains(name));
+    let names = known.clone().into_iter().chain(given.collect::<Vec<_>>());
+    names.filter_map(|name| Some((name.clone(), config.connector(name)?)))
 }
 
 impl Report {
@@ -173,11 +163,9 @@ impl Report {
             lines.push(String::new());
         }
         for connector in &self.connectors {
-            let name = match connector.connector {
-                ConnectorName::None => "none",
-                ConnectorName::Memory => "memory",
-                ConnectorName::Redis => "redis",
-                ConnectorName::Postgres => "postgres",
+            let name = match connector.connector.as_str() {
+                name if name == connector.kind => name.to_owned(),
+                name => format!("{name} ({})", connector.kind),
             };
             lines.push(format!("{name}: {}", connector.place));
             let mut caches = connector.caches.clone();

@@ -1,6 +1,6 @@
 //! A short-lived connection of the command's own to a server that larder is configured for.
 
-use larder::config::{Address, RedisConfig};
+use larder::connector::redis::{Address, RedisOptions};
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
@@ -10,7 +10,7 @@ use redis::{
 /// Connects and logs in, each within the configured time; commands then have the same time each.
 ///
 /// AUTH and SELECT are sent from here and not by the client library, which hides what the server has against a password.
-pub(crate) async fn open(config: &RedisConfig) -> RedisResult<MultiplexedConnection> {
+pub(crate) async fn open(config: &RedisOptions) -> RedisResult<MultiplexedConnection> {
     let mut connection = connect(config, RedisConnectionInfo::default().set_skip_set_lib_name()).await?;
     if let Some(password) = &config.password {
         let mut auth = redis::cmd("AUTH");
@@ -26,7 +26,7 @@ pub(crate) async fn open(config: &RedisConfig) -> RedisResult<MultiplexedConnect
 }
 
 /// Connects in the third version of the protocol; an error says why that is not possible.
-pub(crate) async fn greet_in_resp3(config: &RedisConfig) -> RedisResult<()> {
+pub(crate) async fn greet_in_resp3(config: &RedisOptions) -> RedisResult<()> {
     let mut settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
     if let Some(username) = &config.username {
         settings = settings.set_username(username);
@@ -38,7 +38,7 @@ pub(crate) async fn greet_in_resp3(config: &RedisConfig) -> RedisResult<()> {
 }
 
 /// Removes everything under the configured prefix, until a walk through all keys finds none. Answers how many keys that were.
-pub(crate) async fn remove_all(config: &RedisConfig) -> RedisResult<u64> {
+pub(crate) async fn remove_all(config: &RedisOptions) -> RedisResult<u64> {
     let mut connection = open(config).await?;
     let mut removed = 0;
     loop {
@@ -62,7 +62,7 @@ pub(crate) async fn remove_all(config: &RedisConfig) -> RedisResult<u64> {
     }
 }
 
-async fn connect(config: &RedisConfig, settings: RedisConnectionInfo) -> RedisResult<MultiplexedConnection> {
+async fn connect(config: &RedisOptions, settings: RedisConnectionInfo) -> RedisResult<MultiplexedConnection> {
     let address = match &config.address {
         Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
         Address::Unix(path) => ConnectionAddr::Unix(path.clone()),

@@ -63,9 +63,8 @@ impl Which {
         done: &str,
         forget: impl AsyncFnOnce(&InspectedIndex<'_>, &[Vec<u8>]) -> Result<(), InspectError>,
     ) -> Result<ExitCode, Failure> {
-        let server = self.target.server()?;
+        let server = self.target.server_of(&self.cache)?;
         let keys = self.spelling.keys(&self.keys)?;
-        server.expect_here(&self.cache)?;
         let inspector = server.open().await?;
         let cache = inspector.cache(&self.cache).await?;
         let index = cache.index(&self.index).await?;

@@ -82,9 +82,8 @@ struct ListedKey {
 
 /// Looks, and prints what is there.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
-    let server = options.target.server()?;
+    let server = options.target.server_of(&options.cache)?;
     let key = options.spelling.key(&options.keys)?;
-    server.expect_here(&options.cache)?;
     let inspector = server.open().await?;
     let cache = inspector.cache(&options.cache).await?;
     let index = cache.index(&options.index).await?;

@@ -5,7 +5,6 @@ mod check;
 mod completions;
 mod configuration;
 mod connection;
-mod demo;
 mod failure;
 mod forget;
 mod get;
@@ -16,15 +15,27 @@ mod progress;
 mod spelling;
 mod stats;
 mod target;
-mod torture;
 mod truncate;
+
+/// What the torture takes from here. It goes with the torture.
+mod demo {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+    pub(crate) enum Connector {
+        /// In each process by itself; needs no server
+        Memory,
+        /// On a Redis or Valkey server
+        Redis,
+    }
+}
 
 use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// larder: an object cache that is never stale after an invalidation, and never the outage
 #[derive(Parser, Debug)]
@@ -36,11 +47,6 @@ struct Command {
 
 #[derive(Subcommand, Debug)]
 enum Task {
-    /// An identity service with a cache, and a page that shows what the cache does
-    ///
-    /// The service reads instances from SQLite and caches them. It runs on the memory connector without any server, or on Redis
-    /// or Valkey (--connector redis), which the page can then stop, kill and flush.
-    Demo(demo::Options),
     /// Shows what a configuration comes to, and tries each connector that it names
     ///
     /// What cannot be found out, since the server does not let us ask, is said to be unknown. Exit code 0: no problem was found. 1: there are
@@ -81,12 +87,6 @@ enum Task {
     /// It stores objects under a prefix of its own, and removes them, also when it is interrupted. It does not begin where the server
     /// could run out of memory.
     Bench(bench::Options),
-    /// Breaks everything around a cache, again and again, and checks every answer
-    ///
-    /// Several processes read, load, change and forget objects of a database, while a server of their own, and the way to it, go wrong in all
-    /// the ways there are. Every answer is judged: was it possible? Exit code 0: nothing was found. 1: an answer was
-    /// impossible, and its history is printed, or something was left behind. 2: the command cannot be meant.
-    Torture(torture::Options),
     /// Prints a script that completes this command in a shell
     ///
     /// larder completions bash > /usr/share/bash-completion/completions/larder
@@ -95,9 +95,6 @@ enum Task {
     ///
     /// larder man /usr/local/share/man/man1
     Man(manual::Options),
-    /// One node of `torture`
-    #[command(hide = true)]
-    TortureNode(torture::node::Options),
 }
 
 fn main() -> ExitCode {
@@ -113,11 +110,7 @@ fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
-    log_to_stderr(match &command.task {
-        Task::Demo(options) if options.is_quiet() => "off",
-        Task::Demo(_) => "warn",
-        _ => "off",
-    });
+    log_to_stderr();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::Problem(format!("cannot start: {error}")).tell(json),
@@ -141,7 +134,6 @@ fn asks_for_json(arguments: &[OsString]) -> bool {
 
 async fn perform(task: Task) -> Result<ExitCode, Failure> {
     match task {
-        Task::Demo(options) => demo::run(options).await.map_err(|error| Failure::Problem(error.to_string())),
         Task::Check(options) => Ok(check::run(options).await?),
         Task::Get(options) => get::run(options).await,
         Task::Invalidate(options) => forget::invalidate(options).await,
@@ -150,17 +142,16 @@ async fn perform(task: Task) -> Result<ExitCode, Failure> {
         Task::Prune(options) => truncate::prune(options).await,
         Task::Stats(options) => stats::run(options).await,
         Task::Bench(options) => bench::run(options).await,
-        Task::Torture(options) => torture::run(options).await,
         Task::Completions(options) => completions::run(&options),
         Task::Man(options) => manual::run(&options),
-        Task::TortureNode(options) => torture::node::run(options).await,
     }
 }
 
-/// What `RUST_LOG` asks for, else what suits the task.
-fn log_to_stderr(level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+/// What `RUST_LOG` asks for, else nothing: what went wrong, the command itself says.
+fn log_to_stderr() {
+    let asked = std::env::var("RUST_LOG").ok().and_then(|asked| asked.parse::<Targets>().ok());
     // Colours are for people who look at a terminal, and want them (no-color.org).
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let written = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(written).with(asked.unwrap_or_default()).init();
 }

@@ -3,7 +3,7 @@
 mod server;
 
 use crate::failure::Failure;
-use crate::target::Target;
+use crate::target::{Server, Target};
 use crate::{output, progress};
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
@@ -20,7 +20,7 @@ pub(crate) struct Options {
     target: Target,
     /// One cache; otherwise all that are there
     cache: Option<String>,
-    /// Print one JSON object
+    /// Print one JSON object; of several servers, an array of them
     #[arg(long)]
     json: bool,
 }
@@ -92,12 +92,28 @@ struct Count {
 
 /// Looks, and prints what is there.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
-    let server = options.target.server()?;
-    if let Some(cache) = &options.cache {
-        server.expect_here(cache)?;
+    let servers = match &options.cache {
+        Some(cache) => vec![options.target.server_of(cache)?],
+        None => options.target.servers()?,
+    };
+    let mut reports = Vec::new();
+    for server in &servers {
+        reports.push(look(server, options.cache.as_deref()).await?);
     }
+    match (options.json, reports.as_slice()) {
+        (true, [report]) => output::line(serde_json::to_string_pretty(report)?),
+        (true, reports) => output::line(serde_json::to_string_pretty(reports)?),
+        (false, reports) => {
+            let texts: Vec<String> = reports.iter().map(|report| report.text().trim_end().to_owned()).collect();
+            output::line(texts.join("\n\n"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn look(server: &Server, cache: Option<&str>) -> Result<Report, Failure> {
     let inspector = server.open().await?;
-    let one = match &options.cache {
+    let one = match cache {
         Some(cache) => Some(inspector.cache(cache).await?.name().to_owned()),
         None => None,
     };
@@ -105,19 +121,13 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     let counted = progress::count("{spinner} {elapsed} {human_pos} keys counted");
     let census = inspector.census(one.as_deref(), |progress| counted.set_position(progress.found)).await;
     counted.finish_and_clear();
-    let report = Report {
+    Ok(Report {
         address: server.redis.address.to_string(),
         database: server.redis.database,
         prefix: server.redis.prefix.clone(),
         server: facts,
         caches: census?.into_iter().map(Cache::of).collect(),
-    };
-    if options.json {
-        output::line(serde_json::to_string_pretty(&report)?);
-    } else {
-        output::line(report.text().trim_end());
-    }
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 impl Cache {

@@ -4,9 +4,10 @@ use crate::check::why_unreachable;
 use crate::configuration;
 use crate::failure::Failure;
 use clap::Args;
-use larder::Config;
-use larder::config::{ConfigError, ConnectorKind, RedisConfig};
+use larder::config::ConfigError;
+use larder::connector::redis::RedisOptions;
 use larder::connector::redis::inspect::Inspector;
+use larder::{Config, ConnectorKind, ConnectorName, ConnectorOptions};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -17,7 +18,7 @@ const CREDENTIALS: [&str; 3] =
 /// Where the caches are.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Target {
-    /// The configuration of the services, YAML or TOML, or - for stdin; the server in connectors.redis is meant. Environment
+    /// The configuration of the services, YAML or TOML, or - for stdin; the server that the cache is on is meant. Environment
     /// variables (LARDER_…) count as they would for a service
     #[arg(short, long, value_name = "FILE", required_unless_present = "redis", conflicts_with = "redis")]
     config: Option<PathBuf>,
@@ -28,34 +29,106 @@ pub(crate) struct Target {
     /// With --redis: what the services' keys begin with [default: larder]
     #[arg(long, requires = "redis", value_name = "PREFIX")]
     prefix: Option<String>,
+    /// With a configuration of several servers: the connector whose server is meant, whatever it says of the cache
+    #[arg(long, conflicts_with = "redis", value_name = "NAME")]
+    connector: Option<String>,
 }
 
-/// A server, and what is configured around it.
+/// A server.
 pub(crate) struct Server {
-    pub(crate) redis: RedisConfig,
-    config: Config,
+    pub(crate) redis: RedisOptions,
 }
 
 impl Target {
-    pub(crate) fn server(&self) -> Result<Server, Failure> {
-        let config = match (&self.config, &self.redis) {
-            (Some(file), _) => configuration::load(file)?,
+    fn load(&self) -> Result<Config, Failure> {
+        match (&self.config, &self.redis) {
+            (Some(file), _) => configuration::load(file),
             (None, url) => {
                 let given = [("URL", url), ("PREFIX", &self.prefix)].into_iter().filter_map(|(name, value)| {
                     Some((format!("LARDER_CONNECTORS_REDIS_{name}").into(), OsString::from(value.as_ref()?)))
                 });
                 let credentials = std::env::vars_os().filter(|(name, _)| CREDENTIALS.iter().any(|one| *one == name));
-                Config::from_variables(given.chain(credentials)).map_err(|error| of_options(&error))?
+                Config::from_variables(given.chain(credentials)).map_err(|error| of_options(&error))
             }
-        };
-        match config.redis().cloned() {
-            Some(redis) => Ok(Server { redis, config }),
-            None => Err(Failure::Usage(
-                "the configuration has no server: give connectors.redis its url, address or socket, or use --redis URL"
-                    .to_owned(),
-            )),
         }
     }
+
+    /// The servers that are meant: that of `--connector`, or every one.
+    pub(crate) fn servers(&self) -> Result<Vec<Server>, Failure> {
+        self.among(&self.load()?)
+    }
+
+    /// The one server that is meant.
+    pub(crate) fn server(&self) -> Result<Server, Failure> {
+        self.only(&self.load()?, "the configuration has several servers")
+    }
+
+    fn among(&self, config: &Config) -> Result<Vec<Server>, Failure> {
+        if let Some(connector) = &self.connector {
+            return Ok(vec![named(config, connector)?]);
+        }
+        let servers: Vec<Server> = servers(config).map(|(_, redis)| Server { redis: redis.clone() }).collect();
+        if servers.is_empty() {
+            return Err(Failure::Usage(
+                "the configuration has no server: give connectors.redis its url, address or socket, or use --redis URL"
+                    .to_owned(),
+            ));
+        }
+        Ok(servers)
+    }
+
+    /// `what` is said where there are several.
+    fn only(&self, config: &Config, what: &str) -> Result<Server, Failure> {
+        let mut servers = self.among(config)?;
+        match (servers.pop(), servers.is_empty()) {
+            (Some(server), true) => Ok(server),
+            _ => Err(which(config, what)),
+        }
+    }
+
+    /// The server that a cache is on. A cache of which the configuration says that it is on none is refused.
+    pub(crate) fn server_of(&self, cache: &str) -> Result<Server, Failure> {
+        let config = self.load()?;
+        if let Some(connector) = &self.connector {
+            return named(&config, connector);
+        }
+        let Some(connector) = config.cache(cache).map(|cache| cache.connector) else {
+            let what =
+                format!("the configuration has several servers, and does not say which the cache `{cache}` is on");
+            return self.only(&config, &what);
+        };
+        match config.connector(&connector) {
+            Some(ConnectorOptions::Redis(redis)) => Ok(Server { redis: (**redis).clone() }),
+            Some(options) if options.kind() == ConnectorKind::Memory => Err(Failure::Usage(format!(
+                "the cache `{cache}` is on the memory connector: each process has its own, which no command reaches"
+            ))),
+            // It may be one that the configuration has no server for.
+            _ => Err(Failure::Usage(format!(
+                "the cache `{cache}` is on the connector {connector} by this configuration, not on a server"
+            ))),
+        }
+    }
+}
+
+/// The servers of a configuration, by the names of their connectors.
+pub(crate) fn servers(config: &Config) -> impl Iterator<Item = (&ConnectorName, &RedisOptions)> {
+    config.connectors().filter_map(|(name, options)| match options {
+        ConnectorOptions::Redis(redis) => Some((name, &**redis)),
+        _ => None,
+    })
+}
+
+fn named(config: &Config, connector: &str) -> Result<Server, Failure> {
+    match config.connector(connector) {
+        Some(ConnectorOptions::Redis(redis)) => Ok(Server { redis: (**redis).clone() }),
+        _ => Err(which(config, &format!("the configuration has no server called `{connector}`"))),
+    }
+}
+
+fn which(config: &Config, what: &str) -> Failure {
+    let names: Vec<String> = servers(config).map(|(name, _)| format!("--connector {name}")).collect();
+    let to_do = if names.is_empty() { "use --redis URL".to_owned() } else { format!("say {}", names.join(" or ")) };
+    Failure::Usage(format!("{what}: {to_do}"))
 }
 
 impl Server {
@@ -66,19 +139,6 @@ impl Server {
             Err(error) => Err(Failure::Problem(
                 why_unreachable(&self.redis).await.unwrap_or_else(|| format!("{error}; see `larder check`")),
             )),
-        }
-    }
-
-    /// Refuses a cache of which the configuration says that it is not on this server.
-    pub(crate) fn expect_here(&self, cache: &str) -> Result<(), Failure> {
-        match self.config.cache(cache).map(|cache| cache.connector) {
-            None | Some(ConnectorKind::Redis) => Ok(()),
-            Some(ConnectorKind::Memory) => Err(Failure::Usage(format!(
-                "the cache `{cache}` is on the memory connector: each process has its own, which no command reaches"
-            ))),
-            Some(other) => Err(Failure::Usage(format!(
-                "the cache `{cache}` is on the connector {other} by this configuration, not on the server"
-            ))),
         }
     }
 

@@ -37,8 +37,7 @@ pub(crate) struct Prune {
 }
 
 pub(crate) async fn truncate(options: Truncate) -> Result<ExitCode, Failure> {
-    let server = options.target.server()?;
-    server.expect_here(&options.cache)?;
+    let server = options.target.server_of(&options.cache)?;
     if !options.yes && !std::io::stdin().is_terminal() {
         return Err(Failure::Usage("there is nobody to ask whether everything may go; say --yes".to_owned()));
     }
@@ -76,8 +75,7 @@ pub(crate) async fn truncate(options: Truncate) -> Result<ExitCode, Failure> {
 }
 
 pub(crate) async fn prune(options: Prune) -> Result<ExitCode, Failure> {
-    let server = options.target.server()?;
-    server.expect_here(&options.cache)?;
+    let server = options.target.server_of(&options.cache)?;
     let inspector: Inspector = server.open().await?;
     let cache = inspector.cache(&options.cache).await?;
     let shown = progress::count("{spinner} {elapsed} {human_pos} index keys looked at, {msg} removed");

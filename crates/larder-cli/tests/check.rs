@@ -335,3 +335,54 @@ fn memory_needs_no_server() {
     assert_eq!((checked.code, checked.logged.as_str()), (Some(0), ""));
     assert!(checked.told.contains("memory: in each process by itself"), "{}", checked.told);
 }
+
+#[test]
+fn every_connector_is_tried_by_its_name() {
+    let runtime = Runtime::new().unwrap();
+    let options = ServerOptions::default().config("maxmemory 100mb").config("maxmemory-policy noeviction");
+    let server = started(&runtime, options).remove(0);
+    let text = format!(
+        "
+        connectors:
+          redis: {{ {} }}
+          sessions: {{ kind: redis, address: '127.0.0.1:1' }}
+          small: {{ kind: memory, max_objects: 5 }}
+          mine: {{ kind: own }}
+          spare: {{ kind: memory }}
+        caches:
+          instance: {{ connector: redis, max_age: 1h }}
+          session: {{ connector: Sessions }}
+          color: {{ connector: small }}
+          login: {{ connector: mine }}
+        ",
+        socket(&server)
+    );
+    let checked = check("caches.yaml", &text, &["--json"]);
+    let report: Value = serde_json::from_str(&checked.told).unwrap();
+    assert_eq!((checked.code, checked.logged.as_str()), (Some(1), "larder: 1 problem\n"), "{report}");
+    let told: Vec<_> = report["connectors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            let problem = one["findings"].as_array().unwrap().iter().any(|finding| finding["level"] == "problem");
+            let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
+            (text("connector"), text("kind"), one["caches"][0].as_str().unwrap_or_default().to_owned(), problem)
+        })
+        .collect();
+    let told: Vec<_> = told.iter().map(|(a, b, c, problem)| (a.as_str(), b.as_str(), c.as_str(), *problem)).collect();
+    let expected = [
+        ("mine", "own", "login", false),
+        ("redis", "redis", "instance", false),
+        ("sessions", "redis", "session", true),
+        ("small", "memory", "color", false),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(report["notes"][0], "connectors.spare: no cache is on it, so nothing comes of it");
+    let people = check("caches.yaml", &text, &[]).told;
+    for line in
+        ["redis: ", "sessions (redis): 127.0.0.1:1", "small (memory): in each process by itself", "mine (own): "]
+    {
+        assert!(people.lines().any(|told| told.starts_with(line)), "{line}: {people}");
+    }
+}

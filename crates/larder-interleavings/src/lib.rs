@@ -46,6 +46,13 @@ mod shared {
     }
 }
 
+/// The memory connector is a shared file, and the contract that it answers in is larder's.
+impl From<options::OptionError> for contract::OptionError {
+    fn from(error: options::OptionError) -> Self {
+        Self::new("options", error, "what is accepted")
+    }
+}
+
 /// Runs `scenario` in every order of its threads' steps with at most two preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
 ///
 /// # Panics

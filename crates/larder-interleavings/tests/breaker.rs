@@ -1,7 +1,7 @@
 //! The breaker: permits, outcomes and changes of state, in every order.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use larder_interleavings::breaker::{Breaker, BreakerConfig, Cause, HalfOpen, Refused, State, Transition};
+use larder_interleavings::breaker::{Breaker, BreakerOptions, Cause, HalfOpen, Refused, State, Transition};
 use larder_interleavings::clock::{Clock, ManualClock};
 use larder_interleavings::{explore, explore_up_to};
 use loom::sync::Notify;
@@ -17,25 +17,23 @@ const OPEN: Duration = Duration::from_secs(1);
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Open after one failure, for exactly a second, without a ramp: nothing is left to chance.
-fn config() -> BreakerConfig {
-    BreakerConfig {
-        consecutive_failures: 1,
-        failure_ratio: 0.0,
-        open: OPEN,
-        open_max: OPEN,
-        ramp: Duration::ZERO,
-        trial_timeout: TRIAL_TIMEOUT,
-        ..BreakerConfig::default()
-    }
+fn config() -> BreakerOptions {
+    BreakerOptions::new()
+        .consecutive_failures(1)
+        .failure_ratio(0.0)
+        .open(OPEN)
+        .open_max(OPEN)
+        .ramp(Duration::ZERO)
+        .trial_timeout(TRIAL_TIMEOUT)
 }
 
-fn closed(config: BreakerConfig) -> (Breaker, ManualClock) {
+fn closed(config: BreakerOptions) -> (Breaker, ManualClock) {
     let (clock, hand) = Clock::manual();
     (Breaker::new("explored", config, clock).unwrap(), hand)
 }
 
 /// Open, and it is time to try.
-fn due(config: BreakerConfig) -> (Breaker, ManualClock) {
+fn due(config: BreakerOptions) -> (Breaker, ManualClock) {
     let (breaker, hand) = closed(config);
     breaker.permit().unwrap().failure("reset");
     hand.advance(OPEN);
@@ -70,7 +68,7 @@ fn an_outcome_reaches_no_later_generation() {
     ];
     for outcome in outcomes {
         explore(move || {
-            let (breaker, _hand) = closed(BreakerConfig { consecutive_failures: 3, ..config() });
+            let (breaker, _hand) = closed(config().consecutive_failures(3));
             let saying = meanwhile(&breaker, move |breaker| {
                 let permit = breaker.permit();
                 // Given before the reset or after it; what was given after it counts.
@@ -90,7 +88,7 @@ fn an_outcome_reaches_no_later_generation() {
 #[test]
 fn a_run_of_failures_is_ended_by_a_success_and_by_nothing_else() {
     explore(|| {
-        let (breaker, _hand) = closed(BreakerConfig { consecutive_failures: 3, ..config() });
+        let (breaker, _hand) = closed(config().consecutive_failures(3));
         let failing = meanwhile(&breaker, |breaker| {
             breaker.permit().unwrap().failure("reset");
             breaker.permit().unwrap().failure("reset");
@@ -118,7 +116,7 @@ fn half_open_lets_no_more_through_at_once_than_it_has_places() {
     for (most, preemptions) in [(1, 2), (2, 1)] {
         explore_up_to(preemptions, move || {
             let half_open = HalfOpen::Requests(most as u32);
-            let (breaker, _hand) = due(BreakerConfig { half_open, ..config() });
+            let (breaker, _hand) = due(config().half_open(half_open));
             if most == 2 {
                 // With three threads there are too many orders for the beginning of the state as well.
                 drop(breaker.permit());
@@ -228,7 +226,7 @@ fn who_sees_it_open_sees_for_how_long() {
 fn the_ramp_is_over_when_it_is_and_not_before() {
     explore(|| {
         let ramp = Duration::from_secs(5);
-        let (breaker, hand) = due(BreakerConfig { ramp, ..config() });
+        let (breaker, hand) = due(config().ramp(ramp));
         hand.advance(ramp * 2);
         let closing = meanwhile(&breaker, |breaker| breaker.probe().unwrap().success());
         assert_ne!(breaker.state(), State::Closed);
@@ -246,7 +244,7 @@ fn the_ramp_is_over_when_it_is_and_not_before() {
 fn who_ends_the_ramp_does_not_close_what_was_opened_meanwhile() {
     explore(|| {
         let ramp = Duration::from_secs(5);
-        let (breaker, hand) = due(BreakerConfig { ramp, ..config() });
+        let (breaker, hand) = due(config().ramp(ramp));
         breaker.probe().unwrap().success();
         let told = told(&breaker);
         hand.advance(ramp);
@@ -280,7 +278,7 @@ fn every_change_is_told_once_and_in_order() {
 #[test]
 fn no_more_calls_are_under_way_than_may_be() {
     explore(|| {
-        let (breaker, _hand) = closed(BreakerConfig { max_in_flight: 1, ..config() });
+        let (breaker, _hand) = closed(config().max_in_flight(1));
         let under_way = Arc::new(AtomicUsize::new(0));
         let call = |breaker: &Breaker, under_way: &AtomicUsize| {
             if let Ok(permit) = breaker.permit() {
@@ -324,7 +322,7 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn one_at_a_time() -> Breaker {
-    closed(BreakerConfig { max_in_flight: 1, ..config() }).0
+    closed(config().max_in_flight(1)).0
 }
 
 /// All places are free, nobody waits, and the queue is in nobody's way.

@@ -61,7 +61,7 @@ impl Sites {
 
     fn of(schema: Schema, max_objects: u64) -> Self {
         let (clock, hand) = Clock::manual();
-        let memory = Memory::open(schema, MemoryOptions { max_objects, clock, ..MemoryOptions::default() }).unwrap();
+        let memory = Memory::on_clock(schema, MemoryOptions::new().max_objects(max_objects), clock).unwrap();
         Self { memory: Arc::new(memory), hand }
     }
 

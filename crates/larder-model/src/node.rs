@@ -12,6 +12,8 @@ use crate::source::{Change, Keys, Object, States, Value};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Node {
     pub(crate) phase: Phase,
+    /// The connection in use, by number: another one after each command that was given up, since what is sent on one connection is executed in order.
+    pub(crate) connection: u8,
     /// Keys to be invalidated.
     pub(crate) journal: Keys,
     /// The journal holds a truncate.
@@ -72,7 +74,8 @@ pub(crate) enum Task {
     Invalidate(Change, Keys),
     /// The same, and demands that no lower version is stored.
     InvalidateBelow(Change, Object),
-    /// Changes the source, then sets the object: ticket, put.
+    /// Changes the source, then sets the object: a first attempt with the newest ticket that the node has seen, and, if that is overtaken, a put
+    /// with the ticket of the answer.
     Set(Change, Object),
     /// Changes the source, then sets P and Q in one call of two scripts on one ticket. Nothing comes between the change and the ticket: the
     /// assumption `set-of-current`.
@@ -103,6 +106,8 @@ pub(crate) enum Progress {
         forbids: States,
         /// A newer state was invalidated meanwhile.
         overtaken: bool,
+        /// Of a set: it asks the clock for its ticket, since what it has seen of the clock was of no use.
+        asks: bool,
     },
     /// A call of two scripts: what is left to put, and what may not be read once that is done.
     Several {

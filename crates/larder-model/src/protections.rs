@@ -50,6 +50,14 @@ removable! {
     Record = "record";
     /// A note that the source has nothing takes the place of an index key only when no object is left that lists the key.
     NoteAfterObject = "note-after-object";
+    /// The first attempt of a set carries a ticket from before it was sent, and stores nothing if one of its keys was touched since.
+    FirstCheck = "first-check";
+    /// The second attempt of a set carries the ticket of the first one's answer, and stores nothing if one of its keys was touched since.
+    SecondCheck = "second-check";
+    /// What has written last is named by connection, not by node: only on one connection are commands executed in their order.
+    Connection = "connection";
+    /// A set takes no ticket from a clock that is not settled, and nothing is stored while it is not.
+    SettledOnly = "settled-only";
 
     /// Cluster: an index entry holds every claimant, not the last one alone.
     Claims = "claims";
@@ -108,7 +116,7 @@ impl fmt::Display for Removable {
 
 /// What has been taken away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Removed(u32);
+pub struct Removed(u64);
 
 impl Removed {
     /// And this one.

@@ -79,6 +79,10 @@ pub const PROOFS: &[(Removable, &str)] = &[
     (Removable::GuardedRemoval, "truncate"),
     (Removable::Record, "many"),
     (Removable::NoteAfterObject, "absent"),
+    (Removable::FirstCheck, "outage"),
+    (Removable::SecondCheck, "write-through"),
+    (Removable::Connection, "two-sets"),
+    (Removable::SettledOnly, "set-truncate"),
     (Removable::FloorsStay, "lagging"),
     (Removable::Claims, "cluster-moves"),
     (Removable::Order, "cluster-values"),
@@ -107,6 +111,7 @@ pub const CLUSTER_PROOFS: &[(Removable, &str)] = &[
 const HIT: &str = "a read hits";
 const ACCEPTED: &str = "a fill is accepted";
 const REFUSED: &str = "a fill is refused";
+const AGAIN: &str = "a set goes again";
 const REPLAYED: &str = "a journal is replayed";
 const CLEARING: &str = "a clearing is under way";
 const DISPLACED: &str = "another claimant is displaced";
@@ -128,8 +133,20 @@ pub const CONFIGS: &[Config] = &[
     Config {
         name: "write-through",
         about: "set, update and invalidate of the same objects",
-        reaches: &[HIT, ACCEPTED, REFUSED],
+        reaches: &[HIT, ACCEPTED, REFUSED, AGAIN],
         scene: write_through,
+    },
+    Config {
+        name: "set-truncate",
+        about: "sets against a truncate by another node",
+        reaches: &[HIT, CLEARING],
+        scene: set_truncate,
+    },
+    Config {
+        name: "two-sets",
+        about: "two sets of one object from one node, one of which is not answered",
+        reaches: &[HIT, REPLAYED],
+        scene: two_sets,
     },
     Config {
         name: "outage",
@@ -289,6 +306,27 @@ fn write_through(size: Size) -> Kind {
     match size {
         Size::Small => scene(&a, &b, NOTHING),
         Size::Large => scene(&a, &b, Faults { unanswered: 2, ..NOTHING }),
+    }
+}
+
+fn set_truncate(size: Size) -> Kind {
+    let a = [Set(CHANGE_P, Object::P)];
+    match size {
+        Size::Small => scene(&a, &[Truncate, Invalidate(CHANGE_P, H)], NOTHING),
+        Size::Large => scene(
+            &[Load(H), Set(CHANGE_P, Object::P)],
+            &[Truncate, Invalidate(CHANGE_P, H)],
+            Faults { unanswered: 1, ..NOTHING },
+        ),
+    }
+}
+
+fn two_sets(size: Size) -> Kind {
+    let a = [Set(CHANGE_P, Object::P), Set(CHANGE_P, Object::P)];
+    let faults = Faults { unanswered: 1, ..NOTHING };
+    match size {
+        Size::Small => scene(&a, &[], faults),
+        Size::Large => scene(&a, &[Invalidate(CHANGE_P, H), Load(P)], faults),
     }
 }
 

@@ -39,11 +39,18 @@ pub(crate) struct Clock {
     pub(crate) known: bool,
     /// When each key (P, Q, h) was last touched.
     pub(crate) touched: [u8; 3],
+    /// The connection that has written last, 0 for one that does not say; and from which sequence on nobody else has.
+    pub(crate) writer: u8,
+    pub(crate) alone_since: u8,
 }
 
 impl Clock {
-    fn touch(&mut self, keys: Keys) {
+    fn touch(&mut self, keys: Keys, writer: u8) {
         if !keys.is_empty() {
+            if self.writer != writer {
+                self.writer = writer;
+                self.alone_since = if writer == 0 { 0 } else { self.sequence };
+            }
             self.sequence += 1;
             keys.each().for_each(|(at, _)| self.touched[at] = self.sequence);
         }
@@ -62,13 +69,33 @@ pub(crate) struct Stored {
     pub(crate) overtaken: bool,
 }
 
+/// Who stores, and what becomes of an object that is overtaken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Mode {
+    /// A load: nothing.
+    Fill,
+    /// An update, or the second attempt of a set: its keys are invalidated.
+    Put,
+    /// The first attempt of a set: nothing.
+    Set,
+    /// The second attempt of a set: the same as [`Put`](Self::Put), and apart from it so that its check can be taken away.
+    SetAgain,
+}
+
+impl Mode {
+    /// Whether it is a change, which must not be lost.
+    pub(crate) fn is_put(self) -> bool {
+        self != Self::Fill
+    }
+}
+
 /// What a node sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Command {
     /// `store.lua`: a fill or a put.
     Store {
         /// A put fences its own keys.
-        put: bool,
+        mode: Mode,
         /// What is to be stored.
         value: Value,
         /// From before it was loaded or written.
@@ -77,6 +104,8 @@ pub(crate) enum Command {
         born: u8,
         /// Whether one of its keys was touched after it was loaded: no part of the protocol, but of C8.
         overtaken: bool,
+        /// The connection that it is sent on; 0 until it is sent.
+        connection: u8,
     },
     /// `invalidate.lua`, perhaps with a lowest version for the primary keys.
     Invalidate {
@@ -146,7 +175,15 @@ pub(crate) struct Server {
 impl Server {
     /// A server with a settled clock and nothing stored.
     pub(crate) fn new(versioned: bool) -> Self {
-        let clock = Clock { epoch: 1, sequence: 0, state: State::Settled, known: true, touched: [0; 3] };
+        let clock = Clock {
+            epoch: 1,
+            sequence: 0,
+            state: State::Settled,
+            known: true,
+            touched: [0; 3],
+            writer: 0,
+            alone_since: 0,
+        };
         Self { clock: Some(clock), objects: [None; 2], index: None, floors: [0; 2], versioned }
     }
 
@@ -160,22 +197,33 @@ impl Server {
         Some(Ticket { epoch: clock.epoch, sequence: clock.sequence })
     }
 
+    /// What a node takes for the newest ticket of a clock that it hears of by the way.
+    pub(crate) fn seen(&self, removed: Removed) -> Option<Ticket> {
+        let believed = |clock: &Clock| clock.state == State::Settled || !removed.keeps(Removable::SettledOnly);
+        self.clock.filter(believed).map(|clock| Ticket { epoch: clock.epoch, sequence: clock.sequence })
+    }
+
     /// Runs one command. Answers, and which keys it has touched.
     pub(crate) fn execute(&mut self, command: Command, removed: Removed) -> (Reply, Keys) {
         match command {
-            Command::Store { put, value, ticket, born, overtaken } => {
-                let verdict = self.judge(value, ticket, removed);
-                if verdict == Reply::Lost || (verdict != Reply::Done && !put) {
+            Command::Store { mode, value, ticket, born, overtaken, connection } => {
+                let verdict = self.judge(mode, value, ticket, connection, removed);
+                let leaves_nothing = match mode {
+                    Mode::Fill => verdict != Reply::Done,
+                    Mode::Set => verdict == Reply::Overtaken,
+                    Mode::Put | Mode::SetAgain => false,
+                };
+                if verdict == Reply::Lost || leaves_nothing {
                     return (verdict, Keys::NONE);
                 }
-                let touched = self.store(put, Stored { value, h_deleted: false, born, overtaken }, verdict);
-                self.touch(touched);
+                let touched = self.store(mode.is_put(), Stored { value, h_deleted: false, born, overtaken }, verdict);
+                self.touch(touched, connection);
                 (verdict, touched)
             }
             Command::Invalidate { .. } | Command::DeleteH if self.is_lost() => (Reply::Lost, Keys::NONE),
             Command::Invalidate { keys, floor } => {
                 let touched = self.invalidate(keys, floor);
-                self.touch(touched);
+                self.touch(touched, 0);
                 (Reply::Done, touched)
             }
             Command::FindNothing { ticket, over } => (self.find_nothing(ticket, over, removed), Keys::NONE),
@@ -185,7 +233,7 @@ impl Server {
                 {
                     stored.h_deleted = true;
                 }
-                self.touch(Keys::H);
+                self.touch(Keys::H, 0);
                 (Reply::Done, Keys::H)
             }
             Command::Renew { epoch } => (Reply::Epoch(self.renew(epoch)), Keys::NONE),
@@ -204,18 +252,30 @@ impl Server {
         self.clock.is_none_or(|clock| clock.state == State::Lost)
     }
 
-    fn touch(&mut self, keys: Keys) {
+    fn touch(&mut self, keys: Keys, writer: u8) {
         if let Some(clock) = &mut self.clock {
-            clock.touch(keys);
+            clock.touch(keys, writer);
         }
     }
 
     /// Steps 1 and 2 of `store.lua`: whether it may be stored.
-    pub(crate) fn judge(&self, value: Value, ticket: Ticket, removed: Removed) -> Reply {
+    pub(crate) fn judge(&self, mode: Mode, value: Value, ticket: Ticket, connection: u8, removed: Removed) -> Reply {
         let Some(clock) = self.clock.filter(|_| !self.is_lost()) else { return Reply::Lost };
+        if clock.state != State::Settled && removed.keeps(Removable::SettledOnly) {
+            return Reply::Overtaken;
+        }
+        let checked = match mode {
+            Mode::Fill | Mode::Put => true,
+            // What its own connection has written alone was sent before it.
+            Mode::Set => {
+                let alone = connection != 0 && clock.writer == connection && clock.alone_since <= ticket.sequence;
+                removed.keeps(Removable::FirstCheck) && !alone
+            }
+            Mode::SetAgain => removed.keeps(Removable::SecondCheck),
+        };
         let touched =
             clock.sequence < ticket.sequence || value.keys().each().any(|(at, _)| clock.touched[at] > ticket.sequence);
-        if clock.epoch != ticket.epoch || (touched && removed.keeps(Removable::Fence)) {
+        if clock.epoch != ticket.epoch || (touched && checked && removed.keeps(Removable::Fence)) {
             return Reply::Overtaken;
         }
         if self.versioned && removed.keeps(Removable::Version) {
@@ -289,7 +349,8 @@ impl Server {
     }
 
     fn renew(&mut self, epoch: u8) -> u8 {
-        let fresh = Clock { epoch, sequence: 0, state: State::Lost, known: false, touched: [0; 3] };
+        let fresh =
+            Clock { epoch, sequence: 0, state: State::Lost, known: false, touched: [0; 3], writer: 0, alone_since: 0 };
         let clock = self.clock.get_or_insert(fresh);
         if clock.state == State::Settled {
             clock.epoch = epoch;

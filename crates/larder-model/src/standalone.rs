@@ -14,7 +14,7 @@
 use crate::check::Told;
 use crate::node::{Node, Phase, Progress, Stage, Task};
 use crate::protections::{Removable, Removed};
-use crate::server::{Clock, Command, Reply, Server, State, Ticket};
+use crate::server::{Clock, Command, Mode, Reply, Server, State, Ticket};
 use crate::source::{Keys, OBJECTS, Object, Source, States, Value};
 use stateright::{Model, Property};
 
@@ -169,10 +169,12 @@ impl Standalone {
             (_, Progress::Done) => false,
             (Task::Load(_) | Task::LoadLagging(_), Progress::Waiting | Progress::Holding { .. })
             | (Task::FindNothing { .. } | Task::SetBoth(_), Progress::Waiting) => node.may_read(),
-            // A version sees what a plain set cannot.
-            (Task::Set(..), Progress::Holding { overtaken, .. }) if !self.scene.versioned => {
-                !overtaken || !self.keeps(Removable::SetOfCurrent)
-            }
+            // Until it has its ticket, by asking or by the answer to its first attempt. A version sees what a plain set cannot.
+            (
+                Task::Set(..),
+                Progress::Holding { overtaken, .. }
+                | Progress::Sent { command: Command::Store { mode: Mode::Set, overtaken, .. }, .. },
+            ) if !self.scene.versioned => !overtaken || !self.keeps(Removable::SetOfCurrent),
             (_, Progress::Clearing { stage: Stage::Remove { left, .. }, .. }) => {
                 left.is_empty() || node.phase == Phase::Unproven
             }
@@ -216,20 +218,23 @@ impl Standalone {
                     self.removals(Who::Task(at), stage, world, steps);
                 }
                 Progress::Sent { command, .. } => {
-                    let put = matches!(command, Command::Store { put: true, .. });
+                    let put = matches!(command, Command::Store { mode, .. } if mode.is_put());
                     let sent = if matches!(task, Task::Load(_) | Task::LoadLagging(_) | Task::FindNothing { .. }) {
                         node.may_read()
                     } else {
                         node.phase == Phase::Live
                     };
-                    if (sent || put) && world.faults.unanswered > 0 {
+                    // The assumption `set-of-current` is about the moment at which the set is sent, whatever becomes of it then.
+                    let current = !is_first_attempt(command) || self.can_go(world, at);
+                    if (sent || put) && current && world.faults.unanswered > 0 {
                         steps.push(Step::GiveUp(Who::Task(at), Keys::NONE));
                     }
-                    if put && node.phase != Phase::Live {
+                    if put && node.phase != Phase::Live && self.can_go(world, at) {
                         steps.push(Step::PutUnproven(at));
                     }
                 }
-                Progress::Holding { .. } if node.may_read() && world.faults.unanswered > 0 => {
+                // The question for its ticket.
+                Progress::Holding { asks: true, .. } if node.may_read() && world.faults.unanswered > 0 => {
                     steps.push(Step::GiveUp(Who::Task(at), Keys::NONE));
                 }
                 _ => {}
@@ -292,6 +297,14 @@ impl Standalone {
         }
     }
 
+    /// A command as it is sent now.
+    fn signed(&self, world: &World, node: usize, mut command: Command) -> Command {
+        if let Command::Store { connection, .. } = &mut command {
+            *connection = name_of(node, world.nodes[node].connection);
+        }
+        command
+    }
+
     /// Runs a command on the server, and notes what that means for values that were loaded before.
     fn execute(&self, world: &mut World, command: Command) -> Reply {
         let before = world.server;
@@ -308,8 +321,10 @@ impl Standalone {
         }
         let source = world.source;
         let overtake = |command: &mut Command| {
-            if let Command::Store { value, overtaken, .. } = command {
-                *overtaken |= value.keys().meets(touched);
+            if let Command::Store { mode, value, overtaken, .. } = command {
+                // A load was overtaken by any invalidation, the first attempt of a set only by one of a newer state.
+                let newer = *mode != Mode::Set || source.load(value.object).version > value.version;
+                *overtaken |= newer && value.keys().meets(touched);
             }
         };
         world.late.iter_mut().for_each(overtake);
@@ -335,18 +350,19 @@ impl Standalone {
             }
             (Task::Load(_) | Task::LoadLagging(_), Progress::Waiting) => {
                 let value = load(&world.source, task);
-                Progress::Holding { value, forbids: States::default(), overtaken: false }
+                Progress::Holding { value, forbids: States::default(), overtaken: false, asks: true }
             }
             (Task::Load(_) | Task::LoadLagging(_), Progress::Ticketed { ticket, .. }) => {
                 let value = load(&world.source, task);
                 let born = world.truncates;
-                let command = Command::Store { put: false, value, ticket, born, overtaken: false };
+                let command = Command::Store { mode: Mode::Fill, value, ticket, born, overtaken: false, connection: 0 };
                 Progress::Sent { command, forbids: States::default() }
             }
             (Task::Load(_) | Task::LoadLagging(_), Progress::Holding { value, overtaken, .. }) => {
                 match self.take_ticket(world, node) {
                     Progress::Ticketed { ticket, born } => {
-                        let command = Command::Store { put: false, value, ticket, born, overtaken };
+                        let command =
+                            Command::Store { mode: Mode::Fill, value, ticket, born, overtaken, connection: 0 };
                         Progress::Sent { command, forbids: States::default() }
                     }
                     other => other,
@@ -382,7 +398,7 @@ impl Standalone {
             (Task::Update(change, object), Progress::Ticketed { ticket, born }) => {
                 world.source.apply(change);
                 let value = world.source.load(object);
-                let command = Command::Store { put: true, value, ticket, born, overtaken: false };
+                let command = Command::Store { mode: Mode::Put, value, ticket, born, overtaken: false, connection: 0 };
                 Progress::Sent { command, forbids: world.source.older(value.keys()) }
             }
             (Task::Truncate, Progress::Waiting) => {
@@ -396,17 +412,32 @@ impl Standalone {
                 Progress::Clearing { stage: Stage::Renew, number, forbids }
             }
             (_, Progress::Waiting) => self.write(world, task),
+            (Task::Set(..), Progress::Holding { value, forbids, overtaken, asks: false }) => {
+                // What this node has seen of the clock is at most as new as the clock is when the set is sent. What is older is refused more
+                // often, and leads to the second attempt.
+                match world.server.seen(self.removed).filter(|_| world.nodes[node].may_read()) {
+                    Some(ticket) => {
+                        let born = world.truncates;
+                        let command = Command::Store { mode: Mode::Set, value, ticket, born, overtaken, connection: 0 };
+                        Progress::Sent { command, forbids }
+                    }
+                    None => Progress::Holding { value, forbids, overtaken, asks: true },
+                }
+            }
             (_, Progress::Holding { value, forbids, .. }) => {
                 let ticketed =
                     if world.nodes[node].may_read() { self.take_ticket(world, node) } else { Progress::Done };
                 let command = match ticketed {
                     Progress::Ticketed { ticket, born } => {
-                        Command::Store { put: true, value, ticket, born, overtaken: false }
+                        Command::Store { mode: Mode::Put, value, ticket, born, overtaken: false, connection: 0 }
                     }
                     // No ticket: the earlier state must go all the same.
                     _ => Command::Invalidate { keys: value.keys(), floor: 0 },
                 };
                 Progress::Sent { command, forbids }
+            }
+            (_, Progress::Sent { command, forbids }) if is_first_attempt(command) => {
+                self.try_set(world, node, command, forbids, world.nodes[node].phase == Phase::Live)
             }
             (_, Progress::Sent { command, forbids }) => {
                 self.send(world, at, command, forbids);
@@ -418,6 +449,47 @@ impl Standalone {
             (_, other) => other,
         };
         world.tasks[at] = next;
+    }
+
+    /// The first attempt of a set. Where it is overtaken nothing was done yet, and its keys are still guarded.
+    fn try_set(&self, world: &mut World, node: usize, command: Command, forbids: States, sent: bool) -> Progress {
+        let Command::Store { value, ticket, born, .. } = command else { return Progress::Done };
+        if !sent {
+            self.defer(world, node, command, forbids, 0);
+            return Progress::Done;
+        }
+        let clock = world.server.clock;
+        let command = self.signed(world, node, command);
+        match self.execute(world, command) {
+            Reply::Overtaken => {
+                let later = clock.filter(|clock| clock.epoch == ticket.epoch && clock.sequence >= ticket.sequence);
+                match later {
+                    Some(Clock { epoch, sequence, .. }) => {
+                        let ticket = Ticket { epoch, sequence };
+                        let command = Command::Store {
+                            mode: Mode::SetAgain,
+                            value,
+                            ticket,
+                            born,
+                            overtaken: false,
+                            connection: 0,
+                        };
+                        Progress::Sent { command, forbids }
+                    }
+                    // The clock may be unsettled, or not know this release.
+                    None => Progress::Holding { value, forbids, overtaken: false, asks: true },
+                }
+            }
+            Reply::Lost => {
+                world.nodes[node].phase = Phase::Unproven;
+                self.defer(world, node, command, forbids, 0);
+                Progress::Done
+            }
+            _ => {
+                world.forbidden.add(forbids);
+                Progress::Done
+            }
+        }
     }
 
     /// What is done to the source, where it is the first thing that a task does.
@@ -437,7 +509,7 @@ impl Standalone {
                 world.source.apply(change);
                 let value = world.source.load(object);
                 let forbids = world.source.older(value.keys());
-                Progress::Holding { value, forbids, overtaken: false }
+                Progress::Holding { value, forbids, overtaken: false, asks: matches!(task, Task::Update(..)) }
             }
             Task::DeleteH => Progress::Sent { command: Command::DeleteH, forbids: States::default() },
             Task::Load(_) | Task::LoadLagging(_) | Task::FindNothing { .. } | Task::SetBoth(_) | Task::Truncate => {
@@ -472,7 +544,7 @@ impl Standalone {
         let others = of_epoch(world).as_ref().map_or(others, since);
         // A ticket of no epoch is always overtaken.
         let judged = if value.keys().meets(others) { Ticket { epoch: 0, sequence: 0 } } else { ticket };
-        let command = Command::Store { put: true, value, ticket: judged, born, overtaken: false };
+        let command = Command::Store { mode: Mode::Put, value, ticket: judged, born, overtaken: false, connection: 0 };
         self.deliver(world, node, command, forbids);
         if left == [None, None] {
             return Progress::Done;
@@ -507,9 +579,10 @@ impl Standalone {
     /// Sends the command of a task that has nothing to do after it.
     fn send(&self, world: &mut World, at: usize, command: Command, forbids: States) {
         let node = self.tasks[at].0;
+        let command = self.signed(world, node, command);
         match command {
             // A fill is not worth the journal.
-            Command::Store { put: false, .. } | Command::FindNothing { .. } => {
+            Command::Store { mode: Mode::Fill, .. } | Command::FindNothing { .. } => {
                 if world.nodes[node].may_read() && self.execute(world, command) == Reply::Lost {
                     world.nodes[node].phase = Phase::Unproven;
                 }
@@ -540,7 +613,7 @@ impl Standalone {
             return;
         }
         let (keys, floor) = match command {
-            Command::Store { put: true, value, .. } => (value.keys(), 0),
+            Command::Store { mode, value, .. } if mode.is_put() => (value.keys(), 0),
             Command::Invalidate { keys, floor } => (keys, floor),
             Command::DeleteH => (Keys::H, 0),
             _ => (Keys::NONE, 0),
@@ -584,7 +657,7 @@ impl Standalone {
         let node = &mut world.nodes[at];
         world.forbidden.add(node.owed);
         world.truncated = world.truncated.max(node.owed_truncate);
-        *node = Node { phase: Phase::Live, ..Node::default() };
+        *node = Node { phase: Phase::Live, connection: node.connection, ..Node::default() };
     }
 
     /// The next command of whoever clears. Answers how far a task is then; a node notes it itself.
@@ -598,8 +671,12 @@ impl Standalone {
             return Progress::Done;
         }
         let command = self.clearing_command(world, stage, keys);
+        let replays = matches!(who, Who::Node(at) if matches!(world.nodes[at].phase, Phase::Replaying(_)));
         let next = match (self.execute(world, command), stage) {
             (Reply::Epoch(epoch), _) => {
+                if replays || matches!(who, Who::Task(_)) {
+                    self.forget_sets(world);
+                }
                 Some(Stage::Remove { epoch, left: Keys::P.and(Keys::Q).and(Keys::H), known: true })
             }
             (Reply::Superseded, _) => Some(Stage::Renew),
@@ -636,6 +713,21 @@ impl Standalone {
         Progress::Done
     }
 
+    /// A truncate forgets all that is older than the source: a set of such a state that has no ticket yet is overtaken.
+    fn forget_sets(&self, world: &mut World) {
+        let source = world.source;
+        for (task, (_, kind)) in world.tasks.iter_mut().zip(&self.tasks) {
+            if let (
+                Progress::Holding { value, overtaken, .. }
+                | Progress::Sent { command: Command::Store { mode: Mode::Set, value, overtaken, .. }, .. },
+                Task::Set(..),
+            ) = (task, kind)
+            {
+                *overtaken |= source.load(value.object).version > value.version;
+            }
+        }
+    }
+
     fn clearing_command(&self, world: &World, stage: Stage, keys: Keys) -> Command {
         match stage {
             Stage::Renew if self.keeps(Removable::Epoch) => Command::Renew { epoch: canonical::fresh_epoch(world) },
@@ -654,8 +746,10 @@ impl Standalone {
         };
         match progress {
             Some(Progress::Sent { command, forbids }) => {
+                let command = self.signed(world, node, command);
                 world.late.push(command);
-                if !matches!(command, Command::Store { put: false, .. } | Command::FindNothing { .. }) {
+                world.nodes[node].connection += u8::from(self.keeps(Removable::Connection));
+                if !matches!(command, Command::Store { mode: Mode::Fill, .. } | Command::FindNothing { .. }) {
                     self.defer(world, node, command, forbids, 0);
                 }
             }
@@ -685,7 +779,8 @@ impl Standalone {
         if !self.keeps(Removable::JournalDiesWithNode) {
             world.forbidden.add(world.nodes[node].owed);
         }
-        world.nodes[node] = Node { phase: Phase::Unproven, ..Node::default() };
+        let connection = world.nodes[node].connection + 1;
+        world.nodes[node] = Node { phase: Phase::Unproven, connection, ..Node::default() };
         for (progress, (of, _)) in world.tasks.iter_mut().zip(&self.tasks) {
             if *of == node && *progress != Progress::Waiting {
                 *progress = Progress::Done;
@@ -715,8 +810,14 @@ impl Standalone {
             Step::Go(at) => self.go(world, at),
             Step::PutUnproven(at) => {
                 if let Progress::Sent { command, forbids } = world.tasks[at] {
+                    let node = self.tasks[at].0;
+                    let command = self.signed(world, node, command);
                     world.tasks[at] = Progress::Done;
-                    self.deliver(world, self.tasks[at].0, command, forbids);
+                    if is_first_attempt(command) {
+                        world.tasks[at] = self.try_set(world, node, command, forbids, true);
+                    } else {
+                        self.deliver(world, node, command, forbids);
+                    }
                 }
             }
             Step::Recover(at) => self.recover(world, at),
@@ -768,6 +869,15 @@ impl Standalone {
             Step::Restart => self.restart(world),
         }
     }
+}
+
+/// How the server calls a connection of a node.
+fn name_of(node: usize, connection: u8) -> u8 {
+    1 + 2 * connection + u8::from(node == 1)
+}
+
+fn is_first_attempt(command: Command) -> bool {
+    matches!(command, Command::Store { mode: Mode::Set, .. })
 }
 
 /// What a load finds in the source.

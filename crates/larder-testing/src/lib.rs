@@ -9,11 +9,17 @@
 //! | [`server`] | real servers on temporary sockets, with kill, stop, continue and restart |
 //! | [`proxy`] | a scripted proxy that corrupts, delays, cuts and drops |
 //!
+//! Servers and proxy are there without the feature `conformance`, which is a default one, too; the rest is not.
+//!
 //! Nothing here is for production: the conformance suite panics where a promise is broken, that being its purpose.
 
+#[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "conformance")]
 pub mod entries;
+#[cfg(feature = "conformance")]
 pub mod model;
 pub mod proxy;
+#[cfg(feature = "conformance")]
 pub mod reference;
 pub mod server;

@@ -27,7 +27,7 @@
 //! #         Nature { shared: no, exact_time: Yes, bytes: no, evicts: Yes, leases: no, absences: Yes, expired: Yes, outages: no }
 //! #     }
 //! #     async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
-//! #         Arc::new(Memory::open(schema, MemoryOptions { clock: self.clock.clone(), ..MemoryOptions::default() }).unwrap())
+//! #         Arc::new(Memory::on_clock(schema, MemoryOptions::new(), self.clock.clone()).unwrap())
 //! #     }
 //! #     async fn pass(&self, time: Duration) { self.hand.advance(time); }
 //! # }

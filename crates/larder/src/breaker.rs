@@ -4,12 +4,12 @@
 //! operation, its retries included, is one permit and one outcome.
 //!
 //! ```
-//! use larder::breaker::{Breaker, BreakerConfig, Refused, State};
+//! use larder::breaker::{Breaker, BreakerOptions, Refused, State};
 //! use larder::clock::Clock;
 //! use std::time::Duration;
 //!
 //! let (clock, hand) = Clock::manual();
-//! let breaker = Breaker::new("billing", BreakerConfig { ramp: Duration::ZERO, ..BreakerConfig::default() }, clock)?;
+//! let breaker = Breaker::new("billing", BreakerOptions::new().ramp(Duration::ZERO), clock)?;
 //! breaker.subscribe(|transition| println!("{transition}"));
 //! for _ in 0..5 {
 //!     breaker.permit().unwrap().failure("connection reset");
@@ -32,7 +32,7 @@
 //!
 //! A permit that is dropped is not counted, and gives back whatever place it held. A caller that is dropped while it waits for a place
 //! ([`permit_when_free`](Breaker::permit_when_free)) leaves the queue. So a cancelled probe neither closes the
-//! breaker nor keeps it half-open for ever; nor does one that hangs ([`trial_timeout`](BreakerConfig::trial_timeout)).
+//! breaker nor keeps it half-open for ever; nor does one that hangs ([`trial_timeout`](BreakerOptions::trial_timeout)).
 
 use crate::clock::Clock;
 use crate::options::OptionError;
@@ -42,10 +42,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-mod config;
 mod gate;
 mod judgement;
 mod machine;
+mod options;
 mod permit;
 mod places;
 #[cfg(test)]
@@ -53,7 +53,7 @@ mod tests;
 mod transition;
 mod window;
 
-pub use config::{BreakerConfig, HalfOpen};
+pub use options::{BreakerOptions, HalfOpen};
 pub use permit::{Permit, PermitWhenFree};
 pub use transition::{Cause, Transition};
 
@@ -181,10 +181,10 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// A setting that cannot be meant; see [`BreakerConfig::validate`].
-    pub fn new(name: impl Into<Arc<str>>, config: BreakerConfig, clock: Clock) -> Result<Self, OptionError> {
-        config.validate()?;
-        Ok(Self { machine: Arc::new(Machine::new(name.into(), config, clock)) })
+    /// A setting that cannot be meant; see [`BreakerOptions::validate`].
+    pub fn new(name: impl Into<Arc<str>>, options: BreakerOptions, clock: Clock) -> Result<Self, OptionError> {
+        options.validate()?;
+        Ok(Self { machine: Arc::new(Machine::new(name.into(), options, clock)) })
     }
 
     /// Asks for the right to make one call.
@@ -208,7 +208,7 @@ impl Breaker {
         self.machine.permit_past_ramp()
     }
 
-    /// Like [`permit_past_ramp`](Self::permit_past_ramp), and where [`max_in_flight`](BreakerConfig::max_in_flight) calls are under way
+    /// Like [`permit_past_ramp`](Self::permit_past_ramp), and where [`max_in_flight`](BreakerOptions::max_in_flight) calls are under way
     /// waits for a place: for calls that must not be shed because many come at once.
     ///
     /// Places go to those who wait in the order in which they came. While somebody waits, nobody else is given a place:
@@ -217,11 +217,11 @@ impl Breaker {
     /// the next one. The queue has no limit but the number of callers.
     ///
     /// ```
-    /// use larder::breaker::{Breaker, BreakerConfig, Refused};
+    /// use larder::breaker::{Breaker, BreakerOptions, Refused};
     /// use larder::clock::Clock;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// let one_at_a_time = BreakerConfig { max_in_flight: 1, ..BreakerConfig::default() };
+    /// let one_at_a_time = BreakerOptions::new().max_in_flight(1);
     /// let breaker = Breaker::new("billing", one_at_a_time, Clock::system()).unwrap();
     /// let first = breaker.permit_when_free().await.unwrap();
     /// let (second, ()) = tokio::join!(breaker.permit_when_free(), async {
@@ -258,9 +258,9 @@ impl Breaker {
 
     /// Asks for the right to find out whether the breaker can close: once the open time is over, for one caller at a time (with
     /// [`HalfOpen::Requests`], for as many as those). `None` in every other case; it does not count against
-    /// [`max_in_flight`](BreakerConfig::max_in_flight).
+    /// [`max_in_flight`](BreakerOptions::max_in_flight).
     pub fn probe(&self) -> Option<Permit<'_>> {
-        let most = match self.machine.config.half_open {
+        let most = match self.machine.options.half_open {
             HalfOpen::Probes => 1,
             HalfOpen::Requests(most) => most,
         };
@@ -331,8 +331,8 @@ impl Breaker {
 
     /// The settings in force.
     #[must_use]
-    pub fn config(&self) -> &BreakerConfig {
-        &self.machine.config
+    pub fn options(&self) -> &BreakerOptions {
+        &self.machine.options
     }
 }
 

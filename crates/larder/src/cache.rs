@@ -3,7 +3,6 @@
 use crate::cache::audit::Sampling;
 use crate::cache::load::{ComebackLimit, LoadsUnderWay};
 use crate::clock::Clock;
-use crate::config::CacheConfig;
 use crate::contract::Stats;
 use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, Lookup, Miss, Object, Pruned, Schema, Status,
@@ -28,6 +27,7 @@ mod load;
 mod many;
 
 pub use error::UpdateError;
+pub(crate) use load::COMEBACK_LOADS;
 pub use load::LoadError;
 
 /// The objects of one entry type, found by any of their keys. Cloning it is cheap; clones are the same cache.
@@ -128,7 +128,7 @@ impl<E: Entry> Cache<E> {
     /// The schema is another entry's.
     pub fn new(connector: Arc<dyn Connector>, schema: Schema) -> Result<Self, WrongSchema> {
         schema.must_be_of::<E>()?;
-        Ok(Self::over(connector, schema, CacheConfig::COMEBACK_LOADS, Clock::system()))
+        Ok(Self::over(connector, schema, COMEBACK_LOADS, Clock::system()))
     }
 
     /// The same for a schema of `E`. At most `comeback_loads` loads begin at once after the cache was emptied, and the clock says when the

@@ -1,20 +1,28 @@
-//! [`Caches`]: the caches of a process, opened by name from a [`Config`].
+//! [`Caches`]: the caches of a process, opened by name, as a configuration or a [builder](CachesBuilder) says.
+//!
+//! ```text
+//!   config ──┐
+//!   builder ─┴─► Plan ──► Caches ──► Cache<E>      plan.rs: connectors by name, caches on them
+//! ```
 //!
 //! Nothing is set up that no opened cache needs: a connector begins to connect when the first cache on it is opened, so a process
 //! whose caches are in memory, or switched off, starts no network code.
 
-use crate::cache::audit::{Audit, AuditError, AuditOptions};
+use crate::cache::audit::{Audit, AuditError};
 use crate::cache::{Cache, Inner};
 use crate::clock::Clock;
-use crate::config::{CacheConfig, Config, ConnectorKind, fold, nearest};
-use crate::connector::memory::{Memory, MemoryOptions};
+#[cfg(any(feature = "yaml", feature = "toml"))]
+use crate::config::Config;
+use crate::connector::memory::Memory;
 use crate::connector::noop::Noop;
 #[cfg(feature = "redis")]
-use crate::connector::redis::{Redis, RedisError};
+use crate::connector::redis::{Redis, RedisError, RedisOptions};
 use crate::contract::{Connector, Schema};
 use crate::entry::Entry;
-use crate::options::{OptionError, shown};
+use crate::nearest::{fold, nearest};
+use own::Factories;
 use parking_lot::Mutex;
+use plan::Plan;
 use std::any::{Any, type_name};
 use std::collections::HashMap;
 use std::fmt;
@@ -24,9 +32,19 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
+mod builder;
+mod connectors;
+mod error;
+mod options;
+mod own;
+pub(crate) mod plan;
 mod ready;
 mod shutdown;
 
+pub use builder::CachesBuilder;
+pub use connectors::{ConnectorKind, ConnectorName, ConnectorOptions};
+pub use error::OpenError;
+pub use options::CacheOptions;
 pub use ready::Readiness;
 pub use shutdown::Shutdown;
 
@@ -36,8 +54,9 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// The caches of this process. One is enough for a process: share it in an `Arc`, or open every cache at the start.
 ///
 /// ```
-/// use larder::{Cache, Caches, Config, Entry};
+/// use larder::{Cache, CacheOptions, Caches, Entry};
 /// use serde::{Deserialize, Serialize};
+/// use std::time::Duration;
 ///
 /// #[derive(Clone, Serialize, Deserialize, Entry)]
 /// #[entry(cache = "color")]
@@ -47,8 +66,8 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let config = Config::from_yaml("caches: { color: { connector: memory, max_age: 1h } }")?;
-/// let caches = Caches::from_config(config).await?;
+/// let hour = Duration::from_secs(3600);
+/// let caches = Caches::builder().cache::<Color>(CacheOptions::on("memory").max_age(hour)).open().await?;
 /// let colors: Cache<Color> = caches.open()?;
 /// colors.set(Color { name: "barley".into() }).await;
 /// assert!(colors.get(Color::NAME, "barley").await.is_some());
@@ -58,7 +77,7 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # What runs in the background
 ///
-/// Per opened cache, on the runtime that [`from_config`](Self::from_config) was called on: once a second its counters go to the
+/// Per opened cache, on the runtime that they were made on ([`CachesBuilder::open`], `Caches::from_config`): once a second its counters go to the
 /// `metrics` recorder that is installed, if any; every prune interval of its connector (the first time at a random moment of
 /// it, so that nodes do not prune in step) it is pruned.
 ///
@@ -68,12 +87,14 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// dropped; the connection to a server ends with the last cache on it, and so do invalidations that could not be delivered yet. To
 /// end what runs at once, and to give those a last chance, call [`shutdown`](Self::shutdown).
 pub struct Caches {
-    config: Config,
+    plan: Plan,
+    factories: Factories,
     clock: Clock,
     runtime: Handle,
     state: Mutex<State>,
+    /// Those of the plan, once they are needed.
     #[cfg(feature = "redis")]
-    redis: std::sync::OnceLock<Redis>,
+    servers: HashMap<ConnectorName, std::sync::OnceLock<Redis>>,
 }
 
 #[derive(Default)]
@@ -83,7 +104,13 @@ struct State {
     tasks: Vec<AbortHandle>,
     ended: bool,
     /// Those that were open when it ended: a second shutdown waits for what was deferred since.
-    closed: Vec<Weak<Inner>>,
+    closed: Vec<Closed>,
+}
+
+/// A cache, and how long a shutdown waits for it.
+struct Closed {
+    cache: Weak<Inner>,
+    patience: Duration,
 }
 
 struct Opened {
@@ -91,108 +118,52 @@ struct Opened {
     /// The `Cache<E>` of the entry type of that name.
     cache: Box<dyn Any + Send>,
     inner: Arc<Inner>,
-}
-
-/// Why a cache cannot be opened.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The configuration does not name it, and has no default connector.
-    #[error(
-        "the cache `{cache}` is not in the configuration, which has {}{}; add `{cache}` with its `connector` \
-         under `caches`, or set `defaults.connector`",
-        listed(.configured),
-        .nearest.as_ref().map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
-    )]
-    NotConfigured {
-        /// The cache that was asked for.
-        cache: String,
-        /// Those that could have been.
-        configured: Vec<String>,
-        /// The one whose name looks most alike.
-        nearest: Option<String>,
-    },
-    /// It is open as a cache of another entry type. Two types in one cache would evict each other's objects.
-    #[error(
-        "the cache `{cache}` is open for the entry type {open}, so it cannot be opened for {asked}; give one of them another cache"
-    )]
-    OtherEntry {
-        /// The cache.
-        cache: String,
-        /// The entry type it is open for.
-        open: &'static str,
-        /// The entry type that was asked for.
-        asked: &'static str,
-    },
-    /// This version of larder has no such connector, or was built without it.
-    #[error("the cache `{cache}` is on the connector `{connector}`, {reason}")]
-    NoConnector {
-        /// The cache.
-        cache: String,
-        /// What the configuration wants.
-        connector: ConnectorKind,
-        /// What is the matter.
-        reason: &'static str,
-    },
-    /// A name, an age or an option cannot be used: of a cache or an index, as the entry type has it, since the configuration was
-    /// checked when it was read.
-    #[error("the cache {} cannot be opened: {error}", shown(.cache))]
-    Option {
-        /// The cache.
-        cache: String,
-        /// What is wrong.
-        error: OptionError,
-    },
-    /// The connector for the server cannot be made.
-    #[cfg(feature = "redis")]
-    #[error(transparent)]
-    Redis(#[from] RedisError),
-    /// Connections and background work live in tasks.
-    #[error("caches are opened outside a Tokio runtime; open them inside one")]
-    NoRuntime,
-    /// These caches were shut down.
-    #[error("the cache `{cache}` was asked for after the shutdown; open it before, or make new caches")]
-    ShutDown {
-        /// The cache.
-        cache: String,
-    },
-}
-
-fn listed(names: &[String]) -> String {
-    match names {
-        [] => "no caches".to_owned(),
-        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
-    }
+    connector: ConnectorName,
 }
 
 impl Caches {
+    /// Says in code which connectors and caches there are.
+    pub fn builder() -> CachesBuilder {
+        CachesBuilder::default()
+    }
+
     /// Prepares to open caches as `config` says. Nothing is connected yet, and no server needs to be there.
     ///
     /// # Errors
     ///
-    /// [`OpenError::NoRuntime`] outside a Tokio runtime.
+    /// [`OpenError::NoRuntime`] outside a Tokio runtime, and [`OpenError::NoConnector`] for a cache on a connector that the program has to
+    /// bring along: see [`CachesBuilder::config`].
+    #[cfg(any(feature = "yaml", feature = "toml"))]
     pub async fn from_config(config: Config) -> Result<Self, OpenError> {
-        Self::on_clock(config, Clock::system()).await
+        CachesBuilder::from(config).open().await
     }
 
-    /// Like [`from_config`](Self::from_config), with another clock for the ages of caches in memory, and for the pauses between two
-    /// warnings of one kind, so that a test advances time instead of sleeping.
+    /// Like [`from_config`](Self::from_config), with another clock: see [`CachesBuilder::clock`].
     ///
     /// # Errors
     ///
     /// As [`from_config`](Self::from_config).
+    #[cfg(any(feature = "yaml", feature = "toml"))]
     pub async fn on_clock(config: Config, clock: Clock) -> Result<Self, OpenError> {
+        CachesBuilder::from(config).clock(clock).open().await
+    }
+
+    fn new(plan: Plan, factories: Factories, clock: Clock) -> Result<Self, OpenError> {
         let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
-        for note in config.notes() {
-            tracing::info!("configuration: {note}");
-        }
+        #[cfg(feature = "redis")]
+        let servers = plan
+            .connectors()
+            .filter(|(_, options)| options.kind() == ConnectorKind::Redis)
+            .map(|(name, _)| (name.clone(), std::sync::OnceLock::new()))
+            .collect();
         Ok(Self {
-            config,
+            plan,
+            factories,
             clock,
             runtime,
             state: Mutex::default(),
             #[cfg(feature = "redis")]
-            redis: std::sync::OnceLock::new(),
+            servers,
         })
     }
 
@@ -217,13 +188,11 @@ impl Caches {
                 asked: type_name::<E>(),
             });
         }
-        let settings = self.config.cache(E::CACHE).ok_or_else(|| self.not_configured(E::CACHE))?;
-        let mut schema = Schema::of::<E>().ages(settings.max_age, settings.last_use_age);
-        schema.max_object_size = settings.max_object_size;
-        schema.loading = settings.loading;
+        let options = self.plan.cache(E::CACHE).ok_or_else(|| self.not_configured(E::CACHE))?;
+        let schema = options.schema::<E>();
         schema.validate().map_err(|error| OpenError::Option { cache: cache(), error })?;
-        let (connector, prune_interval) = self.connector(&settings, &schema)?;
-        let opened = Cache::<E>::over(connector, schema, settings.comeback_loads, self.clock.clone());
+        let (connector, prune_interval) = self.connector(&options.connector, &schema)?;
+        let opened = Cache::<E>::over(connector, schema, options.comeback_loads, self.clock.clone());
         state.tasks.retain(|task| !task.is_finished());
         state.tasks.push(self.runtime.spawn(publish(Arc::downgrade(&opened.inner))).abort_handle());
         if !prune_interval.is_zero() {
@@ -232,39 +201,53 @@ impl Caches {
         }
         state.opened.insert(
             fold(E::CACHE),
-            Opened { entry: type_name::<E>(), cache: Box::new(opened.clone()), inner: opened.inner.clone() },
+            Opened {
+                entry: type_name::<E>(),
+                cache: Box::new(opened.clone()),
+                inner: opened.inner.clone(),
+                connector: options.connector,
+            },
         );
         Ok(opened)
     }
 
     /// The connector for one cache, and how often it is pruned.
-    fn connector(&self, settings: &CacheConfig, schema: &Schema) -> Result<(Arc<dyn Connector>, Duration), OpenError> {
-        let without =
-            |reason| OpenError::NoConnector { cache: schema.cache.to_string(), connector: settings.connector, reason };
-        let refused = |error| OpenError::Option { cache: schema.cache.to_string(), error };
-        match settings.connector {
-            ConnectorKind::Noop => Ok((Arc::new(Noop), Duration::ZERO)),
-            ConnectorKind::Memory => {
-                let memory = self.config.memory();
-                let options = MemoryOptions { clock: self.clock.clone(), ..memory.options() };
-                // Without ages nothing ever expires.
-                let ages = !settings.max_age.is_zero() || !settings.last_use_age.is_zero();
-                let prune_interval = if ages { memory.prune_interval } else { Duration::ZERO };
-                Ok((Arc::new(Memory::open(schema.clone(), options).map_err(refused)?), prune_interval))
+    fn connector(&self, name: &ConnectorName, schema: &Schema) -> Result<(Arc<dyn Connector>, Duration), OpenError> {
+        let cache = || schema.cache.to_string();
+        let without = |kind, reason: &str| OpenError::NoConnector {
+            cache: cache(),
+            connector: name.clone(),
+            kind,
+            reason: reason.to_owned(),
+        };
+        let refused = |error| OpenError::Option { cache: cache(), error };
+        // Without ages nothing ever expires.
+        let ages = !schema.max_age.is_zero() || !schema.last_use_age.is_zero();
+        let if_aged = |interval| if ages { interval } else { Duration::ZERO };
+        match self.plan.connector(name) {
+            Some(ConnectorOptions::Noop) => Ok((Arc::new(Noop), Duration::ZERO)),
+            Some(ConnectorOptions::Memory(options)) => {
+                let memory = Memory::on_clock(schema.clone(), options.clone(), self.clock.clone()).map_err(refused)?;
+                Ok((Arc::new(memory), if_aged(options.prune_interval)))
             }
             #[cfg(feature = "redis")]
-            ConnectorKind::Redis => {
-                let connector = self.server()?.connector(schema.clone()).map_err(refused)?;
-                Ok((Arc::new(connector), self.config.server().prune_interval))
+            Some(ConnectorOptions::Redis(options)) => {
+                let connector = self.server(name, options)?.connector(schema.clone()).map_err(refused)?;
+                Ok((Arc::new(connector), options.prune_interval))
             }
             #[cfg(not(feature = "redis"))]
-            ConnectorKind::Redis => Err(without(
+            Some(ConnectorOptions::Redis(_)) => Err(without(
+                ConnectorKind::Redis,
                 "and larder was built without its feature `redis`: turn that on in `Cargo.toml`, or give the cache \
                  another `connector`",
             )),
-            ConnectorKind::Postgres => {
-                Err(without("which this version of larder does not have yet; give it another `connector`"))
-            }
+            Some(ConnectorOptions::Own) => Ok((self.factories.make(name, schema)?, if_aged(own::PRUNE_INTERVAL))),
+            Some(ConnectorOptions::Postgres) => Err(without(
+                ConnectorKind::Postgres,
+                "which this version of larder does not have yet; give it another `connector`",
+            )),
+            // The plan was checked.
+            None => Err(without(ConnectorKind::Noop, "which is not there; give it another `connector`")),
         }
     }
 
@@ -282,13 +265,7 @@ impl Caches {
         Err: fmt::Display + Send + 'static,
     {
         let cache = self.open::<E>()?;
-        let settings = self.config.cache(E::CACHE).ok_or_else(|| self.not_configured(E::CACHE))?;
-        let options = AuditOptions {
-            share: settings.audit_share,
-            grace: settings.audit_grace,
-            bypass: settings.audit_bypass,
-            ..AuditOptions::default()
-        };
+        let options = self.plan.cache(E::CACHE).ok_or_else(|| self.not_configured(E::CACHE))?.audit();
         let _runtime = self.runtime.enter();
         cache.audited(options, source).map_err(|error| match error {
             AuditError::NoRuntime => OpenError::NoRuntime,
@@ -299,35 +276,45 @@ impl Caches {
     }
 
     fn not_configured(&self, cache: &str) -> OpenError {
-        let configured: Vec<String> = self.config.caches().map(|(name, _)| name.to_owned()).collect();
+        let configured: Vec<String> = self.plan.caches().map(|(name, _)| name.to_owned()).collect();
         let nearest = nearest(cache, configured.iter().map(String::as_str)).map(str::to_owned);
         OpenError::NotConfigured { cache: cache.to_owned(), configured, nearest }
     }
 
-    /// The Redis or Valkey server, where the configuration has one that a cache can be on: its breaker, and connectors for what is
+    /// The Redis or Valkey server of the connector of this name, where a cache can be on it: its breaker, and connectors for what is
     /// not a cache of this process. Asking for it makes larder connect, in the background, if opening a cache has not yet.
     #[cfg(feature = "redis")]
     #[must_use]
-    pub fn redis(&self) -> Option<&Redis> {
-        // It cannot fail: the runtime is there, and the settings were checked when they were read.
-        if self.config.uses(ConnectorKind::Redis) { self.server().ok() } else { None }
+    pub fn redis(&self, connector: impl Into<ConnectorName>) -> Option<&Redis> {
+        let name = connector.into();
+        let Some(ConnectorOptions::Redis(options)) = self.plan.connector(&name) else { return None };
+        // It cannot fail: the runtime is there, and the options were checked.
+        if self.plan.uses(&name) { self.server(&name, options).ok() } else { None }
     }
 
     #[cfg(feature = "redis")]
-    fn server(&self) -> Result<&Redis, RedisError> {
-        if let Some(redis) = self.redis.get() {
+    fn server(&self, name: &ConnectorName, options: &RedisOptions) -> Result<&Redis, OpenError> {
+        let missing = || OpenError::from(RedisError::NoRuntime);
+        let place = self.servers.get(name).ok_or_else(missing)?;
+        if let Some(redis) = place.get() {
             return Ok(redis);
         }
         let _runtime = self.runtime.enter();
-        let redis = Redis::open(self.config.server().clone())?;
+        let redis = Redis::open(options.clone())?;
         // Two callers may have opened one each; the second is dropped, and its connection with it.
-        Ok(self.redis.get_or_init(|| redis))
+        Ok(place.get_or_init(|| redis))
     }
 
-    /// The configuration that these caches are opened from.
+    /// The options of a cache: its own, or else the defaults where they name a connector. Case, `_` and `-` make no difference in its name.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn cache_options(&self, cache: &str) -> Option<CacheOptions> {
+        self.plan.cache(cache)
+    }
+
+    /// The options of a connector. `none` and `memory` are always there.
+    #[must_use]
+    pub fn connector_options(&self, connector: impl Into<ConnectorName>) -> Option<&ConnectorOptions> {
+        self.plan.connector(&connector.into())
     }
 
     /// Waits until every cache that is open can be read, for `limit` at most; those that are opened meanwhile are waited for as well. Answers
@@ -338,7 +325,7 @@ impl Caches {
     /// read, and why, is in the answer.
     ///
     /// ```no_run
-    /// # use larder::{Caches, Config};
+    /// # use larder::Caches;
     /// # use std::time::Duration;
     /// # async fn start(caches: Caches) {
     /// let readiness = caches.ready(Duration::from_secs(2)).await;
@@ -372,31 +359,34 @@ impl Caches {
 
     /// Which caches can be read now.
     fn readiness(&self) -> Readiness {
-        let opened: Vec<Arc<Inner>> = self.state.lock().opened.values().map(|opened| opened.inner.clone()).collect();
-        let unreadable = opened.iter().filter_map(|cache| {
+        let opened: Vec<(Arc<Inner>, ConnectorName)> = {
+            let state = self.state.lock();
+            state.opened.values().map(|opened| (opened.inner.clone(), opened.connector.clone())).collect()
+        };
+        let unreadable = opened.iter().filter_map(|(cache, connector)| {
             let status = cache.connector.status();
             let name = &cache.schema.cache;
-            (!status.readable).then(|| (name.to_string(), ready::why(&status, self.server_of(name).as_ref())))
+            (!status.readable).then(|| (name.to_string(), ready::why(&status, self.view_of(connector).as_ref())))
         });
         Readiness::new(unreadable.collect())
     }
 
-    /// The server that a cache is on.
+    /// The server of a connector.
     #[cfg(feature = "redis")]
-    fn server_of(&self, cache: &str) -> Option<ready::ServerView> {
-        let redis =
-            self.redis.get().filter(|_| self.config.cache(cache).map(|c| c.connector) == Some(ConnectorKind::Redis))?;
-        Some(ready::ServerView { address: self.config.server().address.to_string(), connected: redis.is_connected() })
+    fn view_of(&self, connector: &ConnectorName) -> Option<ready::ServerView> {
+        let Some(ConnectorOptions::Redis(options)) = self.plan.connector(connector) else { return None };
+        let redis = self.servers.get(connector)?.get()?;
+        Some(ready::ServerView { address: options.address.to_string(), connected: redis.is_connected() })
     }
 
     /// There is none.
     #[cfg(not(feature = "redis"))]
-    fn server_of(&self, _: &str) -> Option<ready::ServerView> {
+    fn view_of(&self, _: &ConnectorName) -> Option<ready::ServerView> {
         None
     }
 
     /// Ends what runs in the background, hands the counters over for a last time, and waits for what could not be delivered yet, for
-    /// at most `connectors.redis.shutdown_timeout` (1 s by default). What is still not delivered is logged and returned, by cache.
+    /// at most the `shutdown_timeout` of its connector (1 s by default). What is still not delivered is logged and returned, by cache.
     ///
     /// Stop taking requests and let those under way end first. What comes later is not refused: caches that were opened still
     /// work, without pruning and metrics, and an invalidation is sent as ever, but where it has to be deferred nobody waits for it
@@ -413,27 +403,34 @@ impl Caches {
     /// Dropping the future stops the waiting only; what runs in the background has ended by then. What is in the journals is delivered
     /// as soon as it can be while these caches or clones of theirs are there.
     pub async fn shutdown(&self) -> Shutdown {
-        self.shutdown_within(self.patience()).await
+        self.shut_down(None).await
     }
 
-    /// Like [`shutdown`](Self::shutdown), with this limit instead of the configured one.
+    /// Like [`shutdown`](Self::shutdown), with this limit instead of those of the connectors.
     ///
     /// # Cancellation
     ///
     /// As [`shutdown`](Self::shutdown).
     pub async fn shutdown_within(&self, limit: Duration) -> Shutdown {
-        let caches: Vec<Arc<Inner>> = {
+        self.shut_down(Some(limit)).await
+    }
+
+    async fn shut_down(&self, limit: Option<Duration>) -> Shutdown {
+        let caches: Vec<(Arc<Inner>, Duration)> = {
             let mut state = self.state.lock();
             state.ended = true;
             state.tasks.drain(..).for_each(|task| task.abort());
-            let opened: Vec<_> = state.opened.drain().map(|(_, opened)| opened.inner).collect();
-            state.closed.retain(|cache| cache.strong_count() > 0);
-            let earlier: Vec<_> = state.closed.iter().filter_map(Weak::upgrade).collect();
-            state.closed.extend(opened.iter().map(Arc::downgrade));
-            opened.into_iter().chain(earlier).collect()
+            let opened: Vec<_> = state.opened.drain().map(|(_, opened)| (opened.inner, opened.connector)).collect();
+            state.closed.retain(|closed| closed.cache.strong_count() > 0);
+            state.closed.extend(
+                opened.iter().map(|(cache, on)| Closed { cache: Arc::downgrade(cache), patience: self.patience(on) }),
+            );
+            // Those of an earlier shutdown are among them.
+            let closed = state.closed.iter();
+            closed.filter_map(|closed| Some((closed.cache.upgrade()?, limit.unwrap_or(closed.patience)))).collect()
         };
-        let shutdown = Shutdown::within(limit, &caches).await;
-        for cache in &caches {
+        let shutdown = Shutdown::within(&caches).await;
+        for (cache, _) in &caches {
             cache.publish();
         }
         if !shutdown.is_clean() {
@@ -442,22 +439,20 @@ impl Caches {
         shutdown
     }
 
-    #[cfg(feature = "redis")]
-    fn patience(&self) -> Duration {
-        self.config.server().shutdown_timeout
-    }
-
-    /// Nothing is ever deferred in memory.
-    #[cfg(not(feature = "redis"))]
-    fn patience(&self) -> Duration {
-        Duration::ZERO
+    /// How long a shutdown waits for caches on this connector. Nothing is ever deferred in memory.
+    fn patience(&self, connector: &ConnectorName) -> Duration {
+        match self.plan.connector(connector) {
+            Some(ConnectorOptions::Redis(options)) => options.shutdown_timeout,
+            Some(ConnectorOptions::Own) => own::SHUTDOWN_TIMEOUT,
+            _ => Duration::ZERO,
+        }
     }
 }
 
 impl fmt::Debug for Caches {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let opened: Vec<String> = self.state.lock().opened.values().map(|o| o.inner.schema.cache.to_string()).collect();
-        f.debug_struct("Caches").field("opened", &opened).field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Caches").field("opened", &opened).field("plan", &self.plan).finish_non_exhaustive()
     }
 }
 

@@ -1,8 +1,11 @@
 //! Time as larder reads it: milliseconds of a monotonic clock that a test can replace.
 //!
-//! Nothing in larder calls `Instant::now()`: ages, windows and back-offs are computed from a [`Clock`], so that a test
-//! advances time instead of sleeping. A precise reading costs about 22 ns, a coarse one about 5 ns; a cache hit
-//! takes the coarse one, which may lag by up to [`Clock::COARSE_LAG`], and asks for the precise one only near a deadline.
+//! Ages, and the windows and pauses of the breaker, are computed from a [`Clock`], so that a test advances time instead of sleeping. What
+//! only waits in a task takes its time from `tokio::time`, which a test can pause: the supervisor, the waits and limits of loads, the
+//! auditor.
+//!
+//! A precise reading costs about 22 ns, a coarse one about 5 ns. A cache hit takes the coarse reading, which may lag by up to
+//! [`Clock::COARSE_LAG`], and asks for the precise one only near a deadline.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;

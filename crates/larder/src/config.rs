@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!   file ─────┐                    zitadel.rs: Zitadel's block, put in our words
-//!   tree.rs ──┴─► Node ─► overlay ─► sections ─► Config ─► effective()
-//!   variables ───────────────┘        setting.rs, memory.rs, redis.rs, breaker.rs, cache.rs
+//!   text.rs ──┴─► Node ─► overlay ─► sections ─► Config ─► effective()
+//!   variables ───────────────┘        connectors.rs: memory.rs, redis.rs, breaker.rs; cache.rs
 //! ```
+//!
+//! The sections become the options that code can give as well ([`CachesBuilder`](crate::CachesBuilder)), and these check themselves.
 //!
 //! Everything that is wrong is an error, all of it at once, each with its path, its line and what would be right. What is merely
 //! pointless here is a [`Note`]. The file `caches.example.yaml` at the root of the repository shows every setting with its default.
@@ -30,54 +32,46 @@
 //! # Ok::<(), larder::config::ConfigError>(())
 //! ```
 
-mod address;
 mod breaker;
 mod cache;
+mod connectors;
 mod effective;
 mod environment;
 mod error;
 mod loading;
 mod memory;
-mod nearest;
 mod note;
 mod redis;
-mod secret;
 mod setting;
 mod size;
+mod text;
 mod tree;
+#[cfg(feature = "zitadel")]
 mod zitadel;
 
-pub use address::Address;
-pub use breaker::BreakerSettings;
-pub use cache::{CacheConfig, ConnectorKind};
 pub use effective::Effective;
 pub use error::{ConfigError, Problem};
-pub use memory::MemoryConfig;
 pub use note::Note;
-pub use redis::RedisConfig;
-pub use secret::Secret;
 
-use crate::options::{self, is_name};
-use cache::Defaults;
+use crate::caches::plan::Plan;
+use crate::caches::{CacheOptions, ConnectorName, ConnectorOptions};
+use crate::connector::memory::MemoryOptions;
+use crate::connector::redis::options::RedisOptions;
 use environment::Environment;
 use error::Problems;
-use redis::Redis;
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
-use tree::{Format, Node, Origin, Value};
-
-pub(crate) use nearest::{fold, nearest};
+use text::Format;
+use tree::{Node, Origin, Value};
 
 /// Where each cache keeps its objects, for how long, and what the connectors need.
 ///
 /// [`Caches`](crate::Caches) opens caches from it.
 #[derive(Clone, Debug)]
 pub struct Config {
-    memory: MemoryConfig,
-    redis: Redis,
-    defaults: Defaults,
-    caches: BTreeMap<String, CacheConfig>,
+    plan: Plan,
+    /// The settings of the connector `redis`, where they do not say which server is meant.
+    unaddressed: Option<RedisOptions>,
     notes: Vec<Note>,
 }
 
@@ -87,13 +81,9 @@ pub struct Config {
 /// which ones are, if only by `defaults: { connector: memory }`.
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            memory: MemoryConfig::default(),
-            redis: Redis::default(),
-            defaults: Defaults { connector: Some(ConnectorKind::Memory), ..Defaults::default() },
-            caches: BTreeMap::new(),
-            notes: Vec::new(),
-        }
+        let mut plan = Plan::default();
+        plan.default_connector = Some(ConnectorName::from("memory"));
+        Self { plan, unaddressed: None, notes: Vec::new() }
     }
 }
 
@@ -127,8 +117,14 @@ impl Config {
             ConfigError::new(Some(&file), vec![Problem { variable: None, line: None, path: String::new(), text }])
         };
         let format = match path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase).as_deref() {
+            #[cfg(feature = "yaml")]
             Some("yaml" | "yml") => Format::Yaml,
+            #[cfg(not(feature = "yaml"))]
+            Some("yaml" | "yml") => return Err(unreadable(without("YAML", "yaml"))),
+            #[cfg(feature = "toml")]
             Some("toml") => Format::Toml,
+            #[cfg(not(feature = "toml"))]
+            Some("toml") => return Err(unreadable(without("TOML", "toml"))),
             _ => {
                 return Err(unreadable(
                     "is neither YAML nor TOML by its name: call it .yaml, .yml or .toml".to_owned(),
@@ -144,6 +140,7 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is wrong with it.
+    #[cfg(feature = "yaml")]
     pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
         Self::parse(None, text, Format::Yaml, &Environment::default())
     }
@@ -153,6 +150,7 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is wrong with it.
+    #[cfg(feature = "toml")]
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         Self::parse(None, text, Format::Toml, &Environment::default())
     }
@@ -162,6 +160,7 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is wrong with text and variables.
+    #[cfg(feature = "yaml")]
     pub fn from_yaml_with<K: AsRef<OsStr>, V: AsRef<OsStr>>(
         text: &str,
         variables: impl IntoIterator<Item = (K, V)>,
@@ -174,6 +173,7 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is wrong with text and variables.
+    #[cfg(feature = "toml")]
     pub fn from_toml_with<K: AsRef<OsStr>, V: AsRef<OsStr>>(
         text: &str,
         variables: impl IntoIterator<Item = (K, V)>,
@@ -189,19 +189,19 @@ impl Config {
     pub fn from_variables<K: AsRef<OsStr>, V: AsRef<OsStr>>(
         variables: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, ConfigError> {
-        Self::parse(None, "", Format::Yaml, &Environment::new(variables))
+        Self::parse(None, "", Format::ANY, &Environment::new(variables))
     }
 
     fn parse(file: Option<&str>, text: &str, format: Format, environment: &Environment) -> Result<Self, ConfigError> {
-        let root = tree::parse(text, format).map_err(|(line, text)| {
-            let text = format!("cannot be read as {}: {text}", if format == Format::Yaml { "YAML" } else { "TOML" });
+        let root = text::parse(text, format).map_err(|(line, text)| {
+            let text = format!("cannot be read as {}: {text}", format.name());
             ConfigError::new(file, vec![Problem { variable: None, line, path: String::new(), text }])
         })?;
         Self::read(root, environment).map_err(|problems| {
             let mut found: Vec<Problem> = Vec::new();
             for (Origin { path, variable }, mut problem) in problems.0 {
                 // Each costs the time of reading the file; nobody reads more than the first few.
-                let line = if variable.is_none() && found.len() < 100 { tree::line(text, format, &path) } else { None };
+                let line = if variable.is_none() && found.len() < 100 { text::line(text, format, &path) } else { None };
                 if path.is_empty() && variable.is_none() {
                     problem.insert_str(0, "the configuration ");
                 }
@@ -218,7 +218,16 @@ impl Config {
     fn read(mut root: Node, environment: &Environment) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let mut notes = Vec::new();
+        #[cfg(feature = "zitadel")]
         let disabled = zitadel::translate(&mut root, environment, &mut problems, &mut notes);
+        #[cfg(not(feature = "zitadel"))]
+        let disabled = Vec::new();
+        #[cfg(not(feature = "zitadel"))]
+        if let Some(block) = root.child("Caches") {
+            let text = "is Zitadel's, and larder was built without its feature `zitadel`: turn that on in `Cargo.toml`";
+            problems.add(&block.origin, text);
+            root.remove(&[], &|name, _| name == "Caches");
+        }
         environment::overlay(&mut root, environment, &mut problems, &mut notes);
         let nothing = |name: &str| Node { origin: root.origin.child(name), value: Value::Nothing };
         let section = |parent: &Node, name: &str| {
@@ -228,56 +237,34 @@ impl Config {
                 .unwrap_or_else(|| Node { origin: parent.origin.child(name), value: Value::Nothing })
         };
         setting::read(&root, NONE, &["connectors", "defaults", "caches"], &mut (), &mut problems);
-        let connectors = section(&root, "connectors");
-        setting::read(&connectors, NONE, &["memory", "redis", "postgres"], &mut (), &mut problems);
-        if let Some(postgres) = connectors.child("postgres") {
-            notes.push(Note::new(&postgres.origin, NO_POSTGRES));
-        }
-        let memory = MemoryConfig::read(&section(&connectors, "memory"), &mut problems);
-        let redis = Redis::read(&section(&connectors, "redis"), &mut problems);
+        let mut plan = Plan::default();
+        let connectors_at = section(&root, "connectors");
+        let unaddressed = connectors::read(&connectors_at, &mut plan, &mut problems, &mut notes);
         let defaults_at = section(&root, "defaults");
-        let defaults = Defaults::read(&defaults_at, &mut problems);
+        cache::read_defaults(&defaults_at, &mut plan, &mut problems);
         let caches_at = root.child("caches").cloned().unwrap_or_else(|| nothing("caches"));
-        // Says so where something is on a connector that cannot be used.
-        let unusable = |at: &Origin, kind: ConnectorKind, problems: &mut Problems| {
-            if let Some(zitadel::Disabled(_, why)) = disabled.iter().find(|zitadel::Disabled(other, _)| *other == kind)
-            {
-                problems.add(at, format!("is {kind}, but {why}: set it to true, or give another connector"));
-            } else if kind == ConnectorKind::Redis && !redis.addressed {
-                problems.add(at, NO_ADDRESS);
-            }
-        };
-        let mut caches: BTreeMap<String, CacheConfig> = BTreeMap::new();
         if !matches!(caches_at.value, Value::Nothing | Value::Map(_)) {
             problems.add(&caches_at.origin, format!("is {}: give a mapping of caches by name", caches_at.kind()));
         }
         for (name, node) in caches_at.children() {
-            if !is_name(name) {
-                problems.add(&node.origin, format!("is no name for a cache: give {}", options::NAME));
+            if let Err(problem) = plan.expect_free_cache(name) {
+                problems.add(&node.origin, problem);
                 continue;
             }
-            if let Some(other) = caches.keys().find(|other| fold(other) == fold(name)) {
-                let text = format!(
-                    "names the same cache as `{other}`: case, `_` and `-` make no difference; give one of the two"
-                );
-                problems.add(&node.origin, text);
-                continue;
-            }
-            let cache = CacheConfig::read(node, &defaults, &defaults_at.origin, &mut problems);
+            let cache = cache::read_cache(node, &plan, &defaults_at.origin, &mut problems);
             let Some(cache) = cache else { continue };
             if let Some(connector) = node.child("connector") {
-                unusable(&connector.origin, cache.connector, &mut problems);
+                connectors::expect_usable(connector, &cache.connector, &plan, &disabled, &mut problems);
             }
-            caches.insert(name.clone(), cache);
+            if let Err(problem) = plan.add_cache(name, cache) {
+                problems.add(&node.origin, problem);
+            }
         }
-        if let (Some(kind), Some(connector)) = (defaults.connector, defaults_at.child("connector")) {
-            unusable(&connector.origin, kind, &mut problems);
+        if let (Some(name), Some(connector)) = (&plan.default_connector, defaults_at.child("connector")) {
+            connectors::expect_usable(connector, name, &plan, &disabled, &mut problems);
         }
-        if redis::hidden(&redis.config) {
-            let text = "`***` is what larder shows in place of a password; give the password itself";
-            notes.push(Note::new(&section(&connectors, "redis").origin.child("password"), text));
-        }
-        if problems.0.is_empty() { Ok(Self { memory, redis, defaults, caches, notes }) } else { Err(problems) }
+        connectors::note_unused(&connectors_at, &plan, &mut notes);
+        if problems.0.is_empty() { Ok(Self { plan, unaddressed, notes }) } else { Err(problems) }
     }
 
     /// What was accepted but has no use here, and what larder does instead.
@@ -299,54 +286,85 @@ impl Config {
         Effective(self)
     }
 
-    /// The settings of a cache: those that are given under its name (case, `_` and `-` make no difference), or else the
+    /// The options of a cache: those that are given under its name (case, `_` and `-` make no difference), or else the
     /// defaults where they name a connector.
     #[must_use]
-    pub fn cache(&self, name: &str) -> Option<CacheConfig> {
-        let name = fold(name);
-        let listed = self.caches.iter().find(|(listed, _)| fold(listed) == name);
-        listed.map(|(_, cache)| cache.clone()).or_else(|| self.defaults.cache())
+    pub fn cache(&self, name: &str) -> Option<CacheOptions> {
+        self.plan.cache(name)
     }
 
     /// The caches that are listed by name, in alphabetical order.
-    pub fn caches(&self) -> impl Iterator<Item = (&str, &CacheConfig)> {
-        self.caches.iter().map(|(name, cache)| (name.as_str(), cache))
+    pub fn caches(&self) -> impl Iterator<Item = (&str, &CacheOptions)> {
+        self.plan.caches()
     }
 
-    /// The settings of the redis connector, whether they say which server or not.
-    #[cfg(feature = "redis")]
-    pub(crate) fn server(&self) -> &RedisConfig {
-        &self.redis.config
-    }
-
-    /// Whether a cache can be opened on this connector.
-    #[cfg(feature = "redis")]
-    pub(crate) fn uses(&self, connector: ConnectorKind) -> bool {
-        self.defaults.connector == Some(connector) || self.caches.values().any(|cache| cache.connector == connector)
-    }
-
-    /// The settings of the memory connector.
+    /// The options of every cache that is not listed by name, where there is a connector for them.
     #[must_use]
-    pub fn memory(&self) -> &MemoryConfig {
-        &self.memory
+    pub fn unlisted(&self) -> Option<CacheOptions> {
+        self.plan.unlisted()
     }
 
-    /// The settings of the redis connector, where they say which server.
+    /// The connectors that are given by name, in alphabetical order. Of the connector `redis` there may be settings that do not say where
+    /// the server is: then it is not among them.
+    pub fn connectors(&self) -> impl Iterator<Item = (&ConnectorName, &ConnectorOptions)> {
+        self.plan.connectors()
+    }
+
+    /// The options of the connector of this name. `none`, `memory` and `postgres` are always there.
+    ///
+    /// ```
+    /// # #[cfg(feature = "yaml")] {
+    /// use larder::{Config, ConnectorKind};
+    ///
+    /// let config = Config::from_yaml(
+    ///     "
+    ///     connectors: { sessions: { kind: redis, address: 'sessions.internal:6379' } }
+    ///     caches: { session: { connector: sessions } }
+    ///     ",
+    /// )?;
+    /// let session = config.cache("session").unwrap();
+    /// assert_eq!(config.connector(&session.connector).unwrap().kind(), ConnectorKind::Redis);
+    /// # }
+    /// # Ok::<(), larder::config::ConfigError>(())
+    /// ```
     #[must_use]
-    pub fn redis(&self) -> Option<&RedisConfig> {
-        self.redis.addressed.then_some(&self.redis.config)
+    pub fn connector(&self, name: impl Into<ConnectorName>) -> Option<&ConnectorOptions> {
+        self.plan.connector(&name.into())
+    }
+
+    /// The options of the connector that is called `memory`.
+    #[must_use]
+    pub fn memory(&self) -> MemoryOptions {
+        match self.connector("memory") {
+            Some(ConnectorOptions::Memory(options)) => options.clone(),
+            _ => MemoryOptions::new(),
+        }
+    }
+
+    /// The options of the connector that is called `redis`, where they say which server.
+    #[must_use]
+    pub fn redis(&self) -> Option<&RedisOptions> {
+        match self.connector("redis") {
+            Some(ConnectorOptions::Redis(options)) => Some(options),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 }
 
-const NO_POSTGRES: &str = "this version of larder has no postgres connector yet; nothing here is used";
-
-const NO_ADDRESS: &str =
-    "is redis, but `connectors.redis` does not say where the server is: give `url`, `address` or `socket` there";
+/// What is said of a file that this build cannot read.
+#[cfg(not(all(feature = "yaml", feature = "toml")))]
+fn without(format: &str, feature: &str) -> String {
+    format!("is {format}, and larder was built without its feature `{feature}`: turn that on in `Cargo.toml`")
+}
 
 /// A section that holds other sections only.
 const NONE: &[setting::Setting<()>] = &[];
 
-/// The path of every setting; that of a cache's settings with `<name>` for the cache.
+/// The path of every setting, with the names of the connectors that are called after their kind, and `<name>` for a cache.
 fn known() -> Vec<Vec<&'static str>> {
     let mut paths = Vec::new();
     let mut add = |before: &[&'static str], name: &'static str| paths.push([before, &[name]].concat());

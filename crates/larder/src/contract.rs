@@ -35,13 +35,16 @@ pub use answer::Answer;
 pub use connector::Connector;
 pub use delivery::{Delivery, Error};
 pub use lease::{Lease, LeaseToken};
+#[cfg(any(feature = "yaml", feature = "toml"))]
 pub(crate) use load_options::JITTER;
 pub use load_options::LoadOptions;
 pub use lookup::{Lookup, Lookups};
 pub use miss::Miss;
 pub use object::Object;
+#[cfg(any(feature = "yaml", feature = "toml"))]
+pub(crate) use schema::MAX_OBJECT_SIZE;
+pub(crate) use schema::examine;
 pub use schema::{Schema, WrongSchema};
-pub(crate) use schema::{MAX_OBJECT_SIZE, examine};
 pub use stats::Stats;
 pub use status::{Pruned, Status};
 pub use stored::{Fill, Stored};

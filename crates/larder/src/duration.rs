@@ -16,9 +16,11 @@ const UNITS: [(&str, u128); 8] = [
     ("d", 86_400_000_000_000),
 ];
 
+#[cfg(any(feature = "yaml", feature = "toml"))]
 /// A hundred years; longer ones are typing errors, and would overflow somewhere.
 const LONGEST: u128 = 36_500 * 86_400_000_000_000;
 
+#[cfg(any(feature = "yaml", feature = "toml"))]
 /// The duration, or what is wrong with the text, to go on after "is `…`".
 pub(crate) fn parse(text: &str) -> Result<Duration, &'static str> {
     const NOT_ONE: &str = ", which is no duration";
@@ -53,6 +55,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, &'static str> {
     Ok(Duration::new((total / 1_000_000_000) as u64, (total % 1_000_000_000) as u32))
 }
 
+#[cfg(any(feature = "yaml", feature = "toml"))]
 /// A part of a nanosecond is rounded up: nothing short becomes "never".
 fn nanoseconds(number: &str, unit: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -87,7 +90,7 @@ pub(crate) fn show(duration: Duration) -> String {
     text
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "yaml", feature = "toml")))]
 mod tests {
     use super::*;
 

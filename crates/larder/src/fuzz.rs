@@ -3,7 +3,9 @@
 //! Not for use: `fuzz/` hands these to libFuzzer, and the tests hand them what they make of the same seeds, without being led by
 //! coverage, in a second each (or `LARDER_FUZZ_SECONDS`).
 
-use crate::{Config, Key};
+#[cfg(all(feature = "toml", feature = "yaml"))]
+use crate::Config;
+use crate::Key;
 
 #[cfg(feature = "redis")]
 mod object;
@@ -75,6 +77,7 @@ fn netstrings(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
     Some(parts)
 }
 
+#[cfg(all(feature = "toml", feature = "yaml"))]
 /// A configuration: YAML, TOML, and environment variables (a line each, `NAME=value`, without the `LARDER_`). What can be read can be
 /// shown and read again; what cannot says where.
 pub fn configuration(bytes: &[u8]) {

@@ -2,8 +2,9 @@
 //! never serve one that has changed.
 //!
 //! ```
-//! use larder::{Cache, Caches, Config, Entry};
+//! use larder::{Cache, CacheOptions, Caches, Entry};
 //! use serde::{Deserialize, Serialize};
+//! use std::time::Duration;
 //!
 //! #[derive(Clone, Serialize, Deserialize, Entry)]
 //! #[entry(cache = "instance")]
@@ -15,8 +16,9 @@
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let config = Config::from_yaml("caches: { instance: { connector: memory, max_age: 1h } }")?;
-//! let instances: Cache<Instance> = Caches::from_config(config).await?.open()?;
+//! let hour = Duration::from_secs(3600);
+//! let caches = Caches::builder().cache::<Instance>(CacheOptions::on("memory").max_age(hour)).open().await?;
+//! let instances: Cache<Instance> = caches.open()?;
 //! let acme = instances
 //!     .get_or_load(Instance::HOST, "acme.example", |host| async {
 //!         // Read the database here.
@@ -33,7 +35,7 @@
 //! |---|---|
 //! | what can be cached, and by which keys | [`Entry`], [`Index`], [`Key`] |
 //! | how to look up, load, store and forget | [`Cache`] |
-//! | how to open caches from a file | [`Caches`], [`config`] |
+//! | how to open caches, from code or from a file | [`Caches`], [`CachesBuilder`], [`config`] |
 //! | where objects are kept | [`connector`] |
 //! | how to write a connector of your own | [`contract`] |
 //! | what is counted | [`telemetry`] |
@@ -47,6 +49,8 @@
 //! | feature | what |
 //! |---|---|
 //! | `redis` (default) | the redis connector; without it there is no network code |
+//! | `yaml`, `toml` (default) | configuration files of either kind, and environment variables; without both there is no `config` |
+//! | `zitadel` (default) | Zitadel's `Caches:` block is read in the place of a configuration; brings `yaml` along |
 //! | `uuid` | [`Key`] for `uuid::Uuid` |
 //! | `torture` | switches that turn larder's protections off, for `larder torture` to prove that it would notice; never for a service |
 
@@ -55,6 +59,7 @@ mod cache;
 mod caches;
 pub mod clock;
 mod codec;
+#[cfg(any(feature = "yaml", feature = "toml"))]
 pub mod config;
 pub mod connector;
 pub mod contract;
@@ -65,6 +70,7 @@ mod failure;
 #[doc(hidden)]
 pub mod fuzz;
 mod key;
+mod nearest;
 mod options;
 #[cfg(feature = "torture")]
 pub mod protection;
@@ -76,8 +82,11 @@ pub mod telemetry;
 
 pub use cache::audit;
 pub use cache::{Cache, Get, LoadError, UpdateError};
-pub use caches::{Caches, OpenError, Readiness, Shutdown};
+pub use caches::{
+    CacheOptions, Caches, CachesBuilder, ConnectorKind, ConnectorName, ConnectorOptions, OpenError, Readiness, Shutdown,
+};
 pub use codec::{Codec, EncodeError};
+#[cfg(any(feature = "yaml", feature = "toml"))]
 pub use config::Config;
 pub use contract::{Connector, Delivery, Error, LoadOptions, Lookup, Miss, Schema, Stored, Ticket};
 #[doc(hidden)]

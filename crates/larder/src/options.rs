@@ -81,6 +81,7 @@ impl OptionError {
     }
 
     /// The option that this one contradicts.
+    #[cfg(any(feature = "yaml", feature = "toml"))]
     pub(crate) fn other(&self) -> Option<&'static str> {
         match &self.problem {
             Problem::Contradiction { other, .. } => Some(other),
@@ -131,3 +132,18 @@ pub(crate) fn is_name(name: &str) -> bool {
     (1..=128).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
 }
+
+/// A setter for each field that is named, to be chained: `Options::new().limit(3).pause(one_second)`.
+macro_rules! setters {
+    ($($(#[$more:meta])* $field:ident: $type:ty),+ $(,)?) => {$(
+        #[doc = concat!("The same options with this [`", stringify!($field), "`](#structfield.", stringify!($field), ").")]
+        $(#[$more])*
+        #[must_use]
+        pub fn $field(mut self, $field: $type) -> Self {
+            self.$field = $field;
+            self
+        }
+    )+};
+}
+
+pub(crate) use setters;

@@ -7,7 +7,7 @@
 //! In a Lua script a protection is the lines that end in `-- protection: ` and its name; the script must be valid without
 //! them.
 
-#[cfg(feature = "redis")]
+#[cfg(feature = "remote")]
 use std::borrow::Cow;
 
 /// One of the things that larder's promises rest on.
@@ -81,7 +81,7 @@ pub(crate) const fn holds(_: Protection) -> bool {
 }
 
 /// The script without the lines of what is switched off.
-#[cfg(feature = "redis")]
+#[cfg(feature = "remote")]
 pub(crate) fn in_script(code: &'static str) -> Cow<'static, str> {
     let off = |line: &str| {
         let name = line.trim_end().rsplit_once("-- protection: ").map(|(_, name)| name);

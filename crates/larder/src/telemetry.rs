@@ -12,12 +12,12 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 pub(crate) mod catalogue;
-#[cfg(feature = "redis")]
+#[cfg(feature = "remote")]
 mod episode;
 mod latencies;
 mod warning_limit;
 
-#[cfg(feature = "redis")]
+#[cfg(feature = "remote")]
 pub(crate) use episode::{Ended, Episode};
 pub use latencies::Latencies;
 pub(crate) use warning_limit::WarningLimit;

@@ -7,7 +7,7 @@
 use larder::audit::{Audit, AuditOptions, Findings};
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Lookup, Object, Pruned, Status, Value};
-use larder::{Cache, Caches, Config, Delivery, Entry, Error, Miss, Schema, Stored, Ticket};
+use larder::{Cache, CacheOptions, Caches, Delivery, Entry, Error, Miss, Schema, Stored, Ticket};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -459,9 +459,10 @@ async fn a_share_of_the_hits_is_examined_at_no_more_than_the_rate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_configuration_says_what_is_audited() {
-    let config = "caches: { plain: { connector: memory, audit_share: 1, audit_grace: 100ms, audit_bypass: 1m } }";
-    let caches = Caches::from_config(Config::from_yaml(config).unwrap()).await.unwrap();
+async fn the_options_of_a_cache_say_what_is_audited() {
+    let options = CacheOptions::on("memory");
+    let audited = options.clone().audit_share(1.0).audit_grace(SECOND / 10).audit_bypass(60 * SECOND);
+    let caches = Caches::builder().cache::<Plain>(audited).open().await.unwrap();
     let source = Source::of([(1, plain(1, false))]);
     let reading = source.clone();
     let audit = caches
@@ -476,7 +477,7 @@ async fn the_configuration_says_what_is_audited() {
     advance(60 * SECOND).await;
     assert!(!audit.bypasses());
 
-    let off = Caches::from_config(Config::default()).await.unwrap();
+    let off = Caches::builder().cache::<Plain>(options).open().await.unwrap();
     let audit = off.audit::<Plain, _, _, _>(|_| std::future::ready(Ok::<_, String>(None))).unwrap();
     let cache: Cache<Plain> = off.open().unwrap();
     cache.set(plain(1, true)).await;

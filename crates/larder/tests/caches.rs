@@ -391,7 +391,7 @@ mod redis {
         until("larder connects", connected).await;
         // A configuration that has no cache on it, has no server to ask for either.
         let none = super::caches(&format!("connectors: {{ redis: {{ socket: '{}' }} }}", socket.display())).await;
-        assert!(none.redis().is_none());
+        assert!(none.redis("redis").is_none());
     }
 
     #[tokio::test]
@@ -411,7 +411,7 @@ mod redis {
             assert!(keyspace.contains_key("db3") && !keyspace.contains_key("db0"), "{keyspace:?}");
             let clients = format!("{:?}", server.command(&["CLIENT", "LIST"]).await.unwrap());
             assert!(clients.contains("name=checkout"), "{clients}");
-            assert_eq!(caches.redis().unwrap().breaker().state(), State::Closed);
+            assert_eq!(caches.redis("redis").unwrap().breaker().state(), State::Closed);
             assert!(caches.shutdown().await.is_clean());
         }
     }
@@ -526,7 +526,7 @@ mod redis {
             until("the cache can be read", || instances.status().readable).await;
             instances.set(instance(1)).await;
             server.kill();
-            until("the breaker opens", || caches.redis().unwrap().breaker().state() == State::Open).await;
+            until("the breaker opens", || caches.redis("redis").unwrap().breaker().state() == State::Open).await;
             server.restart().await.unwrap();
             until("the cache can be read again", || instances.status().readable).await;
             assert_eq!(instances.set(instance(2)).await, Stored::Accepted);

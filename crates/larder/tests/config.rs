@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end where what they expect does not hold")]
 
-use larder::Config;
 use larder::breaker::HalfOpen;
-use larder::config::{Address, CacheConfig, ConnectorKind};
+use larder::connector::memory::MemoryOptions;
+use larder::connector::redis::{Address, RedisOptions};
+use larder::{CacheOptions, Config, ConnectorName, ConnectorOptions};
 use proptest::prelude::*;
 use std::fs;
 use std::time::Duration;
@@ -31,6 +32,10 @@ fn load(name: &str, text: &str, variables: &[(&str, &str)]) -> Result<Config, St
     fs::write(&file, text).unwrap();
     let place = format!("{}/", folder.path().display());
     Config::load_with(&file, variables.iter().copied()).map_err(|error| error.to_string().replace(&place, ""))
+}
+
+fn on(connector: &str) -> ConnectorName {
+    connector.into()
 }
 
 fn on_redis(settings: &str) -> String {
@@ -107,24 +112,18 @@ fn every_setting_is_read() {
     assert_eq!((breaker.open, breaker.open_max, breaker.healthy_after), (2 * SECOND, 60 * SECOND, 120 * SECOND));
     assert_eq!((breaker.half_open, breaker.half_open_successes), (HalfOpen::Requests(4), 5));
     assert_eq!(breaker.ramp, Duration::ZERO);
-    let instance = CacheConfig {
-        connector: ConnectorKind::Redis,
-        max_age: 3 * HOUR / 2,
-        last_use_age: 600 * SECOND,
-        max_object_size: 10_000,
-        comeback_loads: 0,
-        audit_share: 0.0,
-        audit_grace: 5 * SECOND,
-        audit_bypass: Duration::ZERO,
-        loading: larder::LoadOptions::default(),
-    };
+    let instance = CacheOptions::on("redis")
+        .max_age(3 * HOUR / 2)
+        .last_use_age(600 * SECOND)
+        .max_object_size(10_000)
+        .comeback_loads(0);
     assert_eq!(config.cache("instance"), Some(instance));
     let session = config.cache("session").unwrap();
-    assert_eq!((session.connector, session.max_age), (ConnectorKind::Memory, Duration::ZERO));
+    assert_eq!((session.connector, session.max_age), (on("memory"), Duration::ZERO));
     assert_eq!((session.last_use_age, session.max_object_size), (Duration::from_millis(100), 2 << 20));
     assert_eq!(session.comeback_loads, 3);
     assert_eq!((session.audit_share, session.audit_grace, session.audit_bypass), (0.01, 2 * SECOND, 60 * SECOND));
-    let connectors: Vec<_> = config.caches().map(|(name, cache)| (name, cache.connector.name())).collect();
+    let connectors: Vec<_> = config.caches().map(|(name, cache)| (name, cache.connector.as_str())).collect();
     assert_eq!(
         connectors,
         [("also.off", "none"), ("instance", "redis"), ("later", "postgres"), ("off", "none"), ("session", "memory")]
@@ -177,7 +176,7 @@ fn an_empty_file_has_no_caches_and_a_program_without_one_has_every_cache_in_memo
         assert!(config.redis().is_none());
     }
     assert_eq!(Config::from_toml("").unwrap().caches().count(), 0);
-    assert_eq!(Config::default().cache("instance").unwrap().connector, ConnectorKind::Memory);
+    assert_eq!(Config::default().cache("instance").unwrap().connector, on("memory"));
 }
 
 #[test]
@@ -203,11 +202,19 @@ fn the_example_file_shows_every_setting_with_its_default() {
         .replace("# client_name:", "client_name:")
         .replace("wait_replicas: 0", "wait_replicas: 1")
         .replace("# wait_timeout:", "wait_timeout:")
+        .replace("  # sessions:", "  sessions:")
+        .replace("  # small:", "  small:")
+        .replace("  # mine:", "  mine:")
         .replace("  # instance:", "  instance:")
+        .replace("  # session:", "  session:")
         .replace("  #   ", "    ")
         .replace("redis://user:password@", "redis://");
     let complete = yaml(&complete.replace("localhost:6379/0", "localhost:6379"));
-    assert_eq!(complete.cache("instance").unwrap().connector, ConnectorKind::Redis);
+    assert_eq!(complete.cache("instance").unwrap().connector, on("redis"));
+    let kinds: Vec<_> = complete.connectors().map(|(name, options)| (name.as_str(), options.kind().name())).collect();
+    let expected =
+        [("memory", "memory"), ("mine", "own"), ("redis", "redis"), ("sessions", "redis"), ("small", "memory")];
+    assert_eq!(kinds, expected);
 }
 
 #[test]
@@ -220,6 +227,8 @@ fn the_effective_configuration_can_be_loaded_again() {
 caches: { on: { connector: redis, max_age: 0.5ms }, '12': { connector: none } }",
         "connectors: { redis: { address: '[::1]:7', breaker: { half_open: 3, failure_ratio: 0 } } }
 defaults: { connector: redis, max_object_size: 1023 }",
+        "connectors: { memory: { max_objects: 3 }, 'true': { kind: redis, address: 'h:1', breaker: { min_calls: 3 } }, small: { kind: memory, max_bytes: 1 kB }, mine: { kind: own } }
+caches: { a: { connector: 'true' }, b: { connector: Small }, c: { connector: mine } }",
     ] {
         let config = yaml(text);
         let effective = config.effective().to_string();
@@ -270,6 +279,196 @@ fn a_url_says_where_the_server_is_and_who_we_are() {
     }
 }
 
+// Connectors by name
+
+const TWO_SERVERS: &str = "
+connectors:
+  redis: { address: main.internal }
+  My-Sessions: { kind: redis, address: sessions.internal, prefix: shop, breaker: { min_calls: 3 } }
+  small: { kind: memory, max_objects: 1000 }
+  mine: { kind: own }
+caches:
+  instance: { connector: redis }
+  session: { connector: my_sessions }
+  color: { connector: SMALL }
+  login: { connector: mine }
+  plain: { connector: memory }
+";
+
+fn server<'a>(config: &'a Config, name: &str) -> &'a RedisOptions {
+    match config.connector(name) {
+        Some(ConnectorOptions::Redis(options)) => options,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_connector_is_a_named_instance_of_a_kind() {
+    let config = yaml(TWO_SERVERS);
+    let kinds: Vec<_> = config.connectors().map(|(name, options)| (name.as_str(), options.kind().name())).collect();
+    assert_eq!(kinds, [("mine", "own"), ("My-Sessions", "redis"), ("redis", "redis"), ("small", "memory")]);
+    assert_eq!(server(&config, "redis").address.to_string(), "main.internal:6379");
+    let sessions = server(&config, "mysessions");
+    assert_eq!((sessions.address.to_string().as_str(), sessions.prefix.as_str()), ("sessions.internal:6379", "shop"));
+    assert_eq!(sessions.breaker.min_calls, 3);
+    assert_eq!(server(&config, "redis").breaker.min_calls, 20, "each has its own");
+    let small = MemoryOptions::new().max_objects(1000);
+    assert_eq!(config.connector("small"), Some(&small.into()));
+    assert_eq!(config.memory(), MemoryOptions::new());
+    for (cache, kind) in [("instance", "redis"), ("session", "redis"), ("color", "memory"), ("login", "own")] {
+        let connector = config.cache(cache).unwrap().connector;
+        assert_eq!(config.connector(connector).unwrap().kind().name(), kind, "{cache}");
+    }
+    assert!(config.connector("sessions").is_none());
+    assert!(config.notes().is_empty());
+    let toml = Config::from_toml(
+        "
+        [connectors.redis]
+        address = 'main.internal'
+        [connectors.My-Sessions]
+        kind = 'redis'
+        address = 'sessions.internal'
+        prefix = 'shop'
+        breaker.min_calls = 3
+        [connectors]
+        small = { kind = 'memory', max_objects = 1000 }
+        mine.kind = 'own'
+        [caches]
+        instance.connector = 'redis'
+        session.connector = 'my_sessions'
+        color.connector = 'SMALL'
+        login.connector = 'mine'
+        plain.connector = 'memory'
+        ",
+    );
+    assert_eq!(toml.unwrap().effective().to_string(), config.effective().to_string());
+}
+
+/// What is called after its kind may say it all the same.
+#[test]
+fn a_connector_that_is_called_after_its_kind_needs_none() {
+    for connectors in ["redis: { address: h }", "redis: { kind: redis, address: h }", "Redis: { address: h }"] {
+        let config = yaml(&format!("connectors: {{ {connectors} }}\ncaches: {{ x: {{ connector: redis }} }}"));
+        assert_eq!(config.redis().unwrap().address.to_string(), "h:6379", "{connectors}");
+    }
+}
+
+#[test]
+fn a_connector_of_a_name_of_its_own_that_no_cache_is_on_has_a_note() {
+    let config = yaml("connectors: { redis: { address: h }, sessions: { kind: redis, address: h }, memory: {} }");
+    let notes: Vec<String> = config.notes().iter().map(ToString::to_string).collect();
+    assert_eq!(notes, ["connectors.sessions: no cache is on it, so nothing comes of it"]);
+    let used = "connectors: { sessions: { kind: redis, address: h } }\ndefaults: { connector: sessions }";
+    assert!(yaml(used).notes().is_empty(), "any cache that is not listed may be on it");
+}
+
+#[test]
+fn a_connector_that_cannot_be_is_refused() {
+    let row = |connectors: &str| refusal(&format!("connectors: {{ {connectors} }}"));
+    let cache = |connector: &str| {
+        refusal(&format!(
+            "{{ connectors: {{ sessions: {{ kind: redis, address: h }} }}, caches: {{ x: {{ connector: {connector} }} }} }}"
+        ))
+    };
+    for (said, expected) in [
+        (row("sessions: {}"), "sessions has no `kind`: give memory, redis, postgres or own"),
+        (row("sessions: ~"), "sessions has no `kind`: give memory, redis, postgres or own"),
+        (row("rediss: {}"), "rediss has no `kind` (did you mean `redis`?): give memory, redis, postgres or own"),
+        (row("a: { kind: Redis }"), "a.kind is `Redis`: give memory, redis, postgres or own"),
+        (row("a: { kind: 5 }"), "a.kind is `5`: give memory, redis, postgres or own"),
+        (row("a: { kind: none }"), "a.kind is `none`: give memory, redis, postgres or own"),
+        (row("a: { kind: redis }"), "a does not say where the server is: give `url`, `address` or `socket`"),
+        (
+            row("redis: { kind: memory }"),
+            "redis is the name of a connector of the kind redis, and not memory: give another name",
+        ),
+        (
+            row("none: { kind: memory }"),
+            "none cannot be the name of a connector: a cache on it is switched off; give another name",
+        ),
+        (
+            row("no-op: { kind: memory }"),
+            "no-op cannot be the name of a connector: a cache on it is switched off; give another name",
+        ),
+        (
+            row("my-own: { kind: memory }, MyOwn: { kind: own }"),
+            "MyOwn names the same connector as `my-own`: case, `_` and `-` make no difference; give one of the two",
+        ),
+        (
+            row("'a b': { kind: memory }"),
+            "a… is no name for a connector: give 1 to 128 letters, digits, `_`, `-` or `.`",
+        ),
+        (row("a: { kind: own, url: x }"), "a.url is no setting; `connectors.redis.url` is one. Accepted here: kind"),
+        (
+            row("a: { kind: memory, url: x }"),
+            "a.url is no setting; `connectors.redis.url` is one. Accepted here: max_objects, max_bytes, prune_interval, kind",
+        ),
+        (row("a: { kind: redis, address: h, hints: 0 }"), "a.hints is `0`: give a number, 1 to 100000000"),
+        (row("a: { kind: memory, max_objects: 0 }"), "a.max_objects is `0`: give a number, 1 or more"),
+    ] {
+        assert_eq!(said, format!("line 1: connectors.{expected}"));
+    }
+    for (connector, expected) in [
+        (
+            "session",
+            "is `session`, which is no connector (did you mean `sessions`?): give none, memory, redis, postgres or sessions",
+        ),
+        ("memcached", "is `memcached`: give none, memory, redis, postgres or sessions"),
+        (
+            "redis",
+            "is redis, but `connectors.redis` does not say where the server is: give `url`, `address` or `socket` there",
+        ),
+    ] {
+        assert_eq!(cache(connector), format!("line 1: caches.x.connector {expected}"));
+    }
+}
+
+#[test]
+fn variables_name_connectors_too() {
+    let config = load(
+        "a.yaml",
+        TWO_SERVERS,
+        &[
+            ("LARDER_CONNECTORS_REDIS_URL", "redis://ann:barley@other/3"),
+            ("LARDER_CONNECTORS_MY_SESSIONS_URL", "redis://bob:rye@another/4"),
+            ("LARDER_CONNECTORS_MY_SESSIONS_BREAKER_OPEN_MAX", "2m"),
+            ("LARDER_CONNECTORS_SMALL_MAX_OBJECTS", "7"),
+            ("LARDER_CONNECTORS_MEMORY_MAX_OBJECTS", "8"),
+            // A new one.
+            ("LARDER_CONNECTORS_THIRD_ONE_SOCKET", "/run/third.sock"),
+            ("LARDER_CONNECTORS_THIRD_ONE_KIND", "redis"),
+            ("LARDER_CACHES_PLAIN_CONNECTOR", "third_one"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(server(&config, "redis").address.to_string(), "other:6379");
+    let sessions = server(&config, "my-sessions");
+    assert_eq!((sessions.address.to_string().as_str(), sessions.database), ("another:6379", 4));
+    assert_eq!(sessions.password.as_ref().unwrap().expose(), "rye");
+    assert_eq!((sessions.breaker.open_max, sessions.breaker.min_calls), (120 * SECOND, 3));
+    assert_eq!(config.connector("small"), Some(&MemoryOptions::new().max_objects(7).into()));
+    assert_eq!(config.memory().max_objects, 8);
+    assert_eq!(server(&config, "third-one").address.to_string(), "/run/third.sock");
+    assert_eq!(config.cache("plain").unwrap().connector, on("third_one"));
+    for (variable, expected) in [
+        ("LARDER_CONNECTORS_MYSESSION_URL", "names no setting; did you mean LARDER_CONNECTORS_MY_SESSIONS_URL?"),
+        (
+            "LARDER_CONNECTORS_SMALL_URL",
+            "names no setting of a connector that is there: a new one needs its kind, as LARDER_CONNECTORS_<NAME>_KIND",
+        ),
+        (
+            "LARDER_CONNECTORS_BARLEY_HINTS",
+            "names no setting of a connector that is there: a new one needs its kind, as LARDER_CONNECTORS_<NAME>_KIND",
+        ),
+        ("LARDER_CONNECTORS_SMALL_KIND", "connectors.small.kind is `1`: give memory, redis, postgres or own"),
+        ("LARDER_CONNECTORS__KIND", "names no setting"),
+    ] {
+        let said = load("a.yaml", TWO_SERVERS, &[(variable, "1")]).unwrap_err();
+        let expected = format!("environment variable {variable}: {expected}");
+        assert!(said.lines().any(|line| line == expected), "{said}");
+    }
+}
+
 // What is refused
 
 /// Each row: a configuration, and the whole text of its error.
@@ -277,7 +476,7 @@ fn a_url_says_where_the_server_is_and_who_we_are() {
 fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
     let redis_settings = "url, address, socket, username, password, password_file, database, client_name, prefix, connect_timeout, \
         operation_timeout, wait_replicas, wait_timeout, max_in_flight, journal_limit, journal_bytes, shutdown_timeout, hints, \
-        prune_interval, breaker";
+        prune_interval, breaker, kind";
     let breaker_settings = "window, min_calls, consecutive_failures, failure_ratio, slow_call, slow_ratio, open, open_max, \
         open_refused, healthy_after, half_open, half_open_successes, trial_timeout, ramp";
     let rows: Vec<(&str, String)> = vec![
@@ -298,10 +497,10 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
                 "connectors.redis.breaker.max_in_flight is no setting; `connectors.redis.max_in_flight` is one. Accepted here: {breaker_settings}"
             ),
         ),
-        ("connectors: { memcached: {} }", "connectors.memcached is no setting. Accepted here: memory, redis, postgres".into()),
+        ("connectors: { memcached: {} }", "connectors.memcached has no `kind`: give memory, redis, postgres or own".into()),
         (
             "connectors: { memory: { max_object: 1 } }",
-            "connectors.memory.max_object is no setting; did you mean `max_objects`? Accepted here: max_objects, max_bytes, prune_interval"
+            "connectors.memory.max_object is no setting; did you mean `max_objects`? Accepted here: max_objects, max_bytes, prune_interval, kind"
                 .into(),
         ),
         (
@@ -310,7 +509,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ),
         // No mapping where one must be.
         ("- 1", "the configuration is a list: give a mapping of settings (connectors, defaults, caches)".into()),
-        ("connectors: redis", "connectors is text: give a mapping of settings (memory, redis, postgres)".into()),
+        ("connectors: redis", "connectors is text: give a mapping of connectors by name".into()),
         ("caches: [instance]", "caches is a list: give a mapping of caches by name".into()),
         (
             "caches: { x: redis }",
@@ -713,7 +912,7 @@ fn environment_variables_outrank_the_file() {
     let callbacks = config.cache("idp_form_callbacks").unwrap();
     assert_eq!((callbacks.max_age, callbacks.last_use_age), (HOUR, 600 * SECOND));
     assert_eq!(callbacks.max_object_size, 2 << 20);
-    assert_eq!(config.cache("my_session").unwrap().connector, ConnectorKind::Memory);
+    assert_eq!(config.cache("my_session").unwrap().connector, on("memory"));
     assert_eq!(config.caches().count(), 2);
 }
 
@@ -737,7 +936,7 @@ fn variables_alone_make_a_configuration() {
         ("LARDER_DEFAULTS_CONNECTOR", "redis"),
     ])
     .unwrap();
-    assert_eq!(config.cache("anything").unwrap().connector, ConnectorKind::Redis);
+    assert_eq!(config.cache("anything").unwrap().connector, on("redis"));
 }
 
 #[test]
@@ -800,8 +999,8 @@ const REDIS_ON: (&str, &str) = ("ZITADEL_CACHES_CONNECTORS_REDIS_ENABLED", "true
 fn zitadels_block_loads_unchanged() {
     let config = yaml(ZITADEL);
     assert!(config.redis().is_none(), "it is switched off");
-    let caches: Vec<_> = config.caches().map(|(name, cache)| (name, cache.connector)).collect();
-    let (off, postgres) = (ConnectorKind::Noop, ConnectorKind::Postgres);
+    let caches: Vec<_> = config.caches().map(|(name, cache)| (name, cache.connector.as_str())).collect();
+    let (off, postgres) = ("none", "postgres");
     let expected = [
         ("FederatedLogouts", postgres),
         ("IdPFormCallbacks", postgres),
@@ -954,7 +1153,7 @@ fn zitadels_own_defaults_hold_where_its_file_says_nothing() {
     let config = yaml("Caches: { Instance: { Connector: '' }, IdPFormCallbacks: {}, Session: { Connector: '' } }");
     let ages = |name| config.cache(name).map(|cache| (cache.max_age, cache.last_use_age)).unwrap();
     assert_eq!(ages("instance"), (HOUR, 600 * SECOND));
-    assert_eq!(config.cache("IdPFormCallbacks").unwrap().connector, ConnectorKind::Postgres);
+    assert_eq!(config.cache("IdPFormCallbacks").unwrap().connector, on("postgres"));
     assert_eq!(ages("session"), (Duration::ZERO, Duration::ZERO), "Zitadel knows no such cache");
     // The age that is given makes sense of the one that is not.
     let ages = |given: &str| {
@@ -970,7 +1169,7 @@ fn zitadels_own_defaults_hold_where_its_file_says_nothing() {
         config.redis().unwrap().breaker.clone()
     };
     assert_eq!(breaker("CircuitBreaker: { Interval: 10s }").failure_ratio, 0.1);
-    assert_eq!(breaker("PoolSize: 1"), larder::config::BreakerSettings::default());
+    assert_eq!(breaker("PoolSize: 1"), larder::breaker::BreakerOptions::for_server());
 }
 
 #[test]
@@ -982,10 +1181,10 @@ fn zitadels_words_are_matched_without_case() {
         let config = yaml(text);
         assert_eq!(config.redis().unwrap().address.to_string(), "h:1");
         let instance = config.cache("instance").unwrap();
-        assert_eq!((instance.connector, instance.max_age), (ConnectorKind::Redis, 300 * SECOND));
+        assert_eq!((instance.connector, instance.max_age), (on("redis"), 300 * SECOND));
     }
     let toml = "[Caches.Connectors.Memory]\nEnabled = true\n[Caches.Instance]\nConnector = 'memory'\n";
-    assert_eq!(Config::from_toml(toml).unwrap().cache("instance").unwrap().connector, ConnectorKind::Memory);
+    assert_eq!(Config::from_toml(toml).unwrap().cache("instance").unwrap().connector, on("memory"));
 }
 
 #[test]
@@ -1022,8 +1221,8 @@ fn zitadels_environment_variables_are_read_for_its_file_only() {
     assert_eq!((redis.address.to_string().as_str(), redis.database, redis.prefix.as_str()), ("h:1", 3, "shop"));
     assert_eq!(redis.breaker.failure_ratio, 0.5);
     let callbacks = config.cache("IdPFormCallbacks").unwrap();
-    assert_eq!((callbacks.connector, callbacks.max_age), (ConnectorKind::Redis, 1200 * SECOND));
-    assert_eq!(config.cache("mine").unwrap().connector, ConnectorKind::Redis);
+    assert_eq!((callbacks.connector, callbacks.max_age), (on("redis"), 1200 * SECOND));
+    assert_eq!(config.cache("mine").unwrap().connector, on("redis"));
     let ours = load("a.yaml", "caches: { x: { connector: none } }", &[("ZITADEL_CACHES_X", "1")]);
     assert_eq!(ours.unwrap().caches().count(), 1);
 }

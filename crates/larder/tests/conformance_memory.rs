@@ -66,11 +66,11 @@ impl Subject for Private {
     }
 
     async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
-        let options =
-            MemoryOptions { max_objects: self.max_objects, clock: self.clock.clone(), ..MemoryOptions::default() };
+        let options = MemoryOptions::new().max_objects(self.max_objects);
         let mut opened = self.opened.lock().unwrap();
         let name = (schema.cache().into(), schema.fingerprint());
-        opened.entry(name).or_insert_with(|| Arc::new(Memory::open(schema, options).unwrap())).clone()
+        let open = || Arc::new(Memory::on_clock(schema, options, self.clock.clone()).unwrap());
+        opened.entry(name).or_insert_with(open).clone()
     }
 
     async fn pass(&self, time: Duration) {

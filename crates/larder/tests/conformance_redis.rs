@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use larder::breaker::State;
-use larder::config::{Address, RedisConfig};
 use larder::connector::redis::Redis;
+use larder::connector::redis::{Address, RedisOptions};
 use larder::{Connector, Schema};
 use larder_testing::conformance::Ability::{No, Yes};
 use larder_testing::conformance::{Nature, Subject};
@@ -44,7 +44,7 @@ impl Shared {
             let node = || {
                 let address = Address::Unix(server.socket().to_owned());
                 // The suite counts on time-outs that never fire, however slow the machine is.
-                let mut config = RedisConfig { address, operation_timeout: TIMEOUT, ..RedisConfig::default() };
+                let mut config = RedisOptions::new(address).operation_timeout(TIMEOUT);
                 config.breaker.slow_call = TIMEOUT;
                 Redis::open(config)
             };

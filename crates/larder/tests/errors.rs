@@ -156,6 +156,7 @@ fn every_error_of_larder_is_one_for_anyhow() {
     is_one::<larder::OpenError>();
     is_one::<larder::audit::AuditError>();
     is_one::<larder::contract::OptionError>();
+    #[cfg(any(feature = "toml", feature = "yaml"))]
     is_one::<larder::config::ConfigError>();
     #[cfg(feature = "redis")]
     is_one::<larder::connector::redis::RedisError>();

@@ -10,11 +10,12 @@
 // It is all test.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use larder::{Cache, Caches, Config, Entry};
+use larder::{Cache, CacheOptions, Caches, Entry};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 /// Set for the process that is measured.
 const SERVICE: &str = "LARDER_IDLE_SERVICE";
@@ -71,8 +72,9 @@ fn serve() {
     let before = sockets_of("self").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        let config = "caches: { instance: { connector: memory, max_age: 1h, last_use_age: 10m } }";
-        let caches = Caches::from_config(Config::from_yaml(config).unwrap()).await.unwrap();
+        let (hour, ten_minutes) = (Duration::from_secs(3600), Duration::from_secs(600));
+        let options = CacheOptions::on("memory").max_age(hour).last_use_age(ten_minutes);
+        let caches = Caches::builder().cache::<Instance>(options).open().await.unwrap();
         let instances: Cache<Instance> = caches.open().unwrap();
         for number in 0..OBJECTS {
             instances.set(instance(number)).await;

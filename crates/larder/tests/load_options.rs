@@ -56,8 +56,8 @@ impl Place {
         let schema = Schema::of::<Row>().ages(max_age, Duration::ZERO).loading(options);
         match self {
             Self::Memory(clock, _) => {
-                let options = MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() };
-                Cache::new(Arc::new(Memory::open(schema.clone(), options).unwrap()), schema).unwrap()
+                let memory = Memory::on_clock(schema.clone(), MemoryOptions::new(), clock.clone()).unwrap();
+                Cache::new(Arc::new(memory), schema).unwrap()
             }
             Self::Redis(server) => {
                 let cache = on_server(server, schema);
@@ -82,9 +82,9 @@ impl Place {
 
 #[cfg(feature = "redis")]
 fn on_server(server: &Server, schema: Schema) -> Cache<Row> {
-    use larder::config::{Address, RedisConfig};
+    use larder::connector::redis::{Address, RedisOptions};
     let address = Address::Unix(server.socket().to_owned());
-    let mut config = RedisConfig { address, operation_timeout: LONG, ..RedisConfig::default() };
+    let mut config = RedisOptions::new(address).operation_timeout(LONG);
     config.breaker.slow_call = LONG;
     let redis = larder::connector::redis::Redis::open(config).unwrap();
     Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap()

@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests end where what they expect does not hold")]
 
+#[cfg(feature = "yaml")]
+use larder::Config;
 use larder::audit::{AuditError, AuditOptions};
-use larder::breaker::{Breaker, BreakerConfig, HalfOpen};
+use larder::breaker::{Breaker, BreakerOptions, HalfOpen};
 use larder::clock::Clock;
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::noop::Noop;
-use larder::{Cache, Config, Entry, Keys, LoadOptions, OptionError, Schema};
+use larder::{Cache, Entry, Keys, LoadOptions, OptionError, Schema};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -209,7 +211,7 @@ async fn a_caller_with_endless_patience_waits_for_the_loader() {
     let (clock, hand) = Clock::manual();
     let options = LoadOptions { serve_expired: MAX, soft_timeout: MAX, ..LoadOptions::default() };
     let schema = Schema::of::<Row>().ages(HOUR, ZERO).loading(options);
-    let memory = Memory::open(schema.clone(), MemoryOptions { clock, ..MemoryOptions::default() }).unwrap();
+    let memory = Memory::on_clock(schema.clone(), MemoryOptions::new(), clock).unwrap();
     let cache: Cache<Row> = Cache::new(Arc::new(memory), schema).unwrap();
     cache.set(row(1)).await;
     hand.advance(2 * HOUR);
@@ -237,19 +239,18 @@ fn no_jitter_makes_a_lifetime_endless_or_longer() {
 
 #[tokio::test]
 async fn each_option_of_the_memory_connector_is_refused_by_name_or_works() {
-    let none = MemoryOptions { max_objects: 0, ..MemoryOptions::default() };
+    let none = MemoryOptions::new().max_objects(0);
     assert_eq!(said(none.validate()).as_deref(), Some("max_objects is `0`: give a number, 1 or more"));
     assert!(Memory::open(Schema::of::<Row>(), none).is_err());
     for (max_objects, max_bytes) in [(u64::MAX, 0), (u64::MAX, u64::MAX), (10, u64::MAX), (3, 10_000)] {
-        let options = MemoryOptions { max_objects, max_bytes, ..MemoryOptions::default() };
+        let options = MemoryOptions::new().max_objects(max_objects).max_bytes(max_bytes);
         let schema = Schema::of::<Row>().ages(HOUR, ZERO);
         let memory = Memory::open(schema.clone(), options).unwrap();
         works(&format!("{max_objects} objects, {max_bytes} bytes"), &Cache::new(Arc::new(memory), schema).unwrap()).await;
     }
     let (clock, hand) = Clock::manual();
     let schema = Schema::of::<Row>().ages(MAX, ZERO);
-    let memory =
-        Memory::open(schema.clone(), MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() }).unwrap();
+    let memory = Memory::on_clock(schema.clone(), MemoryOptions::new(), clock.clone()).unwrap();
     let cache: Cache<Row> = Cache::new(Arc::new(memory), schema).unwrap();
     cache.set(row(1)).await;
     hand.advance(HOUR);
@@ -259,59 +260,39 @@ async fn each_option_of_the_memory_connector_is_refused_by_name_or_works() {
     assert!(clock.now() > before, "a clock that is moved too far does not go back");
 }
 
-fn breakers() -> Vec<(&'static str, BreakerConfig, Option<&'static str>)> {
-    let plain = BreakerConfig::default;
+fn breakers() -> Vec<(&'static str, BreakerOptions, Option<&'static str>)> {
+    let plain = BreakerOptions::default;
     let ratio = "give 0 (never) to 1";
     let mut rows = vec![
-        ("window MAX", BreakerConfig { window: MAX, ..plain() }, None),
-        ("window 0", BreakerConfig { window: ZERO, ..plain() }, None),
-        (
-            "window 1 ns",
-            BreakerConfig { window: SHORT, ..plain() },
-            Some("window is `1ns`: give 0 (never forgets) or at least 10 ms"),
-        ),
-        ("min_calls 0", BreakerConfig { min_calls: 0, ..plain() }, Some("min_calls is `0`: give a number, 1 or more")),
-        ("min_calls MAX", BreakerConfig { min_calls: u64::MAX, ..plain() }, None),
-        ("consecutive_failures 0", BreakerConfig { consecutive_failures: 0, ..plain() }, None),
-        ("consecutive_failures MAX", BreakerConfig { consecutive_failures: u32::MAX, ..plain() }, None),
-        ("slow_call 1 ns", BreakerConfig { slow_call: SHORT, ..plain() }, None),
-        ("slow_call MAX", BreakerConfig { slow_call: MAX, ..plain() }, None),
-        ("open 0", BreakerConfig { open: ZERO, ..plain() }, Some("open is `0`: give a duration above 0")),
-        ("open 1 ns", BreakerConfig { open: SHORT, ..plain() }, None),
-        ("open over open_max", BreakerConfig { open: MAX, ..plain() }, None),
-        ("open_max 0", BreakerConfig { open_max: ZERO, ..plain() }, None),
-        (
-            "open_refused 0",
-            BreakerConfig { open_refused: ZERO, ..plain() },
-            Some("open_refused is `0`: give a duration above 0"),
-        ),
-        ("open_refused MAX", BreakerConfig { open_refused: MAX, ..plain() }, None),
-        ("open MAX", BreakerConfig { open: MAX, open_max: MAX, ..plain() }, None),
-        ("healthy_after MAX", BreakerConfig { healthy_after: MAX, ..plain() }, None),
-        (
-            "nobody tries",
-            BreakerConfig { half_open: HalfOpen::Requests(0), ..plain() },
-            Some("half_open is `0`: give probes, or"),
-        ),
-        (
-            "everybody tries",
-            BreakerConfig { half_open: HalfOpen::Requests(u32::MAX), ..plain() },
-            Some("half_open is `4294967295`: give"),
-        ),
-        ("many try", BreakerConfig { half_open: HalfOpen::Requests(16_777_215), ..plain() }, None),
-        (
-            "half_open_successes 0",
-            BreakerConfig { half_open_successes: 0, ..plain() },
-            Some("half_open_successes is `0`: give a number, 1"),
-        ),
-        ("half_open_successes MAX", BreakerConfig { half_open_successes: u32::MAX, ..plain() }, None),
-        ("trial_timeout MAX", BreakerConfig { trial_timeout: MAX, ..plain() }, None),
-        ("ramp MAX", BreakerConfig { ramp: MAX, ..plain() }, None),
-        ("max_in_flight MAX", BreakerConfig { max_in_flight: usize::MAX, ..plain() }, None),
+        ("window MAX", plain().window(MAX), None),
+        ("window 0", plain().window(ZERO), None),
+        ("window 1 ns", plain().window(SHORT), Some("window is `1ns`: give 0 (never forgets) or at least 10 ms")),
+        ("min_calls 0", plain().min_calls(0), Some("min_calls is `0`: give a number, 1 or more")),
+        ("min_calls MAX", plain().min_calls(u64::MAX), None),
+        ("consecutive_failures 0", plain().consecutive_failures(0), None),
+        ("consecutive_failures MAX", plain().consecutive_failures(u32::MAX), None),
+        ("slow_call 1 ns", plain().slow_call(SHORT), None),
+        ("slow_call MAX", plain().slow_call(MAX), None),
+        ("open 0", plain().open(ZERO), Some("open is `0`: give a duration above 0")),
+        ("open 1 ns", plain().open(SHORT), None),
+        ("open over open_max", plain().open(MAX), None),
+        ("open_max 0", plain().open_max(ZERO), None),
+        ("open_refused 0", plain().open_refused(ZERO), Some("open_refused is `0`: give a duration above 0")),
+        ("open_refused MAX", plain().open_refused(MAX), None),
+        ("open MAX", plain().open(MAX).open_max(MAX), None),
+        ("healthy_after MAX", plain().healthy_after(MAX), None),
+        ("nobody tries", plain().half_open(HalfOpen::Requests(0)), Some("half_open is `0`: give probes, or")),
+        ("everybody tries", plain().half_open(HalfOpen::Requests(u32::MAX)), Some("half_open is `4294967295`: give")),
+        ("many try", plain().half_open(HalfOpen::Requests(16_777_215)), None),
+        ("half_open_successes 0", plain().half_open_successes(0), Some("half_open_successes is `0`: give a number, 1")),
+        ("half_open_successes MAX", plain().half_open_successes(u32::MAX), None),
+        ("trial_timeout MAX", plain().trial_timeout(MAX), None),
+        ("ramp MAX", plain().ramp(MAX), None),
+        ("max_in_flight MAX", plain().max_in_flight(usize::MAX), None),
     ];
     for value in [-0.1, 1.1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        rows.push(("failure_ratio", BreakerConfig { failure_ratio: value, ..plain() }, Some(ratio)));
-        rows.push(("slow_ratio", BreakerConfig { slow_ratio: value, ..plain() }, Some(ratio)));
+        rows.push(("failure_ratio", plain().failure_ratio(value), Some(ratio)));
+        rows.push(("slow_ratio", plain().slow_ratio(value), Some(ratio)));
     }
     rows
 }
@@ -384,6 +365,7 @@ async fn each_option_of_an_audit_is_refused_by_name_or_works() {
 }
 
 /// The same value is refused from a file and from code, in the same words.
+#[cfg(feature = "yaml")]
 #[test]
 fn a_file_and_code_are_refused_the_same_in_the_same_words() {
     let loading = |options| Schema::of::<Row>().ages(HOUR, ZERO).loading(options).validate();
@@ -410,17 +392,18 @@ fn a_file_and_code_are_refused_the_same_in_the_same_words() {
 #[cfg(feature = "redis")]
 mod redis {
     use super::*;
-    use larder::config::{Address, RedisConfig, Secret};
+    use larder::connector::Secret;
     use larder::connector::redis::inspect::{InspectError, Inspector};
+    use larder::connector::redis::{Address, RedisOptions};
     use larder::connector::redis::{Redis, RedisError};
     use larder_testing::server::{Server, ServerOptions, required};
     use std::path::PathBuf;
     use std::time::Instant;
 
     /// Nothing is late or slow, however busy the machine.
-    fn patient(server: &Server) -> RedisConfig {
+    fn patient(server: &Server) -> RedisOptions {
         let address = Address::Unix(server.socket().to_owned());
-        let mut config = RedisConfig { address, operation_timeout: Duration::from_secs(20), ..RedisConfig::default() };
+        let mut config = RedisOptions::new(address).operation_timeout(Duration::from_secs(20));
         config.connect_timeout = Duration::from_secs(20);
         config.breaker.slow_call = ZERO;
         config.breaker.ramp = ZERO;
@@ -467,7 +450,7 @@ mod redis {
         }
     }
 
-    type Change = fn(&mut RedisConfig);
+    type Change = fn(&mut RedisOptions);
 
     /// Settings of the connector; each is refused with what is said, or works on a real server.
     const SETTINGS: &[(&str, Change, Option<&str>)] = &[
@@ -606,7 +589,7 @@ mod redis {
             (unix("/run/\0redis.sock"), false),
             (unix(&long), false),
         ] {
-            let refused = RedisConfig { address: address.clone(), ..RedisConfig::default() }.validate().err();
+            let refused = RedisOptions::new(address.clone()).validate().err();
             assert_eq!(refused.is_none(), accepted, "{address:?}: {refused:?}");
             if let Some(refused) = refused {
                 assert_eq!(refused.option(), "address");
@@ -624,7 +607,7 @@ mod redis {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(std::ffi::OsStr::from_bytes(b"no text \xff\xfe"));
         std::os::unix::fs::symlink(server.socket(), &path).unwrap();
-        let redis = Redis::open(RedisConfig { address: Address::Unix(path), ..patient(&server) }).unwrap();
+        let redis = Redis::open(patient(&server).address(Address::Unix(path))).unwrap();
         let schema = Schema::of::<Row>();
         let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
         readable("a symbolic link", &cache).await;
@@ -636,7 +619,7 @@ mod redis {
     async fn no_two_pairs_of_prefix_and_cache_share_keys() {
         for server in servers().await {
             let open = |prefix: &str, cache: &str| -> Result<Cache<Row>, RedisError> {
-                let redis = Redis::open(RedisConfig { prefix: prefix.to_owned(), ..patient(&server) })?;
+                let redis = Redis::open(patient(&server).prefix(prefix.to_owned()))?;
                 let schema = Schema::of::<Row>().named(cache);
                 Ok(Cache::new(Arc::new(redis.connector(schema.clone())?), schema).unwrap())
             };

@@ -36,12 +36,12 @@ async fn places<E: Entry>() -> Vec<Place<E>> {
 
 #[cfg(feature = "redis")]
 async fn node<E: Entry>(server: &Server) -> Cache<E> {
-    use larder::config::{Address, RedisConfig};
+    use larder::connector::redis::{Address, RedisOptions};
     use std::time::{Duration, Instant};
     // Time-outs that no test waits for.
     let patience = Duration::from_secs(20);
     let address = Address::Unix(server.socket().to_owned());
-    let mut config = RedisConfig { address, operation_timeout: patience, ..RedisConfig::default() };
+    let mut config = RedisOptions::new(address).operation_timeout(patience);
     config.breaker.slow_call = patience;
     let schema = Schema::of::<E>();
     let redis = larder::connector::redis::Redis::open(config).unwrap();
@@ -244,18 +244,28 @@ mod page {
 
     const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-    /// The rows of the page's tables, in cells, without those that head them.
-    fn rows() -> Vec<Vec<String>> {
-        let page = std::fs::read_to_string(format!("{ROOT}/docs/pitfalls.md")).unwrap();
-        let rows = page.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
-        let cells = |row: &str| row.split('|').map(|cell| cell.trim().to_owned()).collect();
-        rows.map(cells).filter(|cells: &Vec<String>| cells[0] != "what went wrong" && cells[0] != "---").collect()
+    /// A section of the page: a mistake, and the tests that it names.
+    struct Mistake {
+        title: String,
+        tests: Vec<(String, String)>,
     }
 
-    /// The tests that a cell names, each in backticks after a link to the file that it is in.
-    fn tests(cell: &str) -> Vec<(String, String)> {
+    /// The page's sections, each from its heading to the next one.
+    fn mistakes() -> Vec<Mistake> {
+        let page = std::fs::read_to_string(format!("{ROOT}/docs/pitfalls.md")).unwrap();
+        let sections = page.split("\n### ").skip(1).map(|section| {
+            let section = section.split("\n## ").next().unwrap();
+            let title = section.lines().next().unwrap().to_owned();
+            let tests = section.split_once("\nTests: ").map(|(_, named)| tests(named)).unwrap_or_default();
+            Mistake { title, tests }
+        });
+        sections.collect()
+    }
+
+    /// The tests that a section names, each in backticks after a link to the file that it is in.
+    fn tests(named: &str) -> Vec<(String, String)> {
         let mut tests = Vec::new();
-        for part in cell.split("](../").skip(1) {
+        for part in named.split("](../").skip(1) {
             let (file, names) = part.split_once(')').unwrap();
             tests.extend(names.split('`').skip(1).step_by(2).map(|name| (file.to_owned(), name.to_owned())));
         }
@@ -278,13 +288,10 @@ mod page {
 
     #[test]
     fn the_page_names_a_test_for_each_mistake_and_each_is_there() {
-        let rows = rows();
-        // Two cells: it needs what is not there yet.
-        let mistakes: Vec<_> = rows.iter().filter(|row| row.len() != 2).collect();
-        assert!(mistakes.len() > 15, "the tables were not found: {rows:?}");
-        for row in mistakes {
-            let tests = row.get(2).map(|cell| tests(cell)).unwrap_or_default();
-            assert!(!tests.is_empty(), "no test for: {}", row[0]);
+        let mistakes = mistakes();
+        assert!(mistakes.len() > 15, "the sections were not found: {}", mistakes.len());
+        for Mistake { title, tests } in mistakes {
+            assert!(!tests.is_empty(), "no test for: {title}");
             for (file, name) in tests {
                 let source = std::fs::read_to_string(Path::new(ROOT).join(&file))
                     .unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -295,7 +302,7 @@ mod page {
 
     #[test]
     fn every_test_that_is_named_after_a_mistake_is_on_the_page() {
-        let named: Vec<_> = rows().iter().filter_map(|row| row.get(2)).flat_map(|cell| tests(cell)).collect();
+        let named: Vec<_> = mistakes().into_iter().flat_map(|mistake| mistake.tests).collect();
         for file in [
             "crates/larder/tests/pitfalls.rs",
             "crates/larder/tests/redis/pitfalls.rs",

@@ -6,9 +6,9 @@
 #[allow(dead_code, reason = "shared with the program that measures time")]
 mod sample;
 
-use larder::config::{Address, RedisConfig};
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::redis::Redis;
+use larder::connector::redis::{Address, RedisOptions};
 use larder::contract::Connector;
 use larder::{Cache, Schema, Stored};
 use sample::{Sample, SampleIndex, Shape, host, id, packed};
@@ -43,7 +43,7 @@ fn count(port: &str) -> Result<(), String> {
 
     let address = Address::Tcp { host: "127.0.0.1".into(), port };
     let (redis, bare) = runtime.block_on(async {
-        let redis = Redis::open(RedisConfig { address, ..RedisConfig::default() }).map_err(text)?;
+        let redis = Redis::open(RedisOptions::new(address)).map_err(text)?;
         let client = redis::Client::open(("127.0.0.1", port)).map_err(text)?;
         Ok::<_, String>((redis, client.get_multiplexed_async_connection().await.map_err(text)?))
     })?;

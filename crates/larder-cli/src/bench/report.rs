@@ -2,7 +2,7 @@
 
 use super::Plan;
 use super::rows::{Figure, Row, TASKS};
-use larder::config::RedisConfig;
+use larder::connector::redis::RedisOptions;
 use serde::Serialize;
 
 /// What the server did while nothing was asked of it from here.
@@ -59,7 +59,7 @@ impl Spread {
 impl Report {
     pub(super) fn of(
         server: String,
-        config: &RedisConfig,
+        config: &RedisOptions,
         plan: &Plan,
         idle: Idle,
         rows: &[(Row, Vec<Figure>)],

@@ -3,8 +3,8 @@
 use super::Plan;
 use crate::connection;
 use crate::failure::Failure;
-use larder::config::RedisConfig;
 use larder::connector::redis::Redis;
+use larder::connector::redis::RedisOptions;
 use larder::{Cache, Delivery, Entry, Schema, Stored};
 use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
@@ -84,9 +84,8 @@ struct Node {
 }
 
 impl Node {
-    async fn open(config: &RedisConfig, hints: usize) -> Result<Self, Failure> {
-        let redis = Redis::open(RedisConfig { hints, ..config.clone() })
-            .map_err(|error| Failure::Problem(error.to_string()))?;
+    async fn open(config: &RedisOptions, hints: usize) -> Result<Self, Failure> {
+        let redis = Redis::open(config.clone().hints(hints)).map_err(|error| Failure::Problem(error.to_string()))?;
         let schema = Schema { max_object_size: u64::MAX, ..Schema::of::<Sample>().ages(MAX_AGE, Duration::ZERO) };
         let connector = redis.connector(schema.clone()).map_err(|error| Failure::Problem(error.to_string()))?;
         let cache = Cache::new(Arc::new(connector), schema);
@@ -106,7 +105,7 @@ impl Node {
 }
 
 impl Bench {
-    pub(super) async fn prepare(plan: &Plan, config: &RedisConfig) -> Result<Self, Failure> {
+    pub(super) async fn prepare(plan: &Plan, config: &RedisOptions) -> Result<Self, Failure> {
         let objects: Vec<Arc<Sample>> =
             (0..plan.objects).map(|number| Arc::new(Sample::new(number, plan.size))).collect();
         let objects = Arc::new(objects);

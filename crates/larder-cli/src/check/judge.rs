@@ -1,7 +1,8 @@
 //! What a server's facts mean for larder: pure functions, so that each case can be read and tested without a server.
 
 use super::finding::Finding;
-use larder::config::{MemoryConfig, RedisConfig};
+use larder::connector::memory::MemoryOptions;
+use larder::connector::redis::RedisOptions;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ pub(super) struct Use {
 }
 
 /// What follows from the facts.
-pub(super) fn server(facts: &Facts, config: &RedisConfig, how: Use) -> Vec<Finding> {
+pub(super) fn server(facts: &Facts, config: &RedisOptions, how: Use) -> Vec<Finding> {
     let mut findings = vec![version(facts), protocol(facts)];
     findings.extend(mode(facts));
     findings.push(role(facts));
@@ -75,13 +76,21 @@ pub(super) fn postgres() -> Vec<Finding> {
     )]
 }
 
+/// A connector that the program brings along cannot be tried from here.
+pub(super) fn own() -> Vec<Finding> {
+    vec![Finding::note(
+        "connector",
+        "the program brings it along (`Caches::builder().connector(…)`); a program that does not, cannot open the configuration",
+    )]
+}
+
 /// Caches that are switched off.
 pub(super) fn none() -> Vec<Finding> {
     vec![Finding::note("connector", "switched off: nothing is kept, and every object is loaded each time")]
 }
 
 /// The memory connector has nothing that could be out of order.
-pub(super) fn memory(config: &MemoryConfig) -> Vec<Finding> {
+pub(super) fn memory(config: &MemoryOptions) -> Vec<Finding> {
     let bytes = match config.max_bytes {
         0 => String::new(),
         bytes => format!(" and {bytes} bytes"),
@@ -333,7 +342,7 @@ mod tests {
     }
 
     fn judged(facts: &Facts, max_age: bool) -> Vec<Finding> {
-        server(facts, &RedisConfig::default(), Use { max_age })
+        server(facts, &RedisOptions::default(), Use { max_age })
     }
 
     fn levels(facts: &Facts, max_age: bool, topic: &str) -> Vec<Level> {
@@ -422,7 +431,7 @@ mod tests {
     #[test]
     fn strict_mode_needs_replicas() {
         let of = |replicas, wait_replicas| {
-            let config = RedisConfig { wait_replicas, ..RedisConfig::default() };
+            let config = RedisOptions::default().wait_replicas(wait_replicas);
             let findings = server(&Facts { replicas, ..healthy() }, &config, Use { max_age: false });
             findings.iter().filter(|one| one.topic == "replicas").map(|one| one.level).collect::<Vec<_>>()
         };
@@ -437,7 +446,7 @@ mod tests {
     fn a_slow_server_is_a_problem_by_the_time_it_is_given() {
         let slow = Facts { pings: vec![Duration::from_millis(20); 5], ..healthy() };
         assert_eq!(levels(&slow, false, "latency"), [Level::Ok]);
-        let hasty = RedisConfig { operation_timeout: Duration::from_millis(30), ..RedisConfig::default() };
+        let hasty = RedisOptions::default().operation_timeout(Duration::from_millis(30));
         let findings = server(&slow, &hasty, Use { max_age: false });
         assert!(findings.iter().any(|finding| finding.topic == "latency" && finding.level == Level::Problem));
     }

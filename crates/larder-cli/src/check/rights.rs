@@ -5,7 +5,7 @@
 
 use super::finding::Finding;
 use super::server::said;
-use larder::config::RedisConfig;
+use larder::connector::redis::RedisOptions;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, ServerErrorKind};
 
@@ -106,7 +106,7 @@ impl Refusals {
 }
 
 /// Tries everything, and cleans up.
-pub(super) async fn try_out(connection: &mut MultiplexedConnection, config: &RedisConfig) -> Rights {
+pub(super) async fn try_out(connection: &mut MultiplexedConnection, config: &RedisOptions) -> Rights {
     // No cache can have this name: it has a character too many.
     let base = format!("{}:larder+check:{:08x}", config.prefix, fastrand::u32(..));
     let (key, other) = (format!("{base}:a"), format!("{base}:b"));
@@ -143,7 +143,7 @@ pub(super) async fn try_out(connection: &mut MultiplexedConnection, config: &Red
     Rights { read_only: refusals.read_only, findings: findings(&refusals, config) }
 }
 
-fn findings(refusals: &Refusals, config: &RedisConfig) -> Vec<Finding> {
+fn findings(refusals: &Refusals, config: &RedisOptions) -> Vec<Finding> {
     let Refusals { missing, other, full, read_only } = refusals;
     let untried = *full || *read_only;
     let mut findings = Vec::new();
@@ -180,7 +180,7 @@ fn findings(refusals: &Refusals, config: &RedisConfig) -> Vec<Finding> {
     findings
 }
 
-fn sent(config: &RedisConfig, base: &str, key: &str) -> Vec<Cmd> {
+fn sent(config: &RedisOptions, base: &str, key: &str) -> Vec<Cmd> {
     let mut set = redis::cmd("SET");
     set.arg(key).arg("12345678").arg("PX").arg(10_000);
     let mut get = redis::cmd("GET");
@@ -210,7 +210,7 @@ fn name(command: &Cmd) -> String {
 }
 
 /// How to give a user what larder needs.
-pub(super) fn grant(config: &RedisConfig) -> String {
+pub(super) fn grant(config: &RedisOptions) -> String {
     let strict = (config.wait_replicas > 0).then_some(&WAIT);
     let all = IN_SCRIPTS.iter().chain(&SENT).chain(strict);
     let mut commands: Vec<String> = all.map(|command| format!("+{}", command.to_lowercase())).collect();
@@ -260,11 +260,11 @@ mod tests {
 
     #[test]
     fn the_grant_names_user_prefix_and_every_command_once() {
-        let config = RedisConfig { username: Some("service".to_owned()), ..RedisConfig::default() };
+        let config = RedisOptions::default().credentials("service", "barley");
         let grant = grant(&config);
         assert!(grant.starts_with("ACL SETUSER service ~larder:* +bitfield +eval "), "{grant}");
         assert_eq!(grant.matches("+get ").count(), 1);
         assert!(!grant.contains("+wait"), "{grant}");
-        assert!(super::grant(&RedisConfig { wait_replicas: 1, ..config }).contains(" +wait"));
+        assert!(super::grant(&config.wait_replicas(1)).contains(" +wait"));
     }
 }

@@ -4,7 +4,7 @@ use super::finding::Finding;
 use super::judge::{self, Facts, Use};
 use super::rights;
 use crate::connection;
-use larder::config::RedisConfig;
+use larder::connector::redis::RedisOptions;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use std::time::Instant;
 const PINGS: usize = 21;
 
 /// Everything that can be found out about the server.
-pub(super) async fn try_out(config: &RedisConfig, how: Use) -> (Option<Facts>, Vec<Finding>) {
+pub(super) async fn try_out(config: &RedisOptions, how: Use) -> (Option<Facts>, Vec<Finding>) {
     let mut connection = match connection::open(config).await {
         Ok(connection) => connection,
         Err(error) => return (None, vec![unreachable(&error, config)]),
@@ -38,7 +38,7 @@ pub(super) async fn try_out(config: &RedisConfig, how: Use) -> (Option<Facts>, V
 }
 
 /// Why a server cannot be used, and what to do; `None` where it answers.
-pub(crate) async fn why_unreachable(config: &RedisConfig) -> Option<String> {
+pub(crate) async fn why_unreachable(config: &RedisOptions) -> Option<String> {
     let answered = async {
         let mut connection = connection::open(config).await?;
         redis::cmd("PING").exec_async(&mut connection).await
@@ -47,7 +47,7 @@ pub(crate) async fn why_unreachable(config: &RedisConfig) -> Option<String> {
     Some(to_do.map_or_else(|| text.to_string(), |to_do| format!("{text}; {to_do}")))
 }
 
-async fn ask(connection: &mut MultiplexedConnection, config: &RedisConfig) -> Result<Facts, RedisError> {
+async fn ask(connection: &mut MultiplexedConnection, config: &RedisOptions) -> Result<Facts, RedisError> {
     let mut pings = Vec::with_capacity(PINGS);
     for _ in 0..PINGS {
         let begun = Instant::now();
@@ -120,7 +120,7 @@ fn read(info: &str) -> Facts {
 }
 
 /// Why a server cannot be used at all, and what to do.
-fn unreachable(error: &RedisError, config: &RedisConfig) -> Finding {
+fn unreachable(error: &RedisError, config: &RedisOptions) -> Finding {
     let address = &config.address;
     match error.code() {
         Some("WRONGPASS") => {

@@ -4,7 +4,7 @@ use crate::check::{field, name};
 use crate::connection;
 use crate::failure::Failure;
 use indicatif::{HumanBytes, HumanCount};
-use larder::config::RedisConfig;
+use larder::connector::redis::RedisOptions;
 use larder::connector::redis::inspect::CLIENT_NAME;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ pub(super) struct ServerFacts {
     larder_clients: Option<BTreeMap<String, u64>>,
 }
 
-pub(super) async fn ask(config: &RedisConfig) -> Result<ServerFacts, Failure> {
+pub(super) async fn ask(config: &RedisOptions) -> Result<ServerFacts, Failure> {
     let failed = |error: redis::RedisError| Failure::Problem(format!("the server at {}: {error}", config.address));
     let mut connection = connection::open(config).await.map_err(failed)?;
     let mut info = String::new();

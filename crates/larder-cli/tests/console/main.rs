@@ -6,6 +6,7 @@ mod foreign;
 mod forget;
 mod get;
 mod service;
+mod several;
 mod stats;
 mod trouble;
 mod truncate;

@@ -1,7 +1,7 @@
 //! A server, a service on it, and the command beside it.
 
-use larder::config::{Address, RedisConfig};
 use larder::connector::redis::Redis;
+use larder::connector::redis::{Address, RedisOptions};
 use larder::{Cache, Entry, Lookup, Schema, Ticket};
 use larder_testing::server::{Reply, Server, ServerOptions, required};
 use serde_json::Value;
@@ -97,7 +97,7 @@ impl<E: Entry> Service<E> {
 
     pub(crate) async fn with_ages(server: &Server, max_age: Duration, last_use_age: Duration) -> Self {
         let address = Address::Unix(server.socket().to_owned());
-        let config = RedisConfig { address, client_name: Some("service".to_owned()), ..RedisConfig::default() };
+        let config = RedisOptions::new(address).client_name("service".to_owned());
         let redis = Redis::open(config).unwrap();
         let schema = Schema::of::<E>().ages(max_age, last_use_age);
         let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);

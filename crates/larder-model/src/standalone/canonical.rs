@@ -4,7 +4,7 @@
 use super::{Standalone, World};
 use crate::node::{Phase, Progress, Stage};
 use crate::protections::Removable;
-use crate::server::{Clock, Command, State, Ticket};
+use crate::server::{Clock, Command, Mode, State, Ticket};
 
 impl Standalone {
     pub(super) fn canonical(&self, mut world: World) -> World {
@@ -17,6 +17,7 @@ impl Standalone {
         if self.mirrored {
             let mut mirror = world.clone();
             mirror.nodes.swap(0, 1);
+            mirror_connections(&mut mirror);
             let half = mirror.tasks.len() / 2;
             mirror.tasks.rotate_left(half);
             self.rename(&mut mirror);
@@ -33,7 +34,7 @@ impl Standalone {
         let guarded = self.removed.keeps(Removable::GuardedRemoval);
         let fenced = self.removed.keeps(Removable::Fence);
         world.late.retain(|command| match *command {
-            Command::Store { put: false, value, ticket, .. } => clock.is_some_and(|clock| {
+            Command::Store { mode: Mode::Fill, value, ticket, .. } => clock.is_some_and(|clock| {
                 let touched = value.keys().each().any(|(at, _)| clock.touched[at] > ticket.sequence);
                 clock.epoch == ticket.epoch && !(touched && fenced)
             }),
@@ -57,6 +58,7 @@ impl Standalone {
                 from = to;
             }
         }
+        rename_connections(world);
         rename_epochs(world);
         rename_sequences(world);
     }
@@ -67,6 +69,70 @@ pub(super) fn fresh_epoch(world: &World) -> u8 {
     let mut known = 0_u64;
     each_epoch(&mut world.clone(), |epoch| known |= 1 << *epoch);
     (1..).find(|epoch| known & 1 << epoch == 0).unwrap_or(0)
+}
+
+/// The connections of a node are called as those of the other.
+fn mirror_connections(world: &mut World) {
+    each_connection(world, |name| {
+        if *name != 0 {
+            *name = ((*name - 1) ^ 1) + 1;
+        }
+    });
+}
+
+/// Where the server, or a command, has the name of a connection.
+fn each_connection(world: &mut World, mut visit: impl FnMut(&mut u8)) {
+    let World { server, saved, tasks, late, .. } = world;
+    for clock in server.clock.iter_mut().chain(saved.iter_mut().filter_map(|saved| saved.clock.as_mut())) {
+        visit(&mut clock.writer);
+    }
+    let sent = tasks.iter_mut().filter_map(|task| match task {
+        Progress::Sent { command, .. } => Some(command),
+        _ => None,
+    });
+    for command in sent.chain(late) {
+        if let Command::Store { connection, .. } = command {
+            visit(connection);
+        }
+    }
+}
+
+/// A connection that nothing more comes from is as good as one that does not say which it is; and the others are numbered anew.
+fn rename_connections(world: &mut World) {
+    for node in 0..2_u8 {
+        let current = 1 + 2 * world.nodes[usize::from(node)].connection + node;
+        let mut in_use: Vec<u8> = world
+            .late
+            .iter()
+            .filter_map(|command| match command {
+                Command::Store { mode: Mode::Set, connection, .. } if connection % 2 == (1 + node) % 2 => {
+                    Some(*connection)
+                }
+                _ => None,
+            })
+            .chain([current])
+            .collect();
+        in_use.sort_unstable();
+        in_use.dedup();
+        each_connection(world, |name| {
+            if *name != 0 && *name % 2 == (1 + node) % 2 {
+                let place = in_use.iter().position(|used| used == name);
+                *name = place.map_or(0, |place| 101 + 2 * u8::try_from(place).unwrap_or(0) + node);
+            }
+        });
+        each_connection(world, |name| {
+            if *name > 100 {
+                *name -= 100;
+            }
+        });
+        world.nodes[usize::from(node)].connection = u8::try_from(in_use.len() - 1).unwrap_or(0);
+    }
+    let clocks = [&mut world.server].into_iter().chain(world.saved.iter_mut());
+    for clock in clocks.filter_map(|server| server.clock.as_mut()) {
+        if clock.writer == 0 {
+            clock.alone_since = 0;
+        }
+    }
 }
 
 fn rename_epochs(world: &mut World) {
@@ -155,6 +221,7 @@ fn rename_sequences(world: &mut World) {
     let rank_clock = |clock: &mut Clock| {
         clock.sequence = rank(clock.sequence);
         clock.touched = clock.touched.map(rank);
+        clock.alone_since = rank(clock.alone_since);
     };
     world.server.clock.iter_mut().for_each(rank_clock);
     world.saved.iter_mut().filter_map(|saved| saved.clock.as_mut()).for_each(rank_clock);

@@ -6,7 +6,7 @@
 use super::{Standalone, World};
 use crate::node::{Phase, Progress, Task};
 use crate::protections::Removed;
-use crate::server::{Command, Reply, Stored};
+use crate::server::{Command, Mode, Reply, Stored};
 use crate::source::{OBJECTS, Object};
 use stateright::Property;
 
@@ -22,6 +22,7 @@ pub(super) fn all(removed: Removed) -> Vec<Property<Standalone>> {
         Property::sometimes("a read hits", a_read_hits),
         Property::sometimes("a fill is accepted", |model, world| fills(model, world, Reply::Done)),
         Property::sometimes("a fill is refused", |model, world| fills(model, world, Reply::Overtaken)),
+        Property::sometimes("a set goes again", a_set_goes_again),
         Property::sometimes("a journal is replayed", a_journal_is_replayed),
         Property::sometimes("a clearing is under way", a_clearing_is_under_way),
     ];
@@ -101,11 +102,20 @@ fn a_read_hits(_: &Standalone, world: &World) -> bool {
 fn fills(model: &Standalone, world: &World, verdict: Reply) -> bool {
     world.tasks.iter().zip(model.tasks()).any(|(progress, (node, task))| match (progress, task) {
         (
-            Progress::Sent { command: Command::Store { value, ticket, .. }, .. },
+            Progress::Sent { command: Command::Store { mode, value, ticket, connection, .. }, .. },
             Task::Load(_) | Task::LoadLagging(_),
-        ) => world.nodes[*node].may_read() && world.server.judge(*value, *ticket, model.removed) == verdict,
+        ) => {
+            world.nodes[*node].may_read()
+                && world.server.judge(*mode, *value, *ticket, *connection, model.removed) == verdict
+        }
         _ => false,
     })
+}
+
+fn a_set_goes_again(_: &Standalone, world: &World) -> bool {
+    let again =
+        |task: &Progress| matches!(task, Progress::Sent { command: Command::Store { mode: Mode::SetAgain, .. }, .. });
+    world.tasks.iter().any(again)
 }
 
 fn a_journal_is_replayed(_: &Standalone, world: &World) -> bool {

@@ -2,7 +2,7 @@
 
 use super::{Standalone, Step, Who, World};
 use crate::node::{Phase, Progress, Stage, Task};
-use crate::server::{Command, Ticket};
+use crate::server::{Command, Mode, Ticket};
 use crate::source::{Change, Keys, Object, Value};
 
 const NODES: [&str; 2] = ["node A", "node B"];
@@ -118,10 +118,26 @@ impl Standalone {
             {
                 format!("loads {value}, without a ticket yet")
             }
+            (
+                Progress::Holding { .. },
+                Progress::Sent { command: Command::Store { mode: Mode::Set, ticket, .. }, .. },
+            ) => {
+                format!("sends it with the newest ticket seen (epoch {}, sequence {})", ticket.epoch, ticket.sequence)
+            }
             (Progress::Holding { .. }, Progress::Sent { command: Command::Store { ticket, .. }, .. }) => {
                 ticket_words(ticket)
             }
-            (Progress::Ticketed { .. }, Progress::Sent { command: Command::Store { put: false, value, .. }, .. }) => {
+            (Progress::Holding { .. }, Progress::Holding { .. }) => "has seen no ticket".to_owned(),
+            (Progress::Sent { .. }, Progress::Sent { command: Command::Store { ticket, .. }, .. }) => {
+                format!("is told that it was overtaken, and {}", ticket_words(ticket))
+            }
+            (Progress::Sent { .. }, Progress::Holding { .. }) => {
+                "is told that it was overtaken, under another epoch".to_owned()
+            }
+            (
+                Progress::Ticketed { .. },
+                Progress::Sent { command: Command::Store { mode: Mode::Fill, value, .. }, .. },
+            ) => {
                 format!("loads {value}")
             }
             (_, Progress::Sent { command: Command::FindNothing { .. }, .. }) => "finds nothing".to_owned(),
@@ -189,7 +205,7 @@ fn stage_words(stage: Stage, keys: Keys) -> String {
 
 fn sent(command: Command) -> String {
     match command {
-        Command::Store { put: false, value, .. } => format!("fill {value}"),
+        Command::Store { mode: Mode::Fill, value, .. } => format!("fill {value}"),
         Command::Store { value, .. } => format!("put {value}"),
         Command::Invalidate { keys, .. } => format!("invalidate {keys}"),
         Command::FindNothing { .. } => "that the source has nothing under h".to_owned(),

@@ -1,13 +1,13 @@
 //! The decisions, as pure functions of plain numbers.
 
-use super::config::{BreakerConfig, milliseconds};
+use super::options::{BreakerOptions, milliseconds};
 use super::transition::Cause;
 use super::window::Counts;
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 /// Whether to open, after an outcome that was not a plain success. `run` is the number of failures in a row.
-pub(super) fn verdict(config: &BreakerConfig, counts: &Counts, run: u32, last: Cow<'static, str>) -> Option<Cause> {
+pub(super) fn verdict(config: &BreakerOptions, counts: &Counts, run: u32, last: Cow<'static, str>) -> Option<Cause> {
     if config.consecutive_failures > 0 && run >= config.consecutive_failures {
         return Some(Cause::FailuresInARow { failures: run, last });
     }
@@ -30,7 +30,7 @@ fn reaches(some: u64, all: u64, ratio: f64) -> bool {
 
 /// How long to stay open, in milliseconds, after `earlier` openings without a healthy time in between. `draw` picks from a
 /// range.
-pub(super) fn open_time(config: &BreakerConfig, earlier: u32, draw: impl FnOnce(RangeInclusive<u64>) -> u64) -> u64 {
+pub(super) fn open_time(config: &BreakerOptions, earlier: u32, draw: impl FnOnce(RangeInclusive<u64>) -> u64) -> u64 {
     let (shortest, longest) = (milliseconds(config.open), milliseconds(config.open_max));
     let doubled = 1_u64.checked_shl(earlier).and_then(|factor| shortest.checked_mul(factor));
     let highest = doubled.map_or(longest, |doubled| doubled.min(longest));
@@ -57,9 +57,9 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn config() -> BreakerConfig {
+    fn config() -> BreakerOptions {
         let (open, open_max) = (Duration::from_secs(1), Duration::from_secs(30));
-        BreakerConfig { slow_call: Duration::from_millis(50), open, open_max, ..BreakerConfig::default() }
+        BreakerOptions { slow_call: Duration::from_millis(50), open, open_max, ..BreakerOptions::default() }
     }
 
     fn judged(successes: u64, failures: u64, slow: u64, run: u32) -> Option<Cause> {
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn zero_disables_a_trigger() {
-        let off = BreakerConfig { consecutive_failures: 0, failure_ratio: 0.0, slow_ratio: 0.0, ..config() };
+        let off = BreakerOptions { consecutive_failures: 0, failure_ratio: 0.0, slow_ratio: 0.0, ..config() };
         let all_bad = Counts { successes: 0, slow: 500, failures: 500, neutral: 0 };
         assert_eq!(verdict(&off, &all_bad, 500, "reset".into()), None);
     }
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn an_open_time_that_is_its_own_limit_is_exact() {
-        let fixed = BreakerConfig { open_max: Duration::from_secs(1), ..config() };
+        let fixed = BreakerOptions { open_max: Duration::from_secs(1), ..config() };
         for earlier in [0, 1, 30, u32::MAX] {
             assert_eq!(open_time(&fixed, earlier, |_| panic!("nothing to draw")), 1_000);
         }

@@ -13,9 +13,9 @@
 //! the lock ([`Machine::due`], [`Machine::ramp_from`]) is stored before the state begins that it belongs to, and
 //! [`Machine::tried`] before a place is taken.
 
-use super::config::{BreakerConfig, HalfOpen, milliseconds};
 use super::gate::Gate;
 use super::judgement::{open_time, ramp_admits, verdict};
+use super::options::{BreakerOptions, HalfOpen, milliseconds};
 use super::permit::Permit;
 use super::places::Places;
 use super::transition::{Cause, Events, Transition};
@@ -30,7 +30,7 @@ use std::time::Duration;
 
 pub(super) struct Machine {
     pub(super) name: Arc<str>,
-    pub(super) config: BreakerConfig,
+    pub(super) options: BreakerOptions,
     pub(super) gate: Gate,
     pub(super) events: Events,
     pub(super) places: Places,
@@ -70,14 +70,14 @@ pub(super) struct Seen {
 }
 
 impl Machine {
-    pub(super) fn new(name: Arc<str>, config: BreakerConfig, clock: Clock) -> Self {
+    pub(super) fn new(name: Arc<str>, options: BreakerOptions, clock: Clock) -> Self {
         let now = clock.now();
-        let window = Window::new(config.window, now);
+        let window = Window::new(options.window, now);
         let health = Health { window, run: 0, trials: 0, openings: 0, opened: 0, closed_since: now, since: now };
-        let places = Places::new(config.max_in_flight);
+        let places = Places::new(options.max_in_flight);
         Self {
             name,
-            config,
+            options,
             gate: Gate::new(),
             events: Events::default(),
             places,
@@ -127,7 +127,7 @@ impl Machine {
     /// The user's own call as a trial, where the settings say so.
     #[cold]
     fn permit_on_trial(&self) -> Result<Permit<'_>, Refused> {
-        let trial = match self.config.half_open {
+        let trial = match self.options.half_open {
             HalfOpen::Requests(most) => self.trial(most),
             HalfOpen::Probes => None,
         };
@@ -157,7 +157,7 @@ impl Machine {
 
     #[cold]
     fn admitted_on_the_ramp(&self) -> bool {
-        let (ramp, elapsed) = (milliseconds(self.config.ramp), self.ramped());
+        let (ramp, elapsed) = (milliseconds(self.options.ramp), self.ramped());
         if elapsed >= ramp {
             self.end_ramp();
             return true;
@@ -176,7 +176,7 @@ impl Machine {
     fn end_ramp(&self) {
         let health = self.health.lock();
         let now = self.clock.now();
-        if self.gate.read().state() == State::Ramping && self.ramped() >= milliseconds(self.config.ramp) {
+        if self.gate.read().state() == State::Ramping && self.ramped() >= milliseconds(self.options.ramp) {
             let generation = self.gate.end_ramp();
             let (from, to) = (State::Ramping, State::Closed);
             self.events.queue(Transition { from, to, cause: Cause::RampEnded, at_ms: now, generation });
@@ -210,7 +210,7 @@ impl Machine {
 
     /// Opens it again where all places are taken and nothing is heard of those who hold them.
     fn end_overdue_trial(&self, most: u32) {
-        let timeout = milliseconds(self.config.trial_timeout);
+        let timeout = milliseconds(self.options.trial_timeout);
         let overdue = |now: u64| {
             let word = self.gate.read();
             let taken = word.state() == State::HalfOpen && !word.has_slot(most);
@@ -240,7 +240,7 @@ impl Machine {
 
     pub(super) fn state(&self) -> State {
         let state = self.gate.read().state();
-        if state == State::Ramping && self.ramped() >= milliseconds(self.config.ramp) {
+        if state == State::Ramping && self.ramped() >= milliseconds(self.options.ramp) {
             self.end_ramp();
             return self.gate.read().state();
         }
@@ -270,12 +270,12 @@ impl Machine {
 
     fn count_trial(&self, health: &mut Health, now: u64) {
         health.trials += 1;
-        if health.trials >= self.config.half_open_successes {
+        if health.trials >= self.options.half_open_successes {
             let cause = Cause::Recovered { successes: health.trials };
             health.closed_since = now;
             self.ramp_from.store(now, Ordering::Relaxed);
             self.asked.store(0, Ordering::Relaxed);
-            let to = if self.config.ramp.is_zero() { State::Closed } else { State::Ramping };
+            let to = if self.options.ramp.is_zero() { State::Closed } else { State::Ramping };
             self.begin(health, to, cause, now);
         }
     }
@@ -288,7 +288,7 @@ impl Machine {
                 health.run = 0;
                 health.window.slide(now, self.gate.take_successes()).slow += 1;
                 self.judge(health, state, now, "a slow call".into());
-            } else if state == State::HalfOpen && self.config.slow_ratio == 0.0 {
+            } else if state == State::HalfOpen && self.options.slow_ratio == 0.0 {
                 // Where slow calls never open it, they must not keep it open either.
                 self.count_trial(health, now);
             } else if state == State::HalfOpen {
@@ -354,19 +354,19 @@ impl Machine {
         if state == State::ForcedClosed {
             return;
         }
-        if let Some(cause) = verdict(&self.config, &health.window.total(), health.run, last) {
+        if let Some(cause) = verdict(&self.options, &health.window.total(), health.run, last) {
             self.open(health, state, cause, now);
         }
     }
 
     fn open(&self, health: &mut Health, from: State, cause: Cause, now: u64) {
-        let healthy = now.saturating_sub(health.closed_since) >= milliseconds(self.config.healthy_after);
+        let healthy = now.saturating_sub(health.closed_since) >= milliseconds(self.options.healthy_after);
         if from.counts() && healthy {
             health.openings = 0;
         }
         let time = match cause {
-            Cause::Refusal { .. } => milliseconds(self.config.open_refused),
-            _ => open_time(&self.config, health.openings, fastrand::u64),
+            Cause::Refusal { .. } => milliseconds(self.options.open_refused),
+            _ => open_time(&self.options, health.openings, fastrand::u64),
         };
         health.openings = health.openings.saturating_add(1);
         health.opened += 1;

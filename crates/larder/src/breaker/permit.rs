@@ -16,8 +16,8 @@ use std::time::Duration;
 /// One logical operation is one permit, however many commands and retries it takes, so each method takes the permit away:
 ///
 /// ```compile_fail,E0382
-/// # use larder::{breaker::{Breaker, BreakerConfig}, clock::Clock};
-/// # let breaker = Breaker::new("doc", BreakerConfig::default(), Clock::system()).unwrap();
+/// # use larder::{breaker::{Breaker, BreakerOptions}, clock::Clock};
+/// # let breaker = Breaker::new("doc", BreakerOptions::default(), Clock::system()).unwrap();
 /// let permit = breaker.permit().unwrap();
 /// permit.failure("NOSCRIPT");
 /// permit.success(); // after the retry: does not compile
@@ -78,11 +78,11 @@ impl<'a> Permit<'a> {
     }
 
     /// There was a well-formed answer, after so long. It is a slow call from
-    /// [`slow_call`](super::BreakerConfig::slow_call) on: still a success that ends a run of failures, but one that can open the
+    /// [`slow_call`](super::BreakerOptions::slow_call) on: still a success that ends a run of failures, but one that can open the
     /// breaker where slow calls do, and then no proof of health while it is half-open.
     #[inline]
     pub fn success_after(self, elapsed: Duration) {
-        let slow = self.breaker.config.slow_call;
+        let slow = self.breaker.options.slow_call;
         if slow.is_zero() || elapsed < slow {
             self.success();
         } else {

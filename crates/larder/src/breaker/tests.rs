@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 mod pitfalls;
 mod places;
 
-fn breaker(config: BreakerConfig) -> (Breaker, ManualClock) {
+fn breaker(config: BreakerOptions) -> (Breaker, ManualClock) {
     let (clock, hand) = Clock::manual();
     (Breaker::new("test", config, clock).unwrap(), hand)
 }
 
 /// Open times that are exact, and no ramp.
-fn plain() -> BreakerConfig {
-    BreakerConfig {
+fn plain() -> BreakerOptions {
+    BreakerOptions {
         open: Duration::from_secs(1),
         open_max: Duration::from_secs(1),
         ramp: Duration::ZERO,
-        ..BreakerConfig::default()
+        ..BreakerOptions::default()
     }
 }
 
@@ -33,7 +33,7 @@ fn succeed(breaker: &Breaker, times: usize) {
     }
 }
 
-fn opened(config: BreakerConfig) -> (Breaker, ManualClock) {
+fn opened(config: BreakerOptions) -> (Breaker, ManualClock) {
     let (breaker, hand) = breaker(config);
     fail(&breaker, 5);
     assert_eq!(breaker.state(), State::Open);
@@ -42,7 +42,7 @@ fn opened(config: BreakerConfig) -> (Breaker, ManualClock) {
 
 #[test]
 fn a_success_ends_a_run_of_failures() {
-    let (breaker, _hand) = breaker(BreakerConfig { failure_ratio: 0.0, ..plain() });
+    let (breaker, _hand) = breaker(BreakerOptions { failure_ratio: 0.0, ..plain() });
     for _ in 0..10 {
         fail(&breaker, 4);
         succeed(&breaker, 1);
@@ -52,7 +52,7 @@ fn a_success_ends_a_run_of_failures() {
 
 #[test]
 fn half_of_the_calls_of_the_window_open_it_and_older_ones_do_not_count() {
-    let config = BreakerConfig { consecutive_failures: 0, ..plain() };
+    let config = BreakerOptions { consecutive_failures: 0, ..plain() };
     let (breaker, hand) = breaker(config);
     fail(&breaker, 10);
     hand.advance(Duration::from_secs(10));
@@ -67,7 +67,7 @@ fn half_of_the_calls_of_the_window_open_it_and_older_ones_do_not_count() {
 #[test]
 fn slow_calls_open_it_where_one_says_what_slow_is() {
     let slow_call = Duration::from_millis(50);
-    let (breaker, _hand) = breaker(BreakerConfig { slow_call, ..plain() });
+    let (breaker, _hand) = breaker(BreakerOptions { slow_call, ..plain() });
     for _ in 0..10 {
         breaker.permit().unwrap().success_after(Duration::from_millis(49));
     }
@@ -95,7 +95,7 @@ fn an_outcome_that_comes_after_its_state_says_nothing() {
 fn slow_trials_close_it_where_slow_calls_never_open_it() {
     let slow_call = Duration::from_millis(50);
     for (slow_ratio, expected) in [(0.0, State::Closed), (0.5, State::Open)] {
-        let (breaker, hand) = opened(BreakerConfig { slow_call, slow_ratio, ..plain() });
+        let (breaker, hand) = opened(BreakerOptions { slow_call, slow_ratio, ..plain() });
         hand.advance(Duration::from_secs(1));
         breaker.probe().unwrap().success_after(slow_call);
         assert_eq!(breaker.state(), expected, "slow_ratio {slow_ratio}");
@@ -104,7 +104,7 @@ fn slow_trials_close_it_where_slow_calls_never_open_it() {
 
 #[test]
 fn half_open_with_requests_lets_so_many_through_at_once() {
-    let config = BreakerConfig { half_open: HalfOpen::Requests(3), half_open_successes: 2, ..plain() };
+    let config = BreakerOptions { half_open: HalfOpen::Requests(3), half_open_successes: 2, ..plain() };
     let (breaker, hand) = opened(config);
     assert_eq!(breaker.permit().unwrap_err(), Refused::Open);
     hand.advance(Duration::from_secs(1));
@@ -120,14 +120,14 @@ fn half_open_with_requests_lets_so_many_through_at_once() {
 fn the_five_settings_of_zitadel_can_be_expressed() {
     // Interval 0, MaxConsecutiveFailures 5, MaxFailureRatio 0.1, Timeout 60s, MaxRetryRequests 1
     let minute = Duration::from_secs(60);
-    let config = BreakerConfig {
+    let config = BreakerOptions {
         window: Duration::ZERO,
         consecutive_failures: 5,
         failure_ratio: 0.1,
         open: minute,
         open_max: minute,
         half_open: HalfOpen::Requests(1),
-        ..BreakerConfig::default()
+        ..BreakerOptions::default()
     };
     assert!(config.validate().is_ok());
     let (breaker, hand) = opened(config);
@@ -139,14 +139,14 @@ fn the_five_settings_of_zitadel_can_be_expressed() {
 }
 
 /// Stays open for longer and longer.
-fn growing() -> BreakerConfig {
-    BreakerConfig { open_max: Duration::from_secs(30), ..plain() }
+fn growing() -> BreakerOptions {
+    BreakerOptions { open_max: Duration::from_secs(30), ..plain() }
 }
 
 /// A server that is back is tried within a second, however long it was away: the pause of a long outage must not outlast it.
 #[test]
 fn however_long_an_outage_lasts_the_next_trial_is_a_second_away_at_most() {
-    let (breaker, hand) = opened(BreakerConfig::default());
+    let (breaker, hand) = opened(BreakerOptions::default());
     for _ in 0..1000 {
         let wait = breaker.next_probe_in().unwrap();
         assert!(wait >= Duration::from_millis(500) && wait <= Duration::from_secs(1), "{wait:?}");
@@ -184,7 +184,7 @@ fn a_failed_probe_opens_it_again_for_up_to_twice_as_long() {
 
 #[test]
 fn a_refusal_opens_it_at_once_and_for_longer_than_a_failure() {
-    let (breaker, _hand) = breaker(BreakerConfig::default());
+    let (breaker, _hand) = breaker(BreakerOptions::default());
     breaker.permit().unwrap().refusal("WRONGPASS");
     assert_eq!(breaker.state(), State::Open);
     assert_eq!(breaker.next_probe_in(), Some(Duration::from_secs(30)));
@@ -206,7 +206,7 @@ fn neutral_and_dropped_outcomes_never_open_it() {
 
 #[test]
 fn calls_above_the_cap_are_shed_and_places_come_back() {
-    let (breaker, _hand) = breaker(BreakerConfig { max_in_flight: 2, ..plain() });
+    let (breaker, _hand) = breaker(BreakerOptions { max_in_flight: 2, ..plain() });
     let first = breaker.permit().unwrap();
     let second = breaker.permit().unwrap();
     assert_eq!(breaker.permit().unwrap_err(), Refused::Shed);
@@ -225,7 +225,7 @@ fn calls_above_the_cap_are_shed_and_places_come_back() {
 
 #[test]
 fn after_closing_traffic_ramps_up() {
-    let config = BreakerConfig { ramp: Duration::from_secs(10), ..plain() };
+    let config = BreakerOptions { ramp: Duration::from_secs(10), ..plain() };
     let (breaker, hand) = opened(config);
     hand.advance(Duration::from_secs(1));
     breaker.probe().unwrap().success();
@@ -298,7 +298,7 @@ fn forced_states_stay_whatever_happens() {
 #[test]
 fn threads_lose_no_outcome_and_no_place() {
     let (breaker, _hand) =
-        breaker(BreakerConfig { consecutive_failures: 0, failure_ratio: 0.0, max_in_flight: 64, ..plain() });
+        breaker(BreakerOptions { consecutive_failures: 0, failure_ratio: 0.0, max_in_flight: 64, ..plain() });
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let breaker = &breaker;

@@ -5,7 +5,7 @@
 //! arrival. To count them all as old would make the breaker open on two failures in a hundred after a quiet minute; to
 //! count them all as new would keep it closed on the strength of successes that are long past.
 
-use super::config::{BUCKETS, milliseconds};
+use super::options::{BUCKETS, milliseconds};
 use std::iter::Sum;
 use std::ops::Add;
 use std::time::Duration;

@@ -62,7 +62,6 @@
 //! fails, panics or is slow pauses the auditor, for longer each time; nobody else notices.
 
 use crate::cache::{Cache, Inner};
-use crate::config::CacheConfig;
 use crate::contract::{KeyBuf, KeyRef};
 use crate::entry::{Entry, index};
 use crate::options::{OptionError, Refuse};
@@ -115,7 +114,7 @@ impl Default for AuditOptions {
     fn default() -> Self {
         Self {
             share: 0.001,
-            grace: CacheConfig::AUDIT_GRACE,
+            grace: Duration::from_secs(5),
             source_timeout: Duration::from_secs(1),
             concurrency: 4,
             per_second: 10,

@@ -33,7 +33,7 @@ mod lease;
 mod many;
 mod single_flight;
 
-pub(crate) use comeback_limit::ComebackLimit;
+pub(crate) use comeback_limit::{COMEBACK_LOADS, ComebackLimit};
 use deadlock::LOADING;
 pub use error::LoadError;
 use lease::Turn;

@@ -11,14 +11,14 @@ pub(super) const LOOK: Duration = Duration::from_millis(10);
 /// Which caches could not be read when the time was over, and why.
 ///
 /// ```
-/// # use larder::{Caches, Config, Entry};
+/// # use larder::{CacheOptions, Caches, Entry};
 /// # use serde::{Deserialize, Serialize};
 /// # use std::time::Duration;
 /// # #[derive(Clone, Serialize, Deserialize, Entry)]
 /// # #[entry(cache = "color")]
 /// # struct Color { #[key(primary)] name: String }
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let caches = Caches::from_config(Config::default()).await?;
+/// # let caches = Caches::builder().defaults(CacheOptions::on("memory")).open().await?;
 /// let colors = caches.open::<Color>()?;
 /// let readiness = caches.ready(Duration::from_secs(2)).await;
 /// if !readiness.is_ready() {

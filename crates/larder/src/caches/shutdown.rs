@@ -4,6 +4,7 @@ use crate::cache::Inner;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often a shutdown looks whether everything has been delivered.
 const LOOK: Duration = Duration::from_millis(5);
@@ -11,9 +12,9 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How a shutdown went: what it could not deliver, by cache.
 ///
 /// ```
-/// # use larder::{Caches, Config};
+/// # use larder::Caches;
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let caches = Caches::from_config(Config::default()).await?;
+/// let caches = Caches::builder().open().await?;
 /// let shutdown = caches.shutdown().await;
 /// assert!(shutdown.is_clean(), "{shutdown}");
 /// # Ok(()) }
@@ -24,15 +25,13 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Waits until nothing is under way and every journal is empty, for `limit` at most.
-    pub(super) async fn within(limit: Duration, caches: &[Arc<Inner>]) -> Self {
-        let delivered = async {
-            while caches.iter().any(|cache| undelivered(cache) > 0) {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        let _ = tokio::time::timeout(limit, delivered).await;
-        let left = caches.iter().map(|cache| (cache.schema.cache.to_string(), undelivered(cache)));
+    /// Waits for each cache until nothing of it is under way and its journal is empty, for as long as stands beside it at most.
+    pub(super) async fn within(caches: &[(Arc<Inner>, Duration)]) -> Self {
+        let begun = Instant::now();
+        while caches.iter().any(|(cache, limit)| begun.elapsed() < *limit && undelivered(cache) > 0) {
+            tokio::time::sleep(LOOK).await;
+        }
+        let left = caches.iter().map(|(cache, _)| (cache.schema.cache.to_string(), undelivered(cache)));
         let mut undelivered: Vec<_> = left.filter(|(_, count)| *count > 0).collect();
         undelivered.sort();
         Self { undelivered }

@@ -1,40 +1,12 @@
-//! `connectors.redis.breaker`: the settings of the circuit breaker, and `max_in_flight` beside it.
+//! The settings of a connector's circuit breaker.
 
 use super::error::Problems;
 use super::setting::{Place, Setting, duration, number, plain, put, ratio, read, time};
 use super::tree::{Node, Value};
-use crate::breaker::{BreakerConfig, HalfOpen};
+use crate::breaker::{BreakerOptions, HalfOpen};
 use crate::duration::show;
-use std::ops::{Deref, DerefMut};
-use std::time::Duration;
 
-/// The settings of a connector's circuit breaker: [`BreakerConfig`], but for
-/// [`max_in_flight`](super::RedisConfig::max_in_flight), which belongs to the connector, and with slow calls: a cache server that
-/// takes 50 ms for one of every two calls is no use to anybody.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BreakerSettings(BreakerConfig);
-
-impl Default for BreakerSettings {
-    fn default() -> Self {
-        Self(BreakerConfig { slow_call: Duration::from_millis(50), ..BreakerConfig::default() })
-    }
-}
-
-impl Deref for BreakerSettings {
-    type Target = BreakerConfig;
-
-    fn deref(&self) -> &BreakerConfig {
-        &self.0
-    }
-}
-
-impl DerefMut for BreakerSettings {
-    fn deref_mut(&mut self) -> &mut BreakerConfig {
-        &mut self.0
-    }
-}
-
-pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
+pub(super) const SETTINGS: &[Setting<BreakerOptions>] = &[
     Setting {
         name: "window",
         give: "a duration such as 10s, or 0 to count until the state changes",
@@ -130,30 +102,22 @@ pub(super) const SETTINGS: &[Setting<BreakerConfig>] = &[
     },
 ];
 
-impl BreakerSettings {
-    /// The settings as the breaker takes them.
-    #[must_use]
-    pub fn to_config(&self, max_in_flight: usize) -> BreakerConfig {
-        BreakerConfig { max_in_flight, ..self.0.clone() }
-    }
-
-    pub(super) fn read(section: &Node, problems: &mut Problems) -> Self {
-        let Self(mut breaker) = Self::default();
-        let before = problems.0.len();
-        let given = read(section, SETTINGS, &[], &mut breaker, problems);
-        match given.origin("open_max") {
-            Some(origin) if breaker.open_max < breaker.open && problems.0.len() == before => {
-                problems.add(origin, format!("is `{}`: give `open` or more", show(breaker.open_max)));
-            }
-            Some(_) => {}
-            // Whoever says only how long it stays open means just that.
-            None => breaker.open_max = breaker.open_max.max(breaker.open),
+pub(super) fn read_options(section: &Node, problems: &mut Problems) -> BreakerOptions {
+    let mut breaker = BreakerOptions::for_server();
+    let before = problems.0.len();
+    let given = read(section, SETTINGS, &[], &mut breaker, problems);
+    match given.origin("open_max") {
+        Some(origin) if breaker.open_max < breaker.open && problems.0.len() == before => {
+            problems.add(origin, format!("is `{}`: give `open` or more", show(breaker.open_max)));
         }
-        // What could not be read is the default now, and the rest may make no sense beside it.
-        if problems.0.len() == before {
-            let place = Place { section, given: &given, inherited: None };
-            breaker.examine(&mut |error| place.report(&error, problems));
-        }
-        Self(breaker)
+        Some(_) => {}
+        // Whoever says only how long it stays open means just that.
+        None => breaker.open_max = breaker.open_max.max(breaker.open),
     }
+    // What could not be read is the default now, and the rest may make no sense beside it.
+    if problems.0.len() == before {
+        let place = Place { section, given: &given, inherited: None };
+        breaker.examine(&mut |error| place.report(&error, problems));
+    }
+    breaker
 }

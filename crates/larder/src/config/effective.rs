@@ -1,7 +1,12 @@
 //! The whole effective configuration as YAML, without the secrets.
 
+use super::cache::Draft;
+use super::connectors::KIND;
+use super::redis::Redis;
 use super::setting::{Setting, Written};
 use super::{Config, breaker, cache, memory, redis};
+use crate::caches::{ConnectorKind, ConnectorOptions};
+use crate::connector::redis::options::RedisOptions;
 use std::fmt::{self, Write};
 
 /// A configuration with everything that was left to defaults filled in. Its `Display` is YAML that can be loaded again, but for
@@ -13,25 +18,44 @@ impl fmt::Display for Effective<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = self.0;
         f.write_str("connectors:\n  memory:\n")?;
-        rows(f, 4, memory::SETTINGS, &config.memory)?;
+        rows(f, 4, memory::SETTINGS, &config.memory())?;
         f.write_str("  redis:\n")?;
-        rows(f, 4, redis::SETTINGS, &config.redis.draft())?;
-        writeln!(f, "    {}:", redis::BREAKER)?;
-        rows(f, 6, breaker::SETTINGS, &config.redis.config.breaker)?;
+        let addressed = config.redis();
+        let unaddressed = config.unaddressed.clone().unwrap_or_default();
+        server(f, addressed.unwrap_or(&unaddressed), addressed.is_some())?;
+        for (name, options) in config.connectors() {
+            if ConnectorKind::of_name(name).is_some() {
+                continue;
+            }
+            f.write_str("  ")?;
+            text(f, name.as_str())?;
+            writeln!(f, ":\n    {KIND}: {}", options.kind())?;
+            match options {
+                ConnectorOptions::Memory(options) => rows(f, 4, memory::SETTINGS, options)?,
+                ConnectorOptions::Redis(options) => server(f, options, true)?,
+                ConnectorOptions::Noop | ConnectorOptions::Postgres | ConnectorOptions::Own => {}
+            }
+        }
         f.write_str("defaults:\n")?;
-        rows(f, 2, cache::SETTINGS, &config.defaults.partial())?;
-        if config.caches.is_empty() {
+        rows(f, 2, cache::SETTINGS, &Draft::of_defaults(&config.plan))?;
+        if config.caches().next().is_none() {
             return Ok(());
         }
         f.write_str("caches:\n")?;
-        for (name, cache) in &config.caches {
+        for (name, cache) in config.caches() {
             f.write_str("  ")?;
             text(f, name)?;
             f.write_str(":\n")?;
-            rows(f, 4, cache::SETTINGS, &cache.partial(&config.defaults))?;
+            rows(f, 4, cache::SETTINGS, &Draft::of_cache(&config.plan, cache))?;
         }
         Ok(())
     }
+}
+
+fn server(f: &mut fmt::Formatter<'_>, options: &RedisOptions, addressed: bool) -> fmt::Result {
+    rows(f, 4, redis::SETTINGS, &Redis { options: options.clone(), addressed }.draft())?;
+    writeln!(f, "    {}:", redis::BREAKER)?;
+    rows(f, 6, breaker::SETTINGS, &options.breaker)
 }
 
 fn rows<T>(f: &mut fmt::Formatter<'_>, indent: usize, settings: &[Setting<T>], values: &T) -> fmt::Result {

@@ -2,13 +2,18 @@
 //!
 //! A name is resolved against the settings that exist, so the underscores within names are no problem. Variables that begin like a
 //! setting and are none are errors; all others (`LARDER_SERVERS`) are not ours. An empty variable is as good as none.
+//!
+//! A connector or a cache is one that the file names, in whatever case and with whatever separators, or a new one. A new connector needs
+//! a variable for its kind as well: `LARDER_CONNECTORS_SESSIONS_KIND`.
 
-use super::address::Url;
+use super::connectors::{self, KIND};
 use super::error::Problems;
-use super::nearest::nearest;
 use super::note::Note;
-use super::redis::ALTERNATIVES;
+use super::redis::{ALTERNATIVES, says};
 use super::tree::{Node, Origin, Value};
+use crate::caches::ConnectorKind;
+use crate::connector::redis::options::Url;
+use crate::nearest::nearest;
 use std::ffi::{OsStr, OsString};
 
 /// What the process was started with, as far as it may concern us.
@@ -55,74 +60,138 @@ pub(super) fn node(name: &str, path: &[&str], value: &str) -> Node {
 
 /// Puts the variables that name settings in their places in `root`.
 pub(super) fn overlay(root: &mut Node, environment: &Environment, problems: &mut Problems, notes: &mut Vec<Note>) {
-    let settings = super::known();
-    let suffixes: Vec<(String, &Vec<&'static str>)> = settings.iter().map(|path| (upper(path), path)).collect();
-    for section in ["CONNECTORS_", "DEFAULTS_", "CACHES_"] {
-        for (rest, name, value) in environment.beginning(&format!("LARDER_{section}"), problems) {
-            let asked = format!("{section}{rest}");
-            if asked.starts_with("CONNECTORS_POSTGRES_") {
-                notes.push(Note::new(&Origin { path: vec![name], variable: None }, super::NO_POSTGRES));
-                continue;
+    overlay_connectors(root, environment, problems, notes);
+    for (rest, name, value) in environment.beginning("LARDER_DEFAULTS_", problems) {
+        let settings = super::cache::SETTINGS.iter().map(|setting| setting.name);
+        match settings.clone().find(|setting| upper(&[setting]) == rest) {
+            Some(setting) => put(root, &["defaults", setting], &name, &value),
+            None => {
+                let known: Vec<String> = settings.map(|setting| format!("DEFAULTS_{}", upper(&[setting]))).collect();
+                problems.add(&variable(&name, &[]), no_setting(&format!("DEFAULTS_{rest}"), &known));
             }
-            let path: Option<Vec<String>> = match section {
-                "CACHES_" => cache(root, &rest),
-                _ => {
-                    let found = suffixes.iter().find(|(suffix, _)| *suffix == asked);
-                    found.map(|(_, path)| path.iter().map(|name| (*name).to_owned()).collect())
-                }
-            };
-            let Some(path) = path else {
-                let known =
-                    suffixes.iter().map(|(suffix, _)| suffix.as_str()).filter(|known| known.starts_with(section));
-                let text = match (nearest(&asked, known), section) {
-                    (_, "CACHES_") => format!(
-                        "names no setting of a cache: LARDER_CACHES_, the cache, and one of {}",
-                        super::cache::SETTINGS
-                            .iter()
-                            .map(|s| format!("_{}", s.name.to_uppercase()))
-                            .collect::<Vec<_>>()
-                            .join(", ")
-                    ),
-                    (Some(near), _) => format!("names no setting; did you mean LARDER_{near}?"),
-                    (None, _) => "names no setting".to_owned(),
-                };
+        }
+    }
+    for (rest, name, value) in environment.beginning("LARDER_CACHES_", problems) {
+        match cache(root, &rest) {
+            Some((cache, setting)) => put(root, &["caches", &cache, setting], &name, &value),
+            None => {
+                let settings = super::cache::SETTINGS.iter().map(|setting| format!("_{}", upper(&[setting.name])));
+                let text = format!(
+                    "names no setting of a cache: LARDER_CACHES_, the cache, and one of {}",
+                    settings.collect::<Vec<_>>().join(", ")
+                );
                 problems.add(&variable(&name, &[]), text);
-                continue;
-            };
-            let path: Vec<&str> = path.iter().map(String::as_str).collect();
-            instead(root, &path, &value);
-            root.insert(&path, node(&name, &path, &value));
+            }
         }
     }
 }
 
-/// A variable takes the place of what the file says in another way.
-fn instead(root: &mut Node, path: &[&str], value: &str) {
-    let ["connectors", "redis", setting] = path else { return };
-    if let ("url", Ok(url)) = (*setting, Url::parse(value)) {
-        root.remove(&["connectors", "redis"], &|name, node| url.says(name) && node.origin.variable.is_none());
+fn overlay_connectors(root: &mut Node, environment: &Environment, problems: &mut Problems, notes: &mut Vec<Note>) {
+    let variables = environment.beginning("LARDER_CONNECTORS_", problems);
+    let (kinds, others): (Vec<_>, Vec<_>) =
+        variables.into_iter().partition(|(rest, _, _)| rest.ends_with(&format!("_{}", upper(&[KIND]))));
+    // The kinds come first: they say which settings the others may be.
+    for (rest, name, value) in kinds {
+        let connector = rest.strip_suffix(&format!("_{}", upper(&[KIND]))).unwrap_or_default();
+        if connector.is_empty() {
+            problems.add(&variable(&name, &[]), "names no setting");
+            continue;
+        }
+        let known = known(root).into_iter().map(|(known, _)| known).find(|known| is_called(connector, known));
+        let connector = known.unwrap_or_else(|| connector.to_ascii_lowercase());
+        put(root, &["connectors", &connector, KIND], &name, &value);
     }
-    for alternatives in ALTERNATIVES.iter().filter(|alternatives| alternatives.contains(setting)) {
-        root.remove(&["connectors", "redis"], &|name, node| {
-            alternatives.contains(&name) && node.origin.variable.is_none()
+    let known = known(root);
+    for (rest, name, value) in others {
+        if rest.starts_with("POSTGRES_") {
+            notes.push(Note::new(&Origin { path: vec![name], variable: None }, connectors::NO_POSTGRES));
+            continue;
+        }
+        let found = known.iter().find_map(|(connector, kind)| {
+            let path = connectors::settings(*kind).into_iter().find(|path| {
+                let suffix = format!("_{}", upper(path));
+                rest.strip_suffix(&suffix).is_some_and(|before| is_called(before, connector))
+            })?;
+            Some((connector, path))
         });
+        match found {
+            Some((connector, setting)) => {
+                let path = [&["connectors", connector.as_str()], &setting[..]].concat();
+                instead(root, &path, &value);
+                put(root, &path, &name, &value);
+            }
+            None => problems.add(&variable(&name, &[]), no_setting_of_a_connector(&rest, &known)),
+        }
     }
 }
 
-/// The path of a cache's setting. The cache is one that the file names, in whatever case and with whatever separators, or a
-/// new one.
-fn cache(root: &Node, rest: &str) -> Option<Vec<String>> {
-    let upper = |name: &str| name.to_ascii_uppercase();
+/// The connectors that there are, and their kinds as far as they are known.
+fn known(root: &Node) -> Vec<(String, Option<ConnectorKind>)> {
+    let given = root.child("connectors").map(Node::children).unwrap_or_default();
+    let mut known: Vec<_> = given.iter().map(|(name, node)| (name.clone(), connectors::kind_of(name, node))).collect();
+    for kind in [ConnectorKind::Memory, ConnectorKind::Redis] {
+        if !known.iter().any(|(name, _)| is_called(kind.name(), name)) {
+            known.push((kind.name().to_owned(), Some(kind)));
+        }
+    }
+    known
+}
+
+fn no_setting_of_a_connector(rest: &str, known: &[(String, Option<ConnectorKind>)]) -> String {
+    let mut names = Vec::new();
+    for (connector, kind) in known {
+        let connector = upper(&[connector.as_str()]).replace(['-', '.'], "_");
+        let settings = connectors::settings(*kind);
+        names.extend(settings.iter().map(|path| format!("CONNECTORS_{connector}_{}", upper(path))));
+    }
+    let asked = format!("CONNECTORS_{rest}");
+    let is_setting = connectors::settings(None).iter().any(|path| rest.ends_with(&format!("_{}", upper(path))));
+    match no_setting(&asked, &names) {
+        text if is_setting && !text.ends_with('?') => {
+            format!("{text} of a connector that is there: a new one needs its kind, as LARDER_CONNECTORS_<NAME>_KIND")
+        }
+        text => text,
+    }
+}
+
+fn no_setting(asked: &str, known: &[String]) -> String {
+    let near = nearest(asked, known.iter().map(String::as_str));
+    near.map_or_else(|| "names no setting".to_owned(), |near| format!("names no setting; did you mean LARDER_{near}?"))
+}
+
+fn put(root: &mut Node, path: &[&str], name: &str, value: &str) {
+    root.insert(path, node(name, path, value));
+}
+
+/// A variable takes the place of what the file says in another way.
+fn instead(root: &mut Node, path: &[&str], value: &str) {
+    let ["connectors", connector, setting] = path else { return };
+    let at = ["connectors", connector];
+    if let ("url", Ok(url)) = (*setting, Url::parse(value)) {
+        root.remove(&at, &|name, node| says(&url, name) && node.origin.variable.is_none());
+    }
+    for alternatives in ALTERNATIVES.iter().filter(|alternatives| alternatives.contains(setting)) {
+        root.remove(&at, &|name, node| alternatives.contains(&name) && node.origin.variable.is_none());
+    }
+}
+
+/// The cache, and its setting.
+fn cache(root: &Node, rest: &str) -> Option<(String, &'static str)> {
     let settings = super::cache::SETTINGS.iter().map(|setting| setting.name);
     let (setting, name) = settings
-        .filter_map(|setting| Some((setting, rest.strip_suffix(&upper(setting))?.strip_suffix('_')?)))
+        .filter_map(|setting| Some((setting, rest.strip_suffix(&upper(&[setting]))?.strip_suffix('_')?)))
         .find(|(_, name)| !name.is_empty())?;
+    let known = root.child("caches").map(Node::children).unwrap_or_default().iter().map(|(known, _)| known);
+    let known = known.into_iter().find(|known| is_called(name, known)).cloned();
+    Some((known.unwrap_or_else(|| name.to_ascii_lowercase()), setting))
+}
+
+/// Whether a variable that says `said` means what is called `name`.
+fn is_called(said: &str, name: &str) -> bool {
     let fold = |name: &str| {
         name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect::<String>()
     };
-    let known = root.child("caches").map(Node::children).unwrap_or_default().iter().map(|(known, _)| known);
-    let known = known.into_iter().find(|known| fold(known) == fold(name)).cloned();
-    Some(vec!["caches".to_owned(), known.unwrap_or_else(|| name.to_ascii_lowercase()), setting.to_owned()])
+    !said.is_empty() && fold(said) == fold(name)
 }
 
 fn upper(path: &[&str]) -> String {

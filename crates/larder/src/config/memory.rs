@@ -1,29 +1,13 @@
-//! `connectors.memory`: how much the memory connector may hold.
+//! The settings of a memory connector: how much it may hold.
 
+use super::connectors::KIND;
 use super::error::Problems;
 use super::setting::{Place, Setting, bytes, duration, number, plain, put, read, time, written_bytes};
 use super::tree::Node;
-use crate::connector::memory::{MAX_OBJECTS, MemoryOptions};
-use std::time::Duration;
+use crate::connector::memory::MemoryOptions;
+use crate::connector::memory::options::MAX_OBJECTS;
 
-/// The settings of the memory connector. They hold for each cache on it by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemoryConfig {
-    /// Objects that one cache holds at most. Default 100,000.
-    pub max_objects: u64,
-    /// What they may weigh together, in bytes; zero: no limit. Default 0.
-    pub max_bytes: u64,
-    /// How often expired objects are removed from memory; zero: only to make room. Default 1 min.
-    pub prune_interval: Duration,
-}
-
-impl Default for MemoryConfig {
-    fn default() -> Self {
-        Self { max_objects: 100_000, max_bytes: 0, prune_interval: Duration::from_secs(60) }
-    }
-}
-
-pub(super) const SETTINGS: &[Setting<MemoryConfig>] = &[
+pub(super) const SETTINGS: &[Setting<MemoryOptions>] = &[
     Setting {
         name: "max_objects",
         give: MAX_OBJECTS,
@@ -44,18 +28,10 @@ pub(super) const SETTINGS: &[Setting<MemoryConfig>] = &[
     },
 ];
 
-impl MemoryConfig {
-    /// What one cache on the connector is opened with.
-    pub(crate) fn options(&self) -> MemoryOptions {
-        MemoryOptions { max_objects: self.max_objects, max_bytes: self.max_bytes, ..MemoryOptions::default() }
-    }
-
-    pub(super) fn read(section: &Node, problems: &mut Problems) -> Self {
-        let mut memory = Self::default();
-        let given = read(section, SETTINGS, &[], &mut memory, problems);
-        if let Err(error) = memory.options().validate() {
-            Place { section, given: &given, inherited: None }.report(&error, problems);
-        }
-        memory
-    }
+pub(super) fn read_options(section: &Node, problems: &mut Problems) -> MemoryOptions {
+    let mut memory = MemoryOptions::new();
+    let given = read(section, SETTINGS, &[KIND], &mut memory, problems);
+    let place = Place { section, given: &given, inherited: None };
+    memory.examine(&mut |error| place.report(&error, problems));
+    memory
 }

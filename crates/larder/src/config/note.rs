@@ -18,6 +18,7 @@ impl Note {
     }
 
     /// A note about several places at once.
+    #[cfg(feature = "zitadel")]
     pub(super) fn about(places: String, text: impl Into<String>) -> Self {
         Self { path: places, text: text.into() }
     }

@@ -1,183 +1,21 @@
-//! `connectors.redis`: which server, who we are there, and how long we wait.
+//! The settings of a redis connector: which server, who we are there, and how long we wait.
 
-use super::address::{Address, LAST_DATABASE, Url, is_host};
-use super::breaker::BreakerSettings;
+use super::breaker;
+use super::connectors::KIND;
 use super::error::Problems;
-use super::secret::{HIDDEN, Secret};
 use super::setting::{
     Given, Place, Refused, Setting, bytes, duration, number, plain, put, read, text, time, written_bytes, written_text,
 };
 use super::tree::{Node, Origin, shown_path};
-use crate::options::{self, OptionError, Refuse, is_name};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// The settings of the redis connector: one server, one connection to it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RedisConfig {
-    /// Where the server listens. Default `127.0.0.1:6379`.
-    pub address: Address,
-    /// The database, by number. Default 0.
-    pub database: u32,
-    /// Who logs in; none: the server's default user.
-    pub username: Option<String>,
-    /// With what; none: nobody logs in, so a user name needs one.
-    pub password: Option<Secret>,
-    /// What the connection is called in `CLIENT LIST`; letters, digits and signs, without spaces.
-    pub client_name: Option<String>,
-    /// What every key begins with; 1 to 128 letters, digits, `_`, `-` and `.`. Default `larder`.
-    pub prefix: String,
-    /// How long connecting, with all that is checked then, may take; up to an hour. Default 1 s.
-    pub connect_timeout: Duration,
-    /// How long one operation may take; up to an hour. Default 100 ms.
-    pub operation_timeout: Duration,
-    /// Strict mode: an invalidation, delete, truncate or set counts as applied once so many replicas have it; zero: once the server
-    /// has it. At most 1000. Default 0.
-    pub wait_replicas: u32,
-    /// How long replicas may take for that, up to an hour; then it is deferred, and delivered again until they have it. Default 50 ms.
-    pub wait_timeout: Duration,
-    /// The circuit breaker.
-    pub breaker: BreakerSettings,
-    /// Keys that wait to be invalidated, per cache, 1 or more; above it everything in the cache is forgotten instead. Default 10,000.
-    pub journal_limit: usize,
-    /// What those keys may take up in memory, per cache, in bytes, 1 or more; above it everything is forgotten as well. Default 16 MiB.
-    pub journal_bytes: usize,
-    /// How long a shutdown waits for what could not be delivered yet. Default 1 s.
-    pub shutdown_timeout: Duration,
-    /// Secondary keys, per cache, of which this process remembers where they lead; 1 to 100,000,000. Default 100,000.
-    pub hints: usize,
-    /// Operations under way at once. More gets, lookups and fills are shed; more changes (set, invalidate, delete, truncate) wait for a
-    /// place, for at most [`operation_timeout`](Self::operation_timeout), before they are sent. Zero: no limit. Default 256.
-    pub max_in_flight: usize,
-    /// How often keys that lead nowhere are removed; zero: never. Each node does it. Default 1 h.
-    pub prune_interval: Duration,
-}
-
-impl Default for RedisConfig {
-    fn default() -> Self {
-        Self {
-            address: Address::Tcp { host: "127.0.0.1".into(), port: 6379 },
-            database: 0,
-            username: None,
-            password: None,
-            client_name: None,
-            prefix: "larder".into(),
-            connect_timeout: Duration::from_secs(1),
-            operation_timeout: Duration::from_millis(100),
-            wait_replicas: 0,
-            wait_timeout: Duration::from_millis(50),
-            breaker: BreakerSettings::default(),
-            journal_limit: 10_000,
-            journal_bytes: 16 << 20,
-            shutdown_timeout: Duration::from_secs(1),
-            hints: 100_000,
-            max_in_flight: 256,
-            prune_interval: Duration::from_secs(3600),
-        }
-    }
-}
-
-impl RedisConfig {
-    /// Checks that every setting can be used. [`Redis::open`](crate::connector::redis::Redis::open) refuses what is not.
-    ///
-    /// # Errors
-    ///
-    /// The first setting that cannot be used, and what is accepted: the same that is refused where a configuration says it.
-    pub fn validate(&self) -> Result<(), OptionError> {
-        OptionError::first(|refuse| self.examine(refuse))
-    }
-
-    /// Tells of every setting that cannot be used.
-    pub(super) fn examine(&self, refuse: Refuse<'_>) {
-        const LONGEST: Duration = Duration::from_secs(3600);
-        let give = |name| SETTINGS.iter().find(|setting| setting.name == name).map_or("", |setting| setting.give);
-        if !is_reachable(&self.address) {
-            refuse(OptionError::hidden(
-                "address",
-                "is neither a host and a port nor the path of a Unix socket, or the path is too long (Linux takes 107 bytes)",
-            ));
-        }
-        if self.database > LAST_DATABASE {
-            refuse(OptionError::new("database", self.database, give("database")));
-        }
-        let empty = |text: &str| text.trim().is_empty();
-        if self.username.as_deref().is_some_and(empty) {
-            refuse(OptionError::hidden("username", "is empty: give a user name, or none"));
-        }
-        if self.password.as_ref().is_some_and(|password| empty(password.expose())) {
-            refuse(OptionError::hidden("password", "is empty: give a password, or none"));
-        }
-        if self.username.is_some() && self.password.is_none() {
-            refuse(OptionError::hidden("username", NO_PASSWORD));
-        }
-        if let Some(name) = &self.client_name
-            && (name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()))
-        {
-            refuse(OptionError::new("client_name", name, give("client_name")));
-        }
-        if !is_name(&self.prefix) {
-            refuse(OptionError::new("prefix", &self.prefix, give("prefix")));
-        }
-        for (name, value) in [
-            ("connect_timeout", self.connect_timeout),
-            ("operation_timeout", self.operation_timeout),
-            (WAIT_TIMEOUT, self.wait_timeout),
-        ] {
-            if value.is_zero() || value > LONGEST {
-                refuse(OptionError::duration(name, value, give(name)));
-            }
-        }
-        if self.wait_replicas > 1000 {
-            refuse(OptionError::new(WAIT_REPLICAS, self.wait_replicas, give(WAIT_REPLICAS)));
-        }
-        for (name, value) in [("journal_limit", self.journal_limit), ("journal_bytes", self.journal_bytes)] {
-            if value == 0 {
-                refuse(OptionError::new(name, value, give(name)));
-            }
-        }
-        // Places for all of them are made when a cache is opened.
-        if !(1..=100_000_000).contains(&self.hints) {
-            refuse(OptionError::new("hints", self.hints, give("hints")));
-        }
-        if self.breaker.max_in_flight != 0 {
-            let accepted = "0 here, and the limit as `max_in_flight` of the connector";
-            refuse(OptionError::new("breaker.max_in_flight", self.breaker.max_in_flight, accepted));
-        }
-        self.breaker.examine(&mut |error| refuse(error.within("breaker.")));
-    }
-}
-
-const NO_PASSWORD: &str = "has a user name and no password: give `password` or `password_file` too";
-
-/// Whether one could connect to this. Nothing is looked up.
-fn is_reachable(address: &Address) -> bool {
-    match address {
-        // IPv6 addresses have colons, and sometimes the name of an interface after `%`.
-        Address::Tcp { host, port } => *port > 0 && is_host(host.split('%').next().unwrap_or("")),
-        Address::Unix(path) => is_socket(path),
-    }
-}
-
-#[cfg(unix)]
-fn is_socket(path: &Path) -> bool {
-    use std::os::unix::ffi::OsStrExt;
-    // What begins with a zero byte is an abstract name, which is no file.
-    let bytes = path.as_os_str().as_bytes();
-    match bytes.strip_prefix(b"\0") {
-        Some(name) => (1..=107).contains(&name.len()),
-        None => !bytes.is_empty() && std::os::unix::net::SocketAddr::from_pathname(path).is_ok(),
-    }
-}
-
-#[cfg(not(unix))]
-fn is_socket(path: &Path) -> bool {
-    !path.as_os_str().is_empty()
-}
+use crate::connector::redis::options::{Address, RedisOptions, Url, accepted};
+use crate::connector::secret::{HIDDEN, Secret};
+use crate::options::OptionError;
+use std::path::PathBuf;
 
 /// The settings as they are given, before those that say the same thing in two ways are put together.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
-    config: RedisConfig,
+    options: RedisOptions,
     url: Option<Url>,
     address: Option<Address>,
     socket: Option<PathBuf>,
@@ -189,6 +27,8 @@ pub(super) const ALTERNATIVES: [&[&str]; 2] = [&["url", "address", "socket"], &[
 
 /// What a URL may say as well.
 pub(super) const IN_URL: [&str; 4] = ["username", "password", "password_file", "database"];
+
+pub(super) const NO_ADDRESS: &str = "does not say where the server is: give `url`, `address` or `socket`";
 
 pub(super) const BREAKER: &str = "breaker";
 
@@ -233,118 +73,118 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
     Setting {
         name: "username",
         give: "text",
-        read: |redis, node| put(&mut redis.config.username, text(node).map(|name| Some(name.to_owned()))),
-        write: |redis| redis.config.username.as_ref().and_then(written_text),
+        read: |redis, node| put(&mut redis.options.username, text(node).map(|name| Some(name.to_owned()))),
+        write: |redis| redis.options.username.as_ref().and_then(written_text),
     },
     Setting {
         name: "password",
         give: "text",
-        read: |redis, node| put(&mut redis.config.password, text(node).map(|text| Some(Secret::new(text)))),
-        write: |redis| redis.config.password.as_ref().filter(|secret| secret.file().is_none()).and_then(written_text),
+        read: |redis, node| put(&mut redis.options.password, text(node).map(|text| Some(Secret::new(text)))),
+        write: |redis| redis.options.password.as_ref().filter(|secret| secret.file().is_none()).and_then(written_text),
     },
     Setting {
         name: "password_file",
         give: "the path of a file that holds the password",
         read: |redis, node| put(&mut redis.password_file, text(node).map(|path| Some(path.into()))),
-        write: |redis| written_text(redis.config.password.as_ref()?.file()?.display()),
+        write: |redis| written_text(redis.options.password.as_ref()?.file()?.display()),
     },
     Setting {
         name: "database",
-        give: "a number, 0 to 2147483647",
-        read: |redis, node| put(&mut redis.config.database, number(node)),
-        write: |redis| plain(redis.config.database),
+        give: accepted::DATABASE,
+        read: |redis, node| put(&mut redis.options.database, number(node)),
+        write: |redis| plain(redis.options.database),
     },
     Setting {
         name: "client_name",
-        give: "letters, digits and signs, without spaces",
-        read: |redis, node| put(&mut redis.config.client_name, text(node).map(|name| Some(name.to_owned()))),
-        write: |redis| redis.config.client_name.as_ref().and_then(written_text),
+        give: accepted::CLIENT_NAME,
+        read: |redis, node| put(&mut redis.options.client_name, text(node).map(|name| Some(name.to_owned()))),
+        write: |redis| redis.options.client_name.as_ref().and_then(written_text),
     },
     Setting {
         name: "prefix",
-        give: options::NAME,
-        read: |redis, node| put(&mut redis.config.prefix, text(node).map(str::to_owned)),
-        write: |redis| written_text(&redis.config.prefix),
+        give: accepted::PREFIX,
+        read: |redis, node| put(&mut redis.options.prefix, text(node).map(str::to_owned)),
+        write: |redis| written_text(&redis.options.prefix),
     },
     Setting {
         name: "connect_timeout",
-        give: "a duration above 0 and up to 1h, such as 1s",
-        read: |redis, node| put(&mut redis.config.connect_timeout, duration(node)),
-        write: |redis| time(redis.config.connect_timeout),
+        give: accepted::CONNECT_TIMEOUT,
+        read: |redis, node| put(&mut redis.options.connect_timeout, duration(node)),
+        write: |redis| time(redis.options.connect_timeout),
     },
     Setting {
         name: "operation_timeout",
-        give: "a duration above 0 and up to 1h, such as 100ms",
-        read: |redis, node| put(&mut redis.config.operation_timeout, duration(node)),
-        write: |redis| time(redis.config.operation_timeout),
+        give: accepted::OPERATION_TIMEOUT,
+        read: |redis, node| put(&mut redis.options.operation_timeout, duration(node)),
+        write: |redis| time(redis.options.operation_timeout),
     },
     Setting {
         name: WAIT_REPLICAS,
-        give: "a number of replicas up to 1000, 0 for none",
-        read: |redis, node| put(&mut redis.config.wait_replicas, number(node)),
-        write: |redis| plain(redis.config.wait_replicas),
+        give: accepted::WAIT_REPLICAS,
+        read: |redis, node| put(&mut redis.options.wait_replicas, number(node)),
+        write: |redis| plain(redis.options.wait_replicas),
     },
     Setting {
         name: WAIT_TIMEOUT,
-        give: "a duration above 0 and up to 1h, such as 50ms",
-        read: |redis, node| put(&mut redis.config.wait_timeout, duration(node)),
+        give: accepted::WAIT_TIMEOUT,
+        read: |redis, node| put(&mut redis.options.wait_timeout, duration(node)),
         // It means nothing by itself.
-        write: |redis| if redis.config.wait_replicas > 0 { time(redis.config.wait_timeout) } else { None },
+        write: |redis| if redis.options.wait_replicas > 0 { time(redis.options.wait_timeout) } else { None },
     },
     Setting {
         name: "max_in_flight",
         give: "a number, 0 for no limit",
-        read: |redis, node| put(&mut redis.config.max_in_flight, number(node)),
-        write: |redis| plain(redis.config.max_in_flight),
+        read: |redis, node| put(&mut redis.options.max_in_flight, number(node)),
+        write: |redis| plain(redis.options.max_in_flight),
     },
     Setting {
         name: "journal_limit",
-        give: "a number, 1 or more",
-        read: |redis, node| put(&mut redis.config.journal_limit, number(node)),
-        write: |redis| plain(redis.config.journal_limit),
+        give: accepted::JOURNAL_LIMIT,
+        read: |redis, node| put(&mut redis.options.journal_limit, number(node)),
+        write: |redis| plain(redis.options.journal_limit),
     },
     Setting {
         name: "journal_bytes",
-        give: "a size of 1 B or more, such as 16 MiB",
+        give: accepted::JOURNAL_BYTES,
         read: |redis, node| {
             let size = usize::try_from(bytes(node)?).map_err(|_| Refused::Shown(""));
-            put(&mut redis.config.journal_bytes, size)
+            put(&mut redis.options.journal_bytes, size)
         },
-        write: |redis| written_bytes(redis.config.journal_bytes as u64),
+        write: |redis| written_bytes(redis.options.journal_bytes as u64),
     },
     Setting {
         name: "shutdown_timeout",
         give: "a duration such as 1s, or 0 for no waiting",
-        read: |redis, node| put(&mut redis.config.shutdown_timeout, duration(node)),
-        write: |redis| time(redis.config.shutdown_timeout),
+        read: |redis, node| put(&mut redis.options.shutdown_timeout, duration(node)),
+        write: |redis| time(redis.options.shutdown_timeout),
     },
     Setting {
         name: "hints",
-        give: "a number, 1 to 100000000",
-        read: |redis, node| put(&mut redis.config.hints, number(node)),
-        write: |redis| plain(redis.config.hints),
+        give: accepted::HINTS,
+        read: |redis, node| put(&mut redis.options.hints, number(node)),
+        write: |redis| plain(redis.options.hints),
     },
     Setting {
         name: "prune_interval",
         give: "a duration such as 1h, or 0 for never",
-        read: |redis, node| put(&mut redis.config.prune_interval, duration(node)),
-        write: |redis| time(redis.config.prune_interval),
+        read: |redis, node| put(&mut redis.options.prune_interval, duration(node)),
+        write: |redis| time(redis.options.prune_interval),
     },
 ];
 
 /// The settings, and whether they say where the server is.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Redis {
-    pub(super) config: RedisConfig,
+    pub(super) options: RedisOptions,
     pub(super) addressed: bool,
 }
 
 impl Redis {
     pub(super) fn read(section: &Node, problems: &mut Problems) -> Self {
         let mut draft = Draft::default();
-        let given = read(section, SETTINGS, &[BREAKER], &mut draft, problems);
+        let given = read(section, SETTINGS, &[BREAKER, KIND], &mut draft, problems);
         if let Some(section) = section.child(BREAKER) {
-            draft.config.breaker = BreakerSettings::read(section, problems);
+            draft.options.breaker = breaker::read_options(section, problems);
         }
         contradictions(&draft, &given, problems);
         draft.put_together(&given, section, problems)
@@ -352,18 +192,28 @@ impl Redis {
 
     /// The rows as they are written.
     pub(super) fn draft(&self) -> Draft {
-        let address = self.addressed.then(|| self.config.address.clone());
+        let address = self.addressed.then(|| self.options.address.clone());
         let (address, socket) = match address {
             Some(Address::Unix(path)) => (None, Some(path)),
             address => (address, None),
         };
-        Draft { config: self.config.clone(), address, socket, url: None, password_file: None }
+        Draft { options: self.options.clone(), address, socket, url: None, password_file: None }
+    }
+}
+
+/// Whether a URL says what the setting of this name says.
+pub(super) fn says(url: &Url, setting: &str) -> bool {
+    match setting {
+        "username" => url.username.is_some(),
+        "password" | "password_file" => url.password.is_some(),
+        "database" => url.database.is_some(),
+        _ => false,
     }
 }
 
 /// Settings that cannot both be meant.
 fn contradictions(draft: &Draft, given: &Given, problems: &mut Problems) {
-    if let Some(timeout) = given.origin(WAIT_TIMEOUT).filter(|_| draft.config.wait_replicas == 0) {
+    if let Some(timeout) = given.origin(WAIT_TIMEOUT).filter(|_| draft.options.wait_replicas == 0) {
         problems.add(timeout, format!("says how long to wait for no replica: give `{WAIT_REPLICAS}` too, or neither"));
     }
     let mut both = |first: &str, second: &str| {
@@ -381,7 +231,7 @@ fn contradictions(draft: &Draft, given: &Given, problems: &mut Problems) {
         }
     }
     let Some(url) = &draft.url else { return };
-    for name in IN_URL.iter().filter(|name| url.says(name)) {
+    for name in IN_URL.iter().filter(|name| says(url, name)) {
         both("url", name);
     }
 }
@@ -401,37 +251,37 @@ fn named(origin: &Origin) -> String {
 
 impl Draft {
     fn put_together(self, given: &Given, section: &Node, problems: &mut Problems) -> Redis {
-        let Self { mut config, url, address, socket, password_file } = self;
+        let Self { options: mut redis, url, address, socket, password_file } = self;
         let mut addressed = true;
         if let Some(url) = url {
-            config.address = url.address;
+            redis.address = url.address;
             let variable = |name| outranks(given.origin(name), given.origin("url"));
             if !variable("username") {
-                config.username = url.username.or(config.username);
+                redis.username = url.username.or(redis.username);
             }
             if !variable("password") {
-                config.password = url.password.or(config.password);
+                redis.password = url.password.or(redis.password);
             }
             if !variable("database") {
-                config.database = url.database.unwrap_or(config.database);
+                redis.database = url.database.unwrap_or(redis.database);
             }
         } else if let Some(address) = address.or(socket.map(Address::Unix)) {
-            config.address = address;
+            redis.address = address;
         } else {
             addressed = false;
         }
         if let (Some(path), Some(origin)) = (password_file, given.origin("password_file")) {
             match Secret::read(&path) {
-                Ok(password) => config.password = Some(password),
+                Ok(password) => redis.password = Some(password),
                 Err(reason) => {
                     problems.add(origin, format!("names {}, which {reason}", path.display()));
                     // That is all that is wrong with it: a password was given.
-                    config.username = None;
+                    redis.username = None;
                 }
             }
         }
-        config.examine(&mut |error| report(&error, section, given, problems));
-        Redis { config, addressed }
+        redis.examine(&mut |error| report(&error, section, given, problems));
+        Redis { options: redis, addressed }
     }
 }
 
@@ -451,6 +301,6 @@ fn report(error: &OptionError, section: &Node, given: &Given, problems: &mut Pro
 }
 
 /// Whether this is what larder prints in place of a password.
-pub(super) fn hidden(config: &RedisConfig) -> bool {
-    config.password.as_ref().is_some_and(|password| password.expose() == HIDDEN)
+pub(super) fn hidden(redis: &RedisOptions) -> bool {
+    redis.password.as_ref().is_some_and(|password| password.expose() == HIDDEN)
 }

@@ -5,10 +5,10 @@
 //! come from the same rows, so none of them can lack a setting that another has.
 
 use super::error::Problems;
-use super::nearest::nearest;
 use super::size;
 use super::tree::{Node, Origin, Value, shown_path};
 use crate::duration;
+use crate::nearest::nearest;
 use crate::options::OptionError;
 use std::time::Duration;
 

@@ -38,6 +38,7 @@ use absent::Absent;
 use ages::Ages;
 use eviction::Queues;
 use floors::Floors;
+pub use options::MemoryOptions;
 use records::Records;
 use table::{Place, Table};
 
@@ -48,6 +49,7 @@ mod expiring;
 mod floors;
 mod forgetting;
 mod looking;
+pub(crate) mod options;
 mod pulse;
 mod records;
 mod storing;
@@ -57,42 +59,6 @@ mod table;
 /// together, which can only refuse a fill that could have been accepted. With 100 keys changed while a load runs, that is once in
 /// 160 fills of an object with four keys, and the caller has the object all the same.
 const SLOTS: usize = 1 << 16;
-
-/// How much a [`Memory`] may hold.
-#[derive(Clone, Debug)]
-pub struct MemoryOptions {
-    /// Objects held at most; 1 or more.
-    pub max_objects: u64,
-    /// What they may weigh together, in bytes, by [`Entry::weight`](crate::Entry::weight) plus their keys and what it takes to find them;
-    /// zero: no limit. Notes of what the source does not have ([`LoadOptions::negative_age`](crate::LoadOptions::negative_age)) count
-    /// too: there are at most as many of them as of objects, and they take at most a tenth of these bytes.
-    pub max_bytes: u64,
-    /// What ages are counted by.
-    pub clock: Clock,
-}
-
-impl Default for MemoryOptions {
-    fn default() -> Self {
-        Self { max_objects: 100_000, max_bytes: 0, clock: Clock::system() }
-    }
-}
-
-/// What is accepted of it.
-pub(crate) const MAX_OBJECTS: &str = "a number, 1 or more";
-
-impl MemoryOptions {
-    /// Checks that every option can be used.
-    ///
-    /// # Errors
-    ///
-    /// The first option that cannot, and what is accepted.
-    pub fn validate(&self) -> Result<(), OptionError> {
-        match self.max_objects {
-            0 => Err(OptionError::new("max_objects", 0, MAX_OBJECTS)),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// The objects of one cache in this process.
 ///
@@ -111,7 +77,7 @@ impl MemoryOptions {
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::OptionError> {
 /// let schema = Schema::of::<Color>();
-/// let memory = Memory::open(schema.clone(), MemoryOptions { max_objects: 1000, ..MemoryOptions::default() })?;
+/// let memory = Memory::open(schema.clone(), MemoryOptions::new().max_objects(1000))?;
 /// let colors = Cache::<Color>::new(Arc::new(memory), schema);
 /// colors.set(Color { name: "barley".into() }).await;
 /// assert!(colors.get(Color::NAME, "barley").await.is_some());
@@ -155,6 +121,15 @@ impl Memory {
     ///
     /// An option or the schema cannot be used: see [`MemoryOptions::validate`] and [`Schema::validate`].
     pub fn open(schema: Schema, options: MemoryOptions) -> Result<Self, OptionError> {
+        Self::on_clock(schema, options, Clock::system())
+    }
+
+    /// Like [`open`](Self::open), with another clock to count ages by, so that a test advances time instead of sleeping.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn on_clock(schema: Schema, options: MemoryOptions, clock: Clock) -> Result<Self, OptionError> {
         schema.validate()?;
         options.validate()?;
         let writer = Writer {
@@ -170,7 +145,7 @@ impl Memory {
         Ok(Self {
             ages: Ages::of(&schema),
             schema,
-            clock: options.clock,
+            clock,
             max_objects: options.max_objects,
             max_bytes: options.max_bytes,
             table: Table::new(),

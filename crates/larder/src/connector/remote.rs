@@ -1,7 +1,42 @@
-//! What every connector with a server behind it shares.
+//! What every connector with a server behind it shares, so that a new kind of server is one trait and its own commands.
+//!
+//! ```text
+//!   Connector (get, fill, set, invalidate …)      the connector's own: what is sent, and what replies mean
+//!     │
+//!   RemoteCache, one per cache ── guard.rs  journal.rs  trust.rs        nothing is lost on its way; what may be read
+//!     │
+//!   Link, one per server ──────── link.rs  trouble.rs                   breaker, time-out, outcome
+//!     ▲
+//!   Supervisor, a task ────────── supervisor.rs  recovery.rs            connects, compares histories, clears, replays
+//!     │
+//!   Protocol ──────────────────── protocol.rs                           the connector's own: connect, read the clock, clear, forget
+//! ```
+//!
+//! A connector of your own opens a [`Server`] with its [`Protocol`], opens each cache on it ([`Server::cache`]), and implements
+//! [`Connector`](crate::contract::Connector) on the [`RemoteCache`] that it is given. `tests/toy/` in larder's repository is one, in under
+//! 300 lines, for a server of 200.
 
+mod cache;
+#[cfg(feature = "redis")]
 pub(crate) mod envelope;
+mod forgetting;
+mod fullness;
+mod guard;
+#[cfg(feature = "redis")]
 pub(crate) mod hints;
 pub(crate) mod journal;
-pub(crate) mod recovery;
-pub(crate) mod supervisor;
+mod link;
+mod protocol;
+mod recovery;
+mod server;
+mod supervisor;
+mod trouble;
+mod trust;
+
+pub use cache::RemoteCache;
+pub use forgetting::{BATCH, Batch, Forgetting};
+pub use guard::Undelivered;
+pub use link::{Channel, Link, WhenCrowded};
+pub use protocol::{Clocked, Connected, Protocol};
+pub use server::{Server, ServerOptions};
+pub use trouble::{Awaited, Trouble, What};

@@ -70,6 +70,7 @@ fn keys_are_told_apart() {
     run("keys", 20_000, super::keys);
 }
 
+#[cfg(all(feature = "toml", feature = "yaml"))]
 #[test]
 fn a_configuration_is_read_or_its_fault_is_found() {
     run("configuration", 400, super::configuration);

@@ -4,7 +4,7 @@ use crate::instance::{Instance, instance};
 use crate::node::{Node, config, servers, until};
 use larder::Delivery;
 use larder::breaker::State;
-use larder::config::Secret;
+use larder::connector::Secret;
 use larder_testing::server::{ScriptedServer, ServerOptions};
 use std::io::Write;
 use std::sync::{Arc, Mutex};

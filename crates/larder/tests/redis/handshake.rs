@@ -3,7 +3,8 @@
 use crate::instance::{Instance, instance};
 use crate::node::{Node, config, servers, until};
 use larder::breaker::State;
-use larder::config::{Address, Secret};
+use larder::connector::Secret;
+use larder::connector::redis::Address;
 use larder::connector::redis::Redis;
 use larder::{Delivery, Stored};
 use larder_testing::proxy::{Direction, Fault, Proxy};

@@ -2,8 +2,8 @@
 
 use crate::instance::{Instance, instance};
 use crate::node::{self, Node, servers, until};
-use larder::config::RedisConfig;
 use larder::connector::redis::RedisConnector;
+use larder::connector::redis::RedisOptions;
 use larder::contract::{Connector, Object};
 use larder::{AnyKey, Delivery, Keys, Stored, Ticket};
 use larder_testing::proxy::{Direction, Fault, Proxy};
@@ -19,8 +19,8 @@ const RING: u64 = 16_384;
 const LOT: usize = 512;
 
 /// No answer of a server that runs is late, however large the call and slow the machine is.
-fn config(socket: &Path) -> RedisConfig {
-    RedisConfig { operation_timeout: Duration::from_secs(60), ..node::config(socket) }
+fn config(socket: &Path) -> RedisOptions {
+    node::config(socket).operation_timeout(Duration::from_secs(60))
 }
 
 async fn on(server: &Server) -> Node {

@@ -150,7 +150,7 @@ async fn a_release_that_finds_no_place_begins_a_new_list_and_nobody_keeps_what_i
         let ticket = old.ticket().await;
         for place in 1..16 {
             let name = format!("{place:016x}");
-            let offset = (32 + 16 * place).to_string();
+            let offset = (48 + 16 * place).to_string();
             server.command(&["SETRANGE", "larder:instance:c", &offset, &name]).await.unwrap();
         }
         let redis = Redis::open(config(server.socket())).unwrap();

@@ -25,6 +25,7 @@ mod replicas;
 mod restart;
 mod rights;
 mod runtimes;
+mod set;
 mod side_by_side;
 mod telling;
 mod unfit;

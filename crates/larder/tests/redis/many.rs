@@ -3,7 +3,7 @@
 use crate::instance::{Instance, instance};
 use crate::node::{self, Node, servers, until};
 use larder::breaker::State;
-use larder::config::RedisConfig;
+use larder::connector::redis::RedisOptions;
 use larder::connector::redis::{Redis, RedisConnector};
 use larder::contract::{Connector, KeyRef, Lookups, Object};
 use larder::{AnyKey, Cache, Delivery, Keys, LoadOptions, Miss, Schema, Stored};
@@ -34,8 +34,8 @@ async fn calls(server: &Server) -> Vec<(String, u64)> {
 }
 
 /// No answer of a server that runs is late, however large the call and slow the machine is.
-fn config(socket: &Path) -> RedisConfig {
-    RedisConfig { operation_timeout: Duration::from_secs(600), ..node::config(socket) }
+fn config(socket: &Path) -> RedisOptions {
+    node::config(socket).operation_timeout(Duration::from_secs(600))
 }
 
 /// A node that is connected, and patient.
@@ -43,6 +43,12 @@ async fn on(server: &Server) -> Node {
     let node = Node::begin(config(server.socket()));
     node.readable().await;
     node
+}
+
+/// Stores objects from a node that is gone then: the heartbeat of a node that sets asks for the clock.
+async fn store(server: &Server, count: usize) {
+    let stored = on(server).await.cache.set_many(many(count, "x")).await;
+    assert!(stored.iter().all(|stored| *stored == Stored::Accepted), "{stored:?}");
 }
 
 async fn reset(server: &Server) {
@@ -148,8 +154,7 @@ async fn nothing_asked_for_is_nothing_sent() {
 #[tokio::test]
 async fn a_get_by_unknown_keys_asks_the_index_and_reads_the_objects_in_one_round_trip() {
     for server in servers(ServerOptions::default()).await {
-        let node = on(&server).await;
-        node.cache.set_many(many(200, "x")).await;
+        store(&server, 200).await;
         // So that the server knows the script.
         on(&server).await.cache.get_many(Instance::HOST, ["a0"]).await;
         // Two scripts, of which each asks for its index keys at once.
@@ -167,8 +172,8 @@ async fn a_get_by_unknown_keys_asks_the_index_and_reads_the_objects_in_one_round
 #[tokio::test]
 async fn a_lookup_of_many_brings_a_ticket_along_and_a_fill_of_many_is_one_round_trip() {
     for server in servers(ServerOptions::default()).await {
+        store(&server, 50).await;
         let writer = on(&server).await;
-        writer.cache.set_many(many(50, "x")).await;
         on(&server).await.cache.get_many(Instance::HOST, ["a0"]).await;
         // What is not there has no index key; the clock is one more.
         let look = async |_, connector: RedisConnector| {
@@ -235,8 +240,7 @@ async fn a_key_that_leads_elsewhere_by_now_is_asked_for_again() {
 #[tokio::test]
 async fn a_load_of_many_is_a_lookup_and_a_fill() {
     for server in servers(ServerOptions::default()).await {
-        let node = on(&server).await;
-        node.cache.set_many(many(50, "x")).await;
+        store(&server, 50).await;
         // So that the server knows the script.
         on(&server).await.cache.get_many(Instance::HOST, ["a0"]).await;
         let node = on(&server).await;
@@ -287,8 +291,8 @@ async fn a_set_of_many_is_a_ticket_and_a_script_for_each_few() {
 #[tokio::test]
 async fn an_invalidation_of_many_is_one_round_trip() {
     for server in servers(ServerOptions::default()).await {
+        store(&server, 600).await;
         let node = on(&server).await;
-        node.cache.set_many(many(600, "x")).await;
         node.cache.invalidate(Instance::ID, ["none"]).await.unwrap();
         let invalidate = async |node: Node, _| {
             let by_id = ids(300).into_iter().map(|id| Instance::ID.key(id));
@@ -429,7 +433,7 @@ async fn what_was_answered_in_time_is_served() {
     for server in servers(ServerOptions::default()).await {
         let proxy = Proxy::start(&server).await.unwrap();
         on(&server).await.cache.set_many(many(600, "x")).await;
-        let node = Node::begin(RedisConfig { operation_timeout: Duration::from_secs(2), ..config(proxy.socket()) });
+        let node = Node::begin(config(proxy.socket()).operation_timeout(Duration::from_secs(2)));
         node.readable().await;
         let answers = AtomicUsize::new(0);
         // The first lot is answered; then there is silence.

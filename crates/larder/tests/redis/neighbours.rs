@@ -3,7 +3,7 @@
 use crate::instance::Instance;
 use crate::node::{Node, config, servers, until};
 use larder::breaker::State;
-use larder::config::Secret;
+use larder::connector::Secret;
 use larder::{Cache, Delivery, Entry, Schema, Stored};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::ServerOptions;

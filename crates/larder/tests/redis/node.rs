@@ -1,8 +1,8 @@
 //! One node: a connection, and a cache on it.
 
 use crate::instance::{Instance, instance};
-use larder::config::{Address, RedisConfig};
 use larder::connector::redis::Redis;
+use larder::connector::redis::{Address, RedisOptions};
 use larder::{Cache, Lookup, Schema, Stored, Ticket};
 use larder_testing::server::{Server, ServerOptions, required};
 use std::future::Future;
@@ -28,11 +28,11 @@ pub(crate) async fn servers(options: ServerOptions) -> Vec<Server> {
 
 /// The default settings, the breaker's included, but for those that ask how fast the machine is: no answer of a server that
 /// runs is late or slow, and once a breaker has closed no get is shed by its ramp.
-pub(crate) fn config(socket: &Path) -> RedisConfig {
+pub(crate) fn config(socket: &Path) -> RedisOptions {
     let address = Address::Unix(socket.to_owned());
     // What a test waits several times for where the server hangs.
     let operation_timeout = Duration::from_millis(300);
-    let mut config = RedisConfig { address, operation_timeout, ..RedisConfig::default() };
+    let mut config = RedisOptions::new(address).operation_timeout(operation_timeout);
     config.breaker.slow_call = Duration::from_secs(20);
     config.breaker.ramp = Duration::ZERO;
     config
@@ -40,11 +40,11 @@ pub(crate) fn config(socket: &Path) -> RedisConfig {
 
 impl Node {
     /// A node that has begun to connect.
-    pub(crate) fn begin(config: RedisConfig) -> Self {
+    pub(crate) fn begin(config: RedisOptions) -> Self {
         Self::with_ages(config, Duration::ZERO, Duration::ZERO)
     }
 
-    pub(crate) fn with_ages(config: RedisConfig, max_age: Duration, last_use_age: Duration) -> Self {
+    pub(crate) fn with_ages(config: RedisOptions, max_age: Duration, last_use_age: Duration) -> Self {
         let redis = Redis::open(config).unwrap();
         let schema = Schema::of::<Instance>().ages(max_age, last_use_age);
         let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();

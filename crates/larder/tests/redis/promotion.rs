@@ -1,7 +1,7 @@
 //! A replica that is promoted in place of its master, and lacks the last writes.
 //!
-//! `ARCHITECTURE.md`, "Decisions", argues why such a server is cleared: what it lacks is known only to the nodes that had sent it,
-//! and one of them may be slow to come back, or gone.
+//! `docs/decisions/promoted-replica-is-cleared.md` argues why such a server is cleared: only the nodes that had sent the lost writes know of
+//! them, and one of those nodes may be slow to come back, or gone.
 
 use crate::instance::{Instance, instance};
 use crate::node::{Node, config, until};

@@ -4,7 +4,8 @@ use crate::instance::{Instance, instance};
 use crate::node::{Node, config, until};
 use crate::promotion::Pair;
 use larder::breaker::State;
-use larder::config::{RedisConfig, Secret};
+use larder::connector::Secret;
+use larder::connector::redis::RedisOptions;
 use larder::connector::redis::inspect::{InspectError, Inspector};
 use larder::{Delivery, Stored};
 use larder_testing::server::{Reply, ServerOptions};
@@ -14,13 +15,13 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-fn strict(pair: &Pair) -> RedisConfig {
-    RedisConfig { wait_replicas: 1, wait_timeout: Duration::from_secs(1), ..config(&pair.socket()) }
+fn strict(pair: &Pair) -> RedisOptions {
+    config(&pair.socket()).wait_replicas(1).wait_timeout(Duration::from_secs(1))
 }
 
 /// For tests in which replicas hang: nothing that has to be confirmed at once is asked of them.
-fn impatient(pair: &Pair) -> RedisConfig {
-    RedisConfig { wait_timeout: Duration::from_millis(150), ..strict(pair) }
+fn impatient(pair: &Pair) -> RedisOptions {
+    strict(pair).wait_timeout(Duration::from_millis(150))
 }
 
 async fn node(pair: &Pair) -> Node {
@@ -249,7 +250,7 @@ async fn an_operators_invalidation_that_is_not_confirmed_is_an_error() {
 async fn what_confirmation_costs() {
     for pair in Pair::start(ServerOptions::default()).await {
         for (name, replicas) in [("without", 0), ("with", 1)] {
-            let node = Node::begin(RedisConfig { wait_replicas: replicas, ..strict(&pair) });
+            let node = Node::begin(strict(&pair).wait_replicas(replicas));
             node.readable().await;
             for tasks in [1, 64] {
                 let each = 6400 / tasks;

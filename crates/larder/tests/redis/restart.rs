@@ -2,7 +2,7 @@
 
 use crate::instance::{Instance, instance};
 use crate::node::{Node, config, servers, until};
-use larder::config::Secret;
+use larder::connector::Secret;
 use larder::{Delivery, Lookup, Stored};
 use larder_testing::server::{Server, ServerOptions};
 use std::time::{Duration, Instant};

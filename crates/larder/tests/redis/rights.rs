@@ -4,7 +4,7 @@ use crate::discretion::Log;
 use crate::instance::{Instance, instance};
 use crate::node::{Node, calls, config, servers, until};
 use larder::breaker::State;
-use larder::config::Secret;
+use larder::connector::Secret;
 use larder::{Delivery, Stored};
 use larder_testing::server::{Server, ServerOptions};
 use std::time::Duration;
@@ -31,7 +31,9 @@ fn lost(right: &str) -> &'static [&'static str] {
         "setrange" => &["set", "large", "invalidate", "delete"],
         "bitfield" => &["truncate"],
         "unlink" => &["invalidate", "truncate"],
-        "exists" | "rename" | "persist" | "pexpire" => &["large"],
+        "exists" | "rename" | "persist" => &["large"],
+        // Whether an index key outlives its object.
+        "pexpire" => &["set", "large"],
         "time" => &["set", "large"],
         "scan" => &["prune", "truncate"],
         // A script that the server knows needs no EVAL.
@@ -104,7 +106,9 @@ async fn nothing_is_stale(observer: &Node, what: &str) {
 
 /// A node with all rights, and two objects.
 async fn begin(server: &Server) -> Node {
-    let observer = Node::on(server).await;
+    let hour = Duration::from_secs(3600);
+    let observer = Node::with_ages(config(server.socket()), hour, hour);
+    observer.readable().await;
     observer.set("1", &["a"], "old").await;
     observer.set("2", &["b"], "old").await;
     observer

@@ -4,7 +4,7 @@
 mod counting;
 mod displaced;
 mod log;
-#[cfg(feature = "redis")]
+#[cfg(all(feature = "redis", feature = "yaml"))]
 mod metrics;
 mod place;
 mod unlisted;

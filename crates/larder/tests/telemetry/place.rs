@@ -64,8 +64,8 @@ impl Place {
         let schema = Schema::of::<User>().ages(LONG, Duration::ZERO).loading(options);
         let address = match self {
             Self::Memory(clock, _) => {
-                let options = MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() };
-                return Cache::new(Arc::new(Memory::open(schema.clone(), options).unwrap()), schema).unwrap();
+                let memory = Memory::on_clock(schema.clone(), MemoryOptions::new(), clock.clone()).unwrap();
+                return Cache::new(Arc::new(memory), schema).unwrap();
             }
             Self::Noop => return Cache::new(Arc::new(Noop), schema).unwrap(),
             Self::Redis(server) => server.socket().to_owned(),
@@ -81,9 +81,9 @@ impl Place {
 
 #[cfg(feature = "redis")]
 fn on_server(socket: PathBuf, schema: Schema) -> Cache<User> {
-    use larder::config::{Address, RedisConfig};
+    use larder::connector::redis::{Address, RedisOptions};
     let address = Address::Unix(socket);
-    let mut config = RedisConfig { address, operation_timeout: LONG, ..RedisConfig::default() };
+    let mut config = RedisOptions::new(address).operation_timeout(LONG);
     config.breaker.slow_call = LONG;
     let redis = larder::connector::redis::Redis::open(config).unwrap();
     Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap()

@@ -4,7 +4,7 @@ use crate::log::Log;
 use crate::place::{LONG, Place};
 use crate::user::{User, user};
 use larder::clock::Clock;
-use larder::{Cache, Caches, Config, LoadOptions};
+use larder::{Cache, CacheOptions, Caches, LoadOptions};
 use std::time::Duration;
 use tracing::Level;
 
@@ -56,8 +56,8 @@ async fn a_load_of_many_counts_what_may_have_been_meant_for_a_key_without_an_obj
 async fn a_warning_names_cache_and_index_at_first_and_then_once_a_minute() {
     let (log, _guard) = Log::begin(Level::INFO);
     let (clock, hand) = Clock::manual();
-    let config = Config::from_yaml("caches: { user: { connector: memory } }").unwrap();
-    let cache: Cache<User> = Caches::on_clock(config, clock).await.unwrap().open().unwrap();
+    let builder = Caches::builder().cache::<User>(CacheOptions::on("memory")).clock(clock);
+    let cache: Cache<User> = builder.open().await.unwrap().open().unwrap();
     for minute in 1..=3 {
         for _ in 0..10 {
             load(&cache, "Jo.Private").await;
@@ -78,8 +78,8 @@ async fn a_warning_names_cache_and_index_at_first_and_then_once_a_minute() {
 async fn what_may_come_with_every_request_is_told_once_a_minute() {
     let (log, _guard) = Log::begin(Level::INFO);
     let (clock, hand) = Clock::manual();
-    let config = Config::from_yaml("caches: { user: { connector: memory } }").unwrap();
-    let cache: Cache<User> = Caches::on_clock(config, clock).await.unwrap().open().unwrap();
+    let builder = Caches::builder().cache::<User>(CacheOptions::on("memory")).clock(clock);
+    let cache: Cache<User> = builder.open().await.unwrap().open().unwrap();
     for minute in 1..=2 {
         for _ in 0..10 {
             assert!(cache.get(User::LOGIN, "").await.is_none());

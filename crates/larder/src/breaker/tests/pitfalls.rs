@@ -5,7 +5,7 @@ use std::sync::Barrier;
 
 #[test]
 fn callbacks_queued_first_in_first_out_so_that_outcomes_reach_another_calls_permit() {
-    let config = BreakerConfig { half_open: HalfOpen::Requests(2), half_open_successes: 2, ..plain() };
+    let config = BreakerOptions { half_open: HalfOpen::Requests(2), half_open_successes: 2, ..plain() };
     let (breaker, hand) = breaker(config);
     let before = [breaker.permit().unwrap(), breaker.permit().unwrap()];
     fail(&breaker, 5);
@@ -57,7 +57,7 @@ fn successes_from_before_an_outage_are_counted_after_it() {
 #[test]
 fn a_fixed_count_that_never_resets() {
     // Nearly dead after a million successes …
-    let ratio_only = BreakerConfig { consecutive_failures: 0, ..plain() };
+    let ratio_only = BreakerOptions { consecutive_failures: 0, ..plain() };
     let (breaker, hand) = breaker(ratio_only.clone());
     succeed(&breaker, 1_000_000);
     // Looked at, so that it is known when they happened: else those of the last batch are taken to be spread until now.
@@ -84,7 +84,7 @@ fn a_fixed_count_that_never_resets() {
 #[test]
 fn one_failed_call_of_one_is_a_hundred_per_cent() {
     // The handshake that a server did not know, against a limit of 10 %.
-    let (breaker, _hand) = breaker(BreakerConfig { failure_ratio: 0.1, ..plain() });
+    let (breaker, _hand) = breaker(BreakerOptions { failure_ratio: 0.1, ..plain() });
     fail(&breaker, 1);
     assert_eq!(breaker.state(), State::Closed);
     succeed(&breaker, 17);
@@ -126,7 +126,7 @@ fn half_open_never_ends_because_a_probe_panicked() {
 #[test]
 fn half_open_never_ends_because_a_probe_hangs() {
     for half_open in [HalfOpen::Probes, HalfOpen::Requests(2)] {
-        let (breaker, hand) = opened(BreakerConfig { half_open, ..plain() });
+        let (breaker, hand) = opened(BreakerOptions { half_open, ..plain() });
         hand.advance(Duration::from_secs(1));
         let hung: Vec<_> = std::iter::from_fn(|| breaker.probe()).collect();
         hand.advance(Duration::from_millis(59_999));
@@ -146,7 +146,7 @@ fn half_open_never_ends_because_a_probe_hangs() {
 
 #[test]
 fn a_trial_that_has_just_begun_is_not_overdue_however_long_half_open_has_lasted() {
-    let (breaker, hand) = opened(BreakerConfig { half_open: HalfOpen::Requests(1), ..plain() });
+    let (breaker, hand) = opened(BreakerOptions { half_open: HalfOpen::Requests(1), ..plain() });
     hand.advance(Duration::from_secs(1));
     drop(breaker.permit().unwrap());
     hand.advance(Duration::from_secs(600));
@@ -184,7 +184,7 @@ fn half_open_lets_everybody_through() {
 #[test]
 fn a_cancelled_probe_counts_as_success() {
     for half_open in [HalfOpen::Probes, HalfOpen::Requests(1)] {
-        let (breaker, hand) = opened(BreakerConfig { half_open, ..plain() });
+        let (breaker, hand) = opened(BreakerOptions { half_open, ..plain() });
         hand.advance(Duration::from_secs(1));
         for _ in 0..10 {
             drop(breaker.probe().unwrap());

@@ -42,7 +42,7 @@ impl<'a> Caller<'a> {
 }
 
 fn one_at_a_time() -> (Breaker, ManualClock) {
-    breaker(BreakerConfig { max_in_flight: 1, ..plain() })
+    breaker(BreakerOptions { max_in_flight: 1, ..plain() })
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn all_who_wait_are_turned_away_when_it_opens() {
         |breaker, _| breaker.force_open(),
     ];
     for open in ways {
-        let (breaker, _hand) = breaker(BreakerConfig { max_in_flight: 5, ..plain() });
+        let (breaker, _hand) = breaker(BreakerOptions { max_in_flight: 5, ..plain() });
         let permits = (0..5).map(|_| breaker.permit().unwrap()).collect();
         let mut callers: Vec<_> = (0..100).map(|_| Caller::waiting(&breaker)).collect();
         open(breaker.clone(), permits);
@@ -146,7 +146,7 @@ fn a_call_that_waited_belongs_to_the_state_in_which_it_was_let_in() {
 
 #[test]
 fn threads_that_wait_all_have_their_turn() {
-    let (breaker, _hand) = breaker(BreakerConfig { max_in_flight: 2, ..plain() });
+    let (breaker, _hand) = breaker(BreakerOptions { max_in_flight: 2, ..plain() });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
     runtime.block_on(async {
         let calls: Vec<_> = (0..2_000)

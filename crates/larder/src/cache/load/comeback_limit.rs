@@ -24,6 +24,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+/// Loads at once after a cache was emptied, where nothing else is said.
+pub(crate) const COMEBACK_LOADS: usize = 32;
+
 /// How often the limit doubles before there is none.
 const RAMP: u32 = 10;
 

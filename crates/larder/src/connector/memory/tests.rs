@@ -134,7 +134,7 @@ fn setting_one_object_again_and_again_leaks_nothing() {
 fn pruning_removes_what_has_expired_and_is_no_use() {
     let (clock, hand) = Clock::manual();
     let schema = Schema::of::<Item>().ages(Duration::from_millis(100), Duration::from_millis(40));
-    let memory = Memory::open(schema, MemoryOptions { clock, ..MemoryOptions::default() }).unwrap();
+    let memory = Memory::on_clock(schema, MemoryOptions::new(), clock).unwrap();
     fill(&memory, 1);
     hand.advance(Duration::from_millis(39));
     assert_eq!(pruned(&memory), 0);
@@ -147,7 +147,7 @@ fn pruning_removes_what_has_expired_and_is_no_use() {
 fn an_age_under_a_millisecond_is_one_and_not_none() {
     let (clock, hand) = Clock::manual();
     let schema = Schema::of::<Item>().ages(Duration::from_micros(1), Duration::ZERO);
-    let memory = Memory::open(schema, MemoryOptions { clock, ..MemoryOptions::default() }).unwrap();
+    let memory = Memory::on_clock(schema, MemoryOptions::new(), clock).unwrap();
     fill(&memory, 1);
     assert!(holds(&memory, 1));
     hand.advance(Duration::from_millis(1));

@@ -1,11 +1,11 @@
 //! A way into caches on a server for somebody who has their names only: an operator, with no entry type at hand.
 //!
 //! ```no_run
-//! use larder::config::RedisConfig;
+//! use larder::connector::redis::RedisOptions;
 //! use larder::connector::redis::inspect::Inspector;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let server = Inspector::open(RedisConfig::default()).await?;
+//! let server = Inspector::open(RedisOptions::default()).await?;
 //! let instances = server.cache("instance").await?;
 //! let host = instances.index("host").await?;
 //! for copy in host.find(b"acme.example").await?.copies {
@@ -43,15 +43,18 @@ pub use index::InspectedIndex;
 pub use object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 
 use crate::clock::Clock;
-use crate::config::{RedisConfig, fold, nearest};
 use crate::connector::redis::layout::{self, Layout};
+use crate::connector::redis::options::RedisOptions;
 use crate::connector::redis::scripts;
-use crate::connector::redis::single::clearing::{self, bytes};
-use crate::connector::redis::single::forgetting::BATCH;
+use crate::connector::redis::single::clearing;
+use crate::connector::redis::wire::caller::{Caller, Direct};
 use crate::connector::redis::wire::connect::{self, Driver};
-use crate::connector::redis::wire::link::{Live, Private};
-use crate::connector::redis::wire::trouble::Trouble;
+use crate::connector::redis::wire::connection::Connection;
+use crate::connector::redis::wire::replies::{bytes, tolerated, unexpected};
+use crate::connector::remote::BATCH;
+use crate::connector::remote::Trouble;
 use crate::key::KeyError;
+use crate::nearest::{fold, nearest};
 use crate::options::{OptionError, is_name};
 use redis::{Cmd, Value};
 use std::collections::BTreeSet;
@@ -64,8 +67,8 @@ pub const CLIENT_NAME: &str = "larder-inspector";
 ///
 /// Each command may take the configuration's `connect_timeout`; the breaker has no part in it.
 pub struct Inspector {
-    live: Arc<Live>,
-    config: RedisConfig,
+    connection: Arc<Connection>,
+    config: RedisOptions,
     _driver: Driver,
 }
 
@@ -195,16 +198,16 @@ impl Inspector {
     /// # Cancellation
     ///
     /// Dropping the future, or the inspector, closes the connection.
-    pub async fn open(config: RedisConfig) -> Result<Self, InspectError> {
+    pub async fn open(config: RedisOptions) -> Result<Self, InspectError> {
         config.validate()?;
-        let config = RedisConfig { client_name: Some(CLIENT_NAME.to_owned()), ..config };
-        let (live, driver) =
-            connect::reach(&config, &Clock::system(), 1).await.map_err(|trouble| server_error(&config, &trouble))?;
-        let inspector = Self { live, config, _driver: driver };
+        let config = config.client_name(CLIENT_NAME);
+        let (connection, driver) =
+            connect::reach(&config, &Clock::system()).await.map_err(|trouble| server_error(&config, &trouble))?;
+        let inspector = Self { connection: Arc::new(connection), config, _driver: driver };
         // Known to newer servers only. Without it, looking at an object makes an evicting server think it is in use.
         let mut no_touch = redis::cmd("CLIENT");
         no_touch.arg("NO-TOUCH").arg("ON");
-        connect::tolerated(inspector.caller().call(&no_touch).await).map_err(|trouble| inspector.error(&trouble))?;
+        tolerated(inspector.caller().call(&no_touch).await).map_err(|trouble| inspector.error(&trouble))?;
         Ok(inspector)
     }
 
@@ -262,7 +265,7 @@ impl Inspector {
     ///
     /// [`InspectError::Server`].
     pub async fn database_size(&self) -> Result<Option<u64>, InspectError> {
-        let size = connect::tolerated(self.caller().call(&redis::cmd("DBSIZE")).await);
+        let size = tolerated(self.caller().call(&redis::cmd("DBSIZE")).await);
         match size.map_err(|trouble| self.error(&trouble))? {
             Some(Value::Int(size)) => Ok(u64::try_from(size).ok()),
             _ => Ok(None),
@@ -273,13 +276,16 @@ impl Inspector {
         Layout::without_schema(&self.config.prefix, cache, index)
     }
 
-    fn caller(&self) -> Private<'_> {
-        Private { live: &self.live, timeout: self.config.connect_timeout }
+    fn caller(&self) -> Direct<'_> {
+        Direct { connection: &self.connection, within: self.config.connect_timeout }
     }
 
     /// In strict mode, an error where too few replicas have what was done.
     async fn confirm(&self) -> Result<(), InspectError> {
-        self.live.confirm(true).await.map_err(|trouble| self.error(&trouble))
+        match &self.connection.confirming {
+            Some(confirming) => confirming.confirm(true).await.map_err(|trouble| self.error(&trouble)),
+            None => Ok(()),
+        }
     }
 
     async fn call(&self, command: &Cmd) -> Result<Value, InspectError> {
@@ -315,7 +321,7 @@ impl std::fmt::Debug for Inspector {
     }
 }
 
-fn server_error(config: &RedisConfig, trouble: &Trouble) -> InspectError {
+fn server_error(config: &RedisOptions, trouble: &Trouble) -> InspectError {
     let reason = match trouble {
         Trouble::TimedOut(_) => format!("no reply within {:?} (connect_timeout)", config.connect_timeout),
         other => other.to_string(),
@@ -355,7 +361,7 @@ impl<'a> InspectedCache<'a> {
             }
             clock => drop(clock?),
         }
-        let history = self.server.live.identity.history;
+        let history = self.server.connection.identity.history;
         let removed = |removed| progress(Progress { found: removed, removed });
         let cleared = clearing::clear_and_tell(&self.server.caller(), &self.layout, history, removed).await;
         cleared.map_err(|trouble| self.server.error(&trouble))?;
@@ -388,7 +394,7 @@ impl<'a> InspectedCache<'a> {
                     let reply = self.server.caller().script(&scripts::PRUNE, arguments).await;
                     match reply.map_err(|trouble| self.server.error(&trouble))? {
                         Value::Int(removed) => so_far.removed += u64::try_from(removed).unwrap_or(0),
-                        _ => return Err(self.server.error(&clearing::unexpected("prune.lua"))),
+                        _ => return Err(self.server.error(&unexpected("prune.lua"))),
                     }
                     so_far.found += batch.len() as u64;
                 }

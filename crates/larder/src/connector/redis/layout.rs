@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `prefix:cache:c` | the clock: epoch, sequence, schemas and the log of what was touched, in one string |
 //! | `prefix:cache:o<fingerprint>:<primary key>` | an object, as `codec.rs` describes it |
-//! | `prefix:cache:i<index>:<key>` | a hint: mark of the primary key (8 bytes), when the hint expires (4 bytes, seconds of the server's clock, 0 = never), and the primary key |
+//! | `prefix:cache:i<index>:<key>` | a hint: label (4 bytes, the same in all index keys that were written together and so expire together; 0 = never), mark of the primary key (8 bytes), and the primary key |
 //! | `prefix:cache:v<primary key>` | the lowest version that may be stored, for a while after an invalidation asked for it |
 //! | `prefix:cache:l<index>:<key>` | the lease of who loads what is missing under this key; expires by itself |
 //! | `prefix:cache:s<random>` | a large object on its way in, or what one script of a call of several tells the next (`store_many.lua`); expires by itself |

@@ -1,4 +1,7 @@
-//! The Lua scripts, each in a file of its own under `lua/`, which states its keys, arguments, reply and cost.
+//! The Lua scripts. Each is put together, when larder is compiled, from the files under `lua/` that `scripts!` below lists for it.
+//!
+//! The file that gives the script its name states keys, arguments, reply and cost. `log.lua` and `head.lua` are parts that several
+//! scripts share.
 
 use crate::protection;
 use redis::Cmd;

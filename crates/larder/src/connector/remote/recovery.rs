@@ -4,13 +4,12 @@
 //! Caches are recovered side by side, each for itself, while those that are recovered already are in use. What costs the server little
 //! never waits for what costs it much: comparing, replaying and clearing have lanes of their own ([`Lanes`]).
 
-use crate::connector::redis::single::Store;
-use crate::connector::redis::single::clearing::{self, Head};
-use crate::connector::redis::single::forgetting::{self, Batch};
-use crate::connector::redis::wire::link::Private;
-use crate::connector::redis::wire::parcel::Parcel;
-use crate::connector::redis::wire::trouble::Trouble;
-use crate::connector::remote::journal::Deferred;
+use super::cache::RemoteCache;
+use super::forgetting::Batch;
+use super::journal::Deferred;
+use super::link::{Channel, Live};
+use super::protocol::{Clocked, Protocol};
+use super::trouble::Trouble;
 use crate::contract::{KeyBuf, Ticket};
 use crate::protection::{Protection, holds};
 use tokio::sync::Semaphore;
@@ -25,14 +24,14 @@ const CLEARING: usize = 8;
 const BATCHES: usize = 4;
 
 /// Who may do what now, among the caches that are being recovered on one connection.
-pub(crate) struct Lanes {
+pub(super) struct Lanes {
     comparing: Semaphore,
     replaying: Semaphore,
     clearing: Semaphore,
 }
 
 impl Lanes {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (comparing, replaying) = (Semaphore::new(COMPARING), Semaphore::new(REPLAYING));
         Self { comparing, replaying, clearing: Semaphore::new(CLEARING) }
     }
@@ -40,7 +39,7 @@ impl Lanes {
 
 /// Whether what the server holds may be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Judgement {
     Trust,
     /// It may be from before invalidations that the server has lost.
     Clear,
@@ -50,152 +49,168 @@ enum Verdict {
 }
 
 /// Judges the clock on a new connection. `history` is 0 where the server does not say.
-fn verdict(head: Head, history: u64, newest: Option<Ticket>) -> Verdict {
-    let went_back = newest.is_some_and(|newest| newest.epoch == head.epoch && head.sequence < newest.sequence);
+fn judge_clock(clock: Clocked, history: u64, newest: Option<Ticket>) -> Judgement {
+    let went_back = newest.is_some_and(|newest| newest.epoch == clock.epoch && clock.sequence < newest.sequence);
     // Where the server does not say, another epoch may be that of a clearing since, or one from before the last.
     let another_history = match history {
-        0 => newest.is_some_and(|newest| newest.epoch != head.epoch),
-        _ => head.history != history,
+        0 => newest.is_some_and(|newest| newest.epoch != clock.epoch),
+        _ => clock.history != history,
     };
     let (went_back, another_history) = match holds(Protection::History) {
         true => (went_back, another_history),
         false => (false, false),
     };
-    if head.epoch == 0 || !head.settled || went_back || another_history {
-        Verdict::Clear
-    } else if !head.registered {
-        Verdict::Renumber
+    if clock.epoch == 0 || !clock.settled || went_back || another_history {
+        Judgement::Clear
+    } else if !clock.registered {
+        Judgement::Renumber
     } else {
-        Verdict::Trust
+        Judgement::Trust
     }
 }
 
-/// Recovers one cache. An error that is not the cache's own is one of the connection.
-///
-/// What is on its way when this is dropped may still reach the server. That is harmless: a removal or a settling names its epoch, and
-/// a replay is crossed out only once it was answered.
-pub(crate) async fn recover(store: &Store, caller: &Private<'_>, lanes: &Lanes) -> Result<(), Trouble> {
-    let live = caller.live;
-    let doubts = store.doubts();
-    let mut head = compare(store, caller, lanes).await?;
-    if verdict(head, live.identity.history, store.newest()) != Verdict::Trust {
-        let _lane = lanes.clearing.acquire().await;
-        // Another node may have cleared it while this one waited for its turn.
-        head = compare(store, caller, lanes).await?;
-        head = clear_unless_trusted(store, caller, head).await?;
-    }
-    // Replay the journal once. What is deferred during the replay waits until the cache is proven: from then on new invalidations go to
-    // the server directly, so the journal cannot grow without end.
-    let waiting = store.journal.waiting(store.sent_until(live.generation));
-    if let Some(waiting) = &waiting {
-        if waiting.truncate {
-            let _lane = lanes.clearing.acquire().await;
-            head = clearing::clear(caller, &store.layout, live.identity.history).await?;
-        } else {
-            let _lane = lanes.replaying.acquire().await;
-            replay(store, caller, &waiting.keys).await?;
+/// What a recovery is done on.
+pub(super) struct Recovery<'a, P: Protocol> {
+    pub(super) cache: &'a RemoteCache<P>,
+    pub(super) live: &'a Live<P>,
+    /// Beside the breaker, with the time-out of a connection attempt.
+    pub(super) channel: Channel<'a, P>,
+    pub(super) lanes: &'a Lanes,
+}
+
+impl<P: Protocol> Recovery<'_, P> {
+    /// Recovers one cache. An error that is not the cache's own is one of the connection.
+    ///
+    /// What is on its way when this is dropped may still reach the server. That is harmless: a removal or a settling names its epoch, and
+    /// a replay is crossed out only once it was answered.
+    pub(super) async fn run(&self) -> Result<(), Trouble> {
+        let (cache, live) = (self.cache, self.live);
+        let protocol = cache.link.protocol();
+        let doubts = cache.trust.doubts();
+        let mut clock = self.compare().await?;
+        if judge_clock(clock, live.history, cache.newest()) != Judgement::Trust {
+            let _lane = self.lanes.clearing.acquire().await;
+            // Another node may have cleared it while this one waited for its turn.
+            clock = self.compare().await?;
+            clock = self.clear_unless_trusted(clock).await?;
         }
-        store.has_sent(live.generation, waiting.until);
-    }
-    store.saw(Ticket { epoch: head.epoch, sequence: head.sequence });
-    store.registered(if head.registered { head.epoch } else { 0 });
-    store.prove(live.generation, live.identity.history, doubts);
-    if let Some(waiting) = waiting {
-        // What replicas have yet to confirm stays in the journal, which keeps this node from reading; what comes is sent all the same.
-        live.confirm(true).await?;
-        store.replayed(waiting.until);
-    }
-    Ok(())
-}
-
-async fn compare(store: &Store, caller: &Private<'_>, lanes: &Lanes) -> Result<Head, Trouble> {
-    let _lane = lanes.comparing.acquire().await;
-    clearing::register(caller, &store.layout).await
-}
-
-async fn clear_unless_trusted(store: &Store, caller: &Private<'_>, head: Head) -> Result<Head, Trouble> {
-    let history = caller.live.identity.history;
-    match verdict(head, history, store.newest()) {
-        Verdict::Trust => Ok(head),
-        Verdict::Clear => {
-            if head.epoch != 0 {
-                tracing::info!(
-                    cache = %store.schema.cache,
-                    "the server's history is not the one known (restart, restored data, or a clearing that did not end): clearing the cache"
-                );
-                store.schema.stats.resets.increment();
+        // Replay the journal once. What is deferred during the replay waits until the cache is proven: from then on new invalidations go to
+        // the server directly, so the journal cannot grow without end.
+        let waiting = cache.journal.waiting(cache.trust.sent_until(live.generation));
+        if let Some(waiting) = &waiting {
+            if waiting.truncate {
+                let _lane = self.lanes.clearing.acquire().await;
+                clock = protocol.clear(&self.channel, &cache.local, live.history, false).await?;
+            } else {
+                let _lane = self.lanes.replaying.acquire().await;
+                self.replay(&waiting.keys).await?;
             }
-            clearing::clear(caller, &store.layout, history).await
+            cache.trust.has_sent(live.generation, waiting.until);
         }
-        Verdict::Renumber => {
-            tracing::info!(cache = %store.schema.cache, "the list of releases is full: clearing the cache to begin a new one");
-            store.schema.stats.resets.increment();
-            clearing::clear_and_forget_schemas(caller, &store.layout, history).await
+        cache.saw(clock.ticket());
+        cache.trust.registered(if clock.registered && clock.settled { clock.epoch } else { 0 });
+        cache.prove(live.generation, live.history, doubts);
+        if let Some(waiting) = waiting {
+            // What replicas have yet to confirm stays in the journal, which keeps this node from reading; what comes is sent all the same.
+            protocol.confirm(&live.connection, true).await?;
+            cache.replayed(waiting.until);
         }
+        Ok(())
     }
-}
 
-/// Sends what waits in a journal, in full batches, several of them in a round trip.
-async fn replay(store: &Store, caller: &Private<'_>, entries: &[(KeyBuf, Deferred)]) -> Result<(), Trouble> {
-    for batches in Batch::of_journal(entries).chunks(BATCHES) {
-        let mut parcel = Parcel::new();
-        for batch in batches {
-            parcel.script(batch.script(), |call| batch.tell(&store.layout, call));
-        }
-        for reply in caller.parcel(&parcel).await? {
-            match forgetting::answer(reply.extract_error()?)? {
-                Some(at) => store.saw(at),
-                None => {
-                    store.lost("the server has lost the clock");
-                    return Err(Trouble::Unavailable);
+    async fn compare(&self) -> Result<Clocked, Trouble> {
+        let _lane = self.lanes.comparing.acquire().await;
+        self.cache.link.protocol().read_clock(&self.channel, &self.cache.local).await
+    }
+
+    async fn clear_unless_trusted(&self, clock: Clocked) -> Result<Clocked, Trouble> {
+        let (cache, history) = (self.cache, self.live.history);
+        let releases = match judge_clock(clock, history, cache.newest()) {
+            Judgement::Trust => return Ok(clock),
+            Judgement::Clear => {
+                if clock.epoch != 0 {
+                    tracing::info!(
+                        cache = %cache.schema.cache,
+                        "the server's history is not the one known (restart, restored data, or a clearing that did not end): clearing the cache"
+                    );
+                    cache.schema.stats.resets.increment();
+                }
+                false
+            }
+            Judgement::Renumber => {
+                tracing::info!(cache = %cache.schema.cache, "the list of releases is full: clearing the cache to begin a new one");
+                cache.schema.stats.resets.increment();
+                true
+            }
+        };
+        cache.link.protocol().clear(&self.channel, &cache.local, history, releases).await
+    }
+
+    /// Sends what waits in a journal, in full batches, several of them in a round trip.
+    async fn replay(&self, entries: &[(KeyBuf, Deferred)]) -> Result<(), Trouble> {
+        let cache = self.cache;
+        for batches in Batch::of_journal(entries).chunks(BATCHES) {
+            let mut answers = Vec::with_capacity(batches.len());
+            cache.link.protocol().forget(&self.channel, &cache.local, batches, &mut answers).await?;
+            for answer in answers {
+                match answer? {
+                    Some(at) => cache.saw(at),
+                    None => {
+                        cache.lost("the server has lost the clock");
+                        return Err(Trouble::Unavailable);
+                    }
                 }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HEAD: Head = Head { epoch: 7, sequence: 100, settled: true, history: 3, registered: true };
+    const CLOCK: Clocked = Clocked { epoch: 7, sequence: 100, settled: true, history: 3, registered: true };
 
     #[test]
     fn data_of_the_known_history_is_trusted() {
-        assert_eq!(verdict(HEAD, 3, None), Verdict::Trust);
-        assert_eq!(verdict(HEAD, 3, Some(Ticket { epoch: 7, sequence: 100 })), Verdict::Trust);
+        assert_eq!(judge_clock(CLOCK, 3, None), Judgement::Trust);
+        assert_eq!(judge_clock(CLOCK, 3, Some(Ticket { epoch: 7, sequence: 100 })), Judgement::Trust);
         // Somebody has cleared the cache meanwhile: nothing older is left.
-        assert_eq!(verdict(HEAD, 3, Some(Ticket { epoch: 6, sequence: 500 })), Verdict::Trust);
+        assert_eq!(judge_clock(CLOCK, 3, Some(Ticket { epoch: 6, sequence: 500 })), Judgement::Trust);
     }
 
     #[test]
     fn a_restart_from_a_snapshot_is_not_trusted() {
-        assert_eq!(verdict(HEAD, 4, None), Verdict::Clear);
+        assert_eq!(judge_clock(CLOCK, 4, None), Judgement::Clear);
     }
 
     #[test]
     fn a_sequence_that_went_back_is_not_trusted() {
-        assert_eq!(verdict(HEAD, 3, Some(Ticket { epoch: 7, sequence: 101 })), Verdict::Clear);
-        assert_eq!(verdict(HEAD, 0, Some(Ticket { epoch: 7, sequence: 101 })), Verdict::Clear);
+        assert_eq!(judge_clock(CLOCK, 3, Some(Ticket { epoch: 7, sequence: 101 })), Judgement::Clear);
+        assert_eq!(judge_clock(CLOCK, 0, Some(Ticket { epoch: 7, sequence: 101 })), Judgement::Clear);
     }
 
     #[test]
     fn another_epoch_is_not_trusted_where_the_server_does_not_tell_its_history() {
-        assert_eq!(verdict(HEAD, 0, None), Verdict::Trust);
-        assert_eq!(verdict(HEAD, 0, Some(Ticket { epoch: 7, sequence: 100 })), Verdict::Trust);
-        assert_eq!(verdict(HEAD, 0, Some(Ticket { epoch: 6, sequence: 50 })), Verdict::Clear);
+        assert_eq!(judge_clock(CLOCK, 0, None), Judgement::Trust);
+        assert_eq!(judge_clock(CLOCK, 0, Some(Ticket { epoch: 7, sequence: 100 })), Judgement::Trust);
+        assert_eq!(judge_clock(CLOCK, 0, Some(Ticket { epoch: 6, sequence: 50 })), Judgement::Clear);
     }
 
     #[test]
     fn a_list_of_releases_without_a_place_for_this_one_is_begun_anew() {
-        assert_eq!(verdict(Head { registered: false, ..HEAD }, 3, None), Verdict::Renumber);
-        assert_eq!(verdict(Head { registered: false, ..HEAD }, 4, None), Verdict::Clear, "which is looked at again");
+        assert_eq!(judge_clock(Clocked { registered: false, ..CLOCK }, 3, None), Judgement::Renumber);
+        assert_eq!(
+            judge_clock(Clocked { registered: false, ..CLOCK }, 4, None),
+            Judgement::Clear,
+            "which is looked at again"
+        );
     }
 
     #[test]
     fn a_missing_or_unsettled_clock_is_not_trusted() {
-        assert_eq!(verdict(Head { epoch: 0, ..HEAD }, 3, None), Verdict::Clear);
-        assert_eq!(verdict(Head { settled: false, ..HEAD }, 3, None), Verdict::Clear);
+        assert_eq!(judge_clock(Clocked { epoch: 0, ..CLOCK }, 3, None), Judgement::Clear);
+        assert_eq!(judge_clock(Clocked { settled: false, ..CLOCK }, 3, None), Judgement::Clear);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! # In this order
 //!
-//! 1. Handshake, PING, a canary script (`handshake.rs`). Half-open, the breaker lets only the supervisor do this, never a user's request.
+//! 1. Connect, and find out whether the server serves ([`Protocol::connect`]). Half-open, the breaker lets only the supervisor do this, never a user's request.
 //! 2. The connection is published, and the breaker closes. The server serves; which caches may be read is another question.
 //! 3. Each cache is recovered (`recovery.rs`), side by side with the others, and is read from then on. A cache that takes long, or that
 //!    cannot be recovered at all, holds up no other. Until a cache is recovered nothing is read from it, and what is to be forgotten goes
@@ -16,17 +16,17 @@
 //! asks for that once a second, whatever else goes on, and so finds a hung server before a user does. What was already sent on a connection
 //! may still arrive at the server; fences make that harmless.
 
+use super::cache::RemoteCache;
+use super::link::{Channel, Link, Live, judge};
+use super::protocol::{Connected, Protocol};
+use super::recovery::{Lanes, Recovery};
+use super::trouble::{Awaited, Trouble, What};
 use crate::breaker::Permit;
-use crate::config::RedisConfig;
-use crate::connector::redis::single::Store;
-use crate::connector::redis::wire::connect::{Driver, field, reach, text};
-use crate::connector::redis::wire::link::{Link, Live, Private, judge};
-use crate::connector::redis::wire::trouble::{Trouble, What};
-use crate::connector::remote::recovery::{Lanes, recover};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -43,13 +43,14 @@ const RECOVERY_PAUSE: Duration = Duration::from_millis(500);
 /// How often the server is asked whether it is still the one it was.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-pub(crate) struct Supervisor {
-    pub(crate) link: Arc<Link>,
-    pub(crate) config: RedisConfig,
-    pub(crate) stores: Mutex<Vec<Weak<Store>>>,
+pub(super) struct Supervisor<P: Protocol> {
+    pub(super) link: Arc<Link<P>>,
+    /// How long connecting may take, and a reply during a recovery.
+    pub(super) connect_timeout: Duration,
+    pub(super) caches: Mutex<Vec<Weak<RemoteCache<P>>>>,
 }
 
-impl Supervisor {
+impl<P: Protocol> Supervisor<P> {
     /// Runs until its task is aborted.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut generation = 0;
@@ -58,15 +59,16 @@ impl Supervisor {
         loop {
             let Some(permit) = self.permit_to_connect().await else { continue };
             generation += 1;
-            let served = match reach(&self.config, &self.link.clock, generation).await {
-                Ok((live, driver)) => {
+            let served = match self.connect().await {
+                Ok(Connected { connection, history, ended }) => {
+                    let live = Arc::new(Live::new(connection, generation, history));
                     self.link.publish(Some(live.clone()));
                     permit.success();
                     if failures == 0 {
-                        tracing::info!(server = %self.config.address, "connected");
+                        tracing::info!(server = %self.server(), "connected");
                     }
                     let served = AtomicBool::new(false);
-                    let why = self.attend(&live, driver, failures, &served).await;
+                    let why = self.attend(&live, ended, failures, &served).await;
                     self.link.publish(None);
                     let served = served.into_inner();
                     if served {
@@ -95,23 +97,34 @@ impl Supervisor {
         }
     }
 
+    fn server(&self) -> &str {
+        self.link.protocol().name()
+    }
+
+    async fn connect(&self) -> Result<Connected<P::Connection>, Trouble> {
+        let connected = self.link.protocol().connect(self.link.clock());
+        tokio::time::timeout(self.connect_timeout, connected)
+            .await
+            .unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)))
+    }
+
     /// Tells an operator that an outage has begun; what happens again during the outage is told to nobody but a debugger.
     fn tell(&self, begins: bool, what: &str) {
         if begins {
-            tracing::warn!(server = %self.config.address, "{what}");
+            tracing::warn!(server = %self.server(), "{what}");
         } else {
-            tracing::debug!(server = %self.config.address, "{what}");
+            tracing::debug!(server = %self.server(), "{what}");
         }
     }
 
     /// Waits until the breaker lets an attempt through.
     async fn permit_to_connect(&self) -> Option<Permit<'_>> {
-        match self.link.breaker.next_probe_in() {
-            None => match self.link.breaker.permit() {
+        match self.link.breaker().next_probe_in() {
+            None => match self.link.breaker().permit() {
                 Ok(permit) => return Some(permit),
                 Err(_) => tokio::time::sleep(Duration::from_millis(MIN_PAUSE)).await,
             },
-            Some(wait) if wait.is_zero() => match self.link.breaker.probe() {
+            Some(wait) if wait.is_zero() => match self.link.breaker().probe() {
                 Some(permit) => return Some(permit),
                 None => tokio::time::sleep(Duration::from_millis(MIN_PAUSE)).await,
             },
@@ -121,9 +134,15 @@ impl Supervisor {
     }
 
     /// Looks after a published connection until it must go, and says why it must. `served` becomes true once a cache can be read on it.
-    async fn attend(&self, live: &Arc<Live>, mut driver: Driver, failures: u32, served: &AtomicBool) -> String {
+    async fn attend(
+        &self,
+        live: &Arc<Live<P>>,
+        ended: impl Future<Output = ()>,
+        failures: u32,
+        served: &AtomicBool,
+    ) -> String {
         tokio::select! {
-            () = driver.ended() => "the server closed it".to_owned(),
+            () = ended => "the server closed it".to_owned(),
             why = self.watch(live) => why.to_owned(),
             why = self.keep_beating(live) => why.to_owned(),
             trouble = self.keep_recovered(live, failures, served) => trouble.to_string(),
@@ -131,7 +150,7 @@ impl Supervisor {
     }
 
     /// Waits until an operation has found that the connection must go, or the breaker has opened.
-    async fn watch(&self, live: &Live) -> &'static str {
+    async fn watch(&self, live: &Live<P>) -> &'static str {
         loop {
             // Looked at before each wait: what was told before this connection was attended is not lost.
             if live.given_up() {
@@ -145,69 +164,54 @@ impl Supervisor {
     }
 
     /// Asks the server once a second whether it is still the one it was, until it is not.
-    async fn keep_beating(&self, live: &Live) -> &'static str {
+    async fn keep_beating(&self, live: &Live<P>) -> &'static str {
         let mut next = Instant::now() + HEARTBEAT;
         loop {
             tokio::time::sleep_until(next).await;
             next = Instant::now() + HEARTBEAT;
-            if let Some(why) = self.beat(live).await {
+            if let Some(why) = self.link.protocol().heartbeat(&self.link, &live.connection, &self.caches()).await {
                 return why;
             }
         }
     }
 
-    /// Why the connection must go, if the server is another one now. An error is an outcome for the breaker, as any other operation's.
-    async fn beat(&self, live: &Live) -> Option<&'static str> {
-        self.link.keep_time().await;
-        self.link.keep_rights().await;
-        if live.identity.replication.is_none() {
-            let _ = self.link.beat(&redis::cmd("PING")).await;
-            return None;
-        }
-        let mut info = redis::cmd("INFO");
-        info.arg("replication");
-        let replication = text(self.link.beat(&info).await.ok()?)?;
-        if field(&replication, "role") == Some("slave") {
-            Some("the server has become a replica")
-        } else if field(&replication, "master_replid") != live.identity.replication.as_deref() {
-            Some("the server's replication history has changed")
-        } else {
-            None
-        }
-    }
-
     /// Recovers every cache that needs it, as soon as it does, until one finds that the connection is of no use.
-    async fn keep_recovered(&self, live: &Arc<Live>, failures: u32, served: &AtomicBool) -> Trouble {
+    async fn keep_recovered(&self, live: &Arc<Live<P>>, failures: u32, served: &AtomicBool) -> Trouble {
         let trouble = match self.recover_all(live, failures, served).await {
             Err(trouble) => trouble,
             Ok(never) => match never {},
         };
-        if let Ok(permit) = self.link.breaker.permit_beside() {
+        if let Ok(permit) = self.link.breaker().permit_beside() {
             judge(permit, &trouble);
         }
         trouble
     }
 
-    async fn recover_all(&self, live: &Arc<Live>, failures: u32, served: &AtomicBool) -> Result<Infallible, Trouble> {
+    async fn recover_all(
+        &self,
+        live: &Arc<Live<P>>,
+        failures: u32,
+        served: &AtomicBool,
+    ) -> Result<Infallible, Trouble> {
         let lanes = Arc::new(Lanes::new());
         // Ended with this future, wherever they are.
-        let mut recoveries: JoinSet<(Arc<Store>, Result<(), Trouble>)> = JoinSet::new();
-        let mut states: HashMap<Address, State> = HashMap::new();
+        let mut recoveries: JoinSet<(Arc<RemoteCache<P>>, Result<(), Trouble>)> = JoinSet::new();
+        let mut states: HashMap<Address, State<P>> = HashMap::new();
         let mut refused = None;
         loop {
             states.retain(|_, state| !state.is_over());
             let (mut proven, mut none) = (false, true);
-            for store in self.stores() {
-                (proven, none) = (proven || store.is_proven(live.generation), false);
-                if store.needs_work(live.generation)
-                    && let Entry::Vacant(place) = states.entry(address(&store))
+            for cache in self.caches() {
+                (proven, none) = (proven || cache.trust.is_proven(live.generation), false);
+                if cache.needs_work(live.generation)
+                    && let Entry::Vacant(place) = states.entry(address(&cache))
                 {
                     place.insert(State::UnderWay);
-                    recoveries.spawn(self.recovery(store, live.clone(), lanes.clone()));
+                    recoveries.spawn(self.recovery(cache, live.clone(), lanes.clone()));
                 }
             }
             if (proven || none) && !served.swap(true, Ordering::Relaxed) && failures > 0 {
-                tracing::info!(server = %self.config.address, failures, "connected again");
+                tracing::info!(server = %self.server(), failures, "connected again");
             }
             if proven {
                 refused = None;
@@ -235,31 +239,32 @@ impl Supervisor {
     /// The recovery of one cache, as a task of its own.
     fn recovery(
         &self,
-        store: Arc<Store>,
-        live: Arc<Live>,
+        cache: Arc<RemoteCache<P>>,
+        live: Arc<Live<P>>,
         lanes: Arc<Lanes>,
-    ) -> impl Future<Output = (Arc<Store>, Result<(), Trouble>)> + Send + 'static {
-        let timeout = self.config.connect_timeout;
+    ) -> impl Future<Output = (Arc<RemoteCache<P>>, Result<(), Trouble>)> + Send + 'static {
+        let within = self.connect_timeout;
         async move {
-            let result = recover(&store, &Private { live: &live, timeout }, &lanes).await;
-            (store, result)
+            let channel = Channel::Private { connection: &live.connection, within };
+            let result = Recovery { cache: &*cache, live: &*live, channel, lanes: &*lanes }.run().await;
+            (cache, result)
         }
     }
 
     /// Notes how a recovery has ended. An error is one of the connection.
     fn ended(
         &self,
-        ended: Result<(Arc<Store>, Result<(), Trouble>), JoinError>,
-        states: &mut HashMap<Address, State>,
+        ended: Result<(Arc<RemoteCache<P>>, Result<(), Trouble>), JoinError>,
+        states: &mut HashMap<Address, State<P>>,
         refused: &mut Option<Trouble>,
     ) -> Result<(), Trouble> {
-        let (store, result) = ended.map_err(|error| Trouble::fault(format!("a recovery has not ended: {error}")))?;
+        let (cache, result) = ended.map_err(|error| Trouble::fault(format!("a recovery has not ended: {error}")))?;
         let Err(trouble) = result else {
-            states.remove(&address(&store));
-            let attempts = store.failed_recoveries.swap(0, Ordering::Relaxed);
+            states.remove(&address(&cache));
+            let attempts = cache.trust.failed_recoveries.swap(0, Ordering::Relaxed);
             if attempts > 0 {
                 tracing::info!(
-                    server = %self.config.address, cache = %store.schema.cache, attempts,
+                    server = %self.server(), cache = %cache.schema.cache, attempts,
                     "the cache could not be recovered, and is now"
                 );
             }
@@ -272,42 +277,42 @@ impl Supervisor {
             (_, Some(What::Refused | What::Forbidden)) => *refused = Some(trouble.clone()),
             _ => return Err(trouble),
         }
-        if store.failed_recoveries.fetch_add(1, Ordering::Relaxed) == 0 {
+        if cache.trust.failed_recoveries.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!(
-                server = %self.config.address, cache = %store.schema.cache,
+                server = %self.server(), cache = %cache.schema.cache,
                 "the cache cannot be recovered, or what is deferred applied, and is not read until then: {trouble}"
             );
         }
-        let paused = State::Paused { until: Instant::now() + RECOVERY_PAUSE, _store: Arc::downgrade(&store) };
-        states.insert(address(&store), paused);
+        let paused = State::Paused { until: Instant::now() + RECOVERY_PAUSE, _cache: Arc::downgrade(&cache) };
+        states.insert(address(&cache), paused);
         Ok(())
     }
 
-    fn stores(&self) -> Vec<Arc<Store>> {
-        let mut stores = self.stores.lock();
-        stores.retain(|store| store.strong_count() > 0);
-        stores.iter().filter_map(Weak::upgrade).collect()
+    fn caches(&self) -> Vec<Arc<RemoteCache<P>>> {
+        let mut caches = self.caches.lock();
+        caches.retain(|cache| cache.strong_count() > 0);
+        caches.iter().filter_map(Weak::upgrade).collect()
     }
 }
 
 /// Tells a cache from all others that are alive.
 type Address = usize;
 
-fn address(store: &Arc<Store>) -> Address {
-    Arc::as_ptr(store).addr()
+fn address<P: Protocol>(cache: &Arc<RemoteCache<P>>) -> Address {
+    Arc::as_ptr(cache).addr()
 }
 
 /// Why a cache that needs to be recovered is not to be taken up now.
-enum State {
+enum State<P: Protocol> {
     UnderWay,
     /// It could not be recovered. The reference keeps its address from becoming another cache's.
     Paused {
         until: Instant,
-        _store: Weak<Store>,
+        _cache: Weak<RemoteCache<P>>,
     },
 }
 
-impl State {
+impl<P: Protocol> State<P> {
     fn until(&self) -> Option<Instant> {
         match self {
             Self::UnderWay => None,

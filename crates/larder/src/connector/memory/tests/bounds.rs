@@ -63,7 +63,7 @@ fn an_object_that_needs_the_room_of_the_notes_gets_it() {
 #[test]
 fn a_versioned_object_is_refused_below_the_floor_of_its_key_and_of_no_other() {
     let (clock, hand) = Clock::manual();
-    let memory = Memory::open(Schema::of::<Item>(), MemoryOptions { clock, ..MemoryOptions::default() }).unwrap();
+    let memory = Memory::on_clock(Schema::of::<Item>(), MemoryOptions::new(), clock).unwrap();
     let store = |id, version| {
         let object = Object { version: Some(version), ..object(id) };
         memory.store(object, Some(memory.take_ticket()), false).stored
@@ -81,7 +81,7 @@ fn a_versioned_object_is_refused_below_the_floor_of_its_key_and_of_no_other() {
 fn a_prune_lets_others_in_and_removes_everything_all_the_same() {
     let (clock, hand) = Clock::manual();
     let schema = Schema::of::<Item>().ages(Duration::from_millis(100), Duration::ZERO);
-    let memory = Memory::open(schema, MemoryOptions { clock, ..MemoryOptions::default() }).unwrap();
+    let memory = Memory::on_clock(schema, MemoryOptions::new(), clock).unwrap();
     for id in 0..3_000 {
         fill(&memory, id);
     }
@@ -119,7 +119,7 @@ fn a_prune_forgets_notes_that_are_over() {
     let (clock, hand) = Clock::manual();
     let loading = LoadOptions { negative_age: Duration::from_millis(100), ..LoadOptions::default() };
     let schema = Schema::of::<Item>().loading(loading);
-    let memory = Memory::open(schema, MemoryOptions { clock, ..MemoryOptions::default() }).unwrap();
+    let memory = Memory::on_clock(schema, MemoryOptions::new(), clock).unwrap();
     for name in 0..300 {
         assert_eq!(load_nothing(&memory, name), Stored::Accepted);
     }

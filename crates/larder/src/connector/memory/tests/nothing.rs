@@ -9,7 +9,7 @@ const LONG: Duration = Duration::from_secs(600);
 fn aging(loading: LoadOptions) -> (Memory, ManualClock) {
     let (clock, hand) = Clock::manual();
     let schema = Schema::of::<Item>().ages(MAX_AGE, Duration::ZERO).loading(loading);
-    (Memory::open(schema, MemoryOptions { clock, ..MemoryOptions::default() }).unwrap(), hand)
+    (Memory::on_clock(schema, MemoryOptions::new(), clock).unwrap(), hand)
 }
 
 const ID: KeyRef<'_> = KeyRef { index: 0, bytes: b"1" };
@@ -73,7 +73,7 @@ fn an_object_that_was_not_used_in_time_ends_too() {
     let (clock, hand) = Clock::manual();
     let loading = LoadOptions { negative_age: LONG, ..LoadOptions::default() };
     let schema = Schema::of::<Item>().ages(Duration::ZERO, MAX_AGE).loading(loading);
-    let memory = Memory::open(schema, MemoryOptions { clock, ..MemoryOptions::default() }).unwrap();
+    let memory = Memory::on_clock(schema, MemoryOptions::new(), clock).unwrap();
     fill(&memory, 1);
     hand.advance(MAX_AGE);
     assert_eq!(loads_nothing(&memory, ID), Stored::Accepted);

@@ -2,12 +2,13 @@
 
 use crate::connector::redis::inspect::{InspectError, InspectedCache, Inspector, bytes};
 use crate::connector::redis::layout::Layout;
-use crate::connector::redis::wire::connect;
-use crate::connector::redis::wire::trouble::{Trouble, What};
+use crate::connector::redis::wire::caller::Caller;
+use crate::connector::redis::wire::replies::tolerated;
+use crate::connector::remote::{Trouble, What};
 use redis::{Pipeline, RedisError, Value};
 
 /// The part of a clock before its log that says something: epoch, sequence, state, history, and sixteen fingerprints.
-const HEAD: usize = 288;
+const HEAD: usize = 304;
 
 /// A whole clock, in bytes: 512, and a log of 16,384 marks.
 const WHOLE: usize = 512 + 8 * 16_384;
@@ -96,7 +97,7 @@ impl Inspector {
             }
         }
         let [head, end] = &parts[..] else { return Ok(None) };
-        read(head, end.len(), self.live.identity.history).map_err(|reason| InspectError::DamagedClock {
+        read(head, end.len(), self.connection.identity.history).map_err(|reason| InspectError::DamagedClock {
             cache: cache.to_owned(),
             key,
             reason: reason.to_owned(),
@@ -106,8 +107,7 @@ impl Inspector {
     /// What a key that is no string is, as far as we may ask.
     async fn type_of(&self, key: &str) -> Result<String, InspectError> {
         let mut ask = redis::cmd("TYPE");
-        let told =
-            connect::tolerated(self.caller().call(ask.arg(key)).await).map_err(|trouble| self.error(&trouble))?;
+        let told = tolerated(self.caller().call(ask.arg(key)).await).map_err(|trouble| self.error(&trouble))?;
         let named = told.and_then(bytes).and_then(|name| String::from_utf8(name).ok());
         Ok(named
             .map_or_else(|| "a key of another Redis type".to_owned(), |name| format!("a key of the Redis type {name}")))
@@ -125,7 +125,7 @@ fn read(head: &[u8], end: usize, history: u64) -> Result<Option<ClockReading>, &
     let word = |place: usize| {
         head.get(8 * place..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_be_bytes(*bytes))
     };
-    let (epoch, sequence, state, of) = (word(0), word(1), word(2), word(3));
+    let (epoch, sequence, state, of) = (word(0), word(1), word(2), word(5));
     // What makes and what removes a clock does so in one script: there is no clock without an epoch.
     if !(1..EXACT).contains(&epoch) || sequence >= EXACT {
         return Err("its epoch or its sequence is out of range");
@@ -137,7 +137,7 @@ fn read(head: &[u8], end: usize, history: u64) -> Result<Option<ClockReading>, &
         _ => return Err("its state is none that there is"),
     };
     let schemas =
-        head.get(32..HEAD).unwrap_or_default().chunks_exact(16).take_while(|digits| digits.first() != Some(&0));
+        head.get(48..HEAD).unwrap_or_default().chunks_exact(16).take_while(|digits| digits.first() != Some(&0));
     let fingerprints: Option<Vec<u64>> =
         schemas.map(|digits| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()).collect();
     Ok(Some(ClockReading {
@@ -158,9 +158,9 @@ mod tests {
         head[7] = 5;
         head[15] = 9;
         head[23] = 1;
-        head[31] = 3;
-        head[32..48].copy_from_slice(b"00000000000000ab");
-        head[48..64].copy_from_slice(b"ffffffffffffffff");
+        head[47] = 3;
+        head[48..64].copy_from_slice(b"00000000000000ab");
+        head[64..80].copy_from_slice(b"ffffffffffffffff");
         head
     }
 
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_is_no_clock_is_damaged() {
-        for (at, byte) in [(7, 0), (0, 0x80), (8, 0x80), (23, 0), (23, 4), (40, b'x'), (50, 0xff)] {
+        for (at, byte) in [(7, 0), (0, 0x80), (8, 0x80), (23, 0), (23, 4), (56, b'x'), (66, 0xff)] {
             let mut damaged = head();
             damaged[at] = byte;
             assert!(read(&damaged, 8, 3).is_err(), "byte {at} is {byte}");

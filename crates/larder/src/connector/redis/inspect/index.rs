@@ -1,16 +1,18 @@
 //! One index of a cache, by name: finding, invalidating and deleting.
 
-use crate::config::nearest;
 use crate::connector::redis::inspect::object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 use crate::connector::redis::inspect::standing::{PRIMARY, Registered, SECONDARY, Standing};
 use crate::connector::redis::inspect::{InspectError, InspectedCache, Inspector, bytes};
 use crate::connector::redis::layout::Layout;
-use crate::connector::redis::single::clearing::unexpected;
-use crate::connector::redis::single::forgetting::{self, BATCH};
-use crate::connector::redis::wire::trouble::{Trouble, What};
+use crate::connector::redis::single::forgetting;
+use crate::connector::redis::wire::caller::Caller;
+use crate::connector::redis::wire::replies::unexpected;
+use crate::connector::remote::BATCH;
 use crate::connector::remote::journal::Deferred;
+use crate::connector::remote::{Trouble, What};
 use crate::contract::{KeyBuf, KeyRef};
 use crate::key;
+use crate::nearest::nearest;
 use redis::Value;
 use std::time::Duration;
 

@@ -4,7 +4,8 @@
 use crate::connector::redis::index_names;
 use crate::connector::redis::inspect::object::FoundObject;
 use crate::connector::redis::inspect::{InspectError, InspectedCache, InspectedIndex, bytes, clearing, split, text};
-use crate::connector::redis::wire::connect;
+use crate::connector::redis::wire::caller::Caller;
+use crate::connector::redis::wire::replies::tolerated;
 use redis::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,7 +77,7 @@ impl<'a> InspectedCache<'a> {
         for release in releases {
             get.arg(self.layout.index_names_of(*release));
         }
-        let kept = connect::tolerated(self.server.caller().call(&get).await);
+        let kept = tolerated(self.server.caller().call(&get).await);
         let mut names = match kept.map_err(|trouble| self.server.error(&trouble))? {
             Some(Value::Array(kept)) => kept,
             _ => Vec::new(),

@@ -13,8 +13,8 @@
 --
 -- No `#!lua` at the beginning: so a server without room for more still runs it, ends an object, and refuses the note where there was none.
 local call, unpacked = redis.call, struct.unpack
-local head = call('GETRANGE', KEYS[1], '0', '287')
-if #head < 288 or string.byte(head, 24) == 3 then return struct.pack('>BI4I4I4I4', 4, 0, 0, 0, 0) end
+local head = call('GETRANGE', KEYS[1], '0', '303')
+if #head < 304 or string.byte(head, 24) == 3 then return struct.pack('>BI4I4I4I4', 4, 0, 0, 0, 0) end
 local eh, el, sh, sl = unpacked('>I4I4I4I4', head)
 local teh, tel, th, tl = unpacked('>I4I4I4I4', ARGV[1])
 local ticket = th * 4294967296 + tl
@@ -73,7 +73,7 @@ local stays = false
 if primary then
   -- Of every release: the row is gone for all of them. An index key must lead to each object that lists its key, so the note takes the
   -- index key's place only when no object of any release needs it. The place of an object belongs to one release.
-  for at = 33, 273, 16 do
+  for at = 49, 289, 16 do
     if string.byte(head, at) == 0 then break end
     local name = ARGV[4] .. string.sub(head, at, at + 15) .. ':' .. primary
     local goes = must_go(name)

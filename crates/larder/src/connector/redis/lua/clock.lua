@@ -12,20 +12,21 @@
 -- Cost  four or five commands; run at connect, at truncate and after a loss, never per lookup
 --
 -- The clock is one string, so that the server cannot lose a part of it:
---   words of 8 bytes: 0 epoch, 1 sequence, 2 state (1 settled, 2 clearing, 3 lost: the list of schemas may be incomplete), 3 history,
---   bytes 32..287 up to 16 schemas, bytes 512.. the log of what was touched (log.lua).
+--   words of 8 bytes: 0 epoch, 1 sequence, 2 state (1 settled, 2 clearing, 3 lost: the list of schemas may be incomplete), 3 and 4
+--   which connection has written last, and since when (log.lua), 5 history,
+--   bytes 48..303 up to 16 schemas, bytes 512.. the log of what was touched (log.lua).
 local clock, action, schema = KEYS[1], ARGV[1], ARGV[2]
 local head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#2')
 
 if action == 'renumber' and head[1] ~= 0 then
   -- Lost: until everything is removed there are objects that no list leads to.
-  local listed = redis.call('GETRANGE', clock, 32, 287)
+  local listed = redis.call('GETRANGE', clock, 48, 303)
   for at = 1, 241, 16 do
     local other = string.sub(listed, at, at + 15)
     if #other < 16 or string.byte(other) == 0 then break end
     redis.pcall('UNLINK', ARGV[6] .. other)
   end
-  redis.call('SETRANGE', clock, 32, string.rep('\0', 256))
+  redis.call('SETRANGE', clock, 48, string.rep('\0', 256))
   redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 3)
 elseif action == 'renew' or action == 'renumber' then
   if head[1] == 0 then
@@ -38,18 +39,18 @@ elseif action == 'renew' or action == 'renumber' then
 elseif head[1] == 0 then
   return {0, 0, 0, 0, 0}
 elseif action == 'settle' and head[1] == tonumber(ARGV[3]) then
-  redis.call('BITFIELD', clock, 'SET', 'i64', '#2', 1, 'SET', 'i64', '#3', ARGV[4])
+  redis.call('BITFIELD', clock, 'SET', 'i64', '#2', 1, 'SET', 'i64', '#5', ARGV[4])
 end
 
 local registered = 0
-local schemas = redis.call('GETRANGE', clock, 32, 287)
+local schemas = redis.call('GETRANGE', clock, 48, 303)
 for at = 1, 241, 16 do
   local other = string.sub(schemas, at, at + 15)
   if other == schema then
     registered = 1
     break
   elseif string.byte(other) == 0 then
-    redis.call('SETRANGE', clock, 31 + at, schema)
+    redis.call('SETRANGE', clock, 47 + at, schema)
     registered = 1
     break
   end
@@ -57,6 +58,6 @@ end
 -- For people only: whatever is in the way of it must not keep the cache from being used.
 if registered == 1 and ARGV[5] ~= '' then redis.pcall('SET', ARGV[6] .. schema, ARGV[5]) end
 
-head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#1', 'GET', 'i64', '#2', 'GET', 'i64', '#3')
+head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#1', 'GET', 'i64', '#2', 'GET', 'i64', '#5')
 head[5] = registered
 return head

@@ -10,10 +10,9 @@
 -- Cost  one EVALSHA, GETRANGE, log.lua, per object and schema one or two reads of its header, whatever the size of its payload, and per
 --       key one write of it
 local clock, touched = KEYS[1], ARGV[2]
-local head = redis.call('GETRANGE', clock, 0, 287)
-if #head < 288 or string.byte(head, 24) == 3 then return struct.pack('>BI4I4I4I4', 4, 0, 0, 0, 0) end
-local outcome, eh, el, sh, sl = 1, struct.unpack('>I4I4I4I4', head)
-local sequence = sh * 4294967296 + sl
+local head = redis.call('GETRANGE', clock, '0', '303')
+if #head < 304 or string.byte(head, 24) == 3 then return '\4' .. string.rep('\0', 16) end
+local outcome, writer = 1, '\0\0\0\0\0\0\0\0'
 
 -- Flags the keys of one object that are among the items, as objects list them; an object without any key left is removed.
 local function flag(name, items)
@@ -58,7 +57,7 @@ for i = 2, #KEYS do
   end
   if primary then
     local item = struct.pack('>BI4', position, #key) .. key
-    for at = 33, 273, 16 do
+    for at = 49, 289, 16 do
       if string.byte(head, at) == 0 then break end
       local name = ARGV[1] .. string.sub(head, at, at + 15) .. ':' .. primary
       if not wanted[name] then

@@ -10,10 +10,11 @@
 -- Reply 1 byte: 1 done, 4 the clock is lost; epoch and sequence, 8 bytes each
 -- Cost  one EVALSHA, GETRANGE, log.lua, and per key one UNLINK and, for a secondary key, one GET
 local clock, touched, asked = KEYS[1], ARGV[2], 3
-local head = redis.call('GETRANGE', clock, '0', '287')
-if #head < 288 or string.byte(head, 24) == 3 then return struct.pack('>BI4I4I4I4', 4, 0, 0, 0, 0) end
-local outcome, eh, el, sh, sl = 1, struct.unpack('>I4I4I4I4', head)
-local sequence = sh * 4294967296 + sl
+local call, sub = redis.call, string.sub
+local outcome, writer, head = 1, '\0\0\0\0\0\0\0\0', call('GETRANGE', clock, '0', '64')
+if #head < 65 or string.byte(head, 24) == 3 then return '\4' .. string.rep('\0', 16) end
+-- The releases, 16 bytes each; usually there is one.
+if string.byte(head, 65) ~= 0 then head = call('GETRANGE', clock, '0', '303') end
 
 local primaries = 0
 for i = 2, #KEYS do
@@ -29,21 +30,21 @@ for i = 2, #KEYS do
   else
     local hint = redis.pcall('GET', KEYS[i])
     if type(hint) == 'string' and #hint > 12 then
-      primary = string.sub(hint, 13)
-      touched = touched .. string.sub(hint, 1, 8)
+      primary = sub(hint, 13)
+      touched = touched .. sub(hint, 5, 12)
     elseif hint then
       -- What may not be read may lead to an object: then nothing is applied.
-      if type(hint) == 'table' and string.sub(hint.err, 1, 9) ~= 'WRONGTYPE' then error(hint) end
+      if type(hint) == 'table' and sub(hint.err, 1, 9) ~= 'WRONGTYPE' then error(hint) end
       -- It says that the source has nothing.
-      redis.call('UNLINK', KEYS[i])
+      call('UNLINK', KEYS[i])
     end
   end
   if primary then
-    for at = 33, 273, 16 do
+    for at = 49, #head - 15, 16 do
       if string.byte(head, at) == 0 then break end
-      redis.call('UNLINK', ARGV[1] .. string.sub(head, at, at + 15) .. ':' .. primary)
+      call('UNLINK', ARGV[1] .. sub(head, at, at + 15) .. ':' .. primary)
     end
-    local floor = floors and string.sub(floors, 8 * i - 15, 8 * i - 8)
+    local floor = floors and sub(floors, 8 * i - 15, 8 * i - 8)
     if floor and floor ~= '\0\0\0\0\0\0\0\0' then
       local name = ARGV[4 + primaries] .. primary
       local old = redis.pcall('GET', name)
@@ -53,10 +54,10 @@ for i = 2, #KEYS do
         local oh, ol = struct.unpack('>I4I4', old)
         local nh, nl = struct.unpack('>I4I4', floor)
         keep = oh > nh or (oh == nh and ol > nl)
-      elseif type(old) == 'table' and string.sub(old.err, 1, 9) ~= 'WRONGTYPE' then
+      elseif type(old) == 'table' and sub(old.err, 1, 9) ~= 'WRONGTYPE' then
         error(old)
       end
-      redis.call('SET', name, keep and old or floor, 'PX', ARGV[5 + primaries])
+      call('SET', name, keep and old or floor, 'PX', ARGV[5 + primaries])
     end
   end
 end

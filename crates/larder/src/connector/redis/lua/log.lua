@@ -3,19 +3,29 @@
 -- The log is a ring of 16,384 marks of 8 bytes, from byte 512 of the clock on; the sequence counts all marks ever written, so that it
 -- says where the next one goes. A fill with a ticket looks for the marks of its keys among those written since.
 --
--- Uses  clock, outcome, eh and el: the epoch, sh, sl and sequence, touched: the marks, in one string
+-- Behind the sequence and the state stands which connection has written last (8 bytes; 0: one that does not say), and from which sequence on
+-- nobody else has (8). They are written where that changes.
+--
+-- Uses  clock, outcome, head: what the clock begins with, 32 bytes or more, touched: the marks, in one string, writer: the connection
 -- Cost  two SETRANGEs, once in a turn of the ring three; none where nothing was touched
+local at = string.sub(head, 9, 16)
 if touched ~= '' then
-  local at = sequence % 16384
-  local room = 8 * (16384 - at)
+  local high, low = struct.unpack('>I4I4', at)
+  local sequence = high * 4294967296 + low
+  local place = sequence % 16384
+  local room = 8 * (16384 - place)
   if #touched <= room then
-    redis.call('SETRANGE', clock, 512 + 8 * at, touched)
+    redis.call('SETRANGE', clock, 512 + 8 * place, touched)
   else
-    redis.call('SETRANGE', clock, 512 + 8 * at, string.sub(touched, 1, room))
+    redis.call('SETRANGE', clock, 512 + 8 * place, string.sub(touched, 1, room))
     redis.call('SETRANGE', clock, '512', string.sub(touched, room + 1))
   end
   sequence = sequence + #touched / 8
-  sh, sl = math.floor(sequence / 4294967296), sequence % 4294967296
-  redis.call('SETRANGE', clock, '8', struct.pack('>I4I4', sh, sl))
+  at = struct.pack('>I4I4', math.floor(sequence / 4294967296), sequence % 4294967296)
+  if string.sub(head, 25, 32) == writer then
+    redis.call('SETRANGE', clock, '8', at)
+  else
+    redis.call('SETRANGE', clock, '8', at .. string.sub(head, 17, 24) .. writer .. string.sub(head, 9, 16))
+  end
 end
-return struct.pack('>BI4I4I4I4', outcome, eh, el, sh, sl)
+return string.char(outcome) .. string.sub(head, 1, 8) .. at

@@ -6,7 +6,7 @@
 --       2 length of what stands before index and key in the name of an index key
 -- Reply the number of keys removed
 local removed = 0
-local schemas = redis.call('GETRANGE', KEYS[1], 32, 287)
+local schemas = redis.call('GETRANGE', KEYS[1], 48, 303)
 
 local function lists(name, item)
   local head = redis.pcall('GETRANGE', name, 36, 41)

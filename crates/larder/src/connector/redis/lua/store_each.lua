@@ -1,7 +1,7 @@
 -- The end of store_many.lua.
 end
 
-local clock, ticket, kept, part = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local clock, ticket, kept, part, index_life = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local record = part ~= '0' and KEYS[2]
 local head = redis.call('GETRANGE', clock, '0', '23')
 -- Up to which sequence it is known what others have touched, and their marks since the ticket; nil where that cannot be known.
@@ -34,16 +34,16 @@ end
 -- A ticket of no epoch is always overtaken.
 local none = string.rep('\0', 24)
 local replies, first = {}, record and 3 or 2
-for i = 4, #ARGV, 3 do
+for i = 5, #ARGV, 3 do
   local header, payload = ARGV[i], ARGV[i + 1]
-  local last = first + (#header - 31) / 8
+  local last = first + (#header - 43) / 8
   if string.byte(header, 2) == 1 then last = last + 1 end
   if payload == '' then last = last + 1 end
   local current = others ~= nil and #payload ~= 1
-  for at = 24, current and others ~= '' and #header - 7 or 0, 8 do
+  for at = 36, current and others ~= '' and #header - 7 or 0, 8 do
     if string.find(others, string.sub(header, at, at + 7), 1, true) then current = false end -- protection: fence
   end
-  local reply = store({clock, unpack(KEYS, first, last)}, {current and head or none, header, payload, ARGV[i + 2], kept})
+  local reply = store({clock, unpack(KEYS, first, last)}, {current and head or none, header, payload, ARGV[i + 2], index_life, kept})
   -- Nobody else has touched anything meanwhile.
   if string.sub(reply, 2, 9) == string.sub(head, 1, 8) then head = string.sub(reply, 2) .. string.sub(head, 17) end
   replies[#replies + 1] = reply

@@ -2,9 +2,10 @@
 -- Stores several objects, one after the other: fills or puts. Goes on with store.lua, log.lua and store_each.lua.
 --
 -- KEYS  1 clock  2 the record of the call, if the call takes several scripts; then for each object, what store.lua has after its clock
--- ARGV  1 and 2 as store.lua's 1 and 5: the ticket, and how long an object is kept beyond its deadline
+-- ARGV  1 and 2 as store.lua's 1 and 6: the ticket, and how long an object is kept beyond its deadline
 --       3 which script of its call this is: 0 the only one, 1 the first, 2 one between, 3 the last
---       4.. for each object, as store.lua's 2 to 4: header, payload and lifetime. A payload of one byte, for a put: nothing is stored,
+--       4 as store.lua's 5: the lifetime of an index key
+--       5.. for each object, as store.lua's 2 to 4: header, payload and lifetime. A payload of one byte, for a put: nothing is stored,
 --       its keys are invalidated
 -- Reply for each object what store.lua replies, 17 bytes, in one string
 -- Cost  one EVALSHA and GETRANGE, and what store.lua costs for each object without its EVALSHA. Of several: one GET, one SET, and one GETRANGE

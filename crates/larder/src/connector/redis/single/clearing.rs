@@ -14,12 +14,12 @@
 //! sure to reach every release's objects, and is deferred until everything is gone.
 
 use crate::connector::redis::layout::Layout;
-use crate::connector::redis::scripts::{self, Script};
-use crate::connector::redis::wire::link::{Link, Private, WhenCrowded};
-use crate::connector::redis::wire::trouble::{Trouble, What};
+use crate::connector::redis::scripts;
+use crate::connector::redis::wire::caller::Caller;
+use crate::connector::redis::wire::replies::{bytes, numbers, unexpected};
+use crate::connector::remote::{Clocked, Trouble};
 use crate::protection::{Protection, holds};
 use redis::{Cmd, Value};
-use std::future::Future;
 
 /// Epochs fit into a double without loss, since the scripts compute in doubles.
 const EPOCH_BITS: u32 = 52;
@@ -33,56 +33,13 @@ const REMEMBERED: usize = 8 * 1024 * 1024;
 /// How many keys a script removes at once; a SCAN may find more than it was asked for.
 const REMOVE_AT_ONCE: usize = 1000;
 
-/// Sends to the server, with the breaker's permission or before there is anybody to ask.
-pub(crate) trait Caller: Sync {
-    fn call(&self, command: &Cmd) -> impl Future<Output = Result<Value, Trouble>> + Send;
-    fn script(
-        &self,
-        script: &Script,
-        arguments: impl Fn(&mut Cmd) + Send + Sync,
-    ) -> impl Future<Output = Result<Value, Trouble>> + Send;
-}
-
-/// What is cleared, registered or pruned is never shed.
-impl Caller for Link {
-    async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
-        Self::call(self, WhenCrowded::Wait, command).await
-    }
-
-    async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
-        Self::script(self, WhenCrowded::Wait, script, arguments).await
-    }
-}
-
-impl Caller for Private<'_> {
-    async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
-        Private::call(self, command).await
-    }
-
-    async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
-        Private::script(self, script, arguments).await
-    }
-}
-
-/// What the clock says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
-    /// 0: there is no clock.
-    pub(crate) epoch: u64,
-    pub(crate) sequence: u64,
-    pub(crate) settled: bool,
-    pub(crate) history: u64,
-    /// Whether the schema of this release is in its list.
-    pub(crate) registered: bool,
-}
-
 /// Reads the clock and adds this release's schema to its list.
-pub(crate) async fn register(caller: &impl Caller, layout: &Layout) -> Result<Head, Trouble> {
+pub(crate) async fn register(caller: &impl Caller, layout: &Layout) -> Result<Clocked, Trouble> {
     clock(caller, layout, "register", 0, 0).await
 }
 
 /// Removes everything in the cache that was stored before now, and answers the clock after that.
-pub(crate) async fn clear(caller: &impl Caller, layout: &Layout, history: u64) -> Result<Head, Trouble> {
+pub(crate) async fn clear(caller: &impl Caller, layout: &Layout, history: u64) -> Result<Clocked, Trouble> {
     clear_after(caller, layout, "renew", history, |_| ()).await
 }
 
@@ -92,7 +49,7 @@ pub(crate) async fn clear_and_tell(
     layout: &Layout,
     history: u64,
     removed: impl FnMut(u64),
-) -> Result<Head, Trouble> {
+) -> Result<Clocked, Trouble> {
     clear_after(caller, layout, "renew", history, removed).await
 }
 
@@ -101,7 +58,7 @@ pub(crate) async fn clear_and_forget_schemas(
     caller: &impl Caller,
     layout: &Layout,
     history: u64,
-) -> Result<Head, Trouble> {
+) -> Result<Clocked, Trouble> {
     clear_after(caller, layout, "renumber", history, |_| ()).await
 }
 
@@ -111,7 +68,7 @@ async fn clear_after(
     action: &str,
     history: u64,
     mut removed: impl FnMut(u64),
-) -> Result<Head, Trouble> {
+) -> Result<Clocked, Trouble> {
     let mut gone = 0;
     loop {
         let epoch = if holds(Protection::Epoch) { fastrand::u64(1..1 << EPOCH_BITS) } else { 1 };
@@ -224,7 +181,13 @@ pub(crate) async fn scan(
     Ok((next, names.into_iter().filter_map(bytes).collect()))
 }
 
-async fn clock(caller: &impl Caller, layout: &Layout, action: &str, epoch: u64, history: u64) -> Result<Head, Trouble> {
+async fn clock(
+    caller: &impl Caller,
+    layout: &Layout,
+    action: &str,
+    epoch: u64,
+    history: u64,
+) -> Result<Clocked, Trouble> {
     let name = layout.clock();
     let arguments = |call: &mut Cmd| {
         call.arg(1).arg(&name).arg(action).arg(&layout.fingerprint).arg(epoch).arg(history);
@@ -232,30 +195,5 @@ async fn clock(caller: &impl Caller, layout: &Layout, action: &str, epoch: u64, 
     };
     let reply = caller.script(&scripts::CLOCK, arguments).await?;
     let [epoch, sequence, state, history, registered] = numbers(&reply).ok_or_else(|| unexpected("clock.lua"))?;
-    Ok(Head { epoch, sequence, settled: state == 1, history, registered: registered == 1 })
-}
-
-/// A reply of exactly `N` non-negative numbers.
-pub(crate) fn numbers<const N: usize>(reply: &Value) -> Option<[u64; N]> {
-    let Value::Array(items) = reply else { return None };
-    let numbers: Vec<u64> = items
-        .iter()
-        .filter_map(|item| match item {
-            Value::Int(number) => u64::try_from(*number).ok(),
-            _ => None,
-        })
-        .collect();
-    numbers.try_into().ok()
-}
-
-pub(crate) fn bytes(reply: Value) -> Option<Vec<u8>> {
-    match reply {
-        Value::BulkString(bytes) => Some(bytes),
-        Value::SimpleString(text) => Some(text.into_bytes()),
-        _ => None,
-    }
-}
-
-pub(crate) fn unexpected(what: &str) -> Trouble {
-    Trouble::Error { what: What::Fault, text: format!("the server's reply to {what} has not the expected shape") }
+    Ok(Clocked { epoch, sequence, settled: state == 1, history, registered: registered == 1 })
 }

@@ -2,9 +2,9 @@
 
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::{Store, milliseconds};
-use crate::connector::redis::wire::link::WhenCrowded;
 use crate::connector::redis::wire::rights::Command;
-use crate::connector::redis::wire::trouble::Trouble;
+use crate::connector::remote::Trouble;
+use crate::connector::remote::WhenCrowded;
 use crate::contract::{KeyRef, Lease, LeaseToken, Lookup};
 use redis::{Cmd, Pipeline, RedisError, Value as Reply};
 
@@ -12,18 +12,18 @@ impl Store {
     /// Asks for the lease and looks, in this order and in one round trip; two where an index key is found that was not known.
     pub(crate) async fn lease_and_look(&self, key: KeyRef<'_>) -> (Lease, Lookup) {
         // Without the right to take a lease nobody has one.
-        let may_take = !self.link.rights.missing().any_of(&[Command::Set]);
+        let may_take = !self.link.protocol().rights.missing().any_of(&[Command::Set]);
         let Some(connection) = self.trusted().filter(|_| may_take) else {
             return (Lease::Free, self.find_or_ticket(key).await);
         };
         let token = fastrand::u128(..);
         let newest = self.newest();
-        let hint = if key.index == 0 { None } else { self.hints.get(key) };
+        let hint = if key.index == 0 { None } else { self.local.hints.get(key) };
         let known = if key.index == 0 { Some(key.bytes) } else { hint.as_deref().map(|hint| &*hint.primary) };
-        let read = known.map_or_else(|| self.layout.index(key), |primary| self.layout.object(primary));
+        let read = known.map_or_else(|| self.local.layout.index(key), |primary| self.local.layout.object(primary));
         let mut all = Pipeline::with_capacity(3);
         let life = milliseconds(self.schema.loading.lease);
-        all.cmd("SET").arg(self.layout.lease(key)).arg(name(LeaseToken(token))).arg("NX").arg("PX").arg(life);
+        all.cmd("SET").arg(self.local.layout.lease(key)).arg(name(LeaseToken(token))).arg("NX").arg("PX").arg(life);
         all.cmd("GET").arg(&read);
         all.add_command(self.read_clock());
         let replies = match self.link.pipeline(&all).await {
@@ -51,14 +51,14 @@ impl Store {
         };
         // What was remembered may be wrong: then this is not the whole look.
         if known.is_some() && key.index != 0 && found.is_err() {
-            self.hints.forget(key);
+            self.local.hints.forget(key);
             return (lease, self.find_or_ticket(key).await);
         }
         (lease, self.look(found, async || self.ticket_from(clock, newest).await).await)
     }
 
     pub(crate) async fn give_back(&self, key: KeyRef<'_>, token: LeaseToken) {
-        let lease = self.layout.lease(key);
+        let lease = self.local.layout.lease(key);
         let arguments = |call: &mut Cmd| {
             call.arg(1).arg(&lease).arg(name(token));
         };

@@ -14,6 +14,8 @@
 //! a call that stores objects share its ticket, and each knows what others have touched since (`lua/store_many.lua`).
 
 mod reading;
+mod round_trip;
+mod search;
 mod storing;
 
 /// Keys to be looked up, or objects to be stored, in one round trip.

@@ -3,9 +3,9 @@
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::Store;
 use crate::connector::redis::single::clearing;
-use crate::connector::redis::single::forgetting::BATCH;
-use crate::connector::redis::wire::link::WhenCrowded;
-use crate::connector::redis::wire::trouble::Trouble;
+use crate::connector::remote::BATCH;
+use crate::connector::remote::Trouble;
+use crate::connector::remote::WhenCrowded;
 use crate::contract::{Error, Pruned};
 use redis::{Cmd, Value as Reply};
 
@@ -15,12 +15,12 @@ impl Store {
             self.miss(&trouble);
             Error::Unavailable { cache: self.schema.cache.clone(), reason: trouble.to_string() }
         };
-        let clock = self.layout.clock();
+        let clock = self.local.layout.clock();
         let mut pruned = Pruned::default();
         let mut cursor = b"0".to_vec();
         loop {
             let (next, names) =
-                clearing::scan(&*self.link, &cursor, &self.layout.index_keys()).await.map_err(unavailable)?;
+                clearing::scan(&*self.link, &cursor, &self.local.layout.index_keys()).await.map_err(unavailable)?;
             // Also of indexes that this release does not have: who had them may be gone for good.
             for batch in names.chunks(BATCH) {
                 let arguments = |call: &mut Cmd| {
@@ -28,7 +28,7 @@ impl Store {
                     for name in batch {
                         call.arg(name);
                     }
-                    call.arg(self.layout.object_prefix()).arg(self.layout.before_index());
+                    call.arg(self.local.layout.object_prefix()).arg(self.local.layout.before_index());
                 };
                 let reply =
                     self.link.script(WhenCrowded::Wait, &scripts::PRUNE, arguments).await.map_err(unavailable)?;

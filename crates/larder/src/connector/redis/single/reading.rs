@@ -2,13 +2,13 @@
 
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::scripts;
-use crate::connector::redis::single::clearing::unexpected;
 use crate::connector::redis::single::{Store, milliseconds};
-use crate::connector::redis::wire::link::WhenCrowded;
+use crate::connector::redis::wire::replies::unexpected;
 use crate::connector::redis::wire::rights::Command;
-use crate::connector::redis::wire::trouble::{Trouble, What};
+use crate::connector::remote::WhenCrowded;
 use crate::connector::remote::envelope::{self, DecodeError};
 use crate::connector::remote::hints::Hint;
+use crate::connector::remote::{Trouble, What};
 use crate::contract::{KeyRef, Lookup, Miss, Ticket, Value};
 use redis::{Cmd, Pipeline, Value as Reply};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Store {
             Err(Cold::Miss(miss)) => return Err(miss),
             Err(Cold::Unknown(tried)) => {
                 let mut get = redis::cmd("GET");
-                get.arg(self.layout.index(key));
+                get.arg(self.local.layout.index(key));
                 let hint = self.link.call(WhenCrowded::Shed, &get).await.map_err(|trouble| self.miss(&trouble))?;
                 self.find_hinted(key, hint, tried).await?
             }
@@ -51,7 +51,7 @@ impl Store {
                 // The ticket comes along in the same round trip: the load begins after it either way.
                 let newest = self.newest();
                 let mut both = Pipeline::with_capacity(2);
-                both.cmd("GET").arg(self.layout.index(key));
+                both.cmd("GET").arg(self.local.layout.index(key));
                 both.add_command(self.read_clock());
                 let mut replies = match self.link.pipeline(&both).await {
                     Ok(replies) => replies.into_iter(),
@@ -84,10 +84,10 @@ impl Store {
     async fn find_known(&self, key: KeyRef<'_>) -> Result<Found, Cold> {
         self.may_read().map_err(Cold::Miss)?;
         if key.index == 0 {
-            let hint = self.hints.of_primary(key);
+            let hint = self.local.hints.of_primary(key);
             return self.read(key.bytes, hint.as_deref(), key).await.map_err(Cold::Miss);
         }
-        let Some(hint) = self.hints.get(key) else { return Err(Cold::Unknown(None)) };
+        let Some(hint) = self.local.hints.get(key) else { return Err(Cold::Unknown(None)) };
         match self.read(&hint.primary, Some(&hint), key).await {
             Err(Miss::Absent) => Err(Cold::Unknown(Some(hint))),
             other => other.map_err(Cold::Miss),
@@ -105,40 +105,40 @@ impl Store {
             Reply::BulkString(hint) => hint,
             Reply::ServerError(error) => return Err(self.miss(&redis::RedisError::from(error).into())),
             _ => {
-                self.hints.forget(key);
+                self.local.hints.forget(key);
                 return Err(Miss::Absent);
             }
         };
         let Some(primary) = Layout::primary_of(&hint) else {
             // Whatever this node remembers leads nowhere: the next lookup begins with the index key.
-            self.hints.forget(key);
+            self.local.hints.forget(key);
             return Err(self.nothing(&hint, key));
         };
         if tried.is_some_and(|tried| *tried.primary == *primary) {
             return Err(Miss::Absent);
         }
-        let hint = self.hints.remember(key, primary);
+        let hint = self.local.hints.remember(key, primary);
         self.read(primary, Some(&hint), key).await
     }
 
     async fn read(&self, primary: &[u8], hint: Option<&Hint>, key: KeyRef<'_>) -> Result<Found, Miss> {
-        let name = self.layout.object(primary);
+        let name = self.local.layout.object(primary);
         let mut get = redis::cmd("GET");
         get.arg(&name);
         let Some(connection) = self.trusted() else { return Err(Miss::Distrusted) };
-        let touched = hint.filter(|hint| self.may_touch() && self.hints.touch_is_due(hint));
+        let touched = hint.filter(|hint| self.may_touch() && self.local.hints.touch_is_due(hint));
         let reply = match touched {
             None => self.link.call(WhenCrowded::Shed, &get).await,
             Some(hint) => {
                 let age = milliseconds(self.schema.last_use_age);
                 let kept = milliseconds(self.schema.kept_after());
-                let touch = |call: &mut Cmd| {
+                let touch = |call: &mut Cmd, _| {
                     call.arg(1).arg(&name).arg(age).arg(kept);
                 };
                 let both = self.link.command_and_script(WhenCrowded::Shed, get, &scripts::TOUCH, touch).await;
                 both.map(|(object, touch)| {
                     if let Err(trouble) = touch {
-                        self.hints.touch_failed(hint);
+                        self.local.hints.touch_failed(hint);
                         if trouble.what() == Some(What::Forbidden) {
                             self.miss(&trouble);
                         }
@@ -150,14 +150,14 @@ impl Store {
         if let Some(hint) = touched
             && !matches!(reply, Ok(Reply::BulkString(_)))
         {
-            self.hints.touch_failed(hint);
+            self.local.hints.touch_failed(hint);
         }
         self.believe(connection, name, reply, key).await
     }
 
     /// Whether the user has the rights that it takes to renew a last-use age.
     pub(crate) fn may_touch(&self) -> bool {
-        !self.link.rights.missing().any_of(&[Command::PExpire, Command::GetRange, Command::Time])
+        !self.link.protocol().rights.missing().any_of(&[Command::PExpire, Command::GetRange, Command::Time])
     }
 
     /// What the reply to a GET of an object key, sent when `connection` was the one in use, says under this key.
@@ -184,7 +184,7 @@ impl Store {
         match envelope::decode(&self.schema, &object, key) {
             Ok(value) => Ok(Found { value, age: self.age(&object).await }),
             Err(DecodeError::OtherKey) => Err(Miss::Absent),
-            Err(_) if key.index == 0 && object == self.layout.absence(key) => Err(self.nothing(&object, key)),
+            Err(_) if key.index == 0 && object == self.local.layout.absence(key) => Err(self.nothing(&object, key)),
             Err(_) if Layout::is_absence(&object) => Err(Miss::Absent),
             Err(error) => self.discard(name, object, error).await,
         }
@@ -208,7 +208,7 @@ impl Store {
     /// The miss by which a node that remembers what the source does not have tells that it does not have this.
     pub(crate) fn nothing(&self, absence: &[u8], key: KeyRef<'_>) -> Miss {
         let remembers = !self.schema.loading.negative_age.is_zero();
-        if remembers && absence == self.layout.absence(key) { Miss::KnownAbsent } else { Miss::Absent }
+        if remembers && absence == self.local.layout.absence(key) { Miss::KnownAbsent } else { Miss::Absent }
     }
 
     /// A type that cannot be decoded is one with every read: told once in a while.
@@ -217,7 +217,7 @@ impl Store {
         if let DecodeError::Payload(detail) = error {
             tracing::debug!(cache = %self.schema.cache, detail, "the payload of a stored object cannot be decoded");
         }
-        if let Some(entries) = self.undecodable.admit(&self.link.clock, 1) {
+        if let Some(entries) = self.local.undecodable.admit(self.link.clock(), 1) {
             let cache = &*self.schema.cache;
             tracing::error!(%cache, entries, bytes, %error, "a stored object cannot be read and is removed");
         }
@@ -233,27 +233,6 @@ impl Store {
             self.miss(&trouble);
         }
         Err(Miss::Undecodable)
-    }
-
-    pub(crate) fn miss(&self, trouble: &Trouble) -> Miss {
-        match trouble {
-            Trouble::Unavailable | Trouble::Unconfirmed => Miss::Unavailable,
-            Trouble::Shed => Miss::Shed,
-            Trouble::TimedOut(_) => Miss::TimedOut,
-            Trouble::Error { what: What::Fault | What::WrongType | What::NoScript, text } => {
-                self.schema.stats.faults.increment();
-                if let Some(entries) = self.rejected.admit(&self.link.clock, 1) {
-                    let cache = &*self.schema.cache;
-                    tracing::error!(%cache, entries, error = %text, "the server rejected a command of ours");
-                }
-                Miss::Fault
-            }
-            Trouble::Error { what: What::Forbidden, text } => {
-                self.link.rights.doubt(&self.schema.cache, text);
-                Miss::Fault
-            }
-            Trouble::Error { .. } => Miss::Unavailable,
-        }
     }
 }
 

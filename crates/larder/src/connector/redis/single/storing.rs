@@ -1,16 +1,12 @@
 //! Fills, puts and sets.
 
 use crate::connector::redis::scripts;
-use crate::connector::redis::single::clearing::unexpected;
-use crate::connector::redis::single::delivery::Undelivered;
-use crate::connector::redis::single::{Store, milliseconds, verdict};
-use crate::connector::redis::wire::link::WhenCrowded;
+use crate::connector::redis::single::{SingleServer, Store, milliseconds, verdict};
+use crate::connector::redis::wire::replies::unexpected;
 use crate::connector::redis::wire::rights::Command;
-use crate::connector::redis::wire::trouble::{Trouble, What};
 use crate::connector::remote::envelope;
-use crate::connector::remote::journal::Deferred;
-use crate::contract::{Delivery, Fill, KeyBuf, KeyRef, Object, Stored, Ticket};
-use crate::telemetry::Ended;
+use crate::connector::remote::{Trouble, Undelivered, WhenCrowded};
+use crate::contract::{Fill, KeyRef, Object, Stored, Ticket};
 use redis::Cmd;
 use std::sync::atomic::Ordering;
 
@@ -23,12 +19,6 @@ pub(crate) const STAGE_ABOVE: usize = 4 * 1024;
 /// How long a staged object waits, in ms, for the script that puts it in place.
 const STAGED_LIFE: u64 = 60_000;
 
-/// After the server said that it is full, no fill is sent for this long, in ms.
-const FULL_PAUSE: u64 = 1_000;
-
-/// A server that has refused nothing for this long, in ms, and then stores an object, is full no longer.
-const FULL_IS_OVER: u64 = 10_000;
-
 /// What the server has said of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
@@ -37,13 +27,59 @@ pub(crate) struct Sent {
     pub(crate) done: bool,
 }
 
-/// What store.lua is told of an object, beside its bytes.
+/// What becomes of an object that is overtaken: one of its keys was touched after its ticket was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Nothing. The caller has the object all the same.
+    Fill,
+    /// Its keys are invalidated.
+    Put,
+    /// The first attempt of a set: nothing. The set is sent once more, with the ticket that the answer brings.
+    Set,
+    /// The second attempt of a set: its keys are invalidated.
+    SetAgain,
+}
+
+impl Mode {
+    /// As store.lua has it.
+    fn code(self) -> u8 {
+        match self {
+            Self::Fill => 0,
+            Self::Put | Self::SetAgain => 1,
+            Self::Set => 2,
+        }
+    }
+
+    /// Whether a large object has to be staged; the first attempt of a set leaves it there for the second.
+    pub(crate) fn stages(self) -> bool {
+        self != Self::SetAgain
+    }
+}
+
+/// An object on its way.
+#[derive(Clone, Copy)]
+struct Outgoing<'a> {
+    object: &'a Object,
+    bytes: &'a [u8],
+    /// The name under which it is staged, if it is large.
+    staged: Option<&'a str>,
+}
+
+/// What store.lua is told of an object, beside its bytes and its names.
 pub(crate) struct Terms {
-    pub(crate) header: Vec<u8>,
+    mode: Mode,
+    /// In ms; 0: none.
+    max_age: u64,
+    /// Whether the deadline is written into the object. Otherwise the server's own lifetime of the object says it all.
+    dated: bool,
     /// In ms, as long as it is not touched; 0: none.
     pub(crate) life: u64,
+    /// Of an index key, in ms; 0: none.
+    pub(crate) index_life: u64,
     /// How much of its max age it is kept for beyond its deadline, in ms.
     pub(crate) kept: u64,
+    /// Index keys that are written together have one lifetime, and one label by which that is known. 0: they have none.
+    label: u32,
 }
 
 /// What the clock begins with while nothing was touched since this ticket.
@@ -56,8 +92,8 @@ pub(crate) fn as_of(ticket: Ticket) -> [u8; 24] {
 }
 
 /// A put is a change, which waits for a place. A fill is none: who has loaded the object has it, and need not wait until it is stored.
-pub(crate) fn when_crowded(put: bool) -> WhenCrowded {
-    if put { WhenCrowded::Wait } else { WhenCrowded::Shed }
+pub(crate) fn when_crowded(mode: Mode) -> WhenCrowded {
+    if mode == Mode::Fill { WhenCrowded::Shed } else { WhenCrowded::Wait }
 }
 
 /// Writes a large object where a script finds it.
@@ -65,6 +101,12 @@ pub(crate) fn stage(name: &str, bytes: &[u8]) -> Cmd {
     let mut set = redis::cmd("SET");
     set.arg(name).arg(bytes).arg("PX").arg(STAGED_LIFE);
     set
+}
+
+/// The ticket for the second attempt of a set: what the server's answer to the first says, where that belongs to the same data. Otherwise the
+/// set has to ask for a ticket, as a lookup does, since the clock may be unsettled, or not know this release.
+pub(crate) fn later(seen: Ticket, at: Option<Ticket>) -> Option<Ticket> {
+    at.filter(|at| at.epoch == seen.epoch && at.sequence >= seen.sequence)
 }
 
 impl Store {
@@ -98,50 +140,56 @@ impl Store {
 
     /// Whether the user has the rights that it takes to store an object of so many bytes. Which are missing was told when that was found out.
     fn may_store(&self, object: &Object, bytes: usize) -> bool {
-        let missing = self.link.rights.missing();
+        let missing = self.link.protocol().rights.missing();
         if missing.is_none() {
             return true;
         }
         let ages = !(self.schema.max_age.is_zero() && self.schema.last_use_age.is_zero());
         let lasts = if ages { Command::PExpire } else { Command::Persist };
-        let needs: [(bool, &[Command]); 4] = [
+        let needs: [(bool, &[Command]); 5] = [
             (true, &[Command::Set]),
             (!object.secondary.is_empty() || object.version.is_some(), &[Command::MGet]),
-            (!self.schema.max_age.is_zero(), &[Command::Time]),
+            (!self.schema.max_age.is_zero(), &[Command::PExpire]),
+            (self.dates(), &[Command::Time]),
             (bytes > STAGE_ABOVE, &[Command::Exists, Command::Rename, lasts]),
         ];
         !needs.iter().any(|(needed, commands)| *needed && missing.any_of(commands))
     }
 
-    async fn send_object(&self, put: bool, object: &Object, bytes: &[u8], ticket: Ticket) -> Result<Sent, Trouble> {
-        if !self.proven() {
+    async fn send_object(
+        &self,
+        mode: Mode,
+        Outgoing { object, bytes, staged }: Outgoing<'_>,
+        ticket: Ticket,
+    ) -> Result<Sent, Trouble> {
+        if !self.is_trusted() {
             return Err(Trouble::Unavailable);
         }
-        let clock = self.layout.clock();
-        let staged = (bytes.len() > STAGE_ABOVE).then(|| self.layout.staged());
+        let clock = self.local.layout.clock();
         let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
-        let Terms { header, life, kept } = self.terms(put, object);
-        let arguments = |call: &mut Cmd| {
+        let terms = self.terms(mode, object);
+        let arguments = |call: &mut Cmd, connection| {
             call.arg(keys).arg(&clock);
-            self.name_keys(call, object, staged.as_deref());
+            self.name_keys(call, object, staged);
             let payload = if staged.is_some() { &[][..] } else { bytes };
-            call.arg(&as_of(ticket)[..]).arg(&header).arg(payload).arg(life);
-            if kept > 0 {
-                call.arg(kept);
+            let header = self.header(object, &terms, connection);
+            call.arg(&as_of(ticket)[..]).arg(&header).arg(payload).arg(terms.life).arg(terms.index_life);
+            if terms.kept > 0 {
+                call.arg(terms.kept);
             }
         };
-        let reply = match &staged {
-            None => self.link.script(when_crowded(put), &scripts::STORE, arguments).await?,
+        let reply = match staged.filter(|_| mode.stages()) {
+            None => self.link.script_on(when_crowded(mode), &scripts::STORE, arguments).await?,
             Some(staged) => {
                 let stage = stage(staged, bytes);
-                self.link.command_and_script(when_crowded(put), stage, &scripts::STORE, arguments).await?.1?
+                self.link.command_and_script(when_crowded(mode), stage, &scripts::STORE, arguments).await?.1?
             }
         };
         let verdict = verdict(reply).ok_or_else(|| unexpected("store.lua"))?;
         Ok(self.judge_store(object, bytes.len(), verdict))
     }
 
-    pub(crate) fn terms(&self, put: bool, object: &Object) -> Terms {
+    pub(crate) fn terms(&self, mode: Mode, object: &Object) -> Terms {
         let kept = milliseconds(self.schema.kept_after());
         // With what it is kept for beyond that.
         let max_age = match milliseconds(self.schema.lifetime()) {
@@ -150,28 +198,50 @@ impl Store {
         };
         let last_use = milliseconds(self.schema.last_use_age);
         let life = if max_age > 0 && last_use > 0 { max_age.min(last_use) } else { max_age.max(last_use) };
-        let prefix = self.layout.object_prefix();
+        let dated = self.dates();
+        let index_life = self.index_life();
+        let label = if index_life == 0 || object.secondary.is_empty() { 0 } else { fastrand::u32(1..) };
+        Terms { mode, max_age, dated, life, index_life, kept, label }
+    }
+
+    /// Whether an object's deadline by max age is written into it: where the server's own lifetime of the object is another.
+    fn dates(&self) -> bool {
+        let schema = &self.schema;
+        let another = [schema.last_use_age, schema.kept_after(), schema.refresh_ahead()];
+        !schema.max_age.is_zero() && another.iter().any(|age| !age.is_zero())
+    }
+
+    /// How long an index key lives at most, in ms; 0: for ever. Half of it is longer than any object lives, however often that is touched.
+    pub(crate) fn index_life(&self) -> u64 {
+        match milliseconds(self.schema.max_age) {
+            0 => 0,
+            max_age => 2 * (max_age + milliseconds(self.schema.kept_after()) + 500),
+        }
+    }
+
+    /// The header of store.lua. `connection` is the one that it is sent on, or 0.
+    pub(crate) fn header(&self, object: &Object, terms: &Terms, connection: u64) -> Vec<u8> {
         let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
-        let mut header = Vec::with_capacity(31 + 8 * object.secondary.len());
-        // Otherwise the server's own lifetime of the object says it all.
-        let dated = max_age > 0 && (last_use > 0 || kept > 0 || !self.schema.refresh_ahead().is_zero());
-        header.extend_from_slice(&[u8::from(put), u8::from(object.version.is_some()), u8::from(dated)]);
-        header.extend_from_slice(&length(prefix.len()));
-        header.extend_from_slice(&length(self.layout.before_index()));
-        header.extend_from_slice(&max_age.to_be_bytes());
+        let mut header = Vec::with_capacity(43 + 8 * object.secondary.len());
+        header.extend_from_slice(&[terms.mode.code(), u8::from(object.version.is_some()), u8::from(terms.dated)]);
+        header.extend_from_slice(&length(self.local.layout.object_prefix().len()));
+        header.extend_from_slice(&length(self.local.layout.before_index()));
+        header.extend_from_slice(&terms.max_age.to_be_bytes());
         header.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
-        header.extend(object.keys().flat_map(|key| self.layout.mark(key)));
-        Terms { header, life, kept }
+        header.extend_from_slice(&connection.to_be_bytes());
+        header.extend_from_slice(&terms.label.to_be_bytes());
+        header.extend(object.keys().flat_map(|key| self.local.layout.mark(key)));
+        header
     }
 
     /// The keys that store.lua touches, after the clock.
     pub(crate) fn name_keys(&self, call: &mut Cmd, object: &Object, staged: Option<&str>) {
-        call.arg(self.layout.object(&object.primary));
+        call.arg(self.local.layout.object(&object.primary));
         for key in &object.secondary {
-            call.arg(self.layout.index(key.as_ref()));
+            call.arg(self.local.layout.index(key.as_ref()));
         }
         if object.version.is_some() {
-            call.arg(self.layout.floor(&object.primary));
+            call.arg(self.local.layout.floor(&object.primary));
         }
         if let Some(staged) = staged {
             call.arg(staged);
@@ -189,10 +259,8 @@ impl Store {
         let stored = match outcome {
             1 => {
                 self.schema.stats.stored_bytes.add(bytes as u64);
-                self.hints.remember_stored(object);
-                if self.full_until.load(Ordering::Relaxed) > 0 {
-                    self.has_room();
-                }
+                self.local.hints.remember_stored(object);
+                self.has_room();
                 Stored::Accepted
             }
             2 => Stored::Overtaken,
@@ -207,10 +275,12 @@ impl Store {
 
     pub(crate) async fn fill_object(&self, object: Object, ticket: Ticket) -> Fill {
         let Some(bytes) = self.encoded(&object) else { return Fill::undated(Stored::Unfit) };
-        if self.link.clock.coarse() < self.full_until.load(Ordering::Relaxed) {
+        if self.is_full() {
             return Fill::undated(Stored::Full);
         }
-        match self.send_object(false, &object, &bytes, ticket).await {
+        let staged = self.place_for(&bytes);
+        let outgoing = Outgoing { object: &object, bytes: &bytes, staged: staged.as_deref() };
+        match self.send_object(Mode::Fill, outgoing, ticket).await {
             Ok(sent) => sent.fill,
             Err(trouble) => Fill::undated(self.not_stored(&trouble)),
         }
@@ -218,15 +288,16 @@ impl Store {
 
     /// Tells the server that a load has found nothing under this key: what absent.lua does about it.
     pub(crate) async fn fill_absence(&self, key: KeyRef<'_>, ticket: Ticket) -> Fill {
-        let (clock, absence, listed) = (self.layout.clock(), self.layout.absence(key), self.layout.listed(key));
-        let name = if key.index == 0 { self.layout.object(key.bytes) } else { self.layout.index(key) };
+        let (clock, absence, listed) =
+            (self.local.layout.clock(), self.local.layout.absence(key), self.local.layout.listed(key));
+        let name = if key.index == 0 { self.local.layout.object(key.bytes) } else { self.local.layout.index(key) };
         let (kept, ahead) = (self.schema.kept_after(), self.schema.refresh_ahead());
         // What this node takes for expired, or due, is so to the server too, although this node's idea of the server's time may be ahead.
         let now = if kept.is_zero() && ahead.is_zero() { None } else { self.link.server_time().await };
         let (taken, life) = (as_of(ticket), milliseconds(self.schema.loading.negative_age));
         let arguments = |call: &mut Cmd| {
             call.arg(2).arg(&clock).arg(&name).arg(&taken[..]).arg(&absence[..]).arg(life);
-            call.arg(self.layout.object_prefix()).arg(&listed).arg(now.unwrap_or(0)).arg(milliseconds(ahead));
+            call.arg(self.local.layout.object_prefix()).arg(&listed).arg(now.unwrap_or(0)).arg(milliseconds(ahead));
         };
         let reply = self.link.script(WhenCrowded::Shed, &scripts::ABSENT, arguments).await;
         let (outcome, at) = match reply.and_then(|reply| verdict(reply).ok_or_else(|| unexpected("absent.lua"))) {
@@ -236,7 +307,7 @@ impl Store {
         match outcome {
             1 => {
                 // So that the next lookup begins where the note is.
-                self.hints.forget(key);
+                self.local.hints.forget(key);
                 Fill { stored: Stored::Accepted, at: Some(at) }
             }
             2 => Fill { stored: Stored::Overtaken, at: Some(at) },
@@ -247,123 +318,75 @@ impl Store {
         }
     }
 
-    /// The keys are guarded from the first moment: who goes away while the ticket is asked for has changed the source already.
+    /// One round trip, unless another node has touched one of the object's keys lately.
+    ///
+    /// 1. The object goes with the newest ticket that this node has seen. Where none of its keys was touched since, it is stored.
+    /// 2. Otherwise the server answers *overtaken*, and has changed nothing. Its answer is a ticket, and the object is put with that.
+    /// 3. Where that put is overtaken, too, its keys are invalidated by the same script.
+    ///
+    /// The keys are guarded from the first moment until the last answer: a caller who goes away between the attempts has changed the source
+    /// already. `docs/protocol.md` argues why the first attempt needs a ticket at all, and why it may be an old one.
     pub(crate) async fn set_object(&self, object: Object) -> Stored {
         let undelivered = self.guards(&object);
-        match self.ask_for_ticket(WhenCrowded::Wait).await {
-            Ok(ticket) => self.put_guarded(object, ticket, undelivered).await,
-            // Whoever waits in vain waits once.
-            Err(trouble @ Trouble::TimedOut(_)) => {
-                undelivered.into_iter().for_each(|guard| guard.deferred(&trouble));
-                Stored::Unavailable
+        self.local.sets.store(true, Ordering::Relaxed);
+        let Some(bytes) = self.encoded(&object) else {
+            return self.forget_instead(Stored::Unfit, undelivered).await;
+        };
+        let staged = self.place_for(&bytes);
+        let outgoing = Outgoing { object: &object, bytes: &bytes, staged: staged.as_deref() };
+        let (mut ticket, mut mode) = (self.seen_ticket(), Mode::Put);
+        if let Some(seen) = ticket {
+            mode = Mode::SetAgain;
+            let connection = self.link.generation();
+            match self.send_object(Mode::Set, outgoing, seen).await {
+                Ok(Sent { fill: Fill { stored: Stored::Overtaken, at }, .. }) => ticket = later(seen, at),
+                sent => return self.settle(connection, undelivered, sent.map(|sent| sent.fill.stored)).await,
             }
-            Err(_) => self.put_guarded(object, None, undelivered).await,
         }
+        if ticket.is_none() {
+            ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
+                Ok(ticket) => ticket,
+                // Whoever waits in vain waits once.
+                Err(trouble @ Trouble::TimedOut(_)) => {
+                    undelivered.into_iter().for_each(|guard| guard.deferred(&trouble));
+                    return Stored::Unavailable;
+                }
+                Err(_) => None,
+            };
+        }
+        match ticket {
+            Some(ticket) => self.put_guarded(mode, outgoing, ticket, undelivered).await,
+            None => self.forget_instead(Stored::Overtaken, undelivered).await,
+        }
+    }
+
+    /// The name under which an object is staged, if it is large.
+    pub(crate) fn place_for(&self, bytes: &[u8]) -> Option<String> {
+        (bytes.len() > STAGE_ABOVE).then(|| self.local.layout.staged())
     }
 
     pub(crate) async fn put_object(&self, object: Object, ticket: Option<Ticket>) -> Stored {
         let undelivered = self.guards(&object);
-        self.put_guarded(object, ticket, undelivered).await
+        match (self.encoded(&object), ticket) {
+            (Some(bytes), Some(ticket)) => {
+                let staged = self.place_for(&bytes);
+                let outgoing = Outgoing { object: &object, bytes: &bytes, staged: staged.as_deref() };
+                self.put_guarded(Mode::Put, outgoing, ticket, undelivered).await
+            }
+            (_, None) => self.forget_instead(Stored::Overtaken, undelivered).await,
+            (None, Some(_)) => self.forget_instead(Stored::Unfit, undelivered).await,
+        }
     }
 
-    /// What is left of a put that is not answered: its keys are invalidated, and of what its primary key leads to no lower version is
-    /// stored for a while. (Another key may lead to another object, whose versions are not to be compared with this one's.)
-    pub(crate) fn guards(&self, object: &Object) -> Vec<Undelivered<'_>> {
-        let mut keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
-        let versioned = if object.version.is_some() { keys.drain(..1).collect() } else { Vec::new() };
-        let mut guards = self.batches(&versioned, Deferred::Invalidate { floor: object.version });
-        guards.extend(self.batches(&keys, Deferred::Invalidate { floor: None }));
-        guards
-    }
-
-    async fn put_guarded(&self, object: Object, ticket: Option<Ticket>, undelivered: Vec<Undelivered<'_>>) -> Stored {
+    async fn put_guarded(
+        &self,
+        mode: Mode,
+        outgoing: Outgoing<'_>,
+        ticket: Ticket,
+        undelivered: Vec<Undelivered<'_, SingleServer>>,
+    ) -> Stored {
         let connection = self.link.generation();
-        let stored = match (self.encoded(&object), ticket) {
-            (None, _) => Stored::Unfit,
-            (_, None) => Stored::Unavailable,
-            (Some(bytes), Some(ticket)) => match self.send_object(true, &object, &bytes, ticket).await {
-                Ok(sent) => sent.fill.stored,
-                Err(trouble @ Trouble::TimedOut(_)) => {
-                    undelivered.into_iter().for_each(|guard| guard.deferred(&trouble));
-                    return self.not_stored(&trouble);
-                }
-                Err(trouble) => self.not_stored(&trouble),
-            },
-        };
-        match stored {
-            Stored::Accepted | Stored::Overtaken | Stored::Outdated => {
-                if self.delivered(connection, undelivered).await {
-                    stored
-                } else {
-                    Stored::Unavailable
-                }
-            }
-            // Not stored: the earlier state must go all the same.
-            _ => match self.send_all(undelivered).await {
-                Delivery::Applied if ticket.is_none() => Stored::Overtaken,
-                Delivery::Applied => stored,
-                Delivery::Deferred => Stored::Unavailable,
-            },
-        }
-    }
-
-    pub(crate) fn not_stored(&self, trouble: &Trouble) -> Stored {
-        if trouble.what() == Some(What::Full) {
-            let now = self.link.clock.now();
-            if self.full.lock().count(now, 1) {
-                let cache = &*self.schema.cache;
-                tracing::warn!(%cache, error = %trouble, "the server takes no more data, and nothing is stored until it does");
-            }
-            self.full_until.store(now + FULL_PAUSE, Ordering::Relaxed);
-            return Stored::Full;
-        }
-        self.miss(trouble);
-        if trouble.what() == Some(What::Forbidden) { Stored::Unfit } else { Stored::Unavailable }
-    }
-
-    /// The server has stored an object. It may have room for one now and then while it is full, so it is not taken to be full no longer until it has
-    /// refused nothing for a while.
-    fn has_room(&self) {
-        let ended = self.full.lock().end_after(self.link.clock.now(), FULL_IS_OVER);
-        if let Some(Ended { entries: refused, lasted_ms }) = ended {
-            self.full_until.store(0, Ordering::Relaxed);
-            tracing::info!(cache = %self.schema.cache, refused, lasted_ms, "the server takes data again");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::breaker::{Breaker, BreakerConfig};
-    use crate::clock::Clock;
-    use crate::connector::redis::wire::link::Link;
-    use crate::connector::redis::wire::rights::Rights;
-    use crate::connector::remote::journal::Limits;
-    use crate::contract::Schema;
-    use crate::entry::color::Color;
-    use std::sync::Arc;
-    use std::time::Duration;
-    use tokio::runtime::Handle;
-
-    /// A server whose memory is full gave a warning for each set.
-    #[tokio::test]
-    async fn a_full_server_is_one_episode_however_often_it_has_room_for_one_more() {
-        let (clock, hand) = Clock::manual();
-        let breaker = Breaker::new("test", BreakerConfig::default(), clock.clone()).unwrap();
-        let rights = Rights::new("here".to_owned(), "larder");
-        let link = Arc::new(Link::new(breaker, clock, Duration::from_secs(1), false, Handle::current(), rights));
-        let store = Store::new(link, Schema::of::<Color>(), "larder", 1, Limits { keys: 1, bytes: 1 });
-        let full = Trouble::Error { what: What::Full, text: "OOM".to_owned() };
-        for refused in 1..=40 {
-            assert_eq!(store.not_stored(&full), Stored::Full);
-            hand.advance(Duration::from_millis(300));
-            store.has_room();
-            assert_eq!(store.full.lock().counted(), Some(refused), "it goes on");
-        }
-        hand.advance(Duration::from_millis(FULL_IS_OVER));
-        store.has_room();
-        assert_eq!(store.full.lock().counted(), None);
-        assert_eq!(store.full_until.load(Ordering::Relaxed), 0);
+        let sent = self.send_object(mode, outgoing, ticket).await;
+        self.settle(connection, undelivered, sent.map(|sent| sent.fill.stored)).await
     }
 }

@@ -1,9 +1,10 @@
 //! Tickets: what the clock says before a load or a write begins, and whether it can be believed.
 
 use crate::connector::redis::single::Store;
-use crate::connector::redis::single::clearing::{self, bytes};
-use crate::connector::redis::wire::link::WhenCrowded;
-use crate::connector::redis::wire::trouble::Trouble;
+use crate::connector::redis::single::clearing;
+use crate::connector::redis::wire::replies::bytes;
+use crate::connector::remote::Trouble;
+use crate::connector::remote::{Channel, WhenCrowded};
 use crate::contract::{KeyBuf, Ticket};
 use crate::protection::{Protection, holds};
 use redis::{Cmd, Value as Reply};
@@ -16,7 +17,7 @@ const UNSETTLED_LIMIT: u64 = 5_000;
 impl Store {
     pub(crate) fn read_clock(&self) -> Cmd {
         let mut command = redis::cmd("GETRANGE");
-        command.arg(self.layout.clock()).arg(0).arg(23);
+        command.arg(self.local.layout.clock()).arg(0).arg(23);
         command
     }
 
@@ -25,12 +26,12 @@ impl Store {
     pub(crate) async fn was_untouched(&self, keys: &[KeyBuf], since: Ticket) -> Option<bool> {
         let connection = self.trusted().filter(|_| self.may_read().is_ok())?;
         let mut read = redis::cmd("GET");
-        read.arg(self.layout.clock());
+        read.arg(self.local.layout.clock());
         let clock = bytes(self.link.call(WhenCrowded::Shed, &read).await.ok()?)?;
         if self.trusted() != Some(connection) {
             return None;
         }
-        let marks: Vec<_> = keys.iter().map(|key| self.layout.mark(key.as_ref())).collect();
+        let marks: Vec<_> = keys.iter().map(|key| self.local.layout.mark(key.as_ref())).collect();
         untouched(&clock, &marks, since)
     }
 
@@ -45,6 +46,14 @@ impl Store {
         let newest = self.newest();
         let reply = self.link.call(when_crowded, &self.read_clock()).await?;
         Ok(self.ticket_from(reply, newest).await)
+    }
+
+    /// The command of the heartbeat that keeps the newest ticket new; none where nobody sets, or where other replies keep it new. Beside it is
+    /// the newest ticket from before: [`ticket_from`](Self::ticket_from) wants to know.
+    pub(crate) fn ask_clock(&self) -> Option<(Cmd, Option<Ticket>)> {
+        let saw_lately = self.saw_lately();
+        let asks = self.local.sets.load(Ordering::Relaxed) && !saw_lately && self.may_read().is_ok();
+        asks.then(|| (self.read_clock(), self.newest()))
     }
 
     /// The ticket in the first 24 bytes of the clock: epoch, sequence, state. `newest` was seen before the clock was read.
@@ -67,19 +76,19 @@ impl Store {
             return None;
         }
         if state != 1 {
-            let now = self.link.clock.now();
-            let since = self.unsettled_since.load(Ordering::Relaxed);
+            let now = self.link.clock().now();
+            let since = self.local.unsettled_since.load(Ordering::Relaxed);
             if since == 0 {
-                self.unsettled_since.store(now, Ordering::Relaxed);
+                self.local.unsettled_since.store(now, Ordering::Relaxed);
             } else if now >= since.saturating_add(UNSETTLED_LIMIT) {
-                self.unsettled_since.store(0, Ordering::Relaxed);
+                self.local.unsettled_since.store(0, Ordering::Relaxed);
                 self.lost("another node began to clear the cache and did not end");
             }
             return None;
         }
-        self.unsettled_since.store(0, Ordering::Relaxed);
-        if self.registered.load(Ordering::Acquire) != epoch {
-            let head = clearing::register(&*self.link, &self.layout).await.ok()?;
+        self.local.unsettled_since.store(0, Ordering::Relaxed);
+        if !self.is_registered(epoch) {
+            let head = clearing::register(&Channel::Shared(&*self.link), &self.local.layout).await.ok()?;
             if !head.registered {
                 self.lost("the list of releases is full");
                 return None;
@@ -87,7 +96,7 @@ impl Store {
             if head.epoch != epoch {
                 return None;
             }
-            self.registered(epoch);
+            self.trust.registered(epoch);
         }
         let ticket = Ticket { epoch, sequence };
         self.saw(ticket);

@@ -16,12 +16,12 @@
 //! changes is sent, and deferred at once. The supervisor, which replays the journal twice a second, finds out when the replicas are
 //! back. So replicas that are gone cost a caller one wait, and then nothing.
 
+use super::connection::{Connection, Identity};
+use super::replies::bytes;
 use crate::clock::Clock;
-use crate::config::RedisConfig;
+use crate::connector::redis::options::RedisOptions;
 use crate::connector::redis::scripts;
-use crate::connector::redis::single::clearing::bytes;
-use crate::connector::redis::wire::link::{Identity, Live};
-use crate::connector::redis::wire::trouble::{Trouble, What};
+use crate::connector::remote::{Trouble, What};
 use crate::telemetry::{Ended, Episode};
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, Value};
@@ -65,7 +65,7 @@ struct Asking {
 }
 
 impl Confirming {
-    pub(crate) fn begin(connection: MultiplexedConnection, config: &RedisConfig, clock: Clock) -> Self {
+    pub(crate) fn begin(connection: MultiplexedConnection, config: &RedisOptions, clock: Clock) -> Self {
         let (joining, joined) = mpsc::unbounded_channel();
         let lagging_until = Arc::new(AtomicU64::new(0));
         let asking = Asking {
@@ -162,16 +162,16 @@ impl Asking {
 }
 
 /// Every cache of a prefix uses the same one: it holds nothing. No cache has an empty name, so it is none of theirs.
-fn key(config: &RedisConfig) -> String {
+fn key(config: &RedisOptions) -> String {
     format!("{}::w", config.prefix)
 }
 
 /// Makes sure that a second connection leads to the same server as the first: to be told by what it says of itself or, where it does
 /// not, by whether one of them reads what the other has written.
 pub(crate) async fn same_server(
-    config: &RedisConfig,
-    (first, one): (&Live, &Identity),
-    (second, other): (&Live, &Identity),
+    config: &RedisOptions,
+    (first, one): (&Connection, &Identity),
+    (second, other): (&Connection, &Identity),
 ) -> Result<(), Trouble> {
     let same = if one.history != 0 {
         one.history == other.history

@@ -1,12 +1,13 @@
 //! Makes a connection to a server, and finds out whether the server serves, and which one it is.
 
+use super::caller::{Caller, Direct};
+use super::confirming::{self, Confirming};
+use super::connection::{Connection, Identity};
+use super::replies::{field, text, tolerated, version};
+use super::rights;
 use crate::clock::Clock;
-use crate::config::{Address, RedisConfig};
-use crate::connector::redis::single::clearing::bytes;
-use crate::connector::redis::wire::confirming::{self, Confirming};
-use crate::connector::redis::wire::link::{Identity, Live, Private};
-use crate::connector::redis::wire::rights;
-use crate::connector::redis::wire::trouble::{Awaited, Trouble, What};
+use crate::connector::redis::options::{Address, RedisOptions};
+use crate::connector::remote::{Awaited, Trouble, What};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, Value};
 use std::sync::Arc;
@@ -21,29 +22,22 @@ const WRITE_QUEUE: usize = 1024;
 const OLDEST: (u32, u32) = (7, 0);
 
 /// A connection to a server that serves, and the task that ends with it.
-pub(crate) async fn reach(
-    config: &RedisConfig,
-    clock: &Clock,
-    generation: u64,
-) -> Result<(Arc<Live>, Driver), Trouble> {
+pub(crate) async fn reach(config: &RedisOptions, clock: &Clock) -> Result<(Connection, Driver), Trouble> {
     let within = config.connect_timeout;
-    let (connection, mut driver) = tokio::time::timeout(within, connect(config))
-        .await
-        .map_err(|_| Trouble::TimedOut(Awaited::Connection))
-        .flatten()?;
-    let greeting = Arc::new(Live::new(connection.clone(), generation, Identity::default(), None));
-    let caller = Private { live: &greeting, timeout: within };
+    let in_time = async |connecting| {
+        tokio::time::timeout(within, connecting).await.map_err(|_| Trouble::TimedOut(Awaited::Connection)).flatten()
+    };
+    let (stream, mut driver) = in_time(connect(config)).await?;
+    let greeting = Arc::new(Connection::new(stream.clone(), Identity::default(), None));
+    let caller = Direct { connection: &greeting, within };
     let mut identity = greet(&caller, config).await?;
     identity.missing = rights::try_out(&caller, &config.prefix).await?;
     if config.wait_replicas == 0 {
-        return Ok((Arc::new(Live::new(connection, generation, identity, None)), driver));
+        return Ok((Connection::new(stream, identity, None), driver));
     }
-    let (second, second_driver) = tokio::time::timeout(within, connect(config))
-        .await
-        .map_err(|_| Trouble::TimedOut(Awaited::Connection))
-        .flatten()?;
-    let other = Arc::new(Live::new(second.clone(), generation, Identity::default(), None));
-    let other_identity = greet(&Private { live: &other, timeout: within }, config).await?;
+    let (second, second_driver) = in_time(connect(config)).await?;
+    let other = Arc::new(Connection::new(second.clone(), Identity::default(), None));
+    let other_identity = greet(&Direct { connection: &other, within }, config).await?;
     let prepare = async {
         confirming::same_server(config, (&greeting, &identity), (&other, &other_identity)).await?;
         // What may not be asked is found out here, not with the first invalidation.
@@ -54,7 +48,7 @@ pub(crate) async fn reach(
     tokio::time::timeout(within, prepare).await.map_err(|_| Trouble::TimedOut(Awaited::Connection)).flatten()?;
     let confirming = Confirming::begin(second, config, clock.clone());
     driver.second = Some(Box::new(second_driver));
-    Ok((Arc::new(Live::new(connection, generation, identity, Some(confirming))), driver))
+    Ok((Connection::new(stream, identity, Some(confirming)), driver))
 }
 
 /// The task that reads and writes the socket; it ends with the connection, and the connection with it.
@@ -83,7 +77,7 @@ impl Drop for Driver {
     }
 }
 
-async fn connect(config: &RedisConfig) -> Result<(MultiplexedConnection, Driver), Trouble> {
+async fn connect(config: &RedisOptions) -> Result<(MultiplexedConnection, Driver), Trouble> {
     match handshake(config, ProtocolVersion::RESP3).await {
         // A server, or a proxy, that does not know HELLO is not ill: it speaks RESP2.
         Err(trouble) if trouble.what() == Some(What::Fault) => handshake(config, ProtocolVersion::RESP2).await,
@@ -92,7 +86,7 @@ async fn connect(config: &RedisConfig) -> Result<(MultiplexedConnection, Driver)
 }
 
 async fn handshake(
-    config: &RedisConfig,
+    config: &RedisOptions,
     protocol: ProtocolVersion,
 ) -> Result<(MultiplexedConnection, Driver), Trouble> {
     let broken = |error: std::io::Error| Trouble::Error { what: What::Broken, text: error.to_string() };
@@ -126,7 +120,7 @@ fn tune(stream: &tokio::net::TcpStream, patience: Duration) -> std::io::Result<(
 }
 
 async fn multiplex(
-    config: &RedisConfig,
+    config: &RedisOptions,
     protocol: ProtocolVersion,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<(MultiplexedConnection, Driver), Trouble> {
@@ -149,7 +143,7 @@ async fn multiplex(
 }
 
 /// Makes sure that the server serves, runs scripts and is not too old; answers which one it is.
-async fn greet(caller: &Private<'_>, config: &RedisConfig) -> Result<Identity, Trouble> {
+async fn greet(caller: &Direct<'_>, config: &RedisOptions) -> Result<Identity, Trouble> {
     if let Some(name) = &config.client_name {
         let mut set = redis::cmd("CLIENT");
         set.arg("SETNAME").arg(name);
@@ -206,42 +200,15 @@ fn history(run: Option<&str>, replication: Option<&str>) -> u64 {
     (xxh3_64(format!("{run} {}", replication.unwrap_or_default()).as_bytes()) >> 12).max(1)
 }
 
-async fn info(caller: &Private<'_>, section: &str) -> Result<Option<String>, Trouble> {
+async fn info(caller: &Direct<'_>, section: &str) -> Result<Option<String>, Trouble> {
     let mut info = redis::cmd("INFO");
     info.arg(section);
     Ok(tolerated(caller.call(&info).await)?.and_then(text))
 }
 
-pub(crate) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-}
-
 /// A server that no waiting makes fit: a person has to change something.
 fn unusable(text: String) -> Trouble {
     Trouble::Error { what: What::Refused, text }
-}
-
-/// `None` where the server answered that it does not know, or does not allow, a command we can do without.
-pub(crate) fn tolerated(reply: Result<Value, Trouble>) -> Result<Option<Value>, Trouble> {
-    match reply {
-        Ok(value) => Ok(Some(value)),
-        Err(trouble) => match trouble.what() {
-            Some(What::Fault | What::Refused | What::Forbidden) => Ok(None),
-            _ => Err(trouble),
-        },
-    }
-}
-
-pub(crate) fn text(value: Value) -> Option<String> {
-    match value {
-        Value::VerbatimString { text, .. } => Some(text),
-        other => bytes(other).and_then(|bytes| String::from_utf8(bytes).ok()),
-    }
-}
-
-pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 #[cfg(test)]

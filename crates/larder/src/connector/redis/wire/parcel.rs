@@ -1,9 +1,11 @@
 //! Several commands in one go, scripts among them: a [`Parcel`]; and an operation of several of them: [`Link::converse`].
 
+use super::connection::Connection;
+use super::replies::grave;
 use crate::connector::redis::scripts::Script;
-use crate::connector::redis::wire::link::{Link, Live, Private, WhenCrowded, grave};
-use crate::connector::redis::wire::trouble::{Trouble, What};
+use crate::connector::remote::{Link, Protocol, Trouble, What, WhenCrowded};
 use redis::{Arg, Cmd, Pipeline, RedisError, Value};
+use std::future::Future;
 use std::sync::Arc;
 
 /// Commands that are sent, and answered, in one round trip.
@@ -55,17 +57,17 @@ impl Parcel {
 }
 
 /// What an operation of several parcels sends them on.
-pub(crate) struct Wire(Arc<Live>);
+pub(crate) struct Wire(pub(crate) Arc<Connection>);
 
 impl Wire {
     /// Sends a parcel, and adds the replies to `replies`, each of which may be an error of that command alone. One that says something
     /// of the server or of us is that of the whole operation; the replies are there all the same.
     pub(crate) async fn send(&self, parcel: &Parcel, replies: &mut Vec<Value>) -> Result<(), Trouble> {
         let before = replies.len();
-        replies.extend(self.send_all(&parcel.commands).await?);
+        replies.extend(self.0.send_all(&parcel.commands).await?);
         let (places, commands) = parcel.repaired(replies.get(before..).unwrap_or_default());
         if !places.is_empty() {
-            for (place, reply) in places.into_iter().zip(self.send_all(&commands).await?) {
+            for (place, reply) in places.into_iter().zip(self.0.send_all(&commands).await?) {
                 if let Some(unknown) = replies.get_mut(before + place) {
                     *unknown = reply;
                 }
@@ -73,19 +75,10 @@ impl Wire {
         }
         grave(replies.get(before..).unwrap_or_default()).map_or(Ok(()), Err)
     }
-
-    async fn send_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
-        let replies = self.0.connection.clone().send_packed_commands(commands, 0, commands.len()).await?;
-        if replies.len() == commands.len() {
-            Ok(replies)
-        } else {
-            let text = format!("{} commands had {} replies", commands.len(), replies.len());
-            Err(Trouble::Error { what: What::Broken, text })
-        }
-    }
 }
 
-impl Link {
+#[expect(private_bounds, reason = "only this crate has such connections")]
+impl<P: Protocol<Connection = Connection>> Link<P> {
     /// One logical operation of as many round trips as it takes, all of them within one operation time-out: what the caller has noted
     /// of the replies by then stays.
     pub(crate) async fn converse<F>(
@@ -96,7 +89,7 @@ impl Link {
     where
         F: Future<Output = Result<(), Trouble>>,
     {
-        self.operation(when_crowded, |live| talk(Wire(live))).await
+        self.operation(when_crowded, |connection| talk(Wire(connection))).await
     }
 
     /// An operation of one parcel. What was answered is in `replies`, whatever became of the operation.
@@ -107,14 +100,5 @@ impl Link {
         replies: &mut Vec<Value>,
     ) -> Result<(), Trouble> {
         self.converse(when_crowded, |wire| async move { wire.send(parcel, replies).await }).await
-    }
-}
-
-impl Private<'_> {
-    /// Sends a parcel; each command has its own reply, which may be an error of that command alone.
-    pub(crate) async fn parcel(&self, parcel: &Parcel) -> Result<Vec<Value>, Trouble> {
-        let mut replies = Vec::new();
-        self.within(Wire(self.live.clone()).send(parcel, &mut replies)).await?;
-        Ok(replies)
     }
 }

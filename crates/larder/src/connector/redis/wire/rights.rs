@@ -1,7 +1,7 @@
 //! What the user may do on the server.
 //!
 //! A user of a server with access control may lack a command that a part of larder's work needs. Only that part does not work then
-//! ([`Loss`]). Without GET, EVAL and EVALSHA nothing works: that is a refusal, which `trouble.rs` tells from this.
+//! ([`Loss`]). Without GET, EVAL and EVALSHA nothing works: that is a refusal, which `replies.rs` tells from this.
 //!
 //! Rights are tried when a connection is made, with the next heartbeat after an operation was refused, and twice a minute while one is
 //! missing. `rights.lua` asks the server, which runs nothing for it. What is known not to work is not sent, since a script that
@@ -13,10 +13,10 @@
 //! Rights to keys. Where a user's key patterns leave out keys of a cache, each operation on such a key is answered with an error: gets miss, sets are
 //! not stored, and what cannot be invalidated is deferred, so that this cache is not read. Other caches do not notice.
 
+use super::caller::Direct;
 use crate::clock::Clock;
 use crate::connector::redis::scripts;
-use crate::connector::redis::wire::link::Private;
-use crate::connector::redis::wire::trouble::Trouble;
+use crate::connector::remote::Trouble;
 use crate::telemetry::WarningLimit;
 use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, RedisError, Value};
@@ -131,7 +131,7 @@ struct Loss {
 }
 
 impl Loss {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self {
             needs: &[Command::BitField, Command::SetRange, Command::GetRange, Command::Unlink],
             text: "what cannot be invalidated is deferred, and its cache not read",
@@ -146,7 +146,11 @@ impl Loss {
             text: "objects over 4 KiB are not stored",
         },
         Self { needs: &[Command::PExpire, Command::Time], text: "a get does not put off the end of a last-use age" },
-        Self { needs: &[Command::Time], text: "objects with a max age are not stored" },
+        Self { needs: &[Command::PExpire], text: "objects with a max age are not stored" },
+        Self {
+            needs: &[Command::Time],
+            text: "objects with a max age are not stored where there is a last-use age, refresh_ahead or serve_expired, too",
+        },
         Self { needs: &[Command::Scan], text: "a cache that has to be cleared cannot be, and is not read" },
     ];
 }
@@ -247,7 +251,7 @@ impl Rights {
 }
 
 /// Tries them on a new connection. An error is one of the connection, as where the user may not even get.
-pub(crate) async fn try_out(caller: &Private<'_>, prefix: &str) -> Result<Option<Missing>, Trouble> {
+pub(crate) async fn try_out(caller: &Direct<'_>, prefix: &str) -> Result<Option<Missing>, Trouble> {
     let names = names(prefix);
     let mut both = Pipeline::with_capacity(2);
     both.cmd("GET").arg(&names[0]);

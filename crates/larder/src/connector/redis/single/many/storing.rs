@@ -1,16 +1,14 @@
 //! Fills and sets of several objects.
 
+use super::LOT;
 use crate::connector::redis::scripts;
-use crate::connector::redis::single::delivery::Undelivered;
-use crate::connector::redis::single::forgetting::BATCH;
-use crate::connector::redis::single::many::LOT;
-use crate::connector::redis::single::storing::{MAX_KEYS, STAGE_ABOVE, Sent, as_of, stage, when_crowded};
-use crate::connector::redis::single::{Store, milliseconds, verdict_in};
-use crate::connector::redis::wire::link::WhenCrowded;
+use crate::connector::redis::single::storing::{MAX_KEYS, Mode, Sent, as_of, later, stage, when_crowded};
+use crate::connector::redis::single::{SingleServer, Store, milliseconds, verdict_in};
 use crate::connector::redis::wire::parcel::Parcel;
-use crate::connector::redis::wire::trouble::Trouble;
+use crate::connector::remote::{BATCH, Trouble, Undelivered, WhenCrowded};
 use crate::contract::{Delivery, Fill, Object, Stored, Ticket};
 use redis::Value as Reply;
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 /// What the objects of one round trip take, in bytes, unless one alone takes more.
@@ -23,20 +21,19 @@ const VERDICT: usize = 17;
 const FORGET: &[u8] = b"-";
 
 /// An object on its way.
+#[derive(Clone, Copy)]
 struct Parting<'a> {
     place: usize,
     object: &'a Object,
     /// None: it is unfit, and whatever is stored must go.
     bytes: Option<&'a [u8]>,
+    /// The name under which it is staged, if it is large.
+    staged: Option<&'a str>,
 }
 
 impl Parting<'_> {
-    fn staged(&self) -> Option<&[u8]> {
-        self.bytes.filter(|bytes| bytes.len() > STAGE_ABOVE)
-    }
-
     fn keys(&self) -> usize {
-        let more = usize::from(self.object.version.is_some()) + usize::from(self.staged().is_some());
+        let more = usize::from(self.object.version.is_some()) + usize::from(self.staged.is_some());
         1 + self.object.secondary.len() + more
     }
 
@@ -73,9 +70,43 @@ fn batch(objects: &[Parting<'_>]) -> usize {
     fits.count().clamp(1, objects.len().max(1))
 }
 
+/// Whether one script stores all of these objects.
+fn alone(objects: &[Parting<'_>]) -> bool {
+    lot(objects) == objects.len() && batch(objects) == objects.len()
+}
+
+/// The objects of a call, with what was prepared for each.
+fn partings<'a>(
+    objects: &'a [Object],
+    encoded: &'a [Option<Vec<u8>>],
+    staged: &'a [Option<String>],
+) -> impl Iterator<Item = Parting<'a>> {
+    objects.iter().zip(encoded).zip(staged).enumerate().map(|(place, ((object, bytes), staged))| Parting {
+        place,
+        object,
+        bytes: bytes.as_deref(),
+        staged: staged.as_deref(),
+    })
+}
+
+/// What of a call goes a second time: the objects that were overtaken; and after each of them those that share a key with one that goes again, since the
+/// last object of a call has the key.
+fn again<'a>(objects: &[Parting<'a>], sent: &[Result<Sent, Stored>]) -> Vec<Parting<'a>> {
+    let mut keys = HashSet::new();
+    let mut again = Vec::new();
+    for parting in objects {
+        let overtaken = matches!(sent.get(parting.place), Some(Ok(sent)) if sent.fill.stored == Stored::Overtaken);
+        if (overtaken && parting.bytes.is_some()) || parting.object.keys().any(|key| keys.contains(&key)) {
+            keys.extend(parting.object.keys());
+            again.push(*parting);
+        }
+    }
+    again
+}
+
 /// The scripts that one call takes, as each is told of those before it: see store_many.lua.
 struct Course {
-    put: bool,
+    mode: Mode,
     /// Of the whole call.
     ticket: Ticket,
     /// The name of the key by which each script tells the next what others have touched; none where one script does it all.
@@ -97,18 +128,20 @@ impl Course {
 }
 
 impl Store {
+    /// The names under which these objects are staged, as far as they are large.
+    fn places_for(&self, encoded: &[Option<Vec<u8>>]) -> Vec<Option<String>> {
+        encoded.iter().map(|bytes| self.place_for(bytes.as_deref()?)).collect()
+    }
+
     pub(crate) async fn fill_objects(&self, objects: Vec<Object>, ticket: Ticket) -> Vec<Fill> {
         let encoded: Vec<_> = objects.iter().map(|object| self.encoded(object)).collect();
-        if self.link.clock.coarse() < self.full_until.load(Ordering::Relaxed) {
+        if self.is_full() {
             let stored = encoded.iter().map(|bytes| if bytes.is_some() { Stored::Full } else { Stored::Unfit });
             return stored.map(Fill::undated).collect();
         }
-        let fit = objects
-            .iter()
-            .zip(&encoded)
-            .enumerate()
-            .filter_map(|(place, (object, bytes))| Some(Parting { place, object, bytes: Some(bytes.as_deref()?) }));
-        let departed = self.send_objects(false, objects.len(), fit.collect(), ticket).await;
+        let staged = self.places_for(&encoded);
+        let fit = partings(&objects, &encoded, &staged).filter(|parting| parting.bytes.is_some());
+        let departed = self.send_objects(Mode::Fill, objects.len(), fit.collect(), ticket).await;
         let filled = departed.sent.into_iter().zip(&encoded).map(|(sent, bytes)| match sent {
             Ok(sent) => sent.fill,
             Err(_) if bytes.is_none() => Fill::undated(Stored::Unfit),
@@ -117,33 +150,60 @@ impl Store {
         filled.collect()
     }
 
-    /// All keys are guarded from the first moment, and all objects have one ticket.
+    /// All keys are guarded from the first moment, and all objects have one ticket. Objects that one script can store go as
+    /// [`set_object`](Store::set_object) says. A call of several scripts asks for its ticket first: it takes several round trips or much of the
+    /// server's time as it is, and its scripts must have a ticket from before the first of them.
     pub(crate) async fn set_objects(&self, objects: Vec<Object>) -> Vec<Stored> {
-        let undelivered: Vec<Vec<Undelivered<'_>>> = objects.iter().map(|object| self.guards(object)).collect();
+        let undelivered: Vec<Vec<Undelivered<'_, SingleServer>>> =
+            objects.iter().map(|object| self.guards(object)).collect();
+        self.local.sets.store(true, Ordering::Relaxed);
         let encoded: Vec<_> = objects.iter().map(|object| self.encoded(object)).collect();
         let connection = self.link.generation();
-        let ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
-            Ok(ticket) => ticket,
-            // Whoever waits in vain waits once.
-            Err(trouble @ Trouble::TimedOut(_)) => {
-                undelivered.into_iter().flatten().for_each(|guard| guard.deferred(&trouble));
-                return vec![Stored::Unavailable; objects.len()];
+        let staged = self.places_for(&encoded);
+        // A script handles all keys of an object at once.
+        let all = partings(&objects, &encoded, &staged).filter(|parting| parting.object.secondary.len() < MAX_KEYS);
+        let mut all: Vec<_> = all.collect();
+        let mut departed =
+            Departed { sent: objects.iter().map(|_| Err(Stored::Unavailable)).collect(), timed_out: None };
+        let (mut ticket, mut mode) = (self.seen_ticket().filter(|_| alone(&all)), Mode::Put);
+        if let Some(seen) = ticket {
+            mode = Mode::SetAgain;
+            departed = self.send_objects(Mode::Set, objects.len(), all.clone(), seen).await;
+            all = again(&all, &departed.sent);
+            // Where the script has ended: what the objects of this call have touched does not overtake those that go again.
+            let ends = departed.sent.iter().filter_map(|sent| sent.as_ref().ok()?.fill.at);
+            ticket = later(seen, ends.max_by_key(|at| at.sequence));
+        }
+        let mut asked = true;
+        if !all.is_empty() && departed.timed_out.is_none() {
+            if ticket.is_none() {
+                ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
+                    Ok(ticket) => ticket,
+                    // Whoever waits in vain waits once.
+                    Err(trouble @ Trouble::TimedOut(_)) => {
+                        undelivered.into_iter().flatten().for_each(|guard| guard.deferred(&trouble));
+                        return vec![Stored::Unavailable; objects.len()];
+                    }
+                    Err(_) => None,
+                };
             }
-            Err(_) => None,
-        };
-        let departed = match ticket {
-            Some(ticket) => {
-                let all = objects.iter().zip(&encoded).enumerate().map(|(place, (object, bytes))| Parting {
-                    place,
-                    object,
-                    bytes: bytes.as_deref(),
-                });
-                // A script handles all keys of an object at once.
-                let all = all.filter(|parting| parting.object.secondary.len() < MAX_KEYS);
-                self.send_objects(true, objects.len(), all.collect(), ticket).await
+            asked = ticket.is_some();
+            for parting in &all {
+                if let Some(place) = departed.sent.get_mut(parting.place) {
+                    *place = Err(Stored::Unavailable);
+                }
             }
-            None => Departed { sent: objects.iter().map(|_| Err(Stored::Unavailable)).collect(), timed_out: None },
-        };
+            if let Some(ticket) = ticket {
+                let places: Vec<_> = all.iter().map(|parting| parting.place).collect();
+                let Departed { mut sent, timed_out } = self.send_objects(mode, objects.len(), all, ticket).await;
+                for place in places {
+                    if let (Some(place), Some(sent)) = (departed.sent.get_mut(place), sent.get_mut(place)) {
+                        *place = *sent;
+                    }
+                }
+                departed.timed_out = timed_out;
+            }
+        }
         let (mut stored, mut left, mut not_stored) = (Vec::with_capacity(objects.len()), Vec::new(), Vec::new());
         let (mut sent_guards, mut done) = (Vec::new(), Vec::new());
         for ((sent, guards), bytes) in departed.sent.into_iter().zip(undelivered).zip(&encoded) {
@@ -182,7 +242,7 @@ impl Store {
         for place in not_stored {
             if let Some(stored) = stored.get_mut(place) {
                 *stored = match delivery {
-                    Delivery::Applied if ticket.is_none() => Stored::Overtaken,
+                    Delivery::Applied if !asked => Stored::Overtaken,
                     Delivery::Applied => *stored,
                     Delivery::Deferred => Stored::Unavailable,
                 };
@@ -192,10 +252,10 @@ impl Store {
     }
 
     /// Sends objects in lots, each of which is an operation of its own. After one that failed, no other is sent.
-    async fn send_objects(&self, put: bool, count: usize, mut objects: Vec<Parting<'_>>, ticket: Ticket) -> Departed {
+    async fn send_objects(&self, mode: Mode, count: usize, mut objects: Vec<Parting<'_>>, ticket: Ticket) -> Departed {
         let mut departed = Departed { sent: (0..count).map(|_| Err(Stored::Unavailable)).collect(), timed_out: None };
-        let alone = lot(&objects) == objects.len() && batch(&objects) == objects.len();
-        let mut course = Course { put, ticket, record: (!alone).then(|| self.layout.staged()), begun: false };
+        let record = (!alone(&objects)).then(|| self.local.layout.staged());
+        let mut course = Course { mode, ticket, record, begun: false };
         while !objects.is_empty() {
             let rest = objects.split_off(lot(&objects));
             let mut answers = Vec::with_capacity(objects.len());
@@ -230,7 +290,7 @@ impl Store {
         last_lot: bool,
         answers: &mut Vec<Result<Sent, Stored>>,
     ) -> Result<(), Trouble> {
-        let (clock, ticket) = (self.layout.clock(), as_of(course.ticket));
+        let (clock, ticket) = (self.local.layout.clock(), as_of(course.ticket));
         let kept = milliseconds(self.schema.kept_after());
         let mut parcel = Parcel::new();
         // For each command the objects that its reply is about.
@@ -239,33 +299,32 @@ impl Store {
         while !rest.is_empty() {
             let (some, others) = rest.split_at(batch(rest));
             rest = others;
-            let staged: Vec<Option<String>> = some
-                .iter()
-                .map(|parting| {
-                    let (name, bytes) = (self.layout.staged(), parting.staged()?);
-                    parcel.command(stage(&name, bytes));
+            for (staged, bytes) in some.iter().filter_map(|parting| parting.staged.zip(parting.bytes)) {
+                if course.mode.stages() {
+                    parcel.command(stage(staged, bytes));
                     steps.push(&[]);
-                    Some(name)
-                })
-                .collect();
+                }
+            }
             let part = course.next(last_lot && rest.is_empty());
             parcel.script(&scripts::STORE_MANY, |call| {
                 let keys = some.iter().map(Parting::keys).sum::<usize>() + usize::from(course.record.is_some());
                 call.arg(1 + keys).arg(&clock).arg(&course.record);
-                for (parting, staged) in some.iter().zip(&staged) {
-                    self.name_keys(call, parting.object, staged.as_deref());
+                for parting in some {
+                    self.name_keys(call, parting.object, parting.staged);
                 }
-                call.arg(&ticket[..]).arg(kept).arg(part);
-                for (parting, staged) in some.iter().zip(&staged) {
-                    let payload = if staged.is_some() { &[] } else { parting.bytes.unwrap_or(FORGET) };
-                    let terms = self.terms(course.put, parting.object);
-                    call.arg(terms.header).arg(payload).arg(terms.life);
+                call.arg(&ticket[..]).arg(kept).arg(part).arg(self.index_life());
+                for parting in some {
+                    let payload = if parting.staged.is_some() { &[] } else { parting.bytes.unwrap_or(FORGET) };
+                    // What has no bytes is invalidated, which is done already when the first attempt of a set ends.
+                    let mode = if parting.bytes.is_some() { course.mode } else { Mode::Put };
+                    let terms = self.terms(mode, parting.object);
+                    call.arg(self.header(parting.object, &terms, 0)).arg(payload).arg(terms.life);
                 }
             });
             steps.push(some);
         }
         let mut replies = Vec::with_capacity(steps.len());
-        let sent = self.link.parcel(when_crowded(course.put), &parcel, &mut replies).await;
+        let sent = self.link.parcel(when_crowded(course.mode), &parcel, &mut replies).await;
         for (some, reply) in steps.into_iter().zip(replies).filter(|(some, _)| !some.is_empty()) {
             match reply {
                 Reply::BulkString(verdicts) if verdicts.len() == VERDICT * some.len() => {

@@ -1,0 +1,224 @@
+//! Where the demo's objects are kept: in this process, on a server that the demo starts, or on one that it was pointed to.
+
+use super::instance::Instance;
+use super::leftovers;
+use super::node::Node;
+use larder::config::ConfigError;
+use larder::connector::redis::RedisOptions;
+use larder::connector::redis::inspect::{InspectError, Inspector};
+use larder::{Config, ConnectorName, ConnectorOptions, Entry, OpenError};
+use larder_testing::server::{Server, ServerBinary, ServerError, ServerOptions};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
+    /// The memory connector.
+    Memory,
+    /// The redis connector, on a server of the demo's own: this program, or the first that is found.
+    OwnServer(Option<PathBuf>),
+    /// The redis connector, on a server that is there already.
+    Server(String),
+    /// What a configuration says of the cache `instance`.
+    Configured(PathBuf),
+}
+
+/// Where the objects are kept.
+pub(crate) struct Backend {
+    config: Config,
+    server: Option<Server>,
+    name: String,
+}
+
+/// Why there is nowhere to keep objects.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BackendError {
+    #[error("{0}")]
+    Config(ConfigError),
+    #[error("--redis{reason}")]
+    Url { reason: String },
+    #[error("{0}")]
+    Server(#[from] ServerError),
+    #[error(
+        "no Redis or Valkey server is installed here; install one (Debian: apt install redis-server), or give --redis URL"
+    )]
+    NoServer,
+    #[error("{0}")]
+    Unreachable(String),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+type Variables = Vec<(OsString, OsString)>;
+
+impl Backend {
+    /// `story`: the breaker comes back sooner than a service would want, so that the story is told in seconds, and a server of
+    /// the demo's own can save snapshots.
+    pub(crate) async fn open(wanted: Wanted, story: bool) -> Result<Self, BackendError> {
+        let mut server = None;
+        let (config, name) = match wanted {
+            Wanted::Memory => (Config::default(), "memory".to_owned()),
+            Wanted::OwnServer(program) => {
+                let binary = match program {
+                    Some(program) => ServerBinary::at(program)?,
+                    None => larder_testing::server::installed()?.into_iter().next().ok_or(BackendError::NoServer)?,
+                };
+                let options = ServerOptions::default();
+                let options = if story { options.persistent() } else { options };
+                let started = Server::start(&binary, options).await?;
+                let variables = on_server(story, "SOCKET", started.socket().into());
+                server = Some(started);
+                let (major, minor, patch) = binary.version;
+                let name = format!("{:?} {major}.{minor}.{patch}, started here", binary.flavour);
+                (Config::from_variables(variables).map_err(BackendError::Config)?, name)
+            }
+            Wanted::Server(url) => {
+                let config =
+                    Config::from_variables(on_server(story, "URL", url.into())).map_err(|error| bad_url(&error))?;
+                let name = config.redis().map_or_else(String::new, named);
+                (config, name)
+            }
+            Wanted::Configured(file) => {
+                let mut variables: Variables = std::env::vars_os().collect();
+                let config = Config::load_with(&file, variables.clone()).map_err(BackendError::Config)?;
+                let connector = server_of(&config).map_or_else(|| "redis".to_owned(), |(name, _)| name.to_string());
+                let own = overrides(&connector, story);
+                variables.retain(|(name, _)| own.iter().all(|(other, _)| other != name));
+                variables.extend(own);
+                let config = Config::load_with(file, variables).map_err(BackendError::Config)?;
+                let name = match (server_of(&config), config.cache(Instance::CACHE)) {
+                    (Some((_, redis)), _) => named(redis),
+                    (None, Some(cache)) => cache.connector.to_string(),
+                    (None, None) => String::new(),
+                };
+                (config, name)
+            }
+        };
+        Ok(Self { config, server, name })
+    }
+
+    /// A node; on a server, with a connection of its own.
+    pub(crate) async fn node(&self) -> Result<Node, BackendError> {
+        Ok(Node::open(self.config.clone()).await?)
+    }
+
+    /// Whether nodes share what is kept.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.redis().is_some()
+    }
+
+    /// The server, where it is the demo's to break.
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
+    }
+
+    /// The kind of the connector.
+    pub(crate) fn connector(&self) -> &'static str {
+        let connector = self.config.cache(Instance::CACHE).map(|cache| cache.connector);
+        connector.and_then(|name| self.config.connector(name)).map_or("none", |options| options.kind().name())
+    }
+
+    /// For people: `memory`, `Redis 7.0.15, started here`, `the server at localhost:6379`.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes sure that the server answers. A service starts without its server just as well, and reads it once it is there; a demo that
+    /// is pointed to where nothing is would show nothing.
+    pub(crate) async fn reach(&self) -> Result<(), BackendError> {
+        let Some(config) = self.redis() else { return Ok(()) };
+        Inspector::open(config.clone()).await.map(drop).map_err(|error| {
+            BackendError::Unreachable(match error {
+                InspectError::Server { server, reason } => {
+                    format!("cannot use the server at {server}: {reason}; start it, or correct its address, user and password")
+                }
+                other => other.to_string(),
+            })
+        })
+    }
+
+    /// Removes what the demo has left on a server that is not its own. To be called when its nodes are gone.
+    pub(crate) async fn clean_up(&self) {
+        let (Some(config), None) = (self.redis(), &self.server) else { return };
+        if let Err(error) = leftovers::remove(config).await {
+            tracing::warn!(server = %config.address, prefix = config.prefix, "the demo's keys could not be removed: {error}");
+        }
+    }
+
+    fn redis(&self) -> Option<&RedisOptions> {
+        server_of(&self.config).map(|(_, redis)| redis)
+    }
+}
+
+/// The server that the cache of the demo is on, and the name of its connector.
+fn server_of(config: &Config) -> Option<(ConnectorName, &RedisOptions)> {
+    let name = config.cache(Instance::CACHE)?.connector;
+    match config.connector(&name) {
+        Some(ConnectorOptions::Redis(redis)) => Some((name, redis)),
+        _ => None,
+    }
+}
+
+fn named(config: &RedisOptions) -> String {
+    format!("the server at {}", config.address)
+}
+
+/// The settings of a redis connector of which one says where the server is.
+fn on_server(story: bool, setting: &str, value: OsString) -> Variables {
+    let mut variables = overrides("redis", story);
+    variables.push(("LARDER_DEFAULTS_CONNECTOR".into(), "redis".into()));
+    variables.push((format!("LARDER_CONNECTORS_REDIS_{setting}").into(), value));
+    variables
+}
+
+/// What the demo decides whatever the configuration says.
+fn overrides(connector: &str, story: bool) -> Variables {
+    let connector = connector.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    // What the demo caches must not be taken for somebody's instances, nor theirs for the demo's.
+    let prefix = format!("larder-demo-{:08x}", fastrand::u32(..));
+    let story = story.then_some([
+        ("BREAKER_OPEN", "300ms"),
+        ("BREAKER_OPEN_MAX", "600ms"),
+        ("BREAKER_RAMP", "500ms"),
+        // A server that answers is not to be given up where the machine has little time for it.
+        ("OPERATION_TIMEOUT", "500ms"),
+        ("BREAKER_SLOW_CALL", "0"),
+    ]);
+    let settings = [("PREFIX", prefix.as_str())].into_iter().chain(story.into_iter().flatten());
+    settings.map(|(name, value)| (format!("LARDER_CONNECTORS_{connector}_{name}").into(), value.into())).collect()
+}
+
+/// The same without the name of a variable that nobody has set.
+fn bad_url(error: &ConfigError) -> BackendError {
+    let reasons = error.problems().iter().map(|problem| {
+        let text = problem.to_string();
+        text.split_once(problem.path()).map_or(text.clone(), |(_, reason)| reason.to_owned())
+    });
+    BackendError::Url { reason: reasons.collect::<Vec<_>>().join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn on(url: &str) -> Result<Backend, BackendError> {
+        Backend::open(Wanted::Server(url.to_owned()), true).await
+    }
+
+    #[tokio::test]
+    async fn every_demo_has_keys_of_its_own() {
+        let (one, other) = (on("redis://cache.example").await.unwrap(), on("redis://cache.example").await.unwrap());
+        assert_ne!(one.redis().unwrap().prefix, other.redis().unwrap().prefix);
+        assert_eq!(one.name(), "the server at cache.example:6379");
+        assert_eq!(one.connector(), "redis");
+    }
+
+    #[tokio::test]
+    async fn a_bad_url_is_an_error_that_keeps_its_password() {
+        for url in ["http://user:secret@host", "redis://user:secret@host:port", "redis://user:secret@host/database"] {
+            let error = on(url).await.err().unwrap().to_string();
+            assert!(!error.contains("secret") && error.starts_with("--redis ") && error.contains("give"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What the demo has stored on a server that is not its own, and removes when it ends.
+
+use larder::connector::redis::{Address, RedisOptions};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult};
+
+/// Removes every key under the configured prefix. Connecting may take the configured time, and each command as long.
+pub(crate) async fn remove(config: &RedisOptions) -> RedisResult<()> {
+    let address = match &config.address {
+        Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
+        Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
+    };
+    let mut login = RedisConnectionInfo::default().set_db(i64::from(config.database)).set_skip_set_lib_name();
+    if let Some(username) = &config.username {
+        login = login.set_username(username);
+    }
+    if let Some(password) = &config.password {
+        login = login.set_password(password.expose());
+    }
+    let server = redis::Client::open(address.into_connection_info()?.set_redis_settings(login))?;
+    let limits = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(config.connect_timeout))
+        .set_response_timeout(Some(config.connect_timeout));
+    let mut connection = server.get_multiplexed_async_connection_with_config(&limits).await?;
+
+    // What was under way when the nodes ended may arrive while the keys are walked through.
+    while walk(&mut connection, &config.prefix).await? > 0 {}
+    Ok(())
+}
+
+/// Removes what one walk through all keys finds; answers how many keys that were.
+async fn walk(connection: &mut MultiplexedConnection, prefix: &str) -> RedisResult<usize> {
+    let (mut cursor, mut found) = (0_u64, 0);
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}:*")).arg("COUNT").arg(500);
+        let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(connection).await?;
+        if !keys.is_empty() {
+            found += keys.len();
+            redis::cmd("UNLINK").arg(keys).exec_async(connection).await?;
+        }
+        if next == 0 {
+            return Ok(found);
+        }
+        cursor = next;
+    }
+}

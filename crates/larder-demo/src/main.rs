@@ -1,0 +1,201 @@
+//! The demo: an identity service whose lookups larder makes cheap, with a page that shows what happens, or, with
+//! `--story`, the whole of it unattended.
+//!
+//! ```text
+//!   service (HTTP, the page)    story (phase by phase)
+//!        └───────────┬───────────────┘
+//!                identity          look up, change, delete; every answer passes the checker
+//!          ┌─────────┼─────────┐
+//!       source     node     checker
+//!   (the truth)  (a cache)  (judges)
+//! ```
+
+mod backend;
+mod checker;
+mod identity;
+mod instance;
+mod leftovers;
+mod load;
+mod meter;
+mod node;
+mod service;
+mod source;
+mod story;
+
+use backend::{Backend, BackendError, Wanted};
+use clap::{Parser, ValueEnum};
+use service::ServiceError;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use story::{Report, StoryError};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Instances that the story needs to have enough for each of its phases.
+const FEWEST_INSTANCES: u32 = 150;
+
+/// An identity service with a cache, and a page that shows what the cache does
+///
+/// The service reads instances from a database of its own and caches them. It runs on the memory connector without any server, or on
+/// Redis or Valkey (--connector redis), which the page can then stop, kill and flush.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "larder-demo", version)]
+struct Options {
+    /// Where objects are kept [default: memory, or redis where --redis or --server is given]
+    #[arg(long, value_enum)]
+    connector: Option<Connector>,
+    /// A server that runs already: redis://[user:password@]host[:port][/database] or
+    /// redis+unix:///path. Without it the demo starts a server of its own
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// The server program to start, instead of the first redis-server or valkey-server found
+    #[arg(long, value_name = "PATH", conflicts_with = "redis")]
+    server: Option<PathBuf>,
+    /// A larder configuration, of which the settings for the cache `instance` count; its prefix is replaced
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["connector", "redis", "server"])]
+    config: Option<PathBuf>,
+    /// How many instances the database has
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(i64::from(FEWEST_INSTANCES)..=99_999))]
+    instances: u32,
+    /// How long the database takes to answer, in milliseconds, as one that is reached over a network does; 0: it answers at once
+    #[arg(long, value_name = "MILLISECONDS", default_value = "2", value_parser = latency)]
+    database_latency: Duration,
+    /// Play the whole story and check every answer, without HTTP; the exit code says whether all went as it should
+    #[arg(long)]
+    story: bool,
+    /// With --story: print one JSON object
+    #[arg(long, requires = "story")]
+    json: bool,
+    /// Where the page and the service are; port 0 takes any free port
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", conflicts_with = "story")]
+    listen: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Connector {
+    /// In this process; needs no server
+    Memory,
+    /// On a Redis or Valkey server
+    Redis,
+}
+
+/// Why the demo cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum DemoError {
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error(transparent)]
+    Story(#[from] StoryError),
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    #[error("--redis and --server say where a server is, and --connector memory needs none; leave one of them out")]
+    NoServerWanted,
+    #[error("the demo cannot start: {0}")]
+    Runtime(std::io::Error),
+    #[error("the report cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Options {
+    fn wanted(&self) -> Result<Wanted, DemoError> {
+        if let Some(file) = &self.config {
+            return Ok(Wanted::Configured(file.clone()));
+        }
+        match (self.connector, &self.redis, &self.server) {
+            (None | Some(Connector::Memory), None, None) => Ok(Wanted::Memory),
+            (Some(Connector::Memory), ..) => Err(DemoError::NoServerWanted),
+            (_, Some(url), _) => Ok(Wanted::Server(url.clone())),
+            (_, None, program) => Ok(Wanted::OwnServer(program.clone())),
+        }
+    }
+}
+
+/// A latency of the database: whole milliseconds, up to ten seconds.
+fn latency(text: &str) -> Result<Duration, String> {
+    let number = text.trim().trim_end_matches("ms").trim_end();
+    let milliseconds = number.parse::<u64>().ok().filter(|milliseconds| *milliseconds <= 10_000);
+    milliseconds.map(Duration::from_millis).ok_or_else(|| "give milliseconds, 0 to 10000".to_owned())
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let json = options.json;
+    // Whoever follows the story reads along: events would be in the way.
+    log_to_stderr(if options.story { LevelFilter::OFF } else { LevelFilter::WARN });
+    let ended = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(options)),
+        Err(error) => Err(DemoError::Runtime(error)),
+    };
+    ended.unwrap_or_else(|error| {
+        let text = error.to_string();
+        text.lines().for_each(complain);
+        if json {
+            print(serde_json::json!({ "error": text, "exit_code": 1 }));
+        }
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs the demo to its end.
+async fn run(options: Options) -> Result<ExitCode, DemoError> {
+    let backend = Backend::open(options.wanted()?, options.story).await?;
+    backend.reach().await?;
+    if !options.story {
+        service::serve(backend, (options.instances, options.database_latency), &options.listen).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let report = tell(&options, &backend).await?;
+    backend.clean_up().await;
+    show(&report, options.json)?;
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn tell(options: &Options, backend: &Backend) -> Result<Report, StoryError> {
+    if !options.json {
+        let nodes = if backend.is_shared() { "two nodes" } else { "one node" };
+        let (instances, name) = (options.instances, backend.name());
+        print(format_args!("{instances} instances; {nodes}; objects in {name}.\n"));
+    }
+    let heard = |phase: &story::Phase| {
+        if !options.json {
+            print(phase);
+        }
+    };
+    story::tell(backend, (options.instances, options.database_latency), heard).await
+}
+
+fn show(report: &Report, json: bool) -> Result<(), DemoError> {
+    if json {
+        print(serde_json::to_string_pretty(report)?);
+    } else {
+        print(report);
+    }
+    report.problems.iter().for_each(|problem| complain(problem));
+    Ok(())
+}
+
+/// Prints a line to stdout. A reader that has gone away (`… | head`) is no reason to panic, as `println!` would.
+fn print(text: impl Display) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+}
+
+fn complain(line: &str) {
+    eprintln!("larder-demo: {line}");
+}
+
+/// What `RUST_LOG` asks for, else what is as important as `level`.
+fn log_to_stderr(level: LevelFilter) {
+    let asked = std::env::var("RUST_LOG").ok().and_then(|asked| asked.parse::<Targets>().ok());
+    // Colours are for people who look at a terminal, and want them (no-color.org).
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let written = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(written)
+        .with(asked.unwrap_or_else(|| Targets::new().with_default(level)))
+        .init();
+}

@@ -1,0 +1,251 @@
+//! The page's buttons.
+
+use super::events::Kind;
+use super::routes::Failed;
+use super::{NODE, Service};
+use crate::checker::Verdict;
+use crate::identity::{Changed, IdentityError, Way};
+use crate::instance::{Instance, InstanceKey};
+use crate::load::{Done, Load, Rates, next_name};
+use crate::meter::Origin;
+use crate::source::Edit;
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use larder::Delivery;
+use larder::breaker::Breaker;
+use larder_testing::server::ServerError;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the generator can be asked for, a second.
+const MOST: Rates = Rates { lookups: 50_000, changes: 500 };
+
+/// A load is tried for so many seconds; in one of them it has to do four fifths of what was asked for.
+const SECONDS_TRIED: u32 = 3;
+
+/// How often a read that differs from the database, and may do so because somebody else is changing it, is read again.
+const PATIENCE: usize = 20;
+
+/// The demo's server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ServerState {
+    /// There is none, or it is somebody else's.
+    NotOurs,
+    Running,
+    Stopped,
+    Killed,
+}
+
+/// How the load generator should run.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    on: bool,
+    lookups: u32,
+    changes: u32,
+}
+
+pub(super) async fn generator(
+    State(service): State<Arc<Service>>,
+    wanted: Result<Json<Wanted>, JsonRejection>,
+) -> Result<(), Failed> {
+    let Json(wanted) = wanted?;
+    let rates = Rates { lookups: wanted.lookups, changes: wanted.changes };
+    if rates.lookups > MOST.lookups || rates.changes > MOST.changes {
+        let Rates { lookups, changes } = MOST;
+        return Err(Failed::invalid(format!(
+            "at most {lookups} lookups and {changes} changes a second can be asked for"
+        )));
+    }
+    let start = |rates| Load::start(&service.identity, &[NODE], &service.keys, rates);
+    let (before, done) = {
+        let mut generator = service.generator();
+        let before = (generator.running.is_some(), generator.rates);
+        if (wanted.on, rates) == before {
+            return Ok(());
+        }
+        generator.rates = rates;
+        generator.running = wanted.on.then(|| start(rates));
+        (before, generator.running.as_ref().map(|load| load.done().clone()))
+    };
+    let Some(done) = done else { return Ok(()) };
+    let Err((lookups, changes)) = keeps_up(&done, rates).await else { return Ok(()) };
+    let mut generator = service.generator();
+    // Whoever has asked for another load meanwhile has it.
+    if generator.running.as_ref().is_some_and(|load| Arc::ptr_eq(load.done(), &done)) {
+        generator.rates = before.1;
+        generator.running = before.0.then(|| start(before.1));
+    }
+    Err(Failed::conflict(format!(
+        "{} lookups and {} changes a second cannot be reached now: {lookups} and {changes} were. The load is what it was before",
+        rates.lookups, rates.changes
+    )))
+}
+
+/// Tries whether a load that has begun does what was asked for, or most of it; else how much it did in a second at best.
+async fn keeps_up(done: &Done, rates: Rates) -> Result<(), (u64, u64)> {
+    let mut best = (0, 0);
+    for _ in 0..SECONDS_TRIED {
+        let before = done.so_far();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = done.so_far();
+        let (lookups, changes) = (now.0 - before.0, now.1 - before.1);
+        // A call or two that a small load owes is not what was asked for in vain.
+        let enough = |done: u64, asked: u32| done + 2 >= u64::from(asked) * 4 / 5;
+        if enough(lookups, rates.lookups) && enough(changes, rates.changes) {
+            return Ok(());
+        }
+        best = best.max((lookups, changes));
+    }
+    Err(best)
+}
+
+/// What became of a change, and of the reads by every key that followed it.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    /// In words.
+    did: String,
+    delivery: &'static str,
+    /// Everything that was deferred so far; where the figures count as many and the journal is empty, the cache has been told.
+    deferred: u64,
+    /// Keys that were read.
+    reads: usize,
+    hits: usize,
+    /// Reads that differed from the database.
+    stale: usize,
+}
+
+pub(super) async fn rename(
+    State(service): State<Arc<Service>>,
+    Path(id): Path<String>,
+) -> Result<Json<Outcome>, Failed> {
+    let instance = existing(&service, &id)?;
+    let name = next_name(&instance.name);
+    let did = format!("{id} is now called {name}");
+    let changed = service.identity.change(NODE, &id, Edit { name: Some(name), ..Edit::default() }, Way::WriteThrough);
+    follow(&service, did, changed.await?).await
+}
+
+/// Moves the last host of an instance to its neighbour in the table.
+pub(super) async fn move_host(
+    State(service): State<Arc<Service>>,
+    Path(id): Path<String>,
+) -> Result<Json<Outcome>, Failed> {
+    let from = existing(&service, &id)?;
+    let Some(host) = from.hosts.last() else { return Err(Failed::conflict(format!("{id} has no host to move"))) };
+    let neighbours = service.identity.source.first(super::live::ROWS);
+    let place = neighbours.iter().position(|neighbour| neighbour.id == id).map_or(0, |place| place + 1);
+    let Some(to) = neighbours.get(place).or(neighbours.first()).filter(|to| to.id != id) else {
+        return Err(Failed::conflict("there is no other instance"));
+    };
+    let did = format!("{host} moved from {id} to {}", to.id);
+    let hosts = Some(to.hosts.iter().chain([host]).cloned().collect());
+    let changed = service.identity.change(NODE, &to.id, Edit { hosts, ..Edit::default() }, Way::Invalidate);
+    follow(&service, did, changed.await?).await
+}
+
+fn existing(service: &Service, id: &str) -> Result<Instance, Failed> {
+    service
+        .identity
+        .source
+        .find(&InstanceKey::id(id))
+        .ok_or_else(|| Failed::not_found(format!("no instance has the id {id}")))
+}
+
+/// Reads by every key that the change has touched, and compares with the database.
+async fn follow(service: &Service, did: String, changed: Changed) -> Result<Json<Outcome>, Failed> {
+    let keys = changed.written.keys();
+    let delivery = match changed.delivery {
+        Delivery::Applied => "applied",
+        Delivery::Deferred => "deferred",
+    };
+    let deferred = service.identity.node(NODE)?.deferred();
+    let mut outcome = Outcome { did, delivery, deferred, reads: keys.len(), hits: 0, stale: 0 };
+    for key in &keys {
+        let (origin, fresh) = read(service, key).await?;
+        outcome.hits += usize::from(origin == Origin::Hit);
+        outcome.stale += usize::from(!fresh);
+    }
+    let verdict = if outcome.stale == 0 { "all fresh".to_owned() } else { format!("{} STALE", outcome.stale) };
+    service
+        .events
+        .tell(Kind::Change, format!("{} ({delivery}); read by {} keys: {verdict}", outcome.did, outcome.reads));
+    Ok(Json(outcome))
+}
+
+/// Reads by a key, and says whether the answer is what the database has. The load generator may be changing the same instance: then
+/// both are read again.
+async fn read(service: &Service, key: &InstanceKey) -> Result<(Origin, bool), IdentityError> {
+    let mut origin = Origin::Load;
+    for _ in 0..PATIENCE {
+        let looked = service.identity.look_up(NODE, key).await?;
+        origin = looked.origin;
+        if looked.verdict != Verdict::Fine {
+            break;
+        }
+        if looked.instance.as_deref() == service.identity.source.find(key).as_ref() {
+            return Ok((origin, true));
+        }
+    }
+    Ok((origin, false))
+}
+
+/// Breaks the demo's own server, or mends it; answers when it is tried again.
+pub(super) async fn server(
+    State(service): State<Arc<Service>>,
+    Path(action): Path<String>,
+) -> Result<Json<Link>, Failed> {
+    let refused = |error: ServerError| Failed::conflict(error.to_string());
+    let Some(server) = service.backend.server() else {
+        return Err(Failed::conflict("the demo has no server of its own; start it with --connector redis"));
+    };
+    let (done, state, said) = match action.as_str() {
+        "stop" => (server.stop(), ServerState::Stopped, "the server is stopped: it hangs (SIGSTOP)"),
+        "continue" => (server.cont(), ServerState::Running, "the server continues (SIGCONT)"),
+        "kill" => {
+            server.kill();
+            (Ok(()), ServerState::Killed, "the server is killed (SIGKILL)")
+        }
+        "restart" => (server.restart().await, ServerState::Running, "the server is started again, empty"),
+        "flush" => (server.flushall().await, ServerState::Running, "the server has forgotten everything (FLUSHALL)"),
+        other => return Err(Failed::not_found(format!("{other} is none of stop, continue, kill, restart, flush"))),
+    };
+    done.map_err(refused)?;
+    *service.server_state() = state;
+    let link = Link::of(&service)?;
+    let tried = match link.next_trial_ms {
+        Some(wait) if state == ServerState::Running => {
+            format!("; it is tried again in {:.1} s", wait.div_ceil(100) as f64 / 10.0)
+        }
+        _ => String::new(),
+    };
+    service.events.tell(Kind::Server, format!("{said}{tried}"));
+    Ok(Json(link))
+}
+
+/// How the demo and its server stand.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Link {
+    pub(super) server: ServerState,
+    /// Whether the cache can be read.
+    pub(super) readable: bool,
+    pub(super) breaker: Option<&'static str>,
+    /// How long the breaker lets nobody try the server, in milliseconds; `null` where it holds nobody back.
+    pub(super) next_trial_ms: Option<u64>,
+}
+
+impl Link {
+    pub(super) fn of(service: &Service) -> Result<Self, IdentityError> {
+        let node = service.identity.node(NODE)?;
+        let (breaker, wait) = (node.breaker(), node.breaker().and_then(Breaker::next_probe_in));
+        Ok(Self {
+            server: *service.server_state(),
+            readable: node.cache.status().readable,
+            breaker: breaker.map(|breaker| breaker.state().name()),
+            next_trial_ms: wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        })
+    }
+}

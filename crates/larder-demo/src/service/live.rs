@@ -1,0 +1,304 @@
+//! The page, and the figures that feed it.
+
+use super::controls::Link;
+use super::events::{Event, Kind};
+use super::{NODE, Service};
+use crate::instance::Instance;
+use crate::meter::{Durations, Measured, Quantiles, Totals};
+use crate::node::Node;
+use axum::extract::State;
+use axum::response::sse::{KeepAlive, Sse};
+use axum::response::{Html, IntoResponse};
+use futures_util::stream::{self, Stream};
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+const PAGE: &str = include_str!("../page.html");
+
+/// What stands in the page where the first figures go.
+const PLACE: &str = "/*figures*/null";
+
+/// How often figures are taken.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Rates are over this many samples.
+const WINDOW: usize = 3;
+
+/// Latencies are over this many.
+const MEASURED: usize = 5;
+
+/// How far the chart goes back, in samples.
+const CHART: usize = 120;
+
+/// Instances in the page's table.
+pub(super) const ROWS: usize = 6;
+
+/// The newest figures, as JSON. Taken whether anybody looks or not, so that a page that is opened has a past to show.
+pub(super) struct Live(watch::Sender<Arc<str>>);
+
+impl Default for Live {
+    fn default() -> Self {
+        Self(watch::Sender::new("null".into()))
+    }
+}
+
+#[derive(Serialize)]
+struct Figures<'a> {
+    connector: &'static str,
+    backend: &'a str,
+    #[serde(flatten)]
+    link: Link,
+    instances: usize,
+    /// Lookups a second.
+    rate: f64,
+    /// Parts of a whole; `null` where nothing was looked up.
+    hit_ratio: Option<f64>,
+    lookups: u64,
+    loads: u64,
+    /// `null` where the cache cannot be read.
+    hit: Option<Quantiles>,
+    load: Option<Quantiles>,
+    checked: u64,
+    stale: u64,
+    wrong: u64,
+    fault: Option<String>,
+    transition: Option<Event>,
+    journal: u64,
+    deferred: u64,
+    replayed: u64,
+    refused_fills: u64,
+    breaker_opened: u64,
+    generator: Generator,
+    events: Vec<Event>,
+    rows: Vec<Instance>,
+    /// Rate and hit ratio, oldest first.
+    chart: Vec<(f64, Option<f64>)>,
+}
+
+#[derive(Serialize)]
+struct Generator {
+    on: bool,
+    lookups: u32,
+    changes: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Sample {
+    at: Instant,
+    totals: Totals,
+    hits: u64,
+    deferred: u64,
+    replayed: u64,
+    failures: u64,
+}
+
+/// Takes figures until its task is aborted.
+pub(super) async fn sample(service: Arc<Service>) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut samples = VecDeque::new();
+    let mut latencies = Latencies::default();
+    let mut chart: VecDeque<(f64, Option<f64>)> = VecDeque::new();
+    loop {
+        ticks.tick().await;
+        let Ok(node) = service.identity.node(NODE) else { return };
+        if let Some(redis) = node.redis() {
+            redis.publish();
+        }
+        if let Some(metrics) = &service.metrics {
+            // Else each latency would be kept until somebody asks for the metrics.
+            metrics.run_upkeep();
+        }
+        let newest = Sample::of(&service, node);
+        if let Some(before) = samples.back() {
+            tell_differences(&service, before, &newest);
+        }
+        keep(&mut samples, newest, WINDOW + 1);
+        // One look for all figures, so that they agree with each other.
+        let Ok(link) = Link::of(&service) else { return };
+        latencies.add(service.identity.meter.take(), link.readable);
+        let (rate, hit_ratio) = samples.front().map_or((0.0, None), |oldest| newest.rates_since(oldest));
+        keep(&mut chart, (rate, hit_ratio), CHART);
+        let rows = service.identity.source.first(ROWS);
+        let figures = figures(&service, node, link, (rate, hit_ratio), latencies.lately(), &chart, rows);
+        match serde_json::to_string(&figures) {
+            Ok(json) => drop(service.live.0.send_replace(json.into())),
+            Err(error) => tracing::error!("the page's figures cannot be written: {error}"),
+        }
+    }
+}
+
+fn figures<'a>(
+    service: &'a Service,
+    node: &Node,
+    link: Link,
+    (rate, hit_ratio): (f64, Option<f64>),
+    lately: Measured,
+    chart: &VecDeque<(f64, Option<f64>)>,
+    rows: Vec<Instance>,
+) -> Figures<'a> {
+    let (identity, status, totals) = (&service.identity, node.cache.status(), service.identity.meter.totals());
+    let (events, transition) = service.events.all();
+    let generator = {
+        let generator = service.generator();
+        let (on, rates) = (generator.running.is_some(), generator.rates);
+        Generator { on, lookups: rates.lookups, changes: rates.changes }
+    };
+    Figures {
+        connector: service.backend.connector(),
+        backend: service.backend.name(),
+        link,
+        instances: service.keys.iter().filter(|key| key.is_id()).count(),
+        rate,
+        hit_ratio,
+        lookups: totals.lookups,
+        loads: totals.loads,
+        hit: lately.hits.quantiles(),
+        load: lately.loads.quantiles(),
+        checked: identity.checker.reads(),
+        stale: identity.checker.stale(),
+        wrong: identity.checker.wrong(),
+        fault: identity.checker.first_fault(),
+        transition,
+        journal: status.journal,
+        deferred: node.deferred(),
+        replayed: node.cache.stats().replayed.get(),
+        refused_fills: node.refused_fills(),
+        breaker_opened: node.breaker_opened(),
+        generator,
+        events,
+        rows,
+        chart: chart.iter().copied().collect(),
+    }
+}
+
+/// Durations of the last samples.
+#[derive(Default)]
+struct Latencies {
+    samples: VecDeque<Measured>,
+    /// Whether the cache could be read when the newest sample ended.
+    readable: bool,
+}
+
+impl Latencies {
+    /// Adds a sample. While the cache cannot be read, a lookup that loads nothing itself has waited for another one's load: its duration
+    /// is not the cache's, nor is what was measured before the outage what the cache takes now.
+    fn add(&mut self, mut newest: Measured, readable: bool) {
+        let before = std::mem::replace(&mut self.readable, readable);
+        if !(before && readable) {
+            newest.hits = Durations::default();
+        }
+        if !readable {
+            self.samples.iter_mut().for_each(|sample| sample.hits = Durations::default());
+        }
+        keep(&mut self.samples, newest, MEASURED);
+    }
+
+    fn lately(&self) -> Measured {
+        let mut lately = Measured::default();
+        for sample in &self.samples {
+            lately.hits.add(&sample.hits);
+            lately.loads.add(&sample.loads);
+        }
+        lately
+    }
+}
+
+fn tell_differences(service: &Service, before: &Sample, now: &Sample) {
+    let events = &service.events;
+    let (one, many) = ("invalidation went into the journal", "invalidations went into the journal");
+    events.tell_count(Kind::Deferred, now.deferred - before.deferred, one, many);
+    let (one, many) = ("key invalidated from the journal", "keys invalidated from the journal");
+    events.tell_count(Kind::Replayed, now.replayed - before.replayed, one, many);
+    let failures = now.failures.saturating_sub(before.failures);
+    events.tell_count(
+        Kind::Trouble,
+        failures,
+        "call of the load generator failed",
+        "calls of the load generator failed",
+    );
+}
+
+impl Sample {
+    fn of(service: &Service, node: &Node) -> Self {
+        Self {
+            at: Instant::now(),
+            totals: service.identity.meter.totals(),
+            hits: node.cache.stats().hits.get(),
+            deferred: node.deferred(),
+            replayed: node.cache.stats().replayed.get(),
+            failures: service.generator().running.as_ref().map_or(0, |load| load.failures()),
+        }
+    }
+
+    /// Lookups a second, and the part of them that were hits.
+    fn rates_since(&self, before: &Self) -> (f64, Option<f64>) {
+        let lookups = self.totals.lookups - before.totals.lookups;
+        let seconds = self.at.duration_since(before.at).as_secs_f64();
+        let ratio = (lookups > 0).then(|| ((self.hits - before.hits) as f64 / lookups as f64).min(1.0));
+        (if seconds > 0.0 { lookups as f64 / seconds } else { 0.0 }, ratio)
+    }
+}
+
+fn keep<T>(kept: &mut VecDeque<T>, newest: T, most: usize) {
+    if kept.len() == most {
+        kept.pop_front();
+    }
+    kept.push_back(newest);
+}
+
+/// The page, with the newest figures in it.
+pub(super) async fn page(State(service): State<Arc<Service>>) -> impl IntoResponse {
+    // Text from the database must not end the script that it stands in.
+    let figures = service.live.0.borrow().replace('<', "\\u003c");
+    Html(PAGE.replacen(PLACE, &figures, 1))
+}
+
+/// The figures, once a second.
+pub(super) async fn events(
+    State(service): State<Arc<Service>>,
+) -> Sse<impl Stream<Item = Result<axum::response::sse::Event, Infallible>>> {
+    let figures = stream::unfold(service.live.0.subscribe(), |mut figures| async move {
+        figures.changed().await.ok()?;
+        let event = axum::response::sse::Event::default().data(&**figures.borrow_and_update());
+        Some((Ok(event), figures))
+    });
+    Sse::new(figures).keep_alive(KeepAlive::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(hit: u64, load: u64) -> Measured {
+        let mut measured = Measured::default();
+        measured.hits.record(Duration::from_micros(hit));
+        measured.loads.record(Duration::from_micros(load));
+        measured
+    }
+
+    fn shown(latencies: &Latencies) -> (bool, bool) {
+        let lately = latencies.lately();
+        (lately.hits.quantiles().is_some(), lately.loads.quantiles().is_some())
+    }
+
+    #[test]
+    fn what_the_cache_took_before_an_outage_is_not_shown_in_it() {
+        let mut latencies = Latencies::default();
+        latencies.add(sample(100, 2_000), true);
+        latencies.add(sample(100, 2_000), true);
+        assert_eq!(shown(&latencies), (true, true));
+        latencies.add(sample(2_000, 2_000), false);
+        assert_eq!(shown(&latencies), (false, true));
+        latencies.add(sample(2_000, 2_000), true);
+        assert_eq!(shown(&latencies), (false, true), "a part of this second was without the cache");
+        latencies.add(sample(100, 2_000), true);
+        let median = latencies.lately().hits.quantiles().unwrap().p50;
+        assert!(median < 0.2, "{median}");
+    }
+}

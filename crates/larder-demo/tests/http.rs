@@ -1,0 +1,238 @@
+//! The demo over HTTP, as a user calls it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+struct Demo {
+    child: Child,
+    address: String,
+}
+
+struct Reply {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Demo {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_larder-demo"));
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments).env("RUST_LOG", "off");
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines
+            .map(Result::unwrap)
+            .find_map(|line| Some(line.strip_prefix("http://")?.trim_end_matches('/').to_owned()));
+        Self { child, address: address.expect("the demo prints its address") }
+    }
+
+    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+        let length = body.len();
+        write!(stream, "{method} {path} HTTP/1.1\r\nhost: demo\r\nconnection: close\r\n{kind}content-length: {length}\r\n\r\n{body}").unwrap();
+        stream
+    }
+
+    fn call(&self, method: &str, path: &str, body: Option<Value>) -> Reply {
+        let mut text = String::new();
+        self.send(method, path, body.as_ref()).read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Reply { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
+    fn get(&self, path: &str) -> Reply {
+        self.call("GET", path, None)
+    }
+
+    fn post(&self, path: &str) -> Reply {
+        self.call("POST", path, None)
+    }
+
+    /// The first figures that come after the call.
+    fn figures(&self) -> Value {
+        for line in BufReader::new(self.send("GET", "/events", None)).lines() {
+            if let Some(figures) = line.unwrap().strip_prefix("data: ") {
+                return serde_json::from_str(figures).unwrap();
+            }
+        }
+        panic!("the events have ended");
+    }
+
+    fn until(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let figures = self.figures();
+            if condition(&figures) {
+                return figures;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(120), "waited in vain until {what}: {figures}");
+        }
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // SIGTERM, so that a server it has started goes with it.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        for _ in 0..100 {
+            if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return;
+            }
+            sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Reply {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn says(&self, header: &str) -> bool {
+        self.head.lines().any(|line| line.starts_with(header))
+    }
+}
+
+#[test]
+fn an_instance_is_found_by_every_key_and_the_headers_say_where() {
+    let demo = Demo::start(&[]);
+    let loaded = demo.get("/instances/by-host/cedar-3.example");
+    assert_eq!(loaded.status, 200);
+    assert!(loaded.says("x-larder: load") && loaded.says("server-timing: lookup;dur="), "{}", loaded.head);
+    assert_eq!(loaded.json()["id"], "i00003");
+    for path in ["/instances/i00003", "/instances/by-host/login1.cedar-3.example"] {
+        let hit = demo.get(path);
+        assert!(hit.says("x-larder: hit"), "{}", hit.head);
+        assert_eq!(hit.json(), loaded.json());
+    }
+    let missing = demo.get("/instances/by-host/nobody.example");
+    assert_eq!(
+        (missing.status, missing.json()["error"].as_str()),
+        (404, Some("no instance has the host nobody.example"))
+    );
+}
+
+#[test]
+fn a_change_is_seen_by_every_key_at_once() {
+    let demo = Demo::start(&[]);
+    for path in ["/instances/i00003", "/instances/i00004"] {
+        assert_eq!(demo.get(path).status, 200);
+    }
+    let hosts = json!(["damson-4.example", "login1.cedar-3.example"]);
+    let put = demo.call("PUT", "/instances/i00004", Some(json!({ "hosts": hosts, "name": "New" })));
+    assert_eq!(put.status, 200);
+    assert!(put.says("x-larder-invalidation: applied"), "{}", put.head);
+    let moved = demo.get("/instances/by-host/login1.cedar-3.example");
+    assert!(moved.says("x-larder: hit"), "written through: {}", moved.head);
+    assert_eq!((&moved.json()["id"], &moved.json()["name"]), (&json!("i00004"), &json!("New")));
+    let former = demo.get("/instances/i00003");
+    assert!(former.says("x-larder: load"), "{}", former.head);
+    assert!(!former.body.contains("login1.cedar-3.example"));
+
+    let made = demo.call("PUT", "/instances/fresh", Some(json!({ "hosts": ["fresh.example"] })));
+    assert_eq!(made.status, 201);
+    assert_eq!(demo.call("DELETE", "/instances/fresh", None).status, 204);
+    assert_eq!(demo.get("/instances/by-host/fresh.example").status, 404);
+    assert_eq!(demo.call("DELETE", "/instances/fresh", None).status, 404);
+}
+
+#[test]
+fn nonsense_is_refused_with_a_reason() {
+    let demo = Demo::start(&[]);
+    for (body, status) in [(json!({ "nmae": "x" }), 422), (json!({ "hosts": [""] }), 422), (json!([1]), 422)] {
+        let refused = demo.call("PUT", "/instances/i00004", Some(body));
+        assert_eq!(refused.status, status, "{}", refused.body);
+        assert!(!refused.json()["error"].as_str().unwrap().is_empty());
+    }
+    assert_eq!(demo.call("PUT", "/instances/i00004", None).status, 415);
+    assert_eq!(demo.post("/demo/server/kill").status, 409, "there is no server");
+}
+
+#[test]
+fn a_load_that_cannot_be_reached_is_refused_and_the_one_before_stays() {
+    // No load of an object ends while the load is tried.
+    let demo = Demo::start(&["--database-latency", "10000"]);
+    let ask =
+        |lookups| demo.call("POST", "/demo/generator", Some(json!({ "on": true, "lookups": lookups, "changes": 0 })));
+    let refused = ask(60_000);
+    assert_eq!(refused.status, 422, "{}", refused.body);
+    assert!(refused.json()["error"].as_str().unwrap().contains("at most 50000"), "{}", refused.body);
+    let refused = ask(5_000);
+    assert_eq!(refused.status, 409, "{}", refused.body);
+    assert!(refused.json()["error"].as_str().unwrap().contains("5000 lookups"), "{}", refused.body);
+    assert_eq!(demo.figures()["generator"], json!({ "on": false, "lookups": 1_000, "changes": 2 }));
+}
+
+#[test]
+fn a_server_that_is_not_there_is_one_line_and_the_end() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder-demo"));
+    command.args(["--listen", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1"]).env_remove("RUST_LOG");
+    let output = command.output().unwrap();
+    let logged = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{logged}");
+    assert!(logged.contains("cannot use the server at 127.0.0.1:1") && logged.lines().count() == 1, "{logged}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+#[test]
+fn metrics_page_and_figures_show_what_happened() {
+    let demo = Demo::start(&[]);
+    demo.get("/instances/i00003");
+    demo.get("/instances/i00003");
+    let body = json!({ "on": true, "lookups": 500, "changes": 20 });
+    assert_eq!(demo.call("POST", "/demo/generator", Some(body)).status, 200);
+    let renamed = demo.post("/demo/instances/i00001/rename").json();
+    assert_eq!((&renamed["stale"], &renamed["delivery"]), (&json!(0), &json!("applied")));
+    let moved = demo.post("/demo/instances/i00003/move-host").json();
+    assert_eq!((&moved["stale"], &moved["reads"]), (&json!(0), &json!(7)));
+    let figures = demo.until("the generator reads", |figures| figures["lookups"].as_u64() > Some(500));
+    assert_eq!((&figures["stale"], &figures["wrong"]), (&json!(0), &json!(0)));
+    assert_eq!(figures["generator"], json!({ "on": true, "lookups": 500, "changes": 20 }));
+    assert!(figures["checked"].as_u64() >= figures["lookups"].as_u64());
+
+    let metrics = demo.get("/metrics").body;
+    assert!(metrics.contains("larder_hits_total{cache=\"instance\"}"), "{metrics}");
+    let page = demo.get("/").body;
+    assert!(page.contains("\"connector\":\"memory\"") && !page.contains("http://") && !page.contains("https://"));
+}
+
+#[test]
+fn the_page_s_buttons_break_the_server_and_nothing_stale_is_served() {
+    let demo = Demo::start(&["--connector", "redis"]);
+    demo.until("it is connected", |figures| figures["readable"] == true);
+    let body = json!({ "on": true, "lookups": 1000, "changes": 10 });
+    assert_eq!(demo.call("POST", "/demo/generator", Some(body)).status, 200);
+    for (broken, mended) in [("stop", "continue"), ("kill", "restart")] {
+        assert_eq!(demo.post(&format!("/demo/server/{broken}")).status, 200);
+        let figures = demo
+            .until("a trial is due", |figures| figures["readable"] == false && figures["next_trial_ms"].is_number());
+        assert_eq!(figures["hit"], Value::Null, "what the cache took before is not what it takes now: {figures}");
+        let renamed = demo.post("/demo/instances/i00002/rename").json();
+        assert_eq!((&renamed["stale"], &renamed["delivery"]), (&json!(0), &json!("deferred")));
+        assert!(demo.figures()["journal"].as_u64() > Some(0));
+        let link = demo.post(&format!("/demo/server/{mended}")).json();
+        assert_eq!(link["server"], "running", "and how it stands is told at once: {link}");
+        assert!(link["readable"] == true || link["next_trial_ms"].is_u64() || link["breaker"] != "open", "{link}");
+        let figures = demo.until("all is well", |figures| figures["readable"] == true && figures["journal"] == 0);
+        assert!(figures["deferred"].as_u64() >= renamed["deferred"].as_u64(), "the cache was told of this change");
+        assert!(figures["replayed"].as_u64() > Some(0));
+    }
+    assert_eq!(demo.post("/demo/server/flush").status, 200);
+    assert_eq!(demo.post("/demo/instances/i00002/move-host").json()["stale"], 0);
+    let figures =
+        demo.until("it is read again", |figures| figures["readable"] == true && figures["breaker"] == "closed");
+    assert_eq!((&figures["stale"], &figures["wrong"], &figures["fault"]), (&json!(0), &json!(0), &Value::Null));
+    let metrics = demo.get("/metrics").body;
+    assert!(metrics.contains("larder_breaker_opened_total"), "{metrics}");
+}

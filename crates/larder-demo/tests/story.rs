@@ -1,0 +1,117 @@
+//! `cargo demo --story`, as a user runs it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use larder_testing::server::{Server, ServerOptions, required};
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn demo(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder-demo"));
+    command.arg("--story").args(arguments).env_remove("RUST_LOG").output().unwrap()
+}
+
+/// The report of a story in which everything went as it should.
+fn told(arguments: &[&str]) -> Value {
+    let output = demo(&[arguments, &["--json"]].concat());
+    let (told, logged) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{logged}\n{told}");
+    assert_eq!(logged, "");
+    let report: Value =
+        serde_json::from_str(&told).unwrap_or_else(|error| panic!("not one JSON object: {error}\n{told}"));
+    assert_eq!(report["ok"], true, "{told}");
+    assert_eq!(report["stale_reads"], 0);
+    assert_eq!(report["wrong_reads"], 0);
+    assert!(count(&report, "lookups") > 10_000);
+    assert!(count(&report, "loads") >= 1_000);
+    assert!(count(&report, "refused_fills") >= 10);
+    assert!(report["hit_ratio"].as_f64().unwrap() > 0.3);
+    report
+}
+
+fn count(report: &Value, figure: &str) -> u64 {
+    report[figure].as_u64().unwrap_or_else(|| panic!("{figure} is {}", report[figure]))
+}
+
+fn phases(report: &Value) -> Vec<&str> {
+    report["phases"].as_array().unwrap().iter().map(|phase| phase["name"].as_str().unwrap()).collect()
+}
+
+const CALM: [&str; 6] = ["warm_up", "look_up", "change", "move_hosts", "delete_and_make_again", "slow_load"];
+const OUTAGES: [&str; 5] = ["server_hangs", "server_dies", "old_snapshot", "flush_all", "script_flush"];
+
+#[test]
+fn on_memory() {
+    let report = told(&[]);
+    assert_eq!(report["connector"], "memory");
+    assert_eq!(phases(&report), [&CALM[..], &["compare_all"]].concat());
+    assert_eq!(report["trip_ms"], Value::Null);
+    assert_eq!(report["left_out"], serde_json::json!([]));
+}
+
+#[test]
+fn on_a_server_of_its_own() {
+    for binary in required().unwrap() {
+        let report = told(&["--connector", "redis", "--server", binary.path.to_str().unwrap()]);
+        assert_eq!((&report["connector"], &report["nodes"]), (&"redis".into(), &2.into()));
+        assert_eq!(phases(&report), [&CALM[..], &OUTAGES, &["compare_all"]].concat());
+        assert!(report["trip_ms"].is_number() && report["added_latency_p99_during_outage"].is_number(), "{report}");
+        let hung = report["phases"].as_array().unwrap().iter().find(|phase| phase["name"] == "server_hangs").unwrap();
+        let outage = &hung["outage"];
+        // On each of two nodes five have to wait in vain, of ten readers who wait at the same time; then nobody does.
+        assert!((1..=2 * (5 + 10)).contains(&count(outage, "timed_out")), "{outage}");
+        assert_eq!(count(outage, "timed_out_later"), 0, "{outage}");
+        // Beside the loader alone, which was measured in turns with it: on a busy machine both are slow.
+        let median = |of: &str| outage[of]["p50"].as_f64().unwrap();
+        assert!(median("lookup") < 2.0 * median("loader"), "{outage}");
+        assert!(count(&report, "deferred") >= 40);
+        assert!(count(&report, "replayed") >= 40);
+        assert!(count(&report, "breaker_opened") >= 2);
+    }
+}
+
+#[test]
+fn on_a_server_of_somebody_elses() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let binary = required().unwrap().remove(0);
+    let server = runtime.block_on(Server::start(&binary, ServerOptions::default())).unwrap();
+    runtime.block_on(server.command(&["SET", "larder:instance:c", "somebody else's"])).unwrap();
+    let report = told(&["--connector", "redis", "--redis", &server.url()]);
+    assert_eq!(phases(&report), [&CALM[..], &["compare_all"]].concat());
+    assert_eq!(report["left_out"], serde_json::json!(OUTAGES));
+    let left = runtime.block_on(server.keys("*")).unwrap();
+    assert_eq!(left, [b"larder:instance:c"], "the demo's own keys are removed, and no others");
+}
+
+#[test]
+fn for_people() {
+    let output = demo(&[]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    for line in ["move hosts             ok", "stale reads    0", "Every phase did what it should."] {
+        assert!(told.contains(line), "{line} is not in\n{told}");
+    }
+}
+
+#[test]
+fn what_cannot_be_is_one_clear_line() {
+    let refused = |arguments: &[&str], code, text: &str| {
+        let output = demo(arguments);
+        let logged = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{logged}");
+        assert!(logged.contains(text) && !logged.contains("panicked"), "{logged}");
+        if code == 1 {
+            assert_eq!(logged.trim_end().lines().count(), 1, "{logged}");
+        }
+    };
+    refused(&["--connector", "memory", "--redis", "redis://localhost"], 1, "--connector memory");
+    refused(&["--connector", "redis", "--redis", "http://localhost"], 1, "larder-demo: --redis ");
+    refused(&["--connector", "redis", "--server", "/nowhere/redis-server"], 1, "/nowhere/redis-server");
+    refused(
+        &["--connector", "redis", "--redis", "redis://user:secret@127.0.0.1:1"],
+        1,
+        "cannot use the server at 127.0.0.1:1",
+    );
+    refused(&["-c", "/nowhere/caches.yaml"], 1, "/nowhere/caches.yaml");
+    refused(&["--instances", "3"], 2, "150");
+    refused(&["--database-latency", "2 days"], 2, "milliseconds, 0 to 10000");
+}

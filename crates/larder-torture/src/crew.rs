@@ -1,0 +1,199 @@
+//! The nodes, as the coordinator has them: one process in each place, behind a proxy of its own.
+
+use super::faults::Failed;
+use super::node::{MAX_AGE, SERVE_EXPIRED};
+use super::protocol::{self, Order, Setup, now};
+use super::witness::News;
+use larder_testing::proxy::Proxy;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// How many reports of one node may wait to be judged; then it waits.
+const REPORTS: usize = 4;
+
+/// How much of what a node has said on stderr is kept.
+const LAST_WORDS: usize = 2_000;
+
+/// One node's process.
+struct Member {
+    child: Child,
+    orders: ChildStdin,
+}
+
+/// All nodes.
+pub(crate) struct Crew {
+    setup: Setup,
+    proxies: Vec<Proxy>,
+    members: Vec<AsyncMutex<Option<Member>>>,
+    /// Numbers of the processes that are in each place now.
+    nodes: Vec<AtomicU32>,
+    next: AtomicU32,
+    news: UnboundedSender<News>,
+    /// How often the server has begun to evict.
+    evictions: AtomicU64,
+    /// Whether invalidations are to come by primary key.
+    by_primary: AtomicBool,
+}
+
+impl Crew {
+    /// `setup` is that of the first; the others are like it.
+    pub(crate) fn new(setup: Setup, places: usize, proxies: Vec<Proxy>, news: UnboundedSender<News>) -> Self {
+        Self {
+            setup,
+            proxies,
+            members: (0..places).map(|_| AsyncMutex::new(None)).collect(),
+            nodes: (0..places).map(|_| AtomicU32::new(0)).collect(),
+            next: AtomicU32::new(1),
+            news,
+            evictions: AtomicU64::new(0),
+            by_primary: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn places(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Which process is in a place.
+    pub(crate) fn node_at(&self, place: usize) -> u32 {
+        self.nodes.get(place).map_or(0, |node| node.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn proxies(&self) -> impl Iterator<Item = (usize, &Proxy)> {
+        self.proxies.iter().enumerate()
+    }
+
+    pub(crate) fn news(&self, news: News) {
+        // Nobody listens when all is over.
+        let _ = self.news.send(news);
+    }
+
+    pub(crate) async fn start(&self) -> Result<(), Failed> {
+        for place in 0..self.places() {
+            self.place(place).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a new process into a place.
+    async fn place(&self, place: usize) -> Result<u32, Failed> {
+        let (Some(seat), Some(number)) = (self.members.get(place), self.nodes.get(place)) else { return Ok(0) };
+        let node = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut setup = self.setup.clone();
+        setup.node = node;
+        setup.place = u32::try_from(place).unwrap_or(u32::MAX);
+        setup.socket = self.proxies.get(place).map(|proxy| proxy.socket().to_owned());
+        let setup = serde_json::to_string(&setup).map_err(|error| Failed::Words(error.to_string()))?;
+        self.news(News::Begins { node, at: now() });
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["node", &setup])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            // Whoever interrupts the command means the coordinator, which ends the nodes.
+            .process_group(0)
+            .spawn()?;
+        let missing = || Failed::Words("a node was started without pipes".to_owned());
+        let mut stdout = child.stdout.take().ok_or_else(missing)?;
+        let mut stderr = child.stderr.take().ok_or_else(missing)?;
+        let orders = child.stdin.take().ok_or_else(missing)?;
+        let words = Arc::new(Mutex::new(Vec::new()));
+        let heard = words.clone();
+        tokio::spawn(async move {
+            let mut bytes = [0; 1024];
+            while let Ok(length @ 1..) = stderr.read(&mut bytes).await {
+                let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                heard.extend_from_slice(bytes.get(..length).unwrap_or_default());
+                let excess = heard.len().saturating_sub(LAST_WORDS);
+                heard.drain(..excess);
+            }
+        });
+        let news = self.news.clone();
+        tokio::spawn(async move {
+            let turns = Arc::new(Semaphore::new(REPORTS));
+            while let Ok(turn) = turns.clone().acquire_owned().await
+                && let Some(report) = protocol::receive(&mut stdout).await
+            {
+                let _ = news.send(News::Report { node, report, turn });
+            }
+            // What it has said comes with its end, or a moment later.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let words = words.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let _ = news.send(News::Ends { node, words: String::from_utf8_lossy(&words).trim().to_owned() });
+        });
+        number.store(node, Ordering::Relaxed);
+        *seat.lock().await = Some(Member { child, orders });
+        if self.by_primary.load(Ordering::Relaxed) {
+            self.order(place, Order::ByPrimary(true)).await;
+        }
+        Ok(node)
+    }
+
+    /// Kills the node in a place, and puts another there after a pause. The numbers of both.
+    pub(crate) async fn replace(&self, place: usize, pause: Duration) -> Result<(u32, u32), Failed> {
+        let old = self.node_at(place);
+        let Some(seat) = self.members.get(place) else { return Ok((0, 0)) };
+        self.news(News::Killed { node: old });
+        if let Some(mut member) = seat.lock().await.take() {
+            member.child.kill().await?;
+        }
+        tokio::time::sleep(pause).await;
+        Ok((old, self.place(place).await?))
+    }
+
+    pub(crate) async fn order_all(&self, order: Order) {
+        for place in 0..self.places() {
+            self.order(place, order).await;
+        }
+    }
+
+    /// A node that has gone away obeys no more, which is noticed elsewhere.
+    pub(crate) async fn order(&self, place: usize, order: Order) {
+        let Some(seat) = self.members.get(place) else { return };
+        let (Ok(mut line), Some(member)) = (serde_json::to_string(&order), &mut *seat.lock().await) else { return };
+        line.push('\n');
+        let _ = member.orders.write_all(line.as_bytes()).await;
+        let _ = member.orders.flush().await;
+    }
+
+    /// The server is about to evict: it may lose what leads from secondary keys to their objects. From now on invalidations come by
+    /// primary key; those under way may miss.
+    pub(crate) async fn begin_evicting(&self) {
+        self.evictions.fetch_add(1, Ordering::Relaxed);
+        self.by_primary.store(true, Ordering::Relaxed);
+        self.news(News::EvictingFrom(now()));
+        self.order_all(Order::ByPrimary(true)).await;
+    }
+
+    /// It evicts no more. Invalidations come by any key again when every object that was stored before has outlived its age.
+    pub(crate) fn end_evicting(self: &Arc<Self>) {
+        let crew = self.clone();
+        let turn = self.evictions.load(Ordering::Relaxed);
+        tokio::spawn(async move {
+            tokio::time::sleep(MAX_AGE + SERVE_EXPIRED + Duration::from_millis(500)).await;
+            if crew.evictions.load(Ordering::Relaxed) == turn {
+                crew.by_primary.store(false, Ordering::Relaxed);
+                crew.news(News::EvictingUntil(now()));
+                crew.order_all(Order::ByPrimary(false)).await;
+            }
+        });
+    }
+
+    /// Ends every process.
+    pub(crate) async fn dismiss(&self) {
+        for (place, seat) in self.members.iter().enumerate() {
+            self.news(News::Killed { node: self.node_at(place) });
+            if let Some(mut member) = seat.lock().await.take() {
+                let _ = member.child.kill().await;
+            }
+        }
+    }
+}

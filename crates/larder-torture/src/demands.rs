@@ -1,0 +1,302 @@
+//! What calls that made the cache forget demand of later answers: when each demand begins to hold, and for whom.
+
+use super::objects::{Key, Kind};
+use super::protocol::{Call, Forgotten, Led, Outcome};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Where a demand comes from: the place of its call in the log.
+pub(crate) type Place = u64;
+
+/// How long, in ns, a call stays in the log that demands nothing any more, so that histories can tell of it.
+const TOLD: u64 = 20_000_000_000;
+
+/// A time from which on something is demanded, and the strongest demands made up to then.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    visible: u64,
+    /// Of this call alone.
+    own: Strongest,
+    /// Of this one and all before.
+    all: Strongest,
+}
+
+/// The strongest demands on an answer: no load that began earlier, no state that was ended by an earlier change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Strongest {
+    pub(crate) born: (u64, Place),
+    pub(crate) sequence: (u64, Place),
+}
+
+impl Strongest {
+    fn of(call: &Forgotten, place: Place) -> Self {
+        Self { born: (call.begun, place), sequence: (call.sequence, place) }
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { born: self.born.max(other.born), sequence: self.sequence.max(other.sequence) }
+    }
+}
+
+/// Demands in the order in which they begin to hold.
+#[derive(Debug, Default)]
+struct Timeline(Vec<Step>);
+
+impl Timeline {
+    fn add(&mut self, visible: u64, own: Strongest) {
+        let place = self.0.partition_point(|step| step.visible <= visible);
+        self.0.insert(place, Step { visible, own, all: own });
+        let mut all = place.checked_sub(1).and_then(|before| self.0.get(before)).map_or(own, |step| step.all);
+        for step in self.0.iter_mut().skip(place) {
+            all = all.and(step.own);
+            step.all = all;
+        }
+    }
+
+    /// Makes one step of all that hold for whoever begins at this time or later.
+    fn forget_before(&mut self, begun: u64) {
+        let holding = self.0.partition_point(|step| step.visible < begun);
+        self.0.drain(..holding.saturating_sub(1));
+        if let Some(first) = self.0.first_mut() {
+            first.own = first.all;
+        }
+    }
+
+    /// What holds for whoever begins at this time.
+    fn at(&self, begun: u64) -> Strongest {
+        let holding = self.0.partition_point(|step| step.visible < begun);
+        holding.checked_sub(1).and_then(|last| self.0.get(last)).map_or(Strongest::default(), |step| step.all)
+    }
+}
+
+/// What a demand is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum About {
+    /// Every object that lists the key.
+    Key(Key),
+    /// Every object of the cache.
+    Cache(Kind),
+    /// Answers that came through the key.
+    Through(Key),
+}
+
+/// A floor under the version of one object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Floor {
+    pub(crate) version: u64,
+    pub(crate) begun: u64,
+    pub(crate) place: Place,
+    visible: u64,
+    /// For this node alone.
+    node: Option<u32>,
+}
+
+/// A call that was deferred, and not found delivered yet.
+#[derive(Debug)]
+struct Waiting {
+    node: u32,
+    place: Place,
+}
+
+/// A demand that holds on the node alone on which the call was made.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    begun: u64,
+    ended: u64,
+    demand: Strongest,
+}
+
+/// All demands.
+#[derive(Debug, Default)]
+pub(crate) struct Demands {
+    /// Calls, and the nodes they were made on: those that demand something, and the latest.
+    log: BTreeMap<Place, (u32, Forgotten)>,
+    next: Place,
+    everyone: HashMap<About, Timeline>,
+    /// On the node that has deferred them they hold at once. Few of one node and key, so they are looked at one by one.
+    own: HashMap<u32, HashMap<About, Vec<Own>>>,
+    floors: HashMap<Key, Vec<Floor>>,
+    waiting: Vec<Waiting>,
+    /// When the server may have lost index keys, or still lacks those it lost then: from, until.
+    evicting: Vec<(u64, u64)>,
+}
+
+impl Demands {
+    /// The call of that place: node, and what it was.
+    pub(crate) fn call(&self, place: Place) -> Option<&(u32, Forgotten)> {
+        self.log.get(&place)
+    }
+
+    /// The calls of the last seconds, and others.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (&Place, &(u32, Forgotten))> {
+        self.log.iter()
+    }
+
+    /// From now on the server may lose index keys, and with them what leads from a secondary key to its object.
+    pub(crate) fn evicting_from(&mut self, at: u64) {
+        match self.evicting.last_mut() {
+            // It is not over yet.
+            Some((_, until)) if *until >= at => *until = u64::MAX,
+            _ => self.evicting.push((at, u64::MAX)),
+        }
+    }
+
+    /// All objects whose index keys may have been lost have ended.
+    pub(crate) fn evicting_until(&mut self, at: u64) {
+        if let Some((_, until)) = self.evicting.last_mut() {
+            *until = at;
+        }
+    }
+
+    /// Whether a call that took this time may have missed its object, if it came through a secondary key.
+    fn blind(&self, begun: u64, ended: u64) -> bool {
+        self.evicting.iter().any(|(from, until)| *from <= ended && begun <= *until)
+    }
+
+    /// Notes a call on a node.
+    pub(crate) fn forgotten(&mut self, node: u32, call: Forgotten) {
+        let place = self.next;
+        self.next += 1;
+        match call.outcome {
+            Outcome::Applied => self.hold(place, &call, call.ended),
+            Outcome::Deferred | Outcome::Dropped => {
+                let own = Own { begun: call.begun, ended: call.ended, demand: Strongest::of(&call, place) };
+                let of_node = self.own.entry(node).or_default();
+                for about in abouts(&call) {
+                    of_node.entry(about).or_default().push(own);
+                }
+                self.floor(place, &call, call.ended, Some(node));
+                self.waiting.push(Waiting { node, place });
+            }
+        }
+        self.log.insert(place, (node, call));
+    }
+
+    /// A node has ended: nobody reads on it any more, and what it had deferred is delivered by nobody.
+    pub(crate) fn ends(&mut self, node: u32) {
+        self.own.remove(&node);
+        self.waiting.retain(|waiting| waiting.node != node);
+    }
+
+    /// Forgets what decides no read that begins at this time or later. `floors_from`: floors that began before are over.
+    pub(crate) fn forget_before(&mut self, begun: u64, floors_from: u64) {
+        self.everyone.values_mut().for_each(|timeline| timeline.forget_before(begun));
+        for own in self.own.values_mut().flat_map(HashMap::values_mut) {
+            strongest_only(own, begun);
+        }
+        for floors in self.floors.values_mut() {
+            floors.retain(|floor| floor.begun >= floors_from);
+        }
+        let held = self.everyone.values().flat_map(|timeline| &timeline.0).flat_map(|step| [step.own, step.all]);
+        let own = self.own.values().flat_map(HashMap::values).flatten().map(|own| own.demand);
+        let mut needed: BTreeSet<Place> =
+            held.chain(own).flat_map(|demand| [demand.born.1, demand.sequence.1]).collect();
+        needed.extend(self.floors.values().flatten().map(|floor| floor.place));
+        needed.extend(self.waiting.iter().map(|waiting| waiting.place));
+        let told = begun.saturating_sub(TOLD);
+        self.log.retain(|place, (_, call)| call.ended >= told || needed.contains(place));
+    }
+
+    /// The journal of a node was found empty.
+    pub(crate) fn delivered(&mut self, node: u32, kind: Kind, asked: u64, seen: u64) {
+        let (delivered, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|waiting: &Waiting| {
+            let call = self.log.get(&waiting.place).map(|(_, call)| call);
+            waiting.node == node && call.is_some_and(|call| call.kind == kind && call.ended < asked)
+        });
+        self.waiting = waiting;
+        let delivered: Vec<Waiting> = delivered;
+        for Waiting { place, .. } in delivered {
+            let Some((_, call)) = self.log.get(&place).cloned() else { continue };
+            self.hold(place, &call, seen);
+        }
+    }
+
+    /// Nothing of what was called so far is demanded any more.
+    pub(crate) fn withdraw(&mut self) {
+        self.everyone.clear();
+        self.own.clear();
+        self.floors.clear();
+        self.waiting.clear();
+    }
+
+    /// From `visible` on a call holds for everybody.
+    fn hold(&mut self, place: Place, call: &Forgotten, visible: u64) {
+        for about in abouts(call) {
+            if self.misses(about, call.begun, visible) {
+                continue;
+            }
+            self.everyone.entry(about).or_default().add(visible, Strongest::of(call, place));
+        }
+        // An index key that the server has evicted leads nowhere.
+        if let Some(Led { to, since }) = call.led
+            && !self.blind(since, visible)
+        {
+            self.everyone.entry(About::Key(to)).or_default().add(visible, Strongest::of(call, place));
+        }
+        self.floor(place, call, visible, None);
+    }
+
+    fn floor(&mut self, place: Place, call: &Forgotten, visible: u64, node: Option<u32>) {
+        let Call::InvalidateBelow(version) = call.call else { return };
+        // Through a secondary key that leads to nothing it is not remembered.
+        for key in call.keys.iter().filter(|key| key.is_primary()) {
+            let floor = Floor { version, begun: call.begun, place, visible, node };
+            self.floors.entry(*key).or_default().push(floor);
+        }
+    }
+
+    fn misses(&self, about: About, begun: u64, ended: u64) -> bool {
+        match about {
+            About::Key(key) | About::Through(key) => !key.is_primary() && self.blind(begun, ended),
+            About::Cache(_) => false,
+        }
+    }
+
+    /// What is demanded of an answer that a read on this node, begun then, was given under `through`, and that lists `keys`.
+    pub(crate) fn on(&self, node: u32, begun: u64, through: Key, keys: impl Iterator<Item = Key>) -> Strongest {
+        let keys = keys.map(|key| self.holding(node, begun, About::Key(key)));
+        keys.fold(self.holding(node, begun, About::Cache(through.kind)), Strongest::and)
+    }
+
+    /// What is demanded of an answer because its key was deleted: only of when its load began.
+    pub(crate) fn on_key(&self, node: u32, begun: u64, through: Key) -> (u64, Place) {
+        self.holding(node, begun, About::Through(through)).born
+    }
+
+    fn holding(&self, node: u32, begun: u64, about: About) -> Strongest {
+        let everyone = self.everyone.get(&about).map_or(Strongest::default(), |timeline| timeline.at(begun));
+        let own = self.own.get(&node).and_then(|own| own.get(&about)).into_iter().flatten();
+        let holding = own.filter(|own| own.ended < begun && !self.misses(about, own.begun, begun));
+        holding.map(|own| own.demand).fold(everyone, Strongest::and)
+    }
+
+    /// The floors under the version of an object that hold for a read on this node, begun then.
+    pub(crate) fn floors(&self, node: u32, begun: u64, primary: Key) -> impl Iterator<Item = Floor> + '_ {
+        let floors = self.floors.get(&primary).into_iter().flatten();
+        floors.filter(move |floor| floor.visible < begun && floor.node.is_none_or(|only| only == node)).copied()
+    }
+}
+
+/// Of demands that hold for whoever begins at this time, keeps those that no other one goes beyond in both respects. Which of them count
+/// where the server evicts depends on when their calls began.
+fn strongest_only(own: &mut Vec<Own>, begun: u64) {
+    own.sort_unstable_by_key(|own| std::cmp::Reverse((own.begun, own.demand.sequence.0)));
+    let mut above = None;
+    own.retain(|own| {
+        let sequence = own.demand.sequence.0;
+        if own.ended < begun && above.is_some_and(|above| sequence <= above) {
+            return false;
+        }
+        if own.ended < begun {
+            above = Some(sequence);
+        }
+        true
+    });
+}
+
+fn abouts(call: &Forgotten) -> Vec<About> {
+    if call.call == Call::Truncate {
+        return vec![About::Cache(call.kind)];
+    }
+    let about = |key: &Key| if call.call == Call::Delete { About::Through(*key) } else { About::Key(*key) };
+    call.keys.iter().map(about).collect()
+}

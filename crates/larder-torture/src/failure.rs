@@ -1,0 +1,45 @@
+//! A command that could not do what it was told, and the exit code for it.
+
+use crate::output;
+use serde_json::json;
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why a command was not done.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command line cannot be meant. Exit code 2.
+    Usage(String),
+    /// Something is in the way. Exit code 1.
+    Problem(String),
+}
+
+impl Failure {
+    /// Tells people on stderr, and programs that have asked for JSON on stdout as well. Answers the exit code.
+    pub(crate) fn tell(&self, json: bool) -> ExitCode {
+        let text = self.to_string();
+        text.lines().for_each(|line| eprintln!("larder-torture: {line}"));
+        let code = match self {
+            Self::Usage(_) => 2,
+            Self::Problem(_) => 1,
+        };
+        if json {
+            output::line(json!({ "error": text, "exit_code": code }));
+        }
+        ExitCode::from(code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(text) | Self::Problem(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Problem(format!("the result cannot be written as JSON: {error}"))
+    }
+}

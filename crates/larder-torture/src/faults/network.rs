@@ -1,0 +1,189 @@
+//! What goes wrong between nodes and server, and with nodes.
+//!
+//! # Bytes that change
+//!
+//! What larder can promise of changed bytes is that a stored object is believed only as a whole: it has a checksum. Two parts of an
+//! object are written by the server, and are not in it: the deadline and the flags of deleted keys. The replies of scripts, tickets among
+//! them, have none; whether their bytes arrive as they were sent is what TCP's checksum, or TLS, is for. So the corruption made here
+//! changes the bytes of objects, as far as the checksum goes, and replies as a whole: into what is no reply.
+
+use super::server::moment;
+use super::{Failed, FaultKind, Maker};
+use crate::crew::Crew;
+use larder_testing::proxy::{Direction, Fault};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::time::sleep;
+
+/// Where an object's checksum begins to count again after the deadline, and where the flags of its keys begin.
+const DEADLINE: std::ops::Range<usize> = 20..28;
+const FLAGS: usize = 42;
+/// Most keys that an object has here, one byte of flags for each.
+const MOST_KEYS: usize = 6;
+
+/// Breaks what is between the nodes and the server.
+pub(crate) struct Network {
+    crew: Arc<Crew>,
+}
+
+impl Network {
+    pub(crate) fn new(crew: Arc<Crew>) -> Self {
+        Self { crew }
+    }
+}
+
+impl Maker for Network {
+    async fn make(&self, fault: FaultKind, rng: &mut fastrand::Rng) -> Result<String, Failed> {
+        let places = self.crew.places();
+        if fault == FaultKind::Clients {
+            let place = rng.usize(..places);
+            let (old, new) = self.crew.replace(place, moment(rng, 0..500)).await?;
+            return Ok(format!("node {old}; node {new} takes its place"));
+        }
+        // One of them, or all.
+        let only = rng.bool().then(|| rng.usize(..places));
+        let proxies: Vec<_> = self.crew.proxies().filter(|(place, _)| only.is_none_or(|only| only == *place)).collect();
+        let whom = only.map_or_else(|| "all nodes".to_owned(), |place| format!("node {}", self.crew.node_at(place)));
+        let directions = match rng.u8(..3) {
+            0 => &[Direction::ToServer][..],
+            1 => &[Direction::ToClient],
+            _ => &[Direction::ToServer, Direction::ToClient],
+        };
+        let way = match directions {
+            [Direction::ToServer] => "to the server",
+            [Direction::ToClient] => "from the server",
+            _ => "both ways",
+        };
+        let time = moment(rng, 200..2_000);
+        let set = |directions: &[Direction], fault: &dyn Fn() -> Fault| {
+            for (_, proxy) in &proxies {
+                directions.iter().for_each(|direction| proxy.set(*direction, fault()));
+            }
+        };
+        let said = match fault {
+            FaultKind::Slow => {
+                let delay = moment(rng, 2..180);
+                let chopped = rng.u8(..4) == 0;
+                set(directions, &|| if chopped { Fault::Chop } else { Fault::Delay(delay) });
+                let how = if chopped { "byte by byte".to_owned() } else { format!("{} ms late", delay.as_millis()) };
+                sleep(time).await;
+                format!("{whom}, {way}, {how}, for {} ms", time.as_millis())
+            }
+            FaultKind::Corrupt => {
+                let one_in = rng.u32(3..20);
+                let rng = Arc::new(Mutex::new(rng.fork()));
+                set(&[Direction::ToClient], &|| {
+                    let rng = rng.clone();
+                    Fault::rewrite(move |bytes| {
+                        corrupt(bytes, &mut rng.lock().unwrap_or_else(PoisonError::into_inner), one_in)
+                    })
+                });
+                sleep(time).await;
+                format!("{whom}, one in {one_in}, for {} ms", time.as_millis())
+            }
+            FaultKind::TruncateBytes => {
+                let after = if rng.bool() { rng.u64(..400) } else { rng.u64(..40_000) };
+                set(directions, &|| Fault::Truncate { after });
+                sleep(time).await;
+                format!("{whom}, {way}, after {after} bytes, for {} ms", time.as_millis())
+            }
+            FaultKind::Drop => {
+                set(directions, &|| Fault::Blackhole);
+                sleep(time).await;
+                format!("{whom}, {way}, for {} ms", time.as_millis())
+            }
+            FaultKind::Close => {
+                let refuse = rng.bool();
+                for (_, proxy) in &proxies {
+                    if refuse {
+                        proxy.refuse().await;
+                    }
+                    proxy.drop_connections().await;
+                }
+                if refuse {
+                    sleep(time).await;
+                    for (_, proxy) in &proxies {
+                        proxy.accept().await?;
+                    }
+                    format!("{whom}, refused for {} ms", time.as_millis())
+                } else {
+                    whom
+                }
+            }
+            _ => return Err(Failed::Words(format!("{fault} does not happen to a network"))),
+        };
+        set(&[Direction::ToServer, Direction::ToClient], &|| Fault::Pass);
+        Ok(said)
+    }
+}
+
+/// Changes a byte of one object in so many, and now and then a reply into what is none.
+fn corrupt(mut bytes: Vec<u8>, rng: &mut fastrand::Rng, one_in: u32) -> Vec<u8> {
+    if rng.u32(..one_in * 8) == 0
+        && let Some(first) = bytes.first_mut()
+        && b"$*:+-_%".contains(first)
+    {
+        *first = b'?';
+        return bytes;
+    }
+    let mut from = 0;
+    while let Some(object) = find(bytes.get(from..).unwrap_or_default()) {
+        let (start, length) = (from + object.0, object.1);
+        from = start + length.max(1);
+        if rng.u32(..one_in) != 0 {
+            continue;
+        }
+        let at = rng.usize(..length.max(1));
+        if DEADLINE.contains(&at) || (FLAGS..FLAGS + MOST_KEYS).contains(&at) {
+            continue;
+        }
+        if let Some(byte) = bytes.get_mut(start + at).filter(|_| at < length) {
+            *byte ^= rng.u8(1..);
+        }
+    }
+    bytes
+}
+
+/// The first stored object among these bytes: where it begins, and how long it is.
+fn find(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut from = 0;
+    loop {
+        let end = from + bytes.get(from..)?.windows(5).position(|window| window == b"\r\nL1\x01")?;
+        let start = bytes.get(..end)?.iter().rposition(|byte| *byte == b'$')?;
+        let length = std::str::from_utf8(bytes.get(start + 1..end)?).ok().and_then(|text| text.parse().ok());
+        if let Some(length) = length {
+            return Some((end + 2, length));
+        }
+        from = end + 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_objects_are_changed_and_only_where_their_checksum_reaches() {
+        let object: Vec<u8> = [b"L1\x01".to_vec(), vec![7; 97]].concat();
+        let reply =
+            [b"$17\r\n\x01tickettickettic\r\n$100\r\n".to_vec(), object.clone(), b"\r\n$2\r\nok\r\n".to_vec()].concat();
+        let start = 23 + 6;
+        assert_eq!(find(&reply), Some((start, 100)));
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut changed = 0;
+        for _ in 0..2_000 {
+            let after = corrupt(reply.clone(), &mut rng, 2);
+            let differing: Vec<usize> = (0..reply.len()).filter(|at| after[*at] != reply[*at]).collect();
+            match differing.as_slice() {
+                [] => {}
+                [0] => assert_eq!(after[0], b'?'),
+                [at] => {
+                    let at = at.checked_sub(start).unwrap();
+                    assert!(at < 100 && !DEADLINE.contains(&at) && !(FLAGS..FLAGS + MOST_KEYS).contains(&at), "{at}");
+                    changed += 1;
+                }
+                more => panic!("{more:?}"),
+            }
+        }
+        assert!(changed > 500);
+    }
+}

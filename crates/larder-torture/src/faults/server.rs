@@ -1,0 +1,177 @@
+//! What goes wrong with the server.
+
+use super::{Failed, FaultKind, Maker};
+use crate::crew::Crew;
+use crate::guard::Guard;
+use larder_testing::server::Server;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Every way in which a full server makes room.
+const POLICIES: [&str; 8] = [
+    "allkeys-lru",
+    "volatile-ttl",
+    "allkeys-random",
+    "noeviction",
+    "allkeys-lfu",
+    "volatile-random",
+    "volatile-lru",
+    "volatile-lfu",
+];
+
+/// How long a failed snapshot may take.
+const SNAPSHOT: Duration = Duration::from_secs(5);
+
+/// Breaks the server.
+pub(crate) struct Breaking {
+    server: Arc<Server>,
+    crew: Arc<Crew>,
+    guard: Arc<Guard>,
+    policy: AtomicUsize,
+}
+
+impl Breaking {
+    pub(crate) fn new(server: Arc<Server>, crew: Arc<Crew>, guard: Arc<Guard>) -> Self {
+        Self { server, crew, guard, policy: AtomicUsize::new(0) }
+    }
+
+    fn kill(&self) {
+        self.guard.server(None);
+        self.server.kill();
+    }
+
+    async fn restart(&self) -> Result<(), Failed> {
+        self.server.restart().await?;
+        self.guard.server(self.server.pid());
+        Ok(())
+    }
+
+    async fn command(&self, words: &[&str]) -> Result<(), Failed> {
+        use larder_testing::server::Reply;
+        match self.server.command(words).await? {
+            Reply::Error(error) => Err(Failed::Words(format!("{} was refused: {error}", words.join(" ")))),
+            _ => Ok(()),
+        }
+    }
+
+    fn snapshot(&self) -> PathBuf {
+        self.server.socket().with_file_name("dump.rdb")
+    }
+
+    fn forget_snapshots(&self) -> Result<(), Failed> {
+        match std::fs::remove_file(self.snapshot()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn evict(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
+        let turn = self.policy.fetch_add(1, Ordering::Relaxed);
+        let policy = POLICIES.get(turn % POLICIES.len()).copied().unwrap_or("allkeys-lru");
+        let memory = self.server.info("memory").await?;
+        let number = |field: &str| memory.get(field).and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+        let (used, data) = (number("used_memory"), number("used_memory_dataset"));
+        self.crew.begin_evicting().await;
+        let limit = used.saturating_sub(data * rng.u64(2..70) / 100);
+        self.server.config_set("maxmemory-policy", policy).await?;
+        self.server.config_set("maxmemory", &limit.to_string()).await?;
+        let time = moment(rng, 300..1_800);
+        sleep(time).await;
+        self.server.config_set("maxmemory", "0").await?;
+        self.server.config_set("maxmemory-policy", "noeviction").await?;
+        self.crew.end_evicting();
+        Ok(format!("{policy}, {limit} of {used} bytes, for {} ms", time.as_millis()))
+    }
+
+    /// A folder in place of the file that a snapshot goes to, which stops root as well.
+    async fn fail_to_save(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
+        let path = self.snapshot();
+        self.forget_snapshots()?;
+        std::fs::create_dir(&path)?;
+        let time = moment(rng, 300..1_800);
+        let failed = async {
+            self.save_until("err").await?;
+            sleep(time).await;
+            Ok::<_, Failed>(())
+        };
+        let failed = failed.await;
+        std::fs::remove_dir(&path)?;
+        failed?;
+        self.save_until("ok").await?;
+        Ok(format!("for {} ms", time.as_millis()))
+    }
+
+    async fn save_until(&self, status: &str) -> Result<(), Failed> {
+        let deadline = tokio::time::Instant::now() + SNAPSHOT;
+        self.command(&["BGSAVE"]).await?;
+        loop {
+            let state = self.server.info("persistence").await?;
+            let is = |field: &str, value: &str| state.get(field).is_some_and(|found| found == value);
+            if is("rdb_bgsave_in_progress", "0") && is("rdb_last_bgsave_status", status) {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(Failed::Words(format!("a snapshot did not end with `{status}` within 5 s")));
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Maker for Breaking {
+    async fn make(&self, fault: FaultKind, rng: &mut fastrand::Rng) -> Result<String, Failed> {
+        match fault {
+            FaultKind::Kill => {
+                self.kill();
+                let down = moment(rng, 0..1_200);
+                sleep(down).await;
+                self.forget_snapshots()?;
+                self.restart().await?;
+                Ok(format!("down for {} ms", down.as_millis()))
+            }
+            FaultKind::Snapshot => {
+                self.command(&["SAVE"]).await?;
+                let age = moment(rng, 300..2_500);
+                sleep(age).await;
+                self.kill();
+                sleep(moment(rng, 0..600)).await;
+                self.restart().await?;
+                Ok(format!("of {} ms before", age.as_millis()))
+            }
+            FaultKind::Stop => {
+                let time = match rng.u8(..8) {
+                    0..4 => moment(rng, 20..250),
+                    4..7 => moment(rng, 800..3_000),
+                    // Longer than any load.
+                    _ => moment(rng, 3_000..6_000),
+                };
+                self.server.stop()?;
+                sleep(time).await;
+                self.server.cont()?;
+                Ok(format!("for {} ms", time.as_millis()))
+            }
+            FaultKind::FlushAll => {
+                self.server.flushall().await?;
+                Ok(String::new())
+            }
+            FaultKind::ScriptFlush => {
+                self.server.script_flush().await?;
+                Ok(String::new())
+            }
+            FaultKind::ClientKill => {
+                let killed = self.server.client_kill_all().await?;
+                Ok(format!("{killed} connections"))
+            }
+            FaultKind::MaxMemory => self.evict(rng).await,
+            FaultKind::MisConf => self.fail_to_save(rng).await,
+            _ => Err(Failed::Words(format!("{fault} does not happen to a server"))),
+        }
+    }
+}
+
+pub(super) fn moment(rng: &mut fastrand::Rng, milliseconds: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(rng.u64(milliseconds))
+}

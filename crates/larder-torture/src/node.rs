@@ -1,0 +1,260 @@
+//! One node under torture: a process of its own with its own connection, caches and many tasks, so that it can be killed like
+//! one. It is told what to do on stdin, and tells all it has seen on stdout; when its stdin ends, so does it.
+
+mod callers;
+mod recorder;
+mod workload;
+
+use super::objects::{Instance, Kind, Policy, Subject};
+use super::protocol::{self, Event, Order, Report, Setup, now};
+use super::source::Source;
+use crate::failure::Failure;
+use clap::Args;
+use larder::connector::memory::{Memory, MemoryOptions};
+use larder::connector::redis::Redis;
+use larder::connector::redis::{Address, RedisOptions};
+use larder::protection::Protection;
+use larder::{Cache, Entry, LoadOptions, OptionError, Schema};
+use recorder::{Recorder, Taken};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use workload::Workload;
+
+pub(crate) use workload::{INSTANCES, POLICIES};
+
+/// What the names of all keys on the server begin with.
+pub(crate) const PREFIX: &str = "torture";
+
+/// How long an instance is cached, which bounds what a killed node has not delivered. Policies have no limit.
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(6);
+const LAST_USE_AGE: Duration = Duration::from_secs(3);
+
+/// How much longer than that an instance may be kept, to be served while its successor is loaded.
+pub(crate) const SERVE_EXPIRED: Duration = Duration::from_secs(2);
+
+/// How long one operation on the server may take.
+pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How often a node tells what it has seen.
+const TELL_EVERY: Duration = Duration::from_millis(25);
+
+/// How long it may take until nothing is under way any more.
+const REST: Duration = Duration::from_secs(20);
+
+/// What a node is told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    setup: String,
+}
+
+/// The caches of this process.
+pub(super) struct Caches {
+    pub(super) instances: Cache<Instance>,
+    pub(super) policies: Cache<Policy>,
+    redis: Option<Redis>,
+}
+
+impl Caches {
+    fn open(setup: &Setup) -> Result<Self, Failure> {
+        let redis = match &setup.socket {
+            Some(socket) => {
+                let mut config = RedisOptions::new(Address::Unix(socket.clone()))
+                    .prefix(PREFIX.to_owned())
+                    .operation_timeout(OPERATION_TIMEOUT);
+                // It comes back sooner than a service would want, so that there is more to see.
+                config.breaker.open = Duration::from_millis(200);
+                config.breaker.open_max = Duration::from_millis(400);
+                config.breaker.ramp = Duration::from_millis(300);
+                Some(Redis::open(config).map_err(|error| Failure::Problem(error.to_string()))?)
+            }
+            None => None,
+        };
+        let refused = |error: OptionError| Failure::Problem(error.to_string());
+        let instances = open(setup.node, redis.as_ref()).map_err(refused)?;
+        let policies = open(setup.node, redis.as_ref()).map_err(refused)?;
+        Ok(Self { instances, policies, redis })
+    }
+
+    pub(super) fn breaker(&self) -> Option<&larder::breaker::Breaker> {
+        self.redis.as_ref().map(Redis::breaker)
+    }
+
+    pub(super) fn journal(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Instance => self.instances.status().journal,
+            Kind::Policy => self.policies.status().journal,
+        }
+    }
+
+    /// How often it was cleared for another reason than a truncate.
+    fn resets(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Instance => self.instances.stats().resets.get(),
+            Kind::Policy => self.policies.stats().resets.get(),
+        }
+    }
+
+    pub(super) fn readable(&self) -> bool {
+        self.instances.status().readable && self.policies.status().readable
+    }
+
+    /// What keeps the node from being at rest.
+    fn unrest(&self) -> Option<String> {
+        let in_flight = self.breaker().map_or(0, |breaker| breaker.snapshot().in_flight);
+        let journal = self.journal(Kind::Instance) + self.journal(Kind::Policy);
+        if !self.readable() {
+            Some("a cache cannot be read".to_owned())
+        } else if journal > 0 {
+            Some(format!("{journal} invalidations are in the journal"))
+        } else if in_flight > 0 {
+            Some(format!("{in_flight} permits are given out"))
+        } else {
+            None
+        }
+    }
+}
+
+/// Every other node does all that can be done about loads. They share a cache with those that do not.
+fn loading(node: u32) -> LoadOptions {
+    if !node.is_multiple_of(2) {
+        return LoadOptions::default();
+    }
+    LoadOptions {
+        lease: Duration::from_millis(300),
+        refresh_ahead: Duration::from_secs(2),
+        serve_expired: SERVE_EXPIRED,
+        soft_timeout: Duration::from_millis(30),
+        hard_timeout: Duration::from_millis(1_500),
+        negative_age: Duration::from_secs(2),
+        jitter: 0.3,
+    }
+}
+
+fn open<E: Subject>(node: u32, redis: Option<&Redis>) -> Result<Cache<E>, OptionError> {
+    let mut schema = Schema::of::<E>();
+    if E::KIND == Kind::Instance {
+        schema = schema.ages(MAX_AGE, LAST_USE_AGE).loading(loading(node));
+    }
+    Ok(match redis {
+        Some(redis) => Cache::new(Arc::new(redis.connector(schema.clone())?), schema),
+        None => Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default())?), schema),
+    })
+}
+
+/// The name of a cache on the server.
+pub(crate) fn cache_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Instance => Instance::CACHE,
+        Kind::Policy => Policy::CACHE,
+    }
+}
+
+/// Runs until stdin ends.
+pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
+    let setup: Setup = serde_json::from_str(&options.setup).map_err(|error| Failure::Usage(error.to_string()))?;
+    if let Some(name) = &setup.without {
+        let protection = Protection::ALL.into_iter().find(|protection| protection.name() == name);
+        protection.ok_or_else(|| Failure::Usage(format!("no protection is called {name}")))?.switch_off();
+    }
+    let caches = Arc::new(Caches::open(&setup)?);
+    let source = Source::open(&setup.source).map_err(|error| Failure::Problem(error.to_string()))?;
+    let recorder = Arc::new(Recorder::new(workload::tasks(&setup)));
+    let workload = Workload::begin(setup, caches.clone(), source, recorder.clone());
+    let mut orders = BufReader::new(tokio::io::stdin()).lines();
+    let obeying = async {
+        while let Ok(Some(line)) = orders.next_line().await {
+            let order: Order = serde_json::from_str(&line)?;
+            if let Order::ByPrimary(only) = order {
+                workload.by_primary(only);
+            } else {
+                let result = obey(order, &workload, &caches).await;
+                recorder.record(|at| Event::Done { at, order, result });
+            }
+        }
+        Ok::<_, serde_json::Error>(())
+    };
+    tokio::select! {
+        obeyed = obeying => obeyed.map_err(|error| Failure::Usage(error.to_string()))?,
+        told = tell(&recorder, &caches) => {
+            told.map_err(|error| Failure::Problem(format!("the coordinator has gone: {error}")))?;
+        }
+    }
+    // Tasks, loads and connections end with the process.
+    std::process::exit(0)
+}
+
+async fn obey(order: Order, workload: &Workload, caches: &Caches) -> Result<(), String> {
+    match order {
+        Order::ByPrimary(_) => Ok(()),
+        Order::Settle => {
+            workload.end(REST).await?;
+            let deadline = tokio::time::Instant::now() + REST;
+            while let Some(unrest) = caches.unrest() {
+                if tokio::time::Instant::now() > deadline {
+                    return Err(format!("{} s after the last operation, {unrest}", REST.as_secs()));
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            workload.own_up();
+            Ok(())
+        }
+        Order::Sweep => {
+            workload.sweep().await;
+            Ok(())
+        }
+        Order::Prune => {
+            caches.instances.prune().await.map_err(|error| error.to_string())?;
+            caches.policies.prune().await.map_err(|error| error.to_string()).map(drop)
+        }
+    }
+}
+
+/// Tells all there is, again and again. Ends with an error only.
+async fn tell(recorder: &Recorder, caches: &Caches) -> std::io::Result<()> {
+    let mut stdout = tokio::io::stdout();
+    let mut clearing = Clearing::default();
+    loop {
+        let begun = now();
+        tokio::time::sleep(TELL_EVERY).await;
+        recorder.late((now() - begun).saturating_sub(TELL_EVERY.as_nanos() as u64));
+        clearing.look(recorder, caches);
+        for kind in [Kind::Instance, Kind::Policy] {
+            let asked = now();
+            if caches.journal(kind) == 0 {
+                recorder.record(|seen| Event::Empty { kind, asked, seen });
+            }
+        }
+        let counts = recorder.counts(caches);
+        let Taken { until, since, events, reads } = recorder.take();
+        protocol::send(&mut stdout, &Report { until, since, events, counts, reads }).await?;
+    }
+}
+
+/// Watches for caches that are cleared because the server's history is another one.
+struct Clearing {
+    looked: u64,
+    /// How often each was when last looked at, and whether that may go on still.
+    known: [(Kind, u64, bool); 2],
+}
+
+impl Default for Clearing {
+    fn default() -> Self {
+        Self { looked: now(), known: [(Kind::Instance, 0, false), (Kind::Policy, 0, false)] }
+    }
+}
+
+impl Clearing {
+    fn look(&mut self, recorder: &Recorder, caches: &Caches) {
+        let since = std::mem::replace(&mut self.looked, now());
+        for (kind, known, going_on) in &mut self.known {
+            let resets = caches.resets(*kind);
+            if resets != std::mem::replace(known, resets) || *going_on {
+                let kind = *kind;
+                recorder.record(|at| Event::Cleared { kind, since, at });
+                *going_on = !caches.readable();
+            }
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! What a node does all day, at random, as the seed has it: tasks that change, move, delete and forget, and read between that; tasks that do
+//! nothing but read, as fast as they are answered; and tasks for what is to happen now and then.
+
+mod forgetting;
+mod objects;
+mod reading;
+mod roundabout;
+
+pub(crate) use objects::{INSTANCES, POLICIES};
+
+use super::Caches;
+use super::callers::Patience;
+use super::recorder::Recorder;
+use crate::objects::{Key, Kind, State};
+use crate::protocol::{Setup, now};
+use crate::source::Source;
+use objects::{HOSTS, instance_key, own, policy_key, policy_keys, readable_key, readable_keys, roundabout, steady_key};
+use reading::Pace;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// How many gets a reader makes one after the other before it looks whether it is to go on.
+const IN_A_ROW: u32 = 32;
+
+/// The tasks, and what they work with.
+pub(super) struct Workload {
+    desk: Arc<Desk>,
+    tasks: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+struct Desk {
+    setup: Setup,
+    caches: Arc<Caches>,
+    source: Source,
+    recorder: Arc<Recorder>,
+    by_primary: AtomicBool,
+    ending: AtomicBool,
+    /// What each task is doing.
+    doing: Mutex<BTreeMap<u32, &'static str>>,
+    /// Updates whose callers have gone away: their writes are done, and must reach the cache all the same.
+    detached: Mutex<Vec<Written>>,
+}
+
+/// What an update has written, and when, once it has.
+type Written = Arc<Mutex<Option<(State, u64)>>>;
+
+/// How many tasks a node has in all: the last is whoever sweeps.
+pub(super) fn tasks(setup: &Setup) -> u32 {
+    setup.tasks + setup.readers + 3
+}
+
+impl Workload {
+    pub(super) fn begin(setup: Setup, caches: Arc<Caches>, source: Source, recorder: Arc<Recorder>) -> Self {
+        let (workers, readers) = (setup.tasks, setup.readers);
+        let desk = Arc::new(Desk {
+            setup,
+            caches,
+            source,
+            recorder,
+            by_primary: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            doing: Mutex::default(),
+            detached: Mutex::default(),
+        });
+        desk.recorder.rests(desk.sweeper());
+        let mut tasks = JoinSet::new();
+        for task in 0..workers {
+            tasks.spawn(desk.clone().work(task));
+        }
+        for task in workers..workers + readers {
+            tasks.spawn(desk.clone().read(task));
+        }
+        tasks.spawn(desk.clone().change_in_bulk(workers + readers));
+        tasks.spawn(desk.clone().go_round(workers + readers + 1));
+        Self { desk, tasks: tokio::sync::Mutex::new(tasks) }
+    }
+
+    /// Whether invalidations are to come by primary key only.
+    pub(super) fn by_primary(&self, only: bool) {
+        self.desk.by_primary.store(only, Ordering::Relaxed);
+    }
+
+    /// Ends the tasks. An error says what one of them is stuck in.
+    pub(super) async fn end(&self, within: Duration) -> Result<(), String> {
+        self.desk.ending.store(true, Ordering::Relaxed);
+        let mut tasks = self.tasks.lock().await;
+        let ended = tokio::time::timeout(within, async {
+            while let Some(task) = tasks.join_next().await {
+                task.map_err(|error| format!("a task has ended badly: {error}"))?;
+            }
+            Ok::<(), String>(())
+        });
+        match ended.await {
+            Ok(ended) => ended?,
+            Err(_) => {
+                let doing: Vec<&str> = lock(&self.desk.doing).values().copied().collect();
+                return Err(format!(
+                    "after {} s these calls have not returned: {}",
+                    within.as_secs(),
+                    doing.join(", ")
+                ));
+            }
+        }
+        // What goes on without its caller: at most two operations after the write.
+        tokio::time::sleep(super::OPERATION_TIMEOUT * 10).await;
+        Ok(())
+    }
+
+    /// Tells of the updates whose callers have gone away. To be called when everything has come to rest.
+    pub(super) fn own_up(&self) {
+        for update in lock(&self.desk.detached).drain(..) {
+            if let Some((state, begun)) = lock(&update).take() {
+                self.desk.updated(&state, begun);
+            }
+        }
+    }
+
+    /// Reads everything by every key.
+    pub(super) async fn sweep(&self) {
+        let Desk { setup, caches, recorder, .. } = &*self.desk;
+        let sweeper = self.desk.sweeper();
+        let own = (0..setup.tasks).flat_map(|task| own(setup, task)).chain(roundabout(setup));
+        let instances: Vec<u32> = (0..INSTANCES).chain(own).collect();
+        let ids = instances.iter().map(|number| Key::id(Kind::Instance, *number));
+        let serials = instances.iter().map(|number| Key::serial(Kind::Instance, *number));
+        let mut rng = fastrand::Rng::with_seed(0);
+        for key in ids.chain(serials).chain((0..HOSTS).map(Key::host)) {
+            recorder.begins(sweeper);
+            self.desk.get(&caches.instances, key, Patience::Endless).await;
+            self.desk.get_or_load(&caches.instances, key, Patience::Endless, Pace::instant(&mut rng)).await;
+        }
+        for number in 0..POLICIES {
+            for key in [Key::id(Kind::Policy, number), Key::serial(Kind::Policy, number)] {
+                recorder.begins(sweeper);
+                self.desk.get(&caches.policies, key, Patience::Endless).await;
+            }
+        }
+        recorder.rests(sweeper);
+    }
+}
+
+impl Desk {
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// The number that a sweep has as a task.
+    fn sweeper(&self) -> u32 {
+        tasks(&self.setup) - 1
+    }
+
+    fn rng(&self, task: u32) -> fastrand::Rng {
+        let seed = [self.setup.seed, u64::from(self.setup.node), u64::from(task)];
+        fastrand::Rng::with_seed(
+            seed.into_iter()
+                .fold(0x9E37_79B9, |mixed, part| (mixed ^ part).wrapping_mul(0x2545_F491_4F6C_DD1D).rotate_left(23)),
+        )
+    }
+
+    fn patience(&self, rng: &mut fastrand::Rng, one_in: u32) -> Patience {
+        if self.setup.cancel { Patience::random(rng, one_in) } else { Patience::Endless }
+    }
+
+    fn begins(&self, task: u32, what: &'static str) {
+        self.recorder.begins(task);
+        lock(&self.doing).insert(task, what);
+    }
+
+    fn ends(&self, task: u32) {
+        self.recorder.rests(task);
+        lock(&self.doing).remove(&task);
+    }
+
+    fn took(&self, call: &'static str, begun: u64) {
+        self.recorder.took(call, now().saturating_sub(begun));
+    }
+
+    async fn work(self: Arc<Self>, task: u32) {
+        let mut rng = self.rng(task);
+        while !self.is_ending() {
+            self.act(task, &mut rng).await;
+            tokio::time::sleep(Duration::from_millis(rng.u64(..6))).await;
+        }
+        self.ends(task);
+    }
+
+    async fn act(&self, task: u32, rng: &mut fastrand::Rng) {
+        let (instances, policies) = (&self.caches.instances, &self.caches.policies);
+        let patience = self.patience(rng, 12);
+        let pace = Pace::random(rng);
+        let begins = |what| self.begins(task, what);
+        match rng.u32(..1_000) {
+            0..200 => {
+                begins("get");
+                self.get(instances, readable_key(&self.setup, rng), patience).await;
+            }
+            200..470 => {
+                begins("get_or_load");
+                self.get_or_load(instances, readable_key(&self.setup, rng), patience, pace).await;
+            }
+            470..560 => {
+                begins("load_many");
+                self.load_many(instances, &readable_keys(&self.setup, rng), patience, pace).await;
+            }
+            560..620 => {
+                begins("lookup and fill");
+                self.look_up_and_fill(instances, readable_key(&self.setup, rng), patience, pace).await;
+            }
+            620..660 => {
+                begins("get of a policy");
+                self.get(policies, policy_key(rng), patience).await;
+            }
+            660..690 => {
+                begins("fill of a policy that is there");
+                self.refill(steady_key(rng), patience, pace).await;
+            }
+            690..730 => {
+                begins("get_or_load of a policy");
+                self.get_or_load(policies, policy_key(rng), patience, pace).await;
+            }
+            730..750 => {
+                begins("load_many of policies");
+                self.load_many(policies, &policy_keys(rng), patience, pace).await;
+            }
+            750..850 => {
+                begins("change and invalidate");
+                self.change(rng, patience).await;
+            }
+            850..870 => {
+                begins("change several and invalidate_many");
+                self.change_several(rng, patience).await;
+            }
+            870..895 => {
+                begins("update");
+                self.update(rng, patience).await;
+            }
+            895..925 => {
+                begins("set");
+                self.set(task, rng, patience).await;
+            }
+            925..945 => {
+                begins("delete");
+                self.delete(instance_key(&self.setup, rng), patience).await;
+            }
+            945..975 => {
+                begins("change of a policy");
+                self.change_policy(rng, patience).await;
+            }
+            975..976 => {
+                begins("prune");
+                let _ = instances.prune().await;
+            }
+            _ => {
+                begins("invalidate without a change");
+                self.invalidate_without_change(rng, patience).await;
+            }
+        }
+    }
+
+    /// Reads as fast as it is answered, and as what was read can be judged.
+    async fn read(self: Arc<Self>, task: u32) {
+        let mut rng = self.rng(task);
+        let (instances, policies) = (&self.caches.instances, &self.caches.policies);
+        while !self.is_ending() {
+            self.recorder.room().await;
+            let rng = &mut rng;
+            let patience = self.patience(rng, 24);
+            let answered = match rng.u32(..100) {
+                0..70 => {
+                    self.begins(task, "gets");
+                    let mut answered = false;
+                    for _ in 0..rng.u32(1..=IN_A_ROW) {
+                        answered |= self.get(instances, readable_key(&self.setup, rng), self.patience(rng, 24)).await;
+                    }
+                    answered
+                }
+                70..78 => {
+                    self.begins(task, "gets of policies");
+                    let mut answered = false;
+                    for _ in 0..rng.u32(1..=IN_A_ROW) {
+                        answered |= self.get(policies, policy_key(rng), self.patience(rng, 24)).await;
+                    }
+                    answered
+                }
+                78..88 => {
+                    self.begins(task, "get_many");
+                    self.get_many(instances, &readable_keys(&self.setup, rng), patience).await
+                }
+                88..91 => {
+                    self.begins(task, "get_many of policies");
+                    self.get_many(policies, &policy_keys(rng), patience).await
+                }
+                91..97 => {
+                    self.begins(task, "get_or_load");
+                    self.get_or_load(instances, readable_key(&self.setup, rng), patience, Pace::brisk(rng)).await;
+                    true
+                }
+                _ => {
+                    self.begins(task, "load_many");
+                    self.load_many(instances, &readable_keys(&self.setup, rng), patience, Pace::brisk(rng)).await;
+                    true
+                }
+            };
+            if answered {
+                // Answers from memory let nobody else in.
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(Duration::from_millis(rng.u64(1..4))).await;
+            }
+        }
+        self.ends(task);
+    }
+
+    /// Now and then everything is forgotten.
+    async fn change_in_bulk(self: Arc<Self>, task: u32) {
+        let mut rng = self.rng(task);
+        while !self.is_ending() {
+            for _ in 0..rng.u32(10..60) {
+                self.recorder.begins(task);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                if self.is_ending() {
+                    break;
+                }
+            }
+            if !self.is_ending() {
+                self.begins(task, "truncate");
+                let patience = self.patience(&mut rng, 4);
+                self.truncate(&mut rng, patience).await;
+                lock(&self.doing).remove(&task);
+            }
+        }
+        self.ends(task);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

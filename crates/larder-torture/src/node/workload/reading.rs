@@ -1,0 +1,241 @@
+//! The calls that read, and what they have answered.
+
+use super::super::callers::Patience;
+use super::Desk;
+use super::objects::NOBODY;
+use crate::objects::{By, Key, Kind, Policy, Subject};
+use crate::protocol::{Answer, Event, Read, Through, now};
+use crate::source::{Source, SourceError};
+use crate::truth::digest;
+use larder::{Cache, Lookup};
+use std::time::Duration;
+
+/// How a load goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How long it takes to come back with what it has read.
+    delay: Duration,
+    /// How many changes the replica is behind.
+    behind: u32,
+}
+
+impl Pace {
+    pub(super) fn random(rng: &mut fastrand::Rng) -> Self {
+        let delay = match rng.u32(..100) {
+            0..50 => rng.u64(0..3),
+            50..90 => rng.u64(3..60),
+            90..99 => rng.u64(60..400),
+            // Longer than an outage.
+            _ => rng.u64(400..2_500),
+        };
+        Self::with(Duration::from_millis(delay), rng)
+    }
+
+    /// As loads mostly are.
+    pub(super) fn brisk(rng: &mut fastrand::Rng) -> Self {
+        if rng.u32(..50) == 0 {
+            return Self::random(rng);
+        }
+        let delay = Duration::from_micros(if rng.bool() { 0 } else { rng.u64(..2_000) });
+        Self::with(delay, rng)
+    }
+
+    pub(super) fn instant(rng: &mut fastrand::Rng) -> Self {
+        Self::with(Duration::ZERO, rng)
+    }
+
+    fn with(delay: Duration, rng: &mut fastrand::Rng) -> Self {
+        Self { delay, behind: if rng.bool() { 0 } else { rng.u32(1..6) } }
+    }
+
+    async fn pass(self) {
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
+    }
+}
+
+impl Desk {
+    /// Whether there was an answer.
+    pub(super) async fn get<E: Subject>(&self, cache: &Cache<E>, key: Key, patience: Patience) -> bool {
+        let begun = now();
+        let got = patience.wait(cache.get(E::index(key.by), key)).await;
+        self.took("get", begun);
+        let Some(got) = got else {
+            self.recorder.dropped();
+            return false;
+        };
+        if let Some(object) = &got {
+            self.saw(Through::Get, begun, [(key, Some(&**object))]);
+        }
+        got.is_some()
+    }
+
+    /// Whether there was an answer. The keys are of one index.
+    pub(super) async fn get_many<E: Subject>(&self, cache: &Cache<E>, keys: &[Key], patience: Patience) -> bool {
+        let Some(by) = keys.first().map(|key| key.by) else { return false };
+        let begun = now();
+        let got = patience.wait(cache.get_many(E::index(by), keys.iter().copied())).await;
+        self.took("get_many", begun);
+        let Some(got) = got else {
+            self.recorder.dropped();
+            return false;
+        };
+        self.count(keys, got.len());
+        let hits = keys.iter().zip(&got).filter_map(|(key, object)| Some((*key, Some(&**object.as_ref()?))));
+        self.saw(Through::GetMany, begun, hits);
+        got.iter().any(Option::is_some)
+    }
+
+    pub(super) async fn get_or_load<E: Subject>(&self, cache: &Cache<E>, key: Key, patience: Patience, pace: Pace) {
+        let begun = now();
+        let (source, node) = (self.source.clone(), self.setup.node);
+        let call = cache.get_or_load(E::index(key.by), key, move |key| load::<E>(source, node, key, pace));
+        match patience.wait(call).await {
+            Some(Ok(object)) => self.saw(Through::GetOrLoad, begun, [(key, object.as_deref())]),
+            // SQLite is never in trouble for good.
+            Some(Err(_)) => {}
+            None => self.recorder.dropped(),
+        }
+    }
+
+    /// The keys are of one index.
+    pub(super) async fn load_many<E: Subject>(&self, cache: &Cache<E>, keys: &[Key], patience: Patience, pace: Pace) {
+        let Some(by) = keys.first().map(|key| key.by) else { return };
+        let begun = now();
+        let (source, node) = (self.source.clone(), self.setup.node);
+        let load = move |keys| load_many::<E>(source.clone(), node, keys, pace);
+        let call = cache.load_many(E::index(by), keys.iter().copied(), load);
+        match patience.wait(call).await {
+            Some(Ok(objects)) => {
+                self.count(keys, objects.len());
+                let answers = keys.iter().zip(&objects).map(|(key, object)| (*key, object.as_deref()));
+                self.saw(Through::LoadMany, begun, answers);
+            }
+            Some(Err(_)) => {}
+            None => self.recorder.dropped(),
+        }
+    }
+
+    pub(super) async fn look_up_and_fill<E: Subject>(
+        &self,
+        cache: &Cache<E>,
+        key: Key,
+        patience: Patience,
+        pace: Pace,
+    ) {
+        let begun = now();
+        let looked_up = patience.wait(cache.lookup(E::index(key.by), key)).await;
+        self.took("lookup", begun);
+        match looked_up {
+            Some(Lookup::Hit(object)) => self.saw(Through::Lookup, begun, [(key, Some(&*object))]),
+            Some(Lookup::Miss(_, Some(ticket))) => {
+                if let Ok(Some(object)) = load::<E>(self.source.clone(), self.setup.node, key, pace).await
+                    && patience.wait(cache.fill(object, ticket)).await.is_none()
+                {
+                    self.recorder.dropped();
+                }
+            }
+            Some(Lookup::Miss(_, None)) => {}
+            None => self.recorder.dropped(),
+        }
+    }
+
+    /// Fills a policy whether it is there or not: a lower version must not replace a higher one. The ticket is that of another key's
+    /// miss.
+    pub(super) async fn refill(&self, key: Key, patience: Patience, pace: Pace) {
+        let cache = &self.caches.policies;
+        let nobody = Key::id(Kind::Policy, NOBODY);
+        let Some(Lookup::Miss(_, Some(ticket))) = patience.wait(cache.lookup(Policy::index(By::Id), nobody)).await
+        else {
+            return;
+        };
+        if let Ok(Some(policy)) = load::<Policy>(self.source.clone(), self.setup.node, key, pace).await
+            && patience.wait(cache.fill(policy, ticket)).await.is_none()
+        {
+            self.recorder.dropped();
+        }
+    }
+
+    /// Records what was answered under each of these keys by one call that has just ended.
+    fn saw<'a, E: Subject>(
+        &self,
+        through: Through,
+        begun: u64,
+        answers: impl IntoIterator<Item = (Key, Option<&'a E>)>,
+    ) {
+        let reads = answers.into_iter().filter_map(|(key, object)| {
+            let answer = match object.map(answer) {
+                None => None,
+                Some(Some(answer)) => Some(answer),
+                Some(None) => {
+                    self.broken(key, format!("an object whose parts do not agree: {:?}", object.map(E::body)));
+                    return None;
+                }
+            };
+            Some(Read { key, begun, ended: begun, through, answer })
+        });
+        // What the objects say is found out before the recorder is locked.
+        let mut reads = reads;
+        match (reads.next(), reads.next()) {
+            (None, _) => {}
+            (Some(only), None) => self.recorder.read([only]),
+            (Some(first), Some(second)) => {
+                let all: Vec<Read> = [first, second].into_iter().chain(reads).collect();
+                self.recorder.read(all);
+            }
+        }
+    }
+
+    /// A call for several keys answers each of them.
+    fn count(&self, keys: &[Key], answers: usize) {
+        if let Some(key) = keys.first().filter(|_| keys.len() != answers) {
+            self.broken(*key, format!("{} keys were asked for, and {answers} answered", keys.len()));
+        }
+    }
+
+    fn broken(&self, key: Key, what: String) {
+        self.recorder.record(|at| Event::Broken { at, key, what });
+    }
+}
+
+/// What an object says of itself, if all of it agrees.
+fn answer<E: Subject>(object: &E) -> Option<Answer> {
+    let state = object.state()?;
+    Some(Answer {
+        number: state.number,
+        sequence: state.sequence,
+        hosts: digest(&state.hosts),
+        born: object.body().born,
+        by: object.body().by,
+    })
+}
+
+/// Reads the source, and takes its time to come back with it.
+pub(super) async fn load<E: Subject>(
+    source: Source,
+    node: u32,
+    key: Key,
+    pace: Pace,
+) -> Result<Option<E>, SourceError> {
+    let born = now();
+    let state = source.read(move |database| match E::KIND {
+        Kind::Instance => database.find(key),
+        Kind::Policy => database.find_on_replica(key, pace.behind),
+    });
+    let state = state.await?;
+    pace.pass().await;
+    Ok(state.map(|state| E::new(&state, born, node)))
+}
+
+/// The same for several keys, at one moment of the source. An object that several of them lead to is there once.
+async fn load_many<E: Subject>(source: Source, node: u32, keys: Vec<Key>, pace: Pace) -> Result<Vec<E>, SourceError> {
+    let born = now();
+    let behind = match E::KIND {
+        Kind::Instance => None,
+        Kind::Policy => Some(pace.behind),
+    };
+    let states = source.read(move |database| database.find_many(&keys, behind)).await?;
+    pace.pass().await;
+    Ok(states.iter().map(|state| E::new(state, born, node)).collect())
+}

@@ -1,0 +1,168 @@
+//! What a run is: the command line, and what follows from it.
+
+use crate::failure::Failure;
+use crate::faults::{self, FaultKind};
+use clap::{Args, ValueEnum};
+use larder::protection::Protection;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where objects are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Connector {
+    /// In one process; needs no server
+    Memory,
+    /// On a Redis or Valkey server
+    Redis,
+}
+
+impl Connector {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis => "redis",
+        }
+    }
+}
+
+/// What the command is told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Where objects are kept: on a server that is started for this, or in the memory of one process
+    #[arg(long, value_enum, default_value = "redis")]
+    connector: Connector,
+    /// How long faults are made
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// `all`, `none`, or a list, such as `kill,stop`; with --without those by which it shows, otherwise all.
+    /// A wrong one is answered with what there is
+    #[arg(long, value_name = "LIST")]
+    faults: Option<String>,
+    /// What the schedule of faults and the workload come from; otherwise random, and printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many processes [default: 3, in memory 1]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
+    nodes: Option<u32>,
+    /// How many tasks on each that change and forget objects, and read between that [default: 16, in memory 48]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
+    tasks: Option<u32>,
+    /// How many tasks on each that only read, as fast as they are answered [default: 24]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=999))]
+    readers: Option<u32>,
+    /// Switches off one of the things that the promises rest on, to see that this is found: fence, ticket, journal, version, epoch, history or
+    /// validate
+    #[arg(long, value_name = "PROTECTION")]
+    without: Option<String>,
+    /// The server program to start, instead of the first redis-server or valkey-server found
+    #[arg(long, value_name = "PATH")]
+    server: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a run is, once all that was left open is decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) connector: Connector,
+    pub(crate) time: Duration,
+    pub(crate) faults: Vec<FaultKind>,
+    pub(crate) seed: u64,
+    pub(crate) nodes: u32,
+    pub(crate) tasks: u32,
+    pub(crate) readers: u32,
+    pub(crate) without: Option<Protection>,
+    pub(crate) server: Option<PathBuf>,
+    /// The command to run it again.
+    pub(crate) again: String,
+}
+
+/// The protections that the memory connector has.
+const IN_MEMORY: [Protection; 4] = [Protection::Fence, Protection::Ticket, Protection::Version, Protection::Epoch];
+
+/// The faults by which the loss of a protection shows soonest.
+fn revealing(protection: Protection) -> Vec<FaultKind> {
+    match protection {
+        Protection::Journal => vec![FaultKind::Drop, FaultKind::Stop, FaultKind::Cancel],
+        Protection::History => vec![FaultKind::Snapshot, FaultKind::Cancel],
+        _ => vec![FaultKind::Cancel],
+    }
+}
+
+impl Options {
+    pub(crate) fn plan(self) -> Result<Plan, Failure> {
+        let without = match &self.without {
+            None => None,
+            Some(name) => {
+                let known = Protection::ALL.map(Protection::name).join(", ");
+                let found = Protection::ALL.into_iter().find(|protection| protection.name() == name);
+                Some(found.ok_or_else(|| {
+                    Failure::Usage(format!("--without: there is no protection `{name}`; there are {known}"))
+                })?)
+            }
+        };
+        let memory = self.connector == Connector::Memory;
+        if memory && let Some(protection) = without.filter(|protection| !IN_MEMORY.contains(protection)) {
+            let (name, known) = (protection.name(), IN_MEMORY.map(Protection::name).join(", "));
+            return Err(Failure::Usage(format!(
+                "--without: the memory connector does not need `{name}`, as there is no server that could fail; it has {known}"
+            )));
+        }
+        if memory && self.nodes.is_some_and(|nodes| nodes > 1) {
+            return Err(Failure::Usage(
+                "--nodes: the memory connector promises nothing to other processes, so there can be only one"
+                    .to_owned(),
+            ));
+        }
+        if memory && self.server.is_some() {
+            return Err(Failure::Usage("--server is for --connector redis".to_owned()));
+        }
+        let mut faults = match (&self.faults, without) {
+            (Some(list), _) => faults::parse(list).map_err(|error| Failure::Usage(format!("--faults: {error}")))?,
+            (None, Some(protection)) => revealing(protection),
+            (None, None) => FaultKind::ALL.to_vec(),
+        };
+        if memory {
+            let there: Vec<FaultKind> =
+                faults.iter().copied().filter(|fault| FaultKind::WITHOUT_SERVER.contains(fault)).collect();
+            if there.is_empty() && !faults.is_empty() {
+                return Err(Failure::Usage(
+                    "--faults: without a server there are only `clients` and `cancel`".to_owned(),
+                ));
+            }
+            faults = there;
+        }
+        // Fewer digits are easier to type.
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+        let nodes = self.nodes.unwrap_or(if memory { 1 } else { 3 });
+        let tasks = self.tasks.unwrap_or(if memory { 48 } else { 16 });
+        let readers = self.readers.unwrap_or(24);
+        let mut again = format!(
+            "larder-torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {tasks} --readers {readers}",
+            self.connector.name(),
+            self.seconds
+        );
+        if let Some(list) = &self.faults {
+            again += &format!(" --faults {}", list.replace(' ', ""));
+        }
+        if let Some(protection) = without {
+            again += &format!(" --without {}", protection.name());
+        }
+        if let Some(path) = &self.server {
+            again += &format!(" --server {}", path.display());
+        }
+        Ok(Plan {
+            connector: self.connector,
+            time: Duration::from_secs(self.seconds),
+            faults,
+            seed,
+            nodes,
+            tasks,
+            readers,
+            without,
+            server: self.server,
+            again,
+        })
+    }
+}

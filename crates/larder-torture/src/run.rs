@@ -1,0 +1,288 @@
+//! A run from beginning to end: sets everything up, makes the faults, and ends with the first impossible answer or when all has come to
+//! rest.
+
+use crate::crew::Crew;
+use crate::failure::Failure;
+use crate::faults::{Breaking, Deck, FaultKind, Maker, Network, To};
+use crate::guard::Guard;
+use crate::node;
+use crate::objects::Kind;
+use crate::plan::{Connector, Options, Plan};
+use crate::protocol::{Order, Setup, now};
+use crate::report::{self, Summary};
+use crate::source::{self, Database};
+use crate::witness::{self, News, Shared, Word};
+use crate::{leftovers, output};
+use indicatif::{ProgressBar, ProgressStyle};
+use larder_testing::proxy::Proxy;
+use larder_testing::server::{Server, ServerBinary, ServerOptions};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long nodes may take to come to rest, and to read everything, once the faults are over.
+const REST: Duration = Duration::from_secs(60);
+
+/// Runs to the end, or to the first impossible answer.
+pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
+    let json = options.json;
+    let plan = options.plan()?;
+    let summary = torture(&plan, json).await?;
+    if json {
+        output::line(serde_json::to_string_pretty(&summary)?);
+    } else {
+        output::line(&summary);
+    }
+    Ok(if summary.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How far a run has come, on stderr; nothing is shown where that is no terminal.
+fn bar(seconds: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{elapsed:>4} of {len}s {wide_bar} {msg}");
+    // The template is a constant.
+    ProgressBar::new(seconds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn problem(error: impl std::fmt::Display) -> Failure {
+    Failure::Problem(error.to_string())
+}
+
+/// Everything that ends with a run.
+struct Stage {
+    server: Option<Arc<Server>>,
+    crew: Arc<Crew>,
+    shared: Shared,
+    news: UnboundedSender<News>,
+    words: UnboundedReceiver<Word>,
+    // The source is in it.
+    _folder: tempfile::TempDir,
+    // The last to go: what is above is gone by then.
+    guard: Arc<Guard>,
+}
+
+/// How a run has ended.
+pub(crate) enum Ending {
+    Clean,
+    /// An impossible answer, and its history.
+    Found {
+        stale: bool,
+        history: Vec<String>,
+    },
+    /// Something that should not be there, or does not end.
+    Leaks(Vec<String>),
+}
+
+async fn torture(plan: &Plan, json: bool) -> Result<Summary, Failure> {
+    let begun = now();
+    let mut stage = Stage::set(plan, begun).await?;
+    let shown = if json { ProgressBar::hidden() } else { bar(plan.time.as_secs()) };
+    let ended = tokio::select! {
+        ended = stage.play(plan, &shown) => ended,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Problem("interrupted".to_owned())),
+    };
+    stage.crew.dismiss().await;
+    shown.finish_and_clear();
+    let ending = ended?;
+    let progress = witness::lock(&stage.shared);
+    Ok(Summary::of(plan, &progress, ending, (now() - begun) as f64 / 1e9))
+}
+
+impl Stage {
+    async fn set(plan: &Plan, begun: u64) -> Result<Self, Failure> {
+        let guard = Arc::new(Guard::start().map_err(problem)?);
+        let folder = tempfile::Builder::new().prefix("larder-torture-").tempdir().map_err(problem)?;
+        guard.folder(folder.path());
+        let path = folder.path().join("source.sqlite");
+        let mut database = Database::open(&path).map_err(problem)?;
+        seed(&mut database).map_err(problem)?;
+        let mut proxies = Vec::new();
+        let server = match plan.connector {
+            Connector::Memory => None,
+            Connector::Redis => {
+                let binary = match &plan.server {
+                    Some(path) => ServerBinary::at(path).map_err(problem)?,
+                    None => larder_testing::server::required().map_err(problem)?.remove(0),
+                };
+                let server = Server::start(&binary, ServerOptions::default().persistent()).await.map_err(problem)?;
+                guard.folder_of(server.socket());
+                guard.server(server.pid());
+                for _ in 0..plan.nodes {
+                    let proxy = Proxy::start(&server).await.map_err(problem)?;
+                    guard.folder_of(proxy.socket());
+                    proxies.push(proxy);
+                }
+                Some(Arc::new(server))
+            }
+        };
+        let setup = Setup {
+            node: 0,
+            place: 0,
+            seed: plan.seed,
+            tasks: plan.tasks,
+            readers: plan.readers,
+            socket: None,
+            source: path,
+            without: plan.without.map(|protection| protection.name().to_owned()),
+            cancel: plan.faults.contains(&FaultKind::Cancel),
+        };
+        let shared = Shared::default();
+        let (news, inbox) = mpsc::unbounded_channel();
+        let (said, words) = mpsc::unbounded_channel();
+        witness::listen(database, begun, server.is_some(), inbox, shared.clone(), said).map_err(problem)?;
+        let crew = Arc::new(Crew::new(setup, plan.nodes as usize, proxies, news.clone()));
+        crew.start().await.map_err(problem)?;
+        Ok(Self { server, crew, shared, news, words, _folder: folder, guard })
+    }
+
+    async fn play(&mut self, plan: &Plan, shown: &ProgressBar) -> Result<Ending, Failure> {
+        let (stop, stopped) = watch::channel(false);
+        let mut streams = JoinSet::new();
+        if let Some(server) = &self.server {
+            let breaking = Breaking::new(server.clone(), self.crew.clone(), self.guard.clone());
+            let deck = Deck::new(&plan.faults, To::Server, plan.seed);
+            let (news, stopped) = (self.news.clone(), stopped.clone());
+            streams.spawn(stream(breaking, deck, stopped, news));
+        }
+        let network = Network::new(self.crew.clone());
+        let deck = Deck::new(&plan.faults, To::Network, plan.seed ^ 0x5EED);
+        let news = self.news.clone();
+        streams.spawn(stream(network, deck, stopped, news));
+
+        let end = tokio::time::Instant::now() + plan.time;
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            tokio::select! {
+                word = self.words.recv() => if let Some(ending) = heard(word)? { return Ok(ending) },
+                _ = ticks.tick() => {
+                    shown.set_position(plan.time.saturating_sub(end - tokio::time::Instant::now()).as_secs());
+                    shown.set_message(report::line(&witness::lock(&self.shared)));
+                }
+                () = tokio::time::sleep_until(end) => break,
+            }
+        }
+        shown.set_message("the faults are over; waiting for everything to come to rest");
+        let _ = stop.send(true);
+        while !streams.is_empty() {
+            tokio::select! {
+                Some(ended) = streams.join_next() => ended.map_err(problem)?.map_err(Failure::Problem)?,
+                word = self.words.recv() => if let Some(ending) = heard(word)? { return Ok(ending) },
+            }
+        }
+        let mut leaks = Vec::new();
+        for order in [Order::Settle, Order::Sweep, Order::Prune] {
+            let places = if matches!(order, Order::Prune) { 0..1 } else { 0..self.crew.places() };
+            for place in places.clone() {
+                self.crew.order(place, order).await;
+            }
+            if let Some(ending) = self.done(order, places.len(), &mut leaks).await? {
+                return Ok(ending);
+            }
+        }
+        if let Some(server) = &self.server {
+            leaks.extend(leftovers::find(server).await.map_err(problem)?);
+        }
+        self.crew.dismiss().await;
+        // What the nodes have said last is still on its way.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let _ = self.news.send(News::Finish);
+        loop {
+            match self.words.recv().await {
+                Some(Word::Finished) => break,
+                word => {
+                    if let Some(ending) = heard(word)? {
+                        return Ok(ending);
+                    }
+                }
+            }
+        }
+        Ok(if leaks.is_empty() { Ending::Clean } else { Ending::Leaks(leaks) })
+    }
+
+    /// Waits until so many nodes have carried out an order.
+    async fn done(&mut self, order: Order, nodes: usize, leaks: &mut Vec<String>) -> Result<Option<Ending>, Failure> {
+        let mut left = nodes;
+        let deadline = tokio::time::Instant::now() + REST;
+        while left > 0 {
+            match tokio::time::timeout_at(deadline, self.words.recv()).await {
+                Err(_) => {
+                    leaks.push(format!(
+                        "{left} nodes have not done within {} s what they were told: {order:?}",
+                        REST.as_secs()
+                    ));
+                    return Ok(Some(Ending::Leaks(std::mem::take(leaks))));
+                }
+                Ok(Some(Word::Done { node, result })) => {
+                    left -= 1;
+                    if let Err(why) = result {
+                        leaks.push(format!("node {node}: {why}"));
+                    }
+                }
+                Ok(word) => {
+                    if let Some(ending) = heard(word)? {
+                        return Ok(Some(ending));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a word of the witness ends the run.
+fn heard(word: Option<Word>) -> Result<Option<Ending>, Failure> {
+    match word {
+        Some(Word::Found { violation, history }) => {
+            Ok(Some(Ending::Found { stale: violation.fault.is_stale(), history }))
+        }
+        Some(Word::Trouble(why)) => Err(Failure::Problem(why)),
+        None => Err(Failure::Problem("the witness has ended".to_owned())),
+        Some(Word::Done { .. } | Word::Finished) => Ok(None),
+    }
+}
+
+/// Makes faults one after the other, with some calm between, until it is told to stop; each is undone before that.
+async fn stream(
+    maker: impl Maker,
+    mut deck: Deck,
+    mut stopped: watch::Receiver<bool>,
+    news: UnboundedSender<News>,
+) -> Result<(), String> {
+    while let Some((calm, kind)) = deck.next() {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+            () = tokio::time::sleep(calm) => {}
+        }
+        let begun = now();
+        if kind.loses_data() {
+            let _ = news.send(News::LosesFrom(begun));
+        }
+        let said = maker
+            .make(kind, &mut deck.rng)
+            .await
+            .map_err(|error| format!("the fault `{kind}` could not be made: {error}"))?;
+        let ended = now();
+        if kind.loses_data() {
+            let _ = news.send(News::LossOver(ended));
+        }
+        let _ = news.send(News::Fault { kind, said, begun, ended });
+    }
+    Ok(())
+}
+
+/// What there is before anybody comes.
+fn seed(database: &mut Database) -> Result<(), source::SourceError> {
+    database.change(|writing| {
+        for number in 0..node::INSTANCES {
+            let hosts = (0..2).map(|nth| number * 2 + nth).filter(|host| host % 5 != 4).collect();
+            writing.write(Kind::Instance, number, hosts)?;
+        }
+        for number in 0..node::POLICIES {
+            writing.write(Kind::Policy, number, Vec::new())?;
+        }
+        Ok(())
+    })?;
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! `larder-torture`, as a user runs it: clean where larder is whole, and not where a protection is off.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use larder_testing::server::required;
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn command(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_larder-torture")).args(arguments).env_remove("RUST_LOG").output().unwrap()
+}
+
+/// The summary of a run that ended with this exit code.
+fn torture(arguments: &[&str], code: i32) -> Value {
+    let output = command(&[arguments, &["--json"]].concat());
+    let (told, logged) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{logged}\n{told}");
+    assert_eq!(logged, "");
+    serde_json::from_str(&told).unwrap_or_else(|error| panic!("not one JSON object: {error}\n{told}"))
+}
+
+fn count(summary: &Value, figure: &str) -> u64 {
+    summary[figure].as_u64().unwrap_or_else(|| panic!("{figure} is {}", summary[figure]))
+}
+
+/// Runs that must be clean, each ten times as long as the one before, until one has shown enough: a busy machine shows less in the same time.
+fn clean(arguments: &[&str], seconds: u64, enough: impl Fn(&Value) -> Result<(), String>) {
+    let mut missing = String::new();
+    for seconds in [seconds, 10 * seconds] {
+        let summary = torture(&[arguments, &["--seed", "7", "--seconds", &seconds.to_string()]].concat(), 0);
+        assert_eq!((&summary["clean"], &summary["stale"], &summary["wrong"]), (&true.into(), &0.into(), &0.into()));
+        match enough(&summary) {
+            Ok(()) => return,
+            Err(too_few) => missing = format!("{too_few}: {summary}"),
+        }
+    }
+    panic!("{missing}");
+}
+
+/// Whether there were more than so many of each.
+fn more_than(least: u64, summary: &Value, figures: &[&str]) -> Result<(), String> {
+    let too_few = figures.iter().find(|figure| count(summary, figure) <= least);
+    too_few.map_or(Ok(()), |figure| Err(format!("{figure} not above {least}")))
+}
+
+fn refused(summary: &Value) -> Result<(), String> {
+    more_than(20, &summary["refused_fills"], &["overtaken"])
+}
+
+#[test]
+fn every_server_is_clean_under_every_fault() {
+    for binary in required().unwrap() {
+        clean(&["--server", binary.path.to_str().unwrap()], 8, |summary| {
+            assert_eq!(summary["leaks"], serde_json::json!([]));
+            more_than(1_000, summary, &["reads"])?;
+            more_than(200, summary, &["hits"])?;
+            refused(summary)?;
+            more_than(10, summary, &["deferred", "replayed", "callers_gone", "loads", "joined"])?;
+            let faults = summary["faults"].as_object().unwrap().len();
+            if faults < 4 { Err(format!("{faults} kinds of faults")) } else { Ok(()) }
+        });
+    }
+}
+
+#[test]
+fn memory_is_clean() {
+    clean(&["--connector", "memory"], 3, |summary| {
+        more_than(200, summary, &["hits"])?;
+        // Nodes were killed.
+        more_than(1, summary, &["processes"])?;
+        refused(summary)
+    });
+}
+
+/// Without one protection something is found, and told.
+fn is_found(connector: &str, protection: &str) {
+    // It ends when something is found, which takes seconds where the machine has time for it.
+    let arguments = ["--connector", connector, "--seconds", "600", "--seed", "7", "--without", protection];
+    let summary = torture(&arguments, 1);
+    assert_eq!((&summary["clean"], &summary["without"]), (&false.into(), &protection.into()));
+    assert_eq!(count(&summary, "stale") + count(&summary, "wrong"), 1, "{summary}");
+    let history = summary["history"].as_array().unwrap();
+    let last = history.iter().filter(|line| line.as_str().unwrap().ends_with("<- this was impossible"));
+    assert_eq!(last.count(), 1, "{summary}");
+    assert!((3..60).contains(&history.len()), "{summary}");
+    let again = summary["again"].as_str().unwrap();
+    assert!(again.contains("--seed 7") && again.ends_with(&format!("--without {protection}")), "{again}");
+}
+
+#[test]
+fn each_protection_of_the_redis_connector_is_missed() {
+    // Two at a time: they wait for a bad moment more than they work.
+    for pair in ["fence", "ticket", "journal", "version", "epoch", "history", "validate"].chunks(2) {
+        std::thread::scope(|scope| {
+            let running: Vec<_> = pair.iter().map(|name| scope.spawn(|| is_found("redis", name))).collect();
+            running.into_iter().for_each(|run| run.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn each_protection_of_the_memory_connector_is_missed() {
+    for protection in ["fence", "ticket", "version", "epoch"] {
+        is_found("memory", protection);
+    }
+}
+
+#[test]
+fn for_people() {
+    let output = command(&["--connector", "memory", "--seconds", "600", "--seed", "7", "--without", "fence"]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for line in [
+        "stale reads    1",
+        "seed           7",
+        "as it should be: the protection `fence` is off.",
+        "Again: larder-torture",
+    ] {
+        assert!(told.contains(line), "{line} is not in\n{told}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_told_clearly() {
+    let refused = |arguments: &[&str], code, texts: &[&str]| {
+        let output = command(arguments);
+        let logged = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{logged}");
+        for text in texts {
+            assert!(logged.contains(text) && !logged.contains("panicked"), "{text} is not in {logged}");
+        }
+    };
+    refused(&["--faults", "help"], 2, &["give `all`", "truncate-bytes", "kill -9 of a node"]);
+    refused(&["--faults", "kill,kil"], 2, &["there is no fault `kil`", "snapshot"]);
+    refused(&["--faults", ""], 2, &["`all`", "scriptflush"]);
+    refused(&["--without", "luck"], 2, &["there is no protection `luck`", "validate"]);
+    refused(
+        &["--connector", "memory", "--without", "journal"],
+        2,
+        &["memory", "`journal`", "fence, ticket, version, epoch"],
+    );
+    refused(&["--connector", "memory", "--nodes", "2"], 2, &["--nodes", "other processes"]);
+    refused(&["--connector", "memory", "--faults", "kill"], 2, &["`clients` and `cancel`"]);
+    refused(&["--connector", "memory", "--server", "/nowhere"], 2, &["--connector redis"]);
+    refused(&["--server", "/nowhere/redis-server"], 1, &["/nowhere/redis-server"]);
+    refused(&["--seconds", "0"], 2, &["--seconds"]);
+}
+
+/// The processes that were started with this folder for what is temporary.
+#[cfg(target_os = "linux")]
+fn processes(folder: &std::path::Path) -> Vec<String> {
+    let wanted = format!("TMPDIR={}", folder.display());
+    let of_ours = |pid: &String| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(of_ours).collect()
+}
+
+#[cfg(target_os = "linux")]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "not within two minutes: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_coordinator_that_is_killed_leaves_nothing_behind() {
+    let folder = tempfile::Builder::new().prefix("killed").tempdir().unwrap();
+    let mut coordinator = Command::new(env!("CARGO_BIN_EXE_larder-torture"))
+        .args(["--seconds", "600", "--nodes", "3", "--json"])
+        .env("TMPDIR", folder.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // The coordinator, its guard, three nodes and a server; one that is being replaced may be missing for a moment.
+    wait_until("six processes", || processes(folder.path()).len() >= 6);
+    assert!(
+        std::fs::read_dir(folder.path()).unwrap().count() >= 5,
+        "one folder for each socket and one for the source"
+    );
+    coordinator.kill().unwrap();
+    coordinator.wait().unwrap();
+    wait_until("every process has ended", || processes(folder.path()).is_empty());
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}

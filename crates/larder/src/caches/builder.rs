@@ -1,0 +1,274 @@
+//! [`CachesBuilder`]: connectors and caches said in code.
+
+use super::Caches;
+use super::connectors::{ConnectorName, ConnectorOptions};
+use super::error::OpenError;
+use super::options::CacheOptions;
+use super::own::{Factories, Factory};
+use super::plan::Plan;
+use crate::clock::Clock;
+#[cfg(any(feature = "yaml", feature = "toml"))]
+use crate::config::Config;
+use crate::connector::memory::MemoryOptions;
+#[cfg(feature = "redis")]
+use crate::connector::redis::RedisOptions;
+use crate::contract::{Connector, Schema};
+use crate::entry::Entry;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+/// Says which connectors there are and which caches are on them, and opens [`Caches`] from it. A configuration file says the same, and is
+/// checked in the same place.
+///
+/// ```
+/// use larder::connector::memory::MemoryOptions;
+/// use larder::{Cache, CacheOptions, Caches, Entry};
+/// use serde::{Deserialize, Serialize};
+/// use std::time::Duration;
+///
+/// #[derive(Clone, Serialize, Deserialize, Entry)]
+/// #[entry(cache = "color")]
+/// struct Color {
+///     #[key(primary)]
+///     name: String,
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let caches = Caches::builder()
+///     .memory("small", MemoryOptions::new().max_objects(1000))
+///     .cache::<Color>(CacheOptions::on("small").max_age(Duration::from_secs(3600)))
+///     .open()
+///     .await?;
+/// let colors: Cache<Color> = caches.open()?;
+/// # Ok(()) }
+/// ```
+///
+/// A name that cannot be, and options that cannot be used, are told by [`open`](Self::open), the first of them.
+#[must_use = "nothing is opened before `open`"]
+pub struct CachesBuilder {
+    plan: Plan,
+    factories: Factories,
+    /// The caches whose entry types are known, and what makes their schemas.
+    entries: Vec<(&'static str, SchemaOf)>,
+    /// The first name that cannot be.
+    problem: Option<OpenError>,
+    /// What the configuration has to say beside.
+    notes: Vec<String>,
+    clock: Clock,
+}
+
+/// Makes the schema of a cache with these options, for an entry type.
+type SchemaOf = fn(&CacheOptions) -> Schema;
+
+impl Default for CachesBuilder {
+    fn default() -> Self {
+        Self {
+            plan: Plan::default(),
+            factories: Factories::default(),
+            entries: Vec::new(),
+            problem: None,
+            notes: Vec::new(),
+            clock: Clock::system(),
+        }
+    }
+}
+
+impl CachesBuilder {
+    /// Adds a connector that keeps objects in this process, each cache for itself. Without it there is one called `memory`, with the default
+    /// options.
+    pub fn memory(self, name: impl Into<ConnectorName>, options: MemoryOptions) -> Self {
+        self.add(name.into(), options.into())
+    }
+
+    /// Adds a Redis or Valkey server. Nothing connects to it before a cache on it is opened.
+    ///
+    /// ```no_run
+    /// # use larder::{CacheOptions, Caches, connector::redis::RedisOptions};
+    /// # async fn start() -> Result<(), larder::OpenError> {
+    /// let caches = Caches::builder()
+    ///     .redis("main", RedisOptions::new("cache.internal:6379"))
+    ///     .redis("sessions", RedisOptions::new("sessions.internal:6379").prefix("sessions"))
+    ///     .defaults(CacheOptions::on("main"))
+    ///     .open()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "redis")]
+    pub fn redis(self, name: impl Into<ConnectorName>, options: RedisOptions) -> Self {
+        self.add(name.into(), options.into())
+    }
+
+    /// Adds a connector of one's own: `make` is called for each cache on it when that cache is opened. A configuration says `kind: own` of
+    /// such a connector, and is opened only by a builder that adds it here.
+    ///
+    /// [`Caches`] prunes its caches once an hour if they have ages, and waits for one second at a shutdown for what
+    /// [`Status`](crate::contract::Status) says is not delivered.
+    ///
+    /// ```
+    /// use larder::connector::memory::{Memory, MemoryOptions};
+    /// use larder::{CacheOptions, Caches, Connector, OptionError, Schema};
+    /// use std::sync::Arc;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::OpenError> {
+    /// let caches = Caches::builder()
+    ///     .connector("mine", |schema: Schema| -> Result<Arc<dyn Connector>, OptionError> {
+    ///         Ok(Arc::new(Memory::open(schema, MemoryOptions::new())?))
+    ///     })
+    ///     .defaults(CacheOptions::on("mine"))
+    ///     .open()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn connector<F, Err>(mut self, name: impl Into<ConnectorName>, make: F) -> Self
+    where
+        F: Fn(Schema) -> Result<Arc<dyn Connector>, Err> + Send + Sync + 'static,
+        Err: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let name = name.into();
+        let twice = self.factories.contains(&name);
+        self.factories.insert(name.clone(), Factory::new(make));
+        match self.plan.connector(&name) {
+            // A configuration has announced it.
+            Some(ConnectorOptions::Own) if !twice => self,
+            _ => self.add(name, ConnectorOptions::Own),
+        }
+    }
+
+    /// Says where the cache of this entry type is, for how long, and how it is loaded. [`Caches::open`] opens it.
+    pub fn cache<E: Entry>(mut self, options: CacheOptions) -> Self {
+        self.entries.push((E::CACHE, CacheOptions::schema::<E>));
+        self.name_cache(E::CACHE, options)
+    }
+
+    /// The options of each cache that is not named. Without them such a cache cannot be opened.
+    pub fn defaults(mut self, options: CacheOptions) -> Self {
+        self.plan.default_connector = Some(options.connector.clone());
+        self.plan.defaults = options;
+        self
+    }
+
+    /// Adds what a configuration says: its connectors and its caches, and its defaults where they name a connector.
+    ///
+    /// ```
+    /// # #[cfg(feature = "yaml")]
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use larder::connector::memory::{Memory, MemoryOptions};
+    /// # use larder::{Caches, Config, Connector, OptionError, Schema};
+    /// # use std::sync::Arc;
+    /// let config = Config::from_yaml(
+    ///     "
+    ///     connectors: { mine: { kind: own } }
+    ///     caches: { instance: { connector: mine, max_age: 1h } }
+    ///     ",
+    /// )?;
+    /// let caches = Caches::builder()
+    ///     .config(config)
+    ///     .connector("mine", |schema: Schema| -> Result<Arc<dyn Connector>, OptionError> {
+    ///         Ok(Arc::new(Memory::open(schema, MemoryOptions::new())?))
+    ///     })
+    ///     .open()
+    ///     .await?;
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "yaml"))] fn main() {}
+    /// ```
+    #[cfg(any(feature = "yaml", feature = "toml"))]
+    pub fn config(mut self, config: Config) -> Self {
+        self.notes.extend(config.notes().iter().map(ToString::to_string));
+        for (name, options) in config.plan().connectors() {
+            let provided = matches!(options, ConnectorOptions::Own) && self.factories.contains(name);
+            if !(provided && self.plan.connector(name) == Some(options)) {
+                self = self.add(name.clone(), options.clone());
+            }
+        }
+        for (name, options) in config.caches() {
+            self = self.name_cache(name, options.clone());
+        }
+        match config.plan().unlisted() {
+            Some(options) => self.defaults(options),
+            None => self,
+        }
+    }
+
+    /// Another clock for the ages of caches in memory, and for the pauses between two warnings of one kind, so that a test advances time
+    /// instead of sleeping.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    fn add(mut self, name: ConnectorName, options: ConnectorOptions) -> Self {
+        if let Err(problem) = self.plan.add_connector(name.clone(), options) {
+            let error = OpenError::Name { what: "connector", name: name.to_string(), problem };
+            self.problem.get_or_insert(error);
+        }
+        self
+    }
+
+    fn name_cache(mut self, name: &str, options: CacheOptions) -> Self {
+        if let Err(problem) = self.plan.add_cache(name, options) {
+            self.problem.get_or_insert(OpenError::Name { what: "cache", name: name.to_owned(), problem });
+        }
+        self
+    }
+
+    /// Checks everything that was said, and prepares to open the caches. Nothing is connected yet, and no server needs to be there.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::NoRuntime`] outside a Tokio runtime; the first name, or option, that cannot be used; a cache on a connector that is not
+    /// there.
+    pub async fn open(self) -> Result<Caches, OpenError> {
+        let Self { plan, factories, entries, problem, notes, clock } = self;
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        for (name, options) in plan.connectors() {
+            options.validate().map_err(|error| OpenError::ConnectorOption { connector: name.clone(), error })?;
+        }
+        let unlisted = plan.unlisted();
+        // No cache can be called so.
+        let unlisted = unlisted.iter().map(|options| ("*", options));
+        for (cache, options) in plan.caches().chain(unlisted) {
+            options.validate().map_err(|error| OpenError::Option { cache: cache.to_owned(), error })?;
+            let Some(connector) = plan.connector(&options.connector) else {
+                return Err(unknown(&plan, cache, &options.connector));
+            };
+            if matches!(connector, ConnectorOptions::Own) {
+                factories.expect(cache, &options.connector)?;
+            }
+        }
+        for (cache, schema) in entries {
+            let Some(options) = plan.cache(cache) else { continue };
+            schema(&options).validate().map_err(|error| OpenError::Option { cache: cache.to_owned(), error })?;
+        }
+        let caches = Caches::new(plan, factories, clock)?;
+        for note in notes {
+            tracing::info!("configuration: {note}");
+        }
+        Ok(caches)
+    }
+}
+
+fn unknown(plan: &Plan, cache: &str, connector: &ConnectorName) -> OpenError {
+    let mut known = vec!["none".to_owned(), "memory".to_owned()];
+    known.extend(plan.connectors().map(|(name, _)| name.to_string()).filter(|name| name != "memory"));
+    let nearest = crate::nearest::nearest(connector.as_str(), known.iter().map(String::as_str)).map(str::to_owned);
+    OpenError::UnknownConnector { cache: cache.to_owned(), connector: connector.clone(), known, nearest }
+}
+
+impl fmt::Debug for CachesBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachesBuilder")
+            .field("plan", &self.plan)
+            .field("problem", &self.problem)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(any(feature = "yaml", feature = "toml"))]
+impl From<Config> for CachesBuilder {
+    fn from(config: Config) -> Self {
+        Self::default().config(config)
+    }
+}

@@ -1,0 +1,129 @@
+//! Why caches cannot be opened.
+
+#[cfg(doc)]
+use super::CachesBuilder;
+use super::connectors::{ConnectorKind, ConnectorName};
+#[cfg(feature = "redis")]
+use crate::connector::redis::RedisError;
+use crate::options::{OptionError, shown};
+use std::error::Error;
+use std::sync::Arc;
+
+/// Why a cache cannot be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The configuration does not name it, and has no default connector.
+    #[error(
+        "the cache `{cache}` is not in the configuration, which has {}{}; add `{cache}` with its `connector` \
+         under `caches`, or set `defaults.connector`",
+        listed(.configured),
+        .nearest.as_ref().map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
+    )]
+    NotConfigured {
+        /// The cache that was asked for.
+        cache: String,
+        /// Those that could have been.
+        configured: Vec<String>,
+        /// The one whose name looks most alike.
+        nearest: Option<String>,
+    },
+    /// It is open as a cache of another entry type. Two types in one cache would evict each other's objects.
+    #[error(
+        "the cache `{cache}` is open for the entry type {open}, so it cannot be opened for {asked}; give one of them another cache"
+    )]
+    OtherEntry {
+        /// The cache.
+        cache: String,
+        /// The entry type it is open for.
+        open: &'static str,
+        /// The entry type that was asked for.
+        asked: &'static str,
+    },
+    /// A cache or a connector has a name that it cannot have, or one that another has.
+    #[error("the {what} {} {problem}", shown(.name))]
+    Name {
+        /// `cache` or `connector`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What is the matter, and what is accepted; it goes on after the name.
+        problem: String,
+    },
+    /// There is no connector of the name that a cache gives.
+    #[error(
+        "the cache `{cache}` is on the connector {}, which is not there{}: there are {}; add it to the builder, or to the configuration \
+         under `connectors`",
+        shown(.connector.as_str()),
+        .nearest.as_ref().map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default(),
+        listed(.known)
+    )]
+    UnknownConnector {
+        /// The cache.
+        cache: String,
+        /// The name that it gives.
+        connector: ConnectorName,
+        /// The connectors that are there.
+        known: Vec<String>,
+        /// The one whose name looks most alike.
+        nearest: Option<String>,
+    },
+    /// This version of larder has no such connector, or was built without it, or the program has to bring it along.
+    #[error("the cache `{cache}` is on the connector `{connector}`, {reason}")]
+    NoConnector {
+        /// The cache.
+        cache: String,
+        /// The connector.
+        connector: ConnectorName,
+        /// What it is.
+        kind: ConnectorKind,
+        /// What is the matter.
+        reason: String,
+    },
+    /// A name, an age or an option of a cache cannot be used.
+    #[error("the cache {} cannot be opened: {error}", shown(.cache))]
+    Option {
+        /// The cache.
+        cache: String,
+        /// What is wrong.
+        error: OptionError,
+    },
+    /// An option of a connector cannot be used.
+    #[error("the connector `{connector}` cannot be opened: {error}")]
+    ConnectorOption {
+        /// The connector.
+        connector: ConnectorName,
+        /// What is wrong.
+        error: OptionError,
+    },
+    /// A connector that the program brought along ([`CachesBuilder::connector`]) could not be made.
+    #[error("the cache `{cache}` cannot be opened on the connector `{connector}`: {source}")]
+    Own {
+        /// The cache.
+        cache: String,
+        /// The connector.
+        connector: ConnectorName,
+        /// What the program's function returned.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The connector for a server cannot be made.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// Connections and background work live in tasks.
+    #[error("caches are opened outside a Tokio runtime; open them inside one")]
+    NoRuntime,
+    /// These caches were shut down.
+    #[error("the cache `{cache}` was asked for after the shutdown; open it before, or make new caches")]
+    ShutDown {
+        /// The cache.
+        cache: String,
+    },
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "no caches".to_owned(),
+        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    }
+}

@@ -1,0 +1,156 @@
+//! [`CacheOptions`]: where one cache keeps its objects, for how long, and how they are loaded.
+
+use crate::cache::COMEBACK_LOADS;
+use crate::cache::audit::AuditOptions;
+use crate::caches::connectors::ConnectorName;
+use crate::contract::{self, LoadOptions, Schema};
+use crate::entry::Entry;
+use crate::options::{OptionError, Refuse, setters};
+use std::time::Duration;
+
+/// The options of one cache. In a configuration they are the settings below `caches`, of the same names.
+///
+/// ```
+/// use larder::CacheOptions;
+/// use std::time::Duration;
+///
+/// let hour = Duration::from_secs(3600);
+/// let options = CacheOptions::on("main").max_age(hour).serve_expired(hour);
+/// assert_eq!(options.connector.as_str(), "main");
+/// assert!(options.validate().is_ok());
+///
+/// let error = CacheOptions::on("main").jitter(0.1).validate().unwrap_err();
+/// assert_eq!(error.option(), "jitter");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CacheOptions {
+    /// The connector that keeps the objects, by its name.
+    pub connector: ConnectorName,
+    /// Lifetime since an object was stored; zero: no limit. Default 0.
+    pub max_age: Duration,
+    /// Lifetime since an object was last got, at most `max_age`; zero: no limit. Default 0.
+    pub last_use_age: Duration,
+    /// Objects with a longer encoding, in bytes, are not stored; 1 or more. Default 1 MiB.
+    pub max_object_size: u64,
+    /// Loads at once, on each node, after everything in the cache was removed; twice as many after each second, and no limit after ten.
+    /// Zero: no limit. Default 32.
+    pub comeback_loads: usize,
+    /// The part of the hits that [`Caches::audit`](crate::Caches::audit) compares with their source, 0 to 1. Default 0.
+    pub audit_share: f64,
+    /// How long after a change its invalidation may take before the auditor calls what is served stale. Default 5 s.
+    pub audit_grace: Duration,
+    /// For how long a cache that was found to serve stale objects is not read; zero: it goes on being read. Default 0.
+    pub audit_bypass: Duration,
+    /// How objects are loaded. By default everything in it is off.
+    pub loading: LoadOptions,
+}
+
+impl CacheOptions {
+    /// The defaults, for a cache on the connector of this name. `memory` is always there, and so is `none`: a cache that is switched off.
+    pub fn on(connector: impl Into<ConnectorName>) -> Self {
+        Self {
+            connector: connector.into(),
+            max_age: Duration::ZERO,
+            last_use_age: Duration::ZERO,
+            max_object_size: 1024 * 1024,
+            comeback_loads: COMEBACK_LOADS,
+            audit_share: 0.0,
+            audit_grace: AuditOptions::default().grace,
+            audit_bypass: Duration::ZERO,
+            loading: LoadOptions::default(),
+        }
+    }
+
+    setters! {
+        max_age: Duration,
+        last_use_age: Duration,
+        max_object_size: u64,
+        comeback_loads: usize,
+        audit_share: f64,
+        audit_grace: Duration,
+        audit_bypass: Duration,
+        loading: LoadOptions,
+    }
+
+    /// The same options with this [`lease`](LoadOptions::lease).
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.loading.lease = lease;
+        self
+    }
+
+    /// The same options with this [`refresh_ahead`](LoadOptions::refresh_ahead).
+    #[must_use]
+    pub fn refresh_ahead(mut self, refresh_ahead: Duration) -> Self {
+        self.loading.refresh_ahead = refresh_ahead;
+        self
+    }
+
+    /// The same options with this [`serve_expired`](LoadOptions::serve_expired).
+    #[must_use]
+    pub fn serve_expired(mut self, serve_expired: Duration) -> Self {
+        self.loading.serve_expired = serve_expired;
+        self
+    }
+
+    /// The same options with this [`soft_timeout`](LoadOptions::soft_timeout).
+    #[must_use]
+    pub fn soft_timeout(mut self, soft_timeout: Duration) -> Self {
+        self.loading.soft_timeout = soft_timeout;
+        self
+    }
+
+    /// The same options with this [`hard_timeout`](LoadOptions::hard_timeout).
+    #[must_use]
+    pub fn hard_timeout(mut self, hard_timeout: Duration) -> Self {
+        self.loading.hard_timeout = hard_timeout;
+        self
+    }
+
+    /// The same options with this [`negative_age`](LoadOptions::negative_age).
+    #[must_use]
+    pub fn negative_age(mut self, negative_age: Duration) -> Self {
+        self.loading.negative_age = negative_age;
+        self
+    }
+
+    /// The same options with this [`jitter`](LoadOptions::jitter).
+    #[must_use]
+    pub fn jitter(mut self, jitter: f64) -> Self {
+        self.loading.jitter = jitter;
+        self
+    }
+
+    /// Checks that every option can be used, and that none contradicts another. Opening a cache refuses what is not.
+    ///
+    /// # Errors
+    ///
+    /// The first option that cannot be used, and what is accepted: the same that is refused where a configuration says it.
+    pub fn validate(&self) -> Result<(), OptionError> {
+        OptionError::first(|refuse| self.examine(refuse))
+    }
+
+    /// Tells of every option that cannot be used. Whether there is such a connector is asked where the connectors are known.
+    pub(crate) fn examine(&self, refuse: Refuse<'_>) {
+        contract::examine(self.max_age, self.last_use_age, self.max_object_size, &self.loading, refuse);
+        self.audit().examine(&mut |error| refuse(error.within("audit_")));
+    }
+
+    /// What a connector must know of a cache of these entries.
+    pub(crate) fn schema<E: Entry>(&self) -> Schema {
+        let mut schema = Schema::of::<E>().ages(self.max_age, self.last_use_age).loading(self.loading);
+        schema.max_object_size = self.max_object_size;
+        schema
+    }
+
+    /// How the cache is audited.
+    pub(crate) fn audit(&self) -> AuditOptions {
+        AuditOptions {
+            share: self.audit_share,
+            grace: self.audit_grace,
+            bypass: self.audit_bypass,
+            ..AuditOptions::default()
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What caches are opened from: connectors by name, and caches on them. A configuration file and [`CachesBuilder`](super::CachesBuilder)
+//! make the same plan, by the same functions, which refuse the same.
+
+use super::connectors::{ConnectorKind, ConnectorName, ConnectorOptions};
+use super::options::CacheOptions;
+use crate::connector::memory::MemoryOptions;
+use crate::nearest::fold;
+use crate::options::{NAME, OptionError, Refuse, is_name};
+use std::collections::BTreeMap;
+
+/// Connectors that are there although nobody has named them.
+static NOOP: ConnectorOptions = ConnectorOptions::Noop;
+static MEMORY: ConnectorOptions = ConnectorOptions::Memory(MemoryOptions::new());
+static POSTGRES: ConnectorOptions = ConnectorOptions::Postgres;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Plan {
+    connectors: BTreeMap<ConnectorName, ConnectorOptions>,
+    /// By the names that were given.
+    caches: BTreeMap<String, CacheOptions>,
+    /// The connector of caches that are not named. None: such a cache cannot be opened.
+    pub(crate) default_connector: Option<ConnectorName>,
+    /// The options of caches that are not named, but for the connector.
+    pub(crate) defaults: CacheOptions,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            connectors: BTreeMap::new(),
+            caches: BTreeMap::new(),
+            default_connector: None,
+            defaults: CacheOptions::on(ConnectorName::none()),
+        }
+    }
+}
+
+impl Plan {
+    /// Adds a connector. The error goes on after its name.
+    pub(crate) fn add_connector(&mut self, name: ConnectorName, options: ConnectorOptions) -> Result<(), String> {
+        self.expect_free(&name, options.kind())?;
+        self.connectors.insert(name, options);
+        Ok(())
+    }
+
+    /// Whether a connector of this kind may have this name.
+    pub(crate) fn expect_free(&self, name: &ConnectorName, kind: ConnectorKind) -> Result<(), String> {
+        if !is_name(name.as_str()) {
+            return Err(format!("is no name for a connector: give {NAME}"));
+        }
+        if name.is_none() {
+            return Err(
+                "cannot be the name of a connector: a cache on it is switched off; give another name".to_owned()
+            );
+        }
+        match ConnectorKind::of_name(name) {
+            Some(own) if own != kind => {
+                return Err(format!("is the name of a connector of the kind {own}, and not {kind}: give another name"));
+            }
+            _ => {}
+        }
+        match self.connectors.get_key_value(name) {
+            Some((other, _)) => Err(format!(
+                "names the same connector as `{other}`: case, `_` and `-` make no difference; give one of the two"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a cache. The error goes on after its name.
+    pub(crate) fn add_cache(&mut self, name: &str, options: CacheOptions) -> Result<(), String> {
+        self.expect_free_cache(name)?;
+        self.caches.insert(name.to_owned(), options);
+        Ok(())
+    }
+
+    /// Whether a cache may have this name.
+    pub(crate) fn expect_free_cache(&self, name: &str) -> Result<(), String> {
+        if !is_name(name) {
+            return Err(format!("is no name for a cache: give {NAME}"));
+        }
+        match self.caches.keys().find(|other| fold(other) == fold(name)) {
+            Some(other) => Err(format!(
+                "names the same cache as `{other}`: case, `_` and `-` make no difference; give one of the two"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The connectors that were named, in alphabetical order.
+    pub(crate) fn connectors(&self) -> impl Iterator<Item = (&ConnectorName, &ConnectorOptions)> {
+        self.connectors.iter()
+    }
+
+    /// The connector of this name. `none`, `memory` and `postgres` are always there.
+    pub(crate) fn connector(&self, name: &ConnectorName) -> Option<&ConnectorOptions> {
+        if name.is_none() {
+            return Some(&NOOP);
+        }
+        self.connectors.get(name).or_else(|| match ConnectorKind::of_name(name)? {
+            ConnectorKind::Memory => Some(&MEMORY),
+            ConnectorKind::Postgres => Some(&POSTGRES),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn caches(&self) -> impl Iterator<Item = (&str, &CacheOptions)> {
+        self.caches.iter().map(|(name, cache)| (name.as_str(), cache))
+    }
+
+    /// The options of a cache: its own, or else the defaults, where there is a connector for them.
+    pub(crate) fn cache(&self, name: &str) -> Option<CacheOptions> {
+        let name = fold(name);
+        let listed = self.caches.iter().find(|(listed, _)| fold(listed) == name);
+        listed.map(|(_, cache)| cache.clone()).or_else(|| self.unlisted())
+    }
+
+    /// The options of a cache that is not named.
+    pub(crate) fn unlisted(&self) -> Option<CacheOptions> {
+        let connector = self.default_connector.clone()?;
+        Some(CacheOptions { connector, ..self.defaults.clone() })
+    }
+
+    /// Whether a cache can be on this connector.
+    #[cfg(any(feature = "redis", feature = "yaml", feature = "toml"))]
+    pub(crate) fn uses(&self, name: &ConnectorName) -> bool {
+        self.default_connector.as_ref() == Some(name) || self.caches.values().any(|cache| cache.connector == *name)
+    }
+}
+
+impl ConnectorOptions {
+    /// Tells of every option that cannot be used.
+    pub(crate) fn examine(&self, refuse: Refuse<'_>) {
+        match self {
+            Self::Memory(memory) => memory.examine(refuse),
+            Self::Redis(redis) => redis.examine(refuse),
+            Self::Noop | Self::Postgres | Self::Own => {}
+        }
+    }
+
+    /// Checks that every option can be used.
+    ///
+    /// # Errors
+    ///
+    /// The first option that cannot be used, and what is accepted.
+    pub fn validate(&self) -> Result<(), OptionError> {
+        OptionError::first(|refuse| self.examine(refuse))
+    }
+}

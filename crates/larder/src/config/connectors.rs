@@ -1,0 +1,167 @@
+//! `connectors`: each by its name, and of the kind that it says. One that is called after a kind need not say it.
+
+use super::error::Problems;
+use super::note::Note;
+use super::redis::{self, Redis};
+use super::setting::{self, Setting, text};
+use super::tree::{Node, Value};
+use super::{breaker, memory};
+use crate::caches::plan::Plan;
+use crate::caches::{ConnectorKind, ConnectorName, ConnectorOptions};
+use crate::connector::redis::options::RedisOptions;
+use crate::nearest::nearest;
+
+/// The setting that says of which kind a connector is.
+pub(super) const KIND: &str = "kind";
+
+/// What it may be.
+const KINDS: &str = "memory, redis, postgres or own";
+
+pub(super) const NO_POSTGRES: &str = "this version of larder has no postgres connector yet; nothing here is used";
+
+/// No settings but the kind.
+const NONE: &[Setting<()>] = &[];
+
+/// Reads all connectors into the plan. Answers the settings of the connector `redis` where they do not say which server is meant.
+pub(super) fn read(
+    section: &Node,
+    plan: &mut Plan,
+    problems: &mut Problems,
+    notes: &mut Vec<Note>,
+) -> Option<RedisOptions> {
+    if !matches!(section.value, Value::Nothing | Value::Map(_)) {
+        problems.add(&section.origin, format!("is {}: give a mapping of connectors by name", section.kind()));
+    }
+    let mut unaddressed = None;
+    for (written, node) in section.children() {
+        let name = ConnectorName::from(written.as_str());
+        if node.is_nothing() && ConnectorKind::of_name(&name).is_some() {
+            continue;
+        }
+        let kind = kind_of(written, node);
+        if let Err(problem) = plan.expect_free(&name, kind.unwrap_or(ConnectorKind::Own)) {
+            problems.add(&node.origin, problem);
+            continue;
+        }
+        let options = match kind {
+            Some(ConnectorKind::Memory) => memory::read_options(node, problems).into(),
+            Some(ConnectorKind::Redis) => {
+                let Redis { options, addressed } = Redis::read(node, problems);
+                if redis::hidden(&options) {
+                    let text = "`***` is what larder shows in place of a password; give the password itself";
+                    notes.push(Note::new(&node.origin.child("password"), text));
+                }
+                if !addressed {
+                    if ConnectorKind::of_name(&name).is_none() {
+                        problems.add(&node.origin, redis::NO_ADDRESS);
+                    } else {
+                        unaddressed = Some(options);
+                    }
+                    continue;
+                }
+                options.into()
+            }
+            Some(ConnectorKind::Postgres) => {
+                notes.push(Note::new(&node.origin, NO_POSTGRES));
+                ConnectorOptions::Postgres
+            }
+            Some(ConnectorKind::Own) => {
+                setting::read(node, NONE, &[KIND], &mut (), problems);
+                ConnectorOptions::Own
+            }
+            Some(ConnectorKind::Noop) | None => {
+                no_kind(written, node, problems);
+                continue;
+            }
+        };
+        if let Err(problem) = plan.add_connector(name, options) {
+            problems.add(&node.origin, problem);
+        }
+    }
+    unaddressed
+}
+
+/// The kind that a connector says, or is called after.
+pub(super) fn kind_of(name: &str, node: &Node) -> Option<ConnectorKind> {
+    match node.child(KIND) {
+        Some(kind) => {
+            let kind = text(kind).ok()?;
+            let kinds = [ConnectorKind::Memory, ConnectorKind::Redis, ConnectorKind::Postgres, ConnectorKind::Own];
+            kinds.into_iter().find(|known| known.name() == kind)
+        }
+        None => ConnectorKind::of_name(&ConnectorName::from(name)),
+    }
+}
+
+fn no_kind(name: &str, node: &Node, problems: &mut Problems) {
+    match node.child(KIND) {
+        Some(kind) => problems.add(&kind.origin, format!("is {}: give {KINDS}", kind.shown())),
+        None => {
+            let near = nearest(name, ["memory", "redis", "postgres"]);
+            let hint = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+            problems.add(&node.origin, format!("has no `{KIND}`{hint}: give {KINDS}"));
+        }
+    }
+}
+
+/// Says which connectors with a name of their own no cache is on.
+pub(super) fn note_unused(section: &Node, plan: &Plan, notes: &mut Vec<Note>) {
+    for (written, node) in section.children() {
+        let name = ConnectorName::from(written.as_str());
+        if ConnectorKind::of_name(&name).is_none() && !plan.uses(&name) {
+            notes.push(Note::new(&node.origin, "no cache is on it, so nothing comes of it"));
+        }
+    }
+}
+
+/// The paths of the settings of a connector of this kind, below its name. Where the kind is not known: of any.
+pub(super) fn settings(kind: Option<ConnectorKind>) -> Vec<Vec<&'static str>> {
+    let mut paths = Vec::new();
+    if matches!(kind, Some(ConnectorKind::Memory) | None) {
+        paths.extend(memory::SETTINGS.iter().map(|setting| vec![setting.name]));
+    }
+    if matches!(kind, Some(ConnectorKind::Redis) | None) {
+        paths.extend(redis::SETTINGS.iter().map(|setting| vec![setting.name]));
+        paths.extend(breaker::SETTINGS.iter().map(|setting| vec![redis::BREAKER, setting.name]));
+    }
+    paths
+}
+
+/// A connector that is switched off, and the setting that does it.
+#[cfg_attr(not(feature = "zitadel"), allow(dead_code, reason = "only Zitadel's block switches connectors off"))]
+pub(super) struct Disabled(pub(super) ConnectorName, pub(super) String);
+
+/// Reports where something is on a connector that cannot be used.
+pub(super) fn expect_usable(
+    at: &Node,
+    name: &ConnectorName,
+    plan: &Plan,
+    disabled: &[Disabled],
+    problems: &mut Problems,
+) {
+    if let Some(Disabled(_, why)) = disabled.iter().find(|Disabled(other, _)| other == name) {
+        problems.add(&at.origin, format!("is {name}, but {why}: set it to true, or give another connector"));
+    } else if plan.connector(name).is_some() {
+    } else if ConnectorKind::of_name(name) == Some(ConnectorKind::Redis) {
+        problems.add(&at.origin, format!("is redis, but `connectors.redis` {} there", redis::NO_ADDRESS));
+    } else {
+        let near = nearest(name.as_str(), known(plan));
+        let hint = near.map(|near| format!(", which is no connector (did you mean `{near}`?)")).unwrap_or_default();
+        problems.add(&at.origin, format!("is {}{hint}: give {}", at.shown(), alternatives(plan)));
+    }
+}
+
+/// The names that a cache may say.
+fn known(plan: &Plan) -> Vec<&str> {
+    let mut known = vec!["none", "memory", "redis", "postgres"];
+    let names = plan.connectors().map(|(name, _)| name);
+    known.extend(names.filter(|name| ConnectorKind::of_name(name).is_none()).map(ConnectorName::as_str));
+    known
+}
+
+/// The same, for an error.
+pub(super) fn alternatives(plan: &Plan) -> String {
+    let mut known = known(plan);
+    let last = known.pop().unwrap_or_default();
+    format!("{} or {last}", known.join(", "))
+}

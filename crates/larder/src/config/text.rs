@@ -1,0 +1,333 @@
+//! Reads the text of a configuration, YAML or TOML, into a [tree](super::tree), and finds the lines of what stands in it.
+//!
+//! No value is ever part of an error: it may be a password.
+
+use super::tree::{Node, Origin, Value, shown_name};
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::fmt;
+
+/// The text of a configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    #[cfg(feature = "yaml")]
+    Yaml,
+    #[cfg(feature = "toml")]
+    Toml,
+}
+
+impl Format {
+    /// One that can be read.
+    #[cfg(feature = "yaml")]
+    pub(super) const ANY: Self = Self::Yaml;
+    #[cfg(not(feature = "yaml"))]
+    pub(super) const ANY: Self = Self::Toml;
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            #[cfg(feature = "yaml")]
+            Self::Yaml => "YAML",
+            #[cfg(feature = "toml")]
+            Self::Toml => "TOML",
+        }
+    }
+}
+
+/// Reads a text; the error is the line, where it is known, and what is wrong.
+pub(super) fn parse(text: &str, format: Format) -> Result<Node, (Option<usize>, String)> {
+    let root = Place(Origin::default());
+    match format {
+        #[cfg(feature = "yaml")]
+        Format::Yaml if blank(text) => Ok(Node { origin: Origin::default(), value: Value::Nothing }),
+        #[cfg(feature = "yaml")]
+        Format::Yaml => root.deserialize(serde_norway::Deserializer::from_str(text)).map_err(|error| {
+            let mut message = error.to_string();
+            let line = error.location().map(|at| {
+                let suffix = format!(" at line {} column {}", at.line(), at.column());
+                if let Some(short) = message.strip_suffix(&suffix) {
+                    message = short.to_owned();
+                }
+                at.line()
+            });
+            (line, without_values(&message))
+        }),
+        #[cfg(feature = "toml")]
+        Format::Toml => toml::de::Deserializer::parse(text).and_then(|toml| root.deserialize(toml)).map_err(|error| {
+            // Its Display quotes the line, which may hold a password.
+            (error.span().map(|span| line_of(text, span.start)), without_values(error.message()))
+        }),
+    }
+}
+
+#[cfg(feature = "yaml")]
+/// The parser takes a text of nothing but comments for one that has ended too early.
+fn blank(text: &str) -> bool {
+    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+}
+
+#[cfg(feature = "toml")]
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// The line on which the last name of `path` stands. Only asked for when there is an error to show.
+pub(super) fn line(text: &str, format: Format, path: &[String]) -> Option<usize> {
+    match format {
+        #[cfg(feature = "yaml")]
+        Format::Yaml => {
+            let error = Locate(path).deserialize(serde_norway::Deserializer::from_str(text)).err()?;
+            error.to_string().contains(FOUND).then(|| error.location().map(|at| at.line()))?
+        }
+        #[cfg(feature = "toml")]
+        Format::Toml => {
+            let (last, before) = path.split_last()?;
+            let root = toml::de::DeTable::parse(text).ok()?;
+            let mut table = root.get_ref();
+            for name in before {
+                let (_, value) = table.iter().find(|(key, _)| key.get_ref() == name)?;
+                table = value.get_ref().as_table()?;
+            }
+            table.iter().find(|(key, _)| key.get_ref() == last).map(|(key, _)| line_of(text, key.span().start))
+        }
+    }
+}
+
+/// Reads the value that stands there.
+struct Place(Origin);
+
+impl<'de> DeserializeSeed<'de> for Place {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        let value = deserializer.deserialize_any(ValueVisitor(&self.0))?;
+        Ok(Node { origin: self.0, value })
+    }
+}
+
+struct ValueVisitor<'a>(&'a Origin);
+
+impl<'de> Visitor<'de> for ValueVisitor<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a setting")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Integer(value.into()))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+        Ok(Value::Integer(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Integer(value.into()))
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+        Ok(Value::Integer(i128::try_from(value).unwrap_or(i128::MAX)))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Text(value.to_owned()))
+    }
+
+    fn visit_bytes<E>(self, _: &[u8]) -> Result<Value, E> {
+        Ok(Value::List)
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Nothing)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Nothing)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::List)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut children: Vec<(String, Node)> = Vec::new();
+        while let Some(name) = map.next_key_seed(Name(&children))? {
+            if name == TOML_DATE {
+                return map.next_value_seed(Place(self.0.clone())).map(|date| date.value);
+            }
+            let child = map.next_value_seed(Place(self.0.child(&name)))?;
+            children.push((name, child));
+        }
+        Ok(Value::Map(children))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        Err(ours("a tag (`!…`) has no meaning here"))
+    }
+}
+
+/// As the parser hands over a date, which no setting is: a mapping of this one name to its text.
+const TOML_DATE: &str = "$__toml_private_datetime";
+
+/// An error of our own. What a parser says beside it may hold a name or a value that is a password, and is cut off.
+fn ours<E: serde::de::Error>(text: impl fmt::Display) -> E {
+    E::custom(format_args!("{OURS}{text}{OURS}"))
+}
+
+const OURS: char = '\u{1}';
+
+/// What may be shown of a parser's error.
+fn without_values(message: &str) -> String {
+    match message.split(OURS).nth(1) {
+        Some(ours) => ours.to_owned(),
+        None if message.contains("invalid type") || message.contains("invalid value") => {
+            "a value is not what its tag (`!!…`) says".to_owned()
+        }
+        None => message.to_owned(),
+    }
+}
+
+/// Reads the name of a setting beside those that are there already.
+struct Name<'a>(&'a [(String, Node)]);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// The name is checked while the parser stands at it, and can add the line.
+impl<'de> Visitor<'de> for Name<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a setting")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<String, E> {
+        if self.0.iter().any(|(known, _)| known == name) {
+            return Err(ours(format_args!("`{}` is given twice", shown_name(name))));
+        }
+        Ok(name.to_owned())
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, name: bool) -> Result<String, E> {
+        self.visit_str(&name.to_string())
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, name: i64) -> Result<String, E> {
+        self.visit_str(&name.to_string())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, name: u64) -> Result<String, E> {
+        self.visit_str(&name.to_string())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<String, E> {
+        Err(ours(NO_NAME))
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<String, E> {
+        Err(ours(NO_NAME))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        Err(ours(NO_NAME))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        Err(ours(NO_NAME))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        Err(ours(NO_NAME))
+    }
+}
+
+const NO_NAME: &str = "the name of a setting must be text";
+
+#[cfg(feature = "yaml")]
+/// What [`Locate`] ends with where it has found the name; the parser adds the line.
+const FOUND: &str = "larder: the name stands here";
+
+#[cfg(feature = "yaml")]
+/// Fails at the last name of a path: the only way to learn from the parser where that is.
+struct Locate<'a>(&'a [String]);
+
+#[cfg(feature = "yaml")]
+impl<'de> DeserializeSeed<'de> for Locate<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+#[cfg(feature = "yaml")]
+impl<'de> Visitor<'de> for Locate<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Some((name, rest)) = self.0.split_first() else { return Ok(()) };
+        while let Some(found) = map.next_key_seed(LocateName { name, last: rest.is_empty() })? {
+            if found {
+                return map.next_value_seed(Locate(rest));
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "yaml")]
+struct LocateName<'a> {
+    name: &'a str,
+    last: bool,
+}
+
+#[cfg(feature = "yaml")]
+impl<'de> DeserializeSeed<'de> for LocateName<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+#[cfg(feature = "yaml")]
+impl Visitor<'_> for LocateName<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<bool, E> {
+        match name == self.name {
+            true if self.last => Err(E::custom(FOUND)),
+            found => Ok(found),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! [`RedisOptions`]: which server, who we are there, and how long we wait. A program and a configuration file give the same options, and
+//! [`RedisOptions::validate`] checks them for both.
+
+mod address;
+mod url;
+
+pub use address::Address;
+pub(crate) use url::Url;
+
+use crate::breaker::BreakerOptions;
+use crate::connector::secret::Secret;
+use crate::options::{OptionError, Refuse, is_name, setters};
+use std::time::Duration;
+
+/// Databases are numbered with 31 bits.
+const LAST_DATABASE: u32 = i32::MAX as u32;
+
+/// What errors say to give, wherever the option was given.
+pub(crate) mod accepted {
+    pub(crate) const DATABASE: &str = "a number, 0 to 2147483647";
+    pub(crate) const CLIENT_NAME: &str = "letters, digits and signs, without spaces";
+    pub(crate) const PREFIX: &str = crate::options::NAME;
+    pub(crate) const CONNECT_TIMEOUT: &str = "a duration above 0 and up to 1h, such as 1s";
+    pub(crate) const OPERATION_TIMEOUT: &str = "a duration above 0 and up to 1h, such as 100ms";
+    pub(crate) const WAIT_REPLICAS: &str = "a number of replicas up to 1000, 0 for none";
+    pub(crate) const WAIT_TIMEOUT: &str = "a duration above 0 and up to 1h, such as 50ms";
+    pub(crate) const JOURNAL_LIMIT: &str = "a number, 1 or more";
+    pub(crate) const JOURNAL_BYTES: &str = "a size of 1 B or more, such as 16 MiB";
+    pub(crate) const HINTS: &str = "a number, 1 to 100000000";
+}
+
+/// The options of the redis connector: one server, one connection to it.
+///
+/// ```
+/// use larder::connector::redis::RedisOptions;
+/// use std::time::Duration;
+///
+/// let options = RedisOptions::new("cache.internal:6379")
+///     .credentials("larder", "barley")
+///     .operation_timeout(Duration::from_millis(50));
+/// assert!(options.validate().is_ok());
+///
+/// let error = RedisOptions::new("cache.internal").database(u32::MAX).validate().unwrap_err();
+/// assert_eq!(error.to_string(), "database is `4294967295`: give a number, 0 to 2147483647");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RedisOptions {
+    /// Where the server listens. Default `127.0.0.1:6379`.
+    pub address: Address,
+    /// The database, by number. Default 0.
+    pub database: u32,
+    /// Who logs in; none: the server's default user.
+    pub username: Option<String>,
+    /// With what; none: nobody logs in, so a user name needs one.
+    pub password: Option<Secret>,
+    /// What the connection is called in `CLIENT LIST`; letters, digits and signs, without spaces.
+    pub client_name: Option<String>,
+    /// What every key begins with; 1 to 128 letters, digits, `_`, `-` and `.`. Default `larder`.
+    pub prefix: String,
+    /// How long connecting, with all that is checked then, may take; up to an hour. Default 1 s.
+    pub connect_timeout: Duration,
+    /// How long one operation may take; up to an hour. Default 100 ms.
+    pub operation_timeout: Duration,
+    /// Strict mode: an invalidation, delete, truncate or set counts as applied once so many replicas have it; zero: once the server
+    /// has it. At most 1000. Default 0.
+    pub wait_replicas: u32,
+    /// How long replicas may take for that, up to an hour; then it is deferred, and delivered again until they have it. Default 50 ms.
+    pub wait_timeout: Duration,
+    /// The circuit breaker; its own `max_in_flight` stays 0, since [`max_in_flight`](Self::max_in_flight) here does it. Default
+    /// [`BreakerOptions::for_server`].
+    pub breaker: BreakerOptions,
+    /// Keys that wait to be invalidated, per cache, 1 or more; above it everything in the cache is forgotten instead. Default 10,000.
+    pub journal_limit: usize,
+    /// What those keys may take up in memory, per cache, in bytes, 1 or more; above it everything is forgotten as well. Default 16 MiB.
+    pub journal_bytes: usize,
+    /// How long a shutdown waits for what could not be delivered yet. Default 1 s.
+    pub shutdown_timeout: Duration,
+    /// Secondary keys, per cache, of which this process remembers where they lead; 1 to 100,000,000. Default 100,000.
+    pub hints: usize,
+    /// Operations under way at once. More gets, lookups and fills are shed; more changes (set, invalidate, delete, truncate) wait for a
+    /// place, for at most [`operation_timeout`](Self::operation_timeout), before they are sent. Zero: no limit. Default 256.
+    pub max_in_flight: usize,
+    /// How often keys that lead nowhere are removed; zero: never. Each node does it. Default 1 h.
+    pub prune_interval: Duration,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self {
+            address: Address::Tcp { host: "127.0.0.1".into(), port: 6379 },
+            database: 0,
+            username: None,
+            password: None,
+            client_name: None,
+            prefix: "larder".into(),
+            connect_timeout: Duration::from_secs(1),
+            operation_timeout: Duration::from_millis(100),
+            wait_replicas: 0,
+            wait_timeout: Duration::from_millis(50),
+            breaker: BreakerOptions::for_server(),
+            journal_limit: 10_000,
+            journal_bytes: 16 << 20,
+            shutdown_timeout: Duration::from_secs(1),
+            hints: 100_000,
+            max_in_flight: 256,
+            prune_interval: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl RedisOptions {
+    /// The defaults, for the server that listens there: `host`, `host:port`, `[IPv6]:port`, or the path of a Unix socket.
+    pub fn new(address: impl Into<Address>) -> Self {
+        Self::default().address(address)
+    }
+
+    /// The defaults, for the server of a URL: `redis://user:password@host:port/database` or `redis+unix:///path?db=database`, in which
+    /// only the place has to be given.
+    ///
+    /// ```
+    /// use larder::connector::redis::RedisOptions;
+    ///
+    /// let options = RedisOptions::from_url("redis://ann:barley@cache.internal/3")?;
+    /// assert_eq!((options.username.as_deref(), options.database), (Some("ann"), 3));
+    /// # Ok::<(), larder::OptionError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// It is no URL of a server. The error never shows the URL: it may hold a password.
+    pub fn from_url(url: &str) -> Result<Self, OptionError> {
+        let Url { address, username, password, database } =
+            Url::parse(url).map_err(|wrong| OptionError::hidden("url", wrong))?;
+        let options = Self { username, password, ..Self::new(address) };
+        Ok(options.database(database.unwrap_or(0)))
+    }
+
+    /// The same options for the server that listens there: see [`new`](Self::new).
+    #[must_use]
+    pub fn address(mut self, address: impl Into<Address>) -> Self {
+        self.address = address.into();
+        self
+    }
+
+    /// The same options with this [`username`](#structfield.username) and this [`password`](#structfield.password).
+    #[must_use]
+    pub fn credentials(mut self, username: impl Into<String>, password: impl Into<Secret>) -> Self {
+        self.username = Some(username.into());
+        self.password(password)
+    }
+
+    /// The same options with this [`password`](#structfield.password); without a user name the server's default user logs in.
+    #[must_use]
+    pub fn password(mut self, password: impl Into<Secret>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// The same options with this [`client_name`](#structfield.client_name).
+    #[must_use]
+    pub fn client_name(mut self, client_name: impl Into<String>) -> Self {
+        self.client_name = Some(client_name.into());
+        self
+    }
+
+    /// The same options with this [`prefix`](#structfield.prefix).
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    setters! {
+        database: u32,
+        connect_timeout: Duration,
+        operation_timeout: Duration,
+        wait_replicas: u32,
+        wait_timeout: Duration,
+        breaker: BreakerOptions,
+        journal_limit: usize,
+        journal_bytes: usize,
+        shutdown_timeout: Duration,
+        hints: usize,
+        max_in_flight: usize,
+        prune_interval: Duration,
+    }
+
+    /// The options of the breaker around the server's operations.
+    #[cfg(feature = "redis")]
+    pub(crate) fn whole_breaker(&self) -> BreakerOptions {
+        self.breaker.clone().max_in_flight(self.max_in_flight)
+    }
+
+    /// Checks that every option can be used. Whatever connects to a server refuses what is not.
+    ///
+    /// # Errors
+    ///
+    /// The first option that cannot be used, and what is accepted: the same that is refused where a configuration says it.
+    pub fn validate(&self) -> Result<(), OptionError> {
+        OptionError::first(|refuse| self.examine(refuse))
+    }
+
+    /// Tells of every option that cannot be used.
+    pub(crate) fn examine(&self, refuse: Refuse<'_>) {
+        const LONGEST: Duration = Duration::from_secs(3600);
+        if !self.address.is_reachable() {
+            refuse(OptionError::hidden(
+                "address",
+                "is neither a host and a port nor the path of a Unix socket, or the path is too long (Linux takes 107 bytes)",
+            ));
+        }
+        if self.database > LAST_DATABASE {
+            refuse(OptionError::new("database", self.database, accepted::DATABASE));
+        }
+        let empty = |text: &str| text.trim().is_empty();
+        if self.username.as_deref().is_some_and(empty) {
+            refuse(OptionError::hidden("username", "is empty: give a user name, or none"));
+        }
+        if self.password.as_ref().is_some_and(|password| empty(password.expose())) {
+            refuse(OptionError::hidden("password", "is empty: give a password, or none"));
+        }
+        if self.username.is_some() && self.password.is_none() {
+            refuse(OptionError::hidden("username", NO_PASSWORD));
+        }
+        if let Some(name) = &self.client_name
+            && (name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            refuse(OptionError::new("client_name", name, accepted::CLIENT_NAME));
+        }
+        if !is_name(&self.prefix) {
+            refuse(OptionError::new("prefix", &self.prefix, accepted::PREFIX));
+        }
+        for (name, value, accepted) in [
+            ("connect_timeout", self.connect_timeout, accepted::CONNECT_TIMEOUT),
+            ("operation_timeout", self.operation_timeout, accepted::OPERATION_TIMEOUT),
+            ("wait_timeout", self.wait_timeout, accepted::WAIT_TIMEOUT),
+        ] {
+            if value.is_zero() || value > LONGEST {
+                refuse(OptionError::duration(name, value, accepted));
+            }
+        }
+        if self.wait_replicas > 1000 {
+            refuse(OptionError::new("wait_replicas", self.wait_replicas, accepted::WAIT_REPLICAS));
+        }
+        for (name, value, accepted) in [
+            ("journal_limit", self.journal_limit, accepted::JOURNAL_LIMIT),
+            ("journal_bytes", self.journal_bytes, accepted::JOURNAL_BYTES),
+        ] {
+            if value == 0 {
+                refuse(OptionError::new(name, value, accepted));
+            }
+        }
+        // Places for all of them are made when a cache is opened.
+        if !(1..=100_000_000).contains(&self.hints) {
+            refuse(OptionError::new("hints", self.hints, accepted::HINTS));
+        }
+        if self.breaker.max_in_flight != 0 {
+            let accepted = "0 here, and the limit as `max_in_flight` of the connector";
+            refuse(OptionError::new("breaker.max_in_flight", self.breaker.max_in_flight, accepted));
+        }
+        self.breaker.examine(&mut |error| refuse(error.within("breaker.")));
+    }
+}
+
+const NO_PASSWORD: &str = "has a user name and no password: give `password` or `password_file` too";

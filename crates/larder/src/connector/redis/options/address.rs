@@ -1,0 +1,116 @@
+//! Where a server listens.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The port that servers listen on where none is named.
+const PORT: u16 = 6379;
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP port.
+    Tcp {
+        /// A host name or an IP address (IPv6 without brackets).
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Whether this can be the name or the IP address of a host.
+fn is_host(host: &str) -> bool {
+    let sane = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    !host.is_empty() && host.chars().all(sane)
+}
+
+impl Address {
+    /// Reads `host:port`, `host`, or `[IPv6]:port`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, port) = rest.split_once(']')?;
+                host.parse::<std::net::Ipv6Addr>().ok()?;
+                (host, port)
+            }
+            None => match text.find(':') {
+                Some(colon) => text.split_at(colon),
+                None => (text, ""),
+            },
+        };
+        if !is_host(host) {
+            return None;
+        }
+        let port = match port {
+            "" => PORT,
+            port => port.strip_prefix(':')?.parse().ok().filter(|port| *port > 0)?,
+        };
+        Some(Self::Tcp { host: host.to_owned(), port })
+    }
+
+    /// Whether one could connect to this. Nothing is looked up.
+    pub(super) fn is_reachable(&self) -> bool {
+        match self {
+            // IPv6 addresses have colons, and sometimes the name of an interface after `%`.
+            Self::Tcp { host, port } => *port > 0 && is_host(host.split('%').next().unwrap_or("")),
+            Self::Unix(path) => is_socket(path),
+        }
+    }
+}
+
+/// Text that begins with a slash is the path of a Unix socket; other text is `host:port`, `host` (with port 6379), or `[IPv6]:port`. Text
+/// that is none of them becomes an address that no option accepts: the error comes when the options are checked.
+impl From<&str> for Address {
+    fn from(text: &str) -> Self {
+        if text.starts_with('/') {
+            return Self::Unix(text.into());
+        }
+        Self::parse(text).unwrap_or_else(|| Self::Tcp { host: text.to_owned(), port: 0 })
+    }
+}
+
+impl From<String> for Address {
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl From<&Path> for Address {
+    fn from(socket: &Path) -> Self {
+        Self::Unix(socket.to_owned())
+    }
+}
+
+impl From<PathBuf> for Address {
+    fn from(socket: PathBuf) -> Self {
+        Self::Unix(socket)
+    }
+}
+
+#[cfg(unix)]
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    // What begins with a zero byte is an abstract name, which is no file.
+    let bytes = path.as_os_str().as_bytes();
+    match bytes.strip_prefix(b"\0") {
+        Some(name) => (1..=107).contains(&name.len()),
+        None => !bytes.is_empty() && std::os::unix::net::SocketAddr::from_pathname(path).is_ok(),
+    }
+}
+
+#[cfg(not(unix))]
+fn is_socket(path: &Path) -> bool {
+    !path.as_os_str().is_empty()
+}

@@ -1,0 +1,296 @@
+//! What is known so far of the keys that were asked for: where each leads, and what was found there.
+
+use super::round_trip::Step;
+use crate::connector::redis::layout::Layout;
+use crate::connector::redis::single::Store;
+use crate::connector::redis::single::reading::Age;
+use crate::connector::redis::wire::replies::unexpected;
+use crate::connector::remote::envelope::{self, DecodeError};
+use crate::connector::remote::hints::Hint;
+use crate::contract::{KeyRef, Miss, Value};
+use crate::key;
+use redis::{RedisError, Value as Reply};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// An object that cannot be read.
+pub(super) struct Damaged {
+    pub(super) name: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
+    pub(super) why: DecodeError,
+}
+
+/// What is known so far of what was asked for.
+pub(super) struct Search<'a> {
+    pub(super) store: &'a Store,
+    pub(super) asked: Vec<Asked<'a>>,
+    pub(super) targets: Vec<Target>,
+    pub(super) by_name: HashMap<Vec<u8>, usize>,
+    pub(super) clock: Option<Reply>,
+}
+
+/// A key, once however often it was asked for.
+pub(super) struct Asked<'a> {
+    pub(super) key: KeyRef<'a>,
+    pub(super) way: Way,
+}
+
+/// Where a key leads: to one of the targets.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    Known(usize),
+    /// As this node remembers, which may be wrong.
+    Remembered(usize),
+    /// Its index key has to say it; not to the one that was tried in vain.
+    Unknown(Option<usize>),
+    Nowhere(Miss),
+}
+
+/// An object, for all keys that lead to it.
+pub(super) struct Target {
+    pub(super) name: Vec<u8>,
+    pub(super) hint: Option<Arc<Hint>>,
+    /// A touch was taken to be due, and is not known to have been done.
+    pub(super) touching: bool,
+    /// Its max age is over.
+    pub(super) expired: bool,
+    pub(super) found: Found,
+}
+
+pub(super) enum Found {
+    Unread,
+    Nothing,
+    Object(Vec<u8>),
+    Missed(Miss),
+}
+
+impl<'a> Search<'a> {
+    /// The search, and for each key its place among those that are asked for.
+    pub(super) fn of(store: &'a Store, keys: &[KeyRef<'a>]) -> (Self, Vec<Result<usize, Miss>>) {
+        let mut search = Self { store, asked: Vec::new(), targets: Vec::new(), by_name: HashMap::new(), clock: None };
+        let mut known: HashMap<KeyRef<'a>, usize> = HashMap::with_capacity(keys.len());
+        let places = keys.iter().map(|key| {
+            key::check(key.bytes).map_err(|_| Miss::InvalidKey)?;
+            Ok(*known.entry(*key).or_insert_with(|| {
+                search.ask(*key);
+                search.asked.len() - 1
+            }))
+        });
+        let places = places.collect();
+        (search, places)
+    }
+
+    fn ask(&mut self, key: KeyRef<'a>) {
+        let way = if key.index == 0 {
+            Way::Known(self.target(key.bytes, self.store.local.hints.of_primary(key)))
+        } else {
+            match self.store.local.hints.get(key) {
+                Some(hint) => Way::Remembered(self.target(&hint.primary, Some(hint.clone()))),
+                None => Way::Unknown(None),
+            }
+        };
+        self.asked.push(Asked { key, way });
+    }
+
+    fn target(&mut self, primary: &[u8], hint: Option<Arc<Hint>>) -> usize {
+        let name = self.store.local.layout.object(primary);
+        if let Some(place) = self.by_name.get(&name) {
+            return *place;
+        }
+        self.by_name.insert(name.clone(), self.targets.len());
+        self.targets.push(Target { name, hint, touching: false, expired: false, found: Found::Unread });
+        self.targets.len() - 1
+    }
+
+    /// Notes the reply to a command.
+    pub(super) fn learn(&mut self, step: Step, reply: Reply) {
+        match step {
+            Step::Clock => self.clock = Some(reply),
+            Step::Read(places) => match self.answers(reply, places.len(), "MGET") {
+                Ok(objects) => {
+                    for (place, object) in places.into_iter().zip(objects) {
+                        self.found(
+                            place,
+                            match object {
+                                Reply::BulkString(object) => Found::Object(object),
+                                _ => Found::Nothing,
+                            },
+                        );
+                    }
+                }
+                Err(miss) => places.into_iter().for_each(|place| self.found(place, Found::Missed(miss))),
+            },
+            Step::Ask(places) => match self.hints_and_objects(reply, places.len()) {
+                Ok((hints, objects)) => {
+                    for (place, (hint, object)) in places.into_iter().zip(hints.into_iter().zip(objects)) {
+                        self.led(place, &hint, object);
+                    }
+                }
+                Err(miss) => places.into_iter().for_each(|place| self.set_way(place, Way::Nowhere(miss))),
+            },
+            Step::Touch(places) => self.touched(&reply, places),
+            Step::TouchAsked(places) => {
+                let targets = places.iter().filter_map(|place| match self.asked.get(*place)?.way {
+                    Way::Known(target) => Some(target),
+                    _ => None,
+                });
+                let targets = targets.collect();
+                self.touched(&reply, targets);
+            }
+        }
+    }
+
+    fn answers(&self, reply: Reply, count: usize, to: &str) -> Result<Vec<Reply>, Miss> {
+        match reply {
+            Reply::Array(replies) if replies.len() == count => Ok(replies),
+            Reply::ServerError(error) => Err(self.store.miss(&RedisError::from(error).into())),
+            _ => Err(self.store.miss(&unexpected(to))),
+        }
+    }
+
+    fn hints_and_objects(&self, reply: Reply, count: usize) -> Result<(Vec<Reply>, Vec<Reply>), Miss> {
+        let mut both = self.answers(reply, 2, "get_many.lua")?.into_iter();
+        let mut next = || self.answers(both.next().unwrap_or(Reply::Nil), count, "get_many.lua");
+        Ok((next()?, next()?))
+    }
+
+    fn found(&mut self, place: usize, found: Found) {
+        if let Some(target) = self.targets.get_mut(place) {
+            target.found = found;
+        }
+    }
+
+    fn set_way(&mut self, place: usize, way: Way) {
+        if let Some(asked) = self.asked.get_mut(place) {
+            asked.way = way;
+        }
+    }
+
+    /// A key's index key has said where it leads, and maybe the object was there.
+    fn led(&mut self, place: usize, hint: &Reply, object: Reply) {
+        let Some(Asked { key, way }) = self.asked.get(place) else { return };
+        let (key, way) = (*key, *way);
+        let hint = match hint {
+            Reply::BulkString(hint) => hint,
+            _ => {
+                self.store.local.hints.forget(key);
+                return self.set_way(place, Way::Nowhere(Miss::Absent));
+            }
+        };
+        let Some(primary) = Layout::primary_of(hint) else {
+            self.store.local.hints.forget(key);
+            return self.set_way(place, Way::Nowhere(self.store.nothing(hint, key)));
+        };
+        let target = self.target(primary, None);
+        if matches!(way, Way::Unknown(Some(tried)) if tried == target) {
+            return self.set_way(place, Way::Nowhere(Miss::Absent));
+        }
+        self.set_way(place, Way::Known(target));
+        let hint = self.store.local.hints.remember(key, primary);
+        let Some(target) = self.targets.get_mut(target) else { return };
+        match object {
+            Reply::BulkString(object) if !object.is_empty() => target.found = Found::Object(object),
+            // It is read natively, unless it is here already.
+            Reply::BulkString(_) => {}
+            _ if matches!(target.found, Found::Unread) => target.found = Found::Nothing,
+            _ => {}
+        }
+        // Touched along with being asked for.
+        target.touching |= self.store.may_touch() && self.store.local.hints.touch_is_due(&hint);
+        target.hint = Some(hint);
+    }
+
+    fn touched(&mut self, reply: &Reply, targets: Vec<usize>) {
+        // The server may take no writes and have answered the rest all the same.
+        if let Reply::ServerError(error) = reply {
+            self.store.miss(&RedisError::from(error.clone()).into());
+            return;
+        }
+        for place in targets {
+            if let Some(target) = self.targets.get_mut(place) {
+                target.touching &= matches!(target.found, Found::Nothing);
+            }
+        }
+    }
+
+    /// What this node remembers may be wrong: then the index key is asked.
+    pub(super) fn reconsider(&mut self) {
+        for asked in &mut self.asked {
+            let Way::Remembered(place) = asked.way else { continue };
+            let Some(target) = self.targets.get(place) else { continue };
+            // A note says that the source has nothing under the primary key, which another key may have left since.
+            let other = |bytes: &[u8]| {
+                Layout::is_absence(bytes)
+                    || envelope::payload(&self.store.schema, bytes, asked.key) == Err(DecodeError::OtherKey)
+            };
+            asked.way = match &target.found {
+                Found::Unread => continue,
+                Found::Nothing => Way::Unknown(Some(place)),
+                Found::Object(bytes) if other(bytes) => Way::Unknown(Some(place)),
+                Found::Object(_) | Found::Missed(_) => Way::Known(place),
+            };
+        }
+    }
+
+    /// Looks at the age of what was found, where that is anybody's business.
+    pub(super) async fn date(&mut self) {
+        for target in &mut self.targets {
+            if let Found::Object(bytes) = &target.found {
+                target.expired = self.store.age(bytes).await == Age::Expired;
+            }
+        }
+    }
+
+    /// What was found for each key that was asked for; what was not answered is a miss with this cause. Each object is decoded once.
+    pub(super) fn end(self, cause: Option<Miss>) -> (Vec<Result<Value, Miss>>, Vec<Damaged>) {
+        let cause = cause.unwrap_or(Miss::Unavailable);
+        let mut values: Vec<Option<Result<Value, DecodeError>>> = self.targets.iter().map(|_| None).collect();
+        let mut found = Vec::with_capacity(self.asked.len());
+        for Asked { key, way } in &self.asked {
+            let place = match way {
+                Way::Known(place) | Way::Remembered(place) => *place,
+                Way::Unknown(_) => {
+                    found.push(Err(cause));
+                    continue;
+                }
+                Way::Nowhere(miss) => {
+                    found.push(Err(*miss));
+                    continue;
+                }
+            };
+            let (Some(target), Some(value)) = (self.targets.get(place), values.get_mut(place)) else { continue };
+            found.push(match &target.found {
+                Found::Unread => Err(cause),
+                Found::Nothing => Err(Miss::Absent),
+                Found::Missed(miss) => Err(*miss),
+                Found::Object(bytes) => match envelope::payload(&self.store.schema, bytes, *key) {
+                    Err(DecodeError::OtherKey) => Err(Miss::Absent),
+                    Err(_) if key.index == 0 && *bytes == self.store.local.layout.absence(*key) => {
+                        Err(self.store.nothing(bytes, *key))
+                    }
+                    Err(_) if Layout::is_absence(bytes) => Err(Miss::Absent),
+                    Ok(_) if target.expired => Err(Miss::Expired),
+                    payload => {
+                        let decoded = value.get_or_insert_with(|| {
+                            let payload = payload?;
+                            self.store.schema.codec.decode(payload).map_err(DecodeError::Payload)
+                        });
+                        decoded.as_ref().map(Arc::clone).map_err(|_| Miss::Undecodable)
+                    }
+                },
+            });
+        }
+        let mut damaged = Vec::new();
+        for (target, value) in self.targets.into_iter().zip(values) {
+            if target.touching
+                && let Some(hint) = &target.hint
+            {
+                self.store.local.hints.touch_failed(hint);
+            }
+            if let (Found::Object(bytes), Some(Err(why))) = (target.found, value) {
+                damaged.push(Damaged { name: target.name, bytes, why });
+            }
+        }
+        (found, damaged)
+    }
+}

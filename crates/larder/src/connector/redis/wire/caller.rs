@@ -1,0 +1,69 @@
+//! [`Caller`]: whoever sends commands and scripts, with the breaker's permission or beside it.
+
+use super::connection::Connection;
+use crate::connector::redis::scripts::Script;
+use crate::connector::remote::{Awaited, Channel, Link, Protocol, Trouble, WhenCrowded};
+use redis::{Cmd, Pipeline, Value};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Sends to the server, with the breaker's permission or before there is anybody to ask.
+pub(crate) trait Caller: Sync {
+    fn call(&self, command: &Cmd) -> impl Future<Output = Result<Value, Trouble>> + Send;
+    fn script(
+        &self,
+        script: &Script,
+        arguments: impl Fn(&mut Cmd) + Send + Sync,
+    ) -> impl Future<Output = Result<Value, Trouble>> + Send;
+}
+
+/// What is cleared, registered or pruned is never shed.
+impl<P: Protocol<Connection = Connection>> Caller for Link<P> {
+    async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
+        Self::call(self, WhenCrowded::Wait, command).await
+    }
+
+    async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
+        Self::script(self, WhenCrowded::Wait, script, arguments).await
+    }
+}
+
+impl<P: Protocol<Connection = Connection>> Caller for Channel<'_, P> {
+    async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
+        self.run(|connection| async move { connection.send(command).await }).await
+    }
+
+    async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
+        self.run(|connection| async move { connection.run(script, &arguments).await }).await
+    }
+}
+
+/// Sends on a connection that nobody else uses yet, or at all.
+#[derive(Clone, Copy)]
+pub(crate) struct Direct<'a> {
+    pub(crate) connection: &'a Arc<Connection>,
+    /// How long a reply may take.
+    pub(crate) within: Duration,
+}
+
+impl Direct<'_> {
+    async fn in_time<T>(&self, send: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+        tokio::time::timeout(self.within, send).await.unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)))
+    }
+
+    /// Sends several commands in one go; each has its own reply, which may be an error.
+    pub(crate) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
+        self.in_time(self.connection.send_all(commands)).await
+    }
+}
+
+impl Caller for Direct<'_> {
+    async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
+        self.in_time(self.connection.send(command)).await
+    }
+
+    async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
+        self.in_time(self.connection.run(script, &arguments)).await
+    }
+}

@@ -1,0 +1,205 @@
+//! What replies mean: the shapes that larder expects, and its kinds of errors.
+
+use crate::connector::remote::{Trouble, What};
+use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
+
+impl From<RedisError> for Trouble {
+    fn from(error: RedisError) -> Self {
+        let what = kind_of(error.kind(), error.code(), error.detail(), error.is_unrecoverable_error());
+        Self::Error { what, text: discreet(error.to_string()) }
+    }
+}
+
+/// An error as it may be logged. A server repeats the words of a command that it does not know, and the key that is forbidden: what
+/// it says from there on is left out.
+fn discreet(mut text: String) -> String {
+    let words = text.find(", with args");
+    let quotes = text.match_indices(['\'', '`', '"']).map(|(at, _)| at);
+    let key = quotes.into_iter().find(|at| text.get(at + 1..).is_some_and(begins_like_a_key));
+    if let Some(cut) = words.into_iter().chain(key).min() {
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
+}
+
+/// As `prefix:cache:` does.
+fn begins_like_a_key(text: &str) -> bool {
+    let mut parts = text.splitn(3, ':');
+    let mut is_name = || parts.next().is_some_and(|part| !part.is_empty() && !part.contains(char::is_whitespace));
+    is_name() && is_name() && parts.next().is_some()
+}
+
+/// Without these nothing works.
+const NEEDED_BY_EVERYTHING: [&str; 3] = ["get", "eval", "evalsha"];
+
+/// How a server says that the user may not run a command; the command follows, in quotes.
+const MAY_NOT_RUN: &str = "has no permissions to run the '";
+
+fn kind_of(kind: ErrorKind, code: Option<&str>, detail: Option<&str>, unrecoverable: bool) -> What {
+    let detail = detail.unwrap_or_default();
+    // Of what is not allowed within a script, servers say so without the code: the second is Redis 7.0.
+    let forbidden = ["ACL failure in script", "The user executing the script can't"];
+    if forbidden.iter().any(|words| detail.starts_with(words)) {
+        return What::Forbidden;
+    }
+    match code {
+        Some("NOPERM") => {
+            let command = detail.split_once(MAY_NOT_RUN).and_then(|(_, rest)| rest.split('\'').next());
+            let all = command.is_some_and(|command| NEEDED_BY_EVERYTHING.contains(&command));
+            return if all { What::Refused } else { What::Forbidden };
+        }
+        Some("NOAUTH" | "WRONGPASS" | "DENIED") => return What::Refused,
+        Some("OOM" | "MISCONF" | "NOREPLICAS") => return What::Full,
+        Some("BUSY") => return What::Busy,
+        Some("LOADING") => return What::NotServing,
+        Some("WRONGTYPE") => return What::WrongType,
+        _ => {}
+    }
+    match kind {
+        ErrorKind::Server(kind) => match kind {
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::Moved
+            | ServerErrorKind::Ask => What::NotServing,
+            ServerErrorKind::ReadOnly => What::ReadOnly,
+            ServerErrorKind::NoScript => What::NoScript,
+            ServerErrorKind::NoPerm => What::Forbidden,
+            _ => What::Fault,
+        },
+        ErrorKind::AuthenticationFailed => What::Refused,
+        ErrorKind::Io | ErrorKind::Parse => What::Broken,
+        _ if unrecoverable => What::Broken,
+        _ => What::Fault,
+    }
+}
+
+/// A reply of exactly `N` non-negative numbers.
+pub(crate) fn numbers<const N: usize>(reply: &Value) -> Option<[u64; N]> {
+    let Value::Array(items) = reply else { return None };
+    let numbers: Vec<u64> = items
+        .iter()
+        .filter_map(|item| match item {
+            Value::Int(number) => u64::try_from(*number).ok(),
+            _ => None,
+        })
+        .collect();
+    numbers.try_into().ok()
+}
+
+pub(crate) fn bytes(reply: Value) -> Option<Vec<u8>> {
+    match reply {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.into_bytes()),
+        _ => None,
+    }
+}
+
+pub(crate) fn unexpected(what: &str) -> Trouble {
+    Trouble::Error { what: What::Fault, text: format!("the server's reply to {what} has not the expected shape") }
+}
+
+pub(crate) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// `None` where the server answered that it does not know, or does not allow, a command we can do without.
+pub(crate) fn tolerated(reply: Result<Value, Trouble>) -> Result<Option<Value>, Trouble> {
+    match reply {
+        Ok(value) => Ok(Some(value)),
+        Err(trouble) => match trouble.what() {
+            Some(What::Fault | What::Refused | What::Forbidden) => Ok(None),
+            _ => Err(trouble),
+        },
+    }
+}
+
+pub(crate) fn text(value: Value) -> Option<String> {
+    match value {
+        Value::VerbatimString { text, .. } => Some(text),
+        other => bytes(other).and_then(|bytes| String::from_utf8(bytes).ok()),
+    }
+}
+
+pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// The first error among the replies to several commands that says something of the server or of us, not of its command alone.
+pub(crate) fn grave(replies: &[Value]) -> Option<Trouble> {
+    let errors = replies.iter().filter_map(|reply| match reply {
+        Value::ServerError(error) => Some(Trouble::from(RedisError::from(error.clone()))),
+        _ => None,
+    });
+    errors.into_iter().find(|trouble| !trouble.is_of_its_command())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_error_is_judged_by_its_code() {
+        let extension = ErrorKind::Extension;
+        assert_eq!(kind_of(extension, Some("OOM"), None, false), What::Full);
+        assert_eq!(kind_of(extension, Some("MISCONF"), None, false), What::Full);
+        assert_eq!(kind_of(extension, Some("NOAUTH"), None, false), What::Refused);
+        assert_eq!(kind_of(extension, Some("WRONGTYPE"), None, false), What::WrongType);
+        assert_eq!(
+            kind_of(ErrorKind::Server(ServerErrorKind::NoScript), Some("NOSCRIPT"), None, false),
+            What::NoScript
+        );
+        assert_eq!(
+            kind_of(ErrorKind::Server(ServerErrorKind::BusyLoading), Some("LOADING"), None, false),
+            What::NotServing
+        );
+        assert_eq!(
+            kind_of(ErrorKind::Server(ServerErrorKind::ReadOnly), Some("READONLY"), None, false),
+            What::ReadOnly
+        );
+        assert_eq!(kind_of(ErrorKind::Io, None, None, true), What::Broken);
+        assert_eq!(kind_of(ErrorKind::Parse, None, None, true), What::Broken);
+        let response = ErrorKind::Server(ServerErrorKind::ResponseError);
+        let within_a_script = "ACL failure in script: this user has no permissions to access one of the keys";
+        assert_eq!(kind_of(response, Some("ERR"), Some(within_a_script), false), What::Forbidden);
+        assert_eq!(kind_of(extension, Some("DENIED"), None, false), What::Refused, "protected mode");
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_a_refusal_where_everything_needs_it() {
+        let noperm = ErrorKind::Server(ServerErrorKind::NoPerm);
+        let judged = |detail: &str| kind_of(noperm, Some("NOPERM"), Some(detail), false);
+        assert_eq!(judged("this user has no permissions to run the 'get' command"), What::Refused);
+        assert_eq!(judged("User larder has no permissions to run the 'evalsha' command"), What::Refused);
+        assert_eq!(judged("User larder has no permissions to run the 'scan' command"), What::Forbidden);
+        assert_eq!(judged("this user has no permissions to run the 'getrange' command"), What::Forbidden);
+        let key = "this user has no permissions to access one of the keys used as arguments";
+        assert_eq!(judged(key), What::Forbidden);
+        assert_eq!(judged("No permissions to access a key"), What::Forbidden);
+        assert_eq!(kind_of(noperm, Some("NOPERM"), None, false), What::Forbidden);
+    }
+
+    #[test]
+    fn a_slow_script_of_somebody_else_is_told_from_a_server_whose_data_is_being_replaced() {
+        let (busy, loading) = (ErrorKind::Extension, ErrorKind::Server(ServerErrorKind::BusyLoading));
+        let running = "Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+        assert_eq!(kind_of(busy, Some("BUSY"), Some(running), false), What::Busy);
+        assert_eq!(kind_of(loading, Some("LOADING"), None, false), What::NotServing);
+    }
+
+    #[test]
+    fn what_a_server_repeats_of_our_keys_is_left_out() {
+        let said = |text: &str| discreet(text.to_owned());
+        let plain =
+            "MISCONF Redis is configured to save, see 'stop-writes-on-bgsave-error'. script: f00d, on @user_script:1.";
+        assert_eq!(said(plain), plain);
+        assert_eq!(said("unknown command 'GET', with args beginning with: 'x' "), "unknown command 'GET'…");
+        assert_eq!(said("unknown command `GET`, with args beginning with: `l:i:c`, "), "unknown command `GET`…");
+        assert_eq!(said("no permission for the 'l:i:o1:it's' key, nor x"), "no permission for the …");
+        assert_eq!(said("it's the 'l:i:o1:private' key"), "it's the …");
+        assert_eq!(said("an open 'l:i:o1:private"), "an open …");
+    }
+}

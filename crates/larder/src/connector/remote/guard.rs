@@ -1,0 +1,313 @@
+//! What must not be lost on its way: invalidations, deletes and truncates are held by a guard from before they are sent until they are
+//! answered, and a guard that is dropped puts them into the journal. So a time-out, an error, and a caller that goes away are one and the
+//! same case.
+
+use super::cache::RemoteCache;
+use super::forgetting::{BATCH, Batch};
+use super::journal::{Deferred, Journal};
+use super::link::Channel;
+use super::protocol::Protocol;
+use super::trouble::Trouble;
+use crate::contract::{Answer, Delivery, Error, KeyBuf, KeyRef, Object, Stored};
+use crate::protection::{Protection, holds};
+use crate::telemetry::Ended;
+use std::fmt;
+use std::sync::atomic::Ordering;
+
+/// How many batches go in one round trip, as one operation; more are sent when those were answered, so that others get in between.
+const BATCHES: usize = 16;
+
+impl<P: Protocol> RemoteCache<P> {
+    /// Forgets every object that one of the keys leads to, as [`Connector::invalidate`](crate::contract::Connector::invalidate) says.
+    pub fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
+        Answer::later(async move { Ok(self.send_all(self.batches(&keys, Deferred::Invalidate { floor })).await) })
+    }
+
+    /// Makes just these keys miss.
+    pub fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
+        Answer::later(async move { Ok(self.send_all(self.batches(&keys, Deferred::Delete)).await) })
+    }
+
+    /// Forgets everything in the cache.
+    pub fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {
+        Answer::later(async move { Ok(self.clear_all().await) })
+    }
+
+    /// What is left of a put that is not answered: its keys are invalidated, and of what its primary key leads to no lower version is
+    /// stored for a while. (Another key may lead to another object, whose versions are not to be compared with this one's.)
+    pub fn guards(&self, object: &Object) -> Vec<Undelivered<'_, P>> {
+        let mut keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
+        let versioned = if object.version.is_some() { keys.drain(..1).collect() } else { Vec::new() };
+        let mut guards = self.batches(&versioned, Deferred::Invalidate { floor: object.version });
+        guards.extend(self.batches(&keys, Deferred::Invalidate { floor: None }));
+        guards
+    }
+
+    /// Ends a put whose object's keys were [guarded](Self::guards) before it was sent on the connection of this generation, by what has
+    /// become of it, and answers that. Where the object was not stored, its earlier state must go all the same: then the keys are invalidated.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped, it leaves the keys in the journal.
+    pub async fn settle(
+        &self,
+        connection: u64,
+        guards: Vec<Undelivered<'_, P>>,
+        sent: Result<Stored, Trouble>,
+    ) -> Stored {
+        let stored = match sent {
+            Ok(stored @ (Stored::Accepted | Stored::Overtaken | Stored::Outdated)) => {
+                return if self.delivered(connection, guards).await { stored } else { Stored::Unavailable };
+            }
+            Ok(stored) => stored,
+            // Whoever waits in vain waits once.
+            Err(trouble @ Trouble::TimedOut(_)) => {
+                guards.into_iter().for_each(|guard| guard.deferred(&trouble));
+                return self.not_stored(&trouble);
+            }
+            Err(trouble) => self.not_stored(&trouble),
+        };
+        self.forget_instead(stored, guards).await
+    }
+
+    /// Invalidates the keys of an object that was not stored: its earlier state must go all the same. Answers what became of the object.
+    pub async fn forget_instead(&self, stored: Stored, guards: Vec<Undelivered<'_, P>>) -> Stored {
+        match self.send_all(guards).await {
+            Delivery::Applied => stored,
+            Delivery::Deferred => Stored::Unavailable,
+        }
+    }
+
+    /// All are guarded before the first is sent: dropped half-way, the rest is in the journal too.
+    pub(crate) fn batches(&self, keys: &[KeyBuf], what: Deferred) -> Vec<Undelivered<'_, P>> {
+        keys.chunks(BATCH).map(|batch| Undelivered::new(self, batch.to_vec(), what)).collect()
+    }
+
+    pub(crate) async fn send_all(&self, batches: Vec<Undelivered<'_, P>>) -> Delivery {
+        let connection = self.link.generation();
+        let mut sent = Vec::with_capacity(batches.len());
+        let mut all = Delivery::Applied;
+        let mut batches = batches.into_iter();
+        loop {
+            let group: Vec<_> = batches.by_ref().take(BATCHES).collect();
+            if group.is_empty() {
+                break;
+            }
+            match self.send_group(group, &mut sent).await {
+                Ok(Delivery::Applied) => {}
+                // Whoever waits in vain waits once: the rest is dropped, and with that deferred, without being sent.
+                Err(trouble @ (Trouble::TimedOut(_) | Trouble::Unavailable)) => {
+                    batches.for_each(|batch| batch.deferred(&trouble));
+                    if self.link.protocol().confirms() {
+                        sent.into_iter().for_each(|batch| batch.deferred(&trouble));
+                        return Delivery::Deferred;
+                    }
+                    all = Delivery::Deferred;
+                    break;
+                }
+                Ok(Delivery::Deferred) | Err(_) => all = Delivery::Deferred,
+            }
+        }
+        if self.delivered(connection, sent).await { all } else { Delivery::Deferred }
+    }
+
+    /// What was sent on this connection counts as delivered now; in strict mode, once it is confirmed. Otherwise it is deferred.
+    pub(crate) async fn delivered(&self, connection: u64, sent: Vec<Undelivered<'_, P>>) -> bool {
+        if let Err(trouble) = self.link.confirm(connection).await {
+            self.miss(&trouble);
+            sent.into_iter().for_each(|batch| batch.deferred(&trouble));
+            return false;
+        }
+        sent.into_iter().for_each(Undelivered::delivered);
+        true
+    }
+
+    /// Sends some batches in one round trip. Those that were answered are added to `answered`; the others are dropped.
+    async fn send_group<'a>(
+        &self,
+        group: Vec<Undelivered<'a, P>>,
+        answered: &mut Vec<Undelivered<'a, P>>,
+    ) -> Result<Delivery, Trouble> {
+        if !self.is_trusted() {
+            let why = self.why_unproven();
+            group.into_iter().for_each(|batch| batch.deferred(why));
+            return Err(Trouble::Unavailable);
+        }
+        let mut answers = Vec::with_capacity(group.len());
+        let sent = {
+            let batches: Vec<_> = group.iter().map(|batch| Batch::alike(&batch.keys, batch.what)).collect();
+            let channel = Channel::Shared(&*self.link);
+            self.link.protocol().forget(&channel, &self.local, &batches, &mut answers).await
+        };
+        let mut all = Delivery::Applied;
+        let mut answers = answers.into_iter();
+        for batch in group {
+            let Some(answer) = answers.next() else {
+                batch.deferred(sent.as_ref().err().unwrap_or(&Trouble::Unavailable));
+                continue;
+            };
+            match answer {
+                Ok(Some(at)) => {
+                    self.saw(at);
+                    answered.push(batch);
+                }
+                Ok(None) => {
+                    let lost = "the server has lost the clock";
+                    self.lost(lost);
+                    batch.deferred(lost);
+                    all = Delivery::Deferred;
+                }
+                Err(trouble) => {
+                    self.miss(&trouble);
+                    batch.deferred(&trouble);
+                    all = Delivery::Deferred;
+                }
+            }
+        }
+        if let Err(trouble) = &sent {
+            self.miss(trouble);
+        }
+        sent.map(|()| all)
+    }
+
+    pub(crate) async fn clear_all(&self) -> Delivery {
+        let undelivered = UndeliveredTruncate::new(self);
+        let Some(connection) = self.trusted() else {
+            undelivered.deferred(self.why_unproven());
+            return Delivery::Deferred;
+        };
+        let (channel, history) = (Channel::Shared(&*self.link), self.trust.history());
+        let cleared = self.link.protocol().clear(&channel, &self.local, history, false).await;
+        if let Ok(clock) = &cleared {
+            self.trust.registered(if clock.registered && clock.settled { clock.epoch } else { 0 });
+        }
+        let confirmed = match cleared {
+            Ok(_) => self.link.confirm(connection).await,
+            Err(trouble) => Err(trouble),
+        };
+        match confirmed {
+            Ok(()) => {
+                undelivered.delivered();
+                Delivery::Applied
+            }
+            Err(trouble) => {
+                self.miss(&trouble);
+                undelivered.deferred(&trouble);
+                Delivery::Deferred
+            }
+        }
+    }
+
+    fn why_unproven(&self) -> &'static str {
+        if self.link.generation() == 0 { "there is no connection" } else { "the cache is being recovered" }
+    }
+
+    /// Puts so many entries into the journal. Whoever puts the first one there tells an operator.
+    fn defer(&self, entries: usize, because: &str, put: impl FnOnce(&Journal)) {
+        if !holds(Protection::Journal) {
+            return;
+        }
+        let begins = {
+            let mut deferring = self.deferring.lock();
+            put(&self.journal);
+            deferring.count(self.link.clock().now(), entries as u64)
+        };
+        if begins {
+            let cache = &*self.schema.cache;
+            tracing::warn!(
+                %cache,
+                error = %because,
+                "changes are deferred, and nothing is read from the cache until they are applied"
+            );
+        }
+        self.link.work.notify_one();
+    }
+
+    /// Crosses out what was replayed; `until` is where the replay has begun. Whoever finds nothing left tells an operator.
+    pub(super) fn replayed(&self, until: u64) {
+        let (replayed, ended) = {
+            let mut deferring = self.deferring.lock();
+            let replayed = self.journal.replayed(until);
+            let over = self.journal.len() == 0;
+            (replayed, over.then(|| deferring.end_after(self.link.clock().now(), 0)).flatten())
+        };
+        self.schema.stats.replayed.add(replayed);
+        if let Some(Ended { entries, lasted_ms }) = ended {
+            tracing::info!(cache = %self.schema.cache, entries, lasted_ms, "all that was deferred is applied");
+        }
+    }
+}
+
+/// Why something is deferred of which nothing else is known.
+const CALLER_GONE: &str = "a caller went away before the server had answered";
+
+/// Invalidations or deletes on their way: dropped without an answer, they go into the journal.
+pub struct Undelivered<'a, P: Protocol> {
+    store: &'a RemoteCache<P>,
+    keys: Vec<KeyBuf>,
+    what: Deferred,
+    because: Option<String>,
+}
+
+impl<'a, P: Protocol> Undelivered<'a, P> {
+    pub(crate) fn new(store: &'a RemoteCache<P>, keys: Vec<KeyBuf>, what: Deferred) -> Self {
+        store.under_way.fetch_add(1, Ordering::AcqRel);
+        Self { store, keys, what, because: None }
+    }
+
+    fn delivered(mut self) {
+        self.keys.clear();
+    }
+
+    /// Puts it into the journal.
+    pub(crate) fn deferred(mut self, because: impl fmt::Display) {
+        self.because = Some(because.to_string());
+    }
+}
+
+impl<P: Protocol> Drop for Undelivered<'_, P> {
+    fn drop(&mut self) {
+        let (store, keys, what) = (self.store, std::mem::take(&mut self.keys), self.what);
+        if !keys.is_empty() {
+            store.defer(keys.len(), self.because.as_deref().unwrap_or(CALLER_GONE), |journal| {
+                if journal.defer(keys, what) {
+                    store.schema.stats.overflows.increment();
+                    let cache = &*store.schema.cache;
+                    tracing::warn!(%cache, "the journal is full: everything in the cache will be forgotten instead");
+                }
+            });
+        }
+        store.under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The same for a truncate.
+struct UndeliveredTruncate<'a, P: Protocol> {
+    store: &'a RemoteCache<P>,
+    delivered: bool,
+    because: Option<String>,
+}
+
+impl<'a, P: Protocol> UndeliveredTruncate<'a, P> {
+    fn new(store: &'a RemoteCache<P>) -> Self {
+        store.under_way.fetch_add(1, Ordering::AcqRel);
+        Self { store, delivered: false, because: None }
+    }
+
+    fn delivered(mut self) {
+        self.delivered = true;
+    }
+
+    fn deferred(mut self, because: impl fmt::Display) {
+        self.because = Some(because.to_string());
+    }
+}
+
+impl<P: Protocol> Drop for UndeliveredTruncate<'_, P> {
+    fn drop(&mut self) {
+        if !self.delivered {
+            self.store.defer(1, self.because.as_deref().unwrap_or(CALLER_GONE), |journal| journal.defer_truncate());
+        }
+        self.store.under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}

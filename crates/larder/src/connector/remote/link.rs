@@ -1,0 +1,294 @@
+//! The one connection to a server, and who may use it.
+//!
+//! An operation passes three gates: the breaker, the cap on operations in flight (the breaker's permits count it), and whether there is a
+//! connection at all. The breaker and the missing connection answer at once. Connecting is never an operation's business: the
+//! supervisor does it in the background (`supervisor.rs`). An operation that was sent waits at most the operation time-out for its reply,
+//! and one logical operation, its retries included, is one outcome for the breaker.
+//!
+//! # A burst is not an outage
+//!
+//! Where as many operations are in flight as may be, a get, a lookup or a fill is shed: a miss costs a load, and no more. A change (set,
+//! invalidate, delete, truncate) that was shed would be a deferred one, and this node would read nothing until it was replayed. So a change waits
+//! for a place ([`WhenCrowded`]), for at most the operation time-out, *before* the time-out for its reply begins: a change that had to wait
+//! is as likely to be answered in time as any other. Those who wait are served in their order, and while somebody waits nobody else
+//! is let in. They are told at once when the breaker opens, so that a server which hangs costs them no more than it costs the operations
+//! in flight. The breaker's ramp holds back gets and lookups only (`trust.rs`), for the same reason.
+
+use super::protocol::Protocol;
+use super::trouble::{Awaited, Trouble, What};
+use crate::breaker::{Breaker, Permit, Refused};
+use crate::clock::Clock;
+use crate::telemetry::Latencies;
+use arc_swap::ArcSwapOption;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::Timeout;
+
+/// A connection that is given up after so many time-outs in a row, whatever the breaker is set to.
+const TIMEOUTS_TO_RECONNECT: u32 = 5;
+
+/// A connection in use.
+pub(crate) struct Live<P: Protocol> {
+    pub(crate) connection: Arc<P::Connection>,
+    /// Distinguishes this connection from all others of this process.
+    pub(crate) generation: u64,
+    /// The history of the server's data; 0 where the server does not say.
+    pub(crate) history: u64,
+    timeouts: AtomicU32,
+    given_up: AtomicBool,
+}
+
+impl<P: Protocol> Live<P> {
+    pub(crate) fn new(connection: P::Connection, generation: u64, history: u64) -> Self {
+        let (timeouts, given_up) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self { connection: Arc::new(connection), generation, history, timeouts, given_up }
+    }
+
+    /// Whether an operation has found that the connection must go.
+    pub(crate) fn given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+}
+
+/// What becomes of an operation where as many are in flight as may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenCrowded {
+    /// It is not sent: for gets, lookups and fills.
+    Shed,
+    /// It waits for a place: for changes.
+    Wait,
+}
+
+/// The connection to a server, the breaker in front of it, and the time-out around each operation.
+pub struct Link<P: Protocol> {
+    protocol: P,
+    live: ArcSwapOption<Live<P>>,
+    breaker: Breaker,
+    clock: Clock,
+    timeout: Duration,
+    /// Where the connection lives: it keeps the time for callers that are in no runtime.
+    home: Handle,
+    latencies: Latencies,
+    /// Tells the supervisor to look whether the connection must go: it was given up, or the breaker has opened.
+    pub(crate) give_up: Notify,
+    /// Tells the supervisor that a cache has something to recover or replay.
+    pub(crate) work: Notify,
+}
+
+impl<P: Protocol> Link<P> {
+    pub(crate) fn new(protocol: P, breaker: Breaker, clock: Clock, timeout: Duration, home: Handle) -> Self {
+        let (give_up, work) = (Notify::new(), Notify::new());
+        let (live, latencies) = (ArcSwapOption::empty(), Latencies::default());
+        Self { protocol, live, breaker, clock, timeout, home, latencies, give_up, work }
+    }
+
+    /// The kind of server, and what it is told.
+    pub fn protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    /// The breaker that each operation passes.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// The clock of this node.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// How long operations took.
+    pub fn latencies(&self) -> &Latencies {
+        &self.latencies
+    }
+
+    pub(crate) fn publish(&self, live: Option<Arc<Live<P>>>) {
+        self.live.store(live);
+    }
+
+    /// The connection in use.
+    #[must_use]
+    pub fn connection(&self) -> Option<Arc<P::Connection>> {
+        self.live.load().as_ref().map(|live| live.connection.clone())
+    }
+
+    /// The generation of the connection in use; 0 where there is none.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.live.load().as_ref().map_or(0, |live| live.generation)
+    }
+
+    /// Whether the breaker lets operations through.
+    pub(crate) fn admits(&self) -> bool {
+        self.breaker.state().admits()
+    }
+
+    /// Where the server's changes have to be confirmed, waits until the replicas have what was answered on the connection of this
+    /// generation, if it is still in use. No outcome for the breaker: that replicas lag says nothing of the server.
+    pub(crate) async fn confirm(&self, generation: u64) -> Result<(), Trouble> {
+        if !self.protocol.confirms() {
+            return Ok(());
+        }
+        let Some(live) = self.live.load_full().filter(|live| live.generation == generation) else {
+            return Err(Trouble::Unavailable);
+        };
+        let confirmed = self.protocol.confirm(&live.connection, false).await;
+        if let Some(What::Broken | What::ReadOnly) = confirmed.as_ref().err().and_then(Trouble::what) {
+            self.give_up_on(&live);
+        }
+        confirmed
+    }
+
+    /// Sends what belongs to the heartbeat: it takes no place from a user, and is sent also when all places are taken, which is when one
+    /// wants to know.
+    ///
+    /// # Errors
+    ///
+    /// As [`operation`](Self::operation).
+    pub async fn beat<T, F>(&self, send: impl FnOnce(Arc<P::Connection>) -> F) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
+        self.permitted(self.breaker.permit_beside(), send).await
+    }
+
+    /// One logical operation: permit, connection, time-out, outcome. `send` may make as many round trips as it takes; all of them happen
+    /// within one operation time-out, and they are one outcome for the breaker.
+    ///
+    /// # Errors
+    ///
+    /// What `send` has answered; or [`Trouble::Unavailable`], [`Trouble::Shed`] and [`Trouble::TimedOut`], where nothing was sent or the
+    /// reply did not come in time.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped, it gives its place back and counts as no outcome. What was sent may still reach the server.
+    pub async fn operation<T, F>(
+        &self,
+        when_crowded: WhenCrowded,
+        send: impl FnOnce(Arc<P::Connection>) -> F,
+    ) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
+        let permit = match when_crowded {
+            WhenCrowded::Shed => self.breaker.permit_past_ramp(),
+            WhenCrowded::Wait => match self.in_time(self.breaker.permit_when_free()).await {
+                Ok(permit) => permit,
+                Err(_) => return Err(Trouble::TimedOut(Awaited::Place)),
+            },
+        };
+        self.permitted(permit, send).await
+    }
+
+    /// A future that is waited for no longer than the operation time-out.
+    fn in_time<F: Future>(&self, future: F) -> Timeout<F> {
+        let _home = Handle::try_current().is_err().then(|| self.home.enter());
+        tokio::time::timeout(self.timeout, future)
+    }
+
+    async fn permitted<T, F>(
+        &self,
+        permit: Result<Permit<'_>, Refused>,
+        send: impl FnOnce(Arc<P::Connection>) -> F,
+    ) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(Refused::Shed) => return Err(Trouble::Shed),
+            Err(_) => return Err(Trouble::Unavailable),
+        };
+        let Some(live) = self.live.load_full() else { return Err(Trouble::Unavailable) };
+        let sent = self.clock.micros();
+        let result = match self.in_time(send(live.connection.clone())).await {
+            Ok(result) => result,
+            Err(_) => Err(Trouble::TimedOut(Awaited::Reply)),
+        };
+        let took = self.clock.micros().saturating_sub(sent);
+        self.latencies.record(took);
+        self.settle(permit, &live, result.as_ref().err(), Duration::from_micros(took));
+        result
+    }
+
+    fn settle(&self, permit: Permit<'_>, live: &Live<P>, trouble: Option<&Trouble>, took: Duration) {
+        match trouble {
+            Some(Trouble::TimedOut(awaited)) => {
+                permit.failure(awaited.text());
+                if live.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_TO_RECONNECT {
+                    self.give_up_on(live);
+                }
+                return;
+            }
+            // The server answered, and a right that is missing is no sign of its health.
+            Some(trouble) if trouble.what() == Some(What::Forbidden) => permit.success_after(took),
+            Some(trouble) => judge(permit, trouble),
+            None => permit.success_after(took),
+        }
+        // Any reply shows that the socket is not half-open.
+        if live.timeouts.load(Ordering::Relaxed) > 0 {
+            live.timeouts.store(0, Ordering::Relaxed);
+        }
+        if let Some(What::Broken | What::ReadOnly | What::Refused | What::NotServing) = trouble.and_then(Trouble::what)
+        {
+            self.give_up_on(live);
+        }
+    }
+
+    fn give_up_on(&self, live: &Live<P>) {
+        live.given_up.store(true, Ordering::Release);
+        self.give_up.notify_one();
+    }
+}
+
+/// Tells the breaker how an operation or an attempt to connect went wrong.
+pub(crate) fn judge(permit: Permit<'_>, trouble: &Trouble) {
+    match trouble {
+        Trouble::Unavailable | Trouble::Shed | Trouble::Unconfirmed => permit.neutral(),
+        Trouble::TimedOut(awaited) => permit.failure(awaited.text()),
+        Trouble::Error { what, text } => match what {
+            What::Broken | What::NotServing | What::Busy | What::ReadOnly => permit.failure(text.clone()),
+            // A right that is missing while connecting, or in every cache, keeps everybody out.
+            What::Refused | What::Forbidden => permit.refusal(text.clone()),
+            // The server answered; what is wrong is not its health.
+            What::Full | What::NoScript | What::WrongType | What::Fault => permit.success(),
+        },
+    }
+}
+
+/// How something is sent: as everybody's operations are, or before others may use the connection.
+pub enum Channel<'a, P: Protocol> {
+    /// With the breaker's permission; waits for a place.
+    Shared(&'a Link<P>),
+    /// Beside the breaker: during a recovery.
+    Private {
+        /// What it is sent on.
+        connection: &'a Arc<P::Connection>,
+        /// How long a reply may take.
+        within: Duration,
+    },
+}
+
+impl<P: Protocol> Channel<'_, P> {
+    /// Sends one operation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::operation`]; a private one that takes too long is [`Trouble::TimedOut`] as well.
+    pub async fn run<T, F>(&self, send: impl FnOnce(Arc<P::Connection>) -> F) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
+        match self {
+            Self::Shared(link) => link.operation(WhenCrowded::Wait, send).await,
+            Self::Private { connection, within } => tokio::time::timeout(*within, send((*connection).clone()))
+                .await
+                .unwrap_or(Err(Trouble::TimedOut(Awaited::Connection))),
+        }
+    }
+}

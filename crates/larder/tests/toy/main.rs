@@ -1,0 +1,85 @@
+//! A new kind of server is one trait and its own commands: a connector for a server of this test's own, built on
+//! `larder::connector::remote`, keeps the contract, outages included.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod connector;
+mod server;
+
+use connector::{Toy, ToyConnector, open};
+use larder::clock::{Clock, ManualClock};
+use larder::connector::remote::{Server, ServerOptions};
+use larder::{Connector, Schema};
+use larder_testing::conformance::Ability::{No, Yes};
+use larder_testing::conformance::{Nature, Subject};
+use larder_testing::model::{self, Settings};
+use server::ToyServer;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+larder_testing::conformance! { Shared::new() }
+
+#[tokio::test]
+async fn random_operations() {
+    model::run(&Shared::new(), &Settings::default()).await;
+}
+
+/// One server, and two nodes that are connected to it.
+struct Shared {
+    server: Mutex<ToyServer>,
+    hand: ManualClock,
+    nodes: [Server<Toy>; 2],
+}
+
+impl Shared {
+    fn new() -> Self {
+        let (clock, hand) = Clock::manual();
+        let server = ToyServer::start(clock);
+        // The suite counts on time-outs that never fire, however slow the machine is.
+        let mut options = ServerOptions::default();
+        options.operation_timeout = Duration::from_secs(20);
+        options.connect_timeout = Duration::from_secs(20);
+        let node = || open(server.socket(), options.clone());
+        let nodes = [node(), node()];
+        Self { nodes, server: Mutex::new(server), hand }
+    }
+}
+
+impl Subject for Shared {
+    fn nature(&self) -> Nature {
+        Nature {
+            shared: Yes,
+            exact_time: Yes,
+            bytes: No("the toy server keeps objects where nobody can damage them"),
+            evicts: No("the toy server has room for everything"),
+            leases: No("the toy server grants none"),
+            absences: No("the toy server remembers nothing of what does not exist"),
+            expired: No("the toy server removes an object when its max age is over"),
+            outages: Yes,
+        }
+    }
+
+    async fn open(&self, node: usize, schema: Schema) -> Arc<dyn Connector> {
+        let connector = ToyConnector::open(&self.nodes[node], schema).unwrap();
+        let begun = Instant::now();
+        while !connector.status().readable {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it cannot be read: {:?}", connector.status());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Arc::new(connector)
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.hand.advance(time);
+        // The nodes' own clocks are real: they reconnect while time passes for the server.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    async fn interrupt(&self) {
+        self.server.lock().await.cut_off().await;
+    }
+
+    async fn mend(&self) {
+        self.server.lock().await.let_in();
+    }
+}
