@@ -36,8 +36,9 @@ pub(crate) struct Cached(Schema);
 
 impl Cached {
     fn request(&self, ask: Ask) -> Request {
-        let Schema { cache, fingerprint, max_age, last_use_age, .. } = &self.0;
-        Request { cache: cache.to_string(), fingerprint: *fingerprint, ages: [*max_age, *last_use_age], ask }
+        let Self(schema) = self;
+        let ages = [schema.max_age(), schema.last_use_age()];
+        Request { cache: schema.cache().to_owned(), fingerprint: schema.fingerprint(), ages, ask }
     }
 }
 

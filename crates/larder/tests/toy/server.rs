@@ -115,7 +115,7 @@ impl Drop for ToyServer {
 
 fn answer(shelf: &Shelf, Request { cache, fingerprint, ages, ask }: Request) -> Reply {
     let [max_age, last_use_age] = ages;
-    let schema = Schema { cache: cache.into(), fingerprint, ..Schema::of::<Site>().ages(max_age, last_use_age) };
+    let schema = Schema::of::<Site>().named(cache).with_fingerprint(fingerprint).ages(max_age, last_use_age);
     let store = Reference::open(schema, shelf);
     let owned = |keys: Vec<Key>| keys.into_iter().map(|(index, bytes)| KeyBuf { index, bytes: bytes.into() }).collect();
     match ask {
