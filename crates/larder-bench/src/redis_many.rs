@@ -2,7 +2,7 @@
 
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::redis_get::{Questions, contestant, get, gets, objects};
-use crate::sample::{Sample, SampleIndex, Shape, host, id};
+use crate::sample::{Sample, Shape, host, id};
 use crate::testbed::{Beside, Names, Opening, Testbed, text};
 use larder::Cache;
 use larder_testing::server::ServerBinary;
@@ -50,15 +50,15 @@ fn contestants(binary: &ServerBinary, payload: usize, effort: Effort) -> Result<
     };
     Ok(vec![
         contestant(MGET, &bed, calls, move |count| mget(bare.clone(), plain.clone(), count)),
-        many(KNOWN, &warm, SampleIndex::Id, &ids),
-        many(COLD, &cold, SampleIndex::Host, &hosts),
+        many(KNOWN, &warm, Sample::ID, &ids),
+        many(COLD, &cold, Sample::HOST, &hosts),
         alone(CALL, &bed, {
             let (cache, ids) = (warm.clone(), ids.clone());
-            move || get_many(cache.clone(), SampleIndex::Id, ids.clone(), calls / 10)
+            move || get_many(cache.clone(), Sample::ID, ids.clone(), calls / 10)
         }),
         alone(GETS, &bed, move || {
             let (cache, ids) = (warm.clone(), ids.clone());
-            async move { Ok(get(cache, SampleIndex::Id, ids, MANY * (calls / 100).max(1)).await? / MANY) }
+            async move { Ok(get(cache, Sample::ID, ids, MANY * (calls / 100).max(1)).await? / MANY) }
         }),
     ])
 }
