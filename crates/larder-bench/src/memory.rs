@@ -132,7 +132,7 @@ fn against_peers(name: &str, row: &str, contestants: fn() -> Result<Vec<Contesta
     Group { name: name.into(), rows: rows.into(), contestants: Box::new(move |_| contestants()), varies: true }
 }
 
-fn contestants(by: By, ours: Vec<String>) -> Result<Vec<Contestant>, String> {
+fn contestants(by: Index<Instance, String>, ours: Vec<String>) -> Result<Vec<Contestant>, String> {
     let (cache, quick, moka) = (USUAL.larder()?, USUAL.quick(), USUAL.moka());
     let theirs = Arc::new(questions(2, USUAL, |number, _| id(number)));
     let same = theirs.clone();

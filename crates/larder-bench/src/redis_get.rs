@@ -3,7 +3,7 @@
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::sample::{Sample, Shape, host, id};
 use crate::testbed::{Beside, Cost, Names, Opening, TASKS, Testbed, part, shuffled, text};
-use larder::Cache;
+use larder::{Cache, Index};
 use larder::connector::redis::Redis;
 use larder_testing::server::ServerBinary;
 use std::future::Future;
@@ -27,7 +27,7 @@ pub(crate) fn gets(payload: usize, effort: Effort) -> usize {
 /// Gets random objects, each of which must be there.
 pub(crate) async fn get(
     cache: Cache<Sample>,
-    by: SampleIndex,
+    by: Index<Sample, String>,
     questions: Questions,
     count: usize,
 ) -> Result<usize, String> {
@@ -181,7 +181,7 @@ pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &
 /// Gets these, one after the other.
 pub(crate) async fn in_order(
     cache: Cache<Sample>,
-    by: SampleIndex,
+    by: Index<Sample, String>,
     questions: Questions,
     part: std::ops::Range<usize>,
 ) -> Result<usize, String> {
@@ -197,7 +197,7 @@ pub(crate) async fn in_order(
 /// Gets what is not there.
 async fn miss(
     cache: Cache<Sample>,
-    by: SampleIndex,
+    by: Index<Sample, String>,
     questions: Questions,
     part: std::ops::Range<usize>,
 ) -> Result<usize, String> {

@@ -4,7 +4,7 @@ use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::redis_get::{Questions, contestant, get, gets, objects};
 use crate::sample::{Sample, Shape, host, id};
 use crate::testbed::{Beside, Names, Opening, Testbed, text};
-use larder::Cache;
+use larder::{Cache, Index};
 use larder_testing::server::ServerBinary;
 use redis::aio::MultiplexedConnection;
 use std::future::Future;
@@ -78,7 +78,7 @@ fn some(questions: &Questions) -> Vec<&str> {
 }
 
 /// Gets a hundred random objects at a time, each of which must be there.
-async fn get_many(cache: Cache<Sample>, by: SampleIndex, questions: Questions, count: usize) -> Result<usize, String> {
+async fn get_many(cache: Cache<Sample>, by: Index<Sample, String>, questions: Questions, count: usize) -> Result<usize, String> {
     let count = count.max(1);
     for _ in 0..count {
         let found = cache.get_many(by, some(&questions)).await;

@@ -100,7 +100,7 @@ pub trait Key {
 #[diagnostic::on_unimplemented(
     message = "this index takes `{T}` here, not `{Self}`",
     label = "not a key of this index",
-    note = "an index takes its own type of key, owned or borrowed: `String` or `&str`, and for a key of several parts a tuple of all parts",
+    note = "an index takes its own type of key, owned or borrowed: `String` or `&str`, `Vec<u8>` or `&bytes[..]`; and for a key of several parts a tuple of all parts",
     note = "a type of your own is such a key when it implements `larder::Key<Owned = {T}>` and `larder::KeyFor<{T}>`"
 )]
 pub trait KeyFor<T>: Key<Owned = T> {}

@@ -10,7 +10,7 @@ use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::redis::Redis;
 use larder::connector::redis::{Address, RedisOptions};
 use larder::contract::Connector;
-use larder::{Cache, Schema, Stored};
+use larder::{Index, Cache, Schema, Stored};
 use sample::{Sample, Shape, host, id, packed};
 use std::future::Future;
 use std::process::ExitCode;
@@ -85,14 +85,14 @@ fn count(port: &str) -> Result<(), String> {
 }
 
 fn cache(connector: Arc<dyn Connector>, schema: Schema) -> Cache<Sample> {
-    Cache::new(connector, schema)
+    Cache::new(connector, schema).unwrap_or_else(|error| unreachable!("{error}"))
 }
 
-async fn get_one(cache: Cache<Sample>, by: SampleIndex, key: String) -> Result<(), String> {
+async fn get_one(cache: Cache<Sample>, by: Index<Sample, String>, key: String) -> Result<(), String> {
     cache.get(by, key.as_str()).await.map(drop).ok_or_else(|| format!("`{key}` was a miss"))
 }
 
-fn get(cache: &Cache<Sample>, by: SampleIndex, key: String) -> impl Future<Output = Result<(), String>> + use<> {
+fn get(cache: &Cache<Sample>, by: Index<Sample, String>, key: String) -> impl Future<Output = Result<(), String>> + use<> {
     get_one(cache.clone(), by, key)
 }
 

@@ -168,9 +168,9 @@ async fn just_one_key() {
         // The same key in two indexes, of which one has the beginning of the other's name.
         blobs.set(Blob::new("c", Some(b"c"), Some(b"c"))).await;
         larder(&server, &["delete", "blob", "id", "c"]).await.done();
-        assert!(blobs.cache.get(Blob::ID, b"c").await.is_none());
-        assert!(blobs.cache.get(Blob::ID2, b"c").await.is_some());
-        assert!(blobs.cache.get(Blob::I, b"c").await.is_some());
+        assert!(blobs.cache.get(Blob::ID, &b"c"[..]).await.is_none());
+        assert!(blobs.cache.get(Blob::ID2, &b"c"[..]).await.is_some());
+        assert!(blobs.cache.get(Blob::I, &b"c"[..]).await.is_some());
         larder(&server, &["get", "blob", "id", "c"]).await.refused_with_more(1, "was deleted from it");
         larder(&server, &["get", "blob", "id2", "c", "--json"]).await.done();
     }

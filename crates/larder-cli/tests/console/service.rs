@@ -2,7 +2,7 @@
 
 use larder::connector::redis::Redis;
 use larder::connector::redis::{Address, RedisOptions};
-use larder::{Cache, Entry, Lookup, Schema, Ticket};
+use larder::{Index, Cache, Entry, Lookup, Schema, Ticket};
 use larder_testing::server::{Reply, Server, ServerOptions, required};
 use serde_json::Value;
 use std::io::{Seek, Write};
@@ -119,8 +119,8 @@ impl<E: Entry> Service<E> {
     }
 
     /// The ticket of a load that begins now.
-    pub(crate) async fn ticket(&self, index: Index<E, String>) -> Ticket {
-        match self.cache.lookup(index, "nobody has this key").await {
+    pub(crate) async fn ticket<T>(&self, index: Index<E, T>) -> Ticket {
+        match self.cache.lookup(index.encoded(), &b"nobody has this key"[..]).await {
             Lookup::Miss { ticket: Some(ticket), .. } => ticket,
             _ => panic!("no ticket"),
         }

@@ -29,7 +29,7 @@
 use crate::clock::Clock;
 use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Lookups, Miss, Object, OptionError, Pruned, Schema,
-    Status, Stored, Ticket, Value,
+    Status, Stored, Ticket, Value, issue_ticket,
 };
 use crate::protection::{Protection, holds};
 use crate::sync::Mutex;
@@ -173,7 +173,7 @@ impl Memory {
     /// The epoch is read first: a truncate in between makes a ticket of the old epoch, which is worth nothing.
     fn take_ticket(&self) -> Ticket {
         let epoch = self.epoch.load(Ordering::Acquire);
-        Ticket { epoch, sequence: self.sequence.load(Ordering::Acquire) }
+        issue_ticket(epoch, self.sequence.load(Ordering::Acquire))
     }
 
     fn stamp(&self) -> u64 {
@@ -296,14 +296,16 @@ impl Connector for Memory {
     fn untouched(&self, keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
         let untouched = self.change(|writer| {
             let fence = |key: &KeyBuf| writer.fence(self.table.hash(key.as_ref()));
-            self.epoch.load(Ordering::Acquire) == since.epoch && keys.iter().all(|key| fence(key) <= since.sequence)
+            self.epoch.load(Ordering::Acquire) == since.epoch() && keys.iter().all(|key| fence(key) <= since.sequence())
         });
         Answer::now(Some(untouched))
     }
 
     fn status(&self) -> Status {
         let writer = self.writer.lock();
-        Status { objects: Some(writer.objects), bytes: Some(writer.weighs()), readable: true, ..Status::default() }
+        let mut status = Status::default();
+        (status.objects, status.bytes, status.readable) = (Some(writer.objects), Some(writer.weighs()), true);
+        status
     }
 }
 

@@ -29,7 +29,7 @@ impl Memory {
     }
 
     fn notes_absence(&self) -> bool {
-        !self.schema.loading.negative_age.is_zero()
+        !self.schema.load_options().negative_age.is_zero()
     }
 
     fn is_due(&self, key: KeyRef<'_>) -> bool {
@@ -59,7 +59,7 @@ impl Memory {
                 }
             };
             // The writer's lock is still held: nothing is touched in between.
-            Fill { stored, at: Some(self.take_ticket()) }
+            Fill::at(stored, self.take_ticket())
         })
     }
 
@@ -75,7 +75,7 @@ impl Memory {
         if !self.notes_absence() {
             return Stored::Accepted;
         }
-        let life = u64::try_from(self.schema.loading.negative_age.as_millis()).unwrap_or(u64::MAX).max(1);
+        let life = u64::try_from(self.schema.load_options().negative_age.as_millis()).unwrap_or(u64::MAX).max(1);
         let bytes = if self.max_bytes > 0 { self.max_bytes / NOTES } else { u64::MAX };
         let room = Room { notes: self.max_objects, bytes };
         if !writer.absent.note(hash, key, now, now.saturating_add(life), room) {
