@@ -4,7 +4,7 @@
 //! object: then its readers all ask for that. The source takes 20 ms, so that no load has ended before the last reader asks.
 
 use crate::measure::{Bar, Comparison, Contestant, Group};
-use crate::sample::{Sample, SampleIndex, Shape, host};
+use crate::sample::{Sample, Shape, host};
 use crate::testbed::{Opening, Testbed, connected, text};
 use larder::LoadOptions;
 use larder_testing::server::ServerBinary;
@@ -126,7 +126,7 @@ pub(crate) fn read(how: &str) -> Result<(), String> {
                         tokio::time::sleep(SOURCE).await;
                         Ok::<Option<Sample>, Infallible>(Some(Shape::of(300).object(number)))
                     };
-                    cache.get_or_load(SampleIndex::Host, host(number, 0), load).await
+                    cache.get_or_load(Sample::HOST, host(number, 0), load).await
                 })
             })
             .collect();

@@ -5,7 +5,7 @@
 //! the cache adds, since a machine's timers are that coarse.
 
 use crate::measure::{Bar, Comparison, Contestant, Group};
-use crate::sample::{Sample, SampleIndex, Shape, host};
+use crate::sample::{Sample, Shape, host};
 use crate::testbed::{Opening, Testbed, text};
 use larder::Cache;
 use larder::breaker::State;
@@ -55,7 +55,7 @@ pub(crate) fn rows(binary: &ServerBinary, suffix: &str) -> Group {
         let key = host(1, 0);
         let answer = Contestant::timed("get", ANSWERS, move |count| {
             for _ in 0..count {
-                if black_box(now(same.get(SampleIndex::Host, key.as_str()))).is_none_or(|found| found.is_some()) {
+                if black_box(now(same.get(Sample::HOST, key.as_str()))).is_none_or(|found| found.is_some()) {
                     return Err("a get waited, or found something".to_owned());
                 }
             }
@@ -72,7 +72,7 @@ fn hang(bed: &Testbed) -> Result<(Cache<Sample>, Redis), String> {
     bed.fill(&cache, Shape::of(300), (0..1_000).collect())?;
     bed.server.stop().map_err(text)?;
     for number in 0..1_000 {
-        bed.run(cache.get(SampleIndex::Host, host(number, 0)));
+        bed.run(cache.get(Sample::HOST, host(number, 0)));
         if redis.breaker().state() == State::Open && !cache.status().readable {
             return Ok((cache, redis));
         }
@@ -98,7 +98,7 @@ fn waits(bed: &Testbed, cache: &Cache<Sample>, each: u32) -> Result<(Vec<f64>, V
                     told.store(nanos(begun), Ordering::Relaxed);
                     Ok::<_, Infallible>(Some(object))
                 };
-                let found = cache.get_or_load(SampleIndex::Host, host(number, 0), load).await;
+                let found = cache.get_or_load(Sample::HOST, host(number, 0), load).await;
                 let waited = nanos(begun);
                 found.map_err(text)?.ok_or("a load found nothing")?;
                 record(&with, waited);

@@ -6,7 +6,7 @@
 use crate::chart::{Axis, Drawing, Line, Plot, Source};
 use crate::hung::SOURCE;
 use crate::measure::Spread;
-use crate::sample::{SampleIndex, Shape, host};
+use crate::sample::{Sample, Shape, host};
 use crate::testbed::{Opening, Testbed, shuffled, text};
 use larder_testing::server::ServerBinary;
 use std::convert::Infallible;
@@ -93,11 +93,9 @@ fn latencies(binary: &ServerBinary, server: Server, count: usize) -> Result<Vec<
                 let begun = Instant::now();
                 let found = match server {
                     Server::Unused => load().await.map_err(text)?.is_some(),
-                    _ => cache
-                        .get_or_load(SampleIndex::Host, host(number, 0), move |_| load())
-                        .await
-                        .map_err(text)?
-                        .is_some(),
+                    _ => {
+                        cache.get_or_load(Sample::HOST, host(number, 0), move |_| load()).await.map_err(text)?.is_some()
+                    }
                 };
                 let took = begun.elapsed().as_secs_f64() * 1e3;
                 if !found {

@@ -28,33 +28,19 @@ struct Instance {
     name: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum By {
-    Id,
-    Host,
-}
-
-impl Index for By {
-    const NAMES: &'static [&'static str] = &["id", "host"];
-
-    fn position(self) -> usize {
-        self as usize
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::Id, Self::Host].into_iter().find(|by| Self::NAMES.get(by.position()) == Some(&name))
-    }
+impl Instance {
+    const ID: Index<Self, String> = Index::at::<0>();
+    const HOST: Index<Self, String> = Index::at::<1>();
 }
 
 impl Entry for Instance {
-    type Index = By;
-
     const CACHE: &'static str = "instance";
+    const INDEXES: &'static [&'static str] = &["id", "host"];
 
-    fn keys(&self, keys: &mut Keys<By>) {
-        keys.add(By::Id, &self.id);
+    fn keys(&self, keys: &mut Keys<Self>) {
+        keys.add(Self::ID, &self.id);
         for host in &self.hosts {
-            keys.add(By::Host, host);
+            keys.add(Self::HOST, host);
         }
     }
 }
@@ -97,7 +83,7 @@ impl Stock {
     fn larder(self) -> Result<Cache<Instance>, String> {
         let schema = Schema::of::<Instance>().ages(Duration::from_secs(24 * 3600), Duration::from_secs(3600));
         let memory = Memory::open(schema.clone(), MemoryOptions::new().max_objects(self.room()));
-        let cache = Cache::new(Arc::new(memory.map_err(text)?), schema);
+        let cache = Cache::new(Arc::new(memory.map_err(text)?), schema).map_err(text)?;
         for number in 0..self.objects {
             now(cache.set(instance(number, self.hosts))).ok_or("a set had to wait")?;
         }
@@ -130,13 +116,13 @@ fn ask<T>(questions: &[String], get: impl Fn(&str) -> Option<T>) -> Result<(), S
 
 pub(crate) fn primary() -> Group {
     against_peers("memory, get by primary key", "memory-primary", || {
-        contestants(By::Id, questions(1, USUAL, |number, _| id(number)))
+        contestants(Instance::ID, questions(1, USUAL, |number, _| id(number)))
     })
 }
 
 pub(crate) fn secondary() -> Group {
     against_peers("memory, get by secondary key", "memory-secondary", || {
-        contestants(By::Host, questions(1, USUAL, host))
+        contestants(Instance::HOST, questions(1, USUAL, host))
     })
 }
 
@@ -146,7 +132,7 @@ fn against_peers(name: &str, row: &str, contestants: fn() -> Result<Vec<Contesta
     Group { name: name.into(), rows: rows.into(), contestants: Box::new(move |_| contestants()), varies: true }
 }
 
-fn contestants(by: By, ours: Vec<String>) -> Result<Vec<Contestant>, String> {
+fn contestants(by: Index<Instance, String>, ours: Vec<String>) -> Result<Vec<Contestant>, String> {
     let (cache, quick, moka) = (USUAL.larder()?, USUAL.quick(), USUAL.moka());
     let theirs = Arc::new(questions(2, USUAL, |number, _| id(number)));
     let same = theirs.clone();
@@ -165,8 +151,8 @@ pub(crate) fn of_many(objects: u32) -> Result<Vec<Contestant>, String> {
     let ids = Arc::new(questions(1, stock, |number, _| id(number)));
     let hosts = questions(1, stock, host);
     let (same, secondary) = (ids.clone(), cache.clone());
-    let by_id = move |_| ask(&ids, |key| now(cache.get(By::Id, key)).flatten());
-    let by_host = move |_| ask(&hosts, |key| now(secondary.get(By::Host, key)).flatten());
+    let by_id = move |_| ask(&ids, |key| now(cache.get(Instance::ID, key)).flatten());
+    let by_host = move |_| ask(&hosts, |key| now(secondary.get(Instance::HOST, key)).flatten());
     Ok(vec![
         Contestant::timed("larder, by primary key", GETS, by_id),
         Contestant::timed("larder, by secondary key", GETS, by_host),
@@ -190,7 +176,7 @@ fn one_and_two() -> Result<Vec<Contestant>, String> {
             let work = |questions: &[String]| {
                 barrier.wait();
                 let begun = Instant::now();
-                ask(questions, |key| now(cache.get(By::Id, key)).flatten()).map(|()| begun.elapsed())
+                ask(questions, |key| now(cache.get(Instance::ID, key)).flatten()).map(|()| begun.elapsed())
             };
             let times = std::thread::scope(|scope| {
                 let running: Vec<_> =

@@ -2,7 +2,7 @@
 
 use crate::measure::{Bar, Comparison, Contestant, Group};
 use crate::redis_get::{Questions, get, gets, objects, plain_get};
-use crate::sample::{Sample, SampleIndex, Shape, host, id};
+use crate::sample::{Sample, Shape, host, id};
 use crate::testbed::{Beside, Names, Opening, TASKS, Testbed, text};
 use larder_testing::server::ServerBinary;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ pub(crate) fn throughput(binary: &ServerBinary, payload: usize, suffix: &str) ->
                     bed.cost(TASKS, work).map(|cost| cost.rate / 1e3)
                 })
             };
-            let ours = asked("get by primary key", SampleIndex::Id, Arc::new((0..objects).map(id).collect()));
+            let ours = asked("get by primary key", Sample::ID, Arc::new((0..objects).map(id).collect()));
             let hosts = (0..objects).map(|number| host(number, number % 3)).collect();
-            let secondary = asked("get by secondary key", SampleIndex::Host, Arc::new(hosts));
+            let secondary = asked("get by secondary key", Sample::HOST, Arc::new(hosts));
             let questions: Questions = Arc::new((0..objects).map(|number| names.packed(number)).collect());
             let theirs = Contestant::new("GET and decode", "k/s", move || {
                 let work = |_| plain_get(bed.bare.clone(), questions.clone(), operations.div_ceil(TASKS), decode);

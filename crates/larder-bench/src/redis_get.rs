@@ -1,10 +1,10 @@
 //! What a get costs the server, beside a plain GET of the same bytes.
 
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
-use crate::sample::{Sample, SampleIndex, Shape, host, id};
+use crate::sample::{Sample, Shape, host, id};
 use crate::testbed::{Beside, Cost, Names, Opening, TASKS, Testbed, part, shuffled, text};
-use larder::Cache;
 use larder::connector::redis::Redis;
+use larder::{Cache, Index};
 use larder_testing::server::ServerBinary;
 use std::future::Future;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) fn gets(payload: usize, effort: Effort) -> usize {
 /// Gets random objects, each of which must be there.
 pub(crate) async fn get(
     cache: Cache<Sample>,
-    by: SampleIndex,
+    by: Index<Sample, String>,
     questions: Questions,
     count: usize,
 ) -> Result<usize, String> {
@@ -103,9 +103,9 @@ pub(crate) fn without_ages(binary: &ServerBinary, payload: usize, suffix: &str) 
             };
             Ok(vec![
                 plain(&bed, &Names::of(&warm), objects, operations),
-                asked("get by primary key", &warm, SampleIndex::Id, &ids),
-                asked("get by secondary key, warm", &warm, SampleIndex::Host, &hosts),
-                asked("get by secondary key, cold", &cold, SampleIndex::Host, &hosts),
+                asked("get by primary key", &warm, Sample::ID, &ids),
+                asked("get by secondary key, warm", &warm, Sample::HOST, &hosts),
+                asked("get by secondary key, cold", &cold, Sample::HOST, &hosts),
             ])
         }),
         varies: true,
@@ -170,8 +170,8 @@ pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &
             };
             Ok(vec![
                 plain,
-                asked("get by primary key", SampleIndex::Id, id),
-                asked("get by secondary key", SampleIndex::Host, |number| host(number, 0)),
+                asked("get by primary key", Sample::ID, id),
+                asked("get by secondary key", Sample::HOST, |number| host(number, 0)),
             ])
         }),
         varies: true,
@@ -181,7 +181,7 @@ pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &
 /// Gets these, one after the other.
 pub(crate) async fn in_order(
     cache: Cache<Sample>,
-    by: SampleIndex,
+    by: Index<Sample, String>,
     questions: Questions,
     part: std::ops::Range<usize>,
 ) -> Result<usize, String> {
@@ -197,7 +197,7 @@ pub(crate) async fn in_order(
 /// Gets what is not there.
 async fn miss(
     cache: Cache<Sample>,
-    by: SampleIndex,
+    by: Index<Sample, String>,
     questions: Questions,
     part: std::ops::Range<usize>,
 ) -> Result<usize, String> {

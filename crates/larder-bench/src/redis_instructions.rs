@@ -9,7 +9,7 @@
 
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::redis_get::{Questions, get, plain_get};
-use crate::sample::{SampleIndex, Shape, host, id};
+use crate::sample::{Sample, Shape, host, id};
 use crate::testbed::{Beside, Names, Opening, TASKS, Testbed, fill, invalidate, part, set, shuffled, text};
 use larder_testing::server::ServerBinary;
 use std::cell::Cell;
@@ -109,8 +109,8 @@ fn contestants(binary: &ServerBinary, shape: Shape, effort: Effort) -> Result<Ve
     let (fresh_too, fill_all, set_all) = (fresh.clone(), all.clone(), all);
     Ok(vec![
         plain,
-        asked("get by primary key", SampleIndex::Id, id),
-        asked("get by secondary key, warm", SampleIndex::Host, |number| host(number, 0)),
+        asked("get by primary key", Sample::ID, id),
+        asked("get by secondary key, warm", Sample::HOST, |number| host(number, 0)),
         Contestant::new("fill, index keys right", UNIT, move || filled_again(&fill_all)),
         Contestant::new("set, index keys right", UNIT, move || set_again(&set_all)),
         Contestant::new("fill, new", UNIT, move || filled(&fresh())),

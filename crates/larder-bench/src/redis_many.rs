@@ -2,9 +2,9 @@
 
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::redis_get::{Questions, contestant, get, gets, objects};
-use crate::sample::{Sample, SampleIndex, Shape, host, id};
+use crate::sample::{Sample, Shape, host, id};
 use crate::testbed::{Beside, Names, Opening, Testbed, text};
-use larder::Cache;
+use larder::{Cache, Index};
 use larder_testing::server::ServerBinary;
 use redis::aio::MultiplexedConnection;
 use std::future::Future;
@@ -50,15 +50,15 @@ fn contestants(binary: &ServerBinary, payload: usize, effort: Effort) -> Result<
     };
     Ok(vec![
         contestant(MGET, &bed, calls, move |count| mget(bare.clone(), plain.clone(), count)),
-        many(KNOWN, &warm, SampleIndex::Id, &ids),
-        many(COLD, &cold, SampleIndex::Host, &hosts),
+        many(KNOWN, &warm, Sample::ID, &ids),
+        many(COLD, &cold, Sample::HOST, &hosts),
         alone(CALL, &bed, {
             let (cache, ids) = (warm.clone(), ids.clone());
-            move || get_many(cache.clone(), SampleIndex::Id, ids.clone(), calls / 10)
+            move || get_many(cache.clone(), Sample::ID, ids.clone(), calls / 10)
         }),
         alone(GETS, &bed, move || {
             let (cache, ids) = (warm.clone(), ids.clone());
-            async move { Ok(get(cache, SampleIndex::Id, ids, MANY * (calls / 100).max(1)).await? / MANY) }
+            async move { Ok(get(cache, Sample::ID, ids, MANY * (calls / 100).max(1)).await? / MANY) }
         }),
     ])
 }
@@ -78,7 +78,12 @@ fn some(questions: &Questions) -> Vec<&str> {
 }
 
 /// Gets a hundred random objects at a time, each of which must be there.
-async fn get_many(cache: Cache<Sample>, by: SampleIndex, questions: Questions, count: usize) -> Result<usize, String> {
+async fn get_many(
+    cache: Cache<Sample>,
+    by: Index<Sample, String>,
+    questions: Questions,
+    count: usize,
+) -> Result<usize, String> {
     let count = count.max(1);
     for _ in 0..count {
         let found = cache.get_many(by, some(&questions)).await;

@@ -2,7 +2,7 @@
 
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::redis_get::{Questions, contestant, get, gets, objects, plain};
-use crate::sample::{SampleIndex, Shape, host, id};
+use crate::sample::{Sample, Shape, host, id};
 use crate::testbed::{Beside, Cost, Names, Opening, TASKS, Testbed, fill, invalidate, part, set, shuffled, text};
 use larder_testing::server::ServerBinary;
 use std::cell::Cell;
@@ -100,7 +100,7 @@ pub(crate) fn contestants(binary: &ServerBinary, shape: Shape, effort: Effort) -
             Ok(figure(cost))
         }
     };
-    let (same, by) = (cache.clone(), if shape.hosts == 0 { SampleIndex::Id } else { SampleIndex::Host });
+    let (same, by) = (cache.clone(), if shape.hosts == 0 { Sample::ID } else { Sample::HOST });
     let key = |number| if shape.hosts == 0 { id(number) } else { host(number, number % shape.hosts) };
     let questions: Questions = Arc::new((0..objects).map(key).collect());
     let read = contestant("get", &bed, gets(shape.payload, effort), move |count| {

@@ -5,7 +5,7 @@ use crate::machine::enough_memory;
 use crate::measure::{Contestant, Effort};
 use crate::redis_client::decode;
 use crate::redis_get::{Questions, get, gets, in_order, objects, plain_get, plain_in_order};
-use crate::sample::{SampleIndex, Shape, host, id};
+use crate::sample::{Sample, Shape, host, id};
 use crate::testbed::{Beside, Names, Opening, TASKS, Testbed, part};
 use crate::{memory, redis_store};
 use larder_testing::server::ServerBinary;
@@ -82,8 +82,8 @@ fn among(binary: &ServerBinary, objects: u32, effort: Effort) -> Result<Vec<Cont
             bed.cost(TASKS, work).map(|cost| cost.cpu / 1e3)
         })
     };
-    let primary = get("get by primary key", SampleIndex::Id, questions(&id));
-    let secondary = get("get by secondary key, warm", SampleIndex::Host, questions(&|number| host(number, 0)));
+    let primary = get("get by primary key", Sample::ID, questions(&id));
+    let secondary = get("get by secondary key, warm", Sample::HOST, questions(&|number| host(number, 0)));
     let plain = questions(&|number| names.object(number));
     let plain = Contestant::new("GET", "µs", move || {
         let work = |task| plain_in_order(bed.bare.clone(), plain.clone(), part(plain.len(), TASKS, task));
@@ -194,7 +194,7 @@ fn throughput(
             let cache = |task: usize| caches.iter().cycle().nth(task % connections).cloned();
             let work = |task| {
                 let (cache, ids) = (cache(task), ids.clone());
-                async move { get(cache.ok_or("no connection")?, SampleIndex::Id, ids, each).await }
+                async move { get(cache.ok_or("no connection")?, Sample::ID, ids, each).await }
             };
             bed.cost(tasks, work).map(|cost| cost.rate / 1e3)
         }),

@@ -4,7 +4,7 @@
 //! else uses the machine. The client has one thread, so that on two cores the server has the other one, and many tasks on one
 //! multiplexed connection, so that the server is never idle and every read of its socket brings many commands.
 
-use crate::sample::{Sample, SampleIndex, Shape, host, id, packed};
+use crate::sample::{Sample, Shape, host, id, packed};
 use larder::connector::redis::Redis;
 use larder::connector::redis::{Address, RedisOptions};
 use larder::{Cache, Delivery, LoadOptions, Lookup, Schema, Stored, Ticket};
@@ -211,8 +211,8 @@ impl Testbed {
 
     /// A ticket, as a get by a key that is not there brings one.
     pub(crate) fn ticket(&self, cache: &Cache<Sample>) -> Result<Ticket, String> {
-        match self.run(cache.lookup(SampleIndex::Id, "nobody")) {
-            Lookup::Miss(_, Some(ticket)) => Ok(ticket),
+        match self.run(cache.lookup(Sample::ID, "nobody")) {
+            Lookup::Miss { ticket: Some(ticket), .. } => Ok(ticket),
             other => Err(format!("no ticket: {other:?}")),
         }
     }
@@ -339,7 +339,7 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn of(cache: &Cache<Sample>) -> Self {
-        Self { fingerprint: cache.schema().fingerprint }
+        Self { fingerprint: cache.schema().fingerprint() }
     }
 
     fn named(&self, prefix: &str, number: u32) -> String {
@@ -387,7 +387,7 @@ pub(crate) async fn fill(
     let numbers = numbers.get(part).unwrap_or_default();
     for number in numbers {
         match cache.fill(shape.object(*number), ticket).await {
-            Stored::Yes => {}
+            Stored::Accepted => {}
             other => return Err(format!("a fill ended as {other:?}")),
         }
     }
@@ -403,7 +403,7 @@ pub(crate) async fn set(
     let numbers = numbers.get(part).unwrap_or_default();
     for number in numbers {
         match cache.set(shape.object(*number)).await {
-            Stored::Yes => {}
+            Stored::Accepted => {}
             other => return Err(format!("a set ended as {other:?}")),
         }
     }
@@ -420,8 +420,8 @@ pub(crate) async fn invalidate(
     let numbers = numbers.get(part).unwrap_or_default();
     for number in numbers {
         let done = match shape.hosts {
-            0 => cache.invalidate(SampleIndex::Id, [id(*number)]).await,
-            _ => cache.invalidate(SampleIndex::Host, [host(*number, 0)]).await,
+            0 => cache.invalidate(Sample::ID, [id(*number)]).await,
+            _ => cache.invalidate(Sample::HOST, [host(*number, 0)]).await,
         };
         match done {
             Ok(Delivery::Applied) => {}
@@ -442,10 +442,10 @@ pub(crate) async fn connected(port: u16, opening: Opening) -> Result<(Cache<Samp
 }
 
 async fn opened(redis: &Redis, opening: Opening) -> Result<Cache<Sample>, String> {
-    let mut schema = Schema::of::<Sample>().ages(opening.max_age, opening.last_use_age).loading(opening.loading);
+    let schema = Schema::of::<Sample>().ages(opening.max_age, opening.last_use_age).loading(opening.loading);
     // A row is about objects of a megabyte, which is with all that is around it more than the default.
-    schema.max_object_size = 4 * 1024 * 1024;
-    let cache = Cache::new(Arc::new(redis.connector(schema.clone()).map_err(text)?), schema);
+    let schema = schema.max_object_size(4 * 1024 * 1024);
+    let cache = Cache::new(Arc::new(redis.connector(schema.clone()).map_err(text)?), schema).map_err(text)?;
     ready(&cache).await?;
     Ok(cache)
 }

@@ -168,19 +168,19 @@ fn rights() {
 /// larder itself, with the rights that were granted.
 async fn serves(server: &Server) {
     use larder::{Caches, Config, Delivery, Stored};
-    use larder_testing::entries::{Instance, InstanceIndex};
+    use larder_testing::entries::Instance;
     let login = format!("{}, username: service, password: pass, client_name: test", socket(server));
     let caches = Caches::from_config(Config::from_yaml(&yaml(&login)).unwrap()).await.unwrap();
     let cache = caches.open::<Instance>().unwrap();
     while !cache.status().readable {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    assert_eq!(cache.set(Instance::new("1", &["a"], "x", 1)).await, Stored::Yes);
+    assert_eq!(cache.set(Instance::new("1", &["a"], "x", 1)).await, Stored::Accepted);
     let large = Instance::new("2", &["b"], &"x".repeat(100_000), 1);
-    assert_eq!(cache.set(large).await, Stored::Yes);
-    assert!(cache.get(InstanceIndex::Host, "b").await.is_some());
-    assert_eq!(cache.delete(InstanceIndex::Host, ["b"]).await.unwrap(), Delivery::Applied);
-    assert_eq!(cache.invalidate_below(InstanceIndex::Host, ["a"], 7).await.unwrap(), Delivery::Applied);
+    assert_eq!(cache.set(large).await, Stored::Accepted);
+    assert!(cache.get(Instance::HOST, "b").await.is_some());
+    assert_eq!(cache.delete(Instance::HOST, ["b"]).await.unwrap(), Delivery::Applied);
+    assert_eq!(cache.invalidate_below(Instance::HOST, ["a"], 7).await.unwrap(), Delivery::Applied);
     assert_eq!(cache.truncate().await.unwrap(), Delivery::Applied);
     cache.prune().await.unwrap();
     assert_eq!(cache.stats().faults.get(), 0);

@@ -4,7 +4,7 @@
 //! page as well as the story, finds out whether anything stale was served.
 
 use super::checker::{Checker, Verdict};
-use super::instance::{Instance, InstanceIndex, InstanceKey};
+use super::instance::{Instance, InstanceKey};
 use super::meter::{Meter, Origin};
 use super::node::Node;
 use super::source::{Edit, Invalid, Source, Written};
@@ -168,7 +168,7 @@ impl Identity {
                 let delivery = match written.before.iter().find(|before| before.id == written.instance.id) {
                     _ if !self.tells_the_cache => Delivery::Applied,
                     Some(before) => on.cache.invalidate_change(before, &written.instance).await?,
-                    None => on.cache.invalidate(InstanceIndex::Id, [&written.instance.id]).await?,
+                    None => on.cache.invalidate(Instance::ID, [&written.instance.id]).await?,
                 };
                 (written, delivery)
             }
@@ -176,7 +176,7 @@ impl Identity {
         let former_owners: Vec<_> =
             written.before.iter().map(|before| &before.id).filter(|id| **id != written.instance.id).collect();
         if !former_owners.is_empty() && self.tells_the_cache {
-            delivery = both(delivery, on.cache.invalidate(InstanceIndex::Id, former_owners).await?);
+            delivery = both(delivery, on.cache.invalidate(Instance::ID, former_owners).await?);
         }
         if on.undelivered_puts() != undelivered {
             delivery = Delivery::Deferred;
@@ -203,7 +203,7 @@ impl Identity {
             let _changing = Changing::begin(&identity.changing);
             let on = identity.node(node)?;
             let Some((sequence, before)) = identity.source.delete(&id).await else { return Ok(None) };
-            let delivery = on.cache.invalidate(InstanceIndex::Id, [&before.id]).await?;
+            let delivery = on.cache.invalidate(Instance::ID, [&before.id]).await?;
             identity.checker.completed(sequence, node, delivery);
             Ok(Some((before, delivery)))
         };

@@ -1,7 +1,7 @@
 //! What the demo caches: an instance of an identity platform, which every request needs, found by its id or by the host
 //! name that the request came to.
 
-use larder::Entry;
+use larder::{Entry, Index};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -39,17 +39,17 @@ pub(crate) struct Settings {
 /// A key of an [`Instance`], of either index.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct InstanceKey {
-    pub(crate) index: InstanceIndex,
+    pub(crate) index: Index<Instance, String>,
     pub(crate) text: String,
 }
 
 impl InstanceKey {
     pub(crate) fn id(id: impl Into<String>) -> Self {
-        Self { index: InstanceIndex::Id, text: id.into() }
+        Self { index: Instance::ID, text: id.into() }
     }
 
     pub(crate) fn host(host: impl Into<String>) -> Self {
-        Self { index: InstanceIndex::Host, text: host.into() }
+        Self { index: Instance::HOST, text: host.into() }
     }
 
     /// Every key of an instance.
@@ -59,23 +59,17 @@ impl InstanceKey {
 
     /// Whether it is a key of the primary index.
     pub(crate) fn is_id(&self) -> bool {
-        self.index == InstanceIndex::Id
+        self.index == Instance::ID
     }
 
     /// Whether `instance` lists this key.
     pub(crate) fn is_listed_by(&self, instance: &Instance) -> bool {
-        match self.index {
-            InstanceIndex::Id => instance.id == self.text,
-            InstanceIndex::Host => instance.hosts.contains(&self.text),
-        }
+        if self.is_id() { instance.id == self.text } else { instance.hosts.contains(&self.text) }
     }
 }
 
 impl fmt::Display for InstanceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.index {
-            InstanceIndex::Id => write!(f, "id {}", self.text),
-            InstanceIndex::Host => write!(f, "host {}", self.text),
-        }
+        write!(f, "{} {}", self.index.name(), self.text)
     }
 }

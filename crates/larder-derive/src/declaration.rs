@@ -4,11 +4,11 @@ use crate::names;
 use crate::problems::Problems;
 use crate::words::{EntryWords, IndexWord, KeyWords};
 use proc_macro2::{Span, TokenStream, TokenTree};
-use quote::{ToTokens, format_ident};
+use quote::ToTokens;
 use std::collections::HashMap;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Data, DeriveInput, Field, Fields, Generics, Ident, LitStr, Member, Path, Visibility, parse_quote,
+    Attribute, Data, DeriveInput, Field, Fields, Generics, Ident, LitStr, Member, Path, Type, Visibility, parse_quote,
 };
 
 /// An index has one byte in the stored layout.
@@ -28,8 +28,6 @@ pub(crate) struct Declaration<'a> {
     pub(crate) revision: Option<u32>,
     pub(crate) weight: Option<Path>,
     pub(crate) version: Option<Place>,
-    /// The name of the enum of the indexes.
-    pub(crate) enumeration: Ident,
     /// The indexes, the primary one first.
     pub(crate) indexes: Vec<Index>,
 }
@@ -37,10 +35,13 @@ pub(crate) struct Declaration<'a> {
 /// An index, and where its keys come from.
 pub(crate) struct Index {
     pub(crate) name: String,
-    pub(crate) variant: Ident,
+    /// The constant that stands for it.
+    pub(crate) constant: Ident,
     pub(crate) primary: bool,
     pub(crate) each: bool,
     pub(crate) source: Source,
+    /// The type of the keys, where it is written.
+    pub(crate) of: Option<Type>,
 }
 
 /// Where the keys of an index come from.
@@ -57,8 +58,8 @@ pub(crate) enum Source {
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) member: Member,
-    /// Where errors about its type point at.
-    pub(crate) span: Span,
+    /// Errors about its type point at it.
+    pub(crate) of: Type,
 }
 
 impl<'a> Declaration<'a> {
@@ -106,7 +107,6 @@ impl<'a> Declaration<'a> {
             revision,
             weight: words.weight,
             version,
-            enumeration: words.index.unwrap_or_else(|| format_ident!("{}Index", input.ident)),
             indexes,
         };
         problems.or(declaration)
@@ -172,6 +172,7 @@ struct Declared {
     primary: bool,
     each: bool,
     source: Source,
+    of: Option<Type>,
 }
 
 fn declared_on_fields(fields: &Fields, problems: &mut Problems) -> (Vec<Declared>, Option<Place>) {
@@ -187,7 +188,7 @@ fn declared_on_fields(fields: &Fields, problems: &mut Problems) -> (Vec<Declared
             } else if is(attribute, "key") {
                 if keyed {
                     let message = "a field is declared in one `#[key(…)]`; for another index of the same field write \
-                                   `#[entry(key(index = \"…\", with = Self::function))]` on the struct";
+                                   `#[entry(key(index = \"…\", with = Self::function, type = …))]` on the struct";
                     problems.at(attribute, message);
                     continue;
                 }
@@ -224,14 +225,14 @@ fn refuse_unstored(field: &Field, problems: &mut Problems) {
 
 impl Place {
     fn of(member: &Member, field: &Field) -> Self {
-        Self { member: member.clone(), span: field.ty.span() }
+        Self { member: member.clone(), of: field.ty.clone() }
     }
 }
 
 impl Declared {
     fn on_field(words: KeyWords, member: &Member, field: &Field, problems: &mut Problems) -> Option<Self> {
         let mut flawed = words.flawed;
-        let elsewhere = words.with.as_ref().map(|(word, _)| (word, "with = …"));
+        let elsewhere = words.with.as_ref().map(|(word, _)| (word, "with = …, type = …"));
         let elsewhere = elsewhere.or(words.fields.as_ref().map(|(word, _)| (word, "fields = (…)")));
         if let Some((word, usage)) = elsewhere {
             problems.at(word, format!("this belongs to the struct: `#[entry(key(index = \"…\", {usage}))]`"));
@@ -260,6 +261,7 @@ impl Declared {
             primary: words.primary.is_some(),
             each: words.each.is_some(),
             source: Source::Field(Place::of(member, field)),
+            of: words.of.map(|(_, of)| of),
         })
     }
 
@@ -279,10 +281,22 @@ impl Declared {
             }
         };
         let source = match (words.with, words.fields) {
-            (Some((_, function)), None) => Some(Source::With(function)),
+            (Some((word, function)), None) => {
+                if words.of.is_none() && !flawed {
+                    let message = "say of which type the keys are that the function returns: `type = String`, and for a key of several \
+                                   parts `type = (String, u64)`";
+                    problems.at(word, message);
+                    flawed = true;
+                }
+                Some(Source::With(function))
+            }
             (None, Some((word, members))) => {
                 if let Some(each) = &words.each {
                     problems.at(each, "`each` and `fields = (…)` do not go together: several fields make one key");
+                    flawed = true;
+                }
+                if let Some((of, _)) = &words.of {
+                    problems.at(of, "`type` and `fields = (…)` do not go together: the fields have their types");
                     flawed = true;
                 }
                 parts(&word, &members, fields, problems).map(Source::Parts)
@@ -293,8 +307,8 @@ impl Declared {
             }
             (None, None) => {
                 if !flawed {
-                    let message = "say where the key comes from: `with = Self::function`, or `fields = (first, second)` for a key \
-                                   of several fields";
+                    let message = "say where the key comes from: `with = Self::function, type = …`, or `fields = (first, second)` for a \
+                                   key of several fields";
                     problems.at(&words.key, message);
                 }
                 None
@@ -308,6 +322,7 @@ impl Declared {
             primary: words.primary.is_some(),
             each: words.each.is_some(),
             source,
+            of: words.of.map(|(_, of)| of),
         })
     }
 }
@@ -354,7 +369,8 @@ fn parts(word: &Path, members: &[Member], fields: &Fields, problems: &mut Proble
         0 | 1 => problems
             .at(word, "a key of several fields needs two at least; one field is declared with `#[key(…)]` on it"),
         2..=MOST_PARTS => return Some(parts),
-        _ => problems.at(word, format!("a key has at most {MOST_PARTS} parts; compute it: `with = Self::function`")),
+        _ => problems
+            .at(word, format!("a key has at most {MOST_PARTS} parts; compute it: `with = Self::function, type = …`")),
     }
     None
 }
@@ -376,28 +392,30 @@ fn in_order(input: &DeriveInput, declared: Vec<Declared>, problems: &mut Problem
         problems.at(&second.key, message);
     }
     let mut indexes = Vec::new();
-    let mut variants = HashMap::new();
+    let mut constants = HashMap::new();
     for declared in primary.into_iter().chain(secondary) {
-        let Declared { name, named_at, key, primary, each, source } = declared;
+        let Declared { name, named_at, key, primary, each, source, of } = declared;
         if let Some(complaint) = names::complaint(&name) {
             problems.at(named_at, format!("{complaint}; write `index = \"…\"`"));
             continue;
         }
-        let Some(variant) = names::variant(&name) else {
-            problems.at(named_at, "the name of an index needs a letter or a digit, for the variant that stands for it");
+        let Some(constant) = names::constant(&name) else {
+            problems
+                .at(named_at, "the name of an index needs a letter or a digit, for the constant that stands for it");
             continue;
         };
-        match variants.insert(variant.clone(), name.clone()) {
+        match constants.insert(constant.clone(), name.clone()) {
             Some(earlier) if earlier == name => {
                 let message = format!(
                     "another index is called `{name}` already; where several fields feed one index, compute its keys: \
-                     `#[entry(key(index = {name:?}, with = Self::function))]`"
+                     `#[entry(key(index = {name:?}, with = Self::function, type = …))]`"
                 );
                 problems.at(named_at, message);
                 continue;
             }
             Some(earlier) => {
-                let message = format!("the indexes `{earlier}` and `{name}` would both become the variant `{variant}`");
+                let message =
+                    format!("the indexes `{earlier}` and `{name}` would both become the constant `{constant}`");
                 problems.at(named_at, message);
                 continue;
             }
@@ -407,8 +425,8 @@ fn in_order(input: &DeriveInput, declared: Vec<Declared>, problems: &mut Problem
             problems.at(&key, format!("an entry has at most {MOST_INDEXES} indexes, and this is one more"));
             break;
         }
-        let variant = Ident::new(&variant, Span::call_site().located_at(key.span()));
-        indexes.push(Index { name, variant, primary, each, source });
+        let constant = Ident::new(&constant, Span::call_site().located_at(key.span()));
+        indexes.push(Index { name, constant, primary, each, source, of });
     }
     indexes
 }
@@ -435,6 +453,7 @@ fn says(attribute: &Attribute, word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quote::format_ident;
 
     fn with_secondary_indexes(count: usize) -> DeriveInput {
         let fields = (0..count).map(|number| format_ident!("field{number}"));

@@ -4,14 +4,16 @@
 
 use crate::declaration::{Declaration, Index, Place, Source};
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
+use syn::{GenericArgument, PathArguments, Type};
 
-/// The enum of the indexes, and the implementations of `Index` and `Entry`.
+/// The constants of the indexes, and the implementation of `Entry`.
 pub(crate) fn expand(declaration: &Declaration<'_>) -> TokenStream {
-    let enumeration = enumeration(declaration);
-    let Declaration { name, generics, krate, cache, enumeration: index, .. } = declaration;
+    let constants = constants(declaration);
+    let Declaration { name, generics, krate, cache, .. } = declaration;
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
+    let names = declaration.indexes.iter().map(|index| &index.name);
     let revision = declaration.revision.map(|revision| quote!(const REVISION: u32 = #revision;));
     let version = declaration.version.as_ref().map(|place| version(krate, place));
     let weight = declaration.weight.as_ref().map(|function| {
@@ -26,19 +28,18 @@ pub(crate) fn expand(declaration: &Declaration<'_>) -> TokenStream {
         }
     });
     let keys = Ident::new("keys", Span::mixed_site());
-    let add = declaration.indexes.iter().map(|index| add(declaration, index, &keys));
+    let add = declaration.indexes.iter().map(|index| add(krate, index, &keys));
     quote! {
-        #enumeration
+        #constants
 
         #[automatically_derived]
         impl #impl_generics #krate::Entry for #name #type_generics #where_clause {
-            type Index = #index;
-
             const CACHE: &'static str = #cache;
+            const INDEXES: &'static [&'static str] = &[#(#names),*];
 
             #revision
 
-            fn keys(&self, #keys: &mut #krate::Keys<#index>) {
+            fn keys(&self, #keys: &mut #krate::Keys<Self>) {
                 use #krate::__derive::methods::*;
                 #(#add)*
             }
@@ -50,54 +51,92 @@ pub(crate) fn expand(declaration: &Declaration<'_>) -> TokenStream {
     }
 }
 
-fn enumeration(declaration: &Declaration<'_>) -> TokenStream {
-    let Declaration { name, visibility, krate, enumeration, indexes, .. } = declaration;
-    let doc = format!(" The indexes of [`{name}`], the primary one first.");
-    let variants: Vec<_> = indexes.iter().map(|index| &index.variant).collect();
-    let names: Vec<_> = indexes.iter().map(|index| &index.name).collect();
-    let docs = indexes.iter().map(|index| {
+/// A constant for each index.
+fn constants(declaration: &Declaration<'_>) -> TokenStream {
+    let Declaration { name, generics, visibility, krate, indexes, .. } = declaration;
+    let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
+    let constants = indexes.iter().enumerate().map(|(position, index)| {
+        let constant = &index.constant;
         let what = match (&index.source, index.primary) {
             (_, true) => ", the primary index",
             (Source::Parts(_), false) => ", by several parts",
             (_, false) => "",
         };
-        format!(" `{}`{what}.", index.name)
+        let doc = format!(" The index `{}`{what}.", index.name);
+        let of = key_type(krate, index);
+        quote! {
+            #[doc = #doc]
+            #visibility const #constant: #krate::Index<Self, #of> = #krate::Index::at::<#position>();
+        }
     });
     quote! {
-        #[doc = #doc]
-        #[allow(clippy::enum_variant_names)]
-        #[derive(
-            ::core::clone::Clone,
-            ::core::marker::Copy,
-            ::core::fmt::Debug,
-            ::core::cmp::PartialEq,
-            ::core::cmp::Eq,
-            ::core::hash::Hash,
-        )]
-        #visibility enum #enumeration {
-            #(#[doc = #docs] #variants,)*
-        }
-
+        // The type of a private field shows, as the type of the keys that it holds.
+        #[allow(private_interfaces)]
         #[automatically_derived]
-        impl #krate::Index for #enumeration {
-            const NAMES: &'static [&'static str] = &[#(#names),*];
-
-            fn position(self) -> usize {
-                self as usize
-            }
-
-            fn from_name(name: &str) -> ::core::option::Option<Self> {
-                match name {
-                    #(#names => ::core::option::Option::Some(Self::#variants),)*
-                    _ => ::core::option::Option::None,
-                }
-            }
+        impl #impl_generics #name #type_generics #where_clause {
+            #(#constants)*
         }
     }
 }
 
-fn version(krate: &syn::Path, Place { member, span }: &Place) -> TokenStream {
-    let span = located_at(*span);
+/// The owned type of the keys of an index.
+fn key_type(krate: &syn::Path, Index { each, source, of, .. }: &Index) -> TokenStream {
+    let owned = |of: &dyn ToTokens, span| quote_spanned!(located_at(span)=> <#of as #krate::Key>::Owned);
+    match source {
+        _ if let Some(of) = of => owned(of, of.span()),
+        Source::Field(Place { of, .. }) if *each => {
+            let span = located_at(of.span());
+            let item = quote_spanned!(span=> <&'static #of as ::core::iter::IntoIterator>::Item);
+            owned(&item, of.span())
+        }
+        Source::Field(Place { of, .. }) => key_type_of_field(krate, of),
+        Source::Parts(places) => {
+            let parts = places.iter().map(|place| key_type_of_field(krate, &place.of));
+            quote!((#(#parts,)*))
+        }
+        // Without a type it is refused earlier.
+        Source::With(_) => quote!(()),
+    }
+}
+
+/// The owned type of the keys in a field, as far as the spelling of the field's type says; the compiler finds out whether that was right.
+fn key_type_of_field(krate: &syn::Path, of: &Type) -> TokenStream {
+    let span = located_at(of.span());
+    match item_of_list(of) {
+        Some(item) if !is_byte(item) => quote_spanned!(span=> <#item as #krate::Key>::Owned),
+        _ => quote_spanned!(span=> <#of as #krate::__derive::Field>::Key),
+    }
+}
+
+/// `T`, of what is spelled `Vec<T>`, `[T; N]`, `Box<[T]>`, `Rc<[T]>` or `Arc<[T]>`.
+fn item_of_list(of: &Type) -> Option<&Type> {
+    let path = match of {
+        Type::Group(group) => return item_of_list(&group.elem),
+        Type::Paren(group) => return item_of_list(&group.elem),
+        Type::Array(array) => return Some(&array.elem),
+        Type::Path(path) => path.path.segments.last()?,
+        _ => return None,
+    };
+    let PathArguments::AngleBracketed(arguments) = &path.arguments else { return None };
+    let GenericArgument::Type(argument) = arguments.args.first()? else { return None };
+    match (&*path.ident.to_string(), argument) {
+        ("Vec", item) => Some(item),
+        ("Box" | "Rc" | "Arc", Type::Slice(slice)) => Some(&slice.elem),
+        _ => None,
+    }
+}
+
+fn is_byte(of: &Type) -> bool {
+    match of {
+        Type::Group(group) => is_byte(&group.elem),
+        Type::Paren(group) => is_byte(&group.elem),
+        Type::Path(path) => path.path.segments.last().is_some_and(|last| last.ident == "u8"),
+        _ => false,
+    }
+}
+
+fn version(krate: &syn::Path, Place { member, of }: &Place) -> TokenStream {
+    let span = located_at(of.span());
     let read = quote_spanned! {span=>
         (&&#krate::__derive::Kind::of(&self.#member)).version().read(&self.#member)
     };
@@ -112,44 +151,37 @@ fn version(krate: &syn::Path, Place { member, span }: &Place) -> TokenStream {
 }
 
 /// The statement that adds the keys of one index.
-fn add(
-    declaration: &Declaration<'_>,
-    Index { variant, primary, each, source, .. }: &Index,
-    keys: &Ident,
-) -> TokenStream {
-    let Declaration { krate, enumeration, .. } = declaration;
-    let index = quote!(#enumeration::#variant);
+fn add(krate: &syn::Path, Index { constant, primary, each, source, of, .. }: &Index, keys: &Ident) -> TokenStream {
+    let index = quote!(Self::#constant);
     let derive = quote!(#krate::__derive);
     let (span, value) = match source {
-        Source::Field(Place { member, span }) => (located_at(*span), quote!(&self.#member)),
+        Source::Field(Place { member, of }) => (located_at(of.span()), quote!(&self.#member)),
         Source::With(function) => {
             let span = located_at(function.span());
             (span, quote_spanned!(span=> (#function)(self)))
         }
         Source::Parts(places) => {
-            let parts = places.iter().map(|place| {
-                let member = &place.member;
-                let found = found(place.span);
-                let key = exactly_one(&derive, &found, located_at(place.span));
-                quote!({ let #found = &self.#member; #key })
+            let parts = places.iter().map(|Place { member, of }| {
+                let span = located_at(of.span());
+                let found = found(span);
+                quote_spanned!(span=> {
+                    let #found = &self.#member;
+                    (&&&&&#derive::Kind::of(&#found)).key().exactly(#found)
+                })
             });
             return quote!(#keys.add(#index, (#(#parts,)*)););
         }
     };
     let found = found(span);
     let add = if *primary {
-        let key = exactly_one(&derive, &found, span);
-        quote!(#keys.add(#index, #key);)
+        quote_spanned!(span=> (&&&&&#derive::Kind::of(&#found)).key().add(#keys, #index, #found);)
     } else if *each {
         quote_spanned!(span=> #derive::Each.add(#keys, #index, #found);)
     } else {
-        quote_spanned!(span=> (&&&&&#derive::Kind::of(&#found)).keys().add(#keys, #index, #found);)
+        let kind = if matches!(source, Source::Field(_)) && of.is_none() { quote!(of_field) } else { quote!(of) };
+        quote_spanned!(span=> (&&&&&#derive::Kind::#kind(&#found)).keys().add(#keys, #index, #found);)
     };
     quote!({ let #found = #value; #add })
-}
-
-fn exactly_one(derive: &TokenStream, found: &Ident, span: Span) -> TokenStream {
-    quote_spanned!(span=> (&&&&&#derive::Kind::of(&#found)).key().exactly(#found))
 }
 
 /// The variable that holds the value, which nothing of the user's can meet.
@@ -170,7 +202,7 @@ mod tests {
     #[test]
     fn larder_is_called_what_the_user_calls_it() {
         let input = parse_quote! {
-            #[entry(cache = "a", crate = facade::store, weight = weigh, key(index = "x", with = x), key(index = "y", fields = (a, b)))]
+            #[entry(cache = "a", crate = facade::store, weight = weigh, key(index = "x", with = x, type = u8), key(index = "y", fields = (a, b)))]
             struct A { #[key(primary)] a: u8, #[key(index)] b: u8, #[version] c: u8 }
         };
         let code = expand(&Declaration::of(&input).unwrap()).to_string();

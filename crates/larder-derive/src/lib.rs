@@ -13,7 +13,7 @@ use declaration::Declaration;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
-/// Implements the trait `Entry` for a struct and generates the enum of its indexes. The trait's page says which attributes
+/// Implements the trait `Entry` for a struct, and gives the struct a constant for each of its indexes. The trait's page says which attributes
 /// there are.
 #[proc_macro_derive(Entry, attributes(entry, key, version))]
 pub fn entry(input: TokenStream) -> TokenStream {

@@ -1,4 +1,4 @@
-//! What caches and indexes may be called, and how an index becomes a variant.
+//! What caches and indexes may be called, and how an index becomes a constant.
 
 /// Why this cannot be the name of a cache or an index.
 pub(crate) fn complaint(name: &str) -> Option<String> {
@@ -9,19 +9,26 @@ pub(crate) fn complaint(name: &str) -> Option<String> {
     Some(format!("{foreign:?} cannot be in a name; letters a to z and A to Z, digits, `_`, `-` and `.` can"))
 }
 
-/// The variant for an index, in camel case: `email-domain` becomes `EmailDomain`. None if there is nothing to call it by.
-pub(crate) fn variant(index: &str) -> Option<String> {
-    let mut variant = String::with_capacity(index.len());
-    for word in index.split(['_', '-', '.']) {
-        let mut letters = word.chars();
-        variant.extend(letters.next().map(|first| first.to_ascii_uppercase()));
-        variant.push_str(letters.as_str());
+/// The constant for an index, in capital letters: `email-domain` becomes `EMAIL_DOMAIN`. None if there is nothing to call it by.
+pub(crate) fn constant(index: &str) -> Option<String> {
+    let mut constant = String::with_capacity(index.len() + 4);
+    for word in index.split(['_', '-', '.']).filter(|word| !word.is_empty()) {
+        if !constant.is_empty() {
+            constant.push('_');
+        }
+        let mut after_small = false;
+        for letter in word.chars() {
+            // `hostName` is two words as well.
+            if after_small && letter.is_ascii_uppercase() {
+                constant.push('_');
+            }
+            after_small = letter.is_ascii_lowercase();
+            constant.push(letter.to_ascii_uppercase());
+        }
     }
-    match variant.chars().next()? {
-        first if first.is_ascii_digit() => Some(format!("_{variant}")),
-        // The one keyword that is written like a variant.
-        _ if variant == "Self" => Some("Self_".to_owned()),
-        _ => Some(variant),
+    match constant.chars().next()? {
+        first if first.is_ascii_digit() => Some(format!("_{constant}")),
+        _ => Some(constant),
     }
 }
 
@@ -53,19 +60,20 @@ mod tests {
     }
 
     #[test]
-    fn an_index_becomes_a_variant_in_camel_case() {
+    fn an_index_becomes_a_constant_in_capital_letters() {
         for (index, expected) in [
-            ("id", Some("Id")),
-            ("email_domain", Some("EmailDomain")),
-            ("tenant-slug.v2", Some("TenantSlugV2")),
-            ("hostName", Some("HostName")),
+            ("id", Some("ID")),
+            ("email_domain", Some("EMAIL_DOMAIN")),
+            ("tenant-slug.v2", Some("TENANT_SLUG_V2")),
+            ("hostName", Some("HOST_NAME")),
+            ("HTTPHost", Some("HTTPHOST")),
             ("_x_", Some("X")),
-            ("2fa", Some("_2fa")),
-            ("self", Some("Self_")),
-            ("type", Some("Type")),
+            ("2fa", Some("_2FA")),
+            ("self", Some("SELF")),
+            ("type", Some("TYPE")),
             ("_-.", None),
         ] {
-            assert_eq!(variant(index).as_deref(), expected, "{index}");
+            assert_eq!(constant(index).as_deref(), expected, "{index}");
         }
     }
 

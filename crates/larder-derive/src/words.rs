@@ -6,15 +6,13 @@ use quote::ToTokens;
 use syn::meta::ParseNestedMeta;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Ident, LitInt, LitStr, Member, Path, Token};
+use syn::{Attribute, LitInt, LitStr, Member, Path, Token, Type};
 
 /// The words of `#[entry(…)]`.
 #[derive(Default)]
 pub(crate) struct EntryWords {
     /// `cache = "instance"`.
     pub(crate) cache: Option<LitStr>,
-    /// `index = InstanceIndex`.
-    pub(crate) index: Option<Ident>,
     /// `revision = 3`.
     pub(crate) revision: Option<LitInt>,
     /// `weight = Self::bytes`.
@@ -37,6 +35,8 @@ pub(crate) struct KeyWords {
     pub(crate) each: Option<Path>,
     /// `with = Self::domain`.
     pub(crate) with: Option<(Path, Path)>,
+    /// `type = String`: the type of the keys.
+    pub(crate) of: Option<(Path, Type)>,
     /// `fields = (tenant, slug)`.
     pub(crate) fields: Option<(Path, Vec<Member>)>,
     /// A word was wrong, so what is missing may be what was meant by it.
@@ -55,13 +55,14 @@ impl EntryWords {
     /// Reads `#[entry(…)]`.
     pub(crate) fn read(&mut self, attribute: &Attribute, problems: &mut Problems) {
         each_word(attribute, "write `#[entry(cache = \"…\")]`", problems, |meta, problems| {
-            let known = "`cache`, `index`, `revision`, `weight`, `key` and `crate`";
+            let known = "`cache`, `revision`, `weight`, `key` and `crate`";
             match &*word(meta) {
                 "cache" => value(meta, &mut self.cache, "write `cache = \"name\"`", problems),
                 "index" => {
-                    let usage = "this is the name of the generated enum: write `index = Name`, without quotes; an index is \
-                                 declared with `#[key(index = \"…\")]` or `key(index = \"…\", …)`";
-                    value(meta, &mut self.index, usage, problems);
+                    let message = "indexes have no type of their own any more: each is a constant of the struct, such as `Instance::HOST`; an \
+                                   index is declared with `#[key(index = \"…\")]` or `key(index = \"…\", …)`";
+                    problems.at(&meta.path, message);
+                    skip(meta.input);
                 }
                 "revision" => value(meta, &mut self.revision, "write `revision = 1`", problems),
                 "weight" => {
@@ -71,8 +72,7 @@ impl EntryWords {
                 "crate" => value(meta, &mut self.krate, "write `crate = path::to::larder`, without quotes", problems),
                 "key" => {
                     let mut words = KeyWords::none(meta.path.clone());
-                    let usage =
-                        "write `key(index = \"…\", with = Self::function)` or `key(index = \"…\", fields = (a, b))`";
+                    let usage = "write `key(index = \"…\", with = Self::function, type = …)` or `key(index = \"…\", fields = (a, b))`";
                     if !meta.input.peek(syn::token::Paren) {
                         problems.at(&meta.path, usage);
                         skip(meta.input);
@@ -94,7 +94,7 @@ impl EntryWords {
 
 impl KeyWords {
     fn none(key: Path) -> Self {
-        Self { key, primary: None, index: None, each: None, with: None, fields: None, flawed: false }
+        Self { key, primary: None, index: None, each: None, with: None, of: None, fields: None, flawed: false }
     }
 
     /// Reads `#[key(…)]`.
@@ -130,6 +130,12 @@ impl KeyWords {
                 self.flawed |= with.is_none();
                 self.with = with.map(|function| (meta.path.clone(), function));
             }
+            "type" => {
+                let mut of = self.of.take().map(|(_, of)| of);
+                value::<Type>(meta, &mut of, "write `type = String`, or whatever the type of the keys is", problems);
+                self.flawed |= of.is_none();
+                self.of = of.map(|of| (meta.path.clone(), of));
+            }
             "fields" => {
                 if self.fields.is_some() {
                     twice(meta, problems);
@@ -145,7 +151,7 @@ impl KeyWords {
                 }
             }
             other => {
-                unknown(meta, other, "`primary`, `index`, `each`, `with` and `fields`", problems);
+                unknown(meta, other, "`primary`, `index`, `each`, `type`, `with` and `fields`", problems);
                 self.flawed = true;
             }
         }

@@ -84,7 +84,7 @@ impl Sites {
     }
 
     fn set(&self, id: &str, hosts: &[&str], name: &str) {
-        assert_eq!(at_once(self.memory.set(object(id, hosts, name))), Stored::Yes);
+        assert_eq!(at_once(self.memory.set(object(id, hosts, name))), Stored::Accepted);
     }
 
     fn invalidate(&self, index: u8, name: &str) {
@@ -108,7 +108,7 @@ fn key(index: u8, name: &str) -> KeyBuf {
 
 fn object(id: &str, hosts: &[&str], name: &str) -> Object {
     let secondary = hosts.iter().map(|host| key(HOST, host)).collect();
-    Object { primary: id.as_bytes().into(), secondary, version: None, value: Arc::new(Site::new(id, hosts, name)) }
+    Object::new(id.as_bytes(), secondary, None, Arc::new(Site::new(id, hosts, name)))
 }
 
 #[test]
@@ -146,7 +146,7 @@ const ENDS: [End; 7] = [
     ("a prune", |sites| drop(at_once(sites.memory.prune()))),
     ("a load of nothing", |sites| {
         let nothing = sites.memory.fill_absent(KeyRef { index: HOST, bytes: b"a" }, sites.ticket());
-        assert_eq!(at_once(nothing).stored, Stored::Yes);
+        assert_eq!(at_once(nothing).stored, Stored::Accepted);
     }),
     ("a refused put", |sites| {
         let put = sites.memory.put(object("2", &["a"], "other"), None);

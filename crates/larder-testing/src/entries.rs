@@ -147,36 +147,21 @@ impl Misfit {
     }
 }
 
-/// The indexes of [`Misfit`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MisfitIndex {
-    /// `id`, the primary index.
-    Id,
-    /// `host`.
-    Host,
-}
-
-impl Index for MisfitIndex {
-    const NAMES: &'static [&'static str] = &["id", "host"];
-
-    fn position(self) -> usize {
-        self as usize
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::Id, Self::Host].into_iter().find(|index| Self::NAMES.get(index.position()) == Some(&name))
-    }
+impl Misfit {
+    /// The primary index.
+    pub const ID: Index<Self, String> = Index::at::<0>();
+    /// The index `host`.
+    pub const HOST: Index<Self, String> = Index::at::<1>();
 }
 
 // By hand, since a derived entry has exactly one primary key.
 impl Entry for Misfit {
-    type Index = MisfitIndex;
-
     const CACHE: &'static str = "misfit";
+    const INDEXES: &'static [&'static str] = &["id", "host"];
 
-    fn keys(&self, keys: &mut Keys<MisfitIndex>) {
-        self.ids.iter().for_each(|id| keys.add(MisfitIndex::Id, id));
-        self.hosts.iter().for_each(|host| keys.add(MisfitIndex::Host, host));
+    fn keys(&self, keys: &mut Keys<Self>) {
+        self.ids.iter().for_each(|id| keys.add(Self::ID, id));
+        self.hosts.iter().for_each(|host| keys.add(Self::HOST, host));
     }
 }
 

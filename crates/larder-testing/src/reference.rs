@@ -10,8 +10,8 @@
 
 use larder::clock::Clock;
 use larder::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Schema, Status, Stored,
-    Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, Pruned, Schema, Status, Stored,
+    Ticket, Value, issue_ticket,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,9 +52,9 @@ impl Shelf {
 /// let (clock, _hand) = Clock::manual();
 /// let shelf = Shelf::new(clock);
 /// let schema = Schema::of::<Site>();
-/// let sites = Cache::<Site>::new(Arc::new(Reference::open(schema.clone(), &shelf)), schema);
+/// let sites = Cache::<Site>::new(Arc::new(Reference::open(schema.clone(), &shelf)), schema).unwrap();
 /// sites.set(Site::new("1", &["a.example"], "Acme")).await;
-/// assert!(sites.get(SiteIndex::Host, "a.example").await.is_some());
+/// assert!(sites.get(Site::HOST, "a.example").await.is_some());
 /// # }
 /// ```
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ impl Held {
     }
 
     pub(crate) fn expired(&self, schema: &Schema, now: u64) -> bool {
-        outlived(schema.max_age, now - self.stored_at) || outlived(schema.last_use_age, now - self.used_at)
+        outlived(schema.max_age(), now - self.stored_at) || outlived(schema.last_use_age(), now - self.used_at)
     }
 }
 
@@ -108,7 +108,7 @@ fn outlived(age: Duration, lived: u64) -> bool {
 
 impl Store {
     fn get(&mut self, key: KeyRef<'_>, schema: &Schema, now: u64) -> Result<Value, Miss> {
-        let fits = |held: &Held| held.fingerprint == schema.fingerprint && held.lists(key);
+        let fits = |held: &Held| held.fingerprint == schema.fingerprint() && held.lists(key);
         let place = self.objects.iter().position(fits).ok_or(Miss::Absent)?;
         let held = self.objects.get_mut(place).ok_or(Miss::Absent)?;
         if held.expired(schema, now) {
@@ -120,7 +120,7 @@ impl Store {
     }
 
     fn ticket(&self) -> Ticket {
-        Ticket { epoch: self.epoch, sequence: self.sequence }
+        issue_ticket(self.epoch, self.sequence)
     }
 
     fn fill(&mut self, object: Object, ticket: Ticket, schema: &Schema, now: u64) -> Stored {
@@ -138,7 +138,7 @@ impl Store {
             self.forget(&holders);
         }
         self.insert(object, schema, now);
-        Stored::Yes
+        Stored::Accepted
     }
 
     fn put(&mut self, object: Object, ticket: Option<Ticket>, schema: &Schema, now: u64) -> Stored {
@@ -155,7 +155,7 @@ impl Store {
             return Stored::Overtaken;
         }
         self.insert(object, schema, now);
-        Stored::Yes
+        Stored::Accepted
     }
 
     pub(crate) fn invalidate(&mut self, keys: &[KeyBuf], floor: Option<u64>, now: u64) {
@@ -192,8 +192,8 @@ impl Store {
     }
 
     fn overtaken(&self, object: &Object, ticket: Ticket) -> bool {
-        let newer = |key: KeyRef<'_>| self.fences.get(&key.to_buf()).is_some_and(|fence| *fence > ticket.sequence);
-        ticket.epoch != self.epoch || object.keys().any(newer)
+        let newer = |key: KeyRef<'_>| self.fences.get(&key.to_buf()).is_some_and(|fence| *fence > ticket.sequence());
+        ticket.epoch() != self.epoch || object.keys().any(newer)
     }
 
     fn outdated(&self, object: &Object, schema: &Schema, now: u64) -> bool {
@@ -223,7 +223,7 @@ impl Store {
 
     /// Stores an object. It replaces its own earlier state of the same shape.
     fn insert(&mut self, object: Object, schema: &Schema, now: u64) {
-        let fingerprint = schema.fingerprint;
+        let fingerprint = schema.fingerprint();
         self.objects.retain(|held| held.fingerprint != fingerprint || held.object.primary != object.primary);
         let live = object.keys().map(KeyRef::to_buf).collect();
         self.objects.push(Held { fingerprint, object, live, stored_at: now, used_at: now });
@@ -244,11 +244,11 @@ impl Reference {
     /// Reads or changes the cache's store in one step, under the shelf's lock.
     pub(crate) fn store<T>(&self, act: impl FnOnce(&mut Store, u64) -> T) -> T {
         let now = self.shelf.clock.now();
-        self.shelf.caches(|caches| act(caches.entry(self.schema.cache.clone()).or_default(), now))
+        self.shelf.caches(|caches| act(caches.entry(self.schema.cache().into()).or_default(), now))
     }
 
     fn fits(&self, object: &Object) -> bool {
-        self.schema.codec.weigh(&object.value) <= self.schema.max_object_size
+        self.schema.codec().weigh(&object.value) <= self.schema.largest_object()
     }
 }
 
@@ -257,8 +257,8 @@ impl Connector for Reference {
         Answer::now(self.store(|store, now| store.get(key, &self.schema, now)))
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
-        Answer::now(self.store(|store, now| Look::of(store.get(key, &self.schema, now), Some(store.ticket()))))
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
+        Answer::now(self.store(|store, now| Lookup::of(store.get(key, &self.schema, now), Some(store.ticket()))))
     }
 
     fn ticket(&self) -> Answer<'_, Option<Ticket>> {
@@ -271,7 +271,7 @@ impl Connector for Reference {
         }
         Answer::now(self.store(|store, now| {
             let stored = store.fill(object, ticket, &self.schema, now);
-            Fill { stored, at: Some(store.ticket()) }
+            Fill::at(stored, store.ticket())
         }))
     }
 
@@ -301,11 +301,13 @@ impl Connector for Reference {
 
     fn prune(&self) -> Answer<'_, Result<Pruned, Error>> {
         let objects = self.store(|store, now| store.prune(&self.schema, now));
-        Answer::now(Ok(Pruned { objects, keys: 0 }))
+        Answer::now(Ok(Pruned::new(objects, 0)))
     }
 
     fn status(&self) -> Status {
         let objects = self.store(|store, _| store.objects.len());
-        Status { objects: Some(objects as u64), readable: true, ..Status::default() }
+        let mut status = Status::default();
+        (status.objects, status.readable) = (Some(objects as u64), true);
+        status
     }
 }

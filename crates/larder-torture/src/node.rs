@@ -14,8 +14,9 @@ use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::redis::Redis;
 use larder::connector::redis::{Address, RedisOptions};
 use larder::protection::Protection;
-use larder::{Cache, Entry, LoadOptions, OptionError, Schema};
+use larder::{Cache, Connector, Entry, LoadOptions, Schema};
 use recorder::{Recorder, Taken};
+use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +72,7 @@ impl Caches {
             }
             None => None,
         };
-        let refused = |error: OptionError| Failure::Problem(error.to_string());
+        let refused = |error: Box<dyn Error>| Failure::Problem(error.to_string());
         let instances = open(setup.node, redis.as_ref()).map_err(refused)?;
         let policies = open(setup.node, redis.as_ref()).map_err(refused)?;
         Ok(Self { instances, policies, redis })
@@ -131,15 +132,16 @@ fn loading(node: u32) -> LoadOptions {
         .jitter(0.3)
 }
 
-fn open<E: Subject>(node: u32, redis: Option<&Redis>) -> Result<Cache<E>, OptionError> {
+fn open<E: Subject>(node: u32, redis: Option<&Redis>) -> Result<Cache<E>, Box<dyn Error>> {
     let mut schema = Schema::of::<E>();
     if E::KIND == Kind::Instance {
         schema = schema.ages(MAX_AGE, LAST_USE_AGE).loading(loading(node));
     }
-    Ok(match redis {
-        Some(redis) => Cache::new(Arc::new(redis.connector(schema.clone())?), schema),
-        None => Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default())?), schema),
-    })
+    let connector: Arc<dyn Connector> = match redis {
+        Some(redis) => Arc::new(redis.connector(schema.clone())?),
+        None => Arc::new(Memory::open(schema.clone(), MemoryOptions::default())?),
+    };
+    Ok(Cache::new(connector, schema)?)
 }
 
 /// The name of a cache on the server.

@@ -1,7 +1,7 @@
 //! What is cached under torture: two entry types whose objects can testify. Each says twice which object and which state it is, when the
 //! load that brought it began, and what it should look like; so whoever gets one knows whether it is whole, and how old it is.
 
-use larder::{Entry, KeyBytes};
+use larder::{Entry, Index, KeyBytes};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use xxhash_rust::xxh3::Xxh3;
@@ -26,7 +26,7 @@ pub(crate) enum By {
     Host,
 }
 
-/// One key of one cache. As a key of larder it is the text that the object lists.
+/// One key of one cache. As a key of larder it is the text that the object lists, in each index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Key {
     pub(crate) kind: Kind,
@@ -71,6 +71,8 @@ impl larder::Key for Key {
         *self
     }
 }
+
+impl larder::KeyFor<Self> for Key {}
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,7 +183,8 @@ fn host(number: u32) -> String {
 pub(crate) trait Subject: Entry + Clone + Sized {
     const KIND: Kind;
 
-    fn index(by: By) -> Self::Index;
+    /// The index, which takes this program's own keys.
+    fn index(by: By) -> Index<Self, Key>;
 
     fn new(state: &State, born: u64, by: u32) -> Self;
 
@@ -219,11 +222,11 @@ pub(crate) struct Policy {
 impl Subject for Instance {
     const KIND: Kind = Kind::Instance;
 
-    fn index(by: By) -> InstanceIndex {
+    fn index(by: By) -> Index<Self, Key> {
         match by {
-            By::Id => InstanceIndex::Id,
-            By::Serial => InstanceIndex::Serial,
-            By::Host => InstanceIndex::Host,
+            By::Id => Index::at::<0>(),
+            By::Serial => Index::at::<1>(),
+            By::Host => Index::at::<2>(),
         }
     }
 
@@ -252,10 +255,10 @@ impl Subject for Instance {
 impl Subject for Policy {
     const KIND: Kind = Kind::Policy;
 
-    fn index(by: By) -> PolicyIndex {
+    fn index(by: By) -> Index<Self, Key> {
         match by {
-            By::Id => PolicyIndex::Id,
-            By::Serial | By::Host => PolicyIndex::Serial,
+            By::Id => Index::at::<0>(),
+            By::Serial | By::Host => Index::at::<1>(),
         }
     }
 
@@ -290,7 +293,7 @@ mod tests {
     #[test]
     fn an_object_lists_the_keys_of_its_state() {
         let object = Instance::new(&state(3), 1, 2);
-        let listed: Vec<_> = Keys::of(&object).into_iter().map(|(_, bytes)| bytes).collect();
+        let listed: Vec<_> = Keys::of(&object).iter().map(|key| key.bytes().to_vec()).collect();
         let keys: Vec<_> = state(3).keys().map(|key| key.text().into_bytes()).collect();
         assert_eq!(listed, keys);
         assert_eq!(object.state(), Some(state(3)));

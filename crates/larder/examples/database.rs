@@ -48,9 +48,13 @@ impl Organizations {
     /// Several at once: one look into the cache, and one query for all that are missing.
     async fn by_ids(&self, ids: Vec<i64>) -> Result<Vec<Option<Arc<Organization>>>, LoadError<Error>> {
         let database = self.database.clone();
-        let load = |ids: Vec<i64>| async move {
-            let rows = database.query("SELECT * FROM organizations WHERE id = ANY($1)", &[&ids]).await?;
-            Ok::<_, Error>(rows.into_iter().map(Organization::from).collect())
+        // It may be called twice: a second time for keys that another load could not answer.
+        let load = move |ids: Vec<i64>| {
+            let database = database.clone();
+            async move {
+                let rows = database.query("SELECT * FROM organizations WHERE id = ANY($1)", &[&ids]).await?;
+                Ok::<_, Error>(rows.into_iter().map(Organization::from).collect())
+            }
         };
         self.cache.load_many(Organization::ID, ids, load).await
     }

@@ -1,17 +1,17 @@
 //! [`Cache`]: the objects of one entry type, by every key.
 
-use crate::cache::audit::Post;
-use crate::cache::load::{Flights, Gentle};
+use crate::cache::audit::Sampling;
+use crate::cache::load::{ComebackLimit, LoadsUnderWay};
 use crate::clock::Clock;
 use crate::contract::Stats;
 use crate::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, Look, Miss, Object, Pruned, Schema, Status,
-    Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, Lookup, Miss, Object, Pruned, Schema, Status,
+    Stored, Ticket, Value, WrongSchema,
 };
-use crate::entry::index::position;
-use crate::entry::{Entry, Index, Keys};
+use crate::entry::index::name_at;
+use crate::entry::{AnyKey, Entry, Index, Keys};
 use crate::failure::{AsError, Failure};
-use crate::key::{self, Key, KeyError};
+use crate::key::{self, Key, KeyFor};
 use crate::protection::{Protection, holds};
 use crate::telemetry::WarningLimit;
 use std::fmt;
@@ -50,9 +50,9 @@ pub struct Cache<E: Entry> {
 pub(crate) struct Inner {
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) schema: Schema,
-    pub(crate) flights: Flights,
-    pub(crate) gentle: Gentle,
-    pub(crate) post: Post,
+    pub(crate) loads: LoadsUnderWay,
+    pub(crate) comeback_limit: ComebackLimit,
+    pub(crate) sampling: Sampling,
     clock: Clock,
     warned: Warned,
 }
@@ -70,7 +70,7 @@ impl Inner {
     pub(crate) fn publish(&self) {
         self.schema.stats.publish(&self.schema.cache, &self.connector.status());
         self.connector.publish();
-        self.post.publish(&self.schema.cache);
+        self.sampling.publish(&self.schema.cache);
     }
 }
 
@@ -81,7 +81,8 @@ impl Inner {
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Get<'a, E: Entry, K> {
     cache: &'a Cache<E>,
-    index: E::Index,
+    /// The position of the index.
+    index: u8,
     key: Option<K>,
     /// Owns what it needs: a future that borrowed the key could not be told apart from one that outlives it.
     later: Option<Later<Option<Arc<E>>>>,
@@ -103,62 +104,42 @@ impl<E: Entry, K: Key> Future for Get<'_, E, K> {
         }
         // A future is not polled again after it was ready, so the key is there.
         let Some(key) = this.key.take() else { return Poll::Pending };
-        if let Some(object) = this.cache.get_hit(this.index, &key) {
+        let bytes = key.encode();
+        let key = KeyRef { index: this.index, bytes: &bytes };
+        if let Some(object) = this.cache.get_hit(key) {
             return Poll::Ready(Some(object));
         }
-        let later = this.cache.clone().get_later(this.index, key.encode().to_vec());
+        let later = this.cache.clone().get_later(key.to_buf());
         this.later.insert(Box::pin(later)).as_mut().poll(context)
     }
 }
 
 impl<E: Entry, K> fmt::Debug for Get<'_, E, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Get").field("index", &self.index).finish_non_exhaustive()
-    }
-}
-
-/// What a [`lookup`](Cache::lookup) found.
-#[derive(Debug)]
-pub enum Lookup<E> {
-    /// The object.
-    Hit(Arc<E>),
-    /// Nothing, and why. Read the object from its source now, then [`fill`](Cache::fill) it with the ticket; without a ticket
-    /// the connector could not be reached, and there is nothing to fill (or, with [`Miss::KnownAbsent`], nothing to read).
-    Miss(Miss, Option<Ticket>),
-}
-
-/// What a look for somebody who loads has found.
-pub(crate) enum Looked<E> {
-    Hit { object: Arc<E>, due: bool },
-    KnownAbsent,
-    Miss { cause: Miss, ticket: Option<Ticket>, expired: Option<Arc<E>> },
-}
-
-impl<E> Looked<E> {
-    /// As it is counted.
-    pub(crate) fn outcome(&self) -> Result<(), Miss> {
-        match self {
-            Self::Hit { .. } => Ok(()),
-            Self::KnownAbsent => Err(Miss::KnownAbsent),
-            Self::Miss { cause, .. } => Err(*cause),
-        }
+        f.debug_struct("Get").field("index", &name_at::<E>(self.index)).finish_non_exhaustive()
     }
 }
 
 impl<E: Entry> Cache<E> {
     /// A cache over a connector that was opened for `schema`; [`Caches::open`](crate::Caches::open) is the usual way to one.
-    pub fn new(connector: Arc<dyn Connector>, schema: Schema) -> Self {
-        Self::gentle(connector, schema, COMEBACK_LOADS, Clock::system())
+    ///
+    /// # Errors
+    ///
+    /// The schema is another entry's.
+    pub fn new(connector: Arc<dyn Connector>, schema: Schema) -> Result<Self, WrongSchema> {
+        schema.must_be_of::<E>()?;
+        Ok(Self::over(connector, schema, COMEBACK_LOADS, Clock::system()))
     }
 
-    /// The same. So many loads at once begin after the cache was emptied, and the clock says when it may warn again.
-    pub(crate) fn gentle(connector: Arc<dyn Connector>, schema: Schema, loads: usize, clock: Clock) -> Self {
+    /// The same for a schema of `E`. At most `comeback_loads` loads begin at once after the cache was emptied, and the clock says when the
+    /// cache may warn again.
+    pub(crate) fn over(connector: Arc<dyn Connector>, schema: Schema, comeback_loads: usize, clock: Clock) -> Self {
         let inner = Inner {
             connector,
             schema,
-            flights: Flights::default(),
-            gentle: Gentle::new(loads),
-            post: Post::default(),
+            loads: LoadsUnderWay::default(),
+            comeback_limit: ComebackLimit::new(comeback_loads),
+            sampling: Sampling::default(),
             clock,
             warned: Warned::default(),
         };
@@ -166,97 +147,102 @@ impl<E: Entry> Cache<E> {
     }
 
     /// Looks an object up by one of its keys. Trouble of any kind is a miss; its cause is counted in [`stats`](Self::stats).
-    pub fn get<K: Key>(&self, index: E::Index, key: K) -> Get<'_, E, K> {
-        Get { cache: self, index, key: Some(key), later: None }
+    pub fn get<T, K: KeyFor<T>>(&self, index: Index<E, T>, key: K) -> Get<'_, E, K> {
+        Get { cache: self, index: index.position(), key: Some(key), later: None }
     }
 
     /// A hit that needs no waiting, apart from the future that waiting needs.
     #[inline]
-    pub(crate) fn get_hit(&self, index: E::Index, key: &impl Key) -> Option<Arc<E>> {
-        let bytes = key.encode();
-        let key = KeyRef { index: position(index)?, bytes: &bytes };
-        if self.inner.post.is_manned() {
-            return self.get_audited_hit(key);
+    pub(crate) fn get_hit(&self, key: KeyRef<'_>) -> Option<Arc<E>> {
+        if self.inner.sampling.is_on() {
+            return self.get_sampled_hit(key);
         }
-        let found = self.inner.connector.get_hit(key)?;
-        let object = found.downcast::<E>().ok()?;
+        let value = self.inner.connector.get_hit(key)?;
+        let object = value.downcast::<E>().ok()?;
         self.inner.schema.stats.hits.increment();
         Some(object)
     }
 
     #[cold]
     #[inline(never)]
-    fn get_audited_hit(&self, key: KeyRef<'_>) -> Option<Arc<E>> {
-        if self.inner.post.bypasses() {
+    fn get_sampled_hit(&self, key: KeyRef<'_>) -> Option<Arc<E>> {
+        if self.inner.sampling.bypasses() {
             return None;
         }
         let object = self.inner.connector.get_hit(key)?.downcast::<E>().ok()?;
         self.inner.schema.stats.hits.increment();
-        self.inner.post.saw(key, &object);
+        self.inner.sampling.offer(key, &object);
         Some(object)
     }
 
-    async fn get_later(self, index: E::Index, bytes: Vec<u8>) -> Option<Arc<E>> {
-        let key = self.key(index, &bytes);
-        let found = match key {
-            Ok(_) if self.inner.post.bypasses() => Err(Miss::Bypassed),
+    async fn get_later(self, key: KeyBuf) -> Option<Arc<E>> {
+        let key = self.checked(key.as_ref());
+        let got = match key {
+            Ok(_) if self.inner.sampling.bypasses() => Err(Miss::Bypassed),
             Ok(key) => self.inner.connector.get(key).await,
             Err(miss) => Err(miss),
         };
-        let object = self.found(found).ok()?;
-        self.inner.post.saw(key.ok()?, &object);
+        let object = self.counted(got).ok()?;
+        self.inner.sampling.offer(key.ok()?, &object);
         Some(object)
     }
 
     /// Looks an object up and, on a miss, takes a ticket for the load that follows.
     ///
     /// [`get_or_load`](Self::get_or_load) does the whole of it; this is for loads that do not fit in one closure.
-    pub async fn lookup(&self, index: E::Index, key: impl Key) -> Lookup<E> {
-        let looked = self.look(index, &key.encode()).await;
-        self.stats().looked(looked.outcome());
-        match looked {
-            Looked::Hit { object, .. } => Lookup::Hit(object),
-            Looked::KnownAbsent => Lookup::Miss(Miss::KnownAbsent, None),
-            Looked::Miss { cause, ticket, .. } => Lookup::Miss(cause, ticket),
-        }
+    ///
+    /// ```
+    /// # use larder::{Cache, Entry, Lookup, Schema, connector::memory::{Memory, MemoryOptions}};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Serialize, Deserialize, Entry)]
+    /// # #[entry(cache = "instance")]
+    /// # struct Instance { #[key(primary)] id: String }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// # let schema = Schema::of::<Instance>();
+    /// # let instances: Cache<Instance> =
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap();
+    /// match instances.lookup(Instance::ID, "42").await {
+    ///     Lookup::Hit { value, .. } => assert_eq!(value.id, "42"),
+    ///     Lookup::Miss { ticket, .. } => {
+    ///         // Read the database here.
+    ///         let loaded = Instance { id: "42".into() };
+    ///         if let Some(ticket) = ticket {
+    ///             instances.fill(loaded, ticket).await;
+    ///         }
+    ///     }
+    /// }
+    /// assert!(instances.get(Instance::ID, "42").await.is_some());
+    /// # }
+    /// ```
+    pub async fn lookup<T>(&self, index: Index<E, T>, key: impl KeyFor<T>) -> Lookup<Arc<E>> {
+        let lookup = self.look(KeyRef { index: index.position(), bytes: &key.encode() }).await;
+        self.stats().looked(lookup.outcome());
+        lookup
     }
 
-    /// A look that is not counted: a call may look several times, and is one hit or one miss.
-    pub(crate) async fn look(&self, index: E::Index, bytes: &[u8]) -> Looked<E> {
-        let key = self.key(index, bytes);
-        let look = match key {
-            Ok(_) if self.inner.post.bypasses() => Look::miss(Miss::Bypassed, self.inner.connector.ticket().await),
+    /// A lookup that is not counted: a call may look several times, and is one hit or one miss.
+    pub(crate) async fn look(&self, key: KeyRef<'_>) -> Lookup<Arc<E>> {
+        let key = self.checked(key);
+        let lookup = match key {
+            Ok(_) if self.inner.sampling.bypasses() => {
+                Lookup::miss(Miss::Bypassed, self.inner.connector.ticket().await)
+            }
             Ok(key) => self.inner.connector.lookup(key).await,
-            Err(miss) => Look::miss(miss, None),
+            Err(miss) => Lookup::miss(miss, None),
         };
-        let looked = self.looked(look);
-        if let (Looked::Hit { object, .. }, Ok(key)) = (&looked, key) {
-            self.inner.post.saw(key, object);
+        let lookup = lookup_of_this_type(lookup);
+        if let (Lookup::Hit { value, .. }, Ok(key)) = (&lookup, key) {
+            self.inner.sampling.offer(key, value);
         }
-        looked
+        lookup
     }
 
     /// Asks to be the one who loads what is missing under this key, which is a valid one, and looks again.
-    pub(crate) async fn lease(&self, key: &KeyBuf) -> (Lease, Looked<E>) {
-        let (lease, look) = self.inner.connector.lease(key.as_ref()).await;
-        let bypassed = matches!(look, Look::Hit { .. }) && self.inner.post.bypasses();
-        let look = if bypassed { Look::miss(Miss::Bypassed, None) } else { look };
-        (lease, self.looked(look))
-    }
-
-    fn looked(&self, look: Look) -> Looked<E> {
-        let (found, due, ticket, expired) = match look {
-            Look::Hit { value, due } => (Ok(value), due, None, None),
-            Look::Miss { cause, ticket, expired } => (Err(cause), false, ticket, expired),
-        };
-        match of_this_type(found) {
-            Ok(object) => Looked::Hit { object, due },
-            Err(Miss::KnownAbsent) => Looked::KnownAbsent,
-            Err(cause) => {
-                let expired = expired.and_then(|value| value.downcast::<E>().ok());
-                Looked::Miss { cause, ticket, expired }
-            }
-        }
+    pub(crate) async fn lease(&self, key: &KeyBuf) -> (Lease, Lookup<Arc<E>>) {
+        let (lease, lookup) = self.inner.connector.lease(key.as_ref()).await;
+        let bypassed = matches!(lookup, Lookup::Hit { .. }) && self.inner.sampling.bypasses();
+        let lookup = if bypassed { Lookup::miss(Miss::Bypassed, None) } else { lookup };
+        (lease, lookup_of_this_type(lookup))
     }
 
     /// Stores an object that the caller knows to be current. Its earlier state, and every other object that holds one of
@@ -284,7 +270,7 @@ impl<E: Entry> Cache<E> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// # let schema = Schema::of::<Instance>();
     /// # let instances: Cache<Instance> =
-    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap();
     /// let renamed = instances
     ///     .update(async {
     ///         // Write to the database here, and return the new state.
@@ -292,7 +278,7 @@ impl<E: Entry> Cache<E> {
     ///     })
     ///     .await;
     /// assert_eq!(renamed.unwrap().name, "Acme");
-    /// assert!(instances.get(InstanceIndex::Id, "42").await.is_some());
+    /// assert!(instances.get(Instance::ID, "42").await.is_some());
     /// # }
     /// ```
     ///
@@ -377,12 +363,12 @@ impl<E: Entry> Cache<E> {
     /// # Errors
     ///
     /// A key that cannot exist (empty, or longer than [`MAX_KEY_LEN`](crate::MAX_KEY_LEN)); the other keys are handled first.
-    pub async fn invalidate<K: Key>(
+    pub async fn invalidate<T, K: KeyFor<T>>(
         &self,
-        index: E::Index,
+        index: Index<E, T>,
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Delivery, Error> {
-        self.invalidate_keys(self.keys(index, keys), None).await
+        self.invalidate_keys(self.valid_keys(index, keys), None).await
     }
 
     /// Like [`invalidate`](Self::invalidate), and refuses to store a version lower than `version` of those objects for a minute.
@@ -394,13 +380,13 @@ impl<E: Entry> Cache<E> {
     /// # Errors
     ///
     /// As [`invalidate`](Self::invalidate).
-    pub async fn invalidate_below<K: Key>(
+    pub async fn invalidate_below<T, K: KeyFor<T>>(
         &self,
-        index: E::Index,
+        index: Index<E, T>,
         keys: impl IntoIterator<Item = K>,
         version: u64,
     ) -> Result<Delivery, Error> {
-        self.invalidate_keys(self.keys(index, keys), Some(version)).await
+        self.invalidate_keys(self.valid_keys(index, keys), Some(version)).await
     }
 
     /// Invalidates what a change from `old` to `new` touches: all keys of both.
@@ -409,14 +395,7 @@ impl<E: Entry> Cache<E> {
     ///
     /// As [`invalidate`](Self::invalidate).
     pub async fn invalidate_change(&self, old: &E, new: &E) -> Result<Delivery, Error> {
-        let mut keys = Vec::new();
-        let mut invalid = None;
-        for (index, bytes) in Keys::of(old).into_iter().chain(Keys::of(new)) {
-            match self.valid(index, bytes.into()) {
-                Ok(key) => keys.push(key),
-                Err(error) => invalid = Some(error),
-            }
-        }
+        let (mut keys, invalid) = self.valid(Keys::of(old).into_iter().chain(Keys::of(new)));
         // Most keys are of both. In which order they are invalidated does not matter.
         keys.sort_unstable();
         keys.dedup();
@@ -439,8 +418,12 @@ impl<E: Entry> Cache<E> {
     /// # Errors
     ///
     /// As [`invalidate`](Self::invalidate).
-    pub async fn delete<K: Key>(&self, index: E::Index, keys: impl IntoIterator<Item = K>) -> Result<Delivery, Error> {
-        let (keys, invalid) = self.keys(index, keys);
+    pub async fn delete<T, K: KeyFor<T>>(
+        &self,
+        index: Index<E, T>,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Delivery, Error> {
+        let (keys, invalid) = self.valid_keys(index, keys);
         let delivery = self.inner.connector.delete(keys).await?;
         self.inner.schema.stats.delivery(delivery);
         invalid.map_or(Ok(delivery), Err)
@@ -484,23 +467,22 @@ impl<E: Entry> Cache<E> {
         &self.inner.schema
     }
 
-    fn key<'a>(&self, index: E::Index, bytes: &'a [u8]) -> Result<KeyRef<'a>, Miss> {
-        match checked(index, bytes) {
-            Ok(index) => Ok(KeyRef { index, bytes }),
-            Err(error) => {
-                let Inner { clock, warned, schema, .. } = &*self.inner;
-                if let Some(entries) = warned.impossible_key.admit(clock, 1) {
-                    let index = position(index).map_or("?", index_name::<E>);
-                    tracing::warn!(cache = %schema.cache, index, entries, %error, "looked up by a key that cannot exist");
-                }
-                Err(Miss::InvalidKey)
+    /// The key, if it can exist.
+    fn checked<'a>(&self, key: KeyRef<'a>) -> Result<KeyRef<'a>, Miss> {
+        if let Err(error) = key::check(key.bytes) {
+            let Inner { clock, warned, schema, .. } = &*self.inner;
+            if let Some(entries) = warned.impossible_key.admit(clock, 1) {
+                let index = name_at::<E>(key.index);
+                tracing::warn!(cache = %schema.cache, index, entries, %error, "looked up by a key that cannot exist");
             }
+            return Err(Miss::InvalidKey);
         }
+        Ok(key)
     }
 
-    /// What was found for a call, which is counted as one hit or one miss.
-    fn found(&self, found: Result<Value, Miss>) -> Result<Arc<E>, Miss> {
-        let object = of_this_type(found);
+    /// What a call has got, which is counted as one hit or one miss.
+    fn counted(&self, got: Result<Value, Miss>) -> Result<Arc<E>, Miss> {
+        let object = of_this_type(got);
         self.stats().looked(object.as_ref().map(|_| ()).map_err(|miss| *miss));
         object
     }
@@ -511,7 +493,7 @@ impl<E: Entry> Cache<E> {
         schema.stats.unlisted.add(loads);
         if let Some(entries) = warned.unlisted.admit(clock, loads) {
             tracing::warn!(
-                cache = %schema.cache, index = index_name::<E>(index), entries,
+                cache = %schema.cache, index = name_at::<E>(index), entries,
                 "a loader returned an object that does not list the key it was loaded by, so that the cache never has the \
                  object under this key and each get loads it again; look up by keys as the objects list them"
             );
@@ -526,11 +508,20 @@ impl<E: Entry> Cache<E> {
         }
     }
 
-    fn keys<K: Key>(&self, index: E::Index, keys: impl IntoIterator<Item = K>) -> (Vec<KeyBuf>, Option<Error>) {
+    fn valid_keys<T, K: KeyFor<T>>(
+        &self,
+        index: Index<E, T>,
+        keys: impl IntoIterator<Item = K>,
+    ) -> (Vec<KeyBuf>, Option<Error>) {
+        self.valid(keys.into_iter().map(|key| index.key(key)))
+    }
+
+    /// The keys that can exist, and why one of the others cannot.
+    fn valid(&self, keys: impl IntoIterator<Item = AnyKey<E>>) -> (Vec<KeyBuf>, Option<Error>) {
         let mut valid = Vec::new();
         let mut invalid = None;
         for key in keys {
-            match self.valid(index, (*key.encode()).into()) {
+            match self.valid_key(key) {
                 Ok(key) => valid.push(key),
                 Err(error) => invalid = Some(error),
             }
@@ -538,14 +529,12 @@ impl<E: Entry> Cache<E> {
         (valid, invalid)
     }
 
-    fn valid(&self, index: E::Index, bytes: Box<[u8]>) -> Result<KeyBuf, Error> {
-        match checked(index, &bytes) {
-            Ok(index) => Ok(KeyBuf { index, bytes }),
-            Err(reason) => Err(Error::Key {
-                cache: self.inner.schema.cache.clone(),
-                index: position(index).map_or("?", index_name::<E>),
-                reason,
-            }),
+    fn valid_key(&self, key: AnyKey<E>) -> Result<KeyBuf, Error> {
+        match key::check(key.bytes()) {
+            Ok(()) => Ok(key.into_buf()),
+            Err(reason) => {
+                Err(Error::Key { cache: self.inner.schema.cache.clone(), index: key.index().name(), reason })
+            }
         }
     }
 
@@ -554,8 +543,8 @@ impl<E: Entry> Cache<E> {
         let mut primary = Vec::with_capacity(1);
         let mut secondary = Vec::new();
         let mut fit = true;
-        for (index, bytes) in Keys::of(&*value) {
-            match self.valid(index, bytes.into()) {
+        for key in Keys::of(&*value) {
+            match self.valid_key(key) {
                 Ok(key) if key.index == 0 => primary.push(key),
                 Ok(key) => secondary.push(key),
                 Err(error) => {
@@ -581,18 +570,23 @@ impl<E: Entry> Cache<E> {
     }
 }
 
-fn of_this_type<E: Entry>(found: Result<Value, Miss>) -> Result<Arc<E>, Miss> {
-    found.and_then(|value| value.downcast::<E>().map_err(|_| Miss::Undecodable))
+fn of_this_type<E: Entry>(got: Result<Value, Miss>) -> Result<Arc<E>, Miss> {
+    got.and_then(|value| value.downcast::<E>().map_err(|_| Miss::Undecodable))
 }
 
-fn index_name<E: Entry>(position: u8) -> &'static str {
-    E::Index::NAMES.get(usize::from(position)).copied().unwrap_or_default()
-}
-
-/// The position of the index, if a key with these bytes can exist in it.
-fn checked(index: impl Index, bytes: &[u8]) -> Result<u8, KeyError> {
-    key::check(bytes)?;
-    position(index).ok_or(KeyError::NoIndex(index.position()))
+fn lookup_of_this_type<E: Entry>(lookup: Lookup) -> Lookup<Arc<E>> {
+    match lookup {
+        Lookup::Hit { value, due } => match of_this_type(Ok(value)) {
+            Ok(value) => Lookup::Hit { value, due },
+            Err(cause) => Lookup::miss(cause, None),
+        },
+        // There is nothing to load, or to serve instead.
+        Lookup::Miss { cause: Miss::KnownAbsent, .. } => Lookup::miss(Miss::KnownAbsent, None),
+        Lookup::Miss { cause, ticket, expired } => {
+            let expired = expired.and_then(|value| value.downcast::<E>().ok());
+            Lookup::Miss { cause, ticket, expired }
+        }
+    }
 }
 
 impl<E: Entry> Clone for Cache<E> {

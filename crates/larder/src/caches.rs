@@ -68,7 +68,7 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// let caches = Caches::builder().cache::<Color>(CacheOptions::on("memory").max_age(hour)).open().await?;
 /// let colors: Cache<Color> = caches.open()?;
 /// colors.set(Color { name: "barley".into() }).await;
-/// assert!(colors.get(ColorIndex::Name, "barley").await.is_some());
+/// assert!(colors.get(Color::NAME, "barley").await.is_some());
 /// caches.shutdown().await;
 /// # Ok(()) }
 /// ```
@@ -169,7 +169,7 @@ impl Caches {
         let schema = options.schema::<E>();
         schema.validate().map_err(|error| OpenError::Option { cache: cache(), error })?;
         let (connector, prune_interval) = self.connector(&options.connector, &schema)?;
-        let opened = Cache::<E>::gentle(connector, schema, options.comeback_loads, self.clock.clone());
+        let opened = Cache::<E>::over(connector, schema, options.comeback_loads, self.clock.clone());
         state.tasks.retain(|task| !task.is_finished());
         state.tasks.push(self.runtime.spawn(publish(Arc::downgrade(&opened.inner))).abort_handle());
         if !prune_interval.is_zero() {

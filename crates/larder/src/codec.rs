@@ -172,7 +172,7 @@ impl std::io::Write for ByteCount {
 
 /// Identifies the shape of an entry's stored bytes: releases whose shapes differ do not read each other's objects.
 pub(crate) fn fingerprint<E: Entry>() -> u64 {
-    let text = format!("L1\n{}\n{}\n{}", index::names::<E::Index>().join(","), E::REVISION, shape::describe::<E>());
+    let text = format!("L1\n{}\n{}\n{}", index::names::<E>().join(","), E::REVISION, shape::describe::<E>());
     xxh3_64(text.as_bytes())
 }
 

@@ -18,7 +18,7 @@ mod connector;
 mod delivery;
 mod lease;
 mod load_options;
-mod look;
+mod lookup;
 mod many;
 mod miss;
 mod object;
@@ -38,15 +38,14 @@ pub use lease::{Lease, LeaseToken};
 #[cfg(any(feature = "yaml", feature = "toml"))]
 pub(crate) use load_options::JITTER;
 pub use load_options::LoadOptions;
-pub use look::Look;
-pub use many::Looks;
+pub use lookup::{Lookup, Lookups};
 pub use miss::Miss;
 pub use object::Object;
 #[cfg(any(feature = "yaml", feature = "toml"))]
 pub(crate) use schema::MAX_OBJECT_SIZE;
-pub use schema::Schema;
 pub(crate) use schema::examine;
+pub use schema::{Schema, WrongSchema};
 pub use stats::Stats;
 pub use status::{Pruned, Status};
 pub use stored::{Fill, Stored};
-pub use ticket::Ticket;
+pub use ticket::{Ticket, issue_ticket};

@@ -1,11 +1,13 @@
 //! What can be cached, and how it is found: [`Entry`], its [`Index`]es and the [`Keys`] of one object.
 
-use crate::key::Key;
+use crate::key::KeyFor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
+use std::fmt;
+use std::hash::Hash;
 
-pub use index::Index;
+pub use index::{AnyKey, Index};
 pub use larder_derive::Entry;
 
 #[cfg(test)]
@@ -32,13 +34,16 @@ pub(crate) mod index;
 ///     name: String,
 /// }
 /// # use larder::Index;
-/// assert_eq!(InstanceIndex::NAMES, ["id", "host"]);
+/// assert_eq!(Instance::INDEXES, ["id", "host"]);
+/// let by_host: Index<Instance, String> = Instance::HOST;
 /// ```
+///
+/// How to write an entry by hand is shown at [`Index`].
 ///
 /// # Deriving
 ///
-/// The derive is for structs without parameters. It generates the enum of the indexes as well, as visible as the struct: a variant
-/// for each index, in camel case (`email_domain` becomes `EmailDomain`). Names of caches and indexes are made of letters, digits,
+/// The derive is for structs without parameters. For each index it adds a constant to the struct, an [`Index`] as visible as the struct,
+/// in capital letters (`email-domain` becomes `EMAIL_DOMAIN`). Names of caches and indexes are made of letters, digits,
 /// `_`, `-` and `.`. The primary index comes first, then those of the fields, then those of the struct, as they are written. There
 /// are at most 255.
 ///
@@ -49,14 +54,14 @@ pub(crate) mod index;
 /// | `#[key(index = "host")]` | secondary keys; [no two objects have the same](#keys-are-unique) |
 /// | `#[key(index)]` | secondary keys; the index has the name of the field |
 /// | `#[key(index = "digit", each)]` | secondary keys, one for each item even if the field as a whole could be a key |
+/// | `#[key(index = "tag", type = String)]` | the [type of the keys](#the-type-of-the-keys), where the derive cannot see it |
 /// | `#[version]` | the version: `u8` to `u64`, or a `Copy` type that implements `Into<u64>` |
 ///
 /// | within `#[entry(…)]` on the struct | what it is |
 /// |---|---|
 /// | `cache = "instance"` | the name of the cache; required |
-/// | `key(index = "domain", with = path)` | keys that the function at `path` computes, a `fn(&Self)`; `each` and `primary` as on a field |
+/// | `key(index = "domain", with = path, type = String)` | keys of this type that the function at `path` computes, a `fn(&Self)`; `each` and `primary` as on a field |
 /// | `key(index = "slug", fields = (tenant, slug))` | one key of two to four fields, looked up by a tuple; `primary` as on a field |
-/// | `index = ByName` | the name of the enum; otherwise that of the struct and `Index` |
 /// | `revision = 3` | [`REVISION`](Self::REVISION) |
 /// | `weight = path` | [`weight`](Self::weight): a `fn(&Self) -> u64`, in bytes |
 /// | `crate = path` | where larder is, for crates that re-export it |
@@ -78,7 +83,7 @@ pub(crate) mod index;
 /// #[entry(
 ///     cache = "account",
 ///     key(primary, index = "number", fields = (tenant, number)),
-///     key(index = "login", with = Self::logins),
+///     key(index = "login", with = Self::logins, type = (String, String)),
 /// )]
 /// struct Account {
 ///     tenant: String,
@@ -96,10 +101,18 @@ pub(crate) mod index;
 ///
 /// let account = Account { tenant: "acme".into(), number: 7, logins: vec!["jo".into(), "root".into()], thumbprint: None };
 /// let keys = Keys::of(&account);
-/// assert_eq!(keys[0], (AccountIndex::Number, b"4:acme,1:7,".to_vec()));
-/// assert_eq!(keys[2], (AccountIndex::Login, b"4:acme,4:root,".to_vec()));
+/// assert_eq!(keys[0], Account::NUMBER.key(("acme", 7)));
+/// assert_eq!(keys[2], Account::LOGIN.key(("acme", "root")));
 /// assert_eq!(keys.len(), 3);
 /// ```
+///
+/// # The type of the keys
+///
+/// An index takes keys of one type. The derive reads it off the type of the field: the field's own type, or that of the items of an `Option`, a
+/// `Vec`, an array, a boxed slice or a set of the standard library; for `each` that of the items, whatever holds them; for `fields` the tuple
+/// of the fields' types. What a function returns it cannot read, nor what is behind a type alias of a list, nor the items of a collection
+/// of your own: there `type = …` says it. Any form of the key will do: `str`, `String` and `Arc<str>` are the same index. Where what was
+/// read or written is not what the field holds, that is an error when it is compiled.
 ///
 /// # Keys are unique
 ///
@@ -171,11 +184,12 @@ pub(crate) mod index;
     note = "derive it: `#[derive(serde::Serialize, serde::Deserialize, larder::Entry)]` and `#[entry(cache = \"…\")]`"
 )]
 pub trait Entry: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The indexes of this type, the primary one first.
-    type Index: Index;
-
     /// The name of the cache that holds these objects: letters, digits, `_`, `-` and `.`.
     const CACHE: &'static str;
+
+    /// The names of the indexes, the primary one first: 1 to 255 different ones, made as that of the cache. With another number the entry does
+    /// not compile where it is cached.
+    const INDEXES: &'static [&'static str];
 
     /// Raise it when the stored data changes and its shape does not: releases that differ in either do not read each other's
     /// objects.
@@ -190,7 +204,7 @@ pub trait Entry: Serialize + DeserializeOwned + Send + Sync + 'static {
     const VERSIONED: bool = false;
 
     /// Adds all keys of this object. Exactly one key of the primary index is expected; any number of the others.
-    fn keys(&self, keys: &mut Keys<Self::Index>);
+    fn keys(&self, keys: &mut Keys<Self>);
 
     /// The version of this state of the object; a higher one is newer. At most `i64::MAX`.
     fn version(&self) -> Option<u64> {
@@ -204,118 +218,138 @@ pub trait Entry: Serialize + DeserializeOwned + Send + Sync + 'static {
 }
 
 /// Collects the keys of one object.
-#[derive(Debug)]
-pub struct Keys<I> {
-    found: Vec<(I, Vec<u8>)>,
+///
+/// A key that is not of the index's type does not compile:
+///
+/// ```compile_fail,E0277
+/// # use larder::{Entry, Index, Keys};
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Instance { id: u64, name: String }
+/// # impl Instance { const ID: Index<Self, u64> = Index::at::<0>(); }
+/// impl Entry for Instance {
+/// #   const CACHE: &'static str = "instance";
+/// #   const INDEXES: &'static [&'static str] = &["id"];
+///     fn keys(&self, keys: &mut Keys<Self>) {
+///         keys.add(Self::ID, &self.name); // this index takes `u64` here, not `String`
+///     }
+/// }
+/// ```
+pub struct Keys<E> {
+    added: Vec<AnyKey<E>>,
 }
 
 /// Up to so many keys are compared one by one, which is faster than to hash them. With more keys that would take time that grows with
 /// the square of their number.
 const COMPARED: usize = 16;
 
-impl<I: Index> Keys<I> {
+impl<E: Entry> Keys<E> {
     /// Adds one key of `index`. A key that is there already is not added again.
-    pub fn add(&mut self, index: I, key: impl Key) {
-        let bytes = key.encode();
-        if self.found.len() > COMPARED || !self.found.iter().any(|(i, k)| *i == index && **k == *bytes) {
-            self.found.push((index, bytes.to_vec()));
-        }
+    pub fn add<K>(&mut self, index: Index<E, K>, key: impl KeyFor<K>) {
+        add_if_few(&mut self.added, index.key(key));
     }
 
-    /// The keys of `entry`, in the order it names them.
-    pub fn of<E: Entry<Index = I>>(entry: &E) -> Vec<(I, Vec<u8>)> {
-        let mut keys = Self { found: Vec::with_capacity(4) };
+    /// The keys of `entry`, each once, in the order in which it names them.
+    pub fn of(entry: &E) -> Vec<AnyKey<E>> {
+        let mut keys = Self { added: Vec::with_capacity(4) };
         entry.keys(&mut keys);
-        keys.distinct()
+        distinct(keys.added)
     }
+}
 
-    /// All keys, each once, where it was first added.
-    fn distinct(mut self) -> Vec<(I, Vec<u8>)> {
-        if self.found.len() > COMPARED {
-            let mut seen = HashSet::with_capacity(self.found.len());
-            let first: Vec<bool> = self.found.iter().map(|(index, key)| seen.insert((*index, &**key))).collect();
-            let mut first = first.into_iter();
-            self.found.retain(|_| first.next().unwrap_or(true));
-        }
-        self.found
+/// Adds what is not there yet. Where there are too many to compare each with, it is added in any case, for [`distinct`] to sort out.
+fn add_if_few<T: PartialEq>(added: &mut Vec<T>, one: T) {
+    if added.len() > COMPARED || !added.contains(&one) {
+        added.push(one);
+    }
+}
+
+/// All that was added, each once, where it was first added.
+fn distinct<T: Eq + Hash>(mut added: Vec<T>) -> Vec<T> {
+    if added.len() > COMPARED {
+        let mut seen = HashSet::with_capacity(added.len());
+        let first: Vec<bool> = added.iter().map(|one| seen.insert(one)).collect();
+        let mut first = first.into_iter();
+        added.retain(|_| first.next().unwrap_or(true));
+    }
+    added
+}
+
+impl<E: Entry> fmt::Debug for Keys<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Keys").field(&self.added).finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::hash::Hash;
+    use serde::Deserialize;
 
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    enum By {
-        Id,
-        Host,
+    #[derive(Serialize, Deserialize)]
+    struct Site;
+
+    impl Site {
+        const ID: Index<Self, u32> = Index::at::<0>();
+        const HOST: Index<Self, u32> = Index::at::<1>();
     }
 
-    impl Index for By {
-        const NAMES: &'static [&'static str] = &["id", "host"];
+    impl Entry for Site {
+        const CACHE: &'static str = "site";
+        const INDEXES: &'static [&'static str] = &["id", "host"];
 
-        fn position(self) -> usize {
-            self as usize
-        }
-
-        fn from_name(_: &str) -> Option<Self> {
-            None
-        }
+        fn keys(&self, _: &mut Keys<Self>) {}
     }
 
-    fn distinct(added: impl IntoIterator<Item = (By, u32)>) -> Vec<(By, Vec<u8>)> {
-        let mut keys = Keys { found: Vec::new() };
+    fn all_of(added: impl IntoIterator<Item = (Index<Site, u32>, u32)>) -> Vec<AnyKey<Site>> {
+        let mut keys = Keys { added: Vec::new() };
         added.into_iter().for_each(|(index, key)| keys.add(index, key));
-        keys.distinct()
+        distinct(keys.added)
     }
 
     #[test]
     fn each_key_counts_once_where_it_was_first_added_however_many_there_are() {
         for count in [1, 2, COMPARED as u32, COMPARED as u32 + 1, 100] {
-            let once: Vec<_> = (0..count).flat_map(|key| [(By::Id, key), (By::Host, key)]).collect();
+            let once: Vec<_> = (0..count).flat_map(|key| [(Site::ID, key), (Site::HOST, key)]).collect();
             let twice = once.iter().flat_map(|key| [*key, *key]).chain(once.iter().rev().copied());
-            let encoded = |(index, key): &(By, u32)| (*index, key.to_string().into_bytes());
-            assert_eq!(distinct(twice), once.iter().map(encoded).collect::<Vec<_>>(), "{count}");
+            let encoded = |(index, key): &(Index<Site, u32>, u32)| index.key(*key);
+            assert_eq!(all_of(twice), once.iter().map(encoded).collect::<Vec<_>>(), "{count}");
         }
     }
 
-    /// A key that counts how often it is compared: comparing each with each would be 50 million times.
+    #[test]
+    fn an_index_says_its_name_and_its_place() {
+        assert_eq!((Site::HOST.name(), Site::HOST.position()), ("host", 1));
+        assert_eq!(format!("{:?}", Site::HOST), r#"Index("host")"#);
+        assert_eq!(format!("{:?}", Site::HOST.key(7)), "host=7");
+        assert_ne!(Site::ID.key(7), Site::HOST.key(7));
+    }
+
+    /// Something that counts how often it is compared: comparing each with each would be 50 million times.
     #[test]
     fn what_it_takes_to_tell_many_keys_apart_grows_with_their_number_only() {
         use std::cell::Cell;
 
         thread_local!(static COMPARISONS: Cell<u64> = const { Cell::new(0) });
 
-        #[derive(Clone, Copy, Debug, Eq)]
-        struct Counted;
+        #[derive(Debug, Eq)]
+        struct Counted(u32);
 
         impl Hash for Counted {
-            fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+            fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+                self.0.hash(state);
+            }
         }
 
         impl PartialEq for Counted {
-            fn eq(&self, _: &Self) -> bool {
+            fn eq(&self, other: &Self) -> bool {
                 COMPARISONS.set(COMPARISONS.get() + 1);
-                true
+                self.0 == other.0
             }
         }
 
-        impl Index for Counted {
-            const NAMES: &'static [&'static str] = &["id"];
-
-            fn position(self) -> usize {
-                0
-            }
-
-            fn from_name(_: &str) -> Option<Self> {
-                None
-            }
-        }
-
-        let mut keys = Keys { found: Vec::new() };
-        (0..10_000_u32).for_each(|key| keys.add(Counted, key));
-        assert_eq!(keys.distinct().len(), 10_000);
+        let mut added = Vec::new();
+        (0..10_000).for_each(|number| add_if_few(&mut added, Counted(number)));
+        assert_eq!(distinct(added).len(), 10_000);
         assert!(COMPARISONS.get() < 50_000, "{} comparisons", COMPARISONS.get());
     }
 }

@@ -33,7 +33,7 @@ use std::sync::Arc;
 ///     L: Future<Output = Result<Option<Instance>, Err>> + Send + 'static,
 ///     Err: AsError<Way>,
 /// {
-///     cache.get_or_load(InstanceIndex::Id, id, read).await
+///     cache.get_or_load(Instance::ID, id, read).await
 /// }
 /// ```
 #[diagnostic::on_unimplemented(

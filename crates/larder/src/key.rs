@@ -1,8 +1,9 @@
 //! What an object can be looked up by, and the bytes a key becomes.
 //!
 //! The encoding is part of the stored layout and never changes: text is its UTF-8 bytes, bytes are themselves, a number is
-//! its decimal text (so `42u32`, `42u64` and `"42"` are the same key), a UUID its lower-case hyphenated text, and a
-//! tuple a row of netstrings (`("acme", 7)` is `4:acme,1:7,`), which no choice of parts can make ambiguous.
+//! its decimal text (so `42u32`, `42u64` and `"42"` have the same bytes), a UUID its lower-case hyphenated text, and a
+//! tuple a row of netstrings (`("acme", 7)` is `4:acme,1:7,`), which no choice of parts can make ambiguous. The bytes are for
+//! the server. In code an [`Index`](crate::Index) takes keys of one type only: see [`KeyFor`].
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -30,13 +31,39 @@ pub const MAX_KEY_LEN: usize = 64 * 1024;
 /// assert_eq!(&*("acme", 7).encode(), b"4:acme,1:7,");
 /// assert_ne!(&*("a", "b,1:c").encode(), &*("a,1:b", "c").encode());
 /// ```
+///
+/// A type of your own is a key when it implements both `Key` and [`KeyFor`]:
+///
+/// ```
+/// use larder::{Key, KeyBytes, KeyFor};
+///
+/// struct HostName(String);
+///
+/// impl Key for HostName {
+///     type Owned = String;
+///
+///     fn encode(&self) -> KeyBytes<'_> {
+///         self.0.encode()
+///     }
+///
+///     fn to_owned_key(&self) -> String {
+///         self.0.clone()
+///     }
+/// }
+///
+/// // An index of `String` takes a `HostName` as well.
+/// impl KeyFor<String> for HostName {}
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a key",
     label = "cannot be looked up by",
-    note = "a key is text, bytes, a number, a UUID (feature `uuid`), a tuple of those, or a type that implements `larder::Key`"
+    note = "a key is text, bytes, a number, a UUID (feature `uuid`), a tuple of those, or a type that implements `larder::Key`",
+    note = "if a field holds keys and the derive cannot see that, write `#[key(index = \"…\", each)]` where each item is a key, or compute \
+            them: `#[entry(key(index = \"…\", with = Self::function, type = …))]`"
 )]
 pub trait Key {
-    /// The same key without borrows, as a loader receives it.
+    /// The same key without borrows, as a loader receives it. The owned form of `&str`, `Box<str>`, `Arc<str>` and `Cow<str>` is
+    /// `String`; that of a tuple is the tuple of the owned parts. An [`Index`](crate::Index) is named by the owned form of its keys.
     type Owned: Send + 'static;
 
     /// The bytes that stand for this key in its index.
@@ -45,6 +72,38 @@ pub trait Key {
     /// Copies the key out of whatever it borrows from.
     fn to_owned_key(&self) -> Self::Owned;
 }
+
+/// A key that an index of `T` takes, owned or borrowed: `T` is the key's owned form.
+///
+/// ```
+/// # use larder::KeyFor;
+/// fn takes_text(_: impl KeyFor<String>) {}
+/// takes_text("acme.example");
+/// takes_text(String::from("acme.example"));
+///
+/// fn takes_a_login(_: impl KeyFor<(String, u64)>) {}
+/// takes_a_login(("acme", 7));
+/// takes_a_login(&("acme".to_string(), 7_u64));
+/// ```
+///
+/// Code that works for any index is generic in the type of the index's keys and in the key:
+///
+/// ```
+/// # use larder::{Cache, Entry, Index, KeyFor};
+/// async fn is_cached<E: Entry, T, K: KeyFor<T>>(cache: &Cache<E>, index: Index<E, T>, key: K) -> bool {
+///     cache.get(index, key).await.is_some()
+/// }
+/// ```
+///
+/// A number is a key for an index of exactly its own type: an index of `u64` takes no `u32` and no `"42"`, although their bytes
+/// would be the same. Otherwise a key of a wrong index would compile, and miss for ever.
+#[diagnostic::on_unimplemented(
+    message = "this index takes `{T}` here, not `{Self}`",
+    label = "not a key of this index",
+    note = "an index takes its own type of key, owned or borrowed: `String` or `&str`, `Vec<u8>` or `&bytes[..]`; and for a key of several parts a tuple of all parts",
+    note = "a type of your own is such a key when it implements `larder::Key<Owned = {T}>` and `larder::KeyFor<{T}>`"
+)]
+pub trait KeyFor<T>: Key<Owned = T> {}
 
 /// An encoded key: borrowed where the key already is bytes, inline where it is short, so that a lookup allocates nothing.
 #[derive(Clone, Debug)]
@@ -96,6 +155,8 @@ impl Key for str {
     }
 }
 
+impl KeyFor<String> for str {}
+
 impl Key for [u8] {
     type Owned = Vec<u8>;
 
@@ -108,6 +169,8 @@ impl Key for [u8] {
     }
 }
 
+impl KeyFor<Vec<u8>> for [u8] {}
+
 impl<const N: usize> Key for [u8; N] {
     type Owned = [u8; N];
 
@@ -119,6 +182,8 @@ impl<const N: usize> Key for [u8; N] {
         *self
     }
 }
+
+impl<const N: usize> KeyFor<[u8; N]> for [u8; N] {}
 
 macro_rules! key_behind_pointer {
     ($([$($generics:tt)*] $type:ty => $target:ty;)*) => {$(
@@ -145,6 +210,13 @@ key_behind_pointer! {
     [] Vec<u8> => [u8];
 }
 
+impl<O, T: KeyFor<O> + ?Sized> KeyFor<O> for &T {}
+impl<O, T: KeyFor<O> + ?Sized> KeyFor<O> for Box<T> {}
+impl<O, T: KeyFor<O> + ?Sized> KeyFor<O> for Arc<T> {}
+impl<O, T: KeyFor<O> + ToOwned + ?Sized> KeyFor<O> for Cow<'_, T> {}
+impl KeyFor<String> for String {}
+impl KeyFor<Vec<u8>> for Vec<u8> {}
+
 macro_rules! key_as_text {
     ($($type:ty)*) => {$(
         impl Key for $type {
@@ -158,6 +230,8 @@ macro_rules! key_as_text {
                 *self
             }
         }
+
+        impl KeyFor<$type> for $type {}
     )*};
 }
 
@@ -170,7 +244,9 @@ key_as_text! { NonZeroI8 NonZeroI16 NonZeroI32 NonZeroI64 NonZeroI128 NonZeroIsi
 key_as_text! { uuid::Uuid }
 
 macro_rules! key_tuple {
-    ($($name:ident $position:tt),+) => {
+    ($($name:ident $owned:ident $position:tt),+) => {
+        impl<$($owned, $name: KeyFor<$owned>),+> KeyFor<($($owned,)+)> for ($($name,)+) {}
+
         impl<$($name: Key),+> Key for ($($name,)+) {
             type Owned = ($($name::Owned,)+);
 
@@ -187,10 +263,10 @@ macro_rules! key_tuple {
     };
 }
 
-key_tuple!(A 0);
-key_tuple!(A 0, B 1);
-key_tuple!(A 0, B 1, C 2);
-key_tuple!(A 0, B 1, C 2, D 3);
+key_tuple!(A P 0);
+key_tuple!(A P 0, B Q 1);
+key_tuple!(A P 0, B Q 1, C R 2);
+key_tuple!(A P 0, B Q 1, C R 2, D S 3);
 
 fn netstring(part: &[u8], bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(part.len().to_string().as_bytes());
@@ -201,6 +277,7 @@ fn netstring(part: &[u8], bytes: &mut Vec<u8>) {
 
 /// Why bytes cannot be a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeyError {
     /// A key has no bytes.
     #[error("the key is empty; an object without that key should leave it out")]
@@ -208,11 +285,6 @@ pub enum KeyError {
     /// A key is longer than [`MAX_KEY_LEN`].
     #[error("the key has {0} bytes; at most {MAX_KEY_LEN} can be looked up")]
     TooLong(usize),
-    /// The index of a key has a position that the names of the indexes do not have.
-    #[error(
-        "its index has the position {0}, where `Index::NAMES` has no name; correct the `position` of this hand-written `Index`"
-    )]
-    NoIndex(usize),
 }
 
 /// Whether these bytes can be a key.

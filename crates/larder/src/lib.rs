@@ -20,20 +20,20 @@
 //! let caches = Caches::builder().cache::<Instance>(CacheOptions::on("memory").max_age(hour)).open().await?;
 //! let instances: Cache<Instance> = caches.open()?;
 //! let acme = instances
-//!     .get_or_load(InstanceIndex::Host, "acme.example", |host| async {
+//!     .get_or_load(Instance::HOST, "acme.example", |host| async {
 //!         // Read the database here.
 //!         Ok::<_, std::io::Error>(Some(Instance { id: "42".into(), hosts: vec![host] }))
 //!     })
 //!     .await?;
 //! assert_eq!(acme.unwrap().id, "42");
-//! instances.invalidate(InstanceIndex::Id, ["42"]).await?;
-//! assert!(instances.get(InstanceIndex::Host, "acme.example").await.is_none());
+//! instances.invalidate(Instance::ID, ["42"]).await?;
+//! assert!(instances.get(Instance::HOST, "acme.example").await.is_none());
 //! # Ok(()) }
 //! ```
 //!
 //! | to find out | see |
 //! |---|---|
-//! | what can be cached, and by which keys | [`Entry`], [`Key`] |
+//! | what can be cached, and by which keys | [`Entry`], [`Index`], [`Key`] |
 //! | how to look up, load, store and forget | [`Cache`] |
 //! | how to open caches, from code or from a file | [`Caches`], [`CachesBuilder`], [`config`] |
 //! | where objects are kept | [`connector`] |
@@ -81,17 +81,17 @@ mod sync;
 pub mod telemetry;
 
 pub use cache::audit;
-pub use cache::{Cache, Get, LoadError, Lookup, UpdateError};
+pub use cache::{Cache, Get, LoadError, UpdateError};
 pub use caches::{
     CacheOptions, Caches, CachesBuilder, ConnectorKind, ConnectorName, ConnectorOptions, OpenError, Readiness, Shutdown,
 };
 pub use codec::{Codec, EncodeError};
 #[cfg(any(feature = "yaml", feature = "toml"))]
 pub use config::Config;
-pub use contract::{Connector, Delivery, Error, LoadOptions, Miss, Schema, Stored, Ticket};
+pub use contract::{Connector, Delivery, Error, LoadOptions, Lookup, Miss, Schema, Stored, Ticket};
 #[doc(hidden)]
 pub use entry::derived as __derive;
-pub use entry::{Entry, Index, Keys};
+pub use entry::{AnyKey, Entry, Index, Keys};
 pub use failure::{AsError, Failure, ways};
-pub use key::{Key, KeyBytes, KeyError, MAX_KEY_LEN};
+pub use key::{Key, KeyBytes, KeyError, KeyFor, MAX_KEY_LEN};
 pub use options::OptionError;

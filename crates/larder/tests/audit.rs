@@ -6,7 +6,7 @@
 
 use larder::audit::{Audit, AuditOptions, Findings};
 use larder::connector::memory::{Memory, MemoryOptions};
-use larder::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Object, Pruned, Status, Value};
+use larder::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Lookup, Object, Pruned, Status, Value};
 use larder::{Cache, CacheOptions, Caches, Delivery, Entry, Error, Miss, Schema, Stored, Ticket};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -97,7 +97,7 @@ impl Flawed {
     fn cache<E: Entry>(flaw: Flaw) -> Cache<E> {
         let schema = Schema::of::<E>();
         let memory = Memory::open(schema.clone(), MemoryOptions::default()).unwrap();
-        Cache::new(Arc::new(Self { memory, flaw, remembered: Mutex::default() }), schema)
+        Cache::new(Arc::new(Self { memory, flaw, remembered: Mutex::default() }), schema).unwrap()
     }
 }
 
@@ -114,7 +114,7 @@ impl Connector for Flawed {
         found
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
         self.memory.lookup(key)
     }
 
@@ -168,7 +168,7 @@ fn audited(cache: &Cache<Plain>, source: &Source<Plain>, options: AuditOptions) 
 async fn read(cache: &Cache<Plain>, lasting: Duration) {
     let until = Instant::now() + lasting;
     while Instant::now() < until {
-        cache.get(PlainIndex::Host, "1.example").await;
+        cache.get(Plain::HOST, "1.example").await;
         sleep(Duration::from_millis(10)).await;
     }
 }
@@ -183,7 +183,7 @@ async fn a_cache_that_drops_invalidations_is_found_out() {
         let before = audit.findings();
         assert!(before.current > 10 && before.stale == 0, "{flaw:?}: {before:?}");
         source.write(1, plain(1, false));
-        cache.invalidate(PlainIndex::Id, [1_u32]).await.unwrap();
+        cache.invalidate(Plain::ID, [1_u32]).await.unwrap();
         read(&cache, SECOND).await;
         let found = audit.findings();
         assert!(found.stale > 0, "{flaw:?}: {found:?}");
@@ -197,7 +197,7 @@ async fn an_object_that_is_gone_from_the_source_is_stale_as_well() {
     let audit = audited(&cache, &source, options());
     cache.set(plain(1, true)).await;
     source.delete(1);
-    cache.invalidate(PlainIndex::Id, [1_u32]).await.unwrap();
+    cache.invalidate(Plain::ID, [1_u32]).await.unwrap();
     read(&cache, SECOND).await;
     assert!(audit.findings().stale > 0, "{:?}", audit.findings());
 }
@@ -211,11 +211,11 @@ async fn a_lower_version_is_stale_and_a_higher_one_is_not() {
         cache.audited(options(), move |served| std::future::ready(Ok::<_, String>(reading.read(served.id)))).unwrap();
     cache.set(Versioned { id: 1, version: 6 }).await;
     // A source that lags behind.
-    cache.get(VersionedIndex::Id, 1_u32).await;
+    cache.get(Versioned::ID, 1_u32).await;
     sleep(SECOND).await;
     assert_eq!(audit.findings(), Findings { current: 1, ..Findings::default() });
     source.write(1, Versioned { id: 1, version: 7 });
-    cache.get(VersionedIndex::Id, 1_u32).await;
+    cache.get(Versioned::ID, 1_u32).await;
     sleep(SECOND).await;
     assert_eq!(audit.findings().stale, 1);
     assert_eq!(audit.findings().worst, GRACE);
@@ -246,7 +246,7 @@ async fn writers_who_behave_are_never_accused() {
                     // Within the grace. What was not there before is in no cache.
                     if replaced.is_some() {
                         sleep(GRACE.mul_f64(fastrand::f64() * 0.99)).await;
-                        cache.invalidate(PlainIndex::Id, [id]).await.unwrap();
+                        cache.invalidate(Plain::ID, [id]).await.unwrap();
                     }
                     sleep(Duration::from_millis(fastrand::u64(..300))).await;
                 }
@@ -263,8 +263,8 @@ async fn writers_who_behave_are_never_accused() {
                         sleep(Duration::from_millis(fastrand::u64(..20))).await;
                         Ok::<_, String>(row)
                     };
-                    let _ = cache.get_or_load(PlainIndex::Id, id, load).await;
-                    cache.get(PlainIndex::Host, "shared.example").await;
+                    let _ = cache.get_or_load(Plain::ID, id, load).await;
+                    cache.get(Plain::HOST, "shared.example").await;
                     sleep(Duration::from_millis(fastrand::u64(..10))).await;
                 }
             }));
@@ -303,7 +303,7 @@ async fn writers_who_behave_are_never_accused_by_their_versions() {
                     }
                     writing.write(id, Versioned { id, version });
                     sleep(GRACE.mul_f64(fastrand::f64() * 0.99)).await;
-                    writer.invalidate(VersionedIndex::Id, [id]).await.unwrap();
+                    writer.invalidate(Versioned::ID, [id]).await.unwrap();
                     sleep(Duration::from_millis(fastrand::u64(..300))).await;
                 }
             }));
@@ -312,7 +312,7 @@ async fn writers_who_behave_are_never_accused_by_their_versions() {
                 while Instant::now() < until {
                     let reading = reading.clone();
                     let load = move |id| std::future::ready(Ok::<_, String>(reading.read(id)));
-                    let _ = reader.get_or_load(VersionedIndex::Id, id, load).await;
+                    let _ = reader.get_or_load(Versioned::ID, id, load).await;
                     sleep(Duration::from_millis(fastrand::u64(..10))).await;
                 }
             }));
@@ -333,17 +333,17 @@ async fn a_cache_that_was_found_out_is_bypassed_for_a_while_or_until_it_is_reset
         let (cache, source) = (Flawed::cache(Flaw::DropsInvalidations), Source::of([(1, plain(1, false))]));
         let audit = audited(&cache, &source, options().bypass(bypass));
         cache.set(plain(1, true)).await;
-        assert!(cache.get(PlainIndex::Id, 1_u32).await.is_some());
+        assert!(cache.get(Plain::ID, 1_u32).await.is_some());
         sleep(SECOND).await;
         assert!(audit.bypasses());
-        assert!(cache.get(PlainIndex::Id, 1_u32).await.is_none());
-        assert!(cache.get(PlainIndex::Host, "1.example").await.is_none());
-        assert_eq!(cache.get_many(PlainIndex::Id, [1_u32]).await, [None]);
+        assert!(cache.get(Plain::ID, 1_u32).await.is_none());
+        assert!(cache.get(Plain::HOST, "1.example").await.is_none());
+        assert_eq!(cache.get_many(Plain::ID, [1_u32]).await, [None]);
         assert_eq!(cache.stats().miss(Miss::Bypassed).get(), 3);
         // A load goes to the source, and its fill is as good as ever.
         let reading = source.clone();
         let load = move |id| std::future::ready(Ok::<_, String>(reading.read(id)));
-        assert_eq!(cache.get_or_load(PlainIndex::Id, 1_u32, load).await.unwrap().as_deref(), Some(&plain(1, false)));
+        assert_eq!(cache.get_or_load(Plain::ID, 1_u32, load).await.unwrap().as_deref(), Some(&plain(1, false)));
         assert_eq!(cache.stats().misses(), 4, "one for each call");
         if reset {
             advance(1000 * SECOND).await;
@@ -353,7 +353,7 @@ async fn a_cache_that_was_found_out_is_bypassed_for_a_while_or_until_it_is_reset
             advance(5 * SECOND).await;
         }
         assert!(!audit.bypasses());
-        assert_eq!(cache.get(PlainIndex::Id, 1_u32).await.as_deref(), Some(&plain(1, false)));
+        assert_eq!(cache.get(Plain::ID, 1_u32).await.as_deref(), Some(&plain(1, false)));
         sleep(SECOND).await;
         assert!(!audit.bypasses(), "it is current now");
     }
@@ -400,19 +400,19 @@ async fn dropping_the_audit_ends_it_with_all_that_is_under_way() {
     let (cache, source) = (Flawed::cache(Flaw::DropsInvalidations), Source::of([(1, plain(1, false))]));
     let audit = audited(&cache, &source, options().bypass(Duration::MAX));
     cache.set(plain(1, true)).await;
-    cache.get(PlainIndex::Id, 1_u32).await;
+    cache.get(Plain::ID, 1_u32).await;
     sleep(GRACE / 2).await;
     drop(audit);
     sleep(SECOND).await;
     assert_eq!(Arc::strong_count(&source.0), 1, "nobody holds the source any more");
-    assert!(cache.get(PlainIndex::Id, 1_u32).await.is_some());
+    assert!(cache.get(Plain::ID, 1_u32).await.is_some());
     // The bypass goes as well.
     let audit = audited(&cache, &source, options().bypass(Duration::MAX));
-    cache.get(PlainIndex::Id, 1_u32).await;
+    cache.get(Plain::ID, 1_u32).await;
     sleep(SECOND).await;
     assert!(audit.bypasses());
     drop(audit);
-    assert!(cache.get(PlainIndex::Id, 1_u32).await.is_some());
+    assert!(cache.get(Plain::ID, 1_u32).await.is_some());
 }
 
 /// A cache ends with its last clone, audit or not.
@@ -422,7 +422,7 @@ async fn an_audit_keeps_no_cache_alive() {
     let audit = audited(&cache, &source, options());
     let object = Arc::new(plain(1, true));
     cache.set(object.clone()).await;
-    cache.get(PlainIndex::Id, 1_u32).await;
+    cache.get(Plain::ID, 1_u32).await;
     sleep(SECOND).await;
     drop(cache);
     assert_eq!(Arc::strong_count(&object), 1);
@@ -471,7 +471,7 @@ async fn the_options_of_a_cache_say_what_is_audited() {
     let cache: Cache<Plain> = caches.open().unwrap();
     // A writer that does not behave: it says that this is current.
     cache.set(plain(1, true)).await;
-    cache.get(PlainIndex::Id, 1_u32).await;
+    cache.get(Plain::ID, 1_u32).await;
     sleep(SECOND).await;
     assert_eq!((audit.findings().stale, audit.bypasses()), (1, true));
     advance(60 * SECOND).await;
@@ -481,7 +481,7 @@ async fn the_options_of_a_cache_say_what_is_audited() {
     let audit = off.audit::<Plain, _, _, _>(|_| std::future::ready(Ok::<_, String>(None))).unwrap();
     let cache: Cache<Plain> = off.open().unwrap();
     cache.set(plain(1, true)).await;
-    cache.get(PlainIndex::Id, 1_u32).await;
+    cache.get(Plain::ID, 1_u32).await;
     sleep(20 * SECOND).await;
     assert_eq!(audit.findings(), Findings::default(), "a share of 0 is the default");
 }

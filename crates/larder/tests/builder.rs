@@ -49,7 +49,7 @@ async fn caches_open_on_the_connectors_that_they_name() {
         instances.set(Instance { id }).await;
     }
     assert_eq!(instances.status().objects, Some(2));
-    assert_eq!(instances.schema().max_age, HOUR);
+    assert_eq!(instances.schema().max_age(), HOUR);
     let sessions: Cache<Session> = caches.open().unwrap();
     assert_eq!(sessions.set(Session { id: 1 }).await, Stored::Unfit, "longer than the defaults allow");
     assert_eq!(caches.connector_options("SMALL").unwrap().kind(), ConnectorKind::Memory);
@@ -65,7 +65,7 @@ async fn what_is_always_there_need_not_be_added() {
         .open()
         .await
         .unwrap();
-    assert_eq!(caches.open::<Instance>().unwrap().set(Instance { id: 1 }).await, Stored::Yes);
+    assert_eq!(caches.open::<Instance>().unwrap().set(Instance { id: 1 }).await, Stored::Accepted);
     assert_eq!(caches.open::<Session>().unwrap().set(Session { id: 1 }).await, Stored::Off);
     // Its options may be said all the same.
     let caches = Caches::builder()
@@ -164,7 +164,7 @@ async fn a_connector_of_ones_own_is_made_for_each_cache_on_it() {
     let told = made.clone();
     let caches = Caches::builder()
         .connector("mine", move |schema: Schema| {
-            told.lock().unwrap().push((schema.cache.to_string(), schema.max_age));
+            told.lock().unwrap().push((schema.cache().to_owned(), schema.max_age()));
             own(schema)
         })
         .cache::<Instance>(CacheOptions::on("mine").max_age(HOUR))
@@ -175,7 +175,7 @@ async fn a_connector_of_ones_own_is_made_for_each_cache_on_it() {
     assert!(made.lock().unwrap().is_empty(), "nothing is made before it is needed");
     let instances: Cache<Instance> = caches.open().unwrap();
     for id in 0..10 {
-        assert_eq!(instances.set(Instance { id }).await, Stored::Yes);
+        assert_eq!(instances.set(Instance { id }).await, Stored::Accepted);
     }
     assert_eq!(instances.status().objects, Some(3), "it is the connector that was made");
     let _again: Cache<Instance> = caches.open().unwrap();
@@ -313,7 +313,7 @@ mod file {
                 sessions.set(Session { id }).await;
             }
             assert_eq!((instances.status().objects, sessions.status().objects), (Some(3), Some(1)));
-            assert_eq!(instances.schema().max_age, HOUR);
+            assert_eq!(instances.schema().max_age(), HOUR);
         }
         let said = Caches::from_config(config()).await.unwrap_err().to_string();
         assert_eq!(
@@ -392,8 +392,8 @@ mod redis {
             let sessions: Cache<Session> = caches.open().unwrap();
             let readiness = caches.ready(LONG).await;
             assert!(readiness.is_ready(), "{readiness}");
-            assert_eq!(instances.set(Instance { id: 1 }).await, Stored::Yes);
-            assert_eq!(sessions.set(Session { id: 2 }).await, Stored::Yes);
+            assert_eq!(instances.set(Instance { id: 1 }).await, Stored::Accepted);
+            assert_eq!(sessions.set(Session { id: 2 }).await, Stored::Accepted);
             let (on_main, on_other) = (keys(&main).await, keys(&other).await);
             assert!(on_main.contains("larder:instance") && !on_main.contains("session"), "{on_main}");
             assert!(on_other.contains("shop:session") && !on_other.contains("instance"), "{on_other}");
@@ -412,9 +412,9 @@ mod redis {
             let instances: Cache<Instance> = caches.open().unwrap();
             let sessions: Cache<Session> = caches.open().unwrap();
             until("the cache on the server that is there can be read", || instances.status().readable).await;
-            assert_eq!(instances.set(Instance { id: 1 }).await, Stored::Yes);
-            assert_eq!(instances.get(InstanceIndex::Id, 1).await.as_deref(), Some(&Instance { id: 1 }));
-            assert_eq!(sessions.invalidate(SessionIndex::Id, [1]).await.unwrap(), Delivery::Deferred);
+            assert_eq!(instances.set(Instance { id: 1 }).await, Stored::Accepted);
+            assert_eq!(instances.get(Instance::ID, 1).await.as_deref(), Some(&Instance { id: 1 }));
+            assert_eq!(sessions.invalidate(Session::ID, [1]).await.unwrap(), Delivery::Deferred);
             let readiness = caches.ready(Duration::ZERO).await;
             let unreadable: Vec<_> = readiness.unreadable().collect();
             let [(cache, why)] = unreadable.as_slice() else { panic!("{readiness}") };
@@ -446,8 +446,8 @@ mod redis {
                 .unwrap();
             let instances: Cache<Instance> = caches.open().unwrap();
             let sessions: Cache<Session> = caches.open().unwrap();
-            assert_eq!(instances.invalidate(InstanceIndex::Id, [1]).await.unwrap(), Delivery::Deferred);
-            assert_eq!(sessions.invalidate(SessionIndex::Id, [1]).await.unwrap(), Delivery::Deferred);
+            assert_eq!(instances.invalidate(Instance::ID, [1]).await.unwrap(), Delivery::Deferred);
+            assert_eq!(sessions.invalidate(Session::ID, [1]).await.unwrap(), Delivery::Deferred);
             let mut shutdown = Box::pin(caches.shutdown());
             let waits = shutdown.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
             assert!(waits, "for the first server");

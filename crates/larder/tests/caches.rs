@@ -57,15 +57,15 @@ async fn with_clock(yaml: &str) -> (Caches, ManualClock) {
 async fn a_configured_cache_opens_and_works() {
     let caches = caches("caches: { instance: { connector: memory } }").await;
     let instances: Cache<Instance> = caches.open().unwrap();
-    assert_eq!(instances.set(instance(1)).await, Stored::Yes);
-    assert_eq!(instances.get(InstanceIndex::Host, "1.example").await.as_deref(), Some(&instance(1)));
+    assert_eq!(instances.set(instance(1)).await, Stored::Accepted);
+    assert_eq!(instances.get(Instance::HOST, "1.example").await.as_deref(), Some(&instance(1)));
 }
 
 #[tokio::test]
 async fn without_a_file_every_cache_is_in_memory() {
     let caches = Caches::from_config(Config::default()).await.unwrap();
     let organizations: Cache<Organization> = caches.open().unwrap();
-    assert_eq!(organizations.set(Organization { id: 1 }).await, Stored::Yes);
+    assert_eq!(organizations.set(Organization { id: 1 }).await, Stored::Accepted);
 }
 
 #[tokio::test]
@@ -73,8 +73,8 @@ async fn a_cache_that_is_switched_off_opens_and_keeps_nothing() {
     let caches = caches("caches: { instance: { connector: none } }").await;
     let instances: Cache<Instance> = caches.open().unwrap();
     assert_eq!(instances.set(instance(1)).await, Stored::Off);
-    assert_eq!(instances.invalidate(InstanceIndex::Id, [1]).await.unwrap(), Delivery::Applied);
-    assert!(instances.get(InstanceIndex::Id, 1).await.is_none());
+    assert_eq!(instances.invalidate(Instance::ID, [1]).await.unwrap(), Delivery::Applied);
+    assert!(instances.get(Instance::ID, 1).await.is_none());
     assert_eq!(instances.stats().miss(Miss::Off).get(), 1);
 }
 
@@ -84,10 +84,7 @@ async fn a_cache_that_is_opened_twice_is_one_cache() {
     let first: Cache<Instance> = caches.open().unwrap();
     let second: Cache<Instance> = caches.open().unwrap();
     let load = async |cache: &Cache<Instance>| {
-        cache
-            .get_or_load(InstanceIndex::Id, 1_u32, |id| async move { Ok::<_, String>(Some(instance(id))) })
-            .await
-            .unwrap()
+        cache.get_or_load(Instance::ID, 1_u32, |id| async move { Ok::<_, String>(Some(instance(id))) }).await.unwrap()
     };
     let (one, other) = tokio::join!(load(&first), load(&second));
     assert!(one.is_some() && one == other);
@@ -142,9 +139,9 @@ async fn a_cache_of_zitadels_file_opens() {
     )
     .await;
     let instances: Cache<Instance> = caches.open().unwrap();
-    assert_eq!(instances.schema().max_age, 3600 * SECOND);
-    assert_eq!(instances.schema().last_use_age, 600 * SECOND);
-    assert_eq!(&*instances.schema().cache, "instance", "keys are named by the entry, not by the file");
+    assert_eq!(instances.schema().max_age(), 3600 * SECOND);
+    assert_eq!(instances.schema().last_use_age(), 600 * SECOND);
+    assert_eq!(instances.schema().cache(), "instance", "keys are named by the entry, not by the file");
 }
 
 // Settings arrive
@@ -173,9 +170,9 @@ async fn ages_arrive() {
     let instances: Cache<Instance> = caches.open().unwrap();
     instances.set(instance(1)).await;
     hand.advance(599 * SECOND);
-    assert!(instances.get(InstanceIndex::Id, 1).await.is_some());
+    assert!(instances.get(Instance::ID, 1).await.is_some());
     hand.advance(600 * SECOND);
-    assert!(instances.get(InstanceIndex::Id, 1).await.is_none());
+    assert!(instances.get(Instance::ID, 1).await.is_none());
 }
 
 /// Ages under a second were truncated to zero, which means "never expires".
@@ -184,9 +181,9 @@ async fn an_age_below_a_millisecond_ends() {
     let (caches, hand) = with_clock("caches: { instance: { connector: memory, max_age: 500us } }").await;
     let instances: Cache<Instance> = caches.open().unwrap();
     instances.set(instance(1)).await;
-    assert!(instances.get(InstanceIndex::Id, 1).await.is_some());
+    assert!(instances.get(Instance::ID, 1).await.is_some());
     hand.advance(Duration::from_millis(1));
-    assert!(instances.get(InstanceIndex::Id, 1).await.is_none());
+    assert!(instances.get(Instance::ID, 1).await.is_none());
 }
 
 // In the background
@@ -237,7 +234,7 @@ async fn a_shutdown_ends_the_background_and_leaves_the_caches() {
     assert!(caches.shutdown().await.is_clean(), "memory defers nothing");
     tokio::task::yield_now().await;
     assert_eq!(tasks(), 0);
-    assert_eq!(instances.set(instance(1)).await, Stored::Yes);
+    assert_eq!(instances.set(instance(1)).await, Stored::Accepted);
     assert!(caches.shutdown().await.is_clean(), "a second time does nothing");
 }
 
@@ -249,11 +246,11 @@ async fn counters_reach_the_metrics_recorder_within_a_second() {
     let instances: Cache<Instance> = caches.open().unwrap();
     instances.set(instance(1)).await;
     for _ in 0..3 {
-        instances.get(InstanceIndex::Id, 1).await;
+        instances.get(Instance::ID, 1).await;
     }
     tokio::time::sleep(SECOND + SECOND / 10).await;
     assert_eq!(recorder.total("larder_hits_total"), 3);
-    instances.get(InstanceIndex::Id, 1).await;
+    instances.get(Instance::ID, 1).await;
     caches.shutdown().await;
     assert_eq!(recorder.total("larder_hits_total"), 4, "a shutdown hands them over once more");
 }
@@ -306,7 +303,7 @@ async fn after_a_truncate_loads_are_limited_for_a_while() {
                     running.fetch_sub(1, Ordering::SeqCst);
                     Ok::<_, ()>(Some(instance(id)))
                 };
-                tokio::spawn(async move { instances.get_or_load(InstanceIndex::Id, id, load).await.unwrap().unwrap() })
+                tokio::spawn(async move { instances.get_or_load(Instance::ID, id, load).await.unwrap().unwrap() })
             })
             .collect();
         for one in all {
@@ -320,7 +317,7 @@ async fn after_a_truncate_loads_are_limited_for_a_while() {
     assert_eq!(instances.stats().held_back.get(), 8);
     tokio::time::advance(11 * SECOND).await;
     for id in 0..10_u32 {
-        instances.invalidate(InstanceIndex::Id, [id]).await.unwrap();
+        instances.invalidate(Instance::ID, [id]).await.unwrap();
     }
     assert_eq!(load_all().await, 10);
 }
@@ -405,8 +402,8 @@ mod redis {
             let caches = caches(&on_redis(server.socket(), &settings)).await;
             let instances: Cache<Instance> = caches.open().unwrap();
             until("the cache can be read", || instances.status().readable).await;
-            assert_eq!(instances.set(instance(1)).await, Stored::Yes);
-            assert_eq!(instances.get(InstanceIndex::Host, "1.example").await.as_deref(), Some(&instance(1)));
+            assert_eq!(instances.set(instance(1)).await, Stored::Accepted);
+            assert_eq!(instances.get(Instance::HOST, "1.example").await.as_deref(), Some(&instance(1)));
             let keyspace = server.info("keyspace").await.unwrap();
             assert!(keyspace.contains_key("db3") && !keyspace.contains_key("db0"), "{keyspace:?}");
             let clients = format!("{:?}", server.command(&["CLIENT", "LIST"]).await.unwrap());
@@ -421,9 +418,9 @@ mod redis {
         let folder = tempfile::tempdir().unwrap();
         let caches = caches(&on_redis(&folder.path().join("nobody"), ", shutdown_timeout: 1h")).await;
         let instances: Cache<Instance> = caches.open().unwrap();
-        assert!(instances.get(InstanceIndex::Id, 1).await.is_none());
+        assert!(instances.get(Instance::ID, 1).await.is_none());
         assert_eq!(instances.set(instance(1)).await, Stored::Unavailable);
-        assert_eq!(instances.invalidate(InstanceIndex::Id, [2]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(instances.invalidate(Instance::ID, [2]).await.unwrap(), Delivery::Deferred);
         // Both keys of the object that was set, and the one that was invalidated.
         let shutdown = caches.shutdown_within(Duration::from_millis(20));
         let shutdown = tokio::time::timeout(300 * SECOND, shutdown).await.expect("not the hour that is configured");
@@ -441,14 +438,10 @@ mod redis {
             let instances: Cache<Instance> = caches.open().unwrap();
             until("the cache can be read", || instances.status().readable).await;
             assert!(caches.shutdown().await.is_clean());
-            assert_eq!(
-                instances.invalidate(InstanceIndex::Id, [1]).await.unwrap(),
-                Delivery::Applied,
-                "it still works"
-            );
+            assert_eq!(instances.invalidate(Instance::ID, [1]).await.unwrap(), Delivery::Applied, "it still works");
             server.stop().unwrap();
             {
-                let mut invalidation = Box::pin(instances.invalidate(InstanceIndex::Id, [1]));
+                let mut invalidation = Box::pin(instances.invalidate(Instance::ID, [1]));
                 assert!(invalidation.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             }
             assert_eq!(caches.shutdown_within(Duration::ZERO).await.total(), 1);
@@ -481,7 +474,7 @@ mod redis {
             server.cont().unwrap();
             assert!(caches.shutdown().await.is_clean());
             update.await.unwrap().unwrap();
-            assert!(instances.get(InstanceIndex::Id, 1).await.is_some());
+            assert!(instances.get(Instance::ID, 1).await.is_some());
         }
     }
 
@@ -493,7 +486,7 @@ mod redis {
             until("the cache can be read", || instances.status().readable).await;
             {
                 // Sent, and given up before the answer.
-                let mut invalidation = Box::pin(instances.invalidate(InstanceIndex::Id, [1]));
+                let mut invalidation = Box::pin(instances.invalidate(Instance::ID, [1]));
                 let mut context = Context::from_waker(Waker::noop());
                 assert!(invalidation.as_mut().poll(&mut context).is_pending());
             }
@@ -529,7 +522,7 @@ mod redis {
             until("the breaker opens", || caches.redis("redis").unwrap().breaker().state() == State::Open).await;
             server.restart().await.unwrap();
             until("the cache can be read again", || instances.status().readable).await;
-            assert_eq!(instances.set(instance(2)).await, Stored::Yes);
+            assert_eq!(instances.set(instance(2)).await, Stored::Accepted);
         }
     }
 }

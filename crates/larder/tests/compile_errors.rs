@@ -9,7 +9,7 @@ fn misuses_are_told_apart() {
     trybuild::TestCases::new().compile_fail("tests/compile_errors/*.rs");
 }
 
-/// The names of a hand-written `Index` are counted when code is made for its entry. So these files are built and not only checked, which
+/// The names of the indexes of a hand-written entry are counted when code is made for it. So these files are built and not only checked, which
 /// trybuild does where one of them has to compile.
 #[test]
 fn more_indexes_than_keys_can_tell_apart_do_not_compile() {

@@ -68,7 +68,7 @@ impl Subject for Private {
     async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
         let options = MemoryOptions::new().max_objects(self.max_objects);
         let mut opened = self.opened.lock().unwrap();
-        let name = (schema.cache.clone(), schema.fingerprint);
+        let name = (schema.cache().into(), schema.fingerprint());
         let open = || Arc::new(Memory::on_clock(schema, options, self.clock.clone()).unwrap());
         opened.entry(name).or_insert_with(open).clone()
     }
@@ -82,12 +82,7 @@ impl Subject for Private {
         for memory in self.all_of(cache) {
             for n in 0..MAX_OBJECTS * 5 {
                 let id = format!("in the way {n}");
-                let object = Object {
-                    primary: id.as_bytes().into(),
-                    secondary: Vec::new(),
-                    version: None,
-                    value: Arc::new(Site::new(&id, &[], "")),
-                };
+                let object = Object::new(id.as_bytes(), Vec::new(), None, Arc::new(Site::new(&id, &[], "")));
                 let ticket = memory.ticket().await.unwrap();
                 memory.fill(object, ticket).await;
                 for _ in 0..2 {

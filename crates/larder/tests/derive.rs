@@ -1,16 +1,15 @@
 //! `#[derive(Entry)]` as its users see it: which keys an object has, under which indexes, and what else is derived.
 #![allow(missing_docs)]
 
-use larder::{Entry, Index, Key, KeyBytes, Keys};
+use larder::connector::memory::{Memory, MemoryOptions};
+use larder::{Cache, Entry, Index, Key, KeyBytes, KeyFor, Keys, Schema, Stored};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::net::IpAddr;
 
 /// The keys of an object as text: `index=key`.
 fn keys<E: Entry>(entry: &E) -> Vec<String> {
-    let name = |index: E::Index| E::Index::NAMES[index.position()];
-    let text = |key: Vec<u8>| key.escape_ascii().to_string();
-    Keys::of(entry).into_iter().map(|(index, key)| format!("{}={}", name(index), text(key))).collect()
+    Keys::of(entry).iter().map(|key| format!("{}={}", key.index().name(), key.bytes().escape_ascii())).collect()
 }
 
 mod the_usual_entry {
@@ -45,16 +44,17 @@ mod the_usual_entry {
 
     #[test]
     fn names_the_primary_index_first() {
-        assert_eq!(InstanceIndex::NAMES, ["id", "host"]);
-        assert_eq!([InstanceIndex::Id.position(), InstanceIndex::Host.position()], [0, 1]);
+        assert_eq!(Instance::INDEXES, ["id", "host"]);
+        assert_eq!([Instance::ID.position(), Instance::HOST.position()], [0, 1]);
     }
 
     #[test]
     fn finds_an_index_by_its_name_only() {
-        assert_eq!(InstanceIndex::from_name("id"), Some(InstanceIndex::Id));
-        assert_eq!(InstanceIndex::from_name("host"), Some(InstanceIndex::Host));
+        let named = Index::<Instance, Vec<u8>>::named;
+        assert_eq!(named("id"), Some(Instance::ID.encoded()));
+        assert_eq!(named("host"), Some(Instance::HOST.encoded()));
         for name in ["", "hosts", "Host", "name"] {
-            assert_eq!(InstanceIndex::from_name(name), None, "{name}");
+            assert_eq!(named(name), None, "{name}");
         }
     }
 
@@ -87,6 +87,8 @@ mod one_key {
             self.0.clone()
         }
     }
+
+    impl KeyFor<String> for HostName {}
 
     #[derive(Serialize, Deserialize, Entry)]
     #[entry(cache = "one")]
@@ -199,8 +201,10 @@ mod many_keys {
         sorted: BTreeSet<u64>,
         #[key(index)]
         queue: VecDeque<char>,
-        #[key(index)]
+        #[key(index, each)]
         own: Grouped,
+        #[key(index, type = str)]
+        more: Grouped,
         #[key(index = "digit", each)]
         digits: Vec<u8>,
     }
@@ -218,6 +222,7 @@ mod many_keys {
             sorted: BTreeSet::from([30, 4]),
             queue: VecDeque::from(['x']),
             own: Grouped(vec!["g".into()]),
+            more: Grouped(vec!["m".into()]),
             digits: vec![3, 4],
         };
         assert_eq!(
@@ -237,6 +242,7 @@ mod many_keys {
                 "sorted=30",
                 "queue=x",
                 "own=g",
+                "more=m",
                 "digit=3",
                 "digit=4"
             ]
@@ -249,14 +255,14 @@ mod computed_keys {
 
     #[derive(Serialize, Deserialize, Entry)]
     #[entry(cache = "user")]
-    #[entry(key(primary, index = "number", with = Self::number))]
+    #[entry(key(primary, index = "number", with = Self::number, type = usize))]
     #[entry(
-        key(index = "email_domain", with = Self::domain),
-        key(index = "login", with = logins),
-        key(index = "tag", with = Self::tags),
-        key(index = "initial", with = Self::initials, each),
-        key(index = "digest", with = Self::digest),
-        key(index = "alias", with = text::aliases)
+        key(index = "email_domain", with = Self::domain, type = String),
+        key(index = "login", with = logins, type = (String, String)),
+        key(index = "tag", with = Self::tags, type = String),
+        key(index = "initial", with = Self::initials, each, type = u8),
+        key(index = "digest", with = Self::digest, type = Vec<u8>),
+        key(index = "alias", with = text::aliases, type = &'static str)
     )]
     struct User {
         tenant: String,
@@ -335,7 +341,149 @@ mod keys_of_several_fields {
     fn are_tuples() {
         let project = Project { tenant: "acme".into(), number: 7, slug: "x".into() };
         assert_eq!(keys(&project), ["number=4:acme,1:7,", "tenant_slug=4:acme,1:x,"]);
-        assert_eq!(Keys::of(&project)[0].1, *("acme", 7).encode());
+        assert_eq!(Keys::of(&project)[0], Project::NUMBER.key(("acme", 7)));
+    }
+}
+
+/// The constants compile with the types that are written here, and with no others.
+mod the_type_of_the_keys {
+    use super::*;
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    type Digest = Vec<u8>;
+    type Maybe = Option<u16>;
+
+    #[derive(Serialize, Deserialize, Entry)]
+    #[entry(
+        cache = "types",
+        key(index = "pair", fields = (id, text)),
+        key(index = "computed", with = Self::computed, type = (&'static str, u8)),
+    )]
+    struct Types {
+        #[key(primary)]
+        id: u128,
+        #[key(index)]
+        text: Box<str>,
+        #[key(index)]
+        shared: std::borrow::Cow<'static, str>,
+        #[key(index)]
+        bytes: Vec<u8>,
+        #[key(index)]
+        boxed_bytes: Box<[u8]>,
+        #[key(index)]
+        alias: Digest,
+        #[key(index)]
+        maybe: Maybe,
+        #[key(index)]
+        texts: Vec<Box<str>>,
+        #[key(index)]
+        digests: std::vec::Vec<Digest>,
+        #[key(index)]
+        pairs: Vec<(String, i8)>,
+        #[key(index)]
+        array: [String; 2],
+        #[key(index)]
+        digest: [u8; 20],
+        #[key(index)]
+        boxed: Box<[u32]>,
+        #[key(index)]
+        set: BTreeSet<(u8, String)>,
+        #[key(index, each)]
+        each: Vec<u8>,
+        #[key(index, each, type = u64)]
+        written: VecDeque<u64>,
+    }
+
+    impl Types {
+        fn computed(&self) -> Option<(&str, u8)> {
+            None
+        }
+    }
+
+    const _: (Index<Types, u128>, Index<Types, String>, Index<Types, String>) = (Types::ID, Types::TEXT, Types::SHARED);
+    const _: [Index<Types, Vec<u8>>; 4] = [Types::BYTES, Types::BOXED_BYTES, Types::ALIAS, Types::DIGESTS];
+    const _: (Index<Types, u16>, Index<Types, String>) = (Types::MAYBE, Types::TEXTS);
+    const _: (Index<Types, (String, i8)>, Index<Types, String>) = (Types::PAIRS, Types::ARRAY);
+    const _: (Index<Types, [u8; 20]>, Index<Types, u32>) = (Types::DIGEST, Types::BOXED);
+    const _: (Index<Types, (u8, String)>, Index<Types, u8>) = (Types::SET, Types::EACH);
+    const _: (Index<Types, u64>, Index<Types, (u128, String)>) = (Types::WRITTEN, Types::PAIR);
+    const _: Index<Types, (String, u8)> = Types::COMPUTED;
+
+    #[test]
+    fn takes_owned_and_borrowed_forms_and_numbers_without_their_type() {
+        let digest = [7; 20];
+        let keys = [
+            (Types::ID.key(7), &b"7"[..]),
+            (Types::ID.key(&7), b"7"),
+            (Types::TEXT.key("x"), b"x"),
+            (Types::TEXT.key(String::from("x")), b"x"),
+            (Types::TEXT.key(Arc::<str>::from("x")), b"x"),
+            (Types::TEXT.key(std::borrow::Cow::Borrowed("x")), b"x"),
+            (Types::BYTES.key(&b"x"[..]), b"x"),
+            (Types::PAIRS.key(("x", -1)), b"1:x,2:-1,"),
+            (Types::PAIRS.key(&(String::from("x"), -1)), b"1:x,2:-1,"),
+            (Types::SET.key((1, "x")), b"1:1,1:x,"),
+            (Types::DIGEST.key(digest), &digest),
+        ];
+        for (key, bytes) in keys {
+            assert_eq!(key.bytes(), bytes, "{key:?}");
+        }
+        assert_eq!(Rc::new(Types::PAIR).key((7, "x")).index(), Types::PAIR.encoded());
+    }
+}
+
+/// What the derive writes, by hand.
+mod by_hand {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Account {
+        Person { tenant: String, login: String },
+        Machine { tenant: String, number: u64, logins: Vec<String> },
+    }
+
+    impl Account {
+        const NUMBER: Index<Self, (String, u64)> = Index::at::<0>();
+        const LOGIN: Index<Self, (String, String)> = Index::at::<1>();
+    }
+
+    impl Entry for Account {
+        const CACHE: &'static str = "account";
+        const INDEXES: &'static [&'static str] = &["number", "login"];
+
+        fn keys(&self, keys: &mut Keys<Self>) {
+            match self {
+                Self::Person { tenant, login } => {
+                    keys.add(Self::NUMBER, (tenant, 0));
+                    keys.add(Self::LOGIN, (tenant, login));
+                }
+                Self::Machine { tenant, number, logins } => {
+                    keys.add(Self::NUMBER, (tenant, number));
+                    logins.iter().for_each(|login| keys.add(Self::LOGIN, (tenant, login)));
+                }
+            }
+        }
+    }
+
+    /// Generic in the entry, the type of the index's keys, and the key.
+    async fn forget_and_look<E: Entry, T, K: KeyFor<T> + Copy>(cache: &Cache<E>, index: Index<E, T>, key: K) -> bool {
+        cache.invalidate(index, [key]).await.unwrap();
+        cache.get(index, key).await.is_some()
+    }
+
+    #[tokio::test]
+    async fn an_entry_is_cached_as_one_that_is_derived() {
+        let schema = Schema::of::<Account>();
+        let memory = Memory::open(schema.clone(), MemoryOptions::default()).unwrap();
+        let accounts = Cache::<Account>::new(std::sync::Arc::new(memory), schema).unwrap();
+        let logins = vec!["build".to_owned(), "deploy".to_owned()];
+        assert_eq!(accounts.set(Account::Machine { tenant: "acme".into(), number: 7, logins }).await, Stored::Accepted);
+        assert!(accounts.get(Account::LOGIN, ("acme", "deploy")).await.is_some());
+        assert!(accounts.get(Account::NUMBER, ("acme", 7)).await.is_some());
+        assert!(accounts.get(Account::LOGIN, ("bolt", "deploy")).await.is_none());
+        assert!(!forget_and_look(&accounts, Account::LOGIN, ("acme", "build")).await);
+        assert!(accounts.get(Account::NUMBER, ("acme", 7)).await.is_none());
     }
 }
 
@@ -347,7 +495,7 @@ mod other_structs {
     struct Tuple(#[key(primary, index = "id")] u8, #[key(index = "name")] String);
 
     #[derive(Serialize, Deserialize, Entry)]
-    #[entry(cache = "unit", key(primary, index = "only", with = Self::only))]
+    #[entry(cache = "unit", key(primary, index = "only", with = Self::only, type = String))]
     struct Unit;
 
     impl Unit {
@@ -372,7 +520,7 @@ mod other_structs {
         assert_eq!(keys(&Tuple(1, "x".into())), ["id=1", "name=x", "both=1:1,1:x,"]);
         assert_eq!(keys(&Unit), ["only=one"]);
         assert_eq!(keys(&Raw { r#type: 1, this: 2, factor: 3 }), ["type=1", "self=2", "2fa=3"]);
-        assert_eq!([RawIndex::Type, RawIndex::Self_, RawIndex::_2fa].map(Index::position), [0, 1, 2]);
+        assert_eq!([Raw::TYPE, Raw::SELF, Raw::_2FA].map(Index::position), [0, 1, 2]);
     }
 }
 
@@ -425,7 +573,7 @@ mod everything_else {
 
         /// An entry with all words of the struct.
         #[derive(Serialize, Deserialize, Entry)]
-        #[entry(cache = "Full-1.x_y", index = By, revision = 3, weight = Self::bytes, crate = super::facade::store)]
+        #[entry(cache = "Full-1.x_y", revision = 3, weight = Self::bytes, crate = super::facade::store)]
         pub(crate) struct Full {
             #[key(primary, index = "full-uuid")]
             pub(crate) id: String,
@@ -444,15 +592,15 @@ mod everything_else {
 
     #[test]
     fn is_as_written() {
-        use inner::{By, Full};
+        use inner::Full;
         let full = Full { id: "1".into(), name: "abc".into(), slug: "s".into() };
         assert_eq!(Full::CACHE, "Full-1.x_y");
         assert_eq!(Full::REVISION, 3);
         assert_eq!(full.weight(), Some(103));
         const { assert!(!Full::VERSIONED) };
         assert_eq!(full.version(), None);
-        assert_eq!(By::NAMES, ["full-uuid", "full.name", "full_slug"]);
-        assert_eq!([By::FullUuid, By::FullName, By::FullSlug].map(Index::position), [0, 1, 2]);
+        assert_eq!(Full::INDEXES, ["full-uuid", "full.name", "full_slug"]);
+        assert_eq!([Full::FULL_UUID, Full::FULL_NAME, Full::FULL_SLUG].map(Index::position), [0, 1, 2]);
         assert_eq!(keys(&full), ["full-uuid=1", "full.name=abc", "full_slug=s"]);
     }
 
@@ -461,7 +609,7 @@ mod everything_else {
         macro_rules! entry {
             ($name:ident, $cache:literal, $index:literal, $type:ty, $with:path, $revision:literal) => {
                 #[derive(Serialize, Deserialize, Entry)]
-                #[entry(cache = $cache, revision = $revision, key(index = $index, with = $with))]
+                #[entry(cache = $cache, revision = $revision, key(index = $index, with = $with, type = usize))]
                 struct $name {
                     #[key(primary)]
                     id: $type,

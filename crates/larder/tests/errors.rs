@@ -48,13 +48,13 @@ fn shared() -> Arc<dyn Error + Send + Sync> {
 
 fn cache() -> Cache<Row> {
     let schema = Schema::of::<Row>();
-    Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema)
+    Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap()
 }
 
 async fn load<Err: AsError<Way>, Way>(fails: fn() -> Err) -> LoadError<Err> {
     let cache = cache();
-    let one = cache.get_or_load(RowIndex::Id, 1_u32, move |_| async move { Err(fails()) }).await.unwrap_err();
-    let many = cache.load_many(RowIndex::Id, [1_u32], move |_| async move { Err(fails()) }).await.unwrap_err();
+    let one = cache.get_or_load(Row::ID, 1_u32, move |_| async move { Err(fails()) }).await.unwrap_err();
+    let many = cache.load_many(Row::ID, [1_u32], move |_| async move { Err(fails()) }).await.unwrap_err();
     assert!(matches!((&one, &many), (LoadError::Failed(_), LoadError::Failed(_))));
     one
 }
@@ -139,7 +139,7 @@ async fn a_mere_text_is_told_at_once() {
 async fn the_error_of_a_load_within_a_load_is_one_chain() {
     let outer = cache();
     let loader = |_| async { Err::<Option<Row>, _>(load(any).await) };
-    let error = outer.get_or_load(RowIndex::Id, 1_u32, loader).await.unwrap_err();
+    let error = outer.get_or_load(Row::ID, 1_u32, loader).await.unwrap_err();
     assert_eq!(
         texts(&error),
         ["the loader failed", "the loader failed", "the rows cannot be read", "connection refused"],

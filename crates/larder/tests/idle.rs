@@ -81,7 +81,7 @@ fn serve() {
         }
         for number in 0..OBJECTS {
             let host = format!("login-{number}.example");
-            assert!(instances.get(InstanceIndex::Host, &host).await.is_some());
+            assert!(instances.get(Instance::HOST, &host).await.is_some());
         }
         println!("\n{IDLE}{before}");
         // What runs in the background goes on meanwhile.

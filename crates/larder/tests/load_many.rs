@@ -25,7 +25,7 @@ type Loaded = Result<Vec<Option<u64>>, LoadError<&'static str>>;
 
 fn cache(options: LoadOptions) -> Cache<Row> {
     let schema = Schema::of::<Row>().loading(options);
-    Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema)
+    Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap()
 }
 
 /// Rows by id; every load is noted, and may be made to wait after it has read, or to fail.
@@ -73,7 +73,7 @@ impl Source {
 
     async fn load(&self, cache: &Cache<Row>, ids: &[u32]) -> Loaded {
         let source = self.clone();
-        let loaded = cache.load_many(RowIndex::Id, ids.iter().copied(), move |ids| source.clone().read(ids)).await;
+        let loaded = cache.load_many(Row::ID, ids.iter().copied(), move |ids| source.clone().read(ids)).await;
         Ok(loaded?.into_iter().map(|row| row.map(|row| row.state)).collect())
     }
 
@@ -87,7 +87,7 @@ impl Source {
         let (source, cache) = (self.clone(), cache.clone());
         tokio::spawn(async move {
             let load = |id| async move { Ok(source.read(vec![id]).await?.pop()) };
-            Ok(vec![cache.get_or_load(RowIndex::Id, id, load).await?.map(|row| row.state)])
+            Ok(vec![cache.get_or_load(Row::ID, id, load).await?.map(|row| row.state)])
         })
     }
 
@@ -114,7 +114,7 @@ async fn what_is_missing_is_loaded_by_one_call_and_matched_by_its_keys() {
     assert_eq!(source.asked(), [[1, 4, 3]]);
     assert_eq!(cache.stats().loads.get(), 1);
     assert_eq!(source.load(&cache, &[3, 1, 2]).await.unwrap(), [Some(1), Some(1), Some(7)]);
-    assert!(cache.get(RowIndex::Name, "n3").await.is_some(), "filled under all of its keys");
+    assert!(cache.get(Row::NAME, "n3").await.is_some(), "filled under all of its keys");
     assert_eq!(source.asked().len(), 1, "nothing was missing");
     assert_eq!(source.load(&cache, &[]).await.unwrap(), []);
     assert_eq!(source.load(&cache, &[4]).await.unwrap(), [None]);
@@ -129,10 +129,10 @@ async fn a_loader_may_return_more_and_by_other_keys() {
         let row = |id, names: &[&str]| Row { id, names: names.iter().map(|name| (*name).into()).collect(), state: 1 };
         Ok::<_, ()>(vec![row(1, &["a", "b"]), row(2, &["unasked"])])
     };
-    let loaded = cache.load_many(RowIndex::Name, ["b", "a", "none", "a"], loader).await.unwrap();
+    let loaded = cache.load_many(Row::NAME, ["b", "a", "none", "a"], loader).await.unwrap();
     let ids: Vec<_> = loaded.iter().map(|row| row.as_ref().map(|row| row.id)).collect();
     assert_eq!(ids, [Some(1), Some(1), None, Some(1)]);
-    assert!(cache.get(RowIndex::Id, 2).await.is_some());
+    assert!(cache.get(Row::ID, 2).await.is_some());
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn a_load_that_missed_a_change_answers_nobody_who_came_after_it() {
     let early = slow.caller(&cache, &[1, 2, 3]);
     slow.asked_for(1).await;
     slow.writes(2, 2);
-    cache.invalidate(RowIndex::Id, [2]).await.unwrap();
+    cache.invalidate(Row::ID, [2]).await.unwrap();
     let source = Source { gate: None, ..slow.clone() };
     let late = [source.caller(&cache, &[1, 2, 3]), source.caller(&cache, &[3, 2])];
     joined(&cache, 5).await;
@@ -191,7 +191,7 @@ async fn a_load_that_missed_a_change_answers_nobody_who_came_after_it() {
     let asked = source.asked();
     // The memory connector may keep one fence for two keys.
     assert!(asked.len() == 2 && asked[1].contains(&2), "one more load, for both: {asked:?}");
-    assert_eq!(cache.get(RowIndex::Id, 2).await.unwrap().state, 2);
+    assert_eq!(cache.get(Row::ID, 2).await.unwrap().state, 2);
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ async fn a_caller_who_goes_away_cancels_nobody() {
     slow.opens();
     assert_eq!(stays.await.unwrap().unwrap(), [Some(1)]);
     assert_eq!(slow.asked().len(), 1);
-    while cache.get(RowIndex::Id, 2).await.is_none() {
+    while cache.get(Row::ID, 2).await.is_none() {
         yield_now().await;
     }
 }
@@ -233,11 +233,11 @@ async fn a_loader_that_waits_for_itself_is_told() {
     let loader = move |ids: Vec<u32>| {
         let own = own.clone();
         async move {
-            let inner = own.load_many(RowIndex::Id, [ids[1]], |_| async { Ok::<_, String>(vec![]) }).await;
+            let inner = own.load_many(Row::ID, [ids[1]], |_| async { Ok::<_, String>(vec![]) }).await;
             inner.map(|_| vec![]).map_err(|error| format!("{error:?}"))
         }
     };
-    let outer = cache.load_many(RowIndex::Id, [1_u32, 2], loader).await;
+    let outer = cache.load_many(Row::ID, [1_u32, 2], loader).await;
     assert!(matches!(&outer, Err(LoadError::Failed(error)) if **error == "Circular"), "{outer:?}");
 }
 
@@ -245,7 +245,7 @@ async fn a_loader_that_waits_for_itself_is_told() {
 async fn a_loader_that_panics_answers_everybody() {
     let cache = cache(LoadOptions::default());
     let panics = |_: Vec<u32>| async { if true { panic!("as it may") } else { Ok::<_, ()>(vec![]) } };
-    assert!(matches!(cache.load_many(RowIndex::Id, [1_u32, 2], panics).await, Err(LoadError::Aborted)));
+    assert!(matches!(cache.load_many(Row::ID, [1_u32, 2], panics).await, Err(LoadError::Aborted)));
     assert_eq!(Source::of([1]).load(&cache, &[1, 2]).await.unwrap(), [Some(1), None], "and is in nobody's way");
 }
 
@@ -259,7 +259,7 @@ async fn nothing_under_a_key_is_remembered_where_it_may_be() {
         assert_eq!(source.asked().len(), 1);
     }
     source.writes(2, 1);
-    cache.invalidate(RowIndex::Id, [2]).await.unwrap();
+    cache.invalidate(Row::ID, [2]).await.unwrap();
     assert_eq!(source.load(&cache, &[2, 3]).await.unwrap(), [Some(1), None]);
     assert_eq!(source.asked()[1..], [[2]]);
 }
@@ -271,7 +271,7 @@ async fn a_caller_waits_no_longer_than_the_hard_time_out() {
     let slow = Source::of([1]).closed();
     assert!(matches!(slow.load(&cache, &[1, 2]).await, Err(LoadError::TimedOut(time)) if time == limit));
     slow.opens();
-    while cache.get(RowIndex::Id, 1).await.is_none() {
+    while cache.get(Row::ID, 1).await.is_none() {
         yield_now().await;
     }
 }
@@ -279,7 +279,7 @@ async fn a_caller_waits_no_longer_than_the_hard_time_out() {
 #[test]
 fn outside_a_runtime_nothing_is_loaded() {
     let cache = cache(LoadOptions::default());
-    let mut load = std::pin::pin!(cache.load_many(RowIndex::Id, [1], |_| async { Ok::<_, ()>(vec![]) }));
+    let mut load = std::pin::pin!(cache.load_many(Row::ID, [1], |_| async { Ok::<_, ()>(vec![]) }));
     let polled = load.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
     assert!(matches!(polled, std::task::Poll::Ready(Err(LoadError::NoRuntime))), "{polled:?}");
 }

@@ -57,7 +57,7 @@ impl Place {
         match self {
             Self::Memory(clock, _) => {
                 let memory = Memory::on_clock(schema.clone(), MemoryOptions::new(), clock.clone()).unwrap();
-                Cache::new(Arc::new(memory), schema)
+                Cache::new(Arc::new(memory), schema).unwrap()
             }
             Self::Redis(server) => {
                 let cache = on_server(server, schema);
@@ -70,7 +70,7 @@ impl Place {
     /// Lets the max age of what is under this name pass.
     async fn expire(&self, cache: &Cache<Row>) {
         let begun = Instant::now();
-        while cache.get(RowIndex::Name, "one").await.is_some() {
+        while cache.get(Row::NAME, "one").await.is_some() {
             assert!(begun.elapsed() < Duration::from_secs(30), "it does not expire");
             match self {
                 Self::Memory(_, hand) => hand.advance(Duration::from_millis(1)),
@@ -87,7 +87,7 @@ fn on_server(server: &Server, schema: Schema) -> Cache<Row> {
     let mut config = RedisOptions::new(address).operation_timeout(LONG);
     config.breaker.slow_call = LONG;
     let redis = larder::connector::redis::Redis::open(config).unwrap();
-    Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema)
+    Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap()
 }
 
 /// Without the connector no place is on a server.
@@ -151,7 +151,7 @@ impl Source {
 
     async fn load(&self, cache: &Cache<Row>) -> Result<Option<u64>, LoadError<&'static str>> {
         let source = self.clone();
-        let loaded = cache.get_or_load(RowIndex::Name, "one", |_| source.read()).await;
+        let loaded = cache.get_or_load(Row::NAME, "one", |_| source.read()).await;
         loaded.map(|row| row.map(|row| row.state))
     }
 
@@ -162,7 +162,7 @@ impl Source {
 }
 
 async fn stored(cache: &Cache<Row>) -> Option<u64> {
-    cache.get(RowIndex::Name, "one").await.map(|row| row.state)
+    cache.get(Row::NAME, "one").await.map(|row| row.state)
 }
 
 async fn becomes(cache: &Cache<Row>, state: u64) {
@@ -216,7 +216,7 @@ async fn a_change_during_a_refresh_is_not_undone_by_it() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         source.writes(2);
-        assert_eq!(cache.invalidate(RowIndex::Id, [1_u32]).await.unwrap(), Delivery::Applied);
+        assert_eq!(cache.invalidate(Row::ID, [1_u32]).await.unwrap(), Delivery::Applied);
         let after = source.caller(&cache);
         slow.opens();
         assert_eq!(after.await.unwrap().unwrap(), Some(2), "it came after the change");
@@ -237,12 +237,15 @@ async fn an_expired_object_is_served_while_its_successor_is_loaded() {
         for _ in 0..3 {
             assert_eq!(slow.load(&cache).await.unwrap(), Some(1));
             assert_eq!(stored(&cache).await, None, "a get never serves it");
-            assert!(matches!(cache.lookup(RowIndex::Id, 1_u32).await, Lookup::Miss(Miss::Expired, Some(_))));
+            assert!(matches!(
+                cache.lookup(Row::ID, 1_u32).await,
+                Lookup::Miss { cause: Miss::Expired, ticket: Some(_), .. }
+            ));
         }
         until("the load has begun", || slow.begun() == 2).await;
         assert_eq!(cache.stats().served_expired.get(), 3);
         slow.opens();
-        until("it is loaded", || cache.stats().fill(Stored::Yes).get() == 2).await;
+        until("it is loaded", || cache.stats().fill(Stored::Accepted).get() == 2).await;
     }
 }
 
@@ -256,7 +259,7 @@ async fn an_expired_object_is_served_where_the_loader_fails_but_never_an_invalid
         place.expire(&cache).await;
         assert_eq!(source.failing().load(&cache).await.unwrap(), Some(1));
         assert_eq!(cache.stats().load_failures.get(), 1);
-        assert_eq!(cache.invalidate(RowIndex::Id, [1_u32]).await.unwrap(), Delivery::Applied);
+        assert_eq!(cache.invalidate(Row::ID, [1_u32]).await.unwrap(), Delivery::Applied);
         assert!(matches!(source.failing().load(&cache).await, Err(LoadError::Failed(_))));
 
         // Invalidated while the failing load is under way.
@@ -266,7 +269,7 @@ async fn an_expired_object_is_served_where_the_loader_fails_but_never_an_invalid
         let begun = slow.begun();
         let caller = slow.caller(&cache);
         until("the load has begun", || slow.begun() > begun).await;
-        assert_eq!(cache.invalidate(RowIndex::Name, ["one"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(cache.invalidate(Row::NAME, ["one"]).await.unwrap(), Delivery::Applied);
         slow.opens();
         assert!(matches!(caller.await.unwrap(), Err(LoadError::Failed(_))));
     }
@@ -301,7 +304,7 @@ async fn whoever_is_out_of_patience_is_served_the_expired_object_unless_it_was_i
         assert_eq!(slow.load(&cache).await.unwrap(), Some(1), "after a while");
         assert_eq!(slow.begun(), 2);
         source.writes(3);
-        assert_eq!(cache.invalidate(RowIndex::Id, [1_u32]).await.unwrap(), Delivery::Applied);
+        assert_eq!(cache.invalidate(Row::ID, [1_u32]).await.unwrap(), Delivery::Applied);
         let after = slow.caller(&cache);
         until("it has joined", || cache.stats().joined.get() == 1).await;
         slow.opens();
@@ -347,31 +350,34 @@ async fn what_does_not_exist_is_not_loaded_again_until_something_touches_its_key
             }
             loads += 1;
             assert_eq!(source.begun(), loads, "before {touch}");
-            assert!(matches!(cache.lookup(RowIndex::Name, "one").await, Lookup::Miss(Miss::KnownAbsent, None)));
+            assert!(matches!(
+                cache.lookup(Row::NAME, "one").await,
+                Lookup::Miss { cause: Miss::KnownAbsent, ticket: None, .. }
+            ));
             source.writes(7);
-            let ticket = match cache.lookup(RowIndex::Id, 5_u32).await {
-                Lookup::Miss(_, Some(ticket)) => ticket,
+            let ticket = match cache.lookup(Row::ID, 5_u32).await {
+                Lookup::Miss { ticket: Some(ticket), .. } => ticket,
                 other => panic!("{other:?}"),
             };
             match touch {
-                "set" => assert_eq!(cache.set(row(7)).await, Stored::Yes),
-                "fill" => assert_eq!(cache.fill(row(7), ticket).await, Stored::Yes),
+                "set" => assert_eq!(cache.set(row(7)).await, Stored::Accepted),
+                "fill" => assert_eq!(cache.fill(row(7), ticket).await, Stored::Accepted),
                 "an overtaken put" => {
                     let inner = cache.clone();
                     let write = async move {
-                        inner.invalidate(RowIndex::Id, [1_u32]).await.unwrap();
+                        inner.invalidate(Row::ID, [1_u32]).await.unwrap();
                         Ok::<_, ()>(row(7))
                     };
                     cache.update(write).await.unwrap();
                     assert_eq!(cache.stats().put(Stored::Overtaken).get(), 1);
                 }
-                "invalidate" => drop(cache.invalidate(RowIndex::Name, ["one"]).await.unwrap()),
+                "invalidate" => drop(cache.invalidate(Row::NAME, ["one"]).await.unwrap()),
                 "invalidate another" => {
-                    cache.invalidate(RowIndex::Name, ["two"]).await.unwrap();
+                    cache.invalidate(Row::NAME, ["two"]).await.unwrap();
                     assert_eq!(source.load(&cache).await.unwrap(), None, "its own key was not touched");
                     continue;
                 }
-                "delete" => drop(cache.delete(RowIndex::Name, ["one"]).await.unwrap()),
+                "delete" => drop(cache.delete(Row::NAME, ["one"]).await.unwrap()),
                 "truncate" => drop(cache.truncate().await.unwrap()),
                 _ => drop(cache.invalidate_change(&row(7), &row(7)).await.unwrap()),
             }
@@ -389,15 +395,15 @@ async fn a_primary_key_that_does_not_exist_is_remembered_and_forgotten_too() {
         for touch in 0..3 {
             cache.truncate().await.unwrap();
             let none = |_| async { Ok::<_, ()>(None) };
-            assert!(cache.get_or_load(RowIndex::Id, 1_u32, none).await.unwrap().is_none());
+            assert!(cache.get_or_load(Row::ID, 1_u32, none).await.unwrap().is_none());
             let unexpected = |_| async { panic!("it is known") };
-            assert!(cache.get_or_load::<_, _, _, (), _>(RowIndex::Id, 1_u32, unexpected).await.unwrap().is_none());
+            assert!(cache.get_or_load::<_, _, _, _, (), _>(Row::ID, 1_u32, unexpected).await.unwrap().is_none());
             match touch {
-                0 => assert_eq!(cache.set(row(7)).await, Stored::Yes),
-                1 => drop(cache.invalidate(RowIndex::Id, [1_u32]).await.unwrap()),
-                _ => drop(cache.delete(RowIndex::Id, [1_u32]).await.unwrap()),
+                0 => assert_eq!(cache.set(row(7)).await, Stored::Accepted),
+                1 => drop(cache.invalidate(Row::ID, [1_u32]).await.unwrap()),
+                _ => drop(cache.delete(Row::ID, [1_u32]).await.unwrap()),
             }
-            let found = cache.get_or_load(RowIndex::Id, 1_u32, |_| async { Ok::<_, ()>(Some(row(7))) }).await;
+            let found = cache.get_or_load(Row::ID, 1_u32, |_| async { Ok::<_, ()>(Some(row(7))) }).await;
             assert_eq!(found.unwrap().unwrap().state, 7);
         }
         assert_eq!(cache.stats().faults.get(), 0);
@@ -454,7 +460,7 @@ async fn who_waits_for_a_load_that_finds_nothing_is_given_nothing() {
         for caller in callers {
             assert_eq!(caller.await.unwrap().unwrap(), None);
         }
-        let found = cache.load_many(RowIndex::Name, ["one"], |_| async { Ok::<_, ()>(Vec::new()) }).await.unwrap();
+        let found = cache.load_many(Row::NAME, ["one"], |_| async { Ok::<_, ()>(Vec::new()) }).await.unwrap();
         assert_eq!(found, [None]);
         assert_eq!(Source::at(0).load(&cache).await.unwrap(), None);
         assert_eq!(cache.stats().served_expired.get(), 0);
@@ -468,7 +474,7 @@ async fn a_load_of_many_that_found_nothing_ends_what_had_expired() {
         let cache = place.cache(SHORT, LoadOptions::new().serve_expired(LONG)).await;
         cache.set(row(1)).await;
         place.expire(&cache).await;
-        let found = cache.load_many(RowIndex::Name, ["one"], |_| async { Ok::<_, ()>(Vec::new()) }).await.unwrap();
+        let found = cache.load_many(Row::NAME, ["one"], |_| async { Ok::<_, ()>(Vec::new()) }).await.unwrap();
         assert_eq!(found, [None]);
         assert_eq!(Source::at(0).load(&cache).await.unwrap(), None, "not the dead object");
     }
@@ -494,7 +500,7 @@ async fn a_refresh_that_found_nothing_ends_the_object() {
                 "it is still good, and loaded anew in the background"
             );
             let begun = Instant::now();
-            while cache.get(RowIndex::Id, 1_u32).await.is_some() {
+            while cache.get(Row::ID, 1_u32).await.is_some() {
                 assert!(begun.elapsed() < Duration::from_secs(30), "the object stays");
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -518,9 +524,9 @@ async fn what_was_created_during_a_load_is_not_remembered_as_absent() {
             until("the load has begun", || slow.begun() == 1).await;
             source.writes(1);
             if by_set {
-                assert_eq!(cache.set(row(1)).await, Stored::Yes);
+                assert_eq!(cache.set(row(1)).await, Stored::Accepted);
             } else {
-                assert_eq!(cache.invalidate(RowIndex::Name, ["one"]).await.unwrap(), Delivery::Applied);
+                assert_eq!(cache.invalidate(Row::NAME, ["one"]).await.unwrap(), Delivery::Applied);
             }
             slow.opens();
             assert_eq!(caller.await.unwrap().unwrap(), None, "it had asked before");
@@ -557,12 +563,12 @@ async fn lifetimes_differ_and_none_is_longer_than_the_max_age() {
     for _ in 0..10 {
         let mut count = 0;
         for id in 0..400_u32 {
-            count += usize::from(cache.get(RowIndex::Id, id).await.is_some());
+            count += usize::from(cache.get(Row::ID, id).await.is_some());
         }
         alive.push(count);
         hand.advance(Duration::from_millis(100));
     }
-    assert!(cache.get(RowIndex::Id, 1_u32).await.is_none());
+    assert!(cache.get(Row::ID, 1_u32).await.is_none());
     assert!(alive[..5].iter().all(|alive| *alive == 400), "none lives for less than half: {alive:?}");
     assert!(alive[5..].windows(2).all(|pair| pair[1] < pair[0]), "they leave one after the other: {alive:?}");
 }
@@ -576,7 +582,10 @@ async fn what_others_keep_beyond_its_max_age_is_not_served() {
         let other = place.cache(SHORT, LoadOptions::default()).await;
         keeper.set(row(1)).await;
         place.expire(&other).await;
-        assert!(matches!(other.lookup(RowIndex::Id, 1_u32).await, Lookup::Miss(Miss::Expired, Some(_))));
+        assert!(matches!(
+            other.lookup(Row::ID, 1_u32).await,
+            Lookup::Miss { cause: Miss::Expired, ticket: Some(_), .. }
+        ));
         assert!(Source::at(1).failing().load(&other).await.is_err());
         assert!(server.keys("larder:row:o*").await.unwrap().len() == 1, "it is there");
     }
@@ -635,14 +644,14 @@ async fn a_load_that_fails_passes_the_lease_on() {
                     assert!(how != "panics");
                     read
                 };
-                cache.get_or_load(RowIndex::Name, "one", loader).await
+                cache.get_or_load(Row::NAME, "one", loader).await
             });
             until("the load has begun", || source.begun() == 1).await;
             let other = source.caller(&far);
             until("the other node waits", || far.stats().lease_waits.get() > waits).await;
             if how == "is overtaken" {
                 source.writes(2);
-                assert_eq!(near.invalidate(RowIndex::Id, [1_u32]).await.unwrap(), Delivery::Applied);
+                assert_eq!(near.invalidate(Row::ID, [1_u32]).await.unwrap(), Delivery::Applied);
             }
             slow.opens();
             let _ = first.await.unwrap();
@@ -720,10 +729,10 @@ async fn callers_that_go_away_at_any_point_leave_nothing_behind() {
             })
             .await;
             if round % 5 == 0 {
-                cache.invalidate(RowIndex::Name, ["one"]).await.unwrap();
+                cache.invalidate(Row::NAME, ["one"]).await.unwrap();
             }
         }
-        cache.invalidate(RowIndex::Name, ["one"]).await.unwrap();
+        cache.invalidate(Row::NAME, ["one"]).await.unwrap();
         let loaded = tokio::time::timeout(Duration::from_secs(30), Source::at(7).load(&cache)).await.unwrap();
         assert_eq!(loaded.unwrap(), Some(7));
         if let Place::Redis(server) = &place {

@@ -3,7 +3,7 @@
 
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::noop::Noop;
-use larder::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Object, Pruned, Status, Value};
+use larder::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Lookup, Object, Pruned, Status, Value};
 use larder::{Cache, Delivery, Entry, Error, LoadError, Miss, Schema, Stored, Ticket};
 use serde::{Deserialize, Serialize};
 use std::future::Future;
@@ -44,7 +44,7 @@ impl Source {
             let _ = source.gate.acquire().await;
             Ok::<_, ()>(Some(Row { id, version }))
         };
-        tokio::spawn(async move { cache.get_or_load(RowIndex::Id, 1_u32, load).await.unwrap().unwrap().version })
+        tokio::spawn(async move { cache.get_or_load(Row::ID, 1_u32, load).await.unwrap().unwrap().version })
     }
 
     fn begun(&self) -> u64 {
@@ -75,7 +75,7 @@ impl Remote {
         let memory = Memory::open(schema.clone(), MemoryOptions::default()).unwrap();
         let (filled, gate, lookups) = (AtomicU64::new(0), Semaphore::new(0), AtomicU64::new(0));
         let remote = Arc::new(Self { memory, filled, gate, lookups, shed });
-        (remote.clone(), Cache::new(remote, schema))
+        (remote.clone(), Cache::new(remote, schema).unwrap())
     }
 }
 
@@ -84,9 +84,9 @@ impl Connector for Remote {
         self.memory.get(key)
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
         if self.shed.contains(&self.lookups.fetch_add(1, Ordering::SeqCst)) {
-            return Answer::now(Look::miss(Miss::Shed, None));
+            return Answer::now(Lookup::miss(Miss::Shed, None));
         }
         self.memory.lookup(key)
     }
@@ -140,7 +140,7 @@ async fn an_accepted_fill_answers_nobody_who_came_after_a_change_that_followed_i
     let early = source.caller(&cache);
     until(|| slow.filled.load(Ordering::SeqCst) == 1).await;
     source.version.store(2, Ordering::SeqCst);
-    assert_eq!(cache.invalidate(RowIndex::Id, [1_u32]).await.unwrap(), Delivery::Applied);
+    assert_eq!(cache.invalidate(Row::ID, [1_u32]).await.unwrap(), Delivery::Applied);
     let late = source.caller(&cache);
     until(|| cache.stats().joined.get() == 1).await;
     slow.gate.close();
@@ -152,7 +152,7 @@ async fn an_accepted_fill_answers_nobody_who_came_after_a_change_that_followed_i
 /// outage.
 #[tokio::test]
 async fn a_hundred_callers_without_a_server_share_two_loads() {
-    let cache: Cache<Row> = Cache::new(Arc::new(Noop), Schema::of::<Row>());
+    let cache: Cache<Row> = Cache::new(Arc::new(Noop), Schema::of::<Row>()).unwrap();
     let source = Source::new();
     let first = source.caller(&cache);
     until(|| source.begun() == 1).await;
@@ -170,7 +170,7 @@ async fn a_hundred_callers_without_a_server_share_two_loads() {
 /// Those who wait for the next load are not lost with the one who was to undertake it.
 #[tokio::test]
 async fn who_waits_for_the_next_load_is_served_though_others_go_away() {
-    let cache: Cache<Row> = Cache::new(Arc::new(Noop), Schema::of::<Row>());
+    let cache: Cache<Row> = Cache::new(Arc::new(Noop), Schema::of::<Row>()).unwrap();
     let source = Source::new();
     let first = source.caller(&cache);
     until(|| source.begun() == 1).await;
@@ -186,7 +186,7 @@ async fn who_waits_for_the_next_load_is_served_though_others_go_away() {
 
 fn memory() -> Cache<Row> {
     let schema = Schema::of::<Row>();
-    Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema)
+    Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap()
 }
 
 type Rows = Result<Option<Arc<Row>>, LoadError<String>>;
@@ -201,7 +201,7 @@ fn chain(cache: Cache<Row>, ids: Vec<u32>) -> Pin<Box<dyn Future<Output = Rows> 
             }
             Ok(Some(Row { id, version: 1 }))
         };
-        cache.get_or_load(RowIndex::Id, id, load).await
+        cache.get_or_load(Row::ID, id, load).await
     })
 }
 
@@ -241,11 +241,11 @@ async fn a_wait_that_was_given_up_is_no_part_of_a_circle() {
     let inner = cache.clone();
     let impatient = move |id| async move {
         let never = |_| async { Ok::<_, ()>(None) };
-        let given_up = tokio::time::timeout(Duration::from_millis(1), inner.get_or_load(RowIndex::Id, 1_u32, never));
+        let given_up = tokio::time::timeout(Duration::from_millis(1), inner.get_or_load(Row::ID, 1_u32, never));
         assert!(given_up.await.is_err());
         Ok::<_, ()>(Some(Row { id, version: 1 }))
     };
-    assert!(cache.get_or_load(RowIndex::Id, 2_u32, impatient).await.is_ok());
+    assert!(cache.get_or_load(Row::ID, 2_u32, impatient).await.is_ok());
     source.gate.add_permits(1);
     assert_eq!(slow.await.unwrap(), 1);
 }
@@ -280,6 +280,6 @@ async fn a_load_that_was_shed_looks_again_and_fills() {
     until(|| cache.stats().joined.get() == 1).await;
     source.gate.close();
     assert_eq!((first.await.unwrap(), late.await.unwrap()), (1, 1));
-    assert_eq!((source.begun(), cache.stats().fill(Stored::Yes).get()), (1, 1));
+    assert_eq!((source.begun(), cache.stats().fill(Stored::Accepted).get()), (1, 1));
     assert_eq!((cache.stats().hits.get(), cache.stats().misses()), (0, 2), "each call is counted once");
 }

@@ -9,7 +9,7 @@ use larder::breaker::{Breaker, BreakerOptions, HalfOpen};
 use larder::clock::Clock;
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::noop::Noop;
-use larder::{Cache, Entry, LoadOptions, OptionError, Schema};
+use larder::{Cache, Entry, Keys, LoadOptions, OptionError, Schema};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,22 +43,22 @@ fn said(refused: Result<(), OptionError>) -> Option<String> {
 
 /// What is not refused is right in every way that can be told: what is set is got, by both keys, and what is loaded is filled.
 async fn works(what: &str, cache: &Cache<Row>) {
-    let load = |id: u32| cache.get_or_load(RowIndex::Id, id, |id| async move { Ok::<_, String>(Some(row(id))) });
-    let none = |id: u32| cache.get_or_load(RowIndex::Id, id, |_| async { Ok::<_, String>(None) });
+    let load = |id: u32| cache.get_or_load(Row::ID, id, |id| async move { Ok::<_, String>(Some(row(id))) });
+    let none = |id: u32| cache.get_or_load(Row::ID, id, |_| async { Ok::<_, String>(None) });
     // An age of a nanosecond is over before anybody can look.
     let lives =
-        [cache.schema().max_age, cache.schema().last_use_age].iter().all(|age| age.is_zero() || *age > HOUR / 2);
-    assert_eq!(cache.set(row(1)).await, larder::Stored::Yes, "{what}");
+        [cache.schema().max_age(), cache.schema().last_use_age()].iter().all(|age| age.is_zero() || *age > HOUR / 2);
+    assert_eq!(cache.set(row(1)).await, larder::Stored::Accepted, "{what}");
     if lives {
-        assert_eq!(cache.get(RowIndex::Id, 1).await.as_deref(), Some(&row(1)), "{what}");
-        assert_eq!(cache.get(RowIndex::Host, "1.example").await.as_deref(), Some(&row(1)), "{what}");
+        assert_eq!(cache.get(Row::ID, 1).await.as_deref(), Some(&row(1)), "{what}");
+        assert_eq!(cache.get(Row::HOST, "1.example").await.as_deref(), Some(&row(1)), "{what}");
     }
     assert_eq!(load(1).await.unwrap().as_deref(), Some(&row(1)), "{what}");
     assert_eq!(load(2).await.unwrap().as_deref(), Some(&row(2)), "{what}");
     assert_eq!(none(3).await.unwrap(), None, "{what}");
     assert_eq!(none(3).await.unwrap(), None, "{what}");
-    cache.invalidate(RowIndex::Host, ["1.example", "2.example"]).await.unwrap();
-    assert_eq!(cache.get(RowIndex::Id, 1).await, None, "{what}");
+    cache.invalidate(Row::HOST, ["1.example", "2.example"]).await.unwrap();
+    assert_eq!(cache.get(Row::ID, 1).await, None, "{what}");
     assert_eq!(load(2).await.unwrap().as_deref(), Some(&row(2)), "{what}");
 }
 
@@ -68,8 +68,22 @@ fn schemas() -> Vec<(&'static str, Schema, Option<&'static str>)> {
     let ages = |max_age, last_use_age| plain().ages(max_age, last_use_age);
     let loading = |options| ages(HOUR, ZERO).loading(options);
     let off = LoadOptions::default;
-    let named = |name: &str| Schema { cache: name.into(), ..plain() };
-    let indexed = |indexes| Schema { indexes, ..plain() };
+    let named = |name: &str| plain().named(name);
+    macro_rules! indexed {
+        ($($name:literal),*) => {{
+            #[derive(Serialize, Deserialize)]
+            struct Odd;
+
+            impl Entry for Odd {
+                const CACHE: &'static str = "row";
+                const INDEXES: &'static [&'static str] = &[$($name),*];
+
+                fn keys(&self, _: &mut Keys<Self>) {}
+            }
+
+            Schema::of::<Odd>()
+        }};
+    }
     const NAME: &str = "give 1 to 128 letters, digits, `_`, `-` or `.`";
     const JITTER: &str = "give a part of the max age from 0 to 1, such as 0.1";
     let mut rows = vec![
@@ -85,17 +99,11 @@ fn schemas() -> Vec<(&'static str, Schema, Option<&'static str>)> {
         // Names.
         ("a long name", named(&"a".repeat(128)), None),
         ("signs", named("-._"), None),
-        (
-            "no object at all",
-            Schema { max_object_size: 0, ..plain() },
-            Some("max_object_size is `0`: give a size of 1 B or more"),
-        ),
-        ("objects of any size", Schema { max_object_size: u64::MAX, ..plain() }, None),
-        ("an index with a colon", indexed(&["id", "a:b"]), Some("indexes is `a:b`: give")),
-        ("an index without a name", indexed(&["id", ""]), Some("indexes is ``: give")),
-        ("no index", indexed(&[]), Some("indexes is `0 names`: give 1 to 255 names")),
-        ("more indexes than there may be", indexed(&["id"; 256]), Some("indexes is `256 names`: give 1 to 255 names")),
-        ("two indexes of a name", indexed(&["id", "id"]), Some("indexes is `id`: give each index a name of its own")),
+        ("no object at all", plain().max_object_size(0), Some("max_object_size is `0`: give a size of 1 B or more")),
+        ("objects of any size", plain().max_object_size(u64::MAX), None),
+        ("an index with a colon", indexed!("id", "a:b"), Some("indexes is `a:b`: give")),
+        ("an index without a name", indexed!("id", ""), Some("indexes is ``: give")),
+        ("two indexes of a name", indexed!("id", "id"), Some("indexes is `id`: give each index a name of its own")),
         // Loading.
         ("lease 1 ns", loading(off().lease(SHORT)), None),
         ("lease MAX", loading(off().lease(MAX)), None),
@@ -159,7 +167,7 @@ async fn each_option_of_a_cache_is_refused_by_name_or_works_in_memory() {
             (Some(text), Some(refused)) => {
                 assert!(text.contains(refused) && text.len() < 400, "{what}: {text}");
             }
-            (None, None) => works(what, &Cache::new(Arc::new(opened.unwrap()), schema)).await,
+            (None, None) => works(what, &Cache::new(Arc::new(opened.unwrap()), schema).unwrap()).await,
             (text, refused) => panic!("{what}: {text:?}, and not {refused:?}"),
         }
     }
@@ -169,9 +177,12 @@ async fn each_option_of_a_cache_is_refused_by_name_or_works_in_memory() {
 #[tokio::test]
 async fn no_option_makes_a_cache_panic_that_was_not_asked() {
     for (what, schema, _) in schemas() {
-        assert!(!schema.lifetime().is_zero() || schema.max_age.is_zero(), "{what}");
-        let cache: Cache<Row> = Cache::new(Arc::new(Noop), schema);
-        let found = cache.get_or_load(RowIndex::Id, 1_u32, |id| async move { Ok::<_, String>(Some(row(id))) }).await;
+        assert!(!schema.lifetime().is_zero() || schema.max_age().is_zero(), "{what}");
+        let Ok(cache) = Cache::<Row>::new(Arc::new(Noop), schema) else {
+            assert!(what.contains("index"), "{what}: the others are of this entry");
+            continue;
+        };
+        let found = cache.get_or_load(Row::ID, 1_u32, |id| async move { Ok::<_, String>(Some(row(id))) }).await;
         assert_eq!(found.unwrap().as_deref(), Some(&row(1)), "{what}");
     }
 }
@@ -183,11 +194,11 @@ async fn a_caller_with_endless_patience_waits_for_the_loader() {
     let options = LoadOptions::new().serve_expired(MAX).soft_timeout(MAX);
     let schema = Schema::of::<Row>().ages(HOUR, ZERO).loading(options);
     let memory = Memory::on_clock(schema.clone(), MemoryOptions::new(), clock).unwrap();
-    let cache: Cache<Row> = Cache::new(Arc::new(memory), schema);
+    let cache: Cache<Row> = Cache::new(Arc::new(memory), schema).unwrap();
     cache.set(row(1)).await;
     hand.advance(2 * HOUR);
     let newer = Row { host: "new.example".into(), ..row(1) };
-    let found = cache.get_or_load(RowIndex::Id, 1_u32, |_| async move { Ok::<_, String>(Some(newer)) }).await;
+    let found = cache.get_or_load(Row::ID, 1_u32, |_| async move { Ok::<_, String>(Some(newer)) }).await;
     assert_eq!(found.unwrap().unwrap().host, "new.example");
 }
 
@@ -216,15 +227,16 @@ async fn each_option_of_the_memory_connector_is_refused_by_name_or_works() {
         let options = MemoryOptions::new().max_objects(max_objects).max_bytes(max_bytes);
         let schema = Schema::of::<Row>().ages(HOUR, ZERO);
         let memory = Memory::open(schema.clone(), options).unwrap();
-        works(&format!("{max_objects} objects, {max_bytes} bytes"), &Cache::new(Arc::new(memory), schema)).await;
+        works(&format!("{max_objects} objects, {max_bytes} bytes"), &Cache::new(Arc::new(memory), schema).unwrap())
+            .await;
     }
     let (clock, hand) = Clock::manual();
     let schema = Schema::of::<Row>().ages(MAX, ZERO);
     let memory = Memory::on_clock(schema.clone(), MemoryOptions::new(), clock.clone()).unwrap();
-    let cache: Cache<Row> = Cache::new(Arc::new(memory), schema);
+    let cache: Cache<Row> = Cache::new(Arc::new(memory), schema).unwrap();
     cache.set(row(1)).await;
     hand.advance(HOUR);
-    assert!(cache.get(RowIndex::Id, 1).await.is_some());
+    assert!(cache.get(Row::ID, 1).await.is_some());
     let before = clock.now();
     hand.advance(MAX);
     assert!(clock.now() > before, "a clock that is moved too far does not go back");
@@ -315,7 +327,8 @@ async fn each_option_of_an_audit_is_refused_by_name_or_works() {
         (plain().bypass(MAX), None),
     ] {
         let schema = Schema::of::<Row>();
-        let cache = Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
+        let cache =
+            Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap();
         cache.set(row(1)).await;
         let audit = cache.audited(options, |served| async move { Ok::<_, String>(Some((*served).clone())) });
         match (audit, refused) {
@@ -325,7 +338,7 @@ async fn each_option_of_an_audit_is_refused_by_name_or_works() {
             }
             (Ok(_audit), None) => {
                 for _ in 0..100 {
-                    assert!(cache.get(RowIndex::Id, 1).await.is_some(), "{options:?}");
+                    assert!(cache.get(Row::ID, 1).await.is_some(), "{options:?}");
                     tokio::task::yield_now().await;
                 }
             }
@@ -343,7 +356,7 @@ fn a_file_and_code_are_refused_the_same_in_the_same_words() {
     let from_code = [
         ("jitter: 1.5", loading(off().jitter(1.5))),
         ("jitter: -1", loading(off().jitter(-1.0))),
-        ("max_object_size: 0", Schema { max_object_size: 0, ..Schema::of::<Row>() }.validate()),
+        ("max_object_size: 0", Schema::of::<Row>().max_object_size(0).validate()),
         ("refresh_ahead: 2h", loading(off().refresh_ahead(2 * HOUR))),
         ("last_use_age: 2h", Schema::of::<Row>().ages(HOUR, 2 * HOUR).validate()),
         ("soft_timeout: 1s", loading(off().soft_timeout(Duration::from_secs(1)))),
@@ -382,7 +395,7 @@ mod redis {
 
     /// Two caches of larder's own names share nothing, so what is opened for one never sees another's.
     fn alone(schema: Schema, place: usize) -> Schema {
-        if &*schema.cache == "row" { Schema { cache: format!("row{place}").into(), ..schema } } else { schema }
+        if schema.cache() == "row" { schema.named(format!("row{place}")) } else { schema }
     }
 
     async fn servers() -> Vec<Server> {
@@ -410,7 +423,7 @@ mod redis {
                 match (redis.connector(schema.clone()), refused) {
                     (Err(error), Some(refused)) => assert!(error.to_string().contains(refused), "{what}: {error}"),
                     (Ok(connector), None) => {
-                        let cache = Cache::new(Arc::new(connector), schema);
+                        let cache = Cache::new(Arc::new(connector), schema).unwrap();
                         readable(what, &cache).await;
                         works(what, &cache).await;
                     }
@@ -524,7 +537,7 @@ mod redis {
                     }
                     (Ok(redis), None) => {
                         let schema = Schema::of::<Row>();
-                        let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
+                        let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
                         readable(what, &cache).await;
                         works(what, &cache).await;
                     }
@@ -579,7 +592,7 @@ mod redis {
         std::os::unix::fs::symlink(server.socket(), &path).unwrap();
         let redis = Redis::open(patient(&server).address(Address::Unix(path))).unwrap();
         let schema = Schema::of::<Row>();
-        let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
+        let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
         readable("a symbolic link", &cache).await;
         works("a symbolic link", &cache).await;
     }
@@ -590,8 +603,8 @@ mod redis {
         for server in servers().await {
             let open = |prefix: &str, cache: &str| -> Result<Cache<Row>, RedisError> {
                 let redis = Redis::open(patient(&server).prefix(prefix.to_owned()))?;
-                let schema = Schema { cache: cache.into(), ..Schema::of::<Row>() };
-                Ok(Cache::new(Arc::new(redis.connector(schema.clone())?), schema))
+                let schema = Schema::of::<Row>().named(cache);
+                Ok(Cache::new(Arc::new(redis.connector(schema.clone())?), schema).unwrap())
             };
             let pairs =
                 [("a", "b"), ("a", "b.orders"), ("a.b", "orders"), ("a", "o"), ("a", "b:orders"), ("a:b", "orders")];
@@ -602,11 +615,11 @@ mod redis {
                 cache.set(row(number as u32)).await;
             }
             for (number, cache) in opened.iter().enumerate() {
-                assert!(cache.get(RowIndex::Id, number as u32).await.is_some(), "{number}");
+                assert!(cache.get(Row::ID, number as u32).await.is_some(), "{number}");
                 cache.truncate().await.unwrap();
                 for (other, cache) in opened.iter().enumerate() {
                     assert_eq!(
-                        cache.get(RowIndex::Id, other as u32).await.is_some(),
+                        cache.get(Row::ID, other as u32).await.is_some(),
                         other > number,
                         "{other} after {number}"
                     );

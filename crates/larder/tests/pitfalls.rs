@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use larder::connector::memory::{Memory, MemoryOptions};
-use larder::{Cache, Delivery, Entry, Lookup, Schema, Stored, Ticket};
-use larder_testing::entries::{Site, SiteIndex as By};
+use larder::{Cache, Delivery, Entry, Index, Lookup, Schema, Stored, Ticket};
+use larder_testing::entries::Site;
 use larder_testing::server::{Server, ServerOptions, required};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -23,7 +23,7 @@ struct Place<E: Entry> {
 async fn places<E: Entry>() -> Vec<Place<E>> {
     let schema = Schema::of::<E>();
     let memory = Memory::open(schema.clone(), MemoryOptions::default()).unwrap();
-    let memory = Cache::new(Arc::new(memory), schema);
+    let memory = Cache::new(Arc::new(memory), schema).unwrap();
     let mut places = vec![Place { near: memory.clone(), far: memory, server: None }];
     let servers = if cfg!(feature = "redis") { required().unwrap() } else { Vec::new() };
     for binary in servers {
@@ -45,7 +45,7 @@ async fn node<E: Entry>(server: &Server) -> Cache<E> {
     config.breaker.slow_call = patience;
     let schema = Schema::of::<E>();
     let redis = larder::connector::redis::Redis::open(config).unwrap();
-    let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
+    let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
     let begun = Instant::now();
     while !cache.status().readable {
         assert!(begun.elapsed() < patience, "waited in vain until the cache can be read");
@@ -65,17 +65,17 @@ impl Place<Site> {
     async fn found(&self, hosts: &[&str]) -> Vec<Option<String>> {
         let mut found = Vec::new();
         for node in [&self.near, &self.far] {
-            found.push(node.get(By::Id, "1").await);
+            found.push(node.get(Site::ID, "1").await);
             for host in hosts {
-                found.push(node.get(By::Host, *host).await);
+                found.push(node.get(Site::HOST, *host).await);
             }
         }
         found.into_iter().map(|site| site.map(|site| site.name.clone())).collect()
     }
 
-    async fn ticket(&self, index: By, key: &str) -> Ticket {
+    async fn ticket(&self, index: Index<Site, String>, key: &str) -> Ticket {
         match self.near.lookup(index, key).await {
-            Lookup::Miss(_, Some(ticket)) => ticket,
+            Lookup::Miss { ticket: Some(ticket), .. } => ticket,
             other => panic!("no ticket: {other:?}"),
         }
     }
@@ -89,24 +89,24 @@ fn site(hosts: &[&str], name: &str) -> Site {
 #[tokio::test]
 async fn a_set_left_the_old_object_alive_under_its_other_keys() {
     for place in places::<Site>().await {
-        assert_eq!(place.near.set(site(&["lost", "kept"], "old")).await, Stored::Yes);
+        assert_eq!(place.near.set(site(&["lost", "kept"], "old")).await, Stored::Accepted);
         assert!(place.found(&["lost", "kept"]).await.iter().all(|name| name.as_deref() == Some("old")));
-        assert_eq!(place.far.set(site(&["kept"], "new")).await, Stored::Yes);
+        assert_eq!(place.far.set(site(&["kept"], "new")).await, Stored::Accepted);
         assert!(place.found(&["kept"]).await.iter().all(|name| name.as_deref() == Some("new")));
         for node in [&place.near, &place.far] {
-            assert!(node.get(By::Host, "lost").await.is_none());
+            assert!(node.get(Site::HOST, "lost").await.is_none());
         }
         // No key in common but the id.
-        assert_eq!(place.near.set(site(&["fresh"], "newest")).await, Stored::Yes);
+        assert_eq!(place.near.set(site(&["fresh"], "newest")).await, Stored::Accepted);
         assert!(place.found(&["fresh"]).await.iter().all(|name| name.as_deref() == Some("newest")));
         for node in [&place.near, &place.far] {
-            assert!(node.get(By::Host, "kept").await.is_none());
+            assert!(node.get(Site::HOST, "kept").await.is_none());
         }
         // Another object takes a key: nothing is left of the one that had it, under any key.
-        assert_eq!(place.near.set(Site::new("2", &["fresh"], "taker")).await, Stored::Yes);
+        assert_eq!(place.near.set(Site::new("2", &["fresh"], "taker")).await, Stored::Accepted);
         for node in [&place.near, &place.far] {
-            assert!(node.get(By::Id, "1").await.is_none());
-            assert_eq!(node.get(By::Host, "fresh").await.unwrap().name, "taker");
+            assert!(node.get(Site::ID, "1").await.is_none());
+            assert_eq!(node.get(Site::HOST, "fresh").await.unwrap().name, "taker");
         }
     }
 }
@@ -117,7 +117,7 @@ async fn a_set_left_the_old_object_alive_under_its_other_keys() {
 async fn readers_saw_half_a_set() {
     // Many keys, so that a set takes a while.
     let hosts: Vec<_> = (0..100).map(|n| format!("{n}.example")).collect();
-    let keys = [(By::Id, "1"), (By::Host, "0.example"), (By::Host, "99.example"), (By::Host, "50.example")];
+    let keys = [(Site::ID, "1"), (Site::HOST, "0.example"), (Site::HOST, "99.example"), (Site::HOST, "50.example")];
     for place in places::<Site>().await {
         let rounds = if place.server.is_some() { 100 } else { 2000 };
         let over = Arc::new(AtomicBool::new(false));
@@ -139,7 +139,7 @@ async fn readers_saw_half_a_set() {
         });
         for round in 1..=rounds {
             let site = Site { id: "1".to_owned(), hosts: hosts.clone(), name: round.to_string() };
-            assert_eq!(place.near.set(site).await, Stored::Yes);
+            assert_eq!(place.near.set(site).await, Stored::Accepted);
         }
         over.store(true, Ordering::Relaxed);
         for reader in readers {
@@ -152,7 +152,7 @@ async fn readers_saw_half_a_set() {
 /// invalidation, where it stayed.
 #[tokio::test]
 async fn a_loader_that_began_before_an_invalidation_wrote_its_old_value_after_it() {
-    let keys = [(By::Id, "1"), (By::Host, "a"), (By::Host, "b")];
+    let keys = [(Site::ID, "1"), (Site::HOST, "a"), (Site::HOST, "b")];
     for place in places::<Site>().await {
         for (loaded, by) in keys {
             for (invalidated, through) in keys {
@@ -182,19 +182,19 @@ async fn a_loader_that_began_before_an_invalidation_wrote_its_old_value_after_it
 #[tokio::test]
 async fn two_fills_shared_one_token() {
     for place in places::<Site>().await {
-        for (index, key) in [(By::Id, "1"), (By::Host, "a")] {
+        for (index, key) in [(Site::ID, "1"), (Site::HOST, "a")] {
             for late_first in [true, false] {
                 let before = place.ticket(index, key).await;
-                assert_eq!(place.far.invalidate(By::Id, ["1"]).await.unwrap(), Delivery::Applied);
+                assert_eq!(place.far.invalidate(Site::ID, ["1"]).await.unwrap(), Delivery::Applied);
                 // The same node, the same key; nothing but its time tells the second load from the first.
                 let after = place.ticket(index, key).await;
                 if late_first {
                     assert_eq!(place.near.fill(site(&["a"], "old"), before).await, Stored::Overtaken);
                 }
-                assert_eq!(place.near.fill(site(&["a"], "new"), after).await, Stored::Yes);
+                assert_eq!(place.near.fill(site(&["a"], "new"), after).await, Stored::Accepted);
                 assert_eq!(place.near.fill(site(&["a"], "old"), before).await, Stored::Overtaken);
                 assert!(place.found(&["a"]).await.iter().all(|name| name.as_deref() == Some("new")));
-                place.near.invalidate(By::Id, ["1"]).await.unwrap();
+                place.near.invalidate(Site::ID, ["1"]).await.unwrap();
             }
         }
     }
@@ -221,19 +221,20 @@ async fn a_key_lacked_the_tenant() {
     let all = [("acme", "login"), ("bolt", "login"), ("acm", "elogin"), ("acme,x", "login"), ("acme", "x,login")];
     for place in places::<Setting>().await {
         for (tenant, name) in all {
-            assert_eq!(place.near.set(setting(tenant, name)).await, Stored::Yes);
+            assert_eq!(place.near.set(setting(tenant, name)).await, Stored::Accepted);
         }
         for (place_of, (tenant, name)) in all.into_iter().enumerate() {
             for (tenant, name) in &all[place_of..] {
-                let found = place.far.get(SettingIndex::Name, (*tenant, *name)).await;
+                let found = place.far.get(Setting::NAME, (*tenant, *name)).await;
                 assert_eq!(found.as_deref(), Some(&setting(tenant, name)));
             }
-            let forgotten = place.far.invalidate(SettingIndex::Name, [(tenant, name)]).await.unwrap();
+            let forgotten = place.far.invalidate(Setting::NAME, [(tenant, name)]).await.unwrap();
             assert_eq!(forgotten, Delivery::Applied);
-            assert!(place.near.get(SettingIndex::Name, (tenant, name)).await.is_none());
+            assert!(place.near.get(Setting::NAME, (tenant, name)).await.is_none());
         }
-        assert_eq!(place.near.set(setting("acme", "login")).await, Stored::Yes);
-        assert!(place.near.get(SettingIndex::Name, "login").await.is_none(), "nobody's");
+        // Without a tenant it does not compile: see `compile_errors/wrong_keys.rs`. Neither is it found by the bytes of the name alone.
+        assert_eq!(place.near.set(setting("acme", "login")).await, Stored::Accepted);
+        assert!(place.near.get(Setting::NAME.encoded(), &b"login"[..]).await.is_none(), "nobody's");
     }
 }
 

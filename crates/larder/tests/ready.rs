@@ -91,8 +91,8 @@ mod redis {
             let readiness = caches.ready(LONG).await;
             assert!(readiness.is_ready(), "{readiness}");
             assert!(instances.status().readable);
-            assert_eq!(instances.set(Instance { id: 1 }).await, Stored::Yes);
-            assert_eq!(instances.get(InstanceIndex::Id, 1).await.as_deref(), Some(&Instance { id: 1 }));
+            assert_eq!(instances.set(Instance { id: 1 }).await, Stored::Accepted);
+            assert_eq!(instances.get(Instance::ID, 1).await.as_deref(), Some(&Instance { id: 1 }));
         }
     }
 

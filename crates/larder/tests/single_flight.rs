@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use larder::connector::memory::{Memory, MemoryOptions};
-use larder::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Object, Pruned, Status, Value};
+use larder::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Lookup, Object, Pruned, Status, Value};
 use larder::{Cache, Delivery, Entry, Error, Miss, Schema, Stored, Ticket};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,11 +49,11 @@ impl Connector for Gated {
         self.memory.get(key)
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
         Answer::later(async move {
             let look = self.memory.lookup(key).await;
             self.gate
-                .stop(format!("has looked: {}", if matches!(look, Look::Hit { .. }) { "hit" } else { "miss" }))
+                .stop(format!("has looked: {}", if matches!(look, Lookup::Hit { .. }) { "hit" } else { "miss" }))
                 .await;
             look
         })
@@ -121,7 +121,7 @@ async fn play(cast: Cast, mut choose: impl FnMut(usize) -> usize) -> Vec<String>
     let schema = Schema::of::<Row>();
     let gate = Gate::default();
     let memory = Memory::open(schema.clone(), MemoryOptions::default()).unwrap();
-    let cache: Cache<Row> = Cache::new(Arc::new(Gated { memory, gate: gate.clone() }), schema);
+    let cache: Cache<Row> = Cache::new(Arc::new(Gated { memory, gate: gate.clone() }), schema).unwrap();
     let source = Arc::new(Source::default());
     let callers: Vec<JoinHandle<(u64, u64)>> = (0..cast.callers)
         .map(|_| {
@@ -137,7 +137,7 @@ async fn play(cast: Cast, mut choose: impl FnMut(usize) -> usize) -> Vec<String>
                     source.running.fetch_sub(1, Ordering::SeqCst);
                     Ok::<_, ()>(Some(Row { id, version }))
                 };
-                (least, cache.get_or_load(RowIndex::Id, 1_u32, loader).await.unwrap().unwrap().version)
+                (least, cache.get_or_load(Row::ID, 1_u32, loader).await.unwrap().unwrap().version)
             })
         })
         .collect();
@@ -148,7 +148,7 @@ async fn play(cast: Cast, mut choose: impl FnMut(usize) -> usize) -> Vec<String>
                 gate.stop(format!("changes to {version}")).await;
                 source.version.store(version, Ordering::SeqCst);
                 gate.stop(format!("invalidates {version}")).await;
-                assert_eq!(cache.invalidate(RowIndex::Id, [1_u32]).await.unwrap(), Delivery::Applied);
+                assert_eq!(cache.invalidate(Row::ID, [1_u32]).await.unwrap(), Delivery::Applied);
                 source.completed.store(version, Ordering::SeqCst);
             }
         }
@@ -190,7 +190,7 @@ async fn play(cast: Cast, mut choose: impl FnMut(usize) -> usize) -> Vec<String>
     // What was loaded and not changed since is not loaded again.
     let most = if cast.changes == 0 { 1 } else { cast.callers as u64 };
     assert!(loads <= most, "{loads} loads: {told:#?}");
-    let left = cache.get(RowIndex::Id, 1_u32).await.map(|row| row.version);
+    let left = cache.get(Row::ID, 1_u32).await.map(|row| row.version);
     assert!(left.is_none_or(|version| version == cast.changes as u64), "{left:?} is left: {told:#?}");
     told
 }

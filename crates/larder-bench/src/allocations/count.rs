@@ -10,8 +10,8 @@ use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::redis::Redis;
 use larder::connector::redis::{Address, RedisOptions};
 use larder::contract::Connector;
-use larder::{Cache, Schema, Stored};
-use sample::{Sample, SampleIndex, Shape, host, id, packed};
+use larder::{Cache, Index, Schema, Stored};
+use sample::{Sample, Shape, host, id, packed};
 use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ fn count(port: &str) -> Result<(), String> {
     let memory = Memory::open(schema.clone(), MemoryOptions::default()).map_err(text)?;
     let memory = cache(Arc::new(memory), schema);
     operation(&runtime, "set, memory", |number| set(memory.clone(), number))?;
-    operation(&runtime, "get by secondary key, memory", |number| get(&memory, SampleIndex::Host, host(number, 0)))?;
+    operation(&runtime, "get by secondary key, memory", |number| get(&memory, Sample::HOST, host(number, 0)))?;
 
     let address = Address::Tcp { host: "127.0.0.1".into(), port };
     let (redis, bare) = runtime.block_on(async {
@@ -59,8 +59,8 @@ fn count(port: &str) -> Result<(), String> {
         Err("larder has not connected within 5 seconds".to_owned())
     })?;
     operation(&runtime, "set", |number| set(shared.clone(), number))?;
-    operation(&runtime, "get by primary key", |number| get(&shared, SampleIndex::Id, id(number)))?;
-    operation(&runtime, "get by secondary key, warm", |number| get(&shared, SampleIndex::Host, host(number, 0)))?;
+    operation(&runtime, "get by primary key", |number| get(&shared, Sample::ID, id(number)))?;
+    operation(&runtime, "get by secondary key, warm", |number| get(&shared, Sample::HOST, host(number, 0)))?;
     operation(&runtime, "encode and SET", |number| {
         let mut connection = bare.clone();
         let object = Shape::of(300).object(number);
@@ -80,19 +80,23 @@ fn count(port: &str) -> Result<(), String> {
     })?;
     operation(&runtime, "invalidate", |number| {
         let (cache, key) = (shared.clone(), host(number, 0));
-        async move { cache.invalidate(SampleIndex::Host, [key]).await.map(drop).map_err(text) }
+        async move { cache.invalidate(Sample::HOST, [key]).await.map(drop).map_err(text) }
     })
 }
 
 fn cache(connector: Arc<dyn Connector>, schema: Schema) -> Cache<Sample> {
-    Cache::new(connector, schema)
+    Cache::new(connector, schema).unwrap_or_else(|error| unreachable!("{error}"))
 }
 
-async fn get_one(cache: Cache<Sample>, by: SampleIndex, key: String) -> Result<(), String> {
+async fn get_one(cache: Cache<Sample>, by: Index<Sample, String>, key: String) -> Result<(), String> {
     cache.get(by, key.as_str()).await.map(drop).ok_or_else(|| format!("`{key}` was a miss"))
 }
 
-fn get(cache: &Cache<Sample>, by: SampleIndex, key: String) -> impl Future<Output = Result<(), String>> + use<> {
+fn get(
+    cache: &Cache<Sample>,
+    by: Index<Sample, String>,
+    key: String,
+) -> impl Future<Output = Result<(), String>> + use<> {
     get_one(cache.clone(), by, key)
 }
 
@@ -100,7 +104,7 @@ fn set(cache: Cache<Sample>, number: u32) -> impl Future<Output = Result<(), Str
     let object = Arc::new(Shape::of(300).object(number));
     async move {
         match cache.set(object).await {
-            Stored::Yes => Ok(()),
+            Stored::Accepted => Ok(()),
             other => Err(format!("a set ended as {other:?}")),
         }
     }

@@ -86,9 +86,9 @@ struct Node {
 impl Node {
     async fn open(config: &RedisOptions, hints: usize) -> Result<Self, Failure> {
         let redis = Redis::open(config.clone().hints(hints)).map_err(|error| Failure::Problem(error.to_string()))?;
-        let schema = Schema { max_object_size: u64::MAX, ..Schema::of::<Sample>().ages(MAX_AGE, Duration::ZERO) };
+        let schema = Schema::of::<Sample>().ages(MAX_AGE, Duration::ZERO).max_object_size(u64::MAX);
         let connector = redis.connector(schema.clone()).map_err(|error| Failure::Problem(error.to_string()))?;
-        let cache = Cache::new(Arc::new(connector), schema);
+        let cache = Cache::new(Arc::new(connector), schema).map_err(|error| Failure::Problem(error.to_string()))?;
         let patience = 4 * config.connect_timeout.max(Duration::from_secs(1));
         let begun = Instant::now();
         while !cache.status().readable {
@@ -159,7 +159,7 @@ impl Bench {
                     let (object, cache) = (object(number), warm.clone());
                     async move {
                         let Some(object) = object else { return false };
-                        cache.set(object).await == Stored::Yes
+                        cache.set(object).await == Stored::Accepted
                     }
                 })
                 .await
@@ -167,7 +167,7 @@ impl Bench {
             Row::ByPrimary => {
                 self.each(move |number| {
                     let cache = warm.clone();
-                    async move { cache.get(SampleIndex::Id, number as u64).await.is_some() }
+                    async move { cache.get(Sample::ID, number as u64).await.is_some() }
                 })
                 .await
             }
@@ -177,7 +177,7 @@ impl Bench {
                     let (host, cache) = (object(number).as_deref().map(host), cache.clone());
                     async move {
                         let Some(host) = host else { return false };
-                        cache.get(SampleIndex::Host, host).await.is_some()
+                        cache.get(Sample::HOST, host).await.is_some()
                     }
                 })
                 .await
@@ -187,7 +187,7 @@ impl Bench {
                     let (host, cache) = (object(number).as_deref().map(host), warm.clone());
                     async move {
                         let Some(host) = host else { return false };
-                        matches!(cache.invalidate(SampleIndex::Host, [host]).await, Ok(Delivery::Applied))
+                        matches!(cache.invalidate(Sample::HOST, [host]).await, Ok(Delivery::Applied))
                     }
                 })
                 .await

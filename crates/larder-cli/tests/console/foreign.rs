@@ -1,7 +1,7 @@
 //! What is not larder's, in larder's places: keys of another Redis type, names that only look alike, and damaged clocks.
 
 use crate::service::{Service, larder, servers};
-use larder_testing::entries::{Site, SiteIndex};
+use larder_testing::entries::Site;
 use larder_testing::server::ServerOptions;
 use serde_json::{Value, json};
 
@@ -66,8 +66,8 @@ async fn a_clock_that_is_damaged() {
             );
         }
         // The service goes on with the new one.
-        let ticket = service.ticket(SiteIndex::Id).await;
-        assert_eq!(service.cache.fill(Site::new("1", &["a"], "x"), ticket).await, larder::Stored::Yes);
+        let ticket = service.ticket(Site::ID).await;
+        assert_eq!(service.cache.fill(Site::new("1", &["a"], "x"), ticket).await, larder::Stored::Accepted);
     }
 }
 
@@ -97,7 +97,7 @@ async fn keys_of_another_type_and_names_that_only_look_alike() {
         larder(&server, &["get", "site", "id", "2"]).await.refused_with_more(1, "a value of another Redis type");
         larder(&server, &["get", "site", "host", "b"]).await.refused(1, "no index key leads from it");
         larder(&server, &["invalidate", "site", "host", "b", "a"]).await.done();
-        assert!(service.cache.get(SiteIndex::Id, "1").await.is_none());
+        assert!(service.cache.get(Site::ID, "1").await.is_none());
         larder(&server, &["invalidate", "site", "id", "2", "--below", "3"]).await.done();
         larder(&server, &["delete", "site", "host", "b"]).await.done();
         larder(&server, &["prune", "site"]).await.done();
@@ -136,7 +136,7 @@ async fn a_cache_by_a_name_that_is_spelt_otherwise() {
             assert_eq!(told["caches"][0]["cache"], "site");
             let told = larder(&server, &["invalidate", name, "id", "1", "--json"]).await.done().json();
             assert_eq!(told["cache"], "site");
-            assert!(service.cache.get(SiteIndex::Host, "a").await.is_none());
+            assert!(service.cache.get(Site::HOST, "a").await.is_none());
             for command in [&["prune", name, "--json"][..], &["truncate", name, "--yes", "--json"]] {
                 assert_eq!(larder(&server, command).await.done().json()["cache"], "site");
             }

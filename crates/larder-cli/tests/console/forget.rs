@@ -2,7 +2,7 @@
 
 use crate::service::{Service, larder, servers};
 use larder::Stored;
-use larder_testing::entries::{Account, AccountIndex, Blob, BlobIndex, Instance, InstanceIndex, Site, SiteIndex, next};
+use larder_testing::entries::{Account, Blob, Instance, Site, next};
 use larder_testing::server::{Server, ServerOptions};
 use serde_json::json;
 
@@ -20,8 +20,8 @@ async fn an_invalidation_forgets_the_object_under_every_key() {
         );
         larder(&server, &["invalidate", "instance", "id", "2", "3"]).await.done();
         for (id, there) in [("1", false), ("2", false), ("3", false), ("4", true)] {
-            assert_eq!(service.cache.get(InstanceIndex::Id, id).await.is_some(), there, "{id}");
-            assert_eq!(service.cache.get(InstanceIndex::Host, format!("b{id}")).await.is_some(), there, "{id}");
+            assert_eq!(service.cache.get(Instance::ID, id).await.is_some(), there, "{id}");
+            assert_eq!(service.cache.get(Instance::HOST, format!("b{id}")).await.is_some(), there, "{id}");
         }
     }
 }
@@ -35,15 +35,15 @@ async fn a_load_that_began_before_is_refused() {
         for (command, index, key) in
             [("invalidate", "id", "1"), ("invalidate", "host", "a"), ("delete", "id", "1"), ("delete", "host", "b")]
         {
-            let ticket = service.ticket(SiteIndex::Id).await;
+            let ticket = service.ticket(Site::ID).await;
             larder(&server, &[command, "site", index, key]).await.done();
             assert_eq!(service.cache.fill(site(), ticket).await, Stored::Overtaken, "{command} {index}");
         }
         // Another key is none of its business.
-        let ticket = service.ticket(SiteIndex::Id).await;
+        let ticket = service.ticket(Site::ID).await;
         larder(&server, &["invalidate", "site", "id", "a"]).await.done();
         larder(&server, &["invalidate", "site", "host", "1"]).await.done();
-        assert_eq!(service.cache.fill(site(), ticket).await, Stored::Yes);
+        assert_eq!(service.cache.fill(site(), ticket).await, Stored::Accepted);
     }
 }
 
@@ -54,14 +54,14 @@ async fn both_releases_are_reached() {
         for (command, index, key, whole) in
             [("invalidate", "id", "1", true), ("invalidate", "host", "a", true), ("delete", "host", "a", false)]
         {
-            let (one, other) = (old.ticket(SiteIndex::Id).await, new.ticket(next::SiteIndex::Id).await);
-            assert_eq!(old.cache.fill(Site::new("1", &["a", "b"], "x"), one).await, Stored::Yes);
-            assert_eq!(new.cache.fill(next::Site::new("1", &["a", "b"], "x"), other).await, Stored::Yes);
+            let (one, other) = (old.ticket(Site::ID).await, new.ticket(next::Site::ID).await);
+            assert_eq!(old.cache.fill(Site::new("1", &["a", "b"], "x"), one).await, Stored::Accepted);
+            assert_eq!(new.cache.fill(next::Site::new("1", &["a", "b"], "x"), other).await, Stored::Accepted);
             larder(&server, &[command, "site", index, key]).await.done();
-            assert!(old.cache.get(SiteIndex::Host, "a").await.is_none());
-            assert!(new.cache.get(next::SiteIndex::Host, "a").await.is_none());
-            assert_eq!(old.cache.get(SiteIndex::Host, "b").await.is_none(), whole);
-            assert_eq!(new.cache.get(next::SiteIndex::Id, "1").await.is_none(), whole);
+            assert!(old.cache.get(Site::HOST, "a").await.is_none());
+            assert!(new.cache.get(next::Site::HOST, "a").await.is_none());
+            assert_eq!(old.cache.get(Site::HOST, "b").await.is_none(), whole);
+            assert_eq!(new.cache.get(next::Site::ID, "1").await.is_none(), whole);
         }
     }
 }
@@ -89,7 +89,7 @@ async fn an_index_that_there_is_not() {
             larder(&server, &[command, "account", "id", "--part", "acme", "--part", "7"]).await.done();
         }
         larder(&server, &["truncate", "account", "--yes"]).await.done();
-        let ticket = accounts.ticket(AccountIndex::Id).await;
+        let ticket = accounts.ticket(Account::ID).await;
         larder(&server, &["invalidate", "account", "id", "--part", "acme", "--part", "7"]).await.done();
         assert_eq!(accounts.cache.fill(Account::new("acme", 7, &[]), ticket).await, Stored::Overtaken);
     }
@@ -106,7 +106,7 @@ async fn an_index_that_nothing_shows() {
                 evict_names(&server).await;
                 larder(&server, &[command, "site", index, key]).await.refused(1, "say --unseen");
                 // Whether it is the primary index or not, the load is refused.
-                let ticket = service.ticket(SiteIndex::Id).await;
+                let ticket = service.ticket(Site::ID).await;
                 larder(&server, &[command, "site", index, key, "--unseen"]).await.done();
                 assert_eq!(service.cache.fill(site(), ticket).await, Stored::Overtaken, "{command} {index}");
                 // Objects show it, those that are asked for or any other.
@@ -120,12 +120,12 @@ async fn an_index_that_nothing_shows() {
         for wrong in ["name", "hosts", "ids"] {
             larder(&server, &["invalidate", "site", wrong, "a"]).await.refused(1, "; it has `host`");
         }
-        assert!(service.cache.get(SiteIndex::Host, "a").await.is_some());
-        let ticket = service.ticket(SiteIndex::Id).await;
+        assert!(service.cache.get(Site::HOST, "a").await.is_some());
+        let ticket = service.ticket(Site::ID).await;
         larder(&server, &["invalidate", "site", "alias", "a", "--unseen"]).await.done();
         assert_eq!(
             service.cache.fill(site(), ticket).await,
-            Stored::Yes,
+            Stored::Accepted,
             "there is no such index, and nothing was done"
         );
     }
@@ -145,9 +145,9 @@ async fn a_primary_index_that_objects_do_not_show() {
         let account = ["account", "id", "--part", "acme", "--part", "7"];
         let told = larder(&server, &[&["get", "--json"], &account[..]].concat()).await.done().json();
         assert_eq!((&told["index_exists"], &told["copies"][0]["keys"][0]["index"]), (&json!(null), &json!(null)));
-        let ticket = accounts.ticket(AccountIndex::Id).await;
+        let ticket = accounts.ticket(Account::ID).await;
         larder(&server, &[&["invalidate"], &account[..]].concat()).await.done();
-        assert!(accounts.cache.get(AccountIndex::Id, ("acme", 7)).await.is_none());
+        assert!(accounts.cache.get(Account::ID, ("acme", 7)).await.is_none());
         assert_eq!(accounts.cache.fill(Account::new("acme", 7, &[]), ticket).await, Stored::Overtaken);
     }
 }
@@ -158,19 +158,19 @@ async fn just_one_key() {
         let accounts = Service::<Account>::on(&server).await;
         accounts.set(Account::new("acme", 7, &[("acme", "jo"), ("acme", "root")])).await;
         larder(&server, &["delete", "account", "login", "--part", "acme", "--part", "jo"]).await.done();
-        assert!(accounts.cache.get(AccountIndex::Login, ("acme", "jo")).await.is_none());
-        assert!(accounts.cache.get(AccountIndex::Login, ("acme", "root")).await.is_some());
+        assert!(accounts.cache.get(Account::LOGIN, ("acme", "jo")).await.is_none());
+        assert!(accounts.cache.get(Account::LOGIN, ("acme", "root")).await.is_some());
         larder(&server, &["delete", "account", "id", "--part", "acme", "--part", "7"]).await.done();
-        assert!(accounts.cache.get(AccountIndex::Id, ("acme", 7)).await.is_none());
-        assert!(accounts.cache.get(AccountIndex::Login, ("acme", "root")).await.is_some());
+        assert!(accounts.cache.get(Account::ID, ("acme", 7)).await.is_none());
+        assert!(accounts.cache.get(Account::LOGIN, ("acme", "root")).await.is_some());
 
         let blobs = Service::<Blob>::on(&server).await;
         // The same key in two indexes, of which one has the beginning of the other's name.
         blobs.set(Blob::new("c", Some(b"c"), Some(b"c"))).await;
         larder(&server, &["delete", "blob", "id", "c"]).await.done();
-        assert!(blobs.cache.get(BlobIndex::Id, b"c").await.is_none());
-        assert!(blobs.cache.get(BlobIndex::Id2, b"c").await.is_some());
-        assert!(blobs.cache.get(BlobIndex::I, b"c").await.is_some());
+        assert!(blobs.cache.get(Blob::ID, &b"c"[..]).await.is_none());
+        assert!(blobs.cache.get(Blob::ID2, &b"c"[..]).await.is_some());
+        assert!(blobs.cache.get(Blob::I, &b"c"[..]).await.is_some());
         larder(&server, &["get", "blob", "id", "c"]).await.refused_with_more(1, "was deleted from it");
         larder(&server, &["get", "blob", "id2", "c", "--json"]).await.done();
     }
@@ -201,8 +201,8 @@ async fn a_lowest_version() {
         let service = Service::<Instance>::on(&server).await;
         service.set(Instance::new("1", &["a"], "x", 3)).await;
         larder(&server, &["invalidate", "instance", "host", "a", "--below", "7"]).await.done();
-        let ticket = service.ticket(InstanceIndex::Id).await;
+        let ticket = service.ticket(Instance::ID).await;
         assert_eq!(service.cache.fill(Instance::new("1", &["a"], "x", 6), ticket).await, Stored::Outdated);
-        assert_eq!(service.cache.fill(Instance::new("1", &["a"], "x", 7), ticket).await, Stored::Yes);
+        assert_eq!(service.cache.fill(Instance::new("1", &["a"], "x", 7), ticket).await, Stored::Accepted);
     }
 }

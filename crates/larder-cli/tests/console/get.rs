@@ -1,7 +1,7 @@
 //! `larder get`.
 
 use crate::service::{Service, int, larder, servers};
-use larder_testing::entries::{Account, Blob, Instance, InstanceIndex, Site, next};
+use larder_testing::entries::{Account, Blob, Instance, Site, next};
 use larder_testing::server::ServerOptions;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -23,7 +23,7 @@ async fn an_object_by_every_key() {
             );
             assert_eq!((&copy["served"], &copy["reason"], &copy["object"]), (&json!(true), &Value::Null, &object));
             assert_eq!(copy["version"], u64::MAX >> 1);
-            assert_eq!(copy["fingerprint"], format!("{:016x}", service.cache.schema().fingerprint));
+            assert_eq!(copy["fingerprint"], format!("{:016x}", service.cache.schema().fingerprint()));
             let left = copy["expires_in_ms"].as_u64().unwrap();
             assert!((1..=600_000).contains(&left), "{told}");
             assert!(copy["max_age_ends_at_ms"].as_u64().is_some_and(|at| at > 1_600_000_000_000), "{told}");
@@ -73,10 +73,10 @@ async fn a_miss_says_why() {
         let service = Service::<Instance>::on(&server).await;
         service.set(Instance::new("1", &["a", "b", "c"], "x", 1)).await;
         service.set(Instance::new("2", &["d"], "x", 1)).await;
-        service.cache.delete(InstanceIndex::Host, ["b"]).await.unwrap();
+        service.cache.delete(Instance::HOST, ["b"]).await.unwrap();
         // A host that moves away leaves an index key that nobody believes.
         service.set(Instance::new("1", &["a", "b"], "x", 2)).await;
-        service.cache.delete(InstanceIndex::Host, ["b"]).await.unwrap();
+        service.cache.delete(Instance::HOST, ["b"]).await.unwrap();
         server.command(&["DEL", &service.object("2")]).await.unwrap();
         for (index, key, why) in [
             ("id", "3", "nothing there: no release has stored"),
@@ -129,15 +129,15 @@ async fn a_server_that_came_back_with_old_data_is_not_trusted() {
 async fn every_release_has_its_copy() {
     for server in servers(ServerOptions::default()).await {
         let (old, new) = (Service::<Site>::on(&server).await, Service::<next::Site>::on(&server).await);
-        let fill = new.ticket(next::SiteIndex::Id).await;
+        let fill = new.ticket(next::Site::ID).await;
         assert_eq!(
-            old.cache.fill(Site::new("1", &["a"], "x"), old.ticket(larder_testing::entries::SiteIndex::Id).await).await,
-            larder::Stored::Yes
+            old.cache.fill(Site::new("1", &["a"], "x"), old.ticket(larder_testing::entries::Site::ID).await).await,
+            larder::Stored::Accepted
         );
         let told = larder(&server, &["get", "site", "host", "a", "--json"]).await.done().json();
-        assert_eq!(told["not_stored_by"], json!([format!("{:016x}", new.cache.schema().fingerprint)]));
+        assert_eq!(told["not_stored_by"], json!([format!("{:016x}", new.cache.schema().fingerprint())]));
 
-        assert_eq!(new.cache.fill(next::Site::new("1", &["a"], "x"), fill).await, larder::Stored::Yes);
+        assert_eq!(new.cache.fill(next::Site::new("1", &["a"], "x"), fill).await, larder::Stored::Accepted);
         let told = larder(&server, &["get", "site", "host", "a", "--json"]).await.done().json();
         assert_eq!((told["copies"].as_array().unwrap().len(), &told["not_stored_by"]), (2, &json!([])));
         let regions: Vec<_> = told["copies"].as_array().unwrap().iter().map(|copy| &copy["object"]["region"]).collect();

@@ -2,7 +2,7 @@
 
 use larder::connector::redis::Redis;
 use larder::connector::redis::{Address, RedisOptions};
-use larder::{Cache, Entry, Lookup, Schema, Ticket};
+use larder::{Cache, Entry, Index, Lookup, Schema, Ticket};
 use larder_testing::server::{Reply, Server, ServerOptions, required};
 use serde_json::Value;
 use std::io::{Seek, Write};
@@ -100,7 +100,7 @@ impl<E: Entry> Service<E> {
         let config = RedisOptions::new(address).client_name("service".to_owned());
         let redis = Redis::open(config).unwrap();
         let schema = Schema::of::<E>().ages(max_age, last_use_age);
-        let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
+        let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
         let service = Self { cache, _redis: redis };
         service.readable().await;
         service
@@ -115,20 +115,20 @@ impl<E: Entry> Service<E> {
     }
 
     pub(crate) async fn set(&self, object: E) {
-        assert_eq!(self.cache.set(object).await, larder::Stored::Yes);
+        assert_eq!(self.cache.set(object).await, larder::Stored::Accepted);
     }
 
     /// The ticket of a load that begins now.
-    pub(crate) async fn ticket(&self, index: E::Index) -> Ticket {
-        match self.cache.lookup(index, "nobody has this key").await {
-            Lookup::Miss(_, Some(ticket)) => ticket,
+    pub(crate) async fn ticket<T>(&self, index: Index<E, T>) -> Ticket {
+        match self.cache.lookup(index.encoded(), &b"nobody has this key"[..]).await {
+            Lookup::Miss { ticket: Some(ticket), .. } => ticket,
             _ => panic!("no ticket"),
         }
     }
 
     /// The name of an object on the server.
     pub(crate) fn object(&self, primary: &str) -> String {
-        format!("larder:{}:o{:016x}:{primary}", E::CACHE, self.cache.schema().fingerprint)
+        format!("larder:{}:o{:016x}:{primary}", E::CACHE, self.cache.schema().fingerprint())
     }
 }
 

@@ -1,7 +1,7 @@
 //! `larder stats`.
 
 use crate::service::{Service, larder, servers};
-use larder_testing::entries::{Instance, InstanceIndex, Site, next};
+use larder_testing::entries::{Instance, Site, next};
 use larder_testing::server::ServerOptions;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ async fn what_there_is() {
                 .await;
         }
         sites.set(Site::new("1", &["a"], "x")).await;
-        instances.cache.invalidate_below(InstanceIndex::Id, ["0"], 5).await.unwrap();
+        instances.cache.invalidate_below(Instance::ID, ["0"], 5).await.unwrap();
         server.command(&["SET", "larder:foreign", "x"]).await.unwrap();
 
         let told = larder(&server, &["stats", "--json"]).await.done().json();

@@ -1,7 +1,7 @@
 //! What goes wrong, and what is told of it.
 
 use crate::service::{Service, command, larder, run, run_with, servers};
-use larder_testing::entries::{Site, SiteIndex};
+use larder_testing::entries::Site;
 use larder_testing::server::ServerOptions;
 
 const COMMANDS: [&[&str]; 7] = [
@@ -129,11 +129,11 @@ async fn what_was_not_answered_is_an_error() {
         let told = run(command(&["truncate", "site", "--yes", "--redis", &url])).await;
         told.refused(1, "Repeat it");
         // The truncate has begun, and ends later: nobody fills from before it.
-        assert!(service.cache.get(SiteIndex::Host, "a").await.is_some());
+        assert!(service.cache.get(Site::HOST, "a").await.is_some());
         let told = larder(&server, &["get", "site", "host", "a", "--json"]).await.told;
         assert!(told.contains("being cleared"), "{told}");
         larder(&server, &["truncate", "site", "--yes"]).await.done();
-        assert!(service.cache.get(SiteIndex::Host, "a").await.is_none());
+        assert!(service.cache.get(Site::HOST, "a").await.is_none());
     }
 }
 

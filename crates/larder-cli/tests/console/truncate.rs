@@ -2,7 +2,7 @@
 
 use crate::service::{Service, int, larder, servers};
 use larder::Stored;
-use larder_testing::entries::{Instance, InstanceIndex, Site, SiteIndex};
+use larder_testing::entries::{Instance, Site};
 use larder_testing::server::ServerOptions;
 use serde_json::json;
 
@@ -22,7 +22,7 @@ async fn everything_in_one_cache_and_nothing_else() {
         ] {
             server.command(&["SET", foreign, "x"]).await.unwrap();
         }
-        let ticket = instances.ticket(InstanceIndex::Id).await;
+        let ticket = instances.ticket(Instance::ID).await;
         let before = server.keys("*").await.unwrap();
 
         larder(&server, &["truncate", "instance"]).await.refused(2, "say --yes");
@@ -33,13 +33,13 @@ async fn everything_in_one_cache_and_nothing_else() {
         let gone: Vec<_> = before.iter().filter(|key| !after.contains(key)).collect();
         assert!(gone.len() == 4 && gone.iter().all(|key| key.starts_with(b"larder:instance:")), "{gone:?}");
 
-        assert!(instances.cache.get(InstanceIndex::Id, "1").await.is_none());
-        assert!(sites.cache.get(SiteIndex::Host, "a").await.is_some());
+        assert!(instances.cache.get(Instance::ID, "1").await.is_none());
+        assert!(sites.cache.get(Site::HOST, "a").await.is_some());
         let fill = instances.cache.fill(Instance::new("1", &["a"], "x", 1), ticket).await;
         assert_eq!(fill, Stored::Overtaken, "loaded before");
         // The service goes on at once, without clearing anything a second time.
-        let ticket = instances.ticket(InstanceIndex::Id).await;
-        assert_eq!(instances.cache.fill(Instance::new("1", &["a"], "x", 1), ticket).await, Stored::Yes);
+        let ticket = instances.ticket(Instance::ID).await;
+        assert_eq!(instances.cache.fill(Instance::new("1", &["a"], "x", 1), ticket).await, Stored::Accepted);
         assert_eq!(instances.cache.stats().resets.get(), 0);
         let listed = larder(&server, &["stats", "instance", "--json"]).await.done().json();
         assert_eq!(
@@ -62,11 +62,11 @@ async fn a_lost_clock_is_made_anew() {
         larder(&server, &["invalidate", "site", "host", "a"]).await.refused(1, "truncate the cache");
         larder(&server, &["prune", "site"]).await.refused(1, "truncate the cache");
         larder(&server, &["truncate", "site", "--yes"]).await.done();
-        assert!(service.cache.get(SiteIndex::Host, "a").await.is_none());
-        let ticket = service.ticket(SiteIndex::Id).await;
-        assert_eq!(service.cache.fill(Site::new("1", &["a"], "x"), ticket).await, Stored::Yes);
+        assert!(service.cache.get(Site::HOST, "a").await.is_none());
+        let ticket = service.ticket(Site::ID).await;
+        assert_eq!(service.cache.fill(Site::new("1", &["a"], "x"), ticket).await, Stored::Accepted);
         larder(&server, &["invalidate", "site", "host", "a"]).await.done();
-        assert!(service.cache.get(SiteIndex::Id, "1").await.is_none());
+        assert!(service.cache.get(Site::ID, "1").await.is_none());
     }
 }
 
@@ -106,8 +106,8 @@ async fn what_leads_nowhere() {
             ["ialias:c", "ihost:a", "ihost:b", "ihost:e"].map(|key| format!("larder:site:{key}").into_bytes());
         assert_eq!(left, expected);
         assert_eq!(int(&server, &["EXISTS", "larder:site:not ours"]).await, 1);
-        assert!(old.cache.get(SiteIndex::Host, "a").await.is_some());
+        assert!(old.cache.get(Site::HOST, "a").await.is_some());
         larder(&server, &["invalidate", "site", "host", "e"]).await.done();
-        assert!(new.cache.get(renumbered::SiteIndex::Id, "4").await.is_none());
+        assert!(new.cache.get(renumbered::Site::ID, "4").await.is_none());
     }
 }

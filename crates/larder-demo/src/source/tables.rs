@@ -1,6 +1,6 @@
 //! What the [source](super) keeps, and how a change becomes a commit.
 
-use super::super::instance::{Instance, InstanceIndex, InstanceKey, Settings};
+use super::super::instance::{Instance, InstanceKey, Settings};
 use super::Commit;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,10 +66,7 @@ impl Tables {
     }
 
     pub(super) fn find(&self, key: &InstanceKey) -> Option<Instance> {
-        let id = match key.index {
-            InstanceIndex::Id => &key.text,
-            InstanceIndex::Host => self.owners.get(&key.text)?,
-        };
+        let id = if key.is_id() { &key.text } else { self.owners.get(&key.text)? };
         self.instances.get(id).cloned()
     }
 

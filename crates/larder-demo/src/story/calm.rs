@@ -1,7 +1,7 @@
 //! The phases with a server, or a memory, that works.
 
 use super::super::identity::Way;
-use super::super::instance::{InstanceIndex, InstanceKey};
+use super::super::instance::{Instance, InstanceKey};
 use super::super::load::{Rates, next_name};
 use super::super::source::Edit;
 use super::report::{Facts, Figures};
@@ -128,9 +128,9 @@ impl Scene<'_> {
             let before = self.instance(number)?;
             let host = before.hosts.last().ok_or_else(|| StoryError::NoInstance(before.id.clone()))?;
             let slow = self.identity.node(last)?;
-            slow.cache.invalidate(InstanceIndex::Host, [host]).await.map_err(IdentityError::from)?;
+            slow.cache.invalidate(Instance::HOST, [host]).await.map_err(IdentityError::from)?;
             // By host, while the change below is told by id.
-            let Lookup::Miss(_, Some(ticket)) = slow.cache.lookup(InstanceIndex::Host, host).await else {
+            let Lookup::Miss { ticket: Some(ticket), .. } = slow.cache.lookup(Instance::HOST, host).await else {
                 return Err(StoryError::NoTicket);
             };
             let row = self.identity.source.load(&InstanceKey::host(host)).await;

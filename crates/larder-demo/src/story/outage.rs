@@ -4,7 +4,7 @@
 //! [checker](super::super::checker)).
 
 use super::super::identity::Way;
-use super::super::instance::InstanceIndex;
+use super::super::instance::Instance;
 use super::super::meter::exact_quantiles;
 use super::report::{Facts, Figures, Outage, milliseconds};
 use super::{Scene, StoryError, Told};
@@ -117,7 +117,7 @@ impl Scene<'_> {
         for node in &self.nodes {
             let begun = Instant::now();
             // A ticket of another epoch shows that it has.
-            while self.ticket(*node).await.is_ok_and(|new| new.epoch != ticket.epoch).not() {
+            while self.ticket(*node).await.is_ok_and(|new| new.epoch() != ticket.epoch()).not() {
                 if begun.elapsed() > super::PATIENCE {
                     return Err(StoryError::InVain { what: "every node has noticed that the server was flushed" });
                 }
@@ -183,8 +183,8 @@ impl Scene<'_> {
     }
 
     async fn ticket(&self, node: usize) -> Result<Ticket, StoryError> {
-        match self.identity.node(node)?.cache.lookup(InstanceIndex::Id, "nobody has this id").await {
-            Lookup::Miss(_, Some(ticket)) => Ok(ticket),
+        match self.identity.node(node)?.cache.lookup(Instance::ID, "nobody has this id").await {
+            Lookup::Miss { ticket: Some(ticket), .. } => Ok(ticket),
             _ => Err(StoryError::NoTicket),
         }
     }

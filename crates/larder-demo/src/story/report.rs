@@ -256,7 +256,7 @@ impl Figures {
             loads: totals.loads,
             stale: identity.checker.stale(),
             wrong: identity.checker.wrong(),
-            stored: sum(&|node| node.cache.stats().put(Stored::Yes).get()),
+            stored: sum(&|node| node.cache.stats().put(Stored::Accepted).get()),
             applied: sum(&|node| node.cache.stats().applied.get()),
             deferred: sum(&|node| node.deferred()),
             replayed: sum(&|node| node.cache.stats().replayed.get()),

@@ -5,7 +5,7 @@
 
 use super::trial::{Nodes, Trial};
 use super::{Subject, table};
-use crate::entries::{Site, SiteIndex as By};
+use crate::entries::Site;
 use std::time::Duration;
 
 table! {
@@ -64,7 +64,7 @@ async fn a_filled_object_ages_too<S: Subject>(mut trial: Trial<'_, S>) {
     for age in ages(&trial) {
         trial.next_cache();
         let nodes = trial.aging(age, 0).await;
-        let ticket = nodes.near.begins(By::Host, "b.example").await;
+        let ticket = nodes.near.begins(Site::HOST, "b.example").await;
         nodes.near.fills(&acme(), ticket).await;
         end_of(&trial, &nodes, age).await;
     }
@@ -75,8 +75,8 @@ async fn gets_do_not_lengthen_a_life<S: Subject>(trial: Trial<'_, S>) {
     nodes.near.stores(&acme()).await;
     for _ in 0..3 {
         trial.pass(30).await;
-        nodes.near.get(By::Id, "1").await;
-        nodes.far.get(By::Host, "a.example").await;
+        nodes.near.get(Site::ID, "1").await;
+        nodes.far.get(Site::HOST, "a.example").await;
         trial.serve_if_exact(&nodes, &acme()).await;
         nodes.near.prunes().await;
     }
@@ -157,7 +157,7 @@ async fn an_endless_age_is_endless<S: Subject>(mut trial: Trial<'_, S>) {
         nodes.serve(&acme()).await;
         nodes.near.prunes().await;
         nodes.serve(&acme()).await;
-        nodes.far.invalidates(By::Host, ["a.example"]).await;
+        nodes.far.invalidates(Site::HOST, ["a.example"]).await;
         nodes.lack(&acme()).await;
     }
 }
@@ -183,7 +183,7 @@ async fn use_keeps_an_object<S: Subject>(trial: Trial<'_, S>) {
     nodes.near.stores(&acme()).await;
     for wait in [99, 1, 10, 99, 50, 99, 99] {
         trial.pass(wait).await;
-        nodes.near.get(By::Id, "1").await;
+        nodes.near.get(Site::ID, "1").await;
         trial.serve_if_exact(&nodes, &acme()).await;
     }
     trial.pass(101).await;
@@ -194,11 +194,11 @@ async fn use_through_one_key_keeps_it_under_all<S: Subject>(trial: Trial<'_, S>)
     let nodes = trial.aging(0, 100).await;
     nodes.near.stores(&acme()).await;
     trial.pass(99).await;
-    nodes.near.lookup(By::Id, "1").await;
+    nodes.near.lookup(Site::ID, "1").await;
     trial.pass(99).await;
-    nodes.far.get(By::Host, "a.example").await;
+    nodes.far.get(Site::HOST, "a.example").await;
     trial.pass(99).await;
-    nodes.near.get(By::Host, "b.example").await;
+    nodes.near.get(Site::HOST, "b.example").await;
     trial.pass(99).await;
     trial.serve_if_exact(&nodes, &acme()).await;
     trial.pass(101).await;
@@ -215,9 +215,9 @@ async fn what_is_no_use_does_not_keep_it<S: Subject>(trial: Trial<'_, S>) {
         nodes.near.prunes().await;
         nodes.far.ticket().await;
         nodes.near.refuses(&acme(), ticket).await;
-        nodes.far.misses(By::Id, "a.example").await;
-        nodes.far.invalidates(By::Host, ["nobody.example"]).await;
-        nodes.far.deletes(By::Host, ["b.example"]).await;
+        nodes.far.misses(Site::ID, "a.example").await;
+        nodes.far.invalidates(Site::HOST, ["nobody.example"]).await;
+        nodes.far.deletes(Site::HOST, ["b.example"]).await;
         nodes.near.stores(&Site::new("2", &[], "another")).await;
     }
     trial.pass(41).await;
@@ -229,7 +229,7 @@ async fn max_age_ends_what_is_in_use<S: Subject>(trial: Trial<'_, S>) {
     nodes.near.stores(&acme()).await;
     for wait in [90, 90, 69] {
         trial.pass(wait).await;
-        nodes.near.get(By::Host, "a.example").await;
+        nodes.near.get(Site::HOST, "a.example").await;
         trial.serve_if_exact(&nodes, &acme()).await;
     }
     trial.pass(2).await;
@@ -240,7 +240,7 @@ async fn last_use_age_ends_what_is_young<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.aging(10_000, 100).await;
     nodes.near.stores(&acme()).await;
     trial.pass(99).await;
-    nodes.near.get(By::Id, "1").await;
+    nodes.near.get(Site::ID, "1").await;
     trial.serve_if_exact(&nodes, &acme()).await;
     trial.pass(101).await;
     nodes.lack(&acme()).await;

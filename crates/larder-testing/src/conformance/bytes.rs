@@ -4,10 +4,10 @@
 //! reported and removed by the get that met it; damage that a connector can repair or ignore may still be a hit, but
 //! then of the right object. And no operation may be irritated: whatever meets the damage first, the cache works afterwards.
 
-use super::trial::{Dice, Nodes, Sample, Trial};
+use super::trial::{Dice, Nodes, Sample, Trial, keys_by_index};
 use super::{Subject, table};
-use crate::entries::{Body, Misfit, MisfitIndex, Site, SiteIndex as By, next};
-use larder::{Keys, Lookup, Miss, Stored};
+use crate::entries::{Body, Misfit, Site, next};
+use larder::{Lookup, Miss, Stored};
 
 table! {
     C11 {
@@ -62,7 +62,7 @@ async fn damaged<S: Subject>(
     nodes.near.stores(&before).await;
     if round.is_multiple_of(2) {
         // The other node knows where it is.
-        nodes.far.get(By::Host, "a.example").await;
+        nodes.far.get(Site::HOST, "a.example").await;
     }
     trial.history.step(format!("what is stored: {how}"));
     trial.subject.rewrite(&trial.cache, edit).await;
@@ -70,7 +70,7 @@ async fn damaged<S: Subject>(
     let after = Site { name: format!("after {how}"), ..acme() };
     nodes.near.stores(&after).await;
     nodes.serve(&after).await;
-    nodes.far.invalidates(By::Host, ["b.example"]).await;
+    nodes.far.invalidates(Site::HOST, ["b.example"]).await;
     nodes.lack(&after).await;
 }
 
@@ -81,16 +81,16 @@ async fn first_met(nodes: &Nodes<Site>, round: usize, before: &Site, damage: Dam
         0 => nodes.far.stores(&after).await,
         1 => nodes.far.fills(&after, nodes.near.ticket().await).await,
         2 => nodes.far.stores(&Site::new("2", &["b.example"], "taker")).await,
-        3 => nodes.near.invalidates(By::Host, ["a.example"]).await,
-        4 => nodes.far.deletes(By::Host, ["b.example"]).await,
+        3 => nodes.near.invalidates(Site::HOST, ["a.example"]).await,
+        4 => nodes.far.deletes(Site::HOST, ["b.example"]).await,
         5 => nodes.far.prunes().await,
         6 => nodes.near.truncates().await,
         _ => return reported_and_removed(nodes, before, damage).await,
     }
-    for (index, key) in Keys::of(before) {
+    for (index, key) in keys_by_index(before) {
         for node in [&nodes.near, &nodes.far] {
             let found = node.get(index, &key).await;
-            let right = found.is_none_or(|found| Keys::of(&*found).contains(&(index, key.clone())));
+            let right = found.is_none_or(|found| keys_by_index(&*found).contains(&(index, key.clone())));
             node.history.require(right, "a wrong object");
         }
     }
@@ -103,7 +103,7 @@ async fn reported_and_removed(nodes: &Nodes<Site>, before: &Site, damage: Damage
     };
     let reported = troubles(nodes);
     let mut hits = 0;
-    for (index, key) in Keys::of(before) {
+    for (index, key) in keys_by_index(before) {
         for node in [&nodes.far, &nodes.near] {
             let found = node.get(index, &key).await;
             hits += usize::from(found.is_some());
@@ -116,9 +116,9 @@ async fn reported_and_removed(nodes: &Nodes<Site>, before: &Site, damage: Damage
     }
     history.require(hits == 0, "these bytes cannot be the object that was stored");
     history.require(troubles(nodes) > reported, "a miss for damaged bytes must be counted as one");
-    for (index, key) in Keys::of(before) {
+    for (index, key) in keys_by_index(before) {
         let found = nodes.far.lookup(index, &key).await;
-        let removed = matches!(found, Lookup::Miss(Miss::Absent, Some(_)));
+        let removed = matches!(found, Lookup::Miss { cause: Miss::Absent, ticket: Some(_), .. });
         history.require(removed, "damaged bytes must be removed by the get that meets them");
     }
 }
@@ -224,7 +224,7 @@ fn pairs(places: usize) -> impl Iterator<Item = (usize, usize)> {
 
 async fn right_or_missing<E: Sample>(nodes: &Nodes<E>, objects: &[E]) {
     for object in objects {
-        for (index, key) in Keys::of(object) {
+        for (index, key) in keys_by_index(object) {
             for node in [&nodes.near, &nodes.far] {
                 let found = node.get(index, &key).await;
                 node.history.require(found.is_none_or(|found| *found == *object), "a wrong object");
@@ -276,12 +276,12 @@ async fn an_object_whose_bytes_could_not_be_read<S: Subject>(trial: Trial<'_, S>
         let ticket = nodes.near.ticket().await;
         let stored = if fill { nodes.near.fill(&misfit, ticket).await } else { nodes.near.set(&misfit).await };
         match stored {
-            Stored::Yes => nodes.serve(&misfit).await,
+            Stored::Accepted => nodes.serve(&misfit).await,
             Stored::Unfit => nodes.lack(&misfit).await,
             _ => trial.history.fail("it is stored, or it is unfit"),
         }
         nodes.near.stores(&fine).await;
         nodes.serve(&fine).await;
-        nodes.near.invalidates(MisfitIndex::Id, ["1"]).await;
+        nodes.near.invalidates(Misfit::ID, ["1"]).await;
     }
 }

@@ -1,10 +1,10 @@
 //! C13: callers go away. Each operation is dropped after every number of polls that it can take, and in every mixture, and
 //! then the cache has to be as if it had been finished or had never begun.
 
-use super::trial::{Dice, Nodes, Trial, polled};
+use super::trial::{Dice, Nodes, Trial, keys_by_index, polled};
 use super::{Subject, table};
-use crate::entries::{Site, SiteIndex as By};
-use larder::{Cache, Keys, Stored};
+use crate::entries::Site;
+use larder::{Cache, Stored};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::oneshot;
@@ -53,9 +53,9 @@ async fn works<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>) {
     let site = renamed("afterwards");
     nodes.near.stores(&site).await;
     nodes.serve(&site).await;
-    nodes.far.invalidates(By::Host, ["b.example"]).await;
+    nodes.far.invalidates(Site::HOST, ["b.example"]).await;
     nodes.lack(&site).await;
-    nodes.far.fills(&site, nodes.far.begins(By::Host, "a.example").await).await;
+    nodes.far.fills(&site, nodes.far.begins(Site::HOST, "a.example").await).await;
     nodes.serve(&site).await;
 }
 
@@ -70,14 +70,14 @@ async fn a_dropped_get_disturbs_nobody<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     nodes.near.stores(&acme()).await;
     for polls in 0..POLLS {
-        for (index, key) in Keys::of(&Site::new("1", &["a.example", "nobody.example"], "")) {
+        for (index, key) in keys_by_index(&Site::new("1", &["a.example", "nobody.example"], "")) {
             polled(nodes.near.cache.get(index, &key), polls).await;
             polled(nodes.near.cache.lookup(index, &key), polls).await;
             polled(nodes.near.connector.ticket(), polls).await;
             trial.history.step(format!("near: get, lookup and ticket dropped after {polls} polls"));
             // An answer that is too late must not be taken for that of the next call.
-            nodes.near.serves(By::Host, "b.example", &acme()).await;
-            nodes.near.misses(By::Host, "nobody.example").await;
+            nodes.near.serves(Site::HOST, "b.example", &acme()).await;
+            nodes.near.misses(Site::HOST, "nobody.example").await;
         }
     }
     works(&trial, &nodes).await;
@@ -88,7 +88,7 @@ async fn one_state(nodes: &Nodes<Site>, states: &[Site]) {
     let mut found = None;
     for node in [&nodes.near, &nodes.far] {
         for state in states {
-            for (index, key) in Keys::of(state) {
+            for (index, key) in keys_by_index(state) {
                 if let Some(site) = node.get(index, &key).await {
                     found = Some(site);
                 }
@@ -99,8 +99,8 @@ async fn one_state(nodes: &Nodes<Site>, states: &[Site]) {
     nodes.near.history.require(states.contains(&found), "a state that nobody has set");
     nodes.serve(&found).await;
     for state in states {
-        for (index, key) in Keys::of(state) {
-            if !Keys::of(&*found).contains(&(index, key.clone())) {
+        for (index, key) in keys_by_index(state) {
+            if !keys_by_index(&*found).contains(&(index, key.clone())) {
                 nodes.lack_key(index, &key).await;
             }
         }
@@ -109,7 +109,7 @@ async fn one_state(nodes: &Nodes<Site>, states: &[Site]) {
 
 /// An update that was dropped, once whatever it had begun has ended.
 async fn dropped_update(cache: &Cache<Site>, site: Site, polls: usize) -> Option<Stored> {
-    let puts = || Stored::ALL.into_iter().map(|outcome| cache.stats().put(outcome).get()).sum::<u64>();
+    let puts = || Stored::ALL.iter().map(|outcome| cache.stats().put(*outcome).get()).sum::<u64>();
     let before = puts();
     let (alive, written) = (Arc::new(()), Arc::new(AtomicBool::new(false)));
     let (life, write) = (alive.clone(), written.clone());
@@ -122,7 +122,7 @@ async fn dropped_update(cache: &Cache<Site>, site: Site, polls: usize) -> Option
     while Arc::strong_count(&alive) > 1 || written.load(Ordering::SeqCst) && puts() == before {
         yield_now().await;
     }
-    outcome.map(|_| Stored::Yes)
+    outcome.map(|_| Stored::Accepted)
 }
 
 async fn a_dropped_store_is_whole_or_nothing<S: Subject>(trial: Trial<'_, S>) {
@@ -131,7 +131,7 @@ async fn a_dropped_store_is_whole_or_nothing<S: Subject>(trial: Trial<'_, S>) {
     let large = "x".repeat(20_000);
     for polls in 0..POLLS {
         for (way, name) in ["set", "fill", "update", "set of a large object"].into_iter().enumerate() {
-            nodes.near.invalidates(By::Id, ["1"]).await;
+            nodes.near.invalidates(Site::ID, ["1"]).await;
             let site = renamed(if way == 3 { &large } else { name });
             let outcome = match way {
                 1 => polled(nodes.near.cache.fill(site.clone(), nodes.near.ticket().await), polls).await,
@@ -169,7 +169,7 @@ async fn an_update_whose_caller_goes_away_is_done<S: Subject>(trial: Trial<'_, S
     let _ = caller.await;
     trial.history.step("near: an update is dropped while its write is under way; then the row is written");
     let _ = written.send(());
-    while nodes.near.cache.stats().put(Stored::Yes).get() < 2 {
+    while nodes.near.cache.stats().put(Stored::Accepted).get() < 2 {
         yield_now().await;
     }
     nodes.serve(&renamed("newer")).await;
@@ -210,7 +210,7 @@ async fn a_dropped_change_of_keys_is_whole_or_nothing<S: Subject>(trial: Trial<'
             // All of them list one key, so at most one can be there.
             one_state(&nodes, &states).await;
         }
-        nodes.near.invalidates(By::Id, ["2"]).await;
+        nodes.near.invalidates(Site::ID, ["2"]).await;
     }
     works(&trial, &nodes).await;
 }
@@ -218,9 +218,9 @@ async fn a_dropped_change_of_keys_is_whole_or_nothing<S: Subject>(trial: Trial<'
 async fn an_invalidation_that_had_begun_is_done<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for polls in 0..POLLS {
-        for (index, key) in Keys::of(&acme()) {
+        for (index, key) in keys_by_index(&acme()) {
             nodes.near.stores(&acme()).await;
-            nodes.far.get(By::Host, "a.example").await;
+            nodes.far.get(Site::HOST, "a.example").await;
             let ticket = nodes.far.ticket().await;
             let outcome = polled(nodes.near.cache.invalidate(index, [&key]), polls).await;
             trial.history.step(format!("near: invalidate {index:?} {}", told(&outcome, polls)));
@@ -245,7 +245,7 @@ async fn a_long_invalidation_that_had_begun_is_done<S: Subject>(trial: Trial<'_,
             nodes.near.stores(site).await;
         }
         let hosts = (0..1000).map(|n| format!("{n}.example"));
-        let outcome = polled(nodes.near.cache.invalidate(By::Host, hosts), polls).await;
+        let outcome = polled(nodes.near.cache.invalidate(Site::HOST, hosts), polls).await;
         trial.history.step(format!("near: invalidate 1,000 hosts {}", told(&outcome, polls)));
         settled(&trial, &nodes).await;
         for site in &sites {
@@ -262,14 +262,14 @@ async fn a_long_invalidation_that_had_begun_is_done<S: Subject>(trial: Trial<'_,
 async fn a_delete_that_had_begun_is_done<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for polls in 1..POLLS {
-        for (index, key) in Keys::of(&acme()) {
+        for (index, key) in keys_by_index(&acme()) {
             nodes.near.stores(&acme()).await;
             let outcome = polled(nodes.near.cache.delete(index, [&key]), polls).await;
             trial.history.step(format!("near: delete {index:?} {}", told(&outcome, polls)));
             settled(&trial, &nodes).await;
             nodes.lack_key(index, &key).await;
             if outcome.is_some() {
-                for (other, key) in Keys::of(&acme()).into_iter().filter(|other| *other != (index, key.clone())) {
+                for (other, key) in keys_by_index(&acme()).into_iter().filter(|other| *other != (index, key.clone())) {
                     nodes.serve_key(other, key, &acme()).await;
                 }
             }
@@ -314,8 +314,8 @@ async fn thousands_of_dropped_calls_use_nothing_up<S: Subject>(trial: Trial<'_, 
     let ticket = nodes.near.ticket().await;
     for round in 0..1200 {
         let (cache, polls) = (&nodes.near.cache, 1 + round % 2);
-        polled(cache.get(By::Host, "a.example"), polls).await;
-        polled(cache.lookup(By::Host, "nobody.example"), polls).await;
+        polled(cache.get(Site::HOST, "a.example"), polls).await;
+        polled(cache.lookup(Site::HOST, "nobody.example"), polls).await;
         polled(nodes.near.connector.ticket(), polls).await;
         if round % 10 == 0 {
             polled(cache.fill(renamed(round), ticket), polls).await;
@@ -323,14 +323,14 @@ async fn thousands_of_dropped_calls_use_nothing_up<S: Subject>(trial: Trial<'_, 
         }
         if round % 100 == 0 {
             polled(cache.set(renamed(round)), polls).await;
-            polled(cache.delete(By::Host, ["nobody.example"]), polls).await;
-            polled(cache.invalidate(By::Host, ["nobody.example"]), polls).await;
+            polled(cache.delete(Site::HOST, ["nobody.example"]), polls).await;
+            polled(cache.invalidate(Site::HOST, ["nobody.example"]), polls).await;
         }
     }
     trial.history.step("near: thousands of calls dropped after one poll or two");
     works(&trial, &nodes).await;
     for _ in 0..300 {
-        nodes.near.serves(By::Host, "a.example", &renamed("afterwards")).await;
+        nodes.near.serves(Site::HOST, "a.example", &renamed("afterwards")).await;
     }
     works(&trial, &nodes).await;
 }
@@ -349,10 +349,10 @@ async fn callers_torn_down_in_the_middle<S: Subject>(trial: Trial<'_, S>) {
                     for step in n.. {
                         match step % 5 {
                             0 => drop(cache.set(renamed(format!("{round}.{n}"))).await),
-                            1 => drop(cache.invalidate(By::Host, ["a.example"]).await),
-                            2 => drop(cache.delete(By::Host, ["b.example"]).await),
-                            3 => drop(cache.get_or_load(By::Id, "1", async |_| Ok::<_, &str>(Some(acme()))).await),
-                            _ => drop(cache.get(By::Host, "a.example").await),
+                            1 => drop(cache.invalidate(Site::HOST, ["a.example"]).await),
+                            2 => drop(cache.delete(Site::HOST, ["b.example"]).await),
+                            3 => drop(cache.get_or_load(Site::ID, "1", async |_| Ok::<_, &str>(Some(acme()))).await),
+                            _ => drop(cache.get(Site::HOST, "a.example").await),
                         }
                         begun.fetch_add(1, Ordering::Relaxed);
                         tokio::task::yield_now().await;

@@ -4,10 +4,10 @@
 //! meanwhile. So each case takes a ticket, lets something happen, and brings the old object late. The entry has no
 //! version, which would hide a missing fence.
 
-use super::trial::{Node, Nodes, Trial};
+use super::trial::{Node, Nodes, Trial, keys_by_index};
 use super::{Subject, table};
-use crate::entries::{Site, SiteIndex as By};
-use larder::{Keys, Stored, Ticket};
+use crate::entries::Site;
+use larder::{Stored, Ticket};
 use tokio::sync::oneshot;
 
 table! {
@@ -49,24 +49,24 @@ fn new() -> Site {
 
 async fn a_load_that_nothing_overtook_is_accepted<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    for (round, (index, key)) in Keys::of(&old()).into_iter().enumerate() {
+    for (round, (index, key)) in keys_by_index(&old()).into_iter().enumerate() {
         let site = Site { name: format!("round {round}"), ..old() };
         let mut stored = Stored::Overtaken;
         // A connector may keep one fence for several keys, if they are few among all there can be: not with three objects in turn.
         for other in ["2", "3", "4"] {
             // Everything is changed before the load begins, and so is something else while it runs.
             nodes.far.stores(&old()).await;
-            nodes.far.deletes(By::Host, ["a.example"]).await;
-            nodes.near.invalidates(By::Id, ["1"]).await;
-            nodes.far.invalidates(By::Host, ["a.example", "b.example"]).await;
+            nodes.far.deletes(Site::HOST, ["a.example"]).await;
+            nodes.near.invalidates(Site::ID, ["1"]).await;
+            nodes.far.invalidates(Site::HOST, ["a.example", "b.example"]).await;
             let ticket = nodes.near.begins(index, &key).await;
             nodes.near.stores(&Site::new(other, &[&format!("{other}.example")], "something else")).await;
             stored = nodes.near.fill(&site, ticket).await;
-            if stored == Stored::Yes {
+            if stored == Stored::Accepted {
                 break;
             }
         }
-        trial.history.require(stored == Stored::Yes, "a fill that nothing has overtaken must be accepted");
+        trial.history.require(stored == Stored::Accepted, "a fill that nothing has overtaken must be accepted");
         nodes.serve(&site).await;
     }
 }
@@ -74,8 +74,8 @@ async fn a_load_that_nothing_overtook_is_accepted<S: Subject>(trial: Trial<'_, S
 async fn overtaken_by_an_invalidation_of_any_key<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for stored in [false, true] {
-        for (index, key) in Keys::of(&old()) {
-            for (changed, change) in Keys::of(&old()) {
+        for (index, key) in keys_by_index(&old()) {
+            for (changed, change) in keys_by_index(&old()) {
                 let ticket = nodes.near.begins(index, &key).await;
                 if stored {
                     nodes.near.fills(&old(), nodes.near.ticket().await).await;
@@ -99,24 +99,24 @@ async fn overtaken_through_a_key_that_nothing_was_stored_under<S: Subject>(trial
     let nodes = trial.nodes().await;
     let before = Site::new("1", &["a.example"], "before it got its second host");
     nodes.near.stores(&before).await;
-    nodes.near.invalidates(By::Id, ["1"]).await;
-    let ticket = nodes.near.begins(By::Id, "1").await;
-    nodes.far.invalidates(By::Host, ["b.example"]).await;
+    nodes.near.invalidates(Site::ID, ["1"]).await;
+    let ticket = nodes.near.begins(Site::ID, "1").await;
+    nodes.far.invalidates(Site::HOST, ["b.example"]).await;
     late(&nodes, ticket).await;
 }
 
 async fn overtaken_by_a_set_of_the_same_object<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    for (index, key) in Keys::of(&old()) {
+    for (index, key) in keys_by_index(&old()) {
         let ticket = nodes.near.begins(index, key).await;
         nodes.far.stores(&new()).await;
         late(&nodes, ticket).await;
         nodes.serve(&new()).await;
-        nodes.near.invalidates(By::Id, ["1"]).await;
+        nodes.near.invalidates(Site::ID, ["1"]).await;
     }
     // Only the id is common to both states.
     let moved = Site::new("1", &["c.example"], "moved");
-    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    let ticket = nodes.near.begins(Site::HOST, "a.example").await;
     nodes.far.stores(&moved).await;
     late(&nodes, ticket).await;
     nodes.serve(&moved).await;
@@ -124,7 +124,7 @@ async fn overtaken_by_a_set_of_the_same_object<S: Subject>(trial: Trial<'_, S>) 
 
 async fn overtaken_by_a_set_that_was_forgotten_since<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    let ticket = nodes.near.begins(Site::HOST, "a.example").await;
     nodes.far.stores(&new()).await;
     // Through a key that the old state does not list.
     nodes.far.stores(&Site::new("2", &["b.example"], "taker")).await;
@@ -135,12 +135,12 @@ async fn overtaken_by_a_set_that_was_forgotten_since<S: Subject>(trial: Trial<'_
 async fn overtaken_by_a_set_of_another_object_with_its_key<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let taker = Site::new("2", &["b.example"], "taker");
-    for (index, key) in [(By::Id, "1"), (By::Host, "a.example"), (By::Host, "b.example")] {
+    for (index, key) in [(Site::ID, "1"), (Site::HOST, "a.example"), (Site::HOST, "b.example")] {
         let ticket = nodes.near.begins(index, key).await;
         nodes.far.stores(&taker).await;
         late(&nodes, ticket).await;
         nodes.serve(&taker).await;
-        nodes.far.invalidates(By::Id, ["2"]).await;
+        nodes.far.invalidates(Site::ID, ["2"]).await;
         // Nor when nobody holds the key any more.
         late(&nodes, ticket).await;
     }
@@ -158,7 +158,7 @@ async fn overtaken_by_a_set_that_displaced_the_object<S: Subject>(trial: Trial<'
     late(&nodes, ticket).await;
     nodes.near.refuses(&holder, ticket).await;
     nodes.serve(&taker).await;
-    nodes.lack_key(By::Id, "1").await;
+    nodes.lack_key(Site::ID, "1").await;
 }
 
 async fn overtaken_by_a_fill_that_displaced_the_object<S: Subject>(trial: Trial<'_, S>) {
@@ -171,29 +171,29 @@ async fn overtaken_by_a_fill_that_displaced_the_object<S: Subject>(trial: Trial<
     late(&nodes, ticket).await;
     nodes.near.refuses(&holder, ticket).await;
     nodes.serve(&taker).await;
-    nodes.lack_key(By::Id, "1").await;
+    nodes.lack_key(Site::ID, "1").await;
 }
 
 async fn overtaken_by_a_delete<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for stored in [false, true] {
-        for (index, key) in Keys::of(&old()) {
-            let ticket = nodes.near.begins(By::Host, "a.example").await;
+        for (index, key) in keys_by_index(&old()) {
+            let ticket = nodes.near.begins(Site::HOST, "a.example").await;
             if stored {
                 nodes.near.fills(&new(), nodes.near.ticket().await).await;
             }
             nodes.far.deletes(index, [&key]).await;
             nodes.near.fill(&old(), ticket).await;
             nodes.lack_key(index, &key).await;
-            nodes.near.invalidates(By::Host, ["a.example", "b.example"]).await;
-            nodes.near.invalidates(By::Id, ["1"]).await;
+            nodes.near.invalidates(Site::HOST, ["a.example", "b.example"]).await;
+            nodes.near.invalidates(Site::ID, ["1"]).await;
         }
     }
 }
 
 async fn overtaken_by_a_truncate<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    let ticket = nodes.near.begins(Site::HOST, "a.example").await;
     nodes.far.truncates().await;
     late(&nodes, ticket).await;
     nodes.near.stores(&new()).await;
@@ -204,37 +204,37 @@ async fn overtaken_by_a_truncate<S: Subject>(trial: Trial<'_, S>) {
         nodes.near.truncates().await;
         late(&nodes, ticket).await;
     }
-    let between = nodes.near.begins(By::Host, "a.example").await;
-    nodes.near.invalidates(By::Host, ["a.example"]).await;
+    let between = nodes.near.begins(Site::HOST, "a.example").await;
+    nodes.near.invalidates(Site::HOST, ["a.example"]).await;
     nodes.near.truncates().await;
     late(&nodes, between).await;
-    nodes.near.fills(&new(), nodes.near.begins(By::Id, "1").await).await;
+    nodes.near.fills(&new(), nodes.near.begins(Site::ID, "1").await).await;
     nodes.serve(&new()).await;
 }
 
 async fn overtaken_by_a_set_that_was_not_stored<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let stale = nodes.near.ticket().await;
-    nodes.near.invalidates(By::Id, ["1"]).await;
-    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    nodes.near.invalidates(Site::ID, ["1"]).await;
+    let ticket = nodes.near.begins(Site::HOST, "a.example").await;
     let put = nodes.far.put(&new(), Some(stale)).await;
-    trial.history.require(put != Stored::Yes, "its ticket was overtaken");
+    trial.history.require(put != Stored::Accepted, "its ticket was overtaken");
     late(&nodes, ticket).await;
-    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    let ticket = nodes.near.begins(Site::HOST, "a.example").await;
     nodes.far.put(&Site::new("2", &["b.example"], "taker"), None).await;
     late(&nodes, ticket).await;
 }
 
 async fn overtaken_on_another_node<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    let here = nodes.near.begins(By::Host, "a.example").await;
-    let there = nodes.far.begins(By::Host, "b.example").await;
-    nodes.near.invalidates(By::Id, ["1"]).await;
+    let here = nodes.near.begins(Site::HOST, "a.example").await;
+    let there = nodes.far.begins(Site::HOST, "b.example").await;
+    nodes.near.invalidates(Site::ID, ["1"]).await;
     nodes.far.refuses(&old(), there).await;
     nodes.near.refuses(&old(), here).await;
     nodes.far.refuses(&old(), here).await;
     nodes.lack(&old()).await;
-    nodes.far.fills(&new(), nodes.far.begins(By::Host, "b.example").await).await;
+    nodes.far.fills(&new(), nodes.far.begins(Site::HOST, "b.example").await).await;
     nodes.near.refuses(&old(), there).await;
     nodes.serve(&new()).await;
 }
@@ -243,20 +243,20 @@ async fn overtaken_while_a_host_moved_there_and_back<S: Subject>(trial: Trial<'_
     let nodes = trial.nodes().await;
     let [first, second] = ["1", "2"].map(|id| Site::new(id, &["moves.example"], "with it"));
     let [bare, other] = ["1", "2"].map(|id| Site::new(id, &[], "without it"));
-    let slow = nodes.near.begins(By::Host, "moves.example").await;
+    let slow = nodes.near.begins(Site::HOST, "moves.example").await;
     // It moves; only the one key is named, though both objects change.
-    nodes.far.invalidates(By::Host, ["moves.example"]).await;
-    nodes.far.fills(&second, nodes.far.begins(By::Host, "moves.example").await).await;
-    nodes.far.fills(&bare, nodes.far.begins(By::Id, "1").await).await;
+    nodes.far.invalidates(Site::HOST, ["moves.example"]).await;
+    nodes.far.fills(&second, nodes.far.begins(Site::HOST, "moves.example").await).await;
+    nodes.far.fills(&bare, nodes.far.begins(Site::ID, "1").await).await;
     nodes.near.refuses(&first, slow).await;
     nodes.serve(&second).await;
     nodes.serve(&bare).await;
     // It moves back.
     let slower = nodes.near.ticket().await;
-    nodes.far.invalidates(By::Host, ["moves.example"]).await;
+    nodes.far.invalidates(Site::HOST, ["moves.example"]).await;
     nodes.near.refuses(&second, slower).await;
-    nodes.near.fills(&first, nodes.near.begins(By::Host, "moves.example").await).await;
-    nodes.near.fills(&other, nodes.near.begins(By::Id, "2").await).await;
+    nodes.near.fills(&first, nodes.near.begins(Site::HOST, "moves.example").await).await;
+    nodes.near.fills(&other, nodes.near.begins(Site::ID, "2").await).await;
     nodes.far.refuses(&second, slower).await;
     nodes.far.refuses(&first, slow).await;
     nodes.serve(&first).await;
@@ -266,20 +266,20 @@ async fn overtaken_while_a_host_moved_there_and_back<S: Subject>(trial: Trial<'_
 /// A fill once used up the proof that the next one needed, or left it good for one that came after a change.
 async fn one_ticket_does_not_serve_twice<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    let ticket = nodes.near.begins(Site::HOST, "a.example").await;
     nodes.near.fills(&old(), ticket).await;
-    nodes.far.invalidates(By::Host, ["b.example"]).await;
+    nodes.far.invalidates(Site::HOST, ["b.example"]).await;
     late(&nodes, ticket).await;
 }
 
 async fn hundreds_of_changes_do_not_wear_a_fence_out<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    let ticket = nodes.near.begins(Site::HOST, "a.example").await;
     for _ in 0..260 {
-        nodes.near.invalidates(By::Host, ["a.example"]).await;
+        nodes.near.invalidates(Site::HOST, ["a.example"]).await;
     }
     late(&nodes, ticket).await;
-    nodes.near.invalidates(By::Host, (0..3000).map(|n| format!("{n}.example"))).await;
+    nodes.near.invalidates(Site::HOST, (0..3000).map(|n| format!("{n}.example"))).await;
     for n in 0..260 {
         nodes.far.stores(&Site::new(&format!("other {n}"), &[], "another")).await;
     }
@@ -288,14 +288,14 @@ async fn hundreds_of_changes_do_not_wear_a_fence_out<S: Subject>(trial: Trial<'_
 
 async fn a_fence_outlives_a_newer_object<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    let ticket = nodes.near.begins(By::Host, "a.example").await;
-    nodes.far.invalidates(By::Id, ["1"]).await;
-    nodes.far.fills(&new(), nodes.far.begins(By::Host, "a.example").await).await;
+    let ticket = nodes.near.begins(Site::HOST, "a.example").await;
+    nodes.far.invalidates(Site::ID, ["1"]).await;
+    nodes.far.fills(&new(), nodes.far.begins(Site::HOST, "a.example").await).await;
     late(&nodes, ticket).await;
     nodes.serve(&new()).await;
     // The newer object leaves without a fence of its own on that key.
-    nodes.far.deletes(By::Host, ["a.example", "b.example"]).await;
-    nodes.far.fills(&Site::new("1", &[], "bare"), nodes.far.begins(By::Host, "a.example").await).await;
+    nodes.far.deletes(Site::HOST, ["a.example", "b.example"]).await;
+    nodes.far.fills(&Site::new("1", &[], "bare"), nodes.far.begins(Site::HOST, "a.example").await).await;
     late(&nodes, ticket).await;
 }
 
@@ -323,7 +323,7 @@ async fn outlives_expiry<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>) 
         nodes.near.refuses(&old(), ticket).await;
         late(nodes, ticket).await;
         let ticket = nodes.near.ticket().await;
-        nodes.near.invalidates(By::Host, ["b.example"]).await;
+        nodes.near.invalidates(Site::HOST, ["b.example"]).await;
         nodes.far.fills(&new(), nodes.far.ticket().await).await;
         trial.pass(21).await;
         if clean_up == 2 {
@@ -336,29 +336,29 @@ async fn outlives_expiry<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>) 
 
 async fn a_fence_outlives_a_delete<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    let ticket = nodes.near.begins(By::Host, "a.example").await;
-    nodes.far.invalidates(By::Host, ["b.example"]).await;
-    nodes.far.fills(&new(), nodes.far.begins(By::Id, "1").await).await;
-    nodes.far.deletes(By::Host, ["b.example"]).await;
+    let ticket = nodes.near.begins(Site::HOST, "a.example").await;
+    nodes.far.invalidates(Site::HOST, ["b.example"]).await;
+    nodes.far.fills(&new(), nodes.far.begins(Site::ID, "1").await).await;
+    nodes.far.deletes(Site::HOST, ["b.example"]).await;
     late(&nodes, ticket).await;
     nodes.far.stores(&new()).await;
-    nodes.far.deletes(By::Id, ["1"]).await;
-    nodes.far.deletes(By::Host, ["a.example", "b.example"]).await;
+    nodes.far.deletes(Site::ID, ["1"]).await;
+    nodes.far.deletes(Site::HOST, ["a.example", "b.example"]).await;
     late(&nodes, ticket).await;
     nodes.lack(&old()).await;
 }
 
 async fn a_fence_outlives_an_eviction<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    let ticket = nodes.near.begins(Site::HOST, "a.example").await;
     nodes.far.stores(&new()).await;
     trial.history.step("everything is evicted");
     trial.subject.evict(&trial.cache).await;
     nodes.lack(&new()).await;
     late(&nodes, ticket).await;
-    let ticket = nodes.near.begins(By::Host, "a.example").await;
-    nodes.far.invalidates(By::Host, ["b.example"]).await;
-    nodes.near.fills(&new(), nodes.near.begins(By::Host, "a.example").await).await;
+    let ticket = nodes.near.begins(Site::HOST, "a.example").await;
+    nodes.far.invalidates(Site::HOST, ["b.example"]).await;
+    nodes.near.fills(&new(), nodes.near.begins(Site::HOST, "a.example").await).await;
     trial.history.step("everything is evicted");
     trial.subject.evict(&trial.cache).await;
     nodes.lack(&new()).await;
@@ -372,7 +372,7 @@ async fn a_set_with_an_overtaken_ticket_only_invalidates<S: Subject>(trial: Tria
         nodes.near.stores(&old()).await;
         let ticket = nodes.near.ticket().await;
         match newer {
-            0 => nodes.far.invalidates(By::Host, ["b.example"]).await,
+            0 => nodes.far.invalidates(Site::HOST, ["b.example"]).await,
             1 => nodes.far.stores(&newest).await,
             _ => nodes.far.truncates().await,
         }
@@ -399,7 +399,7 @@ async fn a_set_without_a_ticket_only_invalidates<S: Subject>(trial: Trial<'_, S>
 
 async fn overtaken(node: &Node<Site>, ticket: Option<Ticket>) {
     let stored = node.put(&new(), ticket).await;
-    node.history.require(stored != Stored::Yes, "a put with such a ticket must not store");
+    node.history.require(stored != Stored::Accepted, "a put with such a ticket must not store");
 }
 
 async fn an_update_that_was_overtaken_only_invalidates<S: Subject>(trial: Trial<'_, S>) {
@@ -418,7 +418,7 @@ async fn an_update_that_was_overtaken_only_invalidates<S: Subject>(trial: Trial<
             let _ = has_begun.await;
             trial.history.step("near: an update has begun");
             match overtaking {
-                0 => nodes.far.invalidates(By::Id, ["1"]).await,
+                0 => nodes.far.invalidates(Site::ID, ["1"]).await,
                 1 => nodes.far.stores(&newest).await,
                 2 => nodes.far.truncates().await,
                 _ => nodes.far.stores(&Site::new("2", &["b.example"], "taker")).await,

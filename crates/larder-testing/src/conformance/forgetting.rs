@@ -1,10 +1,8 @@
 //! C3, C4 and C5: what was forgotten is gone under every key that it should be, on every node, and nothing else is.
 
-use super::trial::Trial;
+use super::trial::{Trial, keys_by_index};
 use super::{Subject, table};
-use crate::entries::{Site, SiteIndex as By};
-use larder::{Keys, Schema};
-use std::sync::Arc;
+use crate::entries::Site;
 
 table! {
     C3 {
@@ -47,14 +45,14 @@ fn bolt() -> Site {
 
 async fn any_key_forgets_the_object_under_all<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    for (round, (index, key)) in Keys::of(&acme()).into_iter().enumerate() {
+    for (round, (index, key)) in keys_by_index(&acme()).into_iter().enumerate() {
         nodes.near.stores(&acme()).await;
         nodes.serve(&acme()).await;
         let node = if round % 2 == 0 { &nodes.far } else { &nodes.near };
         node.invalidates(index, [key]).await;
         nodes.lack(&acme()).await;
     }
-    for (index, key) in Keys::of(&acme()) {
+    for (index, key) in keys_by_index(&acme()) {
         let ticket = nodes.near.begins(index, &key).await;
         nodes.near.fills(&acme(), ticket).await;
         nodes.serve(&acme()).await;
@@ -65,7 +63,7 @@ async fn any_key_forgets_the_object_under_all<S: Subject>(trial: Trial<'_, S>) {
 
 async fn a_node_need_not_have_seen_the_object<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    for (index, key) in Keys::of(&acme()) {
+    for (index, key) in keys_by_index(&acme()) {
         nodes.near.stores(&acme()).await;
         // The other node has neither stored nor read it.
         nodes.far.invalidates(index, [key]).await;
@@ -76,7 +74,7 @@ async fn a_node_need_not_have_seen_the_object<S: Subject>(trial: Trial<'_, S>) {
 async fn several_keys_of_several_objects<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for (index, keys) in
-        [(By::Id, ["1", "2"]), (By::Host, ["b.example", "e.example"]), (By::Host, ["d.example", "c.example"])]
+        [(Site::ID, ["1", "2"]), (Site::HOST, ["b.example", "e.example"]), (Site::HOST, ["d.example", "c.example"])]
     {
         nodes.near.stores(&acme()).await;
         nodes.near.stores(&bolt()).await;
@@ -90,16 +88,19 @@ async fn several_keys_of_several_objects<S: Subject>(trial: Trial<'_, S>) {
 
 async fn unknown_and_repeated_keys_are_fine<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    nodes.near.invalidates(By::Host, ["nobody.example"]).await;
+    nodes.near.invalidates(Site::HOST, ["nobody.example"]).await;
     nodes.near.stores(&acme()).await;
-    nodes.near.invalidates(By::Id, ["3", "4"]).await;
-    nodes.near.invalidates(By::Host, ["nobody.example"]).await;
-    nodes.near.invalidates::<&str>(By::Host, []).await;
+    nodes.near.invalidates(Site::ID, ["3", "4"]).await;
+    nodes.near.invalidates(Site::HOST, ["nobody.example"]).await;
+    nodes.near.invalidates::<_, &str>(Site::HOST, []).await;
     nodes.serve(&acme()).await;
-    nodes.near.invalidates(By::Host, ["nobody.example", "a.example", "a.example", "b.example", "nobody.example"]).await;
+    nodes
+        .near
+        .invalidates(Site::HOST, ["nobody.example", "a.example", "a.example", "b.example", "nobody.example"])
+        .await;
     nodes.lack(&acme()).await;
-    nodes.far.invalidates(By::Host, ["a.example"]).await;
-    nodes.near.invalidates(By::Id, ["1", "1"]).await;
+    nodes.far.invalidates(Site::HOST, ["a.example"]).await;
+    nodes.near.invalidates(Site::ID, ["1", "1"]).await;
     nodes.lack(&acme()).await;
 }
 
@@ -109,9 +110,9 @@ async fn thousands_of_keys_at_once<S: Subject>(trial: Trial<'_, S>) {
     nodes.near.stores(&acme()).await;
     nodes.near.stores(&last).await;
     nodes.serve(&last).await;
-    nodes.near.invalidates(By::Host, (0..3000).map(|n| format!("{n}.example"))).await;
+    nodes.near.invalidates(Site::HOST, (0..3000).map(|n| format!("{n}.example"))).await;
     nodes.lack(&last).await;
-    nodes.near.invalidates(By::Id, (0..3000).map(|n| n.to_string())).await;
+    nodes.near.invalidates(Site::ID, (0..3000).map(|n| n.to_string())).await;
     nodes.lack(&acme()).await;
 }
 
@@ -122,11 +123,11 @@ async fn other_objects_stay<S: Subject>(trial: Trial<'_, S>) {
         Site::new("a.example", &["1", "a.example.org", "a.exampl", "A.EXAMPLE", "x.a.example"], "neighbour");
     nodes.near.stores(&acme()).await;
     nodes.near.stores(&neighbour).await;
-    nodes.near.invalidates(By::Host, ["a.example"]).await;
+    nodes.near.invalidates(Site::HOST, ["a.example"]).await;
     nodes.lack(&acme()).await;
     nodes.serve(&neighbour).await;
     nodes.near.stores(&acme()).await;
-    nodes.near.invalidates(By::Id, ["1"]).await;
+    nodes.near.invalidates(Site::ID, ["1"]).await;
     nodes.lack(&acme()).await;
     nodes.serve(&neighbour).await;
 }
@@ -138,11 +139,11 @@ async fn an_invalidation_is_over_when_it_is_over<S: Subject>(trial: Trial<'_, S>
         if round % 2 == 0 {
             nodes.near.stores(&acme).await;
         } else {
-            let ticket = nodes.near.begins(By::Host, "a.example").await;
+            let ticket = nodes.near.begins(Site::HOST, "a.example").await;
             nodes.near.fills(&acme, ticket).await;
         }
         nodes.serve(&acme).await;
-        nodes.far.invalidates(By::Host, ["a.example"]).await;
+        nodes.far.invalidates(Site::HOST, ["a.example"]).await;
         nodes.lack(&acme).await;
     }
 }
@@ -154,7 +155,7 @@ async fn the_newest_holder_is_forgotten<S: Subject>(trial: Trial<'_, S>) {
     nodes.near.stores(&first).await;
     nodes.serve(&first).await;
     nodes.far.stores(&second).await;
-    nodes.near.invalidates(By::Host, ["moves.example"]).await;
+    nodes.near.invalidates(Site::HOST, ["moves.example"]).await;
     nodes.lack(&first).await;
     nodes.lack(&second).await;
 }
@@ -172,7 +173,7 @@ async fn reached_as_long_as_it_lives_after_a_second_set<S: Subject>(trial: Trial
         }
         trial.pass(200).await;
         trial.serve_if_exact(&nodes, &acme()).await;
-        nodes.far.invalidates(By::Host, ["b.example"]).await;
+        nodes.far.invalidates(Site::HOST, ["b.example"]).await;
         nodes.lack(&acme()).await;
     }
 }
@@ -183,9 +184,9 @@ async fn reached_as_long_as_it_lives_while_in_use<S: Subject>(trial: Trial<'_, S
     nodes.near.stores(&acme()).await;
     for _ in 0..4 {
         trial.pass(200).await;
-        nodes.near.get(By::Id, "1").await;
+        nodes.near.get(Site::ID, "1").await;
     }
-    nodes.far.invalidates(By::Host, ["b.example"]).await;
+    nodes.far.invalidates(Site::HOST, ["b.example"]).await;
     nodes.lack(&acme()).await;
 }
 
@@ -194,33 +195,33 @@ async fn the_other_keys_stay<S: Subject>(trial: Trial<'_, S>) {
     nodes.near.stores(&acme()).await;
     nodes.near.stores(&bolt()).await;
     nodes.serve(&acme()).await;
-    nodes.far.deletes(By::Host, ["b.example"]).await;
-    nodes.lack_key(By::Host, "b.example").await;
-    for (index, key) in [(By::Id, "1"), (By::Host, "a.example"), (By::Host, "c.example")] {
+    nodes.far.deletes(Site::HOST, ["b.example"]).await;
+    nodes.lack_key(Site::HOST, "b.example").await;
+    for (index, key) in [(Site::ID, "1"), (Site::HOST, "a.example"), (Site::HOST, "c.example")] {
         nodes.serve_key(index, key, &acme()).await;
     }
     nodes.serve(&bolt()).await;
     // The same bytes in another index are another key.
-    nodes.far.deletes(By::Id, ["a.example"]).await;
-    nodes.serve_key(By::Host, "a.example", &acme()).await;
+    nodes.far.deletes(Site::ID, ["a.example"]).await;
+    nodes.serve_key(Site::HOST, "a.example", &acme()).await;
 }
 
 async fn the_primary_key_can_be_deleted<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     nodes.near.stores(&acme()).await;
-    nodes.near.deletes(By::Id, ["1"]).await;
-    nodes.lack_key(By::Id, "1").await;
+    nodes.near.deletes(Site::ID, ["1"]).await;
+    nodes.lack_key(Site::ID, "1").await;
     for host in &acme().hosts {
-        nodes.serve_key(By::Host, host, &acme()).await;
+        nodes.serve_key(Site::HOST, host, &acme()).await;
     }
-    nodes.far.invalidates(By::Host, ["a.example"]).await;
+    nodes.far.invalidates(Site::HOST, ["a.example"]).await;
     nodes.lack(&acme()).await;
 }
 
 async fn all_keys_one_after_the_other<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     nodes.near.stores(&acme()).await;
-    let mut keys = Keys::of(&acme());
+    let mut keys = keys_by_index(&acme());
     while let Some((index, key)) = keys.pop() {
         nodes.near.deletes(index, [&key]).await;
         nodes.lack_key(index, &key).await;
@@ -233,29 +234,32 @@ async fn all_keys_one_after_the_other<S: Subject>(trial: Trial<'_, S>) {
 
 async fn several_keys_and_unknown_ones<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    nodes.near.deletes(By::Host, ["a.example"]).await;
+    nodes.near.deletes(Site::HOST, ["a.example"]).await;
     nodes.near.stores(&acme()).await;
     nodes.near.stores(&bolt()).await;
     nodes.serve(&acme()).await;
-    nodes.near.deletes::<&str>(By::Host, []).await;
-    nodes.near.deletes(By::Id, ["nobody"]).await;
+    nodes.near.deletes::<_, &str>(Site::HOST, []).await;
+    nodes.near.deletes(Site::ID, ["nobody"]).await;
     nodes.serve(&acme()).await;
-    nodes.near.deletes(By::Host, ["nobody.example", "a.example", "d.example", "c.example", "a.example"]).await;
+    nodes.near.deletes(Site::HOST, ["nobody.example", "a.example", "d.example", "c.example", "a.example"]).await;
     for host in ["a.example", "c.example", "d.example"] {
-        nodes.lack_key(By::Host, host).await;
+        nodes.lack_key(Site::HOST, host).await;
     }
-    for (index, key, site) in
-        [(By::Id, "1", acme()), (By::Host, "b.example", acme()), (By::Id, "2", bolt()), (By::Host, "e.example", bolt())]
-    {
+    for (index, key, site) in [
+        (Site::ID, "1", acme()),
+        (Site::HOST, "b.example", acme()),
+        (Site::ID, "2", bolt()),
+        (Site::HOST, "e.example", bolt()),
+    ] {
         nodes.serve_key(index, key, &site).await;
     }
-    nodes.near.deletes(By::Host, ["a.example"]).await;
-    nodes.near.serves(By::Id, "1", &acme()).await;
+    nodes.near.deletes(Site::HOST, ["a.example"]).await;
+    nodes.near.serves(Site::ID, "1", &acme()).await;
 }
 
 async fn a_deleted_key_comes_back_with_a_new_state<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    for (index, key) in [(By::Host, "b.example"), (By::Id, "1")] {
+    for (index, key) in [(Site::HOST, "b.example"), (Site::ID, "1")] {
         nodes.near.stores(&acme()).await;
         nodes.far.deletes(index, [key]).await;
         nodes.near.stores(&acme()).await;
@@ -271,10 +275,10 @@ async fn a_deleted_key_can_be_taken_by_another<S: Subject>(trial: Trial<'_, S>) 
     let nodes = trial.nodes().await;
     let taker = Site::new("3", &["b.example"], "taker");
     nodes.near.stores(&acme()).await;
-    nodes.near.deletes(By::Host, ["b.example"]).await;
+    nodes.near.deletes(Site::HOST, ["b.example"]).await;
     nodes.far.stores(&taker).await;
     nodes.serve(&taker).await;
-    nodes.far.invalidates(By::Host, ["b.example"]).await;
+    nodes.far.invalidates(Site::HOST, ["b.example"]).await;
     nodes.lack(&taker).await;
 }
 
@@ -282,8 +286,8 @@ async fn a_deleted_key_can_be_taken_by_another<S: Subject>(trial: Trial<'_, S>) 
 async fn the_primary_key_invalidates_though_deleted<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     nodes.near.stores(&acme()).await;
-    nodes.near.deletes(By::Id, ["1"]).await;
-    nodes.far.invalidates(By::Id, ["1"]).await;
+    nodes.near.deletes(Site::ID, ["1"]).await;
+    nodes.far.invalidates(Site::ID, ["1"]).await;
     nodes.lack(&acme()).await;
 }
 
@@ -291,8 +295,8 @@ async fn the_primary_key_invalidates_though_deleted<S: Subject>(trial: Trial<'_,
 async fn a_secondary_key_invalidates_though_deleted<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     nodes.near.stores(&acme()).await;
-    nodes.near.deletes(By::Host, ["b.example"]).await;
-    nodes.far.invalidates(By::Host, ["b.example"]).await;
+    nodes.near.deletes(Site::HOST, ["b.example"]).await;
+    nodes.far.invalidates(Site::HOST, ["b.example"]).await;
     nodes.lack(&acme()).await;
 }
 
@@ -318,7 +322,7 @@ async fn other_caches_stay<S: Subject>(trial: Trial<'_, S>) {
     let shorter = trial.cache.split('.').next().unwrap_or_default().to_owned();
     let mut others = Vec::new();
     for name in names.into_iter().chain([shorter, format!("x{}", trial.cache), trial.cache.to_uppercase()]) {
-        let schema = Schema { cache: name.as_str().into(), stats: Arc::default(), ..trial.schema::<Site>() };
+        let schema = trial.schema::<Site>().named(name.as_str());
         let other = trial.nodes_with(schema).await;
         let site = Site { name, ..acme() };
         other.near.stores(&site).await;
@@ -333,8 +337,8 @@ async fn other_caches_stay<S: Subject>(trial: Trial<'_, S>) {
     }
     // Nor does anything else cross over.
     nodes.near.stores(&acme()).await;
-    nodes.near.invalidates(By::Id, ["1"]).await;
-    nodes.near.deletes(By::Host, ["a.example"]).await;
+    nodes.near.invalidates(Site::ID, ["1"]).await;
+    nodes.near.deletes(Site::HOST, ["a.example"]).await;
     nodes.near.prunes().await;
     for (other, site) in &others {
         other.serve(site).await;
@@ -348,14 +352,14 @@ async fn the_cache_works_afterwards<S: Subject>(trial: Trial<'_, S>) {
         nodes.near.stores(&acme()).await;
         node.truncates().await;
         nodes.lack(&acme()).await;
-        let ticket = nodes.near.begins(By::Host, "a.example").await;
+        let ticket = nodes.near.begins(Site::HOST, "a.example").await;
         nodes.near.fills(&acme(), ticket).await;
         nodes.serve(&acme()).await;
         node.truncates().await;
         nodes.far.stores(&bolt()).await;
         nodes.serve(&bolt()).await;
         nodes.lack(&acme()).await;
-        nodes.near.invalidates(By::Host, ["d.example"]).await;
+        nodes.near.invalidates(Site::HOST, ["d.example"]).await;
         nodes.lack(&bolt()).await;
     }
 }

@@ -3,9 +3,8 @@
 
 use super::trial::{Nodes, Sample, Trial, key_ref};
 use super::{Subject, table};
-use crate::entries::{Account, AccountIndex, Blob, BlobIndex as By, Site, SiteIndex};
-use larder::{Error, Index, Key, Keys, Lookup, MAX_KEY_LEN, Miss, Schema, Stored};
-use std::sync::Arc;
+use crate::entries::{Account, Blob, Site};
+use larder::{Entry, Error, Key, Keys, Lookup, MAX_KEY_LEN, Miss, Stored};
 
 table! {
     C14 {
@@ -71,8 +70,8 @@ fn alone(key: &[u8]) -> Blob {
 /// Checks that one node finds exactly these of the objects.
 async fn finds<E: Sample>(nodes: &Nodes<E>, objects: &[E], there: impl Fn(usize) -> bool) {
     for (place, object) in objects.iter().enumerate() {
-        for (index, key) in Keys::of(object) {
-            let found = nodes.far.get(index, &key).await;
+        for key in Keys::of(object) {
+            let found = nodes.far.get(key.index(), key.bytes()).await;
             let right = found.as_deref() == there(place).then_some(object);
             nodes.far.history.require(right, format!("expected {:?}", there(place).then_some(object)));
         }
@@ -89,9 +88,9 @@ async fn are_apart<E: Sample>(nodes: &Nodes<E>, objects: &[E]) {
     }
     for (place, object) in objects.iter().enumerate() {
         let keys = Keys::of(object);
-        let Some((index, key)) = keys.get(place % keys.len()) else { continue };
+        let Some(key) = keys.get(place % keys.len()) else { continue };
         let ticket = nodes.near.ticket().await;
-        nodes.near.invalidates(*index, [key]).await;
+        nodes.near.invalidates(key.index(), [key.bytes()]).await;
         finds(nodes, objects, |other| other > place).await;
         nodes.far.refuses(object, ticket).await;
     }
@@ -99,8 +98,8 @@ async fn are_apart<E: Sample>(nodes: &Nodes<E>, objects: &[E]) {
         nodes.near.stores(object).await;
     }
     for (place, object) in objects.iter().enumerate() {
-        for (index, key) in Keys::of(object) {
-            nodes.near.deletes(index, [key]).await;
+        for key in Keys::of(object) {
+            nodes.near.deletes(key.index(), [key.bytes()]).await;
         }
         finds(nodes, objects, |other| other > place).await;
     }
@@ -125,7 +124,7 @@ async fn a_pattern_matches_only_itself<S: Subject>(trial: Trial<'_, S>) {
     nodes.near.stores(&plain).await;
     for pattern in ["*", "pl*", "?lain", "plai?", "[p]lain", "[^x]lain", "%", "_lain", ".*", "plain*", "pl\\ain", "**"]
     {
-        for index in [By::I, By::Id, By::Id2] {
+        for index in [Blob::I, Blob::ID, Blob::ID2] {
             nodes.near.misses(index, pattern).await;
             nodes.near.invalidates(index, [pattern]).await;
             nodes.near.deletes(index, [pattern]).await;
@@ -172,7 +171,7 @@ async fn names_that_a_server_may_use<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes::<Blob>().await;
     let victim = alone(b"1");
     let schema = trial.schema::<Blob>();
-    let (cache, shape) = (&schema.cache, schema.fingerprint);
+    let (cache, shape) = (schema.cache(), schema.fingerprint());
     let mut names =
         vec!["c".to_owned(), "o".into(), "i".into(), "v".into(), "s".into(), "clock".into(), "o1".into(), "v1".into()];
     names.extend([
@@ -181,7 +180,7 @@ async fn names_that_a_server_may_use<S: Subject>(trial: Trial<'_, S>) {
         format!(":{shape:016x}:1"),
         shape.to_string(),
     ]);
-    for index in By::NAMES {
+    for index in Blob::INDEXES {
         names.extend([
             format!("i{index}:1"),
             format!("{index}:1"),
@@ -198,14 +197,14 @@ async fn names_that_a_server_may_use<S: Subject>(trial: Trial<'_, S>) {
     nodes.near.stores(&victim).await;
     for blob in &blobs {
         nodes.near.stores(blob).await;
-        nodes.near.serves(By::Id, &blob.i, blob).await;
+        nodes.near.serves(Blob::ID, &blob.i, blob).await;
     }
     nodes.serve(&victim).await;
     finds(&nodes, &blobs, |_| true).await;
     for name in &names {
-        nodes.near.invalidates(By::Id, [name]).await;
-        nodes.far.deletes(By::I, [name]).await;
-        nodes.far.invalidates(By::Id2, [name]).await;
+        nodes.near.invalidates(Blob::ID, [name]).await;
+        nodes.far.deletes(Blob::I, [name]).await;
+        nodes.far.invalidates(Blob::ID2, [name]).await;
     }
     nodes.serve(&victim).await;
     finds(&nodes, &blobs, |_| false).await;
@@ -245,10 +244,10 @@ async fn is_none<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Blob>, key: &[u
     let plain = alone(b"plain");
     nodes.near.stores(&longest).await;
     nodes.near.stores(&plain).await;
-    for index in [By::I, By::Id, By::Id2] {
+    for index in [Blob::I, Blob::ID, Blob::ID2] {
         nodes.near.misses(index, key).await;
         let found = nodes.near.lookup(index, key).await;
-        let told = matches!(found, Lookup::Miss(Miss::InvalidKey, _));
+        let told = matches!(found, Lookup::Miss { cause: Miss::InvalidKey, .. });
         trial.history.require(told, "the miss must tell that there can be no such key");
         // A connector that is used without a cache in front of it has to notice by itself.
         let found = nodes.near.connector.get(key_ref(index, key)).await;
@@ -262,7 +261,7 @@ async fn is_none<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Blob>, key: &[u
         trial.history.require(stored == Stored::Unfit, "an object with such a key is not storable");
         let stored = nodes.near.fill(&blob, nodes.near.ticket().await).await;
         trial.history.require(stored == Stored::Unfit, "an object with such a key is not storable");
-        nodes.lack_key(By::I, "1").await;
+        nodes.lack_key(Blob::I, "1").await;
     }
     nodes.serve(&longest).await;
     nodes.serve(&plain).await;
@@ -277,10 +276,10 @@ async fn each_index_has_its_own_keys<S: Subject>(trial: Trial<'_, S>) {
     // One object may hold it in several.
     let all = alone(b"k");
     nodes.near.stores(&all).await;
-    nodes.far.deletes(By::Id, ["k"]).await;
-    nodes.lack_key(By::Id, "k").await;
-    nodes.serve_key(By::I, "k", &all).await;
-    nodes.serve_key(By::Id2, "k", &all).await;
+    nodes.far.deletes(Blob::ID, ["k"]).await;
+    nodes.lack_key(Blob::ID, "k").await;
+    nodes.serve_key(Blob::I, "k", &all).await;
+    nodes.serve_key(Blob::ID2, "k", &all).await;
 }
 
 /// Names and keys that are written one after the other read the same with the border moved.
@@ -305,7 +304,7 @@ async fn caches_whose_names_begin_alike<S: Subject>(trial: Trial<'_, S>) {
     let mut caches = Vec::new();
     for end in ["", "x", ".x", "x.", "-", "x-x", "_x"] {
         let name = format!("{}{end}", trial.cache);
-        let schema = Schema { cache: name.as_str().into(), stats: Arc::default(), ..trial.schema::<Site>() };
+        let schema = trial.schema::<Site>().named(name.as_str());
         let nodes = trial.nodes_with::<Site>(schema).await;
         let sites: Vec<_> = keys
             .iter()
@@ -325,11 +324,11 @@ async fn caches_whose_names_begin_alike<S: Subject>(trial: Trial<'_, S>) {
     for (emptied, (nodes, sites)) in caches.iter().enumerate() {
         match emptied % 3 {
             0 => nodes.near.truncates().await,
-            1 => nodes.near.invalidates(SiteIndex::Id, &keys).await,
+            1 => nodes.near.invalidates(Site::ID, &keys).await,
             _ => {
                 let hosts: Vec<_> = sites.iter().flat_map(|site| &site.hosts).collect();
-                nodes.near.deletes(SiteIndex::Host, &hosts).await;
-                nodes.near.deletes(SiteIndex::Id, &keys).await;
+                nodes.near.deletes(Site::HOST, &hosts).await;
+                nodes.near.deletes(Site::ID, &keys).await;
             }
         }
         for (place, (nodes, sites)) in caches.iter().enumerate() {
@@ -369,10 +368,10 @@ async fn tenants_do_not_see_each_other<S: Subject>(trial: Trial<'_, S>) {
     }
     // As a service asks.
     for (tenant, account) in names.iter().zip(&accounts) {
-        let found = nodes.far.cache.get(AccountIndex::Login, (*tenant, "admin")).await;
+        let found = nodes.far.cache.get(Account::LOGIN, (*tenant, "admin")).await;
         trial.history.step(format!("far: get the admin of {tenant:?} -> {found:?}"));
         trial.history.require(found.as_deref() == Some(account), "the admin of another tenant, or none");
-        nodes.far.invalidates(AccountIndex::Login, [(*tenant, "admin").encode()].map(|key| key.to_vec())).await;
+        nodes.far.invalidates(Account::LOGIN, [(*tenant, "admin").encode()].map(|key| key.to_vec())).await;
         nodes.lack(account).await;
     }
 }

@@ -6,8 +6,8 @@
 
 use super::trial::{Node, Nodes, Trial};
 use super::{Subject, table};
-use crate::entries::{Site, SiteIndex as By};
-use larder::{Cache, LoadError, MAX_KEY_LEN};
+use crate::entries::Site;
+use larder::{Cache, Index, LoadError, MAX_KEY_LEN};
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -102,14 +102,14 @@ impl Source {
     }
 
     /// A caller in a task of its own.
-    fn caller(&self, node: &Node<Site>, index: By, key: &'static str) -> JoinHandle<Loaded<String>> {
+    fn caller(&self, node: &Node<Site>, index: Index<Site, String>, key: &'static str) -> JoinHandle<Loaded<String>> {
         let (cache, source) = (node.cache.clone(), self.clone());
         node.history.step(format!("{}: get_or_load {index:?} {key:?} begins", node.name));
         tokio::spawn(async move { cache.get_or_load(index, key, |_| async { Ok(source.read().await) }).await })
     }
 
     /// A caller that waits for its answer.
-    async fn loads(&self, node: &Node<Site>, index: By, key: &'static str) -> Loaded<String> {
+    async fn loads(&self, node: &Node<Site>, index: Index<Site, String>, key: &'static str) -> Loaded<String> {
         let answer = self.caller(node, index, key).await;
         answers(node, answer)
     }
@@ -142,7 +142,7 @@ async fn what_is_cached_is_not_loaded<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let source = Source::open(renamed("what the source has"));
     nodes.far.stores(&acme()).await;
-    for (index, key) in [(By::Id, "1"), (By::Host, "a.example"), (By::Host, "b.example")] {
+    for (index, key) in [(Site::ID, "1"), (Site::HOST, "a.example"), (Site::HOST, "b.example")] {
         is(&nodes.near, &source.loads(&nodes.near, index, key).await, Some(&acme()));
     }
     trial.history.require(source.begun() == 0, "nothing had to be loaded");
@@ -151,7 +151,7 @@ async fn what_is_cached_is_not_loaded<S: Subject>(trial: Trial<'_, S>) {
 async fn what_was_loaded_is_cached<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for (round, (index, key)) in
-        [(By::Id, "1"), (By::Host, "a.example"), (By::Host, "b.example")].into_iter().enumerate()
+        [(Site::ID, "1"), (Site::HOST, "a.example"), (Site::HOST, "b.example")].into_iter().enumerate()
     {
         let site = renamed(round);
         let source = Source::open(site.clone());
@@ -159,14 +159,14 @@ async fn what_was_loaded_is_cached<S: Subject>(trial: Trial<'_, S>) {
         nodes.serve(&site).await;
         is(&nodes.far, &source.loads(&nodes.far, index, key).await, Some(&site));
         trial.history.require(source.begun() == 1, "the second get must find what the first has loaded");
-        nodes.far.invalidates(By::Host, ["a.example"]).await;
+        nodes.far.invalidates(Site::HOST, ["a.example"]).await;
     }
 }
 
 async fn a_hundred_callers_share_one_load<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let source = Source::closed(acme());
-    let callers: Vec<_> = (0..100).map(|_| source.caller(&nodes.near, By::Host, "a.example")).collect();
+    let callers: Vec<_> = (0..100).map(|_| source.caller(&nodes.near, Site::HOST, "a.example")).collect();
     joined(&nodes.near.cache, 99).await;
     trial.history.step("100 callers wait");
     source.opens();
@@ -181,11 +181,11 @@ async fn a_hundred_callers_share_one_load<S: Subject>(trial: Trial<'_, S>) {
 async fn keys_are_loaded_side_by_side<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let slow = Source::closed(acme());
-    let keys = [(By::Host, "a.example"), (By::Host, "b.example"), (By::Id, "1"), (By::Id, "a.example")];
+    let keys = [(Site::HOST, "a.example"), (Site::HOST, "b.example"), (Site::ID, "1"), (Site::ID, "a.example")];
     let callers = keys.map(|(index, key)| slow.caller(&nodes.near, index, key));
     slow.has_begun(4).await;
     let bolt = Site::new("2", &["c.example"], "Bolt");
-    is(&nodes.near, &Source::open(bolt.clone()).loads(&nodes.near, By::Id, "2").await, Some(&bolt));
+    is(&nodes.near, &Source::open(bolt.clone()).loads(&nodes.near, Site::ID, "2").await, Some(&bolt));
     slow.opens();
     for caller in callers {
         is(&nodes.near, &answers(&nodes.near, caller.await), Some(&acme()));
@@ -197,14 +197,14 @@ async fn keys_are_loaded_side_by_side<S: Subject>(trial: Trial<'_, S>) {
 async fn a_load_is_not_lost_with_its_caller<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let source = Source::closed(acme());
-    let caller = source.caller(&nodes.near, By::Host, "a.example");
+    let caller = source.caller(&nodes.near, Site::HOST, "a.example");
     source.has_begun(1).await;
     caller.abort();
     trial.history.step("near: the caller goes away");
     let gone = caller.await;
     trial.history.require(gone.is_err_and(|error| error.is_cancelled()), "the caller had to wait for the load");
     source.opens();
-    while nodes.near.cache.get(By::Host, "b.example").await.is_none() {
+    while nodes.near.cache.get(Site::HOST, "b.example").await.is_none() {
         yield_now().await;
     }
     nodes.serve(&acme()).await;
@@ -214,9 +214,9 @@ async fn a_load_is_not_lost_with_its_caller<S: Subject>(trial: Trial<'_, S>) {
 async fn the_callers_of_a_lost_caller_are_answered<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let source = Source::closed(acme());
-    let first = source.caller(&nodes.near, By::Host, "a.example");
+    let first = source.caller(&nodes.near, Site::HOST, "a.example");
     source.has_begun(1).await;
-    let others: Vec<_> = (0..9).map(|_| source.caller(&nodes.near, By::Host, "a.example")).collect();
+    let others: Vec<_> = (0..9).map(|_| source.caller(&nodes.near, Site::HOST, "a.example")).collect();
     joined(&nodes.near.cache, 9).await;
     first.abort();
     for (place, other) in others.iter().enumerate() {
@@ -246,7 +246,7 @@ async fn an_error_is_shared_and_not_remembered<S: Subject>(trial: Trial<'_, S>) 
                 source.read().await;
                 Err("the source is down".to_owned())
             };
-            tokio::spawn(async move { cache.get_or_load(By::Id, "1", loader).await })
+            tokio::spawn(async move { cache.get_or_load(Site::ID, "1", loader).await })
         })
         .collect();
     joined(&nodes.near.cache, 9).await;
@@ -260,7 +260,7 @@ async fn an_error_is_shared_and_not_remembered<S: Subject>(trial: Trial<'_, S>) 
     }
     trial.history.require(source.begun() == 1, "one load for all");
     nodes.lack(&acme()).await;
-    is(&nodes.near, &source.loads(&nodes.near, By::Id, "1").await, Some(&acme()));
+    is(&nodes.near, &source.loads(&nodes.near, Site::ID, "1").await, Some(&acme()));
     nodes.serve(&acme()).await;
 }
 
@@ -271,9 +271,9 @@ async fn errors_of_different_types_do_not_mix<S: Subject>(trial: Trial<'_, S>) {
         source.read().await;
         Err::<Option<Site>, _>(std::fmt::Error)
     };
-    let texts = source.caller(&nodes.near, By::Id, "1");
+    let texts = source.caller(&nodes.near, Site::ID, "1");
     let (cache, loader) = (nodes.near.cache.clone(), fails(source.clone()));
-    let others = tokio::spawn(async move { cache.get_or_load(By::Id, "1", |_| loader).await });
+    let others = tokio::spawn(async move { cache.get_or_load(Site::ID, "1", |_| loader).await });
     source.has_begun(2).await;
     source.opens();
     let answer = answers(&nodes.near, others.await);
@@ -293,7 +293,7 @@ async fn a_panic_is_told_and_not_remembered<S: Subject>(trial: Trial<'_, S>) {
                 // Without the panic hook, which would print it as if something had gone wrong.
                 std::panic::resume_unwind(Box::new("this loader panics"))
             };
-            tokio::spawn(async move { cache.get_or_load::<_, _, _, String, _>(By::Id, "1", loader).await })
+            tokio::spawn(async move { cache.get_or_load::<_, _, _, _, String, _>(Site::ID, "1", loader).await })
         })
         .collect();
     joined(&nodes.near.cache, 4).await;
@@ -303,7 +303,7 @@ async fn a_panic_is_told_and_not_remembered<S: Subject>(trial: Trial<'_, S>) {
         let answer = answers(&nodes.near, caller.await);
         trial.history.require(matches!(answer, Err(LoadError::Aborted)), "expected to be told that the load has ended");
     }
-    is(&nodes.near, &source.loads(&nodes.near, By::Id, "1").await, Some(&acme()));
+    is(&nodes.near, &source.loads(&nodes.near, Site::ID, "1").await, Some(&acme()));
     nodes.serve(&acme()).await;
 }
 
@@ -312,11 +312,11 @@ async fn nothing_found_is_not_remembered<S: Subject>(trial: Trial<'_, S>) {
     let source = Source::open(acme());
     source.writes(None);
     for round in 1..4 {
-        is(&nodes.near, &source.loads(&nodes.near, By::Host, "a.example").await, None);
+        is(&nodes.near, &source.loads(&nodes.near, Site::HOST, "a.example").await, None);
         trial.history.require(source.begun() == round, "that there was nothing must not be remembered");
     }
     source.writes(acme());
-    is(&nodes.near, &source.loads(&nodes.near, By::Host, "a.example").await, Some(&acme()));
+    is(&nodes.near, &source.loads(&nodes.near, Site::HOST, "a.example").await, Some(&acme()));
     nodes.serve(&acme()).await;
 }
 
@@ -324,7 +324,7 @@ async fn nothing_found_is_not_remembered<S: Subject>(trial: Trial<'_, S>) {
 async fn overtaken<S: Subject>(
     trial: &Trial<'_, S>,
     nodes: &Nodes<Site>,
-    index: By,
+    index: Index<Site, String>,
     key: &'static str,
     change: impl Future<Output = ()>,
 ) {
@@ -342,15 +342,15 @@ async fn overtaken<S: Subject>(
         is(node, &source.loads(node, index, key).await, Some(&renamed("new")));
     }
     nodes.serve(&renamed("new")).await;
-    nodes.near.invalidates(By::Id, ["1", "2"]).await;
+    nodes.near.invalidates(Site::ID, ["1", "2"]).await;
 }
 
 async fn a_load_that_was_overtaken_is_not_cached<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for node in [&nodes.near, &nodes.far] {
-        overtaken(&trial, &nodes, By::Host, "a.example", node.invalidates(By::Host, ["a.example"])).await;
-        overtaken(&trial, &nodes, By::Host, "a.example", node.truncates()).await;
-        overtaken(&trial, &nodes, By::Host, "a.example", node.stores(&renamed("new"))).await;
+        overtaken(&trial, &nodes, Site::HOST, "a.example", node.invalidates(Site::HOST, ["a.example"])).await;
+        overtaken(&trial, &nodes, Site::HOST, "a.example", node.truncates()).await;
+        overtaken(&trial, &nodes, Site::HOST, "a.example", node.stores(&renamed("new"))).await;
     }
 }
 
@@ -358,9 +358,9 @@ async fn a_load_that_was_overtaken_is_not_cached<S: Subject>(trial: Trial<'_, S>
 async fn a_load_that_was_overtaken_through_another_key_is_not_cached<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for node in [&nodes.near, &nodes.far] {
-        overtaken(&trial, &nodes, By::Host, "a.example", node.invalidates(By::Host, ["b.example"])).await;
-        overtaken(&trial, &nodes, By::Host, "a.example", node.invalidates(By::Id, ["1"])).await;
-        overtaken(&trial, &nodes, By::Id, "1", node.invalidates(By::Host, ["b.example"])).await;
+        overtaken(&trial, &nodes, Site::HOST, "a.example", node.invalidates(Site::HOST, ["b.example"])).await;
+        overtaken(&trial, &nodes, Site::HOST, "a.example", node.invalidates(Site::ID, ["1"])).await;
+        overtaken(&trial, &nodes, Site::ID, "1", node.invalidates(Site::HOST, ["b.example"])).await;
     }
 }
 
@@ -371,23 +371,23 @@ async fn who_comes_after_a_change_is_not_answered_by_a_load_from_before<S: Subje
         let (old, new) = (renamed(format!("{change}, old")), renamed(format!("{change}, new")));
         let source = Source::closed(old.clone());
         let callers_before = nodes.near.cache.stats().joined.get();
-        let first = source.caller(&nodes.near, By::Host, "a.example");
+        let first = source.caller(&nodes.near, Site::HOST, "a.example");
         source.has_begun(1).await;
         source.writes(new.clone());
         match change / 2 {
-            0 => node.invalidates(By::Host, ["a.example"]).await,
-            1 => node.invalidates(By::Id, ["1"]).await,
+            0 => node.invalidates(Site::HOST, ["a.example"]).await,
+            1 => node.invalidates(Site::ID, ["1"]).await,
             2 => node.truncates().await,
-            _ => node.deletes(By::Host, ["a.example"]).await,
+            _ => node.deletes(Site::HOST, ["a.example"]).await,
         }
         // The change was over before this one asks.
-        let second = source.caller(&nodes.near, By::Host, "a.example");
+        let second = source.caller(&nodes.near, Site::HOST, "a.example");
         until(|| nodes.near.cache.stats().joined.get() > callers_before || source.begun() > 1).await;
         source.opens();
         is(&nodes.near, &answers(&nodes.near, first.await), Some(&old));
         is(&nodes.near, &answers(&nodes.near, second.await), Some(&new));
         nodes.never_serve(&old).await;
-        nodes.near.invalidates(By::Id, ["1"]).await;
+        nodes.near.invalidates(Site::ID, ["1"]).await;
     }
 }
 
@@ -397,16 +397,16 @@ async fn a_fill_proves_nothing_of_a_key_that_its_object_does_not_list<S: Subject
     for node in [&nodes.near, &nodes.far] {
         let source = Source::closed(renamed("old"));
         let callers_before = nodes.near.cache.stats().joined.get();
-        let first = source.caller(&nodes.near, By::Host, "alias.example");
+        let first = source.caller(&nodes.near, Site::HOST, "alias.example");
         source.has_begun(1).await;
         source.writes(renamed("new"));
-        node.invalidates(By::Host, ["alias.example"]).await;
-        let second = source.caller(&nodes.near, By::Host, "alias.example");
+        node.invalidates(Site::HOST, ["alias.example"]).await;
+        let second = source.caller(&nodes.near, Site::HOST, "alias.example");
         until(|| nodes.near.cache.stats().joined.get() > callers_before || source.begun() > 1).await;
         source.opens();
         is(&nodes.near, &answers(&nodes.near, first.await), Some(&renamed("old")));
         is(&nodes.near, &answers(&nodes.near, second.await), Some(&renamed("new")));
-        nodes.near.invalidates(By::Id, ["1"]).await;
+        nodes.near.invalidates(Site::ID, ["1"]).await;
     }
 }
 
@@ -416,10 +416,10 @@ async fn who_comes_late_without_a_change_is_answered<S: Subject>(trial: Trial<'_
     for (attempt, other) in ["2", "3", "4"].into_iter().enumerate() {
         let source = Source::closed(acme());
         let joined_before = nodes.near.cache.stats().joined.get();
-        let first = source.caller(&nodes.near, By::Host, "a.example");
+        let first = source.caller(&nodes.near, Site::HOST, "a.example");
         source.has_begun(1).await;
         nodes.far.stores(&Site::new(other, &[&format!("{other}.example")], "something else")).await;
-        let second = source.caller(&nodes.near, By::Host, "a.example");
+        let second = source.caller(&nodes.near, Site::HOST, "a.example");
         joined(&nodes.near.cache, joined_before + 1).await;
         source.opens();
         is(&nodes.near, &answers(&nodes.near, first.await), Some(&acme()));
@@ -428,7 +428,7 @@ async fn who_comes_late_without_a_change_is_answered<S: Subject>(trial: Trial<'_
             return;
         }
         trial.history.require(attempt < 2, "nothing had changed, so one load is enough");
-        nodes.near.invalidates(By::Id, ["1"]).await;
+        nodes.near.invalidates(Site::ID, ["1"]).await;
     }
 }
 
@@ -436,15 +436,15 @@ async fn who_comes_late_without_a_change_is_answered<S: Subject>(trial: Trial<'_
 async fn constant_change_starves_nobody<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let source = Source::closed(renamed(0));
-    let first = source.caller(&nodes.near, By::Host, "a.example");
+    let first = source.caller(&nodes.near, Site::HOST, "a.example");
     source.has_begun(1).await;
-    let second = source.caller(&nodes.near, By::Host, "a.example");
+    let second = source.caller(&nodes.near, Site::HOST, "a.example");
     joined(&nodes.near.cache, 1).await;
     let mut round = 0;
     while !(first.is_finished() && second.is_finished()) {
         round += 1;
         source.writes(renamed(round));
-        nodes.far.invalidates(By::Host, ["a.example"]).await;
+        nodes.far.invalidates(Site::HOST, ["a.example"]).await;
         source.lets(1);
         yield_now().await;
         trial.history.require(source.begun() <= 8, "each of two callers needs three loads at most");
@@ -464,7 +464,7 @@ async fn a_key_that_cannot_exist_is_loaded_all_the_same<S: Subject>(trial: Trial
             let begun = source.clone();
             let loader =
                 |asked: String| async move { Ok::<_, String>(source.read().await.filter(|_| asked.len() != 1)) };
-            let found = nodes.near.cache.get_or_load(By::Host, key, loader).await;
+            let found = nodes.near.cache.get_or_load(Site::HOST, key, loader).await;
             trial.history.step(format!("near: get_or_load of a key of {} bytes -> {found:?}", key.len()));
             is(&nodes.near, &found, Some(&acme()));
             trial.history.require(begun.begun() == round, "it cannot come from the cache");
@@ -477,8 +477,8 @@ async fn what_does_not_fit_is_loaded_all_the_same<S: Subject>(trial: Trial<'_, S
     let misfit = Site::new("1", &["a.example", ""], "has an empty host");
     let source = Source::open(misfit.clone());
     for _ in 0..2 {
-        is(&nodes.near, &source.loads(&nodes.near, By::Host, "a.example").await, Some(&misfit));
-        nodes.lack_key(By::Id, "1").await;
-        nodes.lack_key(By::Host, "a.example").await;
+        is(&nodes.near, &source.loads(&nodes.near, Site::HOST, "a.example").await, Some(&misfit));
+        nodes.lack_key(Site::ID, "1").await;
+        nodes.lack_key(Site::HOST, "a.example").await;
     }
 }

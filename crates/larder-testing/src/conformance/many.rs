@@ -1,11 +1,11 @@
 //! Several objects in one call: C1, C2, C3, C8, C10 and C13 hold for each of them, and for all of them together, and one load may
 //! bring them all.
 
-use super::trial::{Node, Nodes, Trial, brief, key_ref, keys_of, polled};
+use super::trial::{Node, Nodes, Trial, brief, key_ref, keys_by_index, keys_of, polled};
 use super::{Subject, table};
-use crate::entries::{Site, SiteIndex as By};
-use larder::contract::{Fill, KeyRef, Looks};
-use larder::{Delivery, Keys, Miss, Schema, Stored, Ticket};
+use crate::entries::Site;
+use larder::contract::{Fill, KeyRef, Lookups};
+use larder::{Delivery, Index, Miss, Stored, Ticket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -50,20 +50,20 @@ fn sites(count: usize, name: &str) -> Vec<Site> {
 }
 
 impl Node<Site> {
-    async fn gets_many<K: AsRef<[u8]>>(&self, index: By, keys: &[K]) -> Vec<Option<Arc<Site>>> {
-        let found = self.cache.get_many(index, keys.iter().map(AsRef::as_ref)).await;
-        self.history.step(format!("{}: get {} by {index:?} -> {}", self.name, keys.len(), brief(&found)));
+    async fn gets_many<K: AsRef<[u8]>>(&self, index: Index<Site, String>, keys: &[K]) -> Vec<Option<Arc<Site>>> {
+        let found = self.cache.get_many(index.encoded(), keys.iter().map(AsRef::as_ref)).await;
+        self.history.step(format!("{}: get {} by {} -> {}", self.name, keys.len(), index.name(), brief(&found)));
         self.history.require(found.len() == keys.len(), "there must be an answer for each key");
         found
     }
 
     /// Checks that a get and a lookup of several keys find these names, in this order.
-    async fn finds_many<K: AsRef<[u8]>>(&self, index: By, keys: &[K], names: &[Option<&str>]) {
+    async fn finds_many<K: AsRef<[u8]>>(&self, index: Index<Site, String>, keys: &[K], names: &[Option<&str>]) {
         let found = self.gets_many(index, keys).await;
         let found: Vec<_> = found.iter().map(|site| site.as_deref().map(|site| &*site.name)).collect();
         self.history.require(found == names, format!("expected {names:?}"));
         let keys: Vec<_> = keys.iter().map(|key| key_ref(index, key.as_ref())).collect();
-        let Looks { found, ticket } = self.looks_up_many(&keys).await;
+        let Lookups { found, ticket } = self.looks_up_many(&keys).await;
         let found: Vec<_> = found.into_iter().map(|found| found.ok()?.downcast::<Site>().ok()).collect();
         let found: Vec<_> = found.iter().map(|site| site.as_deref().map(|site| &*site.name)).collect();
         self.history.require(found == names, "the get found them, the lookup must find the same");
@@ -71,7 +71,7 @@ impl Node<Site> {
         self.history.require(!missing || ticket.is_some(), "a miss of a healthy connector must come with a ticket");
     }
 
-    async fn looks_up_many(&self, keys: &[KeyRef<'_>]) -> Looks {
+    async fn looks_up_many(&self, keys: &[KeyRef<'_>]) -> Lookups {
         let looks = self.connector.lookup_many(keys).await;
         self.history.step(format!("{}: lookup of {} -> {}", self.name, keys.len(), brief(&looks.ticket)));
         self.history.require(looks.found.len() == keys.len(), "there must be an answer for each key");
@@ -82,7 +82,7 @@ impl Node<Site> {
     async fn stores_many(&self, sites: &[Site]) {
         let stored = self.cache.set_many(sites.iter().cloned()).await;
         self.history.step(format!("{}: set {} -> {}", self.name, brief(&sites), brief(&stored)));
-        let all = stored.len() == sites.len() && stored.iter().all(|stored| *stored == Stored::Yes);
+        let all = stored.len() == sites.len() && stored.iter().all(|stored| *stored == Stored::Accepted);
         self.history.require(all, "a set that nothing hinders must store its objects");
     }
 
@@ -96,8 +96,8 @@ impl Node<Site> {
 
     /// Begins the load of several objects, none of which is there.
     async fn begins_many(&self, sites: &[Site]) -> Ticket {
-        let keys: Vec<_> = sites.iter().map(|site| key_ref(By::Id, site.id.as_bytes())).collect();
-        let Looks { found, ticket } = self.looks_up_many(&keys).await;
+        let keys: Vec<_> = sites.iter().map(|site| key_ref(Site::ID, site.id.as_bytes())).collect();
+        let Lookups { found, ticket } = self.looks_up_many(&keys).await;
         self.history.require(found.iter().all(Result::is_err), "expected misses");
         ticket.unwrap_or_else(|| self.history.fail("a miss of a healthy connector must come with a ticket"))
     }
@@ -117,13 +117,13 @@ async fn many_are_found_in_the_order_of_their_keys<S: Subject>(trial: Trial<'_, 
     nodes.far.stores(&Site::new("2", &["c.example"], "Bolt")).await;
     for node in [&nodes.near, &nodes.far] {
         let hosts = ["nobody.example", "c.example", "b.example", "a.example", "c.example"];
-        node.finds_many(By::Host, &hosts, &[None, Some("Bolt"), Some("Acme"), Some("Acme"), Some("Bolt")]).await;
-        node.finds_many(By::Id, &["2", "3", "1"], &[Some("Bolt"), None, Some("Acme")]).await;
-        node.finds_many(By::Host, &["1", "2"], &[None, None]).await;
-        let found = node.gets_many(By::Id, &["2", "", "1"]).await;
+        node.finds_many(Site::HOST, &hosts, &[None, Some("Bolt"), Some("Acme"), Some("Acme"), Some("Bolt")]).await;
+        node.finds_many(Site::ID, &["2", "3", "1"], &[Some("Bolt"), None, Some("Acme")]).await;
+        node.finds_many(Site::HOST, &["1", "2"], &[None, None]).await;
+        let found = node.gets_many(Site::ID, &["2", "", "1"]).await;
         let there: Vec<_> = found.iter().map(Option::is_some).collect();
         node.history.require(there == [true, false, true], "a key that cannot exist is a miss of its own");
-        let invalid = [KeyRef { index: 1, bytes: b"" }, key_ref(By::Id, b"1")];
+        let invalid = [KeyRef { index: 1, bytes: b"" }, key_ref(Site::ID, b"1")];
         let looks = node.looks_up_many(&invalid).await;
         let right = matches!(looks.found[..], [Err(Miss::InvalidKey | Miss::Absent), Ok(_)]);
         node.history.require(right, "to the connector as well");
@@ -138,13 +138,13 @@ async fn many_are_found_by_keys_that_a_node_has_never_seen<S: Subject>(trial: Tr
     nodes.near.stores(&Site::new("2", &["c.example"], "Bolt")).await;
     let hosts = ["a.example", "c.example", "b.example", "nobody.example"];
     for _ in 0..2 {
-        nodes.far.finds_many(By::Host, &hosts, &[Some(&large), Some("Bolt"), Some(&large), None]).await;
+        nodes.far.finds_many(Site::HOST, &hosts, &[Some(&large), Some("Bolt"), Some(&large), None]).await;
     }
     // What the node remembers of them is wrong by now.
     nodes.near.stores(&Site::new("3", &["c.example", "b.example"], "Core")).await;
     nodes.near.stores(&Site::new("1", &["a.example"], "moved")).await;
-    nodes.far.finds_many(By::Host, &hosts, &[Some("moved"), Some("Core"), Some("Core"), None]).await;
-    nodes.far.finds_many(By::Id, &["1", "2", "3"], &[Some("moved"), None, Some("Core")]).await;
+    nodes.far.finds_many(Site::HOST, &hosts, &[Some("moved"), Some("Core"), Some("Core"), None]).await;
+    nodes.far.finds_many(Site::ID, &["1", "2", "3"], &[Some("moved"), None, Some("Core")]).await;
 }
 
 async fn hundreds_are_found_in_one_call<S: Subject>(trial: Trial<'_, S>) {
@@ -156,8 +156,8 @@ async fn hundreds_are_found_in_one_call<S: Subject>(trial: Trial<'_, S>) {
     let hosts: Vec<_> = sites.iter().map(|site| site.hosts[0].clone()).collect();
     let names: Vec<_> = sites.iter().map(|site| Some(&*site.name)).collect();
     for node in [&nodes.near, &nodes.far] {
-        node.finds_many(By::Host, &hosts, &names).await;
-        node.finds_many(By::Id, &ids, &names.iter().rev().copied().collect::<Vec<_>>()).await;
+        node.finds_many(Site::HOST, &hosts, &names).await;
+        node.finds_many(Site::ID, &ids, &names.iter().rev().copied().collect::<Vec<_>>()).await;
     }
 }
 
@@ -170,7 +170,7 @@ async fn many_that_are_set_replace_their_earlier_states<S: Subject>(trial: Trial
     nodes.far.stores_many(&new).await;
     nodes.serve_all(&new).await;
     for n in 0..20 {
-        nodes.lack_key(By::Host, format!("a.{n}")).await;
+        nodes.lack_key(Site::HOST, format!("a.{n}")).await;
     }
 }
 
@@ -187,8 +187,8 @@ async fn the_last_of_many_that_claim_a_key_has_it<S: Subject>(trial: Trial<'_, S
     ];
     nodes.far.stores_many(&all).await;
     nodes.serve_all(&[all[0].clone(), all[1].clone(), all[3].clone(), all[5].clone()]).await;
-    nodes.lack_key(By::Host, "x").await;
-    nodes.lack_key(By::Id, "4").await;
+    nodes.lack_key(Site::HOST, "x").await;
+    nodes.lack_key(Site::ID, "4").await;
 }
 
 async fn the_last_of_many_filled_that_claim_a_key_has_it<S: Subject>(trial: Trial<'_, S>) {
@@ -207,10 +207,10 @@ async fn the_last_of_many_filled_that_claim_a_key_has_it<S: Subject>(trial: Tria
         ];
         let filled = nodes.far.fill_many(&all, ticket).await;
         nodes.never_serve(&holder).await;
-        nodes.lack_key(By::Host, &stays).await;
-        if filled.iter().all(|fill| fill.stored == Stored::Yes) {
+        nodes.lack_key(Site::HOST, &stays).await;
+        if filled.iter().all(|fill| fill.stored == Stored::Accepted) {
             nodes.serve_all(&[all[0].clone(), all[2].clone()]).await;
-            nodes.lack_key(By::Id, key("3")).await;
+            nodes.lack_key(Site::ID, key("3")).await;
             return;
         }
     }
@@ -223,11 +223,11 @@ async fn many_are_forgotten_through_keys_of_several_indexes<S: Subject>(trial: T
     nodes.near.stores_many(&sites).await;
     // One key of each, by turns; unknown and repeated ones; and one of them stays.
     let keys = (1..400).map(|n| match n % 3 {
-        0 => (By::Id, n.to_string()),
-        1 => (By::Host, format!("a.{n}")),
-        _ => (By::Host, format!("b.{n}")),
+        0 => Site::ID.key(n.to_string()),
+        1 => Site::HOST.key(format!("a.{n}")),
+        _ => Site::HOST.key(format!("b.{n}")),
     });
-    let others = [(By::Id, "nobody".to_owned()), (By::Id, "3".to_owned()), (By::Host, "a.3".to_owned())];
+    let others = [Site::ID.key("nobody"), Site::ID.key("3"), Site::HOST.key("a.3")];
     let delivery = nodes.far.cache.invalidate_many(keys.chain(others)).await;
     trial.history.step(format!("far: invalidate 399 objects through keys of both indexes -> {delivery:?}"));
     trial.history.require(matches!(delivery, Ok(Delivery::Applied)), "a healthy connector answers `Applied`");
@@ -236,11 +236,11 @@ async fn many_are_forgotten_through_keys_of_several_indexes<S: Subject>(trial: T
     }
     for node in [&nodes.near, &nodes.far] {
         let hosts: Vec<_> = sites.iter().map(|site| &site.hosts[0]).collect();
-        let there = node.gets_many(By::Host, &hosts).await.iter().flatten().count();
+        let there = node.gets_many(Site::HOST, &hosts).await.iter().flatten().count();
         trial.history.require(there == 1, "all but one were invalidated");
     }
     nodes.serve(&sites[0]).await;
-    let bad = nodes.near.cache.invalidate_many([(By::Id, ""), (By::Id, "0")]).await;
+    let bad = nodes.near.cache.invalidate_many([Site::ID.key(""), Site::ID.key("0")]).await;
     trial.history.step(format!("near: invalidate a key that cannot exist, and another -> {bad:?}"));
     trial.history.require(bad.is_err(), "a key that cannot exist is an error");
     nodes.lack(&sites[0]).await;
@@ -249,20 +249,20 @@ async fn many_are_forgotten_through_keys_of_several_indexes<S: Subject>(trial: T
 async fn many_loads_have_one_ticket<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let sites = sites(10, "loaded");
-    for (index, key) in Keys::of(&sites[7]) {
+    for (index, key) in keys_by_index(&sites[7]) {
         let ticket = nodes.near.begins_many(&sites).await;
         nodes.far.invalidates(index, [key]).await;
         let filled = nodes.near.fill_many(&sites, ticket).await;
         for (n, (site, fill)) in sites.iter().zip(&filled).enumerate() {
             if n == 7 {
-                trial.history.require(fill.stored != Stored::Yes, "it was invalidated while it was loaded");
+                trial.history.require(fill.stored != Stored::Accepted, "it was invalidated while it was loaded");
                 nodes.lack(site).await;
             }
         }
         // A connector may keep one fence for several keys, if they are few among all there can be.
-        let accepted = filled.iter().filter(|fill| fill.stored == Stored::Yes).count();
+        let accepted = filled.iter().filter(|fill| fill.stored == Stored::Accepted).count();
         trial.history.require(accepted >= 7, "nothing has overtaken the others");
-        nodes.near.invalidates(By::Id, sites.iter().map(|site| &site.id)).await;
+        nodes.near.invalidates(Site::ID, sites.iter().map(|site| &site.id)).await;
     }
 }
 
@@ -271,9 +271,9 @@ async fn many_loads_are_overtaken_by_a_set_of_many<S: Subject>(trial: Trial<'_, 
     let ticket = nodes.near.begins_many(&sites(10, "old")).await;
     nodes.far.stores_many(&sites(10, "new")).await;
     let filled = nodes.near.fill_many(&sites(10, "old"), ticket).await;
-    trial.history.require(filled.iter().all(|fill| fill.stored != Stored::Yes), "all of them must be refused");
+    trial.history.require(filled.iter().all(|fill| fill.stored != Stored::Accepted), "all of them must be refused");
     nodes.serve_all(&sites(10, "new")).await;
-    nodes.far.invalidates(By::Id, (0..10).map(|n| n.to_string())).await;
+    nodes.far.invalidates(Site::ID, (0..10).map(|n| n.to_string())).await;
     nodes.near.fill_many(&sites(10, "old"), ticket).await;
     for site in sites(10, "old") {
         nodes.lack(&site).await;
@@ -286,25 +286,24 @@ async fn many_that_were_touched_are_not_filled<S: Subject>(trial: Trial<'_, S>) 
     let ticket = nodes.near.ticket().await;
     nodes.far.truncates().await;
     let filled = nodes.near.fill_many(&sites(3, "old"), ticket).await;
-    trial.history.require(filled.iter().all(|fill| fill.stored != Stored::Yes), "a truncate has overtaken them");
+    trial.history.require(filled.iter().all(|fill| fill.stored != Stored::Accepted), "a truncate has overtaken them");
     for site in sites(3, "old") {
         nodes.lack(&site).await;
     }
     let ticket = nodes.near.ticket().await;
-    nodes.far.deletes(By::Host, ["a.1"]).await;
+    nodes.far.deletes(Site::HOST, ["a.1"]).await;
     nodes.near.fill_many(&sites(3, "old"), ticket).await;
-    nodes.lack_key(By::Host, "a.1").await;
+    nodes.lack_key(Site::HOST, "a.1").await;
 }
 
 async fn none_is_as_good_as_many<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes::<Site>().await;
     let none: [&str; 0] = [];
-    nodes.near.finds_many(By::Id, &none, &[]).await;
+    nodes.near.finds_many(Site::ID, &none, &[]).await;
     nodes.near.stores_many(&[]).await;
     let ticket = nodes.near.ticket().await;
     nodes.near.fill_many(&[], ticket).await;
-    let nothing: [(By, &str); 0] = [];
-    let delivery = nodes.near.cache.invalidate_many(nothing).await;
+    let delivery = nodes.near.cache.invalidate_many([]).await;
     trial.history.require(matches!(delivery, Ok(Delivery::Applied)), "nothing to do is done");
 }
 
@@ -316,13 +315,13 @@ async fn a_misfit_among_many_leaves_nothing_older<S: Subject>(trial: Trial<'_, S
     new[1].hosts.push(String::new());
     let stored = nodes.far.cache.set_many(new.iter().cloned()).await;
     trial.history.step(format!("far: set three, of which one has an empty host -> {stored:?}"));
-    trial.history.require(stored == [Stored::Yes, Stored::Unfit, Stored::Yes], "the others are stored");
+    trial.history.require(stored == [Stored::Accepted, Stored::Unfit, Stored::Accepted], "the others are stored");
     nodes.serve_all(&[new[0].clone(), new[2].clone()]).await;
     nodes.lack(&sites(3, "old")[1]).await;
 }
 
 async fn one_too_large_among_many_leaves_nothing_older<S: Subject>(trial: Trial<'_, S>) {
-    let nodes = trial.nodes_with::<Site>(Schema { max_object_size: 10_000, ..trial.schema::<Site>() }).await;
+    let nodes = trial.nodes_with::<Site>(trial.schema::<Site>().max_object_size(10_000)).await;
     nodes.near.stores_many(&sites(4, "old")).await;
     let mut new = sites(4, "new");
     new[1].name = "x".repeat(20_000);
@@ -330,11 +329,11 @@ async fn one_too_large_among_many_leaves_nothing_older<S: Subject>(trial: Trial<
     new[3].hosts.push("a.1".into());
     let stored = nodes.far.cache.set_many(new.iter().cloned()).await;
     trial.history.step(format!("far: set four, of which the second is too large -> {stored:?}"));
-    let expected = [Stored::Yes, Stored::Unfit, Stored::Yes, Stored::Yes];
+    let expected = [Stored::Accepted, Stored::Unfit, Stored::Accepted, Stored::Accepted];
     trial.history.require(stored == expected, "the others are stored");
     nodes.serve_all(&[new[0].clone(), new[2].clone(), new[3].clone()]).await;
-    nodes.lack_key(By::Id, "1").await;
-    nodes.lack_key(By::Host, "b.1").await;
+    nodes.lack_key(Site::ID, "1").await;
+    nodes.lack_key(Site::HOST, "b.1").await;
     let ticket = nodes.near.ticket().await;
     let filled = nodes.near.fill_many(&new, ticket).await;
     let filled: Vec<_> = filled.iter().map(|fill| fill.stored).collect();
@@ -357,11 +356,11 @@ async fn a_dropped_get_of_many_disturbs_nobody<S: Subject>(trial: Trial<'_, S>) 
     nodes.near.stores_many(&sites(3, "one")).await;
     for polls in 0..POLLS {
         let hosts = ["a.0", "nobody.example", "b.2"];
-        polled(nodes.far.cache.get_many(By::Host, hosts), polls).await;
-        let keys = hosts.map(|host| key_ref(By::Host, host.as_bytes()));
+        polled(nodes.far.cache.get_many(Site::HOST, hosts), polls).await;
+        let keys = hosts.map(|host| key_ref(Site::HOST, host.as_bytes()));
         polled(nodes.far.connector.lookup_many(&keys), polls).await;
         trial.history.step(format!("far: get and lookup of many dropped after {polls} polls"));
-        nodes.far.finds_many(By::Host, &["b.1", "nobody.example"], &[Some("one"), None]).await;
+        nodes.far.finds_many(Site::HOST, &["b.1", "nobody.example"], &[Some("one"), None]).await;
     }
     nodes.serve_all(&sites(3, "one")).await;
 }
@@ -411,16 +410,15 @@ async fn many_are_loaded_by_one_call<S: Subject>(trial: Trial<'_, S>) {
     let calls = Arc::new(AtomicUsize::new(0));
     for _ in 0..2 {
         let called = calls.clone();
-        let loader = move |hosts: Vec<Vec<u8>>| {
+        let loader = move |hosts: Vec<String>| {
             called.fetch_add(1, Ordering::SeqCst);
-            let wanted =
-                |site: &Site| site.hosts.iter().any(|host| hosts.iter().any(|asked| *asked == host.as_bytes()));
+            let wanted = |site: &Site| site.hosts.iter().any(|host| hosts.contains(host));
             // In another order than they were asked for.
             let found = sites(5, "loaded").into_iter().rev().filter(wanted).collect();
             async move { Ok::<Vec<Site>, &str>(found) }
         };
-        let hosts = ["b.3", "a.1", "nobody", "a.2", "a.3", "b.3"].map(|host| host.as_bytes().to_vec());
-        let loaded = nodes.near.cache.load_many(By::Host, hosts, loader).await;
+        let hosts = ["b.3", "a.1", "nobody", "a.2", "a.3", "b.3"];
+        let loaded = nodes.near.cache.load_many(Site::HOST, hosts, loader).await;
         trial.history.step(format!("near: load of six keys -> {}", brief(&loaded)));
         let Ok(loaded) = loaded else { trial.history.fail("the loader has not failed") };
         let ids: Vec<_> = loaded.iter().map(|site| site.as_deref().map(|site| &*site.id)).collect();
@@ -441,12 +439,12 @@ async fn a_load_of_many_that_was_overtaken_is_not_cached<S: Subject>(trial: Tria
         let change = change.clone();
         async move {
             // It has read the rows; then one of them is changed.
-            let _ = change.invalidate(By::Host, ["b.1"]).await;
+            let _ = change.invalidate(Site::HOST, ["b.1"]).await;
             Ok::<_, &str>(sites(3, "old"))
         }
     };
     let ids = sites(3, "").into_iter().map(|site| site.id);
-    let loaded = nodes.near.cache.load_many(By::Id, ids, loader).await;
+    let loaded = nodes.near.cache.load_many(Site::ID, ids, loader).await;
     trial.history.step(format!("near: load of three, one of which is invalidated meanwhile -> {}", brief(&loaded)));
     let all = loaded.is_ok_and(|loaded| loaded.iter().flatten().count() == 3);
     trial.history.require(all, "who was there before the load began is answered by it");

@@ -1,11 +1,11 @@
 //! What [`LoadOptions`] ask of a connector, of those that can do it: one load per key among all nodes, a note of what the source
 //! does not have, and an object that is served after its max age while its successor is loaded.
 
-use super::trial::{Node, Nodes, Trial, brief, key_ref};
+use super::trial::{Node, Nodes, Trial, brief, key_ref, keys_by_index};
 use super::{Subject, table};
-use crate::entries::{Site, SiteIndex as By};
-use larder::contract::{Fill, Lease, LeaseToken, Look};
-use larder::{Keys, LoadOptions, Lookup, Miss, Schema, Stored, Ticket};
+use crate::entries::Site;
+use larder::contract::{Fill, Lease, LeaseToken};
+use larder::{Index, LoadOptions, Lookup, Miss, Schema, Stored, Ticket};
 use std::time::Duration;
 
 table! {
@@ -39,8 +39,8 @@ async fn loading<S: Subject>(trial: &Trial<'_, S>, options: LoadOptions) -> Node
 }
 
 impl Node<Site> {
-    async fn leases(&self, key: &str) -> (Lease, Look) {
-        let (lease, look) = self.connector.lease(key_ref(By::Host, key.as_bytes())).await;
+    async fn leases(&self, key: &str) -> (Lease, Lookup) {
+        let (lease, look) = self.connector.lease(key_ref(Site::HOST, key.as_bytes())).await;
         self.history.step(format!("{}: lease host {key} -> {lease:?}, {}", self.name, brief(&look)));
         (lease, look)
     }
@@ -58,25 +58,25 @@ impl Node<Site> {
     }
 
     async fn gives_back(&self, key: &str, token: LeaseToken) {
-        self.connector.release(key_ref(By::Host, key.as_bytes()), token).await;
+        self.connector.release(key_ref(Site::HOST, key.as_bytes()), token).await;
         self.history.step(format!("{}: release host {key}, {token:?}", self.name));
     }
 
-    async fn notes_absence(&self, index: By, key: &str, ticket: Ticket) -> Stored {
+    async fn notes_absence(&self, index: Index<Site, String>, key: &str, ticket: Ticket) -> Stored {
         let Fill { stored, .. } = self.connector.fill_absent(key_ref(index, key.as_bytes()), ticket).await;
         self.history.step(format!("{}: fill_absent {index:?} {key} with {ticket:?} -> {stored:?}", self.name));
         stored
     }
 
     /// Whether a load of this key is spared.
-    async fn knows_of_absence(&self, index: By, key: &str) -> bool {
-        matches!(self.lookup(index, key).await, Lookup::Miss(Miss::KnownAbsent, _))
+    async fn knows_of_absence(&self, index: Index<Site, String>, key: &str) -> bool {
+        matches!(self.lookup(index, key).await, Lookup::Miss { cause: Miss::KnownAbsent, .. })
     }
 
     /// Notes an absence that nothing has overtaken, and checks that both nodes know of it, whichever way they look.
-    async fn finds_nothing(&self, nodes: &Nodes<Site>, index: By, key: &str, ticket: Ticket) {
+    async fn finds_nothing(&self, nodes: &Nodes<Site>, index: Index<Site, String>, key: &str, ticket: Ticket) {
         let noted = self.notes_absence(index, key, ticket).await;
-        self.history.require(noted == Stored::Yes, "nothing has touched the key since the ticket");
+        self.history.require(noted == Stored::Accepted, "nothing has touched the key since the ticket");
         for node in [&nodes.near, &nodes.far] {
             let known = node.knows_of_absence(index, key).await;
             node.history.require(known, "it was noted that nothing has this key");
@@ -87,16 +87,16 @@ impl Node<Site> {
             node.history.require(known, "a lookup of several keys must know what a lookup of one knows");
             let (_, look) = node.connector.lease(asked[0]).await;
             node.history.step(format!("{}: lease {index:?} {key} -> {}", node.name, brief(&look)));
-            let known = matches!(look, Look::Miss { cause: Miss::KnownAbsent, .. });
+            let known = matches!(look, Lookup::Miss { cause: Miss::KnownAbsent, .. });
             node.history.require(known, "who asks for the lease must know what a lookup knows");
         }
     }
 
     /// The object that a load of this key may be spared, or served in place of.
     async fn keeps(&self, key: &str) -> Option<Site> {
-        let look = self.connector.lookup(key_ref(By::Host, key.as_bytes())).await;
+        let look = self.connector.lookup(key_ref(Site::HOST, key.as_bytes())).await;
         self.history.step(format!("{}: lookup host {key} -> {}", self.name, brief(&look)));
-        let Look::Miss { expired: Some(kept), .. } = look else { return None };
+        let Lookup::Miss { expired: Some(kept), .. } = look else { return None };
         let kept = kept.downcast_ref::<Site>().cloned();
         Some(kept.unwrap_or_else(|| self.history.fail("what is kept is no object of this cache")))
     }
@@ -109,7 +109,7 @@ async fn a_lease_is_one_nodes_at_a_time<S: Subject>(trial: Trial<'_, S>) {
     nodes.near.is_refused("a.example").await;
     // Another key has a lease of its own.
     nodes.far.is_granted("b.example").await;
-    nodes.far.gives_back("a.example", LeaseToken(token.0 ^ 1)).await;
+    nodes.far.gives_back("a.example", LeaseToken::new(token.number() ^ 1)).await;
     nodes.far.is_refused("a.example").await;
     nodes.near.gives_back("a.example", token).await;
     nodes.far.is_granted("a.example").await;
@@ -122,19 +122,19 @@ async fn whoever_is_granted_a_lease_sees_what_was_stored_before<S: Subject>(tria
     for (round, key) in ["a.example", "b.example"].into_iter().enumerate() {
         let site = Site { name: format!("round {round}"), ..acme() };
         let (lease, look) = nodes.near.leases(key).await;
-        let (Lease::Granted(token), Look::Miss { ticket: Some(ticket), .. }) = (lease, look) else {
+        let (Lease::Granted(token), Lookup::Miss { ticket: Some(ticket), .. }) = (lease, look) else {
             trial.history.fail("expected the lease, and a miss with a ticket");
         };
         nodes.near.fills(&site, ticket).await;
         nodes.near.gives_back(key, token).await;
         let (lease, look) = nodes.far.leases(key).await;
         let seen = match look {
-            Look::Hit { value, .. } => value.downcast_ref::<Site>() == Some(&site),
-            Look::Miss { .. } => false,
+            Lookup::Hit { value, .. } => value.downcast_ref::<Site>() == Some(&site),
+            Lookup::Miss { .. } => false,
         };
         let seen = seen && matches!(lease, Lease::Granted(_));
         trial.history.require(seen, "the one before had stored the object before it gave the lease back");
-        nodes.far.invalidates(By::Id, ["1"]).await;
+        nodes.far.invalidates(Site::ID, ["1"]).await;
     }
 }
 
@@ -154,12 +154,12 @@ async fn remembering<S: Subject>(trial: &Trial<'_, S>, age: u64) -> Nodes<Site> 
 
 async fn an_absence_is_known_until_its_key_is_touched<S: Subject>(mut trial: Trial<'_, S>) {
     for change in 0..6 {
-        for (index, key) in [(By::Id, "1"), (By::Host, "a.example")] {
+        for (index, key) in [(Site::ID, "1"), (Site::HOST, "a.example")] {
             trial.next_cache();
             let nodes = remembering(&trial, LONG).await;
             let ticket = nodes.near.begins(index, key).await;
             let noted = nodes.near.notes_absence(index, key, ticket).await;
-            trial.history.require(noted == Stored::Yes, "nothing has touched the key since the ticket");
+            trial.history.require(noted == Stored::Accepted, "nothing has touched the key since the ticket");
             for node in [&nodes.near, &nodes.far] {
                 let known = node.knows_of_absence(index, key).await;
                 trial.history.require(known, "it was noted that nothing has this key");
@@ -173,7 +173,7 @@ async fn an_absence_is_known_until_its_key_is_touched<S: Subject>(mut trial: Tri
                 4 => nodes.far.truncates().await,
                 _ => {
                     let stored = nodes.far.put(&acme(), None).await;
-                    trial.history.require(stored != Stored::Yes, "a put without a ticket only invalidates");
+                    trial.history.require(stored != Stored::Accepted, "a put without a ticket only invalidates");
                 }
             }
             for node in [&nodes.near, &nodes.far] {
@@ -189,7 +189,7 @@ async fn an_absence_is_known_until_its_key_is_touched<S: Subject>(mut trial: Tri
 
 async fn an_absence_that_a_change_has_overtaken_is_not_noted<S: Subject>(mut trial: Trial<'_, S>) {
     for change in 0..4 {
-        for (index, key) in [(By::Id, "1"), (By::Host, "a.example")] {
+        for (index, key) in [(Site::ID, "1"), (Site::HOST, "a.example")] {
             trial.next_cache();
             let nodes = remembering(&trial, LONG).await;
             let ticket = nodes.near.begins(index, key).await;
@@ -198,12 +198,12 @@ async fn an_absence_that_a_change_has_overtaken_is_not_noted<S: Subject>(mut tri
                 1 => nodes.far.invalidates(index, [key]).await,
                 2 => {
                     nodes.far.stores(&acme()).await;
-                    nodes.far.invalidates(By::Host, ["b.example"]).await;
+                    nodes.far.invalidates(Site::HOST, ["b.example"]).await;
                 }
                 _ => nodes.far.truncates().await,
             }
             let noted = nodes.near.notes_absence(index, key, ticket).await;
-            trial.history.require(noted != Stored::Yes, "the load that found nothing began before the change");
+            trial.history.require(noted != Stored::Accepted, "the load that found nothing began before the change");
             for node in [&nodes.near, &nodes.far] {
                 let known = node.knows_of_absence(index, key).await;
                 trial.history.require(!known, "what was not noted cannot be known");
@@ -217,10 +217,10 @@ async fn an_absence_that_a_change_has_overtaken_is_not_noted<S: Subject>(mut tri
 
 async fn an_absence_ends<S: Subject>(trial: Trial<'_, S>) {
     let nodes = remembering(&trial, SHORT).await;
-    for (index, key) in [(By::Id, "1"), (By::Host, "a.example")] {
+    for (index, key) in [(Site::ID, "1"), (Site::HOST, "a.example")] {
         let ticket = nodes.near.begins(index, key).await;
         let noted = nodes.near.notes_absence(index, key, ticket).await;
-        trial.history.require(noted == Stored::Yes, "nothing has touched the key since the ticket");
+        trial.history.require(noted == Stored::Accepted, "nothing has touched the key since the ticket");
         trial.pass(SHORT + 2).await;
         nodes.near.begins(index, key).await;
         nodes.far.begins(index, key).await;
@@ -230,7 +230,7 @@ async fn an_absence_ends<S: Subject>(trial: Trial<'_, S>) {
 }
 
 async fn an_expired_object_is_kept_until_it_is_invalidated<S: Subject>(mut trial: Trial<'_, S>) {
-    for (index, key) in Keys::of(&acme()) {
+    for (index, key) in keys_by_index(&acme()) {
         trial.next_cache();
         let options = LoadOptions::new().serve_expired(Duration::from_millis(LONG));
         let schema: Schema = trial.schema::<Site>().ages(Duration::from_millis(SHORT), Duration::ZERO);
@@ -238,7 +238,7 @@ async fn an_expired_object_is_kept_until_it_is_invalidated<S: Subject>(mut trial
         nodes.near.stores(&acme()).await;
         trial.pass(SHORT + 2).await;
         for node in [&nodes.near, &nodes.far] {
-            let found = node.get(By::Host, "a.example").await;
+            let found = node.get(Site::HOST, "a.example").await;
             trial.history.require(found.is_none(), "its max age is over, and a get does not ask for old objects");
             let kept = node.keeps("a.example").await;
             trial.history.require(kept == Some(acme()), "it is kept for those who load its successor");
@@ -252,7 +252,7 @@ async fn an_expired_object_is_kept_until_it_is_invalidated<S: Subject>(mut trial
 }
 
 /// Keys of the object, with their indexes.
-const KEYS: [(By, &str); 3] = [(By::Id, "1"), (By::Host, "a.example"), (By::Host, "b.example")];
+const KEYS: [(Index<Site, String>, &str); 3] = [(Site::ID, "1"), (Site::HOST, "a.example"), (Site::HOST, "b.example")];
 
 async fn an_absence_is_known_although_an_expired_object_lies_there<S: Subject>(mut trial: Trial<'_, S>) {
     for serve_expired in [0, LONG] {
@@ -309,7 +309,7 @@ async fn what_is_fresh_does_not_end_with_a_load_that_finds_nothing<S: Subject>(m
                 nodes.near.ticket().await
             };
             let noted = nodes.near.notes_absence(index, key, ticket).await;
-            trial.history.require(noted != Stored::Yes, "an object with this key was stored, so there is one");
+            trial.history.require(noted != Stored::Accepted, "an object with this key was stored, so there is one");
             nodes.serve(&acme()).await;
         }
     }
@@ -328,12 +328,12 @@ async fn what_is_to_be_loaded_anew_ends_with_a_load_that_finds_nothing<S: Subjec
             let look = nodes.near.connector.lookup(key_ref(index, key.as_bytes())).await;
             trial.history.step(format!("near: lookup {index:?} {key} -> {}", brief(&look)));
             // A connector that never says so has nothing renewed, and nothing to end.
-            if !matches!(look, Look::Hit { due: true, .. }) {
+            if !matches!(look, Lookup::Hit { due: true, .. }) {
                 continue;
             }
             let ticket = nodes.near.ticket().await;
             let noted = nodes.near.notes_absence(index, key, ticket).await;
-            trial.history.require(noted == Stored::Yes, "what was to be loaded anew was not found any more");
+            trial.history.require(noted == Stored::Accepted, "what was to be loaded anew was not found any more");
             nodes.lack(&acme()).await;
             let known = nodes.far.knows_of_absence(index, key).await;
             trial.history.require(known != negative_age.is_zero(), "it is noted for the negative age");
@@ -359,14 +359,14 @@ async fn an_expired_object_ends_with_a_load_that_finds_nothing<S: Subject>(mut t
         trial.history.require(kept == Some(acme()), "it is kept for those who load its successor");
         let ticket = nodes.near.begins(index, key).await;
         let answer = nodes.near.notes_absence(index, key, ticket).await;
-        trial.history.require(answer == Stored::Yes, "nothing has touched the key since the ticket");
+        trial.history.require(answer == Stored::Accepted, "nothing has touched the key since the ticket");
         for host in ["a.example", "b.example"] {
             for node in [&nodes.near, &nodes.far] {
                 let kept = node.keeps(host).await;
                 trial.history.require(kept.is_none(), "its source does not have it any more");
                 trial
                     .history
-                    .require(!node.knows_of_absence(By::Host, host).await, "without a negative age nothing is noted");
+                    .require(!node.knows_of_absence(Site::HOST, host).await, "without a negative age nothing is noted");
             }
         }
         nodes.lack(&acme()).await;
@@ -381,7 +381,7 @@ async fn an_expired_object_stays_where_the_load_was_overtaken<S: Subject>(mut tr
         nodes.far.stores(&acme()).await;
         trial.pass(SHORT + 2).await;
         let answer = nodes.near.notes_absence(index, key, ticket).await;
-        trial.history.require(answer != Stored::Yes, "the object was set after the load had begun");
+        trial.history.require(answer != Stored::Accepted, "the object was set after the load had begun");
         let kept = nodes.far.keeps("a.example").await;
         trial.history.require(kept == Some(acme()), "a load that was overtaken ends nothing");
     }

@@ -1,10 +1,10 @@
 //! C10 while what stores the objects is away: every operation answers, and what was changed meanwhile is applied before
 //! anything is read again. Only for connectors that can be cut off from what they store.
 
-use super::trial::{Nodes, Trial, key_ref};
+use super::trial::{Nodes, Trial, key_ref, keys_by_index};
 use super::{Subject, table};
-use crate::entries::{Site, SiteIndex as By};
-use larder::{Delivery, Keys, Stored};
+use crate::entries::Site;
+use larder::{Delivery, Stored};
 
 table! {
     C10 {
@@ -28,16 +28,16 @@ const CHANGES: usize = 6;
 async fn change<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>, which: usize) {
     let cache = &nodes.near.cache;
     let (what, delivery) = match which {
-        0 => ("invalidate id 1", cache.invalidate(By::Id, ["1"]).await),
-        1 => ("invalidate host b.example", cache.invalidate(By::Host, ["b.example"]).await),
+        0 => ("invalidate id 1", cache.invalidate(Site::ID, ["1"]).await),
+        1 => ("invalidate host b.example", cache.invalidate(Site::HOST, ["b.example"]).await),
         2 => ("delete all keys", {
-            cache.delete(By::Id, ["1"]).await.ok();
-            cache.delete(By::Host, ["a.example", "b.example"]).await
+            cache.delete(Site::ID, ["1"]).await.ok();
+            cache.delete(Site::HOST, ["a.example", "b.example"]).await
         }),
         3 => ("truncate", cache.truncate().await),
         4 => ("set", {
             let stored = nodes.near.set(&renamed()).await;
-            trial.history.require(stored != Stored::Yes, "nothing can be stored during an outage");
+            trial.history.require(stored != Stored::Accepted, "nothing can be stored during an outage");
             Ok(Delivery::Deferred)
         }),
         _ => ("set of another object with host b.example", {
@@ -59,7 +59,7 @@ async fn what_changes_during_an_outage_is_applied_before_anything_is_read<S: Sub
         trial.interrupt(&nodes).await;
         change(&trial, &nodes, which).await;
         // The node that has made the change knows of it. Whatever it answers, this is over.
-        for (index, key) in Keys::of(&acme()) {
+        for (index, key) in keys_by_index(&acme()) {
             let found = nodes.near.get(index, &key).await;
             trial.history.require(found.as_deref() != Some(&acme()), "this node has changed the object itself");
             let waits = nodes.near.connector.status().journal > 0;
@@ -78,7 +78,7 @@ async fn an_outage_without_changes_loses_nothing<S: Subject>(trial: Trial<'_, S>
     let nodes = trial.nodes().await;
     nodes.near.stores(&acme()).await;
     trial.interrupt(&nodes).await;
-    let found = nodes.far.get(By::Host, "a.example").await;
+    let found = nodes.far.get(Site::HOST, "a.example").await;
     trial.history.require(found.is_none_or(|found| *found == acme()), "another object's state");
     trial.mend(&nodes).await;
     nodes.serve(&acme()).await;

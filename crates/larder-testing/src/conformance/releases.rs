@@ -3,11 +3,11 @@
 //! An object that one release stores says nothing about the copy that the other has, unless it proves that copy stale: so
 //! a fill leaves the other's alone, while a set, like every change, makes the other's a thing of the past (C8).
 
-use super::trial::{Nodes, Trial};
+use super::trial::{Nodes, Trial, keys_by_index};
 use super::{Subject, table};
-use crate::entries::next::{Site as New, SiteIndex as ByNew};
-use crate::entries::{Site as Old, SiteIndex as ByOld};
-use larder::{Keys, Miss, Stored, Ticket};
+use crate::entries::Site as Old;
+use crate::entries::next::Site as New;
+use larder::{Miss, Stored, Ticket};
 
 table! {
     C12 {
@@ -119,7 +119,7 @@ async fn a_key_that_moves_moves_in_both<S: Subject>(trial: Trial<'_, S>) {
         }
         news.serve(&taker).await;
         lack_but(&olds, &news).await;
-        olds.near.invalidates(ByOld::Id, ["2"]).await;
+        olds.near.invalidates(Old::ID, ["2"]).await;
         news.lack(&taker).await;
     }
 }
@@ -127,24 +127,24 @@ async fn a_key_that_moves_moves_in_both<S: Subject>(trial: Trial<'_, S>) {
 /// The holder of a key that another object has taken is gone, whoever stored it.
 async fn lack_but(olds: &Nodes<Old>, news: &Nodes<New>) {
     olds.lack(&old()).await;
-    news.lack_key(ByNew::Id, "1").await;
-    news.lack_key(ByNew::Host, "a.example").await;
+    news.lack_key(New::ID, "1").await;
+    news.lack_key(New::HOST, "a.example").await;
 }
 
 async fn an_invalidation_from_either_reaches_both<S: Subject>(trial: Trial<'_, S>) {
     let (olds, news) = both(&trial).await;
-    for (index, key) in Keys::of(&old()) {
+    for (index, key) in keys_by_index(&old()) {
         fill_both(&olds, &news).await;
         olds.near.invalidates(index, [key]).await;
         lack_both(&olds, &news).await;
     }
-    for (index, key) in Keys::of(&new()) {
+    for (index, key) in keys_by_index(&new()) {
         fill_both(&olds, &news).await;
         news.near.invalidates(index, [key]).await;
         lack_both(&olds, &news).await;
         // Also where only the other has stored it.
         olds.near.stores(&old()).await;
-        news.far.invalidates(ByNew::Host, ["b.example"]).await;
+        news.far.invalidates(New::HOST, ["b.example"]).await;
         lack_both(&olds, &news).await;
     }
 }
@@ -159,9 +159,9 @@ async fn an_invalidation_through_a_key_that_only_the_other_knows<S: Subject>(tri
         news.serve(&new()).await;
         // The key leads to the object, and the object is forgotten in every shape.
         if invalidating == 0 {
-            olds.far.invalidates(ByOld::Host, ["b.example"]).await;
+            olds.far.invalidates(Old::HOST, ["b.example"]).await;
         } else {
-            news.far.invalidates(ByNew::Host, ["a.example"]).await;
+            news.far.invalidates(New::HOST, ["a.example"]).await;
         }
         olds.lack(&bare).await;
         lack_both(&olds, &news).await;
@@ -173,13 +173,13 @@ async fn a_delete_from_either_reaches_both<S: Subject>(trial: Trial<'_, S>) {
     for deleting in 0..2 {
         fill_both(&olds, &news).await;
         if deleting == 0 {
-            olds.near.deletes(ByOld::Host, ["b.example"]).await;
+            olds.near.deletes(Old::HOST, ["b.example"]).await;
         } else {
-            news.near.deletes(ByNew::Host, ["b.example"]).await;
+            news.near.deletes(New::HOST, ["b.example"]).await;
         }
-        olds.lack_key(ByOld::Host, "b.example").await;
-        news.lack_key(ByNew::Host, "b.example").await;
-        for (by_old, by_new, key) in [(ByOld::Id, ByNew::Id, "1"), (ByOld::Host, ByNew::Host, "a.example")] {
+        olds.lack_key(Old::HOST, "b.example").await;
+        news.lack_key(New::HOST, "b.example").await;
+        for (by_old, by_new, key) in [(Old::ID, New::ID, "1"), (Old::HOST, New::HOST, "a.example")] {
             olds.serve_key(by_old, key, &old()).await;
             news.serve_key(by_new, key, &new()).await;
         }
@@ -198,7 +198,7 @@ async fn a_truncate_from_either_reaches_both<S: Subject>(trial: Trial<'_, S>) {
     }
     fill_both(&olds, &news).await;
     // What was begun anew still reaches both.
-    olds.near.invalidates(ByOld::Host, ["a.example"]).await;
+    olds.near.invalidates(Old::HOST, ["a.example"]).await;
     lack_both(&olds, &news).await;
 }
 
@@ -211,7 +211,7 @@ async fn a_prune_spares_the_others<S: Subject>(trial: Trial<'_, S>) {
     news.near.stores(&new()).await;
     olds.far.prunes().await;
     news.serve(&new()).await;
-    olds.near.invalidates(ByOld::Host, ["b.example"]).await;
+    olds.near.invalidates(Old::HOST, ["b.example"]).await;
     news.lack(&new()).await;
 }
 
@@ -220,17 +220,17 @@ async fn loads_are_overtaken_by_changes_of_the_other<S: Subject>(trial: Trial<'_
     for change in 0..6 {
         let [of_old, of_new] = [olds.near.ticket().await, news.near.ticket().await];
         match change {
-            0 => news.far.invalidates(ByNew::Id, ["1"]).await,
-            1 => news.far.invalidates(ByNew::Host, ["b.example"]).await,
+            0 => news.far.invalidates(New::ID, ["1"]).await,
+            1 => news.far.invalidates(New::HOST, ["b.example"]).await,
             2 => news.far.stores(&new()).await,
             3 => news.far.stores(&New::new("2", &["b.example"], "taker")).await,
             4 => news.far.truncates().await,
             _ => {
-                olds.far.invalidates(ByOld::Host, ["a.example"]).await;
+                olds.far.invalidates(Old::HOST, ["a.example"]).await;
             }
         }
         late(&olds, &news, of_old, of_new).await;
-        olds.near.invalidates(ByOld::Id, ["1", "2"]).await;
+        olds.near.invalidates(Old::ID, ["1", "2"]).await;
     }
 }
 
@@ -247,10 +247,12 @@ async fn a_set_is_overtaken_by_a_change_of_the_other<S: Subject>(trial: Trial<'_
     let (olds, news) = both(&trial).await;
     fill_both(&olds, &news).await;
     let ticket = olds.near.ticket().await;
-    news.far.invalidates(ByNew::Host, ["b.example"]).await;
+    news.far.invalidates(New::HOST, ["b.example"]).await;
     news.far.fills(&new(), news.far.ticket().await).await;
     // Which of the two is newer nobody knows, so neither is served.
     let stored = olds.near.put(&old(), Some(ticket)).await;
-    trial.history.require(stored != Stored::Yes, "the put was overtaken by an invalidation from the other release");
+    trial
+        .history
+        .require(stored != Stored::Accepted, "the put was overtaken by an invalidation from the other release");
     lack_both(&olds, &news).await;
 }

@@ -1,9 +1,9 @@
 //! C1 and C2: what is stored is found, under its own keys, and nothing else is.
 
-use super::trial::{Dice, Trial, poll_once};
+use super::trial::{Dice, Trial, keys_by_index, poll_once};
 use super::{Subject, table};
-use crate::entries::{Site, SiteIndex as By};
-use larder::{Cache, Keys};
+use crate::entries::Site;
+use larder::{AnyKey, Cache, Keys};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,13 +60,13 @@ async fn every_key_leads_to_the_object<S: Subject>(trial: Trial<'_, S>) {
 async fn filled_objects_are_found<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let acme = Site::new("1", &["a.example", "b.example"], "Acme");
-    let ticket = nodes.near.begins(By::Host, "a.example").await;
+    let ticket = nodes.near.begins(Site::HOST, "a.example").await;
     nodes.near.fills(&acme, ticket).await;
     nodes.serve(&acme).await;
     // Two loads of the same state, one after the other.
     let bolt = Site::new("2", &["c.example"], "Bolt");
-    let by_host = nodes.near.begins(By::Host, "c.example").await;
-    let by_id = nodes.far.begins(By::Id, "2").await;
+    let by_host = nodes.near.begins(Site::HOST, "c.example").await;
+    let by_id = nodes.far.begins(Site::ID, "2").await;
     nodes.far.fills(&bolt, by_id).await;
     nodes.near.fills(&bolt, by_host).await;
     nodes.serve(&bolt).await;
@@ -126,7 +126,7 @@ async fn one_among_many_is_found<S: Subject>(trial: Trial<'_, S>) {
 }
 
 /// An object, and which of its keys have not been deleted.
-type Expected = (Site, Vec<(By, Vec<u8>)>);
+type Expected = (Site, Vec<AnyKey<Site>>);
 
 async fn a_random_walk_finds_nothing_wrong<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes::<Site>().await;
@@ -138,17 +138,17 @@ async fn a_random_walk_finds_nothing_wrong<S: Subject>(trial: Trial<'_, S>) {
     for round in 0..400 {
         let node = if dice.throw(2) == 0 { &nodes.near } else { &nodes.far };
         let (index, key) =
-            if dice.throw(3) == 0 { (By::Id, ids[dice.throw(4)]) } else { (By::Host, hosts[dice.throw(6)]) };
+            if dice.throw(3) == 0 { (Site::ID, ids[dice.throw(4)]) } else { (Site::HOST, hosts[dice.throw(6)]) };
         match dice.throw(6) {
             0 => {
                 node.invalidates(index, [key]).await;
                 let leads =
-                    |(site, live): &Expected| live.contains(&(index, key.into())) || index == By::Id && site.id == key;
+                    |(site, live): &Expected| live.contains(&index.key(key)) || index == Site::ID && site.id == key;
                 expected.retain(|one| !leads(one));
             }
             1 => {
                 node.deletes(index, [key]).await;
-                expected.iter_mut().for_each(|(_, live)| live.retain(|live| *live != (index, key.into())));
+                expected.iter_mut().for_each(|(_, live)| live.retain(|live| *live != index.key(key)));
             }
             choice => {
                 let of_it: Vec<_> = hosts.iter().copied().filter(|_| dice.throw(3) == 0).collect();
@@ -167,8 +167,8 @@ async fn a_random_walk_finds_nothing_wrong<S: Subject>(trial: Trial<'_, S>) {
         }
         // Every key leads to the object expected or, where a connector has forgotten more than it had to, nowhere.
         let mut found = vec![0; expected.len()];
-        for (index, key) in ids.iter().map(|id| (By::Id, *id)).chain(hosts.iter().map(|host| (By::Host, *host))) {
-            let place = expected.iter().position(|(_, live)| live.contains(&(index, key.into())));
+        for (index, key) in ids.iter().map(|id| (Site::ID, *id)).chain(hosts.iter().map(|host| (Site::HOST, *host))) {
+            let place = expected.iter().position(|(_, live)| live.contains(&index.key(key)));
             let Some(site) = node.get(index, key).await else { continue };
             let right = place.is_some_and(|place| expected[place].0 == *site);
             trial.history.require(right, format!("expected {:?}", place.map(|place| &expected[place].0)));
@@ -190,12 +190,12 @@ async fn keys_that_a_set_drops_stop_resolving<S: Subject>(trial: Trial<'_, S>) {
     nodes.serve(&old).await;
     nodes.far.stores(&new).await;
     nodes.serve(&new).await;
-    nodes.lack_key(By::Host, "old.example").await;
+    nodes.lack_key(Site::HOST, "old.example").await;
     let bare = Site::new("1", &[], "bare");
     nodes.near.stores(&bare).await;
     nodes.serve(&bare).await;
-    nodes.lack_key(By::Host, "kept.example").await;
-    nodes.lack_key(By::Host, "new.example").await;
+    nodes.lack_key(Site::HOST, "kept.example").await;
+    nodes.lack_key(Site::HOST, "new.example").await;
 }
 
 async fn keys_that_a_fill_drops_stop_resolving<S: Subject>(trial: Trial<'_, S>) {
@@ -204,10 +204,10 @@ async fn keys_that_a_fill_drops_stop_resolving<S: Subject>(trial: Trial<'_, S>) 
     let new = Site::new("1", &["kept.example", "new.example"], "new");
     nodes.near.stores(&old).await;
     nodes.serve(&old).await;
-    let ticket = nodes.far.begins(By::Host, "new.example").await;
+    let ticket = nodes.far.begins(Site::HOST, "new.example").await;
     nodes.far.fills(&new, ticket).await;
     nodes.serve(&new).await;
-    nodes.lack_key(By::Host, "old.example").await;
+    nodes.lack_key(Site::HOST, "old.example").await;
 }
 
 async fn forgotten_keys_do_not_come_back<S: Subject>(trial: Trial<'_, S>) {
@@ -218,14 +218,14 @@ async fn forgotten_keys_do_not_come_back<S: Subject>(trial: Trial<'_, S>) {
         nodes.near.stores(&wide).await;
         nodes.serve(&wide).await;
         match forget {
-            0 => nodes.near.invalidates(By::Id, ["1"]).await,
-            1 => nodes.near.deletes(By::Host, ["a.example", "b.example"]).await,
+            0 => nodes.near.invalidates(Site::ID, ["1"]).await,
+            1 => nodes.near.deletes(Site::HOST, ["a.example", "b.example"]).await,
             _ => nodes.near.truncates().await,
         }
         // What led to the object before must not lead to its next state, which does not list the key.
         nodes.far.stores(&narrow).await;
         nodes.serve(&narrow).await;
-        nodes.lack_key(By::Host, "b.example").await;
+        nodes.lack_key(Site::HOST, "b.example").await;
     }
 }
 
@@ -238,8 +238,8 @@ async fn a_set_invalidates_the_holder_of_its_key<S: Subject>(trial: Trial<'_, S>
     nodes.far.stores(&taker).await;
     nodes.serve(&taker).await;
     nodes.never_serve(&holder).await;
-    nodes.lack_key(By::Id, "1").await;
-    nodes.lack_key(By::Host, "stays.example").await;
+    nodes.lack_key(Site::ID, "1").await;
+    nodes.lack_key(Site::HOST, "stays.example").await;
 }
 
 async fn a_fill_invalidates_the_holder_of_its_key<S: Subject>(trial: Trial<'_, S>) {
@@ -248,11 +248,11 @@ async fn a_fill_invalidates_the_holder_of_its_key<S: Subject>(trial: Trial<'_, S
     let taker = Site::new("2", &["moves.example"], "taker");
     nodes.near.stores(&holder).await;
     nodes.serve(&holder).await;
-    let ticket = nodes.far.begins(By::Id, "2").await;
+    let ticket = nodes.far.begins(Site::ID, "2").await;
     nodes.far.fills(&taker, ticket).await;
     nodes.serve(&taker).await;
-    nodes.lack_key(By::Id, "1").await;
-    nodes.lack_key(By::Host, "stays.example").await;
+    nodes.lack_key(Site::ID, "1").await;
+    nodes.lack_key(Site::HOST, "stays.example").await;
 }
 
 async fn a_set_invalidates_many_holders<S: Subject>(trial: Trial<'_, S>) {
@@ -269,8 +269,8 @@ async fn a_set_invalidates_many_holders<S: Subject>(trial: Trial<'_, S>) {
     nodes.far.stores(&taker).await;
     nodes.serve(&taker).await;
     for holder in &holders[1..] {
-        nodes.lack_key(By::Id, &holder.id).await;
-        nodes.lack_key(By::Host, &holder.hosts[1]).await;
+        nodes.lack_key(Site::ID, &holder.id).await;
+        nodes.lack_key(Site::HOST, &holder.hosts[1]).await;
     }
     nodes.serve(&holders[0]).await;
 }
@@ -303,11 +303,11 @@ async fn an_expired_predecessor_takes_nothing_along<S: Subject>(trial: Trial<'_,
     trial.serve_if_exact(&nodes, &first).await;
     trial.pass(201).await;
     nodes.far.stores(&second).await;
-    nodes.lack_key(By::Id, "1").await;
-    nodes.lack_key(By::Host, "stays.example").await;
+    nodes.lack_key(Site::ID, "1").await;
+    nodes.lack_key(Site::HOST, "stays.example").await;
     nodes.far.prunes().await;
     trial.serve_if_exact(&nodes, &second).await;
-    nodes.near.invalidates(By::Host, ["moves.example"]).await;
+    nodes.near.invalidates(Site::HOST, ["moves.example"]).await;
     nodes.lack(&second).await;
 }
 
@@ -321,10 +321,10 @@ async fn nobody_reads_half_a_set<S: Subject>(trial: Trial<'_, S>) {
     let mut set = pin!(nodes.near.set(&new));
     let mut seen_new = false;
     while poll_once(&mut set).await.is_none() {
-        for (index, key) in Keys::of(&every) {
+        for (index, key) in keys_by_index(&every) {
             for node in [&nodes.near, &nodes.far] {
                 let Some(found) = node.get(index, &key).await else { continue };
-                let lists = Keys::of(&*found).contains(&(index, key.clone()));
+                let lists = keys_by_index(&*found).contains(&(index, key.clone()));
                 trial.history.require(lists, "it does not list the key it was found by");
                 trial.history.require(*found == new || *found == old, "neither the old state nor the new one");
                 trial.history.require(*found == new || !seen_new, "the old state, after the new one was seen");
@@ -333,7 +333,7 @@ async fn nobody_reads_half_a_set<S: Subject>(trial: Trial<'_, S>) {
         }
     }
     nodes.serve(&new).await;
-    nodes.lack_key(By::Host, "old.example").await;
+    nodes.lack_key(Site::HOST, "old.example").await;
 }
 
 async fn readers_beside_a_writer_never_go_back<S: Subject>(trial: Trial<'_, S>) {
@@ -365,9 +365,10 @@ async fn read_until(cache: Cache<Site>, written: Arc<AtomicU64>, last: u64, seed
     let mut dice = Dice::new(seed);
     loop {
         let floor = written.load(Ordering::SeqCst);
-        let (index, key) = [(By::Id, "1"), (By::Host, "any"), (By::Host, "even"), (By::Host, "odd")][dice.throw(4)];
+        let (index, key) =
+            [(Site::ID, "1"), (Site::HOST, "any"), (Site::HOST, "even"), (Site::HOST, "odd")][dice.throw(4)];
         if let Some(site) = cache.get(index, key).await {
-            if !Keys::of(&*site).contains(&(index, key.into())) {
+            if !Keys::of(&*site).contains(&index.key(key)) {
                 return Err(format!("a reader found {site:?} under {key:?}"));
             }
             if site.name.parse::<u64>().is_ok_and(|round| round < floor) {

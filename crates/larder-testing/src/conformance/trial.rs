@@ -2,7 +2,7 @@
 
 use super::{Ability, Promise, Subject, nature};
 use larder::contract::{KeyBuf, KeyRef, Object, Status};
-use larder::{Cache, Connector, Delivery, Entry, Error, Index, Keys, Lookup, Schema, Stored, Ticket};
+use larder::{AnyKey, Cache, Connector, Delivery, Entry, Error, Index, Keys, Lookup, Schema, Stored, Ticket};
 use std::any::Any;
 use std::fmt::{Debug, Display};
 use std::future::{Future, poll_fn};
@@ -50,7 +50,7 @@ impl<'a, S: Subject> Trial<'a, S> {
 
     /// The schema of an entry type in the cache of this case.
     pub(super) fn schema<E: Entry>(&self) -> Schema {
-        Schema { cache: self.cache.as_str().into(), ..Schema::of::<E>() }
+        Schema::of::<E>().named(self.cache.as_str())
     }
 
     /// Two nodes without age limits.
@@ -66,7 +66,7 @@ impl<'a, S: Subject> Trial<'a, S> {
 
     pub(super) async fn nodes_with<E: Sample>(&self, schema: Schema) -> Nodes<E> {
         let near = self.node("near", 0, schema.clone()).await;
-        let far = self.node("far", 1, Schema { stats: Arc::default(), ..schema }).await;
+        let far = self.node("far", 1, schema.counted_alone()).await;
         Nodes { near, far }
     }
 
@@ -75,7 +75,11 @@ impl<'a, S: Subject> Trial<'a, S> {
         if !connector.status().readable {
             self.history.fail("the subject opened a connector that may not be read yet; it has to wait until it may");
         }
-        Node { name, cache: Cache::new(connector.clone(), schema), connector, history: self.history.clone() }
+        let cache = match Cache::new(connector.clone(), schema) {
+            Ok(cache) => cache,
+            Err(error) => self.history.fail(error),
+        };
+        Node { name, cache, connector, history: self.history.clone() }
     }
 
     /// Lets so many milliseconds pass.
@@ -204,44 +208,46 @@ impl<E: Sample> Node<E> {
     /// Sets an object, which nothing hinders.
     pub(super) async fn stores(&self, object: &E) {
         let stored = self.set(object).await;
-        self.history.require(stored == Stored::Yes, "a set that nothing hinders must store its object");
+        self.history.require(stored == Stored::Accepted, "a set that nothing hinders must store its object");
     }
 
-    pub(super) async fn get(&self, index: E::Index, key: impl AsRef<[u8]>) -> Option<Arc<E>> {
-        let found = self.cache.get(index, key.as_ref()).await;
-        self.step("get", show(index, key.as_ref()), &found);
+    pub(super) async fn get<T>(&self, index: Index<E, T>, key: impl AsRef<[u8]>) -> Option<Arc<E>> {
+        let found = self.cache.get(index.encoded(), key.as_ref()).await;
+        self.step("get", show(index.name(), key.as_ref()), &found);
         found
     }
 
     /// Checks that both a get and a lookup find this object.
-    pub(super) async fn serves(&self, index: E::Index, key: impl AsRef<[u8]>, object: &E) {
+    pub(super) async fn serves<T>(&self, index: Index<E, T>, key: impl AsRef<[u8]>, object: &E) {
         let found = self.get(index, key.as_ref()).await;
         self.history.require(found.as_deref() == Some(object), format!("expected {}", brief(object)));
         let found = self.lookup(index, key.as_ref()).await;
-        let hit = matches!(&found, Lookup::Hit(found) if **found == *object);
+        let hit = matches!(&found, Lookup::Hit { value: found, .. } if **found == *object);
         self.history.require(hit, format!("the get found it, the lookup must find it too: {}", brief(object)));
     }
 
     /// Checks that both a get and a lookup find nothing.
-    pub(super) async fn misses(&self, index: E::Index, key: impl AsRef<[u8]>) {
+    pub(super) async fn misses<T>(&self, index: Index<E, T>, key: impl AsRef<[u8]>) {
         let found = self.get(index, key.as_ref()).await;
         self.history.require(found.is_none(), "expected a miss");
         let found = self.lookup(index, key.as_ref()).await;
-        self.history.require(matches!(found, Lookup::Miss(..)), "the get was a miss, the lookup must be one too");
+        self.history.require(matches!(found, Lookup::Miss { .. }), "the get was a miss, the lookup must be one too");
     }
 
-    pub(super) async fn lookup(&self, index: E::Index, key: impl AsRef<[u8]>) -> Lookup<E> {
-        let found = self.cache.lookup(index, key.as_ref()).await;
-        self.step("lookup", show(index, key.as_ref()), &found);
+    pub(super) async fn lookup<T>(&self, index: Index<E, T>, key: impl AsRef<[u8]>) -> Lookup<Arc<E>> {
+        let found = self.cache.lookup(index.encoded(), key.as_ref()).await;
+        self.step("lookup", show(index.name(), key.as_ref()), &found);
         found
     }
 
     /// Begins a load: looks up, finds nothing, and gets a ticket.
-    pub(super) async fn begins(&self, index: E::Index, key: impl AsRef<[u8]>) -> Ticket {
+    pub(super) async fn begins<T>(&self, index: Index<E, T>, key: impl AsRef<[u8]>) -> Ticket {
         match self.lookup(index, key).await {
-            Lookup::Miss(_, Some(ticket)) => ticket,
-            Lookup::Miss(_, None) => self.history.fail("a miss of a healthy connector must come with a ticket"),
-            Lookup::Hit(_) => self.history.fail("expected a miss"),
+            Lookup::Miss { ticket: Some(ticket), .. } => ticket,
+            Lookup::Miss { ticket: None, .. } => {
+                self.history.fail("a miss of a healthy connector must come with a ticket")
+            }
+            Lookup::Hit { .. } => self.history.fail("expected a miss"),
         }
     }
 
@@ -261,13 +267,13 @@ impl<E: Sample> Node<E> {
     /// Fills an object, which nothing has overtaken.
     pub(super) async fn fills(&self, object: &E, ticket: Ticket) {
         let stored = self.fill(object, ticket).await;
-        self.history.require(stored == Stored::Yes, "a fill that nothing has overtaken must be accepted");
+        self.history.require(stored == Stored::Accepted, "a fill that nothing has overtaken must be accepted");
     }
 
     /// Tries a fill that must be refused.
     pub(super) async fn refuses(&self, object: &E, ticket: Ticket) {
         let stored = self.fill(object, ticket).await;
-        self.history.require(stored != Stored::Yes, "this fill must be refused");
+        self.history.require(stored != Stored::Accepted, "this fill must be refused");
     }
 
     /// Puts an object with a ticket of its own.
@@ -277,27 +283,27 @@ impl<E: Sample> Node<E> {
         stored
     }
 
-    pub(super) async fn invalidates<K: AsRef<[u8]>>(&self, index: E::Index, keys: impl IntoIterator<Item = K>) {
+    pub(super) async fn invalidates<T, K: AsRef<[u8]>>(&self, index: Index<E, T>, keys: impl IntoIterator<Item = K>) {
         let keys = owned(keys);
-        let delivery = self.cache.invalidate(index, &keys).await;
-        self.applied("invalidate", show_all(index, &keys), delivery);
+        let delivery = self.cache.invalidate(index.encoded(), &keys).await;
+        self.applied("invalidate", show_all(index.name(), &keys), delivery);
     }
 
-    pub(super) async fn invalidates_below<K: AsRef<[u8]>>(
+    pub(super) async fn invalidates_below<T, K: AsRef<[u8]>>(
         &self,
-        index: E::Index,
+        index: Index<E, T>,
         keys: impl IntoIterator<Item = K>,
         version: u64,
     ) {
         let keys = owned(keys);
-        let delivery = self.cache.invalidate_below(index, &keys, version).await;
-        self.applied("invalidate", format!("{} below version {version}", show_all(index, &keys)), delivery);
+        let delivery = self.cache.invalidate_below(index.encoded(), &keys, version).await;
+        self.applied("invalidate", format!("{} below version {version}", show_all(index.name(), &keys)), delivery);
     }
 
-    pub(super) async fn deletes<K: AsRef<[u8]>>(&self, index: E::Index, keys: impl IntoIterator<Item = K>) {
+    pub(super) async fn deletes<T, K: AsRef<[u8]>>(&self, index: Index<E, T>, keys: impl IntoIterator<Item = K>) {
         let keys = owned(keys);
-        let delivery = self.cache.delete(index, &keys).await;
-        self.applied("delete", show_all(index, &keys), delivery);
+        let delivery = self.cache.delete(index.encoded(), &keys).await;
+        self.applied("delete", show_all(index.name(), &keys), delivery);
     }
 
     pub(super) async fn truncates(&self) {
@@ -321,7 +327,7 @@ impl<E: Sample> Node<E> {
         let mut keys = keys_of(entry);
         let primary = keys.iter().position(|key| key.index == 0).map(|place| keys.remove(place).bytes);
         let primary = primary.unwrap_or_else(|| self.history.fail("the case has made an object without a primary key"));
-        Object { primary, secondary: keys, version: entry.version(), value: Arc::new(entry.clone()) }
+        Object::new(primary, keys, entry.version(), Arc::new(entry.clone()))
     }
 }
 
@@ -334,33 +340,33 @@ pub(super) struct Nodes<E: Entry> {
 impl<E: Sample> Nodes<E> {
     /// Checks that both serve the object under each of its keys.
     pub(super) async fn serve(&self, object: &E) {
-        for (index, key) in Keys::of(object) {
-            self.serve_key(index, &key, object).await;
+        for key in Keys::of(object) {
+            self.serve_key(key.index(), key.bytes(), object).await;
         }
     }
 
-    pub(super) async fn serve_key(&self, index: E::Index, key: impl AsRef<[u8]>, object: &E) {
+    pub(super) async fn serve_key<T>(&self, index: Index<E, T>, key: impl AsRef<[u8]>, object: &E) {
         self.near.serves(index, key.as_ref(), object).await;
         self.far.serves(index, key.as_ref(), object).await;
     }
 
     /// Checks that both find nothing under any key of the object.
     pub(super) async fn lack(&self, object: &E) {
-        for (index, key) in Keys::of(object) {
-            self.lack_key(index, &key).await;
+        for key in Keys::of(object) {
+            self.lack_key(key.index(), key.bytes()).await;
         }
     }
 
-    pub(super) async fn lack_key(&self, index: E::Index, key: impl AsRef<[u8]>) {
+    pub(super) async fn lack_key<T>(&self, index: Index<E, T>, key: impl AsRef<[u8]>) {
         self.near.misses(index, key.as_ref()).await;
         self.far.misses(index, key.as_ref()).await;
     }
 
     /// Checks that neither serves this state of the object under any of its keys; another one is fine.
     pub(super) async fn never_serve(&self, object: &E) {
-        for (index, key) in Keys::of(object) {
+        for key in Keys::of(object) {
             for node in [&self.near, &self.far] {
-                let found = node.get(index, &key).await;
+                let found = node.get(key.index(), key.bytes()).await;
                 node.history.require(found.as_deref() != Some(object), "this state must not be served any more");
             }
         }
@@ -369,9 +375,9 @@ impl<E: Sample> Nodes<E> {
     /// Checks that the object is there under all of its keys or under none, and says which.
     pub(super) async fn whole_or_gone(&self, object: &E) -> bool {
         let mut there = Vec::new();
-        for (index, key) in Keys::of(object) {
+        for key in Keys::of(object) {
             for node in [&self.near, &self.far] {
-                let found = node.get(index, &key).await;
+                let found = node.get(key.index(), key.bytes()).await;
                 node.history.require(found.as_deref().is_none_or(|found| found == object), "another object's state");
                 there.push(found.is_some());
             }
@@ -382,27 +388,31 @@ impl<E: Sample> Nodes<E> {
     }
 }
 
+/// The keys of an object, each with its index, which takes them as bytes.
+pub(super) fn keys_by_index<E: Entry>(entry: &E) -> Vec<(Index<E, Vec<u8>>, Vec<u8>)> {
+    Keys::of(entry).into_iter().map(|key| (key.index(), key.bytes().to_vec())).collect()
+}
+
 /// The keys of an object as connectors take them.
 pub(crate) fn keys_of<E: Entry>(entry: &E) -> Vec<KeyBuf> {
-    let encoded = Keys::of(entry).into_iter();
-    encoded.map(|(index, bytes)| KeyBuf { index: index.position() as u8, bytes: bytes.into() }).collect()
+    Keys::of(entry).into_iter().map(AnyKey::into_buf).collect()
 }
 
 /// A key as connectors take it.
-pub(super) fn key_ref<I: Index>(index: I, bytes: &[u8]) -> KeyRef<'_> {
-    KeyRef { index: index.position() as u8, bytes }
+pub(super) fn key_ref<E: Entry, T>(index: Index<E, T>, bytes: &[u8]) -> KeyRef<'_> {
+    KeyRef { index: index.position(), bytes }
 }
 
 fn owned<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Vec<Vec<u8>> {
     keys.into_iter().map(|key| key.as_ref().to_vec()).collect()
 }
 
-fn show(index: impl Debug, key: &[u8]) -> String {
+fn show(index: &str, key: &[u8]) -> String {
     let text = key.escape_ascii().to_string();
-    format!("{index:?} \"{}\"", cut(text, 60))
+    format!("{index} \"{}\"", cut(text, 60))
 }
 
-fn show_all(index: impl Debug + Copy, keys: &[Vec<u8>]) -> String {
+fn show_all(index: &str, keys: &[Vec<u8>]) -> String {
     let shown: Vec<_> = keys.iter().take(4).map(|key| show(index, key)).collect();
     let more = if keys.len() > 4 { format!(" and {} more", keys.len() - 4) } else { String::new() };
     format!("{}{more}", shown.join(", "))

@@ -1,10 +1,10 @@
 //! C10, as far as a healthy server shows it: whatever is asked, there is an answer, and a set that cannot be stored leaves
 //! nothing older behind. What is asked while the server is away is in [`outage`](super::outage).
 
-use super::trial::{Nodes, Trial};
+use super::trial::{Nodes, Trial, keys_by_index};
 use super::{Subject, table};
-use crate::entries::{Body, Misfit, MisfitIndex as By, Site, SiteIndex};
-use larder::{Error, Keys, Lookup, MAX_KEY_LEN, Miss, Schema, Stored};
+use crate::entries::{Body, Misfit, Site};
+use larder::{Error, Lookup, MAX_KEY_LEN, Miss, Stored};
 
 table! {
     C10 {
@@ -25,12 +25,12 @@ async fn an_empty_cache_answers_everything<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes::<Site>().await;
     for node in [&nodes.near, &nodes.far] {
         node.prunes().await;
-        node.invalidates(SiteIndex::Id, ["1"]).await;
-        node.deletes(SiteIndex::Host, ["a.example"]).await;
+        node.invalidates(Site::ID, ["1"]).await;
+        node.deletes(Site::HOST, ["a.example"]).await;
         node.truncates().await;
         node.prunes().await;
         node.ticket().await;
-        node.begins(SiteIndex::Id, "1").await;
+        node.begins(Site::ID, "1").await;
         let status = node.connector.status();
         let healthy = status.readable && status.journal == 0;
         trial.history.require(healthy, format!("not the status of a healthy connector: {status:?}"));
@@ -42,10 +42,10 @@ async fn a_key_that_cannot_exist_is_a_miss<S: Subject>(trial: Trial<'_, S>) {
     let site = Site::new("1", &["a.example"], "Acme");
     nodes.near.stores(&site).await;
     for key in [Vec::new(), vec![b'k'; MAX_KEY_LEN + 1], vec![0; 1024 * 1024]] {
-        for index in [SiteIndex::Id, SiteIndex::Host] {
+        for index in [Site::ID, Site::HOST] {
             nodes.near.misses(index, &key).await;
             let found = nodes.near.lookup(index, &key).await;
-            let told = matches!(found, Lookup::Miss(Miss::InvalidKey, _));
+            let told = matches!(found, Lookup::Miss { cause: Miss::InvalidKey, .. });
             trial.history.require(told, "the miss must tell that there can be no such key");
         }
     }
@@ -59,15 +59,15 @@ async fn one_bad_key_does_not_spare_the_others<S: Subject>(trial: Trial<'_, S>) 
     for bad in ["", &long] {
         for keys in [[bad, "a.example"], ["a.example", bad]] {
             nodes.near.stores(&site).await;
-            let answer = nodes.far.cache.invalidate(SiteIndex::Host, keys).await;
+            let answer = nodes.far.cache.invalidate(Site::HOST, keys).await;
             trial.history.step(format!("far: invalidate a host and a key that cannot exist -> {answer:?}"));
             trial.history.require(matches!(answer, Err(Error::Key { .. })), "the key must be complained about");
             nodes.lack(&site).await;
             nodes.near.stores(&site).await;
-            let answer = nodes.far.cache.delete(SiteIndex::Host, keys).await;
+            let answer = nodes.far.cache.delete(Site::HOST, keys).await;
             trial.history.step(format!("far: delete a host and a key that cannot exist -> {answer:?}"));
             trial.history.require(matches!(answer, Err(Error::Key { .. })), "the key must be complained about");
-            nodes.lack_key(SiteIndex::Host, "a.example").await;
+            nodes.lack_key(Site::HOST, "a.example").await;
         }
     }
 }
@@ -86,16 +86,17 @@ async fn replaces<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Misfit>, misfi
     nodes.serve(&old).await;
     nodes.serve(&other).await;
     let stored = nodes.far.set(misfit).await;
-    trial.history.require(stored == Stored::Yes || stored == Stored::Unfit, "either it is stored or it is unfit");
+    trial.history.require(stored == Stored::Accepted || stored == Stored::Unfit, "either it is stored or it is unfit");
     nodes.never_serve(&old).await;
-    if stored == Stored::Yes {
+    if stored == Stored::Accepted {
         nodes.serve(misfit).await;
     } else {
-        for (index, key) in Keys::of(misfit).into_iter().filter(|(_, key)| (1..=MAX_KEY_LEN).contains(&key.len())) {
+        for (index, key) in keys_by_index(misfit).into_iter().filter(|(_, key)| (1..=MAX_KEY_LEN).contains(&key.len()))
+        {
             nodes.lack_key(index, key).await;
         }
     }
-    nodes.near.invalidates(By::Id, ["1", "2"]).await;
+    nodes.near.invalidates(Misfit::ID, ["1", "2"]).await;
 }
 
 async fn an_object_without_one_id_leaves_nothing_older<S: Subject>(trial: Trial<'_, S>) {
@@ -116,7 +117,7 @@ async fn an_object_with_a_bad_key_leaves_nothing_older<S: Subject>(trial: Trial<
 }
 
 async fn an_object_too_large_leaves_nothing_older<S: Subject>(trial: Trial<'_, S>) {
-    let nodes = trial.nodes_with(Schema { max_object_size: 4096, ..trial.schema::<Misfit>() }).await;
+    let nodes = trial.nodes_with(trial.schema::<Misfit>().max_object_size(4096)).await;
     let large = Misfit::new(&["1"], &["b.example", "c.example"], Body::Text("x".repeat(4096)));
     replaces(&trial, &nodes, &large).await;
     // The limit is one of size, not of life: what fits is stored afterwards.
@@ -136,7 +137,7 @@ async fn an_object_that_cannot_be_read_leaves_nothing_older<S: Subject>(trial: T
 }
 
 async fn a_misfit_is_not_filled<S: Subject>(trial: Trial<'_, S>) {
-    let nodes = trial.nodes_with(Schema { max_object_size: 4096, ..trial.schema::<Misfit>() }).await;
+    let nodes = trial.nodes_with(trial.schema::<Misfit>().max_object_size(4096)).await;
     let text = |text: &str| Body::Text(text.into());
     for misfit in [
         Misfit::new(&[], &["b.example"], text("no id")),
@@ -146,16 +147,16 @@ async fn a_misfit_is_not_filled<S: Subject>(trial: Trial<'_, S>) {
         Misfit::new(&["1"], &["b.example"], Body::Unwritable),
         Misfit::new(&["1"], &["b.example"], Body::Unreadable),
     ] {
-        let ticket = nodes.near.begins(By::Host, "b.example").await;
-        if nodes.near.fill(&misfit, ticket).await == Stored::Yes {
+        let ticket = nodes.near.begins(Misfit::HOST, "b.example").await;
+        if nodes.near.fill(&misfit, ticket).await == Stored::Accepted {
             nodes.serve(&misfit).await;
-            nodes.near.invalidates(By::Id, ["1"]).await;
+            nodes.near.invalidates(Misfit::ID, ["1"]).await;
         }
-        nodes.lack_key(By::Host, "b.example").await;
-        nodes.lack_key(By::Id, "1").await;
+        nodes.lack_key(Misfit::HOST, "b.example").await;
+        nodes.lack_key(Misfit::ID, "1").await;
         nodes.near.stores(&fine("fits")).await;
         nodes.serve(&fine("fits")).await;
-        nodes.near.invalidates(By::Id, ["1"]).await;
+        nodes.near.invalidates(Misfit::ID, ["1"]).await;
     }
 }
 
@@ -167,9 +168,9 @@ async fn hundreds_at_once_are_answered<S: Subject>(trial: Trial<'_, S>) {
             tokio::spawn(async move {
                 let site = Site::new(&format!("{}", n % 20), &[&format!("{}.example", n % 20)], &format!("{n}"));
                 let stored = cache.set(site.clone()).await;
-                let found = cache.get(SiteIndex::Host, &site.hosts[0]).await;
+                let found = cache.get(Site::HOST, &site.hosts[0]).await;
                 if n % 7 == 0 {
-                    let _ = cache.invalidate(SiteIndex::Id, [&site.id]).await;
+                    let _ = cache.invalidate(Site::ID, [&site.id]).await;
                 }
                 (site, stored, found)
             })

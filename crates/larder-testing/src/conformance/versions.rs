@@ -1,9 +1,9 @@
 //! C9: versions. Pairs of versions are chosen that compare wrongly as text, as doubles (Lua's numbers) or as 32 bits.
 
-use super::trial::{Nodes, Trial};
+use super::trial::{Nodes, Trial, keys_by_index};
 use super::{Subject, table};
-use crate::entries::{Instance, InstanceIndex as By, Site, SiteIndex};
-use larder::{Keys, Stored};
+use crate::entries::{Instance, Site};
+use larder::Stored;
 
 table! {
     C9 {
@@ -114,19 +114,19 @@ async fn an_invalidation_demands_a_lowest_version<S: Subject>(trial: Trial<'_, S
     let nodes = trial.nodes().await;
     for (low, high) in PAIRS {
         nodes.near.stores(&acme(low)).await;
-        nodes.far.invalidates_below(By::Id, ["1"], high).await;
+        nodes.far.invalidates_below(Instance::ID, ["1"], high).await;
         nodes.lack(&acme(low)).await;
         // What a lagging replica would bring.
-        let ticket = nodes.near.begins(By::Host, "a.example").await;
+        let ticket = nodes.near.begins(Instance::HOST, "a.example").await;
         nodes.near.refuses(&acme(low), ticket).await;
         let stored = nodes.far.set(&acme(low)).await;
         trial.history.require(stored == Stored::Outdated, "a higher version is demanded");
         nodes.lack(&acme(low)).await;
-        let ticket = nodes.near.begins(By::Host, "a.example").await;
+        let ticket = nodes.near.begins(Instance::HOST, "a.example").await;
         nodes.near.fills(&acme(high), ticket).await;
         nodes.serve(&acme(high)).await;
         forget(&nodes).await;
-        nodes.far.invalidates_below(By::Id, ["1"], high).await;
+        nodes.far.invalidates_below(Instance::ID, ["1"], high).await;
         nodes.near.stores(&acme(high)).await;
         nodes.serve(&acme(high)).await;
         nodes.near.truncates().await;
@@ -137,53 +137,53 @@ async fn an_invalidation_demands_a_lowest_version<S: Subject>(trial: Trial<'_, S
 async fn it_demands_it_through_any_key<S: Subject>(trial: Trial<'_, S>) {
     let mut demanded = 10;
     let nodes = trial.nodes().await;
-    for (index, key) in Keys::of(&acme(0)) {
+    for (index, key) in keys_by_index(&acme(0)) {
         nodes.near.stores(&acme(demanded)).await;
         demanded += 10;
         nodes.far.invalidates_below(index, [key], demanded).await;
         nodes.lack(&acme(0)).await;
-        nodes.near.refuses(&acme(demanded - 1), nodes.near.begins(By::Id, "1").await).await;
-        nodes.far.refuses(&acme(demanded - 1), nodes.far.begins(By::Host, "b.example").await).await;
+        nodes.near.refuses(&acme(demanded - 1), nodes.near.begins(Instance::ID, "1").await).await;
+        nodes.far.refuses(&acme(demanded - 1), nodes.far.begins(Instance::HOST, "b.example").await).await;
         nodes.lack(&acme(0)).await;
-        nodes.near.fills(&acme(demanded), nodes.near.begins(By::Id, "1").await).await;
+        nodes.near.fills(&acme(demanded), nodes.near.begins(Instance::ID, "1").await).await;
         nodes.serve(&acme(demanded)).await;
     }
 }
 
 async fn it_demands_it_of_what_is_not_stored<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    nodes.near.invalidates_below(By::Id, ["0", "1", "2"], 7).await;
-    nodes.far.refuses(&acme(6), nodes.far.begins(By::Host, "a.example").await).await;
+    nodes.near.invalidates_below(Instance::ID, ["0", "1", "2"], 7).await;
+    nodes.far.refuses(&acme(6), nodes.far.begins(Instance::HOST, "a.example").await).await;
     nodes.lack(&acme(6)).await;
-    nodes.far.fills(&acme(7), nodes.far.begins(By::Host, "a.example").await).await;
+    nodes.far.fills(&acme(7), nodes.far.begins(Instance::HOST, "a.example").await).await;
     nodes.serve(&acme(7)).await;
 }
 
 async fn the_highest_demand_counts<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for (first, second) in [(7, 3), (3, 7), (10, 9), (9, 10)] {
-        nodes.near.invalidates_below(By::Id, ["1"], first).await;
-        nodes.far.invalidates_below(By::Id, ["1"], second).await;
+        nodes.near.invalidates_below(Instance::ID, ["1"], first).await;
+        nodes.far.invalidates_below(Instance::ID, ["1"], second).await;
         let highest = first.max(second);
-        nodes.near.refuses(&acme(highest - 1), nodes.near.begins(By::Id, "1").await).await;
-        nodes.near.fills(&acme(highest), nodes.near.begins(By::Id, "1").await).await;
+        nodes.near.refuses(&acme(highest - 1), nodes.near.begins(Instance::ID, "1").await).await;
+        nodes.near.fills(&acme(highest), nodes.near.begins(Instance::ID, "1").await).await;
         nodes.serve(&acme(highest)).await;
     }
 }
 
 async fn a_demand_survives_what_happens_meanwhile<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.aging(30, 0).await;
-    nodes.near.invalidates_below(By::Id, ["1"], 7).await;
-    nodes.near.invalidates(By::Id, ["1"]).await;
-    nodes.near.refuses(&acme(6), nodes.near.begins(By::Id, "1").await).await;
+    nodes.near.invalidates_below(Instance::ID, ["1"], 7).await;
+    nodes.near.invalidates(Instance::ID, ["1"]).await;
+    nodes.near.refuses(&acme(6), nodes.near.begins(Instance::ID, "1").await).await;
     nodes.far.stores(&acme(8)).await;
-    nodes.far.deletes(By::Id, ["1"]).await;
-    nodes.far.invalidates(By::Host, ["a.example"]).await;
-    nodes.near.refuses(&acme(6), nodes.near.begins(By::Id, "1").await).await;
+    nodes.far.deletes(Instance::ID, ["1"]).await;
+    nodes.far.invalidates(Instance::HOST, ["a.example"]).await;
+    nodes.near.refuses(&acme(6), nodes.near.begins(Instance::ID, "1").await).await;
     nodes.far.stores(&acme(8)).await;
     trial.pass(31).await;
     nodes.near.prunes().await;
-    nodes.near.refuses(&acme(6), nodes.near.begins(By::Id, "1").await).await;
+    nodes.near.refuses(&acme(6), nodes.near.begins(Instance::ID, "1").await).await;
     nodes.lack(&acme(6)).await;
 }
 
@@ -202,8 +202,8 @@ async fn a_lower_version_takes_no_key_from_another<S: Subject>(trial: Trial<'_, 
     nodes.near.stores(&acme(5)).await;
     nodes.far.stores(&taker).await;
     nodes.serve(&taker).await;
-    nodes.lack_key(By::Id, "1").await;
-    nodes.lack_key(By::Host, "b.example").await;
+    nodes.lack_key(Instance::ID, "1").await;
+    nodes.lack_key(Instance::HOST, "b.example").await;
 }
 
 async fn without_a_version_there_is_no_order<S: Subject>(trial: Trial<'_, S>) {
@@ -213,7 +213,7 @@ async fn without_a_version_there_is_no_order<S: Subject>(trial: Trial<'_, S>) {
     nodes.near.stores(&second).await;
     nodes.near.stores(&first).await;
     nodes.serve(&first).await;
-    nodes.far.invalidates_below(SiteIndex::Id, ["1"], 7).await;
-    nodes.near.fills(&second, nodes.near.begins(SiteIndex::Id, "1").await).await;
+    nodes.far.invalidates_below(Site::ID, ["1"], 7).await;
+    nodes.near.fills(&second, nodes.near.begins(Site::ID, "1").await).await;
     nodes.serve(&second).await;
 }

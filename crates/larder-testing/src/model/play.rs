@@ -3,10 +3,11 @@
 use super::operation::{Act, Forget, Key, Sequence, State};
 use super::{Broken, Operation, Tally};
 use crate::conformance::Subject;
-use crate::entries::{Instance, InstanceIndex, Site, SiteIndex};
+use crate::entries::{Instance, Site};
 use crate::reference::{Held, Reference, Shelf, Store};
 use larder::clock::{Clock, ManualClock};
-use larder::{Cache, Delivery, Entry, Error, Lookup, Schema, Stored, Ticket};
+use larder::contract::issue_ticket;
+use larder::{Cache, Connector, Delivery, Entry, Error, Index, Lookup, Schema, Stored, Ticket};
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -16,8 +17,8 @@ use std::sync::{Arc, LazyLock};
 
 /// An entry type that states can be made of.
 pub(super) trait Modelled: Entry + Clone + PartialEq + Debug {
-    const ID: Self::Index;
-    const HOST: Self::Index;
+    const ID: Index<Self, String>;
+    const HOST: Index<Self, String>;
 
     /// Found out once: it takes longer than a sequence.
     fn schema() -> Schema;
@@ -32,8 +33,8 @@ fn shown(id: &str, hosts: &[String], name: &str) -> String {
 }
 
 impl Modelled for Site {
-    const ID: SiteIndex = SiteIndex::Id;
-    const HOST: SiteIndex = SiteIndex::Host;
+    const ID: Index<Self, String> = Self::ID;
+    const HOST: Index<Self, String> = Self::HOST;
 
     fn schema() -> Schema {
         static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of::<Site>);
@@ -54,8 +55,8 @@ impl Modelled for Site {
 }
 
 impl Modelled for Instance {
-    const ID: InstanceIndex = InstanceIndex::Id;
-    const HOST: InstanceIndex = InstanceIndex::Host;
+    const ID: Index<Self, String> = Self::ID;
+    const HOST: Index<Self, String> = Self::HOST;
 
     fn schema() -> Schema {
         static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of::<Instance>);
@@ -116,7 +117,7 @@ struct Side<E: Entry> {
 }
 
 impl<E: Modelled> Side<E> {
-    fn index(host: bool) -> E::Index {
+    fn index(host: bool) -> Index<E, String> {
         if host { E::HOST } else { E::ID }
     }
 
@@ -135,8 +136,8 @@ impl<E: Modelled> Side<E> {
             }
             Act::Begin(key, place) => {
                 let (found, ticket) = match cache.lookup(Self::index(key.host), key.name).await {
-                    Lookup::Hit(object) => (Some(object), None),
-                    Lookup::Miss(_, ticket) => (None, ticket),
+                    Lookup::Hit { value: object, .. } => (Some(object), None),
+                    Lookup::Miss { ticket, .. } => (None, ticket),
                 };
                 if let Some(kept) = self.tickets.get_mut(*place) {
                     *kept = ticket;
@@ -186,7 +187,7 @@ fn change<'a, E: Modelled>(
             Act::Forget(forget) => Seen::of_delivery(match forget {
                 Forget::Invalidate { host, names } => cache.invalidate(index(*host), names).await,
                 Forget::InvalidateMany(keys) => {
-                    cache.invalidate_many(keys.iter().map(|key| (index(key.host), key.name))).await
+                    cache.invalidate_many(keys.iter().map(|key| index(key.host).key(key.name))).await
                 }
                 Forget::InvalidateBelow { names, version } => cache.invalidate_below(E::ID, names, *version).await,
                 Forget::Delete { host, names } => cache.delete(index(*host), names).await,
@@ -214,6 +215,14 @@ pub(super) struct Play<'a, E: Entry> {
     told: Vec<String>,
 }
 
+/// A cache over a connector that was opened for this schema, which is of `E`.
+fn own_cache<E: Entry>(connector: Arc<dyn Connector>, schema: Schema) -> Cache<E> {
+    match Cache::new(connector, schema) {
+        Ok(cache) => cache,
+        Err(error) => unreachable!("{error}"),
+    }
+}
+
 /// What the connector must have answered instead.
 type Wanted = String;
 
@@ -231,13 +240,13 @@ impl<'a, E: Modelled> Play<'a, E> {
         let nodes = super::nodes(subject.nature());
         let mut opened = Vec::new();
         for node in 0..nodes {
-            let schema = Schema { stats: Arc::default(), ..schema.clone() };
+            let schema = schema.clone().counted_alone();
             // Private connectors may be the same one for each node; a second one would be another cache.
-            opened.push(Cache::new(subject.open(node, schema.clone()).await, schema));
+            opened.push(own_cache(subject.open(node, schema.clone()).await, schema));
         }
         let mut play = Self {
             connector: Side { nodes: opened, tickets: [None; 2] },
-            reference: Side { nodes: vec![Cache::new(shelf, schema); nodes], tickets: [None; 2] },
+            reference: Side { nodes: vec![own_cache(shelf, schema); nodes], tickets: [None; 2] },
             shelved,
             forgetful,
             shared: nodes > 1,
@@ -260,8 +269,7 @@ impl<'a, E: Modelled> Play<'a, E> {
     fn schema(sequence: &Sequence) -> Schema {
         static PLAYS: AtomicU64 = AtomicU64::new(0);
         let cache = format!("model.{}", PLAYS.fetch_add(1, Ordering::Relaxed));
-        Schema { cache: cache.into(), stats: Arc::default(), ..E::schema() }
-            .ages(sequence.max_age, sequence.last_use_age)
+        E::schema().named(cache).ages(sequence.max_age, sequence.last_use_age)
     }
 
     /// The cache and its ages, in words.
@@ -303,11 +311,11 @@ impl<'a, E: Modelled> Play<'a, E> {
         let expected = self.reference.act(node, act, &name).await;
         let seen = self.connector.act(node, act, &name).await;
         let who = if self.connector.nodes.len() > 1 { format!("node {} ", node + 1) } else { String::new() };
-        if let Seen::Stored(Stored::Yes) = seen {
+        if let Seen::Stored(Stored::Accepted) = seen {
             let stored: Vec<_> = act.states().iter().map(|state| state.id).collect();
             self.doubtful.retain(|id| !stored.contains(id));
         }
-        let versioned = self.connector.nodes.first().is_some_and(|cache| cache.schema().versioned);
+        let versioned = self.connector.nodes.first().is_some_and(|cache| cache.schema().is_versioned());
         self.told.push(format!("{who}{}{}", act.words(number, versioned), seen.words()));
         self.doubt(act);
         match act {
@@ -353,7 +361,7 @@ impl<'a, E: Modelled> Play<'a, E> {
     /// A miss comes with a ticket; a hit with none, and then there is no load on either side.
     fn begun(&mut self, expected: &Seen<E>, seen: &Seen<E>, place: usize) -> Result<(), Wanted> {
         self.found(expected, seen)?;
-        let now = self.shelved.store(|store, _| Ticket { epoch: store.epoch, sequence: store.sequence });
+        let now = self.shelved.store(|store, _| issue_ticket(store.epoch, store.sequence));
         let taken = self.connector.tickets.get(place).copied().flatten();
         if *seen == Seen::Object(None) && taken.is_none() && !self.forgetful {
             return Err("this miss must come with a ticket".to_owned());
@@ -366,7 +374,7 @@ impl<'a, E: Modelled> Play<'a, E> {
 
     /// What must not be stored must be refused; what could be may be refused all the same, since fences can be coarse.
     fn filled(&mut self, before: Store, expected: &Seen<E>, seen: &Seen<E>) -> Result<(), Wanted> {
-        let stores = |seen: &Seen<E>| *seen == Seen::Stored(Stored::Yes);
+        let stores = |seen: &Seen<E>| *seen == Seen::Stored(Stored::Accepted);
         self.tally.stored += u64::from(stores(expected));
         match (stores(expected), stores(seen)) {
             (true, false) => {

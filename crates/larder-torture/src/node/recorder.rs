@@ -153,7 +153,7 @@ impl Recorder {
 }
 
 fn connector_misses(stats: &Stats) -> u64 {
-    contract::Miss::ALL.into_iter().map(|cause| stats.miss(cause).get()).sum()
+    contract::Miss::ALL.iter().map(|cause| stats.miss(*cause).get()).sum()
 }
 
 // What is behind the locks is whole after every single step.

@@ -9,7 +9,7 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! # let schema = Schema::of::<Instance>();
 //! # let instances: Cache<Instance> =
-//! #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
+//! #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap();
 //! let audit = instances
 //!     .audited(AuditOptions::new().share(0.001), |served| async move {
 //!         // Read the object with the primary key of `served` from the database here.
@@ -63,11 +63,11 @@
 
 use crate::cache::{Cache, Inner};
 use crate::contract::{KeyBuf, KeyRef};
-use crate::entry::{Entry, Index};
+use crate::entry::{Entry, index};
 use crate::options::{OptionError, Refuse, setters};
 use crate::telemetry::{Counter, catalogue};
 use rule::State;
-use sampling::{Desk, milliseconds};
+use sampling::{SampleSink, milliseconds};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -82,7 +82,7 @@ use tokio::time::Instant;
 mod rule;
 mod sampling;
 
-pub(crate) use sampling::Post;
+pub(crate) use sampling::Sampling;
 
 /// How often an object that is touched all the time is examined before it is given up.
 pub const ROUNDS: u32 = 3;
@@ -212,8 +212,8 @@ pub struct Findings {
 #[must_use = "dropping it ends the audit"]
 pub struct Audit {
     cache: Weak<Inner>,
-    desk: Arc<dyn Desk>,
-    books: Arc<Books>,
+    sink: Arc<dyn SampleSink>,
+    tally: Arc<Tally>,
     task: Option<AbortHandle>,
 }
 
@@ -221,19 +221,19 @@ impl Audit {
     /// What has been found so far.
     #[must_use]
     pub fn findings(&self) -> Findings {
-        self.books.findings()
+        self.tally.findings()
     }
 
     /// Whether the cache is bypassed now.
     #[must_use]
     pub fn bypasses(&self) -> bool {
-        self.cache.upgrade().is_some_and(|cache| cache.post.bypasses())
+        self.cache.upgrade().is_some_and(|cache| cache.sampling.bypasses())
     }
 
     /// Ends a bypass: the cache is read again.
     pub fn reset(&self) {
         if let Some(cache) = self.cache.upgrade() {
-            cache.post.end_bypass();
+            cache.sampling.end_bypass();
         }
     }
 }
@@ -244,7 +244,7 @@ impl Drop for Audit {
             task.abort();
         }
         if let Some(cache) = self.cache.upgrade() {
-            cache.post.leave(&self.desk);
+            cache.sampling.end(&self.sink);
         }
     }
 }
@@ -277,13 +277,13 @@ impl<E: Entry> Cache<E> {
         options.validate()?;
         let runtime = Handle::try_current().map_err(|_| AuditError::NoRuntime)?;
         let (samples, taken) = mpsc::channel(options.concurrency);
-        let books = Arc::<Books>::default();
-        let desk = Arc::new(SampleDesk { samples, books: books.clone() });
+        let tally = Arc::<Tally>::default();
+        let sink = Arc::new(SampleQueue { samples, tally: tally.clone() });
         let auditor = Arc::new(Auditor {
             cache: Arc::downgrade(&self.inner),
             name: self.inner.schema.cache.clone(),
             options,
-            books: books.clone(),
+            tally: tally.clone(),
             source: Arc::new(move |served| {
                 let read = source(served);
                 Box::pin(async move { read.await.map_err(|error| format!("{error:#}")) })
@@ -292,9 +292,9 @@ impl<E: Entry> Cache<E> {
         let mut task = None;
         if options.share > 0.0 {
             task = Some(runtime.spawn(work(auditor, taken)).abort_handle());
-            self.inner.post.man(desk.clone(), options.share);
+            self.inner.sampling.begin(sink.clone(), options.share);
         }
-        Ok(Audit { cache: Arc::downgrade(&self.inner), desk, books, task })
+        Ok(Audit { cache: Arc::downgrade(&self.inner), sink, tally, task })
     }
 }
 
@@ -306,28 +306,28 @@ struct Sample<E> {
     object: Arc<E>,
 }
 
-/// Where hits are handed in.
-struct SampleDesk<E> {
+/// Samples that wait to be examined.
+struct SampleQueue<E> {
     samples: mpsc::Sender<Sample<E>>,
-    books: Arc<Books>,
+    tally: Arc<Tally>,
 }
 
-impl<E: Entry> Desk for SampleDesk<E> {
+impl<E: Entry> SampleSink for SampleQueue<E> {
     fn take(&self, key: KeyRef<'_>, object: crate::contract::Value) {
         let Ok(object) = object.downcast::<E>() else { return };
-        if self.books.rests() || self.samples.try_send(Sample { key: key.to_buf(), object }).is_err() {
-            self.books.skipped.increment();
+        if self.tally.rests() || self.samples.try_send(Sample { key: key.to_buf(), object }).is_err() {
+            self.tally.skipped.increment();
         }
     }
 
     fn publish(&self, cache: &str) {
-        self.books.publish(cache);
+        self.tally.publish(cache);
     }
 }
 
 /// What is counted.
 #[derive(Default)]
-struct Books {
+struct Tally {
     current: Counter,
     stale: Counter,
     undecided: Counter,
@@ -338,7 +338,7 @@ struct Books {
     rests: AtomicBool,
 }
 
-impl Books {
+impl Tally {
     fn findings(&self) -> Findings {
         Findings {
             current: self.current.get(),
@@ -377,7 +377,7 @@ struct Auditor<E: Entry> {
     cache: Weak<Inner>,
     name: Arc<str>,
     options: AuditOptions,
-    books: Arc<Books>,
+    tally: Arc<Tally>,
     source: Source<E>,
 }
 
@@ -404,7 +404,7 @@ async fn work<E: Entry>(auditor: Arc<Auditor<E>>, mut samples: mpsc::Receiver<Sa
         let Some(sample) = samples.recv().await else { return };
         while let Some(ended) = examinations.try_join_next() {
             // It panicked: an object that cannot say its keys, or be encoded.
-            auditor.books.undecided.add(u64::from(ended.is_err()));
+            auditor.tally.undecided.add(u64::from(ended.is_err()));
         }
         let mut failed = false;
         while let Ok(well) = told.try_recv() {
@@ -434,13 +434,13 @@ async fn one<E: Entry>(
 impl<E: Entry> Auditor<E> {
     /// Leaves the source alone for a while. What was handed in before is old by then.
     async fn rest(&self, failures: u32, samples: &mut mpsc::Receiver<Sample<E>>) {
-        self.books.rests.store(true, Ordering::Release);
-        self.books.skipped.increment();
+        self.tally.rests.store(true, Ordering::Release);
+        self.tally.skipped.increment();
         tokio::time::sleep((PAUSE * (1 << (failures - 1).min(6))).min(LONGEST_PAUSE)).await;
         while samples.try_recv().is_ok() {
-            self.books.skipped.increment();
+            self.tally.skipped.increment();
         }
-        self.books.rests.store(false, Ordering::Release);
+        self.tally.rests.store(false, Ordering::Release);
     }
 
     /// The table in the documentation of the module, step by step.
@@ -517,21 +517,21 @@ impl<E: Entry> Auditor<E> {
     fn conclude(&self, key: &KeyBuf, outcome: Outcome) {
         let cache = &*self.name;
         match outcome {
-            Outcome::Current => self.books.current.increment(),
-            Outcome::Undecided => self.books.undecided.increment(),
+            Outcome::Current => self.tally.current.increment(),
+            Outcome::Undecided => self.tally.undecided.increment(),
             Outcome::Failed(error) => {
-                self.books.failed.increment();
+                self.tally.failed.increment();
                 tracing::warn!(cache, %error, "the source cannot be read for the audit, which rests");
             }
             Outcome::Stale(age) => {
-                self.books.stale.increment();
-                self.books.worst.fetch_max(milliseconds(age), Ordering::Relaxed);
+                self.tally.stale.increment();
+                self.tally.worst.fetch_max(milliseconds(age), Ordering::Relaxed);
                 catalogue::AUDIT_STALE_AGE.histogram([cache]).record(age.as_secs_f64());
                 let bypassed = !self.options.bypass.is_zero();
                 if let Some(cache) = self.cache.upgrade().filter(|_| bypassed) {
-                    cache.post.begin_bypass(self.options.bypass);
+                    cache.sampling.begin_bypass(self.options.bypass);
                 }
-                let index = E::Index::NAMES.get(usize::from(key.index)).copied().unwrap_or_default();
+                let index = index::name_at::<E>(key.index);
                 tracing::error!(
                     cache,
                     index,

@@ -8,6 +8,7 @@ use std::fmt;
 ///
 /// As for [`LoadError`](crate::LoadError), its `source` is the error of the write, and `{error:#}` tells all causes.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum UpdateError<Err> {
     /// The write failed.
     Failed(Failure<Err>),

@@ -13,14 +13,13 @@
 //! [`LoadOptions`] add to that; where a caller is served an object that is old, it was in the cache when he was served, and so no
 //! invalidation had reached it.
 
-use crate::cache::{Cache, Looked};
+use crate::cache::Cache;
 #[cfg(doc)]
 use crate::contract::LoadOptions;
-use crate::contract::{Miss, Ticket};
-use crate::entry::Entry;
-use crate::entry::index::key_of;
+use crate::contract::{KeyRef, Lookup, Miss, Ticket};
+use crate::entry::{Entry, Index};
 use crate::failure::{AsError, Failure};
-use crate::key::Key;
+use crate::key::KeyFor;
 use std::any::TypeId;
 use std::future::Future;
 use std::sync::Arc;
@@ -32,16 +31,16 @@ use tracing::Instrument;
 mod comeback_limit;
 mod deadlock;
 mod error;
-mod flight;
 mod lease;
 mod many;
+mod single_flight;
 
-pub(crate) use comeback_limit::{COMEBACK_LOADS, Gentle};
+pub(crate) use comeback_limit::{COMEBACK_LOADS, ComebackLimit};
 use deadlock::LOADING;
 pub use error::LoadError;
-pub(crate) use flight::Flights;
-use flight::{Landing, Name, Pilot, Seat, Strip, answers_late_joiner};
 use lease::Turn;
+pub(crate) use single_flight::LoadsUnderWay;
+use single_flight::{Finished, Leader, Load, LoadId, Part, answers_late_joiner};
 
 /// A time that far in the future; at most thirty years, which no clock and no timer overflows at.
 fn from_now(time: Duration) -> Instant {
@@ -52,18 +51,18 @@ fn from_now(time: Duration) -> Instant {
 type Loaded<E, Err> = Result<Option<Arc<E>>, LoadError<Err>>;
 
 /// How a load begins.
-enum Start<I> {
+enum Start {
     /// The caller has looked, and missed, with this ticket.
     Missed(Ticket),
-    /// He has waited since he looked, or could not look: under this index there may be something now.
-    Look(I),
-    /// What he has found is to be loaded anew.
+    /// The caller has waited since it looked, or could not look: there may be something now.
+    Look,
+    /// What the caller has found is to be loaded again.
     Refresh,
 }
 
 /// What a caller who waited for a load was given.
 enum Waited<E, Err> {
-    Landing(Landing<E, Err>),
+    Finished(Finished<E, Err>),
     /// The load took too long, or failed, and this is still in the cache.
     Instead(Arc<E>),
 }
@@ -71,7 +70,7 @@ enum Waited<E, Err> {
 impl<E, Err> Waited<E, Err> {
     fn loaded(self) -> Loaded<E, Err> {
         match self {
-            Self::Landing(landing) => landing.loaded,
+            Self::Finished(finished) => finished.loaded,
             Self::Instead(object) => Ok(Some(object)),
         }
     }
@@ -94,15 +93,15 @@ impl<E: Entry> Cache<E> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// # let schema = Schema::of::<Instance>();
     /// # let instances: Cache<Instance> =
-    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap();
     /// let found = instances
-    ///     .get_or_load(InstanceIndex::Host, "acme.example", |host: String| async move {
+    ///     .get_or_load(Instance::HOST, "acme.example", |host: String| async move {
     ///         // Read the database here.
     ///         Ok::<_, std::io::Error>(Some(Instance { id: "42".into(), hosts: vec![host] }))
     ///     })
     ///     .await;
     /// assert_eq!(found.unwrap().unwrap().id, "42");
-    /// assert!(instances.get(InstanceIndex::Id, "42").await.is_some());
+    /// assert!(instances.get(Instance::ID, "42").await.is_some());
     /// # }
     /// ```
     ///
@@ -135,16 +134,19 @@ impl<E: Entry> Cache<E> {
     /// # Cancellation
     ///
     /// A dropped call leaves its load running for the others, and for the cache.
-    pub async fn get_or_load<K, F, L, Err, Way>(&self, index: E::Index, key: K, loader: F) -> Loaded<E, Err>
+    pub async fn get_or_load<T, K, F, L, Err, Way>(&self, index: Index<E, T>, key: K, loader: F) -> Loaded<E, Err>
     where
-        K: Key,
-        F: FnOnce(K::Owned) -> L + Send + 'static,
+        T: Send + 'static,
+        K: KeyFor<T>,
+        F: FnOnce(T) -> L + Send + 'static,
         L: Future<Output = Result<Option<E>, Err>> + Send + 'static,
         Err: AsError<Way>,
     {
         let options = &self.inner.schema.loading;
+        let bytes = key.encode();
+        let located = KeyRef { index: index.position(), bytes: &bytes };
         if !options.minds_age()
-            && let Some(object) = self.get_hit(index, &key)
+            && let Some(object) = self.get_hit(located)
         {
             return Ok(Some(object));
         }
@@ -155,200 +157,201 @@ impl<E: Entry> Cache<E> {
         let limit = options.hard_timeout;
         // Outside a runtime nobody keeps the time, and nothing is loaded.
         if limit.is_zero() || Handle::try_current().is_err() {
-            return self.find_or_load(index, key, loader).await;
+            return self.find_or_load(located, &key, loader).await;
         }
         let timed_out = |_| {
             self.stats().load_timeouts.increment();
             Err(LoadError::TimedOut(limit))
         };
-        tokio::time::timeout(limit, self.find_or_load(index, key, loader)).await.unwrap_or_else(timed_out)
+        tokio::time::timeout(limit, self.find_or_load(located, &key, loader)).await.unwrap_or_else(timed_out)
     }
 
-    async fn find_or_load<K, F, L, Err>(&self, index: E::Index, key: K, loader: F) -> Loaded<E, Err>
+    /// `located` is `own`, encoded.
+    async fn find_or_load<T, K, F, L, Err>(&self, located: KeyRef<'_>, own: &K, loader: F) -> Loaded<E, Err>
     where
-        K: Key,
-        F: FnOnce(K::Owned) -> L + Send + 'static,
+        T: Send + 'static,
+        K: KeyFor<T>,
+        F: FnOnce(T) -> L + Send + 'static,
         L: Future<Output = Result<Option<E>, Failure<Err>>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
-        let bytes = key.encode();
         // However often the call looks, the first look says whether it is a hit or a miss.
         let mut counted = false;
         let mut looked_again = false;
-        let mut waited_for: Option<Arc<Strip<E, Err>>> = None;
+        let mut waited_for: Option<Arc<Load<E, Err>>> = None;
         // Until when to wait for something better than an expired object, where there is one.
         let mut patience = None;
-        let name = || -> Name { (key_of(index, &bytes), TypeId::of::<Err>()) };
+        let id = || -> LoadId { (located.to_buf(), TypeId::of::<Err>()) };
         loop {
             let mut served = None;
-            let (start, seat) = match waited_for.take() {
-                Some(strip) => (Start::Look(index), self.seat_on(strip, name())),
+            let (start, part) = match waited_for.take() {
+                Some(load) => (Start::Look, self.join_next(load, id())),
                 None => {
-                    let landed = self.inner.flights.board.lock().landed;
-                    let looked = self.look(index, &bytes).await;
+                    let finished = self.inner.loads.table.lock().finished;
+                    let lookup = self.look(located).await;
                     if !std::mem::replace(&mut counted, true) {
-                        self.stats().looked(looked.outcome());
+                        self.stats().looked(lookup.outcome());
                     }
-                    match looked {
-                        Looked::Hit { object, due: false } => return Ok(Some(object)),
-                        Looked::Hit { object, due: true } => {
-                            if let Some(pilot) = self.seat_if_free(name()) {
+                    match lookup {
+                        Lookup::Hit { value, due: false } => return Ok(Some(value)),
+                        Lookup::Hit { value, due: true } => {
+                            if let Some(leader) = self.lead_if_none(id()) {
                                 self.stats().refreshes.increment();
-                                self.take_off(pilot, Start::Refresh, key.to_owned_key(), loader)?;
+                                self.start(leader, Start::Refresh, own.to_owned_key(), loader)?;
                             }
-                            return Ok(Some(object));
+                            return Ok(Some(value));
                         }
-                        Looked::KnownAbsent => return Ok(None),
-                        Looked::Miss { ticket, expired, .. } => {
+                        Lookup::Miss { cause: Miss::KnownAbsent, .. } => return Ok(None),
+                        Lookup::Miss { ticket, expired, .. } => {
                             if expired.is_some() && patience.is_none() && Handle::try_current().is_ok() {
                                 patience = Some(from_now(self.inner.schema.loading.soft_timeout));
                             }
                             if self.inner.schema.loading.soft_timeout.is_zero() {
                                 served = expired;
                             }
-                            // Without a ticket he has not really looked: he was shed, or there was nobody to ask.
-                            let start = ticket.map_or(Start::Look(index), Start::Missed);
-                            (start, self.seat(name(), landed, looked_again))
+                            // Without a ticket the caller has not really looked: it was shed, or there was nobody to ask.
+                            let start = ticket.map_or(Start::Look, Start::Missed);
+                            (start, self.join_or_lead(id(), finished, looked_again))
                         }
                     }
                 }
             };
             if let Some(object) = served
-                && !matches!(seat, Seat::LookAgain)
+                && !matches!(part, Part::LookAgain)
             {
-                if let Seat::Pilot(pilot) = seat {
-                    self.take_off(pilot, start, key.to_owned_key(), loader)?;
+                if let Part::Lead(leader) = part {
+                    self.start(leader, start, own.to_owned_key(), loader)?;
                 }
                 self.stats().served_expired.increment();
                 return Ok(Some(object));
             }
-            match seat {
-                Seat::LookAgain => looked_again = true,
-                Seat::Early(strip) => {
+            match part {
+                Part::LookAgain => looked_again = true,
+                Part::Early(load) => {
                     self.stats().joined.increment();
-                    return self.wait(&strip, patience, index, &bytes).await.loaded();
+                    return self.wait(&load, patience, located).await.loaded();
                 }
-                Seat::Late(strip) => {
+                Part::Late(load) => {
                     self.stats().joined.increment();
-                    // Before waiting: who comes after this caller must not undertake the next load without him.
-                    let next = strip.next();
-                    let landing = match self.wait(&strip, patience, index, &bytes).await {
-                        Waited::Landing(landing) => landing,
+                    // Before waiting: who comes after this caller must not lead the next load without it.
+                    let next = load.next();
+                    let finished = match self.wait(&load, patience, located).await {
+                        Waited::Finished(finished) => finished,
                         Waited::Instead(object) => return Ok(Some(object)),
                     };
                     // An error is nobody's stale object; sharing it spares a source in trouble.
-                    let failed = matches!(landing.loaded, Err(LoadError::Failed(_) | LoadError::Circular));
+                    let failed = matches!(finished.loaded, Err(LoadError::Failed(_) | LoadError::Circular));
                     let ticket = match start {
                         Start::Missed(ticket) => Some(ticket),
-                        Start::Look(_) | Start::Refresh => None,
+                        Start::Look | Start::Refresh => None,
                     };
-                    if failed || answers_late_joiner(landing.accepted, ticket) {
-                        return landing.loaded;
+                    if failed || answers_late_joiner(finished.accepted, ticket) {
+                        return finished.loaded;
                     }
                     waited_for = Some(next);
                 }
-                Seat::Pilot(pilot) => {
-                    let strip = pilot.strip.clone();
-                    self.take_off(pilot, start, key.to_owned_key(), loader)?;
-                    return self.wait(&strip, patience, index, &bytes).await.loaded();
+                Part::Lead(leader) => {
+                    let load = leader.load.clone();
+                    self.start(leader, start, own.to_owned_key(), loader)?;
+                    return self.wait(&load, patience, located).await.loaded();
                 }
             }
         }
     }
 
-    /// Waits for a load. With `patience`, there was an expired object when the caller looked: if that is still there when his patience has
-    /// ended or the load has failed, he is given it, and else waits on.
+    /// Waits for a load. With `patience`, there was an expired object when the caller looked: if that is still there when the patience has
+    /// ended or the load has failed, the caller is given it, and else waits on.
     async fn wait<Err: Send + Sync + 'static>(
         &self,
-        strip: &Strip<E, Err>,
+        load: &Load<E, Err>,
         patience: Option<Instant>,
-        index: E::Index,
-        bytes: &[u8],
+        key: KeyRef<'_>,
     ) -> Waited<E, Err> {
-        let Some(patience) = patience else { return Waited::Landing(strip.landing().await) };
-        let landed = tokio::time::timeout_at(patience, strip.landing()).await.ok();
-        if let Some(landing) = &landed
-            && landing.loaded.is_ok()
+        let Some(patience) = patience else { return Waited::Finished(load.end().await) };
+        let in_time = tokio::time::timeout_at(patience, load.end()).await.ok();
+        if let Some(finished) = &in_time
+            && finished.loaded.is_ok()
         {
-            return Waited::Landing(landing.clone());
+            return Waited::Finished(finished.clone());
         }
         // The object may have been invalidated while the caller waited.
-        match self.look(index, bytes).await {
-            Looked::Hit { object, .. } => Waited::Instead(object),
-            Looked::Miss { expired: Some(object), .. } => match strip.landed() {
+        match self.look(key).await {
+            Lookup::Hit { value, .. } => Waited::Instead(value),
+            Lookup::Miss { expired: Some(object), .. } => match load.finished() {
                 // The load has ended during the look. What it has found counts, also if that is nothing.
-                Some(landing) if landing.loaded.is_ok() => Waited::Landing(landing),
+                Some(finished) if finished.loaded.is_ok() => Waited::Finished(finished),
                 _ => {
                     self.stats().served_expired.increment();
                     Waited::Instead(object)
                 }
             },
-            Looked::KnownAbsent | Looked::Miss { .. } => match landed {
-                Some(landing) => Waited::Landing(landing),
-                None => Waited::Landing(strip.landing().await),
+            Lookup::Miss { .. } => match in_time {
+                Some(finished) => Waited::Finished(finished),
+                None => Waited::Finished(load.end().await),
             },
         }
     }
 
     /// The look of a load, for all who wait for it. Where it was shed it is tried again, three times within 7 ms: a load that has no ticket
     /// fills nothing, and so is followed by another one.
-    async fn look_for_all(&self, index: E::Index, bytes: &[u8]) -> Looked<E> {
+    async fn look_for_all(&self, key: KeyRef<'_>) -> Lookup<Arc<E>> {
         for pause in [1, 2, 4] {
-            match self.look(index, bytes).await {
-                Looked::Miss { cause: Miss::Shed, .. } => tokio::time::sleep(Duration::from_millis(pause)).await,
-                looked => return looked,
+            match self.look(key).await {
+                Lookup::Miss { cause: Miss::Shed, .. } => tokio::time::sleep(Duration::from_millis(pause)).await,
+                lookup => return lookup,
             }
         }
-        self.look(index, bytes).await
+        self.look(key).await
     }
 
-    fn take_off<O, F, L, Err>(
+    /// Begins a load in a task of its own.
+    fn start<T, F, L, Err>(
         &self,
-        mut pilot: Pilot<E, Err>,
-        start: Start<E::Index>,
-        key: O,
+        mut leader: Leader<E, Err>,
+        start: Start,
+        key: T,
         loader: F,
     ) -> Result<(), LoadError<Err>>
     where
-        O: Send + 'static,
-        F: FnOnce(O) -> L + Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(T) -> L + Send + 'static,
         L: Future<Output = Result<Option<E>, Failure<Err>>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
         let runtime = Handle::try_current().map_err(|_| LoadError::NoRuntime)?;
         let cache = self.clone();
         let span = tracing::debug_span!("larder load", cache = %self.inner.schema.cache);
-        let queue = pilot.strip.queue.clone();
+        let dependencies = leader.load.dependencies.clone();
         let load = async move {
-            pilot.begin();
+            leader.begin();
             let refresh = matches!(start, Start::Refresh);
             let mut ticket = match start {
                 Start::Missed(ticket) => Some(ticket),
-                Start::Look(index) => match cache.look_for_all(index, &pilot.key.bytes).await {
-                    Looked::Hit { object, .. } => return pilot.land(Ok(Some(object)), None),
-                    Looked::KnownAbsent => return pilot.land(Ok(None), None),
-                    Looked::Miss { ticket, .. } => ticket,
+                Start::Look => match cache.look_for_all(leader.key.as_ref()).await {
+                    Lookup::Hit { value, .. } => return leader.finish(Ok(Some(value)), None),
+                    Lookup::Miss { cause: Miss::KnownAbsent, .. } => return leader.finish(Ok(None), None),
+                    Lookup::Miss { ticket, .. } => ticket,
                 },
                 Start::Refresh => cache.inner.connector.ticket().await,
             };
-            // Held until the load has landed.
+            // Held until the load has finished.
             let mut _lease = None;
             if let Some(own) = ticket
                 && !cache.inner.schema.loading.lease.is_zero()
             {
-                match lease::turn(&cache, &pilot.key, own, refresh).await {
+                match lease::turn(&cache, &leader.key, own, refresh).await {
                     Turn::Load(newer, held) => (ticket, _lease) = (newer, held),
-                    Turn::Found(object) => return pilot.land(Ok(object), None),
+                    Turn::Loaded(object) => return leader.finish(Ok(object), None),
                 }
             }
-            let admission = cache.inner.gentle.admit(ticket.map(|ticket| ticket.epoch)).await;
+            let admission = cache.inner.comeback_limit.admit(ticket.map(|ticket| ticket.epoch)).await;
             cache.stats().held_back.add(u64::from(admission.held_back));
             cache.stats().loads.increment();
             let (loaded, accepted) = match loader(key).await {
                 Ok(Some(object)) => {
-                    let listed = pilot.is_listed_by(&object);
+                    let listed = leader.is_listed_by(&object);
                     if !listed {
-                        cache.unlisted(pilot.key.index, 1);
+                        cache.unlisted(leader.key.index, 1);
                     }
                     let object = Arc::new(object);
                     let accepted = match ticket {
@@ -359,7 +362,7 @@ impl<E: Entry> Cache<E> {
                 }
                 Ok(None) => {
                     let accepted = match ticket.filter(|_| cache.inner.schema.loading.minds_absence()) {
-                        Some(ticket) => cache.fill_absent(&pilot.key, ticket).await.accepted(),
+                        Some(ticket) => cache.fill_absent(&leader.key, ticket).await.accepted(),
                         None => None,
                     };
                     (Ok(None), accepted)
@@ -369,9 +372,9 @@ impl<E: Entry> Cache<E> {
                     (Err(LoadError::Failed(error)), None)
                 }
             };
-            pilot.land(loaded, accepted);
+            leader.finish(loaded, accepted);
         };
-        runtime.spawn(LOADING.scope(queue, load.instrument(span)));
+        runtime.spawn(LOADING.scope(dependencies, load.instrument(span)));
         Ok(())
     }
 }

@@ -1,9 +1,9 @@
 //! Several objects in one call: `get_many`, `set_many`, `invalidate_many`.
 
 use super::{Cache, of_this_type};
-use crate::contract::{Delivery, Error, Fill, KeyBuf, KeyRef, Looks, Miss, Stored, Ticket};
-use crate::entry::Entry;
-use crate::key::Key;
+use crate::contract::{Delivery, Error, Fill, KeyBuf, KeyRef, Lookups, Miss, Stored, Ticket};
+use crate::entry::{AnyKey, Entry, Index};
+use crate::key::KeyFor;
 use std::sync::Arc;
 
 impl<E: Entry> Cache<E> {
@@ -20,9 +20,9 @@ impl<E: Entry> Cache<E> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// # let schema = Schema::of::<Instance>();
     /// # let instances: Cache<Instance> =
-    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap();
     /// instances.set(Instance { id: "42".into(), hosts: vec!["acme.example".into()] }).await;
-    /// let found = instances.get_many(InstanceIndex::Host, ["acme.example", "bolt.example"]).await;
+    /// let found = instances.get_many(Instance::HOST, ["acme.example", "bolt.example"]).await;
     /// assert_eq!(found[0].as_ref().unwrap().id, "42");
     /// assert!(found[1].is_none());
     /// # }
@@ -33,37 +33,42 @@ impl<E: Entry> Cache<E> {
     /// One for up to 512 keys, and one more for each further 512, all of them together within the operation time-out: what was not
     /// answered by then is a miss. A second one where a secondary key is not remembered and leads to an object over 4 KiB, or where
     /// one that is remembered leads there no more.
-    pub async fn get_many<K: Key>(&self, index: E::Index, keys: impl IntoIterator<Item = K>) -> Vec<Option<Arc<E>>> {
+    pub async fn get_many<T, K: KeyFor<T>>(
+        &self,
+        index: Index<E, T>,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Vec<Option<Arc<E>>> {
         // Nothing that the caller has given is held while waiting, so that the future can be sent whatever it was.
-        let keys: Vec<Result<KeyBuf, Miss>> =
-            keys.into_iter().map(|key| self.key(index, &key.encode()).map(KeyRef::to_buf)).collect();
+        let checked =
+            |key: K| self.checked(KeyRef { index: index.position(), bytes: &key.encode() }).map(KeyRef::to_buf);
+        let keys: Vec<Result<KeyBuf, Miss>> = keys.into_iter().map(checked).collect();
         let valid: Vec<KeyRef<'_>> = keys.iter().flatten().map(KeyBuf::as_ref).collect();
-        let bypassed = self.inner.post.bypasses();
-        let found = if bypassed { Vec::new() } else { self.inner.connector.get_many(&valid).await };
-        let mut found = found.into_iter();
+        let bypassed = self.inner.sampling.bypasses();
+        let got = if bypassed { Vec::new() } else { self.inner.connector.get_many(&valid).await };
+        let mut got = got.into_iter();
         let each = keys.iter().map(|key| match key {
-            Ok(_) if bypassed => self.found(Err(Miss::Bypassed)).ok(),
+            Ok(_) if bypassed => self.counted(Err(Miss::Bypassed)).ok(),
             // There is an answer for each key.
-            Ok(key) => self.seen(key.as_ref(), self.found(found.next().unwrap_or(Err(Miss::Fault)))).ok(),
-            Err(miss) => self.found(Err(*miss)).ok(),
+            Ok(key) => self.sampled(key.as_ref(), self.counted(got.next().unwrap_or(Err(Miss::Fault)))).ok(),
+            Err(miss) => self.counted(Err(*miss)).ok(),
         });
         each.collect()
     }
 
     /// Looks several valid keys up for somebody who loads what is missing. This is not counted: a call may look several times.
-    pub(crate) async fn look_many(&self, keys: &[KeyRef<'_>]) -> (Vec<Result<Arc<E>, Miss>>, Option<Ticket>) {
-        if self.inner.post.bypasses() {
-            let missed = keys.iter().map(|_| Err(Miss::Bypassed)).collect();
-            return (missed, self.inner.connector.ticket().await);
+    pub(crate) async fn look_many(&self, keys: &[KeyRef<'_>]) -> Lookups<Arc<E>> {
+        if self.inner.sampling.bypasses() {
+            let found = keys.iter().map(|_| Err(Miss::Bypassed)).collect();
+            return Lookups { found, ticket: self.inner.connector.ticket().await };
         }
-        let Looks { found, ticket } = self.inner.connector.lookup_many(keys).await;
-        let found = found.into_iter().map(of_this_type);
-        (keys.iter().zip(found).map(|(key, found)| self.seen(*key, found)).collect(), ticket)
+        let Lookups { found, ticket } = self.inner.connector.lookup_many(keys).await;
+        let found = keys.iter().zip(found).map(|(key, found)| self.sampled(*key, of_this_type(found))).collect();
+        Lookups { found, ticket }
     }
 
-    /// What was found under a key, which an auditor may want to see.
-    fn seen(&self, key: KeyRef<'_>, found: Result<Arc<E>, Miss>) -> Result<Arc<E>, Miss> {
-        found.inspect(|object| self.inner.post.saw(key, object))
+    /// What was got by a key, which an auditor may want to see.
+    fn sampled(&self, key: KeyRef<'_>, got: Result<Arc<E>, Miss>) -> Result<Arc<E>, Miss> {
+        got.inspect(|object| self.inner.sampling.offer(key, object))
     }
 
     /// Stores what loads that began after `ticket` was taken have read; for each when it was stored, if it was.
@@ -91,9 +96,9 @@ impl<E: Entry> Cache<E> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// # let schema = Schema::of::<Instance>();
     /// # let instances: Cache<Instance> =
-    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap();
     /// let renamed = ["Acme", "Bolt"].into_iter().zip(1..).map(|(name, id)| Instance { id, name: name.into() });
-    /// assert_eq!(instances.set_many(renamed).await, [Stored::Yes, Stored::Yes]);
+    /// assert_eq!(instances.set_many(renamed).await, [Stored::Accepted, Stored::Accepted]);
     /// # }
     /// ```
     ///
@@ -146,9 +151,8 @@ impl<E: Entry> Cache<E> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// # let schema = Schema::of::<Instance>();
     /// # let instances: Cache<Instance> =
-    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
-    /// use InstanceIndex::{Host, Id};
-    /// let delivery = instances.invalidate_many([(Id, "42"), (Host, "acme.example")]).await;
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap();
+    /// let delivery = instances.invalidate_many([Instance::ID.key("42"), Instance::HOST.key("acme.example")]).await;
     /// assert_eq!(delivery.unwrap(), Delivery::Applied);
     /// # }
     /// ```
@@ -161,18 +165,7 @@ impl<E: Entry> Cache<E> {
     /// # Errors
     ///
     /// As [`invalidate`](Self::invalidate): a key that cannot exist; the others are handled first.
-    pub async fn invalidate_many<K: Key>(
-        &self,
-        keys: impl IntoIterator<Item = (E::Index, K)>,
-    ) -> Result<Delivery, Error> {
-        let mut valid = Vec::new();
-        let mut invalid = None;
-        for (index, key) in keys {
-            match self.valid(index, (*key.encode()).into()) {
-                Ok(key) => valid.push(key),
-                Err(error) => invalid = Some(error),
-            }
-        }
-        self.invalidate_keys((valid, invalid), None).await
+    pub async fn invalidate_many(&self, keys: impl IntoIterator<Item = AnyKey<E>>) -> Result<Delivery, Error> {
+        self.invalidate_keys(self.valid(keys), None).await
     }
 }

@@ -2,8 +2,7 @@
 //! treats a value in its own way.
 
 use super::*;
-use crate::entry::Keys;
-use crate::entry::color::ColorIndex;
+use crate::entry::{Index, Keys};
 use EncodeError::{OtherValue, SomeOfNothing, Unreadable, Unwritable};
 use serde::de::DeserializeOwned;
 use serde::ser::{Error as _, SerializeSeq};
@@ -22,12 +21,11 @@ use std::time::{Duration, SystemTime};
 struct Only<T>(T);
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Entry for Only<T> {
-    type Index = ColorIndex;
-
     const CACHE: &'static str = "only";
+    const INDEXES: &'static [&'static str] = &["name"];
 
-    fn keys(&self, keys: &mut Keys<ColorIndex>) {
-        keys.add(ColorIndex, "1");
+    fn keys(&self, keys: &mut Keys<Self>) {
+        keys.add(Index::<Self, String>::at::<0>(), "1");
     }
 }
 

@@ -28,8 +28,8 @@
 
 use crate::clock::Clock;
 use crate::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Looks, Miss, Object, OptionError, Pruned, Schema,
-    Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Lookups, Miss, Object, OptionError, Pruned,
+    Schema, Status, Stored, Ticket, Value, issue_ticket,
 };
 use crate::protection::{Protection, holds};
 use crate::sync::Mutex;
@@ -80,7 +80,7 @@ const SLOTS: usize = 1 << 16;
 /// let memory = Memory::open(schema.clone(), MemoryOptions::new().max_objects(1000))?;
 /// let colors = Cache::<Color>::new(Arc::new(memory), schema);
 /// colors.set(Color { name: "barley".into() }).await;
-/// assert!(colors.get(ColorIndex::Name, "barley").await.is_some());
+/// assert!(colors.get(Color::NAME, "barley").await.is_some());
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl Memory {
     /// The epoch is read first. If a truncate comes in between, the ticket has the old epoch and is worthless, which is safe.
     fn take_ticket(&self) -> Ticket {
         let epoch = self.epoch.load(Ordering::Acquire);
-        Ticket { epoch, sequence: self.sequence.load(Ordering::Acquire) }
+        issue_ticket(epoch, self.sequence.load(Ordering::Acquire))
     }
 
     fn next_sequence(&self) -> u64 {
@@ -214,7 +214,7 @@ impl Connector for Memory {
         Answer::now(self.find(key))
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
         Answer::now(self.look(key))
     }
 
@@ -238,7 +238,7 @@ impl Connector for Memory {
         Answer::now(keys.iter().map(|key| self.find(*key)).collect())
     }
 
-    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looks> {
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Lookups> {
         Answer::now(keys.iter().map(|key| self.look(*key)).collect())
     }
 
@@ -298,14 +298,16 @@ impl Connector for Memory {
     fn untouched(&self, keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
         let untouched = self.change(|writer| {
             let fence = |key: &KeyBuf| writer.fence(self.table.hash(key.as_ref()));
-            self.epoch.load(Ordering::Acquire) == since.epoch && keys.iter().all(|key| fence(key) <= since.sequence)
+            self.epoch.load(Ordering::Acquire) == since.epoch() && keys.iter().all(|key| fence(key) <= since.sequence())
         });
         Answer::now(Some(untouched))
     }
 
     fn status(&self) -> Status {
         let writer = self.writer.lock();
-        Status { objects: Some(writer.objects), bytes: Some(writer.weighs()), readable: true, ..Status::default() }
+        let mut status = Status::default();
+        (status.objects, status.bytes, status.readable) = (Some(writer.objects), Some(writer.weighs()), true);
+        status
     }
 }
 

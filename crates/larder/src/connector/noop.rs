@@ -1,7 +1,8 @@
 //! The connector that stores nothing: a cache that is switched off.
 
 use crate::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, Pruned, Status, Stored, Ticket,
+    Value,
 };
 
 /// Every get is a miss; everything else is done at once, since there is nothing to do.
@@ -13,8 +14,8 @@ impl Connector for Noop {
         Answer::now(Err(Miss::Off))
     }
 
-    fn lookup<'a>(&'a self, _: KeyRef<'a>) -> Answer<'a, Look> {
-        Answer::now(Look::miss(Miss::Off, None))
+    fn lookup<'a>(&'a self, _: KeyRef<'a>) -> Answer<'a, Lookup> {
+        Answer::now(Lookup::miss(Miss::Off, None))
     }
 
     fn ticket(&self) -> Answer<'_, Option<Ticket>> {

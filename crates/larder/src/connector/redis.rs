@@ -15,7 +15,7 @@ use crate::breaker::Breaker;
 use crate::clock::Clock;
 use crate::connector::remote::{Server, ServerOptions, WhenCrowded};
 use crate::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Look, Looks, Miss, Object,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss, Object,
     OptionError, Pruned, Schema, Status, Stored, Ticket, Value,
 };
 use crate::telemetry::Latencies;
@@ -142,17 +142,17 @@ impl Connector for RedisConnector {
         }
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
         match self.store.admit(key) {
             Ok(()) => Answer::later(self.store.find_or_ticket(key)),
-            Err(miss) => Answer::now(Look::miss(miss, None)),
+            Err(miss) => Answer::now(Lookup::miss(miss, None)),
         }
     }
 
-    fn lease<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, (Lease, Look)> {
+    fn lease<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, (Lease, Lookup)> {
         match self.store.admit(key) {
             Ok(()) => Answer::later(self.store.lease_and_look(key)),
-            Err(miss) => Answer::now((Lease::Free, Look::miss(miss, None))),
+            Err(miss) => Answer::now((Lease::Free, Lookup::miss(miss, None))),
         }
     }
 
@@ -197,9 +197,9 @@ impl Connector for RedisConnector {
         if keys.is_empty() { Answer::now(Vec::new()) } else { Answer::later(self.store.find_many(keys)) }
     }
 
-    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looks> {
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Lookups> {
         if keys.is_empty() {
-            Answer::now(Looks::default())
+            Answer::now(Lookups::default())
         } else {
             Answer::later(self.store.find_many_or_ticket(keys))
         }

@@ -4,7 +4,7 @@
 use super::LoadOptions;
 use super::many;
 use super::{
-    Answer, Delivery, Error, Fill, Lease, LeaseToken, Look, Looks, Miss, Object, Pruned, Status, Stored, Ticket,
+    Answer, Delivery, Error, Fill, Lease, LeaseToken, Lookup, Lookups, Miss, Object, Pruned, Status, Stored, Ticket,
 };
 use crate::codec::Value;
 use crate::key::{KeyBuf, KeyRef};
@@ -22,7 +22,7 @@ pub trait Connector: Send + Sync + 'static {
 
     /// Looks an object up for somebody who loads it where it is missing: with a ticket for that, and with what may be served all the
     /// same or has to be loaded anew soon, as [`LoadOptions`] say.
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look>;
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup>;
 
     /// A ticket for a load, or a write, that begins after this returns.
     fn ticket(&self) -> Answer<'_, Option<Ticket>>;
@@ -37,7 +37,7 @@ pub trait Connector: Send + Sync + 'static {
     /// 2. The key leads to an object that a get may serve, and that does not have to be loaded anew within
     ///    [`LoadOptions::refresh_ahead`]: [`Stored::Overtaken`]. Nothing happens: the object was stored while the load was under way,
     ///    so there is something now.
-    /// 3. Otherwise [`Stored::Yes`]. If the key leads to an object, that object has expired, or was about to be loaded anew: the
+    /// 3. Otherwise [`Stored::Accepted`]. If the key leads to an object, that object has expired, or was about to be loaded anew: the
     ///    connector ends it under all of its keys, so that nobody is served it any more. And where [`LoadOptions::negative_age`] is
     ///    not zero, the connector leaves a note of this key.
     ///
@@ -55,10 +55,10 @@ pub trait Connector: Send + Sync + 'static {
 
     /// Asks to be the one, among all nodes, who loads what is missing under this key, and then looks it up: so whoever is granted
     /// the lease has seen what the one before him has stored. What is here by default grants everybody his own load.
-    fn lease<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, (Lease, Look)> {
+    fn lease<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, (Lease, Lookup)> {
         match self.lookup(key) {
-            Answer::Now(look) => Answer::Now(look.map(|look| (Lease::Free, look))),
-            Answer::Later(look) => Answer::later(async move { (Lease::Free, look.await) }),
+            Answer::Now(lookup) => Answer::Now(lookup.map(|lookup| (Lease::Free, lookup))),
+            Answer::Later(lookup) => Answer::later(async move { (Lease::Free, lookup.await) }),
         }
     }
 
@@ -90,7 +90,7 @@ pub trait Connector: Send + Sync + 'static {
     }
 
     /// Looks several objects up for somebody who loads those that are missing, with one ticket for all of them.
-    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Looks> {
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Lookups> {
         many::unless_empty(keys, many::lookup_each(self, keys))
     }
 

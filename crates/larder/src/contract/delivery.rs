@@ -14,6 +14,7 @@ pub enum Delivery {
 
 /// Why an invalidation, delete, truncate or prune was not done.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// One of the keys can not exist; the others were handled.
     #[error("cache `{cache}`, index `{index}`: {reason}")]

@@ -1,43 +1,9 @@
 //! Several objects in one call, for connectors that have no better way than one after the other.
 
-use crate::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Look, Miss, Object, Stored, Ticket, Value};
+use crate::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Lookups, Miss, Object, Stored, Ticket, Value};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Waker};
-
-/// What a lookup of several keys has found.
-#[derive(Debug, Default)]
-pub struct Looks {
-    /// For each key its object, or why there is none.
-    pub found: Vec<Result<Value, Miss>>,
-    /// For all loads that follow. `None`: nothing can be filled now, or nothing needs to be loaded.
-    pub ticket: Option<Ticket>,
-}
-
-/// The first ticket is that of all: a load that begins after all of them begins after it.
-impl FromIterator<Look> for Looks {
-    fn from_iter<I: IntoIterator<Item = Look>>(looks: I) -> Self {
-        let mut all = Self::default();
-        for look in looks {
-            all.found.push(match look {
-                Look::Hit { value, .. } => Ok(value),
-                Look::Miss { cause, ticket, .. } => {
-                    all.ticket = all.ticket.or(ticket);
-                    Err(cause)
-                }
-            });
-        }
-        all
-    }
-}
-
-impl Miss {
-    /// Whether what was missed is worth a ticket: it was looked for, and is not there.
-    #[cfg(feature = "redis")]
-    pub(crate) fn is_loadable(self) -> bool {
-        matches!(self, Self::Absent | Self::Expired | Self::Undecodable)
-    }
-}
 
 pub(super) async fn get_each<C: Connector + ?Sized>(connector: &C, keys: &[KeyRef<'_>]) -> Vec<Result<Value, Miss>> {
     let mut found = Vec::with_capacity(keys.len());
@@ -47,12 +13,12 @@ pub(super) async fn get_each<C: Connector + ?Sized>(connector: &C, keys: &[KeyRe
     found
 }
 
-pub(super) async fn lookup_each<C: Connector + ?Sized>(connector: &C, keys: &[KeyRef<'_>]) -> Looks {
-    let mut looks = Vec::with_capacity(keys.len());
+pub(super) async fn lookup_each<C: Connector + ?Sized>(connector: &C, keys: &[KeyRef<'_>]) -> Lookups {
+    let mut lookups = Vec::with_capacity(keys.len());
     for key in keys {
-        looks.push(connector.lookup(*key).await);
+        lookups.push(connector.lookup(*key).await);
     }
-    looks.into_iter().collect()
+    lookups.into_iter().collect()
 }
 
 pub(super) async fn fill_each<C: Connector + ?Sized>(connector: &C, objects: Vec<Object>, ticket: Ticket) -> Vec<Fill> {
@@ -104,7 +70,7 @@ mod tests {
     use super::*;
     use crate::Schema;
     use crate::connector::memory::{Memory, MemoryOptions};
-    use crate::contract::{Delivery, Error, Pruned, Status};
+    use crate::contract::{Delivery, Error, Lookup, Pruned, Status};
     use crate::entry::color::Color;
     use std::sync::Arc;
     use tokio::task::yield_now;
@@ -120,7 +86,7 @@ mod tests {
             })
         }
 
-        fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+        fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
             self.0.lookup(key)
         }
 
@@ -173,7 +139,7 @@ mod tests {
     #[tokio::test]
     async fn one_after_the_other_is_right_for_any_connector() {
         let slow = Slow(Memory::open(Schema::of::<Color>(), MemoryOptions::default()).unwrap());
-        assert_eq!(slow.set_many(vec![object(b'1'), object(b'2')]).await, [Stored::Yes; 2]);
+        assert_eq!(slow.set_many(vec![object(b'1'), object(b'2')]).await, [Stored::Accepted; 2]);
         assert_eq!(there(&slow, b"231").await, [true, false, true]);
     }
 
@@ -189,17 +155,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn loads_of_several_keys_have_the_ticket_of_the_first_look() {
+    async fn loads_of_several_keys_have_the_ticket_of_the_first_lookup() {
         let slow = Slow(Memory::open(Schema::of::<Color>(), MemoryOptions::default()).unwrap());
         slow.set_many(vec![object(b'1')]).await;
         let before = slow.ticket().await;
         let keys = [KeyRef { index: 0, bytes: b"1" }, KeyRef { index: 0, bytes: b"2" }];
-        let Looks { found, ticket } = slow.lookup_many(&keys).await;
+        let Lookups { found, ticket } = slow.lookup_many(&keys).await;
         assert!(found[0].is_ok() && found[1].is_err());
         assert_eq!(ticket, before);
         let filled =
             slow.fill_many(vec![object(b'2'), object(b'3')], ticket.unwrap_or(Ticket { epoch: 0, sequence: 0 }));
-        assert!(filled.await.iter().all(|fill| fill.stored == Stored::Yes));
+        assert!(filled.await.iter().all(|fill| fill.stored == Stored::Accepted));
         assert_eq!(slow.lookup_many(&keys).await.ticket, None, "nothing is to be loaded");
     }
 }

@@ -2,6 +2,7 @@
 
 /// Why a get found nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Miss {
     /// Nothing is stored under this key.
     Absent,
@@ -31,7 +32,7 @@ pub enum Miss {
 
 impl Miss {
     /// Every cause, in the order of their counters.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: &'static [Self] = &[
         Self::Absent,
         Self::Expired,
         Self::KnownAbsent,
@@ -63,5 +64,11 @@ impl Miss {
             Self::Off => "off",
             Self::Bypassed => "bypassed",
         }
+    }
+
+    /// Whether what was missed is worth a ticket: it was looked for, and is not there.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_loadable(self) -> bool {
+        matches!(self, Self::Absent | Self::Expired | Self::Undecodable)
     }
 }

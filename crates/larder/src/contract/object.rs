@@ -5,6 +5,7 @@ use crate::key::{KeyBuf, KeyRef};
 
 /// An object on its way into a connector.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Object {
     /// The one key of the primary index.
     pub primary: Box<[u8]>,
@@ -17,6 +18,12 @@ pub struct Object {
 }
 
 impl Object {
+    /// An object with these keys, for whoever calls a connector without a cache, such as a test.
+    #[must_use]
+    pub fn new(primary: impl Into<Box<[u8]>>, secondary: Vec<KeyBuf>, version: Option<u64>, value: Value) -> Self {
+        Self { primary: primary.into(), secondary, version, value }
+    }
+
     /// All keys, the primary one first.
     pub fn keys(&self) -> impl Iterator<Item = KeyRef<'_>> {
         std::iter::once(KeyRef { index: 0, bytes: &self.primary }).chain(self.secondary.iter().map(KeyBuf::as_ref))

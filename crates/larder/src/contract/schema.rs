@@ -5,32 +5,53 @@ use crate::contract::LoadOptions;
 use crate::contract::Stats;
 use crate::entry::{Entry, index};
 use crate::options::{self, OptionError, Refuse, is_name};
+use std::any::{TypeId, type_name};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a connector must know about the cache it serves.
+///
+/// ```
+/// # use larder::{Cache, Entry, Schema, connector::memory::{Memory, MemoryOptions}};
+/// # use serde::{Deserialize, Serialize};
+/// # use std::{sync::Arc, time::Duration};
+/// # #[derive(Serialize, Deserialize, Entry)]
+/// # #[entry(cache = "instance")]
+/// # struct Instance { #[key(primary)] id: String }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let schema = Schema::of::<Instance>().ages(Duration::from_secs(3600), Duration::ZERO);
+/// let connector = Memory::open(schema.clone(), MemoryOptions::default())?;
+/// let instances: Cache<Instance> = Cache::new(Arc::new(connector), schema)?;
+/// assert_eq!(instances.schema().cache(), "instance");
+/// # Ok(()) }
+/// ```
+///
+/// Clones count into the same [`Stats`], as the connector of a cache and the cache do.
 #[derive(Clone, Debug)]
 pub struct Schema {
-    /// The cache's name: 1 to 128 letters, digits, `_`, `-` and `.`.
-    pub cache: Arc<str>,
-    /// Identifies the shape of the stored bytes: different releases of an entry differ here.
-    pub fingerprint: u64,
-    /// The names of the indexes, each like that of a cache; the primary index is the first. There are 1 to 255 of them.
-    pub indexes: &'static [&'static str],
-    /// Whether objects carry a version.
-    pub versioned: bool,
-    /// Lifetime since the object was stored; zero: no limit. A part of a millisecond counts as a whole one.
-    pub max_age: Duration,
-    /// Lifetime since the object was last got, at most `max_age`; zero: no limit. A part of a millisecond counts as a whole one.
-    pub last_use_age: Duration,
-    /// Objects with a longer encoding, in bytes, are not stored; 1 or more.
-    pub max_object_size: u64,
-    /// Bytes of an object and back.
-    pub codec: Codec,
-    /// How objects are loaded, as far as what is stored depends on it.
-    pub loading: LoadOptions,
-    /// Where the connector counts what its callers do not see.
-    pub stats: Arc<Stats>,
+    pub(crate) cache: Arc<str>,
+    pub(crate) fingerprint: u64,
+    pub(crate) indexes: &'static [&'static str],
+    pub(crate) versioned: bool,
+    pub(crate) max_age: Duration,
+    pub(crate) last_use_age: Duration,
+    pub(crate) max_object_size: u64,
+    pub(crate) codec: Codec,
+    pub(crate) loading: LoadOptions,
+    pub(crate) stats: Arc<Stats>,
+    /// The entry, and what it is called.
+    pub(crate) entry: (TypeId, &'static str),
+}
+
+/// A cache was to be opened with the schema of another entry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the schema of the cache `{cache}` was made for `{made_for}`, and a cache of `{needed}` needs `Schema::of::<{needed}>()`"
+)]
+pub struct WrongSchema {
+    cache: Arc<str>,
+    made_for: &'static str,
+    needed: &'static str,
 }
 
 pub(crate) const MAX_OBJECT_SIZE: &str = "a size of 1 B or more, such as 1 MiB";
@@ -42,7 +63,7 @@ impl Schema {
         Self {
             cache: E::CACHE.into(),
             fingerprint: crate::codec::fingerprint::<E>(),
-            indexes: index::names::<E::Index>(),
+            indexes: index::names::<E>(),
             versioned: E::VERSIONED,
             max_age: Duration::ZERO,
             last_use_age: Duration::ZERO,
@@ -50,6 +71,7 @@ impl Schema {
             codec: Codec::of::<E>(),
             loading: LoadOptions::default(),
             stats: Arc::default(),
+            entry: (TypeId::of::<E>(), type_name::<E>()),
         }
     }
 
@@ -60,12 +82,112 @@ impl Schema {
         self
     }
 
-    /// The same with these ages; zero disables either.
+    /// The same with these ages; zero disables either. A part of a millisecond counts as a whole one, and the last-use age is at most the
+    /// max age.
     #[must_use]
     pub fn ages(mut self, max_age: Duration, last_use_age: Duration) -> Self {
         self.max_age = max_age;
         self.last_use_age = last_use_age;
         self
+    }
+
+    /// The same for objects whose encoding has at most so many bytes, 1 or more. Larger ones are not stored.
+    #[must_use]
+    pub fn max_object_size(mut self, bytes: u64) -> Self {
+        self.max_object_size = bytes;
+        self
+    }
+
+    /// The same under another name than [`Entry::CACHE`]: a second cache of the same entry, with counters of its own. A name has 1 to 128
+    /// letters, digits, `_`, `-` and `.`.
+    #[must_use]
+    pub fn named(mut self, cache: impl Into<Arc<str>>) -> Self {
+        self.cache = cache.into();
+        self.counted_alone()
+    }
+
+    /// The same with counters of its own, as on another node.
+    #[must_use]
+    pub fn counted_alone(mut self) -> Self {
+        self.stats = Arc::default();
+        self
+    }
+
+    /// The same as a release would have it whose entry has another shape: for tests of releases side by side.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_fingerprint(mut self, fingerprint: u64) -> Self {
+        self.fingerprint = fingerprint;
+        self
+    }
+
+    /// The cache's name.
+    #[must_use]
+    pub fn cache(&self) -> &str {
+        &self.cache
+    }
+
+    /// Identifies the shape of the stored bytes: different releases of an entry differ here.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// The names of the indexes, 1 to 255 of them; the primary index is the first. A key's `index` is a place in this list.
+    #[must_use]
+    pub fn indexes(&self) -> &'static [&'static str] {
+        self.indexes
+    }
+
+    /// Whether objects carry a version.
+    #[must_use]
+    pub fn is_versioned(&self) -> bool {
+        self.versioned
+    }
+
+    /// Lifetime since the object was stored; zero: no limit.
+    #[must_use]
+    pub fn max_age(&self) -> Duration {
+        self.max_age
+    }
+
+    /// Lifetime since the object was last got; zero: no limit.
+    #[must_use]
+    pub fn last_use_age(&self) -> Duration {
+        self.last_use_age
+    }
+
+    /// The longest encoding of an object that is stored, in bytes.
+    #[must_use]
+    pub fn largest_object(&self) -> u64 {
+        self.max_object_size
+    }
+
+    /// How objects are loaded, as far as what is stored depends on it.
+    #[must_use]
+    pub fn load_options(&self) -> &LoadOptions {
+        &self.loading
+    }
+
+    /// Turns an object into bytes, and bytes into an object.
+    #[must_use]
+    pub fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    /// Where the connector counts what its callers do not see.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// An error unless this is the schema of `E`.
+    pub(crate) fn must_be_of<E: Entry>(&self) -> Result<(), WrongSchema> {
+        let (id, made_for) = self.entry;
+        if id == TypeId::of::<E>() {
+            return Ok(());
+        }
+        Err(WrongSchema { cache: self.cache.clone(), made_for, needed: type_name::<E>() })
     }
 
     /// Whether a cache can be opened with these names, ages and options. The connectors of larder refuse to be opened otherwise; a
@@ -78,9 +200,6 @@ impl Schema {
         OptionError::first(|refuse| {
             if !is_name(&self.cache) {
                 refuse(OptionError::new("cache", &self.cache, options::NAME));
-            }
-            if !(1..=index::MOST).contains(&self.indexes.len()) {
-                refuse(OptionError::new("indexes", format!("{} names", self.indexes.len()), "1 to 255 names"));
             }
             for (place, name) in self.indexes.iter().enumerate() {
                 if !is_name(name) {

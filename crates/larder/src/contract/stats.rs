@@ -61,17 +61,17 @@ pub struct Stats {
 impl Stats {
     /// Calls that looked an object up and found nothing, by cause; counted like [`hits`](Self::hits).
     pub fn miss(&self, cause: Miss) -> &Counter {
-        by_name(&self.misses, &Miss::ALL, cause)
+        by_name(&self.misses, Miss::ALL, cause)
     }
 
     /// Fills, by outcome.
     pub fn fill(&self, outcome: Stored) -> &Counter {
-        by_name(&self.fills, &Stored::ALL, outcome)
+        by_name(&self.fills, Stored::ALL, outcome)
     }
 
     /// Puts, by outcome.
     pub fn put(&self, outcome: Stored) -> &Counter {
-        by_name(&self.puts, &Stored::ALL, outcome)
+        by_name(&self.puts, Stored::ALL, outcome)
     }
 
     /// Counts what a call has found.
@@ -119,10 +119,10 @@ impl Stats {
     pub fn publish(&self, cache: &str, status: &Status) {
         use catalogue::*;
         describe();
-        for cause in Miss::ALL {
+        for &cause in Miss::ALL {
             MISSES.total([cache, cause.name()], self.miss(cause).get());
         }
-        for outcome in Stored::ALL {
+        for &outcome in Stored::ALL {
             FILLS.total([cache, outcome.name()], self.fill(outcome).get());
             PUTS.total([cache, outcome.name()], self.put(outcome).get());
         }

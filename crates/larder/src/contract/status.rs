@@ -2,6 +2,7 @@
 
 /// What a prune has removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pruned {
     /// Objects that had expired.
     pub objects: u64,
@@ -9,8 +10,17 @@ pub struct Pruned {
     pub keys: u64,
 }
 
-/// How a connector is doing.
+impl Pruned {
+    /// So many objects, and so many keys.
+    #[must_use]
+    pub const fn new(objects: u64, keys: u64) -> Self {
+        Self { objects, keys }
+    }
+}
+
+/// How a connector is doing. A connector of your own changes what differs from [`Status::default`].
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Status {
     /// Objects held, where the connector knows.
     pub objects: Option<u64>,

@@ -4,6 +4,7 @@ use super::Ticket;
 
 /// What became of a fill, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Fill {
     /// What became of it.
     pub stored: Stored,
@@ -13,6 +14,12 @@ pub struct Fill {
 }
 
 impl Fill {
+    /// A fill that was decided at this moment, as the connector's clock tells.
+    #[must_use]
+    pub fn at(stored: Stored, at: Ticket) -> Self {
+        Self { stored, at: Some(at) }
+    }
+
     /// A fill of which it is not known when it was decided, as where it was not sent at all.
     #[must_use]
     pub fn undated(stored: Stored) -> Self {
@@ -22,15 +29,16 @@ impl Fill {
     /// When it was stored, if it was.
     #[must_use]
     pub fn accepted(self) -> Option<Ticket> {
-        self.at.filter(|_| self.stored == Stored::Yes)
+        self.at.filter(|_| self.stored == Stored::Accepted)
     }
 }
 
 /// What became of a fill or a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Stored {
-    /// The object can be looked up now.
-    Yes,
+    /// The object is stored and can be looked up now.
+    Accepted,
     /// An invalidation or put of one of its keys has overtaken the ticket. (A put has invalidated its keys.)
     Overtaken,
     /// A higher version is stored, or demanded by an invalidation.
@@ -48,14 +56,14 @@ pub enum Stored {
 
 impl Stored {
     /// Every outcome, in the order of their counters.
-    pub const ALL: [Self; 7] =
-        [Self::Yes, Self::Overtaken, Self::Outdated, Self::Unfit, Self::Full, Self::Unavailable, Self::Off];
+    pub const ALL: &'static [Self] =
+        &[Self::Accepted, Self::Overtaken, Self::Outdated, Self::Unfit, Self::Full, Self::Unavailable, Self::Off];
 
     /// The outcome as it stands in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Yes => "stored",
+            Self::Accepted => "stored",
             Self::Overtaken => "overtaken",
             Self::Outdated => "outdated",
             Self::Unfit => "unfit",

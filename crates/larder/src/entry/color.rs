@@ -6,27 +6,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Color;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ColorIndex;
-
-impl Index for ColorIndex {
-    const NAMES: &'static [&'static str] = &["name"];
-
-    fn position(self) -> usize {
-        0
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        (name == "name").then_some(Self)
-    }
+impl Color {
+    pub(crate) const NAME: Index<Self, String> = Index::at::<0>();
 }
 
 impl Entry for Color {
-    type Index = ColorIndex;
-
     const CACHE: &'static str = "color";
+    const INDEXES: &'static [&'static str] = &["name"];
 
-    fn keys(&self, keys: &mut Keys<ColorIndex>) {
-        keys.add(ColorIndex, "red");
+    fn keys(&self, keys: &mut Keys<Self>) {
+        keys.add(Self::NAME, "red");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The macro sees how a type is spelled, not what it is, so the compiler decides here whether a value is one key or several.
 //! [`Kind::of`] holds the type of the value; `(&&&&&kind).keys()` calls the `keys` of the first line in this list that fits,
-//! because method lookup takes off one `&` at a time:
+//! because method lookup takes off one `&` at a time.
 //!
 //! | receiver | type of the value | what it is |
 //! |---|---|---|
@@ -11,30 +11,85 @@
 //! | `&&Kind` | a collection of bytes that is no key itself | an error: one key or many? |
 //! | `&&Kind` | a map, borrowed | an error: its keys, its values or both? |
 //! | `&Kind` | a collection of keys | a key for each item |
-//! | `Kind` | anything else | an error |
+//! | `Kind` | anything else | an error, or, of a field, told by [`Field`] |
 //!
 //! An error is a bound on a trait that nothing implements, with a message that says what to write.
+//!
+//! Method lookup cannot name a type, but the constant of an index needs one. [`Field`] says which type the keys in a field have. Where the field
+//! is spelled `Vec<…>`, `[…; N]` or `Box<[…]>`, the macro takes the item's type, unless that is `u8`: lists of bytes are keys
+//! themselves. A wrong guess is not silent: the keys that are then added do not fit the index, and that does not compile.
 
-use crate::entry::{Index, Keys};
-use crate::key::Key;
+use crate::entry::{Entry, Index, Keys};
+use crate::key::{Key, KeyFor};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
 use std::marker::PhantomData;
 
 /// The traits below without their names, which would hide names of the user's.
 pub mod methods {
     pub use super::{
-        Bytes as _, Counter as _, ManyKeys as _, Map as _, NoCounter as _, NoKey as _, OneKey as _, OptionalKey as _,
+        Bytes as _, Counter as _, ManyKeys as _, Map as _, NoCounter as _, NoKey as _, NoKeyInField as _,
+        NotOneKey as _, OneKey as _, OptionalKey as _,
     };
 }
 
 /// The type of a value that the macro found under a key or a version.
 #[derive(Debug)]
-pub struct Kind<T>(PhantomData<fn() -> T>);
+pub struct Kind<T, From = Computed>(PhantomData<fn() -> (T, From)>);
+
+/// The value is what a function returns, or the type of its keys is written.
+#[derive(Debug)]
+pub struct Computed;
+
+/// The value is a field of which [`Field`] has said what keys it holds, or that it holds none.
+#[derive(Debug)]
+pub struct InField;
 
 impl<T> Kind<T> {
     /// The kind of this value.
     pub fn of(_: &T) -> Self {
         Self(PhantomData)
     }
+
+    /// The kind of this value, which is a field's.
+    pub fn of_field(_: &T) -> Kind<T, InField> {
+        Kind(PhantomData)
+    }
+}
+
+/// What holds keys, and of which type: that of the field in most cases. A list is not here, since a list of bytes is a key.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a key nor a collection of keys",
+    label = "cannot be looked up by",
+    note = "a key is text, bytes, a number, a UUID (feature `uuid`), a tuple of those, or a type that implements `larder::Key`",
+    note = "to compute keys from it: `#[entry(key(index = \"…\", with = Self::function, type = …))]`"
+)]
+pub trait Field {
+    /// The owned form of the keys.
+    type Key;
+}
+
+impl<K: Key> Field for K {
+    type Key = K::Owned;
+}
+
+macro_rules! holds_keys {
+    ($([$($generics:tt)*] $type:ty;)*) => {$(
+        impl<$($generics)*> Field for $type {
+            type Key = K::Owned;
+        }
+    )*};
+}
+
+holds_keys! {
+    [K: Key] Option<K>;
+    [K: Key] BTreeSet<K>;
+    [K: Key, S] HashSet<K, S>;
+    [K: Key] VecDeque<K>;
+    [K: Key] LinkedList<K>;
+    [K: Key] BinaryHeap<K>;
+    // A map is an error, which `Map` tells.
+    [K: Key, V] BTreeMap<K, V>;
+    [K: Key, V, S] HashMap<K, V, S>;
 }
 
 /// One key.
@@ -43,7 +98,7 @@ pub struct One;
 
 impl One {
     /// Adds it.
-    pub fn add<I: Index>(self, keys: &mut Keys<I>, index: I, key: impl Key) {
+    pub fn add<E: Entry, T>(self, keys: &mut Keys<E>, index: Index<E, T>, key: impl KeyFor<T>) {
         keys.add(index, key);
     }
 
@@ -59,7 +114,7 @@ pub struct Each;
 
 impl Each {
     /// Adds all of them.
-    pub fn add<I: Index, T: IntoIterator<Item: Key>>(self, keys: &mut Keys<I>, index: I, items: T) {
+    pub fn add<E: Entry, T>(self, keys: &mut Keys<E>, index: Index<E, T>, items: impl IntoIterator<Item: KeyFor<T>>) {
         items.into_iter().for_each(|key| keys.add(index, key));
     }
 }
@@ -77,7 +132,7 @@ pub trait OneKey {
     }
 }
 
-impl<T: Key> OneKey for &&&&Kind<T> {}
+impl<T: Key, From> OneKey for &&&&Kind<T, From> {}
 
 /// See the table at the top.
 pub trait OptionalKey {
@@ -87,8 +142,8 @@ pub trait OptionalKey {
     }
 }
 
-impl<K: Key> OptionalKey for &&&Kind<Option<K>> {}
-impl<K: Key> OptionalKey for &&&Kind<&Option<K>> {}
+impl<K: Key, From> OptionalKey for &&&Kind<Option<K>, From> {}
+impl<K: Key, From> OptionalKey for &&&Kind<&Option<K>, From> {}
 
 /// See the table at the top.
 pub trait Bytes<T> {
@@ -98,7 +153,7 @@ pub trait Bytes<T> {
     }
 }
 
-impl<T: IntoIterator<Item: Byte>> Bytes<T> for &&Kind<T> {}
+impl<T: IntoIterator<Item: Byte>, From> Bytes<T> for &&Kind<T, From> {}
 
 /// An item of a byte string.
 pub trait Byte {}
@@ -114,7 +169,10 @@ pub trait Map<T> {
     }
 }
 
-impl<'a, C: ?Sized, K: 'a, V: 'a> Map<&'a C> for &&Kind<&'a C> where &'a C: IntoIterator<Item = (&'a K, &'a V)> {}
+impl<'a, C: ?Sized, K: 'a, V: 'a, From> Map<&'a C> for &&Kind<&'a C, From> where
+    &'a C: IntoIterator<Item = (&'a K, &'a V)>
+{
+}
 
 /// See the table at the top.
 pub trait ManyKeys {
@@ -124,7 +182,7 @@ pub trait ManyKeys {
     }
 }
 
-impl<T: IntoIterator<Item: Key>> ManyKeys for &Kind<T> {}
+impl<T: IntoIterator<Item: Key>, From> ManyKeys for &Kind<T, From> {}
 
 /// See the table at the top.
 pub trait NoKey<T> {
@@ -132,14 +190,38 @@ pub trait NoKey<T> {
     fn keys(&self) -> Neither<T> {
         Neither(PhantomData)
     }
+}
 
+impl<T> NoKey<T> for Kind<T> {}
+
+/// See the table at the top.
+pub trait NoKeyInField {
+    /// An error that [`Field`] has told.
+    fn keys(&self) -> Told {
+        Told
+    }
+}
+
+impl<T> NoKeyInField for Kind<T, InField> {}
+
+/// See the table at the top.
+pub trait NotOneKey<T> {
     /// An error.
     fn key(&self) -> NotOne<T> {
         NotOne(PhantomData)
     }
 }
 
-impl<T> NoKey<T> for Kind<T> {}
+impl<T, From> NotOneKey<T> for Kind<T, From> {}
+
+/// A value of which it was told that it cannot be looked up by.
+#[derive(Debug)]
+pub struct Told;
+
+impl Told {
+    /// Tells no second error.
+    pub fn add<E: Entry, K, T>(self, _: &mut Keys<E>, _: Index<E, K>, _: T) {}
+}
 
 /// A value that could be one key or several.
 #[derive(Debug)]
@@ -147,7 +229,7 @@ pub struct Unclear<T>(PhantomData<fn() -> T>);
 
 impl<T> Unclear<T> {
     /// Never compiles.
-    pub fn add<I: Index>(self, _: &mut Keys<I>, _: I, _: T)
+    pub fn add<E: Entry, K>(self, _: &mut Keys<E>, _: Index<E, K>, _: T)
     where
         T: ClearlyOneKeyOrMany,
     {
@@ -160,7 +242,7 @@ pub struct Pairs<T>(PhantomData<fn() -> T>);
 
 impl<T> Pairs<T> {
     /// Never compiles.
-    pub fn add<I: Index>(self, _: &mut Keys<I>, _: I, _: T)
+    pub fn add<E: Entry, K>(self, _: &mut Keys<E>, _: Index<E, K>, _: T)
     where
         T: NotAMap,
     {
@@ -173,7 +255,7 @@ pub struct Neither<T>(PhantomData<fn() -> T>);
 
 impl<T> Neither<T> {
     /// Never compiles.
-    pub fn add<I: Index>(self, _: &mut Keys<I>, _: I, _: T)
+    pub fn add<E: Entry, K>(self, _: &mut Keys<E>, _: Index<E, K>, _: T)
     where
         T: KeyOrKeys,
     {
@@ -185,12 +267,19 @@ impl<T> Neither<T> {
 pub struct NotOne<T>(PhantomData<fn() -> T>);
 
 impl<T> NotOne<T> {
-    /// Never compiles. A key is returned so that no second error follows.
-    pub fn exactly(self, _: T) -> &'static str
+    /// Never compiles.
+    pub fn add<E: Entry, K>(self, _: &mut Keys<E>, _: Index<E, K>, _: T)
     where
         T: ExactlyOneKey,
     {
-        ""
+    }
+
+    /// Never compiles. A key of whatever type is asked for is promised, so that no second error follows.
+    pub fn exactly<K: Key + Default>(self, _: T) -> K
+    where
+        T: ExactlyOneKey,
+    {
+        K::default()
     }
 }
 
@@ -199,7 +288,7 @@ impl<T> NotOne<T> {
     message = "`{Self}` could be one key or many",
     label = "one key or many?",
     note = "if each item is a key of its own, say so: `#[key(index = \"…\", each)]`",
-    note = "otherwise compute the key: `#[entry(key(index = \"…\", with = Self::function))]`"
+    note = "otherwise compute the key: `#[entry(key(index = \"…\", with = Self::function, type = …))]`"
 )]
 pub trait ClearlyOneKeyOrMany {}
 
@@ -207,7 +296,7 @@ pub trait ClearlyOneKeyOrMany {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is a map: an object could be looked up by either side of it or by pairs",
     label = "which side of it?",
-    note = "compute the keys: `#[entry(key(index = \"…\", with = Self::function))]`",
+    note = "compute the keys: `#[entry(key(index = \"…\", with = Self::function, type = …))]`",
     note = "if each pair is a key of two parts, say so: `#[key(index = \"…\", each)]`"
 )]
 pub trait NotAMap {}
@@ -217,7 +306,7 @@ pub trait NotAMap {}
     message = "`{Self}` is neither a key nor a collection of keys",
     label = "cannot be looked up by",
     note = "a key is text, bytes, a number, a UUID (feature `uuid`), a tuple of those, or a type that implements `larder::Key`",
-    note = "to compute keys from it: `#[entry(key(index = \"…\", with = Self::function))]`"
+    note = "to compute keys from it: `#[entry(key(index = \"…\", with = Self::function, type = …))]`"
 )]
 pub trait KeyOrKeys {}
 

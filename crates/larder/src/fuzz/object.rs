@@ -14,39 +14,23 @@ struct Fuzzed {
     inner: Option<Box<Fuzzed>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum FuzzedIndex {
-    Id,
-    Host,
-    Ho,
-}
-
-impl Index for FuzzedIndex {
-    // The beginning of one is another.
-    const NAMES: &'static [&'static str] = &["id", "host", "ho"];
-
-    fn position(self) -> usize {
-        self as usize
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::Id, Self::Host, Self::Ho].into_iter().find(|index| Self::NAMES.get(index.position()) == Some(&name))
-    }
+impl Fuzzed {
+    const ID: Index<Self, String> = Index::at::<0>();
 }
 
 impl Entry for Fuzzed {
-    type Index = FuzzedIndex;
-
     const CACHE: &'static str = "fuzzed";
+    // The beginning of one is another.
+    const INDEXES: &'static [&'static str] = &["id", "host", "ho"];
 
-    fn keys(&self, keys: &mut Keys<FuzzedIndex>) {
-        keys.add(FuzzedIndex::Id, &self.text);
+    fn keys(&self, keys: &mut Keys<Self>) {
+        keys.add(Self::ID, &self.text);
     }
 }
 
 /// Found out but once: to describe a shape takes longer than to read an object.
 fn schema() -> Schema {
-    thread_local!(static SCHEMA: Schema = Schema { fingerprint: u64::from_be_bytes(*b"fuzzed!!"), ..Schema::of::<Fuzzed>() });
+    thread_local!(static SCHEMA: Schema = Schema::of::<Fuzzed>().with_fingerprint(u64::from_be_bytes(*b"fuzzed!!")));
     SCHEMA.with(Schema::clone)
 }
 

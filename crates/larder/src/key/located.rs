@@ -3,7 +3,7 @@
 /// A key of a known index, borrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyRef<'a> {
-    /// The position of the index in [`Schema::indexes`](crate::contract::Schema::indexes); 0 is the primary index.
+    /// The position of the index in [`Entry::INDEXES`](crate::Entry::INDEXES); 0 is the primary index.
     pub index: u8,
     /// The encoded key.
     pub bytes: &'a [u8],
@@ -12,7 +12,7 @@ pub struct KeyRef<'a> {
 /// A key of a known index.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyBuf {
-    /// The position of the index in [`Schema::indexes`](crate::contract::Schema::indexes); 0 is the primary index.
+    /// The position of the index in [`Entry::INDEXES`](crate::Entry::INDEXES); 0 is the primary index.
     pub index: u8,
     /// The encoded key.
     pub bytes: Box<[u8]>,

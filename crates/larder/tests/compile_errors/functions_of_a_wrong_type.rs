@@ -2,7 +2,7 @@ use larder::Entry;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Entry)]
-#[entry(cache = "a", weight = Self::weigh, key(index = "x", with = Self::x))]
+#[entry(cache = "a", weight = Self::weigh, key(index = "x", with = Self::x, type = String))]
 struct A {
     #[key(primary)]
     id: String,

@@ -2,7 +2,7 @@ use larder::Entry;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Entry)]
-#[entry(cache = "user accounts", key(index = "", with = Self::name))]
+#[entry(cache = "user accounts", key(index = "", with = Self::name, type = String))]
 struct A {
     #[key(primary, index = "id:1")]
     id: String,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 struct Other;
 
 #[derive(Serialize, Deserialize, Entry)]
-#[entry(cache = "a", key(index = "x", with = Self::x), key(index = "y", with = Self::y, each))]
+#[entry(cache = "a", key(index = "x", with = Self::x, type = u8), key(index = "y", with = Self::y, each, type = f64))]
 struct A {
     #[key(primary)]
     id: Other,

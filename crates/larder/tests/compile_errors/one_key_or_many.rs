@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Serialize, Deserialize, Entry)]
-#[entry(cache = "a", key(index = "computed", with = Self::computed))]
+#[entry(cache = "a", key(index = "computed", with = Self::computed, type = u8))]
 struct A {
     #[key(primary)]
     id: String,

@@ -18,7 +18,7 @@ struct B {
 }
 
 #[derive(Serialize, Deserialize, Entry)]
-#[entry(cache = "c", key(primary, index = "id", with = Self::id))]
+#[entry(cache = "c", key(primary, index = "id", with = Self::id, type = u64))]
 struct C {
     ids: Vec<u64>,
 }

@@ -2,7 +2,7 @@ use larder::Entry;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Entry)]
-#[entry(cache = "a", key(index = "id", with = Self::name))]
+#[entry(cache = "a", key(index = "id", with = Self::name, type = String))]
 struct A {
     #[key(primary)]
     id: String,

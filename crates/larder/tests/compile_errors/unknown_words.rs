@@ -2,7 +2,7 @@ use larder::Entry;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Entry)]
-#[entry(cash = "a", ttl = 5, store::cache = "a")]
+#[entry(cash = "a", ttl = 5, index = ByName, store::cache = "a")]
 struct A {
     #[key(primary, unique)]
     id: String,

@@ -2,8 +2,8 @@ use larder::Entry;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Entry)]
-#[entry(cache = "a", index = "ByName", revision = "1", weight = |a| 1, crate = "larder")]
-#[entry(key(index = "x", with = |a| &a.id), key(index = 5, with = Self::x), key = "x")]
+#[entry(cache = "a", revision = "1", weight = |a| 1, crate = "larder")]
+#[entry(key(index = "x", with = |a| &a.id), key(index = 5, with = Self::x, type = u8), key(index = "w", with = Self::w, type = 5), key = "x")]
 #[entry(key(index = "y", fields = "id"), key(index = "z", fields(id, version)))]
 struct A {
     #[key(primary = true)]

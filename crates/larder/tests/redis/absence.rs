@@ -1,10 +1,10 @@
 //! Loads that have found nothing: the object that is over is ended, and the note is left and found.
 
-use crate::instance::{Instance, InstanceIndex as By, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{config, servers, until};
 use larder::connector::redis::{Redis, RedisConnector};
-use larder::contract::{Connector, KeyRef, Lease, Look};
-use larder::{Cache, Delivery, LoadOptions, Lookup, Miss, Schema, Stored, Ticket};
+use larder::contract::{Connector, KeyRef, Lease};
+use larder::{Cache, Delivery, Index, LoadOptions, Lookup, Miss, Schema, Stored, Ticket};
 use larder_testing::server::{Server, ServerOptions};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,10 +29,11 @@ impl<'a> Place<'a> {
 
     /// Another release has another fingerprint.
     async fn of_release(server: &'a Server, loading: LoadOptions, release: u64) -> Self {
-        let mut schema = Schema::of::<Instance>().ages(LONG, Duration::ZERO).loading(loading);
-        schema.fingerprint ^= release;
+        let schema = Schema::of::<Instance>().ages(LONG, Duration::ZERO).loading(loading);
+        let fingerprint = schema.fingerprint() ^ release;
+        let schema = schema.with_fingerprint(fingerprint);
         let connector = Arc::new(Redis::open(config(server.socket())).unwrap().connector(schema.clone()).unwrap());
-        let cache = Cache::new(connector.clone(), schema);
+        let cache = Cache::new(connector.clone(), schema).unwrap();
         until("the cache can be read", || cache.status().readable).await;
         Self { server, cache, connector }
     }
@@ -42,17 +43,17 @@ impl<'a> Place<'a> {
     }
 
     /// A load that began at this ticket has found nothing under the key.
-    async fn found_nothing_since(&self, ticket: Ticket, (index, key): (By, &str)) -> Stored {
+    async fn found_nothing_since(&self, ticket: Ticket, (index, key): (Index<Instance, String>, &str)) -> Stored {
         self.connector.fill_absent(bytes(index, key), ticket).await.stored
     }
 
-    async fn found_nothing(&self, key: (By, &str)) -> Stored {
+    async fn found_nothing(&self, key: (Index<Instance, String>, &str)) -> Stored {
         let ticket = self.ticket().await;
         self.found_nothing_since(ticket, key).await
     }
 
     fn object(&self, id: &str) -> String {
-        format!("larder:instance:o{:016x}:{id}", self.cache.schema().fingerprint)
+        format!("larder:instance:o{:016x}:{id}", self.cache.schema().fingerprint())
     }
 
     async fn is_stored(&self, id: &str) -> bool {
@@ -71,10 +72,10 @@ impl<'a> Place<'a> {
     }
 
     /// What each way to look says of a key under which nothing can be served.
-    async fn misses(&self, (index, key): (By, &str)) -> Vec<Miss> {
+    async fn misses(&self, (index, key): (Index<Instance, String>, &str)) -> Vec<Miss> {
         assert!(self.cache.get(index, key).await.is_none());
         let look = match self.cache.lookup(index, key).await {
-            Lookup::Miss(miss, _) => miss,
+            Lookup::Miss { cause: miss, .. } => miss,
             hit => panic!("{hit:?}"),
         };
         let key = bytes(index, key);
@@ -82,19 +83,19 @@ impl<'a> Place<'a> {
         if let Lease::Granted(token) = lease {
             self.connector.release(key, token).await;
         }
-        let Look::Miss { cause: leased, expired: None, .. } = leased else { panic!("{leased:?}") };
-        let keys = [key, bytes(By::Host, "somewhere else")];
+        let Lookup::Miss { cause: leased, expired: None, .. } = leased else { panic!("{leased:?}") };
+        let keys = [key, bytes(Instance::HOST, "somewhere else")];
         let one = self.connector.get_many(&keys).await.into_iter().next().unwrap().unwrap_err();
         let many = self.connector.lookup_many(&keys).await.found.into_iter().next().unwrap().unwrap_err();
         vec![look, leased, one, many]
     }
 }
 
-fn bytes(index: By, key: &str) -> KeyRef<'_> {
-    KeyRef { index: u8::from(index == By::Host), bytes: key.as_bytes() }
+fn bytes(index: Index<Instance, String>, key: &str) -> KeyRef<'_> {
+    KeyRef { index: index.position(), bytes: key.as_bytes() }
 }
 
-async fn loads_of_nothing(cache: &Cache<Instance>, index: By, key: &str, times: usize) -> u64 {
+async fn loads_of_nothing(cache: &Cache<Instance>, index: Index<Instance, String>, key: &str, times: usize) -> u64 {
     let before = cache.stats().loads.get();
     for _ in 0..times {
         assert!(cache.get_or_load(index, key, |_| async { Ok::<_, ()>(None) }).await.unwrap().is_none());
@@ -106,18 +107,21 @@ async fn loads_of_nothing(cache: &Cache<Instance>, index: By, key: &str, times: 
 async fn a_load_of_nothing_ends_the_object_that_has_expired_under_all_of_its_keys() {
     for server in servers(ServerOptions::default()).await {
         for negative_age in [Duration::ZERO, LONG] {
-            for key in [(By::Id, "1"), (By::Host, "a")] {
+            for key in [(Instance::ID, "1"), (Instance::HOST, "a")] {
                 let place = Place::of(&server, ALL.negative_age(negative_age)).await;
                 place.cache.truncate().await.unwrap();
-                assert_eq!(place.cache.set(instance("1", &["a", "b"], "gone")).await, Stored::Yes);
+                assert_eq!(place.cache.set(instance("1", &["a", "b"], "gone")).await, Stored::Accepted);
                 place.expires("1").await;
-                assert!(matches!(place.cache.lookup(By::Host, "b").await, Lookup::Miss(Miss::Expired, Some(_))));
-                assert_eq!(place.found_nothing(key).await, Stored::Yes);
+                assert!(matches!(
+                    place.cache.lookup(Instance::HOST, "b").await,
+                    Lookup::Miss { cause: Miss::Expired, ticket: Some(_), .. }
+                ));
+                assert_eq!(place.found_nothing(key).await, Stored::Accepted);
                 let stranger = Place::of(&server, ALL.negative_age(negative_age)).await;
                 for place in [&place, &stranger] {
                     let known = if negative_age.is_zero() { Miss::Absent } else { Miss::KnownAbsent };
                     assert_eq!(place.misses(key).await, [known; 4]);
-                    for other in [(By::Id, "1"), (By::Host, "a"), (By::Host, "b")] {
+                    for other in [(Instance::ID, "1"), (Instance::HOST, "a"), (Instance::HOST, "b")] {
                         if other != key {
                             assert_eq!(place.misses(other).await, [Miss::Absent; 4], "{other:?} after {key:?}");
                         }
@@ -133,13 +137,16 @@ async fn a_load_of_nothing_ends_the_object_that_has_expired_under_all_of_its_key
 async fn a_load_of_nothing_ends_the_object_that_was_to_be_loaded_anew() {
     for server in servers(ServerOptions::default()).await {
         let place = Place::of(&server, ALL).await;
-        for key in [(By::Id, "1"), (By::Host, "a")] {
-            assert_eq!(place.cache.set(instance("1", &["a"], "gone")).await, Stored::Yes);
+        for key in [(Instance::ID, "1"), (Instance::HOST, "a")] {
+            assert_eq!(place.cache.set(instance("1", &["a"], "gone")).await, Stored::Accepted);
             place.ends_in("1", 300).await;
-            assert!(place.cache.get(By::Host, "a").await.is_some(), "it is live");
-            assert_eq!(place.found_nothing(key).await, Stored::Yes);
+            assert!(place.cache.get(Instance::HOST, "a").await.is_some(), "it is live");
+            assert_eq!(place.found_nothing(key).await, Stored::Accepted);
             assert_eq!(place.misses(key).await, [Miss::KnownAbsent; 4]);
-            assert!(place.cache.get(By::Host, "a").await.is_none() && place.cache.get(By::Id, "1").await.is_none());
+            assert!(
+                place.cache.get(Instance::HOST, "a").await.is_none()
+                    && place.cache.get(Instance::ID, "1").await.is_none()
+            );
         }
     }
 }
@@ -151,13 +158,16 @@ async fn a_load_of_nothing_leaves_an_object_that_is_not_due() {
         for loading in [ALL, ALL.negative_age(Duration::ZERO), LoadOptions::default()] {
             let place = Place::of(&server, loading.negative_age(LONG)).await;
             place.cache.truncate().await.unwrap();
-            assert_eq!(place.cache.set(instance("1", &["a"], "x")).await, Stored::Yes);
-            for key in [(By::Id, "1"), (By::Host, "a")] {
+            assert_eq!(place.cache.set(instance("1", &["a"], "x")).await, Stored::Accepted);
+            for key in [(Instance::ID, "1"), (Instance::HOST, "a")] {
                 assert_eq!(place.found_nothing(key).await, Stored::Overtaken);
-                assert!(place.cache.get(By::Host, "a").await.is_some() && place.cache.get(By::Id, "1").await.is_some());
+                assert!(
+                    place.cache.get(Instance::HOST, "a").await.is_some()
+                        && place.cache.get(Instance::ID, "1").await.is_some()
+                );
             }
-            assert_eq!(place.cache.invalidate(By::Host, ["a"]).await.unwrap(), Delivery::Applied);
-            assert!(place.cache.get(By::Id, "1").await.is_none(), "its index key leads to it as before");
+            assert_eq!(place.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
+            assert!(place.cache.get(Instance::ID, "1").await.is_none(), "its index key leads to it as before");
         }
     }
 }
@@ -170,19 +180,22 @@ async fn a_load_of_nothing_that_was_overtaken_ends_nothing_and_notes_nothing() {
         for touch in ["set", "invalidate", "delete", "truncate"] {
             let ticket = place.ticket().await;
             match touch {
-                "set" => assert_eq!(place.cache.set(instance("1", &["a"], "newer")).await, Stored::Yes),
-                "invalidate" => drop(place.cache.invalidate(By::Host, ["a"]).await.unwrap()),
-                "delete" => drop(place.cache.delete(By::Host, ["a"]).await.unwrap()),
+                "set" => assert_eq!(place.cache.set(instance("1", &["a"], "newer")).await, Stored::Accepted),
+                "invalidate" => drop(place.cache.invalidate(Instance::HOST, ["a"]).await.unwrap()),
+                "delete" => drop(place.cache.delete(Instance::HOST, ["a"]).await.unwrap()),
                 _ => drop(place.cache.truncate().await.unwrap()),
             }
             if touch != "set" {
                 let newer = place.ticket().await;
-                assert_eq!(place.cache.fill(instance("1", &["a"], "newer"), newer).await, Stored::Yes);
+                assert_eq!(place.cache.fill(instance("1", &["a"], "newer"), newer).await, Stored::Accepted);
             }
             place.expires("1").await;
-            assert_eq!(place.found_nothing_since(ticket, (By::Host, "a")).await, Stored::Overtaken, "{touch}");
+            assert_eq!(place.found_nothing_since(ticket, (Instance::HOST, "a")).await, Stored::Overtaken, "{touch}");
             assert!(place.is_stored("1").await, "{touch}");
-            assert!(matches!(place.cache.lookup(By::Host, "a").await, Lookup::Miss(Miss::Expired, Some(_))));
+            assert!(matches!(
+                place.cache.lookup(Instance::HOST, "a").await,
+                Lookup::Miss { cause: Miss::Expired, ticket: Some(_), .. }
+            ));
         }
     }
 }
@@ -193,17 +206,17 @@ async fn an_index_key_that_leads_nowhere_does_not_keep_a_note_away() {
     for server in servers(ServerOptions::default()).await {
         let loading = LoadOptions::new().negative_age(LONG);
         let (near, far) = (Place::of(&server, loading).await, Place::of(&server, loading).await);
-        assert_eq!(near.cache.set(instance("1", &["a", "b"], "x")).await, Stored::Yes);
+        assert_eq!(near.cache.set(instance("1", &["a", "b"], "x")).await, Stored::Accepted);
         // So that both nodes remember where the host leads.
-        assert!(far.cache.get(By::Host, "a").await.is_some());
-        assert_eq!(near.cache.invalidate(By::Id, ["1"]).await.unwrap(), Delivery::Applied);
-        assert_eq!(loads_of_nothing(&near.cache, By::Id, "1", 5).await, 1);
+        assert!(far.cache.get(Instance::HOST, "a").await.is_some());
+        assert_eq!(near.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(loads_of_nothing(&near.cache, Instance::ID, "1", 5).await, 1);
         for host in ["a", "b"] {
-            assert_eq!(loads_of_nothing(&near.cache, By::Host, host, 5).await, 1, "{host}");
-            assert_eq!(far.misses((By::Host, host)).await, [Miss::KnownAbsent; 4], "{host}");
-            assert_eq!(loads_of_nothing(&far.cache, By::Host, host, 5).await, 0, "{host}");
+            assert_eq!(loads_of_nothing(&near.cache, Instance::HOST, host, 5).await, 1, "{host}");
+            assert_eq!(far.misses((Instance::HOST, host)).await, [Miss::KnownAbsent; 4], "{host}");
+            assert_eq!(loads_of_nothing(&far.cache, Instance::HOST, host, 5).await, 0, "{host}");
         }
-        assert_eq!(loads_of_nothing(&far.cache, By::Id, "1", 5).await, 0, "that of the id is still there");
+        assert_eq!(loads_of_nothing(&far.cache, Instance::ID, "1", 5).await, 0, "that of the id is still there");
     }
 }
 
@@ -212,18 +225,18 @@ async fn an_index_key_that_leads_nowhere_does_not_keep_a_note_away() {
 async fn an_object_that_does_not_list_the_key_stays_and_does_not_keep_the_note_away() {
     for server in servers(ServerOptions::default()).await {
         let place = Place::of(&server, ALL).await;
-        assert_eq!(place.cache.set(instance("1", &["a", "b"], "x")).await, Stored::Yes);
-        assert_eq!(place.cache.set(instance("1", &["b"], "without a")).await, Stored::Yes);
-        assert_eq!(place.found_nothing((By::Host, "a")).await, Stored::Yes);
-        assert_eq!(place.misses((By::Host, "a")).await, [Miss::KnownAbsent; 4]);
-        assert!(place.cache.get(By::Host, "b").await.is_some());
+        assert_eq!(place.cache.set(instance("1", &["a", "b"], "x")).await, Stored::Accepted);
+        assert_eq!(place.cache.set(instance("1", &["b"], "without a")).await, Stored::Accepted);
+        assert_eq!(place.found_nothing((Instance::HOST, "a")).await, Stored::Accepted);
+        assert_eq!(place.misses((Instance::HOST, "a")).await, [Miss::KnownAbsent; 4]);
+        assert!(place.cache.get(Instance::HOST, "b").await.is_some());
         // Its id begins like another id, and one of its hosts is the end of another host.
-        assert_eq!(place.cache.set(instance("12", &["xa", "a2"], "x")).await, Stored::Yes);
-        for key in [(By::Host, "2"), (By::Id, "2"), (By::Host, "12")] {
-            assert_eq!(place.found_nothing(key).await, Stored::Yes);
+        assert_eq!(place.cache.set(instance("12", &["xa", "a2"], "x")).await, Stored::Accepted);
+        for key in [(Instance::HOST, "2"), (Instance::ID, "2"), (Instance::HOST, "12")] {
+            assert_eq!(place.found_nothing(key).await, Stored::Accepted);
             assert_eq!(place.misses(key).await, [Miss::KnownAbsent; 4]);
         }
-        assert!(place.cache.get(By::Host, "a2").await.is_some());
+        assert!(place.cache.get(Instance::HOST, "a2").await.is_some());
     }
 }
 
@@ -233,14 +246,14 @@ async fn an_object_that_does_not_list_the_key_stays_and_does_not_keep_the_note_a
 async fn a_note_under_a_deleted_key_hides_no_object_from_an_invalidation() {
     for server in servers(ServerOptions::default()).await {
         let place = Place::of(&server, ALL).await;
-        for key in [(By::Id, "1"), (By::Host, "a")] {
-            assert_eq!(place.cache.set(instance("1", &["a", "b"], "x")).await, Stored::Yes);
+        for key in [(Instance::ID, "1"), (Instance::HOST, "a")] {
+            assert_eq!(place.cache.set(instance("1", &["a", "b"], "x")).await, Stored::Accepted);
             assert_eq!(place.cache.delete(key.0, [key.1]).await.unwrap(), Delivery::Applied);
-            assert!(place.cache.get(By::Host, "b").await.is_some());
-            assert_eq!(place.found_nothing(key).await, Stored::Yes);
+            assert!(place.cache.get(Instance::HOST, "b").await.is_some());
+            assert_eq!(place.found_nothing(key).await, Stored::Accepted);
             assert_eq!(place.misses(key).await, [Miss::KnownAbsent; 4]);
             assert_eq!(place.cache.invalidate(key.0, [key.1]).await.unwrap(), Delivery::Applied);
-            assert!(place.cache.get(By::Host, "b").await.is_none());
+            assert!(place.cache.get(Instance::HOST, "b").await.is_none());
         }
     }
 }
@@ -252,17 +265,17 @@ async fn a_load_of_nothing_ends_what_has_expired_in_every_release_and_hides_noth
         let (old, new) = (Place::of_release(&server, ALL, 7).await, Place::of(&server, ALL).await);
         let fill = async |place: &Place<'_>| {
             let ticket = place.ticket().await;
-            assert_eq!(place.cache.fill(instance("1", &["a", "b"], "x"), ticket).await, Stored::Yes);
+            assert_eq!(place.cache.fill(instance("1", &["a", "b"], "x"), ticket).await, Stored::Accepted);
         };
-        for key in [(By::Id, "1"), (By::Host, "a")] {
+        for key in [(Instance::ID, "1"), (Instance::HOST, "a")] {
             new.cache.truncate().await.unwrap();
             fill(&old).await;
             fill(&new).await;
             old.expires("1").await;
             new.expires("1").await;
-            assert_eq!(new.found_nothing(key).await, Stored::Yes);
+            assert_eq!(new.found_nothing(key).await, Stored::Accepted);
             assert!(!old.is_stored("1").await, "{key:?}");
-            assert!(old.cache.get(By::Host, "b").await.is_none());
+            assert!(old.cache.get(Instance::HOST, "b").await.is_none());
             assert_eq!(new.misses(key).await, [Miss::KnownAbsent; 4]);
 
             // One has loaded the row anew, maybe after the other had found nothing.
@@ -272,13 +285,20 @@ async fn a_load_of_nothing_ends_what_has_expired_in_every_release_and_hides_noth
             new.expires("1").await;
             let stored = new.found_nothing(key).await;
             assert!(old.is_stored("1").await, "{key:?}");
-            assert!(matches!(new.cache.lookup(By::Host, "b").await, Lookup::Miss(Miss::Absent, Some(_))), "ended");
-            match key.0 {
-                By::Id => assert_eq!((stored, new.misses(key).await), (Stored::Yes, vec![Miss::KnownAbsent; 4])),
-                By::Host => assert_eq!((stored, new.misses(key).await), (Stored::Overtaken, vec![Miss::Absent; 4])),
-            }
+            assert!(
+                matches!(
+                    new.cache.lookup(Instance::HOST, "b").await,
+                    Lookup::Miss { cause: Miss::Absent, ticket: Some(_), .. }
+                ),
+                "ended"
+            );
+            let expected = match key.0 == Instance::ID {
+                true => (Stored::Accepted, vec![Miss::KnownAbsent; 4]),
+                false => (Stored::Overtaken, vec![Miss::Absent; 4]),
+            };
+            assert_eq!((stored, new.misses(key).await), expected);
             assert_eq!(new.cache.invalidate(key.0, [key.1]).await.unwrap(), Delivery::Applied);
-            assert!(old.cache.get(By::Host, "b").await.is_none(), "an invalidation reaches it: {key:?}");
+            assert!(old.cache.get(Instance::HOST, "b").await.is_none(), "an invalidation reaches it: {key:?}");
         }
     }
 }
@@ -290,17 +310,17 @@ async fn a_note_under_the_id_that_a_host_had_led_to_does_not_hide_the_object_tha
         let (near, far) = (Place::of(&server, ALL).await, Place::of(&server, ALL).await);
         for get in ["get", "get_many", "lookup_many", "lease"] {
             near.cache.truncate().await.unwrap();
-            assert_eq!(near.cache.set(instance("1", &["a"], "old")).await, Stored::Yes);
-            assert_eq!(far.cache.set(instance("2", &["a"], "new")).await, Stored::Yes);
-            assert_eq!(far.found_nothing((By::Id, "1")).await, Stored::Yes);
-            let key = bytes(By::Host, "a");
+            assert_eq!(near.cache.set(instance("1", &["a"], "old")).await, Stored::Accepted);
+            assert_eq!(far.cache.set(instance("2", &["a"], "new")).await, Stored::Accepted);
+            assert_eq!(far.found_nothing((Instance::ID, "1")).await, Stored::Accepted);
+            let key = bytes(Instance::HOST, "a");
             let found = match get {
                 "get" => near.connector.get(key).await,
                 "get_many" => near.connector.get_many(&[key]).await.remove(0),
                 "lookup_many" => near.connector.lookup_many(&[key]).await.found.remove(0),
                 _ => match near.connector.lease(key).await.1 {
-                    Look::Hit { value, .. } => Ok(value),
-                    Look::Miss { cause, .. } => Err(cause),
+                    Lookup::Hit { value, .. } => Ok(value),
+                    Lookup::Miss { cause, .. } => Err(cause),
                 },
             };
             let found = found.map(|found| found.downcast_ref::<Instance>().unwrap().id.clone());
@@ -314,17 +334,17 @@ async fn a_note_under_the_id_that_a_host_had_led_to_does_not_hide_the_object_tha
 async fn a_full_server_ends_what_is_over_and_refuses_a_note_where_there_was_nothing() {
     for server in servers(ServerOptions::default()).await {
         let place = Place::of(&server, ALL).await;
-        assert_eq!(place.cache.set(instance("1", &["a"], "x")).await, Stored::Yes);
-        assert_eq!(place.cache.set(instance("2", &["b"], "x")).await, Stored::Yes);
+        assert_eq!(place.cache.set(instance("1", &["a"], "x")).await, Stored::Accepted);
+        assert_eq!(place.cache.set(instance("2", &["b"], "x")).await, Stored::Accepted);
         place.expires("1").await;
         place.expires("2").await;
         server.config_set("maxmemory", "1mb").await.unwrap();
-        assert_eq!(place.found_nothing((By::Host, "a")).await, Stored::Yes);
-        assert_eq!(place.found_nothing((By::Id, "2")).await, Stored::Yes);
+        assert_eq!(place.found_nothing((Instance::HOST, "a")).await, Stored::Accepted);
+        assert_eq!(place.found_nothing((Instance::ID, "2")).await, Stored::Accepted);
         assert!(!place.is_stored("1").await);
-        assert_eq!(place.misses((By::Id, "2")).await, [Miss::KnownAbsent; 4], "in the object's place");
-        assert_eq!(place.found_nothing((By::Host, "c")).await, Stored::Full);
-        assert_eq!(place.misses((By::Host, "c")).await, [Miss::Absent; 4]);
+        assert_eq!(place.misses((Instance::ID, "2")).await, [Miss::KnownAbsent; 4], "in the object's place");
+        assert_eq!(place.found_nothing((Instance::HOST, "c")).await, Stored::Full);
+        assert_eq!(place.misses((Instance::HOST, "c")).await, [Miss::Absent; 4]);
     }
 }
 
@@ -334,13 +354,16 @@ async fn a_note_is_found_in_one_round_trip() {
     for server in servers(ServerOptions::default()).await {
         let loading = LoadOptions::new().negative_age(LONG);
         let place = Place::of(&server, loading).await;
-        assert_eq!(place.cache.set(instance("1", &["a"], "x")).await, Stored::Yes);
-        assert_eq!(place.cache.invalidate(By::Id, ["1"]).await.unwrap(), Delivery::Applied);
-        for key in [(By::Id, "1"), (By::Host, "a")] {
-            assert_eq!(place.found_nothing(key).await, Stored::Yes);
+        assert_eq!(place.cache.set(instance("1", &["a"], "x")).await, Stored::Accepted);
+        assert_eq!(place.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Applied);
+        for key in [(Instance::ID, "1"), (Instance::HOST, "a")] {
+            assert_eq!(place.found_nothing(key).await, Stored::Accepted);
             server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
             for _ in 0..10 {
-                assert!(matches!(place.cache.lookup(key.0, key.1).await, Lookup::Miss(Miss::KnownAbsent, None)));
+                assert!(matches!(
+                    place.cache.lookup(key.0, key.1).await,
+                    Lookup::Miss { cause: Miss::KnownAbsent, ticket: None, .. }
+                ));
             }
             let stats = server.info("commandstats").await.unwrap();
             let gets = stats["cmdstat_get"].clone();

@@ -1,6 +1,6 @@
 //! The auditor on a real server, where the log of the clock says which keys were touched.
 
-use crate::instance::{InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, servers, until};
 use larder::Delivery;
 use larder::audit::AuditOptions;
@@ -16,9 +16,9 @@ async fn an_object_that_came_back_behind_larders_back_is_found() {
         let source = |_| std::future::ready(Ok::<_, String>(Some(instance("1", &["a"], "new"))));
         let audit = node.cache.audited(options, source).unwrap();
         node.set("1", &["a"], "old").await;
-        let name = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint);
+        let name = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint());
         let old = server.command(&["GET", &name]).await.unwrap();
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Applied);
         server.command(&[b"SET".as_slice(), name.as_bytes(), old.bytes().unwrap()]).await.unwrap();
         assert!(node.by_host("a").await.is_some());
         until("it is found", || audit.findings().stale > 0).await;
@@ -46,7 +46,7 @@ async fn an_object_that_is_touched_all_the_time_is_undecided() {
         while audit.findings().undecided == 0 {
             node.set("1", &["a"], "old").await;
             // Another object's keys are no touch of this one's.
-            assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["2"]).await.unwrap(), Delivery::Applied);
+            assert_eq!(node.cache.invalidate(Instance::ID, ["2"]).await.unwrap(), Delivery::Applied);
             touched += 1;
             assert!(touched < 100_000 && audit.findings().stale == 0, "{:?}", audit.findings());
         }

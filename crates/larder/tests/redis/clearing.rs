@@ -1,6 +1,6 @@
 //! Clearing the cache, by many commands, while others use it: what `larder-model` calls `objects-first` and `guarded-removal`.
 
-use crate::instance::InstanceIndex;
+use crate::instance::Instance;
 use crate::node::{Node, servers};
 use larder::Delivery;
 use larder_testing::server::{Reply, Server, ServerOptions};
@@ -77,7 +77,7 @@ async fn a_removal_that_comes_late_removes_nothing() {
             }
             assert_eq!(node.by_host("a").await.unwrap().name, "new");
             assert_eq!(Node::on(&server).await.by_host("a").await.unwrap().name, "new", "the index key is there too");
-            assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+            assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
             assert!(node.by_id("1").await.is_none());
         }
     }

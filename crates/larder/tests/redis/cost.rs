@@ -1,6 +1,6 @@
 //! What operations cost the server, in commands and in keys that stay behind.
 
-use crate::instance::{InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, calls, config, servers};
 use larder::Delivery;
 use larder_testing::server::ServerOptions;
@@ -60,7 +60,7 @@ async fn an_index_key_never_leaks_and_never_expires_before_its_object() {
         node.set("1", &["b", "c"], "x").await;
         let ttl = async |name: &[u8]| server.command(&[b"PTTL".as_slice(), name]).await.unwrap().int().unwrap();
         let mut index_keys = 0;
-        let object = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint);
+        let object = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint());
         for name in server.keys("larder:instance:i*").await.unwrap() {
             let (object, index) = (ttl(object.as_bytes()).await, ttl(&name).await);
             assert!(0 < object && object <= 50_000, "{object}");
@@ -93,7 +93,7 @@ async fn an_index_key_never_leaks_and_never_expires_before_its_object() {
         node.set("1", &["b", "c"], "x").await;
         assert_eq!(node.cache.prune().await.unwrap().keys, 1);
         assert!(node.by_host("b").await.is_some() && node.by_host("c").await.is_some());
-        node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap();
+        node.cache.invalidate(Instance::ID, ["1"]).await.unwrap();
         assert_eq!(node.cache.prune().await.unwrap().keys, 2);
         assert_eq!(server.keys("larder:instance:[^n]*").await.unwrap(), [b"larder:instance:c"]);
     }
@@ -104,7 +104,7 @@ async fn a_staged_object_that_was_refused_leaves_nothing_behind() {
     for server in servers(ServerOptions::default()).await {
         let node = Node::on(&server).await;
         let ticket = node.ticket().await;
-        node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap();
+        node.cache.invalidate(Instance::ID, ["1"]).await.unwrap();
         node.cache.fill(instance("1", &["a"], &"x".repeat(20_000)), ticket).await;
         assert_eq!(server.keys("larder:instance:[^n]*").await.unwrap(), [b"larder:instance:c"]);
     }
@@ -135,13 +135,13 @@ async fn what_another_object_lists_is_read_once_however_many_keys_lead_to_it() {
 
         node.set("1", &old, "x").await;
         server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
-        assert_eq!(node.cache.delete(InstanceIndex::Host, &old[1..]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.delete(Instance::HOST, &old[1..]).await.unwrap(), Delivery::Applied);
         assert!(calls(&server, "getrange").await <= 16, "four scripts");
         assert!(node.by_host(old[1]).await.is_none() && node.by_host(old[499]).await.is_none());
         assert!(node.by_host(old[0]).await.is_some() && node.by_id("1").await.is_some());
-        node.cache.delete(InstanceIndex::Host, [old[0]]).await.unwrap();
+        node.cache.delete(Instance::HOST, [old[0]]).await.unwrap();
         assert!(node.by_id("1").await.is_some());
-        node.cache.delete(InstanceIndex::Id, ["1"]).await.unwrap();
+        node.cache.delete(Instance::ID, ["1"]).await.unwrap();
         assert!(server.keys("larder:instance:o*").await.unwrap().is_empty(), "an object without keys is gone");
     }
 }

@@ -1,6 +1,6 @@
 //! More operations at once than may be in flight: gets and fills are shed, changes wait for a place.
 
-use crate::instance::{Instance, InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, at_once, config, servers, until};
 use larder::breaker::State;
 use larder::{Cache, Delivery, Lookup, Miss, Stored};
@@ -39,7 +39,7 @@ async fn set(cache: Cache<Instance>, object: Instance) -> Stored {
 }
 
 async fn invalidate(cache: Cache<Instance>, host: String) -> Delivery {
-    cache.invalidate(InstanceIndex::Host, [host]).await.unwrap()
+    cache.invalidate(Instance::HOST, [host]).await.unwrap()
 }
 
 /// 600 sets at once: 344 were shed, and the node read nothing until they had been replayed.
@@ -55,7 +55,7 @@ async fn a_burst_of_changes_is_not_an_outage() {
         }
         until("they wait", || waiting(&node) > 500).await;
         while let Some(stored) = sets.join_next().await {
-            assert_eq!(stored.unwrap(), Stored::Yes);
+            assert_eq!(stored.unwrap(), Stored::Accepted);
             assert!(node.cache.status().readable, "nothing was deferred");
         }
         let seen = node.redis.breaker().snapshot();
@@ -72,9 +72,9 @@ async fn reads_and_fills_are_shed_and_every_kind_of_change_waits() {
         node.set("1", &["a"], "old").await;
         let ticket = node.ticket().await;
         server.stop().unwrap();
-        let under_way = begin(node.cache.lookup(InstanceIndex::Id, "2"));
-        let shed = at_once(node.cache.lookup(InstanceIndex::Id, "1"));
-        assert!(matches!(shed, Some(Lookup::Miss(Miss::Shed, None))), "{shed:?}");
+        let under_way = begin(node.cache.lookup(Instance::ID, "2"));
+        let shed = at_once(node.cache.lookup(Instance::ID, "1"));
+        assert!(matches!(shed, Some(Lookup::Miss { cause: Miss::Shed, ticket: None, .. })), "{shed:?}");
         assert!(at_once(node.by_host("a")).expect("not sent").is_none());
         assert_eq!(at_once(node.cache.fill(instance("3", &["c"], "x"), ticket)), Some(Stored::Unavailable));
         let large = "x".repeat(20_000);
@@ -86,15 +86,15 @@ async fn reads_and_fills_are_shed_and_every_kind_of_change_waits() {
             cache.set_many([instance("6", &["f"], "x"), instance("7", &["g"], &"x".repeat(20_000))]).await
         });
         let cache = node.cache.clone();
-        let delete = tokio::spawn(async move { cache.delete(InstanceIndex::Host, ["none"]).await.unwrap() });
+        let delete = tokio::spawn(async move { cache.delete(Instance::HOST, ["none"]).await.unwrap() });
         let cache = node.cache.clone();
         let update = tokio::spawn(async move { cache.update(async { Ok::<_, ()>(instance("8", &["h"], "x")) }).await });
         let invalidate = tokio::spawn(invalidate(node.cache.clone(), "a".to_owned()));
         until("all of them wait", || waiting(&node) == 6).await;
         server.cont().unwrap();
         drop(under_way);
-        assert_eq!(sets.join_all().await, [Stored::Yes; 2]);
-        assert_eq!(many.await.unwrap(), [Stored::Yes; 2]);
+        assert_eq!(sets.join_all().await, [Stored::Accepted; 2]);
+        assert_eq!(many.await.unwrap(), [Stored::Accepted; 2]);
         assert_eq!((delete.await.unwrap(), invalidate.await.unwrap()), (Delivery::Applied, Delivery::Applied));
         update.await.unwrap().unwrap();
         assert!(node.by_host("h").await.is_some() && node.by_host("g").await.is_some());
@@ -110,7 +110,7 @@ async fn who_waits_is_deferred_at_once_when_the_breaker_opens() {
         let node = node(server.socket(), 1).await;
         node.set("1", &["0.example"], "old").await;
         server.stop().unwrap();
-        let _under_way = begin(node.cache.lookup(InstanceIndex::Id, "1"));
+        let _under_way = begin(node.cache.lookup(Instance::ID, "1"));
         let hosts = (0..500).map(|host| format!("{host}.example"));
         let mut invalidations: Vec<_> = hosts.map(|host| begin(invalidate(node.cache.clone(), host))).collect();
         let last = begin(node.cache.truncate());
@@ -140,9 +140,9 @@ async fn who_waits_in_vain_for_a_place_is_deferred() {
         node.redis.breaker().force_closed();
         server.stop().unwrap();
         // Asked once, it keeps its place until it is dropped.
-        let under_way = begin(node.cache.lookup(InstanceIndex::Id, "1"));
+        let under_way = begin(node.cache.lookup(Instance::ID, "1"));
         let sent = node.redis.latencies().count();
-        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Deferred);
         assert_eq!(node.cache.set(instance("2", &["b"], "x")).await, Stored::Unavailable);
         assert_eq!(node.redis.latencies().count(), sent, "nothing was sent");
         assert_eq!((waiting(&node), node.cache.status().journal), (0, 3));
@@ -161,9 +161,9 @@ async fn who_goes_away_while_waiting_leaves_the_invalidation_and_no_place() {
         node.set("1", &["a"], "old").await;
         node.set("2", &["b"], "old").await;
         server.stop().unwrap();
-        let under_way = begin(node.cache.lookup(InstanceIndex::Id, "1"));
-        let leaving = begin(node.cache.invalidate(InstanceIndex::Host, ["a"]));
-        let handed_over = begin(node.cache.invalidate(InstanceIndex::Host, ["b"]));
+        let under_way = begin(node.cache.lookup(Instance::ID, "1"));
+        let leaving = begin(node.cache.invalidate(Instance::HOST, ["a"]));
+        let handed_over = begin(node.cache.invalidate(Instance::HOST, ["b"]));
         let staying = tokio::spawn(invalidate(node.cache.clone(), "c".to_owned()));
         until("all of them wait", || waiting(&node) == 3).await;
         drop(leaving);

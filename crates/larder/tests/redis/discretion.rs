@@ -1,6 +1,6 @@
 //! What the log tells of keys, values and secrets: nothing, above the level debug.
 
-use crate::instance::{InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, config, servers, until};
 use larder::Delivery;
 use larder::breaker::State;
@@ -56,15 +56,15 @@ const NAME: &str = "a private name";
 async fn everything(node: &Node) {
     node.by_id(ID).await;
     node.by_host(HOST).await;
-    node.cache.lookup(InstanceIndex::Host, HOST).await;
+    node.cache.lookup(Instance::HOST, HOST).await;
     node.cache.set(instance(ID, &[HOST, ""], NAME)).await;
     node.cache.set(instance(ID, &[HOST], NAME)).await;
     node.cache.set(instance(ID, &[HOST], &NAME.repeat(1000))).await;
     node.by_id(ID).await;
     node.by_host(HOST).await;
-    node.cache.delete(InstanceIndex::Host, [HOST]).await.unwrap();
-    node.cache.invalidate(InstanceIndex::Host, [HOST]).await.unwrap();
-    node.cache.invalidate(InstanceIndex::Id, [ID]).await.unwrap();
+    node.cache.delete(Instance::HOST, [HOST]).await.unwrap();
+    node.cache.invalidate(Instance::HOST, [HOST]).await.unwrap();
+    node.cache.invalidate(Instance::ID, [ID]).await.unwrap();
     let _ = node.cache.prune().await;
 }
 
@@ -107,7 +107,7 @@ async fn errors_of_the_server_that_repeat_our_keys_are_not_logged_as_they_are() 
         let node = Node::begin(config);
         node.readable().await;
         // The object's key is not among those the script declares, but found by it.
-        let delivery = node.cache.invalidate(InstanceIndex::Host, [HOST]).await.unwrap();
+        let delivery = node.cache.invalidate(Instance::HOST, [HOST]).await.unwrap();
         assert_eq!(delivery, Delivery::Deferred);
         until("the server has refused it once more", || log.text().contains("cannot be recovered")).await;
         assert_eq!(node.redis.breaker().state(), State::Closed, "{}", log.text());

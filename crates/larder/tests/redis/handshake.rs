@@ -1,6 +1,6 @@
 //! Coming into contact: servers that are down, old-fashioned, guarded or garbled.
 
-use crate::instance::{InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, config, servers, until};
 use larder::breaker::State;
 use larder::connector::Secret;
@@ -29,16 +29,16 @@ async fn noscript_at_first_start_does_not_open_the_breaker() {
             if flush {
                 server.script_flush().await.unwrap();
             }
-            assert_eq!(node.cache.set(big.clone()).await, Stored::Yes, "large objects go another way");
+            assert_eq!(node.cache.set(big.clone()).await, Stored::Accepted, "large objects go another way");
             assert_eq!(node.by_host("b").await.as_deref(), Some(&big));
             if flush {
                 server.script_flush().await.unwrap();
             }
-            assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+            assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
             if flush {
                 server.script_flush().await.unwrap();
             }
-            assert_eq!(node.cache.delete(InstanceIndex::Host, ["b"]).await.unwrap(), Delivery::Applied);
+            assert_eq!(node.cache.delete(Instance::HOST, ["b"]).await.unwrap(), Delivery::Applied);
             assert!(node.by_id("1").await.is_none());
         }
         assert_eq!(node.redis.breaker().state(), State::Closed);
@@ -70,7 +70,7 @@ async fn a_server_that_is_down_is_a_normal_start() {
         let node = Node::begin(config(server.socket()));
         assert!(node.by_host("a").await.is_none());
         assert_eq!(node.cache.set(instance("1", &["a"], "lost")).await, Stored::Unavailable);
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["2"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["2"]).await.unwrap(), Delivery::Deferred);
         assert_eq!(node.cache.status().journal, 3, "the keys of the set, and the invalidation");
         server.restart().await.unwrap();
         node.readable().await;
@@ -96,9 +96,9 @@ async fn tcp_a_database_and_an_acl_user_with_few_rights() {
         node.readable().await;
         node.set("1", &["a"], "guarded").await;
         let big = instance("2", &["b"], &"x".repeat(20_000));
-        assert_eq!(node.cache.set(big).await, Stored::Yes);
+        assert_eq!(node.cache.set(big).await, Stored::Accepted);
         assert!(node.by_host("a").await.is_some());
-        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
         assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
         assert!(server.keys("larder:*").await.unwrap().is_empty(), "nothing in database 0");
         assert_eq!(node.redis.breaker().state(), State::Closed, "INFO and CLIENT are forbidden, and not needed");
@@ -236,7 +236,7 @@ async fn a_full_server_is_a_normal_start() {
         let node = Node::begin(config(server.socket()));
         node.readable().await;
         assert_eq!(node.cache.set(instance("1", &["a"], "x")).await, Stored::Full);
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Applied);
     }
 }
 
@@ -250,17 +250,13 @@ async fn one_operation_at_a_time_and_a_journal_of_one_key() {
         node.readable().await;
         node.set("1", &["a", "b"], "x").await;
         let big = instance("2", &["c"], &"x".repeat(20_000));
-        assert_eq!(node.cache.set(big).await, Stored::Yes);
+        assert_eq!(node.cache.set(big).await, Stored::Accepted);
         assert!(node.by_host("a").await.is_some());
         assert!(node.by_host("c").await.is_some());
         server.kill();
         until("the connection is gone", || !node.cache.status().readable).await;
-        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a", "b"]).await.unwrap(), Delivery::Deferred);
-        assert_eq!(
-            node.cache.invalidate(InstanceIndex::Host, [""; 0]).await.unwrap(),
-            Delivery::Applied,
-            "nothing to do"
-        );
+        assert_eq!(node.cache.invalidate(Instance::HOST, ["a", "b"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.invalidate(Instance::HOST, [""; 0]).await.unwrap(), Delivery::Applied, "nothing to do");
         server.restart().await.unwrap();
         node.readable().await;
         assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
@@ -282,7 +278,7 @@ async fn garbled_replies_are_never_an_object() {
         let node = Node::begin(config(proxy.socket()));
         node.readable().await;
         let stored = instance("1", &["a"], &"x".repeat(300));
-        assert_eq!(node.cache.set(stored.clone()).await, Stored::Yes);
+        assert_eq!(node.cache.set(stored.clone()).await, Stored::Accepted);
         for seed in 0..20 {
             proxy.set(Direction::ToClient, Fault::Corrupt { seed, one_in: 50 });
             for _ in 0..20 {

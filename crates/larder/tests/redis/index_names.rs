@@ -3,7 +3,7 @@
 use crate::instance::Instance;
 use crate::node::{Node, config, servers};
 use larder::connector::redis::inspect::Inspector;
-use larder::{Delivery, Entry, Index, Schema};
+use larder::{Delivery, Entry, Schema};
 use larder_testing::server::{Server, ServerOptions};
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ async fn names(server: &Server) -> BTreeMap<u64, Option<Vec<String>>> {
 }
 
 fn known() -> Option<Vec<String>> {
-    let names = <Instance as Entry>::Index::NAMES;
+    let names = Instance::INDEXES;
     Some(names.iter().map(|name| (*name).to_owned()).collect())
 }
 
@@ -22,7 +22,7 @@ fn known() -> Option<Vec<String>> {
 async fn they_are_there_while_a_release_is_listed() {
     for server in servers(ServerOptions::default()).await {
         let node = Node::on(&server).await;
-        let release = node.cache.schema().fingerprint;
+        let release = node.cache.schema().fingerprint();
         let expected = BTreeMap::from([(release, known())]);
         assert_eq!(names(&server).await, expected);
         assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
@@ -55,9 +55,10 @@ async fn those_of_releases_that_are_forgotten_go() {
     for server in servers(ServerOptions::default()).await {
         let redis = larder::connector::redis::Redis::open(config(server.socket())).unwrap();
         for fingerprint in 1..=17 {
-            let schema = Schema { fingerprint, ..Schema::of::<Instance>() };
+            let schema = Schema::of::<Instance>().with_fingerprint(fingerprint);
             let cache =
-                larder::Cache::<Instance>::new(std::sync::Arc::new(redis.connector(schema.clone()).unwrap()), schema);
+                larder::Cache::<Instance>::new(std::sync::Arc::new(redis.connector(schema.clone()).unwrap()), schema)
+                    .unwrap();
             crate::node::until("the cache can be read", || cache.status().readable).await;
         }
         // The seventeenth found no place in the list, and began it anew.

@@ -1,11 +1,11 @@
 //! Calls of so many objects that they take several scripts, which others may come between.
 
-use crate::instance::{Instance, InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{self, Node, servers, until};
 use larder::connector::redis::RedisConnector;
 use larder::connector::redis::RedisOptions;
-use larder::contract::{Connector, KeyBuf, Object};
-use larder::{Delivery, Index, Keys, Stored, Ticket};
+use larder::contract::{Connector, Object};
+use larder::{AnyKey, Delivery, Keys, Stored, Ticket};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Server, ServerOptions};
 use std::path::Path;
@@ -37,13 +37,13 @@ fn many(count: usize, hosts: usize, name: &str) -> Vec<Instance> {
 
 async fn names(node: &Node, ids: impl IntoIterator<Item = usize>) -> Vec<Option<String>> {
     let ids = ids.into_iter().map(|id| id.to_string());
-    let found = node.cache.get_many(InstanceIndex::Id, ids).await;
+    let found = node.cache.get_many(Instance::ID, ids).await;
     found.iter().map(|found| found.as_ref().map(|found| found.name.clone())).collect()
 }
 
 /// The places of those that were not stored, and what became of them.
 fn refused(stored: &[Stored]) -> Vec<(usize, Stored)> {
-    stored.iter().copied().enumerate().filter(|(_, stored)| *stored != Stored::Yes).collect()
+    stored.iter().copied().enumerate().filter(|(_, stored)| *stored != Stored::Accepted).collect()
 }
 
 async fn records(server: &Server) -> Vec<Vec<u8>> {
@@ -59,11 +59,9 @@ async fn connector(node: &Node) -> RedisConnector {
 
 async fn fill(connector: &RedisConnector, entries: impl IntoIterator<Item = Instance>, ticket: Ticket) -> Vec<Stored> {
     let objects = entries.into_iter().map(|entry| {
-        let mut keys = Keys::of(&entry).into_iter();
-        let primary = keys.next().unwrap().1.into();
-        let other =
-            |(index, bytes): (InstanceIndex, Vec<u8>)| KeyBuf { index: index.position() as u8, bytes: bytes.into() };
-        Object { primary, secondary: keys.map(other).collect(), version: None, value: Arc::new(entry) }
+        let mut keys = Keys::of(&entry).into_iter().map(AnyKey::into_buf);
+        let primary = keys.next().unwrap().bytes;
+        Object::new(primary, keys.collect(), None, Arc::new(entry))
     });
     let filled = connector.fill_many(objects.collect(), ticket).await;
     filled.iter().map(|fill| fill.stored).collect()
@@ -96,7 +94,7 @@ async fn set_with_a_pause(server: &Server, objects: Vec<Instance>, between: impl
             bytes
         }),
     );
-    let last = format!("larder:instance:o{:016x}:{}", node.cache.schema().fingerprint, objects[LOT - 1].id);
+    let last = format!("larder:instance:o{:016x}:{}", node.cache.schema().fingerprint(), objects[LOT - 1].id);
     let cache = node.cache.clone();
     let call = tokio::spawn(async move { cache.set_many(objects).await });
     let begun = Instant::now();
@@ -170,8 +168,8 @@ async fn somebody_else_overtakes_exactly_the_objects_whose_keys_they_touch() {
             let other = on(&server).await;
             other.cache.truncate().await.unwrap();
             let touch = async || {
-                let by_id = ["7", "600", "1300"].map(|id| (InstanceIndex::Id, id.to_owned()));
-                let by_host = ["9.0", "700.0", "1499.0"].map(|host| (InstanceIndex::Host, host.to_owned()));
+                let by_id = ["7", "600", "1300"].map(|id| Instance::ID.key(id));
+                let by_host = ["9.0", "700.0", "1499.0"].map(|host| Instance::HOST.key(host));
                 let keys = by_id.into_iter().chain(by_host);
                 assert_eq!(other.cache.invalidate_many(keys).await.unwrap(), Delivery::Applied);
                 other.set("800", &[], "newer than the call").await;
@@ -200,7 +198,7 @@ async fn others_who_touch_more_than_the_log_holds_overtake_the_rest_of_a_call() 
             let then = (now + by).to_be_bytes();
             server.command(&[b"SETRANGE".as_slice(), clock.as_bytes(), b"8", &then]).await.unwrap();
         };
-        for (by, rest) in [(RING, Stored::Yes), (RING + 1, Stored::Overtaken)] {
+        for (by, rest) in [(RING, Stored::Accepted), (RING + 1, Stored::Overtaken)] {
             on(&server).await.cache.truncate().await.unwrap();
             // So that what is left in the ring are the marks of nobody.
             server.command(&["SETRANGE", clock, "512", &"-".repeat(8 * RING as usize)]).await.unwrap();
@@ -209,7 +207,7 @@ async fn others_who_touch_more_than_the_log_holds_overtake_the_rest_of_a_call() 
                 wind(by).await;
             };
             let Ended { stored, .. } = set_with_a_pause(&server, many(700, 0, "x"), between).await;
-            assert!(stored[..LOT].iter().all(|stored| *stored == Stored::Yes));
+            assert!(stored[..LOT].iter().all(|stored| *stored == Stored::Accepted));
             assert!(stored[LOT..].iter().all(|stored| *stored == rest), "{by}: {:?}", &stored[LOT..]);
         }
     }
@@ -224,10 +222,10 @@ async fn a_call_whose_record_is_lost_invalidates_the_rest() {
             let records = records(&server).await;
             assert_eq!(records.len(), 1);
             server.command(&[b"DEL".as_slice(), &records[0]]).await.unwrap();
-            other.cache.invalidate(InstanceIndex::Id, ["600"]).await.unwrap();
+            other.cache.invalidate(Instance::ID, ["600"]).await.unwrap();
         };
         let Ended { stored, node, _proxy } = set_with_a_pause(&server, many(700, 0, "x"), between).await;
-        assert!(stored[..LOT].iter().all(|stored| *stored == Stored::Yes));
+        assert!(stored[..LOT].iter().all(|stored| *stored == Stored::Accepted));
         assert!(stored[LOT..].iter().all(|stored| *stored == Stored::Overtaken));
         assert_eq!(names(&node, LOT..700).await.iter().flatten().count(), 0);
         assert_eq!(node.cache.status().journal, 0);

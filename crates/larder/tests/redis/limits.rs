@@ -1,6 +1,6 @@
 //! A server that takes no more, foreign data in our place, and objects that cannot be stored.
 
-use crate::instance::{Instance, InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, config, servers, until};
 use larder::connector::redis::Redis;
 use larder::{Cache, Delivery, Lookup, Miss, Schema, Stored};
@@ -18,11 +18,11 @@ async fn a_full_server_still_reads_and_invalidates() {
         server.config_set("maxmemory", "1mb").await.unwrap();
         assert_eq!(node.cache.fill(instance("3", &["c"], "x"), ticket).await, Stored::Full);
         assert!(node.by_host("a").await.is_some(), "reads go on");
-        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
         assert!(node.by_id("1").await.is_none());
         assert_eq!(node.cache.set(instance("2", &["b"], "new")).await, Stored::Full);
         assert!(node.by_id("2").await.is_none(), "a set that was not stored has invalidated");
-        assert_eq!(node.cache.delete(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.delete(Instance::ID, ["1"]).await.unwrap(), Delivery::Applied);
         assert_eq!(node.redis.breaker().snapshot().failures, 0, "full is not ill");
         assert!(node.cache.status().readable);
     }
@@ -35,7 +35,7 @@ async fn a_server_that_takes_no_writes_is_not_read_until_the_journal_is_replayed
         let node = Node::on(&server).await;
         node.set("1", &["a"], "old").await;
         server.config_set("min-replicas-to-write", "1").await.unwrap();
-        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Deferred);
         assert!(node.by_id("1").await.is_none());
         server.config_set("min-replicas-to-write", "0").await.unwrap();
         node.readable().await;
@@ -74,7 +74,7 @@ async fn the_journal_overflows_into_one_truncate() {
             server.stop().unwrap();
             for id in 100..120 {
                 let key = id.to_string().repeat(length / 3 + 1);
-                assert_eq!(node.cache.invalidate(InstanceIndex::Id, [key]).await.unwrap(), Delivery::Deferred);
+                assert_eq!(node.cache.invalidate(Instance::ID, [key]).await.unwrap(), Delivery::Deferred);
             }
             assert_eq!(node.cache.status().journal, 1);
             assert_eq!(node.cache.stats().overflows.get(), 1);
@@ -91,12 +91,12 @@ async fn the_journal_overflows_into_one_truncate() {
 async fn foreign_data_is_a_miss_and_is_removed() {
     for server in servers(ServerOptions::default()).await {
         let node = Node::on(&server).await;
-        let name = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint);
+        let name = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint());
         for foreign in [&["LPUSH", &name, "x"][..], &["SET", &name, "x"], &["SET", &name, ""], &["SET", &name, "L1"]] {
             server.command(&["DEL", &name]).await.unwrap();
             server.command(foreign).await.unwrap();
-            match node.cache.lookup(InstanceIndex::Id, "1").await {
-                Lookup::Miss(Miss::Undecodable, Some(_)) => {}
+            match node.cache.lookup(Instance::ID, "1").await {
+                Lookup::Miss { cause: Miss::Undecodable, ticket: Some(_), .. } => {}
                 other => panic!("{foreign:?}: {other:?}"),
             }
             assert_eq!(server.command(&["EXISTS", &name]).await.unwrap().int(), Some(0));
@@ -104,7 +104,7 @@ async fn foreign_data_is_a_miss_and_is_removed() {
         // An index key of another type hides nothing from an invalidation of the primary key, and is no error.
         server.command(&["LPUSH", "larder:instance:ihost:a", "x"]).await.unwrap();
         assert!(node.by_host("a").await.is_none());
-        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
         node.set("1", &["a"], "x").await;
         assert!(node.by_host("a").await.is_some());
         assert_eq!(node.redis.breaker().snapshot().failures, 0);
@@ -116,12 +116,12 @@ async fn an_object_over_the_size_limit_is_not_cached_and_its_earlier_state_is_go
     for server in servers(ServerOptions::default()).await {
         let redis = Redis::open(config(server.socket())).unwrap();
         let mut schema = Schema::of::<Instance>();
-        schema.max_object_size = 10_000;
-        let cache: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
+        schema = schema.max_object_size(10_000);
+        let cache: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
         until("the cache can be read", || cache.status().readable).await;
-        assert_eq!(cache.set(instance("1", &["a"], &"x".repeat(9_000))).await, Stored::Yes);
+        assert_eq!(cache.set(instance("1", &["a"], &"x".repeat(9_000))).await, Stored::Accepted);
         assert_eq!(cache.set(instance("1", &["a"], &"x".repeat(10_001))).await, Stored::Unfit);
-        assert!(cache.get(InstanceIndex::Host, "a").await.is_none());
+        assert!(cache.get(Instance::HOST, "a").await.is_none());
         assert_eq!(cache.set(instance("1", &["", "a"], "an empty key")).await, Stored::Unfit);
         assert_eq!(cache.stats().put(Stored::Unfit).get(), 2);
     }
@@ -154,18 +154,18 @@ async fn a_release_that_finds_no_place_begins_a_new_list_and_nobody_keeps_what_i
             server.command(&["SETRANGE", "larder:instance:c", &offset, &name]).await.unwrap();
         }
         let redis = Redis::open(config(server.socket())).unwrap();
-        let mut schema = Schema::of::<Instance>();
-        schema.fingerprint ^= 1;
-        let new: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
+        let fingerprint = old.cache.schema().fingerprint() ^ 1;
+        let schema = Schema::of::<Instance>().with_fingerprint(fingerprint);
+        let new: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
         until("the new release can read", || new.status().readable).await;
-        assert_eq!(new.set(instance("2", &["b"], "of the new release")).await, Stored::Yes);
+        assert_eq!(new.set(instance("2", &["b"], "of the new release")).await, Stored::Accepted);
         // The old release goes on, in the new list, and without what it had from before.
         assert_eq!(old.cache.fill(instance("1", &["a"], "old"), ticket).await, Stored::Overtaken);
         assert!(old.by_host("a").await.is_none());
         old.set("1", &["a"], "again").await;
-        assert_eq!(new.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(new.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
         assert!(old.by_id("1").await.is_none(), "an invalidation by either reaches both");
-        assert_eq!(new.get(InstanceIndex::Host, "b").await.unwrap().name, "of the new release");
+        assert_eq!(new.get(Instance::HOST, "b").await.unwrap().name, "of the new release");
     }
 }
 

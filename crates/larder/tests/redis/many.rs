@@ -1,12 +1,12 @@
 //! Several objects in one call: round trips, and what happens where something goes wrong on the way.
 
-use crate::instance::{Instance, InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{self, Node, servers, until};
 use larder::breaker::State;
 use larder::connector::redis::RedisOptions;
 use larder::connector::redis::{Redis, RedisConnector};
-use larder::contract::{Connector, KeyBuf, KeyRef, Looks, Object};
-use larder::{Cache, Delivery, Index, Keys, LoadOptions, Miss, Schema, Stored};
+use larder::contract::{Connector, KeyRef, Lookups, Object};
+use larder::{AnyKey, Cache, Delivery, Keys, LoadOptions, Miss, Schema, Stored};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Server, ServerOptions};
 use std::path::Path;
@@ -48,7 +48,7 @@ async fn on(server: &Server) -> Node {
 /// Stores objects from a node that is gone then: the heartbeat of a node that sets asks for the clock.
 async fn store(server: &Server, count: usize) {
     let stored = on(server).await.cache.set_many(many(count, "x")).await;
-    assert!(stored.iter().all(|stored| *stored == Stored::Yes), "{stored:?}");
+    assert!(stored.iter().all(|stored| *stored == Stored::Accepted), "{stored:?}");
 }
 
 async fn reset(server: &Server) {
@@ -79,10 +79,9 @@ async fn connector(node: &Node) -> RedisConnector {
 }
 
 fn object(entry: &Instance) -> Object {
-    let mut keys = Keys::of(entry).into_iter();
-    let (_, primary) = keys.next().unwrap();
-    let secondary = keys.map(|(index, bytes)| KeyBuf { index: index.position() as u8, bytes: bytes.into() }).collect();
-    Object { primary: primary.into(), secondary, version: None, value: Arc::new(entry.clone()) }
+    let mut keys = Keys::of(entry).into_iter().map(AnyKey::into_buf);
+    let primary = keys.next().unwrap().bytes;
+    Object::new(primary, keys.collect(), None, Arc::new(entry.clone()))
 }
 
 fn found(objects: &[Option<Arc<Instance>>]) -> usize {
@@ -126,12 +125,12 @@ async fn in_one_go<T>(
 async fn a_get_by_keys_that_are_known_is_one_round_trip_of_mgets() {
     for server in servers(ServerOptions::default()).await {
         let node = on(&server).await;
-        assert!(node.cache.set_many(many(100, "x")).await.iter().all(|stored| *stored == Stored::Yes));
+        assert!(node.cache.set_many(many(100, "x")).await.iter().all(|stored| *stored == Stored::Accepted));
         reset(&server).await;
-        assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ids(100)).await), 100);
+        assert_eq!(found(&node.cache.get_many(Instance::ID, ids(100)).await), 100);
         assert_eq!(calls(&server).await, counted(&[("mget", 2)]));
         reset(&server).await;
-        let objects = node.cache.get_many(InstanceIndex::Host, hosts(100)).await;
+        let objects = node.cache.get_many(Instance::HOST, hosts(100)).await;
         assert_eq!(calls(&server).await, counted(&[("mget", 2)]), "stored here, and so remembered");
         let right = objects.iter().enumerate().all(|(n, found)| found.as_ref().unwrap().id == n.to_string());
         assert!(right, "in the order of the keys");
@@ -144,11 +143,10 @@ async fn nothing_asked_for_is_nothing_sent() {
     for server in servers(ServerOptions::default()).await {
         let node = on(&server).await;
         reset(&server).await;
-        assert!(node.cache.get_many(InstanceIndex::Id, [""; 0]).await.is_empty());
-        assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ["", ""]).await), 0);
+        assert!(node.cache.get_many(Instance::ID, [""; 0]).await.is_empty());
+        assert_eq!(found(&node.cache.get_many(Instance::ID, ["", ""]).await), 0);
         assert!(node.cache.set_many([] as [Instance; 0]).await.is_empty());
-        let none: [(InstanceIndex, &str); 0] = [];
-        assert_eq!(node.cache.invalidate_many(none).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate_many([]).await.unwrap(), Delivery::Applied);
         assert_eq!(calls(&server).await, []);
     }
 }
@@ -158,15 +156,15 @@ async fn a_get_by_unknown_keys_asks_the_index_and_reads_the_objects_in_one_round
     for server in servers(ServerOptions::default()).await {
         store(&server, 200).await;
         // So that the server knows the script.
-        on(&server).await.cache.get_many(InstanceIndex::Host, ["a0"]).await;
+        on(&server).await.cache.get_many(Instance::HOST, ["a0"]).await;
         // Two scripts, of which each asks for its index keys at once.
         let sent = [("evalsha", 2), ("getrange", 200), ("mget", 2)];
-        let get = async |node: Node, _| found(&node.cache.get_many(InstanceIndex::Host, hosts(200)).await);
+        let get = async |node: Node, _| found(&node.cache.get_many(Instance::HOST, hosts(200)).await);
         assert_eq!(in_one_go(&server, &sent, get).await, 200);
         let stranger = on(&server).await;
-        assert_eq!(found(&stranger.cache.get_many(InstanceIndex::Host, hosts(200)).await), 200);
+        assert_eq!(found(&stranger.cache.get_many(Instance::HOST, hosts(200)).await), 200);
         reset(&server).await;
-        assert_eq!(found(&stranger.cache.get_many(InstanceIndex::Host, hosts(200)).await), 200);
+        assert_eq!(found(&stranger.cache.get_many(Instance::HOST, hosts(200)).await), 200);
         assert_eq!(calls(&server).await, counted(&[("mget", 4)]), "known by now");
     }
 }
@@ -176,28 +174,29 @@ async fn a_lookup_of_many_brings_a_ticket_along_and_a_fill_of_many_is_one_round_
     for server in servers(ServerOptions::default()).await {
         store(&server, 50).await;
         let writer = on(&server).await;
-        on(&server).await.cache.get_many(InstanceIndex::Host, ["a0"]).await;
+        on(&server).await.cache.get_many(Instance::HOST, ["a0"]).await;
         // What is not there has no index key; the clock is one more.
         let look = async |_, connector: RedisConnector| {
             let keys = hosts(100);
             let keys: Vec<_> = keys.iter().map(|host| KeyRef { index: 1, bytes: host.as_bytes() }).collect();
             connector.lookup_many(&keys).await
         };
-        let Looks { found, ticket } = in_one_go(&server, &[("evalsha", 1), ("getrange", 51), ("mget", 1)], look).await;
+        let Lookups { found, ticket } =
+            in_one_go(&server, &[("evalsha", 1), ("getrange", 51), ("mget", 1)], look).await;
         assert_eq!(found.iter().flatten().count(), 50);
         let missing: Vec<_> = many(100, "loaded").iter().skip(50).map(object).collect();
         let fill = async move |_, connector: RedisConnector| connector.fill_many(missing, ticket.unwrap()).await;
         // Of each object its index keys, and what it stores: itself and two index keys. The first script leaves a record for the second.
         let sent = [("evalsha", 2), ("get", 1), ("getrange", 2 + 50), ("mget", 50), ("set", 1 + 150), ("unlink", 1)];
         let filled = in_one_go(&server, &sent, fill).await;
-        assert!(filled.iter().all(|fill| fill.stored == Stored::Yes && fill.at.is_some()), "{filled:?}");
-        assert_eq!(self::found(&writer.cache.get_many(InstanceIndex::Host, hosts(100)).await), 100);
+        assert!(filled.iter().all(|fill| fill.stored == Stored::Accepted && fill.at.is_some()), "{filled:?}");
+        assert_eq!(self::found(&writer.cache.get_many(Instance::HOST, hosts(100)).await), 100);
         // All of them have been touched since; but none by somebody else while the load ran.
         let again: Vec<_> = many(100, "overtaken").iter().map(object).collect();
-        writer.cache.invalidate(InstanceIndex::Id, ["7"]).await.unwrap();
+        writer.cache.invalidate(Instance::ID, ["7"]).await.unwrap();
         let filled = connector(&writer).await.fill_many(again, ticket.unwrap()).await;
         let refused: Vec<_> =
-            filled.iter().enumerate().filter(|(_, fill)| fill.stored != Stored::Yes).map(|(n, _)| n).collect();
+            filled.iter().enumerate().filter(|(_, fill)| fill.stored != Stored::Accepted).map(|(n, _)| n).collect();
         assert_eq!(refused, [7]);
     }
 }
@@ -209,10 +208,10 @@ async fn large_objects_do_not_pass_through_a_script() {
         let node = on(&server).await;
         let large = "x".repeat(20_000);
         let stored = node.cache.set_many([instance("1", &["a", "b"], &large), instance("2", &["c"], "x")]).await;
-        assert_eq!(stored, [Stored::Yes, Stored::Yes]);
+        assert_eq!(stored, [Stored::Accepted, Stored::Accepted]);
         let stranger = on(&server).await;
         reset(&server).await;
-        let objects = stranger.cache.get_many(InstanceIndex::Host, ["a", "c", "b", "a", "d"]).await;
+        let objects = stranger.cache.get_many(Instance::HOST, ["a", "c", "b", "a", "d"]).await;
         assert_eq!(found(&objects), 4);
         let [a, _, b, again, _] = &objects[..] else { panic!("{objects:?}") };
         assert!(Arc::ptr_eq(a.as_ref().unwrap(), b.as_ref().unwrap()), "decoded once");
@@ -232,8 +231,8 @@ async fn a_key_that_leads_elsewhere_by_now_is_asked_for_again() {
         node.cache.set_many(many(3, "old")).await;
         let other = on(&server).await;
         other.set("9", &["b0"], "moved").await;
-        other.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap();
-        let objects = node.cache.get_many(InstanceIndex::Host, hosts(3)).await;
+        other.cache.invalidate(Instance::ID, ["1"]).await.unwrap();
+        let objects = node.cache.get_many(Instance::HOST, hosts(3)).await;
         let names: Vec<_> = objects.iter().map(|found| found.as_ref().map(|found| &*found.name)).collect();
         assert_eq!(names, [Some("moved"), None, Some("old")]);
     }
@@ -244,14 +243,14 @@ async fn a_load_of_many_is_a_lookup_and_a_fill() {
     for server in servers(ServerOptions::default()).await {
         store(&server, 50).await;
         // So that the server knows the script.
-        on(&server).await.cache.get_many(InstanceIndex::Host, ["a0"]).await;
+        on(&server).await.cache.get_many(Instance::HOST, ["a0"]).await;
         let node = on(&server).await;
         let load = async || {
             let loader = |missing: Vec<String>| async move {
                 let all = many(100, "loaded").into_iter();
                 Ok::<_, ()>(all.filter(|object| missing.contains(&object.hosts[1])).collect())
             };
-            let loaded = node.cache.load_many(InstanceIndex::Host, hosts(100), loader).await.unwrap();
+            let loaded = node.cache.load_many(Instance::HOST, hosts(100), loader).await.unwrap();
             loaded.iter().flatten().filter(|object| object.name == "loaded").count()
         };
         reset(&server).await;
@@ -279,14 +278,14 @@ async fn a_set_of_many_is_a_ticket_and_a_script_for_each_few() {
         node.cache.set_many(many(1, "x")).await;
         reset(&server).await;
         let stored = node.cache.set_many(many(100, "x")).await;
-        assert!(stored.iter().all(|stored| *stored == Stored::Yes), "{stored:?}");
+        assert!(stored.iter().all(|stored| *stored == Stored::Accepted), "{stored:?}");
         let calls = calls(&server).await;
         assert!(calls.contains(&("evalsha".to_owned(), 3)), "300 keys, up to 128 in a script: {calls:?}");
         // Each script reads the clock once, and then for each object. What the scripts before it have written it need not read.
         let clock = 1 + 3 + 100;
         assert!(calls.contains(&("getrange".to_owned(), clock)), "the ticket, and the clock: {calls:?}");
         let stranger = on(&server).await;
-        assert_eq!(found(&stranger.cache.get_many(InstanceIndex::Id, ids(100)).await), 100);
+        assert_eq!(found(&stranger.cache.get_many(Instance::ID, ids(100)).await), 100);
     }
 }
 
@@ -295,15 +294,15 @@ async fn an_invalidation_of_many_is_one_round_trip() {
     for server in servers(ServerOptions::default()).await {
         store(&server, 600).await;
         let node = on(&server).await;
-        node.cache.invalidate(InstanceIndex::Id, ["none"]).await.unwrap();
+        node.cache.invalidate(Instance::ID, ["none"]).await.unwrap();
         let invalidate = async |node: Node, _| {
-            let by_id = ids(300).into_iter().map(|id| (InstanceIndex::Id, id));
-            let by_host = hosts(600).into_iter().skip(300).map(|host| (InstanceIndex::Host, host));
+            let by_id = ids(300).into_iter().map(|id| Instance::ID.key(id));
+            let by_host = hosts(600).into_iter().skip(300).map(|host| Instance::HOST.key(host));
             node.cache.invalidate_many(by_id.chain(by_host)).await.unwrap()
         };
         let sent = [("evalsha", 5), ("get", 300), ("getrange", 5), ("setrange", 10), ("unlink", 600)];
         assert_eq!(in_one_go(&server, &sent, invalidate).await, Delivery::Applied);
-        assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ids(600)).await), 0);
+        assert_eq!(found(&node.cache.get_many(Instance::ID, ids(600)).await), 0);
     }
 }
 
@@ -318,16 +317,16 @@ async fn scripts_that_the_server_has_lost_are_repaired_within_a_pipeline() {
         for _ in 0..3 {
             server.command(&["SCRIPT", "FLUSH"]).await.unwrap();
             let stored = node.cache.set_many(many(300, "x")).await;
-            assert!(stored.iter().all(|stored| *stored == Stored::Yes));
+            assert!(stored.iter().all(|stored| *stored == Stored::Accepted));
             let stranger = Node::with_ages(config(server.socket()), Duration::ZERO, Duration::from_secs(600));
             stranger.readable().await;
             server.command(&["SCRIPT", "FLUSH"]).await.unwrap();
-            assert_eq!(found(&stranger.cache.get_many(InstanceIndex::Host, hosts(300)).await), 300);
+            assert_eq!(found(&stranger.cache.get_many(Instance::HOST, hosts(300)).await), 300);
             assert_eq!(stranger.cache.stats().faults.get(), 0);
             server.command(&["SCRIPT", "FLUSH"]).await.unwrap();
-            let all = hosts(300).into_iter().map(|host| (InstanceIndex::Host, host));
+            let all = hosts(300).into_iter().map(|host| Instance::HOST.key(host));
             assert_eq!(node.cache.invalidate_many(all).await.unwrap(), Delivery::Applied);
-            assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ids(300)).await), 0);
+            assert_eq!(found(&node.cache.get_many(Instance::ID, ids(300)).await), 0);
         }
         assert_eq!((node.redis.breaker().state(), node.redis.breaker().snapshot().failures), (State::Closed, 0));
         assert_eq!(node.cache.stats().faults.get(), 0);
@@ -342,15 +341,15 @@ async fn touches_ride_along() {
         let writer = Node::with_ages(config(server.socket()), Duration::from_secs(1000), age);
         writer.readable().await;
         writer.cache.set_many(many(3, "x")).await;
-        let prefix = format!("larder:instance:o{:016x}:", writer.cache.schema().fingerprint);
-        for index in [InstanceIndex::Id, InstanceIndex::Host] {
+        let prefix = format!("larder:instance:o{:016x}:", writer.cache.schema().fingerprint());
+        for index in [Instance::ID, Instance::HOST] {
             // As if most of the age had passed.
             for id in ids(3) {
                 server.command(&["PEXPIRE", &format!("{prefix}{id}"), "100000"]).await.unwrap();
             }
             let node = Node::with_ages(config(server.socket()), Duration::from_secs(1000), age);
             node.readable().await;
-            let keys = if index == InstanceIndex::Id { ids(3) } else { hosts(3) };
+            let keys = if index == Instance::ID { ids(3) } else { hosts(3) };
             assert_eq!(found(&node.cache.get_many(index, &keys).await), 3);
             for id in ids(3) {
                 let left = server.command(&["PTTL", &format!("{prefix}{id}")]).await.unwrap().int().unwrap();
@@ -365,8 +364,8 @@ async fn touches_ride_along() {
         node.readable().await;
         server.config_set("min-replicas-to-write", "1").await.unwrap();
         for _ in 0..2 {
-            assert_eq!(found(&node.cache.get_many(InstanceIndex::Host, hosts(3)).await), 3);
-            assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ids(3)).await), 3);
+            assert_eq!(found(&node.cache.get_many(Instance::HOST, hosts(3)).await), 3);
+            assert_eq!(found(&node.cache.get_many(Instance::ID, ids(3)).await), 3);
         }
         assert_eq!(node.redis.breaker().snapshot().failures, 0);
     }
@@ -377,7 +376,7 @@ async fn a_value_of_another_type_is_a_miss_of_its_own_key_alone() {
     for server in servers(ServerOptions::default()).await {
         let node = on(&server).await;
         node.cache.set_many(many(3, "x")).await;
-        let prefix = format!("larder:instance:o{:016x}:", node.cache.schema().fingerprint);
+        let prefix = format!("larder:instance:o{:016x}:", node.cache.schema().fingerprint());
         server
             .command(&["DEL", &format!("{prefix}1"), &format!("{prefix}2"), "larder:instance:ihost:b0"])
             .await
@@ -385,13 +384,13 @@ async fn a_value_of_another_type_is_a_miss_of_its_own_key_alone() {
         server.command(&["LPUSH", &format!("{prefix}1"), "x"]).await.unwrap();
         server.command(&["SET", &format!("{prefix}2"), "not an object"]).await.unwrap();
         server.command(&["LPUSH", "larder:instance:ihost:b0", "x"]).await.unwrap();
-        let objects = node.cache.get_many(InstanceIndex::Id, ids(3)).await;
+        let objects = node.cache.get_many(Instance::ID, ids(3)).await;
         assert!(objects[0].is_some() && objects[1].is_none() && objects[2].is_none());
         let left = server.command(&["EXISTS", &format!("{prefix}2")]).await.unwrap().int();
         assert_eq!((left, node.cache.stats().faults.get()), (Some(0), 1), "C11: reported and removed");
         let stranger = on(&server).await;
         server.command(&["SET", &format!("{prefix}2"), "not an object"]).await.unwrap();
-        assert_eq!(found(&stranger.cache.get_many(InstanceIndex::Host, ["b0", "b1", "a0", "b2"]).await), 1);
+        assert_eq!(found(&stranger.cache.get_many(Instance::HOST, ["b0", "b1", "a0", "b2"]).await), 1);
         assert_eq!(stranger.cache.stats().faults.get(), 1);
         assert_eq!(node.redis.breaker().snapshot().failures + stranger.redis.breaker().snapshot().failures, 0);
     }
@@ -408,7 +407,7 @@ async fn a_server_that_hangs_costs_a_call_one_time_out_and_the_breaker_one_failu
         tokio::time::pause();
         let failures = || node.redis.breaker().snapshot().failures;
         let by_host: Vec<_> = (0..2000).map(|n| format!("a{n}")).collect();
-        assert_eq!(found(&node.cache.get_many(InstanceIndex::Host, by_host).await), 0);
+        assert_eq!(found(&node.cache.get_many(Instance::HOST, by_host).await), 0);
         assert!((1..=2).contains(&failures()), "{}", failures());
         assert_eq!(node.cache.stats().miss(Miss::TimedOut).get(), 2000);
         let stored = node.cache.set_many(many(2000, "new")).await;
@@ -421,12 +420,12 @@ async fn a_server_that_hangs_costs_a_call_one_time_out_and_the_breaker_one_failu
         tokio::time::resume();
         server.cont().unwrap();
         node.readable().await;
-        assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ids(3)).await), 0, "the journal has been replayed");
+        assert_eq!(found(&node.cache.get_many(Instance::ID, ids(3)).await), 0, "the journal has been replayed");
     }
 }
 
-async fn by_ids(count: usize) -> Vec<(InstanceIndex, String)> {
-    ids(count).into_iter().map(|id| (InstanceIndex::Id, id)).collect()
+async fn by_ids(count: usize) -> Vec<AnyKey<Instance>> {
+    ids(count).into_iter().map(|id| Instance::ID.key(id)).collect()
 }
 
 /// What was answered before the time was over is no miss.
@@ -446,7 +445,7 @@ async fn what_was_answered_in_time_is_served() {
                 if answers.fetch_add(ids, Ordering::SeqCst) + ids > 8 { Vec::new() } else { bytes }
             }),
         );
-        let objects = node.cache.get_many(InstanceIndex::Id, ids(600)).await;
+        let objects = node.cache.get_many(Instance::ID, ids(600)).await;
         assert_eq!(found(&objects), 512);
         assert_eq!(node.cache.stats().miss(Miss::TimedOut).get(), 88);
         proxy.set_both(Fault::Pass);
@@ -470,7 +469,7 @@ async fn a_set_of_many_that_is_dropped_invalidates_the_rest() {
         assert_eq!(node.cache.status().journal, 150);
         proxy.set_both(Fault::Pass);
         node.readable().await;
-        let objects = node.cache.get_many(InstanceIndex::Id, ids(50)).await;
+        let objects = node.cache.get_many(Instance::ID, ids(50)).await;
         assert!(objects.iter().flatten().all(|found| found.name == "new"), "{objects:?}");
     }
 }
@@ -483,7 +482,7 @@ async fn a_full_server_refuses_many_and_forgets_their_earlier_states() {
         server.config_set("maxmemory", "1mb").await.unwrap();
         let stored = node.cache.set_many(many(100, "new")).await;
         assert!(stored.iter().all(|stored| *stored == Stored::Full), "{stored:?}");
-        assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ids(100)).await), 0);
+        assert_eq!(found(&node.cache.get_many(Instance::ID, ids(100)).await), 0);
         assert_eq!((node.cache.status().journal, node.redis.breaker().snapshot().failures), (0, 0));
     }
 }
@@ -496,8 +495,8 @@ async fn a_redirection_or_a_refusal_within_a_pipeline_is_heard() {
         node.cache.set_many(many(3, "x")).await;
         server.command(&["ACL", "SETUSER", "default", "-mget"]).await.unwrap();
         for _ in 0..10 {
-            assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ids(3)).await), 0);
-            assert!(node.cache.get(InstanceIndex::Id, "0").await.is_some(), "one at a time needs no such right");
+            assert_eq!(found(&node.cache.get_many(Instance::ID, ids(3)).await), 0);
+            assert!(node.cache.get(Instance::ID, "0").await.is_some(), "one at a time needs no such right");
         }
         assert_eq!(node.redis.breaker().state(), State::Closed);
         server.command(&["ACL", "SETUSER", "default", "+@all"]).await.unwrap();
@@ -506,7 +505,7 @@ async fn a_redirection_or_a_refusal_within_a_pipeline_is_heard() {
         node.readable().await;
         // As a node of a cluster would answer.
         proxy.set(Direction::ToClient, Fault::rewrite(|_| b"-MOVED 42 127.0.0.1:1\r\n".to_vec()));
-        assert_eq!(found(&node.cache.get_many(InstanceIndex::Id, ids(3)).await), 0);
+        assert_eq!(found(&node.cache.get_many(Instance::ID, ids(3)).await), 0);
         assert!(node.redis.breaker().snapshot().failures > 0);
         proxy.set_both(Fault::Pass);
     }
@@ -530,9 +529,9 @@ async fn the_last_of_those_that_claim_a_key_has_it() {
                 instance("5", &["z"], &large),
             ])
             .await;
-        assert_eq!(stored, [Stored::Yes; 6]);
+        assert_eq!(stored, [Stored::Accepted; 6]);
         for node in [&node, &on(&server).await] {
-            let found = node.cache.get_many(InstanceIndex::Host, ["moves", "stays", "x", "y", "z"]).await;
+            let found = node.cache.get_many(Instance::HOST, ["moves", "stays", "x", "y", "z"]).await;
             let ids: Vec<_> = found.iter().map(|found| found.as_ref().map(|found| &*found.id)).collect();
             assert_eq!(ids, [Some("2"), Some("1"), None, Some("3"), Some("5")]);
             assert!(node.by_id("4").await.is_none());
@@ -549,22 +548,23 @@ async fn what_has_expired_and_what_is_known_to_be_nowhere_is_a_miss() {
         let open = async || {
             let redis = Redis::open(config(server.socket())).unwrap();
             let schema = Schema::of::<Instance>().ages(Duration::from_millis(50), Duration::ZERO).loading(loading);
-            let cache: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
+            let cache: Cache<Instance> =
+                Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
             until("the cache can be read", || cache.status().readable).await;
             cache
         };
         let (cache, stranger) = (open().await, open().await);
         let stored = cache.set_many(many(3, "x")).await;
-        assert_eq!(stored, [Stored::Yes; 3]);
+        assert_eq!(stored, [Stored::Accepted; 3]);
         // Each node for itself: by a part of a millisecond they know the server's time differently.
         for node in [&cache, &stranger] {
             let begun = Instant::now();
-            while found(&node.get_many(InstanceIndex::Id, ids(3)).await) > 0 {
+            while found(&node.get_many(Instance::ID, ids(3)).await) > 0 {
                 assert!(begun.elapsed() < Duration::from_secs(30), "they do not expire");
             }
         }
         let expired = stranger.stats().miss(Miss::Expired).get();
-        for (index, keys) in [(InstanceIndex::Id, ids(3)), (InstanceIndex::Host, hosts(3))] {
+        for (index, keys) in [(Instance::ID, ids(3)), (Instance::HOST, hosts(3))] {
             assert_eq!(found(&stranger.get_many(index, keys).await), 0);
         }
         assert_eq!(stranger.stats().miss(Miss::Expired).get() - expired, 6);
@@ -573,7 +573,7 @@ async fn what_has_expired_and_what_is_known_to_be_nowhere_is_a_miss() {
 
         let nothing = |_| async { Ok::<_, ()>(Vec::new()) };
         let nobody = ["nobody", "no one"];
-        for index in [InstanceIndex::Id, InstanceIndex::Host] {
+        for index in [Instance::ID, Instance::HOST] {
             assert_eq!(found(&cache.load_many(index, nobody, nothing).await.unwrap()), 0);
             for _ in 0..2 {
                 assert_eq!(found(&stranger.get_many(index, nobody).await), 0);

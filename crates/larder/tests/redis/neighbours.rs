@@ -1,6 +1,6 @@
 //! Several caches on one server: what is wrong with one is no trouble for the others.
 
-use crate::instance::InstanceIndex;
+use crate::instance::Instance;
 use crate::node::{Node, config, servers, until};
 use larder::breaker::State;
 use larder::connector::Secret;
@@ -20,7 +20,7 @@ struct Color {
 
 fn colors(node: &Node) -> Cache<Color> {
     let schema = Schema::of::<Color>();
-    Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema)
+    Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema).unwrap()
 }
 
 /// A clock that somebody has put something else in place of cannot be replayed against.
@@ -34,7 +34,7 @@ async fn a_cache_that_cannot_be_recovered_does_not_keep_the_others_from_it() {
             let colors = colors(&node);
             let (ill, well) = (colors.status(), node.cache.status());
             assert!(!ill.readable && !well.readable);
-            let deferred = colors.invalidate(ColorIndex::Name, ["red"]).await.unwrap();
+            let deferred = colors.invalidate(Color::NAME, ["red"]).await.unwrap();
             assert_eq!(deferred, Delivery::Deferred);
             if clobbered == "larder:color:c" {
                 node.readable().await;
@@ -45,7 +45,7 @@ async fn a_cache_that_cannot_be_recovered_does_not_keep_the_others_from_it() {
             } else {
                 until("the other cache can be read", || colors.status().readable).await;
                 assert!(!node.cache.status().readable);
-                assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Deferred);
+                assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Deferred);
             }
             assert_eq!(node.redis.breaker().snapshot().failures, 0, "the server is well");
             server.command(&["DEL", clobbered]).await.unwrap();
@@ -66,8 +66,8 @@ async fn a_cache_that_is_forbidden_does_not_keep_the_others_from_it() {
         let colors = colors(&node);
         node.readable().await;
         node.set("1", &["a"], "allowed").await;
-        assert!(colors.get(ColorIndex::Name, "red").await.is_none());
-        assert_eq!(colors.invalidate(ColorIndex::Name, ["red"]).await.unwrap(), Delivery::Deferred);
+        assert!(colors.get(Color::NAME, "red").await.is_none());
+        assert_eq!(colors.invalidate(Color::NAME, ["red"]).await.unwrap(), Delivery::Deferred);
         assert_eq!(colors.set(Color { name: "red".into() }).await, Stored::Unavailable);
         assert!(node.by_host("a").await.is_some());
         assert_eq!(node.redis.breaker().state(), State::Closed);
@@ -85,7 +85,7 @@ async fn a_node_that_never_stops_to_invalidate_comes_back() {
         let cache = node.cache.clone();
         let changes = tokio::spawn(async move {
             for id in 0_u64.. {
-                cache.invalidate(InstanceIndex::Id, [id % 1000]).await.unwrap();
+                cache.invalidate(Instance::ID, [(id % 1000).to_string()]).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });

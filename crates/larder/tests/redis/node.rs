@@ -1,6 +1,6 @@
 //! One node: a connection, and a cache on it.
 
-use crate::instance::{Instance, InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use larder::connector::redis::Redis;
 use larder::connector::redis::{Address, RedisOptions};
 use larder::{Cache, Lookup, Schema, Stored, Ticket};
@@ -47,7 +47,7 @@ impl Node {
     pub(crate) fn with_ages(config: RedisOptions, max_age: Duration, last_use_age: Duration) -> Self {
         let redis = Redis::open(config).unwrap();
         let schema = Schema::of::<Instance>().ages(max_age, last_use_age);
-        let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
+        let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
         Self { redis, cache }
     }
 
@@ -63,21 +63,21 @@ impl Node {
     }
 
     pub(crate) async fn set(&self, id: &str, hosts: &[&str], name: &str) {
-        assert_eq!(self.cache.set(instance(id, hosts, name)).await, Stored::Yes);
+        assert_eq!(self.cache.set(instance(id, hosts, name)).await, Stored::Accepted);
     }
 
     pub(crate) async fn by_host(&self, host: &str) -> Option<Arc<Instance>> {
-        self.cache.get(InstanceIndex::Host, host).await
+        self.cache.get(Instance::HOST, host).await
     }
 
     pub(crate) async fn by_id(&self, id: &str) -> Option<Arc<Instance>> {
-        self.cache.get(InstanceIndex::Id, id).await
+        self.cache.get(Instance::ID, id).await
     }
 
     /// The ticket of a miss.
     pub(crate) async fn ticket(&self) -> Ticket {
-        match self.cache.lookup(InstanceIndex::Id, "nobody has this id").await {
-            Lookup::Miss(_, Some(ticket)) => ticket,
+        match self.cache.lookup(Instance::ID, "nobody has this id").await {
+            Lookup::Miss { ticket: Some(ticket), .. } => ticket,
             other => panic!("no ticket: {other:?}"),
         }
     }

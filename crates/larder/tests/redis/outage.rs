@@ -1,6 +1,6 @@
 //! A server that hangs, dies, goes deaf or refuses: what callers wait, and what is not lost.
 
-use crate::instance::{Instance, InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, at_once, config, servers, until};
 use larder::breaker::State;
 use larder::{Delivery, Lookup, Miss, Stored};
@@ -21,7 +21,7 @@ async fn an_invalidation_during_a_hang_is_applied_before_anything_is_read() {
         node.set("2", &["c"], "stays").await;
         assert!(other.by_host("a").await.is_some());
         server.stop().unwrap();
-        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Deferred);
         assert!(node.by_id("1").await.is_none(), "a node does not read what it could not invalidate");
         server.cont().unwrap();
         node.readable().await;
@@ -46,9 +46,9 @@ async fn a_hung_server_costs_a_bounded_total_and_then_nothing() {
         }
         assert!(waited <= 5, "{waited} requests waited, one after the other");
         for _ in 0..1000 {
-            let found = at_once(node.cache.get(InstanceIndex::Host, "a"));
+            let found = at_once(node.cache.get(Instance::HOST, "a"));
             assert!(found.expect("answers at once while the breaker is open").is_none());
-            let invalidated = at_once(node.cache.invalidate(InstanceIndex::Id, ["1"]));
+            let invalidated = at_once(node.cache.invalidate(Instance::ID, ["1"]));
             assert_eq!(invalidated.expect("at once, too").unwrap(), Delivery::Deferred);
         }
         assert_eq!(node.cache.status().journal, 1, "coalesced by key");
@@ -67,17 +67,17 @@ async fn more_operations_than_the_cap_are_shed_at_once() {
         let node = Node::begin(config);
         node.readable().await;
         server.stop().unwrap();
-        let mut waiting: Vec<_> = (0..8).map(|_| Box::pin(node.cache.lookup(InstanceIndex::Id, "1"))).collect();
+        let mut waiting: Vec<_> = (0..8).map(|_| Box::pin(node.cache.lookup(Instance::ID, "1"))).collect();
         for lookup in &mut waiting {
             assert!(lookup.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
-        match at_once(node.cache.lookup(InstanceIndex::Id, "1")) {
-            Some(Lookup::Miss(Miss::Shed, None)) => {}
+        match at_once(node.cache.lookup(Instance::ID, "1")) {
+            Some(Lookup::Miss { cause: Miss::Shed, ticket: None, .. }) => {}
             other => panic!("not shed: {other:?}"),
         }
         // C13: those who went away have given their places back.
         drop(waiting);
-        assert!(at_once(node.cache.lookup(InstanceIndex::Id, "1")).is_none(), "sent, not shed");
+        assert!(at_once(node.cache.lookup(Instance::ID, "1")).is_none(), "sent, not shed");
         server.cont().unwrap();
         node.readable().await;
     }
@@ -90,7 +90,7 @@ async fn an_invalidation_whose_caller_goes_away_is_not_lost() {
         let node = Node::on(&server).await;
         node.set("1", &["a"], "old").await;
         server.stop().unwrap();
-        assert!(at_once(node.cache.invalidate(InstanceIndex::Host, ["a"])).is_none());
+        assert!(at_once(node.cache.invalidate(Instance::HOST, ["a"])).is_none());
         assert!(at_once(node.cache.set(instance("2", &["b"], "new"))).is_none());
         assert!(at_once(node.cache.truncate()).is_none_or(|done| done.unwrap() == Delivery::Deferred));
         assert!(node.cache.status().journal > 0);
@@ -142,7 +142,7 @@ async fn a_set_or_a_long_invalidation_waits_for_a_hung_server_once() {
                     server.stop().unwrap();
                     tokio::time::pause();
                     let begun = Instant::now();
-                    let delivery = node.cache.invalidate(InstanceIndex::Host, &object.hosts).await;
+                    let delivery = node.cache.invalidate(Instance::HOST, &object.hosts).await;
                     assert_eq!(delivery.unwrap(), Delivery::Deferred);
                     begun
                 }
@@ -179,7 +179,7 @@ async fn a_fill_stuck_in_a_stopped_server_is_refused_when_it_arrives() {
         let ticket = slow.ticket().await;
         proxy.set(Direction::ToServer, Fault::Hold);
         assert_eq!(slow.cache.fill(instance("1", &["a"], "old"), ticket).await, Stored::Unavailable);
-        assert_eq!(other.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(other.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Applied);
         proxy.set_both(Fault::Pass);
         slow.readable().await;
         assert!(other.by_host("a").await.is_none());
@@ -232,7 +232,7 @@ async fn a_server_that_became_a_replica_is_left_until_it_is_a_master_again() {
         let node = Node::on(&server).await;
         node.set("1", &["a"], "old").await;
         server.command(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Deferred);
         assert!(node.by_host("a").await.is_none());
         server.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
         node.readable().await;
@@ -263,7 +263,7 @@ async fn what_the_server_refuses_in_a_pipeline_opens_the_breaker() {
         server.command(&["ACL", "SETUSER", "default", "-get", "-getrange"]).await.unwrap();
         let mut opened = false;
         for _ in 0..20 {
-            assert!(matches!(node.cache.lookup(InstanceIndex::Host, "a").await, Lookup::Miss(_, None)));
+            assert!(matches!(node.cache.lookup(Instance::HOST, "a").await, Lookup::Miss { ticket: None, .. }));
             opened |= node.redis.breaker().state() == State::Open;
         }
         assert!(opened);

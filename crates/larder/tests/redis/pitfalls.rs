@@ -1,24 +1,24 @@
 //! What others got wrong, one test for each, where it takes a server to repeat it. `docs/pitfalls.md` has the whole list.
 
-use crate::instance::{Instance, InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, config, servers, until};
 use larder::breaker::State;
-use larder::{Cache, Delivery, Entry, LoadOptions, Lookup, Schema, Stored, Ticket};
-use larder_testing::entries::{Instance as Versioned, InstanceIndex as VersionedIndex, Site, SiteIndex, next};
+use larder::{Cache, Delivery, Entry, Index, LoadOptions, Lookup, Schema, Stored, Ticket};
+use larder_testing::entries::{Instance as Versioned, Site, next};
 use larder_testing::server::{Server, ServerOptions};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Another cache on the same connection.
 async fn cache_on<E: Entry>(node: &Node, schema: Schema) -> Cache<E> {
-    let cache = Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema);
+    let cache = Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema).unwrap();
     until("the other cache can be read", || cache.status().readable).await;
     cache
 }
 
 /// The name of the object with this id, of the cache of a node.
 fn object(node: &Node, id: &str) -> String {
-    format!("larder:instance:o{:016x}:{id}", node.cache.schema().fingerprint)
+    format!("larder:instance:o{:016x}:{id}", node.cache.schema().fingerprint())
 }
 
 /// What is left of a key's lifetime, in ms; -1: it never ends, -2: there is no such key.
@@ -70,28 +70,27 @@ async fn a_script_called_a_function_that_it_did_not_have() {
         assert!(node.by_host("b").await.is_some() && node.by_id("2").await.is_some(), "found, and touched");
         node.cache.prune().await.unwrap();
         let ticket = node.ticket().await;
-        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["b", "c"]).await.unwrap(), Delivery::Applied);
-        assert_eq!(node.cache.fill(instance("3", &["d"], "x"), ticket).await, Stored::Yes);
+        assert_eq!(node.cache.invalidate(Instance::HOST, ["b", "c"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.fill(instance("3", &["d"], "x"), ticket).await, Stored::Accepted);
         assert_eq!(node.cache.fill(instance("2", &["b"], "x"), ticket).await, Stored::Overtaken);
-        assert_eq!(node.cache.delete(InstanceIndex::Host, ["d"]).await.unwrap(), Delivery::Applied);
-        assert_eq!(node.cache.delete(InstanceIndex::Id, ["3"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.delete(Instance::HOST, ["d"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.delete(Instance::ID, ["3"]).await.unwrap(), Delivery::Applied);
         let some =
             [instance("5", &["e"], "x"), instance("6", &["f"], &"is large".repeat(1000)), instance("7", &[], "x")];
-        assert_eq!(node.cache.set_many(some).await, [Stored::Yes; 3]);
-        let found = stranger.cache.get_many(InstanceIndex::Host, ["e", "f", "none"]).await;
+        assert_eq!(node.cache.set_many(some).await, [Stored::Accepted; 3]);
+        let found = stranger.cache.get_many(Instance::HOST, ["e", "f", "none"]).await;
         assert_eq!(found.iter().flatten().count(), 2);
         assert_eq!(stranger.cache.stats().faults.get(), 0);
 
         let loading = LoadOptions::new().negative_age(max_age);
-        let schema =
-            Schema { cache: "versioned".into(), loading, ..Schema::of::<Versioned>().ages(max_age, last_use_age) };
+        let schema = Schema::of::<Versioned>().named("versioned").ages(max_age, last_use_age).loading(loading);
         let versioned: Cache<Versioned> = cache_on(&node, schema).await;
         let nothing = |_| async { Ok::<_, ()>(None) };
-        assert!(versioned.get_or_load(VersionedIndex::Id, "1", nothing).await.unwrap().is_none(), "and remembered");
-        assert_eq!(versioned.set(Versioned::new("1", &["a"], "x", 2)).await, Stored::Yes);
+        assert!(versioned.get_or_load(Versioned::ID, "1", nothing).await.unwrap().is_none(), "and remembered");
+        assert_eq!(versioned.set(Versioned::new("1", &["a"], "x", 2)).await, Stored::Accepted);
         assert_eq!(versioned.set(Versioned::new("1", &["a"], "x", 1)).await, Stored::Outdated);
         for floor in [4, 3] {
-            let forgotten = versioned.invalidate_below(VersionedIndex::Host, ["a"], floor).await;
+            let forgotten = versioned.invalidate_below(Versioned::HOST, ["a"], floor).await;
             assert_eq!(forgotten.unwrap(), Delivery::Applied);
         }
         assert_eq!(versioned.set(Versioned::new("1", &["a"], "x", 3)).await, Stored::Outdated);
@@ -100,7 +99,7 @@ async fn a_script_called_a_function_that_it_did_not_have() {
 
         server.command(&["SET", &object(&node, "4"), "not an object"]).await.unwrap();
         assert!(node.by_id("4").await.is_none(), "discarded");
-        let asked = strict.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap();
+        let asked = strict.cache.invalidate(Instance::ID, ["1"]).await.unwrap();
         assert_eq!(asked, Delivery::Deferred, "there is no replica");
         let errors = server.info("errorstats").await.unwrap();
         assert!(errors.keys().eq(["errorstat_NOSCRIPT"]), "only that it did not know them yet: {errors:?}");
@@ -127,7 +126,7 @@ async fn an_error_of_a_script_opened_the_breaker() {
             assert_eq!(node.cache.stats().faults.get(), round, "each touch is an error, and counted as ours");
         }
         assert_eq!((node.redis.breaker().state(), node.redis.breaker().snapshot().failures), (State::Closed, 0));
-        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
     }
 }
 
@@ -147,13 +146,13 @@ async fn removing_an_expired_object_deleted_the_index_keys_of_a_new_one() {
                 0 => assert!(node.by_id("1").await.is_none() && node.by_host("stays").await.is_none()),
                 1 => assert_eq!(node.cache.prune().await.unwrap().keys, 1, "the key that stays, and leads nowhere"),
                 2 => node.set("1", &["stays"], "moved away").await,
-                3 => drop(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap()),
-                _ => drop(node.cache.invalidate(InstanceIndex::Host, ["stays"]).await.unwrap()),
+                3 => drop(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap()),
+                _ => drop(node.cache.invalidate(Instance::HOST, ["stays"]).await.unwrap()),
             }
             // A node without hints needs the index key.
             let stranger = Node::on(&server).await;
             assert_eq!(stranger.by_host("moves").await.unwrap().name, "new", "{removal}");
-            assert_eq!(stranger.cache.invalidate(InstanceIndex::Host, ["moves"]).await.unwrap(), Delivery::Applied);
+            assert_eq!(stranger.cache.invalidate(Instance::HOST, ["moves"]).await.unwrap(), Delivery::Applied);
             assert!(node.by_id("2").await.is_none(), "{removal}: an invalidation finds it, too");
             node.cache.truncate().await.unwrap();
         }
@@ -169,28 +168,28 @@ async fn the_version_of_the_build_was_in_the_key() {
         let old: Cache<Site> = cache_on(&node, Schema::of::<Site>()).await;
         let new: Cache<next::Site> = cache_on(&Node::on(&server).await, Schema::of::<next::Site>()).await;
         for invalidating in 0..4 {
-            let ticket = ticket(&old, SiteIndex::Id, "1").await;
-            assert_eq!(old.fill(Site::new("1", &["a", "b"], "x"), ticket).await, Stored::Yes);
-            let ticket = self::ticket(&new, next::SiteIndex::Id, "1").await;
-            assert_eq!(new.fill(next::Site::new("1", &["a", "b"], "x"), ticket).await, Stored::Yes);
-            assert!(old.get(SiteIndex::Host, "b").await.is_some(), "each has its own, side by side");
-            assert!(new.get(next::SiteIndex::Host, "b").await.is_some());
+            let ticket = ticket(&old, Site::ID, "1").await;
+            assert_eq!(old.fill(Site::new("1", &["a", "b"], "x"), ticket).await, Stored::Accepted);
+            let ticket = self::ticket(&new, next::Site::ID, "1").await;
+            assert_eq!(new.fill(next::Site::new("1", &["a", "b"], "x"), ticket).await, Stored::Accepted);
+            assert!(old.get(Site::HOST, "b").await.is_some(), "each has its own, side by side");
+            assert!(new.get(next::Site::HOST, "b").await.is_some());
             let forgotten = match invalidating {
-                0 => old.invalidate(SiteIndex::Id, ["1"]).await,
-                1 => old.invalidate(SiteIndex::Host, ["a"]).await,
-                2 => new.invalidate(next::SiteIndex::Id, ["1"]).await,
-                _ => new.invalidate(next::SiteIndex::Host, ["a"]).await,
+                0 => old.invalidate(Site::ID, ["1"]).await,
+                1 => old.invalidate(Site::HOST, ["a"]).await,
+                2 => new.invalidate(next::Site::ID, ["1"]).await,
+                _ => new.invalidate(next::Site::HOST, ["a"]).await,
             };
             assert_eq!(forgotten.unwrap(), Delivery::Applied);
-            assert!(old.get(SiteIndex::Host, "b").await.is_none(), "{invalidating}");
-            assert!(new.get(next::SiteIndex::Host, "b").await.is_none(), "{invalidating}");
+            assert!(old.get(Site::HOST, "b").await.is_none(), "{invalidating}");
+            assert!(new.get(next::Site::HOST, "b").await.is_none(), "{invalidating}");
         }
     }
 }
 
-async fn ticket<E: Entry + std::fmt::Debug>(cache: &Cache<E>, index: E::Index, key: &str) -> Ticket {
+async fn ticket<E: Entry + std::fmt::Debug>(cache: &Cache<E>, index: Index<E, String>, key: &str) -> Ticket {
     match cache.lookup(index, key).await {
-        Lookup::Miss(_, Some(ticket)) => ticket,
+        Lookup::Miss { ticket: Some(ticket), .. } => ticket,
         other => panic!("no ticket: {other:?}"),
     }
 }
@@ -207,11 +206,11 @@ async fn each_cache_had_a_database_that_truncate_flushed() {
         let sites: Cache<Site> = cache_on(&node, Schema::of::<Site>()).await;
         server.command(&["SET", "session:1", "somebody else's"]).await.unwrap();
         node.set("1", &["a"], "x").await;
-        assert_eq!(sites.set(Site::new("1", &["a"], "x")).await, Stored::Yes);
-        assert!(node.by_host("a").await.is_some() && sites.get(SiteIndex::Host, "a").await.is_some());
+        assert_eq!(sites.set(Site::new("1", &["a"], "x")).await, Stored::Accepted);
+        assert!(node.by_host("a").await.is_some() && sites.get(Site::HOST, "a").await.is_some());
         assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
         assert!(node.by_host("a").await.is_none() && node.by_id("1").await.is_none());
-        assert!(sites.get(SiteIndex::Host, "a").await.is_some(), "another cache in the same database");
+        assert!(sites.get(Site::HOST, "a").await.is_some(), "another cache in the same database");
         let theirs = server.command(&["GET", "session:1"]).await.unwrap();
         assert_eq!(theirs.bytes(), Some(&b"somebody else's"[..]));
         assert!(server.keys("larder:instance:[^cn]*").await.unwrap().is_empty());
@@ -281,9 +280,9 @@ async fn an_index_key_never_expired() {
             for (id, name) in [("1", "x".to_owned()), ("2", "x".repeat(20_000))] {
                 let hosts = [format!("{id}.a"), format!("{id}.b")];
                 let filled = Instance { id: id.to_owned(), hosts: hosts.to_vec(), name };
-                assert_eq!(node.cache.fill(filled.clone(), ticket).await, Stored::Yes);
+                assert_eq!(node.cache.fill(filled.clone(), ticket).await, Stored::Accepted);
                 node.by_host(&hosts[0]).await;
-                assert_eq!(node.cache.set(filled).await, Stored::Yes);
+                assert_eq!(node.cache.set(filled).await, Stored::Accepted);
             }
             // All but the clock and the names of the indexes.
             let keys = server.keys("larder:instance:[^cn]*").await.unwrap();

@@ -3,7 +3,7 @@
 //! `docs/decisions/promoted-replica-is-cleared.md` argues why such a server is cleared: only the nodes that had sent the lost writes know of
 //! them, and one of those nodes may be slow to come back, or gone.
 
-use crate::instance::{Instance, InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, config, until};
 use larder::{Delivery, Stored};
 use larder_testing::server::{Server, ServerOptions, required};
@@ -97,10 +97,10 @@ async fn a_promoted_replica_lacks_an_invalidation_of_a_node_that_is_gone() {
         assert!(back.by_host("a").await.is_some());
         pair.follow().await;
         pair.cut().await;
-        assert_eq!(gone.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(gone.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Applied);
         drop(gone);
         pair.fail_over().await;
-        let name = format!("larder:instance:o{:016x}:1", back.cache.schema().fingerprint);
+        let name = format!("larder:instance:o{:016x}:1", back.cache.schema().fingerprint());
         assert_eq!(pair.replica.command(&["EXISTS", &name]).await.unwrap().int(), Some(1), "it has the old object");
 
         until("the connection is gone", || back.cache.stats().resets.get() > 0 || !back.cache.status().readable).await;
@@ -124,8 +124,8 @@ async fn what_a_node_did_shortly_before_a_promotion_holds_after_it() {
         let load = node.ticket().await;
         pair.follow().await;
         pair.cut().await;
-        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
-        assert_eq!(node.cache.delete(InstanceIndex::Host, ["b"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.delete(Instance::HOST, ["b"]).await.unwrap(), Delivery::Applied);
         node.set("3", &["d"], "new").await;
         pair.fail_over().await;
         until("the connection is gone", || node.cache.stats().resets.get() > 0 || !node.cache.status().readable).await;
@@ -147,7 +147,7 @@ async fn what_was_deferred_during_a_promotion_is_applied_to_the_new_master() {
         node.set("1", &["a"], "old").await;
         pair.follow().await;
         pair.master.stop().unwrap();
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Deferred);
         pair.master.cont().unwrap();
         pair.cut().await;
         pair.fail_over().await;

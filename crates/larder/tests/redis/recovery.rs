@@ -1,10 +1,10 @@
 //! What a node finds when it comes back, and what becomes of a recovery that does not end.
 
-use crate::instance::{InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, config, servers, until};
 use larder::breaker::State;
 use larder::{Cache, Delivery, Lookup, Schema, Stored};
-use larder_testing::entries::{Instance as Versioned, InstanceIndex as VersionedIndex};
+use larder_testing::entries::Instance as Versioned;
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Reply, Server, ServerOptions};
 use std::sync::Arc;
@@ -48,10 +48,10 @@ async fn what_a_crashed_node_left_half_cleared_is_cleared_by_those_who_are_conne
         begin_to_clear(&server).await;
         let begun = Instant::now();
         loop {
-            match node.cache.lookup(InstanceIndex::Id, "2").await {
-                Lookup::Miss(_, Some(_)) => break,
-                Lookup::Miss(_, None) => tokio::time::sleep(Duration::from_millis(20)).await,
-                Lookup::Hit(found) => panic!("{found:?}"),
+            match node.cache.lookup(Instance::ID, "2").await {
+                Lookup::Miss { ticket: Some(_), .. } => break,
+                Lookup::Miss { ticket: None, .. } => tokio::time::sleep(Duration::from_millis(20)).await,
+                Lookup::Hit { value: found, .. } => panic!("{found:?}"),
             }
             assert!(begun.elapsed() < Duration::from_secs(30), "nobody clears it");
         }
@@ -75,10 +75,10 @@ async fn a_replay_that_is_interrupted_begins_again() {
             node.set(id, &[], "old").await;
         }
         // The server knows the script from here on.
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["nobody"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["nobody"]).await.unwrap(), Delivery::Applied);
         proxy.set_both(Fault::Hold);
         for id in 0..1000 {
-            let deferred = node.cache.invalidate(InstanceIndex::Id, [id.to_string()]).await.unwrap();
+            let deferred = node.cache.invalidate(Instance::ID, [id.to_string()]).await.unwrap();
             assert_eq!(deferred, Delivery::Deferred);
         }
         // Eight batches of 128 keys, each of 5,400 bytes; the handshake and the first of them get through.
@@ -144,7 +144,7 @@ async fn a_server_that_will_not_say_its_history_is_recognised_by_its_clock() {
         node.readable().await;
         assert!(node.by_host("a").await.is_some(), "the same clock: nothing was cleared");
         server.flushall().await.unwrap();
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["2"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["2"]).await.unwrap(), Delivery::Deferred);
         node.readable().await;
         assert!(node.by_host("a").await.is_none());
     }
@@ -156,20 +156,21 @@ async fn what_is_left_of_an_unanswered_set_refuses_lower_versions() {
     for server in servers(ServerOptions::default()).await {
         let node = Node::on(&server).await;
         let schema = Schema::of::<Versioned>();
-        let cache: Cache<Versioned> = Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema);
+        let cache: Cache<Versioned> =
+            Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema).unwrap();
         until("the cache can be read", || cache.status().readable).await;
         let state = |version| Versioned::new("1", &["a"], "x", version);
-        assert_eq!(cache.set(state(5)).await, Stored::Yes);
+        assert_eq!(cache.set(state(5)).await, Stored::Accepted);
         server.stop().unwrap();
         assert_eq!(cache.set(state(7)).await, Stored::Unavailable);
         server.cont().unwrap();
         until("the journal is empty, and the cache is read", || cache.status().journal == 0 && cache.status().readable)
             .await;
-        let ticket = match cache.lookup(VersionedIndex::Host, "a").await {
-            Lookup::Miss(_, Some(ticket)) => ticket,
+        let ticket = match cache.lookup(Versioned::HOST, "a").await {
+            Lookup::Miss { ticket: Some(ticket), .. } => ticket,
             other => panic!("{other:?}"),
         };
         assert_eq!(cache.fill(state(6), ticket).await, Stored::Outdated);
-        assert_eq!(cache.fill(state(7), ticket).await, Stored::Yes);
+        assert_eq!(cache.fill(state(7), ticket).await, Stored::Accepted);
     }
 }

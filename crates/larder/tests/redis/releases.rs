@@ -42,7 +42,7 @@ fn new(id: &str, hosts: &[&str]) -> New {
 async fn open<E: Entry>(server: &Server) -> Cache<E> {
     let redis = Redis::open(config(server.socket())).unwrap();
     let schema = Schema::of::<E>();
-    let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
+    let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
     until("the cache can be read", || cache.status().readable).await;
     cache
 }
@@ -51,16 +51,16 @@ async fn open<E: Entry>(server: &Server) -> Cache<E> {
 async fn whoever_takes_a_key_takes_it_from_the_object_of_the_other_release_as_well() {
     for server in servers(ServerOptions::default()).await {
         let (olds, news) = (open::<Old>(&server).await, open::<New>(&server).await);
-        assert_eq!(olds.set(old("1", &["a", "b"])).await, Stored::Yes);
-        assert!(olds.get(OldIndex::Host, "a").await.is_some());
-        assert_eq!(news.set(new("2", &["a"])).await, Stored::Yes);
-        assert!(olds.get(OldIndex::Host, "a").await.is_none());
-        assert!(olds.get(OldIndex::Host, "b").await.is_none());
-        assert!(olds.get(OldIndex::Id, "1").await.is_none());
+        assert_eq!(olds.set(old("1", &["a", "b"])).await, Stored::Accepted);
+        assert!(olds.get(Old::HOST, "a").await.is_some());
+        assert_eq!(news.set(new("2", &["a"])).await, Stored::Accepted);
+        assert!(olds.get(Old::HOST, "a").await.is_none());
+        assert!(olds.get(Old::HOST, "b").await.is_none());
+        assert!(olds.get(Old::ID, "1").await.is_none());
 
-        assert_eq!(olds.set(old("1", &["a", "b"])).await, Stored::Yes);
-        assert!(news.get(NewIndex::TenantId, "2").await.is_none());
-        assert!(news.get(NewIndex::Slug, "slug-2").await.is_none());
+        assert_eq!(olds.set(old("1", &["a", "b"])).await, Stored::Accepted);
+        assert!(news.get(New::TENANT_ID, "2").await.is_none());
+        assert!(news.get(New::SLUG, "slug-2").await.is_none());
     }
 }
 
@@ -68,19 +68,19 @@ async fn whoever_takes_a_key_takes_it_from_the_object_of_the_other_release_as_we
 async fn a_delete_makes_the_key_miss_in_the_object_of_the_other_release_as_well() {
     for server in servers(ServerOptions::default()).await {
         let (olds, news) = (open::<Old>(&server).await, open::<New>(&server).await);
-        assert_eq!(olds.set(old("1", &["a", "b"])).await, Stored::Yes);
-        assert_eq!(news.delete(NewIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
-        assert!(olds.get(OldIndex::Host, "a").await.is_none());
-        assert!(olds.get(OldIndex::Host, "b").await.is_some());
-        assert_eq!(news.delete(NewIndex::TenantId, ["1"]).await.unwrap(), Delivery::Applied);
-        assert!(olds.get(OldIndex::Id, "1").await.is_none());
-        assert!(olds.get(OldIndex::Host, "b").await.is_some());
+        assert_eq!(olds.set(old("1", &["a", "b"])).await, Stored::Accepted);
+        assert_eq!(news.delete(New::HOST, ["a"]).await.unwrap(), Delivery::Applied);
+        assert!(olds.get(Old::HOST, "a").await.is_none());
+        assert!(olds.get(Old::HOST, "b").await.is_some());
+        assert_eq!(news.delete(New::TENANT_ID, ["1"]).await.unwrap(), Delivery::Applied);
+        assert!(olds.get(Old::ID, "1").await.is_none());
+        assert!(olds.get(Old::HOST, "b").await.is_some());
 
-        assert_eq!(news.set(new("1", &["a", "b"])).await, Stored::Yes);
-        assert_eq!(olds.delete(OldIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
-        assert!(news.get(NewIndex::Host, "a").await.is_none());
-        assert!(news.get(NewIndex::Host, "b").await.is_some());
-        assert!(news.get(NewIndex::Slug, "slug-1").await.is_some());
+        assert_eq!(news.set(new("1", &["a", "b"])).await, Stored::Accepted);
+        assert_eq!(olds.delete(Old::HOST, ["a"]).await.unwrap(), Delivery::Applied);
+        assert!(news.get(New::HOST, "a").await.is_none());
+        assert!(news.get(New::HOST, "b").await.is_some());
+        assert!(news.get(New::SLUG, "slug-1").await.is_some());
     }
 }
 
@@ -89,10 +89,10 @@ async fn a_delete_makes_the_key_miss_in_the_object_of_the_other_release_as_well(
 async fn a_prune_leaves_the_index_keys_that_an_object_of_the_other_release_needs() {
     for server in servers(ServerOptions::default()).await {
         let (olds, news) = (open::<Old>(&server).await, open::<New>(&server).await);
-        assert_eq!(olds.set(old("1", &["a"])).await, Stored::Yes);
+        assert_eq!(olds.set(old("1", &["a"])).await, Stored::Accepted);
         assert_eq!(news.prune().await.unwrap().keys, 0);
-        assert_eq!(news.invalidate(NewIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
-        assert!(olds.get(OldIndex::Id, "1").await.is_none());
+        assert_eq!(news.invalidate(New::HOST, ["a"]).await.unwrap(), Delivery::Applied);
+        assert!(olds.get(Old::ID, "1").await.is_none());
         assert_eq!(news.prune().await.unwrap().keys, 1, "what dangles is removed all the same");
     }
 }
@@ -102,8 +102,8 @@ async fn a_prune_leaves_the_index_keys_that_an_object_of_the_other_release_needs
 async fn a_load_is_overtaken_by_an_invalidation_of_a_release_that_calls_the_primary_index_otherwise() {
     for server in servers(ServerOptions::default()).await {
         let (olds, news) = (open::<Old>(&server).await, open::<New>(&server).await);
-        let Lookup::Miss(_, Some(ticket)) = olds.lookup(OldIndex::Id, "1").await else { panic!("no ticket") };
-        assert_eq!(news.invalidate(NewIndex::TenantId, ["1"]).await.unwrap(), Delivery::Applied);
+        let Lookup::Miss { ticket: Some(ticket), .. } = olds.lookup(Old::ID, "1").await else { panic!("no ticket") };
+        assert_eq!(news.invalidate(New::TENANT_ID, ["1"]).await.unwrap(), Delivery::Applied);
         assert_eq!(olds.fill(old("1", &["a"]), ticket).await, Stored::Overtaken);
     }
 }
@@ -132,18 +132,14 @@ async fn a_lower_version_is_refused_also_where_the_other_release_has_stored_the_
     for server in servers(ServerOptions::default()).await {
         let (olds, news) = (open::<OldAccount>(&server).await, open::<NewAccount>(&server).await);
         let top = u64::MAX;
-        assert_eq!(news.set(NewAccount { id: "1".into(), sequence: top, name: "new".into() }).await, Stored::Yes);
+        assert_eq!(news.set(NewAccount { id: "1".into(), sequence: top, name: "new".into() }).await, Stored::Accepted);
         assert_eq!(
             news.set(NewAccount { id: "1".into(), sequence: top - 1, name: "old".into() }).await,
             Stored::Outdated
         );
         assert_eq!(olds.set(OldAccount { id: "1".into(), sequence: top - 1 }).await, Stored::Outdated);
-        assert!(olds.get(OldAccountIndex::Id, "1").await.is_none());
-        assert_eq!(
-            news.get(NewAccountIndex::Id, "1").await.unwrap().name,
-            "new",
-            "nor does it take the higher one away"
-        );
+        assert!(olds.get(OldAccount::ID, "1").await.is_none());
+        assert_eq!(news.get(NewAccount::ID, "1").await.unwrap().name, "new", "nor does it take the higher one away");
     }
 }
 
@@ -152,12 +148,14 @@ async fn a_lower_version_is_refused_also_where_the_other_release_has_stored_the_
 async fn a_set_that_is_outdated_takes_along_what_is_older_still() {
     for server in servers(ServerOptions::default()).await {
         let (olds, news) = (open::<OldAccount>(&server).await, open::<NewAccount>(&server).await);
-        let Lookup::Miss(_, Some(ticket)) = olds.lookup(OldAccountIndex::Id, "1").await else { panic!("no ticket") };
-        assert_eq!(olds.fill(OldAccount { id: "1".into(), sequence: 5 }, ticket).await, Stored::Yes);
+        let Lookup::Miss { ticket: Some(ticket), .. } = olds.lookup(OldAccount::ID, "1").await else {
+            panic!("no ticket")
+        };
+        assert_eq!(olds.fill(OldAccount { id: "1".into(), sequence: 5 }, ticket).await, Stored::Accepted);
         let newer = NewAccount { id: "1".into(), sequence: 9, name: "new".into() };
-        assert_eq!(news.fill(newer, ticket).await, Stored::Yes);
+        assert_eq!(news.fill(newer, ticket).await, Stored::Accepted);
         assert_eq!(olds.set(OldAccount { id: "1".into(), sequence: 7 }).await, Stored::Outdated);
-        assert!(olds.get(OldAccountIndex::Id, "1").await.is_none());
-        assert!(news.get(NewAccountIndex::Id, "1").await.is_some());
+        assert!(olds.get(OldAccount::ID, "1").await.is_none());
+        assert!(news.get(NewAccount::ID, "1").await.is_some());
     }
 }

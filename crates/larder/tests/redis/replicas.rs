@@ -1,6 +1,6 @@
 //! Strict mode (`wait_replicas`): what changes counts as applied once replicas have it.
 
-use crate::instance::{InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, config, until};
 use crate::promotion::Pair;
 use larder::breaker::State;
@@ -34,11 +34,11 @@ async fn node(pair: &Pair) -> Node {
 async fn what_is_applied_is_on_the_replica_already() {
     for pair in Pair::start(ServerOptions::default()).await {
         let node = node(&pair).await;
-        let name = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint);
+        let name = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint());
         for round in 0..50 {
             node.set("1", &["a"], &round.to_string()).await;
             assert_eq!(pair.replica.command(&["EXISTS", &name]).await.unwrap().int(), Some(1));
-            assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+            assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
             assert_eq!(pair.replica.command(&["EXISTS", &name]).await.unwrap().int(), Some(0), "round {round}");
         }
         node.set("1", &["a"], "x").await;
@@ -58,10 +58,10 @@ async fn what_a_replica_has_not_confirmed_is_deferred_until_it_has() {
             other.set(id, &[&format!("{id}.example")], "old").await;
         }
         pair.replica.stop().unwrap();
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Deferred);
         assert!(other.by_id("1").await.is_none(), "it was sent all the same");
         assert!(node.by_id("2").await.is_none(), "this node reads nothing until it is confirmed");
-        assert_eq!(node.cache.delete(InstanceIndex::Id, ["2"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.delete(Instance::ID, ["2"]).await.unwrap(), Delivery::Deferred);
         assert!(other.by_id("2").await.is_none());
         assert_eq!(node.cache.set(instance("3", &["c"], "new")).await, Stored::Unavailable);
         assert_eq!(node.cache.update(async { Ok::<_, ()>(instance("4", &["d"], "new")) }).await.unwrap().name, "new");
@@ -118,7 +118,7 @@ async fn a_replica_that_hangs_costs_one_wait_and_then_nothing() {
         let all: Vec<_> = (0..64)
             .map(|id| {
                 let cache = cache.clone();
-                tokio::spawn(async move { cache.invalidate(InstanceIndex::Id, [id.to_string()]).await.unwrap() })
+                tokio::spawn(async move { cache.invalidate(Instance::ID, [id.to_string()]).await.unwrap() })
             })
             .collect();
         for one in all {
@@ -128,7 +128,7 @@ async fn a_replica_that_hangs_costs_one_wait_and_then_nothing() {
         let asked = commands(&pair, "wait").await;
         assert!(asked - before < 32, "64 callers share their rounds: {}", asked - before);
         for id in 64..164 {
-            let done = node.cache.invalidate(InstanceIndex::Id, [id.to_string()]).await.unwrap();
+            let done = node.cache.invalidate(Instance::ID, [id.to_string()]).await.unwrap();
             assert_eq!(done, Delivery::Deferred);
         }
         let later = commands(&pair, "wait").await - asked;
@@ -148,7 +148,7 @@ async fn gets_do_not_wait_for_replicas() {
         node.readable().await;
         other.set("1", &["a"], "x").await;
         pair.replica.stop().unwrap();
-        let mut waiting = Box::pin(node.cache.invalidate(InstanceIndex::Id, ["2"]));
+        let mut waiting = Box::pin(node.cache.invalidate(Instance::ID, ["2"]));
         for _ in 0..20 {
             assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -167,7 +167,7 @@ async fn an_invalidation_whose_caller_goes_away_before_it_is_confirmed_is_not_lo
         node.set("1", &["a"], "old").await;
         pair.replica.stop().unwrap();
         {
-            let mut invalidation = pin!(node.cache.invalidate(InstanceIndex::Id, ["1"]));
+            let mut invalidation = pin!(node.cache.invalidate(Instance::ID, ["1"]));
             while other.by_id("1").await.is_some() {
                 assert!(invalidation.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             }
@@ -189,7 +189,7 @@ async fn strict_mode_works_where_the_server_tells_nothing_of_itself() {
         let node = Node::begin(config);
         node.readable().await;
         node.set("1", &["a"], "x").await;
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Applied);
         assert_eq!(pair.master.command(&["EXISTS", "larder::w"]).await.unwrap().int(), Some(1));
         assert!(pair.master.command(&["PTTL", "larder::w"]).await.unwrap().int().unwrap() > 0, "and goes by itself");
     }
@@ -204,7 +204,7 @@ async fn strict_mode_says_so_at_connect_where_wait_is_forbidden() {
         config.password = Some(Secret::new("any"));
         let node = Node::begin(config);
         until("the breaker opens", || node.redis.breaker().state() == State::Open).await;
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Deferred);
     }
 }
 
@@ -222,7 +222,7 @@ async fn a_connection_for_wait_that_is_killed_is_made_anew() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         node.readable().await;
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Applied);
     }
 }
 
@@ -261,7 +261,7 @@ async fn what_confirmation_costs() {
                         tokio::spawn(async move {
                             for id in 0..each {
                                 assert_eq!(
-                                    cache.invalidate(InstanceIndex::Id, [id.to_string()]).await.unwrap(),
+                                    cache.invalidate(Instance::ID, [id.to_string()]).await.unwrap(),
                                     Delivery::Applied
                                 );
                             }

@@ -1,6 +1,6 @@
 //! A server that comes back: empty, from an old snapshot, or without its clock.
 
-use crate::instance::{InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, config, servers, until};
 use larder::connector::Secret;
 use larder::{Delivery, Lookup, Stored};
@@ -15,7 +15,7 @@ async fn killed_and_restarted_empty() {
         let ticket = node.ticket().await;
         server.kill();
         until("the connection is gone", || !node.cache.status().readable).await;
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Deferred);
         server.restart().await.unwrap();
         node.readable().await;
         assert!(node.by_host("a").await.is_none());
@@ -36,7 +36,7 @@ async fn a_restart_from_an_old_snapshot_serves_nothing_from_before() {
         let (node, other) = (Node::on(&server).await, Node::on(&server).await);
         node.set("1", &["a"], "old").await;
         server.command(&["SAVE"]).await.unwrap();
-        assert_eq!(node.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
         server.kill();
         until("the connections are gone", || !node.cache.status().readable && !other.cache.status().readable).await;
         server.restart().await.unwrap();
@@ -57,12 +57,12 @@ async fn flushall_refuses_older_tickets() {
         let ticket = node.ticket().await;
         server.flushall().await.unwrap();
         assert!(node.by_host("a").await.is_none());
-        assert_ne!(node.cache.fill(instance("1", &["a"], "old"), ticket).await, Stored::Yes);
+        assert_ne!(node.cache.fill(instance("1", &["a"], "old"), ticket).await, Stored::Accepted);
         node.readable().await;
         until("the clock is back", || node.cache.status().readable).await;
         let fresh = node.ticket().await;
         assert_eq!(node.cache.fill(instance("1", &["a"], "old"), ticket).await, Stored::Overtaken);
-        assert_eq!(node.cache.fill(instance("1", &["a"], "new"), fresh).await, Stored::Yes);
+        assert_eq!(node.cache.fill(instance("1", &["a"], "new"), fresh).await, Stored::Accepted);
     }
 }
 
@@ -73,9 +73,9 @@ async fn a_clock_that_was_evicted_takes_the_old_tickets_and_objects_with_it() {
         let node = Node::on(&server).await;
         node.set("1", &["a"], "old").await;
         let ticket = node.ticket().await;
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["2"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["2"]).await.unwrap(), Delivery::Applied);
         server.command(&["DEL", "larder:instance:c"]).await.unwrap();
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Deferred);
         node.readable().await;
         assert_eq!(node.cache.fill(instance("2", &["b"], "old"), ticket).await, Stored::Overtaken);
         assert!(node.by_host("a").await.is_none());
@@ -93,7 +93,7 @@ async fn a_process_that_was_filled_anew_by_another_master_serves_nothing_from_be
         let other = Server::start(server.binary(), replicated()).await.unwrap();
         replicate(&server, &other).await;
         other.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Applied);
         replicate(&other, &server).await;
         server.command(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
 
@@ -131,14 +131,14 @@ async fn a_clock_that_went_back_under_an_open_connection_is_noticed_by_the_next_
         node.set("1", &["a"], "old").await;
         let clock = "larder:instance:c";
         let before = server.command(&["GET", clock]).await.unwrap();
-        let object = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint);
+        let object = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint());
         let old = server.command(&["GET", &object]).await.unwrap();
-        assert_eq!(node.cache.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Applied);
         // Older data comes back, clock and all.
         server.command(&[b"SET".as_slice(), object.as_bytes(), old.bytes().unwrap()]).await.unwrap();
         server.command(&[b"SET".as_slice(), clock.as_bytes(), before.bytes().unwrap()]).await.unwrap();
         assert!(
-            matches!(node.cache.lookup(InstanceIndex::Id, "2").await, Lookup::Miss(_, None)),
+            matches!(node.cache.lookup(Instance::ID, "2").await, Lookup::Miss { ticket: None, .. }),
             "no ticket is given out"
         );
         node.readable().await;

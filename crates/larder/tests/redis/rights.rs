@@ -1,7 +1,7 @@
 //! A user that lacks a right: what needs it does not work, everything else does, nothing is stale, and an operator is told once.
 
 use crate::discretion::Log;
-use crate::instance::{InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, calls, config, servers, until};
 use larder::breaker::State;
 use larder::connector::Secret;
@@ -78,11 +78,11 @@ async fn works(node: &Node, what: &str) -> bool {
     match what {
         "get" => node.by_id("1").await.is_some(),
         "get by host" => node.by_host("a").await.is_some(),
-        "several" => node.cache.get_many(InstanceIndex::Id, ["1", "2"]).await.iter().flatten().count() == 2,
-        "set" => node.cache.set(instance("1", &["a"], "new")).await == Stored::Yes,
-        "large" => node.cache.set(instance("1", &["a"], &"new".repeat(5_000))).await == Stored::Yes,
-        "invalidate" => changed(node.cache.invalidate(InstanceIndex::Host, ["a"]).await),
-        "delete" => changed(node.cache.delete(InstanceIndex::Host, ["a"]).await),
+        "several" => node.cache.get_many(Instance::ID, ["1", "2"]).await.iter().flatten().count() == 2,
+        "set" => node.cache.set(instance("1", &["a"], "new")).await == Stored::Accepted,
+        "large" => node.cache.set(instance("1", &["a"], &"new".repeat(5_000))).await == Stored::Accepted,
+        "invalidate" => changed(node.cache.invalidate(Instance::HOST, ["a"]).await),
+        "delete" => changed(node.cache.delete(Instance::HOST, ["a"]).await),
         "prune" => node.cache.prune().await.is_ok(),
         "truncate" => changed(node.cache.truncate().await),
         other => panic!("{other}?"),
@@ -98,7 +98,7 @@ async fn nothing_is_stale(observer: &Node, what: &str) {
         "delete" => assert!(found.is_none(), "{what}"),
         // No index key has gone whose object is there: an invalidation by it finds the object.
         _ => {
-            let forgotten = observer.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap();
+            let forgotten = observer.cache.invalidate(Instance::HOST, ["a"]).await.unwrap();
             assert_eq!((forgotten, observer.by_id("1").await), (Delivery::Applied, None), "{what}");
         }
     }
@@ -224,7 +224,7 @@ async fn what_a_right_costs_is_told_when_it_is_missed_and_large_objects_are_not_
         server.client_kill_all().await.unwrap();
         until("it is told that it is there", || log.count(&["INFO", "the user may run all commands"]) == 1).await;
         node.readable().await;
-        assert_eq!(node.cache.set(large("new")).await, Stored::Yes);
+        assert_eq!(node.cache.set(large("new")).await, Stored::Accepted);
     }
 }
 
@@ -243,7 +243,7 @@ async fn keys_that_are_forbidden_cost_the_cache_that_has_them() {
         assert_eq!(node.redis.breaker().state(), State::Closed);
         until("it is told", || log.count(&["WARN", "lacks a right to keys of the cache", "instance"]) == 1).await;
         // Neither its object nor what the script finds of it may be read: then nothing is applied.
-        assert_eq!(node.cache.delete(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.delete(Instance::HOST, ["a"]).await.unwrap(), Delivery::Deferred);
         assert!(observer.by_host("a").await.is_some());
         server.command(&["ACL", "SETUSER", "larder", "resetkeys", "~larder:*"]).await.unwrap();
         node.readable().await;

@@ -1,6 +1,6 @@
 //! A connector lives in the runtime it was opened in, and may be used from anywhere.
 
-use crate::instance::{InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, servers};
 use larder::{Delivery, Stored};
 use larder_testing::server::ServerOptions;
@@ -41,7 +41,7 @@ fn a_connector_is_used_outside_any_runtime() {
     let home = runtime();
     for server in home.block_on(servers(ServerOptions::default())) {
         let node = home.block_on(Node::on(&server));
-        assert_eq!(wait(node.cache.set(instance("1", &["a"], "x"))), Stored::Yes);
+        assert_eq!(wait(node.cache.set(instance("1", &["a"], "x"))), Stored::Accepted);
         assert!(wait(node.by_host("a")).is_some());
         server.stop().unwrap();
         assert!(wait(node.by_host("a")).is_none(), "after the time-out");
@@ -54,7 +54,7 @@ fn a_connector_outlives_the_runtime_it_was_opened_in() {
     let (home, away) = (runtime(), runtime());
     for server in away.block_on(servers(ServerOptions::default())) {
         let node = home.block_on(Node::on(&server));
-        assert_eq!(away.block_on(node.cache.set(instance("1", &["a"], "x"))), Stored::Yes);
+        assert_eq!(away.block_on(node.cache.set(instance("1", &["a"], "x"))), Stored::Accepted);
     }
     let servers = away.block_on(servers(ServerOptions::default()));
     let nodes: Vec<_> = servers.iter().map(|server| home.block_on(Node::on(server))).collect();
@@ -63,7 +63,7 @@ fn a_connector_outlives_the_runtime_it_was_opened_in() {
         for _ in 0..20 {
             assert!(away.block_on(node.by_host("a")).is_none());
             assert!(wait(node.by_host("a")).is_none());
-            let deferred = away.block_on(node.cache.invalidate(InstanceIndex::Id, ["1"]));
+            let deferred = away.block_on(node.cache.invalidate(Instance::ID, ["1"]));
             assert_eq!(deferred.unwrap(), Delivery::Deferred);
         }
         assert_eq!(wait(node.cache.set(instance("1", &["a"], "x"))), Stored::Unavailable);

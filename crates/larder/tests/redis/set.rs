@@ -1,6 +1,6 @@
 //! A set: one round trip, unless another node has touched its keys lately; and what the first attempt leaves behind where it is overtaken.
 
-use crate::instance::{InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, calls, config, servers, until};
 use larder::{Delivery, Stored};
 use larder_testing::proxy::{Direction, Fault, Proxy};
@@ -52,7 +52,7 @@ async fn a_set_is_one_command() {
             tokio::spawn(async move { cache.set(instance(&format!("n{number}"), &[], "x")).await })
         });
         for set in each.collect::<Vec<_>>() {
-            assert_eq!(set.await.unwrap(), Stored::Yes);
+            assert_eq!(set.await.unwrap(), Stored::Accepted);
         }
         assert_eq!(calls(&server, "evalsha").await, 20, "none has overtaken another");
         assert_eq!(
@@ -63,7 +63,7 @@ async fn a_set_is_one_command() {
 
         reset(&server).await;
         let stored = node.cache.set_many((0..20).map(|number| instance(&format!("n{number}"), &["h"], "x"))).await;
-        assert_eq!(stored, [Stored::Yes; 20]);
+        assert_eq!(stored, [Stored::Accepted; 20]);
         assert_eq!(calls(&server, "evalsha").await, 1);
         assert!(node.by_host("h").await.is_some_and(|found| found.id == "n19"), "the last one has the key");
     }
@@ -86,7 +86,7 @@ async fn a_set_is_sent_once_more_where_another_node_has_touched_its_keys_and_not
         other.set("1", &[], "other").await;
         reset(&server).await;
         let objects = [instance("1", &["a"], "y"), instance("2", &["b"], "y"), instance("3", &["a"], "y")];
-        assert_eq!(node.cache.set_many(objects).await, [Stored::Yes; 3]);
+        assert_eq!(node.cache.set_many(objects).await, [Stored::Accepted; 3]);
         assert_eq!(calls(&server, "evalsha").await, 2);
         assert_eq!(
             calls(&server, "set").await,
@@ -120,7 +120,7 @@ async fn a_heartbeat_brings_who_sets_a_new_ticket() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         // The answer has to come, too.
-        tokio::time::timeout(Duration::from_secs(60), node.cache.get(InstanceIndex::Id, "1")).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), node.cache.get(Instance::ID, "1")).await.unwrap();
         reset(&server).await;
         node.set("1", &["a"], "x").await;
         assert_eq!(calls(&server, "evalsha").await, 1);
@@ -151,14 +151,14 @@ async fn overtaken(between: impl AsyncFn(&Node), stored: Stored, left: Option<&s
 
 #[tokio::test]
 async fn a_set_that_is_overtaken_once_is_stored() {
-    overtaken(async |_| {}, Stored::Yes, Some("set")).await;
+    overtaken(async |_| {}, Stored::Accepted, Some("set")).await;
 }
 
 /// The second check: what another writer has invalidated since the first answer does not come back.
 #[tokio::test]
 async fn a_set_that_is_overtaken_twice_is_invalidated() {
     let invalidate = async |other: &Node| {
-        assert_eq!(other.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(other.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
     };
     overtaken(invalidate, Stored::Overtaken, None).await;
     overtaken(async |other| other.set("1", &["a"], "newer").await, Stored::Overtaken, None).await;
@@ -204,7 +204,7 @@ async fn a_first_attempt_that_comes_late_stores_nothing() {
         );
         node.set("1", &["a"], "late").await;
         let sent = sent.lock().unwrap().clone();
-        assert_eq!(other.cache.invalidate(InstanceIndex::Host, ["a"]).await.unwrap(), Delivery::Applied);
+        assert_eq!(other.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
         reset(&server).await;
         let mut late = UnixStream::connect(server.socket()).unwrap();
         late.write_all(&sent).unwrap();

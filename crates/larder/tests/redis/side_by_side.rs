@@ -1,19 +1,18 @@
 //! Several caches on one server: how they are recovered beside each other, and what that costs.
 
-use crate::instance::{Instance, InstanceIndex};
+use crate::instance::Instance;
 use crate::node::{Node, calls, config, servers, until};
 use larder::breaker::State;
 use larder::connector::redis::Redis;
 use larder::{Cache, Delivery, Lookup, Schema, Stored};
-use larder_testing::entries::{Instance as Versioned, InstanceIndex as VersionedIndex};
+use larder_testing::entries::Instance as Versioned;
 use larder_testing::server::{Reply, ScriptedServer, ServerOptions};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 fn open(redis: &Redis, name: &str) -> Cache<Instance> {
-    let mut schema = Schema::of::<Instance>();
-    schema.cache = name.into();
-    Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema)
+    let schema = Schema::of::<Instance>().named(name);
+    Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap()
 }
 
 /// The clock as `clock.lua` replies it: epoch, sequence, state, history, registered.
@@ -66,8 +65,8 @@ async fn a_clearing_that_never_ends_holds_up_no_other_cache_and_no_heartbeat() {
     let heartbeats = pings.load(Ordering::Relaxed) + 2;
     until("the heartbeat goes on", || pings.load(Ordering::Relaxed) >= heartbeats).await;
     assert!(!large.status().readable);
-    assert_eq!(small.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Applied);
-    assert_eq!(large.invalidate(InstanceIndex::Id, ["1"]).await.unwrap(), Delivery::Deferred);
+    assert_eq!(small.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Applied);
+    assert_eq!(large.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Deferred);
     assert!(small.status().readable && !large.status().readable);
 }
 
@@ -104,7 +103,8 @@ async fn a_journal_of_versioned_sets_is_replayed_in_batches() {
     for server in servers(ServerOptions::default()).await {
         let node = Node::on(&server).await;
         let schema = Schema::of::<Versioned>();
-        let cache: Cache<Versioned> = Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema);
+        let cache: Cache<Versioned> =
+            Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema).unwrap();
         until("the cache can be read", || cache.status().readable).await;
         let state = |id: u64| Versioned::new(&id.to_string(), &[&format!("host of {id}")], "x", 1000 + id);
         server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
@@ -122,14 +122,14 @@ async fn a_journal_of_versioned_sets_is_replayed_in_batches() {
         let scripts = calls(&server, "evalsha").await;
         assert!(scripts < 100, "{scripts} scripts for 6000 keys");
         // Each object's own version is demanded, and nobody else's.
-        let ticket = match cache.lookup(VersionedIndex::Id, "nobody has this id").await {
-            Lookup::Miss(_, Some(ticket)) => ticket,
+        let ticket = match cache.lookup(Versioned::ID, "nobody has this id").await {
+            Lookup::Miss { ticket: Some(ticket), .. } => ticket,
             other => panic!("{other:?}"),
         };
         for id in [0, 1, 127, 128, 129, 1500, 2999] {
             let lower = Versioned { sequence: 999 + id, ..state(id) };
             assert_eq!(cache.fill(lower, ticket).await, Stored::Outdated, "{id}");
-            assert_eq!(cache.fill(state(id), ticket).await, Stored::Yes, "{id}");
+            assert_eq!(cache.fill(state(id), ticket).await, Stored::Accepted, "{id}");
         }
     }
 }

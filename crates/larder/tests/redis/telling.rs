@@ -1,7 +1,7 @@
 //! What an operator reads: one event when a state begins, one when it ends, and none for each request.
 
 use crate::discretion::Log;
-use crate::instance::{InstanceIndex, instance};
+use crate::instance::{Instance, instance};
 use crate::node::{Node, servers};
 use larder::{Delivery, Stored};
 use larder_testing::server::ServerOptions;
@@ -14,7 +14,7 @@ async fn deferring_is_told_when_it_begins_and_when_it_ends() {
         for round in 1..=2 {
             server.stop().unwrap();
             for id in 0..40 {
-                let invalidated = node.cache.invalidate(InstanceIndex::Id, [id.to_string()]).await.unwrap();
+                let invalidated = node.cache.invalidate(Instance::ID, [id.to_string()]).await.unwrap();
                 assert_eq!(invalidated, Delivery::Deferred);
             }
             let begun = ["WARN", "changes are deferred", "cache=instance", "error=no reply within `operation_timeout`"];
@@ -35,7 +35,7 @@ async fn a_caller_that_goes_away_is_told_as_the_reason() {
         let (log, _guard) = Log::begin();
         let node = Node::on(&server).await;
         server.stop().unwrap();
-        drop(crate::node::at_once(node.cache.invalidate(InstanceIndex::Id, ["1"])));
+        drop(crate::node::at_once(node.cache.invalidate(Instance::ID, ["1"])));
         assert_eq!(log.count(&["WARN", "changes are deferred", "a caller went away"]), 1, "{}", log.text());
         server.cont().unwrap();
         node.readable().await;
@@ -63,13 +63,13 @@ async fn what_comes_with_every_request_is_not_told_with_every_request() {
     for server in servers(ServerOptions::default()).await {
         let (log, _guard) = Log::begin();
         let node = Node::on(&server).await;
-        let name = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint);
+        let name = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint());
         for round in 1..=20 {
             server.command(&["SET", &name, "not an object"]).await.unwrap();
             let read = if round % 2 == 0 {
                 node.by_id("1").await
             } else {
-                node.cache.get_many(InstanceIndex::Id, ["1"]).await.pop().unwrap()
+                node.cache.get_many(Instance::ID, ["1"]).await.pop().unwrap()
             };
             assert!(read.is_none());
             assert_eq!(node.cache.stats().faults.get(), round, "each is counted");
@@ -93,7 +93,7 @@ async fn an_outage_is_told_when_it_begins_and_when_it_ends() {
         let node = Node::on(&server).await;
         server.kill();
         for id in 0..20 {
-            drop(node.cache.invalidate(InstanceIndex::Id, [id.to_string()]).await);
+            drop(node.cache.invalidate(Instance::ID, [id.to_string()]).await);
         }
         crate::node::until("the breaker is open", || log.count(&["circuit breaker", "→ open"]) > 0).await;
         server.restart().await.unwrap();

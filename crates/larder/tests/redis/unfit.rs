@@ -50,7 +50,7 @@ struct Login {
 async fn cache<E: Entry>(server: &Server) -> Cache<E> {
     let schema = Schema::of::<E>();
     let redis = Redis::open(config(server.socket())).unwrap();
-    let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema);
+    let cache = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
     until("the cache can be read", || cache.status().readable).await;
     cache
 }
@@ -65,33 +65,33 @@ async fn an_object_that_bytes_do_not_keep_is_refused_by_every_call_and_leaves_no
         let (log, _guard) = Log::begin();
         let cache: Cache<Profile> = cache(&server).await;
         for nickname in [None, Some(Some("jo".to_owned()))] {
-            assert_eq!(cache.set(profile(1, nickname.clone())).await, Stored::Yes);
-            assert_eq!(*cache.get(ProfileIndex::Id, 1).await.unwrap(), profile(1, nickname));
+            assert_eq!(cache.set(profile(1, nickname.clone())).await, Stored::Accepted);
+            assert_eq!(*cache.get(Profile::ID, 1).await.unwrap(), profile(1, nickname));
         }
         assert_eq!(cache.set(profile(1, UNSURE)).await, Stored::Unfit);
-        assert!(cache.get(ProfileIndex::Id, 1).await.is_none(), "its earlier state is gone all the same");
+        assert!(cache.get(Profile::ID, 1).await.is_none(), "its earlier state is gone all the same");
 
-        assert_eq!(cache.set(profile(1, None)).await, Stored::Yes);
+        assert_eq!(cache.set(profile(1, None)).await, Stored::Accepted);
         let several = [profile(1, UNSURE), profile(2, None), profile(3, UNSURE)];
-        assert_eq!(cache.set_many(several.clone()).await, [Stored::Unfit, Stored::Yes, Stored::Unfit]);
-        let found = cache.get_many(ProfileIndex::Id, [1, 2, 3]).await;
+        assert_eq!(cache.set_many(several.clone()).await, [Stored::Unfit, Stored::Accepted, Stored::Unfit]);
+        let found = cache.get_many(Profile::ID, [1, 2, 3]).await;
         assert_eq!(found.iter().flatten().map(|found| found.id).collect::<Vec<_>>(), [2]);
 
-        let Lookup::Miss(Miss::Absent, Some(ticket)) = cache.lookup(ProfileIndex::Id, 4).await else {
+        let Lookup::Miss { cause: Miss::Absent, ticket: Some(ticket), .. } = cache.lookup(Profile::ID, 4).await else {
             panic!("a ticket is given with a miss");
         };
         assert_eq!(cache.fill(profile(4, UNSURE), ticket).await, Stored::Unfit);
         let load = |id: u32| async move { Ok::<_, Infallible>(Some(profile(id, UNSURE))) };
         for _ in 0..3 {
-            let loaded = cache.get_or_load(ProfileIndex::Id, 4_u32, load).await.unwrap();
+            let loaded = cache.get_or_load(Profile::ID, 4_u32, load).await.unwrap();
             assert_eq!(*loaded.unwrap(), profile(4, UNSURE), "its caller has the object");
         }
         let load_many = |ids: Vec<u32>| async move {
             Ok::<_, Infallible>(ids.into_iter().map(|id| profile(id, UNSURE)).collect::<Vec<_>>())
         };
-        let loaded = cache.load_many(ProfileIndex::Id, [4_u32, 5], load_many).await.unwrap();
+        let loaded = cache.load_many(Profile::ID, [4_u32, 5], load_many).await.unwrap();
         assert_eq!(loaded.iter().flatten().filter(|loaded| loaded.nickname == UNSURE).count(), 2);
-        assert!(cache.get_many(ProfileIndex::Id, [1, 3, 4, 5]).await.iter().all(Option::is_none));
+        assert!(cache.get_many(Profile::ID, [1, 3, 4, 5]).await.iter().all(Option::is_none));
 
         assert_eq!(cache.stats().put(Stored::Unfit).get(), 3);
         assert_eq!(cache.stats().fill(Stored::Unfit).get(), 6);
@@ -110,9 +110,9 @@ async fn an_object_that_could_never_be_read_again_is_refused() {
         let cache: Cache<Account> = cache(&server).await;
         for cents in [0, 7, i128::MAX] {
             assert_eq!(cache.set(Account { id: 1, balance: Balance { cents } }).await, Stored::Unfit);
-            let found = cache.lookup(AccountIndex::Id, 1).await;
+            let found = cache.lookup(Account::ID, 1).await;
             assert!(
-                matches!(found, Lookup::Miss(Miss::Absent, Some(_))),
+                matches!(found, Lookup::Miss { cause: Miss::Absent, ticket: Some(_), .. }),
                 "nothing that cannot be read is stored: {found:?}"
             );
         }
@@ -126,9 +126,9 @@ async fn an_object_that_would_be_read_as_another_is_refused_and_its_values_are_n
     for server in servers(ServerOptions::default()).await {
         let (log, _guard) = Log::begin();
         let cache: Cache<Login> = cache(&server).await;
-        assert_eq!(cache.set(Login { id: 1, secret: String::new() }).await, Stored::Yes);
+        assert_eq!(cache.set(Login { id: 1, secret: String::new() }).await, Stored::Accepted);
         assert_eq!(cache.set(Login { id: 1, secret: "sesame".into() }).await, Stored::Unfit);
-        assert!(cache.get(LoginIndex::Id, 1).await.is_none());
+        assert!(cache.get(Login::ID, 1).await.is_none());
         assert_eq!((told(&log, "WARN"), told(&log, "ERROR")), (1, 0), "{}", log.text());
         assert!(!log.text().contains("sesame"), "{}", log.text());
     }
@@ -167,15 +167,15 @@ async fn a_payload_that_its_reader_refuses_is_reported_without_what_it_holds_and
     for server in servers(ServerOptions::default()).await {
         let (log, _guard) = Log::begin();
         let (writer, reader): (Cache<Note>, Cache<picky::Note>) = (cache(&server).await, cache(&server).await);
-        assert_eq!(writer.schema().fingerprint, reader.schema().fingerprint);
+        assert_eq!(writer.schema().fingerprint(), reader.schema().fingerprint());
         let note = || Note { id: 1, text: "secret: sesame".into() };
-        assert_eq!(writer.set(note()).await, Stored::Yes);
-        let found = reader.lookup(picky::NoteIndex::Id, 1).await;
-        assert!(matches!(found, Lookup::Miss(Miss::Undecodable, Some(_))), "{found:?}");
-        assert!(writer.get(NoteIndex::Id, 1).await.is_none(), "it was removed");
-        assert_eq!(writer.set(note()).await, Stored::Yes);
-        assert_eq!(reader.get_many(picky::NoteIndex::Id, [1]).await, [None]);
-        assert!(writer.get(NoteIndex::Id, 1).await.is_none(), "it was removed");
+        assert_eq!(writer.set(note()).await, Stored::Accepted);
+        let found = reader.lookup(picky::Note::ID, 1).await;
+        assert!(matches!(found, Lookup::Miss { cause: Miss::Undecodable, ticket: Some(_), .. }), "{found:?}");
+        assert!(writer.get(Note::ID, 1).await.is_none(), "it was removed");
+        assert_eq!(writer.set(note()).await, Stored::Accepted);
+        assert_eq!(reader.get_many(picky::Note::ID, [1]).await, [None]);
+        assert!(writer.get(Note::ID, 1).await.is_none(), "it was removed");
         assert_eq!(reader.stats().faults.get(), 2);
         assert_eq!((told(&log, "WARN"), told(&log, "ERROR")), (0, 1), "{}", log.text());
         assert!(!log.text().contains("sesame"), "{}", log.text());

@@ -1,7 +1,7 @@
 //! One call that looks an object up is one hit or one miss, however often it looks.
 
 use crate::place::{LONG, Place, until};
-use crate::user::{User, UserIndex, user};
+use crate::user::{User, user};
 use larder::{Cache, LoadOptions, Lookup, Stored};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,11 +31,11 @@ impl<'a> Since<'a> {
 }
 
 async fn load(cache: &Cache<User>, id: u32) -> Option<Arc<User>> {
-    cache.get_or_load(UserIndex::Id, id, |id| async move { Ok::<_, ()>(Some(user(id, &[]))) }).await.unwrap()
+    cache.get_or_load(User::ID, id, |id| async move { Ok::<_, ()>(Some(user(id, &[]))) }).await.unwrap()
 }
 
 async fn load_nothing(cache: &Cache<User>, id: u32) -> Option<Arc<User>> {
-    cache.get_or_load(UserIndex::Id, id, |_| async { Ok::<_, ()>(None) }).await.unwrap()
+    cache.get_or_load(User::ID, id, |_| async { Ok::<_, ()>(None) }).await.unwrap()
 }
 
 /// Each way to look up, and each kind of load.
@@ -69,24 +69,24 @@ async fn each_call_counts_once() {
             }
             assert_eq!(since.counted(), (stored, 100 - stored), "loads again, {name}");
             for id in 0..100 {
-                let found = matches!(cache.lookup(UserIndex::Id, id).await, Lookup::Hit(_));
-                assert_eq!(cache.get(UserIndex::Id, id).await.is_some(), found);
+                let found = matches!(cache.lookup(User::ID, id).await, Lookup::Hit { .. });
+                assert_eq!(cache.get(User::ID, id).await.is_some(), found);
             }
             assert_eq!(since.counted(), (2 * stored, 200 - 2 * stored), "gets and lookups, {name}");
-            cache.get_many(UserIndex::Id, 50..150_u32).await;
+            cache.get_many(User::ID, 50..150_u32).await;
             assert_eq!(since.counted(), (stored / 2, 100 - stored / 2), "a get of many, {name}");
             // Some are there, some are not, and one is asked for twice.
             let ids = (90..110_u32).chain([90, 109]);
             let rows = |ids: Vec<u32>| async { Ok::<_, ()>(ids.into_iter().map(|id| user(id, &[])).collect()) };
-            let found = cache.load_many(UserIndex::Id, ids, rows).await.unwrap();
+            let found = cache.load_many(User::ID, ids, rows).await.unwrap();
             assert!(found.iter().all(Option::is_some));
             let stored = if place.stores() { 11 } else { 0 };
             assert_eq!(since.counted(), (stored, 22 - stored), "a load of many, {name}");
             let long = "x".repeat(larder::MAX_KEY_LEN + 1);
             let nobody = |_| async { Ok::<_, ()>(None) };
-            assert!(cache.get_or_load(UserIndex::Login, &*long, nobody).await.unwrap().is_none());
+            assert!(cache.get_or_load(User::LOGIN, &*long, nobody).await.unwrap().is_none());
             let nobody = |_| async { Ok::<_, ()>(Vec::new()) };
-            assert_eq!(cache.load_many(UserIndex::Login, [&*long], nobody).await.unwrap(), [None]);
+            assert_eq!(cache.load_many(User::LOGIN, [&*long], nobody).await.unwrap(), [None]);
             assert_eq!(since.counted(), (0, 2), "a key that cannot exist, {name}");
         }
     }
@@ -105,7 +105,7 @@ async fn callers_who_wait_for_a_load_and_for_the_next_one_count_once() {
                 let _ = gate.acquire().await;
                 Ok::<_, ()>(Some(user(id, &[])))
             };
-            tokio::spawn(async move { cache.get_or_load(UserIndex::Id, 1_u32, loader).await.unwrap() })
+            tokio::spawn(async move { cache.get_or_load(User::ID, 1_u32, loader).await.unwrap() })
         };
         let many = || {
             let (cache, begun, gate) = (cache.clone(), begun.clone(), gate.clone());
@@ -117,12 +117,12 @@ async fn callers_who_wait_for_a_load_and_for_the_next_one_count_once() {
                     Ok::<_, ()>(ids.into_iter().map(|id| user(id, &[])).collect())
                 }
             };
-            tokio::spawn(async move { cache.load_many(UserIndex::Id, [1_u32], loader).await.unwrap().pop().unwrap() })
+            tokio::spawn(async move { cache.load_many(User::ID, [1_u32], loader).await.unwrap().pop().unwrap() })
         };
         let mut callers = vec![caller()];
         until("the load has begun", || begun.load(Ordering::SeqCst) == 1).await;
         // It is changed meanwhile, so that the first load answers nobody who comes now.
-        cache.invalidate(UserIndex::Id, [1_u32]).await.unwrap();
+        cache.invalidate(User::ID, [1_u32]).await.unwrap();
         for n in 1..20 {
             callers.push(if n % 2 == 0 { caller() } else { many() });
         }
@@ -144,10 +144,10 @@ async fn a_refresh_counts_for_nobody() {
     for lease in [std::time::Duration::ZERO, LONG] {
         let options = LoadOptions::new().refresh_ahead(LONG / 2).lease(lease);
         let cache = place.cache(options).await;
-        assert_eq!(cache.set(user(1, &[])).await, Stored::Yes);
+        assert_eq!(cache.set(user(1, &[])).await, Stored::Accepted);
         hand.advance(LONG / 2);
         assert!(load(&cache, 1).await.is_some());
-        until("it was loaded anew", || cache.stats().fill(Stored::Yes).get() == 1).await;
+        until("it was loaded anew", || cache.stats().fill(Stored::Accepted).get() == 1).await;
         assert_eq!(cache.stats().refreshes.get(), 1);
         assert_eq!(counted(&cache), (1, 0));
     }

@@ -1,7 +1,7 @@
 //! What is handed to the `metrics` recorder is what `docs/metrics.md` shows.
 
 use crate::place::{LONG, until};
-use crate::user::{User, UserIndex, user};
+use crate::user::{User, user};
 use larder::config::Config;
 use larder::{Cache, Caches};
 use larder_testing::server::{Server, ServerOptions, required};
@@ -131,9 +131,9 @@ async fn what_is_handed_over_is_what_the_page_shows_and_is_described_once() {
         until("the cache can be read", || cache.status().readable).await;
         // The latencies are recorded from when they were published first.
         until("the metrics were published", || recorder.seen.lock().unwrap().len() > 20).await;
-        assert!(cache.get(UserIndex::Id, 1_u32).await.is_none());
+        assert!(cache.get(User::ID, 1_u32).await.is_none());
         cache.set(user(1, &["jo"])).await;
-        assert!(cache.get(UserIndex::Id, 1_u32).await.is_some());
+        assert!(cache.get(User::ID, 1_u32).await.is_some());
         caches.shutdown().await;
     }
 

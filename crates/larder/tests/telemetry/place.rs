@@ -65,9 +65,9 @@ impl Place {
         let address = match self {
             Self::Memory(clock, _) => {
                 let memory = Memory::on_clock(schema.clone(), MemoryOptions::new(), clock.clone()).unwrap();
-                return Cache::new(Arc::new(memory), schema);
+                return Cache::new(Arc::new(memory), schema).unwrap();
             }
-            Self::Noop => return Cache::new(Arc::new(Noop), schema),
+            Self::Noop => return Cache::new(Arc::new(Noop), schema).unwrap(),
             Self::Redis(server) => server.socket().to_owned(),
             Self::Down(folder) => folder.path().join("nobody"),
         };
@@ -86,7 +86,7 @@ fn on_server(socket: PathBuf, schema: Schema) -> Cache<User> {
     let mut config = RedisOptions::new(address).operation_timeout(LONG);
     config.breaker.slow_call = LONG;
     let redis = larder::connector::redis::Redis::open(config).unwrap();
-    Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema)
+    Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap()
 }
 
 /// Without the connector no place is on a server.

@@ -2,7 +2,7 @@
 
 use crate::log::Log;
 use crate::place::{LONG, Place};
-use crate::user::{User, UserIndex, user};
+use crate::user::{User, user};
 use larder::clock::Clock;
 use larder::{Cache, CacheOptions, Caches, LoadOptions};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tracing::Level;
 /// The user of a login, however that is written; `jo` as well as `Jo`.
 async fn load(cache: &Cache<User>, login: &str) -> Option<u32> {
     let loader = |login: String| async move { Ok::<_, ()>(Some(user(1, &[&login.to_lowercase()]))) };
-    cache.get_or_load(UserIndex::Login, login, loader).await.unwrap().map(|user| user.id)
+    cache.get_or_load(User::LOGIN, login, loader).await.unwrap().map(|user| user.id)
 }
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn an_object_that_does_not_list_the_key_is_counted_and_filled_under_its_ow
             assert_eq!(load(&cache, "Jo").await, Some(1));
             assert_eq!((cache.stats().unlisted.get(), cache.stats().loads.get()), (loads, loads));
         }
-        assert!(cache.get(UserIndex::Login, "jo").await.is_some(), "filled under its own keys");
+        assert!(cache.get(User::LOGIN, "jo").await.is_some(), "filled under its own keys");
         assert_eq!(load(&cache, "jo").await, Some(1));
         assert_eq!((cache.stats().unlisted.get(), cache.stats().loads.get()), (3, 3));
     }
@@ -45,10 +45,10 @@ async fn a_load_of_many_counts_what_may_have_been_meant_for_a_key_without_an_obj
                 let users = returned.iter().map(|(id, login)| user(*id, &[login])).collect();
                 async move { Ok::<_, ()>(users) }
             };
-            cache.load_many(UserIndex::Login, asked, loader).await.unwrap();
+            cache.load_many(User::LOGIN, asked, loader).await.unwrap();
             assert_eq!(cache.stats().unlisted.get() - before, unlisted, "{asked:?}");
         }
-        assert!(cache.get(UserIndex::Login, "jo").await.is_some(), "filled under its own keys");
+        assert!(cache.get(User::LOGIN, "jo").await.is_some(), "filled under its own keys");
     }
 }
 
@@ -82,7 +82,7 @@ async fn what_may_come_with_every_request_is_told_once_a_minute() {
     let cache: Cache<User> = builder.open().await.unwrap().open().unwrap();
     for minute in 1..=2 {
         for _ in 0..10 {
-            assert!(cache.get(UserIndex::Login, "").await.is_none());
+            assert!(cache.get(User::LOGIN, "").await.is_none());
             cache.set(user(1, &[""])).await;
         }
         for words in ["a key that cannot exist", "an object cannot be cached"] {

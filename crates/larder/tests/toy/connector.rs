@@ -7,8 +7,8 @@ use larder::connector::remote::{
     WhenCrowded,
 };
 use larder::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, OptionError, Pruned, Schema, Status,
-    Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, OptionError, Pruned, Schema,
+    Status, Stored, Ticket, Value, issue_ticket,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,8 +37,9 @@ pub(crate) struct Cached(Schema);
 
 impl Cached {
     fn request(&self, ask: Ask) -> Request {
-        let Schema { cache, fingerprint, max_age, last_use_age, .. } = &self.0;
-        Request { cache: cache.to_string(), fingerprint: *fingerprint, ages: [*max_age, *last_use_age], ask }
+        let Self(schema) = self;
+        let ages = [schema.max_age(), schema.last_use_age()];
+        Request { cache: schema.cache().to_owned(), fingerprint: schema.fingerprint(), ages, ask }
     }
 }
 
@@ -47,7 +48,7 @@ fn unexpected() -> Trouble {
 }
 
 fn ticket((epoch, sequence): Stamp) -> Ticket {
-    Ticket { epoch, sequence }
+    issue_ticket(epoch, sequence)
 }
 
 /// Sends what is answered by the clock alone.
@@ -93,8 +94,8 @@ impl Protocol for Toy {
     }
 
     async fn read_clock(&self, channel: &Channel<'_, Self>, cache: &Cached) -> Result<Clocked, Trouble> {
-        let Ticket { epoch, sequence } = change(channel, cache, Ask::Clock).await?;
-        Ok(Clocked { epoch, sequence, settled: true, history: 1, registered: true })
+        let now = change(channel, cache, Ask::Clock).await?;
+        Ok(Clocked { epoch: now.epoch(), sequence: now.sequence(), settled: true, history: 1, registered: true })
     }
 
     async fn clear(&self, channel: &Channel<'_, Self>, cache: &Cached, _: u64, _: bool) -> Result<Clocked, Trouble> {
@@ -140,7 +141,7 @@ impl ToyConnector {
         Ok(Self(server.cache(schema.clone(), Cached(schema))?))
     }
 
-    async fn look_up(&self, key: KeyRef<'_>) -> Look {
+    async fn look_up(&self, key: KeyRef<'_>) -> Lookup {
         let cache = &self.0;
         let before = cache.trusted();
         let ask = cache.local().request(Ask::Get((key.index, key.bytes.to_vec())));
@@ -150,31 +151,31 @@ impl ToyConnector {
                 cache.saw(ticket(stamp));
                 let found = found.map_err(|expired| if expired { Miss::Expired } else { Miss::Absent });
                 let decoded =
-                    found.and_then(|bytes| cache.schema().codec.decode(&bytes).map_err(|_| Miss::Undecodable));
-                Look::of(decoded, Some(ticket(stamp)))
+                    found.and_then(|bytes| cache.schema().codec().decode(&bytes).map_err(|_| Miss::Undecodable));
+                Lookup::of(decoded, Some(ticket(stamp)))
             }
-            Ok(Reply::Found(..)) => Look::miss(Miss::Distrusted, None),
-            Ok(_) => Look::miss(cache.miss(&unexpected()), None),
-            Err(trouble) => Look::miss(cache.miss(&trouble), None),
+            Ok(Reply::Found(..)) => Lookup::miss(Miss::Distrusted, None),
+            Ok(_) => Lookup::miss(cache.miss(&unexpected()), None),
+            Err(trouble) => Lookup::miss(cache.miss(&trouble), None),
         }
     }
 
     /// Sends an object, where it can be stored at all.
     async fn send(&self, put: bool, object: &Object, taken: Option<Ticket>) -> Result<Fill, Trouble> {
         let cache = &self.0;
-        let bytes = cache.schema().codec.encode(&object.value).ok();
-        let Some(bytes) = bytes.filter(|bytes| bytes.len() as u64 <= cache.schema().max_object_size) else {
+        let bytes = cache.schema().codec().encode(&object.value).ok();
+        let Some(bytes) = bytes.filter(|bytes| bytes.len() as u64 <= cache.schema().largest_object()) else {
             return Ok(Fill::undated(Stored::Unfit));
         };
         cache.trusted().ok_or(Trouble::Unavailable)?;
-        let taken = taken.map(|ticket| (ticket.epoch, ticket.sequence));
+        let taken = taken.map(|ticket| (ticket.epoch(), ticket.sequence()));
         let ask = Ask::Store { put, keys: keys(object.keys()), version: object.version, bytes, ticket: taken };
         let (ask, crowded) = (cache.local().request(ask), if put { WhenCrowded::Wait } else { WhenCrowded::Shed });
         match cache.link().operation(crowded, |on| async move { on.ask(ask).await }).await? {
             Reply::Stored(outcome, stamp) => {
                 cache.saw(ticket(stamp));
                 let stored = OUTCOMES.get(outcome).copied().ok_or_else(unexpected)?;
-                Ok(Fill { stored, at: Some(ticket(stamp)) })
+                Ok(Fill::at(stored, ticket(stamp)))
             }
             _ => Err(unexpected()),
         }
@@ -186,16 +187,16 @@ impl Connector for ToyConnector {
         let look = self.lookup(key);
         Answer::later(async move {
             match look.await {
-                Look::Hit { value, .. } => Ok(value),
-                Look::Miss { cause, .. } => Err(cause),
+                Lookup::Hit { value, .. } => Ok(value),
+                Lookup::Miss { cause, .. } => Err(cause),
             }
         })
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
         match self.0.admit(key) {
             Ok(()) => Answer::later(self.look_up(key)),
-            Err(miss) => Answer::now(Look::miss(miss, None)),
+            Err(miss) => Answer::now(Lookup::miss(miss, None)),
         }
     }
 
@@ -249,10 +250,10 @@ impl Connector for ToyConnector {
         Answer::later(async move {
             let ask = self.0.local().request(Ask::Prune);
             match self.0.link().operation(WhenCrowded::Wait, |on| async move { on.ask(ask).await }).await {
-                Ok(Reply::Pruned(objects)) => Ok(Pruned { objects, keys: 0 }),
+                Ok(Reply::Pruned(objects)) => Ok(Pruned::new(objects, 0)),
                 other => {
                     let reason = other.err().unwrap_or_else(unexpected).to_string();
-                    Err(Error::Unavailable { cache: self.0.schema().cache.clone(), reason })
+                    Err(Error::Unavailable { cache: self.0.schema().cache().into(), reason })
                 }
             }
         })

@@ -2,7 +2,7 @@
 //! [`Shelf`]. A test can cut everybody off from it and let them in again.
 
 use larder::clock::Clock;
-use larder::contract::{Answer, Connector, KeyBuf, KeyRef, Object, Schema, Stored, Ticket};
+use larder::contract::{Answer, Connector, KeyBuf, KeyRef, Object, Schema, Stored, issue_ticket};
 use larder_testing::entries::Site;
 use larder_testing::reference::{Reference, Shelf};
 use serde::{Deserialize, Serialize};
@@ -59,7 +59,7 @@ pub(crate) enum Reply {
     Pruned(u64),
 }
 
-pub(crate) const OUTCOMES: [Stored; 3] = [Stored::Yes, Stored::Overtaken, Stored::Outdated];
+pub(crate) const OUTCOMES: [Stored; 3] = [Stored::Accepted, Stored::Overtaken, Stored::Outdated];
 
 pub(crate) struct ToyServer {
     shelf: Shelf,
@@ -115,7 +115,7 @@ impl Drop for ToyServer {
 
 fn answer(shelf: &Shelf, Request { cache, fingerprint, ages, ask }: Request) -> Reply {
     let [max_age, last_use_age] = ages;
-    let schema = Schema { cache: cache.into(), fingerprint, ..Schema::of::<Site>().ages(max_age, last_use_age) };
+    let schema = Schema::of::<Site>().named(cache).with_fingerprint(fingerprint).ages(max_age, last_use_age);
     let store = Reference::open(schema, shelf);
     let owned = |keys: Vec<Key>| keys.into_iter().map(|(index, bytes)| KeyBuf { index, bytes: bytes.into() }).collect();
     match ask {
@@ -133,8 +133,8 @@ fn answer(shelf: &Shelf, Request { cache, fingerprint, ages, ask }: Request) -> 
         Ask::Store { put, keys, version, bytes, ticket } => {
             let mut keys: Vec<KeyBuf> = owned(keys);
             let primary = keys.remove(0).bytes;
-            let object = Object { primary, secondary: keys, version, value: Arc::new(bytes) };
-            let ticket = ticket.map(|(epoch, sequence)| Ticket { epoch, sequence });
+            let object = Object::new(primary, keys, version, Arc::new(bytes));
+            let ticket = ticket.map(|(epoch, sequence)| issue_ticket(epoch, sequence));
             let stored = match ticket {
                 Some(ticket) if !put => at_once(store.fill(object, ticket)).stored,
                 ticket => at_once(store.put(object, ticket)),
@@ -159,7 +159,7 @@ fn answer(shelf: &Shelf, Request { cache, fingerprint, ages, ask }: Request) -> 
 
 fn stamp(store: &Reference) -> Stamp {
     let ticket = at_once(store.ticket()).unwrap();
-    (ticket.epoch, ticket.sequence)
+    (ticket.epoch(), ticket.sequence())
 }
 
 fn at_once<T>(answer: Answer<'_, T>) -> T {

@@ -3,7 +3,7 @@
 use crate::reference::{Held, Reference, Shelf, Store};
 use larder::EncodeError;
 use larder::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Schema, Status, Stored,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, Pruned, Schema, Status, Stored,
     Ticket, Value,
 };
 use std::collections::HashMap;
@@ -94,7 +94,7 @@ impl Flawed {
         let mut seen = schema.clone();
         if flaw == Some(Flaw::WholeSeconds) {
             let whole = |age: Duration| Duration::from_secs(age.as_secs());
-            seen = seen.clone().ages(whole(schema.max_age), whole(schema.last_use_age));
+            seen = seen.clone().ages(whole(schema.max_age()), whole(schema.last_use_age()));
         }
         let inner = Reference::open(seen, shelf);
         Self { inner, shelf: shelf.clone(), schema, flaw, remembered: Mutex::default(), leaked: AtomicUsize::new(0) }
@@ -115,7 +115,7 @@ impl Flawed {
             Some(Flaw::KeysTrimmed) => bytes = bytes.trim_ascii().to_vec(),
             // The primary index is not touched, so that this is not the same flaw as mixing them up.
             Some(Flaw::KeysJoinTheirIndex) if index > 0 => {
-                let name = self.schema.indexes[usize::from(index)];
+                let name = self.schema.indexes()[usize::from(index)];
                 bytes.splice(..0, name.bytes());
                 index = 1;
             }
@@ -157,7 +157,7 @@ impl Flawed {
         let mut found = at_once(self.inner.get(key.as_ref()));
         match self.flaw {
             Some(Flaw::IndexesMixedUp) => {
-                for index in 0..self.schema.indexes.len() as u8 {
+                for index in 0..self.schema.indexes().len() as u8 {
                     found = found.or_else(|_| at_once(self.inner.get(KeyRef { index, ..key.as_ref() })));
                 }
             }
@@ -254,18 +254,18 @@ impl Flawed {
             ticket = self.now();
         }
         if self.has(Flaw::KeepsTheFirst) && !before.is_empty() {
-            return Fill::undated(Stored::Yes);
+            return Fill::undated(Stored::Accepted);
         }
         if self.has(Flaw::FenceEndsWithLife) {
             let expired = |held: &&Held| self.inner.store(|_, now| held.expired(&self.schema, now));
             self.unfence(before.iter().filter(expired));
         }
         let filled = at_once(self.inner.fill(object.clone(), ticket));
-        if filled.stored == Stored::Yes {
+        if filled.stored == Stored::Accepted {
             self.after_store(&object, before);
             if self.has(Flaw::FillEvictsOtherRelease) {
                 self.inner.store(|store, _| {
-                    let other = |held: &Held| held.fingerprint != self.schema.fingerprint;
+                    let other = |held: &Held| held.fingerprint != self.schema.fingerprint();
                     store.objects.retain(|held| held.object.primary != object.primary || !other(held));
                 });
             }
@@ -274,23 +274,23 @@ impl Flawed {
     }
 
     fn now(&self) -> Ticket {
-        self.inner.store(|store, _| Ticket { epoch: store.epoch, sequence: store.sequence })
+        self.inner.store(|store, _| Ticket::new(store.epoch, store.sequence))
     }
 
     fn put_now(&self, object: Object, mut ticket: Option<Ticket>) -> Stored {
-        let unfit = self.schema.codec.weigh(&object.value) > self.schema.max_object_size;
+        let unfit = self.schema.codec().weigh(&object.value) > self.schema.largest_object();
         if self.has(Flaw::UnfitKeepsOlder) && unfit {
             return Stored::Unfit;
         }
-        let unreadable = || matches!(self.schema.codec.encode(&object.value), Err(EncodeError::Unreadable(_)));
+        let unreadable = || matches!(self.schema.codec().encode(&object.value), Err(EncodeError::Unreadable(_)));
         if self.has(Flaw::TakesWhatCannotBeRead) && unreadable() {
             let forgotten = at_once(self.inner.invalidate(of_object(&object), None));
-            return forgotten.map_or(Stored::Unavailable, |_| Stored::Yes);
+            return forgotten.map_or(Stored::Unavailable, |_| Stored::Accepted);
         }
         let object = self.object(object);
         let before = self.look_at(&object);
         if self.has(Flaw::KeepsTheFirst) && !before.is_empty() {
-            return Stored::Yes;
+            return Stored::Accepted;
         }
         if self.has(Flaw::PutNeedsNoTicket) {
             ticket = ticket.or(Some(self.now()));
@@ -300,7 +300,7 @@ impl Flawed {
         if let Some(fences) = fences {
             self.inner.store(|store, _| store.fences = fences);
         }
-        if stored == Stored::Yes {
+        if stored == Stored::Accepted {
             self.after_store(&object, before);
         }
         stored
@@ -331,7 +331,7 @@ impl Flawed {
                 }
             }
             Some(Flaw::InvalidatesOwnRelease) => {
-                store.objects.extend(objects.into_iter().filter(|held| held.fingerprint != self.schema.fingerprint));
+                store.objects.extend(objects.into_iter().filter(|held| held.fingerprint != self.schema.fingerprint()));
             }
             _ => {}
         });
@@ -340,7 +340,7 @@ impl Flawed {
     fn truncated(&self) {
         let before = self.inner.store(|store, _| (store.epoch, store.sequence, store.objects.first().cloned()));
         drop(at_once(self.inner.truncate()));
-        let name = self.schema.cache.clone();
+        let name: std::sync::Arc<str> = self.schema.cache().into();
         let (epoch, sequence, first) = before;
         match self.flaw {
             Some(Flaw::TruncateLeavesOne) => self.inner.store(|store, _| store.objects.extend(first)),
@@ -382,8 +382,8 @@ impl Connector for Flawed {
         })
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
-        Answer::now(Look::of(self.read(key), Some(self.now())))
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
+        Answer::now(Lookup::of(self.read(key), Some(self.now())))
     }
 
     fn ticket(&self) -> Answer<'_, Option<Ticket>> {
@@ -403,7 +403,7 @@ impl Connector for Flawed {
         Answer::later(async move {
             let (primary, all) = (object.primary.clone(), of_object(&object));
             let stored = self.put_now(object, ticket);
-            if stored == Stored::Yes {
+            if stored == Stored::Accepted {
                 let live = |live: Vec<KeyBuf>| {
                     self.each_held(|held, _| {
                         if held.object.primary == primary {
@@ -433,7 +433,7 @@ impl Connector for Flawed {
         for object in objects {
             // Whether the first is accepted stands for all of them.
             let accepted = self.has(Flaw::ManyFilledByTheFirst)
-                && filled.first().is_some_and(|first: &Fill| first.stored == Stored::Yes);
+                && filled.first().is_some_and(|first: &Fill| first.stored == Stored::Accepted);
             filled.push(self.filled(object, if accepted { self.now() } else { ticket }));
         }
         Answer::now(filled)

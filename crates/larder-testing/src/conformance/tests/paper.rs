@@ -7,7 +7,7 @@
 use super::flawed::at_once;
 use crate::reference::{Reference, Shelf};
 use larder::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Look, Miss, Object, Pruned, Schema, Status, Stored,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, Pruned, Schema, Status, Stored,
     Ticket, Value,
 };
 use std::collections::HashMap;
@@ -70,14 +70,14 @@ impl Paper {
     }
 
     fn place(&self, primary: &[u8]) -> Place {
-        (self.schema.cache.clone(), self.schema.fingerprint, primary.into())
+        (Arc::<str>::from(self.schema.cache()), self.schema.fingerprint(), primary.into())
     }
 
     fn write(&self, object: Object) {
         let mut written = self.sheets.lock();
         let number = written.register.len();
         let mut sheet =
-            format!("{:?} {} {number}", object.keys().collect::<Vec<_>>(), self.schema.fingerprint).into_bytes();
+            format!("{:?} {} {number}", object.keys().collect::<Vec<_>>(), self.schema.fingerprint()).into_bytes();
         // So that no sheet becomes another one by a flipped bit.
         let mut sum = DefaultHasher::new();
         sheet.hash(&mut sum);
@@ -87,7 +87,7 @@ impl Paper {
     }
 
     fn stored(&self, object: Object, stored: Stored) -> Stored {
-        if stored == Stored::Yes {
+        if stored == Stored::Accepted {
             self.write(object);
         }
         stored
@@ -96,7 +96,7 @@ impl Paper {
     fn read(&self, key: KeyRef<'_>) -> Result<Value, Miss> {
         // Which object it would be; its value is not looked at.
         let leads = self.inner.store(|store, _| {
-            let own = store.objects.iter().filter(|held| held.fingerprint == self.schema.fingerprint);
+            let own = store.objects.iter().filter(|held| held.fingerprint == self.schema.fingerprint());
             own.into_iter().find(|held| held.lists(key)).map(|held| held.object.primary.clone())
         });
         at_once(self.inner.get(key))?;
@@ -141,8 +141,8 @@ impl Connector for Paper {
         Answer::now(self.read(key))
     }
 
-    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Look> {
-        Answer::now(Look::of(self.read(key), at_once(self.inner.ticket())))
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
+        Answer::now(Lookup::of(self.read(key), at_once(self.inner.ticket())))
     }
 
     fn ticket(&self) -> Answer<'_, Option<Ticket>> {

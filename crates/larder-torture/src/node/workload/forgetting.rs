@@ -117,7 +117,7 @@ impl Desk {
         keys.sort_unstable();
         keys.dedup();
         rng.shuffle(&mut keys);
-        let call = self.caches.instances.invalidate_many(keys.iter().map(|key| (Instance::index(key.by), *key)));
+        let call = self.caches.instances.invalidate_many(keys.iter().map(|key| Instance::index(key.by).key(key)));
         self.forget(Wish::of_instances(Call::InvalidateMany, keys.clone(), change.sequence), patience, call).await;
     }
 

@@ -128,15 +128,15 @@ impl Desk {
         let looked_up = patience.wait(cache.lookup(E::index(key.by), key)).await;
         self.took("lookup", begun);
         match looked_up {
-            Some(Lookup::Hit(object)) => self.saw(Through::Lookup, begun, [(key, Some(&*object))]),
-            Some(Lookup::Miss(_, Some(ticket))) => {
+            Some(Lookup::Hit { value: object, .. }) => self.saw(Through::Lookup, begun, [(key, Some(&*object))]),
+            Some(Lookup::Miss { ticket: Some(ticket), .. }) => {
                 if let Ok(Some(object)) = load::<E>(self.source.clone(), self.setup.node, key, pace).await
                     && patience.wait(cache.fill(object, ticket)).await.is_none()
                 {
                     self.recorder.dropped();
                 }
             }
-            Some(Lookup::Miss(_, None)) => {}
+            Some(Lookup::Miss { ticket: None, .. }) => {}
             None => self.recorder.dropped(),
         }
     }
@@ -146,7 +146,8 @@ impl Desk {
     pub(super) async fn refill(&self, key: Key, patience: Patience, pace: Pace) {
         let cache = &self.caches.policies;
         let nobody = Key::id(Kind::Policy, NOBODY);
-        let Some(Lookup::Miss(_, Some(ticket))) = patience.wait(cache.lookup(Policy::index(By::Id), nobody)).await
+        let Some(Lookup::Miss { ticket: Some(ticket), .. }) =
+            patience.wait(cache.lookup(Policy::index(By::Id), nobody)).await
         else {
             return;
         };

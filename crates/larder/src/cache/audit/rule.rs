@@ -2,8 +2,7 @@
 
 use crate::codec::order_free_hash;
 use crate::contract::{KeyBuf, Schema, Value};
-use crate::entry::index::key_of;
-use crate::entry::{Entry, Keys};
+use crate::entry::{AnyKey, Entry, Keys};
 use std::sync::Arc;
 
 /// What a cache or a source had under a primary key.
@@ -27,8 +26,7 @@ impl State {
     /// `None` where it cannot be encoded, and so not be compared.
     pub(super) fn of<E: Entry>(object: Option<Arc<E>>, schema: &Schema) -> Option<Self> {
         let Some(object) = object else { return Some(Self(None)) };
-        let key = |(index, bytes): (E::Index, Vec<u8>)| key_of(index, &bytes);
-        let (keys, version) = (Keys::of(&*object).into_iter().map(key).collect(), object.version());
+        let (keys, version) = (Keys::of(&*object).into_iter().map(AnyKey::into_buf).collect(), object.version());
         let hash = order_free_hash(&schema.codec.write(&(object as Value)).ok()?);
         Some(Self(Some(Present { keys, version, hash })))
     }

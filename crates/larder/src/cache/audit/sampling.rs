@@ -1,4 +1,4 @@
-//! Where a cache hands in its hits, if an auditor is there.
+//! Where a cache offers its hits, if it is audited.
 
 use crate::contract::{KeyRef, Value};
 use crate::telemetry::catalogue;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// An auditor, as a cache sees it.
-pub(crate) trait Desk: Send + Sync {
+pub(crate) trait SampleSink: Send + Sync {
     /// A hit. Never waits.
     fn take(&self, key: KeyRef<'_>, object: Value);
 
@@ -17,34 +17,34 @@ pub(crate) trait Desk: Send + Sync {
     fn publish(&self, cache: &str);
 }
 
-/// A place for one auditor. All that a hit pays for an empty one is a look at `manned`; for one that is not, no lock is taken unless
-/// the hit is handed in.
-pub(crate) struct Post {
-    manned: AtomicBool,
-    /// The part of the hits that is handed in, as bits of an `f64`.
+/// Which hits of a cache an auditor is given. Without an auditor all that a hit pays is a look at `on`; with one, no lock is taken unless the
+/// hit is a sample.
+pub(crate) struct Sampling {
+    on: AtomicBool,
+    /// The part of the hits that is a sample, as bits of an `f64`.
     share: AtomicU64,
     begun: Instant,
     /// Until when the cache is not read, in ms since `begun`; 0: it is read, the highest: until it is reset.
     bypass_until: AtomicU64,
-    desk: RwLock<Option<Arc<dyn Desk>>>,
+    sink: RwLock<Option<Arc<dyn SampleSink>>>,
 }
 
-impl Default for Post {
+impl Default for Sampling {
     fn default() -> Self {
         Self {
-            manned: AtomicBool::new(false),
+            on: AtomicBool::new(false),
             share: AtomicU64::new(0),
             begun: Instant::now(),
             bypass_until: AtomicU64::new(0),
-            desk: RwLock::new(None),
+            sink: RwLock::new(None),
         }
     }
 }
 
-impl Post {
+impl Sampling {
     #[inline]
-    pub(crate) fn is_manned(&self) -> bool {
-        self.manned.load(Ordering::Relaxed)
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
     }
 
     /// Whether the cache is not to be read.
@@ -53,36 +53,37 @@ impl Post {
         until > 0 && milliseconds(self.begun.elapsed()) < until
     }
 
-    /// A hit.
-    pub(crate) fn saw<E: Send + Sync + 'static>(&self, key: KeyRef<'_>, object: &Arc<E>) {
-        if !self.is_manned() || fastrand::f64() >= f64::from_bits(self.share.load(Ordering::Relaxed)) {
+    /// A hit, which may become a sample.
+    pub(crate) fn offer<E: Send + Sync + 'static>(&self, key: KeyRef<'_>, object: &Arc<E>) {
+        if !self.is_on() || fastrand::f64() >= f64::from_bits(self.share.load(Ordering::Relaxed)) {
             return;
         }
-        if let Some(desk) = &*self.desk.read() {
-            desk.take(key, object.clone());
+        if let Some(sink) = &*self.sink.read() {
+            sink.take(key, object.clone());
         }
     }
 
     pub(crate) fn publish(&self, cache: &str) {
-        let desk = self.desk.read();
-        let Some(desk) = &*desk else { return };
-        desk.publish(cache);
+        let sink = self.sink.read();
+        let Some(sink) = &*sink else { return };
+        sink.publish(cache);
         catalogue::AUDIT_BYPASS.value([cache], if self.bypasses() { 1.0 } else { 0.0 });
     }
 
-    pub(super) fn man(&self, desk: Arc<dyn Desk>, share: f64) {
-        *self.desk.write() = Some(desk);
+    /// From here on this auditor, and no other, is given this part of the hits.
+    pub(super) fn begin(&self, sink: Arc<dyn SampleSink>, share: f64) {
+        *self.sink.write() = Some(sink);
         self.share.store(share.to_bits(), Ordering::Relaxed);
         self.end_bypass();
-        self.manned.store(true, Ordering::Relaxed);
+        self.on.store(true, Ordering::Relaxed);
     }
 
-    /// Unless another auditor has taken the place.
-    pub(super) fn leave(&self, desk: &Arc<dyn Desk>) {
-        let mut place = self.desk.write();
-        if place.as_ref().is_some_and(|there| Arc::ptr_eq(there, desk)) {
-            *place = None;
-            self.manned.store(false, Ordering::Relaxed);
+    /// This auditor is given no more, unless another one has taken its place already.
+    pub(super) fn end(&self, sink: &Arc<dyn SampleSink>) {
+        let mut current = self.sink.write();
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, sink)) {
+            *current = None;
+            self.on.store(false, Ordering::Relaxed);
             self.end_bypass();
         }
     }

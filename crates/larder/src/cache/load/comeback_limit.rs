@@ -1,4 +1,4 @@
-//! A gentle comeback: after a cache was emptied, loads are limited for a while, so that the database is not the next victim.
+//! The comeback limit: after a cache was emptied, loads are limited for a while, so that the database is not the next victim.
 //!
 //! # When
 //!
@@ -16,7 +16,7 @@
 //!
 //! # Cancellation
 //!
-//! Dropping the future of [`admit`](Gentle::admit), or the [`Admission`], gives the place back.
+//! Dropping the future of [`admit`](ComebackLimit::admit), or the [`Admission`], gives the place back.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Limits the loads of one cache on this node.
 #[derive(Debug)]
-pub(crate) struct Gentle {
+pub(crate) struct ComebackLimit {
     /// Loads at once, to begin with; 0: no limit, ever.
     loads: usize,
     state: Mutex<State>,
@@ -69,7 +69,7 @@ pub(crate) struct Admission {
     pub(crate) held_back: bool,
 }
 
-impl Gentle {
+impl ComebackLimit {
     pub(crate) fn new(loads: usize) -> Self {
         Self { loads, state: Mutex::default() }
     }
@@ -154,45 +154,45 @@ mod tests {
     }
 
     /// How many loads begin without waiting.
-    fn room(gentle: &Gentle, epoch: u64) -> usize {
-        std::iter::from_fn(|| at_once(gentle.admit(Some(epoch)))).take(1000).collect::<Vec<_>>().len()
+    fn room(limit: &ComebackLimit, epoch: u64) -> usize {
+        std::iter::from_fn(|| at_once(limit.admit(Some(epoch)))).take(1000).collect::<Vec<_>>().len()
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_limited_until_the_cache_was_emptied() {
-        let gentle = Gentle::new(2);
-        assert_eq!(room(&gentle, 1), 1000, "the first epoch says nothing");
-        assert_eq!(room(&gentle, 1), 1000);
-        assert_eq!(room(&gentle, 2), 2);
-        assert!(at_once(gentle.admit(None)).is_some(), "there is no cache to be refilled");
-        assert_eq!(room(&gentle, 2), 2, "an outage does not end it");
-        assert_eq!(room(&Gentle::new(0), 1), 1000);
+        let limit = ComebackLimit::new(2);
+        assert_eq!(room(&limit, 1), 1000, "the first epoch says nothing");
+        assert_eq!(room(&limit, 1), 1000);
+        assert_eq!(room(&limit, 2), 2);
+        assert!(at_once(limit.admit(None)).is_some(), "there is no cache to be refilled");
+        assert_eq!(room(&limit, 2), 2, "an outage does not end it");
+        assert_eq!(room(&ComebackLimit::new(0), 1), 1000);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_limit_doubles_every_second_and_goes() {
-        let gentle = Gentle::new(2);
-        room(&gentle, 1);
+        let limit = ComebackLimit::new(2);
+        room(&limit, 1);
         for second in 0..8 {
-            assert_eq!(room(&gentle, 2), (2 << second).min(1000), "after {second} s");
+            assert_eq!(room(&limit, 2), (2 << second).min(1000), "after {second} s");
             advance(STEP).await;
         }
         advance(STEP * 2).await;
-        assert_eq!(room(&gentle, 2), 1000);
-        assert!(gentle.state.lock().comeback.is_none());
-        assert_eq!(room(&gentle, 3), 2, "and begins anew with the next emptying");
+        assert_eq!(room(&limit, 2), 1000);
+        assert!(limit.state.lock().comeback.is_none());
+        assert_eq!(room(&limit, 3), 2, "and begins anew with the next emptying");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_load_waits_for_a_place_and_no_longer_than_a_second() {
-        let gentle = Arc::new(Gentle::new(1));
-        room(&gentle, 1);
-        let first = gentle.admit(Some(2)).await;
+        let limit = Arc::new(ComebackLimit::new(1));
+        room(&limit, 1);
+        let first = limit.admit(Some(2)).await;
         assert!(!first.held_back);
         let begun = Instant::now();
         let waiting = tokio::spawn({
-            let gentle = gentle.clone();
-            async move { gentle.admit(Some(2)).await }
+            let limit = limit.clone();
+            async move { limit.admit(Some(2)).await }
         });
         advance(STEP / 2).await;
         drop(first);
@@ -202,8 +202,8 @@ mod tests {
         // Nobody ends: places are added after the second, and who finds none then goes without.
         let all: Vec<_> = (0..5)
             .map(|_| {
-                let gentle = gentle.clone();
-                tokio::spawn(async move { (gentle.admit(Some(2)).await, Instant::now()) })
+                let limit = limit.clone();
+                tokio::spawn(async move { (limit.admit(Some(2)).await, Instant::now()) })
             })
             .collect();
         for one in all {
@@ -216,25 +216,25 @@ mod tests {
     /// C13: neither who waits nor who loads takes a place along.
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_goes_away_gives_its_place_back() {
-        let gentle = Gentle::new(1);
-        room(&gentle, 1);
-        let place = gentle.admit(Some(2)).await;
+        let limit = ComebackLimit::new(1);
+        room(&limit, 1);
+        let place = limit.admit(Some(2)).await;
         for _ in 0..10 {
-            assert!(at_once(gentle.admit(Some(2))).is_none());
+            assert!(at_once(limit.admit(Some(2))).is_none());
         }
         drop(place);
         for _ in 0..10 {
-            assert!(at_once(gentle.admit(Some(2))).is_some());
+            assert!(at_once(limit.admit(Some(2))).is_some());
         }
     }
 
     /// Of two loads of a node one may have missed before the truncate and ask after it.
     #[tokio::test(start_paused = true)]
     async fn an_older_epoch_begins_another_comeback_and_locks_nobody_out() {
-        let gentle = Gentle::new(1);
-        room(&gentle, 1);
-        assert_eq!((room(&gentle, 2), room(&gentle, 1), room(&gentle, 2)), (1, 1, 1));
+        let limit = ComebackLimit::new(1);
+        room(&limit, 1);
+        assert_eq!((room(&limit, 2), room(&limit, 1), room(&limit, 2)), (1, 1, 1));
         advance(STEP * (RAMP + 1)).await;
-        assert_eq!(room(&gentle, 2), 1000);
+        assert_eq!(room(&limit, 2), 1000);
     }
 }

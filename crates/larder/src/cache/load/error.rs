@@ -21,14 +21,14 @@ use std::time::Duration;
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// # let schema = Schema::of::<Instance>();
 /// # let instances: Cache<Instance> =
-/// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
+/// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap();
 /// use anyhow::Context;
 ///
 /// let load = |id: u32| async move {
 ///     connect().await.context("the database is away")?;
 ///     anyhow::Ok(Some(Instance { id }))
 /// };
-/// let error = instances.get_or_load(InstanceIndex::Id, 42_u32, load).await.err().unwrap();
+/// let error = instances.get_or_load(Instance::ID, 42, load).await.err().unwrap();
 /// assert_eq!(format!("{error:#}"), "the loader failed: the database is away: connection refused");
 /// if let LoadError::Failed(error) = &error {
 ///     assert!(error.downcast_ref::<std::io::Error>().is_some(), "the error as the loader has returned it");
@@ -39,6 +39,7 @@ use std::time::Duration;
 /// # }
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum LoadError<Err> {
     /// The loader failed; all callers who waited for it share the error.
     Failed(Failure<Err>),

@@ -10,8 +10,8 @@
 //! had stored when he gave it back. A load that fails, is refused or panics gives the lease back as well, and the next one loads.
 //! A node that dies does not; its lease ends by itself.
 
-use crate::cache::{Cache, Looked};
-use crate::contract::{KeyBuf, Lease, LeaseToken, Ticket};
+use crate::cache::Cache;
+use crate::contract::{KeyBuf, Lease, LeaseToken, Lookup, Miss, Ticket};
 use crate::entry::Entry;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(super) enum Turn<E: Entry> {
     /// Load, and fill with this ticket; the lease is held until it is dropped.
     Load(Option<Ticket>, Option<Held<E>>),
     /// Nothing: another node has loaded it, or is about to.
-    Found(Option<Arc<E>>),
+    Loaded(Option<Arc<E>>),
 }
 
 /// Waits for the lease, or for another node's load. `refresh`: there is an object, which only has to be loaded anew.
@@ -34,19 +34,19 @@ pub(super) async fn turn<E: Entry>(cache: &Cache<E>, key: &KeyBuf, ticket: Ticke
     let until = crate::cache::load::from_now(cache.inner.schema.loading.lease);
     let mut pause = FIRST_PAUSE;
     loop {
-        let (lease, looked) = cache.lease(key).await;
+        let (lease, lookup) = cache.lease(key).await;
         let (held, taken) = match lease {
             Lease::Granted(token) => (Some(Held { cache: cache.clone(), key: key.clone(), token }), false),
             Lease::Taken => (None, true),
             Lease::Free => (None, false),
         };
-        match looked {
-            Looked::Hit { due: true, .. } if refresh && !taken => {
+        match lookup {
+            Lookup::Hit { due: true, .. } if refresh && !taken => {
                 return Turn::Load(cache.inner.connector.ticket().await, held);
             }
-            Looked::Hit { object, .. } => return Turn::Found(Some(object)),
-            Looked::KnownAbsent => return Turn::Found(None),
-            Looked::Miss { ticket: newer, .. } => {
+            Lookup::Hit { value, .. } => return Turn::Loaded(Some(value)),
+            Lookup::Miss { cause: Miss::KnownAbsent, .. } => return Turn::Loaded(None),
+            Lookup::Miss { ticket: newer, .. } => {
                 if !taken || Instant::now() >= until {
                     return Turn::Load(newer.or(Some(ticket)), held);
                 }

@@ -6,14 +6,12 @@
 
 use crate::cache::Cache;
 use crate::cache::load::LoadError;
-use crate::cache::load::deadlock::{LOADING, Queue};
-use crate::cache::load::flight::{Name, Pilot, Seat, Strip, answers_late_joiner};
-use crate::contract::LoadOptions;
-use crate::contract::{KeyBuf, Miss, Ticket};
-use crate::entry::index::key_of;
+use crate::cache::load::deadlock::{Dependencies, LOADING};
+use crate::cache::load::single_flight::{Leader, Load, LoadId, Part, answers_late_joiner};
+use crate::contract::{KeyBuf, KeyRef, LoadOptions, Miss, Ticket};
 use crate::entry::{Entry, Index, Keys};
 use crate::failure::{AsError, Failure};
-use crate::key::{self, Key};
+use crate::key::{self, KeyFor};
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -26,19 +24,19 @@ use tracing::Instrument;
 /// How many keys under which the source has nothing are noted at once.
 const AT_ONCE: usize = 64;
 
-/// What was found under each key, in their order.
-type Found<E, Err> = Result<Vec<Option<Arc<E>>>, LoadError<Err>>;
+/// The object of each key, in their order.
+type LoadedMany<E, Err> = Result<Vec<Option<Arc<E>>>, LoadError<Err>>;
 
-/// A key whose load is waited for: its place among the keys, and the ticket of the miss.
-struct Waiting<E, Err> {
+/// A key whose load is waited for: its place among the keys, and the load.
+struct Awaited<E, Err> {
     place: usize,
-    strip: Arc<Strip<E, Err>>,
+    load: Arc<Load<E, Err>>,
     /// Where the load had begun: the one after it.
-    next: Option<Arc<Strip<E, Err>>>,
+    next: Option<Arc<Load<E, Err>>>,
 }
 
-/// What a look at several keys has found.
-struct Glance {
+/// What one look at several keys says.
+struct LookedAtMany {
     /// For the load of what is missing.
     ticket: Option<Ticket>,
     /// For each key; also a hit if it was found before.
@@ -46,9 +44,9 @@ struct Glance {
 }
 
 /// A key that this call loads.
-struct Departing<E: Entry, Err: Send + Sync + 'static> {
+struct OwnLoad<E: Entry, Err: Send + Sync + 'static> {
     place: usize,
-    pilot: Pilot<E, Err>,
+    leader: Leader<E, Err>,
 }
 
 impl<E: Entry> Cache<E> {
@@ -71,9 +69,9 @@ impl<E: Entry> Cache<E> {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// # let schema = Schema::of::<Instance>();
     /// # let instances: Cache<Instance> =
-    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema);
+    /// #     Cache::new(std::sync::Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap();
     /// let found = instances
-    ///     .load_many(InstanceIndex::Id, [7_u32, 8], |ids: Vec<u32>| async move {
+    ///     .load_many(Instance::ID, [7, 8], |ids: Vec<u32>| async move {
     ///         // SELECT … WHERE id = ANY($1)
     ///         let rows = ids.into_iter().filter(|id| *id == 7);
     ///         Ok::<_, std::io::Error>(rows.map(|id| Instance { id, hosts: vec![] }).collect())
@@ -96,15 +94,16 @@ impl<E: Entry> Cache<E> {
     /// # Cancellation
     ///
     /// A dropped call leaves its loads running for the others, and for the cache.
-    pub async fn load_many<K, F, L, Err, Way>(
+    pub async fn load_many<T, K, F, L, Err, Way>(
         &self,
-        index: E::Index,
+        index: Index<E, T>,
         keys: impl IntoIterator<Item = K>,
         loader: F,
-    ) -> Found<E, Err>
+    ) -> LoadedMany<E, Err>
     where
-        K: Key,
-        F: Fn(Vec<K::Owned>) -> L + Send + Sync + 'static,
+        T: Send + 'static,
+        K: KeyFor<T>,
+        F: Fn(Vec<T>) -> L + Send + Sync + 'static,
         L: Future<Output = Result<Vec<E>, Err>> + Send + 'static,
         Err: AsError<Way>,
     {
@@ -125,72 +124,76 @@ impl<E: Entry> Cache<E> {
         })
     }
 
-    async fn find_or_load_many<K, F, L, Err>(&self, index: E::Index, keys: Vec<K>, loader: Arc<F>) -> Found<E, Err>
+    async fn find_or_load_many<T, K, F, L, Err>(
+        &self,
+        index: Index<E, T>,
+        own: Vec<K>,
+        loader: Arc<F>,
+    ) -> LoadedMany<E, Err>
     where
-        K: Key,
-        F: Fn(Vec<K::Owned>) -> L + Send + Sync + 'static,
+        T: Send + 'static,
+        K: KeyFor<T>,
+        F: Fn(Vec<T>) -> L + Send + Sync + 'static,
         L: Future<Output = Result<Vec<E>, Failure<Err>>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
-        let Distinct { names, firsts, places } = Distinct::of(index, &keys);
-        let mut found: Vec<Option<Option<Arc<E>>>> = vec![None; names.len()];
+        let Distinct { keys, firsts, places } = Distinct::of(index, &own);
+        let mut found: Vec<Option<Option<Arc<E>>>> = vec![None; keys.len()];
         let mut looked_again = false;
-        let (ticket, mut seats) = loop {
-            let landed = self.inner.flights.board.lock().landed;
-            let Glance { ticket, outcomes } = self.look_for(&names, &mut found).await;
+        let (ticket, mut parts) = loop {
+            let finished = self.inner.loads.table.lock().finished;
+            let LookedAtMany { ticket, outcomes } = self.look_for(&keys, &mut found).await;
             if !looked_again {
                 let asked = places.iter().filter_map(|place| outcomes.get(*place));
                 asked.for_each(|outcome| self.stats().looked(*outcome));
             }
-            let missing: Vec<usize> =
-                (0..names.len()).filter(|place| matches!(found.get(*place), Some(None))).collect();
-            match self.seats(&names, &missing, landed, looked_again) {
-                Some(seats) => break (ticket, seats),
+            let missing: Vec<usize> = (0..keys.len()).filter(|place| matches!(found.get(*place), Some(None))).collect();
+            match self.join_or_lead_many(&keys, &missing, finished, looked_again) {
+                Some(parts) => break (ticket, parts),
                 None => looked_again = true,
             }
         };
         // Those who wait for a load that cannot answer them wait for the next one, which is looked for once.
         for round in 0..2 {
-            let (mut waiting, mut departing) = (Vec::new(), Vec::new());
-            for (place, seat) in seats {
-                match seat {
-                    Seat::Pilot(pilot) => {
-                        waiting.push(Waiting { place, strip: pilot.strip.clone(), next: None });
-                        departing.push(Departing { place, pilot });
+            let (mut awaited, mut led) = (Vec::new(), Vec::new());
+            for (place, part) in parts {
+                match part {
+                    Part::Lead(leader) => {
+                        awaited.push(Awaited { place, load: leader.load.clone(), next: None });
+                        led.push(OwnLoad { place, leader });
                     }
-                    Seat::Early(strip) => {
+                    Part::Early(load) => {
                         self.stats().joined.increment();
-                        waiting.push(Waiting { place, strip, next: None });
+                        awaited.push(Awaited { place, load, next: None });
                     }
-                    Seat::Late(strip) => {
+                    Part::Late(load) => {
                         self.stats().joined.increment();
-                        // Before waiting: who comes after this caller must not undertake the next load without him.
-                        let next = Some(strip.next());
-                        waiting.push(Waiting { place, strip, next });
+                        // Before waiting: who comes after this caller must not lead the next load without it.
+                        let next = Some(load.next());
+                        awaited.push(Awaited { place, load, next });
                     }
-                    Seat::LookAgain => {}
+                    Part::LookAgain => {}
                 }
             }
-            let owned = |departing: &Departing<E, Err>| Some(keys.get(*firsts.get(departing.place)?)?.to_owned_key());
-            let wanted: Vec<_> = departing.iter().map(owned).collect();
-            let departing =
-                departing.into_iter().zip(wanted).filter_map(|(departing, key)| Some((departing.pilot, key?)));
+            let owned = |led: &OwnLoad<E, Err>| Some(own.get(*firsts.get(led.place)?)?.to_owned_key());
+            let wanted: Vec<_> = led.iter().map(owned).collect();
+            let led = led.into_iter().zip(wanted).filter_map(|(led, key)| Some((led.leader, key?)));
             // What was looked for in vain, for want of somebody to ask or a while ago, is looked for once more.
-            self.take_off_many(departing.collect(), ticket.filter(|_| round == 0), index, loader.clone())?;
+            self.start_many(led.collect(), ticket.filter(|_| round == 0), loader.clone())?;
             let mut again = Vec::new();
-            for Waiting { place, strip, next } in waiting {
-                let landing = strip.landing().await;
-                let failed = matches!(landing.loaded, Err(LoadError::Failed(_) | LoadError::Circular));
+            for Awaited { place, load, next } in awaited {
+                let finished = load.end().await;
+                let failed = matches!(finished.loaded, Err(LoadError::Failed(_) | LoadError::Circular));
                 match next {
-                    Some(next) if !failed && !answers_late_joiner(landing.accepted, ticket) => {
+                    Some(next) if !failed && !answers_late_joiner(finished.accepted, ticket) => {
                         again.push((place, next))
                     }
-                    _ => set(&mut found, place, landing.loaded?),
+                    _ => set(&mut found, place, finished.loaded?),
                 }
             }
-            let named = again.into_iter().filter_map(|(place, strip)| Some((place, strip, names.get(place)?.clone())));
-            seats = named.map(|(place, strip, key)| (place, self.seat_on(strip, (key, TypeId::of::<Err>())))).collect();
-            if seats.is_empty() {
+            let again = again.into_iter().filter_map(|(place, load)| Some((place, load, keys.get(place)?.clone())));
+            parts = again.map(|(place, load, key)| (place, self.join_next(load, (key, TypeId::of::<Err>())))).collect();
+            if parts.is_empty() {
                 break;
             }
         }
@@ -198,19 +201,19 @@ impl<E: Entry> Cache<E> {
     }
 
     /// Looks up what has not been found yet.
-    async fn look_for(&self, names: &[KeyBuf], found: &mut [Option<Option<Arc<E>>>]) -> Glance {
-        let mut outcomes = Vec::with_capacity(names.len());
-        let (mut asked, mut keys) = (Vec::new(), Vec::new());
-        for (place, (name, found)) in names.iter().zip(&*found).enumerate() {
-            let valid = key::check(&name.bytes).map_err(|_| Miss::InvalidKey);
+    async fn look_for(&self, keys: &[KeyBuf], found: &mut [Option<Option<Arc<E>>>]) -> LookedAtMany {
+        let mut outcomes = Vec::with_capacity(keys.len());
+        let (mut asked, mut asked_keys): (_, Vec<KeyRef<'_>>) = (Vec::new(), Vec::new());
+        for (place, (key, found)) in keys.iter().zip(&*found).enumerate() {
+            let valid = key::check(&key.bytes).map_err(|_| Miss::InvalidKey);
             if valid.is_ok() && found.is_none() {
                 asked.push(place);
-                keys.push(name.as_ref());
+                asked_keys.push(key.as_ref());
             }
             outcomes.push(valid);
         }
-        let (looked, ticket) = self.look_many(&keys).await;
-        for (place, looked) in asked.into_iter().zip(looked) {
+        let lookups = self.look_many(&asked_keys).await;
+        for (place, looked) in asked.into_iter().zip(lookups.found) {
             if let Some(outcome) = outcomes.get_mut(place) {
                 *outcome = looked.as_ref().map(|_| ()).map_err(|miss| *miss);
             }
@@ -220,125 +223,128 @@ impl<E: Entry> Cache<E> {
                 Err(_) => {}
             }
         }
-        Glance { ticket, outcomes }
+        LookedAtMany { ticket: lookups.ticket, outcomes }
     }
 
-    /// A seat on the load of each missing key, in one critical section. None: somewhere a load may have ended since the caller
+    /// The caller's part in the load of each missing key, in one critical section. None: somewhere a load may have ended since the caller
     /// looked.
-    fn seats<Err: Send + Sync + 'static>(
+    fn join_or_lead_many<Err: Send + Sync + 'static>(
         &self,
-        names: &[KeyBuf],
+        keys: &[KeyBuf],
         missing: &[usize],
-        landed: u64,
+        finished: u64,
         looked_again: bool,
-    ) -> Option<Vec<(usize, Seat<E, Err>)>> {
-        let mut board = self.inner.flights.board.lock();
-        let named =
-            missing.iter().filter_map(|place| Some((*place, (names.get(*place)?.clone(), TypeId::of::<Err>()))));
-        let named: Vec<(usize, Name)> = named.collect();
-        let stale = board.landed != landed && !looked_again;
-        if stale && named.iter().any(|(_, name)| Self::seat_on_flight::<Err>(&board, name).is_none()) {
+    ) -> Option<Vec<(usize, Part<E, Err>)>> {
+        let mut table = self.inner.loads.table.lock();
+        let missing =
+            missing.iter().filter_map(|place| Some((*place, (keys.get(*place)?.clone(), TypeId::of::<Err>()))));
+        let missing: Vec<(usize, LoadId)> = missing.collect();
+        let stale = table.finished != finished && !looked_again;
+        if stale && missing.iter().any(|(_, id)| Self::join::<Err>(&table, id).is_none()) {
             return None;
         }
-        let seats = named.into_iter().map(|(place, name)| {
-            let seat = Self::seat_on_flight(&board, &name);
-            (place, seat.unwrap_or_else(|| Seat::Pilot(self.pilot(&mut board, Strip::new(true), name))))
+        let parts = missing.into_iter().map(|(place, id)| {
+            let part = Self::join(&table, &id);
+            (place, part.unwrap_or_else(|| Part::Lead(self.lead(&mut table, Load::new(true), id))))
         });
-        Some(seats.collect())
+        Some(parts.collect())
     }
 
     /// Begins the load of several keys in one task.
-    fn take_off_many<O, F, L, Err>(
+    fn start_many<T, F, L, Err>(
         &self,
-        pilots: Vec<(Pilot<E, Err>, O)>,
+        leaders: Vec<(Leader<E, Err>, T)>,
         ticket: Option<Ticket>,
-        index: E::Index,
         loader: Arc<F>,
     ) -> Result<(), LoadError<Err>>
     where
-        O: Send + 'static,
-        F: Fn(Vec<O>) -> L + Send + Sync + 'static,
+        T: Send + 'static,
+        F: Fn(Vec<T>) -> L + Send + Sync + 'static,
         L: Future<Output = Result<Vec<E>, Failure<Err>>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
-        if pilots.is_empty() {
+        if leaders.is_empty() {
             return Ok(());
         }
         let runtime = Handle::try_current().map_err(|_| LoadError::NoRuntime)?;
         let cache = self.clone();
         let span =
-            tracing::debug_span!("larder load of many", cache = %self.inner.schema.cache, entries = pilots.len());
+            tracing::debug_span!("larder load of many", cache = %self.inner.schema.cache, entries = leaders.len());
         // Whoever waits for one of the keys waits for the whole load.
-        let queue: Arc<Queue> = Arc::default();
-        pilots.iter().for_each(|(pilot, _)| pilot.strip.queue.join(&queue));
+        let dependencies: Arc<Dependencies> = Arc::default();
+        leaders.iter().for_each(|(leader, _)| leader.load.dependencies.add(&dependencies));
         let load = async move {
-            pilots.iter().for_each(|(pilot, _)| pilot.begin());
-            let (pilots, ticket) = match ticket {
-                Some(_) => (pilots, ticket),
-                None => cache.look_before(pilots).await,
+            leaders.iter().for_each(|(leader, _)| leader.begin());
+            let (leaders, ticket) = match ticket {
+                Some(_) => (leaders, ticket),
+                None => cache.look_before(leaders).await,
             };
-            let (pilots, keys): (Vec<_>, Vec<_>) = pilots.into_iter().unzip();
-            if pilots.is_empty() {
+            let (leaders, keys): (Vec<_>, Vec<_>) = leaders.into_iter().unzip();
+            if leaders.is_empty() {
                 return;
             }
-            let admission = cache.inner.gentle.admit(ticket.map(|ticket| ticket.epoch)).await;
+            let admission = cache.inner.comeback_limit.admit(ticket.map(|ticket| ticket.epoch)).await;
             cache.stats().held_back.add(u64::from(admission.held_back));
             cache.stats().loads.increment();
             match loader(keys).await {
-                Ok(objects) => cache.land_many(pilots, objects, index, ticket).await,
+                Ok(objects) => cache.finish_many(leaders, objects, ticket).await,
                 Err(error) => {
                     cache.stats().load_failures.increment();
-                    pilots.into_iter().for_each(|mut pilot| pilot.land(Err(LoadError::Failed(error.clone())), None));
+                    leaders
+                        .into_iter()
+                        .for_each(|mut leader| leader.finish(Err(LoadError::Failed(error.clone())), None));
                 }
             }
         };
-        runtime.spawn(LOADING.scope(queue, load.instrument(span)));
+        runtime.spawn(LOADING.scope(dependencies, load.instrument(span)));
         Ok(())
     }
 
-    /// Ends the loads of what is in the cache by now; the others, and their ticket.
-    async fn look_before<O, Err: Send + Sync + 'static>(
+    /// Finishes the loads of what is in the cache by now; the others, and their ticket.
+    async fn look_before<T, Err: Send + Sync + 'static>(
         &self,
-        pilots: Vec<(Pilot<E, Err>, O)>,
-    ) -> (Vec<(Pilot<E, Err>, O)>, Option<Ticket>) {
-        let names: Vec<KeyBuf> = pilots.iter().map(|(pilot, _)| pilot.key.clone()).collect();
-        let mut found = vec![None; names.len()];
-        let mut glance = self.look_for(&names, &mut found).await;
+        leaders: Vec<(Leader<E, Err>, T)>,
+    ) -> (Vec<(Leader<E, Err>, T)>, Option<Ticket>) {
+        let keys: Vec<KeyBuf> = leaders.iter().map(|(leader, _)| leader.key.clone()).collect();
+        let mut found = vec![None; keys.len()];
+        let mut looked = self.look_for(&keys, &mut found).await;
         // As for one key: a load that has no ticket fills nothing, and so is followed by another one.
         for pause in [1, 2, 4] {
-            if !glance.outcomes.contains(&Err(Miss::Shed)) {
+            if !looked.outcomes.contains(&Err(Miss::Shed)) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(pause)).await;
-            glance = self.look_for(&names, &mut found).await;
+            looked = self.look_for(&keys, &mut found).await;
         }
-        let left = pilots.into_iter().zip(found).filter_map(|((mut pilot, key), found)| match found {
+        let left = leaders.into_iter().zip(found).filter_map(|((mut leader, key), found)| match found {
             Some(object) => {
-                pilot.land(Ok(object), None);
+                leader.finish(Ok(object), None);
                 None
             }
-            None => Some((pilot, key)),
+            None => Some((leader, key)),
         });
-        (left.collect(), glance.ticket)
+        (left.collect(), looked.ticket)
     }
 
-    /// Fills what a loader has found, and ends the loads.
-    async fn land_many<Err: Send + Sync + 'static>(
+    /// Fills what a loader has found, and finishes the loads.
+    async fn finish_many<Err: Send + Sync + 'static>(
         &self,
-        pilots: Vec<Pilot<E, Err>>,
+        leaders: Vec<Leader<E, Err>>,
         objects: Vec<E>,
-        index: E::Index,
         ticket: Option<Ticket>,
     ) {
         let objects: Vec<Arc<E>> = objects.into_iter().map(Arc::new).collect();
-        let asked: HashSet<&[u8]> = pilots.iter().map(|pilot| &*pilot.key.bytes).collect();
-        let mut listed: HashMap<Vec<u8>, usize> = HashMap::new();
+        // All of one index.
+        let asked: HashSet<KeyRef<'_>> = leaders.iter().map(|leader| leader.key.as_ref()).collect();
+        let mut listed: HashMap<KeyBuf, usize> = HashMap::new();
         let mut strays = 0;
         for (place, object) in objects.iter().enumerate() {
             let mut asked_for = false;
-            for (_, bytes) in Keys::of(&**object).into_iter().filter(|(of, _)| *of == index) {
-                asked_for |= asked.contains(&*bytes);
-                listed.insert(bytes, place);
+            for key in Keys::of(&**object) {
+                if asked.contains(&key.as_ref()) {
+                    asked_for = true;
+                    listed.insert(key.into_buf(), place);
+                }
             }
             strays += u64::from(!asked_for);
         }
@@ -347,29 +353,29 @@ impl<E: Entry> Cache<E> {
             None => Vec::new(),
         };
         let mut absent = Vec::new();
-        for mut pilot in pilots {
-            match listed.get(&*pilot.key.bytes).and_then(|place| Some((objects.get(*place)?, accepted.get(*place)))) {
-                Some((object, accepted)) => pilot.land(Ok(Some(object.clone())), accepted.copied().flatten()),
-                None => absent.push(pilot),
+        for mut leader in leaders {
+            match listed.get(&leader.key).and_then(|place| Some((objects.get(*place)?, accepted.get(*place)))) {
+                Some((object, accepted)) => leader.finish(Ok(Some(object.clone())), accepted.copied().flatten()),
+                None => absent.push(leader),
             }
         }
         // A loader may return more than it was asked for. Only where a key has no object may such an object have been meant for it.
         let unlisted = strays.min(absent.len() as u64);
-        if let Some(pilot) = absent.first().filter(|_| unlisted > 0) {
-            self.unlisted(pilot.key.index, unlisted);
+        if let Some(leader) = absent.first().filter(|_| unlisted > 0) {
+            self.unlisted(leader.key.index, unlisted);
         }
         let Some(ticket) = ticket.filter(|_| self.inner.schema.loading.minds_absence()) else {
-            return absent.into_iter().for_each(|mut pilot| pilot.land(Ok(None), None));
+            return absent.into_iter().for_each(|mut leader| leader.finish(Ok(None), None));
         };
         let mut noting = JoinSet::new();
-        for mut pilot in absent {
+        for mut leader in absent {
             if noting.len() >= AT_ONCE {
                 noting.join_next().await;
             }
             let cache = self.clone();
             noting.spawn(async move {
-                let accepted = cache.fill_absent(&pilot.key, ticket).await.accepted();
-                pilot.land(Ok(None), accepted);
+                let accepted = cache.fill_absent(&leader.key, ticket).await.accepted();
+                leader.finish(Ok(None), accepted);
             });
         }
         noting.join_all().await;
@@ -378,27 +384,26 @@ impl<E: Entry> Cache<E> {
 
 /// The keys of a call, each once.
 struct Distinct {
-    names: Vec<KeyBuf>,
-    /// For each name, where it is first asked for.
+    keys: Vec<KeyBuf>,
+    /// For each key, where it is first asked for.
     firsts: Vec<usize>,
-    /// For each key that was asked for, the place of its name.
+    /// For each key that was asked for, its place among the distinct ones.
     places: Vec<usize>,
 }
 
 impl Distinct {
-    fn of<I: Index, K: Key>(index: I, keys: &[K]) -> Self {
-        let (mut names, mut firsts) = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
-        let mut known: HashMap<KeyBuf, usize> = HashMap::with_capacity(keys.len());
-        let places = keys.iter().enumerate().map(|(first, key)| {
-            let name = key_of(index, &key.encode());
-            *known.entry(name).or_insert_with_key(|name| {
-                names.push(name.clone());
+    fn of<E: Entry, T, K: KeyFor<T>>(index: Index<E, T>, asked: &[K]) -> Self {
+        let (mut keys, mut firsts) = (Vec::with_capacity(asked.len()), Vec::with_capacity(asked.len()));
+        let mut known: HashMap<KeyBuf, usize> = HashMap::with_capacity(asked.len());
+        let places = asked.iter().enumerate().map(|(first, key)| {
+            *known.entry(index.key(key).into_buf()).or_insert_with_key(|key| {
+                keys.push(key.clone());
                 firsts.push(first);
-                names.len() - 1
+                keys.len() - 1
             })
         });
         let places = places.collect();
-        Self { names, firsts, places }
+        Self { keys, firsts, places }
     }
 }
 

@@ -25,15 +25,15 @@ fn limit(age: Duration) -> u64 {
 impl Ages {
     pub(super) fn of(schema: &Schema) -> Self {
         Self {
-            max: limit(schema.max_age),
-            last_use: limit(schema.last_use_age),
+            max: limit(schema.max_age()),
+            last_use: limit(schema.last_use_age()),
             kept: u64::try_from(schema.kept_after().as_nanos().div_ceil(1_000_000)).unwrap_or(NEVER),
         }
     }
 
     /// The lifetime of one object in ms: the max age, shortened at random where the schema says so.
     pub(super) fn lifetime(self, schema: &Schema) -> u64 {
-        if self.max == NEVER || schema.loading.jitter <= 0.0 { self.max } else { limit(schema.lifetime()) }
+        if self.max == NEVER || schema.load_options().jitter <= 0.0 { self.max } else { limit(schema.lifetime()) }
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 use super::absent::Room;
 use super::table::Id;
 use super::{Memory, Writer};
-use crate::contract::{Fill, KeyRef, Look, Miss, Stored, Ticket};
+use crate::contract::{Fill, KeyRef, Lookup, Miss, Stored, Ticket};
 
 /// Notes take at most a tenth of the bytes. So a cache that is full of objects still has room for notes, and a flood of keys that do not
 /// exist takes no more room than that from the objects.
@@ -12,25 +12,25 @@ const NOTES: u64 = 10;
 impl Memory {
     /// Looks a key up for a caller that may load it. The ticket is taken after the look: a change in between is older than the ticket,
     /// and the load that begins after it sees that change.
-    pub(super) fn look(&self, key: KeyRef<'_>) -> Look {
+    pub(super) fn look(&self, key: KeyRef<'_>) -> Lookup {
         let cause = match self.find(key) {
-            Ok(value) => return Look::Hit { value, due: self.is_due(key) },
+            Ok(value) => return Lookup::Hit { value, due: self.is_due(key) },
             Err(cause) => cause,
         };
         // Ask for a note also when an expired object was found: the note is newer than the object.
         if self.notes_absence() {
             let hash = self.table.hash(key);
             if self.writer.lock().absent.knows(hash, key, self.clock.now()) {
-                return Look::miss(Miss::KnownAbsent, None);
+                return Lookup::miss(Miss::KnownAbsent, None);
             }
         }
         let expired =
             (cause == Miss::Expired && self.ages.kept > 0).then(|| self.table.kept(key, self.ages, &self.clock));
-        Look::Miss { cause, ticket: Some(self.take_ticket()), expired: expired.flatten() }
+        Lookup::Miss { cause, ticket: Some(self.take_ticket()), expired: expired.flatten() }
     }
 
     fn notes_absence(&self) -> bool {
-        !self.schema.loading.negative_age.is_zero()
+        !self.schema.load_options().negative_age.is_zero()
     }
 
     fn is_due(&self, key: KeyRef<'_>) -> bool {
@@ -62,7 +62,7 @@ impl Memory {
                 }
             };
             // The writer's lock is still held, so nothing is changed between the fill and its ticket.
-            Fill { stored, at: Some(self.take_ticket()) }
+            Fill::at(stored, self.take_ticket())
         })
     }
 
@@ -76,15 +76,15 @@ impl Memory {
     /// Notes that the source has nothing under this key, if the options ask for notes.
     fn note(&self, writer: &mut Writer, hash: u64, key: KeyRef<'_>, now: u64) -> Stored {
         if !self.notes_absence() {
-            return Stored::Yes;
+            return Stored::Accepted;
         }
-        let life = u64::try_from(self.schema.loading.negative_age.as_millis()).unwrap_or(u64::MAX).max(1);
+        let life = u64::try_from(self.schema.load_options().negative_age.as_millis()).unwrap_or(u64::MAX).max(1);
         let bytes = if self.max_bytes > 0 { self.max_bytes / NOTES } else { u64::MAX };
         let room = Room { notes: self.max_objects, bytes };
         if !writer.absent.note(hash, key, now, now.saturating_add(life), room) {
             return Stored::Unfit;
         }
         self.make_room(writer);
-        Stored::Yes
+        Stored::Accepted
     }
 }

@@ -43,27 +43,27 @@ impl Memory {
                 (false, true) => Stored::Outdated,
                 (false, false) => {
                     displaced = self.insert(writer, &object, hashes, weight);
-                    self.schema.stats.stored_bytes.add(weight);
-                    Stored::Yes
+                    self.schema.stats().stored_bytes.add(weight);
+                    Stored::Accepted
                 }
             };
             // The writer's lock is still held, so nothing is changed between the fill and its ticket.
-            Fill { stored, at: Some(self.take_ticket()) }
+            Fill::at(stored, self.take_ticket())
         });
         // An event may be written to a file, which takes time. So it is told only now, when no lock is held.
         if displaced > 0 {
-            self.schema.stats.displace(&self.schema.cache, &object.primary, displaced);
+            self.schema.stats().displace(self.schema.cache(), &object.primary, displaced);
         }
         fill
     }
 
     /// What the object weighs, in bytes. `None` if that is too much.
     fn weigh(&self, object: &Object) -> Option<u64> {
-        let own = self.schema.codec.weigh(&object.value);
-        if own > self.schema.max_object_size {
-            let limit = self.schema.max_object_size;
+        let own = self.schema.codec().weigh(&object.value);
+        if own > self.schema.largest_object() {
+            let limit = self.schema.largest_object();
             let details = format_args!("{own} bytes, and {limit} at most");
-            self.schema.stats.unfit(&self.schema.cache, "it is too large", details);
+            self.schema.stats().unfit(self.schema.cache(), "it is too large", details);
             return None;
         }
         let keys: u64 = object.keys().map(|key| key.bytes.len() as u64 + OVERHEAD_PER_KEY).sum();
@@ -73,8 +73,8 @@ impl Memory {
 
     /// Whether a truncate, or a change of one of these keys, has come after the ticket.
     pub(super) fn overtaken(&self, writer: &Writer, hashes: &[u64], ticket: Ticket) -> bool {
-        ticket.epoch != self.epoch.load(Ordering::Acquire)
-            || (holds(Protection::Fence) && hashes.iter().any(|hash| writer.fence(*hash) > ticket.sequence))
+        ticket.epoch() != self.epoch.load(Ordering::Acquire)
+            || (holds(Protection::Fence) && hashes.iter().any(|hash| writer.fence(*hash) > ticket.sequence()))
     }
 
     fn outdated(&self, writer: &mut Writer, object: &Object, hashes: &[u64]) -> bool {
@@ -135,7 +135,7 @@ impl Memory {
         while writer.objects > self.max_objects || (self.max_bytes > 0 && writer.weighs() > self.max_bytes) {
             let Some(victim) = writer.queues.victim(&writer.records) else { return };
             self.retire(writer, victim.id);
-            self.schema.stats.evicted.increment();
+            self.schema.stats().evicted.increment();
         }
     }
 }

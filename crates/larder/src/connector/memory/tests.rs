@@ -15,31 +15,18 @@ struct Item {
     hosts: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum ItemIndex {
-    Id,
-    Host,
-}
-
-impl Index for ItemIndex {
-    const NAMES: &'static [&'static str] = &["id", "host"];
-
-    fn position(self) -> usize {
-        self as usize
-    }
-
-    fn from_name(_: &str) -> Option<Self> {
-        None
-    }
+impl Item {
+    const ID: Index<Self, u32> = Index::at::<0>();
+    const HOST: Index<Self, String> = Index::at::<1>();
 }
 
 impl Entry for Item {
-    type Index = ItemIndex;
     const CACHE: &'static str = "item";
+    const INDEXES: &'static [&'static str] = &["id", "host"];
 
-    fn keys(&self, keys: &mut Keys<ItemIndex>) {
-        keys.add(ItemIndex::Id, self.id);
-        self.hosts.iter().for_each(|host| keys.add(ItemIndex::Host, host));
+    fn keys(&self, keys: &mut Keys<Self>) {
+        keys.add(Self::ID, self.id);
+        self.hosts.iter().for_each(|host| keys.add(Self::HOST, host));
     }
 
     fn weight(&self) -> Option<u64> {
@@ -59,7 +46,7 @@ fn object(id: u32) -> Object {
 }
 
 fn fill(memory: &Memory, id: u32) {
-    assert_eq!(memory.store(object(id), Some(memory.take_ticket()), false).stored, Stored::Yes);
+    assert_eq!(memory.store(object(id), Some(memory.take_ticket()), false).stored, Stored::Accepted);
 }
 
 fn holds(memory: &Memory, id: u32) -> bool {
@@ -227,7 +214,7 @@ fn a_value_that_asks_the_cache_when_it_is_dropped_hangs_nobody() {
     let memory = Arc::new(memory(2, 0));
     let nosy = |id| Object { value: Arc::new(Nosy(Arc::downgrade(&memory))), ..object(id) };
     for id in 1..10 {
-        assert_eq!(memory.store(nosy(id), Some(memory.take_ticket()), true).stored, Stored::Yes);
+        assert_eq!(memory.store(nosy(id), Some(memory.take_ticket()), true).stored, Stored::Accepted);
         memory.store(nosy(id), Some(memory.take_ticket()), true);
     }
     drop(memory.delete(vec![KeyBuf { index: 0, bytes: b"9".as_slice().into() }]));

@@ -265,24 +265,11 @@ mod tests {
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Color(String);
 
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    struct Name;
-
-    impl entry::Index for Name {
-        const NAMES: &'static [&'static str] = &["name", "hex", "host"];
-        fn position(self) -> usize {
-            0
-        }
-        fn from_name(_: &str) -> Option<Self> {
-            None
-        }
-    }
-
     impl Entry for Color {
-        type Index = Name;
         const CACHE: &'static str = "color";
-        fn keys(&self, keys: &mut entry::Keys<Name>) {
-            keys.add(Name, &self.0);
+        const INDEXES: &'static [&'static str] = &["name", "hex", "host"];
+        fn keys(&self, keys: &mut entry::Keys<Self>) {
+            keys.add(entry::Index::at::<0>(), &self.0);
         }
     }
 

@@ -56,7 +56,7 @@ impl<P: Protocol> RemoteCache<P> {
         sent: Result<Stored, Trouble>,
     ) -> Stored {
         let stored = match sent {
-            Ok(stored @ (Stored::Yes | Stored::Overtaken | Stored::Outdated)) => {
+            Ok(stored @ (Stored::Accepted | Stored::Overtaken | Stored::Outdated)) => {
                 return if self.delivered(connection, guards).await { stored } else { Stored::Unavailable };
             }
             Ok(stored) => stored,

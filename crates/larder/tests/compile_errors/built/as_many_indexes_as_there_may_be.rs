@@ -1,8 +1,5 @@
-use larder::{Entry, Index, Keys, Schema};
+use larder::{Entry, Keys, Schema};
 use serde::{Deserialize, Serialize};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Number(usize);
 
 const LETTERS: &str = match std::str::from_utf8(&[b'x'; 255]) {
     Ok(letters) => letters,
@@ -20,29 +17,14 @@ const NAMES: [&str; 255] = {
     names
 };
 
-impl Index for Number {
-    const NAMES: &'static [&'static str] = &NAMES;
-
-    fn position(self) -> usize {
-        self.0
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        NAMES.iter().position(|known| *known == name).map(Self)
-    }
-}
-
 #[derive(Serialize, Deserialize)]
 struct Many;
 
 impl Entry for Many {
-    type Index = Number;
-
     const CACHE: &'static str = "many";
+    const INDEXES: &'static [&'static str] = &NAMES;
 
-    fn keys(&self, keys: &mut Keys<Number>) {
-        keys.add(Number(0), "1");
-    }
+    fn keys(&self, _: &mut Keys<Self>) {}
 }
 
 fn main() {

@@ -16,7 +16,7 @@ fn load_nothing(memory: &Memory, name: u32) -> Stored {
 
 fn is_noted(memory: &Memory, name: u32) -> bool {
     let name = name.to_string();
-    matches!(memory.look(KeyRef { index: 1, bytes: name.as_bytes() }), Look::Miss { cause: Miss::KnownAbsent, .. })
+    matches!(memory.look(KeyRef { index: 1, bytes: name.as_bytes() }), Lookup::Miss { cause: Miss::KnownAbsent, .. })
 }
 
 #[test]
@@ -27,10 +27,10 @@ fn notes_count_and_a_flood_of_them_leaves_the_objects_most_of_the_room() {
     }
     check(&memory);
     let full = memory.status().objects.unwrap();
-    assert_eq!(load_nothing(&memory, 1), Stored::Yes);
+    assert_eq!(load_nothing(&memory, 1), Stored::Accepted);
     assert!(is_noted(&memory, 1), "also where objects take all the room there is");
     for name in 0..10_000 {
-        assert_eq!(load_nothing(&memory, name), Stored::Yes);
+        assert_eq!(load_nothing(&memory, name), Stored::Accepted);
         assert!(is_noted(&memory, name));
         check(&memory);
     }
@@ -45,7 +45,7 @@ fn notes_count_and_a_flood_of_them_leaves_the_objects_most_of_the_room() {
 fn there_are_no_more_notes_than_there_may_be_objects() {
     let memory = noting(100, 0);
     for name in 0..1000 {
-        assert_eq!(load_nothing(&memory, name), Stored::Yes);
+        assert_eq!(load_nothing(&memory, name), Stored::Accepted);
     }
     assert_eq!((0..1000).filter(|name| is_noted(&memory, *name)).count(), 100);
 }
@@ -53,7 +53,7 @@ fn there_are_no_more_notes_than_there_may_be_objects() {
 #[test]
 fn an_object_that_needs_the_room_of_the_notes_gets_it() {
     let memory = noting(u64::MAX, 1_400);
-    assert_eq!(load_nothing(&memory, 1), Stored::Yes);
+    assert_eq!(load_nothing(&memory, 1), Stored::Accepted);
     fill(&memory, 1);
     assert!(holds(&memory, 1));
     check(&memory);
@@ -69,11 +69,11 @@ fn a_versioned_object_is_refused_below_the_floor_of_its_key_and_of_no_other() {
         memory.store(object, Some(memory.take_ticket()), false).stored
     };
     drop(memory.invalidate(vec![KeyBuf { index: 0, bytes: b"1".as_slice().into() }], Some(7)));
-    assert_eq!((store(1, 6), store(2, 6), store(1, 7)), (Stored::Outdated, Stored::Yes, Stored::Yes));
+    assert_eq!((store(1, 6), store(2, 6), store(1, 7)), (Stored::Outdated, Stored::Accepted, Stored::Accepted));
     drop(memory.invalidate(vec![KeyBuf { index: 1, bytes: b"1.example".as_slice().into() }], Some(9)));
     assert_eq!(store(1, 8), Stored::Outdated);
     hand.advance(Duration::from_secs(60));
-    assert_eq!(store(1, 8), Stored::Yes);
+    assert_eq!(store(1, 8), Stored::Accepted);
 }
 
 /// Objects with few keys each, in large number; and one object with more keys than a prune removes at once.
@@ -87,7 +87,7 @@ fn a_prune_lets_others_in_and_removes_everything_all_the_same() {
     }
     let hosts = (0..2_000_u32).map(|n| KeyBuf { index: 1, bytes: n.to_be_bytes().into() }).collect();
     let many = Object { secondary: hosts, ..object(5_000) };
-    assert_eq!(memory.store(many, Some(memory.take_ticket()), false).stored, Stored::Yes);
+    assert_eq!(memory.store(many, Some(memory.take_ticket()), false).stored, Stored::Accepted);
     hand.advance(Duration::from_millis(100));
 
     let mut prune = memory.prune();
@@ -121,7 +121,7 @@ fn a_prune_forgets_notes_that_are_over() {
     let schema = Schema::of::<Item>().loading(loading);
     let memory = Memory::on_clock(schema, MemoryOptions::new(), clock).unwrap();
     for name in 0..300 {
-        assert_eq!(load_nothing(&memory, name), Stored::Yes);
+        assert_eq!(load_nothing(&memory, name), Stored::Accepted);
     }
     assert!(memory.status().bytes > Some(300 * 128));
     hand.advance(Duration::from_millis(100));

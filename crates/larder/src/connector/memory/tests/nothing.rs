@@ -31,8 +31,8 @@ fn at_once<T: Unpin>(mut answer: Answer<'_, T>) -> T {
 /// Why a key misses, as told by each way in which a caller that loads can look.
 fn causes(memory: &Memory, key: KeyRef<'_>) -> [Miss; 3] {
     let cause = |look| match look {
-        Look::Miss { cause, .. } => cause,
-        Look::Hit { .. } => panic!("a hit"),
+        Lookup::Miss { cause, .. } => cause,
+        Lookup::Hit { .. } => panic!("a hit"),
     };
     let many = at_once(memory.lookup_many(&[key])).found.remove(0).unwrap_err();
     [cause(at_once(memory.lookup(key))), many, cause(at_once(memory.lease(key)).1)]
@@ -44,12 +44,12 @@ fn an_expired_object_ends_with_a_load_of_nothing_and_the_note_counts() {
         let (memory, hand) = aging(LoadOptions { negative_age: LONG, serve_expired, ..LoadOptions::default() });
         fill(&memory, 1);
         hand.advance(MAX_AGE);
-        let kept = matches!(memory.look(HOST), Look::Miss { expired: Some(_), .. });
+        let kept = matches!(memory.look(HOST), Lookup::Miss { expired: Some(_), .. });
         assert_eq!(kept, !serve_expired.is_zero());
-        assert_eq!(loads_nothing(&memory, HOST), Stored::Yes);
+        assert_eq!(loads_nothing(&memory, HOST), Stored::Accepted);
         check(&memory);
         assert_eq!(causes(&memory, HOST), [Miss::KnownAbsent; 3]);
-        assert!(matches!(memory.look(ID), Look::Miss { cause: Miss::Absent, ticket: Some(_), expired: None }));
+        assert!(matches!(memory.look(ID), Lookup::Miss { cause: Miss::Absent, ticket: Some(_), expired: None }));
         fill(&memory, 1);
         assert!(holds(&memory, 1));
     }
@@ -76,7 +76,7 @@ fn an_object_that_was_not_used_in_time_ends_too() {
     let memory = Memory::on_clock(schema, MemoryOptions::new(), clock).unwrap();
     fill(&memory, 1);
     hand.advance(MAX_AGE);
-    assert_eq!(loads_nothing(&memory, ID), Stored::Yes);
+    assert_eq!(loads_nothing(&memory, ID), Stored::Accepted);
     assert_eq!(causes(&memory, ID), [Miss::KnownAbsent; 3]);
 }
 
@@ -85,8 +85,8 @@ fn without_a_negative_age_it_ends_and_nothing_is_noted() {
     let (memory, hand) = aging(LoadOptions { serve_expired: LONG, ..LoadOptions::default() });
     fill(&memory, 1);
     hand.advance(MAX_AGE);
-    assert_eq!(loads_nothing(&memory, ID), Stored::Yes);
-    assert!(matches!(memory.look(HOST), Look::Miss { cause: Miss::Absent, ticket: Some(_), expired: None }));
+    assert_eq!(loads_nothing(&memory, ID), Stored::Accepted);
+    assert!(matches!(memory.look(HOST), Lookup::Miss { cause: Miss::Absent, ticket: Some(_), expired: None }));
     assert_eq!(memory.status().bytes, Some(0));
 }
 
@@ -99,8 +99,8 @@ fn a_refresh_that_finds_nothing_ends_what_it_was_to_renew() {
     assert_eq!(loads_nothing(&memory, HOST), Stored::Overtaken, "it is fresh: somebody has stored it meanwhile");
     assert!(holds(&memory, 1));
     hand.advance(Duration::from_millis(1));
-    assert!(matches!(memory.look(HOST), Look::Hit { due: true, .. }));
-    assert_eq!(loads_nothing(&memory, HOST), Stored::Yes);
+    assert!(matches!(memory.look(HOST), Lookup::Hit { due: true, .. }));
+    assert_eq!(loads_nothing(&memory, HOST), Stored::Accepted);
     assert!(!holds(&memory, 1));
     check(&memory);
 }
@@ -109,7 +109,7 @@ fn a_refresh_that_finds_nothing_ends_what_it_was_to_renew() {
 fn a_load_of_nothing_that_was_overtaken_ends_and_notes_nothing() {
     let (memory, hand) = aging(LoadOptions { negative_age: LONG, serve_expired: LONG, ..LoadOptions::default() });
     let touches: [fn(&Memory); 3] = [
-        |memory| assert_eq!(memory.store(object(1), Some(memory.take_ticket()), true).stored, Stored::Yes),
+        |memory| assert_eq!(memory.store(object(1), Some(memory.take_ticket()), true).stored, Stored::Accepted),
         |memory| drop(memory.delete(vec![ID.to_buf()])),
         |memory| drop(memory.truncate()),
     ];
@@ -121,7 +121,7 @@ fn a_load_of_nothing_that_was_overtaken_ends_and_notes_nothing() {
         let before = memory.status().objects;
         assert_eq!(memory.store_absence(ID, ticket).stored, Stored::Overtaken);
         assert_eq!(memory.status().objects, before);
-        assert!(!matches!(memory.look(ID), Look::Miss { cause: Miss::KnownAbsent, .. }));
+        assert!(!matches!(memory.look(ID), Lookup::Miss { cause: Miss::KnownAbsent, .. }));
     }
 }
 
@@ -131,7 +131,7 @@ fn a_key_that_was_deleted_is_noted_while_its_object_lives() {
     let (memory, _hand) = aging(LoadOptions { negative_age: LONG, ..LoadOptions::default() });
     fill(&memory, 1);
     drop(memory.delete(vec![HOST.to_buf()]));
-    assert_eq!(loads_nothing(&memory, HOST), Stored::Yes);
+    assert_eq!(loads_nothing(&memory, HOST), Stored::Accepted);
     assert_eq!(causes(&memory, HOST), [Miss::KnownAbsent; 3]);
     assert!(memory.find(ID).is_ok());
     drop(memory.invalidate(vec![HOST.to_buf()], None));
@@ -144,8 +144,8 @@ fn a_key_too_long_to_be_noted_ends_its_expired_object_all_the_same() {
     let (memory, hand) = aging(LoadOptions { negative_age: LONG, serve_expired: LONG, ..LoadOptions::default() });
     let long = KeyRef { index: 1, bytes: &[b'x'; 300] };
     let object = Object { secondary: vec![long.to_buf()], ..object(1) };
-    assert_eq!(memory.store(object, Some(memory.take_ticket()), false).stored, Stored::Yes);
+    assert_eq!(memory.store(object, Some(memory.take_ticket()), false).stored, Stored::Accepted);
     hand.advance(MAX_AGE);
     assert_eq!(loads_nothing(&memory, long), Stored::Unfit);
-    assert!(matches!(memory.look(ID), Look::Miss { cause: Miss::Absent, expired: None, .. }));
+    assert!(matches!(memory.look(ID), Lookup::Miss { cause: Miss::Absent, expired: None, .. }));
 }

@@ -5,12 +5,12 @@ use crate::connector::redis::single::{Store, milliseconds};
 use crate::connector::redis::wire::rights::Command;
 use crate::connector::remote::Trouble;
 use crate::connector::remote::WhenCrowded;
-use crate::contract::{KeyRef, Lease, LeaseToken, Look};
+use crate::contract::{KeyRef, Lease, LeaseToken, Lookup};
 use redis::{Cmd, Pipeline, RedisError, Value as Reply};
 
 impl Store {
     /// Asks for the lease and looks, in this order and in one round trip; two where an index key is found that was not known.
-    pub(crate) async fn lease_and_look(&self, key: KeyRef<'_>) -> (Lease, Look) {
+    pub(crate) async fn lease_and_look(&self, key: KeyRef<'_>) -> (Lease, Lookup) {
         // Without the right to take a lease nobody has one.
         let may_take = !self.link.protocol().rights.missing().any_of(&[Command::Set]);
         let Some(connection) = self.trusted().filter(|_| may_take) else {
@@ -28,7 +28,7 @@ impl Store {
         all.add_command(self.read_clock());
         let replies = match self.link.pipeline(&all).await {
             Ok(replies) => replies,
-            Err(trouble) => return (Lease::Free, Look::miss(self.miss(&trouble), None)),
+            Err(trouble) => return (Lease::Free, Lookup::miss(self.miss(&trouble), None)),
         };
         let mut replies = replies.into_iter();
         let lease = match replies.next() {

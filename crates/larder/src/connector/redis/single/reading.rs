@@ -9,7 +9,7 @@ use crate::connector::remote::WhenCrowded;
 use crate::connector::remote::envelope::{self, DecodeError};
 use crate::connector::remote::hints::Hint;
 use crate::connector::remote::{Trouble, What};
-use crate::contract::{KeyRef, Look, Miss, Ticket, Value};
+use crate::contract::{KeyRef, Lookup, Miss, Ticket, Value};
 use redis::{Cmd, Pipeline, Value as Reply};
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl Store {
         if found.age == Age::Expired { Err(Miss::Expired) } else { Ok(found.value) }
     }
 
-    pub(crate) async fn find_or_ticket(&self, key: KeyRef<'_>) -> Look {
+    pub(crate) async fn find_or_ticket(&self, key: KeyRef<'_>) -> Lookup {
         let found = match self.find_known(key).await {
             Ok(found) => Ok(found),
             Err(Cold::Miss(miss)) => Err(miss),
@@ -55,7 +55,7 @@ impl Store {
                 both.add_command(self.read_clock());
                 let mut replies = match self.link.pipeline(&both).await {
                     Ok(replies) => replies.into_iter(),
-                    Err(trouble) => return Look::miss(self.miss(&trouble), None),
+                    Err(trouble) => return Lookup::miss(self.miss(&trouble), None),
                 };
                 let hint = replies.next().unwrap_or(Reply::Nil);
                 let clock = replies.next().unwrap_or(Reply::Nil);
@@ -67,16 +67,20 @@ impl Store {
     }
 
     /// What somebody who may load is told of what was found. The ticket is for a load that begins afterwards.
-    pub(crate) async fn look(&self, found: Result<Found, Miss>, ticket: impl AsyncFnOnce() -> Option<Ticket>) -> Look {
+    pub(crate) async fn look(
+        &self,
+        found: Result<Found, Miss>,
+        ticket: impl AsyncFnOnce() -> Option<Ticket>,
+    ) -> Lookup {
         match found {
             Ok(Found { value, age: Age::Expired }) => {
                 // A node that does not keep expired objects does not serve them either.
                 let expired = (!self.schema.kept_after().is_zero()).then_some(value);
-                Look::Miss { cause: Miss::Expired, ticket: ticket().await, expired }
+                Lookup::Miss { cause: Miss::Expired, ticket: ticket().await, expired }
             }
-            Ok(Found { value, age }) => Look::Hit { value, due: age == Age::Due },
-            Err(miss @ (Miss::Absent | Miss::Expired | Miss::Undecodable)) => Look::miss(miss, ticket().await),
-            Err(miss) => Look::miss(miss, None),
+            Ok(Found { value, age }) => Lookup::Hit { value, due: age == Age::Due },
+            Err(miss @ (Miss::Absent | Miss::Expired | Miss::Undecodable)) => Lookup::miss(miss, ticket().await),
+            Err(miss) => Lookup::miss(miss, None),
         }
     }
 

@@ -261,7 +261,7 @@ impl Store {
                 self.schema.stats.stored_bytes.add(bytes as u64);
                 self.local.hints.remember_stored(object);
                 self.has_room();
-                Stored::Yes
+                Stored::Accepted
             }
             2 => Stored::Overtaken,
             3 => Stored::Outdated,
@@ -308,7 +308,7 @@ impl Store {
             1 => {
                 // So that the next lookup begins where the note is.
                 self.local.hints.forget(key);
-                Fill { stored: Stored::Yes, at: Some(at) }
+                Fill { stored: Stored::Accepted, at: Some(at) }
             }
             2 => Fill { stored: Stored::Overtaken, at: Some(at) },
             _ => {

@@ -6,7 +6,7 @@ use crate::connector::redis::scripts;
 use crate::connector::redis::single::Store;
 use crate::connector::redis::wire::parcel::Parcel;
 use crate::connector::remote::WhenCrowded;
-use crate::contract::{KeyRef, Looks, Miss, Value};
+use crate::contract::{KeyRef, Lookups, Miss, Value};
 use crate::key;
 
 impl Store {
@@ -14,18 +14,18 @@ impl Store {
         self.look_many(keys, false).await.found
     }
 
-    pub(crate) async fn find_many_or_ticket(&self, keys: &[KeyRef<'_>]) -> Looks {
+    pub(crate) async fn find_many_or_ticket(&self, keys: &[KeyRef<'_>]) -> Lookups {
         self.look_many(keys, true).await
     }
 
-    async fn look_many(&self, keys: &[KeyRef<'_>], with_ticket: bool) -> Looks {
+    async fn look_many(&self, keys: &[KeyRef<'_>], with_ticket: bool) -> Lookups {
         let admitted = self.may_read().and_then(|()| self.trusted().ok_or(Miss::Distrusted));
         let admitted = admitted.and_then(|on| if self.link.breaker().ramp_admits() { Ok(on) } else { Err(Miss::Shed) });
         let connection = match admitted {
             Ok(connection) => connection,
             Err(miss) => {
                 let each = keys.iter().map(|key| Err(key::check(key.bytes).map_or(Miss::InvalidKey, |()| miss)));
-                return Looks { found: each.collect(), ticket: None };
+                return Lookups { found: each.collect(), ticket: None };
             }
         };
         let newest = self.newest();
@@ -54,7 +54,7 @@ impl Store {
             Some(clock) => self.ticket_from(clock, newest).await,
             None => None,
         };
-        Looks { found, ticket }
+        Lookups { found, ticket }
     }
 
     /// Reports and removes what cannot be decoded (C11).
