@@ -44,8 +44,8 @@ fn more_than(least: u64, summary: &Value, figures: &[&str]) -> Result<(), String
 
 /// Whether there was much to judge, and every call has taken part.
 fn pressed(summary: &Value) -> Result<(), String> {
-    more_than(5_000, summary, &["reads"])?;
-    more_than(1_000, summary, &["hits"])?;
+    more_than(2_000, summary, &["reads"])?;
+    more_than(200, summary, &["hits"])?;
     let reading = ["get", "get_many", "get_or_load", "load_many", "lookup"];
     let forgetting = ["invalidate", "invalidate_many", "invalidate_change", "invalidate_below"];
     let others = ["update", "set", "set_many", "delete", "truncate"];
