@@ -44,8 +44,8 @@ fn more_than(least: u64, summary: &Value, figures: &[&str]) -> Result<(), String
 
 /// Whether there was much to judge, and every call has taken part.
 fn pressed(summary: &Value) -> Result<(), String> {
-    more_than(5_000, summary, &["reads"])?;
-    more_than(1_000, summary, &["hits"])?;
+    more_than(2_000, summary, &["reads"])?;
+    more_than(200, summary, &["hits"])?;
     let reading = ["get", "get_many", "get_or_load", "load_many", "lookup"];
     let forgetting = ["invalidate", "invalidate_many", "invalidate_change", "invalidate_below"];
     let others = ["update", "set", "set_many", "delete", "truncate"];
@@ -154,13 +154,15 @@ fn what_cannot_be_meant_is_told_clearly() {
     refused(&["--seconds", "0"], 2, &["--seconds"]);
 }
 
-/// The processes that were started with this folder for what is temporary.
+/// The processes that were started with this folder for what is temporary, or that work in it: a server writes its title over what it
+/// was started with.
 #[cfg(target_os = "linux")]
 fn processes(folder: &std::path::Path) -> Vec<String> {
     let wanted = format!("TMPDIR={}", folder.display());
     let of_ours = |pid: &String| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+        let works_in = std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|place| place.starts_with(folder));
+        works_in || environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
     };
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(of_ours).collect()
@@ -179,9 +181,13 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[test]
 fn a_coordinator_that_is_killed_leaves_nothing_behind() {
     let folder = tempfile::Builder::new().prefix("killed").tempdir().unwrap();
+    let server = required().unwrap().remove(0).path;
     let mut coordinator = Command::new(env!("CARGO_BIN_EXE_larder-torture"))
-        .args(["--seconds", "600", "--nodes", "3", "--json"])
+        .args(["--seconds", "600", "--nodes", "3", "--json", "--server"])
+        .arg(server)
         .env("TMPDIR", folder.path())
+        // Without `setpriv` nobody but the guard ends the server.
+        .env("PATH", "/nonexistent")
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
