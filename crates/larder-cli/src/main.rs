@@ -17,17 +17,6 @@ mod stats;
 mod target;
 mod truncate;
 
-/// What the torture takes from here. It goes with the torture.
-mod demo {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-    pub(crate) enum Connector {
-        /// In each process by itself; needs no server
-        Memory,
-        /// On a Redis or Valkey server
-        Redis,
-    }
-}
-
 use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
 use std::ffi::OsString;

@@ -52,7 +52,7 @@
 //! | `yaml`, `toml` (default) | configuration files of either kind, and environment variables; without both there is no `config` |
 //! | `zitadel` (default) | Zitadel's `Caches:` block is read in the place of a configuration; brings `yaml` along |
 //! | `uuid` | [`Key`] for `uuid::Uuid` |
-//! | `torture` | switches that turn larder's protections off, for `larder torture` to prove that it would notice; never for a service |
+//! | `torture` | switches that turn larder's protections off, for `larder-torture` to prove that it would notice; never for a service |
 
 pub mod breaker;
 mod cache;

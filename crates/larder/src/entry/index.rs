@@ -93,8 +93,11 @@ use std::marker::PhantomData;
 /// ```
 pub struct Index<E, K> {
     position: u8,
-    of: PhantomData<(fn() -> E, fn() -> K)>,
+    of: PhantomData<Of<E, K>>,
 }
+
+/// Neither an entry nor a key is in an index, so an index can go to any thread.
+type Of<E, K> = (fn() -> E, fn() -> K);
 
 impl<E: Entry, K> Index<E, K> {
     /// The index whose name is at this place of [`Entry::INDEXES`], counted from 0. Where there is no such name, this does not compile.

@@ -6,6 +6,7 @@ mod connector;
 mod server;
 
 use connector::{Toy, ToyConnector, open};
+use larder::breaker::BreakerOptions;
 use larder::clock::{Clock, ManualClock};
 use larder::connector::remote::{Server, ServerOptions};
 use larder::{Connector, Schema};
@@ -36,9 +37,9 @@ impl Shared {
         let (clock, hand) = Clock::manual();
         let server = ToyServer::start(clock);
         // The suite counts on time-outs that never fire, however slow the machine is.
-        let mut options = ServerOptions::default();
-        options.operation_timeout = Duration::from_secs(20);
-        options.connect_timeout = Duration::from_secs(20);
+        let patience = Duration::from_secs(20);
+        let breaker = BreakerOptions::for_server().slow_call(patience);
+        let options = ServerOptions::new().operation_timeout(patience).connect_timeout(patience).breaker(breaker);
         let node = || open(server.socket(), options.clone());
         let nodes = [node(), node()];
         Self { nodes, server: Mutex::new(server), hand }

@@ -274,7 +274,7 @@ impl Flawed {
     }
 
     fn now(&self) -> Ticket {
-        self.inner.store(|store, _| Ticket::new(store.epoch, store.sequence))
+        self.inner.store(|store, _| larder::contract::issue_ticket(store.epoch, store.sequence))
     }
 
     fn put_now(&self, object: Object, mut ticket: Option<Ticket>) -> Stored {

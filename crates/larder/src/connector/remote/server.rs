@@ -8,7 +8,7 @@ use super::supervisor::Supervisor;
 use crate::breaker::{Breaker, BreakerOptions, State, Transition};
 use crate::clock::Clock;
 use crate::contract::Schema;
-use crate::options::OptionError;
+use crate::options::{OptionError, setters};
 use crate::telemetry::{Latencies, catalogue};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -17,18 +17,43 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 /// How a [`Server`] is talked to.
+///
+/// ```
+/// use larder::connector::remote::ServerOptions;
+/// use std::time::Duration;
+///
+/// let options = ServerOptions::new().operation_timeout(Duration::from_millis(50));
+/// # let _ = options;
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServerOptions {
     /// How long connecting may take, and a reply while a cache is recovered. Default 1 s.
     pub connect_timeout: Duration,
     /// How long an operation may take. Default 100 ms.
     pub operation_timeout: Duration,
-    /// Keys that the journal of each cache holds before it becomes one truncate. Default 100,000.
+    /// Keys that the journal of each cache holds before it becomes one truncate. Default 10,000.
     pub journal_limit: usize,
     /// What those keys may take up in memory, in bytes. Default 16 MiB.
     pub journal_bytes: usize,
-    /// The circuit breaker.
+    /// The circuit breaker. Default [`BreakerOptions::for_server`].
     pub breaker: BreakerOptions,
+}
+
+impl ServerOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        connect_timeout: Duration,
+        operation_timeout: Duration,
+        journal_limit: usize,
+        journal_bytes: usize,
+        breaker: BreakerOptions,
+    }
 }
 
 impl Default for ServerOptions {
@@ -36,9 +61,9 @@ impl Default for ServerOptions {
         Self {
             connect_timeout: Duration::from_secs(1),
             operation_timeout: Duration::from_millis(100),
-            journal_limit: 100_000,
+            journal_limit: 10_000,
             journal_bytes: 16 * 1024 * 1024,
-            breaker: BreakerOptions::default(),
+            breaker: BreakerOptions::for_server(),
         }
     }
 }

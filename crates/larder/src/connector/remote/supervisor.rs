@@ -195,7 +195,7 @@ impl<P: Protocol> Supervisor<P> {
     ) -> Result<Infallible, Trouble> {
         let lanes = Arc::new(Lanes::new());
         // Ended with this future, wherever they are.
-        let mut recoveries: JoinSet<(Arc<RemoteCache<P>>, Result<(), Trouble>)> = JoinSet::new();
+        let mut recoveries: JoinSet<Recovered<P>> = JoinSet::new();
         let mut states: HashMap<Address, State<P>> = HashMap::new();
         let mut refused = None;
         loop {
@@ -246,7 +246,7 @@ impl<P: Protocol> Supervisor<P> {
         let within = self.connect_timeout;
         async move {
             let channel = Channel::Private { connection: &live.connection, within };
-            let result = Recovery { cache: &*cache, live: &*live, channel, lanes: &*lanes }.run().await;
+            let result = Recovery { cache: &*cache, live: &*live, channel, lanes: &lanes }.run().await;
             (cache, result)
         }
     }
@@ -254,7 +254,7 @@ impl<P: Protocol> Supervisor<P> {
     /// Notes how a recovery has ended. An error is one of the connection.
     fn ended(
         &self,
-        ended: Result<(Arc<RemoteCache<P>>, Result<(), Trouble>), JoinError>,
+        ended: Result<Recovered<P>, JoinError>,
         states: &mut HashMap<Address, State<P>>,
         refused: &mut Option<Trouble>,
     ) -> Result<(), Trouble> {
@@ -294,6 +294,9 @@ impl<P: Protocol> Supervisor<P> {
         caches.iter().filter_map(Weak::upgrade).collect()
     }
 }
+
+/// A cache, and how its recovery has ended.
+type Recovered<P> = (Arc<RemoteCache<P>>, Result<(), Trouble>);
 
 /// Tells a cache from all others that are alive.
 type Address = usize;
