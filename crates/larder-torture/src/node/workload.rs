@@ -14,7 +14,9 @@ use super::recorder::Recorder;
 use crate::objects::{Key, Kind, State};
 use crate::protocol::{Setup, now};
 use crate::source::Source;
-use objects::{HOSTS, instance_key, own, policy_key, policy_keys, readable_key, readable_keys, roundabout, steady_key};
+use objects::{
+    HOSTS, ROUNDABOUTS, instance_key, own, policy_key, policy_keys, readable_key, readable_keys, roundabout, steady_key,
+};
 use reading::Pace;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +51,7 @@ type Written = Arc<Mutex<Option<(State, u64)>>>;
 
 /// How many tasks a node has in all: the last is whoever sweeps.
 pub(super) fn tasks(setup: &Setup) -> u32 {
-    setup.tasks + setup.readers + 3
+    setup.tasks + setup.readers + ROUNDABOUTS + 2
 }
 
 impl Workload {
@@ -74,7 +76,9 @@ impl Workload {
             tasks.spawn(desk.clone().read(task));
         }
         tasks.spawn(desk.clone().change_in_bulk(workers + readers));
-        tasks.spawn(desk.clone().go_round(workers + readers + 1));
+        for (task, number) in (workers + readers + 1..).zip(roundabout(desk.setup.place)) {
+            tasks.spawn(desk.clone().go_round(task, number));
+        }
         Self { desk, tasks: tokio::sync::Mutex::new(tasks) }
     }
 

@@ -23,7 +23,7 @@ const OWN_OF_A_TASK: u32 = 3;
 
 /// The first of the instances that are invalidated through a key that they have lost, and how many there are in each place.
 const ROUNDABOUT: u32 = 50_000;
-const ROUNDABOUTS: u32 = 4;
+pub(super) const ROUNDABOUTS: u32 = 4;
 
 /// Hosts from here on belong to the instance with that number, for ever: two for each.
 const HOSTS_OF_ITS_OWN: u32 = 1_000_000;
