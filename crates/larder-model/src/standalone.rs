@@ -418,7 +418,8 @@ impl Standalone {
                 match world.server.seen(self.removed).filter(|_| world.nodes[node].may_read()) {
                     Some(ticket) => {
                         let born = world.truncates;
-                        let command = Command::Store { mode: Mode::Set, value, ticket, born, overtaken, connection: 0 };
+                        let command =
+                            Command::Store { mode: Mode::Set, value, ticket, born, overtaken: false, connection: 0 };
                         Progress::Sent { command, forbids }
                     }
                     None => Progress::Holding { value, forbids, overtaken, asks: true },
