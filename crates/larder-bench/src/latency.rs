@@ -93,11 +93,9 @@ fn latencies(binary: &ServerBinary, server: Server, count: usize) -> Result<Vec<
                 let begun = Instant::now();
                 let found = match server {
                     Server::Unused => load().await.map_err(text)?.is_some(),
-                    _ => cache
-                        .get_or_load(Sample::HOST, host(number, 0), move |_| load())
-                        .await
-                        .map_err(text)?
-                        .is_some(),
+                    _ => {
+                        cache.get_or_load(Sample::HOST, host(number, 0), move |_| load()).await.map_err(text)?.is_some()
+                    }
                 };
                 let took = begun.elapsed().as_secs_f64() * 1e3;
                 if !found {

@@ -3,8 +3,8 @@
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::sample::{Sample, Shape, host, id};
 use crate::testbed::{Beside, Cost, Names, Opening, TASKS, Testbed, part, shuffled, text};
-use larder::{Cache, Index};
 use larder::connector::redis::Redis;
+use larder::{Cache, Index};
 use larder_testing::server::ServerBinary;
 use std::future::Future;
 use std::sync::Arc;

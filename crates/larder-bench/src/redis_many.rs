@@ -78,7 +78,12 @@ fn some(questions: &Questions) -> Vec<&str> {
 }
 
 /// Gets a hundred random objects at a time, each of which must be there.
-async fn get_many(cache: Cache<Sample>, by: Index<Sample, String>, questions: Questions, count: usize) -> Result<usize, String> {
+async fn get_many(
+    cache: Cache<Sample>,
+    by: Index<Sample, String>,
+    questions: Questions,
+    count: usize,
+) -> Result<usize, String> {
     let count = count.max(1);
     for _ in 0..count {
         let found = cache.get_many(by, some(&questions)).await;

@@ -44,6 +44,18 @@ pub(crate) struct Index {
     pub(crate) of: Option<Type>,
 }
 
+impl Index {
+    /// Where errors about the type of its keys point at.
+    pub(crate) fn span(&self) -> Span {
+        match (&self.of, &self.source) {
+            (Some(of), _) => of.span(),
+            (None, Source::Field(place)) => place.of.span(),
+            (None, Source::With(function)) => function.span(),
+            (None, Source::Parts(_)) => self.constant.span(),
+        }
+    }
+}
+
 /// Where the keys of an index come from.
 pub(crate) enum Source {
     /// A field.
@@ -369,7 +381,8 @@ fn parts(word: &Path, members: &[Member], fields: &Fields, problems: &mut Proble
         0 | 1 => problems
             .at(word, "a key of several fields needs two at least; one field is declared with `#[key(…)]` on it"),
         2..=MOST_PARTS => return Some(parts),
-        _ => problems.at(word, format!("a key has at most {MOST_PARTS} parts; compute it: `with = Self::function, type = …`")),
+        _ => problems
+            .at(word, format!("a key has at most {MOST_PARTS} parts; compute it: `with = Self::function, type = …`")),
     }
     None
 }
@@ -399,7 +412,8 @@ fn in_order(input: &DeriveInput, declared: Vec<Declared>, problems: &mut Problem
             continue;
         }
         let Some(constant) = names::constant(&name) else {
-            problems.at(named_at, "the name of an index needs a letter or a digit, for the constant that stands for it");
+            problems
+                .at(named_at, "the name of an index needs a letter or a digit, for the constant that stands for it");
             continue;
         };
         match constants.insert(constant.clone(), name.clone()) {
@@ -412,7 +426,8 @@ fn in_order(input: &DeriveInput, declared: Vec<Declared>, problems: &mut Problem
                 continue;
             }
             Some(earlier) => {
-                let message = format!("the indexes `{earlier}` and `{name}` would both become the constant `{constant}`");
+                let message =
+                    format!("the indexes `{earlier}` and `{name}` would both become the constant `{constant}`");
                 problems.at(named_at, message);
                 continue;
             }

@@ -72,8 +72,7 @@ impl EntryWords {
                 "crate" => value(meta, &mut self.krate, "write `crate = path::to::larder`, without quotes", problems),
                 "key" => {
                     let mut words = KeyWords::none(meta.path.clone());
-                    let usage =
-                        "write `key(index = \"…\", with = Self::function, type = …)` or `key(index = \"…\", fields = (a, b))`";
+                    let usage = "write `key(index = \"…\", with = Self::function, type = …)` or `key(index = \"…\", fields = (a, b))`";
                     if !meta.input.peek(syn::token::Paren) {
                         problems.at(&meta.path, usage);
                         skip(meta.input);

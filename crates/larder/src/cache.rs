@@ -532,7 +532,9 @@ impl<E: Entry> Cache<E> {
     fn valid_key(&self, key: AnyKey<E>) -> Result<KeyBuf, Error> {
         match key::check(key.bytes()) {
             Ok(()) => Ok(key.into_buf()),
-            Err(reason) => Err(Error::Key { cache: self.inner.schema.cache.clone(), index: key.index().name(), reason }),
+            Err(reason) => {
+                Err(Error::Key { cache: self.inner.schema.cache.clone(), index: key.index().name(), reason })
+            }
         }
     }
 
@@ -596,5 +598,17 @@ impl<E: Entry> Clone for Cache<E> {
 impl<E: Entry> fmt::Debug for Cache<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache").field("cache", &self.inner.schema.cache).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+    use crate::entry::color::Color;
+
+    /// A hit in memory moves the future, so what it holds costs each hit.
+    #[test]
+    fn the_future_of_a_get_is_small() {
+        assert_eq!(size_of::<Get<'_, Color, &str>>(), 48);
     }
 }

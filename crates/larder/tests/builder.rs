@@ -5,7 +5,8 @@
 
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::{
-    Cache, CacheOptions, Caches, CachesBuilder, Connector, ConnectorKind, Entry, OpenError, OptionError, Schema, Stored};
+    Cache, CacheOptions, Caches, CachesBuilder, Connector, ConnectorKind, Entry, OpenError, OptionError, Schema, Stored,
+};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};

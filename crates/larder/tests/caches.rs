@@ -84,10 +84,7 @@ async fn a_cache_that_is_opened_twice_is_one_cache() {
     let first: Cache<Instance> = caches.open().unwrap();
     let second: Cache<Instance> = caches.open().unwrap();
     let load = async |cache: &Cache<Instance>| {
-        cache
-            .get_or_load(Instance::ID, 1_u32, |id| async move { Ok::<_, String>(Some(instance(id))) })
-            .await
-            .unwrap()
+        cache.get_or_load(Instance::ID, 1_u32, |id| async move { Ok::<_, String>(Some(instance(id))) }).await.unwrap()
     };
     let (one, other) = tokio::join!(load(&first), load(&second));
     assert!(one.is_some() && one == other);
@@ -441,11 +438,7 @@ mod redis {
             let instances: Cache<Instance> = caches.open().unwrap();
             until("the cache can be read", || instances.status().readable).await;
             assert!(caches.shutdown().await.is_clean());
-            assert_eq!(
-                instances.invalidate(Instance::ID, [1]).await.unwrap(),
-                Delivery::Applied,
-                "it still works"
-            );
+            assert_eq!(instances.invalidate(Instance::ID, [1]).await.unwrap(), Delivery::Applied, "it still works");
             server.stop().unwrap();
             {
                 let mut invalidation = Box::pin(instances.invalidate(Instance::ID, [1]));

@@ -478,10 +478,7 @@ mod by_hand {
         let memory = Memory::open(schema.clone(), MemoryOptions::default()).unwrap();
         let accounts = Cache::<Account>::new(std::sync::Arc::new(memory), schema).unwrap();
         let logins = vec!["build".to_owned(), "deploy".to_owned()];
-        assert_eq!(
-            accounts.set(Account::Machine { tenant: "acme".into(), number: 7, logins }).await,
-            Stored::Accepted
-        );
+        assert_eq!(accounts.set(Account::Machine { tenant: "acme".into(), number: 7, logins }).await, Stored::Accepted);
         assert!(accounts.get(Account::LOGIN, ("acme", "deploy")).await.is_some());
         assert!(accounts.get(Account::NUMBER, ("acme", 7)).await.is_some());
         assert!(accounts.get(Account::LOGIN, ("bolt", "deploy")).await.is_none());

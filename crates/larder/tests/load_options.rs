@@ -237,7 +237,10 @@ async fn an_expired_object_is_served_while_its_successor_is_loaded() {
         for _ in 0..3 {
             assert_eq!(slow.load(&cache).await.unwrap(), Some(1));
             assert_eq!(stored(&cache).await, None, "a get never serves it");
-            assert!(matches!(cache.lookup(Row::ID, 1_u32).await, Lookup::Miss { cause: Miss::Expired, ticket: Some(_), .. }));
+            assert!(matches!(
+                cache.lookup(Row::ID, 1_u32).await,
+                Lookup::Miss { cause: Miss::Expired, ticket: Some(_), .. }
+            ));
         }
         until("the load has begun", || slow.begun() == 2).await;
         assert_eq!(cache.stats().served_expired.get(), 3);
@@ -347,7 +350,10 @@ async fn what_does_not_exist_is_not_loaded_again_until_something_touches_its_key
             }
             loads += 1;
             assert_eq!(source.begun(), loads, "before {touch}");
-            assert!(matches!(cache.lookup(Row::NAME, "one").await, Lookup::Miss { cause: Miss::KnownAbsent, ticket: None, .. }));
+            assert!(matches!(
+                cache.lookup(Row::NAME, "one").await,
+                Lookup::Miss { cause: Miss::KnownAbsent, ticket: None, .. }
+            ));
             source.writes(7);
             let ticket = match cache.lookup(Row::ID, 5_u32).await {
                 Lookup::Miss { ticket: Some(ticket), .. } => ticket,
@@ -577,7 +583,10 @@ async fn what_others_keep_beyond_its_max_age_is_not_served() {
         let other = place.cache(SHORT, LoadOptions::default()).await;
         keeper.set(row(1)).await;
         place.expire(&other).await;
-        assert!(matches!(other.lookup(Row::ID, 1_u32).await, Lookup::Miss { cause: Miss::Expired, ticket: Some(_), .. }));
+        assert!(matches!(
+            other.lookup(Row::ID, 1_u32).await,
+            Lookup::Miss { cause: Miss::Expired, ticket: Some(_), .. }
+        ));
         assert!(Source::at(1).failing().load(&other).await.is_err());
         assert!(server.keys("larder:row:o*").await.unwrap().len() == 1, "it is there");
     }

@@ -99,11 +99,7 @@ fn schemas() -> Vec<(&'static str, Schema, Option<&'static str>)> {
         // Names.
         ("a long name", named(&"a".repeat(128)), None),
         ("signs", named("-._"), None),
-        (
-            "no object at all",
-            plain().max_object_size(0),
-            Some("max_object_size is `0`: give a size of 1 B or more"),
-        ),
+        ("no object at all", plain().max_object_size(0), Some("max_object_size is `0`: give a size of 1 B or more")),
         ("objects of any size", plain().max_object_size(u64::MAX), None),
         ("an index with a colon", indexed!("id", "a:b"), Some("indexes is `a:b`: give")),
         ("an index without a name", indexed!("id", ""), Some("indexes is ``: give")),
@@ -246,7 +242,8 @@ async fn each_option_of_the_memory_connector_is_refused_by_name_or_works() {
         let options = MemoryOptions::new().max_objects(max_objects).max_bytes(max_bytes);
         let schema = Schema::of::<Row>().ages(HOUR, ZERO);
         let memory = Memory::open(schema.clone(), options).unwrap();
-        works(&format!("{max_objects} objects, {max_bytes} bytes"), &Cache::new(Arc::new(memory), schema).unwrap()).await;
+        works(&format!("{max_objects} objects, {max_bytes} bytes"), &Cache::new(Arc::new(memory), schema).unwrap())
+            .await;
     }
     let (clock, hand) = Clock::manual();
     let schema = Schema::of::<Row>().ages(MAX, ZERO);
@@ -345,7 +342,8 @@ async fn each_option_of_an_audit_is_refused_by_name_or_works() {
         (AuditOptions { bypass: MAX, ..plain() }, None),
     ] {
         let schema = Schema::of::<Row>();
-        let cache = Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap();
+        let cache =
+            Cache::new(Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap()), schema).unwrap();
         cache.set(row(1)).await;
         let audit = cache.audited(options, |served| async move { Ok::<_, String>(Some((*served).clone())) });
         match (audit, refused) {

@@ -10,7 +10,7 @@ use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::redis::Redis;
 use larder::connector::redis::{Address, RedisOptions};
 use larder::contract::Connector;
-use larder::{Index, Cache, Schema, Stored};
+use larder::{Cache, Index, Schema, Stored};
 use sample::{Sample, Shape, host, id, packed};
 use std::future::Future;
 use std::process::ExitCode;
@@ -92,7 +92,11 @@ async fn get_one(cache: Cache<Sample>, by: Index<Sample, String>, key: String) -
     cache.get(by, key.as_str()).await.map(drop).ok_or_else(|| format!("`{key}` was a miss"))
 }
 
-fn get(cache: &Cache<Sample>, by: Index<Sample, String>, key: String) -> impl Future<Output = Result<(), String>> + use<> {
+fn get(
+    cache: &Cache<Sample>,
+    by: Index<Sample, String>,
+    key: String,
+) -> impl Future<Output = Result<(), String>> + use<> {
     get_one(cache.clone(), by, key)
 }
 

@@ -2,7 +2,7 @@
 
 use larder::connector::redis::Redis;
 use larder::connector::redis::{Address, RedisOptions};
-use larder::{Index, Cache, Entry, Lookup, Schema, Ticket};
+use larder::{Cache, Entry, Index, Lookup, Schema, Ticket};
 use larder_testing::server::{Reply, Server, ServerOptions, required};
 use serde_json::Value;
 use std::io::{Seek, Write};

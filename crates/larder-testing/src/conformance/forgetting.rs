@@ -94,7 +94,10 @@ async fn unknown_and_repeated_keys_are_fine<S: Subject>(trial: Trial<'_, S>) {
     nodes.near.invalidates(Site::HOST, ["nobody.example"]).await;
     nodes.near.invalidates::<_, &str>(Site::HOST, []).await;
     nodes.serve(&acme()).await;
-    nodes.near.invalidates(Site::HOST, ["nobody.example", "a.example", "a.example", "b.example", "nobody.example"]).await;
+    nodes
+        .near
+        .invalidates(Site::HOST, ["nobody.example", "a.example", "a.example", "b.example", "nobody.example"])
+        .await;
     nodes.lack(&acme()).await;
     nodes.far.invalidates(Site::HOST, ["a.example"]).await;
     nodes.near.invalidates(Site::ID, ["1", "1"]).await;
@@ -242,9 +245,12 @@ async fn several_keys_and_unknown_ones<S: Subject>(trial: Trial<'_, S>) {
     for host in ["a.example", "c.example", "d.example"] {
         nodes.lack_key(Site::HOST, host).await;
     }
-    for (index, key, site) in
-        [(Site::ID, "1", acme()), (Site::HOST, "b.example", acme()), (Site::ID, "2", bolt()), (Site::HOST, "e.example", bolt())]
-    {
+    for (index, key, site) in [
+        (Site::ID, "1", acme()),
+        (Site::HOST, "b.example", acme()),
+        (Site::ID, "2", bolt()),
+        (Site::HOST, "e.example", bolt()),
+    ] {
         nodes.serve_key(index, key, &site).await;
     }
     nodes.near.deletes(Site::HOST, ["a.example"]).await;

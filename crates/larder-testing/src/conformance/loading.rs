@@ -7,7 +7,7 @@
 use super::trial::{Node, Nodes, Trial};
 use super::{Subject, table};
 use crate::entries::Site;
-use larder::{Index, Cache, LoadError, MAX_KEY_LEN};
+use larder::{Cache, Index, LoadError, MAX_KEY_LEN};
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

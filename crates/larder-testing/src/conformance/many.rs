@@ -5,7 +5,7 @@ use super::trial::{Node, Nodes, Trial, brief, key_ref, keys_by_index, keys_of, p
 use super::{Subject, table};
 use crate::entries::Site;
 use larder::contract::{Fill, KeyRef, Lookups};
-use larder::{Index, Delivery, Miss, Stored, Ticket};
+use larder::{Delivery, Index, Miss, Stored, Ticket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -5,8 +5,8 @@
 
 use super::trial::{Nodes, Trial, keys_by_index};
 use super::{Subject, table};
-use crate::entries::next::Site as New;
 use crate::entries::Site as Old;
+use crate::entries::next::Site as New;
 use larder::{Miss, Stored, Ticket};
 
 table! {
@@ -251,6 +251,8 @@ async fn a_set_is_overtaken_by_a_change_of_the_other<S: Subject>(trial: Trial<'_
     news.far.fills(&new(), news.far.ticket().await).await;
     // Which of the two is newer nobody knows, so neither is served.
     let stored = olds.near.put(&old(), Some(ticket)).await;
-    trial.history.require(stored != Stored::Accepted, "the put was overtaken by an invalidation from the other release");
+    trial
+        .history
+        .require(stored != Stored::Accepted, "the put was overtaken by an invalidation from the other release");
     lack_both(&olds, &news).await;
 }

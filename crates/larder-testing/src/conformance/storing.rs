@@ -365,7 +365,8 @@ async fn read_until(cache: Cache<Site>, written: Arc<AtomicU64>, last: u64, seed
     let mut dice = Dice::new(seed);
     loop {
         let floor = written.load(Ordering::SeqCst);
-        let (index, key) = [(Site::ID, "1"), (Site::HOST, "any"), (Site::HOST, "even"), (Site::HOST, "odd")][dice.throw(4)];
+        let (index, key) =
+            [(Site::ID, "1"), (Site::HOST, "any"), (Site::HOST, "even"), (Site::HOST, "odd")][dice.throw(4)];
         if let Some(site) = cache.get(index, key).await {
             if !Keys::of(&*site).contains(&index.key(key)) {
                 return Err(format!("a reader found {site:?} under {key:?}"));

@@ -244,7 +244,9 @@ impl<E: Sample> Node<E> {
     pub(super) async fn begins<T>(&self, index: Index<E, T>, key: impl AsRef<[u8]>) -> Ticket {
         match self.lookup(index, key).await {
             Lookup::Miss { ticket: Some(ticket), .. } => ticket,
-            Lookup::Miss { ticket: None, .. } => self.history.fail("a miss of a healthy connector must come with a ticket"),
+            Lookup::Miss { ticket: None, .. } => {
+                self.history.fail("a miss of a healthy connector must come with a ticket")
+            }
             Lookup::Hit { .. } => self.history.fail("expected a miss"),
         }
     }

@@ -91,7 +91,8 @@ async fn replaces<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Misfit>, misfi
     if stored == Stored::Accepted {
         nodes.serve(misfit).await;
     } else {
-        for (index, key) in keys_by_index(misfit).into_iter().filter(|(_, key)| (1..=MAX_KEY_LEN).contains(&key.len())) {
+        for (index, key) in keys_by_index(misfit).into_iter().filter(|(_, key)| (1..=MAX_KEY_LEN).contains(&key.len()))
+        {
             nodes.lack_key(index, key).await;
         }
     }

@@ -3,7 +3,7 @@
 use super::trial::{Nodes, Trial, keys_by_index};
 use super::{Subject, table};
 use crate::entries::{Instance, Site};
-use larder::{Stored};
+use larder::Stored;
 
 table! {
     C9 {

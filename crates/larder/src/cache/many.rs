@@ -39,7 +39,8 @@ impl<E: Entry> Cache<E> {
         keys: impl IntoIterator<Item = K>,
     ) -> Vec<Option<Arc<E>>> {
         // Nothing that the caller has given is held while waiting, so that the future can be sent whatever it was.
-        let checked = |key: K| self.checked(KeyRef { index: index.position(), bytes: &key.encode() }).map(KeyRef::to_buf);
+        let checked =
+            |key: K| self.checked(KeyRef { index: index.position(), bytes: &key.encode() }).map(KeyRef::to_buf);
         let keys: Vec<Result<KeyBuf, Miss>> = keys.into_iter().map(checked).collect();
         let valid: Vec<KeyRef<'_>> = keys.iter().flatten().map(KeyBuf::as_ref).collect();
         let bypassed = self.inner.sampling.bypasses();

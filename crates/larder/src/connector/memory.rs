@@ -28,8 +28,8 @@
 
 use crate::clock::Clock;
 use crate::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Lookups, Miss, Object, OptionError, Pruned, Schema,
-    Status, Stored, Ticket, Value, issue_ticket,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Lookups, Miss, Object, OptionError, Pruned,
+    Schema, Status, Stored, Ticket, Value, issue_ticket,
 };
 use crate::protection::{Protection, holds};
 use crate::sync::Mutex;

@@ -1,7 +1,8 @@
 //! The connector that stores nothing: a cache that is switched off.
 
 use crate::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, Pruned, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, Pruned, Status, Stored, Ticket,
+    Value,
 };
 
 /// Every get is a miss; everything else is done at once, since there is nothing to do.

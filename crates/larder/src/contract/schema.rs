@@ -45,7 +45,9 @@ pub struct Schema {
 
 /// A cache was to be opened with the schema of another entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the schema of the cache `{cache}` was made for `{made_for}`, and a cache of `{needed}` needs `Schema::of::<{needed}>()`")]
+#[error(
+    "the schema of the cache `{cache}` was made for `{made_for}`, and a cache of `{needed}` needs `Schema::of::<{needed}>()`"
+)]
 pub struct WrongSchema {
     cache: Arc<str>,
     made_for: &'static str,

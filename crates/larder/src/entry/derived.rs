@@ -27,8 +27,8 @@ use std::marker::PhantomData;
 /// The traits below without their names, which would hide names of the user's.
 pub mod methods {
     pub use super::{
-        Bytes as _, Counter as _, ManyKeys as _, Map as _, NoCounter as _, NoKey as _, NoKeyInField as _, NotOneKey as _,
-        OneKey as _, OptionalKey as _,
+        Bytes as _, Counter as _, ManyKeys as _, Map as _, NoCounter as _, NoKey as _, NoKeyInField as _,
+        NotOneKey as _, OneKey as _, OptionalKey as _,
     };
 }
 
@@ -114,12 +114,7 @@ pub struct Each;
 
 impl Each {
     /// Adds all of them.
-    pub fn add<E: Entry, T>(
-        self,
-        keys: &mut Keys<E>,
-        index: Index<E, T>,
-        items: impl IntoIterator<Item: KeyFor<T>>,
-    ) {
+    pub fn add<E: Entry, T>(self, keys: &mut Keys<E>, index: Index<E, T>, items: impl IntoIterator<Item: KeyFor<T>>) {
         items.into_iter().for_each(|key| keys.add(index, key));
     }
 }

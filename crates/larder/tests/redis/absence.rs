@@ -4,7 +4,7 @@ use crate::instance::{Instance, instance};
 use crate::node::{config, servers, until};
 use larder::connector::redis::{Redis, RedisConnector};
 use larder::contract::{Connector, KeyRef, Lease};
-use larder::{Cache, Index, Delivery, LoadOptions, Lookup, Miss, Schema, Stored, Ticket};
+use larder::{Cache, Delivery, Index, LoadOptions, Lookup, Miss, Schema, Stored, Ticket};
 use larder_testing::server::{Server, ServerOptions};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -119,7 +119,10 @@ async fn a_load_of_nothing_ends_the_object_that_has_expired_under_all_of_its_key
                 place.cache.truncate().await.unwrap();
                 assert_eq!(place.cache.set(instance("1", &["a", "b"], "gone")).await, Stored::Accepted);
                 place.expires("1").await;
-                assert!(matches!(place.cache.lookup(Instance::HOST, "b").await, Lookup::Miss { cause: Miss::Expired, ticket: Some(_), .. }));
+                assert!(matches!(
+                    place.cache.lookup(Instance::HOST, "b").await,
+                    Lookup::Miss { cause: Miss::Expired, ticket: Some(_), .. }
+                ));
                 assert_eq!(place.found_nothing(key).await, Stored::Accepted);
                 let stranger = Place::of(&server, LoadOptions { negative_age, ..ALL }).await;
                 for place in [&place, &stranger] {
@@ -147,7 +150,10 @@ async fn a_load_of_nothing_ends_the_object_that_was_to_be_loaded_anew() {
             assert!(place.cache.get(Instance::HOST, "a").await.is_some(), "it is live");
             assert_eq!(place.found_nothing(key).await, Stored::Accepted);
             assert_eq!(place.misses(key).await, [Miss::KnownAbsent; 4]);
-            assert!(place.cache.get(Instance::HOST, "a").await.is_none() && place.cache.get(Instance::ID, "1").await.is_none());
+            assert!(
+                place.cache.get(Instance::HOST, "a").await.is_none()
+                    && place.cache.get(Instance::ID, "1").await.is_none()
+            );
         }
     }
 }
@@ -162,7 +168,10 @@ async fn a_load_of_nothing_leaves_an_object_that_is_not_due() {
             assert_eq!(place.cache.set(instance("1", &["a"], "x")).await, Stored::Accepted);
             for key in [(Instance::ID, "1"), (Instance::HOST, "a")] {
                 assert_eq!(place.found_nothing(key).await, Stored::Overtaken);
-                assert!(place.cache.get(Instance::HOST, "a").await.is_some() && place.cache.get(Instance::ID, "1").await.is_some());
+                assert!(
+                    place.cache.get(Instance::HOST, "a").await.is_some()
+                        && place.cache.get(Instance::ID, "1").await.is_some()
+                );
             }
             assert_eq!(place.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
             assert!(place.cache.get(Instance::ID, "1").await.is_none(), "its index key leads to it as before");
@@ -190,7 +199,10 @@ async fn a_load_of_nothing_that_was_overtaken_ends_nothing_and_notes_nothing() {
             place.expires("1").await;
             assert_eq!(place.found_nothing_since(ticket, (Instance::HOST, "a")).await, Stored::Overtaken, "{touch}");
             assert!(place.is_stored("1").await, "{touch}");
-            assert!(matches!(place.cache.lookup(Instance::HOST, "a").await, Lookup::Miss { cause: Miss::Expired, ticket: Some(_), .. }));
+            assert!(matches!(
+                place.cache.lookup(Instance::HOST, "a").await,
+                Lookup::Miss { cause: Miss::Expired, ticket: Some(_), .. }
+            ));
         }
     }
 }
@@ -280,7 +292,13 @@ async fn a_load_of_nothing_ends_what_has_expired_in_every_release_and_hides_noth
             new.expires("1").await;
             let stored = new.found_nothing(key).await;
             assert!(old.is_stored("1").await, "{key:?}");
-            assert!(matches!(new.cache.lookup(Instance::HOST, "b").await, Lookup::Miss { cause: Miss::Absent, ticket: Some(_), .. }), "ended");
+            assert!(
+                matches!(
+                    new.cache.lookup(Instance::HOST, "b").await,
+                    Lookup::Miss { cause: Miss::Absent, ticket: Some(_), .. }
+                ),
+                "ended"
+            );
             let expected = match key.0 == Instance::ID {
                 true => (Stored::Accepted, vec![Miss::KnownAbsent; 4]),
                 false => (Stored::Overtaken, vec![Miss::Absent; 4]),
@@ -349,7 +367,10 @@ async fn a_note_is_found_in_one_round_trip() {
             assert_eq!(place.found_nothing(key).await, Stored::Accepted);
             server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
             for _ in 0..10 {
-                assert!(matches!(place.cache.lookup(key.0, key.1).await, Lookup::Miss { cause: Miss::KnownAbsent, ticket: None, .. }));
+                assert!(matches!(
+                    place.cache.lookup(key.0, key.1).await,
+                    Lookup::Miss { cause: Miss::KnownAbsent, ticket: None, .. }
+                ));
             }
             let stats = server.info("commandstats").await.unwrap();
             let gets = stats["cmdstat_get"].clone();

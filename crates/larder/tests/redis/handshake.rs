@@ -256,11 +256,7 @@ async fn one_operation_at_a_time_and_a_journal_of_one_key() {
         server.kill();
         until("the connection is gone", || !node.cache.status().readable).await;
         assert_eq!(node.cache.invalidate(Instance::HOST, ["a", "b"]).await.unwrap(), Delivery::Deferred);
-        assert_eq!(
-            node.cache.invalidate(Instance::HOST, [""; 0]).await.unwrap(),
-            Delivery::Applied,
-            "nothing to do"
-        );
+        assert_eq!(node.cache.invalidate(Instance::HOST, [""; 0]).await.unwrap(), Delivery::Applied, "nothing to do");
         server.restart().await.unwrap();
         node.readable().await;
         assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);

@@ -57,7 +57,8 @@ async fn those_of_releases_that_are_forgotten_go() {
         for fingerprint in 1..=17 {
             let schema = Schema::of::<Instance>().with_fingerprint(fingerprint);
             let cache =
-                larder::Cache::<Instance>::new(std::sync::Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
+                larder::Cache::<Instance>::new(std::sync::Arc::new(redis.connector(schema.clone()).unwrap()), schema)
+                    .unwrap();
             crate::node::until("the cache can be read", || cache.status().readable).await;
         }
         // The seventeenth found no place in the list, and began it anew.

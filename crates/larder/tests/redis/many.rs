@@ -181,7 +181,8 @@ async fn a_lookup_of_many_brings_a_ticket_along_and_a_fill_of_many_is_one_round_
             let keys: Vec<_> = keys.iter().map(|host| KeyRef { index: 1, bytes: host.as_bytes() }).collect();
             connector.lookup_many(&keys).await
         };
-        let Lookups { found, ticket } = in_one_go(&server, &[("evalsha", 1), ("getrange", 51), ("mget", 1)], look).await;
+        let Lookups { found, ticket } =
+            in_one_go(&server, &[("evalsha", 1), ("getrange", 51), ("mget", 1)], look).await;
         assert_eq!(found.iter().flatten().count(), 50);
         let missing: Vec<_> = many(100, "loaded").iter().skip(50).map(object).collect();
         let fill = async move |_, connector: RedisConnector| connector.fill_many(missing, ticket.unwrap()).await;
@@ -547,7 +548,8 @@ async fn what_has_expired_and_what_is_known_to_be_nowhere_is_a_miss() {
         let open = async || {
             let redis = Redis::open(config(server.socket())).unwrap();
             let schema = Schema::of::<Instance>().ages(Duration::from_millis(50), Duration::ZERO).loading(loading);
-            let cache: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
+            let cache: Cache<Instance> =
+                Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
             until("the cache can be read", || cache.status().readable).await;
             cache
         };

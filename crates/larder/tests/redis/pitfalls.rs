@@ -83,8 +83,7 @@ async fn a_script_called_a_function_that_it_did_not_have() {
         assert_eq!(stranger.cache.stats().faults.get(), 0);
 
         let loading = LoadOptions { negative_age: max_age, ..LoadOptions::default() };
-        let schema =
-            Schema::of::<Versioned>().named("versioned").ages(max_age, last_use_age).loading(loading);
+        let schema = Schema::of::<Versioned>().named("versioned").ages(max_age, last_use_age).loading(loading);
         let versioned: Cache<Versioned> = cache_on(&node, schema).await;
         let nothing = |_| async { Ok::<_, ()>(None) };
         assert!(versioned.get_or_load(Versioned::ID, "1", nothing).await.unwrap().is_none(), "and remembered");

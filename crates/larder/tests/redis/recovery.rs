@@ -156,7 +156,8 @@ async fn what_is_left_of_an_unanswered_set_refuses_lower_versions() {
     for server in servers(ServerOptions::default()).await {
         let node = Node::on(&server).await;
         let schema = Schema::of::<Versioned>();
-        let cache: Cache<Versioned> = Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema).unwrap();
+        let cache: Cache<Versioned> =
+            Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema).unwrap();
         until("the cache can be read", || cache.status().readable).await;
         let state = |version| Versioned::new("1", &["a"], "x", version);
         assert_eq!(cache.set(state(5)).await, Stored::Accepted);

@@ -139,11 +139,7 @@ async fn a_lower_version_is_refused_also_where_the_other_release_has_stored_the_
         );
         assert_eq!(olds.set(OldAccount { id: "1".into(), sequence: top - 1 }).await, Stored::Outdated);
         assert!(olds.get(OldAccount::ID, "1").await.is_none());
-        assert_eq!(
-            news.get(NewAccount::ID, "1").await.unwrap().name,
-            "new",
-            "nor does it take the higher one away"
-        );
+        assert_eq!(news.get(NewAccount::ID, "1").await.unwrap().name, "new", "nor does it take the higher one away");
     }
 }
 
@@ -152,7 +148,9 @@ async fn a_lower_version_is_refused_also_where_the_other_release_has_stored_the_
 async fn a_set_that_is_outdated_takes_along_what_is_older_still() {
     for server in servers(ServerOptions::default()).await {
         let (olds, news) = (open::<OldAccount>(&server).await, open::<NewAccount>(&server).await);
-        let Lookup::Miss { ticket: Some(ticket), .. } = olds.lookup(OldAccount::ID, "1").await else { panic!("no ticket") };
+        let Lookup::Miss { ticket: Some(ticket), .. } = olds.lookup(OldAccount::ID, "1").await else {
+            panic!("no ticket")
+        };
         assert_eq!(olds.fill(OldAccount { id: "1".into(), sequence: 5 }, ticket).await, Stored::Accepted);
         let newer = NewAccount { id: "1".into(), sequence: 9, name: "new".into() };
         assert_eq!(news.fill(newer, ticket).await, Stored::Accepted);

@@ -103,7 +103,8 @@ async fn a_journal_of_versioned_sets_is_replayed_in_batches() {
     for server in servers(ServerOptions::default()).await {
         let node = Node::on(&server).await;
         let schema = Schema::of::<Versioned>();
-        let cache: Cache<Versioned> = Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema).unwrap();
+        let cache: Cache<Versioned> =
+            Cache::new(Arc::new(node.redis.connector(schema.clone()).unwrap()), schema).unwrap();
         until("the cache can be read", || cache.status().readable).await;
         let state = |id: u64| Versioned::new(&id.to_string(), &[&format!("host of {id}")], "x", 1000 + id);
         server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();

@@ -4,10 +4,11 @@ use crate::server::{Ask, Key, OUTCOMES, Reply, Request, Stamp, name, receive, se
 use larder::clock::Clock;
 use larder::connector::remote::{
     Batch, Channel, Clocked, Connected, Forgetting, Link, Protocol, RemoteCache, Server, ServerOptions, Trouble,
-    WhenCrowded};
+    WhenCrowded,
+};
 use larder::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, OptionError, Pruned, Schema, Status,
-    Stored, Ticket, Value, issue_ticket,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, OptionError, Pruned, Schema,
+    Status, Stored, Ticket, Value, issue_ticket,
 };
 use std::path::PathBuf;
 use std::sync::Arc;

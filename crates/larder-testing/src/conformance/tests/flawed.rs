@@ -4,7 +4,8 @@ use crate::reference::{Held, Reference, Shelf, Store};
 use larder::EncodeError;
 use larder::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, Pruned, Schema, Status, Stored,
-    Ticket, Value};
+    Ticket, Value,
+};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -8,7 +8,8 @@ use super::flawed::at_once;
 use crate::reference::{Reference, Shelf};
 use larder::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, Pruned, Schema, Status, Stored,
-    Ticket, Value};
+    Ticket, Value,
+};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -146,7 +146,8 @@ impl Desk {
     pub(super) async fn refill(&self, key: Key, patience: Patience, pace: Pace) {
         let cache = &self.caches.policies;
         let nobody = Key::id(Kind::Policy, NOBODY);
-        let Some(Lookup::Miss { ticket: Some(ticket), .. }) = patience.wait(cache.lookup(Policy::index(By::Id), nobody)).await
+        let Some(Lookup::Miss { ticket: Some(ticket), .. }) =
+            patience.wait(cache.lookup(Policy::index(By::Id), nobody)).await
         else {
             return;
         };

@@ -61,7 +61,9 @@ impl Desk {
             return;
         }
         let nobody = Key::id(Kind::Instance, NOBODY);
-        let Lookup::Miss { ticket: Some(ticket), .. } = cache.lookup(Instance::index(By::Id), nobody).await else { return };
+        let Lookup::Miss { ticket: Some(ticket), .. } = cache.lookup(Instance::index(By::Id), nobody).await else {
+            return;
+        };
         let pace = Pace::instant(rng);
         let Ok(Some(loaded)) = load::<Instance>(self.source.clone(), self.setup.node, id, pace).await else { return };
         let Some(last) = self.write(number, Vec::new()).await else { return };

@@ -147,8 +147,7 @@ impl<E: Entry> Cache<E> {
                 let asked = places.iter().filter_map(|place| outcomes.get(*place));
                 asked.for_each(|outcome| self.stats().looked(*outcome));
             }
-            let missing: Vec<usize> =
-                (0..keys.len()).filter(|place| matches!(found.get(*place), Some(None))).collect();
+            let missing: Vec<usize> = (0..keys.len()).filter(|place| matches!(found.get(*place), Some(None))).collect();
             match self.join_or_lead_many(&keys, &missing, finished, looked_again) {
                 Some(parts) => break (ticket, parts),
                 None => looked_again = true,
@@ -291,7 +290,9 @@ impl<E: Entry> Cache<E> {
                 Ok(objects) => cache.finish_many(leaders, objects, ticket).await,
                 Err(error) => {
                     cache.stats().load_failures.increment();
-                    leaders.into_iter().for_each(|mut leader| leader.finish(Err(LoadError::Failed(error.clone())), None));
+                    leaders
+                        .into_iter()
+                        .for_each(|mut leader| leader.finish(Err(LoadError::Failed(error.clone())), None));
                 }
             }
         };

@@ -67,7 +67,11 @@ impl Store {
     }
 
     /// What somebody who may load is told of what was found. The ticket is for a load that begins afterwards.
-    pub(crate) async fn look(&self, found: Result<Found, Miss>, ticket: impl AsyncFnOnce() -> Option<Ticket>) -> Lookup {
+    pub(crate) async fn look(
+        &self,
+        found: Result<Found, Miss>,
+        ticket: impl AsyncFnOnce() -> Option<Ticket>,
+    ) -> Lookup {
         match found {
             Ok(Found { value, age: Age::Expired }) => {
                 // A node that does not keep expired objects does not serve them either.
