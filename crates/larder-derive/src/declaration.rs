@@ -44,6 +44,18 @@ pub(crate) struct Index {
     pub(crate) of: Option<Type>,
 }
 
+impl Index {
+    /// Where errors about the type of its keys point at.
+    pub(crate) fn span(&self) -> Span {
+        match (&self.of, &self.source) {
+            (Some(of), _) => of.span(),
+            (None, Source::Field(place)) => place.of.span(),
+            (None, Source::With(function)) => function.span(),
+            (None, Source::Parts(_)) => self.constant.span(),
+        }
+    }
+}
+
 /// Where the keys of an index come from.
 pub(crate) enum Source {
     /// A field.

@@ -63,11 +63,12 @@ fn constants(declaration: &Declaration<'_>) -> TokenStream {
             (_, false) => "",
         };
         let doc = format!(" The index `{}`{what}.", index.name);
-        let of = key_type(krate, index);
-        quote! {
-            #[doc = #doc]
-            #visibility const #constant: #krate::Index<Self, #of> = #krate::Index::at::<#position>();
-        }
+        // Where the type of the keys is none, all that is said of it points at the same place, and so is said once.
+        let span = located_at(index.span());
+        let (krate, of) = (at(span, quote!(#krate)), key_type(krate, index));
+        let declared =
+            quote_spanned!(span=> const #constant: #krate::Index<Self, #of> = #krate::Index::at::<#position>(););
+        quote!(#[doc = #doc] #visibility #declared)
     });
     quote! {
         // The type of a private field shows, as the type of the keys that it holds.
@@ -152,7 +153,6 @@ fn version(krate: &syn::Path, Place { member, of }: &Place) -> TokenStream {
 
 /// The statement that adds the keys of one index.
 fn add(krate: &syn::Path, Index { constant, primary, each, source, of, .. }: &Index, keys: &Ident) -> TokenStream {
-    let index = quote!(Self::#constant);
     let derive = quote!(#krate::__derive);
     let (span, value) = match source {
         Source::Field(Place { member, of }) => (located_at(of.span()), quote!(&self.#member)),
@@ -169,9 +169,10 @@ fn add(krate: &syn::Path, Index { constant, primary, each, source, of, .. }: &In
                     (&&&&&#derive::Kind::of(&#found)).key().exactly(#found)
                 })
             });
-            return quote!(#keys.add(#index, (#(#parts,)*)););
+            return quote!(#keys.add(Self::#constant, (#(#parts,)*)););
         }
     };
+    let index = quote_spanned!(span=> Self::#constant);
     let found = found(span);
     let add = if *primary {
         quote_spanned!(span=> (&&&&&#derive::Kind::of(&#found)).key().add(#keys, #index, #found);)
@@ -187,6 +188,15 @@ fn add(krate: &syn::Path, Index { constant, primary, each, source, of, .. }: &In
 /// The variable that holds the value, which nothing of the user's can meet.
 fn found(span: Span) -> Ident {
     Ident::new("found", Span::mixed_site().located_at(span))
+}
+
+/// The same tokens, as if they had been written at `span`.
+fn at(span: Span, tokens: TokenStream) -> TokenStream {
+    let placed = tokens.into_iter().map(|mut token| {
+        token.set_span(span);
+        token
+    });
+    placed.collect()
 }
 
 /// Where errors point at, while lints still see generated code.

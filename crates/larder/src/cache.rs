@@ -600,3 +600,15 @@ impl<E: Entry> fmt::Debug for Cache<E> {
         f.debug_struct("Cache").field("cache", &self.inner.schema.cache).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+    use crate::entry::color::Color;
+
+    /// A hit in memory moves the future, so what it holds costs each hit.
+    #[test]
+    fn the_future_of_a_get_is_small() {
+        assert_eq!(size_of::<Get<'_, Color, &str>>(), 48);
+    }
+}

@@ -173,3 +173,38 @@ fn every_error_of_larder_is_one_for_anyhow() {
         assert!(texts.windows(2).all(|pair| !pair[0].contains(&*pair[1])), "{texts:?}");
     }
 }
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Entry)]
+#[entry(cache = "row")]
+struct OtherRow {
+    #[key(primary)]
+    id: u32,
+}
+
+/// Both entries have the same cache, index, key type and shape: nothing but the type itself tells them apart.
+#[test]
+fn a_cache_is_not_opened_with_the_schema_of_another_entry() {
+    let schema = Schema::of::<OtherRow>();
+    assert_eq!(schema.fingerprint(), Schema::of::<Row>().fingerprint());
+    let connector = Arc::new(Memory::open(schema.clone(), MemoryOptions::default()).unwrap());
+    assert!(Cache::<OtherRow>::new(connector.clone(), schema.clone()).is_ok());
+    for schema in [schema.clone(), schema.named("other"), Schema::of::<OtherRow>().counted_alone()] {
+        let error = Cache::<Row>::new(connector.clone(), schema.clone()).unwrap_err();
+        let expected = format!(
+            "the schema of the cache `{}` was made for `errors::OtherRow`, and a cache of `errors::Row` needs `Schema::of::<errors::Row>()`",
+            schema.cache()
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_schema_of_another_name_counts_by_itself() {
+    let schema = Schema::of::<Row>();
+    let (same, named, alone) = (schema.clone(), schema.clone().named("second"), schema.clone().counted_alone());
+    let memory = Memory::open(schema.clone(), MemoryOptions::default()).unwrap();
+    Cache::<Row>::new(Arc::new(memory), schema.clone()).unwrap().get(Row::ID, 7).await;
+    assert_eq!((schema.stats().misses(), same.stats().misses()), (1, 1));
+    assert_eq!((named.stats().misses(), alone.stats().misses()), (0, 0));
+    assert_eq!((named.cache(), alone.cache(), named.indexes()), ("second", "row", ["id"].as_slice()));
+}

@@ -20,4 +20,6 @@ impl Entry for Instance {
     }
 }
 
-fn main() {}
+fn main() {
+    assert_eq!(Instance::HOST.name(), "host");
+}
