@@ -12,6 +12,9 @@
 //! - every operation may be dropped at any await point without losing an invalidation that it had begun;
 //! - nothing is returned after an invalidation, delete or truncate that had answered [`Delivery::Applied`] before the call;
 //! - a [`Ticket`] taken before an invalidation or put of any key of an object never lets that object in.
+//!
+//! A connector need not check keys: [`Cache`](crate::Cache) has done so, and hands on only keys of 1 B to 64 KiB. The keys of an
+//! [`Object`] are computed once, before the connector is given it.
 
 mod answer;
 mod connector;

@@ -87,7 +87,8 @@ impl Node {
     async fn open(config: &RedisOptions, hints: usize) -> Result<Self, Failure> {
         // What is slow is measured here, and ends nothing.
         let breaker = config.breaker.clone().slow_ratio(0.0);
-        let redis = Redis::open(config.clone().hints(hints).breaker(breaker)).map_err(|error| Failure::Problem(error.to_string()))?;
+        let redis = Redis::open(config.clone().hints(hints).breaker(breaker))
+            .map_err(|error| Failure::Problem(error.to_string()))?;
         let schema = Schema::of::<Sample>().ages(MAX_AGE, Duration::ZERO).max_object_size(u64::MAX);
         let connector = redis.connector(schema.clone()).map_err(|error| Failure::Problem(error.to_string()))?;
         let cache = Cache::new(Arc::new(connector), schema).map_err(|error| Failure::Problem(error.to_string()))?;

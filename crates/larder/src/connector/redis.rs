@@ -136,21 +136,21 @@ impl std::fmt::Debug for RedisConnector {
 
 impl Connector for RedisConnector {
     fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {
-        match self.store.admit(key) {
+        match self.store.admit() {
             Ok(()) => Answer::later(self.store.find(key)),
             Err(miss) => Answer::now(Err(miss)),
         }
     }
 
     fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
-        match self.store.admit(key) {
+        match self.store.admit() {
             Ok(()) => Answer::later(self.store.find_or_ticket(key)),
             Err(miss) => Answer::now(Lookup::miss(miss, None)),
         }
     }
 
     fn lease<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, (Lease, Lookup)> {
-        match self.store.admit(key) {
+        match self.store.admit() {
             Ok(()) => Answer::later(self.store.lease_and_look(key)),
             Err(miss) => Answer::now((Lease::Free, Lookup::miss(miss, None))),
         }

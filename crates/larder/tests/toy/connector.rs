@@ -194,7 +194,7 @@ impl Connector for ToyConnector {
     }
 
     fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
-        match self.0.admit(key) {
+        match self.0.admit() {
             Ok(()) => Answer::later(self.look_up(key)),
             Err(miss) => Answer::now(Lookup::miss(miss, None)),
         }

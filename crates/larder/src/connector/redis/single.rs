@@ -191,11 +191,11 @@ async fn keep_tickets(link: &Link<SingleServer>, caches: &[Arc<Store>]) {
 }
 
 /// What a script that ends with log.lua replies: the outcome, and the clock after it.
-pub(crate) fn verdict(reply: Reply) -> Option<(u8, Ticket)> {
-    verdict_in(&bytes(reply)?)
+pub(crate) fn outcome_of(reply: Reply) -> Option<(u8, Ticket)> {
+    outcome_in(&bytes(reply)?)
 }
 
-fn verdict_in(reply: &[u8]) -> Option<(u8, Ticket)> {
+fn outcome_in(reply: &[u8]) -> Option<(u8, Ticket)> {
     let number = |at: usize| reply.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
     Some((*reply.first()?, Ticket { epoch: number(1)?, sequence: number(9)? }))
 }

@@ -227,7 +227,7 @@ impl<P: Protocol> Link<P> {
             }
             // The server answered, and a right that is missing is no sign of its health.
             Some(trouble) if trouble.what() == Some(What::Forbidden) => permit.success_after(took),
-            Some(trouble) => judge(permit, trouble),
+            Some(trouble) => report(permit, trouble),
             None => permit.success_after(took),
         }
         // Any reply shows that the socket is not half-open.
@@ -247,7 +247,7 @@ impl<P: Protocol> Link<P> {
 }
 
 /// Tells the breaker how an operation or an attempt to connect went wrong.
-pub(crate) fn judge(permit: Permit<'_>, trouble: &Trouble) {
+pub(crate) fn report(permit: Permit<'_>, trouble: &Trouble) {
     match trouble {
         Trouble::Unavailable | Trouble::Shed | Trouble::Unconfirmed => permit.neutral(),
         Trouble::TimedOut(awaited) => permit.failure(awaited.text()),

@@ -37,19 +37,20 @@ impl Lanes {
     }
 }
 
-/// Whether what the server holds may be read again.
+/// What the clock says of the data that the server holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Judgement {
-    Trust,
+enum StoredData {
+    /// It is the data that this node knows: it may be read.
+    Known,
     /// It may be from before invalidations that the server has lost.
-    Clear,
+    Doubtful,
     /// So many releases have left their schema in the clock that this one finds no place: the list is begun anew, and with
     /// it the cache, since an invalidation reaches only the objects of releases that are listed.
-    Renumber,
+    Unlisted,
 }
 
-/// Judges the clock on a new connection. `history` is 0 where the server does not say.
-fn judge_clock(clock: Clocked, history: u64, newest: Option<Ticket>) -> Judgement {
+/// Compares the clock on a new connection with what this node knows. `history` is 0 where the server does not say.
+fn compare_with_known(clock: Clocked, history: u64, newest: Option<Ticket>) -> StoredData {
     let went_back = newest.is_some_and(|newest| newest.epoch == clock.epoch && clock.sequence < newest.sequence);
     // Where the server does not say, another epoch may be that of a clearing since, or one from before the last.
     let another_history = match history {
@@ -61,11 +62,11 @@ fn judge_clock(clock: Clocked, history: u64, newest: Option<Ticket>) -> Judgemen
         false => (false, false),
     };
     if clock.epoch == 0 || !clock.settled || went_back || another_history {
-        Judgement::Clear
+        StoredData::Doubtful
     } else if !clock.registered {
-        Judgement::Renumber
+        StoredData::Unlisted
     } else {
-        Judgement::Trust
+        StoredData::Known
     }
 }
 
@@ -88,7 +89,7 @@ impl<P: Protocol> Recovery<'_, P> {
         let protocol = cache.link.protocol();
         let doubts = cache.trust.doubts();
         let mut clock = self.compare().await?;
-        if judge_clock(clock, live.history, cache.newest()) != Judgement::Trust {
+        if compare_with_known(clock, live.history, cache.newest()) != StoredData::Known {
             let _lane = self.lanes.clearing.acquire().await;
             // Another node may have cleared it while this one waited for its turn.
             clock = self.compare().await?;
@@ -125,9 +126,9 @@ impl<P: Protocol> Recovery<'_, P> {
 
     async fn clear_unless_trusted(&self, clock: Clocked) -> Result<Clocked, Trouble> {
         let (cache, history) = (self.cache, self.live.history);
-        let releases = match judge_clock(clock, history, cache.newest()) {
-            Judgement::Trust => return Ok(clock),
-            Judgement::Clear => {
+        let releases = match compare_with_known(clock, history, cache.newest()) {
+            StoredData::Known => return Ok(clock),
+            StoredData::Doubtful => {
                 if clock.epoch != 0 {
                     tracing::info!(
                         cache = %cache.schema.cache,
@@ -137,7 +138,7 @@ impl<P: Protocol> Recovery<'_, P> {
                 }
                 false
             }
-            Judgement::Renumber => {
+            StoredData::Unlisted => {
                 tracing::info!(cache = %cache.schema.cache, "the list of releases is full: clearing the cache to begin a new one");
                 cache.schema.stats.resets.increment();
                 true
@@ -174,43 +175,43 @@ mod tests {
 
     #[test]
     fn data_of_the_known_history_is_trusted() {
-        assert_eq!(judge_clock(CLOCK, 3, None), Judgement::Trust);
-        assert_eq!(judge_clock(CLOCK, 3, Some(Ticket { epoch: 7, sequence: 100 })), Judgement::Trust);
+        assert_eq!(compare_with_known(CLOCK, 3, None), StoredData::Known);
+        assert_eq!(compare_with_known(CLOCK, 3, Some(Ticket { epoch: 7, sequence: 100 })), StoredData::Known);
         // Somebody has cleared the cache meanwhile: nothing older is left.
-        assert_eq!(judge_clock(CLOCK, 3, Some(Ticket { epoch: 6, sequence: 500 })), Judgement::Trust);
+        assert_eq!(compare_with_known(CLOCK, 3, Some(Ticket { epoch: 6, sequence: 500 })), StoredData::Known);
     }
 
     #[test]
     fn a_restart_from_a_snapshot_is_not_trusted() {
-        assert_eq!(judge_clock(CLOCK, 4, None), Judgement::Clear);
+        assert_eq!(compare_with_known(CLOCK, 4, None), StoredData::Doubtful);
     }
 
     #[test]
     fn a_sequence_that_went_back_is_not_trusted() {
-        assert_eq!(judge_clock(CLOCK, 3, Some(Ticket { epoch: 7, sequence: 101 })), Judgement::Clear);
-        assert_eq!(judge_clock(CLOCK, 0, Some(Ticket { epoch: 7, sequence: 101 })), Judgement::Clear);
+        assert_eq!(compare_with_known(CLOCK, 3, Some(Ticket { epoch: 7, sequence: 101 })), StoredData::Doubtful);
+        assert_eq!(compare_with_known(CLOCK, 0, Some(Ticket { epoch: 7, sequence: 101 })), StoredData::Doubtful);
     }
 
     #[test]
     fn another_epoch_is_not_trusted_where_the_server_does_not_tell_its_history() {
-        assert_eq!(judge_clock(CLOCK, 0, None), Judgement::Trust);
-        assert_eq!(judge_clock(CLOCK, 0, Some(Ticket { epoch: 7, sequence: 100 })), Judgement::Trust);
-        assert_eq!(judge_clock(CLOCK, 0, Some(Ticket { epoch: 6, sequence: 50 })), Judgement::Clear);
+        assert_eq!(compare_with_known(CLOCK, 0, None), StoredData::Known);
+        assert_eq!(compare_with_known(CLOCK, 0, Some(Ticket { epoch: 7, sequence: 100 })), StoredData::Known);
+        assert_eq!(compare_with_known(CLOCK, 0, Some(Ticket { epoch: 6, sequence: 50 })), StoredData::Doubtful);
     }
 
     #[test]
     fn a_list_of_releases_without_a_place_for_this_one_is_begun_anew() {
-        assert_eq!(judge_clock(Clocked { registered: false, ..CLOCK }, 3, None), Judgement::Renumber);
+        assert_eq!(compare_with_known(Clocked { registered: false, ..CLOCK }, 3, None), StoredData::Unlisted);
         assert_eq!(
-            judge_clock(Clocked { registered: false, ..CLOCK }, 4, None),
-            Judgement::Clear,
+            compare_with_known(Clocked { registered: false, ..CLOCK }, 4, None),
+            StoredData::Doubtful,
             "which is looked at again"
         );
     }
 
     #[test]
     fn a_missing_or_unsettled_clock_is_not_trusted() {
-        assert_eq!(judge_clock(Clocked { epoch: 0, ..CLOCK }, 3, None), Judgement::Clear);
-        assert_eq!(judge_clock(Clocked { settled: false, ..CLOCK }, 3, None), Judgement::Clear);
+        assert_eq!(compare_with_known(Clocked { epoch: 0, ..CLOCK }, 3, None), StoredData::Doubtful);
+        assert_eq!(compare_with_known(Clocked { settled: false, ..CLOCK }, 3, None), StoredData::Doubtful);
     }
 }

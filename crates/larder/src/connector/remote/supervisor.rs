@@ -17,7 +17,7 @@
 //! may still arrive at the server; fences make that harmless.
 
 use super::cache::RemoteCache;
-use super::link::{Channel, Link, Live, judge};
+use super::link::{Channel, Link, Live, report};
 use super::protocol::{Connected, Protocol};
 use super::recovery::{Lanes, Recovery};
 use super::trouble::{Awaited, Trouble, What};
@@ -84,7 +84,7 @@ impl<P: Protocol> Supervisor<P> {
                         Some(What::Full | What::NoScript | What::WrongType | What::Fault) => {
                             permit.failure(trouble.to_string());
                         }
-                        _ => judge(permit, &trouble),
+                        _ => report(permit, &trouble),
                     }
                     false
                 }
@@ -182,7 +182,7 @@ impl<P: Protocol> Supervisor<P> {
             Ok(never) => match never {},
         };
         if let Ok(permit) = self.link.breaker().permit_beside() {
-            judge(permit, &trouble);
+            report(permit, &trouble);
         }
         trouble
     }

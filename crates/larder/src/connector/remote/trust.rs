@@ -8,8 +8,7 @@
 
 use super::cache::RemoteCache;
 use super::protocol::Protocol;
-use crate::contract::{KeyRef, Miss, Ticket};
-use crate::key;
+use crate::contract::{Miss, Ticket};
 use crate::protection::{Protection, holds};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -174,9 +173,8 @@ impl<P: Protocol> RemoteCache<P> {
     ///
     /// # Errors
     ///
-    /// The miss that the get is otherwise: the key can not exist, the cache may not be read, or the breaker's ramp holds the get back.
-    pub fn admit(&self, key: KeyRef<'_>) -> Result<(), Miss> {
-        key::check(key.bytes).map_err(|_| Miss::InvalidKey)?;
+    /// The miss that the get is otherwise: the cache may not be read, or the breaker's ramp holds the get back.
+    pub fn admit(&self) -> Result<(), Miss> {
         self.may_read()?;
         if self.link.breaker().ramp_admits() { Ok(()) } else { Err(Miss::Shed) }
     }

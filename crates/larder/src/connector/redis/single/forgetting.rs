@@ -2,7 +2,7 @@
 
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::scripts::{self, Script};
-use crate::connector::redis::single::{milliseconds, verdict};
+use crate::connector::redis::single::{milliseconds, outcome_of};
 use crate::connector::redis::wire::caller::Caller;
 use crate::connector::redis::wire::replies::unexpected;
 use crate::connector::remote::journal::Deferred;
@@ -65,7 +65,7 @@ pub(crate) fn tell(batch: &Batch<'_>, layout: &Layout, call: &mut Cmd) {
 
 /// What the script has answered, as [`forget`] tells it.
 pub(crate) fn answer(reply: Reply) -> Result<Option<Ticket>, Trouble> {
-    match verdict(reply) {
+    match outcome_of(reply) {
         Some((1, at)) => Ok(Some(at)),
         Some((4, _)) => Ok(None),
         _ => Err(unexpected("invalidate.lua or delete.lua")),

@@ -14,7 +14,7 @@ use redis::{Cmd, Pipeline, Value as Reply};
 use std::sync::Arc;
 
 /// An object that was read, and how its age is.
-pub(crate) struct Found {
+pub(crate) struct ReadObject {
     pub(crate) value: Value,
     pub(crate) age: Age,
 }
@@ -69,23 +69,23 @@ impl Store {
     /// What somebody who may load is told of what was found. The ticket is for a load that begins afterwards.
     pub(crate) async fn look(
         &self,
-        found: Result<Found, Miss>,
+        found: Result<ReadObject, Miss>,
         ticket: impl AsyncFnOnce() -> Option<Ticket>,
     ) -> Lookup {
         match found {
-            Ok(Found { value, age: Age::Expired }) => {
+            Ok(ReadObject { value, age: Age::Expired }) => {
                 // A node that does not keep expired objects does not serve them either.
                 let expired = (!self.schema.kept_after().is_zero()).then_some(value);
                 Lookup::Miss { cause: Miss::Expired, ticket: ticket().await, expired }
             }
-            Ok(Found { value, age }) => Lookup::Hit { value, due: age == Age::Due },
+            Ok(ReadObject { value, age }) => Lookup::Hit { value, due: age == Age::Due },
             Err(miss @ (Miss::Absent | Miss::Expired | Miss::Undecodable)) => Lookup::miss(miss, ticket().await),
             Err(miss) => Lookup::miss(miss, None),
         }
     }
 
     /// What one GET of the object key finds, where it is known which that is.
-    async fn find_known(&self, key: KeyRef<'_>) -> Result<Found, Cold> {
+    async fn find_known(&self, key: KeyRef<'_>) -> Result<ReadObject, Cold> {
         self.may_read().map_err(Cold::Miss)?;
         if key.index == 0 {
             let hint = self.local.hints.of_primary(key);
@@ -104,7 +104,7 @@ impl Store {
         key: KeyRef<'_>,
         hint: Reply,
         tried: Option<Arc<Hint>>,
-    ) -> Result<Found, Miss> {
+    ) -> Result<ReadObject, Miss> {
         let hint = match hint {
             Reply::BulkString(hint) => hint,
             Reply::ServerError(error) => return Err(self.miss(&redis::RedisError::from(error).into())),
@@ -125,7 +125,7 @@ impl Store {
         self.read(primary, Some(&hint), key).await
     }
 
-    async fn read(&self, primary: &[u8], hint: Option<&Hint>, key: KeyRef<'_>) -> Result<Found, Miss> {
+    async fn read(&self, primary: &[u8], hint: Option<&Hint>, key: KeyRef<'_>) -> Result<ReadObject, Miss> {
         let name = self.local.layout.object(primary);
         let mut get = redis::cmd("GET");
         get.arg(&name);
@@ -171,7 +171,7 @@ impl Store {
         name: Vec<u8>,
         reply: Result<Reply, Trouble>,
         key: KeyRef<'_>,
-    ) -> Result<Found, Miss> {
+    ) -> Result<ReadObject, Miss> {
         let object = match reply {
             Ok(Reply::BulkString(object)) => object,
             Ok(Reply::Nil) => return Err(Miss::Absent),
@@ -186,7 +186,7 @@ impl Store {
             return Err(Miss::Distrusted);
         }
         match envelope::decode(&self.schema, &object, key) {
-            Ok(value) => Ok(Found { value, age: self.age(&object).await }),
+            Ok(value) => Ok(ReadObject { value, age: self.age(&object).await }),
             Err(DecodeError::OtherKey) => Err(Miss::Absent),
             Err(_) if key.index == 0 && object == self.local.layout.absence(key) => Err(self.nothing(&object, key)),
             Err(_) if Layout::is_absence(&object) => Err(Miss::Absent),

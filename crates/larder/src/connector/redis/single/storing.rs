@@ -1,7 +1,7 @@
 //! Fills, puts and sets.
 
 use crate::connector::redis::scripts;
-use crate::connector::redis::single::{SingleServer, Store, milliseconds, verdict};
+use crate::connector::redis::single::{SingleServer, Store, milliseconds, outcome_of};
 use crate::connector::redis::wire::replies::unexpected;
 use crate::connector::redis::wire::rights::Command;
 use crate::connector::remote::envelope;
@@ -185,8 +185,8 @@ impl Store {
                 self.link.command_and_script(when_crowded(mode), stage, &scripts::STORE, arguments).await?.1?
             }
         };
-        let verdict = verdict(reply).ok_or_else(|| unexpected("store.lua"))?;
-        Ok(self.judge_store(object, bytes.len(), verdict))
+        let verdict = outcome_of(reply).ok_or_else(|| unexpected("store.lua"))?;
+        Ok(self.learn_stored(object, bytes.len(), verdict))
     }
 
     pub(crate) fn terms(&self, mode: Mode, object: &Object) -> Terms {
@@ -249,7 +249,7 @@ impl Store {
     }
 
     /// What store.lua has answered of an object of so many bytes.
-    pub(crate) fn judge_store(&self, object: &Object, bytes: usize, (verdict, at): (u8, Ticket)) -> Sent {
+    pub(crate) fn learn_stored(&self, object: &Object, bytes: usize, (verdict, at): (u8, Ticket)) -> Sent {
         let (outcome, displaced) = (verdict & 15, verdict >> 4);
         if displaced > 0 {
             self.schema.stats.displace(&self.schema.cache, &object.primary, u64::from(displaced));
@@ -300,7 +300,7 @@ impl Store {
             call.arg(self.local.layout.object_prefix()).arg(&listed).arg(now.unwrap_or(0)).arg(milliseconds(ahead));
         };
         let reply = self.link.script(WhenCrowded::Shed, &scripts::ABSENT, arguments).await;
-        let (outcome, at) = match reply.and_then(|reply| verdict(reply).ok_or_else(|| unexpected("absent.lua"))) {
+        let (outcome, at) = match reply.and_then(|reply| outcome_of(reply).ok_or_else(|| unexpected("absent.lua"))) {
             Ok(answer) => answer,
             Err(trouble) => return Fill::undated(self.not_stored(&trouble)),
         };

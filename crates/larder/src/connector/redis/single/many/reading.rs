@@ -7,7 +7,6 @@ use crate::connector::redis::single::Store;
 use crate::connector::redis::wire::parcel::Parcel;
 use crate::connector::remote::WhenCrowded;
 use crate::contract::{KeyRef, Lookups, Miss, Value};
-use crate::key;
 
 impl Store {
     pub(crate) async fn find_many(&self, keys: &[KeyRef<'_>]) -> Vec<Result<Value, Miss>> {
@@ -19,14 +18,9 @@ impl Store {
     }
 
     async fn look_many(&self, keys: &[KeyRef<'_>], with_ticket: bool) -> Lookups {
-        let admitted = self.may_read().and_then(|()| self.trusted().ok_or(Miss::Distrusted));
-        let admitted = admitted.and_then(|on| if self.link.breaker().ramp_admits() { Ok(on) } else { Err(Miss::Shed) });
-        let connection = match admitted {
+        let connection = match self.admit().and_then(|()| self.trusted().ok_or(Miss::Distrusted)) {
             Ok(connection) => connection,
-            Err(miss) => {
-                let each = keys.iter().map(|key| Err(key::check(key.bytes).map_or(Miss::InvalidKey, |()| miss)));
-                return Lookups { found: each.collect(), ticket: None };
-            }
+            Err(miss) => return Lookups { found: keys.iter().map(|_| Err(miss)).collect(), ticket: None },
         };
         let newest = self.newest();
         let (mut search, places) = Search::of(self, keys);
@@ -43,10 +37,9 @@ impl Store {
         self.discard_all(damaged).await;
         // Some of it may have been sent on a later connection than the one that was looked at.
         let believed = self.trusted() == Some(connection);
-        let each = places.into_iter().map(|place| match place.map(|place| found.get(place)) {
-            Ok(Some(found)) if believed => found.clone(),
-            Ok(_) => Err(Miss::Distrusted),
-            Err(miss) => Err(miss),
+        let each = places.into_iter().map(|place| match found.get(place) {
+            Some(found) if believed => found.clone(),
+            _ => Err(Miss::Distrusted),
         });
         let found: Vec<_> = each.collect();
         let loadable = found.iter().any(|found| found.as_ref().is_err_and(|miss| miss.is_loadable()));

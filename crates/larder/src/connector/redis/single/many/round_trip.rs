@@ -1,7 +1,7 @@
 //! What a search sends in each round trip.
 
 use super::LOT;
-use super::search::{Found, Search, Way};
+use super::search::{Content, Search, Way};
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::milliseconds;
 use crate::connector::redis::single::storing::STAGE_ABOVE;
@@ -38,7 +38,7 @@ impl Search<'_> {
 
     /// What is to be sent next, if anything. Whatever is sent is known, in one way or another, once it was answered.
     fn lot(&mut self, with_clock: bool) -> Option<(Parcel, Vec<Step>)> {
-        let unread = self.targets.iter().enumerate().filter(|(_, target)| matches!(target.found, Found::Unread));
+        let unread = self.targets.iter().enumerate().filter(|(_, target)| matches!(target.content, Content::Unread));
         let unread: Vec<usize> = unread.map(|(place, _)| place).take(LOT).collect();
         let unknown = self.asked.iter().enumerate().filter(|(_, asked)| matches!(asked.way, Way::Unknown(_)));
         let unknown: Vec<usize> = unknown.map(|(place, _)| place).take(LOT - unread.len()).collect();

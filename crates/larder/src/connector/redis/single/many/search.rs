@@ -8,7 +8,6 @@ use crate::connector::redis::wire::replies::unexpected;
 use crate::connector::remote::envelope::{self, DecodeError};
 use crate::connector::remote::hints::Hint;
 use crate::contract::{KeyRef, Miss, Value};
-use crate::key;
 use redis::{RedisError, Value as Reply};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -54,10 +53,10 @@ pub(super) struct Target {
     pub(super) touching: bool,
     /// Its max age is over.
     pub(super) expired: bool,
-    pub(super) found: Found,
+    pub(super) content: Content,
 }
 
-pub(super) enum Found {
+pub(super) enum Content {
     Unread,
     Nothing,
     Object(Vec<u8>),
@@ -66,15 +65,14 @@ pub(super) enum Found {
 
 impl<'a> Search<'a> {
     /// The search, and for each key its place among those that are asked for.
-    pub(super) fn of(store: &'a Store, keys: &[KeyRef<'a>]) -> (Self, Vec<Result<usize, Miss>>) {
+    pub(super) fn of(store: &'a Store, keys: &[KeyRef<'a>]) -> (Self, Vec<usize>) {
         let mut search = Self { store, asked: Vec::new(), targets: Vec::new(), by_name: HashMap::new(), clock: None };
         let mut known: HashMap<KeyRef<'a>, usize> = HashMap::with_capacity(keys.len());
         let places = keys.iter().map(|key| {
-            key::check(key.bytes).map_err(|_| Miss::InvalidKey)?;
-            Ok(*known.entry(*key).or_insert_with(|| {
+            *known.entry(*key).or_insert_with(|| {
                 search.ask(*key);
                 search.asked.len() - 1
-            }))
+            })
         });
         let places = places.collect();
         (search, places)
@@ -98,7 +96,7 @@ impl<'a> Search<'a> {
             return *place;
         }
         self.by_name.insert(name.clone(), self.targets.len());
-        self.targets.push(Target { name, hint, touching: false, expired: false, found: Found::Unread });
+        self.targets.push(Target { name, hint, touching: false, expired: false, content: Content::Unread });
         self.targets.len() - 1
     }
 
@@ -109,16 +107,16 @@ impl<'a> Search<'a> {
             Step::Read(places) => match self.answers(reply, places.len(), "MGET") {
                 Ok(objects) => {
                     for (place, object) in places.into_iter().zip(objects) {
-                        self.found(
+                        self.note(
                             place,
                             match object {
-                                Reply::BulkString(object) => Found::Object(object),
-                                _ => Found::Nothing,
+                                Reply::BulkString(object) => Content::Object(object),
+                                _ => Content::Nothing,
                             },
                         );
                     }
                 }
-                Err(miss) => places.into_iter().for_each(|place| self.found(place, Found::Missed(miss))),
+                Err(miss) => places.into_iter().for_each(|place| self.note(place, Content::Missed(miss))),
             },
             Step::Ask(places) => match self.hints_and_objects(reply, places.len()) {
                 Ok((hints, objects)) => {
@@ -154,9 +152,9 @@ impl<'a> Search<'a> {
         Ok((next()?, next()?))
     }
 
-    fn found(&mut self, place: usize, found: Found) {
+    fn note(&mut self, place: usize, content: Content) {
         if let Some(target) = self.targets.get_mut(place) {
-            target.found = found;
+            target.content = content;
         }
     }
 
@@ -189,10 +187,10 @@ impl<'a> Search<'a> {
         let hint = self.store.local.hints.remember(key, primary);
         let Some(target) = self.targets.get_mut(target) else { return };
         match object {
-            Reply::BulkString(object) if !object.is_empty() => target.found = Found::Object(object),
+            Reply::BulkString(object) if !object.is_empty() => target.content = Content::Object(object),
             // It is read natively, unless it is here already.
             Reply::BulkString(_) => {}
-            _ if matches!(target.found, Found::Unread) => target.found = Found::Nothing,
+            _ if matches!(target.content, Content::Unread) => target.content = Content::Nothing,
             _ => {}
         }
         // Touched along with being asked for.
@@ -208,7 +206,7 @@ impl<'a> Search<'a> {
         }
         for place in targets {
             if let Some(target) = self.targets.get_mut(place) {
-                target.touching &= matches!(target.found, Found::Nothing);
+                target.touching &= matches!(target.content, Content::Nothing);
             }
         }
     }
@@ -223,11 +221,11 @@ impl<'a> Search<'a> {
                 Layout::is_absence(bytes)
                     || envelope::payload(&self.store.schema, bytes, asked.key) == Err(DecodeError::OtherKey)
             };
-            asked.way = match &target.found {
-                Found::Unread => continue,
-                Found::Nothing => Way::Unknown(Some(place)),
-                Found::Object(bytes) if other(bytes) => Way::Unknown(Some(place)),
-                Found::Object(_) | Found::Missed(_) => Way::Known(place),
+            asked.way = match &target.content {
+                Content::Unread => continue,
+                Content::Nothing => Way::Unknown(Some(place)),
+                Content::Object(bytes) if other(bytes) => Way::Unknown(Some(place)),
+                Content::Object(_) | Content::Missed(_) => Way::Known(place),
             };
         }
     }
@@ -235,7 +233,7 @@ impl<'a> Search<'a> {
     /// Looks at the age of what was found, where that is anybody's business.
     pub(super) async fn date(&mut self) {
         for target in &mut self.targets {
-            if let Found::Object(bytes) = &target.found {
+            if let Content::Object(bytes) = &target.content {
                 target.expired = self.store.age(bytes).await == Age::Expired;
             }
         }
@@ -259,11 +257,11 @@ impl<'a> Search<'a> {
                 }
             };
             let (Some(target), Some(value)) = (self.targets.get(place), values.get_mut(place)) else { continue };
-            found.push(match &target.found {
-                Found::Unread => Err(cause),
-                Found::Nothing => Err(Miss::Absent),
-                Found::Missed(miss) => Err(*miss),
-                Found::Object(bytes) => match envelope::payload(&self.store.schema, bytes, *key) {
+            found.push(match &target.content {
+                Content::Unread => Err(cause),
+                Content::Nothing => Err(Miss::Absent),
+                Content::Missed(miss) => Err(*miss),
+                Content::Object(bytes) => match envelope::payload(&self.store.schema, bytes, *key) {
                     Err(DecodeError::OtherKey) => Err(Miss::Absent),
                     Err(_) if key.index == 0 && *bytes == self.store.local.layout.absence(*key) => {
                         Err(self.store.nothing(bytes, *key))
@@ -287,7 +285,7 @@ impl<'a> Search<'a> {
             {
                 self.store.local.hints.touch_failed(hint);
             }
-            if let (Found::Object(bytes), Some(Err(why))) = (target.found, value) {
+            if let (Content::Object(bytes), Some(Err(why))) = (target.content, value) {
                 damaged.push(Damaged { name: target.name, bytes, why });
             }
         }

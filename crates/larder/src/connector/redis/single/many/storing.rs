@@ -3,7 +3,7 @@
 use super::LOT;
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::storing::{MAX_KEYS, Mode, Sent, as_of, later, stage, when_crowded};
-use crate::connector::redis::single::{SingleServer, Store, milliseconds, verdict_in};
+use crate::connector::redis::single::{SingleServer, Store, milliseconds, outcome_in};
 use crate::connector::redis::wire::parcel::Parcel;
 use crate::connector::remote::{BATCH, Trouble, Undelivered, WhenCrowded};
 use crate::contract::{Delivery, Fill, Object, Stored, Ticket};
@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 const LOT_SIZE: usize = 1024 * 1024;
 
 /// How many bytes of a script's reply are those of one object.
-const VERDICT: usize = 17;
+const OUTCOME: usize = 17;
 
 /// Stands for the payload of an object that is not stored, whose keys are invalidated instead.
 const FORGET: &[u8] = b"-";
@@ -327,10 +327,10 @@ impl Store {
         let sent = self.link.parcel(when_crowded(course.mode), &parcel, &mut replies).await;
         for (some, reply) in steps.into_iter().zip(replies).filter(|(some, _)| !some.is_empty()) {
             match reply {
-                Reply::BulkString(verdicts) if verdicts.len() == VERDICT * some.len() => {
-                    for (parting, verdict) in some.iter().zip(verdicts.chunks(VERDICT)) {
+                Reply::BulkString(verdicts) if verdicts.len() == OUTCOME * some.len() => {
+                    for (parting, verdict) in some.iter().zip(verdicts.chunks(OUTCOME)) {
                         let size = parting.bytes.map_or(0, <[u8]>::len);
-                        let sent = verdict_in(verdict).map(|verdict| self.judge_store(parting.object, size, verdict));
+                        let sent = outcome_in(verdict).map(|verdict| self.learn_stored(parting.object, size, verdict));
                         answers.push(sent.ok_or(Stored::Unavailable));
                     }
                 }
