@@ -161,7 +161,7 @@ pub(crate) mod index;
 /// | two `Arc`s of one thing | an `Arc` of its own for each |
 ///
 /// ```
-/// # use larder::{Codec, EncodeError, Entry, connector::Value};
+/// # use larder::{Codec, EncodeError, Entry, contract::Value};
 /// # use serde::{Deserialize, Serialize};
 /// # use std::sync::Arc;
 /// #[derive(Serialize, Deserialize, Entry)]

@@ -468,8 +468,7 @@ mod by_hand {
 
     /// Generic in the entry, the type of the index's keys, and the key.
     async fn forget_and_look<E: Entry, T, K: KeyFor<T> + Copy>(cache: &Cache<E>, index: Index<E, T>, key: K) -> bool {
-        cache.invalidate(index, [key]).await.unwrap();
-        cache.get(index, key).await.is_some()
+        cache.invalidate(index, [key]).await.is_err() || cache.get(index, key).await.is_some()
     }
 
     #[tokio::test]

@@ -388,8 +388,11 @@ impl<E: Sample> Nodes<E> {
     }
 }
 
-/// The keys of an object, each with its index, which takes them as bytes.
-pub(super) fn keys_by_index<E: Entry>(entry: &E) -> Vec<(Index<E, Vec<u8>>, Vec<u8>)> {
+/// An index that takes its keys as bytes, and one of its keys.
+type IndexAndKey<E> = (Index<E, Vec<u8>>, Vec<u8>);
+
+/// The keys of an object, each with its index.
+pub(super) fn keys_by_index<E: Entry>(entry: &E) -> Vec<IndexAndKey<E>> {
     Keys::of(entry).into_iter().map(|key| (key.index(), key.bytes().to_vec())).collect()
 }
 

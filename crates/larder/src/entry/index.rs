@@ -93,7 +93,7 @@ use std::marker::PhantomData;
 /// ```
 pub struct Index<E, K> {
     position: u8,
-    of: PhantomData<(fn() -> E, fn() -> K)>,
+    of: PhantomData<fn() -> (E, K)>,
 }
 
 impl<E: Entry, K> Index<E, K> {

@@ -4,7 +4,7 @@ use crate::reference::{Held, Reference, Shelf, Store};
 use larder::EncodeError;
 use larder::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, Pruned, Schema, Status, Stored,
-    Ticket, Value,
+    Ticket, Value, issue_ticket,
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -274,7 +274,7 @@ impl Flawed {
     }
 
     fn now(&self) -> Ticket {
-        self.inner.store(|store, _| Ticket { epoch: store.epoch, sequence: store.sequence })
+        self.inner.store(|store, _| issue_ticket(store.epoch, store.sequence))
     }
 
     fn put_now(&self, object: Object, mut ticket: Option<Ticket>) -> Stored {
