@@ -56,7 +56,6 @@ fn constants(declaration: &Declaration<'_>) -> TokenStream {
     let Declaration { name, generics, visibility, krate, indexes, .. } = declaration;
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let constants = indexes.iter().enumerate().map(|(position, index)| {
-        let constant = &index.constant;
         let what = match (&index.source, index.primary) {
             (_, true) => ", the primary index",
             (Source::Parts(_), false) => ", by several parts",
@@ -65,6 +64,7 @@ fn constants(declaration: &Declaration<'_>) -> TokenStream {
         let doc = format!(" The index `{}`{what}.", index.name);
         // Where the type of the keys is none, all that is said of it points at the same place, and so is said once.
         let span = located_at(index.span());
+        let constant = Ident::new(&index.constant.to_string(), span);
         let (krate, of) = (at(span, quote!(#krate)), key_type(krate, index));
         let declared =
             quote_spanned!(span=> const #constant: #krate::Index<Self, #of> = #krate::Index::at::<#position>(););
@@ -172,6 +172,7 @@ fn add(krate: &syn::Path, Index { constant, primary, each, source, of, .. }: &In
             return quote!(#keys.add(Self::#constant, (#(#parts,)*)););
         }
     };
+    let constant = Ident::new(&constant.to_string(), span);
     let index = quote_spanned!(span=> Self::#constant);
     let found = found(span);
     let add = if *primary {

@@ -75,10 +75,10 @@ const SLOTS: usize = 1 << 16;
 ///     name: String,
 /// }
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), larder::OptionError> {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let schema = Schema::of::<Color>();
 /// let memory = Memory::open(schema.clone(), MemoryOptions::new().max_objects(1000))?;
-/// let colors = Cache::<Color>::new(Arc::new(memory), schema);
+/// let colors = Cache::<Color>::new(Arc::new(memory), schema)?;
 /// colors.set(Color { name: "barley".into() }).await;
 /// assert!(colors.get(Color::NAME, "barley").await.is_some());
 /// # Ok(()) }
