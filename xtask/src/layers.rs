@@ -14,7 +14,7 @@ const ORDER: &[&str] = &[
     "nearest",
     "protection",
     "failure",
-    "options",
+    "option_error",
     "clock",
     "breaker",
     "telemetry",

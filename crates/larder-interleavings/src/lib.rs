@@ -27,7 +27,7 @@ pub use larder::contract;
 pub use shared::{breaker, clock, connector};
 
 use shared::connector::remote::journal;
-use shared::{duration, options, protection};
+use shared::{duration, option_error, protection};
 
 #[path = "../../larder/src"]
 #[allow(dead_code, missing_docs, unreachable_pub, unexpected_cfgs, reason = "larder uses more of it, and has features")]
@@ -35,7 +35,7 @@ mod shared {
     pub mod breaker;
     pub mod clock;
     pub(crate) mod duration;
-    pub(crate) mod options;
+    pub(crate) mod option_error;
     pub(crate) mod protection;
 
     /// The memory connector, and the journal of connectors with a server.
@@ -48,8 +48,8 @@ mod shared {
 }
 
 /// The memory connector is a shared file, and the contract that it answers in is larder's.
-impl From<options::OptionError> for contract::OptionError {
-    fn from(error: options::OptionError) -> Self {
+impl From<option_error::OptionError> for contract::OptionError {
+    fn from(error: option_error::OptionError) -> Self {
         Self::new("options", error, "what is accepted")
     }
 }

@@ -36,7 +36,7 @@
 //! the breaker half-open for ever. A probe that hangs counts as failed after [`trial_timeout`](BreakerOptions::trial_timeout).
 
 use crate::clock::Clock;
-use crate::options::OptionError;
+use crate::option_error::OptionError;
 use crate::sync::atomic::Ordering;
 use machine::Machine;
 use std::fmt;

@@ -33,7 +33,7 @@ mod ticket;
 
 pub use crate::codec::Value;
 pub use crate::key::{KeyBuf, KeyRef};
-pub use crate::options::OptionError;
+pub use crate::option_error::OptionError;
 pub use answer::Answer;
 pub use connector::Connector;
 pub use delivery::{Delivery, Error};

@@ -71,7 +71,7 @@ mod failure;
 pub mod fuzz;
 mod key;
 mod nearest;
-mod options;
+mod option_error;
 #[cfg(feature = "torture")]
 pub mod protection;
 #[cfg(not(feature = "torture"))]
@@ -94,4 +94,4 @@ pub use entry::derived as __derive;
 pub use entry::{AnyKey, Entry, Index, Keys};
 pub use failure::{AsError, Failure, ways};
 pub use key::{Key, KeyBytes, KeyError, KeyFor, MAX_KEY_LEN};
-pub use options::OptionError;
+pub use option_error::OptionError;

@@ -1,7 +1,7 @@
 //! Settings: when a breaker opens, for how long, and how it closes again.
 
 use super::gate::MOST;
-use crate::options::{OptionError, Refuse, setters};
+use crate::option_error::{OptionError, Refuse, setters};
 use std::time::Duration;
 
 /// The window is divided into ten buckets, and forgets one bucket at a time.

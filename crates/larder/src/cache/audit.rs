@@ -64,7 +64,7 @@
 use crate::cache::{Cache, Inner};
 use crate::contract::{KeyBuf, KeyRef};
 use crate::entry::{Entry, index};
-use crate::options::{OptionError, Refuse, setters};
+use crate::option_error::{OptionError, Refuse, setters};
 use crate::telemetry::{Counter, catalogue};
 use rule::State;
 use sampling::{SampleSink, milliseconds};

@@ -5,7 +5,7 @@ use super::CachesBuilder;
 use super::connectors::{ConnectorKind, ConnectorName};
 #[cfg(feature = "redis")]
 use crate::connector::redis::RedisError;
-use crate::options::{OptionError, shown};
+use crate::option_error::{OptionError, shown};
 use std::error::Error;
 use std::sync::Arc;
 

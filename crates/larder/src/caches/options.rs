@@ -5,7 +5,7 @@ use crate::cache::audit::AuditOptions;
 use crate::caches::connectors::ConnectorName;
 use crate::contract::{self, LoadOptions, Schema};
 use crate::entry::Entry;
-use crate::options::{OptionError, Refuse, setters};
+use crate::option_error::{OptionError, Refuse, setters};
 use std::time::Duration;
 
 /// The options of one cache. In a configuration they are the settings below `caches`, of the same names.

@@ -5,7 +5,7 @@ use super::connectors::{ConnectorKind, ConnectorName, ConnectorOptions};
 use super::options::CacheOptions;
 use crate::connector::memory::MemoryOptions;
 use crate::nearest::fold;
-use crate::options::{NAME, OptionError, Refuse, is_name};
+use crate::option_error::{NAME, OptionError, Refuse, is_name};
 use std::collections::BTreeMap;
 
 /// Connectors that are there although nobody has named them.

@@ -9,7 +9,7 @@ use super::setting::{
 use super::tree::{Node, Origin, shown_path};
 use crate::connector::redis::options::{Address, RedisOptions, Url, accepted};
 use crate::connector::secret::{HIDDEN, Secret};
-use crate::options::OptionError;
+use crate::option_error::OptionError;
 use std::path::PathBuf;
 
 /// The settings as they are given, before those that say the same thing in two ways are put together.

@@ -1,5 +1,5 @@
 //! Settings as rows of a table: name, what is accepted, how it is read, how it is written. A row turns what was written into a value.
-//! Whether the value can be used is the options' own business (`crate::options`), and reported here at its place in the file.
+//! Whether the value can be used is the options' own business (`crate::option_error`), and reported here at its place in the file.
 //!
 //! Reading, the names that environment variables may have, suggestions for misspelt names, and the effective configuration all
 //! come from the same rows, so none of them can lack a setting that another has.
@@ -9,7 +9,7 @@ use super::size;
 use super::tree::{Node, Origin, Value, shown_path};
 use crate::duration;
 use crate::nearest::nearest;
-use crate::options::OptionError;
+use crate::option_error::OptionError;
 use std::time::Duration;
 
 /// One setting of a section that is read into a `T`.

@@ -2,7 +2,7 @@
 //!
 //! YAML, TOML and environment variables all become this, so that everything after it exists once.
 
-use crate::options;
+use crate::option_error;
 
 /// Where a value stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Node {
             Value::Bool(bool) => format!("`{bool}`"),
             Value::Integer(integer) => format!("`{integer}`"),
             Value::Float(float) => format!("`{float}`"),
-            Value::Text(text) => options::shown(text),
+            Value::Text(text) => option_error::shown(text),
             _ => self.kind().to_owned(),
         }
     }

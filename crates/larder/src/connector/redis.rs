@@ -88,7 +88,7 @@ impl Redis {
     /// The schema cannot be used: see [`Schema::validate`]. A name with a colon in it, for one, could reach another cache's keys.
     pub fn connector(&self, schema: Schema) -> Result<RedisConnector, OptionError> {
         let link = self.server.link();
-        let local = link.protocol().local(&schema, link.clock());
+        let local = link.kind().local(&schema, link.clock());
         Ok(RedisConnector { store: self.server.cache(schema, local)?, server: self.server.clone() })
     }
 
@@ -118,7 +118,7 @@ impl Redis {
 
 impl std::fmt::Debug for Redis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Redis").field("config", &self.server.link().protocol().config).finish_non_exhaustive()
+        f.debug_struct("Redis").field("config", &self.server.link().kind().config).finish_non_exhaustive()
     }
 }
 

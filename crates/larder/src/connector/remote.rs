@@ -9,10 +9,10 @@
 //!     ▲
 //!   Supervisor, a task ────────── supervisor.rs  recovery.rs            connects, compares histories, clears, replays
 //!     │
-//!   Protocol ──────────────────── protocol.rs                           the connector's own: connect, read the clock, clear, forget
+//!   ServerKind ──────────────────── protocol.rs                           the connector's own: connect, read the clock, clear, forget
 //! ```
 //!
-//! A connector of your own opens a [`Server`] with its [`Protocol`], opens each cache on it ([`Server::cache`]), and implements
+//! A connector of your own opens a [`Server`] with its [`ServerKind`], opens each cache on it ([`Server::cache`]), and implements
 //! [`Connector`](crate::contract::Connector) on the [`RemoteCache`] that it is given. `tests/toy/` in larder's repository is one, in under
 //! 300 lines, for a server of 200.
 
@@ -26,7 +26,7 @@ mod guard;
 pub(crate) mod hints;
 pub(crate) mod journal;
 mod link;
-mod protocol;
+mod server_kind;
 mod recovery;
 mod server;
 mod supervisor;
@@ -37,6 +37,6 @@ pub use cache::RemoteCache;
 pub use forgetting::{BATCH, Batch, Forgetting};
 pub use guard::Undelivered;
 pub use link::{Channel, Link, WhenCrowded};
-pub use protocol::{Clocked, Connected, Protocol};
+pub use server_kind::{Clocked, Connected, ServerKind};
 pub use server::{Server, ServerOptions};
 pub use trouble::{Awaited, Trouble, What};

@@ -1,7 +1,7 @@
 //! How objects are loaded, beyond one loader per key and node.
 
 use crate::duration::show;
-use crate::options::{OptionError, Refuse, setters};
+use crate::option_error::{OptionError, Refuse, setters};
 use std::time::Duration;
 
 /// What a cache does about loads beside sharing them. Everything is off by default, and zero switches it off.

@@ -4,7 +4,7 @@ use crate::codec::Codec;
 use crate::contract::LoadOptions;
 use crate::contract::Stats;
 use crate::entry::{Entry, index};
-use crate::options::{self, OptionError, Refuse, is_name};
+use crate::option_error::{self, OptionError, Refuse, is_name};
 use std::any::{TypeId, type_name};
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,11 +199,11 @@ impl Schema {
     pub fn validate(&self) -> Result<(), OptionError> {
         OptionError::first(|refuse| {
             if !is_name(&self.cache) {
-                refuse(OptionError::new("cache", &self.cache, options::NAME));
+                refuse(OptionError::new("cache", &self.cache, option_error::NAME));
             }
             for (place, name) in self.indexes.iter().enumerate() {
                 if !is_name(name) {
-                    refuse(OptionError::new("indexes", name, options::NAME));
+                    refuse(OptionError::new("indexes", name, option_error::NAME));
                 } else if self.indexes.iter().take(place).any(|other| other == name) {
                     refuse(OptionError::new("indexes", name, "each index a name of its own"));
                 }

@@ -3,7 +3,7 @@
 use crate::server::{Ask, Key, OUTCOMES, Reply, Request, Stamp, name, receive, send};
 use larder::clock::Clock;
 use larder::connector::remote::{
-    Batch, Channel, Clocked, Connected, Forgetting, Link, Protocol, RemoteCache, Server, ServerOptions, Trouble,
+    Batch, Channel, Clocked, Connected, Forgetting, Link, ServerKind, RemoteCache, Server, ServerOptions, Trouble,
     WhenCrowded,
 };
 use larder::contract::{
@@ -63,7 +63,7 @@ fn keys<'a>(keys: impl IntoIterator<Item = KeyRef<'a>>) -> Vec<Key> {
     keys.into_iter().map(|key| (key.index, key.bytes.to_vec())).collect()
 }
 
-impl Protocol for Toy {
+impl ServerKind for Toy {
     type Connection = Connection;
     type Local = Cached;
 

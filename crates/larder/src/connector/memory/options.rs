@@ -1,7 +1,7 @@
 //! [`MemoryOptions`]: how much the memory connector may hold.
 
 use crate::contract::OptionError;
-use crate::options::setters;
+use crate::option_error::setters;
 use std::time::Duration;
 
 /// How much the memory connector may hold. It holds for each cache by itself.

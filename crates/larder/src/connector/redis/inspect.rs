@@ -39,7 +39,7 @@ mod clock;
 mod error;
 mod index;
 mod object;
-mod standing;
+mod index_kind;
 
 pub use cache::InspectedCache;
 pub use census::{CacheCensus, Tally};
@@ -58,7 +58,7 @@ use crate::connector::redis::wire::connection::Connection;
 use crate::connector::redis::wire::replies::{bytes, tolerated};
 use crate::connector::remote::Trouble;
 use crate::nearest::fold;
-use crate::options::is_name;
+use crate::option_error::is_name;
 use redis::{Cmd, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ pub(crate) use url::Url;
 
 use crate::breaker::BreakerOptions;
 use crate::connector::secret::Secret;
-use crate::options::{OptionError, Refuse, is_name, setters};
+use crate::option_error::{OptionError, Refuse, is_name, setters};
 use std::time::Duration;
 
 /// Databases are numbered with 31 bits.
@@ -19,7 +19,7 @@ const LAST_DATABASE: u32 = i32::MAX as u32;
 pub(crate) mod accepted {
     pub(crate) const DATABASE: &str = "a number, 0 to 2147483647";
     pub(crate) const CLIENT_NAME: &str = "letters, digits and signs, without spaces";
-    pub(crate) const PREFIX: &str = crate::options::NAME;
+    pub(crate) const PREFIX: &str = crate::option_error::NAME;
     pub(crate) const CONNECT_TIMEOUT: &str = "a duration above 0 and up to 1h, such as 1s";
     pub(crate) const OPERATION_TIMEOUT: &str = "a duration above 0 and up to 1h, such as 100ms";
     pub(crate) const WAIT_REPLICAS: &str = "a number of replicas up to 1000, 0 for none";

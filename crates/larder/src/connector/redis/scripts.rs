@@ -1,6 +1,6 @@
 //! The Lua scripts. Each is put together, when larder is compiled, from the files under `lua/` that `scripts!` below lists for it.
 //!
-//! The file that gives the script its name states keys, arguments, reply and cost. `log.lua` and `head.lua` are parts that several
+//! The file that gives the script its name states keys, arguments, reply and cost. `write_marks.lua` and `shebang.lua` are parts that several
 //! scripts share.
 
 use crate::protection;
@@ -41,11 +41,11 @@ macro_rules! scripts {
 
 scripts! {
     CLOCK "clock.lua";
-    STORE "head.lua" "store.lua" "log.lua";
-    STORE_MANY "store_many.lua" "store.lua" "log.lua" "store_each.lua";
+    STORE "shebang.lua" "store.lua" "write_marks.lua";
+    STORE_MANY "store_many.lua" "store.lua" "write_marks.lua" "store_each.lua";
     GET_MANY "get_many.lua";
-    INVALIDATE "invalidate.lua" "log.lua";
-    DELETE "delete.lua" "log.lua";
+    INVALIDATE "invalidate.lua" "write_marks.lua";
+    DELETE "delete.lua" "write_marks.lua";
     ABSENT "absent.lua";
     TOUCH "touch.lua";
     DISCARD "discard.lua";

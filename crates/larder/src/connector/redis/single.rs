@@ -14,7 +14,7 @@ use crate::connector::redis::wire::parcel::{Parcel, Wire};
 use crate::connector::redis::wire::replies::{bytes, field, text};
 use crate::connector::redis::wire::rights::{Missing, Rights};
 use crate::connector::remote::hints::Hints;
-use crate::connector::remote::{Batch, Channel, Clocked, Connected, Link, Protocol, RemoteCache, Trouble};
+use crate::connector::remote::{Batch, Channel, Clocked, Connected, Link, ServerKind, RemoteCache, Trouble};
 use crate::contract::{Schema, Ticket};
 use crate::telemetry::WarningLimit;
 use redis::{Pipeline, Value as Reply};
@@ -71,7 +71,7 @@ pub(crate) struct Local {
     undecodable: WarningLimit,
 }
 
-impl Protocol for SingleServer {
+impl ServerKind for SingleServer {
     type Connection = Connection;
     type Local = Local;
 
@@ -190,7 +190,7 @@ async fn keep_tickets(link: &Link<SingleServer>, caches: &[Arc<Store>]) {
     }
 }
 
-/// What a script that ends with log.lua replies: the outcome, and the clock after it.
+/// What a script that ends with write_marks.lua replies: the outcome, and the clock after it.
 pub(crate) fn outcome_of(reply: Reply) -> Option<(u8, Ticket)> {
     outcome_in(&bytes(reply)?)
 }

@@ -3,7 +3,7 @@
 use super::fullness::Fullness;
 use super::journal::{Journal, Limits};
 use super::link::Link;
-use super::protocol::Protocol;
+use super::server_kind::ServerKind;
 use super::trouble::{Trouble, What};
 use super::trust::Trust;
 use crate::contract::{Miss, Schema, Status, Stored};
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// | status | [`status`](Self::status) |
 ///
 /// Whoever learns where the clock stands calls [`saw`](Self::saw); who finds the clock gone calls [`lost`](Self::lost).
-pub struct RemoteCache<P: Protocol> {
+pub struct RemoteCache<P: ServerKind> {
     pub(crate) link: Arc<Link<P>>,
     pub(crate) schema: Schema,
     pub(crate) local: P::Local,
@@ -39,7 +39,7 @@ pub struct RemoteCache<P: Protocol> {
     rejected: WarningLimit,
 }
 
-impl<P: Protocol> RemoteCache<P> {
+impl<P: ServerKind> RemoteCache<P> {
     pub(crate) fn new(link: Arc<Link<P>>, schema: Schema, local: P::Local, journal: Limits) -> Self {
         Self {
             link,
@@ -101,7 +101,7 @@ impl<P: Protocol> RemoteCache<P> {
                 Miss::Fault
             }
             Trouble::Error { what: What::Forbidden, text } => {
-                self.link.protocol().lacks_right(&self.schema.cache, text);
+                self.link.kind().lacks_right(&self.schema.cache, text);
                 Miss::Fault
             }
             Trouble::Error { .. } => Miss::Unavailable,
@@ -130,7 +130,7 @@ impl<P: Protocol> RemoteCache<P> {
     }
 }
 
-impl<P: Protocol> Drop for RemoteCache<P> {
+impl<P: ServerKind> Drop for RemoteCache<P> {
     fn drop(&mut self) {
         let entries = self.journal.len();
         if entries > 0 {
@@ -142,7 +142,7 @@ impl<P: Protocol> Drop for RemoteCache<P> {
     }
 }
 
-impl<P: Protocol> std::fmt::Debug for RemoteCache<P> {
+impl<P: ServerKind> std::fmt::Debug for RemoteCache<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RemoteCache").field("cache", &self.schema.cache).finish_non_exhaustive()
     }

@@ -6,7 +6,7 @@ use super::cache::RemoteCache;
 use super::forgetting::{BATCH, Batch};
 use super::journal::{Deferred, Journal};
 use super::link::Channel;
-use super::protocol::Protocol;
+use super::server_kind::ServerKind;
 use super::trouble::Trouble;
 use crate::contract::{Answer, Delivery, Error, KeyBuf, KeyRef, Object, Stored};
 use crate::protection::{Protection, holds};
@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 /// How many batches go in one round trip, as one operation; more are sent when those were answered, so that others get in between.
 const BATCHES: usize = 16;
 
-impl<P: Protocol> RemoteCache<P> {
+impl<P: ServerKind> RemoteCache<P> {
     /// Forgets every object that one of the keys leads to, as [`Connector::invalidate`](crate::contract::Connector::invalidate) says.
     pub fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
         Answer::later(async move { Ok(self.send_all(self.batches(&keys, Deferred::Invalidate { floor })).await) })
@@ -98,7 +98,7 @@ impl<P: Protocol> RemoteCache<P> {
                 // Whoever waits in vain waits once: the rest is dropped, and with that deferred, without being sent.
                 Err(trouble @ (Trouble::TimedOut(_) | Trouble::Unavailable)) => {
                     batches.for_each(|batch| batch.deferred(&trouble));
-                    if self.link.protocol().confirms() {
+                    if self.link.kind().confirms() {
                         sent.into_iter().for_each(|batch| batch.deferred(&trouble));
                         return Delivery::Deferred;
                     }
@@ -137,7 +137,7 @@ impl<P: Protocol> RemoteCache<P> {
         let sent = {
             let batches: Vec<_> = group.iter().map(|batch| Batch::alike(&batch.keys, batch.what)).collect();
             let channel = Channel::Shared(&*self.link);
-            self.link.protocol().forget(&channel, &self.local, &batches, &mut answers).await
+            self.link.kind().forget(&channel, &self.local, &batches, &mut answers).await
         };
         let mut all = Delivery::Applied;
         let mut answers = answers.into_iter();
@@ -177,7 +177,7 @@ impl<P: Protocol> RemoteCache<P> {
             return Delivery::Deferred;
         };
         let (channel, history) = (Channel::Shared(&*self.link), self.trust.history());
-        let cleared = self.link.protocol().clear(&channel, &self.local, history, false).await;
+        let cleared = self.link.kind().clear(&channel, &self.local, history, false).await;
         if let Ok(clock) = &cleared {
             self.trust.registered(if clock.registered && clock.settled { clock.epoch } else { 0 });
         }
@@ -242,14 +242,14 @@ impl<P: Protocol> RemoteCache<P> {
 const CALLER_GONE: &str = "a caller went away before the server had answered";
 
 /// Invalidations or deletes on their way: dropped without an answer, they go into the journal.
-pub struct Undelivered<'a, P: Protocol> {
+pub struct Undelivered<'a, P: ServerKind> {
     store: &'a RemoteCache<P>,
     keys: Vec<KeyBuf>,
     what: Deferred,
     because: Option<String>,
 }
 
-impl<'a, P: Protocol> Undelivered<'a, P> {
+impl<'a, P: ServerKind> Undelivered<'a, P> {
     pub(crate) fn new(store: &'a RemoteCache<P>, keys: Vec<KeyBuf>, what: Deferred) -> Self {
         store.under_way.fetch_add(1, Ordering::AcqRel);
         Self { store, keys, what, because: None }
@@ -265,7 +265,7 @@ impl<'a, P: Protocol> Undelivered<'a, P> {
     }
 }
 
-impl<P: Protocol> Drop for Undelivered<'_, P> {
+impl<P: ServerKind> Drop for Undelivered<'_, P> {
     fn drop(&mut self) {
         let (store, keys, what) = (self.store, std::mem::take(&mut self.keys), self.what);
         if !keys.is_empty() {
@@ -282,13 +282,13 @@ impl<P: Protocol> Drop for Undelivered<'_, P> {
 }
 
 /// The same for a truncate.
-struct UndeliveredTruncate<'a, P: Protocol> {
+struct UndeliveredTruncate<'a, P: ServerKind> {
     store: &'a RemoteCache<P>,
     delivered: bool,
     because: Option<String>,
 }
 
-impl<'a, P: Protocol> UndeliveredTruncate<'a, P> {
+impl<'a, P: ServerKind> UndeliveredTruncate<'a, P> {
     fn new(store: &'a RemoteCache<P>) -> Self {
         store.under_way.fetch_add(1, Ordering::AcqRel);
         Self { store, delivered: false, because: None }
@@ -303,7 +303,7 @@ impl<'a, P: Protocol> UndeliveredTruncate<'a, P> {
     }
 }
 
-impl<P: Protocol> Drop for UndeliveredTruncate<'_, P> {
+impl<P: ServerKind> Drop for UndeliveredTruncate<'_, P> {
     fn drop(&mut self) {
         if !self.delivered {
             self.store.defer(1, self.because.as_deref().unwrap_or(CALLER_GONE), |journal| journal.defer_truncate());

@@ -14,7 +14,7 @@
 //! is let in. They are told at once when the breaker opens, so that a server which hangs costs them no more than it costs the operations
 //! in flight. The breaker's ramp holds back gets and lookups only (`trust.rs`), for the same reason.
 
-use super::protocol::Protocol;
+use super::server_kind::ServerKind;
 use super::trouble::{Awaited, Trouble, What};
 use crate::breaker::{Breaker, Permit, Refused};
 use crate::clock::Clock;
@@ -32,7 +32,7 @@ use tokio::time::Timeout;
 const TIMEOUTS_TO_RECONNECT: u32 = 5;
 
 /// A connection in use.
-pub(crate) struct Live<P: Protocol> {
+pub(crate) struct Live<P: ServerKind> {
     pub(crate) connection: Arc<P::Connection>,
     /// Distinguishes this connection from all others of this process.
     pub(crate) generation: u64,
@@ -42,7 +42,7 @@ pub(crate) struct Live<P: Protocol> {
     given_up: AtomicBool,
 }
 
-impl<P: Protocol> Live<P> {
+impl<P: ServerKind> Live<P> {
     pub(crate) fn new(connection: P::Connection, generation: u64, history: u64) -> Self {
         let (timeouts, given_up) = (AtomicU32::new(0), AtomicBool::new(false));
         Self { connection: Arc::new(connection), generation, history, timeouts, given_up }
@@ -64,8 +64,8 @@ pub enum WhenCrowded {
 }
 
 /// The connection to a server, the breaker in front of it, and the time-out around each operation.
-pub struct Link<P: Protocol> {
-    protocol: P,
+pub struct Link<P: ServerKind> {
+    kind: P,
     live: ArcSwapOption<Live<P>>,
     breaker: Breaker,
     clock: Clock,
@@ -79,16 +79,16 @@ pub struct Link<P: Protocol> {
     pub(crate) work: Notify,
 }
 
-impl<P: Protocol> Link<P> {
-    pub(crate) fn new(protocol: P, breaker: Breaker, clock: Clock, timeout: Duration, home: Handle) -> Self {
+impl<P: ServerKind> Link<P> {
+    pub(crate) fn new(kind: P, breaker: Breaker, clock: Clock, timeout: Duration, home: Handle) -> Self {
         let (give_up, work) = (Notify::new(), Notify::new());
         let (live, latencies) = (ArcSwapOption::empty(), Latencies::default());
-        Self { protocol, live, breaker, clock, timeout, home, latencies, give_up, work }
+        Self { kind, live, breaker, clock, timeout, home, latencies, give_up, work }
     }
 
     /// The kind of server, and what it is told.
-    pub fn protocol(&self) -> &P {
-        &self.protocol
+    pub fn kind(&self) -> &P {
+        &self.kind
     }
 
     /// The breaker that each operation passes.
@@ -130,13 +130,13 @@ impl<P: Protocol> Link<P> {
     /// Where the server's changes have to be confirmed, waits until the replicas have what was answered on the connection of this
     /// generation, if it is still in use. No outcome for the breaker: that replicas lag says nothing of the server.
     pub(crate) async fn confirm(&self, generation: u64) -> Result<(), Trouble> {
-        if !self.protocol.confirms() {
+        if !self.kind.confirms() {
             return Ok(());
         }
         let Some(live) = self.live.load_full().filter(|live| live.generation == generation) else {
             return Err(Trouble::Unavailable);
         };
-        let confirmed = self.protocol.confirm(&live.connection, false).await;
+        let confirmed = self.kind.confirm(&live.connection, false).await;
         if let Some(What::Broken | What::ReadOnly) = confirmed.as_ref().err().and_then(Trouble::what) {
             self.give_up_on(&live);
         }
@@ -262,7 +262,7 @@ pub(crate) fn report(permit: Permit<'_>, trouble: &Trouble) {
 }
 
 /// How something is sent: as everybody's operations are, or before others may use the connection.
-pub enum Channel<'a, P: Protocol> {
+pub enum Channel<'a, P: ServerKind> {
     /// With the breaker's permission; waits for a place.
     Shared(&'a Link<P>),
     /// Beside the breaker: during a recovery.
@@ -274,7 +274,7 @@ pub enum Channel<'a, P: Protocol> {
     },
 }
 
-impl<P: Protocol> Channel<'_, P> {
+impl<P: ServerKind> Channel<'_, P> {
     /// Sends one operation.
     ///
     /// # Errors

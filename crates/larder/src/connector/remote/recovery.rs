@@ -8,7 +8,7 @@ use super::cache::RemoteCache;
 use super::forgetting::Batch;
 use super::journal::Deferred;
 use super::link::{Channel, Live};
-use super::protocol::{Clocked, Protocol};
+use super::server_kind::{Clocked, ServerKind};
 use super::trouble::Trouble;
 use crate::contract::{KeyBuf, Ticket};
 use crate::protection::{Protection, holds};
@@ -71,7 +71,7 @@ fn compare_with_known(clock: Clocked, history: u64, newest: Option<Ticket>) -> S
 }
 
 /// What a recovery is done on.
-pub(super) struct Recovery<'a, P: Protocol> {
+pub(super) struct Recovery<'a, P: ServerKind> {
     pub(super) cache: &'a RemoteCache<P>,
     pub(super) live: &'a Live<P>,
     /// Beside the breaker, with the time-out of a connection attempt.
@@ -79,14 +79,14 @@ pub(super) struct Recovery<'a, P: Protocol> {
     pub(super) lanes: &'a Lanes,
 }
 
-impl<P: Protocol> Recovery<'_, P> {
+impl<P: ServerKind> Recovery<'_, P> {
     /// Recovers one cache. An error that is not the cache's own is one of the connection.
     ///
     /// What is on its way when this is dropped may still reach the server. That is harmless: a removal or a settling names its epoch, and
     /// a replay is crossed out only once it was answered.
     pub(super) async fn run(&self) -> Result<(), Trouble> {
         let (cache, live) = (self.cache, self.live);
-        let protocol = cache.link.protocol();
+        let protocol = cache.link.kind();
         let doubts = cache.trust.doubts();
         let mut clock = self.compare().await?;
         if compare_with_known(clock, live.history, cache.newest()) != StoredData::Known {
@@ -121,7 +121,7 @@ impl<P: Protocol> Recovery<'_, P> {
 
     async fn compare(&self) -> Result<Clocked, Trouble> {
         let _lane = self.lanes.comparing.acquire().await;
-        self.cache.link.protocol().read_clock(&self.channel, &self.cache.local).await
+        self.cache.link.kind().read_clock(&self.channel, &self.cache.local).await
     }
 
     async fn clear_unless_trusted(&self, clock: Clocked) -> Result<Clocked, Trouble> {
@@ -144,7 +144,7 @@ impl<P: Protocol> Recovery<'_, P> {
                 true
             }
         };
-        cache.link.protocol().clear(&self.channel, &cache.local, history, releases).await
+        cache.link.kind().clear(&self.channel, &cache.local, history, releases).await
     }
 
     /// Sends what waits in a journal, in full batches, several of them in a round trip.
@@ -152,7 +152,7 @@ impl<P: Protocol> Recovery<'_, P> {
         let cache = self.cache;
         for batches in Batch::of_journal(entries).chunks(BATCHES) {
             let mut answers = Vec::with_capacity(batches.len());
-            cache.link.protocol().forget(&self.channel, &cache.local, batches, &mut answers).await?;
+            cache.link.kind().forget(&self.channel, &cache.local, batches, &mut answers).await?;
             for answer in answers {
                 match answer? {
                     Some(at) => cache.saw(at),

@@ -3,12 +3,12 @@
 use super::cache::RemoteCache;
 use super::journal::Limits;
 use super::link::Link;
-use super::protocol::Protocol;
+use super::server_kind::ServerKind;
 use super::supervisor::Supervisor;
 use crate::breaker::{Breaker, BreakerOptions, State, Transition};
 use crate::clock::Clock;
 use crate::contract::Schema;
-use crate::options::{OptionError, setters};
+use crate::option_error::{OptionError, setters};
 use crate::telemetry::{Latencies, catalogue};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -71,45 +71,45 @@ impl Default for ServerOptions {
 /// A server, and the connection to it, which all caches on it share.
 ///
 /// Dropping the last clone, and the last connector that holds one, closes the connection.
-pub struct Server<P: Protocol> {
+pub struct Server<P: ServerKind> {
     owner: Arc<Owner<P>>,
 }
 
-impl<P: Protocol> Clone for Server<P> {
+impl<P: ServerKind> Clone for Server<P> {
     fn clone(&self) -> Self {
         Self { owner: self.owner.clone() }
     }
 }
 
-struct Owner<P: Protocol> {
+struct Owner<P: ServerKind> {
     supervisor: Arc<Supervisor<P>>,
     journal: Limits,
     task: AbortHandle,
 }
 
-impl<P: Protocol> Drop for Owner<P> {
+impl<P: ServerKind> Drop for Owner<P> {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl<P: Protocol> Server<P> {
+impl<P: ServerKind> Server<P> {
     /// Begins to connect, in the background, on this runtime; until that has succeeded, gets miss and invalidations are deferred. A
-    /// server that is down now is a normal start. `kind` names the kind of server in the breaker's events.
+    /// server that is down now is a normal start. `label` names the kind of server in the breaker's events.
     ///
     /// # Errors
     ///
     /// An option of the breaker that cannot be used.
     pub fn open(
-        kind: &'static str,
-        protocol: P,
+        label: &'static str,
+        kind: P,
         options: ServerOptions,
         clock: Clock,
         runtime: &Handle,
     ) -> Result<Self, OptionError> {
-        let breaker = Breaker::new(kind, options.breaker, clock.clone())?;
-        let name = protocol.name().to_owned();
-        let link = Arc::new(Link::new(protocol, breaker, clock, options.operation_timeout, runtime.clone()));
+        let breaker = Breaker::new(label, options.breaker, clock.clone())?;
+        let name = kind.name().to_owned();
+        let link = Arc::new(Link::new(kind, breaker, clock, options.operation_timeout, runtime.clone()));
         let told = Arc::downgrade(&link);
         link.breaker().subscribe(move |transition| {
             tell(&name, transition);
@@ -170,7 +170,7 @@ impl<P: Protocol> Server<P> {
     /// Hands the breaker's state and the latencies to the `metrics` recorder that is installed, labelled with the server's address.
     pub fn publish(&self) {
         let link = self.link();
-        let server = link.protocol().name();
+        let server = link.kind().name();
         let snapshot = link.breaker().snapshot();
         catalogue::describe();
         for state in State::ALL {
@@ -184,9 +184,9 @@ impl<P: Protocol> Server<P> {
     }
 }
 
-impl<P: Protocol> std::fmt::Debug for Server<P> {
+impl<P: ServerKind> std::fmt::Debug for Server<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("name", &self.link().protocol().name()).finish_non_exhaustive()
+        f.debug_struct("Server").field("name", &self.link().kind().name()).finish_non_exhaustive()
     }
 }
 

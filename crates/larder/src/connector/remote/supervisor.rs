@@ -3,7 +3,7 @@
 //!
 //! # In this order
 //!
-//! 1. Connect, and find out whether the server serves ([`Protocol::connect`]). Half-open, the breaker lets only the supervisor do this, never a user's request.
+//! 1. Connect, and find out whether the server serves ([`ServerKind::connect`]). Half-open, the breaker lets only the supervisor do this, never a user's request.
 //! 2. The connection is published, and the breaker closes. The server serves; which caches may be read is another question.
 //! 3. Each cache is recovered (`recovery.rs`), side by side with the others, and is read from then on. A cache that takes long, or that
 //!    cannot be recovered at all, holds up no other. Until a cache is recovered nothing is read from it, and what is to be forgotten goes
@@ -18,7 +18,7 @@
 
 use super::cache::RemoteCache;
 use super::link::{Channel, Link, Live, report};
-use super::protocol::{Connected, Protocol};
+use super::server_kind::{Connected, ServerKind};
 use super::recovery::{Lanes, Recovery};
 use super::trouble::{Awaited, Trouble, What};
 use crate::breaker::Permit;
@@ -43,14 +43,14 @@ const RECOVERY_PAUSE: Duration = Duration::from_millis(500);
 /// How often the server is asked whether it is still the one it was.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-pub(super) struct Supervisor<P: Protocol> {
+pub(super) struct Supervisor<P: ServerKind> {
     pub(super) link: Arc<Link<P>>,
     /// How long connecting may take, and a reply during a recovery.
     pub(super) connect_timeout: Duration,
     pub(super) caches: Mutex<Vec<Weak<RemoteCache<P>>>>,
 }
 
-impl<P: Protocol> Supervisor<P> {
+impl<P: ServerKind> Supervisor<P> {
     /// Runs until its task is aborted.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut generation = 0;
@@ -98,11 +98,11 @@ impl<P: Protocol> Supervisor<P> {
     }
 
     fn server(&self) -> &str {
-        self.link.protocol().name()
+        self.link.kind().name()
     }
 
     async fn connect(&self) -> Result<Connected<P::Connection>, Trouble> {
-        let connected = self.link.protocol().connect(self.link.clock());
+        let connected = self.link.kind().connect(self.link.clock());
         tokio::time::timeout(self.connect_timeout, connected)
             .await
             .unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)))
@@ -169,7 +169,7 @@ impl<P: Protocol> Supervisor<P> {
         loop {
             tokio::time::sleep_until(next).await;
             next = Instant::now() + HEARTBEAT;
-            if let Some(why) = self.link.protocol().heartbeat(&self.link, &live.connection, &self.caches()).await {
+            if let Some(why) = self.link.kind().heartbeat(&self.link, &live.connection, &self.caches()).await {
                 return why;
             }
         }
@@ -301,12 +301,12 @@ type Recovered<P> = (Arc<RemoteCache<P>>, Result<(), Trouble>);
 /// Tells a cache from all others that are alive.
 type Address = usize;
 
-fn address<P: Protocol>(cache: &Arc<RemoteCache<P>>) -> Address {
+fn address<P: ServerKind>(cache: &Arc<RemoteCache<P>>) -> Address {
     Arc::as_ptr(cache).addr()
 }
 
 /// Why a cache that needs to be recovered is not to be taken up now.
-enum State<P: Protocol> {
+enum State<P: ServerKind> {
     UnderWay,
     /// It could not be recovered. The reference keeps its address from becoming another cache's.
     Paused {
@@ -315,7 +315,7 @@ enum State<P: Protocol> {
     },
 }
 
-impl<P: Protocol> State<P> {
+impl<P: ServerKind> State<P> {
     fn until(&self) -> Option<Instant> {
         match self {
             Self::UnderWay => None,

@@ -7,7 +7,7 @@
 //! that a recovery under way is about to give: the recovery counts the doubts before it begins and again when it ends.
 
 use super::cache::RemoteCache;
-use super::protocol::Protocol;
+use super::server_kind::ServerKind;
 use crate::contract::{Miss, Ticket};
 use crate::protection::{Protection, holds};
 use parking_lot::Mutex;
@@ -97,7 +97,7 @@ impl Trust {
     }
 }
 
-impl<P: Protocol> RemoteCache<P> {
+impl<P: ServerKind> RemoteCache<P> {
     /// Whether there is something to recover or replay on this connection.
     pub(super) fn needs_work(&self, generation: u64) -> bool {
         !self.trust.is_proven(generation) || self.journal.len() > 0

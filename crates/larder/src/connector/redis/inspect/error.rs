@@ -2,7 +2,7 @@
 
 use crate::key::KeyError;
 use crate::nearest::nearest;
-use crate::options::OptionError;
+use crate::option_error::OptionError;
 
 /// Why the inspector could not look at something, or could not forget it.
 #[derive(Clone, Debug, thiserror::Error)]

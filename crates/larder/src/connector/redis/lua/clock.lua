@@ -13,8 +13,8 @@
 --
 -- The clock is one string, so that the server cannot lose a part of it:
 --   words of 8 bytes: 0 epoch, 1 sequence, 2 state (1 settled, 2 clearing, 3 lost: the list of schemas may be incomplete), 3 and 4
---   which connection has written last, and since when (log.lua), 5 history,
---   bytes 48..303 up to 16 schemas, bytes 512.. the log of what was touched (log.lua).
+--   which connection has written last, and since when (write_marks.lua), 5 history,
+--   bytes 48..303 up to 16 schemas, bytes 512.. the log of what was touched (write_marks.lua).
 local clock, action, schema = KEYS[1], ARGV[1], ARGV[2]
 local head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#2')
 

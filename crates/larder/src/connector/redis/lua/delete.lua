@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Makes just these keys miss: flags them as deleted in the objects that list them, and fences them. Ends with log.lua.
+-- Makes just these keys miss: flags them as deleted in the objects that list them, and fences them. Ends with write_marks.lua.
 --
 -- KEYS  1 clock  2.. for each key: its index key, or the clock where the key is a primary key
 -- ARGV  1 prefix of object keys, to which schema:primary is added
@@ -7,7 +7,7 @@
 --       3.. for each key, as objects list it: 0 = primary or 1 = secondary (1 byte), and the key, a secondary one after its index
 --       and a colon
 -- Reply 1 byte: 1 done, 4 the clock is lost; epoch and sequence, 8 bytes each
--- Cost  one EVALSHA, GETRANGE, log.lua, per object and schema one or two reads of its header, whatever the size of its payload, and per
+-- Cost  one EVALSHA, GETRANGE, write_marks.lua, per object and schema one or two reads of its header, whatever the size of its payload, and per
 --       key one write of it
 local clock, touched = KEYS[1], ARGV[2]
 local head = redis.call('GETRANGE', clock, '0', '303')

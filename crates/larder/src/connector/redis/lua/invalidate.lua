@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Forgets every object that the keys lead to, and fences the keys and those objects' primary keys. Ends with log.lua.
+-- Forgets every object that the keys lead to, and fences the keys and those objects' primary keys. Ends with write_marks.lua.
 --
 -- KEYS  1 clock  2.. for each key: its index key, or the clock where the key is a primary key
 -- ARGV  1 prefix of object keys, to which schema:primary is added
@@ -8,7 +8,7 @@
 --       bytes big-endian, 0 for none, in one string; the prefix of floor keys, to which the primary key is added; and the lifetime of
 --       a floor in ms
 -- Reply 1 byte: 1 done, 4 the clock is lost; epoch and sequence, 8 bytes each
--- Cost  one EVALSHA, GETRANGE, log.lua, and per key one UNLINK and, for a secondary key, one GET
+-- Cost  one EVALSHA, GETRANGE, write_marks.lua, and per key one UNLINK and, for a secondary key, one GET
 local clock, touched, asked = KEYS[1], ARGV[2], 3
 local call, sub = redis.call, string.sub
 local outcome, writer, head = 1, '\0\0\0\0\0\0\0\0', call('GETRANGE', clock, '0', '64')

@@ -1,4 +1,4 @@
--- Stores an object under all of its keys: a fill or a put. Begins with head.lua and ends with log.lua; with store_many.lua before it it
+-- Stores an object under all of its keys: a fill or a put. Begins with shebang.lua and ends with write_marks.lua; with store_many.lua before it it
 -- is a function.
 --
 -- KEYS  1 clock  2 object: prefix, schema (16 hex digits), ':', primary key  3.. index keys; after them, where there is a
@@ -14,7 +14,7 @@
 -- Reply 1 byte: 1 stored, 2 overtaken, 3 outdated, 4 the clock is lost, and for a stored object 16 times the number of other objects that
 --       had one of its keys and are gone, at most 15; epoch and sequence, 8 bytes each
 -- Cost  one EVALSHA and, where nothing was touched since the ticket and the index keys are right, GETRANGE, MGET, SET and with a
---       max age PEXPIRE. Touched since: one GETRANGE more. A put: log.lua. A version: one GETRANGE. An index key to write: one SET
+--       max age PEXPIRE. Touched since: one GETRANGE more. A put: write_marks.lua. A version: one GETRANGE. An index key to write: one SET
 --
 -- What a string costs that crosses the border of Lua, or is made within: about 150 instructions, and 10 for each byte, since Lua hashes every
 -- byte; a number that becomes text 1,700; a command 4,500 and more. A GET is 5,000. So nothing is passed twice, taken apart before it is needed,

@@ -1,5 +1,5 @@
 #!lua
--- Stores several objects, one after the other: fills or puts. Goes on with store.lua, log.lua and store_each.lua.
+-- Stores several objects, one after the other: fills or puts. Goes on with store.lua, write_marks.lua and store_each.lua.
 --
 -- KEYS  1 clock  2 the record of the call, if the call takes several scripts; then for each object, what store.lua has after its clock
 -- ARGV  1 and 2 as store.lua's 1 and 6: the ticket, and how long an object is kept beyond its deadline

@@ -12,7 +12,7 @@ impl Store {
     /// Asks for the lease and looks, in this order and in one round trip; two where an index key is found that was not known.
     pub(crate) async fn lease_and_look(&self, key: KeyRef<'_>) -> (Lease, Lookup) {
         // Without the right to take a lease nobody has one.
-        let may_take = !self.link.protocol().rights.missing().any_of(&[Command::Set]);
+        let may_take = !self.link.kind().rights.missing().any_of(&[Command::Set]);
         let Some(connection) = self.trusted().filter(|_| may_take) else {
             return (Lease::Free, self.find_or_ticket(key).await);
         };

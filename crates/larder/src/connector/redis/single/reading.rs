@@ -161,7 +161,7 @@ impl Store {
 
     /// Whether the user has the rights that it takes to renew a last-use age.
     pub(crate) fn may_touch(&self) -> bool {
-        !self.link.protocol().rights.missing().any_of(&[Command::PExpire, Command::GetRange, Command::Time])
+        !self.link.kind().rights.missing().any_of(&[Command::PExpire, Command::GetRange, Command::Time])
     }
 
     /// What the reply to a GET of an object key, sent when `connection` was the one in use, says under this key.

@@ -140,7 +140,7 @@ impl Store {
 
     /// Whether the user has the rights that it takes to store an object of so many bytes. Which are missing was told when that was found out.
     fn may_store(&self, object: &Object, bytes: usize) -> bool {
-        let missing = self.link.protocol().rights.missing();
+        let missing = self.link.kind().rights.missing();
         if missing.is_none() {
             return true;
         }

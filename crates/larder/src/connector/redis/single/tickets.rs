@@ -104,7 +104,7 @@ impl Store {
     }
 }
 
-/// What log.lua writes: a ring of so many marks, from this byte of the clock on.
+/// What write_marks.lua writes: a ring of so many marks, from this byte of the clock on.
 const RING: u64 = 16_384;
 const LOG: usize = 512;
 

@@ -2,7 +2,7 @@
 
 use super::connection::Connection;
 use crate::connector::redis::scripts::Script;
-use crate::connector::remote::{Awaited, Channel, Link, Protocol, Trouble, WhenCrowded};
+use crate::connector::remote::{Awaited, Channel, Link, ServerKind, Trouble, WhenCrowded};
 use redis::{Cmd, Pipeline, Value};
 use std::future::Future;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(crate) trait Caller: Sync {
 }
 
 /// Operations that clear, register or prune are never shed: they wait for a place.
-impl<P: Protocol<Connection = Connection>> Caller for Link<P> {
+impl<P: ServerKind<Connection = Connection>> Caller for Link<P> {
     async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
         Self::call(self, WhenCrowded::Wait, command).await
     }
@@ -29,7 +29,7 @@ impl<P: Protocol<Connection = Connection>> Caller for Link<P> {
     }
 }
 
-impl<P: Protocol<Connection = Connection>> Caller for Channel<'_, P> {
+impl<P: ServerKind<Connection = Connection>> Caller for Channel<'_, P> {
     async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
         self.run(|connection| async move { connection.send(command).await }).await
     }

@@ -2,12 +2,12 @@
 
 use super::connection::Connection;
 use crate::connector::redis::scripts::Script;
-use crate::connector::remote::{Link, Protocol, Trouble, What, WhenCrowded};
+use crate::connector::remote::{Link, ServerKind, Trouble, What, WhenCrowded};
 use redis::{Cmd, Pipeline, Value};
 use std::sync::atomic::Ordering;
 
 #[expect(private_bounds, reason = "only this crate has such connections")]
-impl<P: Protocol<Connection = Connection>> Link<P> {
+impl<P: ServerKind<Connection = Connection>> Link<P> {
     /// Sends one command.
     pub(crate) async fn call(&self, when_crowded: WhenCrowded, command: &Cmd) -> Result<Value, Trouble> {
         self.operation(when_crowded, |connection| async move { connection.send(command).await }).await

@@ -23,7 +23,7 @@ pub(crate) struct Identity {
 /// A connection that operations are sent on.
 pub(crate) struct Connection {
     stream: MultiplexedConnection,
-    /// Distinguishes this connection from all others that the server may have heard of (`log.lua`).
+    /// Distinguishes this connection from all others that the server may have heard of (`write_marks.lua`).
     pub(crate) name: u64,
     pub(crate) identity: Identity,
     /// In strict mode: what asks whether the replicas have the changes.

@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::replies::grave;
 use crate::connector::redis::scripts::Script;
-use crate::connector::remote::{Link, Protocol, Trouble, What, WhenCrowded};
+use crate::connector::remote::{Link, ServerKind, Trouble, What, WhenCrowded};
 use redis::{Arg, Cmd, Pipeline, RedisError, Value};
 use std::future::Future;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ impl Wire {
 }
 
 #[expect(private_bounds, reason = "only this crate has such connections")]
-impl<P: Protocol<Connection = Connection>> Link<P> {
+impl<P: ServerKind<Connection = Connection>> Link<P> {
     /// Runs one logical operation of as many round trips as it takes, all within one operation time-out. When the time is over, the
     /// caller keeps what it has noted of the replies by then.
     pub(crate) async fn converse<F>(

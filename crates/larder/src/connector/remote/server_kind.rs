@@ -1,4 +1,4 @@
-//! [`Protocol`]: all that this module has to know of a kind of server.
+//! [`ServerKind`]: all that this module has to know of a kind of server.
 
 use super::cache::RemoteCache;
 use super::forgetting::Batch;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 ///
 /// The server keeps a *clock* for each cache, which every node can read: an epoch, and a sequence that grows with each key that is touched.
 /// The two are the [`Ticket`] of a load. Recovery reads the clock to find out whether the server's data is still the data that was known.
-pub trait Protocol: Sized + Send + Sync + 'static {
+pub trait ServerKind: Sized + Send + Sync + 'static {
     /// What operations are sent on. All operations of a process share it.
     type Connection: Send + Sync + 'static;
 
