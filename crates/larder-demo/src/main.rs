@@ -48,7 +48,7 @@ struct Options {
     /// Where objects are kept [default: memory, or redis where --redis or --server is given]
     #[arg(long, value_enum)]
     connector: Option<Connector>,
-    /// A server that runs already: redis://[user:password@]host[:port][/database] or
+    /// A server that runs already: `redis://user:password@host:port/database` or
     /// redis+unix:///path. Without it the demo starts a server of its own
     #[arg(long, value_name = "URL")]
     redis: Option<String>,

@@ -70,7 +70,7 @@ pub(crate) mod index;
 ///
 /// The type of a field, or of what a function returns, decides how many keys there are:
 ///
-/// 1. What is a [`Key`] is one key. So `Vec<u8>` and `[u8; 16]` are one key, being bytes; `(String, u64)` is one key of two parts.
+/// 1. What is a [`Key`](crate::Key) is one key. So `Vec<u8>` and `[u8; 16]` are one key, being bytes; `(String, u64)` is one key of two parts.
 /// 2. An `Option` of a key is a key or none.
 /// 3. A collection of keys is a key for each item: lists, arrays, sets, boxed slices, whatever can be iterated over by reference.
 /// 4. Anything else is an error when it is compiled, and so is what could mean two things: a map, and a collection of bytes that is

@@ -3,7 +3,7 @@
 use crate::server::{Ask, Key, OUTCOMES, Reply, Request, Stamp, name, receive, send};
 use larder::clock::Clock;
 use larder::connector::remote::{
-    Batch, Channel, Clocked, Connected, Forgetting, Link, ServerKind, RemoteCache, Server, ServerOptions, Trouble,
+    Batch, Channel, Clocked, Connected, Forgetting, Link, RemoteCache, Server, ServerKind, ServerOptions, Trouble,
     WhenCrowded,
 };
 use larder::contract::{

@@ -38,8 +38,8 @@ mod census;
 mod clock;
 mod error;
 mod index;
-mod object;
 mod index_kind;
+mod object;
 
 pub use cache::InspectedCache;
 pub use census::{CacheCensus, Tally};

@@ -14,7 +14,7 @@ use crate::connector::redis::wire::parcel::{Parcel, Wire};
 use crate::connector::redis::wire::replies::{bytes, field, text};
 use crate::connector::redis::wire::rights::{Missing, Rights};
 use crate::connector::remote::hints::Hints;
-use crate::connector::remote::{Batch, Channel, Clocked, Connected, Link, ServerKind, RemoteCache, Trouble};
+use crate::connector::remote::{Batch, Channel, Clocked, Connected, Link, RemoteCache, ServerKind, Trouble};
 use crate::contract::{Schema, Ticket};
 use crate::telemetry::WarningLimit;
 use redis::{Pipeline, Value as Reply};

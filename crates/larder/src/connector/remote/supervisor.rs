@@ -18,8 +18,8 @@
 
 use super::cache::RemoteCache;
 use super::link::{Channel, Link, Live, report};
-use super::server_kind::{Connected, ServerKind};
 use super::recovery::{Lanes, Recovery};
+use super::server_kind::{Connected, ServerKind};
 use super::trouble::{Awaited, Trouble, What};
 use crate::breaker::Permit;
 use parking_lot::Mutex;

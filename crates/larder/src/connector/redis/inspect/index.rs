@@ -1,7 +1,7 @@
 //! One index of a cache, by name: finding, invalidating and deleting.
 
-use crate::connector::redis::inspect::object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 use crate::connector::redis::inspect::index_kind::{PRIMARY, Registered, SECONDARY, Standing};
+use crate::connector::redis::inspect::object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 use crate::connector::redis::inspect::{InspectError, InspectedCache, Inspector, bytes};
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::single::forgetting;

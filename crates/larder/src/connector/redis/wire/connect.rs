@@ -85,10 +85,7 @@ async fn connect(config: &RedisOptions) -> Result<(MultiplexedConnection, Driver
     }
 }
 
-async fn handshake(
-    config: &RedisOptions,
-    kind: ProtocolVersion,
-) -> Result<(MultiplexedConnection, Driver), Trouble> {
+async fn handshake(config: &RedisOptions, protocol: ProtocolVersion) -> Result<(MultiplexedConnection, Driver), Trouble> {
     let broken = |error: std::io::Error| Trouble::Error { what: What::Broken, text: error.to_string() };
     match &config.address {
         Address::Tcp { host, port } => {
@@ -121,7 +118,7 @@ fn tune(stream: &tokio::net::TcpStream, patience: Duration) -> std::io::Result<(
 
 async fn multiplex(
     config: &RedisOptions,
-    kind: ProtocolVersion,
+    protocol: ProtocolVersion,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<(MultiplexedConnection, Driver), Trouble> {
     let mut info = RedisConnectionInfo::default()
