@@ -44,7 +44,7 @@ impl Shelf {
 ///
 /// ```
 /// use larder::{Cache, Schema, clock::Clock};
-/// use larder_testing::entries::{Site, SiteIndex};
+/// use larder_testing::entries::Site;
 /// use larder_testing::reference::{Reference, Shelf};
 /// use std::sync::Arc;
 ///

@@ -51,6 +51,7 @@
 //! | `redis` (default) | the redis connector; without it there is no network code |
 //! | `yaml`, `toml` (default) | configuration files of either kind, and environment variables; without both there is no `config` |
 //! | `zitadel` (default) | Zitadel's `Caches:` block is read in the place of a configuration; brings `yaml` along |
+//! | `remote` | what a connector with a server behind it needs, for one of your own: `connector::remote`; `redis` brings it along |
 //! | `uuid` | [`Key`] for `uuid::Uuid` |
 //! | `torture` | switches that turn larder's protections off, for `larder-torture` to prove that it would notice; never for a service |
 

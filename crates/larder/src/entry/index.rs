@@ -1,8 +1,8 @@
 //! [`Index`]: a way to look the objects of an entry up, and [`AnyKey`]: a key of any of these ways.
 
 use super::Entry;
-use crate::contract::{KeyBuf, KeyRef};
 use crate::key::KeyFor;
+use crate::key::{KeyBuf, KeyRef};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;

@@ -85,7 +85,10 @@ async fn connect(config: &RedisOptions) -> Result<(MultiplexedConnection, Driver
     }
 }
 
-async fn handshake(config: &RedisOptions, protocol: ProtocolVersion) -> Result<(MultiplexedConnection, Driver), Trouble> {
+async fn handshake(
+    config: &RedisOptions,
+    protocol: ProtocolVersion,
+) -> Result<(MultiplexedConnection, Driver), Trouble> {
     let broken = |error: std::io::Error| Trouble::Error { what: What::Broken, text: error.to_string() };
     match &config.address {
         Address::Tcp { host, port } => {

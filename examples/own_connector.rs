@@ -4,7 +4,7 @@
 //! `larder::connector::remote`: see `crates/larder/tests/toy`.
 //!
 //! ```sh
-//! cargo run -p larder --example own_connector
+//! cargo run -p larder-examples --bin own_connector
 //! ```
 
 use larder::connector::memory::{Memory, MemoryOptions};

@@ -1,7 +1,7 @@
 //! Loads from PostgreSQL (tokio-postgres), and tells the cache of a change after its commit.
 //!
 //! ```sh
-//! DATABASE_URL='host=/var/run/postgresql user=postgres' cargo run -p larder --example database
+//! DATABASE_URL='host=/var/run/postgresql user=postgres' cargo run -p larder-examples --bin database
 //! ```
 
 use larder::{Cache, CacheOptions, Caches, Entry, LoadError, UpdateError};

@@ -1,7 +1,7 @@
 //! A web service (axum) that looks its tenant up on every request, by the host name of the request.
 //!
 //! ```sh
-//! cargo run -p larder --example web_service
+//! cargo run -p larder-examples --bin web_service
 //! curl -H 'Host: acme.example' http://127.0.0.1:3000/
 //! curl -X POST http://127.0.0.1:3000/tenants/1/name/Acme%20Inc.
 //! ```
@@ -76,7 +76,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Stands for a real one: see the example `database`.
+/// Stands for a real one: see `database.rs`.
 #[derive(Clone, Default)]
 struct Database(Arc<Mutex<Vec<Tenant>>>);
 

@@ -1,7 +1,7 @@
 //! Caches that are set up in code, without a file: two connectors, two caches, and a wait until they can be read.
 //!
 //! ```sh
-//! cargo run -p larder --example builder
+//! cargo run -p larder-examples --bin builder
 //! ```
 
 use larder::connector::memory::MemoryOptions;

@@ -1,7 +1,7 @@
 //! Tests that move the time of a cache instead of waiting for it.
 //!
 //! ```sh
-//! cargo run -p larder --example manual_clock
+//! cargo run -p larder-examples --bin manual_clock
 //! ```
 
 use larder::clock::Clock;
