@@ -72,6 +72,11 @@ pub(crate) fn ci(run: &mut Run) {
         }
         Ok(())
     });
+    // What a newcomer builds by itself has only the features that it asks for; a build of the whole workspace has those of all.
+    run.step("alone", |_| {
+        let programs = ["larder-demo", "larder-torture", "larder-cli", "larder-examples"];
+        programs.iter().try_for_each(|program| succeed(cargo(["check", "--package"]).arg(program)))
+    });
     run.step("rust-version", |_| rust_version::check());
     run.step("operator's tool", |_| operator::check());
     build_docs(run);
