@@ -5,6 +5,7 @@ use super::objects::{Key, Kind};
 use super::protocol::{Call, Forgotten, Outcome, Read};
 use super::truth::digest;
 use super::witness::Made;
+use std::collections::HashMap;
 
 /// How many reads of the same object are told of, at most.
 const READS: usize = 12;
@@ -95,7 +96,7 @@ pub(crate) fn history(checker: &Checker, violation: &Violation, faults: &[Made],
     if let Some((node, earlier)) = &violation.earlier {
         lines.push((earlier.begun, told_read(*node, earlier, begun, "   <- after this")));
     }
-    for (time, node) in checker.clearings(kind, since, read.ended) {
+    for (time, node) in first_of_each(checker.clearings(kind, since, read.ended)) {
         lines.push((
             time,
             format!(
@@ -149,6 +150,17 @@ fn headline(violation: &Violation, call: Option<&Forgotten>, hosts: Option<u64>)
     }
 }
 
+/// A node tells again and again that it clears its cache, until the cache is read. Of each clearing only the first word is told.
+fn first_of_each(clearings: impl Iterator<Item = (u64, u32)>) -> impl Iterator<Item = (u64, u32)> {
+    /// Words of one clearing follow each other within this, in ns.
+    const APART: u64 = 1_000_000_000;
+    let mut told_last: HashMap<u32, u64> = HashMap::new();
+    clearings.filter(move |(time, node)| {
+        let before = told_last.insert(*node, *time);
+        before.is_none_or(|before| time.saturating_sub(before) > APART)
+    })
+}
+
 fn at(time: u64, begun: u64) -> String {
     format!("{:>9.4}", (time as f64 - begun as f64) / 1e9)
 }
@@ -184,4 +196,17 @@ fn told_read(node: u32, read: &Read, begun: u64, mark: &str) -> String {
         read.key,
         at(read.ended, begun).trim()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clearing_is_told_once_however_long_it_takes() {
+        const MS: u64 = 1_000_000;
+        let words = [(0, 1), (50 * MS, 1), (60 * MS, 2), (900 * MS, 1), (1_800 * MS, 1), (3_000 * MS, 1)];
+        let told: Vec<_> = first_of_each(words.into_iter()).collect();
+        assert_eq!(told, [(0, 1), (60 * MS, 2), (3_000 * MS, 1)]);
+    }
 }
