@@ -3,9 +3,8 @@
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::Store;
 use crate::connector::redis::single::clearing;
-use crate::connector::remote::BATCH;
-use crate::connector::remote::Trouble;
-use crate::connector::remote::WhenCrowded;
+use crate::connector::redis::wire::caller::Caller;
+use crate::connector::remote::{BATCH, Channel, Trouble};
 use crate::contract::{Error, Pruned};
 use redis::{Cmd, Value as Reply};
 
@@ -15,12 +14,12 @@ impl Store {
             self.miss(&trouble);
             Error::Unavailable { cache: self.schema.cache.clone(), reason: trouble.to_string() }
         };
-        let clock = self.local.layout.clock();
+        let (channel, clock) = (Channel::Shared(&self.link), self.local.layout.clock());
         let mut pruned = Pruned::default();
         let mut cursor = b"0".to_vec();
         loop {
             let (next, names) =
-                clearing::scan(&*self.link, &cursor, &self.local.layout.index_keys()).await.map_err(unavailable)?;
+                clearing::scan(&channel, &cursor, &self.local.layout.index_keys()).await.map_err(unavailable)?;
             // Also of indexes that this release does not have: who had them may be gone for good.
             for batch in names.chunks(BATCH) {
                 let arguments = |call: &mut Cmd| {
@@ -30,8 +29,7 @@ impl Store {
                     }
                     call.arg(self.local.layout.object_prefix()).arg(self.local.layout.before_index());
                 };
-                let reply =
-                    self.link.script(WhenCrowded::Wait, &scripts::PRUNE, arguments).await.map_err(unavailable)?;
+                let reply = channel.script(&scripts::PRUNE, arguments).await.map_err(unavailable)?;
                 if let Reply::Int(removed) = reply {
                     pruned.keys += u64::try_from(removed).unwrap_or(0);
                 }

@@ -2,7 +2,7 @@
 
 use super::connection::Connection;
 use crate::connector::redis::scripts::Script;
-use crate::connector::remote::{Awaited, Channel, Link, ServerKind, Trouble, WhenCrowded};
+use crate::connector::remote::{Awaited, Channel, ServerKind, Trouble};
 use redis::{Cmd, Pipeline, Value};
 use std::future::Future;
 use std::sync::Arc;
@@ -16,17 +16,6 @@ pub(crate) trait Caller: Sync {
         script: &Script,
         arguments: impl Fn(&mut Cmd) + Send + Sync,
     ) -> impl Future<Output = Result<Value, Trouble>> + Send;
-}
-
-/// Operations that clear, register or prune are never shed: they wait for a place.
-impl<P: ServerKind<Connection = Connection>> Caller for Link<P> {
-    async fn call(&self, command: &Cmd) -> Result<Value, Trouble> {
-        Self::call(self, WhenCrowded::Wait, command).await
-    }
-
-    async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
-        Self::script(self, WhenCrowded::Wait, script, arguments).await
-    }
 }
 
 impl<P: ServerKind<Connection = Connection>> Caller for Channel<'_, P> {
