@@ -38,5 +38,5 @@ pub use forgetting::{BATCH, Batch, Forgetting};
 pub use guard::Undelivered;
 pub use link::{Channel, Link, WhenCrowded};
 pub use server::{Server, ServerOptions};
-pub use server_kind::{Clocked, Connected, ServerKind};
+pub use server_kind::{Clearing, Clocked, Connected, ServerKind};
 pub use trouble::{Awaited, Trouble, What};

@@ -7,7 +7,7 @@ use larder::{Cache, Delivery, Lookup, Schema, Stored};
 use larder_testing::entries::Instance as Versioned;
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Reply, Server, ServerOptions};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const CLOCK: &str = "larder:instance:c";
@@ -36,6 +36,34 @@ async fn what_a_crashed_node_left_half_cleared_is_cleared_by_the_next_to_connect
         assert!(next.by_id("1").await.is_none());
         assert_eq!(state(&server).await, Some(1), "settled");
         next.set("1", &["a"], "new").await;
+    }
+}
+
+/// Nodes that start at the same time each found no clock, and each cleared the cache: the last of them removed what the first had stored, and
+/// the lowest versions that were demanded meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_another_node_has_cleared_meanwhile_is_not_cleared_again() {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let (found_nothing, mut has_found_nothing) = tokio::sync::mpsc::unbounded_channel();
+        let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+        let may_go_on = Mutex::new(may_go_on);
+        let fault = Fault::rewrite(move |sent| {
+            if sent.windows(13).any(|argument| argument == b"$7\r\nrecover\r\n") {
+                let _ = found_nothing.send(());
+                let _ = may_go_on.lock().unwrap().recv();
+            }
+            sent
+        });
+        proxy.set(Direction::ToServer, fault);
+        let late = Node::begin(config(proxy.socket()));
+        has_found_nothing.recv().await.unwrap();
+        let first = Node::on(&server).await;
+        first.set("1", &["a"], "stored").await;
+        drop(go_on);
+        late.readable().await;
+        assert!(first.by_id("1").await.is_some() && late.by_id("1").await.is_some());
+        assert_eq!(late.cache.stats().resets.get(), 0);
     }
 }
 

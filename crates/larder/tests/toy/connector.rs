@@ -3,8 +3,8 @@
 use crate::server::{Ask, Key, OUTCOMES, Reply, Request, Stamp, name, receive, send};
 use larder::clock::Clock;
 use larder::connector::remote::{
-    Batch, Channel, Clocked, Connected, Forgetting, Link, RemoteCache, Server, ServerKind, ServerOptions, Trouble,
-    WhenCrowded,
+    Batch, Channel, Clearing, Clocked, Connected, Forgetting, Link, RemoteCache, Server, ServerKind, ServerOptions,
+    Trouble, WhenCrowded,
 };
 use larder::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, OptionError, Pruned, Schema,
@@ -98,9 +98,15 @@ impl ServerKind for Toy {
         Ok(Clocked { epoch: now.epoch(), sequence: now.sequence(), settled: true, history: 1, registered: true })
     }
 
-    async fn clear(&self, channel: &Channel<'_, Self>, cache: &Cached, _: u64, _: bool) -> Result<Clocked, Trouble> {
+    async fn clear(
+        &self,
+        channel: &Channel<'_, Self>,
+        cache: &Cached,
+        _: u64,
+        _: Clearing,
+    ) -> Result<Option<Clocked>, Trouble> {
         change(channel, cache, Ask::Truncate).await?;
-        self.read_clock(channel, cache).await
+        self.read_clock(channel, cache).await.map(Some)
     }
 
     async fn forget(

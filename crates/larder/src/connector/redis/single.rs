@@ -14,7 +14,7 @@ use crate::connector::redis::wire::parcel::{Parcel, Wire};
 use crate::connector::redis::wire::replies::{bytes, field, text};
 use crate::connector::redis::wire::rights::{Missing, Rights};
 use crate::connector::remote::hints::Hints;
-use crate::connector::remote::{Batch, Channel, Clocked, Connected, Link, RemoteCache, ServerKind, Trouble};
+use crate::connector::remote::{Batch, Channel, Clearing, Clocked, Connected, Link, RemoteCache, ServerKind, Trouble};
 use crate::contract::{Schema, Ticket};
 use crate::telemetry::WarningLimit;
 use redis::{Pipeline, Value as Reply};
@@ -125,13 +125,9 @@ impl ServerKind for SingleServer {
         channel: &Channel<'_, Self>,
         local: &Local,
         history: u64,
-        releases: bool,
-    ) -> Result<Clocked, Trouble> {
-        if releases {
-            clearing::clear_and_forget_schemas(channel, &local.layout, history).await
-        } else {
-            clearing::clear(channel, &local.layout, history).await
-        }
+        clearing: Clearing,
+    ) -> Result<Option<Clocked>, Trouble> {
+        clearing::clear(channel, &local.layout, history, clearing, |_| ()).await
     }
 
     async fn forget(

@@ -6,7 +6,7 @@ use super::cache::RemoteCache;
 use super::forgetting::{BATCH, Batch};
 use super::journal::{Deferred, Journal};
 use super::link::Channel;
-use super::server_kind::ServerKind;
+use super::server_kind::{Clearing, ServerKind};
 use super::trouble::Trouble;
 use crate::contract::{Answer, Delivery, Error, KeyBuf, KeyRef, Object, Stored};
 use crate::protection::{Protection, holds};
@@ -177,8 +177,8 @@ impl<P: ServerKind> RemoteCache<P> {
             return Delivery::Deferred;
         };
         let (channel, history) = (Channel::Shared(&*self.link), self.trust.history());
-        let cleared = self.link.kind().clear(&channel, &self.local, history, false).await;
-        if let Ok(clock) = &cleared {
+        let cleared = self.link.kind().clear(&channel, &self.local, history, Clearing::Truncate).await;
+        if let Ok(Some(clock)) = &cleared {
             self.trust.registered(if clock.registered && clock.settled { clock.epoch } else { 0 });
         }
         let confirmed = match cleared {

@@ -8,7 +8,7 @@ use super::cache::RemoteCache;
 use super::forgetting::Batch;
 use super::journal::Deferred;
 use super::link::{Channel, Live};
-use super::server_kind::{Clocked, ServerKind};
+use super::server_kind::{Clearing, Clocked, ServerKind};
 use super::trouble::Trouble;
 use crate::contract::{KeyBuf, Ticket};
 use crate::protection::{Protection, holds};
@@ -91,9 +91,7 @@ impl<P: ServerKind> Recovery<'_, P> {
         let mut clock = self.compare().await?;
         if compare_with_known(clock, live.history, cache.newest()) != StoredData::Known {
             let _lane = self.lanes.clearing.acquire().await;
-            // Another node may have cleared it while this one waited for its turn.
-            clock = self.compare().await?;
-            clock = self.clear_unless_trusted(clock).await?;
+            clock = self.clear_unless_trusted().await?;
         }
         // Replay the journal once. What is deferred during the replay waits until the cache is proven: from then on new invalidations go to
         // the server directly, so the journal cannot grow without end.
@@ -101,7 +99,8 @@ impl<P: ServerKind> Recovery<'_, P> {
         if let Some(waiting) = &waiting {
             if waiting.truncate {
                 let _lane = self.lanes.clearing.acquire().await;
-                clock = protocol.clear(&self.channel, &cache.local, live.history, false).await?;
+                let cleared = protocol.clear(&self.channel, &cache.local, live.history, Clearing::Truncate).await?;
+                clock = cleared.unwrap_or(clock);
             } else {
                 let _lane = self.lanes.replaying.acquire().await;
                 self.replay(&waiting.keys).await?;
@@ -124,27 +123,35 @@ impl<P: ServerKind> Recovery<'_, P> {
         self.cache.link.kind().read_clock(&self.channel, &self.cache.local).await
     }
 
-    async fn clear_unless_trusted(&self, clock: Clocked) -> Result<Clocked, Trouble> {
+    /// Another node may have cleared the cache while this one waited for its turn, and while its request to clear was on the way: a fleet that
+    /// starts clears a cache once.
+    async fn clear_unless_trusted(&self) -> Result<Clocked, Trouble> {
         let (cache, history) = (self.cache, self.live.history);
-        let releases = match compare_with_known(clock, history, cache.newest()) {
-            StoredData::Known => return Ok(clock),
-            StoredData::Doubtful => {
-                if clock.epoch != 0 {
-                    tracing::info!(
-                        cache = %cache.schema.cache,
-                        "the server's history is not the one known (restart, restored data, or a clearing that did not end): clearing the cache"
-                    );
-                    cache.schema.stats.resets.increment();
+        loop {
+            let clock = self.compare().await?;
+            let anew = match compare_with_known(clock, history, cache.newest()) {
+                StoredData::Known => return Ok(clock),
+                StoredData::Doubtful => {
+                    if clock.epoch != 0 {
+                        tracing::info!(
+                            cache = %cache.schema.cache,
+                            "the server's history is not the one known (restart, restored data, or a clearing that did not end): clearing the cache"
+                        );
+                        cache.schema.stats.resets.increment();
+                    }
+                    false
                 }
-                false
+                StoredData::Unlisted => {
+                    tracing::info!(cache = %cache.schema.cache, "the list of releases is full: clearing the cache to begin a new one");
+                    cache.schema.stats.resets.increment();
+                    true
+                }
+            };
+            let doubted = Clearing::Doubted { epoch: clock.epoch, anew };
+            if let Some(cleared) = cache.link.kind().clear(&self.channel, &cache.local, history, doubted).await? {
+                return Ok(cleared);
             }
-            StoredData::Unlisted => {
-                tracing::info!(cache = %cache.schema.cache, "the list of releases is full: clearing the cache to begin a new one");
-                cache.schema.stats.resets.increment();
-                true
-            }
-        };
-        cache.link.kind().clear(&self.channel, &cache.local, history, releases).await
+        }
     }
 
     /// Sends what waits in a journal, in full batches, several of them in a round trip.

@@ -50,16 +50,17 @@ pub trait ServerKind: Sized + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Clocked, Trouble>> + Send;
 
     /// Removes everything that was stored in the cache before now, under a new epoch, and answers the clock after that. `history` is the one
-    /// of this connection; the clock says from then on that it belongs to that history. With `releases` the list of schemas begins anew.
+    /// of this connection; the clock says from then on that it belongs to that history.
     ///
-    /// A clearing that is dropped half-way must leave a clock that is not [`settled`](Clocked::settled).
+    /// `None`: nothing was removed, since what was [doubted](Clearing::Doubted) is gone already. A clearing that is dropped half-way must leave
+    /// a clock that is not [`settled`](Clocked::settled).
     fn clear(
         &self,
         channel: &Channel<'_, Self>,
         local: &Self::Local,
         history: u64,
-        releases: bool,
-    ) -> impl Future<Output = Result<Clocked, Trouble>> + Send;
+        clearing: Clearing,
+    ) -> impl Future<Output = Result<Option<Clocked>, Trouble>> + Send;
 
     /// Deletes or invalidates keys, each batch in one atomic step, all batches in as few round trips as it takes. For each batch that was
     /// answered, in their order, `answers` gets where the clock stands after it, or `None`: the clock is lost, and nothing was done.
@@ -108,6 +109,22 @@ impl<C> std::fmt::Debug for Connected<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connected").field("history", &self.history).finish_non_exhaustive()
     }
+}
+
+/// Why a cache is cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Clearing {
+    /// It was asked for: everything goes, whatever the clock says.
+    Truncate,
+    /// What is stored under a clock of this epoch is doubted; 0: there was no clock. Where the clock has another epoch by now, and is settled, another node
+    /// has cleared the cache since: a second clearing would only remove what was stored after the first. It is allowed all the same.
+    Doubted {
+        /// The epoch of the clock that was read.
+        epoch: u64,
+        /// Whether the list of schemas begins anew, because it is full.
+        anew: bool,
+    },
 }
 
 /// What the clock of a cache says.

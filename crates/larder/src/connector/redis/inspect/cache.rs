@@ -6,7 +6,7 @@ use crate::connector::redis::scripts;
 use crate::connector::redis::single::clearing;
 use crate::connector::redis::wire::caller::Caller;
 use crate::connector::redis::wire::replies::unexpected;
-use crate::connector::remote::BATCH;
+use crate::connector::remote::{BATCH, Clearing};
 use redis::{Cmd, Value};
 
 /// One cache on the server of an [`Inspector`].
@@ -44,7 +44,7 @@ impl<'a> InspectedCache<'a> {
         }
         let history = self.server.connection.identity.history;
         let removed = |removed| progress(Progress { found: removed, removed });
-        let cleared = clearing::clear_and_tell(&self.server.caller(), &self.layout, history, removed).await;
+        let cleared = clearing::clear(&self.server.caller(), &self.layout, history, Clearing::Truncate, removed).await;
         cleared.map_err(|trouble| self.server.error(&trouble))?;
         self.server.confirm().await
     }

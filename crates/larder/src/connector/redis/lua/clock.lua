@@ -2,10 +2,11 @@
 -- Makes, renews, settles and reads the clock of one cache, and registers the schema of the caller.
 --
 -- KEYS  1 clock
--- ARGV  1 'register' | 'renew' | 'renumber' | 'settle'; renumber is renew, and begins the list of schemas anew
+-- ARGV  1 'register' | 'renew' | 'recover' | 'renumber' | 'settle'; recover is renew, unless another node has cleared since; renumber is
+--         recover, and begins the list of schemas anew
 --       2 schema: 16 hex digits
---       3 renew, renumber: the new epoch; settle: the epoch that was cleared
---       4 settle: the history of the server that the clock now belongs to
+--       3 renew, recover, renumber: the new epoch; settle: the epoch that was cleared
+--       4 recover, renumber: the epoch that was found before; settle: the history of the server that the clock now belongs to
 --       5 the names of the caller's indexes; empty: the caller has no schema, and registers nothing
 --       6 name of the key for them (index_names.rs), up to the schema. It is not among KEYS, so that whoever may not use it may use the clock
 -- Reply {epoch, sequence, state, history, registered}; all 0 where there is no clock
@@ -18,6 +19,11 @@
 local clock, action, schema = KEYS[1], ARGV[1], ARGV[2]
 local head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#2')
 
+-- Settled, under another epoch than the one that was doubted: all that was doubted is gone, and the reply tells of the new clock.
+if (action == 'recover' or action == 'renumber') and head[2] == 1 and head[1] ~= tonumber(ARGV[4]) then
+  action = 'register'
+end
+
 if action == 'renumber' and head[1] ~= 0 then
   -- Lost: until everything is removed there are objects that no list leads to.
   local listed = redis.call('GETRANGE', clock, 48, 303)
@@ -28,7 +34,7 @@ if action == 'renumber' and head[1] ~= 0 then
   end
   redis.call('SETRANGE', clock, 48, string.rep('\0', 256))
   redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 3)
-elseif action == 'renew' or action == 'renumber' then
+elseif action == 'renew' or action == 'recover' or action == 'renumber' then
   if head[1] == 0 then
     redis.call('SETRANGE', clock, 131583, '\0')
     redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 3)

@@ -3,7 +3,8 @@
 //! Removing takes many commands, and whoever does it may die half-way. So the clock has a state: `renew` gives it a new epoch
 //! and marks it *clearing*; from then on no older fill or put is accepted, and no ticket is given out. Then everything
 //! is removed; then `settle` marks it settled and notes which history of the server it belongs to. A node that finds a clock
-//! unsettled does the removing itself, under the same epoch: whoever ends first has removed everything older.
+//! unsettled does the removing itself, under the same epoch: whoever ends first has removed everything older. A node that doubts what it
+//! finds begins with `recover` in place of `renew`: it gives no new epoch to a clock that another node has renewed and settled meanwhile.
 //!
 //! An index key must never go while its object stays, since an invalidation through that key would not find it. So every object
 //! is removed before the first index key: what else a pass over the server's keys comes across is removed after the pass, or, where
@@ -17,7 +18,7 @@ use crate::connector::redis::layout::Layout;
 use crate::connector::redis::scripts;
 use crate::connector::redis::wire::caller::Caller;
 use crate::connector::redis::wire::replies::{bytes, numbers, unexpected};
-use crate::connector::remote::{Clocked, Trouble};
+use crate::connector::remote::{Clearing, Clocked, Trouble};
 use crate::protection::{Protection, holds};
 use redis::{Cmd, Value};
 
@@ -38,44 +39,31 @@ pub(crate) async fn register(caller: &impl Caller, layout: &Layout) -> Result<Cl
     clock(caller, layout, "register", 0, 0).await
 }
 
-/// Removes everything in the cache that was stored before now, and answers the clock after that.
-pub(crate) async fn clear(caller: &impl Caller, layout: &Layout, history: u64) -> Result<Clocked, Trouble> {
-    clear_after(caller, layout, "renew", history, |_| ()).await
-}
-
-/// The same; `removed` is told after each batch how many keys have gone.
-pub(crate) async fn clear_and_tell(
+/// Removes everything in the cache that was stored before now, and answers the clock after that; `None` where another node has done so
+/// already. `removed` is told after each batch how many keys have gone.
+pub(crate) async fn clear(
     caller: &impl Caller,
     layout: &Layout,
     history: u64,
-    removed: impl FnMut(u64),
-) -> Result<Clocked, Trouble> {
-    clear_after(caller, layout, "renew", history, removed).await
-}
-
-/// The same, and begins the list of schemas anew, with this release's.
-pub(crate) async fn clear_and_forget_schemas(
-    caller: &impl Caller,
-    layout: &Layout,
-    history: u64,
-) -> Result<Clocked, Trouble> {
-    clear_after(caller, layout, "renumber", history, |_| ()).await
-}
-
-async fn clear_after(
-    caller: &impl Caller,
-    layout: &Layout,
-    action: &str,
-    history: u64,
+    clearing: Clearing,
     mut removed: impl FnMut(u64),
-) -> Result<Clocked, Trouble> {
+) -> Result<Option<Clocked>, Trouble> {
+    let (action, doubted) = match clearing {
+        Clearing::Truncate => ("renew", 0),
+        Clearing::Doubted { epoch, anew: false } => ("recover", epoch),
+        Clearing::Doubted { epoch, anew: true } => ("renumber", epoch),
+    };
     let mut gone = 0;
     loop {
         let epoch = if holds(Protection::Epoch) { fastrand::u64(1..1 << EPOCH_BITS) } else { 1 };
-        let epoch = clock(caller, layout, action, epoch, 0).await?.epoch;
+        let begun = clock(caller, layout, action, epoch, doubted).await?;
+        if begun.settled {
+            return Ok(None);
+        }
+        let epoch = begun.epoch;
         let mut sweep = Sweep { caller, layout, epoch, gone, removed: &mut removed };
         if sweep.everything().await? != Removal::Superseded {
-            return clock(caller, layout, "settle", epoch, history).await;
+            return clock(caller, layout, "settle", epoch, history).await.map(Some);
         }
         gone = sweep.gone;
     }
@@ -186,11 +174,11 @@ async fn clock(
     layout: &Layout,
     action: &str,
     epoch: u64,
-    history: u64,
+    beside: u64,
 ) -> Result<Clocked, Trouble> {
     let name = layout.clock();
     let arguments = |call: &mut Cmd| {
-        call.arg(1).arg(&name).arg(action).arg(&layout.fingerprint).arg(epoch).arg(history);
+        call.arg(1).arg(&name).arg(action).arg(&layout.fingerprint).arg(epoch).arg(beside);
         call.arg(layout.registered_names()).arg(layout.index_names_prefix());
     };
     let reply = caller.script(&scripts::CLOCK, arguments).await?;
