@@ -220,6 +220,8 @@ async fn tell(recorder: &Recorder, caches: &Caches) -> std::io::Result<()> {
         let begun = now();
         tokio::time::sleep(TELL_EVERY).await;
         recorder.late((now() - begun).saturating_sub(TELL_EVERY.as_nanos() as u64));
+        // A clearing that begins from here on is told the next time, and so is what it makes possible.
+        let looked = now();
         clearing.look(recorder, caches);
         for kind in [Kind::Instance, Kind::Policy] {
             let asked = now();
@@ -229,6 +231,7 @@ async fn tell(recorder: &Recorder, caches: &Caches) -> std::io::Result<()> {
         }
         let counts = recorder.counts(caches);
         let Taken { until, since, events, reads } = recorder.take();
+        let until = until.min(looked);
         protocol::send(&mut stdout, &Report { until, since, events, counts, reads }).await?;
     }
 }
