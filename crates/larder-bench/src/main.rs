@@ -93,7 +93,11 @@ fn measure(options: &Options, arguments: &[String]) -> Result<bool, String> {
         return Err("no row has that name; --list names them all, and without --only all are measured".to_owned());
     }
     if report.rows().next().is_some() {
-        print!("\n{}\n{}", report::table(report.rows()), report::summary(report.rows()));
+        let counted: Vec<_> = report.rows().collect();
+        for section in report.sections.iter().filter(|section| !section.rows.is_empty()) {
+            print!("\n{}", report::table(&section.rows, &counted));
+        }
+        print!("\n{}", report::summary(report.rows()));
     }
     report.charts().for_each(|chart| print!("\n{}\n{}", chart.title, report::chart_table(chart)));
     if let Some(path) = &options.json {
@@ -119,7 +123,7 @@ fn tell(section: Section, options: &Options) -> Told {
         match group.measure(options.effort()) {
             Ok(rows) => {
                 let rows: Vec<_> = rows.into_iter().filter(|row| options.wants(&row.name)).collect();
-                eprint!("{}", report::table(&rows));
+                eprint!("{}", report::table(&rows, &[]));
                 told.rows.extend(rows);
             }
             Err(error) => {
