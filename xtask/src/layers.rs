@@ -34,6 +34,7 @@ const ORDER: &[&str] = &[
     "connector::redis::single",
     "connector::redis",
     "connector::redis::inspect",
+    "connector::postgres",
     "connector",
     "cache",
     "caches",

@@ -30,6 +30,20 @@ const SERVER: Need = Need {
     packages: &["redis-server"],
 };
 
+/// A PostgreSQL server. Its programs are in a folder for each version, as `larder_testing::postgres` looks for them.
+const POSTGRES: Need = Need {
+    what: "a PostgreSQL server",
+    programs: &["postgres"],
+    folders: &[
+        "/usr/lib/postgresql/15/bin",
+        "/usr/lib/postgresql/16/bin",
+        "/usr/lib/postgresql/17/bin",
+        "/usr/lib/postgresql/18/bin",
+    ],
+    variable: "LARDER_POSTGRES",
+    packages: &["postgresql"],
+};
+
 /// A C compiler, because SQLite is compiled from source.
 const COMPILER: Need = Need {
     what: "a C compiler",
@@ -51,7 +65,7 @@ const CALLGRIND: Need = Need {
 /// Sees to it that everything is there.
 pub(crate) fn provide() -> Result<(), String> {
     let mut missing = Vec::new();
-    for need in [SERVER, COMPILER, CALLGRIND] {
+    for need in [SERVER, POSTGRES, COMPILER, CALLGRIND] {
         match need.found(&env::var_os("PATH").unwrap_or_default(), &env::var_os(need.variable).unwrap_or_default()) {
             Some(path) => eprintln!("{}: {}", need.what, path.display()),
             None => missing.push(need),
@@ -81,9 +95,13 @@ impl Need {
     fn found(&self, path: &std::ffi::OsString, named: &std::ffi::OsString) -> Option<PathBuf> {
         let folders: Vec<_> = env::split_paths(path).chain(self.folders.iter().map(PathBuf::from)).collect();
         let in_folders = |name: &PathBuf| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+        // A variable may name the folder of the programs.
+        let programs = |name: PathBuf| {
+            self.programs.iter().map(|program| name.join(program)).chain([name.clone()]).collect::<Vec<_>>()
+        };
         // An absolute path is found, too: joined to a folder, it stays what it was.
         let named = env::split_paths(named).filter(|name| !name.as_os_str().is_empty());
-        named.chain(self.programs.iter().map(PathBuf::from)).find_map(|name| in_folders(&name))
+        named.flat_map(programs).chain(self.programs.iter().map(PathBuf::from)).find_map(|name| in_folders(&name))
     }
 
     fn wanted(&self) -> String {

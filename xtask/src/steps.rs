@@ -18,7 +18,7 @@ const ALL: [&str; 2] = ["--workspace", "--all-features"];
 const FEATURES: [(&str, &[&str]); 2] = [("no features", &["--no-default-features"]), ("default features", &[])];
 
 /// The features that users choose from: each has to build by itself. What there is beside the features is tested with none of them.
-const EACH: [&str; 6] = ["redis", "toml", "torture", "uuid", "yaml", "zitadel"];
+const EACH: [&str; 8] = ["postgres", "redis", "remote", "toml", "torture", "uuid", "yaml", "zitadel"];
 
 /// Every test. `arguments` go to the test programs.
 pub(crate) fn test(run: &mut Run, arguments: &[String]) {

@@ -6,7 +6,8 @@
 //! | [`entries`] | the sample entry types that those cases store |
 //! | [`mod@model`] | random operations on a connector, whose answers are compared with the contract in its plainest form |
 //! | [`mod@reference`] | a connector that is nothing but the contract, to compare other connectors with |
-//! | [`server`] | real servers on temporary sockets, with kill, stop, continue and restart |
+//! | [`server`] | real Redis and Valkey servers on temporary sockets, with kill, stop, continue and restart |
+//! | [`postgres`] | real PostgreSQL servers on temporary sockets, with kill and restart |
 //! | [`proxy`] | a scripted proxy that corrupts, delays, cuts and drops |
 //!
 //! Servers and proxy need no cargo feature. The rest needs the feature `conformance`, which is on by default.
@@ -19,6 +20,7 @@ pub mod conformance;
 pub mod entries;
 #[cfg(feature = "conformance")]
 pub mod model;
+pub mod postgres;
 pub mod proxy;
 #[cfg(feature = "conformance")]
 pub mod reference;

@@ -14,13 +14,13 @@
 //! server belongs to this module, so that no password and no ACL of a test locks the test out. For that reason the server refuses an
 //! `aclfile` line: use `user` lines instead.
 
-mod address;
+pub(crate) mod address;
 mod binary;
 mod connection;
 mod endpoint;
 mod error;
 mod options;
-mod process;
+pub(crate) mod process;
 mod resp;
 mod scripted;
 

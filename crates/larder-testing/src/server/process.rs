@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 /// If the owner itself is killed, nothing is dropped. On Linux the kernel then kills the program, if `setpriv` (of util-linux) is there to
 /// ask the kernel for that. On other systems the program is left behind.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     pid: Pid,
 }
@@ -28,13 +28,26 @@ type Order = (Command, oneshot::Sender<io::Result<Process>>);
 impl Process {
     /// Runs `program`. Before that, `prepare` completes the command.
     pub(super) async fn spawn(program: &OsStr, prepare: impl FnOnce(&mut Command)) -> io::Result<Process> {
-        let mut command = if follows_its_owner() {
-            let mut command = Command::new("setpriv");
+        Self::spawn_as(None, program, prepare).await
+    }
+
+    /// The same, as the user and the group of these numbers.
+    pub(crate) async fn spawn_as(
+        user: Option<(u32, u32)>,
+        program: &OsStr,
+        prepare: impl FnOnce(&mut Command),
+    ) -> io::Result<Process> {
+        let follows = follows_its_owner();
+        let mut command = Command::new(if follows { OsStr::new("setpriv") } else { program });
+        if follows {
+            // `setpriv` changes the user itself: whoever changes it before loses the signal.
+            if let Some((user, group)) = user {
+                command.args(["--reuid", &user.to_string(), "--regid", &group.to_string(), "--clear-groups"]);
+            }
             command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
+        } else if let Some((user, group)) = user {
+            command.uid(user).gid(group);
+        }
         prepare(&mut command);
         command.process_group(0);
 
@@ -44,12 +57,12 @@ impl Process {
         spawned.await.map_err(|_| io::Error::other("the thread that starts programs has ended"))?
     }
 
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Whether the program has ended, by itself or by a signal.
-    pub(super) fn has_ended(&self) -> io::Result<bool> {
+    pub(crate) fn has_ended(&self) -> io::Result<bool> {
         // NOWAIT: the program is reaped only when it is dropped.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         Ok(waitid(WaitId::Pid(self.pid), options)?.is_some())

@@ -17,12 +17,12 @@
 //! 300 lines, for a server of 200.
 
 mod cache;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "postgres"))]
 pub(crate) mod envelope;
 mod forgetting;
 mod fullness;
 mod guard;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "postgres"))]
 pub(crate) mod hints;
 pub(crate) mod journal;
 mod link;

@@ -154,6 +154,15 @@ pub(crate) fn payload<'a>(schema: &Schema, bytes: &'a [u8], key: KeyRef<'_>) -> 
     Err(OtherKey)
 }
 
+#[cfg(feature = "postgres")]
+/// The primary key of an object that was decoded.
+pub(crate) fn primary(bytes: &[u8]) -> Option<&[u8]> {
+    let keys = array(bytes, LIST_LENGTH + 4).map(u16::from_be_bytes)?;
+    let (kind, primary, _) = split_key(bytes.get(FLAGS + usize::from(keys)..)?)?;
+    (kind == PRIMARY).then_some(primary)
+}
+
+#[cfg(any(feature = "redis", test))]
 /// When the max age of an object is over, in milliseconds of the server's clock; and whether the object is kept beyond that time, so
 /// that a reader must compare the time. `None`: the server had no reason to write the time.
 pub(crate) fn deadline(bytes: &[u8]) -> Option<(u64, bool)> {
@@ -161,6 +170,7 @@ pub(crate) fn deadline(bytes: &[u8]) -> Option<(u64, bool)> {
     Some((deadline, bytes.get(2).is_some_and(|encoding| encoding & KEPT != 0)))
 }
 
+#[cfg(any(feature = "redis", test))]
 /// A stored object, read without knowing its type and without a key that it was asked for by.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Opened<'a> {
@@ -173,6 +183,7 @@ pub(crate) struct Opened<'a> {
     pub(crate) payload: &'a [u8],
 }
 
+#[cfg(any(feature = "redis", test))]
 /// A key that an object lists.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Listed<'a> {
@@ -182,6 +193,7 @@ pub(crate) struct Listed<'a> {
     pub(crate) deleted: bool,
 }
 
+#[cfg(any(feature = "redis", test))]
 /// Opens an object of any schema.
 pub(crate) fn open(bytes: &[u8]) -> Result<Opened<'_>, DecodeError> {
     use DecodeError::{Damaged, OtherSchema};

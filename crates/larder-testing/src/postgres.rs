@@ -1,0 +1,359 @@
+//! Real PostgreSQL servers for tests, each with a cluster of its own on a Unix socket, that can be killed and restarted.
+//!
+//! As [`server`](crate::server) does for Redis: the server ends with its owner, and with the test process. `initdb` and `postgres` refuse to run as root; there they
+//! run as the user `postgres`, which Debian's package makes, or else as `nobody`.
+//!
+//! # Limits
+//!
+//! Unix only. Nothing is synced to disk: a killed server comes back with what it had, a machine that loses power need not.
+
+use crate::server::address;
+use crate::server::process::Process;
+use std::env;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tempfile::TempDir;
+use thiserror::Error;
+use tokio::time::{Instant, sleep};
+
+/// Where Debian installs servers, one folder for each major version.
+const PLACE: &str = "/usr/lib/postgresql";
+
+/// The environment variable that names more of them by the folders of their programs, such as `/opt/pg17/bin:/opt/pg18/bin`.
+const VARIABLE: &str = "LARDER_POSTGRES";
+
+/// What the socket is named after.
+const PORT: u16 = 5432;
+
+/// How long a server may take to answer for the first time.
+const START: Duration = Duration::from_secs(60);
+
+/// The superuser of every cluster, and the name of its database.
+pub const USER: &str = "larder";
+
+/// Why a server failed.
+#[derive(Debug, Error)]
+pub enum PostgresError {
+    /// This machine has no server.
+    #[error(
+        "no PostgreSQL server found: `cargo xtask test` installs one, or install it yourself (Debian: apt install postgresql), \
+         or name the folder of its programs in LARDER_POSTGRES"
+    )]
+    NoServer,
+    /// A folder that was found or named has no usable server.
+    #[error("{path} has no PostgreSQL 15 or later: asked for its version, it said {said:?}; correct LARDER_POSTGRES", path = path.display())]
+    NotAServer {
+        /// The folder.
+        path: PathBuf,
+        /// What it printed, or why it could not be run.
+        said: String,
+    },
+    /// The server did not start.
+    #[error("{binaries} did not start: {reason}; its log:\n{log}")]
+    Start {
+        /// The server.
+        binaries: PostgresBinaries,
+        /// What went wrong.
+        reason: String,
+        /// All that it printed.
+        log: String,
+    },
+    /// Something on this machine failed.
+    #[error("{what}: {error}")]
+    Machine {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        error: io::Error,
+    },
+}
+
+fn machine(what: &'static str) -> impl FnOnce(io::Error) -> PostgresError {
+    move |error| PostgresError::Machine { what, error }
+}
+
+/// The programs of one version; shown as `PostgreSQL 15.18 (/usr/lib/postgresql/15/bin)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresBinaries {
+    /// The folder with `postgres` and `initdb`.
+    pub folder: PathBuf,
+    /// Major and minor.
+    pub version: (u32, u32),
+}
+
+impl PostgresBinaries {
+    /// Those in this folder.
+    ///
+    /// # Errors
+    ///
+    /// [`PostgresError::NotAServer`].
+    pub fn at(folder: impl Into<PathBuf>) -> Result<Self, PostgresError> {
+        let folder = folder.into();
+        let said = match Command::new(folder.join("postgres")).arg("--version").stdin(Stdio::null()).output() {
+            Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+            Err(error) => return Err(PostgresError::NotAServer { path: folder, said: error.to_string() }),
+        };
+        match parse(&said) {
+            Some(version) if version.0 >= 15 => Ok(Self { folder, version }),
+            _ => Err(PostgresError::NotAServer { path: folder, said }),
+        }
+    }
+}
+
+impl fmt::Display for PostgresBinaries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor) = self.version;
+        write!(f, "PostgreSQL {major}.{minor} ({})", self.folder.display())
+    }
+}
+
+/// Reads `postgres (PostgreSQL) 15.18 (Debian …)`; a release candidate has no minor version.
+fn parse(said: &str) -> Option<(u32, u32)> {
+    let version = said.strip_prefix("postgres (PostgreSQL) ")?.split_whitespace().next()?;
+    let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
+    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+    Some((digits(major)?, digits(minor).unwrap_or(0)))
+}
+
+/// Every version of this machine: those in `/usr/lib/postgresql/*/bin`, and those that `LARDER_POSTGRES=folder:folder` names.
+///
+/// # Errors
+///
+/// [`PostgresError::NoServer`] says how to get one; [`PostgresError::NotAServer`]: one was found or named, and cannot be used.
+pub fn required() -> Result<Vec<PostgresBinaries>, PostgresError> {
+    let versions = fs::read_dir(PLACE).into_iter().flatten().flatten();
+    let found = versions.map(|version| version.path().join("bin")).filter(|folder| folder.join("postgres").is_file());
+    let named = env::var_os(VARIABLE).unwrap_or_default();
+    let named = env::split_paths(&named).filter(|path| !path.as_os_str().is_empty()).collect::<Vec<_>>();
+    let mut all = Vec::new();
+    for folder in found.chain(named) {
+        let folder = folder.canonicalize().unwrap_or(folder);
+        let binaries = PostgresBinaries::at(folder)?;
+        if !all.contains(&binaries) {
+            all.push(binaries);
+        }
+    }
+    all.sort_by_key(|binaries| binaries.version);
+    if all.is_empty() { Err(PostgresError::NoServer) } else { Ok(all) }
+}
+
+/// A running PostgreSQL server. When it is dropped, the server is killed, and everything that it has written is removed.
+#[derive(Debug)]
+pub struct PostgresServer {
+    // The process comes before the folder, because it must be gone before its folder is.
+    process: Mutex<Option<Process>>,
+    folder: TempDir,
+    binaries: PostgresBinaries,
+    /// As whom it runs, where this process is root.
+    user: Option<(u32, u32)>,
+    /// Lines of configuration.
+    lines: Vec<String>,
+}
+
+impl PostgresServer {
+    /// Makes a cluster, starts a server for it, and returns once that accepts connections. `lines` are added to its configuration, such as
+    /// `max_prepared_transactions = 10`.
+    ///
+    /// # Errors
+    ///
+    /// [`PostgresError::Start`], with the server's log.
+    pub async fn start(binaries: &PostgresBinaries, lines: &[&str]) -> Result<Self, PostgresError> {
+        let folder = address::folder().map_err(machine("cannot make a temporary folder"))?;
+        let user = user().map_err(machine("cannot find a user for the server"))?;
+        if let Some((uid, gid)) = user {
+            chown(folder.path(), Some(uid), Some(gid))
+                .map_err(machine("cannot give the folder to the server's user"))?;
+        }
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
+            .map_err(machine("cannot open the folder"))?;
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        let server = Self { process: Mutex::default(), folder, binaries: binaries.clone(), user, lines };
+        server.init()?;
+        server.launch().await?;
+        Ok(server)
+    }
+
+    /// Kills the server (SIGKILL), and returns when it is gone. Its sessions end a moment later. To kill a dead server is fine.
+    pub fn kill(&self) {
+        let process = self.process().take();
+        drop(process);
+    }
+
+    /// Kills the server, if it runs, and starts it again. It recovers as after a crash.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn restart(&self) -> Result<(), PostgresError> {
+        self.kill();
+        self.launch().await
+    }
+
+    /// The folder of the server's socket: the host of a connection to it.
+    pub fn socket(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What a client connects with: keys and values as libpq takes them.
+    pub fn dsn(&self) -> String {
+        format!("host={} user={USER} dbname={USER}", self.socket().display())
+    }
+
+    /// The programs of this server.
+    pub fn binaries(&self) -> &PostgresBinaries {
+        &self.binaries
+    }
+
+    /// The number of the server's process. `None`: it is not running.
+    pub fn pid(&self) -> Option<u32> {
+        self.process().as_ref().filter(|process| !process.has_ended().unwrap_or(true)).map(Process::id)
+    }
+
+    /// Everything that the server has printed, over all its restarts.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    /// Runs `psql` with this SQL, and answers what it prints: rows, columns parted by `|`.
+    ///
+    /// # Errors
+    ///
+    /// What `psql` says of an error.
+    pub fn psql(&self, sql: &str) -> Result<String, String> {
+        self.psql_at(PORT, sql)
+    }
+
+    /// The same, where the socket has the name of another port, because a test has renamed it.
+    ///
+    /// # Errors
+    ///
+    /// As [`psql`](Self::psql).
+    pub fn psql_at(&self, port: u16, sql: &str) -> Result<String, String> {
+        let mut psql = Command::new(self.binaries.folder.join("psql"));
+        let place = format!("{} port={port}", self.dsn());
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &place, "-f", "-"]);
+        let mut child = psql
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("psql cannot be run: {error}"))?;
+        // By its standard input: an argument has room for 128 KiB. It reads all of that before it answers.
+        let sent = child.stdin.take().map_or(Ok(()), |mut stdin| io::Write::write_all(&mut stdin, sql.as_bytes()));
+        let output = child.wait_with_output().map_err(|error| format!("psql cannot be run: {error}"))?;
+        let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        match sent {
+            Ok(()) if output.status.success() => Ok(told(&output.stdout)),
+            _ => Err(told(&output.stderr)),
+        }
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("server.log")
+    }
+
+    fn failed(&self, reason: impl Into<String>) -> PostgresError {
+        PostgresError::Start { binaries: self.binaries.clone(), reason: reason.into(), log: self.log() }
+    }
+
+    fn init(&self) -> Result<(), PostgresError> {
+        let mut initdb = Command::new(self.binaries.folder.join("initdb"));
+        initdb.arg("-D").arg(self.data());
+        initdb.args(["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]);
+        initdb.current_dir("/").stdin(Stdio::null());
+        if let Some((uid, gid)) = self.user {
+            initdb.uid(uid).gid(gid);
+        }
+        let output = initdb.output().map_err(machine("cannot run initdb"))?;
+        if !output.status.success() {
+            return Err(self.failed(format!("initdb failed: {}", String::from_utf8_lossy(&output.stderr))));
+        }
+        let own = format!(
+            "listen_addresses = ''\nunix_socket_directories = '{}'\nfsync = off\nfull_page_writes = off\nshared_buffers = 32MB\n\
+             max_connections = 100\nlog_line_prefix = '%m [%p] '\n{}\n",
+            self.socket().display(),
+            self.lines.join("\n")
+        );
+        let mut config = File::options()
+            .append(true)
+            .open(self.data().join("postgresql.conf"))
+            .map_err(machine("cannot open the server's config"))?;
+        io::Write::write_all(&mut config, own.as_bytes()).map_err(machine("cannot write the server's config"))
+    }
+
+    async fn launch(&self) -> Result<(), PostgresError> {
+        let deadline = Instant::now() + START;
+        loop {
+            self.run().await?;
+            while self.pid().is_some() {
+                if self.answers() {
+                    return Ok(());
+                }
+                if Instant::now() > deadline {
+                    self.kill();
+                    return Err(self.failed("it accepted no connection within a minute"));
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+            // Sessions of the server that was killed may still be ending.
+            let ending = self.log().contains("pre-existing shared memory block") || self.log().contains("lock file");
+            if !ending || Instant::now() > deadline {
+                return Err(self.failed("it ended"));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Whether it accepts connections. The database of the user's name is made when it does so for the first time.
+    fn answers(&self) -> bool {
+        if self.psql("SELECT 1").is_ok() {
+            return true;
+        }
+        let mut make = Command::new(self.binaries.folder.join("createdb"));
+        make.arg("-h").arg(self.socket()).args(["-U", USER, "--maintenance-db=postgres", USER]);
+        make.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        make.status().is_ok_and(|status| status.success())
+    }
+
+    async fn run(&self) -> Result<(), PostgresError> {
+        let log =
+            File::options().create(true).append(true).open(self.log_file()).map_err(machine("cannot open the log"))?;
+        let errors = log.try_clone().map_err(machine("cannot open the log"))?;
+        let program = self.binaries.folder.join("postgres");
+        let process = Process::spawn_as(self.user, program.as_os_str(), |command| {
+            command.arg("-D").arg(self.data()).current_dir("/").stdin(Stdio::null()).stdout(log).stderr(errors);
+        });
+        *self.process() = Some(process.await.map_err(machine("cannot run the server"))?);
+        Ok(())
+    }
+}
+
+/// As whom a server runs, where this process is root.
+fn user() -> io::Result<Option<(u32, u32)>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let users = fs::read_to_string("/etc/passwd")?;
+    let of = |name: &str| {
+        let line = users.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let mut fields = line.split(':').skip(1);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    let found = of("postgres").or_else(|| of("nobody"));
+    found.map(Some).ok_or_else(|| io::Error::other("there is neither a user `postgres` nor `nobody`"))
+}

@@ -1,0 +1,241 @@
+//! The connector for a PostgreSQL database.
+//!
+//! ```text
+//!   PostgresConnector, one per cache ── reading.rs  storing.rs  leasing.rs  pruning.rs    what is sent, and what rows mean
+//!     │                                 queries.rs  marks.rs    sql/schema.sql            what is kept in the database
+//!   remote/ ─────────────────────────── guards, journal, trust, breaker, supervisor: what every server needs
+//!     │
+//!   server.rs ───────────────────────── connection.rs  snapshots.rs  errors.rs            sessions, tickets, errors
+//! ```
+//!
+//! # What a reader may observe
+//!
+//! An object is stored with its ticket: the snapshot that its load began with. Each read compares the object with the *fences*, rows that say
+//! which transaction has touched which key. It serves the object only if the ticket sees all fences of its keys that the read sees. So an invalidation
+//! takes effect when its transaction commits, whoever made it and whatever is under way at that moment, and nobody waits for anybody.
+
+use crate::breaker::Breaker;
+use crate::clock::Clock;
+use crate::connector::remote::{Server, ServerOptions};
+use crate::contract::{
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss, Object,
+    OptionError, Pruned, Schema, Status, Stored, Ticket, Value,
+};
+use crate::telemetry::Latencies;
+use server::{PostgresServer, Store};
+use std::sync::Arc;
+use std::time::Duration;
+
+mod connection;
+mod errors;
+mod leasing;
+mod marks;
+mod options;
+mod pruning;
+mod queries;
+mod reading;
+mod server;
+mod snapshots;
+mod storing;
+
+pub use options::PostgresOptions;
+
+/// A PostgreSQL database, and the connections to it.
+///
+/// Dropping the last clone, and the last connector opened on it, closes them.
+#[derive(Clone)]
+pub struct Postgres {
+    server: Server<PostgresServer>,
+}
+
+/// Why a database cannot even be tried.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PostgresError {
+    /// Connections live in tasks.
+    #[error("the postgres connector was opened outside a Tokio runtime; open it inside one")]
+    NoRuntime,
+    /// A setting cannot be used.
+    #[error("the postgres connector cannot be opened: {0}")]
+    Option(OptionError),
+}
+
+impl From<OptionError> for PostgresError {
+    fn from(error: OptionError) -> Self {
+        Self::Option(error)
+    }
+}
+
+impl Postgres {
+    /// The SQL that makes what larder needs in a database, for whoever has the right to run it. It can be run again.
+    pub const SCHEMA: &'static str = server::SCHEMA;
+
+    /// Begins to connect, in the background; until that has succeeded, gets miss and invalidations are deferred. A server that is down now is a
+    /// normal start. Tables are made where they are missing once a cache is opened, and not before.
+    ///
+    /// The connections live in the Tokio runtime that this is called in, and end with it; they may be used from anywhere.
+    ///
+    /// # Errors
+    ///
+    /// See [`PostgresError`] and [`PostgresOptions::validate`]; nothing the server does is an error here.
+    pub fn open(options: PostgresOptions) -> Result<Self, PostgresError> {
+        options.validate()?;
+        let settings = ServerOptions {
+            connect_timeout: options.connect_timeout,
+            operation_timeout: options.operation_timeout,
+            journal_limit: options.journal_limit,
+            journal_bytes: options.journal_bytes,
+            breaker: options.whole_breaker(),
+        };
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| PostgresError::NoRuntime)?;
+        let server = Server::open("postgres", PostgresServer::new(options), settings, Clock::system(), &runtime)?;
+        Ok(Self { server })
+    }
+
+    /// A connector for one cache in this database.
+    ///
+    /// # Errors
+    ///
+    /// The schema cannot be used: see [`Schema::validate`].
+    pub fn connector(&self, schema: Schema) -> Result<PostgresConnector, OptionError> {
+        let link = self.server.link();
+        let local = link.kind().local(&schema, link.clock());
+        Ok(PostgresConnector { store: self.server.cache(schema, local)?, server: self.server.clone() })
+    }
+
+    /// The breaker of the connections: its state, its events, and the switches to force it.
+    #[must_use]
+    pub fn breaker(&self) -> &Breaker {
+        self.server.breaker()
+    }
+
+    /// How long the server's operations took.
+    #[must_use]
+    pub fn latencies(&self) -> &Latencies {
+        self.server.latencies()
+    }
+
+    /// Hands the breaker's state and the latencies to the `metrics` recorder that is installed, labelled with hosts and database.
+    pub fn publish(&self) {
+        self.server.publish();
+    }
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Postgres").field("options", &self.server.link().kind().options).finish_non_exhaustive()
+    }
+}
+
+/// One cache in a [`Postgres`] database.
+pub struct PostgresConnector {
+    store: Arc<Store>,
+    server: Server<PostgresServer>,
+}
+
+impl std::fmt::Debug for PostgresConnector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresConnector").field("cache", &self.store.schema.cache).finish_non_exhaustive()
+    }
+}
+
+impl Connector for PostgresConnector {
+    fn get<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Result<Value, Miss>> {
+        match self.store.admit() {
+            Ok(()) => Answer::later(self.store.find(key)),
+            Err(miss) => Answer::now(Err(miss)),
+        }
+    }
+
+    fn lookup<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, Lookup> {
+        match self.store.admit() {
+            Ok(()) => Answer::later(self.store.find_or_ticket(key)),
+            Err(miss) => Answer::now(Lookup::miss(miss, None)),
+        }
+    }
+
+    fn lease<'a>(&'a self, key: KeyRef<'a>) -> Answer<'a, (Lease, Lookup)> {
+        match self.store.admit() {
+            Ok(()) => Answer::later(self.store.lease_and_look(key)),
+            Err(miss) => Answer::now((Lease::Free, Lookup::miss(miss, None))),
+        }
+    }
+
+    fn release<'a>(&'a self, key: KeyRef<'a>, token: LeaseToken) -> Answer<'a, ()> {
+        Answer::later(self.store.give_back(key, token))
+    }
+
+    fn fill_absent<'a>(&'a self, key: KeyRef<'a>, ticket: Ticket) -> Answer<'a, Fill> {
+        match self.store.may_read() {
+            Ok(()) => Answer::later(self.store.fill_absence(key, ticket)),
+            Err(_) => Answer::now(Fill::undated(Stored::Unavailable)),
+        }
+    }
+
+    fn ticket(&self) -> Answer<'_, Option<Ticket>> {
+        match self.store.may_read() {
+            Ok(()) => Answer::later(self.store.take_ticket()),
+            Err(_) => Answer::now(None),
+        }
+    }
+
+    fn fill(&self, object: Object, ticket: Ticket) -> Answer<'_, Fill> {
+        match self.store.may_read() {
+            Ok(()) => Answer::later(self.store.fill_object(object, ticket)),
+            Err(_) => Answer::now(Fill::undated(Stored::Unavailable)),
+        }
+    }
+
+    fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
+        Answer::later(self.store.put_object(object, ticket))
+    }
+
+    fn set(&self, object: Object) -> Answer<'_, Stored> {
+        Answer::later(self.store.set_object(object))
+    }
+
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Lookups> {
+        if keys.is_empty() {
+            Answer::now(Lookups::default())
+        } else {
+            Answer::later(self.store.find_many_or_ticket(keys))
+        }
+    }
+
+    fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
+        self.store.invalidate(keys, floor)
+    }
+
+    fn delete(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
+        self.store.delete(keys)
+    }
+
+    fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {
+        self.store.truncate()
+    }
+
+    fn prune(&self) -> Answer<'_, Result<Pruned, Error>> {
+        Answer::later(self.store.prune_all())
+    }
+
+    fn untouched(&self, keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
+        Answer::later(async move { self.store.was_untouched(&keys, since).await })
+    }
+
+    fn status(&self) -> Status {
+        self.store.status()
+    }
+
+    fn publish(&self) {
+        self.server.publish();
+    }
+}
+
+/// The longest time that is sent: 10,000 years. The database counts times to the year 294,276.
+const ENDLESS: u64 = 10_000 * 366 * 24 * 3_600_000;
+
+/// Milliseconds as the database takes them. A lifetime under a millisecond is one, not none.
+fn milliseconds(time: Duration) -> i64 {
+    let time = u64::try_from(time.as_nanos().div_ceil(1_000_000)).map_or(ENDLESS, |time| time.min(ENDLESS));
+    time.cast_signed()
+}

@@ -1,0 +1,148 @@
+//! [`Connection`]: the sessions with a server that one process has.
+//!
+//! Each operation is one statement and leaves nothing in its session. So operations do not own a session while they run: they are sent one behind
+//! the other (pipelined), each on the session that has least to do. One that waits for a lock holds up those behind it on the same session only.
+
+use super::errors::trouble;
+use super::options::PostgresOptions;
+use super::queries::Query;
+use crate::connector::remote::{Trouble, What};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, NoTls, Row, Statement};
+
+/// The oldest major version that larder works with.
+const OLDEST: i32 = 150_000;
+
+/// What a statement is given.
+pub(crate) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// All sessions with a server.
+pub(crate) struct Connection {
+    sessions: Vec<Session>,
+}
+
+/// Ends when a session has ended. Dropped, it ends all of them.
+pub(crate) type Driver = JoinSet<()>;
+
+impl Connection {
+    /// Opens the sessions, and makes sure that the server is one that larder can keep its tables on.
+    pub(crate) async fn open(options: &PostgresOptions) -> Result<(Self, Driver), Trouble> {
+        let mut driver = JoinSet::new();
+        let mut sessions = Vec::with_capacity(options.connections);
+        for _ in 0..options.connections {
+            let (client, connection) = options.config.connect(NoTls).await.map_err(|error| trouble(&error))?;
+            driver.spawn(async move {
+                // Whoever waits for a reply is told of the error; here it says no more than that the session is over.
+                let _ = connection.await;
+            });
+            sessions.push(Session::new(client, options.prepared));
+        }
+        let connection = Self { sessions };
+        connection.must_be_fit().await?;
+        Ok((connection, driver))
+    }
+
+    async fn must_be_fit(&self) -> Result<(), Trouble> {
+        let Some(session) = self.sessions.first() else { return Err(Trouble::fault("no session was asked for")) };
+        let asked = "SELECT current_setting('server_version_num')::int4, pg_is_in_recovery()";
+        let rows = session.client.query_typed(asked, &[]).await.map_err(|error| trouble(&error))?;
+        let row = rows.first().ok_or_else(unexpected)?;
+        let version: i32 = column(row, 0)?;
+        if version < OLDEST {
+            let text = format!("the server is PostgreSQL {}, and larder needs 15 or later", version / 10_000);
+            return Err(Trouble::Error { what: What::Refused, text });
+        }
+        if column(row, 1)? {
+            let text = "the server is a standby, and larder keeps its tables on the primary: give all hosts, and `target_session_attrs=read-write`";
+            return Err(Trouble::Error { what: What::NotServing, text: text.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// The session that has least to do.
+    pub(crate) fn session(&self) -> Result<&Session, Trouble> {
+        self.sessions.iter().min_by_key(|session| session.under_way.load(Ordering::Relaxed)).ok_or(Trouble::Unavailable)
+    }
+
+    /// Sends one statement.
+    pub(crate) async fn rows(&self, query: Query, parameters: Parameters<'_>) -> Result<Vec<Row>, Trouble> {
+        self.session()?.rows(query, parameters).await
+    }
+
+    /// Sends one statement that has one row.
+    pub(crate) async fn row(&self, query: Query, parameters: Parameters<'_>) -> Result<Row, Trouble> {
+        self.rows(query, parameters).await?.into_iter().next().ok_or_else(unexpected)
+    }
+
+    /// Sends several statements without parameters at once, which makes one transaction of them.
+    pub(crate) async fn batch(&self, text: &str) -> Result<(), Trouble> {
+        self.session()?.client.batch_execute(text).await.map_err(|error| trouble(&error))
+    }
+}
+
+/// One session.
+pub(crate) struct Session {
+    client: Client,
+    /// By number of the query. `None`: statements are not prepared.
+    prepared: Option<Box<[OnceCell<Statement>; Query::COUNT]>>,
+    under_way: AtomicUsize,
+}
+
+impl Session {
+    fn new(client: Client, prepared: bool) -> Self {
+        let prepared = prepared.then(|| Box::new(std::array::from_fn(|_| OnceCell::new())));
+        Self { client, prepared, under_way: AtomicUsize::new(0) }
+    }
+
+    /// Sends one statement. What is sent on the same session before this is polled is executed before it, if both were
+    /// [prepared](Self::prepare).
+    pub(crate) async fn rows(&self, query: Query, parameters: Parameters<'_>) -> Result<Vec<Row>, Trouble> {
+        let _under_way = UnderWay::begin(&self.under_way);
+        let sent = match self.prepare(query).await? {
+            Some(statement) => self.client.query(statement, parameters).await,
+            None => {
+                let typed: Vec<(&(dyn ToSql + Sync), Type)> =
+                    parameters.iter().copied().zip(query.types().iter().cloned()).collect();
+                self.client.query_typed(query.text(), &typed).await
+            }
+        };
+        sent.map_err(|error| trouble(&error))
+    }
+
+    /// The prepared statement; `None` where statements are not prepared.
+    pub(crate) async fn prepare(&self, query: Query) -> Result<Option<&Statement>, Trouble> {
+        let Some(place) = self.prepared.as_ref().and_then(|prepared| prepared.get(query as usize)) else {
+            return Ok(None);
+        };
+        let prepare = || self.client.prepare_typed(query.text(), query.types());
+        place.get_or_try_init(prepare).await.map(Some).map_err(|error| trouble(&error))
+    }
+}
+
+/// Counts an operation for as long as it is under way.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A value of a row.
+pub(crate) fn column<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, Trouble> {
+    row.try_get(at).map_err(|error| trouble(&error))
+}
+
+pub(crate) fn unexpected() -> Trouble {
+    Trouble::fault("the reply has not the expected shape: the functions of another version of larder may be there")
+}

@@ -1,0 +1,148 @@
+//! [`Query`]: every statement that is sent for an operation. Each is one transaction, and leaves nothing in the session: so they go through a pooler
+//! in transaction mode as well.
+
+use tokio_postgres::types::Type;
+
+/// Whether no fence forgets the object that the object's ticket does not see. A deleted key counts only if it is the key asked for, `$1`. The
+/// odd form keeps the planner from making a join of it.
+macro_rules! lives {
+    () => {
+        "CASE WHEN EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) \
+         AND f.xid <> o.writer AND NOT pg_visible_in_snapshot(f.xid, o.seen) AND (f.kind IN ('i', 't') OR f.kind = 'd' AND f.mark = $1 \
+         OR f.kind = 'v' AND f.mark = o.mark AND f.floor > o.version)) THEN false ELSE true END \
+         AND (o.gone IS NULL OR $1 <> ALL (o.gone))"
+    };
+}
+
+/// Where the object of the key `$1` is: it is the primary key; `$3` is where this node remembers it to be; or where `larder.keys` leads to.
+macro_rules! primary {
+    () => {
+        "larder.objects o WHERE o.mark = $1 AND o.shape = $2"
+    };
+}
+macro_rules! hinted {
+    () => {
+        "larder.objects o WHERE o.mark = $3 AND o.shape = $2 AND $1 = ANY (o.marks)"
+    };
+}
+macro_rules! cold {
+    () => {
+        "larder.keys k JOIN larder.objects o ON o.mark = k.leads_to WHERE k.mark = $1 AND o.shape = $2 AND $1 = ANY (o.marks)"
+    };
+}
+
+/// A get.
+macro_rules! get {
+    ($from:expr) => {
+        concat!("SELECT o.payload FROM ", $from, " AND o.expires > now() AND o.idle > now() AND ", lives!())
+    };
+}
+
+/// A lookup: a ticket, and what is there, all of one snapshot. The object may have expired, where it is kept.
+macro_rules! lookup {
+    ($from:expr, $notes:literal) => {
+        concat!(
+            "SELECT c.epoch, c.generation, pg_current_snapshot()::text, l.payload, l.left, ",
+            "CASE WHEN ",
+            $notes,
+            " THEN EXISTS (SELECT FROM larder.notes n WHERE n.mark = $1 AND n.until > now() AND NOT EXISTS (SELECT FROM larder.fences f \
+             WHERE f.mark IN (n.mark, n.cache) AND f.xid >= pg_snapshot_xmin(n.seen) AND NOT pg_visible_in_snapshot(f.xid, n.seen))) \
+             ELSE false END \
+             FROM larder.clock c LEFT JOIN LATERAL (SELECT o.payload, \
+             CASE WHEN o.expires = 'infinity' THEN NULL ELSE extract(epoch FROM o.expires - now()) * 1000 END::float8 AS left FROM ",
+            $from,
+            " AND o.until > now() AND o.idle > now() AND ",
+            lives!(),
+            ") l ON true"
+        )
+    };
+}
+
+macro_rules! queries {
+    ($($(#[$doc:meta])* $name:ident($($type:ident),*) = $text:expr;)*) => {
+        /// A statement.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Query {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Query {
+            pub(crate) const COUNT: usize = [$(Self::$name),*].len();
+
+            pub(crate) fn text(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// Of its parameters.
+            pub(crate) fn types(self) -> &'static [Type] {
+                match self {
+                    $(Self::$name => {
+                        static TYPES: &[Type] = &[$(Type::$type),*];
+                        TYPES
+                    })*
+                }
+            }
+        }
+    };
+}
+
+queries! {
+    /// Key, shape.
+    GetPrimary(INT8, INT8) = get!(primary!());
+    /// Key, shape, where it leads.
+    GetHinted(INT8, INT8, INT8) = get!(hinted!());
+    /// Key, shape.
+    GetCold(INT8, INT8) = get!(cold!());
+    /// Key, shape, whether notes count.
+    LookupPrimary(INT8, INT8, BOOL) = lookup!(primary!(), "$3");
+    /// Key, shape, where it leads, whether notes count.
+    LookupHinted(INT8, INT8, INT8, BOOL) = lookup!(hinted!(), "$4");
+    /// Key, shape, whether notes count.
+    LookupCold(INT8, INT8, BOOL) = lookup!(cold!(), "$3");
+    Ticket() = "SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
+    Register() = "SELECT epoch, generation, snapshot FROM larder.register()";
+    /// Primary key, shape, last-use age in ms.
+    Touch(INT8, INT8, INT8) = "UPDATE larder.objects SET idle = now() + $3 * interval '1 ms' \
+        WHERE mark = $1 AND shape = $2 AND idle > now() AND expires > now()";
+    /// As `larder.store` has them.
+    Store(BOOL, INT8, INT8_ARRAY, INT8, BYTEA, INT8, INT8, INT8, INT8, INT4, TEXT) =
+        "SELECT outcome, at, displaced FROM larder.store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::pg_snapshot)";
+    /// As `larder.absent` has them.
+    Absent(INT8, INT8, BOOL, INT8, INT8, INT8, INT4, TEXT) =
+        "SELECT outcome, at FROM larder.absent($1, $2, $3, $4, $5, $6, $7, $8::pg_snapshot)";
+    /// Keys, the kind of fence.
+    Forget(INT8_ARRAY, CHAR) = "WITH fenced AS (INSERT INTO larder.fences (mark, kind) SELECT m, $2 FROM unnest($1) m) \
+        SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
+    /// Keys; for each its floor or NULL; for each whether it is primary. A floor is one of an object: through a secondary key, of the object there.
+    ForgetBelow(INT8_ARRAY, INT8_ARRAY, BOOL_ARRAY) = "WITH asked AS MATERIALIZED (\
+        SELECT * FROM unnest($1, $2, $3) q(mark, floor, is_primary)), \
+        fenced AS (INSERT INTO larder.fences (mark, floor, until) \
+        SELECT q.mark, CASE WHEN q.is_primary THEN q.floor END, CASE WHEN q.is_primary AND q.floor IS NOT NULL THEN now() + interval '1 minute' END FROM asked q \
+        UNION ALL SELECT o.mark, q.floor, now() + interval '1 minute' FROM asked q JOIN larder.keys k ON k.mark = q.mark \
+        JOIN larder.objects o ON o.mark = k.leads_to AND q.mark = ANY (o.marks) WHERE NOT q.is_primary AND q.floor IS NOT NULL) \
+        SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
+    /// The cache.
+    Truncate(INT8) = "WITH fenced AS (INSERT INTO larder.fences (mark, kind, until, seen) \
+        VALUES ($1, 't', now() + interval '1 minute', pg_current_snapshot())) \
+        SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
+    /// Key, token, life in ms.
+    Lease(INT8, BYTEA, INT8) = "INSERT INTO larder.leases AS l (mark, token, until) VALUES ($1, $2, now() + $3 * interval '1 ms') \
+        ON CONFLICT (mark) DO UPDATE SET token = excluded.token, until = excluded.until WHERE l.until <= now() RETURNING true";
+    /// Key, token.
+    Release(INT8, BYTEA) = "DELETE FROM larder.leases WHERE mark = $1 AND token = $2";
+    /// Key, shape, where it leads, the bytes that could not be read.
+    Discard(INT8, INT8, INT8, BYTEA) = "DELETE FROM larder.objects o WHERE o.shape = $2 AND o.payload = $4 \
+        AND o.mark IN ($1, $3, (SELECT k.leads_to FROM larder.keys k WHERE k.mark = $1))";
+    /// Keys and the cache, epoch, generation, snapshot: whether nothing has touched them since.
+    Untouched(INT8_ARRAY, INT8, INT4, TEXT) = "SELECT c.epoch = $2 AND c.oldest <= $3 AND NOT EXISTS (SELECT FROM larder.fences f \
+        WHERE f.mark = ANY ($1) AND f.xid >= pg_snapshot_xmin($4::pg_snapshot) AND NOT pg_visible_in_snapshot(f.xid, $4::pg_snapshot)) \
+        FROM larder.clock c";
+    Turn() = "SELECT larder.turn_if_due()";
+    /// How many fences.
+    Sweep(INT4) = "SELECT fences, objects, done FROM larder.sweep($1)";
+    /// First page, how many.
+    Prune(INT8, INT4) = "SELECT next, objects, keys FROM larder.prune($1, $2)";
+    Standby() = "SELECT pg_is_in_recovery()";
+}

@@ -1,0 +1,220 @@
+//! What a PostgreSQL server is to [`remote`](crate::connector::remote): how it is connected to, and where its clock stands.
+//!
+//! The clock is the newest snapshot of the database. Nothing has to be cleared when a connection is new: the tables are empty after a crash and on a promoted
+//! standby, a row of `larder.clock` that came with a dump is not believed, and every read compares an object with all fences. So the history of
+//! the data is always the known one, and what recovery does here is to replay the journal.
+
+use super::connection::{Connection, column, unexpected};
+use super::errors::NOT_SET_UP;
+use super::marks::Marks;
+use super::options::PostgresOptions;
+use super::queries::Query;
+use super::snapshots::Snapshots;
+use crate::clock::Clock;
+use crate::connector::remote::hints::Hints;
+use crate::connector::remote::{
+    Batch, Channel, Clearing, Clocked, Connected, Forgetting, Link, RemoteCache, ServerKind, Trouble, What,
+};
+use crate::contract::{Schema, Ticket};
+use crate::telemetry::WarningLimit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio_postgres::Row;
+
+/// One cache in one database, as this node sees it.
+pub(crate) type Store = RemoteCache<PostgresServer>;
+
+/// The tables and functions that larder needs.
+pub(crate) const SCHEMA: &str = include_str!("sql/schema.sql");
+
+/// The history of the data, which is always the known one.
+const HISTORY: u64 = 1;
+
+/// How often a node looks whether fences are to be swept, in ms of its clock.
+const SWEEP_EVERY: u64 = 5_000;
+
+/// How many fences are swept in one statement: some milliseconds of the server's work.
+pub(crate) const SWEEP_AT_ONCE: i32 = 2_000;
+
+/// How many statements a heartbeat sweeps with. What is left waits for the next.
+const SWEEPS: usize = 25;
+
+/// One PostgreSQL database.
+pub(crate) struct PostgresServer {
+    pub(crate) options: PostgresOptions,
+    name: String,
+    pub(crate) snapshots: Snapshots,
+    /// When this node last looked whether there is something to sweep, in ms of its clock.
+    swept: AtomicU64,
+}
+
+/// What is kept on this node for one cache.
+pub(crate) struct Local {
+    pub(crate) marks: Marks,
+    pub(crate) shape: i64,
+    pub(crate) hints: Hints,
+    pub(crate) undecodable: WarningLimit,
+}
+
+impl PostgresServer {
+    pub(crate) fn new(options: PostgresOptions) -> Self {
+        let name = options.name();
+        Self { options, name, snapshots: Snapshots::default(), swept: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn local(&self, schema: &Schema, clock: &Clock) -> Local {
+        Local {
+            marks: Marks::of(schema),
+            shape: schema.fingerprint.cast_signed(),
+            hints: Hints::new(self.options.hints, schema.last_use_age, clock.clone()),
+            undecodable: WarningLimit::default(),
+        }
+    }
+
+    /// The ticket in the first three columns of a row: epoch, generation, snapshot. `None`: there is no clock.
+    pub(crate) fn ticket_in(&self, row: &Row) -> Result<Option<Ticket>, Trouble> {
+        let Some(epoch) = column(row, 0)? else { return Ok(None) };
+        let (generation, snapshot) = (column(row, 1)?, column(row, 2)?);
+        self.snapshots.keep(epoch, generation, snapshot).map(Some).ok_or_else(unexpected)
+    }
+
+    async fn register(&self, channel: &Channel<'_, Self>) -> Result<Ticket, Trouble> {
+        let row = channel.run(|on| async move { on.row(Query::Register, &[]).await }).await?;
+        self.ticket_in(&row)?.ok_or_else(unexpected)
+    }
+
+    /// Makes what larder needs in the database, in one transaction. Of several nodes at once one does.
+    async fn set_up(&self, channel: &Channel<'_, Self>) -> Result<(), Trouble> {
+        let text = format!("SELECT pg_advisory_xact_lock(1818325618); {SCHEMA}");
+        channel.run(|on| async move { on.batch(&text).await }).await
+    }
+
+    /// Lets one generation of tickets end, where it is time, and removes fences that no ticket needs any more.
+    async fn sweep(&self, link: &Link<Self>) -> Result<(), Trouble> {
+        link.beat(|on| async move { on.row(Query::Turn, &[]).await }).await?;
+        for _ in 0..SWEEPS {
+            let row = link.beat(|on| async move { on.row(Query::Sweep, &[&SWEEP_AT_ONCE]).await }).await?;
+            if column(&row, 2)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ServerKind for PostgresServer {
+    type Connection = Connection;
+    type Local = Local;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn connect(&self, _: &Clock) -> Result<Connected<Connection>, Trouble> {
+        let (connection, mut driver) = Connection::open(&self.options).await?;
+        let ended = Box::pin(async move { drop(driver.join_next().await) });
+        Ok(Connected { connection, history: HISTORY, ended })
+    }
+
+    async fn heartbeat(&self, link: &Link<Self>, _: &Connection, caches: &[Arc<Store>]) -> Option<&'static str> {
+        let standby = link.beat(|on| async move { column::<bool>(&on.row(Query::Standby, &[]).await?, 0) }).await;
+        if let Ok(true) = standby {
+            return Some("the server has become a standby");
+        }
+        let now = link.clock().now();
+        let looked = self.swept.load(Ordering::Relaxed);
+        // The tables may be missing where no cache was ever recovered.
+        if caches.iter().any(|cache| cache.is_trusted()) && now >= looked.saturating_add(SWEEP_EVERY) {
+            self.swept.store(now, Ordering::Relaxed);
+            if let Err(error) = self.sweep(link).await {
+                tracing::debug!(server = %self.name, %error, "what the cache no longer needs is not removed now");
+            }
+        }
+        None
+    }
+
+    async fn read_clock(&self, channel: &Channel<'_, Self>, _: &Local) -> Result<Clocked, Trouble> {
+        let ticket = match self.register(channel).await {
+            Err(trouble) if self.options.create && is_not_set_up(&trouble) => {
+                self.set_up(channel).await?;
+                self.register(channel).await?
+            }
+            registered => registered?,
+        };
+        Ok(Clocked {
+            epoch: ticket.epoch,
+            sequence: ticket.sequence,
+            settled: true,
+            history: HISTORY,
+            registered: true,
+        })
+    }
+
+    async fn clear(
+        &self,
+        channel: &Channel<'_, Self>,
+        local: &Local,
+        _: u64,
+        _: Clearing,
+    ) -> Result<Option<Clocked>, Trouble> {
+        channel.run(|on| async move { on.rows(Query::Truncate, &[&local.marks.cache]).await }).await?;
+        // Where there is no clock there is nothing else either, and this makes one.
+        self.read_clock(channel, local).await.map(Some)
+    }
+
+    async fn forget(
+        &self,
+        channel: &Channel<'_, Self>,
+        local: &Local,
+        batches: &[Batch<'_>],
+        answers: &mut Vec<Result<Option<Ticket>, Trouble>>,
+    ) -> Result<(), Trouble> {
+        for batch in batches {
+            let marks: Vec<i64> = batch.keys().iter().map(|key| local.marks.mark(key.as_ref())).collect();
+            let sent = match batch.what() {
+                Forgetting::Delete => fence(channel, &marks, b'd').await,
+                Forgetting::Invalidate { floors } if floors.is_empty() => fence(channel, &marks, b'i').await,
+                Forgetting::Invalidate { floors } => {
+                    let floors: Vec<Option<i64>> =
+                        floors.iter().map(|floor| (*floor > 0).then(|| ordered(*floor))).collect();
+                    let primary: Vec<bool> = batch.keys().iter().map(|key| key.index == 0).collect();
+                    let (marks, floors, primary) = (&marks, &floors, &primary);
+                    channel.run(|on| async move { on.rows(Query::ForgetBelow, &[marks, floors, primary]).await }).await
+                }
+            };
+            let answer = match sent {
+                Ok(rows) => rows.first().map_or(Ok(None), |row| self.ticket_in(row)),
+                Err(trouble) if trouble.is_of_its_command() => Err(trouble),
+                Err(trouble) => return Err(trouble),
+            };
+            answers.push(answer);
+        }
+        Ok(())
+    }
+}
+
+async fn fence(channel: &Channel<'_, PostgresServer>, marks: &Vec<i64>, kind: u8) -> Result<Vec<Row>, Trouble> {
+    let kind = kind.cast_signed();
+    channel.run(|on| async move { on.rows(Query::Forget, &[marks, &kind]).await }).await
+}
+
+/// A version as the database compares it: it has signed numbers only.
+pub(crate) fn ordered(version: u64) -> i64 {
+    (version ^ (1 << 63)).cast_signed()
+}
+
+fn is_not_set_up(trouble: &Trouble) -> bool {
+    let Trouble::Error { what: What::Fault, text } = trouble else { return false };
+    NOT_SET_UP.iter().any(|state| text.contains(&format!("(SQLSTATE {})", state.code())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_keep_their_order() {
+        let in_order = [0, 1, i64::MAX as u64 - 1, i64::MAX as u64, 1 << 63, u64::MAX];
+        assert!(in_order.windows(2).all(|two| ordered(two[0]) < ordered(two[1])));
+    }
+}

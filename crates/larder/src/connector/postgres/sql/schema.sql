@@ -1,0 +1,399 @@
+-- What larder keeps in a PostgreSQL database, version 1. Can be run again: it changes nothing that is there already.
+--
+-- Everything but this text is in the schema `larder`. The tables are UNLOGGED: they cost no WAL, and are empty after a crash and on a
+-- promoted standby. An empty cache is right, and `larder.clock` then has another epoch, so that no load from before is stored.
+--
+-- A *mark* is 64 bits that stand for a key of an index of a cache: see larder.mark. Two keys that share a mark are forgotten together; what is
+-- served is decided by the whole key, in the payload.
+
+CREATE SCHEMA IF NOT EXISTS larder;
+
+-- One row. A ticket is the epoch, the generation and the snapshot of the statement that took it.
+CREATE UNLOGGED TABLE IF NOT EXISTS larder.clock (
+  one        bool        PRIMARY KEY DEFAULT true CHECK (one),
+  epoch      int8        NOT NULL,                -- another one after a crash, a promotion, a restore
+  home       text        NOT NULL,                -- where the row was written: a dump brings it along, and must not be believed elsewhere
+  generation int4        NOT NULL DEFAULT 1,      -- of the tickets that are taken now
+  oldest     int4        NOT NULL DEFAULT 1,      -- fills with tickets of older generations are refused
+  swept      int4        NOT NULL DEFAULT 0,      -- oldest - 1 once the fences that no accepted ticket needs are gone
+  began      pg_snapshot NOT NULL,                -- taken when the generation began
+  previous   pg_snapshot NOT NULL,                -- and when the one before it began: every accepted ticket is newer
+  turned     timestamptz NOT NULL DEFAULT now());
+
+-- What was touched, by which transaction. Only appended to: nobody who writes here waits for anybody, and nothing has to be looked up.
+CREATE UNLOGGED TABLE IF NOT EXISTS larder.fences (
+  mark  int8        NOT NULL,
+  xid   xid8        NOT NULL DEFAULT pg_current_xact_id(),
+  kind  "char"      NOT NULL DEFAULT 'i',         -- i: every object that lists the key is forgotten. d: just the key. t: the whole cache.
+                                                  -- v: fills are refused, and lower versions of the object forgotten: of a set that was outdated. b: ballast
+  floor int8,                                     -- i: the lowest version that may be stored, until then. v: the version of the set
+  until timestamptz,                              -- is not swept before
+  seen  pg_snapshot)                              -- t: floors that it sees are forgotten
+  WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_threshold = -1, vacuum_truncate = off);
+CREATE INDEX IF NOT EXISTS fences_mark ON larder.fences (mark, xid);
+
+-- The object of a primary key, one row for each shape of its bytes.
+CREATE UNLOGGED TABLE IF NOT EXISTS larder.objects (
+  mark    int8        NOT NULL,                   -- of the primary key
+  shape   int8        NOT NULL,                   -- fingerprint of the bytes: releases side by side have different ones
+  writer  xid8        NOT NULL,                   -- the transaction that stored it; its own fences do not forget it
+  expires timestamptz NOT NULL,                   -- by max age
+  idle    timestamptz NOT NULL,                   -- by last-use age
+  until   timestamptz NOT NULL,                   -- may be removed from then on: expires, and what expired objects are kept for
+  version int8,
+  seen    pg_snapshot NOT NULL,                   -- its ticket
+  marks   int8[]      NOT NULL,                   -- the whole cache, the primary key, the secondary keys; and those that it has in other shapes
+  gone    int8[],                                 -- those of its keys that were deleted, once the fence is gone that said so
+  payload bytea       NOT NULL,
+  PRIMARY KEY (mark, shape))
+  WITH (fillfactor = 85, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
+ALTER TABLE larder.objects ALTER payload SET STORAGE EXTERNAL;
+
+-- Where a secondary key leads. A hint: the object says which keys it has. Its unique rows put two fills that claim one key in order.
+CREATE UNLOGGED TABLE IF NOT EXISTS larder.keys (
+  mark       int8 PRIMARY KEY,
+  leads_to   int8 NOT NULL,                       -- mark of a primary key
+  before     int8,                                -- where it led before the last change
+  generation int4 NOT NULL)                       -- in which it was last found right
+  WITH (fillfactor = 90);
+
+-- Keys under which a load has found nothing.
+CREATE UNLOGGED TABLE IF NOT EXISTS larder.notes (
+  mark  int8        PRIMARY KEY,
+  cache int8        NOT NULL,
+  until timestamptz NOT NULL,
+  seen  pg_snapshot NOT NULL)                     -- the ticket of the load
+  WITH (fillfactor = 90);
+
+-- Who loads what is missing under a key.
+CREATE UNLOGGED TABLE IF NOT EXISTS larder.leases (
+  mark  int8        PRIMARY KEY,
+  token bytea       NOT NULL,
+  until timestamptz NOT NULL)
+  WITH (fillfactor = 90);
+
+CREATE OR REPLACE FUNCTION larder.version() RETURNS int4 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
+
+-- The first eight bytes of the SHA-256 of two netstrings and the key. The whole cache is the empty key of the empty index.
+CREATE OR REPLACE FUNCTION larder.mark(cache text, index text, key bytea) RETURNS int8 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT ('x' || encode(substring(sha256(convert_to(
+    octet_length(cache) || ':' || cache || ',' || octet_length(index) || ':' || index || ',', 'UTF8') || key) FOR 8), 'hex'))::bit(64)::int8 $$;
+
+-- For any client, in any transaction: forgets every object that one of the keys leads to, when the transaction commits, and not at all when it does
+-- not. Waits for nobody, and nobody waits for it. A key that is NULL leads to nothing.
+CREATE OR REPLACE FUNCTION larder.invalidate(cache text, index text, VARIADIC keys text[]) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  INSERT INTO larder.fences (mark) SELECT larder.mark(cache, index, convert_to(k, 'UTF8')) FROM unnest(keys) k WHERE k IS NOT NULL;
+END $$;
+
+-- The same for keys that are bytes, as those of several parts are.
+CREATE OR REPLACE FUNCTION larder.invalidate_bytes(cache text, index text, VARIADIC keys bytea[]) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  INSERT INTO larder.fences (mark) SELECT larder.mark(cache, index, k) FROM unnest(keys) k WHERE k IS NOT NULL;
+END $$;
+
+-- Forgets everything in one cache, when the transaction commits.
+CREATE OR REPLACE FUNCTION larder.truncate(cache text) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  INSERT INTO larder.fences (mark, kind, until, seen)
+    VALUES (larder.mark(cache, '', ''), 't', now() + interval '1 minute', pg_current_snapshot());
+END $$;
+
+-- What no other place has: which cluster, database and table this is.
+CREATE OR REPLACE FUNCTION larder.home() RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
+    (SELECT oid FROM pg_database WHERE datname = current_database()), 'larder.clock'::regclass::oid) $$;
+
+-- Makes the clock where it is missing, or came from another place together with everything else here.
+CREATE OR REPLACE FUNCTION larder.register(OUT epoch int8, OUT generation int4, OUT snapshot text) LANGUAGE plpgsql AS $$
+DECLARE
+  here text := larder.home();
+BEGIN
+  IF NOT EXISTS (SELECT FROM larder.clock c WHERE c.home = here) THEN
+    PERFORM pg_advisory_xact_lock('larder.clock'::regclass::oid::int4, 0);
+    IF NOT EXISTS (SELECT FROM larder.clock c WHERE c.home = here) THEN
+      IF EXISTS (SELECT FROM larder.clock) THEN
+        TRUNCATE larder.clock, larder.fences, larder.objects, larder.keys, larder.notes, larder.leases;
+      END IF;
+      INSERT INTO larder.clock (epoch, home, began, previous)
+        VALUES (floor(random() * 4503599627370495)::int8 + 1, here, pg_current_snapshot(), pg_current_snapshot());
+      -- No plan that is made while there is next to nothing here can hurt later.
+      INSERT INTO larder.fences (mark, kind) SELECT ((random() - 0.5) * 1.8e19)::int8, 'b' FROM generate_series(1, 10000);
+    END IF;
+  END IF;
+  SELECT c.epoch, c.generation, pg_current_snapshot()::text INTO epoch, generation, snapshot FROM larder.clock c;
+END $$;
+
+-- The fences of a put. One that was outdated forgets nothing that is newer than it, and keeps older loads out all the same.
+CREATE OR REPLACE FUNCTION larder.fence_put(outcome "char", marks int8[], version int8) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF outcome = 'v' THEN
+    INSERT INTO larder.fences (mark, kind, floor) SELECT m, 'v', CASE WHEN m = marks[2] THEN version END FROM unnest(marks[2:]) m;
+  ELSE
+    INSERT INTO larder.fences (mark) SELECT unnest(marks[2:]);
+  END IF;
+END $$;
+
+-- Stores an object, unless its ticket was overtaken or a higher version is there. A put fences its keys whatever becomes of it.
+--
+-- p_marks: the whole cache, the primary key, the secondary keys. Ages in ms; NULL: none.
+-- outcome: y stored, o overtaken, v a higher version, l there is no clock. at: when that was decided. displaced: objects that lost a key
+CREATE OR REPLACE FUNCTION larder.store(p_put bool, p_shape int8, p_marks int8[], p_version int8, p_payload bytea,
+  p_age int8, p_idle int8, p_kept int8, p_epoch int8, p_generation int4, p_ticket pg_snapshot,
+  OUT outcome "char", OUT at text, OUT displaced int4) LANGUAGE plpgsql AS $$
+DECLARE
+  primary_mark int8 := p_marks[2];
+  me xid8;
+  c record;
+  others int8[];
+  ends timestamptz := coalesce(now() + p_age * interval '1 ms', 'infinity');
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'larder.store needs the isolation level read committed, and this transaction has %', current_setting('transaction_isolation')
+      USING HINT = 'set default_transaction_isolation of the role that larder uses to read committed';
+  END IF;
+  displaced := 0;
+  -- Until this transaction has ended, no fence is swept that it may have overlooked. Where that is being waited for already, it is too late.
+  IF NOT pg_try_advisory_xact_lock_shared('larder.clock'::regclass::oid::int4, p_generation) THEN
+    outcome := 'o';
+  ELSE
+    outcome := 'y';
+  END IF;
+  -- One store of an object at a time, so that the rows of its shapes know each other.
+  PERFORM pg_advisory_xact_lock(primary_mark);
+  SELECT k.epoch, k.oldest, pg_current_snapshot()::text AS snapshot,
+      EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (p_marks) AND f.xid >= pg_snapshot_xmin(p_ticket)
+        AND NOT pg_visible_in_snapshot(f.xid, p_ticket)) AS overtaken,
+      p_version IS NOT NULL AND (
+        EXISTS (SELECT FROM larder.fences f WHERE f.mark = primary_mark AND f.floor > p_version AND f.until > now()
+          AND NOT EXISTS (SELECT FROM larder.fences t WHERE t.mark = p_marks[1] AND t.kind = 't' AND pg_visible_in_snapshot(f.xid, t.seen)))
+        OR EXISTS (SELECT FROM larder.objects o WHERE o.mark = primary_mark AND o.version > p_version AND o.until > now() AND o.idle > now()
+          AND NOT EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) AND f.xid <> o.writer
+            AND f.kind IN ('i', 't') AND NOT pg_visible_in_snapshot(f.xid, o.seen)))) AS higher
+    INTO c FROM larder.clock k;
+  IF NOT FOUND THEN
+    outcome := 'l';
+    RETURN;
+  END IF;
+  at := c.snapshot;
+  IF c.epoch <> p_epoch OR p_generation < c.oldest OR c.overtaken THEN
+    outcome := 'o';
+  ELSIF outcome = 'y' AND c.higher THEN
+    outcome := 'v';
+  END IF;
+  IF outcome <> 'y' THEN
+    IF p_put THEN
+      PERFORM larder.fence_put(outcome, p_marks, p_version);
+    END IF;
+    RETURN;
+  END IF;
+
+  me := pg_current_xact_id();
+  -- A release may know keys of the object that another one does not. Whoever forgets it through such a key forgets it in all shapes.
+  SELECT array_agg(DISTINCT m) INTO others FROM larder.objects o, unnest(o.marks) m
+    WHERE o.mark = primary_mark AND o.shape <> p_shape AND m <> ALL (p_marks);
+  UPDATE larder.objects o SET marks = o.marks || ARRAY(SELECT m FROM unnest(p_marks) m WHERE m <> ALL (o.marks))
+    WHERE o.mark = primary_mark AND o.shape <> p_shape AND NOT p_marks <@ o.marks;
+  INSERT INTO larder.objects AS o (mark, shape, writer, expires, idle, until, version, seen, marks, payload)
+    VALUES (primary_mark, p_shape, me, ends, coalesce(now() + p_idle * interval '1 ms', 'infinity'),
+      ends + coalesce(p_kept, 0) * interval '1 ms', p_version, p_ticket, p_marks || coalesce(others, '{}'), p_payload)
+    ON CONFLICT (mark, shape) DO UPDATE SET writer = me, expires = excluded.expires, idle = excluded.idle, until = excluded.until,
+      version = excluded.version, seen = excluded.seen, marks = excluded.marks, gone = NULL, payload = excluded.payload
+    -- Stored by another transaction since the check above.
+    WHERE p_version IS NULL OR o.version IS NULL OR o.version <= p_version OR o.until <= now() OR o.idle <= now()
+      OR EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid <> o.writer AND f.kind IN ('i', 't')
+        AND NOT pg_visible_in_snapshot(f.xid, o.seen));
+  IF NOT FOUND THEN
+    outcome := 'v';
+  END IF;
+  IF p_put THEN
+    PERFORM larder.fence_put(outcome, p_marks, p_version);
+  END IF;
+  IF outcome <> 'y' THEN
+    RETURN;
+  END IF;
+
+  IF cardinality(p_marks) > 2 AND (SELECT count(*) FROM larder.keys k WHERE k.mark = ANY (p_marks[3:]) AND k.leads_to = primary_mark
+      AND k.generation >= p_generation) < cardinality(p_marks) - 2 THEN
+    DECLARE
+      taken int8[];
+      holders int8[];
+    BEGIN
+      WITH led AS (
+        INSERT INTO larder.keys AS k (mark, leads_to, generation)
+          SELECT m, primary_mark, p_generation FROM unnest(p_marks[3:]) m ORDER BY m
+          ON CONFLICT (mark) DO UPDATE SET before = k.leads_to, leads_to = primary_mark, generation = greatest(k.generation, p_generation)
+          RETURNING k.mark, k.before)
+      SELECT array_agg(led.mark), array_agg(led.before) INTO taken, holders FROM led WHERE led.before <> primary_mark;
+      IF taken IS NOT NULL THEN
+        -- In a new snapshot: what the holder of a key has stored is there by now.
+        INSERT INTO larder.fences (mark) SELECT DISTINCT o.mark
+          FROM unnest(taken, holders) t(mark, holder) JOIN larder.objects o ON o.mark = t.holder WHERE t.mark = ANY (o.marks);
+        GET DIAGNOSTICS displaced = ROW_COUNT;
+      END IF;
+    END;
+  END IF;
+  -- There is something now. A note that is being written at this moment is not found; an object that may be served counts more than a note.
+  DELETE FROM larder.notes n WHERE n.mark IN (
+    SELECT held.mark FROM larder.notes held WHERE held.mark = ANY (p_marks[2:]) ORDER BY held.mark FOR UPDATE SKIP LOCKED);
+END $$;
+
+-- A load has found nothing under a key: ends the object that has the key, if that has expired or is due, and leaves a note.
+--
+-- p_ahead: how long before its end an object is due. p_age: for how long the note counts; NULL: none is left. Both in ms
+-- outcome: y done, o overtaken, or an object has the key and is not due, l there is no clock
+CREATE OR REPLACE FUNCTION larder.absent(p_cache int8, p_mark int8, p_primary bool, p_ahead int8, p_age int8,
+  p_epoch int8, p_generation int4, p_ticket pg_snapshot, OUT outcome "char", OUT at text) LANGUAGE plpgsql AS $$
+DECLARE
+  object int8;
+  due timestamptz := now() + p_ahead * interval '1 ms';
+  c record;
+BEGIN
+  IF NOT pg_try_advisory_xact_lock_shared('larder.clock'::regclass::oid::int4, p_generation) THEN
+    outcome := 'o';
+    RETURN;
+  END IF;
+  SELECT k.epoch, k.oldest, pg_current_snapshot()::text AS snapshot,
+      EXISTS (SELECT FROM larder.fences f WHERE f.mark IN (p_cache, p_mark) AND f.xid >= pg_snapshot_xmin(p_ticket)
+        AND NOT pg_visible_in_snapshot(f.xid, p_ticket)) AS overtaken
+    INTO c FROM larder.clock k;
+  IF NOT FOUND THEN
+    outcome := 'l';
+    RETURN;
+  END IF;
+  at := c.snapshot;
+  outcome := 'o';
+  IF c.epoch <> p_epoch OR p_generation < c.oldest OR c.overtaken THEN
+    RETURN;
+  END IF;
+  object := CASE WHEN p_primary THEN p_mark ELSE (SELECT k.leads_to FROM larder.keys k WHERE k.mark = p_mark) END;
+  IF EXISTS (SELECT FROM larder.objects o WHERE o.mark = object AND p_mark = ANY (o.marks) AND o.expires > due AND o.idle > now()
+      AND (o.gone IS NULL OR p_mark <> ALL (o.gone))
+      AND NOT EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) AND f.xid <> o.writer
+        AND NOT pg_visible_in_snapshot(f.xid, o.seen)
+        AND (f.kind IN ('i', 't') OR f.kind = 'd' AND f.mark = p_mark OR f.kind = 'v' AND f.mark = o.mark AND f.floor > o.version))) THEN
+    RETURN;
+  END IF;
+  DELETE FROM larder.objects o WHERE o.mark = object AND p_mark = ANY (o.marks) AND o.expires <= due;
+  IF p_age IS NOT NULL THEN
+    INSERT INTO larder.notes AS n (mark, cache, until, seen) VALUES (p_mark, p_cache, now() + p_age * interval '1 ms', p_ticket)
+      ON CONFLICT (mark) DO UPDATE SET cache = excluded.cache, until = excluded.until, seen = excluded.seen;
+  END IF;
+  outcome := 'y';
+END $$;
+
+-- Begins a generation, if the fences of the last turn are swept: from its commit on, tickets older than the one before are refused.
+CREATE OR REPLACE FUNCTION larder.turn() RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE larder.clock SET oldest = generation, generation = generation + 1, previous = began, began = pg_current_snapshot(), turned = now()
+    WHERE swept = oldest - 1;
+  RETURN FOUND;
+END $$;
+
+-- Turns once the generation is a minute old and has ten thousand fences: a quiet cache accepts loads of any length.
+CREATE OR REPLACE FUNCTION larder.turn_if_due() RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM larder.clock WHERE swept = oldest - 1 AND turned < now() - interval '1 minute')
+    AND (SELECT count(*) FROM (SELECT FROM larder.fences WHERE kind <> 'b' LIMIT 10000) f) = 10000 THEN
+    RETURN larder.turn();
+  END IF;
+  RETURN false;
+END $$;
+
+-- Removes up to p_limit fences that no ticket needs any more, and before that whatever they forget. Only one at a time does; waits for nobody.
+-- done: nothing is left to sweep, or it has to wait for fills
+CREATE OR REPLACE FUNCTION larder.sweep(p_limit int4, OUT fences int4, OUT objects int4, OUT done bool) LANGUAGE plpgsql AS $$
+DECLARE
+  c record;
+  at tid[];
+  dead int8[];
+  xids xid8[];
+  kinds "char"[];
+  floors int8[];
+  whole int4;
+BEGIN
+  fences := 0;
+  objects := 0;
+  done := true;
+  SELECT k.oldest, k.swept, k.previous INTO c FROM larder.clock k;
+  -- Alone, and all fills have ended whose tickets are older than `oldest`; those that come later see that they are.
+  IF NOT FOUND OR c.swept = c.oldest - 1 OR NOT pg_try_advisory_xact_lock('larder.clock'::regclass::oid::int4, c.oldest - 1) THEN
+    RETURN;
+  END IF;
+  -- Visible in `previous`: before every ticket that is accepted.
+  SELECT array_agg(f.ctid), array_agg(f.mark), array_agg(f.xid), array_agg(f.kind), array_agg(f.floor) INTO at, dead, xids, kinds, floors FROM (
+    SELECT f.ctid, f.mark, f.xid, f.kind, f.floor FROM larder.fences f WHERE f.kind <> 'b' AND f.xid < pg_snapshot_xmax(c.previous)
+      AND pg_visible_in_snapshot(f.xid, c.previous) AND (f.until IS NULL OR f.until <= now()) LIMIT p_limit) f;
+  IF at IS NULL THEN
+    UPDATE larder.clock SET swept = c.oldest - 1;
+    RETURN;
+  END IF;
+  done := false;
+
+  WITH hit AS MATERIALIZED (
+    SELECT d.mark AS object, d.mark, d.xid FROM unnest(dead, xids, kinds) d(mark, xid, kind) WHERE d.kind = 'i'
+    UNION ALL
+    SELECT k.leads_to, d.mark, d.xid FROM unnest(dead, xids, kinds) d(mark, xid, kind) JOIN larder.keys k ON k.mark = d.mark WHERE d.kind = 'i')
+  DELETE FROM larder.objects o USING hit h
+    WHERE o.mark = h.object AND h.mark = ANY (o.marks) AND h.xid <> o.writer AND NOT pg_visible_in_snapshot(h.xid, o.seen);
+  GET DIAGNOSTICS objects = ROW_COUNT;
+  DELETE FROM larder.objects o USING unnest(dead, xids, kinds, floors) d(mark, xid, kind, floor)
+    WHERE d.kind = 'v' AND o.mark = d.mark AND o.version < d.floor AND NOT pg_visible_in_snapshot(d.xid, o.seen);
+
+  WITH hit AS MATERIALIZED (
+    SELECT coalesce(k.leads_to, d.mark) AS object, d.mark, d.xid
+      FROM unnest(dead, xids, kinds) d(mark, xid, kind) LEFT JOIN larder.keys k ON k.mark = d.mark WHERE d.kind = 'd'),
+  lost AS MATERIALIZED (
+    SELECT o.mark, o.shape, array_agg(DISTINCT h.mark) AS gone FROM larder.objects o JOIN hit h ON o.mark = h.object
+      WHERE h.mark = ANY (o.marks) AND h.xid <> o.writer AND NOT pg_visible_in_snapshot(h.xid, o.seen) GROUP BY o.mark, o.shape)
+  UPDATE larder.objects o SET gone = coalesce(o.gone, '{}') || l.gone FROM lost l WHERE o.mark = l.mark AND o.shape = l.shape;
+
+  -- A whole cache. As long as objects are left, so is its fence.
+  IF 't' = ANY (kinds) THEN
+    DELETE FROM larder.objects o WHERE o.ctid = ANY (ARRAY(
+      SELECT o.ctid FROM larder.objects o JOIN unnest(dead, xids, kinds) d(mark, xid, kind) ON d.kind = 't' AND o.marks[1] = d.mark
+        WHERE d.xid <> o.writer AND NOT pg_visible_in_snapshot(d.xid, o.seen) LIMIT p_limit));
+    GET DIAGNOSTICS whole = ROW_COUNT;
+    objects := objects + whole;
+    IF whole < p_limit THEN
+      whole := 0;
+    END IF;
+  ELSE
+    whole := 0;
+  END IF;
+
+  DELETE FROM larder.notes n USING unnest(dead, xids) d(mark, xid)
+    WHERE (n.mark = d.mark OR n.cache = d.mark) AND NOT pg_visible_in_snapshot(d.xid, n.seen);
+  DELETE FROM larder.fences f USING unnest(at, kinds) d(at, kind) WHERE f.ctid = d.at AND (d.kind <> 't' OR whole = 0);
+  GET DIAGNOSTICS fences = ROW_COUNT;
+END $$;
+
+-- Removes what has ended in some pages of the objects, and the rows of `keys`, `notes` and `leases` that nobody needs, in the same share of theirs.
+-- p_page: the first page. next: the page to go on with; NULL: that was all
+CREATE OR REPLACE FUNCTION larder.prune(p_page int8, p_pages int4, OUT next int8, OUT objects int4, OUT keys int4) LANGUAGE plpgsql AS $$
+DECLARE
+  first tid := format('(%s,0)', p_page)::tid;
+  past tid := format('(%s,0)', p_page + p_pages)::tid;
+  longest int8;
+BEGIN
+  DELETE FROM larder.objects o WHERE o.ctid = ANY (ARRAY(
+    SELECT o.ctid FROM larder.objects o WHERE o.ctid >= first AND o.ctid < past AND (o.until <= now() OR o.idle <= now()) FOR UPDATE SKIP LOCKED));
+  GET DIAGNOSTICS objects = ROW_COUNT;
+  -- A fill that may still need such a row confirms it by an update.
+  DELETE FROM larder.keys k WHERE k.ctid = ANY (ARRAY(
+    SELECT k.ctid FROM larder.keys k, larder.clock c WHERE k.ctid >= first AND k.ctid < past AND k.generation < c.oldest
+      AND NOT EXISTS (SELECT FROM larder.objects o WHERE o.mark = k.leads_to AND k.mark = ANY (o.marks)) FOR UPDATE OF k SKIP LOCKED));
+  GET DIAGNOSTICS keys = ROW_COUNT;
+  DELETE FROM larder.notes n WHERE n.ctid = ANY (ARRAY(
+    SELECT n.ctid FROM larder.notes n WHERE n.ctid >= first AND n.ctid < past AND n.until <= now() FOR UPDATE SKIP LOCKED));
+  DELETE FROM larder.leases l WHERE l.ctid = ANY (ARRAY(
+    SELECT l.ctid FROM larder.leases l WHERE l.ctid >= first AND l.ctid < past AND l.until <= now() FOR UPDATE SKIP LOCKED));
+  SELECT max(pg_relation_size(r) / current_setting('block_size')::int8) INTO longest
+    FROM unnest(ARRAY['larder.objects', 'larder.keys', 'larder.notes', 'larder.leases']::regclass[]) r;
+  IF p_page + p_pages < longest THEN
+    next := p_page + p_pages;
+  END IF;
+END $$;

@@ -1,0 +1,216 @@
+//! Fills, puts and sets, and what a load that found nothing leaves behind.
+
+use super::connection::{Connection, column, unexpected};
+use super::milliseconds;
+use super::queries::Query;
+use super::server::{PostgresServer, Store, ordered};
+use super::snapshots::{Taken, ticket};
+use crate::connector::remote::{Trouble, Undelivered, WhenCrowded, envelope};
+use crate::contract::{Fill, KeyBuf, KeyRef, Object, Stored, Ticket};
+use std::time::Duration;
+use tokio_postgres::Row;
+
+/// An object with more keys is not stored: every read of it compares all of its keys with the fences.
+const MAX_KEYS: usize = 1024;
+
+/// What becomes of an object that is overtaken: of a fill nothing, of a put its keys are invalidated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Fill,
+    Put,
+}
+
+/// A time in ms, where there is one.
+fn age(time: Duration) -> Option<i64> {
+    (!time.is_zero()).then(|| milliseconds(time))
+}
+
+impl Store {
+    fn encoded(&self, object: &Object) -> Option<Vec<u8>> {
+        let (cache, stats) = (&*self.schema.cache, &self.schema.stats);
+        let keys = 1 + object.secondary.len();
+        if keys > MAX_KEYS {
+            stats.unfit(cache, "it has too many keys", format_args!("{keys} of them, and {MAX_KEYS} at most"));
+            return None;
+        }
+        match envelope::encode(&self.schema, object) {
+            Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => Some(bytes),
+            Ok(bytes) => {
+                let (size, limit) = (bytes.len(), self.schema.max_object_size);
+                stats.unfit(cache, "it is too large", format_args!("{size} bytes, and {limit} at most"));
+                None
+            }
+            Err(error) => {
+                let entry = self.schema.codec.entry();
+                let details = format_args!("{entry}: {error} (see `larder::Entry`, \"What can be stored\")");
+                stats.unfit(cache, "its bytes would not keep it", details);
+                tracing::debug!(cache, entry, %error, detail = error.detail(), "an object cannot be cached");
+                None
+            }
+        }
+    }
+
+    /// Sends an object. A ticket whose snapshot this node has forgotten is one that was overtaken.
+    async fn send(&self, mode: Mode, object: &Object, bytes: &[u8], taken: Option<Ticket>) -> Result<Fill, Trouble> {
+        if !self.is_trusted() {
+            return Err(Trouble::Unavailable);
+        }
+        let known = taken.and_then(|ticket| Some((ticket, self.link.kind().snapshots.of(ticket)?)));
+        let Some((ticket, Taken { generation, snapshot })) = known else { return Ok(Fill::undated(Stored::Overtaken)) };
+        let (put, marks) = (mode == Mode::Put, self.local.marks.of_object(object));
+        let (shape, version, epoch) = (self.local.shape, object.version.map(ordered), ticket.epoch.cast_signed());
+        let ages = [self.schema.lifetime(), self.schema.last_use_age, self.schema.kept_after()].map(age);
+        let crowded = if put { WhenCrowded::Wait } else { WhenCrowded::Shed };
+        let store = |on: std::sync::Arc<Connection>| async move {
+            let [max_age, last_use_age, kept] = ages;
+            on.row(
+                Query::Store,
+                &[
+                    &put,
+                    &shape,
+                    &marks,
+                    &version,
+                    &bytes,
+                    &max_age,
+                    &last_use_age,
+                    &kept,
+                    &epoch,
+                    &generation,
+                    &&*snapshot,
+                ],
+            )
+            .await
+        };
+        let row = self.link.operation(crowded, store).await?;
+        let fill = self.decided(&row, ticket)?;
+        if fill.stored == Stored::Accepted {
+            let displaced: i32 = column(&row, 2)?;
+            if displaced > 0 {
+                self.schema.stats.displace(&self.schema.cache, &object.primary, u64::from(displaced.unsigned_abs()));
+            }
+            self.schema.stats.stored_bytes.add(bytes.len() as u64);
+            self.local.hints.remember_stored(object);
+            self.has_room();
+        }
+        Ok(fill)
+    }
+
+    /// The outcome in a row, and when it was decided.
+    fn decided(&self, row: &Row, taken: Ticket) -> Result<Fill, Trouble> {
+        let outcome: i8 = column(row, 0)?;
+        let at: Option<&str> = column(row, 1)?;
+        let at = at.and_then(|at| ticket(taken.epoch.cast_signed(), at));
+        let stored = match outcome.cast_unsigned() {
+            b'y' => Stored::Accepted,
+            b'o' => Stored::Overtaken,
+            b'v' => Stored::Outdated,
+            b'l' => {
+                self.lost("the clock of the database's cache tables is gone");
+                return Err(Trouble::Unavailable);
+            }
+            _ => return Err(unexpected()),
+        };
+        Ok(Fill { stored, at })
+    }
+
+    pub(crate) async fn fill_object(&self, object: Object, ticket: Ticket) -> Fill {
+        let Some(bytes) = self.encoded(&object) else { return Fill::undated(Stored::Unfit) };
+        if self.is_full() {
+            return Fill::undated(Stored::Full);
+        }
+        match self.send(Mode::Fill, &object, &bytes, Some(ticket)).await {
+            Ok(fill) => fill,
+            Err(trouble) => Fill::undated(self.not_stored(&trouble)),
+        }
+    }
+
+    pub(crate) async fn put_object(&self, object: Object, ticket: Option<Ticket>) -> Stored {
+        let guards = self.guards(&object);
+        self.put_guarded(&object, ticket, guards).await
+    }
+
+    /// Asks for a ticket, and puts with it. The keys are guarded before that: a caller who goes away while it waits has changed the source already.
+    pub(crate) async fn set_object(&self, object: Object) -> Stored {
+        let guards = self.guards(&object);
+        let ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
+            Ok(ticket) => ticket,
+            // Whoever waits in vain waits once.
+            Err(trouble @ Trouble::TimedOut(_)) => {
+                guards.into_iter().for_each(|guard| guard.deferred(&trouble));
+                return Stored::Unavailable;
+            }
+            Err(_) => None,
+        };
+        self.put_guarded(&object, ticket, guards).await
+    }
+
+    async fn put_guarded(
+        &self,
+        object: &Object,
+        ticket: Option<Ticket>,
+        guards: Vec<Undelivered<'_, PostgresServer>>,
+    ) -> Stored {
+        let Some(bytes) = self.encoded(object) else { return self.forget_instead(Stored::Unfit, guards).await };
+        if ticket.is_none_or(|ticket| self.link.kind().snapshots.of(ticket).is_none()) {
+            return self.forget_instead(Stored::Overtaken, guards).await;
+        }
+        let connection = self.link.generation();
+        let sent = self.send(Mode::Put, object, &bytes, ticket).await.map(|fill| fill.stored);
+        self.settle(connection, guards, sent).await
+    }
+
+    /// Tells the database that a load has found nothing under this key.
+    pub(crate) async fn fill_absence(&self, key: KeyRef<'_>, ticket: Ticket) -> Fill {
+        if !self.is_trusted() {
+            return Fill::undated(Stored::Unavailable);
+        }
+        let Some(Taken { generation, snapshot }) = self.link.kind().snapshots.of(ticket) else {
+            return Fill::undated(Stored::Overtaken);
+        };
+        let (cache, mark, is_primary) = (self.local.marks.cache, self.local.marks.mark(key), key.index == 0);
+        let (ahead, life) = (milliseconds(self.schema.refresh_ahead()), age(self.schema.loading.negative_age));
+        let epoch = ticket.epoch.cast_signed();
+        let absent = |on: std::sync::Arc<Connection>| async move {
+            on.row(Query::Absent, &[&cache, &mark, &is_primary, &ahead, &life, &epoch, &generation, &&*snapshot]).await
+        };
+        let sent = self.link.operation(WhenCrowded::Shed, absent).await;
+        match sent.and_then(|row| self.decided(&row, ticket)) {
+            Ok(fill) => fill,
+            Err(trouble) => Fill::undated(self.not_stored(&trouble)),
+        }
+    }
+
+    pub(crate) async fn take_ticket(&self) -> Option<Ticket> {
+        self.ask_for_ticket(WhenCrowded::Wait).await.ok().flatten()
+    }
+
+    async fn ask_for_ticket(&self, crowded: WhenCrowded) -> Result<Option<Ticket>, Trouble> {
+        if self.may_read().is_err() {
+            return Ok(None);
+        }
+        let rows = self.link.operation(crowded, |on| async move { on.rows(Query::Ticket, &[]).await }).await?;
+        let ticket = rows.first().map(|row| self.link.kind().ticket_in(row)).transpose()?.flatten();
+        match ticket {
+            Some(ticket) => self.saw(ticket),
+            None => self.lost("the clock of the database's cache tables is gone"),
+        }
+        Ok(ticket)
+    }
+
+    /// Whether no fence of these keys, or of the whole cache, is newer than the ticket.
+    pub(crate) async fn was_untouched(&self, keys: &[KeyBuf], since: Ticket) -> Option<bool> {
+        let connection = self.trusted().filter(|_| self.may_read().is_ok())?;
+        let Some(Taken { generation, snapshot }) = self.link.kind().snapshots.of(since) else { return Some(false) };
+        let mut marks: Vec<i64> = keys.iter().map(|key| self.local.marks.mark(key.as_ref())).collect();
+        marks.push(self.local.marks.cache);
+        let epoch = since.epoch.cast_signed();
+        let untouched = |on: std::sync::Arc<Connection>| async move {
+            on.row(Query::Untouched, &[&marks, &epoch, &generation, &&*snapshot]).await
+        };
+        let row = self.link.operation(WhenCrowded::Shed, untouched).await.ok()?;
+        if self.trusted() != Some(connection) {
+            return None;
+        }
+        column(&row, 0).ok()
+    }
+}

@@ -1,0 +1,8 @@
+//! The postgres connector on real servers: what the conformance suite cannot ask for.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod interleavings;
+mod node;
+mod outage;
+mod setup;
+mod sweeping;
