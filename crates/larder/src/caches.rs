@@ -75,12 +75,11 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # What runs in the background
 ///
-/// For each opened cache there are two tasks, on the runtime in which the `Caches` were made ([`CachesBuilder::open`],
-/// `Caches::from_config`):
+/// Each opened cache has tasks of its own, on the runtime in which the `Caches` were made ([`CachesBuilder::open`], `Caches::from_config`):
 ///
-/// - Once a second the counters are published to the `metrics` recorder that is installed, if any.
-/// - The cache is pruned every prune interval of its connector. The first time comes at a random moment of the interval, so that nodes do
-///   not prune at the same time.
+/// - Once a second its counters are published to the `metrics` recorder that is installed, if any.
+/// - Every prune interval of its connector it is pruned. The first time comes at a random moment of the interval, so that nodes do not
+///   prune at the same time.
 ///
 /// # Dropping
 ///

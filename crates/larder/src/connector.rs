@@ -6,8 +6,8 @@
 //! | [`memory`] | in this process |
 //! | `redis` (cargo feature) | on one Redis or Valkey server |
 //!
-//! What every connector does is in [`contract`](crate::contract). A connector of your own implements
-//! [`Connector`](crate::contract::Connector); one with a server behind it does best to build on `remote`.
+//! [`contract`](crate::contract) says what every connector does. A connector of your own implements
+//! [`Connector`](crate::contract::Connector). If it has a server behind it, build it on `remote`.
 
 pub mod memory;
 pub mod noop;
@@ -15,7 +15,7 @@ pub mod noop;
 pub mod redis;
 #[cfg(feature = "remote")]
 pub mod remote;
-/// The connector for one Redis or Valkey server, of which there are only the options without the cargo feature `redis`.
+/// The connector for one Redis or Valkey server. Without the cargo feature `redis` only its options exist.
 #[cfg(not(feature = "redis"))]
 pub mod redis {
     pub(crate) mod options;
