@@ -498,8 +498,8 @@ impl<E: Entry> Cache<E> {
         if let Some(entries) = warned.unlisted.admit(clock, loads) {
             tracing::warn!(
                 cache = %schema.cache, index = name_at::<E>(index), entries,
-                "a loader returned an object that does not list the key it was loaded by, so that the cache never has the \
-                 object under this key and each get loads it again; look up by keys as the objects list them"
+                "a loader returned an object that does not list the key it was loaded by, so the cache never has the \
+                 object under this key, and each get loads it again; look up by keys in the form that the objects list"
             );
         }
     }

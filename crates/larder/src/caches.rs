@@ -457,7 +457,7 @@ async fn prune(cache: Weak<Inner>, interval: Duration) {
         match cache.connector.prune().await {
             Ok(pruned) => tracing::debug!(cache = %cache.schema.cache, ?pruned, "pruned"),
             Err(error) => {
-                tracing::debug!(cache = %cache.schema.cache, %error, "not pruned, and tried again in {interval:?}")
+                tracing::debug!(cache = %cache.schema.cache, %error, "not pruned; the next attempt is in {interval:?}")
             }
         }
     }

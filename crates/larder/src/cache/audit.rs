@@ -183,7 +183,7 @@ impl AuditOptions {
 #[non_exhaustive]
 pub enum AuditError {
     /// There is no Tokio runtime, and the auditor runs in a task.
-    #[error("an audit was begun outside a Tokio runtime; it lives in a task")]
+    #[error("an audit was started outside a Tokio runtime; the auditor runs in a task")]
     NoRuntime,
     /// One of the options cannot be used.
     #[error("the audit cannot begin: {0}")]
@@ -526,7 +526,7 @@ impl<E: Entry> Auditor<E> {
             Outcome::Undecided => self.tally.undecided.increment(),
             Outcome::Failed(error) => {
                 self.tally.failed.increment();
-                tracing::warn!(cache, %error, "the source cannot be read for the audit, which rests");
+                tracing::warn!(cache, %error, "the auditor cannot read the source, and rests");
             }
             Outcome::Stale(age) => {
                 self.tally.stale.increment();
@@ -542,9 +542,9 @@ impl<E: Entry> Auditor<E> {
                     index,
                     age_ms = milliseconds(age),
                     bypassed,
-                    "a stale object was served, longer after its change than an invalidation may take"
+                    "a stale object was served: its change is longer ago than an invalidation may take"
                 );
-                tracing::debug!(cache, index, key = %String::from_utf8_lossy(&key.bytes), "by this key");
+                tracing::debug!(cache, index, key = %String::from_utf8_lossy(&key.bytes), "the key of that get");
             }
         }
     }

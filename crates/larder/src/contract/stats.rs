@@ -102,7 +102,7 @@ impl Stats {
         self.displaced.add(others);
         tracing::debug!(
             cache, entries = others, key = %String::from_utf8_lossy(primary),
-            "other objects had a key of the object that is stored, and are invalidated: no two objects can have one key"
+            "the stored object took keys from other objects, which are invalidated: a key leads to one object"
         );
     }
 

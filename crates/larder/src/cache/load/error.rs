@@ -73,7 +73,7 @@ impl<Err: fmt::Display> fmt::Display for LoadError<Err> {
             Self::Aborted => f.write_str("the loader panicked, or the runtime was shut down while it ran"),
             Self::NoRuntime => f.write_str("get_or_load was called outside a Tokio runtime; loads run in tasks"),
             Self::TimedOut(limit) => write!(f, "not loaded within {limit:?}; the load goes on in the background"),
-            Self::Circular => f.write_str("the loader waits for a load that waits for itself"),
+            Self::Circular => f.write_str("the loader waits for a load that waits for the loader's own load"),
         }
     }
 }
