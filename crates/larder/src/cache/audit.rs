@@ -101,8 +101,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub struct AuditOptions {
     /// The part of the hits that is examined, from 0 (none) to 1. Default 0.001.
     pub share: f64,
-    /// How long after a change its invalidation may take; above 0. An examination that finds a difference takes twice the grace. Default 5
-    /// s.
+    /// How long after a change its invalidation may take; above 0. An examination that finds a difference takes twice the grace. Default
+    /// 5 s.
     pub grace: Duration,
     /// How long one read of the source may take; above 0. Default 1 s.
     pub source_timeout: Duration,

@@ -4,7 +4,7 @@
 //!
 //! - A caller that was there *before* the load began is always answered by it: the load read the source after the caller asked.
 //! - A caller that joined *after* the load began may have come after a change that the load has missed. It is answered only if the
-//!   connector accepted the fill, and took the caller's ticket no later than that. Every change that was over before the caller asked is
+//!   connector accepted the fill, and gave the caller its ticket no later than that. Every change that was over before the caller asked is
 //!   then among those that the fill was checked against. All other late callers share the next load. That load begins when this one has
 //!   ended, and first looks into the cache once for all of them, also for callers whose own look was shed.
 //!
@@ -127,9 +127,9 @@ impl<E: Entry> Cache<E> {
     ///
     /// # Errors
     ///
-    /// The loader's error, shared by all callers that waited for the load. It may be any error type, an `anyhow::Error`, or a `Box<dyn
-    /// Error + Send + Sync>`: see [`AsError`]. A loader may call `get_or_load` itself. If that call would wait for the loader's own load,
-    /// it returns [`LoadError::Circular`]. A call in another task than the loader's is not detected.
+    /// The loader's error, shared by all callers that waited for the load. It may be any error type, an `anyhow::Error`, or a
+    /// `Box<dyn Error + Send + Sync>`: see [`AsError`]. A loader may call `get_or_load` itself. If that call would wait for the loader's
+    /// own load, it returns [`LoadError::Circular`]. A call in another task than the loader's is not detected.
     ///
     /// # Cancellation
     ///

@@ -7,9 +7,9 @@ use crate::key::KeyFor;
 use std::sync::Arc;
 
 impl<E: Entry> Cache<E> {
-    /// Looks several objects up by keys of one index, in as few round trips as the connector can. A server needs one if this node knows
-    /// where the keys lead. The result has the order of the keys, with a `None` for each miss. A key that is given twice is answered twice,
-    /// and keys of one object share its `Arc`. Each key counts as a get in [`stats`](Self::stats).
+    /// Looks several objects up by keys of one index, in as few round trips as the connector can, usually one. The result has the order of
+    /// the keys, with a `None` for each miss. A key that is given twice is answered twice, and keys of one object share its `Arc`. Each key
+    /// counts as a get in [`stats`](Self::stats).
     ///
     /// ```
     /// # use larder::{Cache, Entry, Schema, connector::memory::{Memory, MemoryOptions}};
@@ -107,8 +107,8 @@ impl<E: Entry> Cache<E> {
     ///
     /// Usually one: the node has seen a ticket, one script can store all objects, and no other node has just touched one of their keys.
     /// Objects whose keys were touched are sent once more. One script stores up to 1 MiB and 128 keys; a version, and an object over 4 KiB,
-    /// count as one more key. A larger call first asks for a ticket, and then takes one round trip for each lot of up to 512 objects or 1
-    /// MiB.
+    /// count as one more key. A larger call first asks for a ticket, and then takes one round trip for each lot of up to 512 objects or
+    /// 1 MiB.
     ///
     /// Each lot is one operation, with an operation time-out of its own. After a lot that timed out no other is sent, and what was not
     /// stored is invalidated through the journal. An object is invalidated instead of stored ([`Stored::Overtaken`]) if another caller
