@@ -1,7 +1,7 @@
 //! Fuzzing targets for what larder reads that others may have written. Each target takes any bytes, and panics if larder breaks a promise.
 //!
-//! Not for use. `fuzz/` passes these targets to libFuzzer. The tests call them with mutations of the same seeds, without guidance by
-//! coverage, for a second each (or `LARDER_FUZZ_SECONDS`).
+//! Not for use. `fuzz/` passes these targets to libFuzzer. The tests call each target with a fixed number of mutations of the same seeds,
+//! without guidance by coverage, or for `LARDER_FUZZ_SECONDS` seconds.
 
 #[cfg(all(feature = "toml", feature = "yaml"))]
 use crate::Config;

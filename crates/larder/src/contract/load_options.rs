@@ -110,7 +110,7 @@ impl LoadOptions {
         }
         if !hard_timeout.is_zero() && soft_timeout >= hard_timeout {
             let why = format!(
-                "`soft_timeout` is {}, and whoever waits gives up after `hard_timeout`, {}: give a shorter soft one",
+                "`soft_timeout` is {}, and a caller gives up after `hard_timeout`, {}: give a shorter soft one",
                 show(soft_timeout),
                 show(hard_timeout)
             );
