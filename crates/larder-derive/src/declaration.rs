@@ -1,4 +1,4 @@
-//! What an entry is, once its attributes have been read and make sense together.
+//! What an entry is, after its attributes were read and found consistent.
 
 use crate::names;
 use crate::problems::Problems;
@@ -11,13 +11,13 @@ use syn::{
     Attribute, Data, DeriveInput, Field, Fields, Generics, Ident, LitStr, Member, Path, Type, Visibility, parse_quote,
 };
 
-/// An index has one byte in the stored layout.
+/// The stored layout has one byte for the index.
 const MOST_INDEXES: usize = 255;
 
-/// Tuples of more parts are not keys.
+/// Only tuples of up to four parts are keys.
 const MOST_PARTS: usize = 4;
 
-/// An entry.
+/// An entry, as its struct declares it.
 pub(crate) struct Declaration<'a> {
     pub(crate) name: &'a Ident,
     pub(crate) generics: &'a Generics,
@@ -35,17 +35,17 @@ pub(crate) struct Declaration<'a> {
 /// An index, and where its keys come from.
 pub(crate) struct Index {
     pub(crate) name: String,
-    /// The constant that stands for it.
+    /// The constant that stands for the index.
     pub(crate) constant: Ident,
     pub(crate) primary: bool,
     pub(crate) each: bool,
     pub(crate) source: Source,
-    /// The type of the keys, where it is written.
+    /// The type of the keys, if the attribute gives it.
     pub(crate) of: Option<Type>,
 }
 
 impl Index {
-    /// Where errors about the type of its keys point at.
+    /// The place that errors about the type of the keys point at.
     pub(crate) fn span(&self) -> Span {
         match (&self.of, &self.source) {
             (Some(of), _) => of.span(),
@@ -70,7 +70,7 @@ pub(crate) enum Source {
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) member: Member,
-    /// Errors about its type point at it.
+    /// The field's type. Errors about it point here.
     pub(crate) of: Type,
 }
 
@@ -160,7 +160,7 @@ fn cache_name(name: &Ident, attributes: &[&Attribute], cache: Option<LitStr>, pr
         let message = format!("the name of the cache is missing: write `#[entry(cache = {suggested:?})]`");
         match attributes.last() {
             None => problems.at(name, message),
-            // Without words, or with a wrong cache, it has been complained about already.
+            // If the attribute is empty, or its cache is wrong, there is an error already.
             Some(last) if matches!(&last.meta, syn::Meta::List(_)) && !attributes.iter().any(|a| says(a, "cache")) => {
                 problems.at(last, message);
             }
@@ -174,12 +174,12 @@ fn cache_name(name: &Ident, attributes: &[&Attribute], cache: Option<LitStr>, pr
     cache.value()
 }
 
-/// An index as declared, before it is compared with the others.
+/// An index as declared, before it is compared with the other indexes.
 struct Declared {
     name: String,
-    /// What errors about the name point at.
+    /// The place that errors about the name point at.
     named_at: Box<dyn ToTokens>,
-    /// What errors about the index point at.
+    /// The place that errors about the index point at.
     key: Path,
     primary: bool,
     each: bool,
@@ -222,7 +222,7 @@ fn declared_on_fields(fields: &Fields, problems: &mut Problems) -> (Vec<Declared
     (indexes, version)
 }
 
-/// A key that is not stored would be lost when the object comes back from a server, without a word.
+/// Refuses a key or version that is not stored: it would silently be lost when the object comes back from a server.
 fn refuse_unstored(field: &Field, problems: &mut Problems) {
     let Some(needed) = field.attrs.iter().find(|attribute| is(attribute, "key") || is(attribute, "version")) else {
         return;
@@ -339,7 +339,7 @@ impl Declared {
     }
 }
 
-/// Whether a primary key is declared with `each`, which is an error.
+/// Whether a primary key is declared with `each`. Adds an error if it is.
 fn primary_each(words: &KeyWords, problems: &mut Problems) -> bool {
     match (&words.primary, &words.each) {
         (Some(_), Some(each)) => {
@@ -368,7 +368,7 @@ fn parts(word: &Path, members: &[Member], fields: &Fields, problems: &mut Proble
             return None;
         }
         match fields.members().zip(fields).find(|(name, _)| name == member) {
-            // The error about its type belongs to the field's type, which says what it is.
+            // Errors about the type point at the field, whose type it is.
             Some((_, field)) => parts.push(Place::of(member, field)),
             None => {
                 let names: Vec<_> = fields.members().map(|name| format!("`{}`", name.to_token_stream())).collect();
@@ -387,13 +387,13 @@ fn parts(word: &Path, members: &[Member], fields: &Fields, problems: &mut Proble
     None
 }
 
-/// The indexes with the primary one first, the others in the order they were declared.
+/// The indexes: the primary one first, the others in the order in which they were declared.
 fn in_order(input: &DeriveInput, declared: Vec<Declared>, problems: &mut Problems) -> Vec<Index> {
     let (primary, secondary): (Vec<_>, Vec<_>) = declared.into_iter().partition(|index| index.primary);
     if primary.is_empty() {
         let message = "the primary key is missing: mark the field that identifies the object with `#[key(primary)]`, or write \
                        `#[entry(key(primary, index = \"…\", fields = (…)))]` where several fields do";
-        // A primary key that was declared with a mistake is not missing.
+        // A primary key that was declared with a mistake is not missing: it has an error already.
         if !says_primary(input) {
             problems.at(&input.ident, message);
         }
@@ -450,7 +450,7 @@ fn says_primary(input: &DeriveInput) -> bool {
     attributes.any(|attribute| says(attribute, "primary"))
 }
 
-/// Whether a word is anywhere in an attribute, in its place or not.
+/// Whether a word is anywhere in an attribute, even in a wrong place.
 fn says(attribute: &Attribute, word: &str) -> bool {
     fn within(tokens: TokenStream, word: &str) -> bool {
         tokens.into_iter().any(|token| match token {

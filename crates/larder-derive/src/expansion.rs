@@ -1,6 +1,6 @@
-//! The code that a declaration becomes.
+//! The code that is generated for a declaration.
 //!
-//! Whether a field holds one key or several depends on its type, which a macro cannot see; `larder::__derive` decides it.
+//! Whether a field holds one key or several depends on its type, which a macro cannot see. `larder::__derive` decides that.
 
 use crate::declaration::{Declaration, Index, Place, Source};
 use proc_macro2::{Ident, Span, TokenStream};
@@ -18,7 +18,7 @@ pub(crate) fn expand(declaration: &Declaration<'_>) -> TokenStream {
     let version = declaration.version.as_ref().map(|place| version(krate, place));
     let weight = declaration.weight.as_ref().map(|function| {
         let span = located_at(function.span());
-        // Its type is written out, so that the error about another type points at the path.
+        // The type is written out, so that an error about another type points at the path.
         let call = quote_spanned!(span=> let weigh: fn(&Self) -> u64 = #function;);
         quote! {
             fn weight(&self) -> ::core::option::Option<u64> {
@@ -62,7 +62,7 @@ fn constants(declaration: &Declaration<'_>) -> TokenStream {
             (_, false) => "",
         };
         let doc = format!(" The index `{}`{what}.", index.name);
-        // Where the type of the keys is none, all that is said of it points at the same place, and so is said once.
+        // All tokens have one span. If the type cannot be a key, all errors about it then point at one place, and are shown once.
         let span = located_at(index.span());
         let constant = Ident::new(&index.constant.to_string(), span);
         let (krate, of) = (at(span, quote!(#krate)), key_type(krate, index));
@@ -71,7 +71,7 @@ fn constants(declaration: &Declaration<'_>) -> TokenStream {
         quote!(#[doc = #doc] #visibility #declared)
     });
     quote! {
-        // The type of a private field shows, as the type of the keys that it holds.
+        // The constant is as visible as the struct. Its type may name the type of a private field.
         #[allow(private_interfaces)]
         #[automatically_derived]
         impl #impl_generics #name #type_generics #where_clause {
@@ -95,12 +95,12 @@ fn key_type(krate: &syn::Path, Index { each, source, of, .. }: &Index) -> TokenS
             let parts = places.iter().map(|place| key_type_of_field(krate, &place.of));
             quote!((#(#parts,)*))
         }
-        // Without a type it is refused earlier.
+        // A function without a type was refused earlier.
         Source::With(_) => quote!(()),
     }
 }
 
-/// The owned type of the keys in a field, as far as the spelling of the field's type says; the compiler finds out whether that was right.
+/// The owned type of the keys in a field, as far as the field's type is written out. The compiler checks whether the values have it.
 fn key_type_of_field(krate: &syn::Path, of: &Type) -> TokenStream {
     let span = located_at(of.span());
     match item_of_list(of) {
@@ -109,7 +109,7 @@ fn key_type_of_field(krate: &syn::Path, of: &Type) -> TokenStream {
     }
 }
 
-/// `T`, of what is spelled `Vec<T>`, `[T; N]`, `Box<[T]>`, `Rc<[T]>` or `Arc<[T]>`.
+/// The type `T` of a type that is written `Vec<T>`, `[T; N]`, `Box<[T]>`, `Rc<[T]>` or `Arc<[T]>`.
 fn item_of_list(of: &Type) -> Option<&Type> {
     let path = match of {
         Type::Group(group) => return item_of_list(&group.elem),
@@ -186,7 +186,7 @@ fn add(krate: &syn::Path, Index { constant, primary, each, source, of, .. }: &In
     quote!({ let #found = #value; #add })
 }
 
-/// The variable that holds the value, which nothing of the user's can meet.
+/// The variable that holds the value. It cannot collide with a name of the user's.
 fn found(span: Span) -> Ident {
     Ident::new("found", Span::mixed_site().located_at(span))
 }
@@ -200,7 +200,7 @@ fn at(span: Span, tokens: TokenStream) -> TokenStream {
     placed.collect()
 }
 
-/// Where errors point at, while lints still see generated code.
+/// A span that errors point at, and that lints still treat as generated code.
 fn located_at(span: Span) -> Span {
     Span::call_site().located_at(span)
 }

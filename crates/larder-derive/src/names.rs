@@ -1,6 +1,6 @@
-//! What caches and indexes may be called, and how an index becomes a constant.
+//! What names caches and indexes may have, and which constant an index gets.
 
-/// Why this cannot be the name of a cache or an index.
+/// Why this cannot be the name of a cache or an index. `None`: it can.
 pub(crate) fn complaint(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("the name is empty".to_owned());
@@ -9,7 +9,8 @@ pub(crate) fn complaint(name: &str) -> Option<String> {
     Some(format!("{foreign:?} cannot be in a name; letters a to z and A to Z, digits, `_`, `-` and `.` can"))
 }
 
-/// The constant for an index, in capital letters: `email-domain` becomes `EMAIL_DOMAIN`. None if there is nothing to call it by.
+/// The constant for an index, in capital letters: `email-domain` becomes `EMAIL_DOMAIN`. `None`: the name has nothing to make a constant
+/// of.
 pub(crate) fn constant(index: &str) -> Option<String> {
     let mut constant = String::with_capacity(index.len() + 4);
     for word in index.split(['_', '-', '.']).filter(|word| !word.is_empty()) {
@@ -18,7 +19,7 @@ pub(crate) fn constant(index: &str) -> Option<String> {
         }
         let mut after_small = false;
         for letter in word.chars() {
-            // `hostName` is two words as well.
+            // `hostName` is two words, too.
             if after_small && letter.is_ascii_uppercase() {
                 constant.push('_');
             }
@@ -32,7 +33,7 @@ pub(crate) fn constant(index: &str) -> Option<String> {
     }
 }
 
-/// A type's name as that of its cache: `UserAccount` becomes `user_account`.
+/// The name that is suggested for the cache of a type: `UserAccount` becomes `user_account`.
 pub(crate) fn suggested_cache(type_name: &str) -> String {
     let mut name = String::with_capacity(type_name.len() + 4);
     for letter in type_name.trim_start_matches("r#").chars() {

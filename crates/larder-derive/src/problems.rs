@@ -1,4 +1,4 @@
-//! Everything that is wrong with a declaration, so that one build shows all of it.
+//! Collects everything that is wrong with a declaration, so that one build shows all of it.
 
 use quote::ToTokens;
 use std::fmt::Display;

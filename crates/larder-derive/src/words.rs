@@ -1,4 +1,4 @@
-//! What the attributes say, word for word: `#[entry(…)]` on the struct, `#[key(…)]` on a field and `key(…)` within `entry`.
+//! The words in the attributes: `#[entry(…)]` on the struct, `#[key(…)]` on a field, and `key(…)` within `entry`.
 
 use crate::problems::Problems;
 use proc_macro2::TokenTree;
@@ -19,13 +19,13 @@ pub(crate) struct EntryWords {
     pub(crate) weight: Option<Path>,
     /// `crate = my_crate::larder`.
     pub(crate) krate: Option<Path>,
-    /// `key(…)`, any number.
+    /// All `key(…)`.
     pub(crate) keys: Vec<KeyWords>,
 }
 
 /// The words of `#[key(…)]` or `key(…)`.
 pub(crate) struct KeyWords {
-    /// `key`, to point at.
+    /// The path `key`, for errors to point at.
     pub(crate) key: Path,
     /// `primary`.
     pub(crate) primary: Option<Path>,
@@ -39,7 +39,7 @@ pub(crate) struct KeyWords {
     pub(crate) of: Option<(Path, Type)>,
     /// `fields = (tenant, slug)`.
     pub(crate) fields: Option<(Path, Vec<Member>)>,
-    /// A word was wrong, so what is missing may be what was meant by it.
+    /// A word was wrong. A word that seems to be missing may have been meant by it.
     pub(crate) flawed: bool,
 }
 
@@ -169,7 +169,7 @@ fn members(meta: &ParseNestedMeta<'_>) -> syn::Result<Vec<Member>> {
     Ok(Punctuated::<Member, Token![,]>::parse_terminated(&content)?.into_iter().collect())
 }
 
-/// Reads the words within the parentheses of an attribute. False if it has none.
+/// Reads the words within the parentheses of an attribute. Returns false if there are none, or if they cannot be read.
 fn each_word(
     attribute: &Attribute,
     usage: &str,
@@ -201,7 +201,7 @@ fn word(meta: &ParseNestedMeta<'_>) -> String {
     meta.path.get_ident().map(ToString::to_string).unwrap_or_default()
 }
 
-/// Reads `= value`; a wrong one is reported and passed over, so that the words after it are still read.
+/// Reads `= value`. A wrong value is reported and skipped, so that the words after it are still read.
 fn value<T: Parse>(meta: &ParseNestedMeta<'_>, place: &mut Option<T>, usage: &str, problems: &mut Problems) {
     let found = match meta.value() {
         Ok(input) => {
@@ -223,7 +223,7 @@ fn value<T: Parse>(meta: &ParseNestedMeta<'_>, place: &mut Option<T>, usage: &st
     }
 }
 
-/// Reads a word that stands alone. False if it does not.
+/// Reads a word that has no value. Returns false if the word is followed by something else.
 fn flag(meta: &ParseNestedMeta<'_>, place: &mut Option<Path>, problems: &mut Problems) -> bool {
     if place.is_some() {
         twice(meta, problems);

@@ -1,4 +1,4 @@
-//! [`Cache`]: the objects of one entry type, by every key.
+//! [`Cache`]: the objects of one entry type, found by any of their keys.
 
 use crate::cache::audit::Sampling;
 use crate::cache::load::{ComebackLimit, LoadsUnderWay};
@@ -30,18 +30,18 @@ pub use error::UpdateError;
 pub(crate) use load::COMEBACK_LOADS;
 pub use load::LoadError;
 
-/// The objects of one entry type, found by any of their keys. Cloning it is cheap; clones are the same cache.
+/// The objects of one entry type, found by any of their keys. A clone is cheap, and is the same cache.
 ///
 /// # Consistency
 ///
-/// After an [`invalidate`](Self::invalidate), [`set`](Self::set) or [`update`](Self::update) has returned, no get that starts later,
-/// on any node, returns the earlier state, and no load that began earlier can bring it back. See the contract in
-/// `ARCHITECTURE.md` for what *deferred* means while the connector cannot be reached.
+/// After an [`invalidate`](Self::invalidate), [`set`](Self::set) or [`update`](Self::update) has returned, no get that starts later, on any
+/// node, returns the earlier state, and no load that began earlier can bring it back. The contract in `ARCHITECTURE.md` says what
+/// *deferred* means while the connector cannot be reached.
 ///
 /// # Cancellation
 ///
-/// Every future may be dropped at any await point. An invalidation that had been sent, or was about to be, goes to the
-/// journal; a load goes on for the others who wait for it.
+/// Every future may be dropped at any await point. If an invalidation is not finished then, its keys go to the journal. A load goes on for
+/// the other callers that wait for it.
 pub struct Cache<E: Entry> {
     pub(crate) inner: Arc<Inner>,
     entry: PhantomData<fn() -> E>,
@@ -57,7 +57,7 @@ pub(crate) struct Inner {
     warned: Warned,
 }
 
-/// When this cache last warned of what may come with every call.
+/// When this cache last warned of problems that may come with every call.
 #[derive(Default)]
 struct Warned {
     impossible_key: WarningLimit,
@@ -66,7 +66,7 @@ struct Warned {
 }
 
 impl Inner {
-    /// Hands all that is counted to the metrics recorder.
+    /// Publishes all counters of the cache to the metrics recorder.
     pub(crate) fn publish(&self) {
         self.schema.stats.publish(&self.schema.cache, &self.connector.status());
         self.connector.publish();
@@ -76,21 +76,20 @@ impl Inner {
 
 /// The future of [`Cache::get`].
 ///
-/// It is small, and what waiting needs is made when there is something to wait for: a hit in memory costs less than an `async fn`
-/// takes to be moved and to find its state.
+/// It is small, because a hit in memory moves it, and so its size is a cost of each hit. What a miss needs is allocated on a miss only.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Get<'a, E: Entry, K> {
     cache: &'a Cache<E>,
     /// The position of the index.
     index: u8,
     key: Option<K>,
-    /// Owns what it needs: a future that borrowed the key could not be told apart from one that outlives it.
+    /// The rest of the get, after a miss. It owns the key, because it cannot borrow from the `Get` that holds it.
     later: Option<Later<Option<Arc<E>>>>,
 }
 
 type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-// Nothing in it is pinned but what is in the box.
+// Only `later` has to be pinned, and it is in a box.
 impl<E: Entry, K> Unpin for Get<'_, E, K> {}
 
 impl<E: Entry, K: Key> Future for Get<'_, E, K> {
@@ -102,7 +101,7 @@ impl<E: Entry, K: Key> Future for Get<'_, E, K> {
         if let Some(later) = &mut this.later {
             return later.as_mut().poll(context);
         }
-        // A future is not polled again after it was ready, so the key is there.
+        // A future is not polled again after it was ready, so the key is still there.
         let Some(key) = this.key.take() else { return Poll::Pending };
         let bytes = key.encode();
         let key = KeyRef { index: this.index, bytes: &bytes };
@@ -121,18 +120,18 @@ impl<E: Entry, K> fmt::Debug for Get<'_, E, K> {
 }
 
 impl<E: Entry> Cache<E> {
-    /// A cache over a connector that was opened for `schema`; [`Caches::open`](crate::Caches::open) is the usual way to one.
+    /// Makes a cache over a connector that was opened for `schema`. Usually [`Caches::open`](crate::Caches::open) does this.
     ///
     /// # Errors
     ///
-    /// The schema is another entry's.
+    /// The schema was made for another entry type.
     pub fn new(connector: Arc<dyn Connector>, schema: Schema) -> Result<Self, WrongSchema> {
         schema.must_be_of::<E>()?;
         Ok(Self::over(connector, schema, COMEBACK_LOADS, Clock::system()))
     }
 
-    /// The same for a schema of `E`. At most `comeback_loads` loads begin at once after the cache was emptied, and the clock says when the
-    /// cache may warn again.
+    /// Like [`new`](Self::new), for a schema that is known to be of `E`. At most `comeback_loads` loads begin at once after the cache was
+    /// emptied. The clock limits how often the cache warns.
     pub(crate) fn over(connector: Arc<dyn Connector>, schema: Schema, comeback_loads: usize, clock: Clock) -> Self {
         let inner = Inner {
             connector,
@@ -151,7 +150,7 @@ impl<E: Entry> Cache<E> {
         Get { cache: self, index: index.position(), key: Some(key), later: None }
     }
 
-    /// A hit that needs no waiting, apart from the future that waiting needs.
+    /// Returns a hit that the connector has at once, without a future.
     #[inline]
     pub(crate) fn get_hit(&self, key: KeyRef<'_>) -> Option<Arc<E>> {
         if self.inner.sampling.is_on() {
@@ -187,9 +186,10 @@ impl<E: Entry> Cache<E> {
         Some(object)
     }
 
-    /// Looks an object up and, on a miss, takes a ticket for the load that follows.
+    /// Looks an object up. On a miss it also takes a ticket for the load that follows.
     ///
-    /// [`get_or_load`](Self::get_or_load) does the whole of it; this is for loads that do not fit in one closure.
+    /// [`get_or_load`](Self::get_or_load) looks up, loads and fills in one call. Use `lookup` and [`fill`](Self::fill) for a load that does
+    /// not fit into one closure.
     ///
     /// ```
     /// # use larder::{Cache, Entry, Lookup, Schema, connector::memory::{Memory, MemoryOptions}};
@@ -220,7 +220,7 @@ impl<E: Entry> Cache<E> {
         lookup
     }
 
-    /// A lookup that is not counted: a call may look several times, and is one hit or one miss.
+    /// Looks an object up without counting it: a call may look several times, and counts as one hit or one miss.
     pub(crate) async fn look(&self, key: KeyRef<'_>) -> Lookup<Arc<E>> {
         let key = self.checked(key);
         let lookup = match key {
@@ -237,7 +237,7 @@ impl<E: Entry> Cache<E> {
         lookup
     }
 
-    /// Asks to be the one who loads what is missing under this key, which is a valid one, and looks again.
+    /// Asks for the lease to load what is missing under this key, then looks the key up again. The key must be valid.
     pub(crate) async fn lease(&self, key: &KeyBuf) -> (Lease, Lookup<Arc<E>>) {
         let (lease, lookup) = self.inner.connector.lease(key.as_ref()).await;
         let bypassed = matches!(lookup, Lookup::Hit { .. }) && self.inner.sampling.bypasses();
@@ -245,21 +245,21 @@ impl<E: Entry> Cache<E> {
         (lease, lookup_of_this_type(lookup))
     }
 
-    /// Stores an object that the caller knows to be current. Its earlier state, and every other object that holds one of
-    /// its keys, is gone under all keys, whatever the outcome says; see [`Stored`].
+    /// Stores an object that the caller knows to be current. The object's earlier state, and every other object that holds one of its keys,
+    /// is gone under all keys, whatever the outcome is; see [`Stored`].
     ///
-    /// Current is what the source has committed: set an object *after* the commit of the transaction that wrote it. What was set before
-    /// a transaction that is then rolled back was never in the source, and is served until it expires or is invalidated.
+    /// Current means committed in the source: set an object *after* the commit of the transaction that wrote it. If the transaction is
+    /// rolled back after a set, the cache serves an object that was never in the source, until it expires or is invalidated.
     ///
-    /// Where another writer may change the same object meanwhile, [`update`](Self::update) is the better choice: a plain set
-    /// cannot know whether its value was overtaken on the way here, unless the entry has a version.
+    /// If another writer may change the same object at the same time, prefer [`update`](Self::update). Without a version, a plain set
+    /// cannot know whether a newer value has overtaken its own on the way.
     pub async fn set(&self, object: impl Into<Arc<E>>) -> Stored {
         self.put(object.into(), |connector, object| connector.set(object)).await
     }
 
-    /// Runs a write to the source and stores what it returns: write-through that cannot lose a race. If anything has touched
-    /// one of the object's keys meanwhile, the object is invalidated instead of stored. The write commits before it returns, or returns
-    /// an error and leaves the source as it was.
+    /// Runs a write to the source and stores the object that the write returns: write-through that cannot lose a race. If anything has
+    /// touched one of the object's keys meanwhile, the object is invalidated instead of stored. The write must commit before it returns, or
+    /// return an error and leave the source as it was.
     ///
     /// ```
     /// # use larder::{Cache, Entry, Schema, connector::memory::{Memory, MemoryOptions}};
@@ -284,13 +284,13 @@ impl<E: Entry> Cache<E> {
     ///
     /// # Errors
     ///
-    /// See [`UpdateError`]. After an error the cache is as it was. Where an error may mean that the write has happened all the
-    /// same, such as a connection lost in the commit, [`invalidate`](Self::invalidate) the object's keys.
+    /// See [`UpdateError`]. After an error the cache is as it was. If the write may have happened in spite of the error, for example
+    /// because the connection was lost during the commit, [`invalidate`](Self::invalidate) the object's keys.
     ///
     /// # Cancellation
     ///
-    /// The write runs in a task of its own, which a caller that goes away does not cancel: a write that has reached the source is
-    /// never missing from the cache because somebody closed a browser. Dropped before the write has begun, nothing happens.
+    /// The write runs in a task of its own. Once it has begun, a caller that goes away does not cancel it, so the cache learns of each
+    /// write that has reached the source. If the future is dropped before the write has begun, nothing happens.
     pub async fn update<Err: AsError<Way>, Way>(
         &self,
         write: impl Future<Output = Result<E, Err>> + Send + 'static,
@@ -307,7 +307,8 @@ impl<E: Entry> Cache<E> {
         written.await.unwrap_or(Err(None)).map_err(|error| error.map_or(UpdateError::Aborted, UpdateError::Failed))
     }
 
-    /// Stores what a load has read that began after `ticket` was taken, unless an invalidation or a set has overtaken it.
+    /// Stores the object that a load has read, unless an invalidation or a set has overtaken it. The load must have begun after `ticket`
+    /// was taken.
     pub async fn fill(&self, object: impl Into<Arc<E>>, ticket: Ticket) -> Stored {
         self.fill_at(object.into(), ticket).await.stored
     }
@@ -321,12 +322,12 @@ impl<E: Entry> Cache<E> {
         fill
     }
 
-    /// Remembers that a load which began after `ticket` was taken has found nothing under this key.
+    /// Remembers that a load has found nothing under this key. The load must have begun after `ticket` was taken.
     pub(crate) async fn fill_absent(&self, key: &KeyBuf, ticket: Ticket) -> Fill {
         self.inner.connector.fill_absent(key.as_ref(), self.protected(ticket).await).await
     }
 
-    /// The ticket, if the protection is on that it was taken before the load.
+    /// Returns the ticket. If the protection [`Protection::Ticket`] is off, returns a new ticket instead.
     async fn protected(&self, ticket: Ticket) -> Ticket {
         match holds(Protection::Ticket) {
             true => ticket,
@@ -342,7 +343,7 @@ impl<E: Entry> Cache<E> {
         let outcome = match self.object(object) {
             Ok(object) => put(&*self.inner.connector, object).await,
             Err(valid) => {
-                // Its earlier state must go all the same; the outcome of that is counted by the connector's journal.
+                // The object's earlier state must go even so. The outcome is ignored here: the connector's journal counts what it defers.
                 let _ = self.inner.connector.invalidate(valid, None).await;
                 Stored::Unfit
             }
@@ -355,14 +356,16 @@ impl<E: Entry> Cache<E> {
     ///
     /// # After the commit
     ///
-    /// Invalidate *after* the change is committed. A load that begins after the invalidation and before the commit reads the state
-    /// before the change, and nothing refuses its fill: the old state stays until it expires. After the commit no load can read it any more.
-    /// A transaction that is rolled back needs no invalidation; one that was done for it all the same costs one load. A process that
-    /// dies between commit and invalidation has told nobody: what bounds that is the max age.
+    /// Invalidate *after* the change is committed. A load that begins between the invalidation and the commit reads the state before the
+    /// change, and nothing refuses its fill: the cache then serves the old state until it expires. After the commit no load can read the
+    /// old state any more.
+    ///
+    /// A transaction that is rolled back needs no invalidation; an invalidation that was made for it costs one load. A process that dies
+    /// between commit and invalidation has told nobody; only the max age bounds how long the old state is served.
     ///
     /// # Errors
     ///
-    /// A key that cannot exist (empty, or longer than [`MAX_KEY_LEN`](crate::MAX_KEY_LEN)); the other keys are handled first.
+    /// A key that cannot exist (empty, or longer than [`MAX_KEY_LEN`](crate::MAX_KEY_LEN)). The other keys are handled first.
     pub async fn invalidate<T, K: KeyFor<T>>(
         &self,
         index: Index<E, T>,
@@ -371,11 +374,12 @@ impl<E: Entry> Cache<E> {
         self.invalidate_keys(self.valid_keys(index, keys), None).await
     }
 
-    /// Like [`invalidate`](Self::invalidate), and refuses to store a version lower than `version` of those objects for a minute.
+    /// Like [`invalidate`](Self::invalidate), and for a minute refuses to store a version of those objects that is lower than `version`.
     ///
-    /// Needed where loaders read a replica of the database that lags behind. Such a load may begin after the invalidation and read the state
-    /// before the change. Its ticket is newer than the invalidation, so that only the version tells that what it has read is old. Give the
-    /// version that the change has written. The entry needs a `#[version]`; without one this is [`invalidate`](Self::invalidate).
+    /// Use this if loaders read a replica of the database that lags behind. Such a load may begin after the invalidation and still read the
+    /// state before the change. Its ticket is newer than the invalidation, so only the version shows that the state is old. Give the
+    /// version that the change has written. The entry needs a `#[version]`; without one this is the same as
+    /// [`invalidate`](Self::invalidate).
     ///
     /// # Errors
     ///
@@ -389,14 +393,14 @@ impl<E: Entry> Cache<E> {
         self.invalidate_keys(self.valid_keys(index, keys), Some(version)).await
     }
 
-    /// Invalidates what a change from `old` to `new` touches: all keys of both.
+    /// Invalidates the objects that a change from `old` to `new` touches: by all keys of both.
     ///
     /// # Errors
     ///
     /// As [`invalidate`](Self::invalidate).
     pub async fn invalidate_change(&self, old: &E, new: &E) -> Result<Delivery, Error> {
         let (mut keys, invalid) = self.valid(Keys::of(old).into_iter().chain(Keys::of(new)));
-        // Most keys are of both. In which order they are invalidated does not matter.
+        // Most keys are in both. The order of the keys does not matter.
         keys.sort_unstable();
         keys.dedup();
         self.invalidate_keys((keys, invalid), None).await
@@ -413,7 +417,7 @@ impl<E: Entry> Cache<E> {
         invalid.map_or(Ok(delivery), Err)
     }
 
-    /// Makes just these keys miss; the objects stay reachable through their other keys.
+    /// Makes only these keys miss. The objects stay reachable through their other keys.
     ///
     /// # Errors
     ///
@@ -429,18 +433,18 @@ impl<E: Entry> Cache<E> {
         invalid.map_or(Ok(delivery), Err)
     }
 
-    /// Forgets everything in this cache; other data on the same server is untouched.
+    /// Forgets everything in this cache. Other data on the same server is untouched.
     ///
     /// # Errors
     ///
-    /// None today; what cannot be done now is deferred.
+    /// None today: a truncate that cannot be done now is deferred.
     pub async fn truncate(&self) -> Result<Delivery, Error> {
         let delivery = self.inner.connector.truncate().await?;
         self.inner.schema.stats.delivery(delivery);
         Ok(delivery)
     }
 
-    /// Cleans up what has expired or dangles. It never counts as use.
+    /// Cleans up expired objects and keys that lead nowhere. This never counts as a use of an object.
     ///
     /// # Errors
     ///
@@ -467,7 +471,7 @@ impl<E: Entry> Cache<E> {
         &self.inner.schema
     }
 
-    /// The key, if it can exist.
+    /// Returns the key if it can exist. Otherwise warns now and then.
     fn checked<'a>(&self, key: KeyRef<'a>) -> Result<KeyRef<'a>, Miss> {
         if let Err(error) = key::check(key.bytes) {
             let Inner { clock, warned, schema, .. } = &*self.inner;
@@ -480,22 +484,22 @@ impl<E: Entry> Cache<E> {
         Ok(key)
     }
 
-    /// What a call has got, which is counted as one hit or one miss.
+    /// Counts the result of a call as one hit or one miss.
     fn counted(&self, got: Result<Value, Miss>) -> Result<Arc<E>, Miss> {
         let object = of_this_type(got);
         self.stats().looked(object.as_ref().map(|_| ()).map_err(|miss| *miss));
         object
     }
 
-    /// Counts loads by keys of this index whose objects do not list the key that was asked for, and warns of them now and then.
+    /// Counts loads by keys of this index whose objects do not list the key that was asked for. Warns of them now and then.
     pub(crate) fn unlisted(&self, index: u8, loads: u64) {
         let Inner { clock, warned, schema, .. } = &*self.inner;
         schema.stats.unlisted.add(loads);
         if let Some(entries) = warned.unlisted.admit(clock, loads) {
             tracing::warn!(
                 cache = %schema.cache, index = name_at::<E>(index), entries,
-                "a loader returned an object that does not list the key it was loaded by, so that the cache never has the \
-                 object under this key and each get loads it again; look up by keys as the objects list them"
+                "a loader returned an object that does not list the key it was loaded by, so the cache never has the \
+                 object under this key, and each get loads it again; look up by keys in the form that the objects list"
             );
         }
     }
@@ -516,7 +520,7 @@ impl<E: Entry> Cache<E> {
         self.valid(keys.into_iter().map(|key| index.key(key)))
     }
 
-    /// The keys that can exist, and why one of the others cannot.
+    /// The keys that can exist. If there are others, also the reason why one of them cannot.
     fn valid(&self, keys: impl IntoIterator<Item = AnyKey<E>>) -> (Vec<KeyBuf>, Option<Error>) {
         let mut valid = Vec::new();
         let mut invalid = None;
@@ -538,7 +542,7 @@ impl<E: Entry> Cache<E> {
         }
     }
 
-    /// The object as a connector takes it, or, where it cannot be cached, those of its keys that are valid.
+    /// The object in the form that a connector takes. If the object cannot be cached: those of its keys that are valid.
     fn object(&self, value: Arc<E>) -> Result<Object, Vec<KeyBuf>> {
         let mut primary = Vec::with_capacity(1);
         let mut secondary = Vec::new();
@@ -580,7 +584,7 @@ fn lookup_of_this_type<E: Entry>(lookup: Lookup) -> Lookup<Arc<E>> {
             Ok(value) => Lookup::Hit { value, due },
             Err(cause) => Lookup::miss(cause, None),
         },
-        // There is nothing to load, or to serve instead.
+        // Nothing has to be loaded, and nothing is served instead.
         Lookup::Miss { cause: Miss::KnownAbsent, .. } => Lookup::miss(Miss::KnownAbsent, None),
         Lookup::Miss { cause, ticket, expired } => {
             let expired = expired.and_then(|value| value.downcast::<E>().ok());
@@ -606,7 +610,7 @@ mod tests {
     use super::*;
     use crate::entry::color::Color;
 
-    /// A hit in memory moves the future, so what it holds costs each hit.
+    /// A hit in memory moves the future, so each byte of it costs each hit.
     #[test]
     fn the_future_of_a_get_is_small() {
         assert_eq!(size_of::<Get<'_, Color, &str>>(), 48);

@@ -1,12 +1,12 @@
-//! [`Caches`]: the caches of a process, opened by name, as a configuration or a [builder](CachesBuilder) says.
+//! [`Caches`]: the caches of a process, opened by name. A configuration or a [builder](CachesBuilder) describes them.
 //!
 //! ```text
 //!   config ──┐
 //!   builder ─┴─► Plan ──► Caches ──► Cache<E>      plan.rs: connectors by name, caches on them
 //! ```
 //!
-//! Nothing is set up that no opened cache needs: a connector begins to connect when the first cache on it is opened, so a process
-//! whose caches are in memory, or switched off, starts no network code.
+//! Only what an opened cache needs is set up. A connector begins to connect when the first cache on it is opened. So a process whose caches
+//! are all in memory, or switched off, starts no network code.
 
 use crate::cache::audit::{Audit, AuditError};
 use crate::cache::{Cache, Inner};
@@ -46,10 +46,10 @@ pub use options::CacheOptions;
 pub use ready::Readiness;
 pub use shutdown::Shutdown;
 
-/// How often counters are handed to the metrics recorder.
+/// How often the counters are published to the metrics recorder.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
-/// The caches of this process. One is enough for a process: share it in an `Arc`, or open every cache at the start.
+/// The caches of this process. One `Caches` is enough for a process: share it in an `Arc`, or open every cache at the start.
 ///
 /// ```
 /// use larder::{Cache, CacheOptions, Caches, Entry};
@@ -75,22 +75,24 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # What runs in the background
 ///
-/// Per opened cache, on the runtime that they were made on ([`CachesBuilder::open`], `Caches::from_config`): once a second its counters go to the
-/// `metrics` recorder that is installed, if any; every prune interval of its connector (the first time at a random moment of
-/// it, so that nodes do not prune in step) it is pruned.
+/// Each opened cache has tasks of its own, on the runtime in which the `Caches` were made ([`CachesBuilder::open`], `Caches::from_config`):
+///
+/// - Once a second its counters are published to the `metrics` recorder that is installed, if any.
+/// - Every prune interval of its connector it is pruned. The first time comes at a random moment of the interval, so that nodes do not
+///   prune at the same time.
 ///
 /// # Dropping
 ///
-/// The caches that were opened stay as they are, and so does what runs in the background for each, until the last clone of it is
-/// dropped; the connection to a server ends with the last cache on it, and so do invalidations that could not be delivered yet. To
-/// end what runs at once, and to give those a last chance, call [`shutdown`](Self::shutdown).
+/// Caches that were opened stay as they are, and so do their tasks, until the last clone of the cache is dropped. The connection to a
+/// server ends with the last cache on it, and invalidations that could not be delivered yet are lost with it. To end the tasks at once, and
+/// to give these invalidations a last chance, call [`shutdown`](Self::shutdown).
 pub struct Caches {
     plan: Plan,
     factories: Factories,
     clock: Clock,
     runtime: Handle,
     state: Mutex<State>,
-    /// Those of the plan, once they are needed.
+    /// The servers of the plan. Each is opened when it is needed.
     #[cfg(feature = "redis")]
     servers: HashMap<ConnectorName, std::sync::OnceLock<Redis>>,
 }
@@ -101,11 +103,11 @@ struct State {
     opened: HashMap<String, Opened>,
     tasks: Vec<AbortHandle>,
     ended: bool,
-    /// Those that were open when it ended: a second shutdown waits for what was deferred since.
+    /// The caches that a shutdown has closed. A second shutdown waits for what was deferred since then.
     closed: Vec<Closed>,
 }
 
-/// A cache, and how long a shutdown waits for it.
+/// A closed cache, and how long a shutdown waits for it.
 struct Closed {
     cache: Weak<Inner>,
     patience: Duration,
@@ -113,14 +115,14 @@ struct Closed {
 
 struct Opened {
     entry: &'static str,
-    /// The `Cache<E>` of the entry type of that name.
+    /// The `Cache<E>` of the entry type named in `entry`.
     cache: Box<dyn Any + Send>,
     inner: Arc<Inner>,
     connector: ConnectorName,
 }
 
 impl Caches {
-    /// Says in code which connectors and caches there are.
+    /// Begins to describe connectors and caches in code.
     pub fn builder() -> CachesBuilder {
         CachesBuilder::default()
     }
@@ -144,14 +146,14 @@ impl Caches {
         })
     }
 
-    /// Opens the cache of an entry type. Opened again, it is the same cache, so that its loads are shared.
+    /// Opens the cache of an entry type. Opening it again returns the same cache, so that its loads are shared.
     ///
-    /// The first cache on a server makes larder connect to it, in the background; until that has succeeded, gets miss and
-    /// invalidations are deferred. A server that is down is a normal start; [`ready`](Self::ready) waits for it.
+    /// Opening the first cache on a server makes larder connect to the server, in the background. Until that has succeeded, gets miss and
+    /// invalidations are deferred. A service can start normally while a server is down; [`ready`](Self::ready) waits for the server.
     ///
     /// # Errors
     ///
-    /// The configuration has no place for this cache: see [`OpenError`]. Nothing that a server does is an error here.
+    /// The configuration has no place for this cache: see [`OpenError`]. Whatever state a server is in, that is no error here.
     pub fn open<E: Entry>(&self) -> Result<Cache<E>, OpenError> {
         let cache = || E::CACHE.to_owned();
         let mut state = self.state.lock();
@@ -188,7 +190,7 @@ impl Caches {
         Ok(opened)
     }
 
-    /// The connector for one cache, and how often it is pruned.
+    /// The connector for one cache, and how often the cache is pruned.
     fn connector(&self, name: &ConnectorName, schema: &Schema) -> Result<(Arc<dyn Connector>, Duration), OpenError> {
         let cache = || schema.cache.to_string();
         let without = |kind, reason: &str| OpenError::NoConnector {
@@ -198,7 +200,7 @@ impl Caches {
             reason: reason.to_owned(),
         };
         let refused = |error| OpenError::Option { cache: cache(), error };
-        // Without ages nothing ever expires.
+        // Without ages nothing expires.
         let ages = !schema.max_age.is_zero() || !schema.last_use_age.is_zero();
         let if_aged = |interval| if ages { interval } else { Duration::ZERO };
         match self.plan.connector(name) {
@@ -223,13 +225,13 @@ impl Caches {
                 ConnectorKind::Postgres,
                 "which this version of larder does not have yet; give it another `connector`",
             )),
-            // The plan was checked.
+            // Not reached: the plan was checked.
             None => Err(without(ConnectorKind::Noop, "which is not there; give it another `connector`")),
         }
     }
 
     /// Opens the cache of an entry type, and audits it as its configuration says (`audit_share`, `audit_grace`, `audit_bypass`): see
-    /// [`audit`](mod@crate::cache::audit), and [`Cache::audited`] for the source. With a share of 0, as by default, nothing is done.
+    /// [`audit`](mod@crate::cache::audit), and [`Cache::audited`] for the source. With a share of 0, the default, no audit runs.
     ///
     /// # Errors
     ///
@@ -258,14 +260,14 @@ impl Caches {
         OpenError::NotConfigured { cache: cache.to_owned(), configured, nearest }
     }
 
-    /// The Redis or Valkey server of the connector of this name, where a cache can be on it: its breaker, and connectors for what is
-    /// not a cache of this process. Asking for it makes larder connect, in the background, if opening a cache has not yet.
+    /// The Redis or Valkey server of the connector of this name, if a cache can be on it. It gives access to the server's breaker, and to
+    /// connectors for what is not a cache of this process. If no cache has made larder connect yet, this call does, in the background.
     #[cfg(feature = "redis")]
     #[must_use]
     pub fn redis(&self, connector: impl Into<ConnectorName>) -> Option<&Redis> {
         let name = connector.into();
         let Some(ConnectorOptions::Redis(options)) = self.plan.connector(&name) else { return None };
-        // It cannot fail: the runtime is there, and the options were checked.
+        // It cannot fail: there is a runtime, and the options were checked.
         if self.plan.uses(&name) { self.server(&name, options).ok() } else { None }
     }
 
@@ -278,11 +280,11 @@ impl Caches {
         }
         let _runtime = self.runtime.enter();
         let redis = Redis::open(options.clone())?;
-        // Two callers may have opened one each; the second is dropped, and its connection with it.
+        // Two callers may each have opened the server. The second one is dropped, and its connection with it.
         Ok(place.get_or_init(|| redis))
     }
 
-    /// The options of a cache: its own, or else the defaults where they name a connector. Case, `_` and `-` make no difference in its name.
+    /// The options of a cache: its own, or else the defaults if they name a connector. Case, `_` and `-` make no difference in the name.
     #[must_use]
     pub fn cache_options(&self, cache: &str) -> Option<CacheOptions> {
         self.plan.cache(cache)
@@ -294,12 +296,12 @@ impl Caches {
         self.plan.connector(&connector.into())
     }
 
-    /// Waits until every cache that is open can be read, for `limit` at most; those that are opened meanwhile are waited for as well. Answers
-    /// at once where nothing has to be waited for: caches in memory, or switched off, can be read from the start.
+    /// Waits until every open cache can be read, for at most `limit`. Caches that are opened meanwhile are waited for as well. Returns at
+    /// once if there is nothing to wait for: caches in memory, or switched off, can be read from the start.
     ///
-    /// Nobody has to wait: until a cache can be read, its gets miss, loads go to the source, and what changes is deferred. It is for a
-    /// service that starts with many requests, or tells a load balancer when it is warm. A server that is down is no error: what cannot be
-    /// read, and why, is in the answer.
+    /// A service need not wait: until a cache can be read, its gets miss, loads go to the source, and changes are deferred. Wait if the
+    /// service starts with many requests, or tells a load balancer when it is warm. A server that is down is no error: the answer says
+    /// which caches cannot be read, and why.
     ///
     /// ```no_run
     /// # use larder::Caches;
@@ -316,7 +318,7 @@ impl Caches {
     ///
     /// Dropping the future ends the waiting, and nothing else.
     pub async fn ready(&self, limit: Duration) -> Readiness {
-        // Timers belong to the runtime of these caches, so that this may be awaited anywhere.
+        // The timers belong to the runtime of these caches, so that this future may be awaited anywhere.
         let pause = || {
             let _runtime = self.runtime.enter();
             tokio::time::sleep(ready::LOOK)
@@ -348,7 +350,7 @@ impl Caches {
         Readiness::new(unreadable.collect())
     }
 
-    /// The server of a connector.
+    /// The server of a connector, as far as its state explains why a cache cannot be read.
     #[cfg(feature = "redis")]
     fn view_of(&self, connector: &ConnectorName) -> Option<ready::ServerView> {
         let Some(ConnectorOptions::Redis(options)) = self.plan.connector(connector) else { return None };
@@ -356,29 +358,30 @@ impl Caches {
         Some(ready::ServerView { address: options.address.to_string(), connected: redis.is_connected() })
     }
 
-    /// There is none.
+    /// Without the feature `redis` there is no server.
     #[cfg(not(feature = "redis"))]
     fn view_of(&self, _: &ConnectorName) -> Option<ready::ServerView> {
         None
     }
 
-    /// Ends what runs in the background, hands the counters over for a last time, and waits for what could not be delivered yet, for
-    /// at most the `shutdown_timeout` of its connector (1 s by default). What is still not delivered is logged and returned, by cache.
+    /// Ends the background tasks, publishes the counters for a last time, and waits for what could not be delivered yet. It waits for at
+    /// most the `shutdown_timeout` of each cache's connector (1 s by default). What is still not delivered is logged, and returned by
+    /// cache.
     ///
-    /// Stop taking requests and let those under way end first. What comes later is not refused: caches that were opened still
-    /// work, without pruning and metrics, and an invalidation is sent as ever, but where it has to be deferred nobody waits for it
-    /// any more, unless `shutdown` is called again. No more caches can be opened.
+    /// Stop taking requests, and let those under way end, before you call this. Later calls are not refused: caches that were opened still
+    /// work, without pruning and metrics. An invalidation is sent as ever, but if it has to be deferred, nothing waits for it any more
+    /// unless `shutdown` is called again. No more caches can be opened.
     ///
     /// # Loads, fills, updates
     ///
-    /// They run in tasks of their own, which go on until the runtime ends. A load or fill that is cut off then leaves nothing behind:
-    /// nothing is stored half. An [`update`](Cache::update) is waited for from when its write has ended; one whose write is still
-    /// running when the runtime ends may have changed the source without the cache hearing of it, so await updates before.
+    /// They run in tasks of their own, which go on until the runtime ends. A load or fill that is cut off then leaves nothing half stored.
+    /// The shutdown waits for an [`update`](Cache::update) only once its write has ended. If the write is still running when the runtime
+    /// ends, it may have changed the source without the cache knowing. So await updates before.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future stops the waiting only; what runs in the background has ended by then. What is in the journals is delivered
-    /// as soon as it can be while these caches or clones of theirs are there.
+    /// Dropping the future only stops the waiting; the background tasks have ended by then. What is in the journals is delivered as soon as
+    /// it can be, while these caches or clones of them exist.
     pub async fn shutdown(&self) -> Shutdown {
         self.shut_down(None).await
     }
@@ -402,7 +405,7 @@ impl Caches {
             state.closed.extend(
                 opened.iter().map(|(cache, on)| Closed { cache: Arc::downgrade(cache), patience: self.patience(on) }),
             );
-            // Those of an earlier shutdown are among them.
+            // The caches of an earlier shutdown are among them.
             let closed = state.closed.iter();
             closed.filter_map(|closed| Some((closed.cache.upgrade()?, limit.unwrap_or(closed.patience)))).collect()
         };
@@ -416,7 +419,7 @@ impl Caches {
         shutdown
     }
 
-    /// How long a shutdown waits for caches on this connector. Nothing is ever deferred in memory.
+    /// How long a shutdown waits for caches on this connector. In memory nothing is ever deferred.
     fn patience(&self, connector: &ConnectorName) -> Duration {
         match self.plan.connector(connector) {
             Some(ConnectorOptions::Redis(options)) => options.shutdown_timeout,
@@ -433,7 +436,7 @@ impl fmt::Debug for Caches {
     }
 }
 
-/// Until the cache is gone.
+/// Publishes the counters of a cache until the cache is gone.
 async fn publish(cache: Weak<Inner>) {
     let mut ticks = tokio::time::interval(PUBLISH_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -444,7 +447,7 @@ async fn publish(cache: Weak<Inner>) {
     }
 }
 
-/// Until the cache is gone.
+/// Prunes a cache until it is gone.
 async fn prune(cache: Weak<Inner>, interval: Duration) {
     let mut pause = interval.mul_f64(fastrand::f64());
     loop {
@@ -454,7 +457,7 @@ async fn prune(cache: Weak<Inner>, interval: Duration) {
         match cache.connector.prune().await {
             Ok(pruned) => tracing::debug!(cache = %cache.schema.cache, ?pruned, "pruned"),
             Err(error) => {
-                tracing::debug!(cache = %cache.schema.cache, %error, "not pruned, and tried again in {interval:?}")
+                tracing::debug!(cache = %cache.schema.cache, %error, "not pruned; the next attempt is in {interval:?}")
             }
         }
     }

@@ -103,7 +103,7 @@ impl ManualClock {
 mod machine {
     use rustix::time::{ClockId, clock_gettime};
 
-    /// A clock that costs a quarter of the precise one, where the system has it.
+    /// A clock that costs a quarter of the precise clock, if the system has one.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const COARSE: ClockId = ClockId::MonotonicCoarse;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -1,4 +1,5 @@
-//! The configuration: one file in YAML or TOML, environment variables over it, secrets by file or variable and never shown.
+//! The configuration: one file in YAML or TOML, and environment variables that override it. Secrets come from a file or a variable, and are
+//! never shown.
 //!
 //! ```text
 //!   file ─────┐                    zitadel.rs: Zitadel's block, put in our words
@@ -6,10 +7,10 @@
 //!   variables ───────────────┘        connectors.rs: memory.rs, redis.rs, breaker.rs; cache.rs
 //! ```
 //!
-//! The sections become the options that code can give as well ([`CachesBuilder`](crate::CachesBuilder)), and these check themselves.
+//! The sections become the options that code can give as well ([`CachesBuilder`](crate::CachesBuilder)). The options check themselves.
 //!
-//! Everything that is wrong is an error, all of it at once, each with its path, its line and what would be right. What is merely
-//! pointless here is a [`Note`]. The file `caches.example.yaml` at the root of the repository shows every setting with its default.
+//! Everything that is wrong is an error. All errors are reported at once, each with its path, its line and what is accepted. A setting that
+//! has no effect here is a [`Note`]. The file `caches.example.yaml` at the root of the repository shows every setting with its default.
 //!
 //! ```
 //! use larder::config::Config;
@@ -71,15 +72,15 @@ use tree::{Node, Origin, Value};
 #[derive(Clone, Debug)]
 pub struct Config {
     plan: Plan,
-    /// The settings of the connector `redis`, where they do not say which server is meant.
+    /// The settings of the connector `redis`, if they do not name a server.
     unaddressed: Option<RedisOptions>,
     notes: Vec<Note>,
 }
 
 /// Every cache on the memory connector, without age limits: for programs that have no configuration file.
 ///
-/// A file has no such default. A cache in memory is one that no other node can invalidate, so whoever writes a file says
-/// which ones are, if only by `defaults: { connector: memory }`.
+/// A file has no such default, because no other node can invalidate a cache in memory. A file must name the caches that are in memory, at
+/// least with `defaults: { connector: memory }`.
 impl Default for Config {
     fn default() -> Self {
         let mut plan = Plan::default();
@@ -89,12 +90,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Loads a file, YAML (`.yaml`, `.yml`) or TOML (`.toml`) by its extension, and applies the environment variables of this
-    /// process over it.
+    /// Loads a file, and applies the environment variables of this process over it. The extension tells YAML (`.yaml`, `.yml`) from TOML
+    /// (`.toml`).
     ///
-    /// A variable is named `LARDER_` and the path of the setting in upper case, joined by `_`:
-    /// `LARDER_CONNECTORS_REDIS_URL`, `LARDER_CACHES_INSTANCE_MAX_AGE`. For a file of Zitadel's, those that Zitadel would read
-    /// (`ZITADEL_CACHES_…`) count as well.
+    /// The name of a variable is `LARDER_` and the path of the setting in upper case, joined by `_`: `LARDER_CONNECTORS_REDIS_URL`,
+    /// `LARDER_CACHES_INSTANCE_MAX_AGE`. With a file of Zitadel's, the variables that Zitadel reads (`ZITADEL_CACHES_…`) apply as well.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Config {
         Self::parse(Some(&file), &text, format, &Environment::new(variables))
     }
 
-    /// Reads a configuration in YAML; no environment variable has a say.
+    /// Reads a configuration in YAML. Environment variables are not read.
     ///
     /// # Errors
     ///
@@ -146,7 +146,7 @@ impl Config {
         Self::parse(None, text, Format::Yaml, &Environment::default())
     }
 
-    /// Reads a configuration in TOML; no environment variable has a say.
+    /// Reads a configuration in TOML. Environment variables are not read.
     ///
     /// # Errors
     ///
@@ -201,7 +201,7 @@ impl Config {
         Self::read(root, environment).map_err(|problems| {
             let mut found: Vec<Problem> = Vec::new();
             for (Origin { path, variable }, mut problem) in problems.0 {
-                // Each costs the time of reading the file; nobody reads more than the first few.
+                // To find a line, the text is parsed again. Nobody reads more than the first few problems.
                 let line = if variable.is_none() && found.len() < 100 { text::line(text, format, &path) } else { None };
                 if path.is_empty() && variable.is_none() {
                     problem.insert_str(0, "the configuration ");
@@ -268,13 +268,13 @@ impl Config {
         if problems.0.is_empty() { Ok(Self { plan, unaddressed, notes }) } else { Err(problems) }
     }
 
-    /// What was accepted but has no use here, and what larder does instead.
+    /// The settings that were accepted but have no effect here, and what larder does instead.
     #[must_use]
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }
 
-    /// The whole effective configuration as YAML, secrets hidden. It can be loaded again.
+    /// The whole effective configuration as YAML, with secrets hidden. It can be loaded again.
     ///
     /// ```
     /// let config = larder::Config::default();
@@ -287,8 +287,8 @@ impl Config {
         Effective(self)
     }
 
-    /// The options of a cache: those that are given under its name (case, `_` and `-` make no difference), or else the
-    /// defaults where they name a connector.
+    /// The options of a cache: those that are given under its name (case, `_` and `-` make no difference), or else the defaults if they
+    /// name a connector.
     #[must_use]
     pub fn cache(&self, name: &str) -> Option<CacheOptions> {
         self.plan.cache(name)
@@ -299,19 +299,19 @@ impl Config {
         self.plan.caches()
     }
 
-    /// The options of every cache that is not listed by name, where there is a connector for them.
+    /// The options of every cache that is not listed by name, if there is a connector for them.
     #[must_use]
     pub fn unlisted(&self) -> Option<CacheOptions> {
         self.plan.unlisted()
     }
 
-    /// The connectors that are given by name, in alphabetical order. Of the connector `redis` there may be settings that do not say where
-    /// the server is: then it is not among them.
+    /// The connectors that are given by name, in alphabetical order. If the settings of the connector `redis` do not name a server, that
+    /// connector is not among them.
     pub fn connectors(&self) -> impl Iterator<Item = (&ConnectorName, &ConnectorOptions)> {
         self.plan.connectors()
     }
 
-    /// The options of the connector of this name. `none`, `memory` and `postgres` are always there.
+    /// The options of the connector of this name. `none`, `memory` and `postgres` always exist.
     ///
     /// ```
     /// # #[cfg(feature = "yaml")] {
@@ -333,7 +333,7 @@ impl Config {
         self.plan.connector(&name.into())
     }
 
-    /// The options of the connector that is called `memory`.
+    /// The options of the connector named `memory`.
     #[must_use]
     pub fn memory(&self) -> MemoryOptions {
         match self.connector("memory") {
@@ -342,7 +342,7 @@ impl Config {
         }
     }
 
-    /// The options of the connector that is called `redis`, where they say which server.
+    /// The options of the connector named `redis`, if they name a server.
     #[must_use]
     pub fn redis(&self) -> Option<&RedisOptions> {
         match self.connector("redis") {
@@ -356,16 +356,16 @@ impl Config {
     }
 }
 
-/// What is said of a file that this build cannot read.
+/// The error text for a file format that this build cannot read.
 #[cfg(not(all(feature = "yaml", feature = "toml")))]
 fn without(format: &str, feature: &str) -> String {
     format!("is {format}, and larder was built without its feature `{feature}`: turn that on in `Cargo.toml`")
 }
 
-/// A section that holds other sections only.
+/// For a section that holds other sections only.
 const NONE: &[setting::Setting<()>] = &[];
 
-/// The path of every setting, with the names of the connectors that are called after their kind, and `<name>` for a cache.
+/// The path of every setting. Connectors have the name of their kind here, and a cache has the name `<name>`.
 fn known() -> Vec<Vec<&'static str>> {
     let mut paths = Vec::new();
     let mut add = |before: &[&'static str], name: &'static str| paths.push([before, &[name]].concat());

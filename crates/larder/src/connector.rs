@@ -7,8 +7,8 @@
 //! | `redis` (cargo feature) | on one Redis or Valkey server |
 //! | `postgres` (cargo feature) | in a PostgreSQL database |
 //!
-//! What every connector does is in [`contract`](crate::contract). A connector of your own implements
-//! [`Connector`](crate::contract::Connector); one with a server behind it does best to build on `remote`.
+//! [`contract`](crate::contract) says what every connector does. A connector of your own implements
+//! [`Connector`](crate::contract::Connector). If it has a server behind it, build it on `remote`.
 
 pub mod memory;
 pub mod noop;
@@ -18,7 +18,7 @@ pub mod postgres;
 pub mod redis;
 #[cfg(feature = "remote")]
 pub mod remote;
-/// The connector for one Redis or Valkey server, of which there are only the options without the cargo feature `redis`.
+/// The connector for one Redis or Valkey server. Without the cargo feature `redis` only its options exist.
 #[cfg(not(feature = "redis"))]
 pub mod redis {
     pub(crate) mod options;

@@ -1,20 +1,21 @@
 //! What passes between a cache and its connector: the trait [`Connector`], and what its operations take and answer.
 //!
-//! A connector knows bytes and keys, not the user's type: a [`Schema`] tells it how to turn a [`Value`] into bytes and
-//! back, so a connector that stays in memory never serialises anything. Every operation returns an [`Answer`]. A
-//! connector that already knows the result gives it [at once](Answer::Now), without boxing a future.
+//! A connector knows bytes and keys, not the user's type: a [`Schema`] tells it how to turn a [`Value`] into bytes and back. So a connector
+//! that stays in memory never serialises anything. Every operation returns an [`Answer`]. A connector that already knows the result returns
+//! it [at once](Answer::Now), without boxing a future.
 //!
 //! # Contract
 //!
-//! A connector keeps the promises C1–C14 of `ARCHITECTURE.md`; `larder_testing::conformance` checks them all. Those that
-//! a signature cannot show:
+//! A connector keeps the promises C1–C14 of `ARCHITECTURE.md`; `larder_testing::conformance` checks them all. These are the promises that
+//! the signatures do not show:
 //!
-//! - every operation may be dropped at any await point without losing an invalidation that it had begun;
-//! - nothing is returned after an invalidation, delete or truncate that had answered [`Delivery::Applied`] before the call;
-//! - a [`Ticket`] taken before an invalidation or put of any key of an object never lets that object in.
+//! - Every operation may be dropped at any await point without losing an invalidation that it had begun.
+//! - Nothing that was stored before an invalidation, delete or truncate is returned by a call that begins after the answer
+//!   [`Delivery::Applied`].
+//! - An object is never stored by a fill or put whose [`Ticket`] was taken before an invalidation or put of any of the object's keys.
 //!
-//! A connector need not check keys: [`Cache`](crate::Cache) has done so, and hands on only keys of 1 B to 64 KiB. The keys of an
-//! [`Object`] are computed once, before the connector is given it.
+//! A connector need not check keys: [`Cache`](crate::Cache) passes only keys of 1 B to 64 KiB. The cache computes the keys of an [`Object`]
+//! once, before it passes the object to the connector.
 
 mod answer;
 mod connector;

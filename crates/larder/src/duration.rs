@@ -1,7 +1,7 @@
 //! Durations as people write them: `1h30m`, `100ms`, `1.5s`, `0`.
 //!
-//! The grammar is Go's, so that Zitadel's files mean here what they mean there, plus `d` for 24 hours. A number without a unit
-//! is refused: whether it meant seconds or milliseconds is not for us to guess.
+//! The grammar is Go's, so that Zitadel's files mean the same here, plus `d` for 24 hours. A number without a unit is refused, because it
+//! could mean seconds or milliseconds.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ const UNITS: [(&str, u128); 8] = [
 ];
 
 #[cfg(any(feature = "yaml", feature = "toml"))]
-/// A hundred years; longer ones are typing errors, and would overflow somewhere.
+/// A hundred years. A longer duration is a typing error, and would overflow somewhere.
 const LONGEST: u128 = 36_500 * 86_400_000_000_000;
 
 #[cfg(any(feature = "yaml", feature = "toml"))]
-/// The duration, or what is wrong with the text, to go on after "is `…`".
+/// The duration. An error says what is wrong with the text, and continues the sentence after "is `…`".
 pub(crate) fn parse(text: &str) -> Result<Duration, &'static str> {
     const NOT_ONE: &str = ", which is no duration";
     let text = text.trim();
@@ -56,7 +56,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, &'static str> {
 }
 
 #[cfg(any(feature = "yaml", feature = "toml"))]
-/// A part of a nanosecond is rounded up: nothing short becomes "never".
+/// Rounds a part of a nanosecond up, so that no short duration becomes 0.
 fn nanoseconds(number: &str, unit: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
@@ -64,7 +64,7 @@ fn nanoseconds(number: &str, unit: u128) -> Option<u128> {
     }
     let value = |digits: &str| match digits.trim_start_matches('0') {
         "" => Some(0),
-        // More digits than any duration has.
+        // No duration has that many digits.
         long if long.len() > 25 => None,
         digits => digits.parse::<u128>().ok(),
     };

@@ -38,14 +38,14 @@ pub(crate) mod index;
 /// let by_host: Index<Instance, String> = Instance::HOST;
 /// ```
 ///
-/// How to write an entry by hand is shown at [`Index`].
+/// [`Index`] shows how to write an entry by hand.
 ///
 /// # Deriving
 ///
-/// The derive is for structs without parameters. For each index it adds a constant to the struct, an [`Index`] as visible as the struct,
-/// in capital letters (`email-domain` becomes `EMAIL_DOMAIN`). Names of caches and indexes are made of letters, digits,
-/// `_`, `-` and `.`. The primary index comes first, then those of the fields, then those of the struct, as they are written. There
-/// are at most 255.
+/// The derive is for structs without generic parameters. For each index it adds a constant to the struct: an [`Index`], as visible as the
+/// struct, named in capital letters (`email-domain` becomes `EMAIL_DOMAIN`). Names of caches and indexes consist of letters, digits, `_`,
+/// `-` and `.`. The primary index comes first, then the indexes of the fields, then those of the struct, in the order in which they are
+/// written. There are at most 255.
 ///
 /// | on a field | what it is |
 /// |---|---|
@@ -53,8 +53,8 @@ pub(crate) mod index;
 /// | `#[key(primary, index = "uuid")]` | the same with another name |
 /// | `#[key(index = "host")]` | secondary keys; [no two objects have the same](#keys-are-unique) |
 /// | `#[key(index)]` | secondary keys; the index has the name of the field |
-/// | `#[key(index = "digit", each)]` | secondary keys, one for each item even if the field as a whole could be a key |
-/// | `#[key(index = "tag", type = String)]` | the [type of the keys](#the-type-of-the-keys), where the derive cannot see it |
+/// | `#[key(index = "digit", each)]` | secondary keys, one for each item, even if the field as a whole could be a key |
+/// | `#[key(index = "tag", type = String)]` | the [type of the keys](#the-type-of-the-keys), if the derive cannot see it |
 /// | `#[version]` | the version: `u8` to `u64`, or a `Copy` type that implements `Into<u64>` |
 ///
 /// | within `#[entry(…)]` on the struct | what it is |
@@ -70,11 +70,12 @@ pub(crate) mod index;
 ///
 /// The type of a field, or of what a function returns, decides how many keys there are:
 ///
-/// 1. What is a [`Key`](crate::Key) is one key. So `Vec<u8>` and `[u8; 16]` are one key, being bytes; `(String, u64)` is one key of two parts.
+/// 1. A [`Key`](crate::Key) is one key. So `Vec<u8>` and `[u8; 16]` are one key, because they are bytes; `(String, u64)` is one key of two
+///    parts.
 /// 2. An `Option` of a key is a key or none.
-/// 3. A collection of keys is a key for each item: lists, arrays, sets, boxed slices, whatever can be iterated over by reference.
-/// 4. Anything else is an error when it is compiled, and so is what could mean two things: a map, and a collection of bytes that is
-///    not a key itself (`VecDeque<u8>`).
+/// 3. A collection of keys is one key for each item: lists, arrays, sets, boxed slices, anything that can be iterated over by reference.
+/// 4. Anything else does not compile. Neither does what could mean two things: a map, and a collection of bytes that is not a key itself
+///    (`VecDeque<u8>`).
 ///
 /// ```
 /// # use larder::{Entry, Keys};
@@ -108,29 +109,41 @@ pub(crate) mod index;
 ///
 /// # The type of the keys
 ///
-/// An index takes keys of one type. The derive reads it off the type of the field: the field's own type, or that of the items of an `Option`, a
-/// `Vec`, an array, a boxed slice or a set of the standard library; for `each` that of the items, whatever holds them; for `fields` the tuple
-/// of the fields' types. What a function returns it cannot read, nor what is behind a type alias of a list, nor the items of a collection
-/// of your own: there `type = …` says it. Any form of the key will do: `str`, `String` and `Arc<str>` are the same index. Where what was
-/// read or written is not what the field holds, that is an error when it is compiled.
+/// An index takes keys of one type. The derive reads that type off the type of the field:
+///
+/// | what the keys come from | type of the keys |
+/// |---|---|
+/// | a field whose type is a key | that type |
+/// | an `Option`, a `Vec`, an array, a boxed slice or a set of the standard library | the type of the items |
+/// | any collection with `each` | the type of the items |
+/// | `fields` | the tuple of the fields' types |
+///
+/// The derive cannot read what a function returns, what is behind a type alias of a list, or the items of a collection of your own. In
+/// these cases write `type = …`. Any form of the key will do: `str`, `String` and `Arc<str>` are the same index. If the type that was read
+/// or written is not what the field holds, the entry does not compile.
 ///
 /// # Keys are unique
 ///
-/// A key leads to one object. When an object is stored, every other object of the cache that has one of its keys is invalidated, under
-/// all of its keys. So an index is for what tells objects apart (a host name, a login), not for what they share: of all users that
-/// list `"admin"` in an index of `roles: Vec<String>`, the cache holds the one that was stored last. Such users displace each other with each
+/// A key leads to one object. When an object is stored, every other object of the cache that has one of its keys is invalidated, under all
+/// of its keys. So an index is for what distinguishes objects (a host name, a login), not for what they share. If many users list `"admin"`
+/// in an index of `roles: Vec<String>`, the cache holds only the user that was stored last, and the users displace each other with each
 /// load. That is counted ([`Stats::displaced`](crate::contract::Stats::displaced), `larder_displaced_total`) and told at the level debug.
-/// Now and then it is as it should be: a host name that moves from one instance to another ends the instance that had it.
+/// It can also be correct: a host name that moves from one instance to another ends the instance that had it.
 ///
 /// # What can be stored
 ///
-/// **The memory connector** keeps the object itself. Every type works there, and what is set is what is got.
+/// **The memory connector** keeps the object itself. It takes every type, and a get returns the very object that was set.
 ///
-/// **A connector with a server** (redis) stores what `Serialize` writes, as MessagePack with named fields, and `Deserialize` makes a new object
-/// of it for each get. Not every type survives that, so larder tries it each time: before an object is stored, it is read back and written once
-/// more. Where that fails or gives other bytes, the object is not stored. The set or fill answers [`Stored::Unfit`](crate::Stored::Unfit),
-/// the earlier state is gone as after any set, each later get is a miss, and a warning, once a minute at most, names the cache, the type and
-/// the reason ([`EncodeError`](crate::EncodeError)). The order of maps and lists is not compared, since a `HashSet` has another one each time.
+/// **A connector with a server** (redis) stores what `Serialize` writes, as MessagePack with named fields. `Deserialize` makes a new object
+/// of it for each get. Not every type survives that, so larder tries it each time: before an object is stored, it is read back and written
+/// once more. If that fails or gives other bytes, the object is not stored:
+///
+/// - The set or fill answers [`Stored::Unfit`](crate::Stored::Unfit).
+/// - After a set the earlier state is gone, as after any set.
+/// - Each later get is a miss.
+/// - A warning, at most once a minute, names the cache, the type and the reason ([`EncodeError`](crate::EncodeError)).
+///
+/// The order of maps and lists is not compared, because a `HashSet` has another order each time.
 ///
 /// | what an object holds | is it stored? | instead |
 /// |---|---|---|
@@ -142,23 +155,24 @@ pub(crate) mod index;
 /// | `i128`, `u128` in a *buffered place* | no: serde does not keep them there | text, or two `u64` |
 /// | `IpAddr`, `SocketAddr` in a *buffered place* | no: serde asks them for text there | `#[serde(with = "…")]`, as text |
 /// | a unit struct, `PhantomData` in an `untagged` enum | no | `()` |
-/// | more than 1,000 things within things | no | a flat list |
+/// | values nested more than 1,000 levels deep | no | a flat list |
 /// | a field with `skip_serializing_if` and without `default` | not while it is left out | `#[serde(default)]` as well |
-/// | a field that is written and not read (`skip_deserializing`), or read as another value | not while that makes a difference | let both sides agree |
-/// | what `Serialize` refuses, as a time before 1970 | no | |
+/// | a field that is written and not read (`skip_deserializing`), or read as another value | not while that makes a difference | make `Serialize` and `Deserialize` agree |
+/// | what `Serialize` refuses, such as a time before 1970 | no | |
 ///
 /// A *buffered place* is one where serde reads a value before it knows its type: behind `#[serde(flatten)]`, and in an enum with
 /// `#[serde(tag = "…")]` (without `content`) or `#[serde(untagged)]`.
 ///
-/// Values for which `Serialize` writes the same bytes cannot be told apart afterwards. Nobody notices that, so it is for the type to avoid:
+/// Values for which `Serialize` writes the same bytes cannot be told apart afterwards. larder cannot notice that, so the type must avoid
+/// it:
 ///
 /// | what an object holds | what a get returns |
 /// |---|---|
 /// | a field with `#[serde(skip)]` | the field's default |
-/// | a field that is written shortened, as a time in whole seconds | the shortened value |
-/// | an enum with `#[serde(untagged)]` in which two variants are written alike | the first variant that takes the bytes |
+/// | a field that is written shortened, such as a time in whole seconds | the shortened value |
+/// | an enum with `#[serde(untagged)]` in which two variants are written the same | the first variant that takes the bytes |
 /// | `#[serde(flatten)]` on an `Option` whose fields are all left out | `Some` with those fields at their defaults |
-/// | two `Arc`s of one thing | an `Arc` of its own for each |
+/// | two `Arc`s of one value | a separate `Arc` for each |
 ///
 /// ```
 /// # use larder::{Codec, EncodeError, Entry, contract::Value};
@@ -187,11 +201,11 @@ pub trait Entry: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The name of the cache that holds these objects: letters, digits, `_`, `-` and `.`.
     const CACHE: &'static str;
 
-    /// The names of the indexes, the primary one first: 1 to 255 different ones, made as that of the cache. With another number the entry does
-    /// not compile where it is cached.
+    /// The names of the indexes, the primary one first: 1 to 255 different names, of the same characters as the name of the cache. With
+    /// another number of indexes the entry does not compile where it is cached.
     const INDEXES: &'static [&'static str];
 
-    /// Raise it when the stored data changes and its shape does not: releases that differ in either do not read each other's
+    /// Raise this when the stored data changes and its shape does not. Releases that differ in revision or shape do not read each other's
     /// objects.
     ///
     /// The shape (names and types of the serialised fields at any depth, and the indexes) is found by asking `Deserialize`. It does
@@ -200,18 +214,18 @@ pub trait Entry: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// `#[serde(flatten)]`.
     const REVISION: u32 = 0;
 
-    /// Whether [`version`](Self::version) returns one.
+    /// Whether [`version`](Self::version) returns a version.
     const VERSIONED: bool = false;
 
-    /// Adds all keys of this object. Exactly one key of the primary index is expected; any number of the others.
+    /// Adds all keys of this object: exactly one of the primary index, and any number of the others.
     fn keys(&self, keys: &mut Keys<Self>);
 
-    /// The version of this state of the object; a higher one is newer. At most `i64::MAX`.
+    /// The version of this state of the object. A higher version is newer. At most `i64::MAX`.
     fn version(&self) -> Option<u64> {
         None
     }
 
-    /// What the object weighs in memory, in bytes, where the cache is bounded by weight. By default its serialised length.
+    /// What the object weighs in memory, in bytes, for a cache that is bounded by weight. `None`: its serialised length.
     fn weight(&self) -> Option<u64> {
         None
     }
@@ -238,8 +252,8 @@ pub struct Keys<E> {
     added: Vec<AnyKey<E>>,
 }
 
-/// Up to so many keys are compared one by one, which is faster than to hash them. With more keys that would take time that grows with
-/// the square of their number.
+/// Up to this number, keys are compared one by one, which is faster than to hash them. For more keys that takes time that grows with the
+/// square of their number.
 const COMPARED: usize = 16;
 
 impl<E: Entry> Keys<E> {
@@ -256,14 +270,15 @@ impl<E: Entry> Keys<E> {
     }
 }
 
-/// Adds what is not there yet. Where there are too many to compare each with, it is added in any case, for [`distinct`] to sort out.
+/// Adds an item unless it is there already. If there are too many items to compare, always adds it, and [`distinct`] removes duplicates
+/// later.
 fn add_if_few<T: PartialEq>(added: &mut Vec<T>, one: T) {
     if added.len() > COMPARED || !added.contains(&one) {
         added.push(one);
     }
 }
 
-/// All that was added, each once, where it was first added.
+/// All items, each once, in the order in which they were first added.
 fn distinct<T: Eq + Hash>(mut added: Vec<T>) -> Vec<T> {
     if added.len() > COMPARED {
         let mut seen = HashSet::with_capacity(added.len());
@@ -324,7 +339,7 @@ mod tests {
         assert_ne!(Site::ID.key(7), Site::HOST.key(7));
     }
 
-    /// Something that counts how often it is compared: comparing each with each would be 50 million times.
+    /// Counts how often it is compared. To compare each item with each would take 50 million comparisons.
     #[test]
     fn what_it_takes_to_tell_many_keys_apart_grows_with_their_number_only() {
         use std::cell::Cell;

@@ -1,7 +1,7 @@
-//! What larder reads that others may have written, as targets for fuzzing: each takes any bytes, and panics where larder breaks its word.
+//! Fuzzing targets for what larder reads that others may have written. Each target takes any bytes, and panics if larder breaks a promise.
 //!
-//! Not for use: `fuzz/` hands these to libFuzzer, and the tests hand them what they make of the same seeds, without being led by
-//! coverage, in a second each (or `LARDER_FUZZ_SECONDS`).
+//! Not for use. `fuzz/` passes these targets to libFuzzer. The tests call each target with a fixed number of mutations of the same seeds,
+//! without guidance by coverage, or for `LARDER_FUZZ_SECONDS` seconds.
 
 #[cfg(all(feature = "toml", feature = "yaml"))]
 use crate::Config;
@@ -15,7 +15,7 @@ mod tests;
 #[cfg(feature = "redis")]
 pub use object::object;
 
-/// Takes numbers and pieces off the front of bytes; what is missing is zero, or empty.
+/// Takes numbers and pieces off the front of bytes. What is missing is zero, or empty.
 struct Cut<'a>(&'a [u8]);
 
 impl<'a> Cut<'a> {
@@ -25,7 +25,7 @@ impl<'a> Cut<'a> {
         *first
     }
 
-    /// A piece as long as its first byte says, or as there is.
+    /// A piece of the length that its first byte says, or shorter if there are fewer bytes.
     fn piece(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte()).min(self.0.len());
         let (piece, rest) = self.0.split_at(length);
@@ -34,7 +34,7 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// Keys: two tuples have the same bytes only if they are the same, and their parts can be read back.
+/// Keys: two tuples have the same bytes only if they are equal, and their parts can be read back.
 pub fn keys(bytes: &[u8]) {
     let mut cut = Cut(bytes);
     let mut tuple = || (0..=cut.byte() % 4).map(|_| cut.piece()).collect::<Vec<_>>();
@@ -48,7 +48,7 @@ pub fn keys(bytes: &[u8]) {
     };
     assert_eq!(encoded(&one) == encoded(&other), one == other, "{one:?} and {other:?}");
     assert_eq!(netstrings(&encoded(&one)), Some(one.clone()), "what {one:?} was made of is lost");
-    // A tuple in a tuple is a part like any other, and no longer tuple.
+    // A tuple in a tuple is one part, and does not make the outer tuple longer.
     let (inner, outer) = (encoded(&one), encoded(&other));
     let nested = (inner.as_slice(), outer.as_slice()).encode().to_vec();
     assert_eq!(netstrings(&nested), Some(vec![inner.as_slice(), outer.as_slice()]));
@@ -64,7 +64,7 @@ pub fn keys(bytes: &[u8]) {
     assert_eq!(&*bytes.encode(), bytes);
 }
 
-/// Reads netstrings to the end, and nothing else.
+/// Reads netstrings to the end. `None` if there is anything else.
 fn netstrings(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
     let mut parts = Vec::new();
     while !bytes.is_empty() {
@@ -78,8 +78,8 @@ fn netstrings(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 #[cfg(all(feature = "toml", feature = "yaml"))]
-/// A configuration: YAML, TOML, and environment variables (a line each, `NAME=value`, without the `LARDER_`). What can be read can be
-/// shown and read again; what cannot says where.
+/// A configuration: YAML, TOML, or environment variables (`NAME=value` on a line each, without the `LARDER_`). A configuration that can be
+/// read can be shown and read again. For one that cannot, the error says where.
 pub fn configuration(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let variables =

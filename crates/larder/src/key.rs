@@ -1,9 +1,13 @@
-//! What an object can be looked up by, and the bytes a key becomes.
+//! Keys: what an object can be looked up by, and the bytes that a key becomes.
 //!
-//! The encoding is part of the stored layout and never changes: text is its UTF-8 bytes, bytes are themselves, a number is
-//! its decimal text (so `42u32`, `42u64` and `"42"` have the same bytes), a UUID its lower-case hyphenated text, and a
-//! tuple a row of netstrings (`("acme", 7)` is `4:acme,1:7,`), which no choice of parts can make ambiguous. The bytes are for
-//! the server. In code an [`Index`](crate::Index) takes keys of one type only: see [`KeyFor`].
+//! The encoding is part of the stored layout and never changes:
+//!
+//! - Text is its UTF-8 bytes, and bytes are themselves.
+//! - A number is its decimal text, so `42u32`, `42u64` and `"42"` have the same bytes.
+//! - A UUID is its lower-case hyphenated text.
+//! - A tuple is a row of netstrings: `("acme", 7)` is `4:acme,1:7,`. No choice of parts makes this ambiguous.
+//!
+//! The bytes are for the server. In code an [`Index`](crate::Index) takes keys of one type only: see [`KeyFor`].
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -62,14 +66,14 @@ pub const MAX_KEY_LEN: usize = 64 * 1024;
             them: `#[entry(key(index = \"…\", with = Self::function, type = …))]`"
 )]
 pub trait Key {
-    /// The same key without borrows, as a loader receives it. The owned form of `&str`, `Box<str>`, `Arc<str>` and `Cow<str>` is
-    /// `String`; that of a tuple is the tuple of the owned parts. An [`Index`](crate::Index) is named by the owned form of its keys.
+    /// The same key without borrows, as a loader receives it. The owned form of `&str`, `Box<str>`, `Arc<str>` and `Cow<str>` is `String`;
+    /// that of a tuple is the tuple of the owned parts. The type parameter of an [`Index`](crate::Index) is the owned form of its keys.
     type Owned: Send + 'static;
 
     /// The bytes that stand for this key in its index.
     fn encode(&self) -> KeyBytes<'_>;
 
-    /// Copies the key out of whatever it borrows from.
+    /// Copies the key, so that it borrows from nothing.
     fn to_owned_key(&self) -> Self::Owned;
 }
 
@@ -95,8 +99,8 @@ pub trait Key {
 /// }
 /// ```
 ///
-/// A number is a key for an index of exactly its own type: an index of `u64` takes no `u32` and no `"42"`, although their bytes
-/// would be the same. Otherwise a key of a wrong index would compile, and miss for ever.
+/// A number is a key only for an index of exactly its own type: an index of `u64` takes no `u32` and no `"42"`, although their bytes would
+/// be the same. Otherwise a key of the wrong index would compile, and always miss.
 #[diagnostic::on_unimplemented(
     message = "this index takes `{T}` here, not `{Self}`",
     label = "not a key of this index",
@@ -105,14 +109,15 @@ pub trait Key {
 )]
 pub trait KeyFor<T>: Key<Owned = T> {}
 
-/// An encoded key: borrowed where the key already is bytes, inline where it is short, so that a lookup allocates nothing.
+/// An encoded key. It borrows from a key that already is bytes, and holds a number, an address or a UUID in place. A lookup by one of these
+/// allocates nothing.
 #[derive(Clone, Debug)]
 pub enum KeyBytes<'a> {
     /// The key's own bytes.
     Borrowed(&'a [u8]),
     /// Up to 40 bytes in place (every number and UUID fits), and their count.
     Inline([u8; 40], u8),
-    /// Bytes that had to be put together.
+    /// Bytes that had to be allocated.
     Owned(Vec<u8>),
 }
 
@@ -398,7 +403,7 @@ mod tests {
         assert_eq!(check(&vec![0; MAX_KEY_LEN + 1]), Err(KeyError::TooLong(65_537)));
     }
 
-    /// Parts that look like what is around them.
+    /// Parts that contain the characters of netstrings.
     fn part() -> impl Strategy<Value = Vec<u8>> {
         let signs = proptest::sample::select(b"0123:,a\0\xff".as_slice());
         prop_oneof![4 => proptest::collection::vec(signs, 0..12), 1 => proptest::collection::vec(any::<u8>(), 0..300)]
@@ -414,7 +419,7 @@ mod tests {
         }
     }
 
-    /// Reads netstrings to the end, and nothing else.
+    /// Reads netstrings to the end. Panics if there is anything else.
     fn parts_of(mut bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut parts = Vec::new();
         while !bytes.is_empty() {

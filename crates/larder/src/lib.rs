@@ -1,5 +1,5 @@
-//! larder is an object cache for services that look up the same few objects on every request, each by several keys, and must
-//! never serve one that has changed.
+//! larder is an object cache for services that look up the same few objects on every request, each object by several keys, and must never
+//! serve an object that has changed.
 //!
 //! ```
 //! use larder::{Cache, CacheOptions, Caches, Entry};
@@ -50,10 +50,10 @@
 //! |---|---|
 //! | `redis` (default) | the redis connector; without it there is no network code |
 //! | `yaml`, `toml` (default) | configuration files of either kind, and environment variables; without both there is no `config` |
-//! | `zitadel` (default) | Zitadel's `Caches:` block is read in the place of a configuration; brings `yaml` along |
-//! | `remote` | what a connector with a server behind it needs, for one of your own: `connector::remote`; `redis` brings it along |
+//! | `zitadel` (default) | reads Zitadel's `Caches:` block as a configuration; turns `yaml` on |
+//! | `remote` | `connector::remote`: what a connector with a server behind it needs, to build one of your own; `redis` turns it on |
 //! | `uuid` | [`Key`] for `uuid::Uuid` |
-//! | `torture` | switches that turn larder's protections off, for `larder-torture` to prove that it would notice; never for a service |
+//! | `torture` | switches that turn larder's protections off, so that `larder-torture` can prove that it would notice; never for a service |
 
 pub mod breaker;
 mod cache;

@@ -1,6 +1,6 @@
-//! Which known name a misspelt one was probably meant to be.
+//! Finds the known name that a misspelt name probably stands for.
 
-/// The nearest of `known`, if it is near enough to be worth asking about. Case, `_` and `-` make no difference.
+/// The nearest name in `known`, if it is near enough to suggest it. Case, `_` and `-` make no difference.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = fold(word);
     let limit = (word.chars().count() / 3).clamp(1, 2);
@@ -17,9 +17,9 @@ pub(crate) fn fold(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
 }
 
-/// How many letters must be added, dropped or changed to make one of the other.
+/// How many letters must be added, dropped or changed to turn one text into the other.
 fn distance(a: &str, b: &str) -> usize {
-    // Nobody types so long a name; the cost of comparing grows with the square.
+    // Names are never that long, and the time to compare them grows with the square of their length.
     if a.len() > 64 || b.len() > 64 {
         return usize::MAX;
     }

@@ -1,7 +1,7 @@
-//! What is said of an option that cannot be used, whoever gave it: a file, an environment variable, or code.
+//! The error for an option that cannot be used, whether a file, an environment variable or code has given it.
 //!
-//! Each options struct checks itself, in a function `examine` beside its fields. What opens something calls it through `validate`. The
-//! configuration calls the same function and adds the place in the file. So code cannot say what a file may not say.
+//! Each options struct checks itself, in a function `examine` beside its fields. Code that opens something calls `examine` through
+//! `validate`. The configuration calls the same function and adds the place in the file. So code and files are bound by the same rules.
 
 use crate::duration;
 use std::borrow::Cow;
@@ -37,7 +37,7 @@ enum Problem {
         shown: String,
         accepted: &'static str,
     },
-    /// The value is not shown; the text goes on after the name.
+    /// The value is not shown. The text continues the sentence after the name.
     Hidden(&'static str),
     Contradiction {
         other: &'static str,
@@ -45,11 +45,12 @@ enum Problem {
     },
 }
 
-/// Takes what `examine` finds.
+/// Takes each error that `examine` finds.
 pub(crate) type Refuse<'a> = &'a mut dyn FnMut(OptionError);
 
 impl OptionError {
-    /// The option of this name has a value that cannot be used. `accepted` goes on after "give". Of a long value the beginning is shown.
+    /// The error for an option whose value cannot be used. `accepted` continues the sentence after "give". Only the beginning of a long
+    /// value is shown.
     #[must_use]
     pub fn new(option: &'static str, value: impl fmt::Display, accepted: &'static str) -> Self {
         Self { option: option.into(), problem: Problem::Value { shown: shown(&value.to_string()), accepted } }
@@ -59,7 +60,7 @@ impl OptionError {
         Self::new(option, duration::show(value), accepted)
     }
 
-    /// Like [`new`](Self::new) for a value that may hold a secret. `wrong` goes on after the name.
+    /// Like [`new`](Self::new), for a value that may hold a secret. `wrong` continues the sentence after the name.
     pub(crate) fn hidden(option: &'static str, wrong: &'static str) -> Self {
         Self { option: option.into(), problem: Problem::Hidden(wrong) }
     }
@@ -68,13 +69,13 @@ impl OptionError {
         Self { option: option.into(), problem: Problem::Contradiction { other, why } }
     }
 
-    /// The same, of an option that is called so within a larger whole.
+    /// The same error for an option whose name is prefixed with `before` in a larger struct.
     pub(crate) fn within(mut self, before: &str) -> Self {
         self.option = format!("{before}{}", self.option).into();
         self
     }
 
-    /// The name of the option: of the field, after a point where it is a field of a field (`breaker.open`).
+    /// The name of the option. A field of a field has both names with a point between them (`breaker.open`).
     #[must_use]
     pub fn option(&self) -> &str {
         &self.option
@@ -89,7 +90,8 @@ impl OptionError {
         }
     }
 
-    /// What goes on after the name, with the value and the other option called as where they were given.
+    /// The text that continues the sentence after the name. `value` and `other` are the value and the other option as they were written, if
+    /// known.
     pub(crate) fn after_name(&self, value: Option<&str>, other: Option<&str>) -> String {
         match &self.problem {
             Problem::Value { shown, accepted } => format!("is {}: give {accepted}", value.unwrap_or(shown)),
@@ -98,7 +100,7 @@ impl OptionError {
         }
     }
 
-    /// The first that `examine` finds.
+    /// The first error that `examine` finds.
     pub(crate) fn first(examine: impl FnOnce(Refuse<'_>)) -> Result<(), Self> {
         let mut first = None;
         examine(&mut |error| {
@@ -116,7 +118,7 @@ impl fmt::Display for OptionError {
 
 impl std::error::Error for OptionError {}
 
-/// A text as an error shows it: its beginning, without line breaks and the like.
+/// A text as an error shows it: its beginning, with line breaks and other control characters escaped.
 pub(crate) fn shown(text: &str) -> String {
     let cut: String = text.chars().take(60).flat_map(char::escape_debug).collect();
     let more = if text.chars().nth(60).is_some() { "…" } else { "" };
@@ -126,14 +128,15 @@ pub(crate) fn shown(text: &str) -> String {
 /// What [`is_name`] accepts.
 pub(crate) const NAME: &str = "1 to 128 letters, digits, `_`, `-` or `.`";
 
-/// Whether this can be a name that is part of keys on a server: of a cache, of an index, or before all of them. It has no colon, which
-/// separates names, so that no two pairs of names make the same key; and nothing that a search pattern would take for more than itself.
+/// Whether this can be a name that is part of keys on a server: the name of a cache or an index, or the prefix of all keys. A colon
+/// separates names in a key, so a name has none: no two pairs of names make the same key. A name has no character with a meaning in a
+/// search pattern.
 pub(crate) fn is_name(name: &str) -> bool {
     (1..=128).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
 }
 
-/// A setter for each field that is named, to be chained: `Options::new().limit(3).pause(one_second)`.
+/// Makes a setter for each named field, to be chained: `Options::new().limit(3).pause(one_second)`.
 macro_rules! setters {
     ($($(#[$more:meta])* $field:ident: $type:ty),+ $(,)?) => {$(
         #[doc = concat!("The same options with this [`", stringify!($field), "`](#structfield.", stringify!($field), ").")]

@@ -1,5 +1,5 @@
-//! The protections that keep larder's promises, each with a switch to turn it off. A test that cannot fail proves nothing: the torture
-//! turns a protection off (`--without`), to show that it would notice.
+//! The protections that keep larder's promises, each with a switch to turn it off. The torture turns a protection off (`--without`) to
+//! show that it notices the broken promise.
 //!
 //! Without the cargo feature `torture` no protection can be turned off: each check is a constant, and this module is not public. With the
 //! feature, each check costs one load of a static. Never use the feature in a service.

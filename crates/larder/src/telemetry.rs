@@ -1,10 +1,10 @@
 //! Counters, which larder publishes through the `metrics` facade, and `tracing` events.
 //!
-//! A call into a metrics recorder costs more than a hit. So larder counts by itself, in striped counters that threads do not fight over,
+//! A call into a metrics recorder costs more than a hit. So larder counts by itself, in striped counters that threads do not contend for,
 //! and publishes the totals once a second. Keys and values appear in no event above the level debug.
 //!
 //! An operator never gets one event for each request. A state that lasts is told when it begins and when it ends (`episode.rs`). Something
-//! that may happen with every request is told once a minute at most (`warning_limit.rs`). Fields have the same names in all events:
+//! that may happen with every request is told at most once a minute (`warning_limit.rs`). Fields have the same names in all events:
 //! `cache`, `index`, `server`, `error`, and `entries`, the number of cases that the event stands for.
 
 use std::cell::Cell;

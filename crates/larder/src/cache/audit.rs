@@ -1,4 +1,4 @@
-//! Finds out whether a cache serves what it should: samples hits, reads the source again off the request's path, and compares.
+//! Checks whether a cache serves what it should: takes samples of the hits, reads the source again in the background, and compares.
 //!
 //! ```
 //! # use larder::{Cache, Entry, Schema, audit::AuditOptions, connector::memory::{Memory, MemoryOptions}};
@@ -22,44 +22,48 @@
 //!
 //! # What is stale
 //!
-//! That a cached object differs from its source proves nothing: it may have changed between the two reads. What is proven is this,
-//! where writers *behave*: each change is committed, and within the **grace** it is invalidated by a key that the cached object lists,
-//! or set, or written with [`update`](crate::Cache::update).
+//! That a cached object differs from its source proves nothing: the source may have changed between the two reads. The auditor proves an
+//! object stale if writers *behave*: each change is committed, and within the **grace** it is invalidated by a key that the cached object
+//! lists, or set, or written with [`update`](crate::Cache::update).
 //!
-//! | step | what is read | what each side may have done by then | what ends the examination |
+//! | step | what is read | what is known by then | what ends the examination |
 //! |---|---|---|---|
 //! | 0 | a hit | | |
 //! | 1 | a ticket | | |
-//! | 2 | the source: *s₁* | it had *s₁* at a moment *m* of this read | the hit is *s₁*, or newer: **current** |
-//! | 3 | a grace later, the cache, by the same key: *s* | what *s₁* had replaced has been invalidated | a miss, another object, *s₁* or newer: **current**. A lower version than *s₁*: **stale** |
-//! | 4 | the source: *s₂* | somebody may have brought *s* back since *m* | *s* is *s₂*, or newer: **current** |
-//! | 5 | a grace later, whether a key of *s* was touched since the ticket | who took *s* away, at any time since *m*, has touched one | untouched: **stale**. Touched: again from step 1 |
+//! | 2 | the source: *s₁* | the source had *s₁* at a moment *m* of this read | the hit is *s₁*, or newer: **current** |
+//! | 3 | a grace later, the cache, by the same key: *s* | every state that *s₁* replaced has been invalidated | a miss, another object, *s₁* or newer: **current**. A lower version than *s₁*: **stale** |
+//! | 4 | the source: *s₂* | a writer may have brought *s* back since *m* | *s* is *s₂*, or newer: **current** |
+//! | 5 | a grace later, whether a key of *s* was touched since the ticket | a writer that replaced *s*, at any time since *m*, has touched one | untouched: **stale**. Touched: again from step 1 |
 //!
-//! *With versions* (step 3): a get that began a grace after a read of the source had ended found a lower version than that read, so a
-//! state that had been replaced, and invalidated, before the get began. Nothing that changed meanwhile lowers a version.
+//! *With versions* (step 3): the get began a grace after the read of the source had ended, and found a lower version than that read. The
+//! state that it found had been replaced, and invalidated, before the get began. No change lowers a version.
 //!
-//! *Without* (steps 4 and 5), a state may come back: *s*, *s₁*, and *s* again, which was loaded as it should be. Suppose that the
-//! get of step 3 was right. Either the source had *s* at some moment after *m*, and had lost it again when step 4 read *s₂*. That last
-//! change was invalidated within the grace, so before step 5, and after the ticket, by a key that leads to *s*: a key of *s*
-//! was touched. Or it did not have *s* since *m*, so that what took *s* away was invalidated before the get of step 3 began, and the
-//! get was wrong. Untouched leaves only that. An object whose keys are touched all the time is examined [`ROUNDS`] times, and is then
-//! **undecided**.
+//! *Without versions* (steps 4 and 5) a state may come back: *s*, then *s₁*, and *s* again, which was loaded correctly. Suppose that step 4
+//! read another state *s₂*. There are two cases:
 //!
-//! The age that is reported is the time from the end of step 2 to the last get that still found the object: it has been stale
-//! for at least so long.
+//! - The source had *s* at some moment after *m*, and a later change replaced it. That change was invalidated within the grace, so before
+//!   step 5 and after the ticket, by a key that leads to *s*. A key of *s* was touched.
+//! - The source did not have *s* since *m*. Then the change that replaced *s* was invalidated before the get of step 3 began. The get was
+//!   wrong.
+//!
+//! If no key of *s* was touched, only the second case is left. An object whose keys are touched all the time is examined [`ROUNDS`] times,
+//! and is then **undecided**.
+//!
+//! The reported age is the time from the end of step 2 to the last get that still found the object. The object has been stale for at least
+//! that long.
 //!
 //! # What it does not cover
 //!
-//! - A source that lags behind its writers by more than the grace, such as a replica, makes false alarms where there are no versions.
-//! - States are compared by version where both have one, otherwise by their encoding, in which order does not count, since that of a
+//! - If a source lags behind its writers by more than the grace, as a replica may, and there are no versions, there are false alarms.
+//! - States are compared by version if both have one, otherwise by their encoding. That comparison ignores order, because the order of a
 //!   hash map means nothing. So a difference in nothing but the order of a list is not noticed.
-//! - An invalidation that was *deferred* on one node is late on the others: what they serve is stale, and is reported.
-//! - A look of the auditor is a get, and counts as use.
+//! - An invalidation that was *deferred* on one node reaches the others late. What they serve until then is stale, and is reported.
+//! - The auditor's reads of the cache are gets, and count as use.
 //!
 //! # What it costs
 //!
-//! A hit in a cache without an auditor: one branch. A request never waits: a sample that finds no room is skipped. A source that
-//! fails, panics or is slow pauses the auditor, for longer each time; nobody else notices.
+//! Without an auditor a hit costs one branch. A request never waits for the auditor: a sample that finds no room is skipped. If the source
+//! fails, panics or is slow, the auditor pauses, for longer each time. Nothing else is affected.
 
 use crate::cache::{Cache, Inner};
 use crate::contract::{KeyBuf, KeyRef};
@@ -84,29 +88,30 @@ mod sampling;
 
 pub(crate) use sampling::Sampling;
 
-/// How often an object that is touched all the time is examined before it is given up.
+/// How many times an object is examined whose keys are touched all the time. After that it is undecided.
 pub const ROUNDS: u32 = 3;
 
-/// How long the auditor rests after the source has failed once; twice as long each time, up to [`LONGEST_PAUSE`].
+/// How long the auditor rests after the source has failed once. The rest doubles with each failure, up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// What is audited, and how hard.
+/// Which part of the hits is audited, and how fast.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AuditOptions {
-    /// The part of the hits that is examined, 0 (none) to 1. Default 0.001.
+    /// The part of the hits that is examined, from 0 (none) to 1. Default 0.001.
     pub share: f64,
-    /// How long after a change its invalidation may take; above 0. An examination that finds a difference takes twice as long. Default 5 s.
+    /// How long after a change its invalidation may take; above 0. An examination that finds a difference takes twice the grace. Default
+    /// 5 s.
     pub grace: Duration,
     /// How long one read of the source may take; above 0. Default 1 s.
     pub source_timeout: Duration,
-    /// Examinations at once; 1 to 1,000,000. Default 4.
+    /// How many examinations run at once; 1 to 1,000,000. Default 4.
     pub concurrency: usize,
-    /// Examinations begun in a second at most; 1 or more. Default 10.
+    /// How many examinations begin in a second at most; 1 or more. Default 10.
     pub per_second: u32,
-    /// For how long a cache that was found to serve a stale object is bypassed: its gets miss, with
-    /// [`Miss::Bypassed`](crate::Miss::Bypassed), and loads go to the source. Zero: it goes on being read. [`Duration::MAX`]: until
+    /// For how long a cache is bypassed after it was found to serve a stale object: its gets miss, with
+    /// [`Miss::Bypassed`](crate::Miss::Bypassed), and loads go to the source. Zero: the cache is not bypassed. [`Duration::MAX`]: until
     /// [`Audit::reset`]. Default 0.
     pub bypass: Duration,
 }
@@ -143,7 +148,7 @@ impl AuditOptions {
         bypass: Duration,
     }
 
-    /// Checks that every option can be used. [`Cache::audited`] refuses what is not.
+    /// Checks that every option can be used. [`Cache::audited`] refuses options that cannot.
     ///
     /// # Errors
     ///
@@ -152,7 +157,7 @@ impl AuditOptions {
         OptionError::first(|refuse| self.examine(refuse))
     }
 
-    /// Tells of every option that cannot be used.
+    /// Reports every option that cannot be used.
     pub(crate) fn examine(&self, refuse: Refuse<'_>) {
         // A NaN is in no range.
         if !(0.0..=1.0).contains(&self.share) {
@@ -177,8 +182,8 @@ impl AuditOptions {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuditError {
-    /// The auditor lives in a task.
-    #[error("an audit was begun outside a Tokio runtime; it lives in a task")]
+    /// There is no Tokio runtime, and the auditor runs in a task.
+    #[error("an audit was started outside a Tokio runtime; the auditor runs in a task")]
     NoRuntime,
     /// One of the options cannot be used.
     #[error("the audit cannot begin: {0}")]
@@ -194,21 +199,21 @@ impl From<OptionError> for AuditError {
 /// What an auditor has found so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Objects that were as the source has them, or on the way to it.
+    /// Objects that were as the source has them, or newer, or that were gone before they could be called stale.
     pub current: u64,
     /// Objects that were served although they had been replaced longer ago than the grace.
     pub stale: u64,
-    /// How long the worst of them had been stale at least.
+    /// The longest time that one of the stale objects had been stale for at least.
     pub worst: Duration,
-    /// Objects of which it could not be told, being touched all the time, or because the connector did not say.
+    /// Objects that could not be decided: their keys were touched all the time, they could not be compared, or the connector did not say.
     pub undecided: u64,
     /// Examinations that ended because the source failed.
     pub failed: u64,
-    /// Samples that were not examined, because others were, or the auditor rests.
+    /// Samples that were not examined, because too many others were, or because the auditor rested.
     pub skipped: u64,
 }
 
-/// An auditor at work. Dropping it ends the audit, and the bypass with it.
+/// An auditor at work. Dropping it ends the audit, and a bypass with it.
 #[must_use = "dropping it ends the audit"]
 pub struct Audit {
     cache: Weak<Inner>,
@@ -256,10 +261,10 @@ impl fmt::Debug for Audit {
 }
 
 impl<E: Entry> Cache<E> {
-    /// Begins to audit this cache: see [`mod@crate::cache::audit`]. One auditor at a time; a second one takes the place of the first.
+    /// Begins to audit this cache: see [`mod@crate::cache::audit`]. A cache has one auditor at a time; a second one replaces the first.
     ///
-    /// `source` reads the object that has the primary key of the one it is given, or `None` where there is none, in its present state: as
-    /// every reader of the source sees it once a change was committed.
+    /// `source` is given an object, and reads the object with the same primary key from the source, or returns `None` if there is none. It
+    /// must return the state that every reader of the source sees once a change was committed.
     ///
     /// # Errors
     ///
@@ -267,7 +272,7 @@ impl<E: Entry> Cache<E> {
     ///
     /// # Cancellation
     ///
-    /// Dropping the [`Audit`] ends it, reads of the source that are under way included.
+    /// Dropping the [`Audit`] ends it, together with reads of the source that are under way.
     pub fn audited<F, L, Err>(&self, options: AuditOptions, source: F) -> Result<Audit, AuditError>
     where
         F: Fn(Arc<E>) -> L + Send + Sync + 'static,
@@ -306,7 +311,7 @@ struct Sample<E> {
     object: Arc<E>,
 }
 
-/// Samples that wait to be examined.
+/// The queue of samples that wait to be examined.
 struct SampleQueue<E> {
     samples: mpsc::Sender<Sample<E>>,
     tally: Arc<Tally>,
@@ -325,7 +330,7 @@ impl<E: Entry> SampleSink for SampleQueue<E> {
     }
 }
 
-/// What is counted.
+/// The counters of an auditor.
 #[derive(Default)]
 struct Tally {
     current: Counter,
@@ -373,7 +378,7 @@ type Source<E> = Arc<dyn Fn(Arc<E>) -> Read<E> + Send + Sync>;
 
 /// Examines samples of one cache.
 struct Auditor<E: Entry> {
-    /// Not held: the auditor keeps no cache alive.
+    /// A weak reference, so that the auditor keeps no cache alive.
     cache: Weak<Inner>,
     name: Arc<str>,
     options: AuditOptions,
@@ -387,7 +392,7 @@ enum Outcome {
     Current,
     Stale(Duration),
     Undecided,
-    /// The source gave no answer; why.
+    /// The source gave no answer, and why.
     Failed(String),
 }
 
@@ -396,14 +401,14 @@ async fn work<E: Entry>(auditor: Arc<Auditor<E>>, mut samples: mpsc::Receiver<Sa
     let places = Arc::new(Semaphore::new(auditor.options.concurrency));
     let interval = Duration::from_secs(1) / auditor.options.per_second;
     let (tell, mut told) = mpsc::unbounded_channel();
-    // Dropped with this task, and with it what is under way.
+    // Dropped with this task, which ends the examinations that are under way.
     let mut examinations = JoinSet::new();
     let mut failures = 0;
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let Some(sample) = samples.recv().await else { return };
         while let Some(ended) = examinations.try_join_next() {
-            // It panicked: an object that cannot say its keys, or be encoded.
+            // The examination panicked: the object's keys or its encoding did.
             auditor.tally.undecided.add(u64::from(ended.is_err()));
         }
         let mut failed = false;
@@ -419,7 +424,7 @@ async fn work<E: Entry>(auditor: Arc<Auditor<E>>, mut samples: mpsc::Receiver<Sa
     }
 }
 
-/// One examination; tells whether the source was well.
+/// Runs one examination, and tells whether the source has answered.
 async fn one<E: Entry>(
     auditor: Arc<Auditor<E>>,
     sample: Sample<E>,
@@ -432,7 +437,7 @@ async fn one<E: Entry>(
 }
 
 impl<E: Entry> Auditor<E> {
-    /// Leaves the source alone for a while. What was handed in before is old by then.
+    /// Leaves the source alone for a while, and then skips the samples that are old by now.
     async fn rest(&self, failures: u32, samples: &mut mpsc::Receiver<Sample<E>>) {
         self.tally.rests.store(true, Ordering::Release);
         self.tally.skipped.increment();
@@ -443,7 +448,7 @@ impl<E: Entry> Auditor<E> {
         self.tally.rests.store(false, Ordering::Release);
     }
 
-    /// The table in the documentation of the module, step by step.
+    /// Does the steps of the table in the module's documentation.
     async fn examine(&self, sample: &Sample<E>) -> Outcome {
         let Some(hit) = self.state(Some(sample.object.clone())) else { return Outcome::Undecided };
         for round in 0..ROUNDS {
@@ -490,10 +495,10 @@ impl<E: Entry> Auditor<E> {
         Outcome::Undecided
     }
 
-    /// What the source has now; `None` where it cannot be compared.
+    /// What the source has now; `None` if it cannot be compared.
     async fn read(&self, sample: &Sample<E>) -> Result<Option<State>, String> {
         let (source, served) = (self.source.clone(), sample.object.clone());
-        // In a task of its own, whose panic is an error here, and which ends with this future.
+        // The task turns a panic of the source into an error, and ends with this future.
         let mut task = JoinSet::new();
         task.spawn(async move { source(served).await });
         match tokio::time::timeout(self.options.source_timeout, task.join_next()).await {
@@ -504,7 +509,7 @@ impl<E: Entry> Auditor<E> {
         }
     }
 
-    /// What the cache has now, by the key of the hit.
+    /// What the cache has now under the key of the hit.
     async fn look(&self, sample: &Sample<E>) -> Option<Arc<E>> {
         let cache = self.cache.upgrade()?;
         cache.connector.get(sample.key.as_ref()).await.ok()?.downcast::<E>().ok()
@@ -521,7 +526,7 @@ impl<E: Entry> Auditor<E> {
             Outcome::Undecided => self.tally.undecided.increment(),
             Outcome::Failed(error) => {
                 self.tally.failed.increment();
-                tracing::warn!(cache, %error, "the source cannot be read for the audit, which rests");
+                tracing::warn!(cache, %error, "the auditor cannot read the source, and rests");
             }
             Outcome::Stale(age) => {
                 self.tally.stale.increment();
@@ -537,9 +542,9 @@ impl<E: Entry> Auditor<E> {
                     index,
                     age_ms = milliseconds(age),
                     bypassed,
-                    "a stale object was served, longer after its change than an invalidation may take"
+                    "a stale object was served: its change is longer ago than an invalidation may take"
                 );
-                tracing::debug!(cache, index, key = %String::from_utf8_lossy(&key.bytes), "by this key");
+                tracing::debug!(cache, index, key = %String::from_utf8_lossy(&key.bytes), "the key of that get");
             }
         }
     }

@@ -6,15 +6,15 @@ use std::fmt;
 
 /// Why an [`update`](crate::Cache::update) gave nothing.
 ///
-/// As for [`LoadError`](crate::LoadError), its `source` is the error of the write, and `{error:#}` tells all causes.
+/// Its `source` is the error of the write, and `{error:#}` tells all causes, as for [`LoadError`](crate::LoadError).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum UpdateError<Err> {
     /// The write failed.
     Failed(Failure<Err>),
-    /// The write panicked, or the runtime was shut down while it ran: it may have reached the source.
+    /// The write panicked, or the runtime was shut down while the write ran. The write may have reached the source.
     Aborted,
-    /// There is no task for the write to run in; it has not begun.
+    /// There is no Tokio runtime to run the write in. The write has not begun.
     NoRuntime,
 }
 

@@ -1,17 +1,17 @@
 //! Loading on a miss: one loader per key and node at a time (single flight).
 //!
-//! A load runs in a task of its own, so a caller that goes away cancels nobody else's. Who may be answered by it:
+//! A load runs in a task of its own, so a caller that goes away does not cancel the load of others. Two kinds of callers wait for a load:
 //!
-//! - callers who were there *before* it began, always: it read the source after they asked;
-//! - callers who joined *after* it began may have started after a change that the load has missed. They are answered if the
-//!   connector accepted the fill, and had given them their ticket no later than that: every change that was over before they
-//!   asked is then among those that the fill was checked against. The others share the next load, which begins when this one
-//!   has ended, and looks into the cache first: one look for all, also for those whose own was shed.
+//! - A caller that was there *before* the load began is always answered by it: the load read the source after the caller asked.
+//! - A caller that joined *after* the load began may have come after a change that the load has missed. It is answered only if the
+//!   connector accepted the fill, and gave the caller its ticket no later than that. Every change that was over before the caller asked is
+//!   then among those that the fill was checked against. All other late callers share the next load. That load begins when this one has
+//!   ended, and first looks into the cache once for all of them, also for callers whose own look was shed.
 //!
-//! So nobody waits for more than two loads, and however many wait, they share them.
+//! So nobody waits for more than two loads, however many callers wait.
 //!
-//! [`LoadOptions`] add to that; where a caller is served an object that is old, it was in the cache when he was served, and so no
-//! invalidation had reached it.
+//! [`LoadOptions`] add to these rules. If a caller is served an old object, the object was in the cache at that moment, so no invalidation
+//! had reached it.
 
 use crate::cache::Cache;
 #[cfg(doc)]
@@ -42,7 +42,7 @@ use lease::Turn;
 pub(crate) use single_flight::LoadsUnderWay;
 use single_flight::{Finished, Leader, Load, LoadId, Part, answers_late_joiner};
 
-/// A time that far in the future; at most thirty years, which no clock and no timer overflows at.
+/// The time so far in the future. At most thirty years, so that no clock and no timer overflows.
 fn from_now(time: Duration) -> Instant {
     const FOREVER: Duration = Duration::from_secs(30 * 365 * 86_400);
     Instant::now() + time.min(FOREVER)
@@ -52,18 +52,18 @@ type Loaded<E, Err> = Result<Option<Arc<E>>, LoadError<Err>>;
 
 /// How a load begins.
 enum Start {
-    /// The caller has looked, and missed, with this ticket.
+    /// The caller has looked up the key and missed, with this ticket.
     Missed(Ticket),
-    /// The caller has waited since it looked, or could not look: there may be something now.
+    /// The caller looked a while ago, or could not look: the load has to look first.
     Look,
-    /// What the caller has found is to be loaded again.
+    /// The caller has found an object that is to be loaded anew.
     Refresh,
 }
 
-/// What a caller who waited for a load was given.
+/// What a caller that waited for a load is given.
 enum Waited<E, Err> {
     Finished(Finished<E, Err>),
-    /// The load took too long, or failed, and this is still in the cache.
+    /// The load took too long, or failed, and this object is still in the cache.
     Instead(Arc<E>),
 }
 
@@ -77,11 +77,11 @@ impl<E, Err> Waited<E, Err> {
 }
 
 impl<E: Entry> Cache<E> {
-    /// Looks an object up and loads it from its source where the cache has nothing: one load per key and node at a
-    /// time, filled into the cache unless an invalidation has overtaken it.
+    /// Looks an object up. If the cache does not have it, loads the object from its source, with one load per key and node at a time. The
+    /// loaded object is filled into the cache unless an invalidation has overtaken it.
     ///
-    /// `loader` gets the key as an owned value and returns the object, or `None` where the source has none (which is remembered
-    /// only with [`LoadOptions::negative_age`]). [`LoadOptions`] also say when an object that is old is served and loaded anew in the
+    /// `loader` gets the key as an owned value and returns the object, or `None` if the source has none. That the source has none is
+    /// remembered only with [`LoadOptions::negative_age`]. [`LoadOptions`] also say when an old object is served and loaded anew in the
     /// background, how long a caller waits, and whether nodes load one after the other.
     ///
     /// ```
@@ -107,33 +107,33 @@ impl<E: Entry> Cache<E> {
     ///
     /// # Keys that the object does not list
     ///
-    /// The object is filled under the keys that it lists. Where the caller's key is none of them, as `"Jo"` where the object lists
-    /// `"jo"`, the cache never has the object under that key, and each call loads it again. That is counted
-    /// ([`Stats::unlisted`](crate::contract::Stats::unlisted), `larder_loads_unlisted_total`), and a warning names cache and index, once a
-    /// minute at most. Look up by keys in the form in which the objects list them.
+    /// The object is filled under the keys that it lists. If the caller's key is not among them (the caller asks for `"Jo"`, the object
+    /// lists `"jo"`), the cache never has the object under that key, and each call loads it again. Such loads are counted
+    /// ([`Stats::unlisted`](crate::contract::Stats::unlisted), `larder_loads_unlisted_total`), and at most once a minute a warning names
+    /// cache and index. Look up by keys in the form in which the objects list them.
     ///
     /// # A source that lags behind
     ///
-    /// What a load reads after an invalidation is taken to be as new as that. Where the loader reads a replica of the database that may lag
-    /// behind the change, that is not so: give the entry a `#[version]`, and invalidate with
+    /// larder takes what a load reads after an invalidation to be as new as that invalidation. This is wrong if the loader reads a replica
+    /// of the database that may lag behind the change. In that case give the entry a `#[version]` and invalidate with
     /// [`invalidate_below`](Self::invalidate_below), or load from the primary database.
     ///
     /// # A loader that fails
     ///
-    /// Nothing is cached or remembered, and there is no pause: a caller that looks after the load has failed begins the next one at once.
-    /// While a load runs, all who ask for its key wait for that one, so a source in trouble has one load per key and node at a time (one
-    /// per key among all nodes with [`LoadOptions::lease`]), each as soon as the one before it has failed. A loader that should rest after
-    /// failures needs a [`breaker`](crate::breaker) of its own. With [`LoadOptions::serve_expired`] callers are served meanwhile.
+    /// After a failed load nothing is cached or remembered, and there is no pause: the next caller begins the next load at once. While a
+    /// load runs, all callers of its key wait for it. So a source in trouble has one load per key and node at a time (one per key among all
+    /// nodes with [`LoadOptions::lease`]), each as soon as the one before has failed. A loader that should rest after failures needs a
+    /// [`breaker`](crate::breaker) of its own. With [`LoadOptions::serve_expired`] callers are served meanwhile.
     ///
     /// # Errors
     ///
-    /// The loader's error, shared by all who waited for it. It may be whatever is an error, an `anyhow::Error`, or a
-    /// `Box<dyn Error + Send + Sync>`: see [`AsError`]. A loader may call `get_or_load` itself; where that
-    /// would wait for the loader's own load, it is [`LoadError::Circular`], unless it is called in another task than the loader's.
+    /// The loader's error, shared by all callers that waited for the load. It may be any error type, an `anyhow::Error`, or a
+    /// `Box<dyn Error + Send + Sync>`: see [`AsError`]. A loader may call `get_or_load` itself. If that call would wait for the loader's
+    /// own load, it returns [`LoadError::Circular`]. A call in another task than the loader's is not detected.
     ///
     /// # Cancellation
     ///
-    /// A dropped call leaves its load running for the others, and for the cache.
+    /// A dropped call leaves its load running, for the other callers and for the cache.
     pub async fn get_or_load<T, K, F, L, Err, Way>(&self, index: Index<E, T>, key: K, loader: F) -> Loaded<E, Err>
     where
         T: Send + 'static,
@@ -155,7 +155,7 @@ impl<E: Entry> Cache<E> {
             async move { load.await.map_err(Failure::new) }
         };
         let limit = options.hard_timeout;
-        // Outside a runtime nobody keeps the time, and nothing is loaded.
+        // Outside a runtime there are no timers, and nothing is loaded.
         if limit.is_zero() || Handle::try_current().is_err() {
             return self.find_or_load(located, &key, loader).await;
         }
@@ -166,7 +166,7 @@ impl<E: Entry> Cache<E> {
         tokio::time::timeout(limit, self.find_or_load(located, &key, loader)).await.unwrap_or_else(timed_out)
     }
 
-    /// `located` is `own`, encoded.
+    /// `located` is the encoded form of `own`.
     async fn find_or_load<T, K, F, L, Err>(&self, located: KeyRef<'_>, own: &K, loader: F) -> Loaded<E, Err>
     where
         T: Send + 'static,
@@ -175,11 +175,11 @@ impl<E: Entry> Cache<E> {
         L: Future<Output = Result<Option<E>, Failure<Err>>> + Send + 'static,
         Err: Send + Sync + 'static,
     {
-        // However often the call looks, the first look says whether it is a hit or a miss.
+        // The call may look several times. The first look says whether it counts as a hit or a miss.
         let mut counted = false;
         let mut looked_again = false;
         let mut waited_for: Option<Arc<Load<E, Err>>> = None;
-        // Until when to wait for something better than an expired object, where there is one.
+        // If there is an expired object: how long to wait for something better.
         let mut patience = None;
         let id = || -> LoadId { (located.to_buf(), TypeId::of::<Err>()) };
         loop {
@@ -209,7 +209,7 @@ impl<E: Entry> Cache<E> {
                             if self.inner.schema.loading.soft_timeout.is_zero() {
                                 served = expired;
                             }
-                            // Without a ticket the caller has not really looked: it was shed, or there was nobody to ask.
+                            // Without a ticket the look was not complete: it was shed, or the connector could not be asked.
                             let start = ticket.map_or(Start::Look, Start::Missed);
                             (start, self.join_or_lead(id(), finished, looked_again))
                         }
@@ -233,13 +233,13 @@ impl<E: Entry> Cache<E> {
                 }
                 Part::Late(load) => {
                     self.stats().joined.increment();
-                    // Before waiting: who comes after this caller must not lead the next load without it.
+                    // Take the next load before waiting: a later caller must not lead it without this one.
                     let next = load.next();
                     let finished = match self.wait(&load, patience, located).await {
                         Waited::Finished(finished) => finished,
                         Waited::Instead(object) => return Ok(Some(object)),
                     };
-                    // An error is nobody's stale object; sharing it spares a source in trouble.
+                    // An error is no stale object, so a late joiner may have it. Sharing the error spares a source in trouble.
                     let failed = matches!(finished.loaded, Err(LoadError::Failed(_) | LoadError::Circular));
                     let ticket = match start {
                         Start::Missed(ticket) => Some(ticket),
@@ -259,8 +259,8 @@ impl<E: Entry> Cache<E> {
         }
     }
 
-    /// Waits for a load. With `patience`, there was an expired object when the caller looked: if that is still there when the patience has
-    /// ended or the load has failed, the caller is given it, and else waits on.
+    /// Waits for a load. `patience` is given if the caller's look found an expired object. When the patience has ended or the load has
+    /// failed, the caller is given that object if it is still in the cache. If it is not, the caller waits on.
     async fn wait<Err: Send + Sync + 'static>(
         &self,
         load: &Load<E, Err>,
@@ -278,7 +278,7 @@ impl<E: Entry> Cache<E> {
         match self.look(key).await {
             Lookup::Hit { value, .. } => Waited::Instead(value),
             Lookup::Miss { expired: Some(object), .. } => match load.finished() {
-                // The load has ended during the look. What it has found counts, also if that is nothing.
+                // The load has ended during the look. Its result counts, also if it found nothing.
                 Some(finished) if finished.loaded.is_ok() => Waited::Finished(finished),
                 _ => {
                     self.stats().served_expired.increment();
@@ -292,8 +292,8 @@ impl<E: Entry> Cache<E> {
         }
     }
 
-    /// The look of a load, for all who wait for it. Where it was shed it is tried again, three times within 7 ms: a load that has no ticket
-    /// fills nothing, and so is followed by another one.
+    /// The look of a load, for all callers that wait for it. A look that was shed is repeated up to three times, within 7 ms. Without a
+    /// ticket the load could fill nothing, and another load would have to follow.
     async fn look_for_all(&self, key: KeyRef<'_>) -> Lookup<Arc<E>> {
         for pause in [1, 2, 4] {
             match self.look(key).await {
@@ -334,7 +334,7 @@ impl<E: Entry> Cache<E> {
                 },
                 Start::Refresh => cache.inner.connector.ticket().await,
             };
-            // Held until the load has finished.
+            // The lease is held until the load has finished.
             let mut _lease = None;
             if let Some(own) = ticket
                 && !cache.inner.schema.loading.lease.is_zero()

@@ -7,9 +7,9 @@ use crate::key::KeyFor;
 use std::sync::Arc;
 
 impl<E: Entry> Cache<E> {
-    /// Looks several objects up by keys of one index, in as few round trips as the connector can: one, where it is a server and knows
-    /// or remembers where the keys lead. What comes back has the order of the keys, with a `None` for each miss; a key that is asked
-    /// for twice is answered twice, and keys of one object share its `Arc`. Each key counts as a get in [`stats`](Self::stats).
+    /// Looks several objects up by keys of one index, in as few round trips as the connector can, usually one. The result has the order of
+    /// the keys, with a `None` for each miss. A key that is given twice is answered twice, and keys of one object share its `Arc`. Each key
+    /// counts as a get in [`stats`](Self::stats).
     ///
     /// ```
     /// # use larder::{Cache, Entry, Schema, connector::memory::{Memory, MemoryOptions}};
@@ -30,15 +30,15 @@ impl<E: Entry> Cache<E> {
     ///
     /// # Round trips to Redis
     ///
-    /// One for up to 512 keys, and one more for each further 512, all of them together within the operation time-out: what was not
-    /// answered by then is a miss. A second one where a secondary key is not remembered and leads to an object over 4 KiB, or where
-    /// one that is remembered leads there no more.
+    /// One for up to 512 keys, and one more for each further 512. All of them share one operation time-out; a key that is not answered by
+    /// then is a miss. A second one is needed if this node does not remember where a secondary key leads and the object is over 4 KiB, or
+    /// if what the node remembers is wrong.
     pub async fn get_many<T, K: KeyFor<T>>(
         &self,
         index: Index<E, T>,
         keys: impl IntoIterator<Item = K>,
     ) -> Vec<Option<Arc<E>>> {
-        // Nothing that the caller has given is held while waiting, so that the future can be sent whatever it was.
+        // Encode the keys now: the future then holds nothing of the caller's, and is `Send` whatever the caller has given.
         let checked =
             |key: K| self.checked(KeyRef { index: index.position(), bytes: &key.encode() }).map(KeyRef::to_buf);
         let keys: Vec<Result<KeyBuf, Miss>> = keys.into_iter().map(checked).collect();
@@ -48,14 +48,14 @@ impl<E: Entry> Cache<E> {
         let mut got = got.into_iter();
         let each = keys.iter().map(|key| match key {
             Ok(_) if bypassed => self.counted(Err(Miss::Bypassed)).ok(),
-            // There is an answer for each key.
+            // The connector gives one answer for each key.
             Ok(key) => self.sampled(key.as_ref(), self.counted(got.next().unwrap_or(Err(Miss::Fault)))).ok(),
             Err(miss) => self.counted(Err(*miss)).ok(),
         });
         each.collect()
     }
 
-    /// Looks several valid keys up for somebody who loads what is missing. This is not counted: a call may look several times.
+    /// Looks several valid keys up for a load, without counting: a call may look several times.
     pub(crate) async fn look_many(&self, keys: &[KeyRef<'_>]) -> Lookups<Arc<E>> {
         if self.inner.sampling.bypasses() {
             let found = keys.iter().map(|_| Err(Miss::Bypassed)).collect();
@@ -66,26 +66,27 @@ impl<E: Entry> Cache<E> {
         Lookups { found, ticket }
     }
 
-    /// What was got by a key, which an auditor may want to see.
+    /// Offers a hit to the auditor, if there is one.
     fn sampled(&self, key: KeyRef<'_>, got: Result<Arc<E>, Miss>) -> Result<Arc<E>, Miss> {
         got.inspect(|object| self.inner.sampling.offer(key, object))
     }
 
-    /// Stores what loads that began after `ticket` was taken have read; for each when it was stored, if it was.
+    /// Stores what loads have read that began after `ticket` was taken. For each object returns when it was stored, or `None` if it was
+    /// not.
     pub(crate) async fn fill_many(&self, objects: &[Arc<E>], ticket: Ticket) -> Vec<Option<Ticket>> {
         let objects: Vec<_> = objects.iter().map(|object| self.object(object.clone()).ok()).collect();
         let fit = objects.iter().flatten().cloned().collect();
         let mut filled = self.inner.connector.fill_many(fit, ticket).await.into_iter();
         let each = objects.iter().map(|object| match object {
-            // There is an answer for each object.
+            // The connector gives one answer for each object.
             Some(_) => filled.next().unwrap_or(Fill::undated(Stored::Unavailable)),
             None => Fill::undated(Stored::Unfit),
         });
         each.inspect(|fill| self.inner.schema.stats.fill(fill.stored).increment()).map(Fill::accepted).collect()
     }
 
-    /// Stores several objects that the caller knows to be current, each as [`set`](Self::set) does, in this order: of two that claim
-    /// the same key the later one has it, and the earlier one is gone. What became of each comes back in the order of the objects.
+    /// Stores several objects that the caller knows to be current, one after the other, each as [`set`](Self::set) does. If two objects
+    /// claim the same key, the later one gets the key and the earlier one is gone. The outcomes have the order of the objects.
     ///
     /// ```
     /// # use larder::{Cache, Entry, Schema, Stored, connector::memory::{Memory, MemoryOptions}};
@@ -104,14 +105,18 @@ impl<E: Entry> Cache<E> {
     ///
     /// # Round trips to Redis
     ///
-    /// Two, as for one object: the ticket, then up to 512 objects or 1 MiB, and one more for each further lot of them. A lot is one
-    /// operation, with the operation time-out for itself; after one that timed out no other is sent, and what was not stored is
-    /// invalidated through the journal. An object one of whose keys somebody else touches between the ticket and the object's turn is
-    /// invalidated instead of stored ([`Stored::Overtaken`]), and only that object.
+    /// Usually one: the node has seen a ticket, one script can store all objects, and no other node has just touched one of their keys.
+    /// Objects whose keys were touched are sent once more. One script stores up to 1 MiB and 128 keys; a version, and an object over 4 KiB,
+    /// count as one more key. A larger call first asks for a ticket, and then takes one round trip for each lot of up to 512 objects or
+    /// 1 MiB.
+    ///
+    /// Each lot is one operation, with an operation time-out of its own. After a lot that timed out no other is sent, and what was not
+    /// stored is invalidated through the journal. An object is invalidated instead of stored ([`Stored::Overtaken`]) if another caller
+    /// touches one of its keys between the ticket and the object's turn. The other objects of the call are not affected.
     ///
     /// # Cancellation
     ///
-    /// Dropped at any await point, each object is stored or its keys are invalidated.
+    /// If the future is dropped at any await point, each object is stored or its keys are invalidated.
     pub async fn set_many(&self, objects: impl IntoIterator<Item = impl Into<Arc<E>>>) -> Vec<Stored> {
         let mut stored = Vec::new();
         let (mut fit, mut unfit) = (Vec::new(), Vec::new());
@@ -131,7 +136,7 @@ impl<E: Entry> Cache<E> {
         let outcomes = if unfit.is_empty() {
             connector.set_many(fit).await
         } else {
-            // Their earlier states must go all the same, and whoever drops this drops it after both have begun.
+            // The earlier states of the unfit objects must go even so. `join!` begins both, so dropping the future loses neither.
             tokio::join!(connector.set_many(fit), connector.invalidate(unfit, None)).0
         };
         let mut outcomes = outcomes.into_iter();
@@ -139,8 +144,8 @@ impl<E: Entry> Cache<E> {
         each.inspect(|stored| self.inner.schema.stats.put(*stored).increment()).collect()
     }
 
-    /// Forgets every object that one of the keys leads to, as [`invalidate`](Self::invalidate) does, through keys of several indexes in
-    /// one call.
+    /// Forgets every object that one of the keys leads to, as [`invalidate`](Self::invalidate) does, through keys of several indexes in one
+    /// call.
     ///
     /// ```
     /// # use larder::{Cache, Delivery, Entry, Schema, connector::memory::{Memory, MemoryOptions}};
@@ -159,12 +164,12 @@ impl<E: Entry> Cache<E> {
     ///
     /// # Round trips to Redis
     ///
-    /// One for up to 2,048 keys, and one more for each further 2,048, each an operation with a time-out of its own. All are guarded
-    /// before the first is sent: what was not delivered is in the journal, and the answer is [`Delivery::Deferred`].
+    /// One for up to 2,048 keys, and one more for each further 2,048. Each is an operation with a time-out of its own. All keys are guarded
+    /// before the first is sent. Keys that were not delivered are in the journal, and the answer is [`Delivery::Deferred`].
     ///
     /// # Errors
     ///
-    /// As [`invalidate`](Self::invalidate): a key that cannot exist; the others are handled first.
+    /// As [`invalidate`](Self::invalidate): a key that cannot exist. The other keys are handled first.
     pub async fn invalidate_many(&self, keys: impl IntoIterator<Item = AnyKey<E>>) -> Result<Delivery, Error> {
         self.invalidate_keys(self.valid(keys), None).await
     }

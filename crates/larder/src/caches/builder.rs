@@ -1,4 +1,4 @@
-//! [`CachesBuilder`]: connectors and caches said in code.
+//! [`CachesBuilder`]: connectors and caches described in code.
 
 use super::Caches;
 use super::connectors::{ConnectorName, ConnectorOptions};
@@ -16,8 +16,8 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// Says which connectors there are and which caches are on them, and opens [`Caches`] from it. A configuration file says the same, and is
-/// checked in the same place.
+/// Describes which connectors there are and which caches are on them, and opens [`Caches`]. A configuration file describes the same, and is
+/// checked by the same code.
 ///
 /// ```
 /// use larder::connector::memory::MemoryOptions;
@@ -42,21 +42,21 @@ use std::sync::Arc;
 /// # Ok(()) }
 /// ```
 ///
-/// A name that cannot be, and options that cannot be used, are told by [`open`](Self::open), the first of them.
+/// If a name or an option cannot be used, [`open`](Self::open) returns an error for the first one.
 #[must_use = "nothing is opened before `open`"]
 pub struct CachesBuilder {
     plan: Plan,
     factories: Factories,
-    /// The caches whose entry types are known, and what makes their schemas.
+    /// The caches whose entry types are known, and the function that makes the schema of each.
     entries: Vec<(&'static str, SchemaOf)>,
-    /// The first name that cannot be.
+    /// The error for the first name that cannot be used.
     problem: Option<OpenError>,
-    /// What the configuration has to say beside.
+    /// Notes of the configuration that are to be logged.
     notes: Vec<String>,
     clock: Clock,
 }
 
-/// Makes the schema of a cache with these options, for an entry type.
+/// Makes the schema of an entry type with these options.
 type SchemaOf = fn(&CacheOptions) -> Schema;
 
 impl Default for CachesBuilder {
@@ -73,13 +73,13 @@ impl Default for CachesBuilder {
 }
 
 impl CachesBuilder {
-    /// Adds a connector that keeps objects in this process, each cache for itself. Without it there is one called `memory`, with the default
-    /// options.
+    /// Adds a connector that keeps objects in this process, separately for each cache. If none is added, there is one named `memory` with
+    /// the default options.
     pub fn memory(self, name: impl Into<ConnectorName>, options: MemoryOptions) -> Self {
         self.add(name.into(), options.into())
     }
 
-    /// Adds a Redis or Valkey server. Nothing connects to it before a cache on it is opened.
+    /// Adds a Redis or Valkey server. larder connects to it only when a cache on it is opened.
     ///
     /// ```no_run
     /// # use larder::{CacheOptions, Caches, connector::redis::RedisOptions};
@@ -97,10 +97,10 @@ impl CachesBuilder {
         self.add(name.into(), options.into())
     }
 
-    /// Adds a connector of one's own: `make` is called for each cache on it when that cache is opened. A configuration says `kind: own` of
-    /// such a connector, and is opened only by a builder that adds it here.
+    /// Adds a connector of your own. `make` is called for each cache on it, when that cache is opened. In a configuration such a connector
+    /// has `kind: own`, and only a builder that adds it here can open that configuration.
     ///
-    /// [`Caches`] prunes its caches once an hour if they have ages, and waits for one second at a shutdown for what
+    /// [`Caches`] prunes its caches once an hour if they have ages. A shutdown waits for one second for what
     /// [`Status`](crate::contract::Status) says is not delivered.
     ///
     /// ```
@@ -127,13 +127,13 @@ impl CachesBuilder {
         let twice = self.factories.contains(&name);
         self.factories.insert(name.clone(), Factory::new(make));
         match self.plan.connector(&name) {
-            // A configuration has announced it.
+            // A configuration has announced the connector.
             Some(ConnectorOptions::Own) if !twice => self,
             _ => self.add(name, ConnectorOptions::Own),
         }
     }
 
-    /// Says where the cache of this entry type is, for how long, and how it is loaded. [`Caches::open`] opens it.
+    /// Says where the cache of this entry type is, how long objects live in it, and how they are loaded. [`Caches::open`] opens it.
     pub fn cache<E: Entry>(mut self, options: CacheOptions) -> Self {
         self.entries.push((E::CACHE, CacheOptions::schema::<E>));
         self.name_cache(E::CACHE, options)
@@ -146,7 +146,7 @@ impl CachesBuilder {
         self
     }
 
-    /// Adds what a configuration says, and what it has to say beside.
+    /// Adds the connectors and caches of a configuration, and the notes that are to be logged.
     #[cfg(any(feature = "yaml", feature = "toml"))]
     pub(crate) fn with_plan(mut self, plan: &Plan, notes: Vec<String>) -> Self {
         self.notes.extend(notes);
@@ -165,7 +165,7 @@ impl CachesBuilder {
         }
     }
 
-    /// Another clock for the ages of caches in memory, and for the pauses between two warnings of one kind, so that a test advances time
+    /// Sets another clock for the ages of caches in memory, and for the pauses between two warnings of one kind. So a test can advance time
     /// instead of sleeping.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -187,12 +187,12 @@ impl CachesBuilder {
         self
     }
 
-    /// Checks everything that was said, and prepares to open the caches. Nothing is connected yet, and no server needs to be there.
+    /// Checks everything that was given, and prepares to open the caches. Nothing is connected yet, and no server needs to be there.
     ///
     /// # Errors
     ///
-    /// [`OpenError::NoRuntime`] outside a Tokio runtime; the first name, or option, that cannot be used; a cache on a connector that is not
-    /// there.
+    /// [`OpenError::NoRuntime`] outside a Tokio runtime; the first name, or option, that cannot be used; a cache on a connector that does
+    /// not exist.
     pub async fn open(self) -> Result<Caches, OpenError> {
         let Self { plan, factories, entries, problem, notes, clock } = self;
         if let Some(problem) = problem {
@@ -202,7 +202,7 @@ impl CachesBuilder {
             options.validate().map_err(|error| OpenError::ConnectorOption { connector: name.clone(), error })?;
         }
         let unlisted = plan.unlisted();
-        // No cache can be called so.
+        // No cache can have this name.
         let unlisted = unlisted.iter().map(|options| ("*", options));
         for (cache, options) in plan.caches().chain(unlisted) {
             options.validate().map_err(|error| OpenError::Option { cache: cache.to_owned(), error })?;

@@ -1,4 +1,4 @@
-//! Connectors by name: a connector is a named instance of a kind, so that two Redis servers are two names.
+//! Connectors by name. A connector is a named instance of a kind, so two Redis servers have two names.
 
 use crate::connector::memory::MemoryOptions;
 use crate::connector::redis::RedisOptions;
@@ -7,24 +7,24 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// What a connector is.
+/// The kind of a connector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ConnectorKind {
-    /// Nothing is kept: a cache on it is switched off. Its name is `none`, or `noop`.
+    /// Keeps nothing: a cache on it is switched off. Its name is `none`, or `noop`.
     Noop,
-    /// This process.
+    /// Keeps objects in this process.
     Memory,
     /// A Redis or Valkey server.
     Redis,
     /// A PostgreSQL database; this version has no such connector yet.
     Postgres,
-    /// A connector that the program brings along: see [`CachesBuilder::connector`](crate::CachesBuilder::connector).
+    /// A connector that the program provides: see [`CachesBuilder::connector`](crate::CachesBuilder::connector).
     Own,
 }
 
 impl ConnectorKind {
-    /// The name as it stands in a configuration.
+    /// The name of the kind in a configuration.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl ConnectorKind {
         }
     }
 
-    /// The kind that connectors of this name have: the name is that of a kind.
+    /// The kind that a connector of this name must have, because the name is that of a kind.
     pub(crate) fn of_name(name: &ConnectorName) -> Option<Self> {
         [Self::Memory, Self::Redis, Self::Postgres].into_iter().find(|kind| name.folded() == kind.name())
     }
@@ -74,12 +74,12 @@ impl ConnectorName {
         &self.text
     }
 
-    /// The name as it is compared.
+    /// The name in the form in which names are compared.
     pub(crate) fn folded(&self) -> &str {
         &self.folded
     }
 
-    /// Whether it says that nothing is kept: `none`, or `noop`.
+    /// Whether this is the name of the connector that keeps nothing: `none`, or `noop`.
     #[must_use]
     pub fn is_none(&self) -> bool {
         matches!(self.folded(), "none" | "noop")
@@ -146,20 +146,20 @@ impl fmt::Debug for ConnectorName {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ConnectorOptions {
-    /// Nothing is kept.
+    /// Keeps nothing.
     Noop,
-    /// This process.
+    /// Keeps objects in this process.
     Memory(MemoryOptions),
     /// A Redis or Valkey server.
     Redis(Box<RedisOptions>),
     /// A PostgreSQL database; this version has no such connector yet.
     Postgres,
-    /// A connector that the program brings along.
+    /// A connector that the program provides.
     Own,
 }
 
 impl ConnectorOptions {
-    /// The kind of connector that they are for.
+    /// The kind of connector that the options are for.
     #[must_use]
     pub fn kind(&self) -> ConnectorKind {
         match self {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The configuration does not name it, and has no default connector.
+    /// The configuration does not name the cache, and has no default connector.
     #[error(
         "the cache `{cache}` is not in the configuration, which has {}{}; add `{cache}` with its `connector` \
          under `caches`, or set `defaults.connector`",
@@ -23,12 +23,12 @@ pub enum OpenError {
     NotConfigured {
         /// The cache that was asked for.
         cache: String,
-        /// Those that could have been.
+        /// The caches that are configured.
         configured: Vec<String>,
-        /// The one whose name looks most alike.
+        /// The configured name that is most similar, if one is similar enough.
         nearest: Option<String>,
     },
-    /// It is open as a cache of another entry type. Two types in one cache would evict each other's objects.
+    /// The cache is open for another entry type. Two types in one cache would evict each other's objects.
     #[error(
         "the cache `{cache}` is open for the entry type {open}, so it cannot be opened for {asked}; give one of them another cache"
     )]
@@ -40,17 +40,17 @@ pub enum OpenError {
         /// The entry type that was asked for.
         asked: &'static str,
     },
-    /// A cache or a connector has a name that it cannot have, or one that another has.
+    /// A cache or a connector has a name that it cannot have, or that another one has.
     #[error("the {what} {} {problem}", shown(.name))]
     Name {
         /// `cache` or `connector`.
         what: &'static str,
         /// The name.
         name: String,
-        /// What is the matter, and what is accepted; it goes on after the name.
+        /// What is wrong, and what is accepted. The text continues the sentence after the name.
         problem: String,
     },
-    /// There is no connector of the name that a cache gives.
+    /// A cache names a connector that does not exist.
     #[error(
         "the cache `{cache}` is on the connector {}, which is not there{}: there are {}; add it to the builder, or to the configuration \
          under `connectors`",
@@ -61,23 +61,23 @@ pub enum OpenError {
     UnknownConnector {
         /// The cache.
         cache: String,
-        /// The name that it gives.
+        /// The name that the cache gives.
         connector: ConnectorName,
-        /// The connectors that are there.
+        /// The connectors that exist.
         known: Vec<String>,
-        /// The one whose name looks most alike.
+        /// The existing name that is most similar, if one is similar enough.
         nearest: Option<String>,
     },
-    /// This version of larder has no such connector, or was built without it, or the program has to bring it along.
+    /// This version of larder has no such connector, or was built without it, or the program has to provide it.
     #[error("the cache `{cache}` is on the connector `{connector}`, {reason}")]
     NoConnector {
         /// The cache.
         cache: String,
         /// The connector.
         connector: ConnectorName,
-        /// What it is.
+        /// The kind of the connector.
         kind: ConnectorKind,
-        /// What is the matter.
+        /// What is wrong. The text continues the sentence after the name.
         reason: String,
     },
     /// A name, an age or an option of a cache cannot be used.
@@ -96,7 +96,7 @@ pub enum OpenError {
         /// What is wrong.
         error: OptionError,
     },
-    /// A connector that the program brought along ([`CachesBuilder::connector`]) could not be made.
+    /// A connector that the program provides ([`CachesBuilder::connector`]) could not be made.
     #[error("the cache `{cache}` cannot be opened on the connector `{connector}`: {source}")]
     Own {
         /// The cache.
@@ -110,7 +110,7 @@ pub enum OpenError {
     #[cfg(feature = "redis")]
     #[error(transparent)]
     Redis(#[from] RedisError),
-    /// Connections and background work live in tasks.
+    /// There is no Tokio runtime. Connections and background work run in tasks.
     #[error("caches are opened outside a Tokio runtime; open them inside one")]
     NoRuntime,
     /// These caches were shut down.

@@ -1,4 +1,4 @@
-//! [`CacheOptions`]: where one cache keeps its objects, for how long, and how they are loaded.
+//! [`CacheOptions`]: where one cache keeps its objects, how long they live, and how they are loaded.
 
 use crate::cache::COMEBACK_LOADS;
 use crate::cache::audit::AuditOptions;
@@ -8,7 +8,7 @@ use crate::entry::Entry;
 use crate::option_error::{OptionError, Refuse, setters};
 use std::time::Duration;
 
-/// The options of one cache. In a configuration they are the settings below `caches`, of the same names.
+/// The options of one cache. In a configuration they are the settings below `caches`, with the same names.
 ///
 /// ```
 /// use larder::CacheOptions;
@@ -25,29 +25,30 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CacheOptions {
-    /// The connector that keeps the objects, by its name.
+    /// The name of the connector that keeps the objects.
     pub connector: ConnectorName,
-    /// Lifetime since an object was stored; zero: no limit. Default 0.
+    /// How long an object lives after it was stored; zero: no limit. Default 0.
     pub max_age: Duration,
-    /// Lifetime since an object was last got, at most `max_age`; zero: no limit. Default 0.
+    /// How long an object lives after it was last got, at most `max_age`; zero: no limit. Default 0.
     pub last_use_age: Duration,
-    /// Objects with a longer encoding, in bytes, are not stored; 1 or more. Default 1 MiB.
+    /// The limit for the encoding of an object, in bytes; 1 or more. Larger objects are not stored. Default 1 MiB.
     pub max_object_size: u64,
-    /// Loads at once, on each node, after everything in the cache was removed; twice as many after each second, and no limit after ten.
-    /// Zero: no limit. Default 32.
+    /// How many loads may run at once on each node after everything in the cache was removed. The limit doubles after each second, and ends
+    /// after ten doublings. Zero: no limit. Default 32.
     pub comeback_loads: usize,
-    /// The part of the hits that [`Caches::audit`](crate::Caches::audit) compares with their source, 0 to 1. Default 0.
+    /// The part of the hits that [`Caches::audit`](crate::Caches::audit) compares with their source, from 0 to 1. Default 0.
     pub audit_share: f64,
-    /// How long after a change its invalidation may take before the auditor calls what is served stale. Default 5 s.
+    /// How long after a change its invalidation may take before the auditor calls a served object stale. Default 5 s.
     pub audit_grace: Duration,
-    /// For how long a cache that was found to serve stale objects is not read; zero: it goes on being read. Default 0.
+    /// For how long a cache is bypassed after it was found to serve a stale object; zero: it is not bypassed. Default 0.
     pub audit_bypass: Duration,
     /// How objects are loaded. By default everything in it is off.
     pub loading: LoadOptions,
 }
 
 impl CacheOptions {
-    /// The defaults, for a cache on the connector of this name. `memory` is always there, and so is `none`: a cache that is switched off.
+    /// The defaults, for a cache on the connector of this name. Two connectors always exist: `memory`, and `none` for a cache that is
+    /// switched off.
     pub fn on(connector: impl Into<ConnectorName>) -> Self {
         Self {
             connector: connector.into(),
@@ -122,22 +123,22 @@ impl CacheOptions {
         self
     }
 
-    /// Checks that every option can be used, and that none contradicts another. Opening a cache refuses what is not.
+    /// Checks that every option can be used, and that none contradicts another. Opening a cache refuses options that fail.
     ///
     /// # Errors
     ///
-    /// The first option that cannot be used, and what is accepted: the same that is refused where a configuration says it.
+    /// The first option that cannot be used, and what is accepted. A configuration is refused for the same reasons.
     pub fn validate(&self) -> Result<(), OptionError> {
         OptionError::first(|refuse| self.examine(refuse))
     }
 
-    /// Tells of every option that cannot be used. Whether there is such a connector is asked where the connectors are known.
+    /// Reports every option that cannot be used. That the connector exists is checked where the connectors are known.
     pub(crate) fn examine(&self, refuse: Refuse<'_>) {
         contract::examine(self.max_age, self.last_use_age, self.max_object_size, &self.loading, refuse);
         self.audit().examine(&mut |error| refuse(error.within("audit_")));
     }
 
-    /// What a connector must know of a cache of these entries.
+    /// The schema of a cache of these entries with these options.
     pub(crate) fn schema<E: Entry>(&self) -> Schema {
         let mut schema = Schema::of::<E>().ages(self.max_age, self.last_use_age).loading(self.loading);
         schema.max_object_size = self.max_object_size;

@@ -1,4 +1,4 @@
-//! Connectors that a program brings along.
+//! Connectors that a program provides.
 
 use super::connectors::{ConnectorKind, ConnectorName};
 use super::error::OpenError;
@@ -8,16 +8,16 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often caches on them are pruned, where they have ages.
+/// How often caches on such connectors are pruned, if they have ages.
 pub(super) const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// How long a shutdown waits for what they could not deliver yet.
+/// How long a shutdown waits for what such connectors could not deliver yet.
 pub(super) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Make = dyn Fn(Schema) -> Result<Arc<dyn Connector>, BoxError> + Send + Sync;
 
-/// Makes the connector of each cache.
+/// Makes a connector for each cache.
 pub(super) struct Factory(Box<Make>);
 
 impl Factory {
@@ -30,7 +30,7 @@ impl Factory {
     }
 }
 
-/// By the names of the connectors.
+/// The factories, by the names of their connectors.
 #[derive(Default)]
 pub(super) struct Factories(BTreeMap<ConnectorName, Factory>);
 
@@ -43,7 +43,7 @@ impl Factories {
         self.0.contains_key(name)
     }
 
-    /// The error where the program does not bring this connector along.
+    /// The factory of a connector. An error if the program does not provide it.
     pub(super) fn expect(&self, cache: &str, connector: &ConnectorName) -> Result<&Factory, OpenError> {
         self.0.get(connector).ok_or_else(|| OpenError::NoConnector {
             cache: cache.to_owned(),

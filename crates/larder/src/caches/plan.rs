@@ -1,5 +1,5 @@
-//! What caches are opened from: connectors by name, and caches on them. A configuration file and [`CachesBuilder`](super::CachesBuilder)
-//! make the same plan, by the same functions, which refuse the same.
+//! What caches are opened from: connectors by name, and the caches on them. A configuration file and
+//! [`CachesBuilder`](super::CachesBuilder) make the same plan with the same functions, so both are refused for the same reasons.
 
 use super::connectors::{ConnectorKind, ConnectorName, ConnectorOptions};
 use super::options::CacheOptions;
@@ -8,7 +8,7 @@ use crate::nearest::fold;
 use crate::option_error::{NAME, OptionError, Refuse, is_name};
 use std::collections::BTreeMap;
 
-/// Connectors that are there although nobody has named them.
+/// Connectors that exist although nobody has added them.
 static NOOP: ConnectorOptions = ConnectorOptions::Noop;
 static MEMORY: ConnectorOptions = ConnectorOptions::Memory(MemoryOptions::new());
 static POSTGRES: ConnectorOptions = ConnectorOptions::Postgres;
@@ -18,9 +18,9 @@ pub(crate) struct Plan {
     connectors: BTreeMap<ConnectorName, ConnectorOptions>,
     /// By the names that were given.
     caches: BTreeMap<String, CacheOptions>,
-    /// The connector of caches that are not named. None: such a cache cannot be opened.
+    /// The connector of caches that are not named. `None`: such a cache cannot be opened.
     pub(crate) default_connector: Option<ConnectorName>,
-    /// The options of caches that are not named, but for the connector.
+    /// The options of caches that are not named, except for the connector.
     pub(crate) defaults: CacheOptions,
 }
 
@@ -36,7 +36,7 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// Adds a connector. The error goes on after its name.
+    /// Adds a connector. The text of an error continues the sentence after the name.
     pub(crate) fn add_connector(&mut self, name: ConnectorName, options: ConnectorOptions) -> Result<(), String> {
         self.expect_free(&name, options.kind())?;
         self.connectors.insert(name, options);
@@ -67,7 +67,7 @@ impl Plan {
         }
     }
 
-    /// Adds a cache. The error goes on after its name.
+    /// Adds a cache. The text of an error continues the sentence after the name.
     pub(crate) fn add_cache(&mut self, name: &str, options: CacheOptions) -> Result<(), String> {
         self.expect_free_cache(name)?;
         self.caches.insert(name.to_owned(), options);
@@ -92,7 +92,7 @@ impl Plan {
         self.connectors.iter()
     }
 
-    /// The connector of this name. `none`, `memory` and `postgres` are always there.
+    /// The connector of this name. `none`, `memory` and `postgres` always exist.
     pub(crate) fn connector(&self, name: &ConnectorName) -> Option<&ConnectorOptions> {
         if name.is_none() {
             return Some(&NOOP);
@@ -108,7 +108,7 @@ impl Plan {
         self.caches.iter().map(|(name, cache)| (name.as_str(), cache))
     }
 
-    /// The options of a cache: its own, or else the defaults, where there is a connector for them.
+    /// The options of a cache: its own, or else the defaults if they have a connector.
     pub(crate) fn cache(&self, name: &str) -> Option<CacheOptions> {
         let name = fold(name);
         let listed = self.caches.iter().find(|(listed, _)| fold(listed) == name);
@@ -129,7 +129,7 @@ impl Plan {
 }
 
 impl ConnectorOptions {
-    /// Tells of every option that cannot be used.
+    /// Reports every option that cannot be used.
     pub(crate) fn examine(&self, refuse: Refuse<'_>) {
         match self {
             Self::Memory(memory) => {

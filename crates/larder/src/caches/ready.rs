@@ -1,14 +1,14 @@
-//! Waiting until caches can be read, and what keeps those from it that cannot when the time is over.
+//! Waiting until caches can be read, and the reasons why some cannot.
 
 use crate::breaker::State;
 use crate::contract::Status;
 use std::fmt;
 use std::time::Duration;
 
-/// How often it is looked whether a cache can be read. Nothing is asked of a server for that.
+/// How often [`Caches::ready`](super::Caches::ready) looks whether the caches can be read. No server is asked for that.
 pub(super) const LOOK: Duration = Duration::from_millis(10);
 
-/// Which caches could not be read when the time was over, and why.
+/// Which caches could not be read when the waiting ended, and why.
 ///
 /// ```
 /// # use larder::{CacheOptions, Caches, Entry};
@@ -34,7 +34,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// `unreadable` are caches and reasons, in any order.
+    /// `unreadable` holds caches and reasons, in any order.
     pub(super) fn new(mut unreadable: Vec<(String, String)>) -> Self {
         unreadable.sort();
         Self { unreadable }
@@ -72,7 +72,7 @@ pub(super) struct ServerView {
     pub(super) connected: bool,
 }
 
-/// Why a cache with this status cannot be read; `server` is what it is on, if it is on one.
+/// Why a cache with this status cannot be read. `server` is the server that the cache is on, if any.
 pub(super) fn why(status: &Status, server: Option<&ServerView>) -> String {
     let Some(ServerView { address, connected }) = server else {
         return "its connector does not let anybody read".to_owned();

@@ -1,4 +1,4 @@
-//! What a shutdown waits for, and what it says when it has waited in vain.
+//! What a shutdown waits for, and what it reports if that was not delivered in time.
 
 use crate::cache::Inner;
 use std::fmt;
@@ -25,7 +25,8 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Waits for each cache until nothing of it is under way and its journal is empty, for as long as stands beside it at most.
+    /// Waits until no operation of any cache is under way and every journal is empty. Waits for each cache no longer than the limit beside
+    /// it.
     pub(super) async fn within(caches: &[(Arc<Inner>, Duration)]) -> Self {
         let begun = Instant::now();
         while caches.iter().any(|(cache, limit)| begun.elapsed() < *limit && undelivered(cache) > 0) {
@@ -43,13 +44,13 @@ impl Shutdown {
         self.undelivered.is_empty()
     }
 
-    /// How many invalidations, deletes and truncates were not delivered: other nodes may serve those objects until their ages end.
+    /// How many invalidations, deletes, truncates and sets were not delivered. Other nodes may serve those objects until their ages end.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.undelivered.iter().map(|(_, count)| count).sum()
     }
 
-    /// The caches that have some, in alphabetical order, and how many.
+    /// The caches with changes that were not delivered, in alphabetical order, and how many there are.
     pub fn undelivered(&self) -> impl Iterator<Item = (&str, u64)> {
         self.undelivered.iter().map(|(cache, count)| (cache.as_str(), *count))
     }

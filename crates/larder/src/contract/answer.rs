@@ -1,24 +1,24 @@
-//! [`Answer`]: a result that is there at once, or later.
+//! [`Answer`]: a result that is known at once, or later.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// The result of a connector's operation: there at once, or later.
+/// The result of a connector's operation: known at once, or later.
 pub enum Answer<'a, T> {
     /// The result.
     Now(Option<T>),
-    /// A future that yields it.
+    /// A future that yields the result.
     Later(Pin<Box<dyn Future<Output = T> + Send + 'a>>),
 }
 
 impl<'a, T> Answer<'a, T> {
-    /// An answer that is there already.
+    /// An answer that is known already.
     pub fn now(result: T) -> Self {
         Self::Now(Some(result))
     }
 
-    /// An answer that has to be waited for.
+    /// An answer that the caller has to wait for.
     pub fn later(future: impl Future<Output = T> + Send + 'a) -> Self {
         Self::Later(Box::pin(future))
     }
@@ -29,7 +29,7 @@ impl<T: Unpin> Future for Answer<'_, T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         match self.get_mut() {
-            // A future is not polled again after it was ready, so the result is there.
+            // A future is not polled again after it was ready, so the result is still there.
             Self::Now(result) => result.take().map_or(Poll::Pending, Poll::Ready),
             Self::Later(future) => future.as_mut().poll(context),
         }

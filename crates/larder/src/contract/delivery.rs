@@ -1,4 +1,4 @@
-//! [`Delivery`]: how far a change has come; and why it could not be done at all.
+//! [`Delivery`]: how far an invalidation has come; [`Error`]: why it could not be done.
 
 use crate::key::KeyError;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub enum Delivery {
     /// No get on any node that starts from now on returns what was stored before.
     Applied,
-    /// It is in this node's journal: this node reads nothing from the connector until it has been applied.
+    /// The change is in this node's journal. This node reads nothing from the connector until the change was applied.
     Deferred,
 }
 
@@ -16,7 +16,7 @@ pub enum Delivery {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// One of the keys can not exist; the others were handled.
+    /// One of the keys cannot exist; the others were handled.
     #[error("cache `{cache}`, index `{index}`: {reason}")]
     Key {
         /// The cache.
@@ -26,7 +26,7 @@ pub enum Error {
         /// What is wrong with the key.
         reason: KeyError,
     },
-    /// The connector can not do it at all now (only prune answers this; everything else is deferred).
+    /// The connector cannot do it now. Only prune answers this; everything else is deferred.
     #[error("cache `{cache}`: {reason}")]
     Unavailable {
         /// The cache.

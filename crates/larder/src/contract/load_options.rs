@@ -1,10 +1,10 @@
-//! How objects are loaded, beyond one loader per key and node.
+//! [`LoadOptions`]: how objects are loaded, beyond one loader per key and node.
 
 use crate::duration::show;
 use crate::option_error::{OptionError, Refuse, setters};
 use std::time::Duration;
 
-/// What a cache does about loads beside sharing them. Everything is off by default, and zero switches it off.
+/// What a cache does about loads besides sharing them. By default everything is off; zero switches an option off.
 ///
 /// ```
 /// use larder::LoadOptions;
@@ -17,32 +17,32 @@ use std::time::Duration;
 /// assert!(patient.negative_age.is_zero());
 /// ```
 ///
-/// In a configuration these are settings of a cache, of the same names; with [`Schema::loading`](crate::Schema::loading) a
-/// connector that is opened by hand has them. They concern [`get_or_load`](crate::Cache::get_or_load): a plain
-/// [`get`](crate::Cache::get) never returns an object later than its max age.
+/// In a configuration these are settings of a cache, with the same names. For a connector that is opened by hand, give them to
+/// [`Schema::loading`](crate::Schema::loading). They affect [`get_or_load`](crate::Cache::get_or_load): a plain [`get`](crate::Cache::get)
+/// never returns an object whose max age is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// One load per key among all nodes, not only on this one: the others wait for its fill for at most this long, then they load
-    /// themselves. It should be longer than a load takes. A node that dies while it loads holds the others up for as long.
+    /// One load per key among all nodes, not only on this node. The other nodes wait for its fill for at most this long, and then load
+    /// themselves. It should be longer than a load takes. A node that dies while it loads holds the other nodes up for this long.
     pub lease: Duration,
-    /// An object whose max age is over within this time is served, and loaded anew in the background.
+    /// An object whose max age ends within this time is served, and loaded anew in the background.
     pub refresh_ahead: Duration,
-    /// How long after its max age an object may still be served, while its successor is loaded, or where that fails. What was
+    /// How long after its max age an object may still be served, while a new one is loaded, or if that load fails. An object that was
     /// invalidated is never served.
     pub serve_expired: Duration,
-    /// How long a caller waits for the loader where there is an expired object to serve instead; zero: he does not wait. The load
-    /// goes on in the background.
+    /// How long a caller waits for the loader if there is an expired object to serve instead. Zero: the caller does not wait. The load goes
+    /// on in the background.
     pub soft_timeout: Duration,
-    /// How long a caller waits at all: then he is given [`LoadError::TimedOut`](crate::LoadError::TimedOut), and the load goes on in
-    /// the background.
+    /// How long a caller waits at most. After that the caller is given [`LoadError::TimedOut`](crate::LoadError::TimedOut), and the load
+    /// goes on in the background.
     pub hard_timeout: Duration,
-    /// How long it is remembered that the source has nothing under a key. Whatever touches that key makes it forgotten: so an object that
-    /// is created, or is given a new key, has to be set, or invalidated by that key ([`invalidate_change`](crate::Cache::invalidate_change)
-    /// does it by all keys).
+    /// How long larder remembers that the source has nothing under a key. Whatever touches the key ends that. So an object that is created,
+    /// or gets a new key, has to be set, or invalidated by that key ([`invalidate_change`](crate::Cache::invalidate_change) invalidates all
+    /// keys).
     pub negative_age: Duration,
-    /// The part of the max age, from 0 to 1, by which each object's lifetime may be shorter, at random: so that what was loaded
-    /// together does not expire together.
+    /// By how much each object's lifetime may be shorter, at random: a part of the max age, from 0 to 1. So objects that were loaded
+    /// together do not expire together.
     pub jitter: f64,
 }
 
@@ -74,7 +74,7 @@ impl LoadOptions {
         jitter: f64,
     }
 
-    /// Tells of what cannot be used, and of what contradicts each other, in a cache with this max age.
+    /// Reports options that cannot be used, and options that contradict each other, in a cache with this max age.
     pub(crate) fn examine(&self, max_age: Duration, refuse: Refuse<'_>) {
         let Self { refresh_ahead, serve_expired, soft_timeout, hard_timeout, jitter, .. } = *self;
         // A NaN is in no range.
@@ -110,7 +110,7 @@ impl LoadOptions {
         }
         if !hard_timeout.is_zero() && soft_timeout >= hard_timeout {
             let why = format!(
-                "`soft_timeout` is {}, and whoever waits gives up after `hard_timeout`, {}: give a shorter soft one",
+                "`soft_timeout` is {}, and a caller gives up after `hard_timeout`, {}: give a shorter soft one",
                 show(soft_timeout),
                 show(hard_timeout)
             );
@@ -118,13 +118,13 @@ impl LoadOptions {
         }
     }
 
-    /// Whether it matters how old an object is that was found.
+    /// Whether the age of an object that was found matters.
     pub(crate) fn minds_age(&self) -> bool {
         !self.refresh_ahead.is_zero()
     }
 
-    /// Whether the connector has to hear of a load that found nothing: to note it, or to end an object that has expired, or is about to,
-    /// and would be served all the same.
+    /// Whether the connector has to be told of a load that found nothing. It then notes that, or ends an object that has expired, or is
+    /// about to, and would otherwise be served.
     pub(crate) fn minds_absence(&self) -> bool {
         !(self.negative_age.is_zero() && self.serve_expired.is_zero() && self.refresh_ahead.is_zero())
     }

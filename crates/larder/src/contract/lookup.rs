@@ -5,7 +5,7 @@ use super::LoadOptions;
 use super::{Miss, Ticket};
 use crate::codec::Value;
 
-/// What a lookup found, for a caller who loads what is missing.
+/// What a lookup found, for a caller that loads what is missing.
 ///
 /// A connector answers with a [`Value`], and [`Cache::lookup`](crate::Cache::lookup) with an `Arc` of the entry.
 #[derive(Clone, Debug)]
@@ -14,35 +14,37 @@ pub enum Lookup<V = Value> {
     Hit {
         /// The object itself.
         value: V,
-        /// Whether its max age is over within [`LoadOptions::refresh_ahead`]: it is time to load it again.
+        /// Whether the object's max age ends within [`LoadOptions::refresh_ahead`], so that it is time to load it again.
         due: bool,
     },
     /// Nothing that a get would return.
     Miss {
-        /// Why.
+        /// Why it is a miss.
         cause: Miss,
-        /// For the load that follows: read the object from its source now, then fill it with this ticket. `None`: nothing can be filled
-        /// now, as the connector could not be reached, or nothing has to be loaded ([`Miss::KnownAbsent`]).
+        /// The ticket for the load that follows: read the object from its source now, then fill it with this ticket. `None`: nothing can be
+        /// filled, because the connector could not be reached, or nothing has to be loaded ([`Miss::KnownAbsent`]).
         ticket: Option<Ticket>,
-        /// An object whose max age is over, for no longer than [`LoadOptions::serve_expired`]; never one that was invalidated.
+        /// An object whose max age has been over for no longer than [`LoadOptions::serve_expired`]. An object that was invalidated is never
+        /// here.
         expired: Option<V>,
     },
 }
 
 impl<V> Lookup<V> {
-    /// A hit that need not be loaded again soon.
+    /// A hit that does not have to be loaded again soon.
     #[must_use]
     pub fn hit(value: V) -> Self {
         Self::Hit { value, due: false }
     }
 
-    /// What a get found, and on a miss a ticket that was taken after it, for a connector that keeps no ages of its own.
+    /// The lookup for the result of a get. A miss gets `ticket`, which was taken after the get. For a connector that keeps no ages of its
+    /// own.
     #[must_use]
     pub fn of(got: Result<V, Miss>, ticket: Option<Ticket>) -> Self {
         got.map_or_else(|cause| Self::miss(cause, ticket), Self::hit)
     }
 
-    /// A miss without anything that could be served.
+    /// A miss without an expired object.
     #[must_use]
     pub fn miss(cause: Miss, ticket: Option<Ticket>) -> Self {
         Self::Miss { cause, ticket, expired: None }
@@ -60,7 +62,7 @@ impl<V> Lookup<V> {
         }
     }
 
-    /// As it is counted.
+    /// The lookup as the counters see it.
     pub(crate) fn outcome(&self) -> Result<(), Miss> {
         match self {
             Self::Hit { .. } => Ok(()),
@@ -69,12 +71,12 @@ impl<V> Lookup<V> {
     }
 }
 
-/// What a lookup of several keys found, for a caller who loads what is missing.
+/// What a lookup of several keys found, for a caller that loads what is missing.
 #[derive(Clone, Debug)]
 pub struct Lookups<V = Value> {
     /// For each key its object, or why there is none.
     pub found: Vec<Result<V, Miss>>,
-    /// For all loads that follow. `None`: nothing can be filled now, or nothing has to be loaded.
+    /// The ticket for all loads that follow. `None`: nothing can be filled now, or nothing has to be loaded.
     pub ticket: Option<Ticket>,
 }
 
@@ -84,7 +86,7 @@ impl<V> Default for Lookups<V> {
     }
 }
 
-/// The first ticket is that of all: a load that begins after all of them begins after it.
+/// All loads get the first ticket. They begin after all of the lookups, and so after that ticket was taken.
 impl<V> FromIterator<Lookup<V>> for Lookups<V> {
     fn from_iter<I: IntoIterator<Item = Lookup<V>>>(lookups: I) -> Self {
         let mut all = Self::default();

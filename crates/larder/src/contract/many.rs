@@ -1,4 +1,4 @@
-//! Several objects in one call, for connectors that have no better way than one after the other.
+//! Several objects in one call, for connectors that can only handle one after the other.
 
 use crate::contract::{Answer, Connector, Fill, KeyBuf, KeyRef, Lookups, Miss, Object, Stored, Ticket, Value};
 use std::collections::VecDeque;
@@ -32,15 +32,15 @@ pub(super) async fn fill_each<C: Connector + ?Sized>(connector: &C, objects: Vec
 pub(super) async fn set_each<C: Connector + ?Sized>(connector: &C, objects: Vec<Object>) -> Vec<Stored> {
     let mut stored = Vec::with_capacity(objects.len());
     let mut unset = Unset { connector, objects: objects.into() };
-    // The one on its way is guarded by its own set.
+    // The object that is being set is guarded by its own set.
     while let Some(object) = unset.objects.pop_front() {
         stored.push(connector.set(object).await);
     }
     stored
 }
 
-/// Objects whose turn has not come. If it never comes, since the caller has gone away, their keys are invalidated: the source has
-/// the new state already.
+/// Objects whose turn has not come. If the caller goes away before, their keys are invalidated, because the source has the new state
+/// already.
 struct Unset<'a, C: Connector + ?Sized> {
     connector: &'a C,
     objects: VecDeque<Object>,
@@ -51,13 +51,13 @@ impl<C: Connector + ?Sized> Drop for Unset<'_, C> {
         let keys: Vec<KeyBuf> = self.objects.iter().flat_map(|object| object.keys().map(KeyRef::to_buf)).collect();
         if !keys.is_empty() {
             let mut invalidation = self.connector.invalidate(keys, None);
-            // An invalidation that has begun is not lost when it is dropped; polling it once begins it.
+            // Polling an invalidation once begins it, and one that has begun is not lost when it is dropped.
             let _ = Pin::new(&mut invalidation).poll(&mut Context::from_waker(Waker::noop()));
         }
     }
 }
 
-/// An answer that is there at once where there is nothing to do.
+/// An answer that is known at once if there is nothing to do.
 pub(super) fn unless_empty<'a, T, R: Default>(
     asked: &[T],
     answer: impl Future<Output = R> + Send + 'a,
@@ -75,7 +75,7 @@ mod tests {
     use std::sync::Arc;
     use tokio::task::yield_now;
 
-    /// One that makes whoever sets or gets wait, and has none of the calls for several objects.
+    /// A connector that makes callers of `set` and `get` wait, and uses the default implementations for several objects.
     struct Slow(Memory);
 
     impl Connector for Slow {

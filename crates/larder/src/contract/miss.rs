@@ -6,27 +6,27 @@
 pub enum Miss {
     /// Nothing is stored under this key.
     Absent,
-    /// What is stored has outlived one of its ages.
+    /// The stored object has outlived one of its ages.
     Expired,
-    /// Its source was found to have nothing under this key, a short while ago.
+    /// A load has found nothing in the source under this key, a short while ago.
     KnownAbsent,
     /// The server is not reachable, or the breaker is open.
     Unavailable,
-    /// Too many operations were in flight; this one was not sent.
+    /// Too many operations were under way, so this one was not sent.
     Shed,
     /// The server did not answer within the operation time-out.
     TimedOut,
-    /// What is stored may not be read until the journal has been replayed and the server's history checked.
+    /// The cache may not be read until the journal has been replayed and the server's history has been checked.
     Distrusted,
-    /// The stored bytes are damaged, or not an object; they were removed.
+    /// The stored bytes are damaged, or are not an object; they were removed.
     Undecodable,
-    /// The server answered with an error that is no sign of its health.
+    /// The server answered with an error that says nothing about its health.
     Fault,
-    /// The key can not be looked up: empty, or too long.
+    /// The key cannot be looked up: it is empty, or too long.
     InvalidKey,
     /// The cache is switched off.
     Off,
-    /// An auditor has found the cache to serve what is stale, and it is not read for a while.
+    /// An auditor has found that the cache serves stale objects, and the cache is bypassed for a while.
     Bypassed,
 }
 
@@ -47,7 +47,7 @@ impl Miss {
         Self::Bypassed,
     ];
 
-    /// The cause as it stands in metrics.
+    /// The name of the cause in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ impl Miss {
         }
     }
 
-    /// Whether what was missed is worth a ticket: it was looked for, and is not there.
+    /// Whether this miss is worth a ticket: the object was looked for, and is not there.
     #[cfg(feature = "redis")]
     pub(crate) fn is_loadable(self) -> bool {
         matches!(self, Self::Absent | Self::Expired | Self::Undecodable)

@@ -1,4 +1,4 @@
-//! [`Object`]: what is stored.
+//! [`Object`]: an object that is to be stored, with its keys.
 
 use crate::codec::Value;
 use crate::key::{KeyBuf, KeyRef};
@@ -7,18 +7,18 @@ use crate::key::{KeyBuf, KeyRef};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Object {
-    /// The one key of the primary index.
+    /// The object's only key in the primary index.
     pub primary: Box<[u8]>,
     /// All other keys, without duplicates.
     pub secondary: Vec<KeyBuf>,
-    /// Its version, where the entry has one.
+    /// The object's version, if the entry has versions.
     pub version: Option<u64>,
     /// The object itself.
     pub value: Value,
 }
 
 impl Object {
-    /// An object with these keys, for whoever calls a connector without a cache, such as a test.
+    /// An object with these keys, for code that calls a connector without a cache, such as a test.
     #[must_use]
     pub fn new(primary: impl Into<Box<[u8]>>, secondary: Vec<KeyBuf>, version: Option<u64>, value: Value) -> Self {
         Self { primary: primary.into(), secondary, version, value }

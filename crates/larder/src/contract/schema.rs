@@ -26,7 +26,7 @@ use std::time::Duration;
 /// # Ok(()) }
 /// ```
 ///
-/// Clones count into the same [`Stats`], as the connector of a cache and the cache do.
+/// All clones share the same [`Stats`], so a cache and its connector count together.
 #[derive(Clone, Debug)]
 pub struct Schema {
     pub(crate) cache: Arc<str>,
@@ -39,11 +39,11 @@ pub struct Schema {
     pub(crate) codec: Codec,
     pub(crate) loading: LoadOptions,
     pub(crate) stats: Arc<Stats>,
-    /// The entry, and what it is called.
+    /// The type of the entry, and its name.
     pub(crate) entry: (TypeId, &'static str),
 }
 
-/// A cache was to be opened with the schema of another entry.
+/// The schema of another entry was given to open a cache.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the schema of the cache `{cache}` was made for `{made_for}`, and a cache of `{needed}` needs `Schema::of::<{needed}>()`"
@@ -75,15 +75,15 @@ impl Schema {
         }
     }
 
-    /// The same, loaded in this way.
+    /// The same schema with these options for loads.
     #[must_use]
     pub fn loading(mut self, options: LoadOptions) -> Self {
         self.loading = options;
         self
     }
 
-    /// The same with these ages; zero disables either. A part of a millisecond counts as a whole one, and the last-use age is at most the
-    /// max age.
+    /// The same schema with these ages. Zero disables an age. A part of a millisecond counts as a whole one. The last-use age is at most
+    /// the max age.
     #[must_use]
     pub fn ages(mut self, max_age: Duration, last_use_age: Duration) -> Self {
         self.max_age = max_age;
@@ -91,29 +91,29 @@ impl Schema {
         self
     }
 
-    /// The same for objects whose encoding has at most so many bytes, 1 or more. Larger ones are not stored.
+    /// The same schema with this limit for the encoding of an object, in bytes, 1 or more. Larger objects are not stored.
     #[must_use]
     pub fn max_object_size(mut self, bytes: u64) -> Self {
         self.max_object_size = bytes;
         self
     }
 
-    /// The same under another name than [`Entry::CACHE`]: a second cache of the same entry, with counters of its own. A name has 1 to 128
-    /// letters, digits, `_`, `-` and `.`.
+    /// The same schema under another name than [`Entry::CACHE`]: a second cache of the same entry, with counters of its own. A name has 1
+    /// to 128 letters, digits, `_`, `-` and `.`.
     #[must_use]
     pub fn named(mut self, cache: impl Into<Arc<str>>) -> Self {
         self.cache = cache.into();
         self.counted_alone()
     }
 
-    /// The same with counters of its own, as on another node.
+    /// The same schema with counters of its own, as on another node.
     #[must_use]
     pub fn counted_alone(mut self) -> Self {
         self.stats = Arc::default();
         self
     }
 
-    /// The same as a release would have it whose entry has another shape: for tests of releases side by side.
+    /// The schema of a release whose entry has another shape: for tests of two releases side by side.
     #[doc(hidden)]
     #[must_use]
     pub fn with_fingerprint(mut self, fingerprint: u64) -> Self {
@@ -127,43 +127,43 @@ impl Schema {
         &self.cache
     }
 
-    /// Identifies the shape of the stored bytes: different releases of an entry differ here.
+    /// Identifies the shape of the stored bytes. Releases in which an entry has another shape differ here.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 
-    /// The names of the indexes, 1 to 255 of them; the primary index is the first. A key's `index` is a place in this list.
+    /// The names of the indexes, 1 to 255 of them, the primary index first. A key's `index` is a position in this list.
     #[must_use]
     pub fn indexes(&self) -> &'static [&'static str] {
         self.indexes
     }
 
-    /// Whether objects carry a version.
+    /// Whether objects have a version.
     #[must_use]
     pub fn is_versioned(&self) -> bool {
         self.versioned
     }
 
-    /// Lifetime since the object was stored; zero: no limit.
+    /// How long an object lives after it was stored; zero: no limit.
     #[must_use]
     pub fn max_age(&self) -> Duration {
         self.max_age
     }
 
-    /// Lifetime since the object was last got; zero: no limit.
+    /// How long an object lives after it was last got; zero: no limit.
     #[must_use]
     pub fn last_use_age(&self) -> Duration {
         self.last_use_age
     }
 
-    /// The longest encoding of an object that is stored, in bytes.
+    /// The limit for the encoding of an object that is stored, in bytes.
     #[must_use]
     pub fn largest_object(&self) -> u64 {
         self.max_object_size
     }
 
-    /// How objects are loaded, as far as what is stored depends on it.
+    /// How objects are loaded, as far as what is stored depends on that.
     #[must_use]
     pub fn load_options(&self) -> &LoadOptions {
         &self.loading
@@ -190,12 +190,12 @@ impl Schema {
         Err(WrongSchema { cache: self.cache.clone(), made_for, needed: type_name::<E>() })
     }
 
-    /// Whether a cache can be opened with these names, ages and options. The connectors of larder refuse to be opened otherwise; a
-    /// connector of your own does well to ask, too.
+    /// Checks that a cache can be opened with these names, ages and options. The connectors of larder refuse to open otherwise, and a
+    /// connector of your own should call this, too.
     ///
     /// # Errors
     ///
-    /// The first option that cannot be used, and what is accepted: the same that is refused where a configuration says it.
+    /// The first option that cannot be used, and what is accepted. A configuration is refused for the same reasons.
     pub fn validate(&self) -> Result<(), OptionError> {
         OptionError::first(|refuse| {
             if !is_name(&self.cache) {
@@ -212,7 +212,7 @@ impl Schema {
         })
     }
 
-    /// The lifetime of one object: its max age, less what the jitter takes, and never less than a millisecond; zero: no limit.
+    /// The lifetime of one object: its max age, shortened by the jitter, but never less than a millisecond. Zero: no limit.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
         const SHORTEST: Duration = Duration::from_millis(1);
@@ -221,30 +221,30 @@ impl Schema {
             return max_age;
         }
         let mut lifetime = max_age;
-        // A NaN takes nothing.
+        // A NaN shortens nothing.
         if jitter > 0.0 {
             let left = max_age.as_secs_f64() * (1.0 - jitter.min(1.0) * fastrand::f64());
-            // The longest durations are rounded up to more than there is.
+            // The longest durations are rounded up to more than the max age.
             lifetime = Duration::try_from_secs_f64(left).map_or(max_age, |left| left.min(max_age));
         }
-        // Zero would be for ever.
+        // Zero would mean no limit.
         lifetime.max(SHORTEST)
     }
 
-    /// How long an object is kept after its lifetime, to be served where the load of its successor fails.
+    /// How long an object is kept after its lifetime, to be served if the load of a new one fails.
     #[must_use]
     pub fn kept_after(&self) -> Duration {
         if self.max_age.is_zero() { Duration::ZERO } else { self.loading.serve_expired }
     }
 
-    /// How long before its end an object is loaded anew.
+    /// How long before the end of its lifetime an object is loaded anew.
     #[must_use]
     pub fn refresh_ahead(&self) -> Duration {
         if self.max_age.is_zero() { Duration::ZERO } else { self.loading.refresh_ahead }
     }
 }
 
-/// What a file says of a cache as well as code does.
+/// Checks the options that a file can give as well as code.
 pub(crate) fn examine(
     max_age: Duration,
     last_use_age: Duration,

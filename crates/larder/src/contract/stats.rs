@@ -1,4 +1,4 @@
-//! [`Stats`]: what is counted of one cache on this node.
+//! [`Stats`]: the counters of one cache on this node.
 
 use super::{Delivery, Miss, Status, Stored};
 use crate::clock::Clock;
@@ -10,50 +10,50 @@ use std::fmt;
 /// The counters of one cache on this node.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// Calls that looked an object up and found it: one for each get, lookup and load, and one for each key of a call for many. A call
-    /// that looks more than once counts as what its first look found.
+    /// Calls that looked an object up and found it: one for each get, lookup and load, and one for each key of a call for several keys. A
+    /// call that looks more than once counts by the result of its first look.
     pub hits: Counter,
     misses: [Counter; Miss::ALL.len()],
     fills: [Counter; Stored::ALL.len()],
     puts: [Counter; Stored::ALL.len()],
     /// Invalidations, deletes and truncates that were applied at once.
     pub applied: Counter,
-    /// Those that went into the journal.
+    /// Invalidations, deletes and truncates that went into the journal.
     pub deferred: Counter,
     /// Journal entries that were applied later.
     pub replayed: Counter,
-    /// Times the journal overflowed into one truncate.
+    /// Times that the journal overflowed and became one truncate.
     pub overflows: Counter,
-    /// Times everything was removed because the server's history or clock was not the one known.
+    /// Times that everything was removed because the server's history or clock was another one than this node knew.
     pub resets: Counter,
-    /// Loads begun.
+    /// Loads that began.
     pub loads: Counter,
-    /// Loads that waited, because the cache was emptied lately and the database is to be spared.
+    /// Loads that had to wait because the cache was emptied lately and the database has to be spared.
     pub held_back: Counter,
-    /// Callers that waited for a load that another had begun.
+    /// Callers that waited for a load that another caller had begun.
     pub joined: Counter,
     /// Loads that failed.
     pub load_failures: Counter,
-    /// Loads whose object does not list the key it was loaded by: the cache never has it under that key.
+    /// Loads whose object does not list the key that it was loaded by. The cache never has such an object under that key.
     pub unlisted: Counter,
-    /// Loads begun ahead of the end of an object's max age.
+    /// Loads that began before the end of an object's max age.
     pub refreshes: Counter,
-    /// Callers of `get_or_load` who were given an object whose max age was over, since the load took too long or failed.
+    /// Callers of `get_or_load` that were given an object whose max age was over, because the load took too long or failed.
     pub served_expired: Counter,
-    /// Callers of `get_or_load` who waited as long as they may; their loads went on.
+    /// Callers that waited for as long as [`LoadOptions::hard_timeout`](crate::LoadOptions::hard_timeout) allows. Their loads went on.
     pub load_timeouts: Counter,
-    /// Loads that waited for another node's.
+    /// Loads that waited for another node's load.
     pub lease_waits: Counter,
-    /// Answers of the server that point to a fault in larder or a foreign write.
+    /// Answers of the server that point to a bug in larder or to a foreign write.
     pub faults: Counter,
-    /// Objects that left because there was no more room.
+    /// Objects that were removed for lack of room.
     pub evicted: Counter,
-    /// Other objects that were invalidated because an object that was stored has one of their keys. On a server at most 15 are counted
-    /// for one object.
+    /// Other objects that were invalidated because a newly stored object has one of their keys. On a server at most 15 are counted for each
+    /// stored object.
     pub displaced: Counter,
-    /// Bytes of the objects that were stored, as the connector keeps them.
+    /// Bytes of the objects that were stored, in the form in which the connector keeps them.
     pub stored_bytes: Counter,
-    /// Why objects could not be cached, as far as that was told.
+    /// The reasons why objects could not be cached, and when each was last told.
     unfit: Mutex<HashMap<&'static str, WarningLimit>>,
     clock: Clock,
 }
@@ -74,7 +74,7 @@ impl Stats {
         by_name(&self.puts, Stored::ALL, outcome)
     }
 
-    /// Counts what a call has found.
+    /// Counts the result of a look.
     pub(crate) fn looked(&self, outcome: Result<(), Miss>) {
         match outcome {
             Ok(()) => self.hits.increment(),
@@ -82,8 +82,8 @@ impl Stats {
         }
     }
 
-    /// Tells an operator why an object cannot be cached: at once, and then once a minute at most for each cause, with the number of times.
-    /// `details` are those of this object, without its keys and values.
+    /// Warns an operator that an object cannot be cached, and why: at once, and then at most once a minute for each cause, with the number
+    /// of cases. `details` are about this object, and must not contain its keys and values.
     pub fn unfit(&self, cache: &str, cause: &'static str, details: impl fmt::Display) {
         let admitted = self.unfit.lock().entry(cause).or_default().admit(&self.clock, 1);
         if let Some(entries) = admitted {
@@ -97,12 +97,12 @@ impl Stats {
         self.misses.iter().map(Counter::get).sum()
     }
 
-    /// Counts that an object, which was stored, took keys from so many other objects, which are invalidated by that; a debugger is told.
+    /// Counts that a stored object took keys from `others` other objects, which are invalidated by that. Emits an event at the level debug.
     pub fn displace(&self, cache: &str, primary: &[u8], others: u64) {
         self.displaced.add(others);
         tracing::debug!(
             cache, entries = others, key = %String::from_utf8_lossy(primary),
-            "other objects had a key of the object that is stored, and are invalidated: no two objects can have one key"
+            "the stored object took keys from other objects, which are invalidated: a key leads to one object"
         );
     }
 
@@ -114,8 +114,8 @@ impl Stats {
         }
     }
 
-    /// Hands the totals to the `metrics` recorder that is installed, labelled with the cache's name. What each means:
-    /// `docs/metrics.md` in the repository.
+    /// Publishes the totals to the `metrics` recorder that is installed, labelled with the cache's name. `docs/metrics.md` in the
+    /// repository says what each total means.
     pub fn publish(&self, cache: &str, status: &Status) {
         use catalogue::*;
         describe();

@@ -1,4 +1,4 @@
-//! [`Status`]: how a connector is doing; [`Pruned`]: what it has cleaned up.
+//! [`Status`]: how a connector is doing; [`Pruned`]: what a prune has removed.
 
 /// What a prune has removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,27 +11,27 @@ pub struct Pruned {
 }
 
 impl Pruned {
-    /// So many objects, and so many keys.
+    /// This number of objects, and this number of keys.
     #[must_use]
     pub const fn new(objects: u64, keys: u64) -> Self {
         Self { objects, keys }
     }
 }
 
-/// How a connector is doing. A connector of your own changes what differs from [`Status::default`].
+/// How a connector is doing. A connector of your own starts from [`Status::default`] and sets what differs.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Status {
-    /// Objects held, where the connector knows.
+    /// How many objects the connector holds, if it knows.
     pub objects: Option<u64>,
-    /// What they weigh, in bytes, where the connector knows.
+    /// What the objects weigh, in bytes, if the connector knows.
     pub bytes: Option<u64>,
     /// Invalidations that wait in the journal.
     pub journal: u64,
-    /// Invalidations, deletes, truncates and sets that are neither answered nor in the journal yet.
+    /// Invalidations, deletes, truncates and sets that have no answer yet and are not in the journal.
     pub under_way: u64,
-    /// Whether what is stored may be read.
+    /// Whether the cache may be read.
     pub readable: bool,
-    /// The breaker, where there is one.
+    /// The state of the breaker, if there is one.
     pub breaker: Option<crate::breaker::State>,
 }

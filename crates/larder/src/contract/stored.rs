@@ -8,25 +8,25 @@ use super::Ticket;
 pub struct Fill {
     /// What became of it.
     pub stored: Stored,
-    /// What a ticket would have been at the moment that was decided: of all that had touched the object's keys by then, nothing had
-    /// overtaken the fill where it was stored. `None` where the connector cannot tell.
+    /// The ticket of the moment when the fill was decided. A fill that was stored had not been overtaken by anything that had touched the
+    /// object's keys up to that moment. `None`: the connector cannot tell.
     pub at: Option<Ticket>,
 }
 
 impl Fill {
-    /// A fill that was decided at this moment, as the connector's clock tells.
+    /// A fill that was decided at this moment, by the connector's clock.
     #[must_use]
     pub fn at(stored: Stored, at: Ticket) -> Self {
         Self { stored, at: Some(at) }
     }
 
-    /// A fill of which it is not known when it was decided, as where it was not sent at all.
+    /// A fill for which the moment of the decision is not known, for example because the fill was not sent.
     #[must_use]
     pub fn undated(stored: Stored) -> Self {
         Self { stored, at: None }
     }
 
-    /// When it was stored, if it was.
+    /// When the object was stored. `None`: it was not, or the moment is not known.
     #[must_use]
     pub fn accepted(self) -> Option<Ticket> {
         self.at.filter(|_| self.stored == Stored::Accepted)
@@ -39,16 +39,17 @@ impl Fill {
 pub enum Stored {
     /// The object is stored and can be looked up now.
     Accepted,
-    /// An invalidation or put of one of its keys has overtaken the ticket. (A put has invalidated its keys.)
+    /// An invalidation or put of one of the object's keys has overtaken the ticket. (A put has invalidated the object's keys.)
     Overtaken,
-    /// A higher version is stored, or demanded by an invalidation.
+    /// A higher version is stored, or an invalidation demands a higher one.
     Outdated,
-    /// The object, or one of its keys, can not be cached: too large, no or several primary keys, an empty key, or its bytes would not
-    /// be read back as the same object (see "What can be stored" at [`Entry`](crate::Entry)). (A put has invalidated its keys.)
+    /// The object, or one of its keys, cannot be cached: the object is too large, has no primary key or several, has an empty key, or would
+    /// not be read back from its bytes as the same object (see "What can be stored" at [`Entry`](crate::Entry)). (A put has invalidated the
+    /// object's keys.)
     Unfit,
-    /// The server is full. (A put has invalidated its keys.)
+    /// The server is full. (A put has invalidated the object's keys.)
     Full,
-    /// The connector could not be reached. (For a put, an invalidation of its keys is in the journal.)
+    /// The connector could not be reached. (For a put, an invalidation of the object's keys is in the journal.)
     Unavailable,
     /// The cache is switched off.
     Off,
@@ -59,7 +60,7 @@ impl Stored {
     pub const ALL: &'static [Self] =
         &[Self::Accepted, Self::Overtaken, Self::Outdated, Self::Unfit, Self::Full, Self::Unavailable, Self::Off];
 
-    /// The outcome as it stands in metrics.
+    /// The name of the outcome in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,7 +1,8 @@
 //! [`Ticket`]: proof of when a load began.
 
-/// Proof of when a load began: the connector's clock then. [`Cache::lookup`](crate::Cache::lookup) gives one out with a miss, and
-/// [`Cache::fill`](crate::Cache::fill) takes it. Only a connector makes tickets: see [`issue_ticket`](crate::contract::issue_ticket).
+/// Proof of when a load began: the state of the connector's clock at that moment. [`Cache::lookup`](crate::Cache::lookup) returns a ticket
+/// with a miss, and [`Cache::fill`](crate::Cache::fill) takes it. Only connectors make tickets: see
+/// [`issue_ticket`](crate::contract::issue_ticket).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     pub(crate) epoch: u64,
@@ -9,23 +10,23 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Identifies the clock. The clock is renewed, with another epoch, when it is lost or the cache truncated.
+    /// Identifies the clock. When the clock is lost or the cache is truncated, a new clock with another epoch begins.
     #[must_use]
     pub const fn epoch(self) -> u64 {
         self.epoch
     }
 
-    /// The newest sequence that had been given out: each invalidation and each put takes the next one.
+    /// The newest sequence that the clock had given out. Each invalidation and each put takes the next one.
     #[must_use]
     pub const fn sequence(self) -> u64 {
         self.sequence
     }
 }
 
-/// A ticket, for a connector that reads its clock: the clock's epoch, and the newest sequence that it has given out.
+/// Makes a ticket from a connector's clock: the clock's epoch, and the newest sequence that it has given out.
 ///
-/// Nobody but a connector has a use for it. A ticket that was made up, rather than taken before the load, lets a fill in that an invalidation has
-/// overtaken.
+/// Only connectors need this. A ticket that is made up, instead of taken before the load, lets the cache accept a fill that an invalidation
+/// has overtaken.
 ///
 /// ```
 /// use larder::contract::issue_ticket;

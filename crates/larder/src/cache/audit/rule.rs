@@ -1,11 +1,11 @@
-//! Which of two states of an object is the newer, as far as that can be told.
+//! Which of two states of an object is newer, as far as their versions or bytes tell.
 
 use crate::codec::order_free_hash;
 use crate::contract::{KeyBuf, Schema, Value};
 use crate::entry::{AnyKey, Entry, Keys};
 use std::sync::Arc;
 
-/// What a cache or a source had under a primary key.
+/// What a cache or a source holds under a primary key.
 #[derive(Debug)]
 pub(super) struct State(Option<Present>);
 
@@ -23,7 +23,7 @@ impl Present {
 }
 
 impl State {
-    /// `None` where it cannot be encoded, and so not be compared.
+    /// `None` if the object cannot be encoded, and so cannot be compared.
     pub(super) fn of<E: Entry>(object: Option<Arc<E>>, schema: &Schema) -> Option<Self> {
         let Some(object) = object else { return Some(Self(None)) };
         let (keys, version) = (Keys::of(&*object).into_iter().map(AnyKey::into_buf).collect(), object.version());
@@ -35,19 +35,19 @@ impl State {
         self.0.as_ref().map(|present| present.keys.clone()).unwrap_or_default()
     }
 
-    /// The versions of both, where both are of one object and have one.
+    /// The versions of both, if both are states of one object and have a version.
     fn versions(&self, other: &Self) -> Option<(u64, u64)> {
         let (one, other) = (self.0.as_ref()?, other.0.as_ref()?);
         (one.primary() == other.primary()).then_some((one.version?, other.version?))
     }
 
-    /// Whether both are states of one object; a state without an object is one of any.
+    /// Whether both are states of the same object. A state without an object counts as one of any object.
     pub(super) fn is_of_the_same_object_as(&self, other: &Self) -> bool {
         let (Some(one), Some(other)) = (&self.0, &other.0) else { return true };
         one.primary() == other.primary()
     }
 
-    /// Whether this is the same state as the other or, by its version, a newer one.
+    /// Whether this state is the same as the other or, by its version, newer.
     pub(super) fn is_as_new_as(&self, other: &Self) -> bool {
         match (self.versions(other), &self.0, &other.0) {
             (Some((own, other)), ..) => own >= other,

@@ -1,4 +1,4 @@
-//! Where a cache offers its hits, if it is audited.
+//! Offers the hits of a cache to an auditor, if there is one.
 
 use crate::contract::{KeyRef, Value};
 use crate::telemetry::catalogue;
@@ -8,23 +8,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// An auditor, as a cache sees it.
+/// An auditor, as the cache sees it.
 pub(crate) trait SampleSink: Send + Sync {
-    /// A hit. Never waits.
+    /// Takes a hit. Never waits.
     fn take(&self, key: KeyRef<'_>, object: Value);
 
-    /// Hands what is counted to the metrics recorder.
+    /// Publishes the auditor's counters to the metrics recorder.
     fn publish(&self, cache: &str);
 }
 
-/// Which hits of a cache an auditor is given. Without an auditor all that a hit pays is a look at `on`; with one, no lock is taken unless the
-/// hit is a sample.
+/// Says which hits of a cache are offered to an auditor. Without an auditor a hit only reads `on`. With an auditor, only a hit that is a
+/// sample takes a lock.
 pub(crate) struct Sampling {
     on: AtomicBool,
     /// The part of the hits that is a sample, as bits of an `f64`.
     share: AtomicU64,
     begun: Instant,
-    /// Until when the cache is not read, in ms since `begun`; 0: it is read, the highest: until it is reset.
+    /// Until when the cache is bypassed, in ms since `begun`. 0: it is not bypassed. The highest value: until the bypass is reset.
     bypass_until: AtomicU64,
     sink: RwLock<Option<Arc<dyn SampleSink>>>,
 }
@@ -47,13 +47,13 @@ impl Sampling {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// Whether the cache is not to be read.
+    /// Whether the cache is bypassed now: its gets miss without reading it.
     pub(crate) fn bypasses(&self) -> bool {
         let until = self.bypass_until.load(Ordering::Acquire);
         until > 0 && milliseconds(self.begun.elapsed()) < until
     }
 
-    /// A hit, which may become a sample.
+    /// Offers a hit. It becomes a sample with the probability `share`.
     pub(crate) fn offer<E: Send + Sync + 'static>(&self, key: KeyRef<'_>, object: &Arc<E>) {
         if !self.is_on() || fastrand::f64() >= f64::from_bits(self.share.load(Ordering::Relaxed)) {
             return;
@@ -70,7 +70,7 @@ impl Sampling {
         catalogue::AUDIT_BYPASS.value([cache], if self.bypasses() { 1.0 } else { 0.0 });
     }
 
-    /// From here on this auditor, and no other, is given this part of the hits.
+    /// From now on offers this share of the hits to this auditor, and to no other.
     pub(super) fn begin(&self, sink: Arc<dyn SampleSink>, share: f64) {
         *self.sink.write() = Some(sink);
         self.share.store(share.to_bits(), Ordering::Relaxed);
@@ -78,7 +78,7 @@ impl Sampling {
         self.on.store(true, Ordering::Relaxed);
     }
 
-    /// This auditor is given no more, unless another one has taken its place already.
+    /// Stops offering hits to this auditor, unless another one has already taken its place.
     pub(super) fn end(&self, sink: &Arc<dyn SampleSink>) {
         let mut current = self.sink.write();
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, sink)) {

@@ -1,18 +1,19 @@
-//! The comeback limit: after a cache was emptied, loads are limited for a while, so that the database is not the next victim.
+//! The comeback limit: after a cache was emptied, loads are limited for a while, so that they do not overload the database.
 //!
 //! # When
 //!
-//! A cache that was emptied has another epoch, whoever emptied it: a truncate on any node, a server that came back with another
-//! history, a clock that was lost. Every ticket carries the epoch, so a load that is about to begin knows. The first epoch that a
-//! node sees says nothing: a process that starts may find a warm cache. Without a ticket, as during an outage, nothing is limited: there
-//! is no cache then that could be refilled gently. An outage that ends with the same epoch has lost nothing, and the database
-//! has carried all of it already.
+//! A cache that was emptied has a new epoch, whatever emptied it: a truncate on any node, a server that came back with another history, a
+//! lost clock. Every ticket carries the epoch, so a load that is about to begin sees the change. The first epoch that a node sees says
+//! nothing: a process that starts may find a warm cache.
+//!
+//! A load without a ticket, as during an outage, is not limited: there is no cache then that could be refilled gently. If the epoch is the
+//! same after an outage, nothing was lost, and the database has carried the whole load already.
 //!
 //! # How much
 //!
-//! So many loads at once as the setting says, twice as many after each second, and no limit after [`RAMP`] doublings. A load that
-//! waits longer than [`PATIENCE`] goes anyway: its caller would rather have his object late than never, and a loader that itself
-//! calls `get_or_load` while it holds a place cannot lock itself out.
+//! The setting says how many loads may run at once. The limit doubles after each second, and ends after [`RAMP`] doublings. A load that has
+//! waited for [`PATIENCE`] goes anyway: a late object is better than none, and a loader that calls `get_or_load` while it holds a place
+//! cannot block itself for good.
 //!
 //! # Cancellation
 //!
@@ -24,13 +25,13 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-/// Loads at once after a cache was emptied, where nothing else is said.
+/// The default limit: how many loads may run at once after a cache was emptied.
 pub(crate) const COMEBACK_LOADS: usize = 32;
 
-/// How often the limit doubles before there is none.
+/// How many times the limit doubles before it ends.
 const RAMP: u32 = 10;
 
-/// How long the limit stays as it is.
+/// How long the limit stays the same.
 const STEP: Duration = Duration::from_secs(1);
 
 /// How long a load is held back at most.
@@ -39,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Limits the loads of one cache on this node.
 #[derive(Debug)]
 pub(crate) struct ComebackLimit {
-    /// Loads at once, to begin with; 0: no limit, ever.
+    /// How many loads may run at once at the beginning. 0: there is never a limit.
     loads: usize,
     state: Mutex<State>,
 }
@@ -47,7 +48,7 @@ pub(crate) struct ComebackLimit {
 #[derive(Debug, Default)]
 struct State {
     epoch: Option<u64>,
-    /// While it lasts.
+    /// The comeback that is going on, if any.
     comeback: Option<Arc<Comeback>>,
 }
 
@@ -56,11 +57,11 @@ struct Comeback {
     begun: Instant,
     loads: usize,
     places: Arc<Semaphore>,
-    /// How often the places were doubled.
+    /// How many times the places were doubled.
     doubled: Mutex<u32>,
 }
 
-/// A load's place, until it is dropped.
+/// A load's place. Dropping it gives the place back.
 #[derive(Debug)]
 #[must_use = "the place is given back when it is dropped"]
 pub(crate) struct Admission {
@@ -74,8 +75,8 @@ impl ComebackLimit {
         Self { loads, state: Mutex::default() }
     }
 
-    /// A place for a load whose miss had this epoch in its ticket; none: it had no ticket. Waits where the cache was emptied lately
-    /// and too many others load, for [`PATIENCE`] at most.
+    /// Gets a place for a load. `epoch` is that of the ticket of the load's miss, `None` if it had no ticket. If the cache was emptied
+    /// lately and too many other loads run, waits for [`PATIENCE`] at most.
     pub(crate) async fn admit(&self, epoch: Option<u64>) -> Admission {
         let at_once = Admission { _place: None, held_back: false };
         let Some(comeback) = self.comeback(epoch) else { return at_once };
@@ -84,7 +85,7 @@ impl ComebackLimit {
         }
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // Nobody else may come to notice that there are more places now.
+            // Wake up at the next step: perhaps no other load comes that would add the new places.
             let wake = comeback.next_step().min(deadline);
             match timeout_at(wake, comeback.places.clone().acquire_owned()).await {
                 Ok(place) => return Admission { _place: place.ok(), held_back: true },
@@ -94,7 +95,7 @@ impl ComebackLimit {
         }
     }
 
-    /// The comeback that a load with this epoch is part of.
+    /// The comeback that a load with this epoch belongs to.
     fn comeback(&self, epoch: Option<u64>) -> Option<Arc<Comeback>> {
         let epoch = epoch.filter(|_| self.loads > 0)?;
         let mut state = self.state.lock();
@@ -128,7 +129,7 @@ impl Comeback {
         self.begun + STEP * (self.steps().min(RAMP) + 1)
     }
 
-    /// Makes as many places as there should be by now.
+    /// Adds places until there are as many as there should be now.
     fn widen(&self) {
         let mut doubled = self.doubled.lock();
         while *doubled < self.steps().min(RAMP) {
@@ -199,7 +200,7 @@ mod tests {
         let second = waiting.await.unwrap();
         assert!(second.held_back);
         assert_eq!(begun.elapsed(), STEP / 2);
-        // Nobody ends: places are added after the second, and who finds none then goes without.
+        // No load ends. Places are added after a second, and loads that find none then go without.
         let all: Vec<_> = (0..5)
             .map(|_| {
                 let limit = limit.clone();
@@ -213,7 +214,7 @@ mod tests {
         }
     }
 
-    /// C13: neither who waits nor who loads takes a place along.
+    /// C13: neither a load that waits nor one that runs keeps its place when it is dropped.
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_goes_away_gives_its_place_back() {
         let limit = ComebackLimit::new(1);
@@ -228,7 +229,7 @@ mod tests {
         }
     }
 
-    /// Of two loads of a node one may have missed before the truncate and ask after it.
+    /// Two loads of a node may come in this order: one that missed after the truncate, then one that missed before it.
     #[tokio::test(start_paused = true)]
     async fn an_older_epoch_begins_another_comeback_and_locks_nobody_out() {
         let limit = ComebackLimit::new(1);

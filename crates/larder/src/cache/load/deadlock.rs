@@ -1,24 +1,24 @@
-//! Loads that wait for loads: a loader may call `get_or_load` itself, and two that wait for each other would never end.
+//! Loads that wait for other loads: a loader may call `get_or_load` itself, and two loaders that wait for each other would never end.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
 
 tokio::task_local! {
-    /// What the load whose loader runs in this task waits for.
+    /// The dependencies of the load whose loader runs in this task.
     pub(super) static LOADING: Arc<Dependencies>;
 }
 
-/// Which loads a load is waiting for, because its loader has called `get_or_load` itself.
+/// The loads that a load waits for, because its loader has called `get_or_load` itself.
 #[derive(Default)]
 pub(super) struct Dependencies {
     loads: Mutex<Vec<Arc<Dependencies>>>,
 }
 
-/// Held by whoever looks whether a wait would go round in a circle, and then begins it. Outside loaders nobody takes it.
+/// Held while a caller checks whether its wait would close a circle, and begins the wait. Only calls from loaders take it.
 static CHECK: Mutex<()> = Mutex::new(());
 
 impl Dependencies {
-    /// From here on, whoever waits for this load waits for that one, too: this is one of several keys that are loaded together.
+    /// Makes this load depend on `load` as well: the load of one of several keys depends on the load of all of them.
     pub(super) fn add(&self, load: &Arc<Self>) {
         self.loads.lock().push(load.clone());
     }
@@ -39,11 +39,11 @@ impl Dependencies {
     }
 }
 
-/// A loader's wait for another load, while it lasts.
+/// The wait of a loader for another load. Dropping it ends the wait.
 pub(super) struct Waiting(Option<(Arc<Dependencies>, Arc<Dependencies>)>);
 
 impl Waiting {
-    /// An error where that load waits for the one whose loader asks.
+    /// An error if that load waits, directly or through others, for the load whose loader asks.
     pub(super) fn begin(load: &Arc<Dependencies>) -> Result<Self, ()> {
         let Ok(own) = LOADING.try_with(Arc::clone) else { return Ok(Self(None)) };
         let _check = CHECK.lock();

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 /// Why a load gave nothing.
 ///
-/// It is an [`Error`] whatever of [`AsError`](crate::AsError) the loader fails with, so `?` makes an `anyhow::Error` or a
-/// `Box<dyn Error>` of it. Its `source` is the loader's own error. `{error}` says that the loader has failed; `{error:#}` says why as well,
-/// with all causes.
+/// It is an [`Error`] whatever error the loader fails with (see [`AsError`](crate::AsError)), so `?` turns it into an `anyhow::Error` or a
+/// `Box<dyn Error>`. Its `source` is the loader's own error. `{error}` says that the loader has failed; `{error:#}` adds why, with all
+/// causes.
 ///
 /// ```
 /// # use larder::{Cache, Entry, LoadError, Schema, connector::memory::{Memory, MemoryOptions}};
@@ -47,9 +47,10 @@ pub enum LoadError<Err> {
     Aborted,
     /// `get_or_load` was called outside a Tokio runtime.
     NoRuntime,
-    /// The caller has waited for as long as [`LoadOptions::hard_timeout`](crate::LoadOptions::hard_timeout) says; the load goes on, and fills the cache.
+    /// The caller has waited for as long as [`LoadOptions::hard_timeout`](crate::LoadOptions::hard_timeout) allows. The load goes on, and
+    /// fills the cache.
     TimedOut(Duration),
-    /// It was called by a loader that this load, or one that it waits for, is waiting for: neither would ever end.
+    /// The caller is a loader whose own load the requested load waits for, directly or through others. Neither would ever end.
     Circular,
 }
 
@@ -72,7 +73,7 @@ impl<Err: fmt::Display> fmt::Display for LoadError<Err> {
             Self::Aborted => f.write_str("the loader panicked, or the runtime was shut down while it ran"),
             Self::NoRuntime => f.write_str("get_or_load was called outside a Tokio runtime; loads run in tasks"),
             Self::TimedOut(limit) => write!(f, "not loaded within {limit:?}; the load goes on in the background"),
-            Self::Circular => f.write_str("the loader waits for a load that waits for itself"),
+            Self::Circular => f.write_str("the loader waits for a load that waits for the loader's own load"),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! One load per key among all nodes: the lease.
 //!
-//! Who is granted the lease of a key loads it; the others ask again, with growing pauses, until the object is there, the lease is
-//! theirs, or they have waited as long as they may. A lease proves nothing and protects nothing but the source: whether a fill is
-//! accepted its ticket decides, whoever held what. So a lease that ends too early costs a second load, and no more.
+//! The node that is granted the lease of a key loads it. The others ask again, with growing pauses, until the object is there, they are
+//! granted the lease, or they have waited for as long as the lease setting says. A lease only protects the source. It proves nothing: the
+//! ticket alone decides whether a fill is accepted. So a lease that ends too early costs a second load, and no more.
 //!
-//! # What each side may observe
+//! # What each node can observe
 //!
-//! The server answers the request for the lease first and looks afterwards, so whoever is granted it sees what the one before him
-//! had stored when he gave it back. A load that fails, is refused or panics gives the lease back as well, and the next one loads.
-//! A node that dies does not; its lease ends by itself.
+//! The server first answers the request for the lease and then looks. So the node that is granted the lease sees what the holder before it
+//! had stored when it gave the lease back. A load that fails, is refused or panics gives the lease back as well, and the next node loads. A
+//! node that dies does not give its lease back; the lease ends by itself.
 
 use crate::cache::Cache;
 use crate::contract::{KeyBuf, Lease, LeaseToken, Lookup, Miss, Ticket};
@@ -17,19 +17,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The pauses between two questions: they double from one to the other, less up to half of it at random.
+/// The pauses between two requests. They double from the first to the longest; each is shortened by up to half at random.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a load may do.
+/// What a load may do next.
 pub(super) enum Turn<E: Entry> {
-    /// Load, and fill with this ticket; the lease is held until it is dropped.
+    /// Load, and fill with this ticket. The lease is held until it is dropped.
     Load(Option<Ticket>, Option<Held<E>>),
-    /// Nothing: another node has loaded it, or is about to.
+    /// Do not load: another node has loaded the object, or is loading it anew.
     Loaded(Option<Arc<E>>),
 }
 
-/// Waits for the lease, or for another node's load. `refresh`: there is an object, which only has to be loaded anew.
+/// Waits for the lease, or for another node's load. With `refresh` there is an object already, which is to be loaded anew.
 pub(super) async fn turn<E: Entry>(cache: &Cache<E>, key: &KeyBuf, ticket: Ticket, refresh: bool) -> Turn<E> {
     let until = crate::cache::load::from_now(cache.inner.schema.loading.lease);
     let mut pause = FIRST_PAUSE;
@@ -63,7 +63,7 @@ pub(super) async fn turn<E: Entry>(cache: &Cache<E>, key: &KeyBuf, ticket: Ticke
     }
 }
 
-/// A lease, which is given back when it is dropped.
+/// A lease that is given back when this is dropped.
 pub(super) struct Held<E: Entry> {
     cache: Cache<E>,
     key: KeyBuf,
@@ -72,7 +72,7 @@ pub(super) struct Held<E: Entry> {
 
 impl<E: Entry> Drop for Held<E> {
     fn drop(&mut self) {
-        // Without a runtime it ends by itself.
+        // Without a runtime the lease ends by itself.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (cache, key, token) = (self.cache.clone(), self.key.clone(), self.token);
         runtime.spawn(async move { cache.inner.connector.release(key.as_ref(), token).await });

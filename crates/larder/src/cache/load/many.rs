@@ -1,8 +1,9 @@
 //! Loading several objects with one call of the loader.
 //!
-//! The rules are those of `load.rs`, key by key: a key that somebody is loading is joined, and whether that load may answer is decided
-//! for it alone. The other missing keys become loads of this call, each of which others may join; they share one look, one call of
-//! the loader and one fill. Those whose load could not answer share another one.
+//! The rules are those of `load.rs`, applied to each key by itself. If a key is being loaded already, the call joins that load, and the
+//! rules decide whether that load may answer for this key. The other missing keys become loads of this call, and other callers may join
+//! each of them. These loads share one look, one call of the loader and one fill. Keys whose joined load could not answer share a second
+//! call.
 
 use crate::cache::Cache;
 use crate::cache::load::LoadError;
@@ -21,25 +22,25 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-/// How many keys under which the source has nothing are noted at once.
+/// The largest number of keys without an object that are noted at the same time.
 const AT_ONCE: usize = 64;
 
-/// The object of each key, in their order.
+/// For each key its object, in the order of the keys.
 type LoadedMany<E, Err> = Result<Vec<Option<Arc<E>>>, LoadError<Err>>;
 
-/// A key whose load is waited for: its place among the keys, and the load.
+/// A key whose load this call waits for: its place among the keys, and the load.
 struct Awaited<E, Err> {
     place: usize,
     load: Arc<Load<E, Err>>,
-    /// Where the load had begun: the one after it.
+    /// If the load had begun when this call joined it: the load after it.
     next: Option<Arc<Load<E, Err>>>,
 }
 
-/// What one look at several keys says.
+/// The result of one look at several keys.
 struct LookedAtMany {
-    /// For the load of what is missing.
+    /// The ticket for the load of what is missing.
     ticket: Option<Ticket>,
-    /// For each key; also a hit if it was found before.
+    /// For each key its outcome. A key that was found by an earlier look is a hit.
     outcomes: Vec<Result<(), Miss>>,
 }
 
@@ -50,15 +51,16 @@ struct OwnLoad<E: Entry, Err: Send + Sync + 'static> {
 }
 
 impl<E: Entry> Cache<E> {
-    /// Looks several objects up by keys of one index and loads those that the cache does not have with one call of `loader`: as
-    /// [`get_or_load`](Self::get_or_load) does for one, and in as few round trips as [`get_many`](Self::get_many).
+    /// Looks several objects up by keys of one index, and loads those that the cache does not have with one call of `loader`. Each key is
+    /// handled as by [`get_or_load`](Self::get_or_load); the call takes as few round trips as [`get_many`](Self::get_many).
     ///
-    /// `loader` gets the missing keys, each once, and returns the objects it has found for them in any order: an object belongs to
-    /// the keys that it lists. A key that none lists has no object; where there are objects that list none of the keys, either, they may have been
-    /// meant for it, which is counted and told as [`get_or_load`](Self::get_or_load) says. What comes back has the order of `keys`.
+    /// `loader` gets the missing keys, each once, and returns the objects that it has found for them, in any order. An object belongs to
+    /// the keys that it lists. A key that no object lists has no object. If there are such keys, and also objects that list none of the
+    /// keys, these objects may have been meant for them: that is counted and warned of as for [`get_or_load`](Self::get_or_load). The
+    /// result has the order of `keys`.
     ///
-    /// Keys that somebody is loading are not loaded again; this call waits for that. Where such a load cannot answer, having begun before
-    /// a change that this call has to see, `loader` is called a second time, for those keys.
+    /// A key that is being loaded already is not loaded again; this call waits for that load. If that load cannot answer, because it began
+    /// before a change that this call has to see, `loader` is called a second time, for all such keys.
     ///
     /// ```
     /// # use larder::{Cache, Entry, Schema, connector::memory::{Memory, MemoryOptions}};
@@ -83,17 +85,17 @@ impl<E: Entry> Cache<E> {
     /// # }
     /// ```
     ///
-    /// Of [`LoadOptions`], `hard_timeout` is for the call as a whole, and `negative_age` and `jitter` are as ever. There is no lease, nothing
-    /// is loaded anew ahead of its time, and no expired object is served: those are for single keys.
+    /// Of [`LoadOptions`], `hard_timeout` limits the call as a whole, and `negative_age` and `jitter` work as for one key. A call for
+    /// several keys takes no lease, loads nothing ahead of its time, and serves no expired object.
     ///
     /// # Errors
     ///
-    /// The error of the first load that failed, be it this call's or one that it has joined; objects that were found nevertheless are in
+    /// The error of the first load that failed, whether this call began or joined that load. Objects that were found nevertheless are in
     /// the cache. As for one key, the next call loads again at once.
     ///
     /// # Cancellation
     ///
-    /// A dropped call leaves its loads running for the others, and for the cache.
+    /// A dropped call leaves its loads running, for the other callers and for the cache.
     pub async fn load_many<T, K, F, L, Err, Way>(
         &self,
         index: Index<E, T>,
@@ -114,7 +116,7 @@ impl<E: Entry> Cache<E> {
         };
         let LoadOptions { hard_timeout, .. } = self.inner.schema.loading;
         let loading = self.find_or_load_many(index, keys, Arc::new(loader));
-        // Outside a runtime nobody keeps the time, and nothing is loaded.
+        // Outside a runtime there are no timers, and nothing is loaded.
         if hard_timeout.is_zero() || Handle::try_current().is_err() {
             return loading.await;
         }
@@ -153,7 +155,7 @@ impl<E: Entry> Cache<E> {
                 None => looked_again = true,
             }
         };
-        // Those who wait for a load that cannot answer them wait for the next one, which is looked for once.
+        // The second round is for keys whose load could not answer. They wait for the next load, so no third round is needed.
         for round in 0..2 {
             let (mut awaited, mut led) = (Vec::new(), Vec::new());
             for (place, part) in parts {
@@ -168,7 +170,7 @@ impl<E: Entry> Cache<E> {
                     }
                     Part::Late(load) => {
                         self.stats().joined.increment();
-                        // Before waiting: who comes after this caller must not lead the next load without it.
+                        // Take the next load before waiting: a later caller must not lead it without this one.
                         let next = Some(load.next());
                         awaited.push(Awaited { place, load, next });
                     }
@@ -178,7 +180,7 @@ impl<E: Entry> Cache<E> {
             let owned = |led: &OwnLoad<E, Err>| Some(own.get(*firsts.get(led.place)?)?.to_owned_key());
             let wanted: Vec<_> = led.iter().map(owned).collect();
             let led = led.into_iter().zip(wanted).filter_map(|(led, key)| Some((led.leader, key?)));
-            // What was looked for in vain, for want of somebody to ask or a while ago, is looked for once more.
+            // In the second round, or without a ticket, the load looks again before it calls the loader.
             self.start_many(led.collect(), ticket.filter(|_| round == 0), loader.clone())?;
             let mut again = Vec::new();
             for Awaited { place, load, next } in awaited {
@@ -200,7 +202,7 @@ impl<E: Entry> Cache<E> {
         Ok(places.into_iter().map(|place| found.get(place).cloned().flatten().flatten()).collect())
     }
 
-    /// Looks up what has not been found yet.
+    /// Looks up the keys that have not been found yet.
     async fn look_for(&self, keys: &[KeyBuf], found: &mut [Option<Option<Arc<E>>>]) -> LookedAtMany {
         let mut outcomes = Vec::with_capacity(keys.len());
         let (mut asked, mut asked_keys): (_, Vec<KeyRef<'_>>) = (Vec::new(), Vec::new());
@@ -226,8 +228,8 @@ impl<E: Entry> Cache<E> {
         LookedAtMany { ticket: lookups.ticket, outcomes }
     }
 
-    /// The caller's part in the load of each missing key, in one critical section. None: somewhere a load may have ended since the caller
-    /// looked.
+    /// The caller's part in the load of each missing key, decided in one critical section. `None`: a load of one of the keys may have ended
+    /// since the caller looked.
     fn join_or_lead_many<Err: Send + Sync + 'static>(
         &self,
         keys: &[KeyBuf],
@@ -270,7 +272,7 @@ impl<E: Entry> Cache<E> {
         let cache = self.clone();
         let span =
             tracing::debug_span!("larder load of many", cache = %self.inner.schema.cache, entries = leaders.len());
-        // Whoever waits for one of the keys waits for the whole load.
+        // A caller that waits for one of the keys waits for the whole load.
         let dependencies: Arc<Dependencies> = Arc::default();
         leaders.iter().for_each(|(leader, _)| leader.load.dependencies.add(&dependencies));
         let load = async move {
@@ -300,7 +302,7 @@ impl<E: Entry> Cache<E> {
         Ok(())
     }
 
-    /// Finishes the loads of what is in the cache by now; the others, and their ticket.
+    /// Finishes the loads whose object is in the cache by now. Returns the other loads, and their ticket.
     async fn look_before<T, Err: Send + Sync + 'static>(
         &self,
         leaders: Vec<(Leader<E, Err>, T)>,
@@ -308,7 +310,7 @@ impl<E: Entry> Cache<E> {
         let keys: Vec<KeyBuf> = leaders.iter().map(|(leader, _)| leader.key.clone()).collect();
         let mut found = vec![None; keys.len()];
         let mut looked = self.look_for(&keys, &mut found).await;
-        // As for one key: a load that has no ticket fills nothing, and so is followed by another one.
+        // As for one key: without a ticket the load could fill nothing, and another load would have to follow.
         for pause in [1, 2, 4] {
             if !looked.outcomes.contains(&Err(Miss::Shed)) {
                 break;
@@ -326,7 +328,7 @@ impl<E: Entry> Cache<E> {
         (left.collect(), looked.ticket)
     }
 
-    /// Fills what a loader has found, and finishes the loads.
+    /// Fills the objects that a loader has returned, and finishes the loads.
     async fn finish_many<Err: Send + Sync + 'static>(
         &self,
         leaders: Vec<Leader<E, Err>>,
@@ -334,7 +336,7 @@ impl<E: Entry> Cache<E> {
         ticket: Option<Ticket>,
     ) {
         let objects: Vec<Arc<E>> = objects.into_iter().map(Arc::new).collect();
-        // All of one index.
+        // All keys belong to one index.
         let asked: HashSet<KeyRef<'_>> = leaders.iter().map(|leader| leader.key.as_ref()).collect();
         let mut listed: HashMap<KeyBuf, usize> = HashMap::new();
         let mut strays = 0;
@@ -359,7 +361,7 @@ impl<E: Entry> Cache<E> {
                 None => absent.push(leader),
             }
         }
-        // A loader may return more than it was asked for. Only where a key has no object may such an object have been meant for it.
+        // A loader may return more than it was asked for. Count such objects only as far as there are keys without an object.
         let unlisted = strays.min(absent.len() as u64);
         if let Some(leader) = absent.first().filter(|_| unlisted > 0) {
             self.unlisted(leader.key.index, unlisted);
@@ -382,12 +384,12 @@ impl<E: Entry> Cache<E> {
     }
 }
 
-/// The keys of a call, each once.
+/// The distinct keys of a call.
 struct Distinct {
     keys: Vec<KeyBuf>,
-    /// For each key, where it is first asked for.
+    /// For each distinct key, the place where the call first names it.
     firsts: Vec<usize>,
-    /// For each key that was asked for, its place among the distinct ones.
+    /// For each key of the call, its place among the distinct keys.
     places: Vec<usize>,
 }
 

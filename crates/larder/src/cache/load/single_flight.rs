@@ -1,7 +1,8 @@
 //! Single flight: which loads are under way, who waits for them, and who begins the next.
 //!
-//! A caller who needs a load asks for its [`Part`] in it, in one critical section. The first to ask *leads* the load: the [`Leader`] begins it, and
-//! finishes it exactly once. All others wait for its end, and know whether they came before the load began or after.
+//! A caller that needs a load asks for its [`Part`] in the load, in one critical section. The first caller to ask *leads* the load: its
+//! [`Leader`] begins the load, and finishes it exactly once. All other callers wait for the end, and know whether they came before or after
+//! the load began.
 
 use crate::cache::Cache;
 use crate::cache::load::deadlock::{Dependencies, Waiting};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
-/// What a load is known by: its key, and the type of the loader's error, since callers may use different ones.
+/// Identifies a load: its key, and the type of the loader's error, since callers may use loaders with different error types.
 pub(super) type LoadId = (KeyBuf, TypeId);
 
 /// The loads under way in one cache.
@@ -28,23 +29,23 @@ pub(crate) struct LoadsUnderWay {
 #[derive(Default)]
 pub(super) struct Table {
     by_id: HashMap<LoadId, Joinable>,
-    /// How many loads have ended. A caller whose lookup was overtaken by the end of a load looks again before it loads.
+    /// How many loads have ended. If a load has ended during a caller's lookup, the caller looks again before it loads.
     pub(super) finished: u64,
 }
 
 /// A load that others can join.
 struct Joinable {
-    /// An `Arc<Load>` of the types that the id stands for.
+    /// An `Arc<Load>` with the entry and error types of the id.
     load: Box<dyn Any + Send + Sync>,
     begun: bool,
 }
 
-/// A load, as those who wait for it share it.
+/// A load, shared by all callers that wait for it.
 pub(super) struct Load<E, Err> {
     end: watch::Sender<Option<Finished<E, Err>>>,
-    /// Whether somebody leads it.
+    /// Whether the load has a leader.
     led: AtomicBool,
-    /// For those who came too late for this load: the one after it.
+    /// The load after this one, for callers that came too late for this one.
     next: Mutex<Option<Arc<Self>>>,
     pub(super) dependencies: Arc<Dependencies>,
 }
@@ -59,12 +60,12 @@ impl<E, Err> Load<E, Err> {
         self.next.lock().get_or_insert_with(|| Self::new(false)).clone()
     }
 
-    /// How the load has ended, if it has.
+    /// How the load has ended. `None`: it has not.
     pub(super) fn finished(&self) -> Option<Finished<E, Err>> {
         self.end.borrow().clone()
     }
 
-    /// Waits until the load has ended, unless that would be for ever.
+    /// Waits until the load has ended. If the wait would never end, returns [`LoadError::Circular`] at once.
     pub(super) async fn end(&self) -> Finished<E, Err> {
         let Ok(_waiting) = Waiting::begin(&self.dependencies) else {
             return Finished { loaded: Err(LoadError::Circular), accepted: None };
@@ -78,7 +79,7 @@ impl<E, Err> Load<E, Err> {
 /// How a load ended.
 pub(super) struct Finished<E, Err> {
     pub(super) loaded: Loaded<E, Err>,
-    /// When the connector accepted what was loaded, as its clock tells.
+    /// When the connector accepted the loaded object, by its clock.
     pub(super) accepted: Option<Ticket>,
 }
 
@@ -88,8 +89,8 @@ impl<E, Err> Clone for Finished<E, Err> {
     }
 }
 
-/// Whether a load may answer a caller who joined it after it had begun, with the ticket of his own miss: only if whatever
-/// was over before he asked had been seen when the fill was accepted.
+/// Whether a load may answer a caller that joined it after it had begun. `joined` is the ticket of the caller's miss. The load may answer
+/// only if the fill was checked against every change that was over before the caller asked.
 pub(super) fn answers_late_joiner(accepted: Option<Ticket>, joined: Option<Ticket>) -> bool {
     let (Some(accepted), Some(joined)) = (accepted, joined) else { return false };
     accepted.epoch == joined.epoch && joined.sequence <= accepted.sequence
@@ -97,7 +98,7 @@ pub(super) fn answers_late_joiner(accepted: Option<Ticket>, joined: Option<Ticke
 
 /// A caller's part in a load.
 pub(super) enum Part<E: Entry, Err: Send + Sync + 'static> {
-    /// This caller is to begin it.
+    /// This caller begins the load.
     Lead(Leader<E, Err>),
     /// The caller was there before the load began.
     Early(Arc<Load<E, Err>>),
@@ -108,8 +109,8 @@ pub(super) enum Part<E: Entry, Err: Send + Sync + 'static> {
 }
 
 impl<E: Entry> Cache<E> {
-    /// The caller's part in the load of this key: one that is under way, or a new one. One critical section, so that two callers never
-    /// both begin. `finished` is how many loads had ended before the caller looked.
+    /// The caller's part in a load of this key: in one that is under way, or in a new one. One critical section decides, so that two
+    /// callers never both begin a load. `finished` is the number of loads that had ended before the caller looked.
     pub(super) fn join_or_lead<Err: Send + Sync + 'static>(
         &self,
         id: LoadId,
@@ -126,18 +127,19 @@ impl<E: Entry> Cache<E> {
         Part::Lead(self.lead(&mut table, Load::new(true), id))
     }
 
-    /// The caller's part in the load of this key that is under way, if one is.
+    /// The caller's part in the load of this key that is under way, if there is one.
     pub(super) fn join<Err: Send + Sync + 'static>(table: &Table, id: &LoadId) -> Option<Part<E, Err>> {
         let joinable = table.by_id.get(id)?;
-        // The id holds the type of the error, so the load has the type asked for.
+        // The id contains the error type, so the load has the type that is asked for.
         let load = joinable.load.downcast_ref::<Arc<Load<E, Err>>>()?.clone();
         Some(if joinable.begun { Part::Late(load) } else { Part::Early(load) })
     }
 
-    /// The caller's part in `load`, which follows one that the caller has waited for, and begins after the caller asked. The first to ask leads it.
+    /// The caller's part in `load`, which follows a load that the caller has waited for, and so begins after the caller asked. The first
+    /// caller to ask leads it.
     pub(super) fn join_next<Err: Send + Sync + 'static>(&self, load: Arc<Load<E, Err>>, id: LoadId) -> Part<E, Err> {
         let mut table = self.inner.loads.table.lock();
-        // A newcomer may be about to load, which serves everybody.
+        // If another load of the key is listed that has not begun, join that one: it can answer every caller.
         if let Some(joinable) = table.by_id.get(&id).filter(|joinable| !joinable.begun)
             && let Some(load) = joinable.load.downcast_ref::<Arc<Load<E, Err>>>()
         {
@@ -149,7 +151,7 @@ impl<E: Entry> Cache<E> {
         Part::Lead(self.lead(&mut table, load, id))
     }
 
-    /// Leads a new load of this key, unless there is one already.
+    /// Leads a new load of this key. `None`: there is a load already.
     pub(super) fn lead_if_none<Err: Send + Sync + 'static>(&self, id: LoadId) -> Option<Leader<E, Err>> {
         let mut table = self.inner.loads.table.lock();
         if table.by_id.contains_key(&id) {
@@ -165,7 +167,7 @@ impl<E: Entry> Cache<E> {
         id: LoadId,
     ) -> Leader<E, Err> {
         let key = id.0.clone();
-        // Somebody may have begun another load of the key since the one that was waited for ended; that one stays joinable.
+        // Another load of the key may have been listed since the awaited load ended. Other callers then keep joining the listed one.
         let listed = match table.by_id.entry(id) {
             Slot::Occupied(_) => None,
             Slot::Vacant(vacant) => {
@@ -178,18 +180,18 @@ impl<E: Entry> Cache<E> {
     }
 }
 
-/// Finishes a load exactly once, also when the loader panics or the runtime goes away.
+/// Leads a load, and finishes it exactly once, even if the loader panics or the runtime goes away.
 pub(super) struct Leader<E: Entry, Err: Send + Sync + 'static> {
     cache: Cache<E>,
     pub(super) key: KeyBuf,
-    /// Under which others can join.
+    /// The id under which other callers can join.
     listed: Option<LoadId>,
     pub(super) load: Arc<Load<E, Err>>,
     finished: bool,
 }
 
 impl<E: Entry, Err: Send + Sync + 'static> Leader<E, Err> {
-    /// From here on, whoever joins is late.
+    /// Begins the load. A caller that joins from now on is late.
     pub(super) fn begin(&self) {
         if let Some(id) = &self.listed
             && let Some(joinable) = self.cache.inner.loads.table.lock().by_id.get_mut(id)
@@ -198,8 +200,8 @@ impl<E: Entry, Err: Send + Sync + 'static> Leader<E, Err> {
         }
     }
 
-    /// Whether the object lists the key it was loaded by. A fill proves nothing of a key that the object does not list: an
-    /// invalidation of that key does not refuse it.
+    /// Whether the object lists the key that it was loaded by. If it does not, an invalidation of that key does not refuse the fill, and so
+    /// an accepted fill proves nothing about the key.
     pub(super) fn is_listed_by(&self, object: &E) -> bool {
         Keys::of(object).iter().any(|key| key.as_ref() == self.key.as_ref())
     }
