@@ -3,7 +3,8 @@
 use super::tree::{self, Origin};
 use std::fmt;
 
-/// A setting that was accepted and has no effect here, or another effect than where it comes from; and what larder does instead.
+/// A setting that was accepted and has no effect in larder, or not the effect that it has in the program it comes from; and what larder does
+/// instead.
 ///
 /// A note is no error: a configuration that was written for another program loads unchanged, and its notes say what differs.
 #[derive(Clone, Debug, PartialEq, Eq)]

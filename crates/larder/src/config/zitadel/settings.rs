@@ -104,7 +104,7 @@ pub(super) const CONNECTORS: &[Word] = &[
         path: &["Connectors", "Redis", "WriteTimeout"],
         becomes: &[],
         take: |node| {
-            let text = "one time-out holds for a whole operation, writing and reading: that of ReadTimeout";
+            let text = "ReadTimeout limits the whole operation, writing and reading";
             time_or(node, |_| Taken::Note(text.to_owned()))
         },
     },

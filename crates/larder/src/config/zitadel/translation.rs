@@ -116,7 +116,7 @@ impl Translation<'_> {
             }
             for name in ["Network", "Addr", "Username", "Password"] {
                 if let Some(other) = given(name) {
-                    self.note(&other.origin, "not used: URL says it");
+                    self.note(&other.origin, "not used: URL takes its place");
                 }
             }
             if enabled {
@@ -127,7 +127,7 @@ impl Translation<'_> {
                 self.address(given("Network"), given("Addr"), block);
             }
             match (given("Username"), given("Password")) {
-                (Some(username), None) => self.note(&username.origin, "not used: without a Password nobody logs in"),
+                (Some(username), None) => self.note(&username.origin, "not used: without a Password there is no login"),
                 (username, password) => {
                     for (name, node) in [("username", username), ("password", password)] {
                         if let Some(node) = node {
@@ -223,7 +223,7 @@ impl Translation<'_> {
         self.put(&["caches", name, "connector"], &cache.origin.child("Connector"), Value::Text(connector.to_owned()));
         self.take(cache, CACHES, &ours);
         if let Some(log) = cache.child("Log") {
-            self.note(&log.origin, "larder logs through `tracing`: what is subscribed there decides level and format");
+            self.note(&log.origin, "larder logs through `tracing`, whose subscriber decides level and format");
         }
         if known.is_some() {
             self.default_ages(name, cache);

@@ -20,7 +20,7 @@ pub enum Forgetting {
     Delete,
     /// Every object that one of the keys leads to is forgotten.
     Invalidate {
-        /// The lowest version that may be stored from now on, key by key; 0 where a key demands none. Empty where no key demands one.
+        /// The lowest version that may be stored from now on, key by key; 0 if a key demands none. Empty if no key demands one.
         floors: Vec<u64>,
     },
 }

@@ -44,7 +44,7 @@ impl<P: ServerKind> RemoteCache<P> {
     }
 
     /// Ends a put, and returns what became of the object. The keys were [guarded](Self::guards) before the object was sent on the connection
-    /// of this generation. If the object was not stored, its earlier state must go all the same: then the keys are invalidated.
+    /// of this generation. If the object was not stored, the keys are invalidated, because the earlier state must go.
     ///
     /// # Cancellation
     ///
@@ -70,7 +70,7 @@ impl<P: ServerKind> RemoteCache<P> {
         self.forget_instead(stored, guards).await
     }
 
-    /// Invalidates the keys of an object that was not stored: its earlier state must go all the same. Returns what became of the object.
+    /// Invalidates the keys of an object that was not stored, because its earlier state must go. Returns what became of the object.
     pub async fn forget_instead(&self, stored: Stored, guards: Vec<Undelivered<'_, P>>) -> Stored {
         match self.send_all(guards).await {
             Delivery::Applied => stored,

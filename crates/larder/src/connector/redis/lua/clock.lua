@@ -10,8 +10,8 @@
 --       5 the names of the caller's indexes; empty: the caller has no schema, and registers nothing
 --       6 the key for these names (index_names.rs), without the schema at its end; not among KEYS, so that a user who may not use it may still
 --         use the clock
--- Reply {epoch, sequence, state, history, registered}; all 0 where there is no clock
--- Cost  four or five commands; run at connect, at truncate and after a loss, never per lookup
+-- Reply {epoch, sequence, state, history, registered}; all 0 if there is no clock
+-- Cost  four to seven commands, renumber up to 24; run at connect, at truncate and after a loss, never per lookup
 --
 -- The clock is one string, so that the server cannot lose a part of it:
 --   words of 8 bytes: 0 epoch, 1 sequence, 2 state (1 settled, 2 clearing, 3 lost: the list of schemas may be incomplete), 3 the

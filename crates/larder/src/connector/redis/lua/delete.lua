@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
 -- Makes just these keys miss: flags them as deleted in the objects that list them, and fences them. Ends with write_marks.lua.
 --
--- KEYS  1 clock  2.. for each key: its index key, or the clock where the key is a primary key
+-- KEYS  1 clock  2.. for each key: its index key, or the clock if the key is a primary key
 -- ARGV  1 prefix of object keys, to which schema:primary is added
 --       2 marks of the keys, 8 bytes each
 --       3.. for each key, as objects list it: 0 = primary or 1 = secondary (1 byte), and the key, a secondary one after its index
 --       and a colon
 -- Reply 1 byte: 1 done, 4 the clock is lost; epoch and sequence, 8 bytes each
--- Cost  one EVALSHA, GETRANGE, write_marks.lua; for each object and schema one or two reads, whatever the size of its payload; for each
---       key one write
+-- Cost  one EVALSHA, GETRANGE, write_marks.lua; for each secondary key one GET; for each object and schema one or two reads, whatever the
+--       size of its payload; for each key one write
 local clock, touched = KEYS[1], ARGV[2]
 local head = redis.call('GETRANGE', clock, '0', '303')
 if #head < 304 or string.byte(head, 24) == 3 then return '\4' .. string.rep('\0', 16) end

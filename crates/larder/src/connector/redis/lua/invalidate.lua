@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Forgets every object that the keys lead to, and fences the keys and those objects' primary keys. Ends with write_marks.lua.
 --
--- KEYS  1 clock  2.. for each key: its index key, or the clock where the key is a primary key
+-- KEYS  1 clock  2.. for each key: its index key, or the clock if the key is a primary key
 -- ARGV  1 prefix of object keys, to which schema:primary is added
 --       2 marks of the keys, 8 bytes each
 --       3.. the primary keys among them, in their order. If a lowest version is demanded, three more: the versions in one string, 8

@@ -1,7 +1,7 @@
 -- Says which commands the user may not run on keys under larder's prefix. Runs none of them.
 --
 -- KEYS  none
--- ARGV  1 and 2 names under our prefix that no cache has
+-- ARGV  1 and 2 names under larder's prefix that no cache has
 -- Reply the names of the commands that are refused; '?' alone if that cannot be found out
 -- Cost  one EVAL; at connect, and while a right is missing
 local key, other, refused = ARGV[1], ARGV[2], {}

@@ -7,7 +7,7 @@
 -- other connection has written (8). They are written when another connection writes.
 --
 -- Uses  clock, outcome, head: what the clock begins with, 32 bytes or more, touched: the marks, in one string, writer: the connection
--- Cost  two SETRANGEs, once in a turn of the ring three; none where nothing was touched
+-- Cost  two SETRANGEs, three once in a turn of the ring; none if nothing was touched
 local at
 if touched == '' then
   at = string.sub(head, 9, 16)

@@ -242,6 +242,6 @@ impl Store {
 
 enum Cold {
     Miss(Miss),
-    /// This node does not know which object to read. If it has tried the object of a hint in vain: that hint.
+    /// This node does not know which object to read. If it had a hint that was wrong: that hint.
     Unknown(Option<Arc<Hint>>),
 }

@@ -40,7 +40,7 @@ pub(super) enum Way {
     Known(usize),
     /// A hint says so, which may be wrong.
     Remembered(usize),
-    /// The index key must be asked. If a target was tried in vain, it is not that one.
+    /// The index key must be asked. If a hint was wrong: the target of that hint.
     Unknown(Option<usize>),
     Nowhere(Miss),
 }

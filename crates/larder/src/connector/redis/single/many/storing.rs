@@ -90,7 +90,7 @@ fn partings<'a>(
 }
 
 /// The objects of a call that are sent a second time: those that were overtaken, and later objects that share a key with an object that is
-/// sent again. For the last object of a call that claims a key must have it.
+/// sent again. Of the objects of a call that claim a key, the last one must have it.
 fn again<'a>(objects: &[Parting<'a>], sent: &[Result<Sent, Stored>]) -> Vec<Parting<'a>> {
     let mut keys = HashSet::new();
     let mut again = Vec::new();
