@@ -5,7 +5,7 @@
 -- Reply the names of the commands that are refused; '?' alone if that cannot be found out
 -- Cost  one EVAL; at connect, and while a right is missing
 local key, other, refused = ARGV[1], ARGV[2], {}
--- If even GET is refused, the reason may be the key, and nothing can be said about the commands.
+-- An old server has no such check. If even GET is refused, the reason may be the key, and nothing can be said about the commands.
 if not (redis.acl_check_cmd and redis.acl_check_cmd('GET', key)) then return { '?' } end
 
 -- Each command has all of its arguments: some servers look for the keys among them without counting first.
