@@ -1,16 +1,16 @@
-//! The configuration: one file in YAML or TOML, and environment variables that override it. Secrets come from a file or a variable, and are
-//! never shown.
+//! The configuration: one file in YAML or TOML, and environment variables that override it. Secrets come from files or variables, and
+//! are never shown.
 //!
 //! ```text
-//!   file ─────┐                    zitadel.rs: Zitadel's block, put in our words
+//!   file ─────┐                    zitadel.rs: translates Zitadel's block
 //!   text.rs ──┴─► Node ─► overlay ─► sections ─► Config ─► effective()
 //!   variables ───────────────┘        connectors.rs: memory.rs, redis.rs, breaker.rs; cache.rs
 //! ```
 //!
-//! The sections become the options that code can give as well ([`CachesBuilder`](crate::CachesBuilder)). The options check themselves.
+//! The sections become the same options that code can give ([`CachesBuilder`](crate::CachesBuilder)). The options check themselves.
 //!
-//! Everything that is wrong is an error. All errors are reported at once, each with its path, its line and what is accepted. A setting that
-//! has no effect here is a [`Note`]. The file `caches.example.yaml` at the root of the repository shows every setting with its default.
+//! All problems are reported at once, each with its path, its line and what is accepted. A setting that merely has no effect gets a
+//! [`Note`]. The file `caches.example.yaml` at the root of the repository shows every setting with its default.
 //!
 //! ```
 //! use larder::config::Config;
@@ -72,15 +72,15 @@ use tree::{Node, Origin, Value};
 #[derive(Clone, Debug)]
 pub struct Config {
     plan: Plan,
-    /// The settings of the connector `redis`, if they do not name a server.
+    /// The settings of the connector `redis`, if they do not say where the server is.
     unaddressed: Option<RedisOptions>,
     notes: Vec<Note>,
 }
 
-/// Every cache on the memory connector, without age limits: for programs that have no configuration file.
+/// Puts every cache on the memory connector, without age limits. This is for programs without a configuration file.
 ///
-/// A file has no such default, because no other node can invalidate a cache in memory. A file must name the caches that are in memory, at
-/// least with `defaults: { connector: memory }`.
+/// A file has no such default: no other node can invalidate a cache in memory. So a file must say which caches are in memory, for
+/// example by `defaults: { connector: memory }`.
 impl Default for Config {
     fn default() -> Self {
         let mut plan = Plan::default();
@@ -90,20 +90,21 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Loads a file, and applies the environment variables of this process over it. The extension tells YAML (`.yaml`, `.yml`) from TOML
-    /// (`.toml`).
+    /// Loads a file, and lets the environment variables of this process override it. The extension says whether the file is YAML
+    /// (`.yaml`, `.yml`) or TOML (`.toml`).
     ///
-    /// The name of a variable is `LARDER_` and the path of the setting in upper case, joined by `_`: `LARDER_CONNECTORS_REDIS_URL`,
-    /// `LARDER_CACHES_INSTANCE_MAX_AGE`. With a file of Zitadel's, the variables that Zitadel reads (`ZITADEL_CACHES_…`) apply as well.
+    /// A variable is named `LARDER_` and the path of the setting in upper case, joined by `_`:
+    /// `LARDER_CONNECTORS_REDIS_URL`, `LARDER_CACHES_INSTANCE_MAX_AGE`. For Zitadel's own file, the variables
+    /// that Zitadel reads (`ZITADEL_CACHES_…`) apply as well.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with file and variables, or that the file cannot be read.
+    /// The file cannot be read; or all problems of the file and the variables.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         Self::load_with(path, std::env::vars_os())
     }
 
-    /// Like [`load`](Self::load), with these variables instead of the process's own.
+    /// Like [`load`](Self::load), with these variables in place of those of the process.
     ///
     /// # Errors
     ///
@@ -136,31 +137,31 @@ impl Config {
         Self::parse(Some(&file), &text, format, &Environment::new(variables))
     }
 
-    /// Reads a configuration in YAML. Environment variables are not read.
+    /// Reads a configuration in YAML, without environment variables.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with it.
+    /// All problems of the text.
     #[cfg(feature = "yaml")]
     pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
         Self::parse(None, text, Format::Yaml, &Environment::default())
     }
 
-    /// Reads a configuration in TOML. Environment variables are not read.
+    /// Reads a configuration in TOML, without environment variables.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with it.
+    /// All problems of the text.
     #[cfg(feature = "toml")]
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         Self::parse(None, text, Format::Toml, &Environment::default())
     }
 
-    /// Like [`from_yaml`](Self::from_yaml), with these environment variables over it.
+    /// Like [`from_yaml`](Self::from_yaml), with environment variables that override the text.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with text and variables.
+    /// All problems of the text and the variables.
     #[cfg(feature = "yaml")]
     pub fn from_yaml_with<K: AsRef<OsStr>, V: AsRef<OsStr>>(
         text: &str,
@@ -169,11 +170,11 @@ impl Config {
         Self::parse(None, text, Format::Yaml, &Environment::new(variables))
     }
 
-    /// Like [`from_toml`](Self::from_toml), with these environment variables over it.
+    /// Like [`from_toml`](Self::from_toml), with environment variables that override the text.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with text and variables.
+    /// All problems of the text and the variables.
     #[cfg(feature = "toml")]
     pub fn from_toml_with<K: AsRef<OsStr>, V: AsRef<OsStr>>(
         text: &str,
@@ -186,7 +187,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with them.
+    /// All problems of the variables.
     pub fn from_variables<K: AsRef<OsStr>, V: AsRef<OsStr>>(
         variables: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, ConfigError> {
@@ -201,7 +202,7 @@ impl Config {
         Self::read(root, environment).map_err(|problems| {
             let mut found: Vec<Problem> = Vec::new();
             for (Origin { path, variable }, mut problem) in problems.0 {
-                // To find a line, the text is parsed again. Nobody reads more than the first few problems.
+                // To find a line, the file is parsed again. So only the first 100 problems get a line.
                 let line = if variable.is_none() && found.len() < 100 { text::line(text, format, &path) } else { None };
                 if path.is_empty() && variable.is_none() {
                     problem.insert_str(0, "the configuration ");
@@ -268,13 +269,13 @@ impl Config {
         if problems.0.is_empty() { Ok(Self { plan, unaddressed, notes }) } else { Err(problems) }
     }
 
-    /// The settings that were accepted but have no effect here, and what larder does instead.
+    /// The settings that were accepted and have no effect here, or another one, and what larder does instead.
     #[must_use]
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }
 
-    /// The whole effective configuration as YAML, with secrets hidden. It can be loaded again.
+    /// The whole effective configuration as YAML that can be loaded again. Secrets are hidden.
     ///
     /// ```
     /// let config = larder::Config::default();
@@ -287,8 +288,8 @@ impl Config {
         Effective(self)
     }
 
-    /// The options of a cache: those that are given under its name (case, `_` and `-` make no difference), or else the defaults if they
-    /// name a connector.
+    /// The options of a cache: those that are given under its name (case, `_` and `-` make no difference), or else the defaults.
+    /// `None`: the cache is not listed, and the defaults name no connector.
     #[must_use]
     pub fn cache(&self, name: &str) -> Option<CacheOptions> {
         self.plan.cache(name)
@@ -299,19 +300,19 @@ impl Config {
         self.plan.caches()
     }
 
-    /// The options of every cache that is not listed by name, if there is a connector for them.
+    /// The options of every cache that is not listed by name. `None`: the defaults name no connector.
     #[must_use]
     pub fn unlisted(&self) -> Option<CacheOptions> {
         self.plan.unlisted()
     }
 
-    /// The connectors that are given by name, in alphabetical order. If the settings of the connector `redis` do not name a server, that
-    /// connector is not among them.
+    /// The connectors that are given by name, in alphabetical order. The connector `redis` is left out if its settings do not say where
+    /// the server is.
     pub fn connectors(&self) -> impl Iterator<Item = (&ConnectorName, &ConnectorOptions)> {
         self.plan.connectors()
     }
 
-    /// The options of the connector of this name. `none`, `memory` and `postgres` always exist.
+    /// The options of the connector of this name. `none`, `memory` and `postgres` are always there.
     ///
     /// ```
     /// # #[cfg(feature = "yaml")] {
@@ -333,7 +334,7 @@ impl Config {
         self.plan.connector(&name.into())
     }
 
-    /// The options of the connector named `memory`.
+    /// The options of the connector that is called `memory`.
     #[must_use]
     pub fn memory(&self) -> MemoryOptions {
         match self.connector("memory") {
@@ -342,7 +343,7 @@ impl Config {
         }
     }
 
-    /// The options of the connector named `redis`, if they name a server.
+    /// The options of the connector that is called `redis`. `None`: they do not say where the server is.
     #[must_use]
     pub fn redis(&self) -> Option<&RedisOptions> {
         match self.connector("redis") {
@@ -356,16 +357,16 @@ impl Config {
     }
 }
 
-/// The error text for a file format that this build cannot read.
+/// The error for a file format that this build cannot read.
 #[cfg(not(all(feature = "yaml", feature = "toml")))]
 fn without(format: &str, feature: &str) -> String {
     format!("is {format}, and larder was built without its feature `{feature}`: turn that on in `Cargo.toml`")
 }
 
-/// For a section that holds other sections only.
+/// A section that holds other sections only.
 const NONE: &[setting::Setting<()>] = &[];
 
-/// The path of every setting. Connectors have the name of their kind here, and a cache has the name `<name>`.
+/// The path of every setting. It contains the connectors that are named after their kind, and `<name>` for a cache.
 fn known() -> Vec<Vec<&'static str>> {
     let mut paths = Vec::new();
     let mut add = |before: &[&'static str], name: &'static str| paths.push([before, &[name]].concat());

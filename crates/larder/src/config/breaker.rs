@@ -111,10 +111,10 @@ pub(super) fn read_options(section: &Node, problems: &mut Problems) -> BreakerOp
             problems.add(origin, format!("is `{}`: give `open` or more", show(breaker.open_max)));
         }
         Some(_) => {}
-        // Whoever says only how long it stays open means just that.
+        // If only `open` is given, and is longer than the default of `open_max`, it is the limit as well.
         None => breaker.open_max = breaker.open_max.max(breaker.open),
     }
-    // What could not be read is the default now, and the rest may make no sense beside it.
+    // A setting that could not be read has its default now, which the other settings may contradict.
     if problems.0.len() == before {
         let place = Place { section, given: &given, inherited: None };
         breaker.examine(&mut |error| place.report(&error, problems));

@@ -1,4 +1,4 @@
-//! `caches.<name>` and `defaults`: where a cache keeps its objects, for how long, and how they are loaded.
+//! The sections `caches.<name>` and `defaults`: where a cache keeps its objects, for how long, and how they are loaded.
 
 use super::connectors;
 use super::error::Problems;
@@ -12,24 +12,24 @@ use crate::caches::plan::Plan;
 use crate::caches::{CacheOptions, ConnectorName};
 use crate::contract::{LoadOptions, MAX_OBJECT_SIZE};
 
-/// A cache, or what holds for all of them, while it is read or written.
+/// The settings of one cache, or of `defaults`, while they are read or written.
 #[derive(Clone, Debug)]
 pub(super) struct Draft {
     pub(super) connector: Option<ConnectorName>,
-    /// All but the connector.
+    /// All settings but the connector.
     pub(super) options: CacheOptions,
-    /// What holds where nothing is given: what is off in both goes without saying.
+    /// The load options that apply where nothing is given. A setting that is off in both is not written.
     pub(super) below: LoadOptions,
 }
 
 impl Draft {
-    /// What holds for caches that do not say otherwise.
+    /// The settings of caches that give none of their own.
     pub(super) fn of_defaults(plan: &Plan) -> Self {
         let options = plan.defaults.clone();
         Self { connector: plan.default_connector.clone(), options, below: LoadOptions::default() }
     }
 
-    /// One cache.
+    /// The settings of one cache.
     pub(super) fn of_cache(plan: &Plan, cache: &CacheOptions) -> Self {
         let connector = Some(cache.connector.clone());
         Self { connector, options: cache.clone(), below: plan.defaults.loading }
@@ -98,7 +98,7 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
     loading::JITTER,
 ];
 
-/// Reads what holds for caches that do not say otherwise.
+/// Reads the settings of caches that give none of their own.
 pub(super) fn read_defaults(section: &Node, plan: &mut Plan, problems: &mut Problems) {
     let mut draft = Draft::of_defaults(plan);
     read_draft(section, &section.origin, &mut draft, problems);
@@ -106,7 +106,7 @@ pub(super) fn read_defaults(section: &Node, plan: &mut Plan, problems: &mut Prob
     plan.defaults = draft.options;
 }
 
-/// Reads one cache. What it does not say stands in the plan's defaults, at `inherited`. None where it has no connector.
+/// Reads one cache. What it does not give comes from the plan's defaults, whose section is `inherited`. `None`: it has no connector.
 pub(super) fn read_cache(
     section: &Node,
     plan: &Plan,
@@ -129,7 +129,7 @@ pub(super) fn read_cache(
     Some(CacheOptions { connector: draft.connector?, ..draft.options })
 }
 
-/// Reads the settings that are given, and reports what cannot be used: where it is given, or else at `inherited`.
+/// Reads the settings that are given, and reports those that cannot be used. What is wrong with `inherited` is reported there.
 fn read_draft(section: &Node, inherited: &Origin, draft: &mut Draft, problems: &mut Problems) {
     let given = read(section, SETTINGS, &[], draft, problems);
     let place = Place { section, given: &given, inherited: Some(inherited) };

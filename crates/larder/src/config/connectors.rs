@@ -1,4 +1,4 @@
-//! `connectors`: each by its name, and of the kind that it says. One that is called after a kind need not say it.
+//! The section `connectors`. Each connector has a name and a kind. A connector that is named after its kind does not need to say it.
 
 use super::error::Problems;
 use super::note::Note;
@@ -11,18 +11,18 @@ use crate::caches::{ConnectorKind, ConnectorName, ConnectorOptions};
 use crate::connector::redis::options::RedisOptions;
 use crate::nearest::nearest;
 
-/// The setting that says of which kind a connector is.
+/// The setting that says which kind a connector is.
 pub(super) const KIND: &str = "kind";
 
-/// What it may be.
+/// The accepted kinds.
 const KINDS: &str = "memory, redis, postgres or own";
 
 pub(super) const NO_POSTGRES: &str = "this version of larder has no postgres connector yet; nothing here is used";
 
-/// No settings but the kind.
+/// A connector that the program provides has no settings but the kind.
 const NONE: &[Setting<()>] = &[];
 
-/// Reads all connectors into the plan. Answers the settings of the connector `redis` where they do not say which server is meant.
+/// Reads all connectors into the plan. Returns the settings of the connector `redis` if they do not say where the server is.
 pub(super) fn read(
     section: &Node,
     plan: &mut Plan,
@@ -81,7 +81,7 @@ pub(super) fn read(
     unaddressed
 }
 
-/// The kind that a connector says, or is called after.
+/// The kind that a connector says, or that it is named after.
 pub(super) fn kind_of(name: &str, node: &Node) -> Option<ConnectorKind> {
     match node.child(KIND) {
         Some(kind) => {
@@ -104,7 +104,7 @@ fn no_kind(name: &str, node: &Node, problems: &mut Problems) {
     }
 }
 
-/// Says which connectors with a name of their own no cache is on.
+/// Adds a note for each connector that no cache uses. Connectors that are named after their kind get none.
 pub(super) fn note_unused(section: &Node, plan: &Plan, notes: &mut Vec<Note>) {
     for (written, node) in section.children() {
         let name = ConnectorName::from(written.as_str());
@@ -114,7 +114,7 @@ pub(super) fn note_unused(section: &Node, plan: &Plan, notes: &mut Vec<Note>) {
     }
 }
 
-/// The paths of the settings of a connector of this kind, below its name. Where the kind is not known: of any.
+/// The paths, below its name, of all settings that a connector of this kind may have. `None`: the settings of all kinds.
 pub(super) fn settings(kind: Option<ConnectorKind>) -> Vec<Vec<&'static str>> {
     let mut paths = Vec::new();
     if matches!(kind, Some(ConnectorKind::Memory) | None) {
@@ -127,11 +127,11 @@ pub(super) fn settings(kind: Option<ConnectorKind>) -> Vec<Vec<&'static str>> {
     paths
 }
 
-/// A connector that is switched off, and the setting that does it.
+/// A connector that is switched off, and the reason, as an error shows it.
 #[cfg_attr(not(feature = "zitadel"), allow(dead_code, reason = "only Zitadel's block switches connectors off"))]
 pub(super) struct Disabled(pub(super) ConnectorName, pub(super) String);
 
-/// Reports where something is on a connector that cannot be used.
+/// Reports a connector that cannot be used, at the setting that names it.
 pub(super) fn expect_usable(
     at: &Node,
     name: &ConnectorName,
@@ -151,7 +151,7 @@ pub(super) fn expect_usable(
     }
 }
 
-/// The names that a cache may say.
+/// The names of connectors that a cache may give.
 fn known(plan: &Plan) -> Vec<&str> {
     let mut known = vec!["none", "memory", "redis", "postgres"];
     let names = plan.connectors().map(|(name, _)| name);
@@ -159,7 +159,7 @@ fn known(plan: &Plan) -> Vec<&str> {
     known
 }
 
-/// The same, for an error.
+/// The same names, as an error lists them.
 pub(super) fn alternatives(plan: &Plan) -> String {
     let mut known = known(plan);
     let last = known.pop().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The whole effective configuration as YAML, without the secrets.
+//! [`Effective`]: the whole effective configuration as YAML, without the secrets.
 
 use super::cache::Draft;
 use super::connectors::KIND;
@@ -9,8 +9,8 @@ use crate::caches::{ConnectorKind, ConnectorOptions};
 use crate::connector::redis::options::RedisOptions;
 use std::fmt::{self, Write};
 
-/// A configuration with everything that was left to defaults filled in. Its `Display` is YAML that can be loaded again, but for
-/// the passwords, which are shown as `***`.
+/// A configuration with all defaults filled in. Its `Display` is YAML that can be loaded again, except that passwords are shown as
+/// `***`.
 #[derive(Debug)]
 pub struct Effective<'a>(pub(super) &'a Config);
 
@@ -71,7 +71,7 @@ fn rows<T>(f: &mut fmt::Formatter<'_>, indent: usize, settings: &[Setting<T>], v
     Ok(())
 }
 
-/// Text that YAML reads as text, and as the same: in quotes unless it looks like nothing else.
+/// Writes a text so that YAML reads the same text: in quotes, unless YAML cannot take it for anything else.
 fn text(f: &mut fmt::Formatter<'_>, value: &str) -> fmt::Result {
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/');
     let begins = value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');

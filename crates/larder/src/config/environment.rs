@@ -1,10 +1,11 @@
-//! Environment variables over a configuration: `LARDER_` and the path of the setting in upper case, joined by `_`.
+//! Environment variables, which override the file. A name is `LARDER_` and the path of the setting in upper case, joined by `_`.
 //!
-//! A name is resolved against the settings that exist, so the underscores within names are no problem. Variables that begin like a
-//! setting and are none are errors; all others (`LARDER_SERVERS`) are not ours. An empty variable is as good as none.
+//! A name is matched against the settings that exist, so underscores within the name of a setting are allowed. A variable that begins
+//! with `LARDER_CONNECTORS_`, `LARDER_DEFAULTS_` or `LARDER_CACHES_` and names no setting is an error. All other variables
+//! (`LARDER_SERVERS`) are ignored. An empty variable counts as not set.
 //!
-//! A connector or a cache is one that the file names, in whatever case and with whatever separators, or a new one. A new connector needs
-//! a variable for its kind as well: `LARDER_CONNECTORS_SESSIONS_KIND`.
+//! A variable names a connector or a cache of the file, whatever the case and the separators, or a new one. A new connector also needs a
+//! variable for its kind: `LARDER_CONNECTORS_SESSIONS_KIND`.
 
 use super::connectors::{self, KIND};
 use super::error::Problems;
@@ -16,7 +17,7 @@ use crate::connector::redis::options::Url;
 use crate::nearest::nearest;
 use std::ffi::{OsStr, OsString};
 
-/// What the process was started with, as far as it may concern us.
+/// The environment variables, without the empty ones and those whose names are not UTF-8.
 #[derive(Debug, Default)]
 pub(super) struct Environment(Vec<(String, OsString)>);
 
@@ -30,13 +31,13 @@ impl Environment {
                 (!value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
             })
             .collect();
-        // The order in which a process gets its variables means nothing.
+        // The result must not depend on the order in which the process gets its variables.
         found.sort();
         Self(found)
     }
 
-    /// The variables that begin with `prefix`: the rest of their names, the whole of it, and their values. Those that are no
-    /// text are problems.
+    /// The variables whose names begin with `prefix`: the rest of the name, the whole name, and the value. A value that is not UTF-8 is
+    /// a problem.
     pub(super) fn beginning(&self, prefix: &str, problems: &mut Problems) -> Vec<(String, String, String)> {
         let mut found = Vec::new();
         for (name, value) in &self.0 {
@@ -58,7 +59,7 @@ pub(super) fn node(name: &str, path: &[&str], value: &str) -> Node {
     Node { origin: variable(name, path), value: Value::Text(value.to_owned()) }
 }
 
-/// Puts the variables that name settings in their places in `root`.
+/// Puts the variables into `root`, in the places of the settings that they name.
 pub(super) fn overlay(root: &mut Node, environment: &Environment, problems: &mut Problems, notes: &mut Vec<Note>) {
     overlay_connectors(root, environment, problems, notes);
     for (rest, name, value) in environment.beginning("LARDER_DEFAULTS_", problems) {
@@ -90,7 +91,7 @@ fn overlay_connectors(root: &mut Node, environment: &Environment, problems: &mut
     let variables = environment.beginning("LARDER_CONNECTORS_", problems);
     let (kinds, others): (Vec<_>, Vec<_>) =
         variables.into_iter().partition(|(rest, _, _)| rest.ends_with(&format!("_{}", upper(&[KIND]))));
-    // The kinds come first: they say which settings the others may be.
+    // The kinds come first: they decide which settings the other variables may name.
     for (rest, name, value) in kinds {
         let connector = rest.strip_suffix(&format!("_{}", upper(&[KIND]))).unwrap_or_default();
         if connector.is_empty() {
@@ -125,7 +126,7 @@ fn overlay_connectors(root: &mut Node, environment: &Environment, problems: &mut
     }
 }
 
-/// The connectors that there are, and their kinds as far as they are known.
+/// The connectors that are given, and always `memory` and `redis`; with their kinds, as far as these are known.
 fn known(root: &Node) -> Vec<(String, Option<ConnectorKind>)> {
     let given = root.child("connectors").map(Node::children).unwrap_or_default();
     let mut known: Vec<_> = given.iter().map(|(name, node)| (name.clone(), connectors::kind_of(name, node))).collect();
@@ -163,7 +164,7 @@ fn put(root: &mut Node, path: &[&str], name: &str, value: &str) {
     root.insert(path, node(name, path, value));
 }
 
-/// A variable takes the place of what the file says in another way.
+/// Removes what the file says and this variable replaces: the alternatives to its setting and, for a URL, what the URL says as well.
 fn instead(root: &mut Node, path: &[&str], value: &str) {
     let ["connectors", connector, setting] = path else { return };
     let at = ["connectors", connector];
@@ -175,7 +176,7 @@ fn instead(root: &mut Node, path: &[&str], value: &str) {
     }
 }
 
-/// The cache, and its setting.
+/// The cache, and its setting, that a variable names.
 fn cache(root: &Node, rest: &str) -> Option<(String, &'static str)> {
     let settings = super::cache::SETTINGS.iter().map(|setting| setting.name);
     let (setting, name) = settings
@@ -186,7 +187,7 @@ fn cache(root: &Node, rest: &str) -> Option<(String, &'static str)> {
     Some((known.unwrap_or_else(|| name.to_ascii_lowercase()), setting))
 }
 
-/// Whether a variable that says `said` means what is called `name`.
+/// Whether `said`, a part of a variable's name, means the connector or cache `name`.
 fn is_called(said: &str, name: &str) -> bool {
     let fold = |name: &str| {
         name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect::<String>()

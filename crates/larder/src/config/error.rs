@@ -1,18 +1,18 @@
-//! What is wrong with a configuration: all of it at once, each with where it stands and what would be right.
+//! [`ConfigError`]: all problems of a configuration at once, each with its place and with what is accepted.
 
 use super::tree::Origin;
 use std::fmt;
 
-/// Why a configuration cannot be used. Holds at least one [`Problem`]; its text has one line for each.
+/// Why a configuration cannot be used. It holds at least one [`Problem`], and its text has one line for each.
 ///
-/// No secret is ever part of it: the values of settings that hold one, or might by mistake, are not shown.
+/// It never shows a secret: it leaves out the values of settings that hold a secret, or may hold one by mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     file: Option<String>,
     problems: Vec<Problem>,
 }
 
-/// One thing that is wrong.
+/// One problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub(super) variable: Option<String>,
@@ -26,7 +26,7 @@ impl ConfigError {
         Self { file: file.map(str::to_owned), problems }
     }
 
-    /// Everything that was found, in the order of the file's lines; what environment variables did comes last.
+    /// All problems, in the order of the file's lines. Those of environment variables come last.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -34,14 +34,14 @@ impl ConfigError {
 }
 
 impl Problem {
-    /// The setting, as it is written in the file: `connectors.redis.operation_timeout`. Empty where the text as a whole cannot
-    /// be read.
+    /// The setting, as it is written in the file: `connectors.redis.operation_timeout`. Empty where no setting is concerned: the text
+    /// cannot be read, or a variable names no setting.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The line of the file, counted from 1, where it is known.
+    /// The line of the file, counted from 1, if it is known.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         self.line
@@ -83,7 +83,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Collects what is wrong while a configuration is read.
+/// The problems that are found while a configuration is read.
 #[derive(Debug, Default)]
 pub(super) struct Problems(pub(super) Vec<(Origin, String)>);
 

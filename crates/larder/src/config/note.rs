@@ -1,11 +1,12 @@
-//! What was accepted, but does not mean here what it means where it comes from.
+//! [`Note`]: a setting that was accepted and has no effect here, or another one.
 
 use super::tree::{self, Origin};
 use std::fmt;
 
-/// A setting that was accepted although it has no use here, or another one, and what larder does instead.
+/// A setting that was accepted and has no effect in larder, or not the effect that it has in the program it comes from; and what larder does
+/// instead.
 ///
-/// Not an error: a configuration written for something else loads unchanged, and whoever reads the notes knows what differs.
+/// A note is no error: a configuration that was written for another program loads unchanged, and its notes say what differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     path: String,

@@ -7,12 +7,12 @@ use crate::clock::Clock;
 use crate::contract::Connector;
 
 impl Caches {
-    /// Prepares to open caches as `config` says. Nothing is connected yet, and no server needs to be there.
+    /// Prepares to open caches as `config` says. Nothing is connected yet, and no server needs to be reachable.
     ///
     /// # Errors
     ///
     /// [`OpenError::NoRuntime`] outside a Tokio runtime, and [`OpenError::NoConnector`] for a cache on a connector that the program has to
-    /// bring along: see [`CachesBuilder::config`].
+    /// provide: see [`CachesBuilder::config`].
     pub async fn from_config(config: Config) -> Result<Self, OpenError> {
         CachesBuilder::from(config).open().await
     }
@@ -28,7 +28,7 @@ impl Caches {
 }
 
 impl CachesBuilder {
-    /// Adds what a configuration says: its connectors and its caches, and its defaults where they name a connector.
+    /// Adds the connectors and caches of a configuration, and its defaults if they name a connector.
     ///
     /// ```
     /// # #[cfg(feature = "yaml")]

@@ -1,4 +1,4 @@
-//! The settings of a redis connector: which server, who we are there, and how long we wait.
+//! The settings of a redis connector: the server, the credentials, the time-outs and the limits.
 
 use super::breaker;
 use super::connectors::KIND;
@@ -12,7 +12,7 @@ use crate::connector::secret::{HIDDEN, Secret};
 use crate::option_error::OptionError;
 use std::path::PathBuf;
 
-/// The settings as they are given, before those that say the same thing in two ways are put together.
+/// The settings as they are given, before the URL and the other settings are merged.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     options: RedisOptions,
@@ -22,10 +22,10 @@ pub(super) struct Draft {
     password_file: Option<PathBuf>,
 }
 
-/// Settings of which one at most may be given: they say the same thing. A variable takes the place of the others in a file.
+/// Settings of which at most one may be given, because they say the same thing. A variable replaces the others of the file.
 pub(super) const ALTERNATIVES: [&[&str]; 2] = [&["url", "address", "socket"], &["password", "password_file"]];
 
-/// What a URL may say as well.
+/// Settings that a URL may contain.
 pub(super) const IN_URL: [&str; 4] = ["username", "password", "password_file", "database"];
 
 pub(super) const NO_ADDRESS: &str = "does not say where the server is: give `url`, `address` or `socket`";
@@ -44,14 +44,14 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
             redis.url = Some(url);
             Ok(())
         },
-        // Written as what it says.
+        // The settings that it contains are written instead.
         write: |_| None,
     },
     Setting {
         name: "address",
         give: "host:port",
         read: |redis, node| {
-            // Not shown: a URL with a password is easily given here by mistake.
+            // The value is not shown: it may be a URL with a password, given here by mistake.
             let address =
                 Address::parse(text(node)?).ok_or_else(|| Refused::Hidden("is no host and port".to_owned()))?;
             redis.address = Some(address);
@@ -128,7 +128,7 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
         name: WAIT_TIMEOUT,
         give: accepted::WAIT_TIMEOUT,
         read: |redis, node| put(&mut redis.options.wait_timeout, duration(node)),
-        // It means nothing by itself.
+        // Without replicas to wait for it has no effect.
         write: |redis| if redis.options.wait_replicas > 0 { time(redis.options.wait_timeout) } else { None },
     },
     Setting {
@@ -190,7 +190,7 @@ impl Redis {
         draft.put_together(&given, section, problems)
     }
 
-    /// The rows as they are written.
+    /// The settings, as the effective configuration writes them.
     pub(super) fn draft(&self) -> Draft {
         let address = self.addressed.then(|| self.options.address.clone());
         let (address, socket) = match address {
@@ -201,7 +201,7 @@ impl Redis {
     }
 }
 
-/// Whether a URL says what the setting of this name says.
+/// Whether a URL contains what the setting of this name says.
 pub(super) fn says(url: &Url, setting: &str) -> bool {
     match setting {
         "username" => url.username.is_some(),
@@ -211,7 +211,7 @@ pub(super) fn says(url: &Url, setting: &str) -> bool {
     }
 }
 
-/// Settings that cannot both be meant.
+/// Reports settings that contradict each other.
 fn contradictions(draft: &Draft, given: &Given, problems: &mut Problems) {
     if let Some(timeout) = given.origin(WAIT_TIMEOUT).filter(|_| draft.options.wait_replicas == 0) {
         problems.add(timeout, format!("says how long to wait for no replica: give `{WAIT_REPLICAS}` too, or neither"));
@@ -236,7 +236,7 @@ fn contradictions(draft: &Draft, given: &Given, problems: &mut Problems) {
     }
 }
 
-/// Whether the first was given by a variable and the second in a file.
+/// Whether `first` comes from a variable and `second` from the file.
 fn outranks(first: Option<&Origin>, second: Option<&Origin>) -> bool {
     let variable = |origin: Option<&Origin>| origin.map(|origin| origin.variable.is_some());
     variable(first) == Some(true) && variable(second) == Some(false)
@@ -275,7 +275,7 @@ impl Draft {
                 Ok(password) => redis.password = Some(password),
                 Err(reason) => {
                     problems.add(origin, format!("names {}, which {reason}", path.display()));
-                    // That is all that is wrong with it: a password was given.
+                    // A password was given, so a user name without a password must not be reported as well.
                     redis.username = None;
                 }
             }
@@ -285,7 +285,7 @@ impl Draft {
     }
 }
 
-/// Reports what cannot be used, where it was given. The breaker reports its own.
+/// Reports an option that cannot be used, where it was given. `breaker.rs` reports the options of the breaker.
 fn report(error: &OptionError, section: &Node, given: &Given, problems: &mut Problems) {
     let name = error.option();
     if name.starts_with("breaker.") {
@@ -294,13 +294,13 @@ fn report(error: &OptionError, section: &Node, given: &Given, problems: &mut Pro
     if given.origin(name).is_some() {
         return Place { section, given, inherited: None }.report(error, problems);
     }
-    // Other settings that say it as well. Their own text may hold a password.
+    // Another setting has given the option, such as the URL. Its text is not shown: it may hold a password.
     let others = ALTERNATIVES.iter().filter(|names| names.contains(&name)).flat_map(|names| names.iter());
     let origin = others.chain(&["url"]).find_map(|name| given.origin(name)).unwrap_or(&section.origin);
     problems.add(origin, error.after_name(None, None));
 }
 
-/// Whether this is what larder prints in place of a password.
+/// Whether the password is the text that larder prints in place of a password.
 pub(super) fn hidden(redis: &RedisOptions) -> bool {
     redis.password.as_ref().is_some_and(|password| password.expose() == HIDDEN)
 }

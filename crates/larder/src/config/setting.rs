@@ -1,8 +1,8 @@
-//! Settings as rows of a table: name, what is accepted, how it is read, how it is written. A row turns what was written into a value.
-//! Whether the value can be used is the options' own business (`crate::option_error`), and reported here at its place in the file.
+//! Settings as rows of a table: the name, what is accepted, how the value is read, how it is written. A row turns a text into a value.
+//! The options check whether the value can be used (`crate::option_error`). This module reports the result at the place in the file.
 //!
-//! Reading, the names that environment variables may have, suggestions for misspelt names, and the effective configuration all
-//! come from the same rows, so none of them can lack a setting that another has.
+//! Reading, the names of environment variables, the suggestions for misspelt names and the effective configuration all use the same
+//! rows. So no setting can be missing in one of them.
 
 use super::error::Problems;
 use super::size;
@@ -18,25 +18,25 @@ pub(super) struct Setting<T: 'static> {
     /// What an error says to give.
     pub(super) give: &'static str,
     pub(super) read: fn(&mut T, &Node) -> Result<(), Refused>,
-    /// Its value in the effective configuration; `None` where there is nothing to say.
+    /// Its value in the effective configuration. `None`: the setting is left out.
     pub(super) write: fn(&T) -> Option<Written>,
 }
 
 /// Why a value was not taken.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// The value may be shown; the text goes on after it.
+    /// The error shows the value, and then this text.
     Shown(&'static str),
-    /// The value may not be shown; the text goes on after the path.
+    /// The error does not show the value. This text follows the path.
     Hidden(String),
 }
 
 /// A value in the effective configuration.
 #[derive(Debug)]
 pub(super) enum Written {
-    /// Nothing in it that YAML could mistake.
+    /// Text that needs no quotes in YAML.
     Plain(String),
-    /// Any text.
+    /// Text that may need quotes.
     Text(String),
 }
 
@@ -50,16 +50,16 @@ impl Given {
     }
 }
 
-/// Where options were given.
+/// Where the options of a section were given.
 pub(super) struct Place<'a> {
     pub(super) section: &'a Node,
     pub(super) given: &'a Given,
-    /// Where those that the section does not give come from, and are reported.
+    /// The section from which missing settings are inherited. What is wrong with these is reported there.
     pub(super) inherited: Option<&'a Origin>,
 }
 
 impl Place<'_> {
-    /// Reports what cannot be used at the place where it was given.
+    /// Reports an option that cannot be used, where it was given.
     pub(super) fn report(&self, error: &OptionError, problems: &mut Problems) {
         let name = error.option();
         let here = |name: &str| self.section.origin.child(name);
@@ -69,7 +69,7 @@ impl Place<'_> {
             (None, None) => shown_path(&here(name).path),
         };
         let other = error.other();
-        // Of two that contradict each other, at the first; where only the second was given, there.
+        // A contradiction is reported at the first of the two options, or at the second if only the second was given here.
         let (origin, against) = match (self.given.origin(name), other.and_then(|other| self.given.origin(other))) {
             (Some(origin), _) => (origin.clone(), other),
             (None, Some(origin)) => (origin.clone(), Some(name)),
@@ -81,7 +81,7 @@ impl Place<'_> {
     }
 }
 
-/// Reads the settings of one section into `target`. `nested` are the sections below it, which somebody else reads.
+/// Reads the settings of one section into `target`. `nested` names the sections and settings in it that the caller reads.
 pub(super) fn read<T>(
     section: &Node,
     settings: &'static [Setting<T>],
@@ -117,7 +117,7 @@ pub(super) fn read<T>(
     given
 }
 
-/// What is said of a name that is no setting.
+/// The error for a name that is no setting.
 pub(super) fn unknown(name: &str, accepted: &[&str]) -> String {
     let near = nearest(name, accepted.iter().copied());
     let elsewhere = || super::known().into_iter().find(|path| path.last() == Some(&name)).map(|path| path.join("."));
@@ -129,7 +129,7 @@ pub(super) fn unknown(name: &str, accepted: &[&str]) -> String {
     format!("is no setting{hint}{end} Accepted here: {}", accepted.join(", "))
 }
 
-/// Puts what was read in its place.
+/// Stores a value, if it could be read.
 pub(super) fn put<V>(place: &mut V, read: Result<V, Refused>) -> Result<(), Refused> {
     *place = read?;
     Ok(())
@@ -146,18 +146,18 @@ pub(super) fn text(node: &Node) -> Result<&str, Refused> {
     }
 }
 
-/// A whole number, as large as its type can be.
+/// A whole number that fits into its type.
 pub(super) fn number<N: TryFrom<u64>>(node: &Node) -> Result<N, Refused> {
     let number: Option<u64> = match &node.value {
         Value::Integer(integer) => u64::try_from(*integer).ok(),
-        // As environment variables give them, and as YAML gives `100_000`.
+        // Environment variables give numbers as text, and so does YAML for `100_000`.
         Value::Text(text) if !text.starts_with(['+', '_']) => text.trim().replace('_', "").parse().ok(),
         _ => None,
     };
     number.and_then(|number| N::try_from(number).ok()).ok_or(Refused::Shown(""))
 }
 
-/// A part of the whole. What is beyond it is found later.
+/// A ratio. The options check its range.
 pub(super) fn ratio(node: &Node) -> Result<f64, Refused> {
     let ratio = match &node.value {
         Value::Integer(integer) => Some(*integer as f64),

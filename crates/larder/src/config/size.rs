@@ -12,7 +12,7 @@ const UNITS: [(&str, u64); 9] = [
     ("tb", 1_000_000_000_000),
 ];
 
-/// The size in bytes; `None` where the text is none, or no computer has as many. Without a unit it counts bytes.
+/// The size in bytes. A number without a unit counts bytes. `None`: the text is no size, or the size is too large.
 pub(super) fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | '_')).unwrap_or(text.len());
@@ -25,7 +25,7 @@ pub(super) fn parse(text: &str) -> Option<u64> {
     if !number.contains('.') {
         return number.parse::<u64>().ok()?.checked_mul(unit);
     }
-    // Half a byte is nobody's size: a fraction needs a unit that it is a fraction of.
+    // A fraction needs a unit larger than a byte.
     let bytes = number.parse::<f64>().ok()? * unit as f64;
     (unit > 1 && (1.0..9e15).contains(&bytes)).then_some(bytes as u64)
 }

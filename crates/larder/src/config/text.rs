@@ -1,4 +1,4 @@
-//! Reads the text of a configuration, YAML or TOML, into a [tree](super::tree), and finds the lines of what stands in it.
+//! Reads the text of a configuration, YAML or TOML, into a [tree](super::tree), and finds the lines of settings.
 //!
 //! No value is ever part of an error: it may be a password.
 
@@ -6,7 +6,7 @@ use super::tree::{Node, Origin, Value, shown_name};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// The text of a configuration file.
+/// The format of a configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     #[cfg(feature = "yaml")]
@@ -16,7 +16,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// One that can be read.
+    /// A format that this build can read.
     #[cfg(feature = "yaml")]
     pub(super) const ANY: Self = Self::Yaml;
     #[cfg(not(feature = "yaml"))]
@@ -32,7 +32,7 @@ impl Format {
     }
 }
 
-/// Reads a text; the error is the line, where it is known, and what is wrong.
+/// Reads a text. The error holds the line, if it is known, and what is wrong.
 pub(super) fn parse(text: &str, format: Format) -> Result<Node, (Option<usize>, String)> {
     let root = Place(Origin::default());
     match format {
@@ -59,7 +59,7 @@ pub(super) fn parse(text: &str, format: Format) -> Result<Node, (Option<usize>, 
 }
 
 #[cfg(feature = "yaml")]
-/// The parser takes a text of nothing but comments for one that has ended too early.
+/// Whether a text has only comments and empty lines. The parser would report that such a text ended too early.
 fn blank(text: &str) -> bool {
     text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
 }
@@ -69,7 +69,7 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// The line on which the last name of `path` stands. Only asked for when there is an error to show.
+/// The line of the last name of `path`. It parses the text again, so it is called only to show an error.
 pub(super) fn line(text: &str, format: Format, path: &[String]) -> Option<usize> {
     match format {
         #[cfg(feature = "yaml")]
@@ -91,7 +91,7 @@ pub(super) fn line(text: &str, format: Format, path: &[String]) -> Option<usize>
     }
 }
 
-/// Reads the value that stands there.
+/// Reads a value that has this origin.
 struct Place(Origin);
 
 impl<'de> DeserializeSeed<'de> for Place {
@@ -182,10 +182,10 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
     }
 }
 
-/// As the parser hands over a date, which no setting is: a mapping of this one name to its text.
+/// The parser gives a date, which no setting is, as a mapping of this one name to the text of the date.
 const TOML_DATE: &str = "$__toml_private_datetime";
 
-/// An error of our own. What a parser says beside it may hold a name or a value that is a password, and is cut off.
+/// An error with larder's own text. The parser adds text around it that may hold a password; [`without_values`] cuts that off.
 fn ours<E: serde::de::Error>(text: impl fmt::Display) -> E {
     E::custom(format_args!("{OURS}{text}{OURS}"))
 }
@@ -203,7 +203,7 @@ fn without_values(message: &str) -> String {
     }
 }
 
-/// Reads the name of a setting beside those that are there already.
+/// Reads the name of a setting, and refuses a name that is in the mapping already.
 struct Name<'a>(&'a [(String, Node)]);
 
 impl<'de> DeserializeSeed<'de> for Name<'_> {
@@ -214,7 +214,7 @@ impl<'de> DeserializeSeed<'de> for Name<'_> {
     }
 }
 
-/// The name is checked while the parser stands at it, and can add the line.
+/// Checks the name while it is parsed, so that the parser adds the line to the error.
 impl<'de> Visitor<'de> for Name<'_> {
     type Value = String;
 
@@ -265,11 +265,11 @@ impl<'de> Visitor<'de> for Name<'_> {
 const NO_NAME: &str = "the name of a setting must be text";
 
 #[cfg(feature = "yaml")]
-/// What [`Locate`] ends with where it has found the name; the parser adds the line.
+/// The error by which [`Locate`] says that it has found the name. The parser adds the line.
 const FOUND: &str = "larder: the name stands here";
 
 #[cfg(feature = "yaml")]
-/// Fails at the last name of a path: the only way to learn from the parser where that is.
+/// Fails at the last name of a path, because the parser gives a line only with an error.
 struct Locate<'a>(&'a [String]);
 
 #[cfg(feature = "yaml")]

@@ -1,10 +1,10 @@
-//! A configuration before it means anything: mappings and values, each with where it came from.
+//! A configuration before it is interpreted: mappings and values, each with its origin.
 //!
-//! YAML, TOML and environment variables all become this, so that everything after it exists once.
+//! YAML, TOML and environment variables all become this tree, so that the code which interprets it exists once.
 
 use crate::option_error;
 
-/// Where a value stands.
+/// Where a value comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Origin {
     /// The names that lead to it, as they are written in the file.
@@ -29,13 +29,13 @@ pub(super) struct Node {
 
 #[derive(Clone)]
 pub(super) enum Value {
-    /// Nothing, as after a colon with no value: as if the setting were not there.
+    /// No value, as after a colon in YAML. It counts as if the setting were absent.
     Nothing,
     Bool(bool),
     Integer(i128),
     Float(f64),
     Text(String),
-    /// No setting is a list, so what is in it does not matter.
+    /// No setting is a list, so the elements are not kept.
     List,
     Map(Vec<(String, Node)>),
 }
@@ -49,7 +49,7 @@ impl Node {
         matches!(self.value, Value::Nothing)
     }
 
-    /// What a mapping holds; nothing for everything else.
+    /// The children of a mapping; no children for any other value.
     pub(super) fn children(&self) -> &[(String, Node)] {
         match &self.value {
             Value::Map(children) => children,
@@ -57,7 +57,7 @@ impl Node {
         }
     }
 
-    /// The value of this name that is more than nothing.
+    /// The child of this name, unless it has no value.
     pub(super) fn child(&self, name: &str) -> Option<&Self> {
         self.find(|known| known == name)
     }
@@ -66,8 +66,8 @@ impl Node {
         self.children().iter().find(|(name, child)| is(name) && !child.is_nothing()).map(|(_, child)| child)
     }
 
-    /// Puts a value where `path` leads, making mappings on the way. What is in the way and no mapping stays, to be refused
-    /// when it is read.
+    /// Puts a node at `path`, and makes the mappings that lead there. Where something else than a mapping is in the way, it stays, and
+    /// is refused when it is read.
     pub(super) fn insert(&mut self, path: &[&str], node: Self) {
         if self.is_nothing() {
             self.value = Value::Map(Vec::new());
@@ -86,7 +86,7 @@ impl Node {
         }
     }
 
-    /// Removes those children of the mapping at `path` for which `goes` holds.
+    /// Removes the children of the mapping at `path` for which `goes` is true.
     pub(super) fn remove(&mut self, path: &[&str], goes: &dyn Fn(&str, &Self) -> bool) {
         let Value::Map(children) = &mut self.value else { return };
         match path.split_first() {
@@ -99,7 +99,7 @@ impl Node {
         }
     }
 
-    /// The value as an error may show it. Never used for what might be a secret.
+    /// The value as an error shows it. Never used for a value that may be a secret.
     pub(super) fn shown(&self) -> String {
         match &self.value {
             Value::Bool(bool) => format!("`{bool}`"),
@@ -110,7 +110,7 @@ impl Node {
         }
     }
 
-    /// What kind of value it is.
+    /// The kind of the value, as an error names it.
     pub(super) fn kind(&self) -> &'static str {
         match &self.value {
             Value::Nothing => "nothing",
@@ -123,8 +123,8 @@ impl Node {
     }
 }
 
-/// A path as a person reads it. Names are cut where they can be no setting's, because a missing space after a colon makes a
-/// name of a password.
+/// A path as it is shown. A name is cut at the first character that no setting's name contains: without the space after a colon, the
+/// parser takes a password for a part of the name.
 pub(super) fn shown_path(path: &[String]) -> String {
     let names: Vec<String> = path.iter().map(|name| shown_name(name)).collect();
     names.join(".")

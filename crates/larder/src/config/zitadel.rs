@@ -1,14 +1,14 @@
-//! Zitadel's `Caches:` block, put in larder's words: every setting means what it means there, or a note says what larder does
-//! instead.
+//! Translates Zitadel's `Caches:` block into larder's settings. Each setting means what it means in Zitadel, or a note says what larder
+//! does instead.
 //!
-//! The block becomes the tree that a file of ours would have been, each value with the place it has in Zitadel's file, and is
-//! read like any other. Names are matched without regard to case, as Zitadel does. Settings that are not given have the
-//! defaults of Zitadel, which merges them into every file; the circuit breaker has them only where its block is given.
+//! The block becomes the tree that larder's own file would give, and is read like any other. Each value keeps its place in Zitadel's
+//! file. Names are matched without regard to case, as Zitadel does. Settings that are not given have Zitadel's defaults, because Zitadel
+//! merges them into every file. The circuit breaker has these defaults only if its block is given.
 //!
 //! # Durations
 //!
-//! Zitadel counts a number without a unit in nanoseconds, which nobody means: it is refused, but for 0 and what is negative. What
-//! those say depends on the setting: a negative time-out or age is none, a negative back-off is no retry.
+//! Zitadel takes a number without a unit for nanoseconds, which nobody means. Such a number is refused, except for 0 and negative
+//! numbers. What these mean depends on the setting: a negative time-out or age means none, and a negative back-off means no retry.
 
 mod names;
 mod settings;
@@ -23,8 +23,8 @@ use super::tree::{Node, Origin, Value, shown_name, shown_path};
 use names::{canonical, variables};
 use translation::Translation;
 
-/// Zitadel's block, if this is a file of Zitadel's: `Caches` by that name, or in another case with `Connectors` in it that are
-/// named like Zitadel's. A cache of ours holds no mappings.
+/// Zitadel's block, if this is Zitadel's file: a section `Caches`, in any case. The name `caches`, all in lower case, is larder's own
+/// section, unless it contains `Connectors` with a mapping named like one of Zitadel's: no cache of larder's contains mappings.
 fn block(root: &Node) -> Option<&Node> {
     let connectors = |block: &Node| {
         let connectors = block.find(|name| name.eq_ignore_ascii_case("connectors")).map(Node::children);
@@ -39,7 +39,8 @@ fn block(root: &Node) -> Option<&Node> {
     found.map(|(_, block)| block)
 }
 
-/// Where `root` is a file of Zitadel's, puts it in our words, with Zitadel's own environment variables over it.
+/// If `root` is Zitadel's file, translates it, with Zitadel's own environment variables over it. Returns the connectors that are
+/// switched off.
 pub(super) fn translate(
     root: &mut Node,
     environment: &Environment,
@@ -59,7 +60,7 @@ pub(super) fn translate(
     disabled
 }
 
-/// The other sections of a file of Zitadel's are not ours, but for those that would be in a file of ours.
+/// Refuses sections of larder's own file beside Zitadel's block, and adds a note that the other sections are not read.
 fn beside(root: &Node, block: &Node, problems: &mut Problems, notes: &mut Vec<Note>) {
     let mut others = Vec::new();
     for (name, other) in root.children().iter().filter(|(_, other)| other.origin != block.origin) {

@@ -3,12 +3,12 @@
 //! ```text
 //!   RedisConnector, one per cache ── single/   what is sent for each operation, and what replies mean
 //!     │                              layout.rs  scripts.rs  lua/   what is kept on the server
-//!   remote/ ──────────────────────── guards, journal, trust, breaker, supervisor: what every server needs
+//!   remote/ ──────────────────────── guards, journal, trust, breaker, supervisor: shared by all kinds of servers
 //!     │
 //!   wire/ ────────────────────────── connections, commands, errors
 //! ```
 //!
-//! All caches of a process share one multiplexed connection. `ARCHITECTURE.md` tells the life of a get, a fill and an
+//! All caches of a process share one multiplexed connection. `ARCHITECTURE.md` describes the life of a get, a fill and an
 //! invalidation.
 
 use crate::breaker::Breaker;
@@ -34,20 +34,20 @@ pub use options::{Address, RedisOptions};
 
 /// A Redis or Valkey server, and the connection to it.
 ///
-/// Dropping the last clone, and the last connector opened on it, closes the connection.
+/// The connection is closed when the last clone and the last connector that was opened on it are dropped.
 #[derive(Clone)]
 pub struct Redis {
     server: Server<SingleServer>,
 }
 
-/// Why a server cannot even be tried.
+/// Why larder cannot even try to connect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedisError {
-    /// Connections live in tasks.
+    /// A connection lives in a task, which needs a Tokio runtime.
     #[error("the redis connector was opened outside a Tokio runtime; open it inside one")]
     NoRuntime,
-    /// A setting cannot be used.
+    /// An option cannot be used.
     #[error("the redis connector cannot be opened: {0}")]
     Option(OptionError),
 }
@@ -59,14 +59,14 @@ impl From<OptionError> for RedisError {
 }
 
 impl Redis {
-    /// Begins to connect, in the background; until that has succeeded, gets miss and invalidations are deferred. A
-    /// server that is down now is a normal start.
+    /// Begins to connect in the background. Until a connection is made, gets miss and invalidations are deferred. It is no error if the
+    /// server is down now.
     ///
-    /// The connection lives in the Tokio runtime that this is called in, and ends with it; it may be used from anywhere.
+    /// The connection lives in the Tokio runtime in which this is called, and ends with it. Callers may be in another runtime, or in none.
     ///
     /// # Errors
     ///
-    /// See [`RedisError`] and [`RedisOptions::validate`]; nothing the server does is an error here.
+    /// See [`RedisError`] and [`RedisOptions::validate`]. Nothing that the server does is an error here.
     pub fn open(config: RedisOptions) -> Result<Self, RedisError> {
         config.validate()?;
         let options = ServerOptions {
@@ -85,7 +85,7 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// The schema cannot be used: see [`Schema::validate`]. A name with a colon in it, for one, could reach another cache's keys.
+    /// The schema cannot be used: see [`Schema::validate`]. For example, a name with a colon could reach another cache's keys.
     pub fn connector(&self, schema: Schema) -> Result<RedisConnector, OptionError> {
         let link = self.server.link();
         let local = link.kind().local(&schema, link.clock());
@@ -109,8 +109,7 @@ impl Redis {
         self.server.latencies()
     }
 
-    /// Hands the breaker's state and the latencies to the `metrics` recorder that is installed, labelled with the server's
-    /// address.
+    /// Hands the breaker's state and the latencies to the installed `metrics` recorder, labelled with the server's address.
     pub fn publish(&self) {
         self.server.publish();
     }
@@ -169,7 +168,7 @@ impl Connector for RedisConnector {
     }
 
     fn ticket(&self) -> Answer<'_, Option<Ticket>> {
-        // It may be for a change, whose ticket is not shed either.
+        // The ticket may be for a change, so it waits for a place as a change does.
         if self.store.may_read().is_err() {
             Answer::now(None)
         } else {

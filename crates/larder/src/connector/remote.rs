@@ -9,12 +9,12 @@
 //!     ▲
 //!   Supervisor, a task ────────── supervisor.rs  recovery.rs            connects, compares histories, clears, replays
 //!     │
-//!   ServerKind ──────────────────── protocol.rs                           the connector's own: connect, read the clock, clear, forget
+//!   ServerKind ────────────────── server_kind.rs                        the connector's own: connect, read the clock, clear, forget
 //! ```
 //!
 //! A connector of your own opens a [`Server`] with its [`ServerKind`], opens each cache on it ([`Server::cache`]), and implements
-//! [`Connector`](crate::contract::Connector) on the [`RemoteCache`] that it is given. `tests/toy/` in larder's repository is one, in under
-//! 300 lines, for a server of 200.
+//! [`Connector`](crate::contract::Connector) on the [`RemoteCache`] that this returns. `tests/toy/` in larder's repository is an example:
+//! a connector of less than 300 lines, for a server of less than 200.
 
 mod cache;
 #[cfg(any(feature = "redis", feature = "postgres"))]

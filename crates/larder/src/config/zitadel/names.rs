@@ -1,4 +1,4 @@
-//! Zitadel's names, in whatever case they are written: in a file, and in Zitadel's environment variables.
+//! Zitadel's names, whatever their case, in a file and in Zitadel's environment variables.
 
 use super::settings::{CACHES, CONNECTORS, Word};
 use super::translation::KNOWN;
@@ -72,7 +72,7 @@ pub(super) fn add(whole: &mut Node, name: &str, child: Node, problems: &mut Prob
     }
 }
 
-/// Puts Zitadel's environment variables in their places.
+/// Puts Zitadel's environment variables into the block.
 pub(super) fn variables(block: &mut Node, environment: &Environment, problems: &mut Problems) {
     for (rest, name, value) in environment.beginning("ZITADEL_CACHES_", problems) {
         let upper = |path: &[&str]| path.join("_").to_ascii_uppercase();

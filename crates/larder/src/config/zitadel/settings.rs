@@ -1,4 +1,4 @@
-//! The settings of Zitadel's, each with what becomes of it here: another row for each that larder gets to know.
+//! Zitadel's settings, and what larder does with each of them. A further setting is one more row.
 
 use super::values::{
     Time, boolean, integer, pointless_time, pool_number, pool_time, time, time_or, timeout, truth, unless_empty,
@@ -6,11 +6,11 @@ use super::values::{
 };
 use crate::config::tree::{Node, Value};
 
-/// A setting of Zitadel's.
+/// One of Zitadel's settings.
 pub(super) struct Word {
-    /// Below `Caches`, or below a cache.
+    /// Its path below `Caches`, or below a cache.
     pub(super) path: &'static [&'static str],
-    /// The settings of ours that get its value, below `connectors` or below the cache.
+    /// The settings of larder's that get its value, below `connectors` or below the cache.
     pub(super) becomes: &'static [&'static [&'static str]],
     pub(super) take: fn(&Node) -> Taken,
 }
@@ -19,15 +19,15 @@ pub(super) struct Word {
 pub(super) enum Taken {
     /// It is taken as it is.
     Keep,
-    /// It is taken as this.
+    /// This value takes its place.
     As(Value),
-    /// It says what larder does anyway.
+    /// It is left out without a note: larder does this anyway, or reads it elsewhere.
     Drop,
-    /// It has no use here; the text says what larder does instead.
+    /// It has no effect here. The text says what larder does instead.
     Note(String),
-    /// It is taken as this, which differs in the way the text says.
+    /// This value takes its place. The text says how it differs.
     AsNote(Value, String),
-    /// It cannot be; the text goes on after the path.
+    /// It is refused. The text follows the path.
     Refuse(String),
 }
 
@@ -63,7 +63,7 @@ pub(super) const CONNECTORS: &[Word] = &[
         take: |node| time_or(node, |_| Taken::Drop),
     },
     Word { path: &["Connectors", "Redis", "Enabled"], becomes: &[], take: boolean },
-    // Which of these say where the server is, and who we are, depends on the others: see `server`.
+    // These are read in `Translation::server`: which of them apply depends on the others.
     Word { path: &["Connectors", "Redis", "URL"], becomes: &[], take: |_| Taken::Drop },
     Word { path: &["Connectors", "Redis", "Network"], becomes: &[], take: |_| Taken::Drop },
     Word { path: &["Connectors", "Redis", "Addr"], becomes: &[], take: |_| Taken::Drop },
@@ -104,7 +104,7 @@ pub(super) const CONNECTORS: &[Word] = &[
         path: &["Connectors", "Redis", "WriteTimeout"],
         becomes: &[],
         take: |node| {
-            let text = "one time-out holds for a whole operation, writing and reading: that of ReadTimeout";
+            let text = "ReadTimeout limits the whole operation, writing and reading";
             time_or(node, |_| Taken::Note(text.to_owned()))
         },
     },

@@ -1,4 +1,4 @@
-//! What stands in Zitadel's block, put where it would stand in a file of ours.
+//! Puts the settings of Zitadel's block where larder's own file would have them.
 
 use super::settings::{BREAKER, CACHES, CONNECTORS, REDIS, Taken, Word};
 use super::values::{Time, empty, integer, time, truth};
@@ -11,7 +11,7 @@ use crate::connector::redis::options::Url;
 use crate::duration;
 use std::time::Duration;
 
-/// The caches that Zitadel knows, and the connector of each where a file does not name one.
+/// The caches that Zitadel knows, and the default connector of each.
 pub(super) const KNOWN: [(&str, &str); 5] = [
     ("Instance", "none"),
     ("Milestones", "none"),
@@ -20,12 +20,12 @@ pub(super) const KNOWN: [(&str, &str); 5] = [
     ("FederatedLogouts", "postgres"),
 ];
 
-/// Their ages, where a file does not name them.
+/// The default ages of these caches.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(3600);
 pub(super) const LAST_USE_AGE: Duration = Duration::from_secs(600);
 
 pub(super) struct Translation<'a> {
-    /// What a file of ours would have said.
+    /// The tree that larder's own file would give.
     pub(super) ours: Node,
     pub(super) problems: &'a mut Problems,
     pub(super) notes: &'a mut Vec<Note>,
@@ -36,7 +36,7 @@ impl Translation<'_> {
         self.notes.push(Note::new(origin, text));
     }
 
-    /// Takes what stands under the names of `words`.
+    /// Takes the settings of `words` out of `from`, and puts them below `to`.
     fn take(&mut self, from: &Node, words: &'static [Word], to: &[&str]) {
         for word in words {
             let Some(node) = at(from, word.path) else { continue };
@@ -67,12 +67,12 @@ impl Translation<'_> {
         self.ours.insert(path, Node { origin: origin.clone(), value });
     }
 
-    /// Puts a section of ours where Zitadel's is, so that errors about it name a place that exists.
+    /// Begins a section with the origin of Zitadel's section, so that errors about it name a place that exists.
     fn open(&mut self, path: &[&str], from: &Node) {
         self.put(path, &from.origin, Value::Map(Vec::new()));
     }
 
-    /// Puts the connectors in our words; answers those that are switched off.
+    /// Translates the connectors. Returns those that are switched off.
     pub(super) fn connectors(&mut self, block: &Node) -> Vec<Disabled> {
         let nothing = Node { origin: block.origin.child("Connectors"), value: Value::Nothing };
         self.open(&["connectors"], block.child("Connectors").unwrap_or(&nothing));
@@ -104,7 +104,7 @@ impl Translation<'_> {
         disabled
     }
 
-    /// Where the server is, who we are there, and in which database.
+    /// Translates the address of the server, the credentials and the database.
     fn server(&mut self, block: &Node, enabled: bool) {
         let ours = |name| ["connectors", "redis", name];
         let given = |name: &str| at(block, &[REDIS, &[name]].concat()).filter(|node| !empty(node));
@@ -116,7 +116,7 @@ impl Translation<'_> {
             }
             for name in ["Network", "Addr", "Username", "Password"] {
                 if let Some(other) = given(name) {
-                    self.note(&other.origin, "not used: URL says it");
+                    self.note(&other.origin, "not used: URL takes its place");
                 }
             }
             if enabled {
@@ -127,7 +127,7 @@ impl Translation<'_> {
                 self.address(given("Network"), given("Addr"), block);
             }
             match (given("Username"), given("Password")) {
-                (Some(username), None) => self.note(&username.origin, "not used: without a Password nobody logs in"),
+                (Some(username), None) => self.note(&username.origin, "not used: without a Password there is no login"),
                 (username, password) => {
                     for (name, node) in [("username", username), ("password", password)] {
                         if let Some(node) = node {
@@ -179,7 +179,7 @@ impl Translation<'_> {
         };
         let value = match (addr.map(|addr| &addr.value), text(addr)) {
             (None, _) => Value::Text("localhost:6379".to_owned()),
-            // As Go dials it.
+            // Go takes an address without a host for the local host.
             (_, Some(port)) if setting == "address" && port.starts_with(':') => Value::Text(format!("localhost{port}")),
             (Some(value), _) => value.clone(),
         };
@@ -198,7 +198,7 @@ impl Translation<'_> {
                 run.unwrap_or_default()
             ),
         );
-        // Zitadel's defaults, to be overwritten by what is given.
+        // Zitadel's defaults. The settings that are given overwrite them.
         let defaults: [(&[&str], Value); 8] = [
             (&["window"], Value::Integer(0)),
             (&["slow_call"], Value::Integer(0)),
@@ -214,7 +214,7 @@ impl Translation<'_> {
         }
     }
 
-    /// Puts one cache in our words.
+    /// Translates one cache.
     pub(super) fn cache(&mut self, name: &str, cache: &Node) {
         let ours = ["caches", name];
         self.open(&ours, cache);
@@ -223,14 +223,14 @@ impl Translation<'_> {
         self.put(&["caches", name, "connector"], &cache.origin.child("Connector"), Value::Text(connector.to_owned()));
         self.take(cache, CACHES, &ours);
         if let Some(log) = cache.child("Log") {
-            self.note(&log.origin, "larder logs through `tracing`: what is subscribed there decides level and format");
+            self.note(&log.origin, "larder logs through `tracing`, whose subscriber decides level and format");
         }
         if known.is_some() {
             self.default_ages(name, cache);
         }
     }
 
-    /// The ages that Zitadel merges into the file. One that was given makes sense of the other.
+    /// Adds the ages that Zitadel merges into the file. An age that was given limits the default of the other one.
     fn default_ages(&mut self, name: &str, cache: &Node) {
         let age = |name| {
             cache.child(name).map(|node| match time(node) {

@@ -1,11 +1,11 @@
-//! Zitadel's values, and what they mean there: durations, numbers, truth.
+//! Zitadel's values, and what they mean in Zitadel: durations, numbers and booleans.
 
 use super::settings::{POOL, Taken};
 use crate::config::tree::{Node, Value};
 use crate::duration;
 use std::time::Duration;
 
-/// A duration as Zitadel takes it.
+/// A duration as Zitadel understands it.
 pub(super) enum Time {
     Negative,
     Zero,
@@ -37,7 +37,7 @@ pub(super) fn time_or(node: &Node, taken: impl FnOnce(Time) -> Taken) -> Taken {
     }
 }
 
-/// Where zero, and what is negative, mean: never.
+/// A duration for which zero and negative values mean never.
 pub(super) fn zero_is_never(node: &Node) -> Taken {
     time_or(node, |time| match time {
         Time::Some(_) => Taken::Keep,
@@ -45,7 +45,7 @@ pub(super) fn zero_is_never(node: &Node) -> Taken {
     })
 }
 
-/// A time-out: zero is the default, a negative one is none, which larder does not have.
+/// A time-out. Zero means the default. A negative value means none, which larder does not have: the default takes its place.
 pub(super) fn timeout(node: &Node, default: &str) -> Taken {
     time_or(node, |time| match time {
         Time::Some(_) => Taken::Keep,
@@ -59,7 +59,7 @@ pub(super) fn timeout(node: &Node, default: &str) -> Taken {
     })
 }
 
-/// A duration without a use; negative, it says what larder does anyway.
+/// A duration without an effect. A negative value says what larder does anyway, and gets no note.
 pub(super) fn pointless_time(node: &Node, instead: &str) -> Taken {
     time_or(node, |time| match time {
         Time::Negative => Taken::Drop,
@@ -100,7 +100,7 @@ pub(super) fn truth(node: &Node) -> Option<bool> {
     }
 }
 
-/// Only checked: who needs it asks again.
+/// Only checks the value. Code that needs it calls [`truth`].
 pub(super) fn boolean(node: &Node) -> Taken {
     match truth(node) {
         Some(_) => Taken::Drop,

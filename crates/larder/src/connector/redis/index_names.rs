@@ -1,24 +1,24 @@
-//! The names of a release's indexes, kept on the server for people who look into a cache and have no entry type at hand.
+//! The names of a release's indexes, kept on the server for people who look into a cache without its entry type.
 //!
-//! Who writes them: each service, when it registers its release in the clock (`clock.lua`, in the same script, so that it costs no round
-//! trip). A release is known by the fingerprint of its schema, in which the names have a part: so each release has a key of its own,
-//! nobody ever changes what another has written, and releases side by side do not meet.
+//! Each service writes them when it registers its release in the clock. The same script does both (`clock.lua`), so this costs no round
+//! trip. The fingerprint of the schema, which covers the names, identifies a release. So each release has a key of its own, and releases
+//! side by side never change each other's key.
 //!
-//! Who removes them: nobody but the release that begins the list of releases anew, at the same time as that list. A truncate, and a
-//! recovery that clears, leave them, since the releases stay. A server that evicts may remove them: then they are not known until a
-//! service of that release connects again.
+//! Only a release that begins the list of releases anew removes them, together with that list. A truncate, and a recovery that clears,
+//! leave them, because the releases stay. A server that evicts may remove them: then the names are unknown until a service of that release
+//! connects again.
 //!
-//! Who reads them: [`inspect`](super::inspect) only. No operation of a service depends on them.
+//! Only [`inspect`](super::inspect) reads them. No operation of a service depends on them.
 
-/// Names hold no colon, as everywhere in the names of keys.
+/// No index name contains a colon.
 const BETWEEN: char = ':';
 
-/// The names as they are kept, the primary index first.
+/// The names as they stand on the server, the primary index first.
 pub(crate) fn written(names: &[&str]) -> String {
     names.join(&BETWEEN.to_string())
 }
 
-/// The names, the primary index first; `None` where the bytes are no names.
+/// The names, the primary index first. `None`: the bytes are no names.
 pub(crate) fn read(kept: &[u8]) -> Option<Vec<String>> {
     let names = std::str::from_utf8(kept).ok()?.split(BETWEEN);
     names.map(|name| (!name.is_empty()).then(|| name.to_owned())).collect()

@@ -1,21 +1,24 @@
-//! The names of everything that a cache keeps on the server.
+//! The names of all keys that a cache has on the server.
 //!
-//! | key | what |
+//! | key | value |
 //! |---|---|
-//! | `prefix:cache:c` | the clock: epoch, sequence, schemas and the log of what was touched, in one string |
-//! | `prefix:cache:o<fingerprint>:<primary key>` | an object, as `codec.rs` describes it |
-//! | `prefix:cache:i<index>:<key>` | a hint: label (4 bytes, the same in all index keys that were written together and so expire together; 0 = never), mark of the primary key (8 bytes), and the primary key |
+//! | `prefix:cache:c` | the clock: epoch, sequence, schemas and the log of touched keys, in one string |
+//! | `prefix:cache:o<fingerprint>:<primary key>` | an object, as `remote/envelope.rs` describes it |
+//! | `prefix:cache:i<index>:<key>` | an index key, which holds a hint |
 //! | `prefix:cache:v<primary key>` | the lowest version that may be stored, for a while after an invalidation asked for it |
-//! | `prefix:cache:l<index>:<key>` | the lease of who loads what is missing under this key; expires by itself |
-//! | `prefix:cache:s<random>` | a large object on its way in, or what one script of a call of several tells the next (`store_many.lua`); expires by itself |
+//! | `prefix:cache:l<index>:<key>` | the lease of the node that loads what is missing under this key; expires by itself |
+//! | `prefix:cache:s<random>` | a staged large object, or a record between scripts of one call (`store_many.lua`); expires by itself |
 //! | `prefix:cache:n<fingerprint>` | the names of a release's indexes, for people (`index_names.rs`); stays when the cache is cleared |
-//! | `prefix::w` | in strict mode, what is written before a WAIT: nothing; expires by itself |
+//! | `prefix::w` | in strict mode, a key without meaning that is written before a WAIT; expires by itself |
 //!
-//! Where the source is known to have nothing, the object key of a primary key, or the index key of another, holds 12 bytes: the key's mark and
-//! `none`. To whoever expects an object or a hint that is neither.
+//! A *hint* is a label (4 bytes), the mark of the primary key (8 bytes), and the primary key. Index keys that were written together have one
+//! label, and expire together. Label 0: they never expire.
 //!
-//! Prefix, cache and index names hold no colon, and a key always comes last, so no key can reach into another name,
-//! whatever bytes it holds.
+//! A *note* says that the source has nothing under a key. It stands in the object key of a primary key, or in the index key of a secondary
+//! key, and has 12 bytes: the key's mark and `none`. No reader takes a note for an object or a hint.
+//!
+//! The names of prefixes, caches and indexes contain no colon, and a key always comes last. So no key can reach into another name, whatever
+//! bytes it contains.
 
 use crate::connector::redis::index_names;
 use crate::connector::remote::envelope;
@@ -33,9 +36,9 @@ pub(crate) struct Layout {
 
 #[derive(Debug)]
 enum Names {
-    /// By position.
+    /// The names of a schema's indexes, by position.
     Schema(&'static [&'static str]),
-    /// Of the one index that an operator has named: at position 0 it is the primary one, at any other it is not.
+    /// The one index that an operator has named. At position 0 it is the primary index, at any other position a secondary one.
     One(String),
 }
 
@@ -48,7 +51,7 @@ impl Layout {
         }
     }
 
-    /// For somebody who knows names, but no schema. The empty fingerprint registers nothing in the clock.
+    /// The layout for an operator, who knows names but no schema. The empty fingerprint registers nothing in the clock.
     pub(crate) fn without_schema(prefix: &str, cache: &str, index: &str) -> Self {
         Self { base: format!("{prefix}:{cache}:"), fingerprint: String::new(), indexes: Names::One(index.to_owned()) }
     }
@@ -57,17 +60,17 @@ impl Layout {
         format!("{}c", self.base)
     }
 
-    /// Where the names of releases' indexes are kept: to which the schema is added.
+    /// The beginning of the keys that hold the index names of releases. The fingerprint follows.
     pub(crate) fn index_names_prefix(&self) -> String {
         format!("{}n", self.base)
     }
 
-    /// Where the names of a release's indexes are kept.
+    /// The key that holds the index names of a release.
     pub(crate) fn index_names_of(&self, fingerprint: u64) -> String {
         format!("{}{fingerprint:016x}", self.index_names_prefix())
     }
 
-    /// What is kept there of this release; empty where the layout has no schema.
+    /// The value of that key for this release. Empty if the layout has no schema.
     pub(crate) fn registered_names(&self) -> String {
         match &self.indexes {
             Names::Schema(names) => index_names::written(names),
@@ -75,12 +78,12 @@ impl Layout {
         }
     }
 
-    /// To which `schema:primary` is added.
+    /// The beginning of object keys. `schema:primary` follows.
     pub(crate) fn object_prefix(&self) -> String {
         format!("{}o", self.base)
     }
 
-    /// The object of a release that is not the layout's own.
+    /// The object key of a release that is not the layout's own.
     pub(crate) fn object_of(&self, fingerprint: u64, primary: &[u8]) -> Vec<u8> {
         [format!("{}{fingerprint:016x}:", self.object_prefix()).as_bytes(), primary].concat()
     }
@@ -121,7 +124,7 @@ impl Layout {
         name
     }
 
-    /// What says that the source has nothing under this key.
+    /// The note that the source has nothing under this key.
     pub(crate) fn absence(&self, key: KeyRef<'_>) -> [u8; 12] {
         let mut absence = [0; 12];
         for (place, byte) in absence.iter_mut().zip(self.mark(key).into_iter().chain(*b"none")) {
@@ -130,7 +133,7 @@ impl Layout {
         absence
     }
 
-    /// Whether this stands where there is no object, nor a hint, for the key of whoever looks or for another.
+    /// Whether the bytes are such a note, for whichever key.
     pub(crate) fn is_absence(bytes: &[u8]) -> bool {
         bytes.len() == 12 && bytes.ends_with(b"none")
     }
@@ -163,7 +166,7 @@ impl Layout {
         pattern(&self.base, rest)
     }
 
-    /// The length of what stands before index and key in the name of an index key: the rest is how an object lists the key.
+    /// How many bytes stand before index and key in the name of an index key. The rest is the key as an object lists it.
     pub(crate) fn before_index(&self) -> usize {
         self.base.len() + 1
     }
@@ -190,8 +193,8 @@ impl Layout {
         }
     }
 
-    /// What stands for a key in the log of the clock: every release finds the same mark for the same key, whatever it calls its
-    /// primary index. Two keys with one mark are fenced together, which can only refuse a fill that could have been accepted.
+    /// The mark that stands for a key in the log of the clock. Every release computes the same mark for the same key, whatever it calls its
+    /// primary index. If two keys have the same mark, they are fenced together: a fill may be refused that could have been accepted.
     pub(crate) fn mark(&self, key: KeyRef<'_>) -> [u8; 8] {
         let seed = if key.index == 0 { 0 } else { xxh3_64(self.index_name(key.index).as_bytes()) };
         xxh3_64_with_seed(key.bytes, seed).to_be_bytes()
@@ -203,7 +206,7 @@ impl Layout {
     }
 }
 
-/// A pattern that matches `before` as it is, whatever characters of a pattern it holds, and then `rest`.
+/// A pattern that matches `before` literally, and then `rest`.
 pub(crate) fn pattern(before: &str, rest: &[u8]) -> Vec<u8> {
     let mut pattern = Vec::with_capacity(before.len() + rest.len());
     for byte in before.bytes() {

@@ -1,5 +1,5 @@
-//! [`RedisOptions`]: which server, who we are there, and how long we wait. A program and a configuration file give the same options, and
-//! [`RedisOptions::validate`] checks them for both.
+//! [`RedisOptions`]: the server, the credentials, the time-outs and the limits. A program and a configuration file give the same options,
+//! and [`RedisOptions::validate`] checks them for both.
 
 mod address;
 mod url;
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Databases are numbered with 31 bits.
 const LAST_DATABASE: u32 = i32::MAX as u32;
 
-/// What errors say to give, wherever the option was given.
+/// What is accepted, as errors say it. Code and configuration use the same texts.
 pub(crate) mod accepted {
     pub(crate) const DATABASE: &str = "a number, 0 to 2147483647";
     pub(crate) const CLIENT_NAME: &str = "letters, digits and signs, without spaces";
@@ -50,38 +50,42 @@ pub struct RedisOptions {
     pub address: Address,
     /// The database, by number. Default 0.
     pub database: u32,
-    /// Who logs in; none: the server's default user.
+    /// The user that logs in. `None`: the server's default user.
     pub username: Option<String>,
-    /// With what; none: nobody logs in, so a user name needs one.
+    /// The password. `None`: no login, so a user name needs a password.
     pub password: Option<Secret>,
-    /// What the connection is called in `CLIENT LIST`; letters, digits and signs, without spaces.
+    /// The name of the connection in `CLIENT LIST`; letters, digits and signs, without spaces.
     pub client_name: Option<String>,
-    /// What every key begins with; 1 to 128 letters, digits, `_`, `-` and `.`. Default `larder`.
+    /// The beginning of every key on the server; 1 to 128 letters, digits, `_`, `-` and `.`. Default `larder`.
     pub prefix: String,
-    /// How long connecting, with all that is checked then, may take; up to an hour. Default 1 s.
+    /// How long connecting may take, with the checks of the server that belong to it; up to an hour. Default 1 s.
     pub connect_timeout: Duration,
     /// How long one operation may take; up to an hour. Default 100 ms.
     pub operation_timeout: Duration,
-    /// Strict mode: an invalidation, delete, truncate or set counts as applied once so many replicas have it; zero: once the server
-    /// has it. At most 1000. Default 0.
+    /// Strict mode: an invalidation, delete, truncate or set counts as applied only when this many replicas have it. Zero: when the
+    /// server has it. At most 1000. Default 0.
     pub wait_replicas: u32,
-    /// How long replicas may take for that, up to an hour; then it is deferred, and delivered again until they have it. Default 50 ms.
+    /// How long the replicas may take to confirm a change; up to an hour. After that the change is deferred, and stays in the journal until
+    /// the replicas have it. Default 50 ms.
     pub wait_timeout: Duration,
-    /// The circuit breaker; its own `max_in_flight` stays 0, since [`max_in_flight`](Self::max_in_flight) here does it. Default
+    /// The circuit breaker. Its own `max_in_flight` must stay 0: the limit is [`max_in_flight`](Self::max_in_flight) here. Default
     /// [`BreakerOptions::for_server`].
     pub breaker: BreakerOptions,
-    /// Keys that wait to be invalidated, per cache, 1 or more; above it everything in the cache is forgotten instead. Default 10,000.
+    /// How many keys the journal of each cache may hold; 1 or more. Above it, everything in the cache is forgotten instead. Default 10,000.
     pub journal_limit: usize,
-    /// What those keys may take up in memory, per cache, in bytes, 1 or more; above it everything is forgotten as well. Default 16 MiB.
+    /// How much memory these keys may take for each cache, in bytes; 1 or more. Above it, everything in the cache is forgotten instead.
+    /// Default 16 MiB.
     pub journal_bytes: usize,
-    /// How long a shutdown waits for what could not be delivered yet. Default 1 s.
+    /// How long a shutdown waits for changes that could not be delivered yet. Default 1 s.
     pub shutdown_timeout: Duration,
-    /// Secondary keys, per cache, of which this process remembers where they lead; 1 to 100,000,000. Default 100,000.
+    /// How many hints this process keeps for each cache; 1 to 100,000,000. A hint says where a secondary key leads. With a last-use age,
+    /// primary keys have hints as well: when their objects were touched. Default 100,000.
     pub hints: usize,
-    /// Operations under way at once. More gets, lookups and fills are shed; more changes (set, invalidate, delete, truncate) wait for a
-    /// place, for at most [`operation_timeout`](Self::operation_timeout), before they are sent. Zero: no limit. Default 256.
+    /// How many operations may be under way at once. Beyond that, gets, lookups and fills are shed. Changes (set, invalidate, delete,
+    /// truncate) wait for a place, for at most [`operation_timeout`](Self::operation_timeout), before they are sent. Zero: no limit.
+    /// Default 256.
     pub max_in_flight: usize,
-    /// How often keys that lead nowhere are removed; zero: never. Each node does it. Default 1 h.
+    /// How often each node removes index keys that lead nowhere; zero: never. Default 1 h.
     pub prune_interval: Duration,
 }
 
@@ -115,8 +119,8 @@ impl RedisOptions {
         Self::default().address(address)
     }
 
-    /// The defaults, for the server of a URL: `redis://user:password@host:port/database` or `redis+unix:///path?db=database`, in which
-    /// only the place has to be given.
+    /// The defaults, for the server of a URL: `redis://user:password@host:port/database` or `redis+unix:///path?db=database`. Only the
+    /// host or the path must be given.
     ///
     /// ```
     /// use larder::connector::redis::RedisOptions;
@@ -128,7 +132,7 @@ impl RedisOptions {
     ///
     /// # Errors
     ///
-    /// It is no URL of a server. The error never shows the URL: it may hold a password.
+    /// The text is no URL of a server. The error never shows the text: it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, OptionError> {
         let Url { address, username, password, database } =
             Url::parse(url).map_err(|wrong| OptionError::hidden("url", wrong))?;
@@ -150,7 +154,7 @@ impl RedisOptions {
         self.password(password)
     }
 
-    /// The same options with this [`password`](#structfield.password); without a user name the server's default user logs in.
+    /// The same options with this [`password`](#structfield.password). Without a user name, the server's default user logs in.
     #[must_use]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
         self.password = Some(password.into());
@@ -192,16 +196,16 @@ impl RedisOptions {
         self.breaker.clone().max_in_flight(self.max_in_flight)
     }
 
-    /// Checks that every option can be used. Whatever connects to a server refuses what is not.
+    /// Checks that every option can be used. Code that connects to a server makes this check first.
     ///
     /// # Errors
     ///
-    /// The first option that cannot be used, and what is accepted: the same that is refused where a configuration says it.
+    /// The first option that cannot be used, and what is accepted. A configuration refuses the same options.
     pub fn validate(&self) -> Result<(), OptionError> {
         OptionError::first(|refuse| self.examine(refuse))
     }
 
-    /// Tells of every option that cannot be used.
+    /// Calls `refuse` for every option that cannot be used.
     pub(crate) fn examine(&self, refuse: Refuse<'_>) {
         const LONGEST: Duration = Duration::from_secs(3600);
         if !self.address.is_reachable() {
@@ -251,7 +255,7 @@ impl RedisOptions {
                 refuse(OptionError::new(name, value, accepted));
             }
         }
-        // Places for all of them are made when a cache is opened.
+        // Limited, because opening a cache makes places for all hints.
         if !(1..=100_000_000).contains(&self.hints) {
             refuse(OptionError::new("hints", self.hints, accepted::HINTS));
         }

@@ -8,7 +8,7 @@ use redis::Cmd;
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-/// A script and its SHA-1, by which a server that has seen it knows it.
+/// A script and its SHA-1, by which a server knows a script that it has seen.
 pub(crate) struct Script {
     code: LazyLock<Cow<'static, str>>,
     hash: LazyLock<String>,

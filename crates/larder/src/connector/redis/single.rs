@@ -2,8 +2,8 @@
 //!
 //! # What a reader may observe
 //!
-//! A get reads one object and believes only what the object itself says. It is answered only while this node's journal
-//! is empty and the server's history has been checked on the connection in use; otherwise it is a miss before anything is sent.
+//! A get reads one object and believes only what the object itself says. It returns an object only while this node's journal is empty and
+//! the cache was recovered on the connection in use. Otherwise it is a miss, and nothing is sent.
 
 use crate::clock::Clock;
 use crate::connector::redis::layout::Layout;
@@ -64,9 +64,9 @@ impl SingleServer {
 pub(crate) struct Local {
     pub(crate) layout: Layout,
     hints: Hints,
-    /// Since when the clock was found unsettled, in ms; 0: it was settled.
+    /// Since when this node has found the clock unsettled, in ms. 0: it was settled when this node last looked.
     unsettled_since: AtomicU64,
-    /// Whether this node sets objects, and so needs a new ticket at hand.
+    /// Whether this node has set objects in this cache. Then the heartbeat keeps a new ticket at hand.
     sets: AtomicBool,
     undecodable: WarningLimit,
 }
@@ -166,7 +166,7 @@ impl ServerKind for SingleServer {
     }
 }
 
-/// Brings caches that are set into, and that no reply has told of their clock since the last heartbeat, a new ticket.
+/// Takes a new ticket for each cache in which this node sets objects, unless a reply has brought one since the last heartbeat.
 async fn keep_tickets(link: &Link<SingleServer>, caches: &[Arc<Store>]) {
     let mut asked = Vec::new();
     let mut commands = Pipeline::new();
@@ -179,14 +179,14 @@ async fn keep_tickets(link: &Link<SingleServer>, caches: &[Arc<Store>]) {
     if asked.is_empty() {
         return;
     }
-    // An error is an outcome for the breaker, and a ticket that stays old costs a set a second round trip.
+    // The breaker counts an error. The old ticket stays, and may cost a set a second round trip.
     let Ok(clocks) = link.beat_all(&commands).await else { return };
     for ((cache, newest), clock) in asked.into_iter().zip(clocks) {
         cache.ticket_from(clock, newest).await;
     }
 }
 
-/// What a script that ends with write_marks.lua replies: the outcome, and the clock after it.
+/// Reads the reply of a script that ends with write_marks.lua: the outcome, and the clock after it.
 pub(crate) fn outcome_of(reply: Reply) -> Option<(u8, Ticket)> {
     outcome_in(&bytes(reply)?)
 }
@@ -196,11 +196,11 @@ fn outcome_in(reply: &[u8]) -> Option<(u8, Ticket)> {
     Some((*reply.first()?, Ticket { epoch: number(1)?, sequence: number(9)? }))
 }
 
-/// The longest time that is sent: 70,000 years. The scripts compute in doubles, which count exactly up to 2⁵³. There is room for the
-/// sum of two such times, a max age and what an object is kept beyond it, and for the time of day, which the server adds.
+/// The longest time that is sent to the server, in ms: 70,000 years. The scripts compute in doubles, which are exact up to 2⁵³. A script
+/// may add two such times, a max age and how long an object is kept beyond it, and the time of day.
 const ENDLESS: u64 = 1 << 51;
 
-/// Milliseconds as the server takes them. A lifetime under a millisecond is one, not none.
+/// A time in milliseconds, rounded up: a lifetime of less than a millisecond must not become 0, which means none.
 pub(crate) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).map_or(ENDLESS, |time| time.min(ENDLESS))
 }

@@ -12,28 +12,28 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One cache on one server, as this node sees it: what this node still owes the server, and whether it may read there.
+/// One cache on one server, as this node sees it: the changes that are not delivered yet, and whether this node may read the cache.
 ///
 /// A connector opens it with [`Server::cache`](super::Server::cache) and implements [`Connector`](crate::contract::Connector) on it:
 ///
 /// | operation | how |
 /// |---|---|
-/// | get, lookup | [`admit`](Self::admit), then [`Link::operation`]; answer a hit only where [`trusted`](Self::trusted) is the same as before |
+/// | get, lookup | [`admit`](Self::admit), then [`Link::operation`]; answer a hit only if [`trusted`](Self::trusted) is the same as before |
 /// | fill | [`may_read`](Self::may_read), then [`Link::operation`] |
 /// | set, put | [guard](Self::guards) the object's keys, send, then [settle](Self::settle) |
 /// | invalidate, delete, truncate | [`invalidate`](Self::invalidate), [`delete`](Self::delete), [`truncate`](Self::truncate) |
 /// | status | [`status`](Self::status) |
 ///
-/// Whoever learns where the clock stands calls [`saw`](Self::saw); who finds the clock gone calls [`lost`](Self::lost).
+/// When a reply brings the state of the clock, call [`saw`](Self::saw). When the clock is gone, call [`lost`](Self::lost).
 pub struct RemoteCache<P: ServerKind> {
     pub(crate) link: Arc<Link<P>>,
     pub(crate) schema: Schema,
     pub(crate) local: P::Local,
     pub(crate) trust: Trust,
     pub(crate) journal: Journal,
-    /// What is held by guards (`guard.rs`): on its way, and not in the journal.
+    /// How many guards (`guard.rs`) hold changes that are on their way, and not in the journal.
     pub(super) under_way: AtomicU64,
-    /// While the journal holds something. Its lock is held while that changes.
+    /// The time during which the journal holds entries. Its lock is held while entries are added or removed.
     pub(super) deferring: Mutex<Episode>,
     pub(crate) fullness: Fullness,
     rejected: WarningLimit,
@@ -72,7 +72,7 @@ impl<P: ServerKind> RemoteCache<P> {
         &self.local
     }
 
-    /// How the cache is doing. Whatever goes from "under way" into the journal meanwhile is counted twice rather than not at all.
+    /// How the cache is doing. A change that moves from "under way" into the journal meanwhile may be counted twice, but is never left out.
     #[must_use]
     pub fn status(&self) -> Status {
         let under_way = self.under_way.load(Ordering::Acquire);
@@ -86,7 +86,8 @@ impl<P: ServerKind> RemoteCache<P> {
         }
     }
 
-    /// The miss that a get answers which met this trouble. A fault of ours, and a right that is missing, are counted and told.
+    /// The miss that a get answers after this trouble. A fault of larder's is counted and logged, and a missing right is reported to
+    /// [`ServerKind::lacks_right`].
     pub fn miss(&self, trouble: &Trouble) -> Miss {
         match trouble {
             Trouble::Unavailable | Trouble::Unconfirmed => Miss::Unavailable,
@@ -108,7 +109,7 @@ impl<P: ServerKind> RemoteCache<P> {
         }
     }
 
-    /// What a fill or put answers that met this trouble. After [`What::Full`] fills pause for a second.
+    /// What a fill or put answers after this trouble. After [`What::Full`], fills pause for a second.
     pub fn not_stored(&self, trouble: &Trouble) -> Stored {
         if trouble.what() == Some(What::Full) {
             self.fullness.refused(self.link.clock(), &self.schema.cache, trouble);
@@ -118,13 +119,13 @@ impl<P: ServerKind> RemoteCache<P> {
         if trouble.what() == Some(What::Forbidden) { Stored::Unfit } else { Stored::Unavailable }
     }
 
-    /// Whether the server has said a moment ago that it takes no more data: a fill is not sent then.
+    /// Whether fills pause, because the server has just said that it takes no more data. Then a fill is not sent.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.fullness.pauses(self.link.clock())
     }
 
-    /// The server has stored an object.
+    /// Notes that the server has stored an object, and so has room.
     pub fn has_room(&self) {
         self.fullness.has_room(self.link.clock(), &self.schema.cache);
     }
@@ -136,7 +137,7 @@ impl<P: ServerKind> Drop for RemoteCache<P> {
         if entries > 0 {
             tracing::warn!(
                 cache = %self.schema.cache, entries,
-                "the cache was dropped before they could be delivered: other nodes may serve what has changed until its ages end"
+                "the cache was dropped before its deferred changes were delivered: other nodes may serve the old objects until these expire"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What is to be forgotten, in batches of keys: each batch is one atomic step on the server.
+//! Deletes and invalidations in batches of keys. Each batch is one atomic step on the server.
 
 use super::journal::Deferred;
 use crate::contract::KeyBuf;
@@ -20,7 +20,7 @@ pub enum Forgetting {
     Delete,
     /// Every object that one of the keys leads to is forgotten.
     Invalidate {
-        /// The lowest version that may be stored from now on, key by key; 0 where a key demands none. Empty where no key demands one.
+        /// The lowest version that may be stored from now on, key by key; 0 if a key demands none. Empty if no key demands one.
         floors: Vec<u64>,
     },
 }
@@ -38,7 +38,7 @@ impl<'a> Batch<'a> {
         &self.what
     }
 
-    /// The same is done to all of these keys.
+    /// A batch that does the same to all of these keys.
     pub(crate) fn alike(keys: &'a [KeyBuf], what: Deferred) -> Self {
         let what = match what {
             Deferred::Delete => Forgetting::Delete,
@@ -48,7 +48,7 @@ impl<'a> Batch<'a> {
         Self { keys: keys.iter().collect(), what }
     }
 
-    /// What a journal holds, in as few batches as it takes. Deletes and invalidations may change places: all of them only forget.
+    /// The entries of a journal, in as few batches as possible. Deletes and invalidations may change places, because all of them only forget.
     pub(crate) fn of_journal(entries: &'a [(KeyBuf, Deferred)]) -> Vec<Self> {
         let deleted = |(key, what): &'a (KeyBuf, Deferred)| (*what == Deferred::Delete).then_some(key);
         let invalidated = |(key, what): &'a (KeyBuf, Deferred)| match what {

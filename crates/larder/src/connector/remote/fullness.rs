@@ -1,4 +1,4 @@
-//! A server that takes no more data: fills pause, and an operator is told once when it begins and once when it is over.
+//! A server that takes no more data: fills pause. This is logged once when it begins, and once when it is over.
 
 use super::trouble::Trouble;
 use crate::clock::Clock;
@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// After the server said that it is full, no fill is sent for this long, in ms.
 const PAUSE: u64 = 1_000;
 
-/// A server that has refused nothing for this long, in ms, and then stores an object, is full no longer. While it is full it may have room
-/// for an object now and then.
+/// A server that has refused nothing for this long, in ms, and then stores an object, is no longer full. A full server may have room for a
+/// single object now and then.
 const OVER_AFTER: u64 = 10_000;
 
 #[derive(Default)]

@@ -1,6 +1,5 @@
-//! What must not be lost on its way: invalidations, deletes and truncates are held by a guard from before they are sent until they are
-//! answered, and a guard that is dropped puts them into the journal. So a time-out, an error, and a caller that goes away are one and the
-//! same case.
+//! Guards, by which no invalidation, delete or truncate is lost on its way. A guard holds it from before it is sent until it is answered. A
+//! guard that is dropped puts it into the journal. So a time-out, an error, and a caller that goes away are one and the same case.
 
 use super::cache::RemoteCache;
 use super::forgetting::{BATCH, Batch};
@@ -14,7 +13,7 @@ use crate::telemetry::Ended;
 use std::fmt;
 use std::sync::atomic::Ordering;
 
-/// How many batches go in one round trip, as one operation; more are sent when those were answered, so that others get in between.
+/// How many batches go in one round trip, as one operation. More are sent when these were answered, so that other operations get in between.
 const BATCHES: usize = 16;
 
 impl<P: ServerKind> RemoteCache<P> {
@@ -33,8 +32,9 @@ impl<P: ServerKind> RemoteCache<P> {
         Answer::later(async move { Ok(self.clear_all().await) })
     }
 
-    /// What is left of a put that is not answered: its keys are invalidated, and of what its primary key leads to no lower version is
-    /// stored for a while. (Another key may lead to another object, whose versions are not to be compared with this one's.)
+    /// Guards the keys of an object that is about to be put. If the put is not answered, the keys are invalidated. If the object has a
+    /// version, no lower version is stored under its primary key for a while. The other keys demand no version: they may lead to another
+    /// object, whose versions cannot be compared with this one's.
     pub fn guards(&self, object: &Object) -> Vec<Undelivered<'_, P>> {
         let mut keys: Vec<KeyBuf> = object.keys().map(KeyRef::to_buf).collect();
         let versioned = if object.version.is_some() { keys.drain(..1).collect() } else { Vec::new() };
@@ -43,12 +43,12 @@ impl<P: ServerKind> RemoteCache<P> {
         guards
     }
 
-    /// Ends a put whose object's keys were [guarded](Self::guards) before it was sent on the connection of this generation, by what has
-    /// become of it, and answers that. Where the object was not stored, its earlier state must go all the same: then the keys are invalidated.
+    /// Ends a put, and returns what became of the object. The keys were [guarded](Self::guards) before the object was sent on the connection
+    /// of this generation. If the object was not stored, the keys are invalidated, because the earlier state must go.
     ///
     /// # Cancellation
     ///
-    /// Dropped, it leaves the keys in the journal.
+    /// If the future is dropped, the keys go into the journal.
     pub async fn settle(
         &self,
         connection: u64,
@@ -60,7 +60,7 @@ impl<P: ServerKind> RemoteCache<P> {
                 return if self.delivered(connection, guards).await { stored } else { Stored::Unavailable };
             }
             Ok(stored) => stored,
-            // Whoever waits in vain waits once.
+            // A caller waits for one time-out only: the keys are deferred without being sent.
             Err(trouble @ Trouble::TimedOut(_)) => {
                 guards.into_iter().for_each(|guard| guard.deferred(&trouble));
                 return self.not_stored(&trouble);
@@ -70,7 +70,7 @@ impl<P: ServerKind> RemoteCache<P> {
         self.forget_instead(stored, guards).await
     }
 
-    /// Invalidates the keys of an object that was not stored: its earlier state must go all the same. Answers what became of the object.
+    /// Invalidates the keys of an object that was not stored, because its earlier state must go. Returns what became of the object.
     pub async fn forget_instead(&self, stored: Stored, guards: Vec<Undelivered<'_, P>>) -> Stored {
         match self.send_all(guards).await {
             Delivery::Applied => stored,
@@ -78,7 +78,8 @@ impl<P: ServerKind> RemoteCache<P> {
         }
     }
 
-    /// All are guarded before the first is sent: dropped half-way, the rest is in the journal too.
+    /// Guards for all batches of these keys. They exist before the first batch is sent: if the caller goes away half-way, the rest goes into
+    /// the journal, too.
     pub(crate) fn batches(&self, keys: &[KeyBuf], what: Deferred) -> Vec<Undelivered<'_, P>> {
         keys.chunks(BATCH).map(|batch| Undelivered::new(self, batch.to_vec(), what)).collect()
     }
@@ -95,7 +96,7 @@ impl<P: ServerKind> RemoteCache<P> {
             }
             match self.send_group(group, &mut sent).await {
                 Ok(Delivery::Applied) => {}
-                // Whoever waits in vain waits once: the rest is dropped, and with that deferred, without being sent.
+                // A caller waits for one time-out only: the rest is deferred without being sent.
                 Err(trouble @ (Trouble::TimedOut(_) | Trouble::Unavailable)) => {
                     batches.for_each(|batch| batch.deferred(&trouble));
                     if self.link.kind().confirms() {
@@ -111,7 +112,8 @@ impl<P: ServerKind> RemoteCache<P> {
         if self.delivered(connection, sent).await { all } else { Delivery::Deferred }
     }
 
-    /// What was sent on this connection counts as delivered now; in strict mode, once it is confirmed. Otherwise it is deferred.
+    /// Ends the guards of what was answered on this connection: it is delivered or, in strict mode, deferred if it is not confirmed. Returns
+    /// whether it is delivered.
     pub(crate) async fn delivered(&self, connection: u64, sent: Vec<Undelivered<'_, P>>) -> bool {
         if let Err(trouble) = self.link.confirm(connection).await {
             self.miss(&trouble);
@@ -122,7 +124,7 @@ impl<P: ServerKind> RemoteCache<P> {
         true
     }
 
-    /// Sends some batches in one round trip. Those that were answered are added to `answered`; the others are dropped.
+    /// Sends some batches in one round trip. Those that were applied are added to `answered`. The others are deferred.
     async fn send_group<'a>(
         &self,
         group: Vec<Undelivered<'a, P>>,
@@ -202,7 +204,7 @@ impl<P: ServerKind> RemoteCache<P> {
         if self.link.generation() == 0 { "there is no connection" } else { "the cache is being recovered" }
     }
 
-    /// Puts so many entries into the journal. Whoever puts the first one there tells an operator.
+    /// Puts this many entries into the journal. If the journal was empty, this is logged.
     fn defer(&self, entries: usize, because: &str, put: impl FnOnce(&Journal)) {
         if !holds(Protection::Journal) {
             return;
@@ -223,7 +225,7 @@ impl<P: ServerKind> RemoteCache<P> {
         self.link.work.notify_one();
     }
 
-    /// Crosses out what was replayed; `until` is where the replay has begun. Whoever finds nothing left tells an operator.
+    /// Removes the entries that were replayed, up to the number `until`. If the journal is empty then, this is logged.
     pub(super) fn replayed(&self, until: u64) {
         let (replayed, ended) = {
             let mut deferring = self.deferring.lock();
@@ -238,10 +240,10 @@ impl<P: ServerKind> RemoteCache<P> {
     }
 }
 
-/// Why something is deferred of which nothing else is known.
+/// The reason for a deferral for which no other is known.
 const CALLER_GONE: &str = "a caller went away before the server had answered";
 
-/// Invalidations or deletes on their way: dropped without an answer, they go into the journal.
+/// A guard of invalidations or deletes on their way. If it is dropped without an answer, they go into the journal.
 pub struct Undelivered<'a, P: ServerKind> {
     store: &'a RemoteCache<P>,
     keys: Vec<KeyBuf>,
@@ -259,7 +261,7 @@ impl<'a, P: ServerKind> Undelivered<'a, P> {
         self.keys.clear();
     }
 
-    /// Puts it into the journal.
+    /// Puts the keys into the journal.
     pub(crate) fn deferred(mut self, because: impl fmt::Display) {
         self.because = Some(because.to_string());
     }
@@ -281,7 +283,7 @@ impl<P: ServerKind> Drop for Undelivered<'_, P> {
     }
 }
 
-/// The same for a truncate.
+/// The guard of a truncate.
 struct UndeliveredTruncate<'a, P: ServerKind> {
     store: &'a RemoteCache<P>,
     delivered: bool,

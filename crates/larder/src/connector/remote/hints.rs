@@ -62,7 +62,7 @@ impl Hints {
         hint
     }
 
-    /// Notes where all keys of an object lead that was stored just now. To store an object is as good as to touch it.
+    /// Notes where all keys of an object lead that was stored just now. Storing an object counts as touching it.
     pub(crate) fn remember_stored(&self, object: &Object) {
         let hint =
             Arc::new(Hint { primary: object.primary.clone(), touched: AtomicU64::new(self.clock.coarse().max(1)) });

@@ -1,18 +1,18 @@
 //! The one connection to a server, and who may use it.
 //!
-//! An operation passes three gates: the breaker, the cap on operations in flight (the breaker's permits count it), and whether there is a
-//! connection at all. The breaker and the missing connection answer at once. Connecting is never an operation's business: the
-//! supervisor does it in the background (`supervisor.rs`). An operation that was sent waits at most the operation time-out for its reply,
-//! and one logical operation, its retries included, is one outcome for the breaker.
+//! An operation passes three gates: the breaker, the limit on operations in flight (the breaker's permits count them), and the check that
+//! there is a connection. An open breaker and a missing connection are answered at once. An operation never connects: the supervisor does
+//! that in the background (`supervisor.rs`). An operation that was sent waits at most the operation time-out for its reply. One logical
+//! operation, its retries included, is one outcome for the breaker.
 //!
 //! # A burst is not an outage
 //!
-//! Where as many operations are in flight as may be, a get, a lookup or a fill is shed: a miss costs a load, and no more. A change (set,
-//! invalidate, delete, truncate) that was shed would be a deferred one, and this node would read nothing until it was replayed. So a change waits
-//! for a place ([`WhenCrowded`]), for at most the operation time-out, *before* the time-out for its reply begins: a change that had to wait
-//! is as likely to be answered in time as any other. Those who wait are served in their order, and while somebody waits nobody else
-//! is let in. They are told at once when the breaker opens, so that a server which hangs costs them no more than it costs the operations
-//! in flight. The breaker's ramp holds back gets and lookups only (`trust.rs`), for the same reason.
+//! When the limit on operations in flight is reached, a get, a lookup or a fill is shed: a miss costs a load, and no more. If a change (set,
+//! invalidate, delete, truncate) was shed, it would be deferred, and this node would read nothing until it was replayed. So a change waits
+//! for a place ([`WhenCrowded`]), for at most the operation time-out. The time-out for its reply begins only after that, so a change that
+//! had to wait is as likely to be answered in time as any other. Changes get places in the order in which they wait, and while a change
+//! waits, nothing else gets a place. When the breaker opens, waiting changes are told at once, so that a server that hangs costs them no more
+//! than it costs the operations in flight. For the same reason, the breaker's ramp holds back only gets and lookups (`trust.rs`).
 
 use super::server_kind::ServerKind;
 use super::trouble::{Awaited, Trouble, What};
@@ -28,7 +28,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Timeout;
 
-/// A connection that is given up after so many time-outs in a row, whatever the breaker is set to.
+/// After this many time-outs in a row a connection is given up, whatever the options of the breaker.
 const TIMEOUTS_TO_RECONNECT: u32 = 5;
 
 /// A connection in use.
@@ -36,7 +36,7 @@ pub(crate) struct Live<P: ServerKind> {
     pub(crate) connection: Arc<P::Connection>,
     /// Distinguishes this connection from all others of this process.
     pub(crate) generation: u64,
-    /// The history of the server's data; 0 where the server does not say.
+    /// The history of the server's data; 0: the server does not tell it.
     pub(crate) history: u64,
     timeouts: AtomicU32,
     given_up: AtomicBool,
@@ -48,13 +48,13 @@ impl<P: ServerKind> Live<P> {
         Self { connection: Arc::new(connection), generation, history, timeouts, given_up }
     }
 
-    /// Whether an operation has found that the connection must go.
+    /// Whether an operation has found that the connection must be given up.
     pub(crate) fn given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
     }
 }
 
-/// What becomes of an operation where as many are in flight as may be.
+/// What becomes of an operation when the limit on operations in flight is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenCrowded {
     /// It is not sent: for gets, lookups and fills.
@@ -70,10 +70,10 @@ pub struct Link<P: ServerKind> {
     breaker: Breaker,
     clock: Clock,
     timeout: Duration,
-    /// Where the connection lives: it keeps the time for callers that are in no runtime.
+    /// The runtime in which the connection lives. It runs the timers of callers that are in no runtime.
     home: Handle,
     latencies: Latencies,
-    /// Tells the supervisor to look whether the connection must go: it was given up, or the breaker has opened.
+    /// Tells the supervisor that the connection was given up, or that the breaker has changed its state.
     pub(crate) give_up: Notify,
     /// Tells the supervisor that a cache has something to recover or replay.
     pub(crate) work: Notify,
@@ -86,7 +86,7 @@ impl<P: ServerKind> Link<P> {
         Self { kind, live, breaker, clock, timeout, home, latencies, give_up, work }
     }
 
-    /// The kind of server, and what it is told.
+    /// The kind of server, as the connector made it.
     pub fn kind(&self) -> &P {
         &self.kind
     }
@@ -116,7 +116,7 @@ impl<P: ServerKind> Link<P> {
         self.live.load().as_ref().map(|live| live.connection.clone())
     }
 
-    /// The generation of the connection in use; 0 where there is none.
+    /// The generation of the connection in use; 0: there is none.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.live.load().as_ref().map_or(0, |live| live.generation)
@@ -127,8 +127,8 @@ impl<P: ServerKind> Link<P> {
         self.breaker.state().admits()
     }
 
-    /// Where the server's changes have to be confirmed, waits until the replicas have what was answered on the connection of this
-    /// generation, if it is still in use. No outcome for the breaker: that replicas lag says nothing of the server.
+    /// If changes must be confirmed, waits until the replicas have everything that was answered on the connection of this generation. If
+    /// that connection is no longer in use, this fails. It is no outcome for the breaker: lagging replicas say nothing about the server.
     pub(crate) async fn confirm(&self, generation: u64) -> Result<(), Trouble> {
         if !self.kind.confirms() {
             return Ok(());
@@ -143,8 +143,8 @@ impl<P: ServerKind> Link<P> {
         confirmed
     }
 
-    /// Sends what belongs to the heartbeat: it takes no place from a user, and is sent also when all places are taken, which is when one
-    /// wants to know.
+    /// Sends a request of the heartbeat. It takes no place from a user, and is sent even when all places are taken: just then the state of the
+    /// server matters.
     ///
     /// # Errors
     ///
@@ -161,12 +161,12 @@ impl<P: ServerKind> Link<P> {
     ///
     /// # Errors
     ///
-    /// What `send` has answered; or [`Trouble::Unavailable`], [`Trouble::Shed`] and [`Trouble::TimedOut`], where nothing was sent or the
-    /// reply did not come in time.
+    /// The error of `send`; [`Trouble::Unavailable`] or [`Trouble::Shed`] if nothing was sent; [`Trouble::TimedOut`] if a place or the reply
+    /// did not come in time.
     ///
     /// # Cancellation
     ///
-    /// Dropped, it gives its place back and counts as no outcome. What was sent may still reach the server.
+    /// If the future is dropped, it gives its place back and counts as no outcome. What was sent may still reach the server.
     pub async fn operation<T, F>(
         &self,
         when_crowded: WhenCrowded,
@@ -185,7 +185,7 @@ impl<P: ServerKind> Link<P> {
         self.permitted(permit, send).await
     }
 
-    /// A future that is waited for no longer than the operation time-out.
+    /// The future, with the operation time-out around it.
     fn in_time<F: Future>(&self, future: F) -> Timeout<F> {
         let _home = Handle::try_current().is_err().then(|| self.home.enter());
         tokio::time::timeout(self.timeout, future)
@@ -225,7 +225,7 @@ impl<P: ServerKind> Link<P> {
                 }
                 return;
             }
-            // The server answered, and a right that is missing is no sign of its health.
+            // The server answered, and a missing right says nothing about its health.
             Some(trouble) if trouble.what() == Some(What::Forbidden) => permit.success_after(took),
             Some(trouble) => report(permit, trouble),
             None => permit.success_after(took),
@@ -246,7 +246,7 @@ impl<P: ServerKind> Link<P> {
     }
 }
 
-/// Tells the breaker how an operation or an attempt to connect went wrong.
+/// Reports to the breaker how an operation or an attempt to connect has failed.
 pub(crate) fn report(permit: Permit<'_>, trouble: &Trouble) {
     match trouble {
         Trouble::Unavailable | Trouble::Shed | Trouble::Unconfirmed => permit.neutral(),
@@ -255,19 +255,19 @@ pub(crate) fn report(permit: Permit<'_>, trouble: &Trouble) {
             What::Broken | What::NotServing | What::Busy | What::ReadOnly => permit.failure(text.clone()),
             // A right that is missing while connecting, or in every cache, keeps everybody out.
             What::Refused | What::Forbidden => permit.refusal(text.clone()),
-            // The server answered; what is wrong is not its health.
+            // The server answered, so it is healthy.
             What::Full | What::NoScript | What::WrongType | What::Fault => permit.success(),
         },
     }
 }
 
-/// How something is sent: as everybody's operations are, or before others may use the connection.
+/// How a request is sent: like the operations of users, or beside the breaker.
 pub enum Channel<'a, P: ServerKind> {
-    /// With the breaker's permission; waits for a place.
+    /// With the breaker's permission. It waits for a place.
     Shared(&'a Link<P>),
     /// Beside the breaker: during a recovery.
     Private {
-        /// What it is sent on.
+        /// The connection on which it is sent.
         connection: &'a Arc<P::Connection>,
         /// How long a reply may take.
         within: Duration,
@@ -279,7 +279,7 @@ impl<P: ServerKind> Channel<'_, P> {
     ///
     /// # Errors
     ///
-    /// As [`Link::operation`]; a private one that takes too long is [`Trouble::TimedOut`] as well.
+    /// As [`Link::operation`]. On a private channel, the error of `send`, or [`Trouble::TimedOut`].
     pub async fn run<T, F>(&self, send: impl FnOnce(Arc<P::Connection>) -> F) -> Result<T, Trouble>
     where
         F: Future<Output = Result<T, Trouble>>,

@@ -1,8 +1,8 @@
-//! Recovers a cache on a new connection: the history of the server's data is compared with the one known, what may be stale is cleared,
-//! and the journal is replayed. Only then is the cache read.
+//! Recovers a cache on a new connection: compares the history of the server's data with the known one, clears the cache if its data may be
+//! stale, and replays the journal. Only then is the cache read.
 //!
-//! Caches are recovered side by side, each for itself, while those that are recovered already are in use. What costs the server little
-//! never waits for what costs it much: comparing, replaying and clearing have lanes of their own ([`Lanes`]).
+//! Caches are recovered side by side and independently. Those that are recovered already are in use. Comparing, replaying and clearing have
+//! lanes of their own ([`Lanes`]), so that a step that costs the server little never waits for one that costs it much.
 
 use super::cache::RemoteCache;
 use super::forgetting::Batch;
@@ -14,16 +14,16 @@ use crate::contract::{KeyBuf, Ticket};
 use crate::protection::{Protection, holds};
 use tokio::sync::Semaphore;
 
-/// How many caches do the same thing at once. The users' own operations share the connection, so the server must never be busy for long
-/// with what stands in front of them: all lanes together send it less than 10 ms of work at a time.
+/// How many caches may compare, replay or clear at once. The operations of users share the connection and wait behind this work, so all
+/// lanes together give the server less than 10 ms of work at a time.
 const COMPARING: usize = 64;
 const REPLAYING: usize = 4;
 const CLEARING: usize = 8;
 
-/// Batches of a journal that go in one round trip.
+/// How many batches of a journal go in one round trip.
 const BATCHES: usize = 4;
 
-/// Who may do what now, among the caches that are being recovered on one connection.
+/// The places for each step, shared by the caches that are being recovered on one connection.
 pub(super) struct Lanes {
     comparing: Semaphore,
     replaying: Semaphore,
@@ -37,22 +37,22 @@ impl Lanes {
     }
 }
 
-/// What the clock says of the data that the server holds.
+/// What the clock says about the stored data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StoredData {
     /// It is the data that this node knows: it may be read.
     Known,
-    /// It may be from before invalidations that the server has lost.
+    /// It may be older than invalidations that were applied, and that the server has lost.
     Doubtful,
-    /// So many releases have left their schema in the clock that this one finds no place: the list is begun anew, and with
-    /// it the cache, since an invalidation reaches only the objects of releases that are listed.
+    /// The list of releases in the clock is full, and this release is not in it. The list is begun anew, and the cache is cleared, because an
+    /// invalidation reaches only the objects of listed releases.
     Unlisted,
 }
 
-/// Compares the clock on a new connection with what this node knows. `history` is 0 where the server does not say.
+/// Compares the clock on a new connection with what this node knows. `history` is 0 if the server does not tell it.
 fn compare_with_known(clock: Clocked, history: u64, newest: Option<Ticket>) -> StoredData {
     let went_back = newest.is_some_and(|newest| newest.epoch == clock.epoch && clock.sequence < newest.sequence);
-    // Where the server does not say, another epoch may be that of a clearing since, or one from before the last.
+    // If the server does not tell its history, another epoch may come from a later clearing, or from data before the last one.
     let another_history = match history {
         0 => newest.is_some_and(|newest| newest.epoch != clock.epoch),
         _ => clock.history != history,
@@ -70,7 +70,7 @@ fn compare_with_known(clock: Clocked, history: u64, newest: Option<Ticket>) -> S
     }
 }
 
-/// What a recovery is done on.
+/// The recovery of one cache on one connection.
 pub(super) struct Recovery<'a, P: ServerKind> {
     pub(super) cache: &'a RemoteCache<P>,
     pub(super) live: &'a Live<P>,
@@ -80,10 +80,10 @@ pub(super) struct Recovery<'a, P: ServerKind> {
 }
 
 impl<P: ServerKind> Recovery<'_, P> {
-    /// Recovers one cache. An error that is not the cache's own is one of the connection.
+    /// Recovers one cache. An error concerns the cache or the connection; the supervisor tells them apart.
     ///
-    /// What is on its way when this is dropped may still reach the server. That is harmless: a removal or a settling names its epoch, and
-    /// a replay is crossed out only once it was answered.
+    /// If this is dropped, requests that were sent may still reach the server. That is harmless: a removal or a settling names its epoch, and
+    /// entries leave the journal only after their replay was answered.
     pub(super) async fn run(&self) -> Result<(), Trouble> {
         let (cache, live) = (self.cache, self.live);
         let protocol = cache.link.kind();
@@ -111,7 +111,7 @@ impl<P: ServerKind> Recovery<'_, P> {
         cache.trust.registered(if clock.registered && clock.settled { clock.epoch } else { 0 });
         cache.prove(live.generation, live.history, doubts);
         if let Some(waiting) = waiting {
-            // What replicas have yet to confirm stays in the journal, which keeps this node from reading; what comes is sent all the same.
+            // Until replicas confirm the entries, they stay in the journal, and this node does not read. New changes are sent all the same.
             protocol.confirm(&live.connection, true).await?;
             cache.replayed(waiting.until);
         }
@@ -123,8 +123,8 @@ impl<P: ServerKind> Recovery<'_, P> {
         self.cache.link.kind().read_clock(&self.channel, &self.cache.local).await
     }
 
-    /// Another node may have cleared the cache while this one waited for its turn, and while its request to clear was on the way: a fleet that
-    /// starts clears a cache once.
+    /// Clears the cache, unless its data is the known data by now. Another node may have cleared the cache while this one waited for its lane,
+    /// or while its request to clear was on the way. So nodes that start together clear a cache only once.
     async fn clear_unless_trusted(&self) -> Result<Clocked, Trouble> {
         let (cache, history) = (self.cache, self.live.history);
         loop {
@@ -135,7 +135,7 @@ impl<P: ServerKind> Recovery<'_, P> {
                     if clock.epoch != 0 {
                         tracing::info!(
                             cache = %cache.schema.cache,
-                            "the server's history is not the one known (restart, restored data, or a clearing that did not end): clearing the cache"
+                            "the stored data may be stale (server restarted, data restored, or a clearing did not finish): clearing the cache"
                         );
                         cache.schema.stats.resets.increment();
                     }
@@ -154,7 +154,7 @@ impl<P: ServerKind> Recovery<'_, P> {
         }
     }
 
-    /// Sends what waits in a journal, in full batches, several of them in a round trip.
+    /// Sends the entries of a journal in full batches, several batches in one round trip.
     async fn replay(&self, entries: &[(KeyBuf, Deferred)]) -> Result<(), Trouble> {
         let cache = self.cache;
         for batches in Batch::of_journal(entries).chunks(BATCHES) {

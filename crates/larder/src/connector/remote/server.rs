@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-/// How a [`Server`] is talked to.
+/// The options of a [`Server`].
 ///
 /// ```
 /// use larder::connector::remote::ServerOptions;
@@ -28,13 +28,13 @@ use tokio::task::AbortHandle;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
-    /// How long connecting may take, and a reply while a cache is recovered. Default 1 s.
+    /// How long connecting may take, and how long each reply while a cache is recovered. Default 1 s.
     pub connect_timeout: Duration,
     /// How long an operation may take. Default 100 ms.
     pub operation_timeout: Duration,
-    /// Keys that the journal of each cache holds before it becomes one truncate. Default 10,000.
+    /// How many keys the journal of each cache may hold. Above it, the journal becomes one truncate. Default 10,000.
     pub journal_limit: usize,
-    /// What those keys may take up in memory, in bytes. Default 16 MiB.
+    /// How much memory these keys may take for each cache, in bytes. Above it, the journal becomes one truncate. Default 16 MiB.
     pub journal_bytes: usize,
     /// The circuit breaker. Default [`BreakerOptions::for_server`].
     pub breaker: BreakerOptions,
@@ -70,7 +70,7 @@ impl Default for ServerOptions {
 
 /// A server, and the connection to it, which all caches on it share.
 ///
-/// Dropping the last clone, and the last connector that holds one, closes the connection.
+/// The connection is closed when the last clone is dropped, those in connectors included.
 pub struct Server<P: ServerKind> {
     owner: Arc<Owner<P>>,
 }
@@ -94,12 +94,12 @@ impl<P: ServerKind> Drop for Owner<P> {
 }
 
 impl<P: ServerKind> Server<P> {
-    /// Begins to connect, in the background, on this runtime; until that has succeeded, gets miss and invalidations are deferred. A
-    /// server that is down now is a normal start. `label` names the kind of server in the breaker's events.
+    /// Begins to connect in the background, on this runtime. Until a connection is made, gets miss and invalidations are deferred. It is no
+    /// error if the server is down now. `label` names the kind of server in the breaker's events.
     ///
     /// # Errors
     ///
-    /// An option of the breaker that cannot be used.
+    /// An option of the breaker cannot be used.
     pub fn open(
         label: &'static str,
         kind: P,
@@ -128,14 +128,14 @@ impl<P: ServerKind> Server<P> {
     ///
     /// # Errors
     ///
-    /// The schema cannot be used: see [`Schema::validate`]. A name with a colon in it, for one, could reach another cache's keys.
+    /// The schema cannot be used: see [`Schema::validate`]. For example, a name with a colon could reach another cache's keys.
     pub fn cache(&self, schema: Schema, local: P::Local) -> Result<Arc<RemoteCache<P>>, OptionError> {
         schema.validate()?;
         let Supervisor { link, caches, .. } = &*self.owner.supervisor;
         let cache = Arc::new(RemoteCache::new(link.clone(), schema, local, self.owner.journal));
         {
             let mut caches = caches.lock();
-            // Without a connection nobody else does it.
+            // Removes dropped caches. Without a connection, the supervisor does not do it.
             caches.retain(|cache| cache.strong_count() > 0);
             caches.push(Arc::downgrade(&cache));
         }
@@ -167,7 +167,7 @@ impl<P: ServerKind> Server<P> {
         self.link().latencies()
     }
 
-    /// Hands the breaker's state and the latencies to the `metrics` recorder that is installed, labelled with the server's address.
+    /// Hands the breaker's state and the latencies to the installed `metrics` recorder, labelled with the server's address.
     pub fn publish(&self) {
         let link = self.link();
         let server = link.kind().name();
@@ -190,7 +190,7 @@ impl<P: ServerKind> std::fmt::Debug for Server<P> {
     }
 }
 
-/// Tells operators when the breaker opens and when it closes. The trials in between, one a second, are told to a debugger only.
+/// Logs for operators when the breaker opens and when it closes. The trials in between, one a second, are logged at debug level.
 fn tell(server: &str, transition: &Transition) {
     match (transition.from, transition.to) {
         (State::Open | State::HalfOpen, State::Open | State::HalfOpen) | (State::Ramping, State::Closed) => {

@@ -1,4 +1,4 @@
-//! [`ServerKind`]: all that this module has to know of a kind of server.
+//! [`ServerKind`]: everything that this module must know about a kind of server.
 
 use super::cache::RemoteCache;
 use super::forgetting::Batch;
@@ -10,10 +10,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// How larder talks to one kind of server: what it takes to keep caches on it.
+/// How larder talks to one kind of server: the requests that it needs to keep caches there.
 ///
-/// Everything else is the same for every server and done by this module: the breaker and the time-outs around each operation, the guards
-/// that let no invalidation get lost, the journal, and the recovery of each cache on a new connection. A connector of your own implements
+/// Everything else is the same for every server, and this module does it: the breaker and the time-outs around each operation, the guards
+/// by which no invalidation is lost, the journal, and the recovery of each cache on a new connection. A connector of your own implements
 /// this trait, and [`Connector`](crate::contract::Connector) on top of a [`RemoteCache`](super::RemoteCache).
 ///
 /// # The clock of a cache
@@ -30,11 +30,12 @@ pub trait ServerKind: Sized + Send + Sync + 'static {
     /// The server's address, for logs and labels of metrics; without credentials.
     fn name(&self) -> &str;
 
-    /// Connects, and makes sure that the server serves. It is dropped when it takes too long.
+    /// Connects, and makes sure that the server serves. The future is dropped if it takes too long.
     fn connect(&self, clock: &Clock) -> impl Future<Output = Result<Connected<Self::Connection>, Trouble>> + Send;
 
-    /// Called once a second while the connection is in use, to find out whether the server is still the one that it was: the reason why the
-    /// connection must be given up, or `None`. `caches` are those that are open on the server. Sends through [`Link::beat`], which takes no place from a user.
+    /// Finds out whether the server is still the same server. Returns the reason why the connection must be given up, or `None`. Called once a
+    /// second while the connection is in use. `caches` are those that are open on the server. Send through [`Link::beat`], which takes no
+    /// place from a user.
     fn heartbeat(
         &self,
         link: &Link<Self>,
@@ -42,18 +43,18 @@ pub trait ServerKind: Sized + Send + Sync + 'static {
         caches: &[Arc<RemoteCache<Self>>],
     ) -> impl Future<Output = Option<&'static str>> + Send;
 
-    /// Reads the clock of a cache, and leaves this release's schema there, so that an invalidation by any release reaches its objects.
+    /// Reads the clock of a cache, and registers this release's schema there, so that an invalidation by any release reaches its objects.
     fn read_clock(
         &self,
         channel: &Channel<'_, Self>,
         local: &Self::Local,
     ) -> impl Future<Output = Result<Clocked, Trouble>> + Send;
 
-    /// Removes everything that was stored in the cache before now, under a new epoch, and answers the clock after that. `history` is the one
-    /// of this connection; the clock says from then on that it belongs to that history.
+    /// Removes everything that was stored in the cache before now, under a new epoch, and returns the clock after that. `history` is the
+    /// history of this connection. From then on, the clock must say that it belongs to that history.
     ///
-    /// `None`: nothing was removed, since what was [doubted](Clearing::Doubted) is gone already. A clearing that is dropped half-way must leave
-    /// a clock that is not [`settled`](Clocked::settled).
+    /// `None`: nothing was removed, because what was [doubted](Clearing::Doubted) is gone already. A clearing that is dropped half-way must
+    /// leave a clock that is not [`settled`](Clocked::settled).
     fn clear(
         &self,
         channel: &Channel<'_, Self>,
@@ -62,9 +63,9 @@ pub trait ServerKind: Sized + Send + Sync + 'static {
         clearing: Clearing,
     ) -> impl Future<Output = Result<Option<Clocked>, Trouble>> + Send;
 
-    /// Deletes or invalidates keys, each batch in one atomic step, all batches in as few round trips as it takes. For each batch that was
-    /// answered, in their order, `answers` gets where the clock stands after it, or `None`: the clock is lost, and nothing was done.
-    /// What was answered is there whatever becomes of the whole.
+    /// Deletes or invalidates keys, each batch in one atomic step, all batches in as few round trips as possible. For each batch that the
+    /// server answers, in their order, it adds one answer to `answers`: the clock after the batch, or `None` if the clock is lost and nothing
+    /// was done. These answers count even if the whole call fails.
     fn forget(
         &self,
         channel: &Channel<'_, Self>,
@@ -73,13 +74,13 @@ pub trait ServerKind: Sized + Send + Sync + 'static {
         answers: &mut Vec<Result<Option<Ticket>, Trouble>>,
     ) -> impl Future<Output = Result<(), Trouble>> + Send;
 
-    /// Whether what changes has to be [confirmed](Self::confirm) before it counts as applied.
+    /// Whether changes must be [confirmed](Self::confirm) before they count as applied.
     fn confirms(&self) -> bool {
         false
     }
 
-    /// Waits until replicas have all that was answered on this connection. A caller that is not `patient` has its answer at once while
-    /// they are known to lag.
+    /// Waits until the replicas have everything that was answered on this connection. While they are known to lag, a caller that is not
+    /// `patient` gets an error at once.
     fn confirm(
         &self,
         _connection: &Self::Connection,
@@ -88,7 +89,7 @@ pub trait ServerKind: Sized + Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
-    /// Told when an operation on a cache was refused for want of a right, with the server's error.
+    /// Called when the server refuses an operation on a cache because a right is missing. `error` is the server's error.
     fn lacks_right(&self, cache: &str, error: &str) {
         tracing::warn!(server = %self.name(), %cache, %error, "the server does not allow a command");
     }
@@ -98,10 +99,10 @@ pub trait ServerKind: Sized + Send + Sync + 'static {
 pub struct Connected<C> {
     /// What operations are sent on.
     pub connection: C,
-    /// Identifies the history of the server's data: it is another one after a restart from a snapshot, or after a promotion. 0 where the
-    /// server does not say.
+    /// Identifies the history of the server's data, which changes with a restart from a snapshot, and with a promotion. 0: the server does
+    /// not tell it.
     pub history: u64,
-    /// Ends when the connection has ended by itself. When it is dropped, the connection is closed.
+    /// Ends when the connection has ended by itself. Dropping this future closes the connection.
     pub ended: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -115,12 +116,12 @@ impl<C> std::fmt::Debug for Connected<C> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Clearing {
-    /// It was asked for: everything goes, whatever the clock says.
+    /// A caller asked for it: everything is removed, whatever the clock says.
     Truncate,
-    /// What is stored under a clock of this epoch is doubted; 0: there was no clock. Where the clock has another epoch by now, and is settled, another node
-    /// has cleared the cache since: a second clearing would only remove what was stored after the first. It is allowed all the same.
+    /// What is stored under a clock of this epoch is doubted. If the clock has another epoch by now, and is settled, another node has cleared
+    /// the cache since. A second clearing would only remove what was stored after the first one. It is not needed, but allowed.
     Doubted {
-        /// The epoch of the clock that was read.
+        /// The epoch of the clock that was read; 0: there was no clock.
         epoch: u64,
         /// Whether the list of schemas begins anew, because it is full.
         anew: bool,

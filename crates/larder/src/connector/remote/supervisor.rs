@@ -1,20 +1,21 @@
-//! Keeps the connection to a server: connects in the background, sees to it that every cache is recovered on it, and gives it up when it is
+//! Keeps the connection to a server: connects in the background, recovers every cache on the connection, and gives up a connection that is
 //! of no more use.
 //!
-//! # In this order
+//! # The steps
 //!
-//! 1. Connect, and find out whether the server serves ([`ServerKind::connect`]). Half-open, the breaker lets only the supervisor do this, never a user's request.
-//! 2. The connection is published, and the breaker closes. The server serves; which caches may be read is another question.
+//! 1. The supervisor connects, and finds out whether the server serves ([`ServerKind::connect`]). By default a half-open breaker lets only
+//!    this attempt through, and no user's request.
+//! 2. The connection is published, and the breaker closes. The server serves now, but no cache may be read yet.
 //! 3. Each cache is recovered (`recovery.rs`), side by side with the others, and is read from then on. A cache that takes long, or that
-//!    cannot be recovered at all, holds up no other. Until a cache is recovered nothing is read from it, and what is to be forgotten goes
-//!    into its journal. So no read can come before what was deferred.
+//!    cannot be recovered, holds up no other. Until a cache is recovered, nothing is read from it, and its invalidations go into the journal.
+//!    So no read comes before a deferred invalidation is applied.
 //!
 //! # When a connection is given up
 //!
-//! When it ends, when the breaker opens, after a run of time-outs (a half-open socket), on READONLY, and when the server turns out to have
-//! become a replica or to have another replication history: its data may have been replaced under an open connection. A heartbeat
-//! asks for that once a second, whatever else goes on, and so finds a hung server before a user does. What was already sent on a connection
-//! may still arrive at the server; fences make that harmless.
+//! A connection is given up when it ends, when the breaker opens, after a run of time-outs (a half-open socket), and on READONLY. It is also
+//! given up when the server has become a replica or has another replication history, because its data may have been replaced under the
+//! open connection. A heartbeat checks this once a second, whatever else goes on, so it finds a hung server even if no user does. Requests
+//! that were sent on the old connection may still arrive at the server. Fences make that harmless.
 
 use super::cache::RemoteCache;
 use super::link::{Channel, Link, Live, report};
@@ -45,7 +46,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 pub(super) struct Supervisor<P: ServerKind> {
     pub(super) link: Arc<Link<P>>,
-    /// How long connecting may take, and a reply during a recovery.
+    /// How long connecting may take, and how long each reply during a recovery.
     pub(super) connect_timeout: Duration,
     pub(super) caches: Mutex<Vec<Weak<RemoteCache<P>>>>,
 }
@@ -80,7 +81,7 @@ impl<P: ServerKind> Supervisor<P> {
                 Err(trouble) => {
                     self.tell(failures == 0, &format!("cannot connect: {trouble}"));
                     match trouble.what() {
-                        // Of an operation it would say nothing of the server's health; but here it keeps everybody out.
+                        // From an operation, such an error says nothing about the server's health. Here it keeps everybody out.
                         Some(What::Full | What::NoScript | What::WrongType | What::Fault) => {
                             permit.failure(trouble.to_string());
                         }
@@ -108,7 +109,7 @@ impl<P: ServerKind> Supervisor<P> {
             .unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)))
     }
 
-    /// Tells an operator that an outage has begun; what happens again during the outage is told to nobody but a debugger.
+    /// Logs a warning when an outage begins. Further failures during the outage are logged at debug level.
     fn tell(&self, begins: bool, what: &str) {
         if begins {
             tracing::warn!(server = %self.server(), "{what}");
@@ -133,7 +134,8 @@ impl<P: ServerKind> Supervisor<P> {
         None
     }
 
-    /// Looks after a published connection until it must go, and says why it must. `served` becomes true once a cache can be read on it.
+    /// Looks after a published connection until it must be given up, and returns the reason. `served` becomes true once a cache can be read on
+    /// the connection, or if there is no cache.
     async fn attend(
         &self,
         live: &Arc<Live<P>>,
@@ -149,10 +151,10 @@ impl<P: ServerKind> Supervisor<P> {
         }
     }
 
-    /// Waits until an operation has found that the connection must go, or the breaker has opened.
+    /// Waits until an operation finds that the connection must be given up, or the breaker opens.
     async fn watch(&self, live: &Live<P>) -> &'static str {
         loop {
-            // Looked at before each wait: what was told before this connection was attended is not lost.
+            // Checked before each wait, so that a notice from before the first wait is not lost.
             if live.given_up() {
                 return "errors or time-outs";
             }
@@ -163,7 +165,7 @@ impl<P: ServerKind> Supervisor<P> {
         }
     }
 
-    /// Asks the server once a second whether it is still the one it was, until it is not.
+    /// Asks the server once a second whether it is still the same server, until it is not.
     async fn keep_beating(&self, live: &Live<P>) -> &'static str {
         let mut next = Instant::now() + HEARTBEAT;
         loop {
@@ -175,7 +177,7 @@ impl<P: ServerKind> Supervisor<P> {
         }
     }
 
-    /// Recovers every cache that needs it, as soon as it does, until one finds that the connection is of no use.
+    /// Recovers every cache as soon as it needs to be recovered, until a recovery finds that the connection is of no use.
     async fn keep_recovered(&self, live: &Arc<Live<P>>, failures: u32, served: &AtomicBool) -> Trouble {
         let trouble = match self.recover_all(live, failures, served).await {
             Err(trouble) => trouble,
@@ -194,7 +196,7 @@ impl<P: ServerKind> Supervisor<P> {
         served: &AtomicBool,
     ) -> Result<Infallible, Trouble> {
         let lanes = Arc::new(Lanes::new());
-        // Ended with this future, wherever they are.
+        // The recoveries are aborted when this future is dropped.
         let mut recoveries: JoinSet<Recovered<P>> = JoinSet::new();
         let mut states: HashMap<Address, State<P>> = HashMap::new();
         let mut refused = None;
@@ -218,7 +220,7 @@ impl<P: ServerKind> Supervisor<P> {
             } else if recoveries.is_empty()
                 && let Some(refused) = refused.take()
             {
-                // Nobody is let in: that is not one cache's trouble.
+                // No cache is recovered, and one was refused: the trouble is the connection's, not that cache's.
                 return Err(refused);
             }
             let paused = states.values().filter_map(State::until).min();
@@ -251,7 +253,7 @@ impl<P: ServerKind> Supervisor<P> {
         }
     }
 
-    /// Notes how a recovery has ended. An error is one of the connection.
+    /// Notes how a recovery has ended. Returns an error only if it concerns the whole connection.
     fn ended(
         &self,
         ended: Result<Recovered<P>, JoinError>,
@@ -265,13 +267,13 @@ impl<P: ServerKind> Supervisor<P> {
             if attempts > 0 {
                 tracing::info!(
                     server = %self.server(), cache = %cache.schema.cache, attempts,
-                    "the cache could not be recovered, and is now"
+                    "the cache is recovered, after attempts that failed"
                 );
             }
             return Ok(());
         };
         match (&trouble, trouble.what()) {
-            // Its clock was lost again meanwhile; or it is recovered but for what replicas have yet to confirm.
+            // The clock was lost again meanwhile; or the cache is recovered, and replicas have yet to confirm its journal.
             (Trouble::Unavailable | Trouble::Unconfirmed, _) => {}
             (_, Some(What::Full | What::Fault | What::WrongType | What::NoScript)) => {}
             (_, Some(What::Refused | What::Forbidden)) => *refused = Some(trouble.clone()),
@@ -298,17 +300,17 @@ impl<P: ServerKind> Supervisor<P> {
 /// A cache, and how its recovery has ended.
 type Recovered<P> = (Arc<RemoteCache<P>>, Result<(), Trouble>);
 
-/// Tells a cache from all others that are alive.
+/// Identifies a cache among all that are alive.
 type Address = usize;
 
 fn address<P: ServerKind>(cache: &Arc<RemoteCache<P>>) -> Address {
     Arc::as_ptr(cache).addr()
 }
 
-/// Why a cache that needs to be recovered is not to be taken up now.
+/// Why no recovery of a cache may begin now.
 enum State<P: ServerKind> {
     UnderWay,
-    /// It could not be recovered. The reference keeps its address from becoming another cache's.
+    /// The last recovery has failed. The reference keeps the cache's address from becoming another cache's.
     Paused {
         until: Instant,
         _cache: Weak<RemoteCache<P>>,

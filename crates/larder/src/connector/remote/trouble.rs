@@ -1,8 +1,8 @@
-//! [`Trouble`]: why an operation on a server gave no reply, in the kinds that larder treats differently.
+//! [`Trouble`]: why an operation on a server failed, in the kinds that larder treats differently.
 
 use std::fmt;
 
-/// Why an operation gave no reply.
+/// Why an operation on a server failed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Trouble {
@@ -10,9 +10,9 @@ pub enum Trouble {
     Unavailable,
     /// Too many operations were in flight.
     Shed,
-    /// It took longer than it may.
+    /// It took longer than it is allowed to.
     TimedOut(Awaited),
-    /// The server has done it, and too few replicas have it.
+    /// The server has done it, but too few replicas have confirmed it in time.
     Unconfirmed,
     /// The server, or the way to it, answered with an error.
     Error {
@@ -23,11 +23,11 @@ pub enum Trouble {
     },
 }
 
-/// What was waited for in vain. Its text names the setting that says for how long.
+/// What did not come in time. Its text names the setting that limits the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Awaited {
-    /// A connection, or a reply to what is sent before others may use it.
+    /// A connection, or a reply while connecting or recovering a cache.
     Connection,
     /// The reply to an operation.
     Reply,
@@ -38,7 +38,7 @@ pub enum Awaited {
 impl Awaited {
     pub(crate) fn text(self) -> &'static str {
         match self {
-            Self::Connection => "no connection, or no reply while connecting, within `connect_timeout`",
+            Self::Connection => "no connection, or no reply while connecting or recovering, within `connect_timeout`",
             Self::Reply => "no reply within `operation_timeout`",
             Self::Place => "`max_in_flight` operations were under way, and none made room within `operation_timeout`",
         }
@@ -49,41 +49,41 @@ impl Awaited {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum What {
-    /// The connection is of no more use: reset, closed, or out of step. A failure for the breaker; the connection is given up.
+    /// The connection can no longer be used: reset, closed, or out of step. A failure for the breaker; the connection is given up.
     Broken,
-    /// The server cannot serve now, and its data may be another's afterwards: it loads a snapshot, or has no master. A failure; the
-    /// connection is given up.
+    /// The server cannot serve now, and may have other data afterwards: it loads a snapshot, or has no master. A failure; the connection is
+    /// given up.
     NotServing,
-    /// The server serves nobody for a while, and its data stays. A failure.
+    /// The server serves nobody for a while, but keeps its data. A failure.
     Busy,
     /// The server is a replica now; a new connection may find the master. A failure; the connection is given up.
     ReadOnly,
-    /// The server does not let us in, or refuses what everything needs. The breaker opens at once; the connection is given up.
+    /// The server refuses the login, or something that every operation needs. The breaker opens at once; the connection is given up.
     Refused,
-    /// A right is missing that not everything needs. A success for the breaker: the server answered.
+    /// A right is missing that only some operations need. A success for the breaker: the server answered.
     Forbidden,
-    /// The server takes no writes for want of room. A success; fills pause.
+    /// The server is full, and takes no writes. A success; fills pause.
     Full,
-    /// The server does not know a script, or a prepared statement, which was not repaired by sending it whole. A success.
+    /// The server does not know a script, or a prepared statement, even after it was sent whole. A success.
     NoScript,
-    /// Somebody else's data is in our place. A success.
+    /// A key of larder's holds somebody else's data. A success.
     WrongType,
-    /// The command was wrong, or failed on the server: a fault of ours. Says nothing about the server's health. A success.
+    /// The command was wrong, or failed on the server: a fault of larder's, which says nothing about the server's health. A success.
     Fault,
 }
 
 impl Trouble {
-    /// An error that is a fault of ours.
+    /// An error that is a fault of larder's.
     pub fn fault(text: impl Into<String>) -> Self {
         Self::Error { what: What::Fault, text: text.into() }
     }
 
-    /// A connection that is of no more use.
+    /// An error of a connection that can no longer be used.
     pub fn broken(text: impl Into<String>) -> Self {
         Self::Error { what: What::Broken, text: text.into() }
     }
 
-    /// The kind of the error, where it is one.
+    /// The kind of the error. `None`: the server, or the way to it, did not answer with an error.
     #[must_use]
     pub fn what(&self) -> Option<What> {
         match self {
@@ -92,7 +92,7 @@ impl Trouble {
         }
     }
 
-    /// Whether the error says nothing but that this one command, of several that were sent together, was not done.
+    /// Whether the error concerns only this one of several commands that were sent together.
     #[must_use]
     pub fn is_of_its_command(&self) -> bool {
         let alone = [What::Fault, What::WrongType, What::NoScript, What::Full, What::Forbidden];

@@ -16,20 +16,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// What this node believes of one cache on the server.
 #[derive(Default)]
 pub(crate) struct Trust {
-    /// The connection on which the server's history was found to be the one known; 0: on none.
+    /// The generation of the connection on which the cache was recovered. 0: none.
     proven: AtomicU64,
     doubts: AtomicU64,
-    /// The history that belongs to that connection.
+    /// The history of the server's data on that connection.
     history: AtomicU64,
     /// The epoch under which this release's schema is registered, and the clock was found settled. 0: none.
     registered: AtomicU64,
-    /// The newest ticket this node has seen, to tell a server that went back in time.
+    /// The newest ticket this node has seen, to notice that the server's data went back in time.
     newest: Mutex<Option<Ticket>>,
-    /// Whether a reply has brought a ticket since this was last asked.
+    /// Whether a reply has brought a ticket since [`RemoteCache::saw_lately`] was last called.
     saw_lately: AtomicBool,
-    /// Up to where the journal was applied on which connection, and only waits to be confirmed.
+    /// The generation of a connection, and the number up to which the journal was applied on it. These entries only wait to be confirmed.
     sent: Mutex<(u64, u64)>,
-    /// How often the cache could not be recovered since it last could.
+    /// How many recoveries have failed since the last one that succeeded.
     pub(super) failed_recoveries: AtomicU64,
 }
 
@@ -38,12 +38,12 @@ impl Trust {
         self.proven.load(Ordering::Acquire) == generation
     }
 
-    /// How often what the server holds was found not to be what it should be.
+    /// How many doubts were raised so far.
     pub(super) fn doubts(&self) -> u64 {
         self.doubts.load(Ordering::Acquire)
     }
 
-    /// Proves a connection, unless there was a doubt since `doubts` was read. Answers whether it is proven.
+    /// Proves a connection, unless there was a doubt since `doubts` was read. Returns whether it is proven.
     fn prove(&self, generation: u64, history: u64, doubts: u64) -> bool {
         self.history.store(history, Ordering::Release);
         self.proven.store(generation, Ordering::Release);
@@ -54,9 +54,9 @@ impl Trust {
         undoubted
     }
 
-    /// Ends whatever is proven, now and by a recovery under way. Answers whether something was.
+    /// Raises a doubt, which ends the proof, and also the one that a recovery under way is about to give. Returns whether there was a proof.
     fn doubt(&self) -> bool {
-        // In this order, so that a recovery under way sees one or undoes the other.
+        // Count first: then a recovery under way either sees the count, or its proof comes early enough to be removed here.
         self.doubts.fetch_add(1, Ordering::AcqRel);
         self.proven.swap(0, Ordering::AcqRel) != 0
     }
@@ -78,7 +78,7 @@ impl Trust {
         self.saw_lately.store(true, Ordering::Relaxed);
         let mut newest = self.newest.lock();
         match &mut *newest {
-            // An epoch that is not renewed must not be saved by its sequence.
+            // If the protection `epoch` is off, the higher sequence of an older clock must not take its place.
             Some(known) if known.epoch == seen.epoch && holds(Protection::Epoch) => {
                 known.sequence = known.sequence.max(seen.sequence);
             }
@@ -86,7 +86,7 @@ impl Trust {
         }
     }
 
-    /// Up to where the journal was applied on this connection already.
+    /// The number up to which the journal was applied on this connection already.
     pub(super) fn sent_until(&self, generation: u64) -> u64 {
         let sent = self.sent.lock();
         if sent.0 == generation { sent.1 } else { 0 }
@@ -98,12 +98,12 @@ impl Trust {
 }
 
 impl<P: ServerKind> RemoteCache<P> {
-    /// Whether there is something to recover or replay on this connection.
+    /// Whether the cache has something to recover or replay on this connection.
     pub(super) fn needs_work(&self, generation: u64) -> bool {
         !self.trust.is_proven(generation) || self.journal.len() > 0
     }
 
-    /// What is on this connection may be read, unless it was doubted since `doubts` was read: then it has to be recovered again.
+    /// Allows reading on this connection, unless there was a doubt since `doubts` was read. In that case the cache is recovered again.
     pub(super) fn prove(&self, generation: u64, history: u64, doubts: u64) {
         if !self.trust.prove(generation, history, doubts) {
             self.link.work.notify_one();
@@ -116,17 +116,17 @@ impl<P: ServerKind> RemoteCache<P> {
         self.trust.newest()
     }
 
-    /// The newest ticket that this node has seen, for the first attempt of a set. None where this node may not read, or where the clock was
-    /// not yet found settled, and this release registered, under the ticket's epoch: an invalidation would not reach what an unregistered
-    /// release stores; and a ticket from before the end of a clearing would let pass what the clearing has to forget (`settled-only` in
-    /// `docs/protocol.md`).
+    /// The newest ticket that this node has seen, for the first attempt of a set. `None`: this node may not read the cache, or it has not yet
+    /// found, under the ticket's epoch, that the clock is settled and lists this release. Both matter: an invalidation would not reach what
+    /// an unlisted release stores, and a ticket from before the end of a clearing would let pass what the clearing must forget
+    /// (`settled-only` in `docs/protocol.md`).
     #[must_use]
     pub fn seen_ticket(&self) -> Option<Ticket> {
         self.may_read().ok()?;
         self.newest().filter(|newest| self.is_registered(newest.epoch))
     }
 
-    /// Whether a reply has brought a ticket since this was last asked.
+    /// Whether a reply has brought a ticket since this was last called.
     pub fn saw_lately(&self) -> bool {
         self.trust.saw_lately.swap(false, Ordering::Relaxed)
     }
@@ -137,13 +137,13 @@ impl<P: ServerKind> RemoteCache<P> {
         self.trust.registered.load(Ordering::Acquire) == epoch
     }
 
-    /// Notes where the clock stands, as a reply has said it.
+    /// Notes the state of the clock that a reply has brought.
     pub fn saw(&self, seen: Ticket) {
         self.trust.saw(seen);
     }
 
-    /// The generation of the connection in use, if what is read on it can be trusted. An operation that was sent while this was one
-    /// number, and is answered while it is another, proves nothing.
+    /// The generation of the connection in use, if what is read on it can be trusted. If the number changes between sending an operation and
+    /// its reply, the reply must not be used.
     #[must_use]
     pub fn trusted(&self) -> Option<u64> {
         let proven = self.trust.proven.load(Ordering::Acquire);
@@ -158,7 +158,7 @@ impl<P: ServerKind> RemoteCache<P> {
     ///
     /// # Errors
     ///
-    /// The miss that every get is while it may not.
+    /// The miss that every get must answer while it may not.
     pub fn may_read(&self) -> Result<(), Miss> {
         if self.link.generation() == 0 {
             Err(Miss::Unavailable)
@@ -173,15 +173,15 @@ impl<P: ServerKind> RemoteCache<P> {
     ///
     /// # Errors
     ///
-    /// The miss that the get is otherwise: the cache may not be read, or the breaker's ramp holds the get back.
+    /// The miss that the get must answer otherwise: the cache may not be read, or the breaker's ramp holds the get back.
     pub fn admit(&self) -> Result<(), Miss> {
         self.may_read()?;
         if self.link.breaker().ramp_admits() { Ok(()) } else { Err(Miss::Shed) }
     }
 
-    /// The clock is gone, or the server's data is not what it was: read nothing until everything older has been removed.
+    /// Notes that the clock is gone, or that the server's data is no longer the known data. Nothing is read until the cache is recovered.
     pub fn lost(&self, why: &str) {
-        // Of all who find it out at once, one tells.
+        // Of all operations that find this out at once, only one logs it.
         if self.trust.doubt() {
             tracing::warn!(cache = %self.schema.cache, "{why}; nothing is read until the cache has been cleared");
         }

@@ -1,17 +1,18 @@
--- What a load that found nothing leaves behind. Ends the object that has the key, if its max age is over or due to be over, and notes that
--- the source has nothing under the key. An object that has the key and is not due stays, and nothing is noted: it may be newer than the load.
+-- Notes that a load has found nothing under a key, and removes objects that list the key and whose max age is over, or due to be over. If
+-- an object lists the key and is not due, it may be newer than the load: it stays, and nothing is noted.
 --
 -- KEYS  1 clock  2 the key's object key, if it is a primary key, or else its index key
 -- ARGV  1 the ticket, as store.lua has it: epoch and sequence first
---       2 what is noted: 12 bytes, the key's mark first  3 its lifetime in ms; 0: nothing is noted
+--       2 the note: 12 bytes, the key's mark first  3 its lifetime in ms; 0: nothing is noted
 --       4 prefix of object keys, to which schema:primary is added
 --       5 the key as objects list it: 0 = primary or 1 = secondary (1 byte), and the key, a secondary one after its index and a colon
---       6 the server's time in ms, as the node knows it; never behind, or 0  7 how long before its deadline an object is due, in ms
--- Reply 1 byte: 1 done, 2 overtaken, or an object has the key and is not due, 4 the clock is lost; epoch and sequence, 8 bytes each
+--       6 the node's idea of the server's time in ms, never behind; or 0  7 how long before its deadline an object is due, in ms
+-- Reply 1 byte: 1 done, 2 overtaken, or an object lists the key and is not due, 4 the clock is lost; epoch and sequence, 8 bytes each
 -- Cost  one EVALSHA, GETRANGE and SET, and for a secondary key one GET. For each schema, unless an index key leads nowhere, one GETRANGE;
 --       an object there: one more, an UNLINK and, once, TIME. Touched since the ticket: one GETRANGE more
 --
--- No `#!lua` at the beginning: so a server without room for more still runs it, ends an object, and refuses the note where there was none.
+-- No `#!lua` at the beginning, so that a full server still runs the script. It removes an object and then takes the note; if there is no
+-- object to remove, it refuses the note.
 local call, unpacked = redis.call, struct.unpack
 local head = call('GETRANGE', KEYS[1], '0', '303')
 if #head < 304 or string.byte(head, 24) == 3 then return struct.pack('>BI4I4I4I4', 4, 0, 0, 0, 0) end
@@ -36,12 +37,12 @@ end
 local kind, key = string.byte(ARGV[5]), string.sub(ARGV[5], 2)
 local due_until
 
--- Whether an object has the key and has to go (true) or stays (false); nil where there is none, or it does not list the key.
+-- true: the object must go; false: it lists the key and stays; nil: there is none, or it does not list the key.
 local function must_go(name)
   local start = redis.pcall('GETRANGE', name, '0', '41')
-  -- Nothing, or a note.
+  -- No object, or a note.
   if type(start) == 'string' and #start <= 12 then return nil end
-  -- No object; as in store.lua, whatever it may be goes.
+  -- Something else than an object goes, as in store.lua.
   if type(start) ~= 'string' or #start < 42 then return true end
   local length, count = unpacked('>I4I2', start, 37)
   local body, at = call('GETRANGE', name, 42, 41 + count + length), count + 1
@@ -49,7 +50,7 @@ local function must_go(name)
     if at + 4 > #body then return true end
     local other, size = unpacked('>BI4', body, at)
     if other == kind and string.sub(body, at + 5, at + 4 + size) == key then
-      -- Deleted under this key, and so before the ticket: it was stored earlier still, and is older than what the load has found.
+      -- The key was deleted, and before the ticket, or the fence would have refused the note. So the object is older than the load.
       if string.byte(body, i) ~= 0 then return true end
       local high, low = unpacked('>I4I4', start, 21)
       if high == 0 and low == 0 then return false end
@@ -71,8 +72,8 @@ if not primary then
 end
 local stays = false
 if primary then
-  -- Of every release: the row is gone for all of them. An index key must lead to each object that lists its key, so the note takes the
-  -- index key's place only when no object of any release needs it. The place of an object belongs to one release.
+  -- Look at the objects of every release: the row is gone for all of them. An index key must lead to each object that lists its key, so the
+  -- note takes the place of an index key only if no object of any release needs it. An object key belongs to one release only.
   for at = 49, 289, 16 do
     if string.byte(head, at) == 0 then break end
     local name = ARGV[4] .. string.sub(head, at, at + 15) .. ':' .. primary

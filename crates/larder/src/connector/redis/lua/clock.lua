@@ -2,30 +2,31 @@
 -- Makes, renews, settles and reads the clock of one cache, and registers the schema of the caller.
 --
 -- KEYS  1 clock
--- ARGV  1 'register' | 'renew' | 'recover' | 'renumber' | 'settle'; recover is renew, unless another node has cleared since; renumber is
---         recover, and begins the list of schemas anew
+-- ARGV  1 'register' | 'renew' | 'recover' | 'renumber' | 'settle'. recover is renew, unless another node has cleared the cache since;
+--         renumber is recover, and begins the list of schemas anew
 --       2 schema: 16 hex digits
 --       3 renew, recover, renumber: the new epoch; settle: the epoch that was cleared
 --       4 recover, renumber: the epoch that was found before; settle: the history of the server that the clock now belongs to
 --       5 the names of the caller's indexes; empty: the caller has no schema, and registers nothing
---       6 name of the key for them (index_names.rs), up to the schema. It is not among KEYS, so that whoever may not use it may use the clock
--- Reply {epoch, sequence, state, history, registered}; all 0 where there is no clock
--- Cost  four or five commands; run at connect, at truncate and after a loss, never per lookup
+--       6 the key for these names (index_names.rs), without the schema at its end; not among KEYS, so that a user who may not use it may still
+--         use the clock
+-- Reply {epoch, sequence, state, history, registered}; all 0 if there is no clock
+-- Cost  four to seven commands, renumber up to 24; run at connect, at truncate and after a loss, never per lookup
 --
 -- The clock is one string, so that the server cannot lose a part of it:
---   words of 8 bytes: 0 epoch, 1 sequence, 2 state (1 settled, 2 clearing, 3 lost: the list of schemas may be incomplete), 3 and 4
---   which connection has written last, and since when (write_marks.lua), 5 history,
+--   words of 8 bytes: 0 epoch, 1 sequence, 2 state (1 settled, 2 clearing, 3 lost: the list of schemas may be incomplete), 3 the
+--   connection that wrote last, 4 since which sequence (write_marks.lua), 5 history,
 --   bytes 48..303 up to 16 schemas, bytes 512.. the log of what was touched (write_marks.lua).
 local clock, action, schema = KEYS[1], ARGV[1], ARGV[2]
 local head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#2')
 
--- Settled, under another epoch than the one that was doubted: all that was doubted is gone, and the reply tells of the new clock.
+-- The clock is settled under another epoch than the doubted one: another node has removed all that was doubted. The clock is only read.
 if (action == 'recover' or action == 'renumber') and head[2] == 1 and head[1] ~= tonumber(ARGV[4]) then
   action = 'register'
 end
 
 if action == 'renumber' and head[1] ~= 0 then
-  -- Lost: until everything is removed there are objects that no list leads to.
+  -- State 3, lost: until everything is removed there are objects of releases that are not listed.
   local listed = redis.call('GETRANGE', clock, 48, 303)
   for at = 1, 241, 16 do
     local other = string.sub(listed, at, at + 15)
@@ -41,7 +42,7 @@ elseif action == 'renew' or action == 'recover' or action == 'renumber' then
   elseif head[2] == 1 then
     redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 2)
   end
-  -- A clock that is being cleared already keeps its epoch: whoever ends first has removed everything older.
+  -- A clock that is being cleared already keeps its epoch: the node that ends first has removed everything older.
 elseif head[1] == 0 then
   return {0, 0, 0, 0, 0}
 elseif action == 'settle' and head[1] == tonumber(ARGV[3]) then
@@ -61,7 +62,7 @@ for at = 1, 241, 16 do
     break
   end
 end
--- For people only: whatever is in the way of it must not keep the cache from being used.
+-- The names are for people only, so an error must not keep the cache from being used.
 if registered == 1 and ARGV[5] ~= '' then redis.pcall('SET', ARGV[6] .. schema, ARGV[5]) end
 
 head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#1', 'GET', 'i64', '#2', 'GET', 'i64', '#5')

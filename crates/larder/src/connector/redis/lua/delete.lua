@@ -1,28 +1,28 @@
 #!lua flags=allow-oom
 -- Makes just these keys miss: flags them as deleted in the objects that list them, and fences them. Ends with write_marks.lua.
 --
--- KEYS  1 clock  2.. for each key: its index key, or the clock where the key is a primary key
+-- KEYS  1 clock  2.. for each key: its index key, or the clock if the key is a primary key
 -- ARGV  1 prefix of object keys, to which schema:primary is added
 --       2 marks of the keys, 8 bytes each
 --       3.. for each key, as objects list it: 0 = primary or 1 = secondary (1 byte), and the key, a secondary one after its index
 --       and a colon
 -- Reply 1 byte: 1 done, 4 the clock is lost; epoch and sequence, 8 bytes each
--- Cost  one EVALSHA, GETRANGE, write_marks.lua, per object and schema one or two reads of its header, whatever the size of its payload, and per
---       key one write of it
+-- Cost  one EVALSHA, GETRANGE, write_marks.lua; for each secondary key one GET; for each object and schema one or two reads, whatever the
+--       size of its payload; for each key one write
 local clock, touched = KEYS[1], ARGV[2]
 local head = redis.call('GETRANGE', clock, '0', '303')
 if #head < 304 or string.byte(head, 24) == 3 then return '\4' .. string.rep('\0', 16) end
 local outcome, writer = 1, '\0\0\0\0\0\0\0\0'
 
--- Flags the keys of one object that are among the items, as objects list them; an object without any key left is removed.
+-- Flags those keys of one object that are among the items, which are keys as objects list them. Removes the object if no key is left.
 local function flag(name, items)
   local head = redis.pcall('GETRANGE', name, '36', '41')
   if type(head) ~= 'string' then
-    -- What may not be read may list the key: then nothing is applied.
+    -- An object that the user may not read may list the key: so the script must fail.
     if string.sub(head.err, 1, 9) ~= 'WRONGTYPE' then error(head) end
     return
   end
-  -- Nothing, or that the source has nothing.
+  -- No object, or a note that the source has nothing.
   if #head < 6 then
     redis.call('UNLINK', name)
     return
@@ -44,7 +44,7 @@ local function flag(name, items)
   if left == 0 then redis.call('UNLINK', name) end
 end
 
--- An object is looked through once, however many of its keys are to be flagged.
+-- Each object is read once, however many of its keys are to be flagged.
 local names, wanted = {}, {}
 for i = 2, #KEYS do
   local position, key = string.byte(ARGV[1 + i]), string.sub(ARGV[1 + i], 2)

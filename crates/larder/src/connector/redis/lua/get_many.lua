@@ -3,8 +3,8 @@
 --
 -- KEYS  1.. index keys
 -- ARGV  1 name of an object up to its primary key  2 size of the largest object that is answered, in bytes
--- Reply {hints, objects}: for each key what it holds, or false; and the object there, false where there is none, and empty where
---       it is to be read natively: because it is larger, or because an earlier key has led to it already
+-- Reply {hints, objects}: for each key its value, or false; and the object it leads to, false if there is none, empty if the caller
+--       must read it: because it is larger, or an earlier key has led to it
 -- Cost  one EVALSHA, one MGET, and one GETRANGE per object
 local prefix, limit = ARGV[1], tonumber(ARGV[2])
 local hints, objects, led = redis.call('MGET', unpack(KEYS)), {}, {}
@@ -16,7 +16,7 @@ for i = 1, #KEYS do
       object = ''
     else
       led[name] = true
-      -- Of another type: not ours.
+      -- A value of another type is no object.
       object = redis.pcall('GETRANGE', name, '0', ARGV[2])
       if type(object) ~= 'string' or object == '' then
         object = false

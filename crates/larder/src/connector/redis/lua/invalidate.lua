@@ -1,19 +1,19 @@
 #!lua flags=allow-oom
 -- Forgets every object that the keys lead to, and fences the keys and those objects' primary keys. Ends with write_marks.lua.
 --
--- KEYS  1 clock  2.. for each key: its index key, or the clock where the key is a primary key
+-- KEYS  1 clock  2.. for each key: its index key, or the clock if the key is a primary key
 -- ARGV  1 prefix of object keys, to which schema:primary is added
 --       2 marks of the keys, 8 bytes each
---       3.. the primary keys among them, in their order; and where a lowest version is demanded, last: the version for each key, 8
---       bytes big-endian, 0 for none, in one string; the prefix of floor keys, to which the primary key is added; and the lifetime of
---       a floor in ms
+--       3.. the primary keys among them, in their order. If a lowest version is demanded, three more: the versions in one string, 8
+--       bytes big-endian for each key, 0 for none; the prefix of floor keys, to which the primary key is added; the lifetime of a
+--       floor in ms
 -- Reply 1 byte: 1 done, 4 the clock is lost; epoch and sequence, 8 bytes each
 -- Cost  one EVALSHA, GETRANGE, write_marks.lua, and per key one UNLINK and, for a secondary key, one GET
 local clock, touched, asked = KEYS[1], ARGV[2], 3
 local call, sub = redis.call, string.sub
 local outcome, writer, head = 1, '\0\0\0\0\0\0\0\0', call('GETRANGE', clock, '0', '64')
 if #head < 65 or string.byte(head, 24) == 3 then return '\4' .. string.rep('\0', 16) end
--- The releases, 16 bytes each; usually there is one.
+-- The releases are listed from byte 48 on, 16 bytes each. Usually there is only one.
 if string.byte(head, 65) ~= 0 then head = call('GETRANGE', clock, '0', '303') end
 
 local primaries = 0
@@ -33,9 +33,9 @@ for i = 2, #KEYS do
       primary = sub(hint, 13)
       touched = touched .. sub(hint, 5, 12)
     elseif hint then
-      -- What may not be read may lead to an object: then nothing is applied.
+      -- An index key that the user may not read may lead to an object: so the script must fail.
       if type(hint) == 'table' and sub(hint.err, 1, 9) ~= 'WRONGTYPE' then error(hint) end
-      -- It says that the source has nothing.
+      -- A note that the source has nothing, or a value of another type.
       call('UNLINK', KEYS[i])
     end
   end
@@ -48,7 +48,7 @@ for i = 2, #KEYS do
     if floor and floor ~= '\0\0\0\0\0\0\0\0' then
       local name = ARGV[4 + primaries] .. primary
       local old = redis.pcall('GET', name)
-      -- A floor only rises while it lives. Strings of one length; compared as two halves, since 2^53 is not enough.
+      -- A floor never falls while it lives. Compared in two halves, because a number is exact only up to 2^53.
       local keep = false
       if type(old) == 'string' and #old == 8 then
         local oh, ol = struct.unpack('>I4I4', old)

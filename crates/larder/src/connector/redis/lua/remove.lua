@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Removes what a SCAN has found, as long as the cache is being cleared. A removal that comes later would take index keys from
--- objects that were stored since, and no invalidation through those keys would find them.
+-- Removes keys that a SCAN has found, as long as the cache is being cleared. A later removal would take the index keys of objects that
+-- were stored since, and no invalidation through these keys would find the objects.
 --
 -- KEYS  1 clock  2.. what is to be removed
 -- ARGV  1 the epoch that is being cleared

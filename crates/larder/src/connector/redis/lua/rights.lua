@@ -1,16 +1,16 @@
--- Says which commands the user may not run on keys under our prefix. Runs none of them.
+-- Says which commands the user may not run on keys under larder's prefix. Runs none of them.
 --
 -- KEYS  none
--- ARGV  1 and 2 names under our prefix that no cache has
--- Reply the names of the commands that are refused; '?' alone where that cannot be told
+-- ARGV  1 and 2 names under larder's prefix that no cache has
+-- Reply the names of the commands that are refused; '?' alone if that cannot be found out
 -- Cost  one EVAL; at connect, and while a right is missing
 local key, other, refused = ARGV[1], ARGV[2], {}
--- Whether all of them are refused because of the key cannot be told from here.
+-- An old server has no such check. If even GET is refused, the reason may be the key, and nothing can be said about the commands.
 if not (redis.acl_check_cmd and redis.acl_check_cmd('GET', key)) then return { '?' } end
 
--- Each with as many arguments as it takes: some servers look for the keys among them without counting first.
+-- Each command has all of its arguments: some servers look for the keys among them without counting first.
 local function try(...)
-  -- A command that the server does not know is an error, and nothing that the user may not do.
+  -- A command that the server does not know raises an error. It is no missing right.
   local known, allowed = pcall(redis.acl_check_cmd, ...)
   if known and not allowed then refused[#refused + 1] = (...) end
 end

@@ -1,2 +1,2 @@
 #!lua
--- The beginning of a script that writes, and that a server without room for more does not run.
+-- Begins a script that writes, and that a full server does not run.

@@ -26,10 +26,10 @@ local put, count = mode ~= 0, (#header - 43) / 8
 local staged = payload == '' and KEYS[#KEYS]
 prefix = prefix_high * 256 + prefix
 
--- 1. Refuse, if the ticket is of another epoch or a key was touched since it was taken. A sequence below the ticket's: the data
--- was replaced by older data. More touched than the log holds: it cannot be known. Where the connection that sends the first attempt of a set is
--- the only one that has written since, nothing has overtaken it: all that was sent before. A put wants to know whether there are other releases, too: they
--- are listed from byte 48 on, 16 bytes each.
+-- 1. Refuse the object if its ticket is of another epoch, or a key was touched after the ticket. Refuse it as well if the sequence is below the
+-- ticket's, since older data has replaced the data, and if more keys were touched than the log holds.
+-- The first attempt of a set is not overtaken if only its own connection has written since the ticket: it sent all of that before.
+-- A put also reads whether there are other releases: they are listed from byte 48 on, 16 bytes each.
 local outcome = 1
 local head = call('GETRANGE', clock, '0', put and '64' or '23')
 local untouched = head == ARGV[1] or (put and sub(head, 1, 24) == ARGV[1])
@@ -68,7 +68,7 @@ if not untouched then
 end
 if staged and outcome == 1 and call('EXISTS', staged) == 0 then outcome = 2 end
 if outcome == 4 or (outcome == 2 and mode ~= 1) then
-  -- What the first attempt of a set has staged is for the second; if there is none it expires.
+  -- The second attempt of a set needs what the first has staged. If there is no second attempt, it expires.
   if staged and mode ~= 2 then call('UNLINK', staged) end
   return string.char(outcome) .. sub(head, 1, 16)
 end
@@ -81,7 +81,7 @@ elseif count > 0 then
   held = call('MGET', unpack(KEYS, 3, 2 + count))
 end
 
--- 2. Refuse, if a higher version is stored or demanded. Two halves, since 2^53 and more would lose digits in one number.
+-- 2. Refuse the object if a higher version is stored or demanded. Compare in two halves, because a number is exact only up to 2^53.
 if versioned == 1 and outcome == 1 then
   local vh, vl = unpacked('>I4I4', header, 16)
   local floor, lower = held[count + 1], false
@@ -89,7 +89,7 @@ if versioned == 1 and outcome == 1 then
     local oh, ol = unpacked('>I4I4', floor)
     if oh > vh or (oh == vh and ol > vl) then outcome = 3 end -- protection: version
   end
-  -- Of every release: what one of them has replaced must not come back in another.
+  -- Look at the objects of every release: what one release has replaced must not come back in another.
   local schemas = call('GETRANGE', clock, '48', '303')
   for at = 1, 241, 16 do
     if (string.byte(schemas, at) or 0) == 0 then break end
@@ -100,11 +100,11 @@ if versioned == 1 and outcome == 1 then
       if oh > vh or (oh == vh and ol > vl) then
         outcome = 3 -- protection: version
       elseif put and (oh < vh or ol < vl) then
-        -- Earlier, whatever becomes of this one; what it replaces itself it need not remove.
+        -- A lower version goes, whatever becomes of this object. If this object replaces it, it need not be removed.
         if name == object then lower = true else call('UNLINK', name) end
       end
     elseif type(stored) == 'table' and sub(stored.err, 1, 9) ~= 'WRONGTYPE' then
-      -- What may not be read may be a later version.
+      -- An object that the user may not read may have a higher version.
       error(stored)
     end
   end
@@ -115,8 +115,8 @@ if versioned == 1 and outcome == 1 then
   end
 end
 
--- 3. C2: whoever else holds one of the keys is invalidated. A hint, which is what an index key holds: label (4), mark of the primary key (8),
--- primary key. Hints that are the same string, as those of one store are, are looked at once.
+-- 3. C2: invalidate any other object that holds one of the keys. An index key holds a hint: label (4), mark of the primary key (8), primary
+-- key. Index keys that were written together hold the same string, which is looked at once.
 local touched = put and sub(header, 36) or ''
 local primary = sub(object, prefix + 18)
 local displaced = 0
@@ -132,8 +132,8 @@ for i = 1, count do
   end
 end
 if wrong then
-  -- What each of the others lists is read once, however many of the keys lead to it: a table of its keys as they are listed; false, if it
-  -- is not there; true, if it cannot be known.
+  -- The key list of each other object is read once, however many of the keys lead to the object: a table of its keys as they are listed;
+  -- false: there is no object; true: the list cannot be read.
   local lists = {}
   local function listed(name)
     local start = redis.pcall('GETRANGE', name, '36', '41')
@@ -153,7 +153,7 @@ if wrong then
   for i = 1, count do
     local hint = held[i]
     if hint and #hint == 12 and outcome ~= 1 then
-      -- It says that the source has nothing, and nothing else will take its place.
+      -- A note that the source has nothing. It must go, because no index key takes its place.
       call('UNLINK', KEYS[2 + i])
     elseif hint and #hint > 12 and outcome ~= 3 and sub(hint, 13) ~= primary then
       local key = sub(KEYS[2 + i], before + 1)
@@ -163,14 +163,14 @@ if wrong then
         if (string.byte(schemas, at) or 0) == 0 then break end
         local name = sub(object, 1, prefix) .. sub(schemas, at, at + 15) .. ':' .. sub(hint, 13)
         names[#names + 1] = name
-        -- Whether it lists this key; in doubt yes.
+        -- Whether the object lists this key; in doubt yes.
         if not holds then
           if lists[name] == nil then lists[name] = listed(name) end
           holds = lists[name] == true or (lists[name] and lists[name][item])
         end
       end
       if holds then
-        -- Of several releases, and one object all the same.
+        -- The objects of several releases count as one.
         if call('UNLINK', unpack(names)) > 0 and displaced < 15 then displaced = displaced + 1 end
         for _, name in ipairs(names) do lists[name] = false end
         touched = touched .. sub(hint, 5, 12)
@@ -179,7 +179,7 @@ if wrong then
   end
 end
 
--- 4. Objects of other releases hold an earlier state; so does this one, if it is not stored.
+-- 4. Remove the earlier state: the objects of other releases and, if this object is overtaken, its own.
 if put and (outcome ~= 1 or string.byte(head, 65) ~= 0) then
   local schemas = call('GETRANGE', clock, '48', '303')
   for at = 1, 241, 16 do
@@ -206,9 +206,9 @@ if outcome == 1 then
     local deadline = time[1] * 1000 + math.floor(time[2] / 1000) + ah * 4294967296 + al - (ARGV[6] or 0)
     call('SETRANGE', object, '20', struct.pack('>I4I4', math.floor(deadline / 4294967296), deadline % 4294967296))
   end
-  -- An index key outlives its object, so that it needs no new lifetime with every fill: it stays as it is while it outlives the object's max age.
-  -- It is never shortened, since it may lead to another release's object as well. Hints with one label were written together, and have one
-  -- lifetime to look at, which PEXPIRE GT does without a change; without a label there is none.
+  -- An index key outlives its object, so that not every fill must write it: it stays as it is while it outlives the object's max age. Its
+  -- lifetime is never shortened, because it may lead to another release's object as well. Index keys with one label were written together
+  -- and have one lifetime, so the first of them is checked. PEXPIRE GT changes nothing if the key lives longer. Label 0: no lifetime.
   local hint, kept
   for i = 1, count do
     local there = held[i]
@@ -232,7 +232,7 @@ if outcome == 1 then
 elseif staged then
   call('UNLINK', staged)
 end
--- The usual fill: the clock is what it was.
+-- The usual fill: nothing was touched, so the clock has not changed.
 if touched == '' and outcome == 1 then return '\1' .. sub(head, 1, 16) end
 local writer = sub(header, 24, 31)
 if outcome == 1 and displaced > 0 then outcome = outcome + 16 * displaced end

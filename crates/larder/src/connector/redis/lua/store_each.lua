@@ -4,7 +4,7 @@ end
 local clock, ticket, kept, part, index_life = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local record = part ~= '0' and KEYS[2]
 local head = redis.call('GETRANGE', clock, '0', '23')
--- Up to which sequence it is known what others have touched, and their marks since the ticket; nil where that cannot be known.
+-- others: the marks that others have written since the ticket, as far as the sequence known; nil: they cannot be known.
 local known, others = string.sub(ticket, 9, 16), ''
 if part == '2' or part == '3' then
   local left = redis.pcall('GET', record)
@@ -31,7 +31,7 @@ if others and string.sub(head, 9, 16) ~= known then
   end
 end
 
--- A ticket of no epoch is always overtaken.
+-- An object with a ticket of epoch 0 is always overtaken.
 local none = string.rep('\0', 24)
 local replies, first = {}, record and 3 or 2
 for i = 5, #ARGV, 3 do
@@ -44,7 +44,7 @@ for i = 5, #ARGV, 3 do
     if string.find(others, string.sub(header, at, at + 7), 1, true) then current = false end -- protection: fence
   end
   local reply = store({clock, unpack(KEYS, first, last)}, {current and head or none, header, payload, ARGV[i + 2], index_life, kept})
-  -- Nobody else has touched anything meanwhile.
+  -- The script is atomic, so only this object has touched anything: the next object gets the new clock as its ticket.
   if string.sub(reply, 2, 9) == string.sub(head, 1, 8) then head = string.sub(reply, 2) .. string.sub(head, 17) end
   replies[#replies + 1] = reply
   first = last + 1

@@ -11,10 +11,10 @@
 -- Cost  one EVALSHA and GETRANGE, and what store.lua costs for each object without its EVALSHA. Of several: one GET, one SET, and one GETRANGE
 --       if others have touched something since the script before
 --
--- A call has one ticket, and only others can overtake it: what an object of the call touches, its own keys or whoever it displaces, does
--- not overtake a later object, and the last of those that claim a key has it.
+-- A call has one ticket, and only other callers can overtake it. What an object of the call touches, its own keys or those of objects that it
+-- displaces, does not overtake a later object. Of the objects that claim a key, the last one has it.
 --
--- So each script leaves a record for the next: the sequence at its end (8 bytes), and the marks that others have written between the call's
--- ticket and then. Whatever the log holds beyond that sequence when the next script begins was written by others, since a script is
--- atomic. Where the record is missing, or others have touched more than the log holds, it cannot be known, and the objects are overtaken.
+-- So each script leaves a record for the next: the sequence at its end (8 bytes), and the marks that others have written from the call's
+-- ticket to that sequence. Because a script is atomic, others have written all marks beyond that sequence when the next script begins. If
+-- the record is missing, or others have touched more than the log holds, their marks cannot be known, and the objects are overtaken.
 local function store(KEYS, ARGV)

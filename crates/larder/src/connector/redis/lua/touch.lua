@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
--- Gives objects their whole last-use age again, but never more than is left of their max age.
+-- Renews the last-use age of objects, but never beyond their max age and the time that they are kept after it.
 --
 -- KEYS  1.. objects, or index keys that lead to them
--- ARGV  1 last-use age in ms  2 how long, in ms, an object is kept after its max age  3 where they are index keys: name of an object
+-- ARGV  1 last-use age in ms  2 how long, in ms, an object is kept after its max age  3 if KEYS are index keys: name of an object
 --       up to its primary key
 -- Reply the number of objects touched
 -- Cost  one EVALSHA, and two or three commands per object, for an index key one more; sent once per tenth of the last-use age, not
 --       per get
 local call = redis.call
--- A number that becomes text costs a third of a GET: what is sent as text is passed on as it is.
+-- Turning a number into text costs a third of a GET, so an argument that came as text is passed on as it is.
 local age, prefix, touched, now = ARGV[1], ARGV[3], 0
 for i = 1, #KEYS do
   local object = KEYS[i]
@@ -28,7 +28,7 @@ for i = 1, #KEYS do
       local left = high * 4294967296 + low + ARGV[2] - now
       if left < age + 0 then life = left end
     end
-    -- A lifetime that is over deletes the object, as it should.
+    -- If the lifetime is over, PEXPIRE deletes the object, as it should.
     touched = touched + call('PEXPIRE', object, life)
   end
 end

@@ -1,13 +1,13 @@
--- The end of every script that touches keys: writes their marks into the log of the clock, which is their fence.
+-- The end of every script that touches keys: writes the marks of these keys into the log of the clock. A mark is the fence of its key.
 --
 -- The log is a ring of 16,384 marks of 8 bytes, from byte 512 of the clock on; the sequence counts all marks ever written, so that it
 -- says where the next one goes. A fill with a ticket looks for the marks of its keys among those written since.
 --
--- Behind the sequence and the state stands which connection has written last (8 bytes; 0: one that does not say), and from which sequence on
--- nobody else has (8). They are written where that changes.
+-- After the sequence and the state stand the connection that wrote last (8 bytes; 0: one that does not say), and the sequence since which no
+-- other connection has written (8). They are written when another connection writes.
 --
 -- Uses  clock, outcome, head: what the clock begins with, 32 bytes or more, touched: the marks, in one string, writer: the connection
--- Cost  two SETRANGEs, once in a turn of the ring three; none where nothing was touched
+-- Cost  two SETRANGEs, three once in a turn of the ring; none if nothing was touched
 local at
 if touched == '' then
   at = string.sub(head, 9, 16)

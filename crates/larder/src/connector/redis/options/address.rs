@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The port that servers listen on where none is named.
+/// The port of a server if none is given.
 const PORT: u16 = 6379;
 
 /// Where a server listens.
@@ -30,7 +30,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Whether this can be the name or the IP address of a host.
+/// Whether the text can be the name or the IP address of a host.
 fn is_host(host: &str) -> bool {
     let sane = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     !host.is_empty() && host.chars().all(sane)
@@ -60,7 +60,7 @@ impl Address {
         Some(Self::Tcp { host: host.to_owned(), port })
     }
 
-    /// Whether one could connect to this. Nothing is looked up.
+    /// Whether this can be the address of a server. No name is looked up.
     pub(super) fn is_reachable(&self) -> bool {
         match self {
             // IPv6 addresses have colons, and sometimes the name of an interface after `%`.
@@ -70,8 +70,8 @@ impl Address {
     }
 }
 
-/// Text that begins with a slash is the path of a Unix socket; other text is `host:port`, `host` (with port 6379), or `[IPv6]:port`. Text
-/// that is none of them becomes an address that no option accepts: the error comes when the options are checked.
+/// Text that begins with a slash is the path of a Unix socket. Other text is `host:port`, `host` (with port 6379), or `[IPv6]:port`. Any
+/// other text becomes an address that is refused when the options are checked.
 impl From<&str> for Address {
     fn from(text: &str) -> Self {
         if text.starts_with('/') {
@@ -102,7 +102,7 @@ impl From<PathBuf> for Address {
 #[cfg(unix)]
 fn is_socket(path: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
-    // What begins with a zero byte is an abstract name, which is no file.
+    // A path that begins with a zero byte is the name of an abstract socket, and no file.
     let bytes = path.as_os_str().as_bytes();
     match bytes.strip_prefix(b"\0") {
         Some(name) => (1..=107).contains(&name.len()),

@@ -4,7 +4,7 @@ use super::LAST_DATABASE;
 use super::address::Address;
 use crate::connector::secret::Secret;
 
-/// What a URL says. No part of it is ever shown: it may hold a password.
+/// The parts of a URL. No error shows any of them: they may hold a password.
 #[derive(Debug)]
 pub(crate) struct Url {
     pub(crate) address: Address,
@@ -14,7 +14,7 @@ pub(crate) struct Url {
 }
 
 impl Url {
-    /// Reads a URL; the error goes on after the path of the setting.
+    /// Reads a URL. The error text follows the path of the setting.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         const UNREADABLE: &str =
             "is no URL of a server (in a user name or password, write characters other than letters and digits as %XX)";

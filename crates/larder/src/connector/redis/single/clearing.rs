@@ -1,18 +1,24 @@
-//! The clock of a cache on the server, and removing everything that is older than it.
+//! The clock of a cache on the server, and the removal of everything that is older than the clock.
 //!
-//! Removing takes many commands, and whoever does it may die half-way. So the clock has a state: `renew` gives it a new epoch
-//! and marks it *clearing*; from then on no older fill or put is accepted, and no ticket is given out. Then everything
-//! is removed; then `settle` marks it settled and notes which history of the server it belongs to. A node that finds a clock
-//! unsettled does the removing itself, under the same epoch: whoever ends first has removed everything older. A node that doubts what it
-//! finds begins with `recover` in place of `renew`: it gives no new epoch to a clock that another node has renewed and settled meanwhile.
+//! A removal takes many commands, and the node that sends them may die half-way. So the clock has a state, and a clearing has three steps:
 //!
-//! An index key must never go while its object stays, since an invalidation through that key would not find it. So every object
-//! is removed before the first index key: what else a pass over the server's keys comes across is removed after the pass, or, where
-//! that is too much to remember, by a second pass. And `remove.lua` removes nothing once the clock is settled or has another epoch, since objects
-//! are stored again then: another node may have ended first, and a removal may wait in a stopped server's socket.
+//! 1. `renew` gives the clock a new epoch and marks it *clearing*. From then on no older fill or put is accepted, and no ticket is given
+//!    out.
+//! 2. The node removes everything.
+//! 3. `settle` marks the clock *settled*, and notes which history of the server the clock belongs to.
 //!
-//! *Lost* is *clearing* where there was no clock at all: the list of schemas may be incomplete, so an invalidation cannot be
-//! sure to reach every release's objects, and is deferred until everything is gone.
+//! If a node clears a cache whose clock is unsettled, it removes everything under the same epoch as the node that began. The node that ends
+//! first has removed everything older. A node that doubts the stored data begins with `recover` in place of `renew`: if another node has
+//! renewed and settled the clock meanwhile, the clock gets no new epoch.
+//!
+//! An index key must never go while its object stays, because an invalidation through that key would not find the object. So every object
+//! is removed before the first index key. One pass over the server's keys removes the objects and remembers the other names, which are
+//! removed after it. If there are too many names to remember, a second pass removes them. `remove.lua` removes nothing once the clock is
+//! settled or has another epoch, because objects are stored again then: another node may have ended first, and a removal may have waited in
+//! a stopped server's socket.
+//!
+//! *Lost* is a third state: *clearing*, and the list of schemas may be incomplete, because the clock or the list was made anew. An
+//! invalidation may then miss objects of a release that is not listed, so it is deferred until everything is gone.
 
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::scripts;
@@ -22,13 +28,13 @@ use crate::connector::remote::{Clearing, Clocked, Trouble};
 use crate::protection::{Protection, holds};
 use redis::{Cmd, Value};
 
-/// Epochs fit into a double without loss, since the scripts compute in doubles.
+/// Epochs must fit into a double without loss, because the scripts compute in doubles.
 const EPOCH_BITS: u32 = 52;
 
 /// How many keys a SCAN looks at in one go: well under a millisecond of the server's time.
 const SCAN_COUNT: u32 = 2_000;
 
-/// Bytes of names that a clearing keeps in mind, so that one pass over the server's keys is enough for a small cache.
+/// How many bytes of names a clearing remembers, so that one pass over the server's keys is enough for a small cache.
 const REMEMBERED: usize = 8 * 1024 * 1024;
 
 /// How many keys a script removes at once; a SCAN may find more than it was asked for.
@@ -39,8 +45,8 @@ pub(crate) async fn register(caller: &impl Caller, layout: &Layout) -> Result<Cl
     clock(caller, layout, "register", 0, 0).await
 }
 
-/// Removes everything in the cache that was stored before now, and answers the clock after that; `None` where another node has done so
-/// already. `removed` is told after each batch how many keys have gone.
+/// Removes everything in the cache that was stored before now, and returns the clock after that. `None`: another node has done so
+/// already. Calls `removed` now and then with the number of keys that were removed so far.
 pub(crate) async fn clear(
     caller: &impl Caller,
     layout: &Layout,
@@ -73,13 +79,13 @@ pub(crate) async fn clear(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Removal {
     Goes,
-    /// Another node has ended it.
+    /// Another node has ended the clearing.
     Ended,
-    /// Another one has begun, or the clock was lost.
+    /// Another clearing has begun, or the clock was lost.
     Superseded,
 }
 
-/// The removing of one clearing.
+/// The removal of one clearing.
 struct Sweep<'a, C, R> {
     caller: &'a C,
     layout: &'a Layout,
@@ -99,7 +105,7 @@ impl<C: Caller, R: FnMut(u64)> Sweep<'_, C, R> {
         }
     }
 
-    /// Removes what the pattern matches; with `rest` only the objects, and the others are noted there.
+    /// Removes all keys that match the pattern. With `rest`, removes only the objects, and adds the other names to `rest`.
     async fn pass(&mut self, pattern: &[u8], mut rest: Option<&mut Rest>) -> Result<Removal, Trouble> {
         let object = self.layout.object_prefix().into_bytes();
         let mut cursor = b"0".to_vec();
@@ -135,10 +141,10 @@ impl<C: Caller, R: FnMut(u64)> Sweep<'_, C, R> {
     }
 }
 
-/// What a pass has come across beside objects.
+/// The names, other than those of objects, that a pass has found.
 struct Rest {
     names: Vec<Vec<u8>>,
-    /// In bytes; none left: not all are noted.
+    /// How many bytes of names it can still take. 0: it does not have all names.
     room: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Sends invalidations and deletes: what `invalidate.lua` and `delete.lua` are told.
+//! Sends invalidations and deletes, with the arguments of `invalidate.lua` and `delete.lua`.
 
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::scripts::{self, Script};
@@ -11,10 +11,10 @@ use crate::contract::{KeyBuf, Ticket};
 use redis::{Cmd, Value as Reply};
 use std::time::Duration;
 
-/// How long a floor under the version is remembered after an invalidation asked for one.
+/// How long the lowest version that an invalidation demands is remembered.
 const FLOOR_LIFE: Duration = Duration::from_secs(60);
 
-/// Sends one batch. Answers where the clock stands after it; `None` where the clock is lost, and nothing was done.
+/// Sends one batch. Returns the clock after it. `None`: the clock is lost, and nothing was done.
 pub(crate) async fn forget(
     caller: &impl Caller,
     layout: &Layout,
@@ -25,7 +25,7 @@ pub(crate) async fn forget(
     answer(caller.script(script(&batch), |call| tell(&batch, layout, call)).await?)
 }
 
-/// The script that does it.
+/// The script for this batch.
 pub(crate) fn script(batch: &Batch<'_>) -> &'static Script {
     match batch.what() {
         Forgetting::Delete => &scripts::DELETE,
@@ -33,7 +33,7 @@ pub(crate) fn script(batch: &Batch<'_>) -> &'static Script {
     }
 }
 
-/// Adds the arguments of the script to its call.
+/// Adds the keys and arguments of the script to its call.
 pub(crate) fn tell(batch: &Batch<'_>, layout: &Layout, call: &mut Cmd) {
     let clock = layout.clock();
     call.arg(1 + batch.keys().len()).arg(&clock);
@@ -63,7 +63,7 @@ pub(crate) fn tell(batch: &Batch<'_>, layout: &Layout, call: &mut Cmd) {
     }
 }
 
-/// What the script has answered, as [`forget`] tells it.
+/// Reads the reply of the script, with the meaning that [`forget`] gives it.
 pub(crate) fn answer(reply: Reply) -> Result<Option<Ticket>, Trouble> {
     match outcome_of(reply) {
         Some((1, at)) => Ok(Some(at)),

@@ -1,4 +1,4 @@
-//! Leases: who, among all nodes, loads what is missing under a key.
+//! Leases: which one of all nodes loads what is missing under a key.
 
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::{Store, milliseconds};
@@ -9,9 +9,10 @@ use crate::contract::{KeyRef, Lease, LeaseToken, Lookup};
 use redis::{Cmd, Pipeline, RedisError, Value as Reply};
 
 impl Store {
-    /// Asks for the lease and looks, in this order and in one round trip; two where an index key is found that was not known.
+    /// Asks for the lease, and then looks up the key, in one round trip. If this node has no hint and finds an index key, a second one reads
+    /// the object.
     pub(crate) async fn lease_and_look(&self, key: KeyRef<'_>) -> (Lease, Lookup) {
-        // Without the right to take a lease nobody has one.
+        // A user without the right to write a lease loads without one.
         let may_take = !self.link.kind().rights.missing().any_of(&[Command::Set]);
         let Some(connection) = self.trusted().filter(|_| may_take) else {
             return (Lease::Free, self.find_or_ticket(key).await);
@@ -34,7 +35,7 @@ impl Store {
         let lease = match replies.next() {
             Some(Reply::Okay) => Lease::Granted(LeaseToken(token)),
             Some(Reply::Nil) => Lease::Taken,
-            // It takes no writes now, or no writes of ours: nobody has a lease.
+            // The server takes no writes now, or none from this user: the caller loads without a lease.
             Some(Reply::ServerError(error)) => {
                 self.miss(&Trouble::from(RedisError::from(error)));
                 Lease::Free
@@ -49,7 +50,7 @@ impl Store {
         } else {
             self.find_hinted(key, found, None).await
         };
-        // What was remembered may be wrong: then this is not the whole look.
+        // The hint may be wrong: then the lookup is not complete without the index key.
         if known.is_some() && key.index != 0 && found.is_err() {
             self.local.hints.forget(key);
             return (lease, self.find_or_ticket(key).await);
@@ -62,10 +63,9 @@ impl Store {
         let arguments = |call: &mut Cmd| {
             call.arg(1).arg(&lease).arg(name(token));
         };
-        // Nobody waits for this, and a lease that is kept holds up the other nodes.
+        // It may wait for a place: no caller waits for it, and a lease that is not given back holds up the other nodes.
         if let Err(trouble) = self.link.script(WhenCrowded::Wait, &scripts::DISCARD, arguments).await {
-            // It ends by itself.
-            tracing::debug!(cache = %self.schema.cache, error = %trouble, "a lease is not given back");
+            tracing::debug!(cache = %self.schema.cache, error = %trouble, "a lease is not given back; it expires by itself");
         }
     }
 }

@@ -2,21 +2,23 @@
 //!
 //! | call | round trips |
 //! |---|---|
-//! | get, lookup | one: MGET of the objects that are known, a script for the index keys of those that are not, touches that are due, the clock. A second one for objects that are too large for a script, and where a hint was wrong |
+//! | get, lookup | one; two if an object is too large for a script, or a hint was wrong |
 //! | fill | one |
-//! | set | two: the ticket, and then one |
-//! | invalidate, delete | one (`delivery.rs`) |
+//! | set | one; one more for objects that were overtaken; one more for a ticket, if several scripts are needed or this node has seen none |
+//! | invalidate, delete | one (`remote/guard.rs`) |
 //!
-//! MGET and not GETs in a row: it costs the server a tenth to a quarter less and the client fewer replies. To MGET a value of another Redis
-//! type is no value: a miss of its own key alone, which is not reported and not removed, unlike by a single get. A fill replaces it.
+//! The round trip of a get has an MGET of the objects that are known, a script for the index keys of the others, the touches that are due,
+//! and for a lookup the clock. MGET costs the server a tenth to a quarter less than single GETs, and the client gets fewer replies. For MGET,
+//! a value of another Redis type is no value: its key misses. Unlike a single get, MGET does not report and remove the value. A fill replaces
+//! the value.
 //!
-//! A call of many more keys or objects is sent in lots, each when the one before was answered, so that nobody else is held up. All scripts of
-//! a call that stores objects share its ticket, and each knows what others have touched since (`lua/store_many.lua`).
+//! A call of many more keys or objects is sent in lots, each after the one before was answered, so that other operations are not held up. All
+//! scripts of a call that stores objects share its ticket, and each knows what others have touched since (`lua/store_many.lua`).
 
 mod reading;
 mod round_trip;
 mod search;
 mod storing;
 
-/// Keys to be looked up, or objects to be stored, in one round trip.
+/// How many keys are looked up, or objects stored, in one round trip at most.
 const LOT: usize = 512;

@@ -20,7 +20,7 @@ impl Store {
         loop {
             let (next, names) =
                 clearing::scan(&channel, &cursor, &self.local.layout.index_keys()).await.map_err(unavailable)?;
-            // Also of indexes that this release does not have: who had them may be gone for good.
+            // The names include indexes of other releases. No node of these may be left to prune them.
             for batch in names.chunks(BATCH) {
                 let arguments = |call: &mut Cmd| {
                     call.arg(1 + batch.len()).arg(&clock);

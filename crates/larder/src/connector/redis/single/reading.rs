@@ -1,4 +1,4 @@
-//! Gets and lookups: one GET where it is known which object to read, and belief only in what the object says of itself.
+//! Gets and lookups. If this node knows which object to read, it sends one GET. It serves an object only if the object lists the key.
 
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::scripts;
@@ -13,7 +13,7 @@ use crate::contract::{KeyRef, Lookup, Miss, Ticket, Value};
 use redis::{Cmd, Pipeline, Value as Reply};
 use std::sync::Arc;
 
-/// An object that was read, and how its age is.
+/// An object that was read, and its age.
 pub(crate) struct ReadObject {
     pub(crate) value: Value,
     pub(crate) age: Age,
@@ -24,7 +24,7 @@ pub(crate) enum Age {
     Fresh,
     /// Its max age is over soon.
     Due,
-    /// Its max age is over, and it is kept for who fails to load its successor.
+    /// Its max age is over. It is kept to be served if the load of its successor fails.
     Expired,
 }
 
@@ -48,7 +48,7 @@ impl Store {
             Ok(found) => Ok(found),
             Err(Cold::Miss(miss)) => Err(miss),
             Err(Cold::Unknown(tried)) => {
-                // The ticket comes along in the same round trip: the load begins after it either way.
+                // The ticket is taken in the same round trip: a load begins only after the round trip.
                 let newest = self.newest();
                 let mut both = Pipeline::with_capacity(2);
                 both.cmd("GET").arg(self.local.layout.index(key));
@@ -66,7 +66,7 @@ impl Store {
         self.look(found, async || self.take_ticket(WhenCrowded::Shed).await).await
     }
 
-    /// What somebody who may load is told of what was found. The ticket is for a load that begins afterwards.
+    /// The answer to a caller that may load what is missing. Takes a ticket only if there is something to load.
     pub(crate) async fn look(
         &self,
         found: Result<ReadObject, Miss>,
@@ -84,7 +84,7 @@ impl Store {
         }
     }
 
-    /// What one GET of the object key finds, where it is known which that is.
+    /// Reads the object with one GET, if this node knows which object to read.
     async fn find_known(&self, key: KeyRef<'_>) -> Result<ReadObject, Cold> {
         self.may_read().map_err(Cold::Miss)?;
         if key.index == 0 {
@@ -98,7 +98,7 @@ impl Store {
         }
     }
 
-    /// The object that an index key leads to, unless that is the one that was tried already.
+    /// Reads the object that an index key leads to, unless it is the one that was tried already.
     pub(crate) async fn find_hinted(
         &self,
         key: KeyRef<'_>,
@@ -114,7 +114,7 @@ impl Store {
             }
         };
         let Some(primary) = Layout::primary_of(&hint) else {
-            // Whatever this node remembers leads nowhere: the next lookup begins with the index key.
+            // The hint of this node is out of date: the next lookup must begin with the index key.
             self.local.hints.forget(key);
             return Err(self.nothing(&hint, key));
         };
@@ -159,12 +159,12 @@ impl Store {
         self.believe(connection, name, reply, key).await
     }
 
-    /// Whether the user has the rights that it takes to renew a last-use age.
+    /// Whether the user has the rights to renew a last-use age.
     pub(crate) fn may_touch(&self) -> bool {
         !self.link.kind().rights.missing().any_of(&[Command::PExpire, Command::GetRange, Command::Time])
     }
 
-    /// What the reply to a GET of an object key, sent when `connection` was the one in use, says under this key.
+    /// What the reply to a GET of an object key means for a lookup by `key`. When the GET was sent, `connection` was in use.
     pub(crate) async fn believe(
         &self,
         connection: u64,
@@ -181,7 +181,7 @@ impl Store {
             }
             Err(trouble) => return Err(self.miss(&trouble)),
         };
-        // It may have been sent on a later connection than the one that was looked at.
+        // The GET may have been sent on a later connection than the one that was checked.
         if self.trusted() != Some(connection) {
             return Err(Miss::Distrusted);
         }
@@ -197,7 +197,7 @@ impl Store {
     pub(crate) async fn age(&self, object: &[u8]) -> Age {
         let ahead = milliseconds(self.schema.refresh_ahead());
         let Some((deadline, kept)) = envelope::deadline(object) else { return Age::Fresh };
-        // The server removes an object at its deadline, unless it is kept.
+        // Unless the object is kept, the server removes it at its deadline, so its time need not be compared.
         if !kept && ahead == 0 {
             return Age::Fresh;
         }
@@ -209,13 +209,13 @@ impl Store {
         }
     }
 
-    /// The miss by which a node that remembers what the source does not have tells that it does not have this.
+    /// The miss for a note that the source has nothing: `KnownAbsent` if this node remembers absences and the note is for this very key.
     pub(crate) fn nothing(&self, absence: &[u8], key: KeyRef<'_>) -> Miss {
         let remembers = !self.schema.loading.negative_age.is_zero();
         if remembers && absence == self.local.layout.absence(key) { Miss::KnownAbsent } else { Miss::Absent }
     }
 
-    /// A type that cannot be decoded is one with every read: told once in a while.
+    /// Counts bytes that cannot be decoded. They are logged only once in a while, since a wrong type fails at every read.
     pub(crate) fn report_undecodable(&self, bytes: usize, error: &DecodeError) {
         self.schema.stats.faults.increment();
         if let DecodeError::Payload(detail) = error {
@@ -242,6 +242,6 @@ impl Store {
 
 enum Cold {
     Miss(Miss),
-    /// It is not known which object to read, or the one remembered (and tried) was not it.
+    /// This node does not know which object to read. If it had a hint that was wrong: that hint.
     Unknown(Option<Arc<Hint>>),
 }

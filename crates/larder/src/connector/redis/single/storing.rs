@@ -10,38 +10,38 @@ use crate::contract::{Fill, KeyRef, Object, Stored, Ticket};
 use redis::Cmd;
 use std::sync::atomic::Ordering;
 
-/// An object with more keys is not stored: a script handles them all at once, and holds up everybody else meanwhile.
+/// An object with more keys is not stored: a script handles all of them at once, and the server serves nobody else meanwhile.
 pub(crate) const MAX_KEYS: usize = 1024;
 
-/// Larger objects do not pass through a script: they are written natively and put in place by it.
+/// Larger objects, in bytes, do not pass through a script: they are staged by a SET, and the script renames them.
 pub(crate) const STAGE_ABOVE: usize = 4 * 1024;
 
 /// How long a staged object waits, in ms, for the script that puts it in place.
 const STAGED_LIFE: u64 = 60_000;
 
-/// What the server has said of an object.
+/// The server's answer for one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
     pub(crate) fill: Fill,
-    /// It was stored or refused; of a put, its keys are fenced.
+    /// The object was stored or refused. If it was a put, its keys are fenced.
     pub(crate) done: bool,
 }
 
 /// What becomes of an object that is overtaken: one of its keys was touched after its ticket was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Nothing. The caller has the object all the same.
+    /// It is not stored. The caller has the object anyway.
     Fill,
     /// Its keys are invalidated.
     Put,
-    /// The first attempt of a set: nothing. The set is sent once more, with the ticket that the answer brings.
+    /// The first attempt of a set: nothing is changed. The set is sent once more, with the ticket that the answer brings.
     Set,
     /// The second attempt of a set: its keys are invalidated.
     SetAgain,
 }
 
 impl Mode {
-    /// As store.lua has it.
+    /// The number of the mode in store.lua.
     fn code(self) -> u8 {
         match self {
             Self::Fill => 0,
@@ -50,7 +50,7 @@ impl Mode {
         }
     }
 
-    /// Whether a large object has to be staged; the first attempt of a set leaves it there for the second.
+    /// Whether a large object must be staged. The second attempt of a set finds what the first has staged.
     pub(crate) fn stages(self) -> bool {
         self != Self::SetAgain
     }
@@ -65,24 +65,24 @@ struct Outgoing<'a> {
     staged: Option<&'a str>,
 }
 
-/// What store.lua is told of an object, beside its bytes and its names.
+/// What store.lua must know about an object, beside its bytes and its keys.
 pub(crate) struct Terms {
     mode: Mode,
-    /// In ms; 0: none.
+    /// The lifetime by max age, with the time that the object is kept beyond it, in ms; 0: no limit.
     max_age: u64,
-    /// Whether the deadline is written into the object. Otherwise the server's own lifetime of the object says it all.
+    /// Whether the deadline is written into the object.
     dated: bool,
-    /// In ms, as long as it is not touched; 0: none.
+    /// The lifetime of the object key until it is touched, in ms; 0: no limit.
     pub(crate) life: u64,
-    /// Of an index key, in ms; 0: none.
+    /// The lifetime of an index key, in ms; 0: no limit.
     pub(crate) index_life: u64,
-    /// How much of its max age it is kept for beyond its deadline, in ms.
+    /// How much of `max_age` is the time that the object is kept beyond its deadline, in ms.
     pub(crate) kept: u64,
-    /// Index keys that are written together have one lifetime, and one label by which that is known. 0: they have none.
+    /// The label of the index keys. Those that are written together have one label, since they have one lifetime. 0: they have no lifetime.
     label: u32,
 }
 
-/// What the clock begins with while nothing was touched since this ticket.
+/// The bytes that the clock begins with if nothing was touched since this ticket.
 pub(crate) fn as_of(ticket: Ticket) -> [u8; 24] {
     let mut untouched = [0; 24];
     for (place, number) in untouched.chunks_exact_mut(8).zip([ticket.epoch, ticket.sequence, 1]) {
@@ -91,26 +91,26 @@ pub(crate) fn as_of(ticket: Ticket) -> [u8; 24] {
     untouched
 }
 
-/// A put is a change, which waits for a place. A fill is none: who has loaded the object has it, and need not wait until it is stored.
+/// A put is a change, and waits for a place. A fill is shed, because its caller has the object already.
 pub(crate) fn when_crowded(mode: Mode) -> WhenCrowded {
     if mode == Mode::Fill { WhenCrowded::Shed } else { WhenCrowded::Wait }
 }
 
-/// Writes a large object where a script finds it.
+/// Stages a large object under this name, where a script finds it.
 pub(crate) fn stage(name: &str, bytes: &[u8]) -> Cmd {
     let mut set = redis::cmd("SET");
     set.arg(name).arg(bytes).arg("PX").arg(STAGED_LIFE);
     set
 }
 
-/// The ticket for the second attempt of a set: what the server's answer to the first says, where that belongs to the same data. Otherwise the
-/// set has to ask for a ticket, as a lookup does, since the clock may be unsettled, or not know this release.
+/// The ticket for the second attempt of a set: the clock in the server's answer to the first one, if it belongs to the same data. Otherwise
+/// the set must ask for a ticket, as a lookup does, because the clock may be unsettled, or not list this release.
 pub(crate) fn later(seen: Ticket, at: Option<Ticket>) -> Option<Ticket> {
     at.filter(|at| at.epoch == seen.epoch && at.sequence >= seen.sequence)
 }
 
 impl Store {
-    /// The bytes of an object, if they may be stored.
+    /// The bytes of an object, if it may be stored.
     pub(crate) fn encoded(&self, object: &Object) -> Option<Vec<u8>> {
         let keys = 1 + object.secondary.len();
         if keys > MAX_KEYS {
@@ -138,7 +138,7 @@ impl Store {
         }
     }
 
-    /// Whether the user has the rights that it takes to store an object of so many bytes. Which are missing was told when that was found out.
+    /// Whether the user has the rights to store this object. Missing rights were logged when they were found.
     fn may_store(&self, object: &Object, bytes: usize) -> bool {
         let missing = self.link.kind().rights.missing();
         if missing.is_none() {
@@ -191,7 +191,7 @@ impl Store {
 
     pub(crate) fn terms(&self, mode: Mode, object: &Object) -> Terms {
         let kept = milliseconds(self.schema.kept_after());
-        // With what it is kept for beyond that.
+        // With the time that the object is kept beyond its max age.
         let max_age = match milliseconds(self.schema.lifetime()) {
             0 => 0,
             lifetime => lifetime.saturating_add(kept),
@@ -204,14 +204,15 @@ impl Store {
         Terms { mode, max_age, dated, life, index_life, kept, label }
     }
 
-    /// Whether an object's deadline by max age is written into it: where the server's own lifetime of the object is another.
+    /// Whether the deadline by max age is written into an object: if the object may expire on the server at another time, or is to be loaded
+    /// anew before the deadline.
     fn dates(&self) -> bool {
         let schema = &self.schema;
         let another = [schema.last_use_age, schema.kept_after(), schema.refresh_ahead()];
         !schema.max_age.is_zero() && another.iter().any(|age| !age.is_zero())
     }
 
-    /// How long an index key lives at most, in ms; 0: for ever. Half of it is longer than any object lives, however often that is touched.
+    /// How long an index key lives at most, in ms; 0: for ever. Half of it is longer than any object lives, however often it is touched.
     pub(crate) fn index_life(&self) -> u64 {
         match milliseconds(self.schema.max_age) {
             0 => 0,
@@ -219,7 +220,7 @@ impl Store {
         }
     }
 
-    /// The header of store.lua. `connection` is the one that it is sent on, or 0.
+    /// The header for store.lua. `connection` is the name of the connection that it is sent on, or 0.
     pub(crate) fn header(&self, object: &Object, terms: &Terms, connection: u64) -> Vec<u8> {
         let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
         let mut header = Vec::with_capacity(43 + 8 * object.secondary.len());
@@ -248,7 +249,7 @@ impl Store {
         }
     }
 
-    /// What store.lua has answered of an object of so many bytes.
+    /// Takes in what store.lua has answered about an object of this many bytes.
     pub(crate) fn learn_stored(&self, object: &Object, bytes: usize, (verdict, at): (u8, Ticket)) -> Sent {
         let (outcome, displaced) = (verdict & 15, verdict >> 4);
         if displaced > 0 {
@@ -286,13 +287,13 @@ impl Store {
         }
     }
 
-    /// Tells the server that a load has found nothing under this key: what absent.lua does about it.
+    /// Tells the server that a load has found nothing under this key. `absent.lua` says what follows.
     pub(crate) async fn fill_absence(&self, key: KeyRef<'_>, ticket: Ticket) -> Fill {
         let (clock, absence, listed) =
             (self.local.layout.clock(), self.local.layout.absence(key), self.local.layout.listed(key));
         let name = if key.index == 0 { self.local.layout.object(key.bytes) } else { self.local.layout.index(key) };
         let (kept, ahead) = (self.schema.kept_after(), self.schema.refresh_ahead());
-        // What this node takes for expired, or due, is so to the server too, although this node's idea of the server's time may be ahead.
+        // The script gets this node's idea of the server's time, which may be ahead: what is expired or due here must be so there, too.
         let now = if kept.is_zero() && ahead.is_zero() { None } else { self.link.server_time().await };
         let (taken, life) = (as_of(ticket), milliseconds(self.schema.loading.negative_age));
         let arguments = |call: &mut Cmd| {
@@ -306,7 +307,7 @@ impl Store {
         };
         match outcome {
             1 => {
-                // So that the next lookup begins where the note is.
+                // The next lookup must begin where the note is.
                 self.local.hints.forget(key);
                 Fill { stored: Stored::Accepted, at: Some(at) }
             }
@@ -318,14 +319,14 @@ impl Store {
         }
     }
 
-    /// One round trip, unless another node has touched one of the object's keys lately.
+    /// Sets an object in one round trip, unless another node has touched one of its keys lately.
     ///
-    /// 1. The object goes with the newest ticket that this node has seen. Where none of its keys was touched since, it is stored.
-    /// 2. Otherwise the server answers *overtaken*, and has changed nothing. Its answer is a ticket, and the object is put with that.
-    /// 3. Where that put is overtaken, too, its keys are invalidated by the same script.
+    /// 1. The object is sent with the newest ticket that this node has seen. If none of its keys was touched since, it is stored.
+    /// 2. Otherwise the server answers *overtaken*, and changes nothing. Its answer brings a ticket, with which the object is put.
+    /// 3. If the put is overtaken, too, the same script invalidates the keys.
     ///
-    /// The keys are guarded from the first moment until the last answer: a caller who goes away between the attempts has changed the source
-    /// already. `docs/protocol.md` argues why the first attempt needs a ticket at all, and why it may be an old one.
+    /// The keys are guarded until the last answer: a caller that goes away between the attempts has changed the source already.
+    /// `docs/protocol.md` argues why the first attempt needs a ticket, and why it may be an old one.
     pub(crate) async fn set_object(&self, object: Object) -> Stored {
         let undelivered = self.guards(&object);
         self.local.sets.store(true, Ordering::Relaxed);
@@ -346,7 +347,7 @@ impl Store {
         if ticket.is_none() {
             ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
                 Ok(ticket) => ticket,
-                // Whoever waits in vain waits once.
+                // A caller waits for one time-out only: the keys are deferred without being sent.
                 Err(trouble @ Trouble::TimedOut(_)) => {
                     undelivered.into_iter().for_each(|guard| guard.deferred(&trouble));
                     return Stored::Unavailable;

@@ -1,4 +1,4 @@
-//! Tickets: what the clock says before a load or a write begins, and whether it can be believed.
+//! Tickets: the clock before a load or a write begins, and whether it can be trusted.
 
 use crate::connector::redis::single::Store;
 use crate::connector::redis::single::clearing;
@@ -11,7 +11,7 @@ use redis::{Cmd, Value as Reply};
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-/// A clock that another node has left unsettled for this long, in ms, is cleared by this one.
+/// If another node leaves the clock unsettled for this long, in ms, this node clears the cache.
 const UNSETTLED_LIMIT: u64 = 5_000;
 
 impl Store {
@@ -21,8 +21,8 @@ impl Store {
         command
     }
 
-    /// Whether the log of the clock has no mark of these keys since the ticket. The whole clock is read, in one piece: 128 KiB, which
-    /// only an auditor that has found a difference asks for.
+    /// Whether the log of the clock has no mark of these keys since the ticket. This reads the whole clock, 128 KiB, in one piece. Only an
+    /// auditor that has found a difference asks.
     pub(crate) async fn was_untouched(&self, keys: &[KeyBuf], since: Ticket) -> Option<bool> {
         let connection = self.trusted().filter(|_| self.may_read().is_ok())?;
         let mut read = redis::cmd("GET");
@@ -48,15 +48,15 @@ impl Store {
         Ok(self.ticket_from(reply, newest).await)
     }
 
-    /// The command of the heartbeat that keeps the newest ticket new; none where nobody sets, or where other replies keep it new. Beside it is
-    /// the newest ticket from before: [`ticket_from`](Self::ticket_from) wants to know.
+    /// The command by which the heartbeat takes a new ticket, and the newest ticket so far, which [`ticket_from`](Self::ticket_from) needs.
+    /// `None`: this node sets nothing or may not read the cache, or another reply has brought a ticket lately.
     pub(crate) fn ask_clock(&self) -> Option<(Cmd, Option<Ticket>)> {
         let saw_lately = self.saw_lately();
         let asks = self.local.sets.load(Ordering::Relaxed) && !saw_lately && self.may_read().is_ok();
         asks.then(|| (self.read_clock(), self.newest()))
     }
 
-    /// The ticket in the first 24 bytes of the clock: epoch, sequence, state. `newest` was seen before the clock was read.
+    /// The ticket in the first 24 bytes of the clock: epoch, sequence, state. `newest` is the newest ticket from before the clock was read.
     pub(crate) async fn ticket_from(&self, clock: Reply, newest: Option<Ticket>) -> Option<Ticket> {
         let clock = match clock.extract_error() {
             Ok(clock) => bytes(clock)?,
@@ -82,7 +82,7 @@ impl Store {
                 self.local.unsettled_since.store(now, Ordering::Relaxed);
             } else if now >= since.saturating_add(UNSETTLED_LIMIT) {
                 self.local.unsettled_since.store(0, Ordering::Relaxed);
-                self.lost("another node began to clear the cache and did not end");
+                self.lost("another node began to clear the cache and did not finish");
             }
             return None;
         }
@@ -104,7 +104,7 @@ impl Store {
     }
 }
 
-/// What write_marks.lua writes: a ring of so many marks, from this byte of the clock on.
+/// The log that write_marks.lua writes: a ring of this many marks, from byte [`LOG`] of the clock on.
 const RING: u64 = 16_384;
 const LOG: usize = 512;
 

@@ -1,4 +1,4 @@
-//! Gets and lookups of several keys. What is sent is in `round_trip.rs`, and what is known after it in `search.rs`.
+//! Gets and lookups of several keys. `round_trip.rs` sends the requests, and `search.rs` keeps what is known so far.
 
 use super::round_trip::AT_ONCE;
 use super::search::{Damaged, Search};
@@ -35,7 +35,7 @@ impl Store {
         search.date().await;
         let (found, damaged) = search.end(cause);
         self.discard_all(damaged).await;
-        // Some of it may have been sent on a later connection than the one that was looked at.
+        // A request may have been sent on a later connection than the one that was checked.
         let believed = self.trusted() == Some(connection);
         let each = places.into_iter().map(|place| match found.get(place) {
             Some(found) if believed => found.clone(),

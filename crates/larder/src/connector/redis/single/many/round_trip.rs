@@ -1,4 +1,4 @@
-//! What a search sends in each round trip.
+//! The requests that a search sends in each round trip.
 
 use super::LOT;
 use super::search::{Content, Search, Way};
@@ -9,10 +9,10 @@ use crate::connector::redis::wire::parcel::{Parcel, Wire};
 use crate::connector::remote::{BATCH, Trouble};
 use redis::Cmd;
 
-/// Objects that one MGET asks for: it holds up everybody else meanwhile.
+/// How many objects one MGET reads at most. While it runs, the server serves nobody else.
 pub(super) const AT_ONCE: usize = 64;
 
-/// What a command of a parcel was sent for: targets, or keys, by their places.
+/// What a command of a parcel asks for, with the places of its targets or keys.
 pub(super) enum Step {
     Clock,
     Read(Vec<usize>),
@@ -22,7 +22,7 @@ pub(super) enum Step {
 }
 
 impl Search<'_> {
-    /// Sends round trip after round trip, until it is known of each key what there is.
+    /// Sends one round trip after another, until each key is answered.
     pub(super) async fn run(&mut self, wire: &Wire, mut with_clock: bool) -> Result<(), Trouble> {
         while let Some((parcel, steps)) = self.lot(std::mem::take(&mut with_clock)) {
             let mut replies = Vec::with_capacity(steps.len());
@@ -36,7 +36,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// What is to be sent next, if anything. Whatever is sent is known, in one way or another, once it was answered.
+    /// The next round trip, if one is needed. Its replies settle everything that it asks for.
     fn lot(&mut self, with_clock: bool) -> Option<(Parcel, Vec<Step>)> {
         let unread = self.targets.iter().enumerate().filter(|(_, target)| matches!(target.content, Content::Unread));
         let unread: Vec<usize> = unread.map(|(place, _)| place).take(LOT).collect();
@@ -91,7 +91,7 @@ impl Search<'_> {
             });
             steps.push(Step::Ask(some.to_vec()));
             if !self.store.schema.last_use_age.is_zero() && self.store.may_touch() {
-                // A script of its own, since a server that takes no writes still answers the other.
+                // The touch is a script of its own, because a server that takes no writes still runs the other one.
                 parcel.script(&scripts::TOUCH, |call| {
                     keys(call);
                     call.arg(age).arg(kept).arg(&prefix);

@@ -1,4 +1,4 @@
-//! What is known so far of the keys that were asked for: where each leads, and what was found there.
+//! What is known so far about the keys that were asked for: where each leads, and what was found there.
 
 use super::round_trip::Step;
 use crate::connector::redis::layout::Layout;
@@ -19,7 +19,7 @@ pub(super) struct Damaged {
     pub(super) why: DecodeError,
 }
 
-/// What is known so far of what was asked for.
+/// What is known so far about the keys of one call.
 pub(super) struct Search<'a> {
     pub(super) store: &'a Store,
     pub(super) asked: Vec<Asked<'a>>,
@@ -28,7 +28,7 @@ pub(super) struct Search<'a> {
     pub(super) clock: Option<Reply>,
 }
 
-/// A key, once however often it was asked for.
+/// A key that was asked for. It is here once, however often it was asked for.
 pub(super) struct Asked<'a> {
     pub(super) key: KeyRef<'a>,
     pub(super) way: Way,
@@ -38,18 +38,18 @@ pub(super) struct Asked<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Way {
     Known(usize),
-    /// As this node remembers, which may be wrong.
+    /// A hint says so, which may be wrong.
     Remembered(usize),
-    /// Its index key has to say it; not to the one that was tried in vain.
+    /// The index key must be asked. If a hint was wrong: the target of that hint.
     Unknown(Option<usize>),
     Nowhere(Miss),
 }
 
-/// An object, for all keys that lead to it.
+/// An object to be read, for all keys that lead to it.
 pub(super) struct Target {
     pub(super) name: Vec<u8>,
     pub(super) hint: Option<Arc<Hint>>,
-    /// A touch was taken to be due, and is not known to have been done.
+    /// A touch is due, and the server has not confirmed it yet.
     pub(super) touching: bool,
     /// Its max age is over.
     pub(super) expired: bool,
@@ -64,7 +64,7 @@ pub(super) enum Content {
 }
 
 impl<'a> Search<'a> {
-    /// The search, and for each key its place among those that are asked for.
+    /// Returns the search, and for each of `keys` its place in `asked`.
     pub(super) fn of(store: &'a Store, keys: &[KeyRef<'a>]) -> (Self, Vec<usize>) {
         let mut search = Self { store, asked: Vec::new(), targets: Vec::new(), by_name: HashMap::new(), clock: None };
         let mut known: HashMap<KeyRef<'a>, usize> = HashMap::with_capacity(keys.len());
@@ -164,7 +164,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// A key's index key has said where it leads, and maybe the object was there.
+    /// Notes where the index key of a key leads, and the object, if the reply has it.
     fn led(&mut self, place: usize, hint: &Reply, object: Reply) {
         let Some(Asked { key, way }) = self.asked.get(place) else { return };
         let (key, way) = (*key, *way);
@@ -188,18 +188,18 @@ impl<'a> Search<'a> {
         let Some(target) = self.targets.get_mut(target) else { return };
         match object {
             Reply::BulkString(object) if !object.is_empty() => target.content = Content::Object(object),
-            // It is read natively, unless it is here already.
+            // An empty reply: the object is read by MGET, unless it was read already.
             Reply::BulkString(_) => {}
             _ if matches!(target.content, Content::Unread) => target.content = Content::Nothing,
             _ => {}
         }
-        // Touched along with being asked for.
+        // The touch was sent together with the question (`Step::TouchAsked`).
         target.touching |= self.store.may_touch() && self.store.local.hints.touch_is_due(&hint);
         target.hint = Some(hint);
     }
 
     fn touched(&mut self, reply: &Reply, targets: Vec<usize>) {
-        // The server may take no writes and have answered the rest all the same.
+        // A server that takes no writes may have answered the reads.
         if let Reply::ServerError(error) = reply {
             self.store.miss(&RedisError::from(error.clone()).into());
             return;
@@ -211,12 +211,12 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What this node remembers may be wrong: then the index key is asked.
+    /// Finds hints that were wrong. Their index keys are asked next.
     pub(super) fn reconsider(&mut self) {
         for asked in &mut self.asked {
             let Way::Remembered(place) = asked.way else { continue };
             let Some(target) = self.targets.get(place) else { continue };
-            // A note says that the source has nothing under the primary key, which another key may have left since.
+            // A note says that the source has nothing under the primary key. The secondary key may lead to another object since.
             let other = |bytes: &[u8]| {
                 Layout::is_absence(bytes)
                     || envelope::payload(&self.store.schema, bytes, asked.key) == Err(DecodeError::OtherKey)
@@ -230,7 +230,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Looks at the age of what was found, where that is anybody's business.
+    /// Finds out which of the objects have expired.
     pub(super) async fn date(&mut self) {
         for target in &mut self.targets {
             if let Content::Object(bytes) = &target.content {
@@ -239,7 +239,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What was found for each key that was asked for; what was not answered is a miss with this cause. Each object is decoded once.
+    /// Returns what was found for each key, and the damaged objects. A key that was not answered is a miss with this cause. Each object is
+    /// decoded once.
     pub(super) fn end(self, cause: Option<Miss>) -> (Vec<Result<Value, Miss>>, Vec<Damaged>) {
         let cause = cause.unwrap_or(Miss::Unavailable);
         let mut values: Vec<Option<Result<Value, DecodeError>>> = self.targets.iter().map(|_| None).collect();

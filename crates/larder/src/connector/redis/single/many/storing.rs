@@ -11,13 +11,13 @@ use redis::Value as Reply;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-/// What the objects of one round trip take, in bytes, unless one alone takes more.
+/// How many bytes the objects of one round trip have at most, unless a single object has more.
 const LOT_SIZE: usize = 1024 * 1024;
 
-/// How many bytes of a script's reply are those of one object.
+/// How many bytes a script replies for each object.
 const OUTCOME: usize = 17;
 
-/// Stands for the payload of an object that is not stored, whose keys are invalidated instead.
+/// The payload of an object that is not stored. Its keys are invalidated instead.
 const FORGET: &[u8] = b"-";
 
 /// An object on its way.
@@ -25,7 +25,7 @@ const FORGET: &[u8] = b"-";
 struct Parting<'a> {
     place: usize,
     object: &'a Object,
-    /// None: it is unfit, and whatever is stored must go.
+    /// `None`: the object is unfit, and its keys are invalidated instead.
     bytes: Option<&'a [u8]>,
     /// The name under which it is staged, if it is large.
     staged: Option<&'a str>,
@@ -42,13 +42,13 @@ impl Parting<'_> {
     }
 }
 
-/// What became of some objects: for each what the server has said, if it has.
+/// What became of the objects of a call: the server's answer for each, if there is one.
 struct Departed {
     sent: Vec<Result<Sent, Stored>>,
     timed_out: Option<Trouble>,
 }
 
-/// How many of these objects, from the first on, go in one round trip: one at least.
+/// How many of these objects, from the first on, go in one round trip; at least one.
 fn lot(objects: &[Parting<'_>]) -> usize {
     let mut size = 0;
     let fits = objects.iter().take(LOT).take_while(|parting| {
@@ -59,7 +59,7 @@ fn lot(objects: &[Parting<'_>]) -> usize {
     fits.count().clamp(1, objects.len().max(1))
 }
 
-/// How many of these objects, from the first on, one script stores: one at least.
+/// How many of these objects, from the first on, one script stores; at least one.
 fn batch(objects: &[Parting<'_>]) -> usize {
     let mut keys = 0;
     let fits = objects.iter().take_while(|parting| {
@@ -75,7 +75,7 @@ fn alone(objects: &[Parting<'_>]) -> bool {
     lot(objects) == objects.len() && batch(objects) == objects.len()
 }
 
-/// The objects of a call, with what was prepared for each.
+/// The objects of a call, each with its bytes and the name under which it is staged.
 fn partings<'a>(
     objects: &'a [Object],
     encoded: &'a [Option<Vec<u8>>],
@@ -89,8 +89,8 @@ fn partings<'a>(
     })
 }
 
-/// What of a call goes a second time: the objects that were overtaken; and after each of them those that share a key with one that goes again, since the
-/// last object of a call has the key.
+/// The objects of a call that are sent a second time: those that were overtaken, and later objects that share a key with an object that is
+/// sent again. Of the objects of a call that claim a key, the last one must have it.
 fn again<'a>(objects: &[Parting<'a>], sent: &[Result<Sent, Stored>]) -> Vec<Parting<'a>> {
     let mut keys = HashSet::new();
     let mut again = Vec::new();
@@ -104,12 +104,12 @@ fn again<'a>(objects: &[Parting<'a>], sent: &[Result<Sent, Stored>]) -> Vec<Part
     again
 }
 
-/// The scripts that one call takes, as each is told of those before it: see store_many.lua.
+/// The scripts of one call. Each must know which part of the call it is: see store_many.lua.
 struct Course {
     mode: Mode,
     /// Of the whole call.
     ticket: Ticket,
-    /// The name of the key by which each script tells the next what others have touched; none where one script does it all.
+    /// The key in which each script leaves for the next what others have touched. `None`: the call has one script.
     record: Option<String>,
     begun: bool,
 }
@@ -128,7 +128,7 @@ impl Course {
 }
 
 impl Store {
-    /// The names under which these objects are staged, as far as they are large.
+    /// For each object the name under which it is staged, if it is large.
     fn places_for(&self, encoded: &[Option<Vec<u8>>]) -> Vec<Option<String>> {
         encoded.iter().map(|bytes| self.place_for(bytes.as_deref()?)).collect()
     }
@@ -150,9 +150,9 @@ impl Store {
         filled.collect()
     }
 
-    /// All keys are guarded from the first moment, and all objects have one ticket. Objects that one script can store go as
-    /// [`set_object`](Store::set_object) says. A call of several scripts asks for its ticket first: it takes several round trips or much of the
-    /// server's time as it is, and its scripts must have a ticket from before the first of them.
+    /// All keys are guarded before anything is sent, and all objects have one ticket. If one script can store all objects, they are sent as
+    /// [`set_object`](Store::set_object) describes. A call of several scripts asks for its ticket first: all scripts need one from before
+    /// the first of them, and the call takes several round trips, or much of the server's time, anyway.
     pub(crate) async fn set_objects(&self, objects: Vec<Object>) -> Vec<Stored> {
         let undelivered: Vec<Vec<Undelivered<'_, SingleServer>>> =
             objects.iter().map(|object| self.guards(object)).collect();
@@ -160,7 +160,7 @@ impl Store {
         let encoded: Vec<_> = objects.iter().map(|object| self.encoded(object)).collect();
         let connection = self.link.generation();
         let staged = self.places_for(&encoded);
-        // A script handles all keys of an object at once.
+        // An object with too many keys is not sent: a script handles all keys of an object at once.
         let all = partings(&objects, &encoded, &staged).filter(|parting| parting.object.secondary.len() < MAX_KEYS);
         let mut all: Vec<_> = all.collect();
         let mut departed =
@@ -170,7 +170,7 @@ impl Store {
             mode = Mode::SetAgain;
             departed = self.send_objects(Mode::Set, objects.len(), all.clone(), seen).await;
             all = again(&all, &departed.sent);
-            // Where the script has ended: what the objects of this call have touched does not overtake those that go again.
+            // The new ticket is from the end of the script, so what this call has touched does not overtake the objects that are sent again.
             let ends = departed.sent.iter().filter_map(|sent| sent.as_ref().ok()?.fill.at);
             ticket = later(seen, ends.max_by_key(|at| at.sequence));
         }
@@ -179,7 +179,7 @@ impl Store {
             if ticket.is_none() {
                 ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
                     Ok(ticket) => ticket,
-                    // Whoever waits in vain waits once.
+                    // A caller waits for one time-out only: the keys are deferred without being sent.
                     Err(trouble @ Trouble::TimedOut(_)) => {
                         undelivered.into_iter().flatten().for_each(|guard| guard.deferred(&trouble));
                         return vec![Stored::Unavailable; objects.len()];
@@ -231,7 +231,7 @@ impl Store {
         if left.is_empty() {
             return stored;
         }
-        // Not stored: the earlier states must go all the same. Where somebody has waited in vain they are deferred without waiting more.
+        // These objects were not stored, but their earlier states must go. After a time-out the keys are deferred without being sent.
         let delivery = match departed.timed_out {
             Some(trouble) => {
                 left.into_iter().for_each(|guard| guard.deferred(&trouble));
@@ -251,7 +251,7 @@ impl Store {
         stored
     }
 
-    /// Sends objects in lots, each of which is an operation of its own. After one that failed, no other is sent.
+    /// Sends objects in lots, each of which is an operation of its own. After a lot that fails, no other is sent.
     async fn send_objects(&self, mode: Mode, count: usize, mut objects: Vec<Parting<'_>>, ticket: Ticket) -> Departed {
         let mut departed = Departed { sent: (0..count).map(|_| Err(Stored::Unavailable)).collect(), timed_out: None };
         let record = (!alone(&objects)).then(|| self.local.layout.staged());
@@ -282,7 +282,7 @@ impl Store {
         departed
     }
 
-    /// Sends objects in one round trip; what the server has said of each is in `answers`, in their order, as far as it has.
+    /// Sends objects in one round trip. `answers` gets the server's answers, in the order of the objects, as far as there are any.
     async fn send_lot(
         &self,
         course: &mut Course,
@@ -293,7 +293,7 @@ impl Store {
         let (clock, ticket) = (self.local.layout.clock(), as_of(course.ticket));
         let kept = milliseconds(self.schema.kept_after());
         let mut parcel = Parcel::new();
-        // For each command the objects that its reply is about.
+        // For each command, the objects that its reply is about.
         let mut steps: Vec<&[Parting<'_>]> = Vec::new();
         let mut rest = objects;
         while !rest.is_empty() {
@@ -315,7 +315,7 @@ impl Store {
                 call.arg(&ticket[..]).arg(kept).arg(part).arg(self.index_life());
                 for parting in some {
                     let payload = if parting.staged.is_some() { &[] } else { parting.bytes.unwrap_or(FORGET) };
-                    // What has no bytes is invalidated, which is done already when the first attempt of a set ends.
+                    // An object without bytes is invalidated, and never sent again: so the mode is not that of a first attempt.
                     let mode = if parting.bytes.is_some() { course.mode } else { Mode::Put };
                     let terms = self.terms(mode, parting.object);
                     call.arg(self.header(parting.object, &terms, 0)).arg(payload).arg(terms.life);
