@@ -1,4 +1,4 @@
-//! A command that could not do what it was told, and the exit code for it.
+//! The failure of the command, and its exit code.
 
 use crate::output;
 use serde_json::json;
