@@ -1,4 +1,4 @@
-//! Caches that are set up in code, without a file: two connectors, two caches, and a wait until they can be read.
+//! Sets caches up in code, without a file: two connectors, two caches, and a wait until they can be read.
 //!
 //! ```sh
 //! cargo run -p larder-examples --bin builder
@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let instances: Cache<Instance> = caches.open()?;
     let accounts: Cache<Account> = caches.open()?;
 
-    // A server that is down is a normal start: its gets miss, and changes are deferred. Whoever does not want that waits.
+    // A service can start while its server is down: then gets miss, and changes are deferred. A service that does not want that waits.
     let readiness = caches.ready(Duration::from_secs(1)).await;
     println!("{readiness}");
 

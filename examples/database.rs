@@ -45,10 +45,10 @@ impl Organizations {
         self.cache.get_or_load(Organization::DOMAIN, domain, load).await
     }
 
-    /// Several at once: one look into the cache, and one query for all that are missing.
+    /// Loads several at once: one lookup in the cache, and one query for all that are missing.
     async fn by_ids(&self, ids: Vec<i64>) -> Result<Vec<Option<Arc<Organization>>>, LoadError<Error>> {
         let database = self.database.clone();
-        // It may be called twice: a second time for keys that another load could not answer.
+        // The loader may be called twice: the second time for keys that another caller's load could not answer.
         let load = move |ids: Vec<i64>| {
             let database = database.clone();
             async move {
@@ -59,8 +59,8 @@ impl Organizations {
         self.cache.load_many(Organization::ID, ids, load).await
     }
 
-    /// `update` runs the write in a task of its own, and caches what it returns unless somebody else has changed the object meanwhile. A single
-    /// statement commits when it returns; of a transaction, return only after its commit.
+    /// `update` runs the write in a task of its own, and caches what the write returns, unless another writer changes the object meanwhile.
+    /// A single statement has committed when it returns. A write with a transaction must return after the commit.
     async fn rename(&self, id: i64, name: String) -> Result<Arc<Organization>, UpdateError<Error>> {
         let database = self.database.clone();
         let write = async move {
@@ -73,10 +73,10 @@ impl Organizations {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let url = std::env::var("DATABASE_URL").map_err(|_| "say in DATABASE_URL which database to use")?;
+    let url = std::env::var("DATABASE_URL").map_err(|_| "set DATABASE_URL to the database to use")?;
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::spawn(connection);
-    // Only this connection sees the table, and it is gone with it.
+    // Only this connection sees the table. The table is gone when the connection ends.
     client
         .batch_execute(
             "CREATE TEMP TABLE organizations (id bigint PRIMARY KEY, domain text, name text, version bigint DEFAULT 1);

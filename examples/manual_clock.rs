@@ -1,4 +1,4 @@
-//! Tests that move the time of a cache instead of waiting for it.
+//! A test that advances the clock of a cache instead of waiting.
 //!
 //! ```sh
 //! cargo run -p larder-examples --bin manual_clock
@@ -16,7 +16,7 @@ struct Session {
     token: String,
 }
 
-/// What a test of one's own would do.
+/// What a test of a service would do.
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (clock, hand) = Clock::manual();
@@ -30,12 +30,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sessions: Cache<Session> = caches.open()?;
     sessions.set(Session { token: "t1".into() }).await;
 
-    // A session that is used stays.
+    // A session that is used stays in the cache.
     for _ in 0..10 {
         hand.advance(Duration::from_secs(59));
         assert!(sessions.get(Session::TOKEN, "t1").await.is_some());
     }
-    // A session that nobody uses for a minute is gone, to the millisecond.
+    // A session that is not used for a minute is gone, to the millisecond.
     hand.advance(Duration::from_millis(59_999));
     assert!(sessions.get(Session::TOKEN, "t1").await.is_some());
     hand.advance(Duration::from_secs(60));

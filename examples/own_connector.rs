@@ -1,6 +1,6 @@
-//! A connector of one's own: it counts what passes through, and keeps objects in memory.
+//! A connector of your own: it counts calls, and stores objects in memory.
 //!
-//! What a connector has to promise is in `larder::contract`; `larder_testing::conformance!` checks it. A connector with a server behind it builds on
+//! `larder::contract` says what a connector must promise, and `larder_testing::conformance!` checks it. A connector with a server builds on
 //! `larder::connector::remote`: see `crates/larder/tests/toy`.
 //!
 //! ```sh
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Calls that had to go to the connector, of all caches on it.
+/// The calls of all caches on the connector.
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
 struct Counting(Memory);

@@ -1,4 +1,4 @@
-//! A web service (axum) that looks its tenant up on every request, by the host name of the request.
+//! A web service (axum) that looks up a tenant on every request, by the request's host name.
 //!
 //! ```sh
 //! cargo run -p larder-examples --bin web_service
@@ -25,14 +25,14 @@ struct Tenant {
     name: String,
 }
 
-/// What the service has: its database, and the cache in front of it.
+/// The database, and the cache in front of it.
 #[derive(Clone)]
 struct Service {
     database: Database,
     tenants: Cache<Tenant>,
 }
 
-/// The lookup that every request begins with. What the cache does not have is read from the database, once for all requests that wait.
+/// Every request begins with this lookup. On a miss the tenant is read from the database, once for all requests that wait for it.
 async fn greet(State(service): State<Service>, headers: HeaderMap) -> Result<String, StatusCode> {
     let host = headers.get("host").and_then(|host| host.to_str().ok()).ok_or(StatusCode::BAD_REQUEST)?;
     let database = service.database.clone();
@@ -71,12 +71,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             let _ = tokio::signal::ctrl_c().await;
         })
         .await?;
-    // What could not be delivered to a server yet gets a last chance.
+    // Tries once more to deliver changes that could not be delivered to a server yet.
     println!("{}", caches.shutdown().await);
     Ok(())
 }
 
-/// Stands for a real one: see `database.rs`.
+/// Stands for a real database: see `database.rs`.
 #[derive(Clone, Default)]
 struct Database(Arc<Mutex<Vec<Tenant>>>);
 

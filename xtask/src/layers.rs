@@ -1,7 +1,7 @@
 //! Checks the order of the library's modules: each module imports only from modules that stand before it.
 //!
-//! This reads paths that begin with `crate::` or `super::`, outside comments, strings and tests. [`ORDER`] names modules by their paths. A
-//! module that is not named there belongs to the module around it.
+//! The check reads paths that begin with `crate::` or `super::`, outside comments and tests. [`ORDER`] names modules by their paths. A module
+//! that is not named there belongs to its parent module.
 
 use std::fs;
 use std::io;
@@ -42,7 +42,7 @@ const ORDER: &[&str] = &[
     "fuzz",
 ];
 
-/// Each import that runs upwards, as `file: what`.
+/// Each import that runs upwards, and each module without a place in the order, as one line of text.
 pub(crate) fn upward(root: &Path) -> io::Result<Vec<String>> {
     let source = root.join("crates/larder/src");
     let mut files = Vec::new();
@@ -69,7 +69,7 @@ pub(crate) fn upward(root: &Path) -> io::Result<Vec<String>> {
     Ok(wrong)
 }
 
-/// The place of a module or an item in the order. Of the names in [`ORDER`] with which its path begins, the longest decides.
+/// The place of a module or an item in the order. If its path begins with several names in [`ORDER`], the longest decides.
 fn layer(path: &str) -> Option<usize> {
     let within = |name: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     let places = ORDER.iter().enumerate().filter(|(_, name)| within(name));
@@ -126,7 +126,7 @@ fn imports(text: &str, module: &str) -> Vec<String> {
     found
 }
 
-/// The paths of the use tree with which the text begins: `a::{b, c::d}` is `a::b` and `a::c::d`.
+/// The paths of the use tree at the beginning of the text: `a::{b, c::d}` stands for `a::b` and `a::c::d`.
 fn tree(text: &str) -> Vec<String> {
     let name: String = text.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
     let rest = text.get(name.len()..).unwrap_or_default();
@@ -155,7 +155,7 @@ fn tree(text: &str) -> Vec<String> {
     paths
 }
 
-/// The code without comments, and without the tests at its end.
+/// The code without comments, and without the tests at the end of the file.
 fn code(text: &str) -> String {
     let tests = ["\n#[cfg(test)]\nmod ", "\n#[cfg(all(test, "].iter().filter_map(|begin| text.find(begin)).min();
     let text = tests.and_then(|end| text.get(..end)).unwrap_or(text);

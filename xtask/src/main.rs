@@ -3,7 +3,7 @@
 //! ```text
 //! cargo xtask test [-- ARGS]     every test; installs what they need; ARGS go to the test programs
 //! cargo xtask ci                 formatting, clippy, docs, rust-version, then every test
-//! cargo xtask bench [ARGS]       the table of how fast; --help says more
+//! cargo xtask bench [ARGS]       measures and compares; --help says more
 //! cargo xtask docs               builds the docs, runs README.md's code, follows the links between files
 //! ```
 

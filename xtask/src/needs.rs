@@ -53,7 +53,7 @@ const COMPILER: Need = Need {
     packages: &["gcc", "libc6-dev"],
 };
 
-/// Counts the instructions of a server, for a test and for the benchmarks.
+/// Counts a server's instructions, for a test and for the benchmarks.
 const CALLGRIND: Need = Need {
     what: "callgrind",
     programs: &["callgrind_control"],
@@ -62,7 +62,7 @@ const CALLGRIND: Need = Need {
     packages: &["valgrind"],
 };
 
-/// Sees to it that everything is there.
+/// Installs what is missing.
 pub(crate) fn provide() -> Result<(), String> {
     let mut missing = Vec::new();
     for need in [SERVER, POSTGRES, COMPILER, CALLGRIND] {

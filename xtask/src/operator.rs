@@ -1,26 +1,26 @@
-//! What the operator's tool is built of, and what it must not be built of.
+//! Checks what the operator's command is built of.
 //!
-//! `larder truncate` runs in production. So nothing that switches a protection off may be compiled into it, and nothing that only
-//! tests, the demo and the torture use: an operator waits for each of those packages as well. Cargo unifies features: in a build of the
-//! whole workspace the tool gets what any member asks of `larder`. Therefore Cargo is asked about the tool alone, as `cargo install`
-//! builds it.
+//! `larder truncate` runs in production. So the command must not contain code that switches a protection off. It must not contain packages that
+//! only tests, the demo and the torture use, either: they would make its build longer. Cargo unifies features: in a build of the whole workspace
+//! the command gets every feature that any member asks of `larder`. So this asks Cargo about the command alone, as `cargo install` builds it.
 
 use crate::run::{cargo, output};
 
-/// Packages of tests, demo and torture.
+/// Packages that only tests, the demo and the torture use.
 const PACKAGES: [&str; 5] = ["larder-testing", "rusqlite", "libsqlite3-sys", "axum", "metrics-exporter-prometheus"];
 
-/// What turns larder's protections off.
+/// The feature that can switch larder's protections off.
 const FEATURE: &str = "torture";
 
-/// Fails where the tool is built of something that it must not be built of.
+/// Fails if the command contains one of these packages, or this feature.
 pub(crate) fn check() -> Result<(), String> {
     let packages = ["--package", "larder-cli", "--edges", "normal,build", "--prefix", "none", "--format", "{p} {f}"];
     let wrong = wrong(&output(cargo(["tree", "--locked"]).args(packages))?);
     if wrong.is_empty() { Ok(()) } else { Err(format!("crates/larder-cli is built with {}", wrong.join(", "))) }
 }
 
-/// What must not be there. Each line is a package, its version, where it is, and its features: `larder v0.1.0 (/path) redis,torture`.
+/// The packages and features in `tree` that must not be there. Each line of `tree` is a package, its version, its path, and its features:
+/// `larder v0.1.0 (/path) redis,torture`.
 fn wrong(tree: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for line in tree.lines().filter(|line| !line.ends_with("(*)")) {

@@ -34,7 +34,7 @@ pub(crate) struct Tests {
 }
 
 impl Run {
-    /// Does one step. Returns whether the step passed.
+    /// Runs one step. Returns whether the step passed.
     pub(crate) fn step(&mut self, name: &'static str, work: impl FnOnce(&mut Tests) -> Result<(), String>) -> bool {
         eprintln!("\n── {name}");
         let begun = Instant::now();
@@ -145,7 +145,7 @@ pub(crate) fn succeed(command: &mut Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("`{}` failed", shown(command))) }
 }
 
-/// What a command prints that must succeed.
+/// Runs a command that must succeed, and returns what it prints.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{}: {error}", shown(command)))?;
     if !output.status.success() {
@@ -154,7 +154,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs `cargo test`, and reads what it says on its way to the terminal.
+/// Runs `cargo test`, copies its output to the terminal, and counts the tests.
 pub(crate) fn succeed_and_count(command: &mut Command, tests: &mut Tests) -> Result<(), String> {
     eprintln!("{}", shown(command));
     let shown = shown(command);

@@ -19,7 +19,7 @@ pub(crate) fn check() -> Result<(), String> {
     let newer: Vec<_> = demands(&metadata).filter(|(_, demanded)| *demanded > promised).map(|(id, _)| id).collect();
     if !newer.is_empty() {
         return Err(format!(
-            "these demand a newer Rust than the {} that is promised: {}",
+            "these packages need a newer Rust than the promised {}: {}",
             shown(promised),
             newer.join(", ")
         ));
@@ -34,8 +34,8 @@ pub(crate) fn check() -> Result<(), String> {
     older.current_dir(root()).args(["run", &promised, "cargo", "check", "--package", "larder", "--all-features"]);
     succeed(older.env("CARGO_TARGET_DIR", root().join("target").join(format!("rust-{promised}")))).map_err(|error| {
         format!(
-            "Rust {} is in use, and {promised} is promised, with which it does not compile: raise `rust-version`, or install that \
-             (`rustup toolchain install {promised}`) and mend it; {error}",
+            "Rust {} is in use, but the library does not compile with the promised {promised}: raise `rust-version`, or install \
+             {promised} (`rustup toolchain install {promised}`) and mend the code; {error}",
             shown(used)
         )
     })

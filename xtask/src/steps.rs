@@ -11,13 +11,13 @@ use crate::run::{Run, cargo, root, succeed, succeed_and_count};
 use crate::rust_version;
 use std::process::ExitCode;
 
-/// The arguments of every cargo command that is about the whole workspace.
+/// The arguments of every cargo command for the whole workspace.
 const ALL: [&str; 2] = ["--workspace", "--all-features"];
 
-/// The choices of features that users of the library make, beside all features: the name of the step, and the arguments for cargo.
+/// The choices of features that users of the library make, other than all features: the name of the step, and the arguments for cargo.
 const FEATURES: [(&str, &[&str]); 2] = [("no features", &["--no-default-features"]), ("default features", &[])];
 
-/// The features that users choose from: each has to build by itself. What there is beside the features is tested with none of them.
+/// The features that users choose from. The library must build with each of them alone. Without any feature, it is tested above.
 const EACH: [&str; 8] = ["postgres", "redis", "remote", "toml", "torture", "uuid", "yaml", "zitadel"];
 
 /// Every test. `arguments` go to the test programs.
@@ -29,7 +29,7 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
     if !run.step("build", |_| succeed(cargo(["test", "--no-run"]).args(ALL))) {
         return;
     }
-    // That crate compiles larder's files. The examples in them are tested with larder.
+    // `larder-interleavings` compiles larder's own files. Their doc tests run with larder.
     let shared = ["--exclude", "larder-interleavings"];
     let tests = |run: &mut Run, name, kinds: &[&str]| {
         run.step(name, |tests| {
@@ -47,7 +47,7 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
             succeed_and_count(&mut command, tests)
         });
     }
-    // How small an idle process is can only be measured in a release build, which is what users run.
+    // The size of an idle process must be measured in a release build, which is what users run.
     run.step("release build", |tests| {
         let mut command = cargo(["test", "--release", "--package", "larder", "--test", "idle"]);
         succeed_and_count(command.arg("--").args(arguments), tests)
@@ -72,7 +72,7 @@ pub(crate) fn ci(run: &mut Run) {
         }
         Ok(())
     });
-    // What a newcomer builds by itself has only the features that it asks for; a build of the whole workspace has those of all.
+    // Built alone, a program has only the features that it asks for. In a build of the whole workspace it has those of all members.
     run.step("alone", |_| {
         let programs = ["larder-demo", "larder-torture", "larder-cli", "larder-examples"];
         programs.iter().try_for_each(|program| succeed(cargo(["check", "--package"]).arg(program)))
@@ -114,7 +114,7 @@ pub(crate) fn bench(arguments: &[String]) -> ExitCode {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
-    // All of its programs: the one that is run calls another, which counts allocations.
+    // Build all programs of the package: the benchmark runs a second one, which counts allocations.
     if let Err(error) = succeed(cargo(["build"]).args(package)) {
         eprintln!("{error}");
         return ExitCode::FAILURE;

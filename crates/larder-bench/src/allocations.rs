@@ -1,14 +1,14 @@
-//! How often an operation asks for memory, and for how much.
+//! How often an operation allocates memory, and how much.
 //!
-//! Counted by a second program, `larder-bench-allocations` (`allocations/count.rs`), since its counting allocator would slow down what is
-//! timed here.
+//! A second program counts, `larder-bench-allocations` (`allocations/count.rs`), because its counting allocator would slow down the
+//! measurements of this one.
 
 use crate::measure::{Comparison, Contestant, Group};
 use crate::testbed::{Testbed, text};
 use larder_testing::server::ServerBinary;
 use std::process::Command;
 
-/// What the other program counts: how it is called there, and here.
+/// What the other program counts: the name of the row here, the operation there, and the operation to compare it with.
 const COUNTED: [(&str, &str, Option<&str>); 6] = [
     ("memory-get", "get by secondary key, memory", None),
     ("memory-set", "set, memory", None),

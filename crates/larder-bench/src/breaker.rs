@@ -1,7 +1,7 @@
-//! The breaker, beside the breakers of recloser and failsafe.
+//! The breaker, compared with the breakers of recloser and failsafe.
 //!
-//! A call that does nothing, so that only what the breaker adds is measured. recloser takes a closure; larder and failsafe
-//! could be asked and told apart, and failsafe's own `call` is just that.
+//! The call does nothing, so that only what the breaker adds is measured. recloser takes the call as a closure. larder has separate calls for
+//! the permit and the outcome; so does failsafe, whose `call` only combines them.
 
 use crate::measure::{Bar, Comparison, Contestant, Group};
 use crate::testbed::text;
@@ -15,12 +15,12 @@ use std::time::Duration;
 
 const CALLS: u32 = 2_000_000;
 
-/// Longer than the measurement: what is open stays open.
+/// Longer than the measurement, so that an open breaker stays open.
 const LONG: Duration = Duration::from_secs(3600);
 
 const PEERS: [&str; 2] = ["recloser", "failsafe"];
 
-/// With the cap on calls under way that the redis connector sets by default. The peers have none, and get the plainest there is.
+/// The redis connector's default limit on calls under way. The peers have no such limit, and get a plain counter for it.
 const CAP: usize = 256;
 
 fn capped(under_way: &AtomicUsize, call: impl FnOnce() -> Result<(), &'static str>) -> Result<(), String> {
@@ -45,7 +45,7 @@ fn failsafe() -> impl CircuitBreaker {
     failsafe::Config::new().failure_policy(policy).build()
 }
 
-/// Permit and success while closed.
+/// Permit and success while the breaker is closed.
 pub(crate) fn closed() -> Group {
     let mut rows = Vec::new();
     for (name, ours, suffix) in
@@ -106,7 +106,7 @@ fn calling() -> Result<Vec<Contestant>, String> {
     ])
 }
 
-/// Refusal while open.
+/// Refusal while the breaker is open.
 pub(crate) fn open() -> Group {
     let rows = PEERS.map(|peer| Comparison::new(format!("breaker-open/{peer}"), "larder", peer, Bar::Below(1.0)));
     let name = "breaker, refusal".into();
@@ -120,7 +120,7 @@ fn refused() -> Result<Vec<Contestant>, String> {
         if let Ok(permit) = breaker.permit() {
             permit.failure("reset");
         }
-        // What they answer is seen when they are measured.
+        // Whether these breakers have opened shows in the measurement.
         let _ = recloser.call(|| Err::<(), ()>(()));
         let _ = failsafe.call(|| Err::<(), ()>(()));
     }

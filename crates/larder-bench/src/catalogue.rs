@@ -1,4 +1,4 @@
-//! All that is measured, in the order it is told, and what it means to a user.
+//! Everything that is measured, in the order of the report, and what it means to a user.
 
 use crate::chart::Plot;
 use crate::measure::{Group, Row};
@@ -8,7 +8,7 @@ use crate::{
 };
 use larder_testing::server::ServerBinary;
 
-/// What belongs together for a reader.
+/// A section of the report.
 pub(crate) struct Section {
     pub(crate) title: &'static str,
     pub(crate) meaning: &'static str,
@@ -18,10 +18,10 @@ pub(crate) struct Section {
     pub(crate) plots: Vec<Plot>,
 }
 
-/// Bytes of an object as MessagePack, and how they are called.
+/// The sizes of an object as MessagePack, in bytes, and their names in rows.
 const PAYLOADS: [(usize, &str); 3] = [(300, "300B"), (2_000, "2kB"), (20_000, "20kB")];
 
-/// Everything, for these servers. Plots are made on the first of them.
+/// All sections, for these servers. Plots are measured on the first server.
 pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
     let each = |group: fn(&ServerBinary, &str) -> Group| -> Vec<Group> {
         servers.iter().map(|binary| group(binary, &short_name(binary))).collect()
@@ -44,7 +44,7 @@ pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
             meaning: "What a get costs the server. By primary key, and by a secondary key that this process has looked up or stored \
                       before (*warm*), it should be one plain GET, so caching through larder needs no larger server than caching by hand. \
                       A secondary key is *cold* once per process and object: then its index key is read first, in a round trip of its own. \
-                      With a last-use age (*aged*) a get has to write now and then; here one in ten does.",
+                      With a last-use age (*aged*) a get must write now and then; here one get in ten does.",
             groups: [each_payload(redis_get::without_ages), each_payload(redis_get::with_last_use_age)]
                 .into_iter()
                 .flatten()
@@ -54,11 +54,11 @@ pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
         },
         Section {
             title: "Several objects in one call",
-            meaning: "A `get_many` of 100 objects, for information: there is no bar. *Known*: by primary key, or by secondary keys that this \
-                      process remembers, over one MGET of the same bytes: the server's time. *Cold*: by secondary keys that it does not \
-                      remember, where a script reads the index keys and the objects in the same round trip (objects over 4 KiB in a \
-                      second one). *Wait*: how long one caller waits who is alone, over 100 gets one after the other: what the round trips \
-                      cost, here to a server on the same machine.",
+            meaning: "A `get_many` of 100 objects, for information: there is no bar. *Known*: the server's time by primary key, or by \
+                      secondary keys that this process remembers, compared with one MGET of the same bytes. *Cold*: by secondary keys that \
+                      it does not remember. Then a script reads the index keys and the objects in the same round trip (objects over 4 KiB \
+                      in a second one). *Wait*: how long a single caller waits, compared with 100 gets one after the other. The difference \
+                      is the cost of the round trips, here to a server on the same machine.",
             groups: each_payload(redis_many::rows),
             waiting: Vec::new(),
             plots: Vec::new(),
@@ -66,40 +66,41 @@ pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
         Section {
             title: "Writing to Redis",
             meaning: "What it costs the server to store an object under one primary and three secondary keys with a max age, and to \
-                      invalidate it through one of them, with everything that keeps old data out: clock, fences, whoever else \
-                      holds one of the keys. *New*: nothing of the object is there. *Index keys right*: the usual case, an object stored \
-                      again. A *set* goes with the newest ticket that its node has seen. A cache is filled once per miss \
-                      and read many times: at ten gets per fill, a fill that costs 7 GETs costs 0.7 GETs for each get. The plain GET's own keys have no lifetime, but it is measured on the same server, where all other keys have one: that alone makes it \
-                      dearer than in a server without lifetimes (compare the GET of *Reading from Redis*), and the ratio smaller.",
+                      invalidate it through one of them. That includes everything that keeps old data out: the clock, the fences, and the \
+                      objects that held one of the keys before. *New*: nothing of the object is stored yet. *Index keys right*: the usual \
+                      case, an object that is stored again. A *set* is sent with the newest ticket that its node has seen. A cache is \
+                      filled once per miss and read many times: at ten gets per fill, a fill that costs 7 GETs costs 0.7 GETs for each \
+                      get. The keys of the plain GET have no lifetime, but all other keys on the same server have one. That alone makes \
+                      the GET dearer than on a server without lifetimes (compare the GET of *Reading from Redis*), and the ratio smaller.",
             groups: each_payload(redis_store::writing),
             waiting: Vec::new(),
             plots: on_first(&[scale::redis_keys, scale::redis_payload]),
         },
         Section {
             title: "Instructions of the server",
-            meaning: "The same operations in instructions of the server, counted by callgrind. The ratio of a script's processor time to a GET's \
-                      differs from processor to processor by as much as 1.4; that of their instructions is the same everywhere, so a \
-                      change for the worse is found in a minute, on any machine. What the kernel does for a command is not counted, which is most \
-                      of a GET's time: the ratios are larger than those above, and their bars only keep what was reached.",
+            meaning: "The same operations in instructions of the server, counted by callgrind. The ratio of a script's processor time to a \
+                      GET's differs between processors by up to a factor of 1.4. The ratio of their instructions is the same everywhere, so \
+                      a change for the worse is found in a minute, on any machine. The kernel's work for a command is not counted, and is \
+                      most of a GET's time. So the ratios are larger than those above, and the bars only keep what was reached.",
             groups: each_payload(redis_instructions::rows),
             waiting: Vec::new(),
             plots: Vec::new(),
         },
         Section {
             title: "Memory in Redis",
-            meaning: "What an object under four keys takes of the server's `used_memory`, over the same bytes under one key: what three more \
-                      ways to find it cost. *MessagePack alone* leaves out larder's header and key list as well, and is what a cache \
-                      by hand under one key would take. With this you can size `maxmemory`.",
+            meaning: "How much of the server's `used_memory` an object under four keys takes, compared with the same bytes under one key: the \
+                      cost of three more ways to find it. *MessagePack alone* leaves out larder's header and key list, too, and is what a \
+                      cache by hand under one key would take. Use these figures to size `maxmemory`.",
             groups: each_payload(redis_store::memory),
             waiting: Vec::new(),
             plots: Vec::new(),
         },
         Section {
             title: "The client's side",
-            meaning: "Gets a second of one client thread with 64 tasks on one connection, decoding included, over those of the bare `redis` \
-                      client that GETs and decodes the same object. At 0.85 a get takes your service's processor 18 % longer than it would take \
-                      the bare client: that is breaker, time-out, checksum, key check and counters. Where the processor waits for the \
-                      server anyway, nothing of it is seen.",
+            meaning: "Gets per second of one client thread with 64 tasks on one connection, decoding included, compared with the bare `redis` \
+                      client that GETs and decodes the same object. At a ratio of 0.85, a get takes 18 % more of your service's processor \
+                      time than with the bare client: for breaker, time-out, checksum, key check and counters. If the processor waits for \
+                      the server anyway, this makes no difference.",
             groups: each_payload(redis_client::throughput),
             waiting: Vec::new(),
             plots: on_first(&[scale::redis_tasks, scale::redis_connections]),
@@ -107,10 +108,10 @@ pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
         Section {
             title: "When Redis hangs",
             meaning: "The server is stopped (SIGSTOP): connections stay open and nothing is answered, the worst that a cache can do \
-                      to a service. *hung-median* and *hung-p99*: what a request waits for once the breaker has opened, over what it would \
-                      have waited for without any cache: the same request tells both, since its source, which takes 2 ms, is timed as well. *hung-answer*: how long a get takes to say \
-                      that it has nothing, against one microsecond. Before that, at most the requests under way wait, each for \
-                      the operation time-out.",
+                      to a service. *hung-median* and *hung-p99*: how long a request waits once the breaker has opened, compared with the \
+                      wait without any cache. One request gives both figures, because its source, which takes 2 ms, is timed as well. \
+                      *hung-answer*: how long a get takes to answer with a miss, compared with one microsecond. Before the breaker opens, \
+                      at most the requests under way wait, each for the operation time-out.",
             groups: each(hung::rows),
             waiting: Vec::new(),
             plots: on_first(&[latency::plot]),
@@ -118,33 +119,33 @@ pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
         Section {
             title: "A key that everybody wants",
             meaning: "How often the source is read when 1,000 readers in each of 4 processes ask for one object that is not cached. Each process \
-                      loads at most once, so the source sees as many loads as there are processes, not as many as there are requests; with a \
-                      lease the processes load one after the other, and all but the first find what it has loaded.",
+                      loads at most once, so the source sees one load per process, not one per request. With a lease the processes take \
+                      turns, and all but the first find what the first has loaded.",
             groups: each(cold_key::rows),
             waiting: Vec::new(),
             plots: Vec::new(),
         },
         Section {
             title: "Memory connector",
-            meaning: "A get through the whole of larder, both ages on, over the bare get of caches that find an object by one key and have no \
-                      ages: what being found by every key costs, and whether two threads get twice as much done as one.",
+            meaning: "A get through the whole of larder, with both ages, compared with the bare get of caches that find an object by one key \
+                      and have no ages: the cost of finding an object by every key. And whether two threads do twice as many gets as one.",
             groups: vec![memory::primary(), memory::secondary(), memory::threads()],
             waiting: Vec::new(),
             plots: vec![scale::memory_objects()],
         },
         Section {
             title: "Breaker",
-            meaning: "What the breaker adds to every call while it is closed, and how fast it refuses while it is open, over two breakers \
-                      of the same language. *Capped*: with a limit on calls under way, which the peers get from a plain counter.",
+            meaning: "What the breaker adds to every call while it is closed, and how fast it refuses while it is open, compared with two \
+                      other breakers in Rust. *Capped*: with a limit on calls under way, for which the peers get a plain counter.",
             groups: vec![breaker::closed(), breaker::open()],
             waiting: Vec::new(),
             plots: Vec::new(),
         },
         Section {
             title: "Allocations",
-            meaning: "How often an operation asks for memory, and for how many bytes: what it leaves to your allocator under load. Objects \
-                      of 300 B with four keys; everything the operation causes counts, decoding and the connection's task included. \
-                      One operation after the other, so that nothing is shared.",
+            meaning: "How often an operation allocates memory, and how many bytes: the load on your allocator. Objects of 300 B with four \
+                      keys. Everything that the operation causes counts, including decoding and the connection's task. One operation \
+                      runs after the other, so that nothing is shared.",
             groups: servers.first().map(allocations::rows).into_iter().collect(),
             waiting: Vec::new(),
             plots: Vec::new(),
@@ -157,7 +158,7 @@ fn short_name(binary: &ServerBinary) -> String {
     full_name(binary).to_lowercase().replace(' ', "-")
 }
 
-/// `Redis 7.0.15`.
+/// A server's name and version: `Redis 7.0.15`.
 pub(crate) fn full_name(binary: &ServerBinary) -> String {
     let (major, minor, patch) = binary.version;
     format!("{:?} {major}.{minor}.{patch}", binary.flavour)

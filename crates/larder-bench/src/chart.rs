@@ -1,4 +1,4 @@
-//! What is shown as a plot: a figure against a number.
+//! Plots: a figure, depending on a number.
 
 use crate::measure::{Effort, Make, Spread, take_turns};
 
@@ -6,7 +6,7 @@ use crate::measure::{Effort, Make, Spread, take_turns};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Axis {
     pub(crate) label: &'static str,
-    /// Equal distances for equal ratios.
+    /// Whether the axis is logarithmic.
     pub(crate) log: bool,
 }
 
@@ -14,16 +14,16 @@ pub(crate) struct Axis {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drawing {
     Lines,
-    /// A histogram: x is where a bucket ends, and buckets are a fifth of a power of ten wide.
+    /// A histogram: x is the upper end of a bucket, and five buckets make a power of ten.
     Bars,
 }
 
-/// A plot to be.
+/// A plot that is to be measured.
 pub(crate) struct Plot {
-    /// Also its file.
+    /// The name of the plot and of its file.
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
-    /// What it means to a user.
+    /// What the plot means to a user.
     pub(crate) meaning: &'static str,
     pub(crate) x: Axis,
     pub(crate) y: Axis,
@@ -33,9 +33,9 @@ pub(crate) struct Plot {
 
 /// Where the points of a plot come from.
 pub(crate) enum Source {
-    /// Each x has contestants of its own, and each of their figures is a point of the line of its name.
+    /// Each x has contestants of its own. Each of their figures is a point on the line with its name.
     Points(Box<dyn FnOnce(Effort) -> Result<Vec<Point>, String>>),
-    /// They are all known at once, as those of a histogram.
+    /// One measurement gives all lines, as for a histogram.
     Lines(Box<dyn FnOnce(Effort) -> Result<Vec<Line>, String>>),
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Chart {
     pub(crate) y: Axis,
     pub(crate) drawing: Drawing,
     pub(crate) lines: Vec<Line>,
-    /// What was left out, and why.
+    /// The points that were left out, and why.
     pub(crate) notes: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Line {
 }
 
 impl Plot {
-    /// Measures one x after the other. One for which something is missing, such as memory, is left out and noted.
+    /// Measures one x after the other. If an x cannot be measured, for example for lack of memory, it is left out and noted.
     pub(crate) fn measure(self, effort: Effort) -> Result<Chart, String> {
         let mut chart = Chart {
             name: self.name,

@@ -1,7 +1,7 @@
-//! A key that everybody wants and nobody has: 1,000 readers in each of 4 processes ask for it at once, and loads are counted.
+//! Counts the loads when 1,000 readers in each of 4 processes ask at once for the same object, which is not cached.
 //!
-//! The processes are this program, called again with the server's port. Each connects, says so, and waits for the number of an
-//! object: then its readers all ask for that. The source takes 20 ms, so that no load has ended before the last reader asks.
+//! The processes run this program again, with the server's port. Each connects, prints `ready`, and waits for the number of an object. Then
+//! all its readers ask for that object. The source takes 20 ms, so that no load ends before the last reader asks.
 
 use crate::measure::{Bar, Comparison, Contestant, Group};
 use crate::sample::{Sample, Shape, host};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// By this argument, and after it the port and the lease in milliseconds with a slash between, the program knows that it is one of the processes.
+/// The argument that makes the program one of these processes. The next argument is the port, a slash, and the lease in milliseconds.
 pub(crate) const READERS: &str = "--readers";
 
 const PROCESSES: usize = 4;
@@ -51,7 +51,7 @@ fn loads(binary: &ServerBinary, name: &'static str, lease: Duration) -> Result<C
     let mut processes = (0..PROCESSES).map(|_| Process::start(port, lease)).collect::<Result<Vec<_>, _>>()?;
     let mut number = 0_u32;
     Ok(Contestant::new(name, "loads", move || {
-        // Owned, so that the server is there for as long as it is read from.
+        // The closure owns the testbed, so that the server runs as long as it is needed.
         let _ = &bed;
         number += 1;
         for process in &mut processes {
@@ -61,7 +61,7 @@ fn loads(binary: &ServerBinary, name: &'static str, lease: Duration) -> Result<C
     }))
 }
 
-/// Many readers. It ends with its standard input.
+/// A process with many readers. It ends when its standard input is closed.
 struct Process {
     child: Child,
     input: ChildStdin,
@@ -99,13 +99,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// One of the processes.
+/// Runs one of the processes.
 pub(crate) fn read(how: &str) -> Result<(), String> {
     let (port, lease) = how.split_once('/').ok_or("a port, a slash, and a lease in milliseconds")?;
     let port = port.parse().map_err(text)?;

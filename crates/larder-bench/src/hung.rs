@@ -1,8 +1,7 @@
-//! A server that hangs (SIGSTOP): what requests wait for once the breaker has opened, beside requests that know no cache.
+//! A server that hangs (SIGSTOP): how long requests wait once the breaker has opened, compared with requests without a cache.
 //!
-//! The source takes two milliseconds and says how long it really took. So one and the same request tells both figures: what it
-//! waited for with the cache in front, and what it would have waited for without. Requests measured apart would differ by more than
-//! the cache adds, since a machine's timers are that coarse.
+//! The source takes two milliseconds, and records how long it really took. So one request gives both figures: its wait with the cache, and
+//! its wait without. The times of separate requests would differ by more than the cache adds, because a machine's timers are coarse.
 
 use crate::measure::{Bar, Comparison, Contestant, Group};
 use crate::sample::{Sample, Shape, host};
@@ -20,10 +19,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// As a query of a database.
+/// The time of a load, as for a query of a database.
 pub(crate) const SOURCE: Duration = Duration::from_millis(2);
 
-/// Requests under way at once.
+/// How many requests are under way at once.
 const REQUESTS: usize = 8;
 
 const ANSWERS: u32 = 1_000_000;
@@ -66,7 +65,7 @@ pub(crate) fn rows(binary: &ServerBinary, suffix: &str) -> Group {
     Group { name: format!("waiting while the server hangs, {suffix}"), rows, contestants, varies: true }
 }
 
-/// A cache with default settings on a server that has been stopped, and whose breaker has opened.
+/// A cache with default settings. Its server is stopped, and its breaker has opened.
 fn hang(bed: &Testbed) -> Result<(Cache<Sample>, Redis), String> {
     let (cache, redis) = bed.open_default(Opening::plain())?;
     bed.fill(&cache, Shape::of(300), (0..1_000).collect())?;
@@ -80,7 +79,7 @@ fn hang(bed: &Testbed) -> Result<(Cache<Sample>, Redis), String> {
     Err("the breaker has not opened".to_owned())
 }
 
-/// How long requests waited, and how long their source took, both in ms.
+/// How long requests waited, and how long their sources took, both in milliseconds.
 fn waits(bed: &Testbed, cache: &Cache<Sample>, each: u32) -> Result<(Vec<f64>, Vec<f64>), String> {
     let (with, without) = (Arc::new(Times::default()), Arc::new(Times::default()));
     let work = |task: usize| {
@@ -125,14 +124,14 @@ fn nanos(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The smallest figure that so large a part of them does not exceed.
+/// The smallest figure that this part of the figures does not exceed.
 pub(crate) fn quantile(figures: &mut [f64], part: f64) -> f64 {
     figures.sort_by(f64::total_cmp);
     let place = (figures.len() as f64 * part).ceil() as usize;
     figures.get(place.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// What a future yields that has no need to wait.
+/// The output of a future that is ready at once.
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => Some(result),

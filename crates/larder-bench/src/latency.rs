@@ -1,7 +1,7 @@
-//! How long `get_or_load` takes while the server is healthy, stopped and killed, beside a service without a cache.
+//! How long `get_or_load` takes while the server is healthy, stopped and killed, compared with a service without a cache.
 //!
-//! Default settings. The server is stopped, or killed, right before the first request, so the time-outs that open the breaker are
-//! among what is counted.
+//! The cache has default settings. The server is stopped or killed right before the first request, so the time-outs that open the breaker
+//! count, too.
 
 use crate::chart::{Axis, Drawing, Line, Plot, Source};
 use crate::hung::SOURCE;
@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Requests under way at once.
+/// How many requests are under way at once.
 const REQUESTS: usize = 16;
 
 const OBJECTS: u32 = 10_000;
@@ -28,7 +28,7 @@ enum Server {
     Healthy,
     Stopped,
     Killed,
-    /// Nobody asks for one.
+    /// The requests do not use the cache.
     Unused,
 }
 
@@ -37,11 +37,11 @@ pub(crate) fn plot(binary: &ServerBinary) -> Plot {
     Plot {
         name: "latency",
         title: "get_or_load, by how the server is",
-        meaning: "10,000 requests each, 16 at a time, for objects that the source brings in 2 ms; both axes are logarithmic. Healthy: all are \
-                  hits. Stopped (SIGSTOP): a few requests wait for the operation time-out of 100 ms, until the breaker opens; from then \
-                  on a request waits for the source and nothing else. Killed: the same without the wait, since a refused connection \
-                  answers at once. No cache: every request waits for the source.",
-        x: Axis { label: "up to so many milliseconds", log: true },
+        meaning: "10,000 requests each, 16 at a time, for objects that the source returns in 2 ms; both axes are logarithmic. Healthy: all are \
+                  hits. Stopped (SIGSTOP): a few requests wait for the operation time-out of 100 ms, until the breaker opens. After that \
+                  a request waits for the source only. Killed: the same without the time-out, because a refused connection answers at \
+                  once. No cache: every request waits for the source.",
+        x: Axis { label: "up to this many milliseconds", log: true },
         y: Axis { label: "requests", log: true },
         drawing: Drawing::Bars,
         source: Source::Lines(Box::new(move |effort| {

@@ -1,8 +1,8 @@
-//! The machine that is measured on, as far as it says what it is.
+//! The machine that the benchmark runs on, as far as it can be found out.
 
 use std::fs;
 
-/// What a reader has to know of it to judge the figures.
+/// What a reader needs to know about the machine to judge the figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Machine {
     pub(crate) processor: String,
@@ -46,7 +46,7 @@ fn in_meminfo(text: &str, field: &str) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Whether there is room for so many bytes, and a quarter more. Where the machine does not say, there is.
+/// Checks that this many bytes of memory are free, and a quarter more. Passes if the machine does not tell.
 pub(crate) fn enough_memory(bytes: u64) -> Result<(), String> {
     match meminfo("MemAvailable") {
         Some(available) if available < bytes + bytes / 4 => Err(format!(

@@ -1,8 +1,8 @@
-//! How fast larder is, beside a limit or a peer that is measured in the same run: `cargo xtask bench`.
+//! Measures how fast larder is, compared with a limit or a peer in the same run: `cargo xtask bench`.
 //!
-//! A machine's speed says little, a ratio on one machine says much. So the contestants of a group take turns, round by
-//! round, and a row compares two of them: the median over the rounds, its spread, and the bar. To add rows, write a
-//! function that returns a group, and name it in `catalogue.rs`.
+//! A figure says little about another machine, a ratio of two figures says much. So the contestants of a group take turns, round by round.
+//! A row compares two of them: the median ratio of the rounds, its spread, and the bar. To add rows, write a function that returns a group,
+//! and name it in `catalogue.rs`.
 
 mod allocations;
 mod breaker;
@@ -76,7 +76,7 @@ fn list() -> Result<(), String> {
     Ok(())
 }
 
-/// Whether every row that has a bar passes, and everything could be measured.
+/// Measures and reports. Returns whether every row with a bar passes and everything could be measured.
 fn measure(options: &Options, arguments: &[String]) -> Result<bool, String> {
     let begun = Instant::now();
     let servers = larder_testing::server::required().map_err(|error| error.to_string())?;
@@ -111,7 +111,7 @@ fn measure(options: &Options, arguments: &[String]) -> Result<bool, String> {
     Ok(report.failures().next().is_none() && report.rows().all(|row| row.passed() != Some(false)))
 }
 
-/// Measures what is wanted of a section. What fails is noted, and the rest goes on.
+/// Measures the wanted rows and plots of a section. A failure is noted, and the rest goes on.
 fn tell(section: Section, options: &Options) -> Told {
     let Section { title, meaning, groups, waiting, plots } = section;
     let mut told = Told { title, meaning, rows: Vec::new(), charts: Vec::new(), failures: Vec::new() };

@@ -2,43 +2,43 @@
 
 use std::time::Instant;
 
-/// How much is done.
+/// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Effort {
-    /// How often every contestant has its turn.
+    /// The number of rounds. In each, every contestant has one turn.
     pub(crate) rounds: usize,
-    /// Shorter turns and smaller sizes: the same rows, with more noise.
+    /// Whether turns are shorter and sizes smaller: the same rows, with more noise.
     pub(crate) quick: bool,
 }
 
 impl Effort {
-    /// A number of operations, or of anything that may be fewer when it has to be quick.
+    /// Chooses between the value for a whole run and the value for a quick run.
     pub(crate) fn of<T>(self, whole: T, quick: T) -> T {
         if self.quick { quick } else { whole }
     }
 }
 
-/// Makes contestants, and fills what they are to be asked for.
+/// Makes contestants, and fills their caches.
 pub(crate) type Make = Box<dyn FnOnce(Effort) -> Result<Vec<Contestant>, String>>;
 
-/// What is measured together, in turns, so that a machine that is busy for a while is busy for all of them.
+/// Contestants that are measured together. They take turns, so that a disturbance of the machine affects all of them.
 pub(crate) struct Group {
     pub(crate) name: String,
     pub(crate) rows: Vec<Comparison>,
-    /// Called only where one of the rows is wanted.
+    /// Called only if one of the rows is wanted.
     pub(crate) contestants: Make,
-    /// Whether figures differ from round to round. What is counted, such as bytes, needs no second round.
+    /// Whether figures differ from round to round. Counts, such as bytes, need only one round.
     pub(crate) varies: bool,
 }
 
-/// One thing that is measured. Each call is one round, and returns its figures in the order of their names.
+/// An operation that is measured. Each call of `round` measures it once, and returns its figures in the order of their names.
 pub(crate) struct Contestant {
     figures: Vec<(String, &'static str)>,
     round: Box<dyn FnMut() -> Result<Vec<f64>, String>>,
 }
 
 impl Contestant {
-    /// A contestant of one figure, which has the contestant's name.
+    /// A contestant with one figure, which has the contestant's name.
     pub(crate) fn new(
         name: impl Into<String>,
         unit: &'static str,
@@ -47,7 +47,7 @@ impl Contestant {
         Self { figures: vec![(name.into(), unit)], round: Box::new(move || Ok(vec![round()?])) }
     }
 
-    /// A contestant of whose round several things are known: each with its name and unit.
+    /// A contestant whose rounds give several figures, each with a name and a unit.
     pub(crate) fn of_several(
         figures: impl IntoIterator<Item = (String, &'static str)>,
         round: impl FnMut() -> Result<Vec<f64>, String> + 'static,
@@ -69,12 +69,12 @@ impl Contestant {
     }
 }
 
-/// A row to be: one figure over another.
+/// A row that is to be measured: one figure divided by another.
 #[derive(Clone, Debug)]
 pub(crate) struct Comparison {
     pub(crate) name: String,
     ours: String,
-    /// None: the figure stands for itself.
+    /// `None` if the figure is compared with nothing.
     peer: Option<String>,
     pub(crate) bar: Bar,
 }
@@ -90,7 +90,7 @@ impl Comparison {
     }
 }
 
-/// What a ratio must come to.
+/// The limit of a ratio.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Bar {
     /// At most this.
@@ -99,7 +99,7 @@ pub(crate) enum Bar {
     Below(f64),
     /// At least this.
     Least(f64),
-    /// Anything: it is shown, and not judged.
+    /// No limit: the ratio is shown, but not judged.
     Open,
 }
 
@@ -137,7 +137,7 @@ impl std::fmt::Display for Bar {
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) bar: Bar,
-    /// Or why there is none yet.
+    /// The figures, or why there are none yet.
     pub(crate) measured: Result<Measured, &'static str>,
 }
 
@@ -146,7 +146,7 @@ pub(crate) struct Measured {
     pub(crate) ours: String,
     pub(crate) unit: &'static str,
     pub(crate) our_figure: Spread,
-    /// None where a figure stands for itself.
+    /// `None` if the figure is compared with nothing.
     pub(crate) against: Option<Against>,
     pub(crate) rounds: usize,
 }
@@ -156,12 +156,12 @@ pub(crate) struct Measured {
 pub(crate) struct Against {
     pub(crate) peer: String,
     pub(crate) figure: Spread,
-    /// Of the ratios of the single rounds, not the ratio of the medians: what disturbs a round disturbs both of its figures.
+    /// The spread of the rounds' ratios, not the ratio of the medians: a disturbance of a round affects both of its figures.
     pub(crate) ratio: Spread,
 }
 
 impl Row {
-    /// None where there is no bar, or nothing to hold against it.
+    /// Whether the row passes its bar. `None` if there is no bar, or nothing was measured.
     pub(crate) fn passed(&self) -> Option<bool> {
         self.bar.passed(self.ratio().map_or(f64::NAN, |ratio| ratio.median)).filter(|_| self.measured.is_ok())
     }
@@ -171,7 +171,7 @@ impl Row {
     }
 }
 
-/// The middle of some figures, and how far apart they are.
+/// The median of some figures, and their range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -191,10 +191,10 @@ impl Spread {
     }
 }
 
-/// Every figure, with what came out of the rounds.
+/// Each figure: its name, its unit, and its values in the rounds.
 pub(crate) type Figures = Vec<(String, &'static str, Vec<f64>)>;
 
-/// Measures everything in rounds; where figures vary, after one round that does not count.
+/// Measures all contestants in rounds. If figures vary, a first round does not count.
 pub(crate) fn take_turns(
     name: &str,
     mut contestants: Vec<Contestant>,
@@ -206,7 +206,7 @@ pub(crate) fn take_turns(
         contestants.iter().map(|contestant| vec![Vec::new(); contestant.figures.len()]).collect();
     for round in 0..warm + rounds {
         for turn in 0..contestants.len() {
-            // Another one begins each time: what the one before leaves behind is nobody's lot for good.
+            // Each round begins with another contestant, so that none always runs after the same one.
             let place = (turn + round) % contestants.len();
             let (Some(contestant), Some(lists)) = (contestants.get_mut(place), figures.get_mut(place)) else {
                 continue;
@@ -266,7 +266,7 @@ mod tests {
             let mut list = figures.into_iter();
             Contestant::new(name, "ns", move || list.next().ok_or_else(|| "called too often".to_owned()))
         }
-        // Both are slow in their third round; the first one would spoil everything.
+        // Both are slow in their third round. The first round, if it counted, would change the result.
         let group = Group {
             name: "test".into(),
             contestants: Box::new(|_| {

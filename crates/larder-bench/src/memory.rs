@@ -1,9 +1,8 @@
-//! The memory connector, through the whole of `Cache::get`, beside the bare gets of quick_cache and moka.
+//! The memory connector, through the whole of `Cache::get`, compared with the bare gets of quick_cache and moka.
 //!
-//! 100,000 objects of one primary and three secondary keys, both ages on; random gets, all of them hits. The peers hold the same
-//! objects under one key each, which is all they can do, and no ages. All of them have room for twice as many objects, so
-//! that no one evicts. Keys are asked for in the order in which they lie in memory: fetching the question is not part of the
-//! answer.
+//! 100,000 objects with one primary and three secondary keys and both ages; random gets, all hits. The peers hold the same objects under one
+//! key each, which is all they can do, and without ages. All caches have room for twice as many objects, so that none evicts. The keys to
+//! ask for are read in the order in which they lie in memory, so that reading them costs little.
 
 use crate::hung::now;
 use crate::machine::enough_memory;
@@ -20,7 +19,7 @@ const OBJECTS: u32 = 100_000;
 const HOSTS: u32 = 3;
 const GETS: u32 = 500_000;
 
-/// As the usual object of a service: an id, some hosts, and what it is all about.
+/// A typical object of a service: an id, some hosts, and some content.
 #[derive(Debug, Serialize, Deserialize)]
 struct Instance {
     id: String,
@@ -60,13 +59,13 @@ fn instance(number: u32, hosts: u32) -> Arc<Instance> {
     Arc::new(Instance { id: id(number), hosts, name: format!("instance number {number}") })
 }
 
-/// Keys to ask for, one after the other.
+/// The keys to ask for, in this order.
 fn questions(seed: u64, stock: Stock, key: impl Fn(u32, u32) -> String) -> Vec<String> {
     let mut dice = fastrand::Rng::with_seed(seed);
     (0..GETS).map(|_| key(dice.u32(0..stock.objects), dice.u32(0..stock.hosts))).collect()
 }
 
-/// What a cache is filled with.
+/// The objects that a cache is filled with.
 #[derive(Clone, Copy)]
 struct Stock {
     objects: u32,
@@ -104,7 +103,7 @@ impl Stock {
     }
 }
 
-/// Asks all questions, each of which must be a hit.
+/// Gets all keys. Each must be a hit.
 fn ask<T>(questions: &[String], get: impl Fn(&str) -> Option<T>) -> Result<(), String> {
     for key in questions {
         if black_box(get(key)).is_none() {
@@ -143,7 +142,7 @@ fn contestants(by: Index<Instance, String>, ours: Vec<String>) -> Result<Vec<Con
     ])
 }
 
-/// Gets out of so many objects of two keys each, which is what ten million of them leave room for.
+/// Gets from this many objects. They have two keys each, so that ten million of them fit into memory.
 pub(crate) fn of_many(objects: u32) -> Result<Vec<Contestant>, String> {
     let stock = Stock { objects, hosts: 1 };
     enough_memory(u64::from(objects) * 1_200)?;
@@ -160,7 +159,7 @@ pub(crate) fn of_many(objects: u32) -> Result<Vec<Contestant>, String> {
     ])
 }
 
-/// Gets a second, in millions: two threads and one.
+/// Millions of gets per second: two threads compared with one.
 pub(crate) fn threads() -> Group {
     let rows = vec![Comparison::new("memory-threads", "two threads", "one thread", Bar::Least(1.8))];
     Group { name: "memory, two threads".into(), rows, contestants: Box::new(|_| one_and_two()), varies: true }
@@ -186,7 +185,7 @@ fn one_and_two() -> Result<Vec<Contestant>, String> {
                 };
                 running.into_iter().map(join).collect::<Result<Vec<Duration>, String>>()
             })?;
-            // Each thread's own rate: who ends first leaves the other one alone, which must not count as scaling.
+            // The sum of each thread's own rate. When one thread ends, the other runs alone and faster, which must not count as scaling.
             Ok(times.iter().map(|time| f64::from(GETS) / time.as_secs_f64() / 1e6).sum())
         }
     };

@@ -7,17 +7,17 @@ pub(crate) const USAGE: &str = "\
 cargo xtask bench [--quick] [--only ROW] [--rounds N] [--json FILE]
 cargo xtask bench --list
 
-Measures everything and writes docs/performance.md, or with --only measures some of it and writes nothing.
+Measures everything and writes docs/performance.md. With --only, measures some rows and writes no page.
 
   --quick        5 rounds, and fewer operations and smaller sizes in each: 15 minutes instead of an hour
-  --only ROW     only the rows whose names begin with ROW, such as `memory` or `breaker-open`
+  --only ROW     measures only the rows whose names begin with ROW, such as `memory` or `breaker-open`
   --rounds N     measures every contestant N times, taking turns; at least 5, and 11 by default
   --json FILE    writes the rows to FILE, as JSON
   --list         names the rows, and measures nothing
 
-Ends with 1 where a row misses its bar.";
+Exit code 1: a row misses its bar, or could not be measured.";
 
-/// Fewer rounds have no median worth the name.
+/// The median of fewer rounds says too little.
 const FEWEST_ROUNDS: usize = 5;
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// None where help is asked for.
+    /// `None` if help was asked for.
     pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut options = Self::default();
         while let Some(argument) = arguments.next() {

@@ -1,4 +1,4 @@
-//! What larder costs the client: gets a second through one connection, beside the bare client that GETs and decodes the same.
+//! What larder costs the client: gets per second through one connection, compared with the bare client that GETs and decodes the same.
 
 use crate::measure::{Bar, Comparison, Contestant, Group};
 use crate::redis_get::{Questions, get, gets, objects, plain_get};
@@ -43,7 +43,7 @@ pub(crate) fn throughput(binary: &ServerBinary, payload: usize, suffix: &str) ->
     }
 }
 
-/// What a service does with the bytes: the object, shared as larder shares it.
+/// Decodes the object into an `Arc`, as larder does.
 pub(crate) fn decode(bytes: &[u8]) -> Result<(), String> {
     std::hint::black_box(Arc::new(rmp_serde::from_slice::<Sample>(bytes).map_err(text)?));
     Ok(())

@@ -1,4 +1,4 @@
-//! What a get costs the server, beside a plain GET of the same bytes.
+//! What a get costs the server, compared with a plain GET of the same bytes.
 
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::sample::{Sample, Shape, host, id};
@@ -10,15 +10,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What is asked for, by number: pre-made names, so that making them is nobody's cost.
+/// The keys to ask for. They are made in advance, so that making them is not measured.
 pub(crate) type Questions = Arc<Vec<String>>;
 
-/// Objects on the server for a payload of this size: a hundred thousand, unless that would be more than 100 MB.
+/// The number of objects on the server for this payload: 100,000, unless that would be more than 100 MB.
 pub(crate) fn objects(payload: usize) -> u32 {
     u32::try_from(100_000_000 / payload).unwrap_or(u32::MAX).clamp(64, 100_000)
 }
 
-/// Operations of a round: about 200 ms of the server's time.
+/// The number of operations in a round: about 200 ms of the server's time.
 pub(crate) fn gets(payload: usize, effort: Effort) -> usize {
     let all = effort.of(120_000, 50_000);
     if payload > 5_000 { (300_000_000 / payload).min(all) } else { all }
@@ -40,7 +40,7 @@ pub(crate) async fn get(
     Ok(count)
 }
 
-/// GETs random keys, and hands what they hold to `read`.
+/// GETs random keys, and passes their values to `read`.
 pub(crate) async fn plain_get(
     mut connection: redis::aio::MultiplexedConnection,
     questions: Questions,
@@ -55,7 +55,7 @@ pub(crate) async fn plain_get(
     Ok(count)
 }
 
-/// A contestant whose tasks share a number of operations; its figure is what one of them costs the server.
+/// A contestant whose tasks share a number of operations. Its figure is what one operation costs the server.
 pub(crate) fn contestant<F, W>(name: &str, bed: &Arc<Testbed>, operations: usize, work: F) -> Contestant
 where
     F: Fn(usize) -> W + 'static,
@@ -72,7 +72,7 @@ pub(crate) fn plain(bed: &Arc<Testbed>, names: &Names, objects: u32, operations:
     contestant("GET", bed, operations, move |count| plain_get(bare.clone(), questions.clone(), count, |_| Ok(())))
 }
 
-/// By primary key, by secondary key warm and cold; no ages.
+/// Gets by primary key, and by secondary key, warm and cold, without ages.
 pub(crate) fn without_ages(binary: &ServerBinary, payload: usize, suffix: &str) -> Group {
     let cold = match payload {
         300 => Bar::Most(2.7),
@@ -93,7 +93,7 @@ pub(crate) fn without_ages(binary: &ServerBinary, payload: usize, suffix: &str) 
             let bed = Testbed::start(&binary, 1)?;
             let warm = bed.open(Opening::plain())?;
             bed.fill_beside(&warm, shape, 0..objects, Beside::Copy)?;
-            // It has room for one hint, so it practically never has the one that is needed.
+            // This node has room for one hint, so it almost never has the hint that it needs.
             let cold = bed.open(Opening { hints: 1, ..Opening::plain() })?;
             let ids: Questions = Arc::new((0..objects).map(id).collect());
             let hosts: Questions = Arc::new((0..objects).map(|number| host(number, number % 3)).collect());
@@ -112,11 +112,11 @@ pub(crate) fn without_ages(binary: &ServerBinary, payload: usize, suffix: &str) 
     }
 }
 
-/// Of so many gets, one finds that a touch is due.
+/// One get in this many finds that a touch is due.
 const GETS_A_TOUCH: usize = 10;
 
-/// By primary and by secondary key, with both ages. One get in ten touches its object, which is what happens to an object that is got
-/// ten times in a tenth of its last-use age, an hour where the age is ten hours.
+/// Gets by primary and by secondary key, with both ages. One get in ten touches its object. That is so for an object that is got ten times
+/// in a tenth of its last-use age: ten times an hour, if the age is ten hours.
 pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &str) -> Group {
     let rows = [("redis-get-primary-aged", "get by primary key"), ("redis-get-secondary-aged", "get by secondary key")];
     let binary = binary.clone();
@@ -136,12 +136,12 @@ pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &
             let asked = |name: &str, by, key: fn(u32) -> String| {
                 let (bed, redis) = (bed.clone(), redis.clone());
                 Contestant::new(name, "µs", move || {
-                    // A new memory of what was touched when.
+                    // A new cache does not remember when objects were touched.
                     let cache = bed.cache_on(&redis, ages)?;
                     let all = shuffled(0..objects);
                     let (due, touched) = all.split_at((operations / GETS_A_TOUCH).min(all.len() / 2));
                     let keys = |numbers: &[u32]| -> Questions { Arc::new(numbers.iter().map(|n| key(*n)).collect()) };
-                    // A get that finds nothing knows where its key leads, and has touched nothing.
+                    // A get that misses the hidden object gives the node a hint, and touches nothing.
                     bed.hide(&cache, due)?;
                     let questions = keys(due);
                     bed.together(TASKS, |task| {
@@ -161,7 +161,7 @@ pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &
                     let cost = get_all(keys(&order))?;
                     let touches = bed.calls("evalsha")? - touches;
                     let expected = due.len() as f64;
-                    // Else it would be another row than it says.
+                    // With another number of touches, the row would measure something else.
                     if (touches - expected).abs() > expected / 20.0 {
                         return Err(format!("{touches} touches where {expected} were due"));
                     }
@@ -178,7 +178,7 @@ pub(crate) fn with_last_use_age(binary: &ServerBinary, payload: usize, suffix: &
     }
 }
 
-/// Gets these, one after the other.
+/// Gets a part of the keys, one after the other. Each must be a hit.
 pub(crate) async fn in_order(
     cache: Cache<Sample>,
     by: Index<Sample, String>,
@@ -194,7 +194,7 @@ pub(crate) async fn in_order(
     Ok(questions.len())
 }
 
-/// Gets what is not there.
+/// Gets a part of the keys. Each must be a miss.
 async fn miss(
     cache: Cache<Sample>,
     by: Index<Sample, String>,
@@ -209,7 +209,7 @@ async fn miss(
     Ok(0)
 }
 
-/// GETs these, one after the other.
+/// GETs a part of the keys, one after the other.
 pub(crate) async fn plain_in_order(
     mut connection: redis::aio::MultiplexedConnection,
     questions: Questions,

@@ -1,11 +1,13 @@
-//! What operations cost the server in instructions, beside a plain GET of the same bytes.
+//! What operations cost the server in instructions, compared with a plain GET of the same bytes.
 //!
-//! Processor time is what a user pays, and its ratio to a GET's differs from one kind of processor to another by as much as 1.4: a script and a
-//! GET are two kinds of work. Instructions do not differ, nor do they depend on how busy the machine is, so that a change for the worse of a few per
-//! cent shows in one short run. They are those of the server's own program and libraries; what the kernel does for a command, which is most
-//! of a GET's time, is not among them. So these ratios are larger than those of processor time, and a bar on them only keeps what was reached.
+//! A user pays for processor time. But the ratio of a script's processor time to a GET's differs between processors by up to a factor of 1.4,
+//! because a script and a GET are different kinds of work. Instructions do not differ, and do not depend on how busy the machine is. So a
+//! change for the worse of a few per cent shows in one short run.
 //!
-//! The server runs under `callgrind` (of Debian's package `valgrind`), fifty times slower than alone.
+//! Only the instructions of the server's program and libraries count. The kernel's work for a command, which is most of a GET's time, does
+//! not. So these ratios are larger than those of processor time, and a bar on them only keeps what was reached.
+//!
+//! The server runs under `callgrind` (in Debian's package `valgrind`), fifty times slower than normally.
 
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::redis_get::{Questions, get, plain_get};
@@ -26,7 +28,8 @@ use std::time::{Duration, Instant};
 
 const UNIT: &str = "instructions";
 
-/// What was reached, and a few per cent, for objects of 300 B and a server as Debian builds it. `docs/decisions/cost-of-scripts.md` says how.
+/// The bars: what was reached, plus a few per cent, for objects of 300 B and a server as Debian builds it. See
+/// `docs/decisions/cost-of-scripts.md`.
 const KEPT: [(&str, &str, &str, f64); 8] = [
     ("get", "get by primary key", "GET", 1.2),
     ("get-secondary", "get by secondary key, warm", "GET", 1.2),
@@ -38,7 +41,6 @@ const KEPT: [(&str, &str, &str, f64); 8] = [
     ("invalidate", "invalidate by secondary key", "GET", 20.0),
 ];
 
-/// The rows; those that compare a set with a fill among them.
 pub(crate) fn rows(binary: &ServerBinary, payload: usize, suffix: &str) -> Group {
     let bar = |limit| if payload == 300 { Bar::Most(limit) } else { Bar::Open };
     let binary = binary.clone();
@@ -62,7 +64,7 @@ fn contestants(binary: &ServerBinary, shape: Shape, effort: Effort) -> Result<Ve
     bed.fill_beside(&cache, shape, 0..writes, Beside::Copy)?;
     let names = Names::of(&cache);
     let all = Arc::new(shuffled(0..writes));
-    // Numbers that nobody has stored yet.
+    // Numbers of objects that have not been stored yet.
     let unused = Rc::new(Cell::new(writes));
     let fresh = move || {
         let first = unused.replace(unused.get() + writes);
@@ -126,12 +128,12 @@ struct Counted {
     folder: Folder,
 }
 
-/// Where the counts are written; removed in the end.
+/// The folder that the counts are written to. It is removed when it is dropped.
 struct Folder(PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Where it cannot be removed it is small, and in the folder for what is temporary.
+        // If it cannot be removed, it stays in the system's temporary folder. It is small.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -152,7 +154,7 @@ impl Counted {
         Ok(Self { bed, pid, folder })
     }
 
-    /// Instructions of an operation, when `TASKS` tasks do their work at once. Each says how many operations it has done.
+    /// The instructions per operation, when `TASKS` tasks work at once. Each task returns how many operations it has done.
     fn count<F, W>(&self, work: F) -> Result<f64, String>
     where
         F: Fn(usize) -> W,
@@ -164,7 +166,7 @@ impl Counted {
         if operations == 0 { Err("nothing was done".to_owned()) } else { Ok(instructions as f64 / operations as f64) }
     }
 
-    /// Those since this was last asked.
+    /// The instructions since the last call.
     fn instructions(&self) -> Result<u64, String> {
         for old in self.dumps()? {
             fs::remove_file(old).map_err(text)?;
@@ -201,7 +203,7 @@ impl Counted {
     }
 }
 
-/// A program that runs the server under callgrind. The server's own work in the background is kept rare.
+/// A program that runs the server under callgrind, with as little background work as possible (`--hz 1`).
 fn wrapped(binary: &ServerBinary, folder: &Path) -> io::Result<PathBuf> {
     let program = folder.join("counted-server");
     let quoted = |path: &Path| format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"));
@@ -215,7 +217,7 @@ fn wrapped(binary: &ServerBinary, folder: &Path) -> io::Result<PathBuf> {
     Ok(program)
 }
 
-/// The total of a dump that is complete: the last line of a file says it once more.
+/// The total of a dump. `None` if the dump is not complete: the total is in its last line.
 fn total(dump: &str) -> Option<u64> {
     dump.lines().rev().find_map(|line| line.strip_prefix("totals: "))?.trim().parse().ok()
 }
@@ -231,7 +233,7 @@ mod tests {
         assert_eq!(total(whole.split_once("totals").unwrap().0), None);
     }
 
-    /// A script that got dearer is found here, however busy or slow the machine is.
+    /// Finds a script that has become dearer, even on a busy or slow machine.
     #[test]
     fn the_scripts_cost_no_more_instructions_than_they_did() {
         for binary in larder_testing::server::required().unwrap() {

@@ -1,4 +1,4 @@
-//! What a hundred objects in one call cost, beside an MGET of the same bytes and beside a hundred gets.
+//! What a hundred objects in one call cost, compared with an MGET of the same bytes and with a hundred gets.
 
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::redis_get::{Questions, contestant, get, gets, objects};
@@ -10,7 +10,7 @@ use redis::aio::MultiplexedConnection;
 use std::future::Future;
 use std::sync::Arc;
 
-/// Objects of a call.
+/// The number of objects in a call.
 const MANY: usize = 100;
 
 const MGET: &str = "MGET of 100";
@@ -19,7 +19,7 @@ const COLD: &str = "get_many of 100, cold";
 const CALL: &str = "get_many of 100, alone";
 const GETS: &str = "100 gets, one after the other";
 
-/// By primary key and by secondary keys that are cold: the server's time. And how long one caller waits who is alone.
+/// The server's time by primary key, and by secondary keys that are cold. And how long a single caller waits.
 pub(crate) fn rows(binary: &ServerBinary, payload: usize, suffix: &str) -> Group {
     let rows = [("redis-many-known", KNOWN, MGET), ("redis-many-cold", COLD, MGET), ("redis-many-wait", CALL, GETS)];
     let binary = binary.clone();
@@ -37,7 +37,7 @@ fn contestants(binary: &ServerBinary, payload: usize, effort: Effort) -> Result<
     let bed = Testbed::start(binary, 1)?;
     let warm = bed.open(Opening::plain())?;
     bed.fill_beside(&warm, shape, 0..objects, Beside::Copy)?;
-    // It has room for one hint, so it practically never has one that is needed.
+    // This node has room for one hint, so it almost never has a hint that it needs.
     let cold = bed.open(Opening { hints: 1, ..Opening::plain() })?;
     let names = Names::of(&warm);
     let plain: Questions = Arc::new((0..objects).map(|number| names.plain(number)).collect());
@@ -63,7 +63,7 @@ fn contestants(binary: &ServerBinary, payload: usize, effort: Effort) -> Result<
     ])
 }
 
-/// A contestant of one task, whose figure is the time that a hundred objects take.
+/// A contestant with one task. Its figure is the time for a hundred objects.
 fn alone<F, W>(name: &str, bed: &Arc<Testbed>, work: F) -> Contestant
 where
     F: Fn() -> W + 'static,
@@ -77,7 +77,7 @@ fn some(questions: &Questions) -> Vec<&str> {
     (0..MANY).filter_map(|_| fastrand::choice(questions.iter()).map(String::as_str)).collect()
 }
 
-/// Gets a hundred random objects at a time, each of which must be there.
+/// Gets a hundred random objects at a time. Each must be a hit.
 async fn get_many(
     cache: Cache<Sample>,
     by: Index<Sample, String>,

@@ -1,4 +1,5 @@
-//! What a set, a fill and an invalidation cost the server, beside a plain GET of the same bytes; and what an object takes there.
+//! What a set, a fill and an invalidation cost the server, compared with a plain GET of the same bytes; and how much memory an object takes
+//! there.
 
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::redis_get::{Questions, contestant, get, gets, objects, plain};
@@ -11,13 +12,13 @@ use std::sync::Arc;
 
 pub(crate) const INVALIDATE: &str = "invalidate by secondary key";
 
-/// Writes of a round: fewer of what takes the server longer.
+/// The number of writes in a round: fewer, if a write takes the server longer.
 fn writes(shape: Shape, effort: Effort) -> u32 {
     let all = effort.of(24_000, 8_000) / (1 + shape.hosts / 8);
     u32::try_from(60_000_000 / shape.payload).unwrap_or(all).min(all)
 }
 
-/// Of objects with one primary and three secondary keys and a max age.
+/// Writes of objects with one primary and three secondary keys and a max age.
 pub(crate) fn writing(binary: &ServerBinary, payload: usize, suffix: &str) -> Group {
     let store = match payload {
         300 => Bar::Most(7.0),
@@ -31,7 +32,7 @@ pub(crate) fn writing(binary: &ServerBinary, payload: usize, suffix: &str) -> Gr
         ("redis-set-again", "set, index keys right", store),
         ("redis-invalidate", INVALIDATE, Bar::Most(4.5)),
     ];
-    // A set is a fill that writes its marks, too.
+    // A set does what a fill does, and writes the marks of its keys into the log.
     let over_fill = [
         ("redis-set-over-fill-new", "set, new", "fill, new"),
         ("redis-set-over-fill-again", "set, index keys right", "fill, index keys right"),
@@ -48,9 +49,9 @@ pub(crate) fn writing(binary: &ServerBinary, payload: usize, suffix: &str) -> Gr
     }
 }
 
-/// A plain GET, a get by secondary key where there is one, and everything that writes.
+/// A plain GET, a get by secondary key (or by primary key, if there is no other), and all operations that write.
 pub(crate) fn contestants(binary: &ServerBinary, shape: Shape, effort: Effort) -> Result<Vec<Contestant>, String> {
-    // As many keys on the server, however many an object has.
+    // The more keys an object has, the fewer objects, so that the number of keys on the server is about the same.
     let objects = objects(shape.payload) * 4 / (1 + shape.hosts).max(4);
     let writes = writes(shape, effort).min(objects);
     let bed = Testbed::start(binary, 1)?;
@@ -61,7 +62,7 @@ pub(crate) fn contestants(binary: &ServerBinary, shape: Shape, effort: Effort) -
         numbers.truncate(usize::try_from(writes).unwrap_or(usize::MAX));
         Arc::new(numbers)
     };
-    // Numbers that nobody has stored yet.
+    // Numbers of objects that have not been stored yet.
     let unused = Rc::new(Cell::new(objects));
     let fresh = move || {
         let first = unused.replace(unused.get() + writes);
@@ -125,7 +126,7 @@ pub(crate) fn contestants(binary: &ServerBinary, shape: Shape, effort: Effort) -
     ])
 }
 
-/// Memory of an object with one primary and three secondary keys.
+/// The memory of an object with one primary and three secondary keys.
 pub(crate) fn memory(binary: &ServerBinary, payload: usize, suffix: &str) -> Group {
     let bar = if payload == 300 { Bar::Most(2.6) } else { Bar::Open };
     let binary = binary.clone();
@@ -173,7 +174,7 @@ pub(crate) fn memory(binary: &ServerBinary, payload: usize, suffix: &str) -> Gro
     }
 }
 
-/// What a server is filled with.
+/// A server that is filled, and the objects to fill it with.
 struct Loaded<'a> {
     bed: &'a Testbed,
     cache: &'a larder::Cache<crate::sample::Sample>,
@@ -186,7 +187,7 @@ impl Loaded<'_> {
         self.bed.fill(self.cache, self.shape, shuffled(0..self.objects))
     }
 
-    /// The bytes that larder stores, which are as many for each object, under one key each.
+    /// The bytes that larder stores, under one key for each object. They are equally long for all objects.
     fn alone(&self, expiry: Option<u64>) -> Result<(), String> {
         self.bed.fill(self.cache, self.shape, vec![0])?;
         self.bed.repeat(self.cache, 0..self.objects, expiry)?;

@@ -1,4 +1,4 @@
-//! What came out: as a page for people, as plots, and as JSON for programs.
+//! The results: as a page for people, as plots, and as JSON for programs.
 
 use crate::chart::Chart;
 use crate::machine::Machine;
@@ -18,22 +18,22 @@ pub(crate) use markdown::{chart_table, summary, table};
 /// Everything that was measured.
 pub(crate) struct Report {
     pub(crate) machine: Machine,
-    /// As they are called, with their versions.
+    /// The names of the servers, with their versions.
     pub(crate) servers: Vec<String>,
     pub(crate) effort: Effort,
-    /// With its arguments.
+    /// The command line.
     pub(crate) command: String,
     pub(crate) took: Duration,
     pub(crate) sections: Vec<Told>,
 }
 
-/// A section whose figures are there.
+/// A section that was measured.
 pub(crate) struct Told {
     pub(crate) title: &'static str,
     pub(crate) meaning: &'static str,
     pub(crate) rows: Vec<Row>,
     pub(crate) charts: Vec<Chart>,
-    /// What could not be measured, and why.
+    /// Why rows or plots could not be measured.
     pub(crate) failures: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ impl Report {
         self.sections.iter().flat_map(|section| &section.failures)
     }
 
-    /// Writes `performance.md` and its plots into the workspace's `docs`, and says where.
+    /// Writes `performance.md` and its plots into the workspace's `docs`. Returns the path of the page.
     pub(crate) fn write(&self) -> io::Result<PathBuf> {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
         let plots = docs.join("performance");

@@ -3,7 +3,7 @@
 use larder::Entry;
 use serde::{Deserialize, Serialize};
 
-/// Secondary keys of an object, unless a row is about their number.
+/// The number of an object's secondary keys, except in measurements that vary it.
 pub(crate) const HOSTS: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Entry)]
@@ -16,12 +16,12 @@ pub(crate) struct Sample {
     content: String,
 }
 
-/// What an object is like.
+/// The size of an object and the number of its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
-    /// Bytes of the object as MessagePack.
+    /// The size of the object as MessagePack, in bytes.
     pub(crate) payload: usize,
-    /// Secondary keys.
+    /// The number of secondary keys.
     pub(crate) hosts: u32,
 }
 
@@ -30,13 +30,13 @@ impl Shape {
         Self { payload, hosts: HOSTS }
     }
 
-    /// The object of this number. One whose keys alone are larger than the payload has no content.
+    /// The object with this number. If its keys alone are larger than the payload, it has no content.
     pub(crate) fn object(self, number: u32) -> Sample {
         let hosts = (0..self.hosts).map(|which| host(number, which)).collect();
         let mut sample = Sample { id: id(number), hosts, content: String::new() };
         let missing = |sample: &Sample| self.payload.saturating_sub(packed(sample).len());
         sample.content = "x".repeat(missing(&sample));
-        // The length of a longer text takes more bytes.
+        // MessagePack needs more bytes for the length of a longer text.
         let excess = packed(&sample).len().saturating_sub(self.payload);
         let length = sample.content.len().saturating_sub(excess);
         sample.content.truncate(length);

@@ -1,4 +1,4 @@
-//! How costs grow: with the number of objects, keys, bytes, tasks and connections. Measured on the first server that is found.
+//! How costs grow with the number of objects, keys, bytes, tasks and connections. Measured on the first server that is found.
 
 use crate::chart::{Axis, Drawing, Plot, Point, Source};
 use crate::machine::enough_memory;
@@ -27,7 +27,7 @@ fn points(
     xs.into_iter().map(point).collect()
 }
 
-/// 10³, 10⁴ and so on.
+/// The powers of ten from 10³ to 10^`last`.
 fn powers(last: u32) -> impl Iterator<Item = u32> {
     (3..=last).map(|exponent| 10_u32.pow(exponent))
 }
@@ -36,9 +36,9 @@ pub(crate) fn memory_objects() -> Plot {
     Plot {
         name: "scale-memory-objects",
         title: "Memory connector: a get, by number of objects",
-        meaning: "Nanoseconds of a get on one thread, for an entry with one primary and one secondary key and both ages on; \
-                  quick_cache holds the same objects under one key. The lookup takes the same steps however many objects there \
-                  are. What grows is the time that the processor waits for memory, once objects and table no longer fit its caches.",
+        meaning: "Nanoseconds of a get on one thread, for an entry with one primary and one secondary key and both ages. quick_cache \
+                  holds the same objects under one key. A lookup takes the same steps for any number of objects. What grows is the time \
+                  that the processor waits for memory, once the objects and the table no longer fit its caches.",
         x: OBJECTS,
         y: Axis { label: "ns per get", log: false },
         drawing: Drawing::Lines,
@@ -53,8 +53,8 @@ pub(crate) fn redis_objects(binary: &ServerBinary) -> Plot {
     Plot {
         name: "scale-redis-objects",
         title: "Redis: what a get costs the server, by number of objects",
-        meaning: "Objects of 100 B with one primary and one secondary key, no ages. GET reads the very same keys. A get stays one GET \
-                  however large the cache becomes.",
+        meaning: "Objects of 100 B with one primary and one secondary key, without ages. GET reads the same keys. A get is one GET, \
+                  however large the cache is.",
         x: OBJECTS,
         y: SERVER_TIME,
         drawing: Drawing::Lines,
@@ -64,7 +64,7 @@ pub(crate) fn redis_objects(binary: &ServerBinary) -> Plot {
     }
 }
 
-/// Gets of at most 100,000 different objects out of so many.
+/// Gets of at most 100,000 of this many objects.
 fn among(binary: &ServerBinary, objects: u32, effort: Effort) -> Result<Vec<Contestant>, String> {
     enough_memory(u64::from(objects) * 800)?;
     let shape = Shape { payload: 100, hosts: 1 };
@@ -97,9 +97,9 @@ pub(crate) fn redis_keys(binary: &ServerBinary) -> Plot {
     Plot {
         name: "scale-redis-keys",
         title: "Redis: what writing costs the server, by keys per object",
-        meaning: "Objects of 300 B, larger where their keys alone are, with a max age. *New*: every index key has to be written. *Index \
-                  keys right*: the object is stored, and the index keys are only looked at. An invalidation names one key and removes one \
-                  object, however many keys it has.",
+        meaning: "Objects of 300 B with a max age; larger if their keys alone are larger. *New*: every index key must be written. *Index \
+                  keys right*: the object is stored again, and the index keys are only read. An invalidation names one key and removes one \
+                  object, however many keys the object has.",
         x: Axis { label: "keys per object", log: false },
         y: SERVER_TIME,
         drawing: Drawing::Lines,
@@ -117,8 +117,8 @@ pub(crate) fn redis_payload(binary: &ServerBinary) -> Plot {
     Plot {
         name: "scale-redis-payload",
         title: "Redis: what reading and writing cost the server, by payload",
-        meaning: "Objects with one primary and three secondary keys and a max age; both axes are logarithmic. Above 4 KiB objects are \
-                  written natively and put in place by the script, so that large ones do not pass through Lua.",
+        meaning: "Objects with one primary and three secondary keys and a max age; both axes are logarithmic. An object above 4 KiB is \
+                  written by a plain command, and the script only renames it, so that large objects do not pass through Lua.",
         x: Axis { label: "bytes of payload", log: true },
         y: Axis { log: true, ..SERVER_TIME },
         drawing: Drawing::Lines,
@@ -138,9 +138,9 @@ pub(crate) fn redis_tasks(binary: &ServerBinary) -> Plot {
     Plot {
         name: "scale-redis-tasks",
         title: "Redis: gets a second through one connection, by tasks",
-        meaning: "300 B, one client thread. A task waits for its answer before it asks again; with many of them one write to the socket \
-                  carries many commands, which is what makes a multiplexed connection fast. By default larder sheds what exceeds 256 \
-                  operations under way; here it does not.",
+        meaning: "300 B, one client thread. A task waits for its answer before it asks again. With many tasks, one write to the socket \
+                  carries many commands: that makes a multiplexed connection fast. By default larder sheds operations beyond 256 under \
+                  way; here it does not.",
         x: Axis { label: "tasks", log: true },
         y: RATE,
         drawing: Drawing::Lines,
@@ -157,8 +157,8 @@ pub(crate) fn redis_connections(binary: &ServerBinary) -> Plot {
     Plot {
         name: "scale-redis-connections",
         title: "Redis: gets a second with 64 tasks, by connections",
-        meaning: "300 B, two client threads, the tasks spread over the connections. Every further connection takes commands away from the \
-                  batches of the others; larder has one per server, and a process that wants more opens `Caches` more than once.",
+        meaning: "300 B, two client threads, the tasks spread over the connections. Each further connection makes the batches of the others \
+                  smaller. larder has one connection per server; a process that wants more opens `Caches` more than once.",
         x: Axis { label: "connections", log: true },
         y: RATE,
         drawing: Drawing::Lines,
@@ -186,7 +186,7 @@ fn throughput(
     let names = Names::of(cache);
     let ids: Questions = Arc::new((0..objects).map(id).collect());
     let packed: Questions = Arc::new((0..objects).map(|number| names.packed(number)).collect());
-    // A task alone has a whole round trip for every get.
+    // With few tasks, each get takes a whole round trip, so each task does fewer gets.
     let each = gets(300, effort).div_ceil(tasks.max(8));
     let same = bed.clone();
     Ok(vec![

@@ -1,8 +1,8 @@
-//! A server of its own, larder and the bare client beside each other on it, and what the server's work costs.
+//! A server for the measurements, with larder and the bare client on it, and the cost of the server's work.
 //!
-//! The server counts its own processor time (`INFO cpu`), so what is measured is what an operation costs the server, whoever
-//! else uses the machine. The client has one thread, so that on two cores the server has the other one, and many tasks on one
-//! multiplexed connection, so that the server is never idle and every read of its socket brings many commands.
+//! The server counts its own processor time (`INFO cpu`). So the figures are what an operation costs the server, even if other programs use
+//! the machine. The client has one thread, so that on two cores the server has a core of its own. Many tasks share one multiplexed
+//! connection, so that the server is never idle and each read of its socket brings many commands.
 
 use crate::sample::{Sample, Shape, host, id, packed};
 use larder::connector::redis::Redis;
@@ -18,31 +18,31 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
-/// Tasks that keep the one connection busy.
+/// How many tasks share the connection.
 pub(crate) const TASKS: usize = 64;
 
-/// What larder's keys begin with, and what others begin with that are as long.
+/// The prefixes of larder's keys and of the keys to compare with. All have the same length.
 const PREFIX: &str = "larder";
 const PLAIN: &str = "plain_";
 const PACKED: &str = "packed";
 
-/// Nothing is to be given up because the machine is busy with something else. The time-out is armed all the same.
+/// A time-out that never fires, even on a busy machine. A time-out must be set, because arming it is part of an operation's cost.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Testbed {
     pub(crate) server: Server,
     /// The bare client's connection.
     pub(crate) bare: MultiplexedConnection,
-    // Last, so that connections are dropped while it still runs.
+    // The last field, so that the connections are dropped while the runtime still runs.
     runtime: Client,
 }
 
-/// The runtime that clients run on, on threads of its own, so that connections are attended to while nothing is measured.
+/// The runtime of the clients. It has threads of its own, so that connections are served while nothing is measured.
 struct Client {
     handle: Handle,
-    /// Where there are several threads.
+    /// The runtime, if it has several threads.
     _threads: Option<Runtime>,
-    /// Where there is one: dropping it ends the thread.
+    /// Ends the thread when it is dropped, if there is one thread.
     _end: Option<oneshot::Sender<()>>,
 }
 
@@ -60,7 +60,7 @@ impl Client {
         std::thread::Builder::new()
             .name("client".into())
             .spawn(move || {
-                // An error is the end that is waited for.
+                // The sender is only ever dropped, so the result is always an error.
                 let _ = runtime.block_on(ended);
             })
             .map_err(no_runtime)?;
@@ -68,21 +68,21 @@ impl Client {
     }
 }
 
-/// What the bare client finds beside an object of larder's.
+/// What is stored for the bare client beside each object of larder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Beside {
     /// The same bytes, without a lifetime.
     Copy,
-    /// The object as MessagePack, without anything of larder's.
+    /// The object as MessagePack, without larder's header and key list.
     Packed,
 }
 
-/// What some operations took.
+/// The cost of some operations.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
-    /// Processor time of the server, nanoseconds per operation.
+    /// The server's processor time, in nanoseconds per operation.
     pub(crate) cpu: f64,
-    /// Operations a second.
+    /// Operations per second.
     pub(crate) rate: f64,
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Cost {
 pub(crate) struct Opening {
     pub(crate) max_age: Duration,
     pub(crate) last_use_age: Duration,
-    /// Secondary keys whose objects are remembered.
+    /// How many hints the node remembers.
     pub(crate) hints: usize,
     pub(crate) loading: LoadOptions,
 }
@@ -134,8 +134,7 @@ impl Testbed {
         self.run(bare(&self.server))
     }
 
-    /// The settings for larder on this server. Nothing is shed: rows with more tasks than larder lets through by default are
-    /// about something else.
+    /// The settings for larder on this server. Nothing is shed, even with more tasks than larder lets through by default.
     pub(crate) fn settings(&self) -> Result<RedisOptions, String> {
         let mut config =
             RedisOptions::new(address(self.port()?)).prefix(PREFIX).operation_timeout(PATIENCE).max_in_flight(4096);
@@ -160,12 +159,12 @@ impl Testbed {
         self.server.port().ok_or_else(|| "the server has no port".to_owned())
     }
 
-    /// A cache on a connection that others use too, with a memory of its own for hints.
+    /// A cache on a connection that other caches use, too, with hints of its own.
     pub(crate) fn cache_on(&self, redis: &Redis, opening: Opening) -> Result<Cache<Sample>, String> {
         self.run(opened(redis, opening))
     }
 
-    /// What it costs when `tasks` tasks do their work at once. Each says how many operations it has done.
+    /// The cost of the work of `tasks` tasks that run at once. Each task returns how many operations it has done.
     pub(crate) fn cost<F, W>(&self, tasks: usize, work: F) -> Result<Cost, String>
     where
         F: Fn(usize) -> W,
@@ -183,7 +182,7 @@ impl Testbed {
         Ok(Cost { cpu, rate: operations as f64 / took.as_secs_f64() })
     }
 
-    /// Runs tasks to their end, and adds up what they have done.
+    /// Runs tasks to their end, and returns the sum of the operations that they have done.
     pub(crate) fn together<F, W>(&self, tasks: usize, work: F) -> Result<usize, String>
     where
         F: Fn(usize) -> W,
@@ -199,7 +198,7 @@ impl Testbed {
         })
     }
 
-    /// Stores the objects of these numbers, as loads would.
+    /// Fills the objects with these numbers.
     pub(crate) fn fill(&self, cache: &Cache<Sample>, shape: Shape, numbers: Vec<u32>) -> Result<(), String> {
         let ticket = self.ticket(cache)?;
         let numbers = Arc::new(numbers);
@@ -209,7 +208,7 @@ impl Testbed {
         Ok(())
     }
 
-    /// A ticket, as a get by a key that is not there brings one.
+    /// A ticket, from a lookup that misses.
     pub(crate) fn ticket(&self, cache: &Cache<Sample>) -> Result<Ticket, String> {
         match self.run(cache.lookup(Sample::ID, "nobody")) {
             Lookup::Miss { ticket: Some(ticket), .. } => Ok(ticket),
@@ -217,8 +216,8 @@ impl Testbed {
         }
     }
 
-    /// Stores objects in random order, and right after each of them the same again for the bare client, under a key of the same
-    /// length: so both lie in the server's memory in the same way, which alone is worth a quarter of a GET.
+    /// Fills objects in random order. After each object, stores the same for the bare client, under a key of the same length. So both lie in
+    /// the server's memory in the same way: the difference would be a quarter of a GET.
     pub(crate) fn fill_beside(
         &self,
         cache: &Cache<Sample>,
@@ -255,7 +254,7 @@ impl Testbed {
         Ok(())
     }
 
-    /// Stores each object as MessagePack alone under a key of the same length.
+    /// Stores each object as MessagePack only, under a key of the same length.
     pub(crate) fn pack(&self, cache: &Cache<Sample>, shape: Shape, numbers: Range<u32>) -> Result<(), String> {
         let names = Names::of(cache);
         self.pipelines(numbers, |pipeline, number| {
@@ -263,7 +262,7 @@ impl Testbed {
         })
     }
 
-    /// Copies what larder has stored of the object 0 to one key for each number.
+    /// Copies larder's bytes of the object 0 to one key for each number.
     pub(crate) fn repeat(&self, cache: &Cache<Sample>, numbers: Range<u32>, expiry: Option<u64>) -> Result<(), String> {
         let names = Names::of(cache);
         let mut connection = self.bare.clone();
@@ -278,7 +277,7 @@ impl Testbed {
         })
     }
 
-    /// Moves objects to where larder does not look, with their lifetimes.
+    /// Renames objects so that larder does not find them. They keep their lifetimes.
     pub(crate) fn hide(&self, cache: &Cache<Sample>, numbers: &[u32]) -> Result<(), String> {
         let names = Names::of(cache);
         self.pipelines(numbers.iter().copied(), |pipeline, number| {
@@ -286,7 +285,7 @@ impl Testbed {
         })
     }
 
-    /// Moves them back.
+    /// Undoes [`hide`](Self::hide).
     pub(crate) fn show(&self, cache: &Cache<Sample>, numbers: &[u32]) -> Result<(), String> {
         let names = Names::of(cache);
         self.pipelines(numbers.iter().copied(), |pipeline, number| {
@@ -302,7 +301,7 @@ impl Testbed {
         calls.ok_or_else(|| format!("the server does not say how often it has run {command}"))
     }
 
-    /// Removes all that larder has stored of these objects.
+    /// Removes these objects and their index keys.
     pub(crate) fn remove(&self, cache: &Cache<Sample>, shape: Shape, numbers: Range<u32>) -> Result<(), String> {
         let names = Names::of(cache);
         self.pipelines(numbers, |pipeline, number| {
@@ -331,7 +330,7 @@ impl Testbed {
     }
 }
 
-/// What the keys of a cache are called on the server; see `layout.rs` of the redis connector.
+/// The names of a cache's keys on the server: see `layout.rs` of the redis connector.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     fingerprint: u64,
@@ -365,12 +364,12 @@ impl Names {
     }
 }
 
-/// What a task of many has to do.
+/// The part of the work that one of several tasks does.
 pub(crate) fn part(all: usize, tasks: usize, task: usize) -> Range<usize> {
     all * task / tasks..all * (task + 1) / tasks
 }
 
-/// Each number of a range, in an order of its own.
+/// The numbers of a range, in random order.
 pub(crate) fn shuffled(numbers: Range<u32>) -> Vec<u32> {
     let mut numbers: Vec<u32> = numbers.collect();
     fastrand::shuffle(&mut numbers);
@@ -410,7 +409,7 @@ pub(crate) async fn set(
     Ok(numbers.len())
 }
 
-/// Invalidates through the first secondary key, or the primary key of an object that has no other.
+/// Invalidates through the first secondary key, or through the primary key if there is no secondary key.
 pub(crate) async fn invalidate(
     cache: Cache<Sample>,
     shape: Shape,
@@ -435,7 +434,7 @@ fn address(port: u16) -> Address {
     Address::Tcp { host: "127.0.0.1".into(), port }
 }
 
-/// A cache as a user has it who sets nothing but the address, and its server.
+/// A cache with default settings except for the address, and its connection.
 pub(crate) async fn connected(port: u16, opening: Opening) -> Result<(Cache<Sample>, Redis), String> {
     let redis = Redis::open(RedisOptions::new(address(port))).map_err(text)?;
     Ok((opened(&redis, opening).await?, redis))
@@ -443,14 +442,14 @@ pub(crate) async fn connected(port: u16, opening: Opening) -> Result<(Cache<Samp
 
 async fn opened(redis: &Redis, opening: Opening) -> Result<Cache<Sample>, String> {
     let schema = Schema::of::<Sample>().ages(opening.max_age, opening.last_use_age).loading(opening.loading);
-    // A row is about objects of a megabyte, which is with all that is around it more than the default.
+    // Objects of a megabyte, with larder's header and key list, exceed the default.
     let schema = schema.max_object_size(4 * 1024 * 1024);
     let cache = Cache::new(Arc::new(redis.connector(schema.clone()).map_err(text)?), schema).map_err(text)?;
     ready(&cache).await?;
     Ok(cache)
 }
 
-/// Waits until the connection is there and has been checked.
+/// Waits until the cache can be read.
 async fn ready(cache: &Cache<Sample>) -> Result<(), String> {
     for _ in 0..2_000 {
         if cache.status().readable {
@@ -461,8 +460,8 @@ async fn ready(cache: &Cache<Sample>) -> Result<(), String> {
     Err("larder has not connected within 10 seconds".to_owned())
 }
 
-/// A connection as larder's in everything that the server could notice: protocol, TCP_NODELAY, and a write queue that lets as many
-/// commands go at once.
+/// A connection that the server cannot tell from larder's: the same protocol, TCP_NODELAY, and a write queue that sends as many commands at
+/// once.
 async fn bare(server: &Server) -> Result<MultiplexedConnection, String> {
     let port = server.port().ok_or("the server has no port")?;
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map_err(text)?;

@@ -1,7 +1,7 @@
-//! `larder bench`: what larder's operations cost the user's own server, over a plain GET of the same payload.
+//! `larder bench`: measures what larder's operations cost the user's own server, compared with a plain GET of the same payload.
 //!
-//! The server counts its processor time (INFO cpu), and all of it: work for other clients is in the figures. So an idle interval is
-//! measured before, and each row says how much that would come to per operation.
+//! The figures are the server's own processor time (INFO cpu), which includes its work for other clients. So an idle interval is measured
+//! first, and each row shows how much of such work there would be per operation.
 
 mod report;
 mod rows;
@@ -21,24 +21,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long the server is watched before anything is asked of it.
+/// How long the idle interval is.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Where the server has no limit of its own, this part of the machine's memory is left alone.
+/// If the server has no memory limit, one part in this many of the machine's memory must stay free.
 const SPARE: u64 = 5;
 
-/// What `larder bench` is told.
+/// The arguments of `larder bench`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
     target: Target,
-    /// How many objects are stored, and how many operations make a round of a row
+    /// How many objects to store; a round of a row is one operation for each
     #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     objects: u32,
     /// The size of an object's payload, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 300, value_parser = clap::value_parser!(u32).range(200..=1_000_000))]
     size: u32,
-    /// How often each row is measured; the median counts
+    /// How often to measure each row; the median is shown
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Print one JSON object
@@ -46,7 +46,7 @@ pub(crate) struct Options {
     json: bool,
 }
 
-/// What is measured, and how it is stopped.
+/// What is measured, and whether it is to stop.
 #[derive(Clone, Debug)]
 struct Plan {
     objects: usize,
@@ -55,10 +55,10 @@ struct Plan {
     stop: Arc<AtomicBool>,
 }
 
-/// Measures, and removes all it has stored whatever happens.
+/// Measures. Removes everything that it has stored, even after a failure or an interrupt.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     let server = options.target.server()?;
-    // A server that larder would not use is no server to measure.
+    // Fails early on a server that larder would not use.
     drop(server.open().await?);
     let own = server
         .redis
@@ -87,7 +87,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
         HumanBytes(takes)
     );
     may_store(&mut control, &own).await?;
-    // All of it ends before anything is removed: what is still under way would be stored after that.
+    // Everything ends before the removal: a set that is still under way would store its object after it.
     let measured = {
         let work = measure(&plan, &own, &mut control);
         tokio::pin!(work);
@@ -102,7 +102,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     };
     let removed = connection::remove_all(&own).await.map_err(|error| {
         let left = format!(
-            "what was stored could not be removed ({error}); its objects expire within two hours. Remove the rest: \
+            "what was stored could not be removed ({error}); the objects expire within two hours. Remove the rest: \
              redis-cli --scan --pattern '{}:*' | xargs redis-cli unlink",
             own.prefix
         );
@@ -124,7 +124,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
 }
 
 impl Plan {
-    /// About how much of the server's memory is taken, in bytes: an object with its four keys, and the payload alone.
+    /// About how much of the server's memory is used, in bytes: for each number an object with its four keys, and a plain value.
     fn memory(&self) -> u64 {
         1_000_000 + self.objects as u64 * (1_000 + 5 * self.size as u64 / 2)
     }
@@ -147,7 +147,7 @@ async fn measure(
     let bench = Bench::prepare(plan, config).await?;
     let mut rows: Vec<(Row, Vec<rows::Figure>)> = Row::ALL.map(|row| (row, Vec::new())).into();
     let shown = progress::bar(u64::from(plan.rounds) * rows.len() as u64, "{elapsed} {wide_bar} {msg}");
-    // In turns, so that what disturbs the server for a while disturbs every row.
+    // The rows take turns, so that a disturbance of the server affects every row.
     for _ in 0..plan.rounds {
         for (row, figures) in &mut rows {
             plan.stopped()?;
@@ -159,8 +159,8 @@ async fn measure(
             plan.stopped()?;
             if failed > 0 {
                 return Err(Failure::Problem(format!(
-                    "{failed} of {} operations of the row `{}` were not answered as they should: the server is too slow, or somebody \
-                     else works under the same prefix; see `larder check`",
+                    "{failed} of {} operations of the row `{}` got a wrong answer or none: the server is too slow, or somebody \
+                     else uses the same prefix; see `larder check`",
                     plan.objects,
                     row.name()
                 )));
@@ -173,7 +173,7 @@ async fn measure(
     Ok((idle, rows))
 }
 
-/// Refuses where the server could run out of memory, or evict what others have stored. Answers what the server calls itself.
+/// Fails if the server could run out of memory, or evict what others have stored. Returns the server's name and version.
 async fn room(control: &mut MultiplexedConnection, config: &RedisOptions, takes: u64) -> Result<String, Failure> {
     let mut info = String::new();
     for section in ["server", "memory"] {
@@ -191,7 +191,7 @@ async fn room(control: &mut MultiplexedConnection, config: &RedisOptions, takes:
     };
     match limit {
         Some(limit) if used.saturating_add(2 * takes) > limit => Err(Failure::Problem(format!(
-            "the server uses {} of {}, and this would take {} more, twice which should be free; give fewer --objects",
+            "the server uses {} of {}, and this would take {} more, twice which must be free; give fewer --objects",
             HumanBytes(used),
             HumanBytes(limit),
             HumanBytes(takes)
@@ -200,7 +200,7 @@ async fn room(control: &mut MultiplexedConnection, config: &RedisOptions, takes:
     }
 }
 
-/// Tries a key of the kind that is stored: the services' own user may be confined to their prefix.
+/// Stores one key under the benchmark's prefix: the configured user may have rights for the services' prefix only.
 async fn may_store(control: &mut MultiplexedConnection, config: &RedisOptions) -> Result<(), Failure> {
     let mut set = redis::cmd("SET");
     let stored = set.arg(format!("{}:probe", config.prefix)).arg("x").arg("EX").arg(60).exec_async(control).await;
@@ -229,7 +229,7 @@ fn said(config: &RedisOptions, error: &redis::RedisError) -> Failure {
     Failure::Problem(format!("the server at {}: {error}", config.address))
 }
 
-/// Until somebody wants the command to end.
+/// Returns when the command is to end: on Ctrl-C, or when it is told to terminate.
 async fn interrupted() {
     #[cfg(unix)]
     if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {

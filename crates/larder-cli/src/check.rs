@@ -1,4 +1,4 @@
-//! `larder check`: reads a configuration, shows what it comes to, and tries each connector that it names.
+//! `larder check`: reads a configuration, shows the effective configuration, and tests each connector that it names.
 //!
 //! ```text
 //!   Config ──► effective configuration and notes
@@ -23,10 +23,10 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// What `larder check` is told.
+/// The arguments of `larder check`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// The configuration, YAML or TOML, or - for stdin; environment variables (LARDER_…) count as they would for a service
+    /// The configuration, YAML or TOML, or - for stdin; environment variables (LARDER_…) override it, as for a service
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
     /// Print one JSON object
@@ -37,11 +37,11 @@ pub(crate) struct Options {
 /// The whole result. Its serialised form is the output of `--json`.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// Whether there is nothing to mend.
+    /// Whether there is no error and no problem.
     ok: bool,
-    /// The effective configuration, as YAML, secrets hidden; empty where the configuration cannot be read.
+    /// The effective configuration, as YAML, secrets hidden. Empty if the configuration cannot be read.
     configuration: String,
-    /// What was accepted but has no use.
+    /// Settings that were accepted but have no effect.
     notes: Vec<String>,
     /// What is wrong with the configuration.
     errors: Vec<String>,
@@ -54,13 +54,13 @@ struct Connector {
     /// Its name.
     connector: String,
     kind: &'static str,
-    /// Where it is, for people.
+    /// The place of the connector's data, for people.
     place: String,
-    /// The caches on it that the configuration lists.
+    /// The caches on this connector that the configuration lists.
     caches: Vec<String>,
-    /// Whether a cache that the configuration does not list is on it.
+    /// Whether caches that the configuration does not list are on this connector.
     default: bool,
-    /// What the server says of itself, where there is one and it answers.
+    /// What the server reports about itself. Missing if there is no server, or if it does not answer.
     server: Option<Facts>,
     findings: Vec<Finding>,
 }
@@ -68,7 +68,6 @@ struct Connector {
 /// Exit code for a configuration that cannot be used.
 const UNUSABLE: u8 = 2;
 
-/// Checks, and prints what was found.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, serde_json::Error> {
     let report = match configuration::load(&options.config) {
         Ok(config) => examine(&config).await,
@@ -94,7 +93,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, serde_json::Error>
 }
 
 async fn examine(config: &Config) -> Report {
-    // A cache that the configuration does not list has what the defaults say.
+    // A cache that the configuration does not list has the defaults.
     let unlisted = config.unlisted();
     let mut connectors = Vec::new();
     for (name, options) in tried(config) {
@@ -118,7 +117,7 @@ async fn examine(config: &Config) -> Report {
             _ => ("nowhere".to_owned(), None, judge::none()),
         };
         if !used {
-            findings.push(Finding::note("use", "no cache is on it, so larder will not connect to it"));
+            findings.push(Finding::note("use", "no cache is on this connector, so larder will not connect to it"));
         }
         let (connector, kind) = (name.to_string(), options.kind().name());
         connectors.push(Connector { connector, kind, place, caches, default, server, findings });
@@ -131,7 +130,7 @@ async fn examine(config: &Config) -> Report {
     Report { ok, ..report }
 }
 
-/// Every connector that there may be something to say of: those that are always there, and those of the configuration.
+/// The connectors to report on: those that always exist, and those of the configuration.
 fn tried(config: &Config) -> impl Iterator<Item = (ConnectorName, &ConnectorOptions)> {
     let known = ["none", "memory", "postgres"].map(ConnectorName::from);
     let given = config.connectors().map(|(name, _)| name.clone()).filter(|name| !known.contains(name));
@@ -153,7 +152,7 @@ impl Report {
     fn text(&self) -> String {
         let mut lines = Vec::new();
         if !self.configuration.is_empty() {
-            lines.push("The configuration as it is in force:".to_owned());
+            lines.push("The effective configuration:".to_owned());
             lines.extend(self.configuration.lines().map(|line| format!("  {line}")));
             lines.push(String::new());
         }

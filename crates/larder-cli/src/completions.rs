@@ -6,14 +6,13 @@ use clap::Args;
 use clap_complete::Shell;
 use std::process::ExitCode;
 
-/// What `larder completions` is told.
+/// The arguments of `larder completions`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     /// The shell
     shell: Shell,
 }
 
-/// Prints the script.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut shown(), "larder", &mut script);

@@ -1,14 +1,14 @@
-//! The configuration that a command is given: a file, or what comes on stdin.
+//! The configuration of a command: a file, or stdin.
 
 use crate::failure::Failure;
 use larder::Config;
 use std::io::Read;
 use std::path::Path;
 
-/// What stands for stdin.
+/// The path that stands for stdin.
 const STDIN: &str = "-";
 
-/// Loads a configuration, with the environment variables of this process over it.
+/// Loads a configuration. The environment variables of this process override it.
 pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
     if path.as_os_str() != STDIN {
         return Config::load(path).map_err(|error| Failure::Usage(error.to_string()));
@@ -28,7 +28,7 @@ pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
     })
 }
 
-/// Whether text without a name is TOML: its first line opens a table, or gives a key its value. No configuration in YAML begins like that.
+/// Whether a text without a file name is TOML: its first line opens a table, or sets a key. No configuration in YAML begins like that.
 fn is_toml(text: &str) -> bool {
     let first = text.lines().map(str::trim_start).find(|line| !line.is_empty() && !line.starts_with('#'));
     first.is_some_and(|line| {

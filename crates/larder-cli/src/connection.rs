@@ -7,9 +7,9 @@ use redis::{
     RedisResult,
 };
 
-/// Connects and logs in, each within the configured time; commands then have the same time each.
+/// Connects and logs in. Connecting, and each command on the connection, may take the configured connect timeout.
 ///
-/// AUTH and SELECT are sent from here and not by the client library, which hides what the server has against a password.
+/// AUTH and SELECT are sent here and not by the client library, which would hide the server's reason for refusing a password.
 pub(crate) async fn open(config: &RedisOptions) -> RedisResult<MultiplexedConnection> {
     let mut connection = connect(config, RedisConnectionInfo::default().set_skip_set_lib_name()).await?;
     if let Some(password) = &config.password {
@@ -25,7 +25,7 @@ pub(crate) async fn open(config: &RedisOptions) -> RedisResult<MultiplexedConnec
     Ok(connection)
 }
 
-/// Connects in the third version of the protocol; an error says why that is not possible.
+/// Connects with the third version of the protocol.
 pub(crate) async fn greet_in_resp3(config: &RedisOptions) -> RedisResult<()> {
     let mut settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
     if let Some(username) = &config.username {
@@ -37,7 +37,7 @@ pub(crate) async fn greet_in_resp3(config: &RedisOptions) -> RedisResult<()> {
     connect(config, settings).await.map(drop)
 }
 
-/// Removes everything under the configured prefix, until a walk through all keys finds none. Answers how many keys that were.
+/// Removes all keys under the configured prefix, and repeats that until a walk finds none. Returns the number of removed keys.
 pub(crate) async fn remove_all(config: &RedisOptions) -> RedisResult<u64> {
     let mut connection = open(config).await?;
     let mut removed = 0;

@@ -1,4 +1,4 @@
-//! A command that could not do what it was told, and the exit code for it.
+//! The failure of a command, and its exit code.
 
 use crate::output;
 use larder::connector::redis::inspect::InspectError;
@@ -6,24 +6,24 @@ use serde_json::json;
 use std::fmt;
 use std::process::ExitCode;
 
-/// Why a command was not done.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The command line or the configuration cannot be meant. Exit code 2.
+    /// The command line or the configuration cannot be used. Exit code 2.
     Usage(String),
-    /// Something is in the way. Exit code 1.
+    /// The command could not be carried out. Exit code 1.
     Problem(String),
 }
 
 impl Failure {
-    /// Tells people on stderr, and programs that have asked for JSON on stdout as well. Answers the exit code.
+    /// Prints the failure on stderr for people, and with `json` also on stdout for programs. Returns the exit code.
     pub(crate) fn tell(&self, json: bool) -> ExitCode {
         let text = self.to_string();
         text.lines().for_each(|line| eprintln!("larder: {line}"));
         self.tell_programs(json)
     }
 
-    /// The same, where people were told already.
+    /// As [`tell`](Self::tell), but without stderr, for a failure that was already printed there.
     pub(crate) fn tell_programs(&self, json: bool) -> ExitCode {
         if json {
             output::line(json!({ "error": self.to_string(), "exit_code": self.code() }));

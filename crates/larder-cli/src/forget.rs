@@ -1,4 +1,4 @@
-//! `larder invalidate` and `larder delete`: forgets objects, or single keys of them, in every release.
+//! `larder invalidate` and `larder delete`: forget objects, or single keys of objects, in every release.
 
 use crate::failure::Failure;
 use crate::get::missing;
@@ -10,24 +10,24 @@ use larder::connector::redis::inspect::{InspectError, InspectedIndex};
 use serde_json::json;
 use std::process::ExitCode;
 
-/// What `larder invalidate` is told.
+/// The arguments of `larder invalidate`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Invalidate {
     #[command(flatten)]
     which: Which,
-    /// Refuse versions lower than this for a minute, where the entry has a version
+    /// Refuse objects with a lower version than this for one minute, if the entry has a version
     #[arg(long, value_name = "VERSION")]
     below: Option<u64>,
 }
 
-/// What `larder delete` is told.
+/// The arguments of `larder delete`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Delete {
     #[command(flatten)]
     which: Which,
 }
 
-/// Which keys are meant.
+/// The keys that a command is about.
 #[derive(Args, Clone, Debug)]
 struct Which {
     #[command(flatten)]
@@ -36,12 +36,12 @@ struct Which {
     cache: String,
     /// The index, by its name
     index: String,
-    /// The keys, each by itself; one key of several parts is given by --part
+    /// The keys; give a key of several parts by --part
     #[arg(value_name = "KEY")]
     keys: Vec<String>,
     #[command(flatten)]
     spelling: Spelling,
-    /// Go on although nothing on the server shows that there is such an index
+    /// Go on even if nothing on the server shows that the index exists
     #[arg(long)]
     unseen: bool,
     /// Print one JSON object
@@ -81,15 +81,15 @@ impl Which {
             (1.., _) => "",
             (0, 1) => "; no object was there under it",
             (0, _) => {
-                "; no object was there under any of them. Each was taken for a key by itself: the parts of one key are given by --part"
+                "; no object was there under any of them. Each was taken for a key by itself: give the parts of one key by --part"
             }
         };
         output::line(format_args!("{done} {count} {keys} of the index {} in the cache {name}{nothing}", self.index));
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Refuses a name that is no index, or that nothing shows: if it is wrong, nothing is forgotten and no load refused, although it
-    /// would seem so.
+    /// Refuses an index that does not exist, or that nothing on the server shows. With a wrong name the command would report success, but
+    /// forget nothing and refuse no load.
     async fn expect_index(&self, cache: &str, index: &InspectedIndex<'_>, keys: &[Vec<u8>]) -> Result<(), Failure> {
         if index.is_proven() || self.unseen {
             return Ok(());
@@ -104,7 +104,7 @@ impl Which {
             }
         }
         Err(Failure::Problem(format!(
-            "{missing}; and no object has a primary key that was given. If there is such an index all the same, say --unseen"
+            "{missing}; and no given key is the primary key of an object. If the index exists all the same, say --unseen"
         )))
     }
 }

@@ -1,4 +1,4 @@
-//! `larder get`: what is stored under a key, as JSON.
+//! `larder get`: shows what is stored under a key, as JSON.
 
 use crate::failure::Failure;
 use crate::output;
@@ -10,7 +10,7 @@ use larder::connector::redis::inspect::{Expiry, Found, FoundCopy, FoundKey, Insp
 use serde::Serialize;
 use std::process::ExitCode;
 
-/// What `larder get` is told.
+/// The arguments of `larder get`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -19,12 +19,12 @@ pub(crate) struct Options {
     cache: String,
     /// The index, by its name
     index: String,
-    /// The key; one of several parts is given by --part
+    /// The key; give a key of several parts by --part
     #[arg(value_name = "KEY")]
     keys: Vec<String>,
     #[command(flatten)]
     spelling: Spelling,
-    /// Print one JSON object, with everything that is known of what is stored
+    /// Print one JSON object, with everything that is known about what is stored
     #[arg(long)]
     json: bool,
 }
@@ -34,12 +34,12 @@ pub(crate) struct Options {
 struct Report {
     cache: String,
     index: String,
-    /// Whether there is such an index; missing where the server does not show it: see `larder get --help`.
+    /// `true` if the index exists. Missing if the server does not show it: see `larder get --help`.
     index_exists: Option<bool>,
     key: Shown,
     /// Whether a service finds an object under the key.
     found: bool,
-    /// Why not.
+    /// Why a service finds none.
     reason: Option<String>,
     primary_key: Option<Shown>,
     copies: Vec<Copy>,
@@ -53,34 +53,34 @@ struct Copy {
     /// The release, by the fingerprint of its schema.
     fingerprint: String,
     served: bool,
-    /// Of the whole object.
+    /// The size of the whole stored object.
     bytes: u64,
     payload_bytes: Option<u64>,
     version: Option<u64>,
-    /// In milliseconds since 1970, where it is known.
+    /// In milliseconds since 1970. Missing if it is not known.
     max_age_ends_at_ms: Option<u64>,
     expires_in_ms: Option<u64>,
-    /// Whether nothing in `expires_in_ms` means never.
+    /// If true, a missing `expires_in_ms` means that the object does not expire. If false, it means that the expiry is not known.
     expiry_known: bool,
     keys: Vec<ListedKey>,
-    /// Why it is not served.
+    /// Why the object is not served.
     reason: Option<String>,
     object: Option<Shown>,
 }
 
 #[derive(Debug, Serialize)]
 struct ListedKey {
-    /// Of the primary index the name that its release has registered, or that was asked for; missing where neither says it.
+    /// The name of the index. For the primary index: the name that the release has registered, or the name that was asked for. Missing if
+    /// neither is known.
     index: Option<String>,
     primary: bool,
     key: Shown,
-    /// The parts, where the key looks like one of several; missing otherwise.
+    /// The parts of the key, if it looks like a key of several parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     parts: Option<Vec<Shown>>,
     deleted: bool,
 }
 
-/// Looks, and prints what is there.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     let server = options.target.server_of(&options.cache)?;
     let key = options.spelling.key(&options.keys)?;
@@ -100,7 +100,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     Ok(if report.found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What there is instead of an index that does not exist, or that nothing shows.
+/// Says that the index does not exist, or that nothing shows it, and names the indexes that exist.
 pub(crate) fn missing(cache: &str, name: &str, index: &InspectedIndex<'_>) -> String {
     let what = match index.is_absent() {
         true => format!("the cache `{cache}` has no index `{name}`"),
@@ -144,7 +144,7 @@ impl Report {
         Self {
             cache: cache.to_owned(),
             index: name.to_owned(),
-            // One that is known to be absent is not looked up.
+            // An index that is known to be absent was refused before.
             index_exists: index.is_proven().then_some(true),
             key: Shown::key(key),
             found: served && distrusted.is_none(),
@@ -155,7 +155,7 @@ impl Report {
         }
     }
 
-    /// The objects to stdout, for the next program; what there is to say of them to stderr.
+    /// Prints the objects to stdout, for a program that reads them, and remarks about them to stderr.
     fn tell(&self) -> Result<(), Failure> {
         if let Some(reason) = &self.reason {
             let what = if self.copies.is_empty() { "nothing there" } else { "not served" };
@@ -171,7 +171,7 @@ impl Report {
             }
         }
         if self.found && !self.not_stored_by.is_empty() {
-            eprintln!("not stored by the releases {}: they load it", self.not_stored_by.join(", "));
+            eprintln!("not stored by the releases {}: they will load it", self.not_stored_by.join(", "));
         }
         Ok(())
     }

@@ -36,25 +36,25 @@ struct Command {
 
 #[derive(Subcommand, Debug)]
 enum Task {
-    /// Shows what a configuration comes to, and tries each connector that it names
+    /// Shows the effective configuration, and tests each connector that it names
     ///
-    /// What cannot be found out, since the server does not let us ask, is said to be unknown. Exit code 0: no problem was found. 1: there are
+    /// What the server does not let this command find out is reported as not known. Exit code 0: no problem was found. 1: there are
     /// problems; each says what to do. 2: the configuration cannot be used.
     Check(check::Options),
-    /// Shows what is stored under a key, as JSON; looking does not count as use
+    /// Shows what is stored under a key, as JSON; this does not count as use
     ///
-    /// The objects of every release go to stdout, what there is to say of them to stderr. The cache's name is compared as in a
-    /// configuration: case, _ and - make no difference. Whether there is such an index is known as long as every release that uses the cache
-    /// has registered the names of its indexes, as it does when it connects, and the server has not evicted them.
-    /// Exit code 0: a service finds it. 1: it does not, or there is no such cache or index, or there is a problem; the reason is told.
-    /// 2: the command or the configuration cannot be used.
+    /// The objects of every release go to stdout, remarks about them to stderr. The cache's name is compared as in a configuration: case,
+    /// _ and - make no difference. Each release registers the names of its indexes when it connects. So this command knows whether the index
+    /// exists, unless a release has not registered or the server has evicted the names.
+    /// Exit code 0: a service finds the object. 1: it does not, or there is no such cache or index, or there is a problem; the reason is
+    /// printed. 2: the command or the configuration cannot be used.
     ///
     /// larder get -c caches.yaml instance host acme.example
     Get(get::Options),
     /// Forgets the objects that keys lead to, under all of their keys, in every release
     ///
-    /// Loads that have begun before are refused, as after an invalidation by a service. An index that does not exist is refused. What is not
-    /// answered is an error, and nothing is kept for later: repeat it.
+    /// Loads that began earlier are refused, as after an invalidation by a service. An index that does not exist is an error. If the server
+    /// does not answer, that is an error, and nothing is kept for later: repeat the command.
     ///
     /// larder invalidate -c caches.yaml organization id 42 43
     Invalidate(forget::Invalidate),
@@ -62,19 +62,19 @@ enum Task {
     Delete(forget::Delete),
     /// Forgets everything in one cache
     ///
-    /// Other caches, and other data on the server, stay. A damaged clock is replaced by a new one. Interrupted, it is ended by the services;
-    /// repeat it to be sure.
+    /// Other caches, and other data on the server, stay. A damaged clock is replaced by a new one. If the command is interrupted, the
+    /// services finish the truncate; repeat the command to be sure.
     Truncate(truncate::Truncate),
     /// Removes index keys that lead to no object
     Prune(truncate::Prune),
-    /// Counts what there is of each cache on the server, and says how the server is doing
+    /// Counts the keys of each cache on the server, and shows the state of the server
     ///
-    /// A cache whose clock cannot be read has a line that says why; the others are counted all the same.
+    /// A cache whose clock cannot be read has a line that says why. The other caches are counted all the same.
     Stats(stats::Options),
-    /// Measures what larder's operations cost this server, over a plain GET
+    /// Measures what larder's operations cost this server, compared with a plain GET
     ///
-    /// It stores objects under a prefix of its own, and removes them, also when it is interrupted. It does not begin where the server
-    /// could run out of memory.
+    /// The command stores objects under a prefix of its own, and removes them at the end, even if it is interrupted. It refuses to start if
+    /// the server could run out of memory.
     Bench(bench::Options),
     /// Prints a script that completes this command in a shell
     ///
@@ -108,7 +108,7 @@ fn main() -> ExitCode {
     ended.unwrap_or_else(|failure| failure.tell(json))
 }
 
-/// The command as people know it: without what is hidden.
+/// The command without its hidden subcommands, for the manual and for completion.
 fn shown() -> clap::Command {
     let whole = Command::command();
     let shown: Vec<clap::Command> = whole.get_subcommands().filter(|task| !task.is_hide_set()).cloned().collect();
@@ -116,7 +116,7 @@ fn shown() -> clap::Command {
     clap::Command::new("larder").version(env!("CARGO_PKG_VERSION")).about(about).subcommands(shown)
 }
 
-/// Whether whoever reads stdout is a program, also where the command cannot be understood otherwise.
+/// Whether `--json` was given. This must be known even if the rest of the command line is wrong.
 fn asks_for_json(arguments: &[OsString]) -> bool {
     arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json")
 }
@@ -136,10 +136,10 @@ async fn perform(task: Task) -> Result<ExitCode, Failure> {
     }
 }
 
-/// What `RUST_LOG` asks for, else nothing: what went wrong, the command itself says.
+/// Logs what `RUST_LOG` asks for, and nothing by default: the command itself reports what went wrong.
 fn log_to_stderr() {
     let asked = std::env::var("RUST_LOG").ok().and_then(|asked| asked.parse::<Targets>().ok());
-    // Colours are for people who look at a terminal, and want them (no-color.org).
+    // Colours only on a terminal, and not if `NO_COLOR` is set (no-color.org).
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let written = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
     tracing_subscriber::registry().with(written).with(asked.unwrap_or_default()).init();

@@ -1,4 +1,4 @@
-//! `larder man`: the manual pages, out of the same text as `--help`.
+//! `larder man`: the manual pages, made from the same text as `--help`.
 
 use crate::failure::Failure;
 use crate::{output, shown};
@@ -7,15 +7,15 @@ use clap_mangen::Man;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// What `larder man` is told.
+/// The arguments of `larder man`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// Where a page for each command is written; without it, the page of larder itself is printed
+    /// The folder to write a page for each command to; without it, the page of larder itself is printed
     #[arg(value_name = "FOLDER")]
     folder: Option<PathBuf>,
 }
 
-/// Prints the page, or writes all of them.
+/// Prints the page of larder, or writes all pages.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let cannot = |error: std::io::Error| Failure::Problem(format!("the manual cannot be written: {error}"));
     let command = shown();

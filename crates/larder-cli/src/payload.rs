@@ -1,15 +1,15 @@
-//! Any object as JSON: MessagePack has more than JSON, and what JSON lacks is shown with a mark instead of being bent.
+//! Shows any object as JSON. MessagePack has values that JSON does not have: they are shown with a mark, so that nothing is lost.
 //!
 //! | in the payload | as JSON |
 //! |---|---|
 //! | bytes that are a UUID of versions 1 to 8, as the crate `uuid` writes it | `{"$uuid": "67e55044-10b1-426f-9247-bb680e5fe0c8"}` |
 //! | bytes that are printable text | `{"$text": "acme"}` |
 //! | other bytes, and text that is not UTF-8 | `{"$bytes": "00ff"}` |
-//! | a map with keys that are not text, or the same one twice, or one that looks like a mark | `{"$map": [[key, value], …]}` |
+//! | a map with keys that are not text, or with the same key twice, or that looks like a mark | `{"$map": [[key, value], …]}` |
 //! | a number that JSON does not have | `{"$float": "NaN"}` |
 //! | an extension | `{"$extension": [type, "00ff"]}` |
 //!
-//! Integers are exact to 64 bits, whatever the reader makes of them. Fields stay in their order.
+//! Integers are written exactly, up to 64 bits, even if a reader of JSON rounds them. Fields stay in their order.
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
@@ -18,10 +18,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io::ErrorKind;
 
-/// How deep values may be nested, as far as programs that read JSON usually go too.
+/// How deep values may be nested. Programs that read JSON usually have the same limit.
 const DEEPEST: usize = 128;
 
-/// A value of JSON, with its fields in the order they were written in.
+/// A JSON value. Its fields stay in the order in which they were written.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Shown {
     Null,
@@ -32,7 +32,11 @@ pub(crate) enum Shown {
     Map(Vec<(String, Shown)>),
 }
 
-/// Shows a payload: one value of MessagePack, or why it is none.
+/// Shows a payload.
+///
+/// # Errors
+///
+/// Why the payload is not one value of MessagePack.
 pub(crate) fn show(payload: &[u8]) -> Result<Shown, String> {
     use rmp_serde::decode::Error;
     let mut reader = rmp_serde::Deserializer::new(std::io::Cursor::new(payload));
@@ -56,7 +60,7 @@ impl Shown {
         std::str::from_utf8(bytes).map_or_else(|_| Self::bytes(bytes), |text| Self::Text(text.to_owned()))
     }
 
-    /// In the form that people read; nothing is lost in any of them.
+    /// Bytes in the most readable form. Each form is exact.
     fn bytes(bytes: &[u8]) -> Self {
         let printable =
             |text: &&str| !text.is_empty() && !text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r'));
@@ -74,7 +78,7 @@ impl Shown {
     }
 }
 
-/// Bytes that are a UUID by their length, version and variant.
+/// The text of a UUID, if the bytes have the length, version and variant of one.
 fn uuid(bytes: &[u8]) -> Option<String> {
     let bytes: &[u8; 16] = bytes.try_into().ok()?;
     let (version, variant) = (bytes[6] >> 4, bytes[8] >> 6);
@@ -135,7 +139,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_f32<E: de::Error>(self, value: f32) -> Result<Shown, E> {
-        // The shortest text that is this number: 0.1, not 0.10000000149011612.
+        // The shortest text that stands for this number: 0.1, not 0.10000000149011612.
         self.visit_f64(value.to_string().parse().unwrap_or_else(|_| f64::from(value)))
     }
 
@@ -193,7 +197,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 }
 
-/// What an extension holds, whatever it may look like.
+/// The bytes of an extension, never shown as a UUID or as text.
 struct ExtensionBytes(Vec<u8>);
 
 impl<'de> Deserialize<'de> for ExtensionBytes {

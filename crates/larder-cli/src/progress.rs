@@ -1,4 +1,4 @@
-//! How far long work has come, on stderr; nothing is shown where that is no terminal.
+//! The progress of long work, on stderr. Nothing is shown if stderr is not a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;
@@ -16,6 +16,6 @@ pub(crate) fn count(template: &str) -> ProgressBar {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // Templates are constants of ours.
+    // Templates are constants of this program, so they are valid.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

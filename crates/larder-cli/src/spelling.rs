@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use clap::Args;
 use larder::Key;
 
-/// How keys are spelt.
+/// The arguments that say how keys are written.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Spelling {
     /// Keys, or parts, are bytes in hexadecimal digits, not text
@@ -36,14 +36,14 @@ impl Spelling {
         }
     }
 
-    /// The bytes of the one key that is looked up.
+    /// The bytes of the key, for a command that takes a single key.
     pub(crate) fn key(&self, given: &[String]) -> Result<Vec<u8>, Failure> {
         match self.keys(given)?.as_slice() {
             [key] => Ok(key.clone()),
             keys => {
                 let parts: Vec<String> = given.iter().map(|part| format!("--part {}", quoted(part))).collect();
                 Err(Failure::Usage(format!(
-                    "one key is looked up, and {} were given; if they are the parts of one key, say {}",
+                    "this command takes one key, and {} were given; if they are the parts of one key, say {}",
                     keys.len(),
                     parts.join(" ")
                 )))
@@ -66,7 +66,7 @@ impl Spelling {
     }
 }
 
-/// As a shell takes it for one word.
+/// The word as it must be written in a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_.,:/@%+=".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -76,7 +76,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// The parts of a key, where it is a row of netstrings as the key of a tuple is. A key that was given as one text may look like that too.
+/// The parts of a key, if it is a row of netstrings, as the key of a tuple is. A key of one text may look the same by chance.
 pub(crate) fn parts(mut key: &[u8]) -> Option<Vec<&[u8]>> {
     let mut parts = Vec::new();
     while !key.is_empty() {

@@ -1,4 +1,4 @@
-//! `larder stats`: what there is of each cache on a server, and how the server is doing.
+//! `larder stats`: counts the keys of each cache on a server, and shows the state of the server.
 
 mod server;
 
@@ -13,14 +13,14 @@ use server::ServerFacts;
 use std::fmt::Write;
 use std::process::ExitCode;
 
-/// What `larder stats` is told.
+/// The arguments of `larder stats`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
     target: Target,
-    /// One cache; otherwise all that are there
+    /// One cache; without it, all caches on the server
     cache: Option<String>,
-    /// Print one JSON object; of several servers, an array of them
+    /// Print one JSON object; for several servers, an array of objects
     #[arg(long)]
     json: bool,
 }
@@ -38,18 +38,18 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Cache {
     cache: String,
-    /// Missing where it is lost, or cannot be read.
+    /// Missing if the clock is lost or cannot be read.
     clock: Option<Clock>,
-    /// Why the clock cannot be read, where that is so.
+    /// Why the clock cannot be read.
     trouble: Option<String>,
-    /// Of everything below, by samples; missing where the server does not tell.
+    /// The size of all the cache's keys, estimated from samples. Missing if the server does not tell.
     bytes: Option<u64>,
     /// One row per release.
     objects: Vec<Objects>,
     index_keys: Vec<IndexKeys>,
-    /// Floors under the version.
+    /// Lowest versions that invalidations demand.
     floors: Count,
-    /// Large objects on their way in.
+    /// Large objects whose bytes are still being sent.
     staged: Count,
 }
 
@@ -58,9 +58,10 @@ struct Clock {
     epoch: u64,
     sequence: u64,
     state: &'static str,
-    /// Whether services that connect now trust the cache; missing where the server does not say.
+    /// Whether the clock is of the server's present history. If not, the next service that connects clears the cache. Missing if the server
+    /// does not tell.
     of_this_history: Option<bool>,
-    /// Fences: what was touched last, which a load that began before is refused by.
+    /// How many marks of touched keys the log holds.
     fences: u64,
     bytes: Option<u64>,
 }
@@ -68,9 +69,9 @@ struct Clock {
 #[derive(Debug, Serialize)]
 struct Objects {
     fingerprint: String,
-    /// Whether the clock lists the release: if not, an invalidation does not reach its objects.
+    /// Whether the clock lists the release. If not, an invalidation does not reach the release's objects.
     registered: bool,
-    /// The names of its indexes, the primary one first; missing where the server does not have them.
+    /// The names of the release's indexes, the primary index first. Missing if the server does not have them.
     indexes: Option<Vec<String>>,
     #[serde(flatten)]
     count: Count,
@@ -86,11 +87,10 @@ struct IndexKeys {
 #[derive(Debug, Serialize)]
 struct Count {
     keys: u64,
-    /// By samples.
+    /// Estimated from samples.
     bytes: Option<u64>,
 }
 
-/// Looks, and prints what is there.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     let servers = match &options.cache {
         Some(cache) => vec![options.target.server_of(cache)?],
@@ -134,7 +134,7 @@ impl Cache {
     fn of(census: CacheCensus) -> Self {
         let bytes = census.bytes();
         let registered = census.clock.as_ref().map_or(&[][..], |clock| &clock.fingerprints);
-        // A release that has nothing stored is a release all the same.
+        // A registered release that has stored nothing has a row, too.
         let mut objects = census.objects.clone();
         for release in registered {
             objects.entry(*release).or_insert_with(Tally::empty);
@@ -209,7 +209,7 @@ impl Cache {
             (None, Some(trouble)) => writeln!(text, "  TROUBLE    {trouble}")?,
             (None, None) => writeln!(
                 text,
-                "  clock      lost: the next service that connects or loads clears the cache, if these keys are larder's"
+                "  clock      lost: if these keys are larder's, the next service that connects or loads clears the cache"
             )?,
             (Some(clock), _) => {
                 let history = match clock.of_this_history {

@@ -1,4 +1,4 @@
-//! Which server, and which cache on it, an operator's command is about.
+//! The server that a command goes to.
 
 use crate::check::why_unreachable;
 use crate::configuration;
@@ -11,30 +11,29 @@ use larder::{Config, ConnectorKind, ConnectorName, ConnectorOptions};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Variables that count beside `--redis`, so that a password need not be on the command line.
+/// The variables that are used together with `--redis`, so that a password need not be on the command line.
 const CREDENTIALS: [&str; 3] =
     ["LARDER_CONNECTORS_REDIS_USERNAME", "LARDER_CONNECTORS_REDIS_PASSWORD", "LARDER_CONNECTORS_REDIS_PASSWORD_FILE"];
 
-/// Where the caches are.
+/// The arguments that say where the caches are.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Target {
-    /// The configuration of the services, YAML or TOML, or - for stdin; the server that the cache is on is meant. Environment
-    /// variables (LARDER_…) count as they would for a service
+    /// The configuration of the services, YAML or TOML, or - for stdin. The command goes to the server that the cache is on. Environment
+    /// variables (LARDER_…) override the configuration, as for a service
     #[arg(short, long, value_name = "FILE", required_unless_present = "redis", conflicts_with = "redis")]
     config: Option<PathBuf>,
     /// The server, instead of a configuration: redis://[user:password@]host[:port][/database] or redis+unix:///path.
     /// User and password may be in LARDER_CONNECTORS_REDIS_USERNAME and _PASSWORD or _PASSWORD_FILE
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
-    /// With --redis: what the services' keys begin with [default: larder]
+    /// With --redis: the prefix of the services' keys [default: larder]
     #[arg(long, requires = "redis", value_name = "PREFIX")]
     prefix: Option<String>,
-    /// With a configuration of several servers: the connector whose server is meant, whatever it says of the cache
+    /// With a configuration of several servers: use the server of this connector, whichever connector the cache is on
     #[arg(long, conflicts_with = "redis", value_name = "NAME")]
     connector: Option<String>,
 }
 
-/// A server.
 pub(crate) struct Server {
     pub(crate) redis: RedisOptions,
 }
@@ -53,12 +52,12 @@ impl Target {
         }
     }
 
-    /// The servers that are meant: that of `--connector`, or every one.
+    /// The server of `--connector`, or every server of the configuration.
     pub(crate) fn servers(&self) -> Result<Vec<Server>, Failure> {
         self.among(&self.load()?)
     }
 
-    /// The one server that is meant.
+    /// The server of `--connector`, or the only server of the configuration.
     pub(crate) fn server(&self) -> Result<Server, Failure> {
         self.only(&self.load()?, "the configuration has several servers")
     }
@@ -77,7 +76,7 @@ impl Target {
         Ok(servers)
     }
 
-    /// `what` is said where there are several.
+    /// The only server. The error begins with `what` if there are several.
     fn only(&self, config: &Config, what: &str) -> Result<Server, Failure> {
         let mut servers = self.among(config)?;
         match (servers.pop(), servers.is_empty()) {
@@ -86,7 +85,7 @@ impl Target {
         }
     }
 
-    /// The server that a cache is on. A cache of which the configuration says that it is on none is refused.
+    /// The server that a cache is on. Fails if the configuration puts the cache on a connector without a server.
     pub(crate) fn server_of(&self, cache: &str) -> Result<Server, Failure> {
         let config = self.load()?;
         if let Some(connector) = &self.connector {
@@ -102,7 +101,7 @@ impl Target {
             Some(options) if options.kind() == ConnectorKind::Memory => Err(Failure::Usage(format!(
                 "the cache `{cache}` is on the memory connector: each process has its own, which no command reaches"
             ))),
-            // It may be one that the configuration has no server for.
+            // It may be a connector that the configuration has no server for.
             _ => Err(Failure::Usage(format!(
                 "the cache `{cache}` is on the connector {connector} by this configuration, not on a server"
             ))),
@@ -132,7 +131,7 @@ fn which(config: &Config, what: &str) -> Failure {
 }
 
 impl Server {
-    /// Connects. One line says why not, and what to do.
+    /// Connects. The failure says in one line what is wrong and what to do.
     pub(crate) async fn open(&self) -> Result<Inspector, Failure> {
         match Inspector::open(self.redis.clone()).await {
             Ok(inspector) => Ok(inspector),
@@ -142,13 +141,13 @@ impl Server {
         }
     }
 
-    /// For people.
+    /// The server's place, for people.
     pub(crate) fn place(&self) -> String {
         format!("{}, database {}, prefix {}", self.redis.address, self.redis.database, self.redis.prefix)
     }
 }
 
-/// What is wrong with the options, in their names instead of those of variables that nobody has set.
+/// Reports problems under the names of the command-line options, not of the variables that the options were turned into.
 fn of_options(error: &ConfigError) -> Failure {
     let problems = error.problems().iter().map(|problem| {
         let text = problem.to_string();

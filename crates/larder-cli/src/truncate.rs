@@ -1,4 +1,4 @@
-//! `larder truncate`: forgets everything in a cache. `larder prune`: removes index keys that lead nowhere.
+//! `larder truncate`: forgets everything in a cache. `larder prune`: removes index keys that lead to no object.
 
 use crate::failure::Failure;
 use crate::target::{Server, Target};
@@ -9,14 +9,14 @@ use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-/// What `larder truncate` is told.
+/// The arguments of `larder truncate`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Truncate {
     #[command(flatten)]
     target: Target,
     /// The cache
     cache: String,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
     /// Print one JSON object
@@ -24,7 +24,7 @@ pub(crate) struct Truncate {
     json: bool,
 }
 
-/// What `larder prune` is told.
+/// The arguments of `larder prune`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Prune {
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub(crate) struct Prune {
 pub(crate) async fn truncate(options: Truncate) -> Result<ExitCode, Failure> {
     let server = options.target.server_of(&options.cache)?;
     if !options.yes && !std::io::stdin().is_terminal() {
-        return Err(Failure::Usage("there is nobody to ask whether everything may go; say --yes".to_owned()));
+        return Err(Failure::Usage("nobody can confirm this, because stdin is no terminal; say --yes".to_owned()));
     }
     let inspector = server.open().await?;
     let cache = inspector.cache(&options.cache).await?;
@@ -47,7 +47,7 @@ pub(crate) async fn truncate(options: Truncate) -> Result<ExitCode, Failure> {
     if !options.yes && !agreed(&server, cache.name(), size)? {
         return Err(Failure::Problem("nothing was done".to_owned()));
     }
-    // A walk cannot say how far it has come; no more than all keys of the database can go.
+    // A walk through the keys cannot tell its progress. The database's size is the most that can be removed.
     let bar = match size {
         Some(size) => progress::bar(size, "{elapsed} {wide_bar} {human_pos} keys removed, of at most {human_len}"),
         None => progress::count("{spinner} {elapsed} {human_pos} keys removed"),
@@ -63,7 +63,7 @@ pub(crate) async fn truncate(options: Truncate) -> Result<ExitCode, Failure> {
     truncated.map_err(|error| match error {
         InspectError::ForeignClock { .. } => Failure::from(error),
         error => Failure::Problem(format!(
-            "{error}; {removed} keys are removed. Repeat it: until then services find what is left, or clear the cache themselves"
+            "{error}; {removed} keys were removed. Repeat it: until then services may find what is left, or clear the cache themselves"
         )),
     })?;
     if options.json {

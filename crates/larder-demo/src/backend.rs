@@ -1,4 +1,4 @@
-//! Where the demo's objects are kept: in this process, on a server that the demo starts, or on one that it was pointed to.
+//! Where the demo's objects are stored: in this process, on a server that the demo starts, or on a server that already runs.
 
 use super::instance::Instance;
 use super::leftovers;
@@ -11,27 +11,27 @@ use larder_testing::server::{Server, ServerBinary, ServerError, ServerOptions};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What was asked for.
+/// Where the user wants objects to be stored.
 #[derive(Clone, Debug)]
 pub(crate) enum Wanted {
     /// The memory connector.
     Memory,
-    /// The redis connector, on a server of the demo's own: this program, or the first that is found.
+    /// The redis connector, on a server of the demo's own. `None`: the first server program that is found.
     OwnServer(Option<PathBuf>),
-    /// The redis connector, on a server that is there already.
+    /// The redis connector, on a server that already runs, by its URL.
     Server(String),
-    /// What a configuration says of the cache `instance`.
+    /// The connector that a configuration gives the cache `instance`.
     Configured(PathBuf),
 }
 
-/// Where the objects are kept.
+/// Where objects are stored.
 pub(crate) struct Backend {
     config: Config,
     server: Option<Server>,
     name: String,
 }
 
-/// Why there is nowhere to keep objects.
+/// Why there is nowhere to store objects.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackendError {
     #[error("{0}")]
@@ -53,8 +53,8 @@ pub(crate) enum BackendError {
 type Variables = Vec<(OsString, OsString)>;
 
 impl Backend {
-    /// `story`: the breaker comes back sooner than a service would want, so that the story is told in seconds, and a server of
-    /// the demo's own can save snapshots.
+    /// `story`: the breaker closes sooner than a service would want, so that the story takes seconds; and a server of the demo's own can save
+    /// snapshots.
     pub(crate) async fn open(wanted: Wanted, story: bool) -> Result<Self, BackendError> {
         let mut server = None;
         let (config, name) = match wanted {
@@ -98,17 +98,17 @@ impl Backend {
         Ok(Self { config, server, name })
     }
 
-    /// A node; on a server, with a connection of its own.
+    /// Opens a node. On a server, it has a connection of its own.
     pub(crate) async fn node(&self) -> Result<Node, BackendError> {
         Ok(Node::open(self.config.clone()).await?)
     }
 
-    /// Whether nodes share what is kept.
+    /// Whether nodes share what they store.
     pub(crate) fn is_shared(&self) -> bool {
         self.redis().is_some()
     }
 
-    /// The server, where it is the demo's to break.
+    /// The server, if it is the demo's own.
     pub(crate) fn server(&self) -> Option<&Server> {
         self.server.as_ref()
     }
@@ -119,13 +119,13 @@ impl Backend {
         connector.and_then(|name| self.config.connector(name)).map_or("none", |options| options.kind().name())
     }
 
-    /// For people: `memory`, `Redis 7.0.15, started here`, `the server at localhost:6379`.
+    /// The name for people: `memory`, `Redis 7.0.15, started here`, `the server at localhost:6379`.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Makes sure that the server answers. A service starts without its server just as well, and reads it once it is there; a demo that
-    /// is pointed to where nothing is would show nothing.
+    /// Checks that the server answers. A service can start without its server, and reads it later. But a demo without its server would show
+    /// nothing.
     pub(crate) async fn reach(&self) -> Result<(), BackendError> {
         let Some(config) = self.redis() else { return Ok(()) };
         Inspector::open(config.clone()).await.map(drop).map_err(|error| {
@@ -138,7 +138,7 @@ impl Backend {
         })
     }
 
-    /// Removes what the demo has left on a server that is not its own. To be called when its nodes are gone.
+    /// Removes the demo's keys from a server that is not its own. To be called after the nodes have ended.
     pub(crate) async fn clean_up(&self) {
         let (Some(config), None) = (self.redis(), &self.server) else { return };
         if let Err(error) = leftovers::remove(config).await {
@@ -164,7 +164,7 @@ fn named(config: &RedisOptions) -> String {
     format!("the server at {}", config.address)
 }
 
-/// The settings of a redis connector of which one says where the server is.
+/// The settings of the redis connector, with one more that says where the server is.
 fn on_server(story: bool, setting: &str, value: OsString) -> Variables {
     let mut variables = overrides("redis", story);
     variables.push(("LARDER_DEFAULTS_CONNECTOR".into(), "redis".into()));
@@ -172,16 +172,16 @@ fn on_server(story: bool, setting: &str, value: OsString) -> Variables {
     variables
 }
 
-/// What the demo decides whatever the configuration says.
+/// The settings that the demo always overrides.
 fn overrides(connector: &str, story: bool) -> Variables {
     let connector = connector.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-    // What the demo caches must not be taken for somebody's instances, nor theirs for the demo's.
+    // A random prefix, so that the demo's objects and those of others are never mixed up.
     let prefix = format!("larder-demo-{:08x}", fastrand::u32(..));
     let story = story.then_some([
         ("BREAKER_OPEN", "300ms"),
         ("BREAKER_OPEN_MAX", "600ms"),
         ("BREAKER_RAMP", "500ms"),
-        // A server that answers is not to be given up where the machine has little time for it.
+        // On a busy machine, a server that answers must not be given up.
         ("OPERATION_TIMEOUT", "500ms"),
         ("BREAKER_SLOW_CALL", "0"),
     ]);
@@ -189,7 +189,7 @@ fn overrides(connector: &str, story: bool) -> Variables {
     settings.map(|(name, value)| (format!("LARDER_CONNECTORS_{connector}_{name}").into(), value.into())).collect()
 }
 
-/// The same without the name of a variable that nobody has set.
+/// Reports problems under the name of the option, not of the variable that the option was turned into.
 fn bad_url(error: &ConfigError) -> BackendError {
     let reasons = error.problems().iter().map(|problem| {
         let text = problem.to_string();

@@ -2,39 +2,37 @@
 //!
 //! # What is known
 //!
-//! Every change has a number, given out by the source in the order of its commits. A change makes new *states* of the
-//! instances it touches, and makes keys *lead* elsewhere: to another instance, or nowhere. The source tells a commit before
-//! anything can read it, so each answer can be looked up among the states that there ever were. All events, on all nodes,
-//! have a place on one counter (a *tick*), which is taken under the lock that makes the event known: what has the smaller tick
-//! was known to whoever took the larger.
+//! The source numbers all changes in the order of its commits. A change makes new *states* of the instances that it touches, and makes keys
+//! *lead* elsewhere: to another instance, or nowhere. The source reports each commit before anybody can read it. So each answer can be looked
+//! up among all states that ever were. Every event, on any node, takes a *tick* from one counter, under the lock that makes the event known.
+//! So an event with a smaller tick was known when a larger tick was taken.
 //!
 //! # The rule
 //!
-//! A change is *completed for a node* when the call that told the cache of it has returned on any node and the invalidation
-//! was applied, or has returned on this node and was deferred. Then:
+//! A change is *completed for a node* when the call that told the cache of the change has returned: on any node, if the invalidation was
+//! applied; on this node, if it was deferred. Then:
 //!
 //! > An answer is stale if a change of the same thing, newer than the answer, was completed for the reading node before
 //! > the read began.
 //!
-//! For an instance the thing is the instance, and what is newer is a state with a higher number. For "there is no such instance" it is
-//! where the key leads. Independent of all that, an answer is *wrong* if it is no state that ever was, or does not list the key that was
-//! asked for.
+//! If the answer is an instance, the thing is that instance. If the answer is "there is no such instance", the thing is where the key leads.
+//! Apart from that, an answer is *wrong* if it is a state that never was, or if it does not list the key that was asked for.
 //!
 //! # What the rule allows, and why
 //!
-//! - *Between commit and completion, the old state.* The cache cannot know yet. So a host that is moving may still lead to its
-//!   former owner, until the move is completed. Then it cannot: the move is a newer change of that owner as well.
+//! - *Between commit and completion: the old state.* The cache cannot know yet. So a host that moves may lead to its former owner until the
+//!   move is completed. After that it may not: the move is also a newer change of the former owner.
 //! - *Any state that is newer than the newest completed change*, in any order: two loads may overtake each other.
-//! - *On another node, an old state while the change is deferred.* The documented limit of an outage: the cache cannot be told. Once
-//!   the journal has been replayed, [`delivered`](Checker::delivered) makes the change completed for all nodes.
-//! - *While a node is cut off from the cache, an answer older than another node's change.* It then reads the source, but a
-//!   caller may share a load that another caller of the same node had begun just before the change. The changes that went
-//!   through this node it knows of, so those count. Who reads says whether the node was cut off; in doubt it was.
+//! - *On another node, while the change is deferred: the old state.* This is the documented limit of an outage: the cache cannot be told.
+//!   After the journal was replayed, [`delivered`](Checker::delivered) makes the change completed for all nodes.
+//! - *On a node that is cut off from the cache: an answer older than another node's change.* The node then reads the source, but a caller may
+//!   share a load that began just before the change. The node knows of its own changes, so those count. The caller of the checker says
+//!   whether the node was cut off. In doubt it was.
 //!
 //! # Limits
 //!
-//! The newest [`KEPT`] states of each instance are remembered. An older answer is stale if any newer change is completed, which after
-//! so many it is.
+//! The newest [`KEPT`] states of each instance are remembered. An older answer is stale if any newer change is completed. After so many
+//! changes, one is.
 
 use super::instance::{Instance, InstanceKey};
 use super::source::Commit;
@@ -59,23 +57,23 @@ pub(crate) struct Checker {
 
 #[derive(Debug, Default)]
 struct Truth {
-    /// By id: number of the change and what it made of the instance, oldest first.
+    /// For each id, the states of the instance, oldest first, each with the number of its change. `None`: deleted.
     states: HashMap<String, Vec<(u64, Option<Instance>)>>,
-    /// By key: number of the change and the id it made the key lead to, oldest first.
+    /// For each key, the ids that it led to, oldest first, each with the number of its change. `None`: nowhere.
     leads: HashMap<InstanceKey, Vec<(u64, Option<String>)>>,
-    /// By number; only those that a history above still names.
+    /// The changes by number. Only those that `states` or `leads` still name.
     changes: HashMap<u64, Change>,
-    /// Numbers of the changes that were deferred on a node and not yet replayed.
+    /// The numbers of the changes that were deferred on a node and have not been replayed yet.
     deferred: Vec<u64>,
     first_fault: Option<String>,
 }
 
-/// When a change was completed, and by which node; in ticks.
+/// When a change was completed, in ticks, and by which node.
 #[derive(Clone, Copy, Debug, Default)]
 struct Change {
     applied: Option<(usize, u64)>,
     deferred: Option<(usize, u64)>,
-    /// How many entries of histories name it.
+    /// How many entries of `states` and `leads` name the change.
     named: usize,
 }
 
@@ -84,23 +82,23 @@ struct Change {
 pub(crate) struct Reading {
     node: usize,
     begun: u64,
-    /// Whether the node can reach the cache, as far as it knows.
+    /// Whether the node reaches the cache, as far as it knows.
     linked: bool,
 }
 
-/// What is wrong with an answer.
+/// The verdict on an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing.
+    /// Nothing is wrong.
     Fine,
-    /// A completed change had made it impossible.
+    /// A completed change had made the answer impossible.
     Stale,
-    /// It never was true, or is the answer to another question.
+    /// The answer never was true, or does not list the key.
     Wrong,
 }
 
 impl Checker {
-    /// Notes what a change has made of the truth. To be called in the order of commits, before anybody can read it.
+    /// Adds a commit to the truth. To be called in the order of commits, before anybody can read the change.
     pub(crate) fn committed(&self, commit: Commit) {
         let mut truth = self.write();
         let mut leads: Vec<(InstanceKey, Option<String>)> = Vec::new();
@@ -113,7 +111,7 @@ impl Checker {
                 }
             }
         }
-        // What one instance has lost another may have won: the winner's word comes last.
+        // A key that one instance has lost may belong to another now. So the new owners come last.
         for (id, state) in &commit.states {
             for key in state.iter().flat_map(InstanceKey::all_of) {
                 leads.retain(|(other, _)| *other != key);
@@ -132,7 +130,7 @@ impl Checker {
         }
     }
 
-    /// Notes that the call on `node` that told the cache of a change has returned.
+    /// Notes that a call on `node`, which told the cache of a change, has returned.
     pub(crate) fn completed(&self, sequence: u64, node: usize, delivery: Delivery) {
         let mut truth = self.write();
         let now = self.now();
@@ -146,7 +144,7 @@ impl Checker {
         }
     }
 
-    /// Notes that the journal of `node` was found empty: all it had deferred when this is called is applied.
+    /// Notes that the journal of `node` was found empty: everything that the node has deferred before this call is applied.
     pub(crate) fn delivered(&self, node: usize) {
         let mut truth = self.write();
         let now = self.now();
@@ -159,12 +157,12 @@ impl Checker {
         }
     }
 
-    /// Begins a read on `node`. `linked`: the node reaches the cache.
+    /// Begins a read on `node`. `linked`: whether the node reaches the cache.
     pub(crate) fn begin(&self, node: usize, linked: bool) -> Reading {
         Reading { node, begun: self.now(), linked }
     }
 
-    /// Judges the answer to a read, which was over before this is called. `linked`: the node reaches the cache still.
+    /// Judges the answer to a read that is over. `linked`: whether the node still reaches the cache.
     pub(crate) fn judge(
         &self,
         reading: Reading,
@@ -192,22 +190,22 @@ impl Checker {
         verdict
     }
 
-    /// Reads judged.
+    /// The number of reads that were judged.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// Those that were stale.
+    /// The number of stale reads.
     pub(crate) fn stale(&self) -> u64 {
         self.stale.load(Ordering::Relaxed)
     }
 
-    /// Those that were wrong.
+    /// The number of wrong reads.
     pub(crate) fn wrong(&self) -> u64 {
         self.wrong.load(Ordering::Relaxed)
     }
 
-    /// What was found first, in words.
+    /// The first stale or wrong read, in words.
     pub(crate) fn first_fault(&self) -> Option<String> {
         self.read().first_fault.clone()
     }
@@ -216,7 +214,8 @@ impl Checker {
         self.tick.fetch_add(1, Ordering::SeqCst)
     }
 
-    // A panic under the lock leaves the truth a change behind at worst, and is reported by itself.
+    // After a panic under the lock, at most one change is missing from the truth, and the panic is reported anyway. So a poisoned lock can be
+    // used.
     fn read(&self) -> RwLockReadGuard<'_, Truth> {
         self.truth.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -243,15 +242,15 @@ impl Truth {
     }
 
     fn judge_missing(&self, reading: Reading, key: &InstanceKey) -> Verdict {
-        // A key that nobody ever listed.
+        // No instance ever listed this key.
         let Some(leads) = self.leads.get(key) else { return Verdict::Fine };
         let floor = self.newest_completed(reading, leads);
-        // Before the first change the key led nowhere, which is a state as good as any.
+        // Before its first change, the key led nowhere.
         let nowhere_since = leads.iter().rev().find(|(_, id)| id.is_none()).map_or(0, |(sequence, _)| *sequence);
         if nowhere_since < floor { Verdict::Stale } else { Verdict::Fine }
     }
 
-    /// The newest of these changes that was completed for the reading node before the read began; 0 for none.
+    /// The newest of these changes that was completed for the reading node before the read began. 0: none.
     fn newest_completed<T>(&self, reading: Reading, changes: &[(u64, T)]) -> u64 {
         let completed = |sequence: &u64| self.changes.get(sequence).is_some_and(|change| change.demanded_of(reading));
         changes.iter().rev().map(|(sequence, _)| *sequence).find(completed).unwrap_or(0)
@@ -316,7 +315,7 @@ mod tests {
     const A: usize = 0;
     const B: usize = 1;
 
-    /// A hand-made history. Instance `x` has the hosts `h` and `i`, instance `y` has none; both by change 1, completed.
+    /// A history written by hand. Change 1 makes instance `x` with the hosts `h` and `i`, and instance `y` without hosts, and is completed.
     struct Tale(Checker);
 
     fn state(id: &str, hosts: &[&str], sequence: u64) -> Instance {
@@ -347,12 +346,12 @@ mod tests {
             self.0.committed(Commit { sequence, states: vec![(id.to_owned(), None)] });
         }
 
-        /// Change 2: the name of `x`.
+        /// Change 2: renames `x`.
         fn rename(&self) {
             self.commit(2, &[state("x", &["h", "i"], 2)]);
         }
 
-        /// Change 2: `h` from `x` to `y`.
+        /// Change 2: moves `h` from `x` to `y`.
         fn move_host(&self) {
             self.commit(2, &[state("x", &["i"], 2), state("y", &["h"], 2)]);
         }

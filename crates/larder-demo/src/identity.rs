@@ -1,7 +1,7 @@
-//! The identity service itself, without HTTP: look an instance up, change it, delete it, on one of its nodes.
+//! The identity service without HTTP: looks an instance up, changes it, deletes it, on one of its nodes.
 //!
-//! Every answer passes the [checker](super::checker), and every change is told to it, so whatever uses the service, the
-//! page as well as the story, finds out whether anything stale was served.
+//! The [checker](super::checker) judges every answer, and learns of every change. So the page and the story both find out whether anything
+//! stale was served.
 
 use super::checker::{Checker, Verdict};
 use super::instance::{Instance, InstanceKey};
@@ -15,21 +15,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Source, caches and checker.
+/// The source, the caches and the checker.
 pub(crate) struct Identity {
     pub(crate) source: Source,
     pub(crate) nodes: Vec<Node>,
     pub(crate) checker: Arc<Checker>,
     pub(crate) meter: Meter,
-    /// Whoever is about to break the server says so here first: see [`Checker`] on nodes that are cut off.
+    /// Set before the server is broken: see [`Checker`] on nodes that are cut off.
     cut: AtomicBool,
-    /// Changes under way.
+    /// The number of changes under way.
     changing: AtomicUsize,
-    /// Tests break this, to see that the checker notices.
+    /// Whether changes reach the cache. A test sets this to `false`, to see that the checker notices.
     pub(crate) tells_the_cache: bool,
 }
 
-/// What a lookup has found.
+/// The result of a lookup.
 #[derive(Debug)]
 pub(crate) struct Looked {
     pub(crate) instance: Option<Arc<Instance>>,
@@ -47,7 +47,7 @@ pub(crate) enum Way {
     Invalidate,
 }
 
-/// What a change has done, and how far it has come.
+/// The result of a change, and whether it was applied or deferred.
 #[derive(Debug)]
 pub(crate) struct Changed {
     pub(crate) written: Written,
@@ -60,10 +60,10 @@ pub(crate) enum IdentityError {
     /// The source has refused a change.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// A load gave nothing.
+    /// A load failed.
     #[error("{0:#}")]
     Load(#[from] LoadError<Infallible>),
-    /// A write-through gave nothing.
+    /// A write-through failed.
     #[error("{0:#}")]
     Update(#[from] UpdateError<Invalid>),
     /// The cache refused a key.
@@ -75,19 +75,19 @@ pub(crate) enum IdentityError {
 }
 
 impl IdentityError {
-    /// Whether the request made no sense, and the service is well.
+    /// Whether the request is wrong, not the service.
     pub(crate) fn is_invalid(&self) -> bool {
         matches!(self, Self::Invalid(_) | Self::Update(UpdateError::Failed(_)))
     }
 }
 
 impl Identity {
-    /// A service with `instances` instances in its source, which answers after `latency`, and nothing in its caches.
+    /// A service with `instances` instances in its source and empty caches. The source answers after `latency`.
     pub(crate) fn open(instances: u32, latency: Duration, nodes: Vec<Node>) -> Self {
         let checker = Arc::new(Checker::default());
         let witness = checker.clone();
         let source = Source::open(instances, latency, move |commit| witness.committed(commit));
-        // No cache has held anything older than the first instances.
+        // Nothing is older than the first instances, so this change is completed for all nodes.
         checker.completed(1, 0, Delivery::Applied);
         Self {
             source,
@@ -104,7 +104,7 @@ impl Identity {
         self.nodes.get(node).ok_or(IdentityError::Ending)
     }
 
-    /// From here on nodes may be cut off from the cache without knowing it, or (`false`) no more.
+    /// Sets whether nodes may be cut off from the cache without knowing it.
     pub(crate) fn cut(&self, cut: bool) {
         self.cut.store(cut, Ordering::SeqCst);
     }
@@ -131,8 +131,11 @@ impl Identity {
         Ok(Looked { instance, origin, took, verdict })
     }
 
-    /// Changes an instance, or makes it; a host that belonged to another moves. In a task of its own: a caller that goes away
-    /// must leave neither the former owners in the cache nor the checker untold.
+    /// Changes an instance, or creates it. A host that belonged to another instance moves.
+    ///
+    /// # Cancellation
+    ///
+    /// The change runs in a task of its own: if the caller goes away, the former owners are invalidated and the checker is told all the same.
     pub(crate) async fn change(
         self: &Arc<Self>,
         node: usize,
@@ -148,7 +151,7 @@ impl Identity {
     async fn change_here(&self, node: usize, id: Arc<str>, edit: Edit, way: Way) -> Result<Changed, IdentityError> {
         let _changing = Changing::begin(&self.changing);
         let on = self.node(node)?;
-        // `update` does not say whether its put was delivered. If any put of this node was not meanwhile, it may be this one.
+        // `update` does not say whether its put was delivered. If any put of this node was not delivered meanwhile, it may be this one.
         let undelivered = on.undelivered_puts();
         let (written, mut delivery) = match way {
             Way::WriteThrough if self.tells_the_cache => {
@@ -192,7 +195,8 @@ impl Identity {
         }
     }
 
-    /// Deletes an instance; answers what it was, `None` where there was none. In a task of its own, as [`change`](Self::change).
+    /// Deletes an instance. Returns its last state, or `None` if there was no such instance. Runs in a task of its own, as
+    /// [`change`](Self::change).
     pub(crate) async fn delete(
         self: &Arc<Self>,
         node: usize,
@@ -210,8 +214,8 @@ impl Identity {
         tokio::spawn(delete).await.map_err(|_| IdentityError::Ending)?
     }
 
-    /// Reads by each of `keys` on `node` and compares with the source; answers how many differ. Nobody may change these
-    /// instances meanwhile, or a difference can be that change.
+    /// Looks each of `keys` up on `node`, and compares with the source. Returns the keys that differ. Nobody may change these instances
+    /// meanwhile: the difference could be that change.
     pub(crate) async fn differing(&self, node: usize, keys: &[InstanceKey]) -> Result<Vec<InstanceKey>, IdentityError> {
         let mut differing = Vec::new();
         for key in keys {
@@ -225,7 +229,7 @@ impl Identity {
 }
 
 impl Written {
-    /// Every key that the change may have touched: of all states before and after.
+    /// Every key that the change may have touched: the keys of all states before and after.
     pub(crate) fn keys(&self) -> Vec<InstanceKey> {
         let mut keys = Vec::new();
         for key in self.before.iter().chain([&self.instance]).flat_map(InstanceKey::all_of) {
@@ -253,7 +257,7 @@ impl Drop for Changing<'_> {
     }
 }
 
-/// How far two invalidations have come together.
+/// The delivery of two invalidations together.
 fn both(one: Delivery, other: Delivery) -> Delivery {
     if one == Delivery::Applied { other } else { one }
 }
@@ -317,7 +321,7 @@ mod tests {
             let looked = identity.look_up(0, &InstanceKey::id("i00003")).await.unwrap();
             assert_eq!(looked.verdict, Verdict::Stale);
         }
-        // The second round begins with a stale read of its own.
+        // In the second round the first read is stale, too.
         assert_eq!(identity.checker.stale(), 3);
     }
 }

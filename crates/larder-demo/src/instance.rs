@@ -1,5 +1,5 @@
-//! What the demo caches: an instance of an identity platform, which every request needs, found by its id or by the host
-//! name that the request came to.
+//! The entry type of the demo: an instance of an identity platform. Every request needs it, and finds it by its id or by the request's host
+//! name.
 
 use larder::{Entry, Index};
 use serde::{Deserialize, Serialize};
@@ -12,16 +12,16 @@ pub(crate) struct Instance {
     /// The primary key.
     #[key(primary)]
     pub(crate) id: String,
-    /// The host names it answers to; a host belongs to one instance at a time.
+    /// The host names of the instance. A host belongs to one instance at a time.
     #[key(index = "host")]
     pub(crate) hosts: Vec<String>,
-    /// What people call it.
+    /// The name for people.
     pub(crate) name: String,
-    /// What is switched on.
+    /// The features that are switched on.
     pub(crate) features: Vec<String>,
     /// How its users log in.
     pub(crate) settings: Settings,
-    /// The version: the number of the change that made it what it is, counted over all instances.
+    /// The version: the number of the change that made this state. Changes are numbered over all instances.
     #[version]
     pub(crate) sequence: u64,
 }
@@ -57,7 +57,7 @@ impl InstanceKey {
         std::iter::once(Self::id(&instance.id)).chain(instance.hosts.iter().map(Self::host))
     }
 
-    /// Whether it is a key of the primary index.
+    /// Whether this is a key of the primary index.
     pub(crate) fn is_id(&self) -> bool {
         self.index == Instance::ID
     }

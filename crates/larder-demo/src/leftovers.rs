@@ -1,10 +1,10 @@
-//! What the demo has stored on a server that is not its own, and removes when it ends.
+//! Removes, at the end, what the demo has stored on a server that is not its own.
 
 use larder::connector::redis::{Address, RedisOptions};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult};
 
-/// Removes every key under the configured prefix. Connecting may take the configured time, and each command as long.
+/// Removes every key under the configured prefix. Connecting, and each command, may take the configured connect timeout.
 pub(crate) async fn remove(config: &RedisOptions) -> RedisResult<()> {
     let address = match &config.address {
         Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
@@ -23,12 +23,12 @@ pub(crate) async fn remove(config: &RedisOptions) -> RedisResult<()> {
         .set_response_timeout(Some(config.connect_timeout));
     let mut connection = server.get_multiplexed_async_connection_with_config(&limits).await?;
 
-    // What was under way when the nodes ended may arrive while the keys are walked through.
+    // Commands that were under way when the nodes ended may arrive during a walk. So repeat the walk until it finds nothing.
     while walk(&mut connection, &config.prefix).await? > 0 {}
     Ok(())
 }
 
-/// Removes what one walk through all keys finds; answers how many keys that were.
+/// Walks through all keys once, and removes those with the prefix. Returns how many it has found.
 async fn walk(connection: &mut MultiplexedConnection, prefix: &str) -> RedisResult<usize> {
     let (mut cursor, mut found) = (0_u64, 0);
     loop {

@@ -1,4 +1,4 @@
-//! Steady reading, as a service's users would do it: some keys are asked for far more often than others.
+//! Steady reading, as by the users of a service: some keys are read far more often than others.
 
 use super::identity::{Identity, Way};
 use super::instance::InstanceKey;
@@ -9,28 +9,28 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// How many tasks read on a node at least, and at most.
+/// The fewest and the most tasks that read on a node.
 const READERS: (u32, u32) = (8, 64);
 
-/// How many tasks change something on a node at most.
+/// The most tasks that change something on a node.
 const WRITERS: u32 = 8;
 
-/// How many calls a second one task makes at most, as long as there may be more tasks: so that each has time to wait for the database.
+/// Up to the most tasks, there is one task for this many calls per second, so that each task has time to wait for the database.
 const CALLS: u32 = 50;
 
-/// How often a task looks what is due.
+/// How often a task checks how many calls are due.
 const STEP: Duration = Duration::from_millis(10);
 
-/// What was due longer ago than this is not made up for: a hung server must not be followed by a flood.
+/// Calls that were due longer ago than this are dropped, so that no flood of calls follows a server that hung.
 const BACKLOG: Duration = Duration::from_millis(100);
 
-/// Readers, and perhaps writers, that work until this is dropped. A change under way is completed all the same.
+/// Readers and writers that work until this is dropped. A change that is under way is completed all the same.
 pub(crate) struct Load {
     done: Arc<Done>,
     _tasks: JoinSet<()>,
 }
 
-/// What a load has done so far.
+/// The calls of a load so far.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     lookups: AtomicU64,
@@ -41,14 +41,14 @@ pub(crate) struct Done {
 /// How much is read and changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rates {
-    /// Lookups a second, on each node.
+    /// Lookups per second, on each node.
     pub(crate) lookups: u32,
-    /// Changes of names a second, on each node.
+    /// Changes of names per second, on each node.
     pub(crate) changes: u32,
 }
 
 impl Load {
-    /// Begins to read `keys` on each of `nodes`.
+    /// Starts to read and change `keys` on each of `nodes`.
     pub(crate) fn start(identity: &Arc<Identity>, nodes: &[usize], keys: &Arc<[InstanceKey]>, rates: Rates) -> Self {
         let done = Arc::new(Done::default());
         let mut tasks = JoinSet::new();
@@ -66,19 +66,19 @@ impl Load {
         Self { done, _tasks: tasks }
     }
 
-    /// Lookups and changes that gave an error.
+    /// The number of lookups and changes that failed.
     pub(crate) fn failures(&self) -> u64 {
         self.done.failures.load(Ordering::Relaxed)
     }
 
-    /// What it has done, which can be looked at while it goes on.
+    /// The calls so far. They can be read while the load goes on.
     pub(crate) fn done(&self) -> &Arc<Done> {
         &self.done
     }
 }
 
 impl Done {
-    /// Lookups and changes so far, those that failed included.
+    /// The numbers of lookups and changes so far, including those that failed.
     pub(crate) fn so_far(&self) -> (u64, u64) {
         (self.lookups.load(Ordering::Relaxed), self.changes.load(Ordering::Relaxed))
     }
@@ -133,7 +133,7 @@ pub(crate) fn next_name(name: &str) -> String {
     }
 }
 
-/// A key: half of the time one of the most popular eighth.
+/// A random key. Half of the time it is among the first eighth of the keys.
 fn pick(keys: &[InstanceKey]) -> Option<&InstanceKey> {
     let place = fastrand::f64().powi(3) * keys.len() as f64;
     keys.get(place as usize)
@@ -151,7 +151,7 @@ impl Due {
     fn new(rate: f64) -> Self {
         let mut ticks = interval(STEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Tasks of the same rate do not all begin at once.
+        // A random start, so that tasks with the same rate do not all call at once.
         Self { rate, ticks, last: Instant::now(), owed: fastrand::f64() }
     }
 

@@ -1,5 +1,5 @@
-//! The demo: an identity service whose lookups larder makes cheap, with a page that shows what happens, or, with
-//! `--story`, the whole of it unattended.
+//! The demo: an identity service that caches its lookups with larder, and a page that shows what happens. With `--story` it runs unattended
+//! and checks everything.
 //!
 //! ```text
 //!   service (HTTP, the page)    story (phase by phase)
@@ -35,7 +35,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Instances that the story needs to have enough for each of its phases.
+/// The story needs this many instances for all its phases.
 const FEWEST_INSTANCES: u32 = 150;
 
 /// An identity service with a cache, and a page that shows what the cache does
@@ -45,32 +45,32 @@ const FEWEST_INSTANCES: u32 = 150;
 #[derive(Parser, Clone, Debug)]
 #[command(name = "larder-demo", version)]
 struct Options {
-    /// Where objects are kept [default: memory, or redis where --redis or --server is given]
+    /// Where objects are stored [default: memory, or redis if --redis or --server is given]
     #[arg(long, value_enum)]
     connector: Option<Connector>,
-    /// A server that runs already: `redis://user:password@host:port/database` or
+    /// A server that is already running: `redis://user:password@host:port/database` or
     /// redis+unix:///path. Without it the demo starts a server of its own
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// The server program to start, instead of the first redis-server or valkey-server found
     #[arg(long, value_name = "PATH", conflicts_with = "redis")]
     server: Option<PathBuf>,
-    /// A larder configuration, of which the settings for the cache `instance` count; its prefix is replaced
+    /// A larder configuration; its settings for the cache `instance` are used, and its prefix is replaced
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["connector", "redis", "server"])]
     config: Option<PathBuf>,
     /// How many instances the database has
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(i64::from(FEWEST_INSTANCES)..=99_999))]
     instances: u32,
-    /// How long the database takes to answer, in milliseconds, as one that is reached over a network does; 0: it answers at once
+    /// How long the database takes to answer, in milliseconds, like a database behind a network; 0: it answers at once
     #[arg(long, value_name = "MILLISECONDS", default_value = "2", value_parser = latency)]
     database_latency: Duration,
-    /// Play the whole story and check every answer, without HTTP; the exit code says whether all went as it should
+    /// Play the whole story and check every answer, without HTTP; the exit code says whether everything went right
     #[arg(long)]
     story: bool,
     /// With --story: print one JSON object
     #[arg(long, requires = "story")]
     json: bool,
-    /// Where the page and the service are; port 0 takes any free port
+    /// The address of the page and the service; port 0 takes any free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", conflicts_with = "story")]
     listen: String,
 }
@@ -83,7 +83,7 @@ enum Connector {
     Redis,
 }
 
-/// Why the demo cannot go on.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 enum DemoError {
     #[error(transparent)]
@@ -92,7 +92,7 @@ enum DemoError {
     Story(#[from] StoryError),
     #[error(transparent)]
     Service(#[from] ServiceError),
-    #[error("--redis and --server say where a server is, and --connector memory needs none; leave one of them out")]
+    #[error("--redis and --server name a server, but --connector memory needs none; leave one of them out")]
     NoServerWanted,
     #[error("the demo cannot start: {0}")]
     Runtime(std::io::Error),
@@ -124,7 +124,7 @@ fn latency(text: &str) -> Result<Duration, String> {
 fn main() -> ExitCode {
     let options = Options::parse();
     let json = options.json;
-    // Whoever follows the story reads along: events would be in the way.
+    // Log events would disturb a person who reads the story.
     log_to_stderr(if options.story { LevelFilter::OFF } else { LevelFilter::WARN });
     let ended = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run(options)),
@@ -178,7 +178,7 @@ fn show(report: &Report, json: bool) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// Prints a line to stdout. A reader that has gone away (`… | head`) is no reason to panic, as `println!` would.
+/// Prints a line to stdout. Unlike `println!`, this does not panic if the reader has gone away (`… | head`).
 fn print(text: impl Display) {
     let mut stdout = std::io::stdout().lock();
     let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
@@ -188,10 +188,10 @@ fn complain(line: &str) {
     eprintln!("larder-demo: {line}");
 }
 
-/// What `RUST_LOG` asks for, else what is as important as `level`.
+/// Logs what `RUST_LOG` asks for, and by default everything from `level` up.
 fn log_to_stderr(level: LevelFilter) {
     let asked = std::env::var("RUST_LOG").ok().and_then(|asked| asked.parse::<Targets>().ok());
-    // Colours are for people who look at a terminal, and want them (no-color.org).
+    // Colours only on a terminal, and not if `NO_COLOR` is set (no-color.org).
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let written = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
     tracing_subscriber::registry()

@@ -1,4 +1,4 @@
-//! How many lookups there were, where their answers came from, and how long they took.
+//! Counts lookups, where their answers came from, and how long they took.
 
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +8,9 @@ use std::time::Duration;
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The cache, or a load that was under way for another caller.
+    /// The cache, or a load that another caller began.
     Hit,
-    /// The source, read for this very lookup.
+    /// The source, read for this lookup.
     Load,
 }
 
@@ -23,8 +23,8 @@ impl Origin {
     }
 }
 
-/// Counts lookups. A reader takes [totals](Meter::totals) as often as it likes; the durations since the last time can be
-/// [taken](Meter::take) by one.
+/// Counts lookups. [Totals](Meter::totals) can be read by anybody. The durations since the last time are [taken](Meter::take) by one caller
+/// only.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     lookups: AtomicU64,
@@ -72,7 +72,7 @@ impl Meter {
     }
 }
 
-/// Steps between one power of two and the next: a quantile is right to one in 32, about 3 %.
+/// The number of buckets between one power of two and the next. So a quantile is right to 1 in 32, about 3 %.
 const STEPS: u64 = 32;
 
 /// A histogram of durations: nanoseconds to minutes, about 4 KB.
@@ -111,12 +111,12 @@ impl Durations {
         self.total += other.total;
     }
 
-    /// `None` where nothing was recorded.
+    /// `None` if nothing was recorded.
     pub(crate) fn quantiles(&self) -> Option<Quantiles> {
         Some(Quantiles { p50: self.quantile(50)?, p99: self.quantile(99)? })
     }
 
-    /// The duration, in milliseconds, that `percent` of all do not exceed.
+    /// The duration, in milliseconds, that `percent` of all durations do not exceed.
     fn quantile(&self, percent: u64) -> Option<f64> {
         let wanted = (self.total * percent).div_ceil(100).max(1);
         let mut seen = 0;
@@ -130,7 +130,7 @@ impl Durations {
 
 fn bucket(nanoseconds: u64) -> usize {
     let power = u64::from((nanoseconds / STEPS).checked_ilog2().map_or(0, |power| power + 1));
-    // Below 2 × STEPS a bucket is one nanosecond wide, above it twice as wide with each power of two.
+    // Below 2 × STEPS a bucket is one nanosecond wide. Above, its width doubles with each power of two.
     let width = power.saturating_sub(1);
     (width * STEPS + (nanoseconds >> width)) as usize
 }
@@ -142,7 +142,7 @@ fn middle(bucket: usize) -> f64 {
     low as f64 + ((1_u64 << width) - 1) as f64 / 2.0
 }
 
-/// The median and the 99th percentile of exact durations, in milliseconds; sorts them.
+/// The median and the 99th percentile of exact durations, in milliseconds. Sorts the durations.
 pub(crate) fn exact_quantiles(durations: &mut [Duration]) -> Option<Quantiles> {
     durations.sort_unstable();
     let at = |percent: usize| {

@@ -1,12 +1,12 @@
-//! The demo over HTTP: the identity service, its metrics, and the page that shows and drives it.
+//! The demo over HTTP: the identity service, its metrics, and the page that shows and controls it.
 //!
 //! | route | what |
 //! |---|---|
-//! | `GET /instances/by-host/{host}`, `GET /instances/{id}` | an instance; the headers `x-larder` and `server-timing` say where from and how fast |
-//! | `PUT /instances/{id}` | changes or makes one, write-through; hosts that belonged to others move |
-//! | `DELETE /instances/{id}` | deletes one, then invalidates it |
-//! | `GET /metrics` | larder's figures in Prometheus's text format |
-//! | `GET /`, `GET /events` | the page, and what feeds it once a second |
+//! | `GET /instances/by-host/{host}`, `GET /instances/{id}` | an instance; the headers `x-larder` and `server-timing` tell its origin and its time |
+//! | `PUT /instances/{id}` | changes or creates an instance, write-through; hosts that belonged to others move |
+//! | `DELETE /instances/{id}` | deletes an instance, then invalidates it |
+//! | `GET /metrics` | larder's metrics in Prometheus's text format |
+//! | `GET /`, `GET /events` | the page, and its figures once a second |
 //! | `POST /demo/…` | the page's buttons |
 
 mod controls;
@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// Why the service cannot go on.
+/// Why the service failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServiceError {
     #[error(transparent)]
@@ -47,7 +47,7 @@ pub(crate) enum ServiceError {
 struct Service {
     identity: Arc<Identity>,
     backend: Backend,
-    /// All keys there were at the start, in no order.
+    /// All keys at the start, in random order.
     keys: Arc<[InstanceKey]>,
     events: Arc<Events>,
     live: Live,
@@ -56,7 +56,7 @@ struct Service {
     metrics: Option<PrometheusHandle>,
 }
 
-/// The load that the page can switch on.
+/// The load generator, which the page switches on and off.
 struct Generator {
     rates: Rates,
     running: Option<Load>,
@@ -75,7 +75,7 @@ pub(crate) async fn serve(
     let listener = TcpListener::bind(listen).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
 
-    // Before the caches: what publishes before a recorder is there publishes to nobody.
+    // Install the recorder before the caches: metrics that are published before that are lost.
     let buckets = Matcher::Full("larder_server_operation_seconds".to_owned());
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(buckets, &Latencies::BOUNDS_IN_SECONDS)

@@ -1,9 +1,8 @@
-//! The whole story unattended: what larder promises, shown phase by phase, with every answer checked.
+//! The story: shows larder's promises phase by phase, unattended, and checks every answer.
 //!
-//! One node on the memory connector; two nodes, each with a connection of its own, on a server. Phases that break the server
-//! are told only where it is the demo's own. A phase says in its [`Facts`] what it has shown; what did not happen as it should is a
-//! problem, and so is a phase that has shown nothing: a story in which nothing was deferred says nothing about
-//! deferring.
+//! On the memory connector there is one node. On a server there are two nodes, each with a connection of its own. Phases that break the server
+//! are played only if it is the demo's own. A phase collects in its [`Facts`] what has happened. Everything that goes wrong is a problem. A
+//! phase that shows nothing is a problem, too: a phase in which nothing was deferred would prove nothing about deferring.
 
 mod calm;
 mod outage;
@@ -25,10 +24,10 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long anything in the story may take to happen. All of it takes less than two seconds where the machine has time for it.
+/// How long the story waits for anything. On an idle machine, nothing takes two seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Why the story cannot be told to its end.
+/// Why the story cannot be played to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoryError {
     #[error(transparent)]
@@ -37,7 +36,7 @@ pub(crate) enum StoryError {
     Identity(#[from] IdentityError),
     #[error("the demo's server: {0}")]
     Server(#[from] ServerError),
-    #[error("waited {} s in vain until {what}", PATIENCE.as_secs())]
+    #[error("waited in vain for {} s until {what}", PATIENCE.as_secs())]
     InVain { what: &'static str },
     #[error("the cache gave no ticket for a load, although it is reachable")]
     NoTicket,
@@ -47,19 +46,19 @@ pub(crate) enum StoryError {
 
 type Told = Result<(), StoryError>;
 
-/// Where the story happens.
+/// Everything that the phases use.
 struct Scene<'a> {
     identity: Arc<Identity>,
     backend: &'a Backend,
-    /// All keys that there are, in no order.
+    /// All keys of all instances, in random order.
     keys: Arc<[InstanceKey]>,
-    /// By node.
+    /// The numbers of the nodes.
     nodes: Vec<usize>,
-    /// Openings of breakers: node and time.
+    /// When breakers have opened: node and time.
     opened: Arc<Mutex<Vec<(usize, Instant)>>>,
 }
 
-/// Tells the story; `heard` is called after each phase.
+/// Plays the story. Calls `heard` after each phase.
 pub(crate) async fn tell(
     backend: &Backend,
     (instances, latency): (u32, Duration),
@@ -73,7 +72,7 @@ pub(crate) async fn tell(
     let scene = Scene::set(backend, Identity::open(instances, latency, nodes));
     let mut report = Report::new(backend, &scene.identity, instances);
 
-    /// The phases in their order: each has the name of its method.
+    /// Plays phases in this order. The name of a phase is the name of its method.
     macro_rules! phases {
         ($($phase:ident),* $(,)?) => {$(
             let before = Figures::of(&scene.identity);
@@ -120,7 +119,7 @@ impl<'a> Scene<'a> {
         Self { identity: Arc::new(identity), backend, keys: keys.into(), nodes, opened }
     }
 
-    /// Waits for a condition; answers how long it took.
+    /// Waits for a condition. Returns how long that took.
     async fn until(&self, what: &'static str, condition: impl Fn() -> bool) -> Result<Duration, StoryError> {
         let begun = Instant::now();
         while !condition() {
@@ -132,12 +131,12 @@ impl<'a> Scene<'a> {
         Ok(begun.elapsed())
     }
 
-    /// Steady reading on every node.
+    /// Starts steady reading on every node.
     fn readers(&self, lookups: u32) -> Load {
         Load::start(&self.identity, &self.nodes, &self.keys, Rates { lookups, changes: 0 })
     }
 
-    /// Steady reading, and changing, of a few instances on every node: everybody is after the same ones.
+    /// Starts steady reading and changing on every node, of a few instances only, so that tasks often touch the same ones.
     fn crowd(&self, numbers: std::ops::RangeInclusive<u32>, rates: Rates) -> Result<Load, StoryError> {
         let mut keys = Vec::new();
         for number in numbers {
@@ -147,7 +146,7 @@ impl<'a> Scene<'a> {
         Ok(Load::start(&self.identity, &self.nodes, &keys.into(), rates))
     }
 
-    /// Reads by every key on every node, in several tasks.
+    /// Looks up every key on every node, in several tasks.
     async fn read_all(&self) -> Told {
         for node in &self.nodes {
             let mut tasks = tokio::task::JoinSet::new();
@@ -167,7 +166,7 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// The part of lookups that were hits in half a second of steady reading.
+    /// The hit ratio during half a second of steady reading.
     async fn hit_ratio(&self) -> f64 {
         let before = Figures::of(&self.identity);
         let readers = self.readers(1_000);
@@ -176,13 +175,13 @@ impl<'a> Scene<'a> {
         Figures::of(&self.identity).since(&before).hit_ratio()
     }
 
-    /// The instance of that number, as the source has it.
+    /// The instance with this number, from the source.
     fn instance(&self, number: u32) -> Result<Instance, StoryError> {
         let id = format!("i{number:05}");
         self.identity.source.find(&InstanceKey::id(&id)).ok_or(StoryError::NoInstance(id))
     }
 
-    /// Changes the name of an instance on a node, and reads it by every key on every node.
+    /// Changes the name of an instance on a node, and looks it up by every key on every node.
     async fn rename(&self, facts: &mut Facts, node: usize, number: u32, way: Way) -> Result<Delivery, StoryError> {
         let instance = self.instance(number)?;
         let name = Some(super::load::next_name(&instance.name));
@@ -190,7 +189,7 @@ impl<'a> Scene<'a> {
         self.follow(facts, &changed).await
     }
 
-    /// Moves the last host of an instance to another, and reads both by every key on every node.
+    /// Moves the last host of an instance to another, and looks both up by every key on every node.
     async fn move_host(
         &self,
         facts: &mut Facts,
@@ -204,7 +203,7 @@ impl<'a> Scene<'a> {
         self.follow(facts, &changed).await
     }
 
-    /// Takes the last host from an instance, so that it leads nowhere, and gives it back.
+    /// Takes the last host from an instance, so that the host leads nowhere, and gives it back.
     async fn drop_host(&self, facts: &mut Facts, node: usize, number: u32, way: Way) -> Told {
         let Instance { id, hosts, .. } = self.instance(number)?;
         let fewer = hosts.split_last().map(|(_, fewer)| fewer.to_vec()).unwrap_or_default();
@@ -228,7 +227,7 @@ impl<'a> Scene<'a> {
         Ok(changed.delivery)
     }
 
-    /// Compares what each node answers by the keys changed in this phase with the source.
+    /// Compares the answers of each node with the source, for the keys that were changed in this phase.
     async fn compare(&self, facts: &mut Facts) -> Told {
         let mut seen = HashSet::new();
         let keys: Vec<_> = std::mem::take(&mut facts.keys).into_iter().filter(|key| seen.insert(key.clone())).collect();
@@ -239,9 +238,7 @@ impl<'a> Scene<'a> {
             let differing = self.identity.differing(*node, &keys).await?;
             if let Some(first) = differing.first() {
                 let (node, count) = (node + 1, differing.len());
-                facts.problem(format!(
-                    "node {node} answers otherwise than the source by {count} keys, the first: {first}"
-                ));
+                facts.problem(format!("node {node} and the source differ in {count} keys, the first: {first}"));
             }
         }
         Ok(())

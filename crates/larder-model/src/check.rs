@@ -1,4 +1,4 @@
-//! Checks a model exhaustively, and tells a counterexample in words.
+//! Checks a model exhaustively, and shows a counterexample in words.
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
 use std::collections::{BTreeSet, HashMap};
@@ -6,37 +6,37 @@ use std::fmt;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// A model whose steps can be told in words.
+/// A model whose steps can be described in words.
 pub(crate) trait Told: Model {
-    /// What this step did.
+    /// Describes a step.
     fn step_in_words(&self, before: &Self::State, step: &Self::Action, after: &Self::State) -> String;
-    /// What there is in the end.
+    /// Describes the last state.
     fn end_in_words(&self, state: &Self::State) -> String;
 }
 
-/// What a check has found.
+/// The result of a check.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Different states, those that differ in names only counted once.
+    /// The number of different states. States that differ only in names count once.
     pub states: usize,
-    /// Steps of the longest way there is to a state that was not met before.
+    /// The most steps that were needed to reach a new state.
     pub depth: usize,
-    /// How long it took.
+    /// How long the check took.
     pub time: Duration,
     /// A promise that is broken, and how.
     pub violation: Option<Violation>,
-    /// What can happen according to the model, and did.
+    /// The `sometimes` properties of the model that were reached.
     pub reached: BTreeSet<&'static str>,
 }
 
 /// A way to a state in which a promise is broken.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which promise.
+    /// The broken promise.
     pub promise: &'static str,
-    /// How, step by step.
+    /// The steps that lead to the state.
     pub steps: Vec<String>,
-    /// What there is then.
+    /// The state in which the promise is broken.
     pub end: String,
 }
 
@@ -52,7 +52,7 @@ impl fmt::Display for Violation {
 
 type Found<M> = HashMap<&'static str, Path<<M as Model>::State, <M as Model>::Action>>;
 
-/// Explores all states, or as many as there are before a promise is broken.
+/// Explores all states, or stops when a promise is broken.
 pub(crate) fn check<M>(model: M, threads: usize) -> Report
 where
     M: Told + Clone + Send + Sync + 'static,
@@ -82,7 +82,7 @@ where
 {
     let mut best: Option<Violation> = None;
     loop {
-        // States are looked at in lots, of which the checker keeps the last violation, not the first.
+        // The checker looks at states in batches, and keeps the last violation of a batch. So look again with a smaller depth.
         let limit = best.as_ref().map(|best| best.steps.len() + 1);
         let checker = explore(model.clone(), 1, limit);
         match broken(model, &checker.discoveries()) {

@@ -1,9 +1,10 @@
-//! The protocol on a cluster, where nothing spans hash slots and order replaces atomicity. The library does not implement it yet:
-//! this is the argument for it.
+//! The protocol on a cluster. There no command spans hash slots, and the order of steps replaces atomicity. The library does not implement
+//! it yet: this model shows that it would be right.
 //!
 //! - **Clock**, in a slot of its own: epoch and sequence.
-//! - **Index key**, in its slot: a fence, and *claims*: each primary key that was stored under it, with the stamp of who claimed last.
-//! - **Object**, in its slot: a fence, and what is stored.
+//! - **Index key**, in its slot: a fence, and *claims*. A claim is the primary key of an object that was stored under the index key, with a
+//!   stamp: the newest ticket's sequence with which the object claimed the key.
+//! - **Object**, in its slot: a fence, and the stored object.
 //!
 //! | operation | steps |
 //! |---|---|
@@ -14,10 +15,10 @@
 //! | invalidate | change; sequence; fence each key, and learn of its claimants; fence and remove each of them |
 //! | truncate | new epoch and sequence; remove all objects; wait out the longest fill; remove them again; drop claims older than the sequence |
 //!
-//! A set or update that is refused becomes an invalidation of its keys. An invalidation forgets in any order.
+//! A set or update that is refused becomes an invalidation of its keys. An invalidation fences and removes in any order.
 //!
-//! Every command may be given up; it is then executed later, or never, and whoever sent it does no more. What a node does about
-//! that (journal, recovery) is the same as on one server, and is modelled there.
+//! Every command may be given up. It is then executed later, or never, and its task ends. What a node does about that (journal, recovery) is
+//! the same as on one server, and is modelled there.
 
 use crate::check::Told;
 use crate::node::Task;
@@ -31,12 +32,12 @@ mod properties;
 mod slots;
 mod words;
 
-/// A configuration: what runs at the same time, and how many commands are not answered.
+/// A configuration: the tasks, and how many commands may be given up.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClusterScene {
-    /// What runs.
+    /// The tasks.
     pub(crate) tasks: Vec<Task>,
-    /// How many commands are not answered; they are executed later, or never.
+    /// How many commands may be given up. They are executed later, or never.
     pub(crate) unanswered: u8,
 }
 
@@ -48,26 +49,26 @@ pub(crate) struct Cluster {
     folded: bool,
 }
 
-/// Everything there is.
+/// The state of the model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct World {
     source: Source,
     slots: Slots,
     tasks: Vec<Progress>,
-    /// Commands that nobody waits for any more.
+    /// Commands that were given up, and that may still be executed.
     late: Vec<Command>,
     unanswered: u8,
     /// States that no read that begins now may return.
     forbidden: States,
-    /// States that a change was sequenced to forbid, where there is a plain set to be told.
+    /// States that a change with a sequence forbids. Kept only if the scene has a plain set, to check its assumption.
     overtaken: States,
-    /// Changes that have been announced: invalidations, sets, updates, truncates, in the order in which they began.
+    /// How many changes (invalidations, sets, updates, truncates) have begun. A change's number is its place in this count.
     begun: u8,
-    /// For P, Q and h: the newest change of it that was applied, by number.
+    /// For P, Q and h: the number of the newest change that was applied to the key.
     applied: [u8; 3],
 }
 
-/// A change that is being announced, and what it will promise.
+/// A change: its number, its keys, and the states that it will forbid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Change {
     number: u8,
@@ -75,20 +76,20 @@ struct Change {
     forbids: States,
 }
 
-/// A fill, set or update that has passed the check of its epoch.
+/// A fill, set or update whose epoch was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Storing {
     at: At,
     value: Value,
     ticket: Ticket,
     born: u8,
-    /// Of a set or update.
+    /// The change, for a set or update.
     change: Option<Change>,
-    /// The sequence of a set or update, with which it fences its own keys.
+    /// The sequence with which a set or update fences its own keys.
     fence: Option<u8>,
     /// The sequence of the displacement.
     sequence: u8,
-    /// Who is to be displaced.
+    /// The objects that are to be displaced.
     others: Keys,
 }
 
@@ -108,7 +109,7 @@ enum Truncating {
     Again { epoch: u8, sequence: u8, left: Keys },
 }
 
-/// How far a task is.
+/// The progress of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Progress {
     Waiting,
@@ -120,14 +121,14 @@ enum Progress {
         ticket: Option<Ticket>,
         born: u8,
     },
-    /// The source is changed; what is put has a value, and an update's a ticket from before.
+    /// The source is changed. A set or update has a value to put. An update has a ticket from before the change.
     Changed {
         put: Option<Value>,
         ticket: Option<Ticket>,
         change: Change,
     },
     Storing(Storing),
-    /// An invalidation: keys to be fenced, objects to be forgotten.
+    /// An invalidation, with the keys that are still to be fenced and the objects that are still to be removed.
     Forgetting {
         sequence: u8,
         keys: Keys,
@@ -141,21 +142,21 @@ enum Progress {
     Done,
 }
 
-/// What happens next.
+/// A step of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A task does its next thing (an invalidation or truncate: to this key), and is answered.
+    /// A task takes its next step, and is answered. An invalidation or truncate takes it for this key.
     Go(usize, Keys),
-    /// The same, but it is not answered.
+    /// The same, but the command is not answered.
     GiveUp(usize, Keys),
-    /// A command that nobody waits for is executed.
+    /// A command that was given up is executed.
     Late(usize),
-    /// A truncate has waited long enough.
+    /// A truncate has waited for the longest fill.
     Waited(usize),
 }
 
 impl Cluster {
-    /// The model of this scene, without what was removed.
+    /// The model of this scene, without the removed protections and assumptions.
     #[must_use]
     pub(crate) fn new(scene: ClusterScene, removed: Removed, folded: bool) -> Self {
         Self { scene, removed, folded }
@@ -165,7 +166,7 @@ impl Cluster {
         self.removed.keeps(removable)
     }
 
-    /// The command that a task sends next, if it does not act on the source alone.
+    /// The command that a task sends next. `None` if its next step is on the source only.
     fn command(&self, task: Task, progress: Progress, key: Keys) -> Option<Command> {
         Some(match progress {
             Progress::Waiting => match task {
@@ -190,7 +191,7 @@ impl Cluster {
         })
     }
 
-    /// To which keys a task can do its next thing.
+    /// The keys for which a task can take its next step.
     fn choices(progress: Progress) -> Keys {
         match progress {
             Progress::Forgetting { keys, objects, .. } => keys.and(objects),
@@ -199,7 +200,7 @@ impl Cluster {
         }
     }
 
-    /// Whether a truncate has removed once, and waits.
+    /// The epoch of a truncate that has removed once, and now waits for older fills.
     fn waits(&self, progress: Progress) -> Option<u8> {
         match progress {
             Progress::Truncating { at: Truncating::Remove { left, epoch, .. }, .. } if left.is_empty() => Some(epoch),
@@ -207,12 +208,12 @@ impl Cluster {
         }
     }
 
-    /// Whether a fill of an older epoch may still be on its way.
+    /// Whether a fill, set or update with a ticket of an older epoch is still storing.
     fn is_under_way(&self, world: &World, epoch: u8) -> bool {
         world.tasks.iter().any(|task| matches!(task, Progress::Storing(storing) if storing.ticket.epoch < epoch))
     }
 
-    /// Whether the assumption about plain sets holds.
+    /// Whether the assumption `set-of-current` lets this task go on.
     fn may_set(&self, world: &World, task: Task, progress: Progress) -> bool {
         match (task, progress) {
             (Task::Set(..), Progress::Changed { put: Some(value), .. }) if self.keeps(Removable::SetOfCurrent) => {
@@ -274,7 +275,7 @@ impl Cluster {
                 }
                 match put {
                     Some(value) if ticket.epoch == now.epoch || !self.keeps(Removable::Epoch) => {
-                        // What is set is current when it gets its sequence.
+                        // The value of a set is current when the set gets its sequence.
                         let born = if matches!(task, Task::Set(..)) { world.begun } else { change.number };
                         self.store(value, ticket, born, Some((change, now.sequence)))
                     }
@@ -310,7 +311,7 @@ impl Cluster {
         let order = self.keeps(Removable::Order);
         storing.at = match (storing.at, reply) {
             (_, Reply::Refused) => {
-                // Not stored: the earlier state must go all the same.
+                // A set or update that was refused must still invalidate the earlier state.
                 return match storing.change {
                     Some(change) => Progress::Changed { put: None, ticket: None, change },
                     None => Progress::Done,
@@ -374,7 +375,7 @@ impl Cluster {
         Progress::Truncating { at: next, change }
     }
 
-    /// The longest fill is over: what was sent for an older epoch has been executed, or never will be.
+    /// The time of the longest fill is over: commands for an older epoch have been executed, or never will be.
     fn waited(&self, world: &mut World, at: usize) {
         let Progress::Truncating { at: Truncating::Remove { epoch, sequence, .. }, change } = world.tasks[at] else {
             return;
@@ -471,7 +472,7 @@ impl Model for Cluster {
             for key in each {
                 steps.push(Step::Go(at, key));
                 let command = self.command(self.scene.tasks[at], *progress, key);
-                // Not to be told a ticket or a sequence is to do nothing.
+                // A task that gets no ticket or sequence does nothing, so giving that command up is no step.
                 if world.unanswered > 0 && command.is_some_and(|c| !matches!(c, Command::Look | Command::Next)) {
                     steps.push(Step::GiveUp(at, key));
                 }
@@ -513,7 +514,7 @@ impl Told for Cluster {
     }
 }
 
-/// Both objects.
+/// Both objects, each with what is stored of it.
 fn objects(world: &World) -> impl Iterator<Item = (Object, Option<slots::Stored>)> {
     OBJECTS.into_iter().map(|object| (object, world.slots.objects[object.at()].stored))
 }

@@ -1,5 +1,5 @@
-//! A model of larder's protocol. The checker tries every order in which the steps of readers, writers and faults can come, within bounds,
-//! to show that no read is stale. `docs/protocol.md` makes the same argument on paper.
+//! A model of larder's protocol. Within bounds, the checker tries every order of the steps of readers, writers and faults, to show that no
+//! read is stale. `docs/protocol.md` makes the same argument on paper.
 //!
 //! ```text
 //! cargo test -p larder-model                        all configurations, small, and each protection removed: seconds
@@ -15,24 +15,24 @@
 //! | `source.rs` | the source of record: two objects, P and Q, and a secondary key, h, that moves between them |
 //! | `server.rs` | one server: each script of the library as one atomic step |
 //! | `node.rs` | a node: whether it may read, its journal, its tasks |
-//! | `standalone.rs` | who can take which step next, against one server; which steps are left out, and why no fault is missed by that |
+//! | `standalone.rs` | the steps that are possible next, against one server; which steps are left out, and why that misses no fault |
 //! | `standalone/properties.rs` | the promises |
 //! | `cluster.rs`, `cluster/` | the same on a cluster, where no step spans two hash slots |
-//! | [`protections`] | what can be removed: protections, and the assumptions that the docs state |
-//! | [`scenes`] | the configurations that are checked, and the configurations that find the fault when a protection is removed |
+//! | [`protections`] | what can be removed: the protections, and the assumptions that the docs state |
+//! | [`scenes`] | the configurations that are checked, and for each protection the configuration that finds the fault without it |
 //!
 //! # What it shows, and what it does not
 //!
 //! The bounds: two objects that share one key, two nodes, each task once, and a bounded number of faults. Within these bounds the checker
 //! tries everything.
 //!
-//! Not modelled: ages (C6, C7), bytes (C11), releases side by side (C12), cancellation (C13: to the server, a caller that goes away is
-//! a command that is not answered), names (C14), single flight, the breaker.
+//! Not modelled: ages (C6, C7), bytes (C11), releases side by side (C12), cancellation (C13: a caller that goes away is the same to the
+//! server as a command that is not answered), names (C14), single flight, the breaker.
 //!
-//! An *assumption* is something that larder relies on and cannot enforce. To remove an assumption shows what "What the promises do not
-//! cover" in ARCHITECTURE.md excludes.
+//! An *assumption* is something that larder relies on and cannot enforce. A check without an assumption shows what ARCHITECTURE.md excludes
+//! under "What the promises do not cover".
 //!
-//! States that differ only in names count as one state (`canonical.rs`). A check that finds nothing proves little if nothing could happen.
+//! States that differ only in names count as one state (`canonical.rs`). A check that finds no fault proves little if nothing could happen.
 //! So each configuration names what must be able to happen in it.
 
 pub mod check;

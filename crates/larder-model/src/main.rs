@@ -1,4 +1,4 @@
-//! Checks the model of the protocol: every configuration at its large size, or the configurations that the arguments ask for.
+//! Checks the model of the protocol: by default every configuration at its large size.
 
 use larder_model::check::{Report, Violation};
 use larder_model::protections::{Removable, Removed};
@@ -9,11 +9,11 @@ use std::time::Duration;
 const USAGE: &str = "\
 cargo run --release -p larder-model -- [--config NAME] [--without X] [--small] [--threads N]
 
-Checks every configuration of the protocol's model exhaustively. Ends with 1 where a promise is broken.
+Checks every configuration of the protocol's model exhaustively. Exit code 1: a promise is broken.
 
-  --config NAME  only this configuration; may be repeated
-  --without X    without this protection, or this assumption; may be repeated. Tells the shortest way to break a promise
-  --small        the sizes of the tests, in seconds
+  --config NAME  check only this configuration; may be repeated
+  --without X    check without this protection or assumption, and print the shortest way to break a promise; may be repeated
+  --small        check the small sizes, as the tests do: seconds instead of minutes
   --threads N    2 by default
   --list         names the configurations, protections and assumptions";
 
@@ -105,7 +105,7 @@ fn run(options: &Options) -> ExitCode {
     if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// The violation with the shortest trace: at the small size, which has fewer states; or else at the size of this run; or else the
+/// The violation with the shortest trace: at the small size, which has fewer states; otherwise at the size of this run; otherwise the
 /// violation that was found.
 fn told(config: &Config, options: &Options, removed: Removed, found: Violation) -> Violation {
     config.shortest(Size::Small, removed).or_else(|| config.shortest(options.size, removed)).unwrap_or(found)

@@ -1,4 +1,4 @@
-//! What protects the promises, and what they assume. Each can be taken away, to see what goes wrong without it.
+//! The protections of the promises, and their assumptions. Each can be removed from the model, to see what goes wrong without it.
 
 use std::fmt;
 
@@ -9,16 +9,16 @@ macro_rules! removable {
         pub enum Removable { $($(#[doc = $words])+ $name,)+ }
 
         impl Removable {
-            /// All of them.
+            /// All protections and assumptions.
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
 
-            /// As the command line and the docs call it.
+            /// The name on the command line and in the docs.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)+ }
             }
 
-            /// What it is, in a sentence.
+            /// The protection or assumption in one sentence.
             #[must_use]
             pub fn words(self) -> &'static str {
                 match self { $(Self::$name => concat!($($words,)+),)+ }
@@ -32,11 +32,11 @@ removable! {
     Fence = "fence";
     /// The ticket is taken before the load begins, and by `update` before the write.
     Ticket = "ticket";
-    /// What could not be delivered is kept, and replayed before the node reads again.
+    /// A change that could not be delivered is kept as an invalidation, and replayed before the node reads again.
     Journal = "journal";
-    /// A stored object is never replaced by a lower version, and an invalidation can demand a lowest one.
+    /// A stored object is never replaced by a lower version, and an invalidation can demand a lowest version.
     Version = "version";
-    /// A clock that was lost, and a cache that is cleared, get a new epoch; a ticket of another epoch is refused.
+    /// If the clock was lost, or the cache is cleared, there is a new epoch; a ticket of another epoch is refused.
     Epoch = "epoch";
     /// A node that connects clears the cache if the clock belongs to another history of the server.
     History = "history";
@@ -44,22 +44,22 @@ removable! {
     Validate = "validate";
     /// Clearing removes every object before it removes the first index key.
     ObjectsFirst = "objects-first";
-    /// What clears removes nothing any more once the clock is settled again or has another epoch.
+    /// A removal that belongs to a clearing does nothing once the clock is settled again or has another epoch.
     GuardedRemoval = "guarded-removal";
-    /// Each script of a call of several tells the next which keys others have touched since the call's ticket.
+    /// Each script of a call for several objects tells the next script which keys others have touched since the call's ticket.
     Record = "record";
-    /// A note that the source has nothing takes the place of an index key only when no object is left that lists the key.
+    /// A note that the source has nothing replaces an index key only when no object is left that lists the key.
     NoteAfterObject = "note-after-object";
     /// The first attempt of a set carries a ticket from before it was sent, and stores nothing if one of its keys was touched since.
     FirstCheck = "first-check";
-    /// The second attempt of a set carries the ticket of the first one's answer, and stores nothing if one of its keys was touched since.
+    /// The second attempt of a set carries the ticket of the first attempt's answer, and stores nothing if one of its keys was touched since.
     SecondCheck = "second-check";
-    /// What has written last is named by connection, not by node: only on one connection are commands executed in their order.
+    /// The clock names the last writer by connection, not by node: the server executes commands in the order sent only within a connection.
     Connection = "connection";
-    /// A set takes no ticket from a clock that is not settled, and nothing is stored while it is not.
+    /// A set takes no ticket from a clock that is not settled, and nothing is stored while the clock is not settled.
     SettledOnly = "settled-only";
 
-    /// Cluster: an index entry holds every claimant, not the last one alone.
+    /// Cluster: an index entry holds all claimants, not only the last.
     Claims = "claims";
     /// Cluster: a store claims its index keys before it stores the object.
     Order = "order";
@@ -67,41 +67,41 @@ removable! {
     RefuseInIndexSlot = "refuse-in-index-slot";
     /// Cluster: a store is refused in the object's slot if the object was fenced after the ticket.
     RefuseInObjectSlot = "refuse-in-object-slot";
-    /// Cluster: whoever else claims the key is fenced and removed before the object is stored.
+    /// Cluster: every other object that claims the key is fenced and removed before the object is stored.
     Displace = "displace";
     /// Cluster: a set or update takes another sequence for a displacement, after its claim.
     NewSequence = "new-sequence";
     /// Cluster: a displaced claim is dropped only if it is older than the sequence of its displacement.
     Stamps = "stamps";
-    /// Cluster: a truncate removes again after every fill has ended that could have passed the check of its epoch before.
+    /// Cluster: a truncate removes a second time, after all fills have ended whose epoch was checked before the truncate.
     SecondRemoval = "second-removal";
     /// Cluster: a truncate drops only claims that are older than itself, and only in its second removal.
     KeepClaims = "keep-claims";
 
-    /// Assumption: who has deferred an invalidation promises nothing to other nodes until it is replayed.
+    /// Assumption: a deferred invalidation promises nothing to other nodes until it is replayed.
     DeferredBindsOneNode = "deferred-binds-one-node";
-    /// Assumption: a node that dies with entries in its journal loses them, and with them what they promised.
+    /// Assumption: a node that dies with entries in its journal loses them, and what they promised.
     JournalDiesWithNode = "journal-dies-with-node";
     /// Assumption: the server drops no index key whose object stays (`noeviction`), or everybody invalidates by primary key.
     IndexKeysStay = "index-keys-stay";
-    /// Assumption: nobody clears the cache while a lowest version that was demanded has to be remembered.
+    /// Assumption: nobody clears the cache while a demanded lowest version must be remembered.
     FloorsStay = "floors-stay";
-    /// Assumption: a plain set's value was not invalidated by another writer before the set had its ticket.
+    /// Assumption: no other writer invalidates a plain set's value before the set has its ticket.
     SetOfCurrent = "set-of-current";
     /// Assumption: the connections of a server whose data is replaced are closed.
     RestartClosesConnections = "restart-closes-connections";
-    /// Assumption, Cluster: a fill's commands run within the longest fill after its epoch was checked, or not at all.
+    /// Assumption, Cluster: after a fill's epoch was checked, its commands run within the time of the longest fill, or never.
     LongestFill = "longest-fill";
 }
 
 impl Removable {
-    /// The one with this name.
+    /// The protection or assumption with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|removable| removable.name() == name)
     }
 
-    /// Whether it is an assumption: lifting it shows what the docs exclude.
+    /// Whether this is an assumption. A check without it shows what the docs exclude.
     #[must_use]
     pub fn is_assumption(self) -> bool {
         self >= Self::DeferredBindsOneNode
@@ -114,18 +114,18 @@ impl fmt::Display for Removable {
     }
 }
 
-/// What has been taken away.
+/// The set of protections and assumptions that are removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed(u64);
 
 impl Removed {
-    /// And this one.
+    /// Removes this one, too.
     #[must_use]
     pub fn and(self, removable: Removable) -> Self {
         Self(self.0 | 1 << removable as u32)
     }
 
-    /// Whether this is in force.
+    /// Whether this one is still in force.
     #[must_use]
     pub fn keeps(self, removable: Removable) -> bool {
         self.0 & 1 << removable as u32 == 0

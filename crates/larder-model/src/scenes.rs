@@ -1,8 +1,8 @@
-//! The configurations that are checked: each a few tasks on two nodes, and what may go wrong. One huge one would show less, since
-//! what it could hold of each would be smaller.
+//! The configurations that are checked. Each has a few tasks on two nodes, and some faults. One configuration with everything would have
+//! too many states, so it could have only fewer tasks and faults of each kind.
 //!
-//! Each has a small size, which the tests check, and a large one for the command; and [`PROOFS`] says in which each removed
-//! protection is found out.
+//! Each configuration has a small size, which the tests check, and a large size for the command. [`PROOFS`] says which configuration finds
+//! the fault when a protection is removed.
 
 use crate::check::{Report, Violation, check, shortest};
 use crate::cluster::{Cluster, ClusterScene};
@@ -25,11 +25,11 @@ pub enum Size {
 /// A configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// For the command line.
+    /// The name on the command line.
     pub name: &'static str,
-    /// What it is about.
+    /// What the configuration checks, in one line.
     pub about: &'static str,
-    /// What must be able to happen in it; otherwise it would show nothing.
+    /// The properties that must be reached: if nothing can happen, the check shows nothing.
     pub reaches: &'static [&'static str],
     scene: fn(Size) -> Kind,
 }
@@ -41,13 +41,13 @@ enum Kind {
 }
 
 impl Config {
-    /// The one with this name.
+    /// The configuration with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         CONFIGS.iter().find(|config| config.name == name)
     }
 
-    /// Explores all of its states, or until a promise is broken.
+    /// Explores all states of the configuration, or stops when a promise is broken.
     #[must_use]
     pub fn check(&self, size: Size, removed: Removed, threads: usize) -> Report {
         match (self.scene)(size) {
@@ -66,7 +66,7 @@ impl Config {
     }
 }
 
-/// For each protection and assumption, the configuration that finds out, in its small size, what goes wrong without it.
+/// For each protection and assumption, a configuration that breaks a promise without it, in its small size.
 pub const PROOFS: &[(Removable, &str)] = &[
     (Removable::Fence, "values"),
     (Removable::Ticket, "values"),
@@ -101,7 +101,7 @@ pub const PROOFS: &[(Removable, &str)] = &[
     (Removable::LongestFill, "cluster-truncate"),
 ];
 
-/// Those that both orders have: on a cluster they are found out here.
+/// The same on a cluster, for protections and assumptions that exist on one server and on a cluster.
 pub const CLUSTER_PROOFS: &[(Removable, &str)] = &[
     (Removable::Ticket, "cluster-values"),
     (Removable::Epoch, "cluster-truncate"),
@@ -120,7 +120,7 @@ const DISPLACED: &str = "another claimant is displaced";
 pub const CONFIGS: &[Config] = &[
     Config {
         name: "values",
-        about: "readers by h and by P, writers of P that invalidate by one or the other, a command without an answer",
+        about: "readers by h and by P, writers of P that invalidate by h or by P, a command without an answer",
         reaches: &[HIT, ACCEPTED, REFUSED, REPLAYED],
         scene: values,
     },
@@ -168,13 +168,13 @@ pub const CONFIGS: &[Config] = &[
     },
     Config {
         name: "truncate",
-        about: "a truncate among readers and writers; who truncates dies half-way, its commands arrive late",
+        about: "a truncate among readers and writers; its node dies half-way, and its commands arrive late",
         reaches: &[HIT, ACCEPTED, REFUSED, REPLAYED, CLEARING],
         scene: truncate,
     },
     Config {
         name: "truncates",
-        about: "two truncates at once, and in large a reader and a writer",
+        about: "two truncates at once; at the large size also a reader and a writer",
         reaches: &[CLEARING],
         scene: truncates,
     },
@@ -186,7 +186,7 @@ pub const CONFIGS: &[Config] = &[
     },
     Config {
         name: "absent",
-        about: "loads by h that find nothing, in time or late, where the object that has h is over or not",
+        about: "loads by h that find nothing, in time or late, while the object with h is due to go or not",
         reaches: &[HIT, ACCEPTED, REFUSED],
         scene: absent,
     },
@@ -199,7 +199,7 @@ pub const CONFIGS: &[Config] = &[
     },
     Config {
         name: "versions",
-        about: "plain sets of what others have overtaken, with versions",
+        about: "plain sets of values that others have overtaken, with versions",
         reaches: &[HIT, ACCEPTED, REFUSED],
         scene: versions,
     },
@@ -211,7 +211,7 @@ pub const CONFIGS: &[Config] = &[
     },
     Config {
         name: "cluster-values",
-        about: "readers by h and by P, writers of P that invalidate by one or the other",
+        about: "readers by h and by P, writers of P that invalidate by h or by P",
         reaches: &[HIT, ACCEPTED, REFUSED],
         scene: cluster_values,
     },
@@ -235,7 +235,7 @@ pub const CONFIGS: &[Config] = &[
     },
     Config {
         name: "cluster-set-raced",
-        about: "a set of what another writer changes",
+        about: "a set of an object that another writer changes",
         reaches: &[HIT, ACCEPTED, REFUSED],
         scene: cluster_set_raced,
     },
@@ -426,7 +426,7 @@ fn versions(size: Size) -> Kind {
     match size {
         Size::Small => versioned(&a, &b, NOTHING),
         Size::Large => versioned(
-            // Of two plain sets, one that was not answered leaves an invalidation without a lowest version.
+            // Only one plain set: a second one that is not answered would leave an invalidation without a lowest version.
             &[Load(H), Set(CHANGE_P, Object::P), InvalidateBelow(CHANGE_P, Object::P)],
             &[Load(H), InvalidateBelow(CHANGE_P, Object::P)],
             Faults { unanswered: 1, ..NOTHING },

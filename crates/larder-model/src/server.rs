@@ -2,30 +2,30 @@
 //!
 //! # What the server may observe
 //!
-//! Its own data and the command, nothing else: not who sent it, nor when, nor whether anybody still waits for the answer. Commands
-//! come in any order.
+//! Its own data and the command, and nothing else: not when the command was sent, nor whether anybody still waits for the answer. A store
+//! names its connection. Commands come in any order.
 //!
 //! # What is simplified
 //!
-//! The log of touched keys is kept as the newest sequence at which each key was touched, which says the same. It is never
-//! overwritten; the library refuses more.
+//! In place of the log of touched keys, the model keeps the newest sequence at which each key was touched, which says the same. The model
+//! never overwrites it. The library's log is overwritten, and the library then refuses more.
 
 use crate::protections::{Removable, Removed};
 use crate::source::{Keys, OBJECTS, Object, Value};
 
-/// What a load or write has seen of the clock before it began.
+/// Epoch and sequence of the clock before a load or write began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Ticket {
     pub(crate) epoch: u8,
     pub(crate) sequence: u8,
 }
 
-/// Whether everything older than the clock's epoch is gone.
+/// Whether everything from before the clock's epoch has been removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum State {
     Settled,
     Clearing,
-    /// Clearing, after there was no clock at all.
+    /// Clearing, because there was no clock.
     Lost,
 }
 
@@ -35,12 +35,13 @@ pub(crate) struct Clock {
     pub(crate) epoch: u8,
     pub(crate) sequence: u8,
     pub(crate) state: State,
-    /// Whether it belongs to the history that the server has now.
+    /// Whether the clock belongs to the server's present history.
     pub(crate) known: bool,
-    /// When each key (P, Q, h) was last touched.
+    /// The sequence at which each key (P, Q, h) was last touched.
     pub(crate) touched: [u8; 3],
-    /// The connection that has written last, 0 for one that does not say; and from which sequence on nobody else has.
+    /// The connection that has written last; 0 if the command does not name its connection.
     pub(crate) writer: u8,
+    /// The sequence since which nobody but `writer` has written.
     pub(crate) alone_since: u8,
 }
 
@@ -61,29 +62,29 @@ impl Clock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Stored {
     pub(crate) value: Value,
-    /// h was deleted since.
+    /// Whether h was deleted since.
     pub(crate) h_deleted: bool,
-    /// How many truncates had begun when it was loaded: no part of the protocol, but of the promise.
+    /// How many truncates had begun when the object was loaded. Not part of the protocol; needed to check C5.
     pub(crate) born: u8,
-    /// Whether one of its keys was touched between its load and its fill: no part of the protocol, but of C8.
+    /// Whether one of its keys was touched between its load and its fill. Not part of the protocol; needed to check C8.
     pub(crate) overtaken: bool,
 }
 
-/// Who stores, and what becomes of an object that is overtaken.
+/// What kind of operation stores, and what happens if it is overtaken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Mode {
-    /// A load: nothing.
+    /// A fill. If it is overtaken, nothing is done.
     Fill,
-    /// An update, or the second attempt of a set: its keys are invalidated.
+    /// Any other put, such as an update. If it is overtaken, its keys are invalidated.
     Put,
-    /// The first attempt of a set: nothing.
+    /// The first attempt of a set. If it is overtaken, nothing is done.
     Set,
-    /// The second attempt of a set: the same as [`Put`](Self::Put), and apart from it so that its check can be taken away.
+    /// The second attempt of a set. As [`Put`](Self::Put), but its check can be removed separately.
     SetAgain,
 }
 
 impl Mode {
-    /// Whether it is a change, which must not be lost.
+    /// Whether the operation is a change, which must not be lost.
     pub(crate) fn is_put(self) -> bool {
         self != Self::Fill
     }
@@ -98,48 +99,48 @@ pub(crate) enum Command {
         mode: Mode,
         /// What is to be stored.
         value: Value,
-        /// From before it was loaded or written.
+        /// The ticket from before the load or write.
         ticket: Ticket,
-        /// As [`Stored`] keeps it.
+        /// As in [`Stored`].
         born: u8,
-        /// Whether one of its keys was touched after it was loaded: no part of the protocol, but of C8.
+        /// As in [`Stored`].
         overtaken: bool,
-        /// The connection that it is sent on; 0 until it is sent.
+        /// The connection on which the command is sent; 0 until it is sent.
         connection: u8,
     },
     /// `invalidate.lua`, perhaps with a lowest version for the primary keys.
     Invalidate {
-        /// The keys asked for.
+        /// The keys to invalidate.
         keys: Keys,
-        /// Lower versions are refused from now on.
+        /// The lowest version that may be stored from now on.
         floor: u8,
     },
     /// `absent.lua` of h.
     FindNothing {
-        /// From before the load that has found nothing.
+        /// The ticket from before the load that found nothing.
         ticket: Ticket,
-        /// Whether the object that has h, if any, is over.
+        /// Whether the stored object that lists h, if any, is past its max age or due to be loaded anew.
         over: bool,
     },
     /// `delete.lua` of h.
     DeleteH,
     /// `clock.lua renew`.
     Renew {
-        /// The new epoch, where one is needed.
+        /// The new epoch, if one is needed.
         epoch: u8,
     },
-    /// UNLINK of what a SCAN has found.
+    /// UNLINK of the keys that a SCAN has found.
     Remove {
-        /// P, Q: the object; h: its index key.
+        /// P and Q stand for the objects, h for its index key.
         keys: Keys,
-        /// That is being cleared.
+        /// The epoch of the clearing.
         epoch: u8,
     },
     /// `clock.lua settle`.
     Settle {
-        /// That was cleared.
+        /// The epoch of the clearing.
         epoch: u8,
-        /// Whether the history it names is the server's.
+        /// Whether the history that the command names is the server's present history.
         known: bool,
     },
 }
@@ -150,13 +151,13 @@ pub(crate) enum Reply {
     Done,
     Overtaken,
     Outdated,
-    /// There is no clock, or not all releases are known to it.
+    /// There is no clock, or it does not know all releases.
     Lost,
-    /// The clearing that this was part of is over, and settled.
+    /// The clearing that the command belongs to is over: the clock is settled.
     Settled,
     /// The clock has another epoch, or is gone.
     Superseded,
-    /// The epoch after a renew.
+    /// The clock's epoch after a renew.
     Epoch(u8),
 }
 
@@ -197,13 +198,13 @@ impl Server {
         Some(Ticket { epoch: clock.epoch, sequence: clock.sequence })
     }
 
-    /// What a node takes for the newest ticket of a clock that it hears of by the way.
+    /// The ticket that a node remembers as the newest from the answers to its commands.
     pub(crate) fn seen(&self, removed: Removed) -> Option<Ticket> {
         let believed = |clock: &Clock| clock.state == State::Settled || !removed.keeps(Removable::SettledOnly);
         self.clock.filter(believed).map(|clock| Ticket { epoch: clock.epoch, sequence: clock.sequence })
     }
 
-    /// Runs one command. Answers, and which keys it has touched.
+    /// Runs one command. Returns the answer, and the keys that the command has touched.
     pub(crate) fn execute(&mut self, command: Command, removed: Removed) -> (Reply, Keys) {
         match command {
             Command::Store { mode, value, ticket, born, overtaken, connection } => {
@@ -258,7 +259,7 @@ impl Server {
         }
     }
 
-    /// Steps 1 and 2 of `store.lua`: whether it may be stored.
+    /// Steps 1 and 2 of `store.lua`: whether the object may be stored.
     pub(crate) fn judge(&self, mode: Mode, value: Value, ticket: Ticket, connection: u8, removed: Removed) -> Reply {
         let Some(clock) = self.clock.filter(|_| !self.is_lost()) else { return Reply::Lost };
         if clock.state != State::Settled && removed.keeps(Removable::SettledOnly) {
@@ -266,7 +267,7 @@ impl Server {
         }
         let checked = match mode {
             Mode::Fill | Mode::Put => true,
-            // What its own connection has written alone was sent before it.
+            // If only the command's own connection has written since the ticket, those commands were sent before this one.
             Mode::Set => {
                 let alone = connection != 0 && clock.writer == connection && clock.alone_since <= ticket.sequence;
                 removed.keeps(Removable::FirstCheck) && !alone
@@ -287,7 +288,7 @@ impl Server {
         Reply::Done
     }
 
-    /// Steps 3 to 5 of `store.lua`: C2, and storing. Answers what it has touched.
+    /// Steps 3 to 5 of `store.lua`: keeps C2, and stores. Returns the keys that it has touched.
     fn store(&mut self, put: bool, new: Stored, verdict: Reply) -> Keys {
         let value = new.value;
         let mut touched = if put { value.keys() } else { Keys::NONE };
@@ -314,7 +315,7 @@ impl Server {
         touched
     }
 
-    /// What is remembered is not modelled, but where it is written: in the place of the index key.
+    /// The note itself is not modelled. What matters is that it replaces the index key.
     fn find_nothing(&mut self, ticket: Ticket, over: bool, removed: Removed) -> Reply {
         let Some(clock) = self.clock.filter(|_| !self.is_lost()) else { return Reply::Lost };
         let touched = clock.sequence < ticket.sequence || clock.touched[2] > ticket.sequence;

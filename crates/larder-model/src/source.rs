@@ -1,20 +1,20 @@
 //! The source of record: two objects, P and Q, and one secondary key, h, that moves between them.
 //!
-//! Each change is one transaction. It raises the version of every object that it changes, so a *state* of an object is named by
-//! the object and a version, and which keys a state lists never changes.
+//! Each change is one transaction. It raises the version of every object that it changes. So an object and a version identify a *state* of
+//! the object, and the keys that a state lists never change.
 
 use std::fmt;
 
 /// An object, by its primary key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Object {
-    /// The one that holds h at first.
+    /// The object that holds h at first.
     P,
-    /// The other.
+    /// The other object.
     Q,
 }
 
-/// Both of them.
+/// Both objects.
 pub(crate) const OBJECTS: [Object; 2] = [Object::P, Object::Q];
 
 impl Object {
@@ -42,7 +42,7 @@ impl Object {
 pub(crate) struct Keys(u8);
 
 impl Keys {
-    /// None.
+    /// No key.
     pub(crate) const NONE: Self = Self(0);
     /// The primary key of P.
     pub(crate) const P: Self = Self(1);
@@ -51,7 +51,7 @@ impl Keys {
     /// The secondary key.
     pub(crate) const H: Self = Self(4);
 
-    /// Those of either set.
+    /// The keys of both sets.
     #[must_use]
     pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -69,7 +69,7 @@ impl Keys {
         self.0 == 0
     }
 
-    /// Each key with its place: P 0, Q 1, h 2.
+    /// Each key with its position: 0 for P, 1 for Q, 2 for h.
     pub(crate) fn each(self) -> impl Iterator<Item = (usize, Self)> {
         [Self::P, Self::Q, Self::H].into_iter().enumerate().filter(move |(_, key)| self.meets(*key))
     }
@@ -82,7 +82,7 @@ impl fmt::Display for Keys {
     }
 }
 
-/// One state of one object, as a loader reads it or a writer has written it.
+/// One state of one object, as a loader reads it or a writer writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Value {
     pub(crate) object: Object,
@@ -123,9 +123,9 @@ impl States {
 /// What a writer does to the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Change {
-    /// Nothing: somebody invalidates without having changed anything.
+    /// Nothing changes, but the keys are invalidated.
     Nothing,
-    /// Another payload.
+    /// The object gets another payload.
     Value(Object),
     /// h moves from the object that holds it to the other one.
     Move,
@@ -135,7 +135,7 @@ pub(crate) enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Source {
     version: [u8; 2],
-    /// Bit v: version v lists h.
+    /// For each object: bit v is set if version v lists h.
     listing: [u8; 2],
 }
 
@@ -151,7 +151,7 @@ impl Source {
         Value { object, version, lists_h: self.lists_h(object, version) }
     }
 
-    /// As a replica that lags has it.
+    /// The state on a replica that lags by one version.
     pub(crate) fn load_lagging(&self, object: Object) -> Value {
         let version = self.version[object.at()].saturating_sub(1);
         Value { object, version, lists_h: self.lists_h(object, version) }
@@ -182,7 +182,7 @@ impl Source {
         }
     }
 
-    /// The states that nobody may be served once these keys have been invalidated: all that are older than now and list one of them.
+    /// The states that no read may return once these keys have been invalidated: all older states that list one of the keys.
     pub(crate) fn older(&self, keys: Keys) -> States {
         let mut older = States::default();
         for object in OBJECTS {

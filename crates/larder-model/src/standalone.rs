@@ -1,15 +1,14 @@
-//! The protocol as it runs against one server: two nodes, their tasks, the source, and what can go wrong.
+//! The protocol against one server: two nodes, their tasks, the source, and the faults.
 //!
-//! A step is one atomic script or command, or one change of the source; everything between steps interleaves. What is left out, and
-//! why nothing is lost by it:
+//! A step is one atomic script or command, or one change of the source. Steps interleave in every order. What is left out, and why that
+//! misses no fault:
 //!
-//! - **A read is no step.** It is one GET of one object key, believed only if the node may read then. So whether a read could go
-//!   wrong is asked in every state (`standalone/properties.rs`), of every object and node, as if it began and ended there.
-//!   A read that began earlier promises less. Looking into the index first only teaches a hint, and every hint is believed to be
-//!   remembered.
-//! - **A command is sent, executed and answered in one step**, or it is given up, and then it may be executed at any later time,
-//!   in any order, or never. An answer that comes later only makes promises that hold already begin later.
-//! - **A lookup need not miss** before it loads, since others may fill between its miss and its ticket anyway.
+//! - **A read is not a step.** A read is one GET of one object key, and counts only if the node may read then. So each state is checked for
+//!   every object and node as if a read began and ended there (`standalone/properties.rs`). A read that began earlier promises less.
+//!   A lookup of the index key only gives the node a hint, and the model assumes that nodes remember every hint.
+//! - **A command is sent, executed and answered in one step**, or it is given up. A command that was given up may be executed at any later
+//!   time, in any order, or never. If an answer came later, the promises that hold already would only begin later.
+//! - **A lookup need not miss** before its load: another node could fill between the miss and the ticket anyway.
 
 use crate::check::Told;
 use crate::node::{Node, Phase, Progress, Stage, Task};
@@ -22,33 +21,33 @@ mod canonical;
 mod properties;
 mod words;
 
-/// How often each thing may go wrong.
+/// How often each fault may happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Faults {
-    /// A command is not answered; it is executed later, or never.
+    /// A command is not answered. It is executed later, or never.
     pub(crate) unanswered: u8,
     /// A node is cut off from the server.
     pub(crate) cuts: u8,
-    /// A node dies and begins anew.
+    /// A node dies and starts again.
     pub(crate) crashes: u8,
-    /// The server is emptied under open connections.
+    /// The server is emptied while connections stay open.
     pub(crate) flushes: u8,
-    /// The server loses the clock alone.
+    /// The server loses only the clock.
     pub(crate) lost_clocks: u8,
     /// The server loses an object.
     pub(crate) lost_objects: u8,
     /// The server loses the index key of h.
     pub(crate) lost_index_keys: u8,
-    /// The server restarts with what it held at an earlier time.
+    /// The server restarts with the data of an earlier time, or empty.
     pub(crate) restarts: u8,
 }
 
-/// A configuration: who does what, and what goes wrong.
+/// A configuration: the tasks and the faults.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scene {
-    /// What runs on the first node and on the second.
+    /// The tasks of the first and of the second node.
     pub(crate) nodes: [Vec<Task>; 2],
-    /// What goes wrong.
+    /// The faults that may happen.
     pub(crate) faults: Faults,
     /// Whether the entry has a version.
     pub(crate) versioned: bool,
@@ -60,12 +59,13 @@ pub(crate) struct Standalone {
     scene: Scene,
     pub(crate) removed: Removed,
     tasks: Vec<(usize, Task)>,
-    /// Whether states that differ in names only are one; without it traces are easier to read.
+    /// Whether states that differ only in names count as one state. Without this, traces are easier to read.
     folded: bool,
+    /// Whether both nodes have the same tasks, so that swapping the nodes gives an equal state.
     mirrored: bool,
 }
 
-/// Everything there is.
+/// The state of the model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct World {
     pub(crate) source: Source,
@@ -73,21 +73,22 @@ pub(crate) struct World {
     saved: Option<Server>,
     pub(crate) nodes: [Node; 2],
     pub(crate) tasks: Vec<Progress>,
-    /// Commands that nobody waits for any more, and that the server may still execute.
+    /// Commands that were given up, and that the server may still execute.
     late: Vec<Command>,
     faults: Faults,
     /// States that no read that begins now may return, on any node.
     pub(crate) forbidden: States,
-    /// Truncates that have begun, and the newest that was answered *applied*, by number.
+    /// How many truncates have begun. A truncate's number is its place in this count.
     truncates: u8,
+    /// The number of the newest truncate that was answered *applied*.
     pub(crate) truncated: u8,
-    /// Where some node may remember that h leads: bit 0 P, bit 1 Q.
+    /// The objects that some node's hint for h may name: bit 0 for P, bit 1 for Q.
     pub(crate) remembered: u8,
     pub(crate) index_lost: bool,
     pub(crate) version_went_back: bool,
 }
 
-/// Who clears.
+/// Who clears the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     /// A truncate.
@@ -96,34 +97,34 @@ pub(crate) enum Who {
     Node(usize),
 }
 
-/// What happens next.
+/// A step of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A task does its next thing, and the server answers.
+    /// A task takes its next step, and the server answers.
     Go(usize),
     /// A put is sent on a connection on which the server's history has not been proven.
     PutUnproven(usize),
-    /// The supervisor of a node does its next thing.
+    /// The supervisor of a node takes its next step.
     Recover(usize),
-    /// Somebody who clears removes this.
+    /// A task or supervisor that clears the cache removes these keys.
     Remove(Who, Keys),
-    /// The next command of this task or supervisor (with a removal, of these keys) is not answered.
+    /// The next command of this task or supervisor is not answered. If it is a removal, it removes these keys.
     GiveUp(Who, Keys),
-    /// A command that nobody waits for is executed.
+    /// A command that was given up is executed.
     Late(usize),
     /// A node finds the clock missing or unsettled.
     Doubt(usize),
     /// A node is cut off.
     Cut(usize),
-    /// A node dies and begins anew.
+    /// A node dies and starts again.
     Crash(usize),
-    /// Everything on the server is gone.
+    /// The server loses everything.
     Flush,
-    /// The clock is gone.
+    /// The server loses the clock.
     LoseClock,
-    /// An object is gone.
+    /// The server loses an object.
     LoseObject(Object),
-    /// The index key of h is gone.
+    /// The server loses the index key of h.
     LoseIndexKey,
     /// The server writes a snapshot.
     Save,
@@ -132,7 +133,7 @@ pub(crate) enum Step {
 }
 
 impl Standalone {
-    /// The model of this scene, without what was removed.
+    /// The model of this scene, without the removed protections and assumptions.
     #[must_use]
     pub(crate) fn new(scene: Scene, removed: Removed, folded: bool) -> Self {
         let tasks =
@@ -153,7 +154,7 @@ impl Standalone {
         self.removed.keeps(removable)
     }
 
-    /// Whether nobody relies on the index key of h to be there.
+    /// Whether no task needs the index key of h to exist.
     fn avoids_index(&self) -> bool {
         self.tasks.iter().all(|(_, task)| match task {
             Task::Load(_) => true,
@@ -169,7 +170,8 @@ impl Standalone {
             (_, Progress::Done) => false,
             (Task::Load(_) | Task::LoadLagging(_), Progress::Waiting | Progress::Holding { .. })
             | (Task::FindNothing { .. } | Task::SetBoth(_), Progress::Waiting) => node.may_read(),
-            // Until it has its ticket, by asking or by the answer to its first attempt. A version sees what a plain set cannot.
+            // The assumption holds until the set has its ticket: by asking, or by the answer to its first attempt. With versions, the
+            // assumption is not needed.
             (
                 Task::Set(..),
                 Progress::Holding { overtaken, .. }
@@ -182,7 +184,7 @@ impl Standalone {
         }
     }
 
-    /// What may be removed next.
+    /// The keys that a clearing may remove next.
     fn removable(&self, left: Keys) -> impl Iterator<Item = Keys> {
         let objects = left.without(Keys::H);
         let next = if objects.is_empty() || !self.keeps(Removable::ObjectsFirst) { left } else { objects };
@@ -224,7 +226,7 @@ impl Standalone {
                     } else {
                         node.phase == Phase::Live
                     };
-                    // The assumption `set-of-current` is about the moment at which the set is sent, whatever becomes of it then.
+                    // The assumption `set-of-current` must hold when the set is sent, even if the set is not answered.
                     let current = !is_first_attempt(command) || self.can_go(world, at);
                     if (sent || put) && current && world.faults.unanswered > 0 {
                         steps.push(Step::GiveUp(Who::Task(at), Keys::NONE));
@@ -233,7 +235,7 @@ impl Standalone {
                         steps.push(Step::PutUnproven(at));
                     }
                 }
-                // The question for its ticket.
+                // A set that asks for its ticket.
                 Progress::Holding { asks: true, .. } if node.may_read() && world.faults.unanswered > 0 => {
                     steps.push(Step::GiveUp(Who::Task(at), Keys::NONE));
                 }
@@ -297,7 +299,7 @@ impl Standalone {
         }
     }
 
-    /// A command as it is sent now.
+    /// The command, with the name of the connection on which the node sends it now.
     fn signed(&self, world: &World, node: usize, mut command: Command) -> Command {
         if let Command::Store { connection, .. } = &mut command {
             *connection = name_of(node, world.nodes[node].connection);
@@ -305,7 +307,7 @@ impl Standalone {
         command
     }
 
-    /// Runs a command on the server, and notes what that means for values that were loaded before.
+    /// Runs a command on the server, and marks the loads and sets that it overtakes.
     fn execute(&self, world: &mut World, command: Command) -> Reply {
         let before = world.server;
         let (reply, touched) = world.server.execute(command, self.removed);
@@ -322,7 +324,7 @@ impl Standalone {
         let source = world.source;
         let overtake = |command: &mut Command| {
             if let Command::Store { mode, value, overtaken, .. } = command {
-                // A load was overtaken by any invalidation, the first attempt of a set only by one of a newer state.
+                // Any invalidation overtakes a load. Only an invalidation of a newer state overtakes the first attempt of a set.
                 let newer = *mode != Mode::Set || source.load(value.object).version > value.version;
                 *overtaken |= newer && value.keys().meets(touched);
             }
@@ -332,7 +334,7 @@ impl Standalone {
             match task {
                 Progress::Sent { command, .. } => overtake(command),
                 Progress::Holding { value, overtaken, .. } if value.keys().meets(touched) => {
-                    // A load was overtaken by any invalidation, a set only by one of a newer state.
+                    // As above: a load by any invalidation, a set only by an invalidation of a newer state.
                     let newer = source.load(value.object).version > value.version;
                     *overtaken |= newer || matches!(kind, Task::Load(_) | Task::LoadLagging(_));
                 }
@@ -403,7 +405,7 @@ impl Standalone {
             }
             (Task::Truncate, Progress::Waiting) => {
                 world.truncates += 1;
-                // A source that lags is no truncate's business.
+                // With versions, a load may come from a replica that lags, and a truncate promises nothing about old states of it.
                 let forbids = match self.scene.versioned {
                     true => States::default(),
                     false => world.source.older(Keys::P.and(Keys::Q)),
@@ -413,8 +415,8 @@ impl Standalone {
             }
             (_, Progress::Waiting) => self.write(world, task),
             (Task::Set(..), Progress::Holding { value, forbids, overtaken, asks: false }) => {
-                // What this node has seen of the clock is at most as new as the clock is when the set is sent. What is older is refused more
-                // often, and leads to the second attempt.
+                // The model takes the newest ticket that the node can have seen: that of the clock when the set is sent. With an older ticket
+                // the set would only be refused more often, and go to its second attempt.
                 match world.server.seen(self.removed).filter(|_| world.nodes[node].may_read()) {
                     Some(ticket) => {
                         let born = world.truncates;
@@ -432,7 +434,7 @@ impl Standalone {
                     Progress::Ticketed { ticket, born } => {
                         Command::Store { mode: Mode::Put, value, ticket, born, overtaken: false, connection: 0 }
                     }
-                    // No ticket: the earlier state must go all the same.
+                    // Without a ticket the set cannot store, but it must still invalidate the earlier state.
                     _ => Command::Invalidate { keys: value.keys(), floor: 0 },
                 };
                 Progress::Sent { command, forbids }
@@ -452,7 +454,7 @@ impl Standalone {
         world.tasks[at] = next;
     }
 
-    /// The first attempt of a set. Where it is overtaken nothing was done yet, and its keys are still guarded.
+    /// The first attempt of a set. If it is overtaken, nothing was done yet, and the guard still holds the set's keys.
     fn try_set(&self, world: &mut World, node: usize, command: Command, forbids: States, sent: bool) -> Progress {
         let Command::Store { value, ticket, born, .. } = command else { return Progress::Done };
         if !sent {
@@ -493,7 +495,7 @@ impl Standalone {
         }
     }
 
-    /// What is done to the source, where it is the first thing that a task does.
+    /// The first step of a task that begins with a change of the source.
     fn write(&self, world: &mut World, task: Task) -> Progress {
         match task {
             Task::Invalidate(change, keys) => {
@@ -519,7 +521,7 @@ impl Standalone {
         }
     }
 
-    /// The next script of a call of several. What is left when one cannot be sent is deferred.
+    /// The next script of a call for several objects. If it cannot be sent, all that is left is deferred.
     fn put_next(
         &self,
         world: &mut World,
@@ -555,7 +557,7 @@ impl Standalone {
         Progress::Several { ticket: Ticket { sequence, ..ticket }, born, others, left }
     }
 
-    /// An update whose node may not read, or whose server has no settled clock, only invalidates.
+    /// An update without a ticket only invalidates: its node may not read, or the server has no settled clock.
     fn update_without_ticket(&self, world: &mut World, task: Task) -> Progress {
         match self.write(world, task) {
             Progress::Holding { value, forbids, .. } => {
@@ -577,12 +579,12 @@ impl Standalone {
         }
     }
 
-    /// Sends the command of a task that has nothing to do after it.
+    /// Sends the last command of a task.
     fn send(&self, world: &mut World, at: usize, command: Command, forbids: States) {
         let node = self.tasks[at].0;
         let command = self.signed(world, node, command);
         match command {
-            // A fill is not worth the journal.
+            // A fill that could not be delivered is dropped, not put into the journal.
             Command::Store { mode: Mode::Fill, .. } | Command::FindNothing { .. } => {
                 if world.nodes[node].may_read() && self.execute(world, command) == Reply::Lost {
                     world.nodes[node].phase = Phase::Unproven;
@@ -602,7 +604,7 @@ impl Standalone {
         }
     }
 
-    /// Puts what was not answered into the journal.
+    /// Puts a change into the journal, because it was not answered or cannot be sent.
     fn defer(&self, world: &mut World, at: usize, command: Command, forbids: States, truncate: u8) {
         let node = &mut world.nodes[at];
         node.owed.add(forbids);
@@ -623,7 +625,7 @@ impl Standalone {
         let replaying = matches!(node.phase, Phase::Replaying(_));
         if keys.is_empty() {
             node.journal_all = true;
-            // A truncate that is being replayed must not be thought to be this one.
+            // The end of the replay that is under way must not cross out this newer truncate.
             node.journal = if replaying { Keys::P } else { Keys::NONE };
         } else if !node.journal_all || replaying {
             node.journal = node.journal.and(keys);
@@ -653,7 +655,7 @@ impl Standalone {
         }
     }
 
-    /// The journal is crossed out; what it promised to this node holds on every node now.
+    /// Empties the journal after its replay. What it promised to this node now holds on every node.
     fn replayed(&self, world: &mut World, at: usize) {
         let node = &mut world.nodes[at];
         world.forbidden.add(node.owed);
@@ -661,7 +663,7 @@ impl Standalone {
         *node = Node { phase: Phase::Live, connection: node.connection, ..Node::default() };
     }
 
-    /// The next command of whoever clears. Answers how far a task is then; a node notes it itself.
+    /// The next command of a clearing. Returns the new progress if a task clears. If a node clears, its phase is updated here.
     fn clear(&self, world: &mut World, who: Who, stage: Stage, keys: Keys, number: u8, forbids: States) -> Progress {
         let node = match who {
             Who::Task(at) => self.tasks[at].0,
@@ -706,7 +708,7 @@ impl Standalone {
                 if replayed && world.nodes[at].journal.is_empty() {
                     self.replayed(world, at);
                 } else if replayed {
-                    // Something was deferred meanwhile: all once more.
+                    // Something was deferred during the replay, so the truncate is replayed once more.
                     world.nodes[at].journal = Keys::NONE;
                 }
             }
@@ -714,7 +716,7 @@ impl Standalone {
         Progress::Done
     }
 
-    /// A truncate forgets all that is older than the source: a set of such a state that has no ticket yet is overtaken.
+    /// A truncate invalidates all states that are older than the source. So it overtakes a set of such a state that has no ticket yet.
     fn forget_sets(&self, world: &mut World) {
         let source = world.source;
         for (task, (_, kind)) in world.tasks.iter_mut().zip(&self.tasks) {
@@ -738,7 +740,7 @@ impl Standalone {
         }
     }
 
-    /// Nobody answers; the command may be executed later.
+    /// The next command is not answered. It may be executed later.
     fn give_up(&self, world: &mut World, who: Who, keys: Keys) {
         world.faults.unanswered -= 1;
         let (node, progress) = match who {
@@ -754,7 +756,7 @@ impl Standalone {
                     self.defer(world, node, command, forbids, 0);
                 }
             }
-            // The ticket of a set.
+            // A set that asks for its ticket.
             Some(Progress::Holding { value, forbids, .. }) => {
                 self.defer(world, node, Command::Invalidate { keys: value.keys(), floor: 0 }, forbids, 0);
             }
@@ -872,7 +874,7 @@ impl Standalone {
     }
 }
 
-/// How the server calls a connection of a node.
+/// The server's name of a node's connection.
 fn name_of(node: usize, connection: u8) -> u8 {
     1 + 2 * connection + u8::from(node == 1)
 }
@@ -881,7 +883,7 @@ fn is_first_attempt(command: Command) -> bool {
     matches!(command, Command::Store { mode: Mode::Set, .. })
 }
 
-/// What a load finds in the source.
+/// The value that a load reads from the source.
 fn load(source: &Source, task: Task) -> Value {
     match task {
         Task::LoadLagging(object) => source.load_lagging(object),

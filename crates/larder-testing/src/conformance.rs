@@ -1,29 +1,28 @@
-//! The contract of larder as code: cases that every connector must pass, alone and stacked.
+//! The contract of larder as code: cases that every connector must pass.
 //!
-//! A connector is put through the suite by a [`Subject`], which opens it. [`conformance!`](macro@crate::conformance) makes one
-//! test of each [`Promise`]; [`check`] and [`run`] are for harnesses of another kind. A case that fails panics with the
-//! promise, what was seen, and every step that led there.
+//! A test implements [`Subject`], which opens the connector under test. [`conformance!`](macro@crate::conformance) makes one test of
+//! each [`Promise`]. A harness of another kind calls [`check`] or [`run`]. A case that fails panics with the promise, with what it saw,
+//! and with the last steps that led there.
 //!
 //! # What the suite takes for granted
 //!
-//! The connector is healthy: its server answers, its time-outs are long enough never to fire here, and nobody else
-//! uses the caches that the suite makes. What happens when the server fails is not the contract of a
-//! connector alone, and is tested where it can be made to fail. One thing is asked of those that [can be cut
-//! off](Nature::outages): changes made meanwhile are applied before anything is read again.
+//! The connector is healthy: its server answers, its time-outs are long enough never to fire, and nobody else uses the caches that the
+//! suite makes. How a connector behaves when its server fails is tested elsewhere, with real servers. The suite tests one thing of
+//! connectors that [can be cut off](Nature::outages): they apply the changes of an outage before they read anything again.
 //!
 //! # What is left out
 //!
-//! Not every connector can do everything: one in memory has no bytes that could be damaged. A subject declares in its
-//! [`Nature`] of each ability whether its connector has it. A case that needs one it lacks is left out, and printed:
-//! `left out: <subject>: <promise> <case>: <reason>`, on the standard output, also where the tests pass.
+//! Not every connector can do everything: a connector in memory has no bytes that could be damaged. A subject declares in its [`Nature`]
+//! which abilities its connector has. A case that needs a missing ability is left out, and printed:
+//! `left out: <subject>: <promise> <case>: <reason>`, on the standard output, even if the tests pass.
 //!
 //! # Why it can be trusted
 //!
-//! Whatever the suite asserts follows from the contract; where the contract leaves a choice (an object or a
-//! miss), so does the suite, unless a connector could then pass by storing nothing. Nothing depends on how fast the
-//! machine is: where time is real, no case expects an object to be there still after time has passed, and none expects
-//! it to be gone before its age has certainly passed. And every case is seen to fail: this crate's own tests put
-//! connectors with one flaw each through it.
+//! - Everything that the suite asserts follows from the contract. Where the contract leaves a choice (an object or a miss), the suite
+//!   accepts both, unless a connector could then pass by storing nothing.
+//! - Nothing depends on the speed of the machine. Where time is real, no case expects an object to be still there after a wait, and no
+//!   case expects it to be gone before its age has certainly passed.
+//! - The suite is itself tested: this crate's tests run connectors with one flaw each, and the suite must reject each of them.
 //!
 //! ```
 //! use larder::{Connector, Schema, clock::{Clock, ManualClock}};
@@ -98,36 +97,40 @@ mod versions;
 
 /// What the suite needs from a connector under test.
 pub trait Subject: Send + Sync {
-    /// What kind of connector it is. A case that needs what the connector cannot do is left out, and printed with the reason.
+    /// What the connector can do. A case that needs something else is left out, and printed with the reason.
     fn nature(&self) -> Nature;
 
-    /// Opens a cache as this node would, and waits until it can be read. It is empty unless it was opened before: the suite
-    /// uses each cache name for one case. Asked again with the same node, cache and fingerprint, the connector may be the
-    /// same; for other nodes and fingerprints it shares what is stored, unless the connector is private to a
-    /// node: then all nodes get the same connector, and each fingerprint one of its own.
+    /// Opens a cache on the node with this number, and returns when the cache can be read. The suite uses each cache name for one case
+    /// only, so a cache is empty when it is opened for the first time.
+    ///
+    /// - The same node, cache and fingerprint as before: may return the same connector.
+    /// - Another node or fingerprint, of a connector whose nodes [share](Nature::shared) what they store: another connector to the same
+    ///   data.
+    /// - Another node, of a connector that is private to its node: the same connector. Each fingerprint has a connector of its own.
     fn open(&self, node: usize, schema: Schema) -> impl Future<Output = Arc<dyn Connector>> + Send;
 
     /// Lets time pass for the ages: advances an injected clock, or waits.
     fn pass(&self, time: Duration) -> impl Future<Output = ()> + Send;
 
-    /// Shows `edit` the stored bytes of every object of this cache, and stores what it leaves of them in their place. Bytes
-    /// that only help to find objects may be shown too. Only asked of those that [store bytes](Nature::bytes).
+    /// Calls `edit` with the stored bytes of every object of this cache, and stores the edited bytes in their place. May also call it
+    /// with bytes that only help to find objects. Called only for connectors that [store bytes](Nature::bytes).
     fn rewrite(&self, _cache: &str, _edit: &mut (dyn FnMut(&mut Vec<u8>) + Send)) -> impl Future<Output = ()> + Send {
         async {}
     }
 
-    /// Makes the connector drop every object of this cache as it does when it runs out of room. Only asked of those
-    /// that [evict](Nature::evicts).
+    /// Makes the connector drop every object of this cache, in the way it does when it runs out of room. Called only for connectors that
+    /// [evict](Nature::evicts).
     fn evict(&self, _cache: &str) -> impl Future<Output = ()> + Send {
         async {}
     }
 
-    /// Cuts every node off from what is stored, which stays as it is. Only asked of those that have [outages](Nature::outages).
+    /// Begins an outage: no node reaches the stored data, and the data stay as they are. Called only for connectors that have
+    /// [outages](Nature::outages).
     fn interrupt(&self) -> impl Future<Output = ()> + Send {
         async {}
     }
 
-    /// Ends what [`interrupt`](Self::interrupt) began. Need not wait until the connectors have noticed.
+    /// Ends the outage that [`interrupt`](Self::interrupt) began. Need not wait until the connectors have noticed.
     fn mend(&self) -> impl Future<Output = ()> + Send {
         async {}
     }
@@ -135,14 +138,14 @@ pub trait Subject: Send + Sync {
 
 macro_rules! promises {
     ($($promise:ident $text:literal)*) => {
-        /// A promise of the contract, or loading, which builds on it.
+        /// A promise of the contract, or [`Loading`](Self::Loading), which builds on the contract.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Promise {
             $(#[doc = $text] $promise),*
         }
 
         impl Promise {
-            /// All of them.
+            /// All promises.
             pub const ALL: &'static [Self] = &[$(Self::$promise),*];
 
             /// What is promised, in short.
@@ -180,18 +183,18 @@ impl fmt::Display for Promise {
     }
 }
 
-/// Puts a subject through every case of one promise. A case that needs an ability which the subject lacks is left out, and printed.
+/// Runs every case of one promise. A case that needs an ability which the subject lacks is left out, and printed.
 ///
 /// # Panics
 ///
-/// If the promise is broken, if an operation does not answer within ten minutes, or if the subject lacks an ability and does not say why.
+/// If the promise is broken, if a case does not end within ten minutes, or if the subject lacks an ability and gives no reason.
 pub async fn check<S: Subject>(promise: Promise, subject: &S) {
     for case in suite().into_iter().filter(|case| case.promise == promise) {
         case.check(subject).await;
     }
 }
 
-/// Puts a subject through the whole suite.
+/// Runs the whole suite.
 ///
 /// # Panics
 ///
@@ -202,9 +205,9 @@ pub async fn run<S: Subject>(subject: &S) {
     }
 }
 
-/// Makes a test of each [`Promise`](crate::conformance::Promise): `conformance! { subject }`. The expression is
-/// evaluated once per test, in an async function of which it may use `.await`. With `each` in front it yields several subjects,
-/// such as one for each server that is installed, which are checked one after the other.
+/// Makes a test of each [`Promise`](crate::conformance::Promise): `conformance! { subject }`. Each test evaluates the expression once, in
+/// an async function, so the expression may use `.await`. With `each` in front, the expression yields several subjects, for example one
+/// for each installed server. The test then checks one after the other.
 ///
 /// ```text
 /// larder_testing::conformance! { MemorySubject::new() }
@@ -248,7 +251,7 @@ macro_rules! conformance {
 struct Case<S> {
     promise: Promise,
     name: &'static str,
-    /// What the subject must be able to do.
+    /// The ability that the case needs.
     needs: fn(Nature) -> Ability,
     run: for<'a> fn(Trial<'a, S>) -> Running<'a>,
 }
@@ -256,7 +259,7 @@ struct Case<S> {
 type Running<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl<S: Subject> Case<S> {
-    /// After this long a case is taken to hang. The slowest takes seconds, on a machine that has time for it.
+    /// A case that takes longer than this counts as hung. On an idle machine the slowest case takes seconds.
     const PATIENCE: Duration = Duration::from_secs(600);
 
     async fn check(&self, subject: &S) {
@@ -279,7 +282,6 @@ impl<S: Subject> Case<S> {
     }
 }
 
-/// Every case of every promise.
 fn suite<S: Subject>() -> Vec<Case<S>> {
     [
         storing::cases(),
@@ -302,7 +304,7 @@ fn suite<S: Subject>() -> Vec<Case<S>> {
     .collect()
 }
 
-/// Lists the cases of a file: `Promise { case, case if ability }`.
+/// Lists the cases of a file: `Promise { case, case if ability, }`.
 macro_rules! table {
     ($($promise:ident { $($name:ident $(if $need:ident)?,)* })*) => {
         pub(super) fn cases<S: $crate::conformance::Subject>() -> Vec<$crate::conformance::Case<S>> {

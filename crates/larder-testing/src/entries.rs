@@ -1,13 +1,13 @@
-//! Sample entry types: one for each thing about entries that a connector can get wrong.
+//! Sample entry types. Each covers one property of entries that a connector can get wrong.
 //!
 //! | type | what it is for |
 //! |---|---|
 //! | [`Instance`] | the usual case: one id, several hosts, a version |
-//! | [`Site`] | the same without a version, which would hide a stale object from a test of fences |
-//! | [`next::Site`] | what the next release of a service made of `Site`: the same cache and indexes, another shape |
+//! | [`Site`] | the same without a version: a version would hide a missing fence |
+//! | [`next::Site`] | `Site` in the next release of a service: the same cache and indexes, another shape |
 //! | [`Account`] | keys of several parts |
 //! | [`Blob`] | keys of any bytes, and index names that begin with one another |
-//! | [`Misfit`] | what should not be cached: no id or two, bytes that cannot be written or read back |
+//! | [`Misfit`] | an object that cannot be stored: no id or two, or a body that cannot be written or read back |
 
 use larder::{Entry, Index, Keys};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -57,7 +57,7 @@ impl Site {
     }
 }
 
-/// Entry types of the next release, which runs beside the one before.
+/// Entry types of the next release, which runs beside the earlier release.
 pub mod next {
     use larder::Entry;
     use serde::{Deserialize, Serialize};
@@ -129,14 +129,14 @@ impl Blob {
     }
 }
 
-/// What should not be cached: it may have no id or several, and its [`Body`] may not survive being written and read.
+/// An object that cannot be stored: it may have no id or several, and its [`Body`] may not be writable or readable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Misfit {
     /// The primary key, when there is exactly one.
     pub ids: Vec<String>,
     /// Keys of the index `host`.
     pub hosts: Vec<String>,
-    /// What becomes of its bytes.
+    /// Whether the object can be written and read back.
     pub body: Body,
 }
 
@@ -154,7 +154,7 @@ impl Misfit {
     pub const HOST: Index<Self, String> = Index::at::<1>();
 }
 
-// By hand, since a derived entry has exactly one primary key.
+// Not derived: a derived entry has exactly one primary key.
 impl Entry for Misfit {
     const CACHE: &'static str = "misfit";
     const INDEXES: &'static [&'static str] = &["id", "host"];

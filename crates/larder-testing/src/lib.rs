@@ -4,15 +4,15 @@
 //! |---|---|
 //! | [`mod@conformance`] | larder's contract, C1 to C14, as test cases that any connector can be put through |
 //! | [`entries`] | the sample entry types that those cases store |
-//! | [`mod@model`] | random operations on a connector, whose answers are compared with the contract in its plainest form |
-//! | [`mod@reference`] | a connector that is nothing but the contract, to compare other connectors with |
+//! | [`mod@model`] | random operations on a connector; its answers are compared with those of the reference |
+//! | [`mod@reference`] | a connector that implements the contract in the simplest way, to compare other connectors with |
 //! | [`server`] | real Redis and Valkey servers on temporary sockets, with kill, stop, continue and restart |
 //! | [`postgres`] | real PostgreSQL servers on temporary sockets, with kill and restart |
 //! | [`proxy`] | a scripted proxy that corrupts, delays, cuts and drops |
 //!
 //! Servers and proxy need no cargo feature. The rest needs the feature `conformance`, which is on by default.
 //!
-//! Nothing here is for production. The conformance suite panics when a promise is broken: that is its purpose.
+//! Do not use this crate in production: the conformance suite panics when a promise is broken.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;

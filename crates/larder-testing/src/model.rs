@@ -1,8 +1,8 @@
 //! Random sequences of operations, played on a connector and on the [reference](mod@crate::reference) side by side.
 //!
-//! What the reference has not, the connector must not have either: that is the contract. What the reference has, the connector must
-//! have too, unless it has said itself that it refused it, or [may forget](Settings::may_forget). A sequence that shows a
-//! difference is shortened as far as it goes, and told in words:
+//! Where the reference misses, the connector must miss, too: that is the contract. Where the reference finds an object, the connector must
+//! find it, too, unless the connector refused to store it or [may forget](Settings::may_forget) it. A sequence in which they differ is
+//! shortened as far as possible, and printed in words:
 //!
 //! ```text
 //! the connector does what the contract forbids (sequence 17 of seed 1, shortened), on `site`:
@@ -12,8 +12,8 @@
 //! the last of these must be a miss
 //! ```
 //!
-//! It complements the [conformance suite](mod@crate::conformance), whose cases are chosen and not drawn: here operations meet that nobody
-//! thought to combine. The same [`Subject`] is put through both.
+//! The model complements the [conformance suite](mod@crate::conformance), whose cases are written by hand: random sequences combine
+//! operations that nobody thought to combine. Both take the same [`Subject`].
 //!
 //! ```
 //! # use larder::{Connector, Schema, clock::{Clock, ManualClock}, connector::memory::{Memory, MemoryOptions}};
@@ -40,8 +40,8 @@
 //!
 //! # Limits
 //!
-//! One operation ends before the next begins, but for what happens during the write of an update; orders of steps are the business of other
-//! tests. Several releases, evictions and trouble are the conformance suite's.
+//! Each operation ends before the next begins, except for a change during the write of an update. Concurrent steps are covered by other
+//! tests. Several releases, evictions and trouble are covered by the conformance suite.
 #![allow(clippy::panic, reason = "a broken promise is a panic: the model runs inside tests")]
 
 use crate::conformance::{Nature, Subject};
@@ -56,17 +56,17 @@ mod play;
 #[cfg(test)]
 mod tests;
 
-/// How much is tried, and what is held against the connector.
+/// How much is tried, and whether the connector may forget.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Sequences of operations. By default 300, or as many as `LARDER_MODEL_SEQUENCES` says.
+    /// The number of sequences. By default 300, or the value of `LARDER_MODEL_SEQUENCES`.
     pub sequences: u32,
-    /// Operations of a sequence at most. By default 40.
+    /// The most operations of a sequence. By default 40.
     pub operations: usize,
-    /// What is tried depends on this alone. By default 1, or what `LARDER_MODEL_SEED` says.
+    /// The seed of the random numbers: the same seed tries the same sequences. By default 1, or the value of `LARDER_MODEL_SEED`.
     pub seed: u64,
-    /// Whether the connector may miss and refuse whatever it likes, as one that has little room does, or one that is switched off. It still
-    /// must not find what is not there.
+    /// Whether the connector may miss or refuse anything, as a connector with little room or one that is switched off does. It still must
+    /// not find an object where the reference misses.
     pub may_forget: bool,
 }
 
@@ -85,13 +85,13 @@ impl Default for Settings {
 /// The shortest sequence found in which the connector breaks the contract.
 #[derive(Clone, Debug)]
 pub struct Broken {
-    /// The cache it was seen on, that of [`Site`](crate::entries::Site) or of [`Instance`](crate::entries::Instance), and its ages.
+    /// The cache, of [`Site`](crate::entries::Site) or of [`Instance`](crate::entries::Instance), and its ages.
     pub cache: String,
-    /// The operations and what the connector said, in words; the last one is wrong.
+    /// The operations and the connector's answers, in words. The last answer is wrong.
     pub told: Vec<String>,
-    /// What it should have been.
+    /// What the last answer should have been.
     pub wanted: String,
-    /// Which of the sequences it was, counted from 1, and of which seed.
+    /// The number of the sequence, counted from 1, and the seed.
     pub found_in: (u32, u64),
 }
 
@@ -111,12 +111,12 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// What a connector did that the contract leaves to it.
+/// How often the connector refused to store an object, which the contract allows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
-    /// What the reference has stored.
+    /// The objects that the reference has stored.
     pub(crate) stored: u64,
-    /// How much of that the connector has refused.
+    /// How many of them the connector has refused.
     pub(crate) refused: u64,
 }
 
@@ -124,7 +124,7 @@ pub(crate) struct Tally {
 ///
 /// # Errors
 ///
-/// The shortest sequence found that breaks it.
+/// The shortest sequence found that breaks the contract.
 pub async fn check<S: Subject>(subject: &S, settings: &Settings) -> Result<(), Box<Broken>> {
     let mut runner = runner(settings.seed);
     let strategy = operation::sequences(subject.nature(), settings);
@@ -135,7 +135,7 @@ pub async fn check<S: Subject>(subject: &S, settings: &Settings) -> Result<(), B
         let shortest = shorten(subject, settings, &mut tree, *first).await;
         return Err(Box::new(Broken { found_in: (number, settings.seed), ..shortest }));
     }
-    // A fence that is coarser than a key may refuse a fill once in a while; more than that is no cache.
+    // A connector may share one fence among several keys, and so refuse a fill now and then. More than one refusal in 50 is an error.
     if !settings.may_forget && tally.refused * 50 > tally.stored {
         return Err(Box::new(Broken {
             cache: "any".to_owned(),
@@ -147,7 +147,7 @@ pub async fn check<S: Subject>(subject: &S, settings: &Settings) -> Result<(), B
     Ok(())
 }
 
-/// The same for use in a test.
+/// As [`check`], for use in a test.
 ///
 /// # Panics
 ///
@@ -172,7 +172,7 @@ async fn play<S: Subject>(
     sequence: &Sequence,
     tally: &mut Tally,
 ) -> Result<(), Box<Broken>> {
-    // What is versioned needs an answer to which of two versions is there, and that a connector which may forget has not.
+    // With versions, what may be stored depends on which version is stored now. That is unknown if the connector may forget.
     let forgetful = settings.may_forget || (!subject.nature().exact_time.is_there() && sequence.ages());
     if sequence.versioned && !forgetful {
         Play::<crate::entries::Instance>::of(subject, forgetful, sequence, tally).await
@@ -181,7 +181,7 @@ async fn play<S: Subject>(
     }
 }
 
-/// Leaves out and simplifies whatever can be without the sequence becoming harmless.
+/// Simplifies the sequence, and leaves operations out, as long as it still breaks the contract.
 async fn shorten<S: Subject>(
     subject: &S,
     settings: &Settings,
@@ -204,7 +204,7 @@ async fn shorten<S: Subject>(
             }
         }
     }
-    // What was needed before everything else was simplified may not be any more.
+    // An operation that was needed in the longer sequence may not be needed in the simplified one.
     let mut place = 0;
     while place < sequence.operations.len() {
         let mut shorter = sequence.clone();
@@ -217,7 +217,7 @@ async fn shorten<S: Subject>(
     shortest
 }
 
-/// Who plays.
+/// How many nodes play.
 fn nodes(nature: Nature) -> usize {
     if nature.shared.is_there() { 2 } else { 1 }
 }

@@ -1,4 +1,4 @@
-//! The shortest history of an impossible answer: what has to do with its object, from what had made it impossible to the read.
+//! A short history of an impossible answer: everything about its object, from the event that made the answer impossible to the read.
 
 use super::checker::{Checker, Fault, Violation};
 use super::objects::{Key, Kind};
@@ -7,13 +7,13 @@ use super::truth::digest;
 use super::witness::Made;
 use std::collections::HashMap;
 
-/// How many reads of the same object are told of, at most.
+/// The most reads of the same object in a history.
 const READS: usize = 12;
 
-/// How many other calls.
+/// The most other calls in a history.
 const CALLS: usize = 16;
 
-/// A line for each event, in the order in which they began. Times are in seconds since `begun`.
+/// One line for each event, in the order in which the events began. Times are in seconds since `begun`.
 pub(crate) fn history(checker: &Checker, violation: &Violation, faults: &[Made], begun: u64) -> Vec<String> {
     let read = &violation.read;
     let kind = read.key.kind;
@@ -23,7 +23,7 @@ pub(crate) fn history(checker: &Checker, violation: &Violation, faults: &[Made],
     let state = answer.and_then(|answer| checker.truth.state(kind, answer.number, answer.sequence));
     let mut keys: Vec<Key> = state.iter().flat_map(|state| state.keys()).collect();
     keys.push(read.key);
-    // The load, or what made its answer impossible, whichever began first.
+    // When the load began, or the event that made its answer impossible, whichever was first.
     let since = [
         answer.map(|answer| answer.born),
         call.map(|(_, call)| call.begun),
@@ -140,7 +140,7 @@ fn headline(violation: &Violation, call: Option<&Forgotten>, hosts: Option<u64>)
                 "{key}: the answer is that there is nothing, but the key had led somewhere ever since a change that was completed"
             )
         }
-        Fault::StaleState => format!("{key}: the answer is a state that a completed change had ended"),
+        Fault::StaleState => format!("{key}: the answer is a state that was over since a completed change"),
         Fault::StaleBirth if call.is_some_and(|call| call.call == Call::Truncate) => {
             format!("{key}: the answer was loaded before a truncate that was completed")
         }
@@ -150,9 +150,9 @@ fn headline(violation: &Violation, call: Option<&Forgotten>, hosts: Option<u64>)
     }
 }
 
-/// A node tells again and again that it clears its cache, until the cache is read. Of each clearing only the first word is told.
+/// Keeps the first report of each clearing: a node reports a clearing again and again, until the cache can be read.
 fn first_of_each(clearings: impl Iterator<Item = (u64, u32)>) -> impl Iterator<Item = (u64, u32)> {
-    /// Words of one clearing follow each other within this, in ns.
+    /// The reports of one clearing follow each other within this time, in ns.
     const APART: u64 = 1_000_000_000;
     let mut told_last: HashMap<u32, u64> = HashMap::new();
     clearings.filter(move |(time, node)| {

@@ -1,33 +1,32 @@
-//! Judges every answer: was it possible, given all that had been completed when its read began?
+//! Judges every answer: was it possible, given the calls that were completed when its read began?
 //!
 //! # What is known
 //!
-//! The truth ([`truth`](super::truth)): the source keeps every state. The calls that made a cache forget ([`demands`](super::demands)): when each
-//! began and ended, and how far it came. All times are of one clock, the machine's monotonic one. A node tells everything that happened
-//! up to some moment at once, so a read is judged when every node that lives has told what it did before the read ended, and a little more.
+//! The truth ([`truth`](super::truth)): the source keeps every state. The calls that made a cache forget ([`demands`](super::demands)): when
+//! each began and ended, and its outcome. All times come from one clock, the machine's monotonic clock. Each report of a node is complete up
+//! to some time. So a read is judged when all nodes that live have reported everything up to the end of the read, and a little more.
 //!
 //! # The rules
 //!
-//! A call is *completed for a node* when it has answered *applied*, for all nodes; when it was *deferred*, or its caller has gone away,
-//! for its own node at once, and for the others when that node's journal was found empty afterwards. A node that is killed takes its
-//! journal with it: what it had deferred, or had under way, demands nothing of anybody else, ever. Then, for an answer under a key:
+//! When a call is *completed* depends on its outcome. *Applied*: at once, for all nodes. *Deferred*, or the caller went away: at once for its
+//! own node; for the other nodes when its node's journal was found empty afterwards. A node that is killed loses its journal: calls that it
+//! had deferred, or that were under way, demand nothing of other nodes. Then, for an answer under a key:
 //!
 //! - *Wrong*: a state that never was; a mixture; a state that does not list the key.
-//! - *Stale by state*: one of the keys that the state lists was forgotten, by a call completed for the node before the read began,
-//!   because of a change by which, or after which, the state had ended already. Where the answer is that there is nothing: the key led
-//!   somewhere ever since. Not for policies, whose loaders read a replica that lags behind.
-//! - *Stale by birth*: the load that brought the answer began before such a call did. It could be overtaken, so it cannot have been
-//!   let in, and who had it before must have forgotten it. This catches also what the state does not show: an object that comes back after a
-//!   truncate, or under a key that was deleted (where only that key counts), although nothing has changed it.
-//! - *Below the floor*: a hit on a policy with a version that an invalidation had excluded less than a minute before.
-//! - *Lowered*: a hit on a policy that nobody ever invalidates, with a version lower than a hit on any node that had ended
-//!   before the read began.
+//! - *Stale by state*: a call that was completed for the node before the read began made the cache forget a key that the state lists. The
+//!   reason of the call was the change that ended the state, or a later change. If the answer is that there is nothing: the key led to an
+//!   object ever since that change. Not for policies, whose loaders read a replica that lags behind.
+//! - *Stale by birth*: the load of the answer began before such a call. The call overtook the load, so its fill must have been refused, or the
+//!   object must have been forgotten. This also finds what the state does not show: an object that comes back unchanged after a truncate, or
+//!   under a key that was deleted (then only that key counts).
+//! - *Below the floor*: a hit on a policy with a version that an invalidation had excluded less than a minute earlier.
+//! - *Lowered*: a hit on a policy that is never invalidated, with a lower version than a hit on any node that ended before the read began.
 //!
 //! # What the rules allow, and why
 //!
-//! - Between commit and completion, the old state; and any newer one, in any order.
-//! - Where the server evicts, an object that was to be forgotten through a secondary key: the key may have been lost. That is documented.
-//! - Below the floor and lowered are not judged across anything that loses data: floors and versions are lost with it.
+//! - Between commit and completion: the old state, and any newer state, in any order.
+//! - If the server evicts: an object that was to be forgotten through a secondary key. The index key may have been lost, which is documented.
+//! - *Below the floor* and *lowered* are not judged across faults that lose data: floors and versions are lost, too.
 
 use super::demands::{Demands, Place};
 use super::objects::{By, Key, Kind, State};
@@ -37,25 +36,25 @@ use super::truth::{Truth, digest};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 
-/// For how long a floor is demanded, with a second to spare.
+/// How long a floor is demanded, in ns: a minute, less a second to be safe.
 const FLOOR: u64 = 59_000_000_000;
 
 /// Policies below this number are never invalidated, so that their versions never go down.
 pub(crate) const STEADY: u32 = 3;
 
-/// After a cache was cleared, what was sent for that may still arrive for so long, in ns.
+/// For this long after a cache was cleared, in ns, commands of the clearing may still arrive.
 pub(crate) const CLEARING: u64 = 2_000_000_000;
 
-/// A read is judged so long after it has ended, in ns: a node tells of a clearing a little later than it begins.
+/// A read is judged this long after it has ended, in ns: a node reports a clearing a little after the clearing begins.
 const LATE: u64 = 100_000_000;
 
-/// How many reads are remembered to be told about.
+/// How many reads are remembered for histories.
 const REMEMBERED: usize = 200_000;
 
-/// How much time, in ns, passes until what can decide nothing any more is forgotten.
+/// How often, in ns, the checker forgets what can no longer decide a read.
 const TIDY_EVERY: u64 = 2_000_000_000;
 
-/// What is wrong with an answer.
+/// What is wrong with an answer: see the rules above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     NeverWas,
@@ -65,12 +64,12 @@ pub(crate) enum Fault {
     StaleBirth,
     BelowFloor,
     Lowered,
-    /// An object was not what it must be in itself.
+    /// The parts of an object do not agree with each other, or a call gave a wrong number of answers.
     Broken,
 }
 
 impl Fault {
-    /// Whether it is a stale answer, and not one that never was right.
+    /// Whether the answer is stale: it was right once.
     pub(crate) fn is_stale(self) -> bool {
         matches!(self, Self::StaleState | Self::StaleBirth | Self::BelowFloor | Self::Lowered)
     }
@@ -82,15 +81,15 @@ pub(crate) struct Violation {
     pub(crate) fault: Fault,
     pub(crate) node: u32,
     pub(crate) read: Read,
-    /// The completed call that had made it impossible.
+    /// The completed call that made the answer impossible.
     pub(crate) call: Option<Place>,
-    /// The earlier read that had.
+    /// The earlier read that made the answer impossible.
     pub(crate) earlier: Option<(u32, Read)>,
-    /// What a node itself says.
+    /// For [`Fault::Broken`]: the node's own report.
     pub(crate) words: String,
 }
 
-/// Waits for its turn.
+/// A read that waits to be judged.
 #[derive(Debug)]
 struct Pending {
     node: u32,
@@ -123,21 +122,21 @@ impl Ord for Pending {
     }
 }
 
-/// How much a node has told.
+/// What a node has reported so far.
 #[derive(Clone, Copy, Debug)]
 struct Told {
-    /// Everything that happened before.
+    /// Everything that happened before this time.
     until: u64,
-    /// Every read that had begun before.
+    /// Every read that began before this time.
     since: u64,
 }
 
-/// Knows all that has happened.
+/// Knows everything that has happened, and judges.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
     pub(crate) truth: Truth,
     pub(crate) demands: Demands,
-    /// What each node has told.
+    /// How far each node has reported.
     told: BTreeMap<u32, Told>,
     tidied: u64,
     pending: BinaryHeap<Reverse<Pending>>,
@@ -145,56 +144,56 @@ pub(crate) struct Checker {
     losses: Vec<(u64, u64)>,
     /// Times at which a node has cleared a cache: from, until, node.
     clearings: Vec<(u64, u64, u32, Kind)>,
-    /// The hits on steady policies, for each the highest version.
+    /// For each policy below [`STEADY`], the hits with its highest versions.
     highest: HashMap<u32, Vec<(u32, Read)>>,
     pub(crate) recent: VecDeque<(u32, Read)>,
     pub(crate) reads: u64,
     pub(crate) hits: u64,
-    /// How many answers each call that reads has given, and how often each that makes the cache forget was made.
+    /// How many answers each kind of reading call has given, and how many calls of each other kind were made.
     pub(crate) calls: BTreeMap<&'static str, u64>,
     broken: Option<Violation>,
 }
 
 impl Checker {
-    /// A node begins; before that it has done nothing.
+    /// A node starts. It has done nothing before this time.
     pub(crate) fn begins(&mut self, node: u32, at: u64) {
         self.told.insert(node, Told { until: at, since: at });
     }
 
-    /// A new process begins with an empty memory, and what was promised in another's is promised no more. For caches in memory only.
+    /// For caches in memory: a new process starts with empty caches, and the promises of earlier processes end.
     pub(crate) fn begins_anew(&mut self) {
         self.demands.withdraw();
         self.highest.clear();
     }
 
-    /// A node has ended, by itself or not: it will tell no more.
+    /// A node has ended, and will not report any more.
     pub(crate) fn ends(&mut self, node: u32) {
         self.told.remove(&node);
         self.demands.ends(node);
     }
 
-    /// From then on the server may lose data.
+    /// From this time on the server may lose data.
     pub(crate) fn loses_from(&mut self, at: u64) {
         match self.losses.last_mut() {
-            // It is not over yet.
+            // The earlier loss is not over yet.
             Some((_, until)) if *until >= at => *until = u64::MAX,
             _ => self.losses.push((at, u64::MAX)),
         }
     }
 
-    /// Whatever could be lost is lost by now.
+    /// After this time the server loses no more data.
     pub(crate) fn loses_until(&mut self, at: u64) {
         if let Some((_, until)) = self.losses.last_mut() {
             *until = at;
         }
     }
 
-    /// A node has cleared a cache between these times, and what it has sent for that may still arrive.
+    /// A node has cleared a cache between these times. Commands of the clearing may still arrive for a while.
     pub(crate) fn cleared(&mut self, node: u32, kind: Kind, since: u64, at: u64) {
         self.clearings.push((since, at + CLEARING, node, kind));
     }
 
-    /// The clearings of a cache that touch this time.
+    /// The clearings of a cache that overlap this time: when each began, and on which node.
     pub(crate) fn clearings(&self, of: Kind, from: u64, until: u64) -> impl Iterator<Item = (u64, u32)> + '_ {
         let touching = self
             .clearings
@@ -208,13 +207,13 @@ impl Checker {
             || self.clearings(Kind::Policy, from, until).next().is_some()
     }
 
-    /// Notes what a node tells.
+    /// Takes a node's report.
     pub(crate) fn hear(&mut self, node: u32, report: Report) {
         self.pending.extend(report.reads.iter().map(|read| Reverse(Pending { node, read })));
         for event in report.events {
             match event {
                 Event::Forgotten(mut call) => {
-                    // What had led somewhere may be lost.
+                    // If data may have been lost, it is not certain that the key still led to the object.
                     call.led = call.led.filter(|led| !self.lost_between(led.since, call.ended));
                     *self.calls.entry(call.call.name()).or_default() += 1;
                     self.demands.forgotten(node, call);
@@ -236,15 +235,15 @@ impl Checker {
         }
     }
 
-    /// Up to when everybody has told everything.
+    /// The time up to which the reports of all nodes are complete.
     fn horizon(&self) -> u64 {
         self.told.values().map(|told| told.until).min().unwrap_or(u64::MAX)
     }
 
-    /// Forgets what can decide no read any more, now and then: memory and the time for a read would grow for as long as the run lasts.
+    /// Forgets, now and then, what can no longer decide a read. Otherwise memory, and the time for each read, would grow with the run.
     fn tidy(&mut self) {
         let told = self.told.values().map(|told| told.since).min().unwrap_or(u64::MAX);
-        // A node that has told nothing yet may hold everything up, and where all have ended there is no need.
+        // Not if all nodes have ended, and not before the slowest node has reported far enough.
         if told == u64::MAX || told < self.tidied.saturating_add(TIDY_EVERY) {
             return;
         }
@@ -262,12 +261,16 @@ impl Checker {
         self.clearings.retain(|(_, until, ..)| *until >= matter);
     }
 
-    /// Whether there is something to judge. The truth has to be brought up to date before it is.
+    /// Whether there is something to judge. Then [`judge`](Self::judge) must be called with the newest commits.
     pub(crate) fn has_work(&self) -> bool {
         self.broken.is_some() || self.pending.peek().is_some_and(|Reverse(pending)| pending.due() <= self.horizon())
     }
 
-    /// Judges what can be judged, knowing also these commits. The first answer that was impossible.
+    /// Adds these commits to the truth, and judges every read that can be judged.
+    ///
+    /// # Errors
+    ///
+    /// The first impossible answer.
     pub(crate) fn judge(&mut self, committed: Vec<Committed>) -> Result<(), Box<Violation>> {
         self.truth.commit(committed);
         if let Some(broken) = self.broken.take() {
@@ -356,7 +359,7 @@ impl Checker {
         if let Some(earlier) = higher.next_back() {
             return Err((Fault::Lowered, None, Some(*earlier)));
         }
-        // A read that began later, ended earlier and saw more says all that this one could.
+        // Keep this read only if no other read began later, ended earlier and saw a version at least as high: that one decides more.
         let known = self.highest.entry(state.number).or_default();
         if !known.iter().any(|(_, other)| {
             other.ended <= read.ended && sequence(other) >= state.sequence && other.begun >= read.begun
@@ -373,7 +376,7 @@ impl Checker {
     }
 
     fn judge_nothing(&self, node: u32, read: &Read) -> Judged {
-        // A replica may lag behind for ever.
+        // A replica may lag behind for any time.
         if read.key.kind == Kind::Policy {
             return Ok(());
         }
@@ -385,7 +388,7 @@ impl Checker {
         }
     }
 
-    /// Whether a call is about this object in any of the states that the violation is about.
+    /// Whether a call concerns this object, by its number or by one of these keys.
     pub(crate) fn concerns(call: &Forgotten, kind: Kind, number: u32, keys: &[Key]) -> bool {
         call.kind == kind
             && (call.keys.is_empty()

@@ -1,4 +1,4 @@
-//! The nodes, as the coordinator has them: one process in each place, behind a proxy of its own.
+//! The coordinator's side of the nodes: one process in each place, behind a proxy of its own.
 
 use super::faults::Failed;
 use super::node::{MAX_AGE, SERVE_EXPIRED};
@@ -15,10 +15,10 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// How many reports of one node may wait to be judged; then it waits.
+/// How many reports of a node may wait to be judged. Then the node waits.
 const REPORTS: usize = 4;
 
-/// How much of what a node has said on stderr is kept.
+/// How many bytes of a node's stderr are kept.
 const LAST_WORDS: usize = 2_000;
 
 /// One node's process.
@@ -32,18 +32,18 @@ pub(crate) struct Crew {
     setup: Setup,
     proxies: Vec<Proxy>,
     members: Vec<AsyncMutex<Option<Member>>>,
-    /// Numbers of the processes that are in each place now.
+    /// The number of the process that is in each place now.
     nodes: Vec<AtomicU32>,
     next: AtomicU32,
     news: UnboundedSender<News>,
     /// How often the server has begun to evict.
     evictions: AtomicU64,
-    /// Whether invalidations are to come by primary key.
+    /// Whether nodes must invalidate by primary key only.
     by_primary: AtomicBool,
 }
 
 impl Crew {
-    /// `setup` is that of the first; the others are like it.
+    /// `setup` is common to all nodes. Number, place and socket are set for each.
     pub(crate) fn new(setup: Setup, places: usize, proxies: Vec<Proxy>, news: UnboundedSender<News>) -> Self {
         Self {
             setup,
@@ -61,7 +61,7 @@ impl Crew {
         self.members.len()
     }
 
-    /// Which process is in a place.
+    /// The number of the process that is in a place.
     pub(crate) fn node_at(&self, place: usize) -> u32 {
         self.nodes.get(place).map_or(0, |node| node.load(Ordering::Relaxed))
     }
@@ -71,7 +71,7 @@ impl Crew {
     }
 
     pub(crate) fn news(&self, news: News) {
-        // Nobody listens when all is over.
+        // At the end of a run nobody receives any more.
         let _ = self.news.send(news);
     }
 
@@ -98,7 +98,7 @@ impl Crew {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
-            // Whoever interrupts the command means the coordinator, which ends the nodes.
+            // Ctrl-C on the terminal is for the coordinator only, which ends the nodes.
             .process_group(0)
             .spawn()?;
         let missing = || Failed::Words("a node was started without pipes".to_owned());
@@ -124,7 +124,7 @@ impl Crew {
             {
                 let _ = news.send(News::Report { node, report: Box::new(report), turn });
             }
-            // What it has said comes with its end, or a moment later.
+            // The last bytes of stderr may arrive a moment after stdout has ended.
             tokio::time::sleep(Duration::from_millis(20)).await;
             let words = words.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let _ = news.send(News::Ends { node, words: String::from_utf8_lossy(&words).trim().to_owned() });
@@ -137,7 +137,7 @@ impl Crew {
         Ok(node)
     }
 
-    /// Kills the node in a place, and puts another there after a pause. The numbers of both.
+    /// Kills the node in a place, and starts another there after a pause. Returns the numbers of both.
     pub(crate) async fn replace(&self, place: usize, pause: Duration) -> Result<(u32, u32), Failed> {
         let old = self.node_at(place);
         let Some(seat) = self.members.get(place) else { return Ok((0, 0)) };
@@ -155,7 +155,7 @@ impl Crew {
         }
     }
 
-    /// A node that has gone away obeys no more, which is noticed elsewhere.
+    /// Sends an order to the node in a place. A node that has ended does not get it, which is noticed elsewhere.
     pub(crate) async fn order(&self, place: usize, order: Order) {
         let Some(seat) = self.members.get(place) else { return };
         let (Ok(mut line), Some(member)) = (serde_json::to_string(&order), &mut *seat.lock().await) else { return };
@@ -164,8 +164,8 @@ impl Crew {
         let _ = member.orders.flush().await;
     }
 
-    /// The server is about to evict: it may lose what leads from secondary keys to their objects. From now on invalidations come by
-    /// primary key; those under way may miss.
+    /// To be called before the server begins to evict: it may lose index keys. From now on nodes invalidate by primary key. Invalidations
+    /// that are under way may miss their objects.
     pub(crate) async fn begin_evicting(&self) {
         self.evictions.fetch_add(1, Ordering::Relaxed);
         self.by_primary.store(true, Ordering::Relaxed);
@@ -173,7 +173,8 @@ impl Crew {
         self.order_all(Order::ByPrimary(true)).await;
     }
 
-    /// It evicts no more. Invalidations come by any key again when every object that was stored before has outlived its age.
+    /// To be called when the server has stopped to evict. Nodes invalidate by any key again once every object that was stored before has
+    /// outlived its age.
     pub(crate) fn end_evicting(self: &Arc<Self>) {
         let crew = self.clone();
         let turn = self.evictions.load(Ordering::Relaxed);
@@ -187,7 +188,7 @@ impl Crew {
         });
     }
 
-    /// Ends every process.
+    /// Kills every process.
     pub(crate) async fn dismiss(&self) {
         for (place, seat) in self.members.iter().enumerate() {
             self.news(News::Killed { node: self.node_at(place) });

@@ -1,26 +1,27 @@
-//! What calls that made the cache forget demand of later answers: when each demand begins to hold, and for whom.
+//! What calls that make the cache forget demand of later answers: when each demand begins to hold, and on which nodes.
 
 use super::objects::{Key, Kind};
 use super::protocol::{Call, Forgotten, Led, Outcome};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Where a demand comes from: the place of its call in the log.
+/// The place in the log of the call that a demand comes from.
 pub(crate) type Place = u64;
 
-/// How long, in ns, a call stays in the log that demands nothing any more, so that histories can tell of it.
+/// How long, in ns, a call that demands nothing any more stays in the log, for histories.
 const TOLD: u64 = 20_000_000_000;
 
-/// A time from which on something is demanded, and the strongest demands made up to then.
+/// A time from which a demand holds.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     visible: u64,
-    /// Of this call alone.
+    /// The demand of this step only.
     own: Strongest,
-    /// Of this one and all before.
+    /// The strongest demands of this step and all earlier steps.
     all: Strongest,
 }
 
-/// The strongest demands on an answer: no load that began earlier, no state that was ended by an earlier change.
+/// The strongest demands on an answer. `born`: its load must not have begun earlier. `sequence`: its state must not have been ended by this
+/// change or an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Strongest {
     pub(crate) born: (u64, Place),
@@ -52,7 +53,7 @@ impl Timeline {
         }
     }
 
-    /// Makes one step of all that hold for whoever begins at this time or later.
+    /// Merges all steps that hold for every read that begins at this time or later into one.
     fn forget_before(&mut self, begun: u64) {
         let holding = self.0.partition_point(|step| step.visible < begun);
         self.0.drain(..holding.saturating_sub(1));
@@ -61,21 +62,21 @@ impl Timeline {
         }
     }
 
-    /// What holds for whoever begins at this time.
+    /// The demands that hold for a read that begins at this time.
     fn at(&self, begun: u64) -> Strongest {
         let holding = self.0.partition_point(|step| step.visible < begun);
         holding.checked_sub(1).and_then(|last| self.0.get(last)).map_or(Strongest::default(), |step| step.all)
     }
 }
 
-/// What a demand is about.
+/// Which answers a demand is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum About {
     /// Every object that lists the key.
     Key(Key),
     /// Every object of the cache.
     Cache(Kind),
-    /// Answers that came through the key.
+    /// Only answers under the key itself.
     Through(Key),
 }
 
@@ -86,18 +87,18 @@ pub(crate) struct Floor {
     pub(crate) begun: u64,
     pub(crate) place: Place,
     visible: u64,
-    /// For this node alone.
+    /// The only node that the floor holds for. `None`: all nodes.
     node: Option<u32>,
 }
 
-/// A call that was deferred, and not found delivered yet.
+/// A call that was deferred, and that is not known to be delivered yet.
 #[derive(Debug)]
 struct Waiting {
     node: u32,
     place: Place,
 }
 
-/// A demand that holds on the node alone on which the call was made.
+/// A demand that holds only on the node of the call.
 #[derive(Clone, Copy, Debug)]
 struct Own {
     begun: u64,
@@ -108,51 +109,52 @@ struct Own {
 /// All demands.
 #[derive(Debug, Default)]
 pub(crate) struct Demands {
-    /// Calls, and the nodes they were made on: those that demand something, and the latest.
+    /// The calls that still demand something, and the latest calls, each with its node.
     log: BTreeMap<Place, (u32, Forgotten)>,
     next: Place,
+    /// The demands that hold on all nodes.
     everyone: HashMap<About, Timeline>,
-    /// On the node that has deferred them they hold at once. Few of one node and key, so they are looked at one by one.
+    /// The demands of deferred calls, which hold at once on their own node. There are few for a node and key, so they need no timeline.
     own: HashMap<u32, HashMap<About, Vec<Own>>>,
     floors: HashMap<Key, Vec<Floor>>,
     waiting: Vec<Waiting>,
-    /// When the server may have lost index keys, or still lacks those it lost then: from, until.
+    /// Times at which index keys may be missing because the server evicted them: from, until.
     evicting: Vec<(u64, u64)>,
 }
 
 impl Demands {
-    /// The call of that place: node, and what it was.
+    /// The call at a place, with its node.
     pub(crate) fn call(&self, place: Place) -> Option<&(u32, Forgotten)> {
         self.log.get(&place)
     }
 
-    /// The calls of the last seconds, and others.
+    /// The calls in the log, among them all calls of the last seconds.
     pub(crate) fn calls(&self) -> impl Iterator<Item = (&Place, &(u32, Forgotten))> {
         self.log.iter()
     }
 
-    /// From now on the server may lose index keys, and with them what leads from a secondary key to its object.
+    /// From this time on the server may lose index keys.
     pub(crate) fn evicting_from(&mut self, at: u64) {
         match self.evicting.last_mut() {
-            // It is not over yet.
+            // The earlier eviction is not over yet.
             Some((_, until)) if *until >= at => *until = u64::MAX,
             _ => self.evicting.push((at, u64::MAX)),
         }
     }
 
-    /// All objects whose index keys may have been lost have ended.
+    /// By this time, all objects whose index keys may have been lost have expired.
     pub(crate) fn evicting_until(&mut self, at: u64) {
         if let Some((_, until)) = self.evicting.last_mut() {
             *until = at;
         }
     }
 
-    /// Whether a call that took this time may have missed its object, if it came through a secondary key.
+    /// Whether a call in this time may have missed its object, if it was through a secondary key.
     fn blind(&self, begun: u64, ended: u64) -> bool {
         self.evicting.iter().any(|(from, until)| *from <= ended && begun <= *until)
     }
 
-    /// Notes a call on a node.
+    /// Adds a call on a node.
     pub(crate) fn forgotten(&mut self, node: u32, call: Forgotten) {
         let place = self.next;
         self.next += 1;
@@ -171,13 +173,13 @@ impl Demands {
         self.log.insert(place, (node, call));
     }
 
-    /// A node has ended: nobody reads on it any more, and what it had deferred is delivered by nobody.
+    /// A node has ended: it reads no more, and its deferred calls will not be delivered.
     pub(crate) fn ends(&mut self, node: u32) {
         self.own.remove(&node);
         self.waiting.retain(|waiting| waiting.node != node);
     }
 
-    /// Forgets what decides no read that begins at this time or later. `floors_from`: floors that began before are over.
+    /// Forgets what cannot decide a read that begins at this time or later. Floors that began before `floors_from` are over.
     pub(crate) fn forget_before(&mut self, begun: u64, floors_from: u64) {
         self.everyone.values_mut().for_each(|timeline| timeline.forget_before(begun));
         for own in self.own.values_mut().flat_map(HashMap::values_mut) {
@@ -196,7 +198,7 @@ impl Demands {
         self.log.retain(|place, (_, call)| call.ended >= told || needed.contains(place));
     }
 
-    /// The journal of a node was found empty.
+    /// A node's journal was found empty: calls that were deferred before `asked` were delivered by `seen`.
     pub(crate) fn delivered(&mut self, node: u32, kind: Kind, asked: u64, seen: u64) {
         let (delivered, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|waiting: &Waiting| {
             let call = self.log.get(&waiting.place).map(|(_, call)| call);
@@ -210,7 +212,7 @@ impl Demands {
         }
     }
 
-    /// Nothing of what was called so far is demanded any more.
+    /// Drops all demands.
     pub(crate) fn withdraw(&mut self) {
         self.everyone.clear();
         self.own.clear();
@@ -218,7 +220,7 @@ impl Demands {
         self.waiting.clear();
     }
 
-    /// From `visible` on a call holds for everybody.
+    /// From `visible` on, the demands of a call hold on all nodes.
     fn hold(&mut self, place: Place, call: &Forgotten, visible: u64) {
         for about in abouts(call) {
             if self.misses(about, call.begun, visible) {
@@ -237,7 +239,7 @@ impl Demands {
 
     fn floor(&mut self, place: Place, call: &Forgotten, visible: u64, node: Option<u32>) {
         let Call::InvalidateBelow(version) = call.call else { return };
-        // Through a secondary key that leads to nothing it is not remembered.
+        // larder does not remember a floor through a secondary key that leads to nothing.
         for key in call.keys.iter().filter(|key| key.is_primary()) {
             let floor = Floor { version, begun: call.begun, place, visible, node };
             self.floors.entry(*key).or_default().push(floor);
@@ -251,13 +253,13 @@ impl Demands {
         }
     }
 
-    /// What is demanded of an answer that a read on this node, begun then, was given under `through`, and that lists `keys`.
+    /// The demands on an answer under `through` that lists `keys`, for a read that began at `begun` on this node.
     pub(crate) fn on(&self, node: u32, begun: u64, through: Key, keys: impl Iterator<Item = Key>) -> Strongest {
         let keys = keys.map(|key| self.holding(node, begun, About::Key(key)));
         keys.fold(self.holding(node, begun, About::Cache(through.kind)), Strongest::and)
     }
 
-    /// What is demanded of an answer because its key was deleted: only of when its load began.
+    /// The earliest time at which the load of an answer under `through` may have begun, because the key was deleted.
     pub(crate) fn on_key(&self, node: u32, begun: u64, through: Key) -> (u64, Place) {
         self.holding(node, begun, About::Through(through)).born
     }
@@ -269,15 +271,15 @@ impl Demands {
         holding.map(|own| own.demand).fold(everyone, Strongest::and)
     }
 
-    /// The floors under the version of an object that hold for a read on this node, begun then.
+    /// The floors under the version of an object, for a read that began at `begun` on this node.
     pub(crate) fn floors(&self, node: u32, begun: u64, primary: Key) -> impl Iterator<Item = Floor> + '_ {
         let floors = self.floors.get(&primary).into_iter().flatten();
         floors.filter(move |floor| floor.visible < begun && floor.node.is_none_or(|only| only == node)).copied()
     }
 }
 
-/// Of demands that hold for whoever begins at this time, keeps those that no other one goes beyond in both respects. Which of them count
-/// where the server evicts depends on when their calls began.
+/// Among the demands that hold for a read that begins at this time, drops each one that another demand exceeds in both respects. The beginning
+/// of a call counts, because it decides whether the call counts while the server evicts.
 fn strongest_only(own: &mut Vec<Own>, begun: u64) {
     own.sort_unstable_by_key(|own| std::cmp::Reverse((own.begun, own.demand.sequence.0)));
     let mut above = None;

@@ -1,21 +1,21 @@
-//! A command that could not do what it was told, and the exit code for it.
+//! The failure of the command, and its exit code.
 
 use crate::output;
 use serde_json::json;
 use std::fmt;
 use std::process::ExitCode;
 
-/// Why a command was not done.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The command line cannot be meant. Exit code 2.
+    /// The command line cannot be used. Exit code 2.
     Usage(String),
-    /// Something is in the way. Exit code 1.
+    /// The command could not be carried out. Exit code 1.
     Problem(String),
 }
 
 impl Failure {
-    /// Tells people on stderr, and programs that have asked for JSON on stdout as well. Answers the exit code.
+    /// Prints the failure on stderr for people, and with `json` also on stdout for programs. Returns the exit code.
     pub(crate) fn tell(&self, json: bool) -> ExitCode {
         let text = self.to_string();
         text.lines().for_each(|line| eprintln!("larder-torture: {line}"));

@@ -1,4 +1,4 @@
-//! What can go wrong, and how it is made to.
+//! The faults, and how they are made.
 
 mod network;
 mod server;
@@ -10,7 +10,7 @@ use larder_testing::server::ServerError;
 use std::fmt;
 use std::time::Duration;
 
-/// One thing that goes wrong.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum FaultKind {
     Kill,
@@ -30,12 +30,12 @@ pub(crate) enum FaultKind {
     Cancel,
 }
 
-/// What a fault happens to; faults that happen to different things happen at the same time.
+/// What a fault happens to. Faults of different targets happen at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum To {
     Server,
     Network,
-    /// Callers, all the time.
+    /// The callers. This fault happens all the time.
     Callers,
 }
 
@@ -58,7 +58,7 @@ impl FaultKind {
         Self::Cancel,
     ];
 
-    /// Those that need no server.
+    /// The faults that need no server.
     pub(crate) const WITHOUT_SERVER: [Self; 2] = [Self::Clients, Self::Cancel];
 
     pub(crate) fn name(self) -> &'static str {
@@ -91,8 +91,8 @@ impl FaultKind {
             Self::ClientKill => "CLIENT KILL of every connection",
             Self::MaxMemory => "maxmemory below what is used, with each eviction policy in turn",
             Self::MisConf => "snapshots that fail, so that the server takes no writes (MISCONF)",
-            Self::Slow => "bytes that come late, or one by one",
-            Self::Corrupt => "bytes of stored objects that change on their way, and replies that are no replies",
+            Self::Slow => "bytes that arrive late, or one by one",
+            Self::Corrupt => "bytes of stored objects that change on their way, and replies that cannot be parsed",
             Self::TruncateBytes => "connections that end in mid-command or mid-reply",
             Self::Drop => "bytes that vanish, in one direction or both",
             Self::Close => "connections that are closed, and refused for a while",
@@ -116,7 +116,7 @@ impl FaultKind {
         }
     }
 
-    /// Whether data may be lost, and with it versions and floors.
+    /// Whether the fault may lose data, and with it versions and floors.
     pub(crate) fn loses_data(self) -> bool {
         matches!(self, Self::Kill | Self::Snapshot | Self::FlushAll | Self::MaxMemory)
     }
@@ -154,7 +154,7 @@ pub(crate) fn parse(list: &str) -> Result<Vec<FaultKind>, String> {
     Ok(faults)
 }
 
-/// A line for each.
+/// All faults, one a line, with what each does.
 pub(crate) fn listed() -> String {
     let lines = FaultKind::ALL.map(|fault| format!("  {:<15} {}", fault.name(), fault.what()));
     lines.join("\n")
@@ -173,11 +173,11 @@ pub(crate) enum Failed {
 
 /// Makes faults, one at a time.
 pub(crate) trait Maker: Send + Sync + 'static {
-    /// Makes one and undoes it. Answers what exactly it was.
+    /// Makes a fault and undoes it. Returns its details, for people.
     fn make(&self, fault: FaultKind, rng: &mut fastrand::Rng) -> impl Future<Output = Result<String, Failed>> + Send;
 }
 
-/// Faults in a random order in which each comes once before any comes again.
+/// Deals faults in random order. Each comes once before any comes again.
 #[derive(Debug)]
 pub(crate) struct Deck {
     all: Vec<FaultKind>,
@@ -191,7 +191,7 @@ impl Deck {
         Self { all, left: Vec::new(), rng: fastrand::Rng::with_seed(seed) }
     }
 
-    /// The calm before the next fault, and which that is; `None` where there is none.
+    /// The next fault, and the pause before it. `None` if there are no faults.
     pub(crate) fn next(&mut self) -> Option<(Duration, FaultKind)> {
         if self.left.is_empty() {
             self.left.clone_from(&self.all);

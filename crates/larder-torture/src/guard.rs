@@ -1,11 +1,11 @@
-//! A small process that clears away what the coordinator cannot clear away where it is killed: the server and the folders.
+//! A small process that ends the server and removes the folders if the coordinator is killed.
 //!
-//! The coordinator starts it first, and holds a pipe to it that nobody else has. It tells what there is as that comes and goes. When the
-//! pipe ends without a word of goodbye, the coordinator has been killed: then this process kills the server and removes the folders. Nodes
-//! end by themselves, when the pipe from the coordinator that they read their orders from ends.
+//! The coordinator starts the guard first, and holds the only writing end of a pipe to it. Through the pipe it reports each folder and each
+//! server process. If the pipe closes without a goodbye, the coordinator was killed. Then the guard kills the server and removes the
+//! folders. Nodes end by themselves when the pipe with their orders closes.
 //!
-//! What it does not cover: who kills the guard as well, and, where the kernel does not end a server with its owner (`setpriv` does that
-//! on Linux), the moment between the start of a server and the word of it.
+//! What the guard does not cover: a guard that is killed, too; and the moment between the start of a server and its report, unless the kernel
+//! ends a server with its owner (`setpriv` on Linux).
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
@@ -17,25 +17,25 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a folder may take to go: whoever was killed a moment ago may still write into it.
+/// How long the guard tries to remove the folders: a process that is just being killed may still write into them.
 const CLEARING: Duration = Duration::from_secs(20);
 
-/// What the coordinator tells.
+/// A message from the coordinator.
 #[derive(Debug, Serialize, Deserialize)]
 enum Word {
-    /// A folder that must not stay.
+    /// A folder that must be removed.
     Folder(PathBuf),
-    /// The process of the server, which leads a group of its own; `None`: there is none now.
+    /// The number of the server's process, which leads a process group. `None`: there is no server now.
     Server(Option<u32>),
-    /// All is in order, and there is nothing to do.
+    /// The coordinator ends normally, and the guard has nothing to do.
     Goodbye,
 }
 
-/// The guard, as the coordinator has it.
+/// The coordinator's side of the guard.
 #[derive(Debug)]
 pub(crate) struct Guard {
     child: Child,
-    /// `None`: it was said goodbye.
+    /// The pipe to the guard. `None` after the goodbye.
     words: Mutex<Option<ChildStdin>>,
 }
 
@@ -46,7 +46,7 @@ impl Guard {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // What is sent to the group of the coordinator, from a terminal or by a shell, is not for it.
+            // A signal to the coordinator's process group, from a terminal or a shell, must not reach the guard.
             .process_group(0)
             .spawn()?;
         let words = Mutex::new(child.stdin.take());
@@ -57,14 +57,14 @@ impl Guard {
         self.say(&Word::Folder(folder.to_owned()));
     }
 
-    /// The folder that a socket is in.
+    /// Reports the folder that a socket is in.
     pub(crate) fn folder_of(&self, socket: &Path) {
         if let Some(folder) = socket.parent() {
             self.folder(folder);
         }
     }
 
-    /// To be called with `None` before a server is killed: its number may pass to another process.
+    /// Reports the server's process. Call it with `None` before a server is killed: its number may pass to another process.
     pub(crate) fn server(&self, pid: Option<u32>) {
         self.say(&Word::Server(pid));
     }
@@ -73,7 +73,7 @@ impl Guard {
         let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(words), Ok(mut line)) = (&mut *words, serde_json::to_string(word)) {
             line.push('\n');
-            // A guard that was killed guards nothing, and the run goes on.
+            // If the guard was killed, the run goes on without it.
             let _ = words.write_all(line.as_bytes());
         }
     }
@@ -87,7 +87,7 @@ impl Drop for Guard {
     }
 }
 
-/// What the guard does: listens until the pipe ends.
+/// Runs the guard: reads messages until the pipe closes.
 pub(crate) fn run() {
     let (mut folders, mut server) = (BTreeSet::new(), None);
     for line in io::stdin().lock().lines() {
@@ -96,12 +96,12 @@ pub(crate) fn run() {
             Ok(Word::Folder(folder)) => drop(folders.insert(folder)),
             Ok(Word::Server(pid)) => server = pid,
             Ok(Word::Goodbye) => return,
-            // The last line may be half a line.
+            // The coordinator may have been killed in the middle of a line.
             Err(_) => break,
         }
     }
     if let Some(server) = server.and_then(|server| Pid::from_raw(i32::try_from(server).ok()?)) {
-        // The group, so that a child which writes a snapshot goes too.
+        // Kill the whole group, so that a child that writes a snapshot ends, too.
         let _ = kill_process_group(server, Signal::KILL);
     }
     let deadline = Instant::now() + CLEARING;

@@ -1,14 +1,14 @@
-//! What is left on the server when everything has come to rest: nothing that nobody will ever remove.
+//! Checks the server when everything has come to rest: every key that is left must expire or be of use.
 
 use super::faults::Failed;
 use super::node::{PREFIX, cache_name};
 use super::objects::Kind;
 use larder_testing::server::{Connection, Reply, Server};
 
-/// What stands before the primary key in the value of an index key.
+/// How many bytes precede the primary key in the value of an index key.
 const HINT: usize = 12;
 
-/// Looks at every key, after the index keys that dangle were pruned. What is found is for people.
+/// Checks every key, after a prune. Returns one line for people for each key that should not be there.
 pub(crate) async fn find(server: &Server) -> Result<Vec<String>, Failed> {
     let mut found = Vec::new();
     let keys = server.keys("*").await?;
@@ -39,7 +39,7 @@ pub(crate) async fn find(server: &Server) -> Result<Vec<String>, Failed> {
     Ok(found)
 }
 
-/// Which cache a key is of, and what it is.
+/// The cache that a key belongs to, and the letter of its kind.
 fn known(key: &[u8]) -> Option<(Kind, u8)> {
     [Kind::Instance, Kind::Policy].into_iter().find_map(|kind| {
         let rest = key.strip_prefix(format!("{PREFIX}:{}:", cache_name(kind)).as_bytes())?;
@@ -47,13 +47,13 @@ fn known(key: &[u8]) -> Option<(Kind, u8)> {
     })
 }
 
-/// `None`: it lives for ever.
+/// The time until a key expires, in milliseconds. `None`: it does not expire.
 async fn lifetime(connection: &mut Connection, key: &[u8]) -> Result<Option<i64>, Failed> {
     let left = connection.command(&[b"PTTL", key]).await?.int();
     Ok(left.filter(|left| *left != -1))
 }
 
-/// Whether an index key leads to an object that is there.
+/// Whether an index key leads to a stored object.
 async fn leads(connection: &mut Connection, keys: &[Vec<u8>], key: &[u8]) -> Result<bool, Failed> {
     let Reply::Bulk(hint) = connection.command(&[b"GET", key]).await? else { return Ok(true) };
     let primary = [b":", hint.get(HINT..).unwrap_or_default()].concat();

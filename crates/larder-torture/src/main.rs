@@ -1,10 +1,10 @@
-//! `larder-torture`: nodes that read, load, change and forget, while everything goes wrong that can, and a checker that knows
-//! the truth.
+//! `larder-torture`: nodes read, load, change and forget objects while faults happen, and a checker that knows the truth judges every
+//! answer.
 //!
 //! ```text
 //!   coordinator ── server, proxies, faults by the seed             run.rs, faults.rs
-//!     │ │  └────── witness: hears everything, has it judged        witness.rs ── checker.rs ── truth.rs, demands.rs
-//!     │ └───────── guard: clears away if the coordinator is killed guard.rs
+//!     │ │  └────── witness: collects reports, has them judged      witness.rs ── checker.rs ── truth.rs, demands.rs
+//!     │ └───────── guard: cleans up if the coordinator is killed   guard.rs
 //!   crew ───────── one process per node, each behind a proxy       crew.rs, protocol.rs
 //!     │
 //!   node ───────── caches, many tasks, callers that go away        node.rs, node/workload.rs
@@ -12,8 +12,8 @@
 //!   source ─────── SQLite, with every state there ever was         source.rs, objects.rs
 //! ```
 //!
-//! The truth is in the source's file, so it survives whoever is killed. What was found is told as the shortest history there is, and
-//! the command to run it again; the schedule of faults and what each task does come from the seed, how they meet does not.
+//! The truth is in the source's file, so it survives every process that is killed. A violation is reported with a short history, and with
+//! the command to run it again. The seed decides the schedule of faults and what each task does, but not how they interleave.
 
 mod account;
 mod checker;
@@ -40,9 +40,9 @@ use std::process::ExitCode;
 
 /// Breaks everything around larder's caches, again and again, and judges every answer
 ///
-/// Several processes read, load, change and forget objects of a database, while a server of their own, and the way to it, go wrong in all
-/// the ways there are. Every answer is judged: was it possible? Exit code 0: nothing was found. 1: an answer was
-/// impossible, and its history is printed, or something was left behind. 2: the command cannot be meant.
+/// Several processes read, load, change and forget objects of a database. Meanwhile faults happen to their server, and to the network between
+/// them and the server. Every answer is judged: was it possible? Exit code 0: nothing was found. 1: an answer was impossible, and its history
+/// is printed, or something was left behind. 2: the command line cannot be used.
 #[derive(Parser, Debug)]
 #[command(name = "larder-torture", version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Command {
@@ -52,13 +52,13 @@ struct Command {
     part: Option<Part>,
 }
 
-/// What the command starts itself as.
+/// The parts that the command starts as processes of their own.
 #[derive(Subcommand, Debug)]
 enum Part {
     /// One node
     #[command(hide = true)]
     Node(node::Options),
-    /// Clears away what a coordinator leaves behind that is killed
+    /// Cleans up what a killed coordinator leaves behind
     #[command(hide = true)]
     Guard,
 }

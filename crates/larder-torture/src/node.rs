@@ -1,5 +1,5 @@
-//! One node under torture: a process of its own with its own connection, caches and many tasks, so that it can be killed like
-//! one. It is told what to do on stdin, and tells all it has seen on stdout; when its stdin ends, so does it.
+//! One node: a process with its own connection and caches and many tasks, so that it can be killed. The node reads orders from stdin, and
+//! writes reports of everything that it has seen to stdout. When its stdin closes, the node ends.
 
 mod callers;
 mod recorder;
@@ -25,26 +25,26 @@ use workload::Workload;
 
 pub(crate) use workload::{INSTANCES, POLICIES};
 
-/// What the names of all keys on the server begin with.
+/// The prefix of all keys on the server.
 pub(crate) const PREFIX: &str = "torture";
 
-/// How long an instance is cached, which bounds what a killed node has not delivered. Policies have no limit.
+/// The max age of instances. It bounds how long objects stay that a killed node should have invalidated. Policies have no ages.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(6);
 const LAST_USE_AGE: Duration = Duration::from_secs(3);
 
-/// How much longer than that an instance may be kept, to be served while its successor is loaded.
+/// How long after its max age an instance is kept, to be served while its successor is loaded.
 pub(crate) const SERVE_EXPIRED: Duration = Duration::from_secs(2);
 
 /// How long one operation on the server may take.
 pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How often a node tells what it has seen.
+/// How often a node sends a report.
 const TELL_EVERY: Duration = Duration::from_millis(25);
 
-/// How long it may take until nothing is under way any more.
+/// How long a node may take to come to rest.
 const REST: Duration = Duration::from_secs(20);
 
-/// What a node is told.
+/// The arguments of a node: its [`Setup`] as JSON.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     setup: String,
@@ -64,7 +64,7 @@ impl Caches {
                 let mut config = RedisOptions::new(Address::Unix(socket.clone()))
                     .prefix(PREFIX.to_owned())
                     .operation_timeout(OPERATION_TIMEOUT);
-                // It comes back sooner than a service would want, so that there is more to see.
+                // The breaker closes sooner than a service would want, so that more happens in a run.
                 config.breaker.open = Duration::from_millis(200);
                 config.breaker.open_max = Duration::from_millis(400);
                 config.breaker.ramp = Duration::from_millis(300);
@@ -89,7 +89,7 @@ impl Caches {
         }
     }
 
-    /// How often it was cleared for another reason than a truncate.
+    /// How often the cache was cleared, truncates not counted.
     fn resets(&self, kind: Kind) -> u64 {
         match kind {
             Kind::Instance => self.instances.stats().resets.get(),
@@ -101,7 +101,7 @@ impl Caches {
         self.instances.status().readable && self.policies.status().readable
     }
 
-    /// What keeps the node from being at rest.
+    /// Why the node is not at rest. `None`: it is at rest.
     fn unrest(&self) -> Option<String> {
         let in_flight = self.breaker().map_or(0, |breaker| breaker.snapshot().in_flight);
         let journal = self.journal(Kind::Instance) + self.journal(Kind::Policy);
@@ -117,7 +117,7 @@ impl Caches {
     }
 }
 
-/// Every other node does all that can be done about loads. They share a cache with those that do not.
+/// Every second node has all options for loads. It shares its caches with nodes that have none.
 fn loading(node: u32) -> LoadOptions {
     if !node.is_multiple_of(2) {
         return LoadOptions::default();
@@ -152,7 +152,7 @@ pub(crate) fn cache_name(kind: Kind) -> &'static str {
     }
 }
 
-/// Runs until stdin ends.
+/// Runs the node until stdin closes.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     let setup: Setup = serde_json::from_str(&options.setup).map_err(|error| Failure::Usage(error.to_string()))?;
     if let Some(name) = &setup.without {
@@ -212,7 +212,7 @@ async fn obey(order: Order, workload: &Workload, caches: &Caches) -> Result<(), 
     }
 }
 
-/// Tells all there is, again and again. Ends with an error only.
+/// Sends reports, again and again. Ends only with an error.
 async fn tell(recorder: &Recorder, caches: &Caches) -> std::io::Result<()> {
     let mut stdout = tokio::io::stdout();
     let mut clearing = Clearing::default();
@@ -220,7 +220,7 @@ async fn tell(recorder: &Recorder, caches: &Caches) -> std::io::Result<()> {
         let begun = now();
         tokio::time::sleep(TELL_EVERY).await;
         recorder.late((now() - begun).saturating_sub(TELL_EVERY.as_nanos() as u64));
-        // A clearing that begins from here on is told the next time, and so is what it makes possible.
+        // A clearing that begins after this is in the next report only. So this report must not claim to be complete beyond this time.
         let looked = now();
         clearing.look(recorder, caches);
         for kind in [Kind::Instance, Kind::Policy] {
@@ -239,7 +239,7 @@ async fn tell(recorder: &Recorder, caches: &Caches) -> std::io::Result<()> {
 /// Watches for caches that are cleared because the server's history is another one.
 struct Clearing {
     looked: u64,
-    /// How often each was when last looked at, and whether that may go on still.
+    /// For each cache, how often it had been cleared at the last look, and whether a clearing may still be under way.
     known: [(Kind, u64, bool); 2],
 }
 

@@ -1,5 +1,5 @@
-//! What is cached under torture: two entry types whose objects can testify. Each says twice which object and which state it is, when the
-//! load that brought it began, and what it should look like; so whoever gets one knows whether it is whole, and how old it is.
+//! The two entry types that are cached. Each object says twice which object and which state it is, when its load began, and what it should
+//! look like. So a reader can tell whether the object is whole, and how old it is.
 
 use larder::{Entry, Index, KeyBytes};
 use serde::{Deserialize, Serialize};
@@ -9,13 +9,13 @@ use xxhash_rust::xxh3::Xxh3;
 /// Which cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Kind {
-    /// Objects without a version: what protects them are tickets and fences alone.
+    /// Objects without a version: only tickets and fences protect them.
     Instance,
     /// Objects with a version, whose loaders read a replica that lags behind.
     Policy,
 }
 
-/// By which index.
+/// Which index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum By {
     /// The primary index.
@@ -26,7 +26,7 @@ pub(crate) enum By {
     Host,
 }
 
-/// One key of one cache. As a key of larder it is the text that the object lists, in each index.
+/// A key of a cache. As a key of larder it encodes to the text that the object lists in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Key {
     pub(crate) kind: Kind,
@@ -94,14 +94,14 @@ impl fmt::Display for Key {
 pub(crate) struct State {
     pub(crate) kind: Kind,
     pub(crate) number: u32,
-    /// The number of the change that made it.
+    /// The number of the change that made this state.
     pub(crate) sequence: u64,
-    /// Host names, of an instance.
+    /// The hosts of an instance.
     pub(crate) hosts: Vec<u32>,
 }
 
 impl State {
-    /// Every key that an object in this state lists, the primary one first.
+    /// Every key that an object in this state lists, the primary key first.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
         [Key::id(self.kind, self.number), Key::serial(self.kind, self.number)]
             .into_iter()
@@ -109,22 +109,22 @@ impl State {
     }
 }
 
-/// What an object says of itself.
+/// What an object says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Body {
     number: u32,
     pub(crate) sequence: u64,
-    /// When the load, or the write, that brought it began; see [`now`](super::protocol::now).
+    /// When the load or the write that made the object began, by [`now`](super::protocol::now).
     pub(crate) born: u64,
-    /// On which node that was.
+    /// The node of that load or write.
     pub(crate) by: u32,
-    /// Some are large: larder stores those in another way.
+    /// Makes some objects large: larder stores those in another way.
     filler: String,
-    /// Of everything else.
+    /// A checksum of everything else.
     check: u64,
 }
 
-/// One in so many states is larger than what larder passes through a script.
+/// One state in this many is larger than what larder passes through a script.
 const LARGE: u64 = 5;
 
 impl Body {
@@ -153,7 +153,7 @@ impl Body {
         sum.digest()
     }
 
-    /// Whether everything in it is of one state: `state` is what the rest of the object says.
+    /// Whether the body agrees with `state`, which is what the rest of the object says.
     fn agrees(&self, state: &State) -> bool {
         self.number == state.number
             && self.sequence == state.sequence
@@ -179,7 +179,7 @@ fn host(number: u32) -> String {
     format!("h{number}.example")
 }
 
-/// An object that can be tortured.
+/// An entry type of this program.
 pub(crate) trait Subject: Entry + Clone + Sized {
     const KIND: Kind;
 
@@ -190,7 +190,7 @@ pub(crate) trait Subject: Entry + Clone + Sized {
 
     fn body(&self) -> &Body;
 
-    /// The state that it says it is in, if everything in it agrees with that.
+    /// The state that the object is in. `None`: its parts do not agree.
     fn state(&self) -> Option<State>;
 }
 

@@ -1,4 +1,4 @@
-//! What a run is: the command line, and what follows from it.
+//! The command line, and the plan of a run that follows from it.
 
 use crate::failure::Failure;
 use crate::faults::{self, FaultKind};
@@ -7,7 +7,7 @@ use larder::protection::Protection;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where objects are kept.
+/// Where objects are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Connector {
     /// In one process; needs no server
@@ -25,33 +25,32 @@ impl Connector {
     }
 }
 
-/// What the command is told.
+/// The arguments of the command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// Where objects are kept: on a server that is started for this, or in the memory of one process
+    /// Where objects are stored: on a server that is started for the run, or in the memory of one process
     #[arg(long, value_enum, default_value = "redis")]
     connector: Connector,
     /// How long faults are made
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
-    /// `all`, `none`, or a list, such as `kill,stop`; with --without those by which it shows, otherwise all.
-    /// A wrong one is answered with what there is
+    /// `all`, `none`, or a list such as `kill,stop`; by default all, or with --without those that reveal it soonest.
+    /// `help` lists all faults
     #[arg(long, value_name = "LIST")]
     faults: Option<String>,
-    /// What the schedule of faults and the workload come from; otherwise random, and printed
+    /// Decides the schedule of faults and the workload; by default random, and printed at the end
     #[arg(long)]
     seed: Option<u64>,
     /// How many processes [default: 3, in memory 1]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     nodes: Option<u32>,
-    /// How many tasks on each that change and forget objects, and read between that [default: 16, in memory 48]
+    /// How many tasks per process that change and forget objects, and read between that [default: 16, in memory 48]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
     tasks: Option<u32>,
-    /// How many tasks on each that only read, as fast as they are answered [default: 48]
+    /// How many tasks per process that only read, as fast as answers come [default: 48]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=999))]
     readers: Option<u32>,
-    /// Switches off one of the things that the promises rest on, to see that this is found: fence, ticket, journal, version, epoch, history or
-    /// validate
+    /// Switches off a protection of the promises, to see that the checker finds it: fence, ticket, journal, version, epoch, history or validate
     #[arg(long, value_name = "PROTECTION")]
     without: Option<String>,
     /// The server program to start, instead of the first redis-server or valkey-server found
@@ -62,7 +61,7 @@ pub(crate) struct Options {
     pub(crate) json: bool,
 }
 
-/// What a run is, once all that was left open is decided.
+/// A run with all its defaults decided.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) connector: Connector,
@@ -81,7 +80,7 @@ pub(crate) struct Plan {
 /// The protections that the memory connector has.
 const IN_MEMORY: [Protection; 4] = [Protection::Fence, Protection::Ticket, Protection::Version, Protection::Epoch];
 
-/// The faults by which the loss of a protection shows soonest.
+/// The faults that reveal soonest that a protection is missing.
 fn revealing(protection: Protection) -> Vec<FaultKind> {
     match protection {
         Protection::Journal => vec![FaultKind::Drop, FaultKind::Stop, FaultKind::Cancel],
@@ -133,7 +132,7 @@ impl Options {
             }
             faults = there;
         }
-        // Fewer digits are easier to type.
+        // A short seed is easier to type.
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
         let nodes = self.nodes.unwrap_or(if memory { 1 } else { 3 });
         let tasks = self.tasks.unwrap_or(if memory { 48 } else { 16 });

@@ -1,5 +1,5 @@
-//! What the coordinator tells its nodes, and what they tell it: orders as JSON lines on a node's stdin. On its stdout reports, each in two
-//! parts with their lengths before them: everything but the reads as MessagePack, then the [packed] reads.
+//! The messages between the coordinator and its nodes. Orders go to a node's stdin, as lines of JSON. Reports come from its stdout. Each
+//! report has two parts, preceded by their lengths: everything but the reads as MessagePack, then the [packed] reads.
 
 mod packed;
 
@@ -16,52 +16,52 @@ pub(crate) fn now() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// How a node is set up; its only argument, as JSON.
+/// The setup of a node: its only argument, as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
-    /// Number of the process: no two in one run have the same.
+    /// The number of the process, which is unique in a run.
     pub(crate) node: u32,
-    /// Which of the nodes it is; one that was killed has a successor in its place.
+    /// The place of the node. A node that was killed has a successor in the same place.
     pub(crate) place: u32,
-    /// How many nodes there are at a time.
+    /// How many nodes run at a time.
     pub(crate) places: u32,
     pub(crate) seed: u64,
-    /// How many tasks change and forget.
+    /// How many tasks change and forget objects.
     pub(crate) tasks: u32,
-    /// How many do nothing but read.
+    /// How many tasks only read.
     pub(crate) readers: u32,
-    /// The socket of its proxy; without one its caches are in memory.
+    /// The socket of the node's proxy. `None`: the caches are in memory.
     pub(crate) socket: Option<PathBuf>,
     pub(crate) source: PathBuf,
     /// The protection that is switched off.
     pub(crate) without: Option<String>,
-    /// Whether callers go away.
+    /// Whether some callers go away.
     pub(crate) cancel: bool,
 }
 
-/// What a node is told.
+/// An order to a node.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// Invalidate by primary key only: the server may have lost index keys.
+    /// Whether to invalidate by primary key only: the server may have lost index keys.
     ByPrimary(bool),
-    /// End the workload and say when everything has come to rest.
+    /// End the workload, and answer when everything has come to rest.
     Settle,
-    /// Read everything by every key.
+    /// Read all objects by every key.
     Sweep,
-    /// Remove what dangles on the server.
+    /// Prune the caches on the server.
     Prune,
 }
 
-/// What a node has to report.
+/// A report of a node.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// Everything that has happened on this node before is told.
+    /// Everything that happened on this node before this time has been reported.
     pub(crate) until: u64,
-    /// No read that will be told later has begun before.
+    /// Every read that will be reported later began at this time or after it.
     pub(crate) since: u64,
     pub(crate) events: Vec<Event>,
     pub(crate) counts: Counts,
-    /// Sent after the rest.
+    /// Sent as the second part.
     #[serde(skip)]
     pub(crate) reads: PackedReads,
 }
@@ -69,19 +69,19 @@ pub(crate) struct Report {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
     Forgotten(Forgotten),
-    /// This node's journal of one cache held nothing: what was deferred before `asked` had been applied at `seen`.
+    /// This node's journal of a cache was empty: everything that was deferred before `asked` had been applied by `seen`.
     Empty {
         kind: Kind,
         asked: u64,
         seen: u64,
     },
-    /// This node has found the server's history to be another one, and clears, or has just cleared, a cache: with it go floors.
+    /// This node clears a cache, or has just cleared it, because the server's history is another one. Floors are lost, too.
     Cleared {
         kind: Kind,
         since: u64,
         at: u64,
     },
-    /// An answer that is wrong whatever has happened.
+    /// An answer that no history can explain.
     Broken {
         at: u64,
         key: Key,
@@ -95,20 +95,20 @@ pub(crate) enum Event {
     },
 }
 
-/// The call that gave an answer.
+/// The kind of call that gave an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Through {
     Get,
     Lookup,
     GetMany,
-    /// From the cache, from a load, or from somebody else's load.
+    /// The answer is from the cache, from the caller's own load, or from a load that the caller joined.
     GetOrLoad,
     /// The same, for several keys.
     LoadMany,
 }
 
 impl Through {
-    /// Whether the cache had it, for certain.
+    /// Whether an object that was answered is certainly from the cache.
     pub(crate) fn is_hit(self) -> bool {
         matches!(self, Self::Get | Self::Lookup | Self::GetMany)
     }
@@ -124,36 +124,37 @@ impl Through {
     }
 }
 
-/// A read that was answered: one key, also where the call was for several.
+/// The answer under one key. A call for several keys gives several reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Read {
     pub(crate) key: Key,
     pub(crate) begun: u64,
     pub(crate) ended: u64,
     pub(crate) through: Through,
-    /// `None`: there is no such object.
+    /// `None`: the answer was that there is no object.
     pub(crate) answer: Option<Answer>,
 }
 
-/// The object that was the answer.
+/// The object that was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) number: u32,
     pub(crate) sequence: u64,
-    /// Of the state.
+    /// The digest of the object's hosts.
     pub(crate) hosts: u64,
-    /// When the load that brought it began, and on which node.
+    /// When the load or write of the object began.
     pub(crate) born: u64,
+    /// The node of that load or write.
     pub(crate) by: u32,
 }
 
-/// What a call was that makes the cache forget.
+/// The kind of call that makes the cache forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Call {
     Invalidate,
     InvalidateMany,
     InvalidateChange,
-    /// With the lowest version.
+    /// With the lowest version that it demands.
     InvalidateBelow(u64),
     Update,
     Set,
@@ -178,44 +179,44 @@ impl Call {
     }
 }
 
-/// How far it has come.
+/// The outcome of a call that makes the cache forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     Applied,
-    /// Or in doubt, as after `update`, which does not say.
+    /// Deferred, or not known: `update` does not say.
     Deferred,
-    /// The caller went away, which counts as deferred.
+    /// The caller went away. Counts as deferred.
     Dropped,
 }
 
-/// The cache was told to forget, and the call has returned or was dropped.
+/// A call that makes the cache forget, after it has returned or was dropped.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Forgotten {
     pub(crate) call: Call,
     pub(crate) kind: Kind,
-    /// None: everything in the cache.
+    /// Empty: everything in the cache.
     pub(crate) keys: Vec<Key>,
-    /// The newest change that was committed before the call, and is the reason for it; 0: none.
+    /// The number of the change that is the reason for the call, and was committed before it. 0: no change.
     pub(crate) sequence: u64,
     pub(crate) begun: u64,
     pub(crate) ended: u64,
     pub(crate) outcome: Outcome,
-    /// Where one of the keys led, if that is certain.
+    /// The object that one of the keys led to, if that is certain.
     pub(crate) led: Option<Led>,
 }
 
-/// An object that was in the cache, and a key that led to it there. Nothing but an invalidation, or a set, of that object could change that
-/// before the key was invalidated. So its loads are refused like those of an object that was invalidated by its primary key, also those that
-/// read a state which does not list the key.
+/// An object in the cache that the invalidated key certainly led to: only an invalidation or a set of the object could have changed that. So
+/// the call must refuse earlier loads of the object as an invalidation by its primary key does, even loads of a state that does not list the
+/// key.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Led {
     /// The primary key of the object.
     pub(crate) to: Key,
-    /// When that was set up.
+    /// When the object was set.
     pub(crate) since: u64,
 }
 
-/// What a node has counted since it began.
+/// What a node has counted since it started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     pub(crate) hits: u64,
@@ -230,12 +231,13 @@ pub(crate) struct Counts {
     pub(crate) breaker_opened: u64,
     /// Fills that were not stored, by outcome.
     pub(crate) refused: Vec<(String, u64)>,
-    /// The slowest call that does not load, in microseconds, and what it was.
+    /// The time of the slowest call that does not load, in microseconds.
     pub(crate) slowest_us: u64,
+    /// The name of that call.
     pub(crate) slowest: String,
-    /// By how much the machine was late with what should have been done at a time, at worst, in microseconds.
+    /// By how much the latest timer fired too late, in microseconds.
     pub(crate) late_us: u64,
-    /// Whether every cache may be read, now.
+    /// Whether all caches can be read now.
     pub(crate) readable: bool,
 }
 
@@ -251,7 +253,7 @@ pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), report: &Report) ->
     to.flush().await
 }
 
-/// The next report; `None` where the node has ended.
+/// Receives the next report. `None`: the node has ended.
 pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Option<Report> {
     let lengths = [from.read_u32().await.ok()?, from.read_u32().await.ok()?];
     let mut parts = lengths.map(|length| vec![0; length as usize]);

@@ -1,4 +1,4 @@
-//! What a run of `larder-torture` has shown.
+//! The result of a run.
 
 use super::node::OPERATION_TIMEOUT;
 use super::plan::Plan;
@@ -8,14 +8,14 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A get whose hint is wrong, and a set that cannot be stored, are three operations one after the other; one that is not answered is the
-/// last.
+/// The most operations of one call, one after the other: a get whose hint is wrong, or a set that cannot be stored. An operation that is not
+/// answered is the last.
 const OPERATIONS: u32 = 3;
 
 /// The figures of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
-    /// Whether nothing was found.
+    /// Whether no impossible answer and no leftover was found.
     pub(crate) clean: bool,
     connector: &'static str,
     seed: u64,
@@ -23,18 +23,19 @@ pub(crate) struct Summary {
     nodes: u32,
     tasks: u32,
     without: Option<&'static str>,
-    /// Answers judged, and those that came from the cache for certain.
+    /// The answers that were judged.
     reads: u64,
+    /// The answers that certainly came from the cache.
     hits: u64,
     reads_per_second: u64,
-    /// Answers of each call that reads, and calls that make the cache forget.
+    /// The number of answers of each kind of reading call, and of calls of each other kind.
     calls: BTreeMap<&'static str, u64>,
     stale: u64,
     wrong: u64,
-    /// Changes in the source.
+    /// The changes of the source.
     changes: u64,
     faults: BTreeMap<&'static str, u64>,
-    /// Processes that there were.
+    /// How many processes of nodes there were.
     processes: usize,
     loads: u64,
     joined: u64,
@@ -49,15 +50,15 @@ pub(crate) struct Summary {
     breaker_opened: u64,
     slowest_ms: f64,
     slowest: String,
-    /// What the slowest may take where the machine itself is not late.
+    /// What the slowest call may take, if the machine is not late.
     bound_ms: f64,
-    /// How late the machine was, at worst.
+    /// How late the machine was at worst.
     late_ms: f64,
-    /// What was left that should not be there, or did not end.
+    /// Keys that should not be left, and calls that did not end.
     leaks: Vec<String>,
-    /// Of the first impossible answer.
+    /// The history of the first impossible answer.
     history: Vec<String>,
-    /// The command that runs it again.
+    /// The command to run this again.
     again: String,
 }
 
@@ -111,7 +112,7 @@ impl Summary {
     }
 }
 
-/// How a run is doing, in a few words.
+/// The figures of a run so far, in one line.
 pub(crate) fn line(progress: &Progress) -> String {
     let faults: u64 = progress.faults.values().sum();
     format!("{} reads, {} hits, {} changes, {faults} faults", progress.reads, progress.hits, progress.changes)

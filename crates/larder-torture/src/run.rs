@@ -1,5 +1,5 @@
-//! A run from beginning to end: sets everything up, makes the faults, and ends with the first impossible answer or when all has come to
-//! rest.
+//! A run from beginning to end: sets everything up, makes the faults, and ends with the first impossible answer, or when everything has come
+//! to rest.
 
 use crate::crew::Crew;
 use crate::failure::Failure;
@@ -23,7 +23,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How long nodes may take to come to rest, and to read everything, once the faults are over.
+/// How long nodes may take for each order after the faults are over.
 const REST: Duration = Duration::from_secs(60);
 
 /// Runs to the end, or to the first impossible answer.
@@ -39,7 +39,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     Ok(if summary.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// How far a run has come, on stderr; nothing is shown where that is no terminal.
+/// The progress of a run, on stderr. Nothing is shown if stderr is not a terminal.
 fn bar(seconds: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{elapsed:>4} of {len}s {wide_bar} {msg}");
     // The template is a constant.
@@ -50,28 +50,28 @@ fn problem(error: impl std::fmt::Display) -> Failure {
     Failure::Problem(error.to_string())
 }
 
-/// Everything that ends with a run.
+/// Everything that a run has set up, and that ends with the run.
 struct Stage {
     server: Option<Arc<Server>>,
     crew: Arc<Crew>,
     shared: Shared,
     news: UnboundedSender<News>,
     words: UnboundedReceiver<Word>,
-    // The source is in it.
+    // The folder of the source.
     _folder: tempfile::TempDir,
-    // The last to go: what is above is gone by then.
+    // The last field: the guard must be dropped after everything that it guards.
     guard: Arc<Guard>,
 }
 
 /// How a run has ended.
 pub(crate) enum Ending {
     Clean,
-    /// An impossible answer, and its history.
+    /// There was an impossible answer.
     Found {
         stale: bool,
         history: Vec<String>,
     },
-    /// Something that should not be there, or does not end.
+    /// Keys were left that should not be there, or calls did not end.
     Leaks(Vec<String>),
 }
 
@@ -186,7 +186,7 @@ impl Stage {
             leaks.extend(leftovers::find(server).await.map_err(problem)?);
         }
         self.crew.dismiss().await;
-        // What the nodes have said last is still on its way.
+        // The nodes' last reports may still be on their way.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let _ = self.news.send(News::Finish);
         loop {
@@ -202,7 +202,7 @@ impl Stage {
         Ok(if leaks.is_empty() { Ending::Clean } else { Ending::Leaks(leaks) })
     }
 
-    /// Waits until so many nodes have carried out an order.
+    /// Waits until this many nodes have carried out an order.
     async fn done(&mut self, order: Order, nodes: usize, leaks: &mut Vec<String>) -> Result<Option<Ending>, Failure> {
         let mut left = nodes;
         let deadline = tokio::time::Instant::now() + REST;
@@ -210,7 +210,7 @@ impl Stage {
             match tokio::time::timeout_at(deadline, self.words.recv()).await {
                 Err(_) => {
                     leaks.push(format!(
-                        "{left} nodes have not done within {} s what they were told: {order:?}",
+                        "{left} nodes have not carried out an order within {} s: {order:?}",
                         REST.as_secs()
                     ));
                     return Ok(Some(Ending::Leaks(std::mem::take(leaks))));
@@ -232,7 +232,7 @@ impl Stage {
     }
 }
 
-/// Whether a word of the witness ends the run.
+/// How a message of the witness ends the run. `None`: the run goes on.
 fn heard(word: Option<Word>) -> Result<Option<Ending>, Failure> {
     match word {
         Some(Word::Found { violation, history }) => {
@@ -244,7 +244,7 @@ fn heard(word: Option<Word>) -> Result<Option<Ending>, Failure> {
     }
 }
 
-/// Makes faults one after the other, with some calm between, until it is told to stop; each is undone before that.
+/// Makes faults one after the other, with pauses between, until it is told to stop. Each fault is undone before the next, and before the end.
 async fn stream(
     maker: impl Maker,
     mut deck: Deck,
@@ -273,7 +273,7 @@ async fn stream(
     Ok(())
 }
 
-/// What there is before anybody comes.
+/// Makes the first states of all objects.
 fn seed(database: &mut Database) -> Result<(), source::SourceError> {
     database.change(|writing| {
         for number in 0..node::INSTANCES {

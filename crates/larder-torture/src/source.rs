@@ -1,8 +1,8 @@
-//! The system of record: one SQLite file that all nodes open. It keeps every state that every object ever had, so that the truth
-//! survives whatever happens to whoever changed it.
+//! The source of record: one SQLite file that all nodes open. It keeps every state of every object, so that the truth survives processes that
+//! are killed.
 //!
-//! Each change is one transaction with a number, given out in the order of commits; `state` has the whole state of each object
-//! that it touched. `object` and `host` are what a service would have: the current states, and who has which host.
+//! Each change is one transaction. Changes are numbered in the order of their commits. The table `state` holds the whole state of each object
+//! that a change touched. The tables `object` and `host` are what a service would have: the current states, and the owner of each host.
 
 use super::objects::{By, Key, Kind, State};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
@@ -11,10 +11,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// How long a change waits for another process's.
+/// How long a change waits for the change of another process.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Why the source has not done what it was asked for.
+/// Why a call of the source failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
     #[error("SQLite failed: {0}")]
@@ -23,24 +23,24 @@ pub(crate) enum SourceError {
     Closed,
 }
 
-/// What one change has made of one object.
+/// The state of one object that one change made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Committed {
     pub(crate) sequence: u64,
     pub(crate) kind: Kind,
     pub(crate) number: u32,
-    /// `None`: it was deleted.
+    /// `None`: the change deleted the object.
     pub(crate) hosts: Option<Vec<u32>>,
 }
 
-/// A change, and the objects it touched: before and after.
+/// A change, and the states of the objects it touched, before and after.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub(crate) sequence: u64,
     pub(crate) touched: Vec<(Option<State>, Option<State>)>,
 }
 
-/// One connection.
+/// One connection to the file.
 pub(crate) struct Database(Connection);
 
 fn kind(kind: Kind) -> u8 {
@@ -59,11 +59,11 @@ fn hosts_text(hosts: &[u32]) -> String {
 }
 
 impl Database {
-    /// Opens the file, and makes the tables where there are none.
+    /// Opens the file, and makes the tables if there are none.
     pub(crate) fn open(path: &Path) -> Result<Self, SourceError> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(PATIENCE)?;
-        // What a killed process has committed stays, as the machine does not go down.
+        // Without synchronous writes, commits of a killed process survive all the same, because the machine keeps running.
         connection.execute_batch(
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = OFF;
@@ -93,7 +93,7 @@ impl Database {
         Ok(found)
     }
 
-    /// An earlier state of an object, as a replica has it that is `behind` changes of it behind.
+    /// The state of an object on a replica that is `behind` changes of the object behind.
     pub(crate) fn find_on_replica(&self, key: Key, behind: u32) -> Result<Option<State>, SourceError> {
         let mut statement = self.0.prepare_cached(
             "SELECT number, sequence, hosts FROM state WHERE kind = ?1 AND number = ?2 AND hosts IS NOT NULL
@@ -103,7 +103,7 @@ impl Database {
         Ok(statement.query_row(parameters, |row| state(key.kind, row)).optional()?)
     }
 
-    /// The objects that these keys lead to at one moment, each once; `behind`: as on a replica.
+    /// The objects that these keys lead to at one moment, each once. With `behind`: as on a replica.
     pub(crate) fn find_many(&mut self, keys: &[Key], behind: Option<u32>) -> Result<Vec<State>, SourceError> {
         self.0.execute_batch("BEGIN")?;
         let find = |key: &Key| match behind {
@@ -118,7 +118,7 @@ impl Database {
         Ok(found)
     }
 
-    /// Everything that was committed after that change, in order.
+    /// Everything that was committed after this change, in order.
     pub(crate) fn committed_since(&self, sequence: u64) -> Result<Vec<Committed>, SourceError> {
         let mut statement = self.0.prepare_cached(
             "SELECT sequence, kind, number, hosts FROM state WHERE sequence > ?1 ORDER BY sequence, kind, number",
@@ -134,7 +134,7 @@ impl Database {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Makes a change; `act` says what it is.
+    /// Makes a change in one transaction. `act` writes it.
     pub(crate) fn change(
         &mut self,
         act: impl FnOnce(&mut Writing<'_>) -> Result<(), SourceError>,
@@ -164,7 +164,7 @@ pub(crate) struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    /// The state of an object now, within this change.
+    /// The present state of an object, within this change.
     pub(crate) fn read(&self, of: Kind, number: u32) -> Result<Option<State>, SourceError> {
         let mut statement = self
             .transaction
@@ -172,13 +172,13 @@ impl Writing<'_> {
         Ok(statement.query_row(params![kind(of), number], |row| state(of, row)).optional()?)
     }
 
-    /// Who has a host.
+    /// The instance that has a host.
     pub(crate) fn owner(&self, host: u32) -> Result<Option<u32>, SourceError> {
         let mut statement = self.transaction.prepare_cached("SELECT number FROM host WHERE host = ?1")?;
         Ok(statement.query_row([host], |row| row.get(0)).optional()?)
     }
 
-    /// Gives an object a new state, with these hosts, which nobody else may have.
+    /// Gives an object a new state with these hosts. No other object may have one of them.
     pub(crate) fn write(&mut self, of: Kind, number: u32, hosts: Vec<u32>) -> Result<(), SourceError> {
         let before = self.read(of, number)?;
         let text = hosts_text(&hosts);
@@ -189,7 +189,7 @@ impl Writing<'_> {
         execute("INSERT OR REPLACE INTO state (kind, number, sequence, hosts) VALUES (?1, ?2, ?3, ?4)")?;
         execute("INSERT OR REPLACE INTO object (kind, number, sequence, hosts) VALUES (?1, ?2, ?3, ?4)")?;
         for host in before.iter().flat_map(|before| &before.hosts).filter(|host| !hosts.contains(host)) {
-            // Another object may have it by now, within this change.
+            // Within this change, another object may already have the host.
             self.transaction
                 .prepare_cached("DELETE FROM host WHERE host = ?1 AND number = ?2")?
                 .execute(params![host, number])?;
@@ -220,14 +220,14 @@ impl Writing<'_> {
 
 type Job = Box<dyn FnOnce(&mut Database) + Send>;
 
-/// The database, on threads of its own: one that writes, and some that read. Cloning it is cheap.
+/// The database, on threads of its own: one writes, and some read. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Source {
     writer: mpsc::Sender<Job>,
     readers: std::sync::Arc<[mpsc::Sender<Job>]>,
 }
 
-/// Threads that read.
+/// The number of threads that read.
 const READERS: usize = 2;
 
 impl Source {
@@ -244,7 +244,11 @@ impl Source {
         run(reader, work).await
     }
 
-    /// A change that was sent is made, also when nobody waits for it any more.
+    /// Makes a change.
+    ///
+    /// # Cancellation
+    ///
+    /// Once the future has been polled, the change is made even if the future is dropped.
     pub(crate) async fn change(
         &self,
         act: impl FnOnce(&mut Writing<'_>) -> Result<(), SourceError> + Send + 'static,

@@ -1,24 +1,24 @@
-//! What was true when, by the number of the change: every state that every object ever had, and where every host ever led.
+//! What was true after which change: every state of every object, and the object that every host led to.
 
 use super::objects::{By, Key, Kind, State};
 use super::source::Committed;
 use std::collections::HashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The number of a change, and the hosts that an instance had from then on; `None`: it was deleted.
+/// The number of a change, and the hosts that the object had after it. `None`: the change deleted the object.
 type Made = (u64, Option<Vec<u32>>);
 
-/// All that was ever committed, as far as it is known.
+/// All changes that are known to be committed.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
-    /// Oldest first.
+    /// The states of each object, oldest first.
     states: HashMap<(Kind, u32), Vec<Made>>,
-    /// Which instance each host led to, oldest first.
+    /// The instances that each host led to, oldest first.
     leads: HashMap<u32, Vec<(u64, Option<u32>)>>,
     newest: u64,
 }
 
-/// Stands for the hosts of a state in an answer.
+/// A digest that stands for the hosts of a state in an answer.
 pub(crate) fn digest(hosts: &[u32]) -> u64 {
     let bytes: Vec<u8> = hosts.iter().flat_map(|host| host.to_be_bytes()).collect();
     xxh3_64(&bytes)
@@ -30,12 +30,12 @@ impl Truth {
         self.newest
     }
 
-    /// Notes what was committed, in the order of commits.
+    /// Adds committed changes, which must come in the order of commits.
     pub(crate) fn commit(&mut self, committed: Vec<Committed>) {
         for change in committed.chunk_by(|a, b| a.sequence == b.sequence) {
             let Some(sequence) = change.first().map(|first| first.sequence) else { continue };
             self.newest = self.newest.max(sequence);
-            // What one object has lost another may have won: the winner's word comes last.
+            // A host may move from one object to another in one change. So take all hosts away first, and give them out after that.
             for one in change.iter().filter(|one| one.kind == Kind::Instance) {
                 let before = self.states.get(&(one.kind, one.number)).and_then(|states| states.last());
                 for host in before.iter().flat_map(|(_, hosts)| hosts.iter().flatten()) {
@@ -51,7 +51,7 @@ impl Truth {
         }
     }
 
-    /// The state that a change made of an object.
+    /// The state of an object that a change made. `None`: the change did not touch the object, or deleted it.
     pub(crate) fn state(&self, kind: Kind, number: u32, sequence: u64) -> Option<State> {
         let states = self.states.get(&(kind, number))?;
         let found = states.binary_search_by_key(&sequence, |(sequence, _)| *sequence).ok()?;
@@ -59,14 +59,14 @@ impl Truth {
         Some(State { kind, number, sequence, hosts })
     }
 
-    /// The change that ended this state of an object; `None` where nothing has.
+    /// The change that ended this state of an object. `None`: the state is the current one.
     pub(crate) fn ended_by(&self, state: &State) -> Option<u64> {
         let states = self.states.get(&(state.kind, state.number))?;
         let next = states.partition_point(|(sequence, _)| *sequence <= state.sequence);
         states.get(next).map(|(sequence, _)| *sequence)
     }
 
-    /// Whether there was a time after this change at which the key led nowhere.
+    /// Whether the key led nowhere at any time since this change.
     pub(crate) fn led_nowhere_after(&self, key: Key, sequence: u64) -> bool {
         let exists: Vec<(u64, bool)> = match key.by {
             By::Host => self.leads.get(&key.number).into_iter().flatten().map(|(at, to)| (*at, to.is_some())).collect(),
@@ -88,14 +88,14 @@ impl Truth {
         nowhere
     }
 
-    /// The changes of an object after `from` and up to `to`, for people: what each has made of it.
+    /// The changes of an object from `from` to `to`, both included.
     pub(crate) fn changes(&self, kind: Kind, number: u32, from: u64, to: u64) -> Vec<Made> {
         let states = self.states.get(&(kind, number)).into_iter().flatten();
         states.filter(|(sequence, _)| (from..=to).contains(sequence)).cloned().collect()
     }
 }
 
-/// Within one change the last word counts.
+/// Notes where a host leads after a change. Within one change the last call counts.
 fn lead(leads: &mut Vec<(u64, Option<u32>)>, sequence: u64, to: Option<u32>) {
     if leads.last().is_some_and(|(last, _)| *last == sequence) {
         leads.pop();

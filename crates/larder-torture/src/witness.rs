@@ -1,4 +1,5 @@
-//! Hears everything that happens, has it judged, and knows how the run is doing. It has a thread of its own, since judging is work.
+//! Receives everything that happens, has it judged, and keeps the figures of the run. It has a thread of its own, because judging takes
+//! processor time.
 
 use super::account;
 use super::checker::{CLEARING, Checker, Violation};
@@ -11,13 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-/// A report counts as one from after a fault if it came so much later, in ns.
+/// A report counts as one from after a fault if it is complete up to this long after the fault, in ns.
 const NOTICED: u64 = 200_000_000;
 
-/// How much is heard before it is judged.
+/// How many messages are received at a time before the checker judges.
 const AT_ONCE: usize = 32;
 
-/// Something has happened.
+/// A message to the witness.
 #[derive(Debug)]
 pub(crate) enum News {
     Begins {
@@ -27,27 +28,28 @@ pub(crate) enum News {
     Report {
         node: u32,
         report: Box<Report>,
-        /// Given back when it was heard, so that a node that tells faster than can be judged waits.
+        /// Released when the report has been received, so that a node that reports faster than the checker judges must wait.
         turn: OwnedSemaphorePermit,
     },
-    /// It is about to be killed.
+    /// The node is about to be killed.
     Killed {
         node: u32,
     },
-    /// Its process has ended; what it has said on stderr.
+    /// The node's process has ended. `words`: the last bytes of its stderr.
     Ends {
         node: u32,
         words: String,
     },
-    /// What was done to whom, from when until when.
+    /// A fault that is over, with its details.
     Fault {
         kind: FaultKind,
         said: String,
         begun: u64,
         ended: u64,
     },
-    /// A fault that loses data begins, or is over.
+    /// A fault that loses data begins.
     LosesFrom(u64),
+    /// The fault that loses data is over.
     LossOver(u64),
     EvictingFrom(u64),
     EvictingUntil(u64),
@@ -55,7 +57,7 @@ pub(crate) enum News {
     Finish,
 }
 
-/// What the coordinator has to know.
+/// A message from the witness to the coordinator.
 #[derive(Debug)]
 pub(crate) enum Word {
     /// A node has carried out an order.
@@ -63,7 +65,7 @@ pub(crate) enum Word {
         node: u32,
         result: Result<(), String>,
     },
-    /// An answer was impossible; the history of it.
+    /// An answer was impossible.
     Found {
         violation: Box<Violation>,
         history: Vec<String>,
@@ -73,7 +75,7 @@ pub(crate) enum Word {
     Finished,
 }
 
-/// How the run is doing.
+/// The figures of a run so far.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) reads: u64,
@@ -81,18 +83,18 @@ pub(crate) struct Progress {
     pub(crate) calls: BTreeMap<&'static str, u64>,
     pub(crate) changes: u64,
     pub(crate) faults: BTreeMap<&'static str, u64>,
-    /// Of every node there ever was.
+    /// The counts of every node that ever ran.
     pub(crate) counts: BTreeMap<u32, Counts>,
 }
 
 pub(crate) type Shared = Arc<Mutex<Progress>>;
 
 pub(crate) fn lock(shared: &Shared) -> MutexGuard<'_, Progress> {
-    // Numbers only.
+    // A panic cannot leave the figures inconsistent.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A fault, as it is told of.
+/// A fault that was made.
 #[derive(Clone, Debug)]
 pub(crate) struct Made {
     pub(crate) kind: FaultKind,
@@ -102,7 +104,7 @@ pub(crate) struct Made {
 }
 
 struct Witness {
-    /// Whether what one node stores another can read.
+    /// Whether one node can read what another stores.
     nodes_share: bool,
     checker: Checker,
     database: Database,
@@ -110,13 +112,13 @@ struct Witness {
     killed: BTreeSet<u32>,
     alive: BTreeSet<u32>,
     faults: Vec<Made>,
-    /// When the last fault that loses data was over, and who could read since.
+    /// When the last fault that loses data was over, and for each node that could read since, when it could.
     over: Option<(u64, BTreeMap<u32, u64>)>,
     shared: Shared,
     words: UnboundedSender<Word>,
 }
 
-/// Begins to listen. `begun`: the time that histories count from. `nodes_share`: whether what one node stores another can read.
+/// Starts the witness. `begun`: the time that histories count from. `nodes_share`: whether one node can read what another stores.
 pub(crate) fn listen(
     database: Database,
     begun: u64,
@@ -141,7 +143,7 @@ pub(crate) fn listen(
         while let Some(news) = inbox.blocking_recv() {
             let mut last = matches!(news, News::Finish);
             witness.hear(news);
-            // So much at once: nodes that tell faster than can be judged get no turn meanwhile.
+            // Only this many at a time, so that nodes that report faster than the checker judges must wait.
             for _ in 0..AT_ONCE {
                 let Ok(news) = inbox.try_recv() else { break };
                 last |= matches!(news, News::Finish);
@@ -175,7 +177,7 @@ impl Witness {
             News::Killed { node } => {
                 self.killed.insert(node);
                 self.alive.remove(&node);
-                // It may have been clearing, and told nobody.
+                // The node may have been clearing a cache without having reported that.
                 let at = now();
                 self.checker.cleared(node, Kind::Policy, at.saturating_sub(NOTICED), at);
             }
@@ -226,7 +228,7 @@ impl Witness {
         self.checker.hear(node, report);
     }
 
-    /// Whether to go on.
+    /// Judges what can be judged. Returns whether the run goes on.
     fn judge(&mut self) -> bool {
         if !self.checker.has_work() {
             return true;

@@ -1,6 +1,6 @@
-//! Counts the allocations of operations, on a server whose port is its argument; see `allocations.rs`.
+//! Counts the allocations of operations. The argument is the port of a server. See `allocations.rs`.
 //!
-//! One thread does everything, the connection's task included, so that all that an operation causes is counted.
+//! One thread does everything, including the connection's task, so that everything that an operation causes is counted.
 
 #[path = "../sample.rs"]
 #[allow(dead_code, reason = "shared with the program that measures time")]
@@ -110,8 +110,8 @@ fn set(cache: Cache<Sample>, number: u32) -> impl Future<Output = Result<(), Str
     }
 }
 
-/// Prepares all operations, does each once so that tables and buffers have grown, and counts the second time. What prepares an
-/// operation is not counted.
+/// Runs all operations once, so that tables and buffers have grown, and counts in a second run. The preparation of an operation is not
+/// counted.
 fn operation<F: Future<Output = Result<(), String>>>(
     runtime: &Runtime,
     name: &str,

@@ -1,11 +1,11 @@
-//! The rows for programs, points of plots among them.
+//! The rows and the points of plots, as JSON for programs.
 
 use super::Report;
 use super::markdown::number;
 use crate::measure::{Row, Spread};
 
-/// An array of objects: `name`, `ratio`, `bar` and `pass` of each row, and what they come from. `null` where there is none. The ratio of
-/// a plot's point is over the first point of its line.
+/// An array of objects: `name`, `ratio`, `bar` and `pass` of each row, and the figures behind them. A missing value is `null`. The ratio of
+/// a plot's point is relative to the first point of its line.
 pub(crate) fn json(report: &Report) -> String {
     let mut objects: Vec<String> = report.rows().map(of_row).collect();
     for chart in report.charts() {
@@ -52,7 +52,7 @@ fn spread(Spread { median, lowest, highest }: Spread) -> String {
     format!(r#"{{"median": {median}, "lowest": {lowest}, "highest": {highest}}}"#)
 }
 
-/// JSON has no word for what is no number.
+/// JSON has no infinity and no NaN: they become `null`.
 fn figure(value: f64) -> String {
     if value.is_finite() { value.to_string() } else { "null".to_owned() }
 }

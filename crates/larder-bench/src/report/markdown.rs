@@ -1,11 +1,11 @@
-//! Tables, and the page that explains them.
+//! The tables, and the page that explains them, in Markdown.
 
 use super::Report;
 use crate::chart::Chart;
 use crate::machine::gigabytes;
 use crate::measure::{Row, Spread};
 
-/// Cells under headings, padded so that they can be read as they are.
+/// A table, with padded cells, so that it can be read as plain text.
 fn grid(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let mut widths = vec![0; columns];
@@ -30,7 +30,7 @@ fn headings(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// Three digits that count, as far as a figure has them.
+/// A figure with about three significant digits.
 pub(super) fn short(figure: f64) -> String {
     let digits = match figure.abs() {
         0.0 => 0,
@@ -51,12 +51,12 @@ fn verdict(row: &Row) -> &'static str {
     }
 }
 
-/// Digits of a ratio. A bar of one per cent cannot be judged by two.
+/// The number of a ratio's decimal places. Two are too few for a bar of one per cent.
 fn digits(row: &Row) -> usize {
     if row.bar.limit().is_some_and(|limit| limit > 1.0 && limit < 1.05) { 4 } else { 2 }
 }
 
-/// Every row with both figures, their ratio and its bar. Where `counted` has the instructions of the same operations, their ratio stands beside.
+/// All rows, with both figures, the ratio and the bar. Where `counted` has the instructions of the same operations, their ratio stands beside.
 pub(crate) fn table(rows: &[Row], counted: &[&Row]) -> String {
     let instructions: Vec<Option<f64>> = rows.iter().map(|row| instructions(row, counted)).collect();
     let beside = instructions.iter().any(Option::is_some);
@@ -104,7 +104,7 @@ fn instructions(row: &Row, counted: &[&Row]) -> Option<f64> {
     Some(measured(ours)?.our_figure.median / peer.median)
 }
 
-/// One line for all rows of a kind: those with one name before the slash, and one bar.
+/// One line for each kind of row: rows with the same name before the slash, and the same bar.
 pub(crate) fn summary<'a>(rows: impl IntoIterator<Item = &'a Row>) -> String {
     let mut kinds: Vec<(&str, Vec<&Row>)> = Vec::new();
     for row in rows {
@@ -153,7 +153,7 @@ pub(crate) fn chart_table(chart: &Chart) -> String {
     grid(&lines)
 }
 
-/// With commas between thousands.
+/// A number with commas between thousands.
 pub(super) fn number(value: f64) -> String {
     if value < 1000.0 {
         let text = format!("{value:.3}");
@@ -171,22 +171,21 @@ pub(super) fn number(value: f64) -> String {
 }
 
 const INTRODUCTION: &str = "\
-Every figure here is larder beside a limit or a peer that was measured in the same run, in turns, on the same machine. A machine's \
-speed says little about yours; a ratio says much. A **ratio** is the median of the ratios of single rounds, the **spread** the lowest and \
-the highest of them, the **bar** what the ratio has to come to. Rows without a bar are there to be known.
+Each row compares larder with a limit or a peer that was measured in the same run, in turns, on the same machine. The speed of one machine \
+says little about yours, but a ratio says much. The **ratio** is the median of the ratios of single rounds, the **spread** is the lowest and \
+the highest of them, and the **bar** is the limit of the ratio. Rows without a bar are for information.
 
-A ratio with *server CPU* is what an operation costs the server, by the server's own account (`INFO cpu`), over what a plain GET of the \
-same bytes costs it. 64 tasks share one multiplexed connection, on one client thread: so some sixty commands reach the server at once, \
-for larder and for the plain GET alike, and the server works on nothing but the commands. Keys are random, and the plain GET's lie in the \
-server's memory where larder's lie. On a busy server, a ratio of 2 means that it can serve half as many of these operations as of plain GETs.
+A ratio with *server CPU* is what an operation costs the server, by the server's own count (`INFO cpu`), divided by the cost of a plain GET \
+of the same bytes. 64 tasks share one multiplexed connection, on one client thread. So about sixty commands reach the server at once, for \
+larder and for the plain GET alike, and the server works on nothing but the commands. Keys are random, and the plain GET's keys lie in the \
+server's memory next to larder's. On a busy server, a ratio of 2 means that it can serve half as many of these operations as of plain GETs.
 
-*In instructions* is the same ratio in instructions of the server, counted under callgrind. It is the same on every processor, and that of server \
-CPU is not. The kernel's part, most of what a GET costs, is not in it, so it is the larger one.
+*In instructions* is the same ratio in instructions of the server, counted under callgrind. It is the same on every processor. It is larger than \
+the ratio of server CPU, because the kernel's part, most of what a GET costs, is not counted.
 
-For these rows larder is set as it is by default but for what would end a run on a busy machine or hold tasks back: the operation \
-time-out is 20 s, nothing is shed, slow calls do not open the breaker, and there is room for the hints of all keys (2,000,000; the \
-default is 100,000, and a key whose hint is forgotten costs what a cold one costs). *When Redis hangs* and *A key that everybody wants* \
-have the defaults.
+For these rows larder has default settings, except for what would end a run on a busy machine or hold tasks back: the operation time-out is \
+20 s, nothing is shed, slow calls do not open the breaker, and there is room for the hints of all keys (2,000,000; the default is 100,000, \
+and a key whose hint is forgotten costs as much as a cold key). *When Redis hangs* and *A key that everybody wants* have the defaults.
 ";
 
 pub(super) fn page(report: &Report) -> String {
@@ -195,13 +194,13 @@ pub(super) fn page(report: &Report) -> String {
     let machine = &report.machine;
     let memory = machine.memory.map_or(String::new(), |bytes| format!(", {} of memory", gigabytes(bytes)));
     text += &format!(
-        "\nWritten by `{}`, in {} minutes; {} rounds after one that does not count.\n",
+        "\nWritten by `{}`, in {} minutes; {} rounds after a first one that does not count.\n",
         report.command,
         report.took.as_secs().div_ceil(60),
         report.effort.rounds
     );
     if report.effort.quick {
-        text += "\n**This was a quick run**: fewer operations and smaller sizes, so more noise. `cargo xtask bench` does it in full.\n";
+        text += "\n**This was a quick run**: fewer operations and smaller sizes, so more noise. `cargo xtask bench` does a full run.\n";
     }
     text += &format!(
         "\n| measured on | |\n|---|---|\n| machine | {}, {} cores{memory}, {} |\n| servers | {} |\n| larder | {}, {} |\n",
@@ -212,7 +211,7 @@ pub(super) fn page(report: &Report) -> String {
         env!("CARGO_PKG_VERSION"),
         machine.compiler
     );
-    text += "\n## At a glance\n\nThe bars, over all servers and payloads that a row was measured with.\n\n";
+    text += "\n## At a glance\n\nThe bars, for all servers and payloads that a row was measured with.\n\n";
     text += &summary(report.rows());
     let counted: Vec<&Row> = report.rows().collect();
     for section in &report.sections {

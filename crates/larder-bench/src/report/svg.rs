@@ -1,4 +1,4 @@
-//! Plots, drawn by hand: lines with points, a legend below, readable on light and on dark pages.
+//! Draws plots as SVG: lines with points, or bars, with a legend below. Readable on light and on dark pages.
 
 use super::markdown::{number, short};
 use crate::chart::{Axis, Chart, Drawing, Line};
@@ -10,13 +10,13 @@ const LEFT: f64 = 72.0;
 const RIGHT: f64 = 40.0;
 const TOP: f64 = 18.0;
 const BOTTOM: f64 = 52.0;
-/// Height of a line of the legend.
+/// The height of a line of the legend.
 const ENTRY: f64 = 20.0;
 
-/// Colours that can be told apart, also by those who see fewer, on white and on black.
+/// Colours that colour-blind people can tell apart, too, on white and on black.
 const COLOURS: [&str; 7] = ["#0b84d8", "#d9610b", "#0fa37f", "#b95bb0", "#8a8d00", "#d33f49", "#7a7f87"];
 
-/// How far apart the ends of two buckets are.
+/// The ratio of the ends of two neighbouring buckets: the fifth root of ten.
 const BUCKET: f64 = 1.584_893;
 
 const STYLE: &str = "\
@@ -24,7 +24,7 @@ const STYLE: &str = "\
 @media(prefers-color-scheme:dark){.page{fill:#0d1117}.text{fill:#c9d1d9}.line{stroke:#30363d}}\
 text{font:12px system-ui,sans-serif}";
 
-/// From figures to places.
+/// Maps figures to positions on an axis.
 struct Scale {
     log: bool,
     from: f64,
@@ -33,13 +33,13 @@ struct Scale {
 }
 
 impl Scale {
-    /// Whole powers, or round steps from zero, that hold all figures.
+    /// A scale that holds all figures: from one whole power to another, or in round steps from zero.
     fn holding(axis: Axis, figures: impl Iterator<Item = f64> + Clone) -> Self {
         let least = figures.clone().fold(f64::INFINITY, f64::min);
         let most = figures.fold(f64::NEG_INFINITY, f64::max);
         if axis.log {
             let (least, most) = (least.max(1e-9), most.max(1e-9));
-            // Powers of two where those of ten would be too few to read by.
+            // Powers of two, if powers of ten would give too few ticks.
             let base: f64 = if most / least <= 100.0 { 2.0 } else { 10.0 };
             let (first, last) = (least.log(base).floor(), most.log(base).ceil().max(least.log(base).floor() + 1.0));
             let count = (last - first) as i32;
@@ -60,7 +60,7 @@ impl Scale {
         }
     }
 
-    /// How far along the axis, 0 to 1.
+    /// The position of a figure on the axis, from 0 to 1.
     fn place(&self, figure: f64) -> f64 {
         if self.log {
             (figure.max(self.from) / self.from).ln() / (self.to / self.from).ln()
@@ -152,7 +152,7 @@ pub(super) fn draw(chart: &Chart) -> String {
     svg + "</svg>\n"
 }
 
-/// Points, what connects them, and how far their figures spread.
+/// Draws the points of a line, the line between them, and the spread of their figures.
 fn polyline(svg: &mut String, line: &Line, colour: &str, across: impl Fn(f64) -> f64, up: impl Fn(f64) -> f64) {
     let places: Vec<String> =
         line.points.iter().map(|(x, y)| format!("{:.1},{:.1}", across(*x), up(y.median))).collect();

@@ -1,11 +1,11 @@
-//! The rows as a table for people, which is markdown as well, and as JSON for programs.
+//! The rows as a table in Markdown for people, and as JSON for programs.
 
 use super::Plan;
 use super::rows::{Figure, Row, TASKS};
 use larder::connector::redis::RedisOptions;
 use serde::Serialize;
 
-/// What the server did while nothing was asked of it from here.
+/// What the server used during the idle interval.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Idle {
     pub(super) seconds: f64,
@@ -21,7 +21,7 @@ pub(super) struct Report {
     payload_bytes: usize,
     tasks: usize,
     rounds: u32,
-    /// The server's processor time counts its work for other clients too; this is what there was of that before.
+    /// The server's work for other clients before the benchmark began. The figures of the rows include such work.
     idle: Idle,
     rows: Vec<Line>,
 }
@@ -29,16 +29,16 @@ pub(super) struct Report {
 #[derive(Debug, Serialize)]
 struct Line {
     row: &'static str,
-    /// Server's processor time per operation, in microseconds: the median of the rounds.
+    /// The server's processor time per operation, in microseconds: the median of the rounds.
     cpu_micros: f64,
-    /// Over a plain GET of the same round.
+    /// Divided by that of a plain GET in the same round.
     ratio: Spread,
-    /// What the idle work would come to per operation, in microseconds.
+    /// The idle work per operation, in microseconds, if it goes on as in the idle interval.
     noise_micros: f64,
     operations_per_second: f64,
 }
 
-/// The middle of some figures, and how far apart they are.
+/// The median of some figures, and their range.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Spread {
     median: f64,
@@ -121,12 +121,12 @@ impl Report {
         let busy = 100.0 * idle.cpu_seconds / idle.seconds;
         text += &format!(
             "\n{server}; {objects} objects of {payload_bytes} bytes, {tasks} tasks, medians of {rounds} rounds in turns.\n\
-             The server's processor time counts what it does for everybody. Idle, it took {busy:.2} % of a core: the noise is what \
-             that comes to per operation; if others' work changed meanwhile, the spread shows it.\n\
-             A server that is given requests singly spends more on each than on one of many. Everything was removed again.\n"
+             The server's processor time includes its work for other clients. Idle, it took {busy:.2} % of a core: the noise is \
+             that work per operation. If that work changed meanwhile, the spread shows it.\n\
+             A server spends more on a request that arrives alone than on one of many. Everything was removed again.\n"
         );
         if cfg!(debug_assertions) {
-            text += "This larder was built without optimisation, so it sends more of them singly; build it with --release.\n";
+            text += "This larder was built without optimisation, so more of its requests arrive alone; build it with --release.\n";
         }
         text
     }

@@ -1,4 +1,4 @@
-//! What is measured: each row is one operation on every object, from many tasks at once.
+//! The rows that are measured: each is one operation on every object, by many tasks at once.
 
 use super::Plan;
 use crate::connection;
@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// How many operations are under way at once.
+/// How many tasks work at once, each on one operation at a time.
 pub(super) const TASKS: usize = 64;
 
-/// So that what is left behind by a kill goes by itself.
+/// If the command is killed, what it has stored expires.
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
-/// An object with one and three keys.
+/// An object with one primary and three secondary keys.
 #[derive(Clone, Serialize, Deserialize, Entry)]
 #[entry(cache = "bench")]
 struct Sample {
@@ -34,7 +34,7 @@ struct Sample {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Row {
     Set,
-    /// What every row is compared with: a plain GET of the same payload.
+    /// A plain GET of the same payload, with which every row is compared.
     Plain,
     ByPrimary,
     Warm,
@@ -50,7 +50,7 @@ pub(super) struct Figure {
 }
 
 impl Row {
-    /// In the order they are measured in: what is set is got, and then invalidated.
+    /// The rows in the order in which they are measured: the objects are set, got, and then invalidated.
     pub(super) const ALL: [Self; 6] =
         [Self::Set, Self::Plain, Self::ByPrimary, Self::Warm, Self::Cold, Self::Invalidate];
 
@@ -70,9 +70,9 @@ impl Row {
 pub(super) struct Bench {
     plan: Plan,
     objects: Arc<Vec<Arc<Sample>>>,
-    /// Remembers where every key leads.
+    /// A node with room for the hints of all keys.
     warm: Node,
-    /// Remembers one.
+    /// A node with room for one hint.
     cold: Node,
     plain: MultiplexedConnection,
     prefix: String,
@@ -85,7 +85,7 @@ struct Node {
 
 impl Node {
     async fn open(config: &RedisOptions, hints: usize) -> Result<Self, Failure> {
-        // What is slow is measured here, and ends nothing.
+        // A slow server is to be measured, so the breaker must not open for slow answers.
         let breaker = config.breaker.clone().slow_ratio(0.0);
         let redis = Redis::open(config.clone().hints(hints).breaker(breaker))
             .map_err(|error| Failure::Problem(error.to_string()))?;
@@ -139,10 +139,10 @@ impl Bench {
         }
     }
 
-    /// Performs a row once; answers how many operations did not end as they should.
+    /// Performs a row once. Returns how many operations failed.
     pub(super) async fn perform(&self, row: Row) -> usize {
         let (objects, warm, cold) = (self.objects.clone(), self.warm.cache.clone(), self.cold.cache.clone());
-        // Another host each round would be another hint each round; the second is as good as any.
+        // Always the same host: with another host in each round, the warm node would need another hint in each round.
         let host = |object: &Sample| object.hosts[1].clone();
         let object = move |number: usize| objects.get(number).cloned();
         match row {
@@ -198,7 +198,7 @@ impl Bench {
         }
     }
 
-    /// Does something with the number of every object, until it is to stop.
+    /// Runs an operation for the number of every object, until the plan is stopped. Returns how many failed.
     async fn each<F>(&self, operation: impl Fn(usize) -> F + Clone + Send + 'static) -> usize
     where
         F: Future<Output = bool> + Send,
@@ -228,7 +228,7 @@ impl Sample {
     fn new(number: usize, size: usize) -> Self {
         let hosts = ["a", "b", "c"].map(|host| format!("{host}{number}.bench.example"));
         let mut sample = Self { id: number as u64, hosts, body: String::new() };
-        // What cannot be encoded is not stored either, and then counts as a failure.
+        // An object that cannot be encoded is not stored, which counts as a failure later.
         let without = rmp_serde::to_vec_named(&sample).map_or(0, |bytes| bytes.len());
         sample.body = "x".repeat(size.saturating_sub(without + 2));
         sample

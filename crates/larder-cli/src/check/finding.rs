@@ -1,29 +1,29 @@
-//! One thing that a check has found out.
+//! The result of one check.
 
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt;
 
-/// One thing that a check has found out.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    /// What it is about: `version`, `eviction`.
+    /// The subject, such as `version` or `eviction`.
     pub(super) topic: &'static str,
     pub(super) level: Level,
-    /// What is so, and what follows for larder.
+    /// What was found, and what it means for larder.
     pub(super) text: Cow<'static, str>,
-    /// What to do about it, where something should be done.
+    /// What to do about a problem.
     #[serde(rename = "do")]
     pub(super) to_do: Option<Cow<'static, str>>,
 }
 
-/// How much it matters.
+/// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Level {
     /// As it should be.
     Ok,
-    /// Nothing is wrong; somebody may want to know.
+    /// Nothing is wrong, but worth knowing.
     Note,
     /// larder cannot work, or cannot keep a promise.
     Problem,
@@ -47,8 +47,9 @@ impl Finding {
     }
 }
 
-/// Where the text begins, and where it should end.
+/// The column where the text begins.
 const INDENT: usize = 24;
+/// The column where lines should end.
 const WIDTH: usize = 118;
 
 impl fmt::Display for Finding {

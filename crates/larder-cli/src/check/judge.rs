@@ -1,4 +1,4 @@
-//! What a server's facts mean for larder: pure functions, so that each case can be read and tested without a server.
+//! Judges what a server's facts mean for larder. Pure functions, so that each case can be tested without a server.
 
 use super::finding::Finding;
 use larder::connector::memory::MemoryOptions;
@@ -6,44 +6,45 @@ use larder::connector::redis::RedisOptions;
 use serde::Serialize;
 use std::time::Duration;
 
-/// The oldest Redis whose scripts can free and fence while it is out of memory.
+/// The oldest Redis whose scripts can remove objects and write fences while the server is out of memory.
 const OLDEST: (u32, u32) = (7, 0);
 
-/// What the clock of one cache takes on the server, in bytes: 131,584, and what the server's allocator makes of that.
+/// The memory of one cache's clock on the server, in bytes: 131,584, and what the server's allocator adds.
 pub(super) const CLOCK: u64 = 164_000;
 
-/// Below this an empty server, which takes about a megabyte, has no room for anything.
+/// A `maxmemory` below this leaves no room for caches: an empty server takes about a megabyte.
 const TINY: u64 = 2 << 20;
 
-/// What a server says of itself.
+/// What a server reports about itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Facts {
-    /// `Redis 7.0.15`, as far as it says.
+    /// Name and version, such as `Redis 7.0.15`. Empty if the server does not say.
     pub(super) name: String,
-    /// Version of the Redis it is or claims to be compatible with; `None` where it does not say.
+    /// The version of Redis that the server is, or claims to be compatible with. `None` if the server does not say.
     pub(super) version: Option<(u32, u32)>,
     pub(super) valkey: bool,
-    /// `standalone`, `cluster`, `sentinel`; empty where it does not say.
+    /// `standalone`, `cluster` or `sentinel`. Empty if the server does not say.
     pub(super) mode: String,
-    /// Whether it speaks the third version of the protocol; `None` where that could not be found out.
+    /// Whether the server speaks the third version of the protocol. `None` if that is not known.
     pub(super) resp3: Option<bool>,
-    /// Whether it identifies its process, by which larder recognises a restart.
+    /// Whether the server identifies its process. By that larder recognises a restart.
     pub(super) run_id: bool,
-    /// `master` or `slave`; empty where it does not say.
+    /// `master` or `slave`. Empty if the server does not say.
     pub(super) role: String,
-    /// `None` where it does not say.
+    /// The number of connected replicas. `None` if the server does not say.
     pub(super) replicas: Option<u32>,
-    /// In bytes; 0: no limit, `None` where it does not say.
+    /// In bytes. 0: no limit. `None` if the server does not say.
     pub(super) maxmemory: Option<u64>,
     #[serde(rename = "maxmemory_policy")]
     pub(super) policy: String,
-    /// Whether it writes snapshots, or a log of its commands; `None` where we may not ask.
+    /// Whether the server writes snapshots. `None` if the user may not ask.
     pub(super) snapshots: Option<bool>,
+    /// Whether the server writes a log of its commands. `None` if the user may not ask.
     pub(super) append_only: Option<bool>,
     pub(super) last_save_failed: bool,
-    /// The median.
+    /// The median time of a PING, in milliseconds.
     pub(super) ping_ms: Option<f64>,
-    /// How long each took, sorted.
+    /// The times of all PINGs, sorted.
     #[serde(skip)]
     pub(super) pings: Vec<Duration>,
 }
@@ -51,11 +52,10 @@ pub(super) struct Facts {
 /// How the configuration uses the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Use {
-    /// Whether any cache on it has a max age. Only then have index keys an expiry.
+    /// Whether any cache on the server has a max age. Only then do index keys have an expiry.
     pub(super) max_age: bool,
 }
 
-/// What follows from the facts.
 pub(super) fn server(facts: &Facts, config: &RedisOptions, how: Use) -> Vec<Finding> {
     let mut findings = vec![version(facts), protocol(facts)];
     findings.extend(mode(facts));
@@ -67,7 +67,7 @@ pub(super) fn server(facts: &Facts, config: &RedisOptions, how: Use) -> Vec<Find
     findings
 }
 
-/// Nothing can open a cache on it.
+/// No cache can be opened on this connector.
 pub(super) fn postgres() -> Vec<Finding> {
     vec![Finding::problem(
         "connector",
@@ -76,17 +76,17 @@ pub(super) fn postgres() -> Vec<Finding> {
     )]
 }
 
-/// A connector that the program brings along cannot be tried from here.
+/// A connector of the program's own, which this command cannot test.
 pub(super) fn own() -> Vec<Finding> {
     vec![Finding::note(
         "connector",
-        "the program brings it along (`Caches::builder().connector(…)`); a program that does not, cannot open the configuration",
+        "the program must provide it (`Caches::builder().connector(…)`); a program without it cannot open the configuration",
     )]
 }
 
-/// Caches that are switched off.
+/// The caches on this connector are switched off.
 pub(super) fn none() -> Vec<Finding> {
-    vec![Finding::note("connector", "switched off: nothing is kept, and every object is loaded each time")]
+    vec![Finding::note("connector", "switched off: nothing is stored, and every object is loaded each time")]
 }
 
 /// The memory connector has nothing that could be out of order.
@@ -99,7 +99,7 @@ pub(super) fn memory(config: &MemoryOptions) -> Vec<Finding> {
         Finding::ok("bounds", format!("each cache holds at most {} objects{bytes}", config.max_objects)),
         Finding::note(
             "reach",
-            "an invalidation reaches this process only; where several nodes run, their copies live until their ages end",
+            "an invalidation reaches one process only; with several nodes, the copies of the others live until their ages end",
         ),
     ]
 }
@@ -108,7 +108,7 @@ fn version(facts: &Facts) -> Finding {
     match facts.version {
         None => Finding::note(
             "version",
-            "not known, nor whether it is part of a cluster: the server does not answer INFO, or says nothing of it",
+            "not known, nor whether the server is part of a cluster: it does not answer INFO, or the answer lacks both",
         ),
         Some(version) if version < OLDEST && !facts.valkey => Finding::problem(
             "version",
@@ -124,22 +124,22 @@ fn protocol(facts: &Facts) -> Finding {
         Some(true) => Finding::ok("protocol", "RESP3"),
         Some(false) => Finding::note(
             "protocol",
-            "RESP2: the server, or a proxy before it, does not know HELLO 3; larder works with it all the same",
+            "RESP2: the server, or a proxy in front of it, does not know HELLO 3; larder works with RESP2, too",
         ),
         None => Finding::note(
             "protocol",
-            "not known: the answer to HELLO 3 was neither yes nor no; larder begins with RESP3",
+            "not known: the answer to HELLO 3 was neither yes nor no; larder tries RESP3 first",
         ),
     }
 }
 
 fn mode(facts: &Facts) -> Option<Finding> {
     let what = match facts.mode.as_str() {
-        "cluster" => "the server is part of a cluster, in which a script may not touch the keys that larder's do",
+        "cluster" => "the server is part of a cluster: a script may not touch all the keys that larder's scripts do",
         "sentinel" => "this is a sentinel, which stores nothing",
         _ => return None,
     };
-    Some(Finding::problem("mode", what, "give a server that runs by itself (redis_mode: standalone)"))
+    Some(Finding::problem("mode", what, "use a server that runs by itself (redis_mode: standalone)"))
 }
 
 fn role(facts: &Facts) -> Finding {
@@ -147,7 +147,7 @@ fn role(facts: &Facts) -> Finding {
         ("slave", _) => Finding::problem(
             "role",
             "the server is a replica: what is written there is refused, or lost when its master goes on, so larder does not use it",
-            "give the master's address, or one that leads to whoever is master",
+            "give the master's address, or an address that always leads to the master",
         ),
         ("master", Some(0)) => Finding::ok("role", "master, without replicas"),
         ("master", Some(replicas)) => Finding::note(
@@ -158,12 +158,12 @@ fn role(facts: &Facts) -> Finding {
                 if replicas == 1 { "replica" } else { "replicas" }
             ),
         ),
-        ("master", None) => Finding::ok("role", "master; how many replicas it has, it does not say"),
+        ("master", None) => Finding::ok("role", "master; it does not say how many replicas it has"),
         _ => Finding::note("role", "not known whether it is a master: the server does not answer INFO replication"),
     }
 }
 
-/// In strict mode, whether there are replicas enough to confirm anything.
+/// In strict mode: whether enough replicas are connected to confirm a change.
 fn confirmation(facts: &Facts, wanted: u32) -> Option<Finding> {
     let asks = format!("wait_replicas asks for {wanted}");
     match (wanted, facts.replicas) {
@@ -174,11 +174,11 @@ fn confirmation(facts: &Facts, wanted: u32) -> Option<Finding> {
             format!(
                 "{asks}, and {connected} are connected: every change is deferred, and nodes that change something do not read"
             ),
-            "connect replicas, one more than are asked for, or lower connectors.redis.wait_replicas",
+            "connect one replica more than wait_replicas asks for, or lower connectors.redis.wait_replicas",
         )),
         (_, Some(connected)) if connected == wanted => Some(Finding::note(
             "replicas",
-            format!("{asks}, and as many are connected: while one is away, every change is deferred; have one more"),
+            format!("{asks}, and just as many are connected: while one is away, every change is deferred; add one"),
         )),
         (_, Some(connected)) => Some(Finding::ok("replicas", format!("{asks}, and {connected} are connected"))),
     }
@@ -194,7 +194,7 @@ fn latency(facts: &Facts, limit: Duration) -> Finding {
         Finding::problem(
             "latency",
             format!(
-                "{measured}; an operation may take {:.0} ms (operation_timeout), so many would be given up",
+                "{measured}; an operation may take {:.0} ms (operation_timeout), so many would time out",
                 ms(limit)
             ),
             "find out what is slow, or raise connectors.redis.operation_timeout",
@@ -213,18 +213,16 @@ fn eviction(facts: &Facts, how: Use) -> Finding {
     };
     let policy = facts.policy.as_str();
     let remedy = "set maxmemory-policy noeviction: when memory is full, larder then stores nothing new and goes on invalidating. \
-                  Or have every invalidation name the primary key too, which always finds the object";
+                  Or let every invalidation name the primary key, too, which always finds the object";
     let hides =
         "an index key can go while its object stays, and an invalidation through that key then misses the object";
     match (maxmemory, policy) {
         (0, "noeviction") => {
-            Finding::note("eviction", "no limit to its memory (maxmemory 0): it can grow until the machine ends it")
+            Finding::note("eviction", "no memory limit (maxmemory 0): the server can grow until the machine kills it")
         }
         (0, policy) => Finding::note(
             "eviction",
-            format!(
-                "no limit to its memory (maxmemory 0), so {policy} evicts nothing; with a limit, noeviction suits larder"
-            ),
+            format!("no memory limit (maxmemory 0), so {policy} evicts nothing; with a limit, noeviction suits larder"),
         ),
         (limit, "noeviction") if limit < TINY => Finding::problem(
             "eviction",
@@ -242,7 +240,7 @@ fn eviction(facts: &Facts, how: Use) -> Finding {
         (limit, policy) if policy.starts_with("volatile-") && !how.max_age => Finding::ok(
             "eviction",
             format!(
-                "{policy} at {limit} bytes: without a max age, index keys and the clock have no expiry, so it evicts objects at most"
+                "{policy} at {limit} bytes: without a max age, index keys and the clock have no expiry, so only objects can be evicted"
             ),
         ),
         (limit, policy) if policy.starts_with("volatile-") => Finding::problem(
@@ -255,7 +253,7 @@ fn eviction(facts: &Facts, how: Use) -> Finding {
         (limit, policy) => Finding::problem(
             "eviction",
             format!(
-                "{policy} at {limit} bytes evicts any key: {hides}. The clock of a cache can go as well; that is noticed, and costs the \
+                "{policy} at {limit} bytes evicts any key: {hides}. The clock of a cache can go as well: larder notices that, and clears the \
                  whole cache"
             ),
             remedy,
@@ -279,34 +277,34 @@ fn persistence(facts: &Facts) -> Vec<Finding> {
     };
     findings.push(match (which(Some(true)), which(None), facts.run_id) {
         (None, None, _) => {
-            Finding::ok("persistence", "nothing is written to disk; after a restart the cache begins empty")
+            Finding::ok("persistence", "nothing is written to disk; after a restart the caches are empty")
         }
         (None, Some(unknown), true) => Finding::note(
             "persistence",
             format!(
-                "not known whether the server keeps {unknown}: it does not let us ask (CONFIG GET save, INFO persistence). If it does, \
-                 larder clears its caches after a restart, and they gain nothing from it"
+                "not known whether the server keeps {unknown}: the user may not ask (CONFIG GET save, INFO persistence). If it does, \
+                 larder clears its caches after a restart, so they gain nothing from it"
             ),
         ),
         (None, Some(unknown), false) => Finding::note(
             "persistence",
             format!(
                 "not known whether the server keeps {unknown}, nor which process it is (INFO): if it does, larder recognises a restart \
-                 only where the data went back behind what this node has seen. Let larder's user run INFO, or make sure that nothing is kept"
+                 only if the data are older than what this node has seen. Let larder's user run INFO, or make sure that nothing is kept"
             ),
         ),
         (Some(kept), _, true) => Finding::note(
             "persistence",
             format!(
-                "the server keeps {kept}; what it brings back after a restart may be older than invalidations that are lost, so larder \
-                 clears its caches then. They gain nothing from it"
+                "the server keeps {kept}; the data after a restart may be older than invalidations that were lost, so larder then clears \
+                 its caches, and they gain nothing from it"
             ),
         ),
         (Some(kept), _, false) => Finding::problem(
             "persistence",
             format!(
-                "the server keeps {kept} and does not identify its process (run_id), so larder recognises a restart only where \
-                 the data went back behind what this node has seen"
+                "the server keeps {kept} and does not identify its process (run_id), so larder recognises a restart only if \
+                 the data are older than what this node has seen"
             ),
             "switch persistence off (save \"\", appendonly no), or let larder's user run INFO",
         ),

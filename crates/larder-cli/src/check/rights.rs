@@ -1,7 +1,7 @@
-//! Whether larder may do on the server what it does: by doing it, under the configured prefix, to keys that no cache has.
+//! Tests whether larder has the rights that it needs on the server, by sending its commands under the configured prefix.
 //!
-//! A user's rights are commands and key patterns, and what a managed server forbids beyond them is written nowhere. So each command
-//! is sent once, by itself and from within a script, on keys that expire by themselves and are removed at the end.
+//! A user's rights are commands and key patterns. A managed server may forbid more than they say. So each command is sent once, directly
+//! or within a script. The keys belong to no cache, expire by themselves, and are removed at the end.
 
 use super::finding::Finding;
 use super::server::said;
@@ -9,20 +9,20 @@ use larder::connector::redis::RedisOptions;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, ServerErrorKind};
 
-/// What larder's scripts call.
+/// The commands that larder's scripts call.
 const IN_SCRIPTS: [&str; 12] = [
     "BITFIELD", "EXISTS", "GET", "GETRANGE", "MGET", "PERSIST", "PEXPIRE", "RENAME", "SET", "SETRANGE", "TIME",
     "UNLINK",
 ];
 
-/// What larder sends itself. INFO and CLIENT SETNAME it can do without.
+/// The commands that larder sends. It can do without INFO and CLIENT SETNAME.
 const SENT: [&str; 11] =
     ["EVAL", "EVALSHA", "GET", "GETRANGE", "MGET", "PING", "SCAN", "SELECT", "SET", "TIME", "UNLINK"];
 
-/// What it sends as well in strict mode.
+/// The command that larder sends in strict mode, too.
 const WAIT: &str = "WAIT";
 
-/// Runs as larder's own scripts do, also when memory is full, and says which call was refused.
+/// Calls what larder's scripts call, with the same flags, so that it runs even if memory is full. Returns the calls that were refused.
 const PROBE: &str = "#!lua flags=allow-oom
 local refused = {}
 local function try(...)
@@ -45,30 +45,30 @@ try('UNLINK', other)
 return refused
 ";
 
-/// What came of trying everything.
+/// The result of the test.
 pub(super) struct Rights {
     pub(super) findings: Vec<Finding>,
     /// Whether the server refuses writes because it is a replica.
     pub(super) read_only: bool,
 }
 
-/// What an error says of a right.
+/// What an error says about a right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
-    /// It is missing.
+    /// The right is missing.
     Missing,
     /// Nothing: the server is out of memory, or takes no writes.
     Full,
     /// Nothing: the server is a replica.
     ReadOnly,
-    /// Nothing that is known here.
+    /// Nothing: the error is not known here.
     Other,
 }
 
 /// Judges the text of an error, its code first.
 fn judge(text: &str) -> Said {
     let code = text.split(' ').next().unwrap_or_default();
-    // What is forbidden in a script has no code of its own everywhere, nor has a command that was renamed.
+    // Some servers give no code of its own to a command that is forbidden in a script, or that was renamed.
     let missing = [
         "ACL failure in script",
         "The user executing the script can't",
@@ -85,7 +85,7 @@ fn judge(text: &str) -> Said {
     }
 }
 
-/// What was refused, by what that says.
+/// The refused commands, by what their errors say.
 #[derive(Default)]
 struct Refusals {
     missing: Vec<String>,
@@ -105,9 +105,9 @@ impl Refusals {
     }
 }
 
-/// Tries everything, and cleans up.
+/// Tests all commands, and removes the keys.
 pub(super) async fn try_out(connection: &mut MultiplexedConnection, config: &RedisOptions) -> Rights {
-    // No cache can have this name: it has a character too many.
+    // No cache can have this name: `+` is not allowed in names.
     let base = format!("{}:larder+check:{:08x}", config.prefix, fastrand::u32(..));
     let (key, other) = (format!("{base}:a"), format!("{base}:b"));
     let mut refusals = Refusals::default();
@@ -117,7 +117,7 @@ pub(super) async fn try_out(connection: &mut MultiplexedConnection, config: &Red
             refusals.note(&name(&command), &said(&error));
         }
     }
-    // A script that the server does not know must be answered NOSCRIPT, after which its code is sent.
+    // If the server does not know a script, it must answer NOSCRIPT. Only then larder sends the script's code.
     let mut by_hash = redis::cmd("EVALSHA");
     by_hash.arg("0000000000000000000000000000000000000000").arg(0);
     match by_hash.exec_async(connection).await {
@@ -153,14 +153,14 @@ fn findings(refusals: &Refusals, config: &RedisOptions) -> Vec<Finding> {
     if !other.is_empty() {
         findings.push(Finding::problem(
             "rights",
-            format!("not known of what could not be tried: {}", other.join("; ")),
-            "see what the server means by that, and check again",
+            format!("not known for commands that failed for another reason: {}", other.join("; ")),
+            "find out what these errors mean, and check again",
         ));
     }
     if *full {
         findings.push(Finding::problem(
             "memory",
-            "the server is full (OOM), or takes no writes (MISCONF, NOREPLICAS): nothing can be stored; invalidations still run where they \
+            "the server is full (OOM), or takes no writes (MISCONF, NOREPLICAS): nothing can be stored; invalidations still run if they \
              free memory",
             "give it more memory (maxmemory), or see its log",
         ));
@@ -169,7 +169,7 @@ fn findings(refusals: &Refusals, config: &RedisOptions) -> Vec<Finding> {
         findings.push(match untried {
             true => Finding::note(
                 "rights",
-                "none is missing of those that could be tried; what writes, and what runs in a script, cannot be, while the server takes no writes",
+                "none of those that could be tried is missing; writes and scripts cannot be, while the server takes no writes",
             ),
             false => Finding::ok(
                 "rights",
@@ -200,7 +200,7 @@ fn sent(config: &RedisOptions, base: &str, key: &str) -> Vec<Cmd> {
     all
 }
 
-/// The name of a command, out of its first argument.
+/// The name of a command: its first argument.
 fn name(command: &Cmd) -> String {
     let first = command.args_iter().find_map(|argument| match argument {
         redis::Arg::Simple(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
@@ -209,7 +209,7 @@ fn name(command: &Cmd) -> String {
     first.unwrap_or_default()
 }
 
-/// How to give a user what larder needs.
+/// The command that gives the user all rights that larder needs.
 pub(super) fn grant(config: &RedisOptions) -> String {
     let strict = (config.wait_replicas > 0).then_some(&WAIT);
     let all = IN_SCRIPTS.iter().chain(&SENT).chain(strict);
@@ -224,7 +224,7 @@ pub(super) fn grant(config: &RedisOptions) -> String {
 mod tests {
     use super::*;
 
-    /// The scripts themselves say what they call.
+    /// Reads the commands from the scripts' own code.
     #[test]
     fn what_the_scripts_call_is_tried() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../larder/src/connector/redis/lua");

@@ -1,4 +1,4 @@
-//! Asks a Redis or Valkey server what [the judgement](super::judge) needs to know.
+//! Asks a Redis or Valkey server for the facts that [`judge`](super::judge) needs.
 
 use super::finding::Finding;
 use super::judge::{self, Facts, Use};
@@ -9,16 +9,16 @@ use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use std::time::Instant;
 
-/// How often PING is measured.
+/// How many PINGs are measured.
 const PINGS: usize = 21;
 
-/// Everything that can be found out about the server.
+/// Asks the server for its facts, tests larder's rights, and judges both.
 pub(super) async fn try_out(config: &RedisOptions, how: Use) -> (Option<Facts>, Vec<Finding>) {
     let mut connection = match connection::open(config).await {
         Ok(connection) => connection,
         Err(error) => return (None, vec![unreachable(&error, config)]),
     };
-    // A server that wants a password, or one that hangs, takes the connection and shows itself at the first command.
+    // A server that wants a password, or one that hangs, accepts the connection. The first command shows the trouble.
     if let Err(error) = redis::cmd("PING").exec_async(&mut connection).await {
         return (None, vec![unreachable(&error, config)]);
     }
@@ -29,7 +29,7 @@ pub(super) async fn try_out(config: &RedisOptions, how: Use) -> (Option<Facts>, 
     };
     let rights = rights::try_out(&mut connection, config).await;
     if facts.role.is_empty() && rights.read_only {
-        // It does not say so, and shows it.
+        // The server does not report its role, but refuses writes as a replica does.
         facts.role = "slave".to_owned();
     }
     findings.extend(judge::server(&facts, config, how));
@@ -37,7 +37,7 @@ pub(super) async fn try_out(config: &RedisOptions, how: Use) -> (Option<Facts>, 
     (Some(facts), findings)
 }
 
-/// Why a server cannot be used, and what to do; `None` where it answers.
+/// Why a server cannot be used, and what to do. `None` if it answers.
 pub(crate) async fn why_unreachable(config: &RedisOptions) -> Option<String> {
     let answered = async {
         let mut connection = connection::open(config).await?;
@@ -57,7 +57,7 @@ async fn ask(connection: &mut MultiplexedConnection, config: &RedisOptions) -> R
     pings.sort_unstable();
     let mut info = String::new();
     for section in ["server", "replication", "memory", "persistence"] {
-        // Not everybody may ask, and not every server knows every section: what is missing is not known, that is all.
+        // The user may lack the right to ask, or the server may not have the section. Then its facts are missing.
         if let Ok(text) = redis::cmd("INFO").arg(section).query_async::<String>(connection).await {
             info.push_str(&text);
         }
@@ -67,7 +67,7 @@ async fn ask(connection: &mut MultiplexedConnection, config: &RedisOptions) -> R
     facts.snapshots = save.ok().and_then(|save| save.get(1).map(|rules| !rules.is_empty()));
     facts.resp3 = match connection::greet_in_resp3(config).await {
         Ok(()) => Some(true),
-        // It has answered, and said no.
+        // The server has answered that it does not know RESP3.
         Err(error) if matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ResponseError)) => Some(false),
         Err(error) if matches!(error.code(), Some("NOPROTO")) => Some(false),
         Err(_) => None,
@@ -77,12 +77,12 @@ async fn ask(connection: &mut MultiplexedConnection, config: &RedisOptions) -> R
     Ok(facts)
 }
 
-/// A field of an answer to INFO.
+/// A field of the answer to INFO.
 pub(crate) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
-/// What the server calls itself, by its answer to INFO: `Redis 7.0.15`; empty where it does not say.
+/// The server's name and version, from its answer to INFO: `Redis 7.0.15`. Empty if the answer lacks them.
 pub(crate) fn name(info: &str) -> String {
     match (valkey(info), field(info, "redis_version")) {
         (Some(version), _) => format!("Valkey {version}"),
@@ -134,7 +134,7 @@ fn unreachable(error: &RedisError, config: &RedisOptions) -> Finding {
         Some("NOAUTH") => {
             return Finding::problem(
                 "login",
-                "the server wants a password, and none is configured",
+                "the server wants a password, but none is configured",
                 "set connectors.redis.password, or password_file",
             );
         }
@@ -144,7 +144,7 @@ fn unreachable(error: &RedisError, config: &RedisOptions) -> Finding {
         Some("NOPERM") => {
             return Finding::problem(
                 "login",
-                format!("the user is let in, and may not even do what comes first: {}", said(error)),
+                format!("the login succeeds, but the user lacks the rights for the first commands: {}", said(error)),
                 rights::grant(config),
             );
         }
@@ -154,7 +154,7 @@ fn unreachable(error: &RedisError, config: &RedisOptions) -> Finding {
         Some(detail) if detail.contains("without any password configured") => {
             return Finding::problem(
                 "login",
-                "a password is configured, and the server has none",
+                "a password is configured, but the server has none",
                 "remove connectors.redis.password, or give the server its password (requirepass)",
             );
         }
@@ -171,18 +171,18 @@ fn unreachable(error: &RedisError, config: &RedisOptions) -> Finding {
         return Finding::problem(
             "reachable",
             format!("no answer from {address} within {:?} (connect_timeout)", config.connect_timeout),
-            "the server hangs, or something between here and there drops what is sent; look at both",
+            "check whether the server hangs, and whether the network between here and the server drops packets",
         );
     }
     let what = match error.kind() {
         ErrorKind::Io => format!("cannot connect to {address}: {error}"),
         ErrorKind::Parse => format!("what answers at {address} is no Redis or Valkey server"),
-        _ => format!("{address} does not let us in: {}", said(error)),
+        _ => format!("{address} refuses the connection: {}", said(error)),
     };
     Finding::problem("reachable", what, "start the server, or correct connectors.redis: url, address or socket")
 }
 
-/// What the server has said, code first.
+/// The text of the server's error, its code first.
 pub(super) fn said(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),

@@ -1,4 +1,4 @@
-//! What a server says of itself, as far as it matters to whoever runs caches on it.
+//! What a server reports about itself, as far as it matters for caches.
 
 use crate::check::{field, name};
 use crate::connection;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// What a server says of itself; what it does not say is missing.
+/// What a server reports about itself. What it does not report is missing.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub(super) struct ServerFacts {
     /// `Redis 7.0.15`
@@ -21,16 +21,16 @@ pub(super) struct ServerFacts {
     /// In bytes; 0: no limit.
     maxmemory: Option<u64>,
     maxmemory_policy: Option<String>,
-    /// Keys that were removed for want of memory, since the server was started.
+    /// Keys that were evicted since the server was started.
     evicted_keys: Option<u64>,
-    /// Keys that have expired.
+    /// Keys that have expired since the server was started.
     expired_keys: Option<u64>,
-    /// Reads that found their key, of whatever client.
+    /// Reads of all clients that found their key.
     keyspace_hits: Option<u64>,
     keyspace_misses: Option<u64>,
     connected_clients: Option<u64>,
-    /// How many connections larder has, by the name they were given (`client_name`). Missing where the server does not tell
-    /// whose connections they are: Redis before 7.2, or no right to ask.
+    /// The number of larder's connections for each `client_name`. Missing if the server does not tell which connections are larder's: Redis
+    /// before 7.2, or no right to ask.
     larder_clients: Option<BTreeMap<String, u64>>,
 }
 
@@ -39,7 +39,7 @@ pub(super) async fn ask(config: &RedisOptions) -> Result<ServerFacts, Failure> {
     let mut connection = connection::open(config).await.map_err(failed)?;
     let mut info = String::new();
     for section in ["server", "memory", "stats", "clients"] {
-        // Not everybody may ask: what is missing is not known, that is all.
+        // The user may lack the right to ask. Then the facts of this section are missing.
         if let Ok(text) = redis::cmd("INFO").arg(section).query_async::<String>(&mut connection).await {
             info.push_str(&text);
         }
@@ -67,7 +67,7 @@ fn read(info: &str) -> ServerFacts {
     }
 }
 
-/// The connections of services, by name; this command's own do not count.
+/// The number of connections of services, by name. This command's own connections do not count.
 fn larder_clients(list: &str) -> Option<BTreeMap<String, u64>> {
     let mut clients = BTreeMap::new();
     let mut told = false;
@@ -109,7 +109,7 @@ impl ServerFacts {
         }
         if let Some(connected) = self.connected_clients {
             let larder = self.larder_clients.as_ref().map_or_else(
-                || "; which of them are larder's, the server does not tell".to_owned(),
+                || "; the server does not tell which of them are larder's".to_owned(),
                 |clients| {
                     let named = clients.iter().map(|(name, count)| match name.as_str() {
                         "" => format!("{count} without a name"),

@@ -19,27 +19,27 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the generator can be asked for, a second.
+/// The highest rates of the generator, per second.
 const MOST: Rates = Rates { lookups: 50_000, changes: 500 };
 
-/// A load is tried for so many seconds; in one of them it has to do four fifths of what was asked for.
+/// A new load is tried for this many seconds. In one of them it must reach four fifths of its rates.
 const SECONDS_TRIED: u32 = 3;
 
-/// How often a read that differs from the database, and may do so because somebody else is changing it, is read again.
+/// How often an answer that differs from the database is read again: somebody else may be changing the instance.
 const PATIENCE: usize = 20;
 
 /// The demo's server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ServerState {
-    /// There is none, or it is somebody else's.
+    /// There is no server, or it is not the demo's own.
     NotOurs,
     Running,
     Stopped,
     Killed,
 }
 
-/// How the load generator should run.
+/// The wanted state of the load generator.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
@@ -57,7 +57,7 @@ pub(super) async fn generator(
     if rates.lookups > MOST.lookups || rates.changes > MOST.changes {
         let Rates { lookups, changes } = MOST;
         return Err(Failed::invalid(format!(
-            "at most {lookups} lookups and {changes} changes a second can be asked for"
+            "at most {lookups} lookups and {changes} changes per second are possible"
         )));
     }
     let start = |rates| Load::start(&service.identity, &[NODE], &service.keys, rates);
@@ -74,18 +74,22 @@ pub(super) async fn generator(
     let Some(done) = done else { return Ok(()) };
     let Err((lookups, changes)) = keeps_up(&done, rates).await else { return Ok(()) };
     let mut generator = service.generator();
-    // Whoever has asked for another load meanwhile has it.
+    // Unless another request has changed the load meanwhile.
     if generator.running.as_ref().is_some_and(|load| Arc::ptr_eq(load.done(), &done)) {
         generator.rates = before.1;
         generator.running = before.0.then(|| start(before.1));
     }
     Err(Failed::conflict(format!(
-        "{} lookups and {} changes a second cannot be reached now: {lookups} and {changes} were. The load is what it was before",
+        "{} lookups and {} changes per second cannot be reached now, only {lookups} and {changes}. The load is as before",
         rates.lookups, rates.changes
     )))
 }
 
-/// Tries whether a load that has begun does what was asked for, or most of it; else how much it did in a second at best.
+/// Checks whether a new load reaches most of its rates.
+///
+/// # Errors
+///
+/// The numbers of lookups and changes in the best second.
 async fn keeps_up(done: &Done, rates: Rates) -> Result<(), (u64, u64)> {
     let mut best = (0, 0);
     for _ in 0..SECONDS_TRIED {
@@ -93,7 +97,7 @@ async fn keeps_up(done: &Done, rates: Rates) -> Result<(), (u64, u64)> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let now = done.so_far();
         let (lookups, changes) = (now.0 - before.0, now.1 - before.1);
-        // A call or two that a small load owes is not what was asked for in vain.
+        // A small load may be short of one or two calls.
         let enough = |done: u64, asked: u32| done + 2 >= u64::from(asked) * 4 / 5;
         if enough(lookups, rates.lookups) && enough(changes, rates.changes) {
             return Ok(());
@@ -103,18 +107,18 @@ async fn keeps_up(done: &Done, rates: Rates) -> Result<(), (u64, u64)> {
     Err(best)
 }
 
-/// What became of a change, and of the reads by every key that followed it.
+/// The outcome of a change, and of the reads by every key that followed it.
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
-    /// In words.
+    /// The change in words.
     did: String,
     delivery: &'static str,
-    /// Everything that was deferred so far; where the figures count as many and the journal is empty, the cache has been told.
+    /// How much was deferred so far. Once the page's figures show at least this count and an empty journal, the change was delivered.
     deferred: u64,
-    /// Keys that were read.
+    /// The number of keys that were read.
     reads: usize,
     hits: usize,
-    /// Reads that differed from the database.
+    /// The number of reads that differed from the database.
     stale: usize,
 }
 
@@ -129,7 +133,7 @@ pub(super) async fn rename(
     follow(&service, did, changed.await?).await
 }
 
-/// Moves the last host of an instance to its neighbour in the table.
+/// Moves the last host of an instance to its neighbour in the page's table.
 pub(super) async fn move_host(
     State(service): State<Arc<Service>>,
     Path(id): Path<String>,
@@ -155,7 +159,7 @@ fn existing(service: &Service, id: &str) -> Result<Instance, Failed> {
         .ok_or_else(|| Failed::not_found(format!("no instance has the id {id}")))
 }
 
-/// Reads by every key that the change has touched, and compares with the database.
+/// Looks up every key that the change has touched, and compares with the database.
 async fn follow(service: &Service, did: String, changed: Changed) -> Result<Json<Outcome>, Failed> {
     let keys = changed.written.keys();
     let delivery = match changed.delivery {
@@ -176,8 +180,8 @@ async fn follow(service: &Service, did: String, changed: Changed) -> Result<Json
     Ok(Json(outcome))
 }
 
-/// Reads by a key, and says whether the answer is what the database has. The load generator may be changing the same instance: then
-/// both are read again.
+/// Looks up a key. Returns the origin of the answer, and whether the answer equals the database's. If they differ because the load generator
+/// changes the same instance, both are read again.
 async fn read(service: &Service, key: &InstanceKey) -> Result<(Origin, bool), IdentityError> {
     let mut origin = Origin::Load;
     for _ in 0..PATIENCE {
@@ -193,7 +197,7 @@ async fn read(service: &Service, key: &InstanceKey) -> Result<(Origin, bool), Id
     Ok((origin, false))
 }
 
-/// Breaks the demo's own server, or mends it; answers when it is tried again.
+/// Breaks the demo's own server, or mends it. Returns when the cache tries the server again.
 pub(super) async fn server(
     State(service): State<Arc<Service>>,
     Path(action): Path<String>,
@@ -226,14 +230,14 @@ pub(super) async fn server(
     Ok(Json(link))
 }
 
-/// How the demo and its server stand.
+/// The state of the demo's server, and of the connection to it.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Link {
     pub(super) server: ServerState,
     /// Whether the cache can be read.
     pub(super) readable: bool,
     pub(super) breaker: Option<&'static str>,
-    /// How long the breaker lets nobody try the server, in milliseconds; `null` where it holds nobody back.
+    /// How long the breaker still refuses all calls, in milliseconds. `null`: it does not refuse.
     pub(super) next_trial_ms: Option<u64>,
 }
 

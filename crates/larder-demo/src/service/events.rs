@@ -1,4 +1,4 @@
-//! What has happened lately, as the page shows it.
+//! The latest events, for the page.
 
 use larder::breaker::{Cause, Transition};
 use serde::Serialize;
@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// How many events are kept.
+/// The most events that are kept.
 const KEPT: usize = 40;
 
 /// The newest events, and the last change of the breaker.
@@ -19,24 +19,24 @@ struct Happened {
     last_transition: Option<Event>,
 }
 
-/// Something that has happened.
+/// An event for the page.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Event {
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     at: u64,
     kind: Kind,
     text: String,
-    /// How many things of one kind it stands for.
+    /// How many occurrences the event stands for.
     #[serde(skip)]
     count: u64,
 }
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     Breaker,
-    /// The breaker has let the server be tried, and it failed.
+    /// The breaker has let a call try the server, and the call failed.
     Trial,
     Deferred,
     Replayed,
@@ -46,7 +46,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Whether it happens again and again during an outage. Two such kinds that take turns stay one event each.
+    /// Whether such events repeat during an outage. If two such kinds take turns, each of them stays one event.
     fn repeats(self) -> bool {
         matches!(self, Self::Trial | Self::Deferred)
     }
@@ -57,8 +57,8 @@ impl Events {
         self.push(Event { at: now(), kind, text, count: 1 });
     }
 
-    /// Tells that something has happened `count` times. What goes on for a while stays one event, so that it does not push out all
-    /// others. `one` and `many` go on after the count.
+    /// Adds `count` occurrences. Repeated occurrences are merged into one event, so that they do not push out all others. `one` and `many`
+    /// are the texts after the count.
     pub(super) fn tell_count(&self, kind: Kind, count: u64, one: &str, many: &str) {
         if count == 0 {
             return;
@@ -85,7 +85,7 @@ impl Events {
         let text = transition.to_string();
         self.lock().last_transition = Some(Event { at: now(), kind: Kind::Breaker, text: text.clone(), count: 1 });
         match &transition.cause {
-            // That it is tried is told by how that ends.
+            // The outcome of the trial is an event, not its beginning.
             Cause::Due => {}
             Cause::TrialFailed { reason } => {
                 let (one, many) = (
@@ -98,7 +98,7 @@ impl Events {
         }
     }
 
-    /// All of them, the newest first, and the last change of the breaker.
+    /// All events, the newest first, and the last change of the breaker.
     pub(super) fn all(&self) -> (Vec<Event>, Option<Event>) {
         let happened = self.lock();
         (happened.events.iter().cloned().collect(), happened.last_transition.clone())

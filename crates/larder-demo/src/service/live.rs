@@ -1,4 +1,4 @@
-//! The page, and the figures that feed it.
+//! The page, and its figures.
 
 use super::controls::Link;
 use super::events::{Event, Kind};
@@ -20,25 +20,25 @@ use tokio::time::{MissedTickBehavior, interval};
 
 const PAGE: &str = include_str!("../page.html");
 
-/// What stands in the page where the first figures go.
+/// The text in the page that is replaced by the first figures.
 const PLACE: &str = "/*figures*/null";
 
 /// How often figures are taken.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Rates are over this many samples.
+/// Rates are averages over this many samples.
 const WINDOW: usize = 3;
 
-/// Latencies are over this many.
+/// Latencies are from this many samples.
 const MEASURED: usize = 5;
 
 /// How far the chart goes back, in samples.
 const CHART: usize = 120;
 
-/// Instances in the page's table.
+/// The number of instances in the page's table.
 pub(super) const ROWS: usize = 6;
 
-/// The newest figures, as JSON. Taken whether anybody looks or not, so that a page that is opened has a past to show.
+/// The newest figures, as JSON. They are taken even if no page is open, so that a page that is opened later shows the past.
 pub(super) struct Live(watch::Sender<Arc<str>>);
 
 impl Default for Live {
@@ -54,13 +54,13 @@ struct Figures<'a> {
     #[serde(flatten)]
     link: Link,
     instances: usize,
-    /// Lookups a second.
+    /// Lookups per second.
     rate: f64,
-    /// Parts of a whole; `null` where nothing was looked up.
+    /// From 0 to 1. `null`: nothing was looked up.
     hit_ratio: Option<f64>,
     lookups: u64,
     loads: u64,
-    /// `null` where the cache cannot be read.
+    /// `null`: the cache cannot be read.
     hit: Option<Quantiles>,
     load: Option<Quantiles>,
     checked: u64,
@@ -111,7 +111,7 @@ pub(super) async fn sample(service: Arc<Service>) {
             redis.publish();
         }
         if let Some(metrics) = &service.metrics {
-            // Else each latency would be kept until somebody asks for the metrics.
+            // Without this, every latency would be kept until somebody asks for the metrics.
             metrics.run_upkeep();
         }
         let newest = Sample::of(&service, node);
@@ -119,7 +119,7 @@ pub(super) async fn sample(service: Arc<Service>) {
             tell_differences(&service, before, &newest);
         }
         keep(&mut samples, newest, WINDOW + 1);
-        // One look for all figures, so that they agree with each other.
+        // Read the link's state once for all figures, so that they agree with each other.
         let Ok(link) = Link::of(&service) else { return };
         latencies.add(service.identity.meter.take(), link.readable);
         let (rate, hit_ratio) = samples.front().map_or((0.0, None), |oldest| newest.rates_since(oldest));
@@ -177,7 +177,7 @@ fn figures<'a>(
     }
 }
 
-/// Durations of the last samples.
+/// The durations of the last samples.
 #[derive(Default)]
 struct Latencies {
     samples: VecDeque<Measured>,
@@ -186,8 +186,8 @@ struct Latencies {
 }
 
 impl Latencies {
-    /// Adds a sample. While the cache cannot be read, a lookup that loads nothing itself has waited for another one's load: its duration
-    /// is not the cache's, nor is what was measured before the outage what the cache takes now.
+    /// Adds a sample. While the cache cannot be read, a lookup without a load of its own has waited for the load of another lookup. So its
+    /// duration is not that of a hit and is dropped. Durations of hits from before the outage are dropped, too.
     fn add(&mut self, mut newest: Measured, readable: bool) {
         let before = std::mem::replace(&mut self.readable, readable);
         if !(before && readable) {
@@ -236,7 +236,7 @@ impl Sample {
         }
     }
 
-    /// Lookups a second, and the part of them that were hits.
+    /// Lookups per second, and the part of them that were hits.
     fn rates_since(&self, before: &Self) -> (f64, Option<f64>) {
         let lookups = self.totals.lookups - before.totals.lookups;
         let seconds = self.at.duration_since(before.at).as_secs_f64();
@@ -254,7 +254,7 @@ fn keep<T>(kept: &mut VecDeque<T>, newest: T, most: usize) {
 
 /// The page, with the newest figures in it.
 pub(super) async fn page(State(service): State<Arc<Service>>) -> impl IntoResponse {
-    // Text from the database must not end the script that it stands in.
+    // Text from the database must not be able to end the script element that contains it.
     let figures = service.live.0.borrow().replace('<', "\\u003c");
     Html(PAGE.replacen(PLACE, &figures, 1))
 }

@@ -1,4 +1,4 @@
-//! The service itself: what its users call.
+//! The routes of the service itself.
 
 use super::{NODE, Service};
 use crate::identity::{IdentityError, Looked, Way};
@@ -14,13 +14,13 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Where an answer came from: `hit` or `load`. `load`: this very request has read the database.
+/// The header for the origin of an answer: `hit`, or `load` if this request has read the database.
 const ORIGIN: &str = "x-larder";
 
-/// How far an invalidation has come: `applied` or `deferred`.
+/// The header for the delivery of an invalidation: `applied` or `deferred`.
 const DELIVERY: &str = "x-larder-invalidation";
 
-/// An error as a caller gets it.
+/// An error response.
 pub(super) struct Failed(StatusCode, String);
 
 impl IntoResponse for Failed {
@@ -106,7 +106,7 @@ pub(super) async fn metrics(State(service): State<Arc<Service>>) -> Result<Respo
 
 const SERVER_TIMING: &str = "server-timing";
 
-/// A duration, in milliseconds, as the header `server-timing` has it.
+/// A value of the header `server-timing`, with the duration in milliseconds.
 fn timing(what: &str, took: Duration) -> String {
     format!("{what};dur={:.3}", took.as_secs_f64() * 1e3)
 }

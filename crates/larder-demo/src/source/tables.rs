@@ -1,17 +1,17 @@
-//! What the [source](super) keeps, and how a change becomes a commit.
+//! The tables of the [source](super), and how a change becomes a commit.
 
 use super::super::instance::{Instance, InstanceKey, Settings};
 use super::Commit;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// More hosts than this are a mistake.
+/// The most hosts of an instance. A request with more is a mistake.
 const MOST_HOSTS: usize = 100;
 
-/// The longest host name in the DNS, in bytes; ids and names are held to it too.
+/// The longest host name in the DNS, in bytes. Ids and names have the same limit.
 const LONGEST: usize = 253;
 
-/// What is to become of an instance; what is `None` stays as it is.
+/// A change of an instance. A field that is `None` stays as it is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Edit {
@@ -21,18 +21,18 @@ pub(crate) struct Edit {
     pub(crate) settings: Option<Settings>,
 }
 
-/// What a write has done.
+/// The result of a write.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
-    /// The instance as it is now.
+    /// The instance after the write.
     pub(crate) instance: Instance,
-    /// Whether it is new.
+    /// Whether the write created the instance.
     pub(crate) created: bool,
-    /// What it was before, and what those were that have lost a host to it.
+    /// The earlier states of the instance, and of the instances that have lost a host to it.
     pub(crate) before: Vec<Instance>,
 }
 
-/// A request that makes no sense.
+/// A request that is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Invalid {
     #[error("{what} is empty; give 1 to {LONGEST} bytes")]
@@ -43,7 +43,7 @@ pub(crate) enum Invalid {
     ManyHosts { count: usize },
 }
 
-/// Instances, and who has which host. A change is worked out first, and then committed as a whole: nothing fails halfway.
+/// The instances, and the owner of each host. A change is computed first, and then committed as a whole, so nothing fails halfway.
 pub(super) struct Tables {
     /// By id.
     instances: BTreeMap<String, Instance>,
@@ -59,7 +59,7 @@ impl Tables {
         Self { instances: BTreeMap::new(), owners: BTreeMap::new(), witness, sequence: 0 }
     }
 
-    /// Fills empty tables, in one change. Every instance is what its number says, so that each run begins alike.
+    /// Fills the empty tables, in one change. Each instance depends on its number only, so that all runs begin alike.
     pub(super) fn seed(&mut self, count: u32) {
         let instances = (1..=count).map(seeded);
         self.commit(instances.map(|instance| (instance.id.clone(), Some(instance))).collect());
@@ -133,7 +133,7 @@ impl Tables {
         Some((self.sequence, earlier))
     }
 
-    /// Makes the instances what `states` says. A host that moves is listed by its new owner only.
+    /// Gives the instances these states. A host that moves must be listed by its new owner only.
     fn commit(&mut self, states: Vec<(String, Option<Instance>)>) {
         self.sequence += 1;
         for (id, _) in &states {

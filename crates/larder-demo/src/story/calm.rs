@@ -1,4 +1,4 @@
-//! The phases with a server, or a memory, that works.
+//! The phases without an outage.
 
 use super::super::identity::Way;
 use super::super::instance::{Instance, InstanceKey};
@@ -9,7 +9,7 @@ use super::{IdentityError, Scene, StoryError, Told};
 use larder::{Delivery, Lookup, Stored};
 use std::time::Duration;
 
-/// Both ways to change something, in turn.
+/// Both ways of a change, in turn.
 const WAYS: [Way; 2] = [Way::WriteThrough, Way::Invalidate];
 
 impl Scene<'_> {
@@ -22,7 +22,7 @@ impl Scene<'_> {
         facts.require(warm.hit_ratio() > 0.99, || {
             format!("only {:.1} % of a second round were hits", warm.hit_ratio() * 100.0)
         });
-        facts.tell("every key was read on every node, twice; the second round was answered by the cache");
+        facts.tell("every key was looked up twice on every node; the cache answered the second round");
         Ok(())
     }
 
@@ -39,7 +39,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// Changes while everybody reads: both ways, on every node.
+    /// Changes during steady reading: both ways, on every node.
     pub(super) async fn change(&self, facts: &mut Facts) -> Told {
         let before = Figures::of(&self.identity);
         let crowd = self.crowd(1..=20, Rates { lookups: 1_500, changes: 50 })?;
@@ -57,16 +57,16 @@ impl Scene<'_> {
         facts.require(figures.applied > 0, || "no invalidation was applied".to_owned());
         facts.require_applied();
         facts.tell(
-            "names were changed while everybody read: written through, and invalidated after the write, on every node",
+            "names were changed during steady reading: written through, and invalidated after the write, on every node",
         );
         Ok(())
     }
 
-    /// A host that moves must not lead to its former owner, on no node.
+    /// A host that has moved must not lead to its former owner on any node.
     pub(super) async fn move_hosts(&self, facts: &mut Facts) -> Told {
         let crowd = self.crowd(3..=12, Rates { lookups: 1_500, changes: 0 })?;
         for number in 0..30 {
-            // The first of each pair has four hosts, the other one has one.
+            // The first instance of each pair has four hosts, the second has one.
             let rich = 3 + 4 * (number % 3);
             let poor = rich + 1;
             for (way, node) in WAYS.iter().zip(self.nodes.iter().cycle().skip(number as usize)) {
@@ -86,7 +86,7 @@ impl Scene<'_> {
         drop(crowd);
         self.compare(facts).await?;
         facts.require_applied();
-        facts.tell("hosts moved from one instance to another and back, and were taken away and given back, while everybody read");
+        facts.tell("hosts moved from one instance to another and back, and were taken away and given back, during steady reading");
         Ok(())
     }
 
@@ -121,7 +121,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// A loader that has read the row before the change, and brings it afterwards.
+    /// A load reads the row before a change, and fills after the change.
     pub(super) async fn slow_load(&self, facts: &mut Facts) -> Told {
         let (first, last) = (0, self.nodes.len() - 1);
         for number in 51..=60 {
@@ -129,12 +129,12 @@ impl Scene<'_> {
             let host = before.hosts.last().ok_or_else(|| StoryError::NoInstance(before.id.clone()))?;
             let slow = self.identity.node(last)?;
             slow.cache.invalidate(Instance::HOST, [host]).await.map_err(IdentityError::from)?;
-            // By host, while the change below is told by id.
+            // The load is by host. The change below invalidates by id.
             let Lookup::Miss { ticket: Some(ticket), .. } = slow.cache.lookup(Instance::HOST, host).await else {
                 return Err(StoryError::NoTicket);
             };
             let row = self.identity.source.load(&InstanceKey::host(host)).await;
-            // Nobody reads between the change and the fill, so nothing but a fence can refuse it: no newer version is stored.
+            // Nobody reads between the change and the fill, so no newer version is stored, and only a fence can refuse the fill.
             let name = Some(next_name(&before.name));
             let edit = Edit { name, ..Edit::default() };
             let changed = self.identity.change(first, &before.id, edit, Way::Invalidate).await?;
@@ -147,14 +147,14 @@ impl Scene<'_> {
         }
         self.compare(facts).await?;
         facts.require_applied();
-        facts.tell("loads that began before a change and ended after it were not let into the cache");
+        facts.tell("fills of loads that began before a change and ended after it were refused");
         Ok(())
     }
 
     pub(super) async fn compare_all(&self, facts: &mut Facts) -> Told {
         facts.keys = self.keys.to_vec();
         self.compare(facts).await?;
-        facts.tell("at the end every node answers by every key what the database has");
+        facts.tell("at the end every node answers what the database has, for every key");
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
-//! The phases in which the server is broken, and comes back.
+//! The phases with an outage.
 //!
-//! From just before the server is broken until every node reads it again, the nodes count as cut off (see the
-//! [checker](super::super::checker)).
+//! From just before the server fails until every node reads it again, the nodes count as cut off: see the
+//! [checker](super::super::checker).
 
 use super::super::identity::Way;
 use super::super::instance::Instance;
@@ -15,11 +15,11 @@ use std::ops::Not;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long waiting is measured during an outage.
+/// How long lookups are measured during an outage.
 const MEASURED: Duration = Duration::from_millis(800);
 
 impl Scene<'_> {
-    /// SIGSTOP: connections stay open, nothing is answered.
+    /// SIGSTOP: connections stay open, but nothing is answered.
     pub(super) async fn server_hangs(&self, facts: &mut Facts) -> Told {
         let server = self.server()?;
         let readers = self.readers(500);
@@ -28,7 +28,7 @@ impl Scene<'_> {
         self.openings().clear();
         let stopped = Instant::now();
         server.stop()?;
-        // Sent to a server that hangs: it waits for its time-out, and nobody knows whether it will arrive.
+        // This change is sent to a server that hangs. It waits for its time-out, and may still arrive later.
         self.rename_deferred(facts, 0, 61).await?;
         self.until("every breaker is open", || self.nodes.iter().all(|node| self.opened_at(*node).is_some())).await?;
         let trips = self.nodes.iter().filter_map(|node| self.opened_at(*node));
@@ -51,7 +51,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// SIGKILL, and a server that comes back with nothing.
+    /// SIGKILL, and the server starts again empty.
     pub(super) async fn server_dies(&self, facts: &mut Facts) -> Told {
         let server = self.server()?;
         let ticket = self.ticket(0).await?;
@@ -78,7 +78,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// SIGKILL, and a server that comes back with a snapshot from before changes that were applied, and are now lost.
+    /// SIGKILL, and the server starts again from a snapshot. Invalidations that were applied after the snapshot are lost.
     pub(super) async fn old_snapshot(&self, facts: &mut Facts) -> Told {
         let server = self.server()?;
         self.accepted(server, "SAVE").await?;
@@ -94,17 +94,17 @@ impl Scene<'_> {
         self.until("every node has noticed", unreadable).await?;
         server.restart().await?;
         let restored = self.accepted(server, "DBSIZE").await?.int().unwrap_or_default();
-        facts.require(restored > 0, || "the server came back without its snapshot, so nothing was shown".to_owned());
+        facts.require(restored > 0, || "the server started without its snapshot, so nothing was shown".to_owned());
         let mut outage = Outage::default();
         self.recover(facts, &mut outage, 0).await?;
         facts.outage = Some(outage);
         self.refuse_old_load(facts, before, ticket).await?;
         self.after_recovery(facts, false).await?;
-        facts.tell("the server was killed and came back with an old snapshot: none of it was served");
+        facts.tell("the server was killed and started again from an old snapshot: none of it was served");
         Ok(())
     }
 
-    /// FLUSHALL: the objects are gone, and with them the memory of what was invalidated.
+    /// FLUSHALL: the objects are gone, and the fences, too.
     pub(super) async fn flush_all(&self, facts: &mut Facts) -> Told {
         let server = self.server()?;
         let ticket = self.ticket(0).await?;
@@ -112,11 +112,11 @@ impl Scene<'_> {
         let readers = self.readers(500);
         self.identity.cut(true);
         server.flushall().await?;
-        // Nobody may have noticed yet. A change that finds the clock gone is deferred until everything is cleared.
+        // A node may not have noticed yet. A change that finds the clock gone is deferred until the cache is cleared.
         self.rename(facts, 0, 101, Way::Invalidate).await?;
         for node in &self.nodes {
             let begun = Instant::now();
-            // A ticket of another epoch shows that it has.
+            // A ticket of another epoch shows that the node has noticed.
             while self.ticket(*node).await.is_ok_and(|new| new.epoch() != ticket.epoch()).not() {
                 if begun.elapsed() > super::PATIENCE {
                     return Err(StoryError::InVain { what: "every node has noticed that the server was flushed" });
@@ -130,11 +130,11 @@ impl Scene<'_> {
         facts.outage = Some(outage);
         self.refuse_old_load(facts, before, ticket).await?;
         self.after_recovery(facts, false).await?;
-        facts.tell("FLUSHALL: what the server had forgotten was noticed, and loads from before it were refused");
+        facts.tell("FLUSHALL: the nodes noticed that the server was empty, and loads from before it were refused");
         Ok(())
     }
 
-    /// SCRIPT FLUSH: every script is answered NOSCRIPT once.
+    /// SCRIPT FLUSH: the server answers NOSCRIPT once for every script.
     pub(super) async fn script_flush(&self, facts: &mut Facts) -> Told {
         let before = Figures::of(&self.identity);
         let server = self.server()?;
@@ -148,7 +148,7 @@ impl Scene<'_> {
         facts.require_applied();
         let figures = Figures::of(&self.identity).since(&before);
         facts.require(figures.breaker_opened == 0, || {
-            "the breaker has opened over scripts that were only forgotten".to_owned()
+            "the breaker has opened because of scripts that were only forgotten".to_owned()
         });
         facts.require(figures.stored > 0, || "nothing was stored after SCRIPT FLUSH".to_owned());
         facts.tell("SCRIPT FLUSH: the scripts were sent again, and no call failed");
@@ -172,12 +172,12 @@ impl Scene<'_> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the breaker of a node opened first, since the openings were cleared.
+    /// When the breaker of a node opened for the first time since `opened` was cleared.
     fn opened_at(&self, node: usize) -> Option<Instant> {
         self.openings().iter().find(|(by, _)| *by == node).map(|(_, at)| *at)
     }
 
-    /// Journal entries on all nodes.
+    /// The number of journal entries on all nodes.
     fn waiting(&self) -> u64 {
         self.identity.nodes.iter().map(|node| node.cache.status().journal).sum()
     }
@@ -196,7 +196,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// What changes while the server is away: names and hosts, on every node, both ways.
+    /// Changes names and hosts during the outage, on every node, both ways.
     async fn change_meanwhile(&self, facts: &mut Facts, first: u32) -> Told {
         for (number, node) in (first..first + 8).zip(self.nodes.iter().cycle()) {
             self.rename_deferred(facts, *node, number).await?;
@@ -205,14 +205,14 @@ impl Scene<'_> {
                 "a write-through without a server was not deferred".to_owned()
             });
         }
-        // Of each four neighbours the third has four hosts.
+        // Of every four neighbours, the third has four hosts.
         for (number, node) in (first + 2..first + 16).step_by(4).zip(self.nodes.iter().cycle()) {
             self.move_host(facts, *node, (number, number + 1), Way::Invalidate).await?;
         }
         Ok(())
     }
 
-    /// What a lookup costs over the loader alone, while there is no cache.
+    /// Measures during the outage how long a lookup takes, compared with the loader alone.
     async fn measure(&self, facts: &mut Facts, outage: &mut Outage) -> Told {
         let before = Figures::of(&self.identity);
         let (mut alone, mut through) = (Vec::new(), Vec::new());
@@ -221,7 +221,7 @@ impl Scene<'_> {
             if begun.elapsed() > MEASURED {
                 break;
             }
-            // Whoever comes second finds the database warm: they take turns.
+            // The second of the two finds the processor's caches warm. So they take turns.
             for turn in [round, round + 1] {
                 if turn.is_multiple_of(2) {
                     let asked = Instant::now();
@@ -235,7 +235,7 @@ impl Scene<'_> {
         outage.measured(exact_quantiles(&mut alone), exact_quantiles(&mut through));
         outage.timed_out_later = Figures::of(&self.identity).since(&before).timed_out;
         facts.require(outage.timed_out_later == 0, || {
-            format!("{} lookups waited for a server that every node knew to be away", outage.timed_out_later)
+            format!("{} lookups waited for the server after all breakers had opened", outage.timed_out_later)
         });
         Ok(())
     }
@@ -256,7 +256,7 @@ impl Scene<'_> {
         for node in &self.nodes {
             self.identity.checker.delivered(*node);
         }
-        // Also the ramp is over: from here on every lookup goes to the server.
+        // Then the ramp is over, too: from here on every lookup goes to the server.
         self.until("every breaker is closed", || self.identity.nodes.iter().all(|node| node.is_linked())).await?;
         self.identity.cut(false);
         let replayed = replayed(self) - before;
@@ -266,14 +266,14 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// A load from before the server lost its memory must not bring anything back.
+    /// A load from before the server lost its data must be refused.
     async fn refuse_old_load(&self, facts: &mut Facts, old: super::Instance, ticket: Ticket) -> Told {
         let fill = self.identity.node(0)?.cache.fill(old, ticket).await;
         facts.require(matches!(fill, Stored::Overtaken), || format!("a load from before was not refused: {fill:?}"));
         Ok(())
     }
 
-    /// Nothing old is served, and the cache is of use again.
+    /// Checks that nothing stale is served, and that lookups are hits again. `kept`: the server has kept its objects.
     async fn after_recovery(&self, facts: &mut Facts, kept: bool) -> Told {
         self.compare(facts).await?;
         if !kept {

@@ -1,4 +1,4 @@
-//! What the story has shown: per phase and altogether, for people and for programs.
+//! The results of the story, per phase and in total, for people and for programs.
 
 use super::super::backend::Backend;
 use super::super::identity::Identity;
@@ -10,15 +10,15 @@ use serde::Serialize;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// The whole story. Its serialised form is the output of `--json`: durations in milliseconds unless the name says otherwise,
-/// ratios from 0 to 1, `null` where a figure does not apply.
+/// The results of the whole story. Its serialised form is the output of `--json`: durations in milliseconds unless the name says otherwise,
+/// ratios from 0 to 1, and `null` for a figure that does not apply.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) connector: &'static str,
     pub(crate) server: String,
     pub(crate) nodes: usize,
     pub(crate) instances: u32,
-    /// Whether every phase did what it should and nothing stale or wrong was served.
+    /// Whether all phases went right and nothing stale or wrong was served.
     pub(crate) ok: bool,
     pub(crate) problems: Vec<String>,
     pub(crate) seconds: f64,
@@ -27,23 +27,24 @@ pub(crate) struct Report {
     pub(crate) stale_reads: u64,
     pub(crate) wrong_reads: u64,
     pub(crate) loads: u64,
-    /// What a lookup took over the loader alone while the server hung, after the breaker had opened.
+    /// How much longer a lookup took than the loader alone, while the server hung and after the breaker had opened: the median.
     pub(crate) added_latency_p50_during_outage: Option<f64>,
+    /// The same for the 99th percentile.
     pub(crate) added_latency_p99_during_outage: Option<f64>,
-    /// From the server's hanging to the opening of the last node's breaker.
+    /// The time from the server's stop to the opening of the last node's breaker.
     pub(crate) trip_ms: Option<f64>,
-    /// Invalidations, and puts that became invalidations, that went into a journal.
+    /// How many invalidations, and puts that became invalidations, went into a journal.
     pub(crate) deferred: u64,
-    /// Journal entries that were applied; a journal keeps one entry per key.
+    /// How many journal entries were applied. A journal keeps one entry per key.
     pub(crate) replayed: u64,
     pub(crate) refused_fills: u64,
     pub(crate) breaker_opened: u64,
-    /// Phases that were not told, because the server is not the demo's to break.
+    /// Phases that were left out, because the server is not the demo's own.
     pub(crate) left_out: Vec<&'static str>,
     pub(crate) phases: Vec<Phase>,
 }
 
-/// One phase.
+/// The results of one phase.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Phase {
     pub(crate) name: &'static str,
@@ -57,7 +58,7 @@ pub(crate) struct Phase {
     pub(crate) stale_reads: u64,
     pub(crate) wrong_reads: u64,
     pub(crate) loads: u64,
-    /// Changes that the phase made and followed; not those of a writer in the background.
+    /// Changes that the phase made and checked. Changes by a load in the background do not count.
     pub(crate) changes: u64,
     pub(crate) deferred: u64,
     pub(crate) replayed: u64,
@@ -66,26 +67,26 @@ pub(crate) struct Phase {
     pub(crate) outage: Option<Outage>,
 }
 
-/// What an outage has cost.
+/// The figures of an outage.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Outage {
-    /// From its beginning to the opening of the last node's breaker, where that is what ended the waiting.
+    /// The time from the beginning to the opening of the last node's breaker, if the server hung.
     pub(crate) trip_ms: Option<f64>,
-    /// Lookups that waited for a server until their time-out, before every node's breaker had opened.
+    /// Lookups that waited for the server until their time-out, before all breakers had opened.
     pub(crate) timed_out: u64,
-    /// The same while waiting was measured, when the nodes knew that the server was away.
+    /// The same after all nodes had noticed the outage, while lookups were measured.
     pub(crate) timed_out_later: u64,
-    /// From its end to the moment when every node had replayed its journal and read the server again.
+    /// The time from the end of the outage until every node had replayed its journal and read the server again.
     pub(crate) recovered_ms: Option<f64>,
-    /// A read of the database without any cache.
+    /// A read of the database without a cache.
     pub(crate) loader: Option<Quantiles>,
-    /// The same through the cache that is not there.
+    /// A read of the database through the cache, whose server is away.
     pub(crate) lookup: Option<Quantiles>,
     pub(crate) added_p50: Option<f64>,
     pub(crate) added_p99: Option<f64>,
 }
 
-/// What a phase has found while it ran.
+/// What a phase collects while it runs.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     told: &'static str,
@@ -93,7 +94,7 @@ pub(super) struct Facts {
     changes: u64,
     applied: u64,
     pub(super) outage: Option<Outage>,
-    /// Keys that it has changed something under.
+    /// The keys of all instances that the phase has changed.
     pub(super) keys: Vec<InstanceKey>,
 }
 
@@ -106,14 +107,14 @@ pub(super) struct Figures {
     loads: u64,
     stale: u64,
     wrong: u64,
-    /// Puts that were stored.
+    /// Puts whose objects were stored.
     pub(super) stored: u64,
     pub(super) applied: u64,
     deferred: u64,
     replayed: u64,
     refused_fills: u64,
     pub(super) breaker_opened: u64,
-    /// Lookups that waited for a server until their time-out.
+    /// Lookups that waited for the server until their time-out.
     pub(super) timed_out: u64,
 }
 
@@ -144,7 +145,7 @@ impl Report {
         }
     }
 
-    /// Adds everything up.
+    /// Fills in the totals.
     pub(super) fn close(&mut self, identity: &Identity, took: Duration) {
         let figures = Figures::of(identity);
         self.seconds = rounded(took.as_secs_f64());
@@ -222,8 +223,7 @@ impl Facts {
         self.applied += u64::from(delivery == Delivery::Applied);
     }
 
-    /// While the server is well, changes are applied at once. One in ten may meet a machine that is too busy to answer in time,
-    /// and is deferred.
+    /// Requires that changes were applied at once. One in ten may have been deferred, because a busy machine did not answer in time.
     pub(super) fn require_applied(&mut self) {
         let (applied, changes) = (self.applied, self.changes);
         self.require(changes > 0, || "nothing was changed, so nothing was shown".to_owned());
@@ -284,7 +284,7 @@ impl Figures {
         }
     }
 
-    /// The part of lookups that the cache has answered.
+    /// The part of lookups that were hits.
     pub(super) fn hit_ratio(&self) -> f64 {
         if self.lookups == 0 { 0.0 } else { (self.hits as f64 / self.lookups as f64).min(1.0) }
     }
@@ -294,7 +294,7 @@ pub(super) fn milliseconds(duration: Duration) -> f64 {
     rounded(duration.as_secs_f64() * 1e3)
 }
 
-/// To four decimals: a tenth of a microsecond, where it is milliseconds.
+/// Rounded to four decimal places: for milliseconds, to a tenth of a microsecond.
 fn rounded(figure: f64) -> f64 {
     (figure * 1e4).round() / 1e4
 }
@@ -360,7 +360,7 @@ impl fmt::Display for Report {
             )?;
         }
         if !self.left_out.is_empty() {
-            writeln!(f, "    left out, because the server is not the demo's to break: {}", self.left_out.join(", "))?;
+            writeln!(f, "    left out, because the server is not the demo's own: {}", self.left_out.join(", "))?;
         }
         writeln!(f, "{}", if self.ok { "Every phase did what it should." } else { "Not everything went as it should." })
     }

@@ -1,5 +1,5 @@
-//! States that differ in names only are one: how large a sequence is as long as it stands to those in use as before, the order of
-//! commands that nobody waits for, which of two equal tasks is which.
+//! Makes states that differ only in names equal. Names are: the size of a sequence, as long as its order relative to the sequences in use
+//! stays; the order of commands that were given up; the order of equal tasks.
 
 use super::slots::{Command, Ticket};
 use super::{Cluster, Progress, Truncating, World};
@@ -23,7 +23,7 @@ impl Cluster {
     }
 }
 
-/// Those that somebody carries with him: what is in the slots is compared with them, and with later ones.
+/// Visits each sequence in use: those of tasks and commands. The slots compare their sequences with these and with later ones.
 fn each_sequence(world: &mut World, mut visit: impl FnMut(&mut u8)) {
     let World { tasks, late, .. } = world;
     let of_ticket = |ticket: &mut Ticket, visit: &mut dyn FnMut(&mut u8)| visit(&mut ticket.sequence);

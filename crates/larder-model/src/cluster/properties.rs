@@ -1,4 +1,4 @@
-//! The promises on a cluster, as questions to every state. A read is one GET of an object's slot, as on one server.
+//! The promises on a cluster, as properties of every state. As on one server, a read is one GET of an object key.
 
 use super::{Cluster, Progress, World, objects};
 use crate::cluster::slots::{Reply, Slots};

@@ -1,10 +1,10 @@
-//! The hash slots of a cluster: the clock, the index key of h, and the two objects. Each [`Command`] is atomic on one of them, and
-//! sees nothing of the others.
+//! The hash slots of a cluster: the clock, the index key of h, and the two objects. Each [`Command`] is atomic on one slot, and does not see
+//! the other slots.
 
 use crate::protections::{Removable, Removed};
 use crate::source::{Keys, OBJECTS, Object, Value};
 
-/// What a load or write has seen of the clock.
+/// Epoch and sequence of the clock before a load or write began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Ticket {
     pub(crate) epoch: u8,
@@ -14,7 +14,7 @@ pub(crate) struct Ticket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Stored {
     pub(crate) value: Value,
-    /// How many changes had been announced when it was loaded: no part of the protocol, but of the promise.
+    /// How many changes had begun when the object was loaded. Not part of the protocol; needed to check C5 and C8.
     pub(crate) born: u8,
 }
 
@@ -39,33 +39,33 @@ pub(crate) struct Slots {
     pub(crate) objects: [ObjectSlot; 2],
 }
 
-/// What is sent to one slot.
+/// A command to one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Command {
-    /// Clock: the ticket.
+    /// Clock: read the ticket.
     Look,
-    /// Clock: the next sequence.
+    /// Clock: take the next sequence.
     Next,
-    /// Clock: a new epoch, and the next sequence.
+    /// Clock: take a new epoch and the next sequence.
     Renew,
-    /// Index key: claim it for an object, and learn of the others.
+    /// Index key: claim it for an object, and return the other claimants.
     Claim {
         object: Object,
         ticket: Ticket,
-        /// A put fences the key.
+        /// The sequence with which a set or update fences the key.
         fence: Option<u8>,
     },
     /// Index key: drop the claim of a displaced object, if it is older than its displacement.
     Unclaim { object: Object, sequence: u8 },
-    /// Index key: fence it, and learn of all claimants.
+    /// Index key: fence it, and return all claimants.
     Fence { sequence: u8 },
-    /// Index key: drop all claims that are older.
+    /// Index key: drop all claims that are older than the sequence.
     DropClaims { sequence: u8 },
-    /// Object: fence it and remove what is stored.
+    /// Object: fence it and remove the stored object.
     Forget { object: Object, sequence: u8 },
-    /// Object: remove what is stored.
+    /// Object: remove the stored object.
     Remove { object: Object },
-    /// Object: store.
+    /// Object: store it, unless its fence refuses that.
     Store { value: Value, ticket: Ticket, fence: Option<u8>, born: u8 },
 }
 
@@ -75,7 +75,7 @@ pub(crate) enum Reply {
     Done,
     Refused,
     Clock(Ticket),
-    /// The primary keys of those who claim the key.
+    /// The primary keys of the objects that claim the key.
     Claimants(Keys),
 }
 

@@ -1,4 +1,4 @@
-//! A step, in words.
+//! Describes steps and states in words.
 
 use super::slots::{Command, Reply};
 use super::{At, Cluster, Progress, Step, Truncating, World, objects};
@@ -14,7 +14,7 @@ impl Cluster {
                 let what = command.map(sent).unwrap_or_default();
                 format!("{} gives up, without an answer to: {what}", self.who(at))
             }
-            Step::Late(at) => format!("late, and for nobody: {}", sent(before.late[at])),
+            Step::Late(at) => format!("executed late, after it was given up: {}", sent(before.late[at])),
             Step::Waited(at) if after.tasks[at] == Progress::Done => {
                 format!("{} has waited, and is applied", self.who(at))
             }

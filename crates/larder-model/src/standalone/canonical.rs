@@ -1,5 +1,5 @@
-//! States that differ in names only are one: which number an epoch has, how large a sequence is as long as it stands to the tickets
-//! as before, the order of commands that nobody waits for, which of two equal tasks or nodes is which.
+//! Makes states that differ only in names equal. Names are: the number of an epoch; the size of a sequence, as long as its order relative
+//! to the tickets stays; the order of commands that were given up; the order of equal tasks and nodes.
 
 use super::{Standalone, World};
 use crate::node::{Phase, Progress, Stage};
@@ -28,7 +28,7 @@ impl Standalone {
         world
     }
 
-    /// Commands that nobody waits for, and that can change nothing any more whenever they come.
+    /// Drops commands that were given up and that can no longer change anything, whenever they are executed.
     fn drop_what_does_nothing(&self, world: &mut World) {
         let clock = world.server.clock;
         let guarded = self.removed.keeps(Removable::GuardedRemoval);
@@ -50,7 +50,7 @@ impl Standalone {
 
     fn rename(&self, world: &mut World) {
         world.late.sort_unstable();
-        // Equal tasks of one node stand next to each other.
+        // Equal tasks of a node are next to each other.
         let mut from = 0;
         for to in 1..=self.tasks.len() {
             if to == self.tasks.len() || self.tasks[to] != self.tasks[from] {
@@ -64,14 +64,14 @@ impl Standalone {
     }
 }
 
-/// An epoch that nobody has heard of.
+/// An epoch that is not in use anywhere.
 pub(super) fn fresh_epoch(world: &World) -> u8 {
     let mut known = 0_u64;
     each_epoch(&mut world.clone(), |epoch| known |= 1 << *epoch);
     (1..).find(|epoch| known & 1 << epoch == 0).unwrap_or(0)
 }
 
-/// The connections of a node are called as those of the other.
+/// Swaps the names of the two nodes' connections.
 fn mirror_connections(world: &mut World) {
     each_connection(world, |name| {
         if *name != 0 {
@@ -80,7 +80,7 @@ fn mirror_connections(world: &mut World) {
     });
 }
 
-/// Where the server, or a command, has the name of a connection.
+/// Visits each name of a connection, in clocks and in commands.
 fn each_connection(world: &mut World, mut visit: impl FnMut(&mut u8)) {
     let World { server, saved, tasks, late, .. } = world;
     for clock in server.clock.iter_mut().chain(saved.iter_mut().filter_map(|saved| saved.clock.as_mut())) {
@@ -97,7 +97,7 @@ fn each_connection(world: &mut World, mut visit: impl FnMut(&mut u8)) {
     }
 }
 
-/// A connection that nothing more comes from is as good as one that does not say which it is; and the others are numbered anew.
+/// Replaces the name of a connection on which nothing more will be sent by 0, and renumbers the others.
 fn rename_connections(world: &mut World) {
     for node in 0..2_u8 {
         let current = 1 + 2 * world.nodes[usize::from(node)].connection + node;
@@ -196,7 +196,7 @@ fn each_ticket(world: &mut World, mut visit: impl FnMut(&mut Ticket)) {
     }
 }
 
-/// Only how a sequence stands to the tickets can ever matter.
+/// Replaces sequences by their rank among the tickets. Only their order relative to the tickets matters.
 fn rename_sequences(world: &mut World) {
     let clocks = [world.server.clock, world.saved.and_then(|saved| saved.clock)];
     let epochs = clocks.map(|clock| clock.map(|clock| clock.epoch));

@@ -1,7 +1,7 @@
-//! The promises, as questions to every state.
+//! The promises, as properties of every state.
 //!
-//! A read is one GET of an object key, so what a read would return that began and ended now is all that can be asked: see
-//! `standalone.rs`. It goes by the primary key, or by h through a hint that the node remembers, right or wrong.
+//! A read is one GET of an object key. So it is enough to check what a read returns that begins and ends in the state: see `standalone.rs`.
+//! The read is by the primary key, or by h through a hint, which may be wrong.
 
 use super::{Standalone, World};
 use crate::node::{Phase, Progress, Task};
@@ -26,7 +26,7 @@ pub(super) fn all(removed: Removed) -> Vec<Property<Standalone>> {
         Property::sometimes("a journal is replayed", a_journal_is_replayed),
         Property::sometimes("a clearing is under way", a_clearing_is_under_way),
     ];
-    // Where something was taken away, what is asked is which promise breaks.
+    // Not a promise. With a protection removed, the check must find a broken promise instead.
     if removed == Removed::default() {
         all.push(Property::always("found: every stored object that lists a key is found through it", found));
     }
@@ -84,8 +84,8 @@ fn c10(_: &Standalone, world: &World) -> bool {
     })
 }
 
-/// What the proof of C3 rests on: an invalidation through a key meets every object that lists it. While nothing can be
-/// read it need not hold.
+/// The proof of C3 needs this: an invalidation through a key reaches every object that lists the key. It need not hold while no node may
+/// read.
 fn found(_: &Standalone, world: &World) -> bool {
     let leads_to = |object: Object| world.server.index == Some(object);
     world.index_lost

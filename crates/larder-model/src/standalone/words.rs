@@ -1,4 +1,4 @@
-//! A step, in words.
+//! Describes steps and states in words.
 
 use super::{Standalone, Step, Who, World};
 use crate::node::{Phase, Progress, Stage, Task};
@@ -8,7 +8,7 @@ use crate::source::{Change, Keys, Object, Value};
 const NODES: [&str; 2] = ["node A", "node B"];
 
 impl Standalone {
-    /// What this step did.
+    /// Describes a step.
     #[must_use]
     pub(crate) fn words(&self, before: &World, step: Step, after: &World) -> String {
         match step {
@@ -30,14 +30,14 @@ impl Standalone {
                         _ => String::new(),
                     },
                 };
-                format!("{} waits for an answer in vain, and gives up: {what}", self.clearer(who))
+                format!("{} gets no answer, and gives up: {what}", self.clearer(who))
             }
-            Step::Late(at) => format!("the server executes, late, what nobody waits for: {}", sent(before.late[at])),
+            Step::Late(at) => format!("the server executes late what was given up: {}", sent(before.late[at])),
             Step::Doubt(node) => {
                 format!("{} finds the clock lost or unsettled, and reads nothing any more", NODES[node])
             }
             Step::Cut(node) => format!("{} is cut off from the server", NODES[node]),
-            Step::Crash(node) => format!("{} dies, and begins anew", NODES[node]),
+            Step::Crash(node) => format!("{} dies, and starts again", NODES[node]),
             Step::Flush => "the server is emptied".to_owned(),
             Step::LoseClock => "the server loses the clock".to_owned(),
             Step::LoseObject(object) => format!("the server loses the object {object:?}"),
@@ -47,7 +47,7 @@ impl Standalone {
         }
     }
 
-    /// What there is in the end.
+    /// Describes the last state.
     #[must_use]
     pub(crate) fn outcome(&self, world: &World) -> String {
         let stored: Vec<_> = world
@@ -82,7 +82,7 @@ impl Standalone {
             Task::DeleteH => "delete h".to_owned(),
             Task::Truncate => "truncate".to_owned(),
         };
-        // Tasks that are alike are told apart by their number.
+        // Equal tasks are told apart by their number.
         let alike = self.tasks.iter().filter(|other| **other == (node, task)).count();
         let number = if alike > 1 { format!(" #{at}") } else { String::new() };
         format!("{}, {what}{number}:", NODES[node])

@@ -1,7 +1,7 @@
-//! C6 and C7: nothing outlives its ages. Where time stands still, nothing leaves a millisecond early either.
+//! C6 and C7: no object outlives its ages. Under a manual clock, no object leaves a millisecond early either.
 //!
-//! Where time is real, only the later side can be checked: a get that starts after the age has passed since the set
-//! returned must miss, but a slow machine may let an object expire before a check that hoped to find it.
+//! Where time is real, only the first can be checked: once the age has passed since the set returned, a get must miss. On a slow machine
+//! an object may expire before a check that expects to find it.
 
 use super::trial::{Nodes, Trial};
 use super::{Subject, table};
@@ -35,7 +35,7 @@ fn acme() -> Site {
     Site::new("1", &["a.example", "b.example"], "Acme")
 }
 
-/// In milliseconds; the last is too long to be waited for.
+/// In milliseconds. The last age is too long for a real wait.
 const AGES: [u64; 4] = [1, 30, 250, 40_000_000_000];
 
 fn ages<S: Subject>(trial: &Trial<'_, S>) -> impl Iterator<Item = u64> + use<S> {
@@ -43,7 +43,7 @@ fn ages<S: Subject>(trial: &Trial<'_, S>) -> impl Iterator<Item = u64> + use<S> 
     AGES.into_iter().take(all)
 }
 
-/// Lets an object that was just stored come to the end of its age.
+/// Checks that an object that was just stored is served until its age is over, and not after.
 async fn end_of<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>, age: u64) {
     trial.pass(age - 1).await;
     trial.serve_if_exact(nodes, &acme()).await;
@@ -125,7 +125,7 @@ async fn each_object_ages_by_itself<S: Subject>(trial: Trial<'_, S>) {
     nodes.lack(&bolt).await;
 }
 
-/// Ages under a second were once truncated to zero, which means "never".
+/// A short age must not be rounded down to zero, which means that an object never expires.
 async fn an_age_below_a_millisecond_is_not_endless<S: Subject>(mut trial: Trial<'_, S>) {
     for age in [Duration::from_nanos(1), Duration::from_micros(500)] {
         trial.next_cache();
@@ -168,7 +168,7 @@ async fn gone_when_unused_for_its_last_use_age<S: Subject>(mut trial: Trial<'_, 
         let nodes = trial.aging(0, age).await;
         nodes.near.stores(&acme()).await;
         trial.pass(age - 1).await;
-        // Being found is a use.
+        // A hit counts as a use.
         trial.serve_if_exact(&nodes, &acme()).await;
         trial.pass(age + 1).await;
         nodes.lack(&acme()).await;
@@ -205,7 +205,7 @@ async fn use_through_one_key_keeps_it_under_all<S: Subject>(trial: Trial<'_, S>)
     nodes.lack(&acme()).await;
 }
 
-/// Pruning once counted as use.
+/// Pruning, tickets, refused fills, misses and changes of other keys do not count as use.
 async fn what_is_no_use_does_not_keep_it<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.aging(0, 200).await;
     let ticket = nodes.near.ticket().await;

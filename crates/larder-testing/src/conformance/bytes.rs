@@ -1,8 +1,8 @@
-//! C11: whatever is found where an object was stored, a get answers with the object or with a miss.
+//! C11: whatever bytes a get finds in the place of an object, it answers with that object or with a miss.
 //!
-//! Every kind of damage is done to everything that the cache has stored. What cannot be an object any more has to be
-//! reported and removed by the get that met it; damage that a connector can repair or ignore may still be a hit, but
-//! then of the right object. And no operation may be irritated: whatever meets the damage first, the cache works afterwards.
+//! Each case damages everything that the cache has stored. If the bytes cannot be an object any more, the get that finds them must report
+//! and remove them. If a connector can repair or ignore the damage, the get may be a hit, but only with the right object. Whichever
+//! operation meets the damage first, the cache must work afterwards.
 
 use super::trial::{Dice, Nodes, Sample, Trial, keys_by_index};
 use super::{Subject, table};
@@ -28,7 +28,7 @@ fn acme() -> Site {
     Site::new("1", &["a.example", "b.example"], "Acme")
 }
 
-/// What is stored for the cache, as it is.
+/// All stored bytes of the cache.
 async fn stored<S: Subject>(trial: &Trial<'_, S>) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     trial.subject.rewrite(&trial.cache, &mut |bytes: &mut Vec<u8>| found.push(bytes.clone())).await;
@@ -36,20 +36,22 @@ async fn stored<S: Subject>(trial: &Trial<'_, S>) -> Vec<Vec<u8>> {
     found
 }
 
-/// The length of an object's bytes: what only helps to find it is shorter.
+/// The length of an object's bytes. Bytes that only help to find an object are shorter.
 async fn longest<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>) -> usize {
     nodes.near.stores(&acme()).await;
     stored(trial).await.iter().map(Vec::len).max().unwrap_or_default()
 }
 
-/// How sure it is that the bytes are no object any more.
+/// Whether the damaged bytes can still be an object.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Damage {
+    /// The bytes cannot be an object any more.
     Certain,
+    /// A connector may repair or ignore the damage.
     Possible,
 }
 
-/// Damages everything that is stored, and checks what comes of it.
+/// Damages everything that is stored, and checks the answers that follow.
 async fn damaged<S: Subject>(
     trial: &Trial<'_, S>,
     nodes: &Nodes<Site>,
@@ -61,7 +63,7 @@ async fn damaged<S: Subject>(
     let before = Site { name: format!("before {how}"), ..acme() };
     nodes.near.stores(&before).await;
     if round.is_multiple_of(2) {
-        // The other node knows where it is.
+        // The other node gets a hint.
         nodes.far.get(Site::HOST, "a.example").await;
     }
     trial.history.step(format!("what is stored: {how}"));
@@ -74,7 +76,7 @@ async fn damaged<S: Subject>(
     nodes.lack(&after).await;
 }
 
-/// Lets an operation come across the damage; which one it is changes from round to round.
+/// Runs the operation that meets the damage first. The round decides which operation that is.
 async fn first_met(nodes: &Nodes<Site>, round: usize, before: &Site, damage: Damage) {
     let after = Site { name: "after".into(), ..acme() };
     match round % 9 {
@@ -141,7 +143,7 @@ async fn emptied<S: Subject>(trial: Trial<'_, S>) {
 async fn a_bit_flipped<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for place in 0..longest(&trial, &nodes).await {
-        // Of eight places in a row each has another bit flipped, and the highest one is flipped everywhere.
+        // Each of eight bytes in a row has another bit flipped. The highest bit is flipped in every byte.
         for bit in [place % 8, 7] {
             let flip = &mut |bytes: &mut Vec<u8>| {
                 if let Some(byte) = bytes.get_mut(place) {
@@ -149,7 +151,7 @@ async fn a_bit_flipped<S: Subject>(trial: Trial<'_, S>) {
                 }
             };
             let how = format!("bit {bit} of byte {place} flipped");
-            // An even step between rounds would leave half of the operations out.
+            // Rounds in steps of two would leave half of the operations out.
             damaged(&trial, &nodes, 7 + place % 2, &how, Damage::Possible, flip).await;
             damaged(&trial, &nodes, place + bit, &how, Damage::Possible, flip).await;
         }
@@ -177,7 +179,7 @@ async fn replaced_by_noise<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let mut dice = Dice::new(11);
     for round in 0..54 {
-        // The longest one is larger than anything a length in a header of a few bytes can mean by accident.
+        // The last is longer than any length that a header of a few bytes can name by accident.
         let length = 1 + dice.throw(if round == 53 { 300_000 } else { 400 });
         let noise: Vec<_> = (0..length).map(|_| dice.throw(256) as u8).collect();
         let how = format!("replaced by {length} bytes of noise");
@@ -185,7 +187,7 @@ async fn replaced_by_noise<S: Subject>(trial: Trial<'_, S>) {
     }
 }
 
-/// Noise that looks right at first: lengths and counts in it are anything.
+/// Bytes that begin right: the noise behind the beginning holds arbitrary lengths and counts.
 async fn a_header_and_then_noise<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let longest = longest(&trial, &nodes).await;
@@ -202,7 +204,7 @@ async fn a_header_and_then_noise<S: Subject>(trial: Trial<'_, S>) {
     }
 }
 
-/// Puts each of two stored values in the other's place.
+/// Swaps two stored values.
 async fn swap<S: Subject>(trial: &Trial<'_, S>, first: usize, second: usize) {
     let all = stored(trial).await;
     let (Some(one), Some(other)) = (all.get(first), all.get(second)) else { return };
@@ -217,7 +219,7 @@ async fn swap<S: Subject>(trial: &Trial<'_, S>, first: usize, second: usize) {
     trial.subject.rewrite(&trial.cache, swap).await;
 }
 
-/// Every pair of so many places.
+/// Every pair of the numbers below `places`.
 fn pairs(places: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..places).flat_map(move |first| (first + 1..places).map(move |second| (first, second)))
 }
@@ -235,7 +237,7 @@ async fn right_or_missing<E: Sample>(nodes: &Nodes<E>, objects: &[E]) {
 
 async fn swapped_with_another_object<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    // Of one length, so that nothing but the keys tells them apart.
+    // Both objects have the same length, so only their keys differ.
     let sites = [acme(), Site::new("2", &["c.example", "d.example"], "Bolt")];
     for site in &sites {
         nodes.near.stores(site).await;
@@ -266,8 +268,8 @@ async fn swapped_with_an_object_of_another_type<S: Subject>(trial: Trial<'_, S>)
     }
 }
 
-/// Whoever is told that an object was stored finds it. A connector that keeps objects as they are may store it; one that keeps bytes has to
-/// refuse it.
+/// A set or fill that was accepted must be found. A connector that keeps objects as they are may store this one. A connector that keeps
+/// bytes must refuse it.
 async fn an_object_whose_bytes_could_not_be_read<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let misfit = Misfit::new(&["1"], &["a.example", "b.example"], Body::Unreadable);

@@ -1,5 +1,5 @@
-//! C13: callers go away. Each operation is dropped after every number of polls that it can take, and in every mixture, and
-//! then the cache has to be as if it had been finished or had never begun.
+//! C13: a caller drops the future of an operation. Each operation is dropped after each number of polls that it can take. Then the
+//! operation must have taken effect as a whole or not at all, and the cache must work as before.
 
 use super::trial::{Dice, Nodes, Trial, keys_by_index, polled};
 use super::{Subject, table};
@@ -27,7 +27,7 @@ table! {
     }
 }
 
-/// No operation of a connector takes more polls than this before it is through.
+/// No operation needs more polls than this.
 const POLLS: usize = 8;
 
 fn acme() -> Site {
@@ -38,16 +38,17 @@ fn renamed(name: impl ToString) -> Site {
     Site { name: name.to_string(), ..acme() }
 }
 
-/// What was dropped may still be under way: waits until everything sent before, and the journal, has been dealt with.
+/// Waits until both nodes' journals are delivered and the server has handled everything that was sent: a dropped operation may still be
+/// under way.
 async fn settled<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>) {
     trial.settle(nodes).await;
     for node in [&nodes.near, &nodes.far] {
-        // Answered after whatever the node had sent before it.
+        // The answer comes after everything that the node sent before was handled.
         node.ticket().await;
     }
 }
 
-/// Nothing of the past gets in the way.
+/// Checks that the cache works as if nothing had been dropped.
 async fn works<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>) {
     settled(trial, nodes).await;
     let site = renamed("afterwards");
@@ -75,7 +76,7 @@ async fn a_dropped_get_disturbs_nobody<S: Subject>(trial: Trial<'_, S>) {
             polled(nodes.near.cache.lookup(index, &key), polls).await;
             polled(nodes.near.connector.ticket(), polls).await;
             trial.history.step(format!("near: get, lookup and ticket dropped after {polls} polls"));
-            // An answer that is too late must not be taken for that of the next call.
+            // A late answer must not be taken for the answer of the next call.
             nodes.near.serves(Site::HOST, "b.example", &acme()).await;
             nodes.near.misses(Site::HOST, "nobody.example").await;
         }
@@ -83,7 +84,7 @@ async fn a_dropped_get_disturbs_nobody<S: Subject>(trial: Trial<'_, S>) {
     works(&trial, &nodes).await;
 }
 
-/// What the nodes find, which has to be all of one state or nothing.
+/// Checks that both nodes find one of the states as a whole, or nothing.
 async fn one_state(nodes: &Nodes<Site>, states: &[Site]) {
     let mut found = None;
     for node in [&nodes.near, &nodes.far] {
@@ -107,7 +108,7 @@ async fn one_state(nodes: &Nodes<Site>, states: &[Site]) {
     }
 }
 
-/// An update that was dropped, once whatever it had begun has ended.
+/// Drops an update after this many polls, and waits until everything that it began has ended.
 async fn dropped_update(cache: &Cache<Site>, site: Site, polls: usize) -> Option<Stored> {
     let puts = || Stored::ALL.iter().map(|outcome| cache.stats().put(*outcome).get()).sum::<u64>();
     let before = puts();
@@ -149,7 +150,7 @@ async fn a_dropped_store_is_whole_or_nothing<S: Subject>(trial: Trial<'_, S>) {
     works(&trial, &nodes).await;
 }
 
-/// A browser is closed while the row is written: what is in the source must not be missing from the cache.
+/// A caller goes away while its update writes the source. The written state must reach the cache all the same.
 async fn an_update_whose_caller_goes_away_is_done<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     nodes.near.stores(&renamed("older")).await;
@@ -175,7 +176,7 @@ async fn an_update_whose_caller_goes_away_is_done<S: Subject>(trial: Trial<'_, S
     nodes.serve(&renamed("newer")).await;
 }
 
-/// The journal takes it over, once the new state has been sent.
+/// As soon as the new state was sent, dropping the put invalidates its keys through the journal.
 async fn a_dropped_store_leaves_nothing_older<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for polls in 0..POLLS {
@@ -207,7 +208,7 @@ async fn a_dropped_change_of_keys_is_whole_or_nothing<S: Subject>(trial: Trial<'
             let outcome = polled(nodes.near.cache.set(site.clone()), polls).await;
             trial.history.step(format!("near: set of {} {}", site.name, told(&outcome, polls)));
             settled(&trial, &nodes).await;
-            // All of them list one key, so at most one can be there.
+            // All three states list the same key, so at most one of them can be stored.
             one_state(&nodes, &states).await;
         }
         nodes.near.invalidates(Site::ID, ["2"]).await;
@@ -335,7 +336,7 @@ async fn thousands_of_dropped_calls_use_nothing_up<S: Subject>(trial: Trial<'_, 
     works(&trial, &nodes).await;
 }
 
-/// Tasks end where they happen to be, several at a time.
+/// Several tasks are aborted at once, each wherever it is.
 async fn callers_torn_down_in_the_middle<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let mut dice = Dice::new(13);

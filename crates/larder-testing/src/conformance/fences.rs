@@ -1,8 +1,7 @@
-//! C8: a load that a change has overtaken never gets its object into the cache.
+//! C8: the object of a load that a change has overtaken is never stored.
 //!
-//! The rule behind it: every key remembers the newest sequence that invalidated or set it, whatever happens to the key
-//! meanwhile. So each case takes a ticket, lets something happen, and brings the old object late. The entry has no
-//! version, which would hide a missing fence.
+//! The rule: every key remembers the sequence of its newest invalidation or set, whatever happens to the key afterwards. So each case
+//! takes a ticket, changes something, and then fills the old object. The entry type has no version: a version would hide a missing fence.
 
 use super::trial::{Node, Nodes, Trial, keys_by_index};
 use super::{Subject, table};
@@ -52,9 +51,10 @@ async fn a_load_that_nothing_overtook_is_accepted<S: Subject>(trial: Trial<'_, S
     for (round, (index, key)) in keys_by_index(&old()).into_iter().enumerate() {
         let site = Site { name: format!("round {round}"), ..old() };
         let mut stored = Stored::Overtaken;
-        // A connector may keep one fence for several keys, if they are few among all there can be: not with three objects in turn.
+        // A connector may share one fence among several keys, so an unrelated change may have the fill refused. That must not happen with
+        // three other objects in a row.
         for other in ["2", "3", "4"] {
-            // Everything is changed before the load begins, and so is something else while it runs.
+            // All keys of the object change before the load begins, and another object changes while the load runs.
             nodes.far.stores(&old()).await;
             nodes.far.deletes(Site::HOST, ["a.example"]).await;
             nodes.near.invalidates(Site::ID, ["1"]).await;
@@ -87,14 +87,14 @@ async fn overtaken_by_an_invalidation_of_any_key<S: Subject>(trial: Trial<'_, S>
     }
 }
 
-/// The old object arrives, from both nodes.
+/// Both nodes try to fill the old object. Both fills must be refused.
 async fn late(nodes: &Nodes<Site>, ticket: Ticket) {
     nodes.near.refuses(&old(), ticket).await;
     nodes.far.refuses(&old(), ticket).await;
     nodes.never_serve(&old()).await;
 }
 
-/// The load was asked for one key; what it found lists another, under which the cache knew nothing.
+/// The load is for one key. The loaded object lists another key, under which nothing was stored when it was invalidated.
 async fn overtaken_through_a_key_that_nothing_was_stored_under<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let before = Site::new("1", &["a.example"], "before it got its second host");
@@ -114,7 +114,7 @@ async fn overtaken_by_a_set_of_the_same_object<S: Subject>(trial: Trial<'_, S>) 
         nodes.serve(&new()).await;
         nodes.near.invalidates(Site::ID, ["1"]).await;
     }
-    // Only the id is common to both states.
+    // The two states have only the id in common.
     let moved = Site::new("1", &["c.example"], "moved");
     let ticket = nodes.near.begins(Site::HOST, "a.example").await;
     nodes.far.stores(&moved).await;
@@ -141,13 +141,13 @@ async fn overtaken_by_a_set_of_another_object_with_its_key<S: Subject>(trial: Tr
         late(&nodes, ticket).await;
         nodes.serve(&taker).await;
         nodes.far.invalidates(Site::ID, ["2"]).await;
-        // Nor when nobody holds the key any more.
+        // Still overtaken after no object has the key any more.
         late(&nodes, ticket).await;
     }
 }
 
-/// C2 invalidates the holder of a key that another object takes, so an earlier load of it is overtaken, even a load that
-/// does not list the key.
+/// When an object takes over a key, C2 invalidates the earlier holder. So every earlier load of the holder is overtaken, even a load whose
+/// state does not list the key.
 async fn overtaken_by_a_set_that_displaced_the_object<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let holder = Site::new("1", &["moves.example", "a.example"], "holder");
@@ -199,7 +199,7 @@ async fn overtaken_by_a_truncate<S: Subject>(trial: Trial<'_, S>) {
     nodes.near.stores(&new()).await;
     late(&nodes, ticket).await;
     nodes.serve(&new()).await;
-    // Neither what went before nor what comes after makes the ticket good again.
+    // No later truncate makes the ticket valid again.
     for _ in 0..3 {
         nodes.near.truncates().await;
         late(&nodes, ticket).await;
@@ -244,14 +244,14 @@ async fn overtaken_while_a_host_moved_there_and_back<S: Subject>(trial: Trial<'_
     let [first, second] = ["1", "2"].map(|id| Site::new(id, &["moves.example"], "with it"));
     let [bare, other] = ["1", "2"].map(|id| Site::new(id, &[], "without it"));
     let slow = nodes.near.begins(Site::HOST, "moves.example").await;
-    // It moves; only the one key is named, though both objects change.
+    // The host moves. Both objects change, but only the host is invalidated.
     nodes.far.invalidates(Site::HOST, ["moves.example"]).await;
     nodes.far.fills(&second, nodes.far.begins(Site::HOST, "moves.example").await).await;
     nodes.far.fills(&bare, nodes.far.begins(Site::ID, "1").await).await;
     nodes.near.refuses(&first, slow).await;
     nodes.serve(&second).await;
     nodes.serve(&bare).await;
-    // It moves back.
+    // The host moves back.
     let slower = nodes.near.ticket().await;
     nodes.far.invalidates(Site::HOST, ["moves.example"]).await;
     nodes.near.refuses(&second, slower).await;
@@ -263,7 +263,7 @@ async fn overtaken_while_a_host_moved_there_and_back<S: Subject>(trial: Trial<'_
     nodes.serve(&other).await;
 }
 
-/// A fill once used up the proof that the next one needed, or left it good for one that came after a change.
+/// A change overtakes a ticket even if a fill with that ticket was accepted before.
 async fn one_ticket_does_not_serve_twice<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let ticket = nodes.near.begins(Site::HOST, "a.example").await;
@@ -293,7 +293,7 @@ async fn a_fence_outlives_a_newer_object<S: Subject>(trial: Trial<'_, S>) {
     nodes.far.fills(&new(), nodes.far.begins(Site::HOST, "a.example").await).await;
     late(&nodes, ticket).await;
     nodes.serve(&new()).await;
-    // The newer object leaves without a fence of its own on that key.
+    // The newer object is replaced by a state without hosts.
     nodes.far.deletes(Site::HOST, ["a.example", "b.example"]).await;
     nodes.far.fills(&Site::new("1", &[], "bare"), nodes.far.begins(Site::HOST, "a.example").await).await;
     late(&nodes, ticket).await;
@@ -315,7 +315,7 @@ async fn outlives_expiry<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>) 
         nodes.far.stores(&new()).await;
         trial.pass(21).await;
         match clean_up {
-            // The fill itself meets what has expired.
+            // The late fill itself finds the expired object.
             0 => {}
             1 => nodes.lack(&new()).await,
             _ => nodes.near.prunes().await,
@@ -376,7 +376,7 @@ async fn a_set_with_an_overtaken_ticket_only_invalidates<S: Subject>(trial: Tria
             1 => nodes.far.stores(&newest).await,
             _ => nodes.far.truncates().await,
         }
-        // Stuck in a stopped server's socket until now.
+        // The put arrives late, as from the socket of a server that was stopped.
         overtaken(&nodes.near, Some(ticket)).await;
         nodes.lack(&old()).await;
     }
@@ -397,6 +397,7 @@ async fn a_set_without_a_ticket_only_invalidates<S: Subject>(trial: Trial<'_, S>
     nodes.lack(&holder).await;
 }
 
+/// Tries a put that must not store.
 async fn overtaken(node: &Node<Site>, ticket: Option<Ticket>) {
     let stored = node.put(&new(), ticket).await;
     node.history.require(stored != Stored::Accepted, "a put with such a ticket must not store");

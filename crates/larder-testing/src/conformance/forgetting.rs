@@ -1,4 +1,4 @@
-//! C3, C4 and C5: what was forgotten is gone under every key that it should be, on every node, and nothing else is.
+//! C3, C4 and C5: invalidate, delete and truncate make just the right keys miss, on every node.
 
 use super::trial::{Trial, keys_by_index};
 use super::{Subject, table};
@@ -118,7 +118,7 @@ async fn thousands_of_keys_at_once<S: Subject>(trial: Trial<'_, S>) {
 
 async fn other_objects_stay<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    // Its id is a host of the one that goes, its hosts begin and end like that one's.
+    // Its id is a host of the invalidated object. Its hosts begin or end like those of the invalidated object.
     let neighbour =
         Site::new("a.example", &["1", "a.example.org", "a.exampl", "A.EXAMPLE", "x.a.example"], "neighbour");
     nodes.near.stores(&acme()).await;
@@ -160,7 +160,7 @@ async fn the_newest_holder_is_forgotten<S: Subject>(trial: Trial<'_, S>) {
     nodes.lack(&second).await;
 }
 
-/// What leads to an object must not expire before it: neither when a second set has lengthened its life …
+/// What leads from a secondary key to an object must not expire before the object: not when a second set lengthens the object's life …
 async fn reached_as_long_as_it_lives_after_a_second_set<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.aging(400, 0).await;
     for fill in [false, true] {
@@ -178,7 +178,7 @@ async fn reached_as_long_as_it_lives_after_a_second_set<S: Subject>(trial: Trial
     }
 }
 
-/// … nor when it is kept alive by gets through another key.
+/// … and not when gets through another key keep the object alive.
 async fn reached_as_long_as_it_lives_while_in_use<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.aging(0, 300).await;
     nodes.near.stores(&acme()).await;
@@ -201,7 +201,7 @@ async fn the_other_keys_stay<S: Subject>(trial: Trial<'_, S>) {
         nodes.serve_key(index, key, &acme()).await;
     }
     nodes.serve(&bolt()).await;
-    // The same bytes in another index are another key.
+    // The same bytes are another key in another index.
     nodes.far.deletes(Site::ID, ["a.example"]).await;
     nodes.serve_key(Site::HOST, "a.example", &acme()).await;
 }
@@ -282,7 +282,7 @@ async fn a_deleted_key_can_be_taken_by_another<S: Subject>(trial: Trial<'_, S>) 
     nodes.lack(&taker).await;
 }
 
-/// A primary key names its object for the object's whole life, and a deleted key is still its own.
+/// A primary key identifies its object for the object's whole life, even if the key was deleted.
 async fn the_primary_key_invalidates_though_deleted<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     nodes.near.stores(&acme()).await;
@@ -291,7 +291,7 @@ async fn the_primary_key_invalidates_though_deleted<S: Subject>(trial: Trial<'_,
     nodes.lack(&acme()).await;
 }
 
-/// Whoever changes an object may know it by no other key than the one that somebody has deleted.
+/// A caller that changes an object may know no other key of it than the deleted one.
 async fn a_secondary_key_invalidates_though_deleted<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     nodes.near.stores(&acme()).await;
@@ -335,7 +335,7 @@ async fn other_caches_stay<S: Subject>(trial: Trial<'_, S>) {
     for (other, site) in &others {
         other.serve(site).await;
     }
-    // Nor does anything else cross over.
+    // Invalidate, delete and prune do not reach the other caches either.
     nodes.near.stores(&acme()).await;
     nodes.near.invalidates(Site::ID, ["1"]).await;
     nodes.near.deletes(Site::HOST, ["a.example"]).await;

@@ -1,5 +1,5 @@
-//! C14: keys are whatever users send. Bytes that mean something to a server, to a pattern, to a separator or to a text
-//! encoding mean nothing in a key, and no choice of them reaches what belongs to another key, index, tenant or cache.
+//! C14: a key is any bytes that a user sends. Bytes that have a meaning in a server's protocol, in a pattern, as a separator or in a text
+//! encoding have none in a key. No key reaches the data of another key, index, tenant or cache.
 
 use super::trial::{Nodes, Sample, Trial, key_ref};
 use super::{Subject, table};
@@ -23,7 +23,7 @@ table! {
     }
 }
 
-/// Keys that have been trouble somewhere.
+/// Keys with bytes that have a special meaning somewhere.
 const AWKWARD: [&[u8]; 36] = [
     b"\0",
     b"\0\0",
@@ -63,11 +63,12 @@ const AWKWARD: [&[u8]; 36] = [
     "a\u{301}".as_bytes(),
 ];
 
+/// An object that has this key in all three indexes.
 fn alone(key: &[u8]) -> Blob {
     Blob::new(key, Some(key), Some(key))
 }
 
-/// Checks that one node finds exactly these of the objects.
+/// Checks that the far node finds exactly the objects at the places for which `there` is true.
 async fn finds<E: Sample>(nodes: &Nodes<E>, objects: &[E], there: impl Fn(usize) -> bool) {
     for (place, object) in objects.iter().enumerate() {
         for key in Keys::of(object) {
@@ -78,7 +79,7 @@ async fn finds<E: Sample>(nodes: &Nodes<E>, objects: &[E], there: impl Fn(usize)
     }
 }
 
-/// Stores objects that have no key in common, forgets them one after the other, and looks that each is only ever itself.
+/// Stores objects that have no key in common, forgets them one after the other, and checks after each step that no other object is affected.
 async fn are_apart<E: Sample>(nodes: &Nodes<E>, objects: &[E]) {
     for object in objects {
         nodes.near.stores(object).await;
@@ -166,7 +167,7 @@ async fn keys_that_look_alike_are_different<S: Subject>(trial: Trial<'_, S>) {
     are_apart(&nodes, &blobs).await;
 }
 
-/// A connector has names for what it keeps on its server. Whoever knows them can send them as keys.
+/// The names under which a connector may store its data on a server. A user may send them as keys.
 async fn names_that_a_server_may_use<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes::<Blob>().await;
     let victim = alone(b"1");
@@ -238,7 +239,7 @@ async fn an_empty_key_is_none<S: Subject>(trial: Trial<'_, S>) {
     is_none(&trial, &nodes, b"").await;
 }
 
-/// Checks that a key cannot be used, and that it does not stand for another one.
+/// Checks that a key is rejected everywhere, and that no other object is found or changed by it.
 async fn is_none<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Blob>, key: &[u8]) {
     let longest = alone(&vec![b'k'; MAX_KEY_LEN]);
     let plain = alone(b"plain");
@@ -249,7 +250,7 @@ async fn is_none<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Blob>, key: &[u
         let found = nodes.near.lookup(index, key).await;
         let told = matches!(found, Lookup::Miss { cause: Miss::InvalidKey, .. });
         trial.history.require(told, "the miss must tell that there can be no such key");
-        // A connector that is used without a cache in front of it has to notice by itself.
+        // The connector must reject the key, too, for callers without a cache.
         let found = nodes.near.connector.get(key_ref(index, key)).await;
         trial.history.require(found.is_err(), "a connector must not find anything under such a key");
         let complaints = [nodes.far.cache.invalidate(index, [key]).await, nodes.far.cache.delete(index, [key]).await];
@@ -273,7 +274,7 @@ async fn each_index_has_its_own_keys<S: Subject>(trial: Trial<'_, S>) {
         let blobs = [Blob::new(key, None, None), Blob::new("1", Some(key), None), Blob::new("2", None, Some(key))];
         are_apart(&nodes, &blobs).await;
     }
-    // One object may hold it in several.
+    // One object may have the same key in several indexes.
     let all = alone(b"k");
     nodes.near.stores(&all).await;
     nodes.far.deletes(Blob::ID, ["k"]).await;
@@ -282,7 +283,7 @@ async fn each_index_has_its_own_keys<S: Subject>(trial: Trial<'_, S>) {
     nodes.serve_key(Blob::ID2, "k", &all).await;
 }
 
-/// Names and keys that are written one after the other read the same with the border moved.
+/// A connector that joins the index name and the key without a border confuses `id` and `2x` with `id2` and `x`.
 async fn an_index_whose_name_begins_like_another<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for between in ["", ":", "\0", "::", "/", ".", "{", "}"] {
@@ -366,7 +367,7 @@ async fn tenants_do_not_see_each_other<S: Subject>(trial: Trial<'_, S>) {
     for account in &accounts {
         nodes.near.stores(account).await;
     }
-    // As a service asks.
+    // With typed keys, as a service does.
     for (tenant, account) in names.iter().zip(&accounts) {
         let found = nodes.far.cache.get(Account::LOGIN, (*tenant, "admin")).await;
         trial.history.step(format!("far: get the admin of {tenant:?} -> {found:?}"));

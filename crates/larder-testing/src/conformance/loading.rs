@@ -1,8 +1,8 @@
-//! Loading on a miss. Whoever waits for a load is answered by it; nobody is answered by a load that has missed a change
-//! they could know of; and what a load has missed never gets into the cache.
+//! Loading on a miss. Every caller gets an answer. No caller gets the result of a load that missed a change from before the call. The
+//! result of a load that missed a change is never stored.
 //!
-//! Every order of events here is forced: a loader tells that it has begun and waits at a gate, and whether a
-//! caller has joined is read from the counters.
+//! The cases force the order of events: a loader reports that it has begun and waits at a gate, and the counters show when a caller has
+//! joined a load.
 
 use super::trial::{Node, Nodes, Trial};
 use super::{Subject, table};
@@ -47,7 +47,7 @@ fn renamed(name: impl ToString) -> Site {
     Site { name: name.to_string(), ..acme() }
 }
 
-/// What is loaded from: a row, and a gate that reads it first and then lets nobody through until it is opened.
+/// The source of the loads: one row, and a gate. A load reads the row first, and then waits until the gate is open.
 #[derive(Clone)]
 struct Source(Arc<Inner>);
 
@@ -63,7 +63,7 @@ impl Source {
         Self(Arc::new(Inner { row: Mutex::new(Some(row)), gate: Semaphore::new(0), begun: AtomicU64::new(0) }))
     }
 
-    /// A source whose loads go through.
+    /// A source whose loads do not wait.
     fn open(row: Site) -> Self {
         let source = Self::closed(row);
         source.opens();
@@ -74,7 +74,7 @@ impl Source {
         self.0.gate.close();
     }
 
-    /// Lets as many loads through.
+    /// Lets this many loads through the gate.
     fn lets(&self, loads: usize) {
         self.0.gate.add_permits(loads);
     }
@@ -87,7 +87,7 @@ impl Source {
         self.0.begun.load(Ordering::SeqCst)
     }
 
-    /// Reads the row, tells so, and waits at the gate.
+    /// Reads the row, counts the load as begun, and waits at the gate.
     async fn read(self) -> Option<Site> {
         let row = self.0.row.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.0.begun.fetch_add(1, Ordering::SeqCst);
@@ -108,21 +108,21 @@ impl Source {
         tokio::spawn(async move { cache.get_or_load(index, key, |_| async { Ok(source.read().await) }).await })
     }
 
-    /// A caller that waits for its answer.
+    /// Runs a caller until it has its answer.
     async fn loads(&self, node: &Node<Site>, index: Index<Site, String>, key: &'static str) -> Loaded<String> {
         let answer = self.caller(node, index, key).await;
         answers(node, answer)
     }
 }
 
-/// Gives way until something that others do has happened; that it never does is for the case's patience to find.
+/// Yields until the condition holds. If it never holds, the time limit of the case ends the wait.
 async fn until(condition: impl Fn() -> bool) {
     while !condition() {
         yield_now().await;
     }
 }
 
-/// Until so many callers have joined a load that another had begun.
+/// Waits until this many callers have joined a load that another caller began.
 async fn joined(cache: &Cache<Site>, callers: u64) {
     until(|| cache.stats().joined.get() >= callers).await;
 }
@@ -132,7 +132,7 @@ fn answers<T: std::fmt::Debug>(node: &Node<Site>, answer: Result<T, JoinError>) 
     answer.unwrap_or_else(|error| node.history.fail(format!("a caller must not panic: {error}")))
 }
 
-/// Checks what a caller was answered.
+/// Checks the answer that a caller got.
 fn is<Err: std::fmt::Debug>(node: &Node<Site>, answer: &Loaded<Err>, expected: Option<&Site>) {
     let right = matches!(answer, Ok(found) if found.as_deref() == expected);
     node.history.require(right, format!("expected {expected:?}, not {answer:?}"));
@@ -177,7 +177,7 @@ async fn a_hundred_callers_share_one_load<S: Subject>(trial: Trial<'_, S>) {
     nodes.serve(&acme()).await;
 }
 
-/// No key waits for another, though they may be of one object.
+/// The load of one key does not wait for the load of another, even if both keys belong to one object.
 async fn keys_are_loaded_side_by_side<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let slow = Source::closed(acme());
@@ -290,14 +290,14 @@ async fn a_panic_is_told_and_not_remembered<S: Subject>(trial: Trial<'_, S>) {
             let (cache, source) = (nodes.near.cache.clone(), source.clone());
             let loader = |_| async {
                 source.read().await;
-                // Without the panic hook, which would print it as if something had gone wrong.
+                // `resume_unwind` does not call the panic hook, so that the output of the test shows no panic.
                 std::panic::resume_unwind(Box::new("this loader panics"))
             };
             tokio::spawn(async move { cache.get_or_load::<_, _, _, _, String, _>(Site::ID, "1", loader).await })
         })
         .collect();
     joined(&nodes.near.cache, 4).await;
-    // Who joined late may try for himself, and finds the same.
+    // A caller that joined late may run the loader itself, which panics, too.
     source.opens();
     for caller in callers {
         let answer = answers(&nodes.near, caller.await);
@@ -320,7 +320,7 @@ async fn nothing_found_is_not_remembered<S: Subject>(trial: Trial<'_, S>) {
     nodes.serve(&acme()).await;
 }
 
-/// Lets something happen while a load waits, which then brings what was true before.
+/// Makes a change while a load waits at the gate, and lets the load return the state from before the change.
 async fn overtaken<S: Subject>(
     trial: &Trial<'_, S>,
     nodes: &Nodes<Site>,
@@ -354,7 +354,7 @@ async fn a_load_that_was_overtaken_is_not_cached<S: Subject>(trial: Trial<'_, S>
     }
 }
 
-/// The load asked by one key; the change names another key of the object, which nobody knew the load would find.
+/// The load is for one key. The change is by another key of the same object, and nothing is stored that links the two.
 async fn a_load_that_was_overtaken_through_another_key_is_not_cached<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for node in [&nodes.near, &nodes.far] {
@@ -380,7 +380,7 @@ async fn who_comes_after_a_change_is_not_answered_by_a_load_from_before<S: Subje
             2 => node.truncates().await,
             _ => node.deletes(Site::HOST, ["a.example"]).await,
         }
-        // The change was over before this one asks.
+        // The second caller asks after the change was applied.
         let second = source.caller(&nodes.near, Site::HOST, "a.example");
         until(|| nodes.near.cache.stats().joined.get() > callers_before || source.begun() > 1).await;
         source.opens();
@@ -391,7 +391,7 @@ async fn who_comes_after_a_change_is_not_answered_by_a_load_from_before<S: Subje
     }
 }
 
-/// The source answers to an alias; the object does not list it, so the fence of the alias does not hinder its fill.
+/// The source finds the object by an alias that the object does not list. So the fence of the alias does not refuse the fill.
 async fn a_fill_proves_nothing_of_a_key_that_its_object_does_not_list<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     for node in [&nodes.near, &nodes.far] {
@@ -412,7 +412,8 @@ async fn a_fill_proves_nothing_of_a_key_that_its_object_does_not_list<S: Subject
 
 async fn who_comes_late_without_a_change_is_answered<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    // Where one fence is for several keys a change of something else may look like one of this; not of three in turn.
+    // A connector may share one fence among several keys, so an unrelated change may look like a change of this object. That must not
+    // happen with three other objects in a row.
     for (attempt, other) in ["2", "3", "4"].into_iter().enumerate() {
         let source = Source::closed(acme());
         let joined_before = nodes.near.cache.stats().joined.get();
@@ -432,7 +433,7 @@ async fn who_comes_late_without_a_change_is_answered<S: Subject>(trial: Trial<'_
     }
 }
 
-/// Every load is overtaken; whoever waits is answered all the same, after a few loads at most.
+/// Even if every load is overtaken, each caller is answered after a few loads at most.
 async fn constant_change_starves_nobody<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let source = Source::closed(renamed(0));

@@ -1,5 +1,5 @@
-//! Several objects in one call: C1, C2, C3, C8, C10 and C13 hold for each of them, and for all of them together, and one load may
-//! bring them all.
+//! Several objects in one call: C1, C2, C3, C8, C10 and C13 hold for each object and for all of them together, and one call of a loader
+//! can load them all.
 
 use super::trial::{Node, Nodes, Trial, brief, key_ref, keys_by_index, keys_of, polled};
 use super::{Subject, table};
@@ -44,7 +44,7 @@ table! {
     }
 }
 
-/// So many sites, each with an id and two hosts.
+/// This many sites, each with an id and two hosts.
 fn sites(count: usize, name: &str) -> Vec<Site> {
     (0..count).map(|n| Site::new(&n.to_string(), &[&format!("a.{n}"), &format!("b.{n}")], name)).collect()
 }
@@ -78,7 +78,7 @@ impl Node<Site> {
         looks
     }
 
-    /// Sets several objects, which nothing hinders.
+    /// Sets several objects, and checks that all were accepted.
     async fn stores_many(&self, sites: &[Site]) {
         let stored = self.cache.set_many(sites.iter().cloned()).await;
         self.history.step(format!("{}: set {} -> {}", self.name, brief(&sites), brief(&stored)));
@@ -94,7 +94,7 @@ impl Node<Site> {
         filled
     }
 
-    /// Begins the load of several objects, none of which is there.
+    /// Begins the load of several objects: a lookup that must miss all of them, and whose ticket is returned.
     async fn begins_many(&self, sites: &[Site]) -> Ticket {
         let keys: Vec<_> = sites.iter().map(|site| key_ref(Site::ID, site.id.as_bytes())).collect();
         let Lookups { found, ticket } = self.looks_up_many(&keys).await;
@@ -140,7 +140,7 @@ async fn many_are_found_by_keys_that_a_node_has_never_seen<S: Subject>(trial: Tr
     for _ in 0..2 {
         nodes.far.finds_many(Site::HOST, &hosts, &[Some(&large), Some("Bolt"), Some(&large), None]).await;
     }
-    // What the node remembers of them is wrong by now.
+    // Now the hints of the far node are wrong.
     nodes.near.stores(&Site::new("3", &["c.example", "b.example"], "Core")).await;
     nodes.near.stores(&Site::new("1", &["a.example"], "moved")).await;
     nodes.far.finds_many(Site::HOST, &hosts, &[Some("moved"), Some("Core"), Some("Core"), None]).await;
@@ -193,7 +193,7 @@ async fn the_last_of_many_that_claim_a_key_has_it<S: Subject>(trial: Trial<'_, S
 
 async fn the_last_of_many_filled_that_claim_a_key_has_it<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
-    // A connector may keep one fence for several keys, if they are few among all there can be: not with three in turn.
+    // A connector may share one fence among several keys, so a fill may be refused without reason. That must not happen three times.
     for round in 0..3 {
         let key = |key: &str| format!("{key} {round}");
         let (moves, stays, x) = (key("moves"), key("stays"), key("x"));
@@ -221,7 +221,7 @@ async fn many_are_forgotten_through_keys_of_several_indexes<S: Subject>(trial: T
     let nodes = trial.nodes().await;
     let sites = sites(400, "one");
     nodes.near.stores_many(&sites).await;
-    // One key of each, by turns; unknown and repeated ones; and one of them stays.
+    // One key of each object but the first, from both indexes in turn, and some unknown and repeated keys.
     let keys = (1..400).map(|n| match n % 3 {
         0 => Site::ID.key(n.to_string()),
         1 => Site::HOST.key(format!("a.{n}")),
@@ -259,7 +259,7 @@ async fn many_loads_have_one_ticket<S: Subject>(trial: Trial<'_, S>) {
                 nodes.lack(site).await;
             }
         }
-        // A connector may keep one fence for several keys, if they are few among all there can be.
+        // A connector may share one fence among several keys, so a few of the others may be refused.
         let accepted = filled.iter().filter(|fill| fill.stored == Stored::Accepted).count();
         trial.history.require(accepted >= 7, "nothing has overtaken the others");
         nodes.near.invalidates(Site::ID, sites.iter().map(|site| &site.id)).await;
@@ -280,7 +280,7 @@ async fn many_loads_are_overtaken_by_a_set_of_many<S: Subject>(trial: Trial<'_, 
     }
 }
 
-/// One among them is touched before they are filled, through a key of another object of the same fill too.
+/// A truncate overtakes the whole fill. A delete of one key overtakes one object.
 async fn many_that_were_touched_are_not_filled<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     let ticket = nodes.near.ticket().await;
@@ -325,7 +325,7 @@ async fn one_too_large_among_many_leaves_nothing_older<S: Subject>(trial: Trial<
     nodes.near.stores_many(&sites(4, "old")).await;
     let mut new = sites(4, "new");
     new[1].name = "x".repeat(20_000);
-    // It claims a key of the one that is too large, and comes later.
+    // The last object has a key of the object that is too large.
     new[3].hosts.push("a.1".into());
     let stored = nodes.far.cache.set_many(new.iter().cloned()).await;
     trial.history.step(format!("far: set four, of which the second is too large -> {stored:?}"));
@@ -340,13 +340,13 @@ async fn one_too_large_among_many_leaves_nothing_older<S: Subject>(trial: Trial<
     trial.history.require(filled == expected, "filled like set");
 }
 
-/// No call takes more polls than this before it is through.
+/// No call needs more polls than this.
 const POLLS: usize = 10;
 
 async fn settled<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>) {
     trial.settle(nodes).await;
     for node in [&nodes.near, &nodes.far] {
-        // Answered after whatever the node had sent before it.
+        // The answer comes after everything that the node sent before was handled.
         node.ticket().await;
     }
 }
@@ -413,7 +413,7 @@ async fn many_are_loaded_by_one_call<S: Subject>(trial: Trial<'_, S>) {
         let loader = move |hosts: Vec<String>| {
             called.fetch_add(1, Ordering::SeqCst);
             let wanted = |site: &Site| site.hosts.iter().any(|host| hosts.contains(host));
-            // In another order than they were asked for.
+            // In another order than the keys were asked for.
             let found = sites(5, "loaded").into_iter().rev().filter(wanted).collect();
             async move { Ok::<Vec<Site>, &str>(found) }
         };
@@ -438,7 +438,7 @@ async fn a_load_of_many_that_was_overtaken_is_not_cached<S: Subject>(trial: Tria
     let loader = move |_: Vec<String>| {
         let change = change.clone();
         async move {
-            // It has read the rows; then one of them is changed.
+            // One of the rows changes after the loader has read them.
             let _ = change.invalidate(Site::HOST, ["b.1"]).await;
             Ok::<_, &str>(sites(3, "old"))
         }

@@ -1,32 +1,31 @@
-//! What a connector can do, as its author declares it, and the cases that are left out because of what it cannot.
+//! The abilities of a connector, as its author declares them. A case that needs a missing ability is left out.
 
 use super::{Promise, Subject};
 use std::collections::HashSet;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
-/// Whether a connector can do something that not every connector can.
+/// Whether a connector has an ability that not every connector has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ability {
-    /// It can, and the cases that need it are run.
+    /// The connector has the ability. The cases that need it are run.
     Yes,
-    /// It cannot, for this reason. The cases that need it are left out, and each is printed with the reason.
+    /// The connector lacks the ability, for this reason. The cases that need it are left out, and each is printed with the reason.
     No(&'static str),
 }
 
 impl Ability {
-    /// Whether the connector can.
+    /// Whether the connector has the ability.
     #[must_use]
     pub fn is_there(self) -> bool {
         self == Self::Yes
     }
 }
 
-/// What kind of connector a [`Subject`] opens.
+/// The abilities of the connector that a [`Subject`] opens.
 ///
-/// The contract itself (C1 to C14) is the same for all of them, versions included. What is declared here decides which cases can be
-/// tried at all. There is no default: who forgets one field has a subject that does not compile, and who says [`Ability::Yes`] of what
-/// the connector cannot do has one that fails.
+/// The contract (C1 to C14, versions included) is the same for all connectors. The abilities decide which cases can be run. There is no
+/// default: a subject that leaves a field out does not compile, and a subject that claims an ability which its connector lacks fails.
 ///
 /// ```
 /// use larder_testing::conformance::{Ability::*, Nature};
@@ -51,32 +50,32 @@ impl Ability {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nature {
-    /// Several nodes, and several releases, see what one of them stores.
+    /// What one node or release stores, all other nodes and releases see.
     pub shared: Ability,
-    /// Time stands still but for [`Subject::pass`], so that ages can be checked to the millisecond, and from both sides.
+    /// Time passes only in [`Subject::pass`]. So ages can be checked to the millisecond: an object must not leave early either.
     pub exact_time: Ability,
     /// Objects are stored as bytes, and [`Subject::rewrite`] can damage them.
     pub bytes: Ability,
-    /// Objects leave when there is no more room, and [`Subject::evict`] can make them.
+    /// Objects are evicted when there is no more room, and [`Subject::evict`] can make that happen.
     pub evicts: Ability,
-    /// [`lease`](larder::Connector::lease) grants one node at a time the load of a key, instead of letting everybody load.
+    /// [`lease`](larder::Connector::lease) grants the load of a key to one node at a time, instead of letting all nodes load.
     pub leases: Ability,
     /// [`fill_absent`](larder::Connector::fill_absent) remembers that the source has nothing under a key.
     pub absences: Ability,
-    /// An object whose max age is over is kept for [`serve_expired`](larder::LoadOptions::serve_expired), for those who load its
-    /// successor.
+    /// An object past its max age is kept for as long as [`serve_expired`](larder::LoadOptions::serve_expired) says, so that it can be
+    /// served while its successor is loaded.
     pub expired: Ability,
-    /// What stores the objects can be away for a while without losing them, and [`Subject::interrupt`] can make that happen.
+    /// What stores the objects can be unreachable for a while without losing them, and [`Subject::interrupt`] can make that happen.
     pub outages: Ability,
 }
 
-/// Prints once per process that a case, or the named part of one, is not tried with this subject.
+/// Prints once per process that a case, or the named part of a case, is left out for this subject.
 ///
-/// It goes to the standard output itself, past the test harness, which shows what a test prints only if the test fails.
+/// Writes to the standard output directly: the test harness captures what `println!` prints, and shows it only if the test fails.
 ///
 /// # Panics
 ///
-/// If there is no reason.
+/// If the reason is blank.
 pub(super) fn leave_out<S: Subject>(promise: Promise, case: &str, part: Option<&str>, reason: &str) {
     let subject = std::any::type_name::<S>();
     assert!(!reason.trim().is_empty(), "{subject} leaves {promise} {case} out and does not say why");
@@ -85,7 +84,7 @@ pub(super) fn leave_out<S: Subject>(promise: Promise, case: &str, part: Option<&
     static PRINTED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
     let mut printed = PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
     if printed.get_or_insert_default().insert(line.clone()) {
-        // Where nobody can be told, the test goes on all the same.
+        // A test must not fail because its output is closed.
         let _ = std::io::stdout().write_all(line.as_bytes());
     }
 }

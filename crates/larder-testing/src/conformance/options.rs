@@ -1,5 +1,5 @@
-//! What [`LoadOptions`] ask of a connector, of those that can do it: one load per key among all nodes, a note of what the source
-//! does not have, and an object that is served after its max age while its successor is loaded.
+//! What [`LoadOptions`] need from a connector that has the ability: one load per key among all nodes (a lease), a note that the source does
+//! not have a key (an absence), and an object that is kept after its max age while its successor is loaded.
 
 use super::trial::{Node, Nodes, Trial, brief, key_ref, keys_by_index};
 use super::{Subject, table};
@@ -26,8 +26,9 @@ table! {
     }
 }
 
-/// In milliseconds: what no case waits for, and what each waits for.
+/// An age in milliseconds that is never over during a case.
 const LONG: u64 = 3_600_000;
+/// An age in milliseconds that a case waits for.
 const SHORT: u64 = 40;
 
 fn acme() -> Site {
@@ -68,12 +69,12 @@ impl Node<Site> {
         stored
     }
 
-    /// Whether a load of this key is spared.
+    /// Whether a lookup answers that the source has nothing under this key, so that no load is needed.
     async fn knows_of_absence(&self, index: Index<Site, String>, key: &str) -> bool {
         matches!(self.lookup(index, key).await, Lookup::Miss { cause: Miss::KnownAbsent, .. })
     }
 
-    /// Notes an absence that nothing has overtaken, and checks that both nodes know of it, whichever way they look.
+    /// Notes an absence that nothing has overtaken, and checks that both nodes find it by a lookup, a lookup of many and a lease.
     async fn finds_nothing(&self, nodes: &Nodes<Site>, index: Index<Site, String>, key: &str, ticket: Ticket) {
         let noted = self.notes_absence(index, key, ticket).await;
         self.history.require(noted == Stored::Accepted, "nothing has touched the key since the ticket");
@@ -92,7 +93,7 @@ impl Node<Site> {
         }
     }
 
-    /// The object that a load of this key may be spared, or served in place of.
+    /// The expired object that is kept under this host.
     async fn keeps(&self, key: &str) -> Option<Site> {
         let look = self.connector.lookup(key_ref(Site::HOST, key.as_bytes())).await;
         self.history.step(format!("{}: lookup host {key} -> {}", self.name, brief(&look)));
@@ -147,7 +148,7 @@ async fn a_lease_that_nobody_gives_back_ends<S: Subject>(trial: Trial<'_, S>) {
     nodes.far.is_granted("a.example").await;
 }
 
-/// Two nodes that remember absences for so many milliseconds.
+/// Two nodes that remember absences for this many milliseconds.
 async fn remembering<S: Subject>(trial: &Trial<'_, S>, age: u64) -> Nodes<Site> {
     loading(trial, LoadOptions::new().negative_age(Duration::from_millis(age))).await
 }
@@ -276,7 +277,7 @@ async fn an_absence_is_known_although_an_expired_object_lies_there<S: Subject>(m
     }
 }
 
-/// A key that led to an object which is gone leads nowhere, and so does not hinder a note.
+/// The keys of an invalidated object lead nowhere, so absences can be noted under all of them.
 async fn an_absence_is_noted_under_each_key_of_what_was_invalidated<S: Subject>(mut trial: Trial<'_, S>) {
     for (through, known) in KEYS {
         trial.next_cache();
@@ -301,7 +302,7 @@ async fn what_is_fresh_does_not_end_with_a_load_that_finds_nothing<S: Subject>(m
             let nodes = trial.nodes_with(schema).await;
             let ticket = nodes.near.begins(index, key).await;
             let ticket = if filled {
-                // By another load, which has touched no key.
+                // A fill by another load touches no key.
                 nodes.far.fills(&acme(), nodes.far.ticket().await).await;
                 ticket
             } else {
@@ -327,7 +328,7 @@ async fn what_is_to_be_loaded_anew_ends_with_a_load_that_finds_nothing<S: Subjec
             trial.pass(SHORT + 2).await;
             let look = nodes.near.connector.lookup(key_ref(index, key.as_bytes())).await;
             trial.history.step(format!("near: lookup {index:?} {key} -> {}", brief(&look)));
-            // A connector that never says so has nothing renewed, and nothing to end.
+            // The connector does not refresh ahead: then there is nothing to check.
             if !matches!(look, Lookup::Hit { due: true, .. }) {
                 continue;
             }
@@ -341,7 +342,7 @@ async fn what_is_to_be_loaded_anew_ends_with_a_load_that_finds_nothing<S: Subjec
     }
 }
 
-/// Two nodes that keep what has expired, which is what an object there has done.
+/// Two nodes that keep expired objects, and one object that has expired.
 async fn keeping<S: Subject>(trial: &Trial<'_, S>) -> Nodes<Site> {
     let options = LoadOptions::new().serve_expired(Duration::from_millis(LONG));
     let schema = trial.schema::<Site>().ages(Duration::from_millis(SHORT), Duration::ZERO);

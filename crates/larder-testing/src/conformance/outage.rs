@@ -1,5 +1,5 @@
-//! C10 while what stores the objects is away: every operation answers, and what was changed meanwhile is applied before
-//! anything is read again. Only for connectors that can be cut off from what they store.
+//! C10 during an outage: every operation answers, and the changes of the outage are applied before anything is read again. Only for
+//! connectors that can be cut off from what they store.
 
 use super::trial::{Nodes, Trial, key_ref, keys_by_index};
 use super::{Subject, table};
@@ -21,10 +21,10 @@ fn renamed() -> Site {
     Site { name: "renamed".into(), ..acme() }
 }
 
-/// Changes that can be made on the near node. Each of them ends what was stored before.
+/// How many kinds of change there are. After each of them, the earlier state must not be served any more.
 const CHANGES: usize = 6;
 
-/// Makes a change while nothing can be told of it, and checks that the node says so.
+/// Makes a change on the near node during the outage, and checks that the answer is *deferred*.
 async fn change<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>, which: usize) {
     let cache = &nodes.near.cache;
     let (what, delivery) = match which {
@@ -58,7 +58,7 @@ async fn what_changes_during_an_outage_is_applied_before_anything_is_read<S: Sub
         let load = nodes.far.ticket().await;
         trial.interrupt(&nodes).await;
         change(&trial, &nodes, which).await;
-        // The node that has made the change knows of it. Whatever it answers, this is over.
+        // The node that made the change must not serve the earlier state, outage or not.
         for (index, key) in keys_by_index(&acme()) {
             let found = nodes.near.get(index, &key).await;
             trial.history.require(found.as_deref() != Some(&acme()), "this node has changed the object itself");

@@ -1,7 +1,7 @@
-//! C12: two releases of a service, whose entries differ in shape, share a cache while one replaces the other.
+//! C12: two releases of a service share a cache while one replaces the other. Their entries differ in shape.
 //!
-//! An object that one release stores says nothing about the copy that the other has, unless it proves that copy stale: so
-//! a fill leaves the other's alone, while a set, like every change, makes the other's a thing of the past (C8).
+//! Each release stores its own copy of an object. A fill leaves the other release's copy alone: it does not prove that copy stale. A set,
+//! like every change, makes the other release's copy stale (C8), and removes it.
 
 use super::trial::{Nodes, Trial, keys_by_index};
 use super::{Subject, table};
@@ -62,7 +62,7 @@ async fn neither_reads_the_others_bytes<S: Subject>(trial: Trial<'_, S>) {
     news.near.stores(&new()).await;
     olds.lack(&old()).await;
     news.serve(&new()).await;
-    // It did not even try: what it cannot read it would have removed.
+    // A release that tries to read the other's bytes counts them as undecodable or as a fault, and removes them.
     let tried = [olds.near.cache.stats(), olds.far.cache.stats(), news.near.cache.stats(), news.far.cache.stats()];
     let tried: u64 = tried.iter().map(|stats| stats.miss(Miss::Undecodable).get() + stats.faults.get()).sum();
     trial.history.require(tried == 0, "a release has tried to read the other's bytes");
@@ -82,7 +82,7 @@ async fn neither_evicts_the_others<S: Subject>(trial: Trial<'_, S>) {
         news.serve(&new).await;
         fill_both(&olds, &news).await;
     }
-    // Nor do objects that have nothing to do with it.
+    // Other objects do not evict it either.
     for n in 0..20 {
         olds.far.stores(&Old::new(&format!("other {n}"), &[&format!("{n}.example")], "another")).await;
         news.far.stores(&New::new(&format!("new {n}"), &[&format!("new.{n}.example")], "another")).await;
@@ -124,7 +124,7 @@ async fn a_key_that_moves_moves_in_both<S: Subject>(trial: Trial<'_, S>) {
     }
 }
 
-/// The holder of a key that another object has taken is gone, whoever stored it.
+/// Checks that both copies of the earlier holder are gone. Its key `b.example` belongs to another object now.
 async fn lack_but(olds: &Nodes<Old>, news: &Nodes<New>) {
     olds.lack(&old()).await;
     news.lack_key(New::ID, "1").await;
@@ -142,7 +142,7 @@ async fn an_invalidation_from_either_reaches_both<S: Subject>(trial: Trial<'_, S
         fill_both(&olds, &news).await;
         news.near.invalidates(index, [key]).await;
         lack_both(&olds, &news).await;
-        // Also where only the other has stored it.
+        // Also if only the other release has stored the object.
         olds.near.stores(&old()).await;
         news.far.invalidates(New::HOST, ["b.example"]).await;
         lack_both(&olds, &news).await;
@@ -157,7 +157,7 @@ async fn an_invalidation_through_a_key_that_only_the_other_knows<S: Subject>(tri
         news.near.fills(&new(), news.near.ticket().await).await;
         olds.serve(&bare).await;
         news.serve(&new()).await;
-        // The key leads to the object, and the object is forgotten in every shape.
+        // The key leads to the object, which is forgotten in every shape.
         if invalidating == 0 {
             olds.far.invalidates(Old::HOST, ["b.example"]).await;
         } else {
@@ -197,7 +197,7 @@ async fn a_truncate_from_either_reaches_both<S: Subject>(trial: Trial<'_, S>) {
         lack_both(&olds, &news).await;
     }
     fill_both(&olds, &news).await;
-    // What was begun anew still reaches both.
+    // An invalidation reaches both releases after a truncate, too.
     olds.near.invalidates(Old::HOST, ["a.example"]).await;
     lack_both(&olds, &news).await;
 }
@@ -249,7 +249,7 @@ async fn a_set_is_overtaken_by_a_change_of_the_other<S: Subject>(trial: Trial<'_
     let ticket = olds.near.ticket().await;
     news.far.invalidates(New::HOST, ["b.example"]).await;
     news.far.fills(&new(), news.far.ticket().await).await;
-    // Which of the two is newer nobody knows, so neither is served.
+    // Neither copy is known to be the newer one, so neither may be served.
     let stored = olds.near.put(&old(), Some(ticket)).await;
     trial
         .history

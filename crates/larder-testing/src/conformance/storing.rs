@@ -1,4 +1,4 @@
-//! C1 and C2: what is stored is found, under its own keys, and nothing else is.
+//! C1 and C2: an object is found under its own keys only, and a new state replaces the earlier one under every key.
 
 use super::trial::{Dice, Trial, keys_by_index, poll_once};
 use super::{Subject, table};
@@ -125,7 +125,7 @@ async fn one_among_many_is_found<S: Subject>(trial: Trial<'_, S>) {
     }
 }
 
-/// An object, and which of its keys have not been deleted.
+/// An object, and its keys that have not been deleted.
 type Expected = (Site, Vec<AnyKey<Site>>);
 
 async fn a_random_walk_finds_nothing_wrong<S: Subject>(trial: Trial<'_, S>) {
@@ -165,7 +165,7 @@ async fn a_random_walk_finds_nothing_wrong<S: Subject>(trial: Trial<'_, S>) {
                 expected.push((site, keys));
             }
         }
-        // Every key leads to the object expected or, where a connector has forgotten more than it had to, nowhere.
+        // Every key finds the expected object, or nothing: a connector may forget more than it must.
         let mut found = vec![0; expected.len()];
         for (index, key) in ids.iter().map(|id| (Site::ID, *id)).chain(hosts.iter().map(|host| (Site::HOST, *host))) {
             let place = expected.iter().position(|(_, live)| live.contains(&index.key(key)));
@@ -222,7 +222,7 @@ async fn forgotten_keys_do_not_come_back<S: Subject>(trial: Trial<'_, S>) {
             1 => nodes.near.deletes(Site::HOST, ["a.example", "b.example"]).await,
             _ => nodes.near.truncates().await,
         }
-        // What led to the object before must not lead to its next state, which does not list the key.
+        // The key led to the earlier state. The new state does not list it, so the key must not lead there.
         nodes.far.stores(&narrow).await;
         nodes.serve(&narrow).await;
         nodes.lack_key(Site::HOST, "b.example").await;
@@ -281,7 +281,7 @@ async fn a_key_goes_back_and_forth<S: Subject>(trial: Trial<'_, S>) {
         let (with, without) = if round % 2 == 0 { ("1", "2") } else { ("2", "1") };
         let with = Site::new(with, &["moves.example"], &format!("{round}, with it"));
         let without = Site::new(without, &[], &format!("{round}, without it"));
-        // The change reaches the cache in either order.
+        // The two sets may reach the cache in either order.
         if round % 3 == 0 {
             nodes.near.stores(&without).await;
             nodes.far.stores(&with).await;
@@ -294,7 +294,7 @@ async fn a_key_goes_back_and_forth<S: Subject>(trial: Trial<'_, S>) {
     }
 }
 
-/// Removing an expired object once removed the index keys of the object that had come after it.
+/// Removing an expired object must not remove the index keys of the object that came after it.
 async fn an_expired_predecessor_takes_nothing_along<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.aging(200, 0).await;
     let first = Site::new("1", &["moves.example", "stays.example"], "first");

@@ -1,5 +1,5 @@
-//! The suite is itself put to the test: it accepts connectors that keep the contract, and rejects each of those that break it
-//! in one place, by the promise that is broken. The flaws are mistakes that were made by others, or are easily made.
+//! Tests of the suite: it must accept connectors that keep the contract. It must reject each connector that has one flaw, and name the
+//! broken promise. The flaws are mistakes that other caches made, or that are easily made.
 
 use super::Ability::{No, Yes};
 use super::{Nature, Promise, Subject, check};
@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(crate) mod flawed;
 mod paper;
 
-/// What the reference can do.
+/// The abilities of the reference.
 const PLAIN: Nature = Nature {
     shared: Yes,
     exact_time: Yes,
@@ -26,7 +26,7 @@ const PLAIN: Nature = Nature {
     outages: No("the shelf is in this process"),
 };
 
-/// The reference, as it is or with one flaw.
+/// The reference, with one flaw or without.
 pub(crate) struct Shelved {
     shelf: Shelf,
     hand: ManualClock,
@@ -65,7 +65,7 @@ impl Subject for Shelved {
     }
 }
 
-/// The reference once more, but for what it does with the bytes that it keeps of its objects.
+/// The reference with its objects stored as bytes, with one mistake in the handling of the bytes or without.
 struct Papers {
     sheets: Sheets,
     shelf: Shelf,
@@ -98,10 +98,10 @@ impl Subject for Papers {
     }
 }
 
-/// The reference under an author who claims what it cannot do, because something was forgotten or was thought to come by itself.
+/// The reference, declared with abilities that it does not have.
 struct Claimed {
     nature: Nature,
-    /// One for each node, for an author who claims that nodes share their objects.
+    /// One for each node, which is wrong if the nature says that nodes share their objects.
     shelves: [Shelf; 2],
 }
 
@@ -140,7 +140,7 @@ mod accepts {
     }
 }
 
-/// Checks that the suite panics, and that it blames this promise.
+/// Checks that the suite panics, and that its report names this promise.
 async fn is_rejected<S: Subject + 'static>(subject: S, promise: Promise, flaw: impl std::fmt::Debug) {
     let Err(error) = tokio::spawn(async move { check(promise, &subject).await }).await else {
         panic!("{promise} is broken by {flaw:?}, and the suite does not see it");
@@ -217,7 +217,7 @@ rejects! {
     rejects_many_filled_by_the_ticket_of_the_first: Shelved, Flaw::ManyFilledByTheFirst, C8;
 }
 
-/// Nothing at all.
+/// No ability.
 const NONE: Nature = Nature {
     shared: No("not tried here"),
     exact_time: No("not tried here"),
@@ -251,7 +251,7 @@ async fn rejects_an_ability_that_is_denied_without_a_reason() {
     check(Promise::C12, &Claimed::new(Nature { shared: No(" "), ..NONE })).await;
 }
 
-/// As a user sees it: the test passes, so its harness shows nothing of what it prints.
+/// Runs a test as a user does. The test passes, so the harness hides what it prints with `println!`.
 #[test]
 fn what_is_left_out_is_printed_with_its_reason_although_the_test_passes() {
     let test = "conformance::tests::accepts::reference::c11_any_bytes";

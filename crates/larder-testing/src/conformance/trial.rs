@@ -1,4 +1,4 @@
-//! What a case works with: nodes that write down what is done to them, and checks that say what they saw.
+//! What a case works with: two nodes that record each operation and its answer, and checks that report them.
 
 use super::{Ability, Promise, Subject, nature};
 use larder::contract::{KeyBuf, KeyRef, Object, Status};
@@ -18,10 +18,10 @@ pub(super) trait Sample: Entry + Clone + PartialEq + Debug {}
 
 impl<E: Entry + Clone + PartialEq + Debug> Sample for E {}
 
-/// One case under way.
+/// One run of a case.
 pub(super) struct Trial<'a, S> {
     pub(super) subject: &'a S,
-    /// The name of the cache that the case works in; no other case's, nor that of an earlier run of this one.
+    /// The name of the cache that the case works in. No other case or earlier run uses it.
     pub(super) cache: String,
     pub(super) history: History,
 }
@@ -34,8 +34,8 @@ impl<'a, S: Subject> Trial<'a, S> {
         Self { subject, cache: format!("{case}.{run}"), history }
     }
 
-    /// Whether an object can be expected to be there still after time has passed. Where time is real it cannot, and that this
-    /// part of the case is left out is printed.
+    /// Whether a case may expect that an object is still there after time has passed. Where time is real it may not. Then this part of the
+    /// case is left out, which is printed.
     pub(super) fn exact_time(&self) -> bool {
         let Ability::No(reason) = self.subject.nature().exact_time else { return true };
         let part = "that nothing ends before its time";
@@ -43,7 +43,7 @@ impl<'a, S: Subject> Trial<'a, S> {
         false
     }
 
-    /// Goes on in another cache that nobody has used.
+    /// Goes on in a cache that has not been used yet.
     pub(super) fn next_cache(&mut self) {
         self.cache.push('n');
     }
@@ -82,35 +82,35 @@ impl<'a, S: Subject> Trial<'a, S> {
         Node { name, cache, connector, history: self.history.clone() }
     }
 
-    /// Lets so many milliseconds pass.
+    /// Lets this many milliseconds pass.
     pub(super) async fn pass(&self, milliseconds: u64) {
         self.history.step(format!("{milliseconds} ms pass"));
         self.subject.pass(Duration::from_millis(milliseconds)).await;
     }
 
-    /// Checks after time has passed, which has not used up the object's life, that both nodes serve it under each of its keys: where
-    /// time is real, more of it may have passed.
+    /// Checks that both nodes still serve an object whose age is not over. Checks nothing where time is real: more time may have passed
+    /// than the case asked for.
     pub(super) async fn serve_if_exact<E: Sample>(&self, nodes: &Nodes<E>, object: &E) {
         if self.exact_time() {
             nodes.serve(object).await;
         }
     }
 
-    /// Cuts the nodes off from what is stored, and waits until both have noticed.
+    /// Begins an outage, and waits until both nodes have noticed.
     pub(super) async fn interrupt<E: Sample>(&self, nodes: &Nodes<E>) {
         self.history.step("what stores the objects is away");
         self.subject.interrupt().await;
         self.until(nodes, "it does not notice that what stores its objects is away", |status| !status.readable).await;
     }
 
-    /// Ends an interruption, and waits until both nodes have delivered what they had to put off.
+    /// Ends an outage, and waits as [`settle`](Self::settle) does.
     pub(super) async fn mend<E: Sample>(&self, nodes: &Nodes<E>) {
         self.history.step("what stores the objects is back");
         self.subject.mend().await;
         self.settle(nodes).await;
     }
 
-    /// Waits until both nodes have delivered what they had to put off.
+    /// Waits until the journals of both nodes are empty and both can be read.
     pub(super) async fn settle<E: Sample>(&self, nodes: &Nodes<E>) {
         let settled = |status: &Status| status.journal == 0 && status.readable;
         self.until(nodes, "its journal is not delivered", settled).await;
@@ -132,7 +132,7 @@ impl<'a, S: Subject> Trial<'a, S> {
     }
 }
 
-/// What was done in a case so far.
+/// The steps of a case so far.
 #[derive(Clone)]
 pub(super) struct History(Arc<Record>);
 
@@ -143,14 +143,14 @@ struct Record {
 }
 
 impl History {
-    /// How much of the past a report shows.
+    /// How many steps a report shows.
     const SHOWN: usize = 40;
 
     pub(super) fn step(&self, step: impl Into<String>) {
         self.steps().push(step.into());
     }
 
-    /// Goes on panicking: as the suite itself did, or by blaming the connector for a panic of its own.
+    /// Passes on a panic of the suite itself. Reports any other panic as a broken promise of the connector.
     pub(super) fn panicked(&self, panic: Box<dyn Any + Send>) -> ! {
         let Record { promise, .. } = &*self.0;
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
@@ -161,7 +161,7 @@ impl History {
         }
     }
 
-    /// The promise is broken.
+    /// Panics: the promise is broken.
     pub(super) fn fail(&self, seen: impl Display) -> ! {
         let steps = self.steps();
         let skipped = steps.len().saturating_sub(Self::SHOWN);
@@ -186,7 +186,7 @@ impl History {
     }
 }
 
-/// One cache as one node opened it.
+/// One node's access to the cache of a case.
 pub(super) struct Node<E: Entry> {
     pub(super) name: &'static str,
     pub(super) cache: Cache<E>,
@@ -205,7 +205,7 @@ impl<E: Sample> Node<E> {
         stored
     }
 
-    /// Sets an object, which nothing hinders.
+    /// Sets an object, and checks that the set was accepted.
     pub(super) async fn stores(&self, object: &E) {
         let stored = self.set(object).await;
         self.history.require(stored == Stored::Accepted, "a set that nothing hinders must store its object");
@@ -240,7 +240,7 @@ impl<E: Sample> Node<E> {
         found
     }
 
-    /// Begins a load: looks up, finds nothing, and gets a ticket.
+    /// Begins a load: a lookup that must miss, and whose ticket is returned.
     pub(super) async fn begins<T>(&self, index: Index<E, T>, key: impl AsRef<[u8]>) -> Ticket {
         match self.lookup(index, key).await {
             Lookup::Miss { ticket: Some(ticket), .. } => ticket,
@@ -251,7 +251,7 @@ impl<E: Sample> Node<E> {
         }
     }
 
-    /// A ticket for a load that begins now, whatever is stored.
+    /// A ticket for a load that begins now, whether something is stored or not.
     pub(super) async fn ticket(&self) -> Ticket {
         let ticket = self.connector.ticket().await;
         self.step("ticket", "", ticket);
@@ -264,19 +264,19 @@ impl<E: Sample> Node<E> {
         stored
     }
 
-    /// Fills an object, which nothing has overtaken.
+    /// Fills an object, and checks that the fill was accepted.
     pub(super) async fn fills(&self, object: &E, ticket: Ticket) {
         let stored = self.fill(object, ticket).await;
         self.history.require(stored == Stored::Accepted, "a fill that nothing has overtaken must be accepted");
     }
 
-    /// Tries a fill that must be refused.
+    /// Tries a fill, and checks that it was refused.
     pub(super) async fn refuses(&self, object: &E, ticket: Ticket) {
         let stored = self.fill(object, ticket).await;
         self.history.require(stored != Stored::Accepted, "this fill must be refused");
     }
 
-    /// Puts an object with a ticket of its own.
+    /// Calls the connector's `put` with this ticket.
     pub(super) async fn put(&self, object: &E, ticket: Option<Ticket>) -> Stored {
         let stored = self.connector.put(self.object(object), ticket).await;
         self.step("put", format!("{} with {ticket:?}", brief(object)), stored);
@@ -322,7 +322,7 @@ impl<E: Sample> Node<E> {
         self.history.require(matches!(delivery, Ok(Delivery::Applied)), "a healthy connector answers `Applied`");
     }
 
-    /// An object as connectors take it.
+    /// The object in the form that connectors take.
     pub(super) fn object(&self, entry: &E) -> Object {
         let mut keys = keys_of(entry);
         let primary = keys.iter().position(|key| key.index == 0).map(|place| keys.remove(place).bytes);
@@ -331,14 +331,14 @@ impl<E: Sample> Node<E> {
     }
 }
 
-/// Two nodes that have opened one cache.
+/// Two nodes that have opened the same cache.
 pub(super) struct Nodes<E: Entry> {
     pub(super) near: Node<E>,
     pub(super) far: Node<E>,
 }
 
 impl<E: Sample> Nodes<E> {
-    /// Checks that both serve the object under each of its keys.
+    /// Checks that both nodes serve the object under each of its keys.
     pub(super) async fn serve(&self, object: &E) {
         for key in Keys::of(object) {
             self.serve_key(key.index(), key.bytes(), object).await;
@@ -350,7 +350,7 @@ impl<E: Sample> Nodes<E> {
         self.far.serves(index, key.as_ref(), object).await;
     }
 
-    /// Checks that both find nothing under any key of the object.
+    /// Checks that both nodes find nothing under any key of the object.
     pub(super) async fn lack(&self, object: &E) {
         for key in Keys::of(object) {
             self.lack_key(key.index(), key.bytes()).await;
@@ -362,7 +362,7 @@ impl<E: Sample> Nodes<E> {
         self.far.misses(index, key.as_ref()).await;
     }
 
-    /// Checks that neither serves this state of the object under any of its keys; another one is fine.
+    /// Checks that neither node serves this state of the object under any of its keys. Another state is fine.
     pub(super) async fn never_serve(&self, object: &E) {
         for key in Keys::of(object) {
             for node in [&self.near, &self.far] {
@@ -372,7 +372,7 @@ impl<E: Sample> Nodes<E> {
         }
     }
 
-    /// Checks that the object is there under all of its keys or under none, and says which.
+    /// Checks that the object is found under all of its keys, or under none. Returns whether it is found.
     pub(super) async fn whole_or_gone(&self, object: &E) -> bool {
         let mut there = Vec::new();
         for key in Keys::of(object) {
@@ -388,7 +388,7 @@ impl<E: Sample> Nodes<E> {
     }
 }
 
-/// An index that takes its keys as bytes, and such a key.
+/// An index that takes its keys as bytes, and a key of that index.
 type IndexAndKey<E> = (Index<E, Vec<u8>>, Vec<u8>);
 
 /// The keys of an object, each with its index.
@@ -396,12 +396,12 @@ pub(super) fn keys_by_index<E: Entry>(entry: &E) -> Vec<IndexAndKey<E>> {
     Keys::of(entry).into_iter().map(|key| (key.index(), key.bytes().to_vec())).collect()
 }
 
-/// The keys of an object as connectors take them.
+/// The keys of an object in the form that connectors take.
 pub(crate) fn keys_of<E: Entry>(entry: &E) -> Vec<KeyBuf> {
     Keys::of(entry).into_iter().map(AnyKey::into_buf).collect()
 }
 
-/// A key as connectors take it.
+/// A key in the form that connectors take.
 pub(super) fn key_ref<E: Entry, T>(index: Index<E, T>, bytes: &[u8]) -> KeyRef<'_> {
     KeyRef { index: index.position(), bytes }
 }
@@ -421,7 +421,7 @@ fn show_all(index: &str, keys: &[Vec<u8>]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-/// What a value looks like, shortened where it is long.
+/// The `Debug` form of a value, cut if it is long.
 pub(super) fn brief(value: &impl Debug) -> String {
     cut(format!("{value:?}"), 240)
 }
@@ -436,7 +436,7 @@ fn cut(mut text: String, length: usize) -> String {
     text
 }
 
-/// Polls a future at most so many times and drops it where it waits. Its output, if it was done by then.
+/// Polls a future at most this many times, then drops it. Returns its output if it was ready by then.
 pub(super) async fn polled<F: Future>(future: F, times: usize) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = times;
@@ -454,7 +454,7 @@ pub(super) async fn polled<F: Future>(future: F, times: usize) -> Option<F::Outp
     .await
 }
 
-/// Polls a future once. Its output, if it is done.
+/// Polls a future once. Returns its output if it is ready.
 pub(super) async fn poll_once<F: Future>(future: &mut Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -463,7 +463,7 @@ pub(super) async fn poll_once<F: Future>(future: &mut Pin<&mut F>) -> Option<F::
     .await
 }
 
-/// Throws the same numbers in every run.
+/// Pseudo-random numbers that are the same in every run.
 pub(super) struct Dice(u64);
 
 impl Dice {

@@ -1,5 +1,5 @@
-//! C10, as far as a healthy server shows it: whatever is asked, there is an answer, and a set that cannot be stored leaves
-//! nothing older behind. What is asked while the server is away is in [`outage`](super::outage).
+//! C10 with a healthy server: every operation answers, and a set that cannot be stored leaves no older state behind. For outages see
+//! [`outage`](super::outage).
 
 use super::trial::{Nodes, Trial, keys_by_index};
 use super::{Subject, table};
@@ -76,8 +76,8 @@ fn fine(body: &str) -> Misfit {
     Misfit::new(&["1"], &["a.example", "b.example"], Body::Text(body.into()))
 }
 
-/// Sets what should not be storable over what is, and checks that nothing older is served: a connector that keeps
-/// objects as they are may store it, but then it has to serve it.
+/// Sets an unfit object over a stored one, and checks that the older state is not served any more. A connector that keeps objects as they
+/// are may accept the unfit object. Then it must serve it.
 async fn replaces<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Misfit>, misfit: &Misfit) {
     let old = fine("old");
     let other = Misfit::new(&["2"], &["c.example"], Body::Text("holder of another of its keys".into()));
@@ -120,7 +120,7 @@ async fn an_object_too_large_leaves_nothing_older<S: Subject>(trial: Trial<'_, S
     let nodes = trial.nodes_with(trial.schema::<Misfit>().max_object_size(4096)).await;
     let large = Misfit::new(&["1"], &["b.example", "c.example"], Body::Text("x".repeat(4096)));
     replaces(&trial, &nodes, &large).await;
-    // The limit is one of size, not of life: what fits is stored afterwards.
+    // A smaller state of the same object is stored afterwards.
     nodes.near.stores(&fine("new")).await;
     nodes.serve(&fine("new")).await;
 }
@@ -130,7 +130,7 @@ async fn an_object_that_cannot_be_written_leaves_nothing_older<S: Subject>(trial
     replaces(&trial, &nodes, &Misfit::new(&["1"], &["b.example", "c.example"], Body::Unwritable)).await;
 }
 
-/// Nobody is told that it was stored and misses it ever after.
+/// A set must not be accepted if the object can never be found.
 async fn an_object_that_cannot_be_read_leaves_nothing_older<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     replaces(&trial, &nodes, &Misfit::new(&["1"], &["b.example", "c.example"], Body::Unreadable)).await;

@@ -1,4 +1,4 @@
-//! C9: versions. Pairs of versions are chosen that compare wrongly as text, as doubles (Lua's numbers) or as 32 bits.
+//! C9: versions. The pairs of versions compare wrongly as text, as doubles (Lua's numbers) or as 32-bit numbers.
 
 use super::trial::{Nodes, Trial, keys_by_index};
 use super::{Subject, table};
@@ -22,7 +22,7 @@ table! {
     }
 }
 
-/// Lower and higher.
+/// The lower and the higher version.
 const PAIRS: [(u64, u64); 9] = [
     (0, 1),
     (4, 5),
@@ -39,7 +39,7 @@ fn acme(version: u64) -> Instance {
     Instance::new("1", &["a.example", "b.example"], &format!("version {version}"), version)
 }
 
-/// Empties the cache between two rounds in a way that leaves no demand.
+/// Empties the cache between two rounds. A truncate also forgets the lowest versions that were demanded.
 async fn forget(nodes: &Nodes<Instance>) {
     nodes.near.truncates().await;
 }
@@ -98,7 +98,7 @@ async fn the_same_version_is_stored_again<S: Subject>(trial: Trial<'_, S>) {
     }
 }
 
-/// A set fences its keys whether it is stored or not: an earlier load must not come in when the higher version has expired.
+/// A set fences its keys even if it is not stored: an earlier load must be refused after the higher version has expired.
 async fn a_set_of_a_lower_version_is_a_set_all_the_same<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.aging(30, 0).await;
     nodes.near.stores(&acme(5)).await;
@@ -116,7 +116,7 @@ async fn an_invalidation_demands_a_lowest_version<S: Subject>(trial: Trial<'_, S
         nodes.near.stores(&acme(low)).await;
         nodes.far.invalidates_below(Instance::ID, ["1"], high).await;
         nodes.lack(&acme(low)).await;
-        // What a lagging replica would bring.
+        // As a load from a lagging replica does.
         let ticket = nodes.near.begins(Instance::HOST, "a.example").await;
         nodes.near.refuses(&acme(low), ticket).await;
         let stored = nodes.far.set(&acme(low)).await;
@@ -196,7 +196,7 @@ async fn a_lower_version_takes_no_key_from_another<S: Subject>(trial: Trial<'_, 
     nodes.far.refuses(&lagging, nodes.far.ticket().await).await;
     nodes.serve(&acme(5)).await;
     nodes.serve(&other).await;
-    // Versions of two objects are not compared: the newer holder may have the lower one.
+    // Versions of two different objects are not compared: the new holder of a key may have a lower version.
     let taker = Instance::new("2", &["a.example"], "taker", 0);
     forget(&nodes).await;
     nodes.near.stores(&acme(5)).await;

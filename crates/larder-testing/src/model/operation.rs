@@ -1,4 +1,4 @@
-//! What can be done to a cache, as it is drawn and as it is told.
+//! The operations on a cache: how they are drawn at random, and how they are shown in words.
 
 use super::Settings;
 use crate::conformance::Nature;
@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use std::fmt;
 use std::time::Duration;
 
-/// Names of keys; few, so that operations meet.
+/// The names of keys. There are few, so that operations often touch the same keys.
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
-/// A key: the same names are used in both indexes, which must not be taken for one another.
+/// A key. Both indexes use the same names, so that a connector which confuses the indexes is found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) host: bool,
@@ -22,7 +22,7 @@ impl Key {
     }
 }
 
-/// A state of an object; what else it holds tells it from all other states.
+/// A state of an object. Its name, which is the number of the operation, tells it from all other states.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) id: &'static str,
@@ -30,7 +30,7 @@ pub(super) struct State {
     pub(super) version: u64,
 }
 
-/// What makes something miss.
+/// A change after which keys miss.
 #[derive(Clone, Debug)]
 pub(super) enum Forget {
     Invalidate {
@@ -38,7 +38,7 @@ pub(super) enum Forget {
         names: Vec<&'static str>,
     },
     InvalidateMany(Vec<Key>),
-    /// By primary key alone: what a secondary one led to last need not be what it leads to.
+    /// Only by primary key: whether a lowest version is remembered for a secondary key depends on what the key leads to.
     InvalidateBelow {
         names: Vec<&'static str>,
         version: u64,
@@ -62,9 +62,9 @@ pub(super) enum Act {
     Forget(Forget),
     /// Looks up, and keeps the ticket of a miss in one of two places.
     Begin(Key, usize),
-    /// Fills what a load has read that began with the ticket of that place.
+    /// Fills an object with the ticket in that place.
     Fill(State, usize),
-    /// During the write, somebody else may set or forget something.
+    /// Updates an object. During the write, another caller may set or forget something.
     Update(State, Option<Box<Act>>),
     Prune,
     Pass(Duration),
@@ -85,7 +85,7 @@ pub(super) struct Sequence {
 }
 
 impl Act {
-    /// The states that this may store.
+    /// The states that this operation may store.
     pub(super) fn states(&self) -> Vec<&State> {
         match self {
             Self::SetMany(states) => states.iter().collect(),
@@ -95,7 +95,7 @@ impl Act {
         }
     }
 
-    /// The hosts that this invalidates something by.
+    /// The hosts through which this operation invalidates.
     pub(super) fn invalidated_hosts(&self) -> Vec<&'static str> {
         match self {
             Self::Forget(Forget::Invalidate { host: true, names }) => names.clone(),
@@ -147,7 +147,7 @@ fn change() -> impl Strategy<Value = Act> {
 }
 
 fn act(nature: Nature) -> impl Strategy<Value = Act> {
-    // A minute is how long a lowest version is demanded. Where time is real there is less of it.
+    // A lowest version is demanded for one minute, which is too long for a real wait.
     let (passes, weight) = if nature.exact_time.is_there() {
         ([1, 20, 20, 20, 39, 40, 60, 99, 100, 60_000].as_slice(), 4)
     } else {
@@ -226,13 +226,13 @@ impl fmt::Display for Forget {
     }
 }
 
-/// A place that a ticket is kept in, as a load with a name.
+/// The name of the load whose ticket is kept in this place.
 fn load(place: usize) -> &'static str {
     if place == 0 { "load one" } else { "load two" }
 }
 
 impl Act {
-    /// In words, as step `number` of a sequence.
+    /// The operation in words, as step `number` of a sequence.
     pub(super) fn words(&self, number: usize, versioned: bool) -> String {
         let of = |state: &State| {
             let version = if versioned { format!(", version {}", state.version) } else { String::new() };

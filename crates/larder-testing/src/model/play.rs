@@ -1,4 +1,4 @@
-//! One sequence, played on both sides and judged step by step.
+//! Plays one sequence on the connector and on the reference, and compares the answers step by step.
 
 use super::operation::{Act, Forget, Key, Sequence, State};
 use super::{Broken, Operation, Tally};
@@ -20,7 +20,7 @@ pub(super) trait Modelled: Entry + Clone + PartialEq + Debug {
     const ID: Index<Self, String>;
     const HOST: Index<Self, String>;
 
-    /// Found out once: it takes longer than a sequence.
+    /// The schema. It is computed once, because that takes longer than a sequence.
     fn schema() -> Schema;
     fn of(state: &State, name: &str) -> Self;
     fn id(&self) -> &str;
@@ -76,16 +76,16 @@ impl Modelled for Instance {
     }
 }
 
-/// What an operation was answered.
+/// The answer to an operation.
 #[derive(Clone, Debug, PartialEq)]
 enum Seen<E> {
     Object(Option<Arc<E>>),
     Stored(Stored),
-    /// One for each of several.
+    /// One answer for each of several objects.
     Each(Vec<Seen<E>>),
     Applied,
     Trouble(String),
-    /// There is nothing to see, as where a load has not begun.
+    /// No answer, for example to a fill whose load has not begun.
     Nothing,
 }
 
@@ -110,7 +110,7 @@ impl<E: Modelled> Seen<E> {
     }
 }
 
-/// One of the two: the connector, or the reference.
+/// One of the two sides: the connector or the reference.
 struct Side<E: Entry> {
     nodes: Vec<Cache<E>>,
     tickets: [Option<Ticket>; 2],
@@ -121,7 +121,7 @@ impl<E: Modelled> Side<E> {
         if host { E::HOST } else { E::ID }
     }
 
-    /// What this side says to an operation; letting time pass is done elsewhere.
+    /// Runs an operation on this side and returns its answer. `Pass` is handled by the caller.
     async fn act(&mut self, node: usize, act: &Act, name: &str) -> Seen<E> {
         let Some(cache) = self.nodes.get(node % self.nodes.len()).cloned() else { return Seen::Nothing };
         match act {
@@ -201,21 +201,21 @@ fn change<'a, E: Modelled>(
 pub(super) struct Play<'a, E: Entry> {
     connector: Side<E>,
     reference: Side<E>,
-    /// The reference as what it is, to bring it into line with what the connector was free to do.
+    /// The reference's store, which is adjusted where the contract leaves the connector a choice.
     shelved: Reference,
     forgetful: bool,
-    /// Several nodes share what is stored.
+    /// Whether several nodes share what is stored.
     shared: bool,
-    /// The hosts that each object was ever to have.
+    /// For each object, all hosts that any of its states had.
     hosts: HashMap<&'static str, HashSet<&'static str>>,
-    /// Objects of which one *earlier* host was invalidated. Where the indexes are hints on a server, which are not cleared away, that may
-    /// have forgotten them as well: the contract does not ask for it, and does not forbid it.
+    /// Objects that were perhaps forgotten because one of their *earlier* hosts was invalidated. An index key on a server may still lead
+    /// to an object that no longer lists the key. The contract neither demands nor forbids that the object is then forgotten.
     doubtful: HashSet<&'static str>,
     tally: &'a mut Tally,
     told: Vec<String>,
 }
 
-/// A cache over a connector that was opened for this schema, which is of `E`.
+/// A cache over a connector that was opened for this schema of `E`.
 fn own_cache<E: Entry>(connector: Arc<dyn Connector>, schema: Schema) -> Cache<E> {
     match Cache::new(connector, schema) {
         Ok(cache) => cache,
@@ -223,7 +223,7 @@ fn own_cache<E: Entry>(connector: Arc<dyn Connector>, schema: Schema) -> Cache<E
     }
 }
 
-/// What the connector must have answered instead.
+/// What the connector should have answered, in words.
 type Wanted = String;
 
 impl<'a, E: Modelled> Play<'a, E> {
@@ -241,7 +241,7 @@ impl<'a, E: Modelled> Play<'a, E> {
         let mut opened = Vec::new();
         for node in 0..nodes {
             let schema = schema.clone().counted_alone();
-            // Private connectors may be the same one for each node; a second one would be another cache.
+            // If connectors are private to a node, there is one node only: another connector would be another cache.
             opened.push(own_cache(subject.open(node, schema.clone()).await, schema));
         }
         let mut play = Self {
@@ -287,7 +287,7 @@ impl<'a, E: Modelled> Play<'a, E> {
         for (number, Operation { node, act }) in sequence.operations.iter().enumerate() {
             if let Act::Pass(time) = act {
                 self.told.push(act.words(number, false));
-                // In this order, so that on the connector never less time has passed.
+                // In this order, never less time has passed for the connector than for the reference.
                 hand.advance(*time);
                 subject.pass(*time).await;
                 continue;
@@ -298,7 +298,7 @@ impl<'a, E: Modelled> Play<'a, E> {
             for key in Key::all() {
                 let told = self.told.len();
                 self.step(node, &Act::Get(key), 0).await?;
-                // What follows the sequence is told only where it shows something.
+                // These gets follow the sequence. Only one that fails is part of the report.
                 self.told.truncate(told);
             }
         }
@@ -345,11 +345,11 @@ impl<'a, E: Modelled> Play<'a, E> {
         self.doubtful.extend(had.map(|(id, _)| id));
     }
 
-    /// What is found must be what the reference has.
+    /// A get must find what the reference finds.
     fn found(&self, expected: &Seen<E>, seen: &Seen<E>) -> Result<(), Wanted> {
         match (expected, seen) {
             (Seen::Object(Some(gone)), Seen::Object(None)) if self.forgetful || self.doubtful.contains(gone.id()) => {
-                // It leaves as a whole, and without a trace.
+                // Then the reference forgets the whole object, too, and leaves no fence.
                 let held = |held: &Held| held.object.value.downcast_ref::<E>() == Some(&**gone);
                 self.shelved.store(|store, _| store.objects.retain(|object| !held(object)));
                 Ok(())
@@ -358,7 +358,7 @@ impl<'a, E: Modelled> Play<'a, E> {
         }
     }
 
-    /// A miss comes with a ticket; a hit with none, and then there is no load on either side.
+    /// A miss must come with a ticket. A hit has no ticket, and then neither side begins a load.
     fn begun(&mut self, expected: &Seen<E>, seen: &Seen<E>, place: usize) -> Result<(), Wanted> {
         self.found(expected, seen)?;
         let now = self.shelved.store(|store, _| issue_ticket(store.epoch, store.sequence));
@@ -372,7 +372,8 @@ impl<'a, E: Modelled> Play<'a, E> {
         Ok(())
     }
 
-    /// What must not be stored must be refused; what could be may be refused all the same, since fences can be coarse.
+    /// A fill that the reference refuses must be refused. A fill that the reference accepts may be refused: a fence may be shared by several
+    /// keys.
     fn filled(&mut self, before: Store, expected: &Seen<E>, seen: &Seen<E>) -> Result<(), Wanted> {
         let stores = |seen: &Seen<E>| *seen == Seen::Stored(Stored::Accepted);
         self.tally.stored += u64::from(stores(expected));
@@ -397,7 +398,7 @@ impl<'a, E: Modelled> Play<'a, E> {
         same(expected, seen)
     }
 
-    /// An update that was not stored has invalidated its object.
+    /// An update whose object was not stored has invalidated the object.
     fn updated(&mut self, expected: &Seen<E>, seen: &Seen<E>, state: &State, name: &str) -> Result<(), Wanted> {
         let written = E::of(state, name);
         match (expected, seen) {
@@ -411,14 +412,14 @@ impl<'a, E: Modelled> Play<'a, E> {
         }
     }
 
-    /// Makes of a put, for the reference, the invalidation that it has become for the connector.
+    /// Invalidates the object on the reference, because the connector's put became an invalidation.
     fn forget(&self, object: &E) {
         let keys = crate::conformance::keys_of(object);
         self.shelved.store(|store, now| store.invalidate(&keys, None, now));
     }
 }
 
-/// What was said of each of several.
+/// The answers of both sides, object by object.
 fn pairs<'a, E: Modelled>(
     expected: &'a Seen<E>,
     seen: &'a Seen<E>,

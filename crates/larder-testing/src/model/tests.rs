@@ -1,4 +1,4 @@
-//! The model is itself put to the test: it accepts the reference, and finds out whoever differs from it in one place.
+//! Tests of the model: it must accept the reference, and reject each connector that has one flaw.
 
 use super::{Settings, check, run};
 use crate::conformance::Ability::{No, Yes};
@@ -15,7 +15,7 @@ async fn accepts_the_reference() {
     run(&Shelved::new(None), &Settings::default()).await;
 }
 
-/// Each flaw here can be told in no more than so many operations.
+/// The model must find a sequence of at most this many operations for each flaw.
 const FEW: usize = 6;
 
 async fn is_found_out(flaw: Flaw) {
@@ -73,7 +73,7 @@ async fn a_broken_contract_is_told_in_few_words() {
     assert!(broken.to_string().ends_with(&end), "{broken}");
 }
 
-/// Nothing is ever there.
+/// A connector that stores nothing.
 struct Nowhere;
 
 impl Subject for Nowhere {

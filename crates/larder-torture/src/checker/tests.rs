@@ -1,4 +1,4 @@
-//! Hand-made histories: what each rule forbids, and what it allows.
+//! Histories written by hand: what each rule forbids, and what it allows.
 
 use super::*;
 use crate::protocol::{Call, Counts, Led, Outcome, PackedReads};
@@ -6,8 +6,8 @@ use crate::protocol::{Call, Counts, Led, Outcome, PackedReads};
 const A: u32 = 1;
 const B: u32 = 2;
 
-/// Instance 7 has the hosts 1 and 2, and instance 8 has none, by change 1; policies 0 and 5 are there as well. Times are small
-/// numbers, and every call takes one tick.
+/// A history that begins with change 1: it makes instance 7 with the hosts 1 and 2, instance 8 without hosts, and the policies 0 and 5. Times
+/// are small numbers, and every call takes one tick.
 struct Tale {
     checker: Checker,
     committed: Vec<Committed>,
@@ -59,7 +59,7 @@ impl Tale {
         self.tell(node, Event::Forgotten(call));
     }
 
-    /// A call because of a change, at a time, with its outcome.
+    /// An invalidation that began at `begun`, because of the change `sequence`.
     fn invalidate(&mut self, node: u32, keys: Vec<Key>, sequence: u64, begun: u64, outcome: Outcome) {
         self.forget(node, call(Call::Invalidate, Kind::Instance, keys, sequence, begun, outcome));
     }
@@ -74,19 +74,19 @@ impl Tale {
         self.checker.judge(committed).err().map(|violation| violation.fault)
     }
 
-    /// A hit on instance 7, begun at that time.
+    /// Judges a hit on instance 7 that began at `begun`.
     fn hit(&mut self, node: u32, key: Key, sequence: u64, hosts: &[u32], born: u64, begun: u64) -> Option<Fault> {
         self.judge(node, read(key, Through::Get, Some(answer(7, sequence, hosts, born)), begun))
     }
 
-    /// The same of a policy.
+    /// Judges a hit on a policy that began at `begun`.
     fn policy_hit(&mut self, number: u32, sequence: u64, begun: u64) -> Option<Fault> {
         let key = Key::id(Kind::Policy, number);
         self.judge(A, read(key, Through::Get, Some(answer(number, sequence, &[], begun)), begun))
     }
 }
 
-/// Everything up to a time.
+/// An empty report that is complete up to this time.
 fn told(until: u64) -> Report {
     let (events, counts, reads) = (Vec::new(), Counts::default(), PackedReads::default());
     Report { until, since: 0, events, counts, reads }
@@ -186,7 +186,7 @@ fn a_moved_host_leads_to_its_former_owner_until_that_is_told() {
     tale.instance(2, 7, Some(&[2]));
     tale.instance(2, 8, Some(&[1]));
     assert_eq!(tale.hit(B, Key::host(1), 1, &[1, 2], 5, 8), None);
-    // As an update of the new owner tells it.
+    // An update of the new owner invalidates the keys that the owner lists now.
     let listed = State { kind: Kind::Instance, number: 8, sequence: 2, hosts: vec![1] }.keys().collect();
     tale.forget(A, call(Call::Update, Kind::Instance, listed, 2, 10, Outcome::Applied));
     assert_eq!(tale.hit(B, id(), 1, &[1, 2], 5, 12), Some(Fault::StaleState), "it lists what another has won");
@@ -226,7 +226,7 @@ fn a_killed_node_takes_what_it_had_deferred_with_it() {
     tale.invalidate(A, vec![id()], 2, 10, Outcome::Deferred);
     tale.checker.ends(A);
     assert_eq!(tale.hit(B, id(), 1, &[1, 2], 5, 1_000), None);
-    // Its successor has another number, and an empty journal that says nothing of the old one.
+    // The successor has another number. Its empty journal says nothing about the journal of the killed node.
     tale.checker.begins(9, 1_000);
     tale.tell(9, Event::Empty { kind: Kind::Instance, asked: 1_001, seen: 1_002 });
     tale.checker.hear(9, told(u64::MAX));
@@ -333,7 +333,7 @@ fn in_memory_a_new_process_owes_nothing_to_the_old_one() {
 
 #[test]
 fn an_object_that_a_key_led_to_is_forgotten_in_every_state() {
-    // A load has read change 2, which does not list the key, before the key was invalidated.
+    // Before the key was invalidated, a load has read the state of change 2, which does not list the key.
     let through = |led: Option<Led>, evicting: bool, losing: bool| {
         let mut tale = Tale::new();
         tale.instance(2, 7, Some(&[]));
@@ -390,12 +390,12 @@ fn what_is_tidied_away_would_have_decided_nothing() {
                     let outcome = [Outcome::Applied, Outcome::Deferred, Outcome::Dropped][rng.usize(..3)];
                     let name = [Call::Invalidate, Call::Invalidate, Call::Delete, Call::Truncate][rng.usize(..4)];
                     let keys = if name == Call::Truncate { Vec::new() } else { vec![some_key(&mut rng)] };
-                    // Some come late, or are about nothing.
+                    // Some calls are for an old change, some for no change.
                     let sequence = if rng.bool() { sequence } else { 0 };
                     let begun = now - rng.u64(..SECOND / 4);
                     Some(Event::Forgotten(call(name, Kind::Instance, keys, sequence, begun, outcome)))
                 }
-                // Journals that are mostly empty, and such as are hardly ever.
+                // With even seeds journals are often found empty, with odd seeds rarely.
                 4 if seed % 2 == 0 || rng.u8(..8) == 0 => {
                     Some(Event::Empty { kind: Kind::Instance, asked: now - 10, seen: now })
                 }
@@ -408,7 +408,7 @@ fn what_is_tidied_away_would_have_decided_nothing() {
                 }
                 _ => None,
             };
-            // Everything that was before this has been told.
+            // The reports are complete for reads that began before this time.
             let since = now - SECOND / 2;
             if let Some(event) = event {
                 for tale in [&mut tidy, &mut keeping] {

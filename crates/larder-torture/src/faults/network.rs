@@ -1,11 +1,11 @@
-//! What goes wrong between nodes and server, and with nodes.
+//! Faults between the nodes and the server, and faults of nodes.
 //!
 //! # Bytes that change
 //!
-//! What larder can promise of changed bytes is that a stored object is believed only as a whole: it has a checksum. Two parts of an
-//! object are written by the server, and are not in it: the deadline and the flags of deleted keys. The replies of scripts, tickets among
-//! them, have none; whether their bytes arrive as they were sent is what TCP's checksum, or TLS, is for. So the corruption made here
-//! changes the bytes of objects, as far as the checksum goes, and replies as a whole: into what is no reply.
+//! A stored object has a checksum, so larder can promise to notice changed bytes in it. The checksum leaves out two parts, which the server
+//! writes: the deadline, and the flags of deleted keys. Replies of scripts, tickets among them, have no checksum: that their bytes arrive
+//! unchanged is up to TCP or TLS. So the corruption here changes only bytes of objects that the checksum covers, and makes whole replies
+//! impossible to parse.
 
 use super::server::moment;
 use super::{Failed, FaultKind, Maker};
@@ -14,13 +14,14 @@ use larder_testing::proxy::{Direction, Fault};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::sleep;
 
-/// Where an object's checksum begins to count again after the deadline, and where the flags of its keys begin.
+/// The deadline in a stored object's bytes, which the checksum leaves out.
 const DEADLINE: std::ops::Range<usize> = 20..28;
+/// Where the flags of the keys begin, which the checksum leaves out.
 const FLAGS: usize = 42;
-/// Most keys that an object has here, one byte of flags for each.
+/// The most keys of an object in this program, with one byte of flags for each.
 const MOST_KEYS: usize = 6;
 
-/// Breaks what is between the nodes and the server.
+/// Makes faults of the network and of nodes.
 pub(crate) struct Network {
     crew: Arc<Crew>,
 }
@@ -39,7 +40,7 @@ impl Maker for Network {
             let (old, new) = self.crew.replace(place, moment(rng, 0..500)).await?;
             return Ok(format!("node {old}; node {new} takes its place"));
         }
-        // One of them, or all.
+        // One node, or all.
         let only = rng.bool().then(|| rng.usize(..places));
         let proxies: Vec<_> = self.crew.proxies().filter(|(place, _)| only.is_none_or(|only| only == *place)).collect();
         let whom = only.map_or_else(|| "all nodes".to_owned(), |place| format!("node {}", self.crew.node_at(place)));
@@ -116,7 +117,7 @@ impl Maker for Network {
     }
 }
 
-/// Changes a byte of one object in so many, and now and then a reply into what is none.
+/// Changes a byte of about one object in `one_in`. Rarely makes a whole reply impossible to parse instead.
 fn corrupt(mut bytes: Vec<u8>, rng: &mut fastrand::Rng, one_in: u32) -> Vec<u8> {
     if rng.u32(..one_in * 8) == 0
         && let Some(first) = bytes.first_mut()
@@ -143,7 +144,7 @@ fn corrupt(mut bytes: Vec<u8>, rng: &mut fastrand::Rng, one_in: u32) -> Vec<u8> 
     bytes
 }
 
-/// The first stored object among these bytes: where it begins, and how long it is.
+/// The first stored object in these bytes: its position and its length.
 fn find(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut from = 0;
     loop {

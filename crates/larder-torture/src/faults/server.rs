@@ -1,4 +1,4 @@
-//! What goes wrong with the server.
+//! Faults of the server.
 
 use super::{Failed, FaultKind, Maker};
 use crate::crew::Crew;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// Every way in which a full server makes room.
+/// Every eviction policy.
 const POLICIES: [&str; 8] = [
     "allkeys-lru",
     "volatile-ttl",
@@ -25,7 +25,7 @@ const POLICIES: [&str; 8] = [
 /// How long a failed snapshot may take.
 const SNAPSHOT: Duration = Duration::from_secs(5);
 
-/// Breaks the server.
+/// Makes faults of the server.
 pub(crate) struct Breaking {
     server: Arc<Server>,
     crew: Arc<Crew>,
@@ -86,7 +86,7 @@ impl Breaking {
         Ok(format!("{policy}, {limit} of {used} bytes, for {} ms", time.as_millis()))
     }
 
-    /// A folder in place of the file that a snapshot goes to, which stops root as well.
+    /// Makes snapshots fail: puts a folder in the place of the snapshot's file. That works for root, too.
     async fn fail_to_save(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
         let path = self.snapshot();
         self.forget_snapshots()?;

@@ -1,21 +1,21 @@
-//! Callers who go away: after so many polls, which meets every await point there is, or after a while, which meets whatever is slow.
+//! Callers that go away: after a number of polls, which hits every await point, or after some time, which hits slow steps.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-/// How patient a caller is.
+/// How long a caller waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
     Endless,
-    /// Goes away when there is still no answer after being polled so many times.
+    /// The caller goes away if there is no answer after this many polls.
     Polls(u32),
     Time(Duration),
 }
 
 impl Patience {
-    /// Most callers wait. `rarely`: one in so many does not.
+    /// One caller in `one_in` goes away. All others wait.
     pub(super) fn random(rng: &mut fastrand::Rng, one_in: u32) -> Self {
         match rng.u32(..one_in) {
             0 if rng.bool() => Self::Polls(rng.u32(1..=3)),
@@ -24,7 +24,7 @@ impl Patience {
         }
     }
 
-    /// The answer, if the caller is still there to get it. The future has been polled at least once.
+    /// Waits for the answer. `None`: the caller went away. The call is polled at least once.
     pub(super) async fn wait<T>(self, call: impl Future<Output = T>) -> Option<T> {
         match self {
             Self::Endless => Some(call.await),

@@ -1,4 +1,4 @@
-//! What a node has seen, until it has told it.
+//! Collects what a node has seen, until the next report.
 
 use super::Caches;
 use crate::protocol::{Counts, Event, PackedReads, Read, now};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// How many reads may wait to be told. Whoever wants to read more waits then: what is judged sets the pace.
+/// How many reads may wait for the next report. Then readers wait, so that nodes do not read faster than the checker can judge.
 const MOST_READS: usize = 50_000;
 
 /// Events and reads, each with its time.
@@ -16,7 +16,7 @@ const MOST_READS: usize = 50_000;
 pub(crate) struct Recorder {
     seen: Mutex<Seen>,
     taken: Notify,
-    /// When each task has begun what it is doing; `u64::MAX`: nothing.
+    /// When each task began its present call. `u64::MAX`: the task has none.
     doing_since: Box<[AtomicU64]>,
     dropped: AtomicU64,
     slowest: Mutex<(u64, &'static str)>,
@@ -29,18 +29,18 @@ struct Seen {
     reads: PackedReads,
 }
 
-/// What has happened on a node since it told the last time.
+/// What has happened on a node since the last report.
 pub(super) struct Taken {
-    /// Everything that happened before is in it.
+    /// Everything that happened before this time is included.
     pub(super) until: u64,
-    /// No read that comes later has begun before.
+    /// Every read that will be reported later began at this time or after it.
     pub(super) since: u64,
     pub(super) events: Vec<Event>,
     pub(super) reads: PackedReads,
 }
 
 impl Recorder {
-    /// For so many tasks.
+    /// A recorder for this many tasks.
     pub(super) fn new(tasks: u32) -> Self {
         Self {
             seen: Mutex::default(),
@@ -52,14 +52,14 @@ impl Recorder {
         }
     }
 
-    /// Records something that has happened. The time is taken under the lock, so that whoever has taken the events has all of those before.
+    /// Records an event. The time is taken under the lock, so that [`take`](Self::take) returns all events from before its time.
     pub(crate) fn record(&self, event: impl FnOnce(u64) -> Event) {
         let mut seen = lock(&self.seen);
         let event = event(now());
         seen.events.push(event);
     }
 
-    /// The same for reads that have ended at once.
+    /// Records reads that have just ended together.
     pub(super) fn read(&self, reads: impl IntoIterator<Item = Read>) {
         let mut seen = lock(&self.seen);
         let ended = now();
@@ -77,12 +77,12 @@ impl Recorder {
         }
     }
 
-    /// A task begins something: none of its reads from now on has begun before.
+    /// A task begins a call: all its later reads begin at this time or after it.
     pub(super) fn begins(&self, task: u32) {
         self.set(task, now());
     }
 
-    /// A task reads nothing any more.
+    /// A task will not read any more.
     pub(super) fn rests(&self, task: u32) {
         self.set(task, u64::MAX);
     }
@@ -93,9 +93,9 @@ impl Recorder {
         }
     }
 
-    /// Everything that has happened.
+    /// Takes everything that has been recorded.
     pub(super) fn take(&self) -> Taken {
-        // A task that begins after it was looked at begins later than this.
+        // A task that begins a call after the loop below has looked at it begins later than this.
         let looked = now();
         let since = self.doing_since.iter().map(|since| since.load(Ordering::SeqCst)).fold(looked, u64::min);
         let mut seen = lock(&self.seen);
@@ -111,7 +111,7 @@ impl Recorder {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How long a call took that loads nothing.
+    /// Notes how long a call took that loads nothing.
     pub(super) fn took(&self, call: &'static str, nanoseconds: u64) {
         let mut slowest = lock(&self.slowest);
         if nanoseconds / 1_000 > slowest.0 {
@@ -119,7 +119,7 @@ impl Recorder {
         }
     }
 
-    /// By how much something was done too late, in ns.
+    /// Notes by how much a timer fired too late, in ns.
     pub(super) fn late(&self, by: u64) {
         self.late.fetch_max(by / 1_000, Ordering::Relaxed);
     }
@@ -156,7 +156,7 @@ fn connector_misses(stats: &Stats) -> u64 {
     contract::Miss::ALL.iter().map(|cause| stats.miss(*cause).get()).sum()
 }
 
-// What is behind the locks is whole after every single step.
+// Data behind these locks is consistent after every step, so a poisoned lock can be used.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! What a node does all day, at random, as the seed has it: tasks that change, move, delete and forget, and read between that; tasks that do
-//! nothing but read, as fast as they are answered; and tasks for what is to happen now and then.
+//! The random work of a node, as the seed decides: tasks that change, move, delete and forget objects, and read between that; tasks that only
+//! read, as fast as they are answered; and tasks for rare operations.
 
 mod forgetting;
 mod objects;
@@ -24,10 +24,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// How many gets a reader makes one after the other before it looks whether it is to go on.
+/// The most gets that a reader makes in a row before it checks whether it must end.
 const IN_A_ROW: u32 = 32;
 
-/// The tasks, and what they work with.
+/// The tasks of a node, and their common data.
 pub(super) struct Workload {
     desk: Arc<Desk>,
     tasks: tokio::sync::Mutex<JoinSet<()>>,
@@ -40,16 +40,16 @@ struct Desk {
     recorder: Arc<Recorder>,
     by_primary: AtomicBool,
     ending: AtomicBool,
-    /// What each task is doing.
+    /// The present call of each task.
     doing: Mutex<BTreeMap<u32, &'static str>>,
-    /// Updates whose callers have gone away: their writes are done, and must reach the cache all the same.
+    /// Updates whose callers have gone away. Their writes are done all the same, and must reach the cache.
     detached: Mutex<Vec<Written>>,
 }
 
-/// What an update has written, and when, once it has.
+/// What an update has written, and when. `None` until it has written.
 type Written = Arc<Mutex<Option<(State, u64)>>>;
 
-/// How many tasks a node has in all: the last is whoever sweeps.
+/// How many tasks a node has. The last is the sweep.
 pub(super) fn tasks(setup: &Setup) -> u32 {
     setup.tasks + setup.readers + ROUNDABOUTS + 2
 }
@@ -82,12 +82,12 @@ impl Workload {
         Self { desk, tasks: tokio::sync::Mutex::new(tasks) }
     }
 
-    /// Whether invalidations are to come by primary key only.
+    /// Sets whether tasks must invalidate by primary key only.
     pub(super) fn by_primary(&self, only: bool) {
         self.desk.by_primary.store(only, Ordering::Relaxed);
     }
 
-    /// Ends the tasks. An error says what one of them is stuck in.
+    /// Ends the tasks. An error names the calls that have not returned.
     pub(super) async fn end(&self, within: Duration) -> Result<(), String> {
         self.desk.ending.store(true, Ordering::Relaxed);
         let mut tasks = self.tasks.lock().await;
@@ -108,12 +108,12 @@ impl Workload {
                 ));
             }
         }
-        // What goes on without its caller: at most two operations after the write.
+        // Calls without a caller may still be under way. They take at most two operations after the write.
         tokio::time::sleep(super::OPERATION_TIMEOUT * 10).await;
         Ok(())
     }
 
-    /// Tells of the updates whose callers have gone away. To be called when everything has come to rest.
+    /// Reports the updates whose callers went away. To be called when everything has come to rest.
     pub(super) fn own_up(&self) {
         for update in lock(&self.desk.detached).drain(..) {
             if let Some((state, begun)) = lock(&update).take() {
@@ -122,7 +122,7 @@ impl Workload {
         }
     }
 
-    /// Reads everything by every key.
+    /// Reads all objects by every key.
     pub(super) async fn sweep(&self) {
         let Desk { setup, caches, recorder, .. } = &*self.desk;
         let sweeper = self.desk.sweeper();
@@ -151,7 +151,7 @@ impl Desk {
         self.ending.load(Ordering::Relaxed)
     }
 
-    /// The number that a sweep has as a task.
+    /// The task number of the sweep.
     fn sweeper(&self) -> u32 {
         tasks(&self.setup) - 1
     }
@@ -264,7 +264,7 @@ impl Desk {
         }
     }
 
-    /// Reads as fast as it is answered, and as what was read can be judged.
+    /// Reads as fast as answers come, but not faster than the checker can judge.
     async fn read(self: Arc<Self>, task: u32) {
         let mut rng = self.rng(task);
         let (instances, policies) = (&self.caches.instances, &self.caches.policies);
@@ -309,7 +309,7 @@ impl Desk {
                 }
             };
             if answered {
-                // Answers from memory let nobody else in.
+                // An answer from memory never yields to other tasks.
                 tokio::task::yield_now().await;
             } else {
                 tokio::time::sleep(Duration::from_millis(rng.u64(1..4))).await;
@@ -318,7 +318,7 @@ impl Desk {
         self.ends(task);
     }
 
-    /// Now and then everything is forgotten.
+    /// Truncates the cache now and then.
     async fn change_in_bulk(self: Arc<Self>, task: u32) {
         let mut rng = self.rng(task);
         while !self.is_ending() {

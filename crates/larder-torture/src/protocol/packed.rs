@@ -1,10 +1,10 @@
-//! Reads as bytes. There are tens of thousands a second, so each takes some fifty bytes, and is written and read without looking at
-//! names of fields.
+//! Reads as bytes. There are tens of thousands per second. So each takes about fifty bytes, and is written and read without the names of
+//! fields.
 //!
 //! ```text
 //!   1  bits: 0 the kind, 1-2 the index, 3-5 the call, 6 whether there was an object
 //!   4  number of the key      8  begun      8  ended
-//!   where there was an object:
+//!   if there was an object:
 //!   4  its number      8  its change      8  digest of its hosts      8  born      4  by which node
 //! ```
 
@@ -13,7 +13,7 @@ use crate::objects::{By, Key, Kind};
 
 const ANSWERED: u8 = 1 << 6;
 
-/// Some reads, one after the other.
+/// Reads, packed one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct PackedReads {
     pub(super) bytes: Vec<u8>,
@@ -25,7 +25,7 @@ impl PackedReads {
         Self { bytes, count: 0 }
     }
 
-    /// How many were pushed.
+    /// How many reads were pushed. Reads that were received do not count.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
@@ -53,7 +53,7 @@ impl PackedReads {
         }
     }
 
-    /// Each of them; what is no read ends it.
+    /// The reads. Bytes that are not a read end the iteration.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Read> + '_ {
         let mut left = Left(&self.bytes);
         std::iter::from_fn(move || left.read())
@@ -68,7 +68,7 @@ impl super::Through {
     }
 }
 
-/// What was not looked at yet.
+/// The bytes that are left.
 struct Left<'a>(&'a [u8]);
 
 impl Left<'_> {

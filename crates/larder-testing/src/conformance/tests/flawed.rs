@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::task::yield_now;
 
-/// What is wrong.
+/// What the connector does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
     IndexesMixedUp,
@@ -66,18 +66,18 @@ pub(crate) enum Flaw {
     ManyFilledByTheFirst,
 }
 
-/// The reference, with a flaw or without.
+/// The reference, with one flaw or without.
 pub(super) struct Flawed {
     inner: Reference,
     shelf: Shelf,
     schema: Schema,
     flaw: Option<Flaw>,
-    /// What this node remembers of its gets, for the flaw that does.
+    /// The values that this node has got, for [`Flaw::RemembersWhatItGot`].
     remembered: Mutex<HashMap<KeyBuf, Value>>,
     leaked: AtomicUsize,
 }
 
-/// The result of an operation of the reference, all of which answer at once.
+/// The result of an operation of the reference, whose operations all answer at once.
 pub(super) fn at_once<T>(answer: Answer<'_, T>) -> T {
     match answer {
         Answer::Now(Some(result)) => result,
@@ -104,7 +104,7 @@ impl Flawed {
         self.flaw == Some(flaw)
     }
 
-    /// A key as this connector understands it.
+    /// The key that this connector uses in place of the given one.
     fn key(&self, key: KeyRef<'_>) -> KeyBuf {
         let mut bytes = key.bytes.to_vec();
         let mut index = key.index;
@@ -113,7 +113,7 @@ impl Flawed {
             Some(Flaw::KeysWithoutCase) => bytes.make_ascii_lowercase(),
             Some(Flaw::LongKeysCut) => bytes.truncate(512),
             Some(Flaw::KeysTrimmed) => bytes = bytes.trim_ascii().to_vec(),
-            // The primary index is not touched, so that this is not the same flaw as mixing them up.
+            // Only secondary indexes are joined. With the primary index, too, this would be the flaw `IndexesMixedUp`.
             Some(Flaw::KeysJoinTheirIndex) if index > 0 => {
                 let name = self.schema.indexes()[usize::from(index)];
                 bytes.splice(..0, name.bytes());
@@ -133,7 +133,7 @@ impl Flawed {
         object.secondary = self.keys(object.secondary);
         match self.flaw {
             Some(Flaw::VersionIgnored) => object.version = None,
-            // The first digit is what text is compared by.
+            // Padded with zeros, numbers compare like texts: by their first digit.
             Some(Flaw::VersionAsText) => {
                 object.version = object.version.map(|version| format!("{version:0<19}").parse().unwrap_or(version));
             }
@@ -203,7 +203,7 @@ impl Flawed {
         self.inner.store(|store, _| store.objects.clone())
     }
 
-    /// What a fill or a put of this object does wrong, once it is stored.
+    /// Applies the flaw to a fill or a put after the object was stored.
     fn after_store(&self, object: &Object, before: Vec<Held>) {
         let keys = of_object(object);
         let other = |held: &Held| held.object.primary != object.primary;
@@ -226,7 +226,7 @@ impl Flawed {
                 if !self.has(Flaw::HolderStays) {
                     held.live.retain(|live| !keys.contains(live));
                 }
-                // In front, where it is found first.
+                // In front, so that it is found first.
                 store.objects.insert(0, held);
             }
         });
@@ -376,7 +376,7 @@ impl Connector for Flawed {
             self.leaked.fetch_add(1, Ordering::Relaxed);
             yield_now().await;
             let found = self.read(key);
-            // Not reached by who is dropped.
+            // A dropped future does not get here: this is the leak.
             self.leaked.fetch_sub(1, Ordering::Relaxed);
             found
         })
@@ -431,7 +431,7 @@ impl Connector for Flawed {
         self.changes();
         let mut filled = Vec::new();
         for object in objects {
-            // Whether the first is accepted stands for all of them.
+            // The flaw: if the first fill is accepted, all others are.
             let accepted = self.has(Flaw::ManyFilledByTheFirst)
                 && filled.first().is_some_and(|first: &Fill| first.stored == Stored::Accepted);
             filled.push(self.filled(object, if accepted { self.now() } else { ticket }));

@@ -1,8 +1,7 @@
-//! [`Paper`]: the reference, with bytes in the place of objects.
+//! [`Paper`]: the reference, with its objects stored as bytes.
 //!
-//! Real bytes are written by a connector's own codec. Here each object is a sheet: a line of text that begins with the keys
-//! and ends with a checksum, and a register knows which texts mean which object. So any change of a text is damage that
-//! is certain to be noticed.
+//! The bytes of an object are a *sheet*: a line of text that begins with the keys and ends with a checksum. A register maps each sheet that
+//! was written to its object. A changed sheet is not in the register, so damage is always noticed.
 
 use super::flawed::at_once;
 use crate::reference::{Reference, Shelf};
@@ -14,25 +13,25 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// What is wrong.
+/// What the connector does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mistake {
-    /// It takes bytes to be what it has written.
+    /// Panics if the bytes are damaged.
     Panics,
-    /// It does not remove what it cannot read.
+    /// Does not remove damaged bytes.
     LeavesDamage,
-    /// To it a damaged object is none.
+    /// Answers damaged bytes with the cause `Absent`, so that they are not reported.
     TellsNobody,
-    /// It does not look whether the object lists the key.
+    /// Does not check that the object lists the key.
     BelievesTheKey,
-    /// It does not invalidate what it cannot read.
+    /// Does not invalidate an object whose bytes are damaged.
     DamageHinders,
 }
 
 /// Where an object is kept: cache, shape, primary key.
 type Place = (Arc<str>, u64, Box<[u8]>);
 
-/// All that is written, for all nodes.
+/// The sheets of all nodes.
 #[derive(Clone, Default)]
 pub(super) struct Sheets(Arc<Mutex<Written>>);
 
@@ -78,7 +77,7 @@ impl Paper {
         let number = written.register.len();
         let mut sheet =
             format!("{:?} {} {number}", object.keys().collect::<Vec<_>>(), self.schema.fingerprint()).into_bytes();
-        // So that no sheet becomes another one by a flipped bit.
+        // With the checksum, a flipped bit never turns one sheet into another.
         let mut sum = DefaultHasher::new();
         sheet.hash(&mut sum);
         sheet.extend(sum.finish().to_be_bytes());
@@ -94,7 +93,7 @@ impl Paper {
     }
 
     fn read(&self, key: KeyRef<'_>) -> Result<Value, Miss> {
-        // Which object it would be; its value is not looked at.
+        // The object that the key leads to. Its value comes from the sheet, not from here.
         let leads = self.inner.store(|store, _| {
             let own = store.objects.iter().filter(|held| held.fingerprint == self.schema.fingerprint());
             own.into_iter().find(|held| held.lists(key)).map(|held| held.object.primary.clone())
@@ -108,7 +107,7 @@ impl Paper {
             return Ok(found.expect("these bytes are what was written").value);
         }
         match found {
-            // As long as the object on the sheet lists the key it is the right one.
+            // The sheet may have been swapped with another, so the object must list the key.
             Some(object) if object.keys().any(|listed| listed == key) || self.has(Mistake::BelievesTheKey) => {
                 Ok(object.value)
             }

@@ -1,4 +1,4 @@
-//! The calls that make the cache forget, most of them because of a change, and how far each has come.
+//! The calls that make the cache forget, most of them because of a change, and their outcomes.
 
 use super::super::callers::Patience;
 use super::objects::{Edit, HOSTS, POLICIES, instance_key, own, shared};
@@ -11,13 +11,13 @@ use larder::{Delivery, Error, Stored};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What is to be forgotten, and why.
+/// A call that makes the cache forget, and its reason.
 pub(super) struct Wish {
     pub(super) call: Call,
     pub(super) kind: Kind,
-    /// None: everything in the cache.
+    /// Empty: everything in the cache.
     pub(super) keys: Vec<Key>,
-    /// The change that is the reason; 0: none.
+    /// The number of the change that is the reason. 0: no change.
     pub(super) sequence: u64,
 }
 
@@ -28,7 +28,7 @@ impl Wish {
 }
 
 impl Desk {
-    /// Waits for a call that makes the cache forget, and records what became of it.
+    /// Waits for a call that makes the cache forget, and records its outcome.
     async fn forget(&self, wish: Wish, patience: Patience, call: impl Future<Output = Result<Delivery, Error>>) {
         let begun = now();
         let answer = patience.wait(call).await;
@@ -36,7 +36,7 @@ impl Desk {
         let outcome = match answer {
             Some(Ok(Delivery::Applied)) => Outcome::Applied,
             Some(Ok(Delivery::Deferred)) => Outcome::Deferred,
-            // Only of keys that cannot exist.
+            // Only for keys that cannot exist.
             Some(Err(_)) => return,
             None => {
                 self.recorder.dropped();
@@ -52,7 +52,7 @@ impl Desk {
             .record(|ended| Event::Forgotten(Forgotten { call, kind, keys, sequence, begun, ended, outcome, led }));
     }
 
-    /// A change, and its invalidation in one of the ways there are.
+    /// Makes a change, and invalidates it in one of several ways.
     pub(super) async fn change(&self, rng: &mut fastrand::Rng, patience: Patience) {
         let (number, edit) = (shared(rng), Edit::random(rng));
         let way = rng.u32(..5);
@@ -60,7 +60,7 @@ impl Desk {
         self.invalidate(&change, way, rng, patience).await;
     }
 
-    /// A change of several, and one call for all of them.
+    /// Changes several objects, and invalidates them in one call.
     pub(super) async fn change_several(&self, rng: &mut fastrand::Rng, patience: Patience) {
         let edits: Vec<(u32, Edit)> = (0..rng.u32(2..6)).map(|_| (shared(rng), Edit::random(rng))).collect();
         let changed =
@@ -101,7 +101,7 @@ impl Desk {
         }
     }
 
-    /// Each object through an index of its own choice.
+    /// Invalidates each object through a random index.
     async fn invalidate_many(&self, change: &Change, rng: &mut fastrand::Rng, patience: Patience) {
         let by_primary = self.by_primary.load(Ordering::Relaxed);
         let mut keys = Vec::new();
@@ -121,7 +121,7 @@ impl Desk {
         self.forget(Wish::of_instances(Call::InvalidateMany, keys.clone(), change.sequence), patience, call).await;
     }
 
-    /// Of an object that has not changed.
+    /// Invalidates an object that has not changed.
     pub(super) async fn invalidate_without_change(&self, rng: &mut fastrand::Rng, patience: Patience) {
         let key = match self.by_primary.load(Ordering::Relaxed) {
             true => Key::id(Kind::Instance, shared(rng)),
@@ -157,13 +157,13 @@ impl Desk {
         }
     }
 
-    /// An update does not say whether it was delivered.
+    /// Records an update as deferred: its answer does not say whether it was delivered.
     pub(super) fn updated(&self, state: &State, begun: u64) {
         let wish = Wish::of_instances(Call::Update, state.keys().collect(), state.sequence);
         self.forgot(wish, begun, Outcome::Deferred, None);
     }
 
-    /// Of instances that nobody else changes, since a plain set cannot know that its value was overtaken before it began.
+    /// Sets instances that only this task changes: a plain set cannot know that its value was overtaken before the set began.
     pub(super) async fn set(&self, task: u32, rng: &mut fastrand::Rng, patience: Patience) {
         let several = rng.bool();
         let mut numbers: Vec<u32> = own(self.setup.place, task).collect();
@@ -200,7 +200,7 @@ impl Desk {
                 }
                 None => Outcome::Dropped,
             };
-            // What the earlier state had and this one lacks goes with it, as this one lists the primary key.
+            // The new state lists the primary key. So the call also ends the earlier state under keys that the new state does not list.
             self.forgot(Wish::of_instances(name, state.keys().collect(), state.sequence), begun, outcome, None);
         }
     }
@@ -210,7 +210,7 @@ impl Desk {
         self.forget(Wish::of_instances(Call::Delete, vec![key], 0), patience, call).await;
     }
 
-    /// Forgets everything, after a change of many.
+    /// Changes several objects, and truncates the cache.
     pub(super) async fn truncate(&self, rng: &mut fastrand::Rng, patience: Patience) {
         let mut numbers: Vec<u32> = (0..12).map(|_| shared(rng)).collect();
         numbers.sort_unstable();
@@ -239,7 +239,7 @@ impl Desk {
     }
 }
 
-/// The keys of all states before and after a change that are wanted, each once.
+/// The wanted keys of all states before and after a change, each once.
 fn keys_of(change: &Change, wanted: impl Fn(&Key) -> bool) -> Vec<Key> {
     let states = change.touched.iter().flat_map(|(before, after)| before.iter().chain(after));
     let mut keys: Vec<Key> = states.flat_map(State::keys).filter(wanted).collect();

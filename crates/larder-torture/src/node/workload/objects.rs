@@ -1,4 +1,4 @@
-//! Which objects there are, who may change them how, and which keys are asked for.
+//! The objects, which task may change them and how, and the keys that are read.
 
 use crate::checker::STEADY;
 use crate::objects::{Key, Kind};
@@ -6,18 +6,18 @@ use crate::protocol::Setup;
 use crate::source::{SourceError, Writing};
 use std::ops::Range;
 
-/// Instances that everybody changes, and their hosts: few, so that everybody is after the same ones.
+/// The number of shared instances, which all tasks change, and of their hosts. There are few, so that tasks often touch the same objects.
 pub(crate) const INSTANCES: u32 = 32;
 pub(crate) const HOSTS: u32 = 64;
 pub(crate) const POLICIES: u32 = 10;
 
-/// A policy that there never is.
+/// The number of an object that never exists.
 pub(super) const NOBODY: u32 = 999;
 
-/// Most hosts of one instance.
+/// The most hosts of an instance.
 const MOST_HOSTS: usize = 4;
 
-/// The first of the instances that one task alone changes, and how many a task has.
+/// The first of the instances that only one task changes, and how many each task has.
 const OWN: u32 = 1_000;
 const OWN_OF_A_TASK: u32 = 3;
 
@@ -25,16 +25,16 @@ const OWN_OF_A_TASK: u32 = 3;
 const ROUNDABOUT: u32 = 50_000;
 pub(super) const ROUNDABOUTS: u32 = 4;
 
-/// Hosts from here on belong to the instance with that number, for ever: two for each.
+/// The first of the hosts that belong to one instance for ever. Each instance has two.
 const HOSTS_OF_ITS_OWN: u32 = 1_000_000;
 
-/// The instances that a task in this place alone changes.
+/// The instances that only this task in this place changes.
 pub(super) fn own(place: u32, task: u32) -> Range<u32> {
     let first = OWN + (place * 100 + task) * OWN_OF_A_TASK;
     first..first + OWN_OF_A_TASK
 }
 
-/// The instances of the roundabout in this place.
+/// The instances in this place that are invalidated through a key that they have lost.
 pub(super) fn roundabout(place: u32) -> Range<u32> {
     let first = ROUNDABOUT + place * ROUNDABOUTS;
     first..first + ROUNDABOUTS
@@ -45,13 +45,13 @@ pub(super) fn host_of_its_own(number: u32, second: bool) -> u32 {
     HOSTS_OF_ITS_OWN + number * 2 + u32::from(second)
 }
 
-/// One of the instances that everybody changes.
+/// A shared instance.
 pub(super) fn shared(rng: &mut fastrand::Rng) -> u32 {
-    // Half of it all is about a quarter of them.
+    // A quarter of the instances gets more than half of the calls.
     if rng.bool() { rng.u32(..INSTANCES / 4) } else { rng.u32(..INSTANCES) }
 }
 
-/// A key of an instance that anybody may make the cache forget, through any index.
+/// A key, in any index, of an instance that all tasks may make the cache forget.
 pub(super) fn instance_key(setup: &Setup, rng: &mut fastrand::Rng) -> Key {
     match rng.u32(..10) {
         0 => own_key(setup, rng),
@@ -66,13 +66,13 @@ pub(super) fn readable_key(setup: &Setup, rng: &mut fastrand::Rng) -> Key {
     if rng.u32(..12) > 0 {
         return instance_key(setup, rng);
     }
-    // Not by their hosts: a load that finds nothing notes that in the place of what leads to the object.
+    // Not by their hosts: a load that finds nothing writes a note in the place of the index key.
     let place = rng.u32(..setup.places.max(1));
     let number = rng.choice(roundabout(place)).unwrap_or(ROUNDABOUT);
     if rng.bool() { Key::id(Kind::Instance, number) } else { Key::serial(Kind::Instance, number) }
 }
 
-/// Keys of instances by one index, some of them more than once.
+/// Keys of instances in one index. A key may occur more than once.
 pub(super) fn readable_keys(setup: &Setup, rng: &mut fastrand::Rng, most: usize) -> Vec<Key> {
     let first = readable_key(setup, rng);
     let most = rng.usize(1..most.max(2));
@@ -101,21 +101,21 @@ pub(super) fn policy_keys(rng: &mut fastrand::Rng) -> Vec<Key> {
     (0..rng.u32(2..8)).map(|_| key(rng.u32(..POLICIES))).collect()
 }
 
-/// One of the policies that nobody ever invalidates.
+/// A key of a policy that is never invalidated.
 pub(super) fn steady_key(rng: &mut fastrand::Rng) -> Key {
     Key::id(Kind::Policy, rng.u32(..STEADY))
 }
 
-/// What is done to an instance.
+/// A change of an instance.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Edit {
-    /// A new state with the same keys.
+    /// Gives the instance a new state with the same keys.
     Touch,
-    /// Takes the host, from whoever has it; or gives it up.
+    /// Gives the host up if the instance has it. Otherwise takes it, from its owner if there is one.
     Toggle(u32),
-    /// Deletes it, or makes it again.
+    /// Deletes the instance, or makes it again.
     Remove,
-    /// Takes, or gives up, the second of the hosts that nobody else ever has.
+    /// Takes or gives up the second of the instance's own hosts.
     ToggleItsOwn,
 }
 

@@ -1,4 +1,4 @@
-//! The calls that read, and what they have answered.
+//! The calls that read, and their answers.
 
 use super::super::callers::Patience;
 use super::Desk;
@@ -10,12 +10,12 @@ use crate::truth::digest;
 use larder::{Cache, Lookup};
 use std::time::Duration;
 
-/// How a load goes.
+/// How slow a load is, and how stale its source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// How long it takes to come back with what it has read.
+    /// How long the load takes after it has read the source.
     delay: Duration,
-    /// How many changes the replica is behind.
+    /// How many changes of the object the replica is behind.
     behind: u32,
 }
 
@@ -31,7 +31,7 @@ impl Pace {
         Self::with(Duration::from_millis(delay), rng)
     }
 
-    /// As loads mostly are.
+    /// Most loads are quick.
     pub(super) fn brisk(rng: &mut fastrand::Rng) -> Self {
         if rng.u32(..50) == 0 {
             return Self::random(rng);
@@ -56,7 +56,7 @@ impl Pace {
 }
 
 impl Desk {
-    /// Whether there was an answer.
+    /// Returns whether the get was a hit.
     pub(super) async fn get<E: Subject>(&self, cache: &Cache<E>, key: Key, patience: Patience) -> bool {
         let begun = now();
         let got = patience.wait(cache.get(E::index(key.by), key)).await;
@@ -71,7 +71,7 @@ impl Desk {
         got.is_some()
     }
 
-    /// Whether there was an answer. The keys are of one index.
+    /// Returns whether there was a hit. All keys must be of one index.
     pub(super) async fn get_many<E: Subject>(&self, cache: &Cache<E>, keys: &[Key], patience: Patience) -> bool {
         let Some(by) = keys.first().map(|key| key.by) else { return false };
         let begun = now();
@@ -93,13 +93,13 @@ impl Desk {
         let call = cache.get_or_load(E::index(key.by), key, move |key| load::<E>(source, node, key, pace));
         match patience.wait(call).await {
             Some(Ok(object)) => self.saw(Through::GetOrLoad, begun, [(key, object.as_deref())]),
-            // SQLite is never in trouble for good.
+            // SQLite may fail for a moment.
             Some(Err(_)) => {}
             None => self.recorder.dropped(),
         }
     }
 
-    /// The keys are of one index.
+    /// All keys must be of one index.
     pub(super) async fn load_many<E: Subject>(&self, cache: &Cache<E>, keys: &[Key], patience: Patience, pace: Pace) {
         let Some(by) = keys.first().map(|key| key.by) else { return };
         let begun = now();
@@ -141,8 +141,7 @@ impl Desk {
         }
     }
 
-    /// Fills a policy whether it is there or not: a lower version must not replace a higher one. The ticket is that of another key's
-    /// miss.
+    /// Fills a policy even if it is stored: a lower version must not replace a higher one. The ticket comes from the miss of another key.
     pub(super) async fn refill(&self, key: Key, patience: Patience, pace: Pace) {
         let cache = &self.caches.policies;
         let nobody = Key::id(Kind::Policy, NOBODY);
@@ -158,7 +157,7 @@ impl Desk {
         }
     }
 
-    /// Records what was answered under each of these keys by one call that has just ended.
+    /// Records the answers, key by key, of one call that has just ended.
     fn saw<'a, E: Subject>(
         &self,
         through: Through,
@@ -176,7 +175,7 @@ impl Desk {
             };
             Some(Read { key, begun, ended: begun, through, answer })
         });
-        // What the objects say is found out before the recorder is locked.
+        // Evaluate the lazy iterator before the recorder is locked.
         let mut reads = reads;
         match (reads.next(), reads.next()) {
             (None, _) => {}
@@ -188,7 +187,7 @@ impl Desk {
         }
     }
 
-    /// A call for several keys answers each of them.
+    /// Checks that a call for several keys has answered each of them.
     fn count(&self, keys: &[Key], answers: usize) {
         if let Some(key) = keys.first().filter(|_| keys.len() != answers) {
             self.broken(*key, format!("{} keys were asked for, and {answers} answered", keys.len()));
@@ -200,7 +199,7 @@ impl Desk {
     }
 }
 
-/// What an object says of itself, if all of it agrees.
+/// The answer that an object stands for. `None`: its parts do not agree.
 fn answer<E: Subject>(object: &E) -> Option<Answer> {
     let state = object.state()?;
     Some(Answer {
@@ -212,7 +211,7 @@ fn answer<E: Subject>(object: &E) -> Option<Answer> {
     })
 }
 
-/// Reads the source, and takes its time to come back with it.
+/// Reads the source, and returns after the delay of `pace`.
 pub(super) async fn load<E: Subject>(
     source: Source,
     node: u32,
@@ -229,7 +228,7 @@ pub(super) async fn load<E: Subject>(
     Ok(state.map(|state| E::new(&state, born, node)))
 }
 
-/// The same for several keys, at one moment of the source. An object that several of them lead to is there once.
+/// As [`load`], for several keys at one moment of the source. An object that several keys lead to is returned once.
 async fn load_many<E: Subject>(source: Source, node: u32, keys: Vec<Key>, pace: Pace) -> Result<Vec<E>, SourceError> {
     let born = now();
     let behind = match E::KIND {

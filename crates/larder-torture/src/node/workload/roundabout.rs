@@ -1,18 +1,18 @@
-//! Invalidations through a key that the object in the cache lists, and the state that a load has read meanwhile does not list.
+//! Invalidations through a key that the cached object lists, but that the loaded state does not list.
 //!
-//! An invalidation forgets the object that its key leads to, and refuses loads of *that object* which have begun before: so it fences the
-//! object's primary key as well as the key it was given. Where the loaded state lists the given key, the fence of that key alone would
-//! do. Only here does it not:
+//! An invalidation forgets the object that its key leads to, and refuses loads of *that object* that began earlier. So it must fence the
+//! object's primary key, too, not only the given key. If the loaded state lists the given key, the fence of that key is enough. It is not
+//! enough only in this case:
 //!
-//! 1. a state with a host is committed, then one without it; the first is set, as by a slow writer;
-//! 2. a load takes a ticket and reads the second;
-//! 3. a get by the host shows that it leads to the object still;
-//! 4. the host is invalidated: from now on no answer may come from a load that began before;
-//! 5. the load fills the cache, if it is let in.
+//! 1. A state with a host is committed, then a state without it. The first state is set, as by a slow writer.
+//! 2. A load takes a ticket and reads the second state.
+//! 3. A get by the host shows that the host still leads to the object.
+//! 4. The host is invalidated. From now on no answer may come from a load that began earlier.
+//! 5. The load tries to fill the cache.
 //!
-//! Nobody else changes these instances, deletes their keys, or loads them by their hosts. So from 1 to 4 the host leads to the object, but
-//! for three cases. The cache was emptied: this refuses the load as well. The server has lost data, or evicts: the checker knows when.
-//! The object has expired: nothing is claimed where more time than [`THERE`] has passed.
+//! No other task changes these instances, deletes their keys, or loads them by their hosts. So from 1 to 4 the host leads to the object,
+//! with three exceptions. The cache was emptied: that refuses the load, too. The server has lost data, or evicts: the checker knows when.
+//! The object has expired: after more time than [`THERE`], nothing is claimed.
 
 use super::super::callers::Patience;
 use super::Desk;
@@ -26,12 +26,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// An object that was set is there for at least so long, in ns. The ages of instances are longer than that, even with jitter, and none is
-/// loaded ahead of its time so early.
+/// An object stays in the cache for at least this long after it was set, in ns. The ages of instances are longer, even with jitter, and no
+/// instance is refreshed so early.
 const THERE: u64 = 1_000_000_000;
 
 impl Desk {
-    /// One round after the other with an instance that no other task changes, until the node ends.
+    /// Runs one round after the other, with an instance that no other task changes, until the node ends.
     pub(super) async fn go_round(self: Arc<Self>, task: u32, number: u32) {
         let mut rng = self.rng(task);
         while !self.is_ending() {
@@ -48,7 +48,7 @@ impl Desk {
         let cache = &self.caches.instances;
         let host = host_of_its_own(number, false);
         let (id, host_key) = (Key::id(Kind::Instance, number), Key::host(host));
-        // Both before the set: on a busy machine a change takes longer than the object is sure to be there.
+        // Both changes come before the set: on a busy machine a change may take longer than `THERE`.
         let Some(first) = self.write(number, vec![host]).await else { return };
         let Some(last) = self.write(number, Vec::new()).await else { return };
         let since = now();
@@ -64,7 +64,7 @@ impl Desk {
         let pace = Pace::instant(rng);
         let Ok(Some(loaded)) = load::<Instance>(self.source.clone(), self.setup.node, id, pace).await else { return };
 
-        // The object that was set, and no other.
+        // It must be the object that was set, and no other state of it.
         let there = cache.get(Instance::index(By::Host), host_key).await;
         let leads = there.is_some_and(|object| object.body().born == since && object.body().by == self.setup.node);
         let begun = now();
