@@ -129,7 +129,7 @@ pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
             title: "Memory connector",
             meaning: "A get through the whole of larder, with both ages, compared with the bare get of caches that find an object by one key \
                       and have no ages: the cost of finding an object by every key. And whether two threads do twice as many gets as one.",
-            groups: vec![memory::primary(), memory::secondary(), memory::threads()],
+            groups: vec![memory::primary(), memory::secondary(), memory::every_key(), memory::threads()],
             waiting: Vec::new(),
             plots: vec![scale::memory_objects()],
         },

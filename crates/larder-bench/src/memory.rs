@@ -131,6 +131,33 @@ fn against_peers(name: &str, row: &str, contestants: fn() -> Result<Vec<Contesta
     Group { name: name.into(), rows: rows.into(), contestants: Box::new(move |_| contestants()), varies: true }
 }
 
+/// The same against a cache that holds each object once under each of its secondary keys, as a user without larder has to do it.
+pub(crate) fn every_key() -> Group {
+    let row =
+        Comparison::new("memory-secondary-every-key/quick_cache".to_owned(), "Cache::get", "quick_cache", Bar::Open);
+    Group {
+        name: "memory, get by secondary key, beside a cache with an entry for each key".into(),
+        rows: vec![row],
+        contestants: Box::new(|_| {
+            let ours = USUAL.larder()?;
+            let entries = u64::from(USUAL.objects) * u64::from(USUAL.hosts);
+            let theirs = quick_cache::sync::Cache::new(usize::try_from(2 * entries).unwrap_or(usize::MAX));
+            for number in 0..USUAL.objects {
+                let object = instance(number, USUAL.hosts);
+                (0..USUAL.hosts).for_each(|which| theirs.insert(host(number, which), object.clone()));
+            }
+            let (asked, same) = (questions(1, USUAL, host), questions(2, USUAL, host));
+            Ok(vec![
+                Contestant::timed("Cache::get", GETS, move |_| {
+                    ask(&asked, |key| now(ours.get(Instance::HOST, key)).flatten())
+                }),
+                Contestant::timed("quick_cache", GETS, move |_| ask(&same, |key| theirs.get(key))),
+            ])
+        }),
+        varies: true,
+    }
+}
+
 fn contestants(by: Index<Instance, String>, ours: Vec<String>) -> Result<Vec<Contestant>, String> {
     let (cache, quick, moka) = (USUAL.larder()?, USUAL.quick(), USUAL.moka());
     let theirs = Arc::new(questions(2, USUAL, |number, _| id(number)));
