@@ -36,6 +36,7 @@ const ORDER: &[&str] = &[
     "connector::redis::inspect",
     "connector::postgres",
     "connector",
+    "feed",
     "cache",
     "caches",
     "config",

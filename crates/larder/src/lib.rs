@@ -67,6 +67,8 @@ pub mod contract;
 mod duration;
 mod entry;
 mod failure;
+#[cfg(feature = "postgres")]
+pub mod feed;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;

@@ -16,7 +16,7 @@
 
 use crate::breaker::Breaker;
 use crate::clock::Clock;
-use crate::connector::remote::{Server, ServerOptions};
+use crate::connector::remote::{Link, Server, ServerOptions};
 use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss, Object,
     OptionError, Pruned, Schema, Status, Stored, Ticket, Value,
@@ -26,16 +26,16 @@ use server::{PostgresServer, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
-mod connection;
+pub(crate) mod connection;
 mod errors;
 mod leasing;
 mod marks;
 mod options;
 mod pruning;
-mod queries;
+pub(crate) mod queries;
 mod reading;
 mod server;
-mod snapshots;
+pub(crate) mod snapshots;
 mod storing;
 
 pub use options::PostgresOptions;
@@ -103,6 +103,22 @@ impl Postgres {
         Ok(PostgresConnector { store: self.server.cache(schema, local)?, server: self.server.clone() })
     }
 
+    /// What tells other nodes, through the database, what a cache that keeps its objects elsewhere forgets.
+    pub(crate) fn telling(&self, schema: &Schema) -> Result<Telling, OptionError> {
+        let (schema, link) = (schema.clone().counted_alone(), self.server.link());
+        let local = link.kind().telling(&schema, link.clock());
+        Ok(Telling { store: self.server.cache(schema, local)?, server: self.server.clone() })
+    }
+
+    pub(crate) fn link(&self) -> &Link<PostgresServer> {
+        self.server.link()
+    }
+
+    /// Hosts and database.
+    pub(crate) fn name(&self) -> &str {
+        crate::connector::remote::ServerKind::name(self.link().kind())
+    }
+
     /// The breaker of the connections: its state, its events, and the switches to force it.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
@@ -124,6 +140,32 @@ impl Postgres {
 impl std::fmt::Debug for Postgres {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Postgres").field("options", &self.server.link().kind().options).finish_non_exhaustive()
+    }
+}
+
+/// What a cache that keeps its objects elsewhere forgets, on its way to the other nodes: with guards and a journal, as for any server.
+pub(crate) struct Telling {
+    store: Arc<Store>,
+    server: Server<PostgresServer>,
+}
+
+impl Telling {
+    pub(crate) fn invalidate(&self, keys: Vec<KeyBuf>) -> Answer<'_, Result<Delivery, Error>> {
+        self.store.invalidate(keys, None)
+    }
+
+    pub(crate) fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {
+        self.store.truncate()
+    }
+
+    /// How the way to the other nodes is doing, beside what is kept here.
+    pub(crate) fn status(&self, here: Status) -> Status {
+        let Status { journal, under_way, breaker, .. } = self.store.status();
+        Status { journal, under_way, breaker, ..here }
+    }
+
+    pub(crate) fn publish(&self) {
+        self.server.publish();
     }
 }
 

@@ -54,6 +54,21 @@ pub(crate) struct Local {
     pub(crate) shape: i64,
     pub(crate) hints: Hints,
     pub(crate) undecodable: WarningLimit,
+    /// For a cache that keeps its objects elsewhere: what is forgotten is told to the feed as well.
+    told: Option<Told>,
+}
+
+/// Where the clock stands.
+pub(crate) struct Registered {
+    pub(crate) epoch: i64,
+    pub(crate) generation: i32,
+    pub(crate) snapshot: String,
+}
+
+/// The names by which the feed tells of a cache.
+pub(crate) struct Told {
+    cache: String,
+    indexes: &'static [&'static str],
 }
 
 impl PostgresServer {
@@ -68,7 +83,14 @@ impl PostgresServer {
             shape: schema.fingerprint.cast_signed(),
             hints: Hints::new(self.options.hints, schema.last_use_age, clock.clone()),
             undecodable: WarningLimit::default(),
+            told: None,
         }
+    }
+
+    /// The same for a cache that keeps its objects elsewhere.
+    pub(crate) fn telling(&self, schema: &Schema, clock: &Clock) -> Local {
+        let told = Told { cache: schema.cache().to_owned(), indexes: schema.indexes() };
+        Local { told: Some(told), ..self.local(schema, clock) }
     }
 
     /// The ticket in the first three columns of a row: epoch, generation, snapshot. `None`: there is no clock.
@@ -78,9 +100,20 @@ impl PostgresServer {
         self.snapshots.keep(epoch, generation, snapshot).map(Some).ok_or_else(unexpected)
     }
 
-    async fn register(&self, channel: &Channel<'_, Self>) -> Result<Ticket, Trouble> {
+    async fn register(&self, channel: &Channel<'_, Self>) -> Result<Registered, Trouble> {
         let row = channel.run(|on| async move { on.row(Query::Register, &[]).await }).await?;
-        self.ticket_in(&row)?.ok_or_else(unexpected)
+        Ok(Registered { epoch: column(&row, 0)?, generation: column(&row, 1)?, snapshot: column(&row, 2)? })
+    }
+
+    /// Where the clock stands. The clock is made where it is missing, and so are the tables, where the options allow it.
+    pub(crate) async fn registered(&self, channel: &Channel<'_, Self>) -> Result<Registered, Trouble> {
+        match self.register(channel).await {
+            Err(trouble) if self.options.create && is_not_set_up(&trouble) => {
+                self.set_up(channel).await?;
+                self.register(channel).await
+            }
+            registered => registered,
+        }
     }
 
     /// Makes what larder needs in the database, in one transaction. Of several nodes at once one does.
@@ -95,6 +128,12 @@ impl PostgresServer {
         for _ in 0..SWEEPS {
             let row = link.beat(|on| async move { on.row(Query::Sweep, &[&SWEEP_AT_ONCE]).await }).await?;
             if column(&row, 2)? {
+                break;
+            }
+        }
+        for _ in 0..SWEEPS {
+            let row = link.beat(|on| async move { on.row(Query::Trim, &[&SWEEP_AT_ONCE]).await }).await?;
+            if !column::<bool>(&row, 0)? {
                 break;
             }
         }
@@ -134,13 +173,8 @@ impl ServerKind for PostgresServer {
     }
 
     async fn read_clock(&self, channel: &Channel<'_, Self>, _: &Local) -> Result<Clocked, Trouble> {
-        let ticket = match self.register(channel).await {
-            Err(trouble) if self.options.create && is_not_set_up(&trouble) => {
-                self.set_up(channel).await?;
-                self.register(channel).await?
-            }
-            registered => registered?,
-        };
+        let Registered { epoch, generation, snapshot } = self.registered(channel).await?;
+        let ticket = self.snapshots.keep(epoch, generation, &snapshot).ok_or_else(unexpected)?;
         Ok(Clocked {
             epoch: ticket.epoch,
             sequence: ticket.sequence,
@@ -157,7 +191,13 @@ impl ServerKind for PostgresServer {
         _: u64,
         _: Clearing,
     ) -> Result<Option<Clocked>, Trouble> {
-        channel.run(|on| async move { on.rows(Query::Truncate, &[&local.marks.cache]).await }).await?;
+        let cache = local.marks.cache;
+        match &local.told {
+            None => channel.run(|on| async move { on.rows(Query::Truncate, &[&cache]).await }).await?,
+            Some(told) => {
+                channel.run(|on| async move { on.rows(Query::TellAll, &[&cache, &told.cache]).await }).await?
+            }
+        };
         // Where there is no clock there is nothing else either, and this makes one.
         self.read_clock(channel, local).await.map(Some)
     }
@@ -172,6 +212,7 @@ impl ServerKind for PostgresServer {
         for batch in batches {
             let marks: Vec<i64> = batch.keys().iter().map(|key| local.marks.mark(key.as_ref())).collect();
             let sent = match batch.what() {
+                what if local.told.is_some() => tell(channel, local, batch, &marks, what).await,
                 Forgetting::Delete => fence(channel, &marks, b'd').await,
                 Forgetting::Invalidate { floors } if floors.is_empty() => fence(channel, &marks, b'i').await,
                 Forgetting::Invalidate { floors } => {
@@ -196,6 +237,23 @@ impl ServerKind for PostgresServer {
 async fn fence(channel: &Channel<'_, PostgresServer>, marks: &Vec<i64>, kind: u8) -> Result<Vec<Row>, Trouble> {
     let kind = kind.cast_signed();
     channel.run(|on| async move { on.rows(Query::Forget, &[marks, &kind]).await }).await
+}
+
+/// Forgets keys, and tells the feed.
+async fn tell(
+    channel: &Channel<'_, PostgresServer>,
+    local: &Local,
+    batch: &Batch<'_>,
+    marks: &Vec<i64>,
+    what: &Forgetting,
+) -> Result<Vec<Row>, Trouble> {
+    let Some(Told { cache, indexes }) = &local.told else { return Ok(Vec::new()) };
+    let kind = if *what == Forgetting::Delete { b'd' } else { b'i' }.cast_signed();
+    let names: Vec<&str> =
+        batch.keys().iter().map(|key| indexes.get(usize::from(key.index)).copied().unwrap_or_default()).collect();
+    let keys: Vec<&[u8]> = batch.keys().iter().map(|key| &*key.bytes).collect();
+    let (names, keys) = (&names, &keys);
+    channel.run(|on| async move { on.rows(Query::Tell, &[marks, &kind, cache, names, keys]).await }).await
 }
 
 /// A version as the database compares it: it has signed numbers only.

@@ -18,7 +18,8 @@ CREATE UNLOGGED TABLE IF NOT EXISTS larder.clock (
   swept      int4        NOT NULL DEFAULT 0,      -- oldest - 1 once the fences that no accepted ticket needs are gone
   began      pg_snapshot NOT NULL,                -- taken when the generation began
   previous   pg_snapshot NOT NULL,                -- and when the one before it began: every accepted ticket is newer
-  turned     timestamptz NOT NULL DEFAULT now());
+  turned     timestamptz NOT NULL DEFAULT now(),
+  trimmed    pg_snapshot NOT NULL);               -- changes that it sees may be gone
 
 -- What was touched, by which transaction. Only appended to: nobody who writes here waits for anybody, and nothing has to be looked up.
 CREATE UNLOGGED TABLE IF NOT EXISTS larder.fences (
@@ -72,6 +73,20 @@ CREATE UNLOGGED TABLE IF NOT EXISTS larder.leases (
   until timestamptz NOT NULL)
   WITH (fillfactor = 90);
 
+-- The feed: what was touched, for caches in other places. Logged, so that a change is told if and only if its transaction commits.
+CREATE TABLE IF NOT EXISTS larder.changes (
+  xid   xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  cache text NOT NULL,
+  index text,
+  keys  bytea[])                                  -- NULL: everything in the cache
+  WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_threshold = -1, vacuum_truncate = off);
+CREATE INDEX IF NOT EXISTS changes_xid ON larder.changes (xid);
+
+-- Snapshots of the last minutes: what one of them sees is at least as old as it is.
+CREATE UNLOGGED TABLE IF NOT EXISTS larder.moments (
+  taken    timestamptz NOT NULL,
+  snapshot pg_snapshot NOT NULL);
+
 CREATE OR REPLACE FUNCTION larder.version() RETURNS int4 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
 
 -- The first eight bytes of the SHA-256 of two netstrings and the key. The whole cache is the empty key of the empty index.
@@ -79,19 +94,30 @@ CREATE OR REPLACE FUNCTION larder.mark(cache text, index text, key bytea) RETURN
   SELECT ('x' || encode(substring(sha256(convert_to(
     octet_length(cache) || ':' || cache || ',' || octet_length(index) || ':' || index || ',', 'UTF8') || key) FOR 8), 'hex'))::bit(64)::int8 $$;
 
+-- Appends the fences of keys, and the change for the feed.
+CREATE OR REPLACE FUNCTION larder.touch(cache text, index text, keys bytea[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF cardinality(keys) > 0 THEN
+    INSERT INTO larder.fences (mark) SELECT larder.mark(cache, index, k) FROM unnest(keys) k;
+    INSERT INTO larder.changes (cache, index, keys) VALUES (cache, index, keys);
+  END IF;
+END $$;
+
 -- For any client, in any transaction: forgets every object that one of the keys leads to, when the transaction commits, and not at all when it does
 -- not. Waits for nobody, and nobody waits for it. A key that is NULL leads to nothing.
 CREATE OR REPLACE FUNCTION larder.invalidate(cache text, index text, VARIADIC keys text[]) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  bytes bytea[] := ARRAY(SELECT convert_to(k, 'UTF8') FROM unnest(keys) k WHERE k IS NOT NULL);
 BEGIN
-  INSERT INTO larder.fences (mark) SELECT larder.mark(cache, index, convert_to(k, 'UTF8')) FROM unnest(keys) k WHERE k IS NOT NULL;
+  PERFORM larder.touch(cache, index, bytes);
 END $$;
 
 -- The same for keys that are bytes, as those of several parts are.
 CREATE OR REPLACE FUNCTION larder.invalidate_bytes(cache text, index text, VARIADIC keys bytea[]) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  INSERT INTO larder.fences (mark) SELECT larder.mark(cache, index, k) FROM unnest(keys) k WHERE k IS NOT NULL;
+  PERFORM larder.touch(cache, index, ARRAY(SELECT k FROM unnest(keys) k WHERE k IS NOT NULL));
 END $$;
 
 -- Forgets everything in one cache, when the transaction commits.
@@ -100,6 +126,7 @@ CREATE OR REPLACE FUNCTION larder.truncate(cache text) RETURNS void
 BEGIN
   INSERT INTO larder.fences (mark, kind, until, seen)
     VALUES (larder.mark(cache, '', ''), 't', now() + interval '1 minute', pg_current_snapshot());
+  INSERT INTO larder.changes (cache) VALUES (cache);
 END $$;
 
 -- What no other place has: which cluster, database and table this is.
@@ -116,10 +143,10 @@ BEGIN
     PERFORM pg_advisory_xact_lock('larder.clock'::regclass::oid::int4, 0);
     IF NOT EXISTS (SELECT FROM larder.clock c WHERE c.home = here) THEN
       IF EXISTS (SELECT FROM larder.clock) THEN
-        TRUNCATE larder.clock, larder.fences, larder.objects, larder.keys, larder.notes, larder.leases;
+        TRUNCATE larder.clock, larder.fences, larder.objects, larder.keys, larder.notes, larder.leases, larder.changes, larder.moments;
       END IF;
-      INSERT INTO larder.clock (epoch, home, began, previous)
-        VALUES (floor(random() * 4503599627370495)::int8 + 1, here, pg_current_snapshot(), pg_current_snapshot());
+      INSERT INTO larder.clock (epoch, home, began, previous, trimmed)
+        SELECT floor(random() * 4503599627370495)::int8 + 1, here, s, s, s FROM pg_current_snapshot() s;
       -- No plan that is made while there is next to nothing here can hurt later.
       INSERT INTO larder.fences (mark, kind) SELECT ((random() - 0.5) * 1.8e19)::int8, 'b' FROM generate_series(1, 10000);
     END IF;
@@ -396,4 +423,29 @@ BEGIN
   IF p_page + p_pages < longest THEN
     next := p_page + p_pages;
   END IF;
+END $$;
+
+-- Removes up to p_limit changes that are older than ten minutes. A reader of the feed that was away for longer finds out by `trimmed`.
+-- Answers whether more are left.
+CREATE OR REPLACE FUNCTION larder.trim(p_limit int4) RETURNS bool LANGUAGE plpgsql AS $$
+DECLARE
+  old pg_snapshot;
+  removed int4;
+BEGIN
+  IF NOT pg_try_advisory_xact_lock('larder.changes'::regclass::oid::int4, 0) THEN
+    RETURN false;
+  END IF;
+  INSERT INTO larder.moments (taken, snapshot) SELECT now(), pg_current_snapshot()
+    WHERE NOT EXISTS (SELECT FROM larder.moments m WHERE m.taken > now() - interval '1 minute');
+  SELECT m.snapshot INTO old FROM larder.moments m WHERE m.taken <= now() - interval '10 minutes' ORDER BY m.taken DESC LIMIT 1;
+  IF old IS NULL THEN
+    RETURN false;
+  END IF;
+  -- In one transaction with the removal: whoever misses a row sees this.
+  UPDATE larder.clock SET trimmed = old;
+  DELETE FROM larder.changes h WHERE h.ctid = ANY (ARRAY(
+    SELECT h.ctid FROM larder.changes h WHERE h.xid < pg_snapshot_xmax(old) AND pg_visible_in_snapshot(h.xid, old) LIMIT p_limit));
+  GET DIAGNOSTICS removed = ROW_COUNT;
+  DELETE FROM larder.moments m WHERE m.taken < now() - interval '15 minutes';
+  RETURN removed = p_limit;
 END $$;

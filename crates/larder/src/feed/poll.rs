@@ -1,0 +1,62 @@
+//! One poll: the difference of two snapshots.
+
+use crate::connector::postgres::Postgres;
+use crate::connector::postgres::connection::column;
+use crate::connector::postgres::queries::Query;
+use crate::connector::postgres::snapshots::ticket;
+use crate::connector::remote::{Channel, Trouble};
+use crate::contract::Ticket;
+
+/// Up to where a node knows the changes.
+pub(super) struct Position {
+    epoch: i64,
+    snapshot: String,
+    /// The snapshot in the order of time.
+    at: Ticket,
+}
+
+/// One row of the feed.
+pub(super) struct Change {
+    pub(super) cache: String,
+    /// `None`: the whole cache.
+    pub(super) index: Option<String>,
+    pub(super) keys: Option<Vec<Vec<u8>>>,
+}
+
+/// What a poll has brought.
+pub(super) struct Polled {
+    pub(super) position: Position,
+    pub(super) changes: Vec<Change>,
+}
+
+fn position(epoch: i64, snapshot: &str) -> Result<Position, Trouble> {
+    let at = ticket(epoch, snapshot).ok_or_else(|| Trouble::fault("the database answered no snapshot"))?;
+    Ok(Position { epoch, snapshot: snapshot.to_owned(), at })
+}
+
+/// A place to begin at: everything that is visible now is known, provided that nothing older is cached.
+pub(super) async fn begin(postgres: &Postgres) -> Result<Position, Trouble> {
+    let link = postgres.link();
+    let registered = link.kind().registered(&Channel::Shared(link)).await?;
+    position(registered.epoch, &registered.snapshot)
+}
+
+/// What has become visible since. `None`: the server may not have all of it any more.
+pub(super) async fn poll(postgres: &Postgres, from: &Position, caches: &[&str]) -> Result<Option<Polled>, Trouble> {
+    let snapshot = from.snapshot.as_str();
+    let rows = postgres.link().beat(|on| async move { on.rows(Query::Poll, &[&snapshot, &caches]).await }).await?;
+    let mut rows = rows.iter();
+    // Without a clock the tables were emptied, by a crash or by hand.
+    let Some(head) = rows.next() else { return Ok(None) };
+    let Some(epoch) = column::<Option<i64>>(head, 0)? else { return Ok(None) };
+    let now = position(epoch, column(head, 1)?)?;
+    let trimmed = position(epoch, column(head, 2)?)?;
+    if epoch != from.epoch || from.at.sequence < trimmed.at.sequence || now.at.sequence < from.at.sequence {
+        return Ok(None);
+    }
+    let mut changes = Vec::new();
+    for row in rows {
+        changes.push(Change { cache: column(row, 3)?, index: column(row, 4)?, keys: column(row, 5)? });
+    }
+    Ok(Some(Polled { position: now, changes }))
+}
