@@ -159,6 +159,8 @@ struct Followers {
 struct Follower {
     schema: Schema,
     memory: Memory,
+    /// Its own changes, which it has applied already, have this number.
+    origin: i64,
     /// Until when the cache may be read, in ms of the clock.
     until: AtomicU64,
 }
@@ -187,8 +189,9 @@ impl Feed {
     /// The schema or an option cannot be used: see [`Schema::validate`].
     pub fn memory(&self, schema: Schema, options: crate::connector::memory::MemoryOptions) -> Result<Fed, OptionError> {
         let memory = Memory::open(schema.clone(), options)?;
-        let told = self.shared.postgres.telling(&schema)?;
-        let follower = Arc::new(Follower { schema, memory, until: AtomicU64::new(0) });
+        let origin = fastrand::i64(..);
+        let told = self.shared.postgres.telling(&schema, origin)?;
+        let follower = Arc::new(Follower { schema, memory, origin, until: AtomicU64::new(0) });
         self.shared.followers.caches.lock().push(Arc::downgrade(&follower));
         Ok(Fed::new(follower, told, self.clone()))
     }
@@ -285,7 +288,8 @@ async fn poll_once(
         return Box::pin(poll_once(postgres, position, caches)).await;
     };
     for change in &polled.changes {
-        for cache in caches.iter().filter(|cache| cache.schema.cache() == change.cache) {
+        let others = |cache: &&Arc<Follower>| change.origin != Some(cache.origin);
+        for cache in caches.iter().filter(|cache| cache.schema.cache() == change.cache).filter(others) {
             cache.apply(change).await;
         }
     }

@@ -104,9 +104,9 @@ impl Postgres {
     }
 
     /// What tells other nodes, through the database, what a cache that keeps its objects elsewhere forgets.
-    pub(crate) fn telling(&self, schema: &Schema) -> Result<Telling, OptionError> {
+    pub(crate) fn telling(&self, schema: &Schema, origin: i64) -> Result<Telling, OptionError> {
         let (schema, link) = (schema.clone().counted_alone(), self.server.link());
-        let local = link.kind().telling(&schema, link.clock());
+        let local = link.kind().telling(&schema, link.clock(), origin);
         Ok(Telling { store: self.server.cache(schema, local)?, server: self.server.clone() })
     }
 

@@ -13,10 +13,9 @@ use std::sync::Arc;
 /// gone within the feed's deadline.
 ///
 /// An invalidation, a delete, a truncate and a set are told to the database, which tells the other nodes. Where the database cannot be reached
-/// they are *deferred*: this node has applied them, and tells the database when it is back. A cache whose node tells nothing for a while, because
-/// nobody changes anything, follows the feed all the same.
+/// they are *deferred*: this node has applied them, and tells the database when it is back.
 ///
-/// A set stores the object here and makes the other nodes forget theirs. This node forgets its own, too, when it hears of the change from the database.
+/// A set stores the object here, and makes the other nodes forget theirs.
 pub struct Fed {
     follower: Arc<Follower>,
     told: Telling,

@@ -21,6 +21,8 @@ pub(super) struct Change {
     /// `None`: the whole cache.
     pub(super) index: Option<String>,
     pub(super) keys: Option<Vec<Vec<u8>>>,
+    /// The cache of a node that has applied it itself.
+    pub(super) origin: Option<i64>,
 }
 
 /// What a poll has brought.
@@ -56,7 +58,8 @@ pub(super) async fn poll(postgres: &Postgres, from: &Position, caches: &[&str]) 
     }
     let mut changes = Vec::new();
     for row in rows {
-        changes.push(Change { cache: column(row, 3)?, index: column(row, 4)?, keys: column(row, 5)? });
+        let (cache, index, keys, origin) = (column(row, 3)?, column(row, 4)?, column(row, 5)?, column(row, 6)?);
+        changes.push(Change { cache, index, keys, origin });
     }
     Ok(Some(Polled { position: now, changes }))
 }

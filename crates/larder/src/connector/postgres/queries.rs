@@ -144,21 +144,23 @@ queries! {
     Sweep(INT4) = "SELECT fences, objects, done FROM larder.sweep($1)";
     /// First page, how many.
     Prune(INT8, INT4) = "SELECT next, objects, keys FROM larder.prune($1, $2)";
-    /// Keys, the kind of fence; cache, and for each key its index and its bytes: forgets, and tells the feed.
-    Tell(INT8_ARRAY, CHAR, TEXT, TEXT_ARRAY, BYTEA_ARRAY) = "WITH fenced AS (\
+    /// Keys, the kind of fence; cache, and for each key its index and its bytes; origin: forgets, and tells the feed.
+    Tell(INT8_ARRAY, CHAR, TEXT, TEXT_ARRAY, BYTEA_ARRAY, INT8) = "WITH fenced AS (\
         INSERT INTO larder.fences (mark, kind) SELECT m, $2 FROM unnest($1) m), \
-        told AS (INSERT INTO larder.changes (cache, index, keys) SELECT $3, q.index, array_agg(q.key) FROM unnest($4, $5) q(index, key) GROUP BY q.index) \
+        told AS (INSERT INTO larder.changes (cache, index, keys, origin) \
+        SELECT $3, q.index, array_agg(q.key), $6 FROM unnest($4, $5) q(index, key) GROUP BY q.index) \
         SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
-    /// Cache, its name.
-    TellAll(INT8, TEXT) = "WITH fenced AS (INSERT INTO larder.fences (mark, kind, until, seen) \
+    /// Cache, its name, origin.
+    TellAll(INT8, TEXT, INT8) = "WITH fenced AS (INSERT INTO larder.fences (mark, kind, until, seen) \
         VALUES ($1, 't', now() + interval '1 minute', pg_current_snapshot())), \
-        told AS (INSERT INTO larder.changes (cache) VALUES ($2)) \
+        told AS (INSERT INTO larder.changes (cache, origin) VALUES ($2, $3)) \
         SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
     /// The snapshot of the poll before, the names of caches. First the clock, then each change that has become visible since.
-    Poll(TEXT, TEXT_ARRAY) = "SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, NULL::text, NULL::text, NULL::bytea[] FROM larder.clock c \
-        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys FROM larder.changes h \
+    Poll(TEXT, TEXT_ARRAY) = "SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, NULL::text, NULL::text, NULL::bytea[], NULL::int8 \
+        FROM larder.clock c \
+        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin FROM larder.changes h \
         WHERE h.xid >= pg_snapshot_xmax($1::pg_snapshot) AND h.cache = ANY ($2) \
-        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys FROM larder.changes h \
+        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin FROM larder.changes h \
         WHERE h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) AND h.cache = ANY ($2)";
     /// How many changes.
     Trim(INT4) = "SELECT larder.trim($1)";

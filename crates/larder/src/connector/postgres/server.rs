@@ -69,6 +69,8 @@ pub(crate) struct Registered {
 pub(crate) struct Told {
     cache: String,
     indexes: &'static [&'static str],
+    /// By which this node knows its own changes again.
+    origin: i64,
 }
 
 impl PostgresServer {
@@ -88,8 +90,8 @@ impl PostgresServer {
     }
 
     /// The same for a cache that keeps its objects elsewhere.
-    pub(crate) fn telling(&self, schema: &Schema, clock: &Clock) -> Local {
-        let told = Told { cache: schema.cache().to_owned(), indexes: schema.indexes() };
+    pub(crate) fn telling(&self, schema: &Schema, clock: &Clock, origin: i64) -> Local {
+        let told = Told { cache: schema.cache().to_owned(), indexes: schema.indexes(), origin };
         Local { told: Some(told), ..self.local(schema, clock) }
     }
 
@@ -195,7 +197,9 @@ impl ServerKind for PostgresServer {
         match &local.told {
             None => channel.run(|on| async move { on.rows(Query::Truncate, &[&cache]).await }).await?,
             Some(told) => {
-                channel.run(|on| async move { on.rows(Query::TellAll, &[&cache, &told.cache]).await }).await?
+                channel
+                    .run(|on| async move { on.rows(Query::TellAll, &[&cache, &told.cache, &told.origin]).await })
+                    .await?
             }
         };
         // Where there is no clock there is nothing else either, and this makes one.
@@ -247,13 +251,13 @@ async fn tell(
     marks: &Vec<i64>,
     what: &Forgetting,
 ) -> Result<Vec<Row>, Trouble> {
-    let Some(Told { cache, indexes }) = &local.told else { return Ok(Vec::new()) };
+    let Some(Told { cache, indexes, origin }) = &local.told else { return Ok(Vec::new()) };
     let kind = if *what == Forgetting::Delete { b'd' } else { b'i' }.cast_signed();
     let names: Vec<&str> =
         batch.keys().iter().map(|key| indexes.get(usize::from(key.index)).copied().unwrap_or_default()).collect();
     let keys: Vec<&[u8]> = batch.keys().iter().map(|key| &*key.bytes).collect();
     let (names, keys) = (&names, &keys);
-    channel.run(|on| async move { on.rows(Query::Tell, &[marks, &kind, cache, names, keys]).await }).await
+    channel.run(|on| async move { on.rows(Query::Tell, &[marks, &kind, cache, names, keys, origin]).await }).await
 }
 
 /// A version as the database compares it: it has signed numbers only.

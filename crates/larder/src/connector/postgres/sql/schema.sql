@@ -78,7 +78,8 @@ CREATE TABLE IF NOT EXISTS larder.changes (
   xid   xid8 NOT NULL DEFAULT pg_current_xact_id(),
   cache text NOT NULL,
   index text,
-  keys  bytea[])                                  -- NULL: everything in the cache
+  keys  bytea[],                                  -- NULL: everything in the cache
+  origin int8)                                    -- the cache of a node that has applied it itself; NULL: somebody else
   WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_threshold = -1, vacuum_truncate = off);
 CREATE INDEX IF NOT EXISTS changes_xid ON larder.changes (xid);
 
