@@ -37,8 +37,10 @@ use tokio::task::AbortHandle;
 
 mod fed;
 mod poll;
+mod source;
 
 pub use fed::Fed;
+pub use source::{Finding, Source, SourceError, Sources};
 
 /// The options of a [`Feed`].
 ///

@@ -12,13 +12,13 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 /// A node whose cache is in its own memory.
-struct Node {
+pub(crate) struct FedNode {
     cache: Cache<Site>,
 }
 
-impl Node {
+impl FedNode {
     /// With a deadline that a slow machine does not miss.
-    async fn on(server: &PostgresServer) -> Self {
+    pub(crate) async fn on(server: &PostgresServer) -> Self {
         Self::with_deadline(server, Duration::from_secs(20)).await
     }
 
@@ -45,7 +45,7 @@ impl Node {
         until("the cache can be read", || self.cache.status().readable && self.cache.status().journal == 0).await;
     }
 
-    async fn fill(&self, id: &str, hosts: &[&str], name: &str) {
+    pub(crate) async fn fill(&self, id: &str, hosts: &[&str], name: &str) {
         let Lookup::Miss { ticket: Some(ticket), .. } = self.cache.lookup(Site::ID, id).await else { panic!("a hit") };
         assert_eq!(self.cache.fill(Site::new(id, hosts, name), ticket).await, Stored::Accepted);
     }
@@ -55,7 +55,7 @@ impl Node {
     }
 
     /// Waits until the object is gone.
-    async fn forgets(&self, id: &str) {
+    pub(crate) async fn forgets(&self, id: &str) {
         let begun = std::time::Instant::now();
         while self.has(id).await {
             assert!(begun.elapsed() < Duration::from_secs(60), "{id} is not forgotten");
@@ -79,7 +79,7 @@ async fn run(client: &Client, sql: &str) {
 #[tokio::test]
 async fn a_change_reaches_the_memory_of_every_node() {
     for server in servers().await {
-        let (one, two, writer) = (Node::on(&server).await, Node::on(&server).await, session(&server).await);
+        let (one, two, writer) = (FedNode::on(&server).await, FedNode::on(&server).await, session(&server).await);
         for node in [&one, &two] {
             node.fill("a", &["h"], "old").await;
             node.fill("b", &["k"], "stays").await;
@@ -101,7 +101,7 @@ async fn a_change_reaches_the_memory_of_every_node() {
 #[tokio::test]
 async fn reading_an_outbox_by_sequence_number_lost_what_committed_later() {
     for server in servers().await {
-        let (node, one, two) = (Node::on(&server).await, session(&server).await, session(&server).await);
+        let (node, one, two) = (FedNode::on(&server).await, session(&server).await, session(&server).await);
         for id in ["a", "b", "c", "d", "e"] {
             node.fill(id, &[], "old").await;
         }
@@ -127,7 +127,7 @@ async fn reading_an_outbox_by_sequence_number_lost_what_committed_later() {
 #[tokio::test]
 async fn a_node_that_cannot_poll_reads_nothing_and_goes_on_where_it_was() {
     for server in servers().await {
-        let (node, writer) = (Node::on_short(&server).await, session(&server).await);
+        let (node, writer) = (FedNode::on_short(&server).await, session(&server).await);
         node.fill("a", &[], "old").await;
         node.fill("b", &[], "stays").await;
         let socket = server.socket().join(".s.PGSQL.5432");
@@ -149,7 +149,7 @@ async fn a_node_that_cannot_poll_reads_nothing_and_goes_on_where_it_was() {
 #[tokio::test]
 async fn a_node_away_for_longer_than_changes_are_kept_came_back_healthy_and_kept_stale_copies() {
     for server in servers().await {
-        let node = Node::on(&server).await;
+        let node = FedNode::on(&server).await;
         node.fill("a", &[], "old").await;
         server.psql("BEGIN; DELETE FROM larder.changes; UPDATE larder.clock SET trimmed = format('%s:%s:', s, s)::pg_snapshot FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8 + 10 AS s) s; COMMIT").unwrap();
         node.forgets("a").await;
@@ -160,7 +160,7 @@ async fn a_node_away_for_longer_than_changes_are_kept_came_back_healthy_and_kept
 #[tokio::test]
 async fn a_server_that_crashed_clears_the_caches_that_follow_it() {
     for server in servers().await {
-        let node = Node::on_short(&server).await;
+        let node = FedNode::on_short(&server).await;
         node.fill("a", &[], "old").await;
         server.kill();
         until("the deadline has passed", || !node.cache.status().readable).await;
@@ -175,7 +175,7 @@ async fn a_server_that_crashed_clears_the_caches_that_follow_it() {
 #[tokio::test]
 async fn what_one_node_changes_every_node_forgets_also_after_an_outage() {
     for server in servers().await {
-        let (one, two) = (Node::on(&server).await, Node::on(&server).await);
+        let (one, two) = (FedNode::on(&server).await, FedNode::on(&server).await);
         for id in ["a", "b", "c"] {
             two.fill(id, &[], "old").await;
         }
@@ -192,7 +192,7 @@ async fn what_one_node_changes_every_node_forgets_also_after_an_outage() {
 #[tokio::test]
 async fn a_slow_loader_does_not_bring_the_old_state_back() {
     for server in servers().await {
-        let (node, writer) = (Node::on(&server).await, session(&server).await);
+        let (node, writer) = (FedNode::on(&server).await, session(&server).await);
         let Lookup::Miss { ticket: Some(early), .. } = node.cache.lookup(Site::ID, "a").await else { panic!("a hit") };
         run(&writer, "SELECT larder.invalidate('site', 'id', 'a')").await;
         node.hears(&writer).await;

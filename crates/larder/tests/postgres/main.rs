@@ -6,4 +6,5 @@ mod interleavings;
 mod node;
 mod outage;
 mod setup;
+mod sources;
 mod sweeping;

@@ -95,14 +95,24 @@ CREATE OR REPLACE FUNCTION larder.mark(cache text, index text, key bytea) RETURN
   SELECT ('x' || encode(substring(sha256(convert_to(
     octet_length(cache) || ':' || cache || ',' || octet_length(index) || ':' || index || ',', 'UTF8') || key) FOR 8), 'hex'))::bit(64)::int8 $$;
 
--- Appends the fences of keys, and the change for the feed.
+-- Appends the fences of keys, and the change for the feed. Of more than 10,000 keys it says the whole cache: those who follow are sooner done with that.
 CREATE OR REPLACE FUNCTION larder.touch(cache text, index text, keys bytea[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-  IF cardinality(keys) > 0 THEN
+  IF cardinality(keys) > 10000 THEN
+    PERFORM larder.truncate(cache);
+  ELSIF cardinality(keys) > 0 THEN
     INSERT INTO larder.fences (mark) SELECT larder.mark(cache, index, k) FROM unnest(keys) k;
     INSERT INTO larder.changes (cache, index, keys) VALUES (cache, index, keys);
   END IF;
 END $$;
+
+-- One part of a key that has several: a netstring.
+CREATE OR REPLACE FUNCTION larder.part(bytes bytea) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+  SELECT convert_to(octet_length(bytes) || ':', 'UTF8') || bytes || '\x2c'::bytea $$;
+
+-- Whether a table still has these columns. A trigger asks, so that no write of an application fails where one was dropped or renamed.
+CREATE OR REPLACE FUNCTION larder.has_columns(tab oid, VARIADIC names name[]) RETURNS bool LANGUAGE sql STABLE AS $$
+  SELECT count(*) = cardinality(names) FROM pg_catalog.pg_attribute a WHERE a.attrelid = tab AND a.attname = ANY (names) AND NOT a.attisdropped $$;
 
 -- For any client, in any transaction: forgets every object that one of the keys leads to, when the transaction commits, and not at all when it does
 -- not. Waits for nobody, and nobody waits for it. A key that is NULL leads to nothing.
