@@ -30,7 +30,7 @@ use crate::contract::{Connector, Schema};
 use crate::option_error::{OptionError, setters};
 use parking_lot::Mutex;
 use poll::{Change, Position};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::task::AbortHandle;
@@ -163,6 +163,8 @@ struct Follower {
     memory: Memory,
     /// Its own changes, which it has applied already, have this number.
     origin: i64,
+    /// Whether the polls ask for its changes.
+    joined: AtomicBool,
     /// Until when the cache may be read, in ms of the clock.
     until: AtomicU64,
 }
@@ -193,7 +195,8 @@ impl Feed {
         let memory = Memory::open(schema.clone(), options)?;
         let origin = fastrand::i64(..);
         let told = self.shared.postgres.telling(&schema, origin)?;
-        let follower = Arc::new(Follower { schema, memory, origin, until: AtomicU64::new(0) });
+        let follower =
+            Arc::new(Follower { schema, memory, origin, joined: AtomicBool::new(false), until: AtomicU64::new(0) });
         self.shared.followers.caches.lock().push(Arc::downgrade(&follower));
         Ok(Fed::new(follower, told, self.clone()))
     }
@@ -241,6 +244,11 @@ async fn keep_polling(postgres: Postgres, followers: Arc<Followers>) {
     let mut failing = false;
     loop {
         let caches = followers.now_following();
+        // A load that began while a poll was under way that did not ask for this cache may have missed a change: it is refused.
+        for cache in caches.iter().filter(|cache| !cache.joined.swap(true, Ordering::Relaxed)) {
+            let cleared = cache.memory.truncate().await;
+            debug_assert!(cleared.is_ok());
+        }
         let began = followers.clock.now();
         match poll_once(&postgres, &mut position, &caches).await {
             Ok(()) => {

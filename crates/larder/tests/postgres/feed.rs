@@ -33,12 +33,15 @@ impl FedNode {
         settings.breaker.open_max = Duration::from_millis(100);
         let postgres = Postgres::open(settings).unwrap();
         let feed = FeedOptions::new().poll(Duration::from_millis(5)).deadline(deadline);
-        let feed = Feed::open(&postgres, feed).unwrap();
-        let schema = Schema::of::<Site>();
-        let connector = feed.memory(schema.clone(), MemoryOptions::new()).unwrap();
-        let node = Self { cache: Cache::new(Arc::new(connector), schema).unwrap() };
+        let node = Self::following(&Feed::open(&postgres, feed).unwrap());
         node.readable().await;
         node
+    }
+
+    fn following(feed: &Feed) -> Self {
+        let schema = Schema::of::<Site>();
+        let connector = feed.memory(schema.clone(), MemoryOptions::new()).unwrap();
+        Self { cache: Cache::new(Arc::new(connector), schema).unwrap() }
     }
 
     async fn readable(&self) {
@@ -201,5 +204,29 @@ async fn a_slow_loader_does_not_bring_the_old_state_back() {
         node.fill("a", &[], "old").await;
         run(&writer, "COMMIT").await;
         node.forgets("a").await;
+    }
+}
+
+/// A cache that is opened while a poll is under way is not among those that this poll asks for. What it loads meanwhile may be from before a change that
+/// the next poll takes for known.
+#[tokio::test]
+async fn a_cache_that_is_opened_during_a_poll_misses_no_change() {
+    for server in servers().await {
+        let postgres = Postgres::open(options(&server)).unwrap();
+        let polls = FeedOptions::new().poll(Duration::from_millis(5)).deadline(Duration::from_secs(20));
+        let feed = Feed::open(&postgres, polls).unwrap();
+        let first = FedNode::following(&feed);
+        first.readable().await;
+        drop(first);
+        let holder = session(&server).await;
+        run(&holder, "BEGIN; LOCK TABLE larder.changes IN ACCESS EXCLUSIVE MODE").await;
+        let waits = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'larder.changes'::regclass AND NOT granted";
+        until("a poll is under way", || server.psql(waits).unwrap() == "t").await;
+        let node = FedNode::following(&feed);
+        let Lookup::Miss { ticket: Some(ticket), .. } = node.cache.lookup(Site::ID, "a").await else { panic!("a hit") };
+        run(&holder, "SELECT larder.invalidate('site', 'id', 'a'); COMMIT").await;
+        node.readable().await;
+        node.cache.fill(Site::new("a", &[], "old"), ticket).await;
+        assert!(!node.has("a").await);
     }
 }
