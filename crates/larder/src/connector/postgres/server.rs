@@ -30,6 +30,10 @@ pub(crate) const SCHEMA: &str = include_str!("sql/schema.sql");
 /// The history of the data, which is always the known one.
 const HISTORY: u64 = 1;
 
+/// Why there is no clock yet.
+const STILL_PREPARED: &str = "the server has lost its cache tables, and a transaction that was prepared before that has not ended: nothing is cached until \
+    it has (see pg_prepared_xacts; COMMIT PREPARED or ROLLBACK PREPARED ends it)";
+
 /// How often a node looks whether fences are to be swept, in ms of its clock.
 const SWEEP_EVERY: u64 = 5_000;
 
@@ -80,7 +84,7 @@ impl PostgresServer {
 
     async fn register(&self, channel: &Channel<'_, Self>) -> Result<Ticket, Trouble> {
         let row = channel.run(|on| async move { on.row(Query::Register, &[]).await }).await?;
-        self.ticket_in(&row)?.ok_or_else(unexpected)
+        self.ticket_in(&row)?.ok_or_else(|| Trouble::Error { what: What::Busy, text: STILL_PREPARED.to_owned() })
     }
 
     /// Makes what larder needs in the database, in one transaction. Of several nodes at once one does.
