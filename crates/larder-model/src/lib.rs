@@ -18,6 +18,7 @@
 //! | `standalone.rs` | the steps that are possible next, against one server; which steps are left out, and why that misses no fault |
 //! | `standalone/properties.rs` | the promises |
 //! | `cluster.rs`, `cluster/` | the same on a cluster, where no step spans two hash slots |
+//! | `postgres.rs`, `postgres/` | the postgres connector, whose operations are transactions beside other transactions; `docs/protocol-postgres.md` |
 //! | [`protections`] | what can be removed: the protections, and the assumptions that the docs state |
 //! | [`scenes`] | the configurations that are checked, and for each protection the configuration that finds the fault without it |
 //!
@@ -38,6 +39,7 @@
 pub mod check;
 mod cluster;
 mod node;
+mod postgres;
 pub mod protections;
 pub mod scenes;
 mod server;

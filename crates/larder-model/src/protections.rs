@@ -78,6 +78,29 @@ removable! {
     /// Cluster: a truncate drops only claims that are older than itself, and only in its second removal.
     KeepClaims = "keep-claims";
 
+    /// Postgres: a read serves an object only if the object's ticket sees every visible fence of its keys.
+    ReadCheck = "read-check";
+    /// Postgres: a sweep removes only fences that every accepted ticket sees.
+    Generations = "generations";
+    /// Postgres: a fill whose ticket is older than the oldest generation is refused.
+    OldestGeneration = "oldest-generation";
+    /// Postgres: a sweep waits until the stores have ended whose tickets may not see the swept fences.
+    Drain = "drain";
+    /// Postgres: a ticket from before a crash is refused, by its epoch.
+    EpochOfTables = "epoch-of-tables";
+    /// Postgres: there is no clock until the transactions have ended that were prepared when a crash emptied the tables.
+    LostFences = "lost-fences";
+    /// Postgres: a store that takes a key over fences the object that had the key.
+    DisplacementFence = "displacement-fence";
+    /// Postgres: a store locks the row of each of its keys, even if the row leads to its object already.
+    KeyLock = "key-lock";
+    /// Postgres: two stores that claim one key wait for each other at the key's unique row.
+    KeyOrder = "key-order";
+    /// Postgres: the row of a key is pruned only once all stores have ended that may have relied on it.
+    KeysDrained = "keys-drained";
+    /// Postgres: the rows of one object's shapes have the marks of all shapes.
+    MarksOfShapes = "marks-of-shapes";
+
     /// Assumption: a deferred invalidation promises nothing to other nodes until it is replayed.
     DeferredBindsOneNode = "deferred-binds-one-node";
     /// Assumption: a node that dies with entries in its journal loses them, and what they promised.

@@ -9,6 +9,8 @@ use crate::cluster::{Cluster, ClusterScene};
 use crate::node::Task::{
     self, DeleteH, FindNothing, Invalidate, InvalidateBelow, Load, LoadLagging, Set, SetBoth, Truncate, Update,
 };
+use crate::postgres::Shape::{Bare, Full};
+use crate::postgres::{self, Happens, Postgres, PostgresScene};
 use crate::protections::{Removable, Removed};
 use crate::source::{Change, Keys, Object};
 use crate::standalone::{Faults, Scene, Standalone};
@@ -38,6 +40,7 @@ pub struct Config {
 enum Kind {
     Standalone(Scene),
     Cluster(ClusterScene),
+    Postgres(PostgresScene),
 }
 
 impl Config {
@@ -53,6 +56,7 @@ impl Config {
         match (self.scene)(size) {
             Kind::Standalone(scene) => check(Standalone::new(scene, removed, true), threads),
             Kind::Cluster(scene) => check(Cluster::new(scene, removed, true), threads),
+            Kind::Postgres(scene) => check(Postgres::new(scene, removed), threads),
         }
     }
 
@@ -62,6 +66,7 @@ impl Config {
         match (self.scene)(size) {
             Kind::Standalone(scene) => shortest(&Standalone::new(scene, removed, false)),
             Kind::Cluster(scene) => shortest(&Cluster::new(scene, removed, false)),
+            Kind::Postgres(scene) => shortest(&Postgres::new(scene, removed)),
         }
     }
 }
@@ -93,6 +98,17 @@ pub const PROOFS: &[(Removable, &str)] = &[
     (Removable::Stamps, "cluster-sets"),
     (Removable::SecondRemoval, "cluster-truncate"),
     (Removable::KeepClaims, "cluster-truncate"),
+    (Removable::ReadCheck, "postgres-writes"),
+    (Removable::Generations, "postgres-writes"),
+    (Removable::OldestGeneration, "postgres-writes"),
+    (Removable::Drain, "postgres-writes"),
+    (Removable::EpochOfTables, "postgres-crash"),
+    (Removable::LostFences, "postgres-crash"),
+    (Removable::DisplacementFence, "postgres-moves"),
+    (Removable::KeyLock, "postgres-moves"),
+    (Removable::KeyOrder, "postgres-moves"),
+    (Removable::KeysDrained, "postgres-prune"),
+    (Removable::MarksOfShapes, "postgres-shapes"),
     (Removable::DeferredBindsOneNode, "outage"),
     (Removable::JournalDiesWithNode, "outage"),
     (Removable::IndexKeysStay, "values"),
@@ -115,6 +131,11 @@ const AGAIN: &str = "a set goes again";
 const REPLAYED: &str = "a journal is replayed";
 const CLEARING: &str = "a clearing is under way";
 const DISPLACED: &str = "another claimant is displaced";
+const SWEPT: &str = "a fence is swept";
+const LOST_A_KEY: &str = "a holder is displaced";
+const OUTDATED: &str = "a set is outdated";
+const PRUNED: &str = "a key's row is pruned";
+const PREPARED: &str = "a prepared transaction is committed after a crash";
 
 /// All configurations.
 pub const CONFIGS: &[Config] = &[
@@ -244,6 +265,48 @@ pub const CONFIGS: &[Config] = &[
         about: "a truncate among readers and a writer; a command arrives late",
         reaches: &[HIT, ACCEPTED, REFUSED],
         scene: cluster_truncate,
+    },
+    Config {
+        name: "postgres-writes",
+        about: "loads by h and by P against writers' transactions and sweeps",
+        reaches: &[HIT, ACCEPTED, REFUSED, SWEPT],
+        scene: postgres_writes,
+    },
+    Config {
+        name: "postgres-moves",
+        about: "h moves from P to Q, and both are loaded meanwhile",
+        reaches: &[HIT, ACCEPTED, REFUSED, SWEPT, LOST_A_KEY],
+        scene: postgres_moves,
+    },
+    Config {
+        name: "postgres-sets",
+        about: "a set, an update and an invalidation after the change, against loads and sweeps",
+        reaches: &[HIT, ACCEPTED, REFUSED, SWEPT],
+        scene: postgres_sets,
+    },
+    Config {
+        name: "postgres-versions",
+        about: "sets of versions that others have overtaken",
+        reaches: &[HIT, ACCEPTED, SWEPT, OUTDATED],
+        scene: postgres_versions,
+    },
+    Config {
+        name: "postgres-prune",
+        about: "objects expire and the row of h is pruned while loads are under way",
+        reaches: &[HIT, ACCEPTED, SWEPT, PRUNED],
+        scene: postgres_prune,
+    },
+    Config {
+        name: "postgres-shapes",
+        about: "two releases, one of which does not know h",
+        reaches: &[HIT, ACCEPTED, SWEPT],
+        scene: postgres_shapes,
+    },
+    Config {
+        name: "postgres-crash",
+        about: "a crash empties the tables while a fill and a prepared transaction are on their way",
+        reaches: &[HIT, ACCEPTED, REFUSED, PREPARED],
+        scene: postgres_crash,
     },
 ];
 
@@ -481,5 +544,91 @@ fn cluster_truncate(size: Size) -> Kind {
     match size {
         Size::Small => cluster(&[Load(H), Load(H), Invalidate(CHANGE_P, H), Truncate], 1),
         Size::Large => cluster(&[Load(H), Load(H), Invalidate(MOVE, H), Truncate, Truncate], 0),
+    }
+}
+
+fn postgres(tasks: &[postgres::Task], happens: Happens) -> Kind {
+    Kind::Postgres(PostgresScene { tasks: tasks.to_vec(), happens, versioned: false })
+}
+
+fn postgres_writes(size: Size) -> Kind {
+    use postgres::Task::{Load, Write};
+    let happens = Happens { turns: 2, ..Happens::default() };
+    match size {
+        Size::Small => postgres(&[Load(H, Full), Load(P, Full), Write(CHANGE_P, H)], happens),
+        Size::Large => postgres(
+            &[Load(H, Full), Load(H, Full), Load(P, Full), Write(CHANGE_P, H), Write(CHANGE_P, P)],
+            Happens { turns: 3, aborts: 1, ..happens },
+        ),
+    }
+}
+
+fn postgres_moves(size: Size) -> Kind {
+    use postgres::Task::{Load, Write};
+    let happens = Happens { turns: 2, expiries: 1, ..Happens::default() };
+    match size {
+        Size::Small => postgres(&[Load(H, Full), Load(H, Full), Load(P, Full), Write(MOVE, H)], happens),
+        Size::Large => postgres(
+            &[Load(H, Full), Load(H, Full), Load(H, Full), Write(MOVE, H), Write(MOVE, P.and(Q))],
+            Happens { aborts: 1, ..happens },
+        ),
+    }
+}
+
+fn postgres_sets(size: Size) -> Kind {
+    use postgres::Task::{Invalidate, Load, Set, Update};
+    let happens = Happens { turns: 2, ..Happens::default() };
+    match size {
+        Size::Small => postgres(&[Load(H, Full), Set(MOVE, Object::Q), Invalidate(CHANGE_P, P)], happens),
+        Size::Large => postgres(
+            &[Load(H, Full), Set(MOVE, Object::Q), Update(CHANGE_P, Object::P), Invalidate(CHANGE_P, H)],
+            Happens { aborts: 1, ..happens },
+        ),
+    }
+}
+
+fn postgres_versions(size: Size) -> Kind {
+    use postgres::Task::{Load, Set};
+    let happens = Happens { turns: 2, ..Happens::default() };
+    let small = [Load(P, Full), Set(CHANGE_P, Object::P), Set(CHANGE_P, Object::P)];
+    let tasks: &[_] = match size {
+        Size::Small => &small,
+        Size::Large => &[small.as_slice(), &[Load(H, Full)]].concat(),
+    };
+    Kind::Postgres(PostgresScene { tasks: tasks.to_vec(), happens, versioned: true })
+}
+
+fn postgres_prune(size: Size) -> Kind {
+    use postgres::Task::{Load, Write};
+    let happens = Happens { turns: 3, expiries: 1, prunes: 1, ..Happens::default() };
+    match size {
+        Size::Small => postgres(&[Load(H, Full), Load(P, Full), Write(CHANGE_P, H)], happens),
+        Size::Large => postgres(
+            &[Load(H, Full), Load(P, Full), Load(H, Full), Write(MOVE, H)],
+            Happens { prunes: 2, expiries: 2, ..happens },
+        ),
+    }
+}
+
+fn postgres_shapes(size: Size) -> Kind {
+    use postgres::Task::{Load, Write};
+    let happens = Happens { turns: 2, ..Happens::default() };
+    match size {
+        Size::Small => postgres(&[Load(P, Full), Load(P, Bare), Write(CHANGE_P, H)], happens),
+        Size::Large => {
+            postgres(&[Load(H, Full), Load(P, Bare), Load(P, Full), Write(CHANGE_P, H), Write(CHANGE_P, P)], happens)
+        }
+    }
+}
+
+fn postgres_crash(size: Size) -> Kind {
+    use postgres::Task::{Load, Write, WritePrepared};
+    let happens = Happens { turns: 1, crashes: 1, ..Happens::default() };
+    match size {
+        Size::Small => postgres(&[Load(P, Full), Write(CHANGE_P, H), WritePrepared(CHANGE_P, P)], happens),
+        Size::Large => postgres(
+            &[Load(H, Full), Load(P, Full), Load(P, Full), Write(CHANGE_P, H), WritePrepared(CHANGE_P, P)],
+            Happens { crashes: 2, aborts: 1, ..happens },
+        ),
     }
 }

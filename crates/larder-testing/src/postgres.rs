@@ -1,4 +1,4 @@
-//! Real PostgreSQL servers for tests, each with a cluster of its own on a Unix socket, that can be killed and restarted.
+//! Real PostgreSQL servers for tests, each with a cluster of its own on a Unix socket, that can be killed, stopped and restarted.
 //!
 //! As [`server`](crate::server) does for Redis: the server ends with its owner, and with the test process. `initdb` and `postgres` refuse to run as root; there they
 //! run as the user `postgres`, which Debian's package makes, or else as `nobody`.
@@ -9,6 +9,7 @@
 
 use crate::server::address;
 use crate::server::process::Process;
+use rustix::process::{Pid, Signal, kill_process};
 use std::env;
 use std::fmt;
 use std::fs::{self, File};
@@ -186,6 +187,39 @@ impl PostgresServer {
         drop(process);
     }
 
+    /// Stops the server (SIGSTOP): first the process that starts the others, then all others. Returns when all have stopped. Clients can still
+    /// connect to the socket, and get no answer. Linux only.
+    ///
+    /// # Errors
+    ///
+    /// [`PostgresError::Machine`]: the server is not running.
+    pub fn stop(&self) -> Result<(), PostgresError> {
+        let process = self.process();
+        let first = process.as_ref().ok_or_else(not_running).map_err(machine("cannot stop the server"))?;
+        first.stop().map_err(machine("cannot stop the server"))?;
+        loop {
+            let others = children(first.id()).map_err(machine("cannot find the server's processes"))?;
+            if others.iter().all(|(_, state)| matches!(state, 'T' | 'Z')) {
+                return Ok(());
+            }
+            others.into_iter().for_each(|(pid, _)| signal(pid, Signal::STOP));
+            std::thread::yield_now();
+        }
+    }
+
+    /// Lets a stopped server continue (SIGCONT), with all its processes.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop).
+    pub fn cont(&self) -> Result<(), PostgresError> {
+        let process = self.process();
+        let first = process.as_ref().ok_or_else(not_running).map_err(machine("cannot let the server continue"))?;
+        let others = children(first.id()).map_err(machine("cannot find the server's processes"))?;
+        others.into_iter().for_each(|(pid, _)| signal(pid, Signal::CONT));
+        first.cont().map_err(machine("cannot let the server continue"))
+    }
+
     /// Kills the server, if it runs, and starts it again. It recovers as after a crash.
     ///
     /// # Errors
@@ -341,6 +375,31 @@ impl PostgresServer {
         *self.process() = Some(process.await.map_err(machine("cannot run the server"))?);
         Ok(())
     }
+}
+
+fn not_running() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "it is not running")
+}
+
+/// A process that has ended meanwhile needs no signal.
+fn signal(pid: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// The processes that this one has started, with their states (T: stopped, Z: ended). Each has a process group of its own, so a signal to the group of the
+/// first one does not reach them. Linux only.
+fn children(parent: u32) -> io::Result<Vec<(i32, char)>> {
+    // `pid (name) state ppid …`, where the name may have spaces and parentheses.
+    let of_ours = |stat: String| {
+        let (pid, rest) = (stat.split_once(' ')?.0.parse().ok()?, stat.rsplit_once(") ")?.1);
+        let mut fields = rest.split(' ');
+        let state = fields.next()?.chars().next()?;
+        (fields.next()?.parse::<u32>().ok()? == parent).then_some((pid, state))
+    };
+    let stats = fs::read_dir("/proc")?.flatten().filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    Ok(stats.filter_map(of_ours).collect())
 }
 
 /// As whom a server runs, where this process is root.

@@ -69,7 +69,7 @@ impl Process {
     }
 
     /// Stops the program (SIGSTOP), and returns when all its threads have stopped.
-    pub(super) fn stop(&self) -> io::Result<()> {
+    pub(crate) fn stop(&self) -> io::Result<()> {
         kill_process(self.pid, Signal::STOP)?;
         // NOWAIT: a second stop finds the same state again. Without it, a second stop would wait for a change that never comes.
         match waitid(WaitId::Pid(self.pid), WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT) {
@@ -79,7 +79,7 @@ impl Process {
     }
 
     /// Lets the program continue (SIGCONT).
-    pub(super) fn cont(&self) -> io::Result<()> {
+    pub(crate) fn cont(&self) -> io::Result<()> {
         Ok(kill_process(self.pid, Signal::CONT)?)
     }
 }

@@ -224,3 +224,28 @@ async fn a_transaction_that_is_prepared_first_and_committed_later() {
         assert!(node.name_by_id("a").await.is_none());
     }
 }
+
+/// A crash keeps the prepared transaction and loses its fence. So nothing is cached until it has ended.
+#[tokio::test]
+async fn a_transaction_that_was_prepared_before_a_crash() {
+    for server in servers().await {
+        let node = Node::on(&server).await;
+        node.cache.set(site("a", &["h"], "old")).await;
+        let has_clock = || server.psql("SELECT epoch IS NOT NULL FROM larder.register()").unwrap() == "t";
+        server
+            .psql("BEGIN; SELECT larder.invalidate('site', 'id', 'a'); PREPARE TRANSACTION 'before the crash'")
+            .unwrap();
+        server.restart().await.unwrap();
+        assert!(!has_clock());
+        // It is not waited for a transaction that is prepared later: its fence is there.
+        server.psql("BEGIN; SELECT larder.invalidate('site', 'id', 'b'); PREPARE TRANSACTION 'after it'").unwrap();
+        assert!(!has_clock());
+        server.psql("COMMIT PREPARED 'before the crash'").unwrap();
+        assert!(has_clock());
+        node.readable().await;
+        let ticket = node.begins_to_load().await;
+        assert_eq!(node.fill(site("b", &["k"], "old"), ticket).await, Stored::Accepted);
+        server.psql("COMMIT PREPARED 'after it'").unwrap();
+        assert_eq!(node.name_by_id("b").await, None);
+    }
+}

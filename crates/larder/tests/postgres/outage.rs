@@ -61,3 +61,32 @@ async fn a_clock_that_somebody_removed_is_made_again() {
         assert_eq!(node.name_by_host("h").await.as_deref(), Some("after"));
     }
 }
+
+/// A server that is stopped with all its processes answers nothing: gets miss, invalidations are deferred, and are applied when it goes on.
+#[tokio::test]
+async fn a_server_that_is_stopped_answers_nothing_and_goes_on_with_what_it_had() {
+    for server in servers().await {
+        let mut quick = options(&server).operation_timeout(Duration::from_millis(200));
+        quick.breaker.open = Duration::from_millis(100);
+        quick.breaker.open_max = Duration::from_millis(100);
+        let node = Node::begin(quick);
+        node.readable().await;
+        node.cache.set(Site::new("a", &["h"], "before")).await;
+        node.cache.set(Site::new("b", &["k"], "stays")).await;
+        server.stop().unwrap();
+        assert_eq!(node.name_by_id("a").await, None);
+        assert_eq!(node.cache.invalidate(Site::ID, ["a"]).await.unwrap(), Delivery::Deferred);
+        server.cont().unwrap();
+        until("the journal is empty", || node.cache.status().journal == 0).await;
+        node.readable().await;
+        assert_eq!(node.name_by_id("a").await, None);
+        until_some(|| node.name_by_host("k")).await;
+    }
+}
+
+/// Waits until the breaker lets gets pass again.
+async fn until_some<F: Future<Output = Option<String>>>(get: impl Fn() -> F) {
+    while get().await.is_none() {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,9 +1,10 @@
 //! Fences are swept by generations of tickets: nothing that a fence forgets outlives it, and no fill that is under way is overlooked.
 
-use crate::node::{Node, servers, session};
+use crate::node::{Node, servers, session, until};
 use larder::Stored;
 use larder_testing::entries::Site;
 use larder_testing::postgres::PostgresServer;
+use std::sync::Arc;
 
 /// Lets two generations end and sweeps after each, as often as it takes. Answers how many fences are left.
 fn turn_and_sweep(server: &PostgresServer) -> u64 {
@@ -90,5 +91,67 @@ async fn a_fill_in_flight_over_two_turns_is_waited_for() {
             server.psql("SELECT count(*) FROM larder.objects WHERE mark = larder.mark('site', 'id', 'a')").unwrap(),
             "0"
         );
+    }
+}
+
+/// Stores `a` again with the host `h`, in a transaction that stays open. The row of the key leads to `a` already.
+const STORES_AGAIN: &str = "BEGIN; SELECT larder.store(false, o.shape, o.marks, NULL, o.payload, NULL, NULL, NULL, c.epoch, c.generation, \
+    pg_current_snapshot()) FROM larder.clock c, saved o";
+
+/// An object was stored and has expired. The row of its key is still there.
+async fn expired(server: &PostgresServer) -> Arc<Node> {
+    let node = Arc::new(Node::on(server).await);
+    assert_eq!(node.cache.set(Site::new("a", &["h"], "old")).await, Stored::Accepted);
+    server.psql("CREATE TABLE saved AS SELECT * FROM larder.objects; DELETE FROM larder.objects").unwrap();
+    node
+}
+
+/// A store of another object that takes the key waits for the first one, and then displaces its object. Otherwise both would be left with the key, and
+/// the key would lead an invalidation to only one of them.
+#[tokio::test]
+async fn a_key_is_not_taken_from_a_store_in_flight_that_has_found_it_right() {
+    for server in servers().await {
+        let (node, slow) = (expired(&server).await, session(&server).await);
+        slow.batch_execute(STORES_AGAIN).await.unwrap();
+        let ticket = node.begins_to_load().await;
+        let other = node.clone();
+        let taking = tokio::spawn(async move { other.fill(Site::new("b", &["h"], "new"), ticket).await });
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        until("the fill waits, or has ended", || taking.is_finished() || server.psql(waits).unwrap() == "1").await;
+        slow.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(taking.await.unwrap(), Stored::Accepted);
+        assert_eq!(node.name_by_id("a").await, None, "it has lost its key");
+        assert_eq!(node.name_by_host("h").await.as_deref(), Some("new"));
+    }
+}
+
+/// What a prune sees may be older than the end of a fill that has relied on the row of a key.
+#[tokio::test]
+async fn the_row_of_a_key_stays_until_the_fills_have_ended_that_may_rely_on_it() {
+    for server in servers().await {
+        let (node, slow, pruning) = (expired(&server).await, session(&server).await, session(&server).await);
+        slow.batch_execute(STORES_AGAIN).await.unwrap();
+        server.psql("SELECT larder.turn(); SELECT larder.turn()").unwrap();
+        pruning.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM larder.clock").await.unwrap();
+        slow.batch_execute("COMMIT").await.unwrap();
+        pruning.batch_execute("SELECT larder.prune(0, 1000); COMMIT").await.unwrap();
+        assert_eq!(server.psql("SELECT count(*) FROM larder.keys").unwrap(), "1");
+        node.cache.invalidate(Site::HOST, ["h"]).await.unwrap();
+        turn_and_sweep(&server);
+        assert_eq!(turn_and_sweep(&server), 0);
+        assert_eq!(node.name_by_id("a").await, None, "the key has led the sweep to the object");
+    }
+}
+
+/// Who takes a lock and then looks with an older snapshot overlooks what was committed in between.
+#[tokio::test]
+async fn what_needs_new_snapshots_refuses_other_isolation_levels() {
+    for server in servers().await {
+        let _node = Node::on(&server).await;
+        for call in ["sweep(10)", "absent(1, 2, true, 0, 1, 1, 1, '1:1:')"] {
+            let told =
+                server.psql(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT larder.{call}")).unwrap_err();
+            assert!(told.contains("needs the isolation level read committed"), "{told}");
+        }
     }
 }

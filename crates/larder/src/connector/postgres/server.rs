@@ -30,6 +30,10 @@ pub(crate) const SCHEMA: &str = include_str!("sql/schema.sql");
 /// The history of the data, which is always the known one.
 const HISTORY: u64 = 1;
 
+/// Why there is no clock yet.
+const STILL_PREPARED: &str = "the server has lost its cache tables, and a transaction that was prepared before that has not ended: nothing is cached until \
+    it has (see pg_prepared_xacts; COMMIT PREPARED or ROLLBACK PREPARED ends it)";
+
 /// How often a node looks whether fences are to be swept, in ms of its clock.
 const SWEEP_EVERY: u64 = 5_000;
 
@@ -104,7 +108,9 @@ impl PostgresServer {
 
     async fn register(&self, channel: &Channel<'_, Self>) -> Result<Registered, Trouble> {
         let row = channel.run(|on| async move { on.row(Query::Register, &[]).await }).await?;
-        Ok(Registered { epoch: column(&row, 0)?, generation: column(&row, 1)?, snapshot: column(&row, 2)? })
+        let none = || Trouble::Error { what: What::Busy, text: STILL_PREPARED.to_owned() };
+        let epoch = column::<Option<i64>>(&row, 0)?.ok_or_else(none)?;
+        Ok(Registered { epoch, generation: column(&row, 1)?, snapshot: column(&row, 2)? })
     }
 
     /// Where the clock stands. The clock is made where it is missing, and so are the tables, where the options allow it.

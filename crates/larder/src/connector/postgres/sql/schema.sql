@@ -88,6 +88,13 @@ CREATE UNLOGGED TABLE IF NOT EXISTS larder.moments (
   taken    timestamptz NOT NULL,
   snapshot pg_snapshot NOT NULL);
 
+-- The transactions that were prepared when the first node found no clock, and one row that says that they were looked for. They survive a crash, and
+-- their fences do not.
+CREATE UNLOGGED TABLE IF NOT EXISTS larder.prepared (
+  gid      text        NOT NULL,
+  prepared timestamptz NOT NULL,
+  PRIMARY KEY (gid, prepared));
+
 CREATE OR REPLACE FUNCTION larder.version() RETURNS int4 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
 
 -- The first eight bytes of the SHA-256 of two netstrings and the key. The whole cache is the empty key of the empty index.
@@ -145,7 +152,8 @@ CREATE OR REPLACE FUNCTION larder.home() RETURNS text LANGUAGE sql STABLE AS $$
   SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
     (SELECT oid FROM pg_database WHERE datname = current_database()), 'larder.clock'::regclass::oid) $$;
 
--- Makes the clock where it is missing, or came from another place together with everything else here.
+-- Makes the clock where it is missing, or came from another place together with everything else here. Answers NULL as long as a transaction has
+-- not ended that was prepared before that: its fences may be lost, and a load of what it changes would never be forgotten.
 CREATE OR REPLACE FUNCTION larder.register(OUT epoch int8, OUT generation int4, OUT snapshot text) LANGUAGE plpgsql AS $$
 DECLARE
   here text := larder.home();
@@ -154,7 +162,14 @@ BEGIN
     PERFORM pg_advisory_xact_lock('larder.clock'::regclass::oid::int4, 0);
     IF NOT EXISTS (SELECT FROM larder.clock c WHERE c.home = here) THEN
       IF EXISTS (SELECT FROM larder.clock) THEN
-        TRUNCATE larder.clock, larder.fences, larder.objects, larder.keys, larder.notes, larder.leases, larder.changes, larder.moments;
+        TRUNCATE larder.clock, larder.fences, larder.objects, larder.keys, larder.notes, larder.leases, larder.changes, larder.moments, larder.prepared;
+      END IF;
+      IF NOT EXISTS (SELECT FROM larder.prepared) THEN
+        INSERT INTO larder.prepared (gid, prepared)
+          SELECT '', now() UNION ALL SELECT x.gid, x.prepared FROM pg_prepared_xacts x WHERE x.database = current_database();
+      END IF;
+      IF EXISTS (SELECT FROM larder.prepared p JOIN pg_prepared_xacts x USING (gid, prepared) WHERE x.database = current_database()) THEN
+        RETURN;
       END IF;
       INSERT INTO larder.clock (epoch, home, began, previous, trimmed)
         SELECT floor(random() * 4503599627370495)::int8 + 1, here, s, s, s FROM pg_current_snapshot() s;
@@ -175,6 +190,16 @@ BEGIN
   END IF;
 END $$;
 
+-- Raises an error unless each statement of this transaction has a snapshot of its own. Who takes a lock and looks then must see what others have
+-- committed until they gave the lock back.
+CREATE OR REPLACE FUNCTION larder.need_new_snapshots(caller text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION '% needs the isolation level read committed, and this transaction has %', caller, current_setting('transaction_isolation')
+      USING HINT = 'set default_transaction_isolation of the role that larder uses to read committed';
+  END IF;
+END $$;
+
 -- Stores an object, unless its ticket was overtaken or a higher version is there. A put fences its keys whatever becomes of it.
 --
 -- p_marks: the whole cache, the primary key, the secondary keys. Ages in ms; NULL: none.
@@ -189,10 +214,7 @@ DECLARE
   others int8[];
   ends timestamptz := coalesce(now() + p_age * interval '1 ms', 'infinity');
 BEGIN
-  IF current_setting('transaction_isolation') <> 'read committed' THEN
-    RAISE EXCEPTION 'larder.store needs the isolation level read committed, and this transaction has %', current_setting('transaction_isolation')
-      USING HINT = 'set default_transaction_isolation of the role that larder uses to read committed';
-  END IF;
+  PERFORM larder.need_new_snapshots('larder.store');
   displaced := 0;
   -- Until this transaction has ended, no fence is swept that it may have overlooked. Where that is being waited for already, it is too late.
   IF NOT pg_try_advisory_xact_lock_shared('larder.clock'::regclass::oid::int4, p_generation) THEN
@@ -254,16 +276,18 @@ BEGIN
     RETURN;
   END IF;
 
-  IF cardinality(p_marks) > 2 AND (SELECT count(*) FROM larder.keys k WHERE k.mark = ANY (p_marks[3:]) AND k.leads_to = primary_mark
-      AND k.generation >= p_generation) < cardinality(p_marks) - 2 THEN
+  IF cardinality(p_marks) > 2 THEN
     DECLARE
       taken int8[];
       holders int8[];
     BEGIN
+      -- Locks the row of each key until this transaction has ended, also where the row is right already and is not changed. A store of another object
+      -- that takes the key waits, and then sees what is stored here. In the order of marks, so that two stores do not wait for each other.
       WITH led AS (
         INSERT INTO larder.keys AS k (mark, leads_to, generation)
           SELECT m, primary_mark, p_generation FROM unnest(p_marks[3:]) m ORDER BY m
           ON CONFLICT (mark) DO UPDATE SET before = k.leads_to, leads_to = primary_mark, generation = greatest(k.generation, p_generation)
+            WHERE k.leads_to <> primary_mark OR k.generation < p_generation
           RETURNING k.mark, k.before)
       SELECT array_agg(led.mark), array_agg(led.before) INTO taken, holders FROM led WHERE led.before <> primary_mark;
       IF taken IS NOT NULL THEN
@@ -290,6 +314,7 @@ DECLARE
   due timestamptz := now() + p_ahead * interval '1 ms';
   c record;
 BEGIN
+  PERFORM larder.need_new_snapshots('larder.absent');
   IF NOT pg_try_advisory_xact_lock_shared('larder.clock'::regclass::oid::int4, p_generation) THEN
     outcome := 'o';
     RETURN;
@@ -353,6 +378,7 @@ DECLARE
   floors int8[];
   whole int4;
 BEGIN
+  PERFORM larder.need_new_snapshots('larder.sweep');
   fences := 0;
   objects := 0;
   done := true;
@@ -420,9 +446,9 @@ BEGIN
   DELETE FROM larder.objects o WHERE o.ctid = ANY (ARRAY(
     SELECT o.ctid FROM larder.objects o WHERE o.ctid >= first AND o.ctid < past AND (o.until <= now() OR o.idle <= now()) FOR UPDATE SKIP LOCKED));
   GET DIAGNOSTICS objects = ROW_COUNT;
-  -- A fill that may still need such a row confirms it by an update.
+  -- Up to the generation whose fills have all ended: a fill of a later one confirms the row by an update, which is seen here.
   DELETE FROM larder.keys k WHERE k.ctid = ANY (ARRAY(
-    SELECT k.ctid FROM larder.keys k, larder.clock c WHERE k.ctid >= first AND k.ctid < past AND k.generation < c.oldest
+    SELECT k.ctid FROM larder.keys k, larder.clock c WHERE k.ctid >= first AND k.ctid < past AND k.generation <= c.swept
       AND NOT EXISTS (SELECT FROM larder.objects o WHERE o.mark = k.leads_to AND k.mark = ANY (o.marks)) FOR UPDATE OF k SKIP LOCKED));
   GET DIAGNOSTICS keys = ROW_COUNT;
   DELETE FROM larder.notes n WHERE n.ctid = ANY (ARRAY(
