@@ -27,6 +27,7 @@ const ORDER: &[&str] = &[
     "connector::remote",
     "connector::secret",
     "connector::redis::options",
+    "connector::postgres::options",
     "connector::redis::index_names",
     "connector::redis::scripts",
     "connector::redis::layout",

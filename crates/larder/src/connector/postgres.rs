@@ -30,7 +30,7 @@ mod connection;
 mod errors;
 mod leasing;
 mod marks;
-mod options;
+pub(crate) mod options;
 mod pruning;
 mod queries;
 mod reading;
@@ -107,6 +107,11 @@ impl Postgres {
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
         self.server.breaker()
+    }
+
+    /// Whether there are connections in use.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.server.is_connected()
     }
 
     /// How long the server's operations took.

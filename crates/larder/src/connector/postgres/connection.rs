@@ -11,13 +11,33 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, NoTls, Row, Statement};
+use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 
 /// The oldest major version that larder works with.
 const OLDEST: i32 = 150_000;
 
 /// What a statement is given.
 pub(crate) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// What the client library connects with. A password that came from a file is read again: it may have changed since.
+async fn config(options: &PostgresOptions) -> Result<Config, Trouble> {
+    let mut config: Config = options.url.to_string().parse().map_err(|error| trouble(&error))?;
+    if config.get_application_name().is_none() {
+        config.application_name("larder");
+    }
+    if let Some(password) = options.password.clone() {
+        // A file may be on a disk that hangs, so it is not read here, where other tasks wait.
+        let password = tokio::task::spawn_blocking(move || password.read_again());
+        match password.await.map_err(|_| Trouble::Unavailable)? {
+            Ok(password) => config.password(password.expose()),
+            Err(error) => {
+                let text = format!("{error}: restore the file, or give another `password_file`");
+                return Err(Trouble::Error { what: What::Refused, text });
+            }
+        };
+    }
+    Ok(config)
+}
 
 /// All sessions with a server.
 pub(crate) struct Connection {
@@ -32,8 +52,9 @@ impl Connection {
     pub(crate) async fn open(options: &PostgresOptions) -> Result<(Self, Driver), Trouble> {
         let mut driver = JoinSet::new();
         let mut sessions = Vec::with_capacity(options.connections);
+        let config = config(options).await?;
         for _ in 0..options.connections {
-            let (client, connection) = options.config.connect(NoTls).await.map_err(|error| trouble(&error))?;
+            let (client, connection) = config.connect(NoTls).await.map_err(|error| trouble(&error))?;
             driver.spawn(async move {
                 // Whoever waits for a reply is told of the error; here it says no more than that the session is over.
                 let _ = connection.await;

@@ -58,7 +58,7 @@ pub(crate) struct Local {
 
 impl PostgresServer {
     pub(crate) fn new(options: PostgresOptions) -> Self {
-        let name = options.name();
+        let name = options.place();
         Self { options, name, snapshots: Snapshots::default(), swept: AtomicU64::new(0) }
     }
 
