@@ -223,11 +223,12 @@ impl Config {
         let mut problems = Problems::default();
         let mut notes = Vec::new();
         #[cfg(feature = "zitadel")]
-        let zitadel = zitadel::translate(&mut root, environment, &mut problems, &mut notes);
+        let (is_zitadel, disabled) = match zitadel::translate(&mut root, environment, &mut problems, &mut notes) {
+            Some(disabled) => (true, disabled),
+            None => (false, Vec::new()),
+        };
         #[cfg(not(feature = "zitadel"))]
-        let zitadel: Option<Vec<connectors::Disabled>> = None;
-        let is_zitadel = zitadel.is_some();
-        let disabled = zitadel.unwrap_or_default();
+        let (is_zitadel, disabled): (bool, Vec<connectors::Disabled>) = (false, Vec::new());
         #[cfg(not(feature = "zitadel"))]
         if let Some(block) = root.child("Caches") {
             let text = "is Zitadel's, and larder was built without its feature `zitadel`: turn that on in `Cargo.toml`";

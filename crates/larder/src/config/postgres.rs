@@ -28,7 +28,7 @@ const PASSWORDS: [&str; 2] = ["password", "password_file"];
 pub(super) const SETTINGS: &[Setting<Draft>] = &[
     Setting {
         name: "url",
-        give: accepted::URL,
+        give: "postgres://user:password@host:port/database, or keys and values such as `host=… user=… dbname=…`",
         read: |postgres, node| {
             let read = Url::parse(text(node)?).map_err(|reason| Refused::Hidden(reason.to_owned()))?;
             (postgres.options.url, postgres.in_url) = read;

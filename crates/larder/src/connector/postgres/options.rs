@@ -14,8 +14,6 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// What is accepted, as errors say it. Code and configuration use the same texts.
 pub(crate) mod accepted {
-    pub(crate) const URL: &str =
-        "postgres://user:password@host:port/database, or keys and values such as `host=… user=… dbname=…`";
     pub(crate) const CONNECTIONS: &str = "a number, 1 to 100";
     pub(crate) const CONNECT_TIMEOUT: &str = "a duration above 0 and up to 1h, such as 2s";
     pub(crate) const OPERATION_TIMEOUT: &str = "a duration above 0 and up to 1h, such as 250ms";
