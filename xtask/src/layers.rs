@@ -36,6 +36,7 @@ const ORDER: &[&str] = &[
     "connector::redis",
     "connector::redis::inspect",
     "connector::postgres",
+    "connector::postgres::inspect",
     "connector",
     "cache",
     "caches",

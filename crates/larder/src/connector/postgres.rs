@@ -28,6 +28,7 @@ use std::time::Duration;
 
 mod connection;
 mod errors;
+pub mod inspect;
 mod leasing;
 mod marks;
 pub(crate) mod options;

@@ -39,6 +39,9 @@ async fn config(options: &PostgresOptions) -> Result<Config, Trouble> {
     Ok(config)
 }
 
+/// A parameter of a statement that is not prepared.
+pub(crate) type Typed<'a> = (&'a (dyn ToSql + Sync), Type);
+
 /// All sessions with a server.
 pub(crate) struct Connection {
     sessions: Vec<Session>,
@@ -50,6 +53,13 @@ pub(crate) type Driver = JoinSet<()>;
 impl Connection {
     /// Opens the sessions, and makes sure that the server is one that larder can keep its tables on.
     pub(crate) async fn open(options: &PostgresOptions) -> Result<(Self, Driver), Trouble> {
+        let (connection, driver) = Self::reach(options).await?;
+        connection.must_be_fit().await?;
+        Ok((connection, driver))
+    }
+
+    /// Opens the sessions, whatever the server is.
+    pub(crate) async fn reach(options: &PostgresOptions) -> Result<(Self, Driver), Trouble> {
         let mut driver = JoinSet::new();
         let mut sessions = Vec::with_capacity(options.connections);
         let config = config(options).await?;
@@ -61,9 +71,12 @@ impl Connection {
             });
             sessions.push(Session::new(client, options.prepared));
         }
-        let connection = Self { sessions };
-        connection.must_be_fit().await?;
-        Ok((connection, driver))
+        Ok((Self { sessions }, driver))
+    }
+
+    /// Sends one statement that is not one of the [queries](Query).
+    pub(crate) async fn ask(&self, text: &str, parameters: &[Typed<'_>]) -> Result<Vec<Row>, Trouble> {
+        self.session()?.client.query_typed(text, parameters).await.map_err(|error| trouble(&error))
     }
 
     async fn must_be_fit(&self) -> Result<(), Trouble> {
