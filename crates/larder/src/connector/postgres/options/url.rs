@@ -7,8 +7,8 @@
 use crate::connector::secret::Secret;
 use std::fmt;
 
-const UNREADABLE: &str = "is neither a URL such as postgres://user@host/database nor keys and values such as `host=… user=… dbname=…` (in a \
-                          URL, write characters other than letters and digits as %XX)";
+const UNREADABLE: &str = "is neither a URL of a database nor a list of keys and values (in a URL, write characters other than letters and digits \
+                          as %XX)";
 
 /// The settings that the client library knows. None of them is a secret.
 const KNOWN: [&str; 18] = [
@@ -67,7 +67,7 @@ impl Url {
             }
         }
         if url.is_empty() {
-            return Err("names no host: give a name, an address, or the folder of a Unix socket");
+            return Err("names no host");
         }
         #[cfg(feature = "postgres")]
         if url.to_string().parse::<tokio_postgres::Config>().is_err() {
