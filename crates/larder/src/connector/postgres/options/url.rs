@@ -184,7 +184,9 @@ fn of_words(text: &str) -> Option<Vec<(String, String)>> {
                 Some((_, c)) => value.push(c),
             }
         };
-        if value.is_empty() && !quoted {
+        // After a key without a value, the next pair would be taken for the value: `host= password=barley`. It must not be shown as a host.
+        let swallowed = value.contains('=') && !matches!(key, "options" | "password");
+        if !quoted && (value.is_empty() || swallowed) {
             return None;
         }
         given.push((key.to_owned(), value));
@@ -280,6 +282,7 @@ mod tests {
             "host=h barley=1",
             "host=h sslpassword=barley",
             "host= user=barley",
+            "host= password=barley",
         ] {
             let refused = read(text).unwrap_err();
             assert!(!refused.contains("barley"), "{text}: {refused}");
