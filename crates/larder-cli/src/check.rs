@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!   Config ──► effective configuration and notes
-//!     └──────► server.rs asks the server ──► Facts ──► judge.rs ──► Findings
-//!              rights.rs tries what larder does ─────────────────────┘
+//!     ├──────► server.rs asks a Redis server ──► Facts ──► judge.rs ──► Findings
+//!     │        rights.rs tries what larder does ───────────────────────────┤
+//!     └──────► postgres.rs asks a PostgreSQL server, and judges ───────────┘
 //! ```
 
 mod finding;
 mod judge;
+mod postgres;
 mod rights;
 mod server;
 
@@ -18,7 +20,7 @@ use crate::{configuration, output};
 use clap::Args;
 use finding::{Finding, Level};
 use judge::Facts;
-use larder::{CacheOptions, Config, ConnectorName, ConnectorOptions};
+use larder::{CacheOptions, Config, ConnectorKind, ConnectorName, ConnectorOptions};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,8 +63,16 @@ struct Connector {
     /// Whether caches that the configuration does not list are on this connector.
     default: bool,
     /// What the server reports about itself. Missing if there is no server, or if it does not answer.
-    server: Option<Facts>,
+    server: Option<ServerFacts>,
     findings: Vec<Finding>,
+}
+
+/// What a server reports about itself, by its kind.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum ServerFacts {
+    Redis(Box<Facts>),
+    Postgres(postgres::Database),
 }
 
 /// Exit code for a configuration that cannot be used.
@@ -108,11 +118,14 @@ async fn examine(config: &Config) -> Report {
                 let aged = all.into_iter().any(|cache| on_it(cache) && !cache.max_age.is_zero());
                 let (facts, findings) = server::try_out(redis, judge::Use { max_age: aged }).await;
                 let place = format!("{}, database {}, prefix {}", redis.address, redis.database, redis.prefix);
-                (place, facts, findings)
+                (place, facts.map(|facts| ServerFacts::Redis(facts.into())), findings)
+            }
+            ConnectorOptions::Postgres(options) => {
+                let (facts, findings) = postgres::try_out(options).await;
+                (options.place(), facts.map(ServerFacts::Postgres), findings)
             }
             _ if !used => continue,
             ConnectorOptions::Memory(memory) => ("in each process by itself".to_owned(), None, judge::memory(memory)),
-            ConnectorOptions::Postgres => ("nowhere yet".to_owned(), None, judge::postgres()),
             ConnectorOptions::Own => ("wherever the program keeps it".to_owned(), None, judge::own()),
             _ => ("nowhere".to_owned(), None, judge::none()),
         };
@@ -121,6 +134,22 @@ async fn examine(config: &Config) -> Report {
         }
         let (connector, kind) = (name.to_string(), options.kind().name());
         connectors.push(Connector { connector, kind, place, caches, default, server, findings });
+    }
+
+    // Zitadel's block may put caches on its own database without naming that.
+    let unknown = ConnectorName::from("postgres");
+    let caches: Vec<String> =
+        config.caches().filter(|(_, cache)| cache.connector == unknown).map(|(cache, _)| cache.to_owned()).collect();
+    if !caches.is_empty() && config.connector(&unknown).is_none() {
+        connectors.push(Connector {
+            connector: unknown.to_string(),
+            kind: ConnectorKind::Postgres.name(),
+            place: "not known".to_owned(),
+            caches,
+            default: false,
+            server: None,
+            findings: postgres::unknown(),
+        });
     }
 
     let notes = config.notes().iter().map(ToString::to_string).collect();
@@ -132,7 +161,7 @@ async fn examine(config: &Config) -> Report {
 
 /// The connectors to report on: those that always exist, and those of the configuration.
 fn tried(config: &Config) -> impl Iterator<Item = (ConnectorName, &ConnectorOptions)> {
-    let known = ["none", "memory", "postgres"].map(ConnectorName::from);
+    let known = ["none", "memory"].map(ConnectorName::from);
     let given = config.connectors().map(|(name, _)| name.clone()).filter(|name| !known.contains(name));
     let names = known.clone().into_iter().chain(given.collect::<Vec<_>>());
     names.filter_map(|name| Some((name.clone(), config.connector(name)?)))

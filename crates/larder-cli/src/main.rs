@@ -11,6 +11,7 @@ mod get;
 mod manual;
 mod output;
 mod payload;
+mod postgres;
 mod progress;
 mod spelling;
 mod stats;
@@ -76,6 +77,9 @@ enum Task {
     /// The command stores objects under a prefix of its own, and removes them at the end, even if it is interrupted. It refuses to start if
     /// the server could run out of memory.
     Bench(bench::Options),
+    /// Prepares PostgreSQL databases for larder
+    #[command(subcommand)]
+    Postgres(postgres::Task),
     /// Prints a script that completes this command in a shell
     ///
     /// larder completions bash > /usr/share/bash-completion/completions/larder
@@ -131,6 +135,7 @@ async fn perform(task: Task) -> Result<ExitCode, Failure> {
         Task::Prune(options) => truncate::prune(options).await,
         Task::Stats(options) => stats::run(options).await,
         Task::Bench(options) => bench::run(options).await,
+        Task::Postgres(task) => postgres::run(task).await,
         Task::Completions(options) => completions::run(&options),
         Task::Man(options) => manual::run(&options),
     }

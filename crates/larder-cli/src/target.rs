@@ -3,6 +3,7 @@
 use crate::check::why_unreachable;
 use crate::configuration;
 use crate::failure::Failure;
+use crate::postgres::databases;
 use clap::Args;
 use larder::config::ConfigError;
 use larder::connector::redis::RedisOptions;
@@ -14,6 +15,10 @@ use std::path::PathBuf;
 /// The variables that are used together with `--redis`, so that a password need not be on the command line.
 const CREDENTIALS: [&str; 3] =
     ["LARDER_CONNECTORS_REDIS_USERNAME", "LARDER_CONNECTORS_REDIS_PASSWORD", "LARDER_CONNECTORS_REDIS_PASSWORD_FILE"];
+
+/// What is said of caches in a PostgreSQL database.
+const UNKNOWN: &str = "this command does not know that kind yet. In the database itself, `SELECT larder.invalidate('cache', 'index', 'key')` \
+                       forgets an object, and `SELECT larder.truncate('cache')` everything in a cache";
 
 /// The arguments that say where the caches are.
 #[derive(Args, Clone, Debug)]
@@ -67,6 +72,9 @@ impl Target {
             return Ok(vec![named(config, connector)?]);
         }
         let servers: Vec<Server> = servers(config).map(|(_, redis)| Server { redis: redis.clone() }).collect();
+        if servers.is_empty() && databases(config).next().is_some() {
+            return Err(Failure::Usage(format!("the configuration has no Redis server, and {UNKNOWN}")));
+        }
         if servers.is_empty() {
             return Err(Failure::Usage(
                 "the configuration has no server: give connectors.redis its url, address or socket, or use --redis URL"
@@ -98,6 +106,9 @@ impl Target {
         };
         match config.connector(&connector) {
             Some(ConnectorOptions::Redis(redis)) => Ok(Server { redis: (**redis).clone() }),
+            Some(options) if options.kind() == ConnectorKind::Postgres => Err(Failure::Usage(format!(
+                "the cache `{cache}` is on the postgres connector {connector}, and {UNKNOWN}"
+            ))),
             Some(options) if options.kind() == ConnectorKind::Memory => Err(Failure::Usage(format!(
                 "the cache `{cache}` is on the memory connector: each process has its own, which no command reaches"
             ))),
@@ -120,6 +131,9 @@ pub(crate) fn servers(config: &Config) -> impl Iterator<Item = (&ConnectorName, 
 fn named(config: &Config, connector: &str) -> Result<Server, Failure> {
     match config.connector(connector) {
         Some(ConnectorOptions::Redis(redis)) => Ok(Server { redis: (**redis).clone() }),
+        Some(ConnectorOptions::Postgres(_)) => {
+            Err(Failure::Usage(format!("`{connector}` is a postgres connector, and {UNKNOWN}")))
+        }
         _ => Err(which(config, &format!("the configuration has no server called `{connector}`"))),
     }
 }

@@ -13,6 +13,8 @@ use crate::cache::{Cache, Inner};
 use crate::clock::Clock;
 use crate::connector::memory::Memory;
 use crate::connector::noop::Noop;
+#[cfg(feature = "postgres")]
+use crate::connector::postgres::{Postgres, PostgresError, PostgresOptions};
 #[cfg(feature = "redis")]
 use crate::connector::redis::{Redis, RedisError, RedisOptions};
 use crate::contract::{Connector, Schema};
@@ -24,6 +26,8 @@ use plan::Plan;
 use std::any::{Any, type_name};
 use std::collections::HashMap;
 use std::fmt;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+use std::sync::OnceLock;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -94,7 +98,10 @@ pub struct Caches {
     state: Mutex<State>,
     /// The servers of the plan. Each is opened when it is needed.
     #[cfg(feature = "redis")]
-    servers: HashMap<ConnectorName, std::sync::OnceLock<Redis>>,
+    servers: HashMap<ConnectorName, OnceLock<Redis>>,
+    /// The databases of the plan. Each is opened when it is needed.
+    #[cfg(feature = "postgres")]
+    databases: HashMap<ConnectorName, OnceLock<Postgres>>,
 }
 
 #[derive(Default)]
@@ -129,20 +136,16 @@ impl Caches {
 
     fn new(plan: Plan, factories: Factories, clock: Clock) -> Result<Self, OpenError> {
         let runtime = Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
-        #[cfg(feature = "redis")]
-        let servers = plan
-            .connectors()
-            .filter(|(_, options)| options.kind() == ConnectorKind::Redis)
-            .map(|(name, _)| (name.clone(), std::sync::OnceLock::new()))
-            .collect();
         Ok(Self {
+            #[cfg(feature = "redis")]
+            servers: unopened(&plan, ConnectorKind::Redis),
+            #[cfg(feature = "postgres")]
+            databases: unopened(&plan, ConnectorKind::Postgres),
             plan,
             factories,
             clock,
             runtime,
             state: Mutex::default(),
-            #[cfg(feature = "redis")]
-            servers,
         })
     }
 
@@ -221,12 +224,22 @@ impl Caches {
                  another `connector`",
             )),
             Some(ConnectorOptions::Own) => Ok((self.factories.make(name, schema)?, if_aged(own::PRUNE_INTERVAL))),
-            Some(ConnectorOptions::Postgres) => Err(without(
+            #[cfg(feature = "postgres")]
+            Some(ConnectorOptions::Postgres(options)) => {
+                let connector = self.database(name, options)?.connector(schema.clone()).map_err(refused)?;
+                Ok((Arc::new(connector), options.prune_interval))
+            }
+            #[cfg(not(feature = "postgres"))]
+            Some(ConnectorOptions::Postgres(_)) => Err(without(
                 ConnectorKind::Postgres,
-                "which this version of larder does not have yet; give it another `connector`",
+                "and larder was built without its feature `postgres`: turn that on in `Cargo.toml`, or give the cache \
+                 another `connector`",
             )),
-            // Not reached: the plan was checked.
-            None => Err(without(ConnectorKind::Noop, "which is not there; give it another `connector`")),
+            None => match self.plan.unaddressed(name) {
+                Some(to_do) => Err(without(ConnectorKind::Postgres, &format!("whose database is not known: {to_do}"))),
+                // Not reached: the plan was checked.
+                None => Err(without(ConnectorKind::Noop, "which is not there; give it another `connector`")),
+            },
         }
     }
 
@@ -282,6 +295,30 @@ impl Caches {
         let redis = Redis::open(options.clone())?;
         // Two callers may each have opened the server. The second one is dropped, and its connection with it.
         Ok(place.get_or_init(|| redis))
+    }
+
+    /// The PostgreSQL database of the connector of this name, if a cache can be on it. It gives access to the database's breaker, and to
+    /// connectors for what is not a cache of this process. If no cache has made larder connect yet, this call does, in the background.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn postgres(&self, connector: impl Into<ConnectorName>) -> Option<&Postgres> {
+        let name = connector.into();
+        let Some(ConnectorOptions::Postgres(options)) = self.plan.connector(&name) else { return None };
+        // It cannot fail: there is a runtime, and the options were checked.
+        if self.plan.uses(&name) { self.database(&name, options).ok() } else { None }
+    }
+
+    #[cfg(feature = "postgres")]
+    fn database(&self, name: &ConnectorName, options: &PostgresOptions) -> Result<&Postgres, OpenError> {
+        let missing = || OpenError::from(PostgresError::NoRuntime);
+        let place = self.databases.get(name).ok_or_else(missing)?;
+        if let Some(postgres) = place.get() {
+            return Ok(postgres);
+        }
+        let _runtime = self.runtime.enter();
+        let postgres = Postgres::open(options.clone())?;
+        // Two callers may each have opened the database. The second one is dropped, and its connections with it.
+        Ok(place.get_or_init(|| postgres))
     }
 
     /// The options of a cache: its own, or else the defaults if they name a connector. Case, `_` and `-` make no difference in the name.
@@ -351,17 +388,20 @@ impl Caches {
     }
 
     /// The server of a connector, as far as its state explains why a cache cannot be read.
-    #[cfg(feature = "redis")]
     fn view_of(&self, connector: &ConnectorName) -> Option<ready::ServerView> {
-        let Some(ConnectorOptions::Redis(options)) = self.plan.connector(connector) else { return None };
-        let redis = self.servers.get(connector)?.get()?;
-        Some(ready::ServerView { address: options.address.to_string(), connected: redis.is_connected() })
-    }
-
-    /// Without the feature `redis` there is no server.
-    #[cfg(not(feature = "redis"))]
-    fn view_of(&self, _: &ConnectorName) -> Option<ready::ServerView> {
-        None
+        match self.plan.connector(connector)? {
+            #[cfg(feature = "redis")]
+            ConnectorOptions::Redis(options) => {
+                let redis = self.servers.get(connector)?.get()?;
+                Some(ready::ServerView { address: options.address.to_string(), connected: redis.is_connected() })
+            }
+            #[cfg(feature = "postgres")]
+            ConnectorOptions::Postgres(options) => {
+                let postgres = self.databases.get(connector)?.get()?;
+                Some(ready::ServerView { address: options.place(), connected: postgres.is_connected() })
+            }
+            _ => None,
+        }
     }
 
     /// Ends the background tasks, publishes the counters for a last time, and waits for what could not be delivered yet. It waits for at
@@ -423,6 +463,7 @@ impl Caches {
     fn patience(&self, connector: &ConnectorName) -> Duration {
         match self.plan.connector(connector) {
             Some(ConnectorOptions::Redis(options)) => options.shutdown_timeout,
+            Some(ConnectorOptions::Postgres(options)) => options.shutdown_timeout,
             Some(ConnectorOptions::Own) => own::SHUTDOWN_TIMEOUT,
             _ => Duration::ZERO,
         }
@@ -434,6 +475,13 @@ impl fmt::Debug for Caches {
         let opened: Vec<String> = self.state.lock().opened.values().map(|o| o.inner.schema.cache.to_string()).collect();
         f.debug_struct("Caches").field("opened", &opened).field("plan", &self.plan).finish_non_exhaustive()
     }
+}
+
+/// A place for the server of each connector of this kind.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+fn unopened<T>(plan: &Plan, kind: ConnectorKind) -> HashMap<ConnectorName, OnceLock<T>> {
+    let of_kind = plan.connectors().filter(|(_, options)| options.kind() == kind);
+    of_kind.map(|(name, _)| (name.clone(), OnceLock::new())).collect()
 }
 
 /// Publishes the counters of a cache until the cache is gone.

@@ -4,7 +4,7 @@
 //! ```text
 //!   file ─────┐                    zitadel.rs: translates Zitadel's block
 //!   text.rs ──┴─► Node ─► overlay ─► sections ─► Config ─► effective()
-//!   variables ───────────────┘        connectors.rs: memory.rs, redis.rs, breaker.rs; cache.rs
+//!   variables ───────────────┘        connectors.rs: memory.rs, redis.rs, postgres.rs, breaker.rs; cache.rs
 //! ```
 //!
 //! The sections become the same options that code can give ([`CachesBuilder`](crate::CachesBuilder)). The options check themselves.
@@ -43,6 +43,7 @@ mod loading;
 mod memory;
 mod note;
 mod opening;
+mod postgres;
 mod redis;
 mod setting;
 mod size;
@@ -58,7 +59,9 @@ pub use note::Note;
 use crate::caches::plan::Plan;
 use crate::caches::{CacheOptions, ConnectorName, ConnectorOptions};
 use crate::connector::memory::MemoryOptions;
+use crate::connector::postgres::options::PostgresOptions;
 use crate::connector::redis::options::RedisOptions;
+use connectors::Unaddressed;
 use environment::Environment;
 use error::Problems;
 use std::ffi::OsStr;
@@ -72,8 +75,7 @@ use tree::{Node, Origin, Value};
 #[derive(Clone, Debug)]
 pub struct Config {
     plan: Plan,
-    /// The settings of the connector `redis`, if they do not say where the server is.
-    unaddressed: Option<RedisOptions>,
+    unaddressed: Unaddressed,
     notes: Vec<Note>,
 }
 
@@ -85,7 +87,7 @@ impl Default for Config {
     fn default() -> Self {
         let mut plan = Plan::default();
         plan.default_connector = Some(ConnectorName::from("memory"));
-        Self { plan, unaddressed: None, notes: Vec::new() }
+        Self { plan, unaddressed: Unaddressed::default(), notes: Vec::new() }
     }
 }
 
@@ -221,16 +223,19 @@ impl Config {
         let mut problems = Problems::default();
         let mut notes = Vec::new();
         #[cfg(feature = "zitadel")]
-        let disabled = zitadel::translate(&mut root, environment, &mut problems, &mut notes);
+        let (is_zitadel, disabled) = match zitadel::translate(&mut root, environment, &mut problems, &mut notes) {
+            Some(disabled) => (true, disabled),
+            None => (false, Vec::new()),
+        };
         #[cfg(not(feature = "zitadel"))]
-        let disabled = Vec::new();
+        let (is_zitadel, disabled): (bool, Vec<connectors::Disabled>) = (false, Vec::new());
         #[cfg(not(feature = "zitadel"))]
         if let Some(block) = root.child("Caches") {
             let text = "is Zitadel's, and larder was built without its feature `zitadel`: turn that on in `Cargo.toml`";
             problems.add(&block.origin, text);
             root.remove(&[], &|name, _| name == "Caches");
         }
-        environment::overlay(&mut root, environment, &mut problems, &mut notes);
+        environment::overlay(&mut root, environment, &mut problems);
         let nothing = |name: &str| Node { origin: root.origin.child(name), value: Value::Nothing };
         let section = |parent: &Node, name: &str| {
             parent
@@ -242,6 +247,14 @@ impl Config {
         let mut plan = Plan::default();
         let connectors_at = section(&root, "connectors");
         let unaddressed = connectors::read(&connectors_at, &mut plan, &mut problems, &mut notes);
+        let postgres = ConnectorName::from("postgres");
+        if is_zitadel && plan.connector(&postgres).is_none() && !disabled.iter().any(|off| off.0 == postgres) {
+            if let Some(node) = connectors_at.child("postgres") {
+                let text = format!("{NO_DATABASE}; until then no cache on this connector can be opened");
+                notes.push(Note::new(&node.origin, text));
+            }
+            plan.unaddressed = Some((postgres, NO_DATABASE));
+        }
         let defaults_at = section(&root, "defaults");
         cache::read_defaults(&defaults_at, &mut plan, &mut problems);
         let caches_at = root.child("caches").cloned().unwrap_or_else(|| nothing("caches"));
@@ -306,13 +319,13 @@ impl Config {
         self.plan.unlisted()
     }
 
-    /// The connectors that are given by name, in alphabetical order. The connector `redis` is left out if its settings do not say where
-    /// the server is.
+    /// The connectors that are given by name, in alphabetical order. The connectors `redis` and `postgres` are left out if their settings
+    /// do not say where the server is.
     pub fn connectors(&self) -> impl Iterator<Item = (&ConnectorName, &ConnectorOptions)> {
         self.plan.connectors()
     }
 
-    /// The options of the connector of this name. `none`, `memory` and `postgres` are always there.
+    /// The options of the connector of this name. `none` and `memory` are always there.
     ///
     /// ```
     /// # #[cfg(feature = "yaml")] {
@@ -352,6 +365,15 @@ impl Config {
         }
     }
 
+    /// The options of the connector that is called `postgres`. `None`: they do not say where the database is.
+    #[must_use]
+    pub fn postgres(&self) -> Option<&PostgresOptions> {
+        match self.connector("postgres") {
+            Some(ConnectorOptions::Postgres(options)) => Some(options),
+            _ => None,
+        }
+    }
+
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -363,6 +385,10 @@ fn without(format: &str, feature: &str) -> String {
     format!("is {format}, and larder was built without its feature `{feature}`: turn that on in `Cargo.toml`")
 }
 
+/// Zitadel's postgres connector uses the database of Zitadel itself, which its block does not name.
+const NO_DATABASE: &str = "Zitadel keeps these caches in its own database, which the section `Caches` does not name; give the URL of that \
+                           database in the environment variable LARDER_CONNECTORS_POSTGRES_URL, or as `URL` in `Connectors.Postgres`";
+
 /// A section that holds other sections only.
 const NONE: &[setting::Setting<()>] = &[];
 
@@ -372,7 +398,11 @@ fn known() -> Vec<Vec<&'static str>> {
     let mut add = |before: &[&'static str], name: &'static str| paths.push([before, &[name]].concat());
     memory::SETTINGS.iter().for_each(|setting| add(&["connectors", "memory"], setting.name));
     redis::SETTINGS.iter().for_each(|setting| add(&["connectors", "redis"], setting.name));
-    breaker::SETTINGS.iter().for_each(|setting| add(&["connectors", "redis", redis::BREAKER], setting.name));
+    postgres::SETTINGS.iter().for_each(|setting| add(&["connectors", "postgres"], setting.name));
+    for connector in ["redis", "postgres"] {
+        let at = ["connectors", connector, connectors::BREAKER];
+        breaker::SETTINGS.iter().for_each(|setting| add(&at, setting.name));
+    }
     cache::SETTINGS.iter().for_each(|setting| add(&["defaults"], setting.name));
     cache::SETTINGS.iter().for_each(|setting| add(&["caches", "<name>"], setting.name));
     paths

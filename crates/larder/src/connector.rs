@@ -18,6 +18,13 @@ pub mod postgres;
 pub mod redis;
 #[cfg(feature = "remote")]
 pub mod remote;
+/// The connector for a PostgreSQL database. Without the cargo feature `postgres` only its options exist.
+#[cfg(not(feature = "postgres"))]
+pub mod postgres {
+    pub(crate) mod options;
+
+    pub use options::PostgresOptions;
+}
 /// The connector for one Redis or Valkey server. Without the cargo feature `redis` only its options exist.
 #[cfg(not(feature = "redis"))]
 pub mod redis {

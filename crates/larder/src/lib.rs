@@ -48,10 +48,11 @@
 //!
 //! | feature | what |
 //! |---|---|
-//! | `redis` (default) | the redis connector; without it there is no network code |
+//! | `redis` (default) | the redis connector; without it and `postgres` there is no network code |
+//! | `postgres` | the postgres connector |
 //! | `yaml`, `toml` (default) | configuration files of either kind, and environment variables; without both there is no `config` |
 //! | `zitadel` (default) | reads Zitadel's `Caches:` block as a configuration; turns `yaml` on |
-//! | `remote` | `connector::remote`: what a connector with a server behind it needs, to build one of your own; `redis` turns it on |
+//! | `remote` | `connector::remote`: what a connector with a server behind it needs, to build one of your own; `redis` and `postgres` turn it on |
 //! | `uuid` | [`Key`] for `uuid::Uuid` |
 //! | `torture` | switches that turn larder's protections off, so that `larder-torture` can prove that it would notice; never for a service |
 

@@ -105,8 +105,16 @@ async fn why_a_cache_cannot_be_opened_is_told_with_what_to_do() {
          `defaults.connector`"
     );
     assert_eq!(
-        said(&caches("defaults: { connector: postgres }").await),
-        "the cache `instance` is on the connector `postgres`, which this version of larder does not have yet; give it another `connector`"
+        said(&caches("Caches: { Instance: { Connector: postgres } }").await),
+        "the cache `instance` is on the connector `postgres`, whose database is not known: Zitadel keeps these caches in its own database, \
+         which the section `Caches` does not name; give the URL of that database in the environment variable \
+         LARDER_CONNECTORS_POSTGRES_URL, or as `URL` in `Connectors.Postgres`"
+    );
+    #[cfg(not(feature = "postgres"))]
+    assert_eq!(
+        said(&caches("{ connectors: { postgres: { url: 'postgres://h' } }, defaults: { connector: postgres } }").await),
+        "the cache `instance` is on the connector `postgres`, and larder was built without its feature `postgres`: turn that on in \
+         `Cargo.toml`, or give the cache another `connector`"
     );
     let opened = caches("defaults: { connector: memory }").await;
     opened.open::<Instance>().unwrap();

@@ -4,11 +4,15 @@
 
 use larder::breaker::HalfOpen;
 use larder::connector::memory::MemoryOptions;
+use larder::connector::postgres::PostgresOptions;
 use larder::connector::redis::{Address, RedisOptions};
 use larder::{CacheOptions, Config, ConnectorName, ConnectorOptions};
 use proptest::prelude::*;
 use std::fs;
 use std::time::Duration;
+
+#[path = "config/postgres.rs"]
+mod postgres;
 
 const EXAMPLE: &str = include_str!("../../../caches.example.yaml");
 const ZITADEL: &str = include_str!("config/zitadel-caches.yaml");
@@ -80,13 +84,28 @@ fn every_setting_is_read() {
               half_open: 4
               half_open_successes: 5
               ramp: 0
+          postgres:
+            url: postgres://ann@db.internal:6543/shop?sslmode=disable
+            password: barley
+            connections: 3
+            prepared: false
+            create: false
+            connect_timeout: 3s
+            operation_timeout: 70ms
+            max_in_flight: 7
+            journal_limit: 8
+            journal_bytes: 2 MiB
+            shutdown_timeout: 9s
+            hints: 10
+            prune_interval: 11m
+            breaker: { min_calls: 12 }
         defaults: { connector: redis, max_age: 1h30m, max_object_size: 10 kB, comeback_loads: 0 }
         caches:
           instance: { last_use_age: 10m }
           session: { connector: memory, max_age: 0, last_use_age: 100ms, max_object_size: 2 MiB, comeback_loads: 3, audit_share: 0.01, audit_grace: 2s, audit_bypass: 1m }
           off: { connector: none }
           also.off: { connector: noop }
-          later: { connector: postgres }
+          kept: { connector: postgres }
         ",
     );
     assert_eq!(config.memory().max_objects, 500);
@@ -112,6 +131,16 @@ fn every_setting_is_read() {
     assert_eq!((breaker.open, breaker.open_max, breaker.healthy_after), (2 * SECOND, 60 * SECOND, 120 * SECOND));
     assert_eq!((breaker.half_open, breaker.half_open_successes), (HalfOpen::Requests(4), 5));
     assert_eq!(breaker.ramp, Duration::ZERO);
+    let postgres = config.postgres().unwrap();
+    let expected =
+        PostgresOptions::from_url("host=db.internal port=6543 user=ann dbname=shop sslmode=disable").unwrap();
+    assert_eq!((postgres.place(), postgres.user()), ("db.internal:6543/shop".to_owned(), Some("ann")));
+    assert_eq!(postgres.password.as_ref().unwrap().expose(), "barley");
+    assert_eq!((postgres.connections, postgres.prepared, postgres.create), (3, false, false));
+    assert_eq!((postgres.connect_timeout, postgres.operation_timeout), (3 * SECOND, Duration::from_millis(70)));
+    assert_eq!((postgres.max_in_flight, postgres.journal_limit, postgres.journal_bytes), (7, 8, 2 << 20));
+    assert_eq!((postgres.shutdown_timeout, postgres.hints, postgres.prune_interval), (9 * SECOND, 10, 660 * SECOND));
+    assert_eq!(postgres.breaker, expected.breaker.clone().min_calls(12));
     let instance = CacheOptions::on("redis")
         .max_age(3 * HOUR / 2)
         .last_use_age(600 * SECOND)
@@ -126,7 +155,7 @@ fn every_setting_is_read() {
     let connectors: Vec<_> = config.caches().map(|(name, cache)| (name, cache.connector.as_str())).collect();
     assert_eq!(
         connectors,
-        [("also.off", "none"), ("instance", "redis"), ("later", "postgres"), ("off", "none"), ("session", "memory")]
+        [("also.off", "none"), ("instance", "redis"), ("kept", "postgres"), ("off", "none"), ("session", "memory")]
     );
     assert!(config.notes().is_empty());
 }
@@ -185,7 +214,7 @@ fn the_example_file_shows_every_setting_with_its_default() {
     assert_eq!(config.effective().to_string(), Config::default().effective().to_string());
     let full = yaml(
         "
-        connectors: { redis: { address: a, username: u, password: p, client_name: c, wait_replicas: 1 } }
+        connectors: { redis: { address: a, username: u, password: p, client_name: c, wait_replicas: 1 }, postgres: { url: 'host=h' } }
         caches: { x: { connector: redis } }
         ",
     );
@@ -197,6 +226,7 @@ fn the_example_file_shows_every_setting_with_its_default() {
     // What is commented out must be right as well.
     let complete = EXAMPLE
         .replace("# url:", "url:")
+        .replace("# breaker:", "breaker:")
         .replace("# username:", "username:")
         .replace("# password:", "password:")
         .replace("# client_name:", "client_name:")
@@ -212,8 +242,14 @@ fn the_example_file_shows_every_setting_with_its_default() {
     let complete = yaml(&complete.replace("localhost:6379/0", "localhost:6379"));
     assert_eq!(complete.cache("instance").unwrap().connector, on("redis"));
     let kinds: Vec<_> = complete.connectors().map(|(name, options)| (name.as_str(), options.kind().name())).collect();
-    let expected =
-        [("memory", "memory"), ("mine", "own"), ("redis", "redis"), ("sessions", "redis"), ("small", "memory")];
+    let expected = [
+        ("memory", "memory"),
+        ("mine", "own"),
+        ("postgres", "postgres"),
+        ("redis", "redis"),
+        ("sessions", "redis"),
+        ("small", "memory"),
+    ];
     assert_eq!(kinds, expected);
 }
 
@@ -222,7 +258,6 @@ fn the_effective_configuration_can_be_loaded_again() {
     for text in [
         "",
         EXAMPLE,
-        ZITADEL,
         "connectors: { redis: { url: 'unix://ann:barley@/run/a b\"\\.sock?db=2', client_name: \"true\", prefix: \"007\" } }
 caches: { on: { connector: redis, max_age: 0.5ms }, '12': { connector: none } }",
         "connectors: { redis: { address: '[::1]:7', breaker: { half_open: 3, failure_ratio: 0 } } }

@@ -67,15 +67,6 @@ pub(super) fn server(facts: &Facts, config: &RedisOptions, how: Use) -> Vec<Find
     findings
 }
 
-/// No cache can be opened on this connector.
-pub(super) fn postgres() -> Vec<Finding> {
-    vec![Finding::problem(
-        "connector",
-        "this version of larder has no postgres connector: a cache on it cannot be opened",
-        "put the caches on another connector: redis, memory or none",
-    )]
-}
-
 /// A connector of the program's own, which this command cannot test.
 pub(super) fn own() -> Vec<Finding> {
     vec![Finding::note(

@@ -8,6 +8,8 @@ use super::own::{Factories, Factory};
 use super::plan::Plan;
 use crate::clock::Clock;
 use crate::connector::memory::MemoryOptions;
+#[cfg(feature = "postgres")]
+use crate::connector::postgres::PostgresOptions;
 #[cfg(feature = "redis")]
 use crate::connector::redis::RedisOptions;
 use crate::contract::{Connector, Schema};
@@ -97,6 +99,23 @@ impl CachesBuilder {
         self.add(name.into(), options.into())
     }
 
+    /// Adds a PostgreSQL database. larder connects to it, and makes its tables there if they are missing, only when a cache on it is opened.
+    ///
+    /// ```no_run
+    /// # use larder::{CacheOptions, Caches, connector::postgres::PostgresOptions};
+    /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+    /// let caches = Caches::builder()
+    ///     .postgres("db", PostgresOptions::from_url("postgres://larder@db.internal/shop")?)
+    ///     .defaults(CacheOptions::on("db"))
+    ///     .open()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "postgres")]
+    pub fn postgres(self, name: impl Into<ConnectorName>, options: PostgresOptions) -> Self {
+        self.add(name.into(), options.into())
+    }
+
     /// Adds a connector of your own. `make` is called for each cache on it, when that cache is opened. In a configuration such a connector
     /// has `kind: own`, and only a builder that adds it here can open that configuration.
     ///
@@ -150,6 +169,9 @@ impl CachesBuilder {
     #[cfg(any(feature = "yaml", feature = "toml"))]
     pub(crate) fn with_plan(mut self, plan: &Plan, notes: Vec<String>) -> Self {
         self.notes.extend(notes);
+        if plan.unaddressed.is_some() {
+            self.plan.unaddressed.clone_from(&plan.unaddressed);
+        }
         for (name, options) in plan.connectors() {
             let provided = matches!(options, ConnectorOptions::Own) && self.factories.contains(name);
             if !(provided && self.plan.connector(name) == Some(options)) {
@@ -206,6 +228,9 @@ impl CachesBuilder {
         let unlisted = unlisted.iter().map(|options| ("*", options));
         for (cache, options) in plan.caches().chain(unlisted) {
             options.validate().map_err(|error| OpenError::Option { cache: cache.to_owned(), error })?;
+            if plan.unaddressed(&options.connector).is_some() {
+                continue;
+            }
             let Some(connector) = plan.connector(&options.connector) else {
                 return Err(unknown(&plan, cache, &options.connector));
             };

@@ -1,6 +1,7 @@
 //! Connectors by name. A connector is a named instance of a kind, so two Redis servers have two names.
 
 use crate::connector::memory::MemoryOptions;
+use crate::connector::postgres::PostgresOptions;
 use crate::connector::redis::RedisOptions;
 use crate::nearest::fold;
 use std::fmt;
@@ -17,7 +18,7 @@ pub enum ConnectorKind {
     Memory,
     /// A Redis or Valkey server.
     Redis,
-    /// A PostgreSQL database; this version has no such connector yet.
+    /// A PostgreSQL database.
     Postgres,
     /// A connector that the program provides: see [`CachesBuilder::connector`](crate::CachesBuilder::connector).
     Own,
@@ -152,8 +153,8 @@ pub enum ConnectorOptions {
     Memory(MemoryOptions),
     /// A Redis or Valkey server.
     Redis(Box<RedisOptions>),
-    /// A PostgreSQL database; this version has no such connector yet.
-    Postgres,
+    /// A PostgreSQL database.
+    Postgres(Box<PostgresOptions>),
     /// A connector that the program provides.
     Own,
 }
@@ -166,7 +167,7 @@ impl ConnectorOptions {
             Self::Noop => ConnectorKind::Noop,
             Self::Memory(_) => ConnectorKind::Memory,
             Self::Redis(_) => ConnectorKind::Redis,
-            Self::Postgres => ConnectorKind::Postgres,
+            Self::Postgres(_) => ConnectorKind::Postgres,
             Self::Own => ConnectorKind::Own,
         }
     }
@@ -181,5 +182,11 @@ impl From<MemoryOptions> for ConnectorOptions {
 impl From<RedisOptions> for ConnectorOptions {
     fn from(options: RedisOptions) -> Self {
         Self::Redis(options.into())
+    }
+}
+
+impl From<PostgresOptions> for ConnectorOptions {
+    fn from(options: PostgresOptions) -> Self {
+        Self::Postgres(options.into())
     }
 }

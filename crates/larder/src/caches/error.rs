@@ -3,6 +3,8 @@
 #[cfg(doc)]
 use super::CachesBuilder;
 use super::connectors::{ConnectorKind, ConnectorName};
+#[cfg(feature = "postgres")]
+use crate::connector::postgres::PostgresError;
 #[cfg(feature = "redis")]
 use crate::connector::redis::RedisError;
 use crate::option_error::{OptionError, shown};
@@ -68,7 +70,7 @@ pub enum OpenError {
         /// The existing name that is most similar, if one is similar enough.
         nearest: Option<String>,
     },
-    /// This version of larder has no such connector, or was built without it, or the program has to provide it.
+    /// larder was built without this connector, or nothing says where its server is, or the program has to provide it.
     #[error("the cache `{cache}` is on the connector `{connector}`, {reason}")]
     NoConnector {
         /// The cache.
@@ -110,6 +112,10 @@ pub enum OpenError {
     #[cfg(feature = "redis")]
     #[error(transparent)]
     Redis(#[from] RedisError),
+    /// The connector for a database cannot be made.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
     /// There is no Tokio runtime. Connections and background work run in tasks.
     #[error("caches are opened outside a Tokio runtime; open them inside one")]
     NoRuntime,

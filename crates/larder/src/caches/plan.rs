@@ -11,11 +11,13 @@ use std::collections::BTreeMap;
 /// Connectors that exist although nobody has added them.
 static NOOP: ConnectorOptions = ConnectorOptions::Noop;
 static MEMORY: ConnectorOptions = ConnectorOptions::Memory(MemoryOptions::new());
-static POSTGRES: ConnectorOptions = ConnectorOptions::Postgres;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Plan {
     connectors: BTreeMap<ConnectorName, ConnectorOptions>,
+    /// A connector that caches may name, although nothing says where its server is, and what to do about that. Such a cache cannot be
+    /// opened; the others can.
+    pub(crate) unaddressed: Option<(ConnectorName, &'static str)>,
     /// By the names that were given.
     caches: BTreeMap<String, CacheOptions>,
     /// The connector of caches that are not named. `None`: such a cache cannot be opened.
@@ -28,6 +30,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             connectors: BTreeMap::new(),
+            unaddressed: None,
             caches: BTreeMap::new(),
             default_connector: None,
             defaults: CacheOptions::on(ConnectorName::none()),
@@ -92,16 +95,21 @@ impl Plan {
         self.connectors.iter()
     }
 
-    /// The connector of this name. `none`, `memory` and `postgres` always exist.
+    /// The connector of this name. `none` and `memory` always exist.
     pub(crate) fn connector(&self, name: &ConnectorName) -> Option<&ConnectorOptions> {
         if name.is_none() {
             return Some(&NOOP);
         }
         self.connectors.get(name).or_else(|| match ConnectorKind::of_name(name)? {
             ConnectorKind::Memory => Some(&MEMORY),
-            ConnectorKind::Postgres => Some(&POSTGRES),
             _ => None,
         })
+    }
+
+    /// What to do about a connector that caches may name, although nothing says where its server is. `None`: this is no such connector.
+    pub(crate) fn unaddressed(&self, name: &ConnectorName) -> Option<&'static str> {
+        let (_, to_do) = self.unaddressed.as_ref().filter(|(unaddressed, _)| unaddressed == name)?;
+        if self.connectors.contains_key(name) { None } else { Some(to_do) }
     }
 
     pub(crate) fn caches(&self) -> impl Iterator<Item = (&str, &CacheOptions)> {
@@ -122,7 +130,7 @@ impl Plan {
     }
 
     /// Whether a cache can be on this connector.
-    #[cfg(any(feature = "redis", feature = "yaml", feature = "toml"))]
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "yaml", feature = "toml"))]
     pub(crate) fn uses(&self, name: &ConnectorName) -> bool {
         self.default_connector.as_ref() == Some(name) || self.caches.values().any(|cache| cache.connector == *name)
     }
@@ -138,7 +146,8 @@ impl ConnectorOptions {
                 }
             }
             Self::Redis(redis) => redis.examine(refuse),
-            Self::Noop | Self::Postgres | Self::Own => {}
+            Self::Postgres(postgres) => postgres.examine(refuse),
+            Self::Noop | Self::Own => {}
         }
     }
 

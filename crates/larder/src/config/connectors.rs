@@ -2,12 +2,14 @@
 
 use super::error::Problems;
 use super::note::Note;
+use super::postgres;
 use super::redis::{self, Redis};
 use super::setting::{self, Setting, text};
 use super::tree::{Node, Value};
 use super::{breaker, memory};
 use crate::caches::plan::Plan;
 use crate::caches::{ConnectorKind, ConnectorName, ConnectorOptions};
+use crate::connector::postgres::options::PostgresOptions;
 use crate::connector::redis::options::RedisOptions;
 use crate::nearest::nearest;
 
@@ -17,22 +19,28 @@ pub(super) const KIND: &str = "kind";
 /// The accepted kinds.
 const KINDS: &str = "memory, redis, postgres or own";
 
-pub(super) const NO_POSTGRES: &str = "this version of larder has no postgres connector yet; nothing here is used";
+/// The section of a connector with a server that has the settings of its circuit breaker.
+pub(super) const BREAKER: &str = "breaker";
+
+const MASK: &str = "`***` is what larder shows in place of a password; give the password itself";
+
+/// The settings of the connectors that are named after their kinds, where these do not say where the server is. They are shown, and not
+/// used.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unaddressed {
+    pub(super) redis: Option<RedisOptions>,
+    pub(super) postgres: Option<PostgresOptions>,
+}
 
 /// A connector that the program provides has no settings but the kind.
 const NONE: &[Setting<()>] = &[];
 
-/// Reads all connectors into the plan. Returns the settings of the connector `redis` if they do not say where the server is.
-pub(super) fn read(
-    section: &Node,
-    plan: &mut Plan,
-    problems: &mut Problems,
-    notes: &mut Vec<Note>,
-) -> Option<RedisOptions> {
+/// Reads all connectors into the plan, and returns those that do not say where their server is.
+pub(super) fn read(section: &Node, plan: &mut Plan, problems: &mut Problems, notes: &mut Vec<Note>) -> Unaddressed {
     if !matches!(section.value, Value::Nothing | Value::Map(_)) {
         problems.add(&section.origin, format!("is {}: give a mapping of connectors by name", section.kind()));
     }
-    let mut unaddressed = None;
+    let mut unaddressed = Unaddressed::default();
     for (written, node) in section.children() {
         let name = ConnectorName::from(written.as_str());
         if node.is_nothing() && ConnectorKind::of_name(&name).is_some() {
@@ -48,22 +56,32 @@ pub(super) fn read(
             Some(ConnectorKind::Redis) => {
                 let Redis { options, addressed } = Redis::read(node, problems);
                 if redis::hidden(&options) {
-                    let text = "`***` is what larder shows in place of a password; give the password itself";
-                    notes.push(Note::new(&node.origin.child("password"), text));
+                    notes.push(Note::new(&node.origin.child("password"), MASK));
                 }
                 if !addressed {
                     if ConnectorKind::of_name(&name).is_none() {
                         problems.add(&node.origin, redis::NO_ADDRESS);
                     } else {
-                        unaddressed = Some(options);
+                        unaddressed.redis = Some(options);
                     }
                     continue;
                 }
                 options.into()
             }
             Some(ConnectorKind::Postgres) => {
-                notes.push(Note::new(&node.origin, NO_POSTGRES));
-                ConnectorOptions::Postgres
+                let options = postgres::read_options(node, problems);
+                if postgres::hidden(&options) {
+                    notes.push(Note::new(&node.origin.child("password"), MASK));
+                }
+                if options.url.is_empty() {
+                    if ConnectorKind::of_name(&name).is_some() {
+                        unaddressed.postgres = Some(options);
+                    } else if node.child("url").is_none() {
+                        problems.add(&node.origin, postgres::NO_URL);
+                    }
+                    continue;
+                }
+                options.into()
             }
             Some(ConnectorKind::Own) => {
                 setting::read(node, NONE, &[KIND], &mut (), problems);
@@ -122,7 +140,12 @@ pub(super) fn settings(kind: Option<ConnectorKind>) -> Vec<Vec<&'static str>> {
     }
     if matches!(kind, Some(ConnectorKind::Redis) | None) {
         paths.extend(redis::SETTINGS.iter().map(|setting| vec![setting.name]));
-        paths.extend(breaker::SETTINGS.iter().map(|setting| vec![redis::BREAKER, setting.name]));
+    }
+    if matches!(kind, Some(ConnectorKind::Postgres) | None) {
+        paths.extend(postgres::SETTINGS.iter().map(|setting| vec![setting.name]));
+    }
+    if matches!(kind, Some(ConnectorKind::Redis | ConnectorKind::Postgres) | None) {
+        paths.extend(breaker::SETTINGS.iter().map(|setting| vec![BREAKER, setting.name]));
     }
     paths
 }
@@ -141,7 +164,9 @@ pub(super) fn expect_usable(
 ) {
     if let Some(Disabled(_, why)) = disabled.iter().find(|Disabled(other, _)| other == name) {
         problems.add(&at.origin, format!("is {name}, but {why}: set it to true, or give another connector"));
-    } else if plan.connector(name).is_some() {
+    } else if plan.connector(name).is_some() || plan.unaddressed(name).is_some() {
+    } else if ConnectorKind::of_name(name) == Some(ConnectorKind::Postgres) {
+        problems.add(&at.origin, format!("is postgres, but `connectors.postgres` {} there", postgres::NO_URL));
     } else if ConnectorKind::of_name(name) == Some(ConnectorKind::Redis) {
         problems.add(&at.origin, format!("is redis, but `connectors.redis` {} there", redis::NO_ADDRESS));
     } else {

@@ -1,16 +1,18 @@
 //! [`Effective`]: the whole effective configuration as YAML, without the secrets.
 
 use super::cache::Draft;
-use super::connectors::KIND;
+use super::connectors::{BREAKER, KIND};
+use super::postgres;
 use super::redis::Redis;
 use super::setting::{Setting, Written};
 use super::{Config, breaker, cache, memory, redis};
 use crate::caches::{ConnectorKind, ConnectorOptions};
+use crate::connector::postgres::options::{PostgresOptions, Url};
 use crate::connector::redis::options::RedisOptions;
 use std::fmt::{self, Write};
 
 /// A configuration with all defaults filled in. Its `Display` is YAML that can be loaded again, except that passwords are shown as
-/// `***`.
+/// `***`, and that the URL is missing where Zitadel's block puts a cache on postgres and nothing gives the URL.
 #[derive(Debug)]
 pub struct Effective<'a>(pub(super) &'a Config);
 
@@ -21,8 +23,13 @@ impl fmt::Display for Effective<'_> {
         rows(f, 4, memory::SETTINGS, &config.memory())?;
         f.write_str("  redis:\n")?;
         let addressed = config.redis();
-        let unaddressed = config.unaddressed.clone().unwrap_or_default();
+        let unaddressed = config.unaddressed.clone().redis.unwrap_or_default();
         server(f, addressed.unwrap_or(&unaddressed), addressed.is_some())?;
+        f.write_str("  postgres:\n")?;
+        match config.postgres().or(config.unaddressed.postgres.as_ref()) {
+            Some(options) => database(f, options)?,
+            None => database(f, &PostgresOptions::new(Url::default()))?,
+        }
         for (name, options) in config.connectors() {
             if ConnectorKind::of_name(name).is_some() {
                 continue;
@@ -33,7 +40,8 @@ impl fmt::Display for Effective<'_> {
             match options {
                 ConnectorOptions::Memory(options) => rows(f, 4, memory::SETTINGS, options)?,
                 ConnectorOptions::Redis(options) => server(f, options, true)?,
-                ConnectorOptions::Noop | ConnectorOptions::Postgres | ConnectorOptions::Own => {}
+                ConnectorOptions::Postgres(options) => database(f, options)?,
+                ConnectorOptions::Noop | ConnectorOptions::Own => {}
             }
         }
         f.write_str("defaults:\n")?;
@@ -54,7 +62,13 @@ impl fmt::Display for Effective<'_> {
 
 fn server(f: &mut fmt::Formatter<'_>, options: &RedisOptions, addressed: bool) -> fmt::Result {
     rows(f, 4, redis::SETTINGS, &Redis { options: options.clone(), addressed }.draft())?;
-    writeln!(f, "    {}:", redis::BREAKER)?;
+    writeln!(f, "    {BREAKER}:")?;
+    rows(f, 6, breaker::SETTINGS, &options.breaker)
+}
+
+fn database(f: &mut fmt::Formatter<'_>, options: &PostgresOptions) -> fmt::Result {
+    rows(f, 4, postgres::SETTINGS, &postgres::Draft::of(options.clone()))?;
+    writeln!(f, "    {BREAKER}:")?;
     rows(f, 6, breaker::SETTINGS, &options.breaker)
 }
 

@@ -9,10 +9,10 @@
 
 use super::connectors::{self, KIND};
 use super::error::Problems;
-use super::note::Note;
 use super::redis::{ALTERNATIVES, says};
 use super::tree::{Node, Origin, Value};
 use crate::caches::ConnectorKind;
+use crate::connector::postgres::options::Url as DatabaseUrl;
 use crate::connector::redis::options::Url;
 use crate::nearest::nearest;
 use std::ffi::{OsStr, OsString};
@@ -60,8 +60,8 @@ pub(super) fn node(name: &str, path: &[&str], value: &str) -> Node {
 }
 
 /// Puts the variables into `root`, in the places of the settings that they name.
-pub(super) fn overlay(root: &mut Node, environment: &Environment, problems: &mut Problems, notes: &mut Vec<Note>) {
-    overlay_connectors(root, environment, problems, notes);
+pub(super) fn overlay(root: &mut Node, environment: &Environment, problems: &mut Problems) {
+    overlay_connectors(root, environment, problems);
     for (rest, name, value) in environment.beginning("LARDER_DEFAULTS_", problems) {
         let settings = super::cache::SETTINGS.iter().map(|setting| setting.name);
         match settings.clone().find(|setting| upper(&[setting]) == rest) {
@@ -87,7 +87,7 @@ pub(super) fn overlay(root: &mut Node, environment: &Environment, problems: &mut
     }
 }
 
-fn overlay_connectors(root: &mut Node, environment: &Environment, problems: &mut Problems, notes: &mut Vec<Note>) {
+fn overlay_connectors(root: &mut Node, environment: &Environment, problems: &mut Problems) {
     let variables = environment.beginning("LARDER_CONNECTORS_", problems);
     let (kinds, others): (Vec<_>, Vec<_>) =
         variables.into_iter().partition(|(rest, _, _)| rest.ends_with(&format!("_{}", upper(&[KIND]))));
@@ -104,10 +104,6 @@ fn overlay_connectors(root: &mut Node, environment: &Environment, problems: &mut
     }
     let known = known(root);
     for (rest, name, value) in others {
-        if rest.starts_with("POSTGRES_") {
-            notes.push(Note::new(&Origin { path: vec![name], variable: None }, connectors::NO_POSTGRES));
-            continue;
-        }
         let found = known.iter().find_map(|(connector, kind)| {
             let path = connectors::settings(*kind).into_iter().find(|path| {
                 let suffix = format!("_{}", upper(path));
@@ -126,11 +122,11 @@ fn overlay_connectors(root: &mut Node, environment: &Environment, problems: &mut
     }
 }
 
-/// The connectors that are given, and always `memory` and `redis`; with their kinds, as far as these are known.
+/// The connectors that are given, and always `memory`, `redis` and `postgres`; with their kinds, as far as these are known.
 fn known(root: &Node) -> Vec<(String, Option<ConnectorKind>)> {
     let given = root.child("connectors").map(Node::children).unwrap_or_default();
     let mut known: Vec<_> = given.iter().map(|(name, node)| (name.clone(), connectors::kind_of(name, node))).collect();
-    for kind in [ConnectorKind::Memory, ConnectorKind::Redis] {
+    for kind in [ConnectorKind::Memory, ConnectorKind::Redis, ConnectorKind::Postgres] {
         if !known.iter().any(|(name, _)| is_called(kind.name(), name)) {
             known.push((kind.name().to_owned(), Some(kind)));
         }
@@ -170,6 +166,9 @@ fn instead(root: &mut Node, path: &[&str], value: &str) {
     let at = ["connectors", connector];
     if let ("url", Ok(url)) = (*setting, Url::parse(value)) {
         root.remove(&at, &|name, node| says(&url, name) && node.origin.variable.is_none());
+    }
+    if let ("url", Ok((_, Some(_)))) = (*setting, DatabaseUrl::parse(value)) {
+        root.remove(&at, &|name, node| name.starts_with("password") && node.origin.variable.is_none());
     }
     for alternatives in ALTERNATIVES.iter().filter(|alternatives| alternatives.contains(setting)) {
         root.remove(&at, &|name, node| alternatives.contains(&name) && node.origin.variable.is_none());

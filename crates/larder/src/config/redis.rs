@@ -1,12 +1,13 @@
 //! The settings of a redis connector: the server, the credentials, the time-outs and the limits.
 
 use super::breaker;
-use super::connectors::KIND;
+use super::connectors::{BREAKER, KIND};
 use super::error::Problems;
 use super::setting::{
-    Given, Place, Refused, Setting, bytes, duration, number, plain, put, read, text, time, written_bytes, written_text,
+    Given, Place, Refused, Setting, bytes, contradict, duration, number, outranks, plain, put, read, text, time,
+    written_bytes, written_text,
 };
-use super::tree::{Node, Origin, shown_path};
+use super::tree::Node;
 use crate::connector::redis::options::{Address, RedisOptions, Url, accepted};
 use crate::connector::secret::{HIDDEN, Secret};
 use crate::option_error::OptionError;
@@ -29,8 +30,6 @@ pub(super) const ALTERNATIVES: [&[&str]; 2] = [&["url", "address", "socket"], &[
 pub(super) const IN_URL: [&str; 4] = ["username", "password", "password_file", "database"];
 
 pub(super) const NO_ADDRESS: &str = "does not say where the server is: give `url`, `address` or `socket`";
-
-pub(super) const BREAKER: &str = "breaker";
 
 const WAIT_REPLICAS: &str = "wait_replicas";
 const WAIT_TIMEOUT: &str = "wait_timeout";
@@ -216,13 +215,7 @@ fn contradictions(draft: &Draft, given: &Given, problems: &mut Problems) {
     if let Some(timeout) = given.origin(WAIT_TIMEOUT).filter(|_| draft.options.wait_replicas == 0) {
         problems.add(timeout, format!("says how long to wait for no replica: give `{WAIT_REPLICAS}` too, or neither"));
     }
-    let mut both = |first: &str, second: &str| {
-        if let (Some(first), Some(second)) = (given.origin(first), given.origin(second))
-            && !outranks(Some(second), Some(first))
-        {
-            problems.add(second, format!("contradicts {}: give one of the two", named(first)));
-        }
-    };
+    let mut both = |first: &str, second: &str| contradict(given, first, second, problems);
     for alternatives in ALTERNATIVES {
         for (place, first) in alternatives.iter().enumerate() {
             for second in alternatives.iter().skip(place + 1) {
@@ -233,19 +226,6 @@ fn contradictions(draft: &Draft, given: &Given, problems: &mut Problems) {
     let Some(url) = &draft.url else { return };
     for name in IN_URL.iter().filter(|name| says(url, name)) {
         both("url", name);
-    }
-}
-
-/// Whether `first` comes from a variable and `second` from the file.
-fn outranks(first: Option<&Origin>, second: Option<&Origin>) -> bool {
-    let variable = |origin: Option<&Origin>| origin.map(|origin| origin.variable.is_some());
-    variable(first) == Some(true) && variable(second) == Some(false)
-}
-
-fn named(origin: &Origin) -> String {
-    match &origin.variable {
-        Some(variable) => format!("the environment variable {variable}"),
-        None => format!("`{}`", shown_path(&origin.path)),
     }
 }
 

@@ -117,6 +117,28 @@ pub(super) fn read<T>(
     given
 }
 
+/// Reports two settings that were both given although at most one may be. A variable outranks a file.
+pub(super) fn contradict(given: &Given, first: &str, second: &str, problems: &mut Problems) {
+    if let (Some(first), Some(second)) = (given.origin(first), given.origin(second))
+        && !outranks(Some(second), Some(first))
+    {
+        problems.add(second, format!("contradicts {}: give one of the two", named(first)));
+    }
+}
+
+/// Whether `first` comes from a variable and `second` from the file.
+pub(super) fn outranks(first: Option<&Origin>, second: Option<&Origin>) -> bool {
+    let variable = |origin: Option<&Origin>| origin.map(|origin| origin.variable.is_some());
+    variable(first) == Some(true) && variable(second) == Some(false)
+}
+
+fn named(origin: &Origin) -> String {
+    match &origin.variable {
+        Some(variable) => format!("the environment variable {variable}"),
+        None => format!("`{}`", shown_path(&origin.path)),
+    }
+}
+
 /// The error for a name that is no setting.
 pub(super) fn unknown(name: &str, accepted: &[&str]) -> String {
     let near = nearest(name, accepted.iter().copied());
@@ -155,6 +177,16 @@ pub(super) fn number<N: TryFrom<u64>>(node: &Node) -> Result<N, Refused> {
         _ => None,
     };
     number.and_then(|number| N::try_from(number).ok()).ok_or(Refused::Shown(""))
+}
+
+pub(super) fn boolean(node: &Node) -> Result<bool, Refused> {
+    let boolean = match &node.value {
+        Value::Bool(boolean) => Some(*boolean),
+        // Environment variables give text.
+        Value::Text(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    boolean.ok_or(Refused::Shown(""))
 }
 
 /// A ratio. The options check its range.

@@ -40,14 +40,14 @@ fn block(root: &Node) -> Option<&Node> {
 }
 
 /// If `root` is Zitadel's file, translates it, with Zitadel's own environment variables over it. Returns the connectors that are
-/// switched off.
+/// switched off. `None`: this is not Zitadel's file.
 pub(super) fn translate(
     root: &mut Node,
     environment: &Environment,
     problems: &mut Problems,
     notes: &mut Vec<Note>,
-) -> Vec<Disabled> {
-    let Some(block) = block(root) else { return Vec::new() };
+) -> Option<Vec<Disabled>> {
+    let block = block(root)?;
     let mut block = canonical(block, problems);
     beside(root, &block, problems, notes);
     variables(&mut block, environment, problems);
@@ -57,7 +57,7 @@ pub(super) fn translate(
         translation.cache(name, cache);
     }
     *root = translation.ours;
-    disabled
+    Some(disabled)
 }
 
 /// Refuses sections of larder's own file beside Zitadel's block, and adds a note that the other sections are not read.

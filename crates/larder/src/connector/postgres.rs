@@ -28,9 +28,10 @@ use std::time::Duration;
 
 pub(crate) mod connection;
 mod errors;
+pub mod inspect;
 mod leasing;
 mod marks;
-mod options;
+pub(crate) mod options;
 mod pruning;
 pub(crate) mod queries;
 mod reading;
@@ -123,6 +124,11 @@ impl Postgres {
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
         self.server.breaker()
+    }
+
+    /// Whether there are connections in use.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.server.is_connected()
     }
 
     /// How long the server's operations took.

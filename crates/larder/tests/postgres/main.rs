@@ -1,6 +1,7 @@
 //! The postgres connector on real servers: what the conformance suite cannot ask for.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod caches;
 mod feed;
 mod interleavings;
 mod node;

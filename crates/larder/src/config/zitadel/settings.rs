@@ -52,15 +52,17 @@ pub(super) const CONNECTORS: &[Word] = &[
         take: |node| pointless_time(node, "pruning memory waits for nothing, so it has no time-out"),
     },
     Word { path: &["Connectors", "Postgres", "Enabled"], becomes: &[], take: boolean },
+    // Zitadel has no such setting. It is larder's, for a service that reads Zitadel's file and cannot set a variable.
+    Word { path: &["Connectors", "Postgres", "URL"], becomes: &[&["postgres", "url"]], take: unless_empty },
     Word {
         path: &["Connectors", "Postgres", "AutoPrune", "Interval"],
-        becomes: &[],
-        take: |node| time_or(node, |_| Taken::Drop),
+        becomes: &[&["postgres", "prune_interval"]],
+        take: zero_is_never,
     },
     Word {
         path: &["Connectors", "Postgres", "AutoPrune", "TimeOut"],
         becomes: &[],
-        take: |node| time_or(node, |_| Taken::Drop),
+        take: |node| pointless_time(node, "larder prunes in small steps, and `operation_timeout` limits each of them"),
     },
     Word { path: &["Connectors", "Redis", "Enabled"], becomes: &[], take: boolean },
     // These are read in `Translation::server`: which of them apply depends on the others.

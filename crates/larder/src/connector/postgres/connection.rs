@@ -11,13 +11,36 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, NoTls, Row, Statement};
+use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 
 /// The oldest major version that larder works with.
 const OLDEST: i32 = 150_000;
 
 /// What a statement is given.
 pub(crate) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// What the client library connects with. A password that came from a file is read again: it may have changed since.
+pub(crate) async fn config(options: &PostgresOptions) -> Result<Config, Trouble> {
+    let mut config: Config = options.url.to_string().parse().map_err(|error| trouble(&error))?;
+    if config.get_application_name().is_none() {
+        config.application_name("larder");
+    }
+    if let Some(password) = options.password.clone() {
+        // A file may be on a disk that hangs, so it is not read here, where other tasks wait.
+        let password = tokio::task::spawn_blocking(move || password.read_again());
+        match password.await.map_err(|_| Trouble::Unavailable)? {
+            Ok(password) => config.password(password.expose()),
+            Err(error) => {
+                let text = format!("{error}: restore the file, or give another `password_file`");
+                return Err(Trouble::Error { what: What::Refused, text });
+            }
+        };
+    }
+    Ok(config)
+}
+
+/// A parameter of a statement that is not prepared.
+pub(crate) type Typed<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// All sessions with a server.
 pub(crate) struct Connection {
@@ -30,19 +53,30 @@ pub(crate) type Driver = JoinSet<()>;
 impl Connection {
     /// Opens the sessions, and makes sure that the server is one that larder can keep its tables on.
     pub(crate) async fn open(options: &PostgresOptions) -> Result<(Self, Driver), Trouble> {
+        let (connection, driver) = Self::reach(options).await?;
+        connection.must_be_fit().await?;
+        Ok((connection, driver))
+    }
+
+    /// Opens the sessions, whatever the server is.
+    pub(crate) async fn reach(options: &PostgresOptions) -> Result<(Self, Driver), Trouble> {
         let mut driver = JoinSet::new();
         let mut sessions = Vec::with_capacity(options.connections);
+        let config = config(options).await?;
         for _ in 0..options.connections {
-            let (client, connection) = options.config.connect(NoTls).await.map_err(|error| trouble(&error))?;
+            let (client, connection) = config.connect(NoTls).await.map_err(|error| trouble(&error))?;
             driver.spawn(async move {
                 // Whoever waits for a reply is told of the error; here it says no more than that the session is over.
                 let _ = connection.await;
             });
             sessions.push(Session::new(client, options.prepared));
         }
-        let connection = Self { sessions };
-        connection.must_be_fit().await?;
-        Ok((connection, driver))
+        Ok((Self { sessions }, driver))
+    }
+
+    /// Sends one statement that is not one of the [queries](Query).
+    pub(crate) async fn ask(&self, text: &str, parameters: &[Typed<'_>]) -> Result<Vec<Row>, Trouble> {
+        self.session()?.client.query_typed(text, parameters).await.map_err(|error| trouble(&error))
     }
 
     async fn must_be_fit(&self) -> Result<(), Trouble> {

@@ -1,11 +1,26 @@
-//! [`PostgresOptions`]: which database, and how long we wait.
+//! [`PostgresOptions`]: the database, the password, the time-outs and the limits. A program and a configuration file give the same
+//! options, and [`PostgresOptions::validate`] checks them for both.
+
+mod url;
+
+pub(crate) use url::Url;
 
 use crate::breaker::BreakerOptions;
+use crate::connector::secret::Secret;
 use crate::option_error::{OptionError, Refuse, setters};
 use std::time::Duration;
-use tokio_postgres::Config;
 
 const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What is accepted, as errors say it. Code and configuration use the same texts.
+pub(crate) mod accepted {
+    pub(crate) const CONNECTIONS: &str = "a number, 1 to 100";
+    pub(crate) const CONNECT_TIMEOUT: &str = "a duration above 0 and up to 1h, such as 2s";
+    pub(crate) const OPERATION_TIMEOUT: &str = "a duration above 0 and up to 1h, such as 250ms";
+    pub(crate) const JOURNAL_LIMIT: &str = "a number, 1 or more";
+    pub(crate) const JOURNAL_BYTES: &str = "a size of 1 B or more, such as 16 MiB";
+    pub(crate) const HINTS: &str = "a number, 1 to 100000000";
+}
 
 /// The options of the postgres connector: one database, some connections to it.
 ///
@@ -16,54 +31,63 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// let options = PostgresOptions::from_url("postgres://larder:barley@db.internal/zitadel")?
 ///     .operation_timeout(Duration::from_millis(250));
 /// assert!(options.validate().is_ok());
+/// assert_eq!(options.place(), "db.internal/zitadel");
 /// # Ok::<(), larder::OptionError>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PostgresOptions {
-    pub(crate) config: Config,
-    /// Connections that this process holds, 1 to 100. Operations do not own one while they run, so that few are enough. Default 4.
+    pub(crate) url: Url,
+    /// The password. Where it was read from a file ([`Secret::from_file`]), the file is read again at every connect. `None`: none is sent.
+    pub password: Option<Secret>,
+    /// How many connections this process holds, 1 to 100. An operation does not own a connection while it runs, so few are enough.
+    /// Default 4.
     pub connections: usize,
-    /// Whether statements are prepared once per connection. Behind PgBouncer in transaction mode before its version 1.21 they cannot be. Default true.
+    /// Whether statements are prepared once per connection. Behind PgBouncer in transaction mode before its version 1.21 they cannot be.
+    /// Default true.
     pub prepared: bool,
-    /// Whether the tables are made where they are missing, once a cache is opened. Default true.
+    /// Whether larder makes its tables where they are missing, when a cache is opened. Default true.
     pub create: bool,
-    /// How long connecting, with all that is checked then, may take; up to an hour. Default 2 s.
+    /// How long connecting may take, with the checks of the server that belong to it; up to an hour. Default 2 s.
     pub connect_timeout: Duration,
     /// How long one operation may take; up to an hour. Default 250 ms.
     pub operation_timeout: Duration,
-    /// The circuit breaker; its own `max_in_flight` stays 0, since [`max_in_flight`](Self::max_in_flight) here does it. Default
+    /// The circuit breaker. Its own `max_in_flight` must stay 0: the limit is [`max_in_flight`](Self::max_in_flight) here. Default
     /// [`BreakerOptions::for_server`].
     pub breaker: BreakerOptions,
-    /// Keys that wait to be invalidated, per cache, 1 or more; above it everything in the cache is forgotten instead. Default 10,000.
+    /// How many keys the journal of each cache may hold; 1 or more. Above it, everything in the cache is forgotten instead. Default 10,000.
     pub journal_limit: usize,
-    /// What those keys may take up in memory, per cache, in bytes, 1 or more; above it everything is forgotten as well. Default 16 MiB.
+    /// How much memory these keys may take for each cache, in bytes; 1 or more. Above it, everything in the cache is forgotten instead.
+    /// Default 16 MiB.
     pub journal_bytes: usize,
-    /// Secondary keys, per cache, of which this process remembers where they lead; 1 to 100,000,000. Default 100,000.
+    /// How long a shutdown waits for changes that could not be delivered yet. Default 1 s.
+    pub shutdown_timeout: Duration,
+    /// How many hints this process keeps for each cache; 1 to 100,000,000. A hint says where a secondary key leads. Default 100,000.
     pub hints: usize,
-    /// Operations under way at once. More gets, lookups and fills are shed; more changes wait for a place. Zero: no limit. Default 256.
+    /// How many operations may be under way at once. Beyond that, gets, lookups and fills are shed. Changes wait for a place, for at most
+    /// [`operation_timeout`](Self::operation_timeout), before they are sent. Zero: no limit. Default 256.
     pub max_in_flight: usize,
+    /// How often each node removes from the database what has ended, of all caches there; zero: never. Default 1 h.
+    pub prune_interval: Duration,
 }
 
 impl PostgresOptions {
     /// The defaults, for the database of a URL (`postgres://user:password@host:port/database?…`) or of a list of keys and values
-    /// (`host=… user=… dbname=…`), as libpq takes them.
+    /// (`host=… user=… dbname=…`), as libpq takes them. The host must be given.
     ///
     /// # Errors
     ///
-    /// It is neither. The error never shows what was given: it may hold a password.
+    /// The text is neither. The error never shows the text: it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, OptionError> {
-        let wrong = "is neither a URL such as postgres://user@host/database, nor keys and values as libpq takes them";
-        let mut config: Config = url.parse().map_err(|_| OptionError::hidden("url", wrong))?;
-        if config.get_application_name().is_none() {
-            config.application_name("larder");
-        }
-        Ok(Self::new(config))
+        let (url, password) = Url::parse(url).map_err(|wrong| OptionError::hidden("url", wrong))?;
+        Ok(Self { password, ..Self::new(url) })
     }
 
-    fn new(config: Config) -> Self {
+    /// The defaults. Without a URL they cannot be used.
+    pub(crate) fn new(url: Url) -> Self {
         Self {
-            config,
+            url,
+            password: None,
             connections: 4,
             prepared: true,
             create: true,
@@ -72,9 +96,18 @@ impl PostgresOptions {
             breaker: BreakerOptions::for_server(),
             journal_limit: 10_000,
             journal_bytes: 16 << 20,
+            shutdown_timeout: Duration::from_secs(1),
             hints: 100_000,
             max_in_flight: 256,
+            prune_interval: Duration::from_secs(3600),
         }
+    }
+
+    /// The same options with this [`password`](#structfield.password).
+    #[must_use]
+    pub fn password(mut self, password: impl Into<Secret>) -> Self {
+        self.password = Some(password.into());
+        self
     }
 
     setters! {
@@ -86,63 +119,80 @@ impl PostgresOptions {
         breaker: BreakerOptions,
         journal_limit: usize,
         journal_bytes: usize,
+        shutdown_timeout: Duration,
         hints: usize,
         max_in_flight: usize,
+        prune_interval: Duration,
     }
 
+    /// The options of the breaker around the server's operations.
+    #[cfg(feature = "postgres")]
     pub(crate) fn whole_breaker(&self) -> BreakerOptions {
         self.breaker.clone().max_in_flight(self.max_in_flight)
     }
 
-    /// Checks that every option can be used. Whatever connects to a server refuses what is not.
+    /// Checks that every option can be used. Code that connects to a server makes this check first.
     ///
     /// # Errors
     ///
-    /// The first option that cannot be used, and what is accepted.
+    /// The first option that cannot be used, and what is accepted. A configuration refuses the same options.
     pub fn validate(&self) -> Result<(), OptionError> {
         OptionError::first(|refuse| self.examine(refuse))
     }
 
-    fn examine(&self, refuse: Refuse<'_>) {
-        if !(1..=100).contains(&self.connections) {
-            refuse(OptionError::new("connections", self.connections, "a number, 1 to 100"));
+    /// Calls `refuse` for every option that cannot be used. No check concerns the URL: that was read before there were options.
+    pub(crate) fn examine(&self, refuse: Refuse<'_>) {
+        if self.password.as_ref().is_some_and(|password| password.expose().trim().is_empty()) {
+            refuse(OptionError::hidden("password", "is empty: give a password, or none"));
         }
-        for (name, time) in [("connect_timeout", self.connect_timeout), ("operation_timeout", self.operation_timeout)] {
+        if !(1..=100).contains(&self.connections) {
+            refuse(OptionError::new("connections", self.connections, accepted::CONNECTIONS));
+        }
+        for (name, time, accepted) in [
+            ("connect_timeout", self.connect_timeout, accepted::CONNECT_TIMEOUT),
+            ("operation_timeout", self.operation_timeout, accepted::OPERATION_TIMEOUT),
+        ] {
             if time.is_zero() || time > LONGEST {
-                refuse(OptionError::duration(name, time, "a duration above 0 and up to 1h, such as 250ms"));
+                refuse(OptionError::duration(name, time, accepted));
             }
         }
-        if self.journal_limit == 0 {
-            refuse(OptionError::new("journal_limit", 0, "a number, 1 or more"));
+        for (name, value, accepted) in [
+            ("journal_limit", self.journal_limit, accepted::JOURNAL_LIMIT),
+            ("journal_bytes", self.journal_bytes, accepted::JOURNAL_BYTES),
+        ] {
+            if value == 0 {
+                refuse(OptionError::new(name, value, accepted));
+            }
         }
-        if self.journal_bytes == 0 {
-            refuse(OptionError::new("journal_bytes", 0, "a size of 1 B or more, such as 16 MiB"));
-        }
+        // Limited, because opening a cache makes places for all hints.
         if !(1..=100_000_000).contains(&self.hints) {
-            refuse(OptionError::new("hints", self.hints, "a number, 1 to 100000000"));
+            refuse(OptionError::new("hints", self.hints, accepted::HINTS));
         }
+        if self.breaker.max_in_flight != 0 {
+            let accepted = "0 here, and the limit as `max_in_flight` of the connector";
+            refuse(OptionError::new("breaker.max_in_flight", self.breaker.max_in_flight, accepted));
+        }
+        self.breaker.examine(&mut |error| refuse(error.within("breaker.")));
     }
 
-    /// Where the database is, for people: without user and password.
-    pub(crate) fn name(&self) -> String {
-        let hosts: Vec<String> = self.config.get_hosts().iter().map(host).collect();
-        let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or("?");
-        format!("{}/{database}", hosts.join(","))
+    /// Where the database is, for people: hosts and database, without user and password.
+    #[must_use]
+    pub fn place(&self) -> String {
+        self.url.place()
     }
-}
 
-fn host(host: &tokio_postgres::config::Host) -> String {
-    match host {
-        tokio_postgres::config::Host::Tcp(name) => name.clone(),
-        #[cfg(unix)]
-        tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
+    /// The user that logs in. `None`: the client library takes the name of the system's user.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.url.user()
     }
 }
 
 impl std::fmt::Debug for PostgresOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresOptions")
-            .field("database", &self.name())
+            .field("database", &self.place())
+            .field("password", &self.password)
             .field("connections", &self.connections)
             .finish_non_exhaustive()
     }

@@ -79,7 +79,7 @@ pub(crate) struct Told {
 
 impl PostgresServer {
     pub(crate) fn new(options: PostgresOptions) -> Self {
-        let name = options.name();
+        let name = options.place();
         Self { options, name, snapshots: Snapshots::default(), swept: AtomicU64::new(0) }
     }
 
@@ -124,10 +124,8 @@ impl PostgresServer {
         }
     }
 
-    /// Makes what larder needs in the database, in one transaction. Of several nodes at once one does.
     async fn set_up(&self, channel: &Channel<'_, Self>) -> Result<(), Trouble> {
-        let text = format!("SELECT pg_advisory_xact_lock(1818325618); {SCHEMA}");
-        channel.run(|on| async move { on.batch(&text).await }).await
+        channel.run(|on| async move { set_up(&on).await }).await
     }
 
     /// Lets one generation of tickets end, where it is time, and removes fences that no ticket needs any more.
@@ -242,6 +240,11 @@ impl ServerKind for PostgresServer {
         }
         Ok(())
     }
+}
+
+/// Makes what larder needs in the database, in one transaction. Of several nodes at once one does.
+pub(crate) async fn set_up(on: &Connection) -> Result<(), Trouble> {
+    on.batch(&format!("SELECT pg_advisory_xact_lock(1818325618); {SCHEMA}")).await
 }
 
 async fn fence(channel: &Channel<'_, PostgresServer>, marks: &Vec<i64>, kind: u8) -> Result<Vec<Row>, Trouble> {

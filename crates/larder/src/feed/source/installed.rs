@@ -2,6 +2,7 @@
 
 use super::{PREFIX, Source, Trigger, catalog, function, quoted, triggers};
 use crate::connector::postgres::PostgresOptions;
+use crate::connector::postgres::connection::config;
 use std::collections::BTreeMap;
 use std::fmt;
 use tokio_postgres::Client;
@@ -247,6 +248,7 @@ impl Drop for SessionTask {
 }
 
 async fn connect(database: &PostgresOptions) -> Result<(Client, SessionTask), SourceError> {
-    let (client, session) = database.config.connect(tokio_postgres::NoTls).await?;
+    let config = config(database).await.map_err(|trouble| SourceError::Database(trouble.to_string()))?;
+    let (client, session) = config.connect(tokio_postgres::NoTls).await?;
     Ok((client, SessionTask(tokio::spawn(session).abort_handle())))
 }

@@ -6,7 +6,12 @@
 -- A *mark* is 64 bits that stand for a key of an index of a cache: see larder.mark. Two keys that share a mark are forgotten together; what is
 -- served is decided by the whole key, in the payload.
 
-CREATE SCHEMA IF NOT EXISTS larder;
+-- A schema that is there needs no right to make one.
+DO $$ BEGIN
+  IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'larder') THEN
+    CREATE SCHEMA larder;
+  END IF;
+END $$;
 
 -- One row. A ticket is the epoch, the generation and the snapshot of the statement that took it.
 CREATE UNLOGGED TABLE IF NOT EXISTS larder.clock (
