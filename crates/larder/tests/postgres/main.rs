@@ -2,7 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod interleavings;
+mod log;
 mod node;
 mod outage;
+mod pooler;
+mod refusals;
 mod setup;
 mod sweeping;
+mod tls;

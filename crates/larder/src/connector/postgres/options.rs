@@ -1,5 +1,7 @@
 //! [`PostgresOptions`]: which database, and how long we wait.
 
+use super::address;
+use super::tls::TlsOptions;
 use crate::breaker::BreakerOptions;
 use crate::option_error::{OptionError, Refuse, setters};
 use std::time::Duration;
@@ -22,6 +24,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 #[non_exhaustive]
 pub struct PostgresOptions {
     pub(crate) config: Config,
+    pub(crate) tls: TlsOptions,
     /// Connections that this process holds, 1 to 100. Operations do not own one while they run, so that few are enough. Default 4.
     pub connections: usize,
     /// Whether statements are prepared once per connection. Behind PgBouncer in transaction mode before its version 1.21 they cannot be. Default true.
@@ -47,23 +50,21 @@ pub struct PostgresOptions {
 
 impl PostgresOptions {
     /// The defaults, for the database of a URL (`postgres://user:password@host:port/database?…`) or of a list of keys and values
-    /// (`host=… user=… dbname=…`), as libpq takes them.
+    /// (`host=… user=… dbname=…`), as libpq takes them: several hosts, Unix sockets, and TLS by `sslmode`, `sslrootcert`, `sslcert` and `sslkey`.
+    /// libpq's environment variables and files in the home directory are not read. Certificates are read at every connect.
     ///
     /// # Errors
     ///
-    /// It is neither. The error never shows what was given: it may hold a password.
+    /// It is neither, or has a parameter that cannot be honoured. The error never shows what was given: it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, OptionError> {
-        let wrong = "is neither a URL such as postgres://user@host/database, nor keys and values as libpq takes them";
-        let mut config: Config = url.parse().map_err(|_| OptionError::hidden("url", wrong))?;
-        if config.get_application_name().is_none() {
-            config.application_name("larder");
-        }
-        Ok(Self::new(config))
+        let (config, tls) = address::parse(url)?;
+        Ok(Self::new(config, tls))
     }
 
-    fn new(config: Config) -> Self {
+    fn new(config: Config, tls: TlsOptions) -> Self {
         Self {
             config,
+            tls,
             connections: 4,
             prepared: true,
             create: true,
@@ -125,7 +126,10 @@ impl PostgresOptions {
 
     /// Where the database is, for people: without user and password.
     pub(crate) fn name(&self) -> String {
-        let hosts: Vec<String> = self.config.get_hosts().iter().map(host).collect();
+        let mut hosts: Vec<String> = self.config.get_hosts().iter().map(host).collect();
+        if hosts.is_empty() {
+            hosts.extend(self.config.get_hostaddrs().iter().map(ToString::to_string));
+        }
         let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or("?");
         format!("{}/{database}", hosts.join(","))
     }
