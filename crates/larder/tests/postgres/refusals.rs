@@ -85,10 +85,10 @@ async fn a_version_that_is_too_old() {
                     [&[kind][..], &length, body].concat()
                 };
                 let mut bytes = vec![0; 4096];
-                socket.read(&mut bytes).await.unwrap();
+                assert!(socket.read(&mut bytes).await.unwrap() > 0);
                 let ready = message(b'Z', b"I");
                 socket.write_all(&[message(b'R', &[0; 4]), ready.clone()].concat()).await.unwrap();
-                socket.read(&mut bytes).await.unwrap();
+                assert!(socket.read(&mut bytes).await.unwrap() > 0);
                 let types: [(i32, &[u8]); 5] =
                     [(23, &140_009_i32.to_be_bytes()), (16, &[0]), (25, b"off"), (25, b"read committed"), (25, b"now")];
                 let (mut columns, mut row) = (vec![0, 5], vec![0, 5]);
