@@ -44,6 +44,15 @@ const POSTGRES: Need = Need {
     packages: &["postgresql"],
 };
 
+/// A pooler in front of PostgreSQL. Debian installs it beside the administrator's programs, as `larder_testing::pgbouncer` looks for it.
+const POOLER: Need = Need {
+    what: "PgBouncer",
+    programs: &["pgbouncer"],
+    folders: &["/usr/sbin", "/usr/bin", "/usr/local/bin"],
+    variable: "",
+    packages: &["pgbouncer"],
+};
+
 /// A C compiler, because SQLite is compiled from source.
 const COMPILER: Need = Need {
     what: "a C compiler",
@@ -65,7 +74,7 @@ const CALLGRIND: Need = Need {
 /// Installs what is missing.
 pub(crate) fn provide() -> Result<(), String> {
     let mut missing = Vec::new();
-    for need in [SERVER, POSTGRES, COMPILER, CALLGRIND] {
+    for need in [SERVER, POSTGRES, POOLER, COMPILER, CALLGRIND] {
         match need.found(&env::var_os("PATH").unwrap_or_default(), &env::var_os(need.variable).unwrap_or_default()) {
             Some(path) => eprintln!("{}: {}", need.what, path.display()),
             None => missing.push(need),

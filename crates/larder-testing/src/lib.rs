@@ -7,7 +7,8 @@
 //! | [`mod@model`] | random operations on a connector; its answers are compared with those of the reference |
 //! | [`mod@reference`] | a connector that implements the contract in the simplest way, to compare other connectors with |
 //! | [`server`] | real Redis and Valkey servers on temporary sockets, with kill, stop, continue and restart |
-//! | [`postgres`] | real PostgreSQL servers on temporary sockets, with kill, stop and restart |
+//! | [`postgres`] | real PostgreSQL servers on temporary sockets, with kill, stop, continue, restart and standbys |
+//! | [`pgbouncer`] | a real PgBouncer in front of one, with kill and restart |
 //! | [`proxy`] | a scripted proxy that corrupts, delays, cuts and drops |
 //!
 //! Servers and proxy need no cargo feature. The rest needs the feature `conformance`, which is on by default.
@@ -20,6 +21,7 @@ pub mod conformance;
 pub mod entries;
 #[cfg(feature = "conformance")]
 pub mod model;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
 #[cfg(feature = "conformance")]

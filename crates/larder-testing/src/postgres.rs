@@ -76,7 +76,7 @@ pub enum PostgresError {
     },
 }
 
-fn machine(what: &'static str) -> impl FnOnce(io::Error) -> PostgresError {
+pub(crate) fn machine(what: &'static str) -> impl FnOnce(io::Error) -> PostgresError {
     move |error| PostgresError::Machine { what, error }
 }
 
@@ -154,6 +154,8 @@ pub struct PostgresServer {
     binaries: PostgresBinaries,
     /// As whom it runs, where this process is root.
     user: Option<(u32, u32)>,
+    /// What its socket is named after, and where it listens if it listens to TCP.
+    port: u16,
     /// Lines of configuration.
     lines: Vec<String>,
 }
@@ -166,19 +168,52 @@ impl PostgresServer {
     ///
     /// [`PostgresError::Start`], with the server's log.
     pub async fn start(binaries: &PostgresBinaries, lines: &[&str]) -> Result<Self, PostgresError> {
-        let folder = address::folder().map_err(machine("cannot make a temporary folder"))?;
-        let user = user().map_err(machine("cannot find a user for the server"))?;
-        if let Some((uid, gid)) = user {
-            chown(folder.path(), Some(uid), Some(gid))
-                .map_err(machine("cannot give the folder to the server's user"))?;
-        }
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
-            .map_err(machine("cannot open the folder"))?;
-        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        let server = Self { process: Mutex::default(), folder, binaries: binaries.clone(), user, lines };
+        let server = Self::prepare(binaries, PORT, lines)?;
         server.init()?;
         server.launch().await?;
         Ok(server)
+    }
+
+    /// The same, for a server that listens to a [`port`](Self::port) of 127.0.0.1 as well.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_on_tcp(binaries: &PostgresBinaries, lines: &[&str]) -> Result<Self, PostgresError> {
+        let port = address::free_port().map_err(machine("cannot find a free port"))?;
+        let server = Self::prepare(binaries, port, lines)?;
+        server.init()?;
+        server.launch().await?;
+        Ok(server)
+    }
+
+    /// Copies the server's data (`pg_basebackup`), and starts a standby that follows it.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn standby(&self) -> Result<Self, PostgresError> {
+        let server = Self::prepare(&self.binaries, PORT, &[])?;
+        let mut copy = Command::new(self.binaries.folder.join("pg_basebackup"));
+        copy.arg("-D").arg(server.data()).arg("-d").arg(self.dsn()).args([
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "--no-sync",
+        ]);
+        server.run_to_its_end(copy, "pg_basebackup")?;
+        server.configure()?;
+        server.launch().await?;
+        Ok(server)
+    }
+
+    fn prepare(binaries: &PostgresBinaries, port: u16, lines: &[&str]) -> Result<Self, PostgresError> {
+        let user = user().map_err(machine("cannot find a user for the server"))?;
+        let folder = folder_of(user)?;
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        Ok(Self { process: Mutex::default(), folder, binaries: binaries.clone(), user, port, lines })
     }
 
     /// Kills the server (SIGKILL), and returns when it is gone. Its sessions end a moment later. To kill a dead server is fine.
@@ -230,6 +265,42 @@ impl PostgresServer {
         self.launch().await
     }
 
+    /// Writes a file into the folder of the server's data, which only the server may read: a certificate, a key, `pg_hba.conf`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub fn write(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        let path = self.data().join(name);
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        if let Some((uid, gid)) = self.user {
+            chown(&path, Some(uid), Some(gid))?;
+        }
+        Ok(path)
+    }
+
+    /// Appends lines to the server's configuration, and has all of its files read again.
+    ///
+    /// # Errors
+    ///
+    /// As [`psql`](Self::psql).
+    pub fn reload(&self, lines: &str) -> Result<(), String> {
+        let path = self.data().join("postgresql.conf");
+        let before = fs::read_to_string(path).map_err(|error| error.to_string())?;
+        self.write("postgresql.conf", &format!("{before}{lines}\n")).map_err(|error| error.to_string())?;
+        let loaded = || self.psql("SELECT pg_conf_load_time()");
+        let before = loaded()?;
+        self.psql("SELECT pg_reload_conf()")?;
+        while loaded()? == before {}
+        Ok(())
+    }
+
+    /// What the socket is named after, and for a server [on TCP](Self::start_on_tcp) its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The folder of the server's socket: the host of a connection to it.
     pub fn socket(&self) -> &Path {
         self.folder.path()
@@ -237,7 +308,8 @@ impl PostgresServer {
 
     /// What a client connects with: keys and values as libpq takes them.
     pub fn dsn(&self) -> String {
-        format!("host={} user={USER} dbname={USER}", self.socket().display())
+        let port = if self.port == PORT { String::new() } else { format!(" port={}", self.port) };
+        format!("host={}{port} user={USER} dbname={USER}", self.socket().display())
     }
 
     /// The programs of this server.
@@ -261,7 +333,7 @@ impl PostgresServer {
     ///
     /// What `psql` says of an error.
     pub fn psql(&self, sql: &str) -> Result<String, String> {
-        self.psql_at(PORT, sql)
+        self.psql_at(self.port, sql)
     }
 
     /// The same, where the socket has the name of another port, because a test has renamed it.
@@ -309,17 +381,29 @@ impl PostgresServer {
         let mut initdb = Command::new(self.binaries.folder.join("initdb"));
         initdb.arg("-D").arg(self.data());
         initdb.args(["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]);
-        initdb.current_dir("/").stdin(Stdio::null());
+        self.run_to_its_end(initdb, "initdb")?;
+        self.configure()
+    }
+
+    /// Runs a program of the server's as the user of the server.
+    fn run_to_its_end(&self, mut program: Command, name: &str) -> Result<(), PostgresError> {
+        program.current_dir("/").stdin(Stdio::null());
         if let Some((uid, gid)) = self.user {
-            initdb.uid(uid).gid(gid);
+            program.uid(uid).gid(gid);
         }
-        let output = initdb.output().map_err(machine("cannot run initdb"))?;
-        if !output.status.success() {
-            return Err(self.failed(format!("initdb failed: {}", String::from_utf8_lossy(&output.stderr))));
+        let output = program.output().map_err(machine("cannot run a program of the server"))?;
+        if output.status.success() {
+            return Ok(());
         }
+        Err(self.failed(format!("{name} failed: {}", String::from_utf8_lossy(&output.stderr))))
+    }
+
+    fn configure(&self) -> Result<(), PostgresError> {
+        let addresses = if self.port == PORT { "" } else { "127.0.0.1" };
         let own = format!(
-            "listen_addresses = ''\nunix_socket_directories = '{}'\nfsync = off\nfull_page_writes = off\nshared_buffers = 32MB\n\
-             max_connections = 100\nlog_line_prefix = '%m [%p] '\n{}\n",
+            "listen_addresses = '{addresses}'\nport = {}\nunix_socket_directories = '{}'\nfsync = off\nfull_page_writes = off\n\
+             shared_buffers = 32MB\nmax_connections = 100\nlog_line_prefix = '%m [%p] '\n{}\n",
+            self.port,
             self.socket().display(),
             self.lines.join("\n")
         );
@@ -359,7 +443,12 @@ impl PostgresServer {
             return true;
         }
         let mut make = Command::new(self.binaries.folder.join("createdb"));
-        make.arg("-h").arg(self.socket()).args(["-U", USER, "--maintenance-db=postgres", USER]);
+        make.arg("-h").arg(self.socket()).args(["-p", &self.port.to_string()]).args([
+            "-U",
+            USER,
+            "--maintenance-db=postgres",
+            USER,
+        ]);
         make.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         make.status().is_ok_and(|status| status.success())
     }
@@ -402,8 +491,18 @@ fn children(parent: u32) -> io::Result<Vec<(i32, char)>> {
     Ok(stats.filter_map(of_ours).collect())
 }
 
+/// A temporary folder of the server's user, that everybody may enter.
+pub(crate) fn folder_of(user: Option<(u32, u32)>) -> Result<TempDir, PostgresError> {
+    let folder = address::folder().map_err(machine("cannot make a temporary folder"))?;
+    if let Some((uid, gid)) = user {
+        chown(folder.path(), Some(uid), Some(gid)).map_err(machine("cannot give the folder to the server's user"))?;
+    }
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).map_err(machine("cannot open the folder"))?;
+    Ok(folder)
+}
+
 /// As whom a server runs, where this process is root.
-fn user() -> io::Result<Option<(u32, u32)>> {
+pub(crate) fn user() -> io::Result<Option<(u32, u32)>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }

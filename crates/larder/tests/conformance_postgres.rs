@@ -9,11 +9,19 @@ use larder::{Connector, Schema};
 use larder_testing::conformance::Ability::{No, Yes};
 use larder_testing::conformance::{Nature, Subject};
 use larder_testing::model::{self, Settings};
+use larder_testing::pgbouncer::PgBouncer;
 use larder_testing::postgres::{PostgresServer, required};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 larder_testing::conformance! { each Shared::on_each_version().await }
+
+/// The same through PgBouncer in transaction mode, where each statement may reach another session of the server.
+mod through_a_pooler {
+    use super::Shared;
+
+    larder_testing::conformance! { each Shared::on_each_version_through_a_pooler().await }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_operations() {
@@ -28,24 +36,36 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One server, and two nodes that are connected to it.
 struct Shared {
-    server: PostgresServer,
     nodes: [Postgres; 2],
+    /// Stands between the nodes and the server.
+    pooler: Option<PgBouncer>,
+    server: PostgresServer,
 }
 
 impl Shared {
     async fn on_each_version() -> Vec<Self> {
+        Self::all(false).await
+    }
+
+    async fn on_each_version_through_a_pooler() -> Vec<Self> {
+        Self::all(true).await
+    }
+
+    async fn all(pooled: bool) -> Vec<Self> {
         let mut all = Vec::new();
         for binaries in required().unwrap() {
             let server = PostgresServer::start(&binaries, &["autovacuum = off"]).await.unwrap();
+            let pooler = if pooled { Some(PgBouncer::start(&server).await.unwrap()) } else { None };
+            let dsn = pooler.as_ref().map_or_else(|| server.dsn(), PgBouncer::dsn);
             let node = || {
                 // The suite counts on time-outs that never fire, however slow the machine is.
-                let mut options = PostgresOptions::from_url(&server.dsn()).unwrap();
-                options = options.operation_timeout(TIMEOUT).connect_timeout(TIMEOUT);
+                let mut options = PostgresOptions::from_url(&dsn).unwrap();
+                options = options.operation_timeout(TIMEOUT).connect_timeout(TIMEOUT).prepared(!pooled);
                 options.breaker.slow_call = TIMEOUT;
                 Postgres::open(options).unwrap()
             };
             let nodes = [node(), node()];
-            all.push(Self { server, nodes });
+            all.push(Self { nodes, pooler, server });
         }
         all
     }
@@ -89,6 +109,9 @@ impl Subject for Shared {
 
     /// The server lives on where no node finds it, so that it still has everything when it is back.
     async fn interrupt(&self) {
+        if let Some(pooler) = &self.pooler {
+            return pooler.kill();
+        }
         let socket = self.server.socket().join(".s.PGSQL.5432");
         std::fs::rename(&socket, self.server.socket().join(".s.PGSQL.1")).unwrap();
         let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'larder'";
@@ -96,6 +119,9 @@ impl Subject for Shared {
     }
 
     async fn mend(&self) {
+        if let Some(pooler) = &self.pooler {
+            return pooler.restart().await.unwrap();
+        }
         let socket = self.server.socket().join(".s.PGSQL.5432");
         std::fs::rename(self.server.socket().join(".s.PGSQL.1"), socket).unwrap();
     }

@@ -112,7 +112,7 @@ async fn completions_and_manual() {
     let pages = folder.path().join("man1");
     run(command(&["man", &pages.display().to_string()])).await.done();
     let get = std::fs::read_to_string(pages.join("larder-get.1")).unwrap();
-    assert!(get.contains("looking does not count as use"), "{get}");
+    assert!(get.contains("this does not count as use"), "{get}");
     run(command(&["man", "/dev/null/man"])).await.refused(1, "the manual cannot be written");
 }
 

@@ -6,6 +6,7 @@
 //!   remote/ ─────────────────────────── guards, journal, trust, breaker, supervisor: what every server needs
 //!     │
 //!   server.rs ───────────────────────── connection.rs  snapshots.rs  errors.rs            sessions, tickets, errors
+//!     │                                 address.rs  connecting.rs  tls.rs                 where the server is, and the way to it
 //! ```
 //!
 //! # What a reader may observe
@@ -13,6 +14,24 @@
 //! An object is stored with its ticket: the snapshot that its load began with. Each read compares the object with the *fences*, rows that say
 //! which transaction has touched which key. It serves the object only if the ticket sees all fences of its keys that the read sees. So an invalidation
 //! takes effect when its transaction commits, whoever made it and whatever is under way at that moment, and nobody waits for anybody.
+//!
+//! # Rights
+//!
+//! A role that owns nothing can use tables that an administrator has made with [`Postgres::SCHEMA`]. It needs these rights. `TRUNCATE` empties the tables
+//! of a database that was copied or restored from a dump. Without a right the node does what it still can: it reads as long as it may read and
+//! fence, and says in the log what is missing.
+//!
+//! ```sql
+//! GRANT USAGE ON SCHEMA larder TO role_of_the_service;
+//! GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA larder TO role_of_the_service;
+//! ```
+//!
+//! An application that only calls `larder.invalidate` or `larder.truncate` in its transactions needs the first of them.
+//!
+//! # Poolers
+//!
+//! Every operation is one statement and leaves nothing in its session. So it goes through PgBouncer in transaction mode, before version 1.21 with
+//! [`prepared`](PostgresOptions::prepared) set to false.
 
 use crate::breaker::Breaker;
 use crate::clock::Clock;
@@ -26,6 +45,8 @@ use server::{PostgresServer, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) mod address;
+pub(crate) mod connecting;
 pub(crate) mod connection;
 mod errors;
 pub mod inspect;
@@ -38,6 +59,7 @@ mod reading;
 mod server;
 pub(crate) mod snapshots;
 mod storing;
+mod tls;
 
 pub use options::PostgresOptions;
 

@@ -4,8 +4,12 @@
 mod caches;
 mod feed;
 mod interleavings;
+mod log;
 mod node;
 mod outage;
+mod pooler;
+mod refusals;
 mod setup;
 mod sources;
 mod sweeping;
+mod tls;

@@ -3,28 +3,27 @@
 //! Each operation is one statement and leaves nothing in its session. So operations do not own a session while they run: they are sent one behind
 //! the other (pipelined), each on the session that has least to do. One that waits for a lock holds up those behind it on the same session only.
 
-use super::errors::trouble;
+use super::address;
+use super::connecting::{self, Whom};
+use super::errors::{is_of_prepared, trouble};
 use super::options::PostgresOptions;
 use super::queries::Query;
+use super::tls::TlsOptions;
 use crate::connector::remote::{Trouble, What};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::option_error::OptionError;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
-
-/// The oldest major version that larder works with.
-const OLDEST: i32 = 150_000;
+use tokio_postgres::{Client, Config, Row, Statement};
 
 /// What a statement is given.
 pub(crate) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// What the client library connects with. A password that came from a file is read again: it may have changed since.
-pub(crate) async fn config(options: &PostgresOptions) -> Result<Config, Trouble> {
-    let mut config: Config = options.url.to_string().parse().map_err(|error| trouble(&error))?;
-    if config.get_application_name().is_none() {
-        config.application_name("larder");
-    }
+pub(crate) async fn config(options: &PostgresOptions) -> Result<(Config, TlsOptions), Trouble> {
+    let refused = |error: OptionError| Trouble::Error { what: What::Refused, text: error.to_string() };
+    let (mut config, tls) = address::parse(&options.url.to_string()).map_err(refused)?;
     if let Some(password) = options.password.clone() {
         // A file may be on a disk that hangs, so it is not read here, where other tasks wait.
         let password = tokio::task::spawn_blocking(move || password.read_again());
@@ -36,7 +35,7 @@ pub(crate) async fn config(options: &PostgresOptions) -> Result<Config, Trouble>
             }
         };
     }
-    Ok(config)
+    Ok((config, tls))
 }
 
 /// A parameter of a statement that is not prepared.
@@ -53,47 +52,22 @@ pub(crate) type Driver = JoinSet<()>;
 impl Connection {
     /// Opens the sessions, and makes sure that the server is one that larder can keep its tables on.
     pub(crate) async fn open(options: &PostgresOptions) -> Result<(Self, Driver), Trouble> {
-        let (connection, driver) = Self::reach(options).await?;
-        connection.must_be_fit().await?;
-        Ok((connection, driver))
+        Self::on(connecting::sessions(options, Whom::Primary).await?, options)
     }
 
     /// Opens the sessions, whatever the server is.
     pub(crate) async fn reach(options: &PostgresOptions) -> Result<(Self, Driver), Trouble> {
-        let mut driver = JoinSet::new();
-        let mut sessions = Vec::with_capacity(options.connections);
-        let config = config(options).await?;
-        for _ in 0..options.connections {
-            let (client, connection) = config.connect(NoTls).await.map_err(|error| trouble(&error))?;
-            driver.spawn(async move {
-                // Whoever waits for a reply is told of the error; here it says no more than that the session is over.
-                let _ = connection.await;
-            });
-            sessions.push(Session::new(client, options.prepared));
-        }
+        Self::on(connecting::sessions(options, Whom::Any).await?, options)
+    }
+
+    fn on((clients, driver): (Vec<Client>, Driver), options: &PostgresOptions) -> Result<(Self, Driver), Trouble> {
+        let sessions = clients.into_iter().map(|client| Session::new(client, options.prepared)).collect();
         Ok((Self { sessions }, driver))
     }
 
     /// Sends one statement that is not one of the [queries](Query).
     pub(crate) async fn ask(&self, text: &str, parameters: &[Typed<'_>]) -> Result<Vec<Row>, Trouble> {
         self.session()?.client.query_typed(text, parameters).await.map_err(|error| trouble(&error))
-    }
-
-    async fn must_be_fit(&self) -> Result<(), Trouble> {
-        let Some(session) = self.sessions.first() else { return Err(Trouble::fault("no session was asked for")) };
-        let asked = "SELECT current_setting('server_version_num')::int4, pg_is_in_recovery()";
-        let rows = session.client.query_typed(asked, &[]).await.map_err(|error| trouble(&error))?;
-        let row = rows.first().ok_or_else(unexpected)?;
-        let version: i32 = column(row, 0)?;
-        if version < OLDEST {
-            let text = format!("the server is PostgreSQL {}, and larder needs 15 or later", version / 10_000);
-            return Err(Trouble::Error { what: What::Refused, text });
-        }
-        if column(row, 1)? {
-            let text = "the server is a standby, and larder keeps its tables on the primary: give all hosts, and `target_session_attrs=read-write`";
-            return Err(Trouble::Error { what: What::NotServing, text: text.to_owned() });
-        }
-        Ok(())
     }
 
     /// The session that has least to do.
@@ -123,12 +97,14 @@ pub(crate) struct Session {
     /// By number of the query. `None`: statements are not prepared.
     prepared: Option<Box<[OnceCell<Statement>; Query::COUNT]>>,
     under_way: AtomicUsize,
+    /// Whether somebody was told that a pooler loses prepared statements.
+    told: AtomicBool,
 }
 
 impl Session {
     fn new(client: Client, prepared: bool) -> Self {
         let prepared = prepared.then(|| Box::new(std::array::from_fn(|_| OnceCell::new())));
-        Self { client, prepared, under_way: AtomicUsize::new(0) }
+        Self { client, prepared, under_way: AtomicUsize::new(0), told: AtomicBool::new(false) }
     }
 
     /// Sends one statement. What is sent on the same session before this is polled is executed before it, if both were
@@ -143,7 +119,16 @@ impl Session {
                 self.client.query_typed(query.text(), &typed).await
             }
         };
-        sent.map_err(|error| trouble(&error))
+        sent.map_err(|error| self.trouble(&error))
+    }
+
+    /// The trouble that an error is. If prepared statements get lost, says so once: the connection is given up then, and that alone looks like an outage.
+    fn trouble(&self, error: &tokio_postgres::Error) -> Trouble {
+        let trouble = trouble(error);
+        if error.code().is_some_and(is_of_prepared) && !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(error = %trouble, "a prepared statement got lost");
+        }
+        trouble
     }
 
     /// The prepared statement; `None` where statements are not prepared.
@@ -152,7 +137,7 @@ impl Session {
             return Ok(None);
         };
         let prepare = || self.client.prepare_typed(query.text(), query.types());
-        place.get_or_try_init(prepare).await.map(Some).map_err(|error| trouble(&error))
+        place.get_or_try_init(prepare).await.map(Some).map_err(|error| self.trouble(&error))
     }
 }
 

@@ -1,5 +1,6 @@
 //! [`Trouble`] out of what the database, or the way to it, says.
 
+use super::tls::{TlsError, explained};
 use crate::connector::remote::{Awaited, Trouble, What};
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
@@ -11,6 +12,9 @@ pub(crate) const NOT_SET_UP: &[SqlState] =
 /// The trouble that an error is. Its text has no keys and no values: an error's detail may hold them, and is left out.
 pub(crate) fn trouble(error: &Error) -> Trouble {
     let Some(said) = error.as_db_error() else {
+        if let Some(text) = of_tls(error) {
+            return Trouble::Error { what: What::Refused, text };
+        }
         let text =
             std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
         // A reply that cannot be read, or a value that cannot be sent, says nothing of the connection.
@@ -23,11 +27,36 @@ pub(crate) fn trouble(error: &Error) -> Trouble {
     Trouble::Error { what: kind(said.code()), text: text(said) }
 }
 
+/// What a person can do about an error of TLS. `None`: it is another error.
+fn of_tls(error: &Error) -> Option<String> {
+    let cause = std::error::Error::source(error)?;
+    if let Some(tls) = cause.downcast_ref::<TlsError>() {
+        return Some(tls.to_string());
+    }
+    if cause.to_string() == "server does not support TLS" {
+        return Some("the server does not offer TLS: turn `ssl` on there, or set sslmode=prefer or disable".to_owned());
+    }
+    // The server has judged the client's certificate only after its own side of the handshake was over.
+    let of_socket = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
+    of_socket.downcast_ref::<rustls::Error>().map(|tls| explained(tls, "the host"))
+}
+
+/// Whether a prepared statement is not there, or another one has its name.
+pub(crate) fn is_of_prepared(code: &SqlState) -> bool {
+    [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT].contains(code)
+}
+
 fn text(said: &DbError) -> String {
     let hint = match said.code() {
         code if NOT_SET_UP.contains(code) => "; have the tables made by `larder postgres setup`",
-        code if *code == SqlState::INVALID_SQL_STATEMENT_NAME => {
-            "; behind a pooler that knows no prepared statements set `prepared: false`"
+        code if is_of_prepared(code) => "; behind a pooler that knows no prepared statements set `prepared: false`",
+        code if *code == SqlState::INVALID_PASSWORD => "; correct user or password",
+        code if *code == SqlState::INVALID_CATALOG_NAME => "; create the database, or correct `dbname`",
+        code if *code == SqlState::TOO_MANY_CONNECTIONS => {
+            "; lower `connections` of the nodes, or raise `max_connections` or the limit of the role"
+        }
+        code if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+            "; grant what the docs of `larder::connector::postgres` list"
         }
         _ => "",
     };
@@ -57,7 +86,9 @@ fn kind(code: &SqlState) -> What {
         | SqlState::T_R_DEADLOCK_DETECTED
         | SqlState::T_R_SERIALIZATION_FAILURE => What::Busy,
         // Of a statement that was prepared before somebody changed the tables, or on another server behind the pooler.
-        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::FEATURE_NOT_SUPPORTED => What::Broken,
+        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT | SqlState::FEATURE_NOT_SUPPORTED => {
+            What::Broken
+        }
         _ => What::Fault,
     }
 }

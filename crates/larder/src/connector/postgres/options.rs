@@ -73,12 +73,17 @@ pub struct PostgresOptions {
 
 impl PostgresOptions {
     /// The defaults, for the database of a URL (`postgres://user:password@host:port/database?…`) or of a list of keys and values
-    /// (`host=… user=… dbname=…`), as libpq takes them. The host must be given.
+    /// (`host=… user=… dbname=…`), as libpq takes them: several hosts, Unix sockets, and TLS by `sslmode`, `sslrootcert`, `sslcert` and
+    /// `sslkey`. The host must be given. libpq's environment variables and files in the home directory are not read. Certificates are read
+    /// at every connect.
     ///
     /// # Errors
     ///
-    /// The text is neither. The error never shows the text: it may hold a password.
+    /// The text is neither, or has a parameter that cannot be honoured. The error never shows the text: it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, OptionError> {
+        // Names the parameter that is wrong.
+        #[cfg(feature = "postgres")]
+        super::address::parse(url)?;
         let (url, password) = Url::parse(url).map_err(|wrong| OptionError::hidden("url", wrong))?;
         Ok(Self { password, ..Self::new(url) })
     }

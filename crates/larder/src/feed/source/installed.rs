@@ -2,9 +2,10 @@
 
 use super::{PREFIX, Source, Trigger, catalog, function, quoted, triggers};
 use crate::connector::postgres::PostgresOptions;
-use crate::connector::postgres::connection::config;
+use crate::connector::postgres::connecting::{Whom, sessions};
 use std::collections::BTreeMap;
 use std::fmt;
+use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 /// The sources of each cache.
@@ -238,17 +239,10 @@ fn dropped(table: &str, trigger: &str) -> String {
     format!("DROP TRIGGER IF EXISTS {} ON {table};\nDROP FUNCTION IF EXISTS {function}();\n", quoted(trigger))
 }
 
-/// Ends the session when it is dropped.
-struct SessionTask(tokio::task::AbortHandle);
-
-impl Drop for SessionTask {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn connect(database: &PostgresOptions) -> Result<(Client, SessionTask), SourceError> {
-    let config = config(database).await.map_err(|trouble| SourceError::Database(trouble.to_string()))?;
-    let (client, session) = config.connect(tokio_postgres::NoTls).await?;
-    Ok((client, SessionTask(tokio::spawn(session).abort_handle())))
+/// One session, which ends with what drives it.
+async fn connect(database: &PostgresOptions) -> Result<(Client, JoinSet<()>), SourceError> {
+    let reached = sessions(&database.clone().connections(1), Whom::Primary).await;
+    let (clients, driver) = reached.map_err(|trouble| SourceError::Database(trouble.to_string()))?;
+    let client = clients.into_iter().next().ok_or_else(|| SourceError::Database("no session was opened".to_owned()))?;
+    Ok((client, driver))
 }

@@ -11,7 +11,7 @@ const UNREADABLE: &str = "is neither a URL of a database nor a list of keys and 
                           as %XX)";
 
 /// The settings that the client library knows. None of them is a secret.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 27] = [
     "host",
     "hostaddr",
     "port",
@@ -21,6 +21,15 @@ const KNOWN: [&str; 18] = [
     "application_name",
     "sslmode",
     "sslnegotiation",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "ssl_min_protocol_version",
+    "sslsni",
+    "sslcompression",
+    "gssencmode",
+    "client_encoding",
+    "fallback_application_name",
     "connect_timeout",
     "tcp_user_timeout",
     "keepalives",
@@ -70,7 +79,7 @@ impl Url {
             return Err("names no host");
         }
         #[cfg(feature = "postgres")]
-        if url.to_string().parse::<tokio_postgres::Config>().is_err() {
+        if crate::connector::postgres::address::parse(&url.to_string()).is_err() {
             return Err("has a parameter with a value that cannot be used");
         }
         Ok((url, password))
@@ -299,9 +308,19 @@ mod tests {
                 "sslnegotiation" => "postgres",
                 "target_session_attrs" => "any",
                 "load_balance_hosts" => "random",
+                "sslcompression" => "0",
+                "gssencmode" => "disable",
+                "client_encoding" => "utf8",
+                "ssl_min_protocol_version" => "TLSv1.3",
                 _ => "1",
             };
-            assert_eq!(Url::parse(&format!("host=h {known}={value}")).map(|_| ()), Ok(()), "{known}");
+            // A certificate needs its key, and the other way round.
+            let pair = match known {
+                "sslcert" => "sslkey=1",
+                "sslkey" => "sslcert=1",
+                _ => "user=ann",
+            };
+            assert_eq!(Url::parse(&format!("host=h {pair} {known}={value}")).map(|_| ()), Ok(()), "{known}");
         }
         for wrong in ["host=h port=x", "host=h sslmode=x", "host=h hostaddr=x", "postgres://h?keepalives=x"] {
             assert_eq!(read(wrong), Err("has a parameter with a value that cannot be used"), "{wrong}");
