@@ -35,7 +35,7 @@ const KNOWN: [&str; 27] = [
     "keepalives",
     "keepalives_idle",
     "keepalives_interval",
-    "keepalives_retries",
+    "keepalives_count",
     "target_session_attrs",
     "channel_binding",
     "load_balance_hosts",
