@@ -27,6 +27,8 @@ const ORDER: &[&str] = &[
     "connector::remote",
     "connector::secret",
     "connector::redis::options",
+    "connector::postgres::tls",
+    "connector::postgres::address",
     "connector::postgres::options",
     "connector::redis::index_names",
     "connector::redis::scripts",

@@ -37,7 +37,7 @@ pub(crate) struct Setup {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// With a configuration of several databases: the one of this connector
-    #[arg(long, requires = "config", value_name = "NAME")]
+    #[arg(long, requires = "config", conflicts_with = "url", value_name = "NAME")]
     connector: Option<String>,
     /// Print the SQL, and connect to nothing
     #[arg(long, conflicts_with_all = ["json", "connector"])]

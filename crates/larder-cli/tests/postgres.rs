@@ -139,7 +139,7 @@ fn a_right_that_is_missing_is_named_and_what_is_told_helps() {
             &ann,
             "",
             "rights",
-            "USAGE on the schema larder, DELETE on larder.clock",
+            "USAGE on the schema larder, DELETE on larder.changes",
             "GRANT USAGE ON SCHEMA larder TO ann; ",
         );
         let (_, findings) = check(&ann, "");
@@ -208,7 +208,7 @@ fn a_command_line_that_cannot_be_used() {
         (&["postgres", "setup"][..], "required"),
         (&["postgres", "setup", "mysql://ann:barley@h"], "larder: the URL is neither a URL of a database nor"),
         (&["postgres", "setup", "--print", "--json"], "cannot be used with"),
-        (&["postgres", "setup", "host=h", "--connector", "a"], "required"),
+        (&["postgres", "setup", "host=h", "--connector", "a"], "cannot be used with"),
     ] {
         let run = larder(arguments, &[]);
         assert_eq!(run.code, Some(2), "{run:?}");
