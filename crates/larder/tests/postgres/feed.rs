@@ -57,6 +57,15 @@ impl FedNode {
         self.cache.get(Site::ID, id).await.is_some()
     }
 
+    /// Waits until the object is served: where the deadline is short, a slow machine misses it now and then.
+    async fn serves(&self, id: &str) {
+        let begun = std::time::Instant::now();
+        while !self.has(id).await {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{id} is not served");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Waits until the object is gone.
     pub(crate) async fn forgets(&self, id: &str) {
         let begun = std::time::Instant::now();
@@ -142,9 +151,9 @@ async fn a_node_that_cannot_poll_reads_nothing_and_goes_on_where_it_was() {
         run(&writer, "SELECT larder.invalidate('site', 'id', 'a')").await;
         assert_eq!(node.cache.invalidate(Site::ID, ["c"]).await.unwrap(), Delivery::Deferred);
         std::fs::rename(server.socket().join(".s.PGSQL.1"), &socket).unwrap();
-        node.readable().await;
+        // Its place in the feed is still there.
+        node.serves("b").await;
         assert!(!node.has("a").await, "it changed meanwhile");
-        assert!(node.has("b").await, "its place in the feed is still there");
     }
 }
 
@@ -171,7 +180,7 @@ async fn a_server_that_crashed_clears_the_caches_that_follow_it() {
         node.readable().await;
         assert!(!node.has("a").await);
         node.fill("a", &[], "new").await;
-        assert!(node.has("a").await);
+        node.serves("a").await;
     }
 }
 
