@@ -37,8 +37,8 @@ use crate::breaker::Breaker;
 use crate::clock::Clock;
 use crate::connector::remote::{Link, Server, ServerOptions};
 use crate::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss, Object,
-    OptionError, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Miss, Object, OptionError,
+    Pruned, Schema, Status, Stored, Ticket, Value,
 };
 use crate::telemetry::Latencies;
 use server::{PostgresServer, Store};
@@ -262,14 +262,6 @@ impl Connector for PostgresConnector {
 
     fn set(&self, object: Object) -> Answer<'_, Stored> {
         Answer::later(self.store.set_object(object))
-    }
-
-    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Lookups> {
-        if keys.is_empty() {
-            Answer::now(Lookups::default())
-        } else {
-            Answer::later(self.store.find_many_or_ticket(keys))
-        }
     }
 
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {

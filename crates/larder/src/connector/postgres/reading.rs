@@ -6,7 +6,7 @@ use super::server::Store;
 use crate::connector::remote::envelope::{self, DecodeError};
 use crate::connector::remote::hints::Hint;
 use crate::connector::remote::{Trouble, WhenCrowded};
-use crate::contract::{KeyRef, Lookup, Lookups, Miss, Ticket, Value};
+use crate::contract::{KeyRef, Lookup, Miss, Ticket, Value};
 use std::sync::Arc;
 use tokio_postgres::Row;
 
@@ -170,15 +170,6 @@ impl Store {
             left: column(row, 4)?,
             noted: column(row, 5)?,
         }))
-    }
-
-    /// Looks each of several keys up, one behind the other on one session, so that it takes one round trip. A hint that was wrong costs one more.
-    pub(crate) async fn find_many_or_ticket(&self, keys: &[KeyRef<'_>]) -> Lookups {
-        let mut lookups = Vec::with_capacity(keys.len());
-        for key in keys {
-            lookups.push(self.find_or_ticket(*key).await);
-        }
-        lookups.into_iter().collect()
     }
 
     /// The object in the payload, if it may be served under the key.

@@ -10,9 +10,6 @@ use crate::contract::{Fill, KeyBuf, KeyRef, Object, Stored, Ticket};
 use std::time::Duration;
 use tokio_postgres::Row;
 
-/// An object with more keys is not stored: every read of it compares all of its keys with the fences.
-const MAX_KEYS: usize = 1024;
-
 /// What becomes of an object that is overtaken: of a fill nothing, of a put its keys are invalidated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -26,30 +23,6 @@ fn age(time: Duration) -> Option<i64> {
 }
 
 impl Store {
-    fn encoded(&self, object: &Object) -> Option<Vec<u8>> {
-        let (cache, stats) = (&*self.schema.cache, &self.schema.stats);
-        let keys = 1 + object.secondary.len();
-        if keys > MAX_KEYS {
-            stats.unfit(cache, "it has too many keys", format_args!("{keys} of them, and {MAX_KEYS} at most"));
-            return None;
-        }
-        match envelope::encode(&self.schema, object) {
-            Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => Some(bytes),
-            Ok(bytes) => {
-                let (size, limit) = (bytes.len(), self.schema.max_object_size);
-                stats.unfit(cache, "it is too large", format_args!("{size} bytes, and {limit} at most"));
-                None
-            }
-            Err(error) => {
-                let entry = self.schema.codec.entry();
-                let details = format_args!("{entry}: {error} (see `larder::Entry`, \"What can be stored\")");
-                stats.unfit(cache, "its bytes would not keep it", details);
-                tracing::debug!(cache, entry, %error, detail = error.detail(), "an object cannot be cached");
-                None
-            }
-        }
-    }
-
     /// Sends an object. A ticket whose snapshot this node has forgotten is one that was overtaken.
     async fn send(&self, mode: Mode, object: &Object, bytes: &[u8], taken: Option<Ticket>) -> Result<Fill, Trouble> {
         if !self.is_trusted() {
@@ -114,7 +87,7 @@ impl Store {
     }
 
     pub(crate) async fn fill_object(&self, object: Object, ticket: Ticket) -> Fill {
-        let Some(bytes) = self.encoded(&object) else { return Fill::undated(Stored::Unfit) };
+        let Some(bytes) = envelope::storable(&self.schema, &object) else { return Fill::undated(Stored::Unfit) };
         if self.is_full() {
             return Fill::undated(Stored::Full);
         }
@@ -150,7 +123,9 @@ impl Store {
         ticket: Option<Ticket>,
         guards: Vec<Undelivered<'_, PostgresServer>>,
     ) -> Stored {
-        let Some(bytes) = self.encoded(object) else { return self.forget_instead(Stored::Unfit, guards).await };
+        let Some(bytes) = envelope::storable(&self.schema, object) else {
+            return self.forget_instead(Stored::Unfit, guards).await;
+        };
         if ticket.is_none_or(|ticket| self.link.kind().snapshots.of(ticket).is_none()) {
             return self.forget_instead(Stored::Overtaken, guards).await;
         }

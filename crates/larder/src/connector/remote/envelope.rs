@@ -64,6 +64,34 @@ pub(crate) enum DecodeError {
     Payload(String),
 }
 
+/// An object with more keys is not stored: a server handles all keys of an object in one step, which holds up others.
+pub(crate) const MAX_KEYS: usize = 1024;
+
+/// The bytes of an object, if they can be stored. The reason why they cannot is counted and told.
+pub(crate) fn storable(schema: &Schema, object: &Object) -> Option<Vec<u8>> {
+    let (cache, stats) = (&*schema.cache, &schema.stats);
+    let keys = 1 + object.secondary.len();
+    if keys > MAX_KEYS {
+        stats.unfit(cache, "it has too many keys", format_args!("{keys} of them, and {MAX_KEYS} at most"));
+        return None;
+    }
+    match encode(schema, object) {
+        Ok(bytes) if bytes.len() as u64 <= schema.max_object_size => Some(bytes),
+        Ok(bytes) => {
+            let (size, limit) = (bytes.len(), schema.max_object_size);
+            stats.unfit(cache, "it is too large", format_args!("{size} bytes, and {limit} at most"));
+            None
+        }
+        Err(error) => {
+            let entry = schema.codec.entry();
+            let details = format_args!("{entry}: {error} (see `larder::Entry`, \"What can be stored\")");
+            stats.unfit(cache, "its bytes would not keep it", details);
+            tracing::debug!(cache, entry, %error, detail = error.detail(), "an object cannot be cached");
+            None
+        }
+    }
+}
+
 /// The bytes of an object.
 pub(crate) fn encode(schema: &Schema, object: &Object) -> Result<Vec<u8>, EncodeError> {
     let keys_over_4_gib = |_| EncodeError::Keys("its keys are longer than 4 GiB");

@@ -10,9 +10,6 @@ use crate::contract::{Fill, KeyRef, Object, Stored, Ticket};
 use redis::Cmd;
 use std::sync::atomic::Ordering;
 
-/// An object with more keys is not stored: a script handles all of them at once, and the server serves nobody else meanwhile.
-pub(crate) const MAX_KEYS: usize = 1024;
-
 /// Larger objects, in bytes, do not pass through a script: they are staged by a SET, and the script renames them.
 pub(crate) const STAGE_ABOVE: usize = 4 * 1024;
 
@@ -112,30 +109,7 @@ pub(crate) fn later(seen: Ticket, at: Option<Ticket>) -> Option<Ticket> {
 impl Store {
     /// The bytes of an object, if it may be stored.
     pub(crate) fn encoded(&self, object: &Object) -> Option<Vec<u8>> {
-        let keys = 1 + object.secondary.len();
-        if keys > MAX_KEYS {
-            let details = format_args!("{keys} of them, and {MAX_KEYS} at most");
-            self.schema.stats.unfit(&self.schema.cache, "it has too many keys", details);
-            return None;
-        }
-        match envelope::encode(&self.schema, object) {
-            Ok(bytes) if bytes.len() as u64 <= self.schema.max_object_size => {
-                self.may_store(object, bytes.len()).then_some(bytes)
-            }
-            Ok(bytes) => {
-                let (size, limit) = (bytes.len(), self.schema.max_object_size);
-                let details = format_args!("{size} bytes, and {limit} at most");
-                self.schema.stats.unfit(&self.schema.cache, "it is too large", details);
-                None
-            }
-            Err(error) => {
-                let (cache, entry) = (&*self.schema.cache, self.schema.codec.entry());
-                let details = format_args!("{entry}: {error} (see `larder::Entry`, \"What can be stored\")");
-                self.schema.stats.unfit(cache, "its bytes would not keep it", details);
-                tracing::debug!(cache, entry, %error, detail = error.detail(), "an object cannot be cached");
-                None
-            }
-        }
+        envelope::storable(&self.schema, object).filter(|bytes| self.may_store(object, bytes.len()))
     }
 
     /// Whether the user has the rights to store this object. Missing rights were logged when they were found.

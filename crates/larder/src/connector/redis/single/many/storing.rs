@@ -2,9 +2,10 @@
 
 use super::LOT;
 use crate::connector::redis::scripts;
-use crate::connector::redis::single::storing::{MAX_KEYS, Mode, Sent, as_of, later, stage, when_crowded};
+use crate::connector::redis::single::storing::{Mode, Sent, as_of, later, stage, when_crowded};
 use crate::connector::redis::single::{SingleServer, Store, milliseconds, outcome_in};
 use crate::connector::redis::wire::parcel::Parcel;
+use crate::connector::remote::envelope::MAX_KEYS;
 use crate::connector::remote::{BATCH, Trouble, Undelivered, WhenCrowded};
 use crate::contract::{Delivery, Fill, Object, Stored, Ticket};
 use redis::Value as Reply;
