@@ -28,6 +28,7 @@ use crate::connector::postgres::Postgres;
 use crate::connector::remote::Trouble;
 use crate::contract::{Connector, Schema};
 use crate::option_error::{OptionError, setters};
+use crate::protection::{Protection, holds};
 use parking_lot::Mutex;
 use poll::{Change, Position};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -215,6 +216,9 @@ impl Follower {
     #[inline]
     fn may_read(&self, clock: &Clock) -> bool {
         let until = self.until.load(Ordering::Acquire);
+        if !holds(Protection::Deadline) {
+            return until > 0;
+        }
         clock.coarse() + Clock::COARSE_LAG < until || clock.now() < until
     }
 

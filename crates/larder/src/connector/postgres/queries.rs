@@ -1,6 +1,8 @@
 //! [`Query`]: every statement that is sent for an operation. Each is one transaction, and leaves nothing in the session: so they go through a pooler
 //! in transaction mode as well.
 
+use crate::protection::{Protection, without};
+use std::borrow::Cow;
 use tokio_postgres::types::Type;
 
 /// Whether no fence forgets the object that the object's ticket does not see. A deleted key counts only if it is the key asked for, `$1`. The
@@ -58,6 +60,14 @@ macro_rules! lookup {
     };
 }
 
+/// The changes of transactions that were running when the snapshot `$1` was taken.
+macro_rules! late {
+    () => {
+        " UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin FROM larder.changes h \
+         WHERE h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) AND h.cache = ANY ($2)"
+    };
+}
+
 macro_rules! queries {
     ($($(#[$doc:meta])* $name:ident($($type:ident),*) = $text:expr;)*) => {
         /// A statement.
@@ -69,9 +79,13 @@ macro_rules! queries {
         impl Query {
             pub(crate) const COUNT: usize = [$(Self::$name),*].len();
 
-            pub(crate) fn text(self) -> &'static str {
-                match self {
+            pub(crate) fn text(self) -> Cow<'static, str> {
+                let text = match self {
                     $(Self::$name => $text,)*
+                };
+                match self {
+                    Self::Poll => without(text, late!(), "", Protection::SnapshotDifference),
+                    _ => without(text, lives!(), "true", Protection::ReadCheck),
                 }
             }
 
@@ -156,13 +170,31 @@ queries! {
         told AS (INSERT INTO larder.changes (cache, origin) VALUES ($2, $3)) \
         SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
     /// The snapshot of the poll before, the names of caches. First the clock, then each change that has become visible since.
-    Poll(TEXT, TEXT_ARRAY) = "SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, NULL::text, NULL::text, NULL::bytea[], NULL::int8 \
+    Poll(TEXT, TEXT_ARRAY) = concat!("SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, NULL::text, NULL::text, NULL::bytea[], NULL::int8 \
         FROM larder.clock c \
         UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin FROM larder.changes h \
-        WHERE h.xid >= pg_snapshot_xmax($1::pg_snapshot) AND h.cache = ANY ($2) \
-        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin FROM larder.changes h \
-        WHERE h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) AND h.cache = ANY ($2)";
+        WHERE h.xid >= pg_snapshot_xmax($1::pg_snapshot) AND h.cache = ANY ($2)", late!());
     /// How many changes.
     Trim(INT4) = "SELECT larder.trim($1)";
     Standby() = "SELECT pg_is_in_recovery()";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A part that is not found would stay in the statement when its protection is off.
+    #[test]
+    fn what_a_protection_takes_out_of_a_statement_is_there() {
+        let reads = [
+            Query::GetPrimary,
+            Query::GetHinted,
+            Query::GetCold,
+            Query::LookupPrimary,
+            Query::LookupHinted,
+            Query::LookupCold,
+        ];
+        assert!(reads.into_iter().all(|query| query.text().contains(lives!())));
+        assert!(Query::Poll.text().ends_with(late!()));
+    }
 }

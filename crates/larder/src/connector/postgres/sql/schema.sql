@@ -244,7 +244,10 @@ BEGIN
     RETURN;
   END IF;
   at := c.snapshot;
-  IF c.epoch <> p_epoch OR p_generation < c.oldest OR c.overtaken THEN
+  IF c.overtaken
+    OR c.epoch <> p_epoch                          -- protection: epoch
+    OR p_generation < c.oldest                     -- protection: generations
+  THEN
     outcome := 'o';
   ELSIF outcome = 'y' AND c.higher THEN
     outcome := 'v';
@@ -334,7 +337,10 @@ BEGIN
   END IF;
   at := c.snapshot;
   outcome := 'o';
-  IF c.epoch <> p_epoch OR p_generation < c.oldest OR c.overtaken THEN
+  IF c.overtaken
+    OR c.epoch <> p_epoch                          -- protection: epoch
+    OR p_generation < c.oldest                     -- protection: generations
+  THEN
     RETURN;
   END IF;
   object := CASE WHEN p_primary THEN p_mark ELSE (SELECT k.leads_to FROM larder.keys k WHERE k.mark = p_mark) END;
@@ -389,13 +395,16 @@ BEGIN
   done := true;
   SELECT k.oldest, k.swept, k.previous INTO c FROM larder.clock k;
   -- Alone, and all fills have ended whose tickets are older than `oldest`; those that come later see that they are.
-  IF NOT FOUND OR c.swept = c.oldest - 1 OR NOT pg_try_advisory_xact_lock('larder.clock'::regclass::oid::int4, c.oldest - 1) THEN
+  IF NOT FOUND OR c.swept = c.oldest - 1
+    OR NOT pg_try_advisory_xact_lock('larder.clock'::regclass::oid::int4, c.oldest - 1) -- protection: drain
+  THEN
     RETURN;
   END IF;
   -- Visible in `previous`: before every ticket that is accepted.
   SELECT array_agg(f.ctid), array_agg(f.mark), array_agg(f.xid), array_agg(f.kind), array_agg(f.floor) INTO at, dead, xids, kinds, floors FROM (
-    SELECT f.ctid, f.mark, f.xid, f.kind, f.floor FROM larder.fences f WHERE f.kind <> 'b' AND f.xid < pg_snapshot_xmax(c.previous)
-      AND pg_visible_in_snapshot(f.xid, c.previous) AND (f.until IS NULL OR f.until <= now()) LIMIT p_limit) f;
+    SELECT f.ctid, f.mark, f.xid, f.kind, f.floor FROM larder.fences f WHERE f.kind <> 'b' AND (f.until IS NULL OR f.until <= now())
+      AND f.xid < pg_snapshot_xmax(c.previous) AND pg_visible_in_snapshot(f.xid, c.previous) -- protection: generations
+      LIMIT p_limit) f;
   IF at IS NULL THEN
     UPDATE larder.clock SET swept = c.oldest - 1;
     RETURN;
