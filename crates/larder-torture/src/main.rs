@@ -27,6 +27,7 @@ mod node;
 mod objects;
 mod output;
 mod plan;
+mod postgres;
 mod protocol;
 mod report;
 mod run;

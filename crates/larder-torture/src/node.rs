@@ -6,13 +6,14 @@ mod recorder;
 mod workload;
 
 use super::objects::{Instance, Kind, Policy, Subject};
-use super::protocol::{self, Event, Order, Report, Setup, now};
+use super::protocol::{self, Event, Order, Report, Setup, Store, now};
 use super::source::Source;
 use crate::failure::Failure;
 use clap::Args;
+use larder::breaker::{Breaker, BreakerOptions};
 use larder::connector::memory::{Memory, MemoryOptions};
-use larder::connector::redis::Redis;
-use larder::connector::redis::{Address, RedisOptions};
+use larder::connector::postgres::{Postgres, PostgresOptions};
+use larder::connector::redis::{Address, Redis, RedisOptions};
 use larder::protection::Protection;
 use larder::{Cache, Connector, Entry, LoadOptions, Schema};
 use recorder::{Recorder, Taken};
@@ -38,6 +39,9 @@ pub(crate) const SERVE_EXPIRED: Duration = Duration::from_secs(2);
 /// How long one operation on the server may take.
 pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// How often a node prunes a database.
+const PRUNE_EVERY: Duration = Duration::from_secs(1);
+
 /// How often a node sends a report.
 const TELL_EVERY: Duration = Duration::from_millis(25);
 
@@ -54,32 +58,74 @@ pub(crate) struct Options {
 pub(super) struct Caches {
     pub(super) instances: Cache<Instance>,
     pub(super) policies: Cache<Policy>,
-    redis: Option<Redis>,
+    server: Server,
+}
+
+/// What the caches of this process are on.
+enum Server {
+    Memory,
+    Redis(Redis),
+    Postgres(Postgres),
+}
+
+/// The breaker closes sooner than a service would want, so that more happens in a run.
+fn hasten(breaker: &mut BreakerOptions) {
+    breaker.open = Duration::from_millis(200);
+    breaker.open_max = Duration::from_millis(400);
+    breaker.ramp = Duration::from_millis(300);
+}
+
+impl Server {
+    fn open(setup: &Setup) -> Result<Self, Box<dyn Error>> {
+        Ok(match &setup.store {
+            Store::Memory => Self::Memory,
+            Store::Redis(socket) => {
+                let mut options = RedisOptions::new(Address::Unix(socket.clone()))
+                    .prefix(PREFIX.to_owned())
+                    .operation_timeout(OPERATION_TIMEOUT);
+                hasten(&mut options.breaker);
+                Self::Redis(Redis::open(options)?)
+            }
+            Store::Postgres(dsn) => {
+                let mut options = PostgresOptions::from_url(dsn)?
+                    .operation_timeout(OPERATION_TIMEOUT)
+                    // One node in three sends every statement with its text.
+                    .prepared(!setup.node.is_multiple_of(3))
+                    .prune_interval(PRUNE_EVERY);
+                hasten(&mut options.breaker);
+                Self::Postgres(Postgres::open(options)?)
+            }
+        })
+    }
+
+    fn breaker(&self) -> Option<&Breaker> {
+        match self {
+            Self::Memory => None,
+            Self::Redis(redis) => Some(redis.breaker()),
+            Self::Postgres(postgres) => Some(postgres.breaker()),
+        }
+    }
+
+    fn connector(&self, schema: Schema) -> Result<Arc<dyn Connector>, Box<dyn Error>> {
+        Ok(match self {
+            Self::Memory => Arc::new(Memory::open(schema, MemoryOptions::default())?),
+            Self::Redis(redis) => Arc::new(redis.connector(schema)?),
+            Self::Postgres(postgres) => Arc::new(postgres.connector(schema)?),
+        })
+    }
 }
 
 impl Caches {
     fn open(setup: &Setup) -> Result<Self, Failure> {
-        let redis = match &setup.socket {
-            Some(socket) => {
-                let mut config = RedisOptions::new(Address::Unix(socket.clone()))
-                    .prefix(PREFIX.to_owned())
-                    .operation_timeout(OPERATION_TIMEOUT);
-                // The breaker closes sooner than a service would want, so that more happens in a run.
-                config.breaker.open = Duration::from_millis(200);
-                config.breaker.open_max = Duration::from_millis(400);
-                config.breaker.ramp = Duration::from_millis(300);
-                Some(Redis::open(config).map_err(|error| Failure::Problem(error.to_string()))?)
-            }
-            None => None,
-        };
         let refused = |error: Box<dyn Error>| Failure::Problem(error.to_string());
-        let instances = open(setup.node, redis.as_ref()).map_err(refused)?;
-        let policies = open(setup.node, redis.as_ref()).map_err(refused)?;
-        Ok(Self { instances, policies, redis })
+        let server = Server::open(setup).map_err(refused)?;
+        let instances = open(setup.node, &server).map_err(refused)?;
+        let policies = open(setup.node, &server).map_err(refused)?;
+        Ok(Self { instances, policies, server })
     }
 
-    pub(super) fn breaker(&self) -> Option<&larder::breaker::Breaker> {
-        self.redis.as_ref().map(Redis::breaker)
+    pub(super) fn breaker(&self) -> Option<&Breaker> {
+        self.server.breaker()
     }
 
     pub(super) fn journal(&self, kind: Kind) -> u64 {
@@ -132,16 +178,12 @@ fn loading(node: u32) -> LoadOptions {
         .jitter(0.3)
 }
 
-fn open<E: Subject>(node: u32, redis: Option<&Redis>) -> Result<Cache<E>, Box<dyn Error>> {
+fn open<E: Subject>(node: u32, server: &Server) -> Result<Cache<E>, Box<dyn Error>> {
     let mut schema = Schema::of::<E>();
     if E::KIND == Kind::Instance {
         schema = schema.ages(MAX_AGE, LAST_USE_AGE).loading(loading(node));
     }
-    let connector: Arc<dyn Connector> = match redis {
-        Some(redis) => Arc::new(redis.connector(schema.clone())?),
-        None => Arc::new(Memory::open(schema.clone(), MemoryOptions::default())?),
-    };
-    Ok(Cache::new(connector, schema)?)
+    Ok(Cache::new(server.connector(schema.clone())?, schema)?)
 }
 
 /// The name of a cache on the server.

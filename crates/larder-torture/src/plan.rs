@@ -14,6 +14,8 @@ pub(crate) enum Connector {
     Memory,
     /// On a Redis or Valkey server
     Redis,
+    /// In a PostgreSQL database
+    Postgres,
 }
 
 impl Connector {
@@ -21,6 +23,17 @@ impl Connector {
         match self {
             Self::Memory => "memory",
             Self::Redis => "redis",
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// The protections that can be switched off, and are missed then.
+    fn protections(self) -> &'static [Protection] {
+        use Protection::{Drain, Epoch, Fence, Generations, History, Journal, ReadCheck, Ticket, Validate, Version};
+        match self {
+            Self::Memory => &[Fence, Ticket, Version, Epoch],
+            Self::Redis => &[Fence, Ticket, Journal, Version, Epoch, History, Validate],
+            Self::Postgres => &[ReadCheck, Generations, Drain, Epoch, Ticket, Journal],
         }
     }
 }
@@ -50,10 +63,11 @@ pub(crate) struct Options {
     /// How many tasks per process that only read, as fast as answers come [default: 48]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=999))]
     readers: Option<u32>,
-    /// Switches off a protection of the promises, to see that the checker finds it: fence, ticket, journal, version, epoch, history or validate
+    /// Switches off a protection of the promises, to see that the checker finds it. In memory: fence, ticket, version or epoch. On redis also
+    /// journal, history or validate. On postgres: readcheck, generations, drain, epoch, ticket or journal
     #[arg(long, value_name = "PROTECTION")]
     without: Option<String>,
-    /// The server program to start, instead of the first redis-server or valkey-server found
+    /// The server program to start, instead of the first redis-server or valkey-server found; for PostgreSQL the folder of its programs
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
     /// Print one JSON object
@@ -77,14 +91,14 @@ pub(crate) struct Plan {
     pub(crate) again: String,
 }
 
-/// The protections that the memory connector has.
-const IN_MEMORY: [Protection; 4] = [Protection::Fence, Protection::Ticket, Protection::Version, Protection::Epoch];
-
 /// The faults that reveal soonest that a protection is missing.
-fn revealing(protection: Protection) -> Vec<FaultKind> {
-    match protection {
-        Protection::Journal => vec![FaultKind::Drop, FaultKind::Stop, FaultKind::Cancel],
-        Protection::History => vec![FaultKind::Snapshot, FaultKind::Cancel],
+fn revealing(connector: Connector, protection: Protection) -> Vec<FaultKind> {
+    match (connector, protection) {
+        (_, Protection::Journal) => vec![FaultKind::Drop, FaultKind::Stop, FaultKind::Cancel],
+        (_, Protection::History) => vec![FaultKind::Snapshot, FaultKind::Cancel],
+        (_, Protection::Generations) => vec![FaultKind::Turn, FaultKind::Cancel],
+        (_, Protection::Drain) => vec![FaultKind::Turn, FaultKind::Hold, FaultKind::Cancel],
+        (Connector::Postgres, Protection::Epoch) => vec![FaultKind::Crash, FaultKind::Cancel],
         _ => vec![FaultKind::Cancel],
     }
 }
@@ -102,10 +116,13 @@ impl Options {
             }
         };
         let memory = self.connector == Connector::Memory;
-        if memory && let Some(protection) = without.filter(|protection| !IN_MEMORY.contains(protection)) {
-            let (name, known) = (protection.name(), IN_MEMORY.map(Protection::name).join(", "));
+        let there = self.connector.protections();
+        if let Some(protection) = without.filter(|protection| !there.contains(protection)) {
+            let (connector, name) = (self.connector.name(), protection.name());
+            let known: Vec<&str> = there.iter().map(|protection| protection.name()).collect();
             return Err(Failure::Usage(format!(
-                "--without: the memory connector does not need `{name}`, as there is no server that could fail; it has {known}"
+                "--without: the {connector} connector does not need `{name}`; it has {}",
+                known.join(", ")
             )));
         }
         if memory && self.nodes.is_some_and(|nodes| nodes > 1) {
@@ -115,22 +132,23 @@ impl Options {
             ));
         }
         if memory && self.server.is_some() {
-            return Err(Failure::Usage("--server is for --connector redis".to_owned()));
+            return Err(Failure::Usage("--server is for --connector redis and --connector postgres".to_owned()));
         }
         let mut faults = match (&self.faults, without) {
             (Some(list), _) => faults::parse(list).map_err(|error| Failure::Usage(format!("--faults: {error}")))?,
-            (None, Some(protection)) => revealing(protection),
+            (None, Some(protection)) => revealing(self.connector, protection),
             (None, None) => FaultKind::ALL.to_vec(),
         };
-        if memory {
-            let there: Vec<FaultKind> =
-                faults.iter().copied().filter(|fault| FaultKind::WITHOUT_SERVER.contains(fault)).collect();
-            if there.is_empty() && !faults.is_empty() {
-                return Err(Failure::Usage(
-                    "--faults: without a server there are only `clients` and `cancel`".to_owned(),
-                ));
-            }
-            faults = there;
+        let asked = !faults.is_empty();
+        faults.retain(|fault| fault.happens_to(self.connector));
+        if faults.is_empty() && asked {
+            let there = FaultKind::ALL.into_iter().filter(|fault| fault.happens_to(self.connector));
+            let there: Vec<String> = there.map(|fault| format!("`{fault}`")).collect();
+            return Err(Failure::Usage(format!(
+                "--faults: with --connector {} there are only {}",
+                self.connector.name(),
+                there.join(", ")
+            )));
         }
         // A short seed is easier to type.
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));

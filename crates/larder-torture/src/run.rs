@@ -3,19 +3,21 @@
 
 use crate::crew::Crew;
 use crate::failure::Failure;
-use crate::faults::{Breaking, Deck, FaultKind, Maker, Network, To};
+use crate::faults::{BreakingPostgres, BreakingRedis, Deck, FaultKind, Maker, Network, To, Upkeep};
 use crate::guard::Guard;
 use crate::node;
 use crate::objects::Kind;
 use crate::plan::{Connector, Options, Plan};
-use crate::protocol::{Order, Setup, now};
+use crate::protocol::{Order, Setup, Store, now};
 use crate::report::{self, Summary};
 use crate::source::{self, Database};
 use crate::witness::{self, News, Shared, Word};
-use crate::{leftovers, output};
+use crate::{leftovers, output, postgres};
 use indicatif::{ProgressBar, ProgressStyle};
+use larder_testing::postgres::PostgresServer;
 use larder_testing::proxy::Proxy;
 use larder_testing::server::{Server, ServerBinary, ServerOptions};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,9 +52,73 @@ fn problem(error: impl std::fmt::Display) -> Failure {
     Failure::Problem(error.to_string())
 }
 
+/// The server of a run.
+enum Served {
+    Nowhere,
+    Redis(Arc<Server>),
+    Postgres(Arc<PostgresServer>),
+}
+
+impl Served {
+    /// Starts the server, and tells the guard.
+    async fn start(plan: &Plan, guard: &Guard) -> Result<Self, Failure> {
+        Ok(match plan.connector {
+            Connector::Memory => Self::Nowhere,
+            Connector::Redis => {
+                let binary = match &plan.server {
+                    Some(path) => ServerBinary::at(path).map_err(problem)?,
+                    None => larder_testing::server::required().map_err(problem)?.remove(0),
+                };
+                let server = Server::start(&binary, ServerOptions::default().persistent()).await.map_err(problem)?;
+                guard.folder_of(server.socket());
+                guard.server(server.pid());
+                Self::Redis(Arc::new(server))
+            }
+            Connector::Postgres => {
+                let server = postgres::start(plan.server.as_deref()).await.map_err(problem)?;
+                guard.folder(server.socket());
+                guard.server(server.pid());
+                Self::Postgres(Arc::new(server))
+            }
+        })
+    }
+
+    /// A proxy in front of the server. `None`: there is no server.
+    async fn proxy(&self) -> std::io::Result<Option<Proxy>> {
+        match self {
+            Self::Nowhere => Ok(None),
+            Self::Redis(server) => Proxy::start(&**server).await.map(Some),
+            Self::Postgres(server) => Proxy::start(&*postgres::socket(server)).await.map(Some),
+        }
+    }
+
+    /// Where nodes store. The address is set for each node.
+    fn store(&self) -> Store {
+        match self {
+            Self::Nowhere => Store::Memory,
+            Self::Redis(_) => Store::Redis(PathBuf::new()),
+            Self::Postgres(_) => Store::Postgres(String::new()),
+        }
+    }
+
+    /// Whether one node can read what another stores.
+    fn is_shared(&self) -> bool {
+        !matches!(self, Self::Nowhere)
+    }
+
+    /// What is left on the server that should not be there.
+    async fn leftovers(&self) -> Result<Vec<String>, Failure> {
+        match self {
+            Self::Nowhere => Ok(Vec::new()),
+            Self::Redis(server) => leftovers::find(server).await.map_err(problem),
+            Self::Postgres(server) => leftovers::find_in_postgres(server).await.map_err(problem),
+        }
+    }
+}
+
 /// Everything that a run has set up, and that ends with the run.
 struct Stage {
-    server: Option<Arc<Server>>,
+    server: Served,
     crew: Arc<Crew>,
     shared: Shared,
     news: UnboundedSender<News>,
@@ -98,25 +164,13 @@ impl Stage {
         let path = folder.path().join("source.sqlite");
         let mut database = Database::open(&path).map_err(problem)?;
         seed(&mut database).map_err(problem)?;
+        let server = Served::start(plan, &guard).await?;
         let mut proxies = Vec::new();
-        let server = match plan.connector {
-            Connector::Memory => None,
-            Connector::Redis => {
-                let binary = match &plan.server {
-                    Some(path) => ServerBinary::at(path).map_err(problem)?,
-                    None => larder_testing::server::required().map_err(problem)?.remove(0),
-                };
-                let server = Server::start(&binary, ServerOptions::default().persistent()).await.map_err(problem)?;
-                guard.folder_of(server.socket());
-                guard.server(server.pid());
-                for _ in 0..plan.nodes {
-                    let proxy = Proxy::start(&server).await.map_err(problem)?;
-                    guard.folder_of(proxy.socket());
-                    proxies.push(proxy);
-                }
-                Some(Arc::new(server))
-            }
-        };
+        for _ in 0..plan.nodes {
+            let Some(proxy) = server.proxy().await.map_err(problem)? else { break };
+            guard.folder_of(proxy.socket());
+            proxies.push(proxy);
+        }
         let setup = Setup {
             node: 0,
             place: 0,
@@ -124,7 +178,7 @@ impl Stage {
             seed: plan.seed,
             tasks: plan.tasks,
             readers: plan.readers,
-            socket: None,
+            store: server.store(),
             source: path,
             without: plan.without.map(|protection| protection.name().to_owned()),
             cancel: plan.faults.contains(&FaultKind::Cancel),
@@ -132,7 +186,7 @@ impl Stage {
         let shared = Shared::default();
         let (news, inbox) = mpsc::unbounded_channel();
         let (said, words) = mpsc::unbounded_channel();
-        witness::listen(database, begun, server.is_some(), inbox, shared.clone(), said).map_err(problem)?;
+        witness::listen(database, begun, server.is_shared(), inbox, shared.clone(), said).map_err(problem)?;
         let crew = Arc::new(Crew::new(setup, plan.nodes as usize, proxies, news.clone()));
         crew.start().await.map_err(problem)?;
         Ok(Self { server, crew, shared, news, words, _folder: folder, guard })
@@ -141,11 +195,19 @@ impl Stage {
     async fn play(&mut self, plan: &Plan, shown: &ProgressBar) -> Result<Ending, Failure> {
         let (stop, stopped) = watch::channel(false);
         let mut streams = JoinSet::new();
-        if let Some(server) = &self.server {
-            let breaking = Breaking::new(server.clone(), self.crew.clone(), self.guard.clone());
-            let deck = Deck::new(&plan.faults, To::Server, plan.seed);
-            let (news, stopped) = (self.news.clone(), stopped.clone());
-            streams.spawn(stream(breaking, deck, stopped, news));
+        let deck = Deck::new(&plan.faults, To::Server, plan.seed);
+        match &self.server {
+            Served::Nowhere => {}
+            Served::Redis(server) => {
+                let breaking = BreakingRedis::new(server.clone(), self.crew.clone(), self.guard.clone());
+                streams.spawn(stream(breaking, deck, stopped.clone(), self.news.clone()));
+            }
+            Served::Postgres(server) => {
+                let breaking = BreakingPostgres::new(server.clone(), self.guard.clone());
+                streams.spawn(stream(breaking, deck, stopped.clone(), self.news.clone()));
+                let deck = Deck::new(&plan.faults, To::Upkeep, plan.seed ^ 0x70B5);
+                streams.spawn(stream(Upkeep::new(server.clone()), deck, stopped.clone(), self.news.clone()));
+            }
         }
         let network = Network::new(self.crew.clone());
         let deck = Deck::new(&plan.faults, To::Network, plan.seed ^ 0x5EED);
@@ -182,9 +244,7 @@ impl Stage {
                 return Ok(ending);
             }
         }
-        if let Some(server) = &self.server {
-            leaks.extend(leftovers::find(server).await.map_err(problem)?);
-        }
+        leaks.extend(self.server.leftovers().await?);
         self.crew.dismiss().await;
         // The nodes' last reports may still be on their way.
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -7,8 +7,7 @@
 //! unchanged is up to TCP or TLS. So the corruption here changes only bytes of objects that the checksum covers, and makes whole replies
 //! impossible to parse.
 
-use super::server::moment;
-use super::{Failed, FaultKind, Maker};
+use super::{Failed, FaultKind, Maker, moment};
 use crate::crew::Crew;
 use larder_testing::proxy::{Direction, Fault};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,6 +5,7 @@ mod forgetting;
 mod objects;
 mod reading;
 mod roundabout;
+mod sql;
 
 pub(crate) use objects::{INSTANCES, POLICIES};
 
@@ -12,6 +13,7 @@ use super::Caches;
 use super::callers::Patience;
 use super::recorder::Recorder;
 use crate::objects::{Key, Kind, State};
+use crate::postgres::Sql;
 use crate::protocol::{Setup, now};
 use crate::source::Source;
 use objects::{
@@ -44,6 +46,8 @@ struct Desk {
     doing: Mutex<BTreeMap<u32, &'static str>>,
     /// Updates whose callers have gone away. Their writes are done all the same, and must reach the cache.
     detached: Mutex<Vec<Written>>,
+    /// Sessions for plain SQL that nobody uses now.
+    sessions: Mutex<Vec<Sql>>,
 }
 
 /// What an update has written, and when. `None` until it has written.
@@ -66,6 +70,7 @@ impl Workload {
             ending: AtomicBool::new(false),
             doing: Mutex::default(),
             detached: Mutex::default(),
+            sessions: Mutex::default(),
         });
         desk.recorder.rests(desk.sweeper());
         let mut tasks = JoinSet::new();

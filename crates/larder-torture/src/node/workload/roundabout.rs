@@ -20,7 +20,7 @@ use super::forgetting::Wish;
 use super::objects::{NOBODY, host_of_its_own};
 use super::reading::{Pace, load};
 use crate::objects::{By, Instance, Key, Kind, State, Subject};
-use crate::protocol::{Call, Led, Outcome, now};
+use crate::protocol::{Call, Led, Outcome, Store, now};
 use larder::{Delivery, Lookup, Stored};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -74,7 +74,9 @@ impl Desk {
             Ok(Delivery::Deferred) => Outcome::Deferred,
             Err(_) => return,
         };
-        let certain = leads && outcome == Outcome::Applied && now().saturating_sub(since) < THERE;
+        // In a database an invalidation refuses loads of states that list the key, and no others: that is what is promised.
+        let promised = !matches!(self.setup.store, Store::Postgres(_));
+        let certain = promised && leads && outcome == Outcome::Applied && now().saturating_sub(since) < THERE;
         let led = certain.then_some(Led { to: id, since });
         self.forgot(wish(Call::Invalidate, vec![host_key], last.sequence), begun, outcome, led);
         self.get(cache, id, Patience::Endless).await;
