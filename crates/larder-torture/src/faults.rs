@@ -15,6 +15,7 @@ use crate::postgres::SqlError;
 use larder_testing::postgres::PostgresError;
 use larder_testing::server::ServerError;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 /// A kind of fault.
@@ -287,14 +288,13 @@ pub(crate) struct Deck {
     all: Vec<FaultKind>,
     left: Vec<FaultKind>,
     /// The pause before each, in ms.
-    calm: std::ops::Range<u64>,
+    calm: Range<u64>,
     pub(crate) rng: fastrand::Rng,
 }
 
 impl Deck {
-    pub(crate) fn new(faults: &[FaultKind], to: To, seed: u64) -> Self {
+    pub(crate) fn new(faults: &[FaultKind], to: To, calm: Range<u64>, seed: u64) -> Self {
         let all: Vec<FaultKind> = faults.iter().copied().filter(|fault| fault.to() == to).collect();
-        let calm = if to == To::Upkeep { 0..150 } else { 400..2_200 };
         Self { all, left: Vec::new(), calm, rng: fastrand::Rng::with_seed(seed) }
     }
 
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn a_seed_gives_a_schedule_in_which_each_fault_comes_once_a_round() {
         let draw = |seed| {
-            let mut deck = Deck::new(&FaultKind::ALL, To::Server, seed);
+            let mut deck = Deck::new(&FaultKind::ALL, To::Server, 400..2_200, seed);
             (0..32).filter_map(|_| deck.next()).collect::<Vec<_>>()
         };
         assert_eq!(draw(1), draw(1));
@@ -336,6 +336,6 @@ mod tests {
         round.sort();
         round.dedup();
         assert_eq!(round.len(), 16);
-        assert!(Deck::new(&[], To::Server, 1).next().is_none());
+        assert!(Deck::new(&[], To::Server, 0..1, 1).next().is_none());
     }
 }

@@ -9,6 +9,7 @@ use super::objects::{Instance, Kind, Policy, Subject};
 use super::protocol::{self, Event, Order, Report, Setup, Store, now};
 use super::source::Source;
 use crate::failure::Failure;
+use crate::plan;
 use clap::Args;
 use larder::breaker::{Breaker, BreakerOptions};
 use larder::connector::memory::{Memory, MemoryOptions};
@@ -36,8 +37,13 @@ const LAST_USE_AGE: Duration = Duration::from_secs(3);
 /// How long after its max age an instance is kept, to be served while its successor is loaded.
 pub(crate) const SERVE_EXPIRED: Duration = Duration::from_secs(2);
 
-/// How long one operation on the server may take.
-pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long one operation on the server may take. Statements of PostgreSQL do more work, and wait for locks.
+pub(crate) fn operation_timeout(connector: plan::Connector) -> Duration {
+    match connector {
+        plan::Connector::Memory | plan::Connector::Redis => Duration::from_millis(100),
+        plan::Connector::Postgres => Duration::from_millis(500),
+    }
+}
 
 /// How often a node prunes a database.
 const PRUNE_EVERY: Duration = Duration::from_secs(1);
@@ -82,13 +88,13 @@ impl Server {
             Store::Redis(socket) => {
                 let mut options = RedisOptions::new(Address::Unix(socket.clone()))
                     .prefix(PREFIX.to_owned())
-                    .operation_timeout(OPERATION_TIMEOUT);
+                    .operation_timeout(operation_timeout(plan::Connector::Redis));
                 hasten(&mut options.breaker);
                 Self::Redis(Redis::open(options)?)
             }
             Store::Postgres(dsn) => {
                 let mut options = PostgresOptions::from_url(dsn)?
-                    .operation_timeout(OPERATION_TIMEOUT)
+                    .operation_timeout(operation_timeout(plan::Connector::Postgres))
                     // One node in three sends every statement with its text.
                     .prepared(!setup.node.is_multiple_of(3))
                     .prune_interval(PRUNE_EVERY);

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::faults::{self, FaultKind};
 use clap::{Args, ValueEnum};
 use larder::protection::Protection;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,10 +58,10 @@ pub(crate) struct Options {
     /// How many processes [default: 3, in memory 1]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     nodes: Option<u32>,
-    /// How many tasks per process that change and forget objects, and read between that [default: 16, in memory 48]
+    /// How many tasks per process that change and forget objects, and read between that [default: 16, in memory 48, on postgres 6]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
     tasks: Option<u32>,
-    /// How many tasks per process that only read, as fast as answers come [default: 48]
+    /// How many tasks per process that only read, as fast as answers come [default: 48, on postgres 6]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=999))]
     readers: Option<u32>,
     /// Switches off a protection of the promises, to see that the checker finds it. In memory: fence, ticket, version or epoch. On redis also
@@ -81,6 +82,8 @@ pub(crate) struct Plan {
     pub(crate) connector: Connector,
     pub(crate) time: Duration,
     pub(crate) faults: Vec<FaultKind>,
+    /// The pause before a fault of the server or of the network, in ms.
+    pub(crate) calm: Range<u64>,
     pub(crate) seed: u64,
     pub(crate) nodes: u32,
     pub(crate) tasks: u32,
@@ -97,7 +100,7 @@ fn revealing(connector: Connector, protection: Protection) -> Vec<FaultKind> {
         (_, Protection::Journal) => vec![FaultKind::Drop, FaultKind::Stop, FaultKind::Cancel],
         (_, Protection::History) => vec![FaultKind::Snapshot, FaultKind::Cancel],
         (_, Protection::Generations) => vec![FaultKind::Turn, FaultKind::Cancel],
-        (_, Protection::Drain) => vec![FaultKind::Turn, FaultKind::Hold, FaultKind::Cancel],
+        (_, Protection::Drain) => vec![FaultKind::Turn],
         (Connector::Postgres, Protection::Epoch) => vec![FaultKind::Crash, FaultKind::Cancel],
         _ => vec![FaultKind::Cancel],
     }
@@ -153,8 +156,18 @@ impl Options {
         // A short seed is easier to type.
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
         let nodes = self.nodes.unwrap_or(if memory { 1 } else { 3 });
-        let tasks = self.tasks.unwrap_or(if memory { 48 } else { 16 });
-        let readers = self.readers.unwrap_or(48);
+        // Each answer costs a database much more than it costs Redis: with fewer tasks more is cached.
+        let (tasks, readers) = match self.connector {
+            Connector::Memory => (48, 48),
+            Connector::Redis => (16, 48),
+            Connector::Postgres => (6, 6),
+        };
+        let (tasks, readers) = (self.tasks.unwrap_or(tasks), self.readers.unwrap_or(readers));
+        let calm = match without {
+            // The nodes must have come back when the next crash comes.
+            Some(Protection::Epoch) if self.connector == Connector::Postgres => 2_000..4_000,
+            _ => 400..2_200,
+        };
         let mut again = format!(
             "larder-torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {tasks} --readers {readers}",
             self.connector.name(),
@@ -173,6 +186,7 @@ impl Options {
             connector: self.connector,
             time: Duration::from_secs(self.seconds),
             faults,
+            calm,
             seed,
             nodes,
             tasks,

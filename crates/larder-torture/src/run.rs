@@ -17,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use larder_testing::postgres::PostgresServer;
 use larder_testing::proxy::Proxy;
 use larder_testing::server::{Server, ServerBinary, ServerOptions};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,6 +28,9 @@ use tokio::task::JoinSet;
 
 /// How long nodes may take for each order after the faults are over.
 const REST: Duration = Duration::from_secs(60);
+
+/// The pause before the tables are turned and swept again, in ms.
+const UPKEEP: Range<u64> = 0..150;
 
 /// Runs to the end, or to the first impossible answer.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
@@ -195,7 +199,7 @@ impl Stage {
     async fn play(&mut self, plan: &Plan, shown: &ProgressBar) -> Result<Ending, Failure> {
         let (stop, stopped) = watch::channel(false);
         let mut streams = JoinSet::new();
-        let deck = Deck::new(&plan.faults, To::Server, plan.seed);
+        let deck = Deck::new(&plan.faults, To::Server, plan.calm.clone(), plan.seed);
         match &self.server {
             Served::Nowhere => {}
             Served::Redis(server) => {
@@ -205,12 +209,12 @@ impl Stage {
             Served::Postgres(server) => {
                 let breaking = BreakingPostgres::new(server.clone(), self.guard.clone());
                 streams.spawn(stream(breaking, deck, stopped.clone(), self.news.clone()));
-                let deck = Deck::new(&plan.faults, To::Upkeep, plan.seed ^ 0x70B5);
+                let deck = Deck::new(&plan.faults, To::Upkeep, UPKEEP, plan.seed ^ 0x70B5);
                 streams.spawn(stream(Upkeep::new(server.clone()), deck, stopped.clone(), self.news.clone()));
             }
         }
         let network = Network::new(self.crew.clone());
-        let deck = Deck::new(&plan.faults, To::Network, plan.seed ^ 0x5EED);
+        let deck = Deck::new(&plan.faults, To::Network, plan.calm.clone(), plan.seed ^ 0x5EED);
         let news = self.news.clone();
         streams.spawn(stream(network, deck, stopped, news));
 

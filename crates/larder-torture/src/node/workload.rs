@@ -1,6 +1,7 @@
 //! The random work of a node, as the seed decides: tasks that change, move, delete and forget objects, and read between that; tasks that only
 //! read, as fast as they are answered; and tasks for rare operations.
 
+mod across;
 mod forgetting;
 mod objects;
 mod reading;
@@ -14,13 +15,13 @@ use super::callers::Patience;
 use super::recorder::Recorder;
 use crate::objects::{Key, Kind, State};
 use crate::postgres::Sql;
-use crate::protocol::{Setup, now};
+use crate::protocol::{Setup, Store, now};
 use crate::source::Source;
 use objects::{
     HOSTS, ROUNDABOUTS, instance_key, own, policy_key, policy_keys, readable_key, readable_keys, roundabout, steady_key,
 };
 use reading::Pace;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +29,9 @@ use tokio::task::JoinSet;
 
 /// The most gets that a reader makes in a row before it checks whether it must end.
 const IN_A_ROW: u32 = 32;
+
+/// How long a call may go on after its caller has gone away: a delay, and two operations.
+const CALLERLESS: Duration = Duration::from_millis(1_500);
 
 /// The tasks of a node, and their common data.
 pub(super) struct Workload {
@@ -46,6 +50,8 @@ struct Desk {
     doing: Mutex<BTreeMap<u32, &'static str>>,
     /// Updates whose callers have gone away. Their writes are done all the same, and must reach the cache.
     detached: Mutex<Vec<Written>>,
+    /// The instances of this node's own that it has written.
+    own_hosts: Mutex<BTreeSet<u32>>,
     /// Sessions for plain SQL that nobody uses now.
     sessions: Mutex<Vec<Sql>>,
 }
@@ -70,6 +76,7 @@ impl Workload {
             ending: AtomicBool::new(false),
             doing: Mutex::default(),
             detached: Mutex::default(),
+            own_hosts: Mutex::default(),
             sessions: Mutex::default(),
         });
         desk.recorder.rests(desk.sweeper());
@@ -82,7 +89,11 @@ impl Workload {
         }
         tasks.spawn(desk.clone().change_in_bulk(workers + readers));
         for (task, number) in (workers + readers + 1..).zip(roundabout(desk.setup.place)) {
-            tasks.spawn(desk.clone().go_round(task, number));
+            if matches!(desk.setup.store, Store::Postgres(_)) {
+                tasks.spawn(desk.clone().go_across(task, number, number.is_multiple_of(ROUNDABOUTS)));
+            } else {
+                tasks.spawn(desk.clone().go_round(task, number));
+            }
         }
         Self { desk, tasks: tokio::sync::Mutex::new(tasks) }
     }
@@ -114,7 +125,7 @@ impl Workload {
             }
         }
         // Calls without a caller may still be under way. They take at most two operations after the write.
-        tokio::time::sleep(super::OPERATION_TIMEOUT * 10).await;
+        tokio::time::sleep(CALLERLESS).await;
         Ok(())
     }
 

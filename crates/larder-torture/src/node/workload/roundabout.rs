@@ -13,6 +13,9 @@
 //! No other task changes these instances, deletes their keys, or loads them by their hosts. So from 1 to 4 the host leads to the object,
 //! with three exceptions. The cache was emptied: that refuses the load, too. The server has lost data, or evicts: the checker knows when.
 //! The object has expired: after more time than [`THERE`], nothing is claimed.
+//!
+//! Not in PostgreSQL. There an invalidation refuses the loads of all states that list the key, and no others, which is enough for the contract:
+//! the state that the load has read was the current one.
 
 use super::super::callers::Patience;
 use super::Desk;
@@ -20,7 +23,7 @@ use super::forgetting::Wish;
 use super::objects::{NOBODY, host_of_its_own};
 use super::reading::{Pace, load};
 use crate::objects::{By, Instance, Key, Kind, State, Subject};
-use crate::protocol::{Call, Led, Outcome, Store, now};
+use crate::protocol::{Call, Led, Outcome, now};
 use larder::{Delivery, Lookup, Stored};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -74,9 +77,7 @@ impl Desk {
             Ok(Delivery::Deferred) => Outcome::Deferred,
             Err(_) => return,
         };
-        // In a database an invalidation refuses loads of states that list the key, and no others: that is what is promised.
-        let promised = !matches!(self.setup.store, Store::Postgres(_));
-        let certain = promised && leads && outcome == Outcome::Applied && now().saturating_sub(since) < THERE;
+        let certain = leads && outcome == Outcome::Applied && now().saturating_sub(since) < THERE;
         let led = certain.then_some(Led { to: id, since });
         self.forgot(wish(Call::Invalidate, vec![host_key], last.sequence), begun, outcome, led);
         self.get(cache, id, Patience::Endless).await;
@@ -84,7 +85,7 @@ impl Desk {
         self.get(cache, id, Patience::Endless).await;
     }
 
-    async fn write(&self, number: u32, hosts: Vec<u32>) -> Option<State> {
+    pub(super) async fn write(&self, number: u32, hosts: Vec<u32>) -> Option<State> {
         let change = self.source.change(move |writing| writing.write(Kind::Instance, number, hosts)).await.ok()?;
         change.touched.into_iter().find_map(|(_, after)| after)
     }
