@@ -3,7 +3,7 @@
 use super::faults::Failed;
 use super::node::{MAX_AGE, SERVE_EXPIRED};
 use super::postgres;
-use super::protocol::{self, Order, Setup, Store, now};
+use super::protocol::{self, Order, Setup, Store, Truth, now};
 use super::witness::News;
 use larder_testing::proxy::Proxy;
 use std::process::Stdio;
@@ -96,6 +96,9 @@ impl Crew {
                 Store::Redis(_) => Store::Redis(proxy.socket().to_owned()),
                 Store::Postgres(_) => Store::Postgres(postgres::through(proxy)),
             };
+            if let Truth::Ledger { feed, .. } = &mut setup.source {
+                *feed = postgres::through(proxy);
+            }
         }
         let setup = serde_json::to_string(&setup).map_err(|error| Failed::Words(error.to_string()))?;
         self.news(News::Begins { node, at: now() });
@@ -154,6 +157,11 @@ impl Crew {
         }
         tokio::time::sleep(pause).await;
         Ok((old, self.place(place).await?))
+    }
+
+    /// The process in a place, if there is one now.
+    pub(crate) async fn pid(&self, place: usize) -> Option<u32> {
+        self.members.get(place)?.lock().await.as_ref()?.child.id()
     }
 
     pub(crate) async fn order_all(&self, order: Order) {

@@ -38,6 +38,8 @@ pub(crate) enum FaultKind {
     Long,
     Prepared,
     Turn,
+    Gap,
+    Pause,
     Slow,
     Corrupt,
     TruncateBytes,
@@ -59,7 +61,7 @@ pub(crate) enum To {
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Kill,
         Self::Snapshot,
         Self::Stop,
@@ -77,6 +79,8 @@ impl FaultKind {
         Self::Long,
         Self::Prepared,
         Self::Turn,
+        Self::Gap,
+        Self::Pause,
         Self::Slow,
         Self::Corrupt,
         Self::TruncateBytes,
@@ -87,12 +91,13 @@ impl FaultKind {
     ];
 
     /// Whether caches on this connector can have the fault.
-    pub(crate) fn happens_to(self, connector: Connector) -> bool {
+    pub(crate) fn happens_to(self, connector: Connector, feed: bool) -> bool {
         match self {
             Self::Clients | Self::Cancel => true,
             Self::Kill | Self::Stop | Self::Slow | Self::TruncateBytes | Self::Drop | Self::Close => {
-                connector != Connector::Memory
+                connector != Connector::Memory || feed
             }
+            Self::Gap | Self::Pause => feed,
             Self::Snapshot
             | Self::FlushAll
             | Self::ScriptFlush
@@ -108,7 +113,7 @@ impl FaultKind {
             | Self::Hold
             | Self::Long
             | Self::Prepared
-            | Self::Turn => connector == Connector::Postgres,
+            | Self::Turn => connector == Connector::Postgres || feed,
         }
     }
 
@@ -131,6 +136,8 @@ impl FaultKind {
             Self::Long => "long",
             Self::Prepared => "prepared",
             Self::Turn => "turn",
+            Self::Gap => "gap",
+            Self::Pause => "pause",
             Self::Slow => "slow",
             Self::Corrupt => "corrupt",
             Self::TruncateBytes => "truncate-bytes",
@@ -160,6 +167,8 @@ impl FaultKind {
             Self::Long => "a transaction that has invalidated something and stays open, whatever becomes of it",
             Self::Prepared => "the same, prepared, sometimes over a kill of the server",
             Self::Turn => "generations that end within milliseconds, with sweeps and prunes at any moment",
+            Self::Gap => "SIGSTOP of a node, until changes are gone that it has not heard of (with --feed)",
+            Self::Pause => "SIGSTOP of a node (with --feed)",
             Self::Slow => "bytes that arrive late, or one by one",
             Self::Corrupt => "bytes of stored objects that change on their way, and replies that cannot be parsed",
             Self::TruncateBytes => "connections that end in mid-command or mid-reply",
@@ -187,9 +196,16 @@ impl FaultKind {
             | Self::Crowd
             | Self::Hold
             | Self::Long
-            | Self::Prepared => To::Server,
+            | Self::Prepared
+            | Self::Gap => To::Server,
             Self::Turn => To::Upkeep,
-            Self::Slow | Self::Corrupt | Self::TruncateBytes | Self::Drop | Self::Close | Self::Clients => To::Network,
+            Self::Pause
+            | Self::Slow
+            | Self::Corrupt
+            | Self::TruncateBytes
+            | Self::Drop
+            | Self::Close
+            | Self::Clients => To::Network,
             Self::Cancel => To::Callers,
         }
     }
@@ -332,10 +348,10 @@ mod tests {
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
-        let mut round: Vec<_> = draw(3).into_iter().take(16).map(|(_, fault)| fault).collect();
+        let mut round: Vec<_> = draw(3).into_iter().take(17).map(|(_, fault)| fault).collect();
         round.sort();
         round.dedup();
-        assert_eq!(round.len(), 16);
+        assert_eq!(round.len(), 17);
         assert!(Deck::new(&[], To::Server, 0..1, 1).next().is_none());
     }
 }

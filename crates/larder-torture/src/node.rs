@@ -2,21 +2,24 @@
 //! writes reports of everything that it has seen to stdout. When its stdin closes, the node ends.
 
 mod callers;
+mod follower;
 mod recorder;
 mod workload;
 
 use super::objects::{Instance, Kind, Policy, Subject};
-use super::protocol::{self, Event, Order, Report, Setup, Store, now};
+use super::protocol::{self, Event, Order, Report, Setup, Store, Truth, now};
 use super::source::Source;
 use crate::failure::Failure;
 use crate::plan;
 use clap::Args;
+use follower::Following;
 use larder::breaker::{Breaker, BreakerOptions};
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::postgres::{Postgres, PostgresOptions};
 use larder::connector::redis::{Address, Redis, RedisOptions};
+use larder::feed::{Feed, FeedOptions};
 use larder::protection::Protection;
-use larder::{Cache, Connector, Entry, LoadOptions, Schema};
+use larder::{Cache, Connector, Entry, LoadOptions, OptionError, Schema};
 use recorder::{Recorder, Taken};
 use std::error::Error;
 use std::process::ExitCode;
@@ -45,6 +48,10 @@ pub(crate) fn operation_timeout(connector: plan::Connector) -> Duration {
     }
 }
 
+/// How often a node asks the feed, and for how long after that it serves what it has in memory.
+const POLL: Duration = Duration::from_millis(25);
+pub(crate) const DEADLINE: Duration = Duration::from_millis(600);
+
 /// How often a node prunes a database.
 const PRUNE_EVERY: Duration = Duration::from_secs(1);
 
@@ -70,6 +77,8 @@ pub(super) struct Caches {
 /// What the caches of this process are on.
 enum Server {
     Memory,
+    /// This process, following a feed.
+    Feed(Postgres, Feed),
     Redis(Redis),
     Postgres(Postgres),
 }
@@ -81,26 +90,34 @@ fn hasten(breaker: &mut BreakerOptions) {
     breaker.ramp = Duration::from_millis(300);
 }
 
+fn options(dsn: &str, node: u32) -> Result<PostgresOptions, OptionError> {
+    let mut options = PostgresOptions::from_url(dsn)?
+        .operation_timeout(operation_timeout(plan::Connector::Postgres))
+        // One node in three sends every statement with its text.
+        .prepared(!node.is_multiple_of(3))
+        .prune_interval(PRUNE_EVERY);
+    hasten(&mut options.breaker);
+    Ok(options)
+}
+
 impl Server {
     fn open(setup: &Setup) -> Result<Self, Box<dyn Error>> {
-        Ok(match &setup.store {
-            Store::Memory => Self::Memory,
-            Store::Redis(socket) => {
+        Ok(match (&setup.store, &setup.source) {
+            (Store::Memory, Truth::File(_)) => Self::Memory,
+            (Store::Memory, Truth::Ledger { feed, .. }) => {
+                let postgres = Postgres::open(options(feed, setup.node)?)?;
+                let options = FeedOptions::new().poll(POLL).deadline(DEADLINE);
+                let feed = Feed::open(&postgres, options)?;
+                Self::Feed(postgres, feed)
+            }
+            (Store::Redis(socket), _) => {
                 let mut options = RedisOptions::new(Address::Unix(socket.clone()))
                     .prefix(PREFIX.to_owned())
                     .operation_timeout(operation_timeout(plan::Connector::Redis));
                 hasten(&mut options.breaker);
                 Self::Redis(Redis::open(options)?)
             }
-            Store::Postgres(dsn) => {
-                let mut options = PostgresOptions::from_url(dsn)?
-                    .operation_timeout(operation_timeout(plan::Connector::Postgres))
-                    // One node in three sends every statement with its text.
-                    .prepared(!setup.node.is_multiple_of(3))
-                    .prune_interval(PRUNE_EVERY);
-                hasten(&mut options.breaker);
-                Self::Postgres(Postgres::open(options)?)
-            }
+            (Store::Postgres(dsn), _) => Self::Postgres(Postgres::open(options(dsn, setup.node)?)?),
         })
     }
 
@@ -108,13 +125,14 @@ impl Server {
         match self {
             Self::Memory => None,
             Self::Redis(redis) => Some(redis.breaker()),
-            Self::Postgres(postgres) => Some(postgres.breaker()),
+            Self::Feed(postgres, _) | Self::Postgres(postgres) => Some(postgres.breaker()),
         }
     }
 
     fn connector(&self, schema: Schema) -> Result<Arc<dyn Connector>, Box<dyn Error>> {
         Ok(match self {
             Self::Memory => Arc::new(Memory::open(schema, MemoryOptions::default())?),
+            Self::Feed(_, feed) => Arc::new(feed.memory(schema, MemoryOptions::default())?),
             Self::Redis(redis) => Arc::new(redis.connector(schema)?),
             Self::Postgres(postgres) => Arc::new(postgres.connector(schema)?),
         })
@@ -208,17 +226,15 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
         protection.ok_or_else(|| Failure::Usage(format!("no protection is called {name}")))?.switch_off();
     }
     let caches = Arc::new(Caches::open(&setup)?);
-    let source = Source::open(&setup.source).map_err(|error| Failure::Problem(error.to_string()))?;
-    let recorder = Arc::new(Recorder::new(workload::tasks(&setup)));
-    let workload = Workload::begin(setup, caches.clone(), source, recorder.clone());
+    let (recorder, work) = Work::begin(setup, caches.clone())?;
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     let obeying = async {
         while let Ok(Some(line)) = orders.next_line().await {
             let order: Order = serde_json::from_str(&line)?;
             if let Order::ByPrimary(only) = order {
-                workload.by_primary(only);
+                work.by_primary(only);
             } else {
-                let result = obey(order, &workload, &caches).await;
+                let result = obey(order, &work, &caches).await;
                 recorder.record(|at| Event::Done { at, order, result });
             }
         }
@@ -234,11 +250,59 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     std::process::exit(0)
 }
 
-async fn obey(order: Order, workload: &Workload, caches: &Caches) -> Result<(), String> {
+/// What the tasks of this process do.
+enum Work {
+    Torture(Workload),
+    Follow(Following),
+}
+
+impl Work {
+    fn begin(setup: Setup, caches: Arc<Caches>) -> Result<(Arc<Recorder>, Self), Failure> {
+        match setup.source.clone() {
+            Truth::File(file) => {
+                let source = Source::open(&file).map_err(|error| Failure::Problem(error.to_string()))?;
+                let recorder = Arc::new(Recorder::new(workload::tasks(&setup)));
+                Ok((recorder.clone(), Self::Torture(Workload::begin(setup, caches, source, recorder))))
+            }
+            Truth::Ledger { dsn, .. } => {
+                let recorder = Arc::new(Recorder::new(follower::tasks(&setup)));
+                Ok((recorder.clone(), Self::Follow(Following::begin(setup, &dsn, caches, recorder))))
+            }
+        }
+    }
+
+    fn by_primary(&self, only: bool) {
+        if let Self::Torture(workload) = self {
+            workload.by_primary(only);
+        }
+    }
+
+    async fn end(&self) -> Result<(), String> {
+        match self {
+            Self::Torture(workload) => workload.end(REST).await,
+            Self::Follow(following) => following.end(REST).await,
+        }
+    }
+
+    fn own_up(&self) {
+        if let Self::Torture(workload) = self {
+            workload.own_up();
+        }
+    }
+
+    async fn sweep(&self) {
+        match self {
+            Self::Torture(workload) => workload.sweep().await,
+            Self::Follow(following) => following.sweep().await,
+        }
+    }
+}
+
+async fn obey(order: Order, work: &Work, caches: &Caches) -> Result<(), String> {
     match order {
         Order::ByPrimary(_) => Ok(()),
         Order::Settle => {
-            workload.end(REST).await?;
+            work.end().await?;
             let deadline = tokio::time::Instant::now() + REST;
             while let Some(unrest) = caches.unrest() {
                 if tokio::time::Instant::now() > deadline {
@@ -246,11 +310,11 @@ async fn obey(order: Order, workload: &Workload, caches: &Caches) -> Result<(), 
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            workload.own_up();
+            work.own_up();
             Ok(())
         }
         Order::Sweep => {
-            workload.sweep().await;
+            work.sweep().await;
             Ok(())
         }
         Order::Prune => {

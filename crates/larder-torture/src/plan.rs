@@ -29,9 +29,13 @@ impl Connector {
     }
 
     /// The protections that can be switched off, and are missed then.
-    fn protections(self) -> &'static [Protection] {
-        use Protection::{Drain, Epoch, Fence, Generations, History, Journal, ReadCheck, Ticket, Validate, Version};
+    fn protections(self, feed: bool) -> &'static [Protection] {
+        use Protection::{
+            Deadline, Drain, Epoch, Fence, Generations, History, Journal, ReadCheck, SnapshotDifference, Ticket,
+            Validate, Version,
+        };
         match self {
+            Self::Memory if feed => &[Deadline, SnapshotDifference],
             Self::Memory => &[Fence, Ticket, Version, Epoch],
             Self::Redis => &[Fence, Ticket, Journal, Version, Epoch, History, Validate],
             Self::Postgres => &[ReadCheck, Generations, Drain, Epoch, Ticket, Journal],
@@ -43,8 +47,12 @@ impl Connector {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     /// Where objects are stored: on a server that is started for the run, or in the memory of one process
-    #[arg(long, value_enum, default_value = "redis")]
+    #[arg(long, value_enum, default_value = "redis", default_value_if("feed", "true", "memory"))]
     connector: Connector,
+    /// The source is a PostgreSQL database that writers change by plain SQL, and caches hear of it: those in memory follow the feed, within their
+    /// deadline; those on postgres at once
+    #[arg(long)]
+    feed: bool,
     /// How long faults are made
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
@@ -65,7 +73,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=999))]
     readers: Option<u32>,
     /// Switches off a protection of the promises, to see that the checker finds it. In memory: fence, ticket, version or epoch. On redis also
-    /// journal, history or validate. On postgres: readcheck, generations, drain, epoch, ticket or journal
+    /// journal, history or validate. On postgres: readcheck, generations, drain, epoch, ticket or journal. With --feed:
+    /// deadline or snapshot-difference
     #[arg(long, value_name = "PROTECTION")]
     without: Option<String>,
     /// The server program to start, instead of the first redis-server or valkey-server found; for PostgreSQL the folder of its programs
@@ -80,6 +89,7 @@ pub(crate) struct Options {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) connector: Connector,
+    pub(crate) feed: bool,
     pub(crate) time: Duration,
     pub(crate) faults: Vec<FaultKind>,
     /// The pause before a fault of the server or of the network, in ms.
@@ -99,6 +109,7 @@ fn revealing(connector: Connector, protection: Protection) -> Vec<FaultKind> {
     match (connector, protection) {
         (_, Protection::Journal) => vec![FaultKind::Drop, FaultKind::Stop, FaultKind::Cancel],
         (_, Protection::History) => vec![FaultKind::Snapshot, FaultKind::Cancel],
+        (_, Protection::Deadline) => vec![FaultKind::Pause, FaultKind::Drop, FaultKind::Cancel],
         (_, Protection::Generations) => vec![FaultKind::Turn, FaultKind::Cancel],
         (_, Protection::Drain) => vec![FaultKind::Turn],
         (Connector::Postgres, Protection::Epoch) => vec![FaultKind::Crash, FaultKind::Cancel],
@@ -118,8 +129,11 @@ impl Options {
                 })?)
             }
         };
-        let memory = self.connector == Connector::Memory;
-        let there = self.connector.protections();
+        let memory = self.connector == Connector::Memory && !self.feed;
+        if self.feed && self.connector == Connector::Redis {
+            return Err(Failure::Usage("--feed is for --connector memory and --connector postgres".to_owned()));
+        }
+        let there = self.connector.protections(self.feed);
         if let Some(protection) = without.filter(|protection| !there.contains(protection)) {
             let (connector, name) = (self.connector.name(), protection.name());
             let known: Vec<&str> = there.iter().map(|protection| protection.name()).collect();
@@ -143,9 +157,9 @@ impl Options {
             (None, None) => FaultKind::ALL.to_vec(),
         };
         let asked = !faults.is_empty();
-        faults.retain(|fault| fault.happens_to(self.connector));
+        faults.retain(|fault| fault.happens_to(self.connector, self.feed));
         if faults.is_empty() && asked {
-            let there = FaultKind::ALL.into_iter().filter(|fault| fault.happens_to(self.connector));
+            let there = FaultKind::ALL.into_iter().filter(|fault| fault.happens_to(self.connector, self.feed));
             let there: Vec<String> = there.map(|fault| format!("`{fault}`")).collect();
             return Err(Failure::Usage(format!(
                 "--faults: with --connector {} there are only {}",
@@ -158,6 +172,7 @@ impl Options {
         let nodes = self.nodes.unwrap_or(if memory { 1 } else { 3 });
         // Each answer costs a database much more than it costs Redis: with fewer tasks more is cached.
         let (tasks, readers) = match self.connector {
+            Connector::Memory | Connector::Postgres if self.feed => (4, 4),
             Connector::Memory => (48, 48),
             Connector::Redis => (16, 48),
             Connector::Postgres => (6, 6),
@@ -173,6 +188,9 @@ impl Options {
             self.connector.name(),
             self.seconds
         );
+        if self.feed {
+            again += " --feed";
+        }
         if let Some(list) = &self.faults {
             again += &format!(" --faults {}", list.replace(' ', ""));
         }
@@ -184,6 +202,7 @@ impl Options {
         }
         Ok(Plan {
             connector: self.connector,
+            feed: self.feed,
             time: Duration::from_secs(self.seconds),
             faults,
             calm,

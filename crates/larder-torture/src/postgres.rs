@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Config, NoTls};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many connections the server accepts. There are few, so that a crowd takes them all in a moment.
-pub(crate) const CONNECTIONS: usize = 48;
+pub(crate) const CONNECTIONS: usize = 64;
 
 /// Starts a server with the programs in this folder, or of the oldest version on this machine.
 pub(crate) async fn start(programs: Option<&Path>) -> Result<PostgresServer, PostgresError> {

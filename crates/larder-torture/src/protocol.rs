@@ -26,6 +26,20 @@ pub(crate) enum Store {
     Postgres(String),
 }
 
+/// The source of record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Truth {
+    /// The file of a SQLite database, which nodes change.
+    File(PathBuf),
+    /// A PostgreSQL database, which others change. Caches in memory follow its feed.
+    Ledger {
+        /// What a client connects with: keys and values as libpq takes them.
+        dsn: String,
+        /// What the feed of this node connects with, through the node's proxy.
+        feed: String,
+    },
+}
+
 /// The setup of a node: its only argument, as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
@@ -41,7 +55,7 @@ pub(crate) struct Setup {
     /// How many tasks only read.
     pub(crate) readers: u32,
     pub(crate) store: Store,
-    pub(crate) source: PathBuf,
+    pub(crate) source: Truth,
     /// The protection that is switched off.
     pub(crate) without: Option<String>,
     /// Whether some callers go away.

@@ -5,13 +5,15 @@ use crate::crew::Crew;
 use crate::failure::Failure;
 use crate::faults::{BreakingPostgres, BreakingRedis, Deck, FaultKind, Maker, Network, To, Upkeep};
 use crate::guard::Guard;
+use crate::ledger::{self, Ledger};
 use crate::node;
 use crate::objects::Kind;
 use crate::plan::{Connector, Options, Plan};
-use crate::protocol::{Order, Setup, Store, now};
+use crate::protocol::{Order, Setup, Store, Truth, now};
 use crate::report::{self, Summary};
 use crate::source::{self, Database};
-use crate::witness::{self, News, Shared, Word};
+use crate::witness::{self, News, Record, Shared, Word};
+use crate::writers::{WRITERS, Writers};
 use crate::{leftovers, output, postgres};
 use indicatif::{ProgressBar, ProgressStyle};
 use larder_testing::postgres::PostgresServer;
@@ -67,7 +69,7 @@ impl Served {
     /// Starts the server, and tells the guard.
     async fn start(plan: &Plan, guard: &Guard) -> Result<Self, Failure> {
         Ok(match plan.connector {
-            Connector::Memory => Self::Nowhere,
+            Connector::Memory if !plan.feed => Self::Nowhere,
             Connector::Redis => {
                 let binary = match &plan.server {
                     Some(path) => ServerBinary::at(path).map_err(problem)?,
@@ -78,7 +80,7 @@ impl Served {
                 guard.server(server.pid());
                 Self::Redis(Arc::new(server))
             }
-            Connector::Postgres => {
+            Connector::Memory | Connector::Postgres => {
                 let server = postgres::start(plan.server.as_deref()).await.map_err(problem)?;
                 guard.folder(server.socket());
                 guard.server(server.pid());
@@ -97,8 +99,9 @@ impl Served {
     }
 
     /// Where nodes store. The address is set for each node.
-    fn store(&self) -> Store {
+    fn store(&self, plan: &Plan) -> Store {
         match self {
+            _ if plan.connector == Connector::Memory => Store::Memory,
             Self::Nowhere => Store::Memory,
             Self::Redis(_) => Store::Redis(PathBuf::new()),
             Self::Postgres(_) => Store::Postgres(String::new()),
@@ -123,6 +126,7 @@ impl Served {
 /// Everything that a run has set up, and that ends with the run.
 struct Stage {
     server: Served,
+    writers: Option<Writers>,
     crew: Arc<Crew>,
     shared: Shared,
     news: UnboundedSender<News>,
@@ -165,10 +169,21 @@ impl Stage {
         let guard = Arc::new(Guard::start().map_err(problem)?);
         let folder = tempfile::Builder::new().prefix("larder-torture-").tempdir().map_err(problem)?;
         guard.folder(folder.path());
-        let path = folder.path().join("source.sqlite");
-        let mut database = Database::open(&path).map_err(problem)?;
-        seed(&mut database).map_err(problem)?;
         let server = Served::start(plan, &guard).await?;
+        let (source, record) = match &server {
+            Served::Postgres(server) if plan.feed => {
+                let dsn = server.dsn();
+                ledger::set_up(&dsn).await.map_err(problem)?;
+                let record = Record::Ledger(Ledger::new(dsn.clone()), tokio::runtime::Handle::current());
+                (Truth::Ledger { feed: dsn.clone(), dsn }, record)
+            }
+            _ => {
+                let path = folder.path().join("source.sqlite");
+                let mut database = Database::open(&path).map_err(problem)?;
+                seed(&mut database).map_err(problem)?;
+                (Truth::File(path), Record::File(database))
+            }
+        };
         let mut proxies = Vec::new();
         for _ in 0..plan.nodes {
             let Some(proxy) = server.proxy().await.map_err(problem)? else { break };
@@ -182,18 +197,25 @@ impl Stage {
             seed: plan.seed,
             tasks: plan.tasks,
             readers: plan.readers,
-            store: server.store(),
-            source: path,
+            store: server.store(plan),
+            source,
             without: plan.without.map(|protection| protection.name().to_owned()),
             cancel: plan.faults.contains(&FaultKind::Cancel),
         };
         let shared = Shared::default();
         let (news, inbox) = mpsc::unbounded_channel();
         let (said, words) = mpsc::unbounded_channel();
-        witness::listen(database, begun, server.is_shared(), inbox, shared.clone(), said).map_err(problem)?;
+        witness::listen(record, begun, server.is_shared(), inbox, shared.clone(), said).map_err(problem)?;
+        let writers = match (&setup.source, plan.connector) {
+            (Truth::File(_), _) => None,
+            (Truth::Ledger { dsn, .. }, connector) => {
+                let deadline = if connector == Connector::Memory { node::DEADLINE } else { Duration::ZERO };
+                Some(Writers::begin(dsn.clone(), deadline, plan.seed, news.clone()))
+            }
+        };
         let crew = Arc::new(Crew::new(setup, plan.nodes as usize, proxies, news.clone()));
         crew.start().await.map_err(problem)?;
-        Ok(Self { server, crew, shared, news, words, _folder: folder, guard })
+        Ok(Self { server, writers, crew, shared, news, words, _folder: folder, guard })
     }
 
     async fn play(&mut self, plan: &Plan, shown: &ProgressBar) -> Result<Ending, Failure> {
@@ -207,7 +229,7 @@ impl Stage {
                 streams.spawn(stream(breaking, deck, stopped.clone(), self.news.clone()));
             }
             Served::Postgres(server) => {
-                let breaking = BreakingPostgres::new(server.clone(), self.guard.clone());
+                let breaking = BreakingPostgres::new(server.clone(), self.crew.clone(), self.guard.clone());
                 streams.spawn(stream(breaking, deck, stopped.clone(), self.news.clone()));
                 let deck = Deck::new(&plan.faults, To::Upkeep, UPKEEP, plan.seed ^ 0x70B5);
                 streams.spawn(stream(Upkeep::new(server.clone()), deck, stopped.clone(), self.news.clone()));
@@ -238,6 +260,9 @@ impl Stage {
                 word = self.words.recv() => if let Some(ending) = heard(word)? { return Ok(ending) },
             }
         }
+        if let Some(writers) = &mut self.writers {
+            writers.end().await;
+        }
         let mut leaks = Vec::new();
         for order in [Order::Settle, Order::Sweep, Order::Prune] {
             let places = if matches!(order, Order::Prune) { 0..1 } else { 0..self.crew.places() };
@@ -252,6 +277,10 @@ impl Stage {
         self.crew.dismiss().await;
         // The nodes' last reports may still be on their way.
         tokio::time::sleep(Duration::from_millis(200)).await;
+        if self.writers.is_some() {
+            let _ = self.news.send(News::Killed { node: WRITERS });
+            let _ = self.news.send(News::Ends { node: WRITERS, words: String::new() });
+        }
         let _ = self.news.send(News::Finish);
         loop {
             match self.words.recv().await {

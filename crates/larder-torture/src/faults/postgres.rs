@@ -1,6 +1,7 @@
 //! Faults of a PostgreSQL server.
 
 use super::{Failed, FaultKind, Maker, moment, stop_time};
+use crate::crew::Crew;
 use crate::guard::Guard;
 use crate::postgres::{CONNECTIONS, Sql, SqlError};
 use larder_testing::postgres::PostgresServer;
@@ -18,12 +19,36 @@ const SESSIONS: &str = "FROM pg_stat_activity WHERE backend_type = 'client backe
 /// Makes faults of the server.
 pub(crate) struct BreakingPostgres {
     server: Arc<PostgresServer>,
+    crew: Arc<Crew>,
     guard: Arc<Guard>,
 }
 
 impl BreakingPostgres {
-    pub(crate) fn new(server: Arc<PostgresServer>, guard: Arc<Guard>) -> Self {
-        Self { server, guard }
+    pub(crate) fn new(server: Arc<PostgresServer>, crew: Arc<Crew>, guard: Arc<Guard>) -> Self {
+        Self { server, crew, guard }
+    }
+
+    /// Stops a node, removes all changes, and lets the node continue: it has missed some for ever.
+    async fn gap(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
+        let place = rng.usize(..self.crew.places());
+        let Some(node) = self.crew.pid(place).await else { return Ok("there was no node".to_owned()) };
+        send(Some(node), Signal::STOP)?;
+        let time = moment(rng, 100..2_000);
+        sleep(time).await;
+        let trimmed = self.trim().await;
+        send(Some(node), Signal::CONT)?;
+        trimmed?;
+        Ok(format!("node {} for {} ms", self.crew.node_at(place), time.as_millis()))
+    }
+
+    async fn trim(&self) -> Result<(), Failed> {
+        let session = self.session().await?;
+        // As if ten minutes had passed.
+        session
+            .run("INSERT INTO larder.moments (taken, snapshot) SELECT now() - interval '11 minutes', pg_current_snapshot()")
+            .await?;
+        while session.number::<String>("SELECT larder.trim(1000)").await? == "t" {}
+        Ok(())
     }
 
     /// A session that waits for the server, if the server has to recover first.
@@ -171,9 +196,9 @@ fn invalidations(rng: &mut fastrand::Rng) -> String {
     format!("SELECT larder.invalidate('instance', 'id', {});", ids.join(", "))
 }
 
-fn send(pid: Option<u32>, signal: Signal) -> Result<(), Failed> {
+pub(super) fn send(pid: Option<u32>, signal: Signal) -> Result<(), Failed> {
     let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-    let pid = pid.ok_or_else(|| Failed::Words("the server is not running".to_owned()))?;
+    let pid = pid.ok_or_else(|| Failed::Words("the process is not running".to_owned()))?;
     match kill_process(pid, signal) {
         // A session may have ended meanwhile.
         Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -218,6 +243,7 @@ impl Maker for BreakingPostgres {
                 let count: u32 = self.session().await?.number(&text).await?;
                 Ok(format!("{count} sessions"))
             }
+            FaultKind::Gap => self.gap(rng).await,
             FaultKind::Crowd => self.crowd(rng).await,
             FaultKind::Hold => match self.hold(rng).await {
                 // Before the first node has made the tables.

@@ -9,6 +9,7 @@ mod roundabout;
 mod sql;
 
 pub(crate) use objects::{INSTANCES, POLICIES};
+pub(super) use reading::Pace;
 
 use super::Caches;
 use super::callers::Patience;
@@ -20,7 +21,6 @@ use crate::source::Source;
 use objects::{
     HOSTS, ROUNDABOUTS, instance_key, own, policy_key, policy_keys, readable_key, readable_keys, roundabout, steady_key,
 };
-use reading::Pace;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// The most gets that a reader makes in a row before it checks whether it must end.
-const IN_A_ROW: u32 = 32;
+pub(super) const IN_A_ROW: u32 = 32;
 
 /// How long a call may go on after its caller has gone away: a delay, and two operations.
 const CALLERLESS: Duration = Duration::from_millis(1_500);
@@ -173,11 +173,7 @@ impl Desk {
     }
 
     fn rng(&self, task: u32) -> fastrand::Rng {
-        let seed = [self.setup.seed, u64::from(self.setup.node), u64::from(task)];
-        fastrand::Rng::with_seed(
-            seed.into_iter()
-                .fold(0x9E37_79B9, |mixed, part| (mixed ^ part).wrapping_mul(0x2545_F491_4F6C_DD1D).rotate_left(23)),
-        )
+        rng(&self.setup, task)
     }
 
     fn patience(&self, rng: &mut fastrand::Rng, one_in: u32) -> Patience {
@@ -354,6 +350,15 @@ impl Desk {
         }
         self.ends(task);
     }
+}
+
+/// What decides the work of a task.
+pub(super) fn rng(setup: &Setup, task: u32) -> fastrand::Rng {
+    let seed = [setup.seed, u64::from(setup.node), u64::from(task)];
+    fastrand::Rng::with_seed(
+        seed.into_iter()
+            .fold(0x9E37_79B9, |mixed, part| (mixed ^ part).wrapping_mul(0x2545_F491_4F6C_DD1D).rotate_left(23)),
+    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
