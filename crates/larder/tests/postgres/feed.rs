@@ -85,7 +85,7 @@ impl FedNode {
     }
 }
 
-async fn run(client: &Client, sql: &str) {
+pub(crate) async fn run(client: &Client, sql: &str) {
     client.batch_execute(sql).await.unwrap();
 }
 
