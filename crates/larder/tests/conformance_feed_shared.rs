@@ -32,8 +32,8 @@ trait Place: Sized + Send + Sync + 'static {
     async fn nodes(database: &PostgresServer) -> Vec<Self>;
     fn connector(&self, node: usize, schema: Schema) -> Arc<dyn Connector>;
     /// Lets the server for objects live on where no node finds it.
-    async fn interrupt(&self, database: &PostgresServer);
-    async fn mend(&self, database: &PostgresServer);
+    fn interrupt(&self, database: &PostgresServer) -> impl Future<Output = ()> + Send;
+    fn mend(&self, database: &PostgresServer);
 }
 
 /// Two nodes that share what they keep. Each follows the feed of the same database.
@@ -103,7 +103,7 @@ impl<P: Place> Subject for Shared<P> {
     }
 
     async fn mend(&self) {
-        self.place.mend(&self.database).await;
+        self.place.mend(&self.database);
     }
 }
 
@@ -140,7 +140,7 @@ impl Place for OnRedis {
         assert!(matches!(reply, Reply::Int(_)), "{reply:?}");
     }
 
-    async fn mend(&self, _: &PostgresServer) {
+    fn mend(&self, _: &PostgresServer) {
         std::fs::rename(self.server.socket().with_extension("away"), self.server.socket()).unwrap();
     }
 }
@@ -170,7 +170,7 @@ impl Place for OnPostgres {
         database.psql_at(1, ended).unwrap();
     }
 
-    async fn mend(&self, database: &PostgresServer) {
+    fn mend(&self, database: &PostgresServer) {
         let socket = database.socket().join(".s.PGSQL.5432");
         std::fs::rename(database.socket().join(".s.PGSQL.1"), socket).unwrap();
     }
