@@ -5,6 +5,7 @@ use super::LoadOptions;
 use super::many;
 use super::{
     Answer, Delivery, Error, Fill, Lease, LeaseToken, Lookup, Lookups, Miss, Object, Pruned, Status, Stored, Ticket,
+    Transactions,
 };
 use crate::codec::Value;
 use crate::key::{KeyBuf, KeyRef};
@@ -125,6 +126,12 @@ pub trait Connector: Send + Sync + 'static {
             Answer::Now(ticket) => Answer::now(ticket.flatten().map(|ticket| ticket == since)),
             Answer::Later(ticket) => Answer::later(async move { ticket.await.map(|ticket| ticket == since) }),
         }
+    }
+
+    /// What the transactions of a PostgreSQL database mean to the objects of this connector. The default implementation answers that they mean
+    /// nothing.
+    fn transactions(&self) -> Transactions<'_> {
+        Transactions::Unheard
     }
 
     /// How the connector is doing.

@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::connector::postgres::Telling;
 use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, Pruned, Status, Stored, Ticket,
-    Value,
+    Transactions, Value,
 };
 use std::sync::Arc;
 
@@ -120,6 +120,10 @@ impl Connector for Fed {
 
     fn untouched(&self, keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
         self.follower.memory.untouched(keys, since)
+    }
+
+    fn transactions(&self) -> Transactions<'_> {
+        Transactions::Followed
     }
 
     fn status(&self) -> Status {

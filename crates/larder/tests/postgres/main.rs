@@ -3,8 +3,11 @@
 
 mod caches;
 mod feed;
+#[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]
+mod in_transaction;
 mod interleavings;
 mod log;
+mod many;
 mod node;
 mod outage;
 mod pooler;
@@ -12,4 +15,6 @@ mod refusals;
 mod setup;
 mod sources;
 mod sweeping;
+#[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]
+mod ticket_of_a_transaction;
 mod tls;
