@@ -81,26 +81,47 @@ impl Store {
             object,
         };
         let mut sets: Vec<Set<'_>> = objects.into_iter().map(set).collect();
-        let timed_out = match self.ask_for_ticket(WhenCrowded::Wait).await {
-            Err(trouble @ Trouble::TimedOut(_)) => Some(trouble),
-            ticket => self.set_fit(&mut sets, ticket.ok().flatten()).await,
+        let (ticket, mut failed) = match self.ask_for_ticket(WhenCrowded::Wait).await {
+            Err(trouble @ Trouble::TimedOut(_)) => (None, Some(trouble)),
+            ticket => (ticket.ok().flatten(), None),
         };
-        // What is not settled was not stored. Its earlier state must go. Whoever has waited for a time-out waits for no other one.
-        let unsettled: Vec<_> = sets.iter_mut().filter(|set| !set.guards.is_empty()).collect();
-        if let Some(trouble) = timed_out {
-            unsettled.into_iter().for_each(|set| set.deferred(&trouble));
-        } else if !unsettled.is_empty() {
-            let (guards, stored): (Vec<_>, Vec<_>) =
-                unsettled.into_iter().map(|set| (std::mem::take(&mut set.guards), &mut set.stored)).unzip();
-            if self.send_all(guards.into_iter().flatten().collect()).await == Delivery::Deferred {
-                stored.into_iter().for_each(|stored| *stored = Stored::Unavailable);
+        let mut touched = Touched::default();
+        // An object that cannot be stored makes the database forget its keys when its turn comes: a later object may claim one of them.
+        for some in sets.chunk_by_mut(|one, next| one.bytes.is_some() == next.bytes.is_some()) {
+            if failed.is_none() {
+                failed = self.set_some(some, ticket, &mut touched).await;
+            }
+            // Whoever has waited in vain waits for nothing else.
+            if let Some(trouble) = &failed {
+                some.iter_mut().filter(|set| !set.guards.is_empty()).for_each(|set| set.deferred(trouble));
             }
         }
         sets.into_iter().map(|set| set.stored).collect()
     }
 
-    /// Sets those objects that can be stored. Leaves the guards of those that are not settled. Answers the time-out, if there was one.
-    async fn set_fit(&self, sets: &mut [Set<'_>], ticket: Option<Ticket>) -> Option<Trouble> {
+    /// Sets objects, and makes the database forget the keys of those that were not stored: their earlier states must go. All of the objects can be
+    /// stored, or none. Answers why nothing more is to be sent.
+    async fn set_some(&self, sets: &mut [Set<'_>], ticket: Option<Ticket>, touched: &mut Touched) -> Option<Trouble> {
+        if let Some(trouble) = self.set_fit(sets, ticket, touched).await {
+            return Some(trouble);
+        }
+        let (guards, stored): (Vec<_>, Vec<_>) = sets
+            .iter_mut()
+            .filter(|set| !set.guards.is_empty())
+            .map(|set| {
+                touched.keys.extend(self.local.marks.of_object(&set.object).split_off(1));
+                (std::mem::take(&mut set.guards), &mut set.stored)
+            })
+            .unzip();
+        if guards.is_empty() || self.send_all(guards.into_iter().flatten().collect()).await == Delivery::Applied {
+            return None;
+        }
+        stored.into_iter().for_each(|stored| *stored = Stored::Unavailable);
+        Some(Trouble::Unavailable)
+    }
+
+    /// Sends those objects that can be stored. Leaves the guards of those that are not settled.
+    async fn set_fit(&self, sets: &mut [Set<'_>], ticket: Option<Ticket>, touched: &mut Touched) -> Option<Trouble> {
         let connection = self.link.generation();
         let terms = match self.terms(Mode::Put, ticket) {
             Ok(Some(terms)) => Ok(terms),
@@ -118,8 +139,8 @@ impl Store {
         let parcels = fit.iter().filter_map(|set| Some(self.parcel(&set.object, set.bytes.as_deref()?)));
         let parcels: Vec<_> = parcels.collect();
         let sent = self.store_all(Mode::Put, &parcels, &terms).await;
-        let own = touched_by_earlier(&parcels, &sent);
-        let mut timed_out = None;
+        let own: Vec<bool> = parcels.iter().zip(&sent).map(|(parcel, sent)| touched.before(parcel, sent)).collect();
+        let mut failed = None;
         let mut again = Vec::new();
         for ((set, sent), own) in fit.iter_mut().zip(sent).zip(own) {
             match sent {
@@ -130,20 +151,22 @@ impl Store {
                 }
                 Err(trouble) => {
                     set.stored = self.not_stored(&trouble);
-                    timed_out = timed_out.or(Some(trouble).filter(|trouble| matches!(trouble, Trouble::TimedOut(_))));
+                    failed = failed.or(Some(trouble).filter(|trouble| matches!(trouble, Trouble::TimedOut(_))));
                 }
             }
         }
         for set in again {
             // If its turn does not come: as if somebody else had overtaken it.
             set.stored = Stored::Overtaken;
-            if timed_out.is_none() {
+            if failed.is_none() {
                 let guards = std::mem::take(&mut set.guards);
                 set.stored = self.set_guarded(&set.object, guards).await;
-                timed_out = Some(Trouble::Unavailable).filter(|_| set.stored == Stored::Unavailable);
+                // It may have displaced an object that comes later.
+                touched.displaced = true;
+                failed = Some(Trouble::Unavailable).filter(|_| set.stored == Stored::Unavailable);
             }
         }
-        timed_out
+        failed
     }
 
     /// Sends the objects, in as few round trips as their number and size allow. Answers for each what became of it, and whether it has displaced another
@@ -196,26 +219,33 @@ fn lot(parcels: &[Parcel<'_>]) -> usize {
     fits.count().max(1).min(parcels.len())
 }
 
-/// For each object, whether one before it may have touched its keys: by claiming one of them, or by displacing an object, which may be this one.
-fn touched_by_earlier(parcels: &[Parcel<'_>], sent: &[Result<(Fill, bool), Trouble>]) -> Vec<bool> {
-    let (mut claimed, mut displaced) = (HashSet::<i64>::new(), false);
-    let each = parcels.iter().zip(sent).map(|(parcel, sent)| {
+/// What the objects of a set have touched so far.
+#[derive(Default)]
+struct Touched {
+    keys: HashSet<i64>,
+    /// Whether one of them has displaced another object, which may come later in the set.
+    displaced: bool,
+}
+
+impl Touched {
+    /// Whether earlier objects may have touched a key of this one. From here on this one is an earlier object, too.
+    fn before(&mut self, parcel: &Parcel<'_>, sent: &Result<(Fill, bool), Trouble>) -> bool {
         // The first mark is the whole cache.
         let keys = parcel.marks.get(1..).unwrap_or_default();
-        let touched = displaced || keys.iter().any(|key| claimed.contains(key));
-        claimed.extend(keys);
-        displaced |= sent.as_ref().is_ok_and(|(_, displaced)| *displaced);
+        let touched = self.displaced || keys.iter().any(|key| self.keys.contains(key));
+        self.keys.extend(keys);
+        self.displaced |= sent.as_ref().is_ok_and(|(_, displaced)| *displaced);
         touched
-    });
-    each.collect()
+    }
 }
 
 /// Waits for all of them. They are begun in this order.
 async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut waiting: Vec<(Pin<Box<F>>, Option<F::Output>)> = futures.map(|future| (Box::pin(future), None)).collect();
+    let mut futures: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
+    let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
     poll_fn(|context| {
         let mut pending = false;
-        for (future, output) in waiting.iter_mut().filter(|(_, output)| output.is_none()) {
+        for (future, output) in futures.iter_mut().zip(&mut outputs).filter(|(_, output)| output.is_none()) {
             match future.as_mut().poll(context) {
                 Poll::Ready(ready) => *output = Some(ready),
                 Poll::Pending => pending = true,
@@ -224,5 +254,5 @@ async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
         if pending { Poll::Pending } else { Poll::Ready(()) }
     })
     .await;
-    waiting.into_iter().filter_map(|(_, output)| output).collect()
+    outputs.into_iter().flatten().collect()
 }
