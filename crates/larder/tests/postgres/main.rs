@@ -5,8 +5,11 @@ mod caches;
 mod feed;
 #[cfg(feature = "redis")]
 mod feed_on_redis;
+#[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]
+mod in_transaction;
 mod interleavings;
 mod log;
+mod many;
 mod node;
 mod outage;
 mod pooler;
@@ -14,4 +17,6 @@ mod refusals;
 mod setup;
 mod sources;
 mod sweeping;
+#[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]
+mod ticket_of_a_transaction;
 mod tls;
