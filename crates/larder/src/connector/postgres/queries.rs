@@ -3,14 +3,39 @@
 
 use tokio_postgres::types::Type;
 
-/// Whether no fence forgets the object that the object's ticket does not see. A deleted key counts only if it is the key asked for, `$1`. The
-/// odd form keeps the planner from making a join of it.
+/// A fence `f` of one of the keys of the object `o`, which the object's ticket does not see.
+macro_rules! unseen {
+    () => {
+        "f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) AND f.xid <> o.writer AND NOT pg_visible_in_snapshot(f.xid, o.seen)"
+    };
+}
+
+/// Whether no fence forgets the object. A deleted key counts only if it is the key asked for, `$1`. The odd form keeps the planner from making a
+/// join of it.
 macro_rules! lives {
     () => {
-        "CASE WHEN EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) \
-         AND f.xid <> o.writer AND NOT pg_visible_in_snapshot(f.xid, o.seen) AND (f.kind IN ('i', 't') OR f.kind = 'd' AND f.mark = $1 \
-         OR f.kind = 'v' AND f.mark = o.mark AND f.floor > o.version)) THEN false ELSE true END \
-         AND (o.gone IS NULL OR $1 <> ALL (o.gone))"
+        concat!(
+            "CASE WHEN EXISTS (SELECT FROM larder.fences f WHERE ",
+            unseen!(),
+            " AND (f.kind IN ('i', 't') OR f.kind = 'd' AND f.mark = $1 \
+             OR f.kind = 'v' AND f.mark = o.mark AND f.floor > o.version)) THEN false ELSE true END \
+             AND (o.gone IS NULL OR $1 <> ALL (o.gone))"
+        )
+    };
+}
+
+/// What a get serves.
+macro_rules! served {
+    () => {
+        concat!("o.expires > now() AND o.idle > now() AND ", lives!())
+    };
+}
+
+/// Whether a load has found nothing under the key `$1`, and nothing has touched the key since.
+macro_rules! noted {
+    () => {
+        "EXISTS (SELECT FROM larder.notes n WHERE n.mark = $1 AND n.until > now() AND NOT EXISTS (SELECT FROM larder.fences f \
+         WHERE f.mark IN (n.mark, n.cache) AND f.xid >= pg_snapshot_xmin(n.seen) AND NOT pg_visible_in_snapshot(f.xid, n.seen)))"
     };
 }
 
@@ -34,7 +59,7 @@ macro_rules! cold {
 /// A get.
 macro_rules! get {
     ($from:expr) => {
-        concat!("SELECT o.payload FROM ", $from, " AND o.expires > now() AND o.idle > now() AND ", lives!())
+        concat!("SELECT o.payload FROM ", $from, " AND ", served!())
     };
 }
 
@@ -45,9 +70,9 @@ macro_rules! lookup {
             "SELECT c.epoch, c.generation, pg_current_snapshot()::text, l.payload, l.left, ",
             "CASE WHEN ",
             $notes,
-            " THEN EXISTS (SELECT FROM larder.notes n WHERE n.mark = $1 AND n.until > now() AND NOT EXISTS (SELECT FROM larder.fences f \
-             WHERE f.mark IN (n.mark, n.cache) AND f.xid >= pg_snapshot_xmin(n.seen) AND NOT pg_visible_in_snapshot(f.xid, n.seen))) \
-             ELSE false END \
+            " THEN ",
+            noted!(),
+            " ELSE false END \
              FROM larder.clock c LEFT JOIN LATERAL (SELECT o.payload, \
              CASE WHEN o.expires = 'infinity' THEN NULL ELSE extract(epoch FROM o.expires - now()) * 1000 END::float8 AS left FROM ",
             $from,
@@ -103,6 +128,8 @@ queries! {
     LookupCold(INT8, INT8, BOOL) = lookup!(cold!(), "$3");
     Ticket() = "SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
     Register() = "SELECT epoch, generation, snapshot FROM larder.register()";
+    /// Cache, shape, whether its objects are kept elsewhere, the names of its indexes.
+    RegisterCache(TEXT, INT8, BOOL, TEXT_ARRAY) = "SELECT epoch, generation, snapshot FROM larder.register_cache($1, $2, $3, $4)";
     /// Primary key, shape, last-use age in ms.
     Touch(INT8, INT8, INT8) = "UPDATE larder.objects SET idle = now() + $3 * interval '1 ms' \
         WHERE mark = $1 AND shape = $2 AND idle > now() AND expires > now()";
@@ -143,7 +170,7 @@ queries! {
     /// How many fences.
     Sweep(INT4) = "SELECT fences, objects, done FROM larder.sweep($1)";
     /// First page, how many.
-    Prune(INT8, INT4) = "SELECT next, objects, keys FROM larder.prune($1, $2)";
+    Prune(INT8, INT4) = "SELECT next, objects, keys, longest FROM larder.prune($1, $2)";
     /// Keys, the kind of fence; cache, and for each key its index and its bytes; origin: forgets, and tells the feed.
     Tell(INT8_ARRAY, CHAR, TEXT, TEXT_ARRAY, BYTEA_ARRAY, INT8) = "WITH fenced AS (\
         INSERT INTO larder.fences (mark, kind) SELECT m, $2 FROM unnest($1) m), \
@@ -165,4 +192,31 @@ queries! {
     /// How many changes.
     Trim(INT4) = "SELECT larder.trim($1)";
     Standby() = "SELECT pg_is_in_recovery()";
+    /// Key. For an operator: whether something leads from the key to another one; whether a load has found nothing under it; and the objects that it
+    /// leads to, in every shape, or one row without an object. Beside each whether a get serves it, whether its ages are over, how long it lasts in ms,
+    /// when its max age is over in ms since 1970, which kinds of fences forget it, and which of its keys were deleted.
+    Inspect(INT8) = concat!(
+        "SELECT coalesce(k.leads_to <> $1, false), ",
+        noted!(),
+        ", o.shape, o.mark, o.payload, $1 = ANY (o.marks) AND ",
+        served!(),
+        ", o.expires <= now(), o.idle <= now(), \
+         (extract(epoch FROM nullif(least(o.expires, o.idle), 'infinity') - now()) * 1000)::float8, \
+         (extract(epoch FROM nullif(o.expires, 'infinity')) * 1000)::float8, \
+         ARRAY(SELECT DISTINCT f.kind::text FROM larder.fences f WHERE ",
+        unseen!(),
+        " AND (f.kind IN ('i', 't') OR f.kind = 'v' AND f.mark = o.mark AND f.floor > o.version)), \
+         coalesce(o.gone, '{}') || ARRAY(SELECT f.mark FROM larder.fences f WHERE ",
+        unseen!(),
+        " AND f.kind = 'd') FROM (SELECT) one LEFT JOIN larder.keys k ON k.mark = $1 \
+         LEFT JOIN larder.objects o ON o.mark IN ($1, k.leads_to) ORDER BY o.shape"
+    );
+    /// Keys. For an operator: how many of them lead to an object that is neither over nor forgotten.
+    Leading(INT8_ARRAY) = concat!(
+        "SELECT count(*) FROM unnest($1) q(mark) WHERE EXISTS (SELECT FROM larder.objects o \
+         WHERE o.mark IN (q.mark, (SELECT k.leads_to FROM larder.keys k WHERE k.mark = q.mark)) AND q.mark = ANY (o.marks) \
+         AND o.expires > now() AND o.idle > now() AND NOT EXISTS (SELECT FROM larder.fences f WHERE ",
+        unseen!(),
+        " AND f.kind IN ('i', 't')))"
+    );
 }

@@ -18,7 +18,7 @@ use crate::connector::remote::{
 use crate::contract::{Schema, Ticket};
 use crate::telemetry::WarningLimit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio_postgres::Row;
 
 /// One cache in one database, as this node sees it.
@@ -50,6 +50,8 @@ pub(crate) struct PostgresServer {
     pub(crate) snapshots: Snapshots,
     /// When this node last looked whether there is something to sweep, in ms of its clock.
     swept: AtomicU64,
+    /// Whether a cache of this node is pruning the database at this moment, for all of them.
+    pub(crate) pruning: AtomicBool,
 }
 
 /// What is kept on this node for one cache.
@@ -58,8 +60,11 @@ pub(crate) struct Local {
     pub(crate) shape: i64,
     pub(crate) hints: Hints,
     pub(crate) undecodable: WarningLimit,
-    /// For a cache that keeps its objects elsewhere: what is forgotten is told to the feed as well.
-    told: Option<Told>,
+    /// The names by which people, and the feed, know the cache.
+    names: Names,
+    /// For a cache that keeps its objects elsewhere: what is forgotten is told to the feed as well. By this number the node knows its own
+    /// changes again.
+    told: Option<i64>,
 }
 
 /// Where the clock stands.
@@ -69,18 +74,22 @@ pub(crate) struct Registered {
     pub(crate) snapshot: String,
 }
 
-/// The names by which the feed tells of a cache.
-pub(crate) struct Told {
-    cache: String,
+/// The names of a cache and of its indexes.
+struct Names {
+    cache: Arc<str>,
     indexes: &'static [&'static str],
-    /// By which this node knows its own changes again.
-    origin: i64,
 }
 
 impl PostgresServer {
     pub(crate) fn new(options: PostgresOptions) -> Self {
         let name = options.place();
-        Self { options, name, snapshots: Snapshots::default(), swept: AtomicU64::new(0) }
+        Self {
+            options,
+            name,
+            snapshots: Snapshots::default(),
+            swept: AtomicU64::new(0),
+            pruning: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn local(&self, schema: &Schema, clock: &Clock) -> Local {
@@ -89,14 +98,14 @@ impl PostgresServer {
             shape: schema.fingerprint.cast_signed(),
             hints: Hints::new(self.options.hints, schema.last_use_age, clock.clone()),
             undecodable: WarningLimit::default(),
+            names: Names { cache: schema.cache.clone(), indexes: schema.indexes },
             told: None,
         }
     }
 
     /// The same for a cache that keeps its objects elsewhere.
     pub(crate) fn telling(&self, schema: &Schema, clock: &Clock, origin: i64) -> Local {
-        let told = Told { cache: schema.cache().to_owned(), indexes: schema.indexes(), origin };
-        Local { told: Some(told), ..self.local(schema, clock) }
+        Local { told: Some(origin), ..self.local(schema, clock) }
     }
 
     /// The ticket in the first three columns of a row: epoch, generation, snapshot. `None`: there is no clock.
@@ -106,19 +115,34 @@ impl PostgresServer {
         self.snapshots.keep(epoch, generation, snapshot).map(Some).ok_or_else(unexpected)
     }
 
-    async fn register(&self, channel: &Channel<'_, Self>) -> Result<Registered, Trouble> {
-        let row = channel.run(|on| async move { on.row(Query::Register, &[]).await }).await?;
+    /// Registers a cache, if one is given, and reads where the clock stands.
+    async fn register(&self, channel: &Channel<'_, Self>, cache: Option<&Local>) -> Result<Registered, Trouble> {
+        let row = match cache {
+            None => channel.run(|on| async move { on.row(Query::Register, &[]).await }).await?,
+            Some(Local { shape, names, told, .. }) => {
+                let followed = told.is_some();
+                channel
+                    .run(|on| async move {
+                        on.row(Query::RegisterCache, &[&&*names.cache, shape, &followed, &names.indexes]).await
+                    })
+                    .await?
+            }
+        };
         let none = || Trouble::Error { what: What::Busy, text: STILL_PREPARED.to_owned() };
         let epoch = column::<Option<i64>>(&row, 0)?.ok_or_else(none)?;
         Ok(Registered { epoch, generation: column(&row, 1)?, snapshot: column(&row, 2)? })
     }
 
     /// Where the clock stands. The clock is made where it is missing, and so are the tables, where the options allow it.
-    pub(crate) async fn registered(&self, channel: &Channel<'_, Self>) -> Result<Registered, Trouble> {
-        match self.register(channel).await {
+    pub(crate) async fn registered(
+        &self,
+        channel: &Channel<'_, Self>,
+        cache: Option<&Local>,
+    ) -> Result<Registered, Trouble> {
+        match self.register(channel, cache).await {
             Err(trouble) if self.options.create && is_not_set_up(&trouble) => {
                 self.set_up(channel).await?;
-                self.register(channel).await
+                self.register(channel, cache).await
             }
             registered => registered,
         }
@@ -178,8 +202,8 @@ impl ServerKind for PostgresServer {
         None
     }
 
-    async fn read_clock(&self, channel: &Channel<'_, Self>, _: &Local) -> Result<Clocked, Trouble> {
-        let Registered { epoch, generation, snapshot } = self.registered(channel).await?;
+    async fn read_clock(&self, channel: &Channel<'_, Self>, local: &Local) -> Result<Clocked, Trouble> {
+        let Registered { epoch, generation, snapshot } = self.registered(channel, Some(local)).await?;
         let ticket = self.snapshots.keep(epoch, generation, &snapshot).ok_or_else(unexpected)?;
         Ok(Clocked {
             epoch: ticket.epoch,
@@ -200,10 +224,9 @@ impl ServerKind for PostgresServer {
         let cache = local.marks.cache;
         match &local.told {
             None => channel.run(|on| async move { on.rows(Query::Truncate, &[&cache]).await }).await?,
-            Some(told) => {
-                channel
-                    .run(|on| async move { on.rows(Query::TellAll, &[&cache, &told.cache, &told.origin]).await })
-                    .await?
+            Some(origin) => {
+                let name = &*local.names.cache;
+                channel.run(|on| async move { on.rows(Query::TellAll, &[&cache, &name, origin]).await }).await?
             }
         };
         // Where there is no clock there is nothing else either, and this makes one.
@@ -260,13 +283,14 @@ async fn tell(
     marks: &Vec<i64>,
     what: &Forgetting,
 ) -> Result<Vec<Row>, Trouble> {
-    let Some(Told { cache, indexes, origin }) = &local.told else { return Ok(Vec::new()) };
+    let Some(origin) = &local.told else { return Ok(Vec::new()) };
+    let (cache, indexes) = (&*local.names.cache, local.names.indexes);
     let kind = if *what == Forgetting::Delete { b'd' } else { b'i' }.cast_signed();
     let names: Vec<&str> =
         batch.keys().iter().map(|key| indexes.get(usize::from(key.index)).copied().unwrap_or_default()).collect();
     let keys: Vec<&[u8]> = batch.keys().iter().map(|key| &*key.bytes).collect();
     let (names, keys) = (&names, &keys);
-    channel.run(|on| async move { on.rows(Query::Tell, &[marks, &kind, cache, names, keys, origin]).await }).await
+    channel.run(|on| async move { on.rows(Query::Tell, &[marks, &kind, &cache, names, keys, origin]).await }).await
 }
 
 /// A version as the database compares it: it has signed numbers only.
@@ -274,7 +298,8 @@ pub(crate) fn ordered(version: u64) -> i64 {
     (version ^ (1 << 63)).cast_signed()
 }
 
-fn is_not_set_up(trouble: &Trouble) -> bool {
+/// Whether tables or functions are missing.
+pub(crate) fn is_not_set_up(trouble: &Trouble) -> bool {
     let Trouble::Error { what: What::Fault, text } = trouble else { return false };
     NOT_SET_UP.iter().any(|state| text.contains(&format!("(SQLSTATE {})", state.code())))
 }

@@ -2,8 +2,9 @@
 //! and the objects of the cache do.
 
 use crate::connector::redis::index_names;
-use crate::connector::redis::inspect::object::FoundObject;
-use crate::connector::redis::inspect::{InspectError, InspectedCache, InspectedIndex, bytes, clearing, split, text};
+use crate::connector::redis::inspect::{
+    FoundObject, InspectError, InspectedCache, InspectedIndex, bytes, clearing, split, text,
+};
 use crate::connector::redis::wire::caller::Caller;
 use crate::connector::redis::wire::replies::tolerated;
 use redis::Value;

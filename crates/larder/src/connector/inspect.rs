@@ -1,7 +1,7 @@
-//! What an operator finds under a key: the objects of every release, as they are stored.
+//! What an operator finds under a key, on any server: the objects of every release, as they are stored.
+//!
+//! `connector::redis::inspect` and `connector::postgres::inspect` find it.
 
-use crate::connector::redis::inspect::{ClockReading, ClockState, text};
-use crate::connector::redis::layout::Layout;
 use crate::connector::remote::envelope::{self, DecodeError};
 use crate::key::Key;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -12,11 +12,15 @@ use std::time::Duration;
 /// What is found under one key.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The clock of the cache, read a moment before the copies.
-    pub clock: Option<ClockReading>,
+    /// Why services read nothing from this cache at the moment. `None`: they do read.
+    pub distrusted: Option<&'static str>,
     /// The primary key that was looked up: the key itself, or the primary key that the index key leads to. `None`: there is no index
-    /// key.
+    /// key, or what it leads to is gone.
     pub primary: Option<Vec<u8>>,
+    /// Whether an index key leads from the key to an object, which may be gone.
+    pub by_index_key: bool,
+    /// Whether a note says that the source has nothing under the key, so that services do not load it.
+    pub noted: bool,
     /// The object with that primary key, once for each release that has stored it.
     pub copies: Vec<FoundCopy>,
     /// The releases that have used the cache and have not stored the object.
@@ -27,20 +31,6 @@ impl Found {
     /// The copies that are served under the key, as long as services trust the cache.
     pub fn served(&self) -> impl Iterator<Item = &FoundCopy> {
         self.copies.iter().filter(|copy| copy.listing == Listing::Live)
-    }
-
-    /// Why services read nothing from this cache at the moment. `None`: they do read.
-    #[must_use]
-    pub fn distrusted(&self) -> Option<&'static str> {
-        match &self.clock {
-            None => Some("the clock of the cache is lost; the next service that connects or loads clears the cache"),
-            Some(clock) if clock.state != ClockState::Settled => Some("the cache is being cleared"),
-            Some(ClockReading { of_this_history: Some(false), .. }) => Some(
-                "the server was restarted or its data replaced since the cache was last used; the next service that connects \
-                 clears the cache",
-            ),
-            Some(_) => None,
-        }
     }
 }
 
@@ -81,6 +71,16 @@ pub enum Listing {
     Deleted,
     /// The object does not list the key: the index key is out of date, and no service believes it.
     Missing,
+    /// The object was invalidated, and the server has not removed it yet.
+    Invalidated,
+    /// The cache was truncated, and the server has not removed the object yet.
+    Truncated,
+    /// A higher version was set, and the server has not removed the object yet.
+    Outdated,
+    /// Its max age is over, and the server has not removed it yet.
+    Expired,
+    /// Its last-use age is over, and the server has not removed it yet.
+    Unused,
     /// The object cannot be read.
     Unreadable,
 }
@@ -112,12 +112,7 @@ pub struct FoundKey {
 
 impl FoundObject {
     /// Reads an object. If a release is given by its fingerprint, an object of another release is an error.
-    pub(super) fn read(fingerprint: Option<u64>, bytes: &[u8]) -> Result<Self, String> {
-        if Layout::is_absence(bytes) {
-            return Err(
-                "no object: a note that the source has nothing under this key, kept for its negative age".to_owned()
-            );
-        }
+    pub(crate) fn read(fingerprint: Option<u64>, bytes: &[u8]) -> Result<Self, String> {
         let opened = envelope::open(bytes).map_err(|error| match error {
             DecodeError::OtherSchema => "written in another layout than this version of larder knows".to_owned(),
             error => error.to_string(),
@@ -126,7 +121,7 @@ impl FoundObject {
             return Err(format!("written by the release {:016x}, and stored as if by another", opened.fingerprint));
         }
         let keys = opened.keys.into_iter().map(|key| FoundKey {
-            index: key.index.map(text),
+            index: key.index.map(|name| String::from_utf8_lossy(name).into_owned()),
             bytes: key.bytes.to_vec(),
             deleted: key.deleted,
         });
@@ -139,7 +134,8 @@ impl FoundObject {
     }
 
     /// Whether the object has a field of this name, and the field holds its primary key.
-    pub(super) fn primary_is_field(&self, name: &str) -> bool {
+    #[cfg(feature = "redis")]
+    pub(crate) fn primary_is_field(&self, name: &str) -> bool {
         let primary = self.keys.iter().find(|key| key.index.is_none());
         let mut reader = rmp_serde::Deserializer::from_read_ref(&*self.payload);
         // A limit of depth, so that no bytes whatever can exhaust the stack.
@@ -216,7 +212,7 @@ impl<'de> Visitor<'de> for AnyField {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "redis"))]
 mod tests {
     use super::*;
     use serde::Serialize;
