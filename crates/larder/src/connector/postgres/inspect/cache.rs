@@ -112,6 +112,12 @@ impl<'a> InspectedCache<'a> {
         &self.releases
     }
 
+    /// The database that the cache is in.
+    #[must_use]
+    pub fn database(&self) -> &'a Inspector {
+        self.server
+    }
+
     /// The index with this name. The caller should ask whether a release [has](InspectedIndex::is_proven) such an index: with a wrong name
     /// nothing is found, and an invalidation forgets nothing and refuses no load that is under way.
     #[must_use]

@@ -40,6 +40,8 @@ pub struct Facts {
     pub may_create: bool,
     /// The version of larder's tables. `None`: they are not there.
     pub tables: Option<i32>,
+    /// Whether the user may use what is in the schema `larder`.
+    pub uses_schema: bool,
     /// The owner of the schema `larder`, if it is there.
     pub owner: Option<String>,
     /// The rights that the user needs for larder's tables and does not have, such as `INSERT on larder.fences`. Empty where the tables are
@@ -83,6 +85,7 @@ impl Inspector {
             isolation: self.at(&row, 5)?,
             may_create,
             tables: None,
+            uses_schema: uses_schema == Some(true),
             owner,
             missing: Vec::new(),
         };
@@ -96,7 +99,7 @@ impl Inspector {
             facts.missing.push(self.at(&row, 0)?);
         }
         facts.tables = Some(TABLES);
-        if uses_schema == Some(true) {
+        if facts.uses_schema {
             facts.tables = Some(self.at(&self.row("SELECT larder.version()", &[]).await?, 0)?);
         } else {
             facts.missing.insert(0, "USAGE on the schema larder".to_owned());

@@ -93,20 +93,19 @@ impl std::fmt::Debug for PlainTable {
 
 impl Inspector {
     /// How much processor time the sessions have used that have this `application_name`. `None`: the server's machine is not Linux, or the user may not
-    /// read its files (`pg_read_server_files`).
+    /// read its files, as superusers may.
     ///
     /// # Errors
     ///
     /// [`InspectError::Unreachable`].
     pub async fn cpu_of(&self, application: &str) -> Result<Option<Duration>, InspectError> {
-        // The 14th and the 15th field, in hundredths of a second. The second one, in parentheses, may have spaces.
-        let text = "SELECT sum((f.fields[12])::int8 + (f.fields[13])::int8)::int8 FROM pg_stat_activity a, \
-            LATERAL (SELECT string_to_array(substring(pg_read_file('/proc/' || a.pid || '/stat') FROM '\\) (.*)$'), ' ') AS fields) f \
-            WHERE a.application_name = $1";
+        // The first field: the time on a processor, in ns.
+        let text = "SELECT sum(split_part(pg_read_file('/proc/' || a.pid || '/schedstat', 0, 100, true), ' ', 1)::int8)::int8 \
+            FROM pg_stat_activity a WHERE a.application_name = $1";
         match self.rows(text, &[(&application, Type::TEXT)]).await {
             Ok(rows) => {
-                let ticks = rows.first().map_or(Ok(None), |row| self.at::<Option<i64>>(row, 0))?;
-                Ok(ticks.map(|ticks| Duration::from_millis(10 * ticks.unsigned_abs())))
+                let nanoseconds = rows.first().map_or(Ok(None), |row| self.at::<Option<i64>>(row, 0))?;
+                Ok(nanoseconds.map(|nanoseconds| Duration::from_nanos(nanoseconds.unsigned_abs())))
             }
             Err(error @ InspectError::Unreachable { .. }) => Err(error),
             Err(_) => Ok(None),
