@@ -133,7 +133,7 @@ impl Report {
             Some("a note says that the source has nothing under this key, and is kept for its negative age".to_owned())
         } else if copies.is_empty() && by_index_key {
             Some("its index key leads to an object that is gone: invalidated or expired".to_owned())
-        } else if primary.is_none() {
+        } else if primary.is_none() && copies.is_empty() {
             Some("no index key leads from it to an object: never stored, invalidated, or expired".to_owned())
         } else if copies.is_empty() {
             Some(

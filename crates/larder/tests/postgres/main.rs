@@ -5,6 +5,7 @@ mod caches;
 mod feed;
 mod interleavings;
 mod log;
+mod names;
 mod node;
 mod outage;
 mod pooler;

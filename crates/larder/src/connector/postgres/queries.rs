@@ -192,6 +192,13 @@ queries! {
     /// How many changes.
     Trim(INT4) = "SELECT larder.trim($1)";
     Standby() = "SELECT pg_is_in_recovery()";
+    /// The rights that larder needs to its tables. One row for each that is missing. The catalogue is asked, because names cannot be looked up without
+    /// the right to use the schema.
+    Missing(TEXT) = "SELECT r || ' on larder.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, \
+        unnest(string_to_array($1, ', ')) r WHERE n.nspname = 'larder' AND c.relkind = 'r' AND c.relname NOT LIKE 'bench-%' \
+        AND NOT has_table_privilege(c.oid, r) \
+        UNION ALL SELECT 'EXECUTE on larder.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+        WHERE n.nspname = 'larder' AND NOT has_function_privilege(p.oid, 'EXECUTE') ORDER BY 1";
     /// Key. For an operator: whether something leads from the key to another one; whether a load has found nothing under it; and the objects that it
     /// leads to, in every shape, or one row without an object. Beside each whether a get serves it, whether its ages are over, how long it lasts in ms,
     /// when its max age is over in ms since 1970, which kinds of fences forget it, and which of its keys were deleted.

@@ -6,9 +6,11 @@
 
 use super::connection::{Connection, column, unexpected};
 use super::errors::NOT_SET_UP;
+use super::forgetting::{fence, tell};
 use super::marks::Marks;
 use super::options::PostgresOptions;
 use super::queries::Query;
+use super::rights::Rights;
 use super::snapshots::Snapshots;
 use crate::clock::Clock;
 use crate::connector::remote::hints::Hints;
@@ -52,6 +54,7 @@ pub(crate) struct PostgresServer {
     swept: AtomicU64,
     /// Whether a cache of this node is pruning the database at this moment, for all of them.
     pub(crate) pruning: AtomicBool,
+    pub(crate) rights: Rights,
 }
 
 /// What is kept on this node for one cache.
@@ -61,10 +64,10 @@ pub(crate) struct Local {
     pub(crate) hints: Hints,
     pub(crate) undecodable: WarningLimit,
     /// The names by which people, and the feed, know the cache.
-    names: Names,
+    pub(crate) names: Names,
     /// For a cache that keeps its objects elsewhere: what is forgotten is told to the feed as well. By this number the node knows its own
     /// changes again.
-    told: Option<i64>,
+    pub(crate) told: Option<i64>,
 }
 
 /// Where the clock stands.
@@ -75,9 +78,9 @@ pub(crate) struct Registered {
 }
 
 /// The names of a cache and of its indexes.
-struct Names {
-    cache: Arc<str>,
-    indexes: &'static [&'static str],
+pub(crate) struct Names {
+    pub(crate) cache: Arc<str>,
+    pub(crate) indexes: &'static [&'static str],
 }
 
 impl PostgresServer {
@@ -89,6 +92,7 @@ impl PostgresServer {
             snapshots: Snapshots::default(),
             swept: AtomicU64::new(0),
             pruning: AtomicBool::new(false),
+            rights: Rights::default(),
         }
     }
 
@@ -191,6 +195,9 @@ impl ServerKind for PostgresServer {
             return Some("the server has become a standby");
         }
         let now = link.clock().now();
+        if self.rights.are_due(now) {
+            self.ask_for_rights(link).await;
+        }
         let looked = self.swept.load(Ordering::Relaxed);
         // The tables may be missing where no cache was ever recovered.
         if caches.iter().any(|cache| cache.is_trusted()) && now >= looked.saturating_add(SWEEP_EVERY) {
@@ -200,6 +207,12 @@ impl ServerKind for PostgresServer {
             }
         }
         None
+    }
+
+    fn lacks_right(&self, cache: &str, error: &str) {
+        if self.rights.refused(error) {
+            tracing::warn!(server = %self.name, %cache, %error, "the server does not allow what larder needs to do");
+        }
     }
 
     async fn read_clock(&self, channel: &Channel<'_, Self>, local: &Local) -> Result<Clocked, Trouble> {
@@ -268,29 +281,6 @@ impl ServerKind for PostgresServer {
 /// Makes what larder needs in the database, in one transaction. Of several nodes at once one does.
 pub(crate) async fn set_up(on: &Connection) -> Result<(), Trouble> {
     on.batch(&format!("SELECT pg_advisory_xact_lock(1818325618); {SCHEMA}")).await
-}
-
-async fn fence(channel: &Channel<'_, PostgresServer>, marks: &Vec<i64>, kind: u8) -> Result<Vec<Row>, Trouble> {
-    let kind = kind.cast_signed();
-    channel.run(|on| async move { on.rows(Query::Forget, &[marks, &kind]).await }).await
-}
-
-/// Forgets keys, and tells the feed.
-async fn tell(
-    channel: &Channel<'_, PostgresServer>,
-    local: &Local,
-    batch: &Batch<'_>,
-    marks: &Vec<i64>,
-    what: &Forgetting,
-) -> Result<Vec<Row>, Trouble> {
-    let Some(origin) = &local.told else { return Ok(Vec::new()) };
-    let (cache, indexes) = (&*local.names.cache, local.names.indexes);
-    let kind = if *what == Forgetting::Delete { b'd' } else { b'i' }.cast_signed();
-    let names: Vec<&str> =
-        batch.keys().iter().map(|key| indexes.get(usize::from(key.index)).copied().unwrap_or_default()).collect();
-    let keys: Vec<&[u8]> = batch.keys().iter().map(|key| &*key.bytes).collect();
-    let (names, keys) = (&names, &keys);
-    channel.run(|on| async move { on.rows(Query::Tell, &[marks, &kind, &cache, names, keys, origin]).await }).await
 }
 
 /// A version as the database compares it: it has signed numbers only.

@@ -1,11 +1,9 @@
 //! [`Facts`]: what a server is to larder, and what the user may do there. Makes larder's tables.
 
 use super::{InspectError, Inspector, TABLES};
+use crate::connector::postgres::queries::Query;
+use crate::connector::postgres::rights::RIGHTS;
 use crate::connector::postgres::server::set_up;
-use tokio_postgres::types::Type;
-
-/// What larder has to be allowed to do with its tables.
-const RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE";
 
 const FACTS: &str = "SELECT current_setting('server_version'), current_setting('server_version_num')::int4, pg_is_in_recovery(), \
     current_user::text, current_database()::text, current_setting('default_transaction_isolation'), \
@@ -13,12 +11,6 @@ const FACTS: &str = "SELECT current_setting('server_version'), current_setting('
     EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'version'), \
     n.nspowner::regrole::text, has_schema_privilege(n.oid, 'USAGE'), has_schema_privilege(n.oid, 'CREATE') \
     FROM (SELECT 1) one LEFT JOIN pg_namespace n ON n.nspname = 'larder'";
-
-/// One row for each right that is missing. The catalogue is asked, because names cannot be looked up without the right to use the schema.
-const MISSING: &str = "SELECT r || ' on larder.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, \
-    unnest(string_to_array($1, ', ')) r WHERE n.nspname = 'larder' AND c.relkind = 'r' AND c.relname NOT LIKE 'bench-%' AND NOT has_table_privilege(c.oid, r) \
-    UNION ALL SELECT 'EXECUTE on larder.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
-    WHERE n.nspname = 'larder' AND NOT has_function_privilege(p.oid, 'EXECUTE') ORDER BY 1";
 
 /// What a server says about itself, and what the user may do there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +87,7 @@ impl Inspector {
         if !self.at::<bool>(&row, 7)? {
             facts.missing.push("EXECUTE on pg_control_system()".to_owned());
         }
-        for row in self.rows(MISSING, &[(&RIGHTS, Type::TEXT)]).await? {
+        for row in self.query(Query::Missing, &[&RIGHTS]).await? {
             facts.missing.push(self.at(&row, 0)?);
         }
         facts.tables = Some(TABLES);
