@@ -114,15 +114,14 @@ async fn keys_of_parts() {
 async fn a_lowest_version() {
     for server in servers().await {
         let service = Service::<Instance>::on(&server).await;
-        for (index, key) in [("host", "a"), ("id", "1")] {
-            server.psql("DELETE FROM larder.fences").unwrap();
-            service.set(Instance::new("1", &["a"], "x", 3)).await;
+        for (id, index, key) in [("1", "host", "a1"), ("2", "id", "2")] {
+            let instance = |version| Instance::new(id, &[&format!("a{id}")], "x", version);
+            service.set(instance(3)).await;
             at(&server, &["invalidate", "instance", index, key, "--below", "7"]).await.done();
-            assert!(service.cache.get(Instance::ID, "1").await.is_none());
+            assert!(service.cache.get(Instance::ID, id).await.is_none());
             let ticket = service.ticket(Instance::ID).await;
-            assert_eq!(service.cache.fill(Instance::new("1", &["a"], "x", 6), ticket).await, Stored::Outdated);
-            assert_eq!(service.cache.fill(Instance::new("1", &["a"], "x", 7), ticket).await, Stored::Accepted);
-            service.cache.truncate().await.unwrap();
+            assert_eq!(service.cache.fill(instance(6), ticket).await, Stored::Outdated, "{index}");
+            assert_eq!(service.cache.fill(instance(7), ticket).await, Stored::Accepted, "{index}");
         }
     }
 }

@@ -39,6 +39,7 @@ mod clock;
 mod error;
 mod index;
 mod index_kind;
+mod primary_field;
 
 pub use crate::connector::inspect::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 pub use cache::InspectedCache;

@@ -1,5 +1,5 @@
-//! Counts what each cache has in the database. Small tables are read as a whole. Of a large table, stretches of pages that lie evenly over it are
-//! read, and the numbers are multiplied: a table of any size costs the server at most some ten megabytes of reading, in statements of milliseconds.
+//! Counts what each cache has in the database. A table of up to 64 MiB is read as a whole. Of a larger one, stretches of pages that lie evenly over it
+//! are read, 32 MiB in all, and the numbers are multiplied. Each statement reads one stretch, and takes milliseconds.
 
 use super::{InspectError, Inspector, Progress, Release};
 use std::collections::BTreeMap;
