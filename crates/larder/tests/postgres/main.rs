@@ -10,6 +10,7 @@ mod in_transaction;
 mod interleavings;
 mod log;
 mod many;
+mod names;
 mod node;
 mod outage;
 mod pooler;
