@@ -1,6 +1,8 @@
 //! [`Query`]: every statement that is sent for an operation. Each is one transaction, and leaves nothing in the session: so they go through a pooler
 //! in transaction mode as well.
 
+use crate::protection::{Protection, without};
+use std::borrow::Cow;
 use tokio_postgres::types::Type;
 
 /// A fence `f` of one of the keys of the object `o`, which the object's ticket may not see. `larder.forgets` decides.
@@ -101,6 +103,20 @@ macro_rules! lookup {
     };
 }
 
+/// The changes of these caches that meet the condition that follows.
+macro_rules! changes {
+    () => {
+        "SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin, h.xid::text FROM larder.changes h WHERE h.cache = ANY ($2) AND "
+    };
+}
+
+/// Those of transactions that were running when the snapshot `$1` was taken.
+macro_rules! late {
+    () => {
+        concat!(" UNION ALL ", changes!(), "h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot)))")
+    };
+}
+
 macro_rules! queries {
     ($($(#[$doc:meta])* $name:ident($($type:ident),*) = $text:expr;)*) => {
         /// A statement.
@@ -112,10 +128,11 @@ macro_rules! queries {
         impl Query {
             pub(crate) const COUNT: usize = [$(Self::$name),*].len();
 
-            pub(crate) fn text(self) -> &'static str {
-                match self {
+            pub(crate) fn text(self) -> Cow<'static, str> {
+                let text = match self {
                     $(Self::$name => $text,)*
-                }
+                };
+                without(text, late!(), "", Protection::SnapshotDifference)
             }
 
             /// Of its parameters.
@@ -171,8 +188,8 @@ queries! {
         SELECT t.mark, t.shape FROM larder.objects t WHERE t.mark = ANY ($1) AND t.shape = $2 AND t.idle > now() AND t.expires > now() \
         FOR UPDATE SKIP LOCKED) t WHERE o.mark = t.mark AND o.shape = t.shape";
     /// As `larder.store` has them.
-    Store(BOOL, INT8, INT8_ARRAY, INT8, BYTEA, INT8, INT8, INT8, INT8, INT4, TEXT) =
-        "SELECT outcome, at, displaced FROM larder.store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::pg_snapshot)";
+    Store(CHAR, INT8, INT8_ARRAY, INT8, BYTEA, INT8, INT8, INT8, INT8, INT4, TEXT) =
+        "SELECT larder.store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::pg_snapshot)";
     /// As `larder.absent` has them.
     Absent(INT8, INT8, BOOL, INT8, INT8, INT8, INT4, TEXT) =
         "SELECT outcome, at FROM larder.absent($1, $2, $3, $4, $5, $6, $7, $8::pg_snapshot)";
@@ -225,12 +242,13 @@ queries! {
     SetPlace(INT8, BYTEA) = "INSERT INTO larder.places AS p (cache, place) VALUES ($1, $2) \
         ON CONFLICT (cache) DO UPDATE SET place = excluded.place WHERE p.place <> excluded.place";
     /// The snapshot of the poll before, the names of caches. First the clock, then each change that has become visible since.
-    Poll(TEXT, TEXT_ARRAY) = "SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, NULL::text, NULL::text, NULL::bytea[], NULL::int8, NULL::text \
-        FROM larder.clock c \
-        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin, h.xid::text FROM larder.changes h \
-        WHERE h.xid >= pg_snapshot_xmax($1::pg_snapshot) AND h.cache = ANY ($2) \
-        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin, h.xid::text FROM larder.changes h \
-        WHERE h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) AND h.cache = ANY ($2)";
+    Poll(TEXT, TEXT_ARRAY) = concat!(
+        "SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, NULL::text, NULL::text, NULL::bytea[], NULL::int8, NULL::text \
+         FROM larder.clock c UNION ALL ",
+        changes!(),
+        "h.xid >= pg_snapshot_xmax($1::pg_snapshot)",
+        late!()
+    );
     /// How many changes.
     Trim(INT4) = "SELECT larder.trim($1)";
     Standby() = "SELECT pg_is_in_recovery()";
@@ -267,4 +285,15 @@ queries! {
         unseen!("NULL"),
         "))"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A part that is not found would stay in the statement when its protection is off.
+    #[test]
+    fn what_a_protection_takes_out_of_a_statement_is_there() {
+        assert!(Query::Poll.text().ends_with(late!()));
+    }
 }
