@@ -16,22 +16,13 @@ macro_rules! unseen {
     };
 }
 
-/// What a read asks of its comparison with the fences.
-macro_rules! checked {
-    () => {
-        "IS FALSE"
-    };
-}
-
 /// Whether no fence forgets the object. A deleted key counts only if it is the key asked for. `IS FALSE` keeps the planner from making a join of it.
 macro_rules! lives {
     ($key:literal) => {
         concat!(
             "(EXISTS (SELECT FROM larder.fences f WHERE ",
             unseen!($key),
-            ")) ",
-            checked!(),
-            " AND (o.gone IS NULL OR ",
+            ")) IS FALSE AND (o.gone IS NULL OR ",
             $key,
             " <> ALL (o.gone))"
         )
@@ -112,11 +103,17 @@ macro_rules! lookup {
     };
 }
 
-/// The changes of transactions that were running when the snapshot `$1` was taken.
+/// The changes of these caches that meet the condition that follows.
+macro_rules! changes {
+    () => {
+        "SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin, h.xid::text FROM larder.changes h WHERE h.cache = ANY ($2) AND "
+    };
+}
+
+/// Those of transactions that were running when the snapshot `$1` was taken.
 macro_rules! late {
     () => {
-        " UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin, h.xid::text FROM larder.changes h \
-         WHERE h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) AND h.cache = ANY ($2)"
+        concat!(" UNION ALL ", changes!(), "h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot)))")
     };
 }
 
@@ -135,10 +132,7 @@ macro_rules! queries {
                 let text = match self {
                     $(Self::$name => $text,)*
                 };
-                match self {
-                    Self::Poll => without(text, late!(), "", Protection::SnapshotDifference),
-                    _ => without(text, checked!(), "IS NOT NULL", Protection::ReadCheck),
-                }
+                without(text, late!(), "", Protection::SnapshotDifference)
             }
 
             /// Of its parameters.
@@ -194,8 +188,8 @@ queries! {
         SELECT t.mark, t.shape FROM larder.objects t WHERE t.mark = ANY ($1) AND t.shape = $2 AND t.idle > now() AND t.expires > now() \
         FOR UPDATE SKIP LOCKED) t WHERE o.mark = t.mark AND o.shape = t.shape";
     /// As `larder.store` has them.
-    Store(BOOL, INT8, INT8_ARRAY, INT8, BYTEA, INT8, INT8, INT8, INT8, INT4, TEXT) =
-        "SELECT outcome, at, displaced FROM larder.store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::pg_snapshot)";
+    Store(CHAR, INT8, INT8_ARRAY, INT8, BYTEA, INT8, INT8, INT8, INT8, INT4, TEXT) =
+        "SELECT larder.store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::pg_snapshot)";
     /// As `larder.absent` has them.
     Absent(INT8, INT8, BOOL, INT8, INT8, INT8, INT4, TEXT) =
         "SELECT outcome, at FROM larder.absent($1, $2, $3, $4, $5, $6, $7, $8::pg_snapshot)";
@@ -248,10 +242,13 @@ queries! {
     SetPlace(INT8, BYTEA) = "INSERT INTO larder.places AS p (cache, place) VALUES ($1, $2) \
         ON CONFLICT (cache) DO UPDATE SET place = excluded.place WHERE p.place <> excluded.place";
     /// The snapshot of the poll before, the names of caches. First the clock, then each change that has become visible since.
-    Poll(TEXT, TEXT_ARRAY) = concat!("SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, NULL::text, NULL::text, NULL::bytea[], NULL::int8, NULL::text \
-        FROM larder.clock c \
-        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin, h.xid::text FROM larder.changes h \
-        WHERE h.xid >= pg_snapshot_xmax($1::pg_snapshot) AND h.cache = ANY ($2)", late!());
+    Poll(TEXT, TEXT_ARRAY) = concat!(
+        "SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, NULL::text, NULL::text, NULL::bytea[], NULL::int8, NULL::text \
+         FROM larder.clock c UNION ALL ",
+        changes!(),
+        "h.xid >= pg_snapshot_xmax($1::pg_snapshot)",
+        late!()
+    );
     /// How many changes.
     Trim(INT4) = "SELECT larder.trim($1)";
     Standby() = "SELECT pg_is_in_recovery()";
@@ -297,15 +294,6 @@ mod tests {
     /// A part that is not found would stay in the statement when its protection is off.
     #[test]
     fn what_a_protection_takes_out_of_a_statement_is_there() {
-        let reads = [
-            Query::GetPrimary,
-            Query::GetHinted,
-            Query::GetCold,
-            Query::LookupPrimary,
-            Query::LookupHinted,
-            Query::LookupCold,
-        ];
-        assert!(reads.into_iter().all(|query| query.text().matches(checked!()).count() == 1));
         assert!(Query::Poll.text().ends_with(late!()));
     }
 }
