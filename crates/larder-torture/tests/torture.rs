@@ -203,7 +203,7 @@ fn what_cannot_be_meant_is_told_clearly() {
         &["memory", "`journal`", "fence, ticket, version, epoch"],
     );
     refused(&["--connector", "memory", "--nodes", "2"], 2, &["--nodes", "other processes"]);
-    refused(&["--connector", "memory", "--faults", "kill"], 2, &["`clients` and `cancel`"]);
+    refused(&["--connector", "memory", "--faults", "kill"], 2, &["`clients`, `cancel`"]);
     refused(&["--connector", "memory", "--server", "/nowhere"], 2, &["--connector redis"]);
     refused(&["--connector", "postgres", "--without", "fence"], 2, &["postgres", "`fence`", "readcheck, generations"]);
     refused(&["--connector", "postgres", "--faults", "misconf"], 2, &["`crash`, `restart`", "`turn`"]);
@@ -253,6 +253,14 @@ fn a_coordinator_that_is_killed_leaves_nothing_of_postgres_behind() {
     nothing_is_left_behind("postgres", &programs, 12);
 }
 
+/// The numbers of the pieces of shared memory that servers in this folder have.
+#[cfg(target_os = "linux")]
+fn shared_memory(folder: &std::path::Path) -> Vec<String> {
+    let folders = std::fs::read_dir(folder).unwrap().flatten();
+    let files = folders.filter_map(|folder| std::fs::read_to_string(folder.path().join("data/postmaster.pid")).ok());
+    files.filter_map(|lines| Some(lines.lines().nth(6)?.split_whitespace().nth(1)?.to_owned())).collect()
+}
+
 /// Starts a run, waits until it has this many processes, and kills its coordinator.
 #[cfg(target_os = "linux")]
 fn nothing_is_left_behind(connector: &str, server: &std::path::Path, least: usize) {
@@ -284,9 +292,14 @@ fn nothing_is_left_behind(connector: &str, server: &std::path::Path, least: usiz
         std::fs::read_dir(folder.path()).unwrap().count() >= 5,
         "one folder for each socket and one for the source"
     );
+    let pieces_before = shared_memory(folder.path());
     coordinator.kill().unwrap();
     coordinator.wait().unwrap();
     wait_until("every process has ended", || processes(folder.path()).is_empty());
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{left:?}");
+    assert_eq!(pieces_before.len(), usize::from(connector == "postgres"));
+    let all = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let is_left = |piece: &String| all.lines().any(|line| line.split_whitespace().nth(1) == Some(piece));
+    assert!(!pieces_before.iter().any(is_left), "{pieces_before:?} of\n{all}");
 }
