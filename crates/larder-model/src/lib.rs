@@ -38,6 +38,7 @@
 
 pub mod check;
 mod cluster;
+mod feed;
 mod node;
 mod postgres;
 pub mod protections;

@@ -6,6 +6,7 @@
 
 use crate::check::{Report, Violation, check, shortest};
 use crate::cluster::{Cluster, ClusterScene};
+use crate::feed::{Feed, FeedScene};
 use crate::node::Task::{
     self, DeleteH, FindNothing, Invalidate, InvalidateBelow, Load, LoadLagging, Set, SetBoth, Truncate, Update,
 };
@@ -14,6 +15,8 @@ use crate::postgres::{self, Happens, Postgres, PostgresScene};
 use crate::protections::{Removable, Removed};
 use crate::source::{Change, Keys, Object};
 use crate::standalone::{Faults, Scene, Standalone};
+
+mod feed;
 
 /// How much is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,7 @@ enum Kind {
     Standalone(Scene),
     Cluster(ClusterScene),
     Postgres(PostgresScene),
+    Feed(FeedScene),
 }
 
 impl Config {
@@ -57,6 +61,7 @@ impl Config {
             Kind::Standalone(scene) => check(Standalone::new(scene, removed, true), threads),
             Kind::Cluster(scene) => check(Cluster::new(scene, removed, true), threads),
             Kind::Postgres(scene) => check(Postgres::new(scene, removed), threads),
+            Kind::Feed(scene) => check(Feed::new(scene, removed, true), threads),
         }
     }
 
@@ -67,6 +72,7 @@ impl Config {
             Kind::Standalone(scene) => shortest(&Standalone::new(scene, removed, false)),
             Kind::Cluster(scene) => shortest(&Cluster::new(scene, removed, false)),
             Kind::Postgres(scene) => shortest(&Postgres::new(scene, removed)),
+            Kind::Feed(scene) => shortest(&Feed::new(scene, removed, false)),
         }
     }
 }
@@ -135,6 +141,7 @@ const SWEPT: &str = "a fence is swept";
 const LOST_A_KEY: &str = "a holder is displaced";
 const OUTDATED: &str = "a set is outdated";
 const PRUNED: &str = "a key's row is pruned";
+const LATE: &str = "a change arrives late";
 const PREPARED: &str = "a prepared transaction is committed after a crash";
 
 /// All configurations.
@@ -301,6 +308,36 @@ pub const CONFIGS: &[Config] = &[
         about: "two releases, one of which does not know h",
         reaches: &[HIT, ACCEPTED, SWEPT],
         scene: postgres_shapes,
+    },
+    Config {
+        name: "feed-order",
+        about: "a cache in memory; transactions commit in another order than they began in, or not at all",
+        reaches: &[HIT, REFUSED, LATE],
+        scene: |size| Kind::Feed(feed::order(size)),
+    },
+    Config {
+        name: "feed-late",
+        about: "a cache in memory that is opened while the feed is read for another cache",
+        reaches: &[HIT, REFUSED, LATE],
+        scene: |size| Kind::Feed(feed::late(size)),
+    },
+    Config {
+        name: "feed-trim",
+        about: "a cache in memory, whose node may be away while changes are trimmed",
+        reaches: &[HIT, REFUSED, LATE],
+        scene: |size| Kind::Feed(feed::trim(size)),
+    },
+    Config {
+        name: "feed-crash",
+        about: "a cache in memory; the database crashes, loses commits, and gives their numbers out again",
+        reaches: &[HIT, REFUSED, LATE],
+        scene: |size| Kind::Feed(feed::crash(size)),
+    },
+    Config {
+        name: "feed-shared",
+        about: "a cache on a server that two nodes share, where invalidations fail or are deferred",
+        reaches: &[HIT, REFUSED, LATE],
+        scene: |size| Kind::Feed(feed::shared_order(size)),
     },
     Config {
         name: "postgres-crash",
