@@ -66,6 +66,8 @@ pub(crate) struct FeedScene {
     pub(crate) shared: bool,
     /// Whether the cache is opened while the feed is read already for another one.
     pub(crate) late: bool,
+    /// Whether the nodes that share a server have joined already.
+    pub(crate) joined: bool,
     /// Whether a transaction begins and commits in one step.
     pub(crate) short: bool,
     /// In ticks.
@@ -177,12 +179,18 @@ impl Model for Feed {
     fn init_states(&self) -> Vec<World> {
         let database = Database::new(self.scene.writers.len());
         let nodes = usize::from(self.scene.nodes);
-        let position = if self.scene.late { database.head(self.removed) } else { None };
-        let membership = if self.scene.late { Membership::Absent } else { Membership::Outside };
+        let (late, joined) = (self.scene.late, self.scene.joined);
+        let position = if late || joined { database.head(self.removed) } else { None };
+        let membership = match (late, joined) {
+            (true, _) => Membership::Absent,
+            (_, true) => Membership::Joined,
+            _ => Membership::Outside,
+        };
         let stores = if self.scene.shared { 1 + usize::from(self.scene.happens.promotions) } else { nodes };
+        let store = Store { place: position.filter(|_| joined), ..Store::default() };
         vec![World {
             nodes: vec![Node::new(membership, position); nodes],
-            stores: vec![Store::default(); stores],
+            stores: vec![store; stores],
             saved: None,
             master: 0,
             loads: self.scene.loads.iter().map(|object| (*object, Load::Waiting)).collect(),
@@ -202,9 +210,9 @@ impl Model for Feed {
         steps.extend((0..world.database.moments.len()).map(Trim));
         steps.extend((0..world.loads.len()).map(Step::Load));
         for node in 0..world.nodes.len() {
-            steps.extend([Poll(node), Answer(node), Apply(node, Outcome::Applied), Count(node), Get(node)]);
+            steps.extend([Answer(node), Apply(node, Outcome::Applied), Count(node), Get(node)]);
             if !self.scene.shared {
-                steps.extend([Open(node), FailPoll(node)]);
+                steps.extend([Open(node), Poll(node), FailPoll(node)]);
             } else {
                 steps.extend([Apply(node, Outcome::Deferred), Apply(node, Outcome::Failed), Pass(node), Join(node)]);
                 steps.extend([ReadPlace(node), SetPlace(node), Replay(node), Die(node), Cut(node), Connect(node)]);

@@ -334,10 +334,40 @@ pub const CONFIGS: &[Config] = &[
         scene: |size| Kind::Feed(feed::crash(size)),
     },
     Config {
-        name: "feed-shared",
-        about: "a cache on a server that two nodes share, where invalidations fail or are deferred",
+        name: "feed-shared-errors",
+        about: "a cache on a server that two nodes share; a node cannot apply a change, or is started anew",
         reaches: &[HIT, REFUSED, LATE],
-        scene: |size| Kind::Feed(feed::shared_order(size)),
+        scene: |size| Kind::Feed(feed::shared_errors(size)),
+    },
+    Config {
+        name: "feed-shared-deferrals",
+        about: "the same; a node defers a change",
+        reaches: &[HIT, REFUSED, LATE],
+        scene: |size| Kind::Feed(feed::shared_deferrals(size)),
+    },
+    Config {
+        name: "feed-shared-crash",
+        about: "the same; the database crashes, loses commits, and gives their numbers out again",
+        reaches: &[HIT, REFUSED, LATE],
+        scene: |size| Kind::Feed(feed::shared_crash(size)),
+    },
+    Config {
+        name: "feed-shared-trim",
+        about: "the same; changes are trimmed that a node or the place does not know of",
+        reaches: &[HIT, REFUSED, LATE],
+        scene: |size| Kind::Feed(feed::shared_trim(size)),
+    },
+    Config {
+        name: "feed-shared-loss",
+        about: "the same; the shared server restarts, empty or with older data",
+        reaches: &[HIT, REFUSED, LATE],
+        scene: |size| Kind::Feed(feed::shared_loss(size)),
+    },
+    Config {
+        name: "feed-shared-failover",
+        about: "the same; an older copy of the shared server becomes a second one, and nodes move there one by one",
+        reaches: &[HIT, REFUSED, LATE],
+        scene: |size| Kind::Feed(feed::shared_failover(size)),
     },
     Config {
         name: "postgres-crash",

@@ -30,10 +30,6 @@ impl Writers {
         Self(self.0 & !other.0)
     }
 
-    pub(super) fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
     pub(super) fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }

@@ -76,7 +76,9 @@ impl Feed {
             return None;
         }
         poll.place = AtPlace::Set;
+        let is_over = !poll.clear && poll.changes.is_empty();
         world.stores.get_mut(usize::from(node.connected?))?.place = Some(poll.position);
-        Some(())
+        // The sooner the poll counts, the more gets read.
+        if is_over { self.count(world, at) } else { Some(()) }
     }
 }

@@ -10,7 +10,7 @@ impl Feed {
     /// A poll begins. A cache in memory that has not joined joins: what it holds may be from before the position, and is forgotten.
     pub(super) fn poll(&self, world: &mut World, at: usize) -> Option<()> {
         let node = world.nodes.get_mut(at)?;
-        if node.poll != Poll::Idle || self.scene.shared && node.membership != Membership::Joined {
+        if node.poll != Poll::Idle {
             return None;
         }
         let joins = node.membership == Membership::Outside;
@@ -25,9 +25,13 @@ impl Feed {
         Some(())
     }
 
-    /// The database executes the statement of a poll.
+    /// The database executes the statement of a poll. On a shared server a poll begins at this moment: no later beginning is possible, so the
+    /// cache is read for as long as it may be.
     pub(super) fn answer(&self, world: &mut World, at: usize) -> Option<()> {
-        let node = *world.nodes.get(at)?;
+        let mut node = *world.nodes.get(at)?;
+        if self.scene.shared && node.poll == Poll::Idle && node.membership == Membership::Joined {
+            node.poll = Poll::Asking { age: 0, asked: true };
+        }
         let database = &mut world.database;
         let (mut position, mut membership) = (node.position, node.membership);
         let poll = match (node.poll, position) {
@@ -68,6 +72,12 @@ impl Feed {
         };
         let node = world.nodes.get_mut(at)?;
         (node.position, node.membership, node.poll) = (position, membership, poll);
+        if self.scene.shared
+            && let Poll::Applying(Applying { place: AtPlace::Unneeded, .. }) = poll
+        {
+            // It brings nothing.
+            return self.count(world, at);
+        }
         Some(())
     }
 

@@ -81,10 +81,12 @@ impl Feed {
             }
             (Step::Answer(_), _, Poll::Applying(_)) => "its poll is answered: a new position".to_owned(),
             (Step::Answer(_), _, Poll::Reading { changes, .. }) => format!("its poll reads the rows: {}", names(changes)),
+            (Step::Answer(_), _, Poll::Idle) if new.position.is_some() => "polls, and finds nothing new".to_owned(),
             (Step::Answer(_), ..) => "its poll finds that its position is not kept any more".to_owned(),
             (Step::ReadPlace(_), Poll::Applying(old), Poll::Applying(new)) => {
                 format!("reads the place, and skips {}", names(old.changes.without(new.changes)))
             }
+            (Step::SetPlace(_), _, Poll::Idle) => "sets the place, and its poll counts".to_owned(),
             (Step::SetPlace(_), ..) => "sets the place".to_owned(),
             (Step::Apply(_, outcome), Poll::Applying(poll), _) => {
                 let change = poll.changes.each().next().map_or(String::new(), |writer| format!("W{}", writer + 1));

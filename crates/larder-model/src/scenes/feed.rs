@@ -66,10 +66,50 @@ pub(super) fn crash(size: Size) -> FeedScene {
     }
 }
 
-pub(super) fn shared_order(size: Size) -> FeedScene {
-    let happens = Happens { deferrals: 1, errors: 1, ..NONE };
+pub(super) fn shared_errors(size: Size) -> FeedScene {
+    let happens = Happens { errors: 1, deaths: 1, ..NONE };
     match size {
-        Size::Small => shared(1, &[P, Q], &[Object::P], happens),
-        Size::Large => shared(1, &[P, Q], &[Object::P, Object::Q], happens),
+        Size::Small => shared(1, &[P], &[Object::P], happens),
+        Size::Large => shared(1, &[P, Q], &[Object::P], Happens { gets: 1, ..happens }),
+    }
+}
+
+pub(super) fn shared_deferrals(size: Size) -> FeedScene {
+    let happens = Happens { deferrals: 1, deaths: 1, ..NONE };
+    match size {
+        Size::Small => FeedScene { joined: true, ..shared(1, &[P, Q], &[Object::P], Happens { deaths: 0, ..happens }) },
+        Size::Large => FeedScene { joined: true, ..shared(1, &[P, Q, P], &[Object::P], happens) },
+    }
+}
+
+pub(super) fn shared_crash(size: Size) -> FeedScene {
+    let happens = Happens { crashes: 1, ..NONE };
+    match size {
+        Size::Small => FeedScene { joined: true, ..shared(1, &[ASYNCHRONOUS, P], &[Object::P], happens) },
+        Size::Large => shared(1, &[ASYNCHRONOUS, P], &[Object::P, Object::P], Happens { trims: 1, ..happens }),
+    }
+}
+
+pub(super) fn shared_trim(size: Size) -> FeedScene {
+    let happens = Happens { trims: 1, deaths: 1, ..NONE };
+    match size {
+        Size::Small => FeedScene { joined: true, ..shared(1, &[P], &[Object::P], happens) },
+        Size::Large => FeedScene { short: false, joined: true, ..shared(1, &[P, P], &[Object::P], happens) },
+    }
+}
+
+pub(super) fn shared_loss(size: Size) -> FeedScene {
+    let happens = Happens { losses: 1, ..NONE };
+    match size {
+        Size::Small => FeedScene { joined: true, ..shared(1, &[P], &[Object::P], happens) },
+        Size::Large => shared(1, &[P, P], &[Object::P, Object::P], Happens { deaths: 1, ..happens }),
+    }
+}
+
+pub(super) fn shared_failover(size: Size) -> FeedScene {
+    let happens = Happens { promotions: 1, ..NONE };
+    match size {
+        Size::Small => FeedScene { joined: true, ..shared(1, &[P], &[Object::P], happens) },
+        Size::Large => shared(1, &[P, P], &[Object::P, Object::P], Happens { deaths: 1, ..happens }),
     }
 }
