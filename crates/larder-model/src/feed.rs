@@ -18,8 +18,8 @@
 
 use crate::protections::{Removable, Removed};
 use crate::source::Object;
-use database::{Database, Writers};
 pub(crate) use database::{Commit, Writer};
+use database::{Database, Writers};
 use node::{Membership, Node};
 use stateright::{Model, Property};
 use store::{Load, Store};
@@ -117,7 +117,9 @@ pub(crate) enum Step {
     Prepare(usize),
     Commit(usize),
     RollBack(usize),
-    Crash { lossy: bool },
+    Crash {
+        lossy: bool,
+    },
     /// Somebody who finds no clock makes one.
     Register,
     Moment,
@@ -144,7 +146,9 @@ pub(crate) enum Step {
     Die(usize),
     /// A dump is written, or a replica is as far.
     Save,
-    Lose { empty: bool },
+    Lose {
+        empty: bool,
+    },
     Promote,
     Cut(usize),
     Connect(usize),
@@ -201,8 +205,9 @@ impl Model for Feed {
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
         use Step::{
-            Answer, Apply, Begin, Commit, Connect, Count, Crash, Cut, Die, FailPoll, Get, Join, Lose, Moment, Open, Pass, Poll,
-            Prepare, Promote, ReadPlace, Register, Replay, RollBack, Save, SayTrimmed, SetPlace, Tick, Trim,
+            Answer, Apply, Begin, Commit, Connect, Count, Crash, Cut, Die, FailPoll, Get, Join, Lose, Moment, Open,
+            Pass, Poll, Prepare, Promote, ReadPlace, Register, Replay, RollBack, Save, SayTrimmed, SetPlace, Tick,
+            Trim,
         };
         steps.extend([Tick, Crash { lossy: false }, Crash { lossy: true }, Register, Moment, SayTrimmed]);
         let writers = 0..self.scene.writers.len();

@@ -115,6 +115,25 @@ pub const PROOFS: &[(Removable, &str)] = &[
     (Removable::KeyOrder, "postgres-moves"),
     (Removable::KeysDrained, "postgres-prune"),
     (Removable::MarksOfShapes, "postgres-shapes"),
+    (Removable::SnapshotDifference, "feed-order"),
+    (Removable::OneStatement, "feed-order"),
+    (Removable::PrimaryOnly, "feed-order"),
+    (Removable::Deadline, "feed-order"),
+    (Removable::DeadlineFromBegin, "feed-order"),
+    (Removable::Gap, "feed-trim"),
+    (Removable::TrimInOne, "feed-trim"),
+    (Removable::TrimForward, "feed-trim"),
+    (Removable::FeedEpoch, "feed-crash"),
+    (Removable::ClearAtJoin, "feed-late"),
+    (Removable::ClearAfterPosition, "feed-order"),
+    (Removable::AppliedCounts, "feed-shared-errors"),
+    (Removable::PlaceAfterApplied, "feed-shared-errors"),
+    (Removable::ClearWithoutPlace, "feed-shared-errors"),
+    (Removable::JoinAfterPosition, "feed-shared-errors"),
+    (Removable::DeferralHoldsPlace, "feed-shared-deferrals"),
+    (Removable::JournalHoldsPlace, "feed-shared-deferrals"),
+    (Removable::PlaceEpoch, "feed-shared-crash"),
+    (Removable::RejoinElsewhere, "feed-shared-failover"),
     (Removable::DeferredBindsOneNode, "outage"),
     (Removable::JournalDiesWithNode, "outage"),
     (Removable::IndexKeysStay, "values"),
@@ -128,6 +147,17 @@ pub const CLUSTER_PROOFS: &[(Removable, &str)] = &[
     (Removable::Ticket, "cluster-values"),
     (Removable::Epoch, "cluster-truncate"),
     (Removable::SetOfCurrent, "cluster-set-raced"),
+];
+
+/// The same in the feed, for protections that exist elsewhere, too.
+pub const FEED_PROOFS: &[(Removable, &str)] = &[
+    (Removable::Fence, "feed-order"),
+    (Removable::Ticket, "feed-order"),
+    (Removable::Fence, "feed-shared-deferrals"),
+    (Removable::Gap, "feed-shared-trim"),
+    (Removable::TrimInOne, "feed-shared-trim"),
+    (Removable::FeedEpoch, "feed-shared-crash"),
+    (Removable::History, "feed-shared-loss"),
 ];
 
 const HIT: &str = "a read hits";

@@ -61,12 +61,21 @@ pub(crate) struct Writer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Transaction {
     Waiting,
-    Running { number: u8 },
-    Prepared { number: u8 },
-    Committed { number: u8, age: u8 },
+    Running {
+        number: u8,
+    },
+    Prepared {
+        number: u8,
+    },
+    Committed {
+        number: u8,
+        age: u8,
+    },
     RolledBack,
     /// It was committed, and a crash has lost it.
-    Lost { age: u8 },
+    Lost {
+        age: u8,
+    },
 }
 
 /// A snapshot: it sees the numbers below `end` that were not running.

@@ -18,11 +18,20 @@ pub(super) enum Membership {
 pub(super) enum Poll {
     Idle,
     /// The statement is on its way. `asked`: it asks for the cache.
-    Asking { age: u8, asked: bool },
+    Asking {
+        age: u8,
+        asked: bool,
+    },
     /// Without `one-statement`: the rows are read, and the snapshot is next.
-    Reading { age: u8, asked: bool, changes: Writers },
+    Reading {
+        age: u8,
+        asked: bool,
+        changes: Writers,
+    },
     /// A cache on a shared connector joins: it has read the place.
-    Joining { place: Option<Position> },
+    Joining {
+        place: Option<Position>,
+    },
     /// Answered, and what it brought is being applied.
     Applying(Applying),
 }

@@ -60,7 +60,9 @@ impl Feed {
                     self.brought(age, asked, database.head(self.removed)?, changes)
                 }
             }
-            (Poll::Reading { age, asked, changes }, _) => self.brought(age, asked, database.head(self.removed)?, changes),
+            (Poll::Reading { age, asked, changes }, _) => {
+                self.brought(age, asked, database.head(self.removed)?, changes)
+            }
             (Poll::Joining { place }, _) => match database.head(self.removed) {
                 Some(head) => self.brought_by_join(world, head, place),
                 None => {

@@ -21,7 +21,8 @@ pub(super) fn all() -> Vec<Property<Feed>> {
         }),
         Property::sometimes("a cache joins", |_, world: &World| {
             world.nodes.iter().any(|node| {
-                matches!(node.poll, Poll::Applying(poll) if poll.joins && !poll.clear) || node.membership == Membership::Joined
+                matches!(node.poll, Poll::Applying(poll) if poll.joins && !poll.clear)
+                    || node.membership == Membership::Joined
             })
         }),
     ]

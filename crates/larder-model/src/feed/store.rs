@@ -21,10 +21,17 @@ pub(super) struct Store {
 pub(super) enum Load {
     Waiting,
     /// It has its ticket, from this store.
-    Ticketed { store: u8, overtaken: bool },
+    Ticketed {
+        store: u8,
+        overtaken: bool,
+    },
     /// Without `ticket`: it has read before it takes its ticket.
     Read(Value),
-    Loaded { store: u8, overtaken: bool, value: Value },
+    Loaded {
+        store: u8,
+        overtaken: bool,
+        value: Value,
+    },
     Done,
 }
 

@@ -37,7 +37,9 @@ impl Feed {
             (writer.keys.to_string(), how)
         });
         let what = match step {
-            Step::Begin(_) if !self.scene.short => format!("begins, as number {}", number(after.database.transactions.get(at))),
+            Step::Begin(_) if !self.scene.short => {
+                format!("begins, as number {}", number(after.database.transactions.get(at)))
+            }
             Step::Prepare(_) => "prepares".to_owned(),
             Step::Begin(_) | Step::Commit(_) => format!("commits{how}"),
             _ => "is rolled back".to_owned(),
@@ -68,7 +70,9 @@ impl Feed {
             (Step::Poll(_), _, Poll::Asking { asked: false, .. }) => {
                 "begins a poll, which does not ask for this cache".to_owned()
             }
-            (Step::Poll(_), ..) if old.membership == Membership::Outside => "lets the cache join, and begins a poll".to_owned(),
+            (Step::Poll(_), ..) if old.membership == Membership::Outside => {
+                "lets the cache join, and begins a poll".to_owned()
+            }
             (Step::Poll(_), ..) => "begins a poll".to_owned(),
             (Step::Answer(_), _, Poll::Applying(Applying { clear: true, .. })) => {
                 "its poll is answered: a new position; everything is to be forgotten".to_owned()
@@ -80,7 +84,9 @@ impl Feed {
                 format!("its poll brings {}", names(poll.changes))
             }
             (Step::Answer(_), _, Poll::Applying(_)) => "its poll is answered: a new position".to_owned(),
-            (Step::Answer(_), _, Poll::Reading { changes, .. }) => format!("its poll reads the rows: {}", names(changes)),
+            (Step::Answer(_), _, Poll::Reading { changes, .. }) => {
+                format!("its poll reads the rows: {}", names(changes))
+            }
             (Step::Answer(_), _, Poll::Idle) if new.position.is_some() => "polls, and finds nothing new".to_owned(),
             (Step::Answer(_), ..) => "its poll finds that its position is not kept any more".to_owned(),
             (Step::ReadPlace(_), Poll::Applying(old), Poll::Applying(new)) => {
@@ -93,7 +99,9 @@ impl Feed {
                 let (done, what) = if poll.clear { ("forgets", "everything".to_owned()) } else { ("applies", change) };
                 match outcome {
                     Outcome::Applied => format!("{done} {what}"),
-                    Outcome::Deferred => format!("cannot apply {}, and defers it", if poll.clear { "the clearing" } else { &what }),
+                    Outcome::Deferred => {
+                        format!("cannot apply {}, and defers it", if poll.clear { "the clearing" } else { &what })
+                    }
                     Outcome::Failed => format!("cannot apply {}", if poll.clear { "the clearing" } else { &what }),
                 }
             }
@@ -143,7 +151,8 @@ impl Told for Feed {
     fn end_in_words(&self, world: &World) -> String {
         let mut told = Vec::new();
         for (at, store) in world.stores.iter().enumerate() {
-            let name = if self.scene.shared { format!("server {}", at + 1) } else { format!("memory of {}", NODES[at]) };
+            let name =
+                if self.scene.shared { format!("server {}", at + 1) } else { format!("memory of {}", NODES[at]) };
             for object in OBJECTS {
                 if let Some(value) = store.objects[object.at()] {
                     told.push(format!("{name} has {object:?} {}", shows(value)));
