@@ -171,7 +171,10 @@ const SWEPT: &str = "a fence is swept";
 const LOST_A_KEY: &str = "a holder is displaced";
 const OUTDATED: &str = "a set is outdated";
 const PRUNED: &str = "a key's row is pruned";
-const LATE: &str = "a change arrives late";
+const SHOWN: &str = "a change is shown that binds";
+const JOINS: &str = "a cache joins from a place";
+const SKIPPED: &str = "a change is skipped";
+const CUT: &str = "a node loses its connection";
 const PREPARED: &str = "a prepared transaction is committed after a crash";
 
 /// All configurations.
@@ -342,61 +345,61 @@ pub const CONFIGS: &[Config] = &[
     Config {
         name: "feed-order",
         about: "a cache in memory; transactions commit in another order than they began in, or not at all",
-        reaches: &[HIT, REFUSED, LATE],
+        reaches: &[HIT, REFUSED, SHOWN],
         scene: |size| Kind::Feed(feed::order(size)),
     },
     Config {
         name: "feed-late",
         about: "a cache in memory that is opened while the feed is read for another cache",
-        reaches: &[HIT, REFUSED, LATE],
+        reaches: &[HIT, REFUSED, SHOWN],
         scene: |size| Kind::Feed(feed::late(size)),
     },
     Config {
         name: "feed-trim",
         about: "a cache in memory, whose node may be away while changes are trimmed",
-        reaches: &[HIT, REFUSED, LATE],
+        reaches: &[HIT, REFUSED, SHOWN],
         scene: |size| Kind::Feed(feed::trim(size)),
     },
     Config {
         name: "feed-crash",
         about: "a cache in memory; the database crashes, loses commits, and gives their numbers out again",
-        reaches: &[HIT, REFUSED, LATE],
+        reaches: &[HIT, REFUSED, SHOWN],
         scene: |size| Kind::Feed(feed::crash(size)),
     },
     Config {
         name: "feed-shared-errors",
-        about: "a cache on a server that two nodes share; a node cannot apply a change, or is started anew",
-        reaches: &[HIT, REFUSED, LATE],
+        about: "a cache on a server that two nodes share; a node cannot apply a change, or dies",
+        reaches: &[HIT, REFUSED, SHOWN, JOINS, SKIPPED],
         scene: |size| Kind::Feed(feed::shared_errors(size)),
     },
     Config {
         name: "feed-shared-deferrals",
         about: "the same; a node defers a change",
-        reaches: &[HIT, REFUSED, LATE],
+        reaches: &[HIT, REFUSED, SHOWN, SKIPPED],
         scene: |size| Kind::Feed(feed::shared_deferrals(size)),
     },
     Config {
         name: "feed-shared-crash",
         about: "the same; the database crashes, loses commits, and gives their numbers out again",
-        reaches: &[HIT, REFUSED, LATE],
+        reaches: &[HIT, REFUSED, SHOWN, JOINS, SKIPPED],
         scene: |size| Kind::Feed(feed::shared_crash(size)),
     },
     Config {
         name: "feed-shared-trim",
         about: "the same; changes are trimmed that a node or the place does not know of",
-        reaches: &[HIT, REFUSED, LATE],
+        reaches: &[HIT, REFUSED, SHOWN, JOINS, SKIPPED],
         scene: |size| Kind::Feed(feed::shared_trim(size)),
     },
     Config {
         name: "feed-shared-loss",
         about: "the same; the shared server restarts, empty or with older data",
-        reaches: &[HIT, REFUSED, LATE],
+        reaches: &[HIT, REFUSED, SHOWN, SKIPPED, CUT],
         scene: |size| Kind::Feed(feed::shared_loss(size)),
     },
     Config {
         name: "feed-shared-failover",
         about: "the same; an older copy of the shared server becomes a second one, and nodes move there one by one",
-        reaches: &[HIT, REFUSED, LATE],
+        reaches: &[HIT, REFUSED, SHOWN, JOINS, SKIPPED, CUT],
         scene: |size| Kind::Feed(feed::shared_failover(size)),
     },
     Config {

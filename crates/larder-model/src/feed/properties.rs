@@ -1,6 +1,6 @@
 //! The promises of the feed, as properties of every state.
 
-use super::node::{Membership, Poll};
+use super::node::{AtPlace, Poll};
 use super::store::{Load, Value};
 use super::{Feed, World};
 use crate::source::OBJECTS;
@@ -15,15 +15,24 @@ pub(super) fn all() -> Vec<Property<Feed>> {
         Property::sometimes("a fill is refused", |_, world: &World| {
             world.loads.iter().any(|(_, load)| matches!(load, Load::Loaded { overtaken: true, .. }))
         }),
-        Property::sometimes("a change arrives late", |model, world: &World| {
+        Property::sometimes("a change is shown that binds", |model, world: &World| {
             let binding = world.database.binding(model.scene.deadline);
-            served(model, world).any(|(_, value)| !value.0.is_empty()) && !binding.is_empty()
+            served(model, world).any(|(_, value)| value.0.meets(binding))
         }),
-        Property::sometimes("a cache joins", |_, world: &World| {
-            world.nodes.iter().any(|node| {
-                matches!(node.poll, Poll::Applying(poll) if poll.joins && !poll.clear)
-                    || node.membership == Membership::Joined
+        Property::sometimes("a cache joins from a place", |_, world: &World| {
+            world.nodes.iter().any(|node| matches!(node.poll, Poll::Applying(poll) if poll.joins && !poll.clear))
+        }),
+        Property::sometimes("a change is skipped", |model, world: &World| {
+            world.nodes.iter().any(|node| match (node.poll, node.connected.map(usize::from)) {
+                (Poll::Applying(poll), Some(store)) if poll.place == AtPlace::Unread => {
+                    let place = world.stores.get(store).and_then(|store| store.place);
+                    place.is_some_and(|place| !world.database.seen(poll.changes, place, model.removed).is_empty())
+                }
+                _ => false,
             })
+        }),
+        Property::sometimes("a node loses its connection", |_, world: &World| {
+            world.nodes.iter().any(|node| node.connected.is_none())
         }),
     ]
 }

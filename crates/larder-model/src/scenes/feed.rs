@@ -31,18 +31,23 @@ fn shared(deadline: u8, writers: &[Writer], loads: &[Object], happens: Happens) 
     FeedScene { nodes: 2, shared: true, short: true, ..memory(deadline, writers, loads, happens) }
 }
 
+/// The same, with both nodes joined at the beginning.
+fn joined(scene: FeedScene) -> FeedScene {
+    FeedScene { joined: true, ..scene }
+}
+
 pub(super) fn order(size: Size) -> FeedScene {
     let happens = Happens { rollbacks: 1, gets: 1, ..NONE };
     match size {
         Size::Small => memory(1, &[P, P], &[Object::P], happens),
-        Size::Large => memory(2, &[P, PREPARED, BOTH], &[Object::P, Object::P], happens),
+        Size::Large => memory(2, &[P, PREPARED, P], &[Object::P], happens),
     }
 }
 
 pub(super) fn late(size: Size) -> FeedScene {
     let scene = match size {
         Size::Small => memory(1, &[P], &[Object::P], NONE),
-        Size::Large => memory(2, &[P, BOTH, PREPARED], &[Object::P, Object::Q], Happens { gets: 1, ..NONE }),
+        Size::Large => memory(2, &[P, BOTH], &[Object::P, Object::Q], Happens { gets: 1, ..NONE }),
     };
     FeedScene { late: true, ..scene }
 }
@@ -50,8 +55,8 @@ pub(super) fn late(size: Size) -> FeedScene {
 pub(super) fn trim(size: Size) -> FeedScene {
     let happens = Happens { trims: 2, ..NONE };
     match size {
-        Size::Small => memory(1, &[P, P], &[Object::P], happens),
-        Size::Large => memory(2, &[P, P, P], &[Object::P, Object::P], happens),
+        Size::Small => memory(1, &[P], &[Object::P], happens),
+        Size::Large => memory(1, &[P, P, P], &[Object::P], happens),
     }
 }
 
@@ -59,10 +64,7 @@ pub(super) fn crash(size: Size) -> FeedScene {
     let happens = Happens { crashes: 1, ..NONE };
     match size {
         Size::Small => memory(1, &[ASYNCHRONOUS, P], &[Object::P], happens),
-        Size::Large => {
-            let happens = Happens { crashes: 2, gets: 1, ..happens };
-            memory(2, &[ASYNCHRONOUS, PREPARED, P], &[Object::P, Object::P], happens)
-        }
+        Size::Large => memory(1, &[ASYNCHRONOUS, PREPARED, P], &[Object::P], happens),
     }
 }
 
@@ -70,46 +72,46 @@ pub(super) fn shared_errors(size: Size) -> FeedScene {
     let happens = Happens { errors: 1, deaths: 1, ..NONE };
     match size {
         Size::Small => shared(1, &[P], &[Object::P], happens),
-        Size::Large => shared(1, &[P, Q], &[Object::P], Happens { gets: 1, ..happens }),
+        Size::Large => shared(1, &[P, Q], &[Object::P], happens),
     }
 }
 
 pub(super) fn shared_deferrals(size: Size) -> FeedScene {
-    let happens = Happens { deferrals: 1, deaths: 1, ..NONE };
+    let happens = Happens { deferrals: 1, ..NONE };
     match size {
-        Size::Small => FeedScene { joined: true, ..shared(1, &[P, Q], &[Object::P], Happens { deaths: 0, ..happens }) },
-        Size::Large => FeedScene { joined: true, ..shared(1, &[P, Q, P], &[Object::P], happens) },
+        Size::Small => joined(shared(1, &[P, Q], &[Object::P], happens)),
+        Size::Large => joined(shared(1, &[P, Q, P], &[Object::P, Object::Q], happens)),
     }
 }
 
 pub(super) fn shared_crash(size: Size) -> FeedScene {
     let happens = Happens { crashes: 1, ..NONE };
     match size {
-        Size::Small => FeedScene { joined: true, ..shared(1, &[ASYNCHRONOUS, P], &[Object::P], happens) },
-        Size::Large => shared(1, &[ASYNCHRONOUS, P], &[Object::P, Object::P], Happens { trims: 1, ..happens }),
+        Size::Small => joined(shared(1, &[ASYNCHRONOUS, P], &[Object::P], happens)),
+        Size::Large => shared(1, &[ASYNCHRONOUS, P], &[Object::P], happens),
     }
 }
 
 pub(super) fn shared_trim(size: Size) -> FeedScene {
     let happens = Happens { trims: 1, deaths: 1, ..NONE };
     match size {
-        Size::Small => FeedScene { joined: true, ..shared(1, &[P], &[Object::P], happens) },
-        Size::Large => FeedScene { short: false, joined: true, ..shared(1, &[P, P], &[Object::P], happens) },
+        Size::Small => joined(shared(1, &[P], &[Object::P], happens)),
+        Size::Large => FeedScene { short: false, ..joined(shared(1, &[P, P], &[Object::P], happens)) },
     }
 }
 
 pub(super) fn shared_loss(size: Size) -> FeedScene {
     let happens = Happens { losses: 1, ..NONE };
     match size {
-        Size::Small => FeedScene { joined: true, ..shared(1, &[P], &[Object::P], happens) },
-        Size::Large => shared(1, &[P, P], &[Object::P, Object::P], Happens { deaths: 1, ..happens }),
+        Size::Small => joined(shared(1, &[P], &[Object::P], happens)),
+        Size::Large => shared(1, &[P, P], &[Object::P], happens),
     }
 }
 
 pub(super) fn shared_failover(size: Size) -> FeedScene {
     let happens = Happens { promotions: 1, ..NONE };
     match size {
-        Size::Small => FeedScene { joined: true, ..shared(1, &[P], &[Object::P], happens) },
-        Size::Large => shared(1, &[P, P], &[Object::P, Object::P], Happens { deaths: 1, ..happens }),
+        Size::Small => joined(shared(1, &[P], &[Object::P], happens)),
+        Size::Large => joined(shared(1, &[P, P], &[Object::P], Happens { deaths: 1, gets: 1, ..happens })),
     }
 }
