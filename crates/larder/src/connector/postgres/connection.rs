@@ -75,6 +75,11 @@ impl Connection {
         self.sessions.iter().min_by_key(|session| session.under_way.load(Ordering::Relaxed)).ok_or(Trouble::Unavailable)
     }
 
+    /// The client of each session.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = &Client> {
+        self.sessions.iter().map(|session| &session.client)
+    }
+
     /// Sends one statement.
     pub(crate) async fn rows(&self, query: Query, parameters: Parameters<'_>) -> Result<Vec<Row>, Trouble> {
         self.session()?.rows(query, parameters).await

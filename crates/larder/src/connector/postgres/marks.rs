@@ -43,6 +43,13 @@ impl Marks {
     }
 }
 
+/// The mark of a key, by the names of its cache and index.
+pub(crate) fn named(cache: &str, index: &str, key: &[u8]) -> i64 {
+    let mut hash = begun(cache, index);
+    hash.update(key);
+    ended(hash)
+}
+
 fn begun(cache: &str, index: &str) -> Sha256 {
     let mut hash = Sha256::new();
     for name in [cache, index] {
@@ -70,6 +77,7 @@ mod tests {
         assert_ne!(mark("a", b"b"), mark("a", b"c"));
         assert_ne!(mark("a", b"b"), mark("ab", b""));
         let marks = Marks::of(&Schema::of::<Color>().named("a"));
+        assert_eq!(named("a", Color::INDEXES[0], b"k"), marks.primary(b"k"));
         assert_ne!(marks.cache, marks.primary(b""));
     }
 }

@@ -78,6 +78,12 @@ CREATE UNLOGGED TABLE IF NOT EXISTS larder.leases (
   until timestamptz NOT NULL)
   WITH (fillfactor = 90);
 
+-- Up to where the feed of another database was applied to a cache here. Emptied with everything else, and never without it.
+CREATE UNLOGGED TABLE IF NOT EXISTS larder.places (
+  cache int8  PRIMARY KEY,                        -- mark of the whole cache
+  place bytea NOT NULL)
+  WITH (fillfactor = 50);
+
 -- The feed: what was touched, for caches in other places. Logged, so that a change is told if and only if its transaction commits.
 CREATE TABLE IF NOT EXISTS larder.changes (
   xid   xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -99,6 +105,16 @@ CREATE UNLOGGED TABLE IF NOT EXISTS larder.prepared (
   gid      text        NOT NULL,
   prepared timestamptz NOT NULL,
   PRIMARY KEY (gid, prepared));
+
+-- The releases of each cache that have connected, for people who look into caches without entry types. No operation of a service reads it.
+CREATE UNLOGGED TABLE IF NOT EXISTS larder.caches (
+  cache    text        NOT NULL,
+  shape    int8        NOT NULL,                  -- as in larder.objects
+  followed bool        NOT NULL,                  -- the objects are in the memory of each node, which follows the feed
+  mark     int8        NOT NULL,                  -- of the whole cache
+  indexes  text[]      NOT NULL,                  -- their names, the primary index first
+  seen     timestamptz NOT NULL DEFAULT now(),    -- when a node of the release has connected, to the hour
+  PRIMARY KEY (cache, shape, followed));
 
 CREATE OR REPLACE FUNCTION larder.version() RETURNS int4 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
 
@@ -167,7 +183,8 @@ BEGIN
     PERFORM pg_advisory_xact_lock('larder.clock'::regclass::oid::int4, 0);
     IF NOT EXISTS (SELECT FROM larder.clock c WHERE c.home = here) THEN
       IF EXISTS (SELECT FROM larder.clock) THEN
-        TRUNCATE larder.clock, larder.fences, larder.objects, larder.keys, larder.notes, larder.leases, larder.changes, larder.moments, larder.prepared;
+        TRUNCATE larder.clock, larder.fences, larder.objects, larder.keys, larder.notes, larder.leases, larder.places,
+          larder.changes, larder.moments, larder.prepared, larder.caches;
       END IF;
       IF NOT EXISTS (SELECT FROM larder.prepared) THEN
         INSERT INTO larder.prepared (gid, prepared)
@@ -183,6 +200,32 @@ BEGIN
     END IF;
   END IF;
   SELECT c.epoch, c.generation, pg_current_snapshot()::text INTO epoch, generation, snapshot FROM larder.clock c;
+END $$;
+
+-- Answers as larder.register does, and notes a release of a cache. Of the releases of a cache, the sixteen that have connected last stay.
+CREATE OR REPLACE FUNCTION larder.register_cache(p_cache text, p_shape int8, p_followed bool, p_indexes text[],
+  OUT epoch int8, OUT generation int4, OUT snapshot text) LANGUAGE plpgsql AS $$
+BEGIN
+  -- First: the snapshot becomes a ticket, and a snapshot does not say that its own transaction is still running.
+  SELECT r.epoch, r.generation, r.snapshot INTO epoch, generation, snapshot FROM larder.register() r;
+  IF epoch IS NULL THEN
+    RETURN;
+  END IF;
+  BEGIN
+    IF EXISTS (SELECT FROM larder.caches c WHERE c.cache = p_cache AND c.shape = p_shape AND c.followed = p_followed AND c.indexes = p_indexes
+        AND c.seen > now() - interval '1 hour') THEN
+      RETURN;
+    END IF;
+    INSERT INTO larder.caches AS c (cache, shape, followed, mark, indexes)
+      VALUES (p_cache, p_shape, p_followed, larder.mark(p_cache, '', ''), p_indexes)
+      ON CONFLICT (cache, shape, followed) DO UPDATE SET indexes = excluded.indexes, seen = excluded.seen
+        WHERE c.seen < excluded.seen - interval '1 hour' OR c.indexes <> excluded.indexes;
+    DELETE FROM larder.caches c WHERE c.ctid = ANY (ARRAY(
+      SELECT o.ctid FROM larder.caches o WHERE o.cache = p_cache ORDER BY o.seen DESC OFFSET 16 FOR UPDATE SKIP LOCKED));
+  EXCEPTION WHEN insufficient_privilege THEN
+    -- Services work without these rows.
+    NULL;
+  END;
 END $$;
 
 -- The fences of a put. One that was outdated forgets nothing that is newer than it, and keeps older loads out all the same.
@@ -441,12 +484,11 @@ BEGIN
 END $$;
 
 -- Removes what has ended in some pages of the objects, and the rows of `keys`, `notes` and `leases` that nobody needs, in the same share of theirs.
--- p_page: the first page. next: the page to go on with; NULL: that was all
-CREATE OR REPLACE FUNCTION larder.prune(p_page int8, p_pages int4, OUT next int8, OUT objects int4, OUT keys int4) LANGUAGE plpgsql AS $$
+-- p_page: the first page. next: the page to go on with; NULL: that was all. longest: how many pages there are
+CREATE OR REPLACE FUNCTION larder.prune(p_page int8, p_pages int4, OUT next int8, OUT objects int4, OUT keys int4, OUT longest int8) LANGUAGE plpgsql AS $$
 DECLARE
   first tid := format('(%s,0)', p_page)::tid;
   past tid := format('(%s,0)', p_page + p_pages)::tid;
-  longest int8;
 BEGIN
   DELETE FROM larder.objects o WHERE o.ctid = ANY (ARRAY(
     SELECT o.ctid FROM larder.objects o WHERE o.ctid >= first AND o.ctid < past AND (o.until <= now() OR o.idle <= now()) FOR UPDATE SKIP LOCKED));
