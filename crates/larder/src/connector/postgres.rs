@@ -38,7 +38,7 @@ use crate::clock::Clock;
 use crate::connector::remote::{Link, Server, ServerOptions};
 use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss, Object,
-    OptionError, Pruned, Schema, Status, Stored, Ticket, Transactions, Value,
+    OptionError, Place, Pruned, Schema, Status, Stored, Ticket, Transactions, Value,
 };
 use crate::telemetry::Latencies;
 use server::{PostgresServer, Store};
@@ -49,13 +49,16 @@ pub(crate) mod address;
 pub(crate) mod connecting;
 pub(crate) mod connection;
 mod errors;
+mod forgetting;
 pub mod inspect;
 mod leasing;
 mod marks;
 pub(crate) mod options;
+mod placing;
 mod pruning;
 pub(crate) mod queries;
 mod reading;
+pub(crate) mod rights;
 mod server;
 pub(crate) mod snapshots;
 mod storing;
@@ -307,6 +310,18 @@ impl Connector for PostgresConnector {
 
     fn untouched(&self, keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
         Answer::later(async move { self.store.was_untouched(&keys, since).await })
+    }
+
+    fn connection(&self) -> u64 {
+        self.store.link.generation()
+    }
+
+    fn place(&self) -> Answer<'_, Option<Place>> {
+        Answer::later(self.store.read_place())
+    }
+
+    fn set_place(&self, place: Vec<u8>, connection: u64) -> Answer<'_, ()> {
+        Answer::later(self.store.write_place(place, connection))
     }
 
     fn transactions(&self) -> Transactions<'_> {

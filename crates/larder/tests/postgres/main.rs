@@ -3,11 +3,14 @@
 
 mod caches;
 mod feed;
+#[cfg(feature = "redis")]
+mod feed_on_redis;
 #[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]
 mod in_transaction;
 mod interleavings;
 mod log;
 mod many;
+mod names;
 mod node;
 mod outage;
 mod pooler;
