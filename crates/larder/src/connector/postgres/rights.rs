@@ -71,7 +71,7 @@ impl Rights {
 
 impl PostgresServer {
     /// Asks which rights are missing, and tells an operator what is new.
-    async fn ask_for_rights(&self, link: &Link<Self>) {
+    pub(crate) async fn ask_for_rights(&self, link: &Link<Self>) {
         let asked = link.beat(|on| async move { on.rows(Query::Missing, &[&RIGHTS]).await }).await;
         let missing = asked.and_then(|rows| rows.iter().map(|row| column(row, 0)).collect::<Result<Vec<String>, _>>());
         match missing.map(|missing| self.rights.answered(&missing)) {

@@ -48,7 +48,7 @@ const SWEEPS: usize = 25;
 /// One PostgreSQL database.
 pub(crate) struct PostgresServer {
     pub(crate) options: PostgresOptions,
-    name: String,
+    pub(crate) name: String,
     pub(crate) snapshots: Snapshots,
     /// When this node last looked whether there is something to sweep, in ms of its clock.
     swept: AtomicU64,
