@@ -26,11 +26,13 @@ mod lookup;
 mod many;
 mod miss;
 mod object;
+mod place;
 mod schema;
 mod stats;
 mod status;
 mod stored;
 mod ticket;
+mod transactions;
 
 pub use crate::codec::Value;
 pub use crate::key::{KeyBuf, KeyRef};
@@ -43,8 +45,11 @@ pub use lease::{Lease, LeaseToken};
 pub(crate) use load_options::JITTER;
 pub use load_options::LoadOptions;
 pub use lookup::{Lookup, Lookups};
+#[cfg(feature = "postgres")]
+pub(crate) use many::set_each;
 pub use miss::Miss;
 pub use object::Object;
+pub use place::Place;
 #[cfg(any(feature = "yaml", feature = "toml"))]
 pub(crate) use schema::MAX_OBJECT_SIZE;
 pub(crate) use schema::examine;
@@ -53,3 +58,4 @@ pub use stats::Stats;
 pub use status::{Pruned, Status};
 pub use stored::{Fill, Stored};
 pub use ticket::{Ticket, issue_ticket};
+pub use transactions::{OtherDatabase, Snapshot, Snapshots, Transactions};

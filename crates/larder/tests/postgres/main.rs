@@ -3,8 +3,13 @@
 
 mod caches;
 mod feed;
+#[cfg(feature = "redis")]
+mod feed_on_redis;
+#[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]
+mod in_transaction;
 mod interleavings;
 mod log;
+mod many;
 mod names;
 mod node;
 mod outage;
@@ -13,4 +18,6 @@ mod refusals;
 mod setup;
 mod sources;
 mod sweeping;
+#[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]
+mod ticket_of_a_transaction;
 mod tls;

@@ -6,7 +6,7 @@
 
 use super::connection::{Connection, column, unexpected};
 use super::errors::NOT_SET_UP;
-use super::forgetting::{fence, tell};
+use super::forgetting::{forget_alike, is_delete};
 use super::marks::Marks;
 use super::options::PostgresOptions;
 use super::queries::Query;
@@ -15,7 +15,7 @@ use super::snapshots::Snapshots;
 use crate::clock::Clock;
 use crate::connector::remote::hints::Hints;
 use crate::connector::remote::{
-    Batch, Channel, Clearing, Clocked, Connected, Forgetting, Link, RemoteCache, ServerKind, Trouble, What,
+    Batch, Channel, Clearing, Clocked, Connected, Link, RemoteCache, ServerKind, Trouble, What,
 };
 use crate::contract::{Schema, Ticket};
 use crate::telemetry::WarningLimit;
@@ -253,26 +253,14 @@ impl ServerKind for PostgresServer {
         batches: &[Batch<'_>],
         answers: &mut Vec<Result<Option<Ticket>, Trouble>>,
     ) -> Result<(), Trouble> {
-        for batch in batches {
-            let marks: Vec<i64> = batch.keys().iter().map(|key| local.marks.mark(key.as_ref())).collect();
-            let sent = match batch.what() {
-                what if local.told.is_some() => tell(channel, local, batch, &marks, what).await,
-                Forgetting::Delete => fence(channel, &marks, b'd').await,
-                Forgetting::Invalidate { floors } if floors.is_empty() => fence(channel, &marks, b'i').await,
-                Forgetting::Invalidate { floors } => {
-                    let floors: Vec<Option<i64>> =
-                        floors.iter().map(|floor| (*floor > 0).then(|| ordered(*floor))).collect();
-                    let primary: Vec<bool> = batch.keys().iter().map(|key| key.index == 0).collect();
-                    let (marks, floors, primary) = (&marks, &floors, &primary);
-                    channel.run(|on| async move { on.rows(Query::ForgetBelow, &[marks, floors, primary]).await }).await
-                }
-            };
-            let answer = match sent {
+        // One statement for all that are alike: how many keys it has makes no difference to the database.
+        for alike in batches.chunk_by(|one, other| is_delete(one) == is_delete(other)) {
+            let answer = match forget_alike(channel, local, alike).await {
                 Ok(rows) => rows.first().map_or(Ok(None), |row| self.ticket_in(row)),
                 Err(trouble) if trouble.is_of_its_command() => Err(trouble),
                 Err(trouble) => return Err(trouble),
             };
-            answers.push(answer);
+            answers.extend(alike.iter().map(|_| answer.clone()));
         }
         Ok(())
     }

@@ -1,0 +1,103 @@
+//! The options of a feed, and of a cache that follows it.
+
+use crate::option_error::{OptionError, setters};
+use std::time::Duration;
+
+/// The options of a [`Feed`](super::Feed).
+///
+/// ```
+/// use larder::feed::FeedOptions;
+/// use std::time::Duration;
+///
+/// assert!(FeedOptions::new().poll(Duration::from_millis(25)).validate().is_ok());
+/// assert!(FeedOptions::new().poll(Duration::ZERO).validate().is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FeedOptions {
+    /// The pause between two polls; 1 ms to 10 s. With many nodes a good choice is 2.5 ms for each of them. Default 50 ms.
+    pub poll: Duration,
+}
+
+impl Default for FeedOptions {
+    fn default() -> Self {
+        Self { poll: Duration::from_millis(50) }
+    }
+}
+
+impl FeedOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        poll: Duration,
+    }
+
+    /// Checks that every option can be used.
+    ///
+    /// # Errors
+    ///
+    /// The first option that cannot be used, and what is accepted.
+    pub fn validate(&self) -> Result<(), OptionError> {
+        OptionError::first(|refuse| {
+            if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&self.poll) {
+                refuse(OptionError::duration("poll", self.poll, "a duration from 1ms to 10s, such as 50ms"));
+            }
+        })
+    }
+}
+
+/// The options of a cache that follows a [`Feed`](super::Feed).
+///
+/// ```
+/// use larder::feed::{FeedOptions, FollowOptions};
+/// use std::time::Duration;
+///
+/// let options = FollowOptions::new().deadline(Duration::from_secs(2));
+/// assert!(options.validate(&FeedOptions::new()).is_ok());
+/// assert!(options.validate(&FeedOptions::new().poll(Duration::from_secs(2))).is_err(), "shorter than two polls");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FollowOptions {
+    /// For how long after a poll has begun the cache is read; at least two polls of the feed, and at most a minute. Default 1 s.
+    pub deadline: Duration,
+}
+
+impl Default for FollowOptions {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(1) }
+    }
+}
+
+impl FollowOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        deadline: Duration,
+    }
+
+    /// Checks that every option can be used with this feed.
+    ///
+    /// # Errors
+    ///
+    /// The first option that cannot be used, and what is accepted.
+    pub fn validate(&self, feed: &FeedOptions) -> Result<(), OptionError> {
+        OptionError::first(|refuse| {
+            if self.deadline < 2 * feed.poll || self.deadline > Duration::from_secs(60) {
+                refuse(OptionError::duration(
+                    "deadline",
+                    self.deadline,
+                    "at least twice the feed's `poll` and at most 1m, such as 1s",
+                ));
+            }
+        })
+    }
+}
