@@ -121,7 +121,7 @@ impl Session {
             None => {
                 let typed: Vec<(&(dyn ToSql + Sync), Type)> =
                     parameters.iter().copied().zip(query.types().iter().cloned()).collect();
-                self.client.query_typed(query.text(), &typed).await
+                self.client.query_typed(&query.text(), &typed).await
             }
         };
         sent.map_err(|error| self.trouble(&error))
@@ -141,7 +141,7 @@ impl Session {
         let Some(place) = self.prepared.as_ref().and_then(|prepared| prepared.get(query as usize)) else {
             return Ok(None);
         };
-        let prepare = || self.client.prepare_typed(query.text(), query.types());
+        let prepare = || async move { self.client.prepare_typed(&query.text(), query.types()).await };
         place.get_or_try_init(prepare).await.map(Some).map_err(|error| self.trouble(&error))
     }
 }

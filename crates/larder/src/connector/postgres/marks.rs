@@ -37,9 +37,13 @@ impl Marks {
         self.mark(KeyRef { index: 0, bytes })
     }
 
-    /// What an object is stored with: the mark of the cache, and those of its keys, the primary one first.
+    /// What an object is stored with: the mark of the cache, that of its primary key, and those of its other keys in their order.
     pub(crate) fn of_object(&self, object: &Object) -> Vec<i64> {
-        std::iter::once(self.cache).chain(object.keys().map(|key| self.mark(key))).collect()
+        let mut marks: Vec<i64> = std::iter::once(self.cache).chain(object.keys().map(|key| self.mark(key))).collect();
+        if let Some(secondary) = marks.get_mut(2..) {
+            secondary.sort_unstable();
+        }
+        marks
     }
 }
 
@@ -69,6 +73,7 @@ fn ended(hash: Sha256) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Entry;
     use crate::entry::color::Color;
 
     #[test]

@@ -18,6 +18,7 @@ use crate::connector::remote::{
     Batch, Channel, Clearing, Clocked, Connected, Link, RemoteCache, ServerKind, Trouble, What,
 };
 use crate::contract::{Schema, Ticket};
+use crate::protection::in_script;
 use crate::telemetry::WarningLimit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -268,7 +269,7 @@ impl ServerKind for PostgresServer {
 
 /// Makes what larder needs in the database, in one transaction. Of several nodes at once one does.
 pub(crate) async fn set_up(on: &Connection) -> Result<(), Trouble> {
-    on.batch(&format!("SELECT pg_advisory_xact_lock(1818325618); {SCHEMA}")).await
+    on.batch(&format!("SELECT pg_advisory_xact_lock(1818325618); {}", in_script(SCHEMA))).await
 }
 
 /// A version as the database compares it: it has signed numbers only.
@@ -285,6 +286,21 @@ pub(crate) fn is_not_set_up(trouble: &Trouble) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protection::Protection;
+
+    #[test]
+    fn a_line_that_can_be_left_out_names_the_protection_that_it_is() {
+        let lines = SCHEMA.lines().filter(|line| line.contains("protection:"));
+        let named: Vec<Protection> = lines
+            .map(|line| {
+                let name = line.rsplit_once(" -- protection: ").map(|(_, name)| name);
+                let known = Protection::ALL.into_iter().find(|protection| Some(protection.name()) == name);
+                known.unwrap_or_else(|| panic!("{line}"))
+            })
+            .collect();
+        let wanted = [Protection::Epoch, Protection::Generations, Protection::Drain];
+        assert!(wanted.iter().all(|protection| named.contains(protection)), "{named:?}");
+    }
 
     #[test]
     fn versions_keep_their_order() {

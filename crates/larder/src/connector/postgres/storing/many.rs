@@ -178,7 +178,7 @@ impl Store {
             match self.store_lot(mode, lot, terms).await {
                 Ok(rows) => {
                     let outcomes = rows.into_iter().zip(lot);
-                    all.extend(outcomes.map(|(row, parcel)| self.stored(&row?, parcel, terms.ticket)));
+                    all.extend(outcomes.map(|(row, parcel)| self.stored(&row?, parcel)));
                 }
                 Err(trouble) => {
                     all.extend(rest.iter().map(|_| Err(trouble.clone())));
