@@ -5,6 +5,7 @@ mod caches;
 mod feed;
 #[cfg(feature = "redis")]
 mod feed_on_redis;
+mod housekeeping;
 mod interleavings;
 mod log;
 mod node;

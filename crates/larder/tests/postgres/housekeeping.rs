@@ -1,0 +1,188 @@
+//! Where triggers write and no node runs, writers remove what would grow without end. They wait for nobody, and nobody waits for them.
+
+use crate::feed::run;
+use crate::node::{Node, servers, session};
+use larder::connector::postgres::Postgres;
+use larder::{Delivery, Stored};
+use larder_testing::entries::Site;
+use larder_testing::postgres::PostgresServer;
+
+const HOUSEKEEP: &str = "SELECT larder.housekeep_alone()";
+
+/// As many fences as let a generation end.
+const MANY: &str =
+    "SELECT larder.touch('site', 'id', ARRAY(SELECT convert_to('x' || g, 'UTF8') FROM generate_series(1, 10000) g))";
+
+/// Lets the moments, and the last turn, be as old as they are after this time. What nodes have left is of nodes long gone.
+fn pass(server: &PostgresServer, minutes: u32) {
+    let sql = "UPDATE larder.moments SET taken = taken - interval '{} minutes'; UPDATE larder.clock SET turned = turned - interval '{} minutes'";
+    server.psql(&sql.replace("{}", &minutes.to_string())).unwrap();
+}
+
+fn count(server: &PostgresServer, table: &str) -> u64 {
+    server.psql(&format!("SELECT count(*) FROM larder.{table}")).unwrap().parse().unwrap()
+}
+
+fn fences(server: &PostgresServer) -> u64 {
+    count(server, "fences WHERE kind <> 'b'")
+}
+
+/// A database with tables and a clock, and no node.
+fn set_up(server: &PostgresServer) {
+    server.psql(Postgres::SCHEMA).unwrap();
+    server.psql("SELECT larder.register()").unwrap();
+}
+
+#[tokio::test]
+async fn where_no_node_runs_changes_and_fences_do_not_grow_without_end() {
+    for server in servers().await {
+        set_up(&server);
+        for _ in 0..4 {
+            server.psql(MANY).unwrap();
+            server.psql("SELECT larder.invalidate('site', 'id', 'a', 'b')").unwrap();
+            server.psql("SELECT larder.truncate('site')").unwrap();
+            server.psql(HOUSEKEEP).unwrap();
+            pass(&server, 21);
+        }
+        for _ in 0..6 {
+            server.psql(HOUSEKEEP).unwrap();
+            pass(&server, 21);
+        }
+        // Those of the last generation, and one truncate.
+        assert!(fences(&server) <= 10_000, "{}", fences(&server));
+        assert_eq!(count(&server, "changes"), 0);
+        assert!(count(&server, "moments") <= 3);
+    }
+}
+
+/// There has never been a node.
+#[tokio::test]
+async fn without_a_clock_everything_goes_but_what_is_not_committed() {
+    for server in servers().await {
+        server.psql(Postgres::SCHEMA).unwrap();
+        server.psql(MANY).unwrap();
+        let (open, writer) = (session(&server).await, session(&server).await);
+        run(&open, "BEGIN; SELECT larder.invalidate('site', 'id', 'a')").await;
+        run(&writer, "BEGIN; SELECT larder.invalidate('site', 'id', 'b'); SELECT larder.housekeep_alone(); COMMIT")
+            .await;
+        run(&open, "COMMIT").await;
+        assert_eq!((count(&server, "changes"), fences(&server)), (2, 2));
+    }
+}
+
+/// A fence that forgets something stays with it, and of several the newest is enough.
+#[tokio::test]
+async fn what_a_fence_forgets_stays_forgotten() {
+    for server in servers().await {
+        let node = Node::on(&server).await;
+        for (id, host) in [("a", "h"), ("b", "i"), ("c", "j")] {
+            node.cache.set(Site::new(id, &[host], "old")).await;
+        }
+        drop(node);
+        for _ in 0..3 {
+            server.psql("SELECT larder.invalidate('site', 'id', 'a')").unwrap();
+            server.psql("SELECT larder.invalidate('site', 'host', 'i')").unwrap();
+        }
+        for _ in 0..4 {
+            server.psql(MANY).unwrap();
+            pass(&server, 21);
+            server.psql(HOUSEKEEP).unwrap();
+        }
+        for _ in 0..4 {
+            pass(&server, 21);
+            server.psql(HOUSEKEEP).unwrap();
+        }
+        let of = |index: &str, key: &str| {
+            count(&server, &format!("fences WHERE mark = larder.mark('site', '{index}', '{key}')"))
+        };
+        // The sets of the objects have fences as well.
+        assert_eq!((of("id", "a"), of("host", "i"), of("id", "c")), (1, 1, 0));
+        let node = Node::on(&server).await;
+        assert_eq!((node.name_by_id("a").await, node.name_by_host("i").await), (None, None));
+        assert_eq!((node.name_by_host("h").await, node.name_by_id("b").await), (None, None));
+        assert_eq!(node.name_by_host("j").await.as_deref(), Some("old"));
+    }
+}
+
+/// A node comes up while the transaction of an application that keeps house stays open, or is prepared.
+#[tokio::test]
+async fn nobody_waits_for_a_transaction_that_keeps_house() {
+    for server in servers().await {
+        set_up(&server);
+        server.psql(MANY).unwrap();
+        pass(&server, 21);
+        server.psql(HOUSEKEEP).unwrap();
+        server.psql(MANY).unwrap();
+        pass(&server, 21);
+        let writer = session(&server).await;
+        run(&writer, "BEGIN; SELECT larder.invalidate('site', 'id', 'a')").await;
+        assert!(writer.query_one(HOUSEKEEP, &[]).await.unwrap().get::<_, bool>(0));
+        let impatient = |sql: &str| server.psql(&format!("SET lock_timeout = '1ms'; {sql}"));
+        let as_node = "SELECT epoch > 0 FROM larder.register(); SELECT larder.turn(); SELECT larder.turn_if_due(); SELECT done FROM larder.sweep(100); SELECT larder.trim(100)";
+        for state in ["open", "prepared"] {
+            assert!(impatient(HOUSEKEEP).is_ok(), "another writer, {state}");
+            assert!(impatient(as_node).is_ok(), "a node, {state}: {:?}", impatient(as_node));
+            let node = Node::on(&server).await;
+            let ticket = node.begins_to_load().await;
+            assert_eq!(node.fill(Site::new("a", &["h"], "loaded"), ticket).await, Stored::Accepted);
+            assert_eq!(node.cache.set(Site::new("x1", &["k"], "new")).await, Stored::Accepted);
+            assert_eq!(node.cache.invalidate(Site::ID, ["x2"]).await.unwrap(), Delivery::Applied);
+            assert_eq!(node.name_by_host("h").await.as_deref(), Some("loaded"), "not committed yet");
+            if state == "open" {
+                run(&writer, "PREPARE TRANSACTION 'kept'").await;
+            }
+        }
+        let node = Node::on(&server).await;
+        run(&writer, "COMMIT PREPARED 'kept'").await;
+        assert_eq!(node.name_by_host("h").await, None);
+        assert_eq!(node.name_by_id("x1").await.as_deref(), Some("new"));
+    }
+}
+
+/// A load began before the writer let its generation end, and is stored while the writer's transaction is open, or after it.
+#[tokio::test]
+async fn a_late_fill_whose_fence_a_writer_removed_is_refused() {
+    for server in servers().await {
+        let node = Node::on(&server).await;
+        for open in [true, false] {
+            let ticket = node.begins_to_load().await;
+            server.psql("SELECT larder.invalidate('site', 'id', 'a')").unwrap();
+            let writer = session(&server).await;
+            for round in 0..3 {
+                server.psql(MANY).unwrap();
+                // What the node's heartbeat has left meanwhile is of a node long gone.
+                server.psql("UPDATE larder.moments SET alone = true").unwrap();
+                pass(&server, 21);
+                run(&writer, "BEGIN; SELECT larder.housekeep_alone()").await;
+                if round < 2 || !open {
+                    run(&writer, "COMMIT").await;
+                }
+            }
+            assert_eq!(node.fill(Site::new("a", &["h"], "old"), ticket).await, Stored::Overtaken);
+            run(&writer, "COMMIT").await;
+            assert_eq!(node.name_by_id("a").await, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_writer_leaves_it_to_a_node_and_fails_by_nothing() {
+    for server in servers().await {
+        set_up(&server);
+        assert_eq!(server.psql(HOUSEKEEP).unwrap(), "t");
+        let writer = session(&server).await;
+        for level in ["REPEATABLE READ", "SERIALIZABLE"] {
+            run(&writer, &format!("BEGIN ISOLATION LEVEL {level}")).await;
+            assert!(!writer.query_one(HOUSEKEEP, &[]).await.unwrap().get::<_, bool>(0), "{level}");
+            run(&writer, "SELECT larder.invalidate('site', 'id', 'a'); COMMIT").await;
+        }
+        let holder = session(&server).await;
+        run(&holder, "BEGIN; LOCK TABLE larder.clock IN ACCESS EXCLUSIVE MODE").await;
+        run(&writer, "SET lock_timeout = '1ms'; BEGIN; SELECT larder.invalidate('site', 'id', 'b'); SELECT larder.try_to_housekeep(); COMMIT").await;
+        run(&holder, "COMMIT").await;
+        assert_eq!(count(&server, "changes"), 3);
+        // A node was here a moment ago.
+        run(&writer, "SELECT larder.trim(1)").await;
+        assert_eq!(server.psql(HOUSEKEEP).unwrap(), "f");
+    }
+}
