@@ -6,6 +6,7 @@ use larder::connector::postgres::Postgres;
 use larder::{Delivery, Stored};
 use larder_testing::entries::Site;
 use larder_testing::postgres::PostgresServer;
+use tokio_postgres::Client;
 
 const HOUSEKEEP: &str = "SELECT larder.housekeep_alone()";
 
@@ -139,29 +140,45 @@ async fn nobody_waits_for_a_transaction_that_keeps_house() {
     }
 }
 
-/// A load began before the writer let its generation end, and is stored while the writer's transaction is open, or after it.
+/// A load began before writers let generations end. It is stored while the last writer's transaction is open, or after it.
 #[tokio::test]
 async fn a_late_fill_whose_fence_a_writer_removed_is_refused() {
     for server in servers().await {
-        let node = Node::on(&server).await;
-        for open in [true, false] {
+        let (node, writer) = (Node::on(&server).await, session(&server).await);
+        // The first turn of all lets no generation end.
+        let cases =
+            [("a", 1, false), ("b", 1, false), ("c", 1, true), ("d", 2, false), ("e", 2, true), ("f", 3, false)];
+        for (id, writers, open) in cases {
             let ticket = node.begins_to_load().await;
-            server.psql("SELECT larder.invalidate('site', 'id', 'a')").unwrap();
-            let writer = session(&server).await;
-            for round in 0..3 {
-                server.psql(MANY).unwrap();
-                // What the node's heartbeat has left meanwhile is of a node long gone.
-                server.psql("UPDATE larder.moments SET alone = true").unwrap();
-                pass(&server, 21);
-                run(&writer, "BEGIN; SELECT larder.housekeep_alone()").await;
-                if round < 2 || !open {
+            server.psql(&format!("SELECT larder.invalidate('site', 'id', '{id}')")).unwrap();
+            for nth in 1..=writers {
+                begin_and_keep_house(&server, &writer).await;
+                if nth < writers || !open {
                     run(&writer, "COMMIT").await;
                 }
             }
-            assert_eq!(node.fill(Site::new("a", &["h"], "old"), ticket).await, Stored::Overtaken);
-            run(&writer, "COMMIT").await;
-            assert_eq!(node.name_by_id("a").await, None);
+            assert_eq!(node.fill(Site::new(id, &["h"], "old"), ticket).await, Stored::Overtaken, "{id}");
+            if open {
+                run(&writer, "COMMIT").await;
+            }
+            assert_eq!(node.name_by_id(id).await, None, "{id}");
         }
+        assert_eq!(count(&server, "fences WHERE mark = larder.mark('site', 'id', 'f')"), 0, "it was removed");
+    }
+}
+
+/// Begins a transaction that lets a generation end and keeps house, as if no node were there.
+async fn begin_and_keep_house(server: &PostgresServer, writer: &Client) {
+    loop {
+        // What the heartbeat of a node has left meanwhile.
+        server.psql("UPDATE larder.moments SET alone = true").unwrap();
+        run(writer, "BEGIN").await;
+        // Neither does anything where the node's heartbeat has the clock's row at this moment.
+        let turned: bool = writer.query_one("SELECT larder.turn()", &[]).await.unwrap().get(0);
+        if turned && writer.query_one(HOUSEKEEP, &[]).await.unwrap().get(0) {
+            return;
+        }
+        run(writer, "ROLLBACK").await;
     }
 }
 
