@@ -6,8 +6,9 @@
 //! was stored there before the change's commit was removed. Fills that are older are refused from then on: the contract says so of an invalidation and of a truncate.
 //!
 //! A poll brings the changes between two positions, F and P. A cache that is known up to F, or further, is known up to P once they are applied. So nothing depends
-//! on the order of this task and the one that polls. In all other cases the cache *joins*: at the start, when polls were missed, when something could
-//! not be applied, and when the connector has another connection. For then it may read another server, to which this node has applied nothing.
+//! on the order of this task and the one that polls. A cache that has missed polls *catches up*: one more poll, from where it is known. In all other
+//! cases the cache *joins*: at the start, when something could not be applied, and when the connector has another connection. For then it may read
+//! another server, to which this node has applied nothing.
 //!
 //! # Joining
 //!

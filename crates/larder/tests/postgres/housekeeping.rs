@@ -71,6 +71,29 @@ async fn without_a_clock_everything_goes_but_what_is_not_committed() {
     }
 }
 
+/// The snapshot of a transaction leaves out the transaction itself, as if it had committed.
+#[tokio::test]
+async fn a_writer_takes_nothing_of_its_own_for_old() {
+    for server in servers().await {
+        set_up(&server);
+        let writer = session(&server).await;
+        run(&writer, "BEGIN; SELECT larder.truncate('site')").await;
+        server.psql("SELECT txid_current()").unwrap();
+        run(&writer, "SELECT larder.truncate('site'); SELECT larder.housekeep_alone()").await;
+        let sees = "SELECT pg_visible_in_snapshot(pg_current_xact_id(), snapshot) FROM larder.moments";
+        assert!(
+            !writer.query_one(sees, &[]).await.unwrap().get::<_, bool>(0),
+            "its changes are not as old as the moment"
+        );
+        run(&writer, "COMMIT").await;
+        for _ in 0..3 {
+            begin_and_keep_house(&server, &writer).await;
+            run(&writer, "COMMIT").await;
+        }
+        assert_eq!(count(&server, "fences WHERE kind = 't'"), 2, "neither is later than the other");
+    }
+}
+
 /// A fence that forgets something stays with it, and of several the newest is enough.
 #[tokio::test]
 async fn what_a_fence_forgets_stays_forgotten() {

@@ -494,6 +494,19 @@ BEGIN
   END IF;
 END $$;
 
+-- The snapshot of this statement as another session would have it: this transaction is running. pg_current_snapshot leaves its own transaction out.
+CREATE OR REPLACE FUNCTION larder.snapshot_of_others() RETURNS pg_snapshot LANGUAGE plpgsql AS $$
+DECLARE
+  s pg_snapshot := pg_current_snapshot();
+  me xid8 := pg_current_xact_id_if_assigned();
+BEGIN
+  IF me IS NULL OR me >= pg_snapshot_xmax(s) THEN
+    RETURN s;
+  END IF;
+  RETURN format('%s:%s:%s', pg_snapshot_xmin(s), pg_snapshot_xmax(s),
+    (SELECT string_agg(x::text, ',' ORDER BY x) FROM (SELECT pg_snapshot_xip(s) UNION SELECT me) r(x)))::pg_snapshot;
+END $$;
+
 -- Removes up to p_limit changes that are older than p_age, and leaves a moment each minute. A reader of the feed that was away for longer finds out by
 -- `trimmed`. Only one at a time does; waits for nobody. Answers whether more are left.
 CREATE OR REPLACE FUNCTION larder.trim_older(p_age interval, p_limit int4, p_alone bool) RETURNS bool LANGUAGE plpgsql AS $$
@@ -505,7 +518,7 @@ BEGIN
     RETURN false;
   END IF;
   -- By the time of day, and not of the transaction: that may have begun long before its snapshot.
-  INSERT INTO larder.moments (taken, snapshot, alone) SELECT clock_timestamp(), pg_current_snapshot(), p_alone
+  INSERT INTO larder.moments (taken, snapshot, alone) SELECT clock_timestamp(), larder.snapshot_of_others(), p_alone
     WHERE NOT EXISTS (SELECT FROM larder.moments m WHERE m.taken > clock_timestamp() - interval '1 minute' AND m.alone <= p_alone);
   SELECT m.snapshot INTO old FROM larder.moments m WHERE m.taken <= clock_timestamp() - p_age ORDER BY m.taken DESC LIMIT 1;
   IF old IS NULL OR NOT larder.has_clock_row() THEN
@@ -545,13 +558,15 @@ END $$;
 --     removes them. This function lets the fence stay instead. If several fences forget one object, the newest one stays.
 --  5. The turn may be of this very transaction. Its `previous` was `began` in the clock before. Every ticket that is accepted after the turn was taken
 --     when that clock was committed, so it sees what `previous` sees.
---  6. The fence of a truncate goes if a later truncate of the cache has a snapshot that sees it. A ticket that sees the later one was taken after it, and
---     sees both.
---  7. This transaction is running in each of its own snapshots, so what it has written itself stays. A rollback, also to a savepoint, undoes everything.
+--     It turns only once: after that, the turn is as new as the transaction.
+--  6. The fence of a truncate goes if a truncate by another transaction has a snapshot that sees it. A ticket that sees the later one was taken after it,
+--     and sees both.
+--  7. What this transaction has written itself stays, for it is running in the snapshots that count here (larder.snapshot_of_others). A moment that saw
+--     it would be wrong if it stays open for long: trim would then take its changes for old. A rollback, also to a savepoint, undoes everything.
 CREATE OR REPLACE FUNCTION larder.housekeep_alone() RETURNS bool LANGUAGE plpgsql AS $$
 DECLARE
   most CONSTANT int4 := 10000;
-  now_visible pg_snapshot := pg_current_snapshot();
+  now_visible pg_snapshot := larder.snapshot_of_others();
   c record;
   pages int8;
   first tid := '(0,0)';
@@ -608,7 +623,7 @@ BEGIN
   gone AS (
     DELETE FROM larder.fences f USING old d WHERE f.ctid = d.at AND CASE d.kind
       WHEN 'i' THEN NOT EXISTS (SELECT FROM forgets g WHERE g.at = d.at AND g.place = 1)
-      ELSE EXISTS (SELECT FROM larder.fences l WHERE l.mark = d.mark AND l.kind = 't' AND pg_visible_in_snapshot(d.xid, l.seen)) END
+      ELSE EXISTS (SELECT FROM larder.fences l WHERE l.mark = d.mark AND l.kind = 't' AND l.xid <> d.xid AND pg_visible_in_snapshot(d.xid, l.seen)) END
     RETURNING 1)
   SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM gone) INTO looked, removed;
   IF looked < most OR removed = 0 THEN
