@@ -18,7 +18,7 @@ fn turn(server: &PostgresServer) {
 }
 
 /// Lets two generations end and sweeps after each, as often as it takes. Answers how many fences are left.
-fn turn_and_sweep(server: &PostgresServer) -> u64 {
+pub(crate) fn turn_and_sweep(server: &PostgresServer) -> u64 {
     for _ in 0..2 {
         turn(server);
         sweep(server);
@@ -83,7 +83,7 @@ async fn a_fill_in_flight_over_two_turns_is_waited_for() {
     for server in servers().await {
         let (node, slow) = (Node::on(&server).await, session(&server).await);
         // A fill whose transaction stays open: it has the lock of its generation, and has stored.
-        let begun = "BEGIN; SELECT larder.store(false, 1, ARRAY[larder.mark('site', '', ''), larder.mark('site', 'id', 'a'), larder.mark('site', 'host', 'h')], \
+        let begun = "BEGIN; SELECT larder.store('f', 1, ARRAY[larder.mark('site', '', ''), larder.mark('site', 'id', 'a'), larder.mark('site', 'host', 'h')], \
             NULL, 'x', NULL, NULL, NULL, c.epoch, c.generation, pg_current_snapshot()) FROM larder.clock c";
         slow.batch_execute(begun).await.unwrap();
         node.cache.invalidate(Site::HOST, ["h"]).await.unwrap();
@@ -101,7 +101,7 @@ async fn a_fill_in_flight_over_two_turns_is_waited_for() {
 }
 
 /// Stores `a` again with the host `h`, in a transaction that stays open. The row of the key leads to `a` already.
-const STORES_AGAIN: &str = "BEGIN; SELECT larder.store(false, o.shape, o.marks, NULL, o.payload, NULL, NULL, NULL, c.epoch, c.generation, \
+const STORES_AGAIN: &str = "BEGIN; SELECT larder.store('f', o.shape, o.marks, NULL, o.payload, NULL, NULL, NULL, c.epoch, c.generation, \
     pg_current_snapshot()) FROM larder.clock c, saved o";
 
 /// An object was stored and has expired. The row of its key is still there.

@@ -52,7 +52,7 @@ CREATE UNLOGGED TABLE IF NOT EXISTS larder.objects (
   gone    int8[],                                 -- those of its keys that were deleted, once the fence is gone that said so
   payload bytea       NOT NULL,
   PRIMARY KEY (mark, shape))
-  WITH (fillfactor = 85, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
+  WITH (fillfactor = 90, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE larder.objects ALTER payload SET STORAGE EXTERNAL;
 
 -- Where a secondary key leads. A hint: the object says which keys it has. Its unique rows put two fills that claim one key in order.
@@ -106,6 +106,16 @@ CREATE UNLOGGED TABLE IF NOT EXISTS larder.prepared (
   gid      text        NOT NULL,
   prepared timestamptz NOT NULL,
   PRIMARY KEY (gid, prepared));
+
+-- The releases of each cache that have connected, for people who look into caches without entry types. No operation of a service reads it.
+CREATE UNLOGGED TABLE IF NOT EXISTS larder.caches (
+  cache    text        NOT NULL,
+  shape    int8        NOT NULL,                  -- as in larder.objects
+  followed bool        NOT NULL,                  -- the objects are in the memory of each node, which follows the feed
+  mark     int8        NOT NULL,                  -- of the whole cache
+  indexes  text[]      NOT NULL,                  -- their names, the primary index first
+  seen     timestamptz NOT NULL DEFAULT now(),    -- when a node of the release has connected, to the hour
+  PRIMARY KEY (cache, shape, followed));
 
 CREATE OR REPLACE FUNCTION larder.version() RETURNS int4 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
 
@@ -181,7 +191,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM larder.clock c WHERE c.home = here) THEN
       IF EXISTS (SELECT FROM larder.clock) THEN
         TRUNCATE larder.clock, larder.fences, larder.objects, larder.keys, larder.notes, larder.leases, larder.places,
-          larder.changes, larder.moments, larder.prepared;
+          larder.changes, larder.moments, larder.prepared, larder.caches;
       END IF;
       IF NOT EXISTS (SELECT FROM larder.prepared) THEN
         INSERT INTO larder.prepared (gid, prepared)
@@ -197,6 +207,32 @@ BEGIN
     END IF;
   END IF;
   SELECT c.epoch, c.generation, pg_current_snapshot()::text INTO epoch, generation, snapshot FROM larder.clock c;
+END $$;
+
+-- Answers as larder.register does, and notes a release of a cache. Of the releases of a cache, the sixteen that have connected last stay.
+CREATE OR REPLACE FUNCTION larder.register_cache(p_cache text, p_shape int8, p_followed bool, p_indexes text[],
+  OUT epoch int8, OUT generation int4, OUT snapshot text) LANGUAGE plpgsql AS $$
+BEGIN
+  -- First: the snapshot becomes a ticket, and a snapshot does not say that its own transaction is still running.
+  SELECT r.epoch, r.generation, r.snapshot INTO epoch, generation, snapshot FROM larder.register() r;
+  IF epoch IS NULL THEN
+    RETURN;
+  END IF;
+  BEGIN
+    IF EXISTS (SELECT FROM larder.caches c WHERE c.cache = p_cache AND c.shape = p_shape AND c.followed = p_followed AND c.indexes = p_indexes
+        AND c.seen > now() - interval '1 hour') THEN
+      RETURN;
+    END IF;
+    INSERT INTO larder.caches AS c (cache, shape, followed, mark, indexes)
+      VALUES (p_cache, p_shape, p_followed, larder.mark(p_cache, '', ''), p_indexes)
+      ON CONFLICT (cache, shape, followed) DO UPDATE SET indexes = excluded.indexes, seen = excluded.seen
+        WHERE c.seen < excluded.seen - interval '1 hour' OR c.indexes <> excluded.indexes;
+    DELETE FROM larder.caches c WHERE c.ctid = ANY (ARRAY(
+      SELECT o.ctid FROM larder.caches o WHERE o.cache = p_cache ORDER BY o.seen DESC OFFSET 16 FOR UPDATE SKIP LOCKED));
+  EXCEPTION WHEN insufficient_privilege THEN
+    -- Services work without these rows.
+    NULL;
+  END;
 END $$;
 
 -- The fences of a put. One that was outdated forgets nothing that is newer than it, and keeps older loads out all the same.
@@ -219,107 +255,125 @@ BEGIN
   END IF;
 END $$;
 
--- Stores an object, unless its ticket was overtaken or a higher version is there. A put fences its keys whatever becomes of it.
+-- Whether a fence forgets an object, for a reader that asks by the key `asked`; NULL: by whatever key. A deleted key counts only for that key. Called
+-- for the few fences that the index finds: with a function, a reader has next to nothing to prepare for them.
+CREATE OR REPLACE FUNCTION larder.forgets(kind "char", fence int8, xid xid8, floor int8,
+  asked int8, object int8, writer xid8, seen pg_snapshot, version int8) RETURNS bool LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+  IF kind IN ('i', 't') OR kind = 'd' AND fence = asked OR kind = 'v' AND fence = object AND floor > version THEN
+    RETURN xid <> writer AND NOT pg_visible_in_snapshot(xid, seen); -- protection: readcheck
+  END IF;
+  RETURN false;
+END $$;
+
+-- Whether a version may not be stored: a higher one was demanded, or is there.
+CREATE OR REPLACE FUNCTION larder.is_outdated(cache int8, object int8, p_version int8) RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN EXISTS (SELECT FROM larder.fences f WHERE f.mark = object AND f.floor > p_version AND f.until > now()
+      AND NOT EXISTS (SELECT FROM larder.fences t WHERE t.mark = cache AND t.kind = 't' AND pg_visible_in_snapshot(f.xid, t.seen)))
+    OR EXISTS (SELECT FROM larder.objects o WHERE o.mark = object AND o.version > p_version AND o.until > now() AND o.idle > now()
+      AND NOT EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) AND f.kind <> 'v'
+        AND larder.forgets(f.kind, f.mark, f.xid, f.floor, NULL, o.mark, o.writer, o.seen, o.version)));
+END $$;
+
+-- Stores an object, unless its ticket was overtaken or a higher version is there.
 --
--- p_marks: the whole cache, the primary key, the secondary keys. Ages in ms; NULL: none.
--- outcome: y stored, o overtaken, v a higher version, l there is no clock. at: when that was decided. displaced: objects that lost a key
-CREATE OR REPLACE FUNCTION larder.store(p_put bool, p_shape int8, p_marks int8[], p_version int8, p_payload bytea,
-  p_age int8, p_idle int8, p_kept int8, p_epoch int8, p_generation int4, p_ticket pg_snapshot,
-  OUT outcome "char", OUT at text, OUT displaced int4) LANGUAGE plpgsql AS $$
+-- p_mode: f a fill. p a put, which fences the object's keys whatever becomes of it. s a set that is sent once more, as a put, if it is overtaken: it
+-- fences nothing then
+-- p_marks: the whole cache, the primary key, the secondary keys in the order of their marks. Ages in ms; NULL: none.
+-- Answers: the outcome (y stored, o overtaken, v a higher version, l there is no clock); the epoch, the generation and the snapshot in which that was
+-- decided; and how many objects lost a key.
+--
+-- What is rarely needed is a statement of its own, behind an IF: a statement that finds nothing costs as much as one that does. One text array is
+-- answered, since a row of several columns costs more than some of these statements.
+CREATE OR REPLACE FUNCTION larder.store(p_mode "char", p_shape int8, p_marks int8[], p_version int8, p_payload bytea,
+  p_age int8, p_idle int8, p_kept int8, p_epoch int8, p_generation int4, p_ticket pg_snapshot)
+  RETURNS text[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   primary_mark int8 := p_marks[2];
-  me xid8;
+  outcome "char" := 'o';
   c record;
   others int8[];
+  key record;
+  taken int8[];
+  holders int8[];
+  displaced int4 := 0;
   ends timestamptz := coalesce(now() + p_age * interval '1 ms', 'infinity');
 BEGIN
-  PERFORM larder.need_new_snapshots('larder.store');
-  displaced := 0;
-  -- Until this transaction has ended, no fence is swept that it may have overlooked. Where that is being waited for already, it is too late.
-  IF NOT pg_try_advisory_xact_lock_shared('larder.clock'::regclass::oid::int4, p_generation) THEN
-    outcome := 'o';
-  ELSE
-    outcome := 'y';
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    PERFORM larder.need_new_snapshots('larder.store');
   END IF;
-  -- One store of an object at a time, so that the rows of its shapes know each other.
-  PERFORM pg_advisory_xact_lock(primary_mark);
-  SELECT k.epoch, k.oldest, pg_current_snapshot()::text AS snapshot,
+  -- Until this transaction has ended, no fence is swept that it may have overlooked. Where that is being waited for already, it is too late. Then:
+  -- one store of an object at a time. So a store sees what the others have stored, and the rows of the object's shapes know each other.
+  IF pg_try_advisory_xact_lock_shared('larder.clock'::regclass::oid::int4, p_generation) THEN
+    IF pg_advisory_xact_lock(primary_mark) IS NOT NULL THEN
+      outcome := 'y';
+    END IF;
+  END IF;
+  SELECT k.epoch, k.oldest, k.generation, pg_current_snapshot()::text AS snapshot,
       EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (p_marks) AND f.xid >= pg_snapshot_xmin(p_ticket)
         AND NOT pg_visible_in_snapshot(f.xid, p_ticket)) AS overtaken,
-      p_version IS NOT NULL AND (
-        EXISTS (SELECT FROM larder.fences f WHERE f.mark = primary_mark AND f.floor > p_version AND f.until > now()
-          AND NOT EXISTS (SELECT FROM larder.fences t WHERE t.mark = p_marks[1] AND t.kind = 't' AND pg_visible_in_snapshot(f.xid, t.seen)))
-        OR EXISTS (SELECT FROM larder.objects o WHERE o.mark = primary_mark AND o.version > p_version AND o.until > now() AND o.idle > now()
-          AND NOT EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) AND f.xid <> o.writer
-            AND f.kind IN ('i', 't') AND NOT pg_visible_in_snapshot(f.xid, o.seen)))) AS higher
+      EXISTS (SELECT FROM larder.objects o WHERE o.mark = primary_mark AND o.shape <> p_shape) AS shaped,
+      EXISTS (SELECT FROM larder.notes n WHERE n.mark = ANY (p_marks)) AS noted
     INTO c FROM larder.clock k;
   IF NOT FOUND THEN
-    outcome := 'l';
-    RETURN;
+    RETURN ARRAY['l'];
   END IF;
-  at := c.snapshot;
-  IF c.epoch <> p_epoch OR p_generation < c.oldest OR c.overtaken THEN
+  IF c.overtaken
+    OR c.epoch <> p_epoch                          -- protection: epoch
+    OR p_generation < c.oldest                     -- protection: generations
+  THEN
     outcome := 'o';
-  ELSIF outcome = 'y' AND c.higher THEN
+  ELSIF outcome = 'y' AND p_version IS NOT NULL AND larder.is_outdated(p_marks[1], primary_mark, p_version) THEN
     outcome := 'v';
   END IF;
-  IF outcome <> 'y' THEN
-    IF p_put THEN
-      PERFORM larder.fence_put(outcome, p_marks, p_version);
-    END IF;
-    RETURN;
-  END IF;
-
-  me := pg_current_xact_id();
-  -- A release may know keys of the object that another one does not. Whoever forgets it through such a key forgets it in all shapes.
-  SELECT array_agg(DISTINCT m) INTO others FROM larder.objects o, unnest(o.marks) m
-    WHERE o.mark = primary_mark AND o.shape <> p_shape AND m <> ALL (p_marks);
-  UPDATE larder.objects o SET marks = o.marks || ARRAY(SELECT m FROM unnest(p_marks) m WHERE m <> ALL (o.marks))
-    WHERE o.mark = primary_mark AND o.shape <> p_shape AND NOT p_marks <@ o.marks;
-  INSERT INTO larder.objects AS o (mark, shape, writer, expires, idle, until, version, seen, marks, payload)
-    VALUES (primary_mark, p_shape, me, ends, coalesce(now() + p_idle * interval '1 ms', 'infinity'),
-      ends + coalesce(p_kept, 0) * interval '1 ms', p_version, p_ticket, p_marks || coalesce(others, '{}'), p_payload)
-    ON CONFLICT (mark, shape) DO UPDATE SET writer = me, expires = excluded.expires, idle = excluded.idle, until = excluded.until,
-      version = excluded.version, seen = excluded.seen, marks = excluded.marks, gone = NULL, payload = excluded.payload
-    -- Stored by another transaction since the check above.
-    WHERE p_version IS NULL OR o.version IS NULL OR o.version <= p_version OR o.until <= now() OR o.idle <= now()
-      OR EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid <> o.writer AND f.kind IN ('i', 't')
-        AND NOT pg_visible_in_snapshot(f.xid, o.seen));
-  IF NOT FOUND THEN
-    outcome := 'v';
-  END IF;
-  IF p_put THEN
+  IF p_mode = 'p' OR p_mode = 's' AND outcome <> 'o' THEN
     PERFORM larder.fence_put(outcome, p_marks, p_version);
   END IF;
   IF outcome <> 'y' THEN
-    RETURN;
+    RETURN ARRAY[outcome::text, c.epoch::text, c.generation::text, c.snapshot];
   END IF;
 
-  IF cardinality(p_marks) > 2 THEN
-    DECLARE
-      taken int8[];
-      holders int8[];
-    BEGIN
-      -- Locks the row of each key until this transaction has ended, also where the row is right already and is not changed. A store of another object
-      -- that takes the key waits, and then sees what is stored here. In the order of marks, so that two stores do not wait for each other.
-      WITH led AS (
-        INSERT INTO larder.keys AS k (mark, leads_to, generation)
-          SELECT m, primary_mark, p_generation FROM unnest(p_marks[3:]) m ORDER BY m
-          ON CONFLICT (mark) DO UPDATE SET before = k.leads_to, leads_to = primary_mark, generation = greatest(k.generation, p_generation)
-            WHERE k.leads_to <> primary_mark OR k.generation < p_generation
-          RETURNING k.mark, k.before)
-      SELECT array_agg(led.mark), array_agg(led.before) INTO taken, holders FROM led WHERE led.before <> primary_mark;
-      IF taken IS NOT NULL THEN
-        -- In a new snapshot: what the holder of a key has stored is there by now.
-        INSERT INTO larder.fences (mark) SELECT DISTINCT o.mark
-          FROM unnest(taken, holders) t(mark, holder) JOIN larder.objects o ON o.mark = t.holder WHERE t.mark = ANY (o.marks);
-        GET DIAGNOSTICS displaced = ROW_COUNT;
-      END IF;
-    END;
+  IF c.shaped THEN
+    -- A release may know keys of the object that another one does not. Whoever forgets it through such a key forgets it in all shapes.
+    SELECT array_agg(DISTINCT m) INTO others FROM larder.objects o, unnest(o.marks) m
+      WHERE o.mark = primary_mark AND o.shape <> p_shape AND m <> ALL (p_marks);
+    UPDATE larder.objects o SET marks = o.marks || ARRAY(SELECT m FROM unnest(p_marks) m WHERE m <> ALL (o.marks))
+      WHERE o.mark = primary_mark AND o.shape <> p_shape AND NOT p_marks <@ o.marks;
   END IF;
-  -- There is something now. A note that is being written at this moment is not found; an object that may be served counts more than a note.
-  DELETE FROM larder.notes n WHERE n.mark IN (
-    SELECT held.mark FROM larder.notes held WHERE held.mark = ANY (p_marks[2:]) ORDER BY held.mark FOR UPDATE SKIP LOCKED);
+  INSERT INTO larder.objects AS o (mark, shape, writer, expires, idle, until, version, seen, marks, payload)
+    VALUES (primary_mark, p_shape, pg_current_xact_id(), ends, coalesce(now() + p_idle * interval '1 ms', 'infinity'),
+      ends + coalesce(p_kept, 0) * interval '1 ms', p_version, p_ticket, p_marks || others, p_payload)
+    ON CONFLICT (mark, shape) DO UPDATE SET writer = excluded.writer, expires = excluded.expires, idle = excluded.idle, until = excluded.until,
+      version = excluded.version, seen = excluded.seen, marks = excluded.marks, gone = NULL, payload = excluded.payload;
+
+  IF cardinality(p_marks) > 2 THEN
+    -- Locks the row of each key until this transaction has ended, also where the row is right already and is not changed. A store of another object
+    -- that takes the key waits, and then sees what is stored here. In the order of marks, so that two stores do not wait for each other.
+    FOR key IN
+      INSERT INTO larder.keys AS k (mark, leads_to, generation) SELECT unnest(p_marks[3:]), primary_mark, p_generation
+        ON CONFLICT (mark) DO UPDATE SET before = k.leads_to, leads_to = excluded.leads_to, generation = greatest(k.generation, excluded.generation)
+          WHERE k.leads_to <> excluded.leads_to OR k.generation < excluded.generation
+        RETURNING k.mark, k.before
+    LOOP
+      IF key.before <> primary_mark THEN
+        taken := taken || key.mark;
+        holders := holders || key.before;
+      END IF;
+    END LOOP;
+    IF taken IS NOT NULL THEN
+      -- In a new snapshot: what the holder of a key has stored is there by now.
+      INSERT INTO larder.fences (mark) SELECT DISTINCT o.mark
+        FROM unnest(taken, holders) t(mark, holder) JOIN larder.objects o ON o.mark = t.holder WHERE t.mark = ANY (o.marks);
+      GET DIAGNOSTICS displaced = ROW_COUNT;
+    END IF;
+  END IF;
+  IF c.noted THEN
+    -- There is something now. A note that is being written at this moment is not found; an object that may be served counts more than a note.
+    DELETE FROM larder.notes n WHERE n.mark IN (
+      SELECT held.mark FROM larder.notes held WHERE held.mark = ANY (p_marks[2:]) ORDER BY held.mark FOR UPDATE SKIP LOCKED);
+  END IF;
+  RETURN ARRAY['y', c.epoch::text, c.generation::text, c.snapshot, displaced::text];
 END $$;
 
 -- A load has found nothing under a key: ends the object that has the key, if that has expired or is due, and leaves a note.
@@ -348,15 +402,17 @@ BEGIN
   END IF;
   at := c.snapshot;
   outcome := 'o';
-  IF c.epoch <> p_epoch OR p_generation < c.oldest OR c.overtaken THEN
+  IF c.overtaken
+    OR c.epoch <> p_epoch                          -- protection: epoch
+    OR p_generation < c.oldest                     -- protection: generations
+  THEN
     RETURN;
   END IF;
   object := CASE WHEN p_primary THEN p_mark ELSE (SELECT k.leads_to FROM larder.keys k WHERE k.mark = p_mark) END;
   IF EXISTS (SELECT FROM larder.objects o WHERE o.mark = object AND p_mark = ANY (o.marks) AND o.expires > due AND o.idle > now()
       AND (o.gone IS NULL OR p_mark <> ALL (o.gone))
-      AND NOT EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) AND f.xid <> o.writer
-        AND NOT pg_visible_in_snapshot(f.xid, o.seen)
-        AND (f.kind IN ('i', 't') OR f.kind = 'd' AND f.mark = p_mark OR f.kind = 'v' AND f.mark = o.mark AND f.floor > o.version))) THEN
+      AND NOT EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen)
+        AND larder.forgets(f.kind, f.mark, f.xid, f.floor, p_mark, o.mark, o.writer, o.seen, o.version))) THEN
     RETURN;
   END IF;
   DELETE FROM larder.objects o WHERE o.mark = object AND p_mark = ANY (o.marks) AND o.expires <= due;
@@ -414,13 +470,16 @@ BEGIN
   done := true;
   SELECT k.oldest, k.swept, k.previous INTO c FROM larder.clock k;
   -- Alone, and all fills have ended whose tickets are older than `oldest`; those that come later see that they are.
-  IF NOT FOUND OR c.swept = c.oldest - 1 OR NOT pg_try_advisory_xact_lock('larder.clock'::regclass::oid::int4, c.oldest - 1) THEN
+  IF NOT FOUND OR c.swept = c.oldest - 1
+    OR NOT pg_try_advisory_xact_lock('larder.clock'::regclass::oid::int4, c.oldest - 1) -- protection: drain
+  THEN
     RETURN;
   END IF;
   -- Visible in `previous`: before every ticket that is accepted.
   SELECT array_agg(f.ctid), array_agg(f.mark), array_agg(f.xid), array_agg(f.kind), array_agg(f.floor) INTO at, dead, xids, kinds, floors FROM (
-    SELECT f.ctid, f.mark, f.xid, f.kind, f.floor FROM larder.fences f WHERE f.kind <> 'b' AND f.xid < pg_snapshot_xmax(c.previous)
-      AND pg_visible_in_snapshot(f.xid, c.previous) AND (f.until IS NULL OR f.until <= now()) LIMIT p_limit FOR UPDATE SKIP LOCKED) f;
+    SELECT f.ctid, f.mark, f.xid, f.kind, f.floor FROM larder.fences f WHERE f.kind <> 'b' AND (f.until IS NULL OR f.until <= now())
+      AND f.xid < pg_snapshot_xmax(c.previous) AND pg_visible_in_snapshot(f.xid, c.previous) -- protection: generations
+      LIMIT p_limit FOR UPDATE SKIP LOCKED) f;
   IF at IS NULL THEN
     IF larder.has_clock_row() THEN
       UPDATE larder.clock SET swept = c.oldest - 1;
@@ -468,12 +527,11 @@ BEGIN
 END $$;
 
 -- Removes what has ended in some pages of the objects, and the rows of `keys`, `notes` and `leases` that nobody needs, in the same share of theirs.
--- p_page: the first page. next: the page to go on with; NULL: that was all
-CREATE OR REPLACE FUNCTION larder.prune(p_page int8, p_pages int4, OUT next int8, OUT objects int4, OUT keys int4) LANGUAGE plpgsql AS $$
+-- p_page: the first page. next: the page to go on with; NULL: that was all. longest: how many pages there are
+CREATE OR REPLACE FUNCTION larder.prune(p_page int8, p_pages int4, OUT next int8, OUT objects int4, OUT keys int4, OUT longest int8) LANGUAGE plpgsql AS $$
 DECLARE
   first tid := format('(%s,0)', p_page)::tid;
   past tid := format('(%s,0)', p_page + p_pages)::tid;
-  longest int8;
 BEGIN
   DELETE FROM larder.objects o WHERE o.ctid = ANY (ARRAY(
     SELECT o.ctid FROM larder.objects o WHERE o.ctid >= first AND o.ctid < past AND (o.until <= now() OR o.idle <= now()) FOR UPDATE SKIP LOCKED));
