@@ -173,16 +173,16 @@ impl Database {
     /// Makes a table `plain` of the bytes of all objects, found by their marks, and has the planner know all tables. Returns the marks.
     pub(crate) fn copy(&self) -> Result<Arc<Vec<i64>>, String> {
         self.sql(
-            "DROP TABLE IF EXISTS plain; \
-             CREATE UNLOGGED TABLE plain (id int8 PRIMARY KEY, payload bytea NOT NULL) WITH (toast_tuple_target = 8160); \
-             ALTER TABLE plain ALTER payload SET STORAGE EXTERNAL; \
-             INSERT INTO plain SELECT mark, payload FROM larder.objects",
+            "DROP TABLE IF EXISTS public.plain; \
+             CREATE UNLOGGED TABLE public.plain (id int8 PRIMARY KEY, payload bytea NOT NULL) WITH (toast_tuple_target = 8160); \
+             ALTER TABLE public.plain ALTER payload SET STORAGE EXTERNAL; \
+             INSERT INTO public.plain SELECT mark, payload FROM larder.objects",
         )?;
-        ["plain", "larder.objects", "larder.keys", "larder.fences"]
+        ["public.plain", "larder.objects", "larder.keys", "larder.fences"]
             .iter()
             .try_for_each(|table| self.sql(&format!("VACUUM ANALYZE {table}")))?;
         let session = self.bare.first().ok_or("there is no session")?;
-        let rows = self.clients.run(session.query("SELECT id FROM plain", &[])).map_err(|error| told(&error))?;
+        let rows = self.clients.run(session.query("SELECT id FROM public.plain", &[])).map_err(|error| told(&error))?;
         Ok(Arc::new(rows.iter().filter_map(|row| row.try_get(0).ok()).collect()))
     }
 
@@ -194,7 +194,7 @@ impl Database {
                 let (session, ids) = (database.bare.get(task).cloned(), ids.clone());
                 async move {
                     let session = session.ok_or("there is no session")?;
-                    let statement = session.prepare("SELECT payload FROM plain WHERE id = $1").await;
+                    let statement = session.prepare("SELECT payload FROM public.plain WHERE id = $1").await;
                     let statement = statement.map_err(|error| told(&error))?;
                     for _ in 0..operations / TASKS {
                         let Some(id) = fastrand::choice(ids.iter()) else { continue };

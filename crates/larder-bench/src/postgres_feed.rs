@@ -7,7 +7,7 @@ use crate::sample::{Sample, Shape, id};
 use crate::testbed::text;
 use larder::connector::memory::MemoryOptions;
 use larder::connector::postgres::Postgres;
-use larder::feed::{Feed, FeedOptions};
+use larder::feed::{Feed, FeedOptions, FollowOptions};
 use larder::{Cache, Schema, Stored};
 use larder_testing::postgres::PostgresBinaries;
 use std::sync::Arc;
@@ -61,9 +61,10 @@ impl Node {
         let postgres = bed.connect(1, 1)?;
         let schema = Schema::of::<Sample>();
         let cache = bed.clients.run(async {
-            let feed =
-                Feed::open(&postgres, FeedOptions::new().poll(POLL).deadline(Duration::from_secs(20))).map_err(text)?;
-            let connector = feed.memory(schema.clone(), MemoryOptions::new()).map_err(text)?;
+            let feed = Feed::open(&postgres, FeedOptions::new().poll(POLL)).map_err(text)?;
+            let connector = feed
+                .memory(schema.clone(), MemoryOptions::new(), FollowOptions::new().deadline(Duration::from_secs(20)))
+                .map_err(text)?;
             let cache = Cache::new(Arc::new(connector), schema).map_err(text)?;
             readable(&cache).await?;
             Ok::<_, String>(cache)

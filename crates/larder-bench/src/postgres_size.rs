@@ -29,7 +29,7 @@ pub(crate) fn of_an_object(binaries: &PostgresBinaries, payload: usize, suffix: 
                     "larder, 4 keys",
                     "SELECT pg_total_relation_size('larder.objects') + pg_total_relation_size('larder.keys')",
                 ),
-                weigh("the same bytes, 1 key", "SELECT pg_total_relation_size('plain')"),
+                weigh("the same bytes, 1 key", "SELECT pg_total_relation_size('public.plain')"),
             ])
         }),
         varies: false,

@@ -52,11 +52,11 @@ pub(crate) fn rows(binaries: &PostgresBinaries, suffix: &str) -> Group {
             let bed = Database::start(&binaries, &[DURABLE])?;
             for table in [&PLAIN, &TOLD] {
                 bed.sql(&format!(
-                    "CREATE TABLE {0} (id int8 PRIMARY KEY, name text NOT NULL, filler text NOT NULL) WITH (fillfactor = 80); \
-                     INSERT INTO {0} SELECT n, 'name', repeat('x', 200) FROM generate_series(1, {ROWS}) n",
+                    "CREATE TABLE public.{0} (id int8 PRIMARY KEY, name text NOT NULL, filler text NOT NULL) WITH (fillfactor = 80); \
+                     INSERT INTO public.{0} SELECT n, 'name', repeat('x', 200) FROM generate_series(1, {ROWS}) n",
                     table.name
                 ))?;
-                bed.sql(&format!("VACUUM ANALYZE {}", table.name))?;
+                bed.sql(&format!("VACUUM ANALYZE public.{}", table.name))?;
             }
             let postgres = bed.connect(1, 1)?;
             // The connector registers, as the node of a service would.
@@ -79,7 +79,7 @@ pub(crate) fn rows(binaries: &PostgresBinaries, suffix: &str) -> Group {
 }
 
 fn statement(table: &Table, condition: &str) -> String {
-    format!("UPDATE {} SET name = $2 WHERE {condition}", table.name)
+    format!("UPDATE public.{} SET name = $2 WHERE {condition}", table.name)
 }
 
 /// One row, by each of the tasks.
