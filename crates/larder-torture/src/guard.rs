@@ -110,7 +110,7 @@ pub(crate) fn run() {
         }
     }
     for folder in &folders {
-        free_shared_memory(folder);
+        larder_testing::postgres::free_shared_memory(folder);
     }
     let deadline = Instant::now() + CLEARING;
     for folder in &folders {
@@ -132,14 +132,4 @@ fn children(parent: Pid) -> Vec<Pid> {
     };
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok()).filter_map(of_ours).collect()
-}
-
-/// Frees the piece of shared memory by which a PostgreSQL server in this folder recognizes itself: it stays where the server was killed.
-fn free_shared_memory(folder: &Path) {
-    // The seventh line is its key and its number.
-    let Ok(lines) = std::fs::read_to_string(folder.join("data").join("postmaster.pid")) else { return };
-    if let Some(number) = lines.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) {
-        let quiet = (Stdio::null(), Stdio::null());
-        let _ = Command::new("ipcrm").args(["-m", number]).stdout(quiet.0).stderr(quiet.1).status();
-    }
 }

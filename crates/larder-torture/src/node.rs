@@ -17,7 +17,7 @@ use larder::breaker::{Breaker, BreakerOptions};
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::postgres::{Postgres, PostgresOptions};
 use larder::connector::redis::{Address, Redis, RedisOptions};
-use larder::feed::{Feed, FeedOptions};
+use larder::feed::{Feed, FeedOptions, FollowOptions};
 use larder::protection::Protection;
 use larder::{Cache, Connector, Entry, LoadOptions, OptionError, Schema};
 use recorder::{Recorder, Taken};
@@ -106,7 +106,7 @@ impl Server {
             (Store::Memory, Truth::File(_)) => Self::Memory,
             (Store::Memory, Truth::Ledger { feed, .. }) => {
                 let postgres = Postgres::open(options(feed, setup.node)?)?;
-                let options = FeedOptions::new().poll(POLL).deadline(DEADLINE);
+                let options = FeedOptions::new().poll(POLL);
                 let feed = Feed::open(&postgres, options)?;
                 Self::Feed(postgres, feed)
             }
@@ -132,7 +132,9 @@ impl Server {
     fn connector(&self, schema: Schema) -> Result<Arc<dyn Connector>, Box<dyn Error>> {
         Ok(match self {
             Self::Memory => Arc::new(Memory::open(schema, MemoryOptions::default())?),
-            Self::Feed(_, feed) => Arc::new(feed.memory(schema, MemoryOptions::default())?),
+            Self::Feed(_, feed) => {
+                Arc::new(feed.memory(schema, MemoryOptions::default(), FollowOptions::new().deadline(DEADLINE))?)
+            }
             Self::Redis(redis) => Arc::new(redis.connector(schema)?),
             Self::Postgres(postgres) => Arc::new(postgres.connector(schema)?),
         })

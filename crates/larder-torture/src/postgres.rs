@@ -1,8 +1,9 @@
 //! The PostgreSQL server of a run, and plain SQL on it.
 
+use crate::plan::Plan;
 use larder_testing::postgres::{PostgresBinaries, PostgresError, PostgresServer, USER, required};
 use larder_testing::proxy::Proxy;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio_postgres::{Client, Config, NoTls};
@@ -10,16 +11,14 @@ use tokio_postgres::{Client, Config, NoTls};
 /// How long one connection attempt, or one statement, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many connections the server accepts. There are few, so that a crowd takes them all in a moment.
-pub(crate) const CONNECTIONS: usize = 64;
-
-/// Starts a server with the programs in this folder, or of the oldest version on this machine.
-pub(crate) async fn start(programs: Option<&Path>) -> Result<PostgresServer, PostgresError> {
-    let binaries = match programs {
+/// Starts a server with the programs that the plan names, or of the oldest version on this machine.
+pub(crate) async fn start(plan: &Plan) -> Result<PostgresServer, PostgresError> {
+    let binaries = match &plan.server {
         Some(folder) => PostgresBinaries::at(folder)?,
         None => required()?.remove(0),
     };
-    let connections = format!("max_connections = {CONNECTIONS}");
+    // As many as are needed at the same time, and few more, so that a crowd takes them all in a moment.
+    let connections = format!("max_connections = {}", plan.nodes * (plan.tasks + plan.readers + 12) + 20);
     let lines = [
         &*connections,
         "max_prepared_transactions = 16",

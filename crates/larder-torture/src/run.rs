@@ -81,7 +81,7 @@ impl Served {
                 Self::Redis(Arc::new(server))
             }
             Connector::Memory | Connector::Postgres => {
-                let server = postgres::start(plan.server.as_deref()).await.map_err(problem)?;
+                let server = postgres::start(plan).await.map_err(problem)?;
                 guard.folder(server.socket());
                 guard.server(server.pid());
                 Self::Postgres(Arc::new(server))

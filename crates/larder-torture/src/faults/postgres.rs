@@ -3,7 +3,7 @@
 use super::{Failed, FaultKind, Maker, moment, stop_time};
 use crate::crew::Crew;
 use crate::guard::Guard;
-use crate::postgres::{CONNECTIONS, Sql, SqlError};
+use crate::postgres::{Sql, SqlError};
 use larder_testing::postgres::PostgresServer;
 use rustix::process::{Pid, Signal, kill_process};
 use std::sync::Arc;
@@ -131,7 +131,7 @@ impl BreakingPostgres {
                 Err(_) => sleep(Duration::from_millis(5)).await,
             }
         }
-        Ok(format!("of {} in {CONNECTIONS} places, for {} ms", crowd.len() + 1, time.as_millis()))
+        Ok(format!("of {}, for {} ms", crowd.len() + 1, time.as_millis()))
     }
 
     /// Locks rows of secondary keys: a fill waits for them after its check, and a sweep does not.
