@@ -19,7 +19,7 @@ pub(crate) enum Server {
 
 /// A connection to a server.
 pub(crate) enum Inspector {
-    Redis(redis::Inspector),
+    Redis(Box<redis::Inspector>),
     Postgres(Box<postgres::Inspector>),
 }
 
@@ -49,7 +49,7 @@ impl Server {
     /// Connects. The failure says in one line what is wrong and what to do.
     pub(crate) async fn open(&self) -> Result<Inspector, Failure> {
         match self {
-            Self::Redis(options) => open_redis(options).await.map(Inspector::Redis),
+            Self::Redis(options) => open_redis(options).await.map(|inspector| Inspector::Redis(inspector.into())),
             Self::Postgres(options) => {
                 open_postgres(options).await.map(|inspector| Inspector::Postgres(inspector.into()))
             }

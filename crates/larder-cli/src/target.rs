@@ -40,23 +40,25 @@ pub(crate) struct Target {
 /// Where the servers are that a command may go to.
 enum Place {
     /// The only one, given by its URL.
-    Given(Server),
+    Given(Box<Server>),
     /// Those of a configuration.
-    Configured(Config),
+    Configured(Box<Config>),
 }
 
 impl Target {
     fn load(&self) -> Result<Place, Failure> {
         match (&self.config, &self.redis, &self.postgres) {
-            (Some(file), ..) => configuration::load(file).map(Place::Configured),
-            (None, None, Some(url)) => options_of(url, "--postgres").map(Server::Postgres).map(Place::Given),
+            (Some(file), ..) => configuration::load(file).map(|config| Place::Configured(config.into())),
+            (None, None, Some(url)) => {
+                options_of(url, "--postgres").map(|options| Place::Given(Server::Postgres(options).into()))
+            }
             (None, url, _) => {
                 let given = [("URL", url), ("PREFIX", &self.prefix)].into_iter().filter_map(|(name, value)| {
                     Some((format!("LARDER_CONNECTORS_REDIS_{name}").into(), OsString::from(value.as_ref()?)))
                 });
                 let credentials = std::env::vars_os().filter(|(name, _)| CREDENTIALS.iter().any(|one| *one == name));
                 let config = Config::from_variables(given.chain(credentials)).map_err(|error| of_options(&error))?;
-                let redis = servers(&config).next().map(|(_, server)| Place::Given(server));
+                let redis = servers(&config).next().map(|(_, server)| Place::Given(server.into()));
                 redis.ok_or_else(|| Failure::Usage("the URL is empty: give one".to_owned()))
             }
         }
@@ -65,7 +67,7 @@ impl Target {
     /// The server of `--connector`, or every server of the configuration.
     pub(crate) fn servers(&self) -> Result<Vec<Server>, Failure> {
         match self.load()? {
-            Place::Given(server) => Ok(vec![server]),
+            Place::Given(server) => Ok(vec![*server]),
             Place::Configured(config) => self.among(&config),
         }
     }
@@ -73,7 +75,7 @@ impl Target {
     /// The server of `--connector`, or the only server of the configuration.
     pub(crate) fn server(&self) -> Result<Server, Failure> {
         match self.load()? {
-            Place::Given(server) => Ok(server),
+            Place::Given(server) => Ok(*server),
             Place::Configured(config) => self.only(&config, "the configuration has several servers"),
         }
     }
@@ -105,8 +107,8 @@ impl Target {
     /// The server that a cache is on. Fails if the configuration puts the cache on a connector without a server.
     pub(crate) fn server_of(&self, cache: &str) -> Result<Server, Failure> {
         let config = match self.load()? {
-            Place::Given(server) => return Ok(server),
-            Place::Configured(config) => config,
+            Place::Given(server) => return Ok(*server),
+            Place::Configured(config) => *config,
         };
         if let Some(connector) = &self.connector {
             return named(&config, connector);

@@ -10,6 +10,7 @@
 use crate::server::address;
 use crate::server::process::Process;
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::HashMap;
 use std::env;
 use std::fmt;
 use std::fs::{self, File};
@@ -253,6 +254,24 @@ impl PostgresServer {
         let others = children(first.id()).map_err(machine("cannot find the server's processes"))?;
         others.into_iter().for_each(|(pid, _)| signal(pid, Signal::CONT));
         first.cont().map_err(machine("cannot let the server continue"))
+    }
+
+    /// How much processor time each open session has used, by the number of its process. Linux only.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop).
+    pub fn session_cpu(&self) -> Result<HashMap<i32, Duration>, PostgresError> {
+        let process = self.process();
+        let first = process.as_ref().ok_or_else(not_running).map_err(machine("cannot look at the server"))?;
+        let all = children(first.id()).map_err(machine("cannot find the server's processes"))?;
+        let read = |pid: i32, file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+        // The title of a session names its client: `postgres: user database [local] idle`.
+        let sessions =
+            all.into_iter().filter(|(pid, _)| read(*pid, "cmdline").is_some_and(|title| title.contains("[local]")));
+        let used =
+            |pid: i32| Some((pid, Duration::from_nanos(read(pid, "schedstat")?.split(' ').next()?.parse().ok()?)));
+        Ok(sessions.filter_map(|(pid, _)| used(pid)).collect())
     }
 
     /// Kills the server, if it runs, and starts it again. It recovers as after a crash.

@@ -3,7 +3,7 @@
 use crate::service::{Service, at, options, servers, until};
 use larder::connector::memory::MemoryOptions;
 use larder::connector::postgres::Postgres;
-use larder::feed::{Feed, FeedOptions};
+use larder::feed::{Feed, FeedOptions, FollowOptions};
 use larder::{Cache, Schema, Stored};
 use larder_testing::entries::{Account, Instance, Site, next};
 use serde_json::json;
@@ -150,7 +150,7 @@ async fn caches_that_follow_the_feed() {
         let database = Postgres::open(options(&server.dsn())).unwrap();
         let feed = Feed::open(&database, FeedOptions::new()).unwrap();
         let schema = Schema::of::<Site>();
-        let connector = feed.memory(schema.clone(), MemoryOptions::new()).unwrap();
+        let connector = feed.memory(schema.clone(), MemoryOptions::new(), FollowOptions::new()).unwrap();
         let cache: Cache<Site> = Cache::new(Arc::new(connector), schema).unwrap();
         until("the cache can be read", || cache.status().readable).await;
         let registered = || server.psql("SELECT followed FROM larder.caches").unwrap() == "t";

@@ -43,7 +43,7 @@ async fn a_wrong_password() {
         says(&text, &["password authentication failed", "correct user or password"]);
         assert!(!text.contains("hunter2"), "{text}");
         server.psql("GRANT CREATE ON DATABASE larder TO app").unwrap();
-        Node::begin(PostgresOptions::from_url(&dsn("barley")).unwrap()).readable().await;
+        Node::begin(patient(&dsn("barley"))).readable().await;
     }
 }
 
@@ -210,8 +210,13 @@ fn grants() -> String {
 }
 
 fn as_app(server: &PostgresServer) -> PostgresOptions {
+    patient(&server.dsn().replace("user=larder", "user=app"))
+}
+
+/// Options whose time-outs are never met, however slow the machine is.
+fn patient(url: &str) -> PostgresOptions {
     let patience = Duration::from_secs(20);
-    let mut options = PostgresOptions::from_url(&server.dsn().replace("user=larder", "user=app")).unwrap();
+    let mut options = PostgresOptions::from_url(url).unwrap();
     options.breaker.slow_call = patience;
     options.operation_timeout(patience).connect_timeout(patience)
 }

@@ -6,15 +6,22 @@ use larder_testing::entries::Site;
 use larder_testing::postgres::PostgresServer;
 use std::sync::Arc;
 
+fn sweep(server: &PostgresServer) {
+    while server.psql("SELECT done FROM larder.sweep(1000)").unwrap() != "t" {}
+}
+
+/// Begins a generation. Where a node has the clock's row at this moment, neither turn nor sweep does anything.
+fn turn(server: &PostgresServer) {
+    while server.psql("SELECT larder.turn()").unwrap() != "t" {
+        sweep(server);
+    }
+}
+
 /// Lets two generations end and sweeps after each, as often as it takes. Answers how many fences are left.
 pub(crate) fn turn_and_sweep(server: &PostgresServer) -> u64 {
     for _ in 0..2 {
-        server.psql("SELECT larder.turn()").unwrap();
-        for _ in 0..100 {
-            if server.psql("SELECT done FROM larder.sweep(1000)").unwrap() == "t" {
-                break;
-            }
-        }
+        turn(server);
+        sweep(server);
     }
     server.psql("SELECT count(*) FROM larder.fences WHERE kind <> 'b'").unwrap().parse().unwrap()
 }
@@ -80,13 +87,12 @@ async fn a_fill_in_flight_over_two_turns_is_waited_for() {
             NULL, 'x', NULL, NULL, NULL, c.epoch, c.generation, pg_current_snapshot()) FROM larder.clock c";
         slow.batch_execute(begun).await.unwrap();
         node.cache.invalidate(Site::HOST, ["h"]).await.unwrap();
-        server.psql("SELECT larder.turn()").unwrap();
-        server.psql("SELECT larder.sweep(1000)").unwrap();
-        server.psql("SELECT larder.turn()").unwrap();
+        turn(&server);
+        turn(&server);
         assert_eq!(server.psql("SELECT fences, done FROM larder.sweep(1000)").unwrap(), "0|t", "the fill is under way");
         assert_eq!(node.cache.set(Site::new("b", &["k"], "goes on")).await, Stored::Accepted);
         slow.batch_execute("COMMIT").await.unwrap();
-        while server.psql("SELECT done FROM larder.sweep(1000)").unwrap() != "t" {}
+        sweep(&server);
         assert_eq!(
             server.psql("SELECT count(*) FROM larder.objects WHERE mark = larder.mark('site', 'id', 'a')").unwrap(),
             "0"

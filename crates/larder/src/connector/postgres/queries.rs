@@ -255,7 +255,7 @@ queries! {
     /// The rights that larder needs to its tables. One row for each that is missing. The catalogue is asked, because names cannot be looked up without
     /// the right to use the schema.
     Missing(TEXT) = "SELECT r || ' on larder.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, \
-        unnest(string_to_array($1, ', ')) r WHERE n.nspname = 'larder' AND c.relkind = 'r' AND c.relname NOT LIKE 'bench-%' \
+        unnest(string_to_array($1, ', ')) r WHERE n.nspname = 'larder' AND c.relkind = 'r' AND c.relname NOT LIKE 'larder-bench-%' \
         AND NOT has_table_privilege(c.oid, r) \
         UNION ALL SELECT 'EXECUTE on larder.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
         WHERE n.nspname = 'larder' AND NOT has_function_privilege(p.oid, 'EXECUTE') ORDER BY 1";

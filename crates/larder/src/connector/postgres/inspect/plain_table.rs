@@ -23,7 +23,7 @@ pub struct PlainTable {
 }
 
 impl PlainTable {
-    /// Makes the table `larder."bench-…"` and fills it with this number of rows, of so many bytes each. The rows have the numbers from 0.
+    /// Makes the table `larder."larder-bench-…"` and fills it with this number of rows, of so many bytes each. The rows have the numbers from 0.
     ///
     /// # Errors
     ///

@@ -24,7 +24,7 @@ const COUNTS: &str = "SELECT (SELECT count(*) FROM (SELECT FROM larder.fences WH
 
 const TABLES: &str = "SELECT s.relname::text, pg_table_size(s.relid), pg_indexes_size(s.relid), s.n_live_tup, s.n_dead_tup, \
     extract(epoch FROM now() - greatest(s.last_autovacuum, s.last_vacuum))::float8 FROM pg_stat_user_tables s WHERE s.schemaname = 'larder' \
-    AND s.relname NOT LIKE 'bench-%' ORDER BY pg_total_relation_size(s.relid) DESC, s.relname";
+    AND s.relname NOT LIKE 'larder-bench-%' ORDER BY pg_total_relation_size(s.relid) DESC, s.relname";
 
 /// A vacuum holds back nobody.
 const OLDEST: &str = "SELECT a.pid, extract(epoch FROM now() - a.xact_start)::float8, a.state, a.usename::text, a.application_name \

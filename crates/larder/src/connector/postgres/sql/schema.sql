@@ -97,7 +97,8 @@ CREATE INDEX IF NOT EXISTS changes_xid ON larder.changes (xid);
 -- Snapshots of the last minutes: what one of them sees is at least as old as it is.
 CREATE UNLOGGED TABLE IF NOT EXISTS larder.moments (
   taken    timestamptz NOT NULL,
-  snapshot pg_snapshot NOT NULL);
+  snapshot pg_snapshot NOT NULL,
+  alone    bool        NOT NULL DEFAULT false);   -- left by a writer, where no node was running
 
 -- The transactions that were prepared when the first node found no clock, and one row that says that they were looked for. They survive a crash, and
 -- their fences do not.
@@ -131,6 +132,9 @@ BEGIN
   ELSIF cardinality(keys) > 0 THEN
     INSERT INTO larder.fences (mark) SELECT larder.mark(cache, index, k) FROM unnest(keys) k;
     INSERT INTO larder.changes (cache, index, keys) VALUES (cache, index, keys);
+    IF random() < 0.001 THEN
+      PERFORM larder.try_to_housekeep();
+    END IF;
   END IF;
 END $$;
 
@@ -166,6 +170,9 @@ BEGIN
   INSERT INTO larder.fences (mark, kind, until, seen)
     VALUES (larder.mark(cache, '', ''), 't', now() + interval '1 minute', pg_current_snapshot());
   INSERT INTO larder.changes (cache) VALUES (cache);
+  IF random() < 0.001 THEN
+    PERFORM larder.try_to_housekeep();
+  END IF;
 END $$;
 
 -- What no other place has: which cluster, database and table this is.
@@ -416,9 +423,20 @@ BEGIN
   outcome := 'y';
 END $$;
 
+-- Locks the row of the clock until this transaction has ended, unless it is locked or missing. Who changes the row asks this first, so that a node
+-- does not wait for the transaction of an application that keeps house (larder.housekeep_alone).
+CREATE OR REPLACE FUNCTION larder.has_clock_row() RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM FROM larder.clock FOR NO KEY UPDATE SKIP LOCKED;
+  RETURN FOUND;
+END $$;
+
 -- Begins a generation, if the fences of the last turn are swept: from its commit on, tickets older than the one before are refused.
 CREATE OR REPLACE FUNCTION larder.turn() RETURNS bool LANGUAGE plpgsql AS $$
 BEGIN
+  IF NOT larder.has_clock_row() THEN
+    RETURN false;
+  END IF;
   UPDATE larder.clock SET oldest = generation, generation = generation + 1, previous = began, began = pg_current_snapshot(), turned = now()
     WHERE swept = oldest - 1;
   RETURN FOUND;
@@ -461,9 +479,11 @@ BEGIN
   SELECT array_agg(f.ctid), array_agg(f.mark), array_agg(f.xid), array_agg(f.kind), array_agg(f.floor) INTO at, dead, xids, kinds, floors FROM (
     SELECT f.ctid, f.mark, f.xid, f.kind, f.floor FROM larder.fences f WHERE f.kind <> 'b' AND (f.until IS NULL OR f.until <= now())
       AND f.xid < pg_snapshot_xmax(c.previous) AND pg_visible_in_snapshot(f.xid, c.previous) -- protection: generations
-      LIMIT p_limit) f;
+      LIMIT p_limit FOR UPDATE SKIP LOCKED) f;
   IF at IS NULL THEN
-    UPDATE larder.clock SET swept = c.oldest - 1;
+    IF larder.has_clock_row() THEN
+      UPDATE larder.clock SET swept = c.oldest - 1;
+    END IF;
     RETURN;
   END IF;
   done := false;
@@ -532,9 +552,22 @@ BEGIN
   END IF;
 END $$;
 
--- Removes up to p_limit changes that are older than ten minutes. A reader of the feed that was away for longer finds out by `trimmed`.
--- Answers whether more are left.
-CREATE OR REPLACE FUNCTION larder.trim(p_limit int4) RETURNS bool LANGUAGE plpgsql AS $$
+-- The snapshot of this statement as another session would have it: this transaction is running. pg_current_snapshot leaves its own transaction out.
+CREATE OR REPLACE FUNCTION larder.snapshot_of_others() RETURNS pg_snapshot LANGUAGE plpgsql AS $$
+DECLARE
+  s pg_snapshot := pg_current_snapshot();
+  me xid8 := pg_current_xact_id_if_assigned();
+BEGIN
+  IF me IS NULL OR me >= pg_snapshot_xmax(s) THEN
+    RETURN s;
+  END IF;
+  RETURN format('%s:%s:%s', pg_snapshot_xmin(s), pg_snapshot_xmax(s),
+    (SELECT string_agg(x::text, ',' ORDER BY x) FROM (SELECT pg_snapshot_xip(s) UNION SELECT me) r(x)))::pg_snapshot;
+END $$;
+
+-- Removes up to p_limit changes that are older than p_age, and leaves a moment each minute. A reader of the feed that was away for longer finds out by
+-- `trimmed`. Only one at a time does; waits for nobody. Answers whether more are left.
+CREATE OR REPLACE FUNCTION larder.trim_older(p_age interval, p_limit int4, p_alone bool) RETURNS bool LANGUAGE plpgsql AS $$
 DECLARE
   old pg_snapshot;
   removed int4;
@@ -542,17 +575,126 @@ BEGIN
   IF NOT pg_try_advisory_xact_lock('larder.changes'::regclass::oid::int4, 0) THEN
     RETURN false;
   END IF;
-  INSERT INTO larder.moments (taken, snapshot) SELECT now(), pg_current_snapshot()
-    WHERE NOT EXISTS (SELECT FROM larder.moments m WHERE m.taken > now() - interval '1 minute');
-  SELECT m.snapshot INTO old FROM larder.moments m WHERE m.taken <= now() - interval '10 minutes' ORDER BY m.taken DESC LIMIT 1;
-  IF old IS NULL THEN
+  -- By the time of day, and not of the transaction: that may have begun long before its snapshot.
+  INSERT INTO larder.moments (taken, snapshot, alone) SELECT clock_timestamp(), larder.snapshot_of_others(), p_alone
+    WHERE NOT EXISTS (SELECT FROM larder.moments m WHERE m.taken > clock_timestamp() - interval '1 minute' AND m.alone <= p_alone);
+  SELECT m.snapshot INTO old FROM larder.moments m WHERE m.taken <= clock_timestamp() - p_age ORDER BY m.taken DESC LIMIT 1;
+  IF old IS NULL OR NOT larder.has_clock_row() THEN
     RETURN false;
   END IF;
-  -- In one transaction with the removal: whoever misses a row sees this.
-  UPDATE larder.clock SET trimmed = old;
+  -- In one transaction with the removal: whoever misses a row sees this. It never goes back, or a reader might miss what is gone already.
+  UPDATE larder.clock SET trimmed = old WHERE pg_snapshot_xmax(old) > pg_snapshot_xmax(trimmed) OR old::text = trimmed::text;
+  IF NOT FOUND THEN
+    RETURN false;
+  END IF;
   DELETE FROM larder.changes h WHERE h.ctid = ANY (ARRAY(
-    SELECT h.ctid FROM larder.changes h WHERE h.xid < pg_snapshot_xmax(old) AND pg_visible_in_snapshot(h.xid, old) LIMIT p_limit));
+    SELECT h.ctid FROM larder.changes h WHERE h.xid < pg_snapshot_xmax(old) AND pg_visible_in_snapshot(h.xid, old) LIMIT p_limit FOR UPDATE SKIP LOCKED));
   GET DIAGNOSTICS removed = ROW_COUNT;
-  DELETE FROM larder.moments m WHERE m.taken < now() - interval '15 minutes';
+  DELETE FROM larder.moments m WHERE m.ctid = ANY (ARRAY(
+    SELECT m.ctid FROM larder.moments m WHERE m.taken < clock_timestamp() - 1.5 * p_age FOR UPDATE SKIP LOCKED));
   RETURN removed = p_limit;
+END $$;
+
+-- The same of a node: changes are kept for ten minutes.
+CREATE OR REPLACE FUNCTION larder.trim(p_limit int4) RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN larder.trim_older(interval '10 minutes', p_limit, false);
+END $$;
+
+-- Removes changes and fences in the transaction of an application, as nodes do with their heartbeats. Otherwise both would grow without end where triggers
+-- write and no node runs. It may remove something only if no node has left a moment for twice the time that changes are kept. Answers whether it
+-- might. It must not fail or hold up the application, nor a node that comes up meanwhile, however long the application's transaction stays open:
+--
+--  1. It waits for nobody. It only tries locks, and skips rows that are locked.
+--  2. Nobody waits for it. It locks rows of `changes`, `fences` and `moments`, and the row of `clock`. Who else locks these (trim, turn, sweep, another
+--     housekeeper) skips them, too. As long as the transaction is open, the nodes remove no fences and no changes, and do everything else. Rows of `objects`,
+--     `keys` and `notes` are only read, because a store would wait for them.
+--  3. A change goes in the same transaction that raises `trimmed` above it, as with trim. Without a clock nobody follows the feed. A node that
+--     comes then makes the clock later than `now_visible` was taken, and so begins with a snapshot that sees every change that goes.
+--  4. A fence goes only if every accepted ticket sees it, as with sweep. Fills with older tickets have ended: the lock was free. Later ones are refused: by
+--     the lock until this transaction ends, and by `oldest` after that. So all objects that such a fence forgets are there to be found. Sweep
+--     removes them. This function lets the fence stay instead. If several fences forget one object, the newest one stays.
+--  5. The turn may be of this very transaction. Its `previous` was `began` in the clock before. Every ticket that is accepted after the turn was taken
+--     when that clock was committed, so it sees what `previous` sees.
+--     It turns only once: after that, the turn is as new as the transaction.
+--  6. The fence of a truncate goes if a truncate by another transaction has a snapshot that sees it. A ticket that sees the later one was taken after it,
+--     and sees both.
+--  7. What this transaction has written itself stays, for it is running in the snapshots that count here (larder.snapshot_of_others). A moment that saw
+--     it would be wrong if it stays open for long: trim would then take its changes for old. A rollback, also to a savepoint, undoes everything.
+CREATE OR REPLACE FUNCTION larder.housekeep_alone() RETURNS bool LANGUAGE plpgsql AS $$
+DECLARE
+  most CONSTANT int4 := 10000;
+  now_visible pg_snapshot := larder.snapshot_of_others();
+  c record;
+  pages int8;
+  first tid := '(0,0)';
+  looked int4;
+  removed int4;
+BEGIN
+  -- A lock that is looked behind needs a newer snapshot.
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RETURN false;
+  END IF;
+  -- Where another cluster's copy is being emptied (larder.register).
+  LOCK TABLE larder.clock, larder.moments IN ROW EXCLUSIVE MODE NOWAIT;
+  LOCK TABLE larder.objects, larder.keys, larder.notes IN ACCESS SHARE MODE NOWAIT;
+  IF EXISTS (SELECT FROM larder.moments m WHERE NOT m.alone AND m.taken > clock_timestamp() - interval '20 minutes') THEN
+    RETURN false;
+  END IF;
+
+  IF NOT EXISTS (SELECT FROM larder.clock) THEN
+    DELETE FROM larder.changes h WHERE h.ctid = ANY (ARRAY(SELECT h.ctid FROM larder.changes h
+      WHERE h.xid < pg_snapshot_xmax(now_visible) AND pg_visible_in_snapshot(h.xid, now_visible) LIMIT most FOR UPDATE SKIP LOCKED));
+    DELETE FROM larder.fences f WHERE f.ctid = ANY (ARRAY(SELECT f.ctid FROM larder.fences f
+      WHERE f.kind <> 'b' AND f.xid < pg_snapshot_xmax(now_visible) AND pg_visible_in_snapshot(f.xid, now_visible) LIMIT most FOR UPDATE SKIP LOCKED));
+    RETURN true;
+  END IF;
+
+  IF NOT larder.has_clock_row() THEN
+    RETURN false;
+  END IF;
+  PERFORM larder.trim_older(interval '20 minutes', most, true);
+  PERFORM larder.turn_if_due();
+  SELECT k.oldest, k.swept, k.previous INTO c FROM larder.clock k;
+  IF c.swept = c.oldest - 1 OR NOT pg_try_advisory_xact_lock('larder.clock'::regclass::oid::int4, c.oldest - 1) THEN
+    RETURN true;
+  END IF;
+  -- Fences that stay must not hide those behind them, so a long table is read from anywhere.
+  pages := pg_relation_size('larder.fences') / current_setting('block_size')::int8;
+  IF pages > 512 THEN
+    first := format('(%s,0)', floor(random() * (pages - 256)))::tid;
+  END IF;
+  WITH old AS MATERIALIZED (
+    SELECT f.ctid AS at, f.mark, f.xid, f.kind, f.seen FROM larder.fences f
+      WHERE f.ctid >= first AND f.kind IN ('i', 't') AND f.floor IS NULL AND f.xid < pg_snapshot_xmax(c.previous)
+        AND pg_visible_in_snapshot(f.xid, c.previous) LIMIT most FOR UPDATE SKIP LOCKED),
+  hit AS MATERIALIZED (
+    SELECT d.mark AS object, d.at, d.mark, d.xid FROM old d WHERE d.kind = 'i'
+    UNION ALL
+    SELECT k.leads_to, d.at, d.mark, d.xid FROM old d JOIN larder.keys k ON k.mark = d.mark WHERE d.kind = 'i'),
+  forgets AS MATERIALIZED (
+    SELECT h.at, row_number() OVER (PARTITION BY o.ctid ORDER BY h.xid DESC) AS place FROM hit h JOIN larder.objects o ON o.mark = h.object
+      WHERE h.mark = ANY (o.marks) AND h.xid <> o.writer AND NOT pg_visible_in_snapshot(h.xid, o.seen)
+    UNION ALL
+    SELECT d.at, 1 FROM old d JOIN larder.notes n ON n.mark = d.mark
+      WHERE d.kind = 'i' AND n.until > now() AND NOT pg_visible_in_snapshot(d.xid, n.seen)),
+  gone AS (
+    DELETE FROM larder.fences f USING old d WHERE f.ctid = d.at AND CASE d.kind
+      WHEN 'i' THEN NOT EXISTS (SELECT FROM forgets g WHERE g.at = d.at AND g.place = 1)
+      ELSE EXISTS (SELECT FROM larder.fences l WHERE l.mark = d.mark AND l.kind = 't' AND l.xid <> d.xid AND pg_visible_in_snapshot(d.xid, l.seen)) END
+    RETURNING 1)
+  SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM gone) INTO looked, removed;
+  IF looked < most OR removed = 0 THEN
+    -- What is left is visible in the next `previous`, too.
+    UPDATE larder.clock SET swept = c.oldest - 1;
+  END IF;
+  RETURN true;
+END $$;
+
+-- Keeps house if no node does. Whatever goes wrong, the write of the application goes on.
+CREATE OR REPLACE FUNCTION larder.try_to_housekeep() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM larder.housekeep_alone();
+EXCEPTION WHEN OTHERS THEN
+  NULL;
 END $$;
