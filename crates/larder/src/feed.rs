@@ -15,7 +15,7 @@
 //! A poll is one statement with one snapshot. It answers the changes that this snapshot sees and the snapshot of the poll before did not see. So no change
 //! is missed, whatever order transactions commit in. A change that has become visible is applied before the poll counts.
 //!
-//! A node serves a [`Fed`] cache only while its last successful poll *began* less than the [deadline](FeedOptions::deadline) ago, by its own monotonic
+//! A node serves a [`Fed`] cache only while its last successful poll *began* less than the [deadline](FollowOptions::deadline) ago, by its own monotonic
 //! clock. Otherwise a get is a miss. So a get that begins later than the deadline after the commit, on any node, returns nothing older than the
 //! change. Usually a change arrives within one poll interval. A node that cannot poll, for whatever reason, serves nothing.
 //!
@@ -27,7 +27,7 @@ use crate::connector::memory::Memory;
 use crate::connector::postgres::Postgres;
 use crate::connector::remote::Trouble;
 use crate::contract::{Connector, Schema};
-use crate::option_error::{OptionError, setters};
+use crate::option_error::OptionError;
 use parking_lot::Mutex;
 use poll::{Change, Position};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,77 +35,23 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 
+pub(crate) mod declaration;
 mod fed;
+pub(crate) mod options;
 mod poll;
 mod source;
 
+pub use declaration::{Source, Sources};
 pub use fed::Fed;
-pub use source::{Finding, Source, SourceError, Sources};
-
-/// The options of a [`Feed`].
-///
-/// ```
-/// use larder::feed::FeedOptions;
-/// use std::time::Duration;
-///
-/// let options = FeedOptions::new().poll(Duration::from_millis(25));
-/// assert!(options.validate().is_ok());
-/// assert!(options.deadline(Duration::from_millis(20)).validate().is_err(), "shorter than two polls");
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FeedOptions {
-    /// The pause between two polls; 1 ms to 10 s. With many nodes a good choice is 2.5 ms for each of them. Default 50 ms.
-    pub poll: Duration,
-    /// For how long after a poll has begun the caches are read; at least two polls, and at most a minute. Default 1 s.
-    pub deadline: Duration,
-}
-
-impl Default for FeedOptions {
-    fn default() -> Self {
-        Self { poll: Duration::from_millis(50), deadline: Duration::from_secs(1) }
-    }
-}
-
-impl FeedOptions {
-    /// The defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    setters! {
-        poll: Duration,
-        deadline: Duration,
-    }
-
-    /// Checks that every option can be used.
-    ///
-    /// # Errors
-    ///
-    /// The first option that cannot be used, and what is accepted.
-    pub fn validate(&self) -> Result<(), OptionError> {
-        OptionError::first(|refuse| {
-            if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&self.poll) {
-                refuse(OptionError::duration("poll", self.poll, "a duration from 1ms to 10s, such as 50ms"));
-            }
-            if self.deadline < 2 * self.poll || self.deadline > Duration::from_secs(60) {
-                refuse(OptionError::duration(
-                    "deadline",
-                    self.deadline,
-                    "at least twice `poll` and at most 1m, such as 1s",
-                ));
-            }
-        })
-    }
-}
+pub use options::{FeedOptions, FollowOptions};
+pub use source::{Applied, Done, Finding, SourceError, TriggerChange};
 
 /// Polls a database for changes, and applies them to the caches of this node.
 ///
 /// ```no_run
 /// use larder::connector::memory::MemoryOptions;
 /// use larder::connector::postgres::{Postgres, PostgresOptions};
-/// use larder::feed::{Feed, FeedOptions};
+/// use larder::feed::{Feed, FeedOptions, FollowOptions};
 /// use larder::{Cache, Entry, Schema};
 /// use serde::{Deserialize, Serialize};
 /// use std::sync::Arc;
@@ -121,7 +67,7 @@ impl FeedOptions {
 /// let database = Postgres::open(PostgresOptions::from_url("postgres://larder@db.internal/zitadel")?)?;
 /// let feed = Feed::open(&database, FeedOptions::new())?;
 /// let schema = Schema::of::<Instance>();
-/// let connector = feed.memory(schema.clone(), MemoryOptions::new())?;
+/// let connector = feed.memory(schema.clone(), MemoryOptions::new(), FollowOptions::new())?;
 /// let instances: Cache<Instance> = Cache::new(Arc::new(connector), schema)?;
 /// # Ok(()) }
 /// ```
@@ -163,6 +109,8 @@ struct Follower {
     memory: Memory,
     /// Its own changes, which it has applied already, have this number.
     origin: i64,
+    /// For how long after a poll has begun the cache is read.
+    deadline: Duration,
     /// Whether the polls ask for its changes.
     joined: AtomicBool,
     /// Until when the cache may be read, in ms of the clock.
@@ -191,14 +139,30 @@ impl Feed {
     /// # Errors
     ///
     /// The schema or an option cannot be used: see [`Schema::validate`].
-    pub fn memory(&self, schema: Schema, options: crate::connector::memory::MemoryOptions) -> Result<Fed, OptionError> {
+    pub fn memory(
+        &self,
+        schema: Schema,
+        options: crate::connector::memory::MemoryOptions,
+        follow: FollowOptions,
+    ) -> Result<Fed, OptionError> {
+        OptionError::first(|refuse| {
+            follow.examine(refuse);
+            follow.examine_polls(self.shared.followers.options.poll, refuse);
+        })?;
         let memory = Memory::open(schema.clone(), options)?;
         let origin = fastrand::i64(..);
         let told = self.shared.postgres.telling(&schema, origin)?;
-        let follower =
-            Arc::new(Follower { schema, memory, origin, joined: AtomicBool::new(false), until: AtomicU64::new(0) });
+        let (joined, until) = (AtomicBool::new(false), AtomicU64::new(0));
+        let follower = Arc::new(Follower { schema, memory, origin, deadline: follow.deadline, joined, until });
         self.shared.followers.caches.lock().push(Arc::downgrade(&follower));
         Ok(Fed::new(follower, told, self.clone()))
+    }
+}
+
+impl Feed {
+    /// Ends the polls for good. The caches that follow are not read any more once their deadlines have passed.
+    pub(crate) fn end(&self) {
+        self.shared.task.abort();
     }
 }
 
@@ -252,9 +216,10 @@ async fn keep_polling(postgres: Postgres, followers: Arc<Followers>) {
         let began = followers.clock.now();
         match poll_once(&postgres, &mut position, &caches).await {
             Ok(()) => {
-                let deadline = u64::try_from(followers.options.deadline.as_millis()).unwrap_or(u64::MAX);
-                let until = began.saturating_add(deadline);
-                caches.iter().for_each(|cache| cache.until.store(until, Ordering::Release));
+                for cache in &caches {
+                    let deadline = u64::try_from(cache.deadline.as_millis()).unwrap_or(u64::MAX);
+                    cache.until.store(began.saturating_add(deadline), Ordering::Release);
+                }
                 if std::mem::take(&mut failing) {
                     tracing::info!(server = %postgres.name(), "the feed is read again");
                 }

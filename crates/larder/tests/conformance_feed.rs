@@ -52,7 +52,7 @@ impl OneNode {
             options.breaker.slow_call = TIMEOUT;
             let postgres = Postgres::open(options).unwrap();
             // A deadline that is never met, however slow the machine is.
-            let polls = FeedOptions::new().poll(Duration::from_millis(2)).deadline(TIMEOUT);
+            let polls = FeedOptions::new().poll(Duration::from_millis(2));
             let feed = Feed::open(&postgres, polls).unwrap();
             all.push(Self { server, feed, opened: Mutex::default() });
         }
@@ -76,7 +76,9 @@ impl Subject for OneNode {
 
     async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
         let name: Name = (schema.cache().into(), schema.fingerprint());
-        let open = || Arc::new(self.feed.memory(schema, MemoryOptions::new()).unwrap());
+        let open = || {
+            Arc::new(self.feed.memory(schema, MemoryOptions::new(), FollowOptions::new().deadline(TIMEOUT)).unwrap())
+        };
         let connector = self.opened.lock().unwrap().entry(name).or_insert_with(open).clone();
         let begun = Instant::now();
         // Until what it tells is told at once.

@@ -3,7 +3,7 @@
 use crate::node::{options, servers, session, until};
 use larder::connector::memory::MemoryOptions;
 use larder::connector::postgres::Postgres;
-use larder::feed::{Feed, FeedOptions};
+use larder::feed::{Feed, FeedOptions, FollowOptions};
 use larder::{Cache, Delivery, Lookup, Schema, Stored};
 use larder_testing::entries::Site;
 use larder_testing::postgres::PostgresServer;
@@ -32,15 +32,16 @@ impl FedNode {
         settings.breaker.open = Duration::from_millis(100);
         settings.breaker.open_max = Duration::from_millis(100);
         let postgres = Postgres::open(settings).unwrap();
-        let feed = FeedOptions::new().poll(Duration::from_millis(5)).deadline(deadline);
-        let node = Self::following(&Feed::open(&postgres, feed).unwrap());
+        let feed = FeedOptions::new().poll(Duration::from_millis(5));
+        let node = Self::following(&Feed::open(&postgres, feed).unwrap(), deadline);
         node.readable().await;
         node
     }
 
-    fn following(feed: &Feed) -> Self {
+    fn following(feed: &Feed, deadline: Duration) -> Self {
         let schema = Schema::of::<Site>();
-        let connector = feed.memory(schema.clone(), MemoryOptions::new()).unwrap();
+        let follow = FollowOptions::new().deadline(deadline);
+        let connector = feed.memory(schema.clone(), MemoryOptions::new(), follow).unwrap();
         Self { cache: Cache::new(Arc::new(connector), schema).unwrap() }
     }
 
@@ -222,16 +223,16 @@ async fn a_slow_loader_does_not_bring_the_old_state_back() {
 async fn a_cache_that_is_opened_during_a_poll_misses_no_change() {
     for server in servers().await {
         let postgres = Postgres::open(options(&server)).unwrap();
-        let polls = FeedOptions::new().poll(Duration::from_millis(5)).deadline(Duration::from_secs(20));
-        let feed = Feed::open(&postgres, polls).unwrap();
-        let first = FedNode::following(&feed);
+        let deadline = Duration::from_secs(20);
+        let feed = Feed::open(&postgres, FeedOptions::new().poll(Duration::from_millis(5))).unwrap();
+        let first = FedNode::following(&feed, deadline);
         first.readable().await;
         drop(first);
         let holder = session(&server).await;
         run(&holder, "BEGIN; LOCK TABLE larder.changes IN ACCESS EXCLUSIVE MODE").await;
         let waits = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'larder.changes'::regclass AND NOT granted";
         until("a poll is under way", || server.psql(waits).unwrap() == "t").await;
-        let node = FedNode::following(&feed);
+        let node = FedNode::following(&feed, deadline);
         let Lookup::Miss { ticket: Some(ticket), .. } = node.cache.lookup(Site::ID, "a").await else { panic!("a hit") };
         run(&holder, "SELECT larder.invalidate('site', 'id', 'a'); COMMIT").await;
         node.readable().await;

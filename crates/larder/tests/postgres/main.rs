@@ -3,6 +3,7 @@
 
 mod caches;
 mod feed;
+mod following;
 mod interleavings;
 mod log;
 mod node;

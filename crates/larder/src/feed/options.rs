@@ -1,0 +1,117 @@
+//! [`FeedOptions`], of a feed, and [`FollowOptions`], of a cache that follows it.
+
+use crate::option_error::{OptionError, Refuse, setters};
+use std::time::Duration;
+
+/// The options of a feed.
+///
+/// ```
+/// use larder::feed::FeedOptions;
+/// use std::time::Duration;
+///
+/// assert!(FeedOptions::new().poll(Duration::from_millis(25)).validate().is_ok());
+/// assert!(FeedOptions::new().poll(Duration::ZERO).validate().is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FeedOptions {
+    /// The pause between two polls; 1 ms to 10 s. With many nodes a good choice is 2.5 ms for each of them. Default 50 ms.
+    pub poll: Duration,
+}
+
+/// What an error says to give.
+pub(crate) const POLL: &str = "a duration from 1ms to 10s, such as 50ms";
+
+impl Default for FeedOptions {
+    fn default() -> Self {
+        Self { poll: Duration::from_millis(50) }
+    }
+}
+
+impl FeedOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        poll: Duration,
+    }
+
+    /// Checks that every option can be used.
+    ///
+    /// # Errors
+    ///
+    /// The first option that cannot be used, and what is accepted.
+    pub fn validate(&self) -> Result<(), OptionError> {
+        OptionError::first(|refuse| self.examine(refuse))
+    }
+
+    /// Reports every option that cannot be used.
+    pub(crate) fn examine(&self, refuse: Refuse<'_>) {
+        if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&self.poll) {
+            refuse(OptionError::duration("poll", self.poll, POLL));
+        }
+    }
+}
+
+/// How a cache follows a feed.
+///
+/// ```
+/// use larder::feed::FollowOptions;
+/// use std::time::Duration;
+///
+/// assert!(FollowOptions::new().deadline(Duration::from_millis(500)).validate().is_ok());
+/// assert!(FollowOptions::new().deadline(Duration::from_secs(3600)).validate().is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FollowOptions {
+    /// For how long after a successful poll has begun the cache is read; at least two polls of the feed, and at most a minute. Default 1 s.
+    pub deadline: Duration,
+}
+
+/// What an error says to give.
+pub(crate) const DEADLINE: &str = "a duration of at least two polls and at most 1m, such as 1s";
+
+impl Default for FollowOptions {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(1) }
+    }
+}
+
+impl FollowOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        deadline: Duration,
+    }
+
+    /// Checks what can be checked without the feed: that the deadline is above 0 and at most a minute.
+    ///
+    /// # Errors
+    ///
+    /// The first option that cannot be used, and what is accepted.
+    pub fn validate(&self) -> Result<(), OptionError> {
+        OptionError::first(|refuse| self.examine(refuse))
+    }
+
+    /// Reports every option that no feed allows.
+    pub(crate) fn examine(&self, refuse: Refuse<'_>) {
+        if self.deadline.is_zero() || self.deadline > Duration::from_secs(60) {
+            refuse(OptionError::duration("deadline", self.deadline, DEADLINE));
+        }
+    }
+
+    /// Reports a deadline that is too short for a feed with this pause between its polls. One that is no deadline at all is not reported here.
+    pub(crate) fn examine_polls(&self, poll: Duration, refuse: Refuse<'_>) {
+        if !self.deadline.is_zero() && self.deadline < 2 * poll {
+            refuse(OptionError::duration("deadline", self.deadline, DEADLINE));
+        }
+    }
+}
