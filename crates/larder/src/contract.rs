@@ -26,6 +26,7 @@ mod lookup;
 mod many;
 mod miss;
 mod object;
+mod place;
 mod schema;
 mod stats;
 mod status;
@@ -43,8 +44,11 @@ pub use lease::{Lease, LeaseToken};
 pub(crate) use load_options::JITTER;
 pub use load_options::LoadOptions;
 pub use lookup::{Lookup, Lookups};
+#[cfg(feature = "postgres")]
+pub(crate) use many::set_each;
 pub use miss::Miss;
 pub use object::Object;
+pub use place::Place;
 #[cfg(any(feature = "yaml", feature = "toml"))]
 pub(crate) use schema::MAX_OBJECT_SIZE;
 pub(crate) use schema::examine;

@@ -5,9 +5,11 @@
 //!     │
 //!   larder.changes ── a row for each call, visible when the transaction commits
 //!     │
-//!   Feed, one per node ── polls what became visible since the last poll     poll.rs
+//!   Feed, one per node ── polls what became visible since the last poll            poll.rs  position.rs
 //!     │
-//!   Fed, one per cache ── a memory connector, read only while the feed is new enough
+//!   a task for each cache ── applies it to the cache's connector                   applying.rs
+//!     │
+//!   Fed, one per cache ── forwards to the connector, and reads while the feed is new enough      fed.rs  follower.rs
 //! ```
 //!
 //! # What a reader may observe
@@ -15,36 +17,49 @@
 //! A poll is one statement with one snapshot. It answers the changes that this snapshot sees and the snapshot of the poll before did not see. So no change
 //! is missed, whatever order transactions commit in. A change that has become visible is applied before the poll counts.
 //!
-//! A node serves a [`Fed`] cache only while its last successful poll *began* less than the [deadline](FollowOptions::deadline) ago, by its own monotonic
-//! clock. Otherwise a get is a miss. So a get that begins later than the deadline after the commit, on any node, returns nothing older than the
-//! change. Usually a change arrives within one poll interval. A node that cannot poll, for whatever reason, serves nothing.
+//! A node serves a [`Fed`] cache only while its last poll that was applied *began* less than the [deadline](FollowOptions::deadline) ago, by its own
+//! monotonic clock. Otherwise a get is a miss. So a get that begins later than the deadline after the commit, on any node, returns nothing older than the
+//! change. Usually a change arrives within one poll interval. A node that cannot poll, or cannot apply what it polled, serves nothing.
+//!
+//! This holds for caches in [memory](Feed::memory) and for caches on a connector that [other nodes share](Feed::follow). On a shared connector one node that applies
+//! a change is enough: the object is gone for all of them. Which node that is makes no difference, and no node waits for another one. A node that is not
+//! new enough reads nothing from the shared connector, even if others have applied everything there: it does not know. It may store what it
+//! loads there: a fill is accepted or refused by what the connector has seen touched, not by what this node has heard.
 //!
 //! A node that was away goes on where it was, if the changes since then are still there (ten minutes). Otherwise, and after a crash or a failover of the
-//! server, it clears its caches.
+//! database, it clears its caches; a shared one is cleared by the first node that comes.
 
 use crate::clock::Clock;
-use crate::connector::memory::Memory;
+use crate::connector::memory::{Memory, MemoryOptions};
 use crate::connector::postgres::Postgres;
 use crate::connector::remote::Trouble;
-use crate::contract::{Connector, Schema};
-use crate::option_error::OptionError;
+use crate::contract::{Connector, OptionError, Schema};
+use applying::{Applying, Batch};
+use follower::{Follower, Gate};
 use parking_lot::Mutex;
-use poll::{Change, Position};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use poll::Polled;
+use position::Position;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
+mod applying;
 pub(crate) mod declaration;
 mod fed;
+mod follower;
 pub(crate) mod options;
 mod poll;
+mod position;
 mod source;
 
 pub use declaration::{Source, Sources};
 pub use fed::Fed;
 pub use options::{FeedOptions, FollowOptions};
 pub use source::{Applied, Done, Finding, SourceError, TriggerChange};
+
+/// How many polls wait for a cache that is slow. One that misses a poll finds out, and joins anew.
+const WAITING: usize = 64;
 
 /// Polls a database for changes, and applies them to the caches of this node.
 ///
@@ -79,8 +94,11 @@ pub struct Feed {
 }
 
 struct Shared {
+    options: FeedOptions,
     followers: Arc<Followers>,
     postgres: Postgres,
+    polls: broadcast::Sender<Arc<Batch>>,
+    runtime: Handle,
     task: AbortHandle,
 }
 
@@ -92,30 +110,12 @@ impl Drop for Shared {
 
 impl std::fmt::Debug for Feed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Feed").field("options", &self.shared.followers.options).finish_non_exhaustive()
+        f.debug_struct("Feed").field("options", &self.shared.options).finish_non_exhaustive()
     }
 }
 
 /// The caches that follow a feed.
-struct Followers {
-    options: FeedOptions,
-    clock: Clock,
-    caches: Mutex<Vec<Weak<Follower>>>,
-}
-
-/// One cache that follows.
-struct Follower {
-    schema: Schema,
-    memory: Memory,
-    /// Its own changes, which it has applied already, have this number.
-    origin: i64,
-    /// For how long after a poll has begun the cache is read.
-    deadline: Duration,
-    /// Whether the polls ask for its changes.
-    joined: AtomicBool,
-    /// Until when the cache may be read, in ms of the clock.
-    until: AtomicU64,
-}
+type Followers = Mutex<Vec<Weak<Follower>>>;
 
 impl Feed {
     /// Begins to poll, in the background. Until the first poll has succeeded, gets miss. A database that is down now is a normal start.
@@ -129,145 +129,153 @@ impl Feed {
     /// Outside a Tokio runtime. A [`Postgres`] could not have been opened there either.
     pub fn open(postgres: &Postgres, options: FeedOptions) -> Result<Self, OptionError> {
         options.validate()?;
-        let followers = Arc::new(Followers { options, clock: Clock::system(), caches: Mutex::default() });
-        let task = tokio::spawn(keep_polling(postgres.clone(), followers.clone())).abort_handle();
-        Ok(Self { shared: Arc::new(Shared { followers, postgres: postgres.clone(), task }) })
+        let (followers, polls) = (Arc::<Followers>::default(), broadcast::Sender::new(WAITING));
+        let runtime = Handle::current();
+        let polling = Polling { postgres: postgres.clone(), options: options.clone(), polls: polls.clone() };
+        let task = runtime.spawn(polling.run(followers.clone())).abort_handle();
+        Ok(Self { shared: Arc::new(Shared { options, followers, postgres: postgres.clone(), polls, runtime, task }) })
     }
 
     /// A connector that keeps objects in the memory of this process, and forgets them when the feed says so.
     ///
+    /// What is changed through it is told to the database, and so reaches the other nodes.
+    ///
     /// # Errors
     ///
-    /// The schema or an option cannot be used: see [`Schema::validate`].
-    pub fn memory(
-        &self,
-        schema: Schema,
-        options: crate::connector::memory::MemoryOptions,
-        follow: FollowOptions,
-    ) -> Result<Fed, OptionError> {
-        OptionError::first(|refuse| {
-            follow.examine(refuse);
-            follow.examine_polls(self.shared.followers.options.poll, refuse);
-        })?;
-        let memory = Memory::open(schema.clone(), options)?;
+    /// The schema or an option cannot be used: see [`Schema::validate`] and [`FollowOptions::validate`].
+    pub fn memory(&self, schema: Schema, memory: MemoryOptions, options: FollowOptions) -> Result<Fed, OptionError> {
+        options.validate(&self.shared.options)?;
+        let memory = Arc::new(Memory::open(schema.clone(), memory)?);
         let origin = fastrand::i64(..);
         let told = self.shared.postgres.telling(&schema, origin)?;
-        let (joined, until) = (AtomicBool::new(false), AtomicU64::new(0));
-        let follower = Arc::new(Follower { schema, memory, origin, deadline: follow.deadline, joined, until });
-        self.shared.followers.caches.lock().push(Arc::downgrade(&follower));
-        Ok(Fed::new(follower, told, self.clone()))
+        let follower = self.followed(schema, memory.clone(), Some(origin), &options);
+        Ok(Fed::in_memory(follower, memory, told, self.clone()))
     }
-}
 
-impl Feed {
+    /// A connector that keeps objects in `connector`, which other nodes share, and makes it forget them when the feed says so.
+    ///
+    /// `connector` was opened for the same schema: on Redis, in PostgreSQL in another database, or it is one of your own, which should keep a
+    /// [place](Connector::place). What is changed through it reaches the other nodes by what they share; nothing is told to the feed. Every node that
+    /// uses this cache must follow the feed, and all of them the same one.
+    ///
+    /// ```no_run
+    /// use larder::feed::{Feed, FollowOptions};
+    /// use larder::{Cache, Connector, Entry, Schema};
+    /// # use serde::{Deserialize, Serialize};
+    /// # use std::sync::Arc;
+    /// #
+    /// # #[derive(Serialize, Deserialize, Entry)]
+    /// # #[entry(cache = "instance")]
+    /// # struct Instance { #[key(primary)] id: String }
+    ///
+    /// // `shared` is what `Redis::connector` answers for the schema of `Instance`.
+    /// # fn open(feed: &Feed, shared: Arc<dyn Connector>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let schema = Schema::of::<Instance>();
+    /// let connector = feed.follow(schema.clone(), shared, FollowOptions::new())?;
+    /// let instances: Cache<Instance> = Cache::new(Arc::new(connector), schema)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The schema or an option cannot be used: see [`Schema::validate`] and [`FollowOptions::validate`].
+    pub fn follow(
+        &self,
+        schema: Schema,
+        connector: Arc<dyn Connector>,
+        options: FollowOptions,
+    ) -> Result<Fed, OptionError> {
+        schema.validate()?;
+        options.validate(&self.shared.options)?;
+        let follower = self.followed(schema, connector, None, &options);
+        Ok(Fed::shared(follower, self.clone()))
+    }
+
     /// Ends the polls for good. The caches that follow are not read any more once their deadlines have passed.
     pub(crate) fn end(&self) {
         self.shared.task.abort();
     }
-}
 
-impl Followers {
-    fn now_following(&self) -> Vec<Arc<Follower>> {
-        let mut caches = self.caches.lock();
-        caches.retain(|cache| cache.strong_count() > 0);
-        caches.iter().filter_map(Weak::upgrade).collect()
+    /// Adds a cache, and begins its task.
+    fn followed(
+        &self,
+        schema: Schema,
+        connector: Arc<dyn Connector>,
+        origin: Option<i64>,
+        options: &FollowOptions,
+    ) -> (Arc<Follower>, AbortHandle) {
+        let deadline = options.deadline;
+        let follower = Arc::new(Follower { schema, connector, origin, deadline, gate: Gate::default() });
+        let Shared { followers, postgres, polls, runtime, .. } = &*self.shared;
+        // Subscribed before any poll asks for the cache.
+        let subscribed = polls.subscribe();
+        followers.lock().push(Arc::downgrade(&follower));
+        let applying = Applying::new(follower.clone(), postgres.clone());
+        (follower, runtime.spawn(applying.run(subscribed)).abort_handle())
     }
 }
 
-impl Follower {
-    /// Whether the feed is new enough for the cache to be read.
-    #[inline]
-    fn may_read(&self, clock: &Clock) -> bool {
-        let until = self.until.load(Ordering::Acquire);
-        clock.coarse() + Clock::COARSE_LAG < until || clock.now() < until
-    }
-
-    async fn apply(&self, change: &Change) {
-        let index = change.index.as_deref().map(|name| self.schema.indexes.iter().position(|known| *known == name));
-        let keys = match (index, &change.keys) {
-            (Some(Some(index)), Some(keys)) => u8::try_from(index).ok().map(|index| (index, keys)),
-            // The whole cache; or an index that this release does not know, which may lead to any object.
-            _ => None,
-        };
-        let forgotten = match keys {
-            Some((index, keys)) => {
-                let keys =
-                    keys.iter().map(|bytes| crate::contract::KeyBuf { index, bytes: (&**bytes).into() }).collect();
-                self.memory.invalidate(keys, None).await
-            }
-            None => self.memory.truncate().await,
-        };
-        // In memory it is applied at once, and nothing can fail.
-        debug_assert!(forgotten.is_ok());
-    }
+/// The task that polls.
+struct Polling {
+    postgres: Postgres,
+    options: FeedOptions,
+    polls: broadcast::Sender<Arc<Batch>>,
 }
 
-/// Polls for as long as the feed lives.
-async fn keep_polling(postgres: Postgres, followers: Arc<Followers>) {
-    let mut position = None;
-    let mut failing = false;
-    loop {
-        let caches = followers.now_following();
-        // A load that began while a poll was under way that did not ask for this cache may have missed a change: it is refused.
-        for cache in caches.iter().filter(|cache| !cache.joined.swap(true, Ordering::Relaxed)) {
-            let cleared = cache.memory.truncate().await;
-            debug_assert!(cleared.is_ok());
-        }
-        let began = followers.clock.now();
-        match poll_once(&postgres, &mut position, &caches).await {
-            Ok(()) => {
-                for cache in &caches {
-                    let deadline = u64::try_from(cache.deadline.as_millis()).unwrap_or(u64::MAX);
-                    cache.until.store(began.saturating_add(deadline), Ordering::Release);
+impl Polling {
+    /// Polls until it is aborted.
+    async fn run(self, followers: Arc<Followers>) {
+        let clock = Clock::system();
+        let mut position = None;
+        let mut failing = false;
+        loop {
+            let mut caches: Vec<String> = {
+                let mut followers = followers.lock();
+                followers.retain(|follower| follower.strong_count() > 0);
+                followers.iter().filter_map(Weak::upgrade).map(|it| it.schema.cache().to_owned()).collect()
+            };
+            caches.sort_unstable();
+            caches.dedup();
+            let began = clock.now();
+            match self.poll(&position, &caches).await {
+                Ok((from, polled)) => {
+                    position = Some(polled.position.clone());
+                    // Nobody follows: that is no error.
+                    let _ = self.polls.send(Arc::new(Batch { began, from, polled, caches }));
+                    if std::mem::take(&mut failing) {
+                        tracing::info!(server = %self.postgres.name(), "the feed is read again");
+                    }
                 }
-                if std::mem::take(&mut failing) {
-                    tracing::info!(server = %postgres.name(), "the feed is read again");
-                }
-            }
-            Err(trouble) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(
-                        server = %postgres.name(), error = %trouble,
-                        "the feed cannot be read: its caches are not read until it can be"
-                    );
+                Err(trouble) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(
+                            server = %self.postgres.name(), error = %trouble,
+                            "the feed cannot be read: its caches are not read until it can be"
+                        );
+                    }
                 }
             }
+            tokio::time::sleep(self.options.poll).await;
         }
-        drop(caches);
-        tokio::time::sleep(followers.options.poll).await;
     }
-}
 
-/// One poll, and what it brings is applied. A place that the database no longer has is given up: then the caches are cleared.
-async fn poll_once(
-    postgres: &Postgres,
-    position: &mut Option<Position>,
-    caches: &[Arc<Follower>],
-) -> Result<(), Trouble> {
-    let Some(from) = position.as_ref() else {
-        let begun = poll::begin(postgres).await?;
-        for cache in caches {
-            let cleared = cache.memory.truncate().await;
-            debug_assert!(cleared.is_ok());
+    /// One poll, and where it began. A position that the database no longer has is given up: then it began nowhere.
+    async fn poll(
+        &self,
+        position: &Option<Position>,
+        caches: &[String],
+    ) -> Result<(Option<Position>, Polled), Trouble> {
+        if let Some(from) = position {
+            let caches: Vec<&str> = caches.iter().map(String::as_str).collect();
+            if let Some(polled) = poll::poll(&self.postgres, from, &caches).await? {
+                return Ok((Some(from.clone()), polled));
+            }
+            tracing::info!(
+                server = %self.postgres.name(),
+                "the place in the feed is not kept any more (the server was restarted, or this node was away for long): its caches begin anew"
+            );
         }
-        *position = Some(begun);
-        return Ok(());
-    };
-    let names: Vec<&str> = caches.iter().map(|cache| cache.schema.cache()).collect();
-    let Some(polled) = poll::poll(postgres, from, &names).await? else {
-        tracing::info!(
-            server = %postgres.name(),
-            "the place in the feed is not kept any more (the server was restarted, or this node was away for long): clearing the caches that follow it"
-        );
-        *position = None;
-        return Box::pin(poll_once(postgres, position, caches)).await;
-    };
-    for change in &polled.changes {
-        let others = |cache: &&Arc<Follower>| change.origin != Some(cache.origin);
-        for cache in caches.iter().filter(|cache| cache.schema.cache() == change.cache).filter(others) {
-            cache.apply(change).await;
-        }
+        let position = poll::begin(&self.postgres).await?;
+        Ok((None, Polled { trimmed: position.clone(), position, changes: Vec::new() }))
     }
-    *position = Some(polled.position);
-    Ok(())
 }

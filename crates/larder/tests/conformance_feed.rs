@@ -5,7 +5,7 @@
 use larder::connector::memory::MemoryOptions;
 use larder::connector::postgres::{Postgres, PostgresOptions};
 use larder::contract::KeyBuf;
-use larder::feed::{Fed, Feed, FeedOptions};
+use larder::feed::{Fed, Feed, FeedOptions, FollowOptions};
 use larder::{Connector, Delivery, Schema};
 use larder_testing::conformance::Ability::{No, Yes};
 use larder_testing::conformance::{Nature, Subject};
@@ -51,9 +51,7 @@ impl OneNode {
             options = options.operation_timeout(TIMEOUT).connect_timeout(TIMEOUT);
             options.breaker.slow_call = TIMEOUT;
             let postgres = Postgres::open(options).unwrap();
-            // A deadline that is never met, however slow the machine is.
-            let polls = FeedOptions::new().poll(Duration::from_millis(2));
-            let feed = Feed::open(&postgres, polls).unwrap();
+            let feed = Feed::open(&postgres, FeedOptions::new().poll(Duration::from_millis(2))).unwrap();
             all.push(Self { server, feed, opened: Mutex::default() });
         }
         all
@@ -76,9 +74,9 @@ impl Subject for OneNode {
 
     async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
         let name: Name = (schema.cache().into(), schema.fingerprint());
-        let open = || {
-            Arc::new(self.feed.memory(schema, MemoryOptions::new(), FollowOptions::new().deadline(TIMEOUT)).unwrap())
-        };
+        // A deadline that is never met, however slow the machine is.
+        let deadline = FollowOptions::new().deadline(TIMEOUT);
+        let open = || Arc::new(self.feed.memory(schema, MemoryOptions::new(), deadline).unwrap());
         let connector = self.opened.lock().unwrap().entry(name).or_insert_with(open).clone();
         let begun = Instant::now();
         // Until what it tells is told at once.

@@ -53,19 +53,18 @@ impl Caches {
         let refused = |error| OpenError::Option { cache: schema.cache.to_string(), error };
         let follow = options.follow();
         let opened = self.feed(name, feed, &schema.cache)?;
-        let on = Some(feed.connector.clone());
-        match self.plan.connector(&options.connector) {
+        let (followed, prune_interval) = match self.plan.connector(&options.connector) {
             Some(ConnectorOptions::Memory(memory)) => {
-                let followed = opened.memory(schema.clone(), memory.clone(), follow).map_err(refused)?;
                 let ages = !schema.max_age.is_zero() || !schema.last_use_age.is_zero();
-                Ok((Arc::new(followed), if ages { memory.prune_interval } else { Duration::ZERO }, on))
+                let interval = if ages { memory.prune_interval } else { Duration::ZERO };
+                (opened.memory(schema.clone(), memory.clone(), follow), interval)
             }
-            _ => Err(OpenError::Follow {
-                cache: schema.cache.to_string(),
-                feed: name.to_owned(),
-                problem: "which only caches in memory can follow".to_owned(),
-            }),
-        }
+            _ => {
+                let (connector, interval) = self.connector(&options.connector, schema)?;
+                (opened.follow(schema.clone(), connector, follow), interval)
+            }
+        };
+        Ok((Arc::new(followed.map_err(refused)?), prune_interval, Some(feed.connector.clone())))
     }
 
     /// The feed of this name. It begins to poll when the first cache follows it.

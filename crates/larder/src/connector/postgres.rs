@@ -38,7 +38,7 @@ use crate::clock::Clock;
 use crate::connector::remote::{Link, Server, ServerOptions};
 use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Miss, Object, OptionError,
-    Pruned, Schema, Status, Stored, Ticket, Value,
+    Place, Pruned, Schema, Status, Stored, Ticket, Value,
 };
 use crate::telemetry::Latencies;
 use server::{PostgresServer, Store};
@@ -53,6 +53,7 @@ pub mod inspect;
 mod leasing;
 mod marks;
 pub(crate) mod options;
+mod placing;
 mod pruning;
 pub(crate) mod queries;
 mod reading;
@@ -282,6 +283,18 @@ impl Connector for PostgresConnector {
 
     fn untouched(&self, keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
         Answer::later(async move { self.store.was_untouched(&keys, since).await })
+    }
+
+    fn connection(&self) -> u64 {
+        self.store.link.generation()
+    }
+
+    fn place(&self) -> Answer<'_, Option<Place>> {
+        Answer::later(self.store.read_place())
+    }
+
+    fn set_place(&self, place: Vec<u8>, connection: u64) -> Answer<'_, ()> {
+        Answer::later(self.store.write_place(place, connection))
     }
 
     fn status(&self) -> Status {

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::connector::remote::{Server, ServerOptions, WhenCrowded};
 use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss, Object,
-    OptionError, Pruned, Schema, Status, Stored, Ticket, Value,
+    OptionError, Place, Pruned, Schema, Status, Stored, Ticket, Value,
 };
 use crate::telemetry::Latencies;
 use single::{SingleServer, Store};
@@ -234,6 +234,18 @@ impl Connector for RedisConnector {
 
     fn untouched(&self, keys: Vec<KeyBuf>, since: Ticket) -> Answer<'_, Option<bool>> {
         Answer::later(async move { self.store.was_untouched(&keys, since).await })
+    }
+
+    fn connection(&self) -> u64 {
+        self.store.link.generation()
+    }
+
+    fn place(&self) -> Answer<'_, Option<Place>> {
+        Answer::later(self.store.read_place())
+    }
+
+    fn set_place(&self, place: Vec<u8>, connection: u64) -> Answer<'_, ()> {
+        Answer::later(self.store.write_place(place, connection))
     }
 
     fn status(&self) -> Status {

@@ -4,7 +4,8 @@
 use super::LoadOptions;
 use super::many;
 use super::{
-    Answer, Delivery, Error, Fill, Lease, LeaseToken, Lookup, Lookups, Miss, Object, Pruned, Status, Stored, Ticket,
+    Answer, Delivery, Error, Fill, Lease, LeaseToken, Lookup, Lookups, Miss, Object, Place, Pruned, Status, Stored,
+    Ticket,
 };
 use crate::codec::Value;
 use crate::key::{KeyBuf, KeyRef};
@@ -125,6 +126,26 @@ pub trait Connector: Send + Sync + 'static {
             Answer::Now(ticket) => Answer::now(ticket.flatten().map(|ticket| ticket == since)),
             Answer::Later(ticket) => Answer::later(async move { ticket.await.map(|ticket| ticket == since) }),
         }
+    }
+
+    /// Identifies the connection to a server that is in use; the number only grows. 0: there is no connection, or no server behind the
+    /// connector. It must change whenever what was applied before need not be applied to what is read from now on, as where a failover leads
+    /// to another server.
+    fn connection(&self) -> u64 {
+        0
+    }
+
+    /// The [`Place`] of this cache. `None`: the server cannot be asked now, or the cache is not to be read now. The default implementation
+    /// keeps none: each node then applies every change of a feed, and each node that begins to follow one clears the cache.
+    fn place(&self) -> Answer<'_, Option<Place>> {
+        Answer::now(Some(Place::default()))
+    }
+
+    /// Keeps a place, provided that `connection` is the [connection](Self::connection) in use. The place must stand and fall with what the
+    /// server keeps for the cache: a copy of the data that has the place has everything that was written before it. A truncate may leave it.
+    /// A place that is not kept, for whatever reason, only makes others apply changes again.
+    fn set_place(&self, _place: Vec<u8>, _connection: u64) -> Answer<'_, ()> {
+        Answer::now(())
     }
 
     /// How the connector is doing.

@@ -29,7 +29,7 @@ pub(super) async fn fill_each<C: Connector + ?Sized>(connector: &C, objects: Vec
     filled
 }
 
-pub(super) async fn set_each<C: Connector + ?Sized>(connector: &C, objects: Vec<Object>) -> Vec<Stored> {
+pub(crate) async fn set_each<C: Connector + ?Sized>(connector: &C, objects: Vec<Object>) -> Vec<Stored> {
     let mut stored = Vec::with_capacity(objects.len());
     let mut unset = Unset { connector, objects: objects.into() };
     // The object that is being set is guarded by its own set.

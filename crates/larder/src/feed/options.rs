@@ -59,11 +59,12 @@ impl FeedOptions {
 /// How a cache follows a feed.
 ///
 /// ```
-/// use larder::feed::FollowOptions;
+/// use larder::feed::{FeedOptions, FollowOptions};
 /// use std::time::Duration;
 ///
-/// assert!(FollowOptions::new().deadline(Duration::from_millis(500)).validate().is_ok());
-/// assert!(FollowOptions::new().deadline(Duration::from_secs(3600)).validate().is_err());
+/// let options = FollowOptions::new().deadline(Duration::from_secs(2));
+/// assert!(options.validate(&FeedOptions::new()).is_ok());
+/// assert!(options.validate(&FeedOptions::new().poll(Duration::from_secs(2))).is_err(), "shorter than two polls");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -92,13 +93,16 @@ impl FollowOptions {
         deadline: Duration,
     }
 
-    /// Checks what can be checked without the feed: that the deadline is above 0 and at most a minute.
+    /// Checks that every option can be used with this feed.
     ///
     /// # Errors
     ///
     /// The first option that cannot be used, and what is accepted.
-    pub fn validate(&self) -> Result<(), OptionError> {
-        OptionError::first(|refuse| self.examine(refuse))
+    pub fn validate(&self, feed: &FeedOptions) -> Result<(), OptionError> {
+        OptionError::first(|refuse| {
+            self.examine(refuse);
+            self.examine_polls(feed.poll, refuse);
+        })
     }
 
     /// Reports every option that no feed allows.

@@ -1,22 +1,15 @@
 //! One poll: the difference of two snapshots.
 
+use super::position::Position;
 use crate::connector::postgres::Postgres;
 use crate::connector::postgres::connection::column;
 use crate::connector::postgres::queries::Query;
-use crate::connector::postgres::snapshots::ticket;
 use crate::connector::remote::{Channel, Trouble};
-use crate::contract::Ticket;
-
-/// Up to where a node knows the changes.
-pub(super) struct Position {
-    epoch: i64,
-    snapshot: String,
-    /// The snapshot in the order of time.
-    at: Ticket,
-}
 
 /// One row of the feed.
 pub(super) struct Change {
+    /// The transaction that made it.
+    pub(super) xid: u64,
     pub(super) cache: String,
     /// `None`: the whole cache.
     pub(super) index: Option<String>,
@@ -28,15 +21,16 @@ pub(super) struct Change {
 /// What a poll has brought.
 pub(super) struct Polled {
     pub(super) position: Position,
+    /// Changes that this position sees may be gone from the database.
+    pub(super) trimmed: Position,
     pub(super) changes: Vec<Change>,
 }
 
 fn position(epoch: i64, snapshot: &str) -> Result<Position, Trouble> {
-    let at = ticket(epoch, snapshot).ok_or_else(|| Trouble::fault("the database answered no snapshot"))?;
-    Ok(Position { epoch, snapshot: snapshot.to_owned(), at })
+    Position::new(epoch, snapshot).ok_or_else(|| Trouble::fault("the database answered no snapshot"))
 }
 
-/// A place to begin at: everything that is visible now is known, provided that nothing older is cached.
+/// A position to begin at: everything that is visible now is known, provided that nothing older is cached.
 pub(super) async fn begin(postgres: &Postgres) -> Result<Position, Trouble> {
     let link = postgres.link();
     let registered = link.kind().registered(&Channel::Shared(link)).await?;
@@ -45,7 +39,7 @@ pub(super) async fn begin(postgres: &Postgres) -> Result<Position, Trouble> {
 
 /// What has become visible since. `None`: the server may not have all of it any more.
 pub(super) async fn poll(postgres: &Postgres, from: &Position, caches: &[&str]) -> Result<Option<Polled>, Trouble> {
-    let snapshot = from.snapshot.as_str();
+    let snapshot = &*from.snapshot;
     let rows = postgres.link().beat(|on| async move { on.rows(Query::Poll, &[&snapshot, &caches]).await }).await?;
     let mut rows = rows.iter();
     // Without a clock the tables were emptied, by a crash or by hand.
@@ -53,13 +47,14 @@ pub(super) async fn poll(postgres: &Postgres, from: &Position, caches: &[&str]) 
     let Some(epoch) = column::<Option<i64>>(head, 0)? else { return Ok(None) };
     let now = position(epoch, column(head, 1)?)?;
     let trimmed = position(epoch, column(head, 2)?)?;
-    if epoch != from.epoch || from.at.sequence < trimmed.at.sequence || now.at.sequence < from.at.sequence {
+    if !from.covers(&trimmed) || !now.covers(from) {
         return Ok(None);
     }
     let mut changes = Vec::new();
     for row in rows {
         let (cache, index, keys, origin) = (column(row, 3)?, column(row, 4)?, column(row, 5)?, column(row, 6)?);
-        changes.push(Change { cache, index, keys, origin });
+        let xid = column::<&str>(row, 7)?.parse().map_err(|_| Trouble::fault("the database answered no xid"))?;
+        changes.push(Change { xid, cache, index, keys, origin });
     }
-    Ok(Some(Polled { position: now, changes }))
+    Ok(Some(Polled { position: now, trimmed, changes }))
 }

@@ -40,8 +40,8 @@ impl FedNode {
 
     fn following(feed: &Feed, deadline: Duration) -> Self {
         let schema = Schema::of::<Site>();
-        let follow = FollowOptions::new().deadline(deadline);
-        let connector = feed.memory(schema.clone(), MemoryOptions::new(), follow).unwrap();
+        let connector =
+            feed.memory(schema.clone(), MemoryOptions::new(), FollowOptions::new().deadline(deadline)).unwrap();
         Self { cache: Cache::new(Arc::new(connector), schema).unwrap() }
     }
 
@@ -85,7 +85,7 @@ impl FedNode {
     }
 }
 
-async fn run(client: &Client, sql: &str) {
+pub(crate) async fn run(client: &Client, sql: &str) {
     client.batch_execute(sql).await.unwrap();
 }
 

@@ -3,6 +3,8 @@
 
 mod caches;
 mod feed;
+#[cfg(feature = "redis")]
+mod feed_on_redis;
 mod following;
 mod interleavings;
 mod log;

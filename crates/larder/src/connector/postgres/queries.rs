@@ -155,12 +155,17 @@ queries! {
         VALUES ($1, 't', now() + interval '1 minute', pg_current_snapshot())), \
         told AS (INSERT INTO larder.changes (cache, origin) VALUES ($2, $3)) \
         SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
+    /// The cache.
+    Place(INT8) = "SELECT place FROM larder.places WHERE cache = $1";
+    /// The cache, the place.
+    SetPlace(INT8, BYTEA) = "INSERT INTO larder.places AS p (cache, place) VALUES ($1, $2) \
+        ON CONFLICT (cache) DO UPDATE SET place = excluded.place WHERE p.place <> excluded.place";
     /// The snapshot of the poll before, the names of caches. First the clock, then each change that has become visible since.
-    Poll(TEXT, TEXT_ARRAY) = "SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, NULL::text, NULL::text, NULL::bytea[], NULL::int8 \
+    Poll(TEXT, TEXT_ARRAY) = "SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, NULL::text, NULL::text, NULL::bytea[], NULL::int8, NULL::text \
         FROM larder.clock c \
-        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin FROM larder.changes h \
+        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin, h.xid::text FROM larder.changes h \
         WHERE h.xid >= pg_snapshot_xmax($1::pg_snapshot) AND h.cache = ANY ($2) \
-        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin FROM larder.changes h \
+        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin, h.xid::text FROM larder.changes h \
         WHERE h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) AND h.cache = ANY ($2)";
     /// How many changes.
     Trim(INT4) = "SELECT larder.trim($1)";

@@ -9,6 +9,7 @@
 //! | `prefix:cache:l<index>:<key>` | the lease of the node that loads what is missing under this key; expires by itself |
 //! | `prefix:cache:s<random>` | a staged large object, or a record between scripts of one call (`store_many.lua`); expires by itself |
 //! | `prefix:cache:n<fingerprint>` | the names of a release's indexes, for people (`index_names.rs`); stays when the cache is cleared |
+//! | `prefix:cache:p` | up to where a feed was applied to this cache (`single/placing.rs`); stays when the cache is cleared |
 //! | `prefix::w` | in strict mode, a key without meaning that is written before a WAIT; expires by itself |
 //!
 //! A *hint* is a label (4 bytes), the mark of the primary key (8 bytes), and the primary key. Index keys that were written together have one
@@ -58,6 +59,11 @@ impl Layout {
 
     pub(crate) fn clock(&self) -> String {
         format!("{}c", self.base)
+    }
+
+    /// The key that says up to where a feed was applied.
+    pub(crate) fn place(&self) -> String {
+        format!("{}p", self.base)
     }
 
     /// The beginning of the keys that hold the index names of releases. The fingerprint follows.
@@ -142,12 +148,12 @@ impl Layout {
         format!("{}s{:016x}{:016x}", self.base, fastrand::u64(..), fastrand::u64(..))
     }
 
-    /// A pattern that matches everything of this cache but its clock and its index names.
+    /// A pattern that matches everything of this cache but its clock, its place and its index names.
     pub(crate) fn everything(&self) -> Vec<u8> {
         self.pattern(b"[oivsl]*")
     }
 
-    /// A pattern that matches everything of this cache but its objects, its clock and its index names.
+    /// A pattern that matches everything of this cache but its objects, its clock, its place and its index names.
     pub(crate) fn around_objects(&self) -> Vec<u8> {
         self.pattern(b"[ivsl]*")
     }

@@ -26,6 +26,7 @@ pub(crate) mod clearing;
 pub(crate) mod forgetting;
 mod leasing;
 mod many;
+mod placing;
 mod pruning;
 mod reading;
 mod storing;

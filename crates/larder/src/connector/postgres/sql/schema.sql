@@ -78,6 +78,12 @@ CREATE UNLOGGED TABLE IF NOT EXISTS larder.leases (
   until timestamptz NOT NULL)
   WITH (fillfactor = 90);
 
+-- Up to where the feed of another database was applied to a cache here. Emptied with everything else, and never without it.
+CREATE UNLOGGED TABLE IF NOT EXISTS larder.places (
+  cache int8  PRIMARY KEY,                        -- mark of the whole cache
+  place bytea NOT NULL)
+  WITH (fillfactor = 50);
+
 -- The feed: what was touched, for caches in other places. Logged, so that a change is told if and only if its transaction commits.
 CREATE TABLE IF NOT EXISTS larder.changes (
   xid   xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -170,7 +176,8 @@ BEGIN
     PERFORM pg_advisory_xact_lock('larder.clock'::regclass::oid::int4, 0);
     IF NOT EXISTS (SELECT FROM larder.clock c WHERE c.home = here) THEN
       IF EXISTS (SELECT FROM larder.clock) THEN
-        TRUNCATE larder.clock, larder.fences, larder.objects, larder.keys, larder.notes, larder.leases, larder.changes, larder.moments, larder.prepared;
+        TRUNCATE larder.clock, larder.fences, larder.objects, larder.keys, larder.notes, larder.leases, larder.places,
+          larder.changes, larder.moments, larder.prepared;
       END IF;
       IF NOT EXISTS (SELECT FROM larder.prepared) THEN
         INSERT INTO larder.prepared (gid, prepared)
