@@ -56,7 +56,7 @@ mod source;
 pub use declaration::{Source, Sources};
 pub use fed::Fed;
 pub use options::{FeedOptions, FollowOptions};
-pub use source::{Applied, Done, Finding, SourceError, TriggerChange};
+pub use source::{Applied, Done, Finding, Known, Naming, SourceError, TriggerChange};
 
 /// How many polls wait for a cache that is slow. One that misses a poll finds out, and joins anew.
 const WAITING: usize = 64;

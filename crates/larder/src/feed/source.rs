@@ -18,10 +18,12 @@ mod catalog;
 mod check;
 mod error;
 mod installed;
+mod naming;
 
 pub use apply::{Applied, Done, TriggerChange};
 pub use check::Finding;
 pub use error::SourceError;
+pub use naming::{Known, Naming};
 
 /// A trigger as it is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
