@@ -41,6 +41,7 @@ const ORDER: &[&str] = &[
     "connector::postgres::inspect",
     "connector",
     "feed",
+    "transaction",
     "cache",
     "caches",
     "config",

@@ -18,7 +18,8 @@ const ALL: [&str; 2] = ["--workspace", "--all-features"];
 const FEATURES: [(&str, &[&str]); 2] = [("no features", &["--no-default-features"]), ("default features", &[])];
 
 /// The features that users choose from. The library must build with each of them alone. Without any feature, it is tested above.
-const EACH: [&str; 8] = ["postgres", "redis", "remote", "toml", "torture", "uuid", "yaml", "zitadel"];
+const EACH: [&str; 10] =
+    ["postgres", "redis", "remote", "sqlx-postgres", "tokio-postgres", "toml", "torture", "uuid", "yaml", "zitadel"];
 
 /// Every test. `arguments` go to the test programs.
 pub(crate) fn test(run: &mut Run, arguments: &[String]) {

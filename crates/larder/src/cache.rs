@@ -23,6 +23,8 @@ use std::task::{Context, Poll};
 
 pub mod audit;
 mod error;
+#[cfg(any(feature = "tokio-postgres", feature = "sqlx-postgres"))]
+mod in_transaction;
 mod load;
 mod many;
 
@@ -361,7 +363,8 @@ impl<E: Entry> Cache<E> {
     /// old state any more.
     ///
     /// A transaction that is rolled back needs no invalidation; an invalidation that was made for it costs one load. A process that dies
-    /// between commit and invalidation has told nobody; only the max age bounds how long the old state is served.
+    /// between commit and invalidation has told nobody; only the max age bounds how long the old state is served. Where the source is
+    /// PostgreSQL, `invalidate_in` (cargo features `tokio-postgres` and `sqlx-postgres`) makes the invalidation a part of the transaction.
     ///
     /// # Errors
     ///

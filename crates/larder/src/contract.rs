@@ -32,6 +32,7 @@ mod stats;
 mod status;
 mod stored;
 mod ticket;
+mod transactions;
 
 pub use crate::codec::Value;
 pub use crate::key::{KeyBuf, KeyRef};
@@ -57,3 +58,4 @@ pub use stats::Stats;
 pub use status::{Pruned, Status};
 pub use stored::{Fill, Stored};
 pub use ticket::{Ticket, issue_ticket};
+pub use transactions::{OtherDatabase, Snapshot, Snapshots, Transactions};

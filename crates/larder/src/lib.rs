@@ -53,6 +53,7 @@
 //! | `yaml`, `toml` (default) | configuration files of either kind, and environment variables; without both there is no `config` |
 //! | `zitadel` (default) | reads Zitadel's `Caches:` block as a configuration; turns `yaml` on |
 //! | `remote` | `connector::remote`: what a connector with a server behind it needs, to build one of your own; `redis` and `postgres` turn it on |
+//! | `tokio-postgres`, `sqlx-postgres` | `Cache::invalidate_in`: an invalidation that commits together with the change, for transactions of these client libraries |
 //! | `uuid` | [`Key`] for `uuid::Uuid` |
 //! | `torture` | switches that turn larder's protections off, so that `larder-torture` can prove that it would notice; never for a service |
 
@@ -92,6 +93,8 @@ pub mod protection;
 mod protection;
 mod sync;
 pub mod telemetry;
+#[cfg(any(feature = "tokio-postgres", feature = "sqlx-postgres"))]
+pub mod transaction;
 
 pub use cache::audit;
 pub use cache::{Cache, Get, LoadError, UpdateError};
@@ -109,3 +112,5 @@ pub use entry::{AnyKey, Entry, Index, Keys};
 pub use failure::{AsError, Failure, ways};
 pub use key::{Key, KeyBytes, KeyError, KeyFor, MAX_KEY_LEN};
 pub use option_error::OptionError;
+#[cfg(any(feature = "tokio-postgres", feature = "sqlx-postgres"))]
+pub use transaction::{Transaction, TransactionError};

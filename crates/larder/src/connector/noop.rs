@@ -2,7 +2,7 @@
 
 use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Miss, Object, Pruned, Status, Stored, Ticket,
-    Value,
+    Transactions, Value,
 };
 
 /// Every get is a miss; everything else is done at once, since there is nothing to do.
@@ -44,6 +44,10 @@ impl Connector for Noop {
 
     fn prune(&self) -> Answer<'_, Result<Pruned, Error>> {
         Answer::now(Ok(Pruned::default()))
+    }
+
+    fn transactions(&self) -> Transactions<'_> {
+        Transactions::Off
     }
 
     fn status(&self) -> Status {

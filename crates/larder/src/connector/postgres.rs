@@ -37,8 +37,8 @@ use crate::breaker::Breaker;
 use crate::clock::Clock;
 use crate::connector::remote::{Link, Server, ServerOptions};
 use crate::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Miss, Object, OptionError,
-    Place, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss, Object,
+    OptionError, Place, Pruned, Schema, Status, Stored, Ticket, Transactions, Value,
 };
 use crate::telemetry::Latencies;
 use server::{PostgresServer, Store};
@@ -60,6 +60,7 @@ mod reading;
 mod server;
 pub(crate) mod snapshots;
 mod storing;
+mod ticketing;
 mod tls;
 
 pub use options::PostgresOptions;
@@ -265,6 +266,30 @@ impl Connector for PostgresConnector {
         Answer::later(self.store.set_object(object))
     }
 
+    fn get_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Vec<Result<Value, Miss>>> {
+        if keys.is_empty() { Answer::now(Vec::new()) } else { Answer::later(self.store.find_many(keys)) }
+    }
+
+    fn lookup_many<'a>(&'a self, keys: &'a [KeyRef<'a>]) -> Answer<'a, Lookups> {
+        if keys.is_empty() {
+            Answer::now(Lookups::default())
+        } else {
+            Answer::later(self.store.find_many_or_ticket(keys))
+        }
+    }
+
+    fn fill_many(&self, objects: Vec<Object>, ticket: Ticket) -> Answer<'_, Vec<Fill>> {
+        if objects.is_empty() {
+            Answer::now(Vec::new())
+        } else {
+            Answer::later(self.store.fill_objects(objects, ticket))
+        }
+    }
+
+    fn set_many(&self, objects: Vec<Object>) -> Answer<'_, Vec<Stored>> {
+        if objects.is_empty() { Answer::now(Vec::new()) } else { Answer::later(self.store.set_objects(objects)) }
+    }
+
     fn invalidate(&self, keys: Vec<KeyBuf>, floor: Option<u64>) -> Answer<'_, Result<Delivery, Error>> {
         self.store.invalidate(keys, floor)
     }
@@ -295,6 +320,10 @@ impl Connector for PostgresConnector {
 
     fn set_place(&self, place: Vec<u8>, connection: u64) -> Answer<'_, ()> {
         Answer::later(self.store.write_place(place, connection))
+    }
+
+    fn transactions(&self) -> Transactions<'_> {
+        Transactions::Kept(&*self.store)
     }
 
     fn status(&self) -> Status {

@@ -5,7 +5,7 @@ use super::LoadOptions;
 use super::many;
 use super::{
     Answer, Delivery, Error, Fill, Lease, LeaseToken, Lookup, Lookups, Miss, Object, Place, Pruned, Status, Stored,
-    Ticket,
+    Ticket, Transactions,
 };
 use crate::codec::Value;
 use crate::key::{KeyBuf, KeyRef};
@@ -146,6 +146,12 @@ pub trait Connector: Send + Sync + 'static {
     /// A place that is not kept, for whatever reason, only makes others apply changes again.
     fn set_place(&self, _place: Vec<u8>, _connection: u64) -> Answer<'_, ()> {
         Answer::now(())
+    }
+
+    /// What the transactions of a PostgreSQL database mean to the objects of this connector. The default implementation answers that they mean
+    /// nothing.
+    fn transactions(&self) -> Transactions<'_> {
+        Transactions::Unheard
     }
 
     /// How the connector is doing.

@@ -67,7 +67,7 @@ impl Miss {
     }
 
     /// Whether this miss is worth a ticket: the object was looked for, and is not there.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "redis", feature = "postgres"))]
     pub(crate) fn is_loadable(self) -> bool {
         matches!(self, Self::Absent | Self::Expired | Self::Undecodable)
     }

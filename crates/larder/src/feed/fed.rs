@@ -7,7 +7,7 @@ use crate::connector::memory::Memory;
 use crate::connector::postgres::Telling;
 use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss, Object, Place,
-    Pruned, Status, Stored, Ticket, Value, set_each,
+    Pruned, Status, Stored, Ticket, Transactions, Value, set_each,
 };
 use std::sync::Arc;
 use tokio::task::AbortHandle;
@@ -272,6 +272,10 @@ impl Connector for Fed {
 
     fn set_place(&self, place: Vec<u8>, connection: u64) -> Answer<'_, ()> {
         self.connector().set_place(place, connection)
+    }
+
+    fn transactions(&self) -> Transactions<'_> {
+        Transactions::Followed
     }
 
     fn status(&self) -> Status {

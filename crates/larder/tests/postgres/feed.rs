@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 
 /// A node whose cache is in its own memory.
 pub(crate) struct FedNode {
-    cache: Cache<Site>,
+    pub(crate) cache: Cache<Site>,
 }
 
 impl FedNode {
@@ -54,7 +54,7 @@ impl FedNode {
         assert_eq!(self.cache.fill(Site::new(id, hosts, name), ticket).await, Stored::Accepted);
     }
 
-    async fn has(&self, id: &str) -> bool {
+    pub(crate) async fn has(&self, id: &str) -> bool {
         self.cache.get(Site::ID, id).await.is_some()
     }
 

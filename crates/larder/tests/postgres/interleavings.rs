@@ -1,9 +1,10 @@
 //! Orders of steps in which a cache beside a database goes stale, each played with real transactions. The writer is an application that knows
 //! nothing of larder but the function `larder.invalidate`.
 
-use crate::node::{Node, servers, session};
+use crate::node::{Node, servers, session, until};
 use larder::{Delivery, Stored};
 use larder_testing::entries::Site;
+use larder_testing::postgres::PostgresServer;
 use std::sync::Arc;
 use tokio_postgres::Client;
 
@@ -189,6 +190,57 @@ async fn fills_in_flight_that_claim_one_key() {
             }
             assert!(left <= 1, "{left}");
             assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
+        }
+    }
+}
+
+/// Waits until so many stores of larder wait for a lock.
+async fn stores_wait(server: &PostgresServer, count: usize) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%larder.store%' \
+        AND application_name = 'larder'";
+    until("stores wait for a lock", || server.psql(waiting).unwrap() == count.to_string()).await;
+}
+
+/// A put and a fill of one object, of which the first is held up half-way: it has passed its check and has not committed. The state of the put is
+/// the one that is left.
+#[tokio::test]
+async fn a_put_against_a_fill_in_flight_in_both_orders() {
+    for server in servers().await {
+        let (one, two) = (Arc::new(Node::on(&server).await), Arc::new(Node::on(&server).await));
+        let holder = session(&server).await;
+        for put_is_first in [false, true] {
+            assert_eq!(one.cache.truncate().await.unwrap(), Delivery::Applied);
+            // Makes the row of the key, on which the store is held up.
+            one.cache.set(site("a", &["h"], "older")).await;
+            let ticket = one.begins_to_load().await;
+            run(&holder, "BEGIN; SELECT FROM larder.keys WHERE mark = larder.mark('site', 'host', 'h') FOR UPDATE")
+                .await;
+            let fill = |node: &Arc<Node>| {
+                let node = node.clone();
+                tokio::spawn(async move { node.fill(site("a", &["h"], "old"), ticket).await })
+            };
+            let put = |node: &Arc<Node>| {
+                let node = node.clone();
+                tokio::spawn(async move { node.cache.set(site("a", &["h"], "new")).await })
+            };
+            let (fill, put) = if put_is_first {
+                let put = put(&two);
+                stores_wait(&server, 1).await;
+                (fill(&one), put)
+            } else {
+                let fill = fill(&one);
+                stores_wait(&server, 1).await;
+                (fill, put(&two))
+            };
+            stores_wait(&server, 2).await;
+            run(&holder, "ROLLBACK").await;
+            let expected = if put_is_first { Stored::Overtaken } else { Stored::Accepted };
+            assert_eq!(fill.await.unwrap(), expected);
+            assert_eq!(put.await.unwrap(), Stored::Accepted);
+            for node in [&one, &two] {
+                assert_eq!(node.name_by_id("a").await.as_deref(), Some("new"), "the put was first: {put_is_first}");
+                assert_eq!(node.name_by_host("h").await.as_deref(), Some("new"), "the put was first: {put_is_first}");
+            }
         }
     }
 }

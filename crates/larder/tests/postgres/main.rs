@@ -6,8 +6,11 @@ mod feed;
 #[cfg(feature = "redis")]
 mod feed_on_redis;
 mod following;
+#[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]
+mod in_transaction;
 mod interleavings;
 mod log;
+mod many;
 mod node;
 mod outage;
 mod pooler;
@@ -15,4 +18,6 @@ mod refusals;
 mod setup;
 mod sources;
 mod sweeping;
+#[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]
+mod ticket_of_a_transaction;
 mod tls;

@@ -7,7 +7,7 @@ use larder_testing::postgres::PostgresServer;
 use std::sync::Arc;
 
 /// Lets two generations end and sweeps after each, as often as it takes. Answers how many fences are left.
-fn turn_and_sweep(server: &PostgresServer) -> u64 {
+pub(crate) fn turn_and_sweep(server: &PostgresServer) -> u64 {
     for _ in 0..2 {
         server.psql("SELECT larder.turn()").unwrap();
         for _ in 0..100 {

@@ -3,14 +3,40 @@
 
 use tokio_postgres::types::Type;
 
-/// Whether no fence forgets the object that the object's ticket does not see. A deleted key counts only if it is the key asked for, `$1`. The
+/// Whether no fence forgets the object that the object's ticket does not see. A deleted key counts only if it is the key asked for. The
 /// odd form keeps the planner from making a join of it.
 macro_rules! lives {
+    ($key:literal) => {
+        concat!(
+            "CASE WHEN EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) \
+             AND f.xid <> o.writer AND NOT pg_visible_in_snapshot(f.xid, o.seen) AND (f.kind IN ('i', 't') OR f.kind = 'd' AND f.mark = ",
+            $key,
+            " OR f.kind = 'v' AND f.mark = o.mark AND f.floor > o.version)) THEN false ELSE true END AND (o.gone IS NULL OR ",
+            $key,
+            " <> ALL (o.gone))"
+        )
+    };
+}
+
+/// Whether a load has found nothing under the key, where `$notes` says that this counts.
+macro_rules! noted {
+    ($key:literal, $notes:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $notes,
+            " THEN EXISTS (SELECT FROM larder.notes n WHERE n.mark = ",
+            $key,
+            " AND n.until > now() AND NOT EXISTS (SELECT FROM larder.fences f \
+             WHERE f.mark IN (n.mark, n.cache) AND f.xid >= pg_snapshot_xmin(n.seen) AND NOT pg_visible_in_snapshot(f.xid, n.seen))) \
+             ELSE false END"
+        )
+    };
+}
+
+/// How much of the object's max age is left, in ms; NULL where it has none.
+macro_rules! left {
     () => {
-        "CASE WHEN EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) \
-         AND f.xid <> o.writer AND NOT pg_visible_in_snapshot(f.xid, o.seen) AND (f.kind IN ('i', 't') OR f.kind = 'd' AND f.mark = $1 \
-         OR f.kind = 'v' AND f.mark = o.mark AND f.floor > o.version)) THEN false ELSE true END \
-         AND (o.gone IS NULL OR $1 <> ALL (o.gone))"
+        "CASE WHEN o.expires = 'infinity' THEN NULL ELSE extract(epoch FROM o.expires - now()) * 1000 END::float8 AS left"
     };
 }
 
@@ -34,7 +60,7 @@ macro_rules! cold {
 /// A get.
 macro_rules! get {
     ($from:expr) => {
-        concat!("SELECT o.payload FROM ", $from, " AND o.expires > now() AND o.idle > now() AND ", lives!())
+        concat!("SELECT o.payload FROM ", $from, " AND o.expires > now() AND o.idle > now() AND ", lives!("$1"))
     };
 }
 
@@ -43,16 +69,13 @@ macro_rules! lookup {
     ($from:expr, $notes:literal) => {
         concat!(
             "SELECT c.epoch, c.generation, pg_current_snapshot()::text, l.payload, l.left, ",
-            "CASE WHEN ",
-            $notes,
-            " THEN EXISTS (SELECT FROM larder.notes n WHERE n.mark = $1 AND n.until > now() AND NOT EXISTS (SELECT FROM larder.fences f \
-             WHERE f.mark IN (n.mark, n.cache) AND f.xid >= pg_snapshot_xmin(n.seen) AND NOT pg_visible_in_snapshot(f.xid, n.seen))) \
-             ELSE false END \
-             FROM larder.clock c LEFT JOIN LATERAL (SELECT o.payload, \
-             CASE WHEN o.expires = 'infinity' THEN NULL ELSE extract(epoch FROM o.expires - now()) * 1000 END::float8 AS left FROM ",
+            noted!("$1", $notes),
+            " FROM larder.clock c LEFT JOIN LATERAL (SELECT o.payload, ",
+            left!(),
+            " FROM ",
             $from,
             " AND o.until > now() AND o.idle > now() AND ",
-            lives!(),
+            lives!("$1"),
             ") l ON true"
         )
     };
@@ -101,11 +124,30 @@ queries! {
     LookupHinted(INT8, INT8, INT8, BOOL) = lookup!(hinted!(), "$4");
     /// Key, shape, whether notes count.
     LookupCold(INT8, INT8, BOOL) = lookup!(cold!(), "$3");
+    /// Keys, for each whether it is primary; shape, whether notes count, whether expired objects do that are kept. A row for each key, in their
+    /// order, all of one snapshot. This node's hints are not asked: a wrong one would cost a second statement.
+    LookupMany(INT8_ARRAY, BOOL_ARRAY, INT8, BOOL, BOOL) = concat!(
+        "WITH asked AS MATERIALIZED (SELECT q.mark, q.at, CASE WHEN q.is_primary THEN q.mark ELSE \
+         (SELECT k.leads_to FROM larder.keys k WHERE k.mark = q.mark) END AS leads_to \
+         FROM unnest($1, $2) WITH ORDINALITY q(mark, is_primary, at)) \
+         SELECT c.epoch, c.generation, CASE WHEN a.at = 1 THEN pg_current_snapshot()::text END, l.payload, l.left, ",
+        noted!("a.mark", "$4"),
+        " FROM larder.clock c CROSS JOIN asked a LEFT JOIN LATERAL (SELECT o.payload, ",
+        left!(),
+        " FROM larder.objects o WHERE o.mark = a.leads_to AND o.shape = $3 AND a.mark = ANY (o.marks) \
+         AND CASE WHEN $5 THEN o.until ELSE o.expires END > now() AND o.idle > now() AND ",
+        lives!("a.mark"),
+        ") l ON true ORDER BY a.at"
+    );
     Ticket() = "SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
     Register() = "SELECT epoch, generation, snapshot FROM larder.register()";
     /// Primary key, shape, last-use age in ms.
     Touch(INT8, INT8, INT8) = "UPDATE larder.objects SET idle = now() + $3 * interval '1 ms' \
         WHERE mark = $1 AND shape = $2 AND idle > now() AND expires > now()";
+    /// Primary keys, shape, last-use age in ms. A row that somebody else writes at this moment is not waited for: most likely it is touched there.
+    TouchMany(INT8_ARRAY, INT8, INT8) = "UPDATE larder.objects o SET idle = now() + $3 * interval '1 ms' FROM (\
+        SELECT t.mark, t.shape FROM larder.objects t WHERE t.mark = ANY ($1) AND t.shape = $2 AND t.idle > now() AND t.expires > now() \
+        FOR UPDATE SKIP LOCKED) t WHERE o.mark = t.mark AND o.shape = t.shape";
     /// As `larder.store` has them.
     Store(BOOL, INT8, INT8_ARRAY, INT8, BYTEA, INT8, INT8, INT8, INT8, INT4, TEXT) =
         "SELECT outcome, at, displaced FROM larder.store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::pg_snapshot)";

@@ -10,6 +10,8 @@ use crate::contract::{KeyRef, Lookup, Miss, Ticket, Value};
 use std::sync::Arc;
 use tokio_postgres::Row;
 
+mod many;
+
 /// What a statement is to find: a key, and what this node knows of where it leads.
 pub(crate) struct Asked<'a> {
     pub(crate) key: KeyRef<'a>,
@@ -32,6 +34,13 @@ struct Looked<'a> {
     left: Option<f64>,
     /// The source was found to have nothing under the key.
     noted: bool,
+}
+
+impl<'a> Looked<'a> {
+    /// What stands behind the ticket in a row.
+    fn of(row: &'a Row, ticket: Option<Ticket>) -> Result<Self, Trouble> {
+        Ok(Self { ticket, payload: column(row, 3)?, left: column(row, 4)?, noted: column(row, 5)? })
+    }
 }
 
 impl Store {
@@ -125,14 +134,23 @@ impl Store {
         asked: &Asked<'_>,
         touched: Option<(&Hint, i64)>,
     ) -> Lookup {
-        let looked = match self.looked(rows) {
-            Ok(Some(looked)) => looked,
+        match self.looked(rows) {
+            Ok(Some(looked)) => self.judge(connection, looked, asked, touched).await,
             Ok(None) => {
                 self.lost("the clock of the database's cache tables is gone");
-                return Lookup::miss(Miss::Absent, None);
+                Lookup::miss(Miss::Absent, None)
             }
-            Err(trouble) => return Lookup::miss(self.miss(&trouble), None),
-        };
+            Err(trouble) => Lookup::miss(self.miss(&trouble), None),
+        }
+    }
+
+    async fn judge(
+        &self,
+        connection: u64,
+        looked: Looked<'_>,
+        asked: &Asked<'_>,
+        touched: Option<(&Hint, i64)>,
+    ) -> Lookup {
         let Looked { ticket, payload, left, noted } = looked;
         let found = match payload {
             Some(payload) => self.believe(connection, payload, asked).await,
@@ -164,12 +182,7 @@ impl Store {
         let Some(row) = rows.first() else { return Ok(None) };
         let Some(ticket) = self.link.kind().ticket_in(row)? else { return Ok(None) };
         self.saw(ticket);
-        Ok(Some(Looked {
-            ticket: Some(ticket),
-            payload: column(row, 3)?,
-            left: column(row, 4)?,
-            noted: column(row, 5)?,
-        }))
+        Looked::of(row, Some(ticket)).map(Some)
     }
 
     /// The object in the payload, if it may be served under the key.
@@ -180,11 +193,7 @@ impl Store {
         }
         match envelope::decode(&self.schema, payload, asked.key) {
             Ok(value) => {
-                if matches!(asked.way, Way::Cold)
-                    && let Some(primary) = envelope::primary(payload)
-                {
-                    self.local.hints.remember(asked.key, primary);
-                }
+                self.remember_way(payload, asked);
                 Ok(value)
             }
             Err(DecodeError::OtherKey) => Err(Miss::Absent),
@@ -192,6 +201,19 @@ impl Store {
                 self.discard(payload, asked, &error).await;
                 Err(Miss::Undecodable)
             }
+        }
+    }
+
+    /// Notes where a secondary key leads, unless that is known.
+    fn remember_way(&self, payload: &[u8], asked: &Asked<'_>) {
+        let known = match &asked.way {
+            Way::Primary(_) => return,
+            Way::Hinted(hint) => Some(&*hint.primary),
+            Way::Cold => None,
+        };
+        let primary = envelope::primary(payload);
+        if let Some(primary) = primary.filter(|_| primary != known) {
+            self.local.hints.remember(asked.key, primary);
         }
     }
 

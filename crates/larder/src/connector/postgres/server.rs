@@ -15,7 +15,7 @@ use crate::connector::remote::hints::Hints;
 use crate::connector::remote::{
     Batch, Channel, Clearing, Clocked, Connected, Forgetting, Link, RemoteCache, ServerKind, Trouble, What,
 };
-use crate::contract::{Schema, Ticket};
+use crate::contract::{KeyBuf, Schema, Ticket};
 use crate::telemetry::WarningLimit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -217,26 +217,14 @@ impl ServerKind for PostgresServer {
         batches: &[Batch<'_>],
         answers: &mut Vec<Result<Option<Ticket>, Trouble>>,
     ) -> Result<(), Trouble> {
-        for batch in batches {
-            let marks: Vec<i64> = batch.keys().iter().map(|key| local.marks.mark(key.as_ref())).collect();
-            let sent = match batch.what() {
-                what if local.told.is_some() => tell(channel, local, batch, &marks, what).await,
-                Forgetting::Delete => fence(channel, &marks, b'd').await,
-                Forgetting::Invalidate { floors } if floors.is_empty() => fence(channel, &marks, b'i').await,
-                Forgetting::Invalidate { floors } => {
-                    let floors: Vec<Option<i64>> =
-                        floors.iter().map(|floor| (*floor > 0).then(|| ordered(*floor))).collect();
-                    let primary: Vec<bool> = batch.keys().iter().map(|key| key.index == 0).collect();
-                    let (marks, floors, primary) = (&marks, &floors, &primary);
-                    channel.run(|on| async move { on.rows(Query::ForgetBelow, &[marks, floors, primary]).await }).await
-                }
-            };
-            let answer = match sent {
+        // One statement for all that are alike: how many keys it has makes no difference to the database.
+        for alike in batches.chunk_by(|one, other| is_delete(one) == is_delete(other)) {
+            let answer = match forget_alike(channel, local, alike).await {
                 Ok(rows) => rows.first().map_or(Ok(None), |row| self.ticket_in(row)),
                 Err(trouble) if trouble.is_of_its_command() => Err(trouble),
                 Err(trouble) => return Err(trouble),
             };
-            answers.push(answer);
+            answers.extend(alike.iter().map(|_| answer.clone()));
         }
         Ok(())
     }
@@ -247,26 +235,46 @@ pub(crate) async fn set_up(on: &Connection) -> Result<(), Trouble> {
     on.batch(&format!("SELECT pg_advisory_xact_lock(1818325618); {SCHEMA}")).await
 }
 
-async fn fence(channel: &Channel<'_, PostgresServer>, marks: &Vec<i64>, kind: u8) -> Result<Vec<Row>, Trouble> {
-    let kind = kind.cast_signed();
-    channel.run(|on| async move { on.rows(Query::Forget, &[marks, &kind]).await }).await
+fn is_delete(batch: &Batch<'_>) -> bool {
+    *batch.what() == Forgetting::Delete
 }
 
-/// Forgets keys, and tells the feed.
-async fn tell(
+/// Forgets the keys of batches that are all deletes, or all invalidations.
+async fn forget_alike(
     channel: &Channel<'_, PostgresServer>,
     local: &Local,
-    batch: &Batch<'_>,
-    marks: &Vec<i64>,
-    what: &Forgetting,
+    batches: &[Batch<'_>],
 ) -> Result<Vec<Row>, Trouble> {
-    let Some(Told { cache, indexes, origin }) = &local.told else { return Ok(Vec::new()) };
-    let kind = if *what == Forgetting::Delete { b'd' } else { b'i' }.cast_signed();
-    let names: Vec<&str> =
-        batch.keys().iter().map(|key| indexes.get(usize::from(key.index)).copied().unwrap_or_default()).collect();
-    let keys: Vec<&[u8]> = batch.keys().iter().map(|key| &*key.bytes).collect();
-    let (names, keys) = (&names, &keys);
-    channel.run(|on| async move { on.rows(Query::Tell, &[marks, &kind, cache, names, keys, origin]).await }).await
+    let keys: Vec<&KeyBuf> = batches.iter().flat_map(|batch| batch.keys()).copied().collect();
+    let marks: Vec<i64> = keys.iter().map(|key| local.marks.mark(key.as_ref())).collect();
+    let marks = &marks;
+    let kind = if batches.first().is_some_and(is_delete) { b'd' } else { b'i' }.cast_signed();
+    if let Some(Told { cache, indexes, origin }) = &local.told {
+        let name = |key: &&KeyBuf| indexes.get(usize::from(key.index)).copied().unwrap_or_default();
+        let names: Vec<&str> = keys.iter().map(name).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(|key| &*key.bytes).collect();
+        let (names, keys) = (&names, &keys);
+        return channel
+            .run(|on| async move { on.rows(Query::Tell, &[marks, &kind, cache, names, keys, origin]).await })
+            .await;
+    }
+    let floors: Vec<Option<i64>> = batches.iter().flat_map(floors).collect();
+    if floors.iter().all(Option::is_none) {
+        return channel.run(|on| async move { on.rows(Query::Forget, &[marks, &kind]).await }).await;
+    }
+    let primary: Vec<bool> = keys.iter().map(|key| key.index == 0).collect();
+    let (floors, primary) = (&floors, &primary);
+    channel.run(|on| async move { on.rows(Query::ForgetBelow, &[marks, floors, primary]).await }).await
+}
+
+/// For each key of a batch the lowest version that may be stored from now on.
+fn floors(batch: &Batch<'_>) -> Vec<Option<i64>> {
+    match batch.what() {
+        Forgetting::Invalidate { floors } if !floors.is_empty() => {
+            floors.iter().map(|floor| (*floor > 0).then(|| ordered(*floor))).collect()
+        }
+        _ => vec![None; batch.keys().len()],
+    }
 }
 
 /// A version as the database compares it: it has signed numbers only.

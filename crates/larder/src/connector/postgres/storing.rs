@@ -1,6 +1,6 @@
 //! Fills, puts and sets, and what a load that found nothing leaves behind.
 
-use super::connection::{Connection, column, unexpected};
+use super::connection::{Connection, Parameters, Session, column, unexpected};
 use super::milliseconds;
 use super::queries::Query;
 use super::server::{PostgresServer, Store, ordered};
@@ -9,6 +9,8 @@ use crate::connector::remote::{Trouble, Undelivered, WhenCrowded, envelope};
 use crate::contract::{Fill, KeyBuf, KeyRef, Object, Stored, Ticket};
 use std::time::Duration;
 use tokio_postgres::Row;
+
+mod many;
 
 /// What becomes of an object that is overtaken: of a fill nothing, of a put its keys are invalidated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,50 +24,84 @@ fn age(time: Duration) -> Option<i64> {
     (!time.is_zero()).then(|| milliseconds(time))
 }
 
+impl Mode {
+    fn when_crowded(self) -> WhenCrowded {
+        match self {
+            Self::Fill => WhenCrowded::Shed,
+            Self::Put => WhenCrowded::Wait,
+        }
+    }
+}
+
+/// What all objects of a call are stored with.
+struct Terms {
+    put: bool,
+    /// Max age, last-use age, and for how long expired objects are kept.
+    ages: [Option<i64>; 3],
+    ticket: Ticket,
+    taken: Taken,
+}
+
+/// An object on its way.
+struct Parcel<'a> {
+    object: &'a Object,
+    bytes: &'a [u8],
+    marks: Vec<i64>,
+    version: Option<i64>,
+}
+
+impl Parcel<'_> {
+    async fn send(&self, session: &Session, terms: &Terms, shape: i64) -> Result<Row, Trouble> {
+        let Self { bytes, marks, version, .. } = self;
+        let Terms { put, ages: [max_age, last_use_age, kept], ticket, taken } = terms;
+        let (epoch, snapshot) = (ticket.epoch.cast_signed(), &*taken.snapshot);
+        let parameters: Parameters<'_> =
+            &[put, &shape, marks, version, bytes, max_age, last_use_age, kept, &epoch, &taken.generation, &snapshot];
+        session.rows(Query::Store, parameters).await?.into_iter().next().ok_or_else(unexpected)
+    }
+}
+
 impl Store {
     /// Sends an object. A ticket whose snapshot this node has forgotten is one that was overtaken.
     async fn send(&self, mode: Mode, object: &Object, bytes: &[u8], taken: Option<Ticket>) -> Result<Fill, Trouble> {
+        let Some(terms) = self.terms(mode, taken)? else { return Ok(Fill::undated(Stored::Overtaken)) };
+        let parcel = self.parcel(object, bytes);
+        let (sent, with) = (&parcel, &terms);
+        let store =
+            |on: std::sync::Arc<Connection>| async move { sent.send(on.session()?, with, self.local.shape).await };
+        let row = self.link.operation(mode.when_crowded(), store).await?;
+        self.stored(&row, &parcel, terms.ticket).map(|(fill, _)| fill)
+    }
+
+    /// What a store needs beside the object. `None`: the ticket is missing, or this node has forgotten its snapshot.
+    fn terms(&self, mode: Mode, taken: Option<Ticket>) -> Result<Option<Terms>, Trouble> {
         if !self.is_trusted() {
             return Err(Trouble::Unavailable);
         }
         let known = taken.and_then(|ticket| Some((ticket, self.link.kind().snapshots.of(ticket)?)));
-        let Some((ticket, Taken { generation, snapshot })) = known else { return Ok(Fill::undated(Stored::Overtaken)) };
-        let (put, marks) = (mode == Mode::Put, self.local.marks.of_object(object));
-        let (shape, version, epoch) = (self.local.shape, object.version.map(ordered), ticket.epoch.cast_signed());
         let ages = [self.schema.lifetime(), self.schema.last_use_age, self.schema.kept_after()].map(age);
-        let crowded = if put { WhenCrowded::Wait } else { WhenCrowded::Shed };
-        let store = |on: std::sync::Arc<Connection>| async move {
-            let [max_age, last_use_age, kept] = ages;
-            on.row(
-                Query::Store,
-                &[
-                    &put,
-                    &shape,
-                    &marks,
-                    &version,
-                    &bytes,
-                    &max_age,
-                    &last_use_age,
-                    &kept,
-                    &epoch,
-                    &generation,
-                    &&*snapshot,
-                ],
-            )
-            .await
-        };
-        let row = self.link.operation(crowded, store).await?;
-        let fill = self.decided(&row, ticket)?;
-        if fill.stored == Stored::Accepted {
-            let displaced: i32 = column(&row, 2)?;
-            if displaced > 0 {
-                self.schema.stats.displace(&self.schema.cache, &object.primary, u64::from(displaced.unsigned_abs()));
-            }
-            self.schema.stats.stored_bytes.add(bytes.len() as u64);
-            self.local.hints.remember_stored(object);
-            self.has_room();
+        Ok(known.map(|(ticket, snapshot)| Terms { put: mode == Mode::Put, ages, ticket, taken: snapshot }))
+    }
+
+    fn parcel<'a>(&self, object: &'a Object, bytes: &'a [u8]) -> Parcel<'a> {
+        Parcel { object, bytes, marks: self.local.marks.of_object(object), version: object.version.map(ordered) }
+    }
+
+    /// What became of an object, and whether it has displaced another one.
+    fn stored(&self, row: &Row, parcel: &Parcel<'_>, ticket: Ticket) -> Result<(Fill, bool), Trouble> {
+        let fill = self.decided(row, ticket)?;
+        if fill.stored != Stored::Accepted {
+            return Ok((fill, false));
         }
-        Ok(fill)
+        let displaced: i32 = column(row, 2)?;
+        if displaced > 0 {
+            let (schema, displaced) = (&self.schema, u64::from(displaced.unsigned_abs()));
+            schema.stats.displace(&schema.cache, &parcel.object.primary, displaced);
+        }
+        self.schema.stats.stored_bytes.add(parcel.bytes.len() as u64);
+        self.local.hints.remember_stored(parcel.object);
+        self.has_room();
+        Ok((fill, displaced > 0))
     }
 
     /// The outcome in a row, and when it was decided.
@@ -105,6 +141,10 @@ impl Store {
     /// Asks for a ticket, and puts with it. The keys are guarded before that: a caller who goes away while it waits has changed the source already.
     pub(crate) async fn set_object(&self, object: Object) -> Stored {
         let guards = self.guards(&object);
+        self.set_guarded(&object, guards).await
+    }
+
+    async fn set_guarded(&self, object: &Object, guards: Vec<Undelivered<'_, PostgresServer>>) -> Stored {
         let ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
             Ok(ticket) => ticket,
             // Whoever waits in vain waits once.
@@ -114,7 +154,7 @@ impl Store {
             }
             Err(_) => None,
         };
-        self.put_guarded(&object, ticket, guards).await
+        self.put_guarded(object, ticket, guards).await
     }
 
     async fn put_guarded(
