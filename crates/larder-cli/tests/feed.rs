@@ -149,6 +149,9 @@ fn the_sql_that_is_printed_does_the_same() {
         assert!(server.psql(&printed.told).is_err());
         assert_eq!(larder(&["feed", "apply"], &yaml(&server, "")).code, Some(0));
         server.psql(&printed.told).unwrap();
+        server
+            .psql("ALTER TABLE app.instances DISABLE TRIGGER USER; ALTER TABLE app.parts DISABLE TRIGGER USER")
+            .unwrap();
         server.psql(&printed.told).unwrap();
         let (run, findings) = check(&text);
         assert!(run.code == Some(0) && findings[0][1] == "ok", "{findings:?}");
@@ -378,6 +381,47 @@ fn an_index_that_no_service_has_is_refused_unless_it_is_new() {
             assert_eq!(larder(&["feed", "remove"], &text).code, Some(0));
             assert_eq!(larder(&["feed", "apply"], &yaml(&server, &format!("instance: [ {INSTANCES} ]"))).code, Some(0));
         }
+    }
+}
+
+/// Services on Redis register there.
+#[test]
+fn an_index_of_a_cache_on_redis_is_looked_up_there() {
+    use larder_testing::entries::Site;
+    use larder_testing::server::{Server, ServerOptions, required};
+    use std::time::Duration;
+    let runtime = Runtime::new().unwrap();
+    let redis = required().unwrap().pop().unwrap();
+    let redis = runtime.block_on(Server::start(&redis, ServerOptions::default())).unwrap();
+    for server in servers().into_iter().take(1) {
+        let text = |index: &str| {
+            let at = server.dsn();
+            format!(
+                "connectors: {{ db: {{ kind: postgres, url: '{at}' }}, redis: {{ socket: '{}' }} }}\n\
+                 feed: {{ main: {{ connector: db, sources: {{ site: [ {{ table: app.domains, key: domain, index: {index} }} ] }} }} }}\n\
+                 caches: {{ site: {{ connector: redis, feed: main }} }}\n",
+                redis.socket().display()
+            )
+        };
+        let before = larder(&["feed", "apply"], &text("hosts"));
+        assert!(before.code == Some(0) && before.told.contains("has the index `hosts` is not checked"), "{before:?}");
+        let plain = text("host").replace(", feed: main", "");
+        let caches = runtime.block_on(async {
+            let caches = larder::Caches::from_config(larder::Config::from_yaml(&plain).unwrap()).await.unwrap();
+            let cache = caches.open::<Site>().unwrap();
+            assert!(caches.ready(Duration::from_secs(60)).await.is_ready());
+            cache.set(Site::new("1", &["h"], "there")).await;
+            caches
+        });
+        let refused = larder(&["feed", "apply"], &text("hosts"));
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(
+            refused.logged.contains("the source `app.domains` names the index `hosts`, which no release of `site` has"),
+            "{refused:?}"
+        );
+        let applied = larder(&["feed", "apply"], &text("host"));
+        assert!(applied.code == Some(0) && !applied.told.contains("not checked"), "{applied:?}");
+        drop(caches);
     }
 }
 

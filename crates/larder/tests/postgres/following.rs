@@ -198,3 +198,27 @@ async fn sources_that_name_the_cache_or_an_index_wrongly_are_refused_when_it_is_
         assert_eq!(caches.open::<Site>().unwrap_err().to_string(), expected);
     }
 }
+
+/// A cache on Redis, which nodes share, follows as well.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_cache_on_redis_follows_the_feed_that_it_names() {
+    use larder::connector::redis::{Address, RedisOptions};
+    use larder_testing::server::{Server, ServerOptions, required};
+    let redis = Server::start(&required().unwrap().pop().unwrap(), ServerOptions::default()).await.unwrap();
+    let server = servers().await.pop().unwrap();
+    let mut on_redis = RedisOptions::new(Address::Unix(redis.socket().to_owned()));
+    on_redis.operation_timeout = DEADLINE;
+    on_redis.breaker.slow_call = Duration::ZERO;
+    let cache = CacheOptions::on("redis").feed("main").feed_deadline(DEADLINE);
+    let (one, two) = (builder(options(&server)), builder(options(&server)));
+    let one = one.redis("redis", on_redis.clone()).cache::<Site>(cache.clone()).open().await.unwrap();
+    let two = two.redis("redis", on_redis).cache::<Site>(cache).open().await.unwrap();
+    let (writer, reader) = (opened(&one).await, opened(&two).await);
+    fill(&writer, "a").await;
+    assert!(reader.get(Site::ID, "a").await.is_some(), "they share it");
+    session(&server).await.batch_execute("SELECT larder.invalidate('site', 'id', 'a')").await.unwrap();
+    forgets(&reader, "a").await;
+    forgets(&writer, "a").await;
+    assert!(one.shutdown().await.is_clean());
+}

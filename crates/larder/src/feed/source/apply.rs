@@ -115,8 +115,7 @@ impl Sources {
                 Some(_) => Done::Mended,
             };
             if done != Done::Kept {
-                // A trigger that was disabled stays so when it is replaced.
-                sql += &found.map(|found| dropped(found)).unwrap_or_default();
+                // A trigger that was disabled is enabled when it is replaced, and so are its clones.
                 sql += &wanted.sql();
             }
             triggers.push(TriggerChange::of(wanted, done));
