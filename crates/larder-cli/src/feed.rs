@@ -33,7 +33,8 @@ pub(crate) enum Task {
     /// Installs the triggers, in one transaction for each database
     ///
     /// It makes larder's own tables where they are missing, unless `create` is false. Triggers that are as declared are not touched.
-    /// Triggers of the same caches that the configuration no longer declares are removed; those of other caches are left. Writers to the tables wait
+    /// Triggers of the same caches that the configuration no longer declares are removed; those of other caches are left. A cache that gets a
+    /// trigger is emptied, since changes from before were not told. Writers to the tables wait
     /// while a trigger is made. Exit code 0: done. 1: not done, and nothing was changed in the database that the reason names. 2: the command or
     /// the configuration cannot be used.
     ///

@@ -22,7 +22,8 @@ pub(super) struct Feed {
     pub(super) findings: Vec<Finding>,
 }
 
-const APPLY: &str = "run `larder feed apply`, then SELECT larder.truncate('cache') for each cache that missed changes";
+const APPLY: &str =
+    "run `larder feed apply`, which also forgets what the cache holds, since it may have missed changes";
 
 /// The feeds of the configuration.
 pub(super) async fn all(config: &Config) -> Vec<Feed> {
@@ -81,11 +82,7 @@ fn judge(found: &Trigger) -> Finding {
         Trigger::Unusable { .. } => {
             Finding::problem("sources", text, "correct the source or the table, and run `larder feed apply`")
         }
-        Trigger::NewPartition { cache, .. } => Finding::problem(
-            "partition",
-            text,
-            format!("run `larder feed apply`, and SELECT larder.truncate('{cache}') if it was attached with rows"),
-        ),
+        Trigger::NewPartition { .. } => Finding::problem("partition", text, APPLY),
         Trigger::Undeclared { .. } => Finding::note(
             "triggers",
             format!(

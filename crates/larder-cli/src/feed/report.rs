@@ -15,6 +15,8 @@ pub(super) struct Report {
     database: String,
     /// Whether larder's own tables were missing, and were made.
     made_tables: bool,
+    /// The caches of which everything was forgotten.
+    forgotten: Vec<String>,
     triggers: Vec<Trigger>,
     /// Caches and indexes of which nobody knows whether they exist.
     unchecked: Vec<(String, String)>,
@@ -46,6 +48,7 @@ impl Report {
             feed: feed.name.clone(),
             database: feed.place(),
             made_tables: applied.made_tables,
+            forgotten: applied.forgotten,
             triggers: triggers.collect(),
             unchecked,
         }
@@ -71,6 +74,10 @@ impl Report {
             let done: Vec<String> = done.into_iter().map(|(done, count)| said(done, count)).collect();
             let caches: Vec<&str> = caches.into_iter().collect();
             lines.push(format!("  {table}: {} of the cache {}", done.join(", "), caches.join(" and ")));
+        }
+        if !self.forgotten.is_empty() {
+            let caches = self.forgotten.join(" and ");
+            lines.push(format!("  forgot everything in the cache {caches}: what changed before was not told"));
         }
         let mut others: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         left.iter().for_each(|trigger| *others.entry((&trigger.table, &trigger.cache)).or_default() += 1);

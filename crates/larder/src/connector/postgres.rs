@@ -57,7 +57,7 @@ mod placing;
 mod pruning;
 pub(crate) mod queries;
 mod reading;
-mod server;
+pub(crate) mod server;
 pub(crate) mod snapshots;
 mod storing;
 mod ticketing;

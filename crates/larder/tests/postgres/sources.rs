@@ -264,7 +264,12 @@ async fn a_projection_changed_rows_that_a_cached_object_was_built_from_and_nobod
             .await
             .unwrap();
         let sources = Sources::new().of("site", Source::new("restrictions", ["instance_id"], "id"));
+        // What is cached before the triggers are there may have missed a change: it is forgotten.
+        one.fill("early", &[], "").await;
+        two.fill("early", &[], "").await;
         sources.apply(&database(&server)).await.unwrap();
+        one.forgets("early").await;
+        two.forgets("early").await;
         let site = larder_testing::entries::Site::new("1", &["a.example"], "without restrictions");
         stored.cache.set(site.clone()).await;
         one.fill("1", &["a.example"], "without restrictions").await;

@@ -1,8 +1,8 @@
 //! Triggers are installed and removed.
 
 use super::installed::{Installed, connect, installed, resolved};
-use super::{SourceError, Trigger, quoted};
-use crate::connector::postgres::{Postgres, PostgresOptions};
+use super::{SourceError, Trigger, literal, quoted};
+use crate::connector::postgres::{Postgres, PostgresOptions, server};
 use crate::feed::declaration::Sources;
 use std::collections::BTreeSet;
 use tokio_postgres::Client;
@@ -14,6 +14,8 @@ use tokio_postgres::error::SqlState;
 pub struct Applied {
     /// Whether larder's own tables were missing, and were made.
     pub made_tables: bool,
+    /// The caches of which everything was forgotten, because a trigger was made or mended: what changed before that was not told.
+    pub forgotten: Vec<String>,
     /// The triggers of larder in the database: those that are declared, in the order of their sources, and then all others.
     pub triggers: Vec<TriggerChange>,
 }
@@ -75,13 +77,20 @@ impl Sources {
         let (declared, wrong) = resolved(self, &client).await?;
         match SourceError::all(wrong) {
             Some(error) => Err(error),
-            None => Ok(declared.iter().map(Trigger::sql).collect::<Vec<_>>().join("\n")),
+            None => {
+                let triggers: Vec<String> = declared.iter().map(Trigger::sql).collect();
+                let caches: Vec<String> = self.caches().map(str::to_owned).collect();
+                Ok(format!("{}\n{}", triggers.join("\n"), forget(&caches)))
+            }
         }
     }
 
     /// Installs the triggers, and removes those of the same caches that are not declared, in one transaction. It makes larder's own tables where they
     /// are missing and the options say [`create`](PostgresOptions::create). It waits for transactions that are writing to the tables, and those that begin to
     /// write meanwhile wait for it. Triggers that are as declared are not touched, nor are those of other caches.
+    ///
+    /// What was changed before a trigger was there was not told. So the same transaction forgets everything in the caches that got a trigger: writers
+    /// from before have committed then, and writers from then on are told of.
     ///
     /// # Errors
     ///
@@ -130,11 +139,15 @@ impl Sources {
         sql += &removed(&gone, &declared, &left);
         triggers.extend(gone.iter().map(|there| there.change(Done::Removed)));
         triggers.extend(left.iter().map(|there| there.change(Done::Left)));
+        let told = |change: &&TriggerChange| matches!(change.done, Done::Made | Done::Mended);
+        let forgotten: BTreeSet<String> = triggers.iter().filter(told).map(|change| change.cache.clone()).collect();
+        let forgotten: Vec<String> = forgotten.into_iter().collect();
+        sql += &forget(&forgotten);
         if made_tables {
             sql.insert_str(0, Postgres::SCHEMA);
         }
         run(&client, &sql).await?;
-        Ok(Applied { made_tables, triggers })
+        Ok(Applied { made_tables, forgotten, triggers })
     }
 
     /// Removes every trigger of these caches, and their functions, in one transaction. Those of other caches are left as they are.
@@ -181,12 +194,23 @@ async fn remove(
     run(client, &removed(&gone, &[], &left)).await?;
     let triggers =
         gone.iter().map(|there| there.change(Done::Removed)).chain(left.iter().map(|there| there.change(Done::Left)));
-    Ok(Applied { made_tables: false, triggers: triggers.collect() })
+    Ok(Applied { triggers: triggers.collect(), ..Applied::default() })
 }
 
-/// Several statements that are sent at once are one transaction.
+/// The statements that forget everything in these caches.
+fn forget(caches: &[String]) -> String {
+    let forgotten = caches.iter().map(|cache| {
+        format!(
+            "-- What changed before the triggers were there was not told.\nSELECT larder.truncate({});\n",
+            literal(cache)
+        )
+    });
+    forgotten.collect()
+}
+
+/// Several statements that are sent at once are one transaction. Of several that make larder's tables or triggers one does so at a time.
 async fn run(client: &Client, sql: &str) -> Result<(), SourceError> {
-    client.batch_execute(sql).await.map_err(|error| match error.as_db_error() {
+    client.batch_execute(&format!("{}{sql}", server::LOCK)).await.map_err(|error| match error.as_db_error() {
         Some(said) if *said.code() == SqlState::INSUFFICIENT_PRIVILEGE => SourceError::Database(format!(
             "{}: run this as a user that may, such as the owner of the tables and of the schema larder",
             said.message()
