@@ -25,6 +25,7 @@ const ORDER: &[&str] = &[
     "connector::noop",
     "connector::memory",
     "connector::remote",
+    "connector::inspect",
     "connector::secret",
     "connector::redis::options",
     "connector::postgres::tls",

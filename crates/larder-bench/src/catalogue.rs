@@ -3,10 +3,11 @@
 use crate::chart::Plot;
 use crate::measure::{Group, Row};
 use crate::{
-    allocations, breaker, cold_key, hung, latency, memory, redis_client, redis_get, redis_instructions, redis_many,
-    redis_store, scale,
+    allocations, breaker, cold_key, hung, latency, memory, postgres_feed, postgres_get, postgres_size, postgres_store,
+    postgres_trigger, redis_client, redis_get, redis_instructions, redis_many, redis_store, scale,
 };
-use larder_testing::server::ServerBinary;
+use larder_testing::postgres::{self, PostgresBinaries};
+use larder_testing::server::{self, ServerBinary};
 
 /// A section of the report.
 pub(crate) struct Section {
@@ -21,8 +22,48 @@ pub(crate) struct Section {
 /// The sizes of an object as MessagePack, in bytes, and their names in rows.
 const PAYLOADS: [(usize, &str); 3] = [(300, "300B"), (2_000, "2kB"), (20_000, "20kB")];
 
+/// The servers that larder is measured on.
+pub(crate) struct Servers {
+    redis: Vec<ServerBinary>,
+    postgres: Vec<PostgresBinaries>,
+}
+
+impl Servers {
+    /// All servers of this machine. The error says how to get one.
+    pub(crate) fn found() -> Result<Self, String> {
+        Ok(Self {
+            redis: server::required().map_err(|error| error.to_string())?,
+            postgres: postgres::required().map_err(|error| error.to_string())?,
+        })
+    }
+
+    /// Names and versions.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let postgres = self
+            .postgres
+            .iter()
+            .map(|PostgresBinaries { version: (major, minor), .. }| format!("PostgreSQL {major}.{minor}"));
+        self.redis.iter().map(full_name).chain(postgres).collect()
+    }
+}
+
 /// All sections, for these servers. Plots are measured on the first server.
-pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
+pub(crate) fn sections(servers: &Servers) -> Vec<Section> {
+    let Servers { redis: servers, postgres } = servers;
+    let each_postgres = |group: fn(&PostgresBinaries, &str) -> Group| -> Vec<Group> {
+        postgres.iter().map(|binaries| group(binaries, &postgres_name(binaries))).collect()
+    };
+    let small_and_large = |group: fn(&PostgresBinaries, usize, &str) -> Group| -> Vec<Group> {
+        PAYLOADS
+            .into_iter()
+            .filter(|(payload, _)| *payload <= 2_000)
+            .flat_map(|(payload, called)| {
+                postgres
+                    .iter()
+                    .map(move |binaries| group(binaries, payload, &format!("{called}/{}", postgres_name(binaries))))
+            })
+            .collect()
+    };
     let each = |group: fn(&ServerBinary, &str) -> Group| -> Vec<Group> {
         servers.iter().map(|binary| group(binary, &short_name(binary))).collect()
     };
@@ -126,6 +167,48 @@ pub(crate) fn sections(servers: &[ServerBinary]) -> Vec<Section> {
             plots: Vec::new(),
         },
         Section {
+            title: "Reading from PostgreSQL",
+            meaning: "What a get costs the server, compared with a plain SELECT of the same bytes by an integer, from an unlogged table. Two \
+                      tasks, each with one operation under way. *Wait* is how long the caller waits. The difference is the price of \
+                      invalidating without any lock: each get looks for fences of the object's keys. *Zitadel's* is the layout of the cache \
+                      that larder began with, written anew: its get is an UPDATE.",
+            groups: small_and_large(postgres_get::rows),
+            waiting: Vec::new(),
+            plots: Vec::new(),
+        },
+        Section {
+            title: "Writing to PostgreSQL",
+            meaning: "The same for what stores an object under one primary and three secondary keys, and for what invalidates it. *Ticket and \
+                      fill* is what a load costs beside the load: the lookup that misses, and the fill. *Again*: the object is there already. \
+                      *From SQL*: `SELECT larder.invalidate(…)`, as an application's transaction calls it, with the row for the feed.",
+            groups: small_and_large(postgres_store::rows),
+            waiting: Vec::new(),
+            plots: Vec::new(),
+        },
+        Section {
+            title: "Room in PostgreSQL",
+            meaning: "Tables and indexes for each object, compared with a table of the same bytes under one key. And how the tables of objects and \
+                      keys grow when each object is set ten times, with thirty-five generations and sweeps in between.",
+            groups: small_and_large(postgres_size::of_an_object)
+                .into_iter()
+                .chain(each_postgres(postgres_size::after_many_sets))
+                .collect(),
+            waiting: Vec::new(),
+            plots: Vec::new(),
+        },
+        Section {
+            title: "Feed",
+            meaning: "How long a change takes from the answer of its commit until a cache in memory has forgotten it, compared with the interval of \
+                      the polls (50 ms). What the polls of ten nodes take of one core of the server. And what the triggers of a declared \
+                      source cost those who write to its table, on a server that waits for the disk.",
+            groups: each_postgres(postgres_feed::rows)
+                .into_iter()
+                .chain(each_postgres(postgres_trigger::rows))
+                .collect(),
+            waiting: Vec::new(),
+            plots: Vec::new(),
+        },
+        Section {
             title: "Memory connector",
             meaning: "A get through the whole of larder, with both ages, compared with the bare get of caches that find an object by one key \
                       and have no ages: the cost of finding an object by every key. And whether two threads do twice as many gets as one.",
@@ -158,6 +241,12 @@ fn short_name(binary: &ServerBinary) -> String {
     full_name(binary).to_lowercase().replace(' ', "-")
 }
 
+/// A version as a part of a row's name: `postgresql-15.18`.
+fn postgres_name(binaries: &PostgresBinaries) -> String {
+    let (major, minor) = binaries.version;
+    format!("postgresql-{major}.{minor}")
+}
+
 /// A server's name and version: `Redis 7.0.15`.
 pub(crate) fn full_name(binary: &ServerBinary) -> String {
     let (major, minor, patch) = binary.version;
@@ -176,7 +265,10 @@ mod tests {
 
     #[test]
     fn every_row_and_every_plot_has_a_name_of_its_own() {
-        let servers = [server(Flavour::Redis, (7, 0, 15)), server(Flavour::Valkey, (8, 1, 1))];
+        let servers = Servers {
+            redis: vec![server(Flavour::Redis, (7, 0, 15)), server(Flavour::Valkey, (8, 1, 1))],
+            postgres: vec![PostgresBinaries { folder: "bin".into(), version: (15, 18) }],
+        };
         let mut names = HashSet::new();
         for section in sections(&servers) {
             let rows = section.groups.iter().flat_map(|group| group.rows.iter().map(|row| row.name.clone()));
@@ -186,6 +278,7 @@ mod tests {
                 assert!(names.insert(name.clone()), "{name} is there twice");
             }
         }
-        assert!(names.contains("redis-get-primary/300B/redis-7.0.15") && names.contains("latency"));
+        assert!(names.contains("redis-get-primary/300B/redis-7.0.15"));
+        assert!(names.contains("postgres-get-primary/300B/postgresql-15.18") && names.contains("latency"));
     }
 }

@@ -8,6 +8,7 @@ mod allocations;
 mod breaker;
 mod catalogue;
 mod chart;
+mod clients;
 mod cold_key;
 mod hung;
 mod latency;
@@ -15,6 +16,12 @@ mod machine;
 mod measure;
 mod memory;
 mod options;
+mod postgres_bed;
+mod postgres_feed;
+mod postgres_get;
+mod postgres_size;
+mod postgres_store;
+mod postgres_trigger;
 mod redis_client;
 mod redis_get;
 mod redis_instructions;
@@ -65,7 +72,7 @@ fn ended(result: Result<bool, String>) -> ExitCode {
 }
 
 fn list() -> Result<(), String> {
-    let servers = larder_testing::server::required().map_err(|error| error.to_string())?;
+    let servers = catalogue::Servers::found()?;
     for section in catalogue::sections(&servers) {
         println!("{}", section.title);
         let rows = section.groups.iter().flat_map(|group| group.rows.iter().map(|row| (&row.name, row.bar)));
@@ -79,11 +86,11 @@ fn list() -> Result<(), String> {
 /// Measures and reports. Returns whether every row with a bar passes and everything could be measured.
 fn measure(options: &Options, arguments: &[String]) -> Result<bool, String> {
     let begun = Instant::now();
-    let servers = larder_testing::server::required().map_err(|error| error.to_string())?;
+    let servers = catalogue::Servers::found()?;
     let sections = catalogue::sections(&servers).into_iter().map(|section| tell(section, options));
     let report = Report {
         machine: Machine::here(),
-        servers: servers.iter().map(catalogue::full_name).collect(),
+        servers: servers.names(),
         effort: options.effort(),
         command: [&["cargo xtask bench".to_owned()], arguments].concat().join(" "),
         sections: sections.collect(),

@@ -4,6 +4,7 @@
 //! the machine. The client has one thread, so that on two cores the server has a core of its own. Many tasks share one multiplexed
 //! connection, so that the server is never idle and each read of its socket brings many commands.
 
+use crate::clients::Clients;
 use crate::sample::{Sample, Shape, host, id, packed};
 use larder::connector::redis::Redis;
 use larder::connector::redis::{Address, RedisOptions};
@@ -15,8 +16,6 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::oneshot;
 
 /// How many tasks share the connection.
 pub(crate) const TASKS: usize = 64;
@@ -34,38 +33,7 @@ pub(crate) struct Testbed {
     /// The bare client's connection.
     pub(crate) bare: MultiplexedConnection,
     // The last field, so that the connections are dropped while the runtime still runs.
-    runtime: Client,
-}
-
-/// The runtime of the clients. It has threads of its own, so that connections are served while nothing is measured.
-struct Client {
-    handle: Handle,
-    /// The runtime, if it has several threads.
-    _threads: Option<Runtime>,
-    /// Ends the thread when it is dropped, if there is one thread.
-    _end: Option<oneshot::Sender<()>>,
-}
-
-impl Client {
-    fn start(threads: usize) -> Result<Self, String> {
-        let no_runtime = |error: std::io::Error| format!("no runtime: {error}");
-        if threads > 1 {
-            let runtime =
-                Builder::new_multi_thread().worker_threads(threads).enable_all().build().map_err(no_runtime)?;
-            return Ok(Self { handle: runtime.handle().clone(), _threads: Some(runtime), _end: None });
-        }
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
-        let handle = runtime.handle().clone();
-        let (end, ended) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("client".into())
-            .spawn(move || {
-                // The sender is only ever dropped, so the result is always an error.
-                let _ = runtime.block_on(ended);
-            })
-            .map_err(no_runtime)?;
-        Ok(Self { handle, _threads: None, _end: Some(end) })
-    }
+    clients: Clients,
 }
 
 /// What is stored for the bare client beside each object of larder.
@@ -116,18 +84,18 @@ impl Opening {
 impl Testbed {
     /// A server that listens on TCP, and a client of `threads` threads.
     pub(crate) fn start(binary: &ServerBinary, threads: usize) -> Result<Arc<Self>, String> {
-        let runtime = Client::start(threads)?;
+        let clients = Clients::start(threads)?;
         let start = async {
             let server = Server::start(binary, ServerOptions::default().tcp()).await.map_err(text)?;
             let bare = bare(&server).await?;
             Ok::<_, String>((server, bare))
         };
-        let (server, bare) = runtime.handle.block_on(start)?;
-        Ok(Arc::new(Self { server, bare, runtime }))
+        let (server, bare) = clients.run(start)?;
+        Ok(Arc::new(Self { server, bare, clients }))
     }
 
     pub(crate) fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.handle.block_on(work)
+        self.clients.run(work)
     }
 
     pub(crate) fn connect(&self) -> Result<MultiplexedConnection, String> {
@@ -145,7 +113,7 @@ impl Testbed {
 
     /// A cache with a connection of its own, ready to be read.
     pub(crate) fn open(&self, opening: Opening) -> Result<Cache<Sample>, String> {
-        let _runtime = self.runtime.handle.enter();
+        let _runtime = self.clients.enter();
         let redis = Redis::open(self.settings()?.hints(opening.hints)).map_err(text)?;
         self.cache_on(&redis, opening)
     }
@@ -188,14 +156,7 @@ impl Testbed {
         F: Fn(usize) -> W,
         W: Future<Output = Result<usize, String>> + Send + 'static,
     {
-        let running: Vec<_> = (0..tasks).map(|task| self.runtime.handle.spawn(work(task))).collect();
-        self.run(async {
-            let mut done = 0;
-            for task in running {
-                done += task.await.map_err(|error| format!("a task ended early: {error}"))??;
-            }
-            Ok(done)
-        })
+        self.clients.together(tasks, work)
     }
 
     /// Fills the objects with these numbers.

@@ -3,10 +3,10 @@
 use crate::failure::Failure;
 use crate::get::missing;
 use crate::output;
+use crate::server::Index;
 use crate::spelling::Spelling;
 use crate::target::Target;
 use clap::Args;
-use larder::connector::redis::inspect::{InspectError, InspectedIndex};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -61,7 +61,7 @@ impl Which {
     async fn forget(
         &self,
         done: &str,
-        forget: impl AsyncFnOnce(&InspectedIndex<'_>, &[Vec<u8>]) -> Result<(), InspectError>,
+        forget: impl AsyncFnOnce(&Index<'_>, &[Vec<u8>]) -> Result<(), Failure>,
     ) -> Result<ExitCode, Failure> {
         let server = self.target.server_of(&self.cache)?;
         let keys = self.spelling.keys(&self.keys)?;
@@ -90,7 +90,7 @@ impl Which {
 
     /// Refuses an index that does not exist, or that nothing on the server shows. With a wrong name the command would report success, but
     /// forget nothing and refuse no load.
-    async fn expect_index(&self, cache: &str, index: &InspectedIndex<'_>, keys: &[Vec<u8>]) -> Result<(), Failure> {
+    async fn expect_index(&self, cache: &str, index: &Index<'_>, keys: &[Vec<u8>]) -> Result<(), Failure> {
         if index.is_proven() || self.unseen {
             return Ok(());
         }

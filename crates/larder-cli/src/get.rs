@@ -3,10 +3,11 @@
 use crate::failure::Failure;
 use crate::output;
 use crate::payload::{self, Shown};
+use crate::server::Index;
 use crate::spelling::{self, Spelling};
 use crate::target::Target;
 use clap::Args;
-use larder::connector::redis::inspect::{Expiry, Found, FoundCopy, FoundKey, InspectedIndex, Listing};
+use larder::connector::inspect::{Expiry, Found, FoundCopy, FoundKey, Listing};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -101,7 +102,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
 }
 
 /// Says that the index does not exist, or that nothing shows it, and names the indexes that exist.
-pub(crate) fn missing(cache: &str, name: &str, index: &InspectedIndex<'_>) -> String {
+pub(crate) fn missing(cache: &str, name: &str, index: &Index<'_>) -> String {
     let what = match index.is_absent() {
         true => format!("the cache `{cache}` has no index `{name}`"),
         false => format!("nothing in the cache `{cache}` shows an index `{name}`"),
@@ -115,11 +116,10 @@ pub(crate) fn missing(cache: &str, name: &str, index: &InspectedIndex<'_>) -> St
 }
 
 impl Report {
-    fn of(cache: &str, name: &str, key: &[u8], index: &InspectedIndex<'_>, found: Found) -> Self {
+    fn of(cache: &str, name: &str, key: &[u8], index: &Index<'_>, found: Found) -> Self {
         let primary = found.primary.as_deref().map(Shown::key);
         let not_stored_by = found.without.iter().map(|release| format!("{release:016x}")).collect();
-        let distrusted = found.distrusted();
-        let by_index_key = found.primary.as_deref().is_some_and(|primary| primary != key);
+        let Found { distrusted, by_index_key, noted, .. } = found;
         let primary_index = index.is_primary().then_some(name);
         let copies: Vec<Copy> = found.copies.into_iter().map(|copy| Copy::of(copy, primary_index)).collect();
         let served = copies.iter().any(|copy| copy.served);
@@ -129,10 +129,12 @@ impl Report {
             None
         } else if !index.is_proven() && copies.is_empty() {
             Some(format!("no object has this primary key, and {}", missing(cache, name, index)))
-        } else if primary.is_none() {
-            Some("no index key leads from it to an object: never stored, invalidated, or expired".to_owned())
+        } else if noted && copies.is_empty() {
+            Some("a note says that the source has nothing under this key, and is kept for its negative age".to_owned())
         } else if copies.is_empty() && by_index_key {
             Some("its index key leads to an object that is gone: invalidated or expired".to_owned())
+        } else if primary.is_none() && copies.is_empty() {
+            Some("no index key leads from it to an object: never stored, invalidated, or expired".to_owned())
         } else if copies.is_empty() {
             Some(
                 "no release has stored an object with this primary key, or it was invalidated or has expired"
@@ -182,8 +184,15 @@ impl Copy {
         let primary_index = copy.primary_index.as_deref().or(asked_for);
         let unserved = match copy.listing {
             Listing::Live | Listing::Unreadable => None,
-            Listing::Deleted => Some("the object is there, and this key was deleted from it".to_owned()),
-            Listing::Missing => Some("its index key leads to an object that does not list it".to_owned()),
+            Listing::Deleted => Some("the object is there, and this key was deleted from it"),
+            Listing::Missing => Some("its index key leads to an object that does not list it"),
+            Listing::Invalidated => {
+                Some("it was invalidated, or an object has taken one of its keys over; its row waits to be removed")
+            }
+            Listing::Truncated => Some("the cache was truncated since it was stored; its row waits to be removed"),
+            Listing::Outdated => Some("a higher version was set; its row waits to be removed"),
+            Listing::Expired => Some("its max age is over"),
+            Listing::Unused => Some("its last-use age is over: nobody got it in time"),
         };
         let mut shown = Self {
             fingerprint: format!("{:016x}", copy.fingerprint),
@@ -198,7 +207,7 @@ impl Copy {
             },
             expiry_known: copy.expiry != Expiry::Unknown,
             keys: Vec::new(),
-            reason: unserved,
+            reason: unserved.map(str::to_owned),
             object: None,
         };
         let unreadable =

@@ -14,6 +14,7 @@ mod output;
 mod payload;
 mod postgres;
 mod progress;
+mod server;
 mod spelling;
 mod stats;
 mod target;
@@ -47,7 +48,7 @@ enum Task {
     ///
     /// The objects of every release go to stdout, remarks about them to stderr. The cache's name is compared as in a configuration: case,
     /// _ and - make no difference. Each release registers the names of its indexes when it connects. So this command knows whether the index
-    /// exists, unless a release has not registered or the server has evicted the names.
+    /// exists, unless a release has not registered or a Redis server has evicted the names.
     /// Exit code 0: a service finds the object. 1: it does not, or there is no such cache or index, or there is a problem; the reason is
     /// printed. 2: the command or the configuration cannot be used.
     ///
@@ -64,19 +65,23 @@ enum Task {
     Delete(forget::Delete),
     /// Forgets everything in one cache
     ///
-    /// Other caches, and other data on the server, stay. A damaged clock is replaced by a new one. If the command is interrupted, the
-    /// services finish the truncate; repeat the command to be sure.
+    /// Other caches, and other data on the server, stay. On Redis, a damaged clock is replaced by a new one; if the command is interrupted, the
+    /// services finish the truncate: repeat the command to be sure. In PostgreSQL nothing of the cache is served any more at once, and the
+    /// services remove the rows later.
     Truncate(truncate::Truncate),
     /// Removes index keys that lead to no object
+    ///
+    /// The caches of a PostgreSQL database share their tables. There the command removes what has ended, of all of them at once.
     Prune(truncate::Prune),
     /// Counts the keys of each cache on the server, and shows the state of the server
     ///
-    /// A cache whose clock cannot be read has a line that says why. The other caches are counted all the same.
+    /// Of large tables in PostgreSQL a part is read, and what is estimated from it is marked by ~. On Redis, a cache whose clock cannot be read has a line that says why. The other caches are counted all the same.
     Stats(stats::Options),
-    /// Measures what larder's operations cost this server, compared with a plain GET
+    /// Measures what larder's operations cost this server, compared with a plain GET or SELECT
     ///
-    /// The command stores objects under a prefix of its own, and removes them at the end, even if it is interrupted. It refuses to start if
-    /// the server could run out of memory.
+    /// The command stores objects under a prefix of its own, in PostgreSQL in a cache and a table of its own, and removes them at the end, even if it
+    /// is interrupted. It refuses to start if a Redis server could run out of memory. A PostgreSQL server tells its processor time only to a user
+    /// who may read its files (pg_read_server_files); for others the time of the operations is compared.
     Bench(bench::Options),
     /// Prepares PostgreSQL databases for larder
     #[command(subcommand)]

@@ -72,19 +72,7 @@ pub(crate) async fn run(task: Task) -> Result<ExitCode, Failure> {
 impl Setup {
     fn options(&self) -> Result<PostgresOptions, Failure> {
         let Some(file) = &self.config else {
-            let url = ("LARDER_CONNECTORS_POSTGRES_URL".into(), OsString::from(self.url.clone().unwrap_or_default()));
-            let password = std::env::vars_os().filter(|(name, _)| PASSWORD.iter().any(|one| *one == name));
-            let config = Config::from_variables(std::iter::once(url).chain(password)).map_err(|error| {
-                let problems = error.problems().iter().map(|problem| {
-                    let text = problem.to_string();
-                    match (problem.path(), text.split_once(problem.path())) {
-                        ("connectors.postgres.url", Some((_, reason))) => format!("the URL{reason}"),
-                        _ => text,
-                    }
-                });
-                Failure::Usage(problems.collect::<Vec<_>>().join("\n"))
-            })?;
-            return config.postgres().cloned().ok_or_else(|| Failure::Usage("the URL is empty: give one".to_owned()));
+            return options_of(self.url.as_deref().unwrap_or_default(), "the URL");
         };
         let config = configuration::load(file)?;
         let mut databases: Vec<(&ConnectorName, &PostgresOptions)> = databases(&config).collect();
@@ -108,8 +96,25 @@ impl Setup {
     }
 }
 
+/// The options of a database by its URL. The password may be in a variable. An error names the URL by `called`.
+pub(crate) fn options_of(url: &str, called: &str) -> Result<PostgresOptions, Failure> {
+    let url = ("LARDER_CONNECTORS_POSTGRES_URL".into(), OsString::from(url));
+    let password = std::env::vars_os().filter(|(name, _)| PASSWORD.iter().any(|one| *one == name));
+    let config = Config::from_variables(std::iter::once(url).chain(password)).map_err(|error| {
+        let problems = error.problems().iter().map(|problem| {
+            let text = problem.to_string();
+            match (problem.path(), text.split_once(problem.path())) {
+                ("connectors.postgres.url", Some((_, reason))) => format!("{called}{reason}"),
+                _ => text,
+            }
+        });
+        Failure::Usage(problems.collect::<Vec<_>>().join("\n"))
+    })?;
+    config.postgres().cloned().ok_or_else(|| Failure::Usage("the URL is empty: give one".to_owned()))
+}
+
 /// The databases of a configuration, by the names of their connectors.
-pub(crate) fn databases(config: &Config) -> impl Iterator<Item = (&ConnectorName, &PostgresOptions)> {
+fn databases(config: &Config) -> impl Iterator<Item = (&ConnectorName, &PostgresOptions)> {
     config.connectors().filter_map(|(name, options)| match options {
         ConnectorOptions::Postgres(postgres) => Some((name, &**postgres)),
         _ => None,
@@ -119,7 +124,7 @@ pub(crate) fn databases(config: &Config) -> impl Iterator<Item = (&ConnectorName
 impl From<InspectError> for Failure {
     fn from(error: InspectError) -> Self {
         match error {
-            InspectError::Option(_) => Self::Usage(error.to_string()),
+            InspectError::Key(_) | InspectError::Option(_) => Self::Usage(error.to_string()),
             error => Self::Problem(error.to_string()),
         }
     }

@@ -19,6 +19,7 @@
 //! | `standalone/properties.rs` | the promises |
 //! | `cluster.rs`, `cluster/` | the same on a cluster, where no step spans two hash slots |
 //! | `postgres.rs`, `postgres/` | the postgres connector, whose operations are transactions beside other transactions; `docs/protocol-postgres.md` |
+//! | `feed.rs`, `feed/` | changes that travel with the database transaction, into memory and onto a shared server; `docs/protocol-feed.md` |
 //! | [`protections`] | what can be removed: the protections, and the assumptions that the docs state |
 //! | [`scenes`] | the configurations that are checked, and for each protection the configuration that finds the fault without it |
 //!
@@ -38,6 +39,7 @@
 
 pub mod check;
 mod cluster;
+mod feed;
 mod node;
 mod postgres;
 pub mod protections;

@@ -73,7 +73,7 @@ fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, 
 
 fn list() {
     println!("configurations");
-    CONFIGS.iter().for_each(|config| println!("  {:18} {}", config.name, config.about));
+    CONFIGS.iter().for_each(|config| println!("  {:22} {}", config.name, config.about));
     println!("protections and assumptions");
     Removable::ALL.iter().for_each(|removable| println!("  {:26}{}", removable.name(), removable.words()));
 }
@@ -83,11 +83,11 @@ fn run(options: &Options) -> ExitCode {
     let mut total = Duration::ZERO;
     let mut states = 0;
     let mut broken = 0;
-    println!("{:18} {:>12} {:>6} {:>9}  ", "configuration", "states", "depth", "seconds");
+    println!("{:22} {:>12} {:>6} {:>9}  ", "configuration", "states", "depth", "seconds");
     for config in &options.configs {
         let report = config.check(options.size, removed, options.threads);
         println!(
-            "{:18} {:>12} {:>6} {:>9.1}  {}",
+            "{:22} {:>12} {:>6} {:>9.1}  {}",
             config.name,
             report.states,
             report.depth,
@@ -101,7 +101,7 @@ fn run(options: &Options) -> ExitCode {
             println!("{}", told(config, options, removed, found));
         }
     }
-    println!("{:18} {states:>12} {:>6} {:>9.1}", "all", "", total.as_secs_f64());
+    println!("{:22} {states:>12} {:>6} {:>9.1}", "all", "", total.as_secs_f64());
     if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

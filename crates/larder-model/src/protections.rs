@@ -101,6 +101,45 @@ removable! {
     /// Postgres: the rows of one object's shapes have the marks of all shapes.
     MarksOfShapes = "marks-of-shapes";
 
+    /// Feed: a poll answers what its snapshot sees and the last one did not see, and not what has a higher number than all before.
+    SnapshotDifference = "snapshot-difference";
+    /// Feed: a poll is one statement, so that its changes and its position are of one snapshot.
+    OneStatement = "one-statement";
+    /// Feed: the primary is polled; a standby's snapshot lists no running transactions.
+    PrimaryOnly = "primary-only";
+    /// Feed: a cache is read only for a while after the last poll that counted.
+    Deadline = "deadline";
+    /// Feed: the deadline counts from when the poll began, and not from when it ended.
+    DeadlineFromBegin = "deadline-from-begin";
+    /// Feed: a node whose position is older than what was trimmed clears its caches.
+    Gap = "gap";
+    /// Feed: changes are removed in the transaction that says so.
+    TrimInOne = "trim-in-one";
+    /// Feed: what the clock says was trimmed never goes back.
+    TrimForward = "trim-forward";
+    /// Feed: a position of another epoch is given up.
+    FeedEpoch = "feed-epoch";
+    /// Feed: a cache is cleared when it joins.
+    ClearAtJoin = "clear-at-join";
+    /// Feed: a node without a position takes one first, and then clears its caches.
+    ClearAfterPosition = "clear-after-position";
+    /// Feed, shared: a poll counts only if all that it brought was applied or deferred.
+    AppliedCounts = "applied-counts";
+    /// Feed, shared: the place is set after all changes up to there were applied.
+    PlaceAfterApplied = "place-after-applied";
+    /// Feed, shared: the place is not set when a change was deferred.
+    DeferralHoldsPlace = "deferral-holds-place";
+    /// Feed, shared: nor while the journal holds a change of an earlier poll.
+    JournalHoldsPlace = "journal-holds-place";
+    /// Feed, shared: a place of another epoch of the database says nothing.
+    PlaceEpoch = "place-epoch";
+    /// Feed, shared: the poll by which a cache joins is not older than the position that the next poll goes on from.
+    JoinAfterPosition = "join-after-position";
+    /// Feed, shared: a cache that joins without a place that fits is cleared.
+    ClearWithoutPlace = "clear-without-place";
+    /// Feed, shared: a cache joins anew, from the place, when its node is connected to another server.
+    RejoinElsewhere = "rejoin-elsewhere";
+
     /// Assumption: a deferred invalidation promises nothing to other nodes until it is replayed.
     DeferredBindsOneNode = "deferred-binds-one-node";
     /// Assumption: a node that dies with entries in its journal loses them, and what they promised.
@@ -139,7 +178,7 @@ impl fmt::Display for Removable {
 
 /// The set of protections and assumptions that are removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Removed(u64);
+pub struct Removed(u128);
 
 impl Removed {
     /// Removes this one, too.

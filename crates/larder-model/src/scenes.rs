@@ -6,6 +6,7 @@
 
 use crate::check::{Report, Violation, check, shortest};
 use crate::cluster::{Cluster, ClusterScene};
+use crate::feed::{Feed, FeedScene};
 use crate::node::Task::{
     self, DeleteH, FindNothing, Invalidate, InvalidateBelow, Load, LoadLagging, Set, SetBoth, Truncate, Update,
 };
@@ -14,6 +15,8 @@ use crate::postgres::{self, Happens, Postgres, PostgresScene};
 use crate::protections::{Removable, Removed};
 use crate::source::{Change, Keys, Object};
 use crate::standalone::{Faults, Scene, Standalone};
+
+mod feed;
 
 /// How much is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,7 @@ enum Kind {
     Standalone(Scene),
     Cluster(ClusterScene),
     Postgres(PostgresScene),
+    Feed(FeedScene),
 }
 
 impl Config {
@@ -57,6 +61,7 @@ impl Config {
             Kind::Standalone(scene) => check(Standalone::new(scene, removed, true), threads),
             Kind::Cluster(scene) => check(Cluster::new(scene, removed, true), threads),
             Kind::Postgres(scene) => check(Postgres::new(scene, removed), threads),
+            Kind::Feed(scene) => check(Feed::new(scene, removed, true), threads),
         }
     }
 
@@ -67,6 +72,7 @@ impl Config {
             Kind::Standalone(scene) => shortest(&Standalone::new(scene, removed, false)),
             Kind::Cluster(scene) => shortest(&Cluster::new(scene, removed, false)),
             Kind::Postgres(scene) => shortest(&Postgres::new(scene, removed)),
+            Kind::Feed(scene) => shortest(&Feed::new(scene, removed, false)),
         }
     }
 }
@@ -109,6 +115,25 @@ pub const PROOFS: &[(Removable, &str)] = &[
     (Removable::KeyOrder, "postgres-moves"),
     (Removable::KeysDrained, "postgres-prune"),
     (Removable::MarksOfShapes, "postgres-shapes"),
+    (Removable::SnapshotDifference, "feed-order"),
+    (Removable::OneStatement, "feed-order"),
+    (Removable::PrimaryOnly, "feed-order"),
+    (Removable::Deadline, "feed-order"),
+    (Removable::DeadlineFromBegin, "feed-order"),
+    (Removable::Gap, "feed-trim"),
+    (Removable::TrimInOne, "feed-trim"),
+    (Removable::TrimForward, "feed-trim"),
+    (Removable::FeedEpoch, "feed-crash"),
+    (Removable::ClearAtJoin, "feed-late"),
+    (Removable::ClearAfterPosition, "feed-order"),
+    (Removable::AppliedCounts, "feed-shared-errors"),
+    (Removable::PlaceAfterApplied, "feed-shared-errors"),
+    (Removable::ClearWithoutPlace, "feed-shared-errors"),
+    (Removable::JoinAfterPosition, "feed-shared-errors"),
+    (Removable::DeferralHoldsPlace, "feed-shared-deferrals"),
+    (Removable::JournalHoldsPlace, "feed-shared-deferrals"),
+    (Removable::PlaceEpoch, "feed-shared-crash"),
+    (Removable::RejoinElsewhere, "feed-shared-failover"),
     (Removable::DeferredBindsOneNode, "outage"),
     (Removable::JournalDiesWithNode, "outage"),
     (Removable::IndexKeysStay, "values"),
@@ -124,6 +149,17 @@ pub const CLUSTER_PROOFS: &[(Removable, &str)] = &[
     (Removable::SetOfCurrent, "cluster-set-raced"),
 ];
 
+/// The same in the feed, for protections that exist elsewhere, too.
+pub const FEED_PROOFS: &[(Removable, &str)] = &[
+    (Removable::Fence, "feed-order"),
+    (Removable::Ticket, "feed-order"),
+    (Removable::Fence, "feed-shared-deferrals"),
+    (Removable::Gap, "feed-shared-trim"),
+    (Removable::TrimInOne, "feed-shared-trim"),
+    (Removable::FeedEpoch, "feed-shared-crash"),
+    (Removable::History, "feed-shared-loss"),
+];
+
 const HIT: &str = "a read hits";
 const ACCEPTED: &str = "a fill is accepted";
 const REFUSED: &str = "a fill is refused";
@@ -135,6 +171,10 @@ const SWEPT: &str = "a fence is swept";
 const LOST_A_KEY: &str = "a holder is displaced";
 const OUTDATED: &str = "a set is outdated";
 const PRUNED: &str = "a key's row is pruned";
+const SHOWN: &str = "a change is shown that binds";
+const JOINS: &str = "a cache joins from a place";
+const SKIPPED: &str = "a change is skipped";
+const CUT: &str = "a node loses its connection";
 const PREPARED: &str = "a prepared transaction is committed after a crash";
 
 /// All configurations.
@@ -301,6 +341,66 @@ pub const CONFIGS: &[Config] = &[
         about: "two releases, one of which does not know h",
         reaches: &[HIT, ACCEPTED, SWEPT],
         scene: postgres_shapes,
+    },
+    Config {
+        name: "feed-order",
+        about: "a cache in memory; transactions commit in another order than they began in, or not at all",
+        reaches: &[HIT, REFUSED, SHOWN],
+        scene: |size| Kind::Feed(feed::order(size)),
+    },
+    Config {
+        name: "feed-late",
+        about: "a cache in memory that is opened while the feed is read for another cache",
+        reaches: &[HIT, REFUSED, SHOWN],
+        scene: |size| Kind::Feed(feed::late(size)),
+    },
+    Config {
+        name: "feed-trim",
+        about: "a cache in memory, whose node may be away while changes are trimmed",
+        reaches: &[HIT, REFUSED, SHOWN],
+        scene: |size| Kind::Feed(feed::trim(size)),
+    },
+    Config {
+        name: "feed-crash",
+        about: "a cache in memory; the database crashes, loses commits, and gives their numbers out again",
+        reaches: &[HIT, REFUSED, SHOWN],
+        scene: |size| Kind::Feed(feed::crash(size)),
+    },
+    Config {
+        name: "feed-shared-errors",
+        about: "a cache on a server that two nodes share; a node cannot apply a change, or dies",
+        reaches: &[HIT, REFUSED, SHOWN, JOINS, SKIPPED],
+        scene: |size| Kind::Feed(feed::shared_errors(size)),
+    },
+    Config {
+        name: "feed-shared-deferrals",
+        about: "the same; a node defers a change",
+        reaches: &[HIT, REFUSED, SHOWN, SKIPPED],
+        scene: |size| Kind::Feed(feed::shared_deferrals(size)),
+    },
+    Config {
+        name: "feed-shared-crash",
+        about: "the same; the database crashes, loses commits, and gives their numbers out again",
+        reaches: &[HIT, REFUSED, SHOWN, JOINS, SKIPPED],
+        scene: |size| Kind::Feed(feed::shared_crash(size)),
+    },
+    Config {
+        name: "feed-shared-trim",
+        about: "the same; changes are trimmed that a node or the place does not know of",
+        reaches: &[HIT, REFUSED, SHOWN, JOINS, SKIPPED],
+        scene: |size| Kind::Feed(feed::shared_trim(size)),
+    },
+    Config {
+        name: "feed-shared-loss",
+        about: "the same; the shared server restarts, empty or with older data",
+        reaches: &[HIT, REFUSED, SHOWN, SKIPPED, CUT],
+        scene: |size| Kind::Feed(feed::shared_loss(size)),
+    },
+    Config {
+        name: "feed-shared-failover",
+        about: "the same; an older copy of the shared server becomes a second one, and nodes move there one by one",
+        reaches: &[HIT, REFUSED, SHOWN, JOINS, SKIPPED, CUT],
+        scene: |size| Kind::Feed(feed::shared_failover(size)),
     },
     Config {
         name: "postgres-crash",

@@ -1,7 +1,7 @@
 //! Every configuration holds, and each protection that is taken away is found out.
 
 use larder_model::protections::{Removable, Removed};
-use larder_model::scenes::{CLUSTER_PROOFS, CONFIGS, Config, PROOFS, Size};
+use larder_model::scenes::{CLUSTER_PROOFS, CONFIGS, Config, FEED_PROOFS, PROOFS, Size};
 
 #[test]
 fn every_configuration_keeps_every_promise() {
@@ -18,7 +18,7 @@ fn every_configuration_keeps_every_promise() {
 
 #[test]
 fn each_protection_that_is_taken_away_is_found_out() {
-    for (removable, name) in PROOFS.iter().chain(CLUSTER_PROOFS) {
+    for (removable, name) in PROOFS.iter().chain(CLUSTER_PROOFS).chain(FEED_PROOFS) {
         let config = Config::named(name).unwrap();
         let found = config.check(Size::Small, Removed::default().and(*removable), 2).violation;
         let found = found.unwrap_or_else(|| panic!("{name} without {removable} keeps every promise"));

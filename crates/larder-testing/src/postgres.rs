@@ -10,6 +10,7 @@
 use crate::server::address;
 use crate::server::process::Process;
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::HashMap;
 use std::env;
 use std::fmt;
 use std::fs::{self, File};
@@ -255,6 +256,24 @@ impl PostgresServer {
         first.cont().map_err(machine("cannot let the server continue"))
     }
 
+    /// How much processor time each open session has used, by the number of its process. Linux only.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop).
+    pub fn session_cpu(&self) -> Result<HashMap<i32, Duration>, PostgresError> {
+        let process = self.process();
+        let first = process.as_ref().ok_or_else(not_running).map_err(machine("cannot look at the server"))?;
+        let all = children(first.id()).map_err(machine("cannot find the server's processes"))?;
+        let read = |pid: i32, file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+        // The title of a session names its client: `postgres: user database [local] idle`.
+        let sessions =
+            all.into_iter().filter(|(pid, _)| read(*pid, "cmdline").is_some_and(|title| title.contains("[local]")));
+        let used =
+            |pid: i32| Some((pid, Duration::from_nanos(read(pid, "schedstat")?.split(' ').next()?.parse().ok()?)));
+        Ok(sessions.filter_map(|(pid, _)| used(pid)).collect())
+    }
+
     /// Kills the server, if it runs, and starts it again. It recovers as after a crash.
     ///
     /// # Errors
@@ -466,6 +485,30 @@ impl PostgresServer {
     }
 }
 
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        self.kill();
+        free_shared_memory(self.folder.path());
+    }
+}
+
+/// Frees the piece of shared memory by which a server recognizes itself, of a server in this folder that was killed: nobody else frees it, and a machine has
+/// room for some thousands. A server that has shut down has freed it.
+pub fn free_shared_memory(folder: &Path) {
+    let Some(number) = shared_memory(folder) else { return };
+    let mut ipcrm = Command::new("ipcrm");
+    ipcrm.args(["-m", &number]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Without the program it stays.
+    let _ = ipcrm.status();
+}
+
+/// The number of that piece.
+fn shared_memory(folder: &Path) -> Option<String> {
+    let lines = fs::read_to_string(folder.join("data").join("postmaster.pid")).ok()?;
+    // The seventh line is its key and its number.
+    lines.lines().nth(6)?.split_whitespace().nth(1).map(str::to_owned)
+}
+
 fn not_running() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "it is not running")
 }
@@ -514,4 +557,28 @@ pub(crate) fn user() -> io::Result<Option<(u32, u32)>> {
     };
     let found = of("postgres").or_else(|| of("nobody"));
     found.map(Some).ok_or_else(|| io::Error::other("there is neither a user `postgres` nor `nobody`"))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_is_dropped_leaves_no_shared_memory() -> Result<(), Box<dyn std::error::Error>> {
+        let server = PostgresServer::start(&required()?.remove(0), &[]).await?;
+        let number = shared_memory(server.socket()).ok_or("it has none")?;
+        let there = || -> io::Result<bool> {
+            let all = fs::read_to_string("/proc/sysvipc/shm")?;
+            Ok(all.lines().any(|line| line.split_whitespace().nth(1) == Some(&number)))
+        };
+        assert!(there()?);
+        drop(server);
+        // It goes with the last process of the server, which ends by itself.
+        let deadline = Instant::now() + START;
+        while there()? {
+            assert!(Instant::now() < deadline, "it is left");
+            sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
 }

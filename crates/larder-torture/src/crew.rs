@@ -2,7 +2,8 @@
 
 use super::faults::Failed;
 use super::node::{MAX_AGE, SERVE_EXPIRED};
-use super::protocol::{self, Order, Setup, now};
+use super::postgres;
+use super::protocol::{self, Order, Setup, Store, Truth, now};
 use super::witness::News;
 use larder_testing::proxy::Proxy;
 use std::process::Stdio;
@@ -43,7 +44,7 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    /// `setup` is common to all nodes. Number, place and socket are set for each.
+    /// `setup` is common to all nodes. Number, place and the address of the store are set for each.
     pub(crate) fn new(setup: Setup, places: usize, proxies: Vec<Proxy>, news: UnboundedSender<News>) -> Self {
         Self {
             setup,
@@ -89,7 +90,16 @@ impl Crew {
         let mut setup = self.setup.clone();
         setup.node = node;
         setup.place = u32::try_from(place).unwrap_or(u32::MAX);
-        setup.socket = self.proxies.get(place).map(|proxy| proxy.socket().to_owned());
+        if let Some(proxy) = self.proxies.get(place) {
+            setup.store = match setup.store {
+                Store::Memory => Store::Memory,
+                Store::Redis(_) => Store::Redis(proxy.socket().to_owned()),
+                Store::Postgres(_) => Store::Postgres(postgres::through(proxy)),
+            };
+            if let Truth::Ledger { feed, .. } = &mut setup.source {
+                *feed = postgres::through(proxy);
+            }
+        }
         let setup = serde_json::to_string(&setup).map_err(|error| Failed::Words(error.to_string()))?;
         self.news(News::Begins { node, at: now() });
         let mut child = Command::new(std::env::current_exe()?)
@@ -147,6 +157,11 @@ impl Crew {
         }
         tokio::time::sleep(pause).await;
         Ok((old, self.place(place).await?))
+    }
+
+    /// The process in a place, if there is one now.
+    pub(crate) async fn pid(&self, place: usize) -> Option<u32> {
+        self.members.get(place)?.lock().await.as_ref()?.child.id()
     }
 
     pub(crate) async fn order_all(&self, order: Order) {

@@ -7,7 +7,7 @@
 //! What the guard does not cover: a guard that is killed, too; and the moment between the start of a server and its report, unless the kernel
 //! ends a server with its owner (`setpriv` on Linux).
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
@@ -101,15 +101,35 @@ pub(crate) fn run() {
         }
     }
     if let Some(server) = server.and_then(|server| Pid::from_raw(i32::try_from(server).ok()?)) {
+        // The sessions of PostgreSQL have process groups of their own. Look for them while their parent still is.
+        let sessions = children(server);
         // Kill the whole group, so that a child that writes a snapshot ends, too.
         let _ = kill_process_group(server, Signal::KILL);
+        for session in sessions {
+            let _ = kill_process(session, Signal::KILL);
+        }
+    }
+    for folder in &folders {
+        larder_testing::postgres::free_shared_memory(folder);
     }
     let deadline = Instant::now() + CLEARING;
-    for folder in folders {
+    for folder in &folders {
         while folder.exists() && Instant::now() < deadline {
-            if std::fs::remove_dir_all(&folder).is_err() {
+            if std::fs::remove_dir_all(folder).is_err() {
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
     }
+}
+
+/// The processes that this one has started. Linux only: elsewhere the sessions of PostgreSQL notice by themselves that their server has ended.
+fn children(parent: Pid) -> Vec<Pid> {
+    // `pid (name) state ppid …`, where the name may have spaces and parentheses.
+    let of_ours = |stat: String| {
+        let pid = stat.split_once(' ')?.0.parse().ok()?;
+        let of: i32 = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+        if of == parent.as_raw_nonzero().get() { Pid::from_raw(pid) } else { None }
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok()).filter_map(of_ours).collect()
 }

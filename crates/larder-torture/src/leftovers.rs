@@ -1,8 +1,10 @@
-//! Checks the server when everything has come to rest: every key that is left must expire or be of use.
+//! Checks the server when everything has come to rest: every key, or row, that is left must expire or be of use.
 
 use super::faults::Failed;
 use super::node::{PREFIX, cache_name};
 use super::objects::Kind;
+use crate::postgres::Sql;
+use larder_testing::postgres::PostgresServer;
 use larder_testing::server::{Connection, Reply, Server};
 
 /// How many bytes precede the primary key in the value of an index key.
@@ -34,6 +36,37 @@ pub(crate) async fn find(server: &Server) -> Result<Vec<String>, Failed> {
                 }
             }
             _ => found.push(format!("a key that never ends: {shown}")),
+        }
+    }
+    Ok(found)
+}
+
+/// Checks the tables of a database, after a prune. Returns one line for people for each kind of row that should not be there.
+pub(crate) async fn find_in_postgres(server: &PostgresServer) -> Result<Vec<String>, Failed> {
+    // What the last statements have left is removed by the next prune.
+    const LEFT: [(&str, &str); 6] = [
+        (
+            "objects that have ended",
+            "larder.objects WHERE until <= now() - interval '1 s' OR idle <= now() - interval '1 s'",
+        ),
+        ("notes that have ended", "larder.notes WHERE until <= now() - interval '1 s'"),
+        ("leases that have ended", "larder.leases WHERE until <= now() - interval '1 s'"),
+        (
+            "rows of keys that lead nowhere",
+            "larder.keys k, larder.clock c WHERE k.generation <= c.swept
+             AND NOT EXISTS (SELECT FROM larder.objects o WHERE o.mark = k.leads_to AND k.mark = ANY (o.marks))",
+        ),
+        ("prepared transactions", "pg_prepared_xacts"),
+        ("transactions that have not ended", "pg_stat_activity WHERE state LIKE 'idle in transaction%'"),
+    ];
+    let session = Sql::connect(&server.dsn()).await?;
+    // Once more, so that nothing can have ended between the prune and the look.
+    session.run("SELECT larder.prune(0, 1000000)").await?;
+    let mut found = Vec::new();
+    for (what, rows) in LEFT {
+        let count: u64 = session.number(&format!("SELECT count(*) FROM {rows}")).await?;
+        if count > 0 {
+            found.push(format!("{count} {what}"));
         }
     }
     Ok(found)

@@ -12,6 +12,8 @@
 //!   source ─────── SQLite, with every state there ever was         source.rs, objects.rs
 //! ```
 //!
+//! With `--feed` the source is a PostgreSQL database (ledger.rs), writers change it by plain SQL (writers.rs), and nodes follow it (node/follower.rs).
+//!
 //! The truth is in the source's file, so it survives every process that is killed. A violation is reported with a short history, and with
 //! the command to run it again. The seed decides the schedule of faults and what each task does, but not how they interleave.
 
@@ -22,17 +24,20 @@ mod demands;
 mod failure;
 mod faults;
 mod guard;
+mod ledger;
 mod leftovers;
 mod node;
 mod objects;
 mod output;
 mod plan;
+mod postgres;
 mod protocol;
 mod report;
 mod run;
 mod source;
 mod truth;
 mod witness;
+mod writers;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;

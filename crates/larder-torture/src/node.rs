@@ -2,19 +2,24 @@
 //! writes reports of everything that it has seen to stdout. When its stdin closes, the node ends.
 
 mod callers;
+mod follower;
 mod recorder;
 mod workload;
 
 use super::objects::{Instance, Kind, Policy, Subject};
-use super::protocol::{self, Event, Order, Report, Setup, now};
+use super::protocol::{self, Event, Order, Report, Setup, Store, Truth, now};
 use super::source::Source;
 use crate::failure::Failure;
+use crate::plan;
 use clap::Args;
+use follower::Following;
+use larder::breaker::{Breaker, BreakerOptions};
 use larder::connector::memory::{Memory, MemoryOptions};
-use larder::connector::redis::Redis;
-use larder::connector::redis::{Address, RedisOptions};
+use larder::connector::postgres::{Postgres, PostgresOptions};
+use larder::connector::redis::{Address, Redis, RedisOptions};
+use larder::feed::{Feed, FeedOptions, FollowOptions};
 use larder::protection::Protection;
-use larder::{Cache, Connector, Entry, LoadOptions, Schema};
+use larder::{Cache, Connector, Entry, LoadOptions, OptionError, Schema};
 use recorder::{Recorder, Taken};
 use std::error::Error;
 use std::process::ExitCode;
@@ -35,8 +40,20 @@ const LAST_USE_AGE: Duration = Duration::from_secs(3);
 /// How long after its max age an instance is kept, to be served while its successor is loaded.
 pub(crate) const SERVE_EXPIRED: Duration = Duration::from_secs(2);
 
-/// How long one operation on the server may take.
-pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long one operation on the server may take. Statements of PostgreSQL do more work, and wait for locks.
+pub(crate) fn operation_timeout(connector: plan::Connector) -> Duration {
+    match connector {
+        plan::Connector::Memory | plan::Connector::Redis => Duration::from_millis(100),
+        plan::Connector::Postgres => Duration::from_millis(500),
+    }
+}
+
+/// How often a node asks the feed, and for how long after that it serves what it has in memory.
+const POLL: Duration = Duration::from_millis(25);
+pub(crate) const DEADLINE: Duration = Duration::from_millis(600);
+
+/// How often a node prunes a database.
+const PRUNE_EVERY: Duration = Duration::from_secs(1);
 
 /// How often a node sends a report.
 const TELL_EVERY: Duration = Duration::from_millis(25);
@@ -54,32 +71,87 @@ pub(crate) struct Options {
 pub(super) struct Caches {
     pub(super) instances: Cache<Instance>,
     pub(super) policies: Cache<Policy>,
-    redis: Option<Redis>,
+    server: Server,
+}
+
+/// What the caches of this process are on.
+enum Server {
+    Memory,
+    /// This process, following a feed.
+    Feed(Postgres, Feed),
+    Redis(Redis),
+    Postgres(Postgres),
+}
+
+/// The breaker closes sooner than a service would want, so that more happens in a run.
+fn hasten(breaker: &mut BreakerOptions) {
+    breaker.open = Duration::from_millis(200);
+    breaker.open_max = Duration::from_millis(400);
+    breaker.ramp = Duration::from_millis(300);
+}
+
+fn options(dsn: &str, node: u32) -> Result<PostgresOptions, OptionError> {
+    let mut options = PostgresOptions::from_url(dsn)?
+        .operation_timeout(operation_timeout(plan::Connector::Postgres))
+        // One node in three sends every statement with its text.
+        .prepared(!node.is_multiple_of(3))
+        .prune_interval(PRUNE_EVERY);
+    hasten(&mut options.breaker);
+    Ok(options)
+}
+
+impl Server {
+    fn open(setup: &Setup) -> Result<Self, Box<dyn Error>> {
+        Ok(match (&setup.store, &setup.source) {
+            (Store::Memory, Truth::File(_)) => Self::Memory,
+            (Store::Memory, Truth::Ledger { feed, .. }) => {
+                let postgres = Postgres::open(options(feed, setup.node)?)?;
+                let options = FeedOptions::new().poll(POLL);
+                let feed = Feed::open(&postgres, options)?;
+                Self::Feed(postgres, feed)
+            }
+            (Store::Redis(socket), _) => {
+                let mut options = RedisOptions::new(Address::Unix(socket.clone()))
+                    .prefix(PREFIX.to_owned())
+                    .operation_timeout(operation_timeout(plan::Connector::Redis));
+                hasten(&mut options.breaker);
+                Self::Redis(Redis::open(options)?)
+            }
+            (Store::Postgres(dsn), _) => Self::Postgres(Postgres::open(options(dsn, setup.node)?)?),
+        })
+    }
+
+    fn breaker(&self) -> Option<&Breaker> {
+        match self {
+            Self::Memory => None,
+            Self::Redis(redis) => Some(redis.breaker()),
+            Self::Feed(postgres, _) | Self::Postgres(postgres) => Some(postgres.breaker()),
+        }
+    }
+
+    fn connector(&self, schema: Schema) -> Result<Arc<dyn Connector>, Box<dyn Error>> {
+        Ok(match self {
+            Self::Memory => Arc::new(Memory::open(schema, MemoryOptions::default())?),
+            Self::Feed(_, feed) => {
+                Arc::new(feed.memory(schema, MemoryOptions::default(), FollowOptions::new().deadline(DEADLINE))?)
+            }
+            Self::Redis(redis) => Arc::new(redis.connector(schema)?),
+            Self::Postgres(postgres) => Arc::new(postgres.connector(schema)?),
+        })
+    }
 }
 
 impl Caches {
     fn open(setup: &Setup) -> Result<Self, Failure> {
-        let redis = match &setup.socket {
-            Some(socket) => {
-                let mut config = RedisOptions::new(Address::Unix(socket.clone()))
-                    .prefix(PREFIX.to_owned())
-                    .operation_timeout(OPERATION_TIMEOUT);
-                // The breaker closes sooner than a service would want, so that more happens in a run.
-                config.breaker.open = Duration::from_millis(200);
-                config.breaker.open_max = Duration::from_millis(400);
-                config.breaker.ramp = Duration::from_millis(300);
-                Some(Redis::open(config).map_err(|error| Failure::Problem(error.to_string()))?)
-            }
-            None => None,
-        };
         let refused = |error: Box<dyn Error>| Failure::Problem(error.to_string());
-        let instances = open(setup.node, redis.as_ref()).map_err(refused)?;
-        let policies = open(setup.node, redis.as_ref()).map_err(refused)?;
-        Ok(Self { instances, policies, redis })
+        let server = Server::open(setup).map_err(refused)?;
+        let instances = open(setup.node, &server).map_err(refused)?;
+        let policies = open(setup.node, &server).map_err(refused)?;
+        Ok(Self { instances, policies, server })
     }
 
-    pub(super) fn breaker(&self) -> Option<&larder::breaker::Breaker> {
-        self.redis.as_ref().map(Redis::breaker)
+    pub(super) fn breaker(&self) -> Option<&Breaker> {
+        self.server.breaker()
     }
 
     pub(super) fn journal(&self, kind: Kind) -> u64 {
@@ -132,16 +204,12 @@ fn loading(node: u32) -> LoadOptions {
         .jitter(0.3)
 }
 
-fn open<E: Subject>(node: u32, redis: Option<&Redis>) -> Result<Cache<E>, Box<dyn Error>> {
+fn open<E: Subject>(node: u32, server: &Server) -> Result<Cache<E>, Box<dyn Error>> {
     let mut schema = Schema::of::<E>();
     if E::KIND == Kind::Instance {
         schema = schema.ages(MAX_AGE, LAST_USE_AGE).loading(loading(node));
     }
-    let connector: Arc<dyn Connector> = match redis {
-        Some(redis) => Arc::new(redis.connector(schema.clone())?),
-        None => Arc::new(Memory::open(schema.clone(), MemoryOptions::default())?),
-    };
-    Ok(Cache::new(connector, schema)?)
+    Ok(Cache::new(server.connector(schema.clone())?, schema)?)
 }
 
 /// The name of a cache on the server.
@@ -160,17 +228,15 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
         protection.ok_or_else(|| Failure::Usage(format!("no protection is called {name}")))?.switch_off();
     }
     let caches = Arc::new(Caches::open(&setup)?);
-    let source = Source::open(&setup.source).map_err(|error| Failure::Problem(error.to_string()))?;
-    let recorder = Arc::new(Recorder::new(workload::tasks(&setup)));
-    let workload = Workload::begin(setup, caches.clone(), source, recorder.clone());
+    let (recorder, work) = Work::begin(setup, caches.clone())?;
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     let obeying = async {
         while let Ok(Some(line)) = orders.next_line().await {
             let order: Order = serde_json::from_str(&line)?;
             if let Order::ByPrimary(only) = order {
-                workload.by_primary(only);
+                work.by_primary(only);
             } else {
-                let result = obey(order, &workload, &caches).await;
+                let result = obey(order, &work, &caches).await;
                 recorder.record(|at| Event::Done { at, order, result });
             }
         }
@@ -186,11 +252,59 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
     std::process::exit(0)
 }
 
-async fn obey(order: Order, workload: &Workload, caches: &Caches) -> Result<(), String> {
+/// What the tasks of this process do.
+enum Work {
+    Torture(Workload),
+    Follow(Following),
+}
+
+impl Work {
+    fn begin(setup: Setup, caches: Arc<Caches>) -> Result<(Arc<Recorder>, Self), Failure> {
+        match setup.source.clone() {
+            Truth::File(file) => {
+                let source = Source::open(&file).map_err(|error| Failure::Problem(error.to_string()))?;
+                let recorder = Arc::new(Recorder::new(workload::tasks(&setup)));
+                Ok((recorder.clone(), Self::Torture(Workload::begin(setup, caches, source, recorder))))
+            }
+            Truth::Ledger { dsn, .. } => {
+                let recorder = Arc::new(Recorder::new(follower::tasks(&setup)));
+                Ok((recorder.clone(), Self::Follow(Following::begin(setup, &dsn, caches, recorder))))
+            }
+        }
+    }
+
+    fn by_primary(&self, only: bool) {
+        if let Self::Torture(workload) = self {
+            workload.by_primary(only);
+        }
+    }
+
+    async fn end(&self) -> Result<(), String> {
+        match self {
+            Self::Torture(workload) => workload.end(REST).await,
+            Self::Follow(following) => following.end(REST).await,
+        }
+    }
+
+    fn own_up(&self) {
+        if let Self::Torture(workload) = self {
+            workload.own_up();
+        }
+    }
+
+    async fn sweep(&self) {
+        match self {
+            Self::Torture(workload) => workload.sweep().await,
+            Self::Follow(following) => following.sweep().await,
+        }
+    }
+}
+
+async fn obey(order: Order, work: &Work, caches: &Caches) -> Result<(), String> {
     match order {
         Order::ByPrimary(_) => Ok(()),
         Order::Settle => {
-            workload.end(REST).await?;
+            work.end().await?;
             let deadline = tokio::time::Instant::now() + REST;
             while let Some(unrest) = caches.unrest() {
                 if tokio::time::Instant::now() > deadline {
@@ -198,11 +312,11 @@ async fn obey(order: Order, workload: &Workload, caches: &Caches) -> Result<(), 
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            workload.own_up();
+            work.own_up();
             Ok(())
         }
         Order::Sweep => {
-            workload.sweep().await;
+            work.sweep().await;
             Ok(())
         }
         Order::Prune => {

@@ -26,6 +26,17 @@ pub(crate) enum By {
     Host,
 }
 
+impl By {
+    /// The name of the index.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Serial => "serial",
+            Self::Host => "host",
+        }
+    }
+}
+
 /// A key of a cache. As a key of larder it encodes to the text that the object lists in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Key {
@@ -51,7 +62,8 @@ impl Key {
         self.by == By::Id
     }
 
-    fn text(self) -> String {
+    /// The bytes of the key, which are text.
+    pub(crate) fn text(self) -> String {
         match self.by {
             By::Id => id_of(self.kind, self.number),
             By::Serial => self.number.to_string(),
@@ -80,12 +92,7 @@ impl fmt::Display for Key {
             Kind::Instance => Instance::CACHE,
             Kind::Policy => Policy::CACHE,
         };
-        let index = match self.by {
-            By::Id => "id",
-            By::Serial => "serial",
-            By::Host => "host",
-        };
-        write!(f, "{cache} by {index} {}", self.text())
+        write!(f, "{cache} by {} {}", self.by.name(), self.text())
     }
 }
 

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::faults::{self, FaultKind};
 use clap::{Args, ValueEnum};
 use larder::protection::Protection;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ pub(crate) enum Connector {
     Memory,
     /// On a Redis or Valkey server
     Redis,
+    /// In a PostgreSQL database
+    Postgres,
 }
 
 impl Connector {
@@ -21,6 +24,21 @@ impl Connector {
         match self {
             Self::Memory => "memory",
             Self::Redis => "redis",
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// The protections that can be switched off, and are missed then.
+    fn protections(self, feed: bool) -> &'static [Protection] {
+        use Protection::{
+            Deadline, Drain, Epoch, Fence, Generations, History, Journal, ReadCheck, SnapshotDifference, Ticket,
+            Validate, Version,
+        };
+        match self {
+            Self::Memory if feed => &[Deadline, SnapshotDifference],
+            Self::Memory => &[Fence, Ticket, Version, Epoch],
+            Self::Redis => &[Fence, Ticket, Journal, Version, Epoch, History, Validate],
+            Self::Postgres => &[ReadCheck, Generations, Drain, Epoch, Ticket, Journal],
         }
     }
 }
@@ -29,8 +47,12 @@ impl Connector {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     /// Where objects are stored: on a server that is started for the run, or in the memory of one process
-    #[arg(long, value_enum, default_value = "redis")]
+    #[arg(long, value_enum, default_value = "redis", default_value_if("feed", "true", "memory"))]
     connector: Connector,
+    /// The source is a PostgreSQL database that writers change by plain SQL, and caches hear of it: those in memory follow the feed, within their
+    /// deadline; those on postgres at once
+    #[arg(long)]
+    feed: bool,
     /// How long faults are made
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
@@ -44,16 +66,18 @@ pub(crate) struct Options {
     /// How many processes [default: 3, in memory 1]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     nodes: Option<u32>,
-    /// How many tasks per process that change and forget objects, and read between that [default: 16, in memory 48]
+    /// How many tasks per process that change and forget objects, and read between that [default: 16, in memory 48, on postgres 6]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
     tasks: Option<u32>,
-    /// How many tasks per process that only read, as fast as answers come [default: 48]
+    /// How many tasks per process that only read, as fast as answers come [default: 48, on postgres 6]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=999))]
     readers: Option<u32>,
-    /// Switches off a protection of the promises, to see that the checker finds it: fence, ticket, journal, version, epoch, history or validate
+    /// Switches off a protection of the promises, to see that the checker finds it. In memory: fence, ticket, version or epoch. On redis also
+    /// journal, history or validate. On postgres: readcheck, generations, drain, epoch, ticket or journal. With --feed:
+    /// deadline or snapshot-difference
     #[arg(long, value_name = "PROTECTION")]
     without: Option<String>,
-    /// The server program to start, instead of the first redis-server or valkey-server found
+    /// The server program to start, instead of the first redis-server or valkey-server found; for PostgreSQL the folder of its programs
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
     /// Print one JSON object
@@ -65,8 +89,11 @@ pub(crate) struct Options {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) connector: Connector,
+    pub(crate) feed: bool,
     pub(crate) time: Duration,
     pub(crate) faults: Vec<FaultKind>,
+    /// The pause before a fault of the server or of the network, in ms.
+    pub(crate) calm: Range<u64>,
     pub(crate) seed: u64,
     pub(crate) nodes: u32,
     pub(crate) tasks: u32,
@@ -77,14 +104,15 @@ pub(crate) struct Plan {
     pub(crate) again: String,
 }
 
-/// The protections that the memory connector has.
-const IN_MEMORY: [Protection; 4] = [Protection::Fence, Protection::Ticket, Protection::Version, Protection::Epoch];
-
 /// The faults that reveal soonest that a protection is missing.
-fn revealing(protection: Protection) -> Vec<FaultKind> {
-    match protection {
-        Protection::Journal => vec![FaultKind::Drop, FaultKind::Stop, FaultKind::Cancel],
-        Protection::History => vec![FaultKind::Snapshot, FaultKind::Cancel],
+fn revealing(connector: Connector, protection: Protection) -> Vec<FaultKind> {
+    match (connector, protection) {
+        (_, Protection::Journal) => vec![FaultKind::Drop, FaultKind::Stop, FaultKind::Cancel],
+        (_, Protection::History) => vec![FaultKind::Snapshot, FaultKind::Cancel],
+        (_, Protection::Deadline) => vec![FaultKind::Pause, FaultKind::Drop, FaultKind::Cancel],
+        (_, Protection::Generations) => vec![FaultKind::Turn, FaultKind::Cancel],
+        (_, Protection::Drain) => vec![FaultKind::Turn],
+        (Connector::Postgres, Protection::Epoch) => vec![FaultKind::Crash, FaultKind::Cancel],
         _ => vec![FaultKind::Cancel],
     }
 }
@@ -101,11 +129,17 @@ impl Options {
                 })?)
             }
         };
-        let memory = self.connector == Connector::Memory;
-        if memory && let Some(protection) = without.filter(|protection| !IN_MEMORY.contains(protection)) {
-            let (name, known) = (protection.name(), IN_MEMORY.map(Protection::name).join(", "));
+        let memory = self.connector == Connector::Memory && !self.feed;
+        if self.feed && self.connector == Connector::Redis {
+            return Err(Failure::Usage("--feed is for --connector memory and --connector postgres".to_owned()));
+        }
+        let there = self.connector.protections(self.feed);
+        if let Some(protection) = without.filter(|protection| !there.contains(protection)) {
+            let (connector, name) = (self.connector.name(), protection.name());
+            let known: Vec<&str> = there.iter().map(|protection| protection.name()).collect();
             return Err(Failure::Usage(format!(
-                "--without: the memory connector does not need `{name}`, as there is no server that could fail; it has {known}"
+                "--without: the {connector} connector does not need `{name}`; it has {}",
+                known.join(", ")
             )));
         }
         if memory && self.nodes.is_some_and(|nodes| nodes > 1) {
@@ -115,33 +149,48 @@ impl Options {
             ));
         }
         if memory && self.server.is_some() {
-            return Err(Failure::Usage("--server is for --connector redis".to_owned()));
+            return Err(Failure::Usage("--server is for --connector redis and --connector postgres".to_owned()));
         }
         let mut faults = match (&self.faults, without) {
             (Some(list), _) => faults::parse(list).map_err(|error| Failure::Usage(format!("--faults: {error}")))?,
-            (None, Some(protection)) => revealing(protection),
+            (None, Some(protection)) => revealing(self.connector, protection),
             (None, None) => FaultKind::ALL.to_vec(),
         };
-        if memory {
-            let there: Vec<FaultKind> =
-                faults.iter().copied().filter(|fault| FaultKind::WITHOUT_SERVER.contains(fault)).collect();
-            if there.is_empty() && !faults.is_empty() {
-                return Err(Failure::Usage(
-                    "--faults: without a server there are only `clients` and `cancel`".to_owned(),
-                ));
-            }
-            faults = there;
+        let asked = !faults.is_empty();
+        faults.retain(|fault| fault.happens_to(self.connector, self.feed));
+        if faults.is_empty() && asked {
+            let there = FaultKind::ALL.into_iter().filter(|fault| fault.happens_to(self.connector, self.feed));
+            let there: Vec<String> = there.map(|fault| format!("`{fault}`")).collect();
+            return Err(Failure::Usage(format!(
+                "--faults: with --connector {} there are only {}",
+                self.connector.name(),
+                there.join(", ")
+            )));
         }
         // A short seed is easier to type.
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
         let nodes = self.nodes.unwrap_or(if memory { 1 } else { 3 });
-        let tasks = self.tasks.unwrap_or(if memory { 48 } else { 16 });
-        let readers = self.readers.unwrap_or(48);
+        // Each answer costs a database much more than it costs Redis: with fewer tasks more is cached.
+        let (tasks, readers) = match self.connector {
+            Connector::Memory | Connector::Postgres if self.feed => (4, 4),
+            Connector::Memory => (48, 48),
+            Connector::Redis => (16, 48),
+            Connector::Postgres => (6, 6),
+        };
+        let (tasks, readers) = (self.tasks.unwrap_or(tasks), self.readers.unwrap_or(readers));
+        let calm = match without {
+            // The nodes must have come back when the next crash comes.
+            Some(Protection::Epoch) if self.connector == Connector::Postgres => 2_000..4_000,
+            _ => 400..2_200,
+        };
         let mut again = format!(
             "larder-torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {tasks} --readers {readers}",
             self.connector.name(),
             self.seconds
         );
+        if self.feed {
+            again += " --feed";
+        }
         if let Some(list) = &self.faults {
             again += &format!(" --faults {}", list.replace(' ', ""));
         }
@@ -153,8 +202,10 @@ impl Options {
         }
         Ok(Plan {
             connector: self.connector,
+            feed: self.feed,
             time: Duration::from_secs(self.seconds),
             faults,
+            calm,
             seed,
             nodes,
             tasks,

@@ -16,6 +16,30 @@ pub(crate) fn now() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
+/// Where a node stores objects: in its memory, or on a server behind the node's proxy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Store {
+    Memory,
+    /// The socket of the proxy.
+    Redis(PathBuf),
+    /// What a client connects with: keys and values as libpq takes them.
+    Postgres(String),
+}
+
+/// The source of record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Truth {
+    /// The file of a SQLite database, which nodes change.
+    File(PathBuf),
+    /// A PostgreSQL database, which others change. Caches in memory follow its feed.
+    Ledger {
+        /// What a client connects with: keys and values as libpq takes them.
+        dsn: String,
+        /// What the feed of this node connects with, through the node's proxy.
+        feed: String,
+    },
+}
+
 /// The setup of a node: its only argument, as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
@@ -30,9 +54,8 @@ pub(crate) struct Setup {
     pub(crate) tasks: u32,
     /// How many tasks only read.
     pub(crate) readers: u32,
-    /// The socket of the node's proxy. `None`: the caches are in memory.
-    pub(crate) socket: Option<PathBuf>,
-    pub(crate) source: PathBuf,
+    pub(crate) store: Store,
+    pub(crate) source: Truth,
     /// The protection that is switched off.
     pub(crate) without: Option<String>,
     /// Whether some callers go away.
@@ -161,6 +184,8 @@ pub(crate) enum Call {
     SetMany,
     Delete,
     Truncate,
+    /// `larder.invalidate`, in a transaction of plain SQL.
+    Sql,
 }
 
 impl Call {
@@ -175,6 +200,7 @@ impl Call {
             Self::SetMany => "set_many",
             Self::Delete => "delete",
             Self::Truncate => "truncate",
+            Self::Sql => "sql",
         }
     }
 }

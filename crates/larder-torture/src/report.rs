@@ -1,6 +1,6 @@
 //! The result of a run.
 
-use super::node::OPERATION_TIMEOUT;
+use super::node::operation_timeout;
 use super::plan::Plan;
 use super::run::Ending;
 use super::witness::Progress;
@@ -103,7 +103,7 @@ impl Summary {
             breaker_opened: counts().map(|counts| counts.breaker_opened).sum(),
             slowest_ms: slowest.map_or(0.0, |counts| counts.slowest_us as f64 / 1_000.0),
             slowest: slowest.map_or_else(String::new, |counts| counts.slowest.clone()),
-            bound_ms: (OPERATION_TIMEOUT * OPERATIONS).as_secs_f64() * 1_000.0,
+            bound_ms: (operation_timeout(plan.connector) * OPERATIONS).as_secs_f64() * 1_000.0,
             late_ms: counts().map(|counts| counts.late_us).max().unwrap_or(0) as f64 / 1_000.0,
             leaks,
             history,

@@ -3,19 +3,24 @@
 
 use crate::crew::Crew;
 use crate::failure::Failure;
-use crate::faults::{Breaking, Deck, FaultKind, Maker, Network, To};
+use crate::faults::{BreakingPostgres, BreakingRedis, Deck, FaultKind, Maker, Network, To, Upkeep};
 use crate::guard::Guard;
+use crate::ledger::{self, Ledger};
 use crate::node;
 use crate::objects::Kind;
 use crate::plan::{Connector, Options, Plan};
-use crate::protocol::{Order, Setup, now};
+use crate::protocol::{Order, Setup, Store, Truth, now};
 use crate::report::{self, Summary};
 use crate::source::{self, Database};
-use crate::witness::{self, News, Shared, Word};
-use crate::{leftovers, output};
+use crate::witness::{self, News, Record, Shared, Word};
+use crate::writers::{WRITERS, Writers};
+use crate::{leftovers, output, postgres};
 use indicatif::{ProgressBar, ProgressStyle};
+use larder_testing::postgres::PostgresServer;
 use larder_testing::proxy::Proxy;
 use larder_testing::server::{Server, ServerBinary, ServerOptions};
+use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +30,9 @@ use tokio::task::JoinSet;
 
 /// How long nodes may take for each order after the faults are over.
 const REST: Duration = Duration::from_secs(60);
+
+/// The pause before the tables are turned and swept again, in ms.
+const UPKEEP: Range<u64> = 0..150;
 
 /// Runs to the end, or to the first impossible answer.
 pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
@@ -50,9 +58,75 @@ fn problem(error: impl std::fmt::Display) -> Failure {
     Failure::Problem(error.to_string())
 }
 
+/// The server of a run.
+enum Served {
+    Nowhere,
+    Redis(Arc<Server>),
+    Postgres(Arc<PostgresServer>),
+}
+
+impl Served {
+    /// Starts the server, and tells the guard.
+    async fn start(plan: &Plan, guard: &Guard) -> Result<Self, Failure> {
+        Ok(match plan.connector {
+            Connector::Memory if !plan.feed => Self::Nowhere,
+            Connector::Redis => {
+                let binary = match &plan.server {
+                    Some(path) => ServerBinary::at(path).map_err(problem)?,
+                    None => larder_testing::server::required().map_err(problem)?.remove(0),
+                };
+                let server = Server::start(&binary, ServerOptions::default().persistent()).await.map_err(problem)?;
+                guard.folder_of(server.socket());
+                guard.server(server.pid());
+                Self::Redis(Arc::new(server))
+            }
+            Connector::Memory | Connector::Postgres => {
+                let server = postgres::start(plan).await.map_err(problem)?;
+                guard.folder(server.socket());
+                guard.server(server.pid());
+                Self::Postgres(Arc::new(server))
+            }
+        })
+    }
+
+    /// A proxy in front of the server. `None`: there is no server.
+    async fn proxy(&self) -> std::io::Result<Option<Proxy>> {
+        match self {
+            Self::Nowhere => Ok(None),
+            Self::Redis(server) => Proxy::start(&**server).await.map(Some),
+            Self::Postgres(server) => Proxy::start(&*postgres::socket(server)).await.map(Some),
+        }
+    }
+
+    /// Where nodes store. The address is set for each node.
+    fn store(&self, plan: &Plan) -> Store {
+        match self {
+            _ if plan.connector == Connector::Memory => Store::Memory,
+            Self::Nowhere => Store::Memory,
+            Self::Redis(_) => Store::Redis(PathBuf::new()),
+            Self::Postgres(_) => Store::Postgres(String::new()),
+        }
+    }
+
+    /// Whether one node can read what another stores.
+    fn is_shared(&self) -> bool {
+        !matches!(self, Self::Nowhere)
+    }
+
+    /// What is left on the server that should not be there.
+    async fn leftovers(&self) -> Result<Vec<String>, Failure> {
+        match self {
+            Self::Nowhere => Ok(Vec::new()),
+            Self::Redis(server) => leftovers::find(server).await.map_err(problem),
+            Self::Postgres(server) => leftovers::find_in_postgres(server).await.map_err(problem),
+        }
+    }
+}
+
 /// Everything that a run has set up, and that ends with the run.
 struct Stage {
-    server: Option<Arc<Server>>,
+    server: Served,
+    writers: Option<Writers>,
     crew: Arc<Crew>,
     shared: Shared,
     news: UnboundedSender<News>,
@@ -95,28 +169,27 @@ impl Stage {
         let guard = Arc::new(Guard::start().map_err(problem)?);
         let folder = tempfile::Builder::new().prefix("larder-torture-").tempdir().map_err(problem)?;
         guard.folder(folder.path());
-        let path = folder.path().join("source.sqlite");
-        let mut database = Database::open(&path).map_err(problem)?;
-        seed(&mut database).map_err(problem)?;
-        let mut proxies = Vec::new();
-        let server = match plan.connector {
-            Connector::Memory => None,
-            Connector::Redis => {
-                let binary = match &plan.server {
-                    Some(path) => ServerBinary::at(path).map_err(problem)?,
-                    None => larder_testing::server::required().map_err(problem)?.remove(0),
-                };
-                let server = Server::start(&binary, ServerOptions::default().persistent()).await.map_err(problem)?;
-                guard.folder_of(server.socket());
-                guard.server(server.pid());
-                for _ in 0..plan.nodes {
-                    let proxy = Proxy::start(&server).await.map_err(problem)?;
-                    guard.folder_of(proxy.socket());
-                    proxies.push(proxy);
-                }
-                Some(Arc::new(server))
+        let server = Served::start(plan, &guard).await?;
+        let (source, record) = match &server {
+            Served::Postgres(server) if plan.feed => {
+                let dsn = server.dsn();
+                ledger::set_up(&dsn).await.map_err(problem)?;
+                let record = Record::Ledger(Ledger::new(dsn.clone()), tokio::runtime::Handle::current());
+                (Truth::Ledger { feed: dsn.clone(), dsn }, record)
+            }
+            _ => {
+                let path = folder.path().join("source.sqlite");
+                let mut database = Database::open(&path).map_err(problem)?;
+                seed(&mut database).map_err(problem)?;
+                (Truth::File(path), Record::File(database))
             }
         };
+        let mut proxies = Vec::new();
+        for _ in 0..plan.nodes {
+            let Some(proxy) = server.proxy().await.map_err(problem)? else { break };
+            guard.folder_of(proxy.socket());
+            proxies.push(proxy);
+        }
         let setup = Setup {
             node: 0,
             place: 0,
@@ -124,31 +197,46 @@ impl Stage {
             seed: plan.seed,
             tasks: plan.tasks,
             readers: plan.readers,
-            socket: None,
-            source: path,
+            store: server.store(plan),
+            source,
             without: plan.without.map(|protection| protection.name().to_owned()),
             cancel: plan.faults.contains(&FaultKind::Cancel),
         };
         let shared = Shared::default();
         let (news, inbox) = mpsc::unbounded_channel();
         let (said, words) = mpsc::unbounded_channel();
-        witness::listen(database, begun, server.is_some(), inbox, shared.clone(), said).map_err(problem)?;
+        witness::listen(record, begun, server.is_shared(), inbox, shared.clone(), said).map_err(problem)?;
+        let writers = match (&setup.source, plan.connector) {
+            (Truth::File(_), _) => None,
+            (Truth::Ledger { dsn, .. }, connector) => {
+                let deadline = if connector == Connector::Memory { node::DEADLINE } else { Duration::ZERO };
+                Some(Writers::begin(dsn.clone(), deadline, plan.seed, news.clone()))
+            }
+        };
         let crew = Arc::new(Crew::new(setup, plan.nodes as usize, proxies, news.clone()));
         crew.start().await.map_err(problem)?;
-        Ok(Self { server, crew, shared, news, words, _folder: folder, guard })
+        Ok(Self { server, writers, crew, shared, news, words, _folder: folder, guard })
     }
 
     async fn play(&mut self, plan: &Plan, shown: &ProgressBar) -> Result<Ending, Failure> {
         let (stop, stopped) = watch::channel(false);
         let mut streams = JoinSet::new();
-        if let Some(server) = &self.server {
-            let breaking = Breaking::new(server.clone(), self.crew.clone(), self.guard.clone());
-            let deck = Deck::new(&plan.faults, To::Server, plan.seed);
-            let (news, stopped) = (self.news.clone(), stopped.clone());
-            streams.spawn(stream(breaking, deck, stopped, news));
+        let deck = Deck::new(&plan.faults, To::Server, plan.calm.clone(), plan.seed);
+        match &self.server {
+            Served::Nowhere => {}
+            Served::Redis(server) => {
+                let breaking = BreakingRedis::new(server.clone(), self.crew.clone(), self.guard.clone());
+                streams.spawn(stream(breaking, deck, stopped.clone(), self.news.clone()));
+            }
+            Served::Postgres(server) => {
+                let breaking = BreakingPostgres::new(server.clone(), self.crew.clone(), self.guard.clone());
+                streams.spawn(stream(breaking, deck, stopped.clone(), self.news.clone()));
+                let deck = Deck::new(&plan.faults, To::Upkeep, UPKEEP, plan.seed ^ 0x70B5);
+                streams.spawn(stream(Upkeep::new(server.clone()), deck, stopped.clone(), self.news.clone()));
+            }
         }
         let network = Network::new(self.crew.clone());
-        let deck = Deck::new(&plan.faults, To::Network, plan.seed ^ 0x5EED);
+        let deck = Deck::new(&plan.faults, To::Network, plan.calm.clone(), plan.seed ^ 0x5EED);
         let news = self.news.clone();
         streams.spawn(stream(network, deck, stopped, news));
 
@@ -172,6 +260,9 @@ impl Stage {
                 word = self.words.recv() => if let Some(ending) = heard(word)? { return Ok(ending) },
             }
         }
+        if let Some(writers) = &mut self.writers {
+            writers.end().await;
+        }
         let mut leaks = Vec::new();
         for order in [Order::Settle, Order::Sweep, Order::Prune] {
             let places = if matches!(order, Order::Prune) { 0..1 } else { 0..self.crew.places() };
@@ -182,12 +273,14 @@ impl Stage {
                 return Ok(ending);
             }
         }
-        if let Some(server) = &self.server {
-            leaks.extend(leftovers::find(server).await.map_err(problem)?);
-        }
+        leaks.extend(self.server.leftovers().await?);
         self.crew.dismiss().await;
         // The nodes' last reports may still be on their way.
         tokio::time::sleep(Duration::from_millis(200)).await;
+        if self.writers.is_some() {
+            let _ = self.news.send(News::Killed { node: WRITERS });
+            let _ = self.news.send(News::Ends { node: WRITERS, words: String::new() });
+        }
         let _ = self.news.send(News::Finish);
         loop {
             match self.words.recv().await {

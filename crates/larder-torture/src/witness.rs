@@ -4,9 +4,11 @@
 use super::account;
 use super::checker::{CLEARING, Checker, Violation};
 use super::faults::FaultKind;
+use super::ledger::Ledger;
 use super::objects::Kind;
 use super::protocol::{Counts, Event, Report, now};
-use super::source::Database;
+use super::source::{Committed, Database};
+use super::writers::WRITERS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OwnedSemaphorePermit;
@@ -107,7 +109,7 @@ struct Witness {
     /// Whether one node can read what another stores.
     nodes_share: bool,
     checker: Checker,
-    database: Database,
+    record: Record,
     begun: u64,
     killed: BTreeSet<u32>,
     alive: BTreeSet<u32>,
@@ -118,9 +120,26 @@ struct Witness {
     words: UnboundedSender<Word>,
 }
 
+/// Where what was committed can be read.
+pub(crate) enum Record {
+    File(Database),
+    Ledger(Ledger, tokio::runtime::Handle),
+}
+
+impl Record {
+    /// What was committed since the last call; `newest` is the last change that is known. `None`: that cannot be read now.
+    fn committed(&mut self, newest: u64) -> Result<Option<Vec<Committed>>, String> {
+        match self {
+            Self::File(database) => database.committed_since(newest).map(Some).map_err(|error| error.to_string()),
+            // The server may be down, or stopped.
+            Self::Ledger(ledger, runtime) => Ok(runtime.block_on(ledger.committed()).ok()),
+        }
+    }
+}
+
 /// Starts the witness. `begun`: the time that histories count from. `nodes_share`: whether one node can read what another stores.
 pub(crate) fn listen(
-    database: Database,
+    record: Record,
     begun: u64,
     nodes_share: bool,
     mut inbox: UnboundedReceiver<News>,
@@ -130,7 +149,7 @@ pub(crate) fn listen(
     let mut witness = Witness {
         nodes_share,
         checker: Checker::default(),
-        database,
+        record,
         begun,
         killed: BTreeSet::new(),
         alive: BTreeSet::new(),
@@ -151,6 +170,13 @@ pub(crate) fn listen(
             }
             if !witness.judge() {
                 return;
+            }
+            while last && witness.checker.has_work() {
+                // The source could not be read for a moment.
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                if !witness.judge() {
+                    return;
+                }
             }
             if last {
                 let _ = witness.words.send(Word::Finished);
@@ -224,7 +250,9 @@ impl Witness {
                 self.over = None;
             }
         }
-        lock(&self.shared).counts.insert(node, report.counts.clone());
+        if node != WRITERS {
+            lock(&self.shared).counts.insert(node, report.counts.clone());
+        }
         self.checker.hear(node, report);
     }
 
@@ -233,8 +261,9 @@ impl Witness {
         if !self.checker.has_work() {
             return true;
         }
-        let committed = match self.database.committed_since(self.checker.truth.newest()) {
-            Ok(committed) => committed,
+        let committed = match self.record.committed(self.checker.truth.newest()) {
+            Ok(Some(committed)) => committed,
+            Ok(None) => return true,
             Err(error) => {
                 self.say(Word::Trouble(format!("the source cannot be read: {error}")));
                 return false;

@@ -64,10 +64,44 @@ fn every_server_is_clean_under_every_fault() {
             pressed(summary)?;
             refused(summary)?;
             more_than(10, summary, &["deferred", "replayed", "callers_gone", "loads", "joined"])?;
-            let faults = summary["faults"].as_object().unwrap().len();
-            if faults < 4 { Err(format!("{faults} kinds of faults")) } else { Ok(()) }
+            several_faults(summary)
         });
     }
+}
+
+fn several_faults(summary: &Value) -> Result<(), String> {
+    let faults = summary["faults"].as_object().unwrap().len();
+    if faults < 4 { Err(format!("{faults} kinds of faults")) } else { Ok(()) }
+}
+
+#[test]
+fn postgres_is_clean_under_every_fault() {
+    clean(&["--connector", "postgres"], 8, |summary| {
+        assert_eq!(summary["leaks"], serde_json::json!([]));
+        more_than(500, summary, &["reads"])?;
+        more_than(50, summary, &["hits", "deferred"])?;
+        more_than(
+            0,
+            &summary["calls"],
+            &["get", "get_or_load", "load_many", "invalidate", "sql", "truncate", "update"],
+        )?;
+        more_than(0, &summary["faults"], &["turn"])?;
+        several_faults(summary)
+    });
+}
+
+#[test]
+fn caches_that_hear_of_plain_sql_are_clean_under_every_fault() {
+    clean(&["--feed"], 6, |summary| {
+        more_than(2_000, summary, &["reads", "hits"])?;
+        more_than(0, &summary["calls"], &["sql", "get", "get_many", "get_or_load", "lookup"])?;
+        more_than(50, summary, &["changes"])?;
+        several_faults(summary)
+    });
+    clean(&["--feed", "--connector", "postgres"], 3, |summary| {
+        more_than(300, summary, &["reads"])?;
+        more_than(50, summary, &["hits", "changes"])
+    });
 }
 
 #[test]
@@ -82,9 +116,13 @@ fn memory_is_clean() {
 
 /// Without one protection something is found, and told.
 fn is_found(connector: &str, protection: &str) {
+    is_found_with(&["--connector", connector], protection);
+}
+
+fn is_found_with(arguments: &[&str], protection: &str) {
     // It ends when something is found, which takes seconds where the machine has time for it.
-    let arguments = ["--connector", connector, "--seconds", "600", "--seed", "7", "--without", protection];
-    let summary = torture(&arguments, 1);
+    let always = ["--seconds", "600", "--seed", "7", "--without", protection];
+    let summary = torture(&[arguments, &always].concat(), 1);
     assert_eq!((&summary["clean"], &summary["without"]), (&false.into(), &protection.into()));
     assert_eq!(count(&summary, "stale") + count(&summary, "wrong"), 1, "{summary}");
     let history = summary["history"].as_array().unwrap();
@@ -110,6 +148,23 @@ fn each_protection_of_the_redis_connector_is_missed() {
 fn each_protection_of_the_memory_connector_is_missed() {
     for protection in ["fence", "ticket", "version", "epoch"] {
         is_found("memory", protection);
+    }
+}
+
+#[test]
+fn each_protection_of_the_postgres_connector_is_missed() {
+    for pair in ["readcheck", "generations", "drain", "epoch"].chunks(2) {
+        std::thread::scope(|scope| {
+            let running: Vec<_> = pair.iter().map(|name| scope.spawn(|| is_found("postgres", name))).collect();
+            running.into_iter().for_each(|run| run.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn each_protection_of_the_feed_is_missed() {
+    for protection in ["deadline", "snapshot-difference"] {
+        is_found_with(&["--feed"], protection);
     }
 }
 
@@ -148,8 +203,13 @@ fn what_cannot_be_meant_is_told_clearly() {
         &["memory", "`journal`", "fence, ticket, version, epoch"],
     );
     refused(&["--connector", "memory", "--nodes", "2"], 2, &["--nodes", "other processes"]);
-    refused(&["--connector", "memory", "--faults", "kill"], 2, &["`clients` and `cancel`"]);
+    refused(&["--connector", "memory", "--faults", "kill"], 2, &["`clients`, `cancel`"]);
     refused(&["--connector", "memory", "--server", "/nowhere"], 2, &["--connector redis"]);
+    refused(&["--connector", "postgres", "--without", "fence"], 2, &["postgres", "`fence`", "readcheck, generations"]);
+    refused(&["--connector", "postgres", "--faults", "misconf"], 2, &["`crash`, `restart`", "`turn`"]);
+    refused(&["--connector", "postgres", "--server", "/nowhere"], 1, &["/nowhere"]);
+    refused(&["--feed", "--connector", "redis"], 2, &["--feed", "memory"]);
+    refused(&["--feed", "--without", "epoch"], 2, &["`epoch`", "deadline, snapshot-difference"]);
     refused(&["--server", "/nowhere/redis-server"], 1, &["/nowhere/redis-server"]);
     refused(&["--seconds", "0"], 2, &["--seconds"]);
 }
@@ -180,10 +240,46 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_coordinator_that_is_killed_leaves_nothing_behind() {
-    let folder = tempfile::Builder::new().prefix("killed").tempdir().unwrap();
     let server = required().unwrap().remove(0).path;
+    // The coordinator, its guard, three nodes and a server; one that is being replaced may be missing for a moment.
+    nothing_is_left_behind("redis", &server, 6);
+}
+
+/// A server of PostgreSQL has processes with groups of their own, and a piece of shared memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_coordinator_that_is_killed_leaves_nothing_of_postgres_behind() {
+    let programs = larder_testing::postgres::required().unwrap().remove(0).folder;
+    nothing_is_left_behind("postgres", &programs, 12);
+}
+
+/// The numbers of the pieces of shared memory that servers in this folder have.
+#[cfg(target_os = "linux")]
+fn shared_memory(folder: &std::path::Path) -> Vec<String> {
+    let folders = std::fs::read_dir(folder).unwrap().flatten();
+    let files = folders.filter_map(|folder| std::fs::read_to_string(folder.path().join("data/postmaster.pid")).ok());
+    files.filter_map(|lines| Some(lines.lines().nth(6)?.split_whitespace().nth(1)?.to_owned())).collect()
+}
+
+/// Starts a run, waits until it has this many processes, and kills its coordinator.
+#[cfg(target_os = "linux")]
+fn nothing_is_left_behind(connector: &str, server: &std::path::Path, least: usize) {
+    let folder = tempfile::Builder::new().prefix("killed").tempdir().unwrap();
+    // The user of a server that is not root's must be able to enter.
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut coordinator = Command::new(env!("CARGO_BIN_EXE_larder-torture"))
-        .args(["--seconds", "600", "--nodes", "3", "--json", "--server"])
+        .args([
+            "--connector",
+            connector,
+            "--seconds",
+            "600",
+            "--nodes",
+            "3",
+            "--faults",
+            "turn,clients",
+            "--json",
+            "--server",
+        ])
         .arg(server)
         .env("TMPDIR", folder.path())
         // Without `setpriv` nobody but the guard ends the server.
@@ -191,15 +287,19 @@ fn a_coordinator_that_is_killed_leaves_nothing_behind() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    // The coordinator, its guard, three nodes and a server; one that is being replaced may be missing for a moment.
-    wait_until("six processes", || processes(folder.path()).len() >= 6);
+    wait_until("all processes", || processes(folder.path()).len() >= least);
     assert!(
         std::fs::read_dir(folder.path()).unwrap().count() >= 5,
         "one folder for each socket and one for the source"
     );
+    let pieces_before = shared_memory(folder.path());
     coordinator.kill().unwrap();
     coordinator.wait().unwrap();
     wait_until("every process has ended", || processes(folder.path()).is_empty());
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{left:?}");
+    assert_eq!(pieces_before.len(), usize::from(connector == "postgres"));
+    let all = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let is_left = |piece: &String| all.lines().any(|line| line.split_whitespace().nth(1) == Some(piece));
+    assert!(!pieces_before.iter().any(is_left), "{pieces_before:?} of\n{all}");
 }

@@ -10,6 +10,8 @@
 //! [`contract`](crate::contract) says what every connector does. A connector of your own implements
 //! [`Connector`](crate::contract::Connector). If it has a server behind it, build it on `remote`.
 
+#[cfg(any(feature = "redis", feature = "postgres"))]
+pub mod inspect;
 pub mod memory;
 pub mod noop;
 #[cfg(feature = "postgres")]

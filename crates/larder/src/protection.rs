@@ -4,8 +4,8 @@
 //! Without the cargo feature `torture` no protection can be turned off: each check is a constant, and this module is not public. With the
 //! feature, each check costs one load of a static. Never use the feature in a service.
 //!
-//! In a Lua script, a protection consists of the lines that end in `-- protection: ` and its name. The script must be valid without these
-//! lines.
+//! In a Lua script and in the SQL of the postgres connector, a protection consists of the lines that end in `-- protection: ` and its name. The
+//! script must be valid without these lines.
 
 #[cfg(feature = "remote")]
 use std::borrow::Cow;
@@ -27,12 +27,34 @@ pub enum Protection {
     History,
     /// A reader believes an object only if it lists the key that was asked for.
     Validate,
+    /// PostgreSQL: a read compares the object's ticket with every fence of the object's keys.
+    ReadCheck,
+    /// PostgreSQL: only fences that every accepted ticket sees are swept, and tickets of older generations are refused.
+    Generations,
+    /// PostgreSQL: a sweep waits until the fills have ended whose generation is over.
+    Drain,
+    /// Feed: a cache is read only while its last successful poll began less than the deadline ago.
+    Deadline,
+    /// Feed: a poll also asks for the transactions that were running when the poll before looked, and have committed since.
+    SnapshotDifference,
 }
 
 impl Protection {
     /// All protections.
-    pub const ALL: [Self; 7] =
-        [Self::Fence, Self::Ticket, Self::Journal, Self::Version, Self::Epoch, Self::History, Self::Validate];
+    pub const ALL: [Self; 12] = [
+        Self::Fence,
+        Self::Ticket,
+        Self::Journal,
+        Self::Version,
+        Self::Epoch,
+        Self::History,
+        Self::Validate,
+        Self::ReadCheck,
+        Self::Generations,
+        Self::Drain,
+        Self::Deadline,
+        Self::SnapshotDifference,
+    ];
 
     /// The name of the protection in scripts and on the command line.
     #[must_use]
@@ -45,6 +67,11 @@ impl Protection {
             Self::Epoch => "epoch",
             Self::History => "history",
             Self::Validate => "validate",
+            Self::ReadCheck => "readcheck",
+            Self::Generations => "generations",
+            Self::Drain => "drain",
+            Self::Deadline => "deadline",
+            Self::SnapshotDifference => "snapshot-difference",
         }
     }
 }
@@ -52,10 +79,10 @@ impl Protection {
 #[cfg(feature = "torture")]
 mod switches {
     use super::Protection;
-    use std::sync::atomic::{AtomicU8, Ordering};
+    use std::sync::atomic::{AtomicU16, Ordering};
 
     /// One bit for each protection that is off.
-    static OFF: AtomicU8 = AtomicU8::new(0);
+    static OFF: AtomicU16 = AtomicU16::new(0);
 
     impl Protection {
         /// Switches the protection off in this process, for good. Call this before the first cache is opened: scripts are made once.
@@ -93,4 +120,10 @@ pub(crate) fn in_script(code: &'static str) -> Cow<'static, str> {
         return Cow::Borrowed(code);
     }
     Cow::Owned(code.split_inclusive('\n').filter(|line| !off(line)).collect())
+}
+
+/// The text of a statement. If the protection is off, `instead` stands in the place of the part of the text that is the protection.
+#[cfg(feature = "postgres")]
+pub(crate) fn without(text: &'static str, part: &str, instead: &str, protection: Protection) -> Cow<'static, str> {
+    if holds(protection) { Cow::Borrowed(text) } else { Cow::Owned(text.replace(part, instead)) }
 }

@@ -2,7 +2,7 @@
 
 use super::Plan;
 use super::rows::{Figure, Row, TASKS};
-use larder::connector::redis::RedisOptions;
+use super::subject::Subject;
 use serde::Serialize;
 
 /// What the server used during the idle interval.
@@ -21,6 +21,10 @@ pub(super) struct Report {
     payload_bytes: usize,
     tasks: usize,
     rounds: u32,
+    /// The command that every row is compared with: `GET` or `SELECT`.
+    compared_with: &'static str,
+    /// What the ratios are of: `cpu`, or `time` if the server does not tell its processor time.
+    ratio_of: &'static str,
     /// The server's work for other clients before the benchmark began. The figures of the rows include such work.
     idle: Idle,
     rows: Vec<Line>,
@@ -29,9 +33,9 @@ pub(super) struct Report {
 #[derive(Debug, Serialize)]
 struct Line {
     row: &'static str,
-    /// The server's processor time per operation, in microseconds: the median of the rounds.
-    cpu_micros: f64,
-    /// Divided by that of a plain GET in the same round.
+    /// The server's processor time per operation, in microseconds: the median of the rounds. Missing if the server does not tell.
+    cpu_micros: Option<f64>,
+    /// Divided by that of a plain GET or SELECT in the same round. If the processor time is missing: the elapsed time, divided by that.
     ratio: Spread,
     /// The idle work per operation, in microseconds, if it goes on as in the idle interval.
     noise_micros: f64,
@@ -57,46 +61,44 @@ impl Spread {
 }
 
 impl Report {
-    pub(super) fn of(
-        server: String,
-        config: &RedisOptions,
-        plan: &Plan,
-        idle: Idle,
-        rows: &[(Row, Vec<Figure>)],
-    ) -> Self {
+    pub(super) fn of(subject: &Subject, plan: &Plan, idle: Idle, rows: &[(Row, Vec<Figure>)]) -> Self {
         let objects = plan.objects as f64;
         let plain = rows.iter().find(|(row, _)| *row == Row::Plain).map_or(&[][..], |(_, figures)| figures);
+        let of_cpu = rows.iter().flat_map(|(_, figures)| figures).all(|figure| figure.cpu.is_some());
+        let cost = |figure: &Figure| figure.cpu.filter(|_| of_cpu).unwrap_or(figure.elapsed).as_secs_f64();
         let line = |(row, figures): &(Row, Vec<Figure>)| {
             let seconds = Spread::of(figures.iter().map(|figure| figure.elapsed.as_secs_f64())).median;
-            let ratios =
-                figures.iter().zip(plain).map(|(ours, plain)| ours.cpu.as_secs_f64() / plain.cpu.as_secs_f64());
             Line {
-                row: row.name(),
-                cpu_micros: Spread::of(figures.iter().map(|figure| figure.cpu.as_secs_f64() * 1e6 / objects)).median,
-                ratio: Spread::of(ratios),
+                row: row.name(subject.plain_name()),
+                cpu_micros: of_cpu
+                    .then(|| Spread::of(figures.iter().map(|figure| cost(figure) * 1e6 / objects)).median),
+                ratio: Spread::of(figures.iter().zip(plain).map(|(ours, plain)| cost(ours) / cost(plain))),
                 noise_micros: idle.cpu_seconds / idle.seconds * seconds * 1e6 / objects,
                 operations_per_second: objects / seconds,
             }
         };
         Self {
-            server,
-            address: config.address.to_string(),
+            server: subject.name().to_owned(),
+            address: subject.address(),
             objects: plan.objects,
             payload_bytes: plan.size,
             tasks: TASKS,
             rounds: plan.rounds,
+            compared_with: subject.plain_name(),
+            ratio_of: if of_cpu { "cpu" } else { "time" },
             idle,
             rows: rows.iter().map(line).collect(),
         }
     }
 
     pub(super) fn text(&self) -> String {
-        let mut lines = vec![["row", "server CPU", "× GET", "spread", "noise", "per second"].map(str::to_owned)];
+        let ratio = format!("× {}", self.compared_with);
+        let mut lines = vec![["row", "server CPU", &ratio, "spread", "noise", "per second"].map(str::to_owned)];
         lines.extend(self.rows.iter().map(|line| {
             let Spread { median, lowest, highest } = line.ratio;
             [
                 line.row.to_owned(),
-                format!("{:.2} µs", line.cpu_micros),
+                line.cpu_micros.map_or_else(|| "unknown".to_owned(), |micros| format!("{micros:.2} µs")),
                 format!("{median:.2}"),
                 format!("{lowest:.2} – {highest:.2}"),
                 format!("{:.2} µs", line.noise_micros),
@@ -118,13 +120,24 @@ impl Report {
             }
         }
         let Self { server, objects, payload_bytes, tasks, rounds, idle, .. } = self;
-        let busy = 100.0 * idle.cpu_seconds / idle.seconds;
         text += &format!(
-            "\n{server}; {objects} objects of {payload_bytes} bytes, {tasks} tasks, medians of {rounds} rounds in turns.\n\
-             The server's processor time includes its work for other clients. Idle, it took {busy:.2} % of a core: the noise is \
-             that work per operation. If that work changed meanwhile, the spread shows it.\n\
-             A server spends more on a request that arrives alone than on one of many. Everything was removed again.\n"
+            "\n{server}; {objects} objects of {payload_bytes} bytes, {tasks} tasks, medians of {rounds} rounds in turns.\n"
         );
+        text += &match (self.compared_with, self.ratio_of) {
+            ("GET", _) => format!(
+                "The server's processor time includes its work for other clients. Idle, it took {:.2} % of a core: the noise is \
+                 that work per operation. If that work changed meanwhile, the spread shows it.\n",
+                100.0 * idle.cpu_seconds / idle.seconds
+            ),
+            (_, "cpu") => {
+                "The processor time is that of this command's sessions: the work of others is not in it, nor is vacuum.\n".to_owned()
+            }
+            _ => "The server tells its processor time to superusers only, so the time of the operations is compared. If the server did \
+                  other work meanwhile, the spread shows it.\n"
+                .to_owned(),
+        };
+        text +=
+            "A server spends more on a request that arrives alone than on one of many. Everything was removed again.\n";
         if cfg!(debug_assertions) {
             text += "This larder was built without optimisation, so more of its requests arrive alone; build it with --release.\n";
         }

@@ -1,12 +1,9 @@
 //! The rows that are measured: each is one operation on every object, by many tasks at once.
 
 use super::Plan;
-use crate::connection;
+use super::subject::{Plain, Subject};
 use crate::failure::Failure;
-use larder::connector::redis::Redis;
-use larder::connector::redis::RedisOptions;
-use larder::{Cache, Delivery, Entry, Schema, Stored};
-use redis::aio::MultiplexedConnection;
+use larder::{Cache, Delivery, Entry, Stored};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,12 +14,12 @@ use tokio::task::JoinSet;
 pub(super) const TASKS: usize = 64;
 
 /// If the command is killed, what it has stored expires.
-const MAX_AGE: Duration = Duration::from_secs(3600);
+pub(super) const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// An object with one primary and three secondary keys.
 #[derive(Clone, Serialize, Deserialize, Entry)]
 #[entry(cache = "bench")]
-struct Sample {
+pub(super) struct Sample {
     #[key(primary)]
     id: u64,
     #[key(index = "host")]
@@ -34,7 +31,7 @@ struct Sample {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Row {
     Set,
-    /// A plain GET of the same payload, with which every row is compared.
+    /// A plain GET or SELECT of the same payload, with which every row is compared.
     Plain,
     ByPrimary,
     Warm,
@@ -45,7 +42,8 @@ pub(super) enum Row {
 /// One round of a row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Figure {
-    pub(super) cpu: Duration,
+    /// Missing if the server does not tell.
+    pub(super) cpu: Option<Duration>,
     pub(super) elapsed: Duration,
 }
 
@@ -54,9 +52,10 @@ impl Row {
     pub(super) const ALL: [Self; 6] =
         [Self::Set, Self::Plain, Self::ByPrimary, Self::Warm, Self::Cold, Self::Invalidate];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(super) fn name(self, plain: &str) -> &'static str {
         match self {
             Self::Set => "set, 1 + 3 keys",
+            Self::Plain if plain == "SELECT" => "plain SELECT",
             Self::Plain => "plain GET",
             Self::ByPrimary => "get by primary key",
             Self::Warm => "get by secondary key, warm",
@@ -74,69 +73,46 @@ pub(super) struct Bench {
     warm: Node,
     /// A node with room for one hint.
     cold: Node,
-    plain: MultiplexedConnection,
-    prefix: String,
+    plain: Plain,
 }
 
-struct Node {
+/// A node of a service.
+pub(super) struct Node {
     cache: Cache<Sample>,
-    _redis: Redis,
+}
+
+/// How long a node may take until it can read.
+pub(super) fn patience(connect_timeout: Duration) -> Duration {
+    4 * connect_timeout.max(Duration::from_secs(1))
 }
 
 impl Node {
-    async fn open(config: &RedisOptions, hints: usize) -> Result<Self, Failure> {
-        // A slow server is to be measured, so the breaker must not open for slow answers.
-        let breaker = config.breaker.clone().slow_ratio(0.0);
-        let redis = Redis::open(config.clone().hints(hints).breaker(breaker))
-            .map_err(|error| Failure::Problem(error.to_string()))?;
-        let schema = Schema::of::<Sample>().ages(MAX_AGE, Duration::ZERO).max_object_size(u64::MAX);
-        let connector = redis.connector(schema.clone()).map_err(|error| Failure::Problem(error.to_string()))?;
-        let cache = Cache::new(Arc::new(connector), schema).map_err(|error| Failure::Problem(error.to_string()))?;
-        let patience = 4 * config.connect_timeout.max(Duration::from_secs(1));
+    /// Waits until the cache can be read.
+    pub(super) async fn ready(cache: Cache<Sample>, address: &str, patience: Duration) -> Result<Self, Failure> {
         let begun = Instant::now();
         while !cache.status().readable {
             if begun.elapsed() > patience {
                 return Err(Failure::Problem(format!(
-                    "larder does not get to use the server at {}; see `larder check`",
-                    config.address
+                    "larder does not get to use the server at {address}; see `larder check`"
                 )));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        Ok(Self { cache, _redis: redis })
+        Ok(Self { cache })
     }
 }
 
 impl Bench {
-    pub(super) async fn prepare(plan: &Plan, config: &RedisOptions) -> Result<Self, Failure> {
+    pub(super) async fn prepare(plan: &Plan, subject: &Subject) -> Result<Self, Failure> {
         let objects: Vec<Arc<Sample>> =
             (0..plan.objects).map(|number| Arc::new(Sample::new(number, plan.size))).collect();
-        let objects = Arc::new(objects);
-        let plain = connection::open(config).await.map_err(|error| super::said(config, &error))?;
-        let bench = Self {
+        Ok(Self {
             plan: plan.clone(),
-            warm: Node::open(config, 8 * plan.objects).await?,
-            cold: Node::open(config, 1).await?,
-            objects,
-            plain,
-            prefix: config.prefix.clone(),
-        };
-        let value: Arc<Vec<u8>> = Arc::new(vec![b'x'; plan.size]);
-        let (plain, prefix) = (bench.plain.clone(), bench.prefix.clone());
-        let failed = bench
-            .each(move |number| {
-                let (mut plain, name, value) = (plain.clone(), plain_key(&prefix, number), value.clone());
-                async move {
-                    let mut set = redis::cmd("SET");
-                    set.arg(name).arg(&**value).arg("EX").arg(MAX_AGE.as_secs());
-                    set.exec_async(&mut plain).await.is_ok()
-                }
-            })
-            .await;
-        match failed {
-            0 => Ok(bench),
-            failed => Err(Failure::Problem(format!("the server did not store {failed} of {} values", plan.objects))),
-        }
+            objects: Arc::new(objects),
+            warm: subject.node(plan, 8 * plan.objects).await?,
+            cold: subject.node(plan, 1).await?,
+            plain: subject.plain(plan).await?,
+        })
     }
 
     /// Performs a row once. Returns how many operations failed.
@@ -147,13 +123,10 @@ impl Bench {
         let object = move |number: usize| objects.get(number).cloned();
         match row {
             Row::Plain => {
-                let (plain, prefix, size) = (self.plain.clone(), self.prefix.clone(), self.plan.size);
+                let (plain, size) = (self.plain.clone(), self.plan.size);
                 self.each(move |number| {
-                    let (mut plain, name) = (plain.clone(), plain_key(&prefix, number));
-                    async move {
-                        let value = redis::cmd("GET").arg(name).query_async::<Vec<u8>>(&mut plain).await;
-                        value.is_ok_and(|value| value.len() == size)
-                    }
+                    let mut plain = plain.clone();
+                    async move { plain.get(number).await == Some(size) }
                 })
                 .await
             }
@@ -198,45 +171,52 @@ impl Bench {
         }
     }
 
-    /// Runs an operation for the number of every object, until the plan is stopped. Returns how many failed.
     async fn each<F>(&self, operation: impl Fn(usize) -> F + Clone + Send + 'static) -> usize
     where
         F: Future<Output = bool> + Send,
     {
-        let next = Arc::new(AtomicUsize::new(0));
-        let mut tasks = JoinSet::new();
-        for _ in 0..TASKS {
-            let (next, plan, operation) = (next.clone(), self.plan.clone(), operation.clone());
-            tasks.spawn(async move {
-                let mut failed = 0;
-                while !plan.stop.load(Ordering::Relaxed) {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= plan.objects {
-                        break;
-                    }
-                    failed += usize::from(!operation(number).await);
-                }
-                failed
-            });
-        }
-        tasks.join_all().await.into_iter().sum()
+        each(&self.plan, operation).await
     }
+}
+
+/// Runs an operation for the number of every object, until the plan is stopped. Returns how many failed.
+pub(super) async fn each<F>(plan: &Plan, operation: impl Fn(usize) -> F + Clone + Send + 'static) -> usize
+where
+    F: Future<Output = bool> + Send,
+{
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..TASKS {
+        let (next, plan, operation) = (next.clone(), plan.clone(), operation.clone());
+        tasks.spawn(async move {
+            let mut failed = 0;
+            while !plan.stop.load(Ordering::Relaxed) {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= plan.objects {
+                    break;
+                }
+                failed += usize::from(!operation(number).await);
+            }
+            failed
+        });
+    }
+    tasks.join_all().await.into_iter().sum()
 }
 
 impl Sample {
     /// The object with this number, and a payload of `size` bytes or a few more.
     fn new(number: usize, size: usize) -> Self {
-        let hosts = ["a", "b", "c"].map(|host| format!("{host}{number}.bench.example"));
-        let mut sample = Self { id: number as u64, hosts, body: String::new() };
+        let mut sample = Self { id: number as u64, hosts: Self::hosts(number), body: String::new() };
         // An object that cannot be encoded is not stored, which counts as a failure later.
         let without = rmp_serde::to_vec_named(&sample).map_or(0, |bytes| bytes.len());
         sample.body = "x".repeat(size.saturating_sub(without + 2));
         sample
     }
-}
 
-fn plain_key(prefix: &str, number: usize) -> String {
-    format!("{prefix}:plain:{number}")
+    /// The secondary keys of the object with this number.
+    pub(super) fn hosts(number: usize) -> [String; 3] {
+        ["a", "b", "c"].map(|host| format!("{host}{number}.bench.example"))
+    }
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@
 //! unchanged is up to TCP or TLS. So the corruption here changes only bytes of objects that the checksum covers, and makes whole replies
 //! impossible to parse.
 
-use super::server::moment;
-use super::{Failed, FaultKind, Maker};
+use super::postgres::send;
+use super::{Failed, FaultKind, Maker, moment};
 use crate::crew::Crew;
 use larder_testing::proxy::{Direction, Fault};
+use rustix::process::Signal;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::sleep;
 
@@ -39,6 +40,15 @@ impl Maker for Network {
             let place = rng.usize(..places);
             let (old, new) = self.crew.replace(place, moment(rng, 0..500)).await?;
             return Ok(format!("node {old}; node {new} takes its place"));
+        }
+        if fault == FaultKind::Pause {
+            let place = rng.usize(..places);
+            let Some(pid) = self.crew.pid(place).await else { return Ok("there was no node".to_owned()) };
+            let time = moment(rng, 100..3_000);
+            send(Some(pid), Signal::STOP)?;
+            sleep(time).await;
+            send(Some(pid), Signal::CONT)?;
+            return Ok(format!("node {} for {} ms", self.crew.node_at(place), time.as_millis()));
         }
         // One node, or all.
         let only = rng.bool().then(|| rng.usize(..places));

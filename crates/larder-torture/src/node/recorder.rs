@@ -1,7 +1,9 @@
 //! Collects what a node has seen, until the next report.
 
 use super::Caches;
-use crate::protocol::{Counts, Event, PackedReads, Read, now};
+use crate::objects::{Key, Subject};
+use crate::protocol::{Answer, Counts, Event, PackedReads, Read, Through, now};
+use crate::truth::digest;
 use larder::contract::Stats;
 use larder::{Stored, contract};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,6 +66,47 @@ impl Recorder {
         let mut seen = lock(&self.seen);
         let ended = now();
         reads.into_iter().for_each(|read| seen.reads.push(&Read { ended, ..read }));
+    }
+
+    /// Records the answers, key by key, of one call that has just ended.
+    pub(super) fn saw<'a, E: Subject>(
+        &self,
+        through: Through,
+        begun: u64,
+        answers: impl IntoIterator<Item = (Key, Option<&'a E>)>,
+    ) {
+        let reads = answers.into_iter().filter_map(|(key, object)| {
+            let answer = match object.map(answer) {
+                None => None,
+                Some(Some(answer)) => Some(answer),
+                Some(None) => {
+                    self.broken(key, format!("an object whose parts do not agree: {:?}", object.map(E::body)));
+                    return None;
+                }
+            };
+            Some(Read { key, begun, ended: begun, through, answer })
+        });
+        // Evaluate the lazy iterator before the recorder is locked.
+        let mut reads = reads;
+        match (reads.next(), reads.next()) {
+            (None, _) => {}
+            (Some(only), None) => self.read([only]),
+            (Some(first), Some(second)) => {
+                let all: Vec<Read> = [first, second].into_iter().chain(reads).collect();
+                self.read(all);
+            }
+        }
+    }
+
+    /// Checks that a call for several keys has answered each of them.
+    pub(super) fn count(&self, keys: &[Key], answers: usize) {
+        if let Some(key) = keys.first().filter(|_| keys.len() != answers) {
+            self.broken(*key, format!("{} keys were asked for, and {answers} answered", keys.len()));
+        }
+    }
+
+    fn broken(&self, key: Key, what: String) {
+        self.record(|at| Event::Broken { at, key, what });
     }
 
     /// Waits until there is room for more reads.
@@ -150,6 +193,18 @@ impl Recorder {
             readable: caches.readable(),
         }
     }
+}
+
+/// The answer that an object stands for. `None`: its parts do not agree.
+fn answer<E: Subject>(object: &E) -> Option<Answer> {
+    let state = object.state()?;
+    Some(Answer {
+        number: state.number,
+        sequence: state.sequence,
+        hosts: digest(&state.hosts),
+        born: object.body().born,
+        by: object.body().by,
+    })
 }
 
 fn connector_misses(stats: &Stats) -> u64 {

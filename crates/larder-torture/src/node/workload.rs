@@ -1,31 +1,37 @@
 //! The random work of a node, as the seed decides: tasks that change, move, delete and forget objects, and read between that; tasks that only
 //! read, as fast as they are answered; and tasks for rare operations.
 
+mod across;
 mod forgetting;
 mod objects;
 mod reading;
 mod roundabout;
+mod sql;
 
 pub(crate) use objects::{INSTANCES, POLICIES};
+pub(super) use reading::Pace;
 
 use super::Caches;
 use super::callers::Patience;
 use super::recorder::Recorder;
 use crate::objects::{Key, Kind, State};
-use crate::protocol::{Setup, now};
+use crate::postgres::Sql;
+use crate::protocol::{Setup, Store, now};
 use crate::source::Source;
 use objects::{
     HOSTS, ROUNDABOUTS, instance_key, own, policy_key, policy_keys, readable_key, readable_keys, roundabout, steady_key,
 };
-use reading::Pace;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// The most gets that a reader makes in a row before it checks whether it must end.
-const IN_A_ROW: u32 = 32;
+pub(super) const IN_A_ROW: u32 = 32;
+
+/// How long a call may go on after its caller has gone away: a delay, and two operations.
+const CALLERLESS: Duration = Duration::from_millis(1_500);
 
 /// The tasks of a node, and their common data.
 pub(super) struct Workload {
@@ -44,6 +50,10 @@ struct Desk {
     doing: Mutex<BTreeMap<u32, &'static str>>,
     /// Updates whose callers have gone away. Their writes are done all the same, and must reach the cache.
     detached: Mutex<Vec<Written>>,
+    /// The instances of this node's own that it has written.
+    own_hosts: Mutex<BTreeSet<u32>>,
+    /// Sessions for plain SQL that nobody uses now.
+    sessions: Mutex<Vec<Sql>>,
 }
 
 /// What an update has written, and when. `None` until it has written.
@@ -66,6 +76,8 @@ impl Workload {
             ending: AtomicBool::new(false),
             doing: Mutex::default(),
             detached: Mutex::default(),
+            own_hosts: Mutex::default(),
+            sessions: Mutex::default(),
         });
         desk.recorder.rests(desk.sweeper());
         let mut tasks = JoinSet::new();
@@ -77,7 +89,11 @@ impl Workload {
         }
         tasks.spawn(desk.clone().change_in_bulk(workers + readers));
         for (task, number) in (workers + readers + 1..).zip(roundabout(desk.setup.place)) {
-            tasks.spawn(desk.clone().go_round(task, number));
+            if matches!(desk.setup.store, Store::Postgres(_)) {
+                tasks.spawn(desk.clone().go_across(task, number, number.is_multiple_of(ROUNDABOUTS)));
+            } else {
+                tasks.spawn(desk.clone().go_round(task, number));
+            }
         }
         Self { desk, tasks: tokio::sync::Mutex::new(tasks) }
     }
@@ -109,7 +125,7 @@ impl Workload {
             }
         }
         // Calls without a caller may still be under way. They take at most two operations after the write.
-        tokio::time::sleep(super::OPERATION_TIMEOUT * 10).await;
+        tokio::time::sleep(CALLERLESS).await;
         Ok(())
     }
 
@@ -157,11 +173,7 @@ impl Desk {
     }
 
     fn rng(&self, task: u32) -> fastrand::Rng {
-        let seed = [self.setup.seed, u64::from(self.setup.node), u64::from(task)];
-        fastrand::Rng::with_seed(
-            seed.into_iter()
-                .fold(0x9E37_79B9, |mixed, part| (mixed ^ part).wrapping_mul(0x2545_F491_4F6C_DD1D).rotate_left(23)),
-        )
+        rng(&self.setup, task)
     }
 
     fn patience(&self, rng: &mut fastrand::Rng, one_in: u32) -> Patience {
@@ -338,6 +350,15 @@ impl Desk {
         }
         self.ends(task);
     }
+}
+
+/// What decides the work of a task.
+pub(super) fn rng(setup: &Setup, task: u32) -> fastrand::Rng {
+    let seed = [setup.seed, u64::from(setup.node), u64::from(task)];
+    fastrand::Rng::with_seed(
+        seed.into_iter()
+            .fold(0x9E37_79B9, |mixed, part| (mixed ^ part).wrapping_mul(0x2545_F491_4F6C_DD1D).rotate_left(23)),
+    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -202,14 +202,16 @@ impl<E: Entry> Cache<E> {
                             return Ok(Some(value));
                         }
                         Lookup::Miss { cause: Miss::KnownAbsent, .. } => return Ok(None),
-                        Lookup::Miss { ticket, expired, .. } => {
+                        Lookup::Miss { cause, ticket, expired } => {
                             if expired.is_some() && patience.is_none() && Handle::try_current().is_ok() {
                                 patience = Some(from_now(self.inner.schema.loading.soft_timeout));
                             }
                             if self.inner.schema.loading.soft_timeout.is_zero() {
                                 served = expired;
                             }
-                            // Without a ticket the look was not complete: it was shed, or the connector could not be asked.
+                            // Without a ticket the look was not complete: it was shed, or the connector could not be asked. A connector that does not
+                            // know every change yet may give a ticket all the same. Such a ticket does not say that a load under way knows them.
+                            let ticket = ticket.filter(|_| cause != Miss::Distrusted);
                             let start = ticket.map_or(Start::Look, Start::Missed);
                             (start, self.join_or_lead(id(), finished, looked_again))
                         }

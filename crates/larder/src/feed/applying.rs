@@ -6,8 +6,9 @@
 //! was stored there before the change's commit was removed. Fills that are older are refused from then on: the contract says so of an invalidation and of a truncate.
 //!
 //! A poll brings the changes between two positions, F and P. A cache that is known up to F, or further, is known up to P once they are applied. So nothing depends
-//! on the order of this task and the one that polls. In all other cases the cache *joins*: at the start, when polls were missed, when something could
-//! not be applied, and when the connector has another connection. For then it may read another server, to which this node has applied nothing.
+//! on the order of this task and the one that polls. A cache that has missed polls *catches up*: one more poll, from where it is known. In all other
+//! cases the cache *joins*: at the start, when something could not be applied, and when the connector has another connection. For then it may read
+//! another server, to which this node has applied nothing.
 //!
 //! # Joining
 //!
@@ -89,13 +90,13 @@ impl Applying {
         if !batch.caches.iter().any(|cache| *cache == self.follower.schema.cache()) {
             return;
         }
-        let follows = |known: &Known| {
-            known.connection == self.follower.connector.connection()
-                && batch.from.as_ref().is_some_and(|from| known.position.covers(from))
-        };
-        let (known, began) = match self.known.take() {
-            Some(known) if follows(&known) => (self.advance(known, batch).await, batch.began),
-            _ => self.join(batch).await,
+        let connection = self.follower.connector.connection();
+        let (known, began) = match self.known.take().filter(|known| known.connection == connection) {
+            Some(known) if batch.from.as_ref().is_some_and(|from| known.position.covers(from)) => {
+                (self.advance(known, batch).await, batch.began)
+            }
+            Some(known) => self.catch_up(known, batch).await,
+            None => self.join(batch).await,
         };
         if let Some(known) = &known {
             let deadline = u64::try_from(self.follower.deadline.as_millis()).unwrap_or(u64::MAX);
@@ -137,37 +138,45 @@ impl Applying {
         Some(Known { position, connection })
     }
 
-    /// Finds out what the cache has missed, and when the poll began that tells it.
+    /// Finds out what the server behind the connector has missed, and when the poll began that tells it.
     async fn join(&mut self, batch: &Batch) -> (Option<Known>, u64) {
-        let (follower, began) = (&*self.follower, self.clock.now());
-        let Some(place) = follower.connector.place().await else { return (None, began) };
+        let Some(place) = self.follower.connector.place().await else { return (None, batch.began) };
         let connection = place.connection;
-        let from = place.bytes.as_deref().and_then(Position::from_bytes);
-        if let Some(from) = from.filter(|from| from.epoch == batch.polled.position.epoch) {
-            match poll::poll(&self.postgres, &from, &[follower.schema.cache()]).await {
-                Ok(Some(Polled { position, changes, .. })) => {
-                    let news: Vec<&Change> = self.of_this_cache(&changes).collect();
-                    if self.apply(&news, connection).await.is_none() {
-                        return (None, began);
-                    }
-                    if position != from {
-                        follower.connector.set_place(position.to_bytes(), connection).await;
-                    }
-                    return (Some(Known { position, connection }), began);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    let cache = follower.schema.cache();
-                    tracing::debug!(%cache, %error, "the cache does not follow the feed yet");
+        match place.bytes.as_deref().and_then(Position::from_bytes) {
+            Some(position) => self.catch_up(Known { position, connection }, batch).await,
+            None => (self.begin_anew(batch, connection).await, batch.began),
+        }
+    }
+
+    /// Polls what has changed since the cache was known, for this cache alone.
+    async fn catch_up(&mut self, known: Known, batch: &Batch) -> (Option<Known>, u64) {
+        let (follower, began) = (self.follower.clone(), self.clock.now());
+        let Known { position: from, connection } = known;
+        if from.epoch != batch.polled.position.epoch {
+            return (self.begin_anew(batch, connection).await, batch.began);
+        }
+        match poll::poll(&self.postgres, &from, &[follower.schema.cache()]).await {
+            Ok(Some(Polled { position, changes, .. })) => {
+                let news: Vec<&Change> = self.of_this_cache(&changes).collect();
+                if self.apply(&news, connection).await.is_none() {
                     return (None, began);
                 }
+                if position != from {
+                    follower.connector.set_place(position.to_bytes(), connection).await;
+                }
+                (Some(Known { position, connection }), began)
+            }
+            // The database no longer has everything since then.
+            Ok(None) => (self.begin_anew(batch, connection).await, batch.began),
+            Err(error) => {
+                tracing::debug!(cache = %follower.schema.cache(), %error, "the cache does not follow the feed yet");
+                (None, began)
             }
         }
-        (self.begin_anew(batch, connection, place.bytes.is_some()).await, batch.began)
     }
 
     /// Begins with an empty cache.
-    async fn begin_anew(&mut self, batch: &Batch, connection: u64, had_place: bool) -> Option<Known> {
+    async fn begin_anew(&mut self, batch: &Batch, connection: u64) -> Option<Known> {
         let follower = &*self.follower;
         if follower.is_shared() {
             let patience = self.patience.get_or_insert_with(|| fastrand::u8(..PATIENCE));
@@ -175,9 +184,8 @@ impl Applying {
                 *patience -= 1;
                 return None;
             }
-            let cache = follower.schema.cache();
             tracing::info!(
-                %cache, had_place,
+                cache = %follower.schema.cache(),
                 "nobody can say which changes were applied to the cache (it is new, or no node has followed the feed for long, or the database was restarted): clearing it"
             );
         }

@@ -33,7 +33,7 @@ fn position(epoch: i64, snapshot: &str) -> Result<Position, Trouble> {
 /// A position to begin at: everything that is visible now is known, provided that nothing older is cached.
 pub(super) async fn begin(postgres: &Postgres) -> Result<Position, Trouble> {
     let link = postgres.link();
-    let registered = link.kind().registered(&Channel::Shared(link)).await?;
+    let registered = link.kind().registered(&Channel::Shared(link), None).await?;
     position(registered.epoch, &registered.snapshot)
 }
 

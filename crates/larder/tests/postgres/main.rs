@@ -6,11 +6,13 @@ mod feed;
 #[cfg(feature = "redis")]
 mod feed_on_redis;
 mod following;
+mod housekeeping;
 #[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]
 mod in_transaction;
 mod interleavings;
 mod log;
 mod many;
+mod names;
 mod node;
 mod outage;
 mod pooler;

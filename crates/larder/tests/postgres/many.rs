@@ -1,8 +1,9 @@
 //! Calls for several objects: how many statements they send, and that they do not wait in between.
 
 use crate::node::{Node, options, session, until};
-use larder::{Delivery, Stored};
-use larder_testing::entries::Site;
+use larder::connector::postgres::Postgres;
+use larder::{Cache, Delivery, Schema, Stored};
+use larder_testing::entries::{Instance, Site};
 use larder_testing::postgres::{PostgresServer, required};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use std::net::SocketAddr;
@@ -161,5 +162,24 @@ async fn one_of_several_that_somebody_else_touches_meanwhile() {
         assert_eq!(sets.await.unwrap(), [Stored::Accepted, Stored::Overtaken, Stored::Accepted]);
         assert_eq!(other.name_by_id("id-1").await, None);
         assert!(other.name_by_id("id-0").await.is_some() && other.name_by_id("id-2").await.is_some());
+    }
+}
+
+/// Several states of one object in one call: none of them takes the place of a higher version that is stored.
+#[tokio::test]
+async fn several_lower_versions_in_one_call() {
+    for server in talkative().await {
+        let postgres = Postgres::open(options(&server)).unwrap();
+        let schema = Schema::of::<Instance>();
+        let cache: Cache<Instance> = Cache::new(Arc::new(postgres.connector(schema.clone()).unwrap()), schema).unwrap();
+        until("the cache can be read", || cache.status().readable).await;
+        assert_eq!(cache.set(Instance::new("a", &["h"], "third", 3)).await, Stored::Accepted);
+        let lower = ["first", "second"].map(|name| Instance::new("a", &[], name, 1));
+        assert_eq!(cache.set_many(lower).await, [Stored::Outdated; 2]);
+        assert_eq!(cache.get(Instance::HOST, "h").await.unwrap().name, "third");
+        let both = [Instance::new("a", &["h"], "fourth", 4), Instance::new("a", &["i"], "fifth", 5)];
+        assert_eq!(cache.set_many(both).await, [Stored::Accepted; 2]);
+        assert_eq!(cache.get(Instance::HOST, "i").await.unwrap().name, "fifth");
+        assert!(cache.get(Instance::HOST, "h").await.is_none());
     }
 }

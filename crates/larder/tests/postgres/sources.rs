@@ -252,31 +252,62 @@ async fn replicated_changes_are_told_where_that_is_declared() {
 }
 
 /// A missed invalidation: a projection changed rows that a cached object was built from, and nobody told the cache (the restrictions projection in
-/// zitadel). Here the database tells: a row that is changed by plain SQL, by nobody's code path, is gone from memory and postgres caches.
+/// zitadel). Here the database tells: a row that is changed by plain SQL, by nobody's code path, is gone from the memory, redis and postgres caches of two
+/// nodes.
 #[tokio::test]
 async fn a_projection_changed_rows_that_a_cached_object_was_built_from_and_nobody_told_the_cache() {
     use crate::feed::FedNode;
     for server in servers().await {
-        let (stored, one, two) = (Node::on(&server).await, FedNode::on(&server).await, FedNode::on(&server).await);
-        let client = session(&server).await;
+        let (stored, client) = ([Node::on(&server).await, Node::on(&server).await], session(&server).await);
         client
             .batch_execute("CREATE TABLE restrictions (instance_id text PRIMARY KEY, disallow_public bool)")
             .await
             .unwrap();
         let sources = Sources::new().of("site", Source::new("restrictions", ["instance_id"], "id"));
-        // What is cached before the triggers are there may have missed a change: it is forgotten.
-        one.fill("early", &[], "").await;
-        two.fill("early", &[], "").await;
         sources.apply(&database(&server)).await.unwrap();
-        one.forgets("early").await;
-        two.forgets("early").await;
+        let memory = [FedNode::on(&server).await, FedNode::on(&server).await];
+        #[cfg(feature = "redis")]
+        let (redis, _redis_server) = on_redis(&server).await;
         let site = larder_testing::entries::Site::new("1", &["a.example"], "without restrictions");
-        stored.cache.set(site.clone()).await;
-        one.fill("1", &["a.example"], "without restrictions").await;
-        two.fill("1", &["a.example"], "without restrictions").await;
-        client.batch_execute("INSERT INTO restrictions VALUES ('1', true)").await.unwrap();
-        assert!(stored.name_by_host("a.example").await.is_none(), "at once");
-        one.forgets("1").await;
-        two.forgets("1").await;
+        stored[0].cache.set(site.clone()).await;
+        for node in &memory {
+            node.fill("1", &["a.example"], "without restrictions").await;
+        }
+        for change in ["INSERT INTO restrictions VALUES ('1', true)", "UPDATE restrictions SET disallow_public = false"]
+        {
+            #[cfg(feature = "redis")]
+            {
+                redis[0].set("1", "without restrictions").await;
+                assert!(redis[1].has("1").await);
+            }
+            client.batch_execute(change).await.unwrap();
+            for node in &stored {
+                assert!(node.name_by_host("a.example").await.is_none(), "at once");
+            }
+            for node in &memory {
+                node.forgets("1").await;
+            }
+            #[cfg(feature = "redis")]
+            for node in &redis {
+                node.forgets("1").await;
+            }
+        }
     }
+}
+
+/// Two nodes whose cache is on the same Redis server, and the server.
+#[cfg(feature = "redis")]
+async fn on_redis(
+    database: &larder_testing::postgres::PostgresServer,
+) -> ([crate::feed_on_redis::RedisNode; 2], larder_testing::server::Server) {
+    use crate::feed_on_redis::RedisNode;
+    use larder_testing::server::{Server, ServerOptions, required};
+    let binary = required().unwrap().remove(0);
+    let redis = Server::start(&binary, ServerOptions::default()).await.unwrap();
+    let begin = || RedisNode::begin(database, &redis, std::time::Duration::from_secs(50), |redis| redis);
+    let nodes = [begin(), begin()];
+    for node in &nodes {
+        node.readable().await;
+    }
+    (nodes, redis)
 }

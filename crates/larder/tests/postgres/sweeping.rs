@@ -6,15 +6,22 @@ use larder_testing::entries::Site;
 use larder_testing::postgres::PostgresServer;
 use std::sync::Arc;
 
+fn sweep(server: &PostgresServer) {
+    while server.psql("SELECT done FROM larder.sweep(1000)").unwrap() != "t" {}
+}
+
+/// Begins a generation. Where a node has the clock's row at this moment, neither turn nor sweep does anything.
+fn turn(server: &PostgresServer) {
+    while server.psql("SELECT larder.turn()").unwrap() != "t" {
+        sweep(server);
+    }
+}
+
 /// Lets two generations end and sweeps after each, as often as it takes. Answers how many fences are left.
 pub(crate) fn turn_and_sweep(server: &PostgresServer) -> u64 {
     for _ in 0..2 {
-        server.psql("SELECT larder.turn()").unwrap();
-        for _ in 0..100 {
-            if server.psql("SELECT done FROM larder.sweep(1000)").unwrap() == "t" {
-                break;
-            }
-        }
+        turn(server);
+        sweep(server);
     }
     server.psql("SELECT count(*) FROM larder.fences WHERE kind <> 'b'").unwrap().parse().unwrap()
 }
@@ -76,17 +83,16 @@ async fn a_fill_in_flight_over_two_turns_is_waited_for() {
     for server in servers().await {
         let (node, slow) = (Node::on(&server).await, session(&server).await);
         // A fill whose transaction stays open: it has the lock of its generation, and has stored.
-        let begun = "BEGIN; SELECT larder.store(false, 1, ARRAY[larder.mark('site', '', ''), larder.mark('site', 'id', 'a'), larder.mark('site', 'host', 'h')], \
+        let begun = "BEGIN; SELECT larder.store('f', 1, ARRAY[larder.mark('site', '', ''), larder.mark('site', 'id', 'a'), larder.mark('site', 'host', 'h')], \
             NULL, 'x', NULL, NULL, NULL, c.epoch, c.generation, pg_current_snapshot()) FROM larder.clock c";
         slow.batch_execute(begun).await.unwrap();
         node.cache.invalidate(Site::HOST, ["h"]).await.unwrap();
-        server.psql("SELECT larder.turn()").unwrap();
-        server.psql("SELECT larder.sweep(1000)").unwrap();
-        server.psql("SELECT larder.turn()").unwrap();
+        turn(&server);
+        turn(&server);
         assert_eq!(server.psql("SELECT fences, done FROM larder.sweep(1000)").unwrap(), "0|t", "the fill is under way");
         assert_eq!(node.cache.set(Site::new("b", &["k"], "goes on")).await, Stored::Accepted);
         slow.batch_execute("COMMIT").await.unwrap();
-        while server.psql("SELECT done FROM larder.sweep(1000)").unwrap() != "t" {}
+        sweep(&server);
         assert_eq!(
             server.psql("SELECT count(*) FROM larder.objects WHERE mark = larder.mark('site', 'id', 'a')").unwrap(),
             "0"
@@ -95,7 +101,7 @@ async fn a_fill_in_flight_over_two_turns_is_waited_for() {
 }
 
 /// Stores `a` again with the host `h`, in a transaction that stays open. The row of the key leads to `a` already.
-const STORES_AGAIN: &str = "BEGIN; SELECT larder.store(false, o.shape, o.marks, NULL, o.payload, NULL, NULL, NULL, c.epoch, c.generation, \
+const STORES_AGAIN: &str = "BEGIN; SELECT larder.store('f', o.shape, o.marks, NULL, o.payload, NULL, NULL, NULL, c.epoch, c.generation, \
     pg_current_snapshot()) FROM larder.clock c, saved o";
 
 /// An object was stored and has expired. The row of its key is still there.

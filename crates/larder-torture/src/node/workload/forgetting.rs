@@ -5,7 +5,7 @@ use super::objects::{Edit, HOSTS, POLICIES, instance_key, own, shared};
 use super::{Desk, Written, lock};
 use crate::checker::STEADY;
 use crate::objects::{By, Instance, Key, Kind, Policy, State, Subject};
-use crate::protocol::{Call, Event, Forgotten, Led, Outcome, now};
+use crate::protocol::{Call, Event, Forgotten, Led, Outcome, Store, now};
 use crate::source::{Change, SourceError};
 use larder::{Delivery, Error, Stored};
 use std::sync::atomic::Ordering;
@@ -55,7 +55,7 @@ impl Desk {
     /// Makes a change, and invalidates it in one of several ways.
     pub(super) async fn change(&self, rng: &mut fastrand::Rng, patience: Patience) {
         let (number, edit) = (shared(rng), Edit::random(rng));
-        let way = rng.u32(..5);
+        let way = rng.u32(..if matches!(self.setup.store, Store::Postgres(_)) { 7 } else { 5 });
         let Ok(change) = self.source.change(move |writing| edit.make(writing, number)).await else { return };
         self.invalidate(&change, way, rng, patience).await;
     }
@@ -80,6 +80,7 @@ impl Desk {
             2 if !by_primary && by_hosts => By::Host,
             3 => return self.invalidate_change(change, patience).await,
             4 => return self.invalidate_many(change, rng, patience).await,
+            5.. => return self.invalidate_in_sql(change, rng).await,
             _ => By::Id,
         };
         let keys = keys_of(change, |key| key.by == by);

@@ -4,15 +4,14 @@ use super::super::callers::Patience;
 use super::Desk;
 use super::objects::NOBODY;
 use crate::objects::{By, Key, Kind, Policy, Subject};
-use crate::protocol::{Answer, Event, Read, Through, now};
+use crate::protocol::{Through, now};
 use crate::source::{Source, SourceError};
-use crate::truth::digest;
 use larder::{Cache, Lookup};
 use std::time::Duration;
 
 /// How slow a load is, and how stale its source.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(in crate::node) struct Pace {
     /// How long the load takes after it has read the source.
     delay: Duration,
     /// How many changes of the object the replica is behind.
@@ -20,7 +19,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn random(rng: &mut fastrand::Rng) -> Self {
+    pub(in crate::node) fn random(rng: &mut fastrand::Rng) -> Self {
         let delay = match rng.u32(..100) {
             0..50 => rng.u64(0..3),
             50..90 => rng.u64(3..60),
@@ -32,7 +31,7 @@ impl Pace {
     }
 
     /// Most loads are quick.
-    pub(super) fn brisk(rng: &mut fastrand::Rng) -> Self {
+    pub(in crate::node) fn brisk(rng: &mut fastrand::Rng) -> Self {
         if rng.u32(..50) == 0 {
             return Self::random(rng);
         }
@@ -40,7 +39,7 @@ impl Pace {
         Self::with(delay, rng)
     }
 
-    pub(super) fn instant(rng: &mut fastrand::Rng) -> Self {
+    pub(in crate::node) fn instant(rng: &mut fastrand::Rng) -> Self {
         Self::with(Duration::ZERO, rng)
     }
 
@@ -48,7 +47,7 @@ impl Pace {
         Self { delay, behind: if rng.bool() { 0 } else { rng.u32(1..6) } }
     }
 
-    async fn pass(self) {
+    pub(in crate::node) async fn pass(self) {
         if !self.delay.is_zero() {
             tokio::time::sleep(self.delay).await;
         }
@@ -66,7 +65,7 @@ impl Desk {
             return false;
         };
         if let Some(object) = &got {
-            self.saw(Through::Get, begun, [(key, Some(&**object))]);
+            self.recorder.saw(Through::Get, begun, [(key, Some(&**object))]);
         }
         got.is_some()
     }
@@ -81,9 +80,9 @@ impl Desk {
             self.recorder.dropped();
             return false;
         };
-        self.count(keys, got.len());
+        self.recorder.count(keys, got.len());
         let hits = keys.iter().zip(&got).filter_map(|(key, object)| Some((*key, Some(&**object.as_ref()?))));
-        self.saw(Through::GetMany, begun, hits);
+        self.recorder.saw(Through::GetMany, begun, hits);
         got.iter().any(Option::is_some)
     }
 
@@ -92,7 +91,7 @@ impl Desk {
         let (source, node) = (self.source.clone(), self.setup.node);
         let call = cache.get_or_load(E::index(key.by), key, move |key| load::<E>(source, node, key, pace));
         match patience.wait(call).await {
-            Some(Ok(object)) => self.saw(Through::GetOrLoad, begun, [(key, object.as_deref())]),
+            Some(Ok(object)) => self.recorder.saw(Through::GetOrLoad, begun, [(key, object.as_deref())]),
             // SQLite may fail for a moment.
             Some(Err(_)) => {}
             None => self.recorder.dropped(),
@@ -108,9 +107,9 @@ impl Desk {
         let call = cache.load_many(E::index(by), keys.iter().copied(), load);
         match patience.wait(call).await {
             Some(Ok(objects)) => {
-                self.count(keys, objects.len());
+                self.recorder.count(keys, objects.len());
                 let answers = keys.iter().zip(&objects).map(|(key, object)| (*key, object.as_deref()));
-                self.saw(Through::LoadMany, begun, answers);
+                self.recorder.saw(Through::LoadMany, begun, answers);
             }
             Some(Err(_)) => {}
             None => self.recorder.dropped(),
@@ -128,7 +127,9 @@ impl Desk {
         let looked_up = patience.wait(cache.lookup(E::index(key.by), key)).await;
         self.took("lookup", begun);
         match looked_up {
-            Some(Lookup::Hit { value: object, .. }) => self.saw(Through::Lookup, begun, [(key, Some(&*object))]),
+            Some(Lookup::Hit { value: object, .. }) => {
+                self.recorder.saw(Through::Lookup, begun, [(key, Some(&*object))])
+            }
             Some(Lookup::Miss { ticket: Some(ticket), .. }) => {
                 if let Ok(Some(object)) = load::<E>(self.source.clone(), self.setup.node, key, pace).await
                     && patience.wait(cache.fill(object, ticket)).await.is_none()
@@ -156,59 +157,6 @@ impl Desk {
             self.recorder.dropped();
         }
     }
-
-    /// Records the answers, key by key, of one call that has just ended.
-    fn saw<'a, E: Subject>(
-        &self,
-        through: Through,
-        begun: u64,
-        answers: impl IntoIterator<Item = (Key, Option<&'a E>)>,
-    ) {
-        let reads = answers.into_iter().filter_map(|(key, object)| {
-            let answer = match object.map(answer) {
-                None => None,
-                Some(Some(answer)) => Some(answer),
-                Some(None) => {
-                    self.broken(key, format!("an object whose parts do not agree: {:?}", object.map(E::body)));
-                    return None;
-                }
-            };
-            Some(Read { key, begun, ended: begun, through, answer })
-        });
-        // Evaluate the lazy iterator before the recorder is locked.
-        let mut reads = reads;
-        match (reads.next(), reads.next()) {
-            (None, _) => {}
-            (Some(only), None) => self.recorder.read([only]),
-            (Some(first), Some(second)) => {
-                let all: Vec<Read> = [first, second].into_iter().chain(reads).collect();
-                self.recorder.read(all);
-            }
-        }
-    }
-
-    /// Checks that a call for several keys has answered each of them.
-    fn count(&self, keys: &[Key], answers: usize) {
-        if let Some(key) = keys.first().filter(|_| keys.len() != answers) {
-            self.broken(*key, format!("{} keys were asked for, and {answers} answered", keys.len()));
-        }
-    }
-
-    fn broken(&self, key: Key, what: String) {
-        self.recorder.record(|at| Event::Broken { at, key, what });
-    }
-}
-
-/// The answer that an object stands for. `None`: its parts do not agree.
-fn answer<E: Subject>(object: &E) -> Option<Answer> {
-    let state = object.state()?;
-    Some(Answer {
-        number: state.number,
-        sequence: state.sequence,
-        hosts: digest(&state.hosts),
-        born: object.body().born,
-        by: object.body().by,
-    })
 }
 
 /// Reads the source, and returns after the delay of `pace`.

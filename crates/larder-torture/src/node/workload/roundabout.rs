@@ -13,6 +13,9 @@
 //! No other task changes these instances, deletes their keys, or loads them by their hosts. So from 1 to 4 the host leads to the object,
 //! with three exceptions. The cache was emptied: that refuses the load, too. The server has lost data, or evicts: the checker knows when.
 //! The object has expired: after more time than [`THERE`], nothing is claimed.
+//!
+//! Not in PostgreSQL. There an invalidation refuses the loads of all states that list the key, and no others, which is enough for the contract:
+//! the state that the load has read was the current one.
 
 use super::super::callers::Patience;
 use super::Desk;
@@ -82,7 +85,7 @@ impl Desk {
         self.get(cache, id, Patience::Endless).await;
     }
 
-    async fn write(&self, number: u32, hosts: Vec<u32>) -> Option<State> {
+    pub(super) async fn write(&self, number: u32, hosts: Vec<u32>) -> Option<State> {
         let change = self.source.change(move |writing| writing.write(Kind::Instance, number, hosts)).await.ok()?;
         change.touched.into_iter().find_map(|(_, after)| after)
     }

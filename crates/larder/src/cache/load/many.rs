@@ -142,16 +142,19 @@ impl<E: Entry> Cache<E> {
         let Distinct { keys, firsts, places } = Distinct::of(index, &own);
         let mut found: Vec<Option<Option<Arc<E>>>> = vec![None; keys.len()];
         let mut looked_again = false;
-        let (ticket, mut parts) = loop {
+        let (ticket, joined, mut parts) = loop {
             let finished = self.inner.loads.table.lock().finished;
             let LookedAtMany { ticket, outcomes } = self.look_for(&keys, &mut found).await;
+            // A connector that does not know every change yet may give a ticket all the same. Such a ticket does not say that a load under way knows
+            // them.
+            let joined = ticket.filter(|_| !outcomes.contains(&Err(Miss::Distrusted)));
             if !looked_again {
                 let asked = places.iter().filter_map(|place| outcomes.get(*place));
                 asked.for_each(|outcome| self.stats().looked(*outcome));
             }
             let missing: Vec<usize> = (0..keys.len()).filter(|place| matches!(found.get(*place), Some(None))).collect();
             match self.join_or_lead_many(&keys, &missing, finished, looked_again) {
-                Some(parts) => break (ticket, parts),
+                Some(parts) => break (ticket, joined, parts),
                 None => looked_again = true,
             }
         };
@@ -187,7 +190,7 @@ impl<E: Entry> Cache<E> {
                 let finished = load.end().await;
                 let failed = matches!(finished.loaded, Err(LoadError::Failed(_) | LoadError::Circular));
                 match next {
-                    Some(next) if !failed && !answers_late_joiner(finished.accepted, ticket) => {
+                    Some(next) if !failed && !answers_late_joiner(finished.accepted, joined) => {
                         again.push((place, next))
                     }
                     _ => set(&mut found, place, finished.loaded?),

@@ -75,6 +75,11 @@ impl Connection {
         self.sessions.iter().min_by_key(|session| session.under_way.load(Ordering::Relaxed)).ok_or(Trouble::Unavailable)
     }
 
+    /// The client of each session.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = &Client> {
+        self.sessions.iter().map(|session| &session.client)
+    }
+
     /// Sends one statement.
     pub(crate) async fn rows(&self, query: Query, parameters: Parameters<'_>) -> Result<Vec<Row>, Trouble> {
         self.session()?.rows(query, parameters).await
@@ -116,7 +121,7 @@ impl Session {
             None => {
                 let typed: Vec<(&(dyn ToSql + Sync), Type)> =
                     parameters.iter().copied().zip(query.types().iter().cloned()).collect();
-                self.client.query_typed(query.text(), &typed).await
+                self.client.query_typed(&query.text(), &typed).await
             }
         };
         sent.map_err(|error| self.trouble(&error))
@@ -136,7 +141,7 @@ impl Session {
         let Some(place) = self.prepared.as_ref().and_then(|prepared| prepared.get(query as usize)) else {
             return Ok(None);
         };
-        let prepare = || self.client.prepare_typed(query.text(), query.types());
+        let prepare = || async move { self.client.prepare_typed(&query.text(), query.types()).await };
         place.get_or_try_init(prepare).await.map(Some).map_err(|error| self.trouble(&error))
     }
 }

@@ -1,4 +1,5 @@
-//! For operators: what a database is to larder, and making larder's tables there.
+//! A way for an operator to look into the caches of a database, to forget what is in them, and to make larder's tables there. It needs only
+//! the names of caches and indexes, and no entry types.
 //!
 //! ```no_run
 //! use larder::connector::postgres::PostgresOptions;
@@ -6,140 +7,72 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let database = Inspector::open(PostgresOptions::from_url("postgres://larder@db.internal/shop")?).await?;
-//! let facts = database.facts().await?;
-//! if facts.tables.is_none() {
+//! if database.facts().await?.tables.is_none() {
 //!     database.set_up().await?;
 //! }
+//! let host = database.cache("instance").await?.index("host");
+//! for copy in host.find(b"acme.example").await?.copies {
+//!     println!("{:016x}: {} bytes", copy.fingerprint, copy.bytes);
+//! }
+//! host.invalidate(&[b"acme.example".to_vec()], None).await?;
 //! # Ok(()) }
 //! ```
 //!
-//! Each statement may take as long as the options' `connect_timeout`. No breaker is used, and nothing is remembered: whoever gets an error
-//! repeats the call.
+//! What is found is judged by the condition that the gets of services have, in one statement. To look at something changes nothing: it
+//! prolongs no last-use age and removes nothing. What is forgotten is forgotten in every release, and for the caches that follow the feed.
+//!
+//! # What names can show
+//!
+//! Each release registers its caches and their indexes when it connects. The database loses these names together with all objects, in a crash
+//! for example, and has them again when a service connects.
+//!
+//! # What is not remembered
+//!
+//! Each statement may take as long as the options' `connect_timeout`. No breaker is used, and nothing is kept for later: whoever gets an error
+//! repeats the call. Repeating is harmless.
 
-use super::connection::{Connection, Driver, Typed, column, unexpected};
+mod cache;
+mod census;
+mod error;
+mod facts;
+mod index;
+mod plain_table;
+mod state;
+
+pub use crate::connector::inspect::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
+pub use cache::{InspectedCache, Release};
+pub use census::{CacheCensus, Tally};
+pub use error::InspectError;
+pub use facts::{Facts, SetUp};
+pub use index::InspectedIndex;
+pub use plain_table::PlainTable;
+pub use state::{Clock, Count, Prepared, State, Table, Transaction};
+
+use super::connection::{Connection, Driver, Parameters, Typed, column, unexpected};
 use super::options::PostgresOptions;
-use super::server::set_up;
-use crate::connector::remote::{Awaited, Trouble, What};
-use crate::option_error::OptionError;
+use super::queries::Query;
+use crate::connector::remote::{Awaited, Trouble};
+use error::error;
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::types::FromSql;
 
 /// The version of larder's tables and functions that this build makes and uses.
 pub const TABLES: i32 = 1;
 
-/// What larder has to be allowed to do with its tables.
-const RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE";
-
-const FACTS: &str = "SELECT current_setting('server_version'), current_setting('server_version_num')::int4, pg_is_in_recovery(), \
-    current_user::text, current_database()::text, current_setting('default_transaction_isolation'), \
-    has_database_privilege(current_database(), 'CREATE'), has_function_privilege('pg_control_system()', 'EXECUTE'), \
-    EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'version'), \
-    n.nspowner::regrole::text, has_schema_privilege(n.oid, 'USAGE'), has_schema_privilege(n.oid, 'CREATE') \
-    FROM (SELECT 1) one LEFT JOIN pg_namespace n ON n.nspname = 'larder'";
-
-/// One row for each right that is missing. The catalogue is asked, because names cannot be looked up without the right to use the schema.
-const MISSING: &str = "SELECT r || ' on larder.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, \
-    unnest(string_to_array($1, ', ')) r WHERE n.nspname = 'larder' AND c.relkind = 'r' AND NOT has_table_privilege(c.oid, r) \
-    UNION ALL SELECT 'EXECUTE on larder.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
-    WHERE n.nspname = 'larder' AND NOT has_function_privilege(p.oid, 'EXECUTE') ORDER BY 1";
+/// How far long work has got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Pages of the tables that were looked at.
+    pub pages: u64,
+    /// Pages that there are to look at.
+    pub of: u64,
+}
 
 /// A connection to a database, to look at it and to make larder's tables there.
 pub struct Inspector {
     connection: Connection,
     options: PostgresOptions,
     _driver: Driver,
-}
-
-/// What a server says about itself, and what the user may do there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Facts {
-    /// Name and version, such as `PostgreSQL 15.18`.
-    pub name: String,
-    /// The major version.
-    pub major: i32,
-    /// Whether the server is a standby, which has no place for larder's tables.
-    pub standby: bool,
-    /// The user.
-    pub user: String,
-    /// The database.
-    pub database: String,
-    /// The isolation level that the user's transactions begin with. larder needs `read committed`.
-    pub isolation: String,
-    /// Whether the user may make the schema `larder`, or make tables in it if it is there.
-    pub may_create: bool,
-    /// The version of larder's tables. `None`: they are not there.
-    pub tables: Option<i32>,
-    /// The owner of the schema `larder`, if it is there.
-    pub owner: Option<String>,
-    /// The rights that the user needs for larder's tables and does not have, such as `INSERT on larder.fences`. Empty where the tables are
-    /// not there.
-    pub missing: Vec<String>,
-}
-
-/// What [`Inspector::set_up`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SetUp {
-    /// It made the schema, the tables and the functions.
-    Made,
-    /// They were there. It put the functions into place again, and changed nothing else.
-    WasThere,
-}
-
-/// Why a database cannot be looked at.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InspectError {
-    /// An option cannot be used.
-    #[error("{0}")]
-    Option(#[from] OptionError),
-    /// Nobody answers, or not in time.
-    #[error("the database {place} cannot be reached: {reason}")]
-    Unreachable {
-        /// Hosts and database.
-        place: String,
-        /// What happened.
-        reason: String,
-    },
-    /// The server does not let the user in: a wrong password, or no such user or database.
-    #[error("the database {place} refuses the login: {reason}")]
-    Refused {
-        /// Hosts and database.
-        place: String,
-        /// What the server said.
-        reason: String,
-    },
-    /// The user lacks a right.
-    #[error("the database {place}: {reason}; {to_do}")]
-    Forbidden {
-        /// Hosts and database.
-        place: String,
-        /// Which right is missing.
-        reason: String,
-        /// What somebody with more rights can do.
-        to_do: String,
-    },
-    /// The tables there are newer than this version of larder, and must not be overwritten.
-    #[error(
-        "the database {place} has larder's tables of version {there}, and this larder makes version {here}: use a newer larder"
-    )]
-    Newer {
-        /// Hosts and database.
-        place: String,
-        /// The version there.
-        there: i32,
-        /// [`TABLES`].
-        here: i32,
-    },
-    /// Another error of the server.
-    #[error("the database {place}: {reason}")]
-    Server {
-        /// Hosts and database.
-        place: String,
-        /// What the server said.
-        reason: String,
-    },
 }
 
 impl Inspector {
@@ -161,90 +94,6 @@ impl Inspector {
         Ok(Self { connection, options, _driver: driver })
     }
 
-    /// Asks the server what it is, what larder has there, and what the user may do.
-    ///
-    /// # Errors
-    ///
-    /// [`InspectError::Unreachable`], [`InspectError::Server`].
-    pub async fn facts(&self) -> Result<Facts, InspectError> {
-        let row = self.row(FACTS, &[]).await?;
-        let named: String = self.at(&row, 0)?;
-        let has_version: bool = self.at(&row, 8)?;
-        let uses_schema: Option<bool> = self.at(&row, 10)?;
-        let creates: bool = self.at(&row, 6)?;
-        let owner: Option<String> = self.at(&row, 9)?;
-        let may_create = match self.at(&row, 11)? {
-            Some(in_schema) => in_schema,
-            None => creates,
-        };
-        let mut facts = Facts {
-            name: format!("PostgreSQL {}", named.split_whitespace().next().unwrap_or_default()),
-            major: self.at::<i32>(&row, 1)? / 10_000,
-            standby: self.at(&row, 2)?,
-            user: self.at(&row, 3)?,
-            database: self.at(&row, 4)?,
-            isolation: self.at(&row, 5)?,
-            may_create,
-            tables: None,
-            owner,
-            missing: Vec::new(),
-        };
-        if !has_version {
-            return Ok(facts);
-        }
-        if !self.at::<bool>(&row, 7)? {
-            facts.missing.push("EXECUTE on pg_control_system()".to_owned());
-        }
-        for row in self.rows(MISSING, &[(&RIGHTS, Type::TEXT)]).await? {
-            facts.missing.push(self.at(&row, 0)?);
-        }
-        facts.tables = Some(TABLES);
-        if uses_schema == Some(true) {
-            facts.tables = Some(self.at(&self.row("SELECT larder.version()", &[]).await?, 0)?);
-        } else {
-            facts.missing.insert(0, "USAGE on the schema larder".to_owned());
-        }
-        Ok(facts)
-    }
-
-    /// Makes larder's schema, tables and functions, if they are not there, all in one transaction. Doing so again is harmless, also while
-    /// services use the tables.
-    ///
-    /// # Errors
-    ///
-    /// [`InspectError::Forbidden`] names the right that is missing; [`InspectError::Newer`]; [`InspectError::Unreachable`];
-    /// [`InspectError::Server`].
-    pub async fn set_up(&self) -> Result<SetUp, InspectError> {
-        let facts = self.facts().await?;
-        let place = || self.options.place();
-        if facts.standby {
-            let reason = "the server is a standby, and tables are made on the primary: give its host".to_owned();
-            return Err(InspectError::Server { place: place(), reason });
-        }
-        match facts.tables {
-            Some(there) if there > TABLES => return Err(InspectError::Newer { place: place(), there, here: TABLES }),
-            _ => {}
-        }
-        if !facts.may_create {
-            return Err(InspectError::Forbidden {
-                place: place(),
-                reason: facts.lacks_create(),
-                to_do: facts.grant_create(),
-            });
-        }
-        self.within(set_up(&self.connection)).await.map_err(|failed| match failed {
-            InspectError::Forbidden { place, reason, .. } => {
-                let to_do = facts.owner.as_ref().map_or_else(
-                    || facts.grant_create(),
-                    |owner| format!("run it as {owner}, the owner of the schema larder, or as a superuser"),
-                );
-                InspectError::Forbidden { place, reason, to_do }
-            }
-            other => other,
-        })?;
-        Ok(if facts.tables.is_some() { SetUp::WasThere } else { SetUp::Made })
-    }
-
     /// Sends a statement that does nothing, to measure how long an answer takes.
     ///
     /// # Errors
@@ -263,6 +112,11 @@ impl Inspector {
         self.within(self.connection.ask(text, parameters)).await
     }
 
+    /// Sends one of the queries that the connector has.
+    async fn query(&self, query: Query, parameters: Parameters<'_>) -> Result<Vec<Row>, InspectError> {
+        self.within(self.connection.rows(query, parameters)).await
+    }
+
     async fn within<T>(&self, asked: impl Future<Output = Result<T, Trouble>>) -> Result<T, InspectError> {
         let answer = tokio::time::timeout(self.options.connect_timeout, asked).await;
         let answer = answer.unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)));
@@ -277,91 +131,5 @@ impl Inspector {
 impl std::fmt::Debug for Inspector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inspector").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-impl Facts {
-    /// Says which right is missing to make the tables.
-    #[must_use]
-    pub fn lacks_create(&self) -> String {
-        let Self { user, database, .. } = self;
-        match self.owner {
-            None => format!("the user {user} lacks the right CREATE on the database {database}"),
-            Some(_) => format!("the user {user} lacks the right CREATE on the schema larder"),
-        }
-    }
-
-    /// What somebody with more rights can do so that the tables can be made, or are made.
-    #[must_use]
-    pub fn grant_create(&self) -> String {
-        let user = quoted(&self.user);
-        let on = match self.owner {
-            None => format!("DATABASE {}", quoted(&self.database)),
-            Some(_) => "SCHEMA larder".to_owned(),
-        };
-        format!(
-            "have somebody who may run `GRANT CREATE ON {on} TO {user}`, or run the output of `larder postgres setup --print` and then: {}",
-            self.grant_use()
-        )
-    }
-
-    /// The statements that give the user the rights that larder needs for its tables.
-    #[must_use]
-    pub fn grant_use(&self) -> String {
-        let user = quoted(&self.user);
-        let execute = if self.missing.iter().any(|right| right.starts_with("EXECUTE")) {
-            format!(
-                "; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA larder TO {user}; GRANT EXECUTE ON FUNCTION pg_control_system() TO {user}"
-            )
-        } else {
-            String::new()
-        };
-        format!(
-            "GRANT USAGE ON SCHEMA larder TO {user}; GRANT {RIGHTS} ON ALL TABLES IN SCHEMA larder TO {user}{execute}"
-        )
-    }
-}
-
-/// A name as SQL takes it.
-fn quoted(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-}
-
-fn error(options: &PostgresOptions, trouble: &Trouble) -> InspectError {
-    let place = options.place();
-    match trouble {
-        Trouble::TimedOut(_) => {
-            let reason = format!("no answer within {:?} (connect_timeout)", options.connect_timeout);
-            InspectError::Unreachable { place, reason }
-        }
-        Trouble::Error { what: What::Broken, text } => InspectError::Unreachable { place, reason: text.clone() },
-        Trouble::Error { what: What::Refused, text } => InspectError::Refused { place, reason: text.clone() },
-        Trouble::Error { what: What::Forbidden, text } => {
-            let to_do = "give the user this right, or name another user".to_owned();
-            InspectError::Forbidden { place, reason: text.clone(), to_do }
-        }
-        Trouble::Error { text, .. } => InspectError::Server { place, reason: text.clone() },
-        other => InspectError::Server { place, reason: other.to_string() },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_quoted_where_sql_needs_it() {
-        for (name, sql) in [
-            ("ann", "ann"),
-            ("a_1", "a_1"),
-            ("Ann", "\"Ann\""),
-            ("a-b", "\"a-b\""),
-            ("a\"b", "\"a\"\"b\""),
-            ("1a", "\"1a\""),
-        ] {
-            assert_eq!(quoted(name), sql);
-        }
     }
 }

@@ -37,10 +37,21 @@ impl Marks {
         self.mark(KeyRef { index: 0, bytes })
     }
 
-    /// What an object is stored with: the mark of the cache, and those of its keys, the primary one first.
+    /// What an object is stored with: the mark of the cache, that of its primary key, and those of its other keys in their order.
     pub(crate) fn of_object(&self, object: &Object) -> Vec<i64> {
-        std::iter::once(self.cache).chain(object.keys().map(|key| self.mark(key))).collect()
+        let mut marks: Vec<i64> = std::iter::once(self.cache).chain(object.keys().map(|key| self.mark(key))).collect();
+        if let Some(secondary) = marks.get_mut(2..) {
+            secondary.sort_unstable();
+        }
+        marks
     }
+}
+
+/// The mark of a key, by the names of its cache and index.
+pub(crate) fn named(cache: &str, index: &str, key: &[u8]) -> i64 {
+    let mut hash = begun(cache, index);
+    hash.update(key);
+    ended(hash)
 }
 
 fn begun(cache: &str, index: &str) -> Sha256 {
@@ -62,6 +73,7 @@ fn ended(hash: Sha256) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Entry;
     use crate::entry::color::Color;
 
     #[test]
@@ -70,6 +82,7 @@ mod tests {
         assert_ne!(mark("a", b"b"), mark("a", b"c"));
         assert_ne!(mark("a", b"b"), mark("ab", b""));
         let marks = Marks::of(&Schema::of::<Color>().named("a"));
+        assert_eq!(named("a", Color::INDEXES[0], b"k"), marks.primary(b"k"));
         assert_ne!(marks.cache, marks.primary(b""));
     }
 }

@@ -115,6 +115,13 @@ impl PostgresOptions {
         self
     }
 
+    /// The same options with this name for the sessions, as `pg_stat_activity` shows it. Default: that of the URL, or `larder`.
+    #[must_use]
+    pub fn application_name(mut self, name: &str) -> Self {
+        self.url = self.url.application_name(name);
+        self
+    }
+
     setters! {
         connections: usize,
         prepared: bool,

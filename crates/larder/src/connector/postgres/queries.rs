@@ -1,35 +1,57 @@
 //! [`Query`]: every statement that is sent for an operation. Each is one transaction, and leaves nothing in the session: so they go through a pooler
 //! in transaction mode as well.
 
+use crate::protection::{Protection, without};
+use std::borrow::Cow;
 use tokio_postgres::types::Type;
 
-/// Whether no fence forgets the object that the object's ticket does not see. A deleted key counts only if it is the key asked for. The
-/// odd form keeps the planner from making a join of it.
+/// A fence `f` of one of the keys of the object `o`, which the object's ticket may not see. `larder.forgets` decides.
+macro_rules! unseen {
+    ($key:literal) => {
+        concat!(
+            "f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) AND larder.forgets(f.kind, f.mark, f.xid, f.floor, ",
+            $key,
+            ", o.mark, o.writer, o.seen, o.version)"
+        )
+    };
+}
+
+/// Whether no fence forgets the object. A deleted key counts only if it is the key asked for. `IS FALSE` keeps the planner from making a join of it.
 macro_rules! lives {
     ($key:literal) => {
         concat!(
-            "CASE WHEN EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) \
-             AND f.xid <> o.writer AND NOT pg_visible_in_snapshot(f.xid, o.seen) AND (f.kind IN ('i', 't') OR f.kind = 'd' AND f.mark = ",
-            $key,
-            " OR f.kind = 'v' AND f.mark = o.mark AND f.floor > o.version)) THEN false ELSE true END AND (o.gone IS NULL OR ",
+            "(EXISTS (SELECT FROM larder.fences f WHERE ",
+            unseen!($key),
+            ")) IS FALSE AND (o.gone IS NULL OR ",
             $key,
             " <> ALL (o.gone))"
         )
     };
 }
 
-/// Whether a load has found nothing under the key, where `$notes` says that this counts.
+/// What a get serves.
+macro_rules! served {
+    ($key:literal) => {
+        concat!("o.expires > now() AND o.idle > now() AND ", lives!($key))
+    };
+}
+
+/// Whether a load has found nothing under the key, and nothing has touched the key since.
 macro_rules! noted {
-    ($key:literal, $notes:literal) => {
+    ($key:literal) => {
         concat!(
-            "CASE WHEN ",
-            $notes,
-            " THEN EXISTS (SELECT FROM larder.notes n WHERE n.mark = ",
+            "EXISTS (SELECT FROM larder.notes n WHERE n.mark = ",
             $key,
             " AND n.until > now() AND NOT EXISTS (SELECT FROM larder.fences f \
-             WHERE f.mark IN (n.mark, n.cache) AND f.xid >= pg_snapshot_xmin(n.seen) AND NOT pg_visible_in_snapshot(f.xid, n.seen))) \
-             ELSE false END"
+             WHERE f.mark IN (n.mark, n.cache) AND f.xid >= pg_snapshot_xmin(n.seen) AND NOT pg_visible_in_snapshot(f.xid, n.seen)))"
         )
+    };
+}
+
+/// The same, where `$notes` says that this counts.
+macro_rules! noted_if {
+    ($notes:literal, $key:literal) => {
+        concat!("CASE WHEN ", $notes, " THEN ", noted!($key), " ELSE false END")
     };
 }
 
@@ -60,7 +82,7 @@ macro_rules! cold {
 /// A get.
 macro_rules! get {
     ($from:expr) => {
-        concat!("SELECT o.payload FROM ", $from, " AND o.expires > now() AND o.idle > now() AND ", lives!("$1"))
+        concat!("SELECT o.payload FROM ", $from, " AND ", served!("$1"))
     };
 }
 
@@ -69,7 +91,7 @@ macro_rules! lookup {
     ($from:expr, $notes:literal) => {
         concat!(
             "SELECT c.epoch, c.generation, pg_current_snapshot()::text, l.payload, l.left, ",
-            noted!("$1", $notes),
+            noted_if!($notes, "$1"),
             " FROM larder.clock c LEFT JOIN LATERAL (SELECT o.payload, ",
             left!(),
             " FROM ",
@@ -78,6 +100,20 @@ macro_rules! lookup {
             lives!("$1"),
             ") l ON true"
         )
+    };
+}
+
+/// The changes of these caches that meet the condition that follows.
+macro_rules! changes {
+    () => {
+        "SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin, h.xid::text FROM larder.changes h WHERE h.cache = ANY ($2) AND "
+    };
+}
+
+/// Those of transactions that were running when the snapshot `$1` was taken.
+macro_rules! late {
+    () => {
+        concat!(" UNION ALL ", changes!(), "h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot)))")
     };
 }
 
@@ -92,10 +128,11 @@ macro_rules! queries {
         impl Query {
             pub(crate) const COUNT: usize = [$(Self::$name),*].len();
 
-            pub(crate) fn text(self) -> &'static str {
-                match self {
+            pub(crate) fn text(self) -> Cow<'static, str> {
+                let text = match self {
                     $(Self::$name => $text,)*
-                }
+                };
+                without(text, late!(), "", Protection::SnapshotDifference)
             }
 
             /// Of its parameters.
@@ -131,7 +168,7 @@ queries! {
          (SELECT k.leads_to FROM larder.keys k WHERE k.mark = q.mark) END AS leads_to \
          FROM unnest($1, $2) WITH ORDINALITY q(mark, is_primary, at)) \
          SELECT c.epoch, c.generation, CASE WHEN a.at = 1 THEN pg_current_snapshot()::text END, l.payload, l.left, ",
-        noted!("a.mark", "$4"),
+        noted_if!("$4", "a.mark"),
         " FROM larder.clock c CROSS JOIN asked a LEFT JOIN LATERAL (SELECT o.payload, ",
         left!(),
         " FROM larder.objects o WHERE o.mark = a.leads_to AND o.shape = $3 AND a.mark = ANY (o.marks) \
@@ -141,6 +178,8 @@ queries! {
     );
     Ticket() = "SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
     Register() = "SELECT epoch, generation, snapshot FROM larder.register()";
+    /// Cache, shape, whether its objects are kept elsewhere, the names of its indexes.
+    RegisterCache(TEXT, INT8, BOOL, TEXT_ARRAY) = "SELECT epoch, generation, snapshot FROM larder.register_cache($1, $2, $3, $4)";
     /// Primary key, shape, last-use age in ms.
     Touch(INT8, INT8, INT8) = "UPDATE larder.objects SET idle = now() + $3 * interval '1 ms' \
         WHERE mark = $1 AND shape = $2 AND idle > now() AND expires > now()";
@@ -149,8 +188,8 @@ queries! {
         SELECT t.mark, t.shape FROM larder.objects t WHERE t.mark = ANY ($1) AND t.shape = $2 AND t.idle > now() AND t.expires > now() \
         FOR UPDATE SKIP LOCKED) t WHERE o.mark = t.mark AND o.shape = t.shape";
     /// As `larder.store` has them.
-    Store(BOOL, INT8, INT8_ARRAY, INT8, BYTEA, INT8, INT8, INT8, INT8, INT4, TEXT) =
-        "SELECT outcome, at, displaced FROM larder.store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::pg_snapshot)";
+    Store(CHAR, INT8, INT8_ARRAY, INT8, BYTEA, INT8, INT8, INT8, INT8, INT4, TEXT) =
+        "SELECT larder.store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::pg_snapshot)";
     /// As `larder.absent` has them.
     Absent(INT8, INT8, BOOL, INT8, INT8, INT8, INT4, TEXT) =
         "SELECT outcome, at FROM larder.absent($1, $2, $3, $4, $5, $6, $7, $8::pg_snapshot)";
@@ -185,7 +224,7 @@ queries! {
     /// How many fences.
     Sweep(INT4) = "SELECT fences, objects, done FROM larder.sweep($1)";
     /// First page, how many.
-    Prune(INT8, INT4) = "SELECT next, objects, keys FROM larder.prune($1, $2)";
+    Prune(INT8, INT4) = "SELECT next, objects, keys, longest FROM larder.prune($1, $2)";
     /// Keys, the kind of fence; cache, and for each key its index and its bytes; origin: forgets, and tells the feed.
     Tell(INT8_ARRAY, CHAR, TEXT, TEXT_ARRAY, BYTEA_ARRAY, INT8) = "WITH fenced AS (\
         INSERT INTO larder.fences (mark, kind) SELECT m, $2 FROM unnest($1) m), \
@@ -203,13 +242,58 @@ queries! {
     SetPlace(INT8, BYTEA) = "INSERT INTO larder.places AS p (cache, place) VALUES ($1, $2) \
         ON CONFLICT (cache) DO UPDATE SET place = excluded.place WHERE p.place <> excluded.place";
     /// The snapshot of the poll before, the names of caches. First the clock, then each change that has become visible since.
-    Poll(TEXT, TEXT_ARRAY) = "SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, NULL::text, NULL::text, NULL::bytea[], NULL::int8, NULL::text \
-        FROM larder.clock c \
-        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin, h.xid::text FROM larder.changes h \
-        WHERE h.xid >= pg_snapshot_xmax($1::pg_snapshot) AND h.cache = ANY ($2) \
-        UNION ALL SELECT NULL, NULL, NULL, h.cache, h.index, h.keys, h.origin, h.xid::text FROM larder.changes h \
-        WHERE h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) AND h.cache = ANY ($2)";
+    Poll(TEXT, TEXT_ARRAY) = concat!(
+        "SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, NULL::text, NULL::text, NULL::bytea[], NULL::int8, NULL::text \
+         FROM larder.clock c UNION ALL ",
+        changes!(),
+        "h.xid >= pg_snapshot_xmax($1::pg_snapshot)",
+        late!()
+    );
     /// How many changes.
     Trim(INT4) = "SELECT larder.trim($1)";
     Standby() = "SELECT pg_is_in_recovery()";
+    /// The rights that larder needs to its tables. One row for each that is missing. The catalogue is asked, because names cannot be looked up without
+    /// the right to use the schema.
+    Missing(TEXT) = "SELECT r || ' on larder.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, \
+        unnest(string_to_array($1, ', ')) r WHERE n.nspname = 'larder' AND c.relkind = 'r' AND c.relname NOT LIKE 'larder-bench-%' \
+        AND NOT has_table_privilege(c.oid, r) \
+        UNION ALL SELECT 'EXECUTE on larder.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+        WHERE n.nspname = 'larder' AND NOT has_function_privilege(p.oid, 'EXECUTE') ORDER BY 1";
+    /// Key. For an operator: whether something leads from the key to another one; whether a load has found nothing under it; and the objects that it
+    /// leads to, in every shape, or one row without an object. Beside each whether a get serves it, whether its ages are over, how long it lasts in ms,
+    /// when its max age is over in ms since 1970, which kinds of fences forget it, and which of its keys were deleted.
+    Inspect(INT8) = concat!(
+        "SELECT coalesce(k.leads_to <> $1, false), ",
+        noted!("$1"),
+        ", o.shape, o.mark, o.payload, $1 = ANY (o.marks) AND ",
+        served!("$1"),
+        ", o.expires <= now(), o.idle <= now(), \
+         (extract(epoch FROM nullif(least(o.expires, o.idle), 'infinity') - now()) * 1000)::float8, \
+         (extract(epoch FROM nullif(o.expires, 'infinity')) * 1000)::float8, \
+         ARRAY(SELECT DISTINCT f.kind::text FROM larder.fences f WHERE ",
+        unseen!("NULL"),
+        "), coalesce(o.gone, '{}') || ARRAY(SELECT f.mark FROM larder.fences f WHERE ",
+        unseen!("f.mark"),
+        " AND f.kind = 'd') FROM (SELECT) one LEFT JOIN larder.keys k ON k.mark = $1 \
+         LEFT JOIN larder.objects o ON o.mark IN ($1, k.leads_to) ORDER BY o.shape"
+    );
+    /// Keys. For an operator: how many of them lead to an object that is neither over nor forgotten.
+    Leading(INT8_ARRAY) = concat!(
+        "SELECT count(*) FROM unnest($1) q(mark) WHERE EXISTS (SELECT FROM larder.objects o \
+         WHERE o.mark IN (q.mark, (SELECT k.leads_to FROM larder.keys k WHERE k.mark = q.mark)) AND q.mark = ANY (o.marks) \
+         AND o.expires > now() AND o.idle > now() AND NOT EXISTS (SELECT FROM larder.fences f WHERE ",
+        unseen!("NULL"),
+        "))"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A part that is not found would stay in the statement when its protection is off.
+    #[test]
+    fn what_a_protection_takes_out_of_a_statement_is_there() {
+        assert!(Query::Poll.text().ends_with(late!()));
+    }
 }

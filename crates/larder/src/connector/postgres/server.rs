@@ -6,19 +6,22 @@
 
 use super::connection::{Connection, column, unexpected};
 use super::errors::NOT_SET_UP;
+use super::forgetting::{forget_alike, is_delete};
 use super::marks::Marks;
 use super::options::PostgresOptions;
 use super::queries::Query;
+use super::rights::Rights;
 use super::snapshots::Snapshots;
 use crate::clock::Clock;
 use crate::connector::remote::hints::Hints;
 use crate::connector::remote::{
-    Batch, Channel, Clearing, Clocked, Connected, Forgetting, Link, RemoteCache, ServerKind, Trouble, What,
+    Batch, Channel, Clearing, Clocked, Connected, Link, RemoteCache, ServerKind, Trouble, What,
 };
-use crate::contract::{KeyBuf, Schema, Ticket};
+use crate::contract::{Schema, Ticket};
+use crate::protection::in_script;
 use crate::telemetry::WarningLimit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio_postgres::Row;
 
 /// One cache in one database, as this node sees it.
@@ -49,10 +52,13 @@ const SWEEPS: usize = 25;
 /// One PostgreSQL database.
 pub(crate) struct PostgresServer {
     pub(crate) options: PostgresOptions,
-    name: String,
+    pub(crate) name: String,
     pub(crate) snapshots: Snapshots,
     /// When this node last looked whether there is something to sweep, in ms of its clock.
     swept: AtomicU64,
+    /// Whether a cache of this node is pruning the database at this moment, for all of them.
+    pub(crate) pruning: AtomicBool,
+    pub(crate) rights: Rights,
 }
 
 /// What is kept on this node for one cache.
@@ -61,8 +67,11 @@ pub(crate) struct Local {
     pub(crate) shape: i64,
     pub(crate) hints: Hints,
     pub(crate) undecodable: WarningLimit,
-    /// For a cache that keeps its objects elsewhere: what is forgotten is told to the feed as well.
-    told: Option<Told>,
+    /// The names by which people, and the feed, know the cache.
+    pub(crate) names: Names,
+    /// For a cache that keeps its objects elsewhere: what is forgotten is told to the feed as well. By this number the node knows its own
+    /// changes again.
+    pub(crate) told: Option<i64>,
 }
 
 /// Where the clock stands.
@@ -72,18 +81,23 @@ pub(crate) struct Registered {
     pub(crate) snapshot: String,
 }
 
-/// The names by which the feed tells of a cache.
-pub(crate) struct Told {
-    cache: String,
-    indexes: &'static [&'static str],
-    /// By which this node knows its own changes again.
-    origin: i64,
+/// The names of a cache and of its indexes.
+pub(crate) struct Names {
+    pub(crate) cache: Arc<str>,
+    pub(crate) indexes: &'static [&'static str],
 }
 
 impl PostgresServer {
     pub(crate) fn new(options: PostgresOptions) -> Self {
         let name = options.place();
-        Self { options, name, snapshots: Snapshots::default(), swept: AtomicU64::new(0) }
+        Self {
+            options,
+            name,
+            snapshots: Snapshots::default(),
+            swept: AtomicU64::new(0),
+            pruning: AtomicBool::new(false),
+            rights: Rights::default(),
+        }
     }
 
     pub(crate) fn local(&self, schema: &Schema, clock: &Clock) -> Local {
@@ -92,14 +106,14 @@ impl PostgresServer {
             shape: schema.fingerprint.cast_signed(),
             hints: Hints::new(self.options.hints, schema.last_use_age, clock.clone()),
             undecodable: WarningLimit::default(),
+            names: Names { cache: schema.cache.clone(), indexes: schema.indexes },
             told: None,
         }
     }
 
     /// The same for a cache that keeps its objects elsewhere.
     pub(crate) fn telling(&self, schema: &Schema, clock: &Clock, origin: i64) -> Local {
-        let told = Told { cache: schema.cache().to_owned(), indexes: schema.indexes(), origin };
-        Local { told: Some(told), ..self.local(schema, clock) }
+        Local { told: Some(origin), ..self.local(schema, clock) }
     }
 
     /// The ticket in the first three columns of a row: epoch, generation, snapshot. `None`: there is no clock.
@@ -109,19 +123,34 @@ impl PostgresServer {
         self.snapshots.keep(epoch, generation, snapshot).map(Some).ok_or_else(unexpected)
     }
 
-    async fn register(&self, channel: &Channel<'_, Self>) -> Result<Registered, Trouble> {
-        let row = channel.run(|on| async move { on.row(Query::Register, &[]).await }).await?;
+    /// Registers a cache, if one is given, and reads where the clock stands.
+    async fn register(&self, channel: &Channel<'_, Self>, cache: Option<&Local>) -> Result<Registered, Trouble> {
+        let row = match cache {
+            None => channel.run(|on| async move { on.row(Query::Register, &[]).await }).await?,
+            Some(Local { shape, names, told, .. }) => {
+                let followed = told.is_some();
+                channel
+                    .run(|on| async move {
+                        on.row(Query::RegisterCache, &[&&*names.cache, shape, &followed, &names.indexes]).await
+                    })
+                    .await?
+            }
+        };
         let none = || Trouble::Error { what: What::Busy, text: STILL_PREPARED.to_owned() };
         let epoch = column::<Option<i64>>(&row, 0)?.ok_or_else(none)?;
         Ok(Registered { epoch, generation: column(&row, 1)?, snapshot: column(&row, 2)? })
     }
 
     /// Where the clock stands. The clock is made where it is missing, and so are the tables, where the options allow it.
-    pub(crate) async fn registered(&self, channel: &Channel<'_, Self>) -> Result<Registered, Trouble> {
-        match self.register(channel).await {
+    pub(crate) async fn registered(
+        &self,
+        channel: &Channel<'_, Self>,
+        cache: Option<&Local>,
+    ) -> Result<Registered, Trouble> {
+        match self.register(channel, cache).await {
             Err(trouble) if self.options.create && is_not_set_up(&trouble) => {
                 self.set_up(channel).await?;
-                self.register(channel).await
+                self.register(channel, cache).await
             }
             registered => registered,
         }
@@ -170,6 +199,9 @@ impl ServerKind for PostgresServer {
             return Some("the server has become a standby");
         }
         let now = link.clock().now();
+        if self.rights.are_due(now) {
+            self.ask_for_rights(link).await;
+        }
         let looked = self.swept.load(Ordering::Relaxed);
         // The tables may be missing where no cache was ever recovered.
         if caches.iter().any(|cache| cache.is_trusted()) && now >= looked.saturating_add(SWEEP_EVERY) {
@@ -181,8 +213,14 @@ impl ServerKind for PostgresServer {
         None
     }
 
-    async fn read_clock(&self, channel: &Channel<'_, Self>, _: &Local) -> Result<Clocked, Trouble> {
-        let Registered { epoch, generation, snapshot } = self.registered(channel).await?;
+    fn lacks_right(&self, cache: &str, error: &str) {
+        if self.rights.refused(error) {
+            tracing::warn!(server = %self.name, %cache, %error, "the server does not allow what larder needs to do");
+        }
+    }
+
+    async fn read_clock(&self, channel: &Channel<'_, Self>, local: &Local) -> Result<Clocked, Trouble> {
+        let Registered { epoch, generation, snapshot } = self.registered(channel, Some(local)).await?;
         let ticket = self.snapshots.keep(epoch, generation, &snapshot).ok_or_else(unexpected)?;
         Ok(Clocked {
             epoch: ticket.epoch,
@@ -203,10 +241,9 @@ impl ServerKind for PostgresServer {
         let cache = local.marks.cache;
         match &local.told {
             None => channel.run(|on| async move { on.rows(Query::Truncate, &[&cache]).await }).await?,
-            Some(told) => {
-                channel
-                    .run(|on| async move { on.rows(Query::TellAll, &[&cache, &told.cache, &told.origin]).await })
-                    .await?
+            Some(origin) => {
+                let name = &*local.names.cache;
+                channel.run(|on| async move { on.rows(Query::TellAll, &[&cache, &name, origin]).await }).await?
             }
         };
         // Where there is no clock there is nothing else either, and this makes one.
@@ -235,49 +272,7 @@ impl ServerKind for PostgresServer {
 
 /// Makes what larder needs in the database, in one transaction. Of several nodes at once one does.
 pub(crate) async fn set_up(on: &Connection) -> Result<(), Trouble> {
-    on.batch(&format!("{LOCK}{SCHEMA}")).await
-}
-
-fn is_delete(batch: &Batch<'_>) -> bool {
-    *batch.what() == Forgetting::Delete
-}
-
-/// Forgets the keys of batches that are all deletes, or all invalidations.
-async fn forget_alike(
-    channel: &Channel<'_, PostgresServer>,
-    local: &Local,
-    batches: &[Batch<'_>],
-) -> Result<Vec<Row>, Trouble> {
-    let keys: Vec<&KeyBuf> = batches.iter().flat_map(|batch| batch.keys()).copied().collect();
-    let marks: Vec<i64> = keys.iter().map(|key| local.marks.mark(key.as_ref())).collect();
-    let marks = &marks;
-    let kind = if batches.first().is_some_and(is_delete) { b'd' } else { b'i' }.cast_signed();
-    if let Some(Told { cache, indexes, origin }) = &local.told {
-        let name = |key: &&KeyBuf| indexes.get(usize::from(key.index)).copied().unwrap_or_default();
-        let names: Vec<&str> = keys.iter().map(name).collect();
-        let keys: Vec<&[u8]> = keys.iter().map(|key| &*key.bytes).collect();
-        let (names, keys) = (&names, &keys);
-        return channel
-            .run(|on| async move { on.rows(Query::Tell, &[marks, &kind, cache, names, keys, origin]).await })
-            .await;
-    }
-    let floors: Vec<Option<i64>> = batches.iter().flat_map(floors).collect();
-    if floors.iter().all(Option::is_none) {
-        return channel.run(|on| async move { on.rows(Query::Forget, &[marks, &kind]).await }).await;
-    }
-    let primary: Vec<bool> = keys.iter().map(|key| key.index == 0).collect();
-    let (floors, primary) = (&floors, &primary);
-    channel.run(|on| async move { on.rows(Query::ForgetBelow, &[marks, floors, primary]).await }).await
-}
-
-/// For each key of a batch the lowest version that may be stored from now on.
-fn floors(batch: &Batch<'_>) -> Vec<Option<i64>> {
-    match batch.what() {
-        Forgetting::Invalidate { floors } if !floors.is_empty() => {
-            floors.iter().map(|floor| (*floor > 0).then(|| ordered(*floor))).collect()
-        }
-        _ => vec![None; batch.keys().len()],
-    }
+    on.batch(&format!("{LOCK}{}", in_script(SCHEMA))).await
 }
 
 /// A version as the database compares it: it has signed numbers only.
@@ -285,7 +280,8 @@ pub(crate) fn ordered(version: u64) -> i64 {
     (version ^ (1 << 63)).cast_signed()
 }
 
-fn is_not_set_up(trouble: &Trouble) -> bool {
+/// Whether tables or functions are missing.
+pub(crate) fn is_not_set_up(trouble: &Trouble) -> bool {
     let Trouble::Error { what: What::Fault, text } = trouble else { return false };
     NOT_SET_UP.iter().any(|state| text.contains(&format!("(SQLSTATE {})", state.code())))
 }
@@ -293,6 +289,21 @@ fn is_not_set_up(trouble: &Trouble) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protection::Protection;
+
+    #[test]
+    fn a_line_that_can_be_left_out_names_the_protection_that_it_is() {
+        let lines = SCHEMA.lines().filter(|line| line.contains("protection:"));
+        let named: Vec<Protection> = lines
+            .map(|line| {
+                let name = line.rsplit_once(" -- protection: ").map(|(_, name)| name);
+                let known = Protection::ALL.into_iter().find(|protection| Some(protection.name()) == name);
+                known.unwrap_or_else(|| panic!("{line}"))
+            })
+            .collect();
+        let wanted = [Protection::Epoch, Protection::Generations, Protection::Drain];
+        assert!(wanted.iter().all(|protection| named.contains(protection)), "{named:?}");
+    }
 
     #[test]
     fn versions_keep_their_order() {

@@ -12,11 +12,15 @@ use tokio_postgres::Row;
 
 mod many;
 
-/// What becomes of an object that is overtaken: of a fill nothing, of a put its keys are invalidated.
+/// What becomes of an object that is overtaken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
+    /// Nothing.
     Fill,
+    /// Its keys are invalidated.
     Put,
+    /// It is sent once more, as a put.
+    Set,
 }
 
 /// A time in ms, where there is one.
@@ -28,14 +32,24 @@ impl Mode {
     fn when_crowded(self) -> WhenCrowded {
         match self {
             Self::Fill => WhenCrowded::Shed,
-            Self::Put => WhenCrowded::Wait,
+            Self::Put | Self::Set => WhenCrowded::Wait,
         }
+    }
+
+    /// As `larder.store` knows it.
+    fn letter(self) -> i8 {
+        match self {
+            Self::Fill => b'f',
+            Self::Put => b'p',
+            Self::Set => b's',
+        }
+        .cast_signed()
     }
 }
 
 /// What all objects of a call are stored with.
 struct Terms {
-    put: bool,
+    mode: Mode,
     /// Max age, last-use age, and for how long expired objects are kept.
     ages: [Option<i64>; 3],
     ticket: Ticket,
@@ -53,10 +67,21 @@ struct Parcel<'a> {
 impl Parcel<'_> {
     async fn send(&self, session: &Session, terms: &Terms, shape: i64) -> Result<Row, Trouble> {
         let Self { bytes, marks, version, .. } = self;
-        let Terms { put, ages: [max_age, last_use_age, kept], ticket, taken } = terms;
-        let (epoch, snapshot) = (ticket.epoch.cast_signed(), &*taken.snapshot);
-        let parameters: Parameters<'_> =
-            &[put, &shape, marks, version, bytes, max_age, last_use_age, kept, &epoch, &taken.generation, &snapshot];
+        let Terms { mode, ages: [max_age, last_use_age, kept], ticket, taken } = terms;
+        let (letter, epoch, snapshot) = (mode.letter(), ticket.epoch.cast_signed(), &*taken.snapshot);
+        let parameters: Parameters<'_> = &[
+            &letter,
+            &shape,
+            marks,
+            version,
+            bytes,
+            max_age,
+            last_use_age,
+            kept,
+            &epoch,
+            &taken.generation,
+            &snapshot,
+        ];
         session.rows(Query::Store, parameters).await?.into_iter().next().ok_or_else(unexpected)
     }
 }
@@ -70,7 +95,7 @@ impl Store {
         let store =
             |on: std::sync::Arc<Connection>| async move { sent.send(on.session()?, with, self.local.shape).await };
         let row = self.link.operation(mode.when_crowded(), store).await?;
-        self.stored(&row, &parcel, terms.ticket).map(|(fill, _)| fill)
+        self.stored(&row, &parcel).map(|(fill, _)| fill)
     }
 
     /// What a store needs beside the object. `None`: the ticket is missing, or this node has forgotten its snapshot.
@@ -80,7 +105,7 @@ impl Store {
         }
         let known = taken.and_then(|ticket| Some((ticket, self.link.kind().snapshots.of(ticket)?)));
         let ages = [self.schema.lifetime(), self.schema.last_use_age, self.schema.kept_after()].map(age);
-        Ok(known.map(|(ticket, snapshot)| Terms { put: mode == Mode::Put, ages, ticket, taken: snapshot }))
+        Ok(known.map(|(ticket, snapshot)| Terms { mode, ages, ticket, taken: snapshot }))
     }
 
     fn parcel<'a>(&self, object: &'a Object, bytes: &'a [u8]) -> Parcel<'a> {
@@ -88,15 +113,21 @@ impl Store {
     }
 
     /// What became of an object, and whether it has displaced another one.
-    fn stored(&self, row: &Row, parcel: &Parcel<'_>, ticket: Ticket) -> Result<(Fill, bool), Trouble> {
-        let fill = self.decided(row, ticket)?;
-        if fill.stored != Stored::Accepted {
+    fn stored(&self, row: &Row, parcel: &Parcel<'_>) -> Result<(Fill, bool), Trouble> {
+        let answer: Vec<&str> = column(row, 0)?;
+        let mut answer = answer.into_iter();
+        let stored = self.outcome(answer.next().and_then(|letter| letter.bytes().next()))?;
+        let decided = (answer.next(), answer.next(), answer.next());
+        let (Some(epoch), Some(generation), Some(snapshot)) = decided else { return Err(unexpected()) };
+        let (epoch, generation) = epoch.parse().ok().zip(generation.parse().ok()).ok_or_else(unexpected)?;
+        let at = self.link.kind().snapshots.keep(epoch, generation, snapshot);
+        let fill = Fill { stored, at };
+        if stored != Stored::Accepted {
             return Ok((fill, false));
         }
-        let displaced: i32 = column(row, 2)?;
+        let displaced: u64 = answer.next().and_then(|number| number.parse().ok()).ok_or_else(unexpected)?;
         if displaced > 0 {
-            let (schema, displaced) = (&self.schema, u64::from(displaced.unsigned_abs()));
-            schema.stats.displace(&schema.cache, &parcel.object.primary, displaced);
+            self.schema.stats.displace(&self.schema.cache, &parcel.object.primary, displaced);
         }
         self.schema.stats.stored_bytes.add(parcel.bytes.len() as u64);
         self.local.hints.remember_stored(parcel.object);
@@ -104,22 +135,25 @@ impl Store {
         Ok((fill, displaced > 0))
     }
 
-    /// The outcome in a row, and when it was decided.
-    fn decided(&self, row: &Row, taken: Ticket) -> Result<Fill, Trouble> {
-        let outcome: i8 = column(row, 0)?;
-        let at: Option<&str> = column(row, 1)?;
-        let at = at.and_then(|at| ticket(taken.epoch.cast_signed(), at));
-        let stored = match outcome.cast_unsigned() {
-            b'y' => Stored::Accepted,
-            b'o' => Stored::Overtaken,
-            b'v' => Stored::Outdated,
-            b'l' => {
+    /// The outcome that a letter stands for.
+    fn outcome(&self, letter: Option<u8>) -> Result<Stored, Trouble> {
+        match letter {
+            Some(b'y') => Ok(Stored::Accepted),
+            Some(b'o') => Ok(Stored::Overtaken),
+            Some(b'v') => Ok(Stored::Outdated),
+            Some(b'l') => {
                 self.lost("the clock of the database's cache tables is gone");
-                return Err(Trouble::Unavailable);
+                Err(Trouble::Unavailable)
             }
-            _ => return Err(unexpected()),
-        };
-        Ok(Fill { stored, at })
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// What became of the news that there is nothing, and when it was decided.
+    fn noted(&self, row: &Row, taken: Ticket) -> Result<Fill, Trouble> {
+        let stored = self.outcome(Some(column::<i8>(row, 0)?.cast_unsigned()))?;
+        let at: Option<&str> = column(row, 1)?;
+        Ok(Fill { stored, at: at.and_then(|at| ticket(taken.epoch.cast_signed(), at)) })
     }
 
     pub(crate) async fn fill_object(&self, object: Object, ticket: Ticket) -> Fill {
@@ -138,23 +172,39 @@ impl Store {
         self.put_guarded(&object, ticket, guards).await
     }
 
-    /// Asks for a ticket, and puts with it. The keys are guarded before that: a caller who goes away while it waits has changed the source already.
+    /// Sends the object with the newest ticket that this node has seen. If a key was touched since, the answer brings a newer ticket, and the object is
+    /// sent once more. The keys are guarded before that: a caller who goes away while it waits has changed the source already.
     pub(crate) async fn set_object(&self, object: Object) -> Stored {
         let guards = self.guards(&object);
         self.set_guarded(&object, guards).await
     }
 
     async fn set_guarded(&self, object: &Object, guards: Vec<Undelivered<'_, PostgresServer>>) -> Stored {
-        let ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
-            Ok(ticket) => ticket,
-            // Whoever waits in vain waits once.
-            Err(trouble @ Trouble::TimedOut(_)) => {
-                guards.into_iter().for_each(|guard| guard.deferred(&trouble));
-                return Stored::Unavailable;
-            }
-            Err(_) => None,
+        let Some(bytes) = envelope::storable(&self.schema, object) else {
+            return self.forget_instead(Stored::Unfit, guards).await;
         };
-        self.put_guarded(object, ticket, guards).await
+        let mut ticket = None;
+        if self.may_read().is_ok()
+            && let Some(seen) = self.link.kind().snapshots.newest()
+        {
+            let connection = self.link.generation();
+            match self.send(Mode::Set, object, &bytes, Some(seen)).await {
+                Ok(Fill { stored: Stored::Overtaken, at }) => ticket = at,
+                sent => return self.settle(connection, guards, sent.map(|fill| fill.stored)).await,
+            }
+        }
+        if ticket.is_none() {
+            ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
+                Ok(ticket) => ticket,
+                // Whoever waits in vain waits once.
+                Err(trouble @ Trouble::TimedOut(_)) => {
+                    guards.into_iter().for_each(|guard| guard.deferred(&trouble));
+                    return Stored::Unavailable;
+                }
+                Err(_) => None,
+            };
+        }
+        self.put_bytes(object, &bytes, ticket, guards).await
     }
 
     async fn put_guarded(
@@ -163,14 +213,24 @@ impl Store {
         ticket: Option<Ticket>,
         guards: Vec<Undelivered<'_, PostgresServer>>,
     ) -> Stored {
-        let Some(bytes) = envelope::storable(&self.schema, object) else {
-            return self.forget_instead(Stored::Unfit, guards).await;
-        };
+        match envelope::storable(&self.schema, object) {
+            Some(bytes) => self.put_bytes(object, &bytes, ticket, guards).await,
+            None => self.forget_instead(Stored::Unfit, guards).await,
+        }
+    }
+
+    async fn put_bytes(
+        &self,
+        object: &Object,
+        bytes: &[u8],
+        ticket: Option<Ticket>,
+        guards: Vec<Undelivered<'_, PostgresServer>>,
+    ) -> Stored {
         if ticket.is_none_or(|ticket| self.link.kind().snapshots.of(ticket).is_none()) {
             return self.forget_instead(Stored::Overtaken, guards).await;
         }
         let connection = self.link.generation();
-        let sent = self.send(Mode::Put, object, &bytes, ticket).await.map(|fill| fill.stored);
+        let sent = self.send(Mode::Put, object, bytes, ticket).await.map(|fill| fill.stored);
         self.settle(connection, guards, sent).await
     }
 
@@ -189,7 +249,7 @@ impl Store {
             on.row(Query::Absent, &[&cache, &mark, &is_primary, &ahead, &life, &epoch, &generation, &&*snapshot]).await
         };
         let sent = self.link.operation(WhenCrowded::Shed, absent).await;
-        match sent.and_then(|row| self.decided(&row, ticket)) {
+        match sent.and_then(|row| self.noted(&row, ticket)) {
             Ok(fill) => fill,
             Err(trouble) => Fill::undated(self.not_stored(&trouble)),
         }

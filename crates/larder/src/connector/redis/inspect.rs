@@ -39,14 +39,14 @@ mod clock;
 mod error;
 mod index;
 mod index_kind;
-mod object;
+mod primary_field;
 
+pub use crate::connector::inspect::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 pub use cache::InspectedCache;
 pub use census::{CacheCensus, Tally};
 pub use clock::{ClockReading, ClockState};
 pub use error::InspectError;
 pub use index::InspectedIndex;
-pub use object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 
 use crate::clock::Clock;
 use crate::connector::redis::layout::{self, Layout};

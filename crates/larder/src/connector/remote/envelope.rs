@@ -198,7 +198,6 @@ pub(crate) fn deadline(bytes: &[u8]) -> Option<(u64, bool)> {
     Some((deadline, bytes.get(2).is_some_and(|encoding| encoding & KEPT != 0)))
 }
 
-#[cfg(any(feature = "redis", test))]
 /// A stored object, read without knowing its type and without a key that it was asked for by.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Opened<'a> {
@@ -211,7 +210,6 @@ pub(crate) struct Opened<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-#[cfg(any(feature = "redis", test))]
 /// A key that an object lists.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Listed<'a> {
@@ -221,7 +219,6 @@ pub(crate) struct Listed<'a> {
     pub(crate) deleted: bool,
 }
 
-#[cfg(any(feature = "redis", test))]
 /// Opens an object of any schema.
 pub(crate) fn open(bytes: &[u8]) -> Result<Opened<'_>, DecodeError> {
     use DecodeError::{Damaged, OtherSchema};

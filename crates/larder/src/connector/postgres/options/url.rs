@@ -90,6 +90,13 @@ impl Url {
         self.get("host").or(self.get("hostaddr")).is_none()
     }
 
+    /// The same with another name for the sessions.
+    pub(crate) fn application_name(mut self, name: &str) -> Self {
+        self.0.retain(|(key, _)| *key != "application_name");
+        self.0.push(("application_name", name.to_owned()));
+        self
+    }
+
     fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(given, value)| *given == key && !value.is_empty()).map(|(_, value)| value.as_str())
     }

@@ -52,7 +52,7 @@ CREATE UNLOGGED TABLE IF NOT EXISTS larder.objects (
   gone    int8[],                                 -- those of its keys that were deleted, once the fence is gone that said so
   payload bytea       NOT NULL,
   PRIMARY KEY (mark, shape))
-  WITH (fillfactor = 85, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
+  WITH (fillfactor = 90, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE larder.objects ALTER payload SET STORAGE EXTERNAL;
 
 -- Where a secondary key leads. A hint: the object says which keys it has. Its unique rows put two fills that claim one key in order.
@@ -97,7 +97,8 @@ CREATE INDEX IF NOT EXISTS changes_xid ON larder.changes (xid);
 -- Snapshots of the last minutes: what one of them sees is at least as old as it is.
 CREATE UNLOGGED TABLE IF NOT EXISTS larder.moments (
   taken    timestamptz NOT NULL,
-  snapshot pg_snapshot NOT NULL);
+  snapshot pg_snapshot NOT NULL,
+  alone    bool        NOT NULL DEFAULT false);   -- left by a writer, where no node was running
 
 -- The transactions that were prepared when the first node found no clock, and one row that says that they were looked for. They survive a crash, and
 -- their fences do not.
@@ -105,6 +106,16 @@ CREATE UNLOGGED TABLE IF NOT EXISTS larder.prepared (
   gid      text        NOT NULL,
   prepared timestamptz NOT NULL,
   PRIMARY KEY (gid, prepared));
+
+-- The releases of each cache that have connected, for people who look into caches without entry types. No operation of a service reads it.
+CREATE UNLOGGED TABLE IF NOT EXISTS larder.caches (
+  cache    text        NOT NULL,
+  shape    int8        NOT NULL,                  -- as in larder.objects
+  followed bool        NOT NULL,                  -- the objects are in the memory of each node, which follows the feed
+  mark     int8        NOT NULL,                  -- of the whole cache
+  indexes  text[]      NOT NULL,                  -- their names, the primary index first
+  seen     timestamptz NOT NULL DEFAULT now(),    -- when a node of the release has connected, to the hour
+  PRIMARY KEY (cache, shape, followed));
 
 CREATE OR REPLACE FUNCTION larder.version() RETURNS int4 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
 
@@ -121,6 +132,9 @@ BEGIN
   ELSIF cardinality(keys) > 0 THEN
     INSERT INTO larder.fences (mark) SELECT larder.mark(cache, index, k) FROM unnest(keys) k;
     INSERT INTO larder.changes (cache, index, keys) VALUES (cache, index, keys);
+    IF random() < 0.001 THEN
+      PERFORM larder.try_to_housekeep();
+    END IF;
   END IF;
 END $$;
 
@@ -159,6 +173,9 @@ BEGIN
   INSERT INTO larder.fences (mark, kind, until, seen)
     VALUES (larder.mark(cache, '', ''), 't', now() + interval '1 minute', pg_current_snapshot());
   INSERT INTO larder.changes (cache) VALUES (cache);
+  IF random() < 0.001 THEN
+    PERFORM larder.try_to_housekeep();
+  END IF;
 END $$;
 
 -- What no other place has: which cluster, database and table this is.
@@ -177,7 +194,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM larder.clock c WHERE c.home = here) THEN
       IF EXISTS (SELECT FROM larder.clock) THEN
         TRUNCATE larder.clock, larder.fences, larder.objects, larder.keys, larder.notes, larder.leases, larder.places,
-          larder.changes, larder.moments, larder.prepared;
+          larder.changes, larder.moments, larder.prepared, larder.caches;
       END IF;
       IF NOT EXISTS (SELECT FROM larder.prepared) THEN
         INSERT INTO larder.prepared (gid, prepared)
@@ -193,6 +210,32 @@ BEGIN
     END IF;
   END IF;
   SELECT c.epoch, c.generation, pg_current_snapshot()::text INTO epoch, generation, snapshot FROM larder.clock c;
+END $$;
+
+-- Answers as larder.register does, and notes a release of a cache. Of the releases of a cache, the sixteen that have connected last stay.
+CREATE OR REPLACE FUNCTION larder.register_cache(p_cache text, p_shape int8, p_followed bool, p_indexes text[],
+  OUT epoch int8, OUT generation int4, OUT snapshot text) LANGUAGE plpgsql AS $$
+BEGIN
+  -- First: the snapshot becomes a ticket, and a snapshot does not say that its own transaction is still running.
+  SELECT r.epoch, r.generation, r.snapshot INTO epoch, generation, snapshot FROM larder.register() r;
+  IF epoch IS NULL THEN
+    RETURN;
+  END IF;
+  BEGIN
+    IF EXISTS (SELECT FROM larder.caches c WHERE c.cache = p_cache AND c.shape = p_shape AND c.followed = p_followed AND c.indexes = p_indexes
+        AND c.seen > now() - interval '1 hour') THEN
+      RETURN;
+    END IF;
+    INSERT INTO larder.caches AS c (cache, shape, followed, mark, indexes)
+      VALUES (p_cache, p_shape, p_followed, larder.mark(p_cache, '', ''), p_indexes)
+      ON CONFLICT (cache, shape, followed) DO UPDATE SET indexes = excluded.indexes, seen = excluded.seen
+        WHERE c.seen < excluded.seen - interval '1 hour' OR c.indexes <> excluded.indexes;
+    DELETE FROM larder.caches c WHERE c.ctid = ANY (ARRAY(
+      SELECT o.ctid FROM larder.caches o WHERE o.cache = p_cache ORDER BY o.seen DESC OFFSET 16 FOR UPDATE SKIP LOCKED));
+  EXCEPTION WHEN insufficient_privilege THEN
+    -- Services work without these rows.
+    NULL;
+  END;
 END $$;
 
 -- The fences of a put. One that was outdated forgets nothing that is newer than it, and keeps older loads out all the same.
@@ -215,107 +258,125 @@ BEGIN
   END IF;
 END $$;
 
--- Stores an object, unless its ticket was overtaken or a higher version is there. A put fences its keys whatever becomes of it.
+-- Whether a fence forgets an object, for a reader that asks by the key `asked`; NULL: by whatever key. A deleted key counts only for that key. Called
+-- for the few fences that the index finds: with a function, a reader has next to nothing to prepare for them.
+CREATE OR REPLACE FUNCTION larder.forgets(kind "char", fence int8, xid xid8, floor int8,
+  asked int8, object int8, writer xid8, seen pg_snapshot, version int8) RETURNS bool LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+  IF kind IN ('i', 't') OR kind = 'd' AND fence = asked OR kind = 'v' AND fence = object AND floor > version THEN
+    RETURN xid <> writer AND NOT pg_visible_in_snapshot(xid, seen); -- protection: readcheck
+  END IF;
+  RETURN false;
+END $$;
+
+-- Whether a version may not be stored: a higher one was demanded, or is there.
+CREATE OR REPLACE FUNCTION larder.is_outdated(cache int8, object int8, p_version int8) RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN EXISTS (SELECT FROM larder.fences f WHERE f.mark = object AND f.floor > p_version AND f.until > now()
+      AND NOT EXISTS (SELECT FROM larder.fences t WHERE t.mark = cache AND t.kind = 't' AND pg_visible_in_snapshot(f.xid, t.seen)))
+    OR EXISTS (SELECT FROM larder.objects o WHERE o.mark = object AND o.version > p_version AND o.until > now() AND o.idle > now()
+      AND NOT EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) AND f.kind <> 'v'
+        AND larder.forgets(f.kind, f.mark, f.xid, f.floor, NULL, o.mark, o.writer, o.seen, o.version)));
+END $$;
+
+-- Stores an object, unless its ticket was overtaken or a higher version is there.
 --
--- p_marks: the whole cache, the primary key, the secondary keys. Ages in ms; NULL: none.
--- outcome: y stored, o overtaken, v a higher version, l there is no clock. at: when that was decided. displaced: objects that lost a key
-CREATE OR REPLACE FUNCTION larder.store(p_put bool, p_shape int8, p_marks int8[], p_version int8, p_payload bytea,
-  p_age int8, p_idle int8, p_kept int8, p_epoch int8, p_generation int4, p_ticket pg_snapshot,
-  OUT outcome "char", OUT at text, OUT displaced int4) LANGUAGE plpgsql AS $$
+-- p_mode: f a fill. p a put, which fences the object's keys whatever becomes of it. s a set that is sent once more, as a put, if it is overtaken: it
+-- fences nothing then
+-- p_marks: the whole cache, the primary key, the secondary keys in the order of their marks. Ages in ms; NULL: none.
+-- Answers: the outcome (y stored, o overtaken, v a higher version, l there is no clock); the epoch, the generation and the snapshot in which that was
+-- decided; and how many objects lost a key.
+--
+-- What is rarely needed is a statement of its own, behind an IF: a statement that finds nothing costs as much as one that does. One text array is
+-- answered, since a row of several columns costs more than some of these statements.
+CREATE OR REPLACE FUNCTION larder.store(p_mode "char", p_shape int8, p_marks int8[], p_version int8, p_payload bytea,
+  p_age int8, p_idle int8, p_kept int8, p_epoch int8, p_generation int4, p_ticket pg_snapshot)
+  RETURNS text[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   primary_mark int8 := p_marks[2];
-  me xid8;
+  outcome "char" := 'o';
   c record;
   others int8[];
+  key record;
+  taken int8[];
+  holders int8[];
+  displaced int4 := 0;
   ends timestamptz := coalesce(now() + p_age * interval '1 ms', 'infinity');
 BEGIN
-  PERFORM larder.need_new_snapshots('larder.store');
-  displaced := 0;
-  -- Until this transaction has ended, no fence is swept that it may have overlooked. Where that is being waited for already, it is too late.
-  IF NOT pg_try_advisory_xact_lock_shared('larder.clock'::regclass::oid::int4, p_generation) THEN
-    outcome := 'o';
-  ELSE
-    outcome := 'y';
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    PERFORM larder.need_new_snapshots('larder.store');
   END IF;
-  -- One store of an object at a time, so that the rows of its shapes know each other.
-  PERFORM pg_advisory_xact_lock(primary_mark);
-  SELECT k.epoch, k.oldest, pg_current_snapshot()::text AS snapshot,
+  -- Until this transaction has ended, no fence is swept that it may have overlooked. Where that is being waited for already, it is too late. Then:
+  -- one store of an object at a time. So a store sees what the others have stored, and the rows of the object's shapes know each other.
+  IF pg_try_advisory_xact_lock_shared('larder.clock'::regclass::oid::int4, p_generation) THEN
+    IF pg_advisory_xact_lock(primary_mark) IS NOT NULL THEN
+      outcome := 'y';
+    END IF;
+  END IF;
+  SELECT k.epoch, k.oldest, k.generation, pg_current_snapshot()::text AS snapshot,
       EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (p_marks) AND f.xid >= pg_snapshot_xmin(p_ticket)
         AND NOT pg_visible_in_snapshot(f.xid, p_ticket)) AS overtaken,
-      p_version IS NOT NULL AND (
-        EXISTS (SELECT FROM larder.fences f WHERE f.mark = primary_mark AND f.floor > p_version AND f.until > now()
-          AND NOT EXISTS (SELECT FROM larder.fences t WHERE t.mark = p_marks[1] AND t.kind = 't' AND pg_visible_in_snapshot(f.xid, t.seen)))
-        OR EXISTS (SELECT FROM larder.objects o WHERE o.mark = primary_mark AND o.version > p_version AND o.until > now() AND o.idle > now()
-          AND NOT EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) AND f.xid <> o.writer
-            AND f.kind IN ('i', 't') AND NOT pg_visible_in_snapshot(f.xid, o.seen)))) AS higher
+      EXISTS (SELECT FROM larder.objects o WHERE o.mark = primary_mark AND o.shape <> p_shape) AS shaped,
+      EXISTS (SELECT FROM larder.notes n WHERE n.mark = ANY (p_marks)) AS noted
     INTO c FROM larder.clock k;
   IF NOT FOUND THEN
-    outcome := 'l';
-    RETURN;
+    RETURN ARRAY['l'];
   END IF;
-  at := c.snapshot;
-  IF c.epoch <> p_epoch OR p_generation < c.oldest OR c.overtaken THEN
+  IF c.overtaken
+    OR c.epoch <> p_epoch                          -- protection: epoch
+    OR p_generation < c.oldest                     -- protection: generations
+  THEN
     outcome := 'o';
-  ELSIF outcome = 'y' AND c.higher THEN
+  ELSIF outcome = 'y' AND p_version IS NOT NULL AND larder.is_outdated(p_marks[1], primary_mark, p_version) THEN
     outcome := 'v';
   END IF;
-  IF outcome <> 'y' THEN
-    IF p_put THEN
-      PERFORM larder.fence_put(outcome, p_marks, p_version);
-    END IF;
-    RETURN;
-  END IF;
-
-  me := pg_current_xact_id();
-  -- A release may know keys of the object that another one does not. Whoever forgets it through such a key forgets it in all shapes.
-  SELECT array_agg(DISTINCT m) INTO others FROM larder.objects o, unnest(o.marks) m
-    WHERE o.mark = primary_mark AND o.shape <> p_shape AND m <> ALL (p_marks);
-  UPDATE larder.objects o SET marks = o.marks || ARRAY(SELECT m FROM unnest(p_marks) m WHERE m <> ALL (o.marks))
-    WHERE o.mark = primary_mark AND o.shape <> p_shape AND NOT p_marks <@ o.marks;
-  INSERT INTO larder.objects AS o (mark, shape, writer, expires, idle, until, version, seen, marks, payload)
-    VALUES (primary_mark, p_shape, me, ends, coalesce(now() + p_idle * interval '1 ms', 'infinity'),
-      ends + coalesce(p_kept, 0) * interval '1 ms', p_version, p_ticket, p_marks || coalesce(others, '{}'), p_payload)
-    ON CONFLICT (mark, shape) DO UPDATE SET writer = me, expires = excluded.expires, idle = excluded.idle, until = excluded.until,
-      version = excluded.version, seen = excluded.seen, marks = excluded.marks, gone = NULL, payload = excluded.payload
-    -- Stored by another transaction since the check above.
-    WHERE p_version IS NULL OR o.version IS NULL OR o.version <= p_version OR o.until <= now() OR o.idle <= now()
-      OR EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid <> o.writer AND f.kind IN ('i', 't')
-        AND NOT pg_visible_in_snapshot(f.xid, o.seen));
-  IF NOT FOUND THEN
-    outcome := 'v';
-  END IF;
-  IF p_put THEN
+  IF p_mode = 'p' OR p_mode = 's' AND outcome <> 'o' THEN
     PERFORM larder.fence_put(outcome, p_marks, p_version);
   END IF;
   IF outcome <> 'y' THEN
-    RETURN;
+    RETURN ARRAY[outcome::text, c.epoch::text, c.generation::text, c.snapshot];
   END IF;
 
-  IF cardinality(p_marks) > 2 THEN
-    DECLARE
-      taken int8[];
-      holders int8[];
-    BEGIN
-      -- Locks the row of each key until this transaction has ended, also where the row is right already and is not changed. A store of another object
-      -- that takes the key waits, and then sees what is stored here. In the order of marks, so that two stores do not wait for each other.
-      WITH led AS (
-        INSERT INTO larder.keys AS k (mark, leads_to, generation)
-          SELECT m, primary_mark, p_generation FROM unnest(p_marks[3:]) m ORDER BY m
-          ON CONFLICT (mark) DO UPDATE SET before = k.leads_to, leads_to = primary_mark, generation = greatest(k.generation, p_generation)
-            WHERE k.leads_to <> primary_mark OR k.generation < p_generation
-          RETURNING k.mark, k.before)
-      SELECT array_agg(led.mark), array_agg(led.before) INTO taken, holders FROM led WHERE led.before <> primary_mark;
-      IF taken IS NOT NULL THEN
-        -- In a new snapshot: what the holder of a key has stored is there by now.
-        INSERT INTO larder.fences (mark) SELECT DISTINCT o.mark
-          FROM unnest(taken, holders) t(mark, holder) JOIN larder.objects o ON o.mark = t.holder WHERE t.mark = ANY (o.marks);
-        GET DIAGNOSTICS displaced = ROW_COUNT;
-      END IF;
-    END;
+  IF c.shaped THEN
+    -- A release may know keys of the object that another one does not. Whoever forgets it through such a key forgets it in all shapes.
+    SELECT array_agg(DISTINCT m) INTO others FROM larder.objects o, unnest(o.marks) m
+      WHERE o.mark = primary_mark AND o.shape <> p_shape AND m <> ALL (p_marks);
+    UPDATE larder.objects o SET marks = o.marks || ARRAY(SELECT m FROM unnest(p_marks) m WHERE m <> ALL (o.marks))
+      WHERE o.mark = primary_mark AND o.shape <> p_shape AND NOT p_marks <@ o.marks;
   END IF;
-  -- There is something now. A note that is being written at this moment is not found; an object that may be served counts more than a note.
-  DELETE FROM larder.notes n WHERE n.mark IN (
-    SELECT held.mark FROM larder.notes held WHERE held.mark = ANY (p_marks[2:]) ORDER BY held.mark FOR UPDATE SKIP LOCKED);
+  INSERT INTO larder.objects AS o (mark, shape, writer, expires, idle, until, version, seen, marks, payload)
+    VALUES (primary_mark, p_shape, pg_current_xact_id(), ends, coalesce(now() + p_idle * interval '1 ms', 'infinity'),
+      ends + coalesce(p_kept, 0) * interval '1 ms', p_version, p_ticket, p_marks || others, p_payload)
+    ON CONFLICT (mark, shape) DO UPDATE SET writer = excluded.writer, expires = excluded.expires, idle = excluded.idle, until = excluded.until,
+      version = excluded.version, seen = excluded.seen, marks = excluded.marks, gone = NULL, payload = excluded.payload;
+
+  IF cardinality(p_marks) > 2 THEN
+    -- Locks the row of each key until this transaction has ended, also where the row is right already and is not changed. A store of another object
+    -- that takes the key waits, and then sees what is stored here. In the order of marks, so that two stores do not wait for each other.
+    FOR key IN
+      INSERT INTO larder.keys AS k (mark, leads_to, generation) SELECT unnest(p_marks[3:]), primary_mark, p_generation
+        ON CONFLICT (mark) DO UPDATE SET before = k.leads_to, leads_to = excluded.leads_to, generation = greatest(k.generation, excluded.generation)
+          WHERE k.leads_to <> excluded.leads_to OR k.generation < excluded.generation
+        RETURNING k.mark, k.before
+    LOOP
+      IF key.before <> primary_mark THEN
+        taken := taken || key.mark;
+        holders := holders || key.before;
+      END IF;
+    END LOOP;
+    IF taken IS NOT NULL THEN
+      -- In a new snapshot: what the holder of a key has stored is there by now.
+      INSERT INTO larder.fences (mark) SELECT DISTINCT o.mark
+        FROM unnest(taken, holders) t(mark, holder) JOIN larder.objects o ON o.mark = t.holder WHERE t.mark = ANY (o.marks);
+      GET DIAGNOSTICS displaced = ROW_COUNT;
+    END IF;
+  END IF;
+  IF c.noted THEN
+    -- There is something now. A note that is being written at this moment is not found; an object that may be served counts more than a note.
+    DELETE FROM larder.notes n WHERE n.mark IN (
+      SELECT held.mark FROM larder.notes held WHERE held.mark = ANY (p_marks[2:]) ORDER BY held.mark FOR UPDATE SKIP LOCKED);
+  END IF;
+  RETURN ARRAY['y', c.epoch::text, c.generation::text, c.snapshot, displaced::text];
 END $$;
 
 -- A load has found nothing under a key: ends the object that has the key, if that has expired or is due, and leaves a note.
@@ -344,15 +405,17 @@ BEGIN
   END IF;
   at := c.snapshot;
   outcome := 'o';
-  IF c.epoch <> p_epoch OR p_generation < c.oldest OR c.overtaken THEN
+  IF c.overtaken
+    OR c.epoch <> p_epoch                          -- protection: epoch
+    OR p_generation < c.oldest                     -- protection: generations
+  THEN
     RETURN;
   END IF;
   object := CASE WHEN p_primary THEN p_mark ELSE (SELECT k.leads_to FROM larder.keys k WHERE k.mark = p_mark) END;
   IF EXISTS (SELECT FROM larder.objects o WHERE o.mark = object AND p_mark = ANY (o.marks) AND o.expires > due AND o.idle > now()
       AND (o.gone IS NULL OR p_mark <> ALL (o.gone))
-      AND NOT EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen) AND f.xid <> o.writer
-        AND NOT pg_visible_in_snapshot(f.xid, o.seen)
-        AND (f.kind IN ('i', 't') OR f.kind = 'd' AND f.mark = p_mark OR f.kind = 'v' AND f.mark = o.mark AND f.floor > o.version))) THEN
+      AND NOT EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen)
+        AND larder.forgets(f.kind, f.mark, f.xid, f.floor, p_mark, o.mark, o.writer, o.seen, o.version))) THEN
     RETURN;
   END IF;
   DELETE FROM larder.objects o WHERE o.mark = object AND p_mark = ANY (o.marks) AND o.expires <= due;
@@ -363,9 +426,20 @@ BEGIN
   outcome := 'y';
 END $$;
 
+-- Locks the row of the clock until this transaction has ended, unless it is locked or missing. Who changes the row asks this first, so that a node
+-- does not wait for the transaction of an application that keeps house (larder.housekeep_alone).
+CREATE OR REPLACE FUNCTION larder.has_clock_row() RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM FROM larder.clock FOR NO KEY UPDATE SKIP LOCKED;
+  RETURN FOUND;
+END $$;
+
 -- Begins a generation, if the fences of the last turn are swept: from its commit on, tickets older than the one before are refused.
 CREATE OR REPLACE FUNCTION larder.turn() RETURNS bool LANGUAGE plpgsql AS $$
 BEGIN
+  IF NOT larder.has_clock_row() THEN
+    RETURN false;
+  END IF;
   UPDATE larder.clock SET oldest = generation, generation = generation + 1, previous = began, began = pg_current_snapshot(), turned = now()
     WHERE swept = oldest - 1;
   RETURN FOUND;
@@ -399,15 +473,20 @@ BEGIN
   done := true;
   SELECT k.oldest, k.swept, k.previous INTO c FROM larder.clock k;
   -- Alone, and all fills have ended whose tickets are older than `oldest`; those that come later see that they are.
-  IF NOT FOUND OR c.swept = c.oldest - 1 OR NOT pg_try_advisory_xact_lock('larder.clock'::regclass::oid::int4, c.oldest - 1) THEN
+  IF NOT FOUND OR c.swept = c.oldest - 1
+    OR NOT pg_try_advisory_xact_lock('larder.clock'::regclass::oid::int4, c.oldest - 1) -- protection: drain
+  THEN
     RETURN;
   END IF;
   -- Visible in `previous`: before every ticket that is accepted.
   SELECT array_agg(f.ctid), array_agg(f.mark), array_agg(f.xid), array_agg(f.kind), array_agg(f.floor) INTO at, dead, xids, kinds, floors FROM (
-    SELECT f.ctid, f.mark, f.xid, f.kind, f.floor FROM larder.fences f WHERE f.kind <> 'b' AND f.xid < pg_snapshot_xmax(c.previous)
-      AND pg_visible_in_snapshot(f.xid, c.previous) AND (f.until IS NULL OR f.until <= now()) LIMIT p_limit) f;
+    SELECT f.ctid, f.mark, f.xid, f.kind, f.floor FROM larder.fences f WHERE f.kind <> 'b' AND (f.until IS NULL OR f.until <= now())
+      AND f.xid < pg_snapshot_xmax(c.previous) AND pg_visible_in_snapshot(f.xid, c.previous) -- protection: generations
+      LIMIT p_limit FOR UPDATE SKIP LOCKED) f;
   IF at IS NULL THEN
-    UPDATE larder.clock SET swept = c.oldest - 1;
+    IF larder.has_clock_row() THEN
+      UPDATE larder.clock SET swept = c.oldest - 1;
+    END IF;
     RETURN;
   END IF;
   done := false;
@@ -451,12 +530,11 @@ BEGIN
 END $$;
 
 -- Removes what has ended in some pages of the objects, and the rows of `keys`, `notes` and `leases` that nobody needs, in the same share of theirs.
--- p_page: the first page. next: the page to go on with; NULL: that was all
-CREATE OR REPLACE FUNCTION larder.prune(p_page int8, p_pages int4, OUT next int8, OUT objects int4, OUT keys int4) LANGUAGE plpgsql AS $$
+-- p_page: the first page. next: the page to go on with; NULL: that was all. longest: how many pages there are
+CREATE OR REPLACE FUNCTION larder.prune(p_page int8, p_pages int4, OUT next int8, OUT objects int4, OUT keys int4, OUT longest int8) LANGUAGE plpgsql AS $$
 DECLARE
   first tid := format('(%s,0)', p_page)::tid;
   past tid := format('(%s,0)', p_page + p_pages)::tid;
-  longest int8;
 BEGIN
   DELETE FROM larder.objects o WHERE o.ctid = ANY (ARRAY(
     SELECT o.ctid FROM larder.objects o WHERE o.ctid >= first AND o.ctid < past AND (o.until <= now() OR o.idle <= now()) FOR UPDATE SKIP LOCKED));
@@ -477,9 +555,22 @@ BEGIN
   END IF;
 END $$;
 
--- Removes up to p_limit changes that are older than ten minutes. A reader of the feed that was away for longer finds out by `trimmed`.
--- Answers whether more are left.
-CREATE OR REPLACE FUNCTION larder.trim(p_limit int4) RETURNS bool LANGUAGE plpgsql AS $$
+-- The snapshot of this statement as another session would have it: this transaction is running. pg_current_snapshot leaves its own transaction out.
+CREATE OR REPLACE FUNCTION larder.snapshot_of_others() RETURNS pg_snapshot LANGUAGE plpgsql AS $$
+DECLARE
+  s pg_snapshot := pg_current_snapshot();
+  me xid8 := pg_current_xact_id_if_assigned();
+BEGIN
+  IF me IS NULL OR me >= pg_snapshot_xmax(s) THEN
+    RETURN s;
+  END IF;
+  RETURN format('%s:%s:%s', pg_snapshot_xmin(s), pg_snapshot_xmax(s),
+    (SELECT string_agg(x::text, ',' ORDER BY x) FROM (SELECT pg_snapshot_xip(s) UNION SELECT me) r(x)))::pg_snapshot;
+END $$;
+
+-- Removes up to p_limit changes that are older than p_age, and leaves a moment each minute. A reader of the feed that was away for longer finds out by
+-- `trimmed`. Only one at a time does; waits for nobody. Answers whether more are left.
+CREATE OR REPLACE FUNCTION larder.trim_older(p_age interval, p_limit int4, p_alone bool) RETURNS bool LANGUAGE plpgsql AS $$
 DECLARE
   old pg_snapshot;
   removed int4;
@@ -487,17 +578,126 @@ BEGIN
   IF NOT pg_try_advisory_xact_lock('larder.changes'::regclass::oid::int4, 0) THEN
     RETURN false;
   END IF;
-  INSERT INTO larder.moments (taken, snapshot) SELECT now(), pg_current_snapshot()
-    WHERE NOT EXISTS (SELECT FROM larder.moments m WHERE m.taken > now() - interval '1 minute');
-  SELECT m.snapshot INTO old FROM larder.moments m WHERE m.taken <= now() - interval '10 minutes' ORDER BY m.taken DESC LIMIT 1;
-  IF old IS NULL THEN
+  -- By the time of day, and not of the transaction: that may have begun long before its snapshot.
+  INSERT INTO larder.moments (taken, snapshot, alone) SELECT clock_timestamp(), larder.snapshot_of_others(), p_alone
+    WHERE NOT EXISTS (SELECT FROM larder.moments m WHERE m.taken > clock_timestamp() - interval '1 minute' AND m.alone <= p_alone);
+  SELECT m.snapshot INTO old FROM larder.moments m WHERE m.taken <= clock_timestamp() - p_age ORDER BY m.taken DESC LIMIT 1;
+  IF old IS NULL OR NOT larder.has_clock_row() THEN
     RETURN false;
   END IF;
-  -- In one transaction with the removal: whoever misses a row sees this.
-  UPDATE larder.clock SET trimmed = old;
+  -- In one transaction with the removal: whoever misses a row sees this. It never goes back, or a reader might miss what is gone already.
+  UPDATE larder.clock SET trimmed = old WHERE pg_snapshot_xmax(old) > pg_snapshot_xmax(trimmed) OR old::text = trimmed::text;
+  IF NOT FOUND THEN
+    RETURN false;
+  END IF;
   DELETE FROM larder.changes h WHERE h.ctid = ANY (ARRAY(
-    SELECT h.ctid FROM larder.changes h WHERE h.xid < pg_snapshot_xmax(old) AND pg_visible_in_snapshot(h.xid, old) LIMIT p_limit));
+    SELECT h.ctid FROM larder.changes h WHERE h.xid < pg_snapshot_xmax(old) AND pg_visible_in_snapshot(h.xid, old) LIMIT p_limit FOR UPDATE SKIP LOCKED));
   GET DIAGNOSTICS removed = ROW_COUNT;
-  DELETE FROM larder.moments m WHERE m.taken < now() - interval '15 minutes';
+  DELETE FROM larder.moments m WHERE m.ctid = ANY (ARRAY(
+    SELECT m.ctid FROM larder.moments m WHERE m.taken < clock_timestamp() - 1.5 * p_age FOR UPDATE SKIP LOCKED));
   RETURN removed = p_limit;
+END $$;
+
+-- The same of a node: changes are kept for ten minutes.
+CREATE OR REPLACE FUNCTION larder.trim(p_limit int4) RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN larder.trim_older(interval '10 minutes', p_limit, false);
+END $$;
+
+-- Removes changes and fences in the transaction of an application, as nodes do with their heartbeats. Otherwise both would grow without end where triggers
+-- write and no node runs. It may remove something only if no node has left a moment for twice the time that changes are kept. Answers whether it
+-- might. It must not fail or hold up the application, nor a node that comes up meanwhile, however long the application's transaction stays open:
+--
+--  1. It waits for nobody. It only tries locks, and skips rows that are locked.
+--  2. Nobody waits for it. It locks rows of `changes`, `fences` and `moments`, and the row of `clock`. Who else locks these (trim, turn, sweep, another
+--     housekeeper) skips them, too. As long as the transaction is open, the nodes remove no fences and no changes, and do everything else. Rows of `objects`,
+--     `keys` and `notes` are only read, because a store would wait for them.
+--  3. A change goes in the same transaction that raises `trimmed` above it, as with trim. Without a clock nobody follows the feed. A node that
+--     comes then makes the clock later than `now_visible` was taken, and so begins with a snapshot that sees every change that goes.
+--  4. A fence goes only if every accepted ticket sees it, as with sweep. Fills with older tickets have ended: the lock was free. Later ones are refused: by
+--     the lock until this transaction ends, and by `oldest` after that. So all objects that such a fence forgets are there to be found. Sweep
+--     removes them. This function lets the fence stay instead. If several fences forget one object, the newest one stays.
+--  5. The turn may be of this very transaction. Its `previous` was `began` in the clock before. Every ticket that is accepted after the turn was taken
+--     when that clock was committed, so it sees what `previous` sees.
+--     It turns only once: after that, the turn is as new as the transaction.
+--  6. The fence of a truncate goes if a truncate by another transaction has a snapshot that sees it. A ticket that sees the later one was taken after it,
+--     and sees both.
+--  7. What this transaction has written itself stays, for it is running in the snapshots that count here (larder.snapshot_of_others). A moment that saw
+--     it would be wrong if it stays open for long: trim would then take its changes for old. A rollback, also to a savepoint, undoes everything.
+CREATE OR REPLACE FUNCTION larder.housekeep_alone() RETURNS bool LANGUAGE plpgsql AS $$
+DECLARE
+  most CONSTANT int4 := 10000;
+  now_visible pg_snapshot := larder.snapshot_of_others();
+  c record;
+  pages int8;
+  first tid := '(0,0)';
+  looked int4;
+  removed int4;
+BEGIN
+  -- A lock that is looked behind needs a newer snapshot.
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RETURN false;
+  END IF;
+  -- Where another cluster's copy is being emptied (larder.register).
+  LOCK TABLE larder.clock, larder.moments IN ROW EXCLUSIVE MODE NOWAIT;
+  LOCK TABLE larder.objects, larder.keys, larder.notes IN ACCESS SHARE MODE NOWAIT;
+  IF EXISTS (SELECT FROM larder.moments m WHERE NOT m.alone AND m.taken > clock_timestamp() - interval '20 minutes') THEN
+    RETURN false;
+  END IF;
+
+  IF NOT EXISTS (SELECT FROM larder.clock) THEN
+    DELETE FROM larder.changes h WHERE h.ctid = ANY (ARRAY(SELECT h.ctid FROM larder.changes h
+      WHERE h.xid < pg_snapshot_xmax(now_visible) AND pg_visible_in_snapshot(h.xid, now_visible) LIMIT most FOR UPDATE SKIP LOCKED));
+    DELETE FROM larder.fences f WHERE f.ctid = ANY (ARRAY(SELECT f.ctid FROM larder.fences f
+      WHERE f.kind <> 'b' AND f.xid < pg_snapshot_xmax(now_visible) AND pg_visible_in_snapshot(f.xid, now_visible) LIMIT most FOR UPDATE SKIP LOCKED));
+    RETURN true;
+  END IF;
+
+  IF NOT larder.has_clock_row() THEN
+    RETURN false;
+  END IF;
+  PERFORM larder.trim_older(interval '20 minutes', most, true);
+  PERFORM larder.turn_if_due();
+  SELECT k.oldest, k.swept, k.previous INTO c FROM larder.clock k;
+  IF c.swept = c.oldest - 1 OR NOT pg_try_advisory_xact_lock('larder.clock'::regclass::oid::int4, c.oldest - 1) THEN
+    RETURN true;
+  END IF;
+  -- Fences that stay must not hide those behind them, so a long table is read from anywhere.
+  pages := pg_relation_size('larder.fences') / current_setting('block_size')::int8;
+  IF pages > 512 THEN
+    first := format('(%s,0)', floor(random() * (pages - 256)))::tid;
+  END IF;
+  WITH old AS MATERIALIZED (
+    SELECT f.ctid AS at, f.mark, f.xid, f.kind, f.seen FROM larder.fences f
+      WHERE f.ctid >= first AND f.kind IN ('i', 't') AND f.floor IS NULL AND f.xid < pg_snapshot_xmax(c.previous)
+        AND pg_visible_in_snapshot(f.xid, c.previous) LIMIT most FOR UPDATE SKIP LOCKED),
+  hit AS MATERIALIZED (
+    SELECT d.mark AS object, d.at, d.mark, d.xid FROM old d WHERE d.kind = 'i'
+    UNION ALL
+    SELECT k.leads_to, d.at, d.mark, d.xid FROM old d JOIN larder.keys k ON k.mark = d.mark WHERE d.kind = 'i'),
+  forgets AS MATERIALIZED (
+    SELECT h.at, row_number() OVER (PARTITION BY o.ctid ORDER BY h.xid DESC) AS place FROM hit h JOIN larder.objects o ON o.mark = h.object
+      WHERE h.mark = ANY (o.marks) AND h.xid <> o.writer AND NOT pg_visible_in_snapshot(h.xid, o.seen)
+    UNION ALL
+    SELECT d.at, 1 FROM old d JOIN larder.notes n ON n.mark = d.mark
+      WHERE d.kind = 'i' AND n.until > now() AND NOT pg_visible_in_snapshot(d.xid, n.seen)),
+  gone AS (
+    DELETE FROM larder.fences f USING old d WHERE f.ctid = d.at AND CASE d.kind
+      WHEN 'i' THEN NOT EXISTS (SELECT FROM forgets g WHERE g.at = d.at AND g.place = 1)
+      ELSE EXISTS (SELECT FROM larder.fences l WHERE l.mark = d.mark AND l.kind = 't' AND l.xid <> d.xid AND pg_visible_in_snapshot(d.xid, l.seen)) END
+    RETURNING 1)
+  SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM gone) INTO looked, removed;
+  IF looked < most OR removed = 0 THEN
+    -- What is left is visible in the next `previous`, too.
+    UPDATE larder.clock SET swept = c.oldest - 1;
+  END IF;
+  RETURN true;
+END $$;
+
+-- Keeps house if no node does. Whatever goes wrong, the write of the application goes on.
+CREATE OR REPLACE FUNCTION larder.try_to_housekeep() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM larder.housekeep_alone();
+EXCEPTION WHEN OTHERS THEN
+  NULL;
 END $$;

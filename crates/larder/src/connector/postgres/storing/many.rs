@@ -66,8 +66,8 @@ impl Store {
         each.collect()
     }
 
-    /// Sets several objects with one ticket. If an earlier object of this call has touched the keys of a later one, the later one is set once more:
-    /// alone, with a ticket of its own, as if its turn had come only then.
+    /// Sets several objects, in [runs](run). Each run has one ticket. If an object displaces a later one of its run, the later one is refused, and set
+    /// once more: alone, with a ticket of its own, as if its turn had come only then.
     ///
     /// # Cancellation
     ///
@@ -81,37 +81,38 @@ impl Store {
             object,
         };
         let mut sets: Vec<Set<'_>> = objects.into_iter().map(set).collect();
-        let (ticket, mut failed) = match self.ask_for_ticket(WhenCrowded::Wait).await {
-            Err(trouble @ Trouble::TimedOut(_)) => (None, Some(trouble)),
-            ticket => (ticket.ok().flatten(), None),
-        };
-        let mut touched = Touched::default();
-        // An object that cannot be stored makes the database forget its keys when its turn comes: a later object may claim one of them.
-        for some in sets.chunk_by_mut(|one, next| one.bytes.is_some() == next.bytes.is_some()) {
+        let mut rest = sets.as_mut_slice();
+        let mut failed = None;
+        while !rest.is_empty() {
+            let (some, after) = rest.split_at_mut(run(rest).min(rest.len()));
             if failed.is_none() {
-                failed = self.set_some(some, ticket, &mut touched).await;
+                failed = self.set_some(some).await;
             }
             // Whoever has waited in vain waits for nothing else.
             if let Some(trouble) = &failed {
                 some.iter_mut().filter(|set| !set.guards.is_empty()).for_each(|set| set.deferred(trouble));
             }
+            rest = after;
         }
         sets.into_iter().map(|set| set.stored).collect()
     }
 
-    /// Sets objects, and makes the database forget the keys of those that were not stored: their earlier states must go. All of the objects can be
-    /// stored, or none. Answers why nothing more is to be sent.
-    async fn set_some(&self, sets: &mut [Set<'_>], ticket: Option<Ticket>, touched: &mut Touched) -> Option<Trouble> {
-        if let Some(trouble) = self.set_fit(sets, ticket, touched).await {
-            return Some(trouble);
+    /// Sets the objects of a run, and makes the database forget the keys of those that were not stored: their earlier states must go. Answers why
+    /// nothing more is to be sent.
+    async fn set_some(&self, sets: &mut [Set<'_>]) -> Option<Trouble> {
+        if sets.iter().any(|set| set.bytes.is_some()) {
+            let ticket = match self.ask_for_ticket(WhenCrowded::Wait).await {
+                Err(trouble @ Trouble::TimedOut(_)) => return Some(trouble),
+                ticket => ticket.ok().flatten(),
+            };
+            if let Some(trouble) = self.set_fit(sets, ticket).await {
+                return Some(trouble);
+            }
         }
         let (guards, stored): (Vec<_>, Vec<_>) = sets
             .iter_mut()
             .filter(|set| !set.guards.is_empty())
-            .map(|set| {
-                touched.keys.extend(self.local.marks.of_object(&set.object).split_off(1));
-                (std::mem::take(&mut set.guards), &mut set.stored)
-            })
+            .map(|set| (std::mem::take(&mut set.guards), &mut set.stored))
             .unzip();
         if guards.is_empty() || self.send_all(guards.into_iter().flatten().collect()).await == Delivery::Applied {
             return None;
@@ -121,7 +122,7 @@ impl Store {
     }
 
     /// Sends those objects that can be stored. Leaves the guards of those that are not settled.
-    async fn set_fit(&self, sets: &mut [Set<'_>], ticket: Option<Ticket>, touched: &mut Touched) -> Option<Trouble> {
+    async fn set_fit(&self, sets: &mut [Set<'_>], ticket: Option<Ticket>) -> Option<Trouble> {
         let connection = self.link.generation();
         let terms = match self.terms(Mode::Put, ticket) {
             Ok(Some(terms)) => Ok(terms),
@@ -139,13 +140,14 @@ impl Store {
         let parcels = fit.iter().filter_map(|set| Some(self.parcel(&set.object, set.bytes.as_deref()?)));
         let parcels: Vec<_> = parcels.collect();
         let sent = self.store_all(Mode::Put, &parcels, &terms).await;
-        let own: Vec<bool> = parcels.iter().zip(&sent).map(|(parcel, sent)| touched.before(parcel, sent)).collect();
-        let mut failed = None;
+        let (mut failed, mut displaced) = (None, false);
         let mut again = Vec::new();
-        for ((set, sent), own) in fit.iter_mut().zip(sent).zip(own) {
+        for (set, sent) in fit.iter_mut().zip(sent) {
             match sent {
-                Ok((Fill { stored: Stored::Overtaken, .. }, _)) if own => again.push(set),
-                Ok((fill, _)) => {
+                // An earlier object has displaced some object: perhaps this one.
+                Ok((Fill { stored: Stored::Overtaken, .. }, _)) if displaced => again.push(set),
+                Ok((fill, displaces)) => {
+                    displaced |= displaces;
                     let delivered = self.delivered(connection, std::mem::take(&mut set.guards)).await;
                     set.stored = if delivered { fill.stored } else { Stored::Unavailable };
                 }
@@ -161,8 +163,6 @@ impl Store {
             if failed.is_none() {
                 let guards = std::mem::take(&mut set.guards);
                 set.stored = self.set_guarded(&set.object, guards).await;
-                // It may have displaced an object that comes later.
-                touched.displaced = true;
                 failed = Some(Trouble::Unavailable).filter(|_| set.stored == Stored::Unavailable);
             }
         }
@@ -178,7 +178,7 @@ impl Store {
             match self.store_lot(mode, lot, terms).await {
                 Ok(rows) => {
                     let outcomes = rows.into_iter().zip(lot);
-                    all.extend(outcomes.map(|(row, parcel)| self.stored(&row?, parcel, terms.ticket)));
+                    all.extend(outcomes.map(|(row, parcel)| self.stored(&row?, parcel)));
                 }
                 Err(trouble) => {
                     all.extend(rest.iter().map(|_| Err(trouble.clone())));
@@ -219,24 +219,16 @@ fn lot(parcels: &[Parcel<'_>]) -> usize {
     fits.count().max(1).min(parcels.len())
 }
 
-/// What the objects of a set have touched so far.
-#[derive(Default)]
-struct Touched {
-    keys: HashSet<i64>,
-    /// Whether one of them has displaced another object, which may come later in the set.
-    displaced: bool,
-}
-
-impl Touched {
-    /// Whether earlier objects may have touched a key of this one. From here on this one is an earlier object, too.
-    fn before(&mut self, parcel: &Parcel<'_>, sent: &Result<(Fill, bool), Trouble>) -> bool {
-        // The first mark is the whole cache.
-        let keys = parcel.marks.get(1..).unwrap_or_default();
-        let touched = self.displaced || keys.iter().any(|key| self.keys.contains(key));
-        self.keys.extend(keys);
-        self.displaced |= sent.as_ref().is_ok_and(|(_, displaced)| *displaced);
-        touched
-    }
+/// How many objects are of the first run: all of them can be stored, or none can, and no two of them list the same key.
+///
+/// An object that lists a key of an earlier one needs a newer ticket than that one: the earlier one fences its keys, and a put that is overtaken
+/// forgets what is stored, whatever its version. And an object that cannot be stored makes the database forget its keys when its turn comes: a later
+/// object may list one of them.
+fn run(sets: &[Set<'_>]) -> usize {
+    let mut keys = HashSet::new();
+    let fits = |set: &&Set<'_>| sets.first().is_some_and(|first| first.bytes.is_some() == set.bytes.is_some());
+    let alone = sets.iter().take_while(fits).take_while(|set| set.object.keys().all(|key| keys.insert(key)));
+    alone.count().max(1)
 }
 
 /// Waits for all of them. They are begun in this order.

@@ -1,8 +1,10 @@
 //! One index of a cache, by name: finding, invalidating and deleting.
 
 use crate::connector::redis::inspect::index_kind::{PRIMARY, Registered, SECONDARY, Standing};
-use crate::connector::redis::inspect::object::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
-use crate::connector::redis::inspect::{InspectError, InspectedCache, Inspector, bytes};
+use crate::connector::redis::inspect::{
+    ClockReading, ClockState, Expiry, Found, FoundCopy, FoundKey, FoundObject, InspectError, InspectedCache, Inspector,
+    Listing, bytes,
+};
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::single::forgetting;
 use crate::connector::redis::wire::caller::Caller;
@@ -15,6 +17,22 @@ use crate::key;
 use crate::nearest::nearest;
 use redis::Value;
 use std::time::Duration;
+
+/// What stands in place of an object that does not exist.
+const NOTE: &str = "no object: a note that the source has nothing under this key, kept for its negative age";
+
+/// Why services read nothing from a cache with this clock.
+fn distrusted(clock: Option<&ClockReading>) -> Option<&'static str> {
+    match clock {
+        None => Some("the clock of the cache is lost; the next service that connects or loads clears the cache"),
+        Some(clock) if clock.state != ClockState::Settled => Some("the cache is being cleared"),
+        Some(ClockReading { of_this_history: Some(false), .. }) => Some(
+            "the server was restarted or its data replaced since the cache was last used; the next service that connects \
+             clears the cache",
+        ),
+        Some(_) => None,
+    }
+}
 
 /// One index of an [`InspectedCache`].
 #[derive(Debug)]
@@ -95,9 +113,12 @@ impl<'a> InspectedIndex<'a> {
                 Some(self.led_to(key).await?.unwrap_or_else(|| key.to_vec()))
             }
         };
-        let mut found = Found { clock, primary, copies: Vec::new(), without: Vec::new() };
+        let distrusted = distrusted(clock.as_ref());
+        let by_index_key = primary.as_deref().is_some_and(|primary| primary != key);
+        let mut found =
+            Found { distrusted, primary, by_index_key, noted: false, copies: Vec::new(), without: Vec::new() };
         let Some(primary) = &found.primary else { return Ok(found) };
-        for fingerprint in found.clock.iter().flat_map(|clock| &clock.fingerprints) {
+        for fingerprint in clock.iter().flat_map(|clock| &clock.fingerprints) {
             match self.copy(*fingerprint, primary, key).await? {
                 Some(copy) => found.copies.push(copy),
                 None => found.without.push(*fingerprint),
@@ -220,6 +241,7 @@ impl<'a> InspectedIndex<'a> {
         let replies = self.server.caller().pipeline(&both).await.map_err(|trouble| self.server.error(&trouble))?;
         let mut replies = replies.into_iter();
         let (object, stored) = match replies.next() {
+            Some(Value::BulkString(stored)) if Layout::is_absence(&stored) => (Err(NOTE.to_owned()), stored),
             Some(Value::BulkString(stored)) => (FoundObject::read(Some(fingerprint), &stored), stored),
             Some(Value::ServerError(error)) => match Trouble::from(redis::RedisError::from(error)) {
                 trouble if trouble.what() == Some(What::WrongType) => {

@@ -2,8 +2,10 @@
 //! and the objects of the cache do.
 
 use crate::connector::redis::index_names;
-use crate::connector::redis::inspect::object::FoundObject;
-use crate::connector::redis::inspect::{InspectError, InspectedCache, InspectedIndex, bytes, clearing, split, text};
+use crate::connector::redis::inspect::primary_field::primary_is_field;
+use crate::connector::redis::inspect::{
+    FoundObject, InspectError, InspectedCache, InspectedIndex, bytes, clearing, split, text,
+};
 use crate::connector::redis::wire::caller::Caller;
 use crate::connector::redis::wire::replies::tolerated;
 use redis::Value;
@@ -119,7 +121,7 @@ impl<'a> InspectedCache<'a> {
                 {
                     seen.extend(object.keys.iter().filter_map(|key| key.index.clone()));
                     asked += 1;
-                    agreed += u32::from(object.primary_is_field(name));
+                    agreed += u32::from(primary_is_field(&object, name));
                 }
             }
             if seen.contains(name) {

@@ -1,54 +1,16 @@
-//! `larder check` and `larder postgres setup` on PostgreSQL servers, as a user runs them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! `larder check` and `larder postgres setup` on PostgreSQL servers.
 
+use crate::service::{Run, larder, on, with_file, yaml};
 use larder_testing::postgres::{PostgresServer, required};
 use serde_json::Value;
-use std::fs;
-use std::process::Command;
 use tokio::runtime::Runtime;
 
 const THERE: &str = "SELECT to_regclass('larder.clock') IS NOT NULL";
-
-#[derive(Debug)]
-struct Run {
-    code: Option<i32>,
-    told: String,
-    logged: String,
-}
-
-fn larder(arguments: &[&str], variables: &[(&str, &str)]) -> Run {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    command.args(arguments).env_remove("RUST_LOG").envs(variables.iter().copied());
-    let output = command.output().unwrap();
-    Run {
-        code: output.status.code(),
-        told: String::from_utf8(output.stdout).unwrap(),
-        logged: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-fn with_file(text: &str, arguments: &[&str]) -> Run {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("caches.yaml");
-    fs::write(&path, text).unwrap();
-    larder(&[arguments, &["-c", path.to_str().unwrap()]].concat(), &[])
-}
 
 fn servers() -> Vec<PostgresServer> {
     let runtime = Runtime::new().unwrap();
     let start = |binaries| runtime.block_on(PostgresServer::start(&binaries, &[])).unwrap();
     required().unwrap().into_iter().map(start).collect()
-}
-
-fn on(server: &PostgresServer, user: &str) -> String {
-    server.dsn().replace("user=larder", &format!("user={user}"))
-}
-
-fn yaml(url: &str, more: &str) -> String {
-    format!(
-        "connectors: {{ postgres: {{ url: '{url}', connect_timeout: 20s, operation_timeout: 20s{more} }} }}\n\
-         caches: {{ instance: {{ connector: postgres, max_age: 1h }} }}\n"
-    )
 }
 
 /// What `larder check` finds: topic, level, text, and what to do.
@@ -78,12 +40,12 @@ fn setup_makes_the_tables_once_and_says_what_it_did() {
         assert!(findings.iter().any(|[topic, level, ..]| topic == "tables" && level == "note"), "{findings:?}");
         assert_eq!(server.psql(THERE).unwrap(), "f", "check makes nothing");
 
-        let made = larder(&["postgres", "setup", &url], &[]);
+        let made = larder(&["postgres", "setup", &url]);
         assert_eq!((made.code, made.logged.as_str()), (Some(0), ""), "{made:?}");
         assert!(made.told.starts_with("made the schema larder with its tables, of version 1, in /"), "{made:?}");
         assert_eq!(server.psql(THERE).unwrap(), "t");
         server.psql("INSERT INTO larder.fences (mark) VALUES (42)").unwrap();
-        let again = larder(&["postgres", "setup", &url], &[]);
+        let again = larder(&["postgres", "setup", &url]);
         assert_eq!(again.code, Some(0), "{again:?}");
         assert!(again.told.contains("already, of version 1"), "{again:?}");
         assert_eq!(server.psql("SELECT count(*) FROM larder.fences").unwrap(), "1", "nothing is removed");
@@ -105,11 +67,11 @@ fn setup_makes_the_tables_once_and_says_what_it_did() {
 
 #[test]
 fn what_is_printed_makes_the_same() {
-    let printed = larder(&["postgres", "setup", "--print"], &[]);
+    let printed = larder(&["postgres", "setup", "--print"]);
     assert_eq!((printed.code, printed.logged.as_str()), (Some(0), ""));
     for server in servers() {
         server.psql(&printed.told).unwrap();
-        let again = larder(&["postgres", "setup", &server.dsn()], &[]);
+        let again = larder(&["postgres", "setup", &server.dsn()]);
         assert!(again.code == Some(0) && again.told.contains("already"), "{again:?}");
     }
 }
@@ -120,7 +82,7 @@ fn a_right_that_is_missing_is_named_and_what_is_told_helps() {
     for server in servers() {
         server.psql("CREATE ROLE ann LOGIN").unwrap();
         let ann = on(&server, "ann");
-        let refused = larder(&["postgres", "setup", &ann], &[]);
+        let refused = larder(&["postgres", "setup", &ann]);
         assert_eq!((refused.code, refused.told.as_str()), (Some(1), ""), "{refused:?}");
         assert!(refused.logged.contains("the user ann lacks the right CREATE on the database larder; "), "{refused:?}");
         assert!(refused.logged.contains("`GRANT CREATE ON DATABASE larder TO ann`"), "{refused:?}");
@@ -134,19 +96,19 @@ fn a_right_that_is_missing_is_named_and_what_is_told_helps() {
         only_problem(&ann, ", create: false", "tables", "`create` is false", "run `larder postgres setup`");
 
         // A DBA makes the tables.
-        assert_eq!(larder(&["postgres", "setup", &server.dsn()], &[]).code, Some(0));
+        assert_eq!(larder(&["postgres", "setup", &server.dsn()]).code, Some(0));
         only_problem(
             &ann,
             "",
             "rights",
-            "USAGE on the schema larder, DELETE on larder.changes",
+            "USAGE on the schema larder, DELETE on larder.caches",
             "GRANT USAGE ON SCHEMA larder TO ann; ",
         );
         let (_, findings) = check(&ann, "");
         let [.., grants] = findings.iter().find(|[topic, ..]| topic == "rights").unwrap();
         server.psql(grants).unwrap();
         assert_eq!(check(&ann, "").0.code, Some(0), "{:?}", check(&ann, "").1);
-        let refused = larder(&["postgres", "setup", &ann], &[]);
+        let refused = larder(&["postgres", "setup", &ann]);
         assert!(refused.logged.contains("lacks the right CREATE on the schema larder"), "{refused:?}");
 
         // The rights are enough for a service.
@@ -167,7 +129,7 @@ fn a_right_that_is_missing_is_named_and_what_is_told_helps() {
 fn in_a_schema_of_its_own_a_user_needs_no_right_to_make_one() {
     for server in servers() {
         server.psql("CREATE ROLE ann LOGIN; CREATE SCHEMA larder AUTHORIZATION ann").unwrap();
-        let made = larder(&["postgres", "setup", &on(&server, "ann")], &[]);
+        let made = larder(&["postgres", "setup", &on(&server, "ann")]);
         assert_eq!((made.code, made.logged.as_str()), (Some(0), ""), "{made:?}");
         assert_eq!(check(&on(&server, "ann"), "").0.code, Some(0));
     }
@@ -176,9 +138,9 @@ fn in_a_schema_of_its_own_a_user_needs_no_right_to_make_one() {
 #[test]
 fn tables_of_a_newer_larder_are_left_alone() {
     for server in servers() {
-        assert_eq!(larder(&["postgres", "setup", &server.dsn()], &[]).code, Some(0));
+        assert_eq!(larder(&["postgres", "setup", &server.dsn()]).code, Some(0));
         server.psql("CREATE OR REPLACE FUNCTION larder.version() RETURNS int4 LANGUAGE sql AS 'SELECT 9'").unwrap();
-        let refused = larder(&["postgres", "setup", &server.dsn()], &[]);
+        let refused = larder(&["postgres", "setup", &server.dsn()]);
         assert!(refused.code == Some(1) && refused.logged.contains("of version 9"), "{refused:?}");
         assert_eq!(server.psql("SELECT larder.version()").unwrap(), "9");
         only_problem(&server.dsn(), "", "tables", "of version 9", "use a larder of the services' version");
@@ -188,7 +150,7 @@ fn tables_of_a_newer_larder_are_left_alone() {
 #[test]
 fn nobody_there_and_nobody_who_is_let_in() {
     only_problem("host=/nowhere user=ann", "", "reachable", "/nowhere", "start the server");
-    let refused = larder(&["postgres", "setup", "host=/nowhere user=ann"], &[]);
+    let refused = larder(&["postgres", "setup", "host=/nowhere user=ann"]);
     assert!(refused.code == Some(1) && refused.logged.contains("cannot be reached"), "{refused:?}");
     for server in servers() {
         only_problem(&on(&server, "nobody"), "", "login", "nobody", "correct the url");
@@ -210,7 +172,7 @@ fn a_command_line_that_cannot_be_used() {
         (&["postgres", "setup", "--print", "--json"], "cannot be used with"),
         (&["postgres", "setup", "host=h", "--connector", "a"], "cannot be used with"),
     ] {
-        let run = larder(arguments, &[]);
+        let run = larder(arguments);
         assert_eq!(run.code, Some(2), "{run:?}");
         assert!(run.logged.contains(why) && !run.logged.contains("barley"), "{run:?}");
     }
@@ -224,27 +186,4 @@ fn a_command_line_that_cannot_be_used() {
     assert!(no_such.code == Some(2) && no_such.logged.contains("no database called `c`"), "{no_such:?}");
     let none = with_file("caches: {}", &["postgres", "setup"]);
     assert!(none.code == Some(2) && none.logged.contains("give connectors.postgres its url"), "{none:?}");
-}
-
-/// The commands that look into caches know Redis only, and say so.
-#[test]
-fn other_commands_say_that_they_do_not_know_this_connector_yet() {
-    let text = yaml("host=h", "");
-    for arguments in [
-        &["stats"][..],
-        &["stats", "instance"],
-        &["stats", "--connector", "postgres"],
-        &["get", "instance", "id", "1"],
-        &["invalidate", "instance", "id", "1"],
-        &["truncate", "--yes", "instance"],
-        &["prune", "instance"],
-        &["bench"],
-    ] {
-        let run = with_file(&text, arguments);
-        assert_eq!(run.code, Some(2), "{run:?}");
-        assert!(
-            run.logged.contains("does not know that kind yet") && run.logged.contains("larder.truncate"),
-            "{run:?}"
-        );
-    }
 }

@@ -1,6 +1,6 @@
-//! Faults of the server.
+//! Faults of a Redis or Valkey server.
 
-use super::{Failed, FaultKind, Maker};
+use super::{Failed, FaultKind, Maker, moment, stop_time};
 use crate::crew::Crew;
 use crate::guard::Guard;
 use larder_testing::server::Server;
@@ -26,14 +26,14 @@ const POLICIES: [&str; 8] = [
 const SNAPSHOT: Duration = Duration::from_secs(5);
 
 /// Makes faults of the server.
-pub(crate) struct Breaking {
+pub(crate) struct BreakingRedis {
     server: Arc<Server>,
     crew: Arc<Crew>,
     guard: Arc<Guard>,
     policy: AtomicUsize,
 }
 
-impl Breaking {
+impl BreakingRedis {
     pub(crate) fn new(server: Arc<Server>, crew: Arc<Crew>, guard: Arc<Guard>) -> Self {
         Self { server, crew, guard, policy: AtomicUsize::new(0) }
     }
@@ -121,7 +121,7 @@ impl Breaking {
     }
 }
 
-impl Maker for Breaking {
+impl Maker for BreakingRedis {
     async fn make(&self, fault: FaultKind, rng: &mut fastrand::Rng) -> Result<String, Failed> {
         match fault {
             FaultKind::Kill => {
@@ -142,12 +142,7 @@ impl Maker for Breaking {
                 Ok(format!("of {} ms before", age.as_millis()))
             }
             FaultKind::Stop => {
-                let time = match rng.u8(..8) {
-                    0..4 => moment(rng, 20..250),
-                    4..7 => moment(rng, 800..3_000),
-                    // Longer than any load.
-                    _ => moment(rng, 3_000..6_000),
-                };
+                let time = stop_time(rng);
                 self.server.stop()?;
                 sleep(time).await;
                 self.server.cont()?;
@@ -170,8 +165,4 @@ impl Maker for Breaking {
             _ => Err(Failed::Words(format!("{fault} does not happen to a server"))),
         }
     }
-}
-
-pub(super) fn moment(rng: &mut fastrand::Rng, milliseconds: std::ops::Range<u64>) -> Duration {
-    Duration::from_millis(rng.u64(milliseconds))
 }
