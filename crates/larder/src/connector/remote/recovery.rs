@@ -88,8 +88,10 @@ impl<P: ServerKind> Recovery<'_, P> {
         let (cache, live) = (self.cache, self.live);
         let protocol = cache.link.kind();
         let doubts = cache.trust.doubts();
+        // Before the clock is read: an answer that arrives later, on the connection before this one, may be newer than the clock.
+        let newest = cache.newest();
         let mut clock = self.compare().await?;
-        if compare_with_known(clock, live.history, cache.newest()) != StoredData::Known {
+        if compare_with_known(clock, live.history, newest) != StoredData::Known {
             let _lane = self.lanes.clearing.acquire().await;
             clock = self.clear_unless_trusted().await?;
         }
@@ -128,8 +130,9 @@ impl<P: ServerKind> Recovery<'_, P> {
     async fn clear_unless_trusted(&self) -> Result<Clocked, Trouble> {
         let (cache, history) = (self.cache, self.live.history);
         loop {
+            let newest = cache.newest();
             let clock = self.compare().await?;
-            let anew = match compare_with_known(clock, history, cache.newest()) {
+            let anew = match compare_with_known(clock, history, newest) {
                 StoredData::Known => return Ok(clock),
                 StoredData::Doubtful => {
                     if clock.epoch != 0 {

@@ -238,16 +238,6 @@ BEGIN
   END;
 END $$;
 
--- The fences of a put. One that was outdated forgets nothing that is newer than it, and keeps older loads out all the same.
-CREATE OR REPLACE FUNCTION larder.fence_put(outcome "char", marks int8[], version int8) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-  IF outcome = 'v' THEN
-    INSERT INTO larder.fences (mark, kind, floor) SELECT m, 'v', CASE WHEN m = marks[2] THEN version END FROM unnest(marks[2:]) m;
-  ELSE
-    INSERT INTO larder.fences (mark) SELECT unnest(marks[2:]);
-  END IF;
-END $$;
-
 -- Raises an error unless each statement of this transaction has a snapshot of its own. Who takes a lock and looks then must see what others have
 -- committed until they gave the lock back.
 CREATE OR REPLACE FUNCTION larder.need_new_snapshots(caller text) RETURNS void LANGUAGE plpgsql AS $$
@@ -331,7 +321,13 @@ BEGIN
     outcome := 'v';
   END IF;
   IF p_mode = 'p' OR p_mode = 's' AND outcome <> 'o' THEN
-    PERFORM larder.fence_put(outcome, p_marks, p_version);
+    IF outcome = 'v' THEN
+      -- Forgets nothing that is newer than this version, and keeps older loads out all the same.
+      INSERT INTO larder.fences (mark, kind, floor)
+        SELECT m, 'v', CASE WHEN m = primary_mark THEN p_version END FROM unnest(p_marks[2:]) m;
+    ELSE
+      INSERT INTO larder.fences (mark) SELECT unnest(p_marks[2:]);
+    END IF;
   END IF;
   IF outcome <> 'y' THEN
     RETURN ARRAY[outcome::text, c.epoch::text, c.generation::text, c.snapshot];
