@@ -38,19 +38,9 @@ fn renamed(name: impl ToString) -> Site {
     Site { name: name.to_string(), ..acme() }
 }
 
-/// Waits until both nodes' journals are delivered and the server has handled everything that was sent: a dropped operation may still be
-/// under way.
-async fn settled<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>) {
-    trial.settle(nodes).await;
-    for node in [&nodes.near, &nodes.far] {
-        // The answer comes after everything that the node sent before was handled.
-        node.ticket().await;
-    }
-}
-
 /// Checks that the cache works as if nothing had been dropped.
 async fn works<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>) {
-    settled(trial, nodes).await;
+    trial.calm(nodes).await;
     let site = renamed("afterwards");
     nodes.near.stores(&site).await;
     nodes.serve(&site).await;
@@ -140,7 +130,7 @@ async fn a_dropped_store_is_whole_or_nothing<S: Subject>(trial: Trial<'_, S>) {
                 _ => polled(nodes.near.cache.set(site.clone()), polls).await,
             };
             trial.history.step(format!("near: {name} {}", told(&outcome, polls)));
-            settled(&trial, &nodes).await;
+            trial.calm(&nodes).await;
             nodes.whole_or_gone(&site).await;
             if outcome.is_some() {
                 nodes.serve(&site).await;
@@ -186,7 +176,7 @@ async fn a_dropped_store_leaves_nothing_older<S: Subject>(trial: Trial<'_, S>) {
         let put = nodes.near.connector.put(nodes.near.object(&renamed("newer")), Some(ticket));
         let outcome = polled(put, polls).await;
         trial.history.step(format!("near: put {}", told(&outcome, polls)));
-        settled(&trial, &nodes).await;
+        trial.calm(&nodes).await;
         if polls > 0 {
             nodes.never_serve(&renamed("older")).await;
             nodes.near.refuses(&renamed("older"), ticket).await;
@@ -207,7 +197,7 @@ async fn a_dropped_change_of_keys_is_whole_or_nothing<S: Subject>(trial: Trial<'
         for site in [&new, &taker] {
             let outcome = polled(nodes.near.cache.set(site.clone()), polls).await;
             trial.history.step(format!("near: set of {} {}", site.name, told(&outcome, polls)));
-            settled(&trial, &nodes).await;
+            trial.calm(&nodes).await;
             // All three states list the same key, so at most one of them can be stored.
             one_state(&nodes, &states).await;
         }
@@ -225,7 +215,7 @@ async fn an_invalidation_that_had_begun_is_done<S: Subject>(trial: Trial<'_, S>)
             let ticket = nodes.far.ticket().await;
             let outcome = polled(nodes.near.cache.invalidate(index, [&key]), polls).await;
             trial.history.step(format!("near: invalidate {index:?} {}", told(&outcome, polls)));
-            settled(&trial, &nodes).await;
+            trial.calm(&nodes).await;
             if polls > 0 {
                 nodes.lack(&acme()).await;
                 nodes.far.refuses(&acme(), ticket).await;
@@ -248,7 +238,7 @@ async fn a_long_invalidation_that_had_begun_is_done<S: Subject>(trial: Trial<'_,
         let hosts = (0..1000).map(|n| format!("{n}.example"));
         let outcome = polled(nodes.near.cache.invalidate(Site::HOST, hosts), polls).await;
         trial.history.step(format!("near: invalidate 1,000 hosts {}", told(&outcome, polls)));
-        settled(&trial, &nodes).await;
+        trial.calm(&nodes).await;
         for site in &sites {
             if polls > 0 {
                 nodes.lack(site).await;
@@ -267,7 +257,7 @@ async fn a_delete_that_had_begun_is_done<S: Subject>(trial: Trial<'_, S>) {
             nodes.near.stores(&acme()).await;
             let outcome = polled(nodes.near.cache.delete(index, [&key]), polls).await;
             trial.history.step(format!("near: delete {index:?} {}", told(&outcome, polls)));
-            settled(&trial, &nodes).await;
+            trial.calm(&nodes).await;
             nodes.lack_key(index, &key).await;
             if outcome.is_some() {
                 for (other, key) in keys_by_index(&acme()).into_iter().filter(|other| *other != (index, key.clone())) {
@@ -286,7 +276,7 @@ async fn a_truncate_that_had_begun_is_done<S: Subject>(trial: Trial<'_, S>) {
         let ticket = nodes.far.ticket().await;
         let outcome = polled(nodes.near.cache.truncate(), polls).await;
         trial.history.step(format!("near: truncate {}", told(&outcome, polls)));
-        settled(&trial, &nodes).await;
+        trial.calm(&nodes).await;
         if polls > 0 {
             nodes.lack(&acme()).await;
             nodes.far.refuses(&acme(), ticket).await;
@@ -303,7 +293,7 @@ async fn a_dropped_prune_takes_nothing_along<S: Subject>(trial: Trial<'_, S>) {
     for polls in 0..POLLS {
         polled(nodes.near.cache.prune(), polls).await;
         trial.history.step(format!("near: prune dropped after {polls} polls"));
-        settled(&trial, &nodes).await;
+        trial.calm(&nodes).await;
         nodes.serve(&acme()).await;
     }
     works(&trial, &nodes).await;

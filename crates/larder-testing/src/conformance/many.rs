@@ -343,14 +343,6 @@ async fn one_too_large_among_many_leaves_nothing_older<S: Subject>(trial: Trial<
 /// No call needs more polls than this.
 const POLLS: usize = 10;
 
-async fn settled<S: Subject>(trial: &Trial<'_, S>, nodes: &Nodes<Site>) {
-    trial.settle(nodes).await;
-    for node in [&nodes.near, &nodes.far] {
-        // The answer comes after everything that the node sent before was handled.
-        node.ticket().await;
-    }
-}
-
 async fn a_dropped_get_of_many_disturbs_nobody<S: Subject>(trial: Trial<'_, S>) {
     let nodes = trial.nodes().await;
     nodes.near.stores_many(&sites(3, "one")).await;
@@ -372,7 +364,7 @@ async fn a_dropped_set_of_many_leaves_nothing_older<S: Subject>(trial: Trial<'_,
         let ticket = nodes.far.ticket().await;
         let outcome = polled(nodes.near.cache.set_many(sites(5, "newer")), polls).await;
         trial.history.step(format!("near: set of five, polled {polls} times -> {outcome:?}"));
-        settled(&trial, &nodes).await;
+        trial.calm(&nodes).await;
         for (older, newer) in sites(5, "older").iter().zip(&sites(5, "newer")) {
             if polls > 0 {
                 nodes.never_serve(older).await;
@@ -395,7 +387,7 @@ async fn a_dropped_fill_of_many_leaves_no_halves<S: Subject>(trial: Trial<'_, S>
         let objects = sites(5, "loaded").iter().map(|site| nodes.near.object(site)).collect();
         let outcome = polled(nodes.near.connector.fill_many(objects, ticket), polls).await;
         trial.history.step(format!("near: fill of five, polled {polls} times -> {}", brief(&outcome)));
-        settled(&trial, &nodes).await;
+        trial.calm(&nodes).await;
         for site in &sites(5, "loaded") {
             nodes.whole_or_gone(site).await;
         }

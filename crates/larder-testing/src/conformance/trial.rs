@@ -116,6 +116,18 @@ impl<'a, S: Subject> Trial<'a, S> {
         self.until(nodes, "its journal is not delivered", settled).await;
     }
 
+    /// Waits until the journals of both nodes are empty, and what stores the objects has handled everything that was sent: a dropped operation may still
+    /// be under way, and so may a replay that was begun again.
+    pub(super) async fn calm<E: Sample>(&self, nodes: &Nodes<E>) {
+        self.settle(nodes).await;
+        for node in [&nodes.near, &nodes.far] {
+            let ticket = || node.connector.ticket();
+            // An answer comes after everything that was sent before on the same connection. Eight at once reach each connection of a node.
+            tokio::join!(ticket(), ticket(), ticket(), ticket(), ticket(), ticket(), ticket(), ticket());
+        }
+        self.settle(nodes).await;
+    }
+
     async fn until<E: Sample>(&self, nodes: &Nodes<E>, in_vain: &str, condition: impl Fn(&Status) -> bool) {
         for node in [&nodes.near, &nodes.far] {
             for patience in (0..10_000).rev() {
