@@ -208,8 +208,23 @@ fn metrics_page_and_figures_show_what_happened() {
 }
 
 #[test]
-fn the_page_s_buttons_break_the_server_and_nothing_stale_is_served() {
+fn the_page_s_buttons_break_redis_and_nothing_stale_is_served() {
     let demo = Demo::start(&["--connector", "redis"]);
+    break_and_mend(&demo);
+    assert_eq!(demo.post("/demo/server/flush").status, 200);
+    all_is_well(&demo);
+}
+
+#[test]
+fn the_page_s_buttons_break_postgres_and_nothing_stale_is_served() {
+    let demo = Demo::start(&["--connector", "postgres"]);
+    break_and_mend(&demo);
+    let refused = demo.post("/demo/server/flush");
+    assert_eq!(refused.status, 409, "PostgreSQL has nothing to flush: {}", refused.body);
+    all_is_well(&demo);
+}
+
+fn break_and_mend(demo: &Demo) {
     demo.until("it is connected", |figures| figures["readable"] == true);
     let body = json!({ "on": true, "lookups": 1000, "changes": 10 });
     assert_eq!(demo.call("POST", "/demo/generator", Some(body)).status, 200);
@@ -228,7 +243,9 @@ fn the_page_s_buttons_break_the_server_and_nothing_stale_is_served() {
         assert!(figures["deferred"].as_u64() >= renamed["deferred"].as_u64(), "the cache was told of this change");
         assert!(figures["replayed"].as_u64() > Some(0));
     }
-    assert_eq!(demo.post("/demo/server/flush").status, 200);
+}
+
+fn all_is_well(demo: &Demo) {
     assert_eq!(demo.post("/demo/instances/i00002/move-host").json()["stale"], 0);
     let figures =
         demo.until("it is read again", |figures| figures["readable"] == true && figures["breaker"] == "closed");

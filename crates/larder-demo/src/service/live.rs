@@ -107,9 +107,7 @@ pub(super) async fn sample(service: Arc<Service>) {
     loop {
         ticks.tick().await;
         let Ok(node) = service.identity.node(NODE) else { return };
-        if let Some(redis) = node.redis() {
-            redis.publish();
-        }
+        node.publish();
         if let Some(metrics) = &service.metrics {
             // Without this, every latency would be kept until somebody asks for the metrics.
             metrics.run_upkeep();
