@@ -12,6 +12,7 @@
 
 mod backend;
 mod checker;
+mod followed;
 mod identity;
 mod instance;
 mod leftovers;
@@ -58,12 +59,16 @@ struct Options {
     #[arg(long, value_name = "URL", conflicts_with = "redis")]
     postgres: Option<String>,
     /// The server program to start, instead of the first redis-server or valkey-server found; with
-    /// --connector postgres the folder of the programs, instead of the newest version found
+    /// --connector postgres or --feed the folder of the programs, instead of the newest version found
     #[arg(long, value_name = "PATH", conflicts_with_all = ["redis", "postgres"])]
     server: Option<PathBuf>,
     /// A larder configuration; its settings for the cache `instance` are used, and its prefix is replaced
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["connector", "redis", "postgres", "server"])]
     config: Option<PathBuf>,
+    /// Instead: two nodes that keep instances in memory, and follow the feed of a PostgreSQL server of the demo's
+    /// own; rows change by plain SQL, and the page or the story says when each node knew
+    #[arg(long, conflicts_with_all = ["connector", "redis", "postgres", "config", "database_latency"])]
+    feed: bool,
     /// How many instances the database has
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(i64::from(FEWEST_INSTANCES)..=99_999))]
     instances: u32,
@@ -100,6 +105,8 @@ enum DemoError {
     Story(#[from] StoryError),
     #[error(transparent)]
     Service(#[from] ServiceError),
+    #[error(transparent)]
+    Followed(#[from] followed::FollowedError),
     #[error("--redis, --postgres and --server name a server, but --connector memory needs none; leave one of them out")]
     NoServerWanted,
     #[error("--{option} names a server of another kind than --connector {connector}; leave one of them out")]
@@ -164,6 +171,9 @@ fn main() -> ExitCode {
 
 /// Runs the demo to its end.
 async fn run(options: Options) -> Result<ExitCode, DemoError> {
+    if options.feed {
+        return follow(options).await;
+    }
     let backend = Backend::open(options.wanted()?, options.story).await?;
     backend.reach().await?;
     if !options.story {
@@ -174,6 +184,26 @@ async fn run(options: Options) -> Result<ExitCode, DemoError> {
     backend.clean_up().await;
     show(&report, options.json)?;
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the demo of the feed to its end.
+async fn follow(options: Options) -> Result<ExitCode, DemoError> {
+    let followed = followed::Followed::open(options.instances, options.server).await?;
+    if !options.story {
+        followed::serve(followed, &options.listen).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let heard = |line: &str| {
+        if !options.json {
+            print(line);
+        }
+    };
+    let told = followed::tell(&followed, heard).await?;
+    if options.json {
+        print(serde_json::to_string_pretty(&told)?);
+    }
+    told.problems.iter().for_each(|problem| complain(problem));
+    Ok(if told.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn tell(options: &Options, backend: &Backend) -> Result<Report, StoryError> {

@@ -29,7 +29,7 @@ pub(crate) struct Node {
 
 /// What a node has its cache from.
 enum Behind {
-    Caches(Caches),
+    Caches(Box<Caches>),
     /// A database. The cache there has a name of its own.
     Database(Postgres),
 }
@@ -38,7 +38,7 @@ impl Node {
     /// A node with a memory cache, or a connection, of its own.
     pub(crate) async fn open(config: Config) -> Result<Self, NodeError> {
         let caches = Caches::from_config(config).await?;
-        Ok(Self { cache: caches.open()?, behind: Behind::Caches(caches) })
+        Ok(Self { cache: caches.open()?, behind: Behind::Caches(Box::new(caches)) })
     }
 
     /// A node with connections of its own to a database. The cache there is called `name`.

@@ -113,6 +113,34 @@ fn in_a_database_of_somebody_elses() {
 }
 
 #[test]
+fn of_the_feed() {
+    let output = demo(&["--feed", "--json"]);
+    let (told, logged) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && logged.is_empty(), "{logged}\n{told}");
+    let report: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&report["ok"], &report["stale_reads"]), (&true.into(), &0.into()));
+    assert!(count(&report, "hits") > 0);
+    // The newest comes first. Node 2 was cut off from the feed during it.
+    let changes = report["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 2, "{told}");
+    for change in changes {
+        assert!(change["nodes"].as_array().unwrap().iter().all(|node| node["knew_ms"].is_number()), "{change}");
+    }
+    let cut_off = &changes[0]["nodes"][1];
+    assert!(cut_off["not_served_ms"].as_f64() < cut_off["knew_ms"].as_f64(), "{cut_off}");
+}
+
+#[test]
+fn of_the_feed_for_people() {
+    let output = demo(&["--feed"]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    for part in ["UPDATE demo.restrictions", "node 1 knew", "Node 2 hears the feed again", "; 0 were stale."] {
+        assert!(told.contains(part), "{part} is not in\n{told}");
+    }
+}
+
+#[test]
 fn for_people() {
     let output = demo(&[]);
     let told = String::from_utf8_lossy(&output.stdout);
@@ -152,6 +180,9 @@ fn what_cannot_be_is_one_clear_line() {
     refused(&["--connector", "postgres", "--server", "/nowhere"], 1, "/nowhere");
     refused(&["--postgres", "postgres://user:secret@127.0.0.1:1/x"], 1, "the database 127.0.0.1:1/x cannot be reached");
     refused(&["-c", "/nowhere/caches.yaml"], 1, "/nowhere/caches.yaml");
+    refused(&["--feed", "--connector", "memory"], 2, "--feed");
+    refused(&["--feed", "--postgres", "postgres://localhost/x"], 2, "--feed");
+    refused(&["--feed", "--server", "/nowhere"], 1, "/nowhere");
     refused(&["--instances", "3"], 2, "150");
     refused(&["--database-latency", "2 days"], 2, "milliseconds, 0 to 10000");
 }
