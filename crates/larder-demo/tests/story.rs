@@ -135,7 +135,7 @@ fn of_the_feed_for_people() {
     let output = demo(&["--feed"]);
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}");
-    for part in ["UPDATE demo.restrictions", "node 1 knew", "Node 2 hears the feed again", "; 0 were stale."] {
+    for part in ["UPDATE demo.restrictions", "node 1 knew", "Node 2 hears the feed again", "checked, 0 were stale."] {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }
 }

@@ -12,6 +12,7 @@ use larder::feed::{Feed, FeedOptions, FollowOptions};
 use larder::{Cache, Lookup, Miss, Schema};
 use larder_testing::postgres::USER;
 use larder_testing::proxy::{Fault, Proxy};
+use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +27,7 @@ pub(super) struct Node {
     tables: Tables,
     lookups: AtomicU64,
     hits: AtomicU64,
+    checked: AtomicU64,
     stale: AtomicU64,
 }
 
@@ -40,10 +42,12 @@ pub(super) enum Known {
 }
 
 /// The counters of a node.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Counts {
     pub(super) lookups: u64,
     pub(super) hits: u64,
+    /// Answers that were judged: those of lookups, and those of watchers who asked for what is in memory.
+    pub(super) checked: u64,
     pub(super) stale: u64,
 }
 
@@ -67,6 +71,7 @@ impl Node {
             tables: Tables::connect(dsn).await?,
             lookups: AtomicU64::new(0),
             hits: AtomicU64::new(0),
+            checked: AtomicU64::new(0),
             stale: AtomicU64::new(0),
         })
     }
@@ -108,10 +113,8 @@ impl Node {
                 loaded
             }
         };
-        if let Some(answer) = &answer
-            && watch.is_stale(&answer.id, answer.user_limit, began)
-        {
-            self.stale.fetch_add(1, Ordering::Relaxed);
+        if let Some(answer) = &answer {
+            self.judge(&answer.id, answer.user_limit, began, watch);
         }
         Ok(answer)
     }
@@ -121,9 +124,7 @@ impl Node {
         let began = Instant::now();
         match self.cache.lookup(Instance::ID, id).await {
             Lookup::Hit { value, .. } => {
-                if watch.is_stale(id, value.user_limit, began) {
-                    self.stale.fetch_add(1, Ordering::Relaxed);
-                }
+                self.judge(id, value.user_limit, began, watch);
                 Known::Limit(value.user_limit)
             }
             Lookup::Miss { cause: Miss::Distrusted, .. } => Known::Unread,
@@ -131,10 +132,16 @@ impl Node {
         }
     }
 
+    fn judge(&self, id: &str, limit: i64, began: Instant, watch: &Watch) {
+        self.checked.fetch_add(1, Ordering::Relaxed);
+        self.stale.fetch_add(u64::from(watch.is_stale(id, limit, began)), Ordering::Relaxed);
+    }
+
     pub(super) fn counts(&self) -> Counts {
         Counts {
             lookups: self.lookups.load(Ordering::Relaxed),
             hits: self.hits.load(Ordering::Relaxed),
+            checked: self.checked.load(Ordering::Relaxed),
             stale: self.stale.load(Ordering::Relaxed),
         }
     }

@@ -7,7 +7,7 @@
 //! | `POST /demo/nodes/{number}/cut-off`, `…/connect` | cuts a node off from the feed, or connects it again; the first node is 1 |
 
 use super::instance::Instance;
-use super::node::Known;
+use super::node::{Counts, Known};
 use super::watch::Change;
 use super::{Followed, FollowedError, READ};
 use crate::print;
@@ -51,9 +51,8 @@ struct NodeFigures {
     cut_off: bool,
     /// Whether the node reads its memory.
     reads: bool,
-    lookups: u64,
-    hits: u64,
-    stale: u64,
+    #[serde(flatten)]
+    counts: Counts,
 }
 
 #[derive(Serialize)]
@@ -120,10 +119,10 @@ impl Followed {
             }
             rows.push(Row { instance, in_memory });
         }
-        let nodes = self.nodes.iter().map(|node| {
-            let counts = node.counts();
-            let (lookups, hits, stale) = (counts.lookups, counts.hits, counts.stale);
-            NodeFigures { cut_off: node.is_cut_off(), reads: node.reads(), lookups, hits, stale }
+        let nodes = self.nodes.iter().map(|node| NodeFigures {
+            cut_off: node.is_cut_off(),
+            reads: node.reads(),
+            counts: node.counts(),
         });
         let nodes = nodes.collect();
         Ok(Figures { server: self.name.clone(), nodes, rows, changes: self.watch.newest(CHANGES) })

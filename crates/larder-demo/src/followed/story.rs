@@ -18,7 +18,10 @@ pub(crate) struct Told {
     lines: Vec<String>,
     changes: Vec<Change>,
     lookups: u64,
+    /// Lookups that were answered from memory.
     hits: u64,
+    /// Answers that were judged: more than lookups, since the nodes are also asked when they know of a change.
+    checked: u64,
     stale_reads: u64,
 }
 
@@ -81,12 +84,14 @@ pub(crate) async fn tell(followed: &Followed, mut heard: impl FnMut(&str)) -> Re
     followed.in_memory(&id, followed.nodes.len()).await?;
     drop(readers);
 
-    let counts = followed.nodes.iter().map(|node| node.counts());
-    let (mut lookups, mut hits, mut stale_reads) = (0, 0, 0);
-    for one in counts {
-        (lookups, hits, stale_reads) = (lookups + one.lookups, hits + one.hits, stale_reads + one.stale);
+    let (mut lookups, mut hits, mut checked, mut stale_reads) = (0, 0, 0, 0);
+    for one in followed.nodes.iter().map(|node| node.counts()) {
+        (lookups, hits) = (lookups + one.lookups, hits + one.hits);
+        (checked, stale_reads) = (checked + one.checked, stale_reads + one.stale);
     }
-    say(format!("{lookups} lookups meanwhile, {hits} of them from memory; {stale_reads} were stale."));
+    say(format!(
+        "{lookups} lookups meanwhile, {hits} of them from memory. Of {checked} answers that were checked, {stale_reads} were stale."
+    ));
     if stale_reads > 0 {
         problems.push(format!("{stale_reads} answers were older than a commit that was longer ago than the deadline"));
     }
@@ -102,6 +107,7 @@ pub(crate) async fn tell(followed: &Followed, mut heard: impl FnMut(&str)) -> Re
         changes,
         lookups,
         hits,
+        checked,
         stale_reads,
     })
 }
