@@ -4,9 +4,11 @@
 //!   Config ──► effective configuration and notes
 //!     ├──────► server.rs asks a Redis server ──► Facts ──► judge.rs ──► Findings
 //!     │        rights.rs tries what larder does ───────────────────────────┤
-//!     └──────► postgres.rs asks a PostgreSQL server, and judges ───────────┘
+//!     ├──────► postgres.rs asks a PostgreSQL server, and judges ───────────┤
+//!     └──────► feed.rs compares triggers with the sources of feeds ────────┘
 //! ```
 
+mod feed;
 mod finding;
 mod judge;
 mod postgres;
@@ -48,6 +50,7 @@ struct Report {
     /// What is wrong with the configuration.
     errors: Vec<String>,
     connectors: Vec<Connector>,
+    feeds: Vec<feed::Feed>,
 }
 
 /// One connector.
@@ -129,7 +132,9 @@ async fn examine(config: &Config) -> Report {
             ConnectorOptions::Own => ("wherever the program keeps it".to_owned(), None, judge::own()),
             _ => ("nowhere".to_owned(), None, judge::none()),
         };
-        if !used {
+        if !used && feed::is_on(config, &name, options.kind()) {
+            findings.push(Finding::note("use", "no cache is on this connector; a feed polls its database"));
+        } else if !used {
             findings.push(Finding::note("use", "no cache is on this connector, so larder will not connect to it"));
         }
         let (connector, kind) = (name.to_string(), options.kind().name());
@@ -153,8 +158,8 @@ async fn examine(config: &Config) -> Report {
     }
 
     let notes = config.notes().iter().map(ToString::to_string).collect();
-    let report =
-        Report { ok: true, configuration: config.effective().to_string(), notes, errors: Vec::new(), connectors };
+    let (configuration, feeds) = (config.effective().to_string(), feed::all(config).await);
+    let report = Report { ok: true, configuration, notes, errors: Vec::new(), connectors, feeds };
     let ok = report.problems().count() == 0;
     Report { ok, ..report }
 }
@@ -170,11 +175,13 @@ fn tried(config: &Config) -> impl Iterator<Item = (ConnectorName, &ConnectorOpti
 impl Report {
     fn of(failure: &Failure) -> Self {
         let errors = failure.to_string().lines().map(str::to_owned).collect();
-        Self { ok: false, configuration: String::new(), notes: Vec::new(), errors, connectors: Vec::new() }
+        let (notes, connectors, feeds) = (Vec::new(), Vec::new(), Vec::new());
+        Self { ok: false, configuration: String::new(), notes, errors, connectors, feeds }
     }
 
     fn problems(&self) -> impl Iterator<Item = &Finding> {
         let findings = self.connectors.iter().flat_map(|connector| &connector.findings);
+        let findings = findings.chain(self.feeds.iter().flat_map(|feed| &feed.findings));
         findings.filter(|finding| finding.level == Level::Problem)
     }
 
@@ -206,6 +213,7 @@ impl Report {
             lines.extend(connector.findings.iter().map(|finding| finding.to_string()));
             lines.push(String::new());
         }
+        lines.extend(self.feeds.iter().flat_map(feed::Feed::lines));
         lines.iter().map(|line| format!("{line}\n")).collect()
     }
 }

@@ -6,6 +6,7 @@ mod completions;
 mod configuration;
 mod connection;
 mod failure;
+mod feed;
 mod forget;
 mod get;
 mod manual;
@@ -85,6 +86,9 @@ enum Task {
     /// Prepares PostgreSQL databases for larder
     #[command(subcommand)]
     Postgres(postgres::Task),
+    /// Shows, installs and removes the triggers that tell a feed of changed tables
+    #[command(subcommand)]
+    Feed(feed::Task),
     /// Prints a script that completes this command in a shell
     ///
     /// larder completions bash > /usr/share/bash-completion/completions/larder
@@ -141,6 +145,7 @@ async fn perform(task: Task) -> Result<ExitCode, Failure> {
         Task::Stats(options) => stats::run(options).await,
         Task::Bench(options) => bench::run(options).await,
         Task::Postgres(task) => postgres::run(task).await,
+        Task::Feed(task) => feed::run(task).await,
         Task::Completions(options) => completions::run(&options),
         Task::Man(options) => manual::run(&options),
     }

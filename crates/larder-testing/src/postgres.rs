@@ -496,10 +496,15 @@ impl Drop for PostgresServer {
 /// room for some thousands. A server that has shut down has freed it.
 pub fn free_shared_memory(folder: &Path) {
     let Some(number) = shared_memory(folder) else { return };
-    let mut ipcrm = Command::new("ipcrm");
-    ipcrm.args(["-m", &number]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // Without the program it stays.
-    let _ = ipcrm.status();
+    // Whoever has no path for programs has the program all the same.
+    for program in ["ipcrm", "/usr/bin/ipcrm", "/bin/ipcrm"] {
+        let mut ipcrm = Command::new(program);
+        ipcrm.args(["-m", &number]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Without the program it stays.
+        if ipcrm.status().is_ok() {
+            return;
+        }
+    }
 }
 
 /// The number of that piece.

@@ -320,8 +320,16 @@ async fn obey(order: Order, work: &Work, caches: &Caches) -> Result<(), String> 
             Ok(())
         }
         Order::Prune => {
-            caches.instances.prune().await.map_err(|error| error.to_string())?;
-            caches.policies.prune().await.map_err(|error| error.to_string()).map(drop)
+            let deadline = tokio::time::Instant::now() + REST;
+            loop {
+                let pruned = async { caches.instances.prune().await.and(caches.policies.prune().await) };
+                match pruned.await {
+                    Ok(_) => return Ok(()),
+                    Err(error) if tokio::time::Instant::now() > deadline => return Err(error.to_string()),
+                    // A slow machine has opened the breaker, for a moment.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
         }
     }
 }

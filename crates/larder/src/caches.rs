@@ -19,6 +19,8 @@ use crate::connector::postgres::{Postgres, PostgresError, PostgresOptions};
 use crate::connector::redis::{Redis, RedisError, RedisOptions};
 use crate::contract::{Connector, Schema};
 use crate::entry::Entry;
+#[cfg(feature = "postgres")]
+use crate::feed::Feed;
 use crate::nearest::{fold, nearest};
 use own::Factories;
 use parking_lot::Mutex;
@@ -37,6 +39,8 @@ use tokio::time::MissedTickBehavior;
 mod builder;
 mod connectors;
 mod error;
+pub(crate) mod feeds;
+mod following;
 mod options;
 mod own;
 pub(crate) mod plan;
@@ -46,6 +50,7 @@ mod shutdown;
 pub use builder::CachesBuilder;
 pub use connectors::{ConnectorKind, ConnectorName, ConnectorOptions};
 pub use error::OpenError;
+pub use feeds::DatabaseFeed;
 pub use options::CacheOptions;
 pub use ready::Readiness;
 pub use shutdown::Shutdown;
@@ -102,6 +107,9 @@ pub struct Caches {
     /// The databases of the plan. Each is opened when it is needed.
     #[cfg(feature = "postgres")]
     databases: HashMap<ConnectorName, OnceLock<Postgres>>,
+    /// The feeds of the plan, by folded name. Each is opened when the first cache follows it.
+    #[cfg(feature = "postgres")]
+    feeds: HashMap<String, OnceLock<Feed>>,
 }
 
 #[derive(Default)]
@@ -126,6 +134,8 @@ struct Opened {
     cache: Box<dyn Any + Send>,
     inner: Arc<Inner>,
     connector: ConnectorName,
+    /// The connector of the database whose feed the cache follows.
+    follows: Option<ConnectorName>,
 }
 
 impl Caches {
@@ -141,6 +151,8 @@ impl Caches {
             servers: unopened(&plan, ConnectorKind::Redis),
             #[cfg(feature = "postgres")]
             databases: unopened(&plan, ConnectorKind::Postgres),
+            #[cfg(feature = "postgres")]
+            feeds: plan.feeds().map(|(name, _)| (fold(name), OnceLock::new())).collect(),
             plan,
             factories,
             clock,
@@ -173,7 +185,8 @@ impl Caches {
         let options = self.plan.cache(E::CACHE).ok_or_else(|| self.not_configured(E::CACHE))?;
         let schema = options.schema::<E>();
         schema.validate().map_err(|error| OpenError::Option { cache: cache(), error })?;
-        let (connector, prune_interval) = self.connector(&options.connector, &schema)?;
+        self.expect_sources(&schema)?;
+        let (connector, prune_interval, follows) = self.following(&options, &schema)?;
         let opened = Cache::<E>::over(connector, schema, options.comeback_loads, self.clock.clone());
         state.tasks.retain(|task| !task.is_finished());
         state.tasks.push(self.runtime.spawn(publish(Arc::downgrade(&opened.inner))).abort_handle());
@@ -188,6 +201,7 @@ impl Caches {
                 cache: Box::new(opened.clone()),
                 inner: opened.inner.clone(),
                 connector: options.connector,
+                follows,
             },
         );
         Ok(opened)
@@ -375,14 +389,18 @@ impl Caches {
 
     /// Which caches can be read now.
     fn readiness(&self) -> Readiness {
-        let opened: Vec<(Arc<Inner>, ConnectorName)> = {
+        let opened: Vec<(Arc<Inner>, ConnectorName, Option<ConnectorName>)> = {
             let state = self.state.lock();
-            state.opened.values().map(|opened| (opened.inner.clone(), opened.connector.clone())).collect()
+            let opened = state.opened.values();
+            opened.map(|cache| (cache.inner.clone(), cache.connector.clone(), cache.follows.clone())).collect()
         };
-        let unreadable = opened.iter().filter_map(|(cache, connector)| {
+        let unreadable = opened.iter().filter_map(|(cache, connector, follows)| {
             let status = cache.connector.status();
-            let name = &cache.schema.cache;
-            (!status.readable).then(|| (name.to_string(), ready::why(&status, self.view_of(connector).as_ref())))
+            let why = || {
+                let feed = follows.as_ref().and_then(|database| self.view_of(database));
+                ready::why(&status, self.view_of(connector).as_ref(), feed.as_ref())
+            };
+            (!status.readable).then(|| (cache.schema.cache.to_string(), why()))
         });
         Readiness::new(unreadable.collect())
     }
@@ -409,7 +427,7 @@ impl Caches {
     /// cache.
     ///
     /// Stop taking requests, and let those under way end, before you call this. Later calls are not refused: caches that were opened still
-    /// work, without pruning and metrics. An invalidation is sent as ever, but if it has to be deferred, nothing waits for it any more
+    /// work, without pruning and metrics; those that follow a feed hear of no change any more, and miss once their deadlines have passed. An invalidation is sent as ever, but if it has to be deferred, nothing waits for it any more
     /// unless `shutdown` is called again. No more caches can be opened.
     ///
     /// # Loads, fills, updates
@@ -440,11 +458,15 @@ impl Caches {
             let mut state = self.state.lock();
             state.ended = true;
             state.tasks.drain(..).for_each(|task| task.abort());
-            let opened: Vec<_> = state.opened.drain().map(|(_, opened)| (opened.inner, opened.connector)).collect();
+            #[cfg(feature = "postgres")]
+            self.feeds.values().filter_map(OnceLock::get).for_each(Feed::end);
+            let opened: Vec<_> = state.opened.drain().map(|(_, opened)| opened).collect();
             state.closed.retain(|closed| closed.cache.strong_count() > 0);
-            state.closed.extend(
-                opened.iter().map(|(cache, on)| Closed { cache: Arc::downgrade(cache), patience: self.patience(on) }),
-            );
+            state.closed.extend(opened.iter().map(|opened| {
+                let of_feed = opened.follows.as_ref().map(|database| self.patience(database)).unwrap_or_default();
+                let patience = self.patience(&opened.connector).max(of_feed);
+                Closed { cache: Arc::downgrade(&opened.inner), patience }
+            }));
             // The caches of an earlier shutdown are among them.
             let closed = state.closed.iter();
             closed.filter_map(|closed| Some((closed.cache.upgrade()?, limit.unwrap_or(closed.patience)))).collect()

@@ -4,7 +4,7 @@
 //! ```text
 //!   file ─────┐                    zitadel.rs: translates Zitadel's block
 //!   text.rs ──┴─► Node ─► overlay ─► sections ─► Config ─► effective()
-//!   variables ───────────────┘        connectors.rs: memory.rs, redis.rs, postgres.rs, breaker.rs; cache.rs
+//!   variables ───────────────┘        connectors.rs: memory.rs, redis.rs, postgres.rs, breaker.rs; feed.rs; cache.rs
 //! ```
 //!
 //! The sections become the same options that code can give ([`CachesBuilder`](crate::CachesBuilder)). The options check themselves.
@@ -39,6 +39,7 @@ mod connectors;
 mod effective;
 mod environment;
 mod error;
+mod feed;
 mod loading;
 mod memory;
 mod note;
@@ -57,7 +58,7 @@ pub use error::{ConfigError, Problem};
 pub use note::Note;
 
 use crate::caches::plan::Plan;
-use crate::caches::{CacheOptions, ConnectorName, ConnectorOptions};
+use crate::caches::{CacheOptions, ConnectorName, ConnectorOptions, DatabaseFeed};
 use crate::connector::memory::MemoryOptions;
 use crate::connector::postgres::options::PostgresOptions;
 use crate::connector::redis::options::RedisOptions;
@@ -243,7 +244,7 @@ impl Config {
                 .cloned()
                 .unwrap_or_else(|| Node { origin: parent.origin.child(name), value: Value::Nothing })
         };
-        setting::read(&root, NONE, &["connectors", "defaults", "caches"], &mut (), &mut problems);
+        setting::read(&root, NONE, &["connectors", "feed", "defaults", "caches"], &mut (), &mut problems);
         let mut plan = Plan::default();
         let connectors_at = section(&root, "connectors");
         let unaddressed = connectors::read(&connectors_at, &mut plan, &mut problems, &mut notes);
@@ -255,6 +256,8 @@ impl Config {
             }
             plan.unaddressed = Some((postgres, NO_DATABASE));
         }
+        let feeds_at = section(&root, "feed");
+        feed::read_feeds(&feeds_at, &mut plan, &mut problems);
         let defaults_at = section(&root, "defaults");
         cache::read_defaults(&defaults_at, &mut plan, &mut problems);
         let caches_at = root.child("caches").cloned().unwrap_or_else(|| nothing("caches"));
@@ -279,6 +282,7 @@ impl Config {
             connectors::expect_usable(connector, name, &plan, &disabled, &mut problems);
         }
         connectors::note_unused(&connectors_at, &plan, &mut notes);
+        feed::note_unheard(&feeds_at, &plan, &mut notes);
         if problems.0.is_empty() { Ok(Self { plan, unaddressed, notes }) } else { Err(problems) }
     }
 
@@ -317,6 +321,33 @@ impl Config {
     #[must_use]
     pub fn unlisted(&self) -> Option<CacheOptions> {
         self.plan.unlisted()
+    }
+
+    /// The feeds, in alphabetical order of their names.
+    ///
+    /// ```
+    /// # #[cfg(feature = "yaml")] {
+    /// let config = larder::Config::from_yaml(
+    ///     "
+    ///     connectors: { db: { kind: postgres, url: 'postgres://larder@db.internal/shop' } }
+    ///     feed:
+    ///       main: { connector: db, sources: { instance: [ { table: app.instances, key: id, index: id } ] } }
+    ///     caches: { instance: { connector: memory, feed: main } }
+    ///     ",
+    /// )?;
+    /// let (name, feed) = config.feeds().next().unwrap();
+    /// assert_eq!((name, feed.connector.as_str(), feed.sources.all().count()), ("main", "db", 1));
+    /// # }
+    /// # Ok::<(), larder::config::ConfigError>(())
+    /// ```
+    pub fn feeds(&self) -> impl Iterator<Item = (&str, &DatabaseFeed)> {
+        self.plan.feeds()
+    }
+
+    /// The feed of this name, in which case, `_` and `-` make no difference, and its name as it is given.
+    #[must_use]
+    pub fn feed(&self, name: &str) -> Option<(&str, &DatabaseFeed)> {
+        self.plan.feed(name)
     }
 
     /// The connectors that are given by name, in alphabetical order. The connectors `redis` and `postgres` are left out if their settings
@@ -403,6 +434,9 @@ fn known() -> Vec<Vec<&'static str>> {
         let at = ["connectors", connector, connectors::BREAKER];
         breaker::SETTINGS.iter().for_each(|setting| add(&at, setting.name));
     }
+    feed::SETTINGS.iter().for_each(|setting| add(&["feed", "<name>"], setting.name));
+    add(&["feed", "<name>"], feed::SOURCES);
+    feed::SOURCE.iter().for_each(|setting| add(&["feed", "<name>", feed::SOURCES, "<cache>"], setting.name));
     cache::SETTINGS.iter().for_each(|setting| add(&["defaults"], setting.name));
     cache::SETTINGS.iter().for_each(|setting| add(&["caches", "<name>"], setting.name));
     paths

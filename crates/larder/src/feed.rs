@@ -45,16 +45,18 @@ use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
 mod applying;
+pub(crate) mod declaration;
 mod fed;
 mod follower;
-mod options;
+pub(crate) mod options;
 mod poll;
 mod position;
 mod source;
 
+pub use declaration::{Source, Sources};
 pub use fed::Fed;
 pub use options::{FeedOptions, FollowOptions};
-pub use source::{Finding, Source, SourceError, Sources};
+pub use source::{Applied, Done, Finding, Known, Naming, SourceError, TriggerChange};
 
 /// How many polls wait for a cache that is slow. One that misses a poll finds out, and joins anew.
 const WAITING: usize = 64;
@@ -187,6 +189,11 @@ impl Feed {
         options.validate(&self.shared.options)?;
         let follower = self.followed(schema, connector, None, &options);
         Ok(Fed::shared(follower, self.clone()))
+    }
+
+    /// Ends the polls for good. The caches that follow are not read any more once their deadlines have passed.
+    pub(crate) fn end(&self) {
+        self.shared.task.abort();
     }
 
     /// Adds a cache, and begins its task.

@@ -71,6 +71,15 @@ mod entry;
 mod failure;
 #[cfg(feature = "postgres")]
 pub mod feed;
+/// Changes that travel with the database transaction that makes them. Without the cargo feature `postgres` only the options exist.
+#[cfg(not(feature = "postgres"))]
+pub mod feed {
+    pub(crate) mod declaration;
+    pub(crate) mod options;
+
+    pub use declaration::{Source, Sources};
+    pub use options::{FeedOptions, FollowOptions};
+}
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -90,7 +99,8 @@ pub mod transaction;
 pub use cache::audit;
 pub use cache::{Cache, Get, LoadError, UpdateError};
 pub use caches::{
-    CacheOptions, Caches, CachesBuilder, ConnectorKind, ConnectorName, ConnectorOptions, OpenError, Readiness, Shutdown,
+    CacheOptions, Caches, CachesBuilder, ConnectorKind, ConnectorName, ConnectorOptions, DatabaseFeed, OpenError,
+    Readiness, Shutdown,
 };
 pub use codec::{Codec, EncodeError};
 #[cfg(any(feature = "yaml", feature = "toml"))]

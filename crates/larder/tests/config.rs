@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use std::fs;
 use std::time::Duration;
 
+#[path = "config/feed.rs"]
+mod feed;
 #[path = "config/postgres.rs"]
 mod postgres;
 
@@ -215,7 +217,8 @@ fn the_example_file_shows_every_setting_with_its_default() {
     let full = yaml(
         "
         connectors: { redis: { address: a, username: u, password: p, client_name: c, wait_replicas: 1 }, postgres: { url: 'host=h' } }
-        caches: { x: { connector: redis } }
+        feed: { main: { connector: postgres, sources: { x: [ { table: t, key: k, index: i, columns: [c], always: true } ] } } }
+        caches: { x: { connector: redis, feed: main } }
         ",
     );
     let names = full.effective().to_string();
@@ -232,6 +235,7 @@ fn the_example_file_shows_every_setting_with_its_default() {
         .replace("# client_name:", "client_name:")
         .replace("wait_replicas: 0", "wait_replicas: 1")
         .replace("# wait_timeout:", "wait_timeout:")
+        .replace("  # main:", "  main:")
         .replace("  # sessions:", "  sessions:")
         .replace("  # small:", "  small:")
         .replace("  # mine:", "  mine:")
@@ -241,6 +245,10 @@ fn the_example_file_shows_every_setting_with_its_default() {
         .replace("redis://user:password@", "redis://");
     let complete = yaml(&complete.replace("localhost:6379/0", "localhost:6379"));
     assert_eq!(complete.cache("instance").unwrap().connector, on("redis"));
+    let (_, feed) = complete.feed("main").unwrap();
+    let sources: Vec<_> =
+        feed.sources.all().map(|(cache, source)| (cache, source.key.len(), source.columns.len())).collect();
+    assert_eq!((&feed.connector, sources), (&on("postgres"), vec![("instance", 1, 0), ("instance", 1, 2)]));
     let kinds: Vec<_> = complete.connectors().map(|(name, options)| (name.as_str(), options.kind().name())).collect();
     let expected = [
         ("memory", "memory"),
@@ -516,8 +524,8 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         open_refused, healthy_after, half_open, half_open_successes, trial_timeout, ramp";
     let rows: Vec<(&str, String)> = vec![
         // Unknown.
-        ("connector: {}", "connector is no setting; did you mean `connectors`? Accepted here: connectors, defaults, caches".into()),
-        ("barley: 1", "barley is no setting. Accepted here: connectors, defaults, caches".into()),
+        ("connector: {}", "connector is no setting; did you mean `connectors`? Accepted here: connectors, feed, defaults, caches".into()),
+        ("barley: 1", "barley is no setting. Accepted here: connectors, feed, defaults, caches".into()),
         (
             "connectors: { redis: { operation_timout: 1s } }",
             format!("connectors.redis.operation_timout is no setting; did you mean `operation_timeout`? Accepted here: {redis_settings}"),
@@ -540,15 +548,15 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ),
         (
             "caches: { x: { connector: none, maxAge: 1h } }",
-            "caches.x.maxAge is no setting; did you mean `max_age`? Accepted here: connector, max_age, last_use_age, max_object_size, comeback_loads, audit_share, audit_grace, audit_bypass, lease, refresh_ahead, serve_expired, soft_timeout, hard_timeout, negative_age, jitter".into(),
+            "caches.x.maxAge is no setting; did you mean `max_age`? Accepted here: connector, max_age, last_use_age, max_object_size, comeback_loads, audit_share, audit_grace, audit_bypass, feed, feed_deadline, lease, refresh_ahead, serve_expired, soft_timeout, hard_timeout, negative_age, jitter".into(),
         ),
         // No mapping where one must be.
-        ("- 1", "the configuration is a list: give a mapping of settings (connectors, defaults, caches)".into()),
+        ("- 1", "the configuration is a list: give a mapping of settings (connectors, feed, defaults, caches)".into()),
         ("connectors: redis", "connectors is text: give a mapping of connectors by name".into()),
         ("caches: [instance]", "caches is a list: give a mapping of caches by name".into()),
         (
             "caches: { x: redis }",
-            "caches.x is text: give a mapping of settings (connector, max_age, last_use_age, max_object_size, comeback_loads, audit_share, audit_grace, audit_bypass, lease, refresh_ahead, serve_expired, soft_timeout, hard_timeout, negative_age, jitter)"
+            "caches.x is text: give a mapping of settings (connector, max_age, last_use_age, max_object_size, comeback_loads, audit_share, audit_grace, audit_bypass, feed, feed_deadline, lease, refresh_ahead, serve_expired, soft_timeout, hard_timeout, negative_age, jitter)"
                 .into(),
         ),
         // Durations.
@@ -987,12 +995,12 @@ fn a_variable_that_is_wrong_is_named() {
         (
             "LARDER_CACHES_INSTANCE_MAXAGE",
             "1h",
-            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _COMEBACK_LOADS, _AUDIT_SHARE, _AUDIT_GRACE, _AUDIT_BYPASS, _LEASE, _REFRESH_AHEAD, _SERVE_EXPIRED, _SOFT_TIMEOUT, _HARD_TIMEOUT, _NEGATIVE_AGE, _JITTER",
+            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _COMEBACK_LOADS, _AUDIT_SHARE, _AUDIT_GRACE, _AUDIT_BYPASS, _FEED, _FEED_DEADLINE, _LEASE, _REFRESH_AHEAD, _SERVE_EXPIRED, _SOFT_TIMEOUT, _HARD_TIMEOUT, _NEGATIVE_AGE, _JITTER",
         ),
         (
             "LARDER_CACHES_MAX_AGE",
             "1h",
-            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _COMEBACK_LOADS, _AUDIT_SHARE, _AUDIT_GRACE, _AUDIT_BYPASS, _LEASE, _REFRESH_AHEAD, _SERVE_EXPIRED, _SOFT_TIMEOUT, _HARD_TIMEOUT, _NEGATIVE_AGE, _JITTER",
+            "names no setting of a cache: LARDER_CACHES_, the cache, and one of _CONNECTOR, _MAX_AGE, _LAST_USE_AGE, _MAX_OBJECT_SIZE, _COMEBACK_LOADS, _AUDIT_SHARE, _AUDIT_GRACE, _AUDIT_BYPASS, _FEED, _FEED_DEADLINE, _LEASE, _REFRESH_AHEAD, _SERVE_EXPIRED, _SOFT_TIMEOUT, _HARD_TIMEOUT, _NEGATIVE_AGE, _JITTER",
         ),
         (
             "LARDER_DEFAULTS_MAX_AGE",

@@ -3,6 +3,7 @@
 use super::Caches;
 use super::connectors::{ConnectorName, ConnectorOptions};
 use super::error::OpenError;
+use super::feeds::DatabaseFeed;
 use super::options::CacheOptions;
 use super::own::{Factories, Factory};
 use super::plan::Plan;
@@ -14,6 +15,7 @@ use crate::connector::postgres::PostgresOptions;
 use crate::connector::redis::RedisOptions;
 use crate::contract::{Connector, Schema};
 use crate::entry::Entry;
+use crate::option_error::OptionError;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -152,6 +154,31 @@ impl CachesBuilder {
         }
     }
 
+    /// Adds the feed of a database: changes that transactions tell there, or triggers, reach every cache that names the feed ([`CacheOptions::feed`]), on every node.
+    /// larder polls the database only when a cache that follows is opened. Case, `_` and `-` make no difference in the name.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "postgres")]
+    /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use larder::{CacheOptions, Caches, connector::postgres::PostgresOptions};
+    /// use larder::feed::FeedOptions;
+    ///
+    /// let caches = Caches::builder()
+    ///     .postgres("db", PostgresOptions::from_url("postgres://larder@db.internal/shop")?)
+    ///     .feed("main", FeedOptions::new().on("db"))
+    ///     .defaults(CacheOptions::on("memory").feed("main"))
+    ///     .open()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn feed(mut self, name: impl Into<String>, feed: DatabaseFeed) -> Self {
+        let name = name.into();
+        if let Err(problem) = self.plan.add_feed(&name, feed) {
+            self.problem.get_or_insert(OpenError::Name { what: "feed", name, problem });
+        }
+        self
+    }
+
     /// Says where the cache of this entry type is, how long objects live in it, and how they are loaded. [`Caches::open`] opens it.
     pub fn cache<E: Entry>(mut self, options: CacheOptions) -> Self {
         self.entries.push((E::CACHE, CacheOptions::schema::<E>));
@@ -177,6 +204,9 @@ impl CachesBuilder {
             if !(provided && self.plan.connector(name) == Some(options)) {
                 self = self.add(name.clone(), options.clone());
             }
+        }
+        for (name, feed) in plan.feeds() {
+            self = self.feed(name, feed.clone());
         }
         for (name, options) in plan.caches() {
             self = self.name_cache(name, options.clone());
@@ -223,11 +253,19 @@ impl CachesBuilder {
         for (name, options) in plan.connectors() {
             options.validate().map_err(|error| OpenError::ConnectorOption { connector: name.clone(), error })?;
         }
+        for (name, feed) in plan.feeds() {
+            expect_feed(&plan, name, feed)?;
+        }
         let unlisted = plan.unlisted();
         // No cache can have this name.
         let unlisted = unlisted.iter().map(|options| ("*", options));
         for (cache, options) in plan.caches().chain(unlisted) {
-            options.validate().map_err(|error| OpenError::Option { cache: cache.to_owned(), error })?;
+            let checked =
+                options.validate().and_then(|()| OptionError::first(|refuse| plan.examine_deadline(options, refuse)));
+            checked.map_err(|error| OpenError::Option { cache: cache.to_owned(), error })?;
+            if let (Err(problem), Some(feed)) = (plan.followed(options), &options.feed) {
+                return Err(OpenError::Follow { cache: cache.to_owned(), feed: feed.clone(), problem });
+            }
             if plan.unaddressed(&options.connector).is_some() {
                 continue;
             }
@@ -248,6 +286,15 @@ impl CachesBuilder {
         }
         Ok(caches)
     }
+}
+
+/// Checks a feed.
+fn expect_feed(plan: &Plan, name: &str, feed: &DatabaseFeed) -> Result<(), OpenError> {
+    let refused = |problem: String| OpenError::Feed { feed: name.to_owned(), problem };
+    let checked = feed.options.validate().and_then(|()| feed.sources.validate());
+    checked.map_err(|error| refused(format!("cannot be used: {error}")))?;
+    let on = |problem| refused(format!("is on the connector `{}`, {problem}", feed.connector));
+    plan.expect_database(name, &feed.connector).map_err(on)
 }
 
 fn unknown(plan: &Plan, cache: &str, connector: &ConnectorName) -> OpenError {

@@ -42,10 +42,10 @@ pub enum OpenError {
         /// The entry type that was asked for.
         asked: &'static str,
     },
-    /// A cache or a connector has a name that it cannot have, or that another one has.
+    /// A cache, a connector or a feed has a name that it cannot have, or that another one has.
     #[error("the {what} {} {problem}", shown(.name))]
     Name {
-        /// `cache` or `connector`.
+        /// `cache`, `connector` or `feed`.
         what: &'static str,
         /// The name.
         name: String,
@@ -97,6 +97,36 @@ pub enum OpenError {
         connector: ConnectorName,
         /// What is wrong.
         error: OptionError,
+    },
+    /// A feed cannot be used: its connector is not there or no database, or an option or a source of it cannot be used.
+    #[error("the feed `{feed}` {problem}")]
+    Feed {
+        /// The feed.
+        feed: String,
+        /// What is wrong, and what is accepted. The text continues the sentence after the name.
+        problem: String,
+    },
+    /// A cache cannot follow the feed that it names, or the sources of a feed do not fit the cache.
+    #[error("the cache `{cache}` follows the feed {}, {problem}", shown(.feed))]
+    Follow {
+        /// The cache.
+        cache: String,
+        /// The feed.
+        feed: String,
+        /// What is wrong, and what is accepted. The text continues the sentence after the name.
+        problem: String,
+    },
+    /// The sources of a feed name the cache, or one of its indexes, by a name that it does not have. So the triggers would tell nobody.
+    #[error("the cache `{cache}` cannot be opened: the source `{table}` of the feed `{feed}` {problem}")]
+    Source {
+        /// The cache.
+        cache: String,
+        /// The feed.
+        feed: String,
+        /// The table.
+        table: String,
+        /// What is wrong, and what to give. The text continues the sentence after the name.
+        problem: String,
     },
     /// A connector that the program provides ([`CachesBuilder::connector`]) could not be made.
     #[error("the cache `{cache}` cannot be opened on the connector `{connector}`: {source}")]

@@ -5,6 +5,7 @@ use crate::cache::audit::AuditOptions;
 use crate::caches::connectors::ConnectorName;
 use crate::contract::{self, LoadOptions, Schema};
 use crate::entry::Entry;
+use crate::feed::options::FollowOptions;
 use crate::option_error::{OptionError, Refuse, setters};
 use std::time::Duration;
 
@@ -42,6 +43,11 @@ pub struct CacheOptions {
     pub audit_grace: Duration,
     /// For how long a cache is bypassed after it was found to serve a stale object; zero: it is not bypassed. Default 0.
     pub audit_bypass: Duration,
+    /// The name of the feed that the cache follows: see [`CachesBuilder::feed`](crate::CachesBuilder::feed). A cache on the connector of the feed's own database
+    /// hears of every change by itself, so that following makes no difference there. Default: none.
+    pub feed: Option<String>,
+    /// For how long after a successful poll of the feed has begun the cache is read; at least two polls, and at most a minute. Default 1 s.
+    pub feed_deadline: Duration,
     /// How objects are loaded. By default everything in it is off.
     pub loading: LoadOptions,
 }
@@ -59,6 +65,8 @@ impl CacheOptions {
             audit_share: 0.0,
             audit_grace: AuditOptions::default().grace,
             audit_bypass: Duration::ZERO,
+            feed: None,
+            feed_deadline: FollowOptions::default().deadline,
             loading: LoadOptions::default(),
         }
     }
@@ -71,7 +79,15 @@ impl CacheOptions {
         audit_share: f64,
         audit_grace: Duration,
         audit_bypass: Duration,
+        feed_deadline: Duration,
         loading: LoadOptions,
+    }
+
+    /// The same options with this [`feed`](#structfield.feed).
+    #[must_use]
+    pub fn feed(mut self, feed: impl Into<String>) -> Self {
+        self.feed = Some(feed.into());
+        self
     }
 
     /// The same options with this [`lease`](LoadOptions::lease).
@@ -132,10 +148,11 @@ impl CacheOptions {
         OptionError::first(|refuse| self.examine(refuse))
     }
 
-    /// Reports every option that cannot be used. That the connector exists is checked where the connectors are known.
+    /// Reports every option that cannot be used. That the connector and the feed exist is checked where they are known.
     pub(crate) fn examine(&self, refuse: Refuse<'_>) {
         contract::examine(self.max_age, self.last_use_age, self.max_object_size, &self.loading, refuse);
         self.audit().examine(&mut |error| refuse(error.within("audit_")));
+        self.follow().examine(&mut |error| refuse(error.within("feed_")));
     }
 
     /// The schema of a cache of these entries with these options.
@@ -143,6 +160,11 @@ impl CacheOptions {
         let mut schema = Schema::of::<E>().ages(self.max_age, self.last_use_age).loading(self.loading);
         schema.max_object_size = self.max_object_size;
         schema
+    }
+
+    /// How the cache follows its feed.
+    pub(crate) fn follow(&self) -> FollowOptions {
+        FollowOptions::new().deadline(self.feed_deadline)
     }
 
     /// How the cache is audited.

@@ -2,9 +2,10 @@
 //! [`CachesBuilder`](super::CachesBuilder) make the same plan with the same functions, so both are refused for the same reasons.
 
 use super::connectors::{ConnectorKind, ConnectorName, ConnectorOptions};
+use super::feeds::{self, DatabaseFeed};
 use super::options::CacheOptions;
 use crate::connector::memory::MemoryOptions;
-use crate::nearest::fold;
+use crate::nearest::{fold, nearest};
 use crate::option_error::{NAME, OptionError, Refuse, is_name};
 use std::collections::BTreeMap;
 
@@ -19,6 +20,8 @@ pub(crate) struct Plan {
     /// opened; the others can.
     pub(crate) unaddressed: Option<(ConnectorName, &'static str)>,
     /// By the names that were given.
+    feeds: BTreeMap<String, DatabaseFeed>,
+    /// By the names that were given.
     caches: BTreeMap<String, CacheOptions>,
     /// The connector of caches that are not named. `None`: such a cache cannot be opened.
     pub(crate) default_connector: Option<ConnectorName>,
@@ -31,6 +34,7 @@ impl Default for Plan {
         Self {
             connectors: BTreeMap::new(),
             unaddressed: None,
+            feeds: BTreeMap::new(),
             caches: BTreeMap::new(),
             default_connector: None,
             defaults: CacheOptions::on(ConnectorName::none()),
@@ -67,6 +71,86 @@ impl Plan {
                 "names the same connector as `{other}`: case, `_` and `-` make no difference; give one of the two"
             )),
             None => Ok(()),
+        }
+    }
+
+    /// Adds a feed. The text of an error continues the sentence after the name.
+    pub(crate) fn add_feed(&mut self, name: &str, feed: DatabaseFeed) -> Result<(), String> {
+        self.expect_free_feed(name)?;
+        self.feeds.insert(name.to_owned(), feed);
+        Ok(())
+    }
+
+    /// Whether a feed may have this name.
+    pub(crate) fn expect_free_feed(&self, name: &str) -> Result<(), String> {
+        if !is_name(name) {
+            return Err(format!("is no name for a feed: give {NAME}"));
+        }
+        if fold(name) == feeds::NONE {
+            return Err("cannot be the name of a feed: a cache with it follows no feed; give another name".to_owned());
+        }
+        match self.feeds.keys().find(|other| fold(other) == fold(name)) {
+            Some(other) => Err(format!(
+                "names the same feed as `{other}`: case, `_` and `-` make no difference; give one of the two"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a feed can be on this connector. The text of an error continues the sentence after the name of the connector.
+    pub(crate) fn expect_database(&self, feed: &str, name: &ConnectorName) -> Result<(), String> {
+        let databases = || {
+            let names = self.connectors().filter(|(_, options)| options.kind() == ConnectorKind::Postgres);
+            names.map(|(name, _)| name.as_str()).collect::<Vec<_>>()
+        };
+        let alternatives = || match databases().as_slice() {
+            [] => "give a connector of the kind postgres, of which there is none".to_owned(),
+            names => format!("give a connector of the kind postgres: {}", names.join(" or ")),
+        };
+        match self.connector(name).map(ConnectorOptions::kind) {
+            Some(ConnectorKind::Postgres) => {}
+            Some(kind) => return Err(format!("of the kind {kind}: {}", alternatives())),
+            None if self.unaddressed(name).is_some() => {}
+            None => {
+                let near = nearest(name.as_str(), databases());
+                let near = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+                return Err(format!("which is no connector{near}: {}", alternatives()));
+            }
+        }
+        match self.feeds().find(|(other, on)| on.connector == *name && fold(other) != fold(feed)) {
+            Some((other, _)) => Err(format!(
+                "whose database the feed `{other}` polls already: one feed is enough for all caches; put the sources there"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The feeds, in alphabetical order.
+    pub(crate) fn feeds(&self) -> impl Iterator<Item = (&str, &DatabaseFeed)> {
+        self.feeds.iter().map(|(name, feed)| (name.as_str(), feed))
+    }
+
+    /// The feed of this name, and its name as it was given.
+    pub(crate) fn feed(&self, name: &str) -> Option<(&str, &DatabaseFeed)> {
+        self.feeds().find(|(given, _)| fold(given) == fold(name))
+    }
+
+    /// The feed that a cache follows. The text of an error continues the sentence after the name that the cache gives.
+    pub(crate) fn followed(&self, cache: &CacheOptions) -> Result<Option<(&str, &DatabaseFeed)>, String> {
+        let Some(name) = cache.feed.as_deref().filter(|name| fold(name) != feeds::NONE) else { return Ok(None) };
+        self.feed(name).map(Some).ok_or_else(|| {
+            let known: Vec<&str> = self.feeds().map(|(name, _)| name).collect();
+            let near = nearest(name, known.iter().copied());
+            let near = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+            let listed = known.iter().fold("none".to_owned(), |before, name| format!("{before} or {name}"));
+            format!("which is no feed{near}: give {listed}")
+        })
+    }
+
+    /// Reports a deadline that is too short for the feed that the cache follows.
+    pub(crate) fn examine_deadline(&self, cache: &CacheOptions, refuse: Refuse<'_>) {
+        if let Ok(Some((_, feed))) = self.followed(cache) {
+            cache.follow().examine_polls(feed.options.poll, &mut |error| refuse(error.within("feed_")));
         }
     }
 
@@ -129,10 +213,14 @@ impl Plan {
         Some(CacheOptions { connector, ..self.defaults.clone() })
     }
 
-    /// Whether a cache can be on this connector.
+    /// Whether a cache can be on this connector, or follow a feed of its database.
     #[cfg(any(feature = "postgres", feature = "redis", feature = "yaml", feature = "toml"))]
     pub(crate) fn uses(&self, name: &ConnectorName) -> bool {
-        self.default_connector.as_ref() == Some(name) || self.caches.values().any(|cache| cache.connector == *name)
+        let unlisted = self.unlisted();
+        self.caches.values().chain(&unlisted).any(|cache| {
+            let feed = self.followed(cache).ok().flatten();
+            cache.connector == *name || feed.is_some_and(|(_, feed)| feed.connector == *name)
+        })
     }
 }
 

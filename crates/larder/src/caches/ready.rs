@@ -72,8 +72,17 @@ pub(super) struct ServerView {
     pub(super) connected: bool,
 }
 
-/// Why a cache with this status cannot be read. `server` is the server that the cache is on, if any.
-pub(super) fn why(status: &Status, server: Option<&ServerView>) -> String {
+/// Why a cache with this status cannot be read. `server` is the server that the cache is on, if any; `feed` the database whose feed it follows.
+pub(super) fn why(status: &Status, server: Option<&ServerView>, feed: Option<&ServerView>) -> String {
+    match feed {
+        Some(ServerView { address, connected: false }) => {
+            return format!("it follows the feed of the database at {address}, to which there is no connection");
+        }
+        Some(ServerView { address, .. }) if server.is_none() => {
+            return format!("the feed of the database at {address} was not read within the deadline");
+        }
+        _ => {}
+    }
     let Some(ServerView { address, connected }) = server else {
         return "its connector does not let anybody read".to_owned();
     };
@@ -115,9 +124,15 @@ mod tests {
             (State::Closed, 7, true, "7 invalidations have to be delivered to the server at cache:6379 before"),
             (State::Ramping, 0, true, "what the server at cache:6379 holds has not been checked yet"),
         ] {
-            assert_eq!(why(&status(breaker, journal), Some(&server(connected))), said);
+            assert_eq!(why(&status(breaker, journal), Some(&server(connected)), None), said);
         }
-        assert_eq!(why(&Status::default(), None), "its connector does not let anybody read");
+        assert_eq!(why(&Status::default(), None, None), "its connector does not let anybody read");
+        for (connected, said) in [
+            (false, "it follows the feed of the database at cache:6379, to which there is no connection"),
+            (true, "the feed of the database at cache:6379 was not read within the deadline"),
+        ] {
+            assert_eq!(why(&Status::default(), None, Some(&server(connected))), said);
+        }
     }
 
     #[test]

@@ -9,8 +9,11 @@ use super::setting::{
 use super::tree::{Node, Origin, Value, shown_path};
 use crate::cache::audit;
 use crate::caches::plan::Plan;
-use crate::caches::{CacheOptions, ConnectorName};
+use crate::caches::{CacheOptions, ConnectorName, feeds};
 use crate::contract::{LoadOptions, MAX_OBJECT_SIZE};
+use crate::feed::options::{DEADLINE, FollowOptions};
+use crate::nearest::fold;
+use std::time::Duration;
 
 /// The settings of one cache, or of `defaults`, while they are read or written.
 #[derive(Clone, Debug)]
@@ -20,19 +23,23 @@ pub(super) struct Draft {
     pub(super) options: CacheOptions,
     /// The load options that apply where nothing is given. A setting that is off in both is not written.
     pub(super) below: LoadOptions,
+    /// The feed, and the deadline, that apply where nothing is given.
+    follow_below: (Option<String>, Duration),
 }
 
 impl Draft {
     /// The settings of caches that give none of their own.
     pub(super) fn of_defaults(plan: &Plan) -> Self {
         let options = plan.defaults.clone();
-        Self { connector: plan.default_connector.clone(), options, below: LoadOptions::default() }
+        let follow_below = (None, FollowOptions::default().deadline);
+        Self { connector: plan.default_connector.clone(), options, below: LoadOptions::default(), follow_below }
     }
 
     /// The settings of one cache.
     pub(super) fn of_cache(plan: &Plan, cache: &CacheOptions) -> Self {
         let connector = Some(cache.connector.clone());
-        Self { connector, options: cache.clone(), below: plan.defaults.loading }
+        let follow_below = (plan.defaults.feed.clone(), plan.defaults.feed_deadline);
+        Self { connector, options: cache.clone(), below: plan.defaults.loading, follow_below }
     }
 }
 
@@ -89,6 +96,28 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
         read: |cache, node| put(&mut cache.options.audit_bypass, duration(node)),
         write: |cache| time(cache.options.audit_bypass),
     },
+    Setting {
+        name: "feed",
+        give: "none, or the name of a feed",
+        read: |cache, node| {
+            let name = text(node).map_err(|_| Refused::Shown(""))?;
+            cache.options.feed = (fold(name) != feeds::NONE).then(|| name.to_owned());
+            Ok(())
+        },
+        write: |cache| match (&cache.options.feed, &cache.follow_below.0) {
+            (None, None) => None,
+            (feed, _) => written_text(feed.as_deref().unwrap_or(feeds::NONE)),
+        },
+    },
+    Setting {
+        name: "feed_deadline",
+        give: DEADLINE,
+        read: |cache, node| put(&mut cache.options.feed_deadline, duration(node)),
+        write: |cache| {
+            let (own, below) = (cache.options.feed_deadline, cache.follow_below.1);
+            if cache.options.feed.is_none() && own == below { None } else { time(own) }
+        },
+    },
     loading::LEASE,
     loading::REFRESH_AHEAD,
     loading::SERVE_EXPIRED,
@@ -101,7 +130,7 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
 /// Reads the settings of caches that give none of their own.
 pub(super) fn read_defaults(section: &Node, plan: &mut Plan, problems: &mut Problems) {
     let mut draft = Draft::of_defaults(plan);
-    read_draft(section, &section.origin, &mut draft, problems);
+    read_draft(section, &section.origin, &mut draft, plan, problems);
     plan.default_connector = draft.connector;
     plan.defaults = draft.options;
 }
@@ -114,7 +143,7 @@ pub(super) fn read_cache(
     problems: &mut Problems,
 ) -> Option<CacheOptions> {
     let mut draft = Draft::of_defaults(plan);
-    read_draft(section, inherited, &mut draft, problems);
+    read_draft(section, inherited, &mut draft, plan, problems);
     let readable = matches!(section.value, Value::Nothing | Value::Map(_)) && section.child("connector").is_none();
     if draft.connector.is_none() && readable {
         problems.add(
@@ -130,8 +159,14 @@ pub(super) fn read_cache(
 }
 
 /// Reads the settings that are given, and reports those that cannot be used. What is wrong with `inherited` is reported there.
-fn read_draft(section: &Node, inherited: &Origin, draft: &mut Draft, problems: &mut Problems) {
+fn read_draft(section: &Node, inherited: &Origin, draft: &mut Draft, plan: &Plan, problems: &mut Problems) {
     let given = read(section, SETTINGS, &[], draft, problems);
     let place = Place { section, given: &given, inherited: Some(inherited) };
     draft.options.examine(&mut |error| place.report(&error, problems));
+    plan.examine_deadline(&draft.options, &mut |error| place.report(&error, problems));
+    if let (Err(problem), Some(at), Some(origin)) =
+        (plan.followed(&draft.options), section.child("feed"), given.origin("feed"))
+    {
+        problems.add(origin, format!("is {}, {problem}", at.shown()));
+    }
 }

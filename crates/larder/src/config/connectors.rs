@@ -126,7 +126,8 @@ fn no_kind(name: &str, node: &Node, problems: &mut Problems) {
 pub(super) fn note_unused(section: &Node, plan: &Plan, notes: &mut Vec<Note>) {
     for (written, node) in section.children() {
         let name = ConnectorName::from(written.as_str());
-        if ConnectorKind::of_name(&name).is_none() && !plan.uses(&name) {
+        let polled = plan.feeds().any(|(_, feed)| feed.connector == name);
+        if ConnectorKind::of_name(&name).is_none() && !plan.uses(&name) && !polled {
             notes.push(Note::new(&node.origin, "no cache is on it, so nothing comes of it"));
         }
     }

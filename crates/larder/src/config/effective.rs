@@ -5,7 +5,7 @@ use super::connectors::{BREAKER, KIND};
 use super::postgres;
 use super::redis::Redis;
 use super::setting::{Setting, Written};
-use super::{Config, breaker, cache, memory, redis};
+use super::{Config, breaker, cache, feed, memory, redis};
 use crate::caches::{ConnectorKind, ConnectorOptions};
 use crate::connector::postgres::options::{PostgresOptions, Url};
 use crate::connector::redis::options::RedisOptions;
@@ -44,6 +44,7 @@ impl fmt::Display for Effective<'_> {
                 ConnectorOptions::Noop | ConnectorOptions::Own => {}
             }
         }
+        feeds(f, config)?;
         f.write_str("defaults:\n")?;
         rows(f, 2, cache::SETTINGS, &Draft::of_defaults(&config.plan))?;
         if config.caches().next().is_none() {
@@ -72,6 +73,33 @@ fn database(f: &mut fmt::Formatter<'_>, options: &PostgresOptions) -> fmt::Resul
     rows(f, 6, breaker::SETTINGS, &options.breaker)
 }
 
+fn feeds(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
+    if config.feeds().next().is_some() {
+        f.write_str("feed:\n")?;
+    }
+    for (name, options) in config.feeds() {
+        f.write_str("  ")?;
+        text(f, name)?;
+        f.write_str(":\n")?;
+        rows(f, 4, feed::SETTINGS, &feed::Draft::of(options))?;
+        if !options.sources.is_empty() {
+            writeln!(f, "    {}:", feed::SOURCES)?;
+        }
+        let mut before = None;
+        for (cache, source) in options.sources.all() {
+            if before != Some(cache) {
+                f.write_str("      ")?;
+                text(f, cache)?;
+                f.write_str(":\n")?;
+            }
+            before = Some(cache);
+            f.write_str("        -\n")?;
+            rows(f, 10, feed::SOURCE, source)?;
+        }
+    }
+    Ok(())
+}
+
 fn rows<T>(f: &mut fmt::Formatter<'_>, indent: usize, settings: &[Setting<T>], values: &T) -> fmt::Result {
     for setting in settings {
         let Some(written) = (setting.write)(values) else { continue };
@@ -79,6 +107,13 @@ fn rows<T>(f: &mut fmt::Formatter<'_>, indent: usize, settings: &[Setting<T>], v
         match written {
             Written::Plain(value) => f.write_str(&value)?,
             Written::Text(value) => text(f, &value)?,
+            Written::Texts(values) => {
+                for (place, value) in values.iter().enumerate() {
+                    f.write_str(if place == 0 { "[" } else { ", " })?;
+                    text(f, value)?;
+                }
+                f.write_str(if values.is_empty() { "[]" } else { "]" })?;
+            }
         }
         f.write_char('\n')?;
     }

@@ -1,10 +1,10 @@
 //! Environment variables, which override the file. A name is `LARDER_` and the path of the setting in upper case, joined by `_`.
 //!
 //! A name is matched against the settings that exist, so underscores within the name of a setting are allowed. A variable that begins
-//! with `LARDER_CONNECTORS_`, `LARDER_DEFAULTS_` or `LARDER_CACHES_` and names no setting is an error. All other variables
-//! (`LARDER_SERVERS`) are ignored. An empty variable counts as not set.
+//! with `LARDER_CONNECTORS_`, `LARDER_FEED_`, `LARDER_DEFAULTS_` or `LARDER_CACHES_` and names no setting is an error. All other variables
+//! (`LARDER_SERVERS`) are ignored. An empty variable counts as not set. The sources of a feed are lists, which no variable can give.
 //!
-//! A variable names a connector or a cache of the file, whatever the case and the separators, or a new one. A new connector also needs a
+//! A variable names a connector, a feed or a cache of the file, whatever the case and the separators, or a new one. A new connector also needs a
 //! variable for its kind: `LARDER_CONNECTORS_SESSIONS_KIND`.
 
 use super::connectors::{self, KIND};
@@ -72,8 +72,21 @@ pub(super) fn overlay(root: &mut Node, environment: &Environment, problems: &mut
             }
         }
     }
+    for (rest, name, value) in environment.beginning("LARDER_FEED_", problems) {
+        match named(root, "feed", super::feed::SETTINGS.iter().map(|setting| setting.name), &rest) {
+            Some((feed, setting)) => put(root, &["feed", &feed, setting], &name, &value),
+            None => {
+                let settings = super::feed::SETTINGS.iter().map(|setting| format!("_{}", upper(&[setting.name])));
+                let settings = settings.collect::<Vec<_>>().join(" or ");
+                let text = format!(
+                    "names no setting of a feed: LARDER_FEED_, the feed, and {settings}; sources are given in a file"
+                );
+                problems.add(&variable(&name, &[]), text);
+            }
+        }
+    }
     for (rest, name, value) in environment.beginning("LARDER_CACHES_", problems) {
-        match cache(root, &rest) {
+        match named(root, "caches", super::cache::SETTINGS.iter().map(|setting| setting.name), &rest) {
             Some((cache, setting)) => put(root, &["caches", &cache, setting], &name, &value),
             None => {
                 let settings = super::cache::SETTINGS.iter().map(|setting| format!("_{}", upper(&[setting.name])));
@@ -175,18 +188,22 @@ fn instead(root: &mut Node, path: &[&str], value: &str) {
     }
 }
 
-/// The cache, and its setting, that a variable names.
-fn cache(root: &Node, rest: &str) -> Option<(String, &'static str)> {
-    let settings = super::cache::SETTINGS.iter().map(|setting| setting.name);
+/// The feed or the cache, and its setting, that a variable names.
+fn named(
+    root: &Node,
+    section: &str,
+    settings: impl Iterator<Item = &'static str>,
+    rest: &str,
+) -> Option<(String, &'static str)> {
     let (setting, name) = settings
         .filter_map(|setting| Some((setting, rest.strip_suffix(&upper(&[setting]))?.strip_suffix('_')?)))
         .find(|(_, name)| !name.is_empty())?;
-    let known = root.child("caches").map(Node::children).unwrap_or_default().iter().map(|(known, _)| known);
+    let known = root.child(section).map(Node::children).unwrap_or_default().iter().map(|(known, _)| known);
     let known = known.into_iter().find(|known| is_called(name, known)).cloned();
     Some((known.unwrap_or_else(|| name.to_ascii_lowercase()), setting))
 }
 
-/// Whether `said`, a part of a variable's name, means the connector or cache `name`.
+/// Whether `said`, a part of a variable's name, means the connector, feed or cache `name`.
 fn is_called(said: &str, name: &str) -> bool {
     let fold = |name: &str| {
         name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect::<String>()

@@ -38,6 +38,8 @@ pub(super) enum Written {
     Plain(String),
     /// Text that may need quotes.
     Text(String),
+    /// A list of texts that may need quotes.
+    Texts(Vec<String>),
 }
 
 /// Which settings of a section were given, and where.
@@ -165,6 +167,22 @@ pub(super) fn text(node: &Node) -> Result<&str, Refused> {
             Err(Refused::Hidden("is a number, not text (put it in quotes)".to_owned()))
         }
         _ => Err(Refused::Hidden(format!("is {}", node.kind()))),
+    }
+}
+
+/// A list of texts.
+pub(super) fn texts(node: &Node) -> Result<Vec<String>, Refused> {
+    match &node.value {
+        Value::List(elements) => elements.iter().map(|element| text(element).map(str::to_owned)).collect(),
+        _ => Err(Refused::Hidden(format!("is {}", node.kind()))),
+    }
+}
+
+/// A list of texts, or one text alone.
+pub(super) fn text_or_texts(node: &Node) -> Result<Vec<String>, Refused> {
+    match &node.value {
+        Value::List(_) => texts(node),
+        _ => text(node).map(|one| vec![one.to_owned()]),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! No value is ever part of an error: it may be a password.
 
-use super::tree::{Node, Origin, Value, shown_name};
+use super::tree::{Node, Origin, Value, element, place_in_list, shown_name};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -71,6 +71,9 @@ fn line_of(text: &str, offset: usize) -> usize {
 
 /// The line of the last name of `path`. It parses the text again, so it is called only to show an error.
 pub(super) fn line(text: &str, format: Format, path: &[String]) -> Option<usize> {
+    if path.is_empty() {
+        return None;
+    }
     match format {
         #[cfg(feature = "yaml")]
         Format::Yaml => {
@@ -79,14 +82,20 @@ pub(super) fn line(text: &str, format: Format, path: &[String]) -> Option<usize>
         }
         #[cfg(feature = "toml")]
         Format::Toml => {
-            let (last, before) = path.split_last()?;
             let root = toml::de::DeTable::parse(text).ok()?;
-            let mut table = root.get_ref();
-            for name in before {
-                let (_, value) = table.iter().find(|(key, _)| key.get_ref() == name)?;
-                table = value.get_ref().as_table()?;
+            let (first, rest) = path.split_first()?;
+            let (key, mut value) = root.get_ref().iter().find(|(key, _)| key.get_ref() == first)?;
+            let mut start = key.span().start;
+            for name in rest {
+                if let (Some(place), Some(list)) = (place_in_list(name), value.get_ref().as_array()) {
+                    value = list.get(place)?;
+                    start = value.span().start;
+                } else {
+                    let (key, child) = value.get_ref().as_table()?.iter().find(|(key, _)| key.get_ref() == name)?;
+                    (start, value) = (key.span().start, child);
+                }
             }
-            table.iter().find(|(key, _)| key.get_ref() == last).map(|(key, _)| line_of(text, key.span().start))
+            Some(line_of(text, start))
         }
     }
 }
@@ -141,7 +150,7 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
     }
 
     fn visit_bytes<E>(self, _: &[u8]) -> Result<Value, E> {
-        Ok(Value::List)
+        Ok(Value::List(Vec::new()))
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
@@ -161,8 +170,11 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::List)
+        let mut elements = Vec::new();
+        while let Some(node) = list.next_element_seed(Place(self.0.child(&element(elements.len()))))? {
+            elements.push(node);
+        }
+        Ok(Value::List(elements))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
@@ -277,7 +289,7 @@ impl<'de> DeserializeSeed<'de> for Locate<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -286,11 +298,23 @@ impl<'de> Visitor<'de> for Locate<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a mapping")
+        // The name of an element is its place, and here the element stands.
+        f.write_str(if self.0.is_empty() { FOUND } else { "a mapping, or a list" })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let Some((name, rest)) = self.0.split_first() else { return Err(serde::de::Error::custom(FOUND)) };
+        let Some(place) = place_in_list(name) else { return Ok(()) };
+        for _ in 0..place {
+            if list.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(());
+            }
+        }
+        list.next_element_seed(Locate(rest)).map(|_| ())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Some((name, rest)) = self.0.split_first() else { return Ok(()) };
+        let Some((name, rest)) = self.0.split_first() else { return Err(serde::de::Error::custom(FOUND)) };
         while let Some(found) = map.next_key_seed(LocateName { name, last: rest.is_empty() })? {
             if found {
                 return map.next_value_seed(Locate(rest));

@@ -35,8 +35,8 @@ pub(super) enum Value {
     Integer(i128),
     Float(f64),
     Text(String),
-    /// No setting is a list, so the elements are not kept.
-    List,
+    /// The name of an element in its path is its place in brackets, counted from 0.
+    List(Vec<Node>),
     Map(Vec<(String, Node)>),
 }
 
@@ -53,6 +53,14 @@ impl Node {
     pub(super) fn children(&self) -> &[(String, Node)] {
         match &self.value {
             Value::Map(children) => children,
+            _ => &[],
+        }
+    }
+
+    /// The elements of a list; no elements for any other value.
+    pub(super) fn elements(&self) -> &[Self] {
+        match &self.value {
+            Value::List(elements) => elements,
             _ => &[],
         }
     }
@@ -117,7 +125,7 @@ impl Node {
             Value::Bool(_) => "true or false",
             Value::Integer(_) | Value::Float(_) => "a number",
             Value::Text(_) => "text",
-            Value::List => "a list",
+            Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
         }
     }
@@ -126,8 +134,29 @@ impl Node {
 /// A path as it is shown. A name is cut at the first character that no setting's name contains: without the space after a colon, the
 /// parser takes a password for a part of the name.
 pub(super) fn shown_path(path: &[String]) -> String {
-    let names: Vec<String> = path.iter().map(|name| shown_name(name)).collect();
-    names.join(".")
+    let mut shown = String::new();
+    for name in path {
+        if place_in_list(name).is_some() {
+            shown.push_str(name);
+            continue;
+        }
+        if !shown.is_empty() {
+            shown.push('.');
+        }
+        shown.push_str(&shown_name(name));
+    }
+    shown
+}
+
+/// The name in a path of the element at this place.
+pub(super) fn element(place: usize) -> String {
+    format!("[{place}]")
+}
+
+/// The place that a name of [`element`] says.
+pub(super) fn place_in_list(name: &str) -> Option<usize> {
+    let digits = name.strip_prefix('[')?.strip_suffix(']')?;
+    if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 pub(super) fn shown_name(name: &str) -> String {

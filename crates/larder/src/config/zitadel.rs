@@ -64,7 +64,7 @@ pub(super) fn translate(
 fn beside(root: &Node, block: &Node, problems: &mut Problems, notes: &mut Vec<Note>) {
     let mut others = Vec::new();
     for (name, other) in root.children().iter().filter(|(_, other)| other.origin != block.origin) {
-        if ["connectors", "defaults", "caches"].contains(&name.to_ascii_lowercase().as_str()) {
+        if ["connectors", "feed", "defaults", "caches"].contains(&name.to_ascii_lowercase().as_str()) {
             let zitadel = shown_path(&block.origin.path);
             problems.add(&other.origin, format!("stands beside Zitadel's `{zitadel}`: give one or the other"));
         } else {

@@ -59,7 +59,7 @@ mod pruning;
 pub(crate) mod queries;
 mod reading;
 pub(crate) mod rights;
-mod server;
+pub(crate) mod server;
 pub(crate) mod snapshots;
 mod storing;
 mod ticketing;

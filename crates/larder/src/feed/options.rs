@@ -1,9 +1,9 @@
-//! The options of a feed, and of a cache that follows it.
+//! [`FeedOptions`], of a feed, and [`FollowOptions`], of a cache that follows it.
 
-use crate::option_error::{OptionError, setters};
+use crate::option_error::{OptionError, Refuse, setters};
 use std::time::Duration;
 
-/// The options of a [`Feed`](super::Feed).
+/// The options of a feed.
 ///
 /// ```
 /// use larder::feed::FeedOptions;
@@ -18,6 +18,9 @@ pub struct FeedOptions {
     /// The pause between two polls; 1 ms to 10 s. With many nodes a good choice is 2.5 ms for each of them. Default 50 ms.
     pub poll: Duration,
 }
+
+/// What an error says to give.
+pub(crate) const POLL: &str = "a duration from 1ms to 10s, such as 50ms";
 
 impl Default for FeedOptions {
     fn default() -> Self {
@@ -42,15 +45,18 @@ impl FeedOptions {
     ///
     /// The first option that cannot be used, and what is accepted.
     pub fn validate(&self) -> Result<(), OptionError> {
-        OptionError::first(|refuse| {
-            if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&self.poll) {
-                refuse(OptionError::duration("poll", self.poll, "a duration from 1ms to 10s, such as 50ms"));
-            }
-        })
+        OptionError::first(|refuse| self.examine(refuse))
+    }
+
+    /// Reports every option that cannot be used.
+    pub(crate) fn examine(&self, refuse: Refuse<'_>) {
+        if !(Duration::from_millis(1)..=Duration::from_secs(10)).contains(&self.poll) {
+            refuse(OptionError::duration("poll", self.poll, POLL));
+        }
     }
 }
 
-/// The options of a cache that follows a [`Feed`](super::Feed).
+/// How a cache follows a feed.
 ///
 /// ```
 /// use larder::feed::{FeedOptions, FollowOptions};
@@ -63,9 +69,12 @@ impl FeedOptions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FollowOptions {
-    /// For how long after a poll has begun the cache is read; at least two polls of the feed, and at most a minute. Default 1 s.
+    /// For how long after a successful poll has begun the cache is read; at least two polls of the feed, and at most a minute. Default 1 s.
     pub deadline: Duration,
 }
+
+/// What an error says to give.
+pub(crate) const DEADLINE: &str = "a duration of at least two polls and at most 1m, such as 1s";
 
 impl Default for FollowOptions {
     fn default() -> Self {
@@ -91,13 +100,22 @@ impl FollowOptions {
     /// The first option that cannot be used, and what is accepted.
     pub fn validate(&self, feed: &FeedOptions) -> Result<(), OptionError> {
         OptionError::first(|refuse| {
-            if self.deadline < 2 * feed.poll || self.deadline > Duration::from_secs(60) {
-                refuse(OptionError::duration(
-                    "deadline",
-                    self.deadline,
-                    "at least twice the feed's `poll` and at most 1m, such as 1s",
-                ));
-            }
+            self.examine(refuse);
+            self.examine_polls(feed.poll, refuse);
         })
+    }
+
+    /// Reports every option that no feed allows.
+    pub(crate) fn examine(&self, refuse: Refuse<'_>) {
+        if self.deadline.is_zero() || self.deadline > Duration::from_secs(60) {
+            refuse(OptionError::duration("deadline", self.deadline, DEADLINE));
+        }
+    }
+
+    /// Reports a deadline that is too short for a feed with this pause between its polls. One that is no deadline at all is not reported here.
+    pub(crate) fn examine_polls(&self, poll: Duration, refuse: Refuse<'_>) {
+        if !self.deadline.is_zero() && self.deadline < 2 * poll {
+            refuse(OptionError::duration("deadline", self.deadline, DEADLINE));
+        }
     }
 }

@@ -1,70 +1,29 @@
-//! [`Source`]: a table that objects are built from, and the triggers that tell the feed when its rows change.
+//! Triggers of a [`Source`], a table that objects are built from. They tell the feed when its rows change.
 //!
 //! A trigger is installed for each source and each event. On an ordinary table it runs once for each statement and looks at the rows before and after
-//! (transition tables). On a partitioned table it runs for each row, since a statement that names a partition fires no statement trigger of the parent. The
-//! trigger only calls `larder.touch`, in the writer's transaction: the change is told if and only if it commits.
+//! (transition tables). On a partitioned table, and on a table that is part of another one, it runs for each row, since a statement that names the one
+//! fires no statement trigger of the other. TRUNCATE fires statement triggers only, so each partition has a trigger of its own for it. The triggers only call
+//! `larder.touch` and `larder.truncate`, in the writer's transaction: the change is told if and only if it commits.
 //!
 //! # What no trigger sees
 //!
-//! Attaching and detaching a partition that has rows, TRUNCATE of one partition, writes while triggers are disabled or `session_replication_role` is `replica`
-//! ([`always`](Source::always) fires then, too), and `pg_restore --disable-triggers`. Call `larder.truncate('cache')` after those.
+//! Attaching and detaching a partition that has rows, TRUNCATE of a partition that was made after the triggers (`larder check` finds it), writes while
+//! triggers are disabled or `session_replication_role` is `replica` ([`always`](Source::always) fires then, too), and `pg_restore --disable-triggers`. Call
+//! `larder.truncate('cache')` after those.
 
-use std::fmt::Write as _;
+use super::declaration::Source;
 
+mod apply;
 mod catalog;
+mod check;
+mod error;
 mod installed;
+mod naming;
 
-pub use installed::{Finding, SourceError, Sources};
-
-/// A table, view of it or not, whose rows an object is built from.
-///
-/// ```
-/// use larder::feed::Source;
-///
-/// // An instance is built from its row, and from those of its domains.
-/// let own = Source::new("projections.instances", ["id"], "id");
-/// let domains = Source::new("projections.instance_domains", ["instance_id"], "id").columns(["domain", "is_primary"]);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Source {
-    /// The table, with its schema: `schema.table`. Upper case and other signs in double quotes, as in SQL.
-    pub table: String,
-    /// The columns whose values are the key, in the order of the key's parts.
-    pub key: Vec<String>,
-    /// The index of the entry that the key is of.
-    pub index: String,
-    /// The columns that an object is built from. An update that changes neither them nor the key tells nothing. Empty: every update tells.
-    pub columns: Vec<String>,
-    /// Whether the triggers fire on a subscriber of logical replication, and in sessions with `session_replication_role = replica`. They are row triggers then.
-    pub always: bool,
-}
-
-impl Source {
-    /// Every change of a row tells of the key in these columns.
-    pub fn new<K: Into<String>>(
-        table: impl Into<String>,
-        key: impl IntoIterator<Item = K>,
-        index: impl Into<String>,
-    ) -> Self {
-        let key = key.into_iter().map(Into::into).collect();
-        Self { table: table.into(), key, index: index.into(), columns: Vec::new(), always: false }
-    }
-
-    /// The same with these [`columns`](#structfield.columns).
-    #[must_use]
-    pub fn columns<C: Into<String>>(mut self, columns: impl IntoIterator<Item = C>) -> Self {
-        self.columns = columns.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// The same with triggers that [always](#structfield.always) fire.
-    #[must_use]
-    pub fn always(mut self) -> Self {
-        self.always = true;
-        self
-    }
-}
+pub use apply::{Applied, Done, TriggerChange};
+pub use check::Finding;
+pub use error::SourceError;
+pub use naming::{Known, Naming};
 
 /// A trigger as it is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,126 +31,213 @@ pub(crate) struct Trigger {
     /// The table, quoted as in SQL.
     pub(crate) table: String,
     pub(crate) name: String,
+    /// The cache that it tells of, and the index.
+    cache: String,
+    index: String,
     /// `AFTER …`, up to the function.
-    event: String,
-    /// The body of its function.
-    pub(crate) body: String,
-    pub(crate) always: bool,
+    clause: String,
+    /// The same as the number in `pg_trigger.tgtype`.
+    kind: i16,
+    /// Its function, as SQL names it.
+    pub(crate) function: String,
+    /// The body of the function.
+    body: String,
+    always: bool,
+    /// The partitioned table whose trigger has the same function and makes it.
+    partition_of: Option<String>,
 }
 
+/// How every function of a trigger is declared.
+const FUNCTION: &str = "LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp";
+
+/// The same as `pg_proc.proconfig` says it.
+pub(crate) const SEARCH_PATH: &str = "search_path=pg_catalog, pg_temp";
+
 impl Trigger {
-    /// The statements that make it.
+    /// The statements that make it, or put it into place again. Readers of the table do not wait for them.
     pub(crate) fn sql(&self) -> String {
-        let (function, name) = (self.function(), quoted(&self.name));
-        let mut sql = format!(
-            "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $larder${}$larder$;\n\
-             DROP TRIGGER IF EXISTS {name} ON {table};\n\
-             CREATE TRIGGER {name} {event}\n  EXECUTE FUNCTION {function}();\n",
-            self.body,
-            table = self.table,
-            event = self.event,
-        );
+        let Self { table, function, clause, cache, index, .. } = self;
+        let name = quoted(&self.name);
+        let mut sql = String::new();
+        if self.partition_of.is_none() {
+            let what = if self.kind & TRUNCATE == 0 {
+                format!("the keys of its index {index}")
+            } else {
+                "everything".to_owned()
+            };
+            sql = format!(
+                "-- {}: tells the cache {cache} of {what}\nCREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n  {FUNCTION} AS $larder${}$larder$;\n",
+                one_line(table),
+                self.body
+            );
+        }
+        // The argument says which cache the trigger belongs to.
+        sql +=
+            &format!("CREATE OR REPLACE TRIGGER {name} {clause}\n  EXECUTE FUNCTION {function}({});\n", literal(cache));
         if self.always {
-            let _ = writeln!(sql, "ALTER TABLE {} ENABLE ALWAYS TRIGGER {name};", self.table);
+            sql += &format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name};\n");
         }
         sql
     }
 
-    pub(crate) fn function(&self) -> String {
-        function(&self.table, &self.name)
+    /// Of which sessions' changes it is to tell, as `pg_trigger.tgenabled` says it.
+    pub(crate) fn enabled(&self) -> &'static str {
+        if self.always { "A" } else { "O" }
+    }
+
+    pub(crate) fn is(&self, table: &str, name: &str) -> bool {
+        self.table == table && self.name == name
     }
 }
+
+/// A comment must end with its line.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+/// Values of `pg_trigger.tgtype`.
+const ROW: i16 = 1;
+const INSERT: i16 = 4;
+const DELETE: i16 = 8;
+const UPDATE: i16 = 16;
+const TRUNCATE: i16 = 32;
 
 /// What is known of a declared table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Table {
     /// As SQL names it, with its schema.
     pub(crate) name: String,
-    pub(crate) partitioned: bool,
-    /// For each part of the key, the expression of its bytes; `{}` stands for the column.
-    pub(crate) key: Vec<(String, &'static str)>,
-    /// For each column, the expression by which it is compared.
-    pub(crate) columns: Vec<(String, &'static str)>,
+    /// Whether statements that change its rows may name another table: the one that it is part of, or its partitions.
+    pub(crate) by_row: bool,
+    /// As SQL names them.
+    pub(crate) partitions: Vec<String>,
+    /// The parts of the key.
+    pub(crate) key: Vec<Column>,
+    /// What is compared beside the key.
+    pub(crate) columns: Vec<Column>,
+}
+
+/// A column that a trigger reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    /// The expression that is read; `{}` stands for the column.
+    pub(crate) expression: &'static str,
+    /// The type that the column has to have for the expression to be right. `None`: any will do.
+    pub(crate) of_type: Option<String>,
 }
 
 /// The triggers of one source of a cache.
 pub(crate) fn triggers(cache: &str, source: &Source, table: &Table) -> Vec<Trigger> {
-    let rows = table.partitioned || source.always;
+    let make = |event: &str, kind: i16, clause: String, body: String| {
+        let name = name(cache, source, event);
+        Trigger {
+            table: table.name.clone(),
+            function: function(&table.name, &name),
+            name,
+            cache: cache.to_owned(),
+            index: source.index.clone(),
+            clause,
+            kind,
+            body,
+            always: source.always,
+            partition_of: None,
+        }
+    };
     let told = format!("{}, {}", literal(cache), literal(&source.index));
-    let names: Vec<String> = table.key.iter().chain(&table.columns).map(|(column, _)| literal(column)).collect();
+    let read: Vec<&Column> = table.key.iter().chain(&table.columns).collect();
+    let names: Vec<String> = read.iter().map(|column| literal(&column.name)).collect();
+    let types: Vec<String> =
+        read.iter().map(|column| column.of_type.as_deref().map_or_else(|| "NULL".to_owned(), literal)).collect();
     let guard = format!(
-        "\nBEGIN\n  -- A column was dropped or renamed since: nobody can say which keys are meant.\n  \
-         IF NOT larder.has_columns(TG_RELID, {}) THEN\n    PERFORM larder.truncate({});\n    RETURN NULL;\n  END IF;\n",
+        "\nBEGIN\n  -- A column was dropped or renamed since, or has another type: nobody can say which keys are meant.\n  \
+         IF NOT larder.has_columns(TG_RELID, ARRAY[{}], ARRAY[{}]::text[]) THEN\n    PERFORM larder.truncate({});\n    RETURN NULL;\n  END IF;\n",
         names.join(", "),
+        types.join(", "),
         literal(cache)
     );
-    let key = |row: &str| key_of(row, table);
-    let compared = |row: &str| {
-        let columns = table.columns.iter().map(|(column, expression)| of_row(row, column, expression));
-        std::iter::once(key(row)).chain(columns).collect::<Vec<_>>().join(", ")
-    };
-    let named = |event: &str| name(cache, source, event);
-    let make = |event: &str, clause: String, body: String| Trigger {
-        table: table.name.clone(),
-        name: named(event),
-        event: clause,
-        body,
-        always: source.always,
-    };
     let mut all = Vec::new();
-    if rows {
-        let unchanged = if table.columns.is_empty() {
-            "OLD IS NOT DISTINCT FROM NEW".to_owned()
-        } else {
-            format!("ROW({}) IS NOT DISTINCT FROM ROW({})", compared("OLD"), compared("NEW"))
-        };
-        let body = format!(
-            "{guard}  IF TG_OP = 'UPDATE' AND {unchanged} THEN\n    RETURN NULL;\n  END IF;\n  \
-             PERFORM larder.touch({told}, ARRAY(SELECT DISTINCT k FROM unnest(ARRAY[\n    \
-             CASE WHEN TG_OP <> 'INSERT' THEN {} END,\n    CASE WHEN TG_OP <> 'DELETE' THEN {} END]) k WHERE k IS NOT NULL));\n  RETURN NULL;\nEND ",
-            key("OLD"),
-            key("NEW"),
-        );
-        all.push(make("row", format!("AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH ROW", table.name), body));
+    if table.by_row || source.always {
+        let clause = format!("AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH ROW", table.name);
+        all.push(make("row", ROW | INSERT | UPDATE | DELETE, clause, guard + &body_by_row(&told, table)));
     } else {
-        let (old, new) = (key("r"), compared("r"));
-        let one_side = |rows: &str| format!("SELECT {old} AS k FROM {rows} r");
-        let both = if table.columns.is_empty() {
-            format!("{} UNION {}", one_side("old_rows"), one_side("new_rows"))
-        } else {
-            format!(
-                "SELECT k FROM ((SELECT {new} FROM old_rows r EXCEPT ALL SELECT {new} FROM new_rows r)\n    \
-                 UNION ALL (SELECT {new} FROM new_rows r EXCEPT ALL SELECT {new} FROM old_rows r)) AS c(k)"
-            )
-        };
-        for (event, tables, query) in [
-            ("INSERT", "NEW TABLE AS new_rows", one_side("new_rows")),
-            ("UPDATE", "OLD TABLE AS old_rows NEW TABLE AS new_rows", both),
-            ("DELETE", "OLD TABLE AS old_rows", one_side("old_rows")),
+        for (event, kind, tables, query) in [
+            ("INSERT", INSERT, "NEW TABLE AS new_rows", one_side("new_rows", table)),
+            ("UPDATE", UPDATE, "OLD TABLE AS old_rows NEW TABLE AS new_rows", both_sides(table)),
+            ("DELETE", DELETE, "OLD TABLE AS old_rows", one_side("old_rows", table)),
         ] {
             let body = format!(
                 "{guard}  PERFORM larder.touch({told}, ARRAY(SELECT DISTINCT k FROM (\n    {query}) s WHERE k IS NOT NULL));\n  RETURN NULL;\nEND "
             );
             let clause = format!("AFTER {event} ON {}\n  REFERENCING {tables} FOR EACH STATEMENT", table.name);
-            all.push(make(&event.to_lowercase(), clause, body));
+            all.push(make(&event.to_lowercase(), kind, clause, body));
         }
     }
+    let clause = |table: &str| format!("AFTER TRUNCATE ON {table} FOR EACH STATEMENT");
     let body = format!("\nBEGIN\n  PERFORM larder.truncate({});\n  RETURN NULL;\nEND ", literal(cache));
-    all.push(make("truncate", format!("AFTER TRUNCATE ON {} FOR EACH STATEMENT", table.name), body));
+    let truncate = make("truncate", TRUNCATE, clause(&table.name), body);
+    all.push(truncate.clone());
+    all.extend(table.partitions.iter().map(|partition| Trigger {
+        table: partition.clone(),
+        clause: clause(partition),
+        partition_of: Some(table.name.clone()),
+        ..truncate.clone()
+    }));
     all
+}
+
+/// What a row trigger does after the guard.
+fn body_by_row(told: &str, table: &Table) -> String {
+    let unchanged = if table.columns.is_empty() {
+        // Compares the bytes, so that it knows every type.
+        "OLD *= NEW".to_owned()
+    } else {
+        format!("ROW({}) IS NOT DISTINCT FROM ROW({})", compared("OLD", table), compared("NEW", table))
+    };
+    format!(
+        "  IF TG_OP = 'UPDATE' AND {unchanged} THEN\n    RETURN NULL;\n  END IF;\n  \
+         PERFORM larder.touch({told}, ARRAY(SELECT DISTINCT k FROM unnest(ARRAY[\n    \
+         CASE WHEN TG_OP <> 'INSERT' THEN {} END,\n    CASE WHEN TG_OP <> 'DELETE' THEN {} END]) k WHERE k IS NOT NULL));\n  RETURN NULL;\nEND ",
+        key_of("OLD", table),
+        key_of("NEW", table),
+    )
+}
+
+/// The keys of all rows that were inserted, or deleted.
+fn one_side(rows: &str, table: &Table) -> String {
+    format!("SELECT {} AS k FROM {rows} r", key_of("r", table))
+}
+
+/// The keys of all rows that an update has changed.
+fn both_sides(table: &Table) -> String {
+    if table.columns.is_empty() {
+        return format!("{} UNION {}", one_side("old_rows", table), one_side("new_rows", table));
+    }
+    let row = compared("r", table);
+    format!(
+        "SELECT k FROM ((SELECT {row} FROM old_rows r EXCEPT ALL SELECT {row} FROM new_rows r)\n    \
+         UNION ALL (SELECT {row} FROM new_rows r EXCEPT ALL SELECT {row} FROM old_rows r)) AS c(k)"
+    )
+}
+
+/// The key and the columns of a row.
+fn compared(row: &str, table: &Table) -> String {
+    let columns = table.columns.iter().map(|column| column.of(row));
+    std::iter::once(key_of(row, table)).chain(columns).collect::<Vec<_>>().join(", ")
 }
 
 /// The bytes of the key in a row: those of its only part, or the netstrings of all.
 fn key_of(row: &str, table: &Table) -> String {
-    let part = |(column, expression): &(String, &'static str)| of_row(row, column, expression);
     match &*table.key {
-        [only] => part(only),
-        parts => parts.iter().map(|each| format!("larder.part({})", part(each))).collect::<Vec<_>>().join(" || "),
+        [only] => only.of(row),
+        parts => parts.iter().map(|part| format!("larder.part({})", part.of(row))).collect::<Vec<_>>().join(" || "),
     }
 }
 
-fn of_row(row: &str, column: &str, expression: &str) -> String {
-    expression.replace("{}", &format!("{row}.{}", quoted(column)))
+impl Column {
+    fn of(&self, row: &str) -> String {
+        self.expression.replace("{}", &format!("{row}.{}", quoted(&self.name)))
+    }
 }
 
 /// How every trigger of larder begins.
@@ -207,7 +253,7 @@ fn name(cache: &str, source: &Source, event: &str) -> String {
 }
 
 /// The function of a trigger, as SQL names it.
-pub(crate) fn function(table: &str, trigger: &str) -> String {
+fn function(table: &str, trigger: &str) -> String {
     let table = table.replace('"', "");
     let (begin, end) = trigger.rsplit_once(' ').unwrap_or((trigger, ""));
     let begin = format!("{table} {}", begin.strip_prefix(PREFIX).unwrap_or(begin));

@@ -9,7 +9,7 @@ use larder_testing::postgres::PostgresServer;
 use std::sync::Arc;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn caches(options: PostgresOptions) -> Caches {
     let max_age = Duration::from_secs(3600);
@@ -21,14 +21,14 @@ async fn caches(options: PostgresOptions) -> Caches {
         .unwrap()
 }
 
-async fn opened(caches: &Caches) -> Cache<Site> {
+pub(crate) async fn opened(caches: &Caches) -> Cache<Site> {
     let cache = caches.open::<Site>().unwrap();
     let readiness = caches.ready(PATIENCE).await;
     assert!(readiness.is_ready(), "{readiness}");
     cache
 }
 
-fn sessions(server: &PostgresServer) -> String {
+pub(crate) fn sessions(server: &PostgresServer) -> String {
     server.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'larder'").unwrap()
 }
 

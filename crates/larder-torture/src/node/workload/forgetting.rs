@@ -11,6 +11,9 @@ use larder::{Delivery, Error, Stored};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// How long a set may wait for its ticket, in ns: thrice the time-out of an operation in PostgreSQL. On Redis tickets come at once.
+const TICKET: u64 = 1_500_000_000;
+
 /// A call that makes the cache forget, and its reason.
 pub(super) struct Wish {
     pub(super) call: Call,
@@ -176,7 +179,9 @@ impl Desk {
         let Ok(change) = changed.await else { return };
         let states: Vec<State> = change.touched.into_iter().filter_map(|(_, after)| after).collect();
         let begun = now();
-        let objects: Vec<Instance> = states.iter().map(|state| Instance::new(state, begun, self.setup.node)).collect();
+        // A set counts from its ticket, which it asks for first. A change that is over by then has not overtaken the set.
+        let born = begun + if matches!(self.setup.store, Store::Postgres(_)) { TICKET } else { 0 };
+        let objects: Vec<Instance> = states.iter().map(|state| Instance::new(state, born, self.setup.node)).collect();
         let name = if several { Call::SetMany } else { Call::Set };
         let stored: Option<Vec<Stored>> = if several {
             patience.wait(self.caches.instances.set_many(objects)).await

@@ -30,6 +30,9 @@ pub(crate) type Store = RemoteCache<PostgresServer>;
 /// The tables and functions that larder needs.
 pub(crate) const SCHEMA: &str = include_str!("sql/schema.sql");
 
+/// Makes those wait for each other that make larder's tables, or triggers, in a database.
+pub(crate) const LOCK: &str = "SELECT pg_advisory_xact_lock(1818325618);\n";
+
 /// The history of the data, which is always the known one.
 const HISTORY: u64 = 1;
 
@@ -269,7 +272,7 @@ impl ServerKind for PostgresServer {
 
 /// Makes what larder needs in the database, in one transaction. Of several nodes at once one does.
 pub(crate) async fn set_up(on: &Connection) -> Result<(), Trouble> {
-    on.batch(&format!("SELECT pg_advisory_xact_lock(1818325618); {}", in_script(SCHEMA))).await
+    on.batch(&format!("{LOCK}{}", in_script(SCHEMA))).await
 }
 
 /// A version as the database compares it: it has signed numbers only.

@@ -142,9 +142,12 @@ END $$;
 CREATE OR REPLACE FUNCTION larder.part(bytes bytea) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
   SELECT convert_to(octet_length(bytes) || ':', 'UTF8') || bytes || '\x2c'::bytea $$;
 
--- Whether a table still has these columns. A trigger asks, so that no write of an application fails where one was dropped or renamed.
-CREATE OR REPLACE FUNCTION larder.has_columns(tab oid, VARIADIC names name[]) RETURNS bool LANGUAGE sql STABLE AS $$
-  SELECT count(*) = cardinality(names) FROM pg_catalog.pg_attribute a WHERE a.attrelid = tab AND a.attname = ANY (names) AND NOT a.attisdropped $$;
+-- Whether a table still has these columns, of these types; a type that is NULL may be any. A trigger asks, so that no write of an application fails
+-- where a column was dropped or renamed, or has another type now.
+CREATE OR REPLACE FUNCTION larder.has_columns(tab oid, names text[], types text[]) RETURNS bool LANGUAGE sql STABLE AS $$
+  SELECT count(*) = cardinality(names) FROM unnest(names, types) AS wanted(name, type) JOIN pg_catalog.pg_attribute a
+    ON a.attrelid = tab AND a.attname = wanted.name AND NOT a.attisdropped
+    AND coalesce(wanted.type = pg_catalog.format_type(a.atttypid, NULL), true) $$;
 
 -- For any client, in any transaction: forgets every object that one of the keys leads to, when the transaction commits, and not at all when it does
 -- not. Waits for nobody, and nobody waits for it. A key that is NULL leads to nothing.
