@@ -103,7 +103,8 @@ impl OwnServer {
         }
     }
 
-    /// Starts the server again. It has no objects then.
+    /// Kills the server if it runs, and starts it again. Redis then has what its last snapshot has, if there is one. PostgreSQL has no objects of the
+    /// cache: their tables are empty after a crash.
     pub(crate) async fn restart(&self) -> Result<(), OwnServerError> {
         match self {
             Self::Redis(server) => Ok(server.restart().await?),
