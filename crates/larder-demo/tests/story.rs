@@ -180,6 +180,11 @@ fn what_cannot_be_is_one_clear_line() {
     refused(&["--connector", "postgres", "--server", "/nowhere"], 1, "/nowhere");
     refused(&["--postgres", "postgres://user:secret@127.0.0.1:1/x"], 1, "the database 127.0.0.1:1/x cannot be reached");
     refused(&["-c", "/nowhere/caches.yaml"], 1, "/nowhere/caches.yaml");
+    let file = format!("{}/in_a_database.yaml", env!("CARGO_TARGET_TMPDIR"));
+    let text =
+        "connectors: { postgres: { url: 'postgres://localhost/x' } }\ncaches: { instance: { connector: postgres } }\n";
+    std::fs::write(&file, text).unwrap();
+    refused(&["-c", &file], 1, "--config: the cache is in PostgreSQL there");
     refused(&["--feed", "--connector", "memory"], 2, "--feed");
     refused(&["--feed", "--postgres", "postgres://localhost/x"], 2, "--feed");
     refused(&["--feed", "--server", "/nowhere"], 1, "/nowhere");
