@@ -2,14 +2,17 @@
 
 use super::instance::Instance;
 use super::leftovers;
-use super::node::Node;
+use super::node::{Node, NodeError};
+use super::own_server::{OwnServer, OwnServerError};
+use larder::breaker::BreakerOptions;
 use larder::config::ConfigError;
+use larder::connector::postgres::{self, PostgresOptions};
 use larder::connector::redis::RedisOptions;
 use larder::connector::redis::inspect::{InspectError, Inspector};
-use larder::{Config, ConnectorName, ConnectorOptions, Entry, OpenError};
-use larder_testing::server::{Server, ServerBinary, ServerError, ServerOptions};
+use larder::{Config, ConnectorName, ConnectorOptions, Entry, OptionError};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where the user wants objects to be stored.
 #[derive(Clone, Debug)]
@@ -17,18 +20,27 @@ pub(crate) enum Wanted {
     /// The memory connector.
     Memory,
     /// The redis connector, on a server of the demo's own. `None`: the first server program that is found.
-    OwnServer(Option<PathBuf>),
+    OwnRedis(Option<PathBuf>),
     /// The redis connector, on a server that already runs, by its URL.
-    Server(String),
+    Redis(String),
+    /// The postgres connector, on a server of the demo's own. `None`: the programs of the newest version that is found.
+    OwnPostgres(Option<PathBuf>),
+    /// The postgres connector, in a database that is already there, by its URL.
+    Postgres(String),
     /// The connector that a configuration gives the cache `instance`.
     Configured(PathBuf),
 }
 
 /// Where objects are stored.
 pub(crate) struct Backend {
-    config: Config,
-    server: Option<Server>,
+    place: Place,
+    server: Option<OwnServer>,
     name: String,
+}
+
+enum Place {
+    Config(Box<Config>),
+    Database { options: Box<PostgresOptions>, cache: String },
 }
 
 /// Why there is nowhere to store objects.
@@ -38,46 +50,49 @@ pub(crate) enum BackendError {
     Config(ConfigError),
     #[error("--redis{reason}")]
     Url { reason: String },
-    #[error("{0}")]
-    Server(#[from] ServerError),
+    #[error("--postgres: {0}")]
+    Database(OptionError),
     #[error(
-        "no Redis or Valkey server is installed here; install one (Debian: apt install redis-server), or give --redis URL"
+        "--config: the cache is in PostgreSQL there, where the demo's objects would be among those of a service; give --postgres URL instead, so that \
+         they are in a cache of their own"
     )]
-    NoServer,
+    ConfiguredDatabase,
+    #[error(transparent)]
+    Server(#[from] OwnServerError),
     #[error("{0}")]
     Unreachable(String),
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Node(#[from] NodeError),
 }
 
 type Variables = Vec<(OsString, OsString)>;
 
 impl Backend {
-    /// `story`: the breaker closes sooner than a service would want, so that the story takes seconds; and a server of the demo's own can save
+    /// `story`: the breaker closes sooner than a service would want, so that the story takes seconds; and a Redis of the demo's own can save
     /// snapshots.
     pub(crate) async fn open(wanted: Wanted, story: bool) -> Result<Self, BackendError> {
-        let mut server = None;
-        let (config, name) = match wanted {
-            Wanted::Memory => (Config::default(), "memory".to_owned()),
-            Wanted::OwnServer(program) => {
-                let binary = match program {
-                    Some(program) => ServerBinary::at(program)?,
-                    None => larder_testing::server::installed()?.into_iter().next().ok_or(BackendError::NoServer)?,
-                };
-                let options = ServerOptions::default();
-                let options = if story { options.persistent() } else { options };
-                let started = Server::start(&binary, options).await?;
-                let variables = on_server(story, "SOCKET", started.socket().into());
-                server = Some(started);
-                let (major, minor, patch) = binary.version;
-                let name = format!("{:?} {major}.{minor}.{patch}, started here", binary.flavour);
-                (Config::from_variables(variables).map_err(BackendError::Config)?, name)
+        match wanted {
+            Wanted::Memory => Ok(Self::configured(Config::default(), None, "memory".to_owned())),
+            Wanted::OwnRedis(program) => {
+                let server = OwnServer::redis(program, story).await?;
+                let variables = on_redis(story, "SOCKET", server.address());
+                let config = Config::from_variables(variables).map_err(BackendError::Config)?;
+                let name = server.name();
+                Ok(Self::configured(config, Some(server), name))
             }
-            Wanted::Server(url) => {
+            Wanted::Redis(url) => {
                 let config =
-                    Config::from_variables(on_server(story, "URL", url.into())).map_err(|error| bad_url(&error))?;
+                    Config::from_variables(on_redis(story, "URL", url.into())).map_err(|error| bad_url(&error))?;
                 let name = config.redis().map_or_else(String::new, named);
-                (config, name)
+                Ok(Self::configured(config, None, name))
+            }
+            Wanted::OwnPostgres(folder) => {
+                let server = OwnServer::postgres(folder).await?;
+                let (dsn, name) = (server.address(), server.name());
+                Self::in_database(&dsn.to_string_lossy(), story, Some(server), |_| name)
+            }
+            Wanted::Postgres(url) => {
+                Self::in_database(&url, story, None, |options| format!("the database {}", options.place()))
             }
             Wanted::Configured(file) => {
                 let mut variables: Variables = std::env::vars_os().collect();
@@ -87,36 +102,69 @@ impl Backend {
                 variables.retain(|(name, _)| own.iter().all(|(other, _)| other != name));
                 variables.extend(own);
                 let config = Config::load_with(file, variables).map_err(BackendError::Config)?;
-                let name = match (server_of(&config), config.cache(Instance::CACHE)) {
+                let cache = config.cache(Instance::CACHE);
+                let connector = cache.as_ref().and_then(|cache| config.connector(cache.connector.clone()));
+                if matches!(connector, Some(ConnectorOptions::Postgres(_))) {
+                    return Err(BackendError::ConfiguredDatabase);
+                }
+                let name = match (server_of(&config), cache) {
                     (Some((_, redis)), _) => named(redis),
                     (None, Some(cache)) => cache.connector.to_string(),
                     (None, None) => String::new(),
                 };
-                (config, name)
+                Ok(Self::configured(config, None, name))
             }
-        };
-        Ok(Self { config, server, name })
+        }
     }
 
-    /// Opens a node. On a server, it has a connection of its own.
+    fn configured(config: Config, server: Option<OwnServer>, name: String) -> Self {
+        Self { place: Place::Config(Box::new(config)), server, name }
+    }
+
+    fn in_database(
+        url: &str,
+        story: bool,
+        server: Option<OwnServer>,
+        name: impl FnOnce(&PostgresOptions) -> String,
+    ) -> Result<Self, BackendError> {
+        let mut options = PostgresOptions::from_url(url).map_err(BackendError::Database)?;
+        if story {
+            let breaker = BreakerOptions::for_server()
+                .open(Duration::from_millis(300))
+                .open_max(Duration::from_millis(600))
+                .ramp(Duration::from_millis(500))
+                .slow_call(Duration::ZERO);
+            options = options.operation_timeout(Duration::from_millis(500)).breaker(breaker);
+        }
+        let name = name(&options);
+        // A random name, so that the demo's objects and those of others are never mixed up.
+        let cache = format!("larder-demo-{:08x}", fastrand::u32(..));
+        Ok(Self { place: Place::Database { options: Box::new(options), cache }, server, name })
+    }
+
+    /// Opens a node. On a server, it has connections of its own.
     pub(crate) async fn node(&self) -> Result<Node, BackendError> {
-        Ok(Node::open(self.config.clone()).await?)
+        Ok(match &self.place {
+            Place::Config(config) => Node::open((**config).clone()).await?,
+            Place::Database { options, cache } => Node::on_database((**options).clone(), cache)?,
+        })
     }
 
     /// Whether nodes share what they store.
     pub(crate) fn is_shared(&self) -> bool {
-        self.redis().is_some()
+        matches!(self.place, Place::Database { .. }) || self.redis().is_some()
     }
 
     /// The server, if it is the demo's own.
-    pub(crate) fn server(&self) -> Option<&Server> {
+    pub(crate) fn server(&self) -> Option<&OwnServer> {
         self.server.as_ref()
     }
 
     /// The kind of the connector.
     pub(crate) fn connector(&self) -> &'static str {
-        let connector = self.config.cache(Instance::CACHE).map(|cache| cache.connector);
-        connector.and_then(|name| self.config.connector(name)).map_or("none", |options| options.kind().name())
+        let Place::Config(config) = &self.place else { return "postgres" };
+        let connector = config.cache(Instance::CACHE).map(|cache| cache.connector);
+        connector.and_then(|name| config.connector(name)).map_or("none", |options| options.kind().name())
     }
 
     /// The name for people: `memory`, `Redis 7.0.15, started here`, `the server at localhost:6379`.
@@ -127,6 +175,15 @@ impl Backend {
     /// Checks that the server answers. A service can start without its server, and reads it later. But a demo without its server would show
     /// nothing.
     pub(crate) async fn reach(&self) -> Result<(), BackendError> {
+        if let Place::Database { options, .. } = &self.place {
+            // The error names the database.
+            let database = postgres::inspect::Inspector::open((**options).clone()).await;
+            let reached = match &database {
+                Ok(database) => database.ping().await,
+                Err(error) => return Err(BackendError::Unreachable(error.to_string())),
+            };
+            return reached.map_err(|error| BackendError::Unreachable(error.to_string()));
+        }
         let Some(config) = self.redis() else { return Ok(()) };
         Inspector::open(config.clone()).await.map(drop).map_err(|error| {
             BackendError::Unreachable(match error {
@@ -138,16 +195,26 @@ impl Backend {
         })
     }
 
-    /// Removes the demo's keys from a server that is not its own. To be called after the nodes have ended.
+    /// Removes the demo's keys from a server that is not its own, and forgets the demo's cache in a database that is not its own. To be called
+    /// after the nodes have ended.
     pub(crate) async fn clean_up(&self) {
-        let (Some(config), None) = (self.redis(), &self.server) else { return };
+        if self.server.is_some() {
+            return;
+        }
+        if let Place::Database { options, cache } = &self.place
+            && let Err(error) = leftovers::forget((**options).clone(), cache).await
+        {
+            tracing::warn!(database = options.place(), cache, "the demo's cache could not be forgotten: {error}");
+        }
+        let Some(config) = self.redis() else { return };
         if let Err(error) = leftovers::remove(config).await {
             tracing::warn!(server = %config.address, prefix = config.prefix, "the demo's keys could not be removed: {error}");
         }
     }
 
     fn redis(&self) -> Option<&RedisOptions> {
-        server_of(&self.config).map(|(_, redis)| redis)
+        let Place::Config(config) = &self.place else { return None };
+        server_of(config).map(|(_, redis)| redis)
     }
 }
 
@@ -165,7 +232,7 @@ fn named(config: &RedisOptions) -> String {
 }
 
 /// The settings of the redis connector, with one more that says where the server is.
-fn on_server(story: bool, setting: &str, value: OsString) -> Variables {
+fn on_redis(story: bool, setting: &str, value: OsString) -> Variables {
     let mut variables = overrides("redis", story);
     variables.push(("LARDER_DEFAULTS_CONNECTOR".into(), "redis".into()));
     variables.push((format!("LARDER_CONNECTORS_REDIS_{setting}").into(), value));
@@ -203,7 +270,7 @@ mod tests {
     use super::*;
 
     async fn on(url: &str) -> Result<Backend, BackendError> {
-        Backend::open(Wanted::Server(url.to_owned()), true).await
+        Backend::open(Wanted::Redis(url.to_owned()), true).await
     }
 
     #[tokio::test]

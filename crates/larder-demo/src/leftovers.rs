@@ -1,5 +1,7 @@
 //! Removes, at the end, what the demo has stored on a server that is not its own.
 
+use larder::connector::postgres::PostgresOptions;
+use larder::connector::postgres::inspect::{InspectError, Inspector};
 use larder::connector::redis::{Address, RedisOptions};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult};
@@ -26,6 +28,17 @@ pub(crate) async fn remove(config: &RedisOptions) -> RedisResult<()> {
     // Commands that were under way when the nodes ended may arrive during a walk. So repeat the walk until it finds nothing.
     while walk(&mut connection, &config.prefix).await? > 0 {}
     Ok(())
+}
+
+/// Forgets everything in a cache in a database. Larder's tables stay, and services that use them remove the rows.
+pub(crate) async fn forget(options: PostgresOptions, cache: &str) -> Result<(), InspectError> {
+    let database = Inspector::open(options).await?;
+    match database.cache(cache).await {
+        Ok(cache) => cache.truncate().await,
+        // Nothing was ever stored.
+        Err(InspectError::NoCache { .. } | InspectError::NotSetUp { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Walks through all keys once, and removes those with the prefix. Returns how many it has found.

@@ -12,12 +12,14 @@
 
 mod backend;
 mod checker;
+mod followed;
 mod identity;
 mod instance;
 mod leftovers;
 mod load;
 mod meter;
 mod node;
+mod own_server;
 mod service;
 mod source;
 mod story;
@@ -40,24 +42,33 @@ const FEWEST_INSTANCES: u32 = 150;
 
 /// An identity service with a cache, and a page that shows what the cache does
 ///
-/// The service reads instances from a database of its own and caches them. It runs on the memory connector without any server, or on
-/// Redis or Valkey (--connector redis), which the page can then stop, kill and flush.
+/// The service reads instances from a database of its own and caches them. It runs on the memory connector without any server, on
+/// Redis or Valkey (--connector redis), or on PostgreSQL (--connector postgres). The page can then stop and kill the server.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "larder-demo", version)]
 struct Options {
-    /// Where objects are stored [default: memory, or redis if --redis or --server is given]
+    /// Where objects are stored [default: memory; redis if --redis or --server is given; postgres if --postgres is given]
     #[arg(long, value_enum)]
     connector: Option<Connector>,
     /// A server that is already running: `redis://user:password@host:port/database` or
     /// redis+unix:///path. Without it the demo starts a server of its own
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
-    /// The server program to start, instead of the first redis-server or valkey-server found
-    #[arg(long, value_name = "PATH", conflicts_with = "redis")]
+    /// A PostgreSQL database that is already there: `postgres://user:password@host:port/database`. The
+    /// demo makes larder's tables in it, unless they are there, and leaves them
+    #[arg(long, value_name = "URL", conflicts_with = "redis")]
+    postgres: Option<String>,
+    /// The server program to start, instead of the first redis-server or valkey-server found; with
+    /// --connector postgres or --feed the folder of the programs, instead of the newest version found
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["redis", "postgres"])]
     server: Option<PathBuf>,
     /// A larder configuration; its settings for the cache `instance` are used, and its prefix is replaced
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["connector", "redis", "server"])]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["connector", "redis", "postgres", "server"])]
     config: Option<PathBuf>,
+    /// Instead: two nodes that keep instances in memory, and follow the feed of a PostgreSQL server of the demo's
+    /// own; rows change by plain SQL, and the page or the story says when each node knew
+    #[arg(long, conflicts_with_all = ["connector", "redis", "postgres", "config", "database_latency"])]
+    feed: bool,
     /// How many instances the database has
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(i64::from(FEWEST_INSTANCES)..=99_999))]
     instances: u32,
@@ -81,6 +92,8 @@ enum Connector {
     Memory,
     /// On a Redis or Valkey server
     Redis,
+    /// On a PostgreSQL server
+    Postgres,
 }
 
 /// Why the demo failed.
@@ -92,8 +105,12 @@ enum DemoError {
     Story(#[from] StoryError),
     #[error(transparent)]
     Service(#[from] ServiceError),
-    #[error("--redis and --server name a server, but --connector memory needs none; leave one of them out")]
+    #[error(transparent)]
+    Followed(#[from] followed::FollowedError),
+    #[error("--redis, --postgres and --server name a server, but --connector memory needs none; leave one of them out")]
     NoServerWanted,
+    #[error("--{option} names a server of another kind than --connector {connector}; leave one of them out")]
+    OtherServer { option: &'static str, connector: &'static str },
     #[error("the demo cannot start: {0}")]
     Runtime(std::io::Error),
     #[error("the report cannot be written as JSON: {0}")]
@@ -105,11 +122,23 @@ impl Options {
         if let Some(file) = &self.config {
             return Ok(Wanted::Configured(file.clone()));
         }
-        match (self.connector, &self.redis, &self.server) {
-            (None | Some(Connector::Memory), None, None) => Ok(Wanted::Memory),
-            (Some(Connector::Memory), ..) => Err(DemoError::NoServerWanted),
-            (_, Some(url), _) => Ok(Wanted::Server(url.clone())),
-            (_, None, program) => Ok(Wanted::OwnServer(program.clone())),
+        let given = (self.redis.as_ref(), self.postgres.as_ref());
+        let connector = self.connector.unwrap_or(match (given, &self.server) {
+            ((Some(_), _), _) | (_, Some(_)) => Connector::Redis,
+            ((_, Some(_)), _) => Connector::Postgres,
+            _ => Connector::Memory,
+        });
+        match (connector, given) {
+            (Connector::Memory, (None, None)) if self.server.is_none() => Ok(Wanted::Memory),
+            (Connector::Memory, _) => Err(DemoError::NoServerWanted),
+            (Connector::Redis, (_, Some(_))) => Err(DemoError::OtherServer { option: "postgres", connector: "redis" }),
+            (Connector::Redis, (Some(url), _)) => Ok(Wanted::Redis(url.clone())),
+            (Connector::Redis, _) => Ok(Wanted::OwnRedis(self.server.clone())),
+            (Connector::Postgres, (Some(_), _)) => {
+                Err(DemoError::OtherServer { option: "redis", connector: "postgres" })
+            }
+            (Connector::Postgres, (_, Some(url))) => Ok(Wanted::Postgres(url.clone())),
+            (Connector::Postgres, _) => Ok(Wanted::OwnPostgres(self.server.clone())),
         }
     }
 }
@@ -142,6 +171,9 @@ fn main() -> ExitCode {
 
 /// Runs the demo to its end.
 async fn run(options: Options) -> Result<ExitCode, DemoError> {
+    if options.feed {
+        return follow(options).await;
+    }
     let backend = Backend::open(options.wanted()?, options.story).await?;
     backend.reach().await?;
     if !options.story {
@@ -152,6 +184,26 @@ async fn run(options: Options) -> Result<ExitCode, DemoError> {
     backend.clean_up().await;
     show(&report, options.json)?;
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the demo of the feed to its end.
+async fn follow(options: Options) -> Result<ExitCode, DemoError> {
+    let followed = followed::Followed::open(options.instances, options.server).await?;
+    if !options.story {
+        followed::serve(followed, &options.listen).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let heard = |line: &str| {
+        if !options.json {
+            print(line);
+        }
+    };
+    let told = followed::tell(&followed, heard).await?;
+    if options.json {
+        print(serde_json::to_string_pretty(&told)?);
+    }
+    told.problems.iter().for_each(|problem| complain(problem));
+    Ok(if told.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn tell(options: &Options, backend: &Backend) -> Result<Report, StoryError> {

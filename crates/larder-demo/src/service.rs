@@ -11,8 +11,8 @@
 
 mod controls;
 mod events;
-mod live;
-mod routes;
+pub(crate) mod live;
+pub(crate) mod routes;
 
 use super::backend::{Backend, BackendError};
 use super::identity::Identity;
@@ -39,6 +39,8 @@ pub(crate) enum ServiceError {
     Listen { address: String, error: std::io::Error },
     #[error("the metrics recorder cannot be made: {0}")]
     Metrics(BuildError),
+    #[error(transparent)]
+    Followed(#[from] crate::followed::FollowedError),
     #[error("the service has ended: {0}")]
     Serve(std::io::Error),
 }
@@ -151,7 +153,8 @@ fn router(service: Arc<Service>) -> Router {
         .with_state(service)
 }
 
-async fn told_to_end() {
+/// Returns when the process is told to end (SIGINT, SIGTERM).
+pub(crate) async fn told_to_end() {
     let interrupted = async {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;

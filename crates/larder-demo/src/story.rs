@@ -15,10 +15,10 @@ use super::identity::{Changed, Identity, IdentityError, Way};
 use super::instance::{Instance, InstanceKey};
 use super::load::{Load, Rates};
 use super::node::Node;
+use super::own_server::{OwnServer, OwnServerError};
 use super::source::Edit;
 use larder::Delivery;
 use larder::breaker::State;
-use larder_testing::server::ServerError;
 use report::{Facts, Figures};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,7 +35,7 @@ pub(crate) enum StoryError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error("the demo's server: {0}")]
-    Server(#[from] ServerError),
+    Server(#[from] OwnServerError),
     #[error("waited in vain for {} s until {what}", PATIENCE.as_secs())]
     InVain { what: &'static str },
     #[error("the cache gave no ticket for a load, although it is reachable")]
@@ -85,8 +85,14 @@ pub(crate) async fn tell(
     }
     phases!(warm_up, look_up, change, move_hosts, delete_and_make_again, slow_load);
     match backend.server() {
-        Some(_) => {
+        Some(OwnServer::Redis(_)) => {
             phases!(server_hangs, server_dies, old_snapshot, flush_all, script_flush);
+        }
+        Some(OwnServer::Postgres(_)) => {
+            phases!(server_hangs, server_dies);
+        }
+        None if backend.connector() == "postgres" => {
+            report.left_out = ["server_hangs", "server_dies"].to_vec();
         }
         None if backend.is_shared() => {
             report.left_out = ["server_hangs", "server_dies", "old_snapshot", "flush_all", "script_flush"].to_vec();

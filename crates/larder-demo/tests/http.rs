@@ -208,8 +208,23 @@ fn metrics_page_and_figures_show_what_happened() {
 }
 
 #[test]
-fn the_page_s_buttons_break_the_server_and_nothing_stale_is_served() {
+fn the_page_s_buttons_break_redis_and_nothing_stale_is_served() {
     let demo = Demo::start(&["--connector", "redis"]);
+    break_and_mend(&demo);
+    assert_eq!(demo.post("/demo/server/flush").status, 200);
+    all_is_well(&demo);
+}
+
+#[test]
+fn the_page_s_buttons_break_postgres_and_nothing_stale_is_served() {
+    let demo = Demo::start(&["--connector", "postgres"]);
+    break_and_mend(&demo);
+    let refused = demo.post("/demo/server/flush");
+    assert_eq!(refused.status, 409, "PostgreSQL has nothing to flush: {}", refused.body);
+    all_is_well(&demo);
+}
+
+fn break_and_mend(demo: &Demo) {
     demo.until("it is connected", |figures| figures["readable"] == true);
     let body = json!({ "on": true, "lookups": 1000, "changes": 10 });
     assert_eq!(demo.call("POST", "/demo/generator", Some(body)).status, 200);
@@ -228,11 +243,49 @@ fn the_page_s_buttons_break_the_server_and_nothing_stale_is_served() {
         assert!(figures["deferred"].as_u64() >= renamed["deferred"].as_u64(), "the cache was told of this change");
         assert!(figures["replayed"].as_u64() > Some(0));
     }
-    assert_eq!(demo.post("/demo/server/flush").status, 200);
+}
+
+fn all_is_well(demo: &Demo) {
     assert_eq!(demo.post("/demo/instances/i00002/move-host").json()["stale"], 0);
     let figures =
         demo.until("it is read again", |figures| figures["readable"] == true && figures["breaker"] == "closed");
     assert_eq!((&figures["stale"], &figures["wrong"], &figures["fault"]), (&json!(0), &json!(0), &Value::Null));
     let metrics = demo.get("/metrics").body;
     assert!(metrics.contains("larder_breaker_opened_total"), "{metrics}");
+}
+
+#[test]
+fn a_change_by_sql_reaches_both_nodes_and_one_that_is_cut_off_serves_nothing_old() {
+    let demo = Demo::start(&["--feed"]);
+    let in_memory = |figures: &Value| {
+        let row = &figures["rows"][1];
+        let same = |limit: &Value| *limit == row["user_limit"];
+        row["in_memory"].as_array().unwrap().iter().all(same)
+    };
+    let knew = |figures: &Value, node: usize| figures["changes"][0]["nodes"][node]["knew_ms"].is_number();
+    demo.until("both nodes have it in memory", in_memory);
+    let change = demo.post("/demo/instances/i00002/change").json();
+    assert_eq!((&change["id"], &change["user_limit"]), (&json!("i00002"), &json!(101)));
+    demo.until("both nodes know", |figures| knew(figures, 0) && knew(figures, 1));
+    demo.until("both nodes have it in memory again", in_memory);
+
+    assert_eq!(demo.post("/demo/nodes/2/cut-off").status, 200);
+    assert_eq!(demo.post("/demo/instances/i00002/change").json()["user_limit"], 102);
+    let figures = demo.until("node 1 knows, and node 2 reads its memory no more", |figures| {
+        knew(figures, 0) && figures["nodes"][1]["reads"] == false && figures["rows"][1]["in_memory"][1].is_null()
+    });
+    assert!(!knew(&figures, 1), "{figures}");
+    assert_eq!(figures["nodes"][1]["cut_off"], true);
+    assert_eq!(demo.post("/demo/nodes/2/connect").status, 200);
+    demo.until("node 2 knows, too", |figures| knew(figures, 1) && figures["nodes"][1]["reads"] == true);
+    let figures = demo.until("both nodes have the new state in memory", in_memory);
+    assert_eq!((&figures["nodes"][0]["stale"], &figures["nodes"][1]["stale"]), (&json!(0), &json!(0)));
+
+    for path in
+        ["/demo/instances/nobody/change", "/demo/nodes/3/cut-off", "/demo/nodes/0/connect", "/demo/nodes/1/kill"]
+    {
+        assert_eq!(demo.post(path).status, 404, "{path}");
+    }
+    let page = demo.get("/").body;
+    assert!(page.contains("\"server\":\"PostgreSQL ") && page.contains("--ground") && !page.contains("https://"));
 }

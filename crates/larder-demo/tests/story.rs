@@ -1,6 +1,8 @@
 //! `cargo demo --story`, as a user runs it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use larder::connector::postgres::Postgres;
+use larder_testing::postgres::PostgresServer;
 use larder_testing::server::{Server, ServerOptions, required};
 use serde_json::Value;
 use std::process::{Command, Output};
@@ -83,6 +85,62 @@ fn on_a_server_of_somebody_elses() {
 }
 
 #[test]
+fn on_a_postgres_server_of_its_own() {
+    for binaries in larder_testing::postgres::required().unwrap() {
+        let report = told(&["--connector", "postgres", "--server", binaries.folder.to_str().unwrap()]);
+        assert_eq!((&report["connector"], &report["nodes"]), (&"postgres".into(), &2.into()));
+        assert_eq!(phases(&report), [&CALM[..], &OUTAGES[..2], &["compare_all"]].concat());
+        assert_eq!(report["left_out"], serde_json::json!([]));
+        assert!(report["trip_ms"].is_number(), "{report}");
+        assert!(count(&report, "deferred") >= 20 && count(&report, "replayed") >= 20, "{report}");
+        assert!(count(&report, "breaker_opened") >= 2);
+    }
+}
+
+#[test]
+fn in_a_database_of_somebody_elses() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let binaries = larder_testing::postgres::required().unwrap().remove(0);
+    let server = runtime.block_on(PostgresServer::start(&binaries, &[])).unwrap();
+    server.psql(Postgres::SCHEMA).unwrap();
+    let report = told(&["--postgres", &server.dsn()]);
+    assert_eq!(phases(&report), [&CALM[..], &["compare_all"]].concat());
+    assert_eq!(report["left_out"], serde_json::json!(&OUTAGES[..2]));
+    let caches = server.psql("SELECT DISTINCT cache FROM larder.caches").unwrap();
+    assert!(caches.starts_with("larder-demo-") && !caches.contains('\n'), "a cache of the demo's own: {caches}");
+    let forgotten = server.psql("SELECT cache FROM larder.changes WHERE keys IS NULL").unwrap();
+    assert_eq!(forgotten, caches, "at the end the demo forgets its cache, and no other");
+}
+
+#[test]
+fn of_the_feed() {
+    let output = demo(&["--feed", "--json"]);
+    let (told, logged) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && logged.is_empty(), "{logged}\n{told}");
+    let report: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&report["ok"], &report["stale_reads"]), (&true.into(), &0.into()));
+    assert!(count(&report, "hits") > 0);
+    // The newest comes first. Node 2 was cut off from the feed during it.
+    let changes = report["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 2, "{told}");
+    for change in changes {
+        assert!(change["nodes"].as_array().unwrap().iter().all(|node| node["knew_ms"].is_number()), "{change}");
+    }
+    let cut_off = &changes[0]["nodes"][1];
+    assert!(cut_off["not_served_ms"].as_f64() < cut_off["knew_ms"].as_f64(), "{cut_off}");
+}
+
+#[test]
+fn of_the_feed_for_people() {
+    let output = demo(&["--feed"]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    for part in ["UPDATE demo.restrictions", "node 1 knew", "Node 2 hears the feed again", "checked, 0 were stale."] {
+        assert!(told.contains(part), "{part} is not in\n{told}");
+    }
+}
+
+#[test]
 fn for_people() {
     let output = demo(&[]);
     let told = String::from_utf8_lossy(&output.stdout);
@@ -98,7 +156,7 @@ fn what_cannot_be_is_one_clear_line() {
         let output = demo(arguments);
         let logged = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{logged}");
-        assert!(logged.contains(text) && !logged.contains("panicked"), "{logged}");
+        assert!(logged.contains(text) && !logged.contains("panicked") && !logged.contains("secret"), "{logged}");
         if code == 1 {
             assert_eq!(logged.trim_end().lines().count(), 1, "{logged}");
         }
@@ -111,7 +169,25 @@ fn what_cannot_be_is_one_clear_line() {
         1,
         "cannot use the server at 127.0.0.1:1",
     );
+    refused(
+        &["--connector", "redis", "--postgres", "postgres://localhost/x"],
+        1,
+        "--postgres names a server of another kind",
+    );
+    refused(&["--connector", "postgres", "--redis", "redis://localhost"], 1, "--redis names a server of another kind");
+    refused(&["--connector", "memory", "--postgres", "postgres://localhost/x"], 1, "--connector memory");
+    refused(&["--postgres", "http://user:secret@localhost"], 1, "larder-demo: --postgres: ");
+    refused(&["--connector", "postgres", "--server", "/nowhere"], 1, "/nowhere");
+    refused(&["--postgres", "postgres://user:secret@127.0.0.1:1/x"], 1, "the database 127.0.0.1:1/x cannot be reached");
     refused(&["-c", "/nowhere/caches.yaml"], 1, "/nowhere/caches.yaml");
+    let file = format!("{}/in_a_database.yaml", env!("CARGO_TARGET_TMPDIR"));
+    let text =
+        "connectors: { postgres: { url: 'postgres://localhost/x' } }\ncaches: { instance: { connector: postgres } }\n";
+    std::fs::write(&file, text).unwrap();
+    refused(&["-c", &file], 1, "--config: the cache is in PostgreSQL there");
+    refused(&["--feed", "--connector", "memory"], 2, "--feed");
+    refused(&["--feed", "--postgres", "postgres://localhost/x"], 2, "--feed");
+    refused(&["--feed", "--server", "/nowhere"], 1, "/nowhere");
     refused(&["--instances", "3"], 2, "150");
     refused(&["--database-latency", "2 days"], 2, "milliseconds, 0 to 10000");
 }

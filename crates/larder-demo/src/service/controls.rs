@@ -8,13 +8,13 @@ use crate::identity::{Changed, IdentityError, Way};
 use crate::instance::{Instance, InstanceKey};
 use crate::load::{Done, Load, Rates, next_name};
 use crate::meter::Origin;
+use crate::own_server::OwnServerError;
 use crate::source::Edit;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use larder::Delivery;
 use larder::breaker::Breaker;
-use larder_testing::server::ServerError;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -202,9 +202,11 @@ pub(super) async fn server(
     State(service): State<Arc<Service>>,
     Path(action): Path<String>,
 ) -> Result<Json<Link>, Failed> {
-    let refused = |error: ServerError| Failed::conflict(error.to_string());
+    let refused = |error: OwnServerError| Failed::conflict(error.to_string());
     let Some(server) = service.backend.server() else {
-        return Err(Failed::conflict("the demo has no server of its own; start it with --connector redis"));
+        return Err(Failed::conflict(
+            "the demo has no server of its own; start it with --connector redis or --connector postgres",
+        ));
     };
     let (done, state, said) = match action.as_str() {
         "stop" => (server.stop(), ServerState::Stopped, "the server is stopped: it hangs (SIGSTOP)"),
@@ -214,7 +216,7 @@ pub(super) async fn server(
             (Ok(()), ServerState::Killed, "the server is killed (SIGKILL)")
         }
         "restart" => (server.restart().await, ServerState::Running, "the server is started again, empty"),
-        "flush" => (server.flushall().await, ServerState::Running, "the server has forgotten everything (FLUSHALL)"),
+        "flush" => (server.flush().await, ServerState::Running, "the server has forgotten everything (FLUSHALL)"),
         other => return Err(Failed::not_found(format!("{other} is none of stop, continue, kill, restart, flush"))),
     };
     done.map_err(refused)?;

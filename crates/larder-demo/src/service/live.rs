@@ -20,8 +20,13 @@ use tokio::time::{MissedTickBehavior, interval};
 
 const PAGE: &str = include_str!("../page.html");
 
-/// The text in the page that is replaced by the first figures.
+/// The text in a page that is replaced by the first figures.
 const PLACE: &str = "/*figures*/null";
+
+/// The text in a page that is replaced by the style that all pages have.
+const STYLE_PLACE: &str = "/*style*/";
+
+const STYLE: &str = include_str!("../page.css");
 
 /// How often figures are taken.
 const EVERY: Duration = Duration::from_secs(1);
@@ -107,9 +112,7 @@ pub(super) async fn sample(service: Arc<Service>) {
     loop {
         ticks.tick().await;
         let Ok(node) = service.identity.node(NODE) else { return };
-        if let Some(redis) = node.redis() {
-            redis.publish();
-        }
+        node.publish();
         if let Some(metrics) = &service.metrics {
             // Without this, every latency would be kept until somebody asks for the metrics.
             metrics.run_upkeep();
@@ -254,16 +257,28 @@ fn keep<T>(kept: &mut VecDeque<T>, newest: T, most: usize) {
 
 /// The page, with the newest figures in it.
 pub(super) async fn page(State(service): State<Arc<Service>>) -> impl IntoResponse {
+    Html(filled(PAGE, &service.live.0.borrow()))
+}
+
+/// The page with its style and with these figures, which are JSON.
+pub(crate) fn filled(page: &str, figures: &str) -> String {
     // Text from the database must not be able to end the script element that contains it.
-    let figures = service.live.0.borrow().replace('<', "\\u003c");
-    Html(PAGE.replacen(PLACE, &figures, 1))
+    let figures = figures.replace('<', "\\u003c");
+    page.replacen(STYLE_PLACE, STYLE, 1).replacen(PLACE, &figures, 1)
 }
 
 /// The figures, once a second.
 pub(super) async fn events(
     State(service): State<Arc<Service>>,
 ) -> Sse<impl Stream<Item = Result<axum::response::sse::Event, Infallible>>> {
-    let figures = stream::unfold(service.live.0.subscribe(), |mut figures| async move {
+    stream_of(service.live.0.subscribe())
+}
+
+/// Sends figures whenever they change.
+pub(crate) fn stream_of(
+    figures: watch::Receiver<Arc<str>>,
+) -> Sse<impl Stream<Item = Result<axum::response::sse::Event, Infallible>>> {
+    let figures = stream::unfold(figures, |mut figures| async move {
         figures.changed().await.ok()?;
         let event = axum::response::sse::Event::default().data(&**figures.borrow_and_update());
         Some((Ok(event), figures))

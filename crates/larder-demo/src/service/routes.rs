@@ -21,7 +21,7 @@ const ORIGIN: &str = "x-larder";
 const DELIVERY: &str = "x-larder-invalidation";
 
 /// An error response.
-pub(super) struct Failed(StatusCode, String);
+pub(crate) struct Failed(StatusCode, String);
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
@@ -47,7 +47,7 @@ impl From<JsonRejection> for Failed {
 }
 
 impl Failed {
-    pub(super) fn not_found(what: String) -> Self {
+    pub(crate) fn not_found(what: String) -> Self {
         Self(StatusCode::NOT_FOUND, what)
     }
 
@@ -55,7 +55,7 @@ impl Failed {
         Self(StatusCode::UNPROCESSABLE_ENTITY, what.into())
     }
 
-    pub(super) fn conflict(what: impl Into<String>) -> Self {
+    pub(crate) fn conflict(what: impl Into<String>) -> Self {
         Self(StatusCode::CONFLICT, what.into())
     }
 }

@@ -6,6 +6,7 @@
 use super::super::identity::Way;
 use super::super::instance::Instance;
 use super::super::meter::exact_quantiles;
+use super::super::own_server::{OwnServer, OwnServerError};
 use super::report::{Facts, Figures, Outage, milliseconds};
 use super::{Scene, StoryError, Told};
 use larder::breaker::State;
@@ -80,7 +81,7 @@ impl Scene<'_> {
 
     /// SIGKILL, and the server starts again from a snapshot. Invalidations that were applied after the snapshot are lost.
     pub(super) async fn old_snapshot(&self, facts: &mut Facts) -> Told {
-        let server = self.server()?;
+        let server = self.redis()?;
         self.accepted(server, "SAVE").await?;
         for (number, node) in (91..=95).zip(self.nodes.iter().cycle()) {
             let delivery = self.rename(facts, *node, number, Way::Invalidate).await?;
@@ -92,7 +93,7 @@ impl Scene<'_> {
         server.kill();
         let unreadable = || self.identity.nodes.iter().all(|node| !node.cache.status().readable);
         self.until("every node has noticed", unreadable).await?;
-        server.restart().await?;
+        server.restart().await.map_err(OwnServerError::from)?;
         let restored = self.accepted(server, "DBSIZE").await?.int().unwrap_or_default();
         facts.require(restored > 0, || "the server started without its snapshot, so nothing was shown".to_owned());
         let mut outage = Outage::default();
@@ -106,12 +107,12 @@ impl Scene<'_> {
 
     /// FLUSHALL: the objects are gone, and the fences, too.
     pub(super) async fn flush_all(&self, facts: &mut Facts) -> Told {
-        let server = self.server()?;
+        let server = self.redis()?;
         let ticket = self.ticket(0).await?;
         let before = self.instance(101)?;
         let readers = self.readers(500);
         self.identity.cut(true);
-        server.flushall().await?;
+        server.flushall().await.map_err(OwnServerError::from)?;
         // A node may not have noticed yet. A change that finds the clock gone is deferred until the cache is cleared.
         self.rename(facts, 0, 101, Way::Invalidate).await?;
         for node in &self.nodes {
@@ -137,9 +138,9 @@ impl Scene<'_> {
     /// SCRIPT FLUSH: the server answers NOSCRIPT once for every script.
     pub(super) async fn script_flush(&self, facts: &mut Facts) -> Told {
         let before = Figures::of(&self.identity);
-        let server = self.server()?;
+        let server = self.redis()?;
         for number in 121..=130 {
-            server.script_flush().await?;
+            server.script_flush().await.map_err(OwnServerError::from)?;
             for (way, node) in [Way::WriteThrough, Way::Invalidate].iter().zip(self.nodes.iter().cycle()) {
                 self.rename(facts, *node, number, *way).await?;
             }
@@ -155,14 +156,22 @@ impl Scene<'_> {
         Ok(())
     }
 
-    fn server(&self) -> Result<&Server, StoryError> {
-        self.backend.server().ok_or(StoryError::Server(ServerError::Down))
+    fn server(&self) -> Result<&OwnServer, StoryError> {
+        self.backend.server().ok_or_else(|| down().into())
+    }
+
+    /// The server of the phases that only Redis and Valkey have.
+    fn redis(&self) -> Result<&Server, StoryError> {
+        match self.server()? {
+            OwnServer::Redis(server) => Ok(server),
+            OwnServer::Postgres(_) => Err(down().into()),
+        }
     }
 
     async fn accepted(&self, server: &Server, command: &str) -> Result<Reply, StoryError> {
-        match server.command(&[command]).await? {
+        match server.command(&[command]).await.map_err(OwnServerError::from)? {
             reply @ Reply::Error(_) => {
-                Err(StoryError::Server(ServerError::Refused { command: command.to_owned(), reply }))
+                Err(OwnServerError::from(ServerError::Refused { command: command.to_owned(), reply }).into())
             }
             reply => Ok(reply),
         }
@@ -286,4 +295,8 @@ impl Scene<'_> {
         facts.require(!open, || "a breaker is open after the recovery".to_owned());
         Ok(())
     }
+}
+
+fn down() -> OwnServerError {
+    ServerError::Down.into()
 }
