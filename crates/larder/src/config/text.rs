@@ -3,7 +3,7 @@
 //! No value is ever part of an error: it may be a password.
 
 use super::tree::{Node, Origin, Value, element, place_in_list, shown_name};
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
 /// The format of a configuration file.
@@ -306,7 +306,7 @@ impl<'de> Visitor<'de> for Locate<'_> {
         let Some((name, rest)) = self.0.split_first() else { return Err(serde::de::Error::custom(FOUND)) };
         let Some(place) = place_in_list(name) else { return Ok(()) };
         for _ in 0..place {
-            if list.next_element::<IgnoredAny>()?.is_none() {
+            if list.next_element::<serde::de::IgnoredAny>()?.is_none() {
                 return Ok(());
             }
         }
@@ -319,7 +319,7 @@ impl<'de> Visitor<'de> for Locate<'_> {
             if found {
                 return map.next_value_seed(Locate(rest));
             }
-            map.next_value::<IgnoredAny>()?;
+            map.next_value::<serde::de::IgnoredAny>()?;
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ pub enum InspectError {
         place: String,
         /// The version there.
         there: i32,
-        /// [`TABLES`].
+        /// The version that this program knows.
         here: i32,
     },
     /// The tables are not there, or not all of them.
