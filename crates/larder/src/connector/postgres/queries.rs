@@ -88,10 +88,10 @@ macro_rules! get {
 
 /// A lookup: a ticket, and what is there, all of one snapshot. The object may have expired, where it is kept.
 macro_rules! lookup {
-    ($from:expr, $notes:literal) => {
+    ($from:expr, $noted:expr) => {
         concat!(
             "SELECT c.epoch, c.generation, pg_current_snapshot()::text, l.payload, l.left, ",
-            noted_if!($notes, "$1"),
+            $noted,
             " FROM larder.clock c LEFT JOIN LATERAL (SELECT o.payload, ",
             left!(),
             " FROM ",
@@ -155,12 +155,16 @@ queries! {
     GetHinted(INT8, INT8, INT8) = get!(hinted!());
     /// Key, shape.
     GetCold(INT8, INT8) = get!(cold!());
-    /// Key, shape, whether notes count.
-    LookupPrimary(INT8, INT8, BOOL) = lookup!(primary!(), "$3");
-    /// Key, shape, where it leads, whether notes count.
-    LookupHinted(INT8, INT8, INT8, BOOL) = lookup!(hinted!(), "$4");
-    /// Key, shape, whether notes count.
-    LookupCold(INT8, INT8, BOOL) = lookup!(cold!(), "$3");
+    /// Key, shape. Whether notes count is not a parameter: with one, PostgreSQL would make a plan anew for each lookup.
+    LookupPrimary(INT8, INT8) = lookup!(primary!(), "false");
+    /// Key, shape, where it leads.
+    LookupHinted(INT8, INT8, INT8) = lookup!(hinted!(), "false");
+    /// Key, shape.
+    LookupCold(INT8, INT8) = lookup!(cold!(), "false");
+    /// The same three, where notes count.
+    LookupPrimaryOrNote(INT8, INT8) = lookup!(primary!(), noted!("$1"));
+    LookupHintedOrNote(INT8, INT8, INT8) = lookup!(hinted!(), noted!("$1"));
+    LookupColdOrNote(INT8, INT8) = lookup!(cold!(), noted!("$1"));
     /// Keys, for each whether it is primary; shape, whether notes count, whether expired objects do that are kept. A row for each key, in their
     /// order, all of one snapshot. This node's hints are not asked: a wrong one would cost a second statement.
     LookupMany(INT8_ARRAY, BOOL_ARRAY, INT8, BOOL, BOOL) = concat!(

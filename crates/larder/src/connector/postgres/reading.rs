@@ -104,13 +104,16 @@ impl Store {
 
     async fn lookup(&self, asked: &Asked<'_>) -> Lookup {
         let Some(connection) = self.trusted() else { return Lookup::miss(Miss::Distrusted, None) };
-        let (shape, leads_to, notes) = (self.local.shape, self.leads_to(asked), self.notes_absence());
-        let short: [Parameter<'_>; 3] = [&asked.mark, &shape, &notes];
-        let long: [Parameter<'_>; 4] = [&asked.mark, &shape, &leads_to, &notes];
-        let (query, parameters): (_, Parameters<'_>) = match asked.way {
-            Way::Primary(_) => (Query::LookupPrimary, &short),
-            Way::Hinted(_) => (Query::LookupHinted, &long),
-            Way::Cold => (Query::LookupCold, &short),
+        let (shape, leads_to) = (self.local.shape, self.leads_to(asked));
+        let by_place: Parameters<'_> = &[&asked.mark, &shape, &leads_to];
+        let by_key = by_place.get(..2).unwrap_or(by_place);
+        let (query, parameters) = match (&asked.way, self.notes_absence()) {
+            (Way::Primary(_), false) => (Query::LookupPrimary, by_key),
+            (Way::Primary(_), true) => (Query::LookupPrimaryOrNote, by_key),
+            (Way::Hinted(_), false) => (Query::LookupHinted, by_place),
+            (Way::Hinted(_), true) => (Query::LookupHintedOrNote, by_place),
+            (Way::Cold, false) => (Query::LookupCold, by_key),
+            (Way::Cold, true) => (Query::LookupColdOrNote, by_key),
         };
         let touched = self.touch_of(asked);
         let sent = self

@@ -124,8 +124,11 @@ CREATE OR REPLACE FUNCTION larder.mark(cache text, index text, key bytea) RETURN
   SELECT ('x' || encode(substring(sha256(convert_to(
     octet_length(cache) || ':' || cache || ',' || octet_length(index) || ':' || index || ',', 'UTF8') || key) FOR 8), 'hex'))::bit(64)::int8 $$;
 
+-- Here and below, plan_cache_mode: otherwise PostgreSQL finds a plan for just these keys cheaper than one for any, and makes it anew for each call.
+
 -- Appends the fences of keys, and the change for the feed. Of more than 10,000 keys it says the whole cache: those who follow are sooner done with that.
-CREATE OR REPLACE FUNCTION larder.touch(cache text, index text, keys bytea[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION larder.touch(cache text, index text, keys bytea[]) RETURNS void
+  LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
   IF cardinality(keys) > 10000 THEN
     PERFORM larder.truncate(cache);
@@ -152,7 +155,7 @@ CREATE OR REPLACE FUNCTION larder.has_columns(tab oid, names text[], types text[
 -- For any client, in any transaction: forgets every object that one of the keys leads to, when the transaction commits, and not at all when it does
 -- not. Waits for nobody, and nobody waits for it. A key that is NULL leads to nothing.
 CREATE OR REPLACE FUNCTION larder.invalidate(cache text, index text, VARIADIC keys text[]) RETURNS void
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   bytes bytea[] := ARRAY(SELECT convert_to(k, 'UTF8') FROM unnest(keys) k WHERE k IS NOT NULL);
 BEGIN
@@ -161,7 +164,7 @@ END $$;
 
 -- The same for keys that are bytes, as those of several parts are.
 CREATE OR REPLACE FUNCTION larder.invalidate_bytes(cache text, index text, VARIADIC keys bytea[]) RETURNS void
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
   PERFORM larder.touch(cache, index, ARRAY(SELECT k FROM unnest(keys) k WHERE k IS NOT NULL));
 END $$;
