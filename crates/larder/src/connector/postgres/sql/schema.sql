@@ -147,10 +147,14 @@ CREATE OR REPLACE FUNCTION larder.part(bytes bytea) RETURNS bytea LANGUAGE sql I
 
 -- Whether a table still has these columns, of these types; a type that is NULL may be any. A trigger asks, so that no write of an application fails
 -- where a column was dropped or renamed, or has another type now.
-CREATE OR REPLACE FUNCTION larder.has_columns(tab oid, names text[], types text[]) RETURNS bool LANGUAGE sql STABLE AS $$
-  SELECT count(*) = cardinality(names) FROM unnest(names, types) AS wanted(name, type) JOIN pg_catalog.pg_attribute a
+-- In plpgsql, since a function in SQL is planned anew by each statement that calls it.
+CREATE OR REPLACE FUNCTION larder.has_columns(tab oid, names text[], types text[]) RETURNS bool
+  LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+  RETURN (SELECT count(*) = cardinality(names) FROM unnest(names, types) AS wanted(name, type) JOIN pg_catalog.pg_attribute a
     ON a.attrelid = tab AND a.attname = wanted.name AND NOT a.attisdropped
-    AND coalesce(wanted.type = pg_catalog.format_type(a.atttypid, NULL), true) $$;
+    AND coalesce(wanted.type = pg_catalog.format_type(a.atttypid, NULL), true));
+END $$;
 
 -- For any client, in any transaction: forgets every object that one of the keys leads to, when the transaction commits, and not at all when it does
 -- not. Waits for nobody, and nobody waits for it. A key that is NULL leads to nothing.
