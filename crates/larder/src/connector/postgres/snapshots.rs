@@ -53,12 +53,6 @@ impl Snapshots {
         Some(ticket)
     }
 
-    /// The ticket that was kept last.
-    pub(crate) fn newest(&self) -> Option<Ticket> {
-        let (epoch, sequence) = *self.0.lock().order.back()?;
-        Some(Ticket { epoch, sequence })
-    }
-
     /// What a ticket stands for; `None` where it is no longer known.
     ///
     /// Another node's ticket stands for what this node was told before it: that snapshot sees nothing which the ticket's does not see. Where no transaction

@@ -121,6 +121,7 @@ impl Store {
         let (Some(epoch), Some(generation), Some(snapshot)) = decided else { return Err(unexpected()) };
         let (epoch, generation) = epoch.parse().ok().zip(generation.parse().ok()).ok_or_else(unexpected)?;
         let at = self.link.kind().snapshots.keep(epoch, generation, snapshot);
+        at.into_iter().for_each(|at| self.saw(at));
         let fill = Fill { stored, at };
         if stored != Stored::Accepted {
             return Ok((fill, false));
@@ -184,9 +185,7 @@ impl Store {
             return self.forget_instead(Stored::Unfit, guards).await;
         };
         let mut ticket = None;
-        if self.may_read().is_ok()
-            && let Some(seen) = self.link.kind().snapshots.newest()
-        {
+        if let Some(seen) = self.seen_ticket() {
             let connection = self.link.generation();
             match self.send(Mode::Set, object, &bytes, Some(seen)).await {
                 Ok(Fill { stored: Stored::Overtaken, at }) => ticket = at,
