@@ -9,6 +9,7 @@
 //! | [`server`] | real Redis and Valkey servers on temporary sockets, with kill, stop, continue and restart |
 //! | [`postgres`] | real PostgreSQL servers on temporary sockets, with kill, stop, continue, restart and standbys |
 //! | [`pgbouncer`] | a real PgBouncer in front of one, with kill and restart |
+//! | [`mod@log`] | what one thread logs, for tests that read it |
 //! | [`proxy`] | a scripted proxy that corrupts, delays, cuts and drops |
 //!
 //! Servers and proxy need no cargo feature. The rest needs the feature `conformance`, which is on by default.
@@ -19,6 +20,7 @@
 pub mod conformance;
 #[cfg(feature = "conformance")]
 pub mod entries;
+pub mod log;
 #[cfg(feature = "conformance")]
 pub mod model;
 pub mod pgbouncer;

@@ -10,7 +10,6 @@ mod housekeeping;
 #[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]
 mod in_transaction;
 mod interleavings;
-mod log;
 mod many;
 mod names;
 mod node;

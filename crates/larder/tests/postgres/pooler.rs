@@ -1,6 +1,7 @@
 //! PgBouncer in transaction mode between a node and the server.
 
-use crate::log::Log;
+use larder_testing::log::Log;
+use tracing::Level;
 use crate::node::{Node, options, servers, until};
 use larder::connector::postgres::PostgresOptions;
 use larder_testing::entries::Site;
@@ -38,7 +39,7 @@ async fn a_restart_of_the_pooler_loses_nothing() {
 async fn an_old_pooler_and_prepared_statements_are_told_apart_from_an_outage() {
     for server in servers().await {
         let pooler = PgBouncer::start(&server).await.unwrap();
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let node = Node::begin(through(&pooler, &server, true));
         until("a session has lost what was prepared", || {
             let ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'larder' AND state = 'idle'";

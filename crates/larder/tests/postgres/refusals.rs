@@ -1,6 +1,7 @@
 //! What the log says when a server cannot be used: what happened, and what to change.
 
-use crate::log::Log;
+use larder_testing::log::Log;
+use tracing::Level;
 use crate::node::{Node, options, servers, session, until};
 use larder::connector::postgres::{Postgres, PostgresOptions};
 use larder::{Delivery, Stored};
@@ -12,7 +13,7 @@ use tokio::net::TcpListener;
 
 /// What is said of the first attempt to connect.
 pub(crate) async fn refusal(options: PostgresOptions) -> String {
-    let (log, _guard) = Log::begin();
+    let (log, _guard) = Log::begin(Level::INFO);
     let _node = Node::begin(options);
     until("the first attempt has failed", || log.count(&["cannot connect: "]) > 0).await;
     log.text()
@@ -257,7 +258,7 @@ async fn without_a_right_to_store_reads_go_on_and_nothing_is_stale() {
         node.readable().await;
         node.cache.set(Site::new("a", &["h"], "x")).await;
         server.psql("REVOKE INSERT ON larder.objects FROM app").unwrap();
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let ticket = node.begins_to_load().await;
         assert_eq!(node.fill(Site::new("b", &["k"], "y"), ticket).await, Stored::Unfit);
         for _ in 0..3 {

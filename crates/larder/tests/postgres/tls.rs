@@ -1,6 +1,7 @@
 //! TLS as libpq's `sslmode` means it, on real servers with certificates that the tests make.
 
-use crate::log::Log;
+use larder_testing::log::Log;
+use tracing::Level;
 use crate::node::{Node, until};
 use crate::refusals::{refusal_of, says};
 use larder::connector::postgres::PostgresOptions;
@@ -213,7 +214,7 @@ async fn a_renewed_authority_is_believed_without_a_restart() {
         node.readable().await;
         let renewed = Authority::new("renewed");
         secured.serve(&renewed.issue("localhost", &["localhost"], false));
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         secured
             .server
             .psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'larder'")

@@ -5,49 +5,9 @@ use crate::node::{Node, config, servers, until};
 use larder::Delivery;
 use larder::breaker::State;
 use larder::connector::Secret;
+use larder_testing::log::Log;
 use larder_testing::server::{ScriptedServer, ServerOptions};
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-use tracing_subscriber::fmt::MakeWriter;
-
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// What is logged on this thread from here on, down to the level info.
-    pub(crate) fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-
-    /// How many events have all of these words.
-    pub(crate) fn count(&self, words: &[&str]) -> usize {
-        self.text().lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
+use tracing::Level;
 
 const ID: &str = "it's:a private id";
 const HOST: &str = "private.example";
@@ -81,7 +41,7 @@ fn tells_nothing(log: &Log) {
 async fn errors_of_the_server_that_repeat_our_keys_are_not_logged_as_they_are() {
     for command in ["GET", "UNLINK", "MGET", "GETRANGE", "SET"] {
         for server in servers(ServerOptions::default()).await {
-            let (log, _guard) = Log::begin();
+            let (log, _guard) = Log::begin(Level::INFO);
             let node = Node::on(&server).await;
             node.set(ID, &[HOST], NAME).await;
             server.command(&["ACL", "SETUSER", "default", &format!("-{}", command.to_lowercase())]).await.unwrap();
@@ -90,7 +50,7 @@ async fn errors_of_the_server_that_repeat_our_keys_are_not_logged_as_they_are() 
         }
         let options = ServerOptions::default().config(format!("rename-command {command} \"\""));
         for server in servers(options).await {
-            let (log, _guard) = Log::begin();
+            let (log, _guard) = Log::begin(Level::INFO);
             let node = Node::begin(config(server.socket()));
             until("there is a connection", || log.text().contains("connected")).await;
             everything(&node).await;
@@ -100,7 +60,7 @@ async fn errors_of_the_server_that_repeat_our_keys_are_not_logged_as_they_are() 
     let few = "user larder on >opensesame ~larder:instance:[ci]* +@all";
     for server in servers(ServerOptions::default().config(few)).await {
         Node::on(&server).await.set(ID, &[HOST], NAME).await;
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let mut config = config(server.socket());
         config.username = Some("larder".to_owned());
         config.password = Some(Secret::new("opensesame"));
@@ -128,7 +88,7 @@ async fn a_password_that_the_server_repeats_is_not_logged() {
         })
         .await
         .unwrap();
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let mut config = config(server.socket());
         config.username = Some("larder".to_owned());
         config.password = Some(Secret::new("open sesame"));

@@ -1,6 +1,7 @@
 //! A user that lacks a right: what needs it does not work, everything else does, nothing is stale, and an operator is told once.
 
-use crate::discretion::Log;
+use larder_testing::log::Log;
+use tracing::Level;
 use crate::instance::{Instance, instance};
 use crate::node::{Node, calls, config, servers, until};
 use larder::breaker::State;
@@ -162,7 +163,7 @@ async fn a_right_that_was_never_there_costs_what_needs_it_and_an_operator_is_tol
             grant(&server).await;
             let observer = begin(&server).await;
             withdraw(&server, right).await;
-            let (log, _guard) = Log::begin();
+            let (log, _guard) = Log::begin(Level::INFO);
             let node = node(&server, right);
             if NEEDED_TO_CONNECT.contains(&right) {
                 until("the breaker is open", || node.redis.breaker().state() == State::Open).await;
@@ -203,7 +204,7 @@ async fn what_a_right_costs_is_told_when_it_is_missed_and_large_objects_are_not_
     for server in servers(ServerOptions::default()).await {
         grant(&server).await;
         let _ = begin(&server).await;
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let node = node(&server, "rename");
         node.readable().await;
         withdraw(&server, "rename").await;
@@ -233,7 +234,7 @@ async fn keys_that_are_forbidden_cost_the_cache_that_has_them() {
     for server in servers(ServerOptions::default()).await {
         grant(&server).await;
         let observer = begin(&server).await;
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let node = node(&server, "");
         node.readable().await;
         server.command(&["ACL", "SETUSER", "larder", "resetkeys", "~larder:instance:[ci]*"]).await.unwrap();
@@ -254,7 +255,7 @@ async fn keys_that_are_forbidden_cost_the_cache_that_has_them() {
 #[tokio::test]
 async fn a_slow_script_of_somebody_else_is_a_failure_and_no_end_of_the_connection() {
     for server in servers(ServerOptions::default().config("busy-reply-threshold 1")).await {
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let mut config = config(server.socket());
         (config.operation_timeout, config.breaker.consecutive_failures) = (Duration::from_secs(20), 1_000);
         config.breaker.failure_ratio = 0.0;

@@ -1,6 +1,7 @@
 //! What an operator reads: one event when a state begins, one when it ends, and none for each request.
 
-use crate::discretion::Log;
+use larder_testing::log::Log;
+use tracing::Level;
 use crate::instance::{Instance, instance};
 use crate::node::{Node, servers};
 use larder::{Delivery, Stored};
@@ -9,7 +10,7 @@ use larder_testing::server::ServerOptions;
 #[tokio::test]
 async fn deferring_is_told_when_it_begins_and_when_it_ends() {
     for server in servers(ServerOptions::default()).await {
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let node = Node::on(&server).await;
         for round in 1..=2 {
             server.stop().unwrap();
@@ -32,7 +33,7 @@ async fn deferring_is_told_when_it_begins_and_when_it_ends() {
 #[tokio::test]
 async fn a_caller_that_goes_away_is_told_as_the_reason() {
     for server in servers(ServerOptions::default()).await {
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let node = Node::on(&server).await;
         server.stop().unwrap();
         drop(crate::node::at_once(node.cache.invalidate(Instance::ID, ["1"])));
@@ -46,7 +47,7 @@ async fn a_caller_that_goes_away_is_told_as_the_reason() {
 #[tokio::test]
 async fn full_memory_is_told_once() {
     for server in servers(ServerOptions::default()).await {
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let node = Node::on(&server).await;
         server.config_set("maxmemory", "1mb").await.unwrap();
         for id in 0..50 {
@@ -61,7 +62,7 @@ async fn full_memory_is_told_once() {
 #[tokio::test]
 async fn what_comes_with_every_request_is_not_told_with_every_request() {
     for server in servers(ServerOptions::default()).await {
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let node = Node::on(&server).await;
         let name = format!("larder:instance:o{:016x}:1", node.cache.schema().fingerprint());
         for round in 1..=20 {
@@ -89,7 +90,7 @@ async fn what_comes_with_every_request_is_not_told_with_every_request() {
 #[tokio::test]
 async fn an_outage_is_told_when_it_begins_and_when_it_ends() {
     for server in servers(ServerOptions::default()).await {
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let node = Node::on(&server).await;
         server.kill();
         for id in 0..20 {

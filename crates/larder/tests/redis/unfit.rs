@@ -1,6 +1,7 @@
 //! Objects whose bytes would be read back as another object, or not at all.
 
-use crate::discretion::Log;
+use larder_testing::log::Log;
+use tracing::Level;
 use crate::node::{config, servers, until};
 use larder::connector::redis::Redis;
 use larder::{Cache, Entry, Lookup, Miss, Schema, Stored};
@@ -62,7 +63,7 @@ fn told(log: &Log, level: &str) -> usize {
 #[tokio::test]
 async fn an_object_that_bytes_do_not_keep_is_refused_by_every_call_and_leaves_nothing_older() {
     for server in servers(ServerOptions::default()).await {
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let cache: Cache<Profile> = cache(&server).await;
         for nickname in [None, Some(Some("jo".to_owned()))] {
             assert_eq!(cache.set(profile(1, nickname.clone())).await, Stored::Accepted);
@@ -106,7 +107,7 @@ async fn an_object_that_bytes_do_not_keep_is_refused_by_every_call_and_leaves_no
 #[tokio::test]
 async fn an_object_that_could_never_be_read_again_is_refused() {
     for server in servers(ServerOptions::default()).await {
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let cache: Cache<Account> = cache(&server).await;
         for cents in [0, 7, i128::MAX] {
             assert_eq!(cache.set(Account { id: 1, balance: Balance { cents } }).await, Stored::Unfit);
@@ -124,7 +125,7 @@ async fn an_object_that_could_never_be_read_again_is_refused() {
 #[tokio::test]
 async fn an_object_that_would_be_read_as_another_is_refused_and_its_values_are_not_told() {
     for server in servers(ServerOptions::default()).await {
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let cache: Cache<Login> = cache(&server).await;
         assert_eq!(cache.set(Login { id: 1, secret: String::new() }).await, Stored::Accepted);
         assert_eq!(cache.set(Login { id: 1, secret: "sesame".into() }).await, Stored::Unfit);
@@ -165,7 +166,7 @@ mod picky {
 #[tokio::test]
 async fn a_payload_that_its_reader_refuses_is_reported_without_what_it_holds_and_is_removed() {
     for server in servers(ServerOptions::default()).await {
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::begin(Level::INFO);
         let (writer, reader): (Cache<Note>, Cache<picky::Note>) = (cache(&server).await, cache(&server).await);
         assert_eq!(writer.schema().fingerprint(), reader.schema().fingerprint());
         let note = || Note { id: 1, text: "secret: sesame".into() };

@@ -1,6 +1,6 @@
 //! Keys are unique: an object that is stored ends every other object that has one of its keys.
 
-use crate::log::Log;
+use larder_testing::log::Log;
 use crate::place::Place;
 use crate::user::{User, user};
 use larder::{Cache, LoadOptions, Lookup, Stored, Ticket};

@@ -3,7 +3,6 @@
 
 mod counting;
 mod displaced;
-mod log;
 #[cfg(all(feature = "redis", feature = "yaml"))]
 mod metrics;
 mod place;

@@ -1,6 +1,6 @@
 //! A loaded object that does not list the key it was loaded by.
 
-use crate::log::Log;
+use larder_testing::log::Log;
 use crate::place::{LONG, Place};
 use crate::user::{User, user};
 use larder::clock::Clock;
