@@ -38,7 +38,8 @@ impl Log {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
             let lines = tracing_subscriber::fmt().with_max_level(Level::DEBUG).with_ansi(false).with_writer(ThisThread);
-            tracing::subscriber::set_global_default(lines.finish()).expect("the only global subscriber of this process");
+            tracing::subscriber::set_global_default(lines.finish())
+                .expect("the only global subscriber of this process");
         });
         let log = Self { level, text: Arc::default() };
         CURRENT.set(Some(log.clone()));

@@ -1,12 +1,12 @@
 //! PgBouncer in transaction mode between a node and the server.
 
-use larder_testing::log::Log;
-use tracing::Level;
 use crate::node::{Node, options, servers, until};
 use larder::connector::postgres::PostgresOptions;
 use larder_testing::entries::Site;
+use larder_testing::log::Log;
 use larder_testing::pgbouncer::PgBouncer;
 use larder_testing::postgres::PostgresServer;
+use tracing::Level;
 
 fn through(pooler: &PgBouncer, server: &PostgresServer, prepared: bool) -> PostgresOptions {
     let direct = options(server);

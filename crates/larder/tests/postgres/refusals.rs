@@ -1,15 +1,15 @@
 //! What the log says when a server cannot be used: what happened, and what to change.
 
-use larder_testing::log::Log;
-use tracing::Level;
 use crate::node::{Node, options, servers, session, until};
 use larder::connector::postgres::{Postgres, PostgresOptions};
 use larder::{Delivery, Stored};
 use larder_testing::entries::Site;
+use larder_testing::log::Log;
 use larder_testing::postgres::{PostgresServer, required};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tracing::Level;
 
 /// What is said of the first attempt to connect.
 pub(crate) async fn refusal(options: PostgresOptions) -> String {

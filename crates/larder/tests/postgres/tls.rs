@@ -1,14 +1,14 @@
 //! TLS as libpq's `sslmode` means it, on real servers with certificates that the tests make.
 
-use larder_testing::log::Log;
-use tracing::Level;
 use crate::node::{Node, until};
 use crate::refusals::{refusal_of, says};
 use larder::connector::postgres::PostgresOptions;
+use larder_testing::log::Log;
 use larder_testing::postgres::{PostgresServer, required};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::path::PathBuf;
 use std::time::Duration;
+use tracing::Level;
 
 /// An authority, and what it has issued.
 struct Authority {

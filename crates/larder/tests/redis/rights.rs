@@ -1,14 +1,14 @@
 //! A user that lacks a right: what needs it does not work, everything else does, nothing is stale, and an operator is told once.
 
-use larder_testing::log::Log;
-use tracing::Level;
 use crate::instance::{Instance, instance};
 use crate::node::{Node, calls, config, servers, until};
 use larder::breaker::State;
 use larder::connector::Secret;
 use larder::{Delivery, Stored};
+use larder_testing::log::Log;
 use larder_testing::server::{Server, ServerOptions};
 use std::time::Duration;
+use tracing::Level;
 
 /// The commands that the operator's page asks for.
 fn granted() -> Vec<&'static str> {

@@ -1,11 +1,11 @@
 //! What an operator reads: one event when a state begins, one when it ends, and none for each request.
 
-use larder_testing::log::Log;
-use tracing::Level;
 use crate::instance::{Instance, instance};
 use crate::node::{Node, servers};
 use larder::{Delivery, Stored};
+use larder_testing::log::Log;
 use larder_testing::server::ServerOptions;
+use tracing::Level;
 
 #[tokio::test]
 async fn deferring_is_told_when_it_begins_and_when_it_ends() {

@@ -1,14 +1,14 @@
 //! Objects whose bytes would be read back as another object, or not at all.
 
-use larder_testing::log::Log;
-use tracing::Level;
 use crate::node::{config, servers, until};
 use larder::connector::redis::Redis;
 use larder::{Cache, Entry, Lookup, Miss, Schema, Stored};
+use larder_testing::log::Log;
 use larder_testing::server::{Server, ServerOptions};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::sync::Arc;
+use tracing::Level;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Entry)]
 #[entry(cache = "profile")]

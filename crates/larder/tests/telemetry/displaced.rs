@@ -1,9 +1,9 @@
 //! Keys are unique: an object that is stored ends every other object that has one of its keys.
 
-use larder_testing::log::Log;
 use crate::place::Place;
 use crate::user::{User, user};
 use larder::{Cache, LoadOptions, Lookup, Stored, Ticket};
+use larder_testing::log::Log;
 use tracing::Level;
 
 async fn ticket(cache: &Cache<User>) -> Ticket {

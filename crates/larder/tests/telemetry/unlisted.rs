@@ -1,10 +1,10 @@
 //! A loaded object that does not list the key it was loaded by.
 
-use larder_testing::log::Log;
 use crate::place::{LONG, Place};
 use crate::user::{User, user};
 use larder::clock::Clock;
 use larder::{Cache, CacheOptions, Caches, LoadOptions};
+use larder_testing::log::Log;
 use std::time::Duration;
 use tracing::Level;
 
