@@ -30,7 +30,7 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
         name: "url",
         give: "postgres://user:password@host:port/database, or keys and values such as `host=… user=… dbname=…`",
         read: |postgres, node| {
-            let read = Url::parse(text(node)?).map_err(|reason| Refused::Hidden(reason.to_owned()))?;
+            let read = Url::parse(text(node)?).map_err(|reason| Refused::Hidden(reason.to_string()))?;
             (postgres.options.url, postgres.in_url) = read;
             Ok(())
         },

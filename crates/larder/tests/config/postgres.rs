@@ -112,7 +112,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ),
         (
             "connectors: { postgres: { url: 'user=ann' } }",
-            "line 1: connectors.postgres.url names no host: give postgres://user:password@host:port/database, or keys and values such as `host=… user=… dbname=…`",
+            "line 1: connectors.postgres.url cannot be used: its `host` is missing: give a host, or the folder of a Unix socket: give postgres://user:password@host:port/database, or keys and values such as `host=… user=… dbname=…`",
         ),
     ] {
         assert_eq!(refusal(text), expected);

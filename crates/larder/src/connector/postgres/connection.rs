@@ -6,7 +6,7 @@
 use super::address;
 use super::connecting::{self, Whom};
 use super::errors::{is_of_prepared, trouble};
-use super::options::PostgresOptions;
+use super::options::{PostgresOptions, UrlError};
 use super::queries::Query;
 use super::tls::TlsOptions;
 use crate::connector::remote::{Trouble, What};
@@ -22,8 +22,8 @@ pub(crate) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// What the client library connects with. A password that came from a file is read again: it may have changed since.
 pub(crate) async fn config(options: &PostgresOptions) -> Result<(Config, TlsOptions), Trouble> {
-    let refused = |error: OptionError| Trouble::Error { what: What::Refused, text: error.to_string() };
-    let (mut config, tls) = address::parse(&options.url.to_string()).map_err(refused)?;
+    let refused = |error: UrlError| Trouble::Error { what: What::Refused, text: OptionError::from(error).to_string() };
+    let (mut config, tls) = address::read(&options.url).map_err(refused)?;
     if let Some(password) = options.password.clone() {
         // A file may be on a disk that hangs, so it is not read here, where other tasks wait.
         let password = tokio::task::spawn_blocking(move || password.read_again());

@@ -3,7 +3,9 @@
 
 mod url;
 
-pub(crate) use url::Url;
+#[cfg(feature = "postgres")]
+pub(crate) use url::PORT;
+pub(crate) use url::{Url, UrlError};
 
 use crate::breaker::BreakerOptions;
 use crate::connector::secret::Secret;
@@ -81,10 +83,7 @@ impl PostgresOptions {
     ///
     /// The text is neither, or has a parameter that cannot be honoured. The error never shows the text: it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, OptionError> {
-        // Names the parameter that is wrong.
-        #[cfg(feature = "postgres")]
-        super::address::parse(url)?;
-        let (url, password) = Url::parse(url).map_err(|wrong| OptionError::hidden("url", wrong))?;
+        let (url, password) = Url::parse(url)?;
         Ok(Self { password, ..Self::new(url) })
     }
 

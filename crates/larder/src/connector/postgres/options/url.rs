@@ -5,6 +5,7 @@
 //! written again as keys and values: for the client library, and for people. The password is kept apart.
 
 use crate::connector::secret::Secret;
+use crate::option_error::OptionError;
 use std::fmt;
 
 const UNREADABLE: &str = "is neither a URL of a database nor a list of keys and values (in a URL, write characters other than letters and digits \
@@ -41,6 +42,75 @@ const KNOWN: [&str; 27] = [
     "load_balance_hosts",
 ];
 
+/// Parameters of libpq that larder does not honour.
+const FOREIGN: [&str; 23] = [
+    "gssdelegation",
+    "gsslib",
+    "krbsrvname",
+    "passfile",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "scram_client_key",
+    "scram_server_key",
+    "service",
+    "servicefile",
+    "sslcertmode",
+    "sslcrl",
+    "sslcrldir",
+    "sslkeylogfile",
+    "sslpassword",
+    "ssl_max_protocol_version",
+    "min_protocol_version",
+    "max_protocol_version",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_issuer",
+    "oauth_scope",
+];
+
+const UNKNOWN: &str = "has a parameter that libpq does not know: correct its name, and percent-encode or quote special characters in values";
+const NO_HOST: &str = "is missing: give a host, or the folder of a Unix socket";
+pub(crate) const PORT: &str = "is not a number from 1 to 65535, or a list of them";
+
+/// Why a text does not say where a database is. It shows no part of the text, which may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UrlError {
+    /// The parameter that is wrong. `None`: the text as a whole is.
+    pub(crate) parameter: Option<&'static str>,
+    /// Continues the sentence after the name of what is wrong.
+    pub(crate) wrong: &'static str,
+}
+
+impl UrlError {
+    fn whole(wrong: &'static str) -> Self {
+        Self { parameter: None, wrong }
+    }
+
+    fn of(parameter: &'static str, wrong: &'static str) -> Self {
+        Self { parameter: Some(parameter), wrong }
+    }
+}
+
+/// Continues the sentence after the name of the setting.
+impl fmt::Display for UrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.parameter {
+            None => f.write_str(self.wrong),
+            Some(parameter) => write!(f, "cannot be used: its `{parameter}` {}", self.wrong),
+        }
+    }
+}
+
+impl From<UrlError> for OptionError {
+    fn from(UrlError { parameter, wrong }: UrlError) -> Self {
+        match parameter {
+            None => Self::hidden("url", wrong),
+            Some(parameter) => Self::hidden(parameter, wrong).within("url: "),
+        }
+    }
+}
+
 /// Settings with one value for each host. When they are given again, further hosts are added.
 const LISTS: [&str; 3] = ["host", "hostaddr", "port"];
 
@@ -49,22 +119,25 @@ const LISTS: [&str; 3] = ["host", "hostaddr", "port"];
 pub(crate) struct Url(Vec<(&'static str, String)>);
 
 impl Url {
-    /// Reads a URL, or keys and values. Returns the password separately. The error text follows the path of the setting. It never shows a
-    /// part of `text`, which may hold a password.
-    pub(crate) fn parse(text: &str) -> Result<(Self, Option<Secret>), &'static str> {
+    /// Reads a URL, or keys and values. Returns the password separately.
+    pub(crate) fn parse(text: &str) -> Result<(Self, Option<Secret>), UrlError> {
         let text = text.trim();
         let given = match text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://")) {
             Some(rest) => of_url(rest),
             None => of_words(text),
         };
         let (mut url, mut password) = (Self::default(), None);
-        for (key, value) in given.ok_or(UNREADABLE)? {
+        for (key, value) in given.ok_or(UrlError::whole(UNREADABLE))? {
             if key == "password" {
                 password = Some(Secret::new(value)).filter(|password| !password.expose().is_empty());
                 continue;
             }
+            if let Some(foreign) = FOREIGN.into_iter().find(|foreign| *foreign == key) {
+                let wrong = "is a parameter of libpq that larder does not honour: leave it out";
+                return Err(UrlError::of(foreign, wrong));
+            }
             let Some(key) = KNOWN.into_iter().find(|known| *known == key) else {
-                return Err("has a parameter that larder does not know");
+                return Err(UrlError::whole(UNKNOWN));
             };
             match url.0.iter_mut().find(|(given, _)| *given == key) {
                 Some((_, values)) if LISTS.contains(&key) => {
@@ -76,12 +149,14 @@ impl Url {
             }
         }
         if url.is_empty() {
-            return Err("names no host");
+            return Err(UrlError::of("host", NO_HOST));
+        }
+        let number = |port: &str| port.is_empty() || port.trim().parse::<u16>().is_ok_and(|port| port > 0);
+        if !url.get("port").unwrap_or_default().split(',').all(number) {
+            return Err(UrlError::of("port", PORT));
         }
         #[cfg(feature = "postgres")]
-        if crate::connector::postgres::address::parse(&url.to_string()).is_err() {
-            return Err("has a parameter with a value that cannot be used");
-        }
+        crate::connector::postgres::address::read(&url)?;
         Ok((url, password))
     }
 
@@ -95,6 +170,12 @@ impl Url {
         self.0.retain(|(key, _)| *key != "application_name");
         self.0.push(("application_name", name.to_owned()));
         self
+    }
+
+    /// The parameters and their values.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(key, value)| (*key, value.as_str()))
     }
 
     fn get(&self, key: &str) -> Option<&str> {
@@ -163,15 +244,18 @@ fn of_url(text: &str) -> Option<Vec<(String, String)>> {
             return None;
         }
         add("host", host)?;
-        let port = port.unwrap_or("5432");
-        add("port", port.parse::<u16>().ok().map(|_| port)?)?;
+        add("port", port.filter(|port| !port.is_empty()).unwrap_or("5432"))?;
     }
     if let Some(database) = database.filter(|database| !database.is_empty()) {
         add("dbname", database)?;
     }
     for parameter in query.unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty()) {
         let (key, value) = parameter.split_once('=')?;
-        add(&decode(key)?, value)?;
+        // As the drivers for Java have it. libpq takes it in URLs, too.
+        match (&*decode(key)?, value) {
+            ("ssl", "true") => add("sslmode", "require")?,
+            (key, value) => add(key, value)?,
+        }
     }
     Some(given)
 }
@@ -219,7 +303,7 @@ fn decode(text: &str) -> Option<String> {
             b'%' => {
                 let mut digit = || char::from(rest.next()?).to_digit(16);
                 let high = digit()?;
-                u8::try_from(high * 16 + digit()?).ok()?
+                u8::try_from(high * 16 + digit()?).ok().filter(|byte| *byte != 0)?
             }
             byte => byte,
         });
@@ -231,7 +315,7 @@ fn decode(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<(String, Option<String>), &'static str> {
+    fn read(text: &str) -> Result<(String, Option<String>), UrlError> {
         Url::parse(text).map(|(url, password)| (url.to_string(), password.map(|password| password.expose().to_owned())))
     }
 
@@ -255,6 +339,8 @@ mod tests {
             (" host = h  port=1 password='it\\'s \\\\ rye' ", "host=h port=1", Some("it's \\ rye")),
             ("host=h user='a b'", "host=h user='a b'", None),
             ("host=h password=''", "host=h", None),
+            ("postgres://jo:@h:/d", "user=jo host=h port=5432 dbname=d", None),
+            ("postgres://h?ssl=true", "host=h port=5432 sslmode=require", None),
             ("host=a host=b user=ann user=bob", "host=a,b user=bob", None),
         ] {
             assert_eq!(read(text), Ok((shown.to_owned(), password.map(str::to_owned))), "{text}");
@@ -272,6 +358,34 @@ mod tests {
             ("postgres://a,b:1/z", "a,b:5432,1/z"),
         ] {
             assert_eq!(Url::parse(text).unwrap().0.place(), place, "{text}");
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn what_cannot_be_honoured_is_named_and_nothing_is_shown() {
+        for (text, option) in [
+            ("postgres://jo:hunter2@h/d?sslcrl=hunter2", "url: sslcrl"),
+            ("postgres://jo:hunter2@h/d?passfile=hunter2", "url: passfile"),
+            ("postgres://jo:hunter2@h/d?hunter2=x", "url"),
+            ("postgres://jo:hunter2%2@h/d", "url"),
+            ("postgres://jo:hunter2@h:hunter2/d", "url: port"),
+            ("postgres://jo:hunter2@/d", "url: host"),
+            ("host=h hostaddr=hunter2", "url: hostaddr"),
+            ("host=a,b port=1,2,3", "url: port"),
+            ("host=a target_session_attrs=standby", "url: target_session_attrs"),
+            ("host=a sslmode=hunter2", "url: sslmode"),
+            ("host=a sslmode=verify-full", "url: sslrootcert"),
+            ("host=a sslmode=require sslrootcert=system", "url: sslmode"),
+            ("host=a sslcert=hunter2", "url: sslkey"),
+            ("host=a sslnegotiation=direct", "url: sslnegotiation"),
+            ("host=a connect_timeout=hunter2", "url: connect_timeout"),
+            ("host=a password=it's hunter2", "url"),
+            ("hunter2", "url"),
+        ] {
+            let error = Url::parse(text).err().unwrap_or_else(|| panic!("{text} was taken"));
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+            assert_eq!(OptionError::from(error).option(), option, "{text}");
         }
     }
 
@@ -300,7 +414,7 @@ mod tests {
             "host= user=barley",
             "host= password=barley",
         ] {
-            let refused = read(text).unwrap_err();
+            let refused = read(text).unwrap_err().to_string();
             assert!(!refused.contains("barley"), "{text}: {refused}");
         }
     }
@@ -329,11 +443,5 @@ mod tests {
             };
             assert_eq!(Url::parse(&format!("host=h {pair} {known}={value}")).map(|_| ()), Ok(()), "{known}");
         }
-        for wrong in ["host=h port=x", "host=h sslmode=x", "host=h hostaddr=x", "postgres://h?keepalives=x"] {
-            assert_eq!(read(wrong), Err("has a parameter with a value that cannot be used"), "{wrong}");
-        }
-        let (url, _) = Url::parse("host=a,b port=1,2 user='it\\'s \\\\'").unwrap();
-        let config: tokio_postgres::Config = url.to_string().parse().unwrap();
-        assert_eq!((config.get_user(), config.get_ports()), (Some("it's \\"), &[1, 2][..]));
     }
 }
