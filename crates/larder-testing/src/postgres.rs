@@ -57,6 +57,14 @@ pub enum PostgresError {
         /// What it printed, or why it could not be run.
         said: String,
     },
+    /// A program that belongs to a server is missing beside it.
+    #[error("{path} has a PostgreSQL server and no {missing}: add that program, or correct LARDER_POSTGRES", path = path.display())]
+    Incomplete {
+        /// The folder.
+        path: PathBuf,
+        /// The program.
+        missing: &'static str,
+    },
     /// The server did not start.
     #[error("{binaries} did not start: {reason}; its log:\n{log}")]
     Start {
@@ -95,16 +103,20 @@ impl PostgresBinaries {
     ///
     /// # Errors
     ///
-    /// [`PostgresError::NotAServer`].
+    /// [`PostgresError::NotAServer`], [`PostgresError::Incomplete`].
     pub fn at(folder: impl Into<PathBuf>) -> Result<Self, PostgresError> {
         let folder = folder.into();
         let said = match Command::new(folder.join("postgres")).arg("--version").stdin(Stdio::null()).output() {
             Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
             Err(error) => return Err(PostgresError::NotAServer { path: folder, said: error.to_string() }),
         };
-        match parse(&said) {
-            Some(version) if version.0 >= 15 => Ok(Self { folder, version }),
-            _ => Err(PostgresError::NotAServer { path: folder, said }),
+        let version = match parse(&said) {
+            Some(version) if version.0 >= 15 => version,
+            _ => return Err(PostgresError::NotAServer { path: folder, said }),
+        };
+        match ["initdb", "psql"].iter().find(|program| !folder.join(program).is_file()) {
+            None => Ok(Self { folder, version }),
+            Some(missing) => Err(PostgresError::Incomplete { path: folder, missing }),
         }
     }
 }
@@ -361,9 +373,12 @@ impl PostgresServer {
     ///
     /// As [`psql`](Self::psql).
     pub fn psql_at(&self, port: u16, sql: &str) -> Result<String, String> {
+        self.psql_on(&format!("{} port={port}", self.dsn()), sql)
+    }
+
+    fn psql_on(&self, dsn: &str, sql: &str) -> Result<String, String> {
         let mut psql = Command::new(self.binaries.folder.join("psql"));
-        let place = format!("{} port={port}", self.dsn());
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &place, "-f", "-"]);
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-f", "-"]);
         let mut child = psql
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -461,15 +476,8 @@ impl PostgresServer {
         if self.psql("SELECT 1").is_ok() {
             return true;
         }
-        let mut make = Command::new(self.binaries.folder.join("createdb"));
-        make.arg("-h").arg(self.socket()).args(["-p", &self.port.to_string()]).args([
-            "-U",
-            USER,
-            "--maintenance-db=postgres",
-            USER,
-        ]);
-        make.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        make.status().is_ok_and(|status| status.success())
+        let maintenance = format!("{} dbname=postgres", self.dsn());
+        self.psql_on(&maintenance, &format!("CREATE DATABASE {USER}")).is_ok()
     }
 
     async fn run(&self) -> Result<(), PostgresError> {
