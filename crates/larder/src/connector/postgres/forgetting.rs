@@ -32,6 +32,9 @@ pub(crate) async fn forget_alike(
     }
     let floors: Vec<Option<i64>> = batches.iter().flat_map(floors).collect();
     if floors.iter().all(Option::is_none) {
+        if let [mark] = marks.as_slice() {
+            return channel.run(|on| async move { on.rows(Query::ForgetOne, &[mark, &kind]).await }).await;
+        }
         return channel.run(|on| async move { on.rows(Query::Forget, &[marks, &kind]).await }).await;
     }
     let primary: Vec<bool> = keys.iter().map(|key| key.index == 0).collect();

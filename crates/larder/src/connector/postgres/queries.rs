@@ -48,13 +48,6 @@ macro_rules! noted {
     };
 }
 
-/// The same, where `$notes` says that this counts.
-macro_rules! noted_if {
-    ($notes:literal, $key:literal) => {
-        concat!("CASE WHEN ", $notes, " THEN ", noted!($key), " ELSE false END")
-    };
-}
-
 /// How much of the object's max age is left, in ms; NULL where it has none.
 macro_rules! left {
     () => {
@@ -99,6 +92,26 @@ macro_rules! lookup {
             " AND o.until > now() AND o.idle > now() AND ",
             lives!("$1"),
             ") l ON true"
+        )
+    };
+}
+
+/// What is there under several keys, and a ticket.
+macro_rules! many {
+    ($end:literal, $noted:expr) => {
+        concat!(
+            "WITH asked AS MATERIALIZED (SELECT q.mark, q.at, CASE WHEN q.is_primary THEN q.mark ELSE \
+             (SELECT k.leads_to FROM larder.keys k WHERE k.mark = q.mark) END AS leads_to \
+             FROM unnest((SELECT $1), (SELECT $2)) WITH ORDINALITY q(mark, is_primary, at)) \
+             SELECT c.epoch, c.generation, CASE WHEN a.at = 1 THEN pg_current_snapshot()::text END, l.payload, l.left, ",
+            $noted,
+            " FROM larder.clock c CROSS JOIN asked a LEFT JOIN LATERAL (SELECT o.payload, ",
+            left!(),
+            " FROM larder.objects o WHERE o.mark = a.leads_to AND o.shape = $3 AND a.mark = ANY (o.marks) AND ",
+            $end,
+            " > now() AND o.idle > now() AND ",
+            lives!("a.mark"),
+            ") l ON true ORDER BY a.at"
         )
     };
 }
@@ -165,21 +178,13 @@ queries! {
     LookupPrimaryOrNote(INT8, INT8) = lookup!(primary!(), noted!("$1"));
     LookupHintedOrNote(INT8, INT8, INT8) = lookup!(hinted!(), noted!("$1"));
     LookupColdOrNote(INT8, INT8) = lookup!(cold!(), noted!("$1"));
-    /// Keys, for each whether it is primary; shape, whether notes count, whether expired objects do that are kept. A row for each key, in their
-    /// order, all of one snapshot. This node's hints are not asked: a wrong one would cost a second statement.
-    LookupMany(INT8_ARRAY, BOOL_ARRAY, INT8, BOOL, BOOL) = concat!(
-        "WITH asked AS MATERIALIZED (SELECT q.mark, q.at, CASE WHEN q.is_primary THEN q.mark ELSE \
-         (SELECT k.leads_to FROM larder.keys k WHERE k.mark = q.mark) END AS leads_to \
-         FROM unnest($1, $2) WITH ORDINALITY q(mark, is_primary, at)) \
-         SELECT c.epoch, c.generation, CASE WHEN a.at = 1 THEN pg_current_snapshot()::text END, l.payload, l.left, ",
-        noted_if!("$4", "a.mark"),
-        " FROM larder.clock c CROSS JOIN asked a LEFT JOIN LATERAL (SELECT o.payload, ",
-        left!(),
-        " FROM larder.objects o WHERE o.mark = a.leads_to AND o.shape = $3 AND a.mark = ANY (o.marks) \
-         AND CASE WHEN $5 THEN o.until ELSE o.expires END > now() AND o.idle > now() AND ",
-        lives!("a.mark"),
-        ") l ON true ORDER BY a.at"
-    );
+    /// Keys, for each whether it is primary, shape. A row for each key, in their order, all of one snapshot. This node's hints are not asked: a wrong
+    /// one would cost a second statement. As with one key, what counts is no parameter; and as it stands in a query of its own, the planner cannot know how
+    /// many keys there are, and takes no plan for just so many to be cheaper.
+    GetMany(INT8_ARRAY, BOOL_ARRAY, INT8) = many!("o.expires", "false");
+    /// The same, where expired objects count that are kept, and where notes do as well.
+    LookupMany(INT8_ARRAY, BOOL_ARRAY, INT8) = many!("o.until", "false");
+    LookupManyOrNote(INT8_ARRAY, BOOL_ARRAY, INT8) = many!("o.until", noted!("a.mark"));
     Ticket() = "SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
     Register() = "SELECT epoch, generation, snapshot FROM larder.register()";
     /// Cache, shape, whether its objects are kept elsewhere, the names of its indexes.
@@ -197,6 +202,9 @@ queries! {
     /// As `larder.absent` has them.
     Absent(INT8, INT8, BOOL, INT8, INT8, INT8, INT4, TEXT) =
         "SELECT outcome, at FROM larder.absent($1, $2, $3, $4, $5, $6, $7, $8::pg_snapshot)";
+    /// Key, the kind of fence.
+    ForgetOne(INT8, CHAR) = "WITH fenced AS (INSERT INTO larder.fences (mark, kind) VALUES ($1, $2)) \
+        SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
     /// Keys, the kind of fence.
     Forget(INT8_ARRAY, CHAR) = "WITH fenced AS (INSERT INTO larder.fences (mark, kind) SELECT m, $2 FROM unnest($1) m) \
         SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
@@ -259,7 +267,7 @@ queries! {
     /// The rights that larder needs to its tables. One row for each that is missing. The catalogue is asked, because names cannot be looked up without
     /// the right to use the schema.
     Missing(TEXT) = "SELECT r || ' on larder.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, \
-        unnest(string_to_array($1, ', ')) r WHERE n.nspname = 'larder' AND c.relkind = 'r' AND c.relname NOT LIKE 'larder-bench-%' \
+        unnest(string_to_array($1, ', ')) r WHERE n.nspname = 'larder' AND c.relkind = 'r' AND c.relname NOT LIKE 'larder-bench-%' AND c.relname <> 'kept' \
         AND NOT has_table_privilege(c.oid, r) \
         UNION ALL SELECT 'EXECUTE on larder.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
         WHERE n.nspname = 'larder' AND NOT has_function_privilege(p.oid, 'EXECUTE') ORDER BY 1";

@@ -97,22 +97,25 @@ impl Store {
         for_loads: bool,
     ) -> Result<Vec<Row>, Trouble> {
         let session = on.session()?;
-        let (shape, notes, age) =
-            (self.local.shape, for_loads && self.notes_absence(), milliseconds(self.schema.last_use_age));
-        session.prepare(Query::LookupMany).await?;
+        let (shape, age) = (self.local.shape, milliseconds(self.schema.last_use_age));
+        let query = match (for_loads, self.notes_absence()) {
+            (false, _) => Query::GetMany,
+            (true, false) => Query::LookupMany,
+            (true, true) => Query::LookupManyOrNote,
+        };
+        session.prepare(query).await?;
         let mut rows = Vec::with_capacity(asked.len());
         for (asked, touched) in asked.chunks(AT_ONCE).zip(touched.chunks(AT_ONCE)) {
             let marks: Vec<i64> = asked.iter().map(|asked| asked.mark).collect();
             let primary: Vec<bool> = asked.iter().map(|asked| asked.key.index == 0).collect();
-            let read: [Parameter<'_>; 5] = [&marks, &primary, &shape, &notes, &for_loads];
+            let read: [Parameter<'_>; 3] = [&marks, &primary, &shape];
             let objects: Vec<i64> = touched.iter().flatten().map(|(_, mark)| *mark).collect();
             let some = if objects.is_empty() {
-                session.rows(Query::LookupMany, &read).await?
+                session.rows(query, &read).await?
             } else {
                 session.prepare(Query::TouchMany).await?;
                 let touch: [Parameter<'_>; 3] = [&objects, &shape, &age];
-                let (some, sent) =
-                    tokio::join!(session.rows(Query::LookupMany, &read), session.rows(Query::TouchMany, &touch));
+                let (some, sent) = tokio::join!(session.rows(query, &read), session.rows(Query::TouchMany, &touch));
                 if sent.is_err() {
                     touched.iter().for_each(|touched| self.not_touched(*touched));
                 }
