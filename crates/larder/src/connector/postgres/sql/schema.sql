@@ -119,21 +119,30 @@ CREATE UNLOGGED TABLE IF NOT EXISTS larder.caches (
 
 CREATE OR REPLACE FUNCTION larder.version() RETURNS int4 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
 
--- The first eight bytes of the SHA-256 of two netstrings and the key. The whole cache is the empty key of the empty index.
-CREATE OR REPLACE FUNCTION larder.mark(cache text, index text, key bytea) RETURNS int8 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-  SELECT ('x' || encode(substring(sha256(convert_to(
-    octet_length(cache) || ':' || cache || ',' || octet_length(index) || ':' || index || ',', 'UTF8') || key) FOR 8), 'hex'))::bit(64)::int8 $$;
+-- The first eight bytes of the SHA-256 of some bytes.
+CREATE OR REPLACE FUNCTION larder.hashed(bytes bytea) RETURNS int8 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT ('x' || encode(substring(sha256(bytes) FOR 8), 'hex'))::bit(64)::int8 $$;
 
--- Here and below, plan_cache_mode: otherwise PostgreSQL finds a plan for just these keys cheaper than one for any, and makes it anew for each call.
+-- What all keys of an index are hashed after: two netstrings.
+CREATE OR REPLACE FUNCTION larder.hashed_after(cache text, index text) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT convert_to(format('%s:%s,%s:%s,', octet_length(cache), cache, octet_length(index), index), 'UTF8') $$;
+
+-- The mark of a key. The whole cache is the empty key of the empty index.
+-- STABLE, although it never changes: convert_to is no more than that, and PostgreSQL puts a function into the query that calls it only if the
+-- function promises no more than its body does. Otherwise it parses and plans the body for each call.
+CREATE OR REPLACE FUNCTION larder.mark(cache text, index text, key bytea) RETURNS int8 LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT larder.hashed(larder.hashed_after(cache, index) || key) $$;
 
 -- Appends the fences of keys, and the change for the feed. Of more than 10,000 keys it says the whole cache: those who follow are sooner done with that.
-CREATE OR REPLACE FUNCTION larder.touch(cache text, index text, keys bytea[]) RETURNS void
-  LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+CREATE OR REPLACE FUNCTION larder.touch(cache text, index text, keys bytea[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  begun bytea;
 BEGIN
   IF cardinality(keys) > 10000 THEN
     PERFORM larder.truncate(cache);
   ELSIF cardinality(keys) > 0 THEN
-    INSERT INTO larder.fences (mark) SELECT larder.mark(cache, index, k) FROM unnest(keys) k;
+    begun := larder.hashed_after(cache, index);
+    INSERT INTO larder.fences (mark) SELECT larder.hashed(begun || k) FROM unnest(keys) k;
     INSERT INTO larder.changes (cache, index, keys) VALUES (cache, index, keys);
     IF random() < 0.001 THEN
       PERFORM larder.try_to_housekeep();
@@ -141,8 +150,8 @@ BEGIN
   END IF;
 END $$;
 
--- One part of a key that has several: a netstring.
-CREATE OR REPLACE FUNCTION larder.part(bytes bytea) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+-- One part of a key that has several: a netstring. STABLE as larder.mark is.
+CREATE OR REPLACE FUNCTION larder.part(bytes bytea) RETURNS bytea LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$
   SELECT convert_to(octet_length(bytes) || ':', 'UTF8') || bytes || '\x2c'::bytea $$;
 
 -- Whether a table still has these columns, of these types; a type that is NULL may be any. A trigger asks, so that no write of an application fails
@@ -158,17 +167,28 @@ END $$;
 
 -- For any client, in any transaction: forgets every object that one of the keys leads to, when the transaction commits, and not at all when it does
 -- not. Waits for nobody, and nobody waits for it. A key that is NULL leads to nothing.
+--
+-- One key is what most calls have. All that it needs stands here: another function to call costs as much as one of the rows.
 CREATE OR REPLACE FUNCTION larder.invalidate(cache text, index text, VARIADIC keys text[]) RETURNS void
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  bytes bytea[] := ARRAY(SELECT convert_to(k, 'UTF8') FROM unnest(keys) k WHERE k IS NOT NULL);
+  -- NULL also where the only element has another place than the first.
+  bytes bytea := convert_to(keys[1], 'UTF8');
 BEGIN
-  PERFORM larder.touch(cache, index, bytes);
+  IF bytes IS NOT NULL AND cardinality(keys) = 1 THEN
+    INSERT INTO larder.fences (mark) VALUES (larder.mark(cache, index, bytes));
+    INSERT INTO larder.changes (cache, index, keys) VALUES (cache, index, ARRAY[bytes]);
+    IF random() < 0.001 THEN
+      PERFORM larder.try_to_housekeep();
+    END IF;
+    RETURN;
+  END IF;
+  PERFORM larder.touch(cache, index, ARRAY(SELECT convert_to(k, 'UTF8') FROM unnest(keys) k WHERE k IS NOT NULL));
 END $$;
 
 -- The same for keys that are bytes, as those of several parts are.
 CREATE OR REPLACE FUNCTION larder.invalidate_bytes(cache text, index text, VARIADIC keys bytea[]) RETURNS void
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM larder.touch(cache, index, ARRAY(SELECT k FROM unnest(keys) k WHERE k IS NOT NULL));
 END $$;
