@@ -51,13 +51,13 @@ pub(crate) fn rows(binaries: &PostgresBinaries, suffix: &str) -> Group {
 }
 
 /// A cache in memory that follows the feed.
-struct Node {
-    cache: Cache<Sample>,
+pub(crate) struct Node {
+    pub(crate) cache: Cache<Sample>,
     _postgres: Postgres,
 }
 
 impl Node {
-    fn of(bed: &Database) -> Result<Self, String> {
+    pub(crate) fn of(bed: &Database) -> Result<Self, String> {
         let postgres = bed.connect(1, 1)?;
         let schema = Schema::of::<Sample>();
         let cache = bed.clients.run(async {

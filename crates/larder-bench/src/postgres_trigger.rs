@@ -2,6 +2,7 @@
 
 use crate::measure::{Bar, Comparison, Contestant, Group};
 use crate::postgres_bed::{Database, TASKS, contestant, cpu, told, wait};
+use crate::postgres_feed::Node;
 use crate::testbed::text;
 use larder::feed::{Source, Sources};
 use larder_testing::postgres::PostgresBinaries;
@@ -26,11 +27,20 @@ struct Table {
 
 const PLAIN: Table =
     Table { name: "silent", one: "UPDATE of a row", many: "UPDATE of 1,000 rows", writers: "32 writers" };
+/// Its cache is in memory, and follows the feed.
 const TOLD: Table = Table {
     name: "told",
     one: "UPDATE of a row, told",
     many: "UPDATE of 1,000 rows, told",
     writers: "32 writers, told",
+};
+
+/// Its cache may keep objects in the database, too.
+const TOLD_IN_FULL: Table = Table {
+    name: "told_in_full",
+    one: "UPDATE of a row, told in full",
+    many: "UPDATE of 1,000 rows, told in full",
+    writers: "32 writers, told in full",
 };
 
 pub(crate) fn rows(binaries: &PostgresBinaries, suffix: &str) -> Group {
@@ -47,10 +57,28 @@ pub(crate) fn rows(binaries: &PostgresBinaries, suffix: &str) -> Group {
                 PLAIN.writers,
                 Bar::Least(0.45),
             ),
+            Comparison::new(
+                format!("postgres-trigger-full-row/{suffix}"),
+                cpu(TOLD_IN_FULL.one),
+                cpu(PLAIN.one),
+                Bar::Open,
+            ),
+            Comparison::new(
+                format!("postgres-trigger-full-1000/{suffix}"),
+                cpu(TOLD_IN_FULL.many),
+                cpu(PLAIN.many),
+                Bar::Open,
+            ),
+            Comparison::new(
+                format!("postgres-trigger-full-writers/{suffix}"),
+                TOLD_IN_FULL.writers,
+                PLAIN.writers,
+                Bar::Open,
+            ),
         ],
         contestants: Box::new(move |effort| {
             let bed = Database::start(&binaries, &[DURABLE])?;
-            for table in [&PLAIN, &TOLD] {
+            for table in [&PLAIN, &TOLD, &TOLD_IN_FULL] {
                 bed.sql(&format!(
                     "CREATE TABLE public.{0} (id int8 PRIMARY KEY, name text NOT NULL, filler text NOT NULL) WITH (fillfactor = 80); \
                      INSERT INTO public.{0} SELECT n, 'name', repeat('x', 200) FROM generate_series(1, {ROWS}) n",
@@ -58,20 +86,21 @@ pub(crate) fn rows(binaries: &PostgresBinaries, suffix: &str) -> Group {
                 ))?;
                 bed.sql(&format!("VACUUM ANALYZE public.{}", table.name))?;
             }
-            let postgres = bed.connect(1, 1)?;
-            // The connector registers, as the node of a service would.
-            let cache = bed.cache_on(&postgres, crate::testbed::Opening::plain())?;
-            let sources = Sources::new().of("sample", Source::new("public.told", ["id"], "id"));
+            let node = Node::of(&bed)?;
+            let sources = Sources::new()
+                .of("sample", Source::new("public.told", ["id"], "id"))
+                .elsewhere("sample")
+                .of("other", Source::new("public.told_in_full", ["id"], "id"));
             bed.clients.run(sources.apply(&bed.options()?)).map_err(text)?;
             let (each, large) = (effort.of(2_000, 500), effort.of(20, 5));
             let mut all = Vec::new();
-            for table in [&PLAIN, &TOLD] {
+            for table in [&PLAIN, &TOLD, &TOLD_IN_FULL] {
                 all.push(of_one(&bed, table, each));
                 all.push(of_many(&bed, table, large));
                 all.push(of_writers(&bed, table, effort.of(100, 40))?);
             }
-            // The cache stays open while its sources are written to.
-            all.push(Contestant::new("open", "", move || Ok(f64::from(u8::from(cache.status().readable)))));
+            // The cache follows the feed while its sources are written to.
+            all.push(Contestant::new("open", "", move || Ok(f64::from(u8::from(node.cache.status().readable)))));
             Ok(all)
         }),
         varies: true,

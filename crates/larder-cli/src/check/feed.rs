@@ -83,6 +83,9 @@ fn judge(found: &Trigger) -> Finding {
             Finding::problem("sources", text, "correct the source or the table, and run `larder feed apply`")
         }
         Trigger::NewPartition { .. } => Finding::problem("partition", text, APPLY),
+        Trigger::TellsTooMany { .. } => {
+            Finding::note("triggers", format!("{text}: `larder feed apply` makes it cheaper"))
+        }
         Trigger::Undeclared { .. } => Finding::note(
             "triggers",
             format!(

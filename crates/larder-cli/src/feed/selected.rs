@@ -70,7 +70,13 @@ impl Selected {
                 Some(ConnectorOptions::Redis(redis)) => Some((cache.to_owned(), (**redis).clone())),
                 _ => None,
             });
-        let (name, database, sources) = (name.to_owned(), (**database).clone(), feed.sources.clone());
+        let (name, database) = (name.to_owned(), (**database).clone());
+        // Another postgres connector may lead to the same database by another address, and a cache that is not configured here may be anywhere.
+        let elsewhere = feed.sources.caches().filter(|cache| {
+            let connector = config.cache(cache).and_then(|cache| config.connector(cache.connector));
+            matches!(connector, Some(ConnectorOptions::Redis(_) | ConnectorOptions::Memory(_)))
+        });
+        let sources = elsewhere.fold(feed.sources.clone(), Sources::elsewhere);
         Ok(Self { name, database, sources, on_redis: on_redis.collect() })
     }
 

@@ -1,7 +1,7 @@
 //! [`Sources`]: which tables the objects of each cache are built from, as code or a configuration declares it.
 
 use crate::option_error::{NAME, OptionError, Refuse, is_name};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A table, view of it or not, whose rows an object is built from.
 ///
@@ -95,7 +95,10 @@ impl Source {
 /// assert_eq!(sources.all().count(), 2);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sources(BTreeMap<String, Vec<Source>>);
+pub struct Sources {
+    of: BTreeMap<String, Vec<Source>>,
+    elsewhere: BTreeSet<String>,
+}
 
 impl Sources {
     /// None.
@@ -107,18 +110,33 @@ impl Sources {
     /// The same and one more source of this cache, which is named exactly as its entry type names it.
     #[must_use]
     pub fn of(mut self, cache: impl Into<String>, source: Source) -> Self {
-        self.0.entry(cache.into()).or_default().push(source);
+        self.of.entry(cache.into()).or_default().push(source);
         self
+    }
+
+    /// The same, where this cache keeps its objects elsewhere than in the database of these sources, for instance in memory or on Redis. Its triggers then
+    /// tell the feed only, which costs writers less. A cache of which a service has ever kept objects in that database is told of in full all the same. And
+    /// such a service finds the triggers when it comes later: it says so in its log, and caches nothing until the triggers were
+    /// [applied](Self::apply) without this.
+    #[must_use]
+    pub fn elsewhere(mut self, cache: impl Into<String>) -> Self {
+        self.elsewhere.insert(cache.into());
+        self
+    }
+
+    /// Whether this cache is declared to keep its objects elsewhere.
+    pub(crate) fn is_elsewhere(&self, cache: &str) -> bool {
+        self.elsewhere.contains(cache)
     }
 
     /// The names of the caches, in alphabetical order.
     pub fn caches(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.of.keys().map(String::as_str)
     }
 
     /// Each source and the name of its cache, in the alphabetical order of the caches.
     pub fn all(&self) -> impl Iterator<Item = (&str, &Source)> {
-        self.0.iter().flat_map(|(cache, sources)| sources.iter().map(|source| (cache.as_str(), source)))
+        self.of.iter().flat_map(|(cache, sources)| sources.iter().map(|source| (cache.as_str(), source)))
     }
 
     /// Whether there is none.

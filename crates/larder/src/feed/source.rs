@@ -3,7 +3,10 @@
 //! A trigger is installed for each source and each event. On an ordinary table it runs once for each statement and looks at the rows before and after
 //! (transition tables). On a partitioned table, and on a table that is part of another one, it runs for each row, since a statement that names the one
 //! fires no statement trigger of the other. TRUNCATE fires statement triggers only, so each partition has a trigger of its own for it. The triggers only call
-//! `larder.touch` and `larder.truncate`, in the writer's transaction: the change is told if and only if it commits.
+//! `larder.touch`, `larder.tell` and `larder.truncate`, in the writer's transaction: the change is told if and only if it commits.
+//!
+//! `larder.touch` tells the feed, and the objects that are kept in this database. `larder.tell` tells the feed only. It is called only for caches that are
+//! declared to be [elsewhere](Sources::elsewhere), and of which no service has kept objects here: see `larder.keep_here` in `schema.sql`.
 //!
 //! # What no trigger sees
 //!
@@ -12,6 +15,10 @@
 //! `larder.truncate('cache')` after those.
 
 use super::declaration::Source;
+#[cfg(doc)]
+use super::declaration::Sources;
+
+use std::collections::BTreeMap;
 
 mod apply;
 mod catalog;
@@ -43,6 +50,8 @@ pub(crate) struct Trigger {
     /// The body of the function.
     body: String,
     always: bool,
+    /// Whether it tells the feed only.
+    feed_only: bool,
     /// The partitioned table whose trigger has the same function and makes it.
     partition_of: Option<String>,
 }
@@ -128,7 +137,7 @@ pub(crate) struct Column {
 }
 
 /// The triggers of one source of a cache.
-pub(crate) fn triggers(cache: &str, source: &Source, table: &Table) -> Vec<Trigger> {
+pub(crate) fn triggers(cache: &str, source: &Source, table: &Table, feed_only: bool) -> Vec<Trigger> {
     let make = |event: &str, kind: i16, clause: String, body: String| {
         let name = name(cache, source, event);
         Trigger {
@@ -141,19 +150,16 @@ pub(crate) fn triggers(cache: &str, source: &Source, table: &Table) -> Vec<Trigg
             kind,
             body,
             always: source.always,
+            feed_only,
             partition_of: None,
         }
     };
-    let told = format!("{}, {}", literal(cache), literal(&source.index));
-    let read: Vec<&Column> = table.key.iter().chain(&table.columns).collect();
-    let names: Vec<String> = read.iter().map(|column| literal(&column.name)).collect();
-    let types: Vec<String> =
-        read.iter().map(|column| column.of_type.as_deref().map_or_else(|| "NULL".to_owned(), literal)).collect();
+    let function = if feed_only { TELL } else { TOUCH };
+    let told = format!("{function}({}, {}", literal(cache), literal(&source.index));
     let guard = format!(
         "\nBEGIN\n  -- A column was dropped or renamed since, or has another type: nobody can say which keys are meant.\n  \
-         IF NOT larder.has_columns(TG_RELID, ARRAY[{}], ARRAY[{}]::text[]) THEN\n    PERFORM larder.truncate({});\n    RETURN NULL;\n  END IF;\n",
-        names.join(", "),
-        types.join(", "),
+         IF {} THEN\n    PERFORM larder.truncate({});\n    RETURN NULL;\n  END IF;\n",
+        lacks_columns(table),
         literal(cache)
     );
     let mut all = Vec::new();
@@ -167,7 +173,7 @@ pub(crate) fn triggers(cache: &str, source: &Source, table: &Table) -> Vec<Trigg
             ("DELETE", DELETE, "OLD TABLE AS old_rows", one_side("old_rows", table)),
         ] {
             let body = format!(
-                "{guard}  PERFORM larder.touch({told}, ARRAY(SELECT DISTINCT k FROM (\n    {query}) s WHERE k IS NOT NULL));\n  RETURN NULL;\nEND "
+                "{guard}  PERFORM {told}, ARRAY(SELECT DISTINCT k FROM (\n    {query}) s WHERE k IS NOT NULL));\n  RETURN NULL;\nEND "
             );
             let clause = format!("AFTER {event} ON {}\n  REFERENCING {tables} FOR EACH STATEMENT", table.name);
             all.push(make(&event.to_lowercase(), kind, clause, body));
@@ -186,6 +192,34 @@ pub(crate) fn triggers(cache: &str, source: &Source, table: &Table) -> Vec<Trigg
     all
 }
 
+/// Whether one of the columns that the trigger reads is no longer there, or has another type. If it is, no write of an application must fail.
+///
+/// It stands in each trigger: a function that is called for it costs three times as much.
+fn lacks_columns(table: &Table) -> String {
+    let mut read: BTreeMap<&str, Option<&str>> = BTreeMap::new();
+    for column in table.key.iter().chain(&table.columns) {
+        let of_type = read.entry(&column.name).or_default();
+        *of_type = of_type.or(column.of_type.as_deref());
+    }
+    let each = read.iter().map(|(name, of_type)| {
+        let name = format!("a.attname = {}", literal(name));
+        match of_type {
+            None => name,
+            Some(of_type) => format!("{name} AND format_type(a.atttypid, NULL) = {}", literal(of_type)),
+        }
+    });
+    format!(
+        "(SELECT count(*) FROM pg_attribute a WHERE a.attrelid = TG_RELID AND NOT a.attisdropped\n    AND ({})) <> {}",
+        each.collect::<Vec<_>>().join(" OR "),
+        read.len()
+    )
+}
+
+/// What a trigger calls with the keys of an index.
+const TOUCH: &str = "larder.touch";
+/// The same where it tells the feed only.
+const TELL: &str = "larder.tell";
+
 /// What a row trigger does after the guard.
 fn body_by_row(told: &str, table: &Table) -> String {
     let unchanged = if table.columns.is_empty() {
@@ -196,7 +230,7 @@ fn body_by_row(told: &str, table: &Table) -> String {
     };
     format!(
         "  IF TG_OP = 'UPDATE' AND {unchanged} THEN\n    RETURN NULL;\n  END IF;\n  \
-         PERFORM larder.touch({told}, ARRAY(SELECT DISTINCT k FROM unnest(ARRAY[\n    \
+         PERFORM {told}, ARRAY(SELECT DISTINCT k FROM unnest(ARRAY[\n    \
          CASE WHEN TG_OP <> 'INSERT' THEN {} END,\n    CASE WHEN TG_OP <> 'DELETE' THEN {} END]) k WHERE k IS NOT NULL));\n  RETURN NULL;\nEND ",
         key_of("OLD", table),
         key_of("NEW", table),
@@ -211,7 +245,7 @@ fn one_side(rows: &str, table: &Table) -> String {
 /// The keys of all rows that an update has changed.
 fn both_sides(table: &Table) -> String {
     if table.columns.is_empty() {
-        return format!("{} UNION {}", one_side("old_rows", table), one_side("new_rows", table));
+        return format!("{} UNION ALL {}", one_side("old_rows", table), one_side("new_rows", table));
     }
     let row = compared("r", table);
     format!(

@@ -5,6 +5,7 @@ mod caches;
 mod feed;
 #[cfg(feature = "redis")]
 mod feed_on_redis;
+mod feed_only;
 mod following;
 mod housekeeping;
 #[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]

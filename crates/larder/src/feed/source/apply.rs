@@ -79,8 +79,8 @@ impl Sources {
             Some(error) => Err(error),
             None => {
                 let triggers: Vec<String> = declared.iter().map(Trigger::sql).collect();
-                let caches: Vec<String> = self.caches().map(str::to_owned).collect();
-                Ok(format!("{}\n{}", triggers.join("\n"), forget(&caches)))
+                let caches: BTreeSet<&str> = self.caches().collect();
+                Ok(format!("{}{}\n{}", expected_elsewhere(&declared), triggers.join("\n"), forget(&caches)))
             }
         }
     }
@@ -109,6 +109,7 @@ impl Sources {
         let there = installed(&client).await?;
         let mut triggers = Vec::new();
         let mut sql = String::new();
+        let (mut made, mut forgotten) = (Vec::new(), BTreeSet::new());
         for wanted in &declared {
             let found = there.iter().find(|there| !there.cloned && wanted.is(&there.table, &there.name));
             let clones = || {
@@ -126,6 +127,11 @@ impl Sources {
             if done != Done::Kept {
                 // A trigger that was disabled is enabled when it is replaced, and so are its clones.
                 sql += &wanted.sql();
+                made.push(wanted);
+                // A trigger that is to tell the feed only from now on has told it of everything before.
+                if !found.is_some_and(|found| wanted.feed_only && found.does_for_others(wanted)) {
+                    forgotten.insert(&*wanted.cache);
+                }
             }
             triggers.push(TriggerChange::of(wanted, done));
         }
@@ -139,14 +145,13 @@ impl Sources {
         sql += &removed(&gone, &declared, &left);
         triggers.extend(gone.iter().map(|there| there.change(Done::Removed)));
         triggers.extend(left.iter().map(|there| there.change(Done::Left)));
-        let told = |change: &&TriggerChange| matches!(change.done, Done::Made | Done::Mended);
-        let forgotten: BTreeSet<String> = triggers.iter().filter(told).map(|change| change.cache.clone()).collect();
-        let forgotten: Vec<String> = forgotten.into_iter().collect();
         sql += &forget(&forgotten);
+        sql.insert_str(0, &expected_elsewhere(made));
         if made_tables {
             sql.insert_str(0, Postgres::SCHEMA);
         }
         run(&client, &sql).await?;
+        let forgotten = forgotten.into_iter().map(str::to_owned).collect();
         Ok(Applied { made_tables, forgotten, triggers })
     }
 
@@ -197,8 +202,15 @@ async fn remove(
     Ok(Applied { triggers: triggers.collect(), ..Applied::default() })
 }
 
+/// The statements that fail if a cache keeps objects in this database, and one of these triggers tells of it to the feed only.
+fn expected_elsewhere<'a>(triggers: impl IntoIterator<Item = &'a Trigger>) -> String {
+    let feed_only = triggers.into_iter().filter(|trigger| trigger.feed_only);
+    let caches: BTreeSet<&str> = feed_only.map(|trigger| &*trigger.cache).collect();
+    caches.into_iter().map(|cache| format!("SELECT larder.expect_elsewhere({});\n", literal(cache))).collect()
+}
+
 /// The statements that forget everything in these caches.
-fn forget(caches: &[String]) -> String {
+fn forget(caches: &BTreeSet<&str>) -> String {
     let forgotten = caches.iter().map(|cache| {
         format!(
             "-- What changed before the triggers were there was not told.\nSELECT larder.truncate({});\n",

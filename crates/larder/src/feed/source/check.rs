@@ -57,6 +57,24 @@ pub enum Finding {
         /// The name of the trigger.
         trigger: String,
     },
+    /// A trigger tells the feed only, and the cache keeps objects in this database, has done so, or may. They miss the change.
+    FeedOnly {
+        /// The table, as SQL names it.
+        table: String,
+        /// The cache whose objects are not told.
+        cache: String,
+        /// The name of the trigger.
+        trigger: String,
+    },
+    /// A trigger could tell the feed only, since the cache keeps its objects elsewhere. Nothing is missed; writers pay for more than they have to.
+    TellsTooMany {
+        /// The table, as SQL names it.
+        table: String,
+        /// The cache that it tells of.
+        cache: String,
+        /// The name of the trigger.
+        trigger: String,
+    },
     /// A trigger of larder that nothing declares. Nothing is missed.
     Undeclared {
         /// The table, as SQL names it.
@@ -72,7 +90,7 @@ impl Finding {
     /// Whether a change may be missed.
     #[must_use]
     pub fn misses(&self) -> bool {
-        !matches!(self, Self::Undeclared { .. })
+        !matches!(self, Self::Undeclared { .. } | Self::TellsTooMany { .. })
     }
 }
 
@@ -104,6 +122,14 @@ impl fmt::Display for Finding {
             Self::Other { table, cache, trigger } => write!(
                 f,
                 "{table}: the trigger `{trigger}` is not what is declared: the cache `{cache}` is not told of all changes, or of too many"
+            ),
+            Self::FeedOnly { table, cache, trigger } => write!(
+                f,
+                "{table}: the trigger `{trigger}` tells the feed only: objects of the cache `{cache}` that are kept in this database are not told of its changes"
+            ),
+            Self::TellsTooMany { table, cache, trigger } => write!(
+                f,
+                "{table}: the trigger `{trigger}` also tells objects in this database, where the cache `{cache}` keeps none: it costs writers more than it has to"
             ),
             Self::Undeclared { table, cache, trigger } => {
                 write!(f, "{table}: nothing declares the trigger `{trigger}`, which tells the cache `{cache}`")
@@ -146,6 +172,10 @@ impl Sources {
             match found {
                 None if new => findings.push(Finding::NewPartition { table, cache, trigger }),
                 None => findings.push(Finding::Missing { table, cache, trigger }),
+                Some(found) if found.does_for_others(wanted) => findings.push(match wanted.feed_only {
+                    true => Finding::TellsTooMany { table, cache, trigger },
+                    false => Finding::FeedOnly { table, cache, trigger },
+                }),
                 Some(found) if !found.does(wanted) => findings.push(Finding::Other { table, cache, trigger }),
                 Some(found) if !found.fulfils(wanted) => findings.push(Finding::Disabled { table, cache, trigger }),
                 Some(_) => {}

@@ -1,6 +1,6 @@
 //! The triggers of larder that are in a database.
 
-use super::{PREFIX, SEARCH_PATH, SourceError, Trigger, quoted, triggers};
+use super::{PREFIX, SEARCH_PATH, SourceError, TELL, TOUCH, Trigger, quoted, triggers};
 use crate::connector::postgres::PostgresOptions;
 use crate::connector::postgres::connecting::{Whom, sessions};
 use crate::feed::declaration::Sources;
@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 /// A trigger that is there.
+#[derive(Clone)]
 pub(super) struct Installed {
     pub(super) table: String,
     pub(super) name: String,
@@ -61,9 +62,33 @@ impl Installed {
             && self.cache == declared.cache
     }
 
+    /// Whether it does what is declared, but tells the feed only where it should tell everybody, or the other way round.
+    pub(super) fn does_for_others(&self, declared: &Trigger) -> bool {
+        let alike = |body: &str| body.replace(&format!("PERFORM {TELL}("), &format!("PERFORM {TOUCH}("));
+        let body = alike(&self.body);
+        self.body != declared.body
+            && body == alike(&declared.body)
+            && Self { body: declared.body.clone(), ..self.clone() }.does(declared)
+    }
+
     /// Whether it does what is declared, whenever it should.
     pub(super) fn fulfils(&self, declared: &Trigger) -> bool {
         self.does(declared) && self.enabled == declared.enabled()
+    }
+}
+
+/// Whether larder's tables are there; and whether the function is, and may be called by this user. An earlier release made tables without it.
+const CAN_SAY: &str = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'larder' AND c.relname = 'changes'), \
+    EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'larder' AND p.proname = 'is_kept' \
+    AND has_schema_privilege(n.oid, 'USAGE') AND has_function_privilege(p.oid, 'EXECUTE'))";
+
+/// Whether a cache keeps objects in this database, or has done so, or nobody can say.
+async fn is_kept(client: &Client, cache: &str) -> Result<bool, SourceError> {
+    let row = client.query_one(CAN_SAY, &[]).await?;
+    match (row.get(0), row.get(1)) {
+        (false, _) => Ok(false),
+        (true, false) => Ok(true),
+        (true, true) => Ok(client.query_one("SELECT larder.is_kept($1)", &[&cache]).await?.get(0)),
     }
 }
 
@@ -83,7 +108,8 @@ pub(super) async fn resolved(sources: &Sources, client: &Client) -> Result<(Vec<
             }
             Err(error) => return Err(error),
         };
-        let these = triggers(cache, source, &table);
+        let feed_only = sources.is_elsewhere(cache) && !is_kept(client, cache).await?;
+        let these = triggers(cache, source, &table, feed_only);
         if these.iter().any(|trigger| all.iter().any(|other| other.is(&trigger.table, &trigger.name))) {
             let what = format!("it is declared twice for the cache `{cache}` with the same key and index");
             wrong.push((cache.to_owned(), SourceError::Declared { table: source.table.clone(), what }));

@@ -117,6 +117,12 @@ CREATE UNLOGGED TABLE IF NOT EXISTS larder.caches (
   seen     timestamptz NOT NULL DEFAULT now(),    -- when a node of the release has connected, to the hour
   PRIMARY KEY (cache, shape, followed));
 
+-- The caches that keep objects in this database, or have done so. Logged, as triggers are: while a cache stands here, no trigger may tell of it to the
+-- feed only. If no service keeps it here any more, a person may delete its row, and those in `caches` that are not followed.
+CREATE TABLE IF NOT EXISTS larder.kept (
+  cache text PRIMARY KEY);
+INSERT INTO larder.kept (cache) SELECT DISTINCT c.cache FROM larder.caches c WHERE NOT c.followed ON CONFLICT DO NOTHING;
+
 CREATE OR REPLACE FUNCTION larder.version() RETURNS int4 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
 
 -- The first eight bytes of the SHA-256 of some bytes.
@@ -150,20 +156,22 @@ BEGIN
   END IF;
 END $$;
 
+-- Appends the change only. For triggers of caches that keep no objects in this database: see larder.expect_elsewhere.
+CREATE OR REPLACE FUNCTION larder.tell(cache text, index text, keys bytea[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF cardinality(keys) > 10000 THEN
+    PERFORM larder.truncate(cache);
+  ELSIF cardinality(keys) > 0 THEN
+    INSERT INTO larder.changes (cache, index, keys) VALUES (cache, index, keys);
+    IF random() < 0.001 THEN
+      PERFORM larder.try_to_housekeep();
+    END IF;
+  END IF;
+END $$;
+
 -- One part of a key that has several: a netstring. STABLE as larder.mark is.
 CREATE OR REPLACE FUNCTION larder.part(bytes bytea) RETURNS bytea LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$
   SELECT convert_to(octet_length(bytes) || ':', 'UTF8') || bytes || '\x2c'::bytea $$;
-
--- Whether a table still has these columns, of these types; a type that is NULL may be any. A trigger asks, so that no write of an application fails
--- where a column was dropped or renamed, or has another type now.
--- In plpgsql, since a function in SQL is planned anew by each statement that calls it.
-CREATE OR REPLACE FUNCTION larder.has_columns(tab oid, names text[], types text[]) RETURNS bool
-  LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan AS $$
-BEGIN
-  RETURN (SELECT count(*) = cardinality(names) FROM unnest(names, types) AS wanted(name, type) JOIN pg_catalog.pg_attribute a
-    ON a.attrelid = tab AND a.attname = wanted.name AND NOT a.attisdropped
-    AND coalesce(wanted.type = pg_catalog.format_type(a.atttypid, NULL), true));
-END $$;
 
 -- For any client, in any transaction: forgets every object that one of the keys leads to, when the transaction commits, and not at all when it does
 -- not. Waits for nobody, and nobody waits for it. A key that is NULL leads to nothing.
@@ -239,6 +247,52 @@ BEGIN
   SELECT c.epoch, c.generation, pg_current_snapshot()::text INTO epoch, generation, snapshot FROM larder.clock c;
 END $$;
 
+-- Whether a cache keeps objects in this database, or has done so.
+CREATE OR REPLACE FUNCTION larder.is_kept(p_cache text) RETURNS bool
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN EXISTS (SELECT FROM larder.kept k WHERE k.cache = p_cache) OR EXISTS (SELECT FROM larder.caches c WHERE c.cache = p_cache AND NOT c.followed);
+END $$;
+
+-- Whether a trigger tells changes of a cache to the feed only. The catalogue is asked what is there, and no table what should be: a dump may
+-- bring the triggers along and nothing else.
+CREATE OR REPLACE FUNCTION larder.is_told_by_feed_only(p_cache text) RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    WHERE NOT t.tgisinternal AND n.nspname = 'larder' AND position('larder.tell(' IN p.prosrc) > 0
+      AND substring(t.tgargs FOR nullif(position('\x00'::bytea IN t.tgargs), 0) - 1) = convert_to(p_cache, 'UTF8'));
+END $$;
+
+-- Two callers put each other in order by one lock, which `larder feed apply` holds while it changes triggers. Each of them first takes the lock, and
+-- then looks for what the other one leaves behind. So whoever comes second finds it, and raises an error.
+--
+-- The first: objects of a cache are kept in this database from now on. An error: a trigger tells of the cache to the feed only, so nothing would forget
+-- these objects. The lock is taken once in the life of a cache. After that, its row keeps such triggers from being made.
+CREATE OR REPLACE FUNCTION larder.keep_here(p_cache text) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM larder.kept k WHERE k.cache = p_cache) THEN
+    PERFORM larder.need_new_snapshots('larder.keep_here');
+    PERFORM pg_advisory_xact_lock_shared(1818325618);
+    INSERT INTO larder.kept (cache) VALUES (p_cache) ON CONFLICT DO NOTHING;
+  END IF;
+  IF larder.is_told_by_feed_only(p_cache) THEN
+    RAISE EXCEPTION 'triggers tell changes of the cache % to the feed only, and it is to keep objects in this database: run `larder feed apply` with the configuration that says so', p_cache
+      USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+END $$;
+
+-- The second: from the end of this transaction on, triggers tell of a cache to the feed only. An error: objects of it are kept in this database.
+CREATE OR REPLACE FUNCTION larder.expect_elsewhere(p_cache text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM larder.need_new_snapshots('larder.expect_elsewhere');
+  PERFORM pg_advisory_xact_lock(1818325618);
+  IF larder.is_kept(p_cache) THEN
+    RAISE EXCEPTION 'a service has kept objects of the cache % in this database since this was looked up: run `larder feed apply` once more', p_cache
+      USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+END $$;
+
 -- Answers as larder.register does, and notes a release of a cache. Of the releases of a cache, the sixteen that have connected last stay.
 CREATE OR REPLACE FUNCTION larder.register_cache(p_cache text, p_shape int8, p_followed bool, p_indexes text[],
   OUT epoch int8, OUT generation int4, OUT snapshot text) LANGUAGE plpgsql AS $$
@@ -247,6 +301,9 @@ BEGIN
   SELECT r.epoch, r.generation, r.snapshot INTO epoch, generation, snapshot FROM larder.register() r;
   IF epoch IS NULL THEN
     RETURN;
+  END IF;
+  IF NOT p_followed THEN
+    PERFORM larder.keep_here(p_cache);
   END IF;
   BEGIN
     IF EXISTS (SELECT FROM larder.caches c WHERE c.cache = p_cache AND c.shape = p_shape AND c.followed = p_followed AND c.indexes = p_indexes
