@@ -64,10 +64,10 @@ async fn a_hundred_take_few_statements() {
             for _ in 0..2 {
                 let found = node.cache.get_many(Site::HOST, hosts(100)).await;
                 assert!(found.iter().all(Option::is_some));
-                sent("a get by host", &[("unnest($1, $2) WITH ORDINALITY", 1)]);
+                sent("a get by host", &[("unnest((SELECT $1), (SELECT $2)) WITH ORDINALITY", 1)]);
                 let found = node.cache.get_many(Site::ID, ids(100)).await;
                 assert!(found.iter().all(Option::is_some));
-                sent("a get by id", &[("unnest($1, $2) WITH ORDINALITY", 1)]);
+                sent("a get by id", &[("unnest((SELECT $1), (SELECT $2)) WITH ORDINALITY", 1)]);
             }
         }
         assert_eq!(near.cache.invalidate(Site::HOST, hosts(1000)).await.unwrap(), Delivery::Applied);
@@ -75,7 +75,7 @@ async fn a_hundred_take_few_statements() {
         let load = |_: Vec<String>| async { Ok::<_, String>(sites(100, "two")) };
         let loaded = far.cache.load_many(Site::ID, ids(100), load).await.unwrap();
         assert!(loaded.iter().all(Option::is_some));
-        sent("a load", &[("unnest($1, $2) WITH ORDINALITY", 1), ("larder.store", 100)]);
+        sent("a load", &[("unnest((SELECT $1), (SELECT $2)) WITH ORDINALITY", 1), ("larder.store", 100)]);
         let found = near.cache.get_many(Site::HOST, hosts(100)).await;
         assert!(found.iter().flatten().all(|site| site.name.starts_with("two-")));
     }
