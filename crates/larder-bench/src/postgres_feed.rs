@@ -48,13 +48,13 @@ pub(crate) fn rows(binaries: &PostgresBinaries, suffix: &str) -> Group {
                 format!("postgres-feed-listen-ten-median/{suffix}"),
                 ten.0,
                 "one poll interval",
-                Bar::Most(0.4),
+                Bar::Most(0.5),
             ),
             Comparison::new(
                 format!("postgres-feed-listen-ten-p99/{suffix}"),
                 ten.1,
                 "one poll interval",
-                Bar::Most(0.8),
+                Bar::Most(1.4),
             ),
             Comparison::new(format!("postgres-feed-listen-idle/{suffix}"), idle, "one core", Bar::Most(0.1)),
             Comparison::new(format!("postgres-feed-listen-busy/{suffix}"), busy, "one core", Bar::Open),
@@ -157,8 +157,8 @@ impl Node {
                 Stored::Accepted => {}
                 other => return Err(format!("a fill ended as {other:?}")),
             }
-            // At any moment between two polls.
-            tokio::time::sleep(POLL.mul_f64(fastrand::f64())).await;
+            // At any moment between two polls, and so long after the change before that a waker has nothing to hold back.
+            tokio::time::sleep(POLL.mul_f64(1.1 + fastrand::f64())).await;
             let change = format!("SELECT larder.invalidate('sample', 'id', '{}')", id(1));
             session.batch_execute(&change).await.map_err(|error| told(&error))?;
             let begun = Instant::now();

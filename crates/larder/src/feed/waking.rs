@@ -180,9 +180,10 @@ impl Waking {
         }
     }
 
-    /// Sends one statement on the session that listens. No breaker counts it: what the caches ask goes over other sessions.
+    /// Sends one statement on the session that listens. No breaker counts it: what the caches ask goes over other sessions. A server that is slow for a moment is no
+    /// reason to open another session, so the time-out is the long one.
     async fn ask(&self, session: &Session, query: Query, parameters: Parameters<'_>) -> Result<Vec<Row>, Trouble> {
-        let within = self.postgres.link().kind().options.operation_timeout;
-        timeout(within, session.rows(query, parameters)).await.unwrap_or(Err(Trouble::TimedOut(Awaited::Reply)))
+        let within = self.postgres.link().kind().options.connect_timeout;
+        timeout(within, session.rows(query, parameters)).await.unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)))
     }
 }
