@@ -2,7 +2,7 @@
 
 use crate::measure::{Bar, Comparison, Contestant, Group};
 use crate::postgres_bed::{Database, TASKS, contestant, cpu, told, wait};
-use crate::postgres_feed::Node;
+use crate::postgres_feed::{Node, polls};
 use crate::testbed::text;
 use larder::feed::{Source, Sources};
 use larder_testing::postgres::PostgresBinaries;
@@ -86,7 +86,7 @@ pub(crate) fn rows(binaries: &PostgresBinaries, suffix: &str) -> Group {
                 ))?;
                 bed.sql(&format!("VACUUM ANALYZE public.{}", table.name))?;
             }
-            let node = Node::of(&bed)?;
+            let node = Node::of(&bed, &polls())?;
             let sources = Sources::new()
                 .of("sample", Source::new("public.told", ["id"], "id"))
                 .elsewhere("sample")

@@ -1,6 +1,7 @@
 //! `larder feed` and what `larder check` says of feeds, on PostgreSQL servers, as a user runs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use larder_testing::pgbouncer::PgBouncer;
 use larder_testing::postgres::{PostgresServer, required};
 use serde_json::Value;
 use std::fs;
@@ -505,4 +506,26 @@ fn a_configuration_that_cannot_be_used() {
     assert_eq!(run.logged, "larder: the configuration has no feed called `z`: say --feed x or --feed y\n");
     let away = larder(&["feed", "apply", "--feed", "x"], two);
     assert!(away.code == Some(1) && away.logged.starts_with("larder: the feed x, in /nowhere/"), "{away:?}");
+}
+
+/// A pooler in transaction mode takes a LISTEN, and no notification ever arrives.
+#[test]
+fn check_says_whether_nodes_are_notified() {
+    for server in servers() {
+        let listen = |text: String| text.replace("connector: db, sources", "connector: db, wake: listen, sources");
+        let of_wake = |text: &str| {
+            let (run, findings) = check(text);
+            assert_eq!(run.code, Some(0), "{run:?}");
+            findings.into_iter().find(|[topic, ..]| topic == "wake")
+        };
+        let text = yaml(&server, "");
+        assert_eq!(larder(&["postgres", "setup"], &text).code, Some(0));
+        assert_eq!(of_wake(&text), None, "nobody asked for it");
+        let heard = of_wake(&listen(text.clone())).unwrap();
+        assert_eq!(heard[1..3], ["ok", "nodes are notified of changes"]);
+        let pooler = Runtime::new().unwrap().block_on(PgBouncer::start(&server)).unwrap();
+        let through = listen(text).replace(&server.dsn(), &pooler.dsn());
+        let unheard = of_wake(&through).unwrap();
+        assert!(unheard[1] == "note" && unheard[2].contains("with the next poll, within 50ms"), "{unheard:?}");
+    }
 }

@@ -3,6 +3,8 @@
 use larder_model::check::{Report, Violation};
 use larder_model::protections::{Removable, Removed};
 use larder_model::scenes::{CONFIGS, Config, Size};
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,17 +27,32 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match read(std::env::args().skip(1)) {
-        Ok(Some(options)) => run(&options),
-        Ok(None) => ExitCode::SUCCESS,
+    let done = match read(std::env::args().skip(1)) {
+        Ok(Asked::Check(options)) => run(&options),
+        Ok(Asked::List) => list().map(|()| ExitCode::SUCCESS),
+        Ok(Asked::Help) => line(USAGE).map(|()| ExitCode::SUCCESS),
         Err(why) => {
             eprintln!("{why}\n\n{USAGE}");
-            ExitCode::from(2)
+            return ExitCode::from(2);
         }
-    }
+    };
+    // Whoever reads has gone away (`… | head`), and nobody would hear of the rest. What was not checked does not hold.
+    done.unwrap_or(ExitCode::from(2))
 }
 
-fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+/// Prints a line. `println!` panics where nobody reads any more.
+fn line(text: impl Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
+}
+
+/// What the arguments ask for.
+enum Asked {
+    Check(Options),
+    List,
+    Help,
+}
+
+fn read(mut arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
     let mut options = Options { configs: Vec::new(), removed: Vec::new(), size: Size::Large, threads: 2 };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -54,55 +71,54 @@ fn read(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, 
                 options.threads = value()?.parse().map_err(|_| "--threads needs a number".to_owned())?;
             }
             "--small" => options.size = Size::Small,
-            "--list" => {
-                list();
-                return Ok(None);
-            }
-            "--help" | "-h" => {
-                println!("{USAGE}");
-                return Ok(None);
-            }
+            "--list" => return Ok(Asked::List),
+            "--help" | "-h" => return Ok(Asked::Help),
             _ => return Err(format!("`{argument}` is not known")),
         }
     }
     if options.configs.is_empty() {
         options.configs = CONFIGS.iter().collect();
     }
-    Ok(Some(options))
+    Ok(Asked::Check(options))
 }
 
-fn list() {
-    println!("configurations");
-    CONFIGS.iter().for_each(|config| println!("  {:22} {}", config.name, config.about));
-    println!("protections and assumptions");
-    Removable::ALL.iter().for_each(|removable| println!("  {:26}{}", removable.name(), removable.words()));
+fn list() -> io::Result<()> {
+    line("configurations")?;
+    for config in CONFIGS {
+        line(format_args!("  {:22} {}", config.name, config.about))?;
+    }
+    line("protections and assumptions")?;
+    for removable in Removable::ALL {
+        line(format_args!("  {:26}{}", removable.name(), removable.words()))?;
+    }
+    Ok(())
 }
 
-fn run(options: &Options) -> ExitCode {
+fn run(options: &Options) -> io::Result<ExitCode> {
     let removed: Removed = options.removed.iter().copied().collect();
     let mut total = Duration::ZERO;
     let mut states = 0;
     let mut broken = 0;
-    println!("{:22} {:>12} {:>6} {:>9}  ", "configuration", "states", "depth", "seconds");
+    line(format_args!("{:22} {:>12} {:>6} {:>9}  ", "configuration", "states", "depth", "seconds"))?;
     for config in &options.configs {
         let report = config.check(options.size, removed, options.threads);
-        println!(
+        line(format_args!(
             "{:22} {:>12} {:>6} {:>9.1}  {}",
             config.name,
             report.states,
             report.depth,
             report.time.as_secs_f64(),
             verdict(config, &report),
-        );
+        ))?;
         total += report.time;
         states += report.states;
         if let Some(found) = report.violation {
             broken += 1;
-            println!("{}", told(config, options, removed, found));
+            line(told(config, options, removed, found))?;
         }
     }
-    println!("{:22} {states:>12} {:>6} {:>9.1}", "all", "", total.as_secs_f64());
-    if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    line(format_args!("{:22} {states:>12} {:>6} {:>9.1}", "all", "", total.as_secs_f64()))?;
+    Ok(if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The violation with the shortest trace: at the small size, which has fewer states; otherwise at the size of this run; otherwise the

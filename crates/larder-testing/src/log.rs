@@ -34,6 +34,7 @@ impl Log {
     /// # Panics
     ///
     /// If the process has another global subscriber.
+    #[allow(clippy::expect_used, reason = "documented; a test with another subscriber could not read its log")]
     pub fn begin(level: Level) -> (Self, Logging) {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {

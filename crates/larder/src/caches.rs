@@ -25,6 +25,7 @@ use crate::nearest::{fold, nearest};
 use own::Factories;
 use parking_lot::Mutex;
 use plan::Plan;
+use pruning::Pruning;
 use std::any::{Any, type_name};
 use std::collections::HashMap;
 use std::fmt;
@@ -44,6 +45,7 @@ mod following;
 mod options;
 mod own;
 pub(crate) mod plan;
+mod pruning;
 mod ready;
 mod shutdown;
 
@@ -88,7 +90,7 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 ///
 /// - Once a second its counters are published to the `metrics` recorder that is installed, if any.
 /// - Every prune interval of its connector it is pruned. The first time comes at a random moment of the interval, so that nodes do not
-///   prune at the same time.
+///   prune at the same time. The caches in a PostgreSQL database share its tables, and one task.
 ///
 /// # Dropping
 ///
@@ -117,6 +119,7 @@ struct State {
     /// By folded name.
     opened: HashMap<String, Opened>,
     tasks: Vec<AbortHandle>,
+    pruning: Pruning<Inner>,
     ended: bool,
     /// The caches that a shutdown has closed. A second shutdown waits for what was deferred since then.
     closed: Vec<Closed>,
@@ -191,8 +194,13 @@ impl Caches {
         state.tasks.retain(|task| !task.is_finished());
         state.tasks.push(self.runtime.spawn(publish(Arc::downgrade(&opened.inner))).abort_handle());
         if !prune_interval.is_zero() {
-            let task = prune(Arc::downgrade(&opened.inner), prune_interval);
-            state.tasks.push(self.runtime.spawn(task).abort_handle());
+            let cache = Arc::downgrade(&opened.inner);
+            let caches = match self.plan.connector(&options.connector) {
+                Some(ConnectorOptions::Postgres(_)) => state.pruning.together(&options.connector, cache),
+                _ => Some(Pruning::alone(cache)),
+            };
+            let task = caches.map(|caches| self.runtime.spawn(pruning::prune(caches, prune_interval)).abort_handle());
+            state.tasks.extend(task);
         }
         state.opened.insert(
             fold(E::CACHE),
@@ -514,21 +522,5 @@ async fn publish(cache: Weak<Inner>) {
         ticks.tick().await;
         let Some(cache) = cache.upgrade() else { return };
         cache.publish();
-    }
-}
-
-/// Prunes a cache until it is gone.
-async fn prune(cache: Weak<Inner>, interval: Duration) {
-    let mut pause = interval.mul_f64(fastrand::f64());
-    loop {
-        tokio::time::sleep(pause).await;
-        pause = interval;
-        let Some(cache) = cache.upgrade() else { return };
-        match cache.connector.prune().await {
-            Ok(pruned) => tracing::debug!(cache = %cache.schema.cache, ?pruned, "pruned"),
-            Err(error) => {
-                tracing::debug!(cache = %cache.schema.cache, %error, "not pruned; the next attempt is in {interval:?}")
-            }
-        }
     }
 }

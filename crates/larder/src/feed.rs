@@ -5,7 +5,7 @@
 //!     │
 //!   larder.changes ── a row for each call, visible when the transaction commits
 //!     │
-//!   Feed, one per node ── polls what became visible since the last poll            poll.rs  position.rs
+//!   Feed, one per node ── polls what became visible since the last poll            poll.rs  position.rs  waking.rs
 //!     │
 //!   a task for each cache ── applies it to the cache's connector                   applying.rs
 //!     │
@@ -40,9 +40,12 @@ use parking_lot::Mutex;
 use poll::Polled;
 use position::Position;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+use waking::{Bell, Waking};
 
 mod applying;
 pub(crate) mod declaration;
@@ -52,14 +55,24 @@ pub(crate) mod options;
 mod poll;
 mod position;
 mod source;
+mod waking;
 
 pub use declaration::{Source, Sources};
 pub use fed::Fed;
-pub use options::{FeedOptions, FollowOptions};
+pub use options::{FeedOptions, FollowOptions, Wake};
 pub use source::{Applied, Done, Finding, Known, Naming, SourceError, TriggerChange};
 
 /// How many polls wait for a cache that is slow. One that misses a poll finds out, and joins anew.
 const WAITING: usize = 64;
+
+/// The shortest pause between two polls, however often this node is notified.
+const SHORTEST: Duration = Duration::from_millis(2);
+
+/// The longest pause after a poll that has failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// How often a feed that has just been opened looks whether there is a connection.
+const CONNECTED: Duration = Duration::from_millis(5);
 
 /// Polls a database for changes, and applies them to the caches of this node.
 ///
@@ -98,6 +111,7 @@ struct Shared {
     followers: Arc<Followers>,
     postgres: Postgres,
     polls: broadcast::Sender<Arc<Batch>>,
+    bell: Arc<Bell>,
     runtime: Handle,
     task: AbortHandle,
 }
@@ -131,9 +145,21 @@ impl Feed {
         options.validate()?;
         let (followers, polls) = (Arc::<Followers>::default(), broadcast::Sender::new(WAITING));
         let runtime = Handle::current();
-        let polling = Polling { postgres: postgres.clone(), options: options.clone(), polls: polls.clone() };
-        let task = runtime.spawn(polling.run(followers.clone())).abort_handle();
-        Ok(Self { shared: Arc::new(Shared { options, followers, postgres: postgres.clone(), polls, runtime, task }) })
+        let (postgres, bell) = (postgres.clone(), Arc::<Bell>::default());
+        let polling =
+            Polling { postgres: postgres.clone(), options: options.clone(), polls: polls.clone(), bell: bell.clone() };
+        let polling = polling.run(followers.clone());
+        let task = match options.wake {
+            Wake::Poll => runtime.spawn(polling),
+            Wake::Listen => {
+                let waking = Waking::new(postgres.clone(), bell.clone());
+                runtime.spawn(async move {
+                    tokio::join!(polling, waking.run());
+                })
+            }
+        };
+        let task = task.abort_handle();
+        Ok(Self { shared: Arc::new(Shared { options, followers, postgres, polls, bell, runtime, task }) })
     }
 
     /// A connector that keeps objects in the memory of this process, and forgets them when the feed says so.
@@ -144,8 +170,23 @@ impl Feed {
     ///
     /// The schema or an option cannot be used: see [`Schema::validate`] and [`FollowOptions::validate`].
     pub fn memory(&self, schema: Schema, memory: MemoryOptions, options: FollowOptions) -> Result<Fed, OptionError> {
+        self.memory_on_clock(schema, memory, options, Clock::system())
+    }
+
+    /// Like [`memory`](Self::memory), with another clock for the ages of objects. The deadline is of real time in any case, as the polls are.
+    ///
+    /// # Errors
+    ///
+    /// As [`memory`](Self::memory).
+    pub fn memory_on_clock(
+        &self,
+        schema: Schema,
+        memory: MemoryOptions,
+        options: FollowOptions,
+        clock: Clock,
+    ) -> Result<Fed, OptionError> {
         options.validate(&self.shared.options)?;
-        let memory = Arc::new(Memory::open(schema.clone(), memory)?);
+        let memory = Arc::new(Memory::on_clock(schema.clone(), memory, clock)?);
         let origin = fastrand::i64(..);
         let told = self.shared.postgres.telling(&schema, origin)?;
         let follower = self.followed(schema, memory.clone(), Some(origin), &options);
@@ -206,12 +247,15 @@ impl Feed {
     ) -> (Arc<Follower>, AbortHandle) {
         let deadline = options.deadline;
         let follower = Arc::new(Follower { schema, connector, origin, deadline, gate: Gate::default() });
-        let Shared { followers, postgres, polls, runtime, .. } = &*self.shared;
+        let Shared { followers, postgres, polls, bell, runtime, .. } = &*self.shared;
         // Subscribed before any poll asks for the cache.
         let subscribed = polls.subscribe();
         followers.lock().push(Arc::downgrade(&follower));
         let applying = Applying::new(follower.clone(), postgres.clone());
-        (follower, runtime.spawn(applying.run(subscribed)).abort_handle())
+        let task = runtime.spawn(applying.run(subscribed)).abort_handle();
+        // The next poll may be half a minute away, and the cache is not read before it.
+        bell.poll.notify_one();
+        (follower, task)
     }
 }
 
@@ -220,6 +264,7 @@ struct Polling {
     postgres: Postgres,
     options: FeedOptions,
     polls: broadcast::Sender<Arc<Batch>>,
+    bell: Arc<Bell>,
 }
 
 impl Polling {
@@ -228,6 +273,7 @@ impl Polling {
         let clock = Clock::system();
         let mut position = None;
         let mut failing = false;
+        self.connected().await;
         loop {
             let mut caches: Vec<String> = {
                 let mut followers = followers.lock();
@@ -237,14 +283,18 @@ impl Polling {
             caches.sort_unstable();
             caches.dedup();
             let began = clock.now();
-            match self.poll(&position, &caches).await {
+            let pause = match self.poll(&position, &caches).await {
                 Ok((from, polled)) => {
+                    if position.is_none() {
+                        self.bell.polled.notify_one();
+                    }
                     position = Some(polled.position.clone());
                     // Nobody follows: that is no error.
                     let _ = self.polls.send(Arc::new(Batch { began, from, polled, caches }));
                     if std::mem::take(&mut failing) {
                         tracing::info!(server = %self.postgres.name(), "the feed is read again");
                     }
+                    self.options.poll
                 }
                 Err(trouble) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -253,10 +303,28 @@ impl Polling {
                             "the feed cannot be read: its caches are not read until it can be"
                         );
                     }
+                    self.options.poll.min(AFTER_FAILURE)
                 }
-            }
-            tokio::time::sleep(self.options.poll).await;
+            };
+            self.rest(pause).await;
         }
+    }
+
+    /// Waits until there is a connection, or there should be one. A poll before that would fail, and a normal start is no trouble.
+    async fn connected(&self) {
+        let connected = async {
+            while !self.postgres.is_connected() {
+                sleep(CONNECTED).await;
+            }
+        };
+        let _ = timeout(self.postgres.link().kind().options.connect_timeout, connected).await;
+    }
+
+    /// The pause between two polls. It ends when the bell rings; a bell that has rung during the poll ends it as well, since the poll may not have seen why.
+    async fn rest(&self, pause: Duration) {
+        let shortest = pause.min(SHORTEST);
+        sleep(shortest).await;
+        let _ = timeout(pause.saturating_sub(shortest), self.bell.poll.notified()).await;
     }
 
     /// One poll, and where it began. A position that the database no longer has is given up: then it began nowhere.

@@ -31,7 +31,17 @@ impl PostgresSubject {
             .create(false)
             .max_in_flight(0);
         let control = open_postgres(&options).await?;
-        let name = control.facts().await?.name;
+        let facts = control.facts().await?;
+        if facts.tables.is_some() {
+            let left = control.remove_left_benches().await?;
+            if !left.is_empty() {
+                eprintln!(
+                    "larder bench: removed what benchmarks left that were killed ({}); their objects expire within two hours",
+                    left.join(", ")
+                );
+            }
+        }
+        let name = facts.name;
         // The sessions that are measured have a name of their own, and the one that measures has not.
         let options = options.application_name(&plan.name);
         eprintln!(

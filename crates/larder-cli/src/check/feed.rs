@@ -2,9 +2,12 @@
 
 use super::finding::Finding;
 use crate::feed::{Selected, names, unknown};
-use larder::feed::Finding as Trigger;
+use larder::connector::postgres::PostgresOptions;
+use larder::connector::postgres::inspect::Inspector;
+use larder::feed::{Finding as Trigger, Wake};
 use larder::{Config, ConnectorKind};
 use serde::Serialize;
+use std::time::Duration;
 
 /// One feed.
 #[derive(Debug, Serialize)]
@@ -34,7 +37,13 @@ pub(super) async fn all(config: &Config) -> Vec<Feed> {
         });
         let followers = followers.map(|(cache, _)| cache.to_owned()).collect();
         let (place, findings) = match Selected::of(config, name, declared) {
-            Ok(feed) => (feed.place(), try_out(&feed).await),
+            Ok(feed) => {
+                let mut findings = try_out(&feed).await;
+                if declared.options.wake == Wake::Listen {
+                    findings.push(try_to_listen(&feed.database, declared.options.poll).await);
+                }
+                (feed.place(), findings)
+            }
             Err(failure) => {
                 let to_do = format!("give the connector {} its url", declared.connector);
                 ("not known".to_owned(), vec![Finding::problem("database", failure.to_string(), to_do)])
@@ -45,6 +54,26 @@ pub(super) async fn all(config: &Config) -> Vec<Feed> {
         feeds.push(Feed { feed, connector, place, followers, sources, findings });
     }
     feeds
+}
+
+/// Whether a node would be notified, as `wake: listen` wants it. Nothing is wrong where it is not: changes arrive later, and within the deadline.
+async fn try_to_listen(database: &PostgresOptions, poll: Duration) -> Finding {
+    let heard = async { Inspector::open(database.clone()).await?.hears().await };
+    let later = format!("changes arrive with the next poll, within {poll:?}");
+    match heard.await {
+        Ok(true) => Finding::ok("wake", "nodes are notified of changes"),
+        Ok(false) => Finding::note(
+            "wake",
+            format!(
+                "nodes are not notified: notifications do not arrive, as behind a pooler in transaction mode; {later}. Give the feed a connector \
+                 that goes to the server directly, or `wake: poll`"
+            ),
+        ),
+        Err(error) => Finding::note(
+            "wake",
+            format!("whether nodes are notified is not known ({error}); where they are not, {later}"),
+        ),
+    }
 }
 
 async fn try_out(feed: &Selected) -> Vec<Finding> {

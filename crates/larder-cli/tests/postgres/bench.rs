@@ -1,6 +1,8 @@
 //! `larder bench`.
 
 use crate::service::{Service, at, command, on, servers, until, with, yaml};
+use larder::connector::postgres::PostgresOptions;
+use larder::connector::postgres::inspect::Inspector;
 use larder_testing::entries::Instance;
 use larder_testing::postgres::PostgresServer;
 use std::process::Stdio;
@@ -55,6 +57,36 @@ async fn a_user_who_may_not_ask_for_the_processor_time() {
         let told = with(&on(&server, "ann"), &bench).await;
         assert!(told.code == Some(0) && told.told.contains("× SELECT") && told.told.contains("unknown"), "{told:?}");
         assert_eq!(left(&server), before);
+    }
+}
+
+/// A benchmark that is killed cleans nothing up. The next one does, and leaves what belongs to one that still runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_it_leaves_what_the_next_one_removes() {
+    for server in servers().await {
+        let _service = Service::<Instance>::on(&server).await;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("caches.yaml");
+        std::fs::write(&path, yaml(&server.dsn(), "")).unwrap();
+        let mut bench = command(&["bench", "-c", path.to_str().unwrap(), "--objects", "200", "--rounds", "1000"]);
+        let mut child = bench.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let name = "SELECT relname FROM pg_class WHERE relname LIKE 'larder-bench-%' AND relkind = 'r'";
+        until("it has made its table", || !server.psql(name).unwrap().is_empty()).await;
+        let killed = server.psql(name).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{killed}'");
+        until("its sessions have ended", || server.psql(&sessions).unwrap() == "0").await;
+        // Another one, that still runs.
+        server.psql("CREATE TABLE larder.\"larder-bench-runs\" ()").unwrap();
+        let options = PostgresOptions::from_url(&server.dsn()).unwrap().application_name("larder-bench-runs");
+        let _runs = Inspector::open(options).await.unwrap();
+        let next = at(&server, &["bench", "--objects", "200", "--rounds", "1"]).await;
+        assert_eq!(next.code, Some(0), "{next:?}");
+        let told = format!("larder bench: removed what benchmarks left that were killed ({killed}); their objects");
+        assert!(next.logged.contains(&told), "{next:?}");
+        assert_eq!(server.psql(name).unwrap(), "larder-bench-runs");
+        assert_eq!(server.psql("SELECT count(*) FROM larder.caches WHERE cache LIKE 'larder-bench-%'").unwrap(), "0");
     }
 }
 

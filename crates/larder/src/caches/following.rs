@@ -57,7 +57,7 @@ impl Caches {
             Some(ConnectorOptions::Memory(memory)) => {
                 let ages = !schema.max_age.is_zero() || !schema.last_use_age.is_zero();
                 let interval = if ages { memory.prune_interval } else { Duration::ZERO };
-                (opened.memory(schema.clone(), memory.clone(), follow), interval)
+                (opened.memory_on_clock(schema.clone(), memory.clone(), follow, self.clock.clone()), interval)
             }
             _ => {
                 let (connector, interval) = self.connector(&options.connector, schema)?;

@@ -3,13 +3,13 @@
 use super::error::Problems;
 use super::note::Note;
 use super::setting::{
-    Place, Setting, Written, boolean, duration, put, read, text, text_or_texts, texts, time, written_text,
+    Place, Refused, Setting, Written, boolean, duration, put, read, text, text_or_texts, texts, time, written_text,
 };
 use super::tree::{Node, Value};
 use crate::caches::plan::Plan;
 use crate::caches::{ConnectorKind, ConnectorName, DatabaseFeed};
 use crate::feed::declaration::{COLUMNS, KEY, Source, Sources, TABLE};
-use crate::feed::options::{FeedOptions, POLL};
+use crate::feed::options::{FeedOptions, POLL, Wake};
 use crate::nearest::fold;
 use crate::option_error::{NAME, is_name};
 
@@ -44,6 +44,22 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
         give: POLL,
         read: |feed, node| put(&mut feed.options.poll, duration(node)),
         write: |feed| time(feed.options.poll),
+    },
+    Setting {
+        name: "wake",
+        give: "poll, or listen in a small fleet",
+        read: |feed, node| {
+            feed.options.wake = match fold(text(node)?).as_str() {
+                "poll" => Wake::Poll,
+                "listen" => Wake::Listen,
+                _ => return Err(Refused::Shown("")),
+            };
+            Ok(())
+        },
+        write: |feed| match feed.options.wake {
+            Wake::Poll => written_text("poll"),
+            Wake::Listen => written_text("listen"),
+        },
     },
 ];
 

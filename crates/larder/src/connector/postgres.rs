@@ -52,6 +52,7 @@ mod errors;
 mod forgetting;
 pub mod inspect;
 mod leasing;
+pub(crate) mod listening;
 mod marks;
 pub(crate) mod options;
 mod placing;

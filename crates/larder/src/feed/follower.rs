@@ -38,8 +38,7 @@ impl Gate {
         self.until.fetch_max(until, Ordering::AcqRel);
     }
 
-    /// Whether it is early enough, by the precise clock: on a virtual machine that has to wait for its processor, the coarse one lags by more than
-    /// [`Clock::COARSE_LAG`].
+    /// Whether it is early enough, by the precise clock: nobody knows how far the coarse one [lags](Clock::COARSE_LAG), and a deadline may be shorter.
     #[inline]
     pub(super) fn in_time(&self, clock: &Clock) -> bool {
         let until = self.until.load(Ordering::Acquire);

@@ -1,7 +1,7 @@
 //! Feeds in a configuration.
 
 use super::{load, refusal, yaml};
-use larder::feed::{FeedOptions, Source, Sources};
+use larder::feed::{FeedOptions, Source, Sources, Wake};
 use larder::{CacheOptions, Config};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ feed:
   main:
     connector: db
     poll: 25ms
+    wake: Listen
     sources:
       instance:
         - { table: projections.instances, key: id, index: id }
@@ -44,7 +45,7 @@ fn a_file_and_code_give_the_same_feed() {
         )
         .of("instance", Source::new("projections.restrictions", ["tenant", "instance_id"], "both").always())
         .of("user_grant", Source::new("app.\"Grants\"", ["the id"], "id"));
-    let code = FeedOptions::new().poll(Duration::from_millis(25)).on("db").sources(sources);
+    let code = FeedOptions::new().poll(Duration::from_millis(25)).wake(Wake::Listen).on("db").sources(sources);
     assert_eq!(config.feeds().collect::<Vec<_>>(), [("main", &code)]);
     assert_eq!(config.feed("MAIN").unwrap().0, "main");
     assert!(config.feed("other").is_none());
@@ -66,6 +67,7 @@ fn toml_says_the_same_as_yaml() {
         [feed.main]
         connector = 'db'
         poll = '25ms'
+        wake = 'listen'
         [[feed.main.sources.instance]]
         table = 'projections.instances'
         key = 'id'
@@ -114,7 +116,7 @@ fn the_effective_configuration_can_be_loaded_again() {
     assert_eq!(again.effective().to_string(), effective);
     assert_eq!(again.feeds().collect::<Vec<_>>(), whole.feeds().collect::<Vec<_>>());
     for line in [
-        "feed:\n  main:\n    connector: db\n    poll: 25ms\n    sources:\n      instance:\n        -\n          table: projections.instances\n          key: id\n          index: id\n        -\n",
+        "feed:\n  main:\n    connector: db\n    poll: 25ms\n    wake: listen\n    sources:\n      instance:\n        -\n          table: projections.instances\n          key: id\n          index: id\n        -\n",
         "          columns: [domain, is_primary]\n",
         "          key: [tenant, instance_id]\n          index: both\n          always: true\n",
         "    feed: Main\n    feed_deadline: 2s\n",
@@ -140,11 +142,13 @@ fn the_effective_configuration_can_be_loaded_again() {
 fn variables_outrank_the_file_and_give_a_feed_alone() {
     let given = [
         ("LARDER_FEED_MAIN_POLL", "10ms"),
+        ("LARDER_FEED_MAIN_WAKE", "poll"),
         ("LARDER_CACHES_INSTANCE_FEED", "none"),
         ("LARDER_CACHES_USER_GRANT_FEED_DEADLINE", "3s"),
     ];
     let config = load("a.yaml", WHOLE, &given).unwrap();
-    assert_eq!(config.feed("main").unwrap().1.options.poll, Duration::from_millis(10));
+    let options = &config.feed("main").unwrap().1.options;
+    assert_eq!((options.poll, options.wake), (Duration::from_millis(10), Wake::Poll));
     assert_eq!(config.feed("main").unwrap().1.sources.all().count(), 4);
     assert_eq!(config.cache("instance").unwrap().feed, None);
     assert_eq!(config.cache("user_grant").unwrap().feed_deadline, Duration::from_secs(3));
@@ -161,9 +165,9 @@ fn variables_outrank_the_file_and_give_a_feed_alone() {
         (
             "LARDER_FEED_MAIN_SOURCES",
             "x",
-            "names no setting of a feed: LARDER_FEED_, the feed, and _CONNECTOR or _POLL; sources are given in a file",
+            "names no setting of a feed: LARDER_FEED_, the feed, and _CONNECTOR or _POLL or _WAKE; sources are given in a file",
         ),
-        ("LARDER_FEED_MAIN_POLL", "1ns", "feed.main.poll is `1ns`: give a duration from 1ms to 10s, such as 50ms"),
+        ("LARDER_FEED_MAIN_POLL", "1ns", "feed.main.poll is `1ns`: give a duration from 1ms to 30s, such as 50ms"),
         (
             "LARDER_CACHES_INSTANCE_FEED",
             "mainn",
@@ -229,32 +233,33 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
             "feed:\n  also: { connector: db }\n",
             "line 7: feed.main.connector is `db`, whose database the feed `also` polls already: one feed is enough for all caches; put the sources there",
         ),
-        ("poll: 25ms", "poll: 11s", "line 7: feed.main.poll is `11s`: give a duration from 1ms to 10s, such as 50ms"),
+        ("poll: 25ms", "poll: 31s", "line 7: feed.main.poll is `31s`: give a duration from 1ms to 30s, such as 50ms"),
+        ("wake: Listen", "wake: notify", "line 8: feed.main.wake is `notify`: give poll, or listen in a small fleet"),
         (
             "poll: 25ms",
             "pol: 25ms",
-            "line 7: feed.main.pol is no setting; did you mean `poll`? Accepted here: connector, poll, sources",
+            "line 7: feed.main.pol is no setting; did you mean `poll`? Accepted here: connector, poll, wake, sources",
         ),
         (
             "feed: Main",
             "feed: mainn",
-            "line 19: caches.instance.feed is `mainn`, which is no feed (did you mean `main`?): give none or main",
+            "line 20: caches.instance.feed is `mainn`, which is no feed (did you mean `main`?): give none or main",
         ),
-        ("feed: Main", "feed: 1", "line 19: caches.instance.feed is `1`: give none, or the name of a feed"),
+        ("feed: Main", "feed: 1", "line 20: caches.instance.feed is `1`: give none, or the name of a feed"),
         (
             "feed_deadline: 2s",
             "feed_deadline: 49ms",
-            "line 19: caches.instance.feed_deadline is `49ms`: give a duration of at least two polls and at most 1m, such as 1s",
+            "line 20: caches.instance.feed_deadline is `49ms`: give a duration of at least two polls and at most 1m, such as 1s",
         ),
         (
             "feed_deadline: 2s",
             "feed_deadline: 61s",
-            "line 19: caches.instance.feed_deadline is `61s`: give a duration of at least two polls and at most 1m, such as 1s",
+            "line 20: caches.instance.feed_deadline is `61s`: give a duration of at least two polls and at most 1m, such as 1s",
         ),
         (
             "feed_deadline: 2s",
             "feed_deadline: 0",
-            "line 19: caches.instance.feed_deadline is `0`: give a duration of at least two polls and at most 1m, such as 1s",
+            "line 20: caches.instance.feed_deadline is `0`: give a duration of at least two polls and at most 1m, such as 1s",
         ),
     ] {
         let said = refusal(&with(text, instead));
@@ -329,25 +334,25 @@ fn a_source_that_cannot_be_used_is_refused_with_its_place() {
         ("~", format!("{at} is empty: give a source, with table, key and index")),
     ] {
         let said = refusal(&with(first, instead));
-        assert_eq!(said, format!("line 10: {expected}"));
+        assert_eq!(said, format!("line 11: {expected}"));
     }
     let second = "        - { table: 'app.\"Grants\"', key: 'the id', index: id }\n";
     for (instead, expected) in [
         (
             "        { table: t }\n",
-            "line 16: feed.main.sources.user_grant is a mapping: give a list of sources, each with table, key and index",
+            "line 17: feed.main.sources.user_grant is a mapping: give a list of sources, each with table, key and index",
         ),
         (
             &format!("{second}{second}"),
-            "line 18: feed.main.sources.user_grant[1] is there twice, with the same table, key and index: give it once",
+            "line 19: feed.main.sources.user_grant[1] is there twice, with the same table, key and index: give it once",
         ),
         (
             &format!("{second}      User-Grant: []\n"),
-            "line 18: feed.main.sources.User-Grant names the same cache as `user_grant`: give the name that its entry type has, once",
+            "line 19: feed.main.sources.User-Grant names the same cache as `user_grant`: give the name that its entry type has, once",
         ),
         (
             &format!("{second}      'a b': []\n"),
-            "line 18: feed.main.sources.a… is no name for a cache: give 1 to 128 letters, digits, `_`, `-` or `.`",
+            "line 19: feed.main.sources.a… is no name for a cache: give 1 to 128 letters, digits, `_`, `-` or `.`",
         ),
     ] {
         assert_eq!(refusal(&with(second, instead)), expected);

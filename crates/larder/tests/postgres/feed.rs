@@ -38,14 +38,14 @@ impl FedNode {
         node
     }
 
-    fn following(feed: &Feed, deadline: Duration) -> Self {
+    pub(crate) fn following(feed: &Feed, deadline: Duration) -> Self {
         let schema = Schema::of::<Site>();
         let connector =
             feed.memory(schema.clone(), MemoryOptions::new(), FollowOptions::new().deadline(deadline)).unwrap();
         Self { cache: Cache::new(Arc::new(connector), schema).unwrap() }
     }
 
-    async fn readable(&self) {
+    pub(crate) async fn readable(&self) {
         until("the cache can be read", || self.cache.status().readable && self.cache.status().journal == 0).await;
     }
 

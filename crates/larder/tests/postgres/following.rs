@@ -2,6 +2,7 @@
 
 use crate::caches::{PATIENCE, opened, sessions};
 use crate::node::{options, servers, session, until};
+use larder::clock::Clock;
 use larder::connector::memory::MemoryOptions;
 use larder::connector::postgres::PostgresOptions;
 use larder::feed::{FeedOptions, Source, Sources};
@@ -52,6 +53,23 @@ async fn a_change_reaches_a_cache_that_the_builder_has_follow_a_feed() {
         let told = "SELECT count(*) FROM larder.changes WHERE keys = ARRAY['b'::bytea]";
         assert_eq!(server.psql(told).unwrap(), "1");
         assert!(caches.shutdown().await.is_clean());
+    }
+}
+
+/// The clock is that of the ages, in memory, of a cache that follows a feed as well. Polls and deadlines go on by real time.
+#[tokio::test]
+async fn the_builders_clock_is_that_of_a_cache_in_memory_that_follows() {
+    for server in servers().await {
+        let (clock, hand) = Clock::manual();
+        let hour = Duration::from_secs(3600);
+        let builder = builder(options(&server)).cache::<Site>(in_memory().max_age(hour)).clock(clock);
+        let caches = builder.open().await.unwrap();
+        let cache = opened(&caches).await;
+        fill(&cache, "a").await;
+        hand.advance(hour - Duration::from_millis(1));
+        assert!(cache.get(Site::ID, "a").await.is_some());
+        hand.advance(Duration::from_millis(1));
+        assert!(cache.get(Site::ID, "a").await.is_none());
     }
 }
 
@@ -154,7 +172,7 @@ async fn what_cannot_be_used_is_refused_by_the_same_check_as_a_file() {
         ),
         (
             new().feed("b", zero.on("db")),
-            "the feed `b` cannot be used: poll is `0`: give a duration from 1ms to 10s, such as 50ms",
+            "the feed `b` cannot be used: poll is `0`: give a duration from 1ms to 30s, such as 50ms",
         ),
         (
             new().feed("b", polls().on("db").sources(Sources::new().of("x", Source::new("t", ["k"], "")))),

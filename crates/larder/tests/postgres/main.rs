@@ -23,3 +23,4 @@ mod sweeping;
 #[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]
 mod ticket_of_a_transaction;
 mod tls;
+mod waking;

@@ -8,7 +8,7 @@ use larder_testing::pgbouncer::PgBouncer;
 use larder_testing::postgres::PostgresServer;
 use tracing::Level;
 
-fn through(pooler: &PgBouncer, server: &PostgresServer, prepared: bool) -> PostgresOptions {
+pub(crate) fn through(pooler: &PgBouncer, server: &PostgresServer, prepared: bool) -> PostgresOptions {
     let direct = options(server);
     let mut through = PostgresOptions::from_url(&pooler.dsn()).unwrap().prepared(prepared);
     through.breaker = direct.breaker.clone();

@@ -70,6 +70,21 @@ fn check(memory: &Memory) {
     assert!(writer.gone.is_empty());
 }
 
+/// The coarse clock lags further than one tick where the processor that sets it is kept from it.
+#[test]
+fn an_object_is_not_served_after_its_end_however_the_coarse_clock_lags() {
+    for (max_age, last_use_age) in [(5_000, 0), (0, 5_000)] {
+        let (clock, hand) = Clock::manual();
+        let ms = Duration::from_millis;
+        let schema = Schema::of::<Item>().ages(ms(max_age), ms(last_use_age));
+        let memory = Memory::on_clock(schema, MemoryOptions::default(), clock).unwrap();
+        fill(&memory, 1);
+        hand.lag(ms(900));
+        hand.advance(ms(5_000));
+        assert!(!holds(&memory, 1), "{max_age} {last_use_age}");
+    }
+}
+
 #[test]
 fn never_more_objects_than_it_may_hold_and_each_leaves_with_all_of_its_keys() {
     let memory = memory(100, 0);

@@ -10,11 +10,13 @@ use super::options::PostgresOptions;
 use super::tls::{Connector, Mode, TlsError};
 use crate::connector::remote::{Awaited, Trouble, What};
 use std::error::Error;
+use std::future::poll_fn;
 use std::net::IpAddr;
+use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{AsyncMessage, Client, Config, Notification};
 
 /// The oldest major version that larder works with.
 const OLDEST: i32 = 150_000;
@@ -30,8 +32,26 @@ pub(crate) enum Whom {
 
 /// Opens the sessions, and the tasks that drive them. A task ends with its session.
 pub(crate) async fn sessions(options: &PostgresOptions, whom: Whom) -> Result<(Vec<Client>, JoinSet<()>), Trouble> {
+    open(options, options.connections, whom, None).await
+}
+
+/// Opens one session with a server that larder can keep its tables on. What the server notifies it of is sent to `heard`, and dropped where that is full.
+pub(crate) async fn listening(
+    options: &PostgresOptions,
+    heard: Sender<Notification>,
+) -> Result<(Client, JoinSet<()>), Trouble> {
+    let (mut clients, tasks) = open(options, 1, Whom::Primary, Some(heard)).await?;
+    Ok((clients.pop().ok_or_else(unexpected)?, tasks))
+}
+
+async fn open(
+    options: &PostgresOptions,
+    wanted: usize,
+    whom: Whom,
+    heard: Option<Sender<Notification>>,
+) -> Result<(Vec<Client>, JoinSet<()>), Trouble> {
     let (whole, tls) = config(options).await?;
-    let attempt = Attempt { connector: tls.connector()?, mode: tls.mode, whom };
+    let attempt = Attempt { connector: tls.connector()?, mode: tls.mode, whom, heard };
     let places = Place::all(&whole);
     let share = options.connect_timeout / u32::try_from(places.len()).unwrap_or(u32::MAX).max(1);
     let mut failed = Vec::new();
@@ -54,7 +74,7 @@ pub(crate) async fn sessions(options: &PostgresOptions, whom: Whom) -> Result<(V
             tokio::time::timeout(share, reached).await.unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)))
         };
         match reached {
-            Ok((first, tasks)) => return attempt.further(options.connections, first, tasks).await,
+            Ok((first, tasks)) => return attempt.further(wanted, first, tasks).await,
             Err(trouble) => failed.push((place.to_string(), trouble)),
         }
     }
@@ -172,6 +192,8 @@ struct Attempt {
     connector: Connector,
     mode: Mode,
     whom: Whom,
+    /// Who is told what the server notifies the sessions of.
+    heard: Option<Sender<Notification>>,
 }
 
 impl Attempt {
@@ -243,10 +265,19 @@ impl Attempt {
     }
 
     async fn once(&self, config: &Config, tasks: &mut JoinSet<()>) -> Result<Client, tokio_postgres::Error> {
-        let (client, connection) = config.connect(self.connector.clone()).await?;
+        let (client, mut connection) = config.connect(self.connector.clone()).await?;
+        let heard = self.heard.clone();
         tasks.spawn(async move {
-            // Whoever waits for a reply is told of the error; here it says no more than that the session is over.
-            let _ = connection.await;
+            let Some(heard) = heard else {
+                // Whoever waits for a reply is told of the error; here it says no more than that the session is over.
+                let _ = connection.await;
+                return;
+            };
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notification(notification) = message {
+                    let _ = heard.try_send(notification);
+                }
+            }
         });
         Ok(client)
     }

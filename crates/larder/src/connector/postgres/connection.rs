@@ -92,7 +92,7 @@ impl Connection {
 
     /// Sends several statements without parameters at once, which makes one transaction of them.
     pub(crate) async fn batch(&self, text: &str) -> Result<(), Trouble> {
-        self.session()?.client.batch_execute(text).await.map_err(|error| trouble(&error))
+        self.session()?.batch(text).await
     }
 }
 
@@ -107,7 +107,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn new(client: Client, prepared: bool) -> Self {
+    pub(super) fn new(client: Client, prepared: bool) -> Self {
         let prepared = prepared.then(|| Box::new(std::array::from_fn(|_| OnceCell::new())));
         Self { client, prepared, under_way: AtomicUsize::new(0), told: AtomicBool::new(false) }
     }
@@ -125,6 +125,11 @@ impl Session {
             }
         };
         sent.map_err(|error| self.trouble(&error))
+    }
+
+    /// Sends several statements without parameters at once, which makes one transaction of them.
+    pub(super) async fn batch(&self, text: &str) -> Result<(), Trouble> {
+        self.client.batch_execute(text).await.map_err(|error| trouble(&error))
     }
 
     /// The trouble that an error is. If prepared statements get lost, says so once: the connection is given up then, and that alone looks like an outage.

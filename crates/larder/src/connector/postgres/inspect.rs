@@ -49,6 +49,7 @@ pub use plain_table::PlainTable;
 pub use state::{Clock, Count, Prepared, State, Table, Transaction};
 
 use super::connection::{Connection, Driver, Parameters, Typed, column, unexpected};
+use super::listening::Listener;
 use super::options::PostgresOptions;
 use super::queries::Query;
 use crate::connector::remote::{Awaited, Trouble};
@@ -101,6 +102,24 @@ impl Inspector {
     /// [`InspectError::Unreachable`], [`InspectError::Server`].
     pub async fn ping(&self) -> Result<(), InspectError> {
         self.row("SELECT 1", &[]).await.map(drop)
+    }
+
+    /// Whether a notification reaches a session that listens on the way that the options give. Behind a pooler in transaction mode it does not, and this
+    /// takes three seconds to find out. [`Wake::Listen`](crate::feed::Wake::Listen) needs it.
+    ///
+    /// # Errors
+    ///
+    /// [`InspectError::Unreachable`], [`InspectError::Refused`], [`InspectError::Server`].
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future closes the session that listens.
+    pub async fn hears(&self) -> Result<bool, InspectError> {
+        let told = |trouble| error(&self.options, &trouble);
+        let mut listener = Listener::open(&self.options).await.map_err(told)?;
+        let text = format!("trial {:016x}", fastrand::u64(..));
+        let notify = async { self.connection.rows(Query::Notify, &[&text]).await.map(drop) };
+        listener.hears(&text, notify).await.map_err(told)
     }
 
     async fn row(&self, text: &str, parameters: &[Typed<'_>]) -> Result<Row, InspectError> {

@@ -261,6 +261,21 @@ queries! {
         "h.xid >= pg_snapshot_xmax($1::pg_snapshot)",
         late!()
     );
+    /// A snapshot, or NULL; a text. Where a change has become visible since the snapshot, or there is none, notifies everybody who listens. A row:
+    /// the snapshot of this statement, and whether it has notified. Looks for changes as `Poll` does, of every cache.
+    Stir(TEXT, TEXT) = "WITH stirred AS MATERIALIZED (SELECT $1 IS NULL \
+        OR EXISTS (SELECT FROM larder.changes h WHERE h.xid >= pg_snapshot_xmax($1::pg_snapshot)) \
+        OR EXISTS (SELECT FROM larder.changes h WHERE h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot)))) AS so) \
+        SELECT pg_current_snapshot()::text, so, CASE WHEN so THEN pg_notify('larder.changes', $2) END FROM stirred";
+    /// Token, life in ms. A row where the token has the lease now that makes a node the waker of the feed. No cache has the empty name. The lease is
+    /// looked at first, since whoever is refused would lock its row otherwise. One that would last too long was made before the clock was put back.
+    Wake(BYTEA, INT8) = "INSERT INTO larder.leases AS l (mark, token, until) SELECT larder.mark('', 'waker', ''), $1, now() + $2 * interval '1 ms' \
+        WHERE NOT EXISTS (SELECT FROM larder.leases o WHERE o.mark = larder.mark('', 'waker', '') AND o.token <> $1 \
+        AND o.until > now() AND o.until <= now() + $2 * interval '2 ms') \
+        ON CONFLICT (mark) DO UPDATE SET token = excluded.token, until = excluded.until \
+        WHERE l.token = excluded.token OR l.until <= now() OR l.until > now() + $2 * interval '2 ms' RETURNING true";
+    /// A text. Notifies everybody who listens.
+    Notify(TEXT) = "SELECT pg_notify('larder.changes', $1)";
     /// How many changes.
     Trim(INT4) = "SELECT larder.trim($1)";
     Standby() = "SELECT pg_is_in_recovery()";

@@ -112,6 +112,32 @@ impl Inspector {
         }
     }
 
+    /// Removes the [`PlainTable`] and the release of each benchmark that was killed, and answers their names. A benchmark that still runs has a session with its
+    /// `application_name`, and keeps everything. A table that belongs to another user stays. The objects stay until they expire.
+    ///
+    /// # Errors
+    ///
+    /// As [`caches`](Self::caches).
+    pub async fn remove_left_benches(&self) -> Result<Vec<String>, InspectError> {
+        let left = "SELECT l.name FROM (\
+            SELECT c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+            WHERE n.nspname = 'larder' AND c.relkind = 'r' AND c.relname LIKE 'larder-bench-%' \
+            UNION SELECT c.cache FROM larder.caches c WHERE c.cache LIKE 'larder-bench-%') l \
+            WHERE NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.application_name = l.name) ORDER BY l.name";
+        let mut removed = Vec::new();
+        for row in self.rows(left, &[]).await? {
+            let name: String = self.at(&row, 0)?;
+            match self.rows(&format!("DROP TABLE IF EXISTS {}", quoted(&name)), &[]).await {
+                Ok(_) => {}
+                Err(InspectError::Forbidden { .. }) => continue,
+                Err(error) => return Err(error),
+            }
+            self.forget_name(&name).await?;
+            removed.push(name);
+        }
+        Ok(removed)
+    }
+
     /// Removes what a benchmark has stored: its [`PlainTable`]; and of a cache with primary keys in one index, and secondary keys in another, the
     /// objects, the rows of its keys, the fences and the release. Nobody may use the cache any more: without its fences it is not safe to read.
     ///
@@ -136,6 +162,11 @@ impl Inspector {
                 }
             }
         }
+        self.forget_name(cache).await
+    }
+
+    /// Removes the release of a benchmark, and what it has told the feed.
+    async fn forget_name(&self, cache: &str) -> Result<(), InspectError> {
         let name = [(&cache as _, Type::TEXT)];
         self.rows("DELETE FROM larder.caches WHERE cache = $1", &name).await?;
         self.rows("DELETE FROM larder.changes WHERE cache = $1", &name).await.map(drop)
