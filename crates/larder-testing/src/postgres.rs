@@ -200,13 +200,14 @@ impl PostgresServer {
         Ok(server)
     }
 
-    /// Copies the server's data (`pg_basebackup`), and starts a standby that follows it.
+    /// Copies the server's data (`pg_basebackup`), and starts a standby that follows it, with the same lines of configuration.
     ///
     /// # Errors
     ///
     /// As [`start`](Self::start).
     pub async fn standby(&self) -> Result<Self, PostgresError> {
-        let server = Self::prepare(&self.binaries, PORT, &[])?;
+        let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
+        let server = Self::prepare(&self.binaries, PORT, &lines)?;
         let mut copy = Command::new(self.binaries.folder.join("pg_basebackup"));
         copy.arg("-D").arg(server.data()).arg("-d").arg(self.dsn()).args([
             "-R",
@@ -233,6 +234,21 @@ impl PostgresServer {
     pub fn kill(&self) {
         let process = self.process().take();
         drop(process);
+    }
+
+    /// Kills the server with all its processes at one moment, as a machine ends that loses power: none of them does anything after another one has ended.
+    /// Linux only.
+    ///
+    /// # Errors
+    ///
+    /// [`PostgresError::Machine`]: the server is not running.
+    pub fn kill_at_once(&self) -> Result<(), PostgresError> {
+        self.stop()?;
+        let first = self.process().as_ref().map(Process::id).ok_or_else(not_running);
+        let others = first.and_then(children).map_err(machine("cannot find the server's processes"))?;
+        others.into_iter().for_each(|(pid, _)| signal(pid, Signal::KILL));
+        self.kill();
+        Ok(())
     }
 
     /// Stops the server (SIGSTOP): first the process that starts the others, then all others. Returns when all have stopped. Clients can still

@@ -27,8 +27,8 @@ pub(crate) async fn find(server: &Server) -> Result<Vec<String>, Failed> {
             continue;
         };
         let lives = lifetime(&mut connection, key).await?;
-        // The clock and the names of the indexes stay.
-        if lives.is_some() || matches!(what, b'c' | b'n') {
+        // The clock, the place in the feed and the names of the indexes stay.
+        if lives.is_some() || matches!(what, b'c' | b'p' | b'n') {
             continue;
         }
         match (kind, what) {
@@ -47,7 +47,10 @@ pub(crate) async fn find(server: &Server) -> Result<Vec<String>, Failed> {
 }
 
 /// Checks the tables of a database, after a prune. Returns one line for people for each kind of row that should not be there.
-pub(crate) async fn find_in_postgres(server: &PostgresServer) -> Result<Vec<String>, Failed> {
+///
+/// A session whose client has gone away while the network swallowed everything holds what it holds, its transaction and its locks, until the server
+/// finds out. `probe` is what lets it find out: the probes of TCP, which come after hours.
+pub(crate) async fn find_in_postgres(server: &PostgresServer, probe: impl Fn()) -> Result<Vec<String>, Failed> {
     // What the last statements have left is removed by the next prune.
     const LEFT: [(&str, &str); 6] = [
         (
@@ -67,6 +70,7 @@ pub(crate) async fn find_in_postgres(server: &PostgresServer) -> Result<Vec<Stri
     let session = Sql::connect(&server.dsn()).await?;
     let deadline = Instant::now() + ENDING;
     loop {
+        probe();
         // Once more, so that nothing can have ended between the prune and the look.
         session.run("SELECT larder.prune(0, 1000000)").await?;
         let mut found = Vec::new();
@@ -117,6 +121,7 @@ mod tests {
         let mut connection = server.connect().await.unwrap();
         for (key, value, life) in [
             ("torture:instance:c", b"clock".to_vec(), None),
+            ("torture:instance:p", b"place".to_vec(), None),
             ("torture:instance:n0123", b"id:host".to_vec(), None),
             ("torture:instance:o0123:i00001", b"object".to_vec(), Some("60000")),
             ("torture:instance:ihost:h1.example", hint("i00001"), Some("60000")),
