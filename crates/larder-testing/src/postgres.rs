@@ -206,6 +206,18 @@ impl PostgresServer {
     ///
     /// As [`start`](Self::start).
     pub async fn standby(&self) -> Result<Self, PostgresError> {
+        let server = self.copied()?;
+        server.launch().await?;
+        Ok(server)
+    }
+
+    /// Copies the server's data, as [`standby`](Self::standby) does. The standby is not running: [`restart`](Self::restart) starts it. Blocks the thread
+    /// meanwhile, for seconds.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn copied(&self) -> Result<Self, PostgresError> {
         let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
         let server = Self::prepare(&self.binaries, PORT, &lines)?;
         let mut copy = Command::new(self.binaries.folder.join("pg_basebackup"));
@@ -219,7 +231,6 @@ impl PostgresServer {
         ]);
         server.run_to_its_end(copy, "pg_basebackup")?;
         server.configure()?;
-        server.launch().await?;
         Ok(server)
     }
 

@@ -51,6 +51,10 @@ pub(crate) async fn find(server: &Server) -> Result<Vec<String>, Failed> {
 /// A session whose client has gone away while the network swallowed everything holds what it holds, its transaction and its locks, until the server
 /// finds out. `probe` is what lets it find out: the probes of TCP, which come after hours.
 pub(crate) async fn find_in_postgres(server: &PostgresServer, probe: impl Fn()) -> Result<Vec<String>, Failed> {
+    find_within(server, ENDING, probe).await
+}
+
+async fn find_within(server: &PostgresServer, time: Duration, probe: impl Fn()) -> Result<Vec<String>, Failed> {
     // What the last statements have left is removed by the next prune.
     const LEFT: [(&str, &str); 6] = [
         (
@@ -68,7 +72,7 @@ pub(crate) async fn find_in_postgres(server: &PostgresServer, probe: impl Fn()) 
         ("transactions that have not ended", "pg_stat_activity WHERE state LIKE 'idle in transaction%'"),
     ];
     let session = Sql::connect(&server.dsn()).await?;
-    let deadline = Instant::now() + ENDING;
+    let deadline = Instant::now() + time;
     loop {
         probe();
         // Once more, so that nothing can have ended between the prune and the look.
@@ -112,7 +116,30 @@ async fn leads(connection: &mut Connection, keys: &[Vec<u8>], key: &[u8]) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres;
+    use larder_testing::proxy::{Fault, Proxy};
     use larder_testing::server::{ServerOptions, required};
+
+    /// The network has swallowed the end of a session in mid-transaction. That is no fault of larder's.
+    #[tokio::test]
+    async fn a_session_that_is_half_open_is_ended_first() {
+        let binaries = larder_testing::postgres::required().unwrap().remove(0);
+        let server = PostgresServer::start(&binaries, &["max_prepared_transactions = 2"]).await.unwrap();
+        let direct = Sql::connect(&server.dsn()).await.unwrap();
+        direct.run(larder::connector::postgres::Postgres::SCHEMA).await.unwrap();
+        let proxy = Proxy::start(&*postgres::socket(&server)).await.unwrap();
+        let session = Sql::connect(&postgres::through([&proxy])).await.unwrap();
+        session.run("BEGIN; SELECT 1").await.unwrap();
+        proxy.set_both(Fault::Blackhole);
+        drop(session);
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        assert_eq!(direct.number::<u32>(open).await.unwrap(), 1);
+        proxy.set_both(Fault::Pass);
+        assert_eq!(direct.number::<u32>(open).await.unwrap(), 1);
+        assert_eq!(find_in_postgres(&server, || proxy.probe()).await.unwrap(), Vec::<String>::new());
+        direct.run("BEGIN; SELECT 1; PREPARE TRANSACTION 'left'").await.unwrap();
+        assert_eq!(find_within(&server, Duration::ZERO, || {}).await.unwrap(), ["1 prepared transactions"]);
+    }
 
     #[tokio::test]
     async fn what_nobody_will_ever_remove_is_found() {

@@ -175,6 +175,12 @@ impl Options {
             (None, Some(protection)) => revealing(self.connector, protection),
             (None, None) => FaultKind::ALL.to_vec(),
         };
+        if !self.pooler
+            && self.faults.as_deref().is_some_and(|list| list != "all")
+            && faults.contains(&FaultKind::Pooler)
+        {
+            return Err(Failure::Usage("--faults: without --pooler there is no `pooler`".to_owned()));
+        }
         let asked = !faults.is_empty();
         let happens = |fault: &FaultKind| {
             fault.happens_to(self.connector, self.feed) && (self.pooler || *fault != FaultKind::Pooler)

@@ -80,18 +80,19 @@ impl Stage {
         if let Some(server) = redis {
             let breaking = BreakingRedis::new(server.clone(), crew.clone(), guard.clone());
             let deck = Deck::new(&plan.faults_of(Connector::Redis), To::Server, plan.calm.clone(), plan.seed);
-            streams.spawn(stream(breaking, deck, stopped.clone(), news.clone()));
+            streams.spawn(stream(breaking, "Redis", deck, stopped.clone(), news.clone()));
         }
         if let Some(primary) = primary {
             let breaking = BreakingPostgres::new(primary.clone(), pooler.clone(), crew.clone(), guard.clone());
-            let deck = Deck::new(&plan.faults_of(Connector::Postgres), To::Server, plan.calm.clone(), plan.seed ^ 0xDA7A);
-            streams.spawn(stream(breaking, deck, stopped.clone(), news.clone()));
+            let deck =
+                Deck::new(&plan.faults_of(Connector::Postgres), To::Server, plan.calm.clone(), plan.seed ^ 0xDA7A);
+            streams.spawn(stream(breaking, "PostgreSQL", deck, stopped.clone(), news.clone()));
             let deck = Deck::new(&plan.faults, To::Upkeep, UPKEEP, plan.seed ^ 0x70B5);
-            streams.spawn(stream(Upkeep::new(primary.clone()), deck, stopped.clone(), news.clone()));
+            streams.spawn(stream(Upkeep::new(primary.clone()), "tables", deck, stopped.clone(), news.clone()));
         }
         let network = Network::new(crew.clone(), pooler.clone());
         let deck = Deck::new(&plan.faults, To::Network, plan.calm.clone(), plan.seed ^ 0x5EED);
-        streams.spawn(stream(network, deck, stopped, news.clone()));
+        streams.spawn(stream(network, "network", deck, stopped, news.clone()));
 
         let end = tokio::time::Instant::now() + plan.time;
         let mut ticks = tokio::time::interval(Duration::from_millis(200));
@@ -190,9 +191,10 @@ fn heard(word: Option<Word>) -> Result<Option<Ending>, Failure> {
     }
 }
 
-/// Makes faults one after the other, with pauses between, until it is told to stop. Each fault is undone before the next, and before the end.
+/// Makes faults of something one after the other, with pauses between, until it is told to stop. Each fault is undone before the next, and before the end.
 async fn stream(
     maker: impl Maker,
+    of: &'static str,
     mut deck: Deck,
     mut stopped: watch::Receiver<bool>,
     news: UnboundedSender<News>,
@@ -214,7 +216,7 @@ async fn stream(
         if kind.loses_data() {
             let _ = news.send(News::LossOver(ended));
         }
-        let _ = news.send(News::Fault { kind, said, begun, ended });
+        let _ = news.send(News::Fault { kind, said: format!("({of}) {said}"), begun, ended });
     }
     Ok(())
 }

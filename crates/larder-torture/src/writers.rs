@@ -250,12 +250,13 @@ async fn change(session: &Sql, rng: &mut fastrand::Rng) -> Result<Written, SqlEr
     for number in &numbers {
         let (table, id) = (table(*number), Key::id(Kind::Instance, *number).text());
         let removes = rng.u32(..12) == 0;
+        text += &format!(
+            "INSERT INTO {table} VALUES ({number}, '{id}', {version}) ON CONFLICT (number) DO UPDATE SET version = excluded.version;"
+        );
         if removes {
+            // Only after it was written: the snapshot of this transaction may be older than the row, because it was taken before the lock was there. Then a
+            // DELETE alone would find nothing, say nothing, and leave the row, although the history has it removed. The write fails instead.
             text += &format!("DELETE FROM {table} WHERE number = {number};");
-        } else {
-            text += &format!(
-                "INSERT INTO {table} VALUES ({number}, '{id}', {version}) ON CONFLICT (number) DO UPDATE SET version = excluded.version;"
-            );
         }
         text += &format!("INSERT INTO app.history VALUES ({version}, {number}, {});", !removes);
         if !is_declared(*number) {

@@ -13,10 +13,9 @@ use super::postgres::BreakingPostgres;
 use super::{Failed, moment};
 use crate::guard::Role;
 use crate::postgres::{self, Sql};
-use larder_testing::postgres::{PostgresError, PostgresServer};
+use larder_testing::postgres::PostgresServer;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
@@ -26,8 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 impl BreakingPostgres {
     pub(super) async fn promote(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
         let old = self.primary.server();
-        let standby = Arc::new(standby_of(&old)?);
+        // Which other tasks of this thread need not wait for.
+        let standby = Arc::new(block_in_place(|| old.copied())?);
         self.guard.folder(standby.socket());
+        standby.restart().await?;
         self.guard.server(Role::Standby, standby.pid());
         let host = 1 - self.primary.host();
         for (_, way) in self.crew.ways().filter(|(_, way)| !way.pooled) {
@@ -78,9 +79,4 @@ impl BreakingPostgres {
         let end: String = session.number("SELECT pg_current_wal_lsn()").await?;
         wait(&format!("SELECT count(*) FROM pg_stat_replication WHERE flush_lsn >= '{end}'")).await
     }
-}
-
-/// Copies the data, which other tasks of this thread need not wait for.
-fn standby_of(server: &PostgresServer) -> Result<PostgresServer, PostgresError> {
-    block_in_place(|| Handle::current().block_on(server.standby()))
 }

@@ -25,12 +25,7 @@ pub(crate) struct BreakingPostgres {
 }
 
 impl BreakingPostgres {
-    pub(crate) fn new(
-        primary: Arc<Primary>,
-        pooler: Option<Arc<Pooler>>,
-        crew: Arc<Crew>,
-        guard: Arc<Guard>,
-    ) -> Self {
+    pub(crate) fn new(primary: Arc<Primary>, pooler: Option<Arc<Pooler>>, crew: Arc<Crew>, guard: Arc<Guard>) -> Self {
         Self { primary, pooler, crew, guard }
     }
 

@@ -33,12 +33,7 @@ impl Maker for Upkeep {
     }
 }
 
-async fn turn(
-    primary: &Primary,
-    rng: &mut fastrand::Rng,
-    turns: &mut u32,
-    fences: &mut u32,
-) -> Result<(), SqlError> {
+async fn turn(primary: &Primary, rng: &mut fastrand::Rng, turns: &mut u32, fences: &mut u32) -> Result<(), SqlError> {
     let session = Sql::connect(&primary.server().dsn()).await?;
     // Sweeps that are killed by a fault must not leave a lock behind for long.
     session.run("SET statement_timeout = '3s'").await?;

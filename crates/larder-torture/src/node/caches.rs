@@ -37,6 +37,9 @@ pub(crate) fn operation_timeout(connector: plan::Connector) -> Duration {
 const POLL: Duration = Duration::from_millis(25);
 pub(crate) const DEADLINE: Duration = Duration::from_millis(600);
 
+/// How long a node waits for a new connection to PostgreSQL. A network that swallows the first bytes costs all of it.
+const CONNECT: Duration = Duration::from_secs(2);
+
 /// How often a node prunes a database.
 const PRUNE_EVERY: Duration = Duration::from_secs(1);
 
@@ -74,6 +77,7 @@ fn redis(socket: &Path) -> Result<Redis, Box<dyn Error>> {
 fn postgres(dsn: &str, setup: &Setup) -> Result<Postgres, Box<dyn Error>> {
     let mut options = PostgresOptions::from_url(dsn)?
         .operation_timeout(operation_timeout(plan::Connector::Postgres))
+        .connect_timeout(CONNECT)
         // One node in three sends every statement with its text, and so does one that goes through a pooler.
         .prepared(!setup.pooled && !setup.node.is_multiple_of(3))
         .prune_interval(PRUNE_EVERY);
