@@ -6,7 +6,7 @@ use crate::postgres::{PostgresError, PostgresServer, USER, folder_of, machine, u
 use crate::server::process::Process;
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,7 +37,21 @@ impl PgBouncer {
     /// This machine has no `pgbouncer` (Debian: apt install pgbouncer), or it did not start.
     pub async fn start(server: &PostgresServer) -> Result<Self, PostgresError> {
         let folder = folder_of(user().map_err(machine("cannot find a user for the pooler"))?)?;
-        let place = folder.path().display();
+        let users = format!("\"{USER}\" \"\"\n");
+        fs::write(folder.path().join("users"), users).map_err(machine("cannot write the pooler's users"))?;
+        let pooler = Self { process: Mutex::default(), folder };
+        pooler.lead_to(server)?;
+        pooler.launch().await?;
+        Ok(pooler)
+    }
+
+    /// Leads to another server from the next start on, as an administrator configures it after a failover.
+    ///
+    /// # Errors
+    ///
+    /// The configuration cannot be written.
+    pub fn lead_to(&self, server: &PostgresServer) -> Result<(), PostgresError> {
+        let place = self.folder.path().display();
         let config = format!(
             "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr =\nlisten_port = {PORT}\nunix_socket_dir = {place}\n\
              auth_type = trust\nauth_file = {place}/users\npool_mode = transaction\ndefault_pool_size = 10\n\
@@ -45,12 +59,12 @@ impl PgBouncer {
             server.socket().display(),
             server.port(),
         );
-        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text);
-        write("config", &config).map_err(machine("cannot write the pooler's config"))?;
-        write("users", &format!("\"{USER}\" \"\"\n")).map_err(machine("cannot write the pooler's users"))?;
-        let pooler = Self { process: Mutex::default(), folder };
-        pooler.launch().await?;
-        Ok(pooler)
+        fs::write(self.folder.path().join("config"), config).map_err(machine("cannot write the pooler's config"))
+    }
+
+    /// The number of the pooler's process. `None`: it is not running.
+    pub fn pid(&self) -> Option<u32> {
+        self.process().as_ref().filter(|process| !process.has_ended().unwrap_or(true)).map(Process::id)
     }
 
     /// Kills the pooler. Its connections end.
@@ -79,7 +93,8 @@ impl PgBouncer {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn socket_file(&self) -> std::path::PathBuf {
+    /// The file that clients connect to.
+    pub fn socket_file(&self) -> PathBuf {
         self.folder.path().join(format!(".s.PGSQL.{PORT}"))
     }
 

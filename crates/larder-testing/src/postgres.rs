@@ -200,13 +200,26 @@ impl PostgresServer {
         Ok(server)
     }
 
-    /// Copies the server's data (`pg_basebackup`), and starts a standby that follows it.
+    /// Copies the server's data (`pg_basebackup`), and starts a standby that follows it, with the same lines of configuration.
     ///
     /// # Errors
     ///
     /// As [`start`](Self::start).
     pub async fn standby(&self) -> Result<Self, PostgresError> {
-        let server = Self::prepare(&self.binaries, PORT, &[])?;
+        let server = self.copied()?;
+        server.launch().await?;
+        Ok(server)
+    }
+
+    /// Copies the server's data, as [`standby`](Self::standby) does. The standby is not running: [`restart`](Self::restart) starts it. Blocks the thread
+    /// meanwhile, for seconds.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn copied(&self) -> Result<Self, PostgresError> {
+        let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
+        let server = Self::prepare(&self.binaries, PORT, &lines)?;
         let mut copy = Command::new(self.binaries.folder.join("pg_basebackup"));
         copy.arg("-D").arg(server.data()).arg("-d").arg(self.dsn()).args([
             "-R",
@@ -218,7 +231,6 @@ impl PostgresServer {
         ]);
         server.run_to_its_end(copy, "pg_basebackup")?;
         server.configure()?;
-        server.launch().await?;
         Ok(server)
     }
 
@@ -233,6 +245,21 @@ impl PostgresServer {
     pub fn kill(&self) {
         let process = self.process().take();
         drop(process);
+    }
+
+    /// Kills the server with all its processes at one moment, as a machine ends that loses power: none of them does anything after another one has ended.
+    /// Linux only.
+    ///
+    /// # Errors
+    ///
+    /// [`PostgresError::Machine`]: the server is not running.
+    pub fn kill_at_once(&self) -> Result<(), PostgresError> {
+        self.stop()?;
+        let first = self.process().as_ref().map(Process::id).ok_or_else(not_running);
+        let others = first.and_then(children).map_err(machine("cannot find the server's processes"))?;
+        others.into_iter().for_each(|(pid, _)| signal(pid, Signal::KILL));
+        self.kill();
+        Ok(())
     }
 
     /// Stops the server (SIGSTOP): first the process that starts the others, then all others. Returns when all have stopped. Clients can still

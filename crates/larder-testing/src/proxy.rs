@@ -47,8 +47,8 @@ pub enum Fault {
     Delay(Duration),
     /// The bytes wait until another fault is set, and then meet that fault.
     Hold,
-    /// The bytes vanish. The news that an end has closed vanishes, too, so that the connection is half open. A connection that has lost
-    /// anything never comes back, not even when bytes pass again.
+    /// The bytes vanish. The news that an end has closed vanishes, too, so that the connection is half open, until [`Proxy::probe`]. A connection
+    /// that has lost anything never comes back, not even when bytes pass again.
     Blackhole,
     /// About one byte in `one_in` is changed into another. The seed decides which bytes, and into what. The seed starts with the first
     /// byte of a connection that meets the fault; the borders of chunks change nothing.
@@ -163,6 +163,7 @@ struct Script {
     upstream: watch::Sender<Upstream>,
     to_server: watch::Sender<Fault>,
     to_client: watch::Sender<Fault>,
+    probes: watch::Sender<()>,
 }
 
 impl Proxy {
@@ -176,6 +177,7 @@ impl Proxy {
             upstream: watch::Sender::new(upstream.into()),
             to_server: watch::Sender::default(),
             to_client: watch::Sender::default(),
+            probes: watch::Sender::default(),
         });
         let shared = script.clone();
         let endpoint = Endpoint::start(move |client| carry(client, shared.clone()))?;
@@ -204,6 +206,12 @@ impl Proxy {
     /// Closes all open connections, on both sides, and returns when they are closed.
     pub async fn drop_connections(&self) {
         self.endpoint.drop_connections().await;
+    }
+
+    /// Does what the keep-alive probes of TCP do once a network is whole again: of each connection that a black hole has made half open, tells the end that is left
+    /// that the other one has closed. A connection whose ends both live stays as it is.
+    pub fn probe(&self) {
+        self.script.probes.send_replace(());
     }
 
     /// Refuses new connections until [`Proxy::accept`], like a port that nobody listens on. Open connections stay open.
@@ -239,18 +247,19 @@ impl Proxy {
 /// Carries the bytes of one connection, until either end has closed it.
 async fn carry(client: Stream, script: Arc<Script>) {
     let (to_server, to_client) = (script.to_server.subscribe(), script.to_client.subscribe());
+    let probes = || script.probes.subscribe();
     let upstream = script.upstream.borrow().clone();
     let server = match upstream.connect().await {
         Ok(server) => server,
         // A machine that does not answer does not refuse a connection either.
-        Err(_) if matches!(*to_client.borrow(), Fault::Blackhole) => return swallow(client).await,
+        Err(_) if matches!(*to_client.borrow(), Fault::Blackhole) => return swallow(client, probes()).await,
         Err(_) => return,
     };
     let (client_reader, client_writer) = tokio::io::split(client);
     let (server_reader, server_writer) = tokio::io::split(server);
     tokio::select! {
-        () = pump(client_reader, server_writer, to_server) => {}
-        () = pump(server_reader, client_writer, to_client) => {}
+        () = pump(client_reader, server_writer, to_server, probes()) => {}
+        () = pump(server_reader, client_writer, to_client, probes()) => {}
     }
 }
 
@@ -265,18 +274,28 @@ struct Parcel {
 /// written.
 ///
 /// Reading and writing are separate, so that delayed bytes do not delay the reading of the bytes behind them.
-async fn pump(from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin, faults: watch::Receiver<Fault>) {
+async fn pump(
+    from: impl AsyncRead + Unpin,
+    to: impl AsyncWrite + Unpin,
+    faults: watch::Receiver<Fault>,
+    probes: watch::Receiver<()>,
+) {
     let (queue, parcels) = mpsc::channel(DELAYED);
     let writing = write(parcels, to);
     tokio::pin!(writing);
     tokio::select! {
         () = &mut writing => return,
-        () = read(from, faults, queue) => {}
+        () = read(from, faults, probes, queue) => {}
     }
     writing.await;
 }
 
-async fn read(mut from: impl AsyncRead + Unpin, mut faults: watch::Receiver<Fault>, queue: mpsc::Sender<Parcel>) {
+async fn read(
+    mut from: impl AsyncRead + Unpin,
+    mut faults: watch::Receiver<Fault>,
+    probes: watch::Receiver<()>,
+    queue: mpsc::Sender<Parcel>,
+) {
     let mut active = Active::new(faults.borrow_and_update().clone());
     loop {
         let mut bytes = vec![0; CHUNK];
@@ -291,7 +310,7 @@ async fn read(mut from: impl AsyncRead + Unpin, mut faults: watch::Receiver<Faul
             active = Active::new(faults.borrow_and_update().clone());
         }
         if matches!(active.fault, Fault::Blackhole) {
-            return swallow(from).await;
+            return swallow(from, probes).await;
         }
         if length == 0 {
             return;
@@ -325,10 +344,11 @@ async fn write(mut parcels: mpsc::Receiver<Parcel>, mut to: impl AsyncWrite + Un
     }
 }
 
-/// Reads and forgets. Never returns, so that the other side does not notice when this side closes.
-async fn swallow(mut from: impl AsyncRead + Unpin) {
+/// Reads and forgets. Does not return when this side closes, so that the other side does not notice; returns at the first probe after that.
+async fn swallow(mut from: impl AsyncRead + Unpin, mut probes: watch::Receiver<()>) {
     let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
-    std::future::pending().await
+    probes.mark_unchanged();
+    let _ = probes.changed().await;
 }
 
 /// A fault, and how far it has got in one direction of one connection.

@@ -1,11 +1,10 @@
-//! The coordinator's side of the nodes: one process in each place, behind a proxy of its own.
+//! The coordinator's side of the nodes: one process in each place, behind proxies of its own.
 
 use super::faults::Failed;
 use super::node::{MAX_AGE, SERVE_EXPIRED};
-use super::postgres;
-use super::protocol::{self, Order, Setup, Store, Truth, now};
+use super::protocol::{self, Order, Setup, now};
+use super::way::Way;
 use super::witness::News;
-use larder_testing::proxy::Proxy;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +30,7 @@ struct Member {
 /// All nodes.
 pub(crate) struct Crew {
     setup: Setup,
-    proxies: Vec<Proxy>,
+    ways: Vec<Way>,
     members: Vec<AsyncMutex<Option<Member>>>,
     /// The number of the process that is in each place now.
     nodes: Vec<AtomicU32>,
@@ -44,11 +43,12 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    /// `setup` is common to all nodes. Number, place and the address of the store are set for each.
-    pub(crate) fn new(setup: Setup, places: usize, proxies: Vec<Proxy>, news: UnboundedSender<News>) -> Self {
+    /// `setup` is common to all nodes. Number, place and the addresses of the servers are set for each.
+    pub(crate) fn new(setup: Setup, ways: Vec<Way>, news: UnboundedSender<News>) -> Self {
+        let places = ways.len();
         Self {
             setup,
-            proxies,
+            ways,
             members: (0..places).map(|_| AsyncMutex::new(None)).collect(),
             nodes: (0..places).map(|_| AtomicU32::new(0)).collect(),
             next: AtomicU32::new(1),
@@ -67,8 +67,9 @@ impl Crew {
         self.nodes.get(place).map_or(0, |node| node.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn proxies(&self) -> impl Iterator<Item = (usize, &Proxy)> {
-        self.proxies.iter().enumerate()
+    /// The way of the node in each place.
+    pub(crate) fn ways(&self) -> impl Iterator<Item = (usize, &Way)> {
+        self.ways.iter().enumerate()
     }
 
     pub(crate) fn news(&self, news: News) {
@@ -87,19 +88,10 @@ impl Crew {
     async fn place(&self, place: usize) -> Result<u32, Failed> {
         let (Some(seat), Some(number)) = (self.members.get(place), self.nodes.get(place)) else { return Ok(0) };
         let node = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut setup = self.setup.clone();
+        let setup = self.setup.clone();
+        let mut setup = self.ways.get(place).map_or_else(|| setup.clone(), |way| way.applied_to(setup.clone()));
         setup.node = node;
         setup.place = u32::try_from(place).unwrap_or(u32::MAX);
-        if let Some(proxy) = self.proxies.get(place) {
-            setup.store = match setup.store {
-                Store::Memory => Store::Memory,
-                Store::Redis(_) => Store::Redis(proxy.socket().to_owned()),
-                Store::Postgres(_) => Store::Postgres(postgres::through(proxy)),
-            };
-            if let Truth::Ledger { feed, .. } = &mut setup.source {
-                *feed = postgres::through(proxy);
-            }
-        }
         let setup = serde_json::to_string(&setup).map_err(|error| Failed::Words(error.to_string()))?;
         self.news(News::Begins { node, at: now() });
         let mut child = Command::new(std::env::current_exe()?)

@@ -1,267 +1,25 @@
 //! The faults, and how they are made.
 
+mod failover;
+mod kind;
 mod network;
+mod pooler;
 mod postgres;
 mod redis;
 mod upkeep;
 
+pub(crate) use kind::{FaultKind, To, parse};
 pub(crate) use network::Network;
+pub(crate) use pooler::Pooler;
 pub(crate) use postgres::BreakingPostgres;
 pub(crate) use redis::BreakingRedis;
 pub(crate) use upkeep::Upkeep;
 
-use crate::plan::Connector;
 use crate::postgres::SqlError;
 use larder_testing::postgres::PostgresError;
 use larder_testing::server::ServerError;
-use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
-
-/// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum FaultKind {
-    Kill,
-    Snapshot,
-    Stop,
-    FlushAll,
-    ScriptFlush,
-    ClientKill,
-    MaxMemory,
-    MisConf,
-    Crash,
-    Restart,
-    Freeze,
-    Terminate,
-    Crowd,
-    Hold,
-    Long,
-    Prepared,
-    Turn,
-    Gap,
-    Pause,
-    Slow,
-    Corrupt,
-    TruncateBytes,
-    Drop,
-    Close,
-    Clients,
-    Cancel,
-}
-
-/// What a fault happens to. Faults of different targets happen at the same time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum To {
-    Server,
-    Network,
-    /// What the cache keeps in a database, and how that is cleaned up.
-    Upkeep,
-    /// The callers. This fault happens all the time.
-    Callers,
-}
-
-impl FaultKind {
-    pub(crate) const ALL: [Self; 26] = [
-        Self::Kill,
-        Self::Snapshot,
-        Self::Stop,
-        Self::FlushAll,
-        Self::ScriptFlush,
-        Self::ClientKill,
-        Self::MaxMemory,
-        Self::MisConf,
-        Self::Crash,
-        Self::Restart,
-        Self::Freeze,
-        Self::Terminate,
-        Self::Crowd,
-        Self::Hold,
-        Self::Long,
-        Self::Prepared,
-        Self::Turn,
-        Self::Gap,
-        Self::Pause,
-        Self::Slow,
-        Self::Corrupt,
-        Self::TruncateBytes,
-        Self::Drop,
-        Self::Close,
-        Self::Clients,
-        Self::Cancel,
-    ];
-
-    /// Whether caches on this connector can have the fault.
-    pub(crate) fn happens_to(self, connector: Connector, feed: bool) -> bool {
-        match self {
-            Self::Clients | Self::Cancel => true,
-            Self::Kill | Self::Stop | Self::Slow | Self::TruncateBytes | Self::Drop | Self::Close => {
-                connector != Connector::Memory || feed
-            }
-            Self::Gap | Self::Pause => feed,
-            Self::Snapshot
-            | Self::FlushAll
-            | Self::ScriptFlush
-            | Self::ClientKill
-            | Self::MaxMemory
-            | Self::MisConf
-            | Self::Corrupt => connector == Connector::Redis,
-            Self::Crash
-            | Self::Restart
-            | Self::Freeze
-            | Self::Terminate
-            | Self::Crowd
-            | Self::Hold
-            | Self::Long
-            | Self::Prepared
-            | Self::Turn => connector == Connector::Postgres || feed,
-        }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Kill => "kill",
-            Self::Snapshot => "snapshot",
-            Self::Stop => "stop",
-            Self::FlushAll => "flushall",
-            Self::ScriptFlush => "scriptflush",
-            Self::ClientKill => "clientkill",
-            Self::MaxMemory => "maxmemory",
-            Self::MisConf => "misconf",
-            Self::Crash => "crash",
-            Self::Restart => "restart",
-            Self::Freeze => "freeze",
-            Self::Terminate => "terminate",
-            Self::Crowd => "crowd",
-            Self::Hold => "hold",
-            Self::Long => "long",
-            Self::Prepared => "prepared",
-            Self::Turn => "turn",
-            Self::Gap => "gap",
-            Self::Pause => "pause",
-            Self::Slow => "slow",
-            Self::Corrupt => "corrupt",
-            Self::TruncateBytes => "truncate-bytes",
-            Self::Drop => "drop",
-            Self::Close => "close",
-            Self::Clients => "clients",
-            Self::Cancel => "cancel",
-        }
-    }
-
-    pub(crate) fn what(self) -> &'static str {
-        match self {
-            Self::Kill => "kill -9 of the server, which starts again empty",
-            Self::Snapshot => "kill -9 of the server, which starts again from a snapshot taken before",
-            Self::Stop => "SIGSTOP of the server, for moments, or until every breaker has opened",
-            Self::FlushAll => "FLUSHALL",
-            Self::ScriptFlush => "SCRIPT FLUSH",
-            Self::ClientKill => "CLIENT KILL of every connection",
-            Self::MaxMemory => "maxmemory below what is used, with each eviction policy in turn",
-            Self::MisConf => "snapshots that fail, so that the server takes no writes (MISCONF)",
-            Self::Crash => "kill -9 of one session of PostgreSQL, which then recovers with empty cache tables",
-            Self::Restart => "a fast or immediate shutdown of PostgreSQL, which starts again",
-            Self::Freeze => "SIGSTOP of one session of PostgreSQL",
-            Self::Terminate => "sessions of PostgreSQL that are terminated",
-            Self::Crowd => "a crowd that takes all connections of PostgreSQL",
-            Self::Hold => "locks on rows that fills wait for after their check",
-            Self::Long => "a transaction that has invalidated something and stays open, whatever becomes of it",
-            Self::Prepared => "the same, prepared, sometimes over a kill of the server",
-            Self::Turn => "generations that end within milliseconds, with sweeps and prunes at any moment",
-            Self::Gap => "SIGSTOP of a node, until changes are gone that it has not heard of (with --feed)",
-            Self::Pause => "SIGSTOP of a node (with --feed)",
-            Self::Slow => "bytes that arrive late, or one by one",
-            Self::Corrupt => "bytes of stored objects that change on their way, and replies that cannot be parsed",
-            Self::TruncateBytes => "connections that end in mid-command or mid-reply",
-            Self::Drop => "bytes that vanish, in one direction or both",
-            Self::Close => "connections that are closed, and refused for a while",
-            Self::Clients => "kill -9 of a node; another takes its place",
-            Self::Cancel => "callers that go away, at any point",
-        }
-    }
-
-    pub(crate) fn to(self) -> To {
-        match self {
-            Self::Kill
-            | Self::Snapshot
-            | Self::Stop
-            | Self::FlushAll
-            | Self::ScriptFlush
-            | Self::ClientKill
-            | Self::MaxMemory
-            | Self::MisConf
-            | Self::Crash
-            | Self::Restart
-            | Self::Freeze
-            | Self::Terminate
-            | Self::Crowd
-            | Self::Hold
-            | Self::Long
-            | Self::Prepared
-            | Self::Gap => To::Server,
-            Self::Turn => To::Upkeep,
-            Self::Pause
-            | Self::Slow
-            | Self::Corrupt
-            | Self::TruncateBytes
-            | Self::Drop
-            | Self::Close
-            | Self::Clients => To::Network,
-            Self::Cancel => To::Callers,
-        }
-    }
-
-    /// Whether the fault may lose data, and with it versions and floors.
-    pub(crate) fn loses_data(self) -> bool {
-        matches!(
-            self,
-            Self::Kill
-                | Self::Snapshot
-                | Self::FlushAll
-                | Self::MaxMemory
-                | Self::Crash
-                | Self::Restart
-                | Self::Prepared
-        )
-    }
-}
-
-impl fmt::Display for FaultKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// The faults of a list such as `kill,stop`, or `all`, or `none`.
-pub(crate) fn parse(list: &str) -> Result<Vec<FaultKind>, String> {
-    if list == "all" {
-        return Ok(FaultKind::ALL.to_vec());
-    }
-    if list == "none" {
-        return Ok(Vec::new());
-    }
-    let mut faults = Vec::new();
-    let all = || format!("give `all`, `none`, or a list, such as `kill,stop`, of:\n{}", listed());
-    if list == "help" {
-        return Err(all());
-    }
-    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        match FaultKind::ALL.into_iter().find(|fault| fault.name() == name) {
-            Some(fault) if !faults.contains(&fault) => faults.push(fault),
-            Some(_) => {}
-            None => return Err(format!("there is no fault `{name}`. There are:\n{}", listed())),
-        }
-    }
-    if faults.is_empty() {
-        return Err(all());
-    }
-    Ok(faults)
-}
-
-/// All faults, one a line, with what each does.
-pub(crate) fn listed() -> String {
-    let lines = FaultKind::ALL.map(|fault| format!("  {:<15} {}", fault.name(), fault.what()));
-    lines.join("\n")
-}
 
 /// Why a fault could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -330,17 +88,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_read() {
-        assert_eq!(parse("kill, stop,kill").unwrap(), [FaultKind::Kill, FaultKind::Stop]);
-        assert_eq!(parse("all").unwrap().len(), FaultKind::ALL.len());
-        assert_eq!(parse("none").unwrap(), []);
-        for wrong in ["kil", "", ",", "help"] {
-            let error = parse(wrong).unwrap_err();
-            assert!(error.contains("truncate-bytes  connections that end"), "{error}");
-        }
-    }
-
-    #[test]
     fn a_seed_gives_a_schedule_in_which_each_fault_comes_once_a_round() {
         let draw = |seed| {
             let mut deck = Deck::new(&FaultKind::ALL, To::Server, 400..2_200, seed);
@@ -348,10 +95,10 @@ mod tests {
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
-        let mut round: Vec<_> = draw(3).into_iter().take(17).map(|(_, fault)| fault).collect();
+        let mut round: Vec<_> = draw(3).into_iter().take(18).map(|(_, fault)| fault).collect();
         round.sort();
         round.dedup();
-        assert_eq!(round.len(), 17);
+        assert_eq!(round.len(), 18);
         assert!(Deck::new(&[], To::Server, 0..1, 1).next().is_none());
     }
 }

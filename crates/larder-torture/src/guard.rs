@@ -9,7 +9,7 @@
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,23 @@ use std::time::{Duration, Instant};
 /// How long the guard tries to remove the folders: a process that is just being killed may still write into them.
 const CLEARING: Duration = Duration::from_secs(20);
 
+/// A server of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Role {
+    Redis,
+    Primary,
+    /// Follows the primary, until it takes over.
+    Standby,
+    Pooler,
+}
+
 /// A message from the coordinator.
 #[derive(Debug, Serialize, Deserialize)]
 enum Word {
     /// A folder that must be removed.
     Folder(PathBuf),
-    /// The number of the server's process, which leads a process group. `None`: there is no server now.
-    Server(Option<u32>),
+    /// The number of a server's process, which leads a process group. `None`: there is no such server now.
+    Server(Role, Option<u32>),
     /// The coordinator ends normally, and the guard has nothing to do.
     Goodbye,
 }
@@ -64,9 +74,9 @@ impl Guard {
         }
     }
 
-    /// Reports the server's process. Call it with `None` before a server is killed: its number may pass to another process.
-    pub(crate) fn server(&self, pid: Option<u32>) {
-        self.say(&Word::Server(pid));
+    /// Reports a server's process. Call it with `None` before a server is killed: its number may pass to another process.
+    pub(crate) fn server(&self, role: Role, pid: Option<u32>) {
+        self.say(&Word::Server(role, pid));
     }
 
     fn say(&self, word: &Word) {
@@ -89,18 +99,19 @@ impl Drop for Guard {
 
 /// Runs the guard: reads messages until the pipe closes.
 pub(crate) fn run() {
-    let (mut folders, mut server) = (BTreeSet::new(), None);
+    let (mut folders, mut servers) = (BTreeSet::new(), BTreeMap::new());
     for line in io::stdin().lock().lines() {
         let Ok(line) = line else { break };
         match serde_json::from_str(&line) {
             Ok(Word::Folder(folder)) => drop(folders.insert(folder)),
-            Ok(Word::Server(pid)) => server = pid,
+            Ok(Word::Server(role, pid)) => drop(servers.insert(role, pid)),
             Ok(Word::Goodbye) => return,
             // The coordinator may have been killed in the middle of a line.
             Err(_) => break,
         }
     }
-    if let Some(server) = server.and_then(|server| Pid::from_raw(i32::try_from(server).ok()?)) {
+    let pids = servers.into_values().flatten().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    for server in pids {
         // The sessions of PostgreSQL have process groups of their own. Look for them while their parent still is.
         let sessions = children(server);
         // Kill the whole group, so that a child that writes a snapshot ends, too.

@@ -27,8 +27,8 @@ pub(crate) async fn find(server: &Server) -> Result<Vec<String>, Failed> {
             continue;
         };
         let lives = lifetime(&mut connection, key).await?;
-        // The clock and the names of the indexes stay.
-        if lives.is_some() || matches!(what, b'c' | b'n') {
+        // The clock, the place in the feed and the names of the indexes stay.
+        if lives.is_some() || matches!(what, b'c' | b'p' | b'n') {
             continue;
         }
         match (kind, what) {
@@ -47,7 +47,14 @@ pub(crate) async fn find(server: &Server) -> Result<Vec<String>, Failed> {
 }
 
 /// Checks the tables of a database, after a prune. Returns one line for people for each kind of row that should not be there.
-pub(crate) async fn find_in_postgres(server: &PostgresServer) -> Result<Vec<String>, Failed> {
+///
+/// A session whose client has gone away while the network swallowed everything holds what it holds, its transaction and its locks, until the server
+/// finds out. `probe` is what lets it find out: the probes of TCP, which come after hours.
+pub(crate) async fn find_in_postgres(server: &PostgresServer, probe: impl Fn()) -> Result<Vec<String>, Failed> {
+    find_within(server, ENDING, probe).await
+}
+
+async fn find_within(server: &PostgresServer, time: Duration, probe: impl Fn()) -> Result<Vec<String>, Failed> {
     // What the last statements have left is removed by the next prune.
     const LEFT: [(&str, &str); 6] = [
         (
@@ -65,8 +72,9 @@ pub(crate) async fn find_in_postgres(server: &PostgresServer) -> Result<Vec<Stri
         ("transactions that have not ended", "pg_stat_activity WHERE state LIKE 'idle in transaction%'"),
     ];
     let session = Sql::connect(&server.dsn()).await?;
-    let deadline = Instant::now() + ENDING;
+    let deadline = Instant::now() + time;
     loop {
+        probe();
         // Once more, so that nothing can have ended between the prune and the look.
         session.run("SELECT larder.prune(0, 1000000)").await?;
         let mut found = Vec::new();
@@ -108,7 +116,30 @@ async fn leads(connection: &mut Connection, keys: &[Vec<u8>], key: &[u8]) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres;
+    use larder_testing::proxy::{Fault, Proxy};
     use larder_testing::server::{ServerOptions, required};
+
+    /// The network has swallowed the end of a session in mid-transaction. That is no fault of larder's.
+    #[tokio::test]
+    async fn a_session_that_is_half_open_is_ended_first() {
+        let binaries = larder_testing::postgres::required().unwrap().remove(0);
+        let server = PostgresServer::start(&binaries, &["max_prepared_transactions = 2"]).await.unwrap();
+        let direct = Sql::connect(&server.dsn()).await.unwrap();
+        direct.run(larder::connector::postgres::Postgres::SCHEMA).await.unwrap();
+        let proxy = Proxy::start(&*postgres::socket(&server)).await.unwrap();
+        let session = Sql::connect(&postgres::through([&proxy])).await.unwrap();
+        session.run("BEGIN; SELECT 1").await.unwrap();
+        proxy.set_both(Fault::Blackhole);
+        drop(session);
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        assert_eq!(direct.number::<u32>(open).await.unwrap(), 1);
+        proxy.set_both(Fault::Pass);
+        assert_eq!(direct.number::<u32>(open).await.unwrap(), 1);
+        assert_eq!(find_in_postgres(&server, || proxy.probe()).await.unwrap(), Vec::<String>::new());
+        direct.run("BEGIN; SELECT 1; PREPARE TRANSACTION 'left'").await.unwrap();
+        assert_eq!(find_within(&server, Duration::ZERO, || {}).await.unwrap(), ["1 prepared transactions"]);
+    }
 
     #[tokio::test]
     async fn what_nobody_will_ever_remove_is_found() {
@@ -117,6 +148,7 @@ mod tests {
         let mut connection = server.connect().await.unwrap();
         for (key, value, life) in [
             ("torture:instance:c", b"clock".to_vec(), None),
+            ("torture:instance:p", b"place".to_vec(), None),
             ("torture:instance:n0123", b"id:host".to_vec(), None),
             ("torture:instance:o0123:i00001", b"object".to_vec(), Some("60000")),
             ("torture:instance:ihost:h1.example", hint("i00001"), Some("60000")),

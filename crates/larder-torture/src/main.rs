@@ -2,7 +2,7 @@
 //! answer.
 //!
 //! ```text
-//!   coordinator ── server, proxies, faults by the seed             run.rs, faults.rs
+//!   coordinator ── servers, proxies, faults by the seed            run.rs, stage.rs, primary.rs, way.rs, faults.rs
 //!     │ │  └────── witness: collects reports, has them judged      witness.rs ── checker.rs ── truth.rs, demands.rs
 //!     │ └───────── guard: cleans up if the coordinator is killed   guard.rs
 //!   crew ───────── one process per node, each behind a proxy       crew.rs, protocol.rs
@@ -31,11 +31,14 @@ mod objects;
 mod output;
 mod plan;
 mod postgres;
+mod primary;
 mod protocol;
 mod report;
 mod run;
 mod source;
+mod stage;
 mod truth;
+mod way;
 mod witness;
 mod writers;
 

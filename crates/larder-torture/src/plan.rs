@@ -37,6 +37,7 @@ impl Connector {
         match self {
             Self::Memory if feed => &[Deadline, SnapshotDifference],
             Self::Memory => &[Fence, Ticket, Version, Epoch],
+            Self::Redis if feed => &[Deadline, SnapshotDifference],
             Self::Redis => &[Fence, Ticket, Journal, Version, Epoch, History, Validate],
             Self::Postgres => &[ReadCheck, Generations, Drain, Epoch, Ticket, Journal],
         }
@@ -49,10 +50,13 @@ pub(crate) struct Options {
     /// Where objects are stored: on a server that is started for the run, or in the memory of one process
     #[arg(long, value_enum, default_value = "redis", default_value_if("feed", "true", "memory"))]
     connector: Connector,
-    /// The source is a PostgreSQL database that writers change by plain SQL, and caches hear of it: those in memory follow the feed, within their
-    /// deadline; those on postgres at once
+    /// The source is a PostgreSQL database that writers change by plain SQL, and caches hear of it: those in memory and on redis follow the feed, within
+    /// their deadline; those on postgres know at once
     #[arg(long)]
     feed: bool,
+    /// The last node reaches PostgreSQL through a PgBouncer in transaction mode, which is killed now and then. It has to be installed
+    #[arg(long)]
+    pooler: bool,
     /// How long faults are made
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
@@ -77,7 +81,7 @@ pub(crate) struct Options {
     /// deadline or snapshot-difference
     #[arg(long, value_name = "PROTECTION")]
     without: Option<String>,
-    /// The server program to start, instead of the first redis-server or valkey-server found; for PostgreSQL the folder of its programs
+    /// The server program to start, instead of the first redis-server or valkey-server found; for PostgreSQL, and with --feed, the folder of its programs
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
     /// Print one JSON object
@@ -90,6 +94,8 @@ pub(crate) struct Options {
 pub(crate) struct Plan {
     pub(crate) connector: Connector,
     pub(crate) feed: bool,
+    /// Whether one node reaches PostgreSQL through a pooler.
+    pub(crate) pooler: bool,
     pub(crate) time: Duration,
     pub(crate) faults: Vec<FaultKind>,
     /// The pause before a fault of the server or of the network, in ms.
@@ -102,6 +108,19 @@ pub(crate) struct Plan {
     pub(crate) server: Option<PathBuf>,
     /// The command to run it again.
     pub(crate) again: String,
+}
+
+impl Plan {
+    /// Whether there is a PostgreSQL server.
+    pub(crate) fn needs_postgres(&self) -> bool {
+        self.connector == Connector::Postgres || self.feed
+    }
+
+    /// Those faults that happen to one kind of server.
+    pub(crate) fn faults_of(&self, server: Connector) -> Vec<FaultKind> {
+        let feed = self.feed && server == Connector::Postgres;
+        self.faults.iter().copied().filter(|fault| fault.happens_to(server, feed)).collect()
+    }
 }
 
 /// The faults that reveal soonest that a protection is missing.
@@ -130,8 +149,8 @@ impl Options {
             }
         };
         let memory = self.connector == Connector::Memory && !self.feed;
-        if self.feed && self.connector == Connector::Redis {
-            return Err(Failure::Usage("--feed is for --connector memory and --connector postgres".to_owned()));
+        if self.pooler && !self.feed && self.connector != Connector::Postgres {
+            return Err(Failure::Usage("--pooler is for --connector postgres and for --feed".to_owned()));
         }
         let there = self.connector.protections(self.feed);
         if let Some(protection) = without.filter(|protection| !there.contains(protection)) {
@@ -156,10 +175,19 @@ impl Options {
             (None, Some(protection)) => revealing(self.connector, protection),
             (None, None) => FaultKind::ALL.to_vec(),
         };
+        if !self.pooler
+            && self.faults.as_deref().is_some_and(|list| list != "all")
+            && faults.contains(&FaultKind::Pooler)
+        {
+            return Err(Failure::Usage("--faults: without --pooler there is no `pooler`".to_owned()));
+        }
         let asked = !faults.is_empty();
-        faults.retain(|fault| fault.happens_to(self.connector, self.feed));
+        let happens = |fault: &FaultKind| {
+            fault.happens_to(self.connector, self.feed) && (self.pooler || *fault != FaultKind::Pooler)
+        };
+        faults.retain(happens);
         if faults.is_empty() && asked {
-            let there = FaultKind::ALL.into_iter().filter(|fault| fault.happens_to(self.connector, self.feed));
+            let there = FaultKind::ALL.into_iter().filter(happens);
             let there: Vec<String> = there.map(|fault| format!("`{fault}`")).collect();
             return Err(Failure::Usage(format!(
                 "--faults: with --connector {} there are only {}",
@@ -174,6 +202,7 @@ impl Options {
         let (tasks, readers) = match self.connector {
             Connector::Memory | Connector::Postgres if self.feed => (4, 4),
             Connector::Memory => (48, 48),
+            Connector::Redis if self.feed => (6, 12),
             Connector::Redis => (16, 48),
             Connector::Postgres => (6, 6),
         };
@@ -191,6 +220,9 @@ impl Options {
         if self.feed {
             again += " --feed";
         }
+        if self.pooler {
+            again += " --pooler";
+        }
         if let Some(list) = &self.faults {
             again += &format!(" --faults {}", list.replace(' ', ""));
         }
@@ -203,6 +235,7 @@ impl Options {
         Ok(Plan {
             connector: self.connector,
             feed: self.feed,
+            pooler: self.pooler,
             time: Duration::from_secs(self.seconds),
             faults,
             calm,

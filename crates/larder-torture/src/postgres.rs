@@ -27,6 +27,8 @@ pub(crate) async fn start(plan: &Plan) -> Result<PostgresServer, PostgresError> 
         "deadlock_timeout = 200ms",
         "autovacuum_naptime = 1s",
         "checkpoint_timeout = 30s",
+        // A standby that was started before its primary could send it anything tries again soon.
+        "wal_retrieve_retry_interval = 100ms",
     ];
     PostgresServer::start(&binaries, &lines).await
 }
@@ -36,9 +38,12 @@ pub(crate) fn socket(server: &PostgresServer) -> PathBuf {
     server.socket().join(format!(".s.PGSQL.{}", server.port()))
 }
 
-/// What a client connects with to reach the server through a proxy.
-pub(crate) fn through(proxy: &Proxy) -> String {
-    format!("host=127.0.0.1 port={} user={USER} dbname={USER} sslmode=disable", proxy.port())
+/// What a client connects with to reach a server through proxies. Where there are several, it wants the primary among their servers.
+pub(crate) fn through<'a>(proxies: impl IntoIterator<Item = &'a Proxy>) -> String {
+    let ports: Vec<String> = proxies.into_iter().map(|proxy| proxy.port().to_string()).collect();
+    let hosts = vec!["127.0.0.1"; ports.len()].join(",");
+    let wanted = if ports.len() > 1 { " target_session_attrs=read-write" } else { "" };
+    format!("host={hosts} port={} user={USER} dbname={USER} sslmode=disable{wanted}", ports.join(","))
 }
 
 /// Why a statement failed.

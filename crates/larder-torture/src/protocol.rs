@@ -16,14 +16,18 @@ pub(crate) fn now() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// Where a node stores objects: in its memory, or on a server behind the node's proxy.
+/// Where a node stores objects: in its memory, or on a server behind the node's proxies.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Store {
     Memory,
     /// The socket of the proxy.
     Redis(PathBuf),
-    /// What a client connects with: keys and values as libpq takes them.
-    Postgres(String),
+    Postgres {
+        /// What a client connects with: keys and values as libpq takes them.
+        dsn: String,
+        /// The same, for those who are not of the node: no fault of the node's network happens to them.
+        direct: String,
+    },
 }
 
 /// The source of record.
@@ -31,11 +35,11 @@ pub(crate) enum Store {
 pub(crate) enum Truth {
     /// The file of a SQLite database, which nodes change.
     File(PathBuf),
-    /// A PostgreSQL database, which others change. Caches in memory follow its feed.
+    /// A PostgreSQL database, which others change. Caches that are not in it follow its feed.
     Ledger {
         /// What a client connects with: keys and values as libpq takes them.
         dsn: String,
-        /// What the feed of this node connects with, through the node's proxy.
+        /// What the feed of this node connects with, through the node's proxies.
         feed: String,
     },
 }
@@ -58,6 +62,8 @@ pub(crate) struct Setup {
     pub(crate) source: Truth,
     /// The protection that is switched off.
     pub(crate) without: Option<String>,
+    /// Whether the node reaches PostgreSQL through a pooler.
+    pub(crate) pooled: bool,
     /// Whether some callers go away.
     pub(crate) cancel: bool,
 }

@@ -1,30 +1,20 @@
 //! A run from beginning to end: sets everything up, makes the faults, and ends with the first impossible answer, or when everything has come
 //! to rest.
 
-use crate::crew::Crew;
 use crate::failure::Failure;
-use crate::faults::{BreakingPostgres, BreakingRedis, Deck, FaultKind, Maker, Network, To, Upkeep};
-use crate::guard::Guard;
-use crate::ledger::{self, Ledger};
-use crate::node;
-use crate::objects::Kind;
+use crate::faults::{BreakingPostgres, BreakingRedis, Deck, Maker, Network, To, Upkeep};
+use crate::output;
 use crate::plan::{Connector, Options, Plan};
-use crate::protocol::{Order, Setup, Store, Truth, now};
+use crate::protocol::{Order, now};
 use crate::report::{self, Summary};
-use crate::source::{self, Database};
-use crate::witness::{self, News, Record, Shared, Word};
-use crate::writers::{WRITERS, Writers};
-use crate::{leftovers, output, postgres};
+use crate::stage::{Served, Stage, problem};
+use crate::witness::{self, News, Word};
+use crate::writers::WRITERS;
 use indicatif::{ProgressBar, ProgressStyle};
-use larder_testing::postgres::PostgresServer;
-use larder_testing::proxy::Proxy;
-use larder_testing::server::{Server, ServerBinary, ServerOptions};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -52,89 +42,6 @@ fn bar(seconds: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{elapsed:>4} of {len}s {wide_bar} {msg}");
     // The template is a constant.
     ProgressBar::new(seconds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-fn problem(error: impl std::fmt::Display) -> Failure {
-    Failure::Problem(error.to_string())
-}
-
-/// The server of a run.
-enum Served {
-    Nowhere,
-    Redis(Arc<Server>),
-    Postgres(Arc<PostgresServer>),
-}
-
-impl Served {
-    /// Starts the server, and tells the guard.
-    async fn start(plan: &Plan, guard: &Guard) -> Result<Self, Failure> {
-        Ok(match plan.connector {
-            Connector::Memory if !plan.feed => Self::Nowhere,
-            Connector::Redis => {
-                let binary = match &plan.server {
-                    Some(path) => ServerBinary::at(path).map_err(problem)?,
-                    None => larder_testing::server::required().map_err(problem)?.remove(0),
-                };
-                let server = Server::start(&binary, ServerOptions::default().persistent()).await.map_err(problem)?;
-                guard.folder_of(server.socket());
-                guard.server(server.pid());
-                Self::Redis(Arc::new(server))
-            }
-            Connector::Memory | Connector::Postgres => {
-                let server = postgres::start(plan).await.map_err(problem)?;
-                guard.folder(server.socket());
-                guard.server(server.pid());
-                Self::Postgres(Arc::new(server))
-            }
-        })
-    }
-
-    /// A proxy in front of the server. `None`: there is no server.
-    async fn proxy(&self) -> std::io::Result<Option<Proxy>> {
-        match self {
-            Self::Nowhere => Ok(None),
-            Self::Redis(server) => Proxy::start(&**server).await.map(Some),
-            Self::Postgres(server) => Proxy::start(&*postgres::socket(server)).await.map(Some),
-        }
-    }
-
-    /// Where nodes store. The address is set for each node.
-    fn store(&self, plan: &Plan) -> Store {
-        match self {
-            _ if plan.connector == Connector::Memory => Store::Memory,
-            Self::Nowhere => Store::Memory,
-            Self::Redis(_) => Store::Redis(PathBuf::new()),
-            Self::Postgres(_) => Store::Postgres(String::new()),
-        }
-    }
-
-    /// Whether one node can read what another stores.
-    fn is_shared(&self) -> bool {
-        !matches!(self, Self::Nowhere)
-    }
-
-    /// What is left on the server that should not be there.
-    async fn leftovers(&self) -> Result<Vec<String>, Failure> {
-        match self {
-            Self::Nowhere => Ok(Vec::new()),
-            Self::Redis(server) => leftovers::find(server).await.map_err(problem),
-            Self::Postgres(server) => leftovers::find_in_postgres(server).await.map_err(problem),
-        }
-    }
-}
-
-/// Everything that a run has set up, and that ends with the run.
-struct Stage {
-    server: Served,
-    writers: Option<Writers>,
-    crew: Arc<Crew>,
-    shared: Shared,
-    news: UnboundedSender<News>,
-    words: UnboundedReceiver<Word>,
-    // The folder of the source.
-    _folder: tempfile::TempDir,
-    // The last field: the guard must be dropped after everything that it guards.
-    guard: Arc<Guard>,
 }
 
 /// How a run has ended.
@@ -165,80 +72,27 @@ async fn torture(plan: &Plan, json: bool) -> Result<Summary, Failure> {
 }
 
 impl Stage {
-    async fn set(plan: &Plan, begun: u64) -> Result<Self, Failure> {
-        let guard = Arc::new(Guard::start().map_err(problem)?);
-        let folder = tempfile::Builder::new().prefix("larder-torture-").tempdir().map_err(problem)?;
-        guard.folder(folder.path());
-        let server = Served::start(plan, &guard).await?;
-        let (source, record) = match &server {
-            Served::Postgres(server) if plan.feed => {
-                let dsn = server.dsn();
-                ledger::set_up(&dsn).await.map_err(problem)?;
-                let record = Record::Ledger(Ledger::new(dsn.clone()), tokio::runtime::Handle::current());
-                (Truth::Ledger { feed: dsn.clone(), dsn }, record)
-            }
-            _ => {
-                let path = folder.path().join("source.sqlite");
-                let mut database = Database::open(&path).map_err(problem)?;
-                seed(&mut database).map_err(problem)?;
-                (Truth::File(path), Record::File(database))
-            }
-        };
-        let mut proxies = Vec::new();
-        for _ in 0..plan.nodes {
-            let Some(proxy) = server.proxy().await.map_err(problem)? else { break };
-            guard.folder_of(proxy.socket());
-            proxies.push(proxy);
-        }
-        let setup = Setup {
-            node: 0,
-            place: 0,
-            places: plan.nodes,
-            seed: plan.seed,
-            tasks: plan.tasks,
-            readers: plan.readers,
-            store: server.store(plan),
-            source,
-            without: plan.without.map(|protection| protection.name().to_owned()),
-            cancel: plan.faults.contains(&FaultKind::Cancel),
-        };
-        let shared = Shared::default();
-        let (news, inbox) = mpsc::unbounded_channel();
-        let (said, words) = mpsc::unbounded_channel();
-        witness::listen(record, begun, server.is_shared(), inbox, shared.clone(), said).map_err(problem)?;
-        let writers = match (&setup.source, plan.connector) {
-            (Truth::File(_), _) => None,
-            (Truth::Ledger { dsn, .. }, connector) => {
-                let deadline = if connector == Connector::Memory { node::DEADLINE } else { Duration::ZERO };
-                Some(Writers::begin(dsn.clone(), deadline, plan.seed, news.clone()))
-            }
-        };
-        let crew = Arc::new(Crew::new(setup, plan.nodes as usize, proxies, news.clone()));
-        crew.start().await.map_err(problem)?;
-        Ok(Self { server, writers, crew, shared, news, words, _folder: folder, guard })
-    }
-
     async fn play(&mut self, plan: &Plan, shown: &ProgressBar) -> Result<Ending, Failure> {
         let (stop, stopped) = watch::channel(false);
         let mut streams = JoinSet::new();
-        let deck = Deck::new(&plan.faults, To::Server, plan.calm.clone(), plan.seed);
-        match &self.server {
-            Served::Nowhere => {}
-            Served::Redis(server) => {
-                let breaking = BreakingRedis::new(server.clone(), self.crew.clone(), self.guard.clone());
-                streams.spawn(stream(breaking, deck, stopped.clone(), self.news.clone()));
-            }
-            Served::Postgres(server) => {
-                let breaking = BreakingPostgres::new(server.clone(), self.crew.clone(), self.guard.clone());
-                streams.spawn(stream(breaking, deck, stopped.clone(), self.news.clone()));
-                let deck = Deck::new(&plan.faults, To::Upkeep, UPKEEP, plan.seed ^ 0x70B5);
-                streams.spawn(stream(Upkeep::new(server.clone()), deck, stopped.clone(), self.news.clone()));
-            }
+        let Served { redis, primary, pooler } = &self.served;
+        let (crew, guard, news) = (&self.crew, &self.guard, &self.news);
+        if let Some(server) = redis {
+            let breaking = BreakingRedis::new(server.clone(), crew.clone(), guard.clone());
+            let deck = Deck::new(&plan.faults_of(Connector::Redis), To::Server, plan.calm.clone(), plan.seed);
+            streams.spawn(stream(breaking, "Redis", deck, stopped.clone(), news.clone()));
         }
-        let network = Network::new(self.crew.clone());
+        if let Some(primary) = primary {
+            let breaking = BreakingPostgres::new(primary.clone(), pooler.clone(), crew.clone(), guard.clone());
+            let deck =
+                Deck::new(&plan.faults_of(Connector::Postgres), To::Server, plan.calm.clone(), plan.seed ^ 0xDA7A);
+            streams.spawn(stream(breaking, "PostgreSQL", deck, stopped.clone(), news.clone()));
+            let deck = Deck::new(&plan.faults, To::Upkeep, UPKEEP, plan.seed ^ 0x70B5);
+            streams.spawn(stream(Upkeep::new(primary.clone()), "tables", deck, stopped.clone(), news.clone()));
+        }
+        let network = Network::new(crew.clone(), pooler.clone());
         let deck = Deck::new(&plan.faults, To::Network, plan.calm.clone(), plan.seed ^ 0x5EED);
-        let news = self.news.clone();
-        streams.spawn(stream(network, deck, stopped, news));
+        streams.spawn(stream(network, "network", deck, stopped, news.clone()));
 
         let end = tokio::time::Instant::now() + plan.time;
         let mut ticks = tokio::time::interval(Duration::from_millis(200));
@@ -273,7 +127,7 @@ impl Stage {
                 return Ok(ending);
             }
         }
-        leaks.extend(self.server.leftovers().await?);
+        leaks.extend(self.served.leftovers(&self.crew).await?);
         self.crew.dismiss().await;
         // The nodes' last reports may still be on their way.
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -337,9 +191,10 @@ fn heard(word: Option<Word>) -> Result<Option<Ending>, Failure> {
     }
 }
 
-/// Makes faults one after the other, with pauses between, until it is told to stop. Each fault is undone before the next, and before the end.
+/// Makes faults of something one after the other, with pauses between, until it is told to stop. Each fault is undone before the next, and before the end.
 async fn stream(
     maker: impl Maker,
+    of: &'static str,
     mut deck: Deck,
     mut stopped: watch::Receiver<bool>,
     news: UnboundedSender<News>,
@@ -361,22 +216,7 @@ async fn stream(
         if kind.loses_data() {
             let _ = news.send(News::LossOver(ended));
         }
-        let _ = news.send(News::Fault { kind, said, begun, ended });
+        let _ = news.send(News::Fault { kind, said: format!("({of}) {said}"), begun, ended });
     }
-    Ok(())
-}
-
-/// Makes the first states of all objects.
-fn seed(database: &mut Database) -> Result<(), source::SourceError> {
-    database.change(|writing| {
-        for number in 0..node::INSTANCES {
-            let hosts = (0..2).map(|nth| number * 2 + nth).filter(|host| host % 5 != 4).collect();
-            writing.write(Kind::Instance, number, hosts)?;
-        }
-        for number in 0..node::POLICIES {
-            writing.write(Kind::Policy, number, Vec::new())?;
-        }
-        Ok(())
-    })?;
     Ok(())
 }

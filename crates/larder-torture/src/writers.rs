@@ -248,17 +248,11 @@ async fn change(session: &Sql, rng: &mut fastrand::Rng) -> Result<Written, SqlEr
     }
     let mut text = String::new();
     for number in &numbers {
-        let (table, id) = (table(*number), Key::id(Kind::Instance, *number).text());
         let removes = rng.u32(..12) == 0;
-        if removes {
-            text += &format!("DELETE FROM {table} WHERE number = {number};");
-        } else {
-            text += &format!(
-                "INSERT INTO {table} VALUES ({number}, '{id}', {version}) ON CONFLICT (number) DO UPDATE SET version = excluded.version;"
-            );
-        }
+        text += &written(*number, version, removes);
         text += &format!("INSERT INTO app.history VALUES ({version}, {number}, {});", !removes);
         if !is_declared(*number) {
+            let id = Key::id(Kind::Instance, *number).text();
             text += &format!("SELECT larder.invalidate('instance', 'id', '{id}');");
         }
     }
@@ -267,4 +261,40 @@ async fn change(session: &Sql, rng: &mut fastrand::Rng) -> Result<Written, SqlEr
     }
     session.run(&text).await?;
     Ok(Written { version, numbers })
+}
+
+/// What gives an instance a new version, or removes it.
+///
+/// It is removed only after it was written: the snapshot of the transaction may be older than the row, because it was taken before the lock was there. Then a
+/// DELETE alone would find nothing, say nothing and leave the row, although the history has it removed. So the write fails.
+fn written(number: u32, version: u64, removes: bool) -> String {
+    let (table, id) = (table(number), Key::id(Kind::Instance, number).text());
+    let delete = if removes { format!("DELETE FROM {table} WHERE number = {number};") } else { String::new() };
+    format!(
+        "INSERT INTO {table} VALUES ({number}, '{id}', {version}) ON CONFLICT (number) DO UPDATE SET version = excluded.version;{delete}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger;
+    use larder_testing::postgres::{PostgresServer, required};
+
+    #[tokio::test]
+    async fn nobody_removes_what_their_snapshot_does_not_see() {
+        let server = PostgresServer::start(&required().unwrap().remove(0), &[]).await.unwrap();
+        ledger::set_up(&server.dsn()).await.unwrap();
+        let (early, late) = (Sql::connect(&server.dsn()).await.unwrap(), Sql::connect(&server.dsn()).await.unwrap());
+        for level in ["REPEATABLE READ", "SERIALIZABLE"] {
+            late.run(&written(5, 100, true)).await.unwrap();
+            early.run(&format!("BEGIN ISOLATION LEVEL {level}; SELECT 1")).await.unwrap();
+            late.run(&written(5, 101, false)).await.unwrap();
+            let refused = early.run(&written(5, 102, true)).await.unwrap_err();
+            assert_eq!(refused.state(), Some("40001"), "{level}: {refused}");
+            early.run("ROLLBACK").await.unwrap();
+            let key = Key::id(Kind::Instance, 5);
+            assert_eq!(ledger::load(&late, key).await.unwrap().map(|state| state.sequence), Some(101));
+        }
+    }
 }

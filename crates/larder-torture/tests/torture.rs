@@ -102,6 +102,25 @@ fn caches_that_hear_of_plain_sql_are_clean_under_every_fault() {
         more_than(300, summary, &["reads"])?;
         more_than(50, summary, &["hits", "changes"])
     });
+    clean(&["--feed", "--connector", "redis"], 4, |summary| {
+        assert_eq!(summary["leaks"], serde_json::json!([]));
+        more_than(500, summary, &["reads"])?;
+        more_than(50, summary, &["hits", "changes"])?;
+        several_faults(summary)
+    });
+}
+
+/// Nodes know both hosts, but for the one behind the pooler.
+#[test]
+fn a_standby_that_takes_over_and_a_pooler_that_restarts_are_survived() {
+    for connector in [&["--connector", "postgres"][..], &["--feed"]] {
+        let faults = ["--pooler", "--faults", "promote,pooler,cancel"];
+        clean(&[connector, &faults].concat(), 3, |summary| {
+            assert_eq!(summary["leaks"], serde_json::json!([]));
+            more_than(0, &summary["faults"], &["promote", "pooler"])?;
+            more_than(50, summary, &["hits", "changes"])
+        });
+    }
 }
 
 #[test]
@@ -153,7 +172,7 @@ fn each_protection_of_the_memory_connector_is_missed() {
 
 #[test]
 fn each_protection_of_the_postgres_connector_is_missed() {
-    for pair in ["readcheck", "generations", "drain", "epoch"].chunks(2) {
+    for pair in ["readcheck", "generations", "drain", "epoch", "ticket", "journal"].chunks(2) {
         std::thread::scope(|scope| {
             let running: Vec<_> = pair.iter().map(|name| scope.spawn(|| is_found("postgres", name))).collect();
             running.into_iter().for_each(|run| run.join().unwrap());
@@ -165,6 +184,7 @@ fn each_protection_of_the_postgres_connector_is_missed() {
 fn each_protection_of_the_feed_is_missed() {
     for protection in ["deadline", "snapshot-difference"] {
         is_found_with(&["--feed"], protection);
+        is_found_with(&["--feed", "--connector", "redis"], protection);
     }
 }
 
@@ -208,7 +228,13 @@ fn what_cannot_be_meant_is_told_clearly() {
     refused(&["--connector", "postgres", "--without", "fence"], 2, &["postgres", "`fence`", "readcheck, generations"]);
     refused(&["--connector", "postgres", "--faults", "misconf"], 2, &["`crash`, `restart`", "`turn`"]);
     refused(&["--connector", "postgres", "--server", "/nowhere"], 1, &["/nowhere"]);
-    refused(&["--feed", "--connector", "redis"], 2, &["--feed", "memory"]);
+    refused(
+        &["--feed", "--connector", "redis", "--without", "fence"],
+        2,
+        &["`fence`", "deadline, snapshot-difference"],
+    );
+    refused(&["--pooler"], 2, &["--pooler", "--connector postgres", "--feed"]);
+    refused(&["--connector", "postgres", "--faults", "pooler"], 2, &["`pooler`", "--pooler"]);
     refused(&["--feed", "--without", "epoch"], 2, &["`epoch`", "deadline, snapshot-difference"]);
     refused(&["--server", "/nowhere/redis-server"], 1, &["/nowhere/redis-server"]);
     refused(&["--seconds", "0"], 2, &["--seconds"]);

@@ -177,6 +177,32 @@ async fn a_black_hole_swallows_bytes_and_ends_and_gives_nothing_back() -> Outcom
 }
 
 #[tokio::test]
+async fn a_probe_ends_what_is_half_open_and_nothing_else() -> Outcome {
+    let setup = Setup::new().await?;
+    let (client, mut server) = setup.connection().await?;
+    let (mut open, mut open_server) = setup.connection().await?;
+    setup.proxy.set(Direction::ToServer, Fault::Blackhole);
+    drop(client);
+    assert!(is_silent(&mut server).await);
+    setup.proxy.set(Direction::ToServer, Fault::Pass);
+    assert!(is_silent(&mut server).await, "the server must not learn yet that the client is gone");
+    let probing = async {
+        loop {
+            setup.proxy.probe();
+            tokio::task::yield_now().await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = read_to_end(&mut server) => ended?,
+        () = probing => Vec::new(),
+    };
+    assert_eq!(ended, b"");
+    open.write_all(b"open").await?;
+    assert_eq!(read_exactly(&mut open_server, 4).await?, b"open");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_black_hole_hides_that_nobody_listens() -> Outcome {
     let setup = Setup::new().await?;
     let proxy = &setup.proxy;

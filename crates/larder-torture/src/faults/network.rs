@@ -8,9 +8,10 @@
 //! impossible to parse.
 
 use super::postgres::send;
-use super::{Failed, FaultKind, Maker, moment};
+use super::{Failed, FaultKind, Maker, Pooler, moment};
 use crate::crew::Crew;
-use larder_testing::proxy::{Direction, Fault};
+use crate::way::Way;
+use larder_testing::proxy::{Direction, Fault, Proxy};
 use rustix::process::Signal;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::sleep;
@@ -25,11 +26,12 @@ const MOST_KEYS: usize = 6;
 /// Makes faults of the network and of nodes.
 pub(crate) struct Network {
     crew: Arc<Crew>,
+    pooler: Option<Arc<Pooler>>,
 }
 
 impl Network {
-    pub(crate) fn new(crew: Arc<Crew>) -> Self {
-        Self { crew }
+    pub(crate) fn new(crew: Arc<Crew>, pooler: Option<Arc<Pooler>>) -> Self {
+        Self { crew, pooler }
     }
 }
 
@@ -50,9 +52,16 @@ impl Maker for Network {
             send(Some(pid), Signal::CONT)?;
             return Ok(format!("node {} for {} ms", self.crew.node_at(place), time.as_millis()));
         }
+        if fault == FaultKind::Pooler {
+            let missing = || Failed::Words("there is no pooler".to_owned());
+            return self.pooler.as_ref().ok_or_else(missing)?.kill_for_a_while(rng).await;
+        }
         // One node, or all.
         let only = rng.bool().then(|| rng.usize(..places));
-        let proxies: Vec<_> = self.crew.proxies().filter(|(place, _)| only.is_none_or(|only| only == *place)).collect();
+        // One server, or both, where a node has two.
+        let which = if fault == FaultKind::Corrupt { 1 } else { rng.u8(..3) };
+        let ways = self.crew.ways().filter(|(place, _)| only.is_none_or(|only| only == *place));
+        let proxies: Vec<&Proxy> = ways.flat_map(|(_, way)| to_server(way, which)).collect();
         let whom = only.map_or_else(|| "all nodes".to_owned(), |place| format!("node {}", self.crew.node_at(place)));
         let directions = match rng.u8(..3) {
             0 => &[Direction::ToServer][..],
@@ -66,7 +75,7 @@ impl Maker for Network {
         };
         let time = moment(rng, 200..2_000);
         let set = |directions: &[Direction], fault: &dyn Fn() -> Fault| {
-            for (_, proxy) in &proxies {
+            for proxy in &proxies {
                 directions.iter().for_each(|direction| proxy.set(*direction, fault()));
             }
         };
@@ -104,7 +113,7 @@ impl Maker for Network {
             }
             FaultKind::Close => {
                 let refuse = rng.bool();
-                for (_, proxy) in &proxies {
+                for proxy in &proxies {
                     if refuse {
                         proxy.refuse().await;
                     }
@@ -112,7 +121,7 @@ impl Maker for Network {
                 }
                 if refuse {
                     sleep(time).await;
-                    for (_, proxy) in &proxies {
+                    for proxy in &proxies {
                         proxy.accept().await?;
                     }
                     format!("{whom}, refused for {} ms", time.as_millis())
@@ -124,6 +133,15 @@ impl Maker for Network {
         };
         set(&[Direction::ToServer, Direction::ToClient], &|| Fault::Pass);
         Ok(said)
+    }
+}
+
+/// The proxies to one of the servers, or to all.
+fn to_server(way: &Way, which: u8) -> Vec<&Proxy> {
+    match (which, &way.redis) {
+        (0, Some(_)) => way.postgres.iter().collect(),
+        (1, Some(redis)) => vec![redis],
+        _ => way.proxies().collect(),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Faults of a PostgreSQL server.
 
-use super::{Failed, FaultKind, Maker, moment, stop_time};
+use super::{Failed, FaultKind, Maker, Pooler, moment, stop_time};
 use crate::crew::Crew;
-use crate::guard::Guard;
+use crate::guard::{Guard, Role};
 use crate::postgres::{Sql, SqlError};
-use larder_testing::postgres::PostgresServer;
+use crate::primary::Primary;
 use rustix::process::{Pid, Signal, kill_process};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +18,15 @@ const SESSIONS: &str = "FROM pg_stat_activity WHERE backend_type = 'client backe
 
 /// Makes faults of the server.
 pub(crate) struct BreakingPostgres {
-    server: Arc<PostgresServer>,
-    crew: Arc<Crew>,
-    guard: Arc<Guard>,
+    pub(super) primary: Arc<Primary>,
+    pub(super) pooler: Option<Arc<Pooler>>,
+    pub(super) crew: Arc<Crew>,
+    pub(super) guard: Arc<Guard>,
 }
 
 impl BreakingPostgres {
-    pub(crate) fn new(server: Arc<PostgresServer>, crew: Arc<Crew>, guard: Arc<Guard>) -> Self {
-        Self { server, crew, guard }
+    pub(crate) fn new(primary: Arc<Primary>, pooler: Option<Arc<Pooler>>, crew: Arc<Crew>, guard: Arc<Guard>) -> Self {
+        Self { primary, pooler, crew, guard }
     }
 
     /// Stops a node, removes all changes, and lets the node continue: it has missed some for ever.
@@ -52,10 +53,10 @@ impl BreakingPostgres {
     }
 
     /// A session that waits for the server, if the server has to recover first.
-    async fn session(&self) -> Result<Sql, Failed> {
+    pub(super) async fn session(&self) -> Result<Sql, Failed> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match Sql::connect(&self.server.dsn()).await {
+            match Sql::connect(&self.primary.server().dsn()).await {
                 Ok(session) => return Ok(session),
                 Err(error) if Instant::now() > deadline => return Err(error.into()),
                 Err(_) => sleep(Duration::from_millis(10)).await,
@@ -64,29 +65,31 @@ impl BreakingPostgres {
     }
 
     async fn kill_for(&self, down: Duration) -> Result<(), Failed> {
-        self.guard.server(None);
-        self.server.kill();
+        self.guard.server(Role::Primary, None);
+        self.primary.server().kill();
         sleep(down).await;
         self.start_again().await
     }
 
     async fn start_again(&self) -> Result<(), Failed> {
-        self.server.restart().await?;
-        self.guard.server(self.server.pid());
+        let server = self.primary.server();
+        server.restart().await?;
+        self.guard.server(Role::Primary, server.pid());
         Ok(())
     }
 
     /// Asks the server to end: waits for its sessions to be told (fast), or not (immediate). Returns when it has ended.
     async fn shut_down(&self, signal: Signal) -> Result<(), Failed> {
-        send(self.server.pid(), signal)?;
+        let server = self.primary.server();
+        send(server.pid(), signal)?;
         let deadline = Instant::now() + PATIENCE;
-        while self.server.pid().is_some() {
+        while server.pid().is_some() {
             if Instant::now() > deadline {
                 return Err(Failed::Words("the server did not shut down within a minute".to_owned()));
             }
             sleep(Duration::from_millis(5)).await;
         }
-        self.guard.server(None);
+        self.guard.server(Role::Primary, None);
         Ok(())
     }
 
@@ -120,7 +123,7 @@ impl BreakingPostgres {
         let mut crowd = Vec::new();
         let mut ended = false;
         while Instant::now() < end {
-            match Sql::connect(&self.server.dsn()).await {
+            match Sql::connect(&self.primary.server().dsn()).await {
                 Ok(session) => crowd.push(session),
                 Err(_) if !ended => {
                     // Only those that are not of the crowd: it stays.
@@ -224,9 +227,10 @@ impl Maker for BreakingPostgres {
             }
             FaultKind::Stop => {
                 let time = stop_time(rng);
-                self.server.stop()?;
+                let server = self.primary.server();
+                server.stop()?;
                 sleep(time).await;
-                self.server.cont()?;
+                server.cont()?;
                 Ok(format!("for {} ms", time.as_millis()))
             }
             FaultKind::Freeze => {
@@ -244,6 +248,7 @@ impl Maker for BreakingPostgres {
                 Ok(format!("{count} sessions"))
             }
             FaultKind::Gap => self.gap(rng).await,
+            FaultKind::Promote => self.promote(rng).await,
             FaultKind::Crowd => self.crowd(rng).await,
             FaultKind::Hold => match self.hold(rng).await {
                 // Before the first node has made the tables.

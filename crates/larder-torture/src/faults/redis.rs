@@ -2,7 +2,7 @@
 
 use super::{Failed, FaultKind, Maker, moment, stop_time};
 use crate::crew::Crew;
-use crate::guard::Guard;
+use crate::guard::{Guard, Role};
 use larder_testing::server::Server;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,13 +39,13 @@ impl BreakingRedis {
     }
 
     fn kill(&self) {
-        self.guard.server(None);
+        self.guard.server(Role::Redis, None);
         self.server.kill();
     }
 
     async fn restart(&self) -> Result<(), Failed> {
         self.server.restart().await?;
-        self.guard.server(self.server.pid());
+        self.guard.server(Role::Redis, self.server.pid());
         Ok(())
     }
 

@@ -2,19 +2,19 @@
 
 use super::{Failed, FaultKind, Maker, moment};
 use crate::postgres::{Sql, SqlError};
-use larder_testing::postgres::PostgresServer;
+use crate::primary::Primary;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// Turns, sweeps and prunes.
 pub(crate) struct Upkeep {
-    server: Arc<PostgresServer>,
+    primary: Arc<Primary>,
 }
 
 impl Upkeep {
-    pub(crate) fn new(server: Arc<PostgresServer>) -> Self {
-        Self { server }
+    pub(crate) fn new(primary: Arc<Primary>) -> Self {
+        Self { primary }
     }
 }
 
@@ -25,7 +25,7 @@ impl Maker for Upkeep {
         }
         let (mut turns, mut fences) = (0, 0);
         // Another fault may have taken the server, or the tables may not be there yet. Then there is nothing to turn.
-        if let Err(error) = turn(&self.server, rng, &mut turns, &mut fences).await {
+        if let Err(error) = turn(&self.primary, rng, &mut turns, &mut fences).await {
             sleep(Duration::from_millis(20)).await;
             return Ok(format!("{turns} turns, {fences} fences swept, until {error}"));
         }
@@ -33,13 +33,8 @@ impl Maker for Upkeep {
     }
 }
 
-async fn turn(
-    server: &PostgresServer,
-    rng: &mut fastrand::Rng,
-    turns: &mut u32,
-    fences: &mut u32,
-) -> Result<(), SqlError> {
-    let session = Sql::connect(&server.dsn()).await?;
+async fn turn(primary: &Primary, rng: &mut fastrand::Rng, turns: &mut u32, fences: &mut u32) -> Result<(), SqlError> {
+    let session = Sql::connect(&primary.server().dsn()).await?;
     // Sweeps that are killed by a fault must not leave a lock behind for long.
     session.run("SET statement_timeout = '3s'").await?;
     let end = Instant::now() + moment(rng, 300..1_500);

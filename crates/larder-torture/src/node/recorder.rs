@@ -182,7 +182,7 @@ impl Recorder {
             replayed: sum(&|stats| stats.replayed.get()),
             dropped: self.dropped.load(Ordering::Relaxed),
             resets: sum(&|stats| stats.resets.get()),
-            breaker_opened: caches.breaker().map_or(0, |breaker| breaker.snapshot().opened),
+            breaker_opened: caches.opened(),
             refused: refused
                 .into_iter()
                 .map(|outcome| (outcome.name().to_owned(), sum(&|stats| stats.fill(outcome).get())))

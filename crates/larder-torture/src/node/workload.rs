@@ -89,7 +89,7 @@ impl Workload {
         }
         tasks.spawn(desk.clone().change_in_bulk(workers + readers));
         for (task, number) in (workers + readers + 1..).zip(roundabout(desk.setup.place)) {
-            if matches!(desk.setup.store, Store::Postgres(_)) {
+            if matches!(desk.setup.store, Store::Postgres { .. }) {
                 tasks.spawn(desk.clone().go_across(task, number, number.is_multiple_of(ROUNDABOUTS)));
             } else {
                 tasks.spawn(desk.clone().go_round(task, number));

@@ -58,7 +58,7 @@ impl Desk {
     /// Makes a change, and invalidates it in one of several ways.
     pub(super) async fn change(&self, rng: &mut fastrand::Rng, patience: Patience) {
         let (number, edit) = (shared(rng), Edit::random(rng));
-        let way = rng.u32(..if matches!(self.setup.store, Store::Postgres(_)) { 7 } else { 5 });
+        let way = rng.u32(..if matches!(self.setup.store, Store::Postgres { .. }) { 7 } else { 5 });
         let Ok(change) = self.source.change(move |writing| edit.make(writing, number)).await else { return };
         self.invalidate(&change, way, rng, patience).await;
     }
@@ -180,7 +180,7 @@ impl Desk {
         let states: Vec<State> = change.touched.into_iter().filter_map(|(_, after)| after).collect();
         let begun = now();
         // A set counts from its ticket, which it asks for first. A change that is over by then has not overtaken the set.
-        let born = begun + if matches!(self.setup.store, Store::Postgres(_)) { TICKET } else { 0 };
+        let born = begun + if matches!(self.setup.store, Store::Postgres { .. }) { TICKET } else { 0 };
         let objects: Vec<Instance> = states.iter().map(|state| Instance::new(state, born, self.setup.node)).collect();
         let name = if several { Call::SetMany } else { Call::Set };
         let stored: Option<Vec<Stored>> = if several {

@@ -14,7 +14,7 @@ const LEVELS: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
 impl Desk {
     /// Invalidates what a change has touched. If the answer to the commit is lost, nothing is demanded: it may not have been committed.
     pub(super) async fn invalidate_in_sql(&self, change: &Change, rng: &mut fastrand::Rng) {
-        let Store::Postgres(dsn) = &self.setup.store else { return };
+        let Store::Postgres { dsn, .. } = &self.setup.store else { return };
         let by = if rng.bool() { By::Id } else { By::Serial };
         let states = change.touched.iter().flat_map(|(before, after)| before.iter().chain(after));
         let mut keys: Vec<Key> = states.flat_map(|state| state.keys()).filter(|key| key.by == by).collect();

@@ -1,0 +1,205 @@
+//! The caches of a node, and the servers that they are on.
+
+use crate::failure::Failure;
+use crate::objects::{Instance, Kind, Policy, Subject};
+use crate::plan;
+use crate::protocol::{Setup, Store, Truth};
+use larder::breaker::{BreakerOptions, Snapshot as BreakerSnapshot};
+use larder::connector::memory::{Memory, MemoryOptions};
+use larder::connector::postgres::{Postgres, PostgresOptions};
+use larder::connector::redis::{Address, Redis, RedisOptions};
+use larder::feed::{Feed, FeedOptions, FollowOptions};
+use larder::{Cache, Connector, Entry, LoadOptions, Schema};
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The prefix of all keys on the server.
+pub(crate) const PREFIX: &str = "torture";
+
+/// The max age of instances. It bounds how long objects stay that a killed node should have invalidated. Policies have no ages.
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(6);
+const LAST_USE_AGE: Duration = Duration::from_secs(3);
+
+/// How long after its max age an instance is kept, to be served while its successor is loaded.
+pub(crate) const SERVE_EXPIRED: Duration = Duration::from_secs(2);
+
+/// How long one operation on the server may take. Statements of PostgreSQL do more work, and wait for locks.
+pub(crate) fn operation_timeout(connector: plan::Connector) -> Duration {
+    match connector {
+        plan::Connector::Memory | plan::Connector::Redis => Duration::from_millis(100),
+        plan::Connector::Postgres => Duration::from_millis(500),
+    }
+}
+
+/// How often a node asks the feed, and for how long after that it serves what it has in memory.
+const POLL: Duration = Duration::from_millis(25);
+pub(crate) const DEADLINE: Duration = Duration::from_millis(600);
+
+/// How long a node waits for a new connection to PostgreSQL. A network that swallows the first bytes costs all of it.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// How often a node prunes a database.
+const PRUNE_EVERY: Duration = Duration::from_secs(1);
+
+/// The caches of this process.
+pub(super) struct Caches {
+    pub(super) instances: Cache<Instance>,
+    pub(super) policies: Cache<Policy>,
+    servers: Servers,
+}
+
+/// What the caches of this process are on: in its memory, if they are on no server.
+#[derive(Default)]
+struct Servers {
+    redis: Option<Redis>,
+    postgres: Option<Postgres>,
+    /// What caches follow that are not in PostgreSQL.
+    feed: Option<Feed>,
+}
+
+/// The breaker closes sooner than a service would want, so that more happens in a run.
+fn hasten(breaker: &mut BreakerOptions) {
+    breaker.open = Duration::from_millis(200);
+    breaker.open_max = Duration::from_millis(400);
+    breaker.ramp = Duration::from_millis(300);
+}
+
+fn redis(socket: &Path) -> Result<Redis, Box<dyn Error>> {
+    let mut options = RedisOptions::new(Address::Unix(socket.to_owned()))
+        .prefix(PREFIX.to_owned())
+        .operation_timeout(operation_timeout(plan::Connector::Redis));
+    hasten(&mut options.breaker);
+    Ok(Redis::open(options)?)
+}
+
+fn postgres(dsn: &str, setup: &Setup) -> Result<Postgres, Box<dyn Error>> {
+    let mut options = PostgresOptions::from_url(dsn)?
+        .operation_timeout(operation_timeout(plan::Connector::Postgres))
+        .connect_timeout(CONNECT)
+        // One node in three sends every statement with its text, and so does one that goes through a pooler.
+        .prepared(!setup.pooled && !setup.node.is_multiple_of(3))
+        .prune_interval(PRUNE_EVERY);
+    hasten(&mut options.breaker);
+    Ok(Postgres::open(options)?)
+}
+
+impl Servers {
+    fn open(setup: &Setup) -> Result<Self, Box<dyn Error>> {
+        let mut servers = Self::default();
+        match &setup.store {
+            Store::Memory => {}
+            Store::Redis(socket) => servers.redis = Some(redis(socket)?),
+            Store::Postgres { dsn, .. } => {
+                servers.postgres = Some(postgres(dsn, setup)?);
+                return Ok(servers);
+            }
+        }
+        if let Truth::Ledger { feed, .. } = &setup.source {
+            let database = postgres(feed, setup)?;
+            servers.feed = Some(Feed::open(&database, FeedOptions::new().poll(POLL))?);
+            servers.postgres = Some(database);
+        }
+        Ok(servers)
+    }
+
+    fn breakers(&self) -> impl Iterator<Item = BreakerSnapshot> {
+        let redis = self.redis.iter().map(|redis| redis.breaker().snapshot());
+        redis.chain(self.postgres.iter().map(|postgres| postgres.breaker().snapshot()))
+    }
+
+    fn connector(&self, schema: Schema) -> Result<Arc<dyn Connector>, Box<dyn Error>> {
+        let following = || FollowOptions::new().deadline(DEADLINE);
+        Ok(match (&self.redis, &self.postgres, &self.feed) {
+            (Some(redis), _, None) => Arc::new(redis.connector(schema)?),
+            (Some(redis), _, Some(feed)) => {
+                let shared = Arc::new(redis.connector(schema.clone())?);
+                Arc::new(feed.follow(schema, shared, following())?)
+            }
+            (None, _, Some(feed)) => Arc::new(feed.memory(schema, MemoryOptions::default(), following())?),
+            (None, Some(postgres), None) => Arc::new(postgres.connector(schema)?),
+            (None, None, None) => Arc::new(Memory::open(schema, MemoryOptions::default())?),
+        })
+    }
+}
+
+impl Caches {
+    pub(super) fn open(setup: &Setup) -> Result<Self, Failure> {
+        let refused = |error: Box<dyn Error>| Failure::Problem(error.to_string());
+        let servers = Servers::open(setup).map_err(refused)?;
+        let instances = open(setup.node, &servers).map_err(refused)?;
+        let policies = open(setup.node, &servers).map_err(refused)?;
+        Ok(Self { instances, policies, servers })
+    }
+
+    /// How often a breaker has opened.
+    pub(super) fn opened(&self) -> u64 {
+        self.servers.breakers().map(|breaker| breaker.opened).sum()
+    }
+
+    pub(super) fn journal(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Instance => self.instances.status().journal,
+            Kind::Policy => self.policies.status().journal,
+        }
+    }
+
+    /// How often the cache was cleared, truncates not counted.
+    pub(super) fn resets(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Instance => self.instances.stats().resets.get(),
+            Kind::Policy => self.policies.stats().resets.get(),
+        }
+    }
+
+    pub(super) fn readable(&self) -> bool {
+        self.instances.status().readable && self.policies.status().readable
+    }
+
+    /// Why the node is not at rest. `None`: it is at rest.
+    pub(super) fn unrest(&self) -> Option<String> {
+        let in_flight: usize = self.servers.breakers().map(|breaker| breaker.in_flight).sum();
+        let journal = self.journal(Kind::Instance) + self.journal(Kind::Policy);
+        if !self.readable() {
+            Some("a cache cannot be read".to_owned())
+        } else if journal > 0 {
+            Some(format!("{journal} invalidations are in the journal"))
+        } else if in_flight > 0 {
+            Some(format!("{in_flight} permits are given out"))
+        } else {
+            None
+        }
+    }
+}
+
+/// Every second node has all options for loads. It shares its caches with nodes that have none.
+fn loading(node: u32) -> LoadOptions {
+    if !node.is_multiple_of(2) {
+        return LoadOptions::default();
+    }
+    LoadOptions::new()
+        .lease(Duration::from_millis(300))
+        .refresh_ahead(Duration::from_secs(2))
+        .serve_expired(SERVE_EXPIRED)
+        .soft_timeout(Duration::from_millis(30))
+        .hard_timeout(Duration::from_millis(1_500))
+        .negative_age(Duration::from_secs(2))
+        .jitter(0.3)
+}
+
+fn open<E: Subject>(node: u32, servers: &Servers) -> Result<Cache<E>, Box<dyn Error>> {
+    let mut schema = Schema::of::<E>();
+    if E::KIND == Kind::Instance {
+        schema = schema.ages(MAX_AGE, LAST_USE_AGE).loading(loading(node));
+    }
+    Ok(Cache::new(servers.connector(schema.clone())?, schema)?)
+}
+
+/// The name of a cache on the server.
+pub(crate) fn cache_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Instance => Instance::CACHE,
+        Kind::Policy => Policy::CACHE,
+    }
+}
