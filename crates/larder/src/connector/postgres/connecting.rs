@@ -7,7 +7,7 @@
 use super::connection::{column, config, unexpected};
 use super::errors::trouble;
 use super::options::PostgresOptions;
-use super::tls::{Connector, Mode, TlsError};
+use super::tls::{Certificates, Connector, Mode, TlsError};
 use crate::connector::remote::{Awaited, Trouble, What};
 use std::error::Error;
 use std::net::IpAddr;
@@ -29,9 +29,14 @@ pub(crate) enum Whom {
 }
 
 /// Opens the sessions, and the tasks that drive them. A task ends with its session.
-pub(crate) async fn sessions(options: &PostgresOptions, whom: Whom) -> Result<(Vec<Client>, JoinSet<()>), Trouble> {
+pub(crate) async fn sessions(
+    options: &PostgresOptions,
+    certificates: &Certificates,
+    whom: Whom,
+) -> Result<(Vec<Client>, JoinSet<()>), Trouble> {
     let (whole, tls) = config(options).await?;
-    let attempt = Attempt { connector: tls.connector()?, mode: tls.mode, whom };
+    let connector = tls.connector(certificates, &options.place()).await?;
+    let attempt = Attempt { connector, mode: tls.mode, whom };
     let places = Place::all(&whole);
     let share = options.connect_timeout / u32::try_from(places.len()).unwrap_or(u32::MAX).max(1);
     let mut failed = Vec::new();
