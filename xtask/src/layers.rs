@@ -27,6 +27,8 @@ const ORDER: &[&str] = &[
     "connector::remote",
     "connector::inspect",
     "connector::secret",
+    "connector::credentials",
+    "connector::tls",
     "connector::redis::options",
     "connector::postgres::tls",
     "connector::postgres::address",

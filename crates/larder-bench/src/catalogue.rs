@@ -141,8 +141,8 @@ pub(crate) fn sections(servers: &Servers) -> Vec<Section> {
             meaning: "Gets per second of one client thread with 64 tasks on one connection, decoding included, compared with the bare `redis` \
                       client that GETs and decodes the same object. At a ratio of 0.85, a get takes 18 % more of your service's processor \
                       time than with the bare client: for breaker, time-out, checksum, key check and counters. If the processor waits for \
-                      the server anyway, this makes no difference.",
-            groups: each_payload(redis_client::throughput),
+                      the server anyway, this makes no difference. The rows with *tls* are over TLS on both sides.",
+            groups: each_payload(redis_client::throughput).into_iter().chain(each(redis_client::over_tls)).collect(),
             waiting: Vec::new(),
             plots: on_first(&[scale::redis_tasks, scale::redis_connections]),
         },

@@ -10,15 +10,35 @@ use std::sync::Arc;
 /// One client thread, 64 tasks, one connection.
 pub(crate) fn throughput(binary: &ServerBinary, payload: usize, suffix: &str) -> Group {
     let rows = [("redis-client", "get by primary key"), ("redis-client-secondary", "get by secondary key")];
+    compared(binary, payload, suffix, "gets a second through one connection", rows, Testbed::start)
+}
+
+/// The same over TLS, by larder and by the bare client.
+pub(crate) fn over_tls(binary: &ServerBinary, suffix: &str) -> Group {
+    let rows = [("redis-client-tls", "get by primary key"), ("redis-client-secondary-tls", "get by secondary key")];
+    let name = "gets a second through one connection over TLS";
+    compared(binary, 300, &format!("300B/{suffix}"), name, rows, Testbed::start_over_tls)
+}
+
+type Start = fn(&ServerBinary, usize) -> Result<Arc<Testbed>, String>;
+
+fn compared(
+    binary: &ServerBinary,
+    payload: usize,
+    suffix: &str,
+    name: &str,
+    rows: [(&str, &str); 2],
+    start: Start,
+) -> Group {
     let binary = binary.clone();
     Group {
-        name: format!("gets a second through one connection, {suffix}"),
+        name: format!("{name}, {suffix}"),
         rows: rows
             .map(|(row, ours)| Comparison::new(format!("{row}/{suffix}"), ours, "GET and decode", Bar::Least(0.85)))
             .into(),
         contestants: Box::new(move |effort| {
             let (shape, objects, operations) = (Shape::of(payload), objects(payload), gets(payload, effort));
-            let bed = Testbed::start(&binary, 1)?;
+            let bed = start(&binary, 1)?;
             let cache = bed.open(Opening::plain())?;
             bed.fill_beside(&cache, shape, 0..objects, Beside::Packed)?;
             let names = Names::of(&cache);

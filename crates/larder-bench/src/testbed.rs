@@ -6,9 +6,10 @@
 
 use crate::clients::Clients;
 use crate::sample::{Sample, Shape, host, id, packed};
-use larder::connector::redis::Redis;
-use larder::connector::redis::{Address, RedisOptions};
+use larder::connector::redis::inspect::dial;
+use larder::connector::redis::{Address, Redis, RedisOptions, TlsOptions};
 use larder::{Cache, Delivery, LoadOptions, Lookup, Schema, Stored, Ticket};
+use larder_testing::certificates::{Authority, Life};
 use larder_testing::server::{Server, ServerBinary, ServerOptions};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo};
@@ -32,8 +33,15 @@ pub(crate) struct Testbed {
     pub(crate) server: Server,
     /// The bare client's connection.
     pub(crate) bare: MultiplexedConnection,
+    tls: Option<Tls>,
     // The last field, so that the connections are dropped while the runtime still runs.
     clients: Clients,
+}
+
+/// What larder and the bare client need for a server with TLS.
+struct Tls {
+    options: TlsOptions,
+    _folder: tempfile::TempDir,
 }
 
 /// What is stored for the bare client beside each object of larder.
@@ -84,14 +92,35 @@ impl Opening {
 impl Testbed {
     /// A server that listens on TCP, and a client of `threads` threads.
     pub(crate) fn start(binary: &ServerBinary, threads: usize) -> Result<Arc<Self>, String> {
+        Self::start_with(binary, threads, ServerOptions::default().tcp(), None)
+    }
+
+    /// The same with TLS, for larder and for the bare client. The server asks for no certificate.
+    pub(crate) fn start_over_tls(binary: &ServerBinary, threads: usize) -> Result<Arc<Self>, String> {
+        let authority = Authority::new("bench").map_err(text)?;
+        let pair = authority.issue("bench", &["127.0.0.1"], Life::Long).map_err(text)?;
+        let folder = tempfile::tempdir().map_err(text)?;
+        let file = folder.path().join("ca");
+        std::fs::write(&file, &authority.pem).map_err(text)?;
+        let options = ServerOptions::default().tls(&pair.certificate, &pair.key, &authority.pem);
+        let tls = Tls { options: TlsOptions::new().ca_file(file), _folder: folder };
+        Self::start_with(binary, threads, options.config("tls-auth-clients no"), Some(tls))
+    }
+
+    fn start_with(
+        binary: &ServerBinary,
+        threads: usize,
+        options: ServerOptions,
+        tls: Option<Tls>,
+    ) -> Result<Arc<Self>, String> {
         let clients = Clients::start(threads)?;
         let start = async {
-            let server = Server::start(binary, ServerOptions::default().tcp()).await.map_err(text)?;
-            let bare = bare(&server).await?;
+            let server = Server::start(binary, options).await.map_err(text)?;
+            let bare = bare(&reached(&server, tls.as_ref())?).await?;
             Ok::<_, String>((server, bare))
         };
         let (server, bare) = clients.run(start)?;
-        Ok(Arc::new(Self { server, bare, clients }))
+        Ok(Arc::new(Self { server, bare, tls, clients }))
     }
 
     pub(crate) fn run<T>(&self, work: impl Future<Output = T>) -> T {
@@ -99,13 +128,13 @@ impl Testbed {
     }
 
     pub(crate) fn connect(&self) -> Result<MultiplexedConnection, String> {
-        self.run(bare(&self.server))
+        self.run(bare(&reached(&self.server, self.tls.as_ref())?))
     }
 
     /// The settings for larder on this server. Nothing is shed, even with more tasks than larder lets through by default.
     pub(crate) fn settings(&self) -> Result<RedisOptions, String> {
-        let mut config =
-            RedisOptions::new(address(self.port()?)).prefix(PREFIX).operation_timeout(PATIENCE).max_in_flight(4096);
+        let config = reached(&self.server, self.tls.as_ref())?;
+        let mut config = config.prefix(PREFIX).operation_timeout(PATIENCE).max_in_flight(4096);
         config.breaker.slow_call = Duration::ZERO;
         config.breaker.ramp = Duration::ZERO;
         Ok(config)
@@ -421,15 +450,20 @@ async fn ready(cache: &Cache<Sample>) -> Result<(), String> {
     Err("larder has not connected within 10 seconds".to_owned())
 }
 
-/// A connection that the server cannot tell from larder's: the same protocol, TCP_NODELAY, and a write queue that sends as many commands at
-/// once.
-async fn bare(server: &Server) -> Result<MultiplexedConnection, String> {
-    let port = server.port().ok_or("the server has no port")?;
-    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map_err(text)?;
-    stream.set_nodelay(true).map_err(text)?;
+/// The options for this server, with TLS if it has.
+fn reached(server: &Server, tls: Option<&Tls>) -> Result<RedisOptions, String> {
+    let port = if tls.is_some() { server.tls_port() } else { server.port() };
+    let options = RedisOptions::new(address(port.ok_or("the server has no port")?));
+    Ok(tls.iter().fold(options, |options, tls| options.tls(tls.options.clone())))
+}
+
+/// A connection that the server cannot tell from larder's: the same protocol, the same socket (TCP_NODELAY, TLS by rustls), and a write queue
+/// that sends as many commands at once.
+async fn bare(options: &RedisOptions) -> Result<MultiplexedConnection, String> {
+    let (socket, _) = dial(options).await.map_err(text)?;
     let options = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE)).set_pipeline_buffer_size(1024);
     let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
-    let connection = MultiplexedConnection::new_with_config(&info, stream, options).await;
+    let connection = MultiplexedConnection::new_with_config(&info, socket, options).await;
     let (connection, driver) = connection.map_err(text)?;
     tokio::spawn(driver);
     Ok(connection)

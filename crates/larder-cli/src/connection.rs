@@ -1,17 +1,24 @@
 //! A short-lived connection of the command's own to a server that larder is configured for.
 
-use larder::connector::redis::{Address, RedisOptions};
+use larder::connector::redis::RedisOptions;
+use larder::connector::redis::inspect::{CertificateEnds, dial};
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
-    RedisResult,
-};
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisResult};
+use std::io;
 
 /// Connects and logs in. Connecting, and each command on the connection, may take the configured connect timeout.
 ///
 /// AUTH and SELECT are sent here and not by the client library, which would hide the server's reason for refusing a password.
 pub(crate) async fn open(config: &RedisOptions) -> RedisResult<MultiplexedConnection> {
-    let mut connection = connect(config, RedisConnectionInfo::default().set_skip_set_lib_name()).await?;
+    Ok(open_and_look(config).await?.0)
+}
+
+/// As [`open`]. Also returns until when the certificates are valid, if there is TLS.
+pub(crate) async fn open_and_look(
+    config: &RedisOptions,
+) -> RedisResult<(MultiplexedConnection, Option<CertificateEnds>)> {
+    let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+    let (mut connection, ends) = connect_and_look(config, settings).await?;
     if let Some(password) = &config.password {
         let mut auth = redis::cmd("AUTH");
         if let Some(username) = &config.username {
@@ -22,7 +29,7 @@ pub(crate) async fn open(config: &RedisOptions) -> RedisResult<MultiplexedConnec
     if config.database != 0 {
         redis::cmd("SELECT").arg(config.database).exec_async(&mut connection).await?;
     }
-    Ok(connection)
+    Ok((connection, ends))
 }
 
 /// Connects with the third version of the protocol.
@@ -63,13 +70,22 @@ pub(crate) async fn remove_all(config: &RedisOptions) -> RedisResult<u64> {
 }
 
 async fn connect(config: &RedisOptions, settings: RedisConnectionInfo) -> RedisResult<MultiplexedConnection> {
-    let address = match &config.address {
-        Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
-        Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
+    Ok(connect_and_look(config, settings).await?.0)
+}
+
+/// Connects as larder does, TLS included. Also returns until when the certificates are valid, if there is TLS.
+async fn connect_and_look(
+    config: &RedisOptions,
+    settings: RedisConnectionInfo,
+) -> RedisResult<(MultiplexedConnection, Option<CertificateEnds>)> {
+    let options = AsyncConnectionConfig::new().set_response_timeout(Some(config.connect_timeout));
+    let connecting = async {
+        let (socket, ends) = dial(config).await?;
+        let (connection, driver) = MultiplexedConnection::new_with_config(&settings, socket, options).await?;
+        // The task ends with the connection.
+        tokio::spawn(driver);
+        Ok((connection, ends))
     };
-    let info: ConnectionInfo = address.into_connection_info()?.set_redis_settings(settings);
-    let options = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(config.connect_timeout))
-        .set_response_timeout(Some(config.connect_timeout));
-    redis::Client::open(info)?.get_multiplexed_async_connection_with_config(&options).await
+    let connected = tokio::time::timeout(config.connect_timeout, connecting).await;
+    connected.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
 }

@@ -21,7 +21,8 @@ pub(crate) struct Target {
     /// variables (LARDER_…) override the configuration, as for a service
     #[arg(short, long, value_name = "FILE", required_unless_present_any = ["redis", "postgres"], conflicts_with_all = ["redis", "postgres"])]
     config: Option<PathBuf>,
-    /// A Redis server, instead of a configuration: redis://[user:password@]host[:port][/database] or redis+unix:///path.
+    /// A Redis server, instead of a configuration: redis://[user:password@]host[:port][/database], rediss:// for TLS, or
+    /// redis+unix:///path.
     /// User and password may be in LARDER_CONNECTORS_REDIS_USERNAME and _PASSWORD or _PASSWORD_FILE
     #[arg(long, value_name = "URL", conflicts_with = "postgres")]
     redis: Option<String>,

@@ -2,16 +2,13 @@
 
 use larder::connector::postgres::PostgresOptions;
 use larder::connector::postgres::inspect::{InspectError, Inspector};
-use larder::connector::redis::{Address, RedisOptions};
+use larder::connector::redis::RedisOptions;
+use larder::connector::redis::inspect::dial;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult};
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult};
 
 /// Removes every key under the configured prefix. Connecting, and each command, may take the configured connect timeout.
 pub(crate) async fn remove(config: &RedisOptions) -> RedisResult<()> {
-    let address = match &config.address {
-        Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
-        Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
-    };
     let mut login = RedisConnectionInfo::default().set_db(i64::from(config.database)).set_skip_set_lib_name();
     if let Some(username) = &config.username {
         login = login.set_username(username);
@@ -19,11 +16,13 @@ pub(crate) async fn remove(config: &RedisOptions) -> RedisResult<()> {
     if let Some(password) = &config.password {
         login = login.set_password(password.expose());
     }
-    let server = redis::Client::open(address.into_connection_info()?.set_redis_settings(login))?;
-    let limits = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(config.connect_timeout))
-        .set_response_timeout(Some(config.connect_timeout));
-    let mut connection = server.get_multiplexed_async_connection_with_config(&limits).await?;
+    let limits = AsyncConnectionConfig::new().set_response_timeout(Some(config.connect_timeout));
+    let (socket, _) = dial(config).await?;
+    let connecting = MultiplexedConnection::new_with_config(&login, socket, limits);
+    let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let (mut connection, driver) = tokio::time::timeout(config.connect_timeout, connecting).await.map_err(late)??;
+    // The task ends with the connection.
+    tokio::spawn(driver);
 
     // Commands that were under way when the nodes ended may arrive during a walk. So repeat the walk until it finds nothing.
     while walk(&mut connection, &config.prefix).await? > 0 {}

@@ -9,13 +9,16 @@
 //! | [`server`] | real Redis and Valkey servers on temporary sockets, with kill, stop, continue and restart |
 //! | [`postgres`] | real PostgreSQL servers on temporary sockets, with kill, stop, continue, restart and standbys |
 //! | [`pgbouncer`] | a real PgBouncer in front of one, with kill and restart |
+//! | `certificates` | authorities and certificates, for tests of TLS |
 //! | [`mod@log`] | what one thread logs, for tests that read it |
 //! | [`proxy`] | a scripted proxy that corrupts, delays, cuts and drops |
 //!
-//! Servers and proxy need no cargo feature. The rest needs the feature `conformance`, which is on by default.
+//! Servers and proxy need no cargo feature, and certificates the feature `certificates`. The rest needs the feature `conformance`, which is on by default.
 //!
 //! Do not use this crate in production: the conformance suite panics when a promise is broken.
 
+#[cfg(feature = "certificates")]
+pub mod certificates;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(feature = "conformance")]

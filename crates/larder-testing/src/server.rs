@@ -30,6 +30,7 @@ pub use binary::{Flavour, ServerBinary, installed, required};
 pub use connection::Connection;
 pub use error::ServerError;
 pub use options::ServerOptions;
+use options::TLS_FILES;
 pub use resp::Reply;
 pub use scripted::ScriptedServer;
 
@@ -93,6 +94,8 @@ struct State {
     options: ServerOptions,
     /// The port stays the same over restarts, also over a restart without TCP.
     port: Option<u16>,
+    /// The port for TLS, in the same way.
+    tls_port: Option<u16>,
 }
 
 impl Server {
@@ -112,7 +115,7 @@ impl Server {
             folder,
             binary: binary.clone(),
             password: std::iter::repeat_with(fastrand::alphanumeric).take(32).collect(),
-            state: Mutex::new(State { process: None, options, port: None }),
+            state: Mutex::new(State { process: None, options, port: None, tls_port: None }),
         };
         server.launch().await?;
         Ok(server)
@@ -223,6 +226,33 @@ impl Server {
     pub fn port(&self) -> Option<u16> {
         let state = self.state();
         state.port.filter(|_| state.options.tcp)
+    }
+
+    /// The port of 127.0.0.1 that the server listens on with TLS, if it was [asked to](ServerOptions::tls). The same for its whole life.
+    pub fn tls_port(&self) -> Option<u16> {
+        let state = self.state();
+        state.tls_port.filter(|_| state.options.tls.is_some())
+    }
+
+    /// Gives a server that [has TLS](ServerOptions::tls) another certificate, key and authority, for connections from now on. All are in PEM
+    /// format.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::command`], and [`ServerError::Refused`].
+    pub async fn renew_tls(&self, certificate: &str, key: &str, authority: &str) -> Result<(), ServerError> {
+        self.write_tls(&[certificate, key, authority].map(str::to_owned))?;
+        let [certificate, key, authority] = TLS_FILES;
+        let command =
+            ["CONFIG", "SET", "tls-cert-file", certificate, "tls-key-file", key, "tls-ca-cert-file", authority];
+        self.accepted(&command).await.map(drop)
+    }
+
+    fn write_tls(&self, texts: &[String; 3]) -> Result<(), ServerError> {
+        for (file, text) in TLS_FILES.iter().zip(texts) {
+            fs::write(self.folder.path().join(file), text).map_err(machine("cannot write the server's certificate"))?;
+        }
+        Ok(())
     }
 
     /// The server's address for a client: `redis://127.0.0.1:port` if the server listens on a port, else `redis+unix:///path`.
@@ -364,7 +394,10 @@ impl Server {
 
     async fn launch(&self) -> Result<(), ServerError> {
         loop {
-            let known = self.state().port;
+            let known = {
+                let state = self.state();
+                state.port.or(state.tls_port)
+            };
             let Err(error) = self.launch_once().await else { return Ok(()) };
             // Another process may have taken the port between its choice and the server's start. The log shows all attempts, so it
             // also bounds their number.
@@ -373,17 +406,26 @@ impl Server {
                 return Err(error);
             }
             self.state().port = None;
+            self.state().tls_port = None;
         }
     }
 
     async fn launch_once(&self) -> Result<(), ServerError> {
-        let (options, mut port) = {
+        let (options, mut port, mut tls_port) = {
             let state = self.state();
-            (state.options.clone(), state.port)
+            (state.options.clone(), state.port, state.tls_port)
         };
         if options.tcp && port.is_none() {
             port = Some(address::free_port().map_err(machine("cannot choose a port"))?);
         }
+        if let Some(texts) = &options.tls {
+            if tls_port.is_none() {
+                tls_port = Some(address::free_port().map_err(machine("cannot choose a port"))?);
+            }
+            self.write_tls(texts)?;
+        }
+        let tls =
+            tls_port.filter(|_| options.tls.is_some()).map(|port| format!("tls-port {port}\n")).unwrap_or_default();
         // Paths are relative: absolute paths would have to be quoted.
         let own = format!(
             "daemonize no\nbind 127.0.0.1\nport {port}\nunixsocket {SOCKET}\nunixsocketperm 700\ndir .\nappendonly no\n\
@@ -392,7 +434,8 @@ impl Server {
             password = self.password,
         );
         let folder = self.folder.path();
-        fs::write(folder.join(CONFIG), own + &options.lines()).map_err(machine("cannot write the server's config"))?;
+        fs::write(folder.join(CONFIG), own + &tls + &options.lines())
+            .map_err(machine("cannot write the server's config"))?;
         let log = File::options().create(true).append(true).open(folder.join(LOG));
         let log = log.map_err(machine("cannot open the server's log"))?;
         let errors = log.try_clone().map_err(machine("cannot open the server's log"))?;
@@ -404,6 +447,7 @@ impl Server {
         {
             let mut state = self.state();
             state.port = port;
+            state.tls_port = tls_port;
             state.process = Some(process);
         }
 

@@ -47,6 +47,7 @@ mod own;
 pub(crate) mod plan;
 mod pruning;
 mod ready;
+mod reloading;
 mod shutdown;
 
 pub use builder::CachesBuilder;
@@ -55,6 +56,7 @@ pub use error::OpenError;
 pub use feeds::DatabaseFeed;
 pub use options::CacheOptions;
 pub use ready::Readiness;
+pub use reloading::ReloadError;
 pub use shutdown::Shutdown;
 
 /// How often the counters are published to the metrics recorder.
@@ -353,6 +355,50 @@ impl Caches {
     #[must_use]
     pub fn connector_options(&self, connector: impl Into<ConnectorName>) -> Option<&ConnectorOptions> {
         self.plan.connector(&connector.into())
+    }
+
+    /// Reads the certificates of all servers now, so that new connections use them: call it where the service is told to read its
+    /// configuration again (SIGHUP). Larder does so by itself before each connection and once a minute. Connections that are there go on.
+    ///
+    /// ```no_run
+    /// # async fn hang_up(caches: larder::Caches) {
+    /// if let Err(error) = caches.reload().await {
+    ///     eprintln!("{error}");
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Files cannot be used, such as a certificate and a key that are no pair. What was read before stays in use.
+    ///
+    /// # Cancellation
+    ///
+    /// If the future is dropped, some files may not have been read.
+    pub async fn reload(&self) -> Result<(), ReloadError> {
+        #[cfg_attr(
+            not(any(feature = "postgres", feature = "redis")),
+            allow(unused_mut, reason = "no server, no certificate")
+        )]
+        let mut unusable = Vec::new();
+        #[cfg(feature = "redis")]
+        for (name, server) in &self.servers {
+            if let Some(redis) = server.get()
+                && let Err(error) = redis.reload().await
+            {
+                unusable.push((name.clone(), error.to_string()));
+            }
+        }
+        #[cfg(feature = "postgres")]
+        for (name, database) in &self.databases {
+            if let Some(postgres) = database.get()
+                && let Err(error) = postgres.reload().await
+            {
+                unusable.push((name.clone(), error.to_string()));
+            }
+        }
+        unusable.sort();
+        if unusable.is_empty() { Ok(()) } else { Err(ReloadError { unusable }) }
     }
 
     /// Waits until every open cache can be read, for at most `limit`. Caches that are opened meanwhile are waited for as well. Returns at

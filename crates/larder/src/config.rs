@@ -49,6 +49,7 @@ mod redis;
 mod setting;
 mod size;
 mod text;
+mod tls;
 mod tree;
 #[cfg(feature = "zitadel")]
 mod zitadel;
@@ -434,6 +435,8 @@ fn known() -> Vec<Vec<&'static str>> {
         let at = ["connectors", connector, connectors::BREAKER];
         breaker::SETTINGS.iter().for_each(|setting| add(&at, setting.name));
     }
+    add(&["connectors", "redis"], tls::TLS);
+    tls::SETTINGS.iter().for_each(|setting| add(&["connectors", "redis", tls::TLS], setting.name));
     feed::SETTINGS.iter().for_each(|setting| add(&["feed", "<name>"], setting.name));
     add(&["feed", "<name>"], feed::SOURCES);
     feed::SOURCE.iter().for_each(|setting| add(&["feed", "<name>", feed::SOURCES, "<cache>"], setting.name));

@@ -10,6 +10,7 @@
 //! [`contract`](crate::contract) says what every connector does. A connector of your own implements
 //! [`Connector`](crate::contract::Connector). If it has a server behind it, build it on `remote`.
 
+pub(crate) mod credentials;
 #[cfg(any(feature = "redis", feature = "postgres"))]
 pub mod inspect;
 pub mod memory;
@@ -32,8 +33,13 @@ pub mod postgres {
 pub mod redis {
     pub(crate) mod options;
 
-    pub use options::{Address, RedisOptions};
+    pub use options::{Address, RedisOptions, TlsOptions};
 }
 pub(crate) mod secret;
+#[cfg(any(feature = "redis", feature = "postgres"))]
+pub(crate) mod tls;
 
+pub use credentials::{Credentials, CredentialsProvider};
 pub use secret::Secret;
+#[cfg(any(feature = "redis", feature = "postgres"))]
+pub use tls::CertificateError;

@@ -5,7 +5,7 @@
 use larder::breaker::HalfOpen;
 use larder::connector::memory::MemoryOptions;
 use larder::connector::postgres::PostgresOptions;
-use larder::connector::redis::{Address, RedisOptions};
+use larder::connector::redis::{Address, RedisOptions, TlsOptions};
 use larder::{CacheOptions, Config, ConnectorName, ConnectorOptions};
 use proptest::prelude::*;
 use std::fs;
@@ -223,7 +223,7 @@ fn the_example_file_shows_every_setting_with_its_default() {
     );
     let names = full.effective().to_string();
     let names = names.lines().filter_map(|line| line.trim().split_once(": ")).map(|(name, _)| name);
-    for name in names.chain(["url", "socket", "password_file"]) {
+    for name in names.chain(["url", "socket", "password_file", "ca_file", "cert_file", "key_file", "server_name"]) {
         assert!(EXAMPLE.contains(&format!(" {name}:")), "{name} is missing");
     }
     // What is commented out must be right as well.
@@ -231,6 +231,8 @@ fn the_example_file_shows_every_setting_with_its_default() {
         .replace("# url:", "url:")
         .replace("# breaker:", "breaker:")
         .replace("# username:", "username:")
+        .replace("    tls: false\n", "")
+        .replace("# tls:", "tls:")
         .replace("# password:", "password:")
         .replace("# client_name:", "client_name:")
         .replace("wait_replicas: 0", "wait_replicas: 1")
@@ -244,6 +246,7 @@ fn the_example_file_shows_every_setting_with_its_default() {
         .replace("  #   ", "    ")
         .replace("redis://user:password@", "redis://");
     let complete = yaml(&complete.replace("localhost:6379/0", "localhost:6379"));
+    assert_eq!(complete.redis().unwrap().tls.as_ref().unwrap().server_name.as_deref(), Some("cache.internal"));
     assert_eq!(complete.cache("instance").unwrap().connector, on("redis"));
     let (_, feed) = complete.feed("main").unwrap();
     let sources: Vec<_> =
@@ -268,6 +271,7 @@ fn the_effective_configuration_can_be_loaded_again() {
         EXAMPLE,
         "connectors: { redis: { url: 'unix://ann:barley@/run/a b\"\\.sock?db=2', client_name: \"true\", prefix: \"007\" } }
 caches: { on: { connector: redis, max_age: 0.5ms }, '12': { connector: none } }",
+        "connectors: { redis: { address: h, tls: true }, b: { kind: redis, address: h, tls: { ca_file: '/a b', server_name: n } } }",
         "connectors: { redis: { address: '[::1]:7', breaker: { half_open: 3, failure_ratio: 0 } } }
 defaults: { connector: redis, max_object_size: 1023 }",
         "connectors: { memory: { max_objects: 3 }, 'true': { kind: redis, address: 'h:1', breaker: { min_calls: 3 } }, small: { kind: memory, max_bytes: 1 kB }, mine: { kind: own } }
@@ -278,6 +282,7 @@ caches: { a: { connector: 'true' }, b: { connector: Small }, c: { connector: min
         let again = yaml(&effective);
         assert_eq!(again.effective().to_string(), effective);
         assert_eq!(again.redis().map(|redis| &redis.address), config.redis().map(|redis| &redis.address));
+        assert_eq!(again.redis().map(|redis| &redis.tls), config.redis().map(|redis| &redis.tls));
         assert_eq!(again.caches().collect::<Vec<_>>(), config.caches().collect::<Vec<_>>());
     }
 }
@@ -519,7 +524,7 @@ fn variables_name_connectors_too() {
 fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
     let redis_settings = "url, address, socket, username, password, password_file, database, client_name, prefix, connect_timeout, \
         operation_timeout, wait_replicas, wait_timeout, max_in_flight, journal_limit, journal_bytes, shutdown_timeout, hints, \
-        prune_interval, breaker, kind";
+        prune_interval, breaker, kind, tls";
     let breaker_settings = "window, min_calls, consecutive_failures, failure_ratio, slow_call, slow_ratio, open, open_max, \
         open_refused, healthy_after, half_open, half_open_successes, trial_timeout, ramp";
     let rows: Vec<(&str, String)> = vec![
@@ -618,9 +623,9 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ("connectors: { redis: { address: 'h:p' } }", "connectors.redis.address is no host and port: give host:port".into()),
         ("connectors: { redis: { socket: 'unix:///s' } }", "connectors.redis.socket is a URL, not a path: give the path of a Unix socket".into()),
         (
-            "connectors: { redis: { url: 'rediss://h' } }",
-            "connectors.redis.url asks for TLS, which this version of larder does not have yet: give redis://user:password@host:port/database \
-             or redis+unix:///path?db=database"
+            "connectors: { redis: { url: 'redix://h' } }",
+            "connectors.redis.url has a scheme that is neither redis, rediss, redis+unix nor unix: give redis://user:password@host:port/database, \
+             rediss:// for TLS, or redis+unix:///path?db=database"
                 .into(),
         ),
         ("connectors: { redis: { password: 1234 } }", "connectors.redis.password is a number, not text (put it in quotes): give text".into()),
@@ -852,7 +857,8 @@ fn no_error_shows_a_password() {
         "address: 'ann:barley@h'",
         "socket: 'unix://ann:barley@/s'",
         "url: 'redis://ann:bar/barley@h'",
-        "url: 'rediss://ann:barley@h'",
+        "url: 'rediss://ann:barley@h/#insecure'",
+        "url: 'rediss://ann:barley@h?barley=1'",
         "url: 'redis://ann:barley@h', password: barley",
         "url: 'redis://ann:barley@h?barley=1'",
         "url: 'barley'",
@@ -970,6 +976,64 @@ fn a_variable_outranks_what_a_url_in_the_file_says() {
     let redis = config.redis().unwrap();
     assert_eq!((redis.username.as_deref(), redis.database), (Some("ann"), 2));
     assert_eq!(redis.password.as_ref().unwrap().expose(), "rye");
+}
+
+#[test]
+fn tls_is_a_word_a_section_a_url_or_variables() {
+    let tls = |file: &str, variables: &[(&str, &str)]| {
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| (format!("LARDER_CONNECTORS_REDIS_{name}"), *value)).collect();
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        load("a.yaml", &on_redis(file), &variables).map(|config| config.redis().unwrap().tls.clone())
+    };
+    let (plain, all) =
+        (TlsOptions::new(), TlsOptions::new().ca_file("/ca").client_certificate("/c", "/k").server_name("n"));
+    for (file, variables, expected) in [
+        ("address: h", &[] as &[_], None),
+        ("address: h, tls: false", &[], None),
+        ("address: h, tls: true", &[], Some(&plain)),
+        ("address: h, tls: {}", &[], Some(&plain)),
+        ("address: h, tls: { ca_file: /ca, cert_file: /c, key_file: /k, server_name: n }", &[], Some(&all)),
+        ("url: 'rediss://h'", &[], Some(&plain)),
+        ("url: 'rediss://h?ca_file=/ca&server_name=n', tls: { cert_file: /c, key_file: /k }", &[], Some(&all)),
+        ("url: 'redis://h', tls: true", &[], Some(&plain)),
+        ("address: h", &[("TLS", "true")], Some(&plain)),
+        ("address: h, tls: true", &[("TLS", "false")], None),
+        (
+            "address: h, tls: { ca_file: /ca, cert_file: /c, key_file: /k }",
+            &[("TLS_SERVER_NAME", "n"), ("TLS", "true")],
+            Some(&all),
+        ),
+        ("address: h, tls: { ca_file: /ca }", &[("TLS", "false")], None),
+        ("address: h, tls: false", &[("URL", "rediss://h")], Some(&plain)),
+        (
+            "address: h, tls: true",
+            &[("TLS_CA_FILE", "/ca"), ("TLS_CERT_FILE", "/c"), ("TLS_KEY_FILE", "/k"), ("TLS_SERVER_NAME", "n")],
+            Some(&all),
+        ),
+    ] {
+        assert_eq!(tls(file, variables), Ok(expected.cloned()), "{file} {variables:?}");
+    }
+    for (file, expected) in [
+        (
+            "address: h, tls: 3",
+            "tls is `3`: give true, false, or a mapping of ca_file, cert_file, key_file and server_name",
+        ),
+        ("address: h, tls: { ca_fil: /ca }", "tls.ca_fil is no setting; did you mean `ca_file`?"),
+        ("address: h, tls: { cert_file: /c }", "tls.cert_file has no key: give `key_file` too"),
+        ("address: h, tls: { key_file: /k }", "tls.key_file has no certificate: give `cert_file` too"),
+        ("address: h, tls: { server_name: 'a b' }", "tls.server_name is `a b`: give the name of a host"),
+        ("socket: /run/redis.sock, tls: true", "tls is given, and there is none on a Unix socket"),
+        ("url: 'rediss://h', tls: false", "tls is false, and contradicts `rediss://` of the URL"),
+        (
+            "url: 'rediss://h?ca_file=/ca', tls: { ca_file: /ca }",
+            "tls.ca_file contradicts the same parameter of the URL",
+        ),
+        ("url: 'rediss://h?cert_file=/c'", "url has no key: give `key_file` too"),
+    ] {
+        let refused = tls(file, &[]).unwrap_err();
+        assert!(refused.contains(&format!("connectors.redis.{expected}")), "{file}: {refused}");
+    }
 }
 
 #[test]
@@ -1192,6 +1256,14 @@ fn zitadel_says_where_the_server_is_in_three_ways() {
 }
 
 #[test]
+fn zitadels_tls_is_that_of_the_system() {
+    let tls = |setting, value| with(setting, value).unwrap().redis().unwrap().tls.clone();
+    assert_eq!(tls("EnableTLS", "false"), None);
+    assert_eq!(tls("EnableTLS", "true"), Some(TlsOptions::new()));
+    assert_eq!(tls("URL", "'rediss://h'"), Some(TlsOptions::new()), "EnableTLS is false there");
+}
+
+#[test]
 fn zitadels_own_defaults_hold_where_its_file_says_nothing() {
     let config = yaml("Caches: { Instance: { Connector: '' }, IdPFormCallbacks: {}, Session: { Connector: '' } }");
     let ages = |name| config.cache(name).map(|cache| (cache.max_age, cache.last_use_age)).unwrap();
@@ -1287,9 +1359,12 @@ fn what_is_wrong_in_zitadels_block_is_told_in_its_words() {
             "Caches.Instance.Connector is postgres, but `Caches.Connectors.Postgres.Enabled` is false: set it to true, or give another connector",
         ),
         (
-            "Caches: { Connectors: { Redis: { EnableTLS: true } } }",
-            "Caches.Connectors.Redis.EnableTLS is true, but this version of larder has no TLS yet: give false, and a server that is reached \
-             without it",
+            "Caches: { Connectors: { Redis: { EnableTLS: perhaps } } }",
+            "Caches.Connectors.Redis.EnableTLS is `perhaps`: give true or false",
+        ),
+        (
+            "Caches: { Connectors: { Redis: { Enabled: true, Network: unix, Addr: /run/redis.sock, EnableTLS: true } } }",
+            "Caches.Connectors.Redis.EnableTLS is given, and there is none on a Unix socket: give a host and a port, or no TLS",
         ),
         (
             "Caches: { Connectors: { Redis: { PoolSise: 3 } } }",

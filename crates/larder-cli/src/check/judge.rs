@@ -2,8 +2,10 @@
 
 use super::finding::Finding;
 use larder::connector::memory::MemoryOptions;
-use larder::connector::redis::RedisOptions;
+use larder::connector::redis::inspect::CertificateEnds;
+use larder::connector::redis::{Address, RedisOptions};
 use serde::Serialize;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// The oldest Redis whose scripts can remove objects and write fences while the server is out of memory.
@@ -42,6 +44,10 @@ pub(super) struct Facts {
     /// Whether the server writes a log of its commands. `None` if the user may not ask.
     pub(super) append_only: Option<bool>,
     pub(super) last_save_failed: bool,
+    /// The day on which the server's certificate ends. `None` without TLS.
+    pub(super) certificate_ends: Option<String>,
+    /// The day on which the client's certificate ends. `None` without one.
+    pub(super) client_certificate_ends: Option<String>,
     /// The median time of a PING, in milliseconds.
     pub(super) ping_ms: Option<f64>,
     /// The times of all PINGs, sorted.
@@ -65,6 +71,25 @@ pub(super) fn server(facts: &Facts, config: &RedisOptions, how: Use) -> Vec<Find
     findings.push(eviction(facts, how));
     findings.extend(persistence(facts));
     findings
+}
+
+/// Whether the connection is encrypted, and until when its certificates are valid. `None`: it does not leave this machine.
+pub(super) fn encryption(certificates: Option<CertificateEnds>, config: &RedisOptions) -> Option<Finding> {
+    let Some(certificates) = certificates else {
+        let here = match &config.address {
+            Address::Tcp { host, .. } => host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
+            Address::Unix(_) => true,
+        };
+        let text = "none: whoever is on the way can read the password and the objects, and change them";
+        return (!here).then(|| Finding::note("tls", text));
+    };
+    let both = [("the server's", certificates.server), ("the client's", certificates.client)];
+    let known = || both.into_iter().filter_map(|(whose, end)| Some((whose, end?)));
+    let said = known().map(|(whose, end)| format!("{whose} certificate {end}")).collect::<Vec<_>>().join("; ");
+    if known().any(|(_, end)| end.is_near()) {
+        return Some(Finding::note("tls", format!("{said}: renew what ends")));
+    }
+    Some(Finding::ok("tls", if said.is_empty() { "encrypted".to_owned() } else { said }))
 }
 
 /// A connector of the program's own, which this command cannot test.

@@ -5,6 +5,7 @@ use super::judge::{self, Facts, Use};
 use super::rights;
 use crate::connection;
 use larder::connector::redis::RedisOptions;
+use larder::connector::redis::inspect::CertificateEnd;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use std::time::Instant;
@@ -14,8 +15,8 @@ const PINGS: usize = 21;
 
 /// Asks the server for its facts, tests larder's rights, and judges both.
 pub(super) async fn try_out(config: &RedisOptions, how: Use) -> (Option<Facts>, Vec<Finding>) {
-    let mut connection = match connection::open(config).await {
-        Ok(connection) => connection,
+    let (mut connection, certificates) = match connection::open_and_look(config).await {
+        Ok(connected) => connected,
         Err(error) => return (None, vec![unreachable(&error, config)]),
     };
     // A server that wants a password, or one that hangs, accepts the connection. The first command shows the trouble.
@@ -27,6 +28,10 @@ pub(super) async fn try_out(config: &RedisOptions, how: Use) -> (Option<Facts>, 
         Ok(facts) => facts,
         Err(error) => return (None, vec![unreachable(&error, config)]),
     };
+    let ends = |end: Option<CertificateEnd>| end.map(|end| end.day());
+    facts.certificate_ends = certificates.and_then(|certificates| ends(certificates.server));
+    facts.client_certificate_ends = certificates.and_then(|certificates| ends(certificates.client));
+    findings.extend(judge::encryption(certificates, config));
     let rights = rights::try_out(&mut connection, config).await;
     if facts.role.is_empty() && rights.read_only {
         // The server does not report its role, but refuses writes as a replica does.
@@ -174,9 +179,16 @@ fn unreachable(error: &RedisError, config: &RedisOptions) -> Finding {
             "check whether the server hangs, and whether the network between here and the server drops packets",
         );
     }
+    if config.tls.is_some() && error.kind() == ErrorKind::Io && error.to_string().contains("certificate") {
+        return Finding::problem(
+            "tls",
+            error.to_string(),
+            "see connectors.redis.tls: ca_file, cert_file, key_file, server_name",
+        );
+    }
     let what = match error.kind() {
         ErrorKind::Io => format!("cannot connect to {address}: {error}"),
-        ErrorKind::Parse => format!("what answers at {address} is no Redis or Valkey server"),
+        ErrorKind::Parse => format!("what answers at {address} is no Redis or Valkey server, or it expects TLS"),
         _ => format!("{address} refuses the connection: {}", said(error)),
     };
     Finding::problem("reachable", what, "start the server, or correct connectors.redis: url, address or socket")

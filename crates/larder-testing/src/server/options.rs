@@ -1,5 +1,8 @@
 //! [`ServerOptions`].
 
+/// The files of certificate, key and authority, in the server's folder.
+pub(super) const TLS_FILES: [&str; 3] = ["server.crt", "server.key", "ca.crt"];
+
 /// How a server is run. By default the server saves nothing, listens only on its Unix socket, and lets everybody in.
 ///
 /// ```
@@ -15,6 +18,8 @@ pub struct ServerOptions {
     databases: Option<u16>,
     pub(super) persistent: bool,
     pub(super) tcp: bool,
+    /// Certificate, key and authority.
+    pub(super) tls: Option<[String; 3]>,
 }
 
 impl ServerOptions {
@@ -41,6 +46,14 @@ impl ServerOptions {
         self
     }
 
+    /// Lets the server listen on a free port of 127.0.0.1 with TLS, too, with this certificate and key. It trusts the clients of this
+    /// authority, and asks every client for a certificate: the line `tls-auth-clients no` changes that. All three are in PEM format.
+    #[must_use]
+    pub fn tls(mut self, certificate: &str, key: &str, authority: &str) -> ServerOptions {
+        self.tls = Some([certificate, key, authority].map(str::to_owned));
+        self
+    }
+
     /// Gives the server this many databases instead of 16.
     #[must_use]
     pub fn databases(mut self, count: u16) -> ServerOptions {
@@ -51,6 +64,10 @@ impl ServerOptions {
     pub(super) fn lines(&self) -> String {
         let mut lines = String::from(if self.persistent { "save 3600 1\n" } else { "save \"\"\n" });
         lines.extend(self.databases.map(|count| format!("databases {count}\n")));
+        if self.tls.is_some() {
+            let [certificate, key, authority] = TLS_FILES;
+            lines.push_str(&format!("tls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {authority}\n"));
+        }
         lines.extend(self.lines.iter().map(|line| format!("{line}\n")));
         lines
     }

@@ -5,8 +5,9 @@ use super::note::Note;
 use super::postgres;
 use super::redis::{self, Redis};
 use super::setting::{self, Setting, text};
+use super::tls::TLS;
 use super::tree::{Node, Value};
-use super::{breaker, memory};
+use super::{breaker, memory, tls};
 use crate::caches::plan::Plan;
 use crate::caches::{ConnectorKind, ConnectorName, ConnectorOptions};
 use crate::connector::postgres::options::PostgresOptions;
@@ -141,6 +142,8 @@ pub(super) fn settings(kind: Option<ConnectorKind>) -> Vec<Vec<&'static str>> {
     }
     if matches!(kind, Some(ConnectorKind::Redis) | None) {
         paths.extend(redis::SETTINGS.iter().map(|setting| vec![setting.name]));
+        paths.push(vec![TLS]);
+        paths.extend(tls::SETTINGS.iter().map(|setting| vec![TLS, setting.name]));
     }
     if matches!(kind, Some(ConnectorKind::Postgres) | None) {
         paths.extend(postgres::SETTINGS.iter().map(|setting| vec![setting.name]));

@@ -5,10 +5,11 @@ use super::connectors::{BREAKER, KIND};
 use super::postgres;
 use super::redis::Redis;
 use super::setting::{Setting, Written};
-use super::{Config, breaker, cache, feed, memory, redis};
+use super::tls::TLS;
+use super::{Config, breaker, cache, feed, memory, redis, tls};
 use crate::caches::{ConnectorKind, ConnectorOptions};
 use crate::connector::postgres::options::{PostgresOptions, Url};
-use crate::connector::redis::options::RedisOptions;
+use crate::connector::redis::options::{RedisOptions, TlsOptions};
 use std::fmt::{self, Write};
 
 /// A configuration with all defaults filled in. Its `Display` is YAML that can be loaded again, except that passwords are shown as
@@ -63,6 +64,14 @@ impl fmt::Display for Effective<'_> {
 
 fn server(f: &mut fmt::Formatter<'_>, options: &RedisOptions, addressed: bool) -> fmt::Result {
     rows(f, 4, redis::SETTINGS, &Redis { options: options.clone(), addressed }.draft())?;
+    match &options.tls {
+        None => writeln!(f, "    {TLS}: false")?,
+        Some(tls) if *tls == TlsOptions::default() => writeln!(f, "    {TLS}: true")?,
+        Some(tls) => {
+            writeln!(f, "    {TLS}:")?;
+            rows(f, 6, tls::SETTINGS, tls)?;
+        }
+    }
     writeln!(f, "    {BREAKER}:")?;
     rows(f, 6, breaker::SETTINGS, &options.breaker)
 }

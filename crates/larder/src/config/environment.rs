@@ -10,6 +10,7 @@
 use super::connectors::{self, KIND};
 use super::error::Problems;
 use super::redis::{ALTERNATIVES, says};
+use super::tls::TLS;
 use super::tree::{Node, Origin, Value};
 use crate::caches::ConnectorKind;
 use crate::connector::postgres::options::Url as DatabaseUrl;
@@ -128,7 +129,9 @@ fn overlay_connectors(root: &mut Node, environment: &Environment, problems: &mut
             Some((connector, setting)) => {
                 let path = [&["connectors", connector.as_str()], &setting[..]].concat();
                 instead(root, &path, &value);
-                put(root, &path, &name, &value);
+                if !is_said(root, &path, &value) {
+                    put(root, &path, &name, &value);
+                }
             }
             None => problems.add(&variable(&name, &[]), no_setting_of_a_connector(&rest, &known)),
         }
@@ -175,10 +178,17 @@ fn put(root: &mut Node, path: &[&str], name: &str, value: &str) {
 
 /// Removes what the file says and this variable replaces: the alternatives to its setting and, for a URL, what the URL says as well.
 fn instead(root: &mut Node, path: &[&str], value: &str) {
+    if let [connectors @ .., TLS, _] = path {
+        // `tls: true` becomes a section, for the setting to stand in.
+        root.remove(connectors, &|name, node| name == TLS && !matches!(node.value, Value::Map(_)));
+    }
     let ["connectors", connector, setting] = path else { return };
     let at = ["connectors", connector];
     if let ("url", Ok(url)) = (*setting, Url::parse(value)) {
-        root.remove(&at, &|name, node| says(&url, name) && node.origin.variable.is_none());
+        let without_tls = |node: &Node| url.tls.is_some() && !matches!(node.value, Value::Map(_));
+        root.remove(&at, &|name, node| {
+            node.origin.variable.is_none() && (says(&url, name) || (name == TLS && without_tls(node)))
+        });
     }
     if let ("url", Ok((_, Some(_)))) = (*setting, DatabaseUrl::parse(value)) {
         root.remove(&at, &|name, node| name.starts_with("password") && node.origin.variable.is_none());
@@ -186,6 +196,14 @@ fn instead(root: &mut Node, path: &[&str], value: &str) {
     for alternatives in ALTERNATIVES.iter().filter(|alternatives| alternatives.contains(setting)) {
         root.remove(&at, &|name, node| alternatives.contains(&name) && node.origin.variable.is_none());
     }
+}
+
+/// Whether a section says already what this variable says: that there is TLS.
+fn is_said(root: &Node, path: &[&str], value: &str) -> bool {
+    let section = path.iter().try_fold(root, |node, name| node.child(name));
+    path.last() == Some(&TLS)
+        && value.trim() == "true"
+        && matches!(section.map(|node| &node.value), Some(Value::Map(_)))
 }
 
 /// The feed or the cache, and its setting, that a variable names.

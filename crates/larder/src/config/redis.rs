@@ -7,6 +7,7 @@ use super::setting::{
     Given, Place, Refused, Setting, bytes, contradict, duration, number, outranks, plain, put, read, text, time,
     written_bytes, written_text,
 };
+use super::tls::{self, TLS};
 use super::tree::Node;
 use crate::connector::redis::options::{Address, RedisOptions, Url, accepted};
 use crate::connector::secret::{HIDDEN, Secret};
@@ -37,7 +38,7 @@ const WAIT_TIMEOUT: &str = "wait_timeout";
 pub(super) const SETTINGS: &[Setting<Draft>] = &[
     Setting {
         name: "url",
-        give: "redis://user:password@host:port/database or redis+unix:///path?db=database",
+        give: "redis://user:password@host:port/database, rediss:// for TLS, or redis+unix:///path?db=database",
         read: |redis, node| {
             let url = Url::parse(text(node)?).map_err(|reason| Refused::Hidden(reason.to_owned()))?;
             redis.url = Some(url);
@@ -181,10 +182,12 @@ pub(super) struct Redis {
 impl Redis {
     pub(super) fn read(section: &Node, problems: &mut Problems) -> Self {
         let mut draft = Draft::default();
-        let given = read(section, SETTINGS, &[BREAKER, KIND], &mut draft, problems);
+        let given = read(section, SETTINGS, &[BREAKER, KIND, TLS], &mut draft, problems);
         if let Some(section) = section.child(BREAKER) {
             draft.options.breaker = breaker::read_options(section, problems);
         }
+        let in_url = draft.url.as_ref().map(|url| url.tls.clone());
+        draft.options.tls = tls::read_options(section.child(TLS), in_url, problems);
         contradictions(&draft, &given, problems);
         draft.put_together(&given, section, problems)
     }
@@ -270,6 +273,17 @@ fn report(error: &OptionError, section: &Node, given: &Given, problems: &mut Pro
     let name = error.option();
     if name.starts_with("breaker.") {
         return;
+    }
+    if let Some(name) = name.strip_prefix("tls.") {
+        // The URL may have given it, and not the section.
+        let place = section.child(TLS).and_then(|tls| tls.child(name)).map(|node| &node.origin);
+        let origin = place.or(given.origin("url")).unwrap_or(&section.origin);
+        return problems.add(origin, error.after_name(None, None));
+    }
+    if name == TLS
+        && let Some(tls) = section.child(TLS)
+    {
+        return problems.add(&tls.origin, error.after_name(None, None));
     }
     if given.origin(name).is_some() {
         return Place { section, given, inherited: None }.report(error, problems);

@@ -36,6 +36,7 @@
 use crate::breaker::Breaker;
 use crate::clock::Clock;
 use crate::connector::remote::{Link, Server, ServerOptions};
+use crate::connector::tls::CertificateError;
 use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss, Object,
     OptionError, Place, Pruned, Schema, Status, Stored, Ticket, Transactions, Value,
@@ -64,7 +65,7 @@ pub(crate) mod server;
 pub(crate) mod snapshots;
 mod storing;
 mod ticketing;
-mod tls;
+pub(crate) mod tls;
 
 pub use options::PostgresOptions;
 
@@ -145,6 +146,23 @@ impl Postgres {
     /// Hosts and database.
     pub(crate) fn name(&self) -> &str {
         crate::connector::remote::ServerKind::name(self.link().kind())
+    }
+
+    /// Reads the files of certificates now (`sslrootcert`, `sslcert`, `sslkey`), so that new connections use what stands there. Larder does so
+    /// by itself before each connection and once a minute. Connections that are there go on. Without TLS this does nothing.
+    ///
+    /// # Errors
+    ///
+    /// The files cannot be used. New connections go on with what stood there before.
+    ///
+    /// # Cancellation
+    ///
+    /// If the future is dropped, the files are read all the same.
+    pub async fn reload(&self) -> Result<(), CertificateError> {
+        match self.server.link().kind().certificates.renewal() {
+            Some(renewal) => renewal.reload_on(self.server.link().home()).await,
+            None => Ok(()),
+        }
     }
 
     /// The breaker of the connections: its state, its events, and the switches to force it.

@@ -14,6 +14,7 @@
 use crate::breaker::Breaker;
 use crate::clock::Clock;
 use crate::connector::remote::{Server, ServerOptions, WhenCrowded};
+use crate::connector::tls::CertificateError;
 use crate::contract::{
     Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss, Object,
     OptionError, Place, Pruned, Schema, Status, Stored, Ticket, Value,
@@ -30,7 +31,7 @@ pub(crate) mod scripts;
 pub(crate) mod single;
 pub(crate) mod wire;
 
-pub use options::{Address, RedisOptions};
+pub use options::{Address, RedisOptions, TlsOptions};
 
 /// A Redis or Valkey server, and the connection to it.
 ///
@@ -90,6 +91,23 @@ impl Redis {
         let link = self.server.link();
         let local = link.kind().local(&schema, link.clock());
         Ok(RedisConnector { store: self.server.cache(schema, local)?, server: self.server.clone() })
+    }
+
+    /// Reads the files of [`TlsOptions`] now, so that new connections use what stands there. Larder does so by itself before each
+    /// connection and once a minute. The connection that is there goes on. Without TLS this does nothing.
+    ///
+    /// # Errors
+    ///
+    /// The files cannot be used. New connections go on with what stood there before.
+    ///
+    /// # Cancellation
+    ///
+    /// If the future is dropped, the files are read all the same.
+    pub async fn reload(&self) -> Result<(), CertificateError> {
+        match self.server.link().kind().dialer.renewal() {
+            Some(renewal) => renewal.reload_on(self.server.link().home()).await,
+            None => Ok(()),
+        }
     }
 
     /// The breaker of the connection: its state, its events, and the switches to force it.

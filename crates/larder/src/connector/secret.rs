@@ -50,13 +50,13 @@ impl Secret {
     }
 
     /// The file that the secret was read from, if it was.
-    #[cfg(any(feature = "yaml", feature = "toml", feature = "postgres"))]
+    #[cfg(any(feature = "yaml", feature = "toml", feature = "postgres", feature = "redis"))]
     pub(crate) fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
     /// The secret as its file has it now; the same secret if it came from no file.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn read_again(&self) -> io::Result<Self> {
         self.file().map_or_else(|| Ok(self.clone()), Self::from_file)
     }

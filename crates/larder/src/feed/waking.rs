@@ -112,7 +112,7 @@ impl Waking {
     /// Listens, and is the waker or asks for that, until the session is of no more use.
     async fn listen(&self, told: &mut bool) -> Why {
         let link = self.postgres.link();
-        let mut listener = match Listener::open(&link.kind().options).await {
+        let mut listener = match Listener::open(&link.kind().options, &link.kind().certificates).await {
             Ok(listener) => listener,
             Err(trouble) => return Why::Failed(trouble),
         };

@@ -26,6 +26,7 @@ pub(crate) fn options(server: &PostgresServer) -> PostgresOptions {
 }
 
 pub(crate) struct Node {
+    pub(crate) postgres: Postgres,
     pub(crate) cache: Cache<Site>,
 }
 
@@ -35,7 +36,7 @@ impl Node {
         let postgres = Postgres::open(options).unwrap();
         let schema = Schema::of::<Site>();
         let cache = Cache::new(Arc::new(postgres.connector(schema.clone()).unwrap()), schema).unwrap();
-        Self { cache }
+        Self { postgres, cache }
     }
 
     /// A node that is connected.

@@ -3,48 +3,16 @@
 use crate::node::{Node, until};
 use crate::refusals::{refusal_of, says};
 use larder::connector::postgres::PostgresOptions;
+use larder::connector::{Credentials, CredentialsProvider};
+use larder_testing::certificates::{Authority, Life, Pair};
 use larder_testing::log::Log;
 use larder_testing::postgres::{PostgresServer, required};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tracing::Level;
-
-/// An authority, and what it has issued.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-/// A certificate and its key.
-struct Pair {
-    certificate: String,
-    key: String,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    fn issue(&self, common: &str, names: &[&str], expired: bool) -> Pair {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        params.distinguished_name.push(DnType::CommonName, common);
-        if expired {
-            params.not_before = date_time_ymd(2019, 1, 1);
-            params.not_after = date_time_ymd(2020, 1, 1);
-        }
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        Pair { certificate, key: key.serialize_pem() }
-    }
-}
 
 /// A server on TCP, and a folder for the files of its clients.
 struct Secured {
@@ -59,10 +27,11 @@ impl Secured {
         let mut all = Vec::new();
         for binaries in required().unwrap() {
             let server = PostgresServer::start_on_tcp(&binaries, &[]).await.unwrap();
-            let secured = Self { server, folder: tempfile::tempdir().unwrap(), authority: Authority::new("ours") };
+            let secured =
+                Self { server, folder: tempfile::tempdir().unwrap(), authority: Authority::new("ours").unwrap() };
             secured.file("ca", &secured.authority.pem);
             secured.server.write("ca.crt", &secured.authority.pem).unwrap();
-            secured.serve(&secured.authority.issue("localhost", &["localhost"], false));
+            secured.serve(&secured.authority.issue("localhost", &["localhost"], Life::Long).unwrap());
             all.push(secured);
         }
         all
@@ -109,6 +78,11 @@ impl Secured {
         self.server.psql(&sql).unwrap()
     }
 
+    fn end_sessions(&self) {
+        let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'larder'";
+        self.server.psql(ended).unwrap();
+    }
+
     /// Connects, and answers whether that is encrypted.
     async fn is_encrypted(&self, more: &str) -> bool {
         let node = Node::begin(self.options(more));
@@ -145,7 +119,7 @@ async fn each_mode_is_what_libpq_makes_of_it() {
         }
         // What cannot be verified is not refused where encryption is only preferred.
         secured.let_in(either);
-        secured.file("ca", &Authority::new("theirs").pem);
+        secured.file("ca", &Authority::new("theirs").unwrap().pem);
         assert!(!secured.is_encrypted("sslrootcert=@ca").await);
         secured.server.reload("ssl = off").unwrap();
         assert!(!secured.is_encrypted("").await, "the server has no TLS");
@@ -157,10 +131,10 @@ async fn each_mode_is_what_libpq_makes_of_it() {
 async fn each_refusal_says_what_to_change() {
     for secured in Secured::all().await {
         secured.let_in("host all all all trust");
-        let client = Authority::new("ours").issue("larder", &[], false);
+        let client = Authority::new("ours").unwrap().issue("larder", &[], Life::Long).unwrap();
         let key = secured.file("key", &client.key);
-        secured.file("cert", &secured.authority.issue("larder", &[], false).certificate);
-        secured.file("theirs", &Authority::new("theirs").pem);
+        secured.file("cert", &secured.authority.issue("larder", &[], Life::Long).unwrap().certificate);
+        secured.file("theirs", &Authority::new("theirs").unwrap().pem);
         secured.file("text", "seven sheep");
         for (more, words) in [
             (
@@ -178,7 +152,7 @@ async fn each_refusal_says_what_to_change() {
             assert!(!text.contains("seven sheep") && !text.contains("PRIVATE"), "{text}");
         }
         drop(key);
-        secured.serve(&secured.authority.issue("localhost", &["localhost"], true));
+        secured.serve(&secured.authority.issue("localhost", &["localhost"], Life::Expired).unwrap());
         let text = refusal_of(&secured.dsn("sslmode=verify-ca sslrootcert=@ca")).await;
         says(&text, &["the server's certificate is refused", "it has expired"]);
     }
@@ -188,18 +162,20 @@ async fn each_refusal_says_what_to_change() {
 async fn a_client_shows_its_certificate() {
     for secured in Secured::all().await {
         secured.let_in("hostssl all all all cert");
-        for (name, authority, expired) in
-            [("good", None, false), ("old", None, true), ("foreign", Some(Authority::new("theirs")), false)]
-        {
-            let pair = authority.as_ref().unwrap_or(&secured.authority).issue("larder", &[], expired);
+        let theirs = Authority::new("theirs").unwrap();
+        for (name, authority, life) in [
+            ("good", &secured.authority, Life::Long),
+            ("old", &secured.authority, Life::Expired),
+            ("foreign", &theirs, Life::Long),
+        ] {
+            let pair = authority.issue("larder", &[], life).unwrap();
             secured.file(&format!("{name}.crt"), &pair.certificate);
             secured.file(&format!("{name}.key"), &pair.key);
         }
         let with = |name: &str| format!("sslmode=verify-full sslrootcert=@ca sslcert=@{name}.crt sslkey=@{name}.key");
         assert!(secured.is_encrypted(&with("good")).await);
-        for name in ["old", "foreign"] {
-            says(&refusal_of(&secured.dsn(&with(name))).await, &["it may not accept `sslcert`"]);
-        }
+        says(&refusal_of(&secured.dsn(&with("old"))).await, &["because it has expired", "renew `sslcert`"]);
+        says(&refusal_of(&secured.dsn(&with("foreign"))).await, &["it knows no authority that has issued `sslcert`"]);
         let text = refusal_of(&secured.dsn("sslmode=require")).await;
         says(&text, &["requires a valid client certificate"]);
     }
@@ -212,17 +188,75 @@ async fn a_renewed_authority_is_believed_without_a_restart() {
         secured.let_in("host all all all trust");
         let node = Node::begin(secured.options("sslmode=verify-full sslrootcert=@ca"));
         node.readable().await;
-        let renewed = Authority::new("renewed");
-        secured.serve(&renewed.issue("localhost", &["localhost"], false));
+        let renewed = Authority::new("renewed").unwrap();
+        secured.serve(&renewed.issue("localhost", &["localhost"], Life::Long).unwrap());
         let (log, _guard) = Log::begin(Level::INFO);
-        secured
-            .server
-            .psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'larder'")
-            .unwrap();
+        secured.end_sessions();
         until("the connection is lost", || log.count(&["given up"]) > 0).await;
         assert!(!node.cache.status().readable);
         secured.file("ca", &renewed.pem);
         node.readable().await;
+    }
+}
+
+/// Whoever renews a certificate writes two files, one after the other.
+#[tokio::test]
+async fn a_pair_that_does_not_match_keeps_the_old_one() {
+    for secured in Secured::all().await {
+        secured.let_in("hostssl all all all cert");
+        let write = |pair: &Pair, name: &str| match name {
+            "cert" => secured.file("cert", &pair.certificate),
+            _ => secured.file("key", &pair.key),
+        };
+        let [old, new] = [1, 2].map(|_| secured.authority.issue("larder", &[], Life::Long).unwrap());
+        write(&old, "cert");
+        write(&old, "key");
+        let node = Node::begin(secured.options("sslmode=verify-full sslrootcert=@ca sslcert=@cert sslkey=@key"));
+        node.readable().await;
+        write(&new, "cert");
+        let (log, _guard) = Log::begin(Level::INFO);
+        says(
+            &node.postgres.reload().await.unwrap_err().to_string(),
+            &["sslcert", "the key is that of another certificate"],
+        );
+        secured.end_sessions();
+        until("the connection is lost", || log.count(&["given up"]) > 0).await;
+        node.readable().await;
+        assert_eq!(log.count(&["what stood there before stays in use"]), 1, "{}", log.text());
+        write(&new, "key");
+        node.postgres.reload().await.unwrap();
+        assert_eq!(log.count(&["new connections use them"]), 1, "{}", log.text());
+    }
+}
+
+struct Tokens(Arc<AtomicUsize>);
+
+impl CredentialsProvider for Tokens {
+    async fn credentials(&self) -> Result<Credentials, Box<dyn Error + Send + Sync>> {
+        match self.0.fetch_add(1, Ordering::SeqCst) {
+            0 => Err("the issuer is being restarted".into()),
+            asked => Ok(Credentials::new(format!("token {asked}")).username("larder")),
+        }
+    }
+}
+
+/// A session outlives its password, so the provider is asked at each connect, and not in between.
+#[tokio::test]
+async fn a_program_provides_the_password_at_each_connect() {
+    for secured in Secured::all().await {
+        secured.let_in("host all all all scram-sha-256");
+        secured.server.psql("ALTER ROLE larder PASSWORD 'token 1'").unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (log, _guard) = Log::begin(Level::INFO);
+        let node = Node::begin(secured.options("sslmode=require").credentials_provider(Tokens(asked.clone())));
+        node.readable().await;
+        assert_eq!(log.count(&["no credentials: the issuer is being restarted"]), 1, "{}", log.text());
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        secured.server.psql("ALTER ROLE larder PASSWORD 'token 2'").unwrap();
+        secured.end_sessions();
+        until("the connection is lost", || log.count(&["given up"]) > 0).await;
+        node.readable().await;
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
     }
 }
 

@@ -127,14 +127,11 @@ pub(super) const CONNECTORS: &[Word] = &[
     Word { path: &["Connectors", "Redis", "ConnMaxLifetime"], becomes: &[], take: pool_time },
     Word {
         path: &["Connectors", "Redis", "EnableTLS"],
-        becomes: &[],
-        take: |node| {
-            match truth(node) {
-            Some(true) => Taken::Refuse(
-                "is true, but this version of larder has no TLS yet: give false, and a server that is reached without it".to_owned(),
-            ),
+        becomes: &[&["redis", "tls"]],
+        // False is Zitadel's default, and says nothing against a URL that begins with `rediss`.
+        take: |node| match truth(node) {
+            Some(true) => Taken::As(Value::Bool(true)),
             _ => boolean(node),
-        }
         },
     },
     Word {

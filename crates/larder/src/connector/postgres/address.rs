@@ -6,7 +6,8 @@
 //! libpq's environment variables (`PGPASSWORD` and the like) and its files in the home directory are not read.
 
 use super::options::{PORT, Url, UrlError};
-use super::tls::{Mode, Root, TlsOptions};
+use super::tls::{Mode, TlsOptions};
+use crate::connector::tls::Roots;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -130,13 +131,13 @@ fn times(config: &mut Config, take: &mut impl FnMut(&str) -> Option<String>) -> 
 }
 
 fn tls(config: &mut Config, take: &mut impl FnMut(&str) -> Option<String>) -> Result<TlsOptions, UrlError> {
-    let root = match take("sslrootcert") {
-        None => Root::None,
-        Some(system) if system == "system" => Root::System,
-        Some(file) => Root::File(file.into()),
+    let roots = match take("sslrootcert") {
+        None => Roots::None,
+        Some(system) if system == "system" => Roots::System,
+        Some(file) => Roots::File(file.into()),
     };
     let mode = match take("sslmode").as_deref() {
-        None if root == Root::System => Mode::VerifyFull,
+        None if roots == Roots::System => Mode::VerifyFull,
         None | Some("prefer") => Mode::Prefer,
         Some("disable") => Mode::Disable,
         Some("allow") => Mode::Allow,
@@ -147,12 +148,12 @@ fn tls(config: &mut Config, take: &mut impl FnMut(&str) -> Option<String>) -> Re
             return Err(wrong("sslmode", "is none of disable, allow, prefer, require, verify-ca and verify-full"));
         }
     };
-    if root == Root::System && mode != Mode::VerifyFull {
+    if roots == Roots::System && mode != Mode::VerifyFull {
         let why =
             "is weaker than verify-full, and sslrootcert=system trusts many: give verify-full, or leave sslmode out";
         return Err(wrong("sslmode", why));
     }
-    if root == Root::None && matches!(mode, Mode::VerifyCa | Mode::VerifyFull) {
+    if roots == Roots::None && matches!(mode, Mode::VerifyCa | Mode::VerifyFull) {
         return Err(wrong(
             "sslrootcert",
             "is missing, and sslmode asks to verify the server's certificate: name the file of its \
@@ -189,7 +190,7 @@ fn tls(config: &mut Config, take: &mut impl FnMut(&str) -> Option<String>) -> Re
         Some("TLSv1.3") => true,
         Some(_) => return Err(wrong("ssl_min_protocol_version", "is none of TLSv1, TLSv1.1, TLSv1.2 and TLSv1.3")),
     };
-    Ok(TlsOptions { mode, root, client, sni, newest_only })
+    Ok(TlsOptions { mode, roots, client, sni, newest_only })
 }
 
 #[cfg(test)]
@@ -236,7 +237,7 @@ mod tests {
         assert_eq!(tls("").mode, Mode::Prefer);
         assert_eq!(tls("sslrootcert=system").mode, Mode::VerifyFull);
         let whole = tls("sslmode=verify-ca sslrootcert=/ca sslcert=/c sslkey=/k sslsni=0");
-        assert_eq!(whole.root, Root::File(PathBuf::from("/ca")));
+        assert_eq!(whole.roots, Roots::File(PathBuf::from("/ca")));
         assert_eq!((whole.client, whole.sni), (Some((PathBuf::from("/c"), PathBuf::from("/k"))), false));
     }
 }

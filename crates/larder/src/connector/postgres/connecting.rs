@@ -7,7 +7,7 @@
 use super::connection::{column, config, unexpected};
 use super::errors::trouble;
 use super::options::PostgresOptions;
-use super::tls::{Connector, Mode, TlsError};
+use super::tls::{Certificates, Connector, Mode, TlsError};
 use crate::connector::remote::{Awaited, Trouble, What};
 use std::error::Error;
 use std::future::poll_fn;
@@ -31,27 +31,34 @@ pub(crate) enum Whom {
 }
 
 /// Opens the sessions, and the tasks that drive them. A task ends with its session.
-pub(crate) async fn sessions(options: &PostgresOptions, whom: Whom) -> Result<(Vec<Client>, JoinSet<()>), Trouble> {
-    open(options, options.connections, whom, None).await
+pub(crate) async fn sessions(
+    options: &PostgresOptions,
+    certificates: &Certificates,
+    whom: Whom,
+) -> Result<(Vec<Client>, JoinSet<()>), Trouble> {
+    open(options, certificates, options.connections, whom, None).await
 }
 
 /// Opens one session with a server that larder can keep its tables on. What the server notifies it of is sent to `heard`, and dropped where that is full.
 pub(crate) async fn listening(
     options: &PostgresOptions,
+    certificates: &Certificates,
     heard: Sender<Notification>,
 ) -> Result<(Client, JoinSet<()>), Trouble> {
-    let (mut clients, tasks) = open(options, 1, Whom::Primary, Some(heard)).await?;
+    let (mut clients, tasks) = open(options, certificates, 1, Whom::Primary, Some(heard)).await?;
     Ok((clients.pop().ok_or_else(unexpected)?, tasks))
 }
 
 async fn open(
     options: &PostgresOptions,
+    certificates: &Certificates,
     wanted: usize,
     whom: Whom,
     heard: Option<Sender<Notification>>,
 ) -> Result<(Vec<Client>, JoinSet<()>), Trouble> {
     let (whole, tls) = config(options).await?;
-    let attempt = Attempt { connector: tls.connector()?, mode: tls.mode, whom, heard };
+    let connector = tls.connector(certificates, &options.place()).await?;
+    let attempt = Attempt { connector, mode: tls.mode, whom, heard };
     let places = Place::all(&whole);
     let share = options.connect_timeout / u32::try_from(places.len()).unwrap_or(u32::MAX).max(1);
     let mut failed = Vec::new();

@@ -8,7 +8,8 @@ use super::connecting::{self, Whom};
 use super::errors::{is_of_prepared, trouble};
 use super::options::{PostgresOptions, UrlError};
 use super::queries::Query;
-use super::tls::TlsOptions;
+use super::tls::{Certificates, TlsOptions};
+use crate::connector::credentials::Login;
 use crate::connector::remote::{Trouble, What};
 use crate::option_error::OptionError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,20 +21,17 @@ use tokio_postgres::{Client, Config, Row, Statement};
 /// What a statement is given.
 pub(crate) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// What the client library connects with. A password that came from a file is read again: it may have changed since.
+/// What the client library connects with. A password is read from its file again, or asked of the program's provider: it may have changed
+/// since.
 pub(crate) async fn config(options: &PostgresOptions) -> Result<(Config, TlsOptions), Trouble> {
     let refused = |error: UrlError| Trouble::Error { what: What::Refused, text: OptionError::from(error).to_string() };
     let (mut config, tls) = address::read(&options.url).map_err(refused)?;
-    if let Some(password) = options.password.clone() {
-        // A file may be on a disk that hangs, so it is not read here, where other tasks wait.
-        let password = tokio::task::spawn_blocking(move || password.read_again());
-        match password.await.map_err(|_| Trouble::Unavailable)? {
-            Ok(password) => config.password(password.expose()),
-            Err(error) => {
-                let text = format!("{error}: restore the file, or give another `password_file`");
-                return Err(Trouble::Error { what: What::Refused, text });
-            }
-        };
+    let login = Login::now(None, options.password.as_ref(), options.provider.as_ref()).await?;
+    if let Some(username) = &login.username {
+        config.user(username);
+    }
+    if let Some(password) = &login.password {
+        config.password(password.expose());
     }
     Ok((config, tls))
 }
@@ -51,13 +49,16 @@ pub(crate) type Driver = JoinSet<()>;
 
 impl Connection {
     /// Opens the sessions, and makes sure that the server is one that larder can keep its tables on.
-    pub(crate) async fn open(options: &PostgresOptions) -> Result<(Self, Driver), Trouble> {
-        Self::on(connecting::sessions(options, Whom::Primary).await?, options)
+    pub(crate) async fn open(
+        options: &PostgresOptions,
+        certificates: &Certificates,
+    ) -> Result<(Self, Driver), Trouble> {
+        Self::on(connecting::sessions(options, certificates, Whom::Primary).await?, options)
     }
 
     /// Opens the sessions, whatever the server is.
     pub(crate) async fn reach(options: &PostgresOptions) -> Result<(Self, Driver), Trouble> {
-        Self::on(connecting::sessions(options, Whom::Any).await?, options)
+        Self::on(connecting::sessions(options, &Certificates::default(), Whom::Any).await?, options)
     }
 
     fn on((clients, driver): (Vec<Client>, Driver), options: &PostgresOptions) -> Result<(Self, Driver), Trouble> {

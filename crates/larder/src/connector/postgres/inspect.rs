@@ -52,6 +52,7 @@ use super::connection::{Connection, Driver, Parameters, Typed, column, unexpecte
 use super::listening::Listener;
 use super::options::PostgresOptions;
 use super::queries::Query;
+use super::tls::Certificates;
 use crate::connector::remote::{Awaited, Trouble};
 use error::error;
 use tokio_postgres::Row;
@@ -116,7 +117,7 @@ impl Inspector {
     /// Dropping the future closes the session that listens.
     pub async fn hears(&self) -> Result<bool, InspectError> {
         let told = |trouble| error(&self.options, &trouble);
-        let mut listener = Listener::open(&self.options).await.map_err(told)?;
+        let mut listener = Listener::open(&self.options, &Certificates::default()).await.map_err(told)?;
         let text = format!("trial {:016x}", fastrand::u64(..));
         let notify = async { self.connection.rows(Query::Notify, &[&text]).await.map(drop) };
         listener.hears(&text, notify).await.map_err(told)

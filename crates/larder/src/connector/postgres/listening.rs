@@ -8,6 +8,7 @@ use super::connecting;
 use super::connection::Session;
 use super::errors::trouble;
 use super::options::PostgresOptions;
+use super::tls::Certificates;
 use crate::connector::remote::{Awaited, Trouble};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -39,10 +40,10 @@ impl Heard {
 
 impl Listener {
     /// Opens a session, and listens.
-    pub(crate) async fn open(options: &PostgresOptions) -> Result<Self, Trouble> {
+    pub(crate) async fn open(options: &PostgresOptions, certificates: &Certificates) -> Result<Self, Trouble> {
         let (sender, receiver) = mpsc::channel(WAITING);
         let open = async {
-            let (client, driver) = connecting::listening(options, sender).await?;
+            let (client, driver) = connecting::listening(options, certificates, sender).await?;
             client.batch_execute("LISTEN \"larder.changes\"").await.map_err(|error| trouble(&error))?;
             let session = Session::new(client, options.prepared);
             Ok(Self { session, heard: Heard(receiver), _driver: driver })

@@ -8,6 +8,7 @@ pub(crate) use url::PORT;
 pub(crate) use url::{Url, UrlError};
 
 use crate::breaker::BreakerOptions;
+use crate::connector::credentials::{CredentialsProvider, Provider};
 use crate::connector::secret::Secret;
 use crate::option_error::{OptionError, Refuse, setters};
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub struct PostgresOptions {
     pub(crate) url: Url,
     /// The password. Where it was read from a file ([`Secret::from_file`]), the file is read again at every connect. `None`: none is sent.
     pub password: Option<Secret>,
+    pub(crate) provider: Option<Provider>,
     /// How many connections this process holds, 1 to 100. An operation does not own a connection while it runs, so few are enough.
     /// Default 4.
     pub connections: usize,
@@ -77,7 +79,7 @@ impl PostgresOptions {
     /// The defaults, for the database of a URL (`postgres://user:password@host:port/database?…`) or of a list of keys and values
     /// (`host=… user=… dbname=…`), as libpq takes them: several hosts, Unix sockets, and TLS by `sslmode`, `sslrootcert`, `sslcert` and
     /// `sslkey`. The host must be given. libpq's environment variables and files in the home directory are not read. Certificates are read
-    /// at every connect.
+    /// at every connect, and once a minute; while they cannot be used, those that were read before are.
     ///
     /// # Errors
     ///
@@ -92,6 +94,7 @@ impl PostgresOptions {
         Self {
             url,
             password: None,
+            provider: None,
             connections: 4,
             prepared: true,
             create: true,
@@ -111,6 +114,15 @@ impl PostgresOptions {
     #[must_use]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
         self.password = Some(password.into());
+        self
+    }
+
+    /// The same options with credentials that the program provides at each connect, for tokens that are valid for minutes. They take the
+    /// place of a [`password`](#structfield.password), and may name the user as well. A session that has begun outlives its password, so
+    /// larder does not ask again while the connections last.
+    #[must_use]
+    pub fn credentials_provider(mut self, provider: impl CredentialsProvider) -> Self {
+        self.provider = Some(Provider::new(provider));
         self
     }
 
@@ -155,6 +167,12 @@ impl PostgresOptions {
     pub(crate) fn examine(&self, refuse: Refuse<'_>) {
         if self.password.as_ref().is_some_and(|password| password.expose().trim().is_empty()) {
             refuse(OptionError::hidden("password", "is empty: give a password, or none"));
+        }
+        if self.password.is_some() && self.provider.is_some() {
+            refuse(OptionError::hidden(
+                "password",
+                "is given, and a provider of credentials as well: give one of the two",
+            ));
         }
         if !(1..=100).contains(&self.connections) {
             refuse(OptionError::new("connections", self.connections, accepted::CONNECTIONS));

@@ -12,6 +12,7 @@ use super::options::PostgresOptions;
 use super::queries::Query;
 use super::rights::Rights;
 use super::snapshots::Snapshots;
+use super::tls::Certificates;
 use crate::clock::Clock;
 use crate::connector::remote::hints::Hints;
 use crate::connector::remote::{
@@ -52,6 +53,7 @@ const SWEEPS: usize = 25;
 /// One PostgreSQL database.
 pub(crate) struct PostgresServer {
     pub(crate) options: PostgresOptions,
+    pub(crate) certificates: Certificates,
     pub(crate) name: String,
     pub(crate) snapshots: Snapshots,
     /// When this node last looked whether there is something to sweep, in ms of its clock.
@@ -92,6 +94,7 @@ impl PostgresServer {
         let name = options.place();
         Self {
             options,
+            certificates: Certificates::default(),
             name,
             snapshots: Snapshots::default(),
             swept: AtomicU64::new(0),
@@ -187,8 +190,11 @@ impl ServerKind for PostgresServer {
         &self.name
     }
 
-    async fn connect(&self, _: &Clock) -> Result<Connected<Connection>, Trouble> {
-        let (connection, mut driver) = Connection::open(&self.options).await?;
+    async fn connect(&self, clock: &Clock) -> Result<Connected<Connection>, Trouble> {
+        let (connection, mut driver) = Connection::open(&self.options, &self.certificates).await?;
+        if let Some(renewal) = self.certificates.renewal() {
+            renewal.warn(clock.now());
+        }
         let ended = Box::pin(async move { drop(driver.join_next().await) });
         Ok(Connected { connection, history: HISTORY, ended })
     }
@@ -199,6 +205,9 @@ impl ServerKind for PostgresServer {
             return Some("the server has become a standby");
         }
         let now = link.clock().now();
+        if let Some(renewal) = self.certificates.renewal() {
+            renewal.look_if_due(now);
+        }
         if self.rights.are_due(now) {
             self.ask_for_rights(link).await;
         }

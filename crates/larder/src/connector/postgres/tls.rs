@@ -9,7 +9,8 @@
 //! | `verify-ca` | always | must come from `sslrootcert`; its name does not matter |
 //! | `verify-full` | always | must come from `sslrootcert`, and name the host |
 //!
-//! Files are read again for every connection, so that a renewed certificate is used without a restart. On a Unix socket there is no TLS.
+//! Files are looked at again for every connection and once a minute, so that a renewed certificate is used without a restart
+//! (`connector/tls/renewal.rs`). On a Unix socket there is no TLS.
 //!
 //! # Limits
 //!
@@ -17,23 +18,32 @@
 //! read. Revocation lists are not looked at.
 
 use crate::connector::remote::{Trouble, What};
+use crate::connector::tls::{self, CertificateError, Files, Material, Renewal, Roots, Words, element};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use sha2::Digest;
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Socket;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
+
+/// What the settings are called.
+const WORDS: Words = Words {
+    roots: "sslrootcert",
+    certificate: "sslcert",
+    key: "sslkey",
+    other_name: "correct `host`, renew the certificate with that name, or set sslmode=verify-ca, which does not check names",
+    no_tls: "turn `ssl` on there, or set sslmode=prefer or disable",
+};
 
 /// `sslmode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,21 +56,12 @@ pub(crate) enum Mode {
     VerifyFull,
 }
 
-/// `sslrootcert`: whose certificates are accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Root {
-    /// Every certificate is accepted.
-    None,
-    /// Those that this system trusts.
-    System,
-    File(PathBuf),
-}
-
 /// What libpq's parameters say of TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TlsOptions {
     pub(crate) mode: Mode,
-    pub(crate) root: Root,
+    /// `sslrootcert`.
+    pub(crate) roots: Roots,
     /// `sslcert` and `sslkey`.
     pub(crate) client: Option<(PathBuf, PathBuf)>,
     /// Whether the server is told which name is asked for.
@@ -74,88 +75,53 @@ pub(crate) struct TlsOptions {
 #[error("{0}")]
 pub(crate) struct TlsError(String);
 
+/// What makes the configuration of TLS for a server, once the first connection was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Certificates(OnceLock<Arc<Renewal>>);
+
+impl Certificates {
+    /// `None`: there was no connection yet, or there is no TLS.
+    pub(crate) fn renewal(&self) -> Option<&Arc<Renewal>> {
+        self.0.get()
+    }
+}
+
 impl TlsOptions {
-    /// Reads the files.
-    pub(crate) fn connector(&self) -> Result<Connector, Trouble> {
+    /// What makes TLS of a socket. `place` names the server in the log.
+    pub(crate) async fn connector(&self, kept: &Certificates, place: &str) -> Result<Connector, Trouble> {
         if self.mode == Mode::Disable {
-            return Ok(Connector { config: None });
+            return Ok(Connector { tls: None });
         }
-        let config = self.client_config().map_err(|TlsError(text)| Trouble::Error { what: What::Refused, text })?;
-        Ok(Connector { config: Some(Arc::new(config)) })
+        let renewal = kept.0.get_or_init(|| self.renewal(place)).clone();
+        let refused = |CertificateError(text)| Trouble::Error { what: What::Refused, text };
+        let config = renewal.config().await.map_err(refused)?;
+        Ok(Connector { tls: Some((config, renewal)) })
     }
 
-    fn client_config(&self) -> Result<ClientConfig, TlsError> {
+    fn renewal(&self, place: &str) -> Arc<Renewal> {
+        let files = Files { roots: self.roots.clone(), client: self.client.clone() };
+        let options = self.clone();
+        Arc::new(Renewal::new(place.to_owned(), files, &WORDS, move |material| options.client_config(material)))
+    }
+
+    fn client_config(&self, material: Material) -> Result<ClientConfig, rustls::Error> {
         let provider = Arc::new(ring::default_provider());
         let versions: &[_] = if self.newest_only { &[&rustls::version::TLS13] } else { rustls::DEFAULT_VERSIONS };
-        let fault = |error: rustls::Error| TlsError(format!("TLS cannot be set up: {error}"));
         let verifier = Verifier {
             algorithms: provider.signature_verification_algorithms,
-            roots: self.roots()?,
+            roots: material.roots,
             names: self.mode == Mode::VerifyFull,
         };
-        let builder =
-            ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).map_err(fault)?;
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
         let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-        let mut config = match &self.client {
+        let mut config = match material.client {
             None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let chain = certificates("sslcert", certificate)?;
-                let private = private_key(key)?;
-                builder.with_client_auth_cert(chain, private).map_err(|error| {
-                    let (certificate, key) = (certificate.display(), key.display());
-                    TlsError(format!("sslcert {certificate} and sslkey {key} cannot be used together: {error}"))
-                })?
-            }
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
         };
         config.enable_sni = self.sni;
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(config)
     }
-
-    fn roots(&self) -> Result<Option<RootCertStore>, TlsError> {
-        let mut roots = RootCertStore::empty();
-        match &self.root {
-            Root::None => return Ok(None),
-            Root::System => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                if roots.is_empty() {
-                    let text = "sslrootcert is `system`, and this system has no certificates: install them (Debian: ca-certificates), \
-                                or name a file";
-                    return Err(TlsError(text.to_owned()));
-                }
-            }
-            Root::File(file) => {
-                for certificate in certificates("sslrootcert", file)? {
-                    roots.add(certificate).map_err(|error| {
-                        TlsError(format!(
-                            "sslrootcert {} has a certificate that cannot be used: {error}",
-                            file.display()
-                        ))
-                    })?;
-                }
-            }
-        }
-        Ok(Some(roots))
-    }
-}
-
-fn certificates(setting: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let unusable = |why: String| TlsError(format!("{setting} {} cannot be used: {why}", file.display()));
-    let bytes = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    match read {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(unusable("it holds no certificate; give a file in PEM format".to_owned())),
-        Err(_) => Err(unusable("it is not in PEM format".to_owned())),
-    }
-}
-
-/// The errors of the parser are not shown: they may hold what stands in the file.
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let unusable = |why: String| TlsError(format!("sslkey {} cannot be used: {why}", file.display()));
-    let bytes = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
-    PrivateKeyDer::from_pem_slice(&bytes)
-        .map_err(|_| unusable("it holds no private key in PEM format without a passphrase".to_owned()))
 }
 
 /// Verifies the server's certificate as far as `sslmode` asks for it. That the server has the certificate's key is always verified.
@@ -210,41 +176,14 @@ impl ServerCertVerifier for Verifier {
 
 /// What a person can do about an error of TLS.
 pub(crate) fn explained(error: &rustls::Error, host: &str) -> String {
-    match error {
-        rustls::Error::InvalidCertificate(wrong) => {
-            let advice = match wrong {
-                CertificateError::UnknownIssuer => {
-                    "no authority in `sslrootcert` has issued it: give the file of the one that has".to_owned()
-                }
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                    "it has expired: renew it on the server".to_owned()
-                }
-                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                    "it is not valid yet: compare the clocks of both machines".to_owned()
-                }
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
-                    "it does not name {host} among its alternative names: correct `host`, renew the certificate with that name, \
-                     or set sslmode=verify-ca, which does not check names"
-                ),
-                CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-                    "it is the certificate of an authority: let an authority issue one for the server".to_owned()
-                }
-                other => format!("{other:?}"),
-            };
-            format!("the server's certificate is refused: {advice}")
-        }
-        rustls::Error::AlertReceived(alert) => {
-            format!("the server has ended TLS with the alert {alert:?}: it may not accept `sslcert`, or miss one")
-        }
-        other => format!("TLS fails: {other}"),
-    }
+    tls::explained(error, host, &WORDS)
 }
 
 /// Makes TLS of a socket.
 #[derive(Clone)]
 pub(crate) struct Connector {
     /// `None`: TLS is never used.
-    config: Option<Arc<ClientConfig>>,
+    tls: Option<(Arc<ClientConfig>, Arc<Renewal>)>,
 }
 
 impl MakeTlsConnect<Socket> for Connector {
@@ -253,13 +192,13 @@ impl MakeTlsConnect<Socket> for Connector {
     type Error = TlsError;
 
     fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, TlsError> {
-        Ok(Handshake { config: self.config.clone(), host: host.to_owned() })
+        Ok(Handshake { tls: self.tls.clone(), host: host.to_owned() })
     }
 }
 
 /// The handshake of one connection.
 pub(crate) struct Handshake {
-    config: Option<Arc<ClientConfig>>,
+    tls: Option<(Arc<ClientConfig>, Arc<Renewal>)>,
     host: String,
 }
 
@@ -270,15 +209,20 @@ impl TlsConnect<Socket> for Handshake {
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
-            let Some(config) = self.config else { return Err(TlsError("sslmode=disable does without TLS".to_owned())) };
+            let Some((config, renewal)) = self.tls else {
+                return Err(TlsError("sslmode=disable does without TLS".to_owned()));
+            };
             let host = self.host;
             let wrong = |_| TlsError(format!("host {host} can be the name of no certificate: correct `host`"));
             let name = ServerName::try_from(host.clone()).map_err(wrong)?;
             let made = tokio_rustls::TlsConnector::from(config).connect(name, socket).await;
-            made.map(TlsStream).map_err(|error| {
+            let stream = made.map_err(|error| {
                 let tls = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
                 TlsError(tls.map_or_else(|| format!("TLS fails: {error}"), |tls| explained(tls, &host)))
-            })
+            })?;
+            let certificates = stream.get_ref().1.peer_certificates();
+            renewal.seen(certificates.and_then(<[_]>::first).map(AsRef::as_ref));
+            Ok(TlsStream(stream))
         })
     }
 }
@@ -317,18 +261,6 @@ fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
         384 => sha2::Sha384::digest(certificate).to_vec(),
         _ => sha2::Sha512::digest(certificate).to_vec(),
     })
-}
-
-/// The content of the first element of some DER, and what follows the element.
-fn element(der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (first, rest) = der.get(1..)?.split_first()?;
-    let (length, rest) = if *first < 0x80 {
-        (usize::from(*first), rest)
-    } else {
-        let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f)).filter(|(bytes, _)| bytes.len() <= 4)?;
-        (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
-    };
-    rest.split_at_checked(length)
 }
 
 impl AsyncRead for TlsStream {

@@ -42,6 +42,7 @@ mod index_kind;
 mod primary_field;
 
 pub use crate::connector::inspect::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
+pub use crate::connector::redis::wire::dial::{CertificateEnd, CertificateEnds, Socket, dial};
 pub use cache::InspectedCache;
 pub use census::{CacheCensus, Tally};
 pub use clock::{ClockReading, ClockState};
@@ -55,6 +56,7 @@ use crate::connector::redis::single::clearing;
 use crate::connector::redis::wire::caller::{Caller, Direct};
 use crate::connector::redis::wire::connect::{self, Driver};
 use crate::connector::redis::wire::connection::Connection;
+use crate::connector::redis::wire::dial::Dialer;
 use crate::connector::redis::wire::replies::{bytes, tolerated};
 use crate::connector::remote::Trouble;
 use crate::nearest::fold;
@@ -97,8 +99,9 @@ impl Inspector {
     pub async fn open(config: RedisOptions) -> Result<Self, InspectError> {
         config.validate()?;
         let config = config.client_name(CLIENT_NAME);
-        let (connection, driver) =
-            connect::reach(&config, &Clock::system()).await.map_err(|trouble| server_error(&config, &trouble))?;
+        let (connection, driver) = connect::reach(&config, &Dialer::new(&config), &Clock::system())
+            .await
+            .map_err(|trouble| server_error(&config, &trouble))?;
         let inspector = Self { connection: Arc::new(connection), config, _driver: driver };
         // Only newer servers know this command. Without it, a server that evicts takes a look at an object for a use.
         let mut no_touch = redis::cmd("CLIENT");

@@ -2,12 +2,15 @@
 //! and [`RedisOptions::validate`] checks them for both.
 
 mod address;
+pub(crate) mod tls;
 mod url;
 
 pub use address::Address;
+pub use tls::TlsOptions;
 pub(crate) use url::Url;
 
 use crate::breaker::BreakerOptions;
+use crate::connector::credentials::{CredentialsProvider, Provider};
 use crate::connector::secret::Secret;
 use crate::option_error::{OptionError, Refuse, is_name, setters};
 use std::time::Duration;
@@ -52,8 +55,12 @@ pub struct RedisOptions {
     pub database: u32,
     /// The user that logs in. `None`: the server's default user.
     pub username: Option<String>,
-    /// The password. `None`: no login, so a user name needs a password.
+    /// The password. Where it was read from a file ([`Secret::from_file`]), the file is read again at every connect. `None`: no login, so a
+    /// user name needs a password.
     pub password: Option<Secret>,
+    pub(crate) provider: Option<Provider>,
+    /// TLS. `None`: the connection is not encrypted. Not on a Unix socket.
+    pub tls: Option<TlsOptions>,
     /// The name of the connection in `CLIENT LIST`; letters, digits and signs, without spaces.
     pub client_name: Option<String>,
     /// The beginning of every key on the server; 1 to 128 letters, digits, `_`, `-` and `.`. Default `larder`.
@@ -96,6 +103,8 @@ impl Default for RedisOptions {
             database: 0,
             username: None,
             password: None,
+            provider: None,
+            tls: None,
             client_name: None,
             prefix: "larder".into(),
             connect_timeout: Duration::from_secs(1),
@@ -119,14 +128,17 @@ impl RedisOptions {
         Self::default().address(address)
     }
 
-    /// The defaults, for the server of a URL: `redis://user:password@host:port/database` or `redis+unix:///path?db=database`. Only the
-    /// host or the path must be given.
+    /// The defaults, for the server of a URL: `redis://user:password@host:port/database`, `rediss://…` for TLS, or
+    /// `redis+unix:///path?db=database`. Only the host or the path must be given. A URL for TLS may have the parameters `ca_file`,
+    /// `cert_file`, `key_file` and `server_name` of [`TlsOptions`].
     ///
     /// ```
     /// use larder::connector::redis::RedisOptions;
     ///
     /// let options = RedisOptions::from_url("redis://ann:barley@cache.internal/3")?;
     /// assert_eq!((options.username.as_deref(), options.database), (Some("ann"), 3));
+    /// let options = RedisOptions::from_url("rediss://10.0.0.7:6380?server_name=cache.internal")?;
+    /// assert_eq!(options.tls.unwrap().server_name.as_deref(), Some("cache.internal"));
     /// # Ok::<(), larder::OptionError>(())
     /// ```
     ///
@@ -134,9 +146,9 @@ impl RedisOptions {
     ///
     /// The text is no URL of a server. The error never shows the text: it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, OptionError> {
-        let Url { address, username, password, database } =
+        let Url { address, username, password, database, tls } =
             Url::parse(url).map_err(|wrong| OptionError::hidden("url", wrong))?;
-        let options = Self { username, password, ..Self::new(address) };
+        let options = Self { username, password, tls, ..Self::new(address) };
         Ok(options.database(database.unwrap_or(0)))
     }
 
@@ -158,6 +170,21 @@ impl RedisOptions {
     #[must_use]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
         self.password = Some(password.into());
+        self
+    }
+
+    /// The same options with credentials that the program provides at each connect, and again before they end: for tokens that are valid
+    /// for minutes. They take the place of a [`password`](#structfield.password), and may name the user as well.
+    #[must_use]
+    pub fn credentials_provider(mut self, provider: impl CredentialsProvider) -> Self {
+        self.provider = Some(Provider::new(provider));
+        self
+    }
+
+    /// The same options with [`tls`](#structfield.tls).
+    #[must_use]
+    pub fn tls(mut self, tls: TlsOptions) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -224,8 +251,23 @@ impl RedisOptions {
         if self.password.as_ref().is_some_and(|password| empty(password.expose())) {
             refuse(OptionError::hidden("password", "is empty: give a password, or none"));
         }
-        if self.username.is_some() && self.password.is_none() {
+        if self.username.is_some() && self.password.is_none() && self.provider.is_none() {
             refuse(OptionError::hidden("username", NO_PASSWORD));
+        }
+        if self.password.is_some() && self.provider.is_some() {
+            refuse(OptionError::hidden(
+                "password",
+                "is given, and a provider of credentials as well: give one of the two",
+            ));
+        }
+        if let Some(tls) = &self.tls {
+            if matches!(self.address, Address::Unix(_)) {
+                refuse(OptionError::hidden(
+                    "tls",
+                    "is given, and there is none on a Unix socket: give a host and a port, or no TLS",
+                ));
+            }
+            tls.examine(&mut |error| refuse(error.within("tls.")));
         }
         if let Some(name) = &self.client_name
             && (name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()))

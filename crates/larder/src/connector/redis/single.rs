@@ -10,6 +10,7 @@ use crate::connector::redis::layout::Layout;
 use crate::connector::redis::options::RedisOptions;
 use crate::connector::redis::wire::connect::reach;
 use crate::connector::redis::wire::connection::Connection;
+use crate::connector::redis::wire::dial::Dialer;
 use crate::connector::redis::wire::parcel::{Parcel, Wire};
 use crate::connector::redis::wire::replies::{bytes, field, text};
 use crate::connector::redis::wire::rights::{Missing, Rights};
@@ -38,6 +39,7 @@ pub(crate) type Store = RemoteCache<SingleServer>;
 /// One Redis or Valkey server.
 pub(crate) struct SingleServer {
     pub(crate) config: RedisOptions,
+    pub(crate) dialer: Dialer,
     name: String,
     pub(crate) rights: Rights,
 }
@@ -46,7 +48,7 @@ impl SingleServer {
     pub(crate) fn new(config: RedisOptions) -> Self {
         let name = config.address.to_string();
         let rights = Rights::new(name.clone(), &config.prefix);
-        Self { config, name, rights }
+        Self { dialer: Dialer::new(&config), config, name, rights }
     }
 
     /// What is kept on this node for one cache.
@@ -81,7 +83,7 @@ impl ServerKind for SingleServer {
     }
 
     async fn connect(&self, clock: &Clock) -> Result<Connected<Connection>, Trouble> {
-        let (connection, mut driver) = reach(&self.config, clock).await?;
+        let (connection, mut driver) = reach(&self.config, &self.dialer, clock).await?;
         if let Some(missing) = connection.identity.missing {
             self.rights.learn(missing);
         }
@@ -95,6 +97,12 @@ impl ServerKind for SingleServer {
         connection: &Connection,
         caches: &[Arc<Store>],
     ) -> Option<&'static str> {
+        if connection.login_has_ended() {
+            return Some("its credentials have ended, and there were no new ones");
+        }
+        if let Some(renewal) = self.dialer.renewal() {
+            renewal.look_if_due(link.clock().now());
+        }
         link.keep_time(connection).await;
         if self.rights.are_due(link.clock().now()) {
             let reply = link.beat_command(&self.rights.question()).await;

@@ -6,6 +6,8 @@ mod commands;
 pub(crate) mod confirming;
 pub(crate) mod connect;
 pub(crate) mod connection;
+pub(crate) mod dial;
+mod login;
 pub(crate) mod parcel;
 pub(crate) mod replies;
 pub(crate) mod rights;

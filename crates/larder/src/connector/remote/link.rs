@@ -101,6 +101,12 @@ impl<P: ServerKind> Link<P> {
         &self.clock
     }
 
+    /// The runtime in which the connection lives.
+    #[cfg(any(feature = "redis", feature = "postgres"))]
+    pub(crate) fn home(&self) -> &Handle {
+        &self.home
+    }
+
     /// How long operations took.
     pub fn latencies(&self) -> &Latencies {
         &self.latencies

@@ -3,6 +3,7 @@
 use super::{PREFIX, SEARCH_PATH, SourceError, TELL, TOUCH, Trigger, quoted, triggers};
 use crate::connector::postgres::PostgresOptions;
 use crate::connector::postgres::connecting::{Whom, sessions};
+use crate::connector::postgres::tls::Certificates;
 use crate::feed::declaration::Sources;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
@@ -123,7 +124,9 @@ pub(super) async fn resolved(sources: &Sources, client: &Client) -> Result<(Vec<
 /// One session, which ends with what drives it.
 pub(super) async fn connect(database: &PostgresOptions) -> Result<(Client, JoinSet<()>), SourceError> {
     let options = database.clone().connections(1);
-    let reached = tokio::time::timeout(database.connect_timeout, sessions(&options, Whom::Primary)).await;
+    let reached =
+        tokio::time::timeout(database.connect_timeout, sessions(&options, &Certificates::default(), Whom::Primary))
+            .await;
     let reached = reached.map_err(|_| {
         SourceError::Database(format!("no answer within {:?} (connect_timeout)", database.connect_timeout))
     })?;

@@ -5,6 +5,7 @@ use crate::connector::postgres::connection::Connection;
 use crate::connector::postgres::connection::Driver;
 use crate::connector::postgres::errors::trouble;
 use crate::connector::postgres::options::PostgresOptions;
+use crate::connector::postgres::tls::Certificates;
 use crate::connector::remote::{Awaited, Trouble};
 use std::time::Duration;
 use tokio_postgres::Statement;
@@ -57,7 +58,8 @@ impl PlainTable {
             let parameters = [(&first as _, Type::INT8), (&past as _, Type::INT8), (&size as _, Type::INT4)];
             inspector.rows(&fill, &parameters).await?;
         }
-        let reached = tokio::time::timeout(options.connect_timeout, Connection::open(&options)).await;
+        let reached =
+            tokio::time::timeout(options.connect_timeout, Connection::open(&options, &Certificates::default())).await;
         let reached = reached.unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)));
         let (connection, driver) = reached.map_err(|trouble| error(&options, &trouble))?;
         let mut selects = Vec::new();

@@ -31,7 +31,7 @@ impl fmt::Display for Address {
 }
 
 /// Whether the text can be the name or the IP address of a host.
-fn is_host(host: &str) -> bool {
+pub(super) fn is_host(host: &str) -> bool {
     let sane = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     !host.is_empty() && host.chars().all(sane)
 }

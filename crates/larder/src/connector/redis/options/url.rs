@@ -1,7 +1,8 @@
-//! URLs of servers: `redis://user:password@host:port/database`, `redis+unix:///path?db=database`.
+//! URLs of servers: `redis://user:password@host:port/database`, `rediss://…` for TLS, `redis+unix:///path?db=database`.
 
 use super::LAST_DATABASE;
 use super::address::Address;
+use super::tls::TlsOptions;
 use crate::connector::secret::Secret;
 
 /// The parts of a URL. No error shows any of them: they may hold a password.
@@ -11,6 +12,7 @@ pub(crate) struct Url {
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) database: Option<u32>,
+    pub(crate) tls: Option<TlsOptions>,
 }
 
 impl Url {
@@ -19,12 +21,18 @@ impl Url {
         const UNREADABLE: &str =
             "is no URL of a server (in a user name or password, write characters other than letters and digits as %XX)";
         let (scheme, rest) = text.trim().split_once("://").ok_or(UNREADABLE)?;
-        let unix = match scheme {
-            "redis" => false,
-            "unix" | "redis+unix" => true,
-            "rediss" => return Err("asks for TLS, which this version of larder does not have yet"),
-            _ => return Err("has a scheme that is neither redis, redis+unix nor unix"),
+        let (unix, mut tls) = match scheme {
+            "redis" => (false, None),
+            "rediss" => (false, Some(TlsOptions::default())),
+            "unix" | "redis+unix" => (true, None),
+            _ => return Err("has a scheme that is neither redis, rediss, redis+unix nor unix"),
         };
+        if tls.is_some() && rest.ends_with("#insecure") {
+            return Err(
+                "asks for TLS with any certificate, which larder never does: remove `#insecure`, and give the file of the server's \
+                        authority as `ca_file`",
+            );
+        }
         let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
         let authority_end = rest.find('/').unwrap_or(rest.len());
         let (authority, path) = rest.split_at(authority_end);
@@ -48,8 +56,10 @@ impl Url {
             };
             (Address::Unix(decode(path).ok_or(UNREADABLE)?.into()), database)
         } else {
-            if query.is_some() {
-                return Err("has parameters: give them as settings of their own");
+            match (query, &mut tls) {
+                (None, _) => {}
+                (Some(query), Some(tls)) => parameters(query, tls)?,
+                (Some(_), None) => return Err("has parameters: give them as settings of their own"),
             }
             let database = match path {
                 "" | "/" => None,
@@ -57,8 +67,29 @@ impl Url {
             };
             (Address::parse(host).ok_or(UNREADABLE)?, database)
         };
-        Ok(Self { address, username: part(username)?, password: part(password)?.map(Secret::new), database })
+        Ok(Self { address, username: part(username)?, password: part(password)?.map(Secret::new), database, tls })
     }
+}
+
+/// Reads the parameters of a URL for TLS.
+fn parameters(query: &str, tls: &mut TlsOptions) -> Result<(), &'static str> {
+    for parameter in query.split('&') {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let value = decode(value).filter(|value| !value.is_empty());
+        let value = value.ok_or("has a parameter without a value, or with one that cannot be read")?;
+        match name {
+            "ca_file" => tls.ca_file = Some(value.into()),
+            "cert_file" => tls.cert_file = Some(value.into()),
+            "key_file" => tls.key_file = Some(value.into()),
+            "server_name" => tls.server_name = Some(value),
+            _ => {
+                return Err(
+                    "has a parameter that larder does not know (only `ca_file`, `cert_file`, `key_file` and `server_name` are)",
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 fn decode(text: &str) -> Option<String> {
@@ -85,8 +116,27 @@ mod tests {
     fn url(text: &str) -> Result<String, &'static str> {
         Url::parse(text).map(|url| {
             let password = url.password.as_ref().map(Secret::expose);
-            format!("{} {:?} {password:?} {:?}", url.address, url.username, url.database)
+            let tls = url.tls.map(|tls| format!(" {tls:?}")).unwrap_or_default();
+            format!("{} {:?} {password:?} {:?}{tls}", url.address, url.username, url.database)
         })
+    }
+
+    #[test]
+    fn a_url_with_a_second_s_asks_for_tls() {
+        for (text, read) in [
+            ("rediss://host", TlsOptions::new()),
+            (
+                "rediss://ann:barley@host:6380/2?server_name=cache.internal",
+                TlsOptions::new().server_name("cache.internal"),
+            ),
+            (
+                "rediss://host?ca_file=/etc/ca.pem&cert_file=%2Fetc%2Fc.pem&key_file=/etc/c.key",
+                TlsOptions::new().ca_file("/etc/ca.pem").client_certificate("/etc/c.pem", "/etc/c.key"),
+            ),
+        ] {
+            assert_eq!(Url::parse(text).map(|url| url.tls).unwrap(), Some(read), "{text}");
+        }
+        assert!(Url::parse("rediss://host/#insecure").unwrap_err().contains("ca_file"));
     }
 
     #[test]
@@ -114,7 +164,13 @@ mod tests {
             "",
             "localhost:6379",
             "http://localhost",
-            "rediss://localhost",
+            "rediss://",
+            "rediss://localhost/#insecure",
+            "rediss://localhost?",
+            "rediss://localhost?ca_file=",
+            "rediss://localhost?server_name=%zz",
+            "rediss://localhost?barley=1",
+            "redis://localhost?server_name=cache",
             "redis://",
             "redis://:6379",
             "redis://host:port",

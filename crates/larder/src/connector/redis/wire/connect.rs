@@ -3,16 +3,18 @@
 use super::caller::{Caller, Direct};
 use super::confirming::{self, Confirming};
 use super::connection::{Connection, Identity};
+use super::dial::{Dialer, PERHAPS_TLS, Socket};
+use super::login::Renewed;
 use super::replies::{field, text, tolerated, version};
 use super::rights;
 use crate::clock::Clock;
-use crate::connector::redis::options::{Address, RedisOptions};
+use crate::connector::credentials::Login;
+use crate::connector::redis::options::RedisOptions;
 use crate::connector::remote::{Awaited, Trouble, What};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, Value};
+use redis::{AsyncConnectionConfig, ErrorKind, ProtocolVersion, RedisConnectionInfo, Value};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Commands that may wait to be written: room for a burst, not for an outage.
@@ -21,21 +23,43 @@ const WRITE_QUEUE: usize = 1024;
 /// The oldest version of Redis whose scripts can remove objects and write fences while the server is out of memory.
 const OLDEST: (u32, u32) = (7, 0);
 
+/// How connections to a server are made, and who logs in on them.
+struct Way<'a> {
+    config: &'a RedisOptions,
+    dialer: &'a Dialer,
+    login: &'a Login,
+}
+
 /// Connects to the server, and makes sure that the server serves. Returns the connection, and the task that drives it.
-pub(crate) async fn reach(config: &RedisOptions, clock: &Clock) -> Result<(Connection, Driver), Trouble> {
+pub(crate) async fn reach(
+    config: &RedisOptions,
+    dialer: &Dialer,
+    clock: &Clock,
+) -> Result<(Connection, Driver), Trouble> {
     let within = config.connect_timeout;
-    let in_time = async |connecting| {
-        tokio::time::timeout(within, connecting).await.map_err(|_| Trouble::TimedOut(Awaited::Connection)).flatten()
-    };
-    let (stream, mut driver) = in_time(connect(config)).await?;
+    let late = || Trouble::TimedOut(Awaited::Connection);
+    let asked = Instant::now();
+    let login = Login::now(config.username.as_deref(), config.password.as_ref(), config.provider.as_ref());
+    let login = tokio::time::timeout(within, login).await.map_err(|_| late()).flatten()?;
+    let way = Way { config, dialer, login: &login };
+    let in_time = async |connecting| tokio::time::timeout(within, connecting).await.map_err(|_| late()).flatten();
+    let (stream, mut driver) = in_time(connect(&way)).await?;
     let greeting = Arc::new(Connection::new(stream.clone(), Identity::default(), None));
     let caller = Direct { connection: &greeting, within };
     let mut identity = greet(&caller, config).await?;
     identity.missing = rights::try_out(&caller, &config.prefix).await?;
-    if config.wait_replicas == 0 {
-        return Ok((Connection::new(stream, identity, None), driver));
+    if let Some(renewal) = dialer.renewal() {
+        renewal.warn(clock.now());
     }
-    let (second, second_driver) = in_time(connect(config)).await?;
+    let bare = |stream: &MultiplexedConnection| Connection::new(stream.clone(), Identity::default(), None);
+    let renewed = |streams: &[&MultiplexedConnection]| {
+        Renewed::begin(config, streams.iter().map(|stream| bare(stream)).collect(), &login, asked)
+    };
+    if config.wait_replicas == 0 {
+        let renewed = renewed(&[&stream]);
+        return Ok((Connection::new(stream, identity, None).with_login(renewed), driver));
+    }
+    let (second, second_driver) = in_time(connect(&way)).await?;
     let other = Arc::new(Connection::new(second.clone(), Identity::default(), None));
     let other_identity = greet(&Direct { connection: &other, within }, config).await?;
     let prepare = async {
@@ -45,10 +69,11 @@ pub(crate) async fn reach(config: &RedisOptions, clock: &Clock) -> Result<(Conne
         wait.arg(0).arg(1);
         other.send(&wait).await
     };
-    tokio::time::timeout(within, prepare).await.map_err(|_| Trouble::TimedOut(Awaited::Connection)).flatten()?;
+    tokio::time::timeout(within, prepare).await.map_err(|_| late()).flatten()?;
+    let renewed = renewed(&[&stream, &second]);
     let confirming = Confirming::begin(second, config, clock.clone());
     driver.second = Some(Box::new(second_driver));
-    Ok((Connection::new(stream, identity, Some(confirming)), driver))
+    Ok((Connection::new(stream, identity, Some(confirming)).with_login(renewed), driver))
 }
 
 /// The task that reads and writes the socket. The task ends when the connection ends, and the connection ends with the task.
@@ -77,69 +102,46 @@ impl Drop for Driver {
     }
 }
 
-async fn connect(config: &RedisOptions) -> Result<(MultiplexedConnection, Driver), Trouble> {
-    match handshake(config, ProtocolVersion::RESP3).await {
+async fn connect(way: &Way<'_>) -> Result<(MultiplexedConnection, Driver), Trouble> {
+    match handshake(way, ProtocolVersion::RESP3).await {
         // A server, or a proxy, that does not know HELLO may be in good health: it speaks RESP2 only.
-        Err(trouble) if trouble.what() == Some(What::Fault) => handshake(config, ProtocolVersion::RESP2).await,
+        Err(trouble) if trouble.what() == Some(What::Fault) => handshake(way, ProtocolVersion::RESP2).await,
         other => other,
     }
 }
 
-async fn handshake(
-    config: &RedisOptions,
-    protocol: ProtocolVersion,
-) -> Result<(MultiplexedConnection, Driver), Trouble> {
-    let broken = |error: std::io::Error| Trouble::Error { what: What::Broken, text: error.to_string() };
-    match &config.address {
-        Address::Tcp { host, port } => {
-            let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await.map_err(broken)?;
-            tune(&stream, config.connect_timeout).map_err(broken)?;
-            multiplex(config, protocol, stream).await
-        }
-        #[cfg(unix)]
-        Address::Unix(path) => {
-            let stream = tokio::net::UnixStream::connect(path).await.map_err(broken)?;
-            multiplex(config, protocol, stream).await
-        }
-        #[cfg(not(unix))]
-        Address::Unix(_) => Err(Trouble::fault("Unix sockets are not available on this system")),
-    }
-}
-
-/// Turns off Nagle's delay, and lets the kernel notice a dead peer on an idle or stuck connection.
-fn tune(stream: &tokio::net::TcpStream, patience: Duration) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    let keepalive =
-        socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3));
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_tcp_user_timeout(Some(patience.max(Duration::from_secs(1)) * 5))?;
-    let _ = patience;
-    Ok(())
+async fn handshake(way: &Way<'_>, protocol: ProtocolVersion) -> Result<(MultiplexedConnection, Driver), Trouble> {
+    let socket = way.dialer.dial().await?;
+    multiplex(way, protocol, socket).await
 }
 
 async fn multiplex(
-    config: &RedisOptions,
+    way: &Way<'_>,
     protocol: ProtocolVersion,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    socket: Socket,
 ) -> Result<(MultiplexedConnection, Driver), Trouble> {
     let mut info = RedisConnectionInfo::default()
         .set_protocol(protocol)
-        .set_db(i64::from(config.database))
+        .set_db(i64::from(way.config.database))
         .set_lib_name("larder", env!("CARGO_PKG_VERSION"));
-    if let Some(username) = &config.username {
+    if let Some(username) = &way.login.username {
         info = info.set_username(username);
     }
-    if let Some(password) = &config.password {
+    if let Some(password) = &way.login.password {
         info = info.set_password(password.expose());
     }
     let options = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None)
         .set_pipeline_buffer_size(WRITE_QUEUE);
-    let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, options).await?;
-    Ok((connection, Driver { task: tokio::spawn(driver), second: None }))
+    match MultiplexedConnection::new_with_config(&info, socket, options).await {
+        Ok((connection, driver)) => Ok((connection, Driver { task: tokio::spawn(driver), second: None })),
+        // A server that expects TLS closes the connection, or answers with an alert.
+        Err(error) if way.dialer.is_plain_tcp() && matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) => {
+            Err(Trouble::broken(format!("{error}; {PERHAPS_TLS}")))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Makes sure that the server serves, runs scripts and is not too old. Returns which server it is.

@@ -1,6 +1,7 @@
 //! [`Connection`]: one multiplexed connection, and what larder knows of the server at its other end.
 
 use super::confirming::Confirming;
+use super::login::Renewed;
 use super::replies::grave;
 use super::rights::Missing;
 use crate::connector::redis::scripts::Script;
@@ -28,6 +29,8 @@ pub(crate) struct Connection {
     pub(crate) identity: Identity,
     /// In strict mode: what asks whether the replicas have the changes.
     pub(crate) confirming: Option<Confirming>,
+    /// What keeps the credentials valid, if they end.
+    login: Option<Renewed>,
     /// By how many ms at most the server's clock is ahead of this node's. [`UNKNOWN`] until the server was asked.
     ahead: AtomicI64,
     /// Whether an operation needs to know the server's time, so that the heartbeat asks for it.
@@ -39,7 +42,17 @@ const UNKNOWN: i64 = i64::MIN;
 impl Connection {
     pub(crate) fn new(stream: MultiplexedConnection, identity: Identity, confirming: Option<Confirming>) -> Self {
         let (ahead, needs_time) = (AtomicI64::new(UNKNOWN), AtomicBool::new(false));
-        Self { stream, name: fastrand::u64(1..), identity, confirming, ahead, needs_time }
+        Self { stream, name: fastrand::u64(1..), identity, confirming, login: None, ahead, needs_time }
+    }
+
+    /// The same connection, whose credentials are kept valid.
+    pub(crate) fn with_login(self, login: Option<Renewed>) -> Self {
+        Self { login, ..self }
+    }
+
+    /// Whether the credentials have ended without new ones.
+    pub(crate) fn login_has_ended(&self) -> bool {
+        self.login.as_ref().is_some_and(Renewed::has_ended)
     }
 
     /// Sends one command.

@@ -1,11 +1,16 @@
 //! What replies mean: the shapes that larder expects, and which kind of trouble an error is.
 
+use super::dial::refuses_certificate;
 use crate::connector::remote::{Trouble, What};
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 
 impl From<RedisError> for Trouble {
     fn from(error: RedisError) -> Self {
-        let what = kind_of(error.kind(), error.code(), error.detail(), error.is_unrecoverable_error());
+        let what = if refuses_certificate(&error) {
+            What::Refused
+        } else {
+            kind_of(error.kind(), error.code(), error.detail(), error.is_unrecoverable_error())
+        };
         Self::Error { what, text: discreet(error.to_string()) }
     }
 }
