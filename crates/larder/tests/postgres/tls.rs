@@ -9,8 +9,8 @@ use larder_testing::log::Log;
 use larder_testing::postgres::{PostgresServer, required};
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tracing::Level;
 
@@ -229,14 +229,21 @@ async fn a_pair_that_does_not_match_keeps_the_old_one() {
     }
 }
 
-struct Tokens(Arc<AtomicUsize>);
+/// What the issuer gives at the moment, and how often it was asked. The first time it gives nothing.
+#[derive(Default)]
+struct Tokens {
+    token: Mutex<String>,
+    asked: AtomicUsize,
+}
 
-impl CredentialsProvider for Tokens {
+struct Issuer(Arc<Tokens>);
+
+impl CredentialsProvider for Issuer {
     async fn credentials(&self) -> Result<Credentials, Box<dyn Error + Send + Sync>> {
-        match self.0.fetch_add(1, Ordering::SeqCst) {
-            0 => Err("the issuer is being restarted".into()),
-            asked => Ok(Credentials::new(format!("token {asked}")).username("larder")),
+        if self.0.asked.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Err("the issuer is being restarted".into());
         }
+        Ok(Credentials::new(self.0.token.lock().unwrap().clone()).username("larder"))
     }
 }
 
@@ -245,18 +252,24 @@ impl CredentialsProvider for Tokens {
 async fn a_program_provides_the_password_at_each_connect() {
     for secured in Secured::all().await {
         secured.let_in("host all all all scram-sha-256");
-        secured.server.psql("ALTER ROLE larder PASSWORD 'token 1'").unwrap();
-        let asked = Arc::new(AtomicUsize::new(0));
+        let tokens = Arc::new(Tokens::default());
+        let issue = |token: &str| {
+            secured.server.psql(&format!("ALTER ROLE larder PASSWORD '{token}'")).unwrap();
+            token.clone_into(&mut tokens.token.lock().unwrap());
+        };
+        issue("barley");
         let (log, _guard) = Log::begin(Level::INFO);
-        let node = Node::begin(secured.options("sslmode=require").credentials_provider(Tokens(asked.clone())));
+        let node = Node::begin(secured.options("sslmode=require").credentials_provider(Issuer(tokens.clone())));
         node.readable().await;
         assert_eq!(log.count(&["no credentials: the issuer is being restarted"]), 1, "{}", log.text());
-        assert_eq!(asked.load(Ordering::SeqCst), 2);
-        secured.server.psql("ALTER ROLE larder PASSWORD 'token 2'").unwrap();
+        let asked = tokens.asked.load(Ordering::SeqCst);
+        issue("rye");
+        assert!(node.name_by_id("nobody").await.is_none());
+        assert_eq!(tokens.asked.load(Ordering::SeqCst), asked, "the sessions go on");
         secured.end_sessions();
         until("the connection is lost", || log.count(&["given up"]) > 0).await;
         node.readable().await;
-        assert_eq!(asked.load(Ordering::SeqCst), 3);
+        assert!(tokens.asked.load(Ordering::SeqCst) > asked);
     }
 }
 
