@@ -244,7 +244,10 @@ impl PostgresServer {
     /// Kills the server (SIGKILL), and returns when it is gone. Its sessions end a moment later. To kill a dead server is fine.
     pub fn kill(&self) {
         let process = self.process().take();
+        // Sessions that are stopped would never notice that their server is gone.
+        let others = process.as_ref().and_then(|first| children(first.id()).ok()).unwrap_or_default();
         drop(process);
+        others.into_iter().filter(|(_, state)| *state == 'T').for_each(|(pid, _)| signal(pid, Signal::KILL));
     }
 
     /// Kills the server with all its processes at one moment, as a machine ends that loses power: none of them does anything after another one has ended.
@@ -617,6 +620,25 @@ mod tests {
         let deadline = Instant::now() + START;
         while there()? {
             assert!(Instant::now() < deadline, "it is left");
+            sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_dropped_while_it_is_stopped_leaves_no_process() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let server = PostgresServer::start(&required()?.remove(0), &[]).await?;
+        server.stop()?;
+        let others = children(server.pid().ok_or("it does not run")?)?;
+        assert!(!others.is_empty());
+        drop(server);
+        let is_left = |(pid, _): &(i32, char)| {
+            fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        let deadline = Instant::now() + START;
+        while others.iter().any(is_left) {
+            assert!(Instant::now() < deadline, "processes are left");
             sleep(Duration::from_millis(10)).await;
         }
         Ok(())
