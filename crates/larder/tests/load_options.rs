@@ -33,7 +33,7 @@ const SHORT: Duration = Duration::from_millis(60);
 /// A place for caches, and how time passes there.
 enum Place {
     Memory(Clock, ManualClock),
-    Redis(Server),
+    Redis(Box<Server>),
 }
 
 impl Place {
@@ -46,7 +46,7 @@ impl Place {
         let mut places = vec![Self::memory()];
         let servers = if cfg!(feature = "redis") { required().unwrap() } else { Vec::new() };
         for binary in servers {
-            places.push(Self::Redis(Server::start(&binary, ServerOptions::default()).await.unwrap()));
+            places.push(Self::Redis(Box::new(Server::start(&binary, ServerOptions::default()).await.unwrap())));
         }
         places
     }

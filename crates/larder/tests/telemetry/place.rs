@@ -16,7 +16,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(600);
 pub(crate) enum Place {
     Memory(Clock, ManualClock),
     Noop,
-    Redis(Server),
+    Redis(Box<Server>),
     /// A server that is not there.
     Down(tempfile::TempDir),
 }
@@ -32,7 +32,7 @@ impl Place {
         let mut places = vec![Self::memory()];
         let servers = if cfg!(feature = "redis") { required().unwrap() } else { Vec::new() };
         for binary in servers {
-            places.push(Self::Redis(Server::start(&binary, ServerOptions::default()).await.unwrap()));
+            places.push(Self::Redis(Box::new(Server::start(&binary, ServerOptions::default()).await.unwrap())));
         }
         places
     }
