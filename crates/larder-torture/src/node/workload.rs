@@ -330,11 +330,12 @@ impl Desk {
         self.ends(task);
     }
 
-    /// Truncates the cache now and then.
+    /// Truncates the cache now and then. The first time comes soon, because on a busy machine a node may be killed before a later one.
     async fn change_in_bulk(self: Arc<Self>, task: u32) {
         let mut rng = self.rng(task);
+        let mut pauses = 1..10;
         while !self.is_ending() {
-            for _ in 0..rng.u32(10..60) {
+            for _ in 0..rng.u32(std::mem::replace(&mut pauses, 10..60)) {
                 self.recorder.begins(task);
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 if self.is_ending() {
