@@ -125,6 +125,7 @@ impl Sources {
     }
 
     /// Whether this cache is declared to keep its objects elsewhere.
+    #[cfg(feature = "postgres")]
     pub(crate) fn is_elsewhere(&self, cache: &str) -> bool {
         self.elsewhere.contains(cache)
     }

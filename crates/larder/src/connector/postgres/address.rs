@@ -5,7 +5,7 @@
 //!
 //! libpq's environment variables (`PGPASSWORD` and the like) and its files in the home directory are not read.
 
-use super::options::{PORT, Url, UrlError};
+use super::options::{Url, UrlError, port};
 use super::tls::{Mode, TlsOptions};
 use crate::connector::tls::Roots;
 use std::collections::BTreeMap;
@@ -88,10 +88,8 @@ fn places(
         let read: IpAddr = address.parse().map_err(|_| wrong("hostaddr", "is not an IP address, or a list of them"))?;
         config.hostaddr(read);
     }
-    for port in ports.iter().flat_map(|ports| ports.split(',')) {
-        let read: Option<u16> =
-            if port.is_empty() { Some(5432) } else { port.trim().parse().ok().filter(|port| *port > 0) };
-        config.port(read.ok_or_else(|| wrong("port", PORT))?);
+    for one in ports.iter().flat_map(|ports| ports.split(',')) {
+        config.port(port(one)?);
     }
     let (hosts, addresses, ports) = (config.get_hosts().len(), config.get_hostaddrs().len(), config.get_ports().len());
     if hosts > 0 && addresses > 0 && hosts != addresses {

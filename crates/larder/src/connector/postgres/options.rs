@@ -3,9 +3,9 @@
 
 mod url;
 
+pub(crate) use url::Url;
 #[cfg(feature = "postgres")]
-pub(crate) use url::PORT;
-pub(crate) use url::{Url, UrlError};
+pub(crate) use url::{UrlError, port};
 
 use crate::breaker::BreakerOptions;
 use crate::connector::credentials::{CredentialsProvider, Provider};

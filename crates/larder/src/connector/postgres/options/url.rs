@@ -71,7 +71,6 @@ const FOREIGN: [&str; 23] = [
 
 const UNKNOWN: &str = "has a parameter that libpq does not know: correct its name, and percent-encode or quote special characters in values";
 const NO_HOST: &str = "is missing: give a host, or the folder of a Unix socket";
-pub(crate) const PORT: &str = "is not a number from 1 to 65535, or a list of them";
 
 /// Why a text does not say where a database is. It shows no part of the text, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +108,15 @@ impl From<UrlError> for OptionError {
             Some(parameter) => Self::hidden(parameter, wrong).within("url: "),
         }
     }
+}
+
+/// A port of the list. One that is not given is PostgreSQL's own.
+pub(crate) fn port(text: &str) -> Result<u16, UrlError> {
+    if text.is_empty() {
+        return Ok(5432);
+    }
+    let wrong = "is not a number from 1 to 65535, or a list of them";
+    text.trim().parse().ok().filter(|port| *port > 0).ok_or(UrlError::of("port", wrong))
 }
 
 /// Settings with one value for each host. When they are given again, further hosts are added.
@@ -151,10 +159,7 @@ impl Url {
         if url.is_empty() {
             return Err(UrlError::of("host", NO_HOST));
         }
-        let number = |port: &str| port.is_empty() || port.trim().parse::<u16>().is_ok_and(|port| port > 0);
-        if !url.get("port").unwrap_or_default().split(',').all(number) {
-            return Err(UrlError::of("port", PORT));
-        }
+        url.get("port").unwrap_or_default().split(',').try_for_each(|one| port(one).map(drop))?;
         #[cfg(feature = "postgres")]
         crate::connector::postgres::address::read(&url)?;
         Ok((url, password))
@@ -339,6 +344,7 @@ mod tests {
             (" host = h  port=1 password='it\\'s \\\\ rye' ", "host=h port=1", Some("it's \\ rye")),
             ("host=h user='a b'", "host=h user='a b'", None),
             ("host=h password=''", "host=h", None),
+            ("postgres://jo%40x:s%2Fe%3Ac@h", "user=jo@x host=h port=5432", Some("s/e:c")),
             ("postgres://jo:@h:/d", "user=jo host=h port=5432 dbname=d", None),
             ("postgres://h?ssl=true", "host=h port=5432 sslmode=require", None),
             ("host=a host=b user=ann user=bob", "host=a,b user=bob", None),
@@ -372,6 +378,8 @@ mod tests {
             ("postgres://jo:hunter2@h:hunter2/d", "url: port"),
             ("postgres://jo:hunter2@/d", "url: host"),
             ("host=h hostaddr=hunter2", "url: hostaddr"),
+            ("host=h port=hunter2", "url: port"),
+            ("postgres://h?keepalives=hunter2", "url: keepalives"),
             ("host=a,b port=1,2,3", "url: port"),
             ("host=a target_session_attrs=standby", "url: target_session_attrs"),
             ("host=a sslmode=hunter2", "url: sslmode"),
