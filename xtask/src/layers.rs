@@ -31,6 +31,7 @@ const ORDER: &[&str] = &[
     "connector::tls",
     "connector::redis::options",
     "connector::postgres::tls",
+    "connector::postgres::options::url",
     "connector::postgres::address",
     "connector::postgres::options",
     "connector::redis::index_names",

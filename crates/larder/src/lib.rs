@@ -78,7 +78,7 @@ pub mod feed {
     pub(crate) mod options;
 
     pub use declaration::{Source, Sources};
-    pub use options::{FeedOptions, FollowOptions};
+    pub use options::{FeedOptions, FollowOptions, Wake};
 }
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

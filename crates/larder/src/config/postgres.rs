@@ -8,7 +8,7 @@ use super::setting::{
     time, written_bytes, written_text,
 };
 use super::tree::Node;
-use crate::connector::postgres::options::{PostgresOptions, Url, accepted};
+use crate::connector::postgres::options::{PostgresOptions, Url, accepted, read_url};
 use crate::connector::secret::{HIDDEN, Secret};
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
         name: "url",
         give: "postgres://user:password@host:port/database, or keys and values such as `host=… user=… dbname=…`",
         read: |postgres, node| {
-            let read = Url::parse(text(node)?).map_err(|reason| Refused::Hidden(reason.to_string()))?;
+            let read = read_url(text(node)?).map_err(|reason| Refused::Hidden(reason.to_string()))?;
             (postgres.options.url, postgres.in_url) = read;
             Ok(())
         },

@@ -124,7 +124,7 @@ pub(crate) use login::Login;
 
 #[cfg(any(feature = "redis", feature = "postgres"))]
 mod login {
-    use super::Provider;
+    use crate::connector::credentials::Provider;
     use crate::connector::remote::{Trouble, What};
     use crate::connector::secret::Secret;
     use std::time::Duration;

@@ -5,7 +5,7 @@
 //!
 //! libpq's environment variables (`PGPASSWORD` and the like) and its files in the home directory are not read.
 
-use super::options::{Url, UrlError, port};
+use super::options::url::{Url, UrlError, port};
 use super::tls::{Mode, TlsOptions};
 use crate::connector::tls::Roots;
 use std::collections::BTreeMap;

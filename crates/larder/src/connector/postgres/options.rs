@@ -1,12 +1,12 @@
 //! [`PostgresOptions`]: the database, the password, the time-outs and the limits. A program and a configuration file give the same
 //! options, and [`PostgresOptions::validate`] checks them for both.
 
-mod url;
+pub(crate) mod url;
 
-pub(crate) use url::Url;
+pub(crate) use url::{Url, UrlError};
+
 #[cfg(feature = "postgres")]
-pub(crate) use url::{UrlError, port};
-
+use super::address;
 use crate::breaker::BreakerOptions;
 use crate::connector::credentials::{CredentialsProvider, Provider};
 use crate::connector::secret::Secret;
@@ -75,6 +75,14 @@ pub struct PostgresOptions {
     pub prune_interval: Duration,
 }
 
+/// Reads a URL, or keys and values, and checks that they can be honoured together. Returns the password separately.
+pub(crate) fn read_url(text: &str) -> Result<(Url, Option<Secret>), UrlError> {
+    let read = Url::parse(text)?;
+    #[cfg(feature = "postgres")]
+    address::read(&read.0)?;
+    Ok(read)
+}
+
 impl PostgresOptions {
     /// The defaults, for the database of a URL (`postgres://user:password@host:port/database?…`) or of a list of keys and values
     /// (`host=… user=… dbname=…`), as libpq takes them: several hosts, Unix sockets, and TLS by `sslmode`, `sslrootcert`, `sslcert` and
@@ -85,7 +93,7 @@ impl PostgresOptions {
     ///
     /// The text is neither, or has a parameter that cannot be honoured. The error never shows the text: it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, OptionError> {
-        let (url, password) = Url::parse(url)?;
+        let (url, password) = read_url(url)?;
         Ok(Self { password, ..Self::new(url) })
     }
 
