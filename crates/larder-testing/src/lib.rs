@@ -7,6 +7,7 @@
 //! | [`mod@model`] | random operations on a connector; its answers are compared with those of the reference |
 //! | [`mod@reference`] | a connector that implements the contract in the simplest way, to compare other connectors with |
 //! | [`server`] | real Redis and Valkey servers on temporary sockets, with kill, stop, continue and restart |
+//! | [`cluster`] | real clusters of them, with failover and moving slots |
 //! | [`postgres`] | real PostgreSQL servers on temporary sockets, with kill, stop, continue, restart and standbys |
 //! | [`pgbouncer`] | a real PgBouncer in front of one, with kill and restart |
 //! | `certificates` | authorities and certificates, for tests of TLS |
@@ -19,6 +20,7 @@
 
 #[cfg(feature = "certificates")]
 pub mod certificates;
+pub mod cluster;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(feature = "conformance")]

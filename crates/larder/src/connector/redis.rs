@@ -23,14 +23,18 @@ use crate::telemetry::Latencies;
 use single::{SingleServer, Store};
 use std::sync::Arc;
 
+mod cluster;
 mod index_names;
 pub mod inspect;
 pub(crate) mod layout;
 pub(crate) mod options;
 pub(crate) mod scripts;
 pub(crate) mod single;
+pub(crate) mod slots;
+pub(crate) mod topology;
 pub(crate) mod wire;
 
+pub use cluster::RedisCluster;
 pub use options::{Address, RedisOptions, TlsOptions};
 
 /// A Redis or Valkey server, and the connection to it.
@@ -70,13 +74,10 @@ impl Redis {
     /// See [`RedisError`] and [`RedisOptions::validate`]. Nothing that the server does is an error here.
     pub fn open(config: RedisOptions) -> Result<Self, RedisError> {
         config.validate()?;
-        let options = ServerOptions {
-            connect_timeout: config.connect_timeout,
-            operation_timeout: config.operation_timeout,
-            journal_limit: config.journal_limit,
-            journal_bytes: config.journal_bytes,
-            breaker: config.whole_breaker(),
-        };
+        if config.cluster.is_some() {
+            return Err(OptionError::new("cluster", "given", "no `cluster`, or open a `RedisCluster`").into());
+        }
+        let options = server_options(&config);
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
         let server = Server::open("redis", SingleServer::new(config), options, Clock::system(), &runtime)?;
         Ok(Self { server })
@@ -88,9 +89,7 @@ impl Redis {
     ///
     /// The schema cannot be used: see [`Schema::validate`]. For example, a name with a colon could reach another cache's keys.
     pub fn connector(&self, schema: Schema) -> Result<RedisConnector, OptionError> {
-        let link = self.server.link();
-        let local = link.kind().local(&schema, link.clock());
-        Ok(RedisConnector { store: self.server.cache(schema, local)?, server: self.server.clone() })
+        RedisConnector::on(&self.server, schema)
     }
 
     /// Reads the files of [`TlsOptions`] now, so that new connections use what stands there. Larder does so by itself before each
@@ -139,10 +138,35 @@ impl std::fmt::Debug for Redis {
     }
 }
 
-/// One cache on a [`Redis`] server.
+fn server_options(config: &RedisOptions) -> ServerOptions {
+    ServerOptions {
+        connect_timeout: config.connect_timeout,
+        operation_timeout: config.operation_timeout,
+        journal_limit: config.journal_limit,
+        journal_bytes: config.journal_bytes,
+        breaker: config.whole_breaker(),
+    }
+}
+
+/// One cache on a [`Redis`] server, or in a [`RedisCluster`].
 pub struct RedisConnector {
     store: Arc<Store>,
     server: Server<SingleServer>,
+}
+
+impl RedisConnector {
+    fn on(server: &Server<SingleServer>, schema: Schema) -> Result<Self, OptionError> {
+        let link = server.link();
+        let local = link.kind().local(&schema, link.clock());
+        Ok(Self { store: server.cache(schema, local)?, server: server.clone() })
+    }
+
+    /// The breaker of the cache's connection: its state, its events, and the switches to force it. On one server all caches share it. In a cluster
+    /// each cache has its own.
+    #[must_use]
+    pub fn breaker(&self) -> &Breaker {
+        self.server.breaker()
+    }
 }
 
 impl std::fmt::Debug for RedisConnector {

@@ -4,6 +4,7 @@
 mod absence;
 mod audit;
 mod clearing;
+mod cluster;
 mod cost;
 mod credentials;
 mod crowd;

@@ -99,7 +99,7 @@ impl Inspector {
     pub async fn open(config: RedisOptions) -> Result<Self, InspectError> {
         config.validate()?;
         let config = config.client_name(CLIENT_NAME);
-        let (connection, driver) = connect::reach(&config, &Dialer::new(&config), &Clock::system())
+        let (connection, driver) = connect::reach(&config, &Dialer::new(&config), &config.prefix, &Clock::system())
             .await
             .map_err(|trouble| server_error(&config, &trouble))?;
         let inspector = Self { connection: Arc::new(connection), config, _driver: driver };

@@ -18,7 +18,9 @@
 //! A *note* says that the source has nothing under a key. It stands in the object key of a primary key, or in the index key of a secondary
 //! key, and has 12 bytes: the key's mark and `none`. No reader takes a note for an object or a hint.
 //!
-//! The names of prefixes, caches and indexes contain no colon, and a key always comes last. So no key can reach into another name, whatever
+//! In a cluster the cache's name stands in braces, `prefix:{cache}:…`, and so does that of `prefix:{cache}::w`.
+//!
+//! The names of prefixes, caches and indexes contain no colon and no brace, and a key always comes last. So no key can reach into another name, whatever
 //! bytes it contains.
 
 use crate::connector::redis::index_names;
@@ -44,17 +46,14 @@ enum Names {
 }
 
 impl Layout {
-    pub(crate) fn new(prefix: &str, schema: &Schema) -> Self {
-        Self {
-            base: format!("{prefix}:{}:", schema.cache),
-            fingerprint: format!("{:016x}", schema.fingerprint),
-            indexes: Names::Schema(schema.indexes),
-        }
+    /// `base` is what the names of all keys begin with: see [`base`].
+    pub(crate) fn new(base: String, schema: &Schema) -> Self {
+        Self { base, fingerprint: format!("{:016x}", schema.fingerprint), indexes: Names::Schema(schema.indexes) }
     }
 
     /// The layout for an operator, who knows names but no schema. The empty fingerprint registers nothing in the clock.
     pub(crate) fn without_schema(prefix: &str, cache: &str, index: &str) -> Self {
-        Self { base: format!("{prefix}:{cache}:"), fingerprint: String::new(), indexes: Names::One(index.to_owned()) }
+        Self { base: base(prefix, cache), fingerprint: String::new(), indexes: Names::One(index.to_owned()) }
     }
 
     pub(crate) fn clock(&self) -> String {
@@ -210,6 +209,16 @@ impl Layout {
     pub(crate) fn primary_of(hint: &[u8]) -> Option<&[u8]> {
         hint.get(12..).filter(|primary| !primary.is_empty())
     }
+}
+
+/// What the names of all keys of a cache begin with.
+pub(crate) fn base(prefix: &str, cache: &str) -> String {
+    format!("{prefix}:{cache}:")
+}
+
+/// The same in a cluster: the cache's name is the hash tag of all its keys, so that they are in one slot, and every script finds them on one node.
+pub(crate) fn base_in_cluster(prefix: &str, cache: &str) -> String {
+    format!("{prefix}:{{{cache}}}:")
 }
 
 /// A pattern that matches `before` literally, and then `rest`.

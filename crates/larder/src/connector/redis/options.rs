@@ -51,7 +51,10 @@ pub(crate) mod accepted {
 pub struct RedisOptions {
     /// Where the server listens. Default `127.0.0.1:6379`.
     pub address: Address,
-    /// The database, by number. Default 0.
+    /// The nodes of a cluster that are asked for the others, beside [`address`](Self::address); `None`: the server is no node of a cluster. For
+    /// [`RedisCluster`](super::RedisCluster) only. Default `None`.
+    pub cluster: Option<Vec<Address>>,
+    /// The database, by number. In a cluster there is only 0. Default 0.
     pub database: u32,
     /// The user that logs in. `None`: the server's default user.
     pub username: Option<String>,
@@ -100,6 +103,7 @@ impl Default for RedisOptions {
     fn default() -> Self {
         Self {
             address: Address::Tcp { host: "127.0.0.1".into(), port: 6379 },
+            cluster: None,
             database: 0,
             username: None,
             password: None,
@@ -156,6 +160,21 @@ impl RedisOptions {
     #[must_use]
     pub fn address(mut self, address: impl Into<Address>) -> Self {
         self.address = address.into();
+        self
+    }
+
+    /// The same options for the cluster that the server at [`address`](#structfield.address) is a node of, and so are these. One node is enough; the
+    /// others are asked when it does not answer.
+    ///
+    /// ```
+    /// use larder::connector::redis::RedisOptions;
+    ///
+    /// let options = RedisOptions::new("10.0.0.1:7000").cluster(["10.0.0.2:7000", "10.0.0.3:7000"]);
+    /// assert!(options.validate().is_ok());
+    /// ```
+    #[must_use]
+    pub fn cluster<A: Into<Address>>(mut self, nodes: impl IntoIterator<Item = A>) -> Self {
+        self.cluster = Some(nodes.into_iter().map(Into::into).collect());
         self
     }
 
@@ -240,6 +259,17 @@ impl RedisOptions {
                 "address",
                 "is neither a host and a port nor the path of a Unix socket, or the path is too long (Linux takes 107 bytes)",
             ));
+        }
+        if let Some(nodes) = &self.cluster {
+            if !nodes.iter().all(Address::is_reachable) {
+                refuse(OptionError::hidden(
+                    "cluster",
+                    "has a node that is not a host and a port, such as 10.0.0.1:7000",
+                ));
+            }
+            if self.database != 0 {
+                refuse(OptionError::new("database", self.database, "0, because a cluster has no other"));
+            }
         }
         if self.database > LAST_DATABASE {
             refuse(OptionError::new("database", self.database, accepted::DATABASE));

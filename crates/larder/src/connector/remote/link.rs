@@ -240,7 +240,8 @@ impl<P: ServerKind> Link<P> {
         if live.timeouts.load(Ordering::Relaxed) > 0 {
             live.timeouts.store(0, Ordering::Relaxed);
         }
-        if let Some(What::Broken | What::ReadOnly | What::Refused | What::NotServing) = trouble.and_then(Trouble::what)
+        if let Some(What::Broken | What::ReadOnly | What::Refused | What::NotServing | What::Moved) =
+            trouble.and_then(Trouble::what)
         {
             self.give_up_on(live);
         }
@@ -259,6 +260,7 @@ pub(crate) fn report(permit: Permit<'_>, trouble: &Trouble) {
         Trouble::TimedOut(awaited) => permit.failure(awaited.text()),
         Trouble::Error { what, text } => match what {
             What::Broken | What::NotServing | What::Busy | What::ReadOnly => permit.failure(text.clone()),
+            What::Moved | What::Moving => permit.neutral(),
             // A right that is missing while connecting, or in every cache, keeps everybody out.
             What::Refused | What::Forbidden => permit.refusal(text.clone()),
             // The server answered, so it is healthy.

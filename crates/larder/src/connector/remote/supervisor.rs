@@ -275,7 +275,7 @@ impl<P: ServerKind> Supervisor<P> {
         match (&trouble, trouble.what()) {
             // The clock was lost again meanwhile; or the cache is recovered, and replicas have yet to confirm its journal.
             (Trouble::Unavailable | Trouble::Unconfirmed, _) => {}
-            (_, Some(What::Full | What::Fault | What::WrongType | What::NoScript)) => {}
+            (_, Some(What::Full | What::Fault | What::WrongType | What::NoScript | What::Moving)) => {}
             (_, Some(What::Refused | What::Forbidden)) => *refused = Some(trouble.clone()),
             _ => return Err(trouble),
         }

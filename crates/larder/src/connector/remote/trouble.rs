@@ -56,6 +56,10 @@ pub enum What {
     NotServing,
     /// The server serves nobody for a while, but keeps its data. A failure.
     Busy,
+    /// What was asked for is on another server now. It says nothing about this server's health; the connection is given up.
+    Moved,
+    /// What was asked for is on its way to another server, so that this one can do nothing with it for a while. It says nothing about its health.
+    Moving,
     /// The server is a replica now; a new connection may find the master. A failure; the connection is given up.
     ReadOnly,
     /// The server refuses the login, or something that every operation needs. The breaker opens at once; the connection is given up.
@@ -95,7 +99,7 @@ impl Trouble {
     /// Whether the error concerns only this one of several commands that were sent together.
     #[must_use]
     pub fn is_of_its_command(&self) -> bool {
-        let alone = [What::Fault, What::WrongType, What::NoScript, What::Full, What::Forbidden];
+        let alone = [What::Fault, What::WrongType, What::NoScript, What::Full, What::Forbidden, What::Moving];
         self.what().is_some_and(|what| alone.contains(&what))
     }
 }

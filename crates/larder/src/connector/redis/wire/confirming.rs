@@ -65,13 +65,13 @@ struct Asking {
 }
 
 impl Confirming {
-    pub(crate) fn begin(connection: MultiplexedConnection, config: &RedisOptions, clock: Clock) -> Self {
+    pub(crate) fn begin(connection: MultiplexedConnection, config: &RedisOptions, spare: &str, clock: Clock) -> Self {
         let (joining, joined) = mpsc::unbounded_channel();
         let lagging_until = Arc::new(AtomicU64::new(0));
         let asking = Asking {
             server: config.address.to_string(),
             connection,
-            key: key(config),
+            key: key(spare),
             replicas: config.wait_replicas,
             patience: config.wait_timeout,
             within: config.wait_timeout.saturating_add(config.operation_timeout),
@@ -161,16 +161,15 @@ impl Asking {
     }
 }
 
-/// The key that a round writes. It holds nothing, and all caches of a prefix share it. It belongs to no cache, because no cache has an
-/// empty name.
-fn key(config: &RedisOptions) -> String {
-    format!("{}::w", config.prefix)
+/// The key that a round writes. It holds nothing, and belongs to no cache.
+fn key(spare: &str) -> String {
+    format!("{spare}::w")
 }
 
 /// Makes sure that the second connection leads to the same server as the first. If the server does not tell its identity, this writes
 /// a token on the first connection and reads it on the second.
 pub(crate) async fn same_server(
-    config: &RedisOptions,
+    spare: &str,
     (first, one): (&Connection, &Identity),
     (second, other): (&Connection, &Identity),
 ) -> Result<(), Trouble> {
@@ -179,10 +178,10 @@ pub(crate) async fn same_server(
     } else {
         let token = format!("{:016x}", fastrand::u64(..));
         let mut write = scripts::CONFIRM.by_code();
-        write.arg(1).arg(key(config)).arg(&token);
+        write.arg(1).arg(key(spare)).arg(&token);
         first.send(&write).await?;
         let mut read = redis::cmd("GET");
-        read.arg(key(config));
+        read.arg(key(spare));
         bytes(second.send(&read).await?).is_some_and(|found| found == token.as_bytes())
     };
     let text = || "the connection for WAIT led to another server".to_owned();

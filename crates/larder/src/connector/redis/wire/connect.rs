@@ -12,7 +12,7 @@ use crate::connector::credentials::Login;
 use crate::connector::redis::options::RedisOptions;
 use crate::connector::remote::{Awaited, Trouble, What};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ErrorKind, ProtocolVersion, RedisConnectionInfo, Value};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, Value};
 use std::sync::Arc;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
@@ -30,10 +30,12 @@ struct Way<'a> {
     login: &'a Login,
 }
 
-/// Connects to the server, and makes sure that the server serves. Returns the connection, and the task that drives it.
+/// Connects to the server, and makes sure that the server serves. Returns the connection, and the task that drives it. `spare` begins names of
+/// keys that belong to no cache (`<spare>:r`), and that this server must serve.
 pub(crate) async fn reach(
     config: &RedisOptions,
     dialer: &Dialer,
+    spare: &str,
     clock: &Clock,
 ) -> Result<(Connection, Driver), Trouble> {
     let within = config.connect_timeout;
@@ -47,7 +49,7 @@ pub(crate) async fn reach(
     let greeting = Arc::new(Connection::new(stream.clone(), Identity::default(), None));
     let caller = Direct { connection: &greeting, within };
     let mut identity = greet(&caller, config).await?;
-    identity.missing = rights::try_out(&caller, &config.prefix).await?;
+    identity.missing = rights::try_out(&caller, spare).await?;
     if let Some(renewal) = dialer.renewal() {
         renewal.warn(clock.now());
     }
@@ -63,7 +65,7 @@ pub(crate) async fn reach(
     let other = Arc::new(Connection::new(second.clone(), Identity::default(), None));
     let other_identity = greet(&Direct { connection: &other, within }, config).await?;
     let prepare = async {
-        confirming::same_server(config, (&greeting, &identity), (&other, &other_identity)).await?;
+        confirming::same_server(spare, (&greeting, &identity), (&other, &other_identity)).await?;
         // If this user may not run WAIT, larder finds out here, and not with the first invalidation.
         let mut wait = redis::cmd("WAIT");
         wait.arg(0).arg(1);
@@ -71,9 +73,19 @@ pub(crate) async fn reach(
     };
     tokio::time::timeout(within, prepare).await.map_err(|_| late()).flatten()?;
     let renewed = renewed(&[&stream, &second]);
-    let confirming = Confirming::begin(second, config, clock.clone());
+    let confirming = Confirming::begin(second, config, spare, clock.clone());
     driver.second = Some(Box::new(second_driver));
     Ok((Connection::new(stream, identity, Some(confirming)).with_login(renewed), driver))
+}
+
+/// Connects to the server, asks one question, and hangs up.
+pub(crate) async fn ask(config: &RedisOptions, dialer: &Dialer, question: &Cmd) -> Result<Value, Trouble> {
+    let asked = async {
+        let login = Login::now(config.username.as_deref(), config.password.as_ref(), config.provider.as_ref()).await?;
+        let (stream, _driver) = connect(&Way { config, dialer, login: &login }).await?;
+        Connection::new(stream, Identity::default(), None).send(question).await
+    };
+    tokio::time::timeout(config.connect_timeout, asked).await.unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)))
 }
 
 /// The task that reads and writes the socket. The task ends when the connection ends, and the connection ends with the task.
@@ -177,12 +189,23 @@ async fn greet(caller: &Direct<'_>, config: &RedisOptions) -> Result<Identity, T
         )));
     }
     match field(&server, "redis_mode").or(field(&server, "server_mode")) {
-        None | Some("standalone") => {}
+        None => {}
+        Some("standalone") if config.cluster.is_none() => {}
+        Some("cluster") if config.cluster.is_some() => {}
+        Some("standalone") => {
+            return Err(unusable(
+                "this server is no node of a cluster: give it as `address`, without `cluster`".to_owned(),
+            ));
+        }
+        Some("cluster") => {
+            return Err(unusable(
+                "this server is a node of a cluster: give `cluster: []`, or a URL that begins with `redis-cluster://`"
+                    .to_owned(),
+            ));
+        }
         Some("sentinel") => return Err(unusable("this is a Sentinel, not the server it watches".to_owned())),
         Some(mode) => {
-            return Err(unusable(format!(
-                "the server runs in {mode} mode; this version of larder needs a standalone one"
-            )));
+            return Err(unusable(format!("the server runs in {mode} mode, which larder does not know")));
         }
     }
     let replication = info(caller, "replication").await?.unwrap_or_default();

@@ -40,6 +40,8 @@ pub(crate) struct Dialer {
 struct Tls {
     /// The name that the certificate must bear.
     host: String,
+    /// Whether that name was given, and is the same for every server.
+    named: bool,
     patience: Duration,
     renewal: Arc<Renewal>,
 }
@@ -49,6 +51,13 @@ impl Dialer {
         let (address, patience) = (config.address.clone(), config.connect_timeout);
         let tls = config.tls.as_ref().map(|tls| Tls::new(tls, &address, patience));
         Self { address, patience, tls }
+    }
+
+    /// The same for another server, which shares the certificates. Its own must bear `server_name`, if that is given, or else this name, or
+    /// the host of the address.
+    pub(crate) fn to(&self, address: &Address, name: Option<&str>) -> Self {
+        let tls = self.tls.as_ref().map(|tls| tls.to(address, name));
+        Self { address: address.clone(), patience: self.patience, tls }
     }
 
     /// What makes the configuration of TLS, if there is TLS.
@@ -108,7 +117,17 @@ impl Tls {
             client: options.cert_file.clone().zip(options.key_file.clone()),
         };
         let renewal = Arc::new(Renewal::new(address.to_string(), files, &WORDS, configured));
-        Self { host, patience, renewal }
+        Self { host, named: options.server_name.is_some(), patience, renewal }
+    }
+
+    fn to(&self, address: &Address, name: Option<&str>) -> Self {
+        let host = match (name, address) {
+            _ if self.named => self.host.clone(),
+            (Some(name), _) => name.to_owned(),
+            (None, Address::Tcp { host, .. }) => host.clone(),
+            (None, Address::Unix(path)) => path.display().to_string(),
+        };
+        Self { host, named: self.named, patience: self.patience, renewal: self.renewal.clone() }
     }
 
     async fn handshake(&self, stream: TcpStream) -> Result<Encrypted, Trouble> {

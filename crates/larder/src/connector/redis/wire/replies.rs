@@ -1,6 +1,7 @@
 //! What replies mean: the shapes that larder expects, and which kind of trouble an error is.
 
 use super::dial::refuses_certificate;
+use crate::connector::redis::options::Address;
 use crate::connector::remote::{Trouble, What};
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 
@@ -48,6 +49,10 @@ fn kind_of(kind: ErrorKind, code: Option<&str>, detail: Option<&str>, unrecovera
     if forbidden.iter().any(|words| detail.starts_with(words)) {
         return What::Forbidden;
     }
+    // A script whose further keys, which it finds by itself, have left the node already.
+    if detail.contains("attempted to access a non local key") {
+        return What::Moving;
+    }
     match code {
         Some("NOPERM") => {
             let command = detail.split_once(MAY_NOT_RUN).and_then(|(_, rest)| rest.split('\'').next());
@@ -63,12 +68,12 @@ fn kind_of(kind: ErrorKind, code: Option<&str>, detail: Option<&str>, unrecovera
     }
     match kind {
         ErrorKind::Server(kind) => match kind {
-            ServerErrorKind::BusyLoading
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::TryAgain
-            | ServerErrorKind::Moved
-            | ServerErrorKind::Ask => What::NotServing,
+            ServerErrorKind::BusyLoading | ServerErrorKind::ClusterDown | ServerErrorKind::MasterDown => {
+                What::NotServing
+            }
+            ServerErrorKind::Moved => What::Moved,
+            // Larder never answers with ASKING: a script may find the clock on one node and the object on the other.
+            ServerErrorKind::TryAgain | ServerErrorKind::Ask => What::Moving,
             ServerErrorKind::ReadOnly => What::ReadOnly,
             ServerErrorKind::NoScript => What::NoScript,
             ServerErrorKind::NoPerm => What::Forbidden,
@@ -78,6 +83,15 @@ fn kind_of(kind: ErrorKind, code: Option<&str>, detail: Option<&str>, unrecovera
         ErrorKind::Io | ErrorKind::Parse => What::Broken,
         _ if unrecoverable => What::Broken,
         _ => What::Fault,
+    }
+}
+
+/// Where a key is now, as an error says that is of the kind [`What::Moved`].
+pub(crate) fn moved_to(trouble: &Trouble) -> Option<Address> {
+    match trouble {
+        // The slot's number, and host and port.
+        Trouble::Error { what: What::Moved, text } => Address::parse(text.split_whitespace().next_back()?),
+        _ => None,
     }
 }
 

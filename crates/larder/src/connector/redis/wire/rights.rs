@@ -175,10 +175,10 @@ struct Doubt {
 
 impl Rights {
     /// No right is known to be missing yet.
-    pub(crate) fn new(server: String, prefix: &str) -> Self {
+    pub(crate) fn new(server: String, spare: &str) -> Self {
         Self {
             server,
-            names: names(prefix),
+            names: names(spare),
             missing: AtomicU16::new(0),
             tried_at: AtomicU64::new(0),
             doubt: Mutex::new(None),
@@ -252,8 +252,8 @@ impl Rights {
 
 /// Asks for the rights on a new connection. An error means that the connection is of no use, for example because the user may not even
 /// run GET.
-pub(crate) async fn try_out(caller: &Direct<'_>, prefix: &str) -> Result<Option<Missing>, Trouble> {
-    let names = names(prefix);
+pub(crate) async fn try_out(caller: &Direct<'_>, spare: &str) -> Result<Option<Missing>, Trouble> {
+    let names = names(spare);
     let mut both = Pipeline::with_capacity(2);
     both.cmd("GET").arg(&names[0]);
     both.add_command(question(&names));
@@ -269,9 +269,8 @@ pub(crate) async fn try_out(caller: &Direct<'_>, prefix: &str) -> Result<Option<
     Ok(replies.get(1).and_then(Missing::told_by))
 }
 
-fn names(prefix: &str) -> [String; 2] {
-    // No cache has an empty name.
-    ["r", "s"].map(|end| format!("{prefix}::{end}"))
+fn names(spare: &str) -> [String; 2] {
+    ["r", "s"].map(|end| format!("{spare}::{end}"))
 }
 
 fn question(names: &[String; 2]) -> Cmd {
