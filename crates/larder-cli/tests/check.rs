@@ -186,6 +186,31 @@ async fn serves(server: &Server) {
     assert_eq!(cache.stats().faults.get(), 0);
 }
 
+/// As managed services do, which rename or disable some commands: each is named, with what it costs.
+#[test]
+fn a_command_that_is_disabled_is_named_with_what_it_costs() {
+    let runtime = Runtime::new().unwrap();
+    for (command, costs) in [
+        ("RENAME", "Without that: objects over 4 KiB are not stored"),
+        ("SCAN", "Without that: a cache that has to be cleared cannot be"),
+        ("EVALSHA", "Without that: nothing works"),
+    ] {
+        for server in started(&runtime, ServerOptions::default().config(format!("rename-command {command} \"\""))) {
+            let (checked, found) = findings(&socket(&server));
+            let (_, _, text, to_do) = found.iter().find(|(topic, ..)| topic == "rights").unwrap();
+            assert_eq!(checked.code, Some(1), "{command}: {found:?}");
+            assert!(text.contains(command) && text.contains(costs), "{text}");
+            assert!(to_do.contains(&format!("`rename-command` for {command},")), "{to_do}");
+        }
+    }
+    for command in ["CONFIG", "CLIENT", "INFO", "WAIT", "PUBLISH"] {
+        for server in started(&runtime, ServerOptions::default().config(format!("rename-command {command} other"))) {
+            let (_, found) = findings(&socket(&server));
+            assert!(found.iter().any(|(topic, level, ..)| topic == "rights" && level == "ok"), "{command}: {found:?}");
+        }
+    }
+}
+
 #[test]
 fn a_configuration_that_cannot_be_used() {
     let checked = check("caches.yaml", "connectors: { redis: { adress: x } }", &[]);

@@ -100,6 +100,10 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<FaultKind>,
     /// The pause before a fault of the server or of the network, in ms.
     pub(crate) calm: Range<u64>,
+    /// How many hits there must be between two faults of the server or of the network. On a busy machine they take longer than the pause.
+    pub(crate) hits_between: u64,
+    /// Whether operations may take long.
+    pub(crate) patient: bool,
     pub(crate) seed: u64,
     pub(crate) nodes: u32,
     pub(crate) tasks: u32,
@@ -207,11 +211,12 @@ impl Options {
             Connector::Postgres => (6, 6),
         };
         let (tasks, readers) = (self.tasks.unwrap_or(tasks), self.readers.unwrap_or(readers));
-        let calm = match without {
-            // The nodes must have come back when the next crash comes.
-            Some(Protection::Epoch) if self.connector == Connector::Postgres => 2_000..4_000,
-            _ => 400..2_200,
-        };
+        // What is found after a crash is what was stored before it. So the nodes must have come back when the next crash comes.
+        let hits_between =
+            if without == Some(Protection::Epoch) && self.connector == Connector::Postgres { 200 } else { 0 };
+        // A server that is slow, as on a busy machine, would keep the breakers open, and an open breaker hides what is to be found.
+        let outages = [Protection::Journal, Protection::History, Protection::Deadline];
+        let patient = without.is_some_and(|protection| !outages.contains(&protection));
         let mut again = format!(
             "larder-torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {tasks} --readers {readers}",
             self.connector.name(),
@@ -238,7 +243,9 @@ impl Options {
             pooler: self.pooler,
             time: Duration::from_secs(self.seconds),
             faults,
-            calm,
+            calm: 400..2_200,
+            hits_between,
+            patient,
             seed,
             nodes,
             tasks,

@@ -64,6 +64,8 @@ pub(crate) struct Setup {
     pub(crate) without: Option<String>,
     /// Whether the node reaches PostgreSQL through a pooler.
     pub(crate) pooled: bool,
+    /// Whether operations may take long, because no fault of this run makes a server slow.
+    pub(crate) patient: bool,
     /// Whether some callers go away.
     pub(crate) cancel: bool,
 }

@@ -103,7 +103,7 @@ impl Summary {
             breaker_opened: counts().map(|counts| counts.breaker_opened).sum(),
             slowest_ms: slowest.map_or(0.0, |counts| counts.slowest_us as f64 / 1_000.0),
             slowest: slowest.map_or_else(String::new, |counts| counts.slowest.clone()),
-            bound_ms: (operation_timeout(plan.connector) * OPERATIONS).as_secs_f64() * 1_000.0,
+            bound_ms: (operation_timeout(plan.connector, plan.patient) * OPERATIONS).as_secs_f64() * 1_000.0,
             late_ms: counts().map(|counts| counts.late_us).max().unwrap_or(0) as f64 / 1_000.0,
             leaks,
             history,

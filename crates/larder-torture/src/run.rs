@@ -8,7 +8,7 @@ use crate::plan::{Connector, Options, Plan};
 use crate::protocol::{Order, now};
 use crate::report::{self, Summary};
 use crate::stage::{Served, Stage, problem};
-use crate::witness::{self, News, Word};
+use crate::witness::{self, News, Shared, Word};
 use crate::writers::WRITERS;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::Range;
@@ -77,22 +77,24 @@ impl Stage {
         let mut streams = JoinSet::new();
         let Served { redis, primary, pooler } = &self.served;
         let (crew, guard, news) = (&self.crew, &self.guard, &self.news);
+        let lull = Lull { hits: plan.hits_between, shared: Some(self.shared.clone()) };
         if let Some(server) = redis {
             let breaking = BreakingRedis::new(server.clone(), crew.clone(), guard.clone());
             let deck = Deck::new(&plan.faults_of(Connector::Redis), To::Server, plan.calm.clone(), plan.seed);
-            streams.spawn(stream(breaking, "Redis", deck, stopped.clone(), news.clone()));
+            streams.spawn(stream(breaking, "Redis", deck, lull.clone(), stopped.clone(), news.clone()));
         }
         if let Some(primary) = primary {
             let breaking = BreakingPostgres::new(primary.clone(), pooler.clone(), crew.clone(), guard.clone());
             let deck =
                 Deck::new(&plan.faults_of(Connector::Postgres), To::Server, plan.calm.clone(), plan.seed ^ 0xDA7A);
-            streams.spawn(stream(breaking, "PostgreSQL", deck, stopped.clone(), news.clone()));
+            streams.spawn(stream(breaking, "PostgreSQL", deck, lull.clone(), stopped.clone(), news.clone()));
             let deck = Deck::new(&plan.faults, To::Upkeep, UPKEEP, plan.seed ^ 0x70B5);
-            streams.spawn(stream(Upkeep::new(primary.clone()), "tables", deck, stopped.clone(), news.clone()));
+            let upkeep = Upkeep::new(primary.clone());
+            streams.spawn(stream(upkeep, "tables", deck, Lull::none(), stopped.clone(), news.clone()));
         }
         let network = Network::new(crew.clone(), pooler.clone());
         let deck = Deck::new(&plan.faults, To::Network, plan.calm.clone(), plan.seed ^ 0x5EED);
-        streams.spawn(stream(network, "network", deck, stopped, news.clone()));
+        streams.spawn(stream(network, "network", deck, lull, stopped, news.clone()));
 
         let end = tokio::time::Instant::now() + plan.time;
         let mut ticks = tokio::time::interval(Duration::from_millis(200));
@@ -191,18 +193,41 @@ fn heard(word: Option<Word>) -> Result<Option<Ending>, Failure> {
     }
 }
 
+/// What must happen between two faults, however long that takes.
+#[derive(Clone)]
+struct Lull {
+    hits: u64,
+    shared: Option<Shared>,
+}
+
+impl Lull {
+    /// Nothing has to happen.
+    fn none() -> Self {
+        Self { hits: 0, shared: None }
+    }
+
+    async fn pass(&self) {
+        let Some(shared) = &self.shared else { return };
+        let enough = witness::lock(shared).hits + self.hits;
+        while witness::lock(shared).hits < enough {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
 /// Makes faults of something one after the other, with pauses between, until it is told to stop. Each fault is undone before the next, and before the end.
 async fn stream(
     maker: impl Maker,
     of: &'static str,
     mut deck: Deck,
+    lull: Lull,
     mut stopped: watch::Receiver<bool>,
     news: UnboundedSender<News>,
 ) -> Result<(), String> {
     while let Some((calm, kind)) = deck.next() {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
-            () = tokio::time::sleep(calm) => {}
+            ((), ()) = async { tokio::join!(tokio::time::sleep(calm), lull.pass()) } => {}
         }
         let begun = now();
         if kind.loses_data() {

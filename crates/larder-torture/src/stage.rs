@@ -162,6 +162,7 @@ impl Stage {
             source,
             without: plan.without.map(|protection| protection.name().to_owned()),
             pooled: false,
+            patient: plan.patient,
             cancel: plan.faults.contains(&FaultKind::Cancel),
         };
         let shared = Shared::default();

@@ -4,6 +4,15 @@
 use larder_testing::server::required;
 use serde_json::Value;
 use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Held by each test that starts servers and nodes. Several runs at a time would leave the servers too little of a small machine.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+fn machine() -> MutexGuard<'static, ()> {
+    // A test that failed is no reason for another one to fail.
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn command(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_larder-torture")).args(arguments).env_remove("RUST_LOG").output().unwrap()
@@ -11,7 +20,9 @@ fn command(arguments: &[&str]) -> Output {
 
 /// The summary of a run that ended with this exit code.
 fn torture(arguments: &[&str], code: i32) -> Value {
+    let turn = machine();
     let output = command(&[arguments, &["--json"]].concat());
+    drop(turn);
     let (told, logged) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{logged}\n{told}");
     assert_eq!(logged, "");
@@ -154,12 +165,8 @@ fn is_found_with(arguments: &[&str], protection: &str) {
 
 #[test]
 fn each_protection_of_the_redis_connector_is_missed() {
-    // Two at a time: they wait for a bad moment more than they work.
-    for pair in ["fence", "ticket", "journal", "version", "epoch", "history", "validate"].chunks(2) {
-        std::thread::scope(|scope| {
-            let running: Vec<_> = pair.iter().map(|name| scope.spawn(|| is_found("redis", name))).collect();
-            running.into_iter().for_each(|run| run.join().unwrap());
-        });
+    for protection in ["fence", "ticket", "journal", "version", "epoch", "history", "validate"] {
+        is_found("redis", protection);
     }
 }
 
@@ -172,11 +179,8 @@ fn each_protection_of_the_memory_connector_is_missed() {
 
 #[test]
 fn each_protection_of_the_postgres_connector_is_missed() {
-    for pair in ["readcheck", "generations", "drain", "epoch", "ticket", "journal"].chunks(2) {
-        std::thread::scope(|scope| {
-            let running: Vec<_> = pair.iter().map(|name| scope.spawn(|| is_found("postgres", name))).collect();
-            running.into_iter().for_each(|run| run.join().unwrap());
-        });
+    for protection in ["readcheck", "generations", "drain", "epoch", "ticket", "journal"] {
+        is_found("postgres", protection);
     }
 }
 
@@ -190,6 +194,7 @@ fn each_protection_of_the_feed_is_missed() {
 
 #[test]
 fn for_people() {
+    let _turn = machine();
     let output = command(&["--connector", "memory", "--seconds", "600", "--seed", "7", "--without", "fence"]);
     let told = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{told}");
@@ -290,6 +295,7 @@ fn shared_memory(folder: &std::path::Path) -> Vec<String> {
 /// Starts a run, waits until it has this many processes, and kills its coordinator.
 #[cfg(target_os = "linux")]
 fn nothing_is_left_behind(connector: &str, server: &std::path::Path, least: usize) {
+    let _turn = machine();
     let folder = tempfile::Builder::new().prefix("killed").tempdir().unwrap();
     // The user of a server that is not root's must be able to enter.
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

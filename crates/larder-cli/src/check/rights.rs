@@ -6,6 +6,7 @@
 use super::finding::Finding;
 use super::server::said;
 use larder::connector::redis::RedisOptions;
+use larder::connector::redis::inspect::losses;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, ServerErrorKind};
 
@@ -69,20 +70,31 @@ enum Said {
 fn judge(text: &str) -> Said {
     let code = text.split(' ').next().unwrap_or_default();
     // Some servers give no code of its own to a command that is forbidden in a script, or that was renamed.
-    let missing = [
-        "ACL failure in script",
-        "The user executing the script can't",
-        "nknown command",
-        "Unknown Redis command",
-        "nknown Redis",
-    ];
+    let missing = ["ACL failure in script", "The user executing the script can't"];
     match code {
         "NOPERM" | "NOAUTH" | "DENIED" => Said::Missing,
         "OOM" | "MISCONF" | "NOREPLICAS" => Said::Full,
         "READONLY" => Said::ReadOnly,
-        _ if missing.iter().any(|words| text.contains(words)) => Said::Missing,
+        _ if is_unknown(text) || missing.iter().any(|words| text.contains(words)) => Said::Missing,
         _ => Said::Other,
     }
+}
+
+/// How servers name a command that they do not know: it is disabled or renamed there.
+const UNKNOWN: [&str; 3] = ["nknown command", "Unknown Redis command", "nknown Redis"];
+
+fn is_unknown(text: &str) -> bool {
+    UNKNOWN.iter().any(|words| text.contains(words))
+}
+
+fn let_know(commands: &[&str]) -> String {
+    let mut commands = commands.to_vec();
+    commands.sort_unstable();
+    commands.dedup();
+    format!(
+        "these commands are disabled or renamed there: remove `rename-command` for {}, or ask the service",
+        commands.join(", ")
+    )
 }
 
 /// The refused commands, by what their errors say.
@@ -148,7 +160,13 @@ fn findings(refusals: &Refusals, config: &RedisOptions) -> Vec<Finding> {
     let untried = *full || *read_only;
     let mut findings = Vec::new();
     if !missing.is_empty() {
-        findings.push(Finding::problem("rights", format!("the server refuses {}", missing.join("; ")), grant(config)));
+        let commands: Vec<&str> = missing.iter().filter_map(|refused| refused.split([' ', ':']).next()).collect();
+        let lost = match losses(&commands) {
+            lost if lost.is_empty() => String::new(),
+            lost => format!(". Without that: {}", lost.join("; ")),
+        };
+        let to_do = if missing.iter().all(|refused| is_unknown(refused)) { let_know(&commands) } else { grant(config) };
+        findings.push(Finding::problem("rights", format!("the server refuses {}{lost}", missing.join("; ")), to_do));
     }
     if !other.is_empty() {
         findings.push(Finding::problem(

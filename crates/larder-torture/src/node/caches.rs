@@ -25,9 +25,11 @@ const LAST_USE_AGE: Duration = Duration::from_secs(3);
 /// How long after its max age an instance is kept, to be served while its successor is loaded.
 pub(crate) const SERVE_EXPIRED: Duration = Duration::from_secs(2);
 
-/// How long one operation on the server may take. Statements of PostgreSQL do more work, and wait for locks.
-pub(crate) fn operation_timeout(connector: plan::Connector) -> Duration {
+/// How long one operation on the server may take. Statements of PostgreSQL do more work, and wait for locks. Patient nodes bear with a server that
+/// a busy machine has made slow.
+pub(crate) fn operation_timeout(connector: plan::Connector, patient: bool) -> Duration {
     match connector {
+        _ if patient => Duration::from_secs(5),
         plan::Connector::Memory | plan::Connector::Redis => Duration::from_millis(100),
         plan::Connector::Postgres => Duration::from_millis(500),
     }
@@ -66,17 +68,17 @@ fn hasten(breaker: &mut BreakerOptions) {
     breaker.ramp = Duration::from_millis(300);
 }
 
-fn redis(socket: &Path) -> Result<Redis, Box<dyn Error>> {
+fn redis(socket: &Path, setup: &Setup) -> Result<Redis, Box<dyn Error>> {
     let mut options = RedisOptions::new(Address::Unix(socket.to_owned()))
         .prefix(PREFIX.to_owned())
-        .operation_timeout(operation_timeout(plan::Connector::Redis));
+        .operation_timeout(operation_timeout(plan::Connector::Redis, setup.patient));
     hasten(&mut options.breaker);
     Ok(Redis::open(options)?)
 }
 
 fn postgres(dsn: &str, setup: &Setup) -> Result<Postgres, Box<dyn Error>> {
     let mut options = PostgresOptions::from_url(dsn)?
-        .operation_timeout(operation_timeout(plan::Connector::Postgres))
+        .operation_timeout(operation_timeout(plan::Connector::Postgres, setup.patient))
         .connect_timeout(CONNECT)
         // One node in three sends every statement with its text, and so does one that goes through a pooler.
         .prepared(!setup.pooled && !setup.node.is_multiple_of(3))
@@ -90,7 +92,7 @@ impl Servers {
         let mut servers = Self::default();
         match &setup.store {
             Store::Memory => {}
-            Store::Redis(socket) => servers.redis = Some(redis(socket)?),
+            Store::Redis(socket) => servers.redis = Some(redis(socket, setup)?),
             Store::Postgres { dsn, .. } => {
                 servers.postgres = Some(postgres(dsn, setup)?);
                 return Ok(servers);

@@ -198,6 +198,51 @@ async fn a_right_that_was_never_there_costs_what_needs_it_and_an_operator_is_tol
     }
 }
 
+/// Managed services disable or rename commands. Each costs what the right to it costs, and those that larder can do without cost nothing.
+#[tokio::test]
+async fn a_command_that_is_disabled_costs_what_needs_it_and_an_operator_is_told_once() {
+    let spared = ["config", "client", "publish", "wait", "debug"];
+    // Nobody can log in without AUTH.
+    let commands = granted().into_iter().filter(|command| *command != "auth").chain(spared);
+    for command in commands.collect::<Vec<_>>() {
+        let user = "user larder on >opensesame ~larder:* &* +@all";
+        let disabled = format!("rename-command {command} \"\"");
+        for server in servers(ServerOptions::default().config(user).config(disabled)).await {
+            let (log, _guard) = Log::begin(Level::INFO);
+            let node = node(&server, command);
+            if NEEDED_TO_CONNECT.contains(&command) {
+                until("the breaker is open", || node.redis.breaker().state() == State::Open).await;
+                continue;
+            }
+            if TOLD.contains(&command) {
+                let words = format!("let the server know {}", command.to_uppercase());
+                until("it is told", || log.count(&["WARN", "rights are missing", &words]) == 1).await;
+            }
+            if ["scan", "setrange"].contains(&command) {
+                // A cache that is not there yet cannot be begun: there is no clock, and there may be objects of an earlier one.
+                assert!(!node.cache.status().readable);
+                continue;
+            }
+            node.readable().await;
+            let lost = if spared.contains(&command) { &[] } else { lost(command) };
+            let stored =
+                works(&node, "set").await && node.cache.set(instance("2", &["b"], "new")).await == Stored::Accepted;
+            assert_eq!(stored, !lost.contains(&"set"), "{command}");
+            for what in ALL {
+                let reads = what.starts_with("get") || what == "several";
+                if (reads && !stored) || !node.cache.status().readable {
+                    continue;
+                }
+                assert_eq!(works(&node, what).await, !lost.contains(&what), "{what} without {command}");
+            }
+            let breaker = node.redis.breaker();
+            assert_eq!((breaker.state(), breaker.snapshot().failures), (State::Closed, 0), "{command}: {}", log.text());
+            let told = usize::from(TOLD.contains(&command));
+            assert_eq!(log.count(&["WARN", "rights are missing"]), told, "{command}: {}", log.text());
+        }
+    }
+}
+
 /// Each object over 4 KiB dropped the connection of all caches for half a minute.
 #[tokio::test]
 async fn what_a_right_costs_is_told_when_it_is_missed_and_large_objects_are_not_sent_any_more() {

@@ -58,6 +58,7 @@ use crate::connector::redis::wire::connect::{self, Driver};
 use crate::connector::redis::wire::connection::Connection;
 use crate::connector::redis::wire::dial::Dialer;
 use crate::connector::redis::wire::replies::{bytes, tolerated};
+use crate::connector::redis::wire::rights;
 use crate::connector::remote::Trouble;
 use crate::nearest::fold;
 use crate::option_error::is_name;
@@ -75,6 +76,20 @@ pub struct Inspector {
     connection: Arc<Connection>,
     config: RedisOptions,
     _driver: Driver,
+}
+
+/// What does not work on a server where these commands are missing, because the user may not run them, or because they are disabled or renamed.
+/// Each is a clause such as `nothing is stored, and no lease is granted`. Empty if larder can do without them.
+///
+/// ```
+/// use larder::connector::redis::inspect::losses;
+///
+/// assert_eq!(losses(&["RENAME"]), ["objects over 4 KiB are not stored"]);
+/// assert!(losses(&["CONFIG", "CLIENT"]).is_empty());
+/// ```
+#[must_use]
+pub fn losses(commands: &[&str]) -> Vec<&'static str> {
+    rights::losses(commands)
 }
 
 /// How far a walk through the server's keys has got.

@@ -1,8 +1,8 @@
--- Says which commands the user may not run on keys under larder's prefix. Runs none of them.
+-- Says which commands the user may not run on keys under larder's prefix, and which the server does not know. Runs none of them.
 --
 -- KEYS  none
 -- ARGV  1 and 2 names under larder's prefix that no cache has
--- Reply the names of the commands that are refused; '?' alone if that cannot be found out
+-- Reply the names of the commands that are refused, and after '!' those that are not known; '?' alone if that cannot be found out
 -- Cost  one EVAL; at connect, and while a right is missing
 local key, other, refused = ARGV[1], ARGV[2], {}
 -- An old server has no such check. If even GET is refused, the reason may be the key, and nothing can be said about the commands.
@@ -10,9 +10,10 @@ if not (redis.acl_check_cmd and redis.acl_check_cmd('GET', key)) then return { '
 
 -- Each command has all of its arguments: some servers look for the keys among them without counting first.
 local function try(...)
-  -- A command that the server does not know raises an error. It is no missing right.
+  -- A command that is disabled or renamed raises an error.
   local known, allowed = pcall(redis.acl_check_cmd, ...)
-  if known and not allowed then refused[#refused + 1] = (...) end
+  if not known then refused[#refused + 1] = '!' .. (...)
+  elseif not allowed then refused[#refused + 1] = (...) end
 end
 try('MGET', key, other)
 try('GETRANGE', key, '0', '1')

@@ -117,7 +117,9 @@ impl Drop for Driver {
 async fn connect(way: &Way<'_>) -> Result<(MultiplexedConnection, Driver), Trouble> {
     match handshake(way, ProtocolVersion::RESP3).await {
         // A server, or a proxy, that does not know HELLO may be in good health: it speaks RESP2 only.
-        Err(trouble) if trouble.what() == Some(What::Fault) => handshake(way, ProtocolVersion::RESP2).await,
+        Err(trouble) if matches!(trouble.what(), Some(What::Fault | What::Forbidden)) => {
+            handshake(way, ProtocolVersion::RESP2).await
+        }
         other => other,
     }
 }

@@ -39,13 +39,20 @@ fn begins_like_a_key(text: &str) -> bool {
 /// The commands without which nothing works.
 const NEEDED_BY_EVERYTHING: [&str; 3] = ["get", "eval", "evalsha"];
 
+/// The command that a server does not know, because it is disabled or renamed there.
+fn unknown_command(detail: &str) -> Option<&str> {
+    let quoted = detail.strip_prefix("unknown command ")?;
+    quoted.strip_prefix(['\'', '`'])?.split(['\'', '`']).next()
+}
+
 /// How a server says that the user may not run a command. The command follows in quotes.
 const MAY_NOT_RUN: &str = "has no permissions to run the '";
 
 fn kind_of(kind: ErrorKind, code: Option<&str>, detail: Option<&str>, unrecoverable: bool) -> What {
     let detail = detail.unwrap_or_default();
-    // For a command that is not allowed within a script, servers send no NOPERM code, only these words. The second is that of Redis 7.0.
-    let forbidden = ["ACL failure in script", "The user executing the script can't"];
+    // For a command that is not allowed within a script, servers send no NOPERM code, only these words. The second is that of Redis 7.0. The third
+    // is for a command that is disabled or renamed.
+    let forbidden = ["ACL failure in script", "The user executing the script can't", "Unknown Redis command"];
     if forbidden.iter().any(|words| detail.starts_with(words)) {
         return What::Forbidden;
     }
@@ -53,11 +60,17 @@ fn kind_of(kind: ErrorKind, code: Option<&str>, detail: Option<&str>, unrecovera
     if detail.contains("attempted to access a non local key") {
         return What::Moving;
     }
+    let without = |command: &str| {
+        let everything = NEEDED_BY_EVERYTHING.iter().any(|needed| needed.eq_ignore_ascii_case(command));
+        if everything { What::Refused } else { What::Forbidden }
+    };
+    if let Some(command) = unknown_command(detail) {
+        return without(command);
+    }
     match code {
         Some("NOPERM") => {
             let command = detail.split_once(MAY_NOT_RUN).and_then(|(_, rest)| rest.split('\'').next());
-            let all = command.is_some_and(|command| NEEDED_BY_EVERYTHING.contains(&command));
-            return if all { What::Refused } else { What::Forbidden };
+            return command.map_or(What::Forbidden, without);
         }
         Some("NOAUTH" | "WRONGPASS" | "DENIED") => return What::Refused,
         Some("OOM" | "MISCONF" | "NOREPLICAS") => return What::Full,

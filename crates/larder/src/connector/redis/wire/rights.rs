@@ -1,7 +1,7 @@
 //! Which commands the user may run on the server.
 //!
-//! A server with access control may not allow larder's user a command that a part of larder needs. Then only that part does not work
-//! ([`Loss`]). Without GET, EVAL and EVALSHA nothing works: that is a refusal, which `replies.rs` tells apart.
+//! A server with access control may not allow larder's user a command that a part of larder needs, and a server may not know one, because it is
+//! disabled or renamed there. Then only that part does not work ([`Loss`]). Without GET, EVAL and EVALSHA nothing works: that is a refusal, which `replies.rs` tells apart.
 //!
 //! larder tries its rights when it makes a connection, with the next heartbeat after an operation was refused, and twice a minute while
 //! a right is missing. `rights.lua` asks the server whether each command is allowed, and runs none of them. Operations that need a
@@ -21,7 +21,7 @@ use crate::telemetry::WarningLimit;
 use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, RedisError, Value};
 use std::fmt;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// While a right is missing, larder tries again after this time, in ms.
 const RETRY: u64 = 30_000;
@@ -59,6 +59,10 @@ impl Command {
         Self::Unlink,
     ];
 
+    fn bit(self) -> u16 {
+        1 << self as u16
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::BitField => "BITFIELD",
@@ -77,18 +81,30 @@ impl Command {
     }
 }
 
-/// The commands that the user may not run.
+/// The commands that the user may not run, or that the server does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Missing(u16);
+pub(crate) struct Missing {
+    forbidden: u16,
+    unknown: u16,
+}
 
 impl Missing {
     /// Whether any of these commands is missing.
     pub(crate) fn any_of(self, commands: &[Command]) -> bool {
-        commands.iter().any(|command| self.0 & (1 << *command as u16) != 0)
+        commands.iter().any(|command| (self.forbidden | self.unknown) & command.bit() != 0)
     }
 
     pub(crate) fn is_none(self) -> bool {
-        self.0 == 0
+        self == Self::default()
+    }
+
+    fn packed(self) -> u32 {
+        u32::from(self.forbidden) << 16 | u32::from(self.unknown)
+    }
+
+    fn unpacked(packed: u32) -> Self {
+        let half = |bits: u32| u16::try_from(bits & 0xFFFF).unwrap_or_default();
+        Self { forbidden: half(packed >> 16), unknown: half(packed) }
     }
 
     /// The missing commands, as the server has answered. `None`: the server cannot tell.
@@ -101,8 +117,11 @@ impl Missing {
                 Value::SimpleString(name) => name.as_bytes(),
                 _ => return None,
             };
-            let command = Command::ALL.into_iter().find(|command| command.name().as_bytes() == name)?;
-            missing.0 |= 1 << command as u16;
+            let (set, name) = match name.strip_prefix(b"!") {
+                Some(name) => (&mut missing.unknown, name),
+                None => (&mut missing.forbidden, name),
+            };
+            *set |= Command::ALL.into_iter().find(|command| command.name().as_bytes() == name)?.bit();
         }
         Some(missing)
     }
@@ -110,18 +129,42 @@ impl Missing {
     fn losses(self) -> impl Iterator<Item = &'static str> {
         Loss::ALL.into_iter().filter(move |loss| self.any_of(loss.needs)).map(|loss| loss.text)
     }
+
+    /// The names of the commands in one of the two sets.
+    fn names(set: u16) -> impl Iterator<Item = &'static str> {
+        Command::ALL.into_iter().filter(move |command| set & command.bit() != 0).map(Command::name)
+    }
 }
 
-/// The commands in the form in which an operator grants them, such as `+rename +scan`.
+/// What to do: `grant the user +rename +scan`.
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = Command::ALL.into_iter().filter(|command| self.any_of(&[*command])).collect();
-        for (place, command) in names.into_iter().enumerate() {
-            let space = if place == 0 { "" } else { " " };
-            write!(f, "{space}+{}", command.name().to_lowercase())?;
+        if self.forbidden != 0 {
+            f.write_str("grant the user")?;
+            Self::names(self.forbidden).try_for_each(|name| write!(f, " +{}", name.to_lowercase()))?;
+        }
+        if self.unknown != 0 {
+            let also = if self.forbidden == 0 { "" } else { ", and " };
+            write!(f, "{also}let the server know")?;
+            Self::names(self.unknown).try_for_each(|name| write!(f, " {name}"))?;
+            f.write_str(", which it has disabled or renamed")?;
         }
         Ok(())
     }
+}
+
+/// What does not work on a server on which these commands are missing, each as a clause such as `nothing is stored`. For `larder check`.
+pub(crate) fn losses(commands: &[&str]) -> Vec<&'static str> {
+    let is =
+        |names: &[&str]| commands.iter().any(|command| names.iter().any(|name| name.eq_ignore_ascii_case(command)));
+    if is(&["GET", "EVAL", "EVALSHA"]) {
+        return vec!["nothing works: every get misses, and every change is deferred"];
+    }
+    let mut missing = Missing::default();
+    let known = Command::ALL.into_iter().filter(|command| is(&[command.name()]));
+    known.for_each(|command| missing.forbidden |= command.bit());
+    let more = [(&["WAIT"][..], "with wait_replicas nothing works"), (&["SELECT"], "no database but 0 can be used")];
+    missing.losses().chain(more.into_iter().filter(|(names, _)| is(names)).map(|(_, text)| text)).collect()
 }
 
 /// What does not work when any one of some commands is missing.
@@ -160,7 +203,7 @@ pub(crate) struct Rights {
     server: String,
     /// Two keys to try commands on. They belong to no cache.
     names: [String; 2],
-    missing: AtomicU16,
+    missing: AtomicU32,
     tried_at: AtomicU64,
     doubt: Mutex<Option<Doubt>>,
     /// Limits the warnings about operations that were refused though no command is missing.
@@ -179,7 +222,7 @@ impl Rights {
         Self {
             server,
             names: names(spare),
-            missing: AtomicU16::new(0),
+            missing: AtomicU32::new(0),
             tried_at: AtomicU64::new(0),
             doubt: Mutex::new(None),
             unexplained: WarningLimit::default(),
@@ -187,7 +230,7 @@ impl Rights {
     }
 
     pub(crate) fn missing(&self) -> Missing {
-        Missing(self.missing.load(Ordering::Relaxed))
+        Missing::unpacked(self.missing.load(Ordering::Relaxed))
     }
 
     /// The command that asks the server which rights are missing.
@@ -237,7 +280,7 @@ impl Rights {
 
     /// Notes which commands are missing, and tells an operator if that has changed.
     pub(crate) fn learn(&self, missing: Missing) {
-        if self.missing.swap(missing.0, Ordering::Relaxed) == missing.0 {
+        if self.missing.swap(missing.packed(), Ordering::Relaxed) == missing.packed() {
             return;
         }
         let server = &*self.server;
@@ -245,7 +288,7 @@ impl Rights {
             tracing::info!(%server, "the user may run all commands that larder needs");
         } else {
             let losses = missing.losses().collect::<Vec<_>>().join("; ");
-            tracing::warn!(%server, rights = %missing, "rights are missing: {losses}. Grant them to the user");
+            tracing::warn!(%server, "rights are missing: {losses}. To mend it, {missing}");
         }
     }
 }
@@ -291,11 +334,22 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_what_it_costs() {
         let missing = said(&["RENAME", "SCAN"]).unwrap();
-        assert_eq!(missing.to_string(), "+rename +scan");
+        assert_eq!(missing.to_string(), "grant the user +rename +scan");
         assert!(missing.any_of(&[Command::Set, Command::Rename]) && !missing.any_of(&[Command::Set]));
         let losses: Vec<_> = missing.losses().collect();
         assert_eq!(losses.len(), 2, "{losses:?}");
         assert!(said(&[]).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_disabled_is_missing_as_well() {
+        let missing = said(&["SET", "!SCAN"]).unwrap();
+        assert!(missing.any_of(&[Command::Scan]) && missing.any_of(&[Command::Set]) && !missing.is_none());
+        let to_do = "grant the user +set, and let the server know SCAN, which it has disabled or renamed";
+        assert_eq!(missing.to_string(), to_do);
+        assert_eq!(Missing::unpacked(missing.packed()), missing);
+        assert_eq!(losses(&["set", "SCAN"]), missing.losses().collect::<Vec<_>>());
+        assert_eq!(losses(&["PING"]), Vec::<&str>::new());
     }
 
     #[test]

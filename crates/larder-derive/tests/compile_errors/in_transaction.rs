@@ -17,10 +17,10 @@ struct Site {
     id: String,
 }
 
-async fn change(accounts: Cache<Account>, client: tokio_postgres::Client, mut connection: sqlx::PgConnection) {
+async fn change(accounts: Cache<Account>, client: tokio_postgres::Client) {
     // A key of another index.
     accounts.invalidate_in(&client, Account::LOGIN, ["jo"]).await.ok();
-    accounts.invalidate_in(&mut connection, Account::NUMBER, ["jo"]).await.ok();
+    accounts.invalidate_in(&client, Account::NUMBER, ["jo"]).await.ok();
     // An index of another entry.
     accounts.invalidate_in(&client, Site::ID, ["7"]).await.ok();
     // No transaction.
