@@ -38,6 +38,8 @@ const ORDER: &[&str] = &[
     "connector::redis::scripts",
     "connector::redis::layout",
     "connector::redis::wire",
+    "connector::redis::sentinel",
+    "connector::redis::route",
     "connector::redis::single",
     "connector::redis",
     "connector::redis::inspect",

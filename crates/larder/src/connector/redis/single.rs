@@ -8,9 +8,8 @@
 use crate::clock::Clock;
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::options::RedisOptions;
-use crate::connector::redis::wire::connect::reach;
+use crate::connector::redis::route::Route;
 use crate::connector::redis::wire::connection::Connection;
-use crate::connector::redis::wire::dial::Dialer;
 use crate::connector::redis::wire::parcel::{Parcel, Wire};
 use crate::connector::redis::wire::replies::{bytes, field, text};
 use crate::connector::redis::wire::rights::{Missing, Rights};
@@ -39,16 +38,16 @@ pub(crate) type Store = RemoteCache<SingleServer>;
 /// One Redis or Valkey server.
 pub(crate) struct SingleServer {
     pub(crate) config: RedisOptions,
-    pub(crate) dialer: Dialer,
+    pub(crate) route: Route,
     name: String,
     pub(crate) rights: Rights,
 }
 
 impl SingleServer {
     pub(crate) fn new(config: RedisOptions) -> Self {
-        let name = config.address.to_string();
+        let name = config.place();
         let rights = Rights::new(name.clone(), &config.prefix);
-        Self { dialer: Dialer::new(&config), config, name, rights }
+        Self { route: Route::new(&config), config, name, rights }
     }
 
     /// What is kept on this node for one cache.
@@ -83,12 +82,19 @@ impl ServerKind for SingleServer {
     }
 
     async fn connect(&self, clock: &Clock) -> Result<Connected<Connection>, Trouble> {
-        let (connection, mut driver) = reach(&self.config, &self.dialer, clock).await?;
+        let (connection, mut driver) = self.route.reach(clock).await?;
         if let Some(missing) = connection.identity.missing {
             self.rights.learn(missing);
         }
         let history = connection.identity.history;
-        Ok(Connected { connection, history, ended: Box::pin(async move { driver.ended().await }) })
+        let another_master = self.route.another_master(&connection);
+        let ended = Box::pin(async move {
+            tokio::select! {
+                () = driver.ended() => "the server closed it",
+                why = another_master => why,
+            }
+        });
+        Ok(Connected { connection, history, ended })
     }
 
     async fn heartbeat(
@@ -100,7 +106,7 @@ impl ServerKind for SingleServer {
         if connection.login_has_ended() {
             return Some("its credentials have ended, and there were no new ones");
         }
-        if let Some(renewal) = self.dialer.renewal() {
+        for renewal in self.route.renewals() {
             renewal.look_if_due(link.clock().now());
         }
         link.keep_time(connection).await;
@@ -126,6 +132,10 @@ impl ServerKind for SingleServer {
     }
 
     async fn read_clock(&self, channel: &Channel<'_, Self>, local: &Local) -> Result<Clocked, Trouble> {
+        // The clock is read before anything is read, applied or stored in a cache, so waiting here is enough.
+        if let Channel::Private { connection, .. } = channel {
+            connection.is_alone().await;
+        }
         clearing::register(channel, &local.layout).await
     }
 
