@@ -40,6 +40,8 @@ const ORDER: &[&str] = &[
     "connector::redis::slots",
     "connector::redis::wire",
     "connector::redis::topology",
+    "connector::redis::sentinel",
+    "connector::redis::route",
     "connector::redis::single",
     "connector::redis",
     "connector::redis::cluster",

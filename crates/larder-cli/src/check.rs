@@ -3,6 +3,7 @@
 //! ```text
 //!   Config ──► effective configuration and notes
 //!     ├──────► server.rs asks a Redis server ──► Facts ──► judge.rs ──► Findings
+//!     │        sentinels.rs asks which one it is ──────────────────────────┤
 //!     │        rights.rs tries what larder does ───────────────────────────┤
 //!     ├──────► postgres.rs asks a PostgreSQL server, and judges ───────────┤
 //!     └──────► feed.rs compares triggers with the sources of feeds ────────┘
@@ -13,6 +14,7 @@ mod finding;
 mod judge;
 mod postgres;
 mod rights;
+mod sentinels;
 mod server;
 
 pub(crate) use server::{field, name, why_unreachable};
@@ -120,7 +122,7 @@ async fn examine(config: &Config) -> Report {
                 let all = config.caches().map(|(_, cache)| cache).chain(&unlisted);
                 let aged = all.into_iter().any(|cache| on_it(cache) && !cache.max_age.is_zero());
                 let (facts, findings) = server::try_out(redis, judge::Use { max_age: aged }).await;
-                let place = format!("{}, database {}, prefix {}", redis.address, redis.database, redis.prefix);
+                let place = format!("{}, database {}, prefix {}", redis.place(), redis.database, redis.prefix);
                 (place, facts.map(|facts| ServerFacts::Redis(facts.into())), findings)
             }
             ConnectorOptions::Postgres(options) => {

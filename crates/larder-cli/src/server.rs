@@ -60,7 +60,7 @@ impl Server {
     pub(crate) fn place(&self) -> String {
         match self {
             Self::Redis(options) => {
-                format!("{}, database {}, prefix {}", options.address, options.database, options.prefix)
+                format!("{}, database {}, prefix {}", options.place(), options.database, options.prefix)
             }
             Self::Postgres(options) => options.place(),
         }

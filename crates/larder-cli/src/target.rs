@@ -11,8 +11,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// The variables that are used together with `--redis`, so that a password need not be on the command line.
-const CREDENTIALS: [&str; 3] =
-    ["LARDER_CONNECTORS_REDIS_USERNAME", "LARDER_CONNECTORS_REDIS_PASSWORD", "LARDER_CONNECTORS_REDIS_PASSWORD_FILE"];
+const CREDENTIALS: [&str; 6] = [
+    "LARDER_CONNECTORS_REDIS_USERNAME",
+    "LARDER_CONNECTORS_REDIS_PASSWORD",
+    "LARDER_CONNECTORS_REDIS_PASSWORD_FILE",
+    "LARDER_CONNECTORS_REDIS_SENTINEL_USERNAME",
+    "LARDER_CONNECTORS_REDIS_SENTINEL_PASSWORD",
+    "LARDER_CONNECTORS_REDIS_SENTINEL_PASSWORD_FILE",
+];
 
 /// The arguments that say where the caches are.
 #[derive(Args, Clone, Debug)]
@@ -21,9 +27,10 @@ pub(crate) struct Target {
     /// variables (LARDER_…) override the configuration, as for a service
     #[arg(short, long, value_name = "FILE", required_unless_present_any = ["redis", "postgres"], conflicts_with_all = ["redis", "postgres"])]
     config: Option<PathBuf>,
-    /// A Redis server, instead of a configuration: redis://[user:password@]host[:port][/database], rediss:// for TLS, or
-    /// redis+unix:///path.
-    /// User and password may be in LARDER_CONNECTORS_REDIS_USERNAME and _PASSWORD or _PASSWORD_FILE
+    /// A Redis server, instead of a configuration: redis://[user:password@]host[:port][/database], rediss:// for TLS,
+    /// redis+unix:///path, or redis-sentinel://host:port,host:port[/database]#master.
+    /// User and password may be in LARDER_CONNECTORS_REDIS_USERNAME and _PASSWORD or _PASSWORD_FILE, and those for Sentinels in
+    /// LARDER_CONNECTORS_REDIS_SENTINEL_USERNAME and so on
     #[arg(long, value_name = "URL", conflicts_with = "postgres")]
     redis: Option<String>,
     /// A PostgreSQL database, instead of a configuration: postgres://user[:password]@host[:port]/database, or keys and values as
@@ -57,7 +64,11 @@ impl Target {
                 let given = [("URL", url), ("PREFIX", &self.prefix)].into_iter().filter_map(|(name, value)| {
                     Some((format!("LARDER_CONNECTORS_REDIS_{name}").into(), OsString::from(value.as_ref()?)))
                 });
-                let credentials = std::env::vars_os().filter(|(name, _)| CREDENTIALS.iter().any(|one| *one == name));
+                // Beside the URL of a server, those of Sentinels would contradict it.
+                let sentinels = url.as_ref().is_some_and(|url| url.contains("sentinel://"));
+                let is_used = |name: &str| sentinels || !name.contains("_SENTINEL_");
+                let credentials = std::env::vars_os()
+                    .filter(|(name, _)| CREDENTIALS.iter().any(|known| *known == name && is_used(known)));
                 let config = Config::from_variables(given.chain(credentials)).map_err(|error| of_options(&error))?;
                 let redis = servers(&config).next().map(|(_, server)| Place::Given(server.into()));
                 redis.ok_or_else(|| Failure::Usage("the URL is empty: give one".to_owned()))

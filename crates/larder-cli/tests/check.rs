@@ -1,6 +1,11 @@
 //! `larder check`, as a user runs it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "check/sentinel.rs"]
+mod sentinel;
+#[path = "check/tls.rs"]
+mod tls;
+
 use larder_testing::server::{Server, ServerOptions, required};
 use serde_json::Value;
 use std::fs;

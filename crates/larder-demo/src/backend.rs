@@ -208,7 +208,7 @@ impl Backend {
         }
         let Some(config) = self.redis() else { return };
         if let Err(error) = leftovers::remove(config).await {
-            tracing::warn!(server = %config.address, prefix = config.prefix, "the demo's keys could not be removed: {error}");
+            tracing::warn!(server = %config.place(), prefix = config.prefix, "the demo's keys could not be removed: {error}");
         }
     }
 
@@ -228,7 +228,7 @@ fn server_of(config: &Config) -> Option<(ConnectorName, &RedisOptions)> {
 }
 
 fn named(config: &RedisOptions) -> String {
-    format!("the server at {}", config.address)
+    format!("the server at {}", config.place())
 }
 
 /// The settings of the redis connector, with one more that says where the server is.

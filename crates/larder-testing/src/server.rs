@@ -10,7 +10,8 @@
 //!
 //! # Limits
 //!
-//! Unix only. One server, not a cluster; lines of configuration can make the server part of a cluster. The user `larder-control` on the
+//! Unix only. One server, not a cluster; lines of configuration can make the server part of a cluster. A master, a replica and their Sentinels
+//! are [`Watched`]. The user `larder-control` on the
 //! server belongs to this module, so that no password and no ACL of a test locks the test out. For that reason the server refuses an
 //! `aclfile` line: use `user` lines instead.
 
@@ -23,6 +24,7 @@ mod options;
 pub(crate) mod process;
 mod resp;
 mod scripted;
+mod watched;
 
 pub(crate) use endpoint::{Endpoint, Stream};
 
@@ -33,6 +35,7 @@ pub use options::ServerOptions;
 use options::TLS_FILES;
 pub use resp::Reply;
 pub use scripted::ScriptedServer;
+pub use watched::Watched;
 
 use connection::no_answer;
 use error::machine;
@@ -415,6 +418,7 @@ impl Server {
             let state = self.state();
             (state.options.clone(), state.port, state.tls_port)
         };
+        let known = port.or(tls_port).is_some();
         if options.tcp && port.is_none() {
             port = Some(address::free_port().map_err(machine("cannot choose a port"))?);
         }
@@ -434,14 +438,20 @@ impl Server {
             password = self.password,
         );
         let folder = self.folder.path();
-        fs::write(folder.join(CONFIG), own + &tls + &options.lines())
-            .map_err(machine("cannot write the server's config"))?;
+        // A Sentinel writes there what it finds out.
+        if !(options.sentinel && known && folder.join(CONFIG).exists()) {
+            fs::write(folder.join(CONFIG), own + &tls + &options.lines())
+                .map_err(machine("cannot write the server's config"))?;
+        }
         let log = File::options().create(true).append(true).open(folder.join(LOG));
         let log = log.map_err(machine("cannot open the server's log"))?;
         let errors = log.try_clone().map_err(machine("cannot open the server's log"))?;
 
         let process = Process::spawn(self.binary.path.as_os_str(), |command| {
             command.arg(CONFIG).current_dir(folder).stdin(Stdio::null()).stdout(log).stderr(errors);
+            if options.sentinel {
+                command.arg("--sentinel");
+            }
         });
         let process = process.await.map_err(machine("cannot run the server"))?;
         {

@@ -465,7 +465,7 @@ impl Caches {
             #[cfg(feature = "redis")]
             ConnectorOptions::Redis(options) => {
                 let redis = self.servers.get(connector)?.get()?;
-                Some(ready::ServerView { address: options.address.to_string(), connected: redis.is_connected() })
+                Some(ready::ServerView { address: options.place(), connected: redis.is_connected() })
             }
             #[cfg(feature = "postgres")]
             ConnectorOptions::Postgres(options) => {

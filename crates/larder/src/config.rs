@@ -46,6 +46,7 @@ mod note;
 mod opening;
 mod postgres;
 mod redis;
+mod sentinel;
 mod setting;
 mod size;
 mod text;
@@ -437,6 +438,8 @@ fn known() -> Vec<Vec<&'static str>> {
     }
     add(&["connectors", "redis"], tls::TLS);
     tls::SETTINGS.iter().for_each(|setting| add(&["connectors", "redis", tls::TLS], setting.name));
+    let at = ["connectors", "redis", sentinel::SENTINEL];
+    sentinel::SETTINGS.iter().for_each(|setting| add(&at, setting.name));
     feed::SETTINGS.iter().for_each(|setting| add(&["feed", "<name>"], setting.name));
     add(&["feed", "<name>"], feed::SOURCES);
     feed::SOURCE.iter().for_each(|setting| add(&["feed", "<name>", feed::SOURCES, "<cache>"], setting.name));

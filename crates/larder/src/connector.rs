@@ -33,7 +33,7 @@ pub mod postgres {
 pub mod redis {
     pub(crate) mod options;
 
-    pub use options::{Address, RedisOptions, TlsOptions};
+    pub use options::{Address, RedisOptions, SentinelOptions, TlsOptions};
 }
 pub(crate) mod secret;
 #[cfg(any(feature = "redis", feature = "postgres"))]

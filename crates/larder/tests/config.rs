@@ -15,6 +15,8 @@ use std::time::Duration;
 mod feed;
 #[path = "config/postgres.rs"]
 mod postgres;
+#[path = "config/sentinel.rs"]
+mod sentinel;
 
 const EXAMPLE: &str = include_str!("../../../caches.example.yaml");
 const ZITADEL: &str = include_str!("config/zitadel-caches.yaml");
@@ -216,7 +218,10 @@ fn the_example_file_shows_every_setting_with_its_default() {
     assert_eq!(config.effective().to_string(), Config::default().effective().to_string());
     let full = yaml(
         "
-        connectors: { redis: { address: a, username: u, password: p, client_name: c, wait_replicas: 1 }, postgres: { url: 'host=h' } }
+        connectors:
+          redis: { address: a, username: u, password: p, client_name: c, wait_replicas: 1 }
+          watched: { kind: redis, sentinel: { master: m, hosts: [h] } }
+          postgres: { url: 'host=h' }
         feed: { main: { connector: postgres, sources: { x: [ { table: t, key: k, index: i, columns: [c], always: true } ] } } }
         caches: { x: { connector: redis, feed: main } }
         ",
@@ -239,6 +244,7 @@ fn the_example_file_shows_every_setting_with_its_default() {
         .replace("# wait_timeout:", "wait_timeout:")
         .replace("  # main:", "  main:")
         .replace("  # sessions:", "  sessions:")
+        .replace("  # watched:", "  watched:")
         .replace("  # small:", "  small:")
         .replace("  # mine:", "  mine:")
         .replace("  # instance:", "  instance:")
@@ -260,6 +266,7 @@ fn the_example_file_shows_every_setting_with_its_default() {
         ("redis", "redis"),
         ("sessions", "redis"),
         ("small", "memory"),
+        ("watched", "redis"),
     ];
     assert_eq!(kinds, expected);
 }
@@ -425,7 +432,10 @@ fn a_connector_that_cannot_be_is_refused() {
         (row("a: { kind: Redis }"), "a.kind is `Redis`: give memory, redis, postgres or own"),
         (row("a: { kind: 5 }"), "a.kind is `5`: give memory, redis, postgres or own"),
         (row("a: { kind: none }"), "a.kind is `none`: give memory, redis, postgres or own"),
-        (row("a: { kind: redis }"), "a does not say where the server is: give `url`, `address` or `socket`"),
+        (
+            row("a: { kind: redis }"),
+            "a does not say where the server is: give `url`, `address`, `socket` or `sentinel`",
+        ),
         (
             row("redis: { kind: memory }"),
             "redis is the name of a connector of the kind redis, and not memory: give another name",
@@ -464,7 +474,7 @@ fn a_connector_that_cannot_be_is_refused() {
         ("memcached", "is `memcached`: give none, memory, redis, postgres or sessions"),
         (
             "redis",
-            "is redis, but `connectors.redis` does not say where the server is: give `url`, `address` or `socket` there",
+            "is redis, but `connectors.redis` does not say where the server is: give `url`, `address`, `socket` or `sentinel` there",
         ),
     ] {
         assert_eq!(cache(connector), format!("line 1: caches.x.connector {expected}"));
@@ -624,8 +634,9 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ("connectors: { redis: { socket: 'unix:///s' } }", "connectors.redis.socket is a URL, not a path: give the path of a Unix socket".into()),
         (
             "connectors: { redis: { url: 'redix://h' } }",
-            "connectors.redis.url has a scheme that is neither redis, rediss, redis+unix nor unix: give redis://user:password@host:port/database, \
-             rediss:// for TLS, or redis+unix:///path?db=database"
+            "connectors.redis.url has a scheme that is none of redis, rediss, redis+unix, unix, redis-sentinel and rediss-sentinel: give \
+             redis://user:password@host:port/database, rediss:// for TLS, redis+unix:///path?db=database, or \
+             redis-sentinel://host:port,host:port/database#master"
                 .into(),
         ),
         ("connectors: { redis: { password: 1234 } }", "connectors.redis.password is a number, not text (put it in quotes): give text".into()),
@@ -720,11 +731,11 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ),
         (
             "caches: { x: { connector: redis } }",
-            "caches.x.connector is redis, but `connectors.redis` does not say where the server is: give `url`, `address` or `socket` there".into(),
+            "caches.x.connector is redis, but `connectors.redis` does not say where the server is: give `url`, `address`, `socket` or `sentinel` there".into(),
         ),
         (
             "{ connectors: { redis: { operation_timeout: 1s } }, defaults: { connector: redis } }",
-            "defaults.connector is redis, but `connectors.redis` does not say where the server is: give `url`, `address` or `socket` there".into(),
+            "defaults.connector is redis, but `connectors.redis` does not say where the server is: give `url`, `address`, `socket` or `sentinel` there".into(),
         ),
         // The text itself.
         ("{ caches: {}, caches: {} }", "cannot be read as YAML: `caches` is given twice".into()),

@@ -5,17 +5,25 @@
 
 use larder::breaker::State;
 use larder::connector::redis::Redis;
-use larder::connector::redis::{Address, RedisOptions};
+use larder::connector::redis::{Address, RedisOptions, SentinelOptions};
 use larder::{Connector, Schema};
 use larder_testing::conformance::Ability::{No, Yes};
 use larder_testing::conformance::{Nature, Subject};
 use larder_testing::model::{self, Settings};
-use larder_testing::server::{Connection, Reply, Server, ServerOptions, required};
+use larder_testing::server::{Connection, Reply, ScriptedServer, Server, ServerOptions, required};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 larder_testing::conformance! { each Shared::on_each_server().await }
+
+/// The same where a Sentinel says which server it is.
+mod behind_a_sentinel {
+    use super::*;
+
+    larder_testing::conformance! { each Shared::behind_a_sentinel().await }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_operations() {
@@ -34,6 +42,9 @@ struct Shared {
     nodes: [Redis; 2],
     /// For what is done behind the nodes' backs.
     connection: Mutex<Connection>,
+    /// The port that the Sentinel names, if there is one.
+    named: Option<Arc<AtomicU16>>,
+    _sentinel: Option<ScriptedServer>,
 }
 
 impl Shared {
@@ -41,18 +52,56 @@ impl Shared {
         let mut all = Vec::new();
         for binary in required().unwrap() {
             let server = Server::start(&binary, ServerOptions::default()).await.unwrap();
-            let node = || {
-                let address = Address::Unix(server.socket().to_owned());
-                // The suite counts on time-outs that never fire, however slow the machine is.
-                let mut config = RedisOptions::new(address).operation_timeout(TIMEOUT);
-                config.breaker.slow_call = TIMEOUT;
-                Redis::open(config)
-            };
-            let nodes = [node().unwrap(), node().unwrap()];
-            let connection = Mutex::new(server.connect().await.unwrap());
-            all.push(Self { server, nodes, connection });
+            let options = RedisOptions::new(Address::Unix(server.socket().to_owned()));
+            all.push(Self::on(server, options, None, None).await);
         }
         all
+    }
+
+    async fn behind_a_sentinel() -> Vec<Self> {
+        let mut all = Vec::new();
+        for binary in required().unwrap() {
+            let server = Server::start(&binary, ServerOptions::default().tcp()).await.unwrap();
+            let named = Arc::new(AtomicU16::new(server.port().unwrap()));
+            let port = named.clone();
+            let sentinel = ScriptedServer::start(move |words| {
+                let port = port.load(Ordering::SeqCst).to_string();
+                if words[1].eq_ignore_ascii_case(b"MASTER") {
+                    Reply::command(&[
+                        "ip",
+                        "127.0.0.1",
+                        "port",
+                        &port,
+                        "config-epoch",
+                        "0",
+                        "role-reported-time",
+                        "60000",
+                    ])
+                    .encode()
+                } else {
+                    Reply::command(&["127.0.0.1", &port]).encode()
+                }
+            });
+            let sentinel = sentinel.await.unwrap();
+            let of_sentinel = SentinelOptions::new("mymaster").host("127.0.0.1", sentinel.port());
+            let options = RedisOptions::default().sentinel(of_sentinel);
+            all.push(Self::on(server, options, Some(named), Some(sentinel)).await);
+        }
+        all
+    }
+
+    async fn on(
+        server: Server,
+        options: RedisOptions,
+        named: Option<Arc<AtomicU16>>,
+        sentinel: Option<ScriptedServer>,
+    ) -> Self {
+        // The suite counts on time-outs that never fire, however slow the machine is.
+        let mut options = options.operation_timeout(TIMEOUT);
+        options.breaker.slow_call = TIMEOUT;
+        let nodes = [Redis::open(options.clone()).unwrap(), Redis::open(options).unwrap()];
+        let connection = Mutex::new(server.connect().await.unwrap());
+        Self { server, nodes, connection, named, _sentinel: sentinel }
     }
 }
 
@@ -90,6 +139,10 @@ impl Subject for Shared {
 
     /// The server lives on where no node finds it, so that it still has everything when it is back.
     async fn interrupt(&self) {
+        if let Some(named) = &self.named {
+            // Nobody listens there.
+            named.store(1, Ordering::SeqCst);
+        }
         std::fs::rename(self.server.socket(), self.server.socket().with_extension("away")).unwrap();
         let mut connection = self.connection.lock().await;
         let reply = connection.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
@@ -97,6 +150,9 @@ impl Subject for Shared {
     }
 
     async fn mend(&self) {
+        if let (Some(named), Some(port)) = (&self.named, self.server.port()) {
+            named.store(port, Ordering::SeqCst);
+        }
         std::fs::rename(self.server.socket().with_extension("away"), self.server.socket()).unwrap();
     }
 

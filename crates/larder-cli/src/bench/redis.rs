@@ -49,7 +49,7 @@ impl RedisSubject {
              and removes them",
             plan.objects,
             plan.size,
-            options.address,
+            options.place(),
             options.database,
             options.prefix,
             HumanBytes(takes)
@@ -59,7 +59,7 @@ impl RedisSubject {
     }
 
     pub(super) fn address(&self) -> String {
-        self.options.address.to_string()
+        self.options.place()
     }
 
     /// A node with room for so many hints.
@@ -173,5 +173,5 @@ async fn may_store(control: &mut MultiplexedConnection, config: &RedisOptions) -
 }
 
 fn said(config: &RedisOptions, error: &redis::RedisError) -> Failure {
-    Failure::Problem(format!("the server at {}: {error}", config.address))
+    Failure::Problem(format!("the server at {}: {error}", config.place()))
 }

@@ -33,6 +33,10 @@ pub(super) struct Facts {
     pub(super) run_id: bool,
     /// `master` or `slave`. Empty if the server does not say.
     pub(super) role: String,
+    /// The server that the Sentinels name as the master. `None` without Sentinels.
+    pub(super) master: Option<String>,
+    /// The config epoch of that master: it grows with each failover.
+    pub(super) config_epoch: Option<u64>,
     /// The number of connected replicas. `None` if the server does not say.
     pub(super) replicas: Option<u32>,
     /// In bytes. 0: no limit. `None` if the server does not say.
@@ -76,10 +80,13 @@ pub(super) fn server(facts: &Facts, config: &RedisOptions, how: Use) -> Vec<Find
 /// Whether the connection is encrypted, and until when its certificates are valid. `None`: it does not leave this machine.
 pub(super) fn encryption(certificates: Option<CertificateEnds>, config: &RedisOptions) -> Option<Finding> {
     let Some(certificates) = certificates else {
-        let here = match &config.address {
+        let here = |address: &Address| match address {
             Address::Tcp { host, .. } => host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
             Address::Unix(_) => true,
         };
+        // Servers that are watched are on other machines, unless their Sentinels are here.
+        let here =
+            config.sentinel.as_ref().map_or_else(|| here(&config.address), |sentinel| sentinel.hosts.iter().all(here));
         let text = "none: whoever is on the way can read the password and the objects, and change them";
         return (!here).then(|| Finding::note("tls", text));
     };
@@ -149,10 +156,16 @@ fn protocol(facts: &Facts) -> Finding {
     }
 }
 
-fn mode(facts: &Facts) -> Option<Finding> {
+pub(super) fn mode(facts: &Facts) -> Option<Finding> {
     let what = match facts.mode.as_str() {
         "cluster" => "the server is part of a cluster: a script may not touch all the keys that larder's scripts do",
-        "sentinel" => "this is a sentinel, which stores nothing",
+        "sentinel" => {
+            return Some(Finding::problem(
+                "mode",
+                "this is a Sentinel, which stores nothing, and not the server that it watches",
+                "give it in connectors.redis.sentinel: among the hosts, with the name of the master",
+            ));
+        }
         _ => return None,
     };
     Some(Finding::problem("mode", what, "use a server that runs by itself (redis_mode: standalone)"))

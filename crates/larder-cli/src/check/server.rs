@@ -3,9 +3,10 @@
 use super::finding::Finding;
 use super::judge::{self, Facts, Use};
 use super::rights;
+use super::sentinels;
 use crate::connection;
 use larder::connector::redis::RedisOptions;
-use larder::connector::redis::inspect::CertificateEnd;
+use larder::connector::redis::inspect::{CertificateEnd, NamedMaster};
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use std::time::Instant;
@@ -15,6 +16,17 @@ const PINGS: usize = 21;
 
 /// Asks the server for its facts, tests larder's rights, and judges both.
 pub(super) async fn try_out(config: &RedisOptions, how: Use) -> (Option<Facts>, Vec<Finding>) {
+    let (master, mut findings) = match sentinels::try_out(config).await {
+        None => (None, Vec::new()),
+        Some((Some(master), findings)) => (Some(master), findings),
+        Some((None, findings)) => return (None, findings),
+    };
+    let (facts, of_server) = try_out_server(config, how, master).await;
+    findings.extend(of_server);
+    (facts, findings)
+}
+
+async fn try_out_server(config: &RedisOptions, how: Use, master: Option<NamedMaster>) -> (Option<Facts>, Vec<Finding>) {
     let (mut connection, certificates) = match connection::open_and_look(config).await {
         Ok(connected) => connected,
         Err(error) => return (None, vec![unreachable(&error, config)]),
@@ -23,12 +35,18 @@ pub(super) async fn try_out(config: &RedisOptions, how: Use) -> (Option<Facts>, 
     if let Err(error) = redis::cmd("PING").exec_async(&mut connection).await {
         return (None, vec![unreachable(&error, config)]);
     }
-    let mut findings = vec![Finding::ok("reachable", format!("it answers at {}", config.address))];
+    let mut findings = vec![Finding::ok("reachable", format!("it answers at {}", config.place()))];
     let mut facts = match ask(&mut connection, config).await {
         Ok(facts) => facts,
         Err(error) => return (None, vec![unreachable(&error, config)]),
     };
     let ends = |end: Option<CertificateEnd>| end.map(|end| end.day());
+    if facts.mode == "sentinel" {
+        findings.extend(judge::mode(&facts));
+        return (Some(facts), findings);
+    }
+    facts.master = master.as_ref().map(|master| master.address.to_string());
+    facts.config_epoch = master.map(|master| master.epoch);
     facts.certificate_ends = certificates.and_then(|certificates| ends(certificates.server));
     facts.client_certificate_ends = certificates.and_then(|certificates| ends(certificates.client));
     findings.extend(judge::encryption(certificates, config));
@@ -126,7 +144,7 @@ fn read(info: &str) -> Facts {
 
 /// Why a server cannot be used at all, and what to do.
 fn unreachable(error: &RedisError, config: &RedisOptions) -> Finding {
-    let address = &config.address;
+    let address = config.place();
     match error.code() {
         Some("WRONGPASS") => {
             let user = config.username.as_ref().map_or("the default user".to_owned(), |user| format!("user {user}"));
@@ -163,6 +181,13 @@ fn unreachable(error: &RedisError, config: &RedisOptions) -> Finding {
                 "remove connectors.redis.password, or give the server its password (requirepass)",
             );
         }
+        Some(detail) if detail.contains("unknown command") && detail.to_lowercase().contains("select") => {
+            return Finding::problem(
+                "mode",
+                format!("{address} has no databases, as a Sentinel has none: {}", said(error)),
+                "give a Sentinel in connectors.redis.sentinel, among the hosts; or set connectors.redis.database to 0",
+            );
+        }
         Some(detail) if detail.contains("DB index") => {
             return Finding::problem(
                 "database",
@@ -191,7 +216,11 @@ fn unreachable(error: &RedisError, config: &RedisOptions) -> Finding {
         ErrorKind::Parse => format!("what answers at {address} is no Redis or Valkey server, or it expects TLS"),
         _ => format!("{address} refuses the connection: {}", said(error)),
     };
-    Finding::problem("reachable", what, "start the server, or correct connectors.redis: url, address or socket")
+    Finding::problem(
+        "reachable",
+        what,
+        "start the server, or correct connectors.redis: url, address, socket or sentinel",
+    )
 }
 
 /// The text of the server's error, its code first.

@@ -89,7 +89,7 @@ pub(super) async fn look(server: &RedisOptions, cache: Option<&str>) -> Result<R
     let census = inspector.census(one.as_deref(), |progress| counted.set_position(progress.found)).await;
     counted.finish_and_clear();
     Ok(Report {
-        address: server.address.to_string(),
+        address: server.place(),
         database: server.database,
         prefix: server.prefix.clone(),
         server: facts,

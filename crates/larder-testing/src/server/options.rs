@@ -17,6 +17,7 @@ pub struct ServerOptions {
     lines: Vec<String>,
     databases: Option<u16>,
     pub(super) persistent: bool,
+    pub(super) sentinel: bool,
     pub(super) tcp: bool,
     /// Certificate, key and authority.
     pub(super) tls: Option<[String; 3]>,
@@ -59,6 +60,17 @@ impl ServerOptions {
     pub fn databases(mut self, count: u16) -> ServerOptions {
         self.databases = Some(count);
         self
+    }
+
+    /// Makes the server a Sentinel, which watches the master at this port of 127.0.0.1 under this name. So many Sentinels must agree that the
+    /// master is down; each takes it to be down after a second. A Sentinel keeps over a restart what it has found out, and takes no other
+    /// options then.
+    #[must_use]
+    pub fn sentinel(mut self, master: &str, port: u16, quorum: usize) -> ServerOptions {
+        self.sentinel = true;
+        self.config(format!("sentinel monitor {master} 127.0.0.1 {port} {quorum}"))
+            .config(format!("sentinel down-after-milliseconds {master} 1000"))
+            .config(format!("sentinel failover-timeout {master} 10000"))
     }
 
     pub(super) fn lines(&self) -> String {

@@ -4,6 +4,7 @@ use super::error::Problems;
 use super::note::Note;
 use super::postgres;
 use super::redis::{self, Redis};
+use super::sentinel::{self, SENTINEL};
 use super::setting::{self, Setting, text};
 use super::tls::TLS;
 use super::tree::{Node, Value};
@@ -56,8 +57,9 @@ pub(super) fn read(section: &Node, plan: &mut Plan, problems: &mut Problems, not
             Some(ConnectorKind::Memory) => memory::read_options(node, problems).into(),
             Some(ConnectorKind::Redis) => {
                 let Redis { options, addressed } = Redis::read(node, problems);
-                if redis::hidden(&options) {
-                    notes.push(Note::new(&node.origin.child("password"), MASK));
+                for path in redis::hidden(&options) {
+                    let origin = path.iter().fold(node.origin.clone(), |origin, name| origin.child(name));
+                    notes.push(Note::new(&origin, MASK));
                 }
                 if !addressed {
                     if ConnectorKind::of_name(&name).is_none() {
@@ -144,6 +146,9 @@ pub(super) fn settings(kind: Option<ConnectorKind>) -> Vec<Vec<&'static str>> {
         paths.extend(redis::SETTINGS.iter().map(|setting| vec![setting.name]));
         paths.push(vec![TLS]);
         paths.extend(tls::SETTINGS.iter().map(|setting| vec![TLS, setting.name]));
+        paths.extend(sentinel::SETTINGS.iter().map(|setting| vec![SENTINEL, setting.name]));
+        paths.push(vec![SENTINEL, TLS]);
+        paths.extend(tls::SETTINGS.iter().map(|setting| vec![SENTINEL, TLS, setting.name]));
     }
     if matches!(kind, Some(ConnectorKind::Postgres) | None) {
         paths.extend(postgres::SETTINGS.iter().map(|setting| vec![setting.name]));

@@ -4,6 +4,7 @@ use super::cache::Draft;
 use super::connectors::{BREAKER, KIND};
 use super::postgres;
 use super::redis::Redis;
+use super::sentinel::{self, SENTINEL};
 use super::setting::{Setting, Written};
 use super::tls::TLS;
 use super::{Config, breaker, cache, feed, memory, redis, tls};
@@ -64,16 +65,25 @@ impl fmt::Display for Effective<'_> {
 
 fn server(f: &mut fmt::Formatter<'_>, options: &RedisOptions, addressed: bool) -> fmt::Result {
     rows(f, 4, redis::SETTINGS, &Redis { options: options.clone(), addressed }.draft())?;
-    match &options.tls {
-        None => writeln!(f, "    {TLS}: false")?,
-        Some(tls) if *tls == TlsOptions::default() => writeln!(f, "    {TLS}: true")?,
-        Some(tls) => {
-            writeln!(f, "    {TLS}:")?;
-            rows(f, 6, tls::SETTINGS, tls)?;
-        }
+    encryption(f, 4, options.tls.as_ref())?;
+    if let Some(sentinel) = &options.sentinel {
+        writeln!(f, "    {SENTINEL}:")?;
+        rows(f, 6, sentinel::SETTINGS, sentinel)?;
+        encryption(f, 6, sentinel.tls.as_ref())?;
     }
     writeln!(f, "    {BREAKER}:")?;
     rows(f, 6, breaker::SETTINGS, &options.breaker)
+}
+
+fn encryption(f: &mut fmt::Formatter<'_>, indent: usize, tls: Option<&TlsOptions>) -> fmt::Result {
+    match tls {
+        None => writeln!(f, "{:indent$}{TLS}: false", ""),
+        Some(tls) if *tls == TlsOptions::default() => writeln!(f, "{:indent$}{TLS}: true", ""),
+        Some(tls) => {
+            writeln!(f, "{:indent$}{TLS}:", "")?;
+            rows(f, indent + 2, tls::SETTINGS, tls)
+        }
+    }
 }
 
 fn database(f: &mut fmt::Formatter<'_>, options: &PostgresOptions) -> fmt::Result {

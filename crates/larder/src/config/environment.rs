@@ -10,6 +10,7 @@
 use super::connectors::{self, KIND};
 use super::error::Problems;
 use super::redis::{ALTERNATIVES, says};
+use super::sentinel::{PLACE, SENTINEL};
 use super::tls::TLS;
 use super::tree::{Node, Origin, Value};
 use crate::caches::ConnectorKind;
@@ -182,19 +183,33 @@ fn instead(root: &mut Node, path: &[&str], value: &str) {
         // `tls: true` becomes a section, for the setting to stand in.
         root.remove(connectors, &|name, node| name == TLS && !matches!(node.value, Value::Map(_)));
     }
-    let ["connectors", connector, setting] = path else { return };
-    let at = ["connectors", connector];
-    if let ("url", Ok(url)) = (*setting, Url::parse(value)) {
+    let [at @ .., setting] = path else { return };
+    let of_file = |node: &Node| node.origin.variable.is_none();
+    let url = Url::parse(value).ok().filter(|_| *setting == "url");
+    if let Some(url) = &url {
         let without_tls = |node: &Node| url.tls.is_some() && !matches!(node.value, Value::Map(_));
-        root.remove(&at, &|name, node| {
-            node.origin.variable.is_none() && (says(&url, name) || (name == TLS && without_tls(node)))
-        });
+        root.remove(at, &|name, node| of_file(node) && (says(url, name) || (name == TLS && without_tls(node))));
     }
     if let ("url", Ok((_, Some(_)))) = (*setting, DatabaseUrl::parse(value)) {
-        root.remove(&at, &|name, node| name.starts_with("password") && node.origin.variable.is_none());
+        root.remove(at, &|name, node| name.starts_with("password") && of_file(node));
     }
     for alternatives in ALTERNATIVES.iter().filter(|alternatives| alternatives.contains(setting)) {
-        root.remove(&at, &|name, node| alternatives.contains(&name) && node.origin.variable.is_none());
+        root.remove(at, &|name, node| alternatives.contains(&name) && of_file(node));
+    }
+    // Sentinels take the place of an address, and an address that of Sentinels.
+    let [place, _] = &ALTERNATIVES;
+    match path {
+        [at @ .., SENTINEL, setting] if PLACE.contains(setting) => {
+            root.remove(at, &|name, node| place.contains(&name) && of_file(node));
+        }
+        _ if url.as_ref().is_some_and(|url| url.sentinel.is_some()) => {
+            root.remove(&[at, &[SENTINEL][..]].concat(), &|name, node| PLACE.contains(&name) && of_file(node));
+        }
+        _ if place.contains(setting) => {
+            let all_of_file = |node: &Node| node.children().iter().all(|(_, child)| of_file(child));
+            root.remove(at, &|name, node| name == SENTINEL && all_of_file(node));
+        }
+        _ => {}
     }
 }
 

@@ -3,6 +3,7 @@
 use super::breaker;
 use super::connectors::{BREAKER, KIND};
 use super::error::Problems;
+use super::sentinel::{self, SENTINEL};
 use super::setting::{
     Given, Place, Refused, Setting, bytes, contradict, duration, number, outranks, plain, put, read, text, time,
     written_bytes, written_text,
@@ -30,7 +31,7 @@ pub(super) const ALTERNATIVES: [&[&str]; 2] = [&["url", "address", "socket"], &[
 /// Settings that a URL may contain.
 pub(super) const IN_URL: [&str; 4] = ["username", "password", "password_file", "database"];
 
-pub(super) const NO_ADDRESS: &str = "does not say where the server is: give `url`, `address` or `socket`";
+pub(super) const NO_ADDRESS: &str = "does not say where the server is: give `url`, `address`, `socket` or `sentinel`";
 
 const WAIT_REPLICAS: &str = "wait_replicas";
 const WAIT_TIMEOUT: &str = "wait_timeout";
@@ -38,7 +39,8 @@ const WAIT_TIMEOUT: &str = "wait_timeout";
 pub(super) const SETTINGS: &[Setting<Draft>] = &[
     Setting {
         name: "url",
-        give: "redis://user:password@host:port/database, rediss:// for TLS, or redis+unix:///path?db=database",
+        give: "redis://user:password@host:port/database, rediss:// for TLS, redis+unix:///path?db=database, or \
+               redis-sentinel://host:port,host:port/database#master",
         read: |redis, node| {
             let url = Url::parse(text(node)?).map_err(|reason| Refused::Hidden(reason.to_owned()))?;
             redis.url = Some(url);
@@ -182,19 +184,22 @@ pub(super) struct Redis {
 impl Redis {
     pub(super) fn read(section: &Node, problems: &mut Problems) -> Self {
         let mut draft = Draft::default();
-        let given = read(section, SETTINGS, &[BREAKER, KIND, TLS], &mut draft, problems);
+        let given = read(section, SETTINGS, &[BREAKER, KIND, SENTINEL, TLS], &mut draft, problems);
         if let Some(section) = section.child(BREAKER) {
             draft.options.breaker = breaker::read_options(section, problems);
         }
         let in_url = draft.url.as_ref().map(|url| url.tls.clone());
         draft.options.tls = tls::read_options(section.child(TLS), in_url, problems);
+        let sentinel = section.child(SENTINEL);
+        draft.options.sentinel = sentinel::read_options(sentinel, draft.url.as_ref(), &given, problems);
         contradictions(&draft, &given, problems);
         draft.put_together(&given, section, problems)
     }
 
     /// The settings, as the effective configuration writes them.
     pub(super) fn draft(&self) -> Draft {
-        let address = self.addressed.then(|| self.options.address.clone());
+        let address =
+            Some(&self.options.address).filter(|_| self.addressed && self.options.sentinel.is_none()).cloned();
         let (address, socket) = match address {
             Some(Address::Unix(path)) => (None, Some(path)),
             address => (address, None),
@@ -251,7 +256,8 @@ impl Draft {
         } else if let Some(address) = address.or(socket.map(Address::Unix)) {
             redis.address = address;
         } else {
-            addressed = false;
+            // If the section cannot be used, that is reported, and not that there is no address.
+            addressed = section.child(SENTINEL).is_some();
         }
         if let (Some(path), Some(origin)) = (password_file, given.origin("password_file")) {
             match Secret::read(&path) {
@@ -274,9 +280,12 @@ fn report(error: &OptionError, section: &Node, given: &Given, problems: &mut Pro
     if name.starts_with("breaker.") {
         return;
     }
-    if let Some(name) = name.strip_prefix("tls.") {
+    if let [path @ .., name] = name.split('.').collect::<Vec<_>>().as_slice()
+        && !path.is_empty()
+    {
         // The URL may have given it, and not the section.
-        let place = section.child(TLS).and_then(|tls| tls.child(name)).map(|node| &node.origin);
+        let place = path.iter().try_fold(section, |node, name| node.child(name)).and_then(|node| node.child(name));
+        let place = place.map(|node| &node.origin);
         let origin = place.or(given.origin("url")).unwrap_or(&section.origin);
         return problems.add(origin, error.after_name(None, None));
     }
@@ -294,7 +303,11 @@ fn report(error: &OptionError, section: &Node, given: &Given, problems: &mut Pro
     problems.add(origin, error.after_name(None, None));
 }
 
-/// Whether the password is the text that larder prints in place of a password.
-pub(super) fn hidden(redis: &RedisOptions) -> bool {
-    redis.password.as_ref().is_some_and(|password| password.expose() == HIDDEN)
+/// The places of passwords that are the text which larder prints in place of a password.
+pub(super) fn hidden(redis: &RedisOptions) -> Vec<&'static [&'static str]> {
+    let of_sentinels = redis.sentinel.as_ref().and_then(|sentinel| sentinel.password.as_ref());
+    let all: [(Option<&Secret>, &'static [&'static str]); 2] =
+        [(redis.password.as_ref(), &["password"]), (of_sentinels, &[SENTINEL, "password"])];
+    let hidden = all.into_iter().filter(|(secret, _)| secret.is_some_and(|secret| secret.expose() == HIDDEN));
+    hidden.map(|(_, path)| path).collect()
 }

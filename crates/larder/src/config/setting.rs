@@ -134,7 +134,8 @@ pub(super) fn outranks(first: Option<&Origin>, second: Option<&Origin>) -> bool 
     variable(first) == Some(true) && variable(second) == Some(false)
 }
 
-fn named(origin: &Origin) -> String {
+/// The setting that was given there, as an error names it.
+pub(super) fn named(origin: &Origin) -> String {
     match &origin.variable {
         Some(variable) => format!("the environment variable {variable}"),
         None => format!("`{}`", shown_path(&origin.path)),

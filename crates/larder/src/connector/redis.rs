@@ -5,6 +5,8 @@
 //!     │                              layout.rs  scripts.rs  lua/   what is kept on the server
 //!   remote/ ──────────────────────── guards, journal, trust, breaker, supervisor: shared by all kinds of servers
 //!     │
+//!   route.rs  sentinel/ ──────────── which server is the master, if Sentinels know it
+//!     │
 //!   wire/ ────────────────────────── connections, commands, errors
 //! ```
 //!
@@ -28,14 +30,16 @@ mod index_names;
 pub mod inspect;
 pub(crate) mod layout;
 pub(crate) mod options;
+pub(crate) mod route;
 pub(crate) mod scripts;
+pub(crate) mod sentinel;
 pub(crate) mod single;
 pub(crate) mod slots;
 pub(crate) mod topology;
 pub(crate) mod wire;
 
 pub use cluster::RedisCluster;
-pub use options::{Address, RedisOptions, TlsOptions};
+pub use options::{Address, RedisOptions, SentinelOptions, TlsOptions};
 
 /// A Redis or Valkey server, and the connection to it.
 ///
@@ -103,10 +107,11 @@ impl Redis {
     ///
     /// If the future is dropped, the files are read all the same.
     pub async fn reload(&self) -> Result<(), CertificateError> {
-        match self.server.link().kind().dialer.renewal() {
-            Some(renewal) => renewal.reload_on(self.server.link().home()).await,
-            None => Ok(()),
+        let mut read = Ok(());
+        for renewal in self.server.link().kind().route.renewals() {
+            read = read.and(renewal.reload_on(self.server.link().home()).await);
         }
+        read
     }
 
     /// The breaker of the connection: its state, its events, and the switches to force it.

@@ -27,6 +27,7 @@ mod replicas;
 mod restart;
 mod rights;
 mod runtimes;
+mod sentinel;
 mod set;
 mod side_by_side;
 mod telling;

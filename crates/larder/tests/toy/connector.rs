@@ -77,11 +77,12 @@ impl ServerKind for Toy {
         let ended = Box::pin(async move {
             while let Some((request, asked)) = waiting.recv().await {
                 if send(&mut stream, &request).await.is_none() {
-                    return;
+                    break;
                 }
-                let Some(reply) = receive(&mut stream).await else { return };
+                let Some(reply) = receive(&mut stream).await else { break };
                 let _ = asked.send(reply);
             }
+            "the server closed it"
         });
         // A shelf lives as long as its server.
         Ok(Connected { connection: Connection(requests), history: 1, ended })

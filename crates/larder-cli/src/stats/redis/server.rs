@@ -35,7 +35,7 @@ pub(super) struct ServerFacts {
 }
 
 pub(super) async fn ask(config: &RedisOptions) -> Result<ServerFacts, Failure> {
-    let failed = |error: redis::RedisError| Failure::Problem(format!("the server at {}: {error}", config.address));
+    let failed = |error: redis::RedisError| Failure::Problem(format!("the server at {}: {error}", config.place()));
     let mut connection = connection::open(config).await.map_err(failed)?;
     let mut info = String::new();
     for section in ["server", "memory", "stats", "clients"] {

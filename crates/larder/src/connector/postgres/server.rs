@@ -195,7 +195,10 @@ impl ServerKind for PostgresServer {
         if let Some(renewal) = self.certificates.renewal() {
             renewal.warn(clock.now());
         }
-        let ended = Box::pin(async move { drop(driver.join_next().await) });
+        let ended = Box::pin(async move {
+            drop(driver.join_next().await);
+            "the server closed it"
+        });
         Ok(Connected { connection, history: HISTORY, ended })
     }
 

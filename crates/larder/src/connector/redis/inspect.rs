@@ -40,23 +40,26 @@ mod error;
 mod index;
 mod index_kind;
 mod primary_field;
+mod sentinels;
 
 pub use crate::connector::inspect::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
-pub use crate::connector::redis::wire::dial::{CertificateEnd, CertificateEnds, Socket, dial};
+pub use crate::connector::redis::route::dial;
+pub use crate::connector::redis::wire::dial::{CertificateEnd, CertificateEnds, Socket};
 pub use cache::InspectedCache;
 pub use census::{CacheCensus, Tally};
 pub use clock::{ClockReading, ClockState};
 pub use error::InspectError;
 pub use index::InspectedIndex;
+pub use sentinels::{NamedMaster, SentinelReport, sentinels};
 
 use crate::clock::Clock;
 use crate::connector::redis::layout::{self, Layout};
 use crate::connector::redis::options::RedisOptions;
+use crate::connector::redis::route::Route;
 use crate::connector::redis::single::clearing;
 use crate::connector::redis::wire::caller::{Caller, Direct};
-use crate::connector::redis::wire::connect::{self, Driver};
+use crate::connector::redis::wire::connect::Driver;
 use crate::connector::redis::wire::connection::Connection;
-use crate::connector::redis::wire::dial::Dialer;
 use crate::connector::redis::wire::replies::{bytes, tolerated};
 use crate::connector::redis::wire::rights;
 use crate::connector::remote::Trouble;
@@ -114,9 +117,10 @@ impl Inspector {
     pub async fn open(config: RedisOptions) -> Result<Self, InspectError> {
         config.validate()?;
         let config = config.client_name(CLIENT_NAME);
-        let (connection, driver) = connect::reach(&config, &Dialer::new(&config), &config.prefix, &Clock::system())
-            .await
-            .map_err(|trouble| server_error(&config, &trouble))?;
+        let (connection, driver) =
+            Route::new(&config).reach(&Clock::system()).await.map_err(|trouble| server_error(&config, &trouble))?;
+        // What it forgets counts as applied.
+        connection.is_alone().await;
         let inspector = Self { connection: Arc::new(connection), config, _driver: driver };
         // Only newer servers know this command. Without it, a server that evicts takes a look at an object for a use.
         let mut no_touch = redis::cmd("CLIENT");
@@ -240,7 +244,7 @@ fn server_error(config: &RedisOptions, trouble: &Trouble) -> InspectError {
         Trouble::TimedOut(_) => format!("no reply within {:?} (connect_timeout)", config.connect_timeout),
         other => other.to_string(),
     };
-    InspectError::Server { server: config.address.to_string(), reason }
+    InspectError::Server { server: config.place(), reason }
 }
 
 fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {

@@ -2,10 +2,12 @@
 //! and [`RedisOptions::validate`] checks them for both.
 
 mod address;
+pub(crate) mod sentinel;
 pub(crate) mod tls;
 mod url;
 
 pub use address::Address;
+pub use sentinel::SentinelOptions;
 pub use tls::TlsOptions;
 pub(crate) use url::Url;
 
@@ -49,8 +51,10 @@ pub(crate) mod accepted {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RedisOptions {
-    /// Where the server listens. Default `127.0.0.1:6379`.
+    /// Where the server listens. Default `127.0.0.1:6379`. With [`sentinel`](Self::sentinel) it is not used.
     pub address: Address,
+    /// The Sentinels that know where the server listens. `None`: it listens at [`address`](Self::address).
+    pub sentinel: Option<SentinelOptions>,
     /// The nodes of a cluster that are asked for the others, beside [`address`](Self::address); `None`: the server is no node of a cluster. For
     /// [`RedisCluster`](super::RedisCluster) only. Default `None`.
     pub cluster: Option<Vec<Address>>,
@@ -104,6 +108,7 @@ impl Default for RedisOptions {
         Self {
             address: Address::Tcp { host: "127.0.0.1".into(), port: 6379 },
             cluster: None,
+            sentinel: None,
             database: 0,
             username: None,
             password: None,
@@ -136,6 +141,11 @@ impl RedisOptions {
     /// `redis+unix:///path?db=database`. Only the host or the path must be given. A URL for TLS may have the parameters `ca_file`,
     /// `cert_file`, `key_file` and `server_name` of [`TlsOptions`].
     ///
+    /// Or the defaults, for the master that Sentinels know: `redis-sentinel://user:password@host:port,host:port/database#master`, and
+    /// `rediss-sentinel://…` for TLS to the servers and to the Sentinels. Other spellings are understood as well: `redis+sentinel://…`, and
+    /// the master as `…/master/database` or `…?master_name=master`. User and password are those for the servers. Those for the Sentinels are
+    /// the parameters `sentinel_username` and `sentinel_password`.
+    ///
     /// ```
     /// use larder::connector::redis::RedisOptions;
     ///
@@ -143,6 +153,8 @@ impl RedisOptions {
     /// assert_eq!((options.username.as_deref(), options.database), (Some("ann"), 3));
     /// let options = RedisOptions::from_url("rediss://10.0.0.7:6380?server_name=cache.internal")?;
     /// assert_eq!(options.tls.unwrap().server_name.as_deref(), Some("cache.internal"));
+    /// let options = RedisOptions::from_url("redis-sentinel://:barley@10.0.0.1,10.0.0.2,10.0.0.3/3#mymaster")?;
+    /// assert_eq!((options.sentinel.unwrap().hosts.len(), options.database), (3, 3));
     /// # Ok::<(), larder::OptionError>(())
     /// ```
     ///
@@ -150,9 +162,9 @@ impl RedisOptions {
     ///
     /// The text is no URL of a server. The error never shows the text: it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, OptionError> {
-        let Url { address, username, password, database, tls } =
+        let Url { address, sentinel, username, password, database, tls } =
             Url::parse(url).map_err(|wrong| OptionError::hidden("url", wrong))?;
-        let options = Self { username, password, tls, ..Self::new(address) };
+        let options = Self { sentinel, username, password, tls, ..Self::new(address) };
         Ok(options.database(database.unwrap_or(0)))
     }
 
@@ -176,6 +188,29 @@ impl RedisOptions {
     pub fn cluster<A: Into<Address>>(mut self, nodes: impl IntoIterator<Item = A>) -> Self {
         self.cluster = Some(nodes.into_iter().map(Into::into).collect());
         self
+    }
+
+    /// The same options for the master that these Sentinels know.
+    ///
+    /// ```
+    /// use larder::connector::redis::{RedisOptions, SentinelOptions};
+    ///
+    /// let options = RedisOptions::default().sentinel(SentinelOptions::new("mymaster").host("sentinels.internal", 26379));
+    /// assert!(options.validate().is_ok());
+    /// ```
+    #[must_use]
+    pub fn sentinel(mut self, sentinel: SentinelOptions) -> Self {
+        self.sentinel = Some(sentinel);
+        self
+    }
+
+    /// Where the server is, for people: its address, or the Sentinels that know it. Without credentials.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.sentinel {
+            Some(sentinel) => sentinel.to_string(),
+            None => self.address.to_string(),
+        }
     }
 
     /// The same options with this [`username`](#structfield.username) and this [`password`](#structfield.password).
@@ -254,7 +289,9 @@ impl RedisOptions {
     /// Calls `refuse` for every option that cannot be used.
     pub(crate) fn examine(&self, refuse: Refuse<'_>) {
         const LONGEST: Duration = Duration::from_secs(3600);
-        if !self.address.is_reachable() {
+        if let Some(sentinel) = &self.sentinel {
+            sentinel.examine(&mut |error| refuse(error.within("sentinel.")));
+        } else if !self.address.is_reachable() {
             refuse(OptionError::hidden(
                 "address",
                 "is neither a host and a port nor the path of a Unix socket, or the path is too long (Linux takes 107 bytes)",
@@ -291,7 +328,7 @@ impl RedisOptions {
             ));
         }
         if let Some(tls) = &self.tls {
-            if matches!(self.address, Address::Unix(_)) {
+            if self.sentinel.is_none() && matches!(self.address, Address::Unix(_)) {
                 refuse(OptionError::hidden(
                     "tls",
                     "is given, and there is none on a Unix socket: give a host and a port, or no TLS",

@@ -6,15 +6,13 @@
 //! the cache was recovered on the connection in use. Otherwise it is a miss, and nothing is sent.
 
 use crate::clock::Clock;
-use crate::connector::redis::layout::{self, Layout};
+use crate::connector::redis::layout::Layout;
 use crate::connector::redis::options::RedisOptions;
-use crate::connector::redis::slots::slot_of;
+use crate::connector::redis::route::Route;
 use crate::connector::redis::topology::Topology;
-use crate::connector::redis::wire::connect::{Driver, reach};
 use crate::connector::redis::wire::connection::Connection;
-use crate::connector::redis::wire::dial::Dialer;
 use crate::connector::redis::wire::parcel::{Parcel, Wire};
-use crate::connector::redis::wire::replies::{bytes, field, moved_to, text};
+use crate::connector::redis::wire::replies::{bytes, field, text};
 use crate::connector::redis::wire::rights::{Missing, Rights};
 use crate::connector::remote::hints::Hints;
 use crate::connector::remote::{Batch, Channel, Clearing, Clocked, Connected, Link, RemoteCache, ServerKind, Trouble};
@@ -41,88 +39,31 @@ pub(crate) type Store = RemoteCache<SingleServer>;
 /// One Redis or Valkey server: the configured one, or the primary of one slot of a cluster, whichever node that is.
 pub(crate) struct SingleServer {
     pub(crate) config: RedisOptions,
-    pub(crate) dialer: Dialer,
+    pub(crate) route: Route,
     name: String,
-    /// What names of keys begin with that belong to no cache: see [`reach`].
-    spare: String,
     pub(crate) rights: Rights,
-    place: Option<Placed>,
-}
-
-/// The place of one cache in a cluster.
-struct Placed {
-    topology: Arc<Topology>,
-    slot: u16,
-    /// A key in that slot.
-    clock: String,
 }
 
 impl SingleServer {
     pub(crate) fn new(config: RedisOptions) -> Self {
-        let (name, spare) = (config.address.to_string(), config.prefix.clone());
-        let rights = Rights::new(name.clone(), &spare);
-        Self { dialer: Dialer::new(&config), config, name, spare, rights, place: None }
+        let name = config.place();
+        let route = Route::new(&config);
+        let rights = Rights::new(name.clone(), route.spare());
+        Self { route, config, name, rights }
     }
 
-    /// The primary of the slot in which this cache is.
+    /// The primary of the slot in which this cache is, whichever node of the cluster that is.
     pub(crate) fn in_cluster(config: RedisOptions, topology: Arc<Topology>, cache: &str) -> Self {
-        let base = layout::base_in_cluster(&config.prefix, cache);
-        let spare = base.trim_end_matches(':').to_owned();
-        let name = format!("{}/{cache}", config.address);
-        let rights = Rights::new(name.clone(), &spare);
-        let place = Placed { slot: slot_of(base.as_bytes()), clock: format!("{base}c"), topology };
-        Self {
-            dialer: place.topology.dialer().to(&config.address, None),
-            config,
-            name,
-            spare,
-            rights,
-            place: Some(place),
-        }
-    }
-
-    fn base(&self, cache: &str) -> String {
-        match self.place {
-            None => layout::base(&self.config.prefix, cache),
-            Some(_) => layout::base_in_cluster(&self.config.prefix, cache),
-        }
-    }
-
-    /// Connects to the server, or to the primary of the slot. A node that says where the slot has moved is believed once. After
-    /// any other error the cluster is asked, at the next attempt.
-    async fn reach(&self, clock: &Clock) -> Result<(Connection, Driver), Trouble> {
-        let Some(Placed { topology, slot, .. }) = &self.place else {
-            return reach(&self.config, &self.dialer, &self.spare, clock).await;
-        };
-        let mut node = topology.primary(*slot).await?;
-        let mut moved = false;
-        loop {
-            let dialer = topology.dialer().to(&node.address, node.name.as_deref());
-            match reach(&self.config, &dialer, &self.spare, clock).await {
-                Ok(reached) => {
-                    tracing::debug!(server = %self.name, node = %node.address, "the cache is on this node");
-                    return Ok(reached);
-                }
-                Err(trouble) => match moved_to(&trouble).filter(|_| !moved) {
-                    Some(to) => (node, moved) = (topology.moved(*slot, &to), true),
-                    None => {
-                        topology.doubt();
-                        return Err(match trouble {
-                            Trouble::Error { what, text } => {
-                                Trouble::Error { what, text: format!("{}: {text}", node.address) }
-                            }
-                            other => other,
-                        });
-                    }
-                },
-            }
-        }
+        let name = format!("{}/{cache}", config.place());
+        let route = Route::to_slot(&config, topology, cache);
+        let rights = Rights::new(name.clone(), route.spare());
+        Self { route, config, name, rights }
     }
 
     /// What is kept on this node for one cache.
     pub(crate) fn local(&self, schema: &Schema, clock: &Clock) -> Local {
         Local {
-            layout: Layout::new(self.base(&schema.cache), schema),
+            layout: Layout::new(self.route.base(&schema.cache), schema),
             hints: Hints::new(self.config.hints, schema.last_use_age, clock.clone()),
             unsettled_since: AtomicU64::new(0),
             sets: AtomicBool::new(false),
@@ -151,12 +92,19 @@ impl ServerKind for SingleServer {
     }
 
     async fn connect(&self, clock: &Clock) -> Result<Connected<Connection>, Trouble> {
-        let (connection, mut driver) = self.reach(clock).await?;
+        let (connection, mut driver) = self.route.reach(clock).await?;
         if let Some(missing) = connection.identity.missing {
             self.rights.learn(missing);
         }
         let history = connection.identity.history;
-        Ok(Connected { connection, history, ended: Box::pin(async move { driver.ended().await }) })
+        let another_master = self.route.another_master(&connection);
+        let ended = Box::pin(async move {
+            tokio::select! {
+                () = driver.ended() => "the server closed it",
+                why = another_master => why,
+            }
+        });
+        Ok(Connected { connection, history, ended })
     }
 
     async fn heartbeat(
@@ -168,7 +116,7 @@ impl ServerKind for SingleServer {
         if connection.login_has_ended() {
             return Some("its credentials have ended, and there were no new ones");
         }
-        if let Some(renewal) = self.dialer.renewal() {
+        for renewal in self.route.renewals() {
             renewal.look_if_due(link.clock().now());
         }
         link.keep_time(connection).await;
@@ -176,10 +124,8 @@ impl ServerKind for SingleServer {
             let reply = link.beat_command(&self.rights.question()).await;
             self.rights.answered(reply.ok().as_ref().and_then(Missing::told_by), link.clock());
         }
-        if let Some(place) = &self.place {
+        if let Some(look) = self.route.look() {
             // If the slot has moved, the reply says so, and the connection is given up.
-            let mut look = redis::cmd("GETRANGE");
-            look.arg(&place.clock).arg(0).arg(0);
             let _ = link.beat_command(&look).await;
         }
         keep_tickets(link, caches).await;
@@ -200,6 +146,10 @@ impl ServerKind for SingleServer {
     }
 
     async fn read_clock(&self, channel: &Channel<'_, Self>, local: &Local) -> Result<Clocked, Trouble> {
+        // The clock is read before anything is read, applied or stored in a cache, so waiting here is enough.
+        if let Channel::Private { connection, .. } = channel {
+            connection.is_alone().await;
+        }
         clearing::register(channel, &local.layout).await
     }
 

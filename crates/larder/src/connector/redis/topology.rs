@@ -44,7 +44,7 @@ struct Known {
 impl Topology {
     /// Nothing is asked yet. `config` names the nodes that are asked first.
     pub(crate) fn new(config: RedisOptions) -> Self {
-        let dialer = Dialer::new(&config);
+        let dialer = Dialer::new(config.place(), config.tls.as_ref(), config.connect_timeout);
         Self { config, dialer, known: Mutex::default(), asked: tokio::sync::Mutex::default() }
     }
 
@@ -147,12 +147,12 @@ impl Topology {
     async fn answer_of(&self, node: &Node) -> Result<Slots, Trouble> {
         let mut question = redis::cmd("CLUSTER");
         question.arg("SLOTS");
-        let reply = connect::ask(&self.config, &self.dialer.to(&node.address, node.name.as_deref()), &question).await;
+        let config = self.config.clone().address(node.address.clone());
+        let reply = connect::ask(&config, &self.dialer.named(node.name.as_deref()), &question).await;
         let reply = reply.map_err(|trouble| match trouble.to_string() {
-            text if text.contains("cluster support disabled") => Trouble::Error {
-                what: What::Refused,
-                text: "this server is no node of a cluster: give it as `address`, without `cluster`".to_owned(),
-            },
+            text if text.contains("cluster support disabled") => {
+                Trouble::Error { what: What::Refused, text: connect::NO_CLUSTER.to_owned() }
+            }
             _ => trouble,
         })?;
         let host = match &node.address {

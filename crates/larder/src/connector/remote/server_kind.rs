@@ -102,8 +102,9 @@ pub struct Connected<C> {
     /// Identifies the history of the server's data, which changes with a restart from a snapshot, and with a promotion. 0: the server does
     /// not tell it.
     pub history: u64,
-    /// Ends when the connection has ended by itself. Dropping this future closes the connection.
-    pub ended: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Ends when the connection is of no more use, and says why: most often that the server has closed it. Dropping this future closes the
+    /// connection.
+    pub ended: Pin<Box<dyn Future<Output = &'static str> + Send>>,
 }
 
 impl<C> std::fmt::Debug for Connected<C> {

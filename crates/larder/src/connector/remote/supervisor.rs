@@ -139,12 +139,12 @@ impl<P: ServerKind> Supervisor<P> {
     async fn attend(
         &self,
         live: &Arc<Live<P>>,
-        ended: impl Future<Output = ()>,
+        ended: impl Future<Output = &'static str>,
         failures: u32,
         served: &AtomicBool,
     ) -> String {
         tokio::select! {
-            () = ended => "the server closed it".to_owned(),
+            why = ended => why.to_owned(),
             why = self.watch(live) => why.to_owned(),
             why = self.keep_beating(live) => why.to_owned(),
             trouble = self.keep_recovered(live, failures, served) => trouble.to_string(),

@@ -39,6 +39,11 @@ pub(super) fn is_host(host: &str) -> bool {
 impl Address {
     /// Reads `host:port`, `host`, or `[IPv6]:port`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::parse_with(text, PORT)
+    }
+
+    /// The same, with the port of a host that comes without one.
+    pub(crate) fn parse_with(text: &str, port_if_none: u16) -> Option<Self> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (host, port) = rest.split_once(']')?;
@@ -54,7 +59,7 @@ impl Address {
             return None;
         }
         let port = match port {
-            "" => PORT,
+            "" => port_if_none,
             port => port.strip_prefix(':')?.parse().ok().filter(|port| *port > 0)?,
         };
         Some(Self::Tcp { host: host.to_owned(), port })

@@ -1,7 +1,11 @@
-//! URLs of servers: `redis://user:password@host:port/database`, `rediss://…` for TLS, `redis+unix:///path?db=database`.
+//! URLs of servers: `redis://user:password@host:port/database`, `rediss://…` for TLS, `redis+unix:///path?db=database`,
+//! and those of Sentinels in `sentinel.rs`.
+
+mod sentinel;
 
 use super::LAST_DATABASE;
 use super::address::Address;
+use super::sentinel::SentinelOptions;
 use super::tls::TlsOptions;
 use crate::connector::secret::Secret;
 
@@ -9,23 +13,31 @@ use crate::connector::secret::Secret;
 #[derive(Debug)]
 pub(crate) struct Url {
     pub(crate) address: Address,
+    pub(crate) sentinel: Option<SentinelOptions>,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) database: Option<u32>,
     pub(crate) tls: Option<TlsOptions>,
 }
 
+const UNREADABLE: &str =
+    "is no URL of a server (in a user name or password, write characters other than letters and digits as %XX)";
+
 impl Url {
     /// Reads a URL. The error text follows the path of the setting.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
-        const UNREADABLE: &str =
-            "is no URL of a server (in a user name or password, write characters other than letters and digits as %XX)";
         let (scheme, rest) = text.trim().split_once("://").ok_or(UNREADABLE)?;
         let (unix, mut tls) = match scheme {
             "redis" => (false, None),
             "rediss" => (false, Some(TlsOptions::default())),
             "unix" | "redis+unix" => (true, None),
-            _ => return Err("has a scheme that is neither redis, rediss, redis+unix nor unix"),
+            "redis-sentinel" | "redis+sentinel" => return sentinel::parse(rest, None),
+            "rediss-sentinel" | "rediss+sentinel" => return sentinel::parse(rest, Some(TlsOptions::default())),
+            _ => {
+                return Err(
+                    "has a scheme that is none of redis, rediss, redis+unix, unix, redis-sentinel and rediss-sentinel",
+                );
+            }
         };
         if tls.is_some() && rest.ends_with("#insecure") {
             return Err(
@@ -34,17 +46,8 @@ impl Url {
             );
         }
         let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
-        let authority_end = rest.find('/').unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(authority_end);
-        let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
-        let (username, password) = user.map_or((None, None), |user| {
-            user.split_once(':').map_or((Some(user), None), |(username, password)| (Some(username), Some(password)))
-        });
-        let part = |part: Option<&str>| match part {
-            None | Some("") => Ok(None),
-            Some(part) => decode(part).map(Some).ok_or(UNREADABLE),
-        };
-        let number = |text: &str| text.parse().ok().filter(|number| *number <= LAST_DATABASE).ok_or(UNREADABLE);
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (username, password, host) = user(authority)?;
         let (address, database) = if unix {
             if !host.is_empty() || path.len() < 2 {
                 return Err("names no socket: three slashes, as in redis+unix:///run/redis.sock");
@@ -67,29 +70,58 @@ impl Url {
             };
             (Address::parse(host).ok_or(UNREADABLE)?, database)
         };
-        Ok(Self { address, username: part(username)?, password: part(password)?.map(Secret::new), database, tls })
+        Ok(Self { address, sentinel: None, username, password, database, tls })
     }
+}
+
+/// The user name, the password, and what follows them.
+fn user(authority: &str) -> Result<(Option<String>, Option<Secret>, &str), &'static str> {
+    let (user, rest) = authority.rsplit_once('@').map_or((None, authority), |(user, rest)| (Some(user), rest));
+    let (username, password) = user.map_or((None, None), |user| {
+        user.split_once(':').map_or((Some(user), None), |(username, password)| (Some(username), Some(password)))
+    });
+    let part = |part: Option<&str>| match part {
+        None | Some("") => Ok(None),
+        Some(part) => decode(part).map(Some).ok_or(UNREADABLE),
+    };
+    Ok((part(username)?, part(password)?.map(Secret::new), rest))
+}
+
+/// The number of a database.
+fn number(text: &str) -> Result<u32, &'static str> {
+    text.parse().ok().filter(|number| *number <= LAST_DATABASE).ok_or(UNREADABLE)
 }
 
 /// Reads the parameters of a URL for TLS.
 fn parameters(query: &str, tls: &mut TlsOptions) -> Result<(), &'static str> {
     for parameter in query.split('&') {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let value = decode(value).filter(|value| !value.is_empty());
-        let value = value.ok_or("has a parameter without a value, or with one that cannot be read")?;
-        match name {
-            "ca_file" => tls.ca_file = Some(value.into()),
-            "cert_file" => tls.cert_file = Some(value.into()),
-            "key_file" => tls.key_file = Some(value.into()),
-            "server_name" => tls.server_name = Some(value),
-            _ => {
-                return Err(
-                    "has a parameter that larder does not know (only `ca_file`, `cert_file`, `key_file` and `server_name` are)",
-                );
-            }
+        let (name, value) = pair(parameter)?;
+        if !is_of_tls(name, value, tls) {
+            return Err(
+                "has a parameter that larder does not know (only `ca_file`, `cert_file`, `key_file` and `server_name` are)",
+            );
         }
     }
     Ok(())
+}
+
+/// The name and the value of a parameter.
+fn pair(parameter: &str) -> Result<(&str, String), &'static str> {
+    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    let value = decode(value).filter(|value| !value.is_empty());
+    Ok((name, value.ok_or("has a parameter without a value, or with one that cannot be read")?))
+}
+
+/// Takes a parameter if it is one for TLS.
+fn is_of_tls(name: &str, value: String, tls: &mut TlsOptions) -> bool {
+    match name {
+        "ca_file" => tls.ca_file = Some(value.into()),
+        "cert_file" => tls.cert_file = Some(value.into()),
+        "key_file" => tls.key_file = Some(value.into()),
+        "server_name" => tls.server_name = Some(value),
+        _ => return false,
+    }
+    true
 }
 
 fn decode(text: &str) -> Option<String> {

@@ -12,7 +12,8 @@ use crate::connector::credentials::Login;
 use crate::connector::redis::options::RedisOptions;
 use crate::connector::remote::{Awaited, Trouble, What};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, Value};
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
+use std::future::Future;
 use std::sync::Arc;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
@@ -30,8 +31,8 @@ struct Way<'a> {
     login: &'a Login,
 }
 
-/// Connects to the server, and makes sure that the server serves. Returns the connection, and the task that drives it. `spare` begins names of
-/// keys that belong to no cache (`<spare>:r`), and that this server must serve.
+/// Connects to the server at the options' address, and makes sure that the server serves. Returns the connection, and the task that drives it.
+/// `spare` begins names of keys that belong to no cache (`<spare>::r`), and that this server must serve.
 pub(crate) async fn reach(
     config: &RedisOptions,
     dialer: &Dialer,
@@ -96,6 +97,11 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
+    /// Begins to drive a connection.
+    pub(crate) fn begin(driver: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { task: tokio::spawn(driver), second: None }
+    }
+
     /// Waits until either connection has ended.
     pub(crate) async fn ended(&mut self) {
         match &mut self.second {
@@ -125,7 +131,7 @@ async fn connect(way: &Way<'_>) -> Result<(MultiplexedConnection, Driver), Troub
 }
 
 async fn handshake(way: &Way<'_>, protocol: ProtocolVersion) -> Result<(MultiplexedConnection, Driver), Trouble> {
-    let socket = way.dialer.dial().await?;
+    let socket = way.dialer.dial(&way.config.address).await?;
     multiplex(way, protocol, socket).await
 }
 
@@ -149,13 +155,35 @@ async fn multiplex(
         .set_response_timeout(None)
         .set_pipeline_buffer_size(WRITE_QUEUE);
     match MultiplexedConnection::new_with_config(&info, socket, options).await {
-        Ok((connection, driver)) => Ok((connection, Driver { task: tokio::spawn(driver), second: None })),
+        Ok((connection, driver)) => Ok((connection, Driver::begin(driver))),
         // A server that expects TLS closes the connection, or answers with an alert.
-        Err(error) if way.dialer.is_plain_tcp() && matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) => {
+        Err(error) if knows_no_databases(&error) => Err(unusable(NO_DATABASES.to_owned())),
+        Err(error)
+            if way.dialer.is_plain_tcp(&way.config.address)
+                && matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) =>
+        {
             Err(Trouble::broken(format!("{error}; {PERHAPS_TLS}")))
         }
         Err(error) => Err(error.into()),
     }
+}
+
+const SENTINEL: &str = "this is a Sentinel, and not the server that it watches: give it among the `hosts` of `sentinel`, with the name of \
+                        the `master`";
+
+const CLUSTER: &str =
+    "this server is a node of a cluster: give `cluster: []`, or a URL that begins with `redis-cluster://`";
+
+/// What to do with a server that is configured as a cluster, and is none.
+pub(crate) const NO_CLUSTER: &str = "this server is no node of a cluster: give it as `address`, without `cluster`";
+
+const NO_DATABASES: &str = "the server has no databases (it does not know SELECT): give database 0, or, if this is a Sentinel, give it \
+                            among the `hosts` of `sentinel`, with the name of the `master`";
+
+/// Whether a server answers so to SELECT. A Sentinel does.
+fn knows_no_databases(error: &RedisError) -> bool {
+    let detail = error.detail().unwrap_or_default().to_ascii_lowercase();
+    detail.contains("unknown command") && detail.contains("select")
 }
 
 /// Makes sure that the server serves, runs scripts and is not too old. Returns which server it is.
@@ -171,17 +199,23 @@ async fn greet(caller: &Direct<'_>, config: &RedisOptions) -> Result<Identity, T
         Err(trouble) if trouble.what() == Some(What::Forbidden) => {}
         answer => drop(answer?),
     }
+    let server = info(caller, "server").await?;
+    let mode = server.as_deref().and_then(|server| field(server, "redis_mode").or(field(server, "server_mode")));
+    // A Sentinel runs no scripts: what it is says more than that error.
+    if mode == Some("sentinel") {
+        return Err(unusable(SENTINEL.to_owned()));
+    }
     let mut canary = redis::cmd("EVAL");
     canary.arg("return 1").arg(0);
     match caller.call(&canary).await? {
         Value::Int(1) => {}
         other => return Err(Trouble::fault(format!("a script that returns 1 returned {other:?}"))),
     }
-    let Some(server) = info(caller, "server").await? else {
+    let Some(server) = &server else {
         tracing::info!(server = %config.address, "the server does not answer INFO: larder recognises a restart by the server's clock only");
         return Ok(Identity::default());
     };
-    if let Some(version) = field(&server, "redis_version").and_then(version)
+    if let Some(version) = field(server, "redis_version").and_then(version)
         && version < OLDEST
     {
         let (major, minor) = version;
@@ -190,22 +224,12 @@ async fn greet(caller: &Direct<'_>, config: &RedisOptions) -> Result<Identity, T
             OLDEST.0, OLDEST.1
         )));
     }
-    match field(&server, "redis_mode").or(field(&server, "server_mode")) {
+    match mode {
         None => {}
         Some("standalone") if config.cluster.is_none() => {}
         Some("cluster") if config.cluster.is_some() => {}
-        Some("standalone") => {
-            return Err(unusable(
-                "this server is no node of a cluster: give it as `address`, without `cluster`".to_owned(),
-            ));
-        }
-        Some("cluster") => {
-            return Err(unusable(
-                "this server is a node of a cluster: give `cluster: []`, or a URL that begins with `redis-cluster://`"
-                    .to_owned(),
-            ));
-        }
-        Some("sentinel") => return Err(unusable("this is a Sentinel, not the server it watches".to_owned())),
+        Some("standalone") => return Err(unusable(NO_CLUSTER.to_owned())),
+        Some("cluster") => return Err(unusable(CLUSTER.to_owned())),
         Some(mode) => {
             return Err(unusable(format!("the server runs in {mode} mode, which larder does not know")));
         }
@@ -213,7 +237,7 @@ async fn greet(caller: &Direct<'_>, config: &RedisOptions) -> Result<Identity, T
     let replication = info(caller, "replication").await?.unwrap_or_default();
     let replication = field(&replication, "master_replid");
     Ok(Identity {
-        history: history(field(&server, "run_id"), replication),
+        history: history(field(server, "run_id"), replication),
         replication: replication.map(str::to_owned),
         missing: None,
     })

@@ -4,11 +4,13 @@ use super::confirming::Confirming;
 use super::login::Renewed;
 use super::replies::grave;
 use super::rights::Missing;
+use crate::connector::redis::options::Address;
 use crate::connector::redis::scripts::Script;
 use crate::connector::remote::{Trouble, What};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, Value};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use tokio::time::Instant;
 
 /// Which server it is, as far as the server tells.
 #[derive(Debug, Default)]
@@ -21,9 +23,21 @@ pub(crate) struct Identity {
     pub(crate) missing: Option<Missing>,
 }
 
+/// Which server the Sentinels named as the master when a connection was made.
+#[derive(Clone, Debug)]
+pub(crate) struct Master {
+    pub(crate) address: Address,
+    /// Grows with each failover.
+    pub(crate) epoch: u64,
+    /// When every node that reaches a Sentinel has left the master before this one.
+    pub(crate) alone_from: Instant,
+}
+
 /// A connection that operations are sent on.
 pub(crate) struct Connection {
     stream: MultiplexedConnection,
+    /// `None`: the options name the server, and no Sentinels.
+    pub(crate) master: Option<Master>,
     /// Distinguishes this connection from all others that the server may have heard of (`write_marks.lua`).
     pub(crate) name: u64,
     pub(crate) identity: Identity,
@@ -42,7 +56,20 @@ const UNKNOWN: i64 = i64::MIN;
 impl Connection {
     pub(crate) fn new(stream: MultiplexedConnection, identity: Identity, confirming: Option<Confirming>) -> Self {
         let (ahead, needs_time) = (AtomicI64::new(UNKNOWN), AtomicBool::new(false));
-        Self { stream, name: fastrand::u64(1..), identity, confirming, login: None, ahead, needs_time }
+        let (name, master, login) = (fastrand::u64(1..), None, None);
+        Self { stream, master, name, identity, confirming, login, ahead, needs_time }
+    }
+
+    /// The same connection, to the master that the Sentinels have named.
+    pub(crate) fn to_master(self, master: Master) -> Self {
+        Self { master: Some(master), ..self }
+    }
+
+    /// Waits until no node reads the master before this one any more. Until then nothing may count as applied here.
+    pub(crate) async fn is_alone(&self) {
+        if let Some(master) = &self.master {
+            tokio::time::sleep_until(master.alone_from).await;
+        }
     }
 
     /// The same connection, whose credentials are kept valid.

@@ -1,10 +1,10 @@
-//! [`Dialer`]: makes sockets to a server, with TLS if the options ask for it.
+//! [`Dialer`]: makes sockets to servers, or to Sentinels, with TLS if the options ask for it.
 //!
 //! Larder makes the stream by itself. The client library would read the certificates from the disk for each connection, could not renew
 //! them, and would take the address for the name that the certificate must bear.
 
-use crate::connector::redis::options::{Address, RedisOptions, TlsOptions};
-use crate::connector::remote::{Awaited, Trouble, What};
+use crate::connector::redis::options::{Address, TlsOptions};
+use crate::connector::remote::{Trouble, What};
 use crate::connector::tls::{Day, Files, Material, Renewal, Roots, Validity, Words, alert_of_certificate, explained};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -30,34 +30,33 @@ const WORDS: Words = Words {
 /// What to do if a connection without TLS gets no answer that can be read.
 pub(crate) const PERHAPS_TLS: &str = "if this is a port for TLS, give `rediss://` in the URL, or `tls: true`";
 
-/// Makes sockets to one server.
+/// Makes sockets to servers that share their settings of TLS.
 pub(crate) struct Dialer {
-    address: Address,
     patience: Duration,
     tls: Option<Tls>,
 }
 
 struct Tls {
-    /// The name that the certificate must bear.
-    host: String,
-    /// Whether that name was given, and is the same for every server.
-    named: bool,
+    /// The name that the certificate must bear. `None`: the host of the address.
+    server_name: Option<String>,
     patience: Duration,
     renewal: Arc<Renewal>,
 }
 
 impl Dialer {
-    pub(crate) fn new(config: &RedisOptions) -> Self {
-        let (address, patience) = (config.address.clone(), config.connect_timeout);
-        let tls = config.tls.as_ref().map(|tls| Tls::new(tls, &address, patience));
-        Self { address, patience, tls }
+    /// `whose` names the servers in the log. A connection is made within `patience`.
+    pub(crate) fn new(whose: String, tls: Option<&TlsOptions>, patience: Duration) -> Self {
+        Self { patience, tls: tls.map(|tls| Tls::new(whose, tls, patience)) }
     }
 
-    /// The same for another server, which shares the certificates. Its own must bear `server_name`, if that is given, or else this name, or
-    /// the host of the address.
-    pub(crate) fn to(&self, address: &Address, name: Option<&str>) -> Self {
-        let tls = self.tls.as_ref().map(|tls| tls.to(address, name));
-        Self { address: address.clone(), patience: self.patience, tls }
+    /// The same, for a server whose certificate bears this name, unless the options say which name it bears.
+    pub(crate) fn named(&self, name: Option<&str>) -> Self {
+        let tls = self.tls.as_ref().map(|tls| Tls {
+            server_name: tls.server_name.clone().or(name.map(str::to_owned)),
+            patience: tls.patience,
+            renewal: tls.renewal.clone(),
+        });
+        Self { patience: self.patience, tls }
     }
 
     /// What makes the configuration of TLS, if there is TLS.
@@ -65,21 +64,21 @@ impl Dialer {
         self.tls.as_ref().map(|tls| &tls.renewal)
     }
 
-    /// Whether sockets go over a network and are not encrypted.
-    pub(crate) fn is_plain_tcp(&self) -> bool {
-        self.tls.is_none() && matches!(self.address, Address::Tcp { .. })
+    /// Whether sockets to this address go over a network and are not encrypted.
+    pub(crate) fn is_plain_tcp(&self, address: &Address) -> bool {
+        self.tls.is_none() && matches!(address, Address::Tcp { .. })
     }
 
     /// Makes a socket. Nothing is said on it yet.
-    pub(crate) async fn dial(&self) -> Result<Socket, Trouble> {
+    pub(crate) async fn dial(&self, address: &Address) -> Result<Socket, Trouble> {
         let broken = |error: io::Error| Trouble::broken(error.to_string());
-        match &self.address {
+        match address {
             Address::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(broken)?;
                 tune(&stream, self.patience).map_err(broken)?;
                 Ok(Socket(match &self.tls {
                     None => Stream::Tcp(stream),
-                    Some(tls) => Stream::Tls(tls.handshake(stream).await?.into()),
+                    Some(tls) => Stream::Tls(tls.handshake(stream, host).await?.into()),
                 }))
             }
             #[cfg(unix)]
@@ -106,34 +105,19 @@ fn tune(stream: &TcpStream, patience: Duration) -> io::Result<()> {
 }
 
 impl Tls {
-    fn new(options: &TlsOptions, address: &Address, patience: Duration) -> Self {
-        let host = match (&options.server_name, address) {
-            (Some(name), _) => name.clone(),
-            (None, Address::Tcp { host, .. }) => host.clone(),
-            (None, Address::Unix(path)) => path.display().to_string(),
-        };
+    fn new(whose: String, options: &TlsOptions, patience: Duration) -> Self {
         let files = Files {
             roots: options.ca_file.clone().map_or(Roots::System, Roots::File),
             client: options.cert_file.clone().zip(options.key_file.clone()),
         };
-        let renewal = Arc::new(Renewal::new(address.to_string(), files, &WORDS, configured));
-        Self { host, named: options.server_name.is_some(), patience, renewal }
+        let renewal = Arc::new(Renewal::new(whose, files, &WORDS, configured));
+        Self { server_name: options.server_name.clone(), patience, renewal }
     }
 
-    fn to(&self, address: &Address, name: Option<&str>) -> Self {
-        let host = match (name, address) {
-            _ if self.named => self.host.clone(),
-            (Some(name), _) => name.to_owned(),
-            (None, Address::Tcp { host, .. }) => host.clone(),
-            (None, Address::Unix(path)) => path.display().to_string(),
-        };
-        Self { host, named: self.named, patience: self.patience, renewal: self.renewal.clone() }
-    }
-
-    async fn handshake(&self, stream: TcpStream) -> Result<Encrypted, Trouble> {
+    async fn handshake(&self, stream: TcpStream, host: &str) -> Result<Encrypted, Trouble> {
         let refused = |text: String| Trouble::Error { what: What::Refused, text };
         let config = self.renewal.config().await.map_err(|error| refused(error.to_string()))?;
-        let host = self.host.clone();
+        let host = self.server_name.as_deref().unwrap_or(host).to_owned();
         let no_name = |_| refused(format!("{host} can be the name of no certificate: give `server_name`"));
         let name = ServerName::try_from(host.clone()).map_err(no_name)?;
         // Shorter than the limit of the whole connect: a server without TLS waits for the end of a line and says nothing, and somebody should
@@ -141,7 +125,7 @@ impl Tls {
         let limit = self.patience.mul_f64(0.75);
         let silence = || {
             Trouble::broken(format!(
-                "no answer to the handshake of TLS within {limit:?}, three quarters of `connect_timeout`: the server hangs, or this is no port \
+                "no answer to the handshake of TLS within {limit:?}, a part of `connect_timeout`: the server hangs, or this is no port \
                  for TLS, and then {}",
                 WORDS.no_tls
             ))
@@ -151,10 +135,10 @@ impl Tls {
             Ok(stream) => {
                 let certificates = stream.get_ref().1.peer_certificates();
                 self.renewal.seen(certificates.and_then(<[_]>::first).map(AsRef::as_ref));
-                Ok(Encrypted { stream, host: self.host.clone() })
+                Ok(Encrypted { stream, host })
             }
             Err(error) => Err(match of_tls(&error) {
-                Some(tls) => refused(explained(tls, &self.host, &WORDS)),
+                Some(tls) => refused(explained(tls, &host, &WORDS)),
                 None if error.kind() == io::ErrorKind::UnexpectedEof => Trouble::broken(format!(
                     "the server has closed the connection during the handshake of TLS: it is ending, or this is no port for TLS, and then {}",
                     WORDS.no_tls
@@ -215,6 +199,14 @@ pub struct CertificateEnds {
     pub client: Option<CertificateEnd>,
 }
 
+impl CertificateEnds {
+    /// What the last handshake has shown, if there is TLS.
+    pub(crate) fn of(dialer: &Dialer) -> Option<Self> {
+        let (server, client) = dialer.renewal()?.validity();
+        Some(Self { server: server.map(CertificateEnd), client: client.map(CertificateEnd) })
+    }
+}
+
 /// When a certificate ends. Its `Display` says so for people: `ends on 2026-12-24, in 9 days`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CertificateEnd(Validity);
@@ -243,48 +235,6 @@ impl CertificateEnd {
 impl fmt::Display for CertificateEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.end(SystemTime::now()))
-    }
-}
-
-/// Connects to a server as larder does, TLS included, and says nothing on the connection. With TLS, also returns until when the
-/// certificates are valid.
-///
-/// ```no_run
-/// use larder::connector::redis::RedisOptions;
-/// use larder::connector::redis::inspect::dial;
-/// use tokio::io::AsyncWriteExt;
-///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (mut socket, ends) = dial(&RedisOptions::from_url("rediss://cache.internal")?).await?;
-/// socket.write_all(b"PING\r\n").await?;
-/// if let Some(end) = ends.and_then(|ends| ends.server) {
-///     println!("the server's certificate {end}");
-/// }
-/// # Ok(()) }
-/// ```
-///
-/// # Errors
-///
-/// An option cannot be used; the server cannot be reached; the handshake of TLS fails, and the text says why. [`io::ErrorKind::TimedOut`]: it
-/// took longer than the options' `connect_timeout`.
-///
-/// # Cancellation
-///
-/// Dropping the future closes the connection.
-pub async fn dial(options: &RedisOptions) -> io::Result<(Socket, Option<CertificateEnds>)> {
-    options.validate().map_err(io::Error::other)?;
-    let dialer = Dialer::new(options);
-    let dialed = tokio::time::timeout(options.connect_timeout, dialer.dial()).await;
-    match dialed.unwrap_or(Err(Trouble::TimedOut(Awaited::Connection))) {
-        Ok(socket) => {
-            let ends = dialer.renewal().map(|renewal| {
-                let (server, client) = renewal.validity();
-                CertificateEnds { server: server.map(CertificateEnd), client: client.map(CertificateEnd) }
-            });
-            Ok((socket, ends))
-        }
-        Err(trouble @ Trouble::TimedOut(_)) => Err(io::Error::new(io::ErrorKind::TimedOut, trouble)),
-        Err(trouble) => Err(io::Error::other(trouble)),
     }
 }
 

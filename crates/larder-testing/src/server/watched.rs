@@ -1,0 +1,157 @@
+//! [`Watched`]: a master and a replica, and Sentinels that watch them.
+
+use super::connection::no_answer;
+use super::{Reply, Server, ServerBinary, ServerError, ServerOptions};
+use std::io::ErrorKind;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long a replica may take to follow, and Sentinels to find each other or to agree.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A master, a replica of it, and Sentinels that watch them. All are real, and listen on ports of 127.0.0.1.
+///
+/// ```
+/// use larder_testing::server::{ServerOptions, Watched, required};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// for binary in required()? {
+///     let watched = Watched::start(&binary, ServerOptions::default(), 1).await?;
+///     watched.fail_over().await?;
+///     watched.until_named(&watched.replica).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Watched {
+    /// The master, until there is a failover.
+    pub master: Server,
+    /// The replica, until there is a failover.
+    pub replica: Server,
+    /// The Sentinels. A majority of them must agree that the master is down.
+    pub sentinels: Vec<Server>,
+}
+
+impl Watched {
+    /// The name by which the Sentinels know the master.
+    pub const NAME: &str = "mymaster";
+
+    /// Starts everything, with these options for master and replica, and so many Sentinels. Returns when each Sentinel knows the replica and
+    /// the other Sentinels, so that a failover can begin.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`]; [`ServerError::NoAnswer`]: they have not found each other within a minute.
+    ///
+    /// # Cancellation
+    ///
+    /// If the future is dropped, everything that runs is killed.
+    pub async fn start(
+        binary: &ServerBinary,
+        options: ServerOptions,
+        sentinels: usize,
+    ) -> Result<Watched, ServerError> {
+        Watched::start_with(binary, options, vec![ServerOptions::default(); sentinels]).await
+    }
+
+    /// As [`Watched::start`], with these options for each Sentinel.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watched::start`].
+    ///
+    /// # Cancellation
+    ///
+    /// As [`Watched::start`].
+    pub async fn start_with(
+        binary: &ServerBinary,
+        options: ServerOptions,
+        sentinels: Vec<ServerOptions>,
+    ) -> Result<Watched, ServerError> {
+        // A replica is filled at once.
+        let options = options.tcp().config("repl-diskless-sync-delay 0");
+        let master = Server::start(binary, options.clone()).await?;
+        let port = master.port().unwrap_or_default();
+        let replica = Server::start(binary, options.config(format!("replicaof 127.0.0.1 {port}"))).await?;
+        let mut watched = Watched { master, replica, sentinels: Vec::new() };
+        // A Sentinel that finds a replica at once need not wait ten seconds until it looks again.
+        within("INFO", async || {
+            Ok(watched.replica.info("replication").await?.get("master_link_status").is_some_and(|link| link == "up"))
+        })
+        .await?;
+        let quorum = sentinels.len() / 2 + 1;
+        for options in sentinels {
+            let options = options.tcp().sentinel(Watched::NAME, port, quorum);
+            watched.sentinels.push(Server::start(binary, options).await?);
+        }
+        let others = (watched.sentinels.len() - 1).to_string();
+        within("SENTINEL", async || {
+            for sentinel in &watched.sentinels {
+                let known = known(sentinel).await?;
+                let is = |name: &str, value: &str| {
+                    known.chunks(2).any(|field| matches!(field, [field, found] if field == name && found == value))
+                };
+                if !(is("num-slaves", "1") && is("num-other-sentinels", &others)) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+        .await?;
+        Ok(watched)
+    }
+
+    /// Tells the first Sentinel to make the replica the master, although the master is in good health. Returns at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::command`], and [`ServerError::Refused`].
+    pub async fn fail_over(&self) -> Result<(), ServerError> {
+        let Some(sentinel) = self.sentinels.first() else { return Err(ServerError::Down) };
+        sentinel.accepted(&["SENTINEL", "FAILOVER", Watched::NAME]).await.map(drop)
+    }
+
+    /// Waits until every Sentinel names this server as the master, and has heard of the failover that made it one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::command`]; [`ServerError::NoAnswer`]: they did not within a minute.
+    pub async fn until_named(&self, server: &Server) -> Result<(), ServerError> {
+        let port = server.port().unwrap_or_default().to_string();
+        within("SENTINEL", async || {
+            for sentinel in &self.sentinels {
+                let known = known(sentinel).await?;
+                if !known.chunks(2).any(|field| matches!(field, [name, value] if name == "port" && *value == port)) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+        .await
+    }
+}
+
+/// What a Sentinel knows of the master: names and values.
+async fn known(sentinel: &Server) -> Result<Vec<String>, ServerError> {
+    match sentinel.command(&["SENTINEL", "MASTER", Watched::NAME]).await? {
+        Reply::Array(fields) => Ok(fields
+            .iter()
+            .map(|field| String::from_utf8_lossy(field.bytes().unwrap_or_default()).into_owned())
+            .collect()),
+        reply => Err(ServerError::Refused { command: "SENTINEL".into(), reply }),
+    }
+}
+
+/// Waits until the condition holds. `command` is what it asks.
+async fn within(command: &str, condition: impl AsyncFn() -> Result<bool, ServerError>) -> Result<(), ServerError> {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await? {
+        if Instant::now() > deadline {
+            return Err(no_answer(&[command])(ErrorKind::TimedOut.into()));
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
