@@ -16,7 +16,7 @@ use crate::connector::noop::Noop;
 #[cfg(feature = "postgres")]
 use crate::connector::postgres::{Postgres, PostgresError, PostgresOptions};
 #[cfg(feature = "redis")]
-use crate::connector::redis::{Redis, RedisError, RedisOptions};
+use crate::connector::redis::{Redis, RedisCluster, RedisError, RedisOptions};
 use crate::contract::{Connector, Schema};
 use crate::entry::Entry;
 #[cfg(feature = "postgres")]
@@ -47,6 +47,8 @@ mod own;
 pub(crate) mod plan;
 mod pruning;
 mod ready;
+#[cfg(feature = "redis")]
+mod redis_servers;
 mod reloading;
 mod shutdown;
 
@@ -56,6 +58,8 @@ pub use error::OpenError;
 pub use feeds::DatabaseFeed;
 pub use options::CacheOptions;
 pub use ready::Readiness;
+#[cfg(feature = "redis")]
+use redis_servers::RedisServers;
 pub use reloading::ReloadError;
 pub use shutdown::Shutdown;
 
@@ -107,7 +111,7 @@ pub struct Caches {
     state: Mutex<State>,
     /// The servers of the plan. Each is opened when it is needed.
     #[cfg(feature = "redis")]
-    servers: HashMap<ConnectorName, OnceLock<Redis>>,
+    servers: HashMap<ConnectorName, OnceLock<RedisServers>>,
     /// The databases of the plan. Each is opened when it is needed.
     #[cfg(feature = "postgres")]
     databases: HashMap<ConnectorName, OnceLock<Postgres>>,
@@ -302,21 +306,39 @@ impl Caches {
     #[cfg(feature = "redis")]
     #[must_use]
     pub fn redis(&self, connector: impl Into<ConnectorName>) -> Option<&Redis> {
-        let name = connector.into();
-        let Some(ConnectorOptions::Redis(options)) = self.plan.connector(&name) else { return None };
-        // It cannot fail: there is a runtime, and the options were checked.
-        if self.plan.uses(&name) { self.server(&name, options).ok() } else { None }
+        match self.servers_of(&connector.into())? {
+            RedisServers::One(redis) => Some(redis),
+            RedisServers::Cluster(_) => None,
+        }
+    }
+
+    /// The Redis or Valkey cluster of the connector of this name, if a cache can be on it. It gives access to connectors for what is not a cache of
+    /// this process. `None` also where the connector is one server: see [`redis`](Self::redis).
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn redis_cluster(&self, connector: impl Into<ConnectorName>) -> Option<&RedisCluster> {
+        match self.servers_of(&connector.into())? {
+            RedisServers::One(_) => None,
+            RedisServers::Cluster(cluster) => Some(cluster),
+        }
     }
 
     #[cfg(feature = "redis")]
-    fn server(&self, name: &ConnectorName, options: &RedisOptions) -> Result<&Redis, OpenError> {
+    fn servers_of(&self, name: &ConnectorName) -> Option<&RedisServers> {
+        let Some(ConnectorOptions::Redis(options)) = self.plan.connector(name) else { return None };
+        // It cannot fail: there is a runtime, and the options were checked.
+        if self.plan.uses(name) { self.server(name, options).ok() } else { None }
+    }
+
+    #[cfg(feature = "redis")]
+    fn server(&self, name: &ConnectorName, options: &RedisOptions) -> Result<&RedisServers, OpenError> {
         let missing = || OpenError::from(RedisError::NoRuntime);
         let place = self.servers.get(name).ok_or_else(missing)?;
         if let Some(redis) = place.get() {
             return Ok(redis);
         }
         let _runtime = self.runtime.enter();
-        let redis = Redis::open(options.clone())?;
+        let redis = RedisServers::open(options)?;
         // Two callers may each have opened the server. The second one is dropped, and its connection with it.
         Ok(place.get_or_init(|| redis))
     }

@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use std::fs;
 use std::time::Duration;
 
+#[path = "config/cluster.rs"]
+mod cluster;
 #[path = "config/feed.rs"]
 mod feed;
 #[path = "config/postgres.rs"]

@@ -5,8 +5,8 @@ use super::connectors::{BREAKER, KIND};
 use super::error::Problems;
 use super::sentinel::{self, SENTINEL};
 use super::setting::{
-    Given, Place, Refused, Setting, bytes, contradict, duration, number, outranks, plain, put, read, text, time,
-    written_bytes, written_text,
+    Given, Place, Refused, Setting, Written, bytes, contradict, duration, number, outranks, plain, put, read, text,
+    text_or_texts, time, written_bytes, written_text,
 };
 use super::tls::{self, TLS};
 use super::tree::Node;
@@ -29,7 +29,9 @@ pub(super) struct Draft {
 pub(super) const ALTERNATIVES: [&[&str]; 2] = [&["url", "address", "socket"], &["password", "password_file"]];
 
 /// Settings that a URL may contain.
-pub(super) const IN_URL: [&str; 4] = ["username", "password", "password_file", "database"];
+pub(super) const IN_URL: [&str; 5] = ["username", "password", "password_file", "database", CLUSTER];
+
+const CLUSTER: &str = "cluster";
 
 pub(super) const NO_ADDRESS: &str = "does not say where the server is: give `url`, `address`, `socket` or `sentinel`";
 
@@ -39,8 +41,8 @@ const WAIT_TIMEOUT: &str = "wait_timeout";
 pub(super) const SETTINGS: &[Setting<Draft>] = &[
     Setting {
         name: "url",
-        give: "redis://user:password@host:port/database, rediss:// for TLS, redis+unix:///path?db=database, or \
-               redis-sentinel://host:port,host:port/database#master",
+        give: "redis://user:password@host:port/database, rediss:// for TLS, redis+unix:///path?db=database, \
+               redis-sentinel://host:port,host:port/database#master, or redis-cluster://host:port,host:port",
         read: |redis, node| {
             let url = Url::parse(text(node)?).map_err(|reason| Refused::Hidden(reason.to_owned()))?;
             redis.url = Some(url);
@@ -71,6 +73,23 @@ pub(super) const SETTINGS: &[Setting<Draft>] = &[
             path => put(&mut redis.socket, Ok(Some(path.into()))),
         },
         write: |redis| redis.socket.as_ref().and_then(|path| written_text(path.display())),
+    },
+    Setting {
+        name: CLUSTER,
+        give: "further nodes of the cluster, each as host:port, or [] if one is enough",
+        read: |redis, node| {
+            // A variable gives them all as one text.
+            let texts = text_or_texts(node)?;
+            let nodes = texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|node| !node.is_empty());
+            let nodes = nodes.map(Address::parse).collect::<Option<Vec<_>>>();
+            // Not shown: it may be a URL with a password, given here by mistake.
+            let nodes = nodes.ok_or_else(|| Refused::Hidden("has one that is no host and port".to_owned()));
+            put(&mut redis.options.cluster, nodes.map(Some))
+        },
+        write: |redis| {
+            let nodes = redis.options.cluster.as_ref()?;
+            Some(Written::Texts(nodes.iter().map(ToString::to_string).collect()))
+        },
     },
     Setting {
         name: "username",
@@ -214,6 +233,7 @@ pub(super) fn says(url: &Url, setting: &str) -> bool {
         "username" => url.username.is_some(),
         "password" | "password_file" => url.password.is_some(),
         "database" => url.database.is_some(),
+        CLUSTER => url.cluster.is_some(),
         _ => false,
     }
 }
@@ -243,6 +263,7 @@ impl Draft {
         let mut addressed = true;
         if let Some(url) = url {
             redis.address = url.address;
+            redis.cluster = url.cluster.or(redis.cluster);
             let variable = |name| outranks(given.origin(name), given.origin("url"));
             if !variable("username") {
                 redis.username = url.username.or(redis.username);

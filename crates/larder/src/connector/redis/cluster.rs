@@ -83,6 +83,11 @@ impl RedisCluster {
         RedisConnector::on(&server, schema)
     }
 
+    /// Whether any node has answered.
+    pub(crate) fn is_known(&self) -> bool {
+        !self.topology.primaries().is_empty()
+    }
+
     /// Reads the files of [`TlsOptions`](super::TlsOptions) now: as [`Redis::reload`](super::Redis::reload).
     ///
     /// # Errors

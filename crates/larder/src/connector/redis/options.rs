@@ -162,9 +162,9 @@ impl RedisOptions {
     ///
     /// The text is no URL of a server. The error never shows the text: it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, OptionError> {
-        let Url { address, sentinel, username, password, database, tls } =
+        let Url { address, cluster, sentinel, username, password, database, tls } =
             Url::parse(url).map_err(|wrong| OptionError::hidden("url", wrong))?;
-        let options = Self { sentinel, username, password, tls, ..Self::new(address) };
+        let options = Self { cluster, sentinel, username, password, tls, ..Self::new(address) };
         Ok(options.database(database.unwrap_or(0)))
     }
 
@@ -306,6 +306,9 @@ impl RedisOptions {
             }
             if self.database != 0 {
                 refuse(OptionError::new("database", self.database, "0, because a cluster has no other"));
+            }
+            if self.sentinel.is_some() {
+                refuse(OptionError::hidden("cluster", "is given, and Sentinels as well: give one of the two"));
             }
         }
         if self.database > LAST_DATABASE {

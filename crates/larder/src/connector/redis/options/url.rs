@@ -1,5 +1,5 @@
 //! URLs of servers: `redis://user:password@host:port/database`, `rediss://…` for TLS, `redis+unix:///path?db=database`,
-//! and those of Sentinels in `sentinel.rs`.
+//! `redis-cluster://host:port,host:port` for a cluster, and those of Sentinels in `sentinel.rs`.
 
 mod sentinel;
 
@@ -13,6 +13,8 @@ use crate::connector::secret::Secret;
 #[derive(Debug)]
 pub(crate) struct Url {
     pub(crate) address: Address,
+    /// Further nodes of the cluster.
+    pub(crate) cluster: Option<Vec<Address>>,
     pub(crate) sentinel: Option<SentinelOptions>,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Secret>,
@@ -33,9 +35,11 @@ impl Url {
             "unix" | "redis+unix" => (true, None),
             "redis-sentinel" | "redis+sentinel" => return sentinel::parse(rest, None),
             "rediss-sentinel" | "rediss+sentinel" => return sentinel::parse(rest, Some(TlsOptions::default())),
+            "redis-cluster" | "redis+cluster" => return cluster(rest, None),
+            "rediss-cluster" | "rediss+cluster" => return cluster(rest, Some(TlsOptions::default())),
             _ => {
                 return Err(
-                    "has a scheme that is none of redis, rediss, redis+unix, unix, redis-sentinel and rediss-sentinel",
+                    "has a scheme that is none of redis, rediss, redis+unix, unix, and redis or rediss with -sentinel or -cluster",
                 );
             }
         };
@@ -70,8 +74,34 @@ impl Url {
             };
             (Address::parse(host).ok_or(UNREADABLE)?, database)
         };
-        Ok(Self { address, sentinel: None, username, password, database, tls })
+        Ok(Self { address, cluster: None, sentinel: None, username, password, database, tls })
     }
+}
+
+/// Reads what follows the scheme of a cluster's URL: some nodes, in a list or as further parameters `node=host:port`.
+fn cluster(rest: &str, mut tls: Option<TlsOptions>) -> Result<Url, &'static str> {
+    let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (username, password, nodes) = user(authority)?;
+    let mut nodes = nodes.split(',').map(Address::parse).collect::<Option<Vec<_>>>().ok_or(UNREADABLE)?;
+    if !matches!(path, "" | "/" | "/0") {
+        return Err("names a database, and a cluster has none but 0: leave it out");
+    }
+    for parameter in query.into_iter().flat_map(|query| query.split('&')) {
+        match pair(parameter)? {
+            ("node", node) => nodes.push(Address::parse(&node).ok_or(UNREADABLE)?),
+            (name, value) => {
+                if !tls.as_mut().is_some_and(|tls| is_of_tls(name, value, tls)) {
+                    return Err(
+                        "has a parameter that larder does not know (only `node` and, with rediss-cluster, `ca_file`, `cert_file`, `key_file` and \
+                         `server_name` are)",
+                    );
+                }
+            }
+        }
+    }
+    let address = nodes.remove(0);
+    Ok(Url { address, cluster: Some(nodes), sentinel: None, username, password, database: None, tls })
 }
 
 /// The user name, the password, and what follows them.
@@ -169,6 +199,31 @@ mod tests {
             assert_eq!(Url::parse(text).map(|url| url.tls).unwrap(), Some(read), "{text}");
         }
         assert!(Url::parse("rediss://host/#insecure").unwrap_err().contains("ca_file"));
+    }
+
+    #[test]
+    fn the_nodes_of_a_cluster_are_a_list_or_parameters() {
+        let read = |text: &str| {
+            Url::parse(text).map(|url| {
+                let nodes = url.cluster.unwrap().iter().map(|node| format!(" {node}")).collect::<String>();
+                format!("{}{nodes} {:?} {}", url.address, url.username, url.tls.is_some())
+            })
+        };
+        for (text, nodes) in [
+            ("redis-cluster://a:7000", "a:7000 None false"),
+            ("redis-cluster://ann:rye@a:7000,b:7001,[::1]:7002/0", "a:7000 b:7001 [::1]:7002 Some(\"ann\") false"),
+            ("rediss-cluster://a?node=b:1&node=c&server_name=x", "a:6379 b:1 c:6379 None true"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(nodes), "{text}");
+        }
+        for (text, wrong) in [
+            ("redis-cluster://a/1", "a cluster has none but 0"),
+            ("redis-cluster://a?server_name=x", "only `node` and, with rediss-cluster"),
+            ("redis-cluster://a,,b", "is no URL"),
+            ("redis-cluster://", "is no URL"),
+        ] {
+            assert!(read(text).unwrap_err().contains(wrong), "{text}");
+        }
     }
 
     #[test]

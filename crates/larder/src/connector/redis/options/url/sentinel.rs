@@ -60,7 +60,7 @@ pub(super) fn parse(rest: &str, mut tls: Option<TlsOptions>) -> Result<Url, &'st
     sentinel.tls.clone_from(&tls);
     // Not used beside Sentinels.
     let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: 6379 };
-    Ok(Url { address, sentinel: Some(sentinel), username, password, database, tls })
+    Ok(Url { address, cluster: None, sentinel: Some(sentinel), username, password, database, tls })
 }
 
 const NO_MASTER: &str = "does not name the master: add its name, as in redis-sentinel://host:26379#mymaster";
