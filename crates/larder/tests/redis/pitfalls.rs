@@ -5,6 +5,7 @@ use crate::node::{Node, config, servers, until};
 use larder::breaker::State;
 use larder::{Cache, Delivery, Entry, Index, LoadOptions, Lookup, Schema, Stored, Ticket};
 use larder_testing::entries::{Instance as Versioned, Site, next};
+use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Server, ServerOptions};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,16 +112,25 @@ async fn a_script_called_a_function_that_it_did_not_have() {
 /// zitadel 9140, the other half: the breaker took the script's error for the server's, so one mistake switched the cache off.
 #[tokio::test]
 async fn an_error_of_a_script_opened_the_breaker() {
-    // A command that a script needs is as missing as a function would be.
-    for server in servers(ServerOptions::default().config("rename-command PEXPIRE \"\"")).await {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
         let mut config = config(server.socket());
         config.breaker.consecutive_failures = 1;
         let writer = Node::with_ages(config.clone(), Duration::ZERO, Duration::from_secs(500));
+        config.address = proxy.socket().into();
         let node = Node::with_ages(config, Duration::ZERO, Duration::from_secs(500));
         writer.readable().await;
         node.readable().await;
         // By another node: for the one that stores it, a store is as good as a touch.
         writer.set("1", &["a"], "x").await;
+        // As if the script of a touch had a fault. Its reply is the number of objects that it has touched.
+        proxy.set(
+            Direction::ToClient,
+            Fault::rewrite(|bytes| match bytes.strip_suffix(b":1\r\n") {
+                Some(before) => [before, b"-ERR user_script:7: attempt to index a nil value\r\n"].concat(),
+                None => bytes,
+            }),
+        );
         for round in 1..=30 {
             node.by_host("a").await;
             assert_eq!(node.cache.stats().faults.get(), round, "each touch is an error, and counted as ours");
