@@ -211,6 +211,13 @@ fn unreachable(error: &RedisError, config: &RedisOptions) -> Finding {
             "see connectors.redis.tls: ca_file, cert_file, key_file, server_name",
         );
     }
+    if config.tls.is_none() && error.is_connection_dropped() {
+        return Finding::problem(
+            "reachable",
+            format!("{address} closes the connection without an answer: it may expect TLS, or be ending"),
+            "if this is a port for TLS, give rediss:// in the URL, or set connectors.redis.tls",
+        );
+    }
     let what = match error.kind() {
         ErrorKind::Io => format!("cannot connect to {address}: {error}"),
         ErrorKind::Parse => format!("what answers at {address} is no Redis or Valkey server, or it expects TLS"),

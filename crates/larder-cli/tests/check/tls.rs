@@ -44,7 +44,7 @@ fn certificates_are_judged_and_shown() {
         let named = with(port, &ca).replace("ca_file", "server_name: other.example, ca_file");
         only_problem(&named, "tls", "does not name other.example");
         only_problem(&with(plain, &ca), "reachable", "no port for TLS");
-        only_problem(&format!("address: '127.0.0.1:{port}'"), "reachable", "expects TLS");
+        only_problem(&format!("address: '127.0.0.1:{port}'"), "reachable", "may expect TLS");
 
         let soon = ours.issue("cache.example", &["127.0.0.1"], Life::Days(10)).unwrap();
         runtime.block_on(server.renew_tls(&soon.certificate, &soon.key, &ours.pem)).unwrap();

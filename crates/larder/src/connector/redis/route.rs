@@ -100,7 +100,11 @@ impl Route {
             let (connection, driver) = connect::reach(&config, &self.dialer, &self.spare, clock).await?;
             let asked = tokio::time::timeout(config.connect_timeout, must_be_master(&connection));
             asked.await.map_err(|_| Trouble::TimedOut(Awaited::Connection)).flatten()?;
-            Ok((connection, driver))
+            // A server that was stopped may have kept this waiting, while another one became the master.
+            match sentinels.confirm(&master).await {
+                Some(why) => Err(Trouble::broken(why)),
+                None => Ok((connection, driver)),
+            }
         };
         match reached.await {
             Ok((connection, driver)) => Ok((connection.to_master(master), driver)),

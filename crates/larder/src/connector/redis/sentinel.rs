@@ -10,7 +10,8 @@
 //! # The steps
 //!
 //! 1. All Sentinels are asked at once. `majority.rs` decides which answer counts.
-//! 2. larder connects to that server, and ROLE *on this connection* must say that it is a master (`route.rs`).
+//! 2. larder connects to that server, and ROLE *on this connection* must say that it is a master (`route.rs`). Then the Sentinels are asked
+//!    again: a server that was stopped may have kept larder waiting while another one became the master.
 //! 3. Nothing is recovered, read or applied there before every other node had the time to leave the old master
 //!    ([`Master::alone_from`]). An invalidation is deferred until then. So *applied* means what it means on one server: no node reads an older
 //!    state any more. A node that reaches no Sentinel is the exception, unless it is `strict`.
@@ -109,7 +110,7 @@ impl Sentinels {
         }
         if !grace.is_zero() {
             let grace_ms = grace.as_millis();
-            tracing::info!(%master, %address, grace_ms, "the master has become one just now: its caches are used after the grace");
+            tracing::info!(%master, %address, grace_ms, "the Sentinels have not known this master for long: its caches are used after the grace");
         }
         Ok(Master { address, epoch, alone_from: asked_at + grace })
     }
@@ -130,7 +131,7 @@ impl Sentinels {
     }
 
     /// Asks whether the server that a connection leads to is the master still. Returns why the connection must be given up.
-    async fn confirm(&self, known: &Master) -> Option<&'static str> {
+    pub(crate) async fn confirm(&self, known: &Master) -> Option<&'static str> {
         let trouble = match self.believed(&self.ask(Enough::Majority).await) {
             Ok(said) => {
                 self.heard(&said);

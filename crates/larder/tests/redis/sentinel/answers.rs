@@ -46,6 +46,28 @@ async fn a_node_leaves_the_old_master_with_the_second_heartbeat_at_the_latest() 
     }
 }
 
+/// A stopped server answers when it goes on, however long after the Sentinels have named it.
+#[tokio::test]
+async fn a_master_that_kept_a_connect_waiting_while_another_took_its_place_is_not_used() {
+    for scene in Scene::all(1).await {
+        let (log, _guard) = Log::begin(Level::INFO);
+        scene.first.stop().unwrap();
+        let node = Node::begin(scene.options().connect_timeout(Duration::from_secs(20)));
+        until("the Sentinel was asked", || scene.sentinels[0].asked() > 0).await;
+        scene.all_say(Said::of(&scene.second, 1));
+        scene.first.cont().unwrap();
+        node.readable().await;
+        assert_eq!((connections(&scene.first).await, connections(&scene.second).await), (0, 1));
+        assert_eq!(
+            log.count(&["cannot connect", "the Sentinels name another server as the master"]),
+            1,
+            "{}",
+            log.text()
+        );
+        assert_eq!(log.count(&["given up"]), 0, "it was never used: {}", log.text());
+    }
+}
+
 #[tokio::test]
 async fn of_sentinels_that_disagree_the_newest_is_believed_that_no_majority_contradicts() {
     for scene in Scene::all(3).await {

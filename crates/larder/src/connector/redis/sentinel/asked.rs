@@ -70,8 +70,9 @@ impl Asked {
     async fn connect(&self, dialer: &Dialer, options: &SentinelOptions) -> Result<Held, Trouble> {
         let login = Login::now(options.username.as_deref(), options.password.as_ref(), None).await?;
         let socket = dialer.dial(&self.address).await?;
-        // RESP2, no database and no name: a Sentinel has no databases.
-        let info = RedisConnectionInfo::default().set_skip_set_lib_name();
+        // RESP2, and no database: a Sentinel has none. It is told larder's name also because with TLS 1.3 a server refuses the client's certificate
+        // after the handshake: only a request that is on its way gets that error.
+        let info = RedisConnectionInfo::default().set_lib_name("larder", env!("CARGO_PKG_VERSION"));
         let limits = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let (stream, driver) = MultiplexedConnection::new_with_config(&info, socket, limits).await?;
         let connection = Connection::new(stream, Identity::default(), None);
