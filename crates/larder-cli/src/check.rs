@@ -3,12 +3,14 @@
 //! ```text
 //!   Config ──► effective configuration and notes
 //!     ├──────► server.rs asks a Redis server ──► Facts ──► judge.rs ──► Findings
+//!     │        cluster.rs asks a cluster for its primaries ───────────────┤
 //!     │        sentinels.rs asks which one it is ──────────────────────────┤
 //!     │        rights.rs tries what larder does ───────────────────────────┤
 //!     ├──────► postgres.rs asks a PostgreSQL server, and judges ───────────┤
 //!     └──────► feed.rs compares triggers with the sources of feeds ────────┘
 //! ```
 
+mod cluster;
 mod feed;
 mod finding;
 mod judge;

@@ -191,6 +191,40 @@ async fn serves(server: &Server) {
     assert_eq!(cache.stats().faults.get(), 0);
 }
 
+/// Each primary is tried out, and what concerns the cluster is said once.
+#[test]
+fn a_cluster_is_tried_out_node_by_node() {
+    use larder_testing::cluster::Cluster;
+    let runtime = Runtime::new().unwrap();
+    for binary in required().unwrap() {
+        let cluster = runtime.block_on(Cluster::start(&binary, ServerOptions::default(), 3, 0)).unwrap();
+        let nodes = format!("address: \"{}\", cluster: [\"{}\"]", cluster.address(0), cluster.address(1));
+        let (checked, found) = findings(&nodes);
+        assert_eq!(checked.code, Some(0), "{found:?}");
+        let said = |words: &str| found.iter().any(|(.., text, _)| text.contains(words));
+        assert!(said("3 primaries with 0 replicas in all serve every slot"), "{found:?}");
+        assert!(said("some primary has no replica"), "{found:?}");
+        assert!((0..3).all(|node| said(&format!("{}: cluster-require-full-coverage is on", cluster.address(node)))));
+        assert!(said("all commands and scripts that larder needs run"), "{found:?}");
+
+        let last = &cluster.nodes()[2];
+        // A node tells only others what it serves, and nobody what nobody serves.
+        for node in cluster.nodes() {
+            runtime.block_on(node.command(&["CLUSTER", "DELSLOTSRANGE", "10923", "10932"])).unwrap();
+        }
+        runtime.block_on(last.config_set("cluster-allow-reads-when-down", "yes")).unwrap();
+        let (checked, found) = findings(&nodes);
+        assert_eq!(checked.code, Some(1), "{found:?}");
+        let problem = |words: &str| found.iter().any(|(_, level, text, _)| level == "problem" && text.contains(words));
+        assert!(problem("cluster-allow-reads-when-down is on") && problem("of the 16,384 slots"), "{found:?}");
+
+        // A node of a cluster that is given as a server of its own.
+        let (_, found) = findings(&format!("address: \"{}\"", cluster.address(0)));
+        let (.., to_do) = found.iter().find(|(topic, ..)| topic == "mode").unwrap();
+        assert!(to_do.contains("redis-cluster://"), "{to_do}");
+    }
+}
+
 /// As managed services do, which rename or disable some commands: each is named, with what it costs.
 #[test]
 fn a_command_that_is_disabled_is_named_with_what_it_costs() {

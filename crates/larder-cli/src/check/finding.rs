@@ -45,6 +45,11 @@ impl Finding {
     ) -> Self {
         Self { topic, level: Level::Problem, text: text.into(), to_do: Some(to_do.into()) }
     }
+
+    /// The same, of one of several servers.
+    pub(super) fn of(self, server: &impl fmt::Display) -> Self {
+        Self { text: format!("{server}: {}", self.text).into(), ..self }
+    }
 }
 
 /// The column where the text begins.

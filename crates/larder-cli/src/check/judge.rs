@@ -68,7 +68,9 @@ pub(super) struct Use {
 
 pub(super) fn server(facts: &Facts, config: &RedisOptions, how: Use) -> Vec<Finding> {
     let mut findings = vec![version(facts), protocol(facts)];
-    findings.extend(mode(facts));
+    if config.cluster.is_none() {
+        findings.extend(mode(facts));
+    }
     findings.push(role(facts));
     findings.extend(confirmation(facts, config.wait_replicas));
     findings.push(latency(facts, config.operation_timeout));
@@ -158,17 +160,19 @@ fn protocol(facts: &Facts) -> Finding {
 
 pub(super) fn mode(facts: &Facts) -> Option<Finding> {
     let what = match facts.mode.as_str() {
-        "cluster" => "the server is part of a cluster: a script may not touch all the keys that larder's scripts do",
-        "sentinel" => {
-            return Some(Finding::problem(
-                "mode",
-                "this is a Sentinel, which stores nothing, and not the server that it watches",
-                "give it in connectors.redis.sentinel: among the hosts, with the name of the master",
-            ));
-        }
+        "cluster" => Finding::problem(
+            "mode",
+            "the server is a node of a cluster",
+            "set connectors.redis.cluster to a list of further nodes, or to [], or give a URL that begins with redis-cluster://",
+        ),
+        "sentinel" => Finding::problem(
+            "mode",
+            "this is a Sentinel, which stores nothing, and not the server that it watches",
+            "give it in connectors.redis.sentinel: among the hosts, with the name of the master",
+        ),
         _ => return None,
     };
-    Some(Finding::problem("mode", what, "use a server that runs by itself (redis_mode: standalone)"))
+    Some(what)
 }
 
 fn role(facts: &Facts) -> Finding {

@@ -118,9 +118,16 @@ impl Refusals {
 }
 
 /// Tests all commands, and removes the keys.
-pub(super) async fn try_out(connection: &mut MultiplexedConnection, config: &RedisOptions) -> Rights {
+///
+/// With a hash tag, the keys are in its slot.
+pub(super) async fn try_out(
+    connection: &mut MultiplexedConnection,
+    config: &RedisOptions,
+    tag: Option<&str>,
+) -> Rights {
     // No cache can have this name: `+` is not allowed in names.
-    let base = format!("{}:larder+check:{:08x}", config.prefix, fastrand::u32(..));
+    let tag = tag.map(|tag| format!("{{{tag}}}")).unwrap_or_default();
+    let base = format!("{}:larder+check{tag}:{:08x}", config.prefix, fastrand::u32(..));
     let (key, other) = (format!("{base}:a"), format!("{base}:b"));
     let mut refusals = Refusals::default();
 

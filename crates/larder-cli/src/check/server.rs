@@ -1,5 +1,6 @@
 //! Asks a Redis or Valkey server for the facts that [`judge`](super::judge) needs.
 
+use super::cluster;
 use super::finding::Finding;
 use super::judge::{self, Facts, Use};
 use super::rights;
@@ -16,17 +17,26 @@ const PINGS: usize = 21;
 
 /// Asks the server for its facts, tests larder's rights, and judges both.
 pub(super) async fn try_out(config: &RedisOptions, how: Use) -> (Option<Facts>, Vec<Finding>) {
+    if config.cluster.is_some() {
+        return cluster::try_out(config, how).await;
+    }
     let (master, mut findings) = match sentinels::try_out(config).await {
         None => (None, Vec::new()),
         Some((Some(master), findings)) => (Some(master), findings),
         Some((None, findings)) => return (None, findings),
     };
-    let (facts, of_server) = try_out_server(config, how, master).await;
+    let (facts, of_server) = try_out_server(config, how, master, None).await;
     findings.extend(of_server);
     (facts, findings)
 }
 
-async fn try_out_server(config: &RedisOptions, how: Use, master: Option<NamedMaster>) -> (Option<Facts>, Vec<Finding>) {
+/// `tag`: in a cluster, the hash tag of keys that are on this node.
+pub(super) async fn try_out_server(
+    config: &RedisOptions,
+    how: Use,
+    master: Option<NamedMaster>,
+    tag: Option<&str>,
+) -> (Option<Facts>, Vec<Finding>) {
     let (mut connection, certificates) = match connection::open_and_look(config).await {
         Ok(connected) => connected,
         Err(error) => return (None, vec![unreachable(&error, config)]),
@@ -50,7 +60,7 @@ async fn try_out_server(config: &RedisOptions, how: Use, master: Option<NamedMas
     facts.certificate_ends = certificates.and_then(|certificates| ends(certificates.server));
     facts.client_certificate_ends = certificates.and_then(|certificates| ends(certificates.client));
     findings.extend(judge::encryption(certificates, config));
-    let rights = rights::try_out(&mut connection, config).await;
+    let rights = rights::try_out(&mut connection, config, tag).await;
     if facts.role.is_empty() && rights.read_only {
         // The server does not report its role, but refuses writes as a replica does.
         facts.role = "slave".to_owned();

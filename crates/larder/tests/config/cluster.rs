@@ -2,7 +2,7 @@
 
 use super::{load, refusal, yaml};
 use larder::connector::redis::{Address, RedisOptions};
-use larder::{ConnectorOptions, ConnectorName};
+use larder::{ConnectorName, ConnectorOptions};
 
 fn options(text: &str, variables: &[(&str, &str)]) -> RedisOptions {
     let config = load("caches.yaml", text, variables).unwrap_or_else(|error| panic!("{error}\n{text}"));

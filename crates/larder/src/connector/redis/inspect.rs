@@ -36,6 +36,7 @@
 mod cache;
 mod census;
 mod clock;
+mod cluster;
 mod error;
 mod index;
 mod index_kind;
@@ -48,6 +49,7 @@ pub use crate::connector::redis::wire::dial::{CertificateEnd, CertificateEnds, S
 pub use cache::InspectedCache;
 pub use census::{CacheCensus, Tally};
 pub use clock::{ClockReading, ClockState};
+pub use cluster::{ClusterReport, cluster};
 pub use error::InspectError;
 pub use index::InspectedIndex;
 pub use sentinels::{NamedMaster, SentinelReport, sentinels};
@@ -64,7 +66,7 @@ use crate::connector::redis::wire::replies::{bytes, tolerated};
 use crate::connector::redis::wire::rights;
 use crate::connector::remote::Trouble;
 use crate::nearest::fold;
-use crate::option_error::is_name;
+use crate::option_error::{OptionError, is_name};
 use redis::{Cmd, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -116,6 +118,10 @@ impl Inspector {
     /// Dropping the future, or the inspector, closes the connection.
     pub async fn open(config: RedisOptions) -> Result<Self, InspectError> {
         config.validate()?;
+        if config.cluster.is_some() {
+            let why = "names a cluster, and the inspector looks at one server only: `larder check` looks at a cluster";
+            return Err(OptionError::hidden("cluster", why).into());
+        }
         let config = config.client_name(CLIENT_NAME);
         let (connection, driver) =
             Route::new(&config).reach(&Clock::system()).await.map_err(|trouble| server_error(&config, &trouble))?;

@@ -44,6 +44,8 @@ pub(crate) struct Node {
 pub(crate) struct Slots {
     /// First and last slot, and who has them. What is found first holds.
     ranges: Vec<(u16, u16, Node)>,
+    /// How many replicas the primaries have in all.
+    pub(crate) replicas: usize,
 }
 
 impl Slots {
@@ -53,13 +55,16 @@ impl Slots {
         let mut slots = Self::default();
         for range in ranges {
             let Value::Array(parts) = range else { return None };
-            let [first, last, primary, ..] = parts.as_slice() else { return None };
+            let [first, last, primary, replicas @ ..] = parts.as_slice() else { return None };
             let number = |value: &Value| match value {
                 Value::Int(number) => u16::try_from(*number).ok().filter(|slot| *slot < COUNT),
                 _ => None,
             };
             // A node whose address nobody knows yet is left out: its slots have no primary for now.
             if let Some(primary) = node(primary, asked)? {
+                if slots.primaries().iter().all(|known| known.address != primary.address) {
+                    slots.replicas += replicas.len();
+                }
                 slots.ranges.push((number(first)?, number(last)?, primary));
             }
         }
@@ -68,6 +73,18 @@ impl Slots {
 
     pub(crate) fn primary(&self, slot: u16) -> Option<&Node> {
         self.ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&slot)).map(|(.., node)| node)
+    }
+
+    /// How many slots nobody serves.
+    pub(crate) fn unserved(&self) -> usize {
+        (0..COUNT).filter(|slot| self.primary(*slot).is_none()).count()
+    }
+
+    /// A hash tag whose slot this node has. `None`: it has no slot, or next to none.
+    pub(crate) fn tag_of(&self, address: &Address) -> Option<String> {
+        let is_there =
+            |tag: &String| self.primary(slot_of(tag.as_bytes())).is_some_and(|node| node.address == *address);
+        (0..10 * u32::from(COUNT)).map(|number| number.to_string()).find(is_there)
     }
 
     /// Each primary once.
@@ -87,7 +104,7 @@ impl Slots {
         let known = self.primaries().into_iter().find(|node| node.address == *to).cloned();
         let node = known.unwrap_or_else(|| Node { address: to.clone(), name: None });
         let rest = self.ranges.iter().filter(|(first, last, _)| (*first, *last) != (slot, slot)).cloned();
-        Self { ranges: std::iter::once((slot, slot, node)).chain(rest).collect() }
+        Self { ranges: std::iter::once((slot, slot, node)).chain(rest).collect(), replicas: self.replicas }
     }
 }
 
@@ -178,7 +195,11 @@ mod tests {
         assert_eq!(slots.primary(10_922).unwrap().address, at("10.0.0.2", 7001));
         assert_eq!(slots.primary(10_923).unwrap().name.as_deref(), Some("c.internal"));
         assert_eq!(slots.primary(16_001), None);
-        assert_eq!(slots.primaries().len(), 3);
+        assert_eq!((slots.primaries().len(), slots.replicas), (3, 1));
+        assert_eq!(slots.unserved(), 383);
+        let first = &slots.primaries()[0].address;
+        assert!(slot_of(slots.tag_of(first).unwrap().as_bytes()) <= 5_460);
+        assert_eq!(slots.tag_of(&at("10.0.0.9", 1)), None);
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Topology {
     }
 
     /// The first answer of any node. A node that hangs costs [`PATIENCE`].
-    async fn answer_of_any(self: &Arc<Self>) -> Result<Slots, Trouble> {
+    pub(crate) async fn answer_of_any(self: &Arc<Self>) -> Result<Slots, Trouble> {
         let mut nodes = self.primaries();
         fastrand::shuffle(&mut nodes);
         let configured = std::iter::once(&self.config.address).chain(self.config.cluster.iter().flatten());
