@@ -232,6 +232,17 @@ async fn a_slot_that_moves_away_and_back_is_followed_and_no_other_cache_notices(
     }
 }
 
+/// It stores nothing and asks for nothing. Its next get would be a miss.
+#[tokio::test]
+async fn a_node_that_only_waits_finds_out_that_the_slot_has_moved() {
+    for cluster in clusters(0).await {
+        let observer = Node::on(&cluster).await;
+        let resets = observer.resets();
+        cluster.move_slot(INSTANCES, 0, 2).await.unwrap();
+        until("it has cleared the cache on the other node", || observer.resets() > resets).await;
+    }
+}
+
 #[tokio::test]
 async fn a_primary_that_is_killed_costs_its_own_caches_only() {
     for cluster in clusters(1).await {
