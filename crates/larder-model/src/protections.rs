@@ -190,8 +190,10 @@ removable! {
     OwnMark = "own-mark";
     /// Tier: a node's own change does not tell the node that it knows all marks before this one.
     OwnNotKnown = "own-not-known";
-    /// Tier: a node whose change was executed in another epoch than the one that it follows drops everything.
+    /// Tier: a node whose change was executed in another epoch than the one that it follows drops everything,
     OwnEpoch = "own-epoch";
+    /// Tier: and also what is on its way into L1.
+    OwnEpochFills = "own-epoch-fills";
 
     /// Assumption: a deferred invalidation promises nothing to other nodes until it is replayed.
     DeferredBindsOneNode = "deferred-binds-one-node";

@@ -85,6 +85,7 @@ pub const ALL: &[(Removable, &str)] = &[
     (Removable::OwnMark, "tiers-writers"),
     (Removable::OwnNotKnown, "tiers-other-object"),
     (Removable::OwnEpoch, "tiers-truncate"),
+    (Removable::OwnEpochFills, "tiers-truncate"),
     (Removable::DeferredBindsOneNode, "outage"),
     (Removable::JournalDiesWithNode, "outage"),
     (Removable::IndexKeysStay, "values"),

@@ -37,8 +37,8 @@ fn with_bells(scene: TiersScene) -> TiersScene {
 
 pub(super) fn fills(size: Size) -> TiersScene {
     match size {
-        Size::Small => scene(1, &[FILLS, FILLS, writes(BY_P)], NONE),
-        Size::Large => with_bells(scene(2, &[FILLS, FILLS, writes(BY_P)], NONE)),
+        Size::Small => with_bells(scene(2, &[FILLS, FILLS, writes(BY_P)], NONE)),
+        Size::Large => scene(2, &[FILLS, FILLS, writes(BY_P), writes(BY_P)], NONE),
     }
 }
 
@@ -59,7 +59,7 @@ pub(super) fn writers(size: Size) -> TiersScene {
 pub(super) fn other_object(size: Size) -> TiersScene {
     match size {
         Size::Small => scene(1, &[and_writes(FILLS, OF_Q), writes(BY_P)], NONE),
-        Size::Large => with_bells(scene(1, &[and_writes(FILLS, OF_Q), FILLS, writes(BY_P)], NONE)),
+        Size::Large => scene(1, &[and_writes(FILLS, OF_Q), FILLS, writes(BY_P)], NONE),
     }
 }
 
@@ -67,7 +67,7 @@ pub(super) fn keys(size: Size) -> TiersScene {
     let happens = Happens { evictions: 1, ..NONE };
     match size {
         Size::Small => scene(1, &[FILLS, writes(Change::Delete), writes(BY_H)], happens),
-        Size::Large => scene(2, &[FILLS, and_writes(FILLS, Change::Delete), writes(BY_H)], happens),
+        Size::Large => scene(1, &[FILLS, FOLLOWS, writes(Change::Delete), writes(BY_H)], happens),
     }
 }
 
@@ -98,7 +98,7 @@ pub(super) fn leaves(size: Size) -> TiersScene {
 pub(super) fn failover(size: Size) -> TiersScene {
     let happens = Happens { promotions: 1, ..NONE };
     match size {
-        Size::Small => scene(1, &[FILLS, writes(BY_P)], happens),
+        Size::Small => scene(1, &[FILLS, FOLLOWS, writes(BY_P)], happens),
         Size::Large => scene(1, &[FILLS, FILLS, writes(BY_P)], happens),
     }
 }
@@ -113,7 +113,7 @@ pub(super) fn truncate(size: Size) -> TiersScene {
 pub(super) fn truncate_elsewhere(size: Size) -> TiersScene {
     match size {
         Size::Small => scene(1, &[and_writes(FILLS, OF_Q), writes(Change::Truncate)], NONE),
-        Size::Large => scene(1, &[and_writes(FILLS, BY_P), and_writes(FILLS, OF_Q), writes(Change::Truncate)], NONE),
+        Size::Large => scene(1, &[and_writes(FILLS, OF_Q), writes(BY_P), writes(Change::Truncate)], NONE),
     }
 }
 
@@ -121,7 +121,7 @@ pub(super) fn truncate_failover(size: Size) -> TiersScene {
     let happens = Happens { promotions: 1, ..NONE };
     match size {
         Size::Small => scene(1, &[FILLS, writes(BY_P), writes(Change::Truncate)], happens),
-        Size::Large => scene(1, &[FILLS, FOLLOWS, writes(BY_P), writes(BY_P), writes(Change::Truncate)], happens),
+        Size::Large => scene(2, &[FILLS, writes(BY_P), writes(Change::Truncate)], happens),
     }
 }
 
@@ -129,7 +129,7 @@ pub(super) fn deferrals(size: Size) -> TiersScene {
     let happens = Happens { deferrals: 1, ..NONE };
     match size {
         Size::Small => scene(1, &[and_writes(FILLS, BY_P), writes(BY_P)], happens),
-        Size::Large => scene(1, &[and_writes(FILLS, BY_P), FILLS, writes(BY_P)], happens),
+        Size::Large => scene(1, &[and_writes(FILLS, BY_P), FOLLOWS, writes(BY_P)], happens),
     }
 }
 

@@ -137,7 +137,8 @@ impl Tiers {
     }
 
     /// The node's change was answered: its own L1 drops what the change has touched, and remembers the mark. What it knows stays as it is, since there may
-    /// be marks of others before this one.
+    /// be marks of others before this one. Marks of another epoch cannot be compared with what is on its way, so everything is dropped then. The node does not
+    /// go to that epoch: epochs have no order, and this one may be the older.
     fn drop_own(&self, world: &mut World, at: usize, change: Known) -> Option<()> {
         if !self.role(at)?.follows {
             return Some(());
@@ -145,7 +146,10 @@ impl Tiers {
         let touched = world.marked(change.epoch, |mark| mark == change.sequence);
         let node = world.nodes.get_mut(at)?;
         if change.epoch != node.epoch && self.keeps(Removable::OwnEpoch) {
-            (node.held, node.fill) = (None, Fill::None);
+            node.held = None;
+            if self.keeps(Removable::OwnEpochFills) {
+                node.fill = Fill::None;
+            }
         } else if change.epoch != node.epoch {
             self.drop_touched(&mut node.held, touched);
         } else if change.sequence > node.known {

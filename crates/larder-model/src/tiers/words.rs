@@ -28,7 +28,11 @@ impl Tiers {
             (_, Progress::Executed { at: executed, version, .. }) => {
                 format!("its {what} is executed ({}); the source is at v{version}", at(executed))
             }
-            (Progress::Executed { .. }, _) => format!("its {what} is answered, and its own L1 drops"),
+            (Progress::Executed { .. }, _) => {
+                let l1 =
+                    if self.role(node).is_some_and(|role| role.follows) { "; L1 drops what it touched" } else { "" };
+                format!("its {what} is answered{l1}")
+            }
             (_, Progress::Deferred { version }) => {
                 format!("its {what} is deferred; the source is at v{version}")
             }
