@@ -52,7 +52,7 @@ pub(super) fn bells(size: Size) -> TiersScene {
 pub(super) fn writers(size: Size) -> TiersScene {
     match size {
         Size::Small => scene(1, &[and_writes(FILLS, BY_P), and_writes(FOLLOWS, BY_P)], NONE),
-        Size::Large => scene(1, &[and_writes(FILLS, BY_P); 2], NONE),
+        Size::Large => scene(2, &[and_writes(FILLS, BY_P); 2], NONE),
     }
 }
 
@@ -99,7 +99,7 @@ pub(super) fn failover(size: Size) -> TiersScene {
     let happens = Happens { promotions: 1, ..NONE };
     match size {
         Size::Small => scene(1, &[FILLS, FOLLOWS, writes(BY_P)], happens),
-        Size::Large => scene(1, &[FILLS, FILLS, writes(BY_P)], happens),
+        Size::Large => scene(2, &[FILLS, FILLS, writes(BY_P)], happens),
     }
 }
 
