@@ -58,6 +58,8 @@ removable! {
     Connection = "connection";
     /// A set takes no ticket from a clock that is not settled, and nothing is stored while the clock is not settled.
     SettledOnly = "settled-only";
+    /// A clearing that is under way when the data comes back with another history is not gone on with: the next one has a new epoch.
+    ClearingOfHistory = "clearing-of-history";
 
     /// Cluster: an index entry holds all claimants, not only the last.
     Claims = "claims";

@@ -107,6 +107,12 @@ const PREPARED: &str = "a prepared transaction is committed after a crash";
 /// All configurations.
 pub const CONFIGS: &[Config] = &[
     Config {
+        name: "truncate-restart",
+        about: "a truncate, while the server restarts with a snapshot from the middle of the truncate",
+        reaches: &[HIT, CLEARING],
+        scene: |_| scene(&[Truncate], &[Load(P)], Faults { restarts: 1, ..NOTHING }),
+    },
+    Config {
         name: "values",
         about: "readers by h and by P, writers of P that invalidate by h or by P, a command without an answer",
         reaches: &[HIT, ACCEPTED, REFUSED, REPLAYED],

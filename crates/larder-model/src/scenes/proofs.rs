@@ -19,6 +19,7 @@ pub const ALL: &[(Removable, &str)] = &[
     (Removable::SecondCheck, "write-through"),
     (Removable::Connection, "two-sets"),
     (Removable::SettledOnly, "set-truncate"),
+    (Removable::ClearingOfHistory, "truncate-restart"),
     (Removable::FloorsStay, "lagging"),
     (Removable::Claims, "cluster-moves"),
     (Removable::Order, "cluster-values"),
