@@ -20,6 +20,7 @@
 //! | `cluster.rs`, `cluster/` | the same on a cluster, where no step spans two hash slots |
 //! | `postgres.rs`, `postgres/` | the postgres connector, whose operations are transactions beside other transactions; `docs/protocol-postgres.md` |
 //! | `feed.rs`, `feed/` | changes that travel with the database transaction, into memory and onto a shared server; `docs/protocol-feed.md` |
+//! | `tiers.rs`, `tiers/` | memory in front of a shared server, where a change waits until no memory can be stale; `docs/protocol-tiers.md` |
 //! | [`protections`] | what can be removed: the protections, and the assumptions that the docs state |
 //! | [`scenes`] | the configurations that are checked, and for each protection the configuration that finds the fault without it |
 //!
@@ -47,3 +48,4 @@ pub mod scenes;
 mod server;
 mod source;
 mod standalone;
+mod tiers;

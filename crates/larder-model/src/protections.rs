@@ -58,6 +58,8 @@ removable! {
     Connection = "connection";
     /// A set takes no ticket from a clock that is not settled, and nothing is stored while the clock is not settled.
     SettledOnly = "settled-only";
+    /// A clearing that is under way when the data comes back with another history is not gone on with: the next one has a new epoch.
+    ClearingOfHistory = "clearing-of-history";
 
     /// Cluster: an index entry holds all claimants, not only the last.
     Claims = "claims";
@@ -140,6 +142,61 @@ removable! {
     /// Feed, shared: a cache joins anew, from the place, when its node is connected to another server.
     RejoinElsewhere = "rejoin-elsewhere";
 
+    /// Tier: L1 is read only while it is valid.
+    Validity = "validity";
+    /// Tier: the validity counts from when the follow was sent, and not from its answer.
+    ValidityFromSending = "validity-from-sending";
+    /// Tier: a hit looks first whether L1 is valid, and then reads.
+    ValidityFirst = "validity-first";
+    /// Tier: the marks of a follow are applied before the validity is extended.
+    ValidAfterMarks = "valid-after-marks";
+    /// Tier: a mark drops the objects of L1 that have its key.
+    MarksApplied = "marks-applied";
+    /// Tier: L1 takes in nothing that a mark was applied for since it was asked for.
+    Ring = "ring";
+    /// Tier: marks are compared with all keys of an object, and not with its primary key alone,
+    AllKeys = "all-keys";
+    /// Tier: and with those that were deleted.
+    DeletedKeys = "deleted-keys";
+    /// Tier: no mark is applied between the check of a fill and its insertion.
+    CheckedInsert = "checked-insert";
+    /// Tier: a change is answered only when every follower has acknowledged it, or after the validity.
+    ChangeWaits = "change-waits";
+    /// Tier: a change waits for the validity from its answer on, and not from its sending.
+    WaitFromAnswer = "wait-from-answer";
+    /// Tier: a change waits for longer than the validity, by as much as the rates of clocks can differ.
+    WaitLonger = "wait-longer";
+    /// Tier: a follower acknowledges only what it has applied.
+    AckAfterApply = "ack-after-apply";
+    /// Tier: a follow writes the follower into the table, in the step that answers the marks.
+    RegisterFirst = "register-first";
+    /// Tier: a node that closes its L1 first stops reading it and drops its follow's answer, and then leaves the table.
+    LeaveOrder = "leave-order";
+    /// Tier: a follower's entry is removed only after it has been the same for the validity.
+    RemoveAfterValidity = "remove-after-validity";
+    /// Tier: the entry counts follows, so that it is another one after each.
+    RemoveByCounter = "remove-by-counter";
+    /// Tier: a recovery waits for the validity between its new epoch and settling the clock.
+    SettleWaits = "settle-waits";
+    /// Tier: the table counts only if the clock is settled and still has the epoch in which the change was executed.
+    TrustedTable = "trusted-table";
+    /// Tier: a truncate leaves the followers in the table.
+    TableKept = "table-kept";
+    /// Tier: a recovery that finds another history takes a new epoch, also if the clock is being cleared already.
+    EpochOfHistory = "epoch-of-history";
+    /// Tier: a follower that hears of another epoch drops everything before it acknowledges it.
+    EpochDrop = "epoch-drop";
+    /// Tier: a node drops what its own change has touched before the change is answered,
+    OwnDrop = "own-drop";
+    /// Tier: and remembers its mark, so that nothing older is taken in after that.
+    OwnMark = "own-mark";
+    /// Tier: a node's own change does not tell the node that it knows all marks before this one.
+    OwnNotKnown = "own-not-known";
+    /// Tier: a node whose change was executed in another epoch than the one that it follows drops everything,
+    OwnEpoch = "own-epoch";
+    /// Tier: and also what is on its way into L1.
+    OwnEpochFills = "own-epoch-fills";
+
     /// Assumption: a deferred invalidation promises nothing to other nodes until it is replayed.
     DeferredBindsOneNode = "deferred-binds-one-node";
     /// Assumption: a node that dies with entries in its journal loses them, and what they promised.
@@ -154,6 +211,8 @@ removable! {
     RestartClosesConnections = "restart-closes-connections";
     /// Assumption, Cluster: after a fill's epoch was checked, its commands run within the time of the longest fill, or never.
     LongestFill = "longest-fill";
+    /// Assumption, Tier: a node's clock goes on while the node is stopped.
+    ClocksRun = "clocks-run";
 }
 
 impl Removable {

@@ -1,7 +1,7 @@
 //! The configurations that are checked. Each has a few tasks on two nodes, and some faults. One configuration with everything would have
 //! too many states, so it could have only fewer tasks and faults of each kind.
 //!
-//! Each configuration has a small size, which the tests check, and a large size for the command. [`PROOFS`] says which configuration finds
+//! Each configuration has a small size, which the tests check, and a large size for the command. [`proofs`] says which configuration finds
 //! the fault when a protection is removed.
 
 use crate::check::{Report, Violation, check, shortest};
@@ -12,11 +12,14 @@ use crate::node::Task::{
 };
 use crate::postgres::Shape::{Bare, Full};
 use crate::postgres::{self, Happens, Postgres, PostgresScene};
-use crate::protections::{Removable, Removed};
+use crate::protections::Removed;
 use crate::source::{Change, Keys, Object};
 use crate::standalone::{Faults, Scene, Standalone};
+use crate::tiers::{Tiers, TiersScene};
 
 mod feed;
+pub mod proofs;
+mod tiers;
 
 /// How much is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,7 @@ enum Kind {
     Cluster(ClusterScene),
     Postgres(PostgresScene),
     Feed(FeedScene),
+    Tiers(TiersScene),
 }
 
 impl Config {
@@ -62,6 +66,7 @@ impl Config {
             Kind::Cluster(scene) => check(Cluster::new(scene, removed, true), threads),
             Kind::Postgres(scene) => check(Postgres::new(scene, removed), threads),
             Kind::Feed(scene) => check(Feed::new(scene, removed, true), threads),
+            Kind::Tiers(scene) => check(Tiers::new(scene, removed, true), threads),
         }
     }
 
@@ -73,92 +78,10 @@ impl Config {
             Kind::Cluster(scene) => shortest(&Cluster::new(scene, removed, false)),
             Kind::Postgres(scene) => shortest(&Postgres::new(scene, removed)),
             Kind::Feed(scene) => shortest(&Feed::new(scene, removed, false)),
+            Kind::Tiers(scene) => shortest(&Tiers::new(scene, removed, false)),
         }
     }
 }
-
-/// For each protection and assumption, a configuration that breaks a promise without it, in its small size.
-pub const PROOFS: &[(Removable, &str)] = &[
-    (Removable::Fence, "values"),
-    (Removable::Ticket, "values"),
-    (Removable::Journal, "outage"),
-    (Removable::Version, "versions"),
-    (Removable::Epoch, "flush"),
-    (Removable::History, "restart"),
-    (Removable::Validate, "moves"),
-    (Removable::ObjectsFirst, "truncate"),
-    (Removable::GuardedRemoval, "truncate"),
-    (Removable::Record, "many"),
-    (Removable::NoteAfterObject, "absent"),
-    (Removable::FirstCheck, "outage"),
-    (Removable::SecondCheck, "write-through"),
-    (Removable::Connection, "two-sets"),
-    (Removable::SettledOnly, "set-truncate"),
-    (Removable::FloorsStay, "lagging"),
-    (Removable::Claims, "cluster-moves"),
-    (Removable::Order, "cluster-values"),
-    (Removable::RefuseInIndexSlot, "cluster-values"),
-    (Removable::RefuseInObjectSlot, "cluster-values"),
-    (Removable::Displace, "cluster-sets"),
-    (Removable::NewSequence, "cluster-updates"),
-    (Removable::Stamps, "cluster-sets"),
-    (Removable::SecondRemoval, "cluster-truncate"),
-    (Removable::KeepClaims, "cluster-truncate"),
-    (Removable::ReadCheck, "postgres-writes"),
-    (Removable::Generations, "postgres-writes"),
-    (Removable::OldestGeneration, "postgres-writes"),
-    (Removable::Drain, "postgres-writes"),
-    (Removable::EpochOfTables, "postgres-crash"),
-    (Removable::LostFences, "postgres-crash"),
-    (Removable::DisplacementFence, "postgres-moves"),
-    (Removable::KeyLock, "postgres-moves"),
-    (Removable::KeyOrder, "postgres-moves"),
-    (Removable::KeysDrained, "postgres-prune"),
-    (Removable::MarksOfShapes, "postgres-shapes"),
-    (Removable::SnapshotDifference, "feed-order"),
-    (Removable::OneStatement, "feed-order"),
-    (Removable::PrimaryOnly, "feed-order"),
-    (Removable::Deadline, "feed-order"),
-    (Removable::DeadlineFromBegin, "feed-order"),
-    (Removable::Gap, "feed-trim"),
-    (Removable::TrimInOne, "feed-trim"),
-    (Removable::TrimForward, "feed-trim"),
-    (Removable::FeedEpoch, "feed-crash"),
-    (Removable::ClearAtJoin, "feed-late"),
-    (Removable::ClearAfterPosition, "feed-order"),
-    (Removable::AppliedCounts, "feed-shared-errors"),
-    (Removable::PlaceAfterApplied, "feed-shared-errors"),
-    (Removable::ClearWithoutPlace, "feed-shared-errors"),
-    (Removable::JoinAfterPosition, "feed-shared-errors"),
-    (Removable::DeferralHoldsPlace, "feed-shared-deferrals"),
-    (Removable::JournalHoldsPlace, "feed-shared-deferrals"),
-    (Removable::PlaceEpoch, "feed-shared-crash"),
-    (Removable::RejoinElsewhere, "feed-shared-failover"),
-    (Removable::DeferredBindsOneNode, "outage"),
-    (Removable::JournalDiesWithNode, "outage"),
-    (Removable::IndexKeysStay, "values"),
-    (Removable::SetOfCurrent, "write-through"),
-    (Removable::RestartClosesConnections, "restart"),
-    (Removable::LongestFill, "cluster-truncate"),
-];
-
-/// The same on a cluster, for protections and assumptions that exist on one server and on a cluster.
-pub const CLUSTER_PROOFS: &[(Removable, &str)] = &[
-    (Removable::Ticket, "cluster-values"),
-    (Removable::Epoch, "cluster-truncate"),
-    (Removable::SetOfCurrent, "cluster-set-raced"),
-];
-
-/// The same in the feed, for protections that exist elsewhere, too.
-pub const FEED_PROOFS: &[(Removable, &str)] = &[
-    (Removable::Fence, "feed-order"),
-    (Removable::Ticket, "feed-order"),
-    (Removable::Fence, "feed-shared-deferrals"),
-    (Removable::Gap, "feed-shared-trim"),
-    (Removable::TrimInOne, "feed-shared-trim"),
-    (Removable::FeedEpoch, "feed-shared-crash"),
-    (Removable::History, "feed-shared-loss"),
-];
 
 const HIT: &str = "a read hits";
 const ACCEPTED: &str = "a fill is accepted";
@@ -175,10 +98,20 @@ const SHOWN: &str = "a change is shown that binds";
 const JOINS: &str = "a cache joins from a place";
 const SKIPPED: &str = "a change is skipped";
 const CUT: &str = "a node loses its connection";
+const ACKNOWLEDGED: &str = "a change is applied by acknowledgements";
+const WAITED: &str = "a change is applied by waiting";
+const EPOCH: &str = "another epoch is followed";
+const REMOVED: &str = "a follower is removed";
 const PREPARED: &str = "a prepared transaction is committed after a crash";
 
 /// All configurations.
 pub const CONFIGS: &[Config] = &[
+    Config {
+        name: "truncate-restart",
+        about: "a truncate, while the server restarts with a snapshot from the middle of the truncate",
+        reaches: &[HIT, CLEARING],
+        scene: |_| scene(&[Truncate], &[Load(P)], Faults { restarts: 1, ..NOTHING }),
+    },
     Config {
         name: "values",
         about: "readers by h and by P, writers of P that invalidate by h or by P, a command without an answer",
@@ -407,6 +340,90 @@ pub const CONFIGS: &[Config] = &[
         about: "a crash empties the tables while a fill and a prepared transaction are on their way",
         reaches: &[HIT, ACCEPTED, REFUSED, PREPARED],
         scene: postgres_crash,
+    },
+    Config {
+        name: "tiers-fills",
+        about: "two L1s, and a writer elsewhere",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(tiers::fills(size)),
+    },
+    Config {
+        name: "tiers-bells",
+        about: "an L1 that hears of marks before it follows, and two writers",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(tiers::bells(size)),
+    },
+    Config {
+        name: "tiers-writers",
+        about: "two nodes with an L1 that both make a change",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(tiers::writers(size)),
+    },
+    Config {
+        name: "tiers-other-object",
+        about: "a node with an L1 changes another object than the writer elsewhere",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(tiers::other_object(size)),
+    },
+    Config {
+        name: "tiers-keys",
+        about: "a delete of h and an invalidation by h, while the server may lose P",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(tiers::keys(size)),
+    },
+    Config {
+        name: "tiers-hits",
+        about: "a hit that ends later than it began; a validity of two ticks",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(tiers::hits(size)),
+    },
+    Config {
+        name: "tiers-removals",
+        about: "a follower's entry of the table is removed; a follow that was given up is executed late",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, REMOVED],
+        scene: |size| Kind::Tiers(tiers::removals(size)),
+    },
+    Config {
+        name: "tiers-leaves",
+        about: "nodes that close their L1, die, and join",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(tiers::leaves(size)),
+    },
+    Config {
+        name: "tiers-failover",
+        about: "an older replica takes over, and is cleared",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH],
+        scene: |size| Kind::Tiers(tiers::failover(size)),
+    },
+    Config {
+        name: "tiers-truncate",
+        about: "a truncate by a node with an L1, and a writer elsewhere",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH],
+        scene: |size| Kind::Tiers(tiers::truncate(size)),
+    },
+    Config {
+        name: "tiers-truncate-elsewhere",
+        about: "a node with an L1 changes another object, while somebody else truncates",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH],
+        scene: |size| Kind::Tiers(tiers::truncate_elsewhere(size)),
+    },
+    Config {
+        name: "tiers-truncate-failover",
+        about: "a truncate while an older replica takes over",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH],
+        scene: |size| Kind::Tiers(tiers::truncate_failover(size)),
+    },
+    Config {
+        name: "tiers-deferrals",
+        about: "a change that a node with an L1 cannot deliver",
+        reaches: &[HIT, REFUSED, WAITED],
+        scene: |size| Kind::Tiers(tiers::deferrals(size)),
+    },
+    Config {
+        name: "tiers-wait-only",
+        about: "no acknowledgements: every change waits; an older replica takes over",
+        reaches: &[HIT, REFUSED, WAITED, EPOCH],
+        scene: |size| Kind::Tiers(tiers::wait_only(size)),
     },
 ];
 

@@ -237,7 +237,7 @@ impl Server {
                 self.touch(Keys::H, 0);
                 (Reply::Done, Keys::H)
             }
-            Command::Renew { epoch } => (Reply::Epoch(self.renew(epoch)), Keys::NONE),
+            Command::Renew { epoch } => (Reply::Epoch(self.renew(epoch, removed)), Keys::NONE),
             Command::Remove { keys, epoch } => (self.remove(keys, epoch, removed), Keys::NONE),
             Command::Settle { epoch, known } => {
                 if let Some(clock) = self.clock.as_mut().filter(|clock| clock.epoch == epoch) {
@@ -349,14 +349,17 @@ impl Server {
         touched
     }
 
-    fn renew(&mut self, epoch: u8) -> u8 {
+    fn renew(&mut self, epoch: u8, removed: Removed) -> u8 {
         let fresh =
             Clock { epoch, sequence: 0, state: State::Lost, known: false, touched: [0; 3], writer: 0, alone_since: 0 };
         let clock = self.clock.get_or_insert(fresh);
-        if clock.state == State::Settled {
+        if clock.state == State::Settled || (!clock.known && removed.keeps(Removable::ClearingOfHistory)) {
             clock.epoch = epoch;
-            clock.state = State::Clearing;
+            if clock.state == State::Settled {
+                clock.state = State::Clearing;
+            }
         }
+        clock.known = true;
         clock.epoch
     }
 

@@ -1,7 +1,8 @@
 //! Every configuration holds, and each protection that is taken away is found out.
 
 use larder_model::protections::{Removable, Removed};
-use larder_model::scenes::{CLUSTER_PROOFS, CONFIGS, Config, FEED_PROOFS, PROOFS, Size};
+use larder_model::scenes::proofs::{ALL, IN_FEED, IN_TIERS, ON_CLUSTER};
+use larder_model::scenes::{CONFIGS, Config, Size};
 
 #[test]
 fn every_configuration_keeps_every_promise() {
@@ -18,7 +19,7 @@ fn every_configuration_keeps_every_promise() {
 
 #[test]
 fn each_protection_that_is_taken_away_is_found_out() {
-    for (removable, name) in PROOFS.iter().chain(CLUSTER_PROOFS).chain(FEED_PROOFS) {
+    for (removable, name) in ALL.iter().chain(ON_CLUSTER).chain(IN_FEED).chain(IN_TIERS) {
         let config = Config::named(name).unwrap();
         let found = config.check(Size::Small, Removed::default().and(*removable), 2).violation;
         let found = found.unwrap_or_else(|| panic!("{name} without {removable} keeps every promise"));
@@ -29,7 +30,7 @@ fn each_protection_that_is_taken_away_is_found_out() {
 #[test]
 fn there_is_a_proof_for_each() {
     for removable in Removable::ALL {
-        assert!(PROOFS.iter().any(|(proven, _)| proven == removable), "{removable}");
+        assert!(ALL.iter().any(|(proven, _)| proven == removable), "{removable}");
     }
 }
 

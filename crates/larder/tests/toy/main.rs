@@ -8,7 +8,7 @@ mod server;
 use connector::{Toy, ToyConnector, open};
 use larder::breaker::BreakerOptions;
 use larder::clock::{Clock, ManualClock};
-use larder::connector::remote::{Server, ServerOptions};
+use larder::connector::remote::{Channel, Server, ServerOptions, Trouble};
 use larder::{Connector, Schema};
 use larder_testing::conformance::Ability::{No, Yes};
 use larder_testing::conformance::{Nature, Subject};
@@ -19,6 +19,27 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 larder_testing::conformance! { Shared::new() }
+
+/// The steps of a truncate must all reach one and the same server, and a connector of one's own needs that for its own steps.
+#[tokio::test]
+async fn what_is_pinned_to_a_connection_is_sent_on_no_other() {
+    let subject = Shared::new();
+    let link = subject.nodes[0].link();
+    while link.generation() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let generation = link.generation();
+    let this = Channel::Pinned { link, generation };
+    assert!(this.run(|_| async { Ok(()) }).await.is_ok());
+    let another = Channel::Pinned { link, generation: generation + 1 };
+    let mut sent = false;
+    let answer = another.run(|_| {
+        sent = true;
+        async { Ok(()) }
+    });
+    assert!(matches!(answer.await, Err(Trouble::Unavailable)));
+    assert!(!sent);
+}
 
 #[tokio::test]
 async fn random_operations() {

@@ -178,7 +178,8 @@ impl<P: ServerKind> RemoteCache<P> {
             undelivered.deferred(self.why_unproven());
             return Delivery::Deferred;
         };
-        let (channel, history) = (Channel::Shared(&*self.link), self.trust.history());
+        let channel = Channel::Pinned { link: &self.link, generation: connection };
+        let history = self.trust.history();
         let cleared = self.link.kind().clear(&channel, &self.local, history, Clearing::Truncate).await;
         if let Ok(Some(clock)) = &cleared {
             self.trust.registered(if clock.registered && clock.settled { clock.epoch } else { 0 });

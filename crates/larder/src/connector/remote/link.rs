@@ -159,7 +159,7 @@ impl<P: ServerKind> Link<P> {
     where
         F: Future<Output = Result<T, Trouble>>,
     {
-        self.permitted(self.breaker.permit_beside(), send).await
+        self.permitted(self.breaker.permit_beside(), None, send).await
     }
 
     /// One logical operation: permit, connection, time-out, outcome. `send` may make as many round trips as it takes; all of them happen
@@ -181,6 +181,19 @@ impl<P: ServerKind> Link<P> {
     where
         F: Future<Output = Result<T, Trouble>>,
     {
+        self.operation_on(None, when_crowded, send).await
+    }
+
+    /// As [`operation`](Self::operation). With a generation it is sent on that connection only.
+    async fn operation_on<T, F>(
+        &self,
+        generation: Option<u64>,
+        when_crowded: WhenCrowded,
+        send: impl FnOnce(Arc<P::Connection>) -> F,
+    ) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
         let permit = match when_crowded {
             WhenCrowded::Shed => self.breaker.permit_past_ramp(),
             WhenCrowded::Wait => match self.in_time(self.breaker.permit_when_free()).await {
@@ -188,7 +201,7 @@ impl<P: ServerKind> Link<P> {
                 Err(_) => return Err(Trouble::TimedOut(Awaited::Place)),
             },
         };
-        self.permitted(permit, send).await
+        self.permitted(permit, generation, send).await
     }
 
     /// The future, with the operation time-out around it.
@@ -200,6 +213,7 @@ impl<P: ServerKind> Link<P> {
     async fn permitted<T, F>(
         &self,
         permit: Result<Permit<'_>, Refused>,
+        generation: Option<u64>,
         send: impl FnOnce(Arc<P::Connection>) -> F,
     ) -> Result<T, Trouble>
     where
@@ -210,7 +224,8 @@ impl<P: ServerKind> Link<P> {
             Err(Refused::Shed) => return Err(Trouble::Shed),
             Err(_) => return Err(Trouble::Unavailable),
         };
-        let Some(live) = self.live.load_full() else { return Err(Trouble::Unavailable) };
+        let live = self.live.load_full().filter(|live| generation.is_none_or(|wanted| live.generation == wanted));
+        let Some(live) = live else { return Err(Trouble::Unavailable) };
         let sent = self.clock.micros();
         let result = match self.in_time(send(live.connection.clone())).await {
             Ok(result) => result,
@@ -273,6 +288,14 @@ pub(crate) fn report(permit: Permit<'_>, trouble: &Trouble) {
 pub enum Channel<'a, P: ServerKind> {
     /// With the breaker's permission. It waits for a place.
     Shared(&'a Link<P>),
+    /// As `Shared`, but only on the connection of this generation: for requests that must all reach one and the same server. After a
+    /// reconnect the server may have other data.
+    Pinned {
+        /// The connection to the server.
+        link: &'a Link<P>,
+        /// The generation of the connection in use: [`Link::generation`].
+        generation: u64,
+    },
     /// Beside the breaker: during a recovery.
     Private {
         /// The connection on which it is sent.
@@ -294,6 +317,7 @@ impl<P: ServerKind> Channel<'_, P> {
     {
         match self {
             Self::Shared(link) => link.operation(WhenCrowded::Wait, send).await,
+            Self::Pinned { link, generation } => link.operation_on(Some(*generation), WhenCrowded::Wait, send).await,
             Self::Private { connection, within } => tokio::time::timeout(*within, send((*connection).clone()))
                 .await
                 .unwrap_or(Err(Trouble::TimedOut(Awaited::Connection))),

@@ -10,6 +10,7 @@
 --       5 the names of the caller's indexes; empty: the caller has no schema, and registers nothing
 --       6 the key for these names (index_names.rs), without the schema at its end; not among KEYS, so that a user who may not use it may still
 --         use the clock
+--       7 renew, recover, renumber: the history of the server; 0 if it is not known
 -- Reply {epoch, sequence, state, history, registered}; all 0 if there is no clock
 -- Cost  four to seven commands, renumber up to 24; run at connect, at truncate and after a loss, never per lookup
 --
@@ -18,7 +19,8 @@
 --   connection that wrote last, 4 since which sequence (write_marks.lua), 5 history,
 --   bytes 48..303 up to 16 schemas, bytes 512.. the log of what was touched (write_marks.lua).
 local clock, action, schema = KEYS[1], ARGV[1], ARGV[2]
-local head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#2')
+local head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#2', 'GET', 'i64', '#5')
+local history = ARGV[7]
 
 -- The clock is settled under another epoch than the doubted one: another node has removed all that was doubted. The clock is only read.
 if (action == 'recover' or action == 'renumber') and head[2] == 1 and head[1] ~= tonumber(ARGV[4]) then
@@ -34,15 +36,19 @@ if action == 'renumber' and head[1] ~= 0 then
     redis.pcall('UNLINK', ARGV[6] .. other)
   end
   redis.call('SETRANGE', clock, 48, string.rep('\0', 256))
-  redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 3)
+  redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 3, 'SET', 'i64', '#5', history)
 elseif action == 'renew' or action == 'recover' or action == 'renumber' then
   if head[1] == 0 then
     redis.call('SETRANGE', clock, 131583, '\0')
-    redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 3)
+    redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 3, 'SET', 'i64', '#5', history)
   elseif head[2] == 1 then
-    redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 2)
+    redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#2', 2, 'SET', 'i64', '#5', history)
+  elseif history ~= '0' and head[3] ~= tonumber(history) then
+    -- It was being cleared when the data was copied that has come back with a restart or a failover. Who began that clearing may have removed
+    -- things before it, and must not end this one.
+    redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[3], 'SET', 'i64', '#5', history)
   end
-  -- A clock that is being cleared already keeps its epoch: the node that ends first has removed everything older.
+  -- Otherwise a clock that is being cleared already keeps its epoch: the node that ends first has removed everything older.
 elseif head[1] == 0 then
   return {0, 0, 0, 0, 0}
 elseif action == 'settle' and head[1] == tonumber(ARGV[3]) then

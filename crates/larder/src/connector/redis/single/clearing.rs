@@ -8,7 +8,8 @@
 //! 3. `settle` marks the clock *settled*, and notes which history of the server the clock belongs to.
 //!
 //! If a node clears a cache whose clock is unsettled, it removes everything under the same epoch as the node that began. The node that ends
-//! first has removed everything older. A node that doubts the stored data begins with `recover` in place of `renew`: if another node has
+//! first has removed everything older. That holds for one history of the server's data: where a clearing has come back with a snapshot, the next
+//! one has an epoch of its own, so that nobody ends it who has removed things before the snapshot came back. A node that doubts the stored data begins with `recover` in place of `renew`: if another node has
 //! renewed and settled the clock meanwhile, the clock gets no new epoch.
 //!
 //! An index key must never go while its object stays, because an invalidation through that key would not find the object. So every object
@@ -42,7 +43,7 @@ const REMOVE_AT_ONCE: usize = 1000;
 
 /// Reads the clock and adds this release's schema to its list.
 pub(crate) async fn register(caller: &impl Caller, layout: &Layout) -> Result<Clocked, Trouble> {
-    clock(caller, layout, "register", 0, 0).await
+    clock(caller, layout, "register", 0, 0, 0).await
 }
 
 /// Removes everything in the cache that was stored before now, and returns the clock after that. `None`: another node has done so
@@ -62,14 +63,14 @@ pub(crate) async fn clear(
     let mut gone = 0;
     loop {
         let epoch = if holds(Protection::Epoch) { fastrand::u64(1..1 << EPOCH_BITS) } else { 1 };
-        let begun = clock(caller, layout, action, epoch, doubted).await?;
+        let begun = clock(caller, layout, action, epoch, doubted, history).await?;
         if begun.settled {
             return Ok(None);
         }
         let epoch = begun.epoch;
         let mut sweep = Sweep { caller, layout, epoch, gone, removed: &mut removed };
         if sweep.everything().await? != Removal::Superseded {
-            return clock(caller, layout, "settle", epoch, history).await.map(Some);
+            return clock(caller, layout, "settle", epoch, history, history).await.map(Some);
         }
         gone = sweep.gone;
     }
@@ -181,11 +182,12 @@ async fn clock(
     action: &str,
     epoch: u64,
     beside: u64,
+    history: u64,
 ) -> Result<Clocked, Trouble> {
     let name = layout.clock();
     let arguments = |call: &mut Cmd| {
         call.arg(1).arg(&name).arg(action).arg(&layout.fingerprint).arg(epoch).arg(beside);
-        call.arg(layout.registered_names()).arg(layout.index_names_prefix());
+        call.arg(layout.registered_names()).arg(layout.index_names_prefix()).arg(history);
     };
     let reply = caller.script(&scripts::CLOCK, arguments).await?;
     let [epoch, sequence, state, history, registered] = numbers(&reply).ok_or_else(|| unexpected("clock.lua"))?;

@@ -1,0 +1,143 @@
+//! The configurations of the strict tier.
+
+use super::Size;
+use crate::source::Keys;
+use crate::tiers::{Change, Happens, Role, TiersScene};
+
+const BY_P: Change = Change::Invalidate(Keys::P);
+const BY_H: Change = Change::Invalidate(Keys::H);
+/// A change of another object.
+const OF_Q: Change = Change::Invalidate(Keys::Q);
+
+/// A node with an L1.
+const FILLS: Role = Role { follows: true, fills: true, change: None };
+/// A node whose L1 stays empty: it registers and acknowledges.
+const FOLLOWS: Role = Role { follows: true, fills: false, change: None };
+
+const NONE: Happens =
+    Happens { hits: 0, lates: 0, evictions: 0, looks: 0, deaths: 0, leaves: 0, promotions: 0, deferrals: 0 };
+
+/// A node without an L1.
+fn writes(change: Change) -> Role {
+    Role { follows: false, fills: false, change: Some(change) }
+}
+
+/// The same node, which also makes a change.
+fn and_writes(role: Role, change: Change) -> Role {
+    Role { change: Some(change), ..role }
+}
+
+fn scene(validity: u8, nodes: &[Role], happens: Happens) -> TiersScene {
+    TiersScene { nodes: nodes.to_vec(), validity, acknowledged: true, bells: false, happens }
+}
+
+fn with_bells(scene: TiersScene) -> TiersScene {
+    TiersScene { bells: true, ..scene }
+}
+
+pub(super) fn fills(size: Size) -> TiersScene {
+    match size {
+        Size::Small => with_bells(scene(2, &[FILLS, FILLS, writes(BY_P)], NONE)),
+        Size::Large => scene(2, &[FILLS, FILLS, writes(BY_P), writes(BY_P)], NONE),
+    }
+}
+
+pub(super) fn bells(size: Size) -> TiersScene {
+    match size {
+        Size::Small => with_bells(scene(1, &[FILLS, writes(BY_P), writes(BY_P)], NONE)),
+        Size::Large => with_bells(scene(1, &[FILLS, FILLS, writes(BY_P), writes(BY_P)], NONE)),
+    }
+}
+
+pub(super) fn writers(size: Size) -> TiersScene {
+    match size {
+        Size::Small => scene(1, &[and_writes(FILLS, BY_P), and_writes(FOLLOWS, BY_P)], NONE),
+        Size::Large => scene(2, &[and_writes(FILLS, BY_P); 2], NONE),
+    }
+}
+
+pub(super) fn other_object(size: Size) -> TiersScene {
+    match size {
+        Size::Small => scene(1, &[and_writes(FILLS, OF_Q), writes(BY_P)], NONE),
+        Size::Large => scene(1, &[and_writes(FILLS, OF_Q), FILLS, writes(BY_P)], NONE),
+    }
+}
+
+pub(super) fn keys(size: Size) -> TiersScene {
+    let happens = Happens { evictions: 1, ..NONE };
+    match size {
+        Size::Small => scene(1, &[FILLS, writes(Change::Delete), writes(BY_H)], happens),
+        Size::Large => scene(1, &[FILLS, FOLLOWS, writes(Change::Delete), writes(BY_H)], happens),
+    }
+}
+
+pub(super) fn hits(size: Size) -> TiersScene {
+    let happens = Happens { hits: 1, ..NONE };
+    match size {
+        Size::Small => scene(2, &[FILLS, writes(BY_P)], happens),
+        Size::Large => scene(2, &[FILLS, FOLLOWS, writes(BY_P)], happens),
+    }
+}
+
+pub(super) fn removals(size: Size) -> TiersScene {
+    let happens = Happens { looks: 1, lates: 1, ..NONE };
+    match size {
+        Size::Small => scene(1, &[FILLS, writes(BY_P)], happens),
+        Size::Large => scene(1, &[FILLS, FOLLOWS, writes(BY_P)], Happens { looks: 2, deaths: 1, ..happens }),
+    }
+}
+
+pub(super) fn leaves(size: Size) -> TiersScene {
+    let happens = Happens { leaves: 1, deaths: 1, ..NONE };
+    match size {
+        Size::Small => scene(1, &[FILLS, FOLLOWS, writes(BY_P)], happens),
+        Size::Large => scene(1, &[FILLS, FILLS, writes(BY_P)], Happens { looks: 1, ..happens }),
+    }
+}
+
+pub(super) fn failover(size: Size) -> TiersScene {
+    let happens = Happens { promotions: 1, ..NONE };
+    match size {
+        Size::Small => scene(1, &[FILLS, FOLLOWS, writes(BY_P)], happens),
+        Size::Large => scene(2, &[FILLS, FILLS, writes(BY_P)], happens),
+    }
+}
+
+pub(super) fn truncate(size: Size) -> TiersScene {
+    match size {
+        Size::Small => scene(1, &[and_writes(FILLS, Change::Truncate), FOLLOWS, writes(BY_P)], NONE),
+        Size::Large => scene(1, &[and_writes(FILLS, Change::Truncate), FILLS, writes(BY_P)], NONE),
+    }
+}
+
+pub(super) fn truncate_elsewhere(size: Size) -> TiersScene {
+    match size {
+        Size::Small => scene(1, &[and_writes(FILLS, OF_Q), writes(Change::Truncate)], NONE),
+        Size::Large => scene(1, &[and_writes(FILLS, OF_Q), writes(BY_P), writes(Change::Truncate)], NONE),
+    }
+}
+
+pub(super) fn truncate_failover(size: Size) -> TiersScene {
+    let happens = Happens { promotions: 1, ..NONE };
+    match size {
+        Size::Small => scene(1, &[FILLS, writes(BY_P), writes(Change::Truncate)], happens),
+        Size::Large => scene(2, &[FILLS, writes(BY_P), writes(Change::Truncate)], happens),
+    }
+}
+
+pub(super) fn deferrals(size: Size) -> TiersScene {
+    let happens = Happens { deferrals: 1, ..NONE };
+    match size {
+        Size::Small => scene(1, &[and_writes(FILLS, BY_P), writes(BY_P)], happens),
+        Size::Large => scene(1, &[and_writes(FILLS, BY_P), FOLLOWS, writes(BY_P)], happens),
+    }
+}
+
+pub(super) fn wait_only(size: Size) -> TiersScene {
+    let happens = Happens { promotions: 1, ..NONE };
+    let unacknowledged = |scene| TiersScene { acknowledged: false, ..scene };
+    match size {
+        Size::Small => unacknowledged(scene(1, &[FILLS, writes(BY_P)], happens)),
+        Size::Large => unacknowledged(scene(2, &[FILLS, writes(BY_P), writes(BY_P)], happens)),
+    }
+}

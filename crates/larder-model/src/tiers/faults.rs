@@ -1,0 +1,95 @@
+//! Every other step: time, the removal of dead followers, a replica that takes over.
+
+use super::node::{Follow, Node, Progress};
+use super::{Step, Tiers, World, spend};
+use crate::protections::Removable;
+
+impl Tiers {
+    pub(super) fn tick(&self, world: &mut World) -> Option<()> {
+        let most = self.scene.validity;
+        let older = |age: &mut u8| *age = most.min(*age + 1);
+        for node in &mut world.nodes {
+            if self.keeps(Removable::ClocksRun) {
+                node.valid = node.valid.saturating_sub(1);
+            }
+            if let Follow::Answered { age, .. } = &mut node.follow {
+                older(age);
+            }
+            match &mut node.progress {
+                Progress::Sent { age } | Progress::Waiting { age, .. } => older(age),
+                Progress::Executed { age, .. } if !self.keeps(Removable::WaitFromAnswer) => older(age),
+                _ => {}
+            }
+            if let Some((_, age)) = &mut node.seen {
+                older(age);
+            }
+        }
+        world.recovery.iter_mut().for_each(older);
+        Some(())
+    }
+
+    /// Somebody looks at a follower's entry, and removes it after the validity if it is still the same.
+    pub(super) fn remove(&self, world: &mut World, at: usize, look: bool) -> Option<()> {
+        let node = world.nodes.get_mut(at)?;
+        if world.server.foreign {
+            return None;
+        }
+        if look {
+            if node.seen.is_some() {
+                return None;
+            }
+            node.seen = Some((node.entry_in_table?, 0));
+            return spend(&mut world.left.looks);
+        }
+        let (seen, age) = node.seen?;
+        if age < self.scene.validity && self.keeps(Removable::RemoveAfterValidity) {
+            return None;
+        }
+        node.seen = None;
+        let by_counter = self.keeps(Removable::RemoveByCounter);
+        let is_same =
+            node.entry_in_table.is_some_and(|now| if by_counter { now == seen } else { now.known == seen.known });
+        if is_same {
+            node.entry_in_table = None;
+        }
+        Some(())
+    }
+
+    /// A replica takes over, and a recovery clears it.
+    pub(super) fn replace(&self, world: &mut World, step: Step) -> Option<()> {
+        match step {
+            Step::Save => {
+                if world.left.promotions == 0 || world.saved.is_some() {
+                    return None;
+                }
+                world.saved = Some(world.server);
+                world.nodes.iter_mut().for_each(|node| node.entry_saved = node.entry_in_table);
+            }
+            Step::Promote => {
+                spend(&mut world.left.promotions)?;
+                world.server = world.saved.take()?;
+                world.server.foreign = self.keeps(Removable::History);
+                world.recovery = None;
+                let restore = |node: &mut Node| node.entry_in_table = node.entry_saved.take();
+                world.nodes.iter_mut().for_each(restore);
+            }
+            Step::Renew if world.server.foreign => {
+                let server = &mut world.server;
+                if !server.clearing || self.keeps(Removable::EpochOfHistory) {
+                    world.epochs += 1;
+                    server.known.epoch = world.epochs;
+                }
+                (server.clearing, server.foreign, world.recovery) = (true, false, Some(0));
+            }
+            Step::Settle => {
+                let age = world.recovery?;
+                if age < self.scene.validity && self.keeps(Removable::SettleWaits) {
+                    return None;
+                }
+                (world.server.clearing, world.server.object, world.recovery) = (false, None, None);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
