@@ -13,8 +13,8 @@ use larder::connector::redis::inspect as redis;
 /// A server of a configuration.
 #[derive(Clone, Debug)]
 pub(crate) enum Server {
-    Redis(RedisOptions),
-    Postgres(PostgresOptions),
+    Redis(Box<RedisOptions>),
+    Postgres(Box<PostgresOptions>),
 }
 
 /// A connection to a server.

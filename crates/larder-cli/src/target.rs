@@ -58,7 +58,7 @@ impl Target {
         match (&self.config, &self.redis, &self.postgres) {
             (Some(file), ..) => configuration::load(file).map(|config| Place::Configured(config.into())),
             (None, None, Some(url)) => {
-                options_of(url, "--postgres").map(|options| Place::Given(Server::Postgres(options).into()))
+                options_of(url, "--postgres").map(|options| Place::Given(Server::Postgres(options.into()).into()))
             }
             (None, url, _) => {
                 let given = [("URL", url), ("PREFIX", &self.prefix)].into_iter().filter_map(|(name, value)| {
@@ -151,8 +151,8 @@ fn servers(config: &Config) -> impl Iterator<Item = (&ConnectorName, Server)> {
 
 fn server(options: &ConnectorOptions) -> Option<Server> {
     match options {
-        ConnectorOptions::Redis(redis) => Some(Server::Redis((**redis).clone())),
-        ConnectorOptions::Postgres(postgres) => Some(Server::Postgres((**postgres).clone())),
+        ConnectorOptions::Redis(redis) => Some(Server::Redis(redis.clone())),
+        ConnectorOptions::Postgres(postgres) => Some(Server::Postgres(postgres.clone())),
         _ => None,
     }
 }

@@ -107,7 +107,7 @@ impl Route {
             }
         };
         match reached.await {
-            Ok((connection, driver)) => Ok((connection.to_master(master), driver)),
+            Ok((connection, driver)) => Ok((connection.with_master(master), driver)),
             Err(Trouble::Error { what, text }) => {
                 let text = format!("the server {}, which the Sentinels name as the master: {text}", master.address);
                 Err(Trouble::Error { what, text })

@@ -61,7 +61,7 @@ impl Connection {
     }
 
     /// The same connection, to the master that the Sentinels have named.
-    pub(crate) fn to_master(self, master: Master) -> Self {
+    pub(crate) fn with_master(self, master: Master) -> Self {
         Self { master: Some(master), ..self }
     }
 
