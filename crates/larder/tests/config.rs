@@ -534,7 +534,7 @@ fn variables_name_connectors_too() {
 /// Each row: a configuration, and the whole text of its error.
 #[test]
 fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
-    let redis_settings = "url, address, socket, username, password, password_file, database, client_name, prefix, connect_timeout, \
+    let redis_settings = "url, address, socket, cluster, username, password, password_file, database, client_name, prefix, connect_timeout, \
         operation_timeout, wait_replicas, wait_timeout, max_in_flight, journal_limit, journal_bytes, shutdown_timeout, hints, \
         prune_interval, breaker, kind, sentinel, tls";
     let breaker_settings = "window, min_calls, consecutive_failures, failure_ratio, slow_call, slow_ratio, open, open_max, \
