@@ -89,11 +89,10 @@ impl Watched {
         let others = (watched.sentinels.len() - 1).to_string();
         within("SENTINEL", async || {
             for sentinel in &watched.sentinels {
-                let known = known(sentinel).await?;
-                let is = |name: &str, value: &str| {
-                    known.chunks(2).any(|field| matches!(field, [field, found] if field == name && found == value))
-                };
-                if !(is("num-slaves", "1") && is("num-other-sentinels", &others)) {
+                let master = of_master(sentinel).await?;
+                let [replica] = &of_replicas(sentinel).await?[..] else { return Ok(false) };
+                // Before a Sentinel has asked the replica, it would not promote it.
+                if !(is(&master, "num-other-sentinels", &others) && is(replica, "master-link-status", "ok")) {
                     return Ok(false);
                 }
             }
@@ -122,8 +121,7 @@ impl Watched {
         let port = server.port().unwrap_or_default().to_string();
         within("SENTINEL", async || {
             for sentinel in &self.sentinels {
-                let known = known(sentinel).await?;
-                if !known.chunks(2).any(|field| matches!(field, [name, value] if name == "port" && *value == port)) {
+                if !is(&of_master(sentinel).await?, "port", &port) {
                     return Ok(false);
                 }
             }
@@ -134,14 +132,26 @@ impl Watched {
 }
 
 /// What a Sentinel knows of the master: names and values.
-async fn known(sentinel: &Server) -> Result<Vec<String>, ServerError> {
-    match sentinel.command(&["SENTINEL", "MASTER", Watched::NAME]).await? {
-        Reply::Array(fields) => Ok(fields
-            .iter()
-            .map(|field| String::from_utf8_lossy(field.bytes().unwrap_or_default()).into_owned())
-            .collect()),
+async fn of_master(sentinel: &Server) -> Result<Vec<String>, ServerError> {
+    Ok(texts(&sentinel.accepted(&["SENTINEL", "MASTER", Watched::NAME]).await?))
+}
+
+/// What a Sentinel knows of each replica.
+async fn of_replicas(sentinel: &Server) -> Result<Vec<Vec<String>>, ServerError> {
+    match sentinel.accepted(&["SENTINEL", "REPLICAS", Watched::NAME]).await? {
+        Reply::Array(replicas) => Ok(replicas.iter().map(texts).collect()),
         reply => Err(ServerError::Refused { command: "SENTINEL".into(), reply }),
     }
+}
+
+fn texts(reply: &Reply) -> Vec<String> {
+    let Reply::Array(fields) = reply else { return Vec::new() };
+    fields.iter().map(|field| String::from_utf8_lossy(field.bytes().unwrap_or_default()).into_owned()).collect()
+}
+
+/// Whether the field of this name has this value.
+fn is(fields: &[String], name: &str, value: &str) -> bool {
+    fields.chunks(2).any(|field| matches!(field, [field, found] if field == name && found == value))
 }
 
 /// Waits until the condition holds. `command` is what it asks.
