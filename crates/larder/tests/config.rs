@@ -636,9 +636,9 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
         ("connectors: { redis: { socket: 'unix:///s' } }", "connectors.redis.socket is a URL, not a path: give the path of a Unix socket".into()),
         (
             "connectors: { redis: { url: 'redix://h' } }",
-            "connectors.redis.url has a scheme that is none of redis, rediss, redis+unix, unix, redis-sentinel and rediss-sentinel: give \
-             redis://user:password@host:port/database, rediss:// for TLS, redis+unix:///path?db=database, or \
-             redis-sentinel://host:port,host:port/database#master"
+            "connectors.redis.url has a scheme that is none of redis, rediss, redis+unix, unix, and redis or rediss with -sentinel or -cluster: give \
+             redis://user:password@host:port/database, rediss:// for TLS, redis+unix:///path?db=database, \
+             redis-sentinel://host:port,host:port/database#master, or redis-cluster://host:port,host:port"
                 .into(),
         ),
         ("connectors: { redis: { password: 1234 } }", "connectors.redis.password is a number, not text (put it in quotes): give text".into()),
