@@ -7,14 +7,14 @@ use crate::contract::{OptionError, Schema};
 /// One server, or a cluster.
 pub(super) enum RedisServers {
     One(Redis),
-    Cluster(RedisCluster),
+    Cluster(Box<RedisCluster>),
 }
 
 impl RedisServers {
     pub(super) fn open(options: &RedisOptions) -> Result<Self, RedisError> {
         let options = options.clone();
         if options.cluster.is_some() {
-            RedisCluster::open(options).map(Self::Cluster)
+            RedisCluster::open(options).map(|cluster| Self::Cluster(cluster.into()))
         } else {
             Redis::open(options).map(Self::One)
         }
