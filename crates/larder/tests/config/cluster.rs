@@ -6,7 +6,7 @@ use larder::{ConnectorName, ConnectorOptions};
 
 fn options(text: &str, variables: &[(&str, &str)]) -> RedisOptions {
     let config = load("caches.yaml", text, variables).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    match config.connector(&ConnectorName::from("redis")) {
+    match config.connector(ConnectorName::from("redis")) {
         Some(ConnectorOptions::Redis(options)) => (**options).clone(),
         other => panic!("{other:?}"),
     }
