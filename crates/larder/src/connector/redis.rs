@@ -5,12 +5,12 @@
 //!     │                              layout.rs  scripts.rs  lua/   what is kept on the server
 //!   remote/ ──────────────────────── guards, journal, trust, breaker, supervisor: shared by all kinds of servers
 //!     │
-//!   route.rs  sentinel/ ──────────── which server is the master, if Sentinels know it
+//!   route.rs ─────────────────────── the way to a server: sentinel/ knows which one is the master, topology.rs which one has a slot of a cluster
 //!     │
 //!   wire/ ────────────────────────── connections, commands, errors
 //! ```
 //!
-//! All caches of a process share one multiplexed connection. `ARCHITECTURE.md` describes the life of a get, a fill and an
+//! All caches of a process share one multiplexed connection; in a cluster each cache has its own (`cluster.rs`). `ARCHITECTURE.md` describes the life of a get, a fill and an
 //! invalidation.
 
 use crate::breaker::Breaker;

@@ -148,7 +148,7 @@ impl Route {
         }
     }
 
-    /// Finds out from the Sentinels whether the server they name another master than the server of this connection. Returns why the connection
+    /// Asks the Sentinels with each heartbeat, until they name another master than the server of this connection. Returns why the connection
     /// must be given up. Without Sentinels it never ends.
     pub(crate) fn another_master(&self, connection: &Connection) -> impl Future<Output = &'static str> + Send + use<> {
         let watched = match (&self.to, &connection.master) {
