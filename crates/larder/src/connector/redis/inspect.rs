@@ -46,6 +46,7 @@ mod sentinels;
 pub use crate::connector::inspect::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 pub use crate::connector::redis::route::dial;
 pub use crate::connector::redis::wire::dial::{CertificateEnd, CertificateEnds, Socket};
+pub use crate::connector::redis::wire::rights::losses;
 pub use cache::InspectedCache;
 pub use census::{CacheCensus, Tally};
 pub use clock::{ClockReading, ClockState};
@@ -63,7 +64,6 @@ use crate::connector::redis::wire::caller::{Caller, Direct};
 use crate::connector::redis::wire::connect::Driver;
 use crate::connector::redis::wire::connection::Connection;
 use crate::connector::redis::wire::replies::{bytes, tolerated};
-use crate::connector::redis::wire::rights;
 use crate::connector::remote::Trouble;
 use crate::nearest::fold;
 use crate::option_error::{OptionError, is_name};
@@ -81,20 +81,6 @@ pub struct Inspector {
     connection: Arc<Connection>,
     config: RedisOptions,
     _driver: Driver,
-}
-
-/// What does not work on a server where these commands are missing, because the user may not run them, or because they are disabled or renamed.
-/// Each is a clause such as `nothing is stored, and no lease is granted`. Empty if larder can do without them.
-///
-/// ```
-/// use larder::connector::redis::inspect::losses;
-///
-/// assert_eq!(losses(&["RENAME"]), ["objects over 4 KiB are not stored"]);
-/// assert!(losses(&["CONFIG", "CLIENT"]).is_empty());
-/// ```
-#[must_use]
-pub fn losses(commands: &[&str]) -> Vec<&'static str> {
-    rights::losses(commands)
 }
 
 /// How far a walk through the server's keys has got.

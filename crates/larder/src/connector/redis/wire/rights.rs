@@ -153,8 +153,17 @@ impl fmt::Display for Missing {
     }
 }
 
-/// What does not work on a server on which these commands are missing, each as a clause such as `nothing is stored`. For `larder check`.
-pub(crate) fn losses(commands: &[&str]) -> Vec<&'static str> {
+/// What does not work on a server where these commands are missing, because the user may not run them, or because they are disabled or renamed.
+/// Each is a clause such as `nothing is stored, and no lease is granted`. Empty if larder can do without them.
+///
+/// ```
+/// use larder::connector::redis::inspect::losses;
+///
+/// assert_eq!(losses(&["RENAME"]), ["objects over 4 KiB are not stored"]);
+/// assert!(losses(&["CONFIG", "CLIENT"]).is_empty());
+/// ```
+#[must_use]
+pub fn losses(commands: &[&str]) -> Vec<&'static str> {
     let is =
         |names: &[&str]| commands.iter().any(|command| names.iter().any(|name| name.eq_ignore_ascii_case(command)));
     if is(&["GET", "EVAL", "EVALSHA"]) {
