@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`noop`] | nowhere: a cache that is switched off |
 //! | [`memory`] | in this process |
-//! | `redis` (cargo feature) | on one Redis or Valkey server |
+//! | `redis` (cargo feature) | on one Redis or Valkey server, or in a cluster |
+//! | [`tiered`] | in this process, in front of redis |
 //! | `postgres` (cargo feature) | in a PostgreSQL database |
 //!
 //! [`contract`](crate::contract) says what every connector does. A connector of your own implements
@@ -14,6 +15,8 @@ pub(crate) mod credentials;
 #[cfg(any(feature = "redis", feature = "postgres"))]
 pub mod inspect;
 pub mod memory;
+#[cfg(feature = "redis")]
+pub(crate) mod near;
 pub mod noop;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -36,6 +39,16 @@ pub mod redis {
     pub use options::{Address, RedisOptions, SentinelOptions, TlsOptions};
 }
 pub(crate) mod secret;
+#[cfg(feature = "redis")]
+pub mod tiered;
+/// The tiered connector. Without the cargo feature `redis` only its options exist.
+#[cfg(not(feature = "redis"))]
+pub mod tiered {
+    pub(crate) mod options;
+
+    pub use crate::contract::Consistency;
+    pub use options::TieredOptions;
+}
 #[cfg(any(feature = "redis", feature = "postgres"))]
 pub(crate) mod tls;
 

@@ -19,6 +19,7 @@
 
 mod answer;
 mod connector;
+mod consistency;
 mod delivery;
 mod lease;
 mod load_options;
@@ -39,6 +40,10 @@ pub use crate::key::{KeyBuf, KeyRef};
 pub use crate::option_error::OptionError;
 pub use answer::Answer;
 pub use connector::Connector;
+pub use consistency::Consistency;
+#[cfg(feature = "redis")]
+pub(crate) use consistency::Following;
+pub(crate) use consistency::VALIDITY;
 pub use delivery::{Delivery, Error};
 pub use lease::{Lease, LeaseToken};
 #[cfg(any(feature = "yaml", feature = "toml"))]

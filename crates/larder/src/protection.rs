@@ -37,11 +37,19 @@ pub enum Protection {
     Deadline,
     /// Feed: a poll also asks for the transactions that were running when the poll before looked, and have committed since.
     SnapshotDifference,
+    /// Tiers: what a node has in its own memory is read only while its last follow that was answered was sent less than the validity ago.
+    Validity,
+    /// Tiers: a node acknowledges only what it has forgotten already.
+    AckOrder,
+    /// Tiers: an object whose key was touched while it was on its way into a node's own memory is not taken in.
+    Ring,
+    /// Tiers: after a failover, a cache is in use again only when the memory of every node that followed the old server is no longer valid.
+    SettleWait,
 }
 
 impl Protection {
     /// All protections.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Fence,
         Self::Ticket,
         Self::Journal,
@@ -54,6 +62,10 @@ impl Protection {
         Self::Drain,
         Self::Deadline,
         Self::SnapshotDifference,
+        Self::Validity,
+        Self::AckOrder,
+        Self::Ring,
+        Self::SettleWait,
     ];
 
     /// The name of the protection in scripts and on the command line.
@@ -72,6 +84,10 @@ impl Protection {
             Self::Drain => "drain",
             Self::Deadline => "deadline",
             Self::SnapshotDifference => "snapshot-difference",
+            Self::Validity => "validity",
+            Self::AckOrder => "ack-order",
+            Self::Ring => "ring",
+            Self::SettleWait => "settle-wait",
         }
     }
 }
@@ -79,10 +95,10 @@ impl Protection {
 #[cfg(feature = "torture")]
 mod switches {
     use super::Protection;
-    use std::sync::atomic::{AtomicU16, Ordering};
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     /// One bit for each protection that is off.
-    static OFF: AtomicU16 = AtomicU16::new(0);
+    static OFF: AtomicU32 = AtomicU32::new(0);
 
     impl Protection {
         /// Switches the protection off in this process, for good. Call this before the first cache is opened: scripts are made once.

@@ -32,15 +32,15 @@ use crate::contract::{
     Schema, Status, Stored, Ticket, Value, issue_ticket,
 };
 use crate::protection::{Protection, holds};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, RandomState};
 use absent::Absent;
 use ages::Ages;
 use eviction::Queues;
 use floors::Floors;
 pub use options::MemoryOptions;
 use records::Records;
-use table::{Place, Table};
+use table::{Hashing, Place, Table};
 
 mod absent;
 mod ages;
@@ -130,6 +130,20 @@ impl Memory {
     ///
     /// As [`open`](Self::open).
     pub fn on_clock(schema: Schema, options: MemoryOptions, clock: Clock) -> Result<Self, OptionError> {
+        Self::hashing(schema, options, clock, Hashing::Secret(RandomState::default()))
+    }
+
+    /// Like [`on_clock`](Self::on_clock), for objects that a server has. Keys are hashed as the server does for its marks, with a seed for each index.
+    pub(crate) fn of_copies(
+        schema: Schema,
+        options: MemoryOptions,
+        clock: Clock,
+        seeds: Box<[u64]>,
+    ) -> Result<Self, OptionError> {
+        Self::hashing(schema, options, clock, Hashing::Marks(seeds))
+    }
+
+    fn hashing(schema: Schema, options: MemoryOptions, clock: Clock, hashing: Hashing) -> Result<Self, OptionError> {
         schema.validate()?;
         options.validate()?;
         let writer = Writer {
@@ -148,7 +162,7 @@ impl Memory {
             clock,
             max_objects: options.max_objects,
             max_bytes: options.max_bytes,
-            table: Table::new(),
+            table: Table::new(hashing),
             epoch: AtomicU64::new(fastrand::u64(1..)),
             sequence: AtomicU64::new(0),
             writer: Mutex::new(writer),
@@ -156,7 +170,7 @@ impl Memory {
     }
 
     #[inline]
-    fn find(&self, key: KeyRef<'_>) -> Result<Value, Miss> {
+    pub(crate) fn find(&self, key: KeyRef<'_>) -> Result<Value, Miss> {
         self.table.read(key, self.ages, &self.clock)
     }
 
@@ -171,8 +185,28 @@ impl Memory {
         result
     }
 
+    /// Forgets everything. No earlier ticket is worth anything from then on.
+    pub(crate) fn clear(&self) {
+        let gone = self.change(|writer| {
+            let epoch = self.epoch.load(Ordering::Acquire);
+            let renewed = std::iter::repeat_with(|| fastrand::u64(1..)).find(|new| *new != epoch).unwrap_or(1);
+            if holds(Protection::Epoch) {
+                self.epoch.store(renewed, Ordering::Release);
+            }
+            let gone = self.table.clear();
+            writer.objects = 0;
+            writer.bytes = 0;
+            writer.records = Records::default();
+            writer.queues = Queues::default();
+            writer.floors = Floors::default();
+            writer.absent = Absent::default();
+            gone
+        });
+        drop(gone);
+    }
+
     /// The epoch is read first. If a truncate comes in between, the ticket has the old epoch and is worthless, which is safe.
-    fn take_ticket(&self) -> Ticket {
+    pub(crate) fn take_ticket(&self) -> Ticket {
         let epoch = self.epoch.load(Ordering::Acquire);
         issue_ticket(epoch, self.sequence.load(Ordering::Acquire))
     }
@@ -264,22 +298,7 @@ impl Connector for Memory {
     }
 
     fn truncate(&self) -> Answer<'_, Result<Delivery, Error>> {
-        let gone = self.change(|writer| {
-            let epoch = self.epoch.load(Ordering::Acquire);
-            let renewed = std::iter::repeat_with(|| fastrand::u64(1..)).find(|new| *new != epoch).unwrap_or(1);
-            if holds(Protection::Epoch) {
-                self.epoch.store(renewed, Ordering::Release);
-            }
-            let gone = self.table.clear();
-            writer.objects = 0;
-            writer.bytes = 0;
-            writer.records = Records::default();
-            writer.queues = Queues::default();
-            writer.floors = Floors::default();
-            writer.absent = Absent::default();
-            gone
-        });
-        drop(gone);
+        self.clear();
         Answer::now(Ok(Delivery::Applied))
     }
 

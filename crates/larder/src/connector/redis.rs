@@ -22,7 +22,7 @@ use crate::contract::{
     OptionError, Place, Pruned, Schema, Status, Stored, Ticket, Value,
 };
 use crate::telemetry::Latencies;
-use single::{SingleServer, Store};
+use single::{Local, SingleServer, Store};
 use std::sync::Arc;
 
 mod cluster;
@@ -120,6 +120,10 @@ impl Redis {
         self.server.breaker()
     }
 
+    pub(crate) fn server(&self) -> &Server<SingleServer> {
+        &self.server
+    }
+
     /// Whether there is a connection in use.
     pub(crate) fn is_connected(&self) -> bool {
         self.server.is_connected()
@@ -163,7 +167,15 @@ impl RedisConnector {
     fn on(server: &Server<SingleServer>, schema: Schema) -> Result<Self, OptionError> {
         let link = server.link();
         let local = link.kind().local(&schema, link.clock());
+        Self::with(server, schema, local)
+    }
+
+    pub(crate) fn with(server: &Server<SingleServer>, schema: Schema, local: Local) -> Result<Self, OptionError> {
         Ok(Self { store: server.cache(schema, local)?, server: server.clone() })
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
     }
 
     /// The breaker of the cache's connection: its state, its events, and the switches to force it. On one server all caches share it. In a cluster

@@ -7,6 +7,9 @@ use crate::contract::{KeyBuf, KeyRef, Pruned};
 /// How much a prune does before it releases the lock: places of objects looked at, keys removed, notes and floors forgotten.
 const PRUNED_AT_ONCE: usize = 512;
 
+/// How many marks are applied before the lock is released.
+const MARKS_AT_ONCE: usize = 256;
+
 impl Memory {
     /// Whether the object has expired for every reader, also for those that accept an object past its max age.
     pub(super) fn expired(&self, writer: &Writer, id: Id, now: u64) -> bool {
@@ -54,6 +57,22 @@ impl Memory {
             if let (Some(floor), Some(primary)) = (floor, primary) {
                 writer.floors.raise(primary, floor, self.clock.now());
             }
+        }
+    }
+
+    /// As [`forget`](Self::forget) for keys of which only the marks are known.
+    pub(crate) fn forget_marks(&self, marks: &[u64]) {
+        for some in marks.chunks(MARKS_AT_ONCE) {
+            self.change(|writer| {
+                let sequence = self.next_sequence();
+                for mark in some {
+                    writer.raise_fence(*mark, sequence);
+                    writer.absent.forget(*mark);
+                    for id in self.table.with_hash(*mark) {
+                        self.retire(writer, id);
+                    }
+                }
+            });
         }
     }
 

@@ -13,7 +13,16 @@ const OVERHEAD: u64 = 128;
 const OVERHEAD_PER_KEY: u64 = 96;
 
 impl Memory {
+    /// Stores an object that a server has, unless one of its keys was touched since the ticket. `ends`: when its max age is over, in ms of the clock.
+    pub(crate) fn store_copy(&self, object: Object, ticket: Ticket, ends: Option<u64>) -> Stored {
+        self.store_until(object, Some(ticket), false, ends).stored
+    }
+
     pub(super) fn store(&self, object: Object, ticket: Option<Ticket>, put: bool) -> Fill {
+        self.store_until(object, ticket, put, None)
+    }
+
+    fn store_until(&self, object: Object, ticket: Option<Ticket>, put: bool, ends: Option<u64>) -> Fill {
         let weight = self.weigh(&object);
         let hashes: Box<[u64]> = object.keys().map(|key| self.table.hash(key)).collect();
         let mut displaced = 0;
@@ -42,7 +51,7 @@ impl Memory {
                 }
                 (false, true) => Stored::Outdated,
                 (false, false) => {
-                    displaced = self.insert(writer, &object, hashes, weight);
+                    displaced = self.insert(writer, &object, hashes, weight, ends);
                     self.schema.stats().stored_bytes.add(weight);
                     Stored::Accepted
                 }
@@ -93,7 +102,7 @@ impl Memory {
 
     /// Stores an object. Its earlier state ends, and so does every other object that holds one of its keys. Returns how many of these
     /// other objects had not expired.
-    fn insert(&self, writer: &mut Writer, object: &Object, hashes: Box<[u64]>, weight: u64) -> u64 {
+    fn insert(&self, writer: &mut Writer, object: &Object, hashes: Box<[u64]>, weight: u64, ends: Option<u64>) -> u64 {
         let now = if self.ages.none() { 0 } else { self.clock.now() };
         let mut displaced = 0;
         let earlier = self.table.find(KeyRef { index: 0, bytes: &object.primary });
@@ -115,7 +124,7 @@ impl Memory {
             // Notes must leave before the object comes. Otherwise an object that needs their room would be evicted at once.
             writer.absent.shrink(self.max_bytes.saturating_sub(weight));
         }
-        let deadline = now.saturating_add(self.ages.lifetime(&self.schema));
+        let deadline = ends.unwrap_or_else(|| now.saturating_add(self.ages.lifetime(&self.schema)));
         let name = writer.records.add(Record { hashes, version: object.version, weight, deadline, keys });
         let Some((block, pulse)) = writer.records.block(name.id) else { return displaced };
         let common = Common { value: object.value.clone(), block: block.clone(), pulse, deadline };

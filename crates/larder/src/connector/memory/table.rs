@@ -18,6 +18,7 @@ use crate::sync::{RandomState, RwLock};
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// An object, by the place of its pulse.
 pub(super) type Id = u32;
@@ -26,7 +27,33 @@ pub(super) type Id = u32;
 pub(super) struct Table {
     /// The first half is for primary keys, the second half for secondary keys.
     shards: Box<[Shard]>,
-    hasher: RandomState,
+    hashing: Hashing,
+}
+
+/// How keys become hashes.
+#[derive(Debug)]
+pub(super) enum Hashing {
+    /// With a secret of this process, so that nobody can make up keys that share a hash.
+    Secret(RandomState),
+    /// As a server does for the marks in its log. The seed of each index.
+    Marks(Box<[u64]>),
+}
+
+impl Hashing {
+    #[inline]
+    fn of(&self, key: KeyRef<'_>) -> u64 {
+        match self {
+            Self::Secret(state) => {
+                let mut hasher = state.build_hasher();
+                hasher.write(key.bytes);
+                hasher.write_u8(key.index);
+                hasher.finish()
+            }
+            Self::Marks(seeds) => {
+                xxh3_64_with_seed(key.bytes, seeds.get(usize::from(key.index)).copied().unwrap_or_default())
+            }
+        }
+    }
 }
 
 /// Aligned, so that threads in different shards share no cache line.
@@ -114,15 +141,15 @@ impl Place {
 }
 
 impl Table {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(hashing: Hashing) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let shards = (threads * 8).next_power_of_two().clamp(16, 256);
-        Self { shards: (0..2 * shards).map(|_| Shard::default()).collect(), hasher: RandomState::default() }
+        Self { shards: (0..2 * shards).map(|_| Shard::default()).collect(), hashing }
     }
 
     #[inline]
     pub(super) fn hash(&self, key: KeyRef<'_>) -> u64 {
-        hash(&self.hasher, key)
+        self.hashing.of(key)
     }
 
     /// The value that a reader finds under this key, if it may be served.
@@ -160,6 +187,19 @@ impl Table {
         table.find(hash, |place| place.key() == key).map(Place::id)
     }
 
+    /// Every object of which a key has this hash.
+    pub(super) fn with_hash(&self, hash: u64) -> Vec<Id> {
+        let mut found = Vec::new();
+        // Primary keys, and secondary ones.
+        for index in [0, 1] {
+            let Some(shard) = self.shard(hash, index) else { continue };
+            let table = shard.0.read();
+            let places = table.iter_hash(hash).filter(|place| self.hash(place.key()) == hash);
+            found.extend(places.map(Place::id));
+        }
+        found
+    }
+
     /// The object that a reader finds by this key: not by a deleted key.
     pub(super) fn find_undeleted(&self, key: KeyRef<'_>) -> Option<Id> {
         let hash = self.hash(key);
@@ -172,7 +212,7 @@ impl Table {
         let hash = self.hash(key);
         if let Some(shard) = self.shard(hash, key.index) {
             let place = Place::new(common, key);
-            shard.0.write().insert_unique(hash, place, |place| self::hash(&self.hasher, place.key()));
+            shard.0.write().insert_unique(hash, place, |place| self.hash(place.key()));
         }
     }
 
@@ -219,14 +259,6 @@ impl Table {
         // Bits from the middle of the hash: the table itself uses the lowest and the highest bits.
         self.shards.get(((hash >> 32) as usize & (half - 1)) + if index == 0 { 0 } else { half })
     }
-}
-
-#[inline]
-fn hash(hasher: &RandomState, key: KeyRef<'_>) -> u64 {
-    let mut hasher = hasher.build_hasher();
-    hasher.write(key.bytes);
-    hasher.write_u8(key.index);
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ impl Store {
             let connection = self.link.generation();
             match self.send(Mode::Set, object, &bytes, Some(seen)).await {
                 Ok(Fill { stored: Stored::Overtaken, at }) => ticket = at,
-                sent => return self.settle(connection, guards, sent.map(|fill| fill.stored)).await,
+                sent => return self.settle(connection, guards, sent).await,
             }
         }
         if ticket.is_none() {
@@ -229,7 +229,7 @@ impl Store {
             return self.forget_instead(Stored::Overtaken, guards).await;
         }
         let connection = self.link.generation();
-        let sent = self.send(Mode::Put, object, bytes, ticket).await.map(|fill| fill.stored);
+        let sent = self.send(Mode::Put, object, bytes, ticket).await;
         self.settle(connection, guards, sent).await
     }
 

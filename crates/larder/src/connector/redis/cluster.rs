@@ -77,10 +77,14 @@ impl RedisCluster {
     ///
     /// The schema cannot be used: see [`Schema::validate`].
     pub fn connector(&self, schema: Schema) -> Result<RedisConnector, OptionError> {
+        RedisConnector::on(&self.server_of(&schema)?, schema)
+    }
+
+    /// The primary of the slot in which this cache is.
+    pub(crate) fn server_of(&self, schema: &Schema) -> Result<Server<SingleServer>, OptionError> {
         schema.validate()?;
         let kind = SingleServer::in_cluster(self.config.clone(), self.topology.clone(), &schema.cache);
-        let server = Server::open("redis", kind, server_options(&self.config), Clock::system(), &self.runtime)?;
-        RedisConnector::on(&server, schema)
+        Server::open("redis", kind, server_options(&self.config), Clock::system(), &self.runtime)
     }
 
     /// Whether any node has answered.

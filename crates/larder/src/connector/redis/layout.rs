@@ -201,8 +201,20 @@ impl Layout {
     /// The mark that stands for a key in the log of the clock. Every release computes the same mark for the same key, whatever it calls its
     /// primary index. If two keys have the same mark, they are fenced together: a fill may be refused that could have been accepted.
     pub(crate) fn mark(&self, key: KeyRef<'_>) -> [u8; 8] {
-        let seed = if key.index == 0 { 0 } else { xxh3_64(self.index_name(key.index).as_bytes()) };
-        xxh3_64_with_seed(key.bytes, seed).to_be_bytes()
+        xxh3_64_with_seed(key.bytes, self.seed(key.index)).to_be_bytes()
+    }
+
+    /// The seeds of the marks, one for each index.
+    pub(crate) fn seeds(&self) -> Box<[u64]> {
+        let count = match &self.indexes {
+            Names::Schema(indexes) => u8::try_from(indexes.len()).unwrap_or(u8::MAX),
+            Names::One(_) => 2,
+        };
+        (0..count).map(|index| self.seed(index)).collect()
+    }
+
+    fn seed(&self, index: u8) -> u64 {
+        if index == 0 { 0 } else { xxh3_64(self.index_name(index).as_bytes()) }
     }
 
     /// The primary key that a hint, as an index key holds it, leads to.

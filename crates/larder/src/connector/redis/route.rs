@@ -15,6 +15,7 @@ use crate::connector::tls::Renewal;
 use redis::{Cmd, Value};
 use std::io;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// The way to a server.
 pub(crate) struct Route {
@@ -146,6 +147,24 @@ impl Route {
                 }
             }
         }
+    }
+
+    /// Lets each message on this channel ring the bell, as long as the driver lives. `connection` is the one in use, to the same server.
+    pub(crate) async fn subscribe(
+        &self,
+        connection: &Connection,
+        channel: &str,
+        bell: Arc<Notify>,
+    ) -> Result<(Connection, Driver), Trouble> {
+        let (address, dialer) = match (&self.to, &connection.master) {
+            (To::Master(_), Some(master)) => (master.address.clone(), self.dialer.named(None)),
+            (To::Slot { topology, slot, .. }, _) => {
+                let node = topology.primary(*slot).await?;
+                (node.address, self.dialer.named(node.name.as_deref()))
+            }
+            (To::Address | To::Master(_), _) => (self.config.address.clone(), self.dialer.named(None)),
+        };
+        connect::subscribe(&self.config.clone().address(address), &dialer, channel, bell).await
     }
 
     /// Asks the Sentinels with each heartbeat, until they name another master than the server of this connection. Returns why the connection

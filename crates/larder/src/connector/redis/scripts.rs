@@ -51,6 +51,9 @@ scripts! {
     DISCARD "discard.lua";
     PRUNE "prune.lua";
     REMOVE "remove.lua";
+    FOLLOW "follow.lua";
+    FOLLOWERS "followers.lua";
+    LEAVE "leave.lua";
     CONFIRM "confirm.lua";
     RIGHTS "rights.lua";
 }

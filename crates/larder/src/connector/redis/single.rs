@@ -6,6 +6,7 @@
 //! the cache was recovered on the connection in use. Otherwise it is a miss, and nothing is sent.
 
 use crate::clock::Clock;
+use crate::connector::near::Near;
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::options::RedisOptions;
 use crate::connector::redis::route::Route;
@@ -16,14 +17,15 @@ use crate::connector::redis::wire::replies::{bytes, field, text};
 use crate::connector::redis::wire::rights::{Missing, Rights};
 use crate::connector::remote::hints::Hints;
 use crate::connector::remote::{Batch, Channel, Clearing, Clocked, Connected, Link, RemoteCache, ServerKind, Trouble};
-use crate::contract::{Schema, Ticket};
+use crate::contract::{Following, Schema, Ticket};
 use crate::telemetry::WarningLimit;
 use redis::{Pipeline, Value as Reply};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub(crate) mod clearing;
+pub(crate) mod following;
 pub(crate) mod forgetting;
 mod leasing;
 mod many;
@@ -32,6 +34,7 @@ mod pruning;
 mod reading;
 mod storing;
 mod tickets;
+mod waiting;
 
 /// One cache on one server, as this node sees it.
 pub(crate) type Store = RemoteCache<SingleServer>;
@@ -68,6 +71,8 @@ impl SingleServer {
             unsettled_since: AtomicU64::new(0),
             sets: AtomicBool::new(false),
             undecodable: WarningLimit::default(),
+            tier: OnceLock::new(),
+            table: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -81,6 +86,31 @@ pub(crate) struct Local {
     /// Whether this node has set objects in this cache. Then the heartbeat keeps a new ticket at hand.
     sets: AtomicBool,
     undecodable: WarningLimit,
+    /// `None`: this node keeps no objects of the cache in its own memory.
+    pub(crate) tier: OnceLock<Tier>,
+    /// The table of followers, as it was read last. Locked while it is read.
+    table: tokio::sync::Mutex<Option<waiting::Table>>,
+}
+
+/// What this node has of the cache in its own memory, and how it follows the cache.
+pub(crate) struct Tier {
+    pub(crate) near: Arc<Near>,
+    pub(crate) following: Following,
+    /// What this node is called in the table of followers.
+    pub(crate) follower: [u8; 8],
+    pub(crate) rounds: following::Rounds,
+}
+
+impl Local {
+    /// What this node has of the cache in its own memory.
+    pub(crate) fn near(&self) -> Option<&Near> {
+        self.tier.get().map(|tier| &*tier.near)
+    }
+
+    /// How this node is to follow the cache.
+    fn following(&self) -> Option<Following> {
+        self.tier.get().map(|tier| tier.following)
+    }
 }
 
 impl ServerKind for SingleServer {
@@ -160,7 +190,15 @@ impl ServerKind for SingleServer {
         history: u64,
         clearing: Clearing,
     ) -> Result<Option<Clocked>, Trouble> {
-        clearing::clear(channel, &local.layout, history, clearing, |_| ()).await
+        clearing::clear(channel, &local.layout, history, clearing, local.following(), |_| ()).await
+    }
+
+    fn accepts(&self, local: &Local, clock: Clocked) -> bool {
+        local.following().is_none() || Following::of(clock.epoch).is_some()
+    }
+
+    async fn elsewhere(&self, cache: &Store, changed: Ticket) {
+        cache.wait_for_followers(changed).await;
     }
 
     async fn forget(

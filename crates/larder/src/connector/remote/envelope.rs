@@ -23,6 +23,8 @@
 //! indexes in another way, and must find in the list what they invalidate, delete and prune.
 
 use crate::codec::EncodeError;
+#[cfg(feature = "redis")]
+use crate::contract::KeyBuf;
 use crate::contract::{KeyRef, Object, Schema, Value};
 use crate::protection::{Protection, holds};
 use xxhash_rust::xxh3::Xxh3;
@@ -135,6 +137,31 @@ pub(crate) fn encode(schema: &Schema, object: &Object) -> Result<Vec<u8>, Encode
 /// The object in `bytes`, if it may be served under `key`.
 pub(crate) fn decode(schema: &Schema, bytes: &[u8], key: KeyRef<'_>) -> Result<Value, DecodeError> {
     schema.codec.decode(payload(schema, bytes, key)?).map_err(DecodeError::Payload)
+}
+
+/// The object in `bytes`, which were decoded to `value`, with all keys that it lists. `None`: one of its keys was deleted, or belongs to an index that this
+/// release does not have.
+#[cfg(feature = "redis")]
+pub(crate) fn whole(schema: &Schema, bytes: &[u8], value: Value) -> Option<Object> {
+    let version = (bytes.get(3) == Some(&1)).then(|| array(bytes, 12).map(u64::from_be_bytes)).flatten();
+    let count = usize::from(u16::from_be_bytes(array(bytes, LIST_LENGTH + 4)?));
+    if bytes.get(FLAGS..FLAGS + count)?.iter().any(|flag| *flag != 0) {
+        return None;
+    }
+    let mut list = bytes.get(FLAGS + count..)?;
+    let (mut primary, mut secondary) = (None, Vec::with_capacity(count.saturating_sub(1)));
+    for _ in 0..count {
+        let (kind, listed, rest) = split_key(list)?;
+        list = rest;
+        if kind == PRIMARY {
+            primary = Some(listed.into());
+            continue;
+        }
+        let (name, key) = listed.split_at(listed.iter().position(|byte| *byte == b':')?);
+        let index = schema.indexes.iter().position(|index| index.as_bytes() == name)?;
+        secondary.push(KeyBuf { index: u8::try_from(index).ok()?, bytes: key.get(1..)?.into() });
+    }
+    Some(Object { primary: primary?, secondary, version, value })
 }
 
 /// The payload of the object in `bytes`, if it may be served under `key`.

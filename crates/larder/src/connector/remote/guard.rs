@@ -7,7 +7,7 @@ use super::journal::{Deferred, Journal};
 use super::link::Channel;
 use super::server_kind::{Clearing, ServerKind};
 use super::trouble::Trouble;
-use crate::contract::{Answer, Delivery, Error, KeyBuf, KeyRef, Object, Stored};
+use crate::contract::{Answer, Delivery, Error, Fill, KeyBuf, KeyRef, Object, Stored, Ticket};
 use crate::protection::{Protection, holds};
 use crate::telemetry::Ended;
 use std::fmt;
@@ -53,13 +53,13 @@ impl<P: ServerKind> RemoteCache<P> {
         &self,
         connection: u64,
         guards: Vec<Undelivered<'_, P>>,
-        sent: Result<Stored, Trouble>,
+        sent: Result<Fill, Trouble>,
     ) -> Stored {
         let stored = match sent {
-            Ok(stored @ (Stored::Accepted | Stored::Overtaken | Stored::Outdated)) => {
-                return if self.delivered(connection, guards).await { stored } else { Stored::Unavailable };
+            Ok(Fill { stored: stored @ (Stored::Accepted | Stored::Overtaken | Stored::Outdated), at }) => {
+                return if self.delivered(connection, guards, at).await { stored } else { Stored::Unavailable };
             }
-            Ok(stored) => stored,
+            Ok(Fill { stored, .. }) => stored,
             // A caller waits for one time-out only: the keys are deferred without being sent.
             Err(trouble @ Trouble::TimedOut(_)) => {
                 guards.into_iter().for_each(|guard| guard.deferred(&trouble));
@@ -87,14 +87,14 @@ impl<P: ServerKind> RemoteCache<P> {
     pub(crate) async fn send_all(&self, batches: Vec<Undelivered<'_, P>>) -> Delivery {
         let connection = self.link.generation();
         let mut sent = Vec::with_capacity(batches.len());
-        let mut all = Delivery::Applied;
+        let (mut all, mut changed) = (Delivery::Applied, None);
         let mut batches = batches.into_iter();
         loop {
             let group: Vec<_> = batches.by_ref().take(BATCHES).collect();
             if group.is_empty() {
                 break;
             }
-            match self.send_group(group, &mut sent).await {
+            match self.send_group(group, &mut sent, &mut changed).await {
                 Ok(Delivery::Applied) => {}
                 // A caller waits for one time-out only: the rest is deferred without being sent.
                 Err(trouble @ (Trouble::TimedOut(_) | Trouble::Unavailable)) => {
@@ -109,26 +109,38 @@ impl<P: ServerKind> RemoteCache<P> {
                 Ok(Delivery::Deferred) | Err(_) => all = Delivery::Deferred,
             }
         }
-        if self.delivered(connection, sent).await { all } else { Delivery::Deferred }
+        // Where a part is deferred, the whole is, and nobody has to be waited for.
+        let changed = changed.filter(|_| all == Delivery::Applied);
+        if self.delivered(connection, sent, changed).await { all } else { Delivery::Deferred }
     }
 
     /// Ends the guards of what was answered on this connection: it is delivered or, in strict mode, deferred if it is not confirmed. Returns
-    /// whether it is delivered.
-    pub(crate) async fn delivered(&self, connection: u64, sent: Vec<Undelivered<'_, P>>) -> bool {
+    /// whether it is delivered. `changed`: the state of the clock after it, for which other nodes are [waited](ServerKind::elsewhere). A caller that goes
+    /// away meanwhile loses nothing: the server has the change.
+    pub(crate) async fn delivered(
+        &self,
+        connection: u64,
+        sent: Vec<Undelivered<'_, P>>,
+        changed: Option<Ticket>,
+    ) -> bool {
         if let Err(trouble) = self.link.confirm(connection).await {
             self.miss(&trouble);
             sent.into_iter().for_each(|batch| batch.deferred(&trouble));
             return false;
         }
         sent.into_iter().for_each(Undelivered::delivered);
+        if let Some(changed) = changed {
+            self.link.kind().elsewhere(self, changed).await;
+        }
         true
     }
 
-    /// Sends some batches in one round trip. Those that were applied are added to `answered`. The others are deferred.
+    /// Sends some batches in one round trip. Those that were applied are added to `answered`, and `changed` is the clock after them. The others are deferred.
     async fn send_group<'a>(
         &self,
         group: Vec<Undelivered<'a, P>>,
         answered: &mut Vec<Undelivered<'a, P>>,
+        changed: &mut Option<Ticket>,
     ) -> Result<Delivery, Trouble> {
         if !self.is_trusted() {
             let why = self.why_unproven();
@@ -151,6 +163,7 @@ impl<P: ServerKind> RemoteCache<P> {
             match answer {
                 Ok(Some(at)) => {
                     self.saw(at);
+                    *changed = Some(at);
                     answered.push(batch);
                 }
                 Ok(None) => {
@@ -185,12 +198,15 @@ impl<P: ServerKind> RemoteCache<P> {
             self.trust.registered(if clock.registered && clock.settled { clock.epoch } else { 0 });
         }
         let confirmed = match cleared {
-            Ok(_) => self.link.confirm(connection).await,
+            Ok(clock) => self.link.confirm(connection).await.map(|()| clock),
             Err(trouble) => Err(trouble),
         };
         match confirmed {
-            Ok(()) => {
+            Ok(clock) => {
                 undelivered.delivered();
+                if let Some(clock) = clock {
+                    self.link.kind().elsewhere(self, clock.ticket()).await;
+                }
                 Delivery::Applied
             }
             Err(trouble) => {

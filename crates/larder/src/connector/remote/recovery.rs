@@ -91,7 +91,7 @@ impl<P: ServerKind> Recovery<'_, P> {
         // Before the clock is read: an answer that arrives later, on the connection before this one, may be newer than the clock.
         let newest = cache.newest();
         let mut clock = self.compare().await?;
-        if compare_with_known(clock, live.history, newest) != StoredData::Known {
+        if self.judge(clock, newest) != StoredData::Known {
             let _lane = self.lanes.clearing.acquire().await;
             clock = self.clear_unless_trusted().await?;
         }
@@ -115,9 +115,20 @@ impl<P: ServerKind> Recovery<'_, P> {
         if let Some(waiting) = waiting {
             // Until replicas confirm the entries, they stay in the journal, and this node does not read. New changes are sent all the same.
             protocol.confirm(&live.connection, true).await?;
+            if let Some(changed) = cache.newest() {
+                protocol.elsewhere(cache, changed).await;
+            }
             cache.replayed(waiting.until);
         }
         Ok(())
+    }
+
+    /// What the clock says of the stored data, here and now.
+    fn judge(&self, clock: Clocked, newest: Option<Ticket>) -> StoredData {
+        match compare_with_known(clock, self.live.history, newest) {
+            StoredData::Known if !self.cache.link.kind().accepts(&self.cache.local, clock) => StoredData::Doubtful,
+            found => found,
+        }
     }
 
     async fn compare(&self) -> Result<Clocked, Trouble> {
@@ -132,7 +143,7 @@ impl<P: ServerKind> Recovery<'_, P> {
         loop {
             let newest = cache.newest();
             let clock = self.compare().await?;
-            let anew = match compare_with_known(clock, history, newest) {
+            let anew = match self.judge(clock, newest) {
                 StoredData::Known => return Ok(clock),
                 StoredData::Doubtful => {
                     if clock.epoch != 0 {

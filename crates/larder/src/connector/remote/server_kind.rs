@@ -89,6 +89,17 @@ pub trait ServerKind: Sized + Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
+    /// Whether data under this clock may be used at all. If not, the cache is cleared, as if the data were doubted.
+    fn accepts(&self, _local: &Self::Local, _clock: Clocked) -> bool {
+        true
+    }
+
+    /// Waits until no other node serves anything older than what was changed at this state of the clock. It cannot fail, and takes a bounded time. By
+    /// default there is nothing to wait for: nodes keep nothing but what the server keeps.
+    fn elsewhere(&self, _cache: &RemoteCache<Self>, _changed: Ticket) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Called when the server refuses an operation on a cache because a right is missing. `error` is the server's error.
     fn lacks_right(&self, cache: &str, error: &str) {
         tracing::warn!(server = %self.name(), %cache, %error, "the server does not allow a command");

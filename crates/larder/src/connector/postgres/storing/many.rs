@@ -148,7 +148,7 @@ impl Store {
                 Ok((Fill { stored: Stored::Overtaken, .. }, _)) if displaced => again.push(set),
                 Ok((fill, displaces)) => {
                     displaced |= displaces;
-                    let delivered = self.delivered(connection, std::mem::take(&mut set.guards)).await;
+                    let delivered = self.delivered(connection, std::mem::take(&mut set.guards), None).await;
                     set.stored = if delivered { fill.stored } else { Stored::Unavailable };
                 }
                 Err(trouble) => {

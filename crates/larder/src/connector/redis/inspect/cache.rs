@@ -44,7 +44,8 @@ impl<'a> InspectedCache<'a> {
         }
         let history = self.server.connection.identity.history;
         let removed = |removed| progress(Progress { found: removed, removed });
-        let cleared = clearing::clear(&self.server.caller(), &self.layout, history, Clearing::Truncate, removed).await;
+        let cleared =
+            clearing::clear(&self.server.caller(), &self.layout, history, Clearing::Truncate, None, removed).await;
         cleared.map_err(|trouble| self.server.error(&trouble))?;
         self.server.confirm().await
     }

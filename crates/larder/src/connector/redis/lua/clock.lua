@@ -17,7 +17,8 @@
 -- The clock is one string, so that the server cannot lose a part of it:
 --   words of 8 bytes: 0 epoch, 1 sequence, 2 state (1 settled, 2 clearing, 3 lost: the list of schemas may be incomplete), 3 the
 --   connection that wrote last, 4 since which sequence (write_marks.lua), 5 history,
---   bytes 48..303 up to 16 schemas, bytes 512.. the log of what was touched (write_marks.lua).
+--   bytes 48..303 up to 16 schemas, bytes 512..131583 the log of what was touched (write_marks.lua), and from there on the followers (follow.lua).
+-- An epoch of 2^51 or more says that nodes follow the cache, and how (contract/consistency.rs).
 local clock, action, schema = KEYS[1], ARGV[1], ARGV[2]
 local head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#2', 'GET', 'i64', '#5')
 local history = ARGV[7]
@@ -53,6 +54,8 @@ elseif head[1] == 0 then
   return {0, 0, 0, 0, 0}
 elseif action == 'settle' and head[1] == tonumber(ARGV[3]) then
   redis.call('BITFIELD', clock, 'SET', 'i64', '#2', 1, 'SET', 'i64', '#5', ARGV[4])
+  -- Those who follow the cache must drop everything (write_marks.lua).
+  if head[1] >= 2251799813685248 then redis.pcall('SPUBLISH', clock, '') end
 end
 
 local registered = 0

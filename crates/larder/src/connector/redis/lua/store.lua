@@ -11,7 +11,7 @@
 --         key, the primary one first
 --       3 payload; empty: it was staged  4 lifetime of the object in ms, 0 = none  5 lifetime of an index key in ms, more than twice
 --         as long as the longest of an object, 0 = none  6 if any: how much of the max age, in ms, the object is kept for beyond its deadline
--- Reply 1 byte: 1 stored, 2 overtaken, 3 outdated, 4 the clock is lost, and for a stored object 16 times the number of other objects that
+-- Reply 1 byte: 1 stored, 2 overtaken, 3 outdated, 4 the clock is lost, 5 a fill was stored, and nodes must forget something, and for a stored object 16 times the number of other objects that
 --       had one of its keys and are gone, at most 15; epoch and sequence, 8 bytes each
 -- Cost  one EVALSHA and, where nothing was touched since the ticket and the index keys are right, GETRANGE, MGET, SET and with a
 --       max age PEXPIRE. Touched since: one GETRANGE more. A put: write_marks.lua. A version: one GETRANGE. An index key to write: one SET
@@ -189,6 +189,10 @@ if put and (outcome ~= 1 or string.byte(head, 65) ~= 0) then
   end
 end
 
+-- Where nodes keep objects in their own memory (follow.lua), a fill that replaces an object tells them, as a put does.
+local followed = string.byte(head, 2) >= 8
+if followed and not put and outcome == 1 and call('EXISTS', object) == 1 then touched = touched .. sub(header, 36, 43) end
+
 -- 5. Store.
 if outcome == 1 then
   local life, index_life = ARGV[4], ARGV[5]
@@ -235,4 +239,4 @@ end
 -- The usual fill: nothing was touched, so the clock has not changed.
 if touched == '' and outcome == 1 then return '\1' .. sub(head, 1, 16) end
 local writer = sub(header, 24, 31)
-if outcome == 1 and displaced > 0 then outcome = outcome + 16 * displaced end
+if outcome == 1 then outcome = (followed and not put and 5 or 1) + 16 * displaced end

@@ -26,11 +26,10 @@ use crate::connector::redis::scripts;
 use crate::connector::redis::wire::caller::Caller;
 use crate::connector::redis::wire::replies::{bytes, numbers, unexpected};
 use crate::connector::remote::{Clearing, Clocked, Trouble};
+use crate::contract::Following;
 use crate::protection::{Protection, holds};
 use redis::{Cmd, Value};
-
-/// Epochs must fit into a double without loss, because the scripts compute in doubles.
-const EPOCH_BITS: u32 = 52;
+use tokio::time::{Instant, sleep_until};
 
 /// How many keys a SCAN looks at in one go: well under a millisecond of the server's time.
 const SCAN_COUNT: u32 = 2_000;
@@ -53,6 +52,7 @@ pub(crate) async fn clear(
     layout: &Layout,
     history: u64,
     clearing: Clearing,
+    following: Option<Following>,
     mut removed: impl FnMut(u64),
 ) -> Result<Option<Clocked>, Trouble> {
     let (action, doubted) = match clearing {
@@ -60,16 +60,28 @@ pub(crate) async fn clear(
         Clearing::Doubted { epoch, anew: false } => ("recover", epoch),
         Clearing::Doubted { epoch, anew: true } => ("renumber", epoch),
     };
+    // The new epoch says how nodes follow the cache. A node that does not follow it leaves that as it is.
+    let found = match (following, clearing) {
+        (None, Clearing::Truncate) => Following::of(register(caller, layout).await?.epoch),
+        _ => Following::of(doubted),
+    };
     let mut gone = 0;
     loop {
-        let epoch = if holds(Protection::Epoch) { fastrand::u64(1..1 << EPOCH_BITS) } else { 1 };
+        let epoch = if holds(Protection::Epoch) { Following::new_epoch(following.or(found)) } else { 1 };
         let begun = clock(caller, layout, action, epoch, doubted, history).await?;
+        let renewed = Instant::now();
         if begun.settled {
             return Ok(None);
         }
         let epoch = begun.epoch;
         let mut sweep = Sweep { caller, layout, epoch, gone, removed: &mut removed };
         if sweep.everything().await? != Removal::Superseded {
+            if action != "renew" && holds(Protection::SettleWait) {
+                // Nodes that followed the server of another history may be missing in the table of followers. Until their memories are no longer
+                // valid, no change may count as applied, and none does: the clock is not settled.
+                let longest = [following, found].into_iter().flatten().map(Following::until_over).max();
+                sleep_until(renewed + longest.unwrap_or_default()).await;
+            }
             return clock(caller, layout, "settle", epoch, history, history).await.map(Some);
         }
         gone = sweep.gone;

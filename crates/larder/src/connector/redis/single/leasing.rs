@@ -46,7 +46,7 @@ impl Store {
         let clock = replies.next().unwrap_or(Reply::Nil);
         let found = if known.is_some() {
             let found = found.extract_error().map_err(|error| error.into());
-            self.believe(connection, read, found, key).await
+            self.believe(connection, read, found, key).await.map(|(read, _)| read)
         } else {
             self.find_hinted(key, found, None).await
         };

@@ -1,5 +1,6 @@
 //! Gets and lookups. If this node knows which object to read, it sends one GET. It serves an object only if the object lists the key.
 
+use crate::connector::near::{Near, Noted};
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::{Store, milliseconds};
@@ -130,6 +131,7 @@ impl Store {
         let mut get = redis::cmd("GET");
         get.arg(&name);
         let Some(connection) = self.trusted() else { return Err(Miss::Distrusted) };
+        let noted = self.local.near().map(Near::note);
         let touched = hint.filter(|hint| self.may_touch() && self.local.hints.touch_is_due(hint));
         let reply = match touched {
             None => self.link.call(WhenCrowded::Shed, &get).await,
@@ -156,7 +158,28 @@ impl Store {
         {
             self.local.hints.touch_failed(hint);
         }
-        self.believe(connection, name, reply, key).await
+        let read = self.believe(connection, name, reply, key).await;
+        if let (Some(noted), Ok((read, bytes))) = (noted, &read) {
+            self.keep_near(read, bytes, noted).await;
+        }
+        read.map(|(read, _)| read)
+    }
+
+    /// Takes an object that was read into this node's own memory, if it has one. `noted`: from before it was asked for.
+    pub(crate) async fn keep_near(&self, read: &ReadObject, bytes: &[u8], noted: Noted) {
+        let Some(near) = self.local.near().filter(|_| read.age == Age::Fresh) else { return };
+        let mut ends = None;
+        if !self.schema.max_age.is_zero() {
+            // A node without such a memory may have stored it without its deadline.
+            let Some((deadline, _)) = envelope::deadline(bytes) else { return };
+            let here = self.link.clock().now();
+            let Some(there) = self.link.server_time().await else { return };
+            let due = deadline.saturating_sub(milliseconds(self.schema.refresh_ahead()));
+            ends = Some(here.saturating_add(due.saturating_sub(there)));
+        }
+        if let Some(object) = envelope::whole(&self.schema, bytes, read.value.clone()) {
+            near.take(object, noted, ends);
+        }
     }
 
     /// Whether the user has the rights to renew a last-use age.
@@ -171,7 +194,7 @@ impl Store {
         name: Vec<u8>,
         reply: Result<Reply, Trouble>,
         key: KeyRef<'_>,
-    ) -> Result<ReadObject, Miss> {
+    ) -> Result<(ReadObject, Vec<u8>), Miss> {
         let object = match reply {
             Ok(Reply::BulkString(object)) => object,
             Ok(Reply::Nil) => return Err(Miss::Absent),
@@ -186,7 +209,7 @@ impl Store {
             return Err(Miss::Distrusted);
         }
         match envelope::decode(&self.schema, &object, key) {
-            Ok(value) => Ok(ReadObject { value, age: self.age(&object).await }),
+            Ok(value) => Ok((ReadObject { value, age: self.age(&object).await }, object)),
             Err(DecodeError::OtherKey) => Err(Miss::Absent),
             Err(_) if key.index == 0 && object == self.local.layout.absence(key) => Err(self.nothing(&object, key)),
             Err(_) if Layout::is_absence(&object) => Err(Miss::Absent),

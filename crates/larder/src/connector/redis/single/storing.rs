@@ -1,5 +1,6 @@
 //! Fills, puts and sets.
 
+use crate::connector::near::Near;
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::{SingleServer, Store, milliseconds, outcome_of};
 use crate::connector::redis::wire::replies::unexpected;
@@ -22,6 +23,8 @@ pub(crate) struct Sent {
     pub(crate) fill: Fill,
     /// The object was stored or refused. If it was a put, its keys are fenced.
     pub(crate) done: bool,
+    /// It was a fill that has replaced something which other nodes may have in their own memories.
+    pub(crate) replaced: bool,
 }
 
 /// What becomes of an object that is overtaken: one of its keys was touched after its ticket was taken.
@@ -178,12 +181,13 @@ impl Store {
         Terms { mode, max_age, dated, life, index_life, kept, label }
     }
 
-    /// Whether the deadline by max age is written into an object: if the object may expire on the server at another time, or is to be loaded
-    /// anew before the deadline.
+    /// Whether the deadline by max age is written into an object: if the object may expire on the server at another time, is to be loaded anew before the
+    /// deadline, or is kept by nodes in their own memory.
     fn dates(&self) -> bool {
         let schema = &self.schema;
         let another = [schema.last_use_age, schema.kept_after(), schema.refresh_ahead()];
-        !schema.max_age.is_zero() && another.iter().any(|age| !age.is_zero())
+        let near = self.local.near().is_some();
+        !schema.max_age.is_zero() && (near || another.iter().any(|age| !age.is_zero()))
     }
 
     /// How long an index key lives at most, in ms; 0: for ever. Half of it is longer than any object lives, however often it is touched.
@@ -232,7 +236,7 @@ impl Store {
         let at = (at.epoch != 0).then_some(at);
         at.into_iter().for_each(|at| self.saw(at));
         let stored = match outcome {
-            1 => {
+            1 | 5 => {
                 self.schema.stats.stored_bytes.add(bytes as u64);
                 self.local.hints.remember_stored(object);
                 self.has_room();
@@ -245,7 +249,7 @@ impl Store {
                 Stored::Unavailable
             }
         };
-        Sent { fill: Fill { stored, at }, done: matches!(outcome, 1..=3) }
+        Sent { fill: Fill { stored, at }, done: matches!(outcome, 1..=3 | 5), replaced: outcome == 5 }
     }
 
     pub(crate) async fn fill_object(&self, object: Object, ticket: Ticket) -> Fill {
@@ -255,10 +259,27 @@ impl Store {
         }
         let staged = self.place_for(&bytes);
         let outgoing = Outgoing { object: &object, bytes: &bytes, staged: staged.as_deref() };
+        let noted = self.local.near().map(Near::note);
         match self.send_object(Mode::Fill, outgoing, ticket).await {
-            Ok(sent) => sent.fill,
+            Ok(Sent { fill, replaced, .. }) => {
+                if let (true, Some(at)) = (replaced, fill.at) {
+                    self.wait_for_followers(at).await;
+                }
+                if let (Some(near), Some(noted), Stored::Accepted) = (self.local.near(), noted, fill.stored) {
+                    near.take(object, noted, self.ends(noted.at));
+                }
+                fill
+            }
             Err(trouble) => Fill::undated(self.not_stored(&trouble)),
         }
+    }
+
+    /// When an object that is stored now need not be served any more, in ms of this node's clock. The jitter may have shortened
+    /// its max age on the server, so the shortest one counts.
+    fn ends(&self, now: u64) -> Option<u64> {
+        let max_age = self.schema.max_age;
+        let shortest = max_age.mul_f64((1.0 - self.schema.loading.jitter).clamp(0.0, 1.0));
+        (!max_age.is_zero()).then(|| now + milliseconds(shortest.saturating_sub(self.schema.refresh_ahead())))
     }
 
     /// Tells the server that a load has found nothing under this key. `absent.lua` says what follows.
@@ -315,7 +336,7 @@ impl Store {
             let connection = self.link.generation();
             match self.send_object(Mode::Set, outgoing, seen).await {
                 Ok(Sent { fill: Fill { stored: Stored::Overtaken, at }, .. }) => ticket = later(seen, at),
-                sent => return self.settle(connection, undelivered, sent.map(|sent| sent.fill.stored)).await,
+                sent => return self.settle(connection, undelivered, sent.map(|sent| sent.fill)).await,
             }
         }
         if ticket.is_none() {
@@ -362,6 +383,6 @@ impl Store {
     ) -> Stored {
         let connection = self.link.generation();
         let sent = self.send_object(mode, outgoing, ticket).await;
-        self.settle(connection, undelivered, sent.map(|sent| sent.fill.stored)).await
+        self.settle(connection, undelivered, sent.map(|sent| sent.fill)).await
     }
 }

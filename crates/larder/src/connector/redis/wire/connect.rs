@@ -12,9 +12,12 @@ use crate::connector::credentials::Login;
 use crate::connector::redis::options::RedisOptions;
 use crate::connector::remote::{Awaited, Trouble, What};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, Value,
+};
 use std::future::Future;
 use std::sync::Arc;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -29,6 +32,8 @@ struct Way<'a> {
     config: &'a RedisOptions,
     dialer: &'a Dialer,
     login: &'a Login,
+    /// Rung by each message on a channel that was subscribed to.
+    bell: Option<Arc<Notify>>,
 }
 
 /// Connects to the server at the options' address, and makes sure that the server serves. Returns the connection, and the task that drives it.
@@ -44,7 +49,7 @@ pub(crate) async fn reach(
     let asked = Instant::now();
     let login = Login::now(config.username.as_deref(), config.password.as_ref(), config.provider.as_ref());
     let login = tokio::time::timeout(within, login).await.map_err(|_| late()).flatten()?;
-    let way = Way { config, dialer, login: &login };
+    let way = Way { config, dialer, login: &login, bell: None };
     let in_time = async |connecting| tokio::time::timeout(within, connecting).await.map_err(|_| late()).flatten();
     let (stream, mut driver) = in_time(connect(&way)).await?;
     let greeting = Arc::new(Connection::new(stream.clone(), Identity::default(), None));
@@ -83,10 +88,33 @@ pub(crate) async fn reach(
 pub(crate) async fn ask(config: &RedisOptions, dialer: &Dialer, question: &Cmd) -> Result<Value, Trouble> {
     let asked = async {
         let login = Login::now(config.username.as_deref(), config.password.as_ref(), config.provider.as_ref()).await?;
-        let (stream, _driver) = connect(&Way { config, dialer, login: &login }).await?;
+        let (stream, _driver) = connect(&Way { config, dialer, login: &login, bell: None }).await?;
         Connection::new(stream, Identity::default(), None).send(question).await
     };
     tokio::time::timeout(config.connect_timeout, asked).await.unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)))
+}
+
+/// Connects to the server, and lets each message on this channel ring the bell, as long as the driver lives. The connection carries nothing else: a
+/// server that ends a subscription by itself says so in a way that redis-rs takes for the reply to whatever was sent.
+pub(crate) async fn subscribe(
+    config: &RedisOptions,
+    dialer: &Dialer,
+    channel: &str,
+    bell: Arc<Notify>,
+) -> Result<(Connection, Driver), Trouble> {
+    let subscribed = async {
+        let login = Login::now(config.username.as_deref(), config.password.as_ref(), config.provider.as_ref()).await?;
+        let way = Way { config, dialer, login: &login, bell: Some(bell) };
+        let (stream, driver) = handshake(&way, ProtocolVersion::RESP3).await?;
+        let connection = Connection::new(stream, Identity::default(), None);
+        let mut subscribe = redis::cmd("SSUBSCRIBE");
+        subscribe.arg(channel);
+        connection.send(&subscribe).await?;
+        Ok((connection, driver))
+    };
+    tokio::time::timeout(config.connect_timeout, subscribed)
+        .await
+        .unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)))
 }
 
 /// The task that reads and writes the socket. The task ends when the connection ends, and the connection ends with the task.
@@ -150,10 +178,19 @@ async fn multiplex(
     if let Some(password) = &way.login.password {
         info = info.set_password(password.expose());
     }
-    let options = AsyncConnectionConfig::new()
+    let mut options = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None)
         .set_pipeline_buffer_size(WRITE_QUEUE);
+    if let Some(bell) = &way.bell {
+        let bell = bell.clone();
+        options = options.set_push_sender(move |push: PushInfo| {
+            if push.kind == PushKind::SMessage {
+                bell.notify_one();
+            }
+            Ok::<(), redis::aio::SendError>(())
+        });
+    }
     match MultiplexedConnection::new_with_config(&info, socket, options).await {
         Ok((connection, driver)) => Ok((connection, Driver::begin(driver))),
         // A server that expects TLS closes the connection, or answers with an alert.

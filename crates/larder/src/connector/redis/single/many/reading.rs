@@ -1,7 +1,8 @@
 //! Gets and lookups of several keys. `round_trip.rs` sends the requests, and `search.rs` keeps what is known so far.
 
 use super::round_trip::AT_ONCE;
-use super::search::{Damaged, Search};
+use super::search::{Damaged, Ended, Search};
+use crate::connector::near::Near;
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::Store;
 use crate::connector::redis::wire::parcel::Parcel;
@@ -22,6 +23,7 @@ impl Store {
             Ok(connection) => connection,
             Err(miss) => return Lookups { found: keys.iter().map(|_| Err(miss)).collect(), ticket: None },
         };
+        let noted = self.local.near().map(Near::note);
         let newest = self.newest();
         let (mut search, places) = Search::of(self, keys);
         let mut cause = None;
@@ -33,10 +35,15 @@ impl Store {
         }
         let clock = search.clock.take();
         search.date().await;
-        let (found, damaged) = search.end(cause);
+        let Ended { found, objects, damaged } = search.end(cause);
         self.discard_all(damaged).await;
         // A request may have been sent on a later connection than the one that was checked.
         let believed = self.trusted() == Some(connection);
+        if let Some(noted) = noted.filter(|_| believed) {
+            for (read, bytes) in &objects {
+                self.keep_near(read, bytes, noted).await;
+            }
+        }
         let each = places.into_iter().map(|place| match found.get(place) {
             Some(found) if believed => found.clone(),
             _ => Err(Miss::Distrusted),

@@ -3,7 +3,7 @@
 use super::round_trip::Step;
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::single::Store;
-use crate::connector::redis::single::reading::Age;
+use crate::connector::redis::single::reading::{Age, ReadObject};
 use crate::connector::redis::wire::replies::unexpected;
 use crate::connector::remote::envelope::{self, DecodeError};
 use crate::connector::remote::hints::Hint;
@@ -11,6 +11,14 @@ use crate::contract::{KeyRef, Miss, Value};
 use redis::{RedisError, Value as Reply};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// How a search has ended.
+pub(super) struct Ended {
+    pub(super) found: Vec<Result<Value, Miss>>,
+    /// The objects that may be served, and their bytes.
+    pub(super) objects: Vec<(ReadObject, Vec<u8>)>,
+    pub(super) damaged: Vec<Damaged>,
+}
 
 /// An object that cannot be read.
 pub(super) struct Damaged {
@@ -239,9 +247,9 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Returns what was found for each key, and the damaged objects. A key that was not answered is a miss with this cause. Each object is
+    /// Returns what was found for each key, the objects, and those that are damaged. A key that was not answered is a miss with this cause. Each object is
     /// decoded once.
-    pub(super) fn end(self, cause: Option<Miss>) -> (Vec<Result<Value, Miss>>, Vec<Damaged>) {
+    pub(super) fn end(self, cause: Option<Miss>) -> Ended {
         let cause = cause.unwrap_or(Miss::Unavailable);
         let mut values: Vec<Option<Result<Value, DecodeError>>> = self.targets.iter().map(|_| None).collect();
         let mut found = Vec::with_capacity(self.asked.len());
@@ -279,17 +287,21 @@ impl<'a> Search<'a> {
                 },
             });
         }
-        let mut damaged = Vec::new();
+        let (mut objects, mut damaged) = (Vec::new(), Vec::new());
         for (target, value) in self.targets.into_iter().zip(values) {
             if target.touching
                 && let Some(hint) = &target.hint
             {
                 self.store.local.hints.touch_failed(hint);
             }
-            if let (Content::Object(bytes), Some(Err(why))) = (target.content, value) {
-                damaged.push(Damaged { name: target.name, bytes, why });
+            match (target.content, value) {
+                (Content::Object(bytes), Some(Err(why))) => damaged.push(Damaged { name: target.name, bytes, why }),
+                (Content::Object(bytes), Some(Ok(value))) => {
+                    objects.push((ReadObject { value, age: Age::Fresh }, bytes));
+                }
+                _ => {}
             }
         }
-        (found, damaged)
+        Ended { found, objects, damaged }
     }
 }

@@ -49,6 +49,14 @@ struct Departed {
     timed_out: Option<Trouble>,
 }
 
+/// Of two states of the clock the later one. Where the epochs differ, nobody knows which one that is: the second.
+fn later_of(first: Option<Ticket>, second: Option<Ticket>) -> Option<Ticket> {
+    match (first, second) {
+        (Some(first), Some(second)) if first.epoch == second.epoch && first.sequence > second.sequence => Some(first),
+        (first, second) => second.or(first),
+    }
+}
+
 /// How many of these objects, from the first on, go in one round trip; at least one.
 fn lot(objects: &[Parting<'_>]) -> usize {
     let mut size = 0;
@@ -143,6 +151,10 @@ impl Store {
         let staged = self.places_for(&encoded);
         let fit = partings(&objects, &encoded, &staged).filter(|parting| parting.bytes.is_some());
         let departed = self.send_objects(Mode::Fill, objects.len(), fit.collect(), ticket).await;
+        let replaced = departed.sent.iter().filter_map(|sent| sent.as_ref().ok().filter(|sent| sent.replaced)?.fill.at);
+        if let Some(at) = replaced.fold(None, |first, second| later_of(first, Some(second))) {
+            self.wait_for_followers(at).await;
+        }
         let filled = departed.sent.into_iter().zip(&encoded).map(|(sent, bytes)| match sent {
             Ok(sent) => sent.fill,
             Err(_) if bytes.is_none() => Fill::undated(Stored::Unfit),
@@ -207,10 +219,12 @@ impl Store {
         }
         let (mut stored, mut left, mut not_stored) = (Vec::with_capacity(objects.len()), Vec::new(), Vec::new());
         let (mut sent_guards, mut done) = (Vec::new(), Vec::new());
+        let mut changed = None;
         for ((sent, guards), bytes) in departed.sent.into_iter().zip(undelivered).zip(&encoded) {
             let unfit = bytes.is_none().then_some(Stored::Unfit);
             match sent {
                 Ok(sent) if sent.done => {
+                    changed = later_of(changed, sent.fill.at);
                     sent_guards.extend(guards);
                     done.push(stored.len());
                     stored.push(unfit.unwrap_or(sent.fill.stored));
@@ -222,7 +236,7 @@ impl Store {
                 }
             }
         }
-        if !self.delivered(connection, sent_guards).await {
+        if !self.delivered(connection, sent_guards, changed).await {
             for place in done {
                 if let Some(stored) = stored.get_mut(place) {
                     *stored = Stored::Unavailable;

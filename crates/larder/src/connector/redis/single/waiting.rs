@@ -1,0 +1,209 @@
+//! What a change waits for where nodes keep objects of the cache in their own memory.
+//!
+//! The epoch in the server's answer says whether there are such nodes, and how long their memories are valid (`contract/consistency.rs`). A change is
+//! *applied* when each of them has acknowledged it in the table of followers (`lua/follow.lua`), or when its memory cannot be valid any more: when a
+//! validity, and a little, is over since the change was answered. So the wait needs no server, and cannot fail.
+//!
+//! All changes that wait at the same time share the readings of the table. A reading counts for a change only if it began after the change was
+//! answered: before that, a node may have been missing in the table that has entered it meanwhile, and has read what the change removes.
+
+use crate::connector::redis::scripts;
+use crate::connector::redis::single::{Store, Tier};
+use crate::connector::redis::wire::connection::Connection;
+use crate::connector::redis::wire::replies::{bytes, unexpected};
+use crate::connector::remote::Trouble;
+use crate::contract::{Consistency, Following, Ticket};
+use redis::Cmd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Timeout, timeout_at};
+
+/// How many times the table is read without a pause. A follower that is well has acknowledged by then.
+const AT_ONCE: u32 = 4;
+
+/// The longest pause between two readings.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How many bytes the table has for each follower: its name, the epoch that it follows, up to which sequence it knows all marks, and a counter.
+const ENTRY: usize = 32;
+
+/// If the table was first read later than this after the change, nobody is removed: that would hold the change up.
+const LATE: Duration = Duration::from_millis(20);
+
+/// How long this node may take to follow once.
+const OWN: Duration = Duration::from_secs(1);
+
+/// The table of followers.
+#[derive(Clone)]
+pub(crate) struct Table {
+    /// When it was asked for.
+    began: Instant,
+    /// What the clock begins with, and the entries.
+    reply: Arc<[u8]>,
+}
+
+fn number(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |number| u64::from_be_bytes(*number))
+}
+
+impl Table {
+    const HEAD: usize = 24;
+
+    /// The entries that stand in the way of a change, each with its place. `None`: the table says nothing of this change.
+    fn behind(&self, changed: Ticket, own: Option<[u8; 8]>) -> Option<Vec<(usize, [u8; ENTRY])>> {
+        let (head, entries) = self.reply.split_at_checked(Self::HEAD)?;
+        if number(head, 0) != changed.epoch || number(head, 16) != 1 {
+            return None;
+        }
+        let entries = entries.chunks_exact(ENTRY).enumerate().filter_map(|(place, entry)| {
+            let entry: &[u8; ENTRY] = entry.first_chunk()?;
+            let free = number(entry, 0) == 0;
+            let is_own = own.is_some_and(|own| entry.starts_with(&own));
+            let acknowledged = number(entry, 8) == changed.epoch && number(entry, 16) >= changed.sequence;
+            (!free && !is_own && !acknowledged).then_some((place, *entry))
+        });
+        Some(entries.collect())
+    }
+}
+
+impl Store {
+    /// Waits until no other node's memory has anything older than what was changed at this state of the clock.
+    ///
+    /// This node's own memory is right as well then, whatever the others do.
+    pub(crate) async fn wait_for_followers(&self, changed: Ticket) {
+        let answered = Instant::now();
+        let others = async {
+            let Some(following) = Following::of(changed.epoch) else { return };
+            let over = following.until_over();
+            match following.consistency {
+                Consistency::Bounded => {}
+                Consistency::WaitOnly => self.sleep_until(answered + over).await,
+                Consistency::Strict => self.wait_for_acknowledgements(changed, answered, over).await,
+            }
+        };
+        match self.local.tier.get() {
+            None => others.await,
+            Some(tier) => drop(tokio::join!(others, self.catch_up(tier))),
+        }
+    }
+
+    /// Lets this node follow once more. If it cannot, it forgets what it has.
+    async fn catch_up(&self, tier: &Tier) {
+        if !self.in_time(Instant::now() + OWN, tier.rounds.caught_up()).await.unwrap_or(false) {
+            tier.near.clear();
+        }
+    }
+
+    /// Callers may be in no runtime: then the timer is one of the connection's.
+    fn in_time<F: Future>(&self, until: Instant, future: F) -> Timeout<F> {
+        let _home = Handle::try_current().is_err().then(|| self.link.home().enter());
+        timeout_at(until, future)
+    }
+
+    async fn sleep_until(&self, until: Instant) {
+        let _ = self.in_time(until, std::future::pending::<()>()).await;
+    }
+
+    async fn wait_for_acknowledgements(&self, changed: Ticket, answered: Instant, validity: Duration) {
+        let over = answered + validity;
+        let own = self.local.tier.get().map(|tier| tier.follower);
+        let mut first: Option<(Instant, Vec<(usize, [u8; ENTRY])>)> = None;
+        let (mut after, mut pause) = (answered, Duration::ZERO);
+        for reading in 1_u32.. {
+            let Ok(read) = self.in_time(over, self.table_read_after(after)).await else { break };
+            if let Ok(table) = read {
+                after = table.began;
+                if let Some(behind) = table.behind(changed, own) {
+                    if behind.is_empty() {
+                        return;
+                    }
+                    first.get_or_insert_with(|| (Instant::now(), behind));
+                }
+            }
+            if reading >= AT_ONCE {
+                pause = (pause * 2).clamp(Duration::from_millis(1), PAUSE);
+                self.sleep_until((Instant::now() + pause).min(over)).await;
+            }
+        }
+        self.sleep_until(over).await;
+        // An entry may go only if it has stood there, as it is, for a whole validity.
+        if let Some((looked, behind)) = first.filter(|(looked, _)| *looked < answered + LATE) {
+            self.sleep_until(looked + validity).await;
+            self.remove_followers(behind).await;
+        }
+    }
+
+    /// The table, asked for after that time.
+    async fn table_read_after(&self, after: Instant) -> Result<Table, Trouble> {
+        let mut known = self.local.table.lock().await;
+        if let Some(table) = known.as_ref().filter(|table| table.began > after) {
+            return Ok(table.clone());
+        }
+        let connection = self.trusted().ok_or(Trouble::Unavailable)?;
+        let began = Instant::now();
+        let clock = self.local.layout.clock();
+        let arguments = |call: &mut Cmd| {
+            call.arg(1).arg(&clock);
+        };
+        let read = |on: Arc<Connection>| async move { on.run(&scripts::FOLLOWERS, &arguments).await };
+        let reply = bytes(self.link.beat(read).await?).ok_or_else(|| unexpected("followers.lua"))?;
+        if self.trusted() != Some(connection) {
+            return Err(Trouble::Unavailable);
+        }
+        let table = Table { began, reply: reply.into() };
+        *known = Some(table.clone());
+        Ok(table)
+    }
+
+    /// Removes followers that have not followed for a whole validity: those whose entries are, byte for byte, what they were.
+    async fn remove_followers(&self, entries: Vec<(usize, [u8; ENTRY])>) {
+        if entries.is_empty() {
+            return;
+        }
+        tracing::info!(
+            cache = %self.schema.cache, followers = entries.len(),
+            "nodes that keep the cache in their own memory have not acknowledged a change in time: they read it no more, and are not waited for again"
+        );
+        let clock = self.local.layout.clock();
+        let arguments = |call: &mut Cmd| {
+            call.arg(1).arg(&clock);
+            for (place, entry) in &entries {
+                call.arg(*place).arg(&entry[..]);
+            }
+        };
+        // Whoever waits next removes them otherwise.
+        let _ = self.link.beat(|on| async move { on.run(&scripts::LEAVE, &arguments).await }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(head: [u64; 3], entries: &[[u64; 4]]) -> Table {
+        let numbers = head.iter().chain(entries.iter().flatten());
+        let reply: Vec<u8> = numbers.flat_map(|number| number.to_be_bytes()).collect();
+        Table { began: Instant::now(), reply: reply.into() }
+    }
+
+    fn behind(table: &Table, own: u64) -> Option<Vec<usize>> {
+        let behind = table.behind(Ticket { epoch: 7, sequence: 40 }, Some(own.to_be_bytes()))?;
+        Some(behind.into_iter().map(|(place, _)| place).collect())
+    }
+
+    #[tokio::test]
+    async fn whoever_has_not_acknowledged_is_behind() {
+        let entries = [[1, 7, 39, 9], [2, 7, 40, 9], [0, 0, 0, 0], [3, 6, 99, 9], [4, 7, 1, 9]];
+        assert_eq!(behind(&table([7, 41, 1], &entries), 4), Some(vec![0, 3]));
+        assert_eq!(behind(&table([7, 41, 1], &[]), 4), Some(vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_not_that_of_the_change_says_nothing() {
+        assert_eq!(behind(&table([8, 41, 1], &[]), 4), None, "another epoch");
+        assert_eq!(behind(&table([7, 41, 2], &[]), 4), None, "it is being cleared");
+        let lost = Table { began: Instant::now(), reply: Arc::from([]) };
+        assert_eq!(behind(&lost, 4), None);
+    }
+}

@@ -1,0 +1,165 @@
+//! [`Follower`]: the task that keeps this node's memory of one cache right.
+//!
+//! It asks the server what was touched, forgets that, and only then lets the memory be read: for a validity since it *sent* the question. It asks
+//! three times in a validity, when a change of this node wants to know that it was forgotten here, and when the server says that something was touched
+//! (the *bell*). What it has forgotten it acknowledges with the next question, which it sends at once.
+//!
+//! The bell has a connection of its own. A message that is lost only makes the follower notice later.
+
+use crate::connector::redis::single::following::{Known, News};
+use crate::connector::redis::single::{Store, Tier};
+use crate::connector::remote::Trouble;
+use crate::contract::{Consistency, Following};
+use crate::protection::{Protection, holds};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+/// The shortest pause between two questions, beside those that acknowledge. So a cache that changes all the time costs the server a bounded number of them.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The pause after a question that has failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(50);
+
+/// The pause before the bell is connected again.
+const BELL: Duration = Duration::from_millis(500);
+
+/// Keeps this node's memory of one cache right.
+pub(super) struct Follower {
+    store: Arc<Store>,
+    bell: Arc<Notify>,
+    /// How far the memory has come. Locked by the task, as long as it lives.
+    known: Mutex<Known>,
+}
+
+impl Follower {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { store, bell: Arc::default(), known: Mutex::default() }
+    }
+
+    fn tier(&self) -> Option<&Tier> {
+        self.store.local.tier.get()
+    }
+
+    /// Follows until it is aborted.
+    pub(super) async fn run(self: Arc<Self>) {
+        let Some(tier) = self.tier() else { return };
+        tokio::join!(self.follow(tier), self.listen());
+    }
+
+    async fn follow(&self, tier: &Tier) {
+        let mut failing = false;
+        loop {
+            let sent = Instant::now();
+            let next = match self.follow_once(tier).await {
+                Ok(Round { touched: true, .. }) => continue,
+                Ok(Round { following, .. }) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!(cache = %self.store.schema.cache, "this node's memory of the cache is read again");
+                    }
+                    sent + following.validity() / 3
+                }
+                Err(trouble) => {
+                    if !matches!(trouble, Trouble::Unavailable | Trouble::Shed)
+                        && !std::mem::replace(&mut failing, true)
+                    {
+                        tracing::warn!(
+                            cache = %self.store.schema.cache, error = %trouble,
+                            "the cache cannot be followed: this node's memory of it is not read until it can be"
+                        );
+                    }
+                    sent + AFTER_FAILURE
+                }
+            };
+            sleep_until((sent + SHORTEST).min(next)).await;
+            let woken = async {
+                tokio::select! {
+                    () = tier.rounds.wake.notified() => {}
+                    () = self.bell.notified() => {}
+                }
+            };
+            let _ = timeout_at(next, woken).await;
+        }
+    }
+
+    /// Asks once, and applies the answer.
+    async fn follow_once(&self, tier: &Tier) -> Result<Round, Trouble> {
+        let asked = tier.rounds.asked();
+        let clock = self.store.link.clock();
+        let sent = clock.now();
+        let known = *self.known.lock();
+        let answered = self.store.follow(tier, known).await;
+        let (now, news) = match answered {
+            Ok(answered) => answered,
+            Err(trouble) => {
+                tier.rounds.end(asked, false);
+                return Err(trouble);
+            }
+        };
+        if !holds(Protection::AckOrder) {
+            // Acknowledges what is not forgotten yet.
+            let _ = self.store.follow(tier, now).await;
+            sleep(AFTER_FAILURE).await;
+        }
+        let touched = match &news {
+            News::Marks(marks) if marks.is_empty() => false,
+            News::Marks(marks) => {
+                tier.near.forget(marks);
+                true
+            }
+            News::Everything => {
+                tier.near.clear();
+                true
+            }
+        };
+        *self.known.lock() = now;
+        let following = Following::of(now.epoch).unwrap_or(tier.following);
+        tier.near.extend(sent + u64::try_from(following.validity().as_millis()).unwrap_or(0));
+        tier.rounds.end(asked, true);
+        // Nobody waits for an acknowledgement where changes wait for nobody, or for the validity.
+        Ok(Round { touched: touched && following.consistency == Consistency::Strict, following })
+    }
+
+    /// Keeps the bell connected.
+    async fn listen(&self) {
+        loop {
+            if let Some(connection) = self.store.link.connection() {
+                let channel = self.store.local.layout.clock();
+                let route = &self.store.link.kind().route;
+                let generation = self.store.link.generation();
+                if let Ok((_open, mut driver)) = route.subscribe(&connection, &channel, self.bell.clone()).await {
+                    // Something may have been touched before.
+                    self.bell.notify_one();
+                    let another = async {
+                        while self.store.link.generation() == generation {
+                            sleep(BELL).await;
+                        }
+                    };
+                    tokio::select! {
+                        () = driver.ended() => {}
+                        () = another => {}
+                    }
+                    continue;
+                }
+            }
+            sleep(BELL).await;
+        }
+    }
+
+    /// Gives the place among the followers up. Nothing may be read from the memory any more.
+    pub(super) async fn leave(&self) {
+        let known = *self.known.lock();
+        if let Some(tier) = self.tier() {
+            self.store.leave(tier, known).await;
+        }
+    }
+}
+
+/// A question that was answered.
+struct Round {
+    /// Whether something has been forgotten that is to be acknowledged.
+    touched: bool,
+    following: Following,
+}

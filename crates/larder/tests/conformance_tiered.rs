@@ -1,0 +1,99 @@
+//! The tiered connector keeps larder's contract, on every server that is installed, with the breaker on: strict, where a change waits until the other node
+//! has acknowledged it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+use larder::breaker::State;
+use larder::connector::redis::{Address, Redis, RedisOptions};
+use larder::connector::tiered::TieredOptions;
+use larder::{Connector, Schema};
+use larder_testing::conformance::Ability::{No, Yes};
+use larder_testing::conformance::{Nature, Subject};
+use larder_testing::model::{self, Settings};
+use larder_testing::server::{Connection, Reply, Server, ServerOptions, required};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+larder_testing::conformance! { each Tiers::on_each_server().await }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_operations() {
+    for subject in Tiers::on_each_server().await {
+        let settings = Settings::default();
+        // Each sequence has a cache of its own, and a new cache is not in use before a validity is over.
+        model::run(&subject, &Settings { sequences: settings.sequences / 3, ..settings }).await;
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// One server, and two nodes, each with a memory in front of it.
+struct Tiers {
+    server: Server,
+    nodes: [Redis; 2],
+    /// For what is done behind the nodes' backs.
+    connection: Mutex<Connection>,
+}
+
+impl Tiers {
+    async fn on_each_server() -> Vec<Self> {
+        let mut all = Vec::new();
+        for binary in required().unwrap() {
+            let server = Server::start(&binary, ServerOptions::default()).await.unwrap();
+            // The suite counts on time-outs that never fire, however slow the machine is.
+            let mut options = RedisOptions::new(Address::Unix(server.socket().to_owned())).operation_timeout(TIMEOUT);
+            options.breaker.slow_call = TIMEOUT;
+            let nodes = [Redis::open(options.clone()).unwrap(), Redis::open(options).unwrap()];
+            let connection = Mutex::new(server.connect().await.unwrap());
+            all.push(Self { server, nodes, connection });
+        }
+        all
+    }
+}
+
+impl Subject for Tiers {
+    fn nature(&self) -> Nature {
+        Nature {
+            shared: Yes,
+            exact_time: No("ages are counted by the server, whose time is real"),
+            bytes: No("a node that has an object in its own memory does not look at the server's bytes"),
+            evicts: No("what a server evicts is its own choice, and cannot be brought about object by object"),
+            leases: Yes,
+            absences: Yes,
+            expired: Yes,
+            outages: Yes,
+        }
+    }
+
+    async fn open(&self, node: usize, schema: Schema) -> Arc<dyn Connector> {
+        let options = TieredOptions::new().validity(Duration::from_millis(100));
+        let connector = self.nodes[node].tiered(schema, &options).unwrap();
+        let begun = Instant::now();
+        while !connector.status().readable || connector.valid_for_ms() == 0 {
+            let patient = begun.elapsed() < Duration::from_secs(30);
+            assert!(patient, "{} cannot be read: {:?}", self.server.binary(), connector.status());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let breaker = connector.status().breaker;
+        assert!(matches!(breaker, Some(State::Closed | State::Ramping)), "{breaker:?}");
+        Arc::new(connector)
+    }
+
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    /// The server lives on where no node finds it, so that it still has everything when it is back.
+    async fn interrupt(&self) {
+        std::fs::rename(self.server.socket(), self.server.socket().with_extension("away")).unwrap();
+        let mut connection = self.connection.lock().await;
+        for kind in ["normal", "pubsub"] {
+            let reply = connection.command(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]).await.unwrap();
+            assert!(matches!(reply, Reply::Int(_)), "{reply:?}");
+        }
+    }
+
+    async fn mend(&self) {
+        std::fs::rename(self.server.socket().with_extension("away"), self.server.socket()).unwrap();
+    }
+}
