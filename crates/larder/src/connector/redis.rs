@@ -174,6 +174,10 @@ impl RedisConnector {
         Ok(Self { store: server.cache(schema, local)?, server: server.clone() })
     }
 
+    pub(crate) fn server(&self) -> &Server<SingleServer> {
+        &self.server
+    }
+
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
     }

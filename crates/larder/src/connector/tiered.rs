@@ -161,8 +161,12 @@ impl Drop for Tiered {
     fn drop(&mut self) {
         self.task.abort();
         self.near.extend(0);
-        let (follower, home) = (self.follower.clone(), self.far.store().link.home().clone());
-        home.spawn(async move { follower.leave().await });
+        // The connection must not end before that.
+        let (follower, server) = (self.follower.clone(), self.far.server().clone());
+        server.link().home().clone().spawn(async move {
+            follower.leave().await;
+            drop(server);
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::instance::{Instance, instance};
 use crate::node::{Node, config, servers, until};
+use crate::tiered::follow_a_little;
 use larder::breaker::State;
 use larder::{Cache, Delivery, Entry, Index, LoadOptions, Lookup, Schema, Stored, Ticket};
 use larder_testing::entries::{Instance as Versioned, Site, next};
@@ -104,6 +105,7 @@ async fn a_script_called_a_function_that_it_did_not_have() {
         assert_eq!(asked, Delivery::Deferred, "there is no replica");
         let errors = server.info("errorstats").await.unwrap();
         assert!(errors.keys().eq(["errorstat_NOSCRIPT"]), "only that it did not know them yet: {errors:?}");
+        follow_a_little(&server).await;
         assert_eq!(server.info("memory").await.unwrap()["number_of_cached_scripts"], scripts, "all have run");
         assert_eq!((node.redis.breaker().state(), node.redis.breaker().snapshot().failures), (State::Closed, 0));
     }

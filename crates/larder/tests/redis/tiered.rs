@@ -1,0 +1,442 @@
+//! Memory of each node in front of the server: what is read from it, and what a change waits for.
+
+use crate::instance::{Instance, instance};
+use crate::node::{Node, at_once, calls, config, servers, until};
+use larder::connector::redis::{Redis, RedisOptions};
+use larder::connector::tiered::{Consistency, Tiered, TieredOptions};
+use larder::contract::KeyRef;
+use larder::{Cache, Connector, Delivery, Schema, Stored};
+use larder_testing::proxy::{Direction, Fault, Proxy};
+use larder_testing::server::{Reply, Server, ServerOptions};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Long enough that a memory is still valid when a test looks at it, also on a busy machine.
+const LONG: Duration = Duration::from_secs(3);
+
+/// Where the table of followers begins in the clock.
+const TABLE: &str = "131584";
+
+struct TierNode {
+    tiered: Arc<Tiered>,
+    cache: Cache<Instance>,
+}
+
+impl TierNode {
+    fn begin(config: RedisOptions, options: &TieredOptions) -> Self {
+        let redis = Redis::open(config).unwrap();
+        let schema = Schema::of::<Instance>();
+        let tiered = Arc::new(redis.tiered(schema.clone(), options).unwrap());
+        Self { cache: Cache::new(tiered.clone(), schema).unwrap(), tiered }
+    }
+
+    async fn on(socket: &Path, validity: Duration) -> Self {
+        Self::with(socket, &TieredOptions::new().validity(validity)).await
+    }
+
+    async fn with(socket: &Path, options: &TieredOptions) -> Self {
+        let node = Self::begin(config(socket), options);
+        node.follows().await;
+        node
+    }
+
+    /// Waits until the memory may be read.
+    async fn follows(&self) {
+        until("the memory is valid", || self.cache.status().readable && self.tiered.valid_for_ms() > 0).await;
+    }
+
+    async fn set(&self, id: &str, hosts: &[&str], name: &str) {
+        assert_eq!(self.cache.set(instance(id, hosts, name)).await, Stored::Accepted);
+    }
+
+    async fn by_host(&self, host: &str) -> Option<Arc<Instance>> {
+        self.cache.get(Instance::HOST, host).await
+    }
+
+    /// What is in the memory, without asking the server.
+    fn here(&self, host: &str) -> Option<Arc<Instance>> {
+        self.found(KeyRef { index: 1, bytes: host.as_bytes() })
+    }
+
+    fn found(&self, key: KeyRef<'_>) -> Option<Arc<Instance>> {
+        self.tiered.get_hit(key)?.downcast().ok()
+    }
+
+    /// Gets the object of this host until it is in the memory.
+    async fn has(&self, host: &str) {
+        let begun = Instant::now();
+        while self.here(host).is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{host} is not taken into the memory");
+            self.by_host(host).await;
+        }
+    }
+
+    async fn invalidate(&self, host: &str) {
+        assert_eq!(self.cache.invalidate(Instance::HOST, [host]).await.unwrap(), Delivery::Applied);
+    }
+}
+
+/// The entries of the table of followers that are not empty.
+async fn followers(server: &Server) -> usize {
+    let reply = server.command(&["GETRANGE", "larder:instance:c", TABLE, "-1"]).await.unwrap();
+    let table = reply.bytes().unwrap().to_vec();
+    table.chunks(32).filter(|entry| entry.iter().any(|byte| *byte != 0)).count()
+}
+
+async fn until_followers(server: &Server, count: usize) {
+    let begun = Instant::now();
+    while followers(server).await != count {
+        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain for {count} followers");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Two nodes follow, one changes something, and one leaves: every script of theirs runs.
+pub(crate) async fn follow_a_little(server: &Server) {
+    let [writer, reader] = [TierNode::on(server.socket(), LONG).await, TierNode::on(server.socket(), LONG).await];
+    writer.set("1", &["a"], "Acme").await;
+    reader.has("a").await;
+    writer.invalidate("a").await;
+    assert_eq!(writer.cache.stats().faults.get() + reader.cache.stats().faults.get(), 0);
+    drop(reader);
+    until_followers(server, 1).await;
+}
+
+#[tokio::test]
+async fn a_hit_in_memory_asks_the_server_nothing() {
+    for server in servers(ServerOptions::default()).await {
+        let node = TierNode::on(server.socket(), LONG).await;
+        node.set("1", &["a", "b"], "Acme").await;
+        node.has("a").await;
+        server.command(&["CONFIG", "RESETSTAT"]).await.unwrap();
+        for host in ["a", "b"] {
+            assert_eq!(node.here(host).unwrap().name, "Acme", "by each of its keys");
+        }
+        assert_eq!(node.found(KeyRef { index: 0, bytes: b"1" }).unwrap().name, "Acme");
+        let many = node.cache.get_many(Instance::HOST, ["a", "b"]).await;
+        assert!(many.iter().all(Option::is_some));
+        assert_eq!(calls(&server, "get").await + calls(&server, "mget").await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_changed_elsewhere_is_gone_from_every_memory_when_it_is_applied() {
+    for server in servers(ServerOptions::default()).await {
+        let (writer, reader) = (TierNode::on(server.socket(), LONG).await, TierNode::on(server.socket(), LONG).await);
+        for round in 0..40 {
+            writer.set("1", &["a", "b"], &format!("{round}")).await;
+            reader.has("a").await;
+            writer.has("a").await;
+            match round % 5 {
+                0 => writer.invalidate("b").await,
+                1 => {
+                    let id = writer.cache.invalidate(Instance::ID, ["1"]).await;
+                    assert_eq!(id.unwrap(), Delivery::Applied);
+                }
+                2 => {
+                    assert_eq!(writer.cache.delete(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
+                    assert!(reader.here("b").is_none(), "it is asked for anew, without the key");
+                    assert_eq!(reader.by_host("b").await.unwrap().name, format!("{round}"));
+                }
+                3 => assert_eq!(writer.cache.truncate().await.unwrap(), Delivery::Applied),
+                _ => {
+                    writer.set("1", &["b"], "without a").await;
+                    assert_eq!(reader.by_host("b").await.unwrap().name, "without a");
+                }
+            }
+            assert!(reader.by_host("a").await.is_none(), "round {round}");
+            assert!(writer.by_host("a").await.is_none(), "round {round}");
+        }
+        assert_eq!(followers(&server).await, 2);
+    }
+}
+
+/// A node without a memory of its own waits all the same: the server's answer tells it that others have one.
+#[tokio::test]
+async fn a_node_without_a_memory_waits_for_those_with_one() {
+    for server in servers(ServerOptions::default()).await {
+        let (plain, reader) = (Node::on(&server).await, TierNode::on(server.socket(), LONG).await);
+        plain.readable().await;
+        for round in 0..20 {
+            plain.set("1", &["a"], "old").await;
+            reader.has("a").await;
+            if round % 2 == 0 {
+                assert_eq!(plain.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
+            } else {
+                assert_eq!(plain.cache.truncate().await.unwrap(), Delivery::Applied);
+            }
+            assert!(reader.here("a").is_none());
+        }
+    }
+}
+
+/// The bell only saves time. Here nobody may ring it, and nobody may hear it.
+#[tokio::test]
+async fn without_the_bell_changes_are_waited_for_all_the_same() {
+    for server in servers(ServerOptions::default()).await {
+        server.command(&["ACL", "SETUSER", "silent", "on", ">secret", "~*", "+@all", "resetchannels"]).await.unwrap();
+        let config = config(server.socket()).credentials("silent", "secret");
+        let options = TieredOptions::new().validity(Duration::from_millis(300));
+        let nodes = [(); 2].map(|()| TierNode::begin(config.clone(), &options));
+        for node in &nodes {
+            node.follows().await;
+        }
+        let [writer, reader] = nodes;
+        for _ in 0..3 {
+            writer.set("1", &["a"], "old").await;
+            reader.has("a").await;
+            writer.invalidate("a").await;
+            assert!(reader.here("a").is_none());
+        }
+    }
+}
+
+/// The node that is cut off may read its memory for a validity, and for so long the change waits; once, and not again.
+#[tokio::test]
+async fn a_follower_that_is_cut_off_is_waited_for_once() {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let validity = Duration::from_millis(500);
+        let (writer, reader) =
+            (TierNode::on(server.socket(), validity).await, TierNode::on(proxy.socket(), validity).await);
+        writer.set("1", &["a"], "old").await;
+        reader.has("a").await;
+        proxy.set_both(Fault::Hold);
+        writer.invalidate("a").await;
+        assert!(reader.here("a").is_none(), "its validity is over");
+        until_followers(&server, 1).await;
+        // Now nobody is waited for: the table has no other entry.
+        writer.set("2", &["b"], "x").await;
+        writer.invalidate("b").await;
+        proxy.set_both(Fault::Pass);
+        reader.follows().await;
+        assert_eq!(followers(&server).await, 2);
+    }
+}
+
+/// A node whose threads stand still keeps its memory, and does not hear of the change. When the change is applied, its validity is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stands_still_finds_its_memory_no_longer_valid() {
+    for server in servers(ServerOptions::default()).await {
+        let validity = Duration::from_millis(500);
+        let writer = TierNode::on(server.socket(), validity).await;
+        writer.set("1", &["a"], "old").await;
+        let still = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let socket = server.socket().to_owned();
+        let reader = still
+            .spawn(async move {
+                let reader = TierNode::on(&socket, validity).await;
+                reader.has("a").await;
+                reader
+            })
+            .await
+            .unwrap();
+        let (go_on, stands) = mpsc::channel::<()>();
+        still.spawn(async move { stands.recv().unwrap_err() });
+        writer.invalidate("a").await;
+        assert!(reader.here("a").is_none());
+        drop(go_on);
+        reader.follows().await;
+        assert!(reader.by_host("a").await.is_none());
+        tokio::task::spawn_blocking(move || drop((reader, still))).await.unwrap();
+    }
+}
+
+/// The answer to a get was made before the change, and arrives after the mark. Whoever asked may have it; the memory must not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_a_mark_has_overtaken_is_not_taken_in() {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let validity = Duration::from_millis(500);
+        let (writer, reader) =
+            (TierNode::on(server.socket(), validity).await, TierNode::on(proxy.socket(), validity).await);
+        writer.set("1", &["a"], "old").await;
+        assert!(reader.by_host("a").await.is_some(), "it knows where the object is");
+        for _ in 0..20 {
+            writer.set("1", &["a"], "old").await;
+            proxy.set(Direction::ToClient, Fault::Delay(Duration::from_millis(20)));
+            let asking = {
+                let cache = reader.cache.clone();
+                tokio::spawn(async move { cache.get(Instance::HOST, "a").await })
+            };
+            // The get and what the follower asks are answered at about the same time, in either order.
+            writer.set("1", &["a"], "new").await;
+            proxy.set(Direction::ToClient, Fault::Pass);
+            let _ = asking.await.unwrap();
+            assert_ne!(reader.by_host("a").await.map(|object| object.name.clone()), Some("old".to_owned()));
+            reader.follows().await;
+        }
+    }
+}
+
+/// A server with another history may know nothing of those who followed the one before it. So nothing counts as applied before their validities are over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failover_the_memories_of_those_who_followed_the_old_server_are_waited_for() {
+    for server in servers(ServerOptions::default().persistent()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let (writer, reader) = (TierNode::on(server.socket(), LONG).await, TierNode::on(proxy.socket(), LONG).await);
+        writer.set("1", &["a"], "old").await;
+        reader.has("a").await;
+        server.command(&["SAVE"]).await.unwrap();
+        proxy.set_both(Fault::Hold);
+        server.kill();
+        until("the connection is gone", || !writer.cache.status().readable).await;
+        // From before anybody followed.
+        server.restart().await.unwrap();
+        let delivery = writer.cache.invalidate(Instance::HOST, ["a"]).await.unwrap();
+        until("the change is applied", || {
+            let status = writer.cache.status();
+            status.readable && status.journal == 0 && status.under_way == 0
+        })
+        .await;
+        assert!(reader.here("a").is_none(), "it was {delivery:?}");
+        proxy.set_both(Fault::Pass);
+        assert!(reader.by_host("a").await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn flushall_empties_every_memory() {
+    for server in servers(ServerOptions::default()).await {
+        let options = TieredOptions::new().validity(Duration::from_millis(300));
+        let (writer, reader) =
+            (TierNode::with(server.socket(), &options).await, TierNode::with(server.socket(), &options).await);
+        writer.set("1", &["a"], "old").await;
+        reader.has("a").await;
+        server.flushall().await.unwrap();
+        let _ = writer.cache.invalidate(Instance::HOST, ["a"]).await.unwrap();
+        until("the change is applied", || writer.cache.status().readable && writer.cache.status().journal == 0).await;
+        assert!(reader.here("a").is_none());
+        reader.follows().await;
+        writer.follows().await;
+        writer.set("1", &["a"], "new").await;
+        reader.has("a").await;
+        assert_eq!(reader.here("a").unwrap().name, "new");
+    }
+}
+
+/// Without a place in the table nobody would wait for the node, so it reads nothing from its memory.
+#[tokio::test]
+async fn a_node_for_which_there_is_no_place_reads_the_server() {
+    for server in servers(ServerOptions::default()).await {
+        let validity = Duration::from_millis(300);
+        let first = TierNode::on(server.socket(), validity).await;
+        first.set("1", &["a"], "Acme").await;
+        let strangers: Vec<u8> = (1..=1024_u64).flat_map(|id| [id.to_be_bytes(); 4].concat()).collect();
+        server.command(&[b"SETRANGE", &b"larder:instance:c"[..], b"131616", &strangers]).await.unwrap();
+        let second = TierNode::begin(config(server.socket()), &TieredOptions::new().validity(validity));
+        until("it can be read", || second.cache.status().readable).await;
+        assert_eq!(second.by_host("a").await.unwrap().name, "Acme");
+        assert!(second.here("a").is_none());
+        // Whoever waits for the strangers in vain removes them.
+        first.invalidate("a").await;
+        second.follows().await;
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_is_not_waited_for() {
+    for server in servers(ServerOptions::default()).await {
+        let (writer, reader) = (TierNode::on(server.socket(), LONG).await, TierNode::on(server.socket(), LONG).await);
+        assert_eq!(followers(&server).await, 2);
+        drop(reader);
+        until_followers(&server, 1).await;
+        writer.invalidate("a").await;
+    }
+}
+
+/// What was deferred is in no memory of the node that has deferred it, and neither is what somebody who went away has changed.
+#[tokio::test]
+async fn this_nodes_memory_has_nothing_that_it_has_deferred() {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let node = TierNode::on(proxy.socket(), LONG).await;
+        node.set("1", &["a"], "old").await;
+        node.has("a").await;
+        drop(at_once(node.cache.invalidate(Instance::HOST, ["a"])));
+        assert!(node.here("a").is_none(), "the caller went away");
+        node.follows().await;
+        node.set("1", &["a"], "old").await;
+        node.has("a").await;
+        proxy.set_both(Fault::Hold);
+        assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Deferred);
+        assert!(node.here("a").is_none());
+        proxy.set_both(Fault::Pass);
+        until("it is applied", || node.cache.status().readable && node.cache.status().journal == 0).await;
+        assert!(node.by_host("a").await.is_none());
+    }
+}
+
+/// Bounded: a change waits for nobody. The node that made it serves nothing older, and the others do not for long.
+#[tokio::test]
+async fn bounded_waits_for_nobody() {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let bounded = TieredOptions::new().validity(LONG).consistency(Consistency::Bounded);
+        let (writer, reader) =
+            (TierNode::with(server.socket(), &bounded).await, TierNode::with(proxy.socket(), &bounded).await);
+        writer.set("1", &["a"], "old").await;
+        writer.has("a").await;
+        reader.has("a").await;
+        proxy.set_both(Fault::Hold);
+        writer.invalidate("a").await;
+        assert!(writer.here("a").is_none());
+        assert_eq!(followers(&server).await, 0, "there is nobody to wait for");
+        until("the other memory is right", || reader.here("a").is_none()).await;
+        proxy.set_both(Fault::Pass);
+        reader.follows().await;
+        assert!(reader.by_host("a").await.is_none());
+    }
+}
+
+/// Wait-only: nobody acknowledges anything, and each change waits for a validity.
+#[tokio::test]
+async fn wait_only_waits_without_a_table() {
+    for server in servers(ServerOptions::default()).await {
+        let options = TieredOptions::new().validity(Duration::from_millis(200)).consistency(Consistency::WaitOnly);
+        let proxy = Proxy::start(&server).await.unwrap();
+        let (writer, reader) =
+            (TierNode::with(server.socket(), &options).await, TierNode::with(proxy.socket(), &options).await);
+        writer.set("1", &["a"], "old").await;
+        reader.has("a").await;
+        proxy.set_both(Fault::Hold);
+        let begun = Instant::now();
+        writer.invalidate("a").await;
+        assert!(begun.elapsed() >= Duration::from_millis(200));
+        assert!(reader.here("a").is_none());
+        assert_eq!(followers(&server).await, 0);
+    }
+}
+
+/// A cache that was in use without memories has a clock that says so. The first node with one makes it anew.
+#[tokio::test]
+async fn the_first_node_with_a_memory_begins_a_new_epoch() {
+    for server in servers(ServerOptions::default()).await {
+        let plain = Node::on(&server).await;
+        plain.set("1", &["a"], "old").await;
+        let epoch = plain.ticket().await.epoch();
+        let first = TierNode::on(server.socket(), Duration::from_millis(100)).await;
+        until("the old epoch is over", || first.cache.status().readable).await;
+        let now = server.command(&["GETRANGE", "larder:instance:c", "0", "7"]).await.unwrap();
+        assert_ne!(now, Reply::Bulk(epoch.to_be_bytes().to_vec()));
+        // A node that only forgets everything leaves it as it is.
+        assert_eq!(plain.cache.truncate().await.unwrap(), Delivery::Applied);
+        first.follows().await;
+        first.set("1", &["a"], "new").await;
+        first.has("a").await;
+        assert_eq!(plain.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
+        assert!(first.here("a").is_none());
+    }
+}
+
+#[test]
+fn a_validity_that_cannot_be_used_is_refused() {
+    for validity in [Duration::ZERO, Duration::from_millis(24), Duration::from_secs(11)] {
+        let error = TieredOptions::new().validity(validity).validate().unwrap_err();
+        assert_eq!(error.option(), "validity");
+        assert!(error.to_string().ends_with("give a time from 25 ms to 10 s, such as 1 s"), "{error}");
+    }
+    assert!(TieredOptions::new().max_objects(0).validate().is_err());
+}
