@@ -69,14 +69,15 @@ pub(crate) async fn clear(
     loop {
         let epoch = if holds(Protection::Epoch) { Following::new_epoch(following.or(found)) } else { 1 };
         let begun = clock(caller, layout, action, epoch, doubted, history).await?;
-        let renewed = Instant::now();
+        let (renewed, joined) = (Instant::now(), begun.epoch != epoch);
         if begun.settled {
             return Ok(None);
         }
         let epoch = begun.epoch;
         let mut sweep = Sweep { caller, layout, epoch, gone, removed: &mut removed };
         if sweep.everything().await? != Removal::Superseded {
-            if action != "renew" && holds(Protection::SettleWait) {
+            // A truncate may have joined another node's clearing, which has its own epoch.
+            if (action != "renew" || joined) && holds(Protection::SettleWait) {
                 // Nodes that followed the server of another history may be missing in the table of followers. Until their memories are no longer
                 // valid, no change may count as applied, and none does: the clock is not settled.
                 let longest = [following, found].into_iter().flatten().map(Following::until_over).max();
