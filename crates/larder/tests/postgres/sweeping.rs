@@ -62,6 +62,58 @@ async fn what_was_forgotten_goes_with_its_fence() {
     }
 }
 
+/// Where a cache was truncated more than once, the fences go only when no object is left, however few of them a sweep removes.
+#[tokio::test]
+async fn what_two_truncates_have_forgotten_goes_before_both_fences() {
+    for server in servers().await {
+        let node = Node::on(&server).await;
+        for id in ["a", "b", "c", "d"] {
+            node.cache.set(Site::new(id, &[], "old")).await;
+        }
+        node.cache.truncate().await.unwrap();
+        node.cache.truncate().await.unwrap();
+        server.psql("UPDATE larder.fences SET until = now() WHERE until IS NOT NULL").unwrap();
+        for _ in 0..2 {
+            turn(&server);
+            while server.psql("SELECT done FROM larder.sweep(3)").unwrap() != "t" {
+                assert_eq!(node.name_by_id("d").await, None);
+            }
+        }
+        assert_eq!(server.psql("SELECT count(*) FROM larder.fences WHERE kind <> 'b'").unwrap(), "0");
+        for id in ["a", "b", "c", "d"] {
+            assert_eq!(node.name_by_id(id).await, None, "{id} is back");
+        }
+        assert_eq!(server.psql("SELECT count(*) FROM larder.objects").unwrap(), "0");
+    }
+}
+
+/// A get that was answered before the truncate renews the last-use age of the object while the sweep removes it. PostgreSQL then gives the row another place.
+#[tokio::test]
+async fn an_object_that_is_touched_while_it_is_swept_goes_as_well() {
+    for server in servers().await {
+        let (node, touching) = (Node::on(&server).await, session(&server).await);
+        node.cache.set(Site::new("a", &["h"], "old")).await;
+        node.cache.truncate().await.unwrap();
+        server.psql("UPDATE larder.fences SET until = now() WHERE until IS NOT NULL").unwrap();
+        turn(&server);
+        sweep(&server);
+        turn(&server);
+        touching.batch_execute("BEGIN; UPDATE larder.objects SET idle = idle").await.unwrap();
+        let sweeping = session(&server).await;
+        let swept = tokio::spawn(async move { sweeping.batch_execute("SELECT larder.sweep(1000)").await });
+        until("the sweep waits for the row", || {
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%larder.sweep%'";
+            server.psql(waits).unwrap() == "1" || swept.is_finished()
+        })
+        .await;
+        touching.batch_execute("COMMIT").await.unwrap();
+        swept.await.unwrap().unwrap();
+        sweep(&server);
+        assert_eq!(node.name_by_id("a").await, None);
+        assert_eq!(server.psql("SELECT count(*) FROM larder.objects").unwrap(), "0");
+    }
+}
+
 /// A deleted key stays deleted, and still leads an invalidation to the object.
 #[tokio::test]
 async fn a_deleted_key_stays_so_without_its_fence() {

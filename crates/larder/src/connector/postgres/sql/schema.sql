@@ -589,13 +589,18 @@ BEGIN
       WHERE h.mark = ANY (o.marks) AND h.xid <> o.writer AND NOT pg_visible_in_snapshot(h.xid, o.seen) GROUP BY o.mark, o.shape)
   UPDATE larder.objects o SET gone = coalesce(o.gone, '{}') || l.gone FROM lost l WHERE o.mark = l.mark AND o.shape = l.shape;
 
-  -- A whole cache. As long as objects are left, so is its fence.
+  -- A whole cache. As long as objects may be left, so is its fence. Each object counts once, however many fences forget it. It is found again by its key, and
+  -- not by its place: who touches it meanwhile gives it another place.
   IF 't' = ANY (kinds) THEN
-    DELETE FROM larder.objects o WHERE o.ctid = ANY (ARRAY(
-      SELECT o.ctid FROM larder.objects o JOIN unnest(dead, xids, kinds) d(mark, xid, kind) ON d.kind = 't' AND o.marks[1] = d.mark
-        WHERE d.xid <> o.writer AND NOT pg_visible_in_snapshot(d.xid, o.seen) LIMIT p_limit));
-    GET DIAGNOSTICS whole = ROW_COUNT;
-    objects := objects + whole;
+    WITH forgotten AS MATERIALIZED (
+      SELECT o.mark, o.shape FROM larder.objects o WHERE EXISTS (SELECT FROM unnest(dead, xids, kinds) d(mark, xid, kind)
+        WHERE d.kind = 't' AND o.marks[1] = d.mark AND d.xid <> o.writer AND NOT pg_visible_in_snapshot(d.xid, o.seen)) LIMIT p_limit),
+    removed AS (
+      DELETE FROM larder.objects o USING forgotten g WHERE o.mark = g.mark AND o.shape = g.shape
+        AND EXISTS (SELECT FROM unnest(dead, xids, kinds) d(mark, xid, kind)
+          WHERE d.kind = 't' AND o.marks[1] = d.mark AND d.xid <> o.writer AND NOT pg_visible_in_snapshot(d.xid, o.seen))
+      RETURNING 1)
+    SELECT (SELECT count(*) FROM forgotten), objects + (SELECT count(*) FROM removed) INTO whole, objects;
     IF whole < p_limit THEN
       whole := 0;
     END IF;
