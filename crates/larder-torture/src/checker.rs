@@ -16,7 +16,7 @@
 //! - *Stale by state*: a call that was completed for the node before the read began made the cache forget a key that the state lists. The
 //!   reason of the call was the change that ended the state, or a later change. If the answer is that there is nothing: the key led to an
 //!   object ever since that change. Not for policies, whose loaders read a replica that lags behind.
-//! - *Stale by birth*: the load of the answer began before such a call. The call overtook the load, so its fill must have been refused, or the
+//! - *Stale by birth*: the load of the answer began before such a call, or its set had ended by then. The call overtook the load, so its fill must have been refused, or the
 //!   object must have been forgotten. This also finds what the state does not show: an object that comes back unchanged after a truncate, or
 //!   under a key that was deleted (then only that key counts).
 //! - *Below the floor*: a hit on a policy with a version that an invalidation had excluded less than a minute earlier.
@@ -30,7 +30,7 @@
 
 use super::demands::{Demands, Place};
 use super::objects::{By, Key, Kind, State};
-use super::protocol::{Answer, Event, Forgotten, Read, Report, Through};
+use super::protocol::{Answer, Call, Event, Forgotten, Read, Report, SET, Through};
 use super::source::Committed;
 use super::truth::{Truth, digest};
 use std::cmp::Reverse;
@@ -147,6 +147,8 @@ pub(crate) struct Checker {
     /// For each policy below [`STEADY`], the hits with its highest versions.
     highest: HashMap<u32, Vec<(u32, Read)>>,
     pub(crate) recent: VecDeque<(u32, Read)>,
+    /// When the set of each state has ended.
+    sets: HashMap<(u32, u64), u64>,
     pub(crate) reads: u64,
     pub(crate) hits: u64,
     /// How many answers each kind of reading call has given, and how many calls of each other kind were made.
@@ -216,6 +218,11 @@ impl Checker {
                     // If data may have been lost, it is not certain that the key still led to the object.
                     call.led = call.led.filter(|led| !self.lost_between(led.since, call.ended));
                     *self.calls.entry(call.call.name()).or_default() += 1;
+                    if let (Call::Set | Call::SetMany, Some(primary)) =
+                        (call.call, call.keys.iter().find(|key| key.is_primary()))
+                    {
+                        self.sets.insert((primary.number, call.sequence), call.ended);
+                    }
                     self.demands.forgotten(node, call);
                 }
                 Event::Empty { kind, asked, seen } => self.demands.delivered(node, kind, asked, seen),
@@ -326,8 +333,13 @@ impl Checker {
             return Err((Fault::StaleState, Some(demanded.sequence.1), None));
         }
         let deleted = self.demands.on_key(node, read.begun, read.key);
+        let answer_born = match answer.born {
+            // As long as the set has not ended, nobody knows when it took its ticket.
+            SET => self.sets.get(&(answer.number, answer.sequence)).copied().unwrap_or(SET),
+            born => born,
+        };
         for (born, call) in [demanded.born, deleted] {
-            if answer.born < born {
+            if answer_born < born {
                 return Err((Fault::StaleBirth, Some(call), None));
             }
         }

@@ -166,6 +166,10 @@ pub(crate) struct Read {
     pub(crate) answer: Option<Answer>,
 }
 
+/// The birth of an object that was set. A set counts from its ticket, which it takes at some time during the call. So the object is as old as the call's end
+/// at most, which the checker is told when the call has ended.
+pub(crate) const SET: u64 = u64::MAX;
+
 /// The object that was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {

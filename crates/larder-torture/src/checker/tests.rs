@@ -64,6 +64,12 @@ impl Tale {
         self.forget(node, call(Call::Invalidate, Kind::Instance, keys, sequence, begun, outcome));
     }
 
+    /// A set of instance 7 in the state that change 1 has made.
+    fn set(&mut self, node: u32, begun: u64, ended: u64) {
+        let set = call(Call::Set, Kind::Instance, keys(&[1, 2]), 1, begun, Outcome::Applied);
+        self.forget(node, Forgotten { ended, ..set });
+    }
+
     /// What is wrong with a read, if anything.
     fn judge(&mut self, node: u32, read: Read) -> Option<Fault> {
         self.tell_of(node, read);
@@ -433,4 +439,20 @@ fn what_is_tidied_away_would_have_decided_nothing() {
         assert!(few * 3 < all * 2 || seed % 2 == 1, "{few} of {all} calls are kept");
     }
     assert!(found > 500, "{found}");
+}
+
+/// A set takes its ticket at some time during the call, late on a busy machine. An invalidation that is over by then has not overtaken it.
+#[test]
+fn a_set_is_as_old_as_its_end_at_most() {
+    let mut tale = Tale::new();
+    tale.set(A, 10, 30);
+    tale.invalidate(B, keys(&[1, 2]), 0, 20, Outcome::Applied);
+    assert_eq!(tale.hit(B, id(), 1, &[1, 2], SET, 40), None, "it may have been stored after that");
+    let mut tale = Tale::new();
+    tale.set(A, 10, 30);
+    tale.invalidate(B, keys(&[1, 2]), 0, 31, Outcome::Applied);
+    assert_eq!(tale.hit(B, id(), 1, &[1, 2], SET, 40), Some(Fault::StaleBirth));
+    let mut tale = Tale::new();
+    tale.invalidate(B, keys(&[1, 2]), 0, 31, Outcome::Applied);
+    assert_eq!(tale.hit(B, id(), 1, &[1, 2], SET, 40), None, "the set has not ended yet");
 }

@@ -102,7 +102,8 @@ async fn an_object_that_is_touched_while_it_is_swept_goes_as_well() {
         let sweeping = session(&server).await;
         let swept = tokio::spawn(async move { sweeping.batch_execute("SELECT larder.sweep(1000)").await });
         until("the sweep waits for the row", || {
-            let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%larder.sweep%'";
+            let waits =
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%larder.sweep%'";
             server.psql(waits).unwrap() == "1" || swept.is_finished()
         })
         .await;

@@ -5,14 +5,11 @@ use super::objects::{Edit, HOSTS, POLICIES, instance_key, own, shared};
 use super::{Desk, Written, lock};
 use crate::checker::STEADY;
 use crate::objects::{By, Instance, Key, Kind, Policy, State, Subject};
-use crate::protocol::{Call, Event, Forgotten, Led, Outcome, Store, now};
+use crate::protocol::{Call, Event, Forgotten, Led, Outcome, SET, Store, now};
 use crate::source::{Change, SourceError};
 use larder::{Delivery, Error, Stored};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// How long a set may wait for its ticket, in ns: thrice the time-out of an operation in PostgreSQL. On Redis tickets come at once.
-const TICKET: u64 = 1_500_000_000;
 
 /// A call that makes the cache forget, and its reason.
 pub(super) struct Wish {
@@ -179,9 +176,7 @@ impl Desk {
         let Ok(change) = changed.await else { return };
         let states: Vec<State> = change.touched.into_iter().filter_map(|(_, after)| after).collect();
         let begun = now();
-        // A set counts from its ticket, which it asks for first. A change that is over by then has not overtaken the set.
-        let born = begun + if matches!(self.setup.store, Store::Postgres { .. }) { TICKET } else { 0 };
-        let objects: Vec<Instance> = states.iter().map(|state| Instance::new(state, born, self.setup.node)).collect();
+        let objects: Vec<Instance> = states.iter().map(|state| Instance::new(state, SET, self.setup.node)).collect();
         let name = if several { Call::SetMany } else { Call::Set };
         let stored: Option<Vec<Stored>> = if several {
             patience.wait(self.caches.instances.set_many(objects)).await
