@@ -37,11 +37,15 @@ pub enum Protection {
     Deadline,
     /// Feed: a poll also asks for the transactions that were running when the poll before looked, and have committed since.
     SnapshotDifference,
+    /// Sentinel: nothing is read from a promoted master, or applied there, before every node has left the one before.
+    Grace,
+    /// Cluster: where a slot is on its way, the node that it goes to is not asked.
+    NeverAsk,
 }
 
 impl Protection {
     /// All protections.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Fence,
         Self::Ticket,
         Self::Journal,
@@ -54,6 +58,8 @@ impl Protection {
         Self::Drain,
         Self::Deadline,
         Self::SnapshotDifference,
+        Self::Grace,
+        Self::NeverAsk,
     ];
 
     /// The name of the protection in scripts and on the command line.
@@ -72,6 +78,8 @@ impl Protection {
             Self::Drain => "drain",
             Self::Deadline => "deadline",
             Self::SnapshotDifference => "snapshot-difference",
+            Self::Grace => "grace",
+            Self::NeverAsk => "never-ask",
         }
     }
 }
