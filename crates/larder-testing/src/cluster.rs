@@ -246,7 +246,7 @@ impl Cluster {
         accepted(&self.nodes[from], &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target]).await
     }
 
-    /// Moves these keys of a slot that is being moved.
+    /// Moves these keys of a slot that is being moved. A key that is on the other node already, because a client has sent ASKING, is replaced.
     ///
     /// # Errors
     ///
@@ -256,7 +256,8 @@ impl Cluster {
             return Ok(());
         }
         let port = self.nodes[to].port().unwrap_or_default().to_string();
-        let words = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"].map(|word| word.as_bytes().to_vec());
+        let words =
+            ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "REPLACE", "KEYS"].map(|word| word.as_bytes().to_vec());
         let command: Vec<Vec<u8>> = words.into_iter().chain(keys.iter().cloned()).collect();
         accepted(&self.nodes[from], &command).await
     }

@@ -14,6 +14,10 @@ const SENTINELS: usize = 3;
 /// How long a Sentinel waits until it tries a failover once more that has failed, in ms. Its default is three minutes.
 const AGAIN: &str = "4000";
 
+/// After how long a server that does not answer counts as dead, in ms, where no fault keeps a server from answering. A busy machine may, for as long as a
+/// second, which is the limit otherwise.
+const PATIENT: &str = "15000";
+
 /// The primaries of a cluster, and the replicas of each.
 const PRIMARIES: u16 = 3;
 pub(crate) const REPLICAS: u16 = 1;
@@ -37,11 +41,17 @@ impl Deployment {
             _ => required()?.remove(0),
         };
         let options = ServerOptions::default();
+        let ends = plan.faults.iter().any(|fault| fault.ends_a_server());
         let started = match plan.connector {
             Connector::RedisSentinel => {
                 let watched = Watched::start(&binary, options, SENTINELS).await?;
                 for sentinel in &watched.sentinels {
                     sentinel.command(&["SENTINEL", "SET", Watched::NAME, "failover-timeout", AGAIN]).await?;
+                    if !ends {
+                        sentinel
+                            .command(&["SENTINEL", "SET", Watched::NAME, "down-after-milliseconds", PATIENT])
+                            .await?;
+                    }
                 }
                 Self::Watched(Arc::new(watched))
             }
@@ -49,7 +59,13 @@ impl Deployment {
                 // Where one primary is dead, the others either go on or refuse everything. Nothing may be stale either way.
                 let full = if plan.seed.is_multiple_of(2) { "no" } else { "yes" };
                 let options = options.config(format!("cluster-require-full-coverage {full}"));
-                Self::Cluster(Arc::new(Cluster::start(&binary, options, PRIMARIES, REPLICAS).await?))
+                let cluster = Cluster::start(&binary, options, PRIMARIES, REPLICAS).await?;
+                if !ends {
+                    for node in cluster.nodes() {
+                        node.config_set("cluster-node-timeout", PATIENT).await?;
+                    }
+                }
+                Self::Cluster(Arc::new(cluster))
             }
             _ => Self::One(Arc::new(Server::start(&binary, options.persistent()).await?)),
         };

@@ -12,6 +12,8 @@
 //!   source ─────── SQLite, with every state there ever was         source.rs, objects.rs
 //! ```
 //!
+//! On Redis objects are on one server, on a master that Sentinels watch, or in a cluster (deployment.rs).
+//!
 //! With `--feed` the source is a PostgreSQL database (ledger.rs), writers change it by plain SQL (writers.rs), and nodes follow it (node/follower.rs).
 //!
 //! The truth is in the source's file, so it survives every process that is killed. A violation is reported with a short history, and with

@@ -245,8 +245,9 @@ impl Options {
         let crashes = without == Some(Protection::Epoch) && self.connector == Connector::Postgres;
         let hits_between = if crashes || self.connector.fails_over() { 200 } else { 0 };
         // A server that is slow, as on a busy machine, would keep the breakers open, and an open breaker hides what is to be found.
-        let outages = [Protection::Journal, Protection::History, Protection::Deadline, Protection::Grace];
-        let patient = without.is_some_and(|protection| !outages.contains(&protection));
+        // Where servers are killed and not stopped, nobody has to wait for a time-out to notice.
+        let outages = [Protection::Journal, Protection::History, Protection::Deadline];
+        let patient = without.is_some_and(|protection| self.connector.fails_over() || !outages.contains(&protection));
         let mut again = format!(
             "larder-torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {tasks} --readers {readers}",
             self.connector.name(),

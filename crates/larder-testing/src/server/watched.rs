@@ -112,12 +112,16 @@ impl Watched {
         sentinel.accepted(&["SENTINEL", "FAILOVER", Watched::NAME]).await.map(drop)
     }
 
-    /// Which of both servers is the master now, and which the other one, as all Sentinels say that run. `None`: they do not agree, or do not answer.
+    /// Which of both servers is the master now, and which the other one, as all Sentinels say that run. `None`: they do not agree, or do not answer, or
+    /// one of them takes the master to be down or is failing over.
     pub async fn named(&self) -> Option<(&Server, &Server)> {
         let mut named = None;
         for sentinel in self.sentinels.iter().filter(|sentinel| sentinel.pid().is_some()) {
             let master = of_master(sentinel).await.ok()?;
             let is_named = |server: &&Server| is(&master, "port", &server.port().unwrap_or_default().to_string());
+            if !is(&master, "flags", "master") {
+                return None;
+            }
             let server = [&self.master, &self.replica].into_iter().find(is_named)?;
             if *named.get_or_insert(server.port()) != server.port() {
                 return None;

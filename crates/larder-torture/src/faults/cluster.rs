@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The pauses between the commands that move a slot, in ms.
 const PAUSES: std::ops::Range<u64> = 0..40;
+const LONGER_PAUSES: std::ops::Range<u64> = 50..250;
 
 /// Makes faults of the nodes of a cluster.
 pub(crate) struct BreakingCluster {
@@ -172,7 +173,7 @@ impl BreakingCluster {
                 Order::ObjectsLast => keys.sort_by_key(is_object),
             }
             let objects_only = keys.iter().all(is_object);
-            keys.truncate(rng.usize(1..60));
+            keys.truncate(rng.usize(if objects_only { 1..20 } else { 1..60 }));
             if keys.is_empty() {
                 match self.cluster.end_move(slot, from, to).await {
                     Ok(()) => return Ok(()),
@@ -181,8 +182,8 @@ impl BreakingCluster {
                     Err(error) => return Err(error.into()),
                 }
             }
-            // What only objects are left of is in an odd state: a moment for others to do something about it.
-            sleep(moment(rng, PAUSES) * if objects_only { 3 } else { 1 }).await;
+            // Where only objects are left, the clock knows nothing of them. Time for others to do something with that.
+            sleep(moment(rng, if objects_only { LONGER_PAUSES } else { PAUSES })).await;
             self.cluster.move_keys(&keys, from, to).await?;
         }
     }

@@ -232,6 +232,11 @@ impl FaultKind {
         }
     }
 
+    /// Whether a server does not answer for a while, so that another one has to take its place.
+    pub(crate) fn ends_a_server(self) -> bool {
+        matches!(self, Self::Kill | Self::Stop | Self::Depose | Self::Outage)
+    }
+
     /// Whether the fault may lose data, and with it versions and floors.
     pub(crate) fn loses_data(self, connector: Connector) -> bool {
         // A server that stops for long is replaced.

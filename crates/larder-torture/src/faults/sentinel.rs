@@ -13,7 +13,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How long it may take until another server is the master.
-const PROMOTION: Duration = Duration::from_secs(60);
+const PROMOTION: Duration = Duration::from_secs(120);
+
+/// After this time somebody puts the roles in order. Sentinels need up to twenty seconds for it.
+const SETTLING: Duration = Duration::from_secs(25);
 
 /// Makes faults of the master and of its Sentinels.
 pub(crate) struct BreakingSentinel {
@@ -31,11 +34,29 @@ impl BreakingSentinel {
         let deadline = Instant::now() + PROMOTION;
         while self.watched.named().await.is_none_or(|(master, _)| master.port() != server.port()) {
             if Instant::now() > deadline {
-                return Err(Failed::Words("the replica was not made the master within a minute".to_owned()));
+                return Err(Failed::Words("the replica was not made the master within two minutes".to_owned()));
             }
             sleep(Duration::from_millis(20)).await;
         }
         Ok(())
+    }
+
+    /// Waits until one server is the master for all, and the other one follows it. A failover that came while the roles were being changed by hand can
+    /// leave two servers that follow each other, which Sentinels do not mend.
+    async fn settled(&self) -> Result<(&Server, &Server), Failed> {
+        let deadline = Instant::now() + PROMOTION;
+        loop {
+            if let Ok(settled) = tokio::time::timeout(SETTLING, self.watched.settled()).await {
+                return Ok(settled?);
+            }
+            if Instant::now() > deadline {
+                return Err(Failed::Words("the master and its replica have not found each other".to_owned()));
+            }
+            if let Some((master, other)) = self.watched.named().await {
+                command(master, &["REPLICAOF", "NO", "ONE"]).await?;
+                follow(other, master).await?;
+            }
+        }
     }
 
     /// Lets the server go on that is the master no more, and then makes it a replica, or leaves that to the Sentinels. Returns when everything is
@@ -50,22 +71,21 @@ impl BreakingSentinel {
                 match self.watched.named().await {
                     Some(named) => break named,
                     None if Instant::now() > deadline => {
-                        return Err(Failed::Words("the Sentinels have disagreed for a minute".to_owned()));
+                        return Err(Failed::Words("the Sentinels have disagreed for two minutes".to_owned()));
                     }
                     None => sleep(Duration::from_millis(50)).await,
                 }
             };
             if other.info("replication").await?.get("role").is_some_and(|role| role == "master") {
-                let port = master.port().unwrap_or_default().to_string();
-                command(other, &["REPLICAOF", "127.0.0.1", &port]).await?;
+                follow(other, master).await?;
             }
         }
-        self.watched.settled().await?;
+        self.settled().await?;
         Ok(if alone { "left to the Sentinels".to_owned() } else { format!("for {} ms", goes_on.as_millis()) })
     }
 
     async fn kill_master(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
-        let (master, replica) = self.watched.settled().await?;
+        let (master, replica) = self.settled().await?;
         let behind = if rng.u8(..3) > 0 { Some(fall_behind(master, replica, rng).await?) } else { None };
         kill(&self.guard, master);
         if behind.is_some() {
@@ -88,7 +108,7 @@ impl BreakingSentinel {
 
     /// A failover while the master is in good health.
     async fn fail_over(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
-        let (_, replica) = self.watched.settled().await?;
+        let (_, replica) = self.settled().await?;
         let deadline = Instant::now() + PROMOTION;
         loop {
             let sentinel =
@@ -107,7 +127,7 @@ impl BreakingSentinel {
     }
 
     async fn depose(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
-        let (master, replica) = self.watched.settled().await?;
+        let (master, replica) = self.settled().await?;
         master.stop()?;
         self.named(replica).await?;
         sleep(moment(rng, 0..1_000)).await;
@@ -128,9 +148,14 @@ impl BreakingSentinel {
             sleep(time).await;
             sentinel.cont()?;
         }
-        self.watched.settled().await?;
+        self.settled().await?;
         Ok(format!("one was {} for {} ms", if killed { "killed" } else { "stopped" }, time.as_millis()))
     }
+}
+
+async fn follow(server: &Server, master: &Server) -> Result<(), Failed> {
+    let port = master.port().unwrap_or_default().to_string();
+    command(server, &["REPLICAOF", "127.0.0.1", &port]).await
 }
 
 impl Maker for BreakingSentinel {
@@ -141,7 +166,7 @@ impl Maker for BreakingSentinel {
             FaultKind::Depose => self.depose(rng).await,
             FaultKind::Sentinel => self.stop_sentinel(rng).await,
             FaultKind::Stop => {
-                let (master, _) = self.watched.settled().await?;
+                let (master, _) = self.settled().await?;
                 let time = stop_time(rng);
                 master.stop()?;
                 sleep(time).await;
@@ -149,15 +174,15 @@ impl Maker for BreakingSentinel {
                 Ok(format!("the master for {} ms; {}", time.as_millis(), self.heal(rng).await?))
             }
             FaultKind::FlushAll => {
-                self.watched.settled().await?.0.flushall().await?;
+                self.settled().await?.0.flushall().await?;
                 Ok(String::new())
             }
             FaultKind::ScriptFlush => {
-                self.watched.settled().await?.0.script_flush().await?;
+                self.settled().await?.0.script_flush().await?;
                 Ok(String::new())
             }
             FaultKind::ClientKill => {
-                let killed = self.watched.settled().await?.0.client_kill_all().await?;
+                let killed = self.settled().await?.0.client_kill_all().await?;
                 Ok(format!("{killed} connections"))
             }
             _ => Err(Failed::Words(format!("{fault} does not happen to a master with Sentinels"))),
