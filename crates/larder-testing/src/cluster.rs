@@ -107,6 +107,31 @@ impl Cluster {
         .await
     }
 
+    /// As [`serving`](Self::serving), and waits until each primary has so many replicas again.
+    ///
+    /// # Errors
+    ///
+    /// Not within a minute.
+    pub async fn settled(&self, replicas: u16) -> Result<(), ServerError> {
+        self.serving().await?;
+        let deadline = Instant::now() + AGREEMENT;
+        for node in self.nodes.iter().filter(|node| node.pid().is_some()) {
+            loop {
+                let replication = node.info("replication").await.unwrap_or_default();
+                let is = |field: &str, wanted: &str| replication.get(field).is_some_and(|found| found == wanted);
+                if is("role", "slave") || is("connected_slaves", &replicas.to_string()) {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    let what = "a primary has lost its replicas";
+                    return Err(ServerError::Machine { what, error: Error::from(ErrorKind::TimedOut) });
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
+    }
+
     async fn until(&self, what: &'static str, holds: impl AsyncFn(&Server) -> bool) -> Result<(), ServerError> {
         let deadline = Instant::now() + AGREEMENT;
         for node in self.nodes.iter().filter(|node| node.pid().is_some()) {
@@ -154,6 +179,32 @@ impl Cluster {
         Err(ServerError::Machine { what: "no node has the slot", error: Error::from(ErrorKind::NotFound) })
     }
 
+    /// The number of a running node that is the replica of this primary, as that node says. `None`: there is none.
+    pub async fn replica_of(&self, primary: usize) -> Option<usize> {
+        let port = self.nodes.get(primary)?.port()?.to_string();
+        for (place, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.pid().is_some()) {
+            let replication = node.info("replication").await.unwrap_or_default();
+            if replication.get("master_port") == Some(&port) {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    /// The slot of a key.
+    ///
+    /// # Errors
+    ///
+    /// The first node does not answer.
+    pub async fn slot_of(&self, key: &str) -> Result<u16, ServerError> {
+        let first = self.nodes.first().ok_or(ServerError::Down)?;
+        let reply = first.command(&["CLUSTER", "KEYSLOT", key]).await?;
+        match reply.int().and_then(|slot| u16::try_from(slot).ok()) {
+            Some(slot) => Ok(slot),
+            None => Err(ServerError::Refused { command: "CLUSTER".to_owned(), reply }),
+        }
+    }
+
     /// Makes this replica the primary, gracefully, and waits until it is.
     ///
     /// # Errors
@@ -195,7 +246,7 @@ impl Cluster {
         accepted(&self.nodes[from], &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target]).await
     }
 
-    /// Moves these keys of a slot that is being moved.
+    /// Moves these keys of a slot that is being moved. A key that is on the other node already, because a client has sent ASKING, is replaced.
     ///
     /// # Errors
     ///
@@ -205,7 +256,8 @@ impl Cluster {
             return Ok(());
         }
         let port = self.nodes[to].port().unwrap_or_default().to_string();
-        let words = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"].map(|word| word.as_bytes().to_vec());
+        let words =
+            ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "REPLACE", "KEYS"].map(|word| word.as_bytes().to_vec());
         let command: Vec<Vec<u8>> = words.into_iter().chain(keys.iter().cloned()).collect();
         accepted(&self.nodes[from], &command).await
     }

@@ -11,7 +11,10 @@
 //! The proxy works on bytes, in chunks of up to 16 KiB whose borders mean nothing. It closes a connection in the way a process does that
 //! ends. To imitate a machine that crashes, use [`Fault::Blackhole`].
 
+mod announced;
+
 use crate::server::{Endpoint, Server, Stream};
+use announced::Announced;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -163,6 +166,7 @@ struct Script {
     upstream: watch::Sender<Upstream>,
     to_server: watch::Sender<Fault>,
     to_client: watch::Sender<Fault>,
+    announced: watch::Sender<Arc<Announced>>,
     probes: watch::Sender<()>,
 }
 
@@ -177,6 +181,7 @@ impl Proxy {
             upstream: watch::Sender::new(upstream.into()),
             to_server: watch::Sender::default(),
             to_client: watch::Sender::default(),
+            announced: watch::Sender::default(),
             probes: watch::Sender::default(),
         });
         let shared = script.clone();
@@ -201,6 +206,13 @@ impl Proxy {
     /// Leads new connections to another server, as an address does after a failover. Open connections stay with their server.
     pub fn redirect(&self, upstream: impl Into<Upstream>) {
         self.script.upstream.send_replace(upstream.into());
+    }
+
+    /// From now on a client is told another port of 127.0.0.1 in the place of each first one: where a node of a cluster says on which nodes the slots
+    /// are (CLUSTER SLOTS, MOVED, ASK), and where a Sentinel says which server is the master. So clients go through proxies there, too. Faults happen to
+    /// the bytes after that.
+    pub fn announce(&self, ports: &[(u16, u16)]) {
+        self.script.announced.send_replace(Arc::new(Announced::new(ports)));
     }
 
     /// Closes all open connections, on both sides, and returns when they are closed.
@@ -257,9 +269,10 @@ async fn carry(client: Stream, script: Arc<Script>) {
     };
     let (client_reader, client_writer) = tokio::io::split(client);
     let (server_reader, server_writer) = tokio::io::split(server);
+    let announced = script.announced.subscribe();
     tokio::select! {
-        () = pump(client_reader, server_writer, to_server, probes()) => {}
-        () = pump(server_reader, client_writer, to_client, probes()) => {}
+        () = pump(client_reader, server_writer, to_server, None, probes()) => {}
+        () = pump(server_reader, client_writer, to_client, Some(announced), probes()) => {}
     }
 }
 
@@ -278,6 +291,7 @@ async fn pump(
     from: impl AsyncRead + Unpin,
     to: impl AsyncWrite + Unpin,
     faults: watch::Receiver<Fault>,
+    announced: Option<watch::Receiver<Arc<Announced>>>,
     probes: watch::Receiver<()>,
 ) {
     let (queue, parcels) = mpsc::channel(DELAYED);
@@ -285,7 +299,7 @@ async fn pump(
     tokio::pin!(writing);
     tokio::select! {
         () = &mut writing => return,
-        () = read(from, faults, probes, queue) => {}
+        () = read(from, faults, announced, probes, queue) => {}
     }
     writing.await;
 }
@@ -293,6 +307,7 @@ async fn pump(
 async fn read(
     mut from: impl AsyncRead + Unpin,
     mut faults: watch::Receiver<Fault>,
+    announced: Option<watch::Receiver<Arc<Announced>>>,
     probes: watch::Receiver<()>,
     queue: mpsc::Sender<Parcel>,
 ) {
@@ -302,6 +317,9 @@ async fn read(
         // An error counts as the end of the connection.
         let length = from.read(&mut bytes).await.unwrap_or(0);
         bytes.truncate(length);
+        if let Some(announced) = &announced {
+            bytes = announced.borrow().told(bytes);
+        }
 
         while faults.has_changed().unwrap_or(false) || matches!(active.fault, Fault::Hold) {
             if faults.changed().await.is_err() {

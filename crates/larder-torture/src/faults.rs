@@ -1,18 +1,22 @@
 //! The faults, and how they are made.
 
+mod cluster;
 mod failover;
 mod kind;
 mod network;
 mod pooler;
 mod postgres;
 mod redis;
+mod sentinel;
 mod upkeep;
 
+pub(crate) use cluster::BreakingCluster;
 pub(crate) use kind::{FaultKind, To, parse};
 pub(crate) use network::Network;
 pub(crate) use pooler::Pooler;
 pub(crate) use postgres::BreakingPostgres;
 pub(crate) use redis::BreakingRedis;
+pub(crate) use sentinel::BreakingSentinel;
 pub(crate) use upkeep::Upkeep;
 
 use crate::postgres::SqlError;
@@ -95,10 +99,10 @@ mod tests {
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
-        let mut round: Vec<_> = draw(3).into_iter().take(18).map(|(_, fault)| fault).collect();
+        let mut round: Vec<_> = draw(3).into_iter().take(23).map(|(_, fault)| fault).collect();
         round.sort();
         round.dedup();
-        assert_eq!(round.len(), 18);
+        assert_eq!(round.len(), 23);
         assert!(Deck::new(&[], To::Server, 0..1, 1).next().is_none());
     }
 }

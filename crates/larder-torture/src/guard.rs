@@ -23,7 +23,8 @@ const CLEARING: Duration = Duration::from_secs(20);
 /// A server of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Role {
-    Redis,
+    /// The number of its port; 0: it has none.
+    Redis(u16),
     Primary,
     /// Follows the primary, until it takes over.
     Standby,

@@ -95,7 +95,10 @@ async fn find_within(server: &PostgresServer, time: Duration, probe: impl Fn()) 
 /// The cache that a key belongs to, and the letter of its kind.
 fn known(key: &[u8]) -> Option<(Kind, u8)> {
     [Kind::Instance, Kind::Policy].into_iter().find_map(|kind| {
-        let rest = key.strip_prefix(format!("{PREFIX}:{}:", cache_name(kind)).as_bytes())?;
+        let name = cache_name(kind);
+        // In a cluster the name is the hash tag.
+        let bases = [format!("{PREFIX}:{name}:"), format!("{PREFIX}:{{{name}}}:")];
+        let rest = bases.iter().find_map(|base| key.strip_prefix(base.as_bytes()))?;
         Some((kind, *rest.first()?))
     })
 }

@@ -2,7 +2,7 @@
 //! answer.
 //!
 //! ```text
-//!   coordinator ── servers, proxies, faults by the seed            run.rs, stage.rs, primary.rs, way.rs, faults.rs
+//!   coordinator ── servers, proxies, faults by the seed            run.rs, stage.rs, deployment.rs, primary.rs, way.rs, faults.rs
 //!     │ │  └────── witness: collects reports, has them judged      witness.rs ── checker.rs ── truth.rs, demands.rs
 //!     │ └───────── guard: cleans up if the coordinator is killed   guard.rs
 //!   crew ───────── one process per node, each behind a proxy       crew.rs, protocol.rs
@@ -11,6 +11,8 @@
 //!     │
 //!   source ─────── SQLite, with every state there ever was         source.rs, objects.rs
 //! ```
+//!
+//! On Redis objects are on one server, on a master that Sentinels watch, or in a cluster (deployment.rs).
 //!
 //! With `--feed` the source is a PostgreSQL database (ledger.rs), writers change it by plain SQL (writers.rs), and nodes follow it (node/follower.rs).
 //!
@@ -21,6 +23,7 @@ mod account;
 mod checker;
 mod crew;
 mod demands;
+mod deployment;
 mod failure;
 mod faults;
 mod guard;

@@ -15,6 +15,10 @@ pub(crate) enum Connector {
     Memory,
     /// On a Redis or Valkey server
     Redis,
+    /// On a Redis or Valkey master with a replica, that three Sentinels watch
+    RedisSentinel,
+    /// In a Redis or Valkey cluster of three primaries, each with a replica
+    RedisCluster,
     /// In a PostgreSQL database
     Postgres,
 }
@@ -24,21 +28,35 @@ impl Connector {
         match self {
             Self::Memory => "memory",
             Self::Redis => "redis",
+            Self::RedisSentinel => "redis-sentinel",
+            Self::RedisCluster => "redis-cluster",
             Self::Postgres => "postgres",
         }
+    }
+
+    /// Whether objects are on servers of Redis or Valkey.
+    pub(crate) fn is_redis(self) -> bool {
+        matches!(self, Self::Redis) || self.fails_over()
+    }
+
+    /// Whether another server takes the place of one that is down.
+    pub(crate) fn fails_over(self) -> bool {
+        matches!(self, Self::RedisSentinel | Self::RedisCluster)
     }
 
     /// The protections that can be switched off, and are missed then.
     fn protections(self, feed: bool) -> &'static [Protection] {
         use Protection::{
-            Deadline, Drain, Epoch, Fence, Generations, History, Journal, ReadCheck, SnapshotDifference, Ticket,
-            Validate, Version,
+            Deadline, Drain, Epoch, Fence, Generations, Grace, History, Journal, NeverAsk, ReadCheck,
+            SnapshotDifference, Ticket, Validate, Version,
         };
         match self {
             Self::Memory if feed => &[Deadline, SnapshotDifference],
             Self::Memory => &[Fence, Ticket, Version, Epoch],
             Self::Redis if feed => &[Deadline, SnapshotDifference],
             Self::Redis => &[Fence, Ticket, Journal, Version, Epoch, History, Validate],
+            Self::RedisSentinel => &[Grace, History],
+            Self::RedisCluster => &[NeverAsk, History],
             Self::Postgres => &[ReadCheck, Generations, Drain, Epoch, Ticket, Journal],
         }
     }
@@ -70,14 +88,14 @@ pub(crate) struct Options {
     /// How many processes [default: 3, in memory 1]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     nodes: Option<u32>,
-    /// How many tasks per process that change and forget objects, and read between that [default: 16, in memory 48, on postgres 6]
+    /// How many tasks per process that change and forget objects, and read between that [default: 16, in memory 48, with Sentinels and in a cluster 12, on postgres 6]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
     tasks: Option<u32>,
-    /// How many tasks per process that only read, as fast as answers come [default: 48, on postgres 6]
+    /// How many tasks per process that only read, as fast as answers come [default: 48, with Sentinels and in a cluster 24, on postgres 6]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=999))]
     readers: Option<u32>,
     /// Switches off a protection of the promises, to see that the checker finds it. In memory: fence, ticket, version or epoch. On redis also
-    /// journal, history or validate. On postgres: readcheck, generations, drain, epoch, ticket or journal. With --feed:
+    /// journal, history or validate. With Sentinels: grace or history. In a cluster: never-ask or history. On postgres: readcheck, generations, drain, epoch, ticket or journal. With --feed:
     /// deadline or snapshot-difference
     #[arg(long, value_name = "PROTECTION")]
     without: Option<String>,
@@ -131,6 +149,11 @@ impl Plan {
 fn revealing(connector: Connector, protection: Protection) -> Vec<FaultKind> {
     match (connector, protection) {
         (_, Protection::Journal) => vec![FaultKind::Drop, FaultKind::Stop, FaultKind::Cancel],
+        (Connector::RedisSentinel | Connector::RedisCluster, Protection::History) => {
+            vec![FaultKind::Kill, FaultKind::Cancel]
+        }
+        (_, Protection::Grace) => vec![FaultKind::Failover, FaultKind::Cancel],
+        (_, Protection::NeverAsk) => vec![FaultKind::Move, FaultKind::Cancel],
         (_, Protection::History) => vec![FaultKind::Snapshot, FaultKind::Cancel],
         (_, Protection::Deadline) => vec![FaultKind::Pause, FaultKind::Drop, FaultKind::Cancel],
         (_, Protection::Generations) => vec![FaultKind::Turn, FaultKind::Cancel],
@@ -156,12 +179,18 @@ impl Options {
         if self.pooler && !self.feed && self.connector != Connector::Postgres {
             return Err(Failure::Usage("--pooler is for --connector postgres and for --feed".to_owned()));
         }
+        if self.feed && self.connector.fails_over() {
+            let name = self.connector.name();
+            return Err(Failure::Usage(format!(
+                "--feed is not for --connector {name}: give redis, memory or postgres"
+            )));
+        }
         let there = self.connector.protections(self.feed);
         if let Some(protection) = without.filter(|protection| !there.contains(protection)) {
             let (connector, name) = (self.connector.name(), protection.name());
             let known: Vec<&str> = there.iter().map(|protection| protection.name()).collect();
             return Err(Failure::Usage(format!(
-                "--without: the {connector} connector does not need `{name}`; it has {}",
+                "--without: with --connector {connector} there is no `{name}` to switch off; there are {}",
                 known.join(", ")
             )));
         }
@@ -208,15 +237,17 @@ impl Options {
             Connector::Memory => (48, 48),
             Connector::Redis if self.feed => (6, 12),
             Connector::Redis => (16, 48),
+            Connector::RedisSentinel | Connector::RedisCluster => (12, 24),
             Connector::Postgres => (6, 6),
         };
         let (tasks, readers) = (self.tasks.unwrap_or(tasks), self.readers.unwrap_or(readers));
-        // What is found after a crash is what was stored before it. So the nodes must have come back when the next crash comes.
-        let hits_between =
-            if without == Some(Protection::Epoch) && self.connector == Connector::Postgres { 200 } else { 0 };
+        // What is found after a crash or a failover is what was stored before it. So the nodes must have come back when the next crash comes.
+        let crashes = without == Some(Protection::Epoch) && self.connector == Connector::Postgres;
+        let hits_between = if crashes || self.connector.fails_over() { 200 } else { 0 };
         // A server that is slow, as on a busy machine, would keep the breakers open, and an open breaker hides what is to be found.
+        // Where servers are killed and not stopped, nobody has to wait for a time-out to notice.
         let outages = [Protection::Journal, Protection::History, Protection::Deadline];
-        let patient = without.is_some_and(|protection| !outages.contains(&protection));
+        let patient = without.is_some_and(|protection| self.connector.fails_over() || !outages.contains(&protection));
         let mut again = format!(
             "larder-torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {tasks} --readers {readers}",
             self.connector.name(),

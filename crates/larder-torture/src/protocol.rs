@@ -22,6 +22,10 @@ pub(crate) enum Store {
     Memory,
     /// The socket of the proxy.
     Redis(PathBuf),
+    /// The ports of the proxies to the Sentinels.
+    Sentinels(Vec<u16>),
+    /// The ports of the proxies to the nodes of a cluster.
+    Cluster(Vec<u16>),
     Postgres {
         /// What a client connects with: keys and values as libpq takes them.
         dsn: String,

@@ -1,8 +1,11 @@
 //! A run from beginning to end: sets everything up, makes the faults, and ends with the first impossible answer, or when everything has come
 //! to rest.
 
+use crate::deployment::Deployment;
 use crate::failure::Failure;
-use crate::faults::{BreakingPostgres, BreakingRedis, Deck, Maker, Network, To, Upkeep};
+use crate::faults::{
+    BreakingCluster, BreakingPostgres, BreakingRedis, BreakingSentinel, Deck, Maker, Network, To, Upkeep,
+};
 use crate::output;
 use crate::plan::{Connector, Options, Plan};
 use crate::protocol::{Order, now};
@@ -78,23 +81,36 @@ impl Stage {
         let Served { redis, primary, pooler } = &self.served;
         let (crew, guard, news) = (&self.crew, &self.guard, &self.news);
         let lull = Lull { hits: plan.hits_between, shared: Some(self.shared.clone()) };
-        if let Some(server) = redis {
-            let breaking = BreakingRedis::new(server.clone(), crew.clone(), guard.clone());
-            let deck = Deck::new(&plan.faults_of(Connector::Redis), To::Server, plan.calm.clone(), plan.seed);
-            streams.spawn(stream(breaking, "Redis", deck, lull.clone(), stopped.clone(), news.clone()));
+        let deck = || Deck::new(&plan.faults_of(plan.connector), To::Server, plan.calm.clone(), plan.seed);
+        let about = |of| About { of, connector: plan.connector, lull: lull.clone(), news: news.clone() };
+        match redis {
+            None => {}
+            Some(Deployment::One(server)) => {
+                let breaking = BreakingRedis::new(server.clone(), crew.clone(), guard.clone());
+                streams.spawn(stream(breaking, about("Redis"), deck(), stopped.clone()));
+            }
+            Some(Deployment::Watched(watched)) => {
+                let breaking = BreakingSentinel::new(watched.clone(), guard.clone());
+                streams.spawn(stream(breaking, about("Redis"), deck(), stopped.clone()));
+            }
+            Some(Deployment::Cluster(cluster)) => {
+                let breaking = BreakingCluster::new(cluster.clone(), guard.clone());
+                streams.spawn(stream(breaking, about("cluster"), deck(), stopped.clone()));
+            }
         }
         if let Some(primary) = primary {
             let breaking = BreakingPostgres::new(primary.clone(), pooler.clone(), crew.clone(), guard.clone());
             let deck =
                 Deck::new(&plan.faults_of(Connector::Postgres), To::Server, plan.calm.clone(), plan.seed ^ 0xDA7A);
-            streams.spawn(stream(breaking, "PostgreSQL", deck, lull.clone(), stopped.clone(), news.clone()));
+            streams.spawn(stream(breaking, about("PostgreSQL"), deck, stopped.clone()));
             let deck = Deck::new(&plan.faults, To::Upkeep, UPKEEP, plan.seed ^ 0x70B5);
             let upkeep = Upkeep::new(primary.clone());
-            streams.spawn(stream(upkeep, "tables", deck, Lull::none(), stopped.clone(), news.clone()));
+            let about = About { lull: Lull::none(), ..about("tables") };
+            streams.spawn(stream(upkeep, about, deck, stopped.clone()));
         }
         let network = Network::new(crew.clone(), pooler.clone());
         let deck = Deck::new(&plan.faults, To::Network, plan.calm.clone(), plan.seed ^ 0x5EED);
-        streams.spawn(stream(network, "network", deck, lull, stopped, news.clone()));
+        streams.spawn(stream(network, about("network"), deck, stopped));
 
         let end = tokio::time::Instant::now() + plan.time;
         let mut ticks = tokio::time::interval(Duration::from_millis(200));
@@ -215,22 +231,30 @@ impl Lull {
     }
 }
 
+/// What is common to all faults of a stream.
+struct About {
+    /// What the faults happen to, for people.
+    of: &'static str,
+    connector: Connector,
+    lull: Lull,
+    news: UnboundedSender<News>,
+}
+
 /// Makes faults of something one after the other, with pauses between, until it is told to stop. Each fault is undone before the next, and before the end.
 async fn stream(
     maker: impl Maker,
-    of: &'static str,
+    about: About,
     mut deck: Deck,
-    lull: Lull,
     mut stopped: watch::Receiver<bool>,
-    news: UnboundedSender<News>,
 ) -> Result<(), String> {
+    let About { of, connector, lull, news } = about;
     while let Some((calm, kind)) = deck.next() {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
             ((), ()) = async { tokio::join!(tokio::time::sleep(calm), lull.pass()) } => {}
         }
         let begun = now();
-        if kind.loses_data() {
+        if kind.loses_data(connector) {
             let _ = news.send(News::LosesFrom(begun));
         }
         let said = maker
@@ -238,7 +262,7 @@ async fn stream(
             .await
             .map_err(|error| format!("the fault `{kind}` could not be made: {error}"))?;
         let ended = now();
-        if kind.loses_data() {
+        if kind.loses_data(connector) {
             let _ = news.send(News::LossOver(ended));
         }
         let _ = news.send(News::Fault { kind, said: format!("({of}) {said}"), begun, ended });

@@ -1,9 +1,10 @@
 //! Everything that a run needs: its servers, the source, the ways to them, the witness, and the nodes.
 
 use crate::crew::Crew;
+use crate::deployment::Deployment;
 use crate::failure::Failure;
 use crate::faults::{FaultKind, Pooler};
-use crate::guard::{Guard, Role};
+use crate::guard::Guard;
 use crate::ledger::{self, Ledger};
 use crate::node;
 use crate::objects::Kind;
@@ -16,7 +17,6 @@ use crate::witness::{self, News, Record, Shared, Word};
 use crate::writers::Writers;
 use crate::{leftovers, postgres};
 use larder_testing::proxy::Proxy;
-use larder_testing::server::{Server, ServerBinary, ServerOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(crate) fn problem(error: impl std::fmt::Display) -> Failure {
 /// The servers of a run.
 #[derive(Default)]
 pub(crate) struct Served {
-    pub(crate) redis: Option<Arc<Server>>,
+    pub(crate) redis: Option<Deployment>,
     pub(crate) primary: Option<Arc<Primary>>,
     /// Between one node and the primary.
     pub(crate) pooler: Option<Arc<Pooler>>,
@@ -38,17 +38,7 @@ pub(crate) struct Served {
 impl Served {
     /// Starts the servers, and tells the guard.
     async fn start(plan: &Plan, guard: &Arc<Guard>) -> Result<Self, Failure> {
-        let mut served = Self::default();
-        if plan.connector == Connector::Redis {
-            let binary = match &plan.server {
-                Some(path) if !plan.feed => ServerBinary::at(path).map_err(problem)?,
-                _ => larder_testing::server::required().map_err(problem)?.remove(0),
-            };
-            let server = Server::start(&binary, ServerOptions::default().persistent()).await.map_err(problem)?;
-            guard.folder_of(server.socket());
-            guard.server(Role::Redis, server.pid());
-            served.redis = Some(Arc::new(server));
-        }
+        let mut served = Self { redis: Deployment::start(plan, guard).await.map_err(problem)?, ..Self::default() };
         if plan.needs_postgres() {
             let primary = Primary::start(plan, guard).await.map_err(problem)?;
             if plan.pooler {
@@ -65,8 +55,8 @@ impl Served {
         let mut ways = Vec::new();
         for place in 0..plan.nodes {
             let mut way = Way::default();
-            if let Some(server) = &self.redis {
-                way.redis = Some(Proxy::start(&**server).await?);
+            if let Some(servers) = &self.redis {
+                way.redis = servers.way().await?;
             }
             match (&self.pooler, &self.primary) {
                 (Some(pooler), _) if place + 1 == plan.nodes => {
@@ -92,6 +82,8 @@ impl Served {
     fn store(&self, plan: &Plan) -> Store {
         match (plan.connector, &self.primary) {
             (Connector::Redis, _) => Store::Redis(PathBuf::new()),
+            (Connector::RedisSentinel, _) => Store::Sentinels(Vec::new()),
+            (Connector::RedisCluster, _) => Store::Cluster(Vec::new()),
             (Connector::Postgres, Some(primary)) => Store::Postgres { dsn: String::new(), direct: primary.dsn() },
             _ => Store::Memory,
         }
@@ -105,8 +97,10 @@ impl Served {
     /// What is left on the servers that should not be there. `crew`: whose sessions may be half open.
     pub(crate) async fn leftovers(&self, crew: &Crew) -> Result<Vec<String>, Failure> {
         let mut left = Vec::new();
-        if let Some(server) = &self.redis {
-            left.extend(leftovers::find(server).await.map_err(problem)?);
+        if let Some(servers) = &self.redis {
+            for server in servers.serving().await.map_err(problem)? {
+                left.extend(leftovers::find(server).await.map_err(problem)?);
+            }
         }
         if let Some(primary) = &self.primary {
             let probe = || crew.ways().flat_map(|(_, way)| way.proxies()).for_each(Proxy::probe);

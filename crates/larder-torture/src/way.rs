@@ -1,5 +1,6 @@
 //! The way of one node to its servers, through proxies of its own: there the faults of the network happen.
 
+use crate::deployment::Deployment;
 use crate::postgres;
 use crate::protocol::{Setup, Store, Truth};
 use larder_testing::proxy::Proxy;
@@ -7,7 +8,8 @@ use larder_testing::proxy::Proxy;
 /// The proxies of one node.
 #[derive(Default)]
 pub(crate) struct Way {
-    pub(crate) redis: Option<Proxy>,
+    /// One for each server of a deployment.
+    pub(crate) redis: Vec<Proxy>,
     /// One for each host that the node knows.
     pub(crate) postgres: Vec<Proxy>,
     /// Whether the latter lead to the pooler.
@@ -23,8 +25,10 @@ impl Way {
     pub(crate) fn applied_to(&self, mut setup: Setup) -> Setup {
         setup.pooled = self.pooled;
         let dsn = postgres::through(&self.postgres);
-        match (&mut setup.store, &self.redis) {
+        match (&mut setup.store, self.redis.first()) {
             (Store::Redis(socket), Some(proxy)) => proxy.socket().clone_into(socket),
+            (Store::Sentinels(ports), _) => *ports = Deployment::asked(&self.redis, true),
+            (Store::Cluster(ports), _) => *ports = Deployment::asked(&self.redis, false),
             (Store::Postgres { dsn: own, .. }, _) => own.clone_from(&dsn),
             _ => {}
         }

@@ -85,6 +85,24 @@ fn several_faults(summary: &Value) -> Result<(), String> {
     if faults < 4 { Err(format!("{faults} kinds of faults")) } else { Ok(()) }
 }
 
+/// The faults of a failover, and as many of the others as there is time for.
+#[test]
+fn failovers_are_clean() {
+    for (connector, faults) in [
+        ("redis-sentinel", "kill,failover,depose,clients,slow,drop,cancel"),
+        ("redis-cluster", "kill,failover,depose,move,clients,slow,drop,cancel"),
+    ] {
+        clean(&["--connector", connector, "--faults", faults], 14, |summary| {
+            assert_eq!(summary["leaks"], serde_json::json!([]));
+            more_than(500, summary, &["reads"])?;
+            more_than(50, summary, &["hits", "deferred", "applied"])?;
+            let failovers = ["kill", "failover", "depose", "move"];
+            let made: u64 = failovers.iter().filter_map(|fault| summary["faults"][*fault].as_u64()).sum();
+            if made == 0 { Err("no failover".to_owned()) } else { Ok(()) }
+        });
+    }
+}
+
 #[test]
 fn postgres_is_clean_under_every_fault() {
     clean(&["--connector", "postgres"], 8, |summary| {
@@ -171,6 +189,16 @@ fn each_protection_of_the_redis_connector_is_missed() {
 }
 
 #[test]
+fn each_protection_of_a_failover_is_missed() {
+    for protection in ["grace", "history"] {
+        is_found("redis-sentinel", protection);
+    }
+    for protection in ["never-ask", "history"] {
+        is_found("redis-cluster", protection);
+    }
+}
+
+#[test]
 fn each_protection_of_the_memory_connector_is_missed() {
     for protection in ["fence", "ticket", "version", "epoch"] {
         is_found("memory", protection);
@@ -238,6 +266,9 @@ fn what_cannot_be_meant_is_told_clearly() {
         2,
         &["`fence`", "deadline, snapshot-difference"],
     );
+    refused(&["--connector", "redis-sentinel", "--without", "never-ask"], 2, &["redis-sentinel", "grace, history"]);
+    refused(&["--connector", "redis-cluster", "--faults", "sentinel"], 2, &["`failover`, `depose`, `move`"]);
+    refused(&["--connector", "redis-cluster", "--feed"], 2, &["--feed", "redis-cluster"]);
     refused(&["--pooler"], 2, &["--pooler", "--connector postgres", "--feed"]);
     refused(&["--connector", "postgres", "--faults", "pooler"], 2, &["`pooler`", "--pooler"]);
     refused(&["--feed", "--without", "epoch"], 2, &["`epoch`", "deadline, snapshot-difference"]);

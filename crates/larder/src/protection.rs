@@ -45,11 +45,15 @@ pub enum Protection {
     Ring,
     /// Tiers: after a failover, a cache is in use again only when the memory of every node that followed the old server is no longer valid.
     SettleWait,
+    /// Sentinel: nothing is read from a promoted master, or applied there, before every node has left the one before.
+    Grace,
+    /// Cluster: where a slot is on its way, the node that it goes to is not asked.
+    NeverAsk,
 }
 
 impl Protection {
     /// All protections.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Fence,
         Self::Ticket,
         Self::Journal,
@@ -66,6 +70,8 @@ impl Protection {
         Self::AckOrder,
         Self::Ring,
         Self::SettleWait,
+        Self::Grace,
+        Self::NeverAsk,
     ];
 
     /// The name of the protection in scripts and on the command line.
@@ -88,6 +94,8 @@ impl Protection {
             Self::AckOrder => "ack-order",
             Self::Ring => "ring",
             Self::SettleWait => "settle-wait",
+            Self::Grace => "grace",
+            Self::NeverAsk => "never-ask",
         }
     }
 }

@@ -112,6 +112,48 @@ impl Watched {
         sentinel.accepted(&["SENTINEL", "FAILOVER", Watched::NAME]).await.map(drop)
     }
 
+    /// Which of both servers is the master now, and which the other one, as all Sentinels say that run. `None`: they do not agree, or do not answer, or
+    /// one of them takes the master to be down or is failing over.
+    pub async fn named(&self) -> Option<(&Server, &Server)> {
+        let mut named = None;
+        for sentinel in self.sentinels.iter().filter(|sentinel| sentinel.pid().is_some()) {
+            let master = of_master(sentinel).await.ok()?;
+            let is_named = |server: &&Server| is(&master, "port", &server.port().unwrap_or_default().to_string());
+            if !is(&master, "flags", "master") {
+                return None;
+            }
+            let server = [&self.master, &self.replica].into_iter().find(is_named)?;
+            if *named.get_or_insert(server.port()) != server.port() {
+                return None;
+            }
+        }
+        let named = named?;
+        Some(if self.master.port() == named { (&self.master, &self.replica) } else { (&self.replica, &self.master) })
+    }
+
+    /// Waits until all Sentinels name the same server, this server is a master, and the other one follows it. Returns both. To be called when all servers
+    /// run.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::NoAnswer`]: not within a minute.
+    pub async fn settled(&self) -> Result<(&Server, &Server), ServerError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some((master, replica)) = self.named().await
+                && let (Ok(first), Ok(second)) = (master.info("replication").await, replica.info("replication").await)
+                && first.get("role").is_some_and(|role| role == "master")
+                && second.get("master_link_status").is_some_and(|link| link == "up")
+            {
+                return Ok((master, replica));
+            }
+            if Instant::now() > deadline {
+                return Err(no_answer(&["SENTINEL"])(ErrorKind::TimedOut.into()));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until every Sentinel names this server as the master, and has heard of the failover that made it one.
     ///
     /// # Errors

@@ -14,6 +14,11 @@ pub(crate) enum FaultKind {
     ClientKill,
     MaxMemory,
     MisConf,
+    Failover,
+    Depose,
+    Sentinel,
+    Move,
+    Outage,
     Crash,
     Restart,
     Freeze,
@@ -48,7 +53,7 @@ pub(crate) enum To {
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 33] = [
         Self::Kill,
         Self::Snapshot,
         Self::Stop,
@@ -57,6 +62,11 @@ impl FaultKind {
         Self::ClientKill,
         Self::MaxMemory,
         Self::MisConf,
+        Self::Failover,
+        Self::Depose,
+        Self::Sentinel,
+        Self::Move,
+        Self::Outage,
         Self::Crash,
         Self::Restart,
         Self::Freeze,
@@ -87,13 +97,11 @@ impl FaultKind {
                 connector != Connector::Memory || feed
             }
             Self::Gap | Self::Pause => feed,
-            Self::Snapshot
-            | Self::FlushAll
-            | Self::ScriptFlush
-            | Self::ClientKill
-            | Self::MaxMemory
-            | Self::MisConf
-            | Self::Corrupt => connector == Connector::Redis,
+            Self::FlushAll | Self::ScriptFlush | Self::ClientKill | Self::Corrupt => connector.is_redis(),
+            Self::Snapshot | Self::MaxMemory | Self::MisConf => connector == Connector::Redis,
+            Self::Failover | Self::Depose => connector.fails_over(),
+            Self::Sentinel => connector == Connector::RedisSentinel,
+            Self::Move | Self::Outage => connector == Connector::RedisCluster,
             Self::Crash
             | Self::Restart
             | Self::Freeze
@@ -118,6 +126,11 @@ impl FaultKind {
             Self::ClientKill => "clientkill",
             Self::MaxMemory => "maxmemory",
             Self::MisConf => "misconf",
+            Self::Failover => "failover",
+            Self::Depose => "depose",
+            Self::Sentinel => "sentinel",
+            Self::Move => "move",
+            Self::Outage => "outage",
             Self::Crash => "crash",
             Self::Restart => "restart",
             Self::Freeze => "freeze",
@@ -143,7 +156,9 @@ impl FaultKind {
 
     pub(crate) fn what(self) -> &'static str {
         match self {
-            Self::Kill => "kill -9 of the server, which starts again empty",
+            Self::Kill => {
+                "kill -9 of the server, which starts again empty; of a master or a primary, whose replica may lack the last writes and takes over"
+            }
             Self::Snapshot => "kill -9 of the server, which starts again from a snapshot taken before",
             Self::Stop => "SIGSTOP of the server, for moments, or until every breaker has opened",
             Self::FlushAll => "FLUSHALL",
@@ -151,6 +166,11 @@ impl FaultKind {
             Self::ClientKill => "CLIENT KILL of every connection",
             Self::MaxMemory => "maxmemory below what is used, with each eviction policy in turn",
             Self::MisConf => "snapshots that fail, so that the server takes no writes (MISCONF)",
+            Self::Failover => "a failover while the master, or the primary, is in good health",
+            Self::Depose => "SIGSTOP of a master, or of a primary, that goes on once another one has its place",
+            Self::Sentinel => "kill -9 or SIGSTOP of one of the Sentinels",
+            Self::Move => "a slot that moves to another primary while its cache is in use, and perhaps back",
+            Self::Outage => "kill -9 of all nodes of a cluster, which start again empty",
             Self::Crash => "kill -9 of one session of PostgreSQL, which then recovers with empty cache tables",
             Self::Restart => "a fast or immediate shutdown of PostgreSQL, which starts again",
             Self::Freeze => "SIGSTOP of one session of PostgreSQL",
@@ -184,6 +204,11 @@ impl FaultKind {
             | Self::ClientKill
             | Self::MaxMemory
             | Self::MisConf
+            | Self::Failover
+            | Self::Depose
+            | Self::Sentinel
+            | Self::Move
+            | Self::Outage
             | Self::Crash
             | Self::Restart
             | Self::Freeze
@@ -207,11 +232,24 @@ impl FaultKind {
         }
     }
 
+    /// Whether a server does not answer for a while, so that another one has to take its place.
+    pub(crate) fn ends_a_server(self) -> bool {
+        matches!(self, Self::Kill | Self::Stop | Self::Depose | Self::Outage)
+    }
+
     /// Whether the fault may lose data, and with it versions and floors.
-    pub(crate) fn loses_data(self) -> bool {
+    pub(crate) fn loses_data(self, connector: Connector) -> bool {
+        // A server that stops for long is replaced.
+        if self == Self::Stop {
+            return connector.fails_over();
+        }
         matches!(
             self,
             Self::Kill
+                | Self::Failover
+                | Self::Depose
+                | Self::Move
+                | Self::Outage
                 | Self::Snapshot
                 | Self::FlushAll
                 | Self::MaxMemory

@@ -60,8 +60,10 @@ impl Maker for Network {
         let only = rng.bool().then(|| rng.usize(..places));
         // One server, or both, where a node has two.
         let which = if fault == FaultKind::Corrupt { 1 } else { rng.u8(..3) };
+        // One of several servers of Redis, or all.
+        let one = rng.bool().then(|| rng.usize(..64));
         let ways = self.crew.ways().filter(|(place, _)| only.is_none_or(|only| only == *place));
-        let proxies: Vec<&Proxy> = ways.flat_map(|(_, way)| to_server(way, which)).collect();
+        let proxies: Vec<&Proxy> = ways.flat_map(|(_, way)| to_server(way, which, one)).collect();
         let whom = only.map_or_else(|| "all nodes".to_owned(), |place| format!("node {}", self.crew.node_at(place)));
         let directions = match rng.u8(..3) {
             0 => &[Direction::ToServer][..],
@@ -136,11 +138,12 @@ impl Maker for Network {
     }
 }
 
-/// The proxies to one of the servers, or to all.
-fn to_server(way: &Way, which: u8) -> Vec<&Proxy> {
-    match (which, &way.redis) {
-        (0, Some(_)) => way.postgres.iter().collect(),
-        (1, Some(redis)) => vec![redis],
+/// The proxies to one of the servers, or to all. `one`: to which of several servers of Redis.
+fn to_server(way: &Way, which: u8, one: Option<usize>) -> Vec<&Proxy> {
+    match (which, way.redis.as_slice(), one) {
+        (0, [_, ..], _) if !way.postgres.is_empty() => way.postgres.iter().collect(),
+        (_, redis @ [_, _, ..], Some(one)) => redis.get(one % redis.len()).into_iter().collect(),
+        (1, [redis], _) => vec![redis],
         _ => way.proxies().collect(),
     }
 }

@@ -2,8 +2,9 @@
 
 use super::{Failed, FaultKind, Maker, moment, stop_time};
 use crate::crew::Crew;
-use crate::guard::{Guard, Role};
-use larder_testing::server::Server;
+use crate::deployment::role;
+use crate::guard::Guard;
+use larder_testing::server::{Reply, Server};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,25 +37,6 @@ pub(crate) struct BreakingRedis {
 impl BreakingRedis {
     pub(crate) fn new(server: Arc<Server>, crew: Arc<Crew>, guard: Arc<Guard>) -> Self {
         Self { server, crew, guard, policy: AtomicUsize::new(0) }
-    }
-
-    fn kill(&self) {
-        self.guard.server(Role::Redis, None);
-        self.server.kill();
-    }
-
-    async fn restart(&self) -> Result<(), Failed> {
-        self.server.restart().await?;
-        self.guard.server(Role::Redis, self.server.pid());
-        Ok(())
-    }
-
-    async fn command(&self, words: &[&str]) -> Result<(), Failed> {
-        use larder_testing::server::Reply;
-        match self.server.command(words).await? {
-            Reply::Error(error) => Err(Failed::Words(format!("{} was refused: {error}", words.join(" ")))),
-            _ => Ok(()),
-        }
     }
 
     fn snapshot(&self) -> PathBuf {
@@ -106,7 +88,7 @@ impl BreakingRedis {
 
     async fn save_until(&self, status: &str) -> Result<(), Failed> {
         let deadline = tokio::time::Instant::now() + SNAPSHOT;
-        self.command(&["BGSAVE"]).await?;
+        command(&self.server, &["BGSAVE"]).await?;
         loop {
             let state = self.server.info("persistence").await?;
             let is = |field: &str, value: &str| state.get(field).is_some_and(|found| found == value);
@@ -121,24 +103,59 @@ impl BreakingRedis {
     }
 }
 
+/// Kills a server, and tells the guard.
+pub(super) fn kill(guard: &Guard, server: &Server) {
+    guard.server(role(server), None);
+    server.kill();
+}
+
+/// Starts a server again, and tells the guard.
+pub(super) async fn restart(guard: &Guard, server: &Server) -> Result<(), Failed> {
+    server.restart().await?;
+    guard.server(role(server), server.pid());
+    Ok(())
+}
+
+pub(super) async fn command(server: &Server, words: &[&str]) -> Result<(), Failed> {
+    match server.command(words).await? {
+        Reply::Error(error) => Err(Failed::Words(format!("{} was refused: {error}", words.join(" ")))),
+        _ => Ok(()),
+    }
+}
+
+/// Lets a replica miss what its master answers from now on: stops the replica, and closes its connection. What the master had sent before lies in the
+/// replica's socket. Returns after how long; the replica is still stopped.
+pub(super) async fn fall_behind(
+    master: &Server,
+    replica: &Server,
+    rng: &mut fastrand::Rng,
+) -> Result<Duration, Failed> {
+    replica.stop()?;
+    command(master, &["CLIENT", "KILL", "TYPE", "replica"]).await?;
+    // Less than after which the replica counts as dead.
+    let time = moment(rng, 50..600);
+    sleep(time).await;
+    Ok(time)
+}
+
 impl Maker for BreakingRedis {
     async fn make(&self, fault: FaultKind, rng: &mut fastrand::Rng) -> Result<String, Failed> {
         match fault {
             FaultKind::Kill => {
-                self.kill();
+                kill(&self.guard, &self.server);
                 let down = moment(rng, 0..1_200);
                 sleep(down).await;
                 self.forget_snapshots()?;
-                self.restart().await?;
+                restart(&self.guard, &self.server).await?;
                 Ok(format!("down for {} ms", down.as_millis()))
             }
             FaultKind::Snapshot => {
-                self.command(&["SAVE"]).await?;
+                command(&self.server, &["SAVE"]).await?;
                 let age = moment(rng, 300..2_500);
                 sleep(age).await;
-                self.kill();
+                kill(&self.guard, &self.server);
                 sleep(moment(rng, 0..600)).await;
-                self.restart().await?;
+                restart(&self.guard, &self.server).await?;
                 Ok(format!("of {} ms before", age.as_millis()))
             }
             FaultKind::Stop => {

@@ -7,11 +7,11 @@ use crate::protocol::{Setup, Store, Truth};
 use larder::breaker::{BreakerOptions, Snapshot as BreakerSnapshot};
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::postgres::{Postgres, PostgresOptions};
-use larder::connector::redis::{Address, Redis, RedisOptions};
+use larder::connector::redis::{Address, Redis, RedisCluster, RedisConnector, RedisOptions, SentinelOptions};
 use larder::feed::{Feed, FeedOptions, FollowOptions};
 use larder::{Cache, Connector, Entry, LoadOptions, Schema};
+use larder_testing::server::Watched;
 use std::error::Error;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,15 @@ pub(crate) const PREFIX: &str = "torture";
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(6);
 const LAST_USE_AGE: Duration = Duration::from_secs(3);
 
+/// The same where another server takes the place of one that is down: what is stored must outlive that, or nothing that a failover leaves behind could
+/// be read.
+const MAX_AGE_OVER_FAILOVERS: Duration = Duration::from_secs(40);
+const LAST_USE_AGE_OVER_FAILOVERS: Duration = Duration::from_secs(20);
+
+/// How long nothing is used on a promoted master. These nodes are strict: where they reach no Sentinel, they leave the old master after three heartbeats, and
+/// half a second for the last answer. A busy machine may be late by more than what the default leaves.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// How long after its max age an instance is kept, to be served while its successor is loaded.
 pub(crate) const SERVE_EXPIRED: Duration = Duration::from_secs(2);
 
@@ -30,8 +39,8 @@ pub(crate) const SERVE_EXPIRED: Duration = Duration::from_secs(2);
 pub(crate) fn operation_timeout(connector: plan::Connector, patient: bool) -> Duration {
     match connector {
         _ if patient => Duration::from_secs(5),
-        plan::Connector::Memory | plan::Connector::Redis => Duration::from_millis(100),
         plan::Connector::Postgres => Duration::from_millis(500),
+        _ => Duration::from_millis(100),
     }
 }
 
@@ -55,8 +64,11 @@ pub(super) struct Caches {
 /// What the caches of this process are on: in its memory, if they are on no server.
 #[derive(Default)]
 struct Servers {
-    redis: Option<Redis>,
+    redis: Option<OnRedis>,
     postgres: Option<Postgres>,
+    /// Each has a breaker; in a cluster, one of its own.
+    connectors: Vec<Arc<RedisConnector>>,
+    failing_over: bool,
     /// What caches follow that are not in PostgreSQL.
     feed: Option<Feed>,
 }
@@ -68,12 +80,45 @@ fn hasten(breaker: &mut BreakerOptions) {
     breaker.ramp = Duration::from_millis(300);
 }
 
-fn redis(socket: &Path, setup: &Setup) -> Result<Redis, Box<dyn Error>> {
-    let mut options = RedisOptions::new(Address::Unix(socket.to_owned()))
+/// A server, or a master that Sentinels name, or a cluster.
+enum OnRedis {
+    Server(Redis),
+    Cluster(RedisCluster),
+}
+
+impl OnRedis {
+    fn connector(&self, schema: Schema) -> Result<RedisConnector, larder::OptionError> {
+        match self {
+            Self::Server(server) => server.connector(schema),
+            Self::Cluster(cluster) => cluster.connector(schema),
+        }
+    }
+}
+
+fn redis(address: Address, setup: &Setup) -> RedisOptions {
+    let mut options = RedisOptions::new(address)
         .prefix(PREFIX.to_owned())
         .operation_timeout(operation_timeout(plan::Connector::Redis, setup.patient));
     hasten(&mut options.breaker);
-    Ok(Redis::open(options)?)
+    options
+}
+
+fn local(port: u16) -> Address {
+    Address::Tcp { host: "127.0.0.1".to_owned(), port }
+}
+
+fn behind_sentinels(ports: &[u16], setup: &Setup) -> Result<Redis, Box<dyn Error>> {
+    let mut sentinels = SentinelOptions::new(Watched::NAME);
+    sentinels.hosts = ports.iter().copied().map(local).collect();
+    // Some nodes do not reach the Sentinels for a while. Only those that are strict leave the old master then.
+    (sentinels.strict, sentinels.grace) = (true, GRACE);
+    Ok(Redis::open(redis(local(0), setup).sentinel(sentinels))?)
+}
+
+fn in_cluster(ports: &[u16], setup: &Setup) -> Result<RedisCluster, Box<dyn Error>> {
+    let Some((first, others)) = ports.split_first() else { return Err("a cluster without nodes".into()) };
+    let others: Vec<Address> = others.iter().copied().map(local).collect();
+    Ok(RedisCluster::open(redis(local(*first), setup).cluster(others))?)
 }
 
 fn postgres(dsn: &str, setup: &Setup) -> Result<Postgres, Box<dyn Error>> {
@@ -92,7 +137,18 @@ impl Servers {
         let mut servers = Self::default();
         match &setup.store {
             Store::Memory => {}
-            Store::Redis(socket) => servers.redis = Some(redis(socket, setup)?),
+            Store::Redis(socket) => {
+                let options = redis(Address::Unix(socket.to_owned()), setup);
+                servers.redis = Some(OnRedis::Server(Redis::open(options)?));
+            }
+            Store::Sentinels(ports) => {
+                servers.redis = Some(OnRedis::Server(behind_sentinels(ports, setup)?));
+                servers.failing_over = true;
+            }
+            Store::Cluster(ports) => {
+                servers.redis = Some(OnRedis::Cluster(in_cluster(ports, setup)?));
+                servers.failing_over = true;
+            }
             Store::Postgres { dsn, .. } => {
                 servers.postgres = Some(postgres(dsn, setup)?);
                 return Ok(servers);
@@ -107,16 +163,23 @@ impl Servers {
     }
 
     fn breakers(&self) -> impl Iterator<Item = BreakerSnapshot> {
-        let redis = self.redis.iter().map(|redis| redis.breaker().snapshot());
+        let of_cluster = matches!(self.redis, Some(OnRedis::Cluster(_)));
+        let count = if of_cluster { self.connectors.len() } else { 1 };
+        let redis = self.connectors.iter().take(count).map(|connector| connector.breaker().snapshot());
         redis.chain(self.postgres.iter().map(|postgres| postgres.breaker().snapshot()))
     }
 
-    fn connector(&self, schema: Schema) -> Result<Arc<dyn Connector>, Box<dyn Error>> {
+    fn connector(&mut self, schema: Schema) -> Result<Arc<dyn Connector>, Box<dyn Error>> {
         let following = || FollowOptions::new().deadline(DEADLINE);
         Ok(match (&self.redis, &self.postgres, &self.feed) {
-            (Some(redis), _, None) => Arc::new(redis.connector(schema)?),
+            (Some(redis), _, None) => {
+                let connector = Arc::new(redis.connector(schema)?);
+                self.connectors.push(connector.clone());
+                connector
+            }
             (Some(redis), _, Some(feed)) => {
                 let shared = Arc::new(redis.connector(schema.clone())?);
+                self.connectors.push(shared.clone());
                 Arc::new(feed.follow(schema, shared, following())?)
             }
             (None, _, Some(feed)) => Arc::new(feed.memory(schema, MemoryOptions::default(), following())?),
@@ -129,9 +192,9 @@ impl Servers {
 impl Caches {
     pub(super) fn open(setup: &Setup) -> Result<Self, Failure> {
         let refused = |error: Box<dyn Error>| Failure::Problem(error.to_string());
-        let servers = Servers::open(setup).map_err(refused)?;
-        let instances = open(setup.node, &servers).map_err(refused)?;
-        let policies = open(setup.node, &servers).map_err(refused)?;
+        let mut servers = Servers::open(setup).map_err(refused)?;
+        let instances = open(setup.node, &mut servers).map_err(refused)?;
+        let policies = open(setup.node, &mut servers).map_err(refused)?;
         Ok(Self { instances, policies, servers })
     }
 
@@ -190,10 +253,14 @@ fn loading(node: u32) -> LoadOptions {
         .jitter(0.3)
 }
 
-fn open<E: Subject>(node: u32, servers: &Servers) -> Result<Cache<E>, Box<dyn Error>> {
+fn open<E: Subject>(node: u32, servers: &mut Servers) -> Result<Cache<E>, Box<dyn Error>> {
     let mut schema = Schema::of::<E>();
     if E::KIND == Kind::Instance {
-        schema = schema.ages(MAX_AGE, LAST_USE_AGE).loading(loading(node));
+        let (max_age, last_use_age) = match servers.failing_over {
+            true => (MAX_AGE_OVER_FAILOVERS, LAST_USE_AGE_OVER_FAILOVERS),
+            false => (MAX_AGE, LAST_USE_AGE),
+        };
+        schema = schema.ages(max_age, last_use_age).loading(loading(node));
     }
     Ok(Cache::new(servers.connector(schema.clone())?, schema)?)
 }

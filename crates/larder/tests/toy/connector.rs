@@ -227,7 +227,7 @@ impl Connector for ToyConnector {
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
         Answer::later(async move {
             let (guards, connection) = (self.0.guards(&object), self.0.link().generation());
-            let sent = self.send(true, &object, ticket).await.map(|fill| fill.stored);
+            let sent = self.send(true, &object, ticket).await;
             self.0.settle(connection, guards, sent).await
         })
     }
@@ -236,7 +236,7 @@ impl Connector for ToyConnector {
         Answer::later(async move {
             let (guards, connection) = (self.0.guards(&object), self.0.link().generation());
             let ticket = self.ticket().await;
-            let sent = self.send(true, &object, ticket).await.map(|fill| fill.stored);
+            let sent = self.send(true, &object, ticket).await;
             self.0.settle(connection, guards, sent).await
         })
     }

@@ -118,6 +118,10 @@ impl Route {
     }
 
     /// A node that says where the slot has moved is believed once. After any other error the cluster is asked, at the next attempt.
+    ///
+    /// # Cancellation
+    ///
+    /// If the future is dropped, the cluster is asked at the next attempt as well: whoever has waited for long enough drops it.
     async fn reach_primary(
         &self,
         topology: &Arc<Topology>,
@@ -125,19 +129,22 @@ impl Route {
         clock: &Clock,
     ) -> Result<(Connection, Driver), Trouble> {
         let mut node = topology.primary(slot).await?;
+        let mut doubted = Doubted { topology, holds: true };
         let mut moved = false;
         loop {
             let config = self.config.clone().address(node.address.clone());
             let dialer = self.dialer.named(node.name.as_deref());
             // The first command with a key is answered with MOVED if the slot is elsewhere.
             let trouble = match connect::reach(&config, &dialer, &self.spare, clock).await {
-                Ok(reached) => return Ok(reached),
+                Ok(reached) => {
+                    doubted.holds = false;
+                    return Ok(reached);
+                }
                 Err(trouble) => trouble,
             };
             match moved_to(&trouble).filter(|_| !moved) {
                 Some(to) => (node, moved) = (topology.moved(slot, &to), true),
                 None => {
-                    topology.doubt();
                     return Err(match trouble {
                         Trouble::Error { what, text } => {
                             Trouble::Error { what, text: format!("{}: {text}", node.address) }
@@ -186,6 +193,20 @@ impl Route {
         match &self.to {
             To::Master(sentinels) => self.dialer.dial(&sentinels.master().await?.address).await,
             To::Address | To::Slot { .. } => self.dialer.dial(&self.config.address).await,
+        }
+    }
+}
+
+/// Doubts what is known of the slots when an attempt to connect ends, unless it has succeeded.
+struct Doubted<'a> {
+    topology: &'a Topology,
+    holds: bool,
+}
+
+impl Drop for Doubted<'_> {
+    fn drop(&mut self) {
+        if self.holds {
+            self.topology.doubt();
         }
     }
 }
@@ -243,5 +264,36 @@ pub async fn dial(options: &RedisOptions) -> io::Result<(Socket, Option<Certific
         Ok(socket) => Ok((socket, CertificateEnds::of(&route.dialer))),
         Err(trouble @ Trouble::TimedOut(_)) => Err(io::Error::new(io::ErrorKind::TimedOut, trouble)),
         Err(trouble) => Err(io::Error::other(trouble)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connector::redis::options::Address;
+    use std::time::Duration;
+
+    /// The supervisor gives an attempt up after the same time as the attempt itself. If it was first, what was known of the slots was not doubted, and
+    /// the next attempt went to the same node.
+    #[tokio::test]
+    async fn an_attempt_that_is_given_up_is_a_doubt() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let none: [&str; 0] = [];
+        let config = RedisOptions::new(format!("127.0.0.1:{port}").as_str()).cluster(none);
+        let topology = Arc::new(Topology::new(config.clone()));
+        let route = Route::to_slot(&config, topology.clone(), "instance");
+        let To::Slot { slot, .. } = &route.to else { panic!("no route to a slot") };
+        topology.moved(*slot, &Address::Tcp { host: "127.0.0.1".to_owned(), port });
+        assert!(!topology.is_doubted());
+        let clock = Clock::system();
+        tokio::select! {
+            biased;
+            _ = route.reach(&clock) => panic!("nobody answers"),
+            // It is connected, and waits for an answer.
+            _ = listener.accept() => {}
+            () = tokio::time::sleep(Duration::from_secs(60)) => panic!("nobody has connected"),
+        }
+        assert!(topology.is_doubted());
     }
 }

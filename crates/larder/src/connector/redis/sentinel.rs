@@ -27,6 +27,7 @@ use crate::connector::redis::wire::connection::Master;
 use crate::connector::redis::wire::dial::Dialer;
 use crate::connector::remote::{Trouble, What};
 use crate::connector::tls::Renewal;
+use crate::protection::{Protection, holds};
 use asked::Asked;
 pub(crate) use majority::Said;
 use majority::{Undecided, decide, is_final};
@@ -98,7 +99,7 @@ impl Sentinels {
         self.heard(&said);
         let Said { address, epoch, since } = said;
         let options = &self.shared.options;
-        let grace = options.grace.saturating_sub(since);
+        let grace = if holds(Protection::Grace) { options.grace.saturating_sub(since) } else { Duration::ZERO };
         let last = self.state.lock().last.replace(address.clone());
         let master = &options.master;
         match last {

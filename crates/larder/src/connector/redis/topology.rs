@@ -86,6 +86,11 @@ impl Topology {
         self.known.lock().doubted = true;
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.known.lock().doubted
+    }
+
     /// Each primary that is known.
     pub(crate) fn primaries(&self) -> Vec<Node> {
         self.known.lock().slots.primaries().into_iter().cloned().collect()

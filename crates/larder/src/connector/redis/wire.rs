@@ -1,6 +1,8 @@
 //! How larder talks to a Redis server: connections, commands, replies, and what errors mean. Which commands an operation of a cache
 //! sends is decided in `single/`.
 
+#[cfg(feature = "torture")]
+mod asking;
 pub(crate) mod caller;
 mod commands;
 pub(crate) mod confirming;

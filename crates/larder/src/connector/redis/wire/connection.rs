@@ -84,17 +84,21 @@ impl Connection {
 
     /// Sends one command.
     pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, Trouble> {
-        Ok(self.stream.clone().send_packed_command(command).await?.extract_error()?)
+        let reply = self.stream.clone().send_packed_command(command).await?;
+        #[cfg(feature = "torture")]
+        let reply = super::asking::followed(command, reply).await;
+        Ok(reply.extract_error()?)
     }
 
     /// Sends several commands in one round trip. Each command has its own reply, which may be an error of that command alone.
     pub(crate) async fn send_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
         let replies = self.stream.clone().send_packed_commands(commands, 0, commands.len()).await?;
-        if replies.len() == commands.len() {
-            Ok(replies)
-        } else {
-            Err(Trouble::broken(format!("{} commands had {} replies", commands.len(), replies.len())))
+        if replies.len() != commands.len() {
+            return Err(Trouble::broken(format!("{} commands had {} replies", commands.len(), replies.len())));
         }
+        #[cfg(feature = "torture")]
+        let replies = super::asking::all_followed(commands, replies).await;
+        Ok(replies)
     }
 
     /// As [`send_all`](Self::send_all), but an error that says something about the server or this user fails the whole.

@@ -1,0 +1,134 @@
+//! [`Deployment`]: the Redis servers of a run. One server, or a master with a replica and Sentinels, or a cluster.
+
+use crate::guard::{Guard, Role};
+use crate::plan::{Connector, Plan};
+use larder_testing::cluster::Cluster;
+use larder_testing::proxy::Proxy;
+use larder_testing::server::{Server, ServerBinary, ServerError, ServerOptions, Watched, required};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// How many Sentinels there are: one may be gone, and the others are a majority.
+const SENTINELS: usize = 3;
+
+/// How long a Sentinel waits until it tries a failover once more that has failed, in ms. Its default is three minutes.
+const AGAIN: &str = "4000";
+
+/// After how long a server that does not answer counts as dead, in ms, where no fault keeps a server from answering. A busy machine may, for as long as a
+/// second, which is the limit otherwise.
+const PATIENT: &str = "15000";
+
+/// The primaries of a cluster, and the replicas of each.
+const PRIMARIES: u16 = 3;
+pub(crate) const REPLICAS: u16 = 1;
+
+/// The Redis servers of a run.
+#[derive(Clone)]
+pub(crate) enum Deployment {
+    One(Arc<Server>),
+    Watched(Arc<Watched>),
+    Cluster(Arc<Cluster>),
+}
+
+impl Deployment {
+    /// Starts the servers, and tells the guard. `None`: the run needs none.
+    pub(crate) async fn start(plan: &Plan, guard: &Guard) -> Result<Option<Self>, ServerError> {
+        if !plan.connector.is_redis() {
+            return Ok(None);
+        }
+        let binary = match &plan.server {
+            Some(path) if !plan.feed => ServerBinary::at(path)?,
+            _ => required()?.remove(0),
+        };
+        let options = ServerOptions::default();
+        let ends = plan.faults.iter().any(|fault| fault.ends_a_server());
+        let started = match plan.connector {
+            Connector::RedisSentinel => {
+                let watched = Watched::start(&binary, options, SENTINELS).await?;
+                for sentinel in &watched.sentinels {
+                    sentinel.command(&["SENTINEL", "SET", Watched::NAME, "failover-timeout", AGAIN]).await?;
+                    if !ends {
+                        sentinel
+                            .command(&["SENTINEL", "SET", Watched::NAME, "down-after-milliseconds", PATIENT])
+                            .await?;
+                    }
+                }
+                Self::Watched(Arc::new(watched))
+            }
+            Connector::RedisCluster => {
+                // Where one primary is dead, the others either go on or refuse everything. Nothing may be stale either way.
+                let full = if plan.seed.is_multiple_of(2) { "no" } else { "yes" };
+                let options = options.config(format!("cluster-require-full-coverage {full}"));
+                let cluster = Cluster::start(&binary, options, PRIMARIES, REPLICAS).await?;
+                if !ends {
+                    for node in cluster.nodes() {
+                        node.config_set("cluster-node-timeout", PATIENT).await?;
+                    }
+                }
+                Self::Cluster(Arc::new(cluster))
+            }
+            _ => Self::One(Arc::new(Server::start(&binary, options.persistent()).await?)),
+        };
+        for server in started.servers() {
+            guard.folder_of(server.socket());
+            guard.server(role(server), server.pid());
+        }
+        Ok(Some(started))
+    }
+
+    /// All of them. Those that tell a client where the others are come last.
+    fn servers(&self) -> Vec<&Server> {
+        match self {
+            Self::One(server) => vec![server],
+            Self::Watched(watched) => {
+                [&watched.master, &watched.replica].into_iter().chain(&watched.sentinels).collect()
+            }
+            Self::Cluster(cluster) => cluster.nodes().iter().collect(),
+        }
+    }
+
+    /// The way of a node: a proxy to each server. A client that is told of another server is led to the proxy before that one.
+    pub(crate) async fn way(&self) -> std::io::Result<Vec<Proxy>> {
+        let mut proxies = Vec::new();
+        let mut ports = Vec::new();
+        for server in self.servers() {
+            let proxy = match server.port() {
+                Some(port) => Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?,
+                None => Proxy::start(server).await?,
+            };
+            ports.extend(server.port().map(|port| (port, proxy.port())));
+            proxies.push(proxy);
+        }
+        proxies.iter().for_each(|proxy| proxy.announce(&ports));
+        Ok(proxies)
+    }
+
+    /// The ports, of the proxies to all servers, that a client is to ask where the others are.
+    pub(crate) fn asked(proxies: &[Proxy], sentinels: bool) -> Vec<u16> {
+        // The first two are the master and its replica.
+        proxies.iter().skip(if sentinels { 2 } else { 0 }).map(Proxy::port).collect()
+    }
+
+    /// The servers that serve, once everything has come to rest.
+    pub(crate) async fn serving(&self) -> Result<Vec<&Server>, ServerError> {
+        Ok(match self {
+            Self::One(server) => vec![server],
+            Self::Watched(watched) => vec![watched.settled().await?.0],
+            Self::Cluster(cluster) => {
+                cluster.settled(REPLICAS).await?;
+                let mut primaries = Vec::new();
+                for node in cluster.nodes() {
+                    if node.info("replication").await?.get("role").is_some_and(|role| role == "master") {
+                        primaries.push(node);
+                    }
+                }
+                primaries
+            }
+        })
+    }
+}
+
+/// The number of a server's port is that server's for its whole life. A single server has none.
+pub(crate) fn role(server: &Server) -> Role {
+    Role::Redis(server.port().unwrap_or_default())
+}
