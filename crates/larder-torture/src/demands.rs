@@ -120,9 +120,19 @@ pub(crate) struct Demands {
     waiting: Vec<Waiting>,
     /// Times at which index keys may be missing because the server evicted them: from, until.
     evicting: Vec<(u64, u64)>,
+    /// Where nodes keep objects in their own memory: how long after a call that nobody waited for other nodes may serve these, in ns.
+    memories: u64,
+    /// Whether nobody is waited for at all.
+    bounded: bool,
 }
 
 impl Demands {
+    /// Nodes keep objects in their own memory. `over`: how long after a call that nobody waited for other nodes may serve these, in ns. `bounded`: nobody is
+    /// ever waited for.
+    pub(crate) fn in_memories(&mut self, bounded: bool, over: u64) {
+        (self.bounded, self.memories) = (bounded, over);
+    }
+
     /// The call at a place, with its node.
     pub(crate) fn call(&self, place: Place) -> Option<&(u32, Forgotten)> {
         self.log.get(&place)
@@ -159,15 +169,19 @@ impl Demands {
         let place = self.next;
         self.next += 1;
         match call.outcome {
-            Outcome::Applied => self.hold(place, &call, call.ended),
-            Outcome::Deferred | Outcome::Dropped => {
+            Outcome::Applied if !self.bounded => self.hold(place, &call, call.ended),
+            _ => {
                 let own = Own { begun: call.begun, ended: call.ended, demand: Strongest::of(&call, place) };
                 let of_node = self.own.entry(node).or_default();
                 for about in abouts(&call) {
                     of_node.entry(about).or_default().push(own);
                 }
                 self.floor(place, &call, call.ended, Some(node));
-                self.waiting.push(Waiting { node, place });
+                if call.outcome == Outcome::Applied {
+                    self.hold(place, &call, call.ended + self.memories);
+                } else {
+                    self.waiting.push(Waiting { node, place });
+                }
             }
         }
         self.log.insert(place, (node, call));
@@ -208,7 +222,13 @@ impl Demands {
         let delivered: Vec<Waiting> = delivered;
         for Waiting { place, .. } in delivered {
             let Some((_, call)) = self.log.get(&place).cloned() else { continue };
-            self.hold(place, &call, seen);
+            // Who waits for other nodes' memories may have gone away meanwhile.
+            let over = match call.outcome {
+                _ if self.bounded => seen + self.memories,
+                Outcome::Dropped => seen.max(call.ended + self.memories),
+                _ => seen,
+            };
+            self.hold(place, &call, over);
         }
     }
 

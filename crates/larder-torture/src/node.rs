@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use workload::Workload;
 
-pub(crate) use caches::{DEADLINE, MAX_AGE, PREFIX, SERVE_EXPIRED, cache_name, operation_timeout};
+pub(crate) use caches::{DEADLINE, MAX_AGE, OVER, PREFIX, SERVE_EXPIRED, cache_name, operation_timeout};
 pub(crate) use workload::{INSTANCES, POLICIES};
 
 /// How long a node may take to come to rest.

@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::faults::{self, FaultKind};
 use clap::{Args, ValueEnum};
+use larder::connector::tiered::Consistency;
 use larder::protection::Protection;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -75,6 +76,9 @@ pub(crate) struct Options {
     /// The last node reaches PostgreSQL through a PgBouncer in transaction mode, which is killed now and then. It has to be installed
     #[arg(long)]
     pooler: bool,
+    /// Each node keeps objects in its own memory, in front of redis, redis-sentinel or redis-cluster: `strict`, `bounded` or `wait-only`
+    #[arg(long, value_name = "CONSISTENCY", value_parser = consistency)]
+    tiered: Option<Consistency>,
     /// How long faults are made
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
@@ -95,7 +99,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=999))]
     readers: Option<u32>,
     /// Switches off a protection of the promises, to see that the checker finds it. In memory: fence, ticket, version or epoch. On redis also
-    /// journal, history or validate. With Sentinels: grace or history. In a cluster: never-ask or history. On postgres: readcheck, generations, drain, epoch, ticket or journal. With --feed:
+    /// journal, history or validate. With Sentinels: grace or history. In a cluster: never-ask or history. With --tiered also
+    /// validity, ack-order, ring or settle-wait. On postgres: readcheck, generations, drain, epoch, ticket or journal. With --feed:
     /// deadline or snapshot-difference
     #[arg(long, value_name = "PROTECTION")]
     without: Option<String>,
@@ -114,6 +119,8 @@ pub(crate) struct Plan {
     pub(crate) feed: bool,
     /// Whether one node reaches PostgreSQL through a pooler.
     pub(crate) pooler: bool,
+    /// What changes wait for, where nodes keep objects in their own memory.
+    pub(crate) tiered: Option<Consistency>,
     pub(crate) time: Duration,
     pub(crate) faults: Vec<FaultKind>,
     /// The pause before a fault of the server or of the network, in ms.
@@ -140,10 +147,20 @@ impl Plan {
 
     /// Those faults that happen to one kind of server.
     pub(crate) fn faults_of(&self, server: Connector) -> Vec<FaultKind> {
-        let feed = self.feed && server == Connector::Postgres;
+        let feed = (self.feed && server == Connector::Postgres) || self.tiered.is_some();
         self.faults.iter().copied().filter(|fault| fault.happens_to(server, feed)).collect()
     }
 }
+
+/// The consistency of this name.
+fn consistency(name: &str) -> Result<Consistency, String> {
+    let known = Consistency::ALL.map(Consistency::name);
+    let found = Consistency::ALL.into_iter().find(|consistency| consistency.name() == name);
+    found.ok_or_else(|| format!("there are {}", known.join(", ")))
+}
+
+/// The protections of nodes' own memories.
+const TIERS: [Protection; 4] = [Protection::Validity, Protection::AckOrder, Protection::Ring, Protection::SettleWait];
 
 /// The faults that reveal soonest that a protection is missing.
 fn revealing(connector: Connector, protection: Protection) -> Vec<FaultKind> {
@@ -155,6 +172,8 @@ fn revealing(connector: Connector, protection: Protection) -> Vec<FaultKind> {
         (_, Protection::Grace) => vec![FaultKind::Failover, FaultKind::Cancel],
         (_, Protection::NeverAsk) => vec![FaultKind::Move, FaultKind::Cancel],
         (_, Protection::History) => vec![FaultKind::Snapshot, FaultKind::Cancel],
+        (_, Protection::Validity) => vec![FaultKind::Pause, FaultKind::Drop, FaultKind::Cancel],
+        (_, Protection::SettleWait) => vec![FaultKind::Kill, FaultKind::Pause, FaultKind::Cancel],
         (_, Protection::Deadline) => vec![FaultKind::Pause, FaultKind::Drop, FaultKind::Cancel],
         (_, Protection::Generations) => vec![FaultKind::Turn, FaultKind::Cancel],
         (_, Protection::Drain) => vec![FaultKind::Turn],
@@ -185,7 +204,15 @@ impl Options {
                 "--feed is not for --connector {name}: give redis, memory or postgres"
             )));
         }
-        let there = self.connector.protections(self.feed);
+        if self.tiered.is_some() && (self.feed || !self.connector.is_redis()) {
+            return Err(Failure::Usage(
+                "--tiered is for --connector redis, redis-sentinel and redis-cluster, without --feed".to_owned(),
+            ));
+        }
+        let mut there = self.connector.protections(self.feed).to_vec();
+        if self.tiered.is_some() {
+            there.extend(TIERS);
+        }
         if let Some(protection) = without.filter(|protection| !there.contains(protection)) {
             let (connector, name) = (self.connector.name(), protection.name());
             let known: Vec<&str> = there.iter().map(|protection| protection.name()).collect();
@@ -216,7 +243,8 @@ impl Options {
         }
         let asked = !faults.is_empty();
         let happens = |fault: &FaultKind| {
-            fault.happens_to(self.connector, self.feed) && (self.pooler || *fault != FaultKind::Pooler)
+            (fault.happens_to(self.connector, self.feed) || (self.tiered.is_some() && *fault == FaultKind::Pause))
+                && (self.pooler || *fault != FaultKind::Pooler)
         };
         faults.retain(happens);
         if faults.is_empty() && asked {
@@ -246,7 +274,13 @@ impl Options {
         let hits_between = if crashes || self.connector.fails_over() { 200 } else { 0 };
         // A server that is slow, as on a busy machine, would keep the breakers open, and an open breaker hides what is to be found.
         // Where servers are killed and not stopped, nobody has to wait for a time-out to notice.
-        let outages = [Protection::Journal, Protection::History, Protection::Deadline];
+        let outages = [
+            Protection::Journal,
+            Protection::History,
+            Protection::Deadline,
+            Protection::Validity,
+            Protection::SettleWait,
+        ];
         let patient = without.is_some_and(|protection| self.connector.fails_over() || !outages.contains(&protection));
         let mut again = format!(
             "larder-torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {tasks} --readers {readers}",
@@ -258,6 +292,9 @@ impl Options {
         }
         if self.pooler {
             again += " --pooler";
+        }
+        if let Some(consistency) = self.tiered {
+            again += &format!(" --tiered {consistency}");
         }
         if let Some(list) = &self.faults {
             again += &format!(" --faults {}", list.replace(' ', ""));
@@ -272,6 +309,7 @@ impl Options {
             connector: self.connector,
             feed: self.feed,
             pooler: self.pooler,
+            tiered: self.tiered,
             time: Duration::from_secs(self.seconds),
             faults,
             calm: 400..2_200,

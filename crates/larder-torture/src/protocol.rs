@@ -72,6 +72,8 @@ pub(crate) struct Setup {
     pub(crate) patient: bool,
     /// Whether some callers go away.
     pub(crate) cancel: bool,
+    /// What changes wait for, where nodes keep objects in their own memory.
+    pub(crate) tiered: Option<String>,
 }
 
 /// An order to a node.

@@ -158,11 +158,13 @@ impl Stage {
             pooled: false,
             patient: plan.patient,
             cancel: plan.faults.contains(&FaultKind::Cancel),
+            tiered: plan.tiered.map(|consistency| consistency.name().to_owned()),
         };
         let shared = Shared::default();
         let (news, inbox) = mpsc::unbounded_channel();
         let (said, words) = mpsc::unbounded_channel();
-        witness::listen(record, begun, served.is_shared(), inbox, shared.clone(), said).map_err(problem)?;
+        witness::listen(record, begun, served.is_shared(), plan.tiered, inbox, shared.clone(), said)
+            .map_err(problem)?;
         let writers = match (&setup.source, plan.connector) {
             (Truth::File(_), _) => None,
             (Truth::Ledger { dsn, .. }, connector) => {

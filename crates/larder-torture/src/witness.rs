@@ -9,6 +9,8 @@ use super::objects::Kind;
 use super::protocol::{Counts, Event, Report, now};
 use super::source::{Committed, Database};
 use super::writers::WRITERS;
+use crate::node::OVER;
+use larder::connector::tiered::Consistency;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OwnedSemaphorePermit;
@@ -137,18 +139,24 @@ impl Record {
     }
 }
 
-/// Starts the witness. `begun`: the time that histories count from. `nodes_share`: whether one node can read what another stores.
+/// Starts the witness. `begun`: the time that histories count from. `nodes_share`: whether one node can read what another stores. `tiered`: what changes wait for,
+/// where nodes keep objects in their own memory.
 pub(crate) fn listen(
     record: Record,
     begun: u64,
     nodes_share: bool,
+    tiered: Option<Consistency>,
     mut inbox: UnboundedReceiver<News>,
     shared: Shared,
     words: UnboundedSender<Word>,
 ) -> std::io::Result<()> {
+    let mut checker = Checker::default();
+    if let Some(consistency) = tiered {
+        checker.demands.in_memories(consistency == Consistency::Bounded, u64::try_from(OVER.as_nanos()).unwrap_or(0));
+    }
     let mut witness = Witness {
         nodes_share,
-        checker: Checker::default(),
+        checker,
         record,
         begun,
         killed: BTreeSet::new(),

@@ -4,10 +4,11 @@ use crate::failure::Failure;
 use crate::objects::{Instance, Kind, Policy, Subject};
 use crate::plan;
 use crate::protocol::{Setup, Store, Truth};
-use larder::breaker::{BreakerOptions, Snapshot as BreakerSnapshot};
+use larder::breaker::{Breaker, BreakerOptions, Snapshot as BreakerSnapshot};
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::postgres::{Postgres, PostgresOptions};
 use larder::connector::redis::{Address, Redis, RedisCluster, RedisConnector, RedisOptions, SentinelOptions};
+use larder::connector::tiered::{Consistency, Tiered, TieredOptions};
 use larder::feed::{Feed, FeedOptions, FollowOptions};
 use larder::{Cache, Connector, Entry, LoadOptions, Schema};
 use larder_testing::server::Watched;
@@ -48,6 +49,10 @@ pub(crate) fn operation_timeout(connector: plan::Connector, patient: bool) -> Du
 const POLL: Duration = Duration::from_millis(25);
 pub(crate) const DEADLINE: Duration = Duration::from_millis(600);
 
+/// How long a node's own memory of a cache is valid, and how long it takes until that is over for certain.
+const VALIDITY: Duration = Duration::from_millis(500);
+pub(crate) const OVER: Duration = Duration::from_millis(520);
+
 /// How long a node waits for a new connection to PostgreSQL. A network that swallows the first bytes costs all of it.
 const CONNECT: Duration = Duration::from_secs(2);
 
@@ -67,7 +72,9 @@ struct Servers {
     redis: Option<OnRedis>,
     postgres: Option<Postgres>,
     /// Each has a breaker; in a cluster, one of its own.
-    connectors: Vec<Arc<RedisConnector>>,
+    connectors: Vec<OneCache>,
+    /// What changes wait for, where this node keeps objects in its own memory.
+    tiered: Option<Consistency>,
     failing_over: bool,
     /// What caches follow that are not in PostgreSQL.
     feed: Option<Feed>,
@@ -80,6 +87,26 @@ fn hasten(breaker: &mut BreakerOptions) {
     breaker.ramp = Duration::from_millis(300);
 }
 
+/// A cache on redis, with or without a memory of this node in front of it.
+enum OneCache {
+    Redis(Arc<RedisConnector>),
+    Tiered(Arc<Tiered>),
+}
+
+impl OneCache {
+    fn breaker(&self) -> &Breaker {
+        match self {
+            Self::Redis(connector) => connector.breaker(),
+            Self::Tiered(tiered) => tiered.over().breaker(),
+        }
+    }
+}
+
+/// The consistency of this name.
+fn consistency(name: &str) -> Option<Consistency> {
+    Consistency::ALL.into_iter().find(|consistency| consistency.name() == name)
+}
+
 /// A server, or a master that Sentinels name, or a cluster.
 enum OnRedis {
     Server(Redis),
@@ -87,6 +114,13 @@ enum OnRedis {
 }
 
 impl OnRedis {
+    fn tiered(&self, schema: Schema, options: &TieredOptions) -> Result<Tiered, larder::OptionError> {
+        match self {
+            Self::Server(server) => server.tiered(schema, options),
+            Self::Cluster(cluster) => cluster.tiered(schema, options),
+        }
+    }
+
     fn connector(&self, schema: Schema) -> Result<RedisConnector, larder::OptionError> {
         match self {
             Self::Server(server) => server.connector(schema),
@@ -134,7 +168,7 @@ fn postgres(dsn: &str, setup: &Setup) -> Result<Postgres, Box<dyn Error>> {
 
 impl Servers {
     fn open(setup: &Setup) -> Result<Self, Box<dyn Error>> {
-        let mut servers = Self::default();
+        let mut servers = Self { tiered: setup.tiered.as_deref().and_then(consistency), ..Self::default() };
         match &setup.store {
             Store::Memory => {}
             Store::Redis(socket) => {
@@ -172,14 +206,21 @@ impl Servers {
     fn connector(&mut self, schema: Schema) -> Result<Arc<dyn Connector>, Box<dyn Error>> {
         let following = || FollowOptions::new().deadline(DEADLINE);
         Ok(match (&self.redis, &self.postgres, &self.feed) {
+            (Some(redis), _, None) if self.tiered.is_some() => {
+                let consistency = self.tiered.unwrap_or_default();
+                let options = TieredOptions::new().validity(VALIDITY).consistency(consistency);
+                let tiered = Arc::new(redis.tiered(schema, &options)?);
+                self.connectors.push(OneCache::Tiered(tiered.clone()));
+                tiered
+            }
             (Some(redis), _, None) => {
                 let connector = Arc::new(redis.connector(schema)?);
-                self.connectors.push(connector.clone());
+                self.connectors.push(OneCache::Redis(connector.clone()));
                 connector
             }
             (Some(redis), _, Some(feed)) => {
                 let shared = Arc::new(redis.connector(schema.clone())?);
-                self.connectors.push(shared.clone());
+                self.connectors.push(OneCache::Redis(shared.clone()));
                 Arc::new(feed.follow(schema, shared, following())?)
             }
             (None, _, Some(feed)) => Arc::new(feed.memory(schema, MemoryOptions::default(), following())?),
