@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::connector::redis::layout;
-use crate::connector::redis::options::RedisOptions;
+use crate::connector::redis::options::{Address, RedisOptions};
 use crate::connector::redis::sentinel::Sentinels;
 use crate::connector::redis::slots::slot_of;
 use crate::connector::redis::topology::Topology;
@@ -91,7 +91,9 @@ impl Route {
     pub(crate) async fn reach(&self, clock: &Clock) -> Result<(Connection, Driver), Trouble> {
         let sentinels = match &self.to {
             To::Address => return connect::reach(&self.config, &self.dialer, &self.spare, clock).await,
-            To::Slot { topology, slot, .. } => return self.reach_primary(topology, *slot, clock).await,
+            To::Slot { topology, slot, .. } => {
+                return self.reach_primary(topology, *slot, clock).await.map(|(reached, _)| reached);
+            }
             To::Master(sentinels) => sentinels,
         };
         let master = sentinels.master().await?;
@@ -116,13 +118,27 @@ impl Route {
         }
     }
 
+    /// As [`reach`](Self::reach). In a cluster, also returns the address of the node that has the slot.
+    pub(crate) async fn reach_and_name(
+        &self,
+        clock: &Clock,
+    ) -> Result<((Connection, Driver), Option<Address>), Trouble> {
+        match &self.to {
+            To::Slot { topology, slot, .. } => {
+                let (reached, address) = self.reach_primary(topology, *slot, clock).await?;
+                Ok((reached, Some(address)))
+            }
+            To::Address | To::Master(_) => Ok((self.reach(clock).await?, None)),
+        }
+    }
+
     /// A node that says where the slot has moved is believed once. After any other error the cluster is asked, at the next attempt.
     async fn reach_primary(
         &self,
         topology: &Arc<Topology>,
         slot: u16,
         clock: &Clock,
-    ) -> Result<(Connection, Driver), Trouble> {
+    ) -> Result<((Connection, Driver), Address), Trouble> {
         let mut node = topology.primary(slot).await?;
         let mut moved = false;
         loop {
@@ -130,7 +146,7 @@ impl Route {
             let dialer = self.dialer.named(node.name.as_deref());
             // The first command with a key is answered with MOVED if the slot is elsewhere.
             let trouble = match connect::reach(&config, &dialer, &self.spare, clock).await {
-                Ok(reached) => return Ok(reached),
+                Ok(reached) => return Ok((reached, node.address)),
                 Err(trouble) => trouble,
             };
             match moved_to(&trouble).filter(|_| !moved) {

@@ -73,6 +73,11 @@ impl Topology {
         })
     }
 
+    /// The primary of a slot, as this process knows. Nobody is asked.
+    pub(crate) fn known(&self, slot: u16) -> Option<Node> {
+        self.known.lock().slots.primary(slot).cloned()
+    }
+
     /// The slot is at this address: a node has said so (MOVED).
     pub(crate) fn moved(&self, slot: u16, to: &Address) -> Node {
         let mut known = self.known.lock();
@@ -84,6 +89,14 @@ impl Topology {
     /// No connection to a primary could be made. The next caller asks for the slots.
     pub(crate) fn doubt(&self) {
         self.known.lock().doubted = true;
+    }
+
+    /// Asks the cluster for its slots, whatever is known already.
+    pub(crate) async fn slots(self: &Arc<Self>) -> Result<Slots, Trouble> {
+        self.doubt();
+        let version = self.known.lock().version;
+        self.ask(version).await?;
+        Ok(self.known.lock().slots.clone())
     }
 
     /// Each primary that is known.
