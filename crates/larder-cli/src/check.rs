@@ -3,7 +3,7 @@
 //! ```text
 //!   Config ──► effective configuration and notes
 //!     ├──────► server.rs asks a Redis server ──► Facts ──► judge.rs ──► Findings
-//!     │        cluster.rs asks a cluster for its primaries ───────────────┤
+//!     │        cluster.rs asks a cluster for its primaries and slots ─────┤
 //!     │        sentinels.rs asks which one it is ──────────────────────────┤
 //!     │        rights.rs tries what larder does ───────────────────────────┤
 //!     ├──────► postgres.rs asks a PostgreSQL server, and judges ───────────┤
@@ -22,6 +22,7 @@ mod server;
 pub(crate) use server::{field, name, why_unreachable};
 
 use crate::failure::Failure;
+use crate::server::place;
 use crate::{configuration, output};
 use clap::Args;
 use finding::{Finding, Level};
@@ -123,9 +124,8 @@ async fn examine(config: &Config) -> Report {
             ConnectorOptions::Redis(redis) => {
                 let all = config.caches().map(|(_, cache)| cache).chain(&unlisted);
                 let aged = all.into_iter().any(|cache| on_it(cache) && !cache.max_age.is_zero());
-                let (facts, findings) = server::try_out(redis, judge::Use { max_age: aged }).await;
-                let place = format!("{}, database {}, prefix {}", redis.place(), redis.database, redis.prefix);
-                (place, facts.map(|facts| ServerFacts::Redis(facts.into())), findings)
+                let (facts, findings) = server::try_out(redis, judge::Use { max_age: aged }, &caches).await;
+                (place(redis), facts.map(|facts| ServerFacts::Redis(facts.into())), findings)
             }
             ConnectorOptions::Postgres(options) => {
                 let (facts, findings) = postgres::try_out(options).await;

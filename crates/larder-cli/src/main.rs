@@ -76,11 +76,12 @@ enum Task {
     /// Counts the keys of each cache on the server, and shows the state of the server
     ///
     /// Of large tables in PostgreSQL a part is read, and what is estimated from it is marked by ~. On Redis, a cache whose clock cannot be read has a line that says why. The other caches are counted all the same.
+    /// In a cluster, the primaries are counted one after the other. A primary that cannot be reached is named on stderr, the others are counted all the same, and the exit code is 1.
     Stats(stats::Options),
     /// Measures what larder's operations cost this server, compared with a plain GET or SELECT
     ///
     /// The command stores objects under a prefix of its own, in PostgreSQL in a cache and a table of its own, and removes them at the end, even if it
-    /// is interrupted. It refuses to start if a Redis server could run out of memory. A PostgreSQL server tells its processor time only to a user
+    /// is interrupted. In a cluster it measures one primary, which it names. It refuses to start if a Redis server could run out of memory. A PostgreSQL server tells its processor time only to a user
     /// who may read its files (pg_read_server_files); for others the time of the operations is compared.
     Bench(bench::Options),
     /// Prepares PostgreSQL databases for larder

@@ -25,13 +25,13 @@ pub(crate) enum Inspector {
 
 /// A cache on a server.
 pub(crate) enum Cache<'a> {
-    Redis(redis::InspectedCache<'a>),
+    Redis(redis::InspectedCache),
     Postgres(postgres::InspectedCache<'a>),
 }
 
 /// An index of a cache.
 pub(crate) enum Index<'a> {
-    Redis(redis::InspectedIndex<'a>),
+    Redis(redis::InspectedIndex),
     Postgres(postgres::InspectedIndex<'a>),
 }
 
@@ -59,17 +59,25 @@ impl Server {
     /// The server's place, for people.
     pub(crate) fn place(&self) -> String {
         match self {
-            Self::Redis(options) => {
-                format!("{}, database {}, prefix {}", options.place(), options.database, options.prefix)
-            }
+            Self::Redis(options) => place(options),
             Self::Postgres(options) => options.place(),
         }
+    }
+}
+
+/// Where the data of a redis connector is, for people.
+pub(crate) fn place(options: &RedisOptions) -> String {
+    match options.cluster {
+        Some(_) => format!("the cluster with {}, prefix {}", options.place(), options.prefix),
+        None => format!("{}, database {}, prefix {}", options.place(), options.database, options.prefix),
     }
 }
 
 pub(crate) async fn open_redis(options: &RedisOptions) -> Result<redis::Inspector, Failure> {
     match redis::Inspector::open(options.clone()).await {
         Ok(inspector) => Ok(inspector),
+        // The error says what each node has answered.
+        Err(error) if options.cluster.is_some() => Err(Failure::Problem(format!("{error}; see `larder check`"))),
         Err(error) => Err(Failure::Problem(
             why_unreachable(options).await.unwrap_or_else(|| format!("{error}; see `larder check`")),
         )),

@@ -52,10 +52,20 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Failure> {
             output::line(texts.join("\n\n"));
         }
     }
-    Ok(ExitCode::SUCCESS)
+    let unseen: Vec<&String> = reports.iter().flat_map(Report::unseen).collect();
+    unseen.iter().for_each(|what| eprintln!("larder: not counted: {what}"));
+    Ok(if unseen.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Report {
+    /// What could not be counted, and why.
+    fn unseen(&self) -> &[String] {
+        match self {
+            Self::Redis(report) => report.unseen(),
+            Self::Postgres(_) => &[],
+        }
+    }
+
     fn text(&self) -> String {
         match self {
             Self::Redis(report) => report.text(),

@@ -28,7 +28,7 @@ pub(crate) struct Target {
     #[arg(short, long, value_name = "FILE", required_unless_present_any = ["redis", "postgres"], conflicts_with_all = ["redis", "postgres"])]
     config: Option<PathBuf>,
     /// A Redis server, instead of a configuration: redis://[user:password@]host[:port][/database], rediss:// for TLS,
-    /// redis+unix:///path, or redis-sentinel://host:port,host:port[/database]#master.
+    /// redis+unix:///path, redis-sentinel://host:port,host:port[/database]#master, or redis-cluster://host:port,host:port for a cluster.
     /// User and password may be in LARDER_CONNECTORS_REDIS_USERNAME and _PASSWORD or _PASSWORD_FILE, and those for Sentinels in
     /// LARDER_CONNECTORS_REDIS_SENTINEL_USERNAME and so on
     #[arg(long, value_name = "URL", conflicts_with = "postgres")]

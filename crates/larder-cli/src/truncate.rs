@@ -1,7 +1,7 @@
 //! `larder truncate`: forgets everything in a cache. `larder prune`: removes what has ended, and index keys that lead to no object.
 
 use crate::failure::Failure;
-use crate::server::{Cache, Inspector, Server};
+use crate::server::{Cache, Server};
 use crate::target::Target;
 use crate::{output, progress};
 use clap::Args;
@@ -45,9 +45,10 @@ pub(crate) async fn truncate(options: Truncate) -> Result<ExitCode, Failure> {
     }
     let inspector = server.open().await?;
     let cache = inspector.cache(&options.cache).await?;
-    let (size, what) = match &inspector {
-        Inspector::Redis(inspector) => (inspector.database_size().await?, "keys in the database"),
-        Inspector::Postgres(inspector) => (Some(inspector.objects().await?), "objects in the database, about"),
+    let (size, what) = match &cache {
+        Cache::Redis(cache) if cache.placement().is_some() => (cache.database_size().await?, "keys on its primary"),
+        Cache::Redis(cache) => (cache.database_size().await?, "keys in the database"),
+        Cache::Postgres(cache) => (Some(cache.database().objects().await?), "objects in the database, about"),
     };
     if !options.yes && !agreed(&server, cache.name(), size.map(|size| format!("{size} {what}")))? {
         return Err(Failure::Problem("nothing was done".to_owned()));
@@ -71,7 +72,7 @@ pub(crate) async fn truncate(options: Truncate) -> Result<ExitCode, Failure> {
 }
 
 /// Truncates a cache on Redis. Returns how many keys were removed.
-async fn remove(cache: &InspectedCache<'_>, size: Option<u64>) -> Result<u64, Failure> {
+async fn remove(cache: &InspectedCache, size: Option<u64>) -> Result<u64, Failure> {
     // A walk through the keys cannot tell its progress. The database's size is the most that can be removed.
     let bar = match size {
         Some(size) => progress::bar(size, "{elapsed} {wide_bar} {human_pos} keys removed, of at most {human_len}"),

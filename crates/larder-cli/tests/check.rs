@@ -206,17 +206,25 @@ fn a_cluster_is_tried_out_node_by_node() {
         assert!(said("some primary has no replica"), "{found:?}");
         assert!((0..3).all(|node| said(&format!("{}: cluster-require-full-coverage is on", cluster.address(node)))));
         assert!(said("all commands and scripts that larder needs run"), "{found:?}");
+        // What CLUSTER KEYSLOT says of `{instance}`.
+        let place = format!("it will be in slot 1961, on {}", cluster.address(0));
+        assert!(said("the cache `instance` has no clock yet") && said(&place), "{found:?}");
+        runtime.block_on(cluster.nodes()[0].command(&["SET", "larder:{instance}:c", "x"])).unwrap();
+        let (_, found) = findings(&nodes);
+        let place = format!("the cache `instance` is in slot 1961, on {}", cluster.address(0));
+        assert!(found.iter().any(|(topic, level, text, _)| topic == "slot" && level == "ok" && *text == place));
 
         let last = &cluster.nodes()[2];
         // A node tells only others what it serves, and nobody what nobody serves.
         for node in cluster.nodes() {
-            runtime.block_on(node.command(&["CLUSTER", "DELSLOTSRANGE", "10923", "10932"])).unwrap();
+            runtime.block_on(node.command(&["CLUSTER", "DELSLOTSRANGE", "10923", "10932", "1961", "1961"])).unwrap();
         }
         runtime.block_on(last.config_set("cluster-allow-reads-when-down", "yes")).unwrap();
         let (checked, found) = findings(&nodes);
         assert_eq!(checked.code, Some(1), "{found:?}");
         let problem = |words: &str| found.iter().any(|(_, level, text, _)| level == "problem" && text.contains(words));
         assert!(problem("cluster-allow-reads-when-down is on") && problem("of the 16,384 slots"), "{found:?}");
+        assert!(problem("`instance` is in slot 1961, which nobody serves"), "{found:?}");
 
         // A node of a cluster that is given as a server of its own.
         let (_, found) = findings(&format!("address: \"{}\"", cluster.address(0)));
@@ -322,6 +330,20 @@ fn every_right_withdrawn_one_at_a_time() {
         assert!(problem == "problem" && text.contains("WAIT"), "{text}");
         assert!(found.iter().any(|(topic, .., to_do)| topic == "rights" && to_do.contains("+wait")), "{found:?}");
         assert_eq!(level(&found, "replicas").unwrap().0, "problem", "there is none");
+    }
+}
+
+/// No server here refuses keys that are not declared to everybody. This user may not use them.
+#[test]
+fn a_script_that_may_not_use_a_key_that_it_finds_by_itself() {
+    let runtime = Runtime::new().unwrap();
+    for server in started(&runtime, ServerOptions::default().config("maxmemory 100mb")) {
+        let declared = ["~larder:larder+check:*:a", "~larder:larder+check:*:b", "+@all"];
+        let user = [&["ACL", "SETUSER", "service", "on", ">pass"][..], &declared].concat();
+        runtime.block_on(server.command(&user)).unwrap();
+        let login = format!("{}, username: service, password: pass", socket(&server));
+        only_problem(&login, "rights", "not among its KEYS");
+        only_problem(&login, "rights", "every invalidation is deferred");
     }
 }
 

@@ -288,6 +288,19 @@ impl Cluster {
         Ok(())
     }
 
+    /// Gives the move of a slot up: what has left comes back.
+    ///
+    /// # Errors
+    ///
+    /// A node refuses.
+    pub async fn give_up_move(&self, slot: u16, from: usize, to: usize) -> Result<(), ServerError> {
+        let number = slot.to_string();
+        // In this order: a node that lets a slot go takes no key of it, and one that has no part in the move gives none away.
+        accepted(&self.nodes[from], &["CLUSTER", "SETSLOT", &number, "STABLE"]).await?;
+        self.move_keys(&self.keys_in(slot, to).await?, to, from).await?;
+        accepted(&self.nodes[to], &["CLUSTER", "SETSLOT", &number, "STABLE"]).await
+    }
+
     /// Moves a slot with its keys.
     ///
     /// # Errors

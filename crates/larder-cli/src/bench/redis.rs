@@ -1,4 +1,5 @@
-//! A Redis server as the subject of the benchmark: processor time, room, plain keys.
+//! A Redis server as the subject of the benchmark: processor time, room, plain keys. In a cluster it is the primary of the slot in which the
+//! benchmark's cache is: another cache would be measured on another primary, or on the same.
 
 use super::Plan;
 use super::rows::{MAX_AGE, Node, Sample, each, patience};
@@ -7,8 +8,9 @@ use crate::connection;
 use crate::failure::Failure;
 use crate::server::open_redis;
 use indicatif::HumanBytes;
-use larder::connector::redis::{Redis, RedisOptions};
-use larder::{Cache, Schema};
+use larder::connector::redis::inspect::cluster;
+use larder::connector::redis::{Redis, RedisCluster, RedisOptions};
+use larder::{Cache, Entry, Schema};
 use redis::aio::MultiplexedConnection;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,8 @@ const SPARE: u64 = 5;
 /// A Redis server, and a prefix of the benchmark's own there.
 pub(super) struct RedisSubject {
     options: RedisOptions,
+    /// The same as `options`. In a cluster, for the primary that is measured.
+    server: RedisOptions,
     control: MultiplexedConnection,
     pub(super) name: String,
 }
@@ -27,7 +31,8 @@ pub(super) struct RedisSubject {
 #[derive(Clone)]
 pub(super) struct PlainKeys {
     connection: MultiplexedConnection,
-    prefix: String,
+    /// What the names of the keys begin with.
+    base: String,
 }
 
 impl RedisSubject {
@@ -41,25 +46,27 @@ impl RedisSubject {
             .client_name("larder-bench".to_owned())
             .operation_timeout(server.operation_timeout.max(Duration::from_secs(1)))
             .max_in_flight(0);
-        let mut control = connection::open(&options).await.map_err(|error| said(&options, &error))?;
+        let server = primary(&options).await?;
+        let mut control = connection::open(&server).await.map_err(|error| said(&server, &error))?;
         let takes = plan.memory();
-        let name = room(&mut control, &options, takes).await?;
+        let name = room(&mut control, &server, takes).await?;
+        let which = if server.cluster.is_some() { ", the primary of the slot of their cache" } else { "" };
         eprintln!(
-            "larder bench: stores {} objects of {} bytes on {name} at {}, database {}, under {}:*, about {} of its memory, \
+            "larder bench: stores {} objects of {} bytes on {name} at {}{which}, database {}, under {}:*, about {} of its memory, \
              and removes them",
             plan.objects,
             plan.size,
-            options.place(),
+            server.place(),
             options.database,
             options.prefix,
             HumanBytes(takes)
         );
-        may_store(&mut control, &options).await?;
-        Ok(Self { options, control, name })
+        may_store(&mut control, &server).await?;
+        Ok(Self { options, server, control, name })
     }
 
     pub(super) fn address(&self) -> String {
-        self.options.place()
+        self.server.place()
     }
 
     /// A node with room for so many hints.
@@ -67,17 +74,22 @@ impl RedisSubject {
         let problem = |error: &dyn std::fmt::Display| Failure::Problem(error.to_string());
         // A slow server is to be measured, so the breaker must not open for slow answers.
         let breaker = self.options.breaker.clone().slow_ratio(0.0);
-        let redis = Redis::open(self.options.clone().hints(hints).breaker(breaker)).map_err(|error| problem(&error))?;
+        let options = self.options.clone().hints(hints).breaker(breaker);
         let schema = Schema::of::<Sample>().ages(MAX_AGE, Duration::ZERO).max_object_size(u64::MAX);
-        let connector = redis.connector(schema.clone()).map_err(|error| problem(&error))?;
+        let connector = if options.cluster.is_some() {
+            RedisCluster::open(options).map_err(|error| problem(&error))?.connector(schema.clone())
+        } else {
+            Redis::open(options).map_err(|error| problem(&error))?.connector(schema.clone())
+        };
+        let connector = connector.map_err(|error| problem(&error))?;
         let cache = Cache::new(Arc::new(connector), schema).map_err(|error| problem(&error))?;
         Node::ready(cache, &self.address(), patience(self.options.connect_timeout)).await
     }
 
     /// Stores the plain keys.
     pub(super) async fn plain(&self, plan: &Plan) -> Result<PlainKeys, Failure> {
-        let connection = connection::open(&self.options).await.map_err(|error| said(&self.options, &error))?;
-        let plain = PlainKeys { connection, prefix: self.options.prefix.clone() };
+        let connection = connection::open(&self.server).await.map_err(|error| said(&self.server, &error))?;
+        let plain = PlainKeys { connection, base: base(&self.server) };
         let value: Arc<Vec<u8>> = Arc::new(vec![b'x'; plan.size]);
         let stored = plain.clone();
         let store = move |number| {
@@ -97,7 +109,7 @@ impl RedisSubject {
     /// The processor time of the server's process since it started.
     pub(super) async fn cpu(&mut self) -> Result<Duration, Failure> {
         let asked = redis::cmd("INFO").arg("cpu").query_async::<String>(&mut self.control).await;
-        let info = asked.map_err(|error| said(&self.options, &error))?;
+        let info = asked.map_err(|error| said(&self.server, &error))?;
         let part = |name: &str| {
             field(&info, name)?.parse().ok().and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok())
         };
@@ -109,12 +121,13 @@ impl RedisSubject {
 
     /// Removes everything that was stored.
     pub(super) async fn remove(&self) -> Result<(), Failure> {
-        let removed = connection::remove_all(&self.options).await;
+        let removed = connection::remove_all(&self.server).await;
         removed.map(drop).map_err(|error| {
             Failure::Problem(format!(
                 "what was stored could not be removed ({error}); the objects expire within two hours. Remove the rest: \
-                 redis-cli --scan --pattern '{}:*' | xargs redis-cli unlink",
-                self.options.prefix
+                 redis-cli --scan --pattern '{}:*' | xargs redis-cli unlink{}",
+                self.options.prefix,
+                if self.server.cluster.is_some() { format!(", on {}", self.address()) } else { String::new() }
             ))
         })
     }
@@ -129,7 +142,28 @@ impl PlainKeys {
     }
 
     fn key(&self, number: usize) -> String {
-        format!("{}:plain:{number}", self.prefix)
+        format!("{}:plain:{number}", self.base)
+    }
+}
+
+/// Options for the server on which the benchmark's cache is.
+async fn primary(options: &RedisOptions) -> Result<RedisOptions, Failure> {
+    let Some(report) = cluster(options).await? else { return Ok(options.clone()) };
+    let primary = report.primary_of(Sample::CACHE);
+    let mut primaries = report.primaries().into_iter().map(|(primary, _)| primary);
+    primaries.find(|one| Some(&one.address) == primary.as_ref()).ok_or_else(|| {
+        let slot = report.slot_of(Sample::CACHE);
+        Failure::Problem(format!(
+            "nobody serves slot {slot} of the cluster, where the objects would be; see `larder check`"
+        ))
+    })
+}
+
+/// What the names of the benchmark's own keys begin with. In a cluster they are in the slot of its cache.
+fn base(options: &RedisOptions) -> String {
+    match options.cluster {
+        Some(_) => format!("{}:{{{}}}", options.prefix, Sample::CACHE),
+        None => options.prefix.clone(),
     }
 }
 
@@ -163,7 +197,7 @@ async fn room(control: &mut MultiplexedConnection, config: &RedisOptions, takes:
 /// Stores one key under the benchmark's prefix: the configured user may have rights for the services' prefix only.
 async fn may_store(control: &mut MultiplexedConnection, config: &RedisOptions) -> Result<(), Failure> {
     let mut set = redis::cmd("SET");
-    let stored = set.arg(format!("{}:probe", config.prefix)).arg("x").arg("EX").arg(60).exec_async(control).await;
+    let stored = set.arg(format!("{}:probe", base(config))).arg("x").arg("EX").arg(60).exec_async(control).await;
     stored.map_err(|error| {
         let failure = said(config, &error);
         Failure::Problem(format!(

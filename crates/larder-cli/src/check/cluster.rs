@@ -8,9 +8,10 @@ use larder::connector::redis::RedisOptions;
 use larder::connector::redis::inspect::{ClusterReport, cluster};
 
 const TOPIC: &str = "cluster";
+const SLOT: &str = "slot";
 
-/// The facts of the first primary, and what was found of the cluster and of each primary.
-pub(super) async fn try_out(config: &RedisOptions, how: Use) -> (Option<Facts>, Vec<Finding>) {
+/// The facts of the first primary, and what was found of the cluster, of each primary, and of each of these caches.
+pub(super) async fn try_out(config: &RedisOptions, how: Use, caches: &[String]) -> (Option<Facts>, Vec<Finding>) {
     let report = match cluster(config).await {
         Ok(Some(report)) => report,
         Ok(None) => return (None, Vec::new()),
@@ -20,14 +21,17 @@ pub(super) async fn try_out(config: &RedisOptions, how: Use) -> (Option<Facts>, 
         }
     };
     let mut findings = judge(&report);
+    for cache in caches {
+        findings.push(place(&report, config, cache).await);
+    }
     let mut first = None;
-    for (address, tag) in report.primaries() {
-        let node = config.clone().address(address.clone());
+    for (node, tag) in report.primaries() {
+        let address = &node.address;
         let (facts, of_node) = server::try_out_server(&node, how, None, tag.as_deref()).await;
         // What is as it should be is said once.
         let told = of_node.into_iter().filter(|finding| first.is_none() || finding.level != Level::Ok);
-        findings.extend(told.map(|finding| finding.of(&address)));
-        findings.extend(settings(&node).await.into_iter().map(|finding| finding.of(&address)));
+        findings.extend(told.map(|finding| finding.of(address)));
+        findings.extend(settings(&node).await.into_iter().map(|finding| finding.of(address)));
         first = first.or(facts);
     }
     (first, findings)
@@ -55,6 +59,37 @@ fn judge(report: &ClusterReport) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// The slot of a cache, and the primary that has it.
+async fn place(report: &ClusterReport, config: &RedisOptions, cache: &str) -> Finding {
+    let slot = report.slot_of(cache);
+    let Some(primary) = report.primary_of(cache) else {
+        return Finding::problem(
+            SLOT,
+            format!("the cache `{cache}` is in slot {slot}, which nobody serves: it is not read"),
+            "let `redis-cli --cluster fix` give the slot to a primary",
+        );
+    };
+    let clock = format!("{}:{{{cache}}}:c", config.prefix);
+    let node = report.primaries().into_iter().map(|(node, _)| node).find(|node| node.address == primary);
+    match is_there(node.as_ref().unwrap_or(config), &clock).await {
+        // The name as it stands in the configuration may be spelt otherwise, and then the slot is another one.
+        Some(false) => Finding::note(
+            SLOT,
+            format!(
+                "the cache `{cache}` has no clock yet: if its services write the name exactly so, it will be in slot {slot}, on {primary}"
+            ),
+        ),
+        Some(true) | None => Finding::ok(SLOT, format!("the cache `{cache}` is in slot {slot}, on {primary}")),
+    }
+}
+
+/// Whether there is a key of this name. `None`: the node does not tell.
+async fn is_there(node: &RedisOptions, key: &str) -> Option<bool> {
+    let mut connection = connection::open(node).await.ok()?;
+    let first = redis::cmd("GETRANGE").arg(key).arg(0).arg(0).query_async::<Vec<u8>>(&mut connection).await;
+    first.ok().map(|first| !first.is_empty())
 }
 
 /// What the settings of a node cost. Nothing is said where the node does not tell them.

@@ -46,6 +46,11 @@ try('UNLINK', other)
 return refused
 ";
 
+/// Reads a key that is not among KEYS. Larder's scripts do so: they learn the names of objects from index keys.
+const UNDECLARED: &str = "#!lua flags=allow-oom
+return redis.call('GET', ARGV[1])
+";
+
 /// The result of the test.
 pub(super) struct Rights {
     pub(super) findings: Vec<Finding>,
@@ -102,11 +107,17 @@ fn let_know(commands: &[&str]) -> String {
 struct Refusals {
     missing: Vec<String>,
     other: Vec<String>,
+    /// What the server says to a script that uses a key which is not declared.
+    undeclared: Option<String>,
     full: bool,
     read_only: bool,
 }
 
 impl Refusals {
+    fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.other.is_empty() && !self.full && !self.read_only
+    }
+
     fn note(&mut self, command: &str, text: &str) {
         match judge(text) {
             Said::Missing => self.missing.push(format!("{command}: {text}")),
@@ -155,6 +166,13 @@ pub(super) async fn try_out(
         }
         Err(error) => refusals.note("EVAL", &said(&error)),
     }
+    // Where anything else is refused, this would say nothing about the key.
+    if refusals.is_empty() {
+        let mut found = redis::cmd("EVAL");
+        found.arg(UNDECLARED).arg(1).arg(&key).arg(format!("{base}:c"));
+        let refused = found.exec_async(connection).await.err();
+        refusals.undeclared = refused.map(|error| said(&error));
+    }
     let mut unlink = redis::cmd("UNLINK");
     if let Err(error) = unlink.arg(&[key, other]).exec_async(connection).await {
         refusals.note("UNLINK", &said(&error));
@@ -163,7 +181,7 @@ pub(super) async fn try_out(
 }
 
 fn findings(refusals: &Refusals, config: &RedisOptions) -> Vec<Finding> {
-    let Refusals { missing, other, full, read_only } = refusals;
+    let Refusals { missing, other, undeclared, full, read_only } = refusals;
     let untried = *full || *read_only;
     let mut findings = Vec::new();
     if !missing.is_empty() {
@@ -182,6 +200,16 @@ fn findings(refusals: &Refusals, config: &RedisOptions) -> Vec<Finding> {
             "find out what these errors mean, and check again",
         ));
     }
+    if let Some(text) = undeclared {
+        findings.push(Finding::problem(
+            "rights",
+            format!(
+                "a script may not use a key that it finds by itself, and that is not among its KEYS: {text}. Without that: nothing is \
+                 stored, every invalidation is deferred, and no cache is read"
+            ),
+            format!("{}. A server that refuses such keys to every user cannot be used", grant(config)),
+        ));
+    }
     if *full {
         findings.push(Finding::problem(
             "memory",
@@ -190,7 +218,7 @@ fn findings(refusals: &Refusals, config: &RedisOptions) -> Vec<Finding> {
             "give it more memory (maxmemory), or see its log",
         ));
     }
-    if missing.is_empty() && other.is_empty() {
+    if missing.is_empty() && other.is_empty() && undeclared.is_none() {
         findings.push(match untried {
             true => Finding::note(
                 "rights",
@@ -198,7 +226,11 @@ fn findings(refusals: &Refusals, config: &RedisOptions) -> Vec<Finding> {
             ),
             false => Finding::ok(
                 "rights",
-                format!("all commands and scripts that larder needs run on keys that begin with {}:", config.prefix),
+                format!(
+                    "all commands and scripts that larder needs run on keys that begin with {}:, also on a key that a script finds by \
+                     itself. Each command was sent, and called within a script, on keys under {}:larder+check",
+                    config.prefix, config.prefix
+                ),
             ),
         });
     }

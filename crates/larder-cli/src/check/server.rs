@@ -15,10 +15,10 @@ use std::time::Instant;
 /// How many PINGs are measured.
 const PINGS: usize = 21;
 
-/// Asks the server for its facts, tests larder's rights, and judges both.
-pub(super) async fn try_out(config: &RedisOptions, how: Use) -> (Option<Facts>, Vec<Finding>) {
+/// Asks the server for its facts, tests larder's rights, and judges both. In a cluster, also says where these caches are.
+pub(super) async fn try_out(config: &RedisOptions, how: Use, caches: &[String]) -> (Option<Facts>, Vec<Finding>) {
     if config.cluster.is_some() {
-        return cluster::try_out(config, how).await;
+        return cluster::try_out(config, how, caches).await;
     }
     let (master, mut findings) = match sentinels::try_out(config).await {
         None => (None, Vec::new()),

@@ -1,13 +1,13 @@
-//! Counts the keys of each cache on a Redis server.
+//! Counts the keys of each cache on a Redis server, or on each primary of a cluster.
 
 mod server;
 
 use crate::failure::Failure;
 use crate::progress;
-use crate::server::open_redis;
+use crate::server::{open_redis, place};
 use indicatif::{HumanBytes, HumanCount};
 use larder::connector::redis::RedisOptions;
-use larder::connector::redis::inspect::{CacheCensus, ClockReading, Tally};
+use larder::connector::redis::inspect::{CacheCensus, ClockReading, InspectedCache, Tally};
 use serde::Serialize;
 use server::ServerFacts;
 use std::fmt::Write;
@@ -18,13 +18,47 @@ pub(super) struct Report {
     address: String,
     database: u32,
     prefix: String,
-    server: ServerFacts,
+    /// Missing for a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<ServerFacts>,
+    /// For a cluster only.
+    #[serde(flatten)]
+    cluster: Option<Cluster>,
     caches: Vec<Cache>,
+    /// The place, for people.
+    #[serde(skip)]
+    place: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Cluster {
+    /// Every primary; for one cache, the primary that has it.
+    primaries: Vec<Primary>,
+    /// What could not be counted, and why.
+    not_counted: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Primary {
+    address: String,
+    server: Option<ServerFacts>,
+    /// Why the primary tells nothing.
+    trouble: Option<String>,
+}
+
+/// Where a cache of a cluster is.
+#[derive(Debug, Serialize)]
+struct Placed {
+    slot: u16,
+    primary: String,
 }
 
 #[derive(Debug, Serialize)]
 struct Cache {
     cache: String,
+    /// For a cluster only.
+    #[serde(flatten)]
+    placed: Option<Placed>,
     /// Missing if the clock is lost or cannot be read.
     clock: Option<Clock>,
     /// Why the clock cannot be read.
@@ -78,23 +112,59 @@ struct Count {
     bytes: Option<u64>,
 }
 
-pub(super) async fn look(server: &RedisOptions, cache: Option<&str>) -> Result<Report, Failure> {
-    let inspector = open_redis(server).await?;
+pub(super) async fn look(options: &RedisOptions, cache: Option<&str>) -> Result<Report, Failure> {
+    let inspector = open_redis(options).await?;
     let one = match cache {
-        Some(cache) => Some(inspector.cache(cache).await?.name().to_owned()),
+        Some(cache) => Some(inspector.cache(cache).await?),
         None => None,
     };
-    let facts = server::ask(server).await?;
-    let counted = progress::count("{spinner} {elapsed} {human_pos} keys counted");
-    let census = inspector.census(one.as_deref(), |progress| counted.set_position(progress.found)).await;
+    let (server, primaries) = if options.cluster.is_some() {
+        let placement = one.as_ref().and_then(InspectedCache::placement);
+        let is_shown = |node: &RedisOptions| placement.is_none_or(|placement| placement.primary == node.address);
+        let mut primaries = Vec::new();
+        for node in inspector.primaries().into_iter().filter(is_shown) {
+            primaries.push(Primary::of(&node).await);
+        }
+        (None, Some(primaries))
+    } else {
+        (Some(server::ask(options).await?), None)
+    };
+    let counted = progress::count("{spinner} {elapsed} {human_pos} keys counted{msg}");
+    let census = inspector.census(one.as_ref().map(InspectedCache::name), |progress| {
+        counted.set_position(progress.found);
+        if let Some((number, all)) = progress.primary {
+            counted.set_message(format!(", on primary {number} of {all}"));
+        }
+    });
+    let census = census.await;
     counted.finish_and_clear();
+    let census = census?;
     Ok(Report {
-        address: server.place(),
-        database: server.database,
-        prefix: server.prefix.clone(),
-        server: facts,
-        caches: census?.into_iter().map(Cache::of).collect(),
+        address: options.place(),
+        database: options.database,
+        prefix: options.prefix.clone(),
+        server,
+        cluster: primaries.map(|primaries| Cluster { primaries, not_counted: census.unseen }),
+        caches: census.caches.into_iter().map(Cache::of).collect(),
+        place: place(options),
     })
+}
+
+impl Primary {
+    async fn of(node: &RedisOptions) -> Self {
+        let (server, trouble) = match server::ask(node).await {
+            Ok(facts) => (Some(facts), None),
+            Err(failure) => (None, Some(failure.to_string())),
+        };
+        Self { address: node.place(), server, trouble }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("  primary    {}\n", self.address);
+        text += &self.server.as_ref().map_or_else(String::new, ServerFacts::text);
+        text += &self.trouble.as_ref().map_or_else(String::new, |trouble| format!("  TROUBLE    {trouble}\n"));
+        text
+    }
 }
 
 impl Cache {
@@ -112,7 +182,9 @@ impl Cache {
             indexes: census.indexes.get(release).cloned().flatten(),
             count: Count::of(tally),
         });
+        let placed = census.placement.map(|place| Placed { slot: place.slot, primary: place.primary.to_string() });
         Self {
+            placed,
             bytes,
             objects: objects.collect(),
             index_keys: census
@@ -154,9 +226,16 @@ impl Count {
 }
 
 impl Report {
+    /// What could not be counted, and why.
+    pub(super) fn unseen(&self) -> &[String] {
+        self.cluster.as_ref().map_or(&[], |cluster| &cluster.not_counted)
+    }
+
     pub(super) fn text(&self) -> String {
-        let mut text = format!("{}, database {}, prefix {}\n", self.address, self.database, self.prefix);
-        text += &self.server.text();
+        let mut text = format!("{}\n", self.place);
+        text += &self.server.as_ref().map_or_else(String::new, ServerFacts::text);
+        let primaries = self.cluster.iter().flat_map(|cluster| &cluster.primaries);
+        text += &primaries.map(Primary::text).collect::<Vec<_>>().join("\n");
         if self.caches.is_empty() {
             text += "\nno caches here\n";
         }
@@ -172,6 +251,9 @@ impl Cache {
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let bytes = self.bytes.map_or_else(String::new, |bytes| format!(", about {}", HumanBytes(bytes)));
         writeln!(text, "\ncache {}{bytes}", self.cache)?;
+        if let Some(Placed { slot, primary }) = &self.placed {
+            writeln!(text, "  slot       {slot}, on {primary}")?;
+        }
         match (&self.clock, &self.trouble) {
             (None, Some(trouble)) => writeln!(text, "  TROUBLE    {trouble}")?,
             (None, None) => writeln!(

@@ -110,6 +110,14 @@ impl Following {
         }
     }
 
+    /// How long somebody who does not read the table of followers has to wait after a change under this epoch.
+    pub(crate) fn wait_after(epoch: u64) -> Duration {
+        match Self::of(epoch) {
+            Some(following) if following.consistency != Consistency::Bounded => following.until_over(),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// How long memory may be read after the node has last followed.
     pub(crate) fn validity(self) -> Duration {
         UNIT * u32::from(self.validity)

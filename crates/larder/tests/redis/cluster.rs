@@ -23,18 +23,18 @@ struct Site {
 }
 
 /// What CLUSTER KEYSLOT says of `instance` and of `site`.
-const INSTANCES: u16 = 1_961;
-const SITES: u16 = 9_421;
+pub(crate) const INSTANCES: u16 = 1_961;
+pub(crate) const SITES: u16 = 9_421;
 
 /// One node of a service, with two caches.
-struct Node {
+pub(crate) struct Node {
     connector: Arc<RedisConnector>,
     instances: Cache<Instance>,
     sites: Cache<Site>,
     site_connector: Arc<RedisConnector>,
 }
 
-fn options(cluster: &Cluster) -> RedisOptions {
+pub(crate) fn options(cluster: &Cluster) -> RedisOptions {
     let others = (1..cluster.nodes().len()).map(|node| cluster.address(node));
     let mut options = config(Path::new("/unused")).address(cluster.address(0)).cluster(others);
     // A cluster of six processes on a small machine.
@@ -57,27 +57,27 @@ impl Node {
         }
     }
 
-    async fn on(cluster: &Cluster) -> Self {
+    pub(crate) async fn on(cluster: &Cluster) -> Self {
         let node = Self::begin(options(cluster));
         node.readable().await;
         node
     }
 
-    async fn readable(&self) {
+    pub(crate) async fn readable(&self) {
         let readable = || self.instances.status().readable && self.sites.status().readable;
         until("both caches can be read", readable).await;
     }
 
-    async fn set(&self, id: &str, host: &str, name: &str) {
+    pub(crate) async fn set(&self, id: &str, host: &str, name: &str) {
         assert_eq!(self.instances.set(instance(id, &[host], name)).await, Stored::Accepted);
     }
 
-    async fn by_host(&self, host: &str) -> Option<String> {
+    pub(crate) async fn by_host(&self, host: &str) -> Option<String> {
         self.instances.get(Instance::HOST, host).await.map(|found| found.name.clone())
     }
 
     /// Invalidates until it is applied at once: by then this node is where the slot is.
-    async fn invalidate(&self, host: &str) {
+    pub(crate) async fn invalidate(&self, host: &str) {
         let applied = async {
             while self.instances.invalidate(Instance::HOST, [host]).await.unwrap() != Delivery::Applied {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -102,7 +102,7 @@ impl Node {
     }
 }
 
-async fn clusters(replicas: u16) -> Vec<Cluster> {
+pub(crate) async fn clusters(replicas: u16) -> Vec<Cluster> {
     let mut clusters = Vec::new();
     for binary in required().unwrap() {
         // The others serve while one is dead.
@@ -112,7 +112,7 @@ async fn clusters(replicas: u16) -> Vec<Cluster> {
     clusters
 }
 
-async fn set_site(node: &Node) {
+pub(crate) async fn set_site(node: &Node) {
     assert_eq!(node.sites.set(Site { id: "1".to_owned() }).await, Stored::Accepted);
 }
 
@@ -207,6 +207,26 @@ async fn t2_an_object_that_has_left_already_is_not_taken_for_gone() {
         for node in [&node, &observer] {
             assert_eq!((node.by_host("a").await, node.by_host("b").await), (None, None));
         }
+    }
+}
+
+/// The removal walks through the keys that are there, and does not see what has left.
+#[tokio::test]
+async fn an_object_that_has_left_is_not_taken_for_truncated() {
+    for cluster in clusters(0).await {
+        let (node, observer) = (Node::on(&cluster).await, Node::on(&cluster).await);
+        node.set("1", "a", "old").await;
+        cluster.begin_move(INSTANCES, 0, 2).await.unwrap();
+        let keys = cluster.keys_in(INSTANCES, 0).await.unwrap();
+        let objects: Vec<_> = keys.into_iter().filter(|key| key.starts_with(b"larder:{instance}:o")).collect();
+        cluster.move_keys(&objects, 0, 2).await.unwrap();
+        assert_eq!(node.instances.truncate().await.unwrap(), Delivery::Deferred);
+        assert_eq!((node.by_host("a").await, observer.by_host("a").await), (None, None), "on its way: a miss");
+        cluster.move_keys(&cluster.keys_in(INSTANCES, 0).await.unwrap(), 0, 2).await.unwrap();
+        cluster.end_move(INSTANCES, 0, 2).await.unwrap();
+        node.readable().await;
+        observer.readable().await;
+        assert_eq!((node.by_host("a").await, observer.by_host("a").await), (None, None));
     }
 }
 

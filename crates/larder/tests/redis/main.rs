@@ -5,6 +5,7 @@ mod absence;
 mod audit;
 mod clearing;
 mod cluster;
+mod cluster_inspect;
 mod cost;
 mod credentials;
 mod crowd;

@@ -1,5 +1,5 @@
-//! A way for an operator to look into the caches on a server, and to forget what is in them. It needs only the names of caches and
-//! indexes, and no entry types.
+//! A way for an operator to look into the caches on a server or in a cluster, and to forget what is in them. It needs only the names of caches
+//! and indexes, and no entry types.
 //!
 //! ```no_run
 //! use larder::connector::redis::RedisOptions;
@@ -40,60 +40,71 @@ mod cluster;
 mod error;
 mod index;
 mod index_kind;
+mod nodes;
 mod primary_field;
 mod sentinels;
+mod server;
 
 pub use crate::connector::inspect::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 pub use crate::connector::redis::route::dial;
 pub use crate::connector::redis::wire::dial::{CertificateEnd, CertificateEnds, Socket};
 pub use crate::connector::redis::wire::rights::losses;
 pub use cache::InspectedCache;
-pub use census::{CacheCensus, Tally};
+pub use census::{CacheCensus, Census, Tally};
 pub use clock::{ClockReading, ClockState};
 pub use cluster::{ClusterReport, cluster};
 pub use error::InspectError;
 pub use index::InspectedIndex;
+pub use nodes::Placement;
 pub use sentinels::{NamedMaster, SentinelReport, sentinels};
 
 use crate::clock::Clock;
-use crate::connector::redis::layout::{self, Layout};
+use crate::connector::redis::layout;
 use crate::connector::redis::options::RedisOptions;
 use crate::connector::redis::route::Route;
-use crate::connector::redis::single::clearing;
-use crate::connector::redis::wire::caller::{Caller, Direct};
-use crate::connector::redis::wire::connect::Driver;
-use crate::connector::redis::wire::connection::Connection;
-use crate::connector::redis::wire::replies::{bytes, tolerated};
-use crate::connector::remote::Trouble;
 use crate::nearest::fold;
-use crate::option_error::{OptionError, is_name};
-use redis::{Cmd, Value};
+use crate::option_error::is_name;
+use nodes::Nodes;
+use server::Server;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The name of an inspector's connection in `CLIENT LIST`.
 pub const CLIENT_NAME: &str = "larder-inspector";
 
-/// A connection to a server, to look at the caches there and to forget what is in them.
+/// A way to a server, or to a cluster, to look at the caches there and to forget what is in them.
 ///
 /// Each command may take as long as the configuration's `connect_timeout`. No breaker is used.
+///
+/// In a cluster, each [`InspectedCache`] has a connection of its own, to the primary that has the slot of the cache. What concerns all caches
+/// ([`caches`](Self::caches), [`census`](Self::census)) is asked of one primary after the other.
 pub struct Inspector {
-    connection: Arc<Connection>,
     config: RedisOptions,
-    _driver: Driver,
+    to: To,
 }
 
-/// How far a walk through the server's keys has got.
+/// What an inspector looks at.
+enum To {
+    /// The only server.
+    Server(Arc<Server>),
+    Cluster(Box<Nodes>),
+}
+
+/// How far a walk through the keys of a server, or of a cluster, has got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
     /// Keys of the cache that were found.
     pub found: u64,
     /// Keys that were removed.
     pub removed: u64,
+    /// Where the walk leads through all primaries of a cluster: the number of the present one, beginning with 1, and how many there are.
+    pub primary: Option<(usize, usize)>,
 }
 
 impl Inspector {
-    /// Connects, and makes sure that larder can use the server.
+    /// Connects, and makes sure that larder can use the server. A cluster is only asked for its slots: a primary that cannot be used is an error
+    /// of what needs this primary.
     ///
     /// # Errors
     ///
@@ -101,56 +112,59 @@ impl Inspector {
     ///
     /// # Cancellation
     ///
-    /// Dropping the future, or the inspector, closes the connection.
+    /// Dropping the future closes the connection.
     pub async fn open(config: RedisOptions) -> Result<Self, InspectError> {
         config.validate()?;
-        if config.cluster.is_some() {
-            let why = "names a cluster, and the inspector looks at one server only: `larder check` looks at a cluster";
-            return Err(OptionError::hidden("cluster", why).into());
-        }
         let config = config.client_name(CLIENT_NAME);
-        let (connection, driver) =
-            Route::new(&config).reach(&Clock::system()).await.map_err(|trouble| server_error(&config, &trouble))?;
-        // What it forgets counts as applied.
-        connection.is_alone().await;
-        let inspector = Self { connection: Arc::new(connection), config, _driver: driver };
-        // Only newer servers know this command. Without it, a server that evicts takes a look at an object for a use.
-        let mut no_touch = redis::cmd("CLIENT");
-        no_touch.arg("NO-TOUCH").arg("ON");
-        tolerated(inspector.caller().call(&no_touch).await).map_err(|trouble| inspector.error(&trouble))?;
-        Ok(inspector)
+        let to = if config.cluster.is_some() {
+            To::Cluster(Nodes::open(config.clone()).await?.into())
+        } else {
+            let reached = Route::new(&config).reach(&Clock::system()).await;
+            let reached = reached.map_err(|trouble| server::error(&config, &trouble))?;
+            To::Server(Server::begin(config.clone(), reached).await?)
+        };
+        Ok(Self { config, to })
+    }
+
+    /// Options for each primary of the cluster by itself, with its address, and the name that its certificate bears. Empty if there is one server.
+    #[must_use]
+    pub fn primaries(&self) -> Vec<RedisOptions> {
+        match &self.to {
+            To::Server(_) => Vec::new(),
+            To::Cluster(nodes) => nodes.primaries(),
+        }
     }
 
     /// The names of the caches under the configuration's prefix, found by their clocks.
     ///
     /// # Errors
     ///
-    /// [`InspectError::Server`].
+    /// [`InspectError::Server`]; [`InspectError::Partial`] has the caches on those primaries of a cluster that can be reached.
     pub async fn caches(&self) -> Result<Vec<String>, InspectError> {
-        let base = format!("{}:", self.config.prefix);
+        let base = self.before_caches();
+        let pattern = layout::pattern(&base, if self.is_cluster() { b"{*}:c" } else { b"*:c" });
         let mut found = BTreeSet::new();
-        self.walk(&layout::pattern(&base, b"*:c"), async |names| {
-            for name in names {
-                if let Some((cache, b"c")) = name.strip_prefix(base.as_bytes()).and_then(|name| split(name, b':')) {
-                    found.insert(text(cache));
-                }
-            }
-            Ok(())
-        })
-        .await?;
-        Ok(found.into_iter().filter(|name| is_name(name)).collect())
+        let unseen = self
+            .walk_everywhere(&pattern, async |names, _| {
+                let clocks = names.iter().filter_map(|name| self.cache_of(name.strip_prefix(base.as_bytes())?));
+                found.extend(clocks.filter(|(_, rest)| *rest == b"c").map(|(cache, _)| cache));
+                Ok(())
+            })
+            .await?;
+        let caches = found.into_iter().collect();
+        if unseen.is_empty() { Ok(caches) } else { Err(InspectError::Partial { caches, unseen }) }
     }
 
     /// The cache with this name, if it has a clock, objects or index keys on the server. If no cache has exactly this name, case, `_` and
-    /// `-` make no difference, as in a configuration.
+    /// `-` make no difference, as in a configuration. In a cluster, this connects to the primary that has the slot of the cache.
     ///
     /// # Errors
     ///
-    /// [`InspectError::NoCache`], which names the caches that are there; [`InspectError::Ambiguous`]; [`InspectError::Server`].
-    pub async fn cache(&self, name: &str) -> Result<InspectedCache<'_>, InspectError> {
-        let cache = |name: &str| InspectedCache { server: self, name: name.to_owned(), layout: self.layout(name, "") };
+    /// [`InspectError::NoCache`], which names the caches that are there; [`InspectError::Ambiguous`]; [`InspectError::Server`]. In a cluster
+    /// also [`InspectError::Partial`]: the cache is on no primary that can be reached.
+    pub async fn cache(&self, name: &str) -> Result<InspectedCache, InspectError> {
         if is_name(name) {
-            let exact = cache(name);
+            let exact = self.named(name).await?;
             match exact.clock().await {
                 Ok(None) if exact.has_keys().await? => return Ok(exact),
                 Ok(None) => {}
@@ -163,65 +177,80 @@ impl Inspector {
         let seen = self.caches().await?;
         let alike: Vec<&String> = seen.iter().filter(|other| fold(other) == fold(name)).collect();
         match alike[..] {
-            [one] => Ok(cache(one)),
+            [one] => self.named(one).await,
             [] => Err(InspectError::NoCache { cache: name.to_owned(), prefix: self.config.prefix.clone(), seen }),
             _ => Err(InspectError::Ambiguous { cache: name.to_owned(), seen: alike.into_iter().cloned().collect() }),
         }
     }
 
-    /// How many keys the database holds, of larder and of others. `None`: the server does not let the user ask.
-    ///
-    /// # Errors
-    ///
-    /// [`InspectError::Server`].
-    pub async fn database_size(&self) -> Result<Option<u64>, InspectError> {
-        let size = tolerated(self.caller().call(&redis::cmd("DBSIZE")).await);
-        match size.map_err(|trouble| self.error(&trouble))? {
-            Some(Value::Int(size)) => Ok(u64::try_from(size).ok()),
-            _ => Ok(None),
-        }
+    /// The cache with exactly this name, whether it is there or not.
+    async fn named(&self, name: &str) -> Result<InspectedCache, InspectError> {
+        let (server, placement) = match &self.to {
+            To::Server(server) => (server.clone(), None),
+            To::Cluster(nodes) => {
+                let (server, placement) = nodes.reach_cache(name).await?;
+                (server, Some(placement))
+            }
+        };
+        let base = match self.is_cluster() {
+            true => layout::base_in_cluster(&self.config.prefix, name),
+            false => layout::base(&self.config.prefix, name),
+        };
+        Ok(InspectedCache::new(server, name, placement, base))
     }
 
-    fn layout(&self, cache: &str, index: &str) -> Layout {
-        Layout::without_schema(&self.config.prefix, cache, index)
+    fn is_cluster(&self) -> bool {
+        matches!(self.to, To::Cluster(_))
     }
 
-    fn caller(&self) -> Direct<'_> {
-        Direct { connection: &self.connection, within: self.config.connect_timeout }
+    /// What stands before the name of the cache in the names of all keys.
+    fn before_caches(&self) -> String {
+        format!("{}:", self.config.prefix)
     }
 
-    /// In strict mode, makes sure that enough replicas have what was done.
-    async fn confirm(&self) -> Result<(), InspectError> {
-        match &self.connection.confirming {
-            Some(confirming) => confirming.confirm(true).await.map_err(|trouble| self.error(&trouble)),
-            None => Ok(()),
-        }
+    /// The name of the cache in the name of a key without the prefix, and what stands behind it.
+    fn cache_of<'k>(&self, key: &'k [u8]) -> Option<(String, &'k [u8])> {
+        let (cache, rest) = split(key, b':')?;
+        let cache = match &self.to {
+            To::Server(_) => cache,
+            To::Cluster(_) => cache.strip_prefix(b"{")?.strip_suffix(b"}")?,
+        };
+        Some((text(cache), rest)).filter(|(cache, _)| is_name(cache))
     }
 
-    async fn call(&self, command: &Cmd) -> Result<Value, InspectError> {
-        self.caller().call(command).await.map_err(|trouble| self.error(&trouble))
-    }
-
-    fn error(&self, trouble: &Trouble) -> InspectError {
-        server_error(&self.config, trouble)
-    }
-
-    /// Calls `each` with all names of keys that match, in batches. A name may come twice.
-    async fn walk(
+    /// Calls `each` with the names of all keys that match, in batches; on a cluster, of one primary after the other, with the number of the primary.
+    /// A name may come twice. Returns what could not be looked at: nothing, if there is one server.
+    async fn walk_everywhere(
         &self,
         pattern: &[u8],
-        mut each: impl AsyncFnMut(Vec<Vec<u8>>) -> Result<(), InspectError>,
-    ) -> Result<(), InspectError> {
-        let mut cursor = b"0".to_vec();
-        loop {
-            let (next, names) =
-                clearing::scan(&self.caller(), &cursor, pattern).await.map_err(|trouble| self.error(&trouble))?;
-            each(names).await?;
-            if next == b"0" {
-                return Ok(());
+        mut each: impl AsyncFnMut(Vec<Vec<u8>>, Option<(usize, usize)>) -> Result<(), InspectError>,
+    ) -> Result<Vec<String>, InspectError> {
+        let nodes = match &self.to {
+            To::Server(server) => {
+                server.walk(pattern, async |names| each(names, None).await).await?;
+                return Ok(Vec::new());
             }
-            cursor = next;
+            To::Cluster(nodes) => nodes,
+        };
+        let slots = nodes.slots().await?;
+        let mut unseen = Vec::new();
+        let primaries = slots.primaries();
+        for (number, node) in (1..).zip(&primaries) {
+            let walked = async {
+                let server = nodes.reach_primary(&slots, node).await?;
+                let place = Some((number, primaries.len()));
+                server.walk(pattern, async |names| each(names, place).await).await
+            };
+            match walked.await {
+                Ok(()) => {}
+                Err(error @ InspectError::Server { .. }) => unseen.push(error.to_string()),
+                Err(error) => return Err(error),
+            }
         }
+        if slots.unserved() > 0 {
+            unseen.push(format!("nobody serves {} of the 16,384 slots", slots.unserved()));
+        }
+        Ok(unseen)
     }
 }
 
@@ -229,14 +258,6 @@ impl std::fmt::Debug for Inspector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inspector").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-fn server_error(config: &RedisOptions, trouble: &Trouble) -> InspectError {
-    let reason = match trouble {
-        Trouble::TimedOut(_) => format!("no reply within {:?} (connect_timeout)", config.connect_timeout),
-        other => other.to_string(),
-    };
-    InspectError::Server { server: config.place(), reason }
 }
 
 fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {

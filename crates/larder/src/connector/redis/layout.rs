@@ -52,8 +52,13 @@ impl Layout {
     }
 
     /// The layout for an operator, who knows names but no schema. The empty fingerprint registers nothing in the clock.
-    pub(crate) fn without_schema(prefix: &str, cache: &str, index: &str) -> Self {
-        Self { base: base(prefix, cache), fingerprint: String::new(), indexes: Names::One(index.to_owned()) }
+    pub(crate) fn without_schema(base: String, index: &str) -> Self {
+        Self { base, fingerprint: String::new(), indexes: Names::One(index.to_owned()) }
+    }
+
+    /// The same cache, and another index that an operator has named.
+    pub(crate) fn of_index(&self, index: &str) -> Self {
+        Self::without_schema(self.base.clone(), index)
     }
 
     pub(crate) fn clock(&self) -> String {
@@ -145,6 +150,11 @@ impl Layout {
 
     pub(crate) fn staged(&self) -> String {
         format!("{}s{:016x}{:016x}", self.base, fastrand::u64(..), fastrand::u64(..))
+    }
+
+    /// A pattern that matches everything of this cache.
+    pub(crate) fn all(&self) -> Vec<u8> {
+        self.pattern(b"*")
     }
 
     /// A pattern that matches everything of this cache but its clock, its place and its index names.

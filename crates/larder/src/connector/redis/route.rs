@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::connector::redis::layout;
-use crate::connector::redis::options::RedisOptions;
+use crate::connector::redis::options::{Address, RedisOptions};
 use crate::connector::redis::sentinel::Sentinels;
 use crate::connector::redis::slots::slot_of;
 use crate::connector::redis::topology::Topology;
@@ -92,7 +92,9 @@ impl Route {
     pub(crate) async fn reach(&self, clock: &Clock) -> Result<(Connection, Driver), Trouble> {
         let sentinels = match &self.to {
             To::Address => return connect::reach(&self.config, &self.dialer, &self.spare, clock).await,
-            To::Slot { topology, slot, .. } => return self.reach_primary(topology, *slot, clock).await,
+            To::Slot { topology, slot, .. } => {
+                return self.reach_primary(topology, *slot, clock).await.map(|(reached, _)| reached);
+            }
             To::Master(sentinels) => sentinels,
         };
         let master = sentinels.master().await?;
@@ -117,6 +119,20 @@ impl Route {
         }
     }
 
+    /// As [`reach`](Self::reach). In a cluster, also returns the address of the node that has the slot.
+    pub(crate) async fn reach_and_name(
+        &self,
+        clock: &Clock,
+    ) -> Result<((Connection, Driver), Option<Address>), Trouble> {
+        match &self.to {
+            To::Slot { topology, slot, .. } => {
+                let (reached, address) = self.reach_primary(topology, *slot, clock).await?;
+                Ok((reached, Some(address)))
+            }
+            To::Address | To::Master(_) => Ok((self.reach(clock).await?, None)),
+        }
+    }
+
     /// A node that says where the slot has moved is believed once. After any other error the cluster is asked, at the next attempt.
     ///
     /// # Cancellation
@@ -127,7 +143,7 @@ impl Route {
         topology: &Arc<Topology>,
         slot: u16,
         clock: &Clock,
-    ) -> Result<(Connection, Driver), Trouble> {
+    ) -> Result<((Connection, Driver), Address), Trouble> {
         let mut node = topology.primary(slot).await?;
         let mut doubted = Doubted { topology, holds: true };
         let mut moved = false;
@@ -138,7 +154,7 @@ impl Route {
             let trouble = match connect::reach(&config, &dialer, &self.spare, clock).await {
                 Ok(reached) => {
                     doubted.holds = false;
-                    return Ok(reached);
+                    return Ok((reached, node.address));
                 }
                 Err(trouble) => trouble,
             };

@@ -73,6 +73,11 @@ impl Topology {
         })
     }
 
+    /// The primary of a slot, as this process knows. Nobody is asked.
+    pub(crate) fn known(&self, slot: u16) -> Option<Node> {
+        self.known.lock().slots.primary(slot).cloned()
+    }
+
     /// The slot is at this address: a node has said so (MOVED).
     pub(crate) fn moved(&self, slot: u16, to: &Address) -> Node {
         let mut known = self.known.lock();
@@ -89,6 +94,14 @@ impl Topology {
     #[cfg(test)]
     pub(crate) fn is_doubted(&self) -> bool {
         self.known.lock().doubted
+    }
+
+    /// Asks the cluster for its slots, whatever is known already.
+    pub(crate) async fn slots(self: &Arc<Self>) -> Result<Slots, Trouble> {
+        self.doubt();
+        let version = self.known.lock().version;
+        self.ask(version).await?;
+        Ok(self.known.lock().slots.clone())
     }
 
     /// Each primary that is known.

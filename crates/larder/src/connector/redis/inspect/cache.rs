@@ -1,27 +1,55 @@
 //! [`InspectedCache`]: one cache, by its name alone.
 
-use super::{ClockState, InspectError, Inspector, Progress};
+use super::server::Server;
+use super::{ClockState, InspectError, Placement, Progress};
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::clearing;
 use crate::connector::redis::wire::caller::Caller;
 use crate::connector::redis::wire::replies::unexpected;
 use crate::connector::remote::{BATCH, Clearing};
+use crate::contract::Following;
 use redis::{Cmd, Value};
+use std::sync::Arc;
+use tokio::time::sleep;
 
-/// One cache on the server of an [`Inspector`].
+/// One cache on the server of an [`Inspector`](super::Inspector), or on the primary of a cluster that has its slot.
+///
+/// The connection is closed when the last cache and index that use it, and on one server the inspector, are dropped. In a cluster, a slot that
+/// moves to another node meanwhile makes every call an error that says so. Get the cache from the inspector again.
 #[derive(Debug)]
-pub struct InspectedCache<'a> {
-    pub(super) server: &'a Inspector,
+pub struct InspectedCache {
+    pub(super) server: Arc<Server>,
     pub(super) name: String,
     pub(super) layout: Layout,
+    placement: Option<Placement>,
 }
 
-impl<'a> InspectedCache<'a> {
+impl InspectedCache {
+    /// `base` is what the names of all keys of the cache begin with.
+    pub(super) fn new(server: Arc<Server>, name: &str, placement: Option<Placement>, base: String) -> Self {
+        Self { server, name: name.to_owned(), layout: Layout::without_schema(base, ""), placement }
+    }
+
     /// The name of the cache, as its services write it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// In a cluster: the slot of the cache, and the primary that has it.
+    #[must_use]
+    pub fn placement(&self) -> Option<&Placement> {
+        self.placement.as_ref()
+    }
+
+    /// How many keys the database of the cache's server holds, of larder and of others. `None`: the server does not let the user ask.
+    ///
+    /// # Errors
+    ///
+    /// [`InspectError::Server`].
+    pub async fn database_size(&self) -> Result<Option<u64>, InspectError> {
+        self.server.database_size().await
     }
 
     /// Forgets everything in the cache. `progress` is called with the number of keys that were removed so far. A damaged clock is
@@ -42,12 +70,15 @@ impl<'a> InspectedCache<'a> {
             }
             clock => drop(clock?),
         }
-        let history = self.server.connection.identity.history;
-        let removed = |removed| progress(Progress { found: removed, removed });
+        let history = self.server.history();
+        let removed = |removed| progress(Progress { found: removed, removed, primary: None });
         let cleared =
             clearing::clear(&self.server.caller(), &self.layout, history, Clearing::Truncate, None, removed).await;
-        cleared.map_err(|trouble| self.server.error(&trouble))?;
-        self.server.confirm().await
+        let clock = cleared.map_err(|trouble| self.server.error(&trouble))?;
+        self.server.confirm().await?;
+        // Nodes may keep the cache in their own memory.
+        sleep(Following::wait_after(clock.map_or(0, |clock| clock.epoch))).await;
+        Ok(())
     }
 
     /// Removes index keys that lead to no object which lists them.

@@ -1,7 +1,8 @@
-//! Counts what each cache has on a server, by a walk through all keys of the server.
+//! Counts what each cache has on a server, by a walk through all keys of the server; in a cluster, of one primary after the other.
 
+use crate::connector::redis::inspect::server::Server;
 use crate::connector::redis::inspect::{
-    ClockReading, InspectError, InspectedCache, Inspector, Progress, is_name, layout, split, text,
+    ClockReading, InspectError, Inspector, Placement, Progress, layout, split, text,
 };
 use redis::{Pipeline, Value};
 use std::collections::BTreeMap;
@@ -19,11 +20,24 @@ pub struct Tally {
     sample: Vec<Vec<u8>>,
 }
 
+/// What the caches have on a server, or in a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Census {
+    /// Each cache that was found.
+    pub caches: Vec<CacheCensus>,
+    /// What could not be looked at, and why: primaries of a cluster that cannot be reached, and slots that nobody serves. Unless this is empty, the
+    /// census is not complete.
+    pub unseen: Vec<String>,
+}
+
 /// What one cache has on the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheCensus {
     /// The cache's name.
     pub cache: String,
+    /// In a cluster: the slot of the cache, and the primary that has it. `None` also if the primary cannot be reached.
+    pub placement: Option<Placement>,
     /// What the clock says. `None`: the clock is lost, or cannot be read.
     pub clock: Option<ClockReading>,
     /// Why the clock cannot be read. No service can use the cache then. `None`: the clock can be read, or is lost.
@@ -90,6 +104,9 @@ impl Inspector {
     /// Counts what each cache under the prefix, or only the given cache, has on the server. A key that changes meanwhile may be counted
     /// once, twice or not at all.
     ///
+    /// In a cluster all primaries are counted, or only that of the given cache. A primary that cannot be reached is left out:
+    /// see [`Census::unseen`].
+    ///
     /// # Errors
     ///
     /// [`InspectError::Server`].
@@ -97,19 +114,18 @@ impl Inspector {
         &self,
         cache: Option<&str>,
         mut progress: impl FnMut(Progress),
-    ) -> Result<Vec<CacheCensus>, InspectError> {
-        let base = format!("{}:", self.config.prefix);
-        let pattern = cache
-            .map_or_else(|| layout::pattern(&base, b"*"), |cache| layout::pattern(&format!("{base}{cache}:"), b"*"));
+    ) -> Result<Census, InspectError> {
+        let base = self.before_caches();
         // The second part of a value says whether the key of the clock exists.
         let mut found: BTreeMap<String, (CacheCensus, bool)> = BTreeMap::new();
         let mut so_far = Progress::default();
-        self.walk(&pattern, async |names| {
+        let mut count = |names: Vec<Vec<u8>>, primary| {
             for name in names {
-                let Some(rest) = name.strip_prefix(base.as_bytes()) else { continue };
-                let Some((cache, rest)) = split(rest, b':') else { continue };
-                let cache = text(cache);
-                let Some((kind, rest)) = rest.split_first().filter(|_| is_name(&cache)) else { continue };
+                let Some((cache, rest)) = name.strip_prefix(base.as_bytes()).and_then(|name| self.cache_of(name))
+                else {
+                    continue;
+                };
+                let Some((kind, rest)) = rest.split_first() else { continue };
                 if (*kind, rest) == (b'c', &[]) {
                     found.entry(cache).or_default().1 = true;
                 } else {
@@ -120,44 +136,78 @@ impl Inspector {
                 }
                 so_far.found += 1;
             }
+            so_far.primary = primary;
             progress(so_far);
-            Ok(())
-        })
-        .await?;
-        let mut census = Vec::with_capacity(found.len());
+        };
+        let mut unseen = Vec::new();
+        if let Some(cache) = cache {
+            let cache = self.named(cache).await?;
+            let all = cache.layout.all();
+            let walked = cache.server.walk(&all, async |names| {
+                count(names, None);
+                Ok(())
+            });
+            walked.await?;
+        } else {
+            let all = layout::pattern(&base, b"*");
+            let walked = self.walk_everywhere(&all, async |names, primary| {
+                count(names, primary);
+                Ok(())
+            });
+            unseen = walked.await?;
+        }
+        let mut caches = Vec::with_capacity(found.len());
         for (name, (mut counted, clock)) in found {
             // Keys that are not larder's may look like floors or parts of objects. Alone they are no cache.
             if !clock && counted.objects.is_empty() && counted.index_keys.is_empty() {
                 continue;
             }
-            let cache = InspectedCache { server: self, name: name.clone(), layout: self.layout(&name, "") };
             counted.cache = name;
-            match cache.clock().await {
-                Ok(clock) => counted.clock = clock,
-                // An error of the server ends the census. Any other error concerns only this clock, and the other caches are still
-                // counted.
-                Err(error @ InspectError::Server { .. }) => return Err(error),
-                Err(error) => counted.trouble = Some(error.to_string()),
+            match self.complete(&mut counted, clock).await {
+                // The server was there a moment ago. The other caches of a cluster are counted all the same.
+                Err(error @ InspectError::Server { .. }) if self.is_cluster() => {
+                    counted.trouble = Some(error.to_string());
+                    unseen.push(error.to_string());
+                }
+                done => done?,
             }
-            let releases = counted.clock.as_ref().map_or(&[][..], |clock| &clock.fingerprints);
-            counted.indexes = cache.names_of(releases).await?;
-            for index in counted.indexes.values().flatten().flat_map(|names| names.iter().skip(1)) {
-                counted.index_keys.entry(index.clone()).or_default();
-            }
-            counted.clock_bytes = match clock {
-                true => self.memory(&[cache.layout.clock().into_bytes()]).await?,
-                false => Some(0),
-            };
-            let tallies = counted.objects.values_mut().chain(counted.index_keys.values_mut());
-            for tally in tallies.chain([&mut counted.floors, &mut counted.staged]) {
-                let sample = std::mem::take(&mut tally.sample);
-                tally.bytes = self.memory(&sample).await?.map(|mean| mean * tally.keys);
-            }
-            census.push(counted);
+            caches.push(counted);
         }
-        Ok(census)
+        unseen.dedup();
+        Ok(Census { caches, unseen })
     }
 
+    /// Adds to what was counted what the clock of the cache says, and how much memory its keys take. `clock`: whether there is a key of that
+    /// name.
+    async fn complete(&self, counted: &mut CacheCensus, clock: bool) -> Result<(), InspectError> {
+        let cache = self.named(&counted.cache).await?;
+        counted.placement = cache.placement().cloned();
+        match cache.clock().await {
+            Ok(clock) => counted.clock = clock,
+            // An error of the server ends the census. Any other error concerns only this clock, and the other caches are still
+            // counted.
+            Err(error @ InspectError::Server { .. }) => return Err(error),
+            Err(error) => counted.trouble = Some(error.to_string()),
+        }
+        let releases = counted.clock.as_ref().map_or(&[][..], |clock| &clock.fingerprints);
+        counted.indexes = cache.names_of(releases).await?;
+        for index in counted.indexes.values().flatten().flat_map(|names| names.iter().skip(1)) {
+            counted.index_keys.entry(index.clone()).or_default();
+        }
+        counted.clock_bytes = match clock {
+            true => cache.server.memory(&[cache.layout.clock().into_bytes()]).await?,
+            false => Some(0),
+        };
+        let tallies = counted.objects.values_mut().chain(counted.index_keys.values_mut());
+        for tally in tallies.chain([&mut counted.floors, &mut counted.staged]) {
+            let sample = std::mem::take(&mut tally.sample);
+            tally.bytes = cache.server.memory(&sample).await?.map(|mean| mean * tally.keys);
+        }
+        Ok(())
+    }
+}
+
+impl Server {
     /// How many bytes one of these keys takes on average. `None`: the server does not tell.
     async fn memory(&self, names: &[Vec<u8>]) -> Result<Option<u64>, InspectError> {
         if names.is_empty() {

@@ -1,9 +1,9 @@
 //! Reads the clock of a cache without a script, so that looking changes nothing.
 
-use crate::connector::redis::inspect::{InspectError, InspectedCache, Inspector, bytes};
+use crate::connector::redis::inspect::server::Server;
+use crate::connector::redis::inspect::{InspectError, InspectedCache};
 use crate::connector::redis::layout::Layout;
-use crate::connector::redis::wire::caller::Caller;
-use crate::connector::redis::wire::replies::tolerated;
+use crate::connector::redis::wire::replies::bytes;
 use crate::connector::remote::{Trouble, What};
 use redis::{Pipeline, RedisError, Value};
 
@@ -60,7 +60,7 @@ impl ClockState {
     }
 }
 
-impl InspectedCache<'_> {
+impl InspectedCache {
     /// Reads the clock. `None`: there is no clock.
     ///
     /// # Errors
@@ -71,14 +71,14 @@ impl InspectedCache<'_> {
     }
 }
 
-impl Inspector {
+impl Server {
     pub(super) async fn clock(&self, cache: &str, layout: &Layout) -> Result<Option<ClockReading>, InspectError> {
         let key = layout.clock();
         let mut both = Pipeline::with_capacity(2);
         both.cmd("GETRANGE").arg(&key).arg(0).arg(HEAD - 1);
         // The last eight bytes of the clock, and one more byte, which must not exist.
         both.cmd("GETRANGE").arg(&key).arg(WHOLE - 8).arg(WHOLE);
-        let replies = self.caller().pipeline(&both).await.map_err(|trouble| self.error(&trouble))?;
+        let replies = self.pipeline(&both).await?;
         let mut parts = Vec::with_capacity(2);
         for reply in replies {
             match reply {
@@ -97,7 +97,7 @@ impl Inspector {
             }
         }
         let [head, end] = &parts[..] else { return Ok(None) };
-        read(head, end.len(), self.connection.identity.history).map_err(|reason| InspectError::DamagedClock {
+        read(head, end.len(), self.history()).map_err(|reason| InspectError::DamagedClock {
             cache: cache.to_owned(),
             key,
             reason: reason.to_owned(),
@@ -107,7 +107,7 @@ impl Inspector {
     /// The type of a key that is no string, in words. The user may lack the right to ask for it.
     async fn type_of(&self, key: &str) -> Result<String, InspectError> {
         let mut ask = redis::cmd("TYPE");
-        let told = tolerated(self.caller().call(ask.arg(key)).await).map_err(|trouble| self.error(&trouble))?;
+        let told = self.tolerated(ask.arg(key)).await?;
         let named = told.and_then(bytes).and_then(|name| String::from_utf8(name).ok());
         Ok(named
             .map_or_else(|| "a key of another Redis type".to_owned(), |name| format!("a key of the Redis type {name}")))

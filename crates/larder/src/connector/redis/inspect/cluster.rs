@@ -1,9 +1,10 @@
 //! [`cluster`]: what a cluster says of its slots, for an operator.
 
 use super::InspectError;
-use crate::connector::redis::layout;
+use super::nodes::{options_of, slot_of_cache};
+use super::server::error;
 use crate::connector::redis::options::{Address, RedisOptions};
-use crate::connector::redis::slots::{Slots, slot_of};
+use crate::connector::redis::slots::Slots;
 use crate::connector::redis::topology::Topology;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct ClusterReport {
     slots: Slots,
-    prefix: String,
+    options: RedisOptions,
 }
 
 /// Asks the nodes that the options name for the slots. `None`: the options name no cluster.
@@ -41,16 +42,17 @@ pub async fn cluster(options: &RedisOptions) -> Result<Option<ClusterReport>, In
         return Ok(None);
     }
     let slots = Arc::new(Topology::new(options.clone())).answer_of_any().await;
-    let slots = slots.map_err(|trouble| super::server_error(options, &trouble))?;
-    Ok(Some(ClusterReport { slots, prefix: options.prefix.clone() }))
+    let slots = slots.map_err(|trouble| error(options, &trouble))?;
+    Ok(Some(ClusterReport { slots, options: options.clone() }))
 }
 
 impl ClusterReport {
-    /// Each primary, with a hash tag whose slot it has: a key `{tag}` is there. `None`: it has too few slots for a short one.
+    /// Options for each primary by itself, and a hash tag whose slot it has: a key `{tag}` is there. `None`: it has too few slots for a short
+    /// one.
     #[must_use]
-    pub fn primaries(&self) -> Vec<(Address, Option<String>)> {
-        let primaries = self.slots.primaries().into_iter().map(|node| node.address.clone());
-        primaries.map(|address| (address.clone(), self.slots.tag_of(&address))).collect()
+    pub fn primaries(&self) -> Vec<(RedisOptions, Option<String>)> {
+        let primaries = self.slots.primaries().into_iter();
+        primaries.map(|node| (options_of(&self.options, node), self.slots.tag_of(&node.address))).collect()
     }
 
     /// How many replicas the primaries have in all.
@@ -65,10 +67,15 @@ impl ClusterReport {
         self.slots.unserved()
     }
 
+    /// The slot in which this cache is: its name, as its services write it, decides.
+    #[must_use]
+    pub fn slot_of(&self, cache: &str) -> u16 {
+        slot_of_cache(&self.options.prefix, cache)
+    }
+
     /// The primary on which this cache is. `None`: nobody serves its slot.
     #[must_use]
     pub fn primary_of(&self, cache: &str) -> Option<Address> {
-        let slot = slot_of(layout::base_in_cluster(&self.prefix, cache).as_bytes());
-        self.slots.primary(slot).map(|node| node.address.clone())
+        self.slots.primary(self.slot_of(cache)).map(|node| node.address.clone())
     }
 }

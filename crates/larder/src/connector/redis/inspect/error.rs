@@ -30,6 +30,14 @@ pub enum InspectError {
         /// The caches that are there.
         seen: Vec<String>,
     },
+    /// A part of a cluster cannot be looked at, so what is known is not all.
+    #[error("{}; the rest of the cluster has {}", .unseen.join("; "), listed(.caches))]
+    Partial {
+        /// The caches that were found.
+        caches: Vec<String>,
+        /// What could not be looked at, and why: primaries that cannot be reached, and slots that nobody serves.
+        unseen: Vec<String>,
+    },
     /// The clock of the cache is gone, as after a flush; or the clock was made anew, and no service has cleared the cache since.
     /// Services read nothing from the cache until one of them has cleared it.
     #[error("the clock of the cache `{cache}` is lost, so nothing can be forgotten key by key; truncate the cache")]

@@ -1,22 +1,24 @@
 //! One index of a cache, by name: finding, invalidating and deleting.
 
 use crate::connector::redis::inspect::index_kind::{PRIMARY, Registered, SECONDARY, Standing};
+use crate::connector::redis::inspect::server::Server;
 use crate::connector::redis::inspect::{
-    ClockReading, ClockState, Expiry, Found, FoundCopy, FoundKey, FoundObject, InspectError, InspectedCache, Inspector,
-    Listing, bytes,
+    ClockReading, ClockState, Expiry, Found, FoundCopy, FoundKey, FoundObject, InspectError, InspectedCache, Listing,
 };
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::single::forgetting;
 use crate::connector::redis::wire::caller::Caller;
-use crate::connector::redis::wire::replies::unexpected;
+use crate::connector::redis::wire::replies::{bytes, unexpected};
 use crate::connector::remote::BATCH;
 use crate::connector::remote::journal::Deferred;
 use crate::connector::remote::{Trouble, What};
-use crate::contract::{KeyBuf, KeyRef};
+use crate::contract::{Following, KeyBuf, KeyRef};
 use crate::key;
 use crate::nearest::nearest;
 use redis::Value;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// What stands in place of an object that does not exist.
 const NOTE: &str = "no object: a note that the source has nothing under this key, kept for its negative age";
@@ -36,8 +38,8 @@ fn distrusted(clock: Option<&ClockReading>) -> Option<&'static str> {
 
 /// One index of an [`InspectedCache`].
 #[derive(Debug)]
-pub struct InspectedIndex<'a> {
-    server: &'a Inspector,
+pub struct InspectedIndex {
+    server: Arc<Server>,
     cache: String,
     standing: Standing,
     name: String,
@@ -46,17 +48,17 @@ pub struct InspectedIndex<'a> {
     layout: Layout,
 }
 
-impl<'a> InspectedIndex<'a> {
+impl InspectedIndex {
     pub(super) fn new(
-        cache: &InspectedCache<'a>,
+        cache: &InspectedCache,
         name: &str,
         standing: Standing,
         seen: Vec<String>,
         registered: Registered,
     ) -> Self {
-        let layout = cache.server.layout(&cache.name, name);
+        let layout = cache.layout.of_index(name);
         Self {
-            server: cache.server,
+            server: cache.server.clone(),
             cache: cache.name.clone(),
             standing,
             name: name.to_owned(),
@@ -168,7 +170,7 @@ impl<'a> InspectedIndex<'a> {
             if exist.is_empty() {
                 continue;
             }
-            let found = self.server.caller().pipeline(&exist).await.map_err(|trouble| self.server.error(&trouble))?;
+            let found = self.server.pipeline(&exist).await?;
             leading += found.iter().filter(|found| matches!(found, Value::Int(1..))).count() as u64;
         }
         Ok(leading)
@@ -204,14 +206,17 @@ impl<'a> InspectedIndex<'a> {
     async fn forget(&self, keys: &[Vec<u8>], what: Deferred) -> Result<(), InspectError> {
         keys.iter().try_for_each(|key| key::check(key))?;
         let positions = self.standing.positions();
-        let mut done = 0;
+        let (mut done, mut wait) = (0, Duration::ZERO);
         for batch in keys.chunks(BATCH / positions.len()) {
             let sent: Vec<KeyBuf> = positions
                 .iter()
                 .flat_map(|position| batch.iter().map(|key| KeyBuf { index: *position, bytes: key[..].into() }))
                 .collect();
             match forgetting::forget(&self.server.caller(), &self.layout, &sent, what).await {
-                Ok(Some(_)) => done += batch.len(),
+                Ok(Some(at)) => {
+                    done += batch.len();
+                    wait = Following::wait_after(at.epoch);
+                }
                 Ok(None) => return Err(InspectError::Lost { cache: self.cache.clone() }),
                 Err(trouble) => {
                     let reason = self.server.error(&trouble).to_string();
@@ -219,7 +224,10 @@ impl<'a> InspectedIndex<'a> {
                 }
             }
         }
-        self.server.confirm().await
+        self.server.confirm().await?;
+        // Nodes may keep the cache in their own memory.
+        sleep(wait).await;
+        Ok(())
     }
 
     /// The primary key that an index key leads to.
@@ -238,7 +246,7 @@ impl<'a> InspectedIndex<'a> {
         let name = self.layout.object_of(fingerprint, primary);
         let mut both = redis::Pipeline::with_capacity(2);
         both.cmd("GET").arg(&name).cmd("PTTL").arg(&name);
-        let replies = self.server.caller().pipeline(&both).await.map_err(|trouble| self.server.error(&trouble))?;
+        let replies = self.server.pipeline(&both).await?;
         let mut replies = replies.into_iter();
         let (object, stored) = match replies.next() {
             Some(Value::BulkString(stored)) if Layout::is_absence(&stored) => (Err(NOTE.to_owned()), stored),

@@ -3,11 +3,9 @@
 
 use crate::connector::redis::index_names;
 use crate::connector::redis::inspect::primary_field::primary_is_field;
-use crate::connector::redis::inspect::{
-    FoundObject, InspectError, InspectedCache, InspectedIndex, bytes, clearing, split, text,
-};
-use crate::connector::redis::wire::caller::Caller;
-use crate::connector::redis::wire::replies::tolerated;
+use crate::connector::redis::inspect::{FoundObject, InspectError, InspectedCache, InspectedIndex, split, text};
+use crate::connector::redis::single::clearing;
+use crate::connector::redis::wire::replies::bytes;
 use redis::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,7 +57,7 @@ fn registered(releases: &Registered, name: &str) -> Option<Standing> {
     }
 }
 
-impl<'a> InspectedCache<'a> {
+impl InspectedCache {
     /// The names of the indexes of each release that the clock lists, by the release's fingerprint. The primary index comes first.
     /// `None`: the server does not have the names.
     ///
@@ -79,8 +77,7 @@ impl<'a> InspectedCache<'a> {
         for release in releases {
             get.arg(self.layout.index_names_of(*release));
         }
-        let kept = tolerated(self.server.caller().call(&get).await);
-        let mut names = match kept.map_err(|trouble| self.server.error(&trouble))? {
+        let mut names = match self.server.tolerated(&get).await? {
             Some(Value::Array(kept)) => kept,
             _ => Vec::new(),
         }
@@ -95,7 +92,7 @@ impl<'a> InspectedCache<'a> {
     /// # Errors
     ///
     /// [`InspectError::ForeignClock`], [`InspectError::DamagedClock`], [`InspectError::Server`].
-    pub async fn index(&self, name: &str) -> Result<InspectedIndex<'a>, InspectError> {
+    pub async fn index(&self, name: &str) -> Result<InspectedIndex, InspectError> {
         let releases = self.index_names().await?;
         let mut seen: BTreeSet<String> = releases.values().flatten().flatten().cloned().collect();
         let standing = match registered(&releases, name) {
@@ -143,7 +140,7 @@ impl<'a> InspectedCache<'a> {
 
     /// The object that is stored under this key of the server, if it can be read.
     async fn object(&self, name: &[u8]) -> Option<FoundObject> {
-        let stored = bytes(self.server.caller().call(redis::cmd("GET").arg(name)).await.ok()?)?;
+        let stored = bytes(self.server.call(redis::cmd("GET").arg(name)).await.ok()?)?;
         FoundObject::read(None, &stored).ok()
     }
 }

@@ -12,7 +12,7 @@
 --         use the clock
 --       7 renew, recover, renumber: the history of the server; 0 if it is not known
 -- Reply {epoch, sequence, state, history, registered}; all 0 if there is no clock
--- Cost  four to seven commands, renumber up to 24; run at connect, at truncate and after a loss, never per lookup
+-- Cost  four to eight commands, renumber up to 24; run at connect, at truncate and after a loss, never per lookup
 --
 -- The clock is one string, so that the server cannot lose a part of it:
 --   words of 8 bytes: 0 epoch, 1 sequence, 2 state (1 settled, 2 clearing, 3 lost: the list of schemas may be incomplete), 3 the
@@ -53,6 +53,10 @@ elseif action == 'renew' or action == 'recover' or action == 'renumber' then
 elseif head[1] == 0 then
   return {0, 0, 0, 0, 0}
 elseif action == 'settle' and head[1] == tonumber(ARGV[3]) then
+  -- A slot that is on its way to another node of a cluster: the removal has not seen what had left already, and that comes back if the move is
+  -- given up. A key that does not exist is an error on such a node.
+  local nothing = redis.pcall('GETRANGE', clock .. '?', 0, 0)
+  if type(nothing) == 'table' and nothing.err and string.find(nothing.err, 'non local key', 1, true) then return nothing end
   redis.call('BITFIELD', clock, 'SET', 'i64', '#2', 1, 'SET', 'i64', '#5', ARGV[4])
   -- Those who follow the cache must drop everything (write_marks.lua).
   if head[1] >= 2251799813685248 then redis.pcall('SPUBLISH', clock, '') end

@@ -18,6 +18,9 @@
 //! settled or has another epoch, because objects are stored again then: another node may have ended first, and a removal may have waited in
 //! a stopped server's socket.
 //!
+//! In a cluster, a slot may be on its way to another node. The removal does not see what has left already, and that comes back if the move is given
+//! up. So `settle` is an error on such a node, and the cache stays unsettled until the slot has arrived or the move is given up.
+//!
 //! *Lost* is a third state: *clearing*, and the list of schemas may be incomplete, because the clock or the list was made anew. An
 //! invalidation may then miss objects of a release that is not listed, so it is deferred until everything is gone.
 
