@@ -265,6 +265,12 @@ impl Options {
             Connector::Memory => (48, 48),
             Connector::Redis if self.feed => (6, 12),
             Connector::Redis => (16, 48),
+            // What was deferred during a failover, or is deferred because a slot is on its way, would hide what these are about. With few changes little is.
+            Connector::RedisSentinel | Connector::RedisCluster
+                if matches!(without, Some(Protection::History | Protection::NeverAsk)) =>
+            {
+                (1, 24)
+            }
             Connector::RedisSentinel | Connector::RedisCluster => (12, 24),
             Connector::Postgres => (6, 6),
         };

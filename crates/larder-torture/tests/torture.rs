@@ -88,11 +88,12 @@ fn several_faults(summary: &Value) -> Result<(), String> {
 /// The faults of a failover, and as many of the others as there is time for.
 #[test]
 fn failovers_are_clean() {
-    for (connector, faults) in [
-        ("redis-sentinel", "kill,failover,depose,clients,slow,drop,cancel"),
-        ("redis-cluster", "kill,failover,depose,move,clients,slow,drop,cancel"),
+    for (connector, faults, seconds) in [
+        // The first five are the grace: the Sentinels have only begun.
+        ("redis-sentinel", "kill,failover,depose,clients,slow,drop,cancel", 12),
+        ("redis-cluster", "kill,failover,depose,move,clients,slow,drop,cancel", 6),
     ] {
-        clean(&["--connector", connector, "--faults", faults], 14, |summary| {
+        clean(&["--connector", connector, "--faults", faults], seconds, |summary| {
             assert_eq!(summary["leaks"], serde_json::json!([]));
             more_than(500, summary, &["reads"])?;
             more_than(50, summary, &["hits", "deferred", "applied"])?;
@@ -189,10 +190,14 @@ fn each_protection_of_the_redis_connector_is_missed() {
 }
 
 #[test]
-fn each_protection_of_a_failover_is_missed() {
-    for protection in ["grace", "history"] {
-        is_found("redis-sentinel", protection);
-    }
+fn a_failover_that_nobody_notices_is_found() {
+    is_found("redis-sentinel", "history");
+}
+
+#[test]
+#[ignore = "each takes up to a minute: a failover, or a slot that moves, takes seconds"]
+fn each_other_protection_of_failovers_and_clusters_is_missed() {
+    is_found("redis-sentinel", "grace");
     for protection in ["never-ask", "history"] {
         is_found("redis-cluster", protection);
     }

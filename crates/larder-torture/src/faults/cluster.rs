@@ -68,14 +68,14 @@ impl BreakingCluster {
     async fn kill_primary(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
         let place = self.place(rng).await?;
         let (primary, replica) = (self.node(place.primary)?, self.node(place.replica)?);
-        let behind = if rng.u8(..3) > 0 { Some(fall_behind(primary, replica, rng).await?) } else { None };
+        let behind = if rng.u8(..5) > 0 { Some(fall_behind(primary, replica, rng).await?) } else { None };
         kill(&self.guard, primary);
         if behind.is_some() {
             replica.cont()?;
         }
         let lacks = behind.map_or(0, |behind| behind.as_millis());
         // Perhaps before any node takes it to be down. Then it is the primary as before, and has lost everything.
-        let at_once = rng.u8(..3) == 0;
+        let at_once = rng.u8(..5) == 0;
         if !at_once {
             self.cluster.promoted(place.replica).await?;
         }

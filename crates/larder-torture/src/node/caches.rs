@@ -110,7 +110,7 @@ fn consistency(name: &str) -> Option<Consistency> {
 /// A server, or a master that Sentinels name, or a cluster.
 enum OnRedis {
     Server(Redis),
-    Cluster(RedisCluster),
+    Cluster(Box<RedisCluster>),
 }
 
 impl OnRedis {
@@ -180,7 +180,7 @@ impl Servers {
                 servers.failing_over = true;
             }
             Store::Cluster(ports) => {
-                servers.redis = Some(OnRedis::Cluster(in_cluster(ports, setup)?));
+                servers.redis = Some(OnRedis::Cluster(Box::new(in_cluster(ports, setup)?)));
                 servers.failing_over = true;
             }
             Store::Postgres { dsn, .. } => {
