@@ -31,5 +31,6 @@ mod sentinel;
 mod set;
 mod side_by_side;
 mod telling;
+mod tiers;
 mod tls;
 mod unfit;
