@@ -7,12 +7,9 @@ use larder::{Config, ConnectorName, ConnectorOptions};
 use redis::aio::MultiplexedConnection;
 use std::time::Duration;
 
-/// The commands that wake followers: a node sends the first, and a change's script calls the second. Followers do without, and notice later.
-pub(super) const WAKING: [&str; 2] = ["SSUBSCRIBE", "SPUBLISH"];
-
-/// Asks whether the user may run these commands with this channel, and runs none of them. Returns those that it may not. A server that cannot tell
-/// refuses none.
-const MAY_WAKE: &str = "#!lua flags=no-writes
+/// Asks whether the user may run the commands that wake followers, and runs none of them: a node sends the first, and a change's script calls the second.
+/// Returns those that it may not run. A server that cannot tell refuses none.
+pub(super) const MAY_WAKE: &str = "#!lua flags=no-writes
 local refused, channel = {}, ARGV[1]
 if not redis.acl_check_cmd then return refused end
 local function try(...)
