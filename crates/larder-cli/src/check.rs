@@ -6,6 +6,7 @@
 //!     │        cluster.rs asks a cluster for its primaries and slots ─────┤
 //!     │        sentinels.rs asks which one it is ──────────────────────────┤
 //!     │        rights.rs tries what larder does ───────────────────────────┤
+//!     │        tiers.rs asks whether it may wake nodes ────────────────────┤
 //!     ├──────► postgres.rs asks a PostgreSQL server, and judges ───────────┤
 //!     └──────► feed.rs compares triggers with the sources of feeds ────────┘
 //! ```
@@ -18,6 +19,7 @@ mod postgres;
 mod rights;
 mod sentinels;
 mod server;
+mod tiers;
 
 pub(crate) use server::{field, name, why_unreachable};
 
@@ -120,11 +122,16 @@ async fn examine(config: &Config) -> Report {
             config.caches().filter(|(_, cache)| on_it(cache)).map(|(cache, _)| cache.to_owned()).collect();
         let default = unlisted.as_ref().is_some_and(on_it);
         let used = !caches.is_empty() || default;
+        let validity = tiers::validity(config, &name);
         let (place, server, mut findings) = match options {
             ConnectorOptions::Redis(redis) => {
                 let all = config.caches().map(|(_, cache)| cache).chain(&unlisted);
-                let aged = all.into_iter().any(|cache| on_it(cache) && !cache.max_age.is_zero());
-                let (facts, findings) = server::try_out(redis, judge::Use { max_age: aged }, &caches).await;
+                let reaches_it =
+                    |cache: &CacheOptions| config.below(&cache.connector).is_some_and(|(below, _)| below == name);
+                let aged = all.into_iter().any(|cache| reaches_it(cache) && !cache.max_age.is_zero());
+                let here = config.caches().filter(|(_, cache)| reaches_it(cache)).map(|(cache, _)| cache.to_owned());
+                let here: Vec<String> = here.collect();
+                let (facts, findings) = server::try_out(redis, judge::Use { max_age: aged, validity }, &here).await;
                 (place(redis), facts.map(|facts| ServerFacts::Redis(facts.into())), findings)
             }
             ConnectorOptions::Postgres(options) => {
@@ -133,12 +140,15 @@ async fn examine(config: &Config) -> Report {
             }
             _ if !used => continue,
             ConnectorOptions::Memory(memory) => ("in each process by itself".to_owned(), None, judge::memory(memory)),
+            ConnectorOptions::Tiered(tier) => {
+                (format!("in each process, in front of {}", tier.over), None, tiers::judge(&tier.options))
+            }
             ConnectorOptions::Own => ("wherever the program keeps it".to_owned(), None, judge::own()),
             _ => ("nowhere".to_owned(), None, judge::none()),
         };
         if !used && feed::is_on(config, &name, options.kind()) {
             findings.push(Finding::note("use", "no cache is on this connector; a feed polls its database"));
-        } else if !used {
+        } else if !used && validity.is_none() {
             findings.push(Finding::note("use", "no cache is on this connector, so larder will not connect to it"));
         }
         let (connector, kind) = (name.to_string(), options.kind().name());

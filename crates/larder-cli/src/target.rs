@@ -130,7 +130,7 @@ impl Target {
                 format!("the configuration has several servers, and does not say which the cache `{cache}` is on");
             return self.only(&config, &what);
         };
-        match config.connector(&connector) {
+        match config.below(&connector).map(|(_, options)| options) {
             Some(options) if options.kind() == ConnectorKind::Memory => Err(Failure::Usage(format!(
                 "the cache `{cache}` is on the memory connector: each process has its own, which no command reaches"
             ))),
@@ -158,7 +158,7 @@ fn server(options: &ConnectorOptions) -> Option<Server> {
 }
 
 fn named(config: &Config, connector: &str) -> Result<Server, Failure> {
-    let named = config.connector(connector).and_then(server);
+    let named = config.below(connector).and_then(|(_, options)| server(options));
     named.ok_or_else(|| which(config, &format!("the configuration has no server called `{connector}`")))
 }
 

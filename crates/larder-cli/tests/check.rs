@@ -3,6 +3,8 @@
 
 #[path = "check/sentinel.rs"]
 mod sentinel;
+#[path = "check/tiers.rs"]
+mod tiers;
 #[path = "check/tls.rs"]
 mod tls;
 

@@ -19,16 +19,25 @@ use std::time::Duration;
 pub(crate) enum Wanted {
     /// The memory connector.
     Memory,
-    /// The redis connector, on a server of the demo's own. `None`: the first server program that is found.
-    OwnRedis(Option<PathBuf>),
-    /// The redis connector, on a server that already runs, by its URL.
-    Redis(String),
+    /// A server of the demo's own. Without a program: the first one that is found.
+    OwnRedis { program: Option<PathBuf>, through: Through },
+    /// A server that already runs, by its URL.
+    Redis { url: String, through: Through },
     /// The postgres connector, on a server of the demo's own. `None`: the programs of the newest version that is found.
     OwnPostgres(Option<PathBuf>),
     /// The postgres connector, in a database that is already there, by its URL.
     Postgres(String),
     /// The connector that a configuration gives the cache `instance`.
     Configured(PathBuf),
+}
+
+/// The connector by which nodes use a Redis server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Through {
+    /// The redis connector.
+    Redis,
+    /// The tiered connector: each node has memory in front of the server.
+    Tiered,
 }
 
 /// Where objects are stored.
@@ -73,17 +82,17 @@ impl Backend {
     pub(crate) async fn open(wanted: Wanted, story: bool) -> Result<Self, BackendError> {
         match wanted {
             Wanted::Memory => Ok(Self::configured(Config::default(), None, "memory".to_owned())),
-            Wanted::OwnRedis(program) => {
+            Wanted::OwnRedis { program, through } => {
                 let server = OwnServer::redis(program, story).await?;
-                let variables = on_redis(story, "SOCKET", server.address());
+                let variables = on_redis(story, through, "SOCKET", server.address());
                 let config = Config::from_variables(variables).map_err(BackendError::Config)?;
-                let name = server.name();
+                let name = through.named(server.name());
                 Ok(Self::configured(config, Some(server), name))
             }
-            Wanted::Redis(url) => {
-                let config =
-                    Config::from_variables(on_redis(story, "URL", url.into())).map_err(|error| bad_url(&error))?;
-                let name = config.redis().map_or_else(String::new, named);
+            Wanted::Redis { url, through } => {
+                let variables = on_redis(story, through, "URL", url.into());
+                let config = Config::from_variables(variables).map_err(|error| bad_url(&error))?;
+                let name = config.redis().map_or_else(String::new, |redis| through.named(named(redis)));
                 Ok(Self::configured(config, None, name))
             }
             Wanted::OwnPostgres(folder) => {
@@ -218,11 +227,20 @@ impl Backend {
     }
 }
 
-/// The server that the cache of the demo is on, and the name of its connector.
+impl Through {
+    /// The name, for people, of where objects are: on this server.
+    fn named(self, server: String) -> String {
+        match self {
+            Self::Redis => server,
+            Self::Tiered => format!("memory in front of {server}"),
+        }
+    }
+}
+
+/// The server that the cache of the demo is on, directly or by a tier, and the name of its connector.
 fn server_of(config: &Config) -> Option<(ConnectorName, &RedisOptions)> {
-    let name = config.cache(Instance::CACHE)?.connector;
-    match config.connector(&name) {
-        Some(ConnectorOptions::Redis(redis)) => Some((name, redis)),
+    match config.below(config.cache(Instance::CACHE)?.connector)? {
+        (name, ConnectorOptions::Redis(redis)) => Some((name, redis)),
         _ => None,
     }
 }
@@ -231,10 +249,17 @@ fn named(config: &RedisOptions) -> String {
     format!("the server at {}", config.place())
 }
 
-/// The settings of the redis connector, with one more that says where the server is.
-fn on_redis(story: bool, setting: &str, value: OsString) -> Variables {
+/// The settings of the redis connector, with one more that says where the server is, and those of a tier in front of it.
+fn on_redis(story: bool, through: Through, setting: &str, value: OsString) -> Variables {
     let mut variables = overrides("redis", story);
-    variables.push(("LARDER_DEFAULTS_CONNECTOR".into(), "redis".into()));
+    let connector = match through {
+        Through::Redis => "redis",
+        Through::Tiered => {
+            variables.push(("LARDER_CONNECTORS_TIERED_OVER".into(), "redis".into()));
+            "tiered"
+        }
+    };
+    variables.push(("LARDER_DEFAULTS_CONNECTOR".into(), connector.into()));
     variables.push((format!("LARDER_CONNECTORS_REDIS_{setting}").into(), value));
     variables
 }
@@ -270,7 +295,16 @@ mod tests {
     use super::*;
 
     async fn on(url: &str) -> Result<Backend, BackendError> {
-        Backend::open(Wanted::Redis(url.to_owned()), true).await
+        Backend::open(Wanted::Redis { url: url.to_owned(), through: Through::Redis }, true).await
+    }
+
+    #[tokio::test]
+    async fn a_tier_is_in_front_of_the_server_and_each_node_has_its_own() {
+        let wanted = Wanted::Redis { url: "redis://cache.example".to_owned(), through: Through::Tiered };
+        let tiered = Backend::open(wanted, true).await.unwrap();
+        assert_eq!((tiered.connector(), tiered.is_shared()), ("tiered", true));
+        assert_eq!(tiered.name(), "memory in front of the server at cache.example:6379");
+        assert_eq!(tiered.redis().unwrap().address.to_string(), "cache.example:6379");
     }
 
     #[tokio::test]

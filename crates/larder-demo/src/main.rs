@@ -24,7 +24,7 @@ mod service;
 mod source;
 mod story;
 
-use backend::{Backend, BackendError, Wanted};
+use backend::{Backend, BackendError, Through, Wanted};
 use clap::{Parser, ValueEnum};
 use service::ServiceError;
 use std::fmt::Display;
@@ -43,7 +43,8 @@ const FEWEST_INSTANCES: u32 = 150;
 /// An identity service with a cache, and a page that shows what the cache does
 ///
 /// The service reads instances from a database of its own and caches them. It runs on the memory connector without any server, on
-/// Redis or Valkey (--connector redis), or on PostgreSQL (--connector postgres). The page can then stop and kill the server.
+/// Redis or Valkey (--connector redis), with memory in front of it (--connector tiered), or on PostgreSQL (--connector postgres). The page can
+/// then stop and kill the server.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "larder-demo", version)]
 struct Options {
@@ -92,6 +93,8 @@ enum Connector {
     Memory,
     /// On a Redis or Valkey server
     Redis,
+    /// On a Redis or Valkey server, and in the memory of each node in front of it
+    Tiered,
     /// On a PostgreSQL server
     Postgres,
 }
@@ -131,14 +134,21 @@ impl Options {
         match (connector, given) {
             (Connector::Memory, (None, None)) if self.server.is_none() => Ok(Wanted::Memory),
             (Connector::Memory, _) => Err(DemoError::NoServerWanted),
-            (Connector::Redis, (_, Some(_))) => Err(DemoError::OtherServer { option: "postgres", connector: "redis" }),
-            (Connector::Redis, (Some(url), _)) => Ok(Wanted::Redis(url.clone())),
-            (Connector::Redis, _) => Ok(Wanted::OwnRedis(self.server.clone())),
+            (Connector::Redis, _) => self.wanted_redis(Through::Redis, "redis"),
+            (Connector::Tiered, _) => self.wanted_redis(Through::Tiered, "tiered"),
             (Connector::Postgres, (Some(_), _)) => {
                 Err(DemoError::OtherServer { option: "redis", connector: "postgres" })
             }
             (Connector::Postgres, (_, Some(url))) => Ok(Wanted::Postgres(url.clone())),
             (Connector::Postgres, _) => Ok(Wanted::OwnPostgres(self.server.clone())),
+        }
+    }
+
+    fn wanted_redis(&self, through: Through, connector: &'static str) -> Result<Wanted, DemoError> {
+        match (&self.redis, &self.postgres) {
+            (_, Some(_)) => Err(DemoError::OtherServer { option: "postgres", connector }),
+            (Some(url), None) => Ok(Wanted::Redis { url: url.clone(), through }),
+            (None, None) => Ok(Wanted::OwnRedis { program: self.server.clone(), through }),
         }
     }
 }

@@ -215,6 +215,22 @@ fn the_page_s_buttons_break_redis_and_nothing_stale_is_served() {
     all_is_well(&demo);
 }
 
+/// The memory of the node is shown, and serves nothing stale while its server is broken.
+#[test]
+fn the_page_s_buttons_break_the_server_behind_the_node_s_own_memory() {
+    let demo = Demo::start(&["--connector", "tiered"]);
+    let valid = |figures: &Value| figures["near"]["valid_for_ms"].as_u64() > Some(0);
+    let figures = demo.until("the memory is read", valid);
+    assert_eq!(figures["connector"], "tiered");
+    assert!(figures["backend"].as_str().unwrap().starts_with("memory in front of "), "{figures}");
+    assert_eq!(demo.get("/instances/i00003").status, 200);
+    demo.until("an object is in the memory", |figures| figures["near"]["objects"].as_u64() > Some(0));
+    break_and_mend(&demo);
+    assert_eq!(demo.post("/demo/server/flush").status, 200);
+    all_is_well(&demo);
+    demo.until("the memory is read again", valid);
+}
+
 #[test]
 fn the_page_s_buttons_break_postgres_and_nothing_stale_is_served() {
     let demo = Demo::start(&["--connector", "postgres"]);

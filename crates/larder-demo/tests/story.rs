@@ -71,6 +71,17 @@ fn on_a_server_of_its_own() {
     }
 }
 
+/// Changes are applied only when the other node's memory has forgotten what they touched, through every outage.
+#[test]
+fn on_a_tier_over_a_server_of_its_own() {
+    for binary in required().unwrap() {
+        let report = told(&["--connector", "tiered", "--server", binary.path.to_str().unwrap()]);
+        assert_eq!((&report["connector"], &report["nodes"]), (&"tiered".into(), &2.into()));
+        assert_eq!(phases(&report), [&CALM[..], &OUTAGES, &["compare_all"]].concat());
+        assert!(count(&report, "deferred") >= 40 && count(&report, "replayed") >= 40, "{report}");
+    }
+}
+
 #[test]
 fn on_a_server_of_somebody_elses() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -173,6 +184,11 @@ fn what_cannot_be_is_one_clear_line() {
         &["--connector", "redis", "--postgres", "postgres://localhost/x"],
         1,
         "--postgres names a server of another kind",
+    );
+    refused(
+        &["--connector", "tiered", "--postgres", "postgres://localhost/x"],
+        1,
+        "--postgres names a server of another kind than --connector tiered",
     );
     refused(&["--connector", "postgres", "--redis", "redis://localhost"], 1, "--redis names a server of another kind");
     refused(&["--connector", "memory", "--postgres", "postgres://localhost/x"], 1, "--connector memory");

@@ -51,6 +51,7 @@ mod ready;
 mod redis_servers;
 mod reloading;
 mod shutdown;
+mod tiers;
 
 pub use builder::CachesBuilder;
 pub use connectors::{ConnectorKind, ConnectorName, ConnectorOptions};
@@ -62,6 +63,7 @@ pub use ready::Readiness;
 use redis_servers::RedisServers;
 pub use reloading::ReloadError;
 pub use shutdown::Shutdown;
+pub use tiers::TierOptions;
 
 /// How often the counters are published to the metrics recorder.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
@@ -97,6 +99,7 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// - Once a second its counters are published to the `metrics` recorder that is installed, if any.
 /// - Every prune interval of its connector it is pruned. The first time comes at a random moment of the interval, so that nodes do not
 ///   prune at the same time. The caches in a PostgreSQL database share its tables, and one task.
+/// - On a tiered connector it asks the server what was touched, three times in a validity, until the last clone of the cache is dropped.
 ///
 /// # Dropping
 ///
@@ -251,6 +254,22 @@ impl Caches {
                 "and larder was built without its feature `redis`: turn that on in `Cargo.toml`, or give the cache \
                  another `connector`",
             )),
+            #[cfg(feature = "redis")]
+            Some(ConnectorOptions::Tiered(tier)) => match self.plan.connector(&tier.over) {
+                Some(ConnectorOptions::Redis(options)) => {
+                    let server = self.server(&tier.over, options)?;
+                    let connector = server.tiered(schema.clone(), &tier.options).map_err(refused)?;
+                    Ok((Arc::new(connector), options.prune_interval))
+                }
+                // Not reached: the plan was checked.
+                _ => Err(without(ConnectorKind::Tiered, "which is over no server; give it another `over`")),
+            },
+            #[cfg(not(feature = "redis"))]
+            Some(ConnectorOptions::Tiered(_)) => Err(without(
+                ConnectorKind::Tiered,
+                "and larder was built without its feature `redis`: turn that on in `Cargo.toml`, or give the cache \
+                 another `connector`",
+            )),
             Some(ConnectorOptions::Own) => Ok((self.factories.make(name, schema)?, if_aged(own::PRUNE_INTERVAL))),
             #[cfg(feature = "postgres")]
             Some(ConnectorOptions::Postgres(options)) => {
@@ -301,7 +320,7 @@ impl Caches {
         OpenError::NotConfigured { cache: cache.to_owned(), configured, nearest }
     }
 
-    /// The Redis or Valkey server of the connector of this name, if a cache can be on it. It gives access to the server's breaker, and to
+    /// The Redis or Valkey server of the connector of this name, or that the tiered connector of this name is over, if a cache can be on it. It gives access to the server's breaker, and to
     /// connectors for what is not a cache of this process. If no cache has made larder connect yet, this call does, in the background.
     #[cfg(feature = "redis")]
     #[must_use]
@@ -312,7 +331,7 @@ impl Caches {
         }
     }
 
-    /// The Redis or Valkey cluster of the connector of this name, if a cache can be on it. It gives access to connectors for what is not a cache of
+    /// The Redis or Valkey cluster of the connector of this name, or that the tiered connector of this name is over, if a cache can be on it. It gives access to connectors for what is not a cache of
     /// this process. `None` also where the connector is one server: see [`redis`](Self::redis).
     #[cfg(feature = "redis")]
     #[must_use]
@@ -325,6 +344,7 @@ impl Caches {
 
     #[cfg(feature = "redis")]
     fn servers_of(&self, name: &ConnectorName) -> Option<&RedisServers> {
+        let name = self.plan.below(name);
         let Some(ConnectorOptions::Redis(options)) = self.plan.connector(name) else { return None };
         // It cannot fail: there is a runtime, and the options were checked.
         if self.plan.uses(name) { self.server(name, options).ok() } else { None }
@@ -483,6 +503,7 @@ impl Caches {
 
     /// The server of a connector, as far as its state explains why a cache cannot be read.
     fn view_of(&self, connector: &ConnectorName) -> Option<ready::ServerView> {
+        let connector = self.plan.below(connector);
         match self.plan.connector(connector)? {
             #[cfg(feature = "redis")]
             ConnectorOptions::Redis(options) => {
@@ -559,7 +580,7 @@ impl Caches {
 
     /// How long a shutdown waits for caches on this connector. In memory nothing is ever deferred.
     fn patience(&self, connector: &ConnectorName) -> Duration {
-        match self.plan.connector(connector) {
+        match self.plan.connector(self.plan.below(connector)) {
             Some(ConnectorOptions::Redis(options)) => options.shutdown_timeout,
             Some(ConnectorOptions::Postgres(options)) => options.shutdown_timeout,
             Some(ConnectorOptions::Own) => own::SHUTDOWN_TIMEOUT,

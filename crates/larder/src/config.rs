@@ -4,7 +4,7 @@
 //! ```text
 //!   file ─────┐                    zitadel.rs: translates Zitadel's block
 //!   text.rs ──┴─► Node ─► overlay ─► sections ─► Config ─► effective()
-//!   variables ───────────────┘        connectors.rs: memory.rs, redis.rs, postgres.rs, breaker.rs; feed.rs; cache.rs
+//!   variables ───────────────┘        connectors.rs: memory.rs, redis.rs, tiered.rs, postgres.rs, breaker.rs; feed.rs; cache.rs
 //! ```
 //!
 //! The sections become the same options that code can give ([`CachesBuilder`](crate::CachesBuilder)). The options check themselves.
@@ -50,6 +50,7 @@ mod sentinel;
 mod setting;
 mod size;
 mod text;
+mod tiered;
 mod tls;
 mod tree;
 #[cfg(feature = "zitadel")]
@@ -60,7 +61,7 @@ pub use error::{ConfigError, Problem};
 pub use note::Note;
 
 use crate::caches::plan::Plan;
-use crate::caches::{CacheOptions, ConnectorName, ConnectorOptions, DatabaseFeed};
+use crate::caches::{CacheOptions, ConnectorName, ConnectorOptions, DatabaseFeed, TierOptions};
 use crate::connector::memory::MemoryOptions;
 use crate::connector::postgres::options::PostgresOptions;
 use crate::connector::redis::options::RedisOptions;
@@ -353,7 +354,7 @@ impl Config {
     }
 
     /// The connectors that are given by name, in alphabetical order. The connectors `redis` and `postgres` are left out if their settings
-    /// do not say where the server is.
+    /// do not say where the server is, and `tiered` if its settings do not say which connector it is over.
     pub fn connectors(&self) -> impl Iterator<Item = (&ConnectorName, &ConnectorOptions)> {
         self.plan.connectors()
     }
@@ -380,6 +381,28 @@ impl Config {
         self.plan.connector(&name.into())
     }
 
+    /// The connector that a tiered connector of this name is over, or any other connector of this name itself: where all nodes have the objects.
+    ///
+    /// ```
+    /// # #[cfg(feature = "yaml")] {
+    /// let config = larder::Config::from_yaml(
+    ///     "
+    ///     connectors: { redis: { address: 'cache.internal:6379' }, near: { kind: tiered, over: redis } }
+    ///     caches: { instance: { connector: near } }
+    ///     ",
+    /// )?;
+    /// let (name, options) = config.below("near").unwrap();
+    /// assert_eq!((name.as_str(), options.kind().name()), ("redis", "redis"));
+    /// # }
+    /// # Ok::<(), larder::config::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn below(&self, name: impl Into<ConnectorName>) -> Option<(ConnectorName, &ConnectorOptions)> {
+        let name = name.into();
+        let below = self.plan.below(&name).clone();
+        self.plan.connector(&below).map(|options| (below, options))
+    }
+
     /// The options of the connector that is called `memory`.
     #[must_use]
     pub fn memory(&self) -> MemoryOptions {
@@ -394,6 +417,15 @@ impl Config {
     pub fn redis(&self) -> Option<&RedisOptions> {
         match self.connector("redis") {
             Some(ConnectorOptions::Redis(options)) => Some(options),
+            _ => None,
+        }
+    }
+
+    /// The options of the connector that is called `tiered`. `None`: they do not say which connector it is over.
+    #[must_use]
+    pub fn tiered(&self) -> Option<&TierOptions> {
+        match self.connector("tiered") {
+            Some(ConnectorOptions::Tiered(options)) => Some(options),
             _ => None,
         }
     }
@@ -431,6 +463,7 @@ fn known() -> Vec<Vec<&'static str>> {
     let mut add = |before: &[&'static str], name: &'static str| paths.push([before, &[name]].concat());
     memory::SETTINGS.iter().for_each(|setting| add(&["connectors", "memory"], setting.name));
     redis::SETTINGS.iter().for_each(|setting| add(&["connectors", "redis"], setting.name));
+    tiered::SETTINGS.iter().for_each(|setting| add(&["connectors", "tiered"], setting.name));
     postgres::SETTINGS.iter().for_each(|setting| add(&["connectors", "postgres"], setting.name));
     for connector in ["redis", "postgres"] {
         let at = ["connectors", connector, connectors::BREAKER];

@@ -100,7 +100,7 @@ pub use cache::audit;
 pub use cache::{Cache, Get, LoadError, UpdateError};
 pub use caches::{
     CacheOptions, Caches, CachesBuilder, ConnectorKind, ConnectorName, ConnectorOptions, DatabaseFeed, OpenError,
-    Readiness, ReloadError, Shutdown,
+    Readiness, ReloadError, Shutdown, TierOptions,
 };
 pub use codec::{Codec, EncodeError};
 #[cfg(any(feature = "yaml", feature = "toml"))]

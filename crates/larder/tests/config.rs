@@ -19,6 +19,8 @@ mod feed;
 mod postgres;
 #[path = "config/sentinel.rs"]
 mod sentinel;
+#[path = "config/tiered.rs"]
+mod tiered;
 
 const EXAMPLE: &str = include_str!("../../../caches.example.yaml");
 const ZITADEL: &str = include_str!("config/zitadel-caches.yaml");
@@ -223,6 +225,7 @@ fn the_example_file_shows_every_setting_with_its_default() {
         connectors:
           redis: { address: a, username: u, password: p, client_name: c, wait_replicas: 1 }
           watched: { kind: redis, sentinel: { master: m, hosts: [h] } }
+          tiered: { over: redis }
           postgres: { url: 'host=h' }
         feed: { main: { connector: postgres, sources: { x: [ { table: t, key: k, index: i, columns: [c], always: true } ] } } }
         caches: { x: { connector: redis, feed: main } }
@@ -247,6 +250,8 @@ fn the_example_file_shows_every_setting_with_its_default() {
         .replace("  # main:", "  main:")
         .replace("  # sessions:", "  sessions:")
         .replace("  # watched:", "  watched:")
+        .replace("  # near:", "  near:")
+        .replace("# over:", "over:")
         .replace("  # small:", "  small:")
         .replace("  # mine:", "  mine:")
         .replace("  # instance:", "  instance:")
@@ -264,10 +269,12 @@ fn the_example_file_shows_every_setting_with_its_default() {
     let expected = [
         ("memory", "memory"),
         ("mine", "own"),
+        ("near", "tiered"),
         ("postgres", "postgres"),
         ("redis", "redis"),
         ("sessions", "redis"),
         ("small", "memory"),
+        ("tiered", "tiered"),
         ("watched", "redis"),
     ];
     assert_eq!(kinds, expected);
@@ -428,12 +435,15 @@ fn a_connector_that_cannot_be_is_refused() {
         ))
     };
     for (said, expected) in [
-        (row("sessions: {}"), "sessions has no `kind`: give memory, redis, postgres or own"),
-        (row("sessions: ~"), "sessions has no `kind`: give memory, redis, postgres or own"),
-        (row("rediss: {}"), "rediss has no `kind` (did you mean `redis`?): give memory, redis, postgres or own"),
-        (row("a: { kind: Redis }"), "a.kind is `Redis`: give memory, redis, postgres or own"),
-        (row("a: { kind: 5 }"), "a.kind is `5`: give memory, redis, postgres or own"),
-        (row("a: { kind: none }"), "a.kind is `none`: give memory, redis, postgres or own"),
+        (row("sessions: {}"), "sessions has no `kind`: give memory, redis, tiered, postgres or own"),
+        (row("sessions: ~"), "sessions has no `kind`: give memory, redis, tiered, postgres or own"),
+        (
+            row("rediss: {}"),
+            "rediss has no `kind` (did you mean `redis`?): give memory, redis, tiered, postgres or own",
+        ),
+        (row("a: { kind: Redis }"), "a.kind is `Redis`: give memory, redis, tiered, postgres or own"),
+        (row("a: { kind: 5 }"), "a.kind is `5`: give memory, redis, tiered, postgres or own"),
+        (row("a: { kind: none }"), "a.kind is `none`: give memory, redis, tiered, postgres or own"),
         (
             row("a: { kind: redis }"),
             "a does not say where the server is: give `url`, `address`, `socket` or `sentinel`",
@@ -471,9 +481,9 @@ fn a_connector_that_cannot_be_is_refused() {
     for (connector, expected) in [
         (
             "session",
-            "is `session`, which is no connector (did you mean `sessions`?): give none, memory, redis, postgres or sessions",
+            "is `session`, which is no connector (did you mean `sessions`?): give none, memory, redis, tiered, postgres or sessions",
         ),
-        ("memcached", "is `memcached`: give none, memory, redis, postgres or sessions"),
+        ("memcached", "is `memcached`: give none, memory, redis, tiered, postgres or sessions"),
         (
             "redis",
             "is redis, but `connectors.redis` does not say where the server is: give `url`, `address`, `socket` or `sentinel` there",
@@ -520,7 +530,7 @@ fn variables_name_connectors_too() {
             "LARDER_CONNECTORS_BARLEY_HINTS",
             "names no setting of a connector that is there: a new one needs its kind, as LARDER_CONNECTORS_<NAME>_KIND",
         ),
-        ("LARDER_CONNECTORS_SMALL_KIND", "connectors.small.kind is `1`: give memory, redis, postgres or own"),
+        ("LARDER_CONNECTORS_SMALL_KIND", "connectors.small.kind is `1`: give memory, redis, tiered, postgres or own"),
         ("LARDER_CONNECTORS__KIND", "names no setting"),
     ] {
         let said = load("a.yaml", TWO_SERVERS, &[(variable, "1")]).unwrap_err();
@@ -557,7 +567,7 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
                 "connectors.redis.breaker.max_in_flight is no setting; `connectors.redis.max_in_flight` is one. Accepted here: {breaker_settings}"
             ),
         ),
-        ("connectors: { memcached: {} }", "connectors.memcached has no `kind`: give memory, redis, postgres or own".into()),
+        ("connectors: { memcached: {} }", "connectors.memcached has no `kind`: give memory, redis, tiered, postgres or own".into()),
         (
             "connectors: { memory: { max_object: 1 } }",
             "connectors.memory.max_object is no setting; did you mean `max_objects`? Accepted here: max_objects, max_bytes, prune_interval, kind"
@@ -717,11 +727,11 @@ fn what_is_wrong_is_refused_with_its_place_and_what_would_be_right() {
                 .into(),
         ),
         // Caches.
-        ("caches: { x: { connector: memcached } }", "caches.x.connector is `memcached`: give none, memory, redis or postgres".into()),
-        ("caches: { x: { connector: '' } }", "caches.x.connector is ``: give none, memory, redis or postgres".into()),
+        ("caches: { x: { connector: memcached } }", "caches.x.connector is `memcached`: give none, memory, redis, tiered or postgres".into()),
+        ("caches: { x: { connector: '' } }", "caches.x.connector is ``: give none, memory, redis, tiered or postgres".into()),
         (
             "caches: { x: { max_age: 1h } }",
-            "caches.x has no connector: give `connector` here or in `defaults` (none, memory, redis or postgres)".into(),
+            "caches.x has no connector: give `connector` here or in `defaults` (none, memory, redis, tiered or postgres)".into(),
         ),
         (
             "caches: { 'a:b': { connector: none } }",

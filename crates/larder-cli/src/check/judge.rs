@@ -64,6 +64,8 @@ pub(super) struct Facts {
 pub(super) struct Use {
     /// Whether any cache on the server has a max age. Only then do index keys have an expiry.
     pub(super) max_age: bool,
+    /// The longest validity of the memories in front of the server. `None`: there are none.
+    pub(super) validity: Option<Duration>,
 }
 
 pub(super) fn server(facts: &Facts, config: &RedisOptions, how: Use) -> Vec<Finding> {
@@ -373,7 +375,7 @@ mod tests {
     }
 
     fn judged(facts: &Facts, max_age: bool) -> Vec<Finding> {
-        server(facts, &RedisOptions::default(), Use { max_age })
+        server(facts, &RedisOptions::default(), Use { max_age, validity: None })
     }
 
     fn levels(facts: &Facts, max_age: bool, topic: &str) -> Vec<Level> {
@@ -463,7 +465,7 @@ mod tests {
     fn strict_mode_needs_replicas() {
         let of = |replicas, wait_replicas| {
             let config = RedisOptions::default().wait_replicas(wait_replicas);
-            let findings = server(&Facts { replicas, ..healthy() }, &config, Use { max_age: false });
+            let findings = server(&Facts { replicas, ..healthy() }, &config, Use { max_age: false, validity: None });
             findings.iter().filter(|one| one.topic == "replicas").map(|one| one.level).collect::<Vec<_>>()
         };
         assert_eq!(of(Some(0), 0), []);
@@ -478,7 +480,7 @@ mod tests {
         let slow = Facts { pings: vec![Duration::from_millis(20); 5], ..healthy() };
         assert_eq!(levels(&slow, false, "latency"), [Level::Ok]);
         let hasty = RedisOptions::default().operation_timeout(Duration::from_millis(30));
-        let findings = server(&slow, &hasty, Use { max_age: false });
+        let findings = server(&slow, &hasty, Use { max_age: false, validity: None });
         assert!(findings.iter().any(|finding| finding.topic == "latency" && finding.level == Level::Problem));
     }
 }

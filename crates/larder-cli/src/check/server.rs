@@ -5,6 +5,7 @@ use super::finding::Finding;
 use super::judge::{self, Facts, Use};
 use super::rights;
 use super::sentinels;
+use super::tiers;
 use crate::connection;
 use larder::connector::redis::RedisOptions;
 use larder::connector::redis::inspect::{CertificateEnd, NamedMaster};
@@ -67,6 +68,10 @@ pub(super) async fn try_out_server(
     }
     findings.extend(judge::server(&facts, config, how));
     findings.extend(rights.findings);
+    if let Some(validity) = how.validity {
+        let way = (facts.resp3 == Some(true), tag);
+        findings.extend(tiers::try_to_wake(&mut connection, config, way, validity).await);
+    }
     (Some(facts), findings)
 }
 

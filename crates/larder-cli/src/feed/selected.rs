@@ -66,15 +66,15 @@ impl Selected {
             )));
         };
         let on_redis =
-            feed.sources.caches().filter_map(|cache| match config.connector(config.cache(cache)?.connector) {
-                Some(ConnectorOptions::Redis(redis)) => Some((cache.to_owned(), (**redis).clone())),
+            feed.sources.caches().filter_map(|cache| match config.below(config.cache(cache)?.connector)?.1 {
+                ConnectorOptions::Redis(redis) => Some((cache.to_owned(), (**redis).clone())),
                 _ => None,
             });
         let (name, database) = (name.to_owned(), (**database).clone());
         // Another postgres connector may lead to the same database by another address, and a cache that is not configured here may be anywhere.
         let elsewhere = feed.sources.caches().filter(|cache| {
-            let connector = config.cache(cache).and_then(|cache| config.connector(cache.connector));
-            matches!(connector, Some(ConnectorOptions::Redis(_) | ConnectorOptions::Memory(_)))
+            let connector = config.cache(cache).and_then(|cache| config.below(cache.connector));
+            matches!(connector, Some((_, ConnectorOptions::Redis(_) | ConnectorOptions::Memory(_))))
         });
         let sources = elsewhere.fold(feed.sources.clone(), Sources::elsewhere);
         Ok(Self { name, database, sources, on_redis: on_redis.collect() })

@@ -74,6 +74,8 @@ struct Figures<'a> {
     fault: Option<String>,
     transition: Option<Event>,
     journal: u64,
+    /// Memory in front of the server. `null`: there is none.
+    near: Option<NearMemory>,
     deferred: u64,
     replayed: u64,
     refused_fills: u64,
@@ -83,6 +85,14 @@ struct Figures<'a> {
     rows: Vec<Instance>,
     /// Rate and hit ratio, oldest first.
     chart: Vec<(f64, Option<f64>)>,
+}
+
+/// This node's memory in front of the server.
+#[derive(Serialize)]
+struct NearMemory {
+    objects: u64,
+    /// For how long it may still be read, if the server is not heard again.
+    valid_for_ms: u64,
 }
 
 #[derive(Serialize)]
@@ -169,6 +179,7 @@ fn figures<'a>(
         fault: identity.checker.first_fault(),
         transition,
         journal: status.journal,
+        near: status.valid_for_ms.map(|valid_for_ms| NearMemory { objects: status.objects.unwrap_or(0), valid_for_ms }),
         deferred: node.deferred(),
         replayed: node.cache.stats().replayed.get(),
         refused_fills: node.refused_fills(),

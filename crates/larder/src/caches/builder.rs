@@ -7,6 +7,8 @@ use super::feeds::DatabaseFeed;
 use super::options::CacheOptions;
 use super::own::{Factories, Factory};
 use super::plan::Plan;
+#[cfg(feature = "redis")]
+use super::tiers::TierOptions;
 use crate::clock::Clock;
 use crate::connector::memory::MemoryOptions;
 #[cfg(feature = "postgres")]
@@ -99,6 +101,29 @@ impl CachesBuilder {
     #[cfg(feature = "redis")]
     pub fn redis(self, name: impl Into<ConnectorName>, options: RedisOptions) -> Self {
         self.add(name.into(), options.into())
+    }
+
+    /// Adds a tiered connector: memory of this node in front of the server of a redis connector, so that a hit costs no round trip. See
+    /// [`tiered`](crate::connector::tiered) for what a reader may observe.
+    ///
+    /// ```no_run
+    /// # use larder::{CacheOptions, Caches, connector::redis::RedisOptions};
+    /// # async fn start() -> Result<(), larder::OpenError> {
+    /// use larder::connector::tiered::TieredOptions;
+    ///
+    /// let caches = Caches::builder()
+    ///     .redis("main", RedisOptions::new("cache.internal:6379"))
+    ///     .tiered("near", TieredOptions::new().max_objects(50_000).over("main"))
+    ///     .defaults(CacheOptions::on("near"))
+    ///     .open()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Caches on both connectors share the connection to the server. All nodes should have a cache on the same connector.
+    #[cfg(feature = "redis")]
+    pub fn tiered(self, name: impl Into<ConnectorName>, tier: TierOptions) -> Self {
+        self.add(name.into(), tier.into())
     }
 
     /// Adds a PostgreSQL database. larder connects to it, and makes its tables there if they are missing, only when a cache on it is opened.
@@ -252,6 +277,10 @@ impl CachesBuilder {
         }
         for (name, options) in plan.connectors() {
             options.validate().map_err(|error| OpenError::ConnectorOption { connector: name.clone(), error })?;
+            if let ConnectorOptions::Tiered(tier) = options {
+                let (connector, over) = (name.clone(), tier.over.clone());
+                plan.expect_server(&tier.over).map_err(|problem| OpenError::Tier { connector, over, problem })?;
+            }
         }
         for (name, feed) in plan.feeds() {
             expect_feed(&plan, name, feed)?;

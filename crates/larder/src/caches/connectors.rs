@@ -1,5 +1,6 @@
 //! Connectors by name. A connector is a named instance of a kind, so two Redis servers have two names.
 
+use super::tiers::TierOptions;
 use crate::connector::memory::MemoryOptions;
 use crate::connector::postgres::PostgresOptions;
 use crate::connector::redis::RedisOptions;
@@ -18,6 +19,8 @@ pub enum ConnectorKind {
     Memory,
     /// A Redis or Valkey server.
     Redis,
+    /// Memory of this process in front of a Redis or Valkey server.
+    Tiered,
     /// A PostgreSQL database.
     Postgres,
     /// A connector that the program provides: see [`CachesBuilder::connector`](crate::CachesBuilder::connector).
@@ -32,14 +35,18 @@ impl ConnectorKind {
             Self::Noop => "none",
             Self::Memory => "memory",
             Self::Redis => "redis",
+            Self::Tiered => "tiered",
             Self::Postgres => "postgres",
             Self::Own => "own",
         }
     }
 
+    /// The kinds whose names only connectors of the kind can have.
+    pub(crate) const NAMES: [Self; 4] = [Self::Memory, Self::Redis, Self::Tiered, Self::Postgres];
+
     /// The kind that a connector of this name must have, because the name is that of a kind.
     pub(crate) fn of_name(name: &ConnectorName) -> Option<Self> {
-        [Self::Memory, Self::Redis, Self::Postgres].into_iter().find(|kind| name.folded() == kind.name())
+        Self::NAMES.into_iter().find(|kind| name.folded() == kind.name())
     }
 }
 
@@ -153,6 +160,8 @@ pub enum ConnectorOptions {
     Memory(MemoryOptions),
     /// A Redis or Valkey server.
     Redis(Box<RedisOptions>),
+    /// Memory of this process in front of a Redis or Valkey server.
+    Tiered(TierOptions),
     /// A PostgreSQL database.
     Postgres(Box<PostgresOptions>),
     /// A connector that the program provides.
@@ -167,6 +176,7 @@ impl ConnectorOptions {
             Self::Noop => ConnectorKind::Noop,
             Self::Memory(_) => ConnectorKind::Memory,
             Self::Redis(_) => ConnectorKind::Redis,
+            Self::Tiered(_) => ConnectorKind::Tiered,
             Self::Postgres(_) => ConnectorKind::Postgres,
             Self::Own => ConnectorKind::Own,
         }
@@ -182,6 +192,12 @@ impl From<MemoryOptions> for ConnectorOptions {
 impl From<RedisOptions> for ConnectorOptions {
     fn from(options: RedisOptions) -> Self {
         Self::Redis(options.into())
+    }
+}
+
+impl From<TierOptions> for ConnectorOptions {
+    fn from(options: TierOptions) -> Self {
+        Self::Tiered(options)
     }
 }
 

@@ -98,6 +98,16 @@ pub enum OpenError {
         /// What is wrong.
         error: OptionError,
     },
+    /// A tiered connector is over a connector that does not exist, or that it cannot be over.
+    #[error("the connector `{connector}` is over the connector {}, {problem}", shown(.over.as_str()))]
+    Tier {
+        /// The tiered connector.
+        connector: ConnectorName,
+        /// The connector that it is over.
+        over: ConnectorName,
+        /// What is wrong, and what is accepted. The text continues the sentence after the name.
+        problem: String,
+    },
     /// A feed cannot be used: its connector is not there or no database, or an option or a source of it cannot be used.
     #[error("the feed `{feed}` {problem}")]
     Feed {

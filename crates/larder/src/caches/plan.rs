@@ -125,6 +125,38 @@ impl Plan {
         }
     }
 
+    /// Whether a tier can be over this connector. The text of an error continues the sentence after the name of the connector.
+    pub(crate) fn expect_server(&self, name: &ConnectorName) -> Result<(), String> {
+        let servers = || {
+            let names = self.connectors().filter(|(_, options)| options.kind() == ConnectorKind::Redis);
+            names.map(|(name, _)| name.as_str()).collect::<Vec<_>>()
+        };
+        let alternatives = || match servers().as_slice() {
+            [] => "give a connector of the kind redis, of which there is none".to_owned(),
+            names => format!("give a connector of the kind redis: {}", names.join(" or ")),
+        };
+        // Named after its kind, it is there for caches, even if nothing says where its server is.
+        let named = || ConnectorKind::of_name(name).filter(|kind| *kind != ConnectorKind::Redis);
+        match self.connector(name).map(ConnectorOptions::kind).or_else(named) {
+            Some(ConnectorKind::Redis) => Ok(()),
+            Some(ConnectorKind::Postgres) => Err(over_postgres()),
+            Some(kind) => Err(format!("of the kind {kind}: {}", alternatives())),
+            None => {
+                let near = nearest(name.as_str(), servers());
+                let near = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+                Err(format!("which is no connector{near}: {}", alternatives()))
+            }
+        }
+    }
+
+    /// The connector that a tiered connector is over, and every other connector itself.
+    pub(crate) fn below<'a>(&'a self, name: &'a ConnectorName) -> &'a ConnectorName {
+        match self.connector(name) {
+            Some(ConnectorOptions::Tiered(tier)) => &tier.over,
+            _ => name,
+        }
+    }
+
     /// The feeds, in alphabetical order.
     pub(crate) fn feeds(&self) -> impl Iterator<Item = (&str, &DatabaseFeed)> {
         self.feeds.iter().map(|(name, feed)| (name.as_str(), feed))
@@ -213,15 +245,24 @@ impl Plan {
         Some(CacheOptions { connector, ..self.defaults.clone() })
     }
 
-    /// Whether a cache can be on this connector, or follow a feed of its database.
+    /// Whether a cache can be on this connector, on a tier over it, or follow a feed of its database.
     #[cfg(any(feature = "postgres", feature = "redis", feature = "yaml", feature = "toml"))]
     pub(crate) fn uses(&self, name: &ConnectorName) -> bool {
         let unlisted = self.unlisted();
         self.caches.values().chain(&unlisted).any(|cache| {
             let feed = self.followed(cache).ok().flatten();
-            cache.connector == *name || feed.is_some_and(|(_, feed)| feed.connector == *name)
+            cache.connector == *name
+                || self.below(&cache.connector) == name
+                || feed.is_some_and(|(_, feed)| feed.connector == *name)
         })
     }
+}
+
+/// The end of the sentence that names a postgres connector which a tier would be over.
+fn over_postgres() -> String {
+    "of the kind postgres, over which there is no tier yet: put the cache on a memory connector and give it `feed`, which keeps that memory \
+     right, or give a connector of the kind redis"
+        .to_owned()
 }
 
 impl ConnectorOptions {
@@ -234,6 +275,7 @@ impl ConnectorOptions {
                 }
             }
             Self::Redis(redis) => redis.examine(refuse),
+            Self::Tiered(tier) => tier.options.examine(refuse),
             Self::Postgres(postgres) => postgres.examine(refuse),
             Self::Noop | Self::Own => {}
         }

@@ -1,6 +1,7 @@
 //! [`RedisServers`]: what a redis connector of the configuration leads to.
 
 use crate::connector::redis::{Redis, RedisCluster, RedisConnector, RedisError, RedisOptions};
+use crate::connector::tiered::{Tiered, TieredOptions};
 use crate::connector::tls::CertificateError;
 use crate::contract::{OptionError, Schema};
 
@@ -24,6 +25,13 @@ impl RedisServers {
         match self {
             Self::One(redis) => redis.connector(schema),
             Self::Cluster(cluster) => cluster.connector(schema),
+        }
+    }
+
+    pub(super) fn tiered(&self, schema: Schema, options: &TieredOptions) -> Result<Tiered, OptionError> {
+        match self {
+            Self::One(redis) => redis.tiered(schema, options),
+            Self::Cluster(cluster) => cluster.tiered(schema, options),
         }
     }
 

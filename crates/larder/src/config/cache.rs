@@ -46,7 +46,7 @@ impl Draft {
 pub(super) const SETTINGS: &[Setting<Draft>] = &[
     Setting {
         name: "connector",
-        give: "none, memory, redis or postgres",
+        give: "none, memory, redis, tiered or postgres",
         read: |cache, node| {
             let name = ConnectorName::from(text(node).map_err(|_| Refused::Shown(""))?);
             cache.connector = Some(if name.is_none() { ConnectorName::none() } else { name });

@@ -6,6 +6,7 @@ use super::postgres;
 use super::redis::{self, Redis};
 use super::sentinel::{self, SENTINEL};
 use super::setting::{self, Setting, text};
+use super::tiered;
 use super::tls::TLS;
 use super::tree::{Node, Value};
 use super::{breaker, memory, tls};
@@ -13,31 +14,33 @@ use crate::caches::plan::Plan;
 use crate::caches::{ConnectorKind, ConnectorName, ConnectorOptions};
 use crate::connector::postgres::options::PostgresOptions;
 use crate::connector::redis::options::RedisOptions;
+use crate::connector::tiered::options::TieredOptions;
 use crate::nearest::nearest;
 
 /// The setting that says which kind a connector is.
 pub(super) const KIND: &str = "kind";
 
 /// The accepted kinds.
-const KINDS: &str = "memory, redis, postgres or own";
+const KINDS: &str = "memory, redis, tiered, postgres or own";
 
 /// The section of a connector with a server that has the settings of its circuit breaker.
 pub(super) const BREAKER: &str = "breaker";
 
 const MASK: &str = "`***` is what larder shows in place of a password; give the password itself";
 
-/// The settings of the connectors that are named after their kinds, where these do not say where the server is. They are shown, and not
-/// used.
+/// The settings of the connectors that are named after their kinds, where these do not say where the server is, or which connector they are over.
+/// They are shown, and not used.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unaddressed {
     pub(super) redis: Option<RedisOptions>,
+    pub(super) tiered: Option<TieredOptions>,
     pub(super) postgres: Option<PostgresOptions>,
 }
 
 /// A connector that the program provides has no settings but the kind.
 const NONE: &[Setting<()>] = &[];
 
-/// Reads all connectors into the plan, and returns those that do not say where their server is.
+/// Reads all connectors into the plan, and returns those that do not say where their server is, or which connector they are over.
 pub(super) fn read(section: &Node, plan: &mut Plan, problems: &mut Problems, notes: &mut Vec<Note>) -> Unaddressed {
     if !matches!(section.value, Value::Nothing | Value::Map(_)) {
         problems.add(&section.origin, format!("is {}: give a mapping of connectors by name", section.kind()));
@@ -71,6 +74,18 @@ pub(super) fn read(section: &Node, plan: &mut Plan, problems: &mut Problems, not
                 }
                 options.into()
             }
+            Some(ConnectorKind::Tiered) => {
+                let tier = tiered::read_options(node, problems);
+                let Some(over) = tier.over else {
+                    if ConnectorKind::of_name(&name).is_some() {
+                        unaddressed.tiered = Some(tier.options);
+                    } else if node.child(tiered::OVER).is_none() {
+                        problems.add(&node.origin, tiered::NO_OVER);
+                    }
+                    continue;
+                };
+                tier.options.over(over).into()
+            }
             Some(ConnectorKind::Postgres) => {
                 let options = postgres::read_options(node, problems);
                 if postgres::hidden(&options) {
@@ -99,6 +114,7 @@ pub(super) fn read(section: &Node, plan: &mut Plan, problems: &mut Problems, not
             problems.add(&node.origin, problem);
         }
     }
+    tiered::expect_servers(section, plan, problems);
     unaddressed
 }
 
@@ -107,8 +123,8 @@ pub(super) fn kind_of(name: &str, node: &Node) -> Option<ConnectorKind> {
     match node.child(KIND) {
         Some(kind) => {
             let kind = text(kind).ok()?;
-            let kinds = [ConnectorKind::Memory, ConnectorKind::Redis, ConnectorKind::Postgres, ConnectorKind::Own];
-            kinds.into_iter().find(|known| known.name() == kind)
+            let mut kinds = ConnectorKind::NAMES.into_iter().chain([ConnectorKind::Own]);
+            kinds.find(|known| known.name() == kind)
         }
         None => ConnectorKind::of_name(&ConnectorName::from(name)),
     }
@@ -118,7 +134,7 @@ fn no_kind(name: &str, node: &Node, problems: &mut Problems) {
     match node.child(KIND) {
         Some(kind) => problems.add(&kind.origin, format!("is {}: give {KINDS}", kind.shown())),
         None => {
-            let near = nearest(name, ["memory", "redis", "postgres"]);
+            let near = nearest(name, ConnectorKind::NAMES.map(ConnectorKind::name));
             let hint = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
             problems.add(&node.origin, format!("has no `{KIND}`{hint}: give {KINDS}"));
         }
@@ -150,6 +166,9 @@ pub(super) fn settings(kind: Option<ConnectorKind>) -> Vec<Vec<&'static str>> {
         paths.push(vec![SENTINEL, TLS]);
         paths.extend(tls::SETTINGS.iter().map(|setting| vec![SENTINEL, TLS, setting.name]));
     }
+    if matches!(kind, Some(ConnectorKind::Tiered) | None) {
+        paths.extend(tiered::SETTINGS.iter().map(|setting| vec![setting.name]));
+    }
     if matches!(kind, Some(ConnectorKind::Postgres) | None) {
         paths.extend(postgres::SETTINGS.iter().map(|setting| vec![setting.name]));
     }
@@ -178,6 +197,8 @@ pub(super) fn expect_usable(
         problems.add(&at.origin, format!("is postgres, but `connectors.postgres` {} there", postgres::NO_URL));
     } else if ConnectorKind::of_name(name) == Some(ConnectorKind::Redis) {
         problems.add(&at.origin, format!("is redis, but `connectors.redis` {} there", redis::NO_ADDRESS));
+    } else if ConnectorKind::of_name(name) == Some(ConnectorKind::Tiered) {
+        problems.add(&at.origin, format!("is tiered, but `connectors.tiered` {} there", tiered::NO_OVER));
     } else {
         let near = nearest(name.as_str(), known(plan));
         let hint = near.map(|near| format!(", which is no connector (did you mean `{near}`?)")).unwrap_or_default();
@@ -187,7 +208,7 @@ pub(super) fn expect_usable(
 
 /// The names of connectors that a cache may give.
 fn known(plan: &Plan) -> Vec<&str> {
-    let mut known = vec!["none", "memory", "redis", "postgres"];
+    let mut known = vec!["none", "memory", "redis", "tiered", "postgres"];
     let names = plan.connectors().map(|(name, _)| name);
     known.extend(names.filter(|name| ConnectorKind::of_name(name).is_none()).map(ConnectorName::as_str));
     known

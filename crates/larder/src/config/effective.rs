@@ -7,7 +7,7 @@ use super::redis::Redis;
 use super::sentinel::{self, SENTINEL};
 use super::setting::{Setting, Written};
 use super::tls::TLS;
-use super::{Config, breaker, cache, feed, memory, redis, tls};
+use super::{Config, breaker, cache, feed, memory, redis, tiered, tls};
 use crate::caches::{ConnectorKind, ConnectorOptions};
 use crate::connector::postgres::options::{PostgresOptions, Url};
 use crate::connector::redis::options::{RedisOptions, TlsOptions};
@@ -27,6 +27,9 @@ impl fmt::Display for Effective<'_> {
         let addressed = config.redis();
         let unaddressed = config.unaddressed.clone().redis.unwrap_or_default();
         server(f, addressed.unwrap_or(&unaddressed), addressed.is_some())?;
+        f.write_str("  tiered:\n")?;
+        let without = || tiered::Draft { over: None, options: config.unaddressed.clone().tiered.unwrap_or_default() };
+        rows(f, 4, tiered::SETTINGS, &config.tiered().map_or_else(without, tiered::Draft::from))?;
         f.write_str("  postgres:\n")?;
         match config.postgres().or(config.unaddressed.postgres.as_ref()) {
             Some(options) => database(f, options)?,
@@ -42,6 +45,7 @@ impl fmt::Display for Effective<'_> {
             match options {
                 ConnectorOptions::Memory(options) => rows(f, 4, memory::SETTINGS, options)?,
                 ConnectorOptions::Redis(options) => server(f, options, true)?,
+                ConnectorOptions::Tiered(tier) => rows(f, 4, tiered::SETTINGS, &tiered::Draft::from(tier))?,
                 ConnectorOptions::Postgres(options) => database(f, options)?,
                 ConnectorOptions::Noop | ConnectorOptions::Own => {}
             }

@@ -139,11 +139,11 @@ fn overlay_connectors(root: &mut Node, environment: &Environment, problems: &mut
     }
 }
 
-/// The connectors that are given, and always `memory`, `redis` and `postgres`; with their kinds, as far as these are known.
+/// The connectors that are given, and always those that are named after their kinds; with their kinds, as far as these are known.
 fn known(root: &Node) -> Vec<(String, Option<ConnectorKind>)> {
     let given = root.child("connectors").map(Node::children).unwrap_or_default();
     let mut known: Vec<_> = given.iter().map(|(name, node)| (name.clone(), connectors::kind_of(name, node))).collect();
-    for kind in [ConnectorKind::Memory, ConnectorKind::Redis, ConnectorKind::Postgres] {
+    for kind in ConnectorKind::NAMES {
         if !known.iter().any(|(name, _)| is_called(kind.name(), name)) {
             known.push((kind.name().to_owned(), Some(kind)));
         }

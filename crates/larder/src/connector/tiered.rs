@@ -293,7 +293,7 @@ impl Connector for Tiered {
 
     fn status(&self) -> Status {
         let (near, far) = (self.near.status(), self.far.status());
-        Status { objects: near.objects, bytes: near.bytes, ..far }
+        Status { objects: near.objects, bytes: near.bytes, valid_for_ms: Some(self.valid_for_ms()), ..far }
     }
 
     fn publish(&self) {

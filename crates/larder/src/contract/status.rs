@@ -34,4 +34,7 @@ pub struct Status {
     pub readable: bool,
     /// The state of the breaker, if there is one.
     pub breaker: Option<crate::breaker::State>,
+    /// For how long the memory in front of the server may still be read, in ms, if this node does not hear from the server again. `None`: there is no such
+    /// memory. Where there is one, `objects` and `bytes` are those in it.
+    pub valid_for_ms: Option<u64>,
 }

@@ -5,6 +5,8 @@ mod caches;
 mod feed;
 #[cfg(feature = "redis")]
 mod feed_on_redis;
+#[cfg(feature = "redis")]
+mod feed_on_tiers;
 mod feed_only;
 mod following;
 mod housekeeping;

@@ -33,5 +33,6 @@ mod set;
 mod side_by_side;
 mod telling;
 mod tiered;
+mod tiers;
 mod tls;
 mod unfit;

@@ -83,6 +83,7 @@ impl<P: ServerKind> RemoteCache<P> {
             journal: self.journal.len(),
             readable: self.may_read().is_ok() && self.link.admits(),
             breaker: Some(self.link.breaker().state()),
+            valid_for_ms: None,
         }
     }
 

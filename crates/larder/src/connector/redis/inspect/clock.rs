@@ -76,8 +76,8 @@ impl Server {
         let key = layout.clock();
         let mut both = Pipeline::with_capacity(2);
         both.cmd("GETRANGE").arg(&key).arg(0).arg(HEAD - 1);
-        // The last eight bytes of the clock, and one more byte, which must not exist.
-        both.cmd("GETRANGE").arg(&key).arg(WHOLE - 8).arg(WHOLE);
+        // The last eight bytes of the log. Behind it there may be followers.
+        both.cmd("GETRANGE").arg(&key).arg(WHOLE - 8).arg(WHOLE - 1);
         let replies = self.pipeline(&both).await?;
         let mut parts = Vec::with_capacity(2);
         for reply in replies {
@@ -114,8 +114,7 @@ impl Server {
     }
 }
 
-/// What the head of a clock says. `end` is the length of the last part of the clock with what follows it: 8, if the clock has the right
-/// length.
+/// What the head of a clock says. `end` is the length of the last part of the log: 8, if the clock is long enough.
 fn read(head: &[u8], end: usize, history: u64) -> Result<Option<ClockReading>, &'static str> {
     if head.is_empty() {
         return Ok(None);
