@@ -21,6 +21,8 @@ mod answer;
 mod connector;
 mod consistency;
 mod delivery;
+#[cfg(feature = "redis")]
+mod following;
 mod lease;
 mod load_options;
 mod lookup;
@@ -41,10 +43,10 @@ pub use crate::option_error::OptionError;
 pub use answer::Answer;
 pub use connector::Connector;
 pub use consistency::Consistency;
-#[cfg(feature = "redis")]
-pub(crate) use consistency::Following;
 pub(crate) use consistency::VALIDITY;
 pub use delivery::{Delivery, Error};
+#[cfg(feature = "redis")]
+pub(crate) use following::Following;
 pub use lease::{Lease, LeaseToken};
 #[cfg(any(feature = "yaml", feature = "toml"))]
 pub(crate) use load_options::JITTER;

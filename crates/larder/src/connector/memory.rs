@@ -134,6 +134,7 @@ impl Memory {
     }
 
     /// Like [`on_clock`](Self::on_clock), for objects that a server has. Keys are hashed as the server does for its marks, with a seed for each index.
+    #[allow(dead_code, reason = "only what has a server behind it needs this")]
     pub(crate) fn of_copies(
         schema: Schema,
         options: MemoryOptions,

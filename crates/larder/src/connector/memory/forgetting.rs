@@ -8,6 +8,7 @@ use crate::contract::{KeyBuf, KeyRef, Pruned};
 const PRUNED_AT_ONCE: usize = 512;
 
 /// How many marks are applied before the lock is released.
+#[allow(dead_code, reason = "only what has a server behind it needs this")]
 const MARKS_AT_ONCE: usize = 256;
 
 impl Memory {
@@ -61,6 +62,7 @@ impl Memory {
     }
 
     /// As [`forget`](Self::forget) for keys of which only the marks are known.
+    #[allow(dead_code, reason = "only what has a server behind it needs this")]
     pub(crate) fn forget_marks(&self, marks: &[u64]) {
         for some in marks.chunks(MARKS_AT_ONCE) {
             self.change(|writer| {

@@ -14,6 +14,7 @@ const OVERHEAD_PER_KEY: u64 = 96;
 
 impl Memory {
     /// Stores an object that a server has, unless one of its keys was touched since the ticket. `ends`: when its max age is over, in ms of the clock.
+    #[allow(dead_code, reason = "only what has a server behind it needs this")]
     pub(crate) fn store_copy(&self, object: Object, ticket: Ticket, ends: Option<u64>) -> Stored {
         self.store_until(object, Some(ticket), false, ends).stored
     }

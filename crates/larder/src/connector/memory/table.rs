@@ -36,6 +36,7 @@ pub(super) enum Hashing {
     /// With a secret of this process, so that nobody can make up keys that share a hash.
     Secret(RandomState),
     /// As a server does for the marks in its log. The seed of each index.
+    #[allow(dead_code, reason = "only what has a server behind it needs this")]
     Marks(Box<[u64]>),
 }
 
@@ -188,6 +189,7 @@ impl Table {
     }
 
     /// Every object of which a key has this hash.
+    #[allow(dead_code, reason = "only what has a server behind it needs this")]
     pub(super) fn with_hash(&self, hash: u64) -> Vec<Id> {
         let mut found = Vec::new();
         // Primary keys, and secondary ones.

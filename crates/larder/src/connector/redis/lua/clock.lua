@@ -18,7 +18,7 @@
 --   words of 8 bytes: 0 epoch, 1 sequence, 2 state (1 settled, 2 clearing, 3 lost: the list of schemas may be incomplete), 3 the
 --   connection that wrote last, 4 since which sequence (write_marks.lua), 5 history,
 --   bytes 48..303 up to 16 schemas, bytes 512..131583 the log of what was touched (write_marks.lua), and from there on the followers (follow.lua).
--- An epoch of 2^51 or more says that nodes follow the cache, and how (contract/consistency.rs).
+-- An epoch of 2^51 or more says that nodes follow the cache, and how (contract/following.rs).
 local clock, action, schema = KEYS[1], ARGV[1], ARGV[2]
 local head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#2', 'GET', 'i64', '#5')
 local history = ARGV[7]

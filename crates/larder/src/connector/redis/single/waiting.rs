@@ -1,6 +1,6 @@
 //! What a change waits for where nodes keep objects of the cache in their own memory.
 //!
-//! The epoch in the server's answer says whether there are such nodes, and how long their memories are valid (`contract/consistency.rs`). A change is
+//! The epoch in the server's answer says whether there are such nodes, and how long their memories are valid (`contract/following.rs`). A change is
 //! *applied* when each of them has acknowledged it in the table of followers (`lua/follow.lua`), or when its memory cannot be valid any more: when a
 //! validity, and a little, is over since the change was answered. So the wait needs no server, and cannot fail.
 //!
