@@ -20,7 +20,8 @@
 //!   object must have been forgotten. This also finds what the state does not show: an object that comes back unchanged after a truncate, or
 //!   under a key that was deleted (then only that key counts).
 //! - *Below the floor*: a hit on a policy with a version that an invalidation had excluded less than a minute earlier.
-//! - *Lowered*: a hit on a policy that is never invalidated, with a lower version than a hit on any node that ended before the read began.
+//! - *Lowered*: a hit on a policy that is never invalidated, with a lower version than a hit on any node that ended before the read began. Where nodes keep objects
+//!   in their own memory, a fill is not over before these are right, and a hit on another node counts only after that.
 //!
 //! # What the rules allow, and why
 //!
@@ -363,8 +364,8 @@ impl Checker {
         }
         let sequence = |read: &Read| read.answer.map_or(0, |answer| answer.sequence);
         let known = self.highest.get(&state.number).into_iter().flatten();
-        let mut higher = known.filter(|(_, earlier)| {
-            earlier.ended < read.begun
+        let mut higher = known.filter(|(on, earlier)| {
+            self.demands.seen_everywhere(*on == node, earlier.ended) < read.begun
                 && sequence(earlier) > state.sequence
                 && !self.lost_between(earlier.begun, read.ended)
         });

@@ -133,6 +133,11 @@ impl Demands {
         (self.bounded, self.memories) = (bounded, over);
     }
 
+    /// From when on every node has seen what a hit has shown: at once, if it was on this node.
+    pub(crate) fn seen_everywhere(&self, on_this_node: bool, ended: u64) -> u64 {
+        if on_this_node { ended } else { ended + self.memories }
+    }
+
     /// The call at a place, with its node.
     pub(crate) fn call(&self, place: Place) -> Option<&(u32, Forgotten)> {
         self.log.get(&place)

@@ -71,7 +71,7 @@ impl Near {
         self.until.load(Ordering::Acquire).saturating_sub(self.clock.now())
     }
 
-    /// Call this before the server is asked for what will be [taken in](Self::take).
+    /// Call this before the server is asked for what will be [taken in](Self::take), and before it is checked that nothing is deferred.
     pub(crate) fn note(&self) -> Noted {
         Noted { ticket: self.memory.take_ticket(), at: self.clock.now() }
     }

@@ -130,8 +130,10 @@ impl Store {
         let name = self.local.layout.object(primary);
         let mut get = redis::cmd("GET");
         get.arg(&name);
-        let Some(connection) = self.trusted() else { return Err(Miss::Distrusted) };
+        // In this order: what is deferred is in the journal before this node's memory is cleared. So what was noted after that is not asked for.
         let noted = self.local.near().map(Near::note);
+        self.may_read()?;
+        let Some(connection) = self.trusted() else { return Err(Miss::Distrusted) };
         let touched = hint.filter(|hint| self.may_touch() && self.local.hints.touch_is_due(hint));
         let reply = match touched {
             None => self.link.call(WhenCrowded::Shed, &get).await,

@@ -259,7 +259,11 @@ impl Store {
         }
         let staged = self.place_for(&bytes);
         let outgoing = Outgoing { object: &object, bytes: &bytes, staged: staged.as_deref() };
+        // In this order, as in a get.
         let noted = self.local.near().map(Near::note);
+        if self.may_read().is_err() {
+            return Fill::undated(Stored::Unavailable);
+        }
         match self.send_object(Mode::Fill, outgoing, ticket).await {
             Ok(Sent { fill, replaced, .. }) => {
                 if let (true, Some(at)) = (replaced, fill.at) {

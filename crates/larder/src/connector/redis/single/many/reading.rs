@@ -19,11 +19,12 @@ impl Store {
     }
 
     async fn look_many(&self, keys: &[KeyRef<'_>], with_ticket: bool) -> Lookups {
+        // In this order, as in a get of one.
+        let noted = self.local.near().map(Near::note);
         let connection = match self.admit().and_then(|()| self.trusted().ok_or(Miss::Distrusted)) {
             Ok(connection) => connection,
             Err(miss) => return Lookups { found: keys.iter().map(|_| Err(miss)).collect(), ticket: None },
         };
-        let noted = self.local.near().map(Near::note);
         let newest = self.newest();
         let (mut search, places) = Search::of(self, keys);
         let mut cause = None;
