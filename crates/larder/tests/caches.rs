@@ -116,6 +116,17 @@ async fn why_a_cache_cannot_be_opened_is_told_with_what_to_do() {
         "the cache `instance` is on the connector `postgres`, and larder was built without its feature `postgres`: turn that on in \
          `Cargo.toml`, or give the cache another `connector`"
     );
+    #[cfg(not(feature = "redis"))]
+    assert_eq!(
+        said(
+            &caches(
+                "{ connectors: { redis: { address: h }, tiered: { over: redis } }, defaults: { connector: tiered } }"
+            )
+            .await
+        ),
+        "the cache `instance` is on the connector `tiered`, and larder was built without its feature `redis`: turn that on in `Cargo.toml`, \
+         or give the cache another `connector`"
+    );
     let opened = caches("defaults: { connector: memory }").await;
     opened.open::<Instance>().unwrap();
     assert_eq!(

@@ -20,8 +20,7 @@ async fn node(database: &PostgresServer, redis: &Server) -> (Caches, Cache<Site>
     let mut shared = RedisOptions::new(redis.socket()).connect_timeout(LONG).operation_timeout(LONG);
     shared.breaker.slow_call = LONG;
     shared.breaker.ramp = Duration::ZERO;
-    // No validity is over in this test: what is forgotten is forgotten because of the change.
-    let tier = TieredOptions::new().validity(Duration::from_secs(10));
+    let tier = TieredOptions::new().validity(Duration::from_secs(2));
     let caches = Caches::builder()
         .postgres("db", options(database))
         .feed("main", FeedOptions::new().poll(Duration::from_millis(5)).on("db"))

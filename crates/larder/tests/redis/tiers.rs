@@ -178,8 +178,8 @@ mod file {
     #[tokio::test]
     async fn what_one_node_invalidates_the_other_does_not_serve_from_its_memory() {
         for server in servers(ServerOptions::default()).await {
-            // So long that nobody waits until it is over: the invalidation waits until the other node has said that it knows.
-            let tier = ", validity: 10s";
+            // A new cache is read from memory after a validity.
+            let tier = ", validity: 2s";
             let ((one, here), (other, there)) = (node(&server, tier).await, node(&server, tier).await);
             for _ in 0..10 {
                 assert_eq!(here.set(color("green", "mint")).await, Stored::Accepted);

@@ -34,6 +34,9 @@ const LATE: Duration = Duration::from_millis(20);
 /// How long this node may take to follow once.
 const OWN: Duration = Duration::from_secs(1);
 
+/// An entry of the table, and its place there.
+type Entry = (usize, [u8; ENTRY]);
+
 /// The table of followers.
 #[derive(Clone)]
 pub(crate) struct Table {
@@ -51,7 +54,7 @@ impl Table {
     const HEAD: usize = 24;
 
     /// The entries that stand in the way of a change, each with its place. `None`: the table says nothing of this change.
-    fn behind(&self, changed: Ticket, own: Option<[u8; 8]>) -> Option<Vec<(usize, [u8; ENTRY])>> {
+    fn behind(&self, changed: Ticket, own: Option<[u8; 8]>) -> Option<Vec<Entry>> {
         let (head, entries) = self.reply.split_at_checked(Self::HEAD)?;
         if number(head, 0) != changed.epoch || number(head, 16) != 1 {
             return None;
@@ -108,7 +111,7 @@ impl Store {
     async fn wait_for_acknowledgements(&self, changed: Ticket, answered: Instant, validity: Duration) {
         let over = answered + validity;
         let own = self.local.tier.get().map(|tier| tier.follower);
-        let mut first: Option<(Instant, Vec<(usize, [u8; ENTRY])>)> = None;
+        let mut first: Option<(Instant, Vec<Entry>)> = None;
         let (mut after, mut pause) = (answered, Duration::ZERO);
         for reading in 1_u32.. {
             let Ok(read) = self.in_time(over, self.table_read_after(after)).await else { break };
@@ -157,7 +160,7 @@ impl Store {
     }
 
     /// Removes followers that have not followed for a whole validity: those whose entries are, byte for byte, what they were.
-    async fn remove_followers(&self, entries: Vec<(usize, [u8; ENTRY])>) {
+    async fn remove_followers(&self, entries: Vec<Entry>) {
         if entries.is_empty() {
             return;
         }
