@@ -216,6 +216,30 @@ async fn a_follower_that_is_cut_off_is_waited_for_once() {
     }
 }
 
+/// The wait needs no server: a server that dies meanwhile makes it no longer than a validity.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_wait_ends_although_the_server_is_gone() {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let validity = Duration::from_secs(1);
+        let (writer, reader) =
+            (TierNode::on(server.socket(), validity).await, TierNode::on(proxy.socket(), validity).await);
+        writer.set("1", &["a"], "old").await;
+        reader.has("a").await;
+        proxy.set_both(Fault::Hold);
+        let cache = writer.cache.clone();
+        let waiting = tokio::spawn(async move { cache.invalidate(Instance::HOST, ["a"]).await.unwrap() });
+        let begun = Instant::now();
+        while !server.keys("larder:instance:o*").await.unwrap().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(30));
+        }
+        server.kill();
+        let ended = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+        ended.expect("the wait ends").unwrap();
+        assert!(reader.here("a").is_none());
+    }
+}
+
 /// A node whose threads stand still keeps its memory, and does not hear of the change. When the change is applied, its validity is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_stands_still_finds_its_memory_no_longer_valid() {

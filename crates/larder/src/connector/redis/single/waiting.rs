@@ -113,7 +113,9 @@ impl Store {
         let own = self.local.tier.get().map(|tier| tier.follower);
         let mut first: Option<(Instant, Vec<Entry>)> = None;
         let (mut after, mut pause) = (answered, Duration::ZERO);
-        for reading in 1_u32.. {
+        let mut readings = 0;
+        // Where the server is away, every reading fails at once.
+        while Instant::now() < over {
             let Ok(read) = self.in_time(over, self.table_read_after(after)).await else { break };
             if let Ok(table) = read {
                 after = table.began;
@@ -124,7 +126,8 @@ impl Store {
                     first.get_or_insert_with(|| (Instant::now(), behind));
                 }
             }
-            if reading >= AT_ONCE {
+            readings += 1;
+            if readings >= AT_ONCE {
                 pause = (pause * 2).clamp(Duration::from_millis(1), PAUSE);
                 self.sleep_until((Instant::now() + pause).min(over)).await;
             }
