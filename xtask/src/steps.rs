@@ -21,6 +21,9 @@ const FEATURES: [(&str, &[&str]); 2] = [("no features", &["--no-default-features
 const EACH: [&str; 10] =
     ["postgres", "redis", "remote", "sqlx-postgres", "tokio-postgres", "toml", "torture", "uuid", "yaml", "zitadel"];
 
+/// How many tests of a program run at the same time. Most of them wait for servers: with one for each of two processors, these would be idle half of the time.
+const THREADS: &str = "4";
+
 /// Every test. `arguments` go to the test programs.
 pub(crate) fn test(run: &mut Run, arguments: &[String]) {
     // A test that finds no server fails and says so. There is no need to see a hundred such tests.
@@ -35,7 +38,7 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
     let tests = |run: &mut Run, name, kinds: &[&str]| {
         run.step(name, |tests| {
             let mut command = cargo(["test", "--no-fail-fast"]);
-            command.args(ALL).args(kinds).arg("--").args(arguments);
+            command.args(ALL).args(kinds).arg("--").args(arguments).env("RUST_TEST_THREADS", THREADS);
             succeed_and_count(&mut command, tests)
         });
     };
@@ -44,7 +47,7 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
     for (name, features) in FEATURES {
         run.step(name, |tests| {
             let mut command = cargo(["test", "--package", "larder", "--no-fail-fast"]);
-            command.args(features).arg("--").args(arguments);
+            command.args(features).arg("--").args(arguments).env("RUST_TEST_THREADS", THREADS);
             succeed_and_count(&mut command, tests)
         });
     }

@@ -104,6 +104,18 @@ fn failovers_are_clean() {
     }
 }
 
+/// Each node keeps objects in its own memory.
+#[test]
+fn tiers_are_clean_under_every_fault() {
+    for (consistency, seconds) in [("strict", 6), ("bounded", 3), ("wait-only", 3)] {
+        clean(&["--tiered", consistency], seconds, |summary| {
+            assert_eq!(summary["leaks"], serde_json::json!([]));
+            more_than(2_000, summary, &["reads", "hits"])?;
+            more_than(20, summary, &["applied", "deferred"])
+        });
+    }
+}
+
 #[test]
 fn postgres_is_clean_under_every_fault() {
     clean(&["--connector", "postgres"], 8, |summary| {
@@ -190,16 +202,21 @@ fn each_protection_of_the_redis_connector_is_missed() {
 }
 
 #[test]
-fn a_failover_that_nobody_notices_is_found() {
-    is_found("redis-sentinel", "history");
-}
-
-#[test]
-#[ignore = "each takes up to a minute: a failover, or a slot that moves, takes seconds"]
-fn each_other_protection_of_failovers_and_clusters_is_missed() {
+#[ignore = "each takes up to a minute: a failover, a slot that moves, or a node that stands still takes seconds"]
+fn each_protection_that_needs_something_slow_is_missed() {
     is_found("redis-sentinel", "grace");
     for protection in ["never-ask", "history"] {
         is_found("redis-cluster", protection);
+    }
+    for protection in ["validity", "settle-wait"] {
+        is_found_with(&["--tiered", "strict"], protection);
+    }
+}
+
+#[test]
+fn each_protection_of_tiers_is_missed() {
+    for protection in ["ack-order", "ring"] {
+        is_found_with(&["--tiered", "strict"], protection);
     }
 }
 
@@ -274,6 +291,9 @@ fn what_cannot_be_meant_is_told_clearly() {
     refused(&["--connector", "redis-sentinel", "--without", "never-ask"], 2, &["redis-sentinel", "grace, history"]);
     refused(&["--connector", "redis-cluster", "--faults", "sentinel"], 2, &["`failover`, `depose`, `move`"]);
     refused(&["--connector", "redis-cluster", "--feed"], 2, &["--feed", "redis-cluster"]);
+    refused(&["--tiered", "loose"], 2, &["strict, bounded, wait-only"]);
+    refused(&["--tiered", "strict", "--connector", "postgres"], 2, &["--tiered", "redis-sentinel"]);
+    refused(&["--connector", "redis", "--without", "ring"], 2, &["`ring`", "fence, ticket"]);
     refused(&["--pooler"], 2, &["--pooler", "--connector postgres", "--feed"]);
     refused(&["--connector", "postgres", "--faults", "pooler"], 2, &["`pooler`", "--pooler"]);
     refused(&["--feed", "--without", "epoch"], 2, &["`epoch`", "deadline, snapshot-difference"]);
