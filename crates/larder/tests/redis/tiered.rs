@@ -216,6 +216,28 @@ async fn a_follower_that_is_cut_off_is_waited_for_once() {
     }
 }
 
+/// FusionCache, BentoCache: what was invalidated while the channel was away stayed in memory after it had come back. Here a memory is read only after the node
+/// has asked what was touched, however it was cut off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_memory_was_not_cleared_after_the_channel_came_back() {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let validity = Duration::from_millis(500);
+        let (writer, reader) =
+            (TierNode::on(server.socket(), validity).await, TierNode::on(proxy.socket(), validity).await);
+        writer.set("1", &["a"], "old").await;
+        reader.has("a").await;
+        proxy.refuse().await;
+        proxy.drop_connections().await;
+        until("the reader has noticed", || !reader.cache.status().readable).await;
+        writer.invalidate("a").await;
+        proxy.accept().await.unwrap();
+        reader.follows().await;
+        assert!(reader.here("a").is_none());
+        assert!(reader.by_host("a").await.is_none());
+    }
+}
+
 /// The wait needs no server: a server that dies meanwhile makes it no longer than a validity.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_wait_ends_although_the_server_is_gone() {
