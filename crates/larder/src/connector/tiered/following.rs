@@ -89,7 +89,7 @@ impl Follower {
         let asked = tier.rounds.asked();
         let clock = self.store.link.clock();
         let sent = clock.now();
-        let known = *self.known.lock();
+        let known = self.known.lock().said_next();
         let answered = self.store.follow(tier, known).await;
         let (now, news) = match answered {
             Ok(answered) => answered,

@@ -21,8 +21,17 @@ pub(crate) struct Known {
     pub(crate) sequence: u64,
     /// Its place in the table, if it has one.
     place: Option<u32>,
-    /// Another one for each follow. So an entry that is byte for byte what it was is one of a follower that has not followed since.
+    /// Another one for each follow that is sent, also for one that is sent again because nothing was answered. So an entry that is byte for byte what it was is one of
+    /// a follower that has not followed since.
     counter: u64,
+}
+
+impl Known {
+    /// What is said with the next follow.
+    pub(crate) fn said_next(&mut self) -> Self {
+        self.counter += 1;
+        *self
+    }
 }
 
 /// Lets changes wait until this node has followed once more.
@@ -64,7 +73,7 @@ pub(crate) enum News {
 }
 
 impl Store {
-    /// Says what this node knows, and asks for what it does not. Returns what it knows once it has applied the news.
+    /// Says what this node knows ([`Known::said_next`]), and asks for what it does not. Returns what it knows once it has applied the news.
     pub(crate) async fn follow(&self, tier: &Tier, known: Known) -> Result<(Known, News), Trouble> {
         let connection = self.trusted().ok_or(Trouble::Unavailable)?;
         let clock = self.local.layout.clock();
@@ -119,7 +128,7 @@ enum Answer {
 fn answer(reply: &[u8], known: Known) -> Option<Answer> {
     let number = |at: usize| reply.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
     let place = reply.get(17..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))?;
-    let now = Known { epoch: number(1)?, sequence: number(9)?, place: Some(place), counter: known.counter + 1 };
+    let now = Known { epoch: number(1)?, sequence: number(9)?, place: Some(place), counter: known.counter };
     Some(match reply.first()? {
         1 => {
             let (marks, rest) = reply.get(21..)?.as_chunks::<8>();
@@ -152,11 +161,19 @@ mod tests {
 
     #[test]
     fn the_marks_since_then_are_read() {
-        let now = Known { epoch: 7, sequence: 42, place: Some(5), counter: 4 };
+        let now = Known { epoch: 7, sequence: 42, place: Some(5), counter: 3 };
         assert_eq!(answer(&reply(1, 42, &[8, 9]), KNOWN), Some(Answer::News(now, News::Marks(vec![8, 9]))));
         assert_eq!(answer(&reply(2, 42, &[]), KNOWN), Some(Answer::News(now, News::Everything)));
         assert_eq!(answer(&reply(3, 42, &[]), KNOWN), Some(Answer::Clearing));
         assert_eq!(answer(&reply(6, 42, &[]), KNOWN), Some(Answer::Full));
+    }
+
+    /// Whoever removes a dead follower goes by that.
+    #[test]
+    fn a_follow_that_is_sent_again_says_something_else() {
+        let mut known = KNOWN;
+        assert_ne!(known.said_next(), known.said_next());
+        assert_eq!(known.counter, 5);
     }
 
     #[test]
