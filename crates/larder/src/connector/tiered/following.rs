@@ -17,7 +17,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-/// The shortest pause between two questions, beside those that acknowledge. So a cache that changes all the time costs the server a bounded number of them.
+/// The shortest pause between two questions, but for the first one that acknowledges. So a cache that changes all the time costs the server a bounded number of
+/// them.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// The pause after a question that has failed.
@@ -50,12 +51,19 @@ impl Follower {
     }
 
     async fn follow(&self, tier: &Tier) {
-        let mut failing = false;
+        let (mut failing, mut acknowledges) = (false, false);
         loop {
             let sent = Instant::now();
             let next = match self.follow_once(tier).await {
-                Ok(Round { touched: true, .. }) => continue,
+                Ok(Round { touched: true, .. }) => {
+                    // At once, unless this very question was an acknowledgement already, and has brought something new.
+                    if std::mem::replace(&mut acknowledges, true) {
+                        sleep_until(sent + SHORTEST).await;
+                    }
+                    continue;
+                }
                 Ok(Round { following, .. }) => {
+                    acknowledges = false;
                     if std::mem::take(&mut failing) {
                         tracing::info!(cache = %self.store.schema.cache, "this node's memory of the cache is read again");
                     }
