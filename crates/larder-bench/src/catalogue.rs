@@ -4,7 +4,7 @@ use crate::chart::Plot;
 use crate::measure::{Group, Row};
 use crate::{
     allocations, breaker, cold_key, hung, latency, memory, postgres_feed, postgres_get, postgres_size, postgres_store,
-    postgres_trigger, redis_client, redis_get, redis_instructions, redis_many, redis_store, scale,
+    postgres_trigger, redis_client, redis_get, redis_instructions, redis_many, redis_store, scale, tiers,
 };
 use larder_testing::postgres::{self, PostgresBinaries};
 use larder_testing::server::{self, ServerBinary};
@@ -215,6 +215,15 @@ pub(crate) fn sections(servers: &Servers) -> Vec<Section> {
             groups: vec![memory::primary(), memory::secondary(), memory::every_key(), memory::threads()],
             waiting: Vec::new(),
             plots: vec![scale::memory_objects()],
+        },
+        Section {
+            title: "Tiers",
+            meaning: "Memory of each node in front of Redis. A *hit* through the whole of larder, compared with the memory connector alone: the price is one look at \
+                      the precise clock. And how long an invalidation takes until it is *applied*, at the median, compared with one on a server \
+                      that no node follows. *Strict* waits until ten other nodes, all in this process and on this machine, have acknowledged it.",
+            groups: each(tiers::hit).into_iter().chain(each(tiers::change)).collect(),
+            waiting: Vec::new(),
+            plots: Vec::new(),
         },
         Section {
             title: "Breaker",

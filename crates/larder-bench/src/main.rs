@@ -31,6 +31,7 @@ mod report;
 mod sample;
 mod scale;
 mod testbed;
+mod tiers;
 
 use catalogue::Section;
 use machine::Machine;
