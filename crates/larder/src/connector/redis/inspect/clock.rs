@@ -13,6 +13,9 @@ const HEAD: usize = 304;
 /// A whole clock, in bytes: 512, and a log of 16,384 marks.
 const WHOLE: usize = 512 + 8 * 16_384;
 
+/// What the table of followers behind the log has for each of them, in bytes (`lua/follow.lua`).
+const FOLLOWER: usize = 32;
+
 /// The scripts compute with doubles, which are exact up to here.
 const EXACT: u64 = 1 << 53;
 
@@ -76,8 +79,8 @@ impl Server {
         let key = layout.clock();
         let mut both = Pipeline::with_capacity(2);
         both.cmd("GETRANGE").arg(&key).arg(0).arg(HEAD - 1);
-        // The last eight bytes of the log. Behind it there may be followers.
-        both.cmd("GETRANGE").arg(&key).arg(WHOLE - 8).arg(WHOLE - 1);
+        // The last eight bytes of the log, and the followers behind it.
+        both.cmd("GETRANGE").arg(&key).arg(WHOLE - 8).arg(-1);
         let replies = self.pipeline(&both).await?;
         let mut parts = Vec::with_capacity(2);
         for reply in replies {
@@ -114,12 +117,12 @@ impl Server {
     }
 }
 
-/// What the head of a clock says. `end` is the length of the last part of the log: 8, if the clock is long enough.
+/// What the head of a clock says. `end` is the length of its end: 8, and what its followers take.
 fn read(head: &[u8], end: usize, history: u64) -> Result<Option<ClockReading>, &'static str> {
     if head.is_empty() {
         return Ok(None);
     }
-    if end != 8 {
+    if end < 8 || !(end - 8).is_multiple_of(FOLLOWER) {
         return Err("it has not the length of a clock");
     }
     let word = |place: usize| {
