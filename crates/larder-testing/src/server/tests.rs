@@ -156,8 +156,16 @@ async fn a_test_cannot_lock_itself_out() -> Outcome {
 async fn client_kill_all_closes_every_connection_but_its_own() -> Outcome {
     on_every_server(ServerOptions::default(), |server| async move {
         let (mut idle, mut listening) = (server.connect().await?, server.connect().await?);
+        // The server may not have noticed yet that those who waited for it to start have hung up.
+        let mut watching = server.connect().await?;
+        loop {
+            let Reply::Bulk(clients) = watching.command(&["INFO", "clients"]).await? else { continue };
+            if String::from_utf8_lossy(&clients).contains("connected_clients:3\r") {
+                break;
+            }
+        }
         listening.accepted(&["SUBSCRIBE", "channel"]).await?;
-        assert_eq!(server.client_kill_all().await?, 2);
+        assert_eq!(server.client_kill_all().await?, 3);
         assert!(idle.command(&["PING"]).await.is_err());
         assert!(listening.command(&["PING"]).await.is_err());
         Ok(())
