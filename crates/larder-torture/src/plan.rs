@@ -153,7 +153,7 @@ impl Plan {
 }
 
 /// The consistency of this name.
-fn consistency(name: &str) -> Result<Consistency, String> {
+pub(crate) fn consistency(name: &str) -> Result<Consistency, String> {
     let known = Consistency::ALL.map(Consistency::name);
     let found = Consistency::ALL.into_iter().find(|consistency| consistency.name() == name);
     found.ok_or_else(|| format!("there are {}", known.join(", ")))

@@ -102,11 +102,6 @@ impl OneCache {
     }
 }
 
-/// The consistency of this name.
-fn consistency(name: &str) -> Option<Consistency> {
-    Consistency::ALL.into_iter().find(|consistency| consistency.name() == name)
-}
-
 /// A server, or a master that Sentinels name, or a cluster.
 enum OnRedis {
     Server(Redis),
@@ -168,7 +163,8 @@ fn postgres(dsn: &str, setup: &Setup) -> Result<Postgres, Box<dyn Error>> {
 
 impl Servers {
     fn open(setup: &Setup) -> Result<Self, Box<dyn Error>> {
-        let mut servers = Self { tiered: setup.tiered.as_deref().and_then(consistency), ..Self::default() };
+        let mut servers =
+            Self { tiered: setup.tiered.as_deref().and_then(|name| plan::consistency(name).ok()), ..Self::default() };
         match &setup.store {
             Store::Memory => {}
             Store::Redis(socket) => {

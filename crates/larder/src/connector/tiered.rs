@@ -131,8 +131,7 @@ impl Tiered {
     where
         T: Unpin,
     {
-        let forgetting = ForgetsUnlessApplied { near: &self.near, applied: false };
-        let mut forgetting = forgetting;
+        let mut forgetting = ForgetsUnlessApplied { near: &self.near, applied: false };
         let answer = change.await;
         forgetting.applied = is_applied(&answer);
         answer

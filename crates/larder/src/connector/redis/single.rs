@@ -34,7 +34,7 @@ mod pruning;
 mod reading;
 mod storing;
 mod tickets;
-mod waiting;
+pub(crate) mod waiting;
 
 /// One cache on one server, as this node sees it.
 pub(crate) type Store = RemoteCache<SingleServer>;

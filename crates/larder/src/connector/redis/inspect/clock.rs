@@ -3,6 +3,7 @@
 use crate::connector::redis::inspect::server::Server;
 use crate::connector::redis::inspect::{InspectError, InspectedCache};
 use crate::connector::redis::layout::Layout;
+use crate::connector::redis::single::waiting::ENTRY;
 use crate::connector::redis::wire::replies::bytes;
 use crate::connector::remote::{Trouble, What};
 use redis::{Pipeline, RedisError, Value};
@@ -12,9 +13,6 @@ const HEAD: usize = 304;
 
 /// A whole clock, in bytes: 512, and a log of 16,384 marks.
 const WHOLE: usize = 512 + 8 * 16_384;
-
-/// What the table of followers behind the log has for each of them, in bytes (`lua/follow.lua`).
-const FOLLOWER: usize = 32;
 
 /// The scripts compute with doubles, which are exact up to here.
 const EXACT: u64 = 1 << 53;
@@ -122,7 +120,7 @@ fn read(head: &[u8], end: usize, history: u64) -> Result<Option<ClockReading>, &
     if head.is_empty() {
         return Ok(None);
     }
-    if end < 8 || !(end - 8).is_multiple_of(FOLLOWER) {
+    if end < 8 || !(end - 8).is_multiple_of(ENTRY) {
         return Err("it has not the length of a clock");
     }
     let word = |place: usize| {

@@ -26,7 +26,7 @@ const AT_ONCE: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// How many bytes the table has for each follower: its name, the epoch that it follows, up to which sequence it knows all marks, and a counter.
-const ENTRY: usize = 32;
+pub(crate) const ENTRY: usize = 32;
 
 /// If the table was first read later than this after the change, nobody is removed: that would hold the change up.
 const LATE: Duration = Duration::from_millis(20);
