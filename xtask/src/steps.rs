@@ -7,7 +7,7 @@ use crate::layers;
 use crate::links;
 use crate::needs;
 use crate::operator;
-use crate::run::{Run, cargo, root, succeed, succeed_and_count};
+use crate::run::{Run, build_once, cargo, root, succeed, succeed_and_count};
 use crate::rust_version;
 use std::process::ExitCode;
 
@@ -60,6 +60,7 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
 
 /// Everything that a change must pass.
 pub(crate) fn ci(run: &mut Run) {
+    build_once();
     run.step("formatting", |_| succeed(&mut cargo(["fmt", "--all", "--check"])));
     run.step("imports", |_| {
         let upward = layers::upward(&root()).map_err(|error| error.to_string())?;
