@@ -5,7 +5,7 @@ use crate::measure::{Bar, Comparison, Contestant, Group};
 use crate::sample::{Sample, Shape, id};
 use crate::testbed::{Testbed, text};
 use larder::connector::memory::{Memory, MemoryOptions};
-use larder::connector::redis::Redis;
+use larder::connector::redis::{Redis, RedisConnector};
 use larder::connector::tiered::{Consistency, Tiered, TieredOptions};
 use larder::{Cache, Delivery, Schema, Stored};
 use larder_testing::server::ServerBinary;
@@ -27,7 +27,7 @@ fn schema() -> Schema {
 /// A node with a connection of its own.
 struct Node {
     cache: Cache<Sample>,
-    tiered: Arc<Tiered>,
+    tiered: Arc<Tiered<RedisConnector>>,
 }
 
 impl Node {

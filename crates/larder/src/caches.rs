@@ -261,14 +261,22 @@ impl Caches {
                     let connector = server.tiered(schema.clone(), &tier.options).map_err(refused)?;
                     Ok((Arc::new(connector), options.prune_interval))
                 }
-                // Not reached: the plan was checked.
+                // Not reached: the plan was checked, and a tier over a database follows its feed.
                 _ => Err(without(ConnectorKind::Tiered, "which is over no server; give it another `over`")),
             },
             #[cfg(not(feature = "redis"))]
-            Some(ConnectorOptions::Tiered(_)) => Err(without(
+            Some(ConnectorOptions::Tiered(tier)) => Err(without(
                 ConnectorKind::Tiered,
-                "and larder was built without its feature `redis`: turn that on in `Cargo.toml`, or give the cache \
-                 another `connector`",
+                match self.plan.connector(&tier.over) {
+                    Some(ConnectorOptions::Postgres(_)) => {
+                        "which is over a database, and larder was built without its feature `postgres`: turn that on in `Cargo.toml`, or give the \
+                         cache another `connector`"
+                    }
+                    _ => {
+                        "and larder was built without its feature `redis`: turn that on in `Cargo.toml`, or give the cache \
+                         another `connector`"
+                    }
+                },
             )),
             Some(ConnectorOptions::Own) => Ok((self.factories.make(name, schema)?, if_aged(own::PRUNE_INTERVAL))),
             #[cfg(feature = "postgres")]

@@ -5,7 +5,7 @@
 //! | [`noop`] | nowhere: a cache that is switched off |
 //! | [`memory`] | in this process |
 //! | `redis` (cargo feature) | on one Redis or Valkey server, or in a cluster |
-//! | [`tiered`] | in this process, in front of redis |
+//! | [`tiered`] | in this process, in front of redis or postgres |
 //! | `postgres` (cargo feature) | in a PostgreSQL database |
 //!
 //! [`contract`](crate::contract) says what every connector does. A connector of your own implements
@@ -15,7 +15,7 @@ pub(crate) mod credentials;
 #[cfg(any(feature = "redis", feature = "postgres"))]
 pub mod inspect;
 pub mod memory;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "postgres"))]
 pub(crate) mod near;
 pub mod noop;
 #[cfg(feature = "postgres")]
@@ -39,10 +39,10 @@ pub mod redis {
     pub use options::{Address, RedisOptions, SentinelOptions, TlsOptions};
 }
 pub(crate) mod secret;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "postgres"))]
 pub mod tiered;
-/// The tiered connector. Without the cargo feature `redis` only its options exist.
-#[cfg(not(feature = "redis"))]
+/// The tiered connector. Without the cargo features `redis` and `postgres` only its options exist.
+#[cfg(not(any(feature = "redis", feature = "postgres")))]
 pub mod tiered {
     pub(crate) mod options;
 

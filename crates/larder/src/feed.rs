@@ -12,6 +12,8 @@
 //!   Fed, one per cache ── forwards to the connector, and reads while the feed is new enough      fed.rs  follower.rs
 //! ```
 //!
+//! A cache in the database itself needs no feed. With a feed, a node may keep its objects in memory, too: tiered.rs.
+//!
 //! # What a reader may observe
 //!
 //! A poll is one statement with one snapshot. It answers the changes that this snapshot sees and the snapshot of the poll before did not see. So no change
@@ -31,6 +33,7 @@
 
 use crate::clock::Clock;
 use crate::connector::memory::{Memory, MemoryOptions};
+use crate::connector::near::rounds;
 use crate::connector::postgres::Postgres;
 use crate::connector::remote::Trouble;
 use crate::contract::{Connector, OptionError, Schema};
@@ -39,6 +42,7 @@ use follower::{Follower, Gate};
 use parking_lot::Mutex;
 use poll::Polled;
 use position::Position;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -55,6 +59,7 @@ pub(crate) mod options;
 mod poll;
 mod position;
 mod source;
+mod tiered;
 mod waking;
 
 pub use declaration::{Source, Sources};
@@ -112,6 +117,10 @@ struct Shared {
     postgres: Postgres,
     polls: broadcast::Sender<Arc<Batch>>,
     bell: Arc<Bell>,
+    /// How many polls have begun.
+    begun: Arc<AtomicU64>,
+    /// How many memories in front of caches in the database there are. Only for them, polls ask for fences.
+    tiers: Arc<AtomicUsize>,
     runtime: Handle,
     task: AbortHandle,
 }
@@ -146,20 +155,27 @@ impl Feed {
         let (followers, polls) = (Arc::<Followers>::default(), broadcast::Sender::new(WAITING));
         let runtime = Handle::current();
         let (postgres, bell) = (postgres.clone(), Arc::<Bell>::default());
-        let polling =
-            Polling { postgres: postgres.clone(), options: options.clone(), polls: polls.clone(), bell: bell.clone() };
+        let (begun, tiers) = (Arc::<AtomicU64>::default(), Arc::<AtomicUsize>::default());
+        let polling = Polling {
+            postgres: postgres.clone(),
+            options: options.clone(),
+            polls: polls.clone(),
+            bell: bell.clone(),
+            begun: begun.clone(),
+            tiers: tiers.clone(),
+        };
         let polling = polling.run(followers.clone());
         let task = match options.wake {
             Wake::Poll => runtime.spawn(polling),
             Wake::Listen => {
-                let waking = Waking::new(postgres.clone(), bell.clone());
+                let waking = Waking::new(postgres.clone(), bell.clone(), tiers.clone());
                 runtime.spawn(async move {
                     tokio::join!(polling, waking.run());
                 })
             }
         };
         let task = task.abort_handle();
-        Ok(Self { shared: Arc::new(Shared { options, followers, postgres, polls, bell, runtime, task }) })
+        Ok(Self { shared: Arc::new(Shared { options, followers, postgres, polls, bell, begun, tiers, runtime, task }) })
     }
 
     /// A connector that keeps objects in the memory of this process, and forgets them when the feed says so.
@@ -265,6 +281,8 @@ struct Polling {
     options: FeedOptions,
     polls: broadcast::Sender<Arc<Batch>>,
     bell: Arc<Bell>,
+    begun: Arc<AtomicU64>,
+    tiers: Arc<AtomicUsize>,
 }
 
 impl Polling {
@@ -282,7 +300,7 @@ impl Polling {
             };
             caches.sort_unstable();
             caches.dedup();
-            let began = clock.now();
+            let (number, began) = (rounds::begin(&self.begun), clock.now());
             let pause = match self.poll(&position, &caches).await {
                 Ok((from, polled)) => {
                     if position.is_none() {
@@ -290,7 +308,7 @@ impl Polling {
                     }
                     position = Some(polled.position.clone());
                     // Nobody follows: that is no error.
-                    let _ = self.polls.send(Arc::new(Batch { began, from, polled, caches }));
+                    let _ = self.polls.send(Arc::new(Batch { number, began, from, polled, caches }));
                     if std::mem::take(&mut failing) {
                         tracing::info!(server = %self.postgres.name(), "the feed is read again");
                     }
@@ -335,7 +353,9 @@ impl Polling {
     ) -> Result<(Option<Position>, Polled), Trouble> {
         if let Some(from) = position {
             let caches: Vec<&str> = caches.iter().map(String::as_str).collect();
-            if let Some(polled) = poll::poll(&self.postgres, from, &caches).await? {
+            if let Some(polled) =
+                poll::poll(&self.postgres, from, &caches, self.tiers.load(Ordering::SeqCst) > 0).await?
+            {
                 return Ok((Some(from.clone()), polled));
             }
             tracing::info!(
@@ -344,6 +364,6 @@ impl Polling {
             );
         }
         let position = poll::begin(&self.postgres).await?;
-        Ok((None, Polled { trimmed: position.clone(), position, changes: Vec::new() }))
+        Ok((None, Polled { trimmed: position.clone(), position, changes: Vec::new(), touched: None }))
     }
 }

@@ -148,6 +148,6 @@ pub(crate) fn in_script(code: &'static str) -> Cow<'static, str> {
 
 /// The text of a statement. If the protection is off, `instead` stands in the place of the part of the text that is the protection.
 #[cfg(feature = "postgres")]
-pub(crate) fn without(text: &'static str, part: &str, instead: &str, protection: Protection) -> Cow<'static, str> {
-    if holds(protection) { Cow::Borrowed(text) } else { Cow::Owned(text.replace(part, instead)) }
+pub(crate) fn without(text: Cow<'static, str>, part: &str, instead: &str, protection: Protection) -> Cow<'static, str> {
+    if holds(protection) { text } else { Cow::Owned(text.replace(part, instead)) }
 }

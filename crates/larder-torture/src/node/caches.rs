@@ -90,7 +90,7 @@ fn hasten(breaker: &mut BreakerOptions) {
 /// A cache on redis, with or without a memory of this node in front of it.
 enum OneCache {
     Redis(Arc<RedisConnector>),
-    Tiered(Arc<Tiered>),
+    Tiered(Arc<Tiered<RedisConnector>>),
 }
 
 impl OneCache {
@@ -109,7 +109,7 @@ enum OnRedis {
 }
 
 impl OnRedis {
-    fn tiered(&self, schema: Schema, options: &TieredOptions) -> Result<Tiered, larder::OptionError> {
+    fn tiered(&self, schema: Schema, options: &TieredOptions) -> Result<Tiered<RedisConnector>, larder::OptionError> {
         match self {
             Self::Server(server) => server.tiered(schema, options),
             Self::Cluster(cluster) => cluster.tiered(schema, options),

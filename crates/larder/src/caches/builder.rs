@@ -1,7 +1,7 @@
 //! [`CachesBuilder`]: connectors and caches described in code.
 
 use super::Caches;
-use super::connectors::{ConnectorName, ConnectorOptions};
+use super::connectors::{ConnectorKind, ConnectorName, ConnectorOptions};
 use super::error::OpenError;
 use super::feeds::DatabaseFeed;
 use super::options::CacheOptions;
@@ -279,7 +279,7 @@ impl CachesBuilder {
             options.validate().map_err(|error| OpenError::ConnectorOption { connector: name.clone(), error })?;
             if let ConnectorOptions::Tiered(tier) = options {
                 let (connector, over) = (name.clone(), tier.over.clone());
-                plan.expect_server(&tier.over).map_err(|problem| OpenError::Tier { connector, over, problem })?;
+                plan.expect_below(tier).map_err(|problem| OpenError::Tier { connector, over, problem })?;
             }
         }
         for (name, feed) in plan.feeds() {
@@ -294,6 +294,10 @@ impl CachesBuilder {
             checked.map_err(|error| OpenError::Option { cache: cache.to_owned(), error })?;
             if let (Err(problem), Some(feed)) = (plan.followed(options), &options.feed) {
                 return Err(OpenError::Follow { cache: cache.to_owned(), feed: feed.clone(), problem });
+            }
+            if let Err(reason) = plan.expect_fed(options) {
+                let (cache, connector) = (cache.to_owned(), options.connector.clone());
+                return Err(OpenError::NoConnector { cache, connector, kind: ConnectorKind::Tiered, reason });
             }
             if plan.unaddressed(&options.connector).is_some() {
                 continue;

@@ -26,7 +26,7 @@ impl Caches {
             problem,
         };
         let followed = self.plan.followed(options).map_err(refused)?;
-        // A cache in the feed's own database hears of each change by itself, and one that is switched off has nothing to forget.
+        // A cache in the feed's own database hears of each change by itself, unless it has memory in front. One that is switched off has nothing to forget.
         match followed.filter(|(_, feed)| feed.connector != options.connector && !options.connector.is_none()) {
             Some((name, feed)) => self.follow(name, feed, options, schema),
             None => {
@@ -53,6 +53,14 @@ impl Caches {
         let refused = |error| OpenError::Option { cache: schema.cache.to_string(), error };
         let follow = options.follow();
         let opened = self.feed(name, feed, &schema.cache)?;
+        let database = Some(feed.connector.clone());
+        if let (Some(over), Some(ConnectorOptions::Tiered(tier))) =
+            (self.plan.tier_over_database(options), self.plan.connector(&options.connector))
+            && let Some(ConnectorOptions::Postgres(server)) = self.plan.connector(over)
+        {
+            let tiered = opened.tiered(schema.clone(), tier.options.memory(), follow).map_err(refused)?;
+            return Ok((Arc::new(tiered), server.prune_interval, database));
+        }
         let (followed, prune_interval) = match self.plan.connector(&options.connector) {
             Some(ConnectorOptions::Memory(memory)) => {
                 let ages = !schema.max_age.is_zero() || !schema.last_use_age.is_zero();
@@ -64,7 +72,7 @@ impl Caches {
                 (opened.follow(schema.clone(), connector, follow), interval)
             }
         };
-        Ok((Arc::new(followed.map_err(refused)?), prune_interval, Some(feed.connector.clone())))
+        Ok((Arc::new(followed.map_err(refused)?), prune_interval, database))
     }
 
     /// The feed of this name. It begins to poll when the first cache follows it.

@@ -4,7 +4,9 @@
 use super::connectors::{ConnectorKind, ConnectorName, ConnectorOptions};
 use super::feeds::{self, DatabaseFeed};
 use super::options::CacheOptions;
+use super::tiers::TierOptions;
 use crate::connector::memory::MemoryOptions;
+use crate::contract::Consistency;
 use crate::nearest::{fold, nearest};
 use crate::option_error::{NAME, OptionError, Refuse, is_name};
 use std::collections::BTreeMap;
@@ -99,23 +101,11 @@ impl Plan {
 
     /// Whether a feed can be on this connector. The text of an error continues the sentence after the name of the connector.
     pub(crate) fn expect_database(&self, feed: &str, name: &ConnectorName) -> Result<(), String> {
-        let databases = || {
-            let names = self.connectors().filter(|(_, options)| options.kind() == ConnectorKind::Postgres);
-            names.map(|(name, _)| name.as_str()).collect::<Vec<_>>()
-        };
-        let alternatives = || match databases().as_slice() {
-            [] => "give a connector of the kind postgres, of which there is none".to_owned(),
-            names => format!("give a connector of the kind postgres: {}", names.join(" or ")),
-        };
+        let kinds = [ConnectorKind::Postgres];
         match self.connector(name).map(ConnectorOptions::kind) {
             Some(ConnectorKind::Postgres) => {}
-            Some(kind) => return Err(format!("of the kind {kind}: {}", alternatives())),
             None if self.unaddressed(name).is_some() => {}
-            None => {
-                let near = nearest(name.as_str(), databases());
-                let near = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
-                return Err(format!("which is no connector{near}: {}", alternatives()));
-            }
+            kind => return Err(self.another_kind(name, kind, &kinds)),
         }
         match self.feeds().find(|(other, on)| on.connector == *name && fold(other) != fold(feed)) {
             Some((other, _)) => Err(format!(
@@ -125,27 +115,68 @@ impl Plan {
         }
     }
 
-    /// Whether a tier can be over this connector. The text of an error continues the sentence after the name of the connector.
-    pub(crate) fn expect_server(&self, name: &ConnectorName) -> Result<(), String> {
-        let servers = || {
-            let names = self.connectors().filter(|(_, options)| options.kind() == ConnectorKind::Redis);
-            names.map(|(name, _)| name.as_str()).collect::<Vec<_>>()
-        };
-        let alternatives = || match servers().as_slice() {
-            [] => "give a connector of the kind redis, of which there is none".to_owned(),
-            names => format!("give a connector of the kind redis: {}", names.join(" or ")),
-        };
+    /// Whether a tier can be over the connector that it names. The text of an error continues the sentence after that name.
+    pub(crate) fn expect_below(&self, tier: &TierOptions) -> Result<(), String> {
+        let name = &tier.over;
         // Named after its kind, it is there for caches, even if nothing says where its server is.
         let named = || ConnectorKind::of_name(name).filter(|kind| *kind != ConnectorKind::Redis);
         match self.connector(name).map(ConnectorOptions::kind).or_else(named) {
             Some(ConnectorKind::Redis) => Ok(()),
-            Some(ConnectorKind::Postgres) => Err(over_postgres()),
-            Some(kind) => Err(format!("of the kind {kind}: {}", alternatives())),
+            Some(ConnectorKind::Postgres) if tier.options.consistency == Consistency::Bounded => Ok(()),
+            Some(ConnectorKind::Postgres) => Err(format!(
+                "of the kind postgres, and is {}: over a database a tier can only be bounded, since nodes hear of a change from the feed, within \
+                 `feed_deadline`; give `consistency: bounded`",
+                tier.options.consistency
+            )),
+            kind => Err(self.another_kind(name, kind, &[ConnectorKind::Redis, ConnectorKind::Postgres])),
+        }
+    }
+
+    /// Why a connector, of this kind if it is there, cannot be named where one of other kinds is expected. Continues the sentence after its name.
+    fn another_kind(&self, name: &ConnectorName, kind: Option<ConnectorKind>, kinds: &[ConnectorKind]) -> String {
+        let known = self.connectors().filter(|(_, options)| kinds.contains(&options.kind()));
+        let known: Vec<&str> = known.map(|(name, _)| name.as_str()).collect();
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        let kinds = format!("give a connector of the kind {}", kinds.join(" or "));
+        let alternatives = match known.as_slice() {
+            [] => format!("{kinds}, of which there is none"),
+            names => format!("{kinds}: {}", names.join(" or ")),
+        };
+        match kind {
+            Some(kind) => format!("of the kind {kind}: {alternatives}"),
             None => {
-                let near = nearest(name.as_str(), servers());
+                let near = nearest(name.as_str(), known);
                 let near = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
-                Err(format!("which is no connector{near}: {}", alternatives()))
+                format!("which is no connector{near}: {alternatives}")
             }
+        }
+    }
+
+    /// The connector of the database that the cache's tier is over, if it is over one.
+    pub(crate) fn tier_over_database(&self, cache: &CacheOptions) -> Option<&ConnectorName> {
+        let Some(ConnectorOptions::Tiered(tier)) = self.connector(&cache.connector) else { return None };
+        matches!(self.connector(&tier.over), Some(ConnectorOptions::Postgres(_))).then_some(&tier.over)
+    }
+
+    /// Whether a cache whose tier is over a database follows a feed of that database. The text of an error continues the sentence after the name of the
+    /// connector.
+    pub(crate) fn expect_fed(&self, cache: &CacheOptions) -> Result<(), String> {
+        let Some(ConnectorOptions::Tiered(tier)) = self.connector(&cache.connector) else { return Ok(()) };
+        // A tier that cannot be is reported.
+        let Some(database) = self.tier_over_database(cache).filter(|_| self.expect_below(tier).is_ok()) else {
+            return Ok(());
+        };
+        let to_do = match self.feeds().find(|(_, feed)| feed.connector == *database) {
+            Some((name, _)) => format!("give the cache `feed: {name}`"),
+            None => format!("add a feed with `connector: {database}`, and give the cache its name as `feed`"),
+        };
+        let why = format!("a tier over the database of `{database}`, which only a feed of that database keeps right");
+        match self.followed(cache) {
+            Ok(Some((_, feed))) if feed.connector == *database => Ok(()),
+            Ok(Some((name, _))) => Err(format!("{why}, and `{name}` is the feed of another one: {to_do}")),
+            Ok(None) => Err(format!("{why}, and the cache follows none: {to_do}")),
+            // That is reported.
+            Err(_) => Ok(()),
         }
     }
 
@@ -256,13 +287,6 @@ impl Plan {
                 || feed.is_some_and(|(_, feed)| feed.connector == *name)
         })
     }
-}
-
-/// The end of the sentence that names a postgres connector which a tier would be over.
-fn over_postgres() -> String {
-    "of the kind postgres, over which there is no tier yet: put the cache on a memory connector and give it `feed`, which keeps that memory \
-     right, or give a connector of the kind redis"
-        .to_owned()
 }
 
 impl ConnectorOptions {

@@ -28,7 +28,11 @@ impl RedisServers {
         }
     }
 
-    pub(super) fn tiered(&self, schema: Schema, options: &TieredOptions) -> Result<Tiered, OptionError> {
+    pub(super) fn tiered(
+        &self,
+        schema: Schema,
+        options: &TieredOptions,
+    ) -> Result<Tiered<RedisConnector>, OptionError> {
         match self {
             Self::One(redis) => redis.tiered(schema, options),
             Self::Cluster(cluster) => cluster.tiered(schema, options),

@@ -15,14 +15,16 @@ use crate::connector::tiered::TieredOptions;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TierOptions {
-    /// The name of the redis connector whose server all nodes share.
+    /// The name of the redis or postgres connector whose server all nodes share.
     pub over: ConnectorName,
     /// How much each node keeps in its own memory, and what a change waits for.
     pub options: TieredOptions,
 }
 
 impl TieredOptions {
-    /// A tier over the redis connector of this name, with these options.
+    /// A tier over the redis connector of this name, or over the postgres connector, with these options. Over a database it is
+    /// [bounded](crate::connector::tiered::Consistency::Bounded), its caches follow the [feed](crate::CacheOptions::feed) of the database, and their `feed_deadline` stands for
+    /// the validity.
     #[must_use]
     pub fn over(self, connector: impl Into<ConnectorName>) -> TierOptions {
         TierOptions { over: connector.into(), options: self }

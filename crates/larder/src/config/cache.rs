@@ -155,7 +155,12 @@ pub(super) fn read_cache(
             ),
         );
     }
-    Some(CacheOptions { connector: draft.connector?, ..draft.options })
+    let cache = CacheOptions { connector: draft.connector?, ..draft.options };
+    if let Err(problem) = plan.expect_fed(&cache) {
+        let at = section.child("connector").map_or(&section.origin, |at| &at.origin);
+        problems.add(at, format!("is `{}`, {problem}", cache.connector));
+    }
+    Some(cache)
 }
 
 /// Reads the settings that are given, and reports those that cannot be used. What is wrong with `inherited` is reported there.

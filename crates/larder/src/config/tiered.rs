@@ -30,12 +30,12 @@ impl From<&TierOptions> for Draft {
 pub(super) const OVER: &str = "over";
 
 pub(super) const NO_OVER: &str =
-    "does not say which connector it is over: give `over`, the name of a connector of the kind redis";
+    "does not say which connector it is over: give `over`, the name of a connector of the kind redis or postgres";
 
 pub(super) const SETTINGS: &[Setting<Draft>] = &[
     Setting {
         name: OVER,
-        give: "the name of a connector of the kind redis",
+        give: "the name of a connector of the kind redis or postgres",
         read: |tier, node| put(&mut tier.over, text(node).map(|name| Some(name.into()))),
         write: |tier| tier.over.as_ref().and_then(written_text),
     },
@@ -81,7 +81,7 @@ pub(super) fn read_options(section: &Node, problems: &mut Problems) -> Draft {
 pub(super) fn expect_servers(connectors: &Node, plan: &Plan, problems: &mut Problems) {
     for (name, node) in connectors.children() {
         let Some(ConnectorOptions::Tiered(tier)) = plan.connector(&name.as_str().into()) else { continue };
-        let (Err(problem), Some(at)) = (plan.expect_server(&tier.over), node.child(OVER)) else { continue };
+        let (Err(problem), Some(at)) = (plan.expect_below(tier), node.child(OVER)) else { continue };
         let problem = match (plan.connector(&tier.over), ConnectorKind::of_name(&tier.over)) {
             // Named after its kind, it is there, and nothing says where its server is.
             (None, Some(ConnectorKind::Redis)) => format!("but `connectors.redis` {} there", redis::NO_ADDRESS),

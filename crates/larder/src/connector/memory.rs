@@ -40,6 +40,7 @@ use eviction::Queues;
 use floors::Floors;
 pub use options::MemoryOptions;
 use records::Records;
+pub(crate) use table::MarksOf;
 use table::{Hashing, Place, Table};
 
 mod absent;
@@ -133,15 +134,15 @@ impl Memory {
         Self::hashing(schema, options, clock, Hashing::Secret(RandomState::default()))
     }
 
-    /// Like [`on_clock`](Self::on_clock), for objects that a server has. Keys are hashed as the server does for its marks, with a seed for each index.
+    /// Like [`on_clock`](Self::on_clock), for objects that a server has. Keys are hashed as the server does for its marks.
     #[allow(dead_code, reason = "only what has a server behind it needs this")]
     pub(crate) fn of_copies(
         schema: Schema,
         options: MemoryOptions,
         clock: Clock,
-        seeds: Box<[u64]>,
+        marks: MarksOf,
     ) -> Result<Self, OptionError> {
-        Self::hashing(schema, options, clock, Hashing::Marks(seeds))
+        Self::hashing(schema, options, clock, Hashing::Marks(marks))
     }
 
     fn hashing(schema: Schema, options: MemoryOptions, clock: Clock, hashing: Hashing) -> Result<Self, OptionError> {

@@ -9,10 +9,14 @@
 //! everything was forgotten, it is not taken in. It makes no difference in which order the answer and the news of the touch arrive.
 
 use crate::clock::Clock;
-use crate::connector::memory::{Memory, MemoryOptions};
+use crate::connector::memory::{MarksOf, Memory, MemoryOptions};
 use crate::contract::{KeyRef, LoadOptions, Object, OptionError, Schema, Status, Ticket, Value};
 use crate::protection::{Protection, holds};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) mod rounds;
+
+pub(crate) use rounds::Rounds;
 
 /// Objects of a server in the memory of this node.
 #[derive(Debug)]
@@ -32,16 +36,16 @@ pub(crate) struct Noted {
 }
 
 impl Near {
-    /// Nothing is read before [`extend`](Self::extend). `seeds` are those of the server's marks, one for each index.
+    /// Nothing is read before [`extend`](Self::extend). `marks`: as the server makes them.
     pub(crate) fn open(
         schema: &Schema,
         options: MemoryOptions,
         clock: Clock,
-        seeds: Box<[u64]>,
+        marks: MarksOf,
     ) -> Result<Self, OptionError> {
         // Counters of its own, so that no object is counted twice. How objects are loaded is decided by what the server has.
         let schema = schema.clone().counted_alone().loading(LoadOptions::default());
-        let memory = Memory::of_copies(schema, options, clock.clone(), seeds)?;
+        let memory = Memory::of_copies(schema, options, clock.clone(), marks)?;
         Ok(Self { memory, clock, until: AtomicU64::new(0) })
     }
 

@@ -54,7 +54,7 @@ mod forgetting;
 pub mod inspect;
 mod leasing;
 pub(crate) mod listening;
-mod marks;
+pub(crate) mod marks;
 pub(crate) mod options;
 mod placing;
 mod pruning;
@@ -129,6 +129,13 @@ impl Postgres {
     pub fn connector(&self, schema: Schema) -> Result<PostgresConnector, OptionError> {
         let link = self.server.link();
         let local = link.kind().local(&schema, link.clock());
+        Ok(PostgresConnector { store: self.server.cache(schema, local)?, server: self.server.clone() })
+    }
+
+    /// The same for a cache that this node keeps in its own memory, too.
+    pub(crate) fn in_front(&self, schema: Schema, tier: Arc<server::Tier>) -> Result<PostgresConnector, OptionError> {
+        let link = self.server.link();
+        let local = link.kind().tiered(&schema, link.clock(), tier);
         Ok(PostgresConnector { store: self.server.cache(schema, local)?, server: self.server.clone() })
     }
 

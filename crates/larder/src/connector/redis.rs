@@ -174,10 +174,6 @@ impl RedisConnector {
         Ok(Self { store: server.cache(schema, local)?, server: server.clone() })
     }
 
-    pub(crate) fn server(&self) -> &Server<SingleServer> {
-        &self.server
-    }
-
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
     }

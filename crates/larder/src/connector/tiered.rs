@@ -3,9 +3,9 @@
 //! ```text
 //!   Tiered, one per cache ── what goes to memory first, and what does not
 //!     │            │
-//!   near.rs      RedisConnector ── what it reads and stores is taken into the memory, too
-//!     │                             single/waiting.rs: what a change waits for
-//!   following.rs ── asks the server what was touched, forgets that, and lets the memory be read for a while
+//!   near.rs      RedisConnector, PostgresConnector ── what they read is taken into the memory, too
+//!     │
+//!   following.rs (redis), feed/tiered.rs (postgres) ── ask the server what was touched, forget that, and let the memory be read for a while
 //! ```
 //!
 //! # What a reader may observe
@@ -15,7 +15,7 @@
 //! over. So no get on any node that begins later finds anything older. `docs/protocol-tiers.md` has the argument, and what was checked by a model.
 //!
 //! With [`Consistency::Bounded`] nobody is waited for: another node may serve the earlier state, for a validity at most, and usually for as long as a message
-//! takes. The node that made the change serves nothing older.
+//! takes. The node that made the change serves nothing older. Over PostgreSQL there is only this, and the deadline of the feed stands for the validity.
 //!
 //! # What is not in the memory
 //!
@@ -24,27 +24,26 @@
 //! nodes have in use, and the next node that needs it loads it anew.
 
 use crate::connector::near::Near;
-use crate::connector::redis::single::following::Rounds;
-use crate::connector::redis::single::{SingleServer, Tier};
-use crate::connector::redis::{Redis, RedisCluster, RedisConnector};
-use crate::connector::remote::Server;
 use crate::contract::{
-    Answer, Connector, Delivery, Error, Fill, Following, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss,
-    Object, OptionError, Place, Pruned, Schema, Status, Stored, Ticket, Value,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lease, LeaseToken, Lookup, Lookups, Miss, Object, Place,
+    Pruned, Status, Stored, Ticket, Transactions, Value,
 };
-use following::Follower;
 use std::sync::Arc;
-use tokio::task::AbortHandle;
 
+#[cfg(feature = "redis")]
 mod following;
 pub(crate) mod options;
+#[cfg(feature = "redis")]
+mod over_redis;
 
 pub use crate::contract::Consistency;
 pub use options::TieredOptions;
 
-/// Memory of this node in front of one cache on a Redis server, or in a cluster.
+/// Memory of this node in front of one cache on a server that nodes share.
 ///
-/// ```no_run
+/// Over Redis, and over a cluster: `Redis::tiered` and `RedisCluster::tiered` make it. Over a PostgreSQL database: `Feed::tiered`.
+#[cfg_attr(feature = "redis", doc = "```no_run")]
+#[cfg_attr(not(feature = "redis"), doc = "```ignore")]
 /// use larder::connector::redis::{Redis, RedisOptions};
 /// use larder::connector::tiered::TieredOptions;
 /// use larder::{Cache, Entry, Schema};
@@ -65,58 +64,24 @@ pub use options::TieredOptions;
 /// # Ok(()) }
 /// ```
 ///
-/// Every node that uses the cache should use it so. A node that does not waits with its changes all the same, as soon as the server has told it that others
-/// do.
-pub struct Tiered {
+/// Every node that uses the cache should use it so. Over Redis a node that does not waits with its changes all the same, as soon as the server has told it that
+/// others do.
+pub struct Tiered<C> {
     near: Arc<Near>,
-    far: RedisConnector,
-    follower: Arc<Follower>,
-    task: AbortHandle,
+    far: C,
+    /// What keeps the memory right. It ends when it is dropped.
+    _keeper: Box<dyn Send + Sync>,
 }
 
-impl Redis {
-    /// A connector for one cache on this server, with a memory in front of it.
-    ///
-    /// # Errors
-    ///
-    /// The schema or an option cannot be used: see [`Schema::validate`] and [`TieredOptions::validate`].
-    pub fn tiered(&self, schema: Schema, options: &TieredOptions) -> Result<Tiered, OptionError> {
-        Tiered::on(self.server(), schema, options)
-    }
-}
-
-impl RedisCluster {
-    /// A connector for one cache in this cluster, with a memory in front of it.
-    ///
-    /// # Errors
-    ///
-    /// The schema or an option cannot be used: see [`Schema::validate`] and [`TieredOptions::validate`].
-    pub fn tiered(&self, schema: Schema, options: &TieredOptions) -> Result<Tiered, OptionError> {
-        Tiered::on(&self.server_of(&schema)?, schema, options)
-    }
-}
-
-impl Tiered {
-    fn on(server: &Server<SingleServer>, schema: Schema, options: &TieredOptions) -> Result<Self, OptionError> {
-        options.validate()?;
-        schema.validate()?;
-        let link = server.link();
-        let following = Following::new(options.consistency, options.validity)?;
-        let local = link.kind().local(&schema, link.clock());
-        let near = Near::open(&schema, options.memory(), link.clock().clone(), local.layout.seeds())?;
-        let near = Arc::new(near);
-        let (follower, rounds) = (fastrand::u64(1..).to_be_bytes(), Rounds::default());
-        // Before the cache is recovered: its clock has to say that nodes follow it.
-        let _ = local.tier.set(Tier { near: near.clone(), following, follower, rounds });
-        let far = RedisConnector::with(server, schema, local)?;
-        let follower = Arc::new(Follower::new(far.store().clone()));
-        let task = link.home().spawn(follower.clone().run()).abort_handle();
-        Ok(Self { near, far, follower, task })
+impl<C> Tiered<C> {
+    /// `keeper`: what keeps the memory right. Dropped with the connector, it lets nobody read the memory any more.
+    pub(crate) fn new(near: Arc<Near>, far: C, keeper: Box<dyn Send + Sync>) -> Self {
+        Self { near, far, _keeper: keeper }
     }
 
     /// The part without the memory.
     #[must_use]
-    pub fn over(&self) -> &RedisConnector {
+    pub fn over(&self) -> &C {
         &self.far
     }
 
@@ -156,26 +121,13 @@ impl Drop for ForgetsUnlessApplied<'_> {
     }
 }
 
-impl Drop for Tiered {
-    fn drop(&mut self) {
-        self.task.abort();
-        self.near.extend(0);
-        // The connection must not end before that.
-        let (follower, server) = (self.follower.clone(), self.far.server().clone());
-        server.link().home().clone().spawn(async move {
-            follower.leave().await;
-            drop(server);
-        });
-    }
-}
-
-impl std::fmt::Debug for Tiered {
+impl<C: std::fmt::Debug> std::fmt::Debug for Tiered<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tiered").field("over", &self.far).finish_non_exhaustive()
     }
 }
 
-impl Connector for Tiered {
+impl<C: Connector> Connector for Tiered<C> {
     #[inline]
     fn get_hit(&self, key: KeyRef<'_>) -> Option<Value> {
         self.near.get(key)
@@ -288,6 +240,10 @@ impl Connector for Tiered {
 
     fn set_place(&self, place: Vec<u8>, connection: u64) -> Answer<'_, ()> {
         self.far.set_place(place, connection)
+    }
+
+    fn transactions(&self) -> Transactions<'_> {
+        self.far.transactions()
     }
 
     fn status(&self) -> Status {

@@ -38,6 +38,8 @@ const PATIENCE: u8 = 8;
 
 /// A poll, for all caches that follow.
 pub(super) struct Batch {
+    /// In the order in which they began.
+    pub(super) number: u64,
     /// When it began, in ms of the clock.
     pub(super) began: u64,
     /// `None`: nobody knows what came before.
@@ -155,7 +157,7 @@ impl Applying {
         if from.epoch != batch.polled.position.epoch {
             return (self.begin_anew(batch, connection).await, batch.began);
         }
-        match poll::poll(&self.postgres, &from, &[follower.schema.cache()]).await {
+        match poll::poll(&self.postgres, &from, &[follower.schema.cache()], false).await {
             Ok(Some(Polled { position, changes, .. })) => {
                 let news: Vec<&Change> = self.of_this_cache(&changes).collect();
                 if self.apply(&news, connection).await.is_none() {

@@ -24,6 +24,8 @@ pub(super) struct Polled {
     /// Changes that this position sees may be gone from the database.
     pub(super) trimmed: Position,
     pub(super) changes: Vec<Change>,
+    /// The marks of what was touched in the caches that are kept in the database. `None`: nobody has asked, or some may be gone already.
+    pub(super) touched: Option<Vec<u64>>,
 }
 
 fn position(epoch: i64, snapshot: &str) -> Result<Position, Trouble> {
@@ -37,10 +39,16 @@ pub(super) async fn begin(postgres: &Postgres) -> Result<Position, Trouble> {
     position(registered.epoch, &registered.snapshot)
 }
 
-/// What has become visible since. `None`: the server may not have all of it any more.
-pub(super) async fn poll(postgres: &Postgres, from: &Position, caches: &[&str]) -> Result<Option<Polled>, Trouble> {
+/// What has become visible since. `None`: the server may not have all of it any more. `fences`: also what was touched in caches that are kept in the database.
+pub(super) async fn poll(
+    postgres: &Postgres,
+    from: &Position,
+    caches: &[&str],
+    fences: bool,
+) -> Result<Option<Polled>, Trouble> {
     let snapshot = &*from.snapshot;
-    let rows = postgres.link().beat(|on| async move { on.rows(Query::Poll, &[&snapshot, &caches]).await }).await?;
+    let query = if fences { Query::PollFences } else { Query::Poll };
+    let rows = postgres.link().beat(|on| async move { on.rows(query, &[&snapshot, &caches]).await }).await?;
     let mut rows = rows.iter();
     // Without a clock the tables were emptied, by a crash or by hand.
     let Some(head) = rows.next() else { return Ok(None) };
@@ -50,11 +58,17 @@ pub(super) async fn poll(postgres: &Postgres, from: &Position, caches: &[&str]) 
     if !from.covers(&trimmed) || !now.covers(from) {
         return Ok(None);
     }
-    let mut changes = Vec::new();
+    // Fences that the snapshot `previous` sees may have been swept.
+    let whole = fences && from.covers(&position(epoch, column(head, 3)?)?);
+    let (mut changes, mut touched) = (Vec::new(), Vec::new());
     for row in rows {
-        let (cache, index, keys, origin) = (column(row, 3)?, column(row, 4)?, column(row, 5)?, column(row, 6)?);
+        let Some(cache) = column::<Option<String>>(row, 3)? else {
+            touched.push(column::<i64>(row, 6)?.cast_unsigned());
+            continue;
+        };
+        let (index, keys, origin) = (column(row, 4)?, column(row, 5)?, column(row, 6)?);
         let xid = column::<&str>(row, 7)?.parse().map_err(|_| Trouble::fault("the database answered no xid"))?;
         changes.push(Change { xid, cache, index, keys, origin });
     }
-    Ok(Some(Polled { position: now, trimmed, changes }))
+    Ok(Some(Polled { position: now, trimmed, changes, touched: whole.then_some(touched) }))
 }

@@ -21,6 +21,7 @@ use crate::connector::postgres::queries::Query;
 use crate::connector::remote::{Awaited, Trouble};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -59,6 +60,8 @@ pub(super) struct Bell {
 pub(super) struct Waking {
     postgres: Postgres,
     bell: Arc<Bell>,
+    /// How many memories of this node are told of fences.
+    tiers: Arc<AtomicUsize>,
     /// By this the lease knows its holder, and a node its own notifications.
     token: [u8; 16],
     /// What this node notifies the others with.
@@ -75,9 +78,9 @@ enum Why {
 }
 
 impl Waking {
-    pub(super) fn new(postgres: Postgres, bell: Arc<Bell>) -> Self {
+    pub(super) fn new(postgres: Postgres, bell: Arc<Bell>, tiers: Arc<AtomicUsize>) -> Self {
         let name = fastrand::u128(..);
-        Self { postgres, bell, token: name.to_be_bytes(), text: format!("{CHANGED}{name:032x}") }
+        Self { postgres, bell, tiers, token: name.to_be_bytes(), text: format!("{CHANGED}{name:032x}") }
     }
 
     /// Runs until it is aborted.
@@ -167,7 +170,9 @@ impl Waking {
                 continue;
             }
             while asked.elapsed() < PROLONG {
-                let rows = self.ask(session, Query::Stir, &[&told, &self.text]).await?;
+                // The other nodes keep the same caches in their own memory.
+                let stir = if self.tiers.load(Ordering::SeqCst) > 0 { Query::StirFences } else { Query::Stir };
+                let rows = self.ask(session, stir, &[&told, &self.text]).await?;
                 let row = rows.first().ok_or_else(unexpected)?;
                 told = Some(column(row, 0)?);
                 if column(row, 1)? {

@@ -100,7 +100,7 @@ fn variables_outrank_the_file_and_make_tiers() {
     assert_eq!(
         said,
         "environment variable LARDER_CONNECTORS_NEAR_OVER: connectors.near.over is `memory`, of the kind memory: give a connector of the kind \
-         redis: main or redis"
+         redis or postgres: main or redis"
     );
 }
 
@@ -112,16 +112,16 @@ fn a_connector_over_which_there_can_be_no_tier_is_refused() {
              db: {{ kind: postgres, url: 'host=h' }}, mine: {{ kind: own }}"
         ))
     };
-    let postgres = "of the kind postgres, over which there is no tier yet: put the cache on a memory connector and give it `feed`, which keeps \
-                    that memory right, or give a connector of the kind redis";
+    let postgres = "of the kind postgres, and is strict: over a database a tier can only be bounded, since nodes hear of a change from the feed, within \
+                    `feed_deadline`; give `consistency: bounded`";
     for (over, problem) in [
-        ("mein", "which is no connector (did you mean `main`?): give a connector of the kind redis: main".to_owned()),
-        ("barley", "which is no connector: give a connector of the kind redis: main".to_owned()),
-        ("memory", "of the kind memory: give a connector of the kind redis: main".to_owned()),
-        ("none", "of the kind none: give a connector of the kind redis: main".to_owned()),
-        ("mine", "of the kind own: give a connector of the kind redis: main".to_owned()),
-        ("far", "of the kind tiered: give a connector of the kind redis: main".to_owned()),
-        ("near", "of the kind tiered: give a connector of the kind redis: main".to_owned()),
+        ("mein", "which is no connector (did you mean `main`?): give a connector of the kind redis or postgres: db or main".to_owned()),
+        ("barley", "which is no connector: give a connector of the kind redis or postgres: db or main".to_owned()),
+        ("memory", "of the kind memory: give a connector of the kind redis or postgres: db or main".to_owned()),
+        ("none", "of the kind none: give a connector of the kind redis or postgres: db or main".to_owned()),
+        ("mine", "of the kind own: give a connector of the kind redis or postgres: db or main".to_owned()),
+        ("far", "of the kind tiered: give a connector of the kind redis or postgres: db or main".to_owned()),
+        ("near", "of the kind tiered: give a connector of the kind redis or postgres: db or main".to_owned()),
         ("db", postgres.to_owned()),
         ("postgres", postgres.to_owned()),
         (
@@ -132,7 +132,7 @@ fn a_connector_over_which_there_can_be_no_tier_is_refused() {
         assert_eq!(with(over), format!("line 1: connectors.near.over is `{over}`, {problem}"));
     }
     let none = refused("near: { kind: tiered, over: barley }");
-    let problem = "which is no connector: give a connector of the kind redis, of which there is none";
+    let problem = "which is no connector: give a connector of the kind redis or postgres, of which there is none";
     assert_eq!(none, format!("line 1: connectors.near.over is `barley`, {problem}"));
 }
 
@@ -156,7 +156,8 @@ fn what_is_wrong_with_a_tier_is_told() {
     ] {
         assert_eq!(with(setting), format!("line 1: connectors.near.{said}"));
     }
-    let no_over = "does not say which connector it is over: give `over`, the name of a connector of the kind redis";
+    let no_over =
+        "does not say which connector it is over: give `over`, the name of a connector of the kind redis or postgres";
     assert!(refused("near: { kind: tiered }").contains(&format!("connectors.near {no_over}")));
     let said = refusal("caches: { x: { connector: tiered } }");
     assert_eq!(said, format!("line 1: caches.x.connector is tiered, but `connectors.tiered` {no_over} there"));
@@ -174,4 +175,32 @@ fn a_tier_that_no_cache_is_on_has_a_note() {
     let notes: Vec<String> = yaml(unused).notes().iter().map(ToString::to_string).collect();
     let said = "no cache is on it, so nothing comes of it";
     assert_eq!(notes, [format!("connectors.near: {said}"), format!("connectors.main: {said}")]);
+}
+
+/// The feed of the database keeps the memory right, so a cache there has to follow it.
+#[test]
+fn a_tier_over_a_database_needs_its_feed() {
+    let with = |cache: &str| {
+        format!(
+            "
+connectors:
+  near: {{ kind: tiered, over: db, consistency: bounded }}
+  db: {{ kind: postgres, url: 'host=h' }}
+  other: {{ kind: postgres, url: 'host=h' }}
+feed: {{ main: {{ connector: db }}, far: {{ connector: other }} }}
+caches:
+  instance: {{ connector: near{cache} }}
+"
+        )
+    };
+    let config = yaml(&with(", feed: main, feed_deadline: 500ms"));
+    assert_eq!(config.below("near").unwrap().0.as_str(), "db");
+    assert_eq!(yaml(&config.effective().to_string()).effective().to_string(), config.effective().to_string());
+    let why = "line 8: caches.instance.connector is `near`, a tier over the database of `db`, which only a feed of that database keeps right, and";
+    let to_do = "give the cache `feed: main`";
+    assert_eq!(refusal(&with("")), format!("{why} the cache follows none: {to_do}"));
+    assert_eq!(refusal(&with(", feed: far")), format!("{why} `far` is the feed of another one: {to_do}"));
+    let without = with("").replace("main: { connector: db }, ", "");
+    let add = "add a feed with `connector: db`, and give the cache its name as `feed`";
+    assert_eq!(refusal(&without), format!("{why} the cache follows none: {add}"));
 }

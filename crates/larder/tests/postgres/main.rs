@@ -24,5 +24,6 @@ mod sources;
 mod sweeping;
 #[cfg(all(feature = "tokio-postgres", feature = "sqlx-postgres"))]
 mod ticket_of_a_transaction;
+mod tiered;
 mod tls;
 mod waking;

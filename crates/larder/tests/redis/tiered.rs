@@ -2,7 +2,7 @@
 
 use crate::instance::{Instance, instance};
 use crate::node::{Node, at_once, calls, config, servers, until};
-use larder::connector::redis::{Redis, RedisOptions};
+use larder::connector::redis::{Redis, RedisConnector, RedisOptions};
 use larder::connector::tiered::{Consistency, Tiered, TieredOptions};
 use larder::contract::KeyRef;
 use larder::{Cache, Connector, Delivery, Schema, Stored};
@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(3);
 const TABLE: &str = "131584";
 
 struct TierNode {
-    tiered: Arc<Tiered>,
+    tiered: Arc<Tiered<RedisConnector>>,
     cache: Cache<Instance>,
 }
 

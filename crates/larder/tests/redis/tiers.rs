@@ -51,25 +51,25 @@ async fn a_tier_that_cannot_be_is_told_before_anything_is_opened() {
     for (builder, said) in [
         (
             main().tiered("near", tier().over("mein")),
-            "the connector `near` is over the connector `mein`, which is no connector (did you mean `main`?): give a connector of the kind redis: \
-             main",
+            "the connector `near` is over the connector `mein`, which is no connector (did you mean `main`?): give a connector of the kind redis or \
+             postgres: main",
         ),
         (
             Caches::builder().tiered("near", tier().over("redis")),
-            "the connector `near` is over the connector `redis`, which is no connector: give a connector of the kind redis, of which there is none",
+            "the connector `near` is over the connector `redis`, which is no connector: give a connector of the kind redis or postgres, of which there is none",
         ),
         (
             main().memory("small", MemoryOptions::new()).tiered("near", tier().over("small")),
-            "the connector `near` is over the connector `small`, of the kind memory: give a connector of the kind redis: main",
+            "the connector `near` is over the connector `small`, of the kind memory: give a connector of the kind redis or postgres: main",
         ),
         (
             main().tiered("near", tier().over("near")),
-            "the connector `near` is over the connector `near`, of the kind tiered: give a connector of the kind redis: main",
+            "the connector `near` is over the connector `near`, of the kind tiered: give a connector of the kind redis or postgres: main",
         ),
         (
             main().tiered("near", tier().over("postgres")),
-            "the connector `near` is over the connector `postgres`, of the kind postgres, over which there is no tier yet: put the cache on a memory \
-             connector and give it `feed`, which keeps that memory right, or give a connector of the kind redis",
+            "the connector `near` is over the connector `postgres`, of the kind postgres, and is strict: over a database a tier can only be \
+             bounded, since nodes hear of a change from the feed, within `feed_deadline`; give `consistency: bounded`",
         ),
         (
             main().tiered("near", tier().validity(LONG).over("main")),

@@ -35,9 +35,24 @@ pub(super) struct Table {
 pub(super) enum Hashing {
     /// With a secret of this process, so that nobody can make up keys that share a hash.
     Secret(RandomState),
-    /// As a server does for the marks in its log. The seed of each index.
+    /// As a server does for the marks in its log.
     #[allow(dead_code, reason = "only what has a server behind it needs this")]
-    Marks(Box<[u64]>),
+    Marks(MarksOf),
+}
+
+/// How a server makes marks of keys.
+#[allow(dead_code, reason = "only what has a server behind it needs this")]
+pub(crate) enum MarksOf {
+    /// XXH3, with a seed for each index.
+    Seeds(Box<[u64]>),
+    /// Some other function.
+    Function(Box<dyn Fn(KeyRef<'_>) -> u64 + Send + Sync>),
+}
+
+impl std::fmt::Debug for MarksOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MarksOf").finish_non_exhaustive()
+    }
 }
 
 impl Hashing {
@@ -50,9 +65,10 @@ impl Hashing {
                 hasher.write_u8(key.index);
                 hasher.finish()
             }
-            Self::Marks(seeds) => {
+            Self::Marks(MarksOf::Seeds(seeds)) => {
                 xxh3_64_with_seed(key.bytes, seeds.get(usize::from(key.index)).copied().unwrap_or_default())
             }
+            Self::Marks(MarksOf::Function(mark)) => mark(key),
         }
     }
 }

@@ -79,14 +79,35 @@ macro_rules! get {
     };
 }
 
+/// What is answered of an object.
+macro_rules! object {
+    () => {
+        concat!("o.payload, ", left!())
+    };
+}
+
+/// The same for a node that takes it into its own memory. How many marks it has; NULL where one of its keys was deleted. And for how long it stays in the
+/// database, in ms; NULL where that has no end.
+macro_rules! near {
+    () => {
+        concat!(
+            object!(),
+            ", CASE WHEN o.gone IS NULL AND NOT EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.kind = 'd' \
+             AND f.xid >= pg_snapshot_xmin(o.seen) AND f.xid <> o.writer AND NOT pg_visible_in_snapshot(f.xid, o.seen)) \
+             THEN cardinality(o.marks) END AS marks, \
+             CASE WHEN least(o.expires, o.idle) < 'infinity' THEN extract(epoch FROM least(o.expires, o.idle) - now()) * 1000 END::float8 AS stays"
+        )
+    };
+}
+
 /// A lookup: a ticket, and what is there, all of one snapshot. The object may have expired, where it is kept.
 macro_rules! lookup {
-    ($from:expr, $noted:expr) => {
+    ($from:expr, $noted:expr, $object:expr) => {
         concat!(
-            "SELECT c.epoch, c.generation, pg_current_snapshot()::text, l.payload, l.left, ",
+            "SELECT c.epoch, c.generation, pg_current_snapshot()::text, ",
             $noted,
-            " FROM larder.clock c LEFT JOIN LATERAL (SELECT o.payload, ",
-            left!(),
+            ", l.* FROM larder.clock c LEFT JOIN LATERAL (SELECT ",
+            $object,
             " FROM ",
             $from,
             " AND o.until > now() AND o.idle > now() AND ",
@@ -98,20 +119,32 @@ macro_rules! lookup {
 
 /// What is there under several keys, and a ticket.
 macro_rules! many {
-    ($end:literal, $noted:expr) => {
+    ($end:literal, $noted:expr, $object:expr) => {
         concat!(
             "WITH asked AS MATERIALIZED (SELECT q.mark, q.at, CASE WHEN q.is_primary THEN q.mark ELSE \
              (SELECT k.leads_to FROM larder.keys k WHERE k.mark = q.mark) END AS leads_to \
              FROM unnest((SELECT $1), (SELECT $2)) WITH ORDINALITY q(mark, is_primary, at)) \
-             SELECT c.epoch, c.generation, CASE WHEN a.at = 1 THEN pg_current_snapshot()::text END, l.payload, l.left, ",
+             SELECT c.epoch, c.generation, CASE WHEN a.at = 1 THEN pg_current_snapshot()::text END, ",
             $noted,
-            " FROM larder.clock c CROSS JOIN asked a LEFT JOIN LATERAL (SELECT o.payload, ",
-            left!(),
+            ", l.* FROM larder.clock c CROSS JOIN asked a LEFT JOIN LATERAL (SELECT ",
+            $object,
             " FROM larder.objects o WHERE o.mark = a.leads_to AND o.shape = $3 AND a.mark = ANY (o.marks) AND ",
             $end,
             " > now() AND o.idle > now() AND ",
             lives!("a.mark"),
             ") l ON true ORDER BY a.at"
+        )
+    };
+}
+
+/// What became visible since the snapshot `$1`: changes of the caches `$2`. First the clock. The rows have the same columns.
+macro_rules! poll {
+    () => {
+        concat!(
+            "SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, c.previous::text, NULL::text, NULL::bytea[], NULL::int8, NULL::text \
+             FROM larder.clock c UNION ALL ",
+            changes!(),
+            "h.xid >= pg_snapshot_xmax($1::pg_snapshot)"
         )
     };
 }
@@ -123,10 +156,47 @@ macro_rules! changes {
     };
 }
 
+/// The fences that meet the condition that follows. In the place of a cache there is nothing, in that of the origin the mark.
+macro_rules! fences {
+    () => {
+        " UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, f.mark, NULL FROM larder.fences f WHERE f.kind <> 'b' AND "
+    };
+}
+
 /// Those of transactions that were running when the snapshot `$1` was taken.
 macro_rules! late {
     () => {
         concat!(" UNION ALL ", changes!(), "h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot)))")
+    };
+}
+macro_rules! late_fences {
+    () => {
+        concat!(fences!(), "f.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot)))")
+    };
+}
+
+/// Whether something has become visible in this table since the snapshot `$1`.
+macro_rules! news {
+    ($table:literal) => {
+        concat!(
+            " OR EXISTS (SELECT FROM ",
+            $table,
+            " h WHERE h.xid >= pg_snapshot_xmax($1::pg_snapshot)) OR EXISTS (SELECT FROM ",
+            $table,
+            " h WHERE h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))))"
+        )
+    };
+}
+
+/// Notifies everybody who listens with the text `$2`, if there are news since the snapshot `$1`, or that is NULL. A row: the snapshot of this statement, and whether
+/// it has notified.
+macro_rules! stir {
+    ($news:expr) => {
+        concat!(
+            "WITH stirred AS MATERIALIZED (SELECT $1 IS NULL",
+            $news,
+            " AS so) SELECT pg_current_snapshot()::text, so, CASE WHEN so THEN pg_notify('larder.changes', $2) END FROM stirred"
+        )
     };
 }
 
@@ -145,7 +215,8 @@ macro_rules! queries {
                 let text = match self {
                     $(Self::$name => $text,)*
                 };
-                without(text, late!(), "", Protection::SnapshotDifference)
+                let text = without(text.into(), late!(), "", Protection::SnapshotDifference);
+                without(text, late_fences!(), "", Protection::SnapshotDifference)
             }
 
             /// Of its parameters.
@@ -169,22 +240,32 @@ queries! {
     /// Key, shape.
     GetCold(INT8, INT8) = get!(cold!());
     /// Key, shape. Whether notes count is not a parameter: with one, PostgreSQL would make a plan anew for each lookup.
-    LookupPrimary(INT8, INT8) = lookup!(primary!(), "false");
+    LookupPrimary(INT8, INT8) = lookup!(primary!(), "false", object!());
     /// Key, shape, where it leads.
-    LookupHinted(INT8, INT8, INT8) = lookup!(hinted!(), "false");
+    LookupHinted(INT8, INT8, INT8) = lookup!(hinted!(), "false", object!());
     /// Key, shape.
-    LookupCold(INT8, INT8) = lookup!(cold!(), "false");
+    LookupCold(INT8, INT8) = lookup!(cold!(), "false", object!());
     /// The same three, where notes count.
-    LookupPrimaryOrNote(INT8, INT8) = lookup!(primary!(), noted!("$1"));
-    LookupHintedOrNote(INT8, INT8, INT8) = lookup!(hinted!(), noted!("$1"));
-    LookupColdOrNote(INT8, INT8) = lookup!(cold!(), noted!("$1"));
+    LookupPrimaryOrNote(INT8, INT8) = lookup!(primary!(), noted!("$1"), object!());
+    LookupHintedOrNote(INT8, INT8, INT8) = lookup!(hinted!(), noted!("$1"), object!());
+    LookupColdOrNote(INT8, INT8) = lookup!(cold!(), noted!("$1"), object!());
+    /// The same six for a node that keeps objects in its own memory.
+    NearPrimary(INT8, INT8) = lookup!(primary!(), "false", near!());
+    NearHinted(INT8, INT8, INT8) = lookup!(hinted!(), "false", near!());
+    NearCold(INT8, INT8) = lookup!(cold!(), "false", near!());
+    NearPrimaryOrNote(INT8, INT8) = lookup!(primary!(), noted!("$1"), near!());
+    NearHintedOrNote(INT8, INT8, INT8) = lookup!(hinted!(), noted!("$1"), near!());
+    NearColdOrNote(INT8, INT8) = lookup!(cold!(), noted!("$1"), near!());
     /// Keys, for each whether it is primary, shape. A row for each key, in their order, all of one snapshot. This node's hints are not asked: a wrong
     /// one would cost a second statement. As with one key, what counts is no parameter; and as it stands in a query of its own, the planner cannot know how
     /// many keys there are, and takes no plan for just so many to be cheaper.
-    GetMany(INT8_ARRAY, BOOL_ARRAY, INT8) = many!("o.expires", "false");
+    GetMany(INT8_ARRAY, BOOL_ARRAY, INT8) = many!("o.expires", "false", object!());
     /// The same, where expired objects count that are kept, and where notes do as well.
-    LookupMany(INT8_ARRAY, BOOL_ARRAY, INT8) = many!("o.until", "false");
-    LookupManyOrNote(INT8_ARRAY, BOOL_ARRAY, INT8) = many!("o.until", noted!("a.mark"));
+    LookupMany(INT8_ARRAY, BOOL_ARRAY, INT8) = many!("o.until", "false", object!());
+    LookupManyOrNote(INT8_ARRAY, BOOL_ARRAY, INT8) = many!("o.until", noted!("a.mark"), object!());
+    /// The last two for a node that keeps objects in its own memory.
+    NearMany(INT8_ARRAY, BOOL_ARRAY, INT8) = many!("o.until", "false", near!());
+    NearManyOrNote(INT8_ARRAY, BOOL_ARRAY, INT8) = many!("o.until", noted!("a.mark"), near!());
     Ticket() = "SELECT c.epoch, c.generation, pg_current_snapshot()::text FROM larder.clock c";
     Register() = "SELECT epoch, generation, snapshot FROM larder.register()";
     /// Cache, shape, whether its objects are kept elsewhere, the names of its indexes.
@@ -253,20 +334,14 @@ queries! {
     /// The cache, the place.
     SetPlace(INT8, BYTEA) = "INSERT INTO larder.places AS p (cache, place) VALUES ($1, $2) \
         ON CONFLICT (cache) DO UPDATE SET place = excluded.place WHERE p.place <> excluded.place";
-    /// The snapshot of the poll before, the names of caches. First the clock, then each change that has become visible since.
-    Poll(TEXT, TEXT_ARRAY) = concat!(
-        "SELECT c.epoch, pg_current_snapshot()::text, c.trimmed::text, NULL::text, NULL::text, NULL::bytea[], NULL::int8, NULL::text \
-         FROM larder.clock c UNION ALL ",
-        changes!(),
-        "h.xid >= pg_snapshot_xmax($1::pg_snapshot)",
-        late!()
-    );
-    /// A snapshot, or NULL; a text. Where a change has become visible since the snapshot, or there is none, notifies everybody who listens. A row:
-    /// the snapshot of this statement, and whether it has notified. Looks for changes as `Poll` does, of every cache.
-    Stir(TEXT, TEXT) = "WITH stirred AS MATERIALIZED (SELECT $1 IS NULL \
-        OR EXISTS (SELECT FROM larder.changes h WHERE h.xid >= pg_snapshot_xmax($1::pg_snapshot)) \
-        OR EXISTS (SELECT FROM larder.changes h WHERE h.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot)))) AS so) \
-        SELECT pg_current_snapshot()::text, so, CASE WHEN so THEN pg_notify('larder.changes', $2) END FROM stirred";
+    /// The snapshot of the poll before, the names of caches.
+    Poll(TEXT, TEXT_ARRAY) = concat!(poll!(), late!());
+    /// The same, with every fence that has become visible since.
+    PollFences(TEXT, TEXT_ARRAY) = concat!(poll!(), late!(), fences!(), "f.xid >= pg_snapshot_xmax($1::pg_snapshot)", late_fences!());
+    /// A snapshot, or NULL; a text. Looks for changes as `Poll` does, of every cache.
+    Stir(TEXT, TEXT) = stir!(news!("larder.changes"));
+    /// The same, as `PollFences` does.
+    StirFences(TEXT, TEXT) = stir!(concat!(news!("larder.changes"), news!("larder.fences")));
     /// Token, life in ms. A row where the token has the lease now that makes a node the waker of the feed. No cache has the empty name. The lease is
     /// looked at first, since whoever is refused would lock its row otherwise. One that would last too long was made before the clock was put back.
     Wake(BYTEA, INT8) = "INSERT INTO larder.leases AS l (mark, token, until) SELECT larder.mark('', 'waker', ''), $1, now() + $2 * interval '1 ms' \

@@ -3,6 +3,7 @@
 use super::connection::{Connection, Parameters, column};
 use super::queries::Query;
 use super::server::Store;
+use crate::connector::near::Noted;
 use crate::connector::remote::envelope::{self, DecodeError};
 use crate::connector::remote::hints::Hint;
 use crate::connector::remote::{Trouble, WhenCrowded};
@@ -34,12 +35,31 @@ struct Looked<'a> {
     left: Option<f64>,
     /// The source was found to have nothing under the key.
     noted: bool,
+    /// Whether this node may take the object into its own memory.
+    near: Option<NearTerms>,
+}
+
+/// On what terms this node takes an object into its own memory.
+struct NearTerms {
+    /// How many marks the object has.
+    marks: i32,
+    /// For how long it stays in the database, in ms; none where that has no end.
+    stays: Option<f64>,
+    /// From before it was asked for.
+    noted: Noted,
 }
 
 impl<'a> Looked<'a> {
-    /// What stands behind the ticket in a row.
-    fn of(row: &'a Row, ticket: Option<Ticket>) -> Result<Self, Trouble> {
-        Ok(Self { ticket, payload: column(row, 3)?, left: column(row, 4)?, noted: column(row, 5)? })
+    /// What stands behind the ticket in a row. `noted`: where this node has a memory of its own.
+    fn of(row: &'a Row, ticket: Option<Ticket>, noted: Option<Noted>) -> Result<Self, Trouble> {
+        let near = match noted {
+            Some(noted) => {
+                let stays = column(row, 7)?;
+                column::<Option<i32>>(row, 6)?.map(|marks| NearTerms { marks, stays, noted })
+            }
+            None => None,
+        };
+        Ok(Self { ticket, noted: column(row, 3)?, payload: column(row, 4)?, left: column(row, 5)?, near })
     }
 }
 
@@ -54,6 +74,12 @@ impl Store {
     }
 
     pub(crate) async fn find(&self, key: KeyRef<'_>) -> Result<Value, Miss> {
+        if self.local.tier.is_some() {
+            return match self.find_or_ticket(key).await {
+                Lookup::Hit { value, .. } => Ok(value),
+                Lookup::Miss { cause, .. } => Err(cause),
+            };
+        }
         let asked = self.asked(key);
         match self.get(&asked).await {
             Err(Miss::Absent) if matches!(asked.way, Way::Hinted(_)) => {
@@ -103,17 +129,23 @@ impl Store {
     }
 
     async fn lookup(&self, asked: &Asked<'_>) -> Lookup {
+        let noted = match self.note() {
+            Ok(noted) => noted,
+            Err(miss) => return Lookup::miss(miss, None),
+        };
         let Some(connection) = self.trusted() else { return Lookup::miss(Miss::Distrusted, None) };
         let (shape, leads_to) = (self.local.shape, self.leads_to(asked));
         let by_place: Parameters<'_> = &[&asked.mark, &shape, &leads_to];
         let by_key = by_place.get(..2).unwrap_or(by_place);
+        let near = noted.is_some();
+        let pick = |far, here| if near { here } else { far };
         let (query, parameters) = match (&asked.way, self.notes_absence()) {
-            (Way::Primary(_), false) => (Query::LookupPrimary, by_key),
-            (Way::Primary(_), true) => (Query::LookupPrimaryOrNote, by_key),
-            (Way::Hinted(_), false) => (Query::LookupHinted, by_place),
-            (Way::Hinted(_), true) => (Query::LookupHintedOrNote, by_place),
-            (Way::Cold, false) => (Query::LookupCold, by_key),
-            (Way::Cold, true) => (Query::LookupColdOrNote, by_key),
+            (Way::Primary(_), false) => (pick(Query::LookupPrimary, Query::NearPrimary), by_key),
+            (Way::Primary(_), true) => (pick(Query::LookupPrimaryOrNote, Query::NearPrimaryOrNote), by_key),
+            (Way::Hinted(_), false) => (pick(Query::LookupHinted, Query::NearHinted), by_place),
+            (Way::Hinted(_), true) => (pick(Query::LookupHintedOrNote, Query::NearHintedOrNote), by_place),
+            (Way::Cold, false) => (pick(Query::LookupCold, Query::NearCold), by_key),
+            (Way::Cold, true) => (pick(Query::LookupColdOrNote, Query::NearColdOrNote), by_key),
         };
         let touched = self.touch_of(asked);
         let sent = self
@@ -124,7 +156,7 @@ impl Store {
             )
             .await;
         match sent {
-            Ok(rows) => self.look(connection, &rows, asked, touched).await,
+            Ok(rows) => self.look(connection, &rows, asked, touched, noted).await,
             Err(trouble) => Lookup::miss(self.gone(touched, &trouble), None),
         }
     }
@@ -136,8 +168,9 @@ impl Store {
         rows: &[Row],
         asked: &Asked<'_>,
         touched: Option<(&Hint, i64)>,
+        noted: Option<Noted>,
     ) -> Lookup {
-        match self.looked(rows) {
+        match self.looked(rows, noted) {
             Ok(Some(looked)) => self.judge(connection, looked, asked, touched).await,
             Ok(None) => {
                 self.lost("the clock of the database's cache tables is gone");
@@ -154,7 +187,7 @@ impl Store {
         asked: &Asked<'_>,
         touched: Option<(&Hint, i64)>,
     ) -> Lookup {
-        let Looked { ticket, payload, left, noted } = looked;
+        let Looked { ticket, payload, left, noted, near } = looked;
         let found = match payload {
             Some(payload) => self.believe(connection, payload, asked).await,
             None => Err(Miss::Absent),
@@ -163,8 +196,12 @@ impl Store {
         match found {
             Ok(value) if !over => {
                 let ahead = self.schema.refresh_ahead().as_secs_f64() * 1000.0;
+                let due = left.is_some_and(|left| ahead > 0.0 && left <= ahead);
+                if let (Some(near), Some(payload), false) = (near, payload, due) {
+                    self.keep_near(&near, payload, &value, left.map(|left| left - ahead));
+                }
                 // A touch of nothing that could be touched is one that is due still.
-                Lookup::Hit { value, due: left.is_some_and(|left| ahead > 0.0 && left <= ahead) }
+                Lookup::Hit { value, due }
             }
             _ if noted => Lookup::miss(Miss::KnownAbsent, None),
             Ok(value) => {
@@ -181,11 +218,33 @@ impl Store {
         }
     }
 
-    fn looked<'a>(&self, rows: &'a [Row]) -> Result<Option<Looked<'a>>, Trouble> {
+    /// Before this node asks for what it may take into its own memory; none where it has no such memory. After a deferral nothing is asked: so what was on its way
+    /// meanwhile is refused there.
+    fn note(&self) -> Result<Option<Noted>, Miss> {
+        let Some(tier) = &self.local.tier else { return Ok(None) };
+        let noted = tier.near.note();
+        self.may_read().map(|()| Some(noted))
+    }
+
+    /// Takes an object into this node's own memory, no longer than it stays in the database, and not beyond `due`: in how many ms its max age is over soon.
+    ///
+    /// An object has more marks than keys where another release knows keys of it that this one does not. Then the memory would not hear of them.
+    fn keep_near(&self, near: &NearTerms, payload: &[u8], value: &Value, due: Option<f64>) {
+        let Some(tier) = &self.local.tier else { return };
+        let Some(object) = envelope::whole(&self.schema, payload, value.clone()) else { return };
+        if usize::try_from(near.marks).ok() != Some(2 + object.secondary.len()) {
+            return;
+        }
+        let stays = near.stays.into_iter().chain(due).reduce(f64::min);
+        let ends = stays.map(|stays| near.noted.at.saturating_add(stays.max(0.0) as u64));
+        tier.near.take(object, near.noted, ends);
+    }
+
+    fn looked<'a>(&self, rows: &'a [Row], noted: Option<Noted>) -> Result<Option<Looked<'a>>, Trouble> {
         let Some(row) = rows.first() else { return Ok(None) };
         let Some(ticket) = self.link.kind().ticket_in(row)? else { return Ok(None) };
         self.saw(ticket);
-        Looked::of(row, Some(ticket)).map(Some)
+        Looked::of(row, Some(ticket), noted).map(Some)
     }
 
     /// The object in the payload, if it may be served under the key.

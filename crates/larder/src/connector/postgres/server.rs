@@ -14,6 +14,7 @@ use super::rights::Rights;
 use super::snapshots::Snapshots;
 use super::tls::Certificates;
 use crate::clock::Clock;
+use crate::connector::near::{Near, Rounds};
 use crate::connector::remote::hints::Hints;
 use crate::connector::remote::{
     Batch, Channel, Clearing, Clocked, Connected, Link, RemoteCache, ServerKind, Trouble, What,
@@ -74,6 +75,15 @@ pub(crate) struct Local {
     /// For a cache that keeps its objects elsewhere: what is forgotten is told to the feed as well. By this number the node knows its own
     /// changes again.
     pub(crate) told: Option<i64>,
+    /// `None`: this node keeps no objects of the cache in its own memory.
+    pub(crate) tier: Option<Arc<Tier>>,
+}
+
+/// What this node has of a cache in its own memory.
+pub(crate) struct Tier {
+    pub(crate) near: Arc<Near>,
+    /// The polls of the feed, which keep it right.
+    pub(crate) rounds: Rounds,
 }
 
 /// Where the clock stands.
@@ -111,12 +121,18 @@ impl PostgresServer {
             undecodable: WarningLimit::default(),
             names: Names { cache: schema.cache.clone(), indexes: schema.indexes },
             told: None,
+            tier: None,
         }
     }
 
     /// The same for a cache that keeps its objects elsewhere.
     pub(crate) fn telling(&self, schema: &Schema, clock: &Clock, origin: i64) -> Local {
         Local { told: Some(origin), ..self.local(schema, clock) }
+    }
+
+    /// The same for a cache that this node keeps in its own memory, too.
+    pub(crate) fn tiered(&self, schema: &Schema, clock: &Clock, tier: Arc<Tier>) -> Local {
+        Local { tier: Some(tier), ..self.local(schema, clock) }
     }
 
     /// The ticket in the first three columns of a row: epoch, generation, snapshot. `None`: there is no clock.
@@ -279,6 +295,11 @@ impl ServerKind for PostgresServer {
             answers.extend(alike.iter().map(|_| answer.clone()));
         }
         Ok(())
+    }
+
+    /// Other nodes are waited for by nobody: the feed tells them. This node's own memory has nothing older after that.
+    async fn elsewhere(&self, cache: &Store, _: Ticket) {
+        cache.catch_up().await;
     }
 }
 

@@ -17,6 +17,8 @@ mod many;
 enum Mode {
     /// Nothing.
     Fill,
+    /// Nothing. Nodes keep objects of the cache in their own memory.
+    NearFill,
     /// Its keys are invalidated.
     Put,
     /// It is sent once more, as a put.
@@ -31,7 +33,7 @@ fn age(time: Duration) -> Option<i64> {
 impl Mode {
     fn when_crowded(self) -> WhenCrowded {
         match self {
-            Self::Fill => WhenCrowded::Shed,
+            Self::Fill | Self::NearFill => WhenCrowded::Shed,
             Self::Put | Self::Set => WhenCrowded::Wait,
         }
     }
@@ -40,6 +42,7 @@ impl Mode {
     fn letter(self) -> i8 {
         match self {
             Self::Fill => b'f',
+            Self::NearFill => b'n',
             Self::Put => b'p',
             Self::Set => b's',
         }
@@ -95,7 +98,11 @@ impl Store {
         let store =
             |on: std::sync::Arc<Connection>| async move { sent.send(on.session()?, with, self.local.shape).await };
         let row = self.link.operation(mode.when_crowded(), store).await?;
-        self.stored(&row, &parcel).map(|(fill, _)| fill)
+        let (fill, forgotten) = self.stored(&row, &parcel)?;
+        if forgotten {
+            self.catch_up().await;
+        }
+        Ok(fill)
     }
 
     /// What a store needs beside the object. `None`: the ticket is missing, or this node has forgotten its snapshot.
@@ -112,11 +119,24 @@ impl Store {
         Parcel { object, bytes, marks: self.local.marks.of_object(object), version: object.version.map(ordered) }
     }
 
-    /// What became of an object, and whether it has displaced another one.
+    /// How a fill is stored.
+    fn filling(&self) -> Mode {
+        if self.local.tier.is_some() { Mode::NearFill } else { Mode::Fill }
+    }
+
+    /// This node's own memory, if it has one, has nothing after that which was touched before.
+    pub(crate) async fn catch_up(&self) {
+        if let Some(tier) = &self.local.tier {
+            tier.rounds.catch_up(&tier.near, self.link.home()).await;
+        }
+    }
+
+    /// What became of an object, and whether memories must forget another one, or an earlier state of it, that it has displaced.
     fn stored(&self, row: &Row, parcel: &Parcel<'_>) -> Result<(Fill, bool), Trouble> {
         let answer: Vec<&str> = column(row, 0)?;
         let mut answer = answer.into_iter();
-        let stored = self.outcome(answer.next().and_then(|letter| letter.bytes().next()))?;
+        let letter = answer.next().and_then(|letter| letter.bytes().next());
+        let stored = self.outcome(letter)?;
         let decided = (answer.next(), answer.next(), answer.next());
         let (Some(epoch), Some(generation), Some(snapshot)) = decided else { return Err(unexpected()) };
         let (epoch, generation) = epoch.parse().ok().zip(generation.parse().ok()).ok_or_else(unexpected)?;
@@ -133,13 +153,13 @@ impl Store {
         self.schema.stats.stored_bytes.add(parcel.bytes.len() as u64);
         self.local.hints.remember_stored(parcel.object);
         self.has_room();
-        Ok((fill, displaced > 0))
+        Ok((fill, displaced > 0 || letter == Some(b'r')))
     }
 
     /// The outcome that a letter stands for.
     fn outcome(&self, letter: Option<u8>) -> Result<Stored, Trouble> {
         match letter {
-            Some(b'y') => Ok(Stored::Accepted),
+            Some(b'y' | b'r') => Ok(Stored::Accepted),
             Some(b'o') => Ok(Stored::Overtaken),
             Some(b'v') => Ok(Stored::Outdated),
             Some(b'l') => {
@@ -162,7 +182,7 @@ impl Store {
         if self.is_full() {
             return Fill::undated(Stored::Full);
         }
-        match self.send(Mode::Fill, &object, &bytes, Some(ticket)).await {
+        match self.send(self.filling(), &object, &bytes, Some(ticket)).await {
             Ok(fill) => fill,
             Err(trouble) => Fill::undated(self.not_stored(&trouble)),
         }

@@ -6,7 +6,7 @@
 //! the cache was recovered on the connection in use. Otherwise it is a miss, and nothing is sent.
 
 use crate::clock::Clock;
-use crate::connector::near::Near;
+use crate::connector::near::{Near, Rounds};
 use crate::connector::redis::layout::Layout;
 use crate::connector::redis::options::RedisOptions;
 use crate::connector::redis::route::Route;
@@ -98,7 +98,7 @@ pub(crate) struct Tier {
     pub(crate) following: Following,
     /// What this node is called in the table of followers.
     pub(crate) follower: [u8; 8],
-    pub(crate) rounds: following::Rounds,
+    pub(crate) rounds: Rounds,
 }
 
 impl Local {

@@ -23,7 +23,7 @@
 //! indexes in another way, and must find in the list what they invalidate, delete and prune.
 
 use crate::codec::EncodeError;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "postgres"))]
 use crate::contract::KeyBuf;
 use crate::contract::{KeyRef, Object, Schema, Value};
 use crate::protection::{Protection, holds};
@@ -141,7 +141,7 @@ pub(crate) fn decode(schema: &Schema, bytes: &[u8], key: KeyRef<'_>) -> Result<V
 
 /// The object in `bytes`, which were decoded to `value`, with all keys that it lists. `None`: one of its keys was deleted, or belongs to an index that this
 /// release does not have.
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "postgres"))]
 pub(crate) fn whole(schema: &Schema, bytes: &[u8], value: Value) -> Option<Object> {
     let version = (bytes.get(3) == Some(&1)).then(|| array(bytes, 12).map(u64::from_be_bytes)).flatten();
     let count = usize::from(u16::from_be_bytes(array(bytes, LIST_LENGTH + 4)?));

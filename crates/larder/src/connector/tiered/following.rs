@@ -94,7 +94,7 @@ impl Follower {
 
     /// Asks once, and applies the answer.
     async fn follow_once(&self, tier: &Tier) -> Result<Round, Trouble> {
-        let asked = tier.rounds.asked();
+        let round = tier.rounds.begin();
         let clock = self.store.link.clock();
         let sent = clock.now();
         let known = self.known.lock().said_next();
@@ -102,7 +102,7 @@ impl Follower {
         let (now, news) = match answered {
             Ok(answered) => answered,
             Err(trouble) => {
-                tier.rounds.end(asked, false);
+                tier.rounds.end(round, false);
                 return Err(trouble);
             }
         };
@@ -125,7 +125,7 @@ impl Follower {
         *self.known.lock() = now;
         let following = Following::of(now.epoch).unwrap_or(tier.following);
         tier.near.extend(sent + u64::try_from(following.validity().as_millis()).unwrap_or(0));
-        tier.rounds.end(asked, true);
+        tier.rounds.end(round, true);
         // Nobody waits for an acknowledgement where changes wait for nobody, or for the validity.
         Ok(Round { touched: touched && following.consistency == Consistency::Strict, following })
     }

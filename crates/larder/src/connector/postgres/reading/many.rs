@@ -1,6 +1,7 @@
 //! Gets and lookups of several keys: one statement, of one snapshot.
 
 use super::{Asked, Looked, Parameter, Way};
+use crate::connector::near::Noted;
 use crate::connector::postgres::connection::{Connection, unexpected};
 use crate::connector::postgres::milliseconds;
 use crate::connector::postgres::queries::Query;
@@ -28,15 +29,20 @@ impl Store {
 
     async fn look_many(&self, keys: &[KeyRef<'_>], for_loads: bool) -> Lookups {
         let all = |miss| Lookups { found: keys.iter().map(|_| Err(miss)).collect(), ticket: None };
-        let connection = match self.admit().and_then(|()| self.trusted().ok_or(Miss::Distrusted)) {
-            Ok(connection) => connection,
+        let asks = || {
+            self.admit()?;
+            let noted = self.note()?;
+            self.trusted().map(|connection| (noted, connection)).ok_or(Miss::Distrusted)
+        };
+        let (noted, connection) = match asks() {
+            Ok(asks) => asks,
             Err(miss) => return all(miss),
         };
         let asked: Vec<Asked<'_>> = keys.iter().map(|key| self.asked(*key)).collect();
         let touched: Vec<Touched<'_>> = asked.iter().map(|asked| self.touch_of(asked)).collect();
         let read = |on: std::sync::Arc<Connection>| {
             let (asked, touched) = (&asked, &touched);
-            async move { self.read_many(&on, asked, touched, for_loads).await }
+            async move { self.read_many(&on, asked, touched, for_loads, noted.is_some()).await }
         };
         let rows = match self.link.operation(WhenCrowded::Shed, read).await {
             Ok(rows) => rows,
@@ -58,7 +64,7 @@ impl Store {
         let mut found = Vec::with_capacity(keys.len());
         let mut known = HashMap::new();
         for ((asked, touched), row) in asked.iter().zip(touched).zip(&rows) {
-            found.push(self.of_row(connection, row, asked, touched, &mut known).await);
+            found.push(self.of_row(connection, row, asked, touched, noted, &mut known).await);
         }
         let loadable = found.iter().any(|found| found.as_ref().is_err_and(|miss| miss.is_loadable()));
         Lookups { found, ticket: ticket.filter(|_| for_loads && loadable) }
@@ -71,9 +77,10 @@ impl Store {
         row: &'r Row,
         asked: &Asked<'_>,
         touched: Touched<'_>,
+        noted: Option<Noted>,
         known: &mut HashMap<&'r [u8], Value>,
     ) -> Result<Value, Miss> {
-        let looked = Looked::of(row, None).map_err(|trouble| self.miss(&trouble))?;
+        let looked = Looked::of(row, None, noted).map_err(|trouble| self.miss(&trouble))?;
         let payload = looked.payload;
         match self.judge(connection, looked, asked, touched).await {
             Lookup::Hit { value, .. } => {
@@ -95,10 +102,13 @@ impl Store {
         asked: &[Asked<'_>],
         touched: &[Touched<'_>],
         for_loads: bool,
+        near: bool,
     ) -> Result<Vec<Row>, Trouble> {
         let session = on.session()?;
         let (shape, age) = (self.local.shape, milliseconds(self.schema.last_use_age));
         let query = match (for_loads, self.notes_absence()) {
+            (true, true) if near => Query::NearManyOrNote,
+            _ if near => Query::NearMany,
             (false, _) => Query::GetMany,
             (true, false) => Query::LookupMany,
             (true, true) => Query::LookupManyOrNote,

@@ -31,12 +31,15 @@ CREATE UNLOGGED TABLE IF NOT EXISTS larder.fences (
   mark  int8        NOT NULL,
   xid   xid8        NOT NULL DEFAULT pg_current_xact_id(),
   kind  "char"      NOT NULL DEFAULT 'i',         -- i: every object that lists the key is forgotten. d: just the key. t: the whole cache.
-                                                  -- v: fills are refused, and lower versions of the object forgotten: of a set that was outdated. b: ballast
+                                                  -- v: fills are refused, and lower versions of the object forgotten: of a set that was outdated.
+                                                  -- n: the object is forgotten in the memories of nodes only: a fill has replaced it. b: ballast
   floor int8,                                     -- i: the lowest version that may be stored, until then. v: the version of the set
   until timestamptz,                              -- is not swept before
   seen  pg_snapshot)                              -- t: floors that it sees are forgotten
   WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_threshold = -1, vacuum_truncate = off);
 CREATE INDEX IF NOT EXISTS fences_mark ON larder.fences (mark, xid);
+-- For nodes that keep objects of this database in their own memory: they ask what was touched since they last asked.
+CREATE INDEX IF NOT EXISTS fences_xid ON larder.fences (xid);
 
 -- The object of a primary key, one row for each shape of its bytes.
 CREATE UNLOGGED TABLE IF NOT EXISTS larder.objects (
@@ -353,12 +356,20 @@ BEGIN
         AND larder.forgets(f.kind, f.mark, f.xid, f.floor, NULL, o.mark, o.writer, o.seen, o.version)));
 END $$;
 
+-- Whether other bytes are served under a primary key, which a store is about to replace.
+CREATE OR REPLACE FUNCTION larder.would_replace(p_object int8, p_shape int8, p_payload bytea) RETURNS bool LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN EXISTS (SELECT FROM larder.objects o WHERE o.mark = p_object AND o.shape = p_shape AND o.payload <> p_payload
+    AND o.expires > now() AND o.idle > now() AND NOT EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.xid >= pg_snapshot_xmin(o.seen)
+      AND larder.forgets(f.kind, f.mark, f.xid, f.floor, NULL, o.mark, o.writer, o.seen, o.version)));
+END $$;
+
 -- Stores an object, unless its ticket was overtaken or a higher version is there.
 --
--- p_mode: f a fill. p a put, which fences the object's keys whatever becomes of it. s a set that is sent once more, as a put, if it is overtaken: it
--- fences nothing then
+-- p_mode: f a fill. n a fill of a cache that nodes keep in their own memory: they must hear of an object that it replaces. p a put, which fences the object's
+-- keys whatever becomes of it. s a set that is sent once more, as a put, if it is overtaken: it fences nothing then
 -- p_marks: the whole cache, the primary key, the secondary keys in the order of their marks. Ages in ms; NULL: none.
--- Answers: the outcome (y stored, o overtaken, v a higher version, l there is no clock); the epoch, the generation and the snapshot in which that was
+-- Answers: the outcome (y stored, r stored by a fill that has replaced something, o overtaken, v a higher version, l there is no clock); the epoch, the generation and the snapshot in which that was
 -- decided; and how many objects lost a key.
 --
 -- What is rarely needed is a statement of its own, behind an IF: a statement that finds nothing costs as much as one that does. One text array is
@@ -423,6 +434,15 @@ BEGIN
       WHERE o.mark = primary_mark AND o.shape <> p_shape AND m <> ALL (p_marks);
     UPDATE larder.objects o SET marks = o.marks || ARRAY(SELECT m FROM unnest(p_marks) m WHERE m <> ALL (o.marks))
       WHERE o.mark = primary_mark AND o.shape <> p_shape AND NOT p_marks <@ o.marks;
+    IF FOUND AND p_mode = 'n' THEN
+      outcome := 'r';
+    END IF;
+  END IF;
+  IF p_mode = 'n' THEN
+    IF outcome = 'r' OR larder.would_replace(primary_mark, p_shape, p_payload) THEN
+      INSERT INTO larder.fences (mark, kind) VALUES (primary_mark, 'n');
+      outcome := 'r';
+    END IF;
   END IF;
   INSERT INTO larder.objects AS o (mark, shape, writer, expires, idle, until, version, seen, marks, payload)
     VALUES (primary_mark, p_shape, pg_current_xact_id(), ends, coalesce(now() + p_idle * interval '1 ms', 'infinity'),
@@ -456,7 +476,7 @@ BEGIN
     DELETE FROM larder.notes n WHERE n.mark IN (
       SELECT held.mark FROM larder.notes held WHERE held.mark = ANY (p_marks[2:]) ORDER BY held.mark FOR UPDATE SKIP LOCKED);
   END IF;
-  RETURN ARRAY['y', c.epoch::text, c.generation::text, c.snapshot, displaced::text];
+  RETURN ARRAY[outcome::text, c.epoch::text, c.generation::text, c.snapshot, displaced::text];
 END $$;
 
 -- A load has found nothing under a key: ends the object that has the key, if that has expired or is due, and leaves a note.

@@ -40,7 +40,8 @@ impl Set<'_> {
 impl Store {
     pub(crate) async fn fill_objects(&self, objects: Vec<Object>, ticket: Ticket) -> Vec<Fill> {
         let bytes: Vec<_> = objects.iter().map(|object| envelope::storable(&self.schema, object)).collect();
-        let terms = match self.terms(Mode::Fill, Some(ticket)) {
+        let mode = self.filling();
+        let terms = match self.terms(mode, Some(ticket)) {
             _ if self.is_full() => Err(Stored::Full),
             Ok(Some(terms)) => Ok(terms),
             Ok(None) => Err(Stored::Overtaken),
@@ -50,10 +51,13 @@ impl Store {
             Ok(terms) => {
                 let fit = objects.iter().zip(&bytes).filter_map(|(object, bytes)| Some((object, bytes.as_deref()?)));
                 let parcels: Vec<_> = fit.map(|(object, bytes)| self.parcel(object, bytes)).collect();
-                self.store_all(Mode::Fill, &parcels, terms).await
+                self.store_all(mode, &parcels, terms).await
             }
             Err(_) => Vec::new(),
         };
+        if sent.iter().flatten().any(|(_, forgotten)| *forgotten) {
+            self.catch_up().await;
+        }
         let mut sent = sent.into_iter();
         let each = bytes.iter().map(|bytes| match (bytes, &terms) {
             (None, _) => Fill::undated(Stored::Unfit),
@@ -94,6 +98,7 @@ impl Store {
             }
             rest = after;
         }
+        self.catch_up().await;
         sets.into_iter().map(|set| set.stored).collect()
     }
 

@@ -6,8 +6,6 @@ use crate::connector::redis::wire::replies::{bytes, unexpected};
 use crate::connector::remote::Trouble;
 use crate::contract::Ticket;
 use redis::Cmd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{Notify, watch};
 
 /// How many followers a cache may have whose acknowledgements are waited for.
 const MOST: u32 = 1_024;
@@ -31,35 +29,6 @@ impl Known {
     pub(crate) fn said_next(&mut self) -> Self {
         self.counter += 1;
         *self
-    }
-}
-
-/// Lets changes wait until this node has followed once more.
-#[derive(Debug, Default)]
-pub(crate) struct Rounds {
-    asked: AtomicU64,
-    /// Which of those who have asked need not wait any more, and whether the follow has succeeded.
-    done: watch::Sender<(u64, bool)>,
-    pub(crate) wake: Notify,
-}
-
-impl Rounds {
-    /// Waits for a follow that begins after this was called, and whose news are applied. `false`: it has failed.
-    pub(crate) async fn caught_up(&self) -> bool {
-        let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut done = self.done.subscribe();
-        self.wake.notify_one();
-        done.wait_for(|(until, _)| *until >= number).await.is_ok_and(|done| done.1)
-    }
-
-    /// Who asks later than this waits for another follow.
-    pub(crate) fn asked(&self) -> u64 {
-        self.asked.load(Ordering::SeqCst)
-    }
-
-    /// Ends the waiting of those who had asked.
-    pub(crate) fn end(&self, asked: u64, followed: bool) {
-        self.done.send_replace((asked, followed));
     }
 }
 

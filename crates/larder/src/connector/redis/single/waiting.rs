@@ -7,8 +7,9 @@
 //! All changes that wait at the same time share the readings of the table. A reading counts for a change only if it began after the change was
 //! answered: before that, a node may have been missing in the table that has entered it meanwhile, and has read what the change removes.
 
+use crate::connector::near::rounds::in_time;
 use crate::connector::redis::scripts;
-use crate::connector::redis::single::{Store, Tier};
+use crate::connector::redis::single::Store;
 use crate::connector::redis::wire::connection::Connection;
 use crate::connector::redis::wire::replies::{bytes, unexpected};
 use crate::connector::remote::Trouble;
@@ -16,8 +17,7 @@ use crate::contract::{Consistency, Following, Ticket};
 use redis::Cmd;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
-use tokio::time::{Instant, Timeout, timeout_at};
+use tokio::time::Instant;
 
 /// How many times the table is read without a pause. A follower that is well has acknowledged by then.
 const AT_ONCE: u32 = 4;
@@ -30,9 +30,6 @@ pub(crate) const ENTRY: usize = 32;
 
 /// If the table was first read later than this after the change, nobody is removed: that would hold the change up.
 const LATE: Duration = Duration::from_millis(20);
-
-/// How long this node may take to follow once.
-const OWN: Duration = Duration::from_secs(1);
 
 /// An entry of the table, and its place there.
 type Entry = (usize, [u8; ENTRY]);
@@ -87,25 +84,12 @@ impl Store {
         };
         match self.local.tier.get() {
             None => others.await,
-            Some(tier) => drop(tokio::join!(others, self.catch_up(tier))),
+            Some(tier) => drop(tokio::join!(others, tier.rounds.catch_up(&tier.near, self.link.home()))),
         }
-    }
-
-    /// Lets this node follow once more. If it cannot, it forgets what it has.
-    async fn catch_up(&self, tier: &Tier) {
-        if !self.in_time(Instant::now() + OWN, tier.rounds.caught_up()).await.unwrap_or(false) {
-            tier.near.clear();
-        }
-    }
-
-    /// Callers may be in no runtime: then the timer is one of the connection's.
-    fn in_time<F: Future>(&self, until: Instant, future: F) -> Timeout<F> {
-        let _home = Handle::try_current().is_err().then(|| self.link.home().enter());
-        timeout_at(until, future)
     }
 
     async fn sleep_until(&self, until: Instant) {
-        let _ = self.in_time(until, std::future::pending::<()>()).await;
+        let _ = in_time(self.link.home(), until, std::future::pending::<()>()).await;
     }
 
     async fn wait_for_acknowledgements(&self, changed: Ticket, answered: Instant, validity: Duration) {
@@ -116,7 +100,7 @@ impl Store {
         let mut readings = 0;
         // Where the server is away, every reading fails at once.
         while Instant::now() < over {
-            let Ok(read) = self.in_time(over, self.table_read_after(after)).await else { break };
+            let Ok(read) = in_time(self.link.home(), over, self.table_read_after(after)).await else { break };
             if let Ok(table) = read {
                 after = table.began;
                 if let Some(behind) = table.behind(changed, own) {
