@@ -175,6 +175,8 @@ impl Demands {
         self.next += 1;
         match call.outcome {
             Outcome::Applied if !self.bounded => self.hold(place, &call, call.ended),
+            // The node's cache hears of it as every other one does.
+            Outcome::Applied if call.call == Call::Sql => self.hold(place, &call, call.ended + self.memories),
             _ => {
                 let own = Own { begun: call.begun, ended: call.ended, demand: Strongest::of(&call, place) };
                 let of_node = self.own.entry(node).or_default();

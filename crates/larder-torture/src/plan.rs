@@ -76,7 +76,7 @@ pub(crate) struct Options {
     /// The last node reaches PostgreSQL through a PgBouncer in transaction mode, which is killed now and then. It has to be installed
     #[arg(long)]
     pooler: bool,
-    /// Each node keeps objects in its own memory, in front of redis, redis-sentinel or redis-cluster: `strict`, `bounded` or `wait-only`
+    /// Each node keeps objects in its own memory, in front of redis, redis-sentinel or redis-cluster: `strict`, `bounded` or `wait-only`; in front of postgres: `bounded`
     #[arg(long, value_name = "CONSISTENCY", value_parser = consistency)]
     tiered: Option<Consistency>,
     /// How long faults are made
@@ -100,7 +100,7 @@ pub(crate) struct Options {
     readers: Option<u32>,
     /// Switches off a protection of the promises, to see that the checker finds it. In memory: fence, ticket, version or epoch. On redis also
     /// journal, history or validate. With Sentinels: grace or history. In a cluster: never-ask or history. With --tiered also
-    /// validity, ack-order, ring or settle-wait. On postgres: readcheck, generations, drain, epoch, ticket or journal. With --feed:
+    /// validity, ack-order, ring or settle-wait. On postgres: readcheck, generations, drain, epoch, ticket or journal; with --tiered also validity, ring or snapshot-difference. With --feed:
     /// deadline or snapshot-difference
     #[arg(long, value_name = "PROTECTION")]
     without: Option<String>,
@@ -159,8 +159,13 @@ pub(crate) fn consistency(name: &str) -> Result<Consistency, String> {
     found.ok_or_else(|| format!("there are {}", known.join(", ")))
 }
 
-/// The protections of nodes' own memories.
-const TIERS: [Protection; 4] = [Protection::Validity, Protection::AckOrder, Protection::Ring, Protection::SettleWait];
+/// The protections of nodes' own memories in front of this connector.
+fn of_tiers(connector: Connector) -> &'static [Protection] {
+    match connector {
+        Connector::Postgres => &[Protection::Validity, Protection::Ring, Protection::SnapshotDifference],
+        _ => &[Protection::Validity, Protection::AckOrder, Protection::Ring, Protection::SettleWait],
+    }
+}
 
 /// The faults that reveal soonest that a protection is missing.
 fn revealing(connector: Connector, protection: Protection) -> Vec<FaultKind> {
@@ -204,14 +209,24 @@ impl Options {
                 "--feed is not for --connector {name}: give redis, memory or postgres"
             )));
         }
-        if self.tiered.is_some() && (self.feed || !self.connector.is_redis()) {
-            return Err(Failure::Usage(
-                "--tiered is for --connector redis, redis-sentinel and redis-cluster, without --feed".to_owned(),
-            ));
+        if let Some(consistency) = self.tiered {
+            match self.connector {
+                Connector::Postgres if consistency == Consistency::Bounded => {}
+                Connector::Postgres => {
+                    return Err(Failure::Usage("--tiered with --connector postgres: give `bounded`".to_owned()));
+                }
+                connector if connector.is_redis() && !self.feed => {}
+                _ => {
+                    return Err(Failure::Usage(
+                        "--tiered is for --connector redis, redis-sentinel and redis-cluster, without --feed, and for --connector postgres"
+                            .to_owned(),
+                    ));
+                }
+            }
         }
         let mut there = self.connector.protections(self.feed).to_vec();
         if self.tiered.is_some() {
-            there.extend(TIERS);
+            there.extend(of_tiers(self.connector));
         }
         if let Some(protection) = without.filter(|protection| !there.contains(protection)) {
             let (connector, name) = (self.connector.name(), protection.name());

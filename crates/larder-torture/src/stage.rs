@@ -169,7 +169,8 @@ impl Stage {
             (Truth::File(_), _) => None,
             (Truth::Ledger { dsn, .. }, connector) => {
                 // In PostgreSQL the invalidation is part of the commit. Elsewhere it has to be heard of.
-                let deadline = if connector == Connector::Postgres { Duration::ZERO } else { node::DEADLINE };
+                let at_once = connector == Connector::Postgres && plan.tiered.is_none();
+                let deadline = if at_once { Duration::ZERO } else { node::DEADLINE };
                 Some(Writers::begin(dsn.clone(), deadline, plan.seed, news.clone()))
             }
         };

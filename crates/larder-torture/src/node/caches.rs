@@ -180,7 +180,11 @@ impl Servers {
                 servers.failing_over = true;
             }
             Store::Postgres { dsn, .. } => {
-                servers.postgres = Some(postgres(dsn, setup)?);
+                let database = postgres(dsn, setup)?;
+                if servers.tiered.is_some() {
+                    servers.feed = Some(Feed::open(&database, FeedOptions::new().poll(POLL))?);
+                }
+                servers.postgres = Some(database);
                 return Ok(servers);
             }
         }
@@ -218,6 +222,10 @@ impl Servers {
                 let shared = Arc::new(redis.connector(schema.clone())?);
                 self.connectors.push(OneCache::Redis(shared.clone()));
                 Arc::new(feed.follow(schema, shared, following())?)
+            }
+            (None, _, Some(feed)) if self.tiered.is_some() => {
+                let follow = FollowOptions::new().deadline(VALIDITY);
+                Arc::new(feed.tiered(schema, MemoryOptions::default(), follow)?)
             }
             (None, _, Some(feed)) => Arc::new(feed.memory(schema, MemoryOptions::default(), following())?),
             (None, Some(postgres), None) => Arc::new(postgres.connector(schema)?),
