@@ -141,7 +141,7 @@ async fn examine(config: &Config) -> Report {
             _ if !used => continue,
             ConnectorOptions::Memory(memory) => ("in each process by itself".to_owned(), None, judge::memory(memory)),
             ConnectorOptions::Tiered(tier) => {
-                (format!("in each process, in front of {}", tier.over), None, tiers::judge(&tier.options))
+                (format!("in each process, in front of {}", tier.over), None, tiers::judge(config, &name, tier))
             }
             ConnectorOptions::Own => ("wherever the program keeps it".to_owned(), None, judge::own()),
             _ => ("nowhere".to_owned(), None, judge::none()),

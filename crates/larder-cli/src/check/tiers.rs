@@ -2,8 +2,8 @@
 
 use super::finding::Finding;
 use larder::connector::redis::RedisOptions;
-use larder::connector::tiered::{Consistency, TieredOptions};
-use larder::{Config, ConnectorName, ConnectorOptions};
+use larder::connector::tiered::Consistency;
+use larder::{Config, ConnectorKind, ConnectorName, ConnectorOptions, TierOptions};
 use redis::aio::MultiplexedConnection;
 use std::time::Duration;
 
@@ -21,12 +21,28 @@ try('SPUBLISH', channel, '')
 return refused
 ";
 
-/// What caches on a tier can count on.
-pub(super) fn judge(tier: &TieredOptions) -> Vec<Finding> {
+/// What caches on the tier of this name can count on.
+pub(super) fn judge(config: &Config, name: &ConnectorName, tier: &TierOptions) -> Vec<Finding> {
+    let over_database =
+        config.connector(tier.over.clone()).map(ConnectorOptions::kind) == Some(ConnectorKind::Postgres);
+    let tier = &tier.options;
     let validity = tier.validity;
     let bytes = if tier.max_bytes == 0 { String::new() } else { format!(" and {} bytes", tier.max_bytes) };
     let bounds = format!("each process holds at most {} objects{bytes} of each cache", tier.max_objects);
     let waits = match tier.consistency {
+        Consistency::Bounded if over_database => {
+            let unlisted = config.unlisted();
+            let caches = config.caches().map(|(_, cache)| cache).chain(&unlisted);
+            let deadline = caches.filter(|cache| cache.connector == *name).map(|cache| cache.feed_deadline).max();
+            let deadline = deadline.unwrap_or_default();
+            Finding::note(
+                "consistency",
+                format!(
+                    "bounded: after a change another node may serve the earlier state until it has polled the feed, for up to {deadline:?} \
+                     (feed_deadline)"
+                ),
+            )
+        }
         Consistency::Bounded => Finding::note(
             "consistency",
             format!(

@@ -101,3 +101,15 @@ fn without_a_tier_nothing_is_said_of_waking() {
     let checked = check("caches.yaml", &unused, &["--json"]);
     assert_eq!(found(&findings(&checked, "redis"), "wake"), None);
 }
+
+/// Over a database, the deadline of the feed says for how long.
+#[test]
+fn a_tier_over_a_database_is_bounded_by_the_feeds_deadline() {
+    let yaml = "connectors: { db: { kind: postgres, url: 'host=/nowhere user=ann' }, near: { kind: tiered, over: db, consistency: bounded } }\n\
+                feed: { main: { connector: db } }\n\
+                caches: { instance: { connector: near, feed: main, feed_deadline: 700ms }, session: { connector: near, feed: main } }\n";
+    let checked = check("caches.yaml", yaml, &["--json"]);
+    let near = findings(&checked, "near");
+    let said = "bounded: after a change another node may serve the earlier state until it has polled the feed, for up to 1s (feed_deadline)";
+    assert_eq!(found(&near, "consistency").unwrap(), ("note", said));
+}
