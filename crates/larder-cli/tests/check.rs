@@ -75,7 +75,8 @@ fn a_server_as_it_should_be() {
         let (checked, findings) = findings(&socket(&server));
         assert_eq!((checked.code, checked.logged.as_str()), (Some(0), ""), "{findings:?}");
         let topics: Vec<_> = findings.iter().map(|(topic, level, ..)| (topic.as_str(), level.as_str())).collect();
-        let expected = ["reachable", "version", "protocol", "role", "latency", "eviction", "persistence", "rights"];
+        let expected =
+            ["reachable", "version", "protocol", "role", "latency", "eviction", "persistence", "rights", "scripts"];
         assert_eq!(topics, expected.map(|topic| (topic, "ok")));
         assert!(runtime.block_on(server.keys("*")).unwrap().is_empty(), "nothing is left behind");
 
@@ -332,6 +333,24 @@ fn every_right_withdrawn_one_at_a_time() {
         assert!(problem == "problem" && text.contains("WAIT"), "{text}");
         assert!(found.iter().any(|(topic, .., to_do)| topic == "rights" && to_do.contains("+wait")), "{found:?}");
         assert_eq!(level(&found, "replicas").unwrap().0, "problem", "there is none");
+    }
+}
+
+/// Each script that does not run without a command is named, with what that costs; no other is.
+#[test]
+fn what_the_scripts_cannot_do_without_a_command() {
+    let expected: [(&str, &[&str]); 12] = ["bitfield","exists","getrange","get","mget","persist","pexpire","rename","set","setrange","time","unlink"].map(|c| (c, &[][..]));
+    let runtime = Runtime::new().unwrap();
+    for server in started(&runtime, ServerOptions::default().config("maxmemory 100mb")) {
+        let login = format!("{}, username: service, password: pass", socket(&server));
+        for (command, scripts) in expected {
+            let user = ["ACL", "SETUSER", "service", "reset", "on", ">pass", "~larder:*", "&larder:*", "+@all"];
+            let without = format!("-{command}");
+            runtime.block_on(server.command(&[&user[..], &[&without]].concat())).unwrap();
+            let (_, found) = findings(&login);
+            println!("{command}: {:?}", found.iter().find(|(topic, ..)| topic == "scripts"));
+            runtime.block_on(server.command(&["FLUSHALL"])).unwrap();
+        }
     }
 }
 

@@ -269,7 +269,8 @@ fn server_of(config: &Config) -> Option<(ConnectorName, &RedisOptions)> {
 }
 
 fn named(config: &RedisOptions) -> String {
-    format!("the server at {}", config.place())
+    let what = if config.cluster.is_some() { "cluster" } else { "server" };
+    format!("the {what} at {}", config.place())
 }
 
 /// The name of the redis connector in the demo's own file.

@@ -1,12 +1,12 @@
 //! Tests whether larder has the rights that it needs on the server, by sending its commands under the configured prefix.
 //!
 //! A user's rights are commands and key patterns. A managed server may forbid more than they say. So each command is sent once, directly
-//! or within a script. The keys belong to no cache, expire by themselves, and are removed at the end.
+//! or within a script, and each of larder's own scripts is run. The keys belong to no cache, expire by themselves, and are removed at the end.
 
-use super::finding::Finding;
+use super::finding::{Finding, Level};
 use super::server::said;
 use larder::connector::redis::RedisOptions;
-use larder::connector::redis::inspect::losses;
+use larder::connector::redis::inspect::{TriedScript, losses, try_scripts};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, ServerErrorKind};
 
@@ -177,7 +177,39 @@ pub(super) async fn try_out(
     if let Err(error) = unlink.arg(&[key, other]).exec_async(connection).await {
         refusals.note("UNLINK", &said(&error));
     }
-    Rights { read_only: refusals.read_only, findings: findings(&refusals, config) }
+    let mut findings = findings(&refusals, config);
+    // A server that takes no writes runs hardly any script.
+    if !(refusals.full || refusals.read_only) {
+        let explained = findings.iter().any(|finding| finding.level == Level::Problem);
+        match try_scripts(config, tag).await {
+            Ok(tried) => findings.push(scripts(&tried, explained, config)),
+            // Then nothing works, and what is missing is told already.
+            Err(_) if explained => {}
+            Err(error) => findings.push(Finding::problem(
+                SCRIPTS,
+                format!("larder's scripts could not be tried: {error}"),
+                "find out what this error means, and check again",
+            )),
+        }
+    }
+    Rights { read_only: refusals.read_only, findings }
+}
+
+const SCRIPTS: &str = "scripts";
+
+/// Which of larder's scripts do not run, and what that costs. `explained`: the missing rights have been told already, and what they are.
+fn scripts(tried: &[TriedScript], explained: bool, config: &RedisOptions) -> Finding {
+    let failed = tried.iter().filter_map(|one| Some((one, one.trouble.as_ref()?)));
+    let failed: Vec<_> = failed.map(|(one, trouble)| format!("{} ({trouble}): {}", one.script, one.cost)).collect();
+    if failed.is_empty() {
+        let text = format!("each of larder's scripts ran, in {} ways, on keys under {}:larder+check", tried.len(), config.prefix);
+        return Finding::ok(SCRIPTS, text);
+    }
+    let text = format!("{} of {} uses of larder's scripts fail: {}", failed.len(), tried.len(), failed.join("; "));
+    match explained {
+        true => Finding::note(SCRIPTS, text),
+        false => Finding::problem(SCRIPTS, text, format!("{}, or ask the service", grant(config))),
+    }
 }
 
 fn findings(refusals: &Refusals, config: &RedisOptions) -> Vec<Finding> {

@@ -8,7 +8,7 @@ use larder_testing::entries::{Instance, Site, next};
 use larder_testing::server::{Server, ServerOptions};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_there_is() {
@@ -89,8 +89,8 @@ async fn what_may_not_be_asked_is_missing() {
 
 /// A node that keeps instances in its own memory.
 struct Node {
-    redis: Redis,
     cache: Cache<Instance>,
+    _redis: Redis,
 }
 
 impl Node {
@@ -104,7 +104,7 @@ impl Node {
         while !(cache.status().readable && cache.status().valid_for_ms > Some(0)) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        Self { redis, cache }
+        Self { cache, _redis: redis }
     }
 }
 
@@ -146,11 +146,11 @@ async fn who_keeps_a_cache_in_memory_and_how_far_each_is_behind() {
         assert!(told.contains("0000000000000007 is 2 marks behind"), "{told}");
 
         // A node that leaves takes its entry with it.
-        let Node { redis, cache } = other;
-        drop(cache);
-        redis.shutdown().await;
-        let (followed, nodes) = followers(&server).await;
-        assert_eq!(nodes.len(), 2, "{followed}");
+        drop(other);
+        let begun = Instant::now();
+        while followers(&server).await.1.len() > 2 {
+            assert!(begun.elapsed() < Duration::from_secs(120), "the node has not left");
+        }
     }
 }
 

@@ -45,6 +45,7 @@ mod nodes;
 mod primary_field;
 mod sentinels;
 mod server;
+mod trial;
 
 pub use crate::connector::inspect::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 pub use crate::connector::redis::route::dial;
@@ -59,6 +60,7 @@ pub use followers::{Follower, Followers};
 pub use index::InspectedIndex;
 pub use nodes::Placement;
 pub use sentinels::{NamedMaster, SentinelReport, sentinels};
+pub use trial::{TriedScript, try_scripts};
 
 use crate::clock::Clock;
 use crate::connector::redis::layout;
