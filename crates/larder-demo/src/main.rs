@@ -159,9 +159,7 @@ impl Options {
         match (&self.redis, &self.postgres) {
             (_, Some(_)) => Err(DemoError::OtherServer { option: "postgres", connector }),
             (Some(url), None) => Ok(Wanted::Redis { url: url.clone(), through }),
-            (None, None) => {
-                Ok(Wanted::OwnRedis { program: self.server.clone(), servers: Servers::One, through })
-            }
+            (None, None) => Ok(Wanted::OwnRedis { program: self.server.clone(), servers: Servers::One, through }),
         }
     }
 

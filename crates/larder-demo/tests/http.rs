@@ -305,16 +305,18 @@ fn one_file_moves_the_demo_from_memory_to_a_tier_over_a_cluster() {
         );
         std::fs::write(&path, &text).unwrap();
         let demo = Demo::start(&["--config", &path]);
-        let figures = demo.until("it can be read", |figures| {
-            figures["readable"] == true && (kind != "tiered" || followed(figures))
-        });
+        let figures = demo
+            .until("it can be read", |figures| figures["readable"] == true && (kind != "tiered" || followed(figures)));
         assert_eq!(figures["connector"], kind, "{text}");
         assert!(figures["backend"].as_str().unwrap().starts_with(backend), "{figures}");
         assert!(demo.get("/instances/i00003").says("x-larder: load"), "{text}");
         assert!(demo.get("/instances/i00003").says("x-larder: hit"), "{text}");
         let renamed = demo.post("/demo/instances/i00003/rename").json();
         let nodes = if kind == "memory" { 1 } else { 2 };
-        assert_eq!((&renamed["stale"], &renamed["delivery"], &renamed["nodes"]), (&json!(0), &json!("applied"), &json!(nodes)));
+        assert_eq!(
+            (&renamed["stale"], &renamed["delivery"], &renamed["nodes"]),
+            (&json!(0), &json!("applied"), &json!(nodes))
+        );
     }
     let masters = [&server, &watched.master].into_iter().chain(cluster.nodes().iter().take(3));
     for master in masters {

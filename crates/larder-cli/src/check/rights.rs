@@ -137,8 +137,8 @@ pub(super) async fn try_out(
     tag: Option<&str>,
 ) -> Rights {
     // No cache can have this name: `+` is not allowed in names.
-    let tag = tag.map(|tag| format!("{{{tag}}}")).unwrap_or_default();
-    let base = format!("{}:larder+check{tag}:{:08x}", config.prefix, fastrand::u32(..));
+    let braced = tag.map(|tag| format!("{{{tag}}}")).unwrap_or_default();
+    let base = format!("{}:larder+check{braced}:{:08x}", config.prefix, fastrand::u32(..));
     let (key, other) = (format!("{base}:a"), format!("{base}:b"));
     let mut refusals = Refusals::default();
 
@@ -197,15 +197,26 @@ pub(super) async fn try_out(
 
 const SCRIPTS: &str = "scripts";
 
-/// Which of larder's scripts do not run, and what that costs. `explained`: the missing rights have been told already, and what they are.
+/// Which of larder's scripts do not run, and what that costs. `explained`: why they do not has been told already.
 fn scripts(tried: &[TriedScript], explained: bool, config: &RedisOptions) -> Finding {
-    let failed = tried.iter().filter_map(|one| Some((one, one.trouble.as_ref()?)));
-    let failed: Vec<_> = failed.map(|(one, trouble)| format!("{} ({trouble}): {}", one.script, one.cost)).collect();
-    if failed.is_empty() {
-        let text = format!("each of larder's scripts ran, in {} ways, on keys under {}:larder+check", tried.len(), config.prefix);
-        return Finding::ok(SCRIPTS, text);
+    let mut failed = Vec::new();
+    for TriedScript { script, cost, trouble, .. } in tried {
+        match trouble {
+            None => {}
+            Some(_) if explained => failed.push(format!("{script}: {cost}")),
+            Some(trouble) => failed.push(format!("{script} ({trouble}): {cost}")),
+        }
     }
-    let text = format!("{} of {} uses of larder's scripts fail: {}", failed.len(), tried.len(), failed.join("; "));
+    let prefix = &config.prefix;
+    if failed.is_empty() {
+        let ways = tried.len();
+        return Finding::ok(
+            SCRIPTS,
+            format!("each of larder's scripts ran, in {ways} ways, on keys under {prefix}:larder+check"),
+        );
+    }
+    let (fail, all) = (failed.len(), tried.len());
+    let text = format!("of {all} ways to run larder's scripts, {fail} fail. {}", failed.join("; "));
     match explained {
         true => Finding::note(SCRIPTS, text),
         false => Finding::problem(SCRIPTS, text, format!("{}, or ask the service", grant(config))),

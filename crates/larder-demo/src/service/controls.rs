@@ -61,8 +61,9 @@ pub(super) async fn generator(
             "at most {lookups} lookups and {changes} changes per second are possible"
         )));
     }
-    let nodes = service.nodes();
-    let start = |rates| Load::start(&service.identity, &nodes, &service.keys, rates);
+    let start = |rates: Rates| {
+        Load::start(&service.identity, &service.nodes(), &service.keys, rates.on_each(service.nodes().len()))
+    };
     let (before, done) = {
         let mut generator = service.generator();
         let before = (generator.running.is_some(), generator.rates);
@@ -74,7 +75,7 @@ pub(super) async fn generator(
         (before, generator.running.as_ref().map(|load| load.done().clone()))
     };
     let Some(done) = done else { return Ok(()) };
-    let Err((lookups, changes)) = keeps_up(&done, rates, nodes.len()).await else { return Ok(()) };
+    let Err((lookups, changes)) = keeps_up(&done, rates).await else { return Ok(()) };
     let mut generator = service.generator();
     // Unless another request has changed the load meanwhile.
     if generator.running.as_ref().is_some_and(|load| Arc::ptr_eq(load.done(), &done)) {
@@ -82,24 +83,23 @@ pub(super) async fn generator(
         generator.running = before.0.then(|| start(before.1));
     }
     Err(Failed::conflict(format!(
-        "{} lookups and {} changes per second on each node cannot be reached now, only {lookups} and {changes}. The load is as before",
+        "{} lookups and {} changes per second cannot be reached now, only {lookups} and {changes}. The load is as before",
         rates.lookups, rates.changes
     )))
 }
 
-/// Checks whether a new load on so many nodes reaches most of its rates.
+/// Checks whether a new load reaches most of its rates.
 ///
 /// # Errors
 ///
-/// The numbers of lookups and changes on each node in the best second.
-async fn keeps_up(done: &Done, rates: Rates, nodes: usize) -> Result<(), (u64, u64)> {
+/// The numbers of lookups and changes in the best second.
+async fn keeps_up(done: &Done, rates: Rates) -> Result<(), (u64, u64)> {
     let mut best = (0, 0);
-    let on_each = |all: u64| all / nodes.max(1) as u64;
     for _ in 0..SECONDS_TRIED {
         let before = done.so_far();
         tokio::time::sleep(Duration::from_secs(1)).await;
         let now = done.so_far();
-        let (lookups, changes) = (on_each(now.0 - before.0), on_each(now.1 - before.1));
+        let (lookups, changes) = (now.0 - before.0, now.1 - before.1);
         // A small load may be short of one or two calls.
         let enough = |done: u64, asked: u32| done + 2 >= u64::from(asked) * 4 / 5;
         if enough(lookups, rates.lookups) && enough(changes, rates.changes) {
@@ -173,8 +173,7 @@ async fn follow(service: &Service, did: String, changed: Changed) -> Result<Json
     let deferred = service.identity.sum(Node::deferred);
     // Another node cannot know of a change that is deferred.
     let nodes = if changed.delivery == Delivery::Applied { service.nodes() } else { vec![NODE] };
-    let mut outcome =
-        Outcome { did, delivery, deferred, reads: keys.len(), nodes: nodes.len(), hits: 0, stale: 0 };
+    let mut outcome = Outcome { did, delivery, deferred, reads: keys.len(), nodes: nodes.len(), hits: 0, stale: 0 };
     for node in nodes {
         for key in &keys {
             let (origin, fresh) = read(service, node, key).await?;

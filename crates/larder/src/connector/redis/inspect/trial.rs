@@ -16,8 +16,8 @@ use crate::connector::redis::single::{clearing, forgetting};
 use crate::connector::redis::wire::caller::{Caller, Direct};
 use crate::connector::redis::wire::connect;
 use crate::connector::redis::wire::dial::Dialer;
-use crate::connector::remote::{Trouble, What};
 use crate::connector::remote::journal::Deferred;
+use crate::connector::remote::{Trouble, What};
 use crate::contract::{Consistency, Following, KeyBuf, KeyRef, Object, Ticket};
 use redis::{Cmd, Value};
 use std::sync::Arc;
@@ -107,7 +107,11 @@ type Ran = Result<(), Trouble>;
 impl<'a> Trial<'a> {
     fn new(server: &'a Server, prefix: &str, tag: Option<&str>) -> Self {
         // No cache can have this name: `+` is not allowed in names.
-        let name = format!("larder+check{}:{:08x}", tag.map_or_else(String::new, |tag| format!("{{{tag}}}")), fastrand::u32(..));
+        let name = format!(
+            "larder+check{}:{:08x}",
+            tag.map_or_else(String::new, |tag| format!("{{{tag}}}")),
+            fastrand::u32(..)
+        );
         let mut layout = Layout::without_schema(layout::base(prefix, &name), "host");
         layout.fingerprint = format!("{RELEASE:016x}");
         let following = Following::new(Consistency::Strict, Duration::from_millis(25)).ok();
@@ -132,8 +136,13 @@ impl<'a> Trial<'a> {
             "store.lua", "nothing is stored", self.store(1, &[], Mode::Put, Ages::LastUse);
             "store.lua, an object with several keys", "objects with secondary keys or a version are not stored",
                 self.store(2, &[b"a"], Mode::Put, Ages::LastUse);
-            "store.lua, an object with a max age", "objects with a max age are not stored", self.store_twice();
-            "store.lua, an object over 4 KiB", "objects over 4 KiB are not stored", self.store_large();
+            "store.lua, an object with several keys and a max age", "objects with secondary keys and a max age are not stored a second time",
+                self.store_twice();
+            "store.lua, an object whose deadline is kept",
+                "objects with a max age are not stored where there is a last-use age, refresh_ahead, serve_expired or a tier, too",
+                self.store(3, &[], Mode::Put, Ages::Deadline);
+            "store.lua, an object over 4 KiB", "objects over 4 KiB are not stored", self.store_large(Ages::LastUse);
+            "store.lua, an object over 4 KiB without age limits", "objects over 4 KiB without age limits are not stored", self.store_lasting();
             "store_many.lua", "several objects are not stored at once", self.store_many();
             "get_many.lua", "several objects are not found at once by secondary keys", self.get_many();
             "absent.lua", "it is not remembered that the source has nothing (negative_age)", self.absent();
@@ -182,7 +191,7 @@ impl<'a> Trial<'a> {
     /// Removes everything, as far as the user may. The rest expires.
     async fn clean_up(&self) {
         let mut names = [self.layout.clock(), self.spare(), self.staged.clone()].map(String::into_bytes).to_vec();
-        for number in 1..=8 {
+        for number in 1..=9 {
             let primary = primary(number);
             names.extend([self.layout.object(&primary), self.layout.floor(&primary)]);
         }
@@ -215,15 +224,23 @@ impl<'a> Trial<'a> {
         self.send(&object(number, hosts), mode, ages, None, self.ticket).await
     }
 
-    /// The second time the index key is there already, and may have its lifetime prolonged. A fill touches nothing, so the ticket is as good as before.
+    /// The second time the index key is there already, and its lifetime may be prolonged. A fill touches nothing, so the ticket is as good as before.
     async fn store_twice(&self) -> Ran {
-        self.store(3, &[b"b"], Mode::Fill, Ages::Max).await?;
-        self.store(3, &[b"b"], Mode::Fill, Ages::Max).await
+        self.store(4, &[b"b"], Mode::Fill, Ages::Max).await?;
+        self.store(4, &[b"b"], Mode::Fill, Ages::Max).await
     }
 
-    async fn store_large(&self) -> Ran {
+    async fn store_large(&self, ages: Ages) -> Ran {
         refused_is_fine(self.write(self.staged.as_bytes(), b"large").await)?;
-        self.send(&object(4, &[]), Mode::Put, Ages::LastUse, Some(&self.staged), self.ticket).await
+        self.send(&object(5, &[]), Mode::Fill, ages, Some(&self.staged), self.ticket).await
+    }
+
+    /// The only object that does not expire, so it is removed at once.
+    async fn store_lasting(&self) -> Ran {
+        let ran = self.store_large(Ages::None).await;
+        let mut unlink = redis::cmd("UNLINK");
+        refused_is_fine(self.caller.call(unlink.arg(self.layout.object(&primary(5)))).await)?;
+        ran
     }
 
     async fn store_followed(&self) -> Ran {
@@ -231,7 +248,7 @@ impl<'a> Trial<'a> {
     }
 
     async fn store_many(&self) -> Ran {
-        let (object, terms) = (object(5, &[b"c"]), Ages::LastUse.terms(Mode::Put));
+        let (object, terms) = (object(9, &[b"c"]), Ages::LastUse.terms(Mode::Put));
         self.run(&scripts::STORE_MANY, |call| {
             call.arg(4).arg(self.layout.clock());
             storing::name_keys(call, &self.layout, &object, None);
@@ -291,9 +308,13 @@ impl<'a> Trial<'a> {
 
     async fn prune(&self) -> Ran {
         // Nobody has stored this object.
-        let host = self.leads(b"d", 9).await?;
+        let host = self.leads(b"d", 10).await?;
         self.run(&scripts::PRUNE, |call| {
-            call.arg(2).arg(self.layout.clock()).arg(&host).arg(self.layout.object_prefix()).arg(self.layout.before_index());
+            call.arg(2)
+                .arg(self.layout.clock())
+                .arg(&host)
+                .arg(self.layout.object_prefix())
+                .arg(self.layout.before_index());
         })
         .await
     }
@@ -388,21 +409,25 @@ impl<'a> Trial<'a> {
 /// What a follower calls itself.
 const FOLLOWER: &[u8; 8] = b"larder+c";
 
-/// Which age limits a stored object has. Each of them has one, so that it expires.
+/// Which age limits a stored object has.
 #[derive(Clone, Copy)]
 enum Ages {
+    None,
     LastUse,
-    /// Max age, and the deadline is written into the object.
     Max,
+    /// Max age, and the deadline is written into the object.
+    Deadline,
 }
 
 impl Ages {
     fn terms(self, mode: Mode) -> Terms {
-        let (max_age, dated) = match self {
-            Self::LastUse => (0, false),
-            Self::Max => (LIFE, true),
+        let (max_age, dated, life) = match self {
+            Self::None => (0, false, 0),
+            Self::LastUse => (0, false, LIFE),
+            Self::Max => (LIFE, false, LIFE),
+            Self::Deadline => (LIFE, true, LIFE),
         };
-        Terms { mode, max_age, dated, life: LIFE, index_life: 2 * LIFE, kept: 0, label: 1 }
+        Terms { mode, max_age, dated, life, index_life: 2 * LIFE, kept: 0, label: 1 }
     }
 }
 
@@ -424,7 +449,12 @@ fn object(number: u8, hosts: &[&[u8]]) -> Object {
 /// The trouble, if the server serves nobody, or not here, or does not answer.
 fn refusal(trouble: Trouble) -> Result<String, Trouble> {
     let of_this = trouble.is_of_its_command() || trouble.what() == Some(What::Refused);
-    if of_this { Ok(trouble.to_string()) } else { Err(trouble) }
+    if !of_this {
+        return Err(trouble);
+    }
+    // After that come the script's hash and the line.
+    let text = trouble.to_string();
+    Ok(text.split_once(" script: ").map_or(text.as_str(), |(reason, _)| reason).to_owned())
 }
 
 /// What a script needs may be refused to the user: then the script is tried without it.
