@@ -47,7 +47,8 @@ pub struct TriedScript {
 
 /// Runs each of larder's scripts on a server, once for each of its uses, and says which do not run there and what that costs.
 ///
-/// The keys are under `prefix:larder+check`, a name that no cache can have. They expire within a minute, and are removed at the end. In a cluster the
+/// The keys are under `prefix:larder+check`, a name that no cache can have. They expire within a minute, and are removed at the end. One of a few bytes
+/// does not expire, because it stands for an object without age limits: it is removed at once, if the user may remove keys. In a cluster the
 /// options are those of one primary, and `tag` is a hash tag whose slot that primary has: [`ClusterReport::primaries`](super::ClusterReport::primaries)
 /// has both. For one server, and for the master that Sentinels name, there is no tag.
 ///
@@ -70,7 +71,7 @@ pub struct TriedScript {
 ///
 /// # Cancellation
 ///
-/// What was written expires within a minute.
+/// What was written expires within a minute, apart from that one key.
 pub async fn try_scripts(options: &RedisOptions, tag: Option<&str>) -> Result<Vec<TriedScript>, InspectError> {
     options.validate()?;
     let options = options.clone().client_name(CLIENT_NAME);
@@ -337,7 +338,7 @@ impl<'a> Trial<'a> {
         .await
     }
 
-    /// An entry that is empty begins with an empty text, too: the script writes in any case.
+    /// The entry is there if `follow.lua` ran.
     async fn leave(&self) -> Ran {
         self.run(&scripts::LEAVE, |call| {
             call.arg(1).arg(self.layout.clock()).arg(0).arg(FOLLOWER);
