@@ -75,7 +75,8 @@ fn a_server_as_it_should_be() {
         let (checked, findings) = findings(&socket(&server));
         assert_eq!((checked.code, checked.logged.as_str()), (Some(0), ""), "{findings:?}");
         let topics: Vec<_> = findings.iter().map(|(topic, level, ..)| (topic.as_str(), level.as_str())).collect();
-        let expected = ["reachable", "version", "protocol", "role", "latency", "eviction", "persistence", "rights"];
+        let expected =
+            ["reachable", "version", "protocol", "role", "latency", "eviction", "persistence", "rights", "scripts"];
         assert_eq!(topics, expected.map(|topic| (topic, "ok")));
         assert!(runtime.block_on(server.keys("*")).unwrap().is_empty(), "nothing is left behind");
 
@@ -332,6 +333,107 @@ fn every_right_withdrawn_one_at_a_time() {
         assert!(problem == "problem" && text.contains("WAIT"), "{text}");
         assert!(found.iter().any(|(topic, .., to_do)| topic == "rights" && to_do.contains("+wait")), "{found:?}");
         assert_eq!(level(&found, "replicas").unwrap().0, "problem", "there is none");
+    }
+}
+
+/// Without a command, just these of larder's scripts do not run.
+const WITHOUT: [(&str, &[&str]); 11] = [
+    ("bitfield", &["clock.lua", "remove.lua"]),
+    ("exists", &[LARGE, LASTING, FOLLOWED]),
+    (
+        "getrange",
+        &[
+            "store.lua",
+            KEYS,
+            AGAIN,
+            DEADLINE,
+            LARGE,
+            LASTING,
+            "store_many.lua",
+            "absent.lua",
+            "invalidate.lua",
+            FLOOR,
+            "delete.lua",
+            "prune.lua",
+            FOLLOWED,
+            "follow.lua",
+            "followers.lua",
+            "leave.lua",
+            "clock.lua",
+        ],
+    ),
+    ("mget", &[KEYS, AGAIN, "store_many.lua", "get_many.lua"]),
+    ("persist", &[LASTING]),
+    ("pexpire", &[AGAIN, LARGE, "touch.lua"]),
+    ("rename", &[LARGE, LASTING]),
+    ("set", &["store.lua", KEYS, AGAIN, DEADLINE, "store_many.lua", "absent.lua", FLOOR, FOLLOWED, "confirm.lua"]),
+    (
+        "setrange",
+        &[
+            "store.lua",
+            KEYS,
+            DEADLINE,
+            "store_many.lua",
+            "invalidate.lua",
+            FLOOR,
+            "delete.lua",
+            FOLLOWED,
+            "follow.lua",
+            "clock.lua",
+        ],
+    ),
+    ("time", &[DEADLINE, "absent.lua", "touch.lua"]),
+    ("unlink", &["absent.lua", "discard.lua", "invalidate.lua", FLOOR, "delete.lua", "prune.lua", "remove.lua"]),
+];
+const KEYS: &str = "store.lua, an object with several keys";
+const AGAIN: &str = "store.lua, an object with several keys and a max age";
+const DEADLINE: &str = "store.lua, an object whose deadline is kept";
+const LARGE: &str = "store.lua, an object over 4 KiB";
+const LASTING: &str = "store.lua, an object over 4 KiB without age limits";
+const FOLLOWED: &str = "store.lua, a load on a tier";
+const FLOOR: &str = "invalidate.lua, with a lowest version";
+
+/// Each script that does not run without a command is named, with what that costs, and no other script is.
+#[test]
+fn the_scripts_that_do_not_run_without_a_command() {
+    let runtime = Runtime::new().unwrap();
+    for server in started(&runtime, ServerOptions::default().config("maxmemory 100mb")) {
+        let login = format!("{}, username: service, password: pass", socket(&server));
+        for (command, scripts) in WITHOUT {
+            let without = format!("-{command}");
+            let user = ["ACL", "SETUSER", "service", "reset", "on", ">pass", "~larder:*", "+@all", &without];
+            runtime.block_on(server.command(&user)).unwrap();
+            let (checked, found) = findings(&login);
+            let (_, level, text, _) = found.iter().find(|(topic, ..)| topic == "scripts").unwrap();
+            assert_eq!((checked.code, level.as_str()), (Some(1), "note"), "the rights are the problem: {found:?}");
+            let (_, failed) = text.split_once(" fail. ").unwrap_or_else(|| panic!("{command}: {text}"));
+            let named: Vec<_> = failed.split("; ").map(|one| one.split_once(": ").unwrap().0).collect();
+            assert_eq!(named, scripts, "{command}: {text}");
+            for key in runtime.block_on(server.keys("*")).unwrap() {
+                assert_eq!(command, "unlink", "{} is left behind", String::from_utf8_lossy(&key));
+                let left = runtime.block_on(server.command(&[b"PTTL", key.as_slice()])).unwrap().int().unwrap();
+                let expires = left > 0 || key.ends_with(b":\x05");
+                assert!(expires, "{} stays for ever", String::from_utf8_lossy(&key));
+            }
+            runtime.block_on(server.flushall()).unwrap();
+        }
+    }
+}
+
+/// A service that refuses a script for a reason that no single command shows, is found out as well.
+#[test]
+fn a_script_that_may_not_use_its_keys_is_told_with_what_that_costs() {
+    let runtime = Runtime::new().unwrap();
+    for server in started(&runtime, ServerOptions::default().config("maxmemory 100mb")) {
+        // Every key but objects, which scripts find by themselves.
+        let keys = ["~larder:larder+check:*:[abcisl]*", "~larder:*:r", "~larder::*"];
+        let user = [&["ACL", "SETUSER", "service", "on", ">pass", "+@all"][..], &keys].concat();
+        runtime.block_on(server.command(&user)).unwrap();
+        let (checked, found) = findings(&format!("{}, username: service, password: pass", socket(&server)));
+        let (_, level, text, to_do) = found.iter().find(|(topic, ..)| topic == "scripts").unwrap();
+        assert_eq!((checked.code, level.as_str()), (Some(1), "problem"), "{found:?}");
+        assert!(text.contains("invalidate.lua (") && text.contains("every invalidation is deferred"), "{text}");
+        assert!(to_do.starts_with("ACL SETUSER service "), "{to_do}");
     }
 }
 

@@ -3,7 +3,7 @@
 use super::instance::Instance;
 use super::leftovers;
 use super::node::{Node, NodeError};
-use super::own_server::{OwnServer, OwnServerError};
+use super::own_server::{OwnServer, OwnServerError, Servers};
 use larder::breaker::BreakerOptions;
 use larder::config::ConfigError;
 use larder::connector::postgres::{self, PostgresOptions};
@@ -19,8 +19,8 @@ use std::time::Duration;
 pub(crate) enum Wanted {
     /// The memory connector.
     Memory,
-    /// A server of the demo's own. Without a program: the first one that is found.
-    OwnRedis { program: Option<PathBuf>, through: Through },
+    /// Servers of the demo's own. Without a program: the first one that is found.
+    OwnRedis { program: Option<PathBuf>, servers: Servers, through: Through },
     /// A server that already runs, by its URL.
     Redis { url: String, through: Through },
     /// The postgres connector, on a server of the demo's own. `None`: the programs of the newest version that is found.
@@ -45,6 +45,8 @@ pub(crate) struct Backend {
     place: Place,
     server: Option<OwnServer>,
     name: String,
+    /// The configuration file that leads to the demo's own servers.
+    file: Option<String>,
 }
 
 enum Place {
@@ -81,18 +83,23 @@ impl Backend {
     /// snapshots.
     pub(crate) async fn open(wanted: Wanted, story: bool) -> Result<Self, BackendError> {
         match wanted {
-            Wanted::Memory => Ok(Self::configured(Config::default(), None, "memory".to_owned())),
-            Wanted::OwnRedis { program, through } => {
-                let server = OwnServer::redis(program, story).await?;
-                let variables = on_redis(story, through, "SOCKET", server.address());
-                let config = Config::from_variables(variables).map_err(BackendError::Config)?;
+            Wanted::Memory => {
+                let file = format!("caches:\n  {}: {{ connector: memory }}\n", Instance::CACHE);
+                let config = Config::from_yaml(&file).map_err(BackendError::Config)?;
+                Ok(Self { file: Some(file), ..Self::configured(config, None, "memory".to_owned()) })
+            }
+            Wanted::OwnRedis { program, servers, through } => {
+                let server = OwnServer::redis(program, servers, story).await?;
+                let file = file(through, &server.settings().unwrap_or_default());
+                let config = Config::from_yaml_with(&file, overrides(MAIN, story)).map_err(BackendError::Config)?;
                 let name = through.named(server.name());
-                Ok(Self::configured(config, Some(server), name))
+                Ok(Self { file: Some(file), ..Self::configured(config, Some(server), name) })
             }
             Wanted::Redis { url, through } => {
-                let variables = on_redis(story, through, "URL", url.into());
-                let config = Config::from_variables(variables).map_err(|error| bad_url(&error))?;
-                let name = config.redis().map_or_else(String::new, |redis| through.named(named(redis)));
+                let mut variables = overrides(MAIN, story);
+                variables.push((variable(MAIN, "URL"), url.into()));
+                let config = Config::from_yaml_with(&file(through, ""), variables).map_err(|error| bad_url(&error))?;
+                let name = server_of(&config).map_or_else(String::new, |(_, redis)| through.named(named(redis)));
                 Ok(Self::configured(config, None, name))
             }
             Wanted::OwnPostgres(folder) => {
@@ -113,11 +120,13 @@ impl Backend {
                 let config = Config::load_with(file, variables).map_err(BackendError::Config)?;
                 let cache = config.cache(Instance::CACHE);
                 let connector = cache.as_ref().and_then(|cache| config.connector(cache.connector.clone()));
-                if matches!(connector, Some(ConnectorOptions::Postgres(_))) {
-                    return Err(BackendError::ConfiguredDatabase);
-                }
+                let through = match connector {
+                    Some(ConnectorOptions::Postgres(_)) => return Err(BackendError::ConfiguredDatabase),
+                    Some(ConnectorOptions::Tiered(_)) => Through::Tiered,
+                    _ => Through::Redis,
+                };
                 let name = match (server_of(&config), cache) {
-                    (Some((_, redis)), _) => named(redis),
+                    (Some((_, redis)), _) => through.named(named(redis)),
                     (None, Some(cache)) => cache.connector.to_string(),
                     (None, None) => String::new(),
                 };
@@ -127,7 +136,7 @@ impl Backend {
     }
 
     fn configured(config: Config, server: Option<OwnServer>, name: String) -> Self {
-        Self { place: Place::Config(Box::new(config)), server, name }
+        Self { place: Place::Config(Box::new(config)), server, name, file: None }
     }
 
     fn in_database(
@@ -148,7 +157,7 @@ impl Backend {
         let name = name(&options);
         // A random name, so that the demo's objects and those of others are never mixed up.
         let cache = format!("larder-demo-{:08x}", fastrand::u32(..));
-        Ok(Self { place: Place::Database { options: Box::new(options), cache }, server, name })
+        Ok(Self { place: Place::Database { options: Box::new(options), cache }, server, name, file: None })
     }
 
     /// Opens a node. On a server, it has connections of its own.
@@ -179,6 +188,11 @@ impl Backend {
     /// The name for people: `memory`, `Redis 7.0.15, started here`, `the server at localhost:6379`.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The configuration file with which another program would use the demo's own servers. `None`: they are not the demo's own, or PostgreSQL.
+    pub(crate) fn file(&self) -> Option<&str> {
+        self.file.as_deref()
     }
 
     /// Checks that the server answers. A service can start without its server, and reads it later. But a demo without its server would show
@@ -221,7 +235,8 @@ impl Backend {
         }
     }
 
-    fn redis(&self) -> Option<&RedisOptions> {
+    /// The Redis or Valkey servers that the cache is on, directly or by a tier.
+    pub(crate) fn redis(&self) -> Option<&RedisOptions> {
         let Place::Config(config) = &self.place else { return None };
         server_of(config).map(|(_, redis)| redis)
     }
@@ -235,6 +250,14 @@ impl Through {
             Self::Tiered => format!("memory in front of {server}"),
         }
     }
+
+    /// The name of the connector in the demo's own file.
+    fn connector(self) -> &'static str {
+        match self {
+            Self::Redis => MAIN,
+            Self::Tiered => "near",
+        }
+    }
 }
 
 /// The server that the cache of the demo is on, directly or by a tier, and the name of its connector.
@@ -246,27 +269,32 @@ fn server_of(config: &Config) -> Option<(ConnectorName, &RedisOptions)> {
 }
 
 fn named(config: &RedisOptions) -> String {
-    format!("the server at {}", config.place())
+    let what = if config.cluster.is_some() { "cluster" } else { "server" };
+    format!("the {what} at {}", config.place())
 }
 
-/// The settings of the redis connector, with one more that says where the server is, and those of a tier in front of it.
-fn on_redis(story: bool, through: Through, setting: &str, value: OsString) -> Variables {
-    let mut variables = overrides("redis", story);
-    let connector = match through {
-        Through::Redis => "redis",
-        Through::Tiered => {
-            variables.push(("LARDER_CONNECTORS_TIERED_OVER".into(), "redis".into()));
-            "tiered"
-        }
-    };
-    variables.push(("LARDER_DEFAULTS_CONNECTOR".into(), connector.into()));
-    variables.push((format!("LARDER_CONNECTORS_REDIS_{setting}").into(), value));
-    variables
+/// The name of the redis connector in the demo's own file.
+const MAIN: &str = "main";
+
+/// The configuration file that moves the demo from one kind of server to another: `servers` says where they are, and `through` by which connector
+/// the cache uses them.
+fn file(through: Through, servers: &str) -> String {
+    let (separator, connector) = (if servers.is_empty() { "" } else { ", " }, through.connector());
+    format!(
+        "connectors:\n  {MAIN}: {{ kind: redis{separator}{servers} }}\n  near: {{ kind: tiered, over: {MAIN} }}\n\
+         caches:\n  {}: {{ connector: {connector} }}\n",
+        Instance::CACHE
+    )
+}
+
+/// The environment variable of a setting of a connector.
+fn variable(connector: &str, setting: &str) -> OsString {
+    let connector = connector.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    format!("LARDER_CONNECTORS_{connector}_{setting}").into()
 }
 
 /// The settings that the demo always overrides.
 fn overrides(connector: &str, story: bool) -> Variables {
-    let connector = connector.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
     // A random prefix, so that the demo's objects and those of others are never mixed up.
     let prefix = format!("larder-demo-{:08x}", fastrand::u32(..));
     let story = story.then_some([
@@ -278,7 +306,7 @@ fn overrides(connector: &str, story: bool) -> Variables {
         ("BREAKER_SLOW_CALL", "0"),
     ]);
     let settings = [("PREFIX", prefix.as_str())].into_iter().chain(story.into_iter().flatten());
-    settings.map(|(name, value)| (format!("LARDER_CONNECTORS_{connector}_{name}").into(), value.into())).collect()
+    settings.map(|(name, value)| (variable(connector, name), value.into())).collect()
 }
 
 /// Reports problems under the name of the option, not of the variable that the option was turned into.

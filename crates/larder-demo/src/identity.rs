@@ -104,6 +104,11 @@ impl Identity {
         self.nodes.get(node).ok_or(IdentityError::Ending)
     }
 
+    /// A figure of all nodes together.
+    pub(crate) fn sum(&self, figure: fn(&Node) -> u64) -> u64 {
+        self.nodes.iter().map(figure).sum()
+    }
+
     /// Sets whether nodes may be cut off from the cache without knowing it.
     pub(crate) fn cut(&self, cut: bool) {
         self.cut.store(cut, Ordering::SeqCst);

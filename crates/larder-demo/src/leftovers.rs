@@ -3,12 +3,25 @@
 use larder::connector::postgres::PostgresOptions;
 use larder::connector::postgres::inspect::{InspectError, Inspector};
 use larder::connector::redis::RedisOptions;
-use larder::connector::redis::inspect::dial;
+use larder::connector::redis::inspect::{cluster, dial};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult};
 
-/// Removes every key under the configured prefix. Connecting, and each command, may take the configured connect timeout.
+/// Removes every key under the configured prefix, in a cluster from every primary. Connecting, and each command, may take the configured connect
+/// timeout.
 pub(crate) async fn remove(config: &RedisOptions) -> RedisResult<()> {
+    match cluster(config).await.map_err(std::io::Error::other)? {
+        None => remove_from(config).await,
+        Some(cluster) => {
+            for (primary, _) in cluster.primaries() {
+                remove_from(&primary).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn remove_from(config: &RedisOptions) -> RedisResult<()> {
     let mut login = RedisConnectionInfo::default().set_db(i64::from(config.database)).set_skip_set_lib_name();
     if let Some(username) = &config.username {
         login = login.set_username(username);

@@ -47,6 +47,14 @@ pub(crate) struct Rates {
     pub(crate) changes: u32,
 }
 
+impl Rates {
+    /// The rates of each node, so that these are the rates of so many nodes together; rounded up.
+    pub(crate) fn on_each(self, nodes: usize) -> Self {
+        let nodes = u32::try_from(nodes.max(1)).unwrap_or(u32::MAX);
+        Self { lookups: self.lookups.div_ceil(nodes), changes: self.changes.div_ceil(nodes) }
+    }
+}
+
 impl Load {
     /// Starts to read and change `keys` on each of `nodes`.
     pub(crate) fn start(identity: &Arc<Identity>, nodes: &[usize], keys: &Arc<[InstanceKey]>, rates: Rates) -> Self {

@@ -26,6 +26,7 @@ mod story;
 
 use backend::{Backend, BackendError, Through, Wanted};
 use clap::{Parser, ValueEnum};
+use own_server::Servers;
 use service::ServiceError;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -43,8 +44,8 @@ const FEWEST_INSTANCES: u32 = 150;
 /// An identity service with a cache, and a page that shows what the cache does
 ///
 /// The service reads instances from a database of its own and caches them. It runs on the memory connector without any server, on
-/// Redis or Valkey (--connector redis), with memory in front of it (--connector tiered), or on PostgreSQL (--connector postgres). The page can
-/// then stop and kill the server.
+/// Redis or Valkey (--connector redis), with memory in front of it (--connector tiered), in front of Sentinels or a cluster
+/// (--connector tiered-sentinel or tiered-cluster), or on PostgreSQL (--connector postgres). The page can then stop and kill the server.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "larder-demo", version)]
 struct Options {
@@ -95,6 +96,10 @@ enum Connector {
     Redis,
     /// On a Redis or Valkey server, and in the memory of each node in front of it
     Tiered,
+    /// The same in front of a master with a replica and three Sentinels, which the demo starts
+    TieredSentinel,
+    /// The same in front of a cluster of three primaries with a replica each, which the demo starts
+    TieredCluster,
     /// On a PostgreSQL server
     Postgres,
 }
@@ -114,6 +119,10 @@ enum DemoError {
     NoServerWanted,
     #[error("--{option} names a server of another kind than --connector {connector}; leave one of them out")]
     OtherServer { option: &'static str, connector: &'static str },
+    #[error(
+        "--{option} names servers that run already, and --connector {connector} starts its own; name them in a file, and give --config FILE"
+    )]
+    OwnServers { option: &'static str, connector: &'static str },
     #[error("the demo cannot start: {0}")]
     Runtime(std::io::Error),
     #[error("the report cannot be written as JSON: {0}")]
@@ -136,6 +145,8 @@ impl Options {
             (Connector::Memory, _) => Err(DemoError::NoServerWanted),
             (Connector::Redis, _) => self.wanted_redis(Through::Redis, "redis"),
             (Connector::Tiered, _) => self.wanted_redis(Through::Tiered, "tiered"),
+            (Connector::TieredSentinel, _) => self.wanted_several(Servers::Sentinel, "tiered-sentinel"),
+            (Connector::TieredCluster, _) => self.wanted_several(Servers::Cluster, "tiered-cluster"),
             (Connector::Postgres, (Some(_), _)) => {
                 Err(DemoError::OtherServer { option: "redis", connector: "postgres" })
             }
@@ -148,8 +159,20 @@ impl Options {
         match (&self.redis, &self.postgres) {
             (_, Some(_)) => Err(DemoError::OtherServer { option: "postgres", connector }),
             (Some(url), None) => Ok(Wanted::Redis { url: url.clone(), through }),
-            (None, None) => Ok(Wanted::OwnRedis { program: self.server.clone(), through }),
+            (None, None) => Ok(Wanted::OwnRedis { program: self.server.clone(), servers: Servers::One, through }),
         }
+    }
+
+    /// Several servers, which are always the demo's own. Those that are there already need a file.
+    fn wanted_several(&self, servers: Servers, connector: &'static str) -> Result<Wanted, DemoError> {
+        let option = match (&self.redis, &self.postgres) {
+            (None, None) => {
+                return Ok(Wanted::OwnRedis { program: self.server.clone(), servers, through: Through::Tiered });
+            }
+            (Some(_), _) => "redis",
+            (None, Some(_)) => "postgres",
+        };
+        Err(DemoError::OwnServers { option, connector })
     }
 }
 

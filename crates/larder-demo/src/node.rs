@@ -55,7 +55,7 @@ impl Node {
         caches.redis(caches.cache_options(Instance::CACHE)?.connector)
     }
 
-    /// The breaker in front of the server, if there is a server.
+    /// The breaker in front of the server, if there is one server. In a cluster, only its state is known: `Status::breaker`.
     pub(crate) fn breaker(&self) -> Option<&Breaker> {
         match &self.behind {
             Behind::Database(database) => Some(database.breaker()),
@@ -77,8 +77,8 @@ impl Node {
 
     /// Whether every lookup goes to the connector: the cache can be read, and the breaker lets all calls through.
     pub(crate) fn is_linked(&self) -> bool {
-        let closed = |breaker: &Breaker| matches!(breaker.state(), State::Closed | State::ForcedClosed);
-        self.cache.status().readable && self.breaker().is_none_or(closed)
+        let status = self.cache.status();
+        status.readable && status.breaker.is_none_or(|state| matches!(state, State::Closed | State::ForcedClosed))
     }
 
     /// How many puts could not be delivered. For each, an invalidation of its keys was deferred.
@@ -96,9 +96,9 @@ impl Node {
         self.cache.stats().fill(Stored::Overtaken).get() + self.cache.stats().fill(Stored::Outdated).get()
     }
 
-    /// How often the breaker has opened.
-    pub(crate) fn breaker_opened(&self) -> u64 {
-        self.breaker().map_or(0, |breaker| breaker.snapshot().opened)
+    /// How often the breaker has opened, if it is known.
+    pub(crate) fn breaker_opened(&self) -> Option<u64> {
+        self.breaker().map(|breaker| breaker.snapshot().opened)
     }
 
     /// Closes the caches, which tries once more to deliver deferred invalidations. A cache in a database is forgotten as a whole at the end,

@@ -12,12 +12,14 @@
 mod controls;
 mod events;
 pub(crate) mod live;
+mod placement;
 pub(crate) mod routes;
 
 use super::backend::{Backend, BackendError};
 use super::identity::Identity;
 use super::instance::InstanceKey;
 use super::load::{Load, Rates};
+use super::node::Node;
 use crate::print;
 use axum::Router;
 use axum::routing::{get, post};
@@ -26,9 +28,11 @@ use events::Events;
 use larder::telemetry::Latencies;
 use live::Live;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use placement::Placement;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// Why the service failed.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +59,8 @@ struct Service {
     live: Live,
     generator: Mutex<Generator>,
     server: Mutex<ServerState>,
+    /// What the servers say of the cache. `None`: there are none, or none answers.
+    placement: watch::Receiver<Option<Placement>>,
     metrics: Option<PrometheusHandle>,
 }
 
@@ -64,8 +70,11 @@ struct Generator {
     running: Option<Load>,
 }
 
-/// The only node.
+/// The node that answers requests and makes the changes of the page. Load is on every node.
 const NODE: usize = 0;
+
+/// How many nodes share a server, each with connections and, on a tier, a memory of its own, as if they were processes.
+const NODES: usize = 2;
 
 /// Serves until it is told to end (SIGINT, SIGTERM).
 pub(crate) async fn serve(
@@ -84,14 +93,18 @@ pub(crate) async fn serve(
         .map_err(ServiceError::Metrics)?
         .build_recorder();
     let metrics = Some(recorder.handle()).filter(|_| metrics::set_global_recorder(recorder).is_ok());
-    let service = Service::open(backend, (instances, latency), metrics).await?;
+    let (tell, placement) = watch::channel(None);
+    let service = Service::open(backend, (instances, latency), placement, metrics).await?;
     let sampler = tokio::spawn(live::sample(service.clone()));
-    print(format_args!("{instances} instances; objects in {}", service.backend.name()));
+    let nodes = service.identity.nodes.len();
+    print(format_args!("{instances} instances; {}; objects in {}", count(nodes, "node"), service.backend.name()));
+    service.backend.file().iter().flat_map(|file| file.lines()).for_each(|line| print(format_args!("  {line}")));
     print(format_args!("http://{address}/"));
 
     let served = tokio::select! {
         served = axum::serve(listener, router(service.clone())) => served.map_err(ServiceError::Serve),
         () = told_to_end() => Ok(()),
+        never = placement::watch(service.backend.redis(), &tell) => match never {},
     };
     sampler.abort();
     service.generator().running = None;
@@ -106,15 +119,19 @@ impl Service {
     async fn open(
         backend: Backend,
         (instances, latency): (u32, Duration),
+        placement: watch::Receiver<Option<Placement>>,
         metrics: Option<PrometheusHandle>,
     ) -> Result<Arc<Self>, ServiceError> {
-        let node = backend.node().await?;
+        let mut nodes = Vec::new();
+        for _ in 0..if backend.is_shared() { NODES } else { 1 } {
+            nodes.push(backend.node().await?);
+        }
         let events = Arc::new(Events::default());
-        if let Some(breaker) = node.breaker() {
+        if let Some(breaker) = nodes.get(NODE).and_then(Node::breaker) {
             let events = events.clone();
             breaker.subscribe(move |transition| events.transition(transition));
         }
-        let identity = Identity::open(instances, latency, vec![node]);
+        let identity = Identity::open(instances, latency, nodes);
         let mut keys = identity.source.keys();
         fastrand::shuffle(&mut keys);
         let server = if backend.server().is_some() { ServerState::Running } else { ServerState::NotOurs };
@@ -125,9 +142,15 @@ impl Service {
             live: Live::default(),
             generator: Mutex::new(Generator { rates: Rates { lookups: 1_000, changes: 2 }, running: None }),
             server: Mutex::new(server),
+            placement,
             metrics,
             backend,
         }))
+    }
+
+    /// The numbers of all nodes.
+    fn nodes(&self) -> Vec<usize> {
+        (0..self.identity.nodes.len()).collect()
     }
 
     fn generator(&self) -> MutexGuard<'_, Generator> {
@@ -137,6 +160,11 @@ impl Service {
     fn server_state(&self) -> MutexGuard<'_, ServerState> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// `1 node`, `2 nodes`.
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn router(service: Arc<Service>) -> Router {

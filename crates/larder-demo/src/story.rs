@@ -88,6 +88,9 @@ pub(crate) async fn tell(
         Some(OwnServer::Redis(_)) => {
             phases!(server_hangs, server_dies, old_snapshot, flush_all, script_flush);
         }
+        Some(OwnServer::Replicated(_)) => {
+            phases!(primary_dies);
+        }
         Some(OwnServer::Postgres(_)) => {
             phases!(server_hangs, server_dies);
         }

@@ -1,12 +1,15 @@
 //! The demo over HTTP, as a user calls it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use larder_testing::cluster::Cluster;
+use larder_testing::server::{Server, ServerOptions, Watched, required};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 
 struct Demo {
     child: Child,
@@ -83,7 +86,7 @@ impl Drop for Demo {
     fn drop(&mut self) {
         // SIGTERM, so that a server it has started goes with it.
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        for _ in 0..100 {
+        for _ in 0..3_000 {
             if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
                 return;
             }
@@ -219,16 +222,107 @@ fn the_page_s_buttons_break_redis_and_nothing_stale_is_served() {
 #[test]
 fn the_page_s_buttons_break_the_server_behind_the_node_s_own_memory() {
     let demo = Demo::start(&["--connector", "tiered"]);
-    let valid = |figures: &Value| figures["near"]["valid_for_ms"].as_u64() > Some(0);
+    let valid = |figures: &Value| figures["nodes"][0]["valid_for_ms"].as_u64() > Some(0);
     let figures = demo.until("the memory is read", valid);
     assert_eq!(figures["connector"], "tiered");
     assert!(figures["backend"].as_str().unwrap().starts_with("memory in front of "), "{figures}");
     assert_eq!(demo.get("/instances/i00003").status, 200);
-    demo.until("an object is in the memory", |figures| figures["near"]["objects"].as_u64() > Some(0));
+    demo.until("an object is in the memory", |figures| figures["nodes"][0]["objects"].as_u64() > Some(0));
     break_and_mend(&demo);
     assert_eq!(demo.post("/demo/server/flush").status, 200);
     all_is_well(&demo);
     demo.until("the memory is read again", valid);
+}
+
+/// Both nodes keep the cache in memory, and the server knows of both.
+fn followed(figures: &Value) -> bool {
+    let nodes = figures["nodes"].as_array().unwrap();
+    let followed = &figures["placement"]["followed"];
+    let follow = followed["followers"].as_array().is_some_and(|followers| followers.len() == 2);
+    nodes.len() == 2 && nodes.iter().all(|node| node["valid_for_ms"].as_u64() > Some(0)) && follow
+}
+
+/// The primary is killed while nodes read and change: another server takes over, and nothing stale is served.
+fn another_takes_over(connector: &str) {
+    let demo = Demo::start(&["--connector", connector]);
+    let figures = demo.until("both nodes follow the cache", followed);
+    assert_eq!((&figures["connector"], &figures["replicated"]), (&json!("tiered"), &json!(true)));
+    assert_eq!(figures["placement"]["followed"]["consistency"], "strict");
+    assert!(figures["file"].as_str().unwrap().contains("near: { kind: tiered, over: main }"), "{figures}");
+    let killed = figures["placement"]["primary"].clone();
+
+    let body = json!({ "on": true, "lookups": 100, "changes": 2 });
+    assert_eq!(demo.call("POST", "/demo/generator", Some(body)).status, 200);
+    assert_eq!(demo.post("/demo/server/kill").status, 200);
+    let figures = demo.until("both nodes follow it on another server", |figures| {
+        let primary = &figures["placement"]["primary"];
+        primary.is_string() && *primary != killed && followed(figures) && figures["journal"] == 0
+    });
+    assert_eq!(figures["server"], "killed");
+    assert_eq!(demo.post("/demo/server/restart").json()["server"], "running");
+    let renamed = demo.post("/demo/instances/i00002/rename").json();
+    assert_eq!(renamed["stale"], 0, "{renamed}");
+    all_is_well(&demo);
+}
+
+#[test]
+fn a_replica_takes_over_where_sentinels_watch_and_nothing_stale_is_served() {
+    another_takes_over("tiered-sentinel");
+}
+
+#[test]
+fn a_replica_takes_over_in_a_cluster_and_nothing_stale_is_served() {
+    another_takes_over("tiered-cluster");
+}
+
+/// Two lines of the file say where objects are. The program is the same.
+#[test]
+fn one_file_moves_the_demo_from_memory_to_a_tier_over_a_cluster() {
+    let runtime = Runtime::new().unwrap();
+    let binary = required().unwrap().remove(0);
+    let (server, watched, cluster) = runtime.block_on(async {
+        let options = || ServerOptions::default();
+        (
+            Server::start(&binary, options()).await.unwrap(),
+            Watched::start(&binary, options(), 3).await.unwrap(),
+            Cluster::start(&binary, options(), 3, 1).await.unwrap(),
+        )
+    });
+    let one = format!("socket: \"{}\"", server.socket().display());
+    let sentinels = watched.sentinels.iter().map(|sentinel| format!("\"127.0.0.1:{}\"", sentinel.port().unwrap()));
+    let sentinels = format!("sentinel: {{ master: mymaster, hosts: [{}] }}", sentinels.collect::<Vec<_>>().join(", "));
+    let nodes = format!("address: \"{}\", cluster: [\"{}\"]", cluster.address(0), cluster.address(1));
+    let path = format!("{}/larder.yaml", env!("CARGO_TARGET_TMPDIR"));
+    for (main, connector, kind, backend) in [
+        (&one, "memory", "memory", "memory"),
+        (&one, "main", "redis", "the server at "),
+        (&sentinels, "near", "tiered", "memory in front of the server at "),
+        (&nodes, "near", "tiered", "memory in front of the cluster at "),
+    ] {
+        let text = format!(
+            "connectors:\n  main: {{ kind: redis, {main}, operation_timeout: 5s }}\n  near: {{ kind: tiered, over: main }}\n\
+             caches:\n  instance: {{ connector: {connector}, max_age: 1h }}\n"
+        );
+        std::fs::write(&path, &text).unwrap();
+        let demo = Demo::start(&["--config", &path]);
+        let figures = demo
+            .until("it can be read", |figures| figures["readable"] == true && (kind != "tiered" || followed(figures)));
+        assert_eq!(figures["connector"], kind, "{text}");
+        assert!(figures["backend"].as_str().unwrap().starts_with(backend), "{figures}");
+        assert!(demo.get("/instances/i00003").says("x-larder: load"), "{text}");
+        assert!(demo.get("/instances/i00003").says("x-larder: hit"), "{text}");
+        let renamed = demo.post("/demo/instances/i00003/rename").json();
+        let nodes = if kind == "memory" { 1 } else { 2 };
+        assert_eq!(
+            (&renamed["stale"], &renamed["delivery"], &renamed["nodes"]),
+            (&json!(0), &json!("applied"), &json!(nodes))
+        );
+    }
+    let masters = [&server, &watched.master].into_iter().chain(cluster.nodes().iter().take(3));
+    for master in masters {
+        let left = runtime.block_on(master.keys("*")).unwrap();
+        assert!(left.is_empty(), "the demo's own keys are removed: {left:?}");
+    }
 }
 
 #[test]

@@ -82,6 +82,17 @@ fn on_a_tier_over_a_server_of_its_own() {
     }
 }
 
+/// A replica takes over when the primary dies, and nothing stale is served by either node's memory.
+#[test]
+fn on_a_tier_over_sentinels_and_over_a_cluster() {
+    for connector in ["tiered-sentinel", "tiered-cluster"] {
+        let report = told(&["--connector", connector]);
+        assert_eq!((&report["connector"], &report["nodes"]), (&"tiered".into(), &2.into()));
+        assert_eq!(phases(&report), [&CALM[..], &["primary_dies", "compare_all"]].concat());
+        assert_eq!(report["left_out"], serde_json::json!([]));
+    }
+}
+
 #[test]
 fn on_a_server_of_somebody_elses() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -190,6 +201,12 @@ fn what_cannot_be_is_one_clear_line() {
         1,
         "--postgres names a server of another kind than --connector tiered",
     );
+    refused(
+        &["--connector", "tiered-sentinel", "--redis", "redis://localhost"],
+        1,
+        "--connector tiered-sentinel starts its own",
+    );
+    refused(&["--connector", "tiered-cluster", "--postgres", "postgres://localhost/x"], 1, "give --config FILE");
     refused(&["--connector", "postgres", "--redis", "redis://localhost"], 1, "--redis names a server of another kind");
     refused(&["--connector", "memory", "--postgres", "postgres://localhost/x"], 1, "--connector memory");
     refused(&["--postgres", "http://user:secret@localhost"], 1, "larder-demo: --postgres: ");

@@ -1,12 +1,12 @@
 //! Tests whether larder has the rights that it needs on the server, by sending its commands under the configured prefix.
 //!
 //! A user's rights are commands and key patterns. A managed server may forbid more than they say. So each command is sent once, directly
-//! or within a script. The keys belong to no cache, expire by themselves, and are removed at the end.
+//! or within a script, and each of larder's own scripts is run. The keys belong to no cache, expire by themselves, and are removed at the end.
 
-use super::finding::Finding;
+use super::finding::{Finding, Level};
 use super::server::said;
 use larder::connector::redis::RedisOptions;
-use larder::connector::redis::inspect::losses;
+use larder::connector::redis::inspect::{TriedScript, losses, try_scripts};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, ServerErrorKind};
 
@@ -137,8 +137,8 @@ pub(super) async fn try_out(
     tag: Option<&str>,
 ) -> Rights {
     // No cache can have this name: `+` is not allowed in names.
-    let tag = tag.map(|tag| format!("{{{tag}}}")).unwrap_or_default();
-    let base = format!("{}:larder+check{tag}:{:08x}", config.prefix, fastrand::u32(..));
+    let braced = tag.map(|tag| format!("{{{tag}}}")).unwrap_or_default();
+    let base = format!("{}:larder+check{braced}:{:08x}", config.prefix, fastrand::u32(..));
     let (key, other) = (format!("{base}:a"), format!("{base}:b"));
     let mut refusals = Refusals::default();
 
@@ -177,7 +177,50 @@ pub(super) async fn try_out(
     if let Err(error) = unlink.arg(&[key, other]).exec_async(connection).await {
         refusals.note("UNLINK", &said(&error));
     }
-    Rights { read_only: refusals.read_only, findings: findings(&refusals, config) }
+    let mut findings = findings(&refusals, config);
+    // A server that takes no writes runs hardly any script.
+    if !(refusals.full || refusals.read_only) {
+        let explained = findings.iter().any(|finding| finding.level == Level::Problem);
+        match try_scripts(config, tag).await {
+            Ok(tried) => findings.push(scripts(&tried, explained, config)),
+            // Then nothing works, and what is missing is told already.
+            Err(_) if explained => {}
+            Err(error) => findings.push(Finding::problem(
+                SCRIPTS,
+                format!("larder's scripts could not be tried: {error}"),
+                "find out what this error means, and check again",
+            )),
+        }
+    }
+    Rights { read_only: refusals.read_only, findings }
+}
+
+const SCRIPTS: &str = "scripts";
+
+/// Which of larder's scripts do not run, and what that costs. `explained`: why they do not has been told already.
+fn scripts(tried: &[TriedScript], explained: bool, config: &RedisOptions) -> Finding {
+    let mut failed = Vec::new();
+    for TriedScript { script, cost, trouble, .. } in tried {
+        match trouble {
+            None => {}
+            Some(_) if explained => failed.push(format!("{script}: {cost}")),
+            Some(trouble) => failed.push(format!("{script} ({trouble}): {cost}")),
+        }
+    }
+    let prefix = &config.prefix;
+    if failed.is_empty() {
+        let ways = tried.len();
+        return Finding::ok(
+            SCRIPTS,
+            format!("each of larder's scripts ran, in {ways} ways, on keys under {prefix}:larder+check"),
+        );
+    }
+    let (fail, all) = (failed.len(), tried.len());
+    let text = format!("of {all} ways to run larder's scripts, {fail} fail. {}", failed.join("; "));
+    match explained {
+        true => Finding::note(SCRIPTS, text),
+        false => Finding::problem(SCRIPTS, text, format!("{}, or ask the service", grant(config))),
+    }
 }
 
 fn findings(refusals: &Refusals, config: &RedisOptions) -> Vec<Finding> {

@@ -7,7 +7,7 @@ use crate::progress;
 use crate::server::{open_redis, place};
 use indicatif::{HumanBytes, HumanCount};
 use larder::connector::redis::RedisOptions;
-use larder::connector::redis::inspect::{CacheCensus, ClockReading, InspectedCache, Tally};
+use larder::connector::redis::inspect::{CacheCensus, ClockReading, Followers, InspectedCache, Tally};
 use serde::Serialize;
 use server::ServerFacts;
 use std::fmt::Write;
@@ -85,6 +85,25 @@ struct Clock {
     /// How many marks of touched keys the log holds.
     fences: u64,
     bytes: Option<u64>,
+    /// Missing if no node keeps the cache in its own memory.
+    followed: Option<Followed>,
+}
+
+/// How nodes keep the cache in their own memory.
+#[derive(Debug, Serialize)]
+struct Followed {
+    /// What a change waits for.
+    consistency: String,
+    validity_ms: u64,
+    /// Empty unless the consistency is strict: only then nodes say what they know.
+    followers: Vec<Follower>,
+}
+
+#[derive(Debug, Serialize)]
+struct Follower {
+    id: String,
+    /// How many marks of the log it had not applied when it last followed. Missing if it follows an earlier epoch: it forgets everything.
+    behind: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -210,7 +229,39 @@ impl Clock {
             of_this_history: clock.of_this_history,
             fences: clock.sequence.min(ClockReading::LOG),
             bytes,
+            followed: clock.followers.as_ref().map(Followed::of),
         }
+    }
+}
+
+impl Followed {
+    fn of(followers: &Followers) -> Self {
+        let nodes = followers.nodes.iter();
+        Self {
+            consistency: followers.consistency.to_string(),
+            validity_ms: u64::try_from(followers.validity.as_millis()).unwrap_or(u64::MAX),
+            followers: nodes.map(|node| Follower { id: format!("{:016x}", node.id), behind: node.behind }).collect(),
+        }
+    }
+
+    /// `2 (strict, validity 1000 ms): 00000000000000ab knows all, 00000000000000cd is 3 marks behind`.
+    fn text(&self) -> String {
+        let Self { consistency, validity_ms, followers } = self;
+        let terms = format!("({consistency}, validity {validity_ms} ms)");
+        if followers.is_empty() {
+            return if consistency == "strict" {
+                format!("none {terms}")
+            } else {
+                format!("not counted {terms}: no change waits for them, so they do not say what they know")
+            };
+        }
+        let told = followers.iter().map(|Follower { id, behind }| match behind {
+            None => format!("{id} follows an earlier epoch"),
+            Some(0) => format!("{id} knows all"),
+            Some(1) => format!("{id} is 1 mark behind"),
+            Some(behind) => format!("{id} is {behind} marks behind"),
+        });
+        format!("{} {terms}: {}", followers.len(), told.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -270,6 +321,9 @@ impl Cache {
                 };
                 let Clock { state, epoch, sequence, fences, .. } = clock;
                 writeln!(text, "  clock      {state}{history}, epoch {epoch}, sequence {sequence}, {fences} fences")?;
+                if let Some(followed) = &clock.followed {
+                    writeln!(text, "  followers  {}", followed.text())?;
+                }
             }
         }
         for release in &self.objects {

@@ -2,19 +2,20 @@
 
 use super::events::Kind;
 use super::routes::Failed;
-use super::{NODE, Service};
+use super::{NODE, Service, count};
 use crate::checker::Verdict;
 use crate::identity::{Changed, IdentityError, Way};
 use crate::instance::{Instance, InstanceKey};
 use crate::load::{Done, Load, Rates, next_name};
 use crate::meter::Origin;
+use crate::node::Node;
 use crate::own_server::OwnServerError;
 use crate::source::Edit;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use larder::Delivery;
-use larder::breaker::Breaker;
+use larder::breaker::{self, Breaker};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +61,9 @@ pub(super) async fn generator(
             "at most {lookups} lookups and {changes} changes per second are possible"
         )));
     }
-    let start = |rates| Load::start(&service.identity, &[NODE], &service.keys, rates);
+    let start = |rates: Rates| {
+        Load::start(&service.identity, &service.nodes(), &service.keys, rates.on_each(service.nodes().len()))
+    };
     let (before, done) = {
         let mut generator = service.generator();
         let before = (generator.running.is_some(), generator.rates);
@@ -115,8 +118,9 @@ pub(super) struct Outcome {
     delivery: &'static str,
     /// How much was deferred so far. Once the page's figures show at least this count and an empty journal, the change was delivered.
     deferred: u64,
-    /// The number of keys that were read.
+    /// The number of keys that were read, each on every node.
     reads: usize,
+    nodes: usize,
     hits: usize,
     /// The number of reads that differed from the database.
     stale: usize,
@@ -159,33 +163,36 @@ fn existing(service: &Service, id: &str) -> Result<Instance, Failed> {
         .ok_or_else(|| Failed::not_found(format!("no instance has the id {id}")))
 }
 
-/// Looks up every key that the change has touched, and compares with the database.
+/// Looks up every key that the change has touched, on every node, and compares with the database.
 async fn follow(service: &Service, did: String, changed: Changed) -> Result<Json<Outcome>, Failed> {
     let keys = changed.written.keys();
     let delivery = match changed.delivery {
         Delivery::Applied => "applied",
         Delivery::Deferred => "deferred",
     };
-    let deferred = service.identity.node(NODE)?.deferred();
-    let mut outcome = Outcome { did, delivery, deferred, reads: keys.len(), hits: 0, stale: 0 };
-    for key in &keys {
-        let (origin, fresh) = read(service, key).await?;
-        outcome.hits += usize::from(origin == Origin::Hit);
-        outcome.stale += usize::from(!fresh);
+    let deferred = service.identity.sum(Node::deferred);
+    // Another node cannot know of a change that is deferred.
+    let nodes = if changed.delivery == Delivery::Applied { service.nodes() } else { vec![NODE] };
+    let mut outcome = Outcome { did, delivery, deferred, reads: keys.len(), nodes: nodes.len(), hits: 0, stale: 0 };
+    for node in nodes {
+        for key in &keys {
+            let (origin, fresh) = read(service, node, key).await?;
+            outcome.hits += usize::from(origin == Origin::Hit);
+            outcome.stale += usize::from(!fresh);
+        }
     }
     let verdict = if outcome.stale == 0 { "all fresh".to_owned() } else { format!("{} STALE", outcome.stale) };
-    service
-        .events
-        .tell(Kind::Change, format!("{} ({delivery}); read by {} keys: {verdict}", outcome.did, outcome.reads));
+    let read = format!("read by {} on {}", count(outcome.reads, "key"), count(outcome.nodes, "node"));
+    service.events.tell(Kind::Change, format!("{} ({delivery}); {read}: {verdict}", outcome.did));
     Ok(Json(outcome))
 }
 
 /// Looks up a key. Returns the origin of the answer, and whether the answer equals the database's. If they differ because the load generator
 /// changes the same instance, both are read again.
-async fn read(service: &Service, key: &InstanceKey) -> Result<(Origin, bool), IdentityError> {
+async fn read(service: &Service, node: usize, key: &InstanceKey) -> Result<(Origin, bool), IdentityError> {
     let mut origin = Origin::Load;
     for _ in 0..PATIENCE {
-        let looked = service.identity.look_up(NODE, key).await?;
+        let looked = service.identity.look_up(node, key).await?;
         origin = looked.origin;
         if looked.verdict != Verdict::Fine {
             break;
@@ -205,16 +212,15 @@ pub(super) async fn server(
     let refused = |error: OwnServerError| Failed::conflict(error.to_string());
     let Some(server) = service.backend.server() else {
         return Err(Failed::conflict(
-            "the demo has no server of its own; start it with --connector redis or --connector postgres",
+            "the demo has no server of its own; start it with --connector redis, tiered, tiered-sentinel, tiered-cluster or postgres",
         ));
     };
+    // Until every node reads the cache again, nodes may be cut off from it without knowing: see the checker.
+    service.identity.cut(true);
     let (done, state, said) = match action.as_str() {
-        "stop" => (server.stop(), ServerState::Stopped, "the server is stopped: it hangs (SIGSTOP)"),
+        "stop" => (server.stop().await, ServerState::Stopped, "the server is stopped: it hangs (SIGSTOP)"),
         "continue" => (server.cont(), ServerState::Running, "the server continues (SIGCONT)"),
-        "kill" => {
-            server.kill();
-            (Ok(()), ServerState::Killed, "the server is killed (SIGKILL)")
-        }
+        "kill" => (server.kill().await, ServerState::Killed, "the server is killed (SIGKILL)"),
         "restart" => (server.restart().await, ServerState::Running, "the server is started again, empty"),
         "flush" => (server.flush().await, ServerState::Running, "the server has forgotten everything (FLUSHALL)"),
         other => return Err(Failed::not_found(format!("{other} is none of stop, continue, kill, restart, flush"))),
@@ -246,11 +252,11 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn of(service: &Service) -> Result<Self, IdentityError> {
         let node = service.identity.node(NODE)?;
-        let (breaker, wait) = (node.breaker(), node.breaker().and_then(Breaker::next_probe_in));
+        let (status, wait) = (node.cache.status(), node.breaker().and_then(Breaker::next_probe_in));
         Ok(Self {
             server: *service.server_state(),
-            readable: node.cache.status().readable,
-            breaker: breaker.map(|breaker| breaker.state().name()),
+            readable: status.readable,
+            breaker: status.breaker.map(breaker::State::name),
             next_trial_ms: wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
         })
     }

@@ -1,15 +1,18 @@
 //! The page, and its figures.
 
+use super::Service;
 use super::controls::Link;
 use super::events::{Event, Kind};
-use super::{NODE, Service};
+use super::placement::Placement;
 use crate::instance::Instance;
 use crate::meter::{Durations, Measured, Quantiles, Totals};
 use crate::node::Node;
+use crate::own_server::OwnServer;
 use axum::extract::State;
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{Html, IntoResponse};
 use futures_util::stream::{self, Stream};
+use larder::contract::Status;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -29,7 +32,7 @@ const STYLE_PLACE: &str = "/*style*/";
 const STYLE: &str = include_str!("../page.css");
 
 /// How often figures are taken.
-const EVERY: Duration = Duration::from_secs(1);
+pub(super) const EVERY: Duration = Duration::from_secs(1);
 
 /// Rates are averages over this many samples.
 const WINDOW: usize = 3;
@@ -39,6 +42,9 @@ const MEASURED: usize = 5;
 
 /// How far the chart goes back, in samples.
 const CHART: usize = 120;
+
+/// After so many samples in which every node reads the cache, no node is cut off from it without knowing.
+const CALM: u32 = 5;
 
 /// The number of instances in the page's table.
 pub(super) const ROWS: usize = 6;
@@ -74,12 +80,18 @@ struct Figures<'a> {
     fault: Option<String>,
     transition: Option<Event>,
     journal: u64,
-    /// Memory in front of the server. `null`: there is none.
-    near: Option<NearMemory>,
+    nodes: Vec<NodeFigures>,
+    /// Whether another server takes over when the primary is away.
+    replicated: bool,
+    /// What the servers say. `null`: there are none, or none answers.
+    placement: Option<Placement>,
+    /// The configuration file that leads to the demo's own servers.
+    file: Option<&'a str>,
     deferred: u64,
     replayed: u64,
     refused_fills: u64,
-    breaker_opened: u64,
+    /// `null`: there is no breaker, or each cache has one, as in a cluster.
+    breaker_opened: Option<u64>,
     generator: Generator,
     events: Vec<Event>,
     rows: Vec<Instance>,
@@ -87,12 +99,15 @@ struct Figures<'a> {
     chart: Vec<(f64, Option<f64>)>,
 }
 
-/// This node's memory in front of the server.
 #[derive(Serialize)]
-struct NearMemory {
-    objects: u64,
-    /// For how long it may still be read, if the server is not heard again.
-    valid_for_ms: u64,
+struct NodeFigures {
+    readable: bool,
+    hits: u64,
+    journal: u64,
+    /// In this node's memory. `null`: it has none.
+    objects: Option<u64>,
+    /// For how long this node's memory may still be read, in milliseconds, if the server is not heard again. `null`: there is no server in question.
+    valid_for_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -119,26 +134,30 @@ pub(super) async fn sample(service: Arc<Service>) {
     let mut samples = VecDeque::new();
     let mut latencies = Latencies::default();
     let mut chart: VecDeque<(f64, Option<f64>)> = VecDeque::new();
+    let mut calm = 0;
     loop {
         ticks.tick().await;
-        let Ok(node) = service.identity.node(NODE) else { return };
-        node.publish();
+        service.identity.nodes.iter().for_each(Node::publish);
         if let Some(metrics) = &service.metrics {
             // Without this, every latency would be kept until somebody asks for the metrics.
             metrics.run_upkeep();
         }
-        let newest = Sample::of(&service, node);
+        let newest = Sample::of(&service);
         if let Some(before) = samples.back() {
             tell_differences(&service, before, &newest);
         }
         keep(&mut samples, newest, WINDOW + 1);
+        calm = if service.identity.nodes.iter().all(Node::is_linked) { calm + 1 } else { 0 };
+        if calm >= CALM {
+            service.identity.cut(false);
+        }
         // Read the link's state once for all figures, so that they agree with each other.
         let Ok(link) = Link::of(&service) else { return };
         latencies.add(service.identity.meter.take(), link.readable);
         let (rate, hit_ratio) = samples.front().map_or((0.0, None), |oldest| newest.rates_since(oldest));
         keep(&mut chart, (rate, hit_ratio), CHART);
         let rows = service.identity.source.first(ROWS);
-        let figures = figures(&service, node, link, (rate, hit_ratio), latencies.lately(), &chart, rows);
+        let figures = figures(&service, link, (rate, hit_ratio), latencies.lately(), &chart, rows);
         match serde_json::to_string(&figures) {
             Ok(json) => drop(service.live.0.send_replace(json.into())),
             Err(error) => tracing::error!("the page's figures cannot be written: {error}"),
@@ -148,14 +167,14 @@ pub(super) async fn sample(service: Arc<Service>) {
 
 fn figures<'a>(
     service: &'a Service,
-    node: &Node,
     link: Link,
     (rate, hit_ratio): (f64, Option<f64>),
     lately: Measured,
     chart: &VecDeque<(f64, Option<f64>)>,
     rows: Vec<Instance>,
 ) -> Figures<'a> {
-    let (identity, status, totals) = (&service.identity, node.cache.status(), service.identity.meter.totals());
+    let (identity, totals) = (&service.identity, service.identity.meter.totals());
+    let sum = |figure: fn(&Node) -> u64| identity.sum(figure);
     let (events, transition) = service.events.all();
     let generator = {
         let generator = service.generator();
@@ -178,12 +197,15 @@ fn figures<'a>(
         wrong: identity.checker.wrong(),
         fault: identity.checker.first_fault(),
         transition,
-        journal: status.journal,
-        near: status.valid_for_ms.map(|valid_for_ms| NearMemory { objects: status.objects.unwrap_or(0), valid_for_ms }),
-        deferred: node.deferred(),
-        replayed: node.cache.stats().replayed.get(),
-        refused_fills: node.refused_fills(),
-        breaker_opened: node.breaker_opened(),
+        journal: sum(|node| node.cache.status().journal),
+        nodes: identity.nodes.iter().map(NodeFigures::of).collect(),
+        replicated: service.backend.server().is_some_and(OwnServer::is_replicated),
+        placement: service.placement.borrow().clone(),
+        file: service.backend.file(),
+        deferred: sum(Node::deferred),
+        replayed: sum(|node| node.cache.stats().replayed.get()),
+        refused_fills: sum(Node::refused_fills),
+        breaker_opened: identity.nodes.iter().map(Node::breaker_opened).sum(),
         generator,
         events,
         rows,
@@ -239,13 +261,14 @@ fn tell_differences(service: &Service, before: &Sample, now: &Sample) {
 }
 
 impl Sample {
-    fn of(service: &Service, node: &Node) -> Self {
+    fn of(service: &Service) -> Self {
+        let identity = &service.identity;
         Self {
             at: Instant::now(),
             totals: service.identity.meter.totals(),
-            hits: node.cache.stats().hits.get(),
-            deferred: node.deferred(),
-            replayed: node.cache.stats().replayed.get(),
+            hits: identity.sum(|node| node.cache.stats().hits.get()),
+            deferred: identity.sum(Node::deferred),
+            replayed: identity.sum(|node| node.cache.stats().replayed.get()),
             failures: service.generator().running.as_ref().map_or(0, |load| load.failures()),
         }
     }
@@ -256,6 +279,13 @@ impl Sample {
         let seconds = self.at.duration_since(before.at).as_secs_f64();
         let ratio = (lookups > 0).then(|| ((self.hits - before.hits) as f64 / lookups as f64).min(1.0));
         (if seconds > 0.0 { lookups as f64 / seconds } else { 0.0 }, ratio)
+    }
+}
+
+impl NodeFigures {
+    fn of(node: &Node) -> Self {
+        let Status { readable, journal, objects, valid_for_ms, .. } = node.cache.status();
+        Self { readable, hits: node.cache.stats().hits.get(), journal, objects, valid_for_ms }
     }
 }
 

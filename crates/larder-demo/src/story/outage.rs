@@ -28,7 +28,7 @@ impl Scene<'_> {
         let before = Figures::of(&self.identity);
         self.openings().clear();
         let stopped = Instant::now();
-        server.stop()?;
+        server.stop().await?;
         // This change is sent to a server that hangs. It waits for its time-out, and may still arrive later.
         self.rename_deferred(facts, 0, 61).await?;
         self.until("every breaker is open", || self.nodes.iter().all(|node| self.opened_at(*node).is_some())).await?;
@@ -59,7 +59,7 @@ impl Scene<'_> {
         let before = self.instance(81)?;
         let readers = self.readers(500);
         self.identity.cut(true);
-        server.kill();
+        server.kill().await?;
         self.until("every node has noticed", || self.identity.nodes.iter().all(|node| !node.cache.status().readable))
             .await?;
         drop(readers);
@@ -76,6 +76,32 @@ impl Scene<'_> {
         self.refuse_old_load(facts, before, ticket).await?;
         self.after_recovery(facts, false).await?;
         facts.tell("the server was killed, changes went into the journal, the server was started again");
+        Ok(())
+    }
+
+    /// SIGKILL of the primary, and a replica takes over. The killed server starts again after that, as a replica.
+    ///
+    /// Changes go on meanwhile. Whether one of them is deferred depends on how soon the replica takes over.
+    pub(super) async fn primary_dies(&self, facts: &mut Facts) -> Told {
+        let server = self.server()?;
+        let ticket = self.ticket(0).await?;
+        let before = self.instance(81)?;
+        let readers = self.readers(500);
+        self.identity.cut(true);
+        server.kill().await?;
+        self.until("every node has noticed", || self.identity.nodes.iter().all(|node| !node.cache.status().readable))
+            .await?;
+        for (number, node) in (81..89).zip(self.nodes.iter().cycle()) {
+            self.rename(facts, *node, number, Way::Invalidate).await?;
+        }
+        let mut outage = Outage::default();
+        self.recover(facts, &mut outage, 0).await?;
+        drop(readers);
+        facts.outage = Some(outage);
+        self.refuse_old_load(facts, before, ticket).await?;
+        self.after_recovery(facts, false).await?;
+        server.restart().await?;
+        facts.tell("the primary was killed, a replica took over, and nothing from before was served");
         Ok(())
     }
 
@@ -164,7 +190,7 @@ impl Scene<'_> {
     fn redis(&self) -> Result<&Server, StoryError> {
         match self.server()? {
             OwnServer::Redis(server) => Ok(server),
-            OwnServer::Postgres(_) => Err(down().into()),
+            OwnServer::Replicated(_) | OwnServer::Postgres(_) => Err(down().into()),
         }
     }
 

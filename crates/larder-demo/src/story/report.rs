@@ -261,7 +261,8 @@ impl Figures {
             deferred: sum(&|node| node.deferred()),
             replayed: sum(&|node| node.cache.stats().replayed.get()),
             refused_fills: sum(&|node| node.refused_fills()),
-            breaker_opened: sum(&|node| node.breaker_opened()),
+            // In a cluster each cache has a breaker, and none is counted.
+            breaker_opened: sum(&|node| node.breaker_opened().unwrap_or(0)),
             timed_out: sum(&|node| node.cache.stats().miss(Miss::TimedOut).get()),
         }
     }

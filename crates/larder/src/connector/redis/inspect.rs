@@ -38,12 +38,14 @@ mod census;
 mod clock;
 mod cluster;
 mod error;
+mod followers;
 mod index;
 mod index_kind;
 mod nodes;
 mod primary_field;
 mod sentinels;
 mod server;
+mod trial;
 
 pub use crate::connector::inspect::{Expiry, Found, FoundCopy, FoundKey, FoundObject, Listing};
 pub use crate::connector::redis::route::dial;
@@ -54,9 +56,11 @@ pub use census::{CacheCensus, Census, Tally};
 pub use clock::{ClockReading, ClockState};
 pub use cluster::{ClusterReport, cluster};
 pub use error::InspectError;
+pub use followers::{Follower, Followers};
 pub use index::InspectedIndex;
 pub use nodes::Placement;
 pub use sentinels::{NamedMaster, SentinelReport, sentinels};
+pub use trial::{TriedScript, try_scripts};
 
 use crate::clock::Clock;
 use crate::connector::redis::layout;

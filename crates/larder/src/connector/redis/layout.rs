@@ -61,6 +61,11 @@ impl Layout {
         Self::without_schema(self.base.clone(), index)
     }
 
+    /// What the names of all keys begin with.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
     pub(crate) fn clock(&self) -> String {
         format!("{}c", self.base)
     }

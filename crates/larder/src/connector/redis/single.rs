@@ -32,7 +32,7 @@ mod many;
 mod placing;
 mod pruning;
 mod reading;
-mod storing;
+pub(crate) mod storing;
 mod tickets;
 pub(crate) mod waiting;
 

@@ -3,6 +3,7 @@
 use super::server::Server;
 use super::{ClockState, InspectError, Placement, Progress};
 use crate::connector::redis::layout::Layout;
+use crate::connector::redis::options::Address;
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::clearing;
 use crate::connector::redis::wire::caller::Caller;
@@ -41,6 +42,13 @@ impl InspectedCache {
     #[must_use]
     pub fn placement(&self) -> Option<&Placement> {
         self.placement.as_ref()
+    }
+
+    /// Where the server is that the cache is on: the configured address; with Sentinels, the master that they named when the inspector
+    /// connected; in a cluster, the primary that has the slot of the cache.
+    #[must_use]
+    pub fn primary(&self) -> &Address {
+        self.server.address()
     }
 
     /// How many keys the database of the cache's server holds, of larder and of others. `None`: the server does not let the user ask.

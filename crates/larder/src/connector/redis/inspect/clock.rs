@@ -1,5 +1,6 @@
 //! Reads the clock of a cache without a script, so that looking changes nothing.
 
+use crate::connector::redis::inspect::followers::{self, Followers};
 use crate::connector::redis::inspect::server::Server;
 use crate::connector::redis::inspect::{InspectError, InspectedCache};
 use crate::connector::redis::layout::Layout;
@@ -31,6 +32,8 @@ pub struct ClockReading {
     pub of_this_history: Option<bool>,
     /// The fingerprints of the schemas of all releases that have used the cache.
     pub fingerprints: Vec<u64>,
+    /// The nodes that keep the cache in their own memory. `None`: no node does.
+    pub followers: Option<Followers>,
 }
 
 impl ClockReading {
@@ -98,7 +101,7 @@ impl Server {
             }
         }
         let [head, end] = &parts[..] else { return Ok(None) };
-        read(head, end.len(), self.history()).map_err(|reason| InspectError::DamagedClock {
+        read(head, end, self.history()).map_err(|reason| InspectError::DamagedClock {
             cache: cache.to_owned(),
             key,
             reason: reason.to_owned(),
@@ -115,14 +118,14 @@ impl Server {
     }
 }
 
-/// What the head of a clock says. `end` is the length of its end: 8, and what its followers take.
-fn read(head: &[u8], end: usize, history: u64) -> Result<Option<ClockReading>, &'static str> {
+/// What a clock says. `end` has the last mark of its log, and behind it the table of followers.
+fn read(head: &[u8], end: &[u8], history: u64) -> Result<Option<ClockReading>, &'static str> {
     if head.is_empty() {
         return Ok(None);
     }
-    if end < 8 || !(end - 8).is_multiple_of(ENTRY) {
+    let Some(table) = end.get(8..).filter(|table| table.len().is_multiple_of(ENTRY)) else {
         return Err("it has not the length of a clock");
-    }
+    };
     let word = |place: usize| {
         head.get(8 * place..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_be_bytes(*bytes))
     };
@@ -147,12 +150,16 @@ fn read(head: &[u8], end: usize, history: u64) -> Result<Option<ClockReading>, &
         state,
         of_this_history: (history != 0).then_some(of == history),
         fingerprints: fingerprints.ok_or("its list of releases cannot be read")?,
+        followers: followers::read(epoch, sequence, table),
     }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The last mark of a log, and nobody behind it.
+    const END: &[u8] = &[0; 8];
 
     fn head() -> Vec<u8> {
         let mut head = vec![0; HEAD];
@@ -168,14 +175,14 @@ mod tests {
     #[test]
     fn a_clock_is_read_without_a_script() {
         let mut head = head();
-        let clock = read(&head, 8, 3).unwrap().unwrap();
+        let clock = read(&head, END, 3).unwrap().unwrap();
         assert_eq!((clock.epoch, clock.sequence, clock.state), (5, 9, ClockState::Settled));
         assert_eq!((clock.of_this_history, clock.fingerprints), (Some(true), vec![0xab, u64::MAX]));
-        assert_eq!(read(&head, 8, 4).unwrap().unwrap().of_this_history, Some(false));
-        assert_eq!(read(&head, 8, 0).unwrap().unwrap().of_this_history, None);
+        assert_eq!(read(&head, END, 4).unwrap().unwrap().of_this_history, Some(false));
+        assert_eq!(read(&head, END, 0).unwrap().unwrap().of_this_history, None);
         head[23] = 3;
-        assert_eq!(read(&head, 8, 3).unwrap().unwrap().state, ClockState::Lost);
-        assert_eq!(read(&[], 0, 3), Ok(None));
+        assert_eq!(read(&head, END, 3).unwrap().unwrap().state, ClockState::Lost);
+        assert_eq!(read(&[], &[], 3), Ok(None));
     }
 
     #[test]
@@ -183,9 +190,9 @@ mod tests {
         for (at, byte) in [(7, 0), (0, 0x80), (8, 0x80), (23, 0), (23, 4), (56, b'x'), (66, 0xff)] {
             let mut damaged = head();
             damaged[at] = byte;
-            assert!(read(&damaged, 8, 3).is_err(), "byte {at} is {byte}");
+            assert!(read(&damaged, END, 3).is_err(), "byte {at} is {byte}");
         }
-        assert!(read(&head(), 0, 3).is_err() && read(&head(), 9, 3).is_err(), "too short, too long");
-        assert!(read(b"somebody else's", 0, 3).is_err());
+        assert!(read(&head(), &[], 3).is_err() && read(&head(), &[0; 9], 3).is_err(), "too short, too long");
+        assert!(read(b"somebody else's", &[], 3).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! [`Server`]: one connection of an inspector, to its only server or to one primary of a cluster.
 
 use super::InspectError;
-use crate::connector::redis::options::RedisOptions;
+use crate::connector::redis::options::{Address, RedisOptions};
 use crate::connector::redis::single::clearing;
 use crate::connector::redis::wire::caller::{Caller, Direct};
 use crate::connector::redis::wire::connect::Driver;
@@ -37,6 +37,11 @@ impl Server {
 
     pub(super) fn caller(&self) -> Direct<'_> {
         Direct { connection: &self.connection, within: self.config.connect_timeout }
+    }
+
+    /// Where this server is. With Sentinels: the master that they have named.
+    pub(super) fn address(&self) -> &Address {
+        self.connection.master.as_ref().map_or(&self.config.address, |master| &master.address)
     }
 
     /// The history of the server's data. 0: the server does not tell it.

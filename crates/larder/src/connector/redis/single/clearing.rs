@@ -192,7 +192,8 @@ pub(crate) async fn scan(
     Ok((next, names.into_iter().filter_map(bytes).collect()))
 }
 
-async fn clock(
+/// Runs clock.lua, which says what `beside` is for each action.
+pub(crate) async fn clock(
     caller: &impl Caller,
     layout: &Layout,
     action: &str,

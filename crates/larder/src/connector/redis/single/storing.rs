@@ -1,6 +1,7 @@
 //! Fills, puts and sets.
 
 use crate::connector::near::Near;
+use crate::connector::redis::layout::Layout;
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::{SingleServer, Store, milliseconds, outcome_of};
 use crate::connector::redis::wire::replies::unexpected;
@@ -58,20 +59,20 @@ impl Mode {
 
 /// An object on its way.
 #[derive(Clone, Copy)]
-struct Outgoing<'a> {
-    object: &'a Object,
-    bytes: &'a [u8],
+pub(crate) struct Outgoing<'a> {
+    pub(crate) object: &'a Object,
+    pub(crate) bytes: &'a [u8],
     /// The name under which it is staged, if it is large.
-    staged: Option<&'a str>,
+    pub(crate) staged: Option<&'a str>,
 }
 
 /// What store.lua must know about an object, beside its bytes and its keys.
 pub(crate) struct Terms {
-    mode: Mode,
+    pub(crate) mode: Mode,
     /// The lifetime by max age, with the time that the object is kept beyond it, in ms; 0: no limit.
-    max_age: u64,
+    pub(crate) max_age: u64,
     /// Whether the deadline is written into the object.
-    dated: bool,
+    pub(crate) dated: bool,
     /// The lifetime of the object key until it is touched, in ms; 0: no limit.
     pub(crate) life: u64,
     /// The lifetime of an index key, in ms; 0: no limit.
@@ -79,7 +80,7 @@ pub(crate) struct Terms {
     /// How much of `max_age` is the time that the object is kept beyond its deadline, in ms.
     pub(crate) kept: u64,
     /// The label of the index keys. Those that are written together have one label, since they have one lifetime. 0: they have no lifetime.
-    label: u32,
+    pub(crate) label: u32,
 }
 
 /// The bytes that the clock begins with if nothing was touched since this ticket.
@@ -107,6 +108,54 @@ pub(crate) fn stage(name: &str, bytes: &[u8]) -> Cmd {
 /// the set must ask for a ticket, as a lookup does, because the clock may be unsettled, or not list this release.
 pub(crate) fn later(seen: Ticket, at: Option<Ticket>) -> Option<Ticket> {
     at.filter(|at| at.epoch == seen.epoch && at.sequence >= seen.sequence)
+}
+
+/// Adds the keys and arguments of store.lua to its call. `connection` is the name of the connection that it is sent on.
+pub(crate) fn tell(
+    call: &mut Cmd,
+    layout: &Layout,
+    Outgoing { object, bytes, staged }: Outgoing<'_>,
+    terms: &Terms,
+    (ticket, connection): (Ticket, u64),
+) {
+    let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
+    call.arg(keys).arg(layout.clock());
+    name_keys(call, layout, object, staged);
+    let payload = if staged.is_some() { &[][..] } else { bytes };
+    let header = header(layout, object, terms, connection);
+    call.arg(&as_of(ticket)[..]).arg(&header).arg(payload).arg(terms.life).arg(terms.index_life);
+    if terms.kept > 0 {
+        call.arg(terms.kept);
+    }
+}
+
+/// The header for store.lua. `connection` is the name of the connection that it is sent on, or 0.
+pub(crate) fn header(layout: &Layout, object: &Object, terms: &Terms, connection: u64) -> Vec<u8> {
+    let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+    let mut header = Vec::with_capacity(43 + 8 * object.secondary.len());
+    header.extend_from_slice(&[terms.mode.code(), u8::from(object.version.is_some()), u8::from(terms.dated)]);
+    header.extend_from_slice(&length(layout.object_prefix().len()));
+    header.extend_from_slice(&length(layout.before_index()));
+    header.extend_from_slice(&terms.max_age.to_be_bytes());
+    header.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
+    header.extend_from_slice(&connection.to_be_bytes());
+    header.extend_from_slice(&terms.label.to_be_bytes());
+    header.extend(object.keys().flat_map(|key| layout.mark(key)));
+    header
+}
+
+/// The keys that store.lua touches, after the clock.
+pub(crate) fn name_keys(call: &mut Cmd, layout: &Layout, object: &Object, staged: Option<&str>) {
+    call.arg(layout.object(&object.primary));
+    for key in &object.secondary {
+        call.arg(layout.index(key.as_ref()));
+    }
+    if object.version.is_some() {
+        call.arg(layout.floor(&object.primary));
+    }
+    if let Some(staged) = staged {
+        call.arg(staged);
+    }
 }
 
 impl Store {
@@ -142,18 +191,10 @@ impl Store {
         if !self.is_trusted() {
             return Err(Trouble::Unavailable);
         }
-        let clock = self.local.layout.clock();
-        let keys = 2 + object.secondary.len() + usize::from(object.version.is_some()) + usize::from(staged.is_some());
         let terms = self.terms(mode, object);
+        let outgoing = Outgoing { object, bytes, staged };
         let arguments = |call: &mut Cmd, connection| {
-            call.arg(keys).arg(&clock);
-            self.name_keys(call, object, staged);
-            let payload = if staged.is_some() { &[][..] } else { bytes };
-            let header = self.header(object, &terms, connection);
-            call.arg(&as_of(ticket)[..]).arg(&header).arg(payload).arg(terms.life).arg(terms.index_life);
-            if terms.kept > 0 {
-                call.arg(terms.kept);
-            }
+            tell(call, &self.local.layout, outgoing, &terms, (ticket, connection));
         };
         let reply = match staged.filter(|_| mode.stages()) {
             None => self.link.script_on(when_crowded(mode), &scripts::STORE, arguments).await?,
@@ -195,35 +236,6 @@ impl Store {
         match milliseconds(self.schema.max_age) {
             0 => 0,
             max_age => 2 * (max_age + milliseconds(self.schema.kept_after()) + 500),
-        }
-    }
-
-    /// The header for store.lua. `connection` is the name of the connection that it is sent on, or 0.
-    pub(crate) fn header(&self, object: &Object, terms: &Terms, connection: u64) -> Vec<u8> {
-        let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
-        let mut header = Vec::with_capacity(43 + 8 * object.secondary.len());
-        header.extend_from_slice(&[terms.mode.code(), u8::from(object.version.is_some()), u8::from(terms.dated)]);
-        header.extend_from_slice(&length(self.local.layout.object_prefix().len()));
-        header.extend_from_slice(&length(self.local.layout.before_index()));
-        header.extend_from_slice(&terms.max_age.to_be_bytes());
-        header.extend_from_slice(&object.version.unwrap_or(0).to_be_bytes());
-        header.extend_from_slice(&connection.to_be_bytes());
-        header.extend_from_slice(&terms.label.to_be_bytes());
-        header.extend(object.keys().flat_map(|key| self.local.layout.mark(key)));
-        header
-    }
-
-    /// The keys that store.lua touches, after the clock.
-    pub(crate) fn name_keys(&self, call: &mut Cmd, object: &Object, staged: Option<&str>) {
-        call.arg(self.local.layout.object(&object.primary));
-        for key in &object.secondary {
-            call.arg(self.local.layout.index(key.as_ref()));
-        }
-        if object.version.is_some() {
-            call.arg(self.local.layout.floor(&object.primary));
-        }
-        if let Some(staged) = staged {
-            call.arg(staged);
         }
     }
 

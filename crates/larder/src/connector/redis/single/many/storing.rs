@@ -2,7 +2,7 @@
 
 use super::LOT;
 use crate::connector::redis::scripts;
-use crate::connector::redis::single::storing::{Mode, Sent, as_of, later, stage, when_crowded};
+use crate::connector::redis::single::storing::{Mode, Sent, as_of, header, later, name_keys, stage, when_crowded};
 use crate::connector::redis::single::{SingleServer, Store, milliseconds, outcome_in};
 use crate::connector::redis::wire::parcel::Parcel;
 use crate::connector::remote::envelope::MAX_KEYS;
@@ -325,7 +325,7 @@ impl Store {
                 let keys = some.iter().map(Parting::keys).sum::<usize>() + usize::from(course.record.is_some());
                 call.arg(1 + keys).arg(&clock).arg(&course.record);
                 for parting in some {
-                    self.name_keys(call, parting.object, parting.staged);
+                    name_keys(call, &self.local.layout, parting.object, parting.staged);
                 }
                 call.arg(&ticket[..]).arg(kept).arg(part).arg(self.index_life());
                 for parting in some {
@@ -333,7 +333,7 @@ impl Store {
                     // An object without bytes is invalidated, and never sent again: so the mode is not that of a first attempt.
                     let mode = if parting.bytes.is_some() { course.mode } else { Mode::Put };
                     let terms = self.terms(mode, parting.object);
-                    call.arg(self.header(parting.object, &terms, 0)).arg(payload).arg(terms.life);
+                    call.arg(header(&self.local.layout, parting.object, &terms, 0)).arg(payload).arg(terms.life);
                 }
             });
             steps.push(some);
