@@ -73,7 +73,7 @@ struct Generator {
 /// The node that answers requests and makes the changes of the page. Load is on every node.
 const NODE: usize = 0;
 
-/// How many nodes share a server, each with connections and, on a tier, a memory of its own, as if they were processes.
+/// How many nodes share a Redis, each with connections and, on a tier, a memory of its own, as if they were processes.
 const NODES: usize = 2;
 
 /// Serves until it is told to end (SIGINT, SIGTERM).
@@ -123,7 +123,7 @@ impl Service {
         metrics: Option<PrometheusHandle>,
     ) -> Result<Arc<Self>, ServiceError> {
         let mut nodes = Vec::new();
-        for _ in 0..if backend.is_shared() { NODES } else { 1 } {
+        for _ in 0..if backend.redis().is_some() { NODES } else { 1 } {
             nodes.push(backend.node().await?);
         }
         let events = Arc::new(Events::default());
