@@ -64,7 +64,7 @@ impl BreakingSentinel {
         if let Some(named) = self.watched.named().await {
             return Some(named);
         }
-        let Watched { master, replica, sentinels, .. } = &*self.watched;
+        let Watched { master, replica, sentinels } = &*self.watched;
         for server in [master, replica] {
             if server.info("replication").await.ok()?.get("role")? == "master" {
                 return None;
