@@ -2,8 +2,11 @@
 //!
 //! Each node is a [`Server`] on a port of 127.0.0.1, so everything that breaks a server breaks a node.
 
+mod bus;
+
 use crate::server::address::free_port;
 use crate::server::{Reply, Server, ServerBinary, ServerError, ServerOptions};
+use bus::Bus;
 use std::io::{Error, ErrorKind};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -30,11 +33,14 @@ const AGREEMENT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Server>,
+    /// Without proxies, unless a node is to be [cut off](Cluster::cut_off).
+    bus: Bus,
 }
 
 impl Cluster {
     /// Starts this many primaries, which share the slots in order, and this many replicas of each. Node `n` is the primary number `n`; the replicas
-    /// come after all primaries. Returns when every node knows all others, and serves. A node that is dead is noticed after one second.
+    /// come after all primaries. Returns when every node knows all others, and serves. A node that is dead is noticed after one second. With
+    /// [TLS](ServerOptions::tls), nodes use it among themselves as well.
     ///
     /// # Errors
     ///
@@ -45,19 +51,53 @@ impl Cluster {
         primaries: u16,
         replicas: u16,
     ) -> Result<Self, ServerError> {
-        let mut nodes = Vec::new();
+        Self::start_with(binary, options, primaries, replicas, false).await
+    }
+
+    /// As [`Cluster::start`], and nodes of it can be [cut off](Cluster::cut_off) from the others: what they say to each other goes through this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::start`].
+    pub async fn start_divisible(
+        binary: &ServerBinary,
+        options: ServerOptions,
+        primaries: u16,
+        replicas: u16,
+    ) -> Result<Self, ServerError> {
+        Self::start_with(binary, options, primaries, replicas, true).await
+    }
+
+    async fn start_with(
+        binary: &ServerBinary,
+        options: ServerOptions,
+        primaries: u16,
+        replicas: u16,
+        divisible: bool,
+    ) -> Result<Self, ServerError> {
+        let options = match options.tls.is_some() {
+            true => options.config("tls-cluster yes").config("tls-replication yes"),
+            false => options,
+        };
+        let (mut nodes, mut bus) = (Vec::new(), Bus::default());
         for _ in 0..primaries * (1 + replicas) {
-            let bus = free_port().map_err(|error| ServerError::Machine { what: "cannot choose a port", error })?;
+            let listens = free_port().map_err(no_port)?;
+            let options = match divisible {
+                true => {
+                    let told = bus.before(listens).await.map_err(no_port)?;
+                    options.clone().config(format!("cluster-announce-bus-port {told}"))
+                }
+                false => options.clone(),
+            };
             let options = options
-                .clone()
                 .tcp()
                 .config("cluster-enabled yes")
-                .config(format!("cluster-port {bus}"))
+                .config(format!("cluster-port {listens}"))
                 .config("cluster-node-timeout 1000")
                 .config("repl-diskless-sync-delay 0");
             nodes.push(Server::start(binary, options).await?);
         }
-        let cluster = Self { nodes };
+        let cluster = Self { nodes, bus };
         cluster.join(primaries).await?;
         Ok(cluster)
     }
@@ -73,9 +113,14 @@ impl Cluster {
                 accepted(node, &["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await?;
             }
         }
-        let [first, others @ ..] = self.nodes.as_slice() else { return Ok(()) };
-        for node in others {
-            let (port, bus) = (node.port().unwrap_or_default().to_string(), bus_port(node).await?);
+        let Some(first) = self.nodes.first() else { return Ok(()) };
+        for (place, node) in self.nodes.iter().enumerate().skip(1) {
+            let told = self.bus.port(place).map(|port| port.to_string());
+            let bus = match told {
+                Some(told) => told,
+                None => bus_port(node).await?,
+            };
+            let port = port(node);
             accepted(first, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await?;
         }
         self.until("all nodes know each other", async |node| {
@@ -181,7 +226,7 @@ impl Cluster {
 
     /// The number of a running node that is the replica of this primary, as that node says. `None`: there is none.
     pub async fn replica_of(&self, primary: usize) -> Option<usize> {
-        let port = self.nodes.get(primary)?.port()?.to_string();
+        let port = port(self.nodes.get(primary)?);
         for (place, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.pid().is_some()) {
             let replication = node.info("replication").await.unwrap_or_default();
             if replication.get("master_port") == Some(&port) {
@@ -235,6 +280,28 @@ impl Cluster {
         Ok(())
     }
 
+    /// Cuts a node of a [divisible](Cluster::start_divisible) cluster off from all others, which do not hear of it either: its replicas no longer get what
+    /// it answers. Clients reach it as before.
+    ///
+    /// # Errors
+    ///
+    /// The node refuses.
+    pub async fn cut_off(&self, node: usize) -> Result<(), ServerError> {
+        self.bus.cut_off(node, &self.id(node).await?);
+        accepted(&self.nodes[node], &["ACL", "SETUSER", "default", "-psync", "-sync"]).await?;
+        accepted(&self.nodes[node], &["CLIENT", "KILL", "TYPE", "replica"]).await
+    }
+
+    /// Ends what [`Cluster::cut_off`] has begun.
+    ///
+    /// # Errors
+    ///
+    /// The node refuses.
+    pub async fn join_again(&self, node: usize) -> Result<(), ServerError> {
+        self.bus.join();
+        accepted(&self.nodes[node], &["ACL", "SETUSER", "default", "+psync", "+sync"]).await
+    }
+
     /// Begins to move a slot. Its keys are still where they were.
     ///
     /// # Errors
@@ -255,7 +322,7 @@ impl Cluster {
         if keys.is_empty() {
             return Ok(());
         }
-        let port = self.nodes[to].port().unwrap_or_default().to_string();
+        let port = port(&self.nodes[to]);
         let words =
             ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "REPLACE", "KEYS"].map(|word| word.as_bytes().to_vec());
         let command: Vec<Vec<u8>> = words.into_iter().chain(keys.iter().cloned()).collect();
@@ -332,6 +399,15 @@ async fn accepted(node: &Server, command: &[impl AsRef<[u8]>]) -> Result<(), Ser
         }
         _ => Ok(()),
     }
+}
+
+fn no_port(error: Error) -> ServerError {
+    ServerError::Machine { what: "cannot choose a port", error }
+}
+
+/// The port by which the other nodes know this one.
+fn port(node: &Server) -> String {
+    node.tls_port().or(node.port()).unwrap_or_default().to_string()
 }
 
 async fn bus_port(node: &Server) -> Result<String, ServerError> {

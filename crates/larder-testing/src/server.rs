@@ -237,14 +237,16 @@ impl Server {
         state.tls_port.filter(|_| state.options.tls.is_some())
     }
 
-    /// Gives a server that [has TLS](ServerOptions::tls) another certificate, key and authority, for connections from now on. All are in PEM
-    /// format.
+    /// Gives a server that [has TLS](ServerOptions::tls) another certificate, key and authority, for connections from now on, also after a restart. All are
+    /// in PEM format.
     ///
     /// # Errors
     ///
     /// As [`Server::command`], and [`ServerError::Refused`].
     pub async fn renew_tls(&self, certificate: &str, key: &str, authority: &str) -> Result<(), ServerError> {
-        self.write_tls(&[certificate, key, authority].map(str::to_owned))?;
+        let texts = [certificate, key, authority].map(str::to_owned);
+        self.write_tls(&texts)?;
+        self.state().options.tls = Some(texts);
         let [certificate, key, authority] = TLS_FILES;
         let command =
             ["CONFIG", "SET", "tls-cert-file", certificate, "tls-key-file", key, "tls-ca-cert-file", authority];

@@ -2,6 +2,7 @@
 
 use crate::guard::{Guard, Role};
 use crate::plan::{Connector, Plan};
+use larder_testing::certificates::Pair;
 use larder_testing::cluster::Cluster;
 use larder_testing::proxy::Proxy;
 use larder_testing::server::{Server, ServerBinary, ServerError, ServerOptions, Watched, required};
@@ -31,8 +32,12 @@ pub(crate) enum Deployment {
 }
 
 impl Deployment {
-    /// Starts the servers, and tells the guard. `None`: the run needs none.
-    pub(crate) async fn start(plan: &Plan, guard: &Guard) -> Result<Option<Self>, ServerError> {
+    /// Starts the servers, and tells the guard. `None`: the run needs none. `secured`: the certificate of a server with TLS, and those whom it trusts.
+    pub(crate) async fn start(
+        plan: &Plan,
+        secured: Option<(Pair, String)>,
+        guard: &Guard,
+    ) -> Result<Option<Self>, ServerError> {
         if !plan.connector.is_redis() {
             return Ok(None);
         }
@@ -59,7 +64,7 @@ impl Deployment {
                 // Where one primary is dead, the others either go on or refuse everything. Nothing may be stale either way.
                 let full = if plan.seed.is_multiple_of(2) { "no" } else { "yes" };
                 let options = options.config(format!("cluster-require-full-coverage {full}"));
-                let cluster = Cluster::start(&binary, options, PRIMARIES, REPLICAS).await?;
+                let cluster = Cluster::start_divisible(&binary, options, PRIMARIES, REPLICAS).await?;
                 if !ends {
                     for node in cluster.nodes() {
                         node.config_set("cluster-node-timeout", PATIENT).await?;
@@ -67,7 +72,14 @@ impl Deployment {
                 }
                 Self::Cluster(Arc::new(cluster))
             }
-            _ => Self::One(Arc::new(Server::start(&binary, options.persistent()).await?)),
+            _ => {
+                // On a port, too: a copy of it has to reach it.
+                let mut options = options.persistent().tcp();
+                if let Some((pair, trusted)) = secured {
+                    options = options.tls(&pair.certificate, &pair.key, &trusted);
+                }
+                Self::One(Arc::new(Server::start(&binary, options).await?))
+            }
         };
         for server in started.servers() {
             guard.folder_of(server.socket());
@@ -87,12 +99,13 @@ impl Deployment {
         }
     }
 
-    /// The way of a node: a proxy to each server. A client that is told of another server is led to the proxy before that one.
+    /// The way of a node: a proxy to each server. A client that is told of another server is led to the proxy before that one. From the proxy it goes on by the
+    /// server's Unix socket: the port is for other servers, so a fault can cut off these alone.
     pub(crate) async fn way(&self) -> std::io::Result<Vec<Proxy>> {
         let mut proxies = Vec::new();
         let mut ports = Vec::new();
         for server in self.servers() {
-            let proxy = match server.port() {
+            let proxy = match server.tls_port() {
                 Some(port) => Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?,
                 None => Proxy::start(server).await?,
             };
@@ -128,7 +141,7 @@ impl Deployment {
     }
 }
 
-/// The number of a server's port is that server's for its whole life. A single server has none.
+/// The number of a server's port is that server's for its whole life.
 pub(crate) fn role(server: &Server) -> Role {
     Role::Redis(server.port().unwrap_or_default())
 }

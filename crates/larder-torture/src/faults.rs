@@ -1,5 +1,6 @@
 //! The faults, and how they are made.
 
+mod certificate;
 mod cluster;
 mod failover;
 mod kind;
@@ -36,6 +37,8 @@ pub(crate) enum Failed {
     Sql(#[from] SqlError),
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Certificate(#[from] crate::certificates::NotMade),
     #[error("{0}")]
     Words(String),
 }
@@ -99,10 +102,10 @@ mod tests {
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
-        let mut round: Vec<_> = draw(3).into_iter().take(23).map(|(_, fault)| fault).collect();
+        let mut round: Vec<_> = draw(3).into_iter().take(26).map(|(_, fault)| fault).collect();
         round.sort();
         round.dedup();
-        assert_eq!(round.len(), 23);
+        assert_eq!(round.len(), 26);
         assert!(Deck::new(&[], To::Server, 0..1, 1).next().is_none());
     }
 }

@@ -2,7 +2,7 @@
 //! answer.
 //!
 //! ```text
-//!   coordinator ── servers, proxies, faults by the seed            run.rs, stage.rs, deployment.rs, primary.rs, way.rs, faults.rs
+//!   coordinator ── servers, proxies, faults by the seed            run.rs, stage.rs, deployment.rs, certificates.rs, primary.rs, way.rs, faults.rs
 //!     │ │  └────── witness: collects reports, has them judged      witness.rs ── checker.rs ── truth.rs, demands.rs
 //!     │ └───────── guard: cleans up if the coordinator is killed   guard.rs
 //!   crew ───────── one process per node, each behind a proxy       crew.rs, protocol.rs
@@ -20,6 +20,7 @@
 //! the command to run it again. The seed decides the schedule of faults and what each task does, but not how they interleave.
 
 mod account;
+mod certificates;
 mod checker;
 mod crew;
 mod demands;

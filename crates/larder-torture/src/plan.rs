@@ -76,6 +76,9 @@ pub(crate) struct Options {
     /// The last node reaches PostgreSQL through a PgBouncer in transaction mode, which is killed now and then. It has to be installed
     #[arg(long)]
     pooler: bool,
+    /// Nodes reach the server of redis with TLS, and certificates are changed meanwhile
+    #[arg(long)]
+    tls: bool,
     /// Each node keeps objects in its own memory, in front of redis, redis-sentinel or redis-cluster: `strict`, `bounded` or `wait-only`; in front of postgres: `bounded`
     #[arg(long, value_name = "CONSISTENCY", value_parser = consistency)]
     tiered: Option<Consistency>,
@@ -119,6 +122,8 @@ pub(crate) struct Plan {
     pub(crate) feed: bool,
     /// Whether one node reaches PostgreSQL through a pooler.
     pub(crate) pooler: bool,
+    /// Whether nodes reach the server with TLS.
+    pub(crate) tls: bool,
     /// What changes wait for, where nodes keep objects in their own memory.
     pub(crate) tiered: Option<Consistency>,
     pub(crate) time: Duration,
@@ -147,8 +152,8 @@ impl Plan {
 
     /// Those faults that happen to one kind of server.
     pub(crate) fn faults_of(&self, server: Connector) -> Vec<FaultKind> {
-        let feed = (self.feed && server == Connector::Postgres) || self.tiered.is_some();
-        self.faults.iter().copied().filter(|fault| fault.happens_to(server, feed)).collect()
+        let feed = self.feed && server == Connector::Postgres;
+        self.faults.iter().copied().filter(|fault| fault.happens_to(server, feed, self.tiered.is_some())).collect()
     }
 }
 
@@ -203,6 +208,9 @@ impl Options {
         if self.pooler && !self.feed && self.connector != Connector::Postgres {
             return Err(Failure::Usage("--pooler is for --connector postgres and for --feed".to_owned()));
         }
+        if self.tls && self.connector != Connector::Redis {
+            return Err(Failure::Usage("--tls is for --connector redis".to_owned()));
+        }
         if self.feed && self.connector.fails_over() {
             let name = self.connector.name();
             return Err(Failure::Usage(format!(
@@ -250,16 +258,19 @@ impl Options {
             (None, Some(protection)) => revealing(self.connector, protection),
             (None, None) => FaultKind::ALL.to_vec(),
         };
-        if !self.pooler
-            && self.faults.as_deref().is_some_and(|list| list != "all")
-            && faults.contains(&FaultKind::Pooler)
+        let listed = self.faults.as_deref().is_some_and(|list| list != "all");
+        for (option, given, fault) in
+            [("--pooler", self.pooler, FaultKind::Pooler), ("--tls", self.tls, FaultKind::Certificate)]
         {
-            return Err(Failure::Usage("--faults: without --pooler there is no `pooler`".to_owned()));
+            if listed && !given && faults.contains(&fault) {
+                return Err(Failure::Usage(format!("--faults: without {option} there is no `{fault}`")));
+            }
         }
         let asked = !faults.is_empty();
         let happens = |fault: &FaultKind| {
-            (fault.happens_to(self.connector, self.feed) || (self.tiered.is_some() && *fault == FaultKind::Pause))
+            fault.happens_to(self.connector, self.feed, self.tiered.is_some())
                 && (self.pooler || *fault != FaultKind::Pooler)
+                && (self.tls || *fault != FaultKind::Certificate)
         };
         faults.retain(happens);
         if faults.is_empty() && asked {
@@ -314,6 +325,9 @@ impl Options {
         if self.pooler {
             again += " --pooler";
         }
+        if self.tls {
+            again += " --tls";
+        }
         if let Some(consistency) = self.tiered {
             again += &format!(" --tiered {consistency}");
         }
@@ -330,6 +344,7 @@ impl Options {
             connector: self.connector,
             feed: self.feed,
             pooler: self.pooler,
+            tls: self.tls,
             tiered: self.tiered,
             time: Duration::from_secs(self.seconds),
             faults,

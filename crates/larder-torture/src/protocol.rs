@@ -22,6 +22,13 @@ pub(crate) enum Store {
     Memory,
     /// The socket of the proxy.
     Redis(PathBuf),
+    /// A server with TLS.
+    Secured {
+        /// The port of the proxy.
+        port: u16,
+        /// Where the files of the client are.
+        folder: PathBuf,
+    },
     /// The ports of the proxies to the Sentinels.
     Sentinels(Vec<u16>),
     /// The ports of the proxies to the nodes of a cluster.

@@ -78,7 +78,7 @@ impl Stage {
     async fn play(&mut self, plan: &Plan, shown: &ProgressBar) -> Result<Ending, Failure> {
         let (stop, stopped) = watch::channel(false);
         let mut streams = JoinSet::new();
-        let Served { redis, primary, pooler } = &self.served;
+        let Served { redis, certificates, primary, pooler } = &self.served;
         let (crew, guard, news) = (&self.crew, &self.guard, &self.news);
         let lull = Lull { hits: plan.hits_between, shared: Some(self.shared.clone()) };
         let deck = || Deck::new(&plan.faults_of(plan.connector), To::Server, plan.calm.clone(), plan.seed);
@@ -86,7 +86,7 @@ impl Stage {
         match redis {
             None => {}
             Some(Deployment::One(server)) => {
-                let breaking = BreakingRedis::new(server.clone(), crew.clone(), guard.clone());
+                let breaking = BreakingRedis::new(server.clone(), certificates.clone(), crew.clone(), guard.clone());
                 streams.spawn(stream(breaking, about("Redis"), deck(), stopped.clone()));
             }
             Some(Deployment::Watched(watched)) => {

@@ -1,5 +1,6 @@
 //! Everything that a run needs: its servers, the source, the ways to them, the witness, and the nodes.
 
+use crate::certificates::Certificates;
 use crate::crew::Crew;
 use crate::deployment::Deployment;
 use crate::failure::Failure;
@@ -16,6 +17,7 @@ use crate::way::Way;
 use crate::witness::{self, News, Record, Shared, Word};
 use crate::writers::Writers;
 use crate::{leftovers, postgres};
+use larder_testing::certificates::Life;
 use larder_testing::proxy::Proxy;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +32,8 @@ pub(crate) fn problem(error: impl std::fmt::Display) -> Failure {
 #[derive(Default)]
 pub(crate) struct Served {
     pub(crate) redis: Option<Deployment>,
+    /// Of the server, and of the nodes, where they use TLS.
+    pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) primary: Option<Arc<Primary>>,
     /// Between one node and the primary.
     pub(crate) pooler: Option<Arc<Pooler>>,
@@ -38,7 +42,15 @@ pub(crate) struct Served {
 impl Served {
     /// Starts the servers, and tells the guard.
     async fn start(plan: &Plan, guard: &Arc<Guard>) -> Result<Self, Failure> {
-        let mut served = Self { redis: Deployment::start(plan, guard).await.map_err(problem)?, ..Self::default() };
+        let mut served = Self::default();
+        let mut of_server = None;
+        if plan.tls {
+            let certificates = Certificates::new().map_err(problem)?;
+            guard.folder(certificates.folder());
+            of_server = Some(certificates.of_server(Life::Long).await.map_err(problem)?);
+            served.certificates = Some(Arc::new(certificates));
+        }
+        served.redis = Deployment::start(plan, of_server, guard).await.map_err(problem)?;
         if plan.needs_postgres() {
             let primary = Primary::start(plan, guard).await.map_err(problem)?;
             if plan.pooler {
@@ -80,6 +92,9 @@ impl Served {
 
     /// Where nodes store. What depends on the way of a node is set for each.
     fn store(&self, plan: &Plan) -> Store {
+        if let Some(certificates) = &self.certificates {
+            return Store::Secured { port: 0, folder: certificates.folder().to_owned() };
+        }
         match (plan.connector, &self.primary) {
             (Connector::Redis, _) => Store::Redis(PathBuf::new()),
             (Connector::RedisSentinel, _) => Store::Sentinels(Vec::new()),

@@ -27,6 +27,7 @@ impl Way {
         let dsn = postgres::through(&self.postgres);
         match (&mut setup.store, self.redis.first()) {
             (Store::Redis(socket), Some(proxy)) => proxy.socket().clone_into(socket),
+            (Store::Secured { port, .. }, Some(proxy)) => *port = proxy.port(),
             (Store::Sentinels(ports), _) => *ports = Deployment::asked(&self.redis, true),
             (Store::Cluster(ports), _) => *ports = Deployment::asked(&self.redis, false),
             (Store::Postgres { dsn: own, .. }, _) => own.clone_from(&dsn),

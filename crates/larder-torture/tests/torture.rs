@@ -90,18 +90,29 @@ fn several_faults(summary: &Value) -> Result<(), String> {
 fn failovers_are_clean() {
     for (connector, faults, seconds) in [
         // The first five are the grace: the Sentinels have only begun.
-        ("redis-sentinel", "kill,failover,depose,clients,slow,drop,cancel", 12),
-        ("redis-cluster", "kill,failover,depose,move,clients,slow,drop,cancel", 6),
+        ("redis-sentinel", "kill,failover,depose,isolate,clients,slow,drop,cancel", 12),
+        ("redis-cluster", "kill,failover,depose,isolate,move,clients,slow,drop,cancel", 6),
     ] {
         clean(&["--connector", connector, "--faults", faults], seconds, |summary| {
             assert_eq!(summary["leaks"], serde_json::json!([]));
             more_than(500, summary, &["reads"])?;
             more_than(50, summary, &["hits", "deferred", "applied"])?;
-            let failovers = ["kill", "failover", "depose", "move"];
+            let failovers = ["kill", "failover", "depose", "isolate", "move"];
             let made: u64 = failovers.iter().filter_map(|fault| summary["faults"][*fault].as_u64()).sum();
             if made == 0 { Err("no failover".to_owned()) } else { Ok(()) }
         });
     }
+}
+
+/// A certificate is changed, has expired for a while, or is of another authority.
+#[test]
+fn changed_certificates_are_clean() {
+    clean(&["--tls", "--faults", "certificate,clients,slow,close,cancel"], 6, |summary| {
+        assert_eq!(summary["leaks"], serde_json::json!([]));
+        more_than(1_000, summary, &["reads"])?;
+        more_than(100, summary, &["hits"])?;
+        more_than(0, &summary["faults"], &["certificate"])
+    });
 }
 
 /// Each node keeps objects in its own memory.
@@ -114,6 +125,16 @@ fn tiers_are_clean_under_every_fault() {
             more_than(20, summary, &["applied", "deferred"])
         });
     }
+}
+
+/// Followers that are stopped, killed, not told, or answered late; and a server that is filled anew while they are connected.
+#[test]
+fn followers_that_do_not_follow_are_survived() {
+    clean(&["--tiered", "strict", "--faults", "bells,late,pause,clients,resync,cancel"], 6, |summary| {
+        assert_eq!(summary["leaks"], serde_json::json!([]));
+        more_than(1_000, summary, &["reads", "hits"])?;
+        more_than(0, &summary["faults"], &["bells", "late", "resync"])
+    });
 }
 
 #[test]
@@ -204,7 +225,9 @@ fn each_protection_of_the_redis_connector_is_missed() {
 #[test]
 #[ignore = "each takes up to a minute: a failover, a slot that moves, or a node that stands still takes seconds"]
 fn each_protection_that_needs_something_slow_is_missed() {
-    is_found("redis-sentinel", "grace");
+    for protection in ["grace", "history"] {
+        is_found("redis-sentinel", protection);
+    }
     for protection in ["never-ask", "history"] {
         is_found("redis-cluster", protection);
     }
@@ -289,11 +312,13 @@ fn what_cannot_be_meant_is_told_clearly() {
         &["`fence`", "deadline, snapshot-difference"],
     );
     refused(&["--connector", "redis-sentinel", "--without", "never-ask"], 2, &["redis-sentinel", "grace, history"]);
-    refused(&["--connector", "redis-cluster", "--faults", "sentinel"], 2, &["`failover`, `depose`, `move`"]);
+    refused(&["--connector", "redis-cluster", "--faults", "sentinel"], 2, &["`failover`, `depose`, `isolate`, `move`"]);
     refused(&["--connector", "redis-cluster", "--feed"], 2, &["--feed", "redis-cluster"]);
     refused(&["--tiered", "loose"], 2, &["strict, bounded, wait-only"]);
     refused(&["--tiered", "strict", "--connector", "postgres"], 2, &["--tiered", "redis-sentinel"]);
     refused(&["--connector", "redis", "--without", "ring"], 2, &["`ring`", "fence, ticket"]);
+    refused(&["--tls", "--connector", "redis-cluster"], 2, &["--tls", "--connector redis"]);
+    refused(&["--faults", "certificate"], 2, &["`certificate`", "--tls"]);
     refused(&["--pooler"], 2, &["--pooler", "--connector postgres", "--feed"]);
     refused(&["--connector", "postgres", "--faults", "pooler"], 2, &["`pooler`", "--pooler"]);
     refused(&["--feed", "--without", "epoch"], 2, &["`epoch`", "deadline, snapshot-difference"]);

@@ -20,7 +20,7 @@ pub struct ServerOptions {
     pub(super) sentinel: bool,
     pub(super) tcp: bool,
     /// Certificate, key and authority.
-    pub(super) tls: Option<[String; 3]>,
+    pub(crate) tls: Option<[String; 3]>,
 }
 
 impl ServerOptions {

@@ -11,6 +11,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A master, a replica of it, and Sentinels that watch them. All are real, and listen on ports of 127.0.0.1.
 ///
+/// A master or replica that is restarted comes back as a master, until the Sentinels, or a test, make it a replica.
+///
 /// ```
 /// use larder_testing::server::{ServerOptions, Watched, required};
 ///
@@ -74,7 +76,9 @@ impl Watched {
         let options = options.tcp().config("repl-diskless-sync-delay 0");
         let master = Server::start(binary, options.clone()).await?;
         let port = master.port().unwrap_or_default();
-        let replica = Server::start(binary, options.config(format!("replicaof 127.0.0.1 {port}"))).await?;
+        let replica = Server::start(binary, options).await?;
+        // Not in its configuration: a promoted replica that restarts would then follow the server that follows it.
+        replica.accepted(&["REPLICAOF", "127.0.0.1", &port.to_string()]).await?;
         let mut watched = Watched { master, replica, sentinels: Vec::new() };
         // A Sentinel that finds a replica at once need not wait ten seconds until it looks again.
         within("INFO", async || {

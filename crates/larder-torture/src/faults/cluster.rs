@@ -121,6 +121,19 @@ impl BreakingCluster {
         Ok(format!("that of {:?}, until {} ms after the promotion", place.kind, more.as_millis()))
     }
 
+    /// The other nodes of the cluster do not reach the primary, and all nodes of the service do.
+    async fn isolate(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
+        let place = self.place(rng).await?;
+        self.cluster.cut_off(place.primary).await?;
+        let more = moment(rng, 0..2_000);
+        let promoted = self.cluster.promoted(place.replica).await;
+        sleep(more).await;
+        self.cluster.join_again(place.primary).await?;
+        promoted?;
+        self.settled().await?;
+        Ok(format!("that of {:?}, until {} ms after the promotion", place.kind, more.as_millis()))
+    }
+
     async fn move_slot(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
         let place = self.place(rng).await?;
         let mut others = Vec::new();
@@ -210,6 +223,7 @@ impl Maker for BreakingCluster {
             FaultKind::Kill => self.kill_primary(rng).await,
             FaultKind::Failover => self.fail_over(rng).await,
             FaultKind::Depose => self.depose(rng).await,
+            FaultKind::Isolate => self.isolate(rng).await,
             FaultKind::Move => self.move_slot(rng).await,
             FaultKind::Outage => self.outage(rng).await,
             FaultKind::Stop => {

@@ -14,8 +14,11 @@ pub(crate) enum FaultKind {
     ClientKill,
     MaxMemory,
     MisConf,
+    Resync,
+    Certificate,
     Failover,
     Depose,
+    Isolate,
     Sentinel,
     Move,
     Outage,
@@ -32,6 +35,8 @@ pub(crate) enum FaultKind {
     Promote,
     Pooler,
     Pause,
+    Bells,
+    Late,
     Slow,
     Corrupt,
     TruncateBytes,
@@ -53,7 +58,7 @@ pub(crate) enum To {
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 33] = [
+    pub(crate) const ALL: [Self; 38] = [
         Self::Kill,
         Self::Snapshot,
         Self::Stop,
@@ -62,8 +67,11 @@ impl FaultKind {
         Self::ClientKill,
         Self::MaxMemory,
         Self::MisConf,
+        Self::Resync,
+        Self::Certificate,
         Self::Failover,
         Self::Depose,
+        Self::Isolate,
         Self::Sentinel,
         Self::Move,
         Self::Outage,
@@ -80,6 +88,8 @@ impl FaultKind {
         Self::Promote,
         Self::Pooler,
         Self::Pause,
+        Self::Bells,
+        Self::Late,
         Self::Slow,
         Self::Corrupt,
         Self::TruncateBytes,
@@ -89,17 +99,21 @@ impl FaultKind {
         Self::Cancel,
     ];
 
-    /// Whether caches on this connector can have the fault.
-    pub(crate) fn happens_to(self, connector: Connector, feed: bool) -> bool {
+    /// Whether caches on this connector can have the fault. `tiered`: nodes keep objects in their own memory, too.
+    pub(crate) fn happens_to(self, connector: Connector, feed: bool, tiered: bool) -> bool {
         match self {
             Self::Clients | Self::Cancel => true,
             Self::Kill | Self::Stop | Self::Slow | Self::TruncateBytes | Self::Drop | Self::Close => {
                 connector != Connector::Memory || feed
             }
-            Self::Gap | Self::Pause => feed,
-            Self::FlushAll | Self::ScriptFlush | Self::ClientKill | Self::Corrupt => connector.is_redis(),
-            Self::Snapshot | Self::MaxMemory | Self::MisConf => connector == Connector::Redis,
-            Self::Failover | Self::Depose => connector.fails_over(),
+            Self::Gap => feed,
+            Self::Pause => feed || tiered,
+            Self::Bells => tiered && connector.is_redis(),
+            Self::FlushAll | Self::ScriptFlush | Self::ClientKill | Self::Corrupt | Self::Late => connector.is_redis(),
+            Self::Snapshot | Self::MaxMemory | Self::MisConf | Self::Resync | Self::Certificate => {
+                connector == Connector::Redis
+            }
+            Self::Failover | Self::Depose | Self::Isolate => connector.fails_over(),
             Self::Sentinel => connector == Connector::RedisSentinel,
             Self::Move | Self::Outage => connector == Connector::RedisCluster,
             Self::Crash
@@ -126,8 +140,11 @@ impl FaultKind {
             Self::ClientKill => "clientkill",
             Self::MaxMemory => "maxmemory",
             Self::MisConf => "misconf",
+            Self::Resync => "resync",
+            Self::Certificate => "certificate",
             Self::Failover => "failover",
             Self::Depose => "depose",
+            Self::Isolate => "isolate",
             Self::Sentinel => "sentinel",
             Self::Move => "move",
             Self::Outage => "outage",
@@ -144,6 +161,8 @@ impl FaultKind {
             Self::Promote => "promote",
             Self::Pooler => "pooler",
             Self::Pause => "pause",
+            Self::Bells => "bells",
+            Self::Late => "late",
             Self::Slow => "slow",
             Self::Corrupt => "corrupt",
             Self::TruncateBytes => "truncate-bytes",
@@ -166,8 +185,15 @@ impl FaultKind {
             Self::ClientKill => "CLIENT KILL of every connection",
             Self::MaxMemory => "maxmemory below what is used, with each eviction policy in turn",
             Self::MisConf => "snapshots that fail, so that the server takes no writes (MISCONF)",
+            Self::Resync => "a server that is filled anew from a copy of itself while its connections stay open",
+            Self::Certificate => {
+                "another certificate of the server, one that has expired, or one of another authority (with --tls)"
+            }
             Self::Failover => "a failover while the master, or the primary, is in good health",
             Self::Depose => "SIGSTOP of a master, or of a primary, that goes on once another one has its place",
+            Self::Isolate => {
+                "a master that its replica and the Sentinels do not reach, or a primary that the rest of the cluster does not reach; all nodes do"
+            }
             Self::Sentinel => "kill -9 or SIGSTOP of one of the Sentinels",
             Self::Move => "a slot that moves to another primary while its cache is in use, and perhaps back",
             Self::Outage => "kill -9 of all nodes of a cluster, which start again empty",
@@ -183,7 +209,9 @@ impl FaultKind {
             Self::Gap => "SIGSTOP of a node, until changes are gone that it has not heard of (with --feed)",
             Self::Promote => "a standby of PostgreSQL that takes over from a primary that was killed",
             Self::Pooler => "kill -9 of a PgBouncer that one node goes through (with --pooler)",
-            Self::Pause => "SIGSTOP of a node (with --feed)",
+            Self::Pause => "SIGSTOP of a node (with --feed or --tiered)",
+            Self::Bells => "nodes that are not told that something has changed, and have to ask (with --tiered)",
+            Self::Late => "bytes that are held back, and arrive all at once after moments or seconds",
             Self::Slow => "bytes that arrive late, or one by one",
             Self::Corrupt => "bytes of stored objects that change on their way, and replies that cannot be parsed",
             Self::TruncateBytes => "connections that end in mid-command or mid-reply",
@@ -204,8 +232,11 @@ impl FaultKind {
             | Self::ClientKill
             | Self::MaxMemory
             | Self::MisConf
+            | Self::Resync
+            | Self::Certificate
             | Self::Failover
             | Self::Depose
+            | Self::Isolate
             | Self::Sentinel
             | Self::Move
             | Self::Outage
@@ -222,6 +253,8 @@ impl FaultKind {
             Self::Turn => To::Upkeep,
             Self::Pause
             | Self::Pooler
+            | Self::Bells
+            | Self::Late
             | Self::Slow
             | Self::Corrupt
             | Self::TruncateBytes
@@ -234,7 +267,7 @@ impl FaultKind {
 
     /// Whether a server does not answer for a while, so that another one has to take its place.
     pub(crate) fn ends_a_server(self) -> bool {
-        matches!(self, Self::Kill | Self::Stop | Self::Depose | Self::Outage)
+        matches!(self, Self::Kill | Self::Stop | Self::Depose | Self::Isolate | Self::Outage)
     }
 
     /// Whether the fault may lose data, and with it versions and floors.
@@ -246,8 +279,11 @@ impl FaultKind {
         matches!(
             self,
             Self::Kill
+                | Self::Resync
+                | Self::Certificate
                 | Self::Failover
                 | Self::Depose
+                | Self::Isolate
                 | Self::Move
                 | Self::Outage
                 | Self::Snapshot

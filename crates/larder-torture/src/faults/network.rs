@@ -108,6 +108,18 @@ impl Maker for Network {
                 sleep(time).await;
                 format!("{whom}, {way}, after {after} bytes, for {} ms", time.as_millis())
             }
+            FaultKind::Bells => {
+                set(&[Direction::ToClient], &|| Fault::rewrite(without_messages));
+                sleep(time).await;
+                format!("{whom}, for {} ms", time.as_millis())
+            }
+            FaultKind::Late => {
+                set(directions, &|| Fault::Hold);
+                // Longer than an operation may take, and mostly longer than a memory is valid.
+                let time = if rng.bool() { moment(rng, 20..400) } else { time };
+                sleep(time).await;
+                format!("{whom}, {way}, for {} ms", time.as_millis())
+            }
             FaultKind::Drop => {
                 set(directions, &|| Fault::Blackhole);
                 sleep(time).await;
@@ -146,6 +158,12 @@ fn to_server(way: &Way, which: u8, one: Option<usize>) -> Vec<&Proxy> {
         (1, [redis], _) => vec![redis],
         _ => way.proxies().collect(),
     }
+}
+
+/// These bytes, or nothing if they are messages of a channel. Those come over a connection of their own, each in one piece.
+fn without_messages(bytes: Vec<u8>) -> Vec<u8> {
+    let is_message = bytes.get(1..).is_some_and(|rest| rest.starts_with(b"3\r\n$8\r\nsmessage"));
+    if is_message { Vec::new() } else { bytes }
 }
 
 /// Changes a byte of about one object in `one_in`. Rarely makes a whole reply impossible to parse instead.
@@ -192,6 +210,18 @@ fn find(bytes: &[u8]) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_are_withheld_and_nothing_else_is() {
+        for message in
+            ["*3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$0\r\n\r\n", ">3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$0\r\n\r\n"]
+        {
+            assert!(without_messages(message.into()).is_empty());
+        }
+        for other in ["", "*3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n", "$8\r\nsmessage\r\n"] {
+            assert_eq!(without_messages(other.into()), other.as_bytes());
+        }
+    }
 
     #[test]
     fn only_objects_are_changed_and_only_where_their_checksum_reaches() {

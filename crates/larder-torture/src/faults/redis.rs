@@ -1,10 +1,11 @@
 //! Faults of a Redis or Valkey server.
 
 use super::{Failed, FaultKind, Maker, moment, stop_time};
+use crate::certificates::Certificates;
 use crate::crew::Crew;
 use crate::deployment::role;
 use crate::guard::Guard;
-use larder_testing::server::{Reply, Server};
+use larder_testing::server::{Reply, Server, ServerOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,20 +24,30 @@ const POLICIES: [&str; 8] = [
     "volatile-lfu",
 ];
 
+/// How long a server may take to be filled from another one.
+const FILLING: Duration = Duration::from_secs(30);
+
 /// How long a failed snapshot may take.
 const SNAPSHOT: Duration = Duration::from_secs(5);
 
 /// Makes faults of the server.
 pub(crate) struct BreakingRedis {
-    server: Arc<Server>,
+    pub(super) server: Arc<Server>,
+    /// If nodes use TLS.
+    pub(super) certificates: Option<Arc<Certificates>>,
     crew: Arc<Crew>,
-    guard: Arc<Guard>,
+    pub(super) guard: Arc<Guard>,
     policy: AtomicUsize,
 }
 
 impl BreakingRedis {
-    pub(crate) fn new(server: Arc<Server>, crew: Arc<Crew>, guard: Arc<Guard>) -> Self {
-        Self { server, crew, guard, policy: AtomicUsize::new(0) }
+    pub(crate) fn new(
+        server: Arc<Server>,
+        certificates: Option<Arc<Certificates>>,
+        crew: Arc<Crew>,
+        guard: Arc<Guard>,
+    ) -> Self {
+        Self { server, certificates, crew, guard, policy: AtomicUsize::new(0) }
     }
 
     fn snapshot(&self) -> PathBuf {
@@ -66,6 +77,48 @@ impl BreakingRedis {
         self.server.config_set("maxmemory-policy", "noeviction").await?;
         self.crew.end_evicting();
         Ok(format!("{policy}, {limit} of {used} bytes, for {} ms", time.as_millis()))
+    }
+
+    /// Fills the server from a copy of it that has another history, as a master is that was partitioned away and comes back. Nobody closes a connection.
+    ///
+    /// The copy has all that the server has. Older data would be read until the next heartbeat, which is a limit that is known.
+    async fn resync(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
+        let options = ServerOptions::default().tcp().config("repl-diskless-sync-delay 0");
+        let copy = Server::start(self.server.binary(), options).await?;
+        self.guard.folder_of(copy.socket());
+        self.guard.server(role(&copy), copy.pid());
+        self.server.config_set("repl-diskless-sync-delay", "0").await?;
+        filled(&copy, &self.server).await?;
+        // Until the server has its own data again, and is a master.
+        command(&self.server, &["CLIENT", "PAUSE", "60000", "WRITE"]).await?;
+        let refilled = self.refill_from(&copy, rng).await;
+        let freed = command(&self.server, &["CLIENT", "UNPAUSE"]).await;
+        kill(&self.guard, &copy);
+        freed?;
+        Ok(format!("it was a replica for {} ms", refilled?.as_millis()))
+    }
+
+    async fn refill_from(&self, copy: &Server, rng: &mut fastrand::Rng) -> Result<Duration, Failed> {
+        let deadline = tokio::time::Instant::now() + FILLING;
+        let wanted = offset(&self.server).await?;
+        while offset(copy).await? < wanted {
+            if tokio::time::Instant::now() > deadline {
+                return Err(Failed::Words("a copy of the server has not caught up".to_owned()));
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        command(copy, &["REPLICAOF", "NO", "ONE"]).await?;
+        // Without this the server would only go on from where it is.
+        command(copy, &["DEBUG", "CHANGE-REPL-ID"]).await?;
+        let fills = copy.info("stats").await?;
+        filled(&self.server, copy).await?;
+        if copy.info("stats").await?.get("sync_full") == fills.get("sync_full") {
+            return Err(Failed::Words("the server was not filled anew".to_owned()));
+        }
+        let replica = if rng.bool() { moment(rng, 0..50) } else { moment(rng, 50..2_000) };
+        sleep(replica).await;
+        command(&self.server, &["REPLICAOF", "NO", "ONE"]).await?;
+        Ok(replica)
     }
 
     /// Makes snapshots fail: puts a folder in the place of the snapshot's file. That works for root, too.
@@ -101,6 +154,35 @@ impl BreakingRedis {
             sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// Makes `to` a replica of `from`, and waits until it has its data.
+async fn filled(to: &Server, from: &Server) -> Result<(), Failed> {
+    let port = from.port().unwrap_or_default().to_string();
+    command(to, &["REPLICAOF", "127.0.0.1", &port]).await?;
+    let deadline = tokio::time::Instant::now() + FILLING;
+    loop {
+        // While it reads the data, it answers nothing else.
+        let replication = to.info("replication").await.unwrap_or_default();
+        if replication.get("master_link_status").is_some_and(|link| link == "up") {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(Failed::Words("a replica was not filled within 30 s".to_owned()));
+        }
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// How far a server has come in its replication history.
+async fn offset(server: &Server) -> Result<u64, Failed> {
+    let replication = server.info("replication").await?;
+    let field = if replication.get("role").is_some_and(|role| role == "slave") {
+        "slave_repl_offset"
+    } else {
+        "master_repl_offset"
+    };
+    Ok(replication.get(field).and_then(|offset| offset.parse().ok()).unwrap_or_default())
 }
 
 /// Kills a server, and tells the guard.
@@ -178,6 +260,8 @@ impl Maker for BreakingRedis {
                 Ok(format!("{killed} connections"))
             }
             FaultKind::MaxMemory => self.evict(rng).await,
+            FaultKind::Certificate => self.change_certificate(rng).await,
+            FaultKind::Resync => self.resync(rng).await,
             FaultKind::MisConf => self.fail_to_save(rng).await,
             _ => Err(Failed::Words(format!("{fault} does not happen to a server"))),
         }

@@ -42,7 +42,7 @@ impl BreakingSentinel {
     }
 
     /// Waits until one server is the master for all, and the other one follows it. A failover that came while the roles were being changed by hand can
-    /// leave two servers that follow each other, which Sentinels do not mend.
+    /// leave two servers that follow each other. Sentinels then take the master to be down, find no replica to promote, and mend nothing.
     async fn settled(&self) -> Result<(&Server, &Server), Failed> {
         let deadline = Instant::now() + PROMOTION;
         loop {
@@ -52,11 +52,28 @@ impl BreakingSentinel {
             if Instant::now() > deadline {
                 return Err(Failed::Words("the master and its replica have not found each other".to_owned()));
             }
-            if let Some((master, other)) = self.watched.named().await {
+            if let Some((master, other)) = self.expected().await {
                 command(master, &["REPLICAOF", "NO", "ONE"]).await?;
                 follow(other, master).await?;
             }
         }
+    }
+
+    /// The server that is to be the master, and the other one: as all Sentinels say; or, where both servers are replicas, as the first Sentinel says.
+    async fn expected(&self) -> Option<(&Server, &Server)> {
+        if let Some(named) = self.watched.named().await {
+            return Some(named);
+        }
+        let Watched { master, replica, sentinels } = &*self.watched;
+        for server in [master, replica] {
+            if server.info("replication").await.ok()?.get("role")? == "master" {
+                return None;
+            }
+        }
+        let ask = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", Watched::NAME];
+        let Ok(Reply::Array(address)) = sentinels.first()?.command(&ask).await else { return None };
+        let port = String::from_utf8_lossy(address.get(1)?.bytes()?).parse().ok();
+        Some(if master.port() == port { (master, replica) } else { (replica, master) })
     }
 
     /// Lets the server go on that is the master no more, and then makes it a replica, or leaves that to the Sentinels. Returns when everything is
@@ -135,6 +152,24 @@ impl BreakingSentinel {
         Ok(format!("it went on as a master, {}", self.heal(rng).await?))
     }
 
+    /// Cuts the master off from its replica and from the Sentinels, which reach it by its port, but not from the nodes, which do not.
+    async fn isolate(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
+        let (master, replica) = self.settled().await?;
+        let port = master.port().unwrap_or_default().to_string();
+        master.config_set("port", "0").await?;
+        command(master, &["CLIENT", "KILL", "LADDR", &format!("127.0.0.1:{port}")]).await?;
+        let more = moment(rng, 0..3_000);
+        let named = self.named(replica).await;
+        sleep(more).await;
+        master.config_set("port", &port).await?;
+        named?;
+        Ok(format!(
+            "until {} ms after the promotion; it went on as a master, {}",
+            more.as_millis(),
+            self.heal(rng).await?
+        ))
+    }
+
     async fn stop_sentinel(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
         let sentinel = rng.choice(&self.watched.sentinels).ok_or_else(|| Failed::Words("no Sentinel".to_owned()))?;
         let time = moment(rng, 300..4_000);
@@ -164,6 +199,7 @@ impl Maker for BreakingSentinel {
             FaultKind::Kill => self.kill_master(rng).await,
             FaultKind::Failover => self.fail_over(rng).await,
             FaultKind::Depose => self.depose(rng).await,
+            FaultKind::Isolate => self.isolate(rng).await,
             FaultKind::Sentinel => self.stop_sentinel(rng).await,
             FaultKind::Stop => {
                 let (master, _) = self.settled().await?;

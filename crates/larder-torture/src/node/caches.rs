@@ -1,5 +1,6 @@
 //! The caches of a node, and the servers that they are on.
 
+use crate::certificates::{AUTHORITY, CERTIFICATE, KEY};
 use crate::failure::Failure;
 use crate::objects::{Instance, Kind, Policy, Subject};
 use crate::plan;
@@ -7,7 +8,9 @@ use crate::protocol::{Setup, Store, Truth};
 use larder::breaker::{Breaker, BreakerOptions, Snapshot as BreakerSnapshot};
 use larder::connector::memory::{Memory, MemoryOptions};
 use larder::connector::postgres::{Postgres, PostgresOptions};
-use larder::connector::redis::{Address, Redis, RedisCluster, RedisConnector, RedisOptions, SentinelOptions};
+use larder::connector::redis::{
+    Address, Redis, RedisCluster, RedisConnector, RedisOptions, SentinelOptions, TlsOptions,
+};
 use larder::connector::tiered::{Consistency, Tiered, TieredOptions};
 use larder::feed::{Feed, FeedOptions, FollowOptions};
 use larder::{Cache, Connector, Entry, LoadOptions, Schema};
@@ -82,6 +85,7 @@ struct Servers {
 
 /// The breaker closes sooner than a service would want, so that more happens in a run.
 fn hasten(breaker: &mut BreakerOptions) {
+    breaker.open_refused = Duration::from_millis(400);
     breaker.open = Duration::from_millis(200);
     breaker.open_max = Duration::from_millis(400);
     breaker.ramp = Duration::from_millis(300);
@@ -170,6 +174,11 @@ impl Servers {
             Store::Redis(socket) => {
                 let options = redis(Address::Unix(socket.to_owned()), setup);
                 servers.redis = Some(OnRedis::Server(Redis::open(options)?));
+            }
+            Store::Secured { port, folder } => {
+                let path = |name| folder.join(name);
+                let tls = TlsOptions::new().ca_file(path(AUTHORITY)).client_certificate(path(CERTIFICATE), path(KEY));
+                servers.redis = Some(OnRedis::Server(Redis::open(redis(local(*port), setup).tls(tls))?));
             }
             Store::Sentinels(ports) => {
                 servers.redis = Some(OnRedis::Server(behind_sentinels(ports, setup)?));

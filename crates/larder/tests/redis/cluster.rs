@@ -44,7 +44,7 @@ pub(crate) fn options(cluster: &Cluster) -> RedisOptions {
 }
 
 impl Node {
-    fn begin(options: RedisOptions) -> Self {
+    pub(crate) fn begin(options: RedisOptions) -> Self {
         let cluster = RedisCluster::open(options).unwrap();
         let (schema, site_schema) = (Schema::of::<Instance>(), Schema::of::<Site>());
         let connector = Arc::new(cluster.connector(schema.clone()).unwrap());
@@ -88,7 +88,7 @@ impl Node {
     }
 
     /// Waits until this node has heard where the slot is, and finds what another one has stored there.
-    async fn finds(&self, host: &str, name: &str) {
+    pub(crate) async fn finds(&self, host: &str, name: &str) {
         let found = async {
             while self.by_host(host).await.is_none_or(|found| found != name) {
                 tokio::time::sleep(Duration::from_millis(5)).await;

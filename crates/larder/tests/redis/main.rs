@@ -6,6 +6,7 @@ mod audit;
 mod clearing;
 mod cluster;
 mod cluster_inspect;
+mod cluster_tls;
 mod cost;
 mod credentials;
 mod crowd;

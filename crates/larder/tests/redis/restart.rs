@@ -171,12 +171,12 @@ async fn an_old_snapshot_from_before_a_truncate_is_noticed_without_the_history()
 }
 
 /// A server that sends its data to a replica at once.
-fn replicated() -> ServerOptions {
+pub(crate) fn replicated() -> ServerOptions {
     ServerOptions::default().tcp().config("repl-diskless-sync-delay 0")
 }
 
 /// Makes `to` a replica of `from`, and waits until it has its data.
-async fn replicate(from: &Server, to: &Server) {
+pub(crate) async fn replicate(from: &Server, to: &Server) {
     let port = from.port().unwrap().to_string();
     to.command(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
     let begun = Instant::now();
