@@ -13,7 +13,7 @@ use larder::{Cache, CacheOptions, Caches, Connector, Delivery, Lookup, Schema, S
 use larder_testing::entries::{Site, next};
 use larder_testing::postgres::PostgresServer;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// No test waits for so long.
 const LONG: Duration = Duration::from_secs(60);
@@ -278,6 +278,36 @@ async fn a_deferred_change_leaves_nothing_in_the_memory() {
     }
 }
 
+/// A hit in memory is no use that the database sees. So the memory asks it again in time.
+#[tokio::test]
+async fn an_object_that_is_in_use_in_memory_stays_in_the_database() {
+    const AGE: Duration = Duration::from_millis(800);
+    for server in servers().await {
+        let postgres = Postgres::open(options(&server)).unwrap();
+        let feed = Feed::open(&postgres, FeedOptions::new().poll(Duration::from_millis(5))).unwrap();
+        let schema = Schema::of::<Site>().ages(Duration::ZERO, AGE);
+        let follow = FollowOptions::new().deadline(LONG);
+        let tiered = Arc::new(feed.tiered(schema.clone(), MemoryOptions::new(), follow).unwrap());
+        let cache = Cache::<Site>::new(tiered.clone(), schema).unwrap();
+        until("the cache can be read", || cache.status().readable && tiered.valid_for_ms() > 0).await;
+        // Where the machine keeps this test from reading for too long, the object may go, and it begins anew.
+        loop {
+            cache.set(Site::new("1", &["h"], "used")).await;
+            let (begun, mut last, mut late) = (Instant::now(), Instant::now(), false);
+            while !late && begun.elapsed() < 3 * AGE {
+                let found = cache.get(Site::ID, "1").await;
+                late = last.elapsed() > AGE / 4;
+                last = Instant::now();
+                assert!(late || found.is_some(), "unused for {:?} of its age", begun.elapsed());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            if !late {
+                break;
+            }
+        }
+    }
+}
+
 /// A node is notified of what another one changes, and need not wait for its next poll.
 #[tokio::test]
 async fn a_node_that_listens_is_notified_of_what_another_one_changes() {
@@ -298,7 +328,7 @@ async fn a_node_that_listens_is_notified_of_what_another_one_changes() {
             (caches, cache)
         };
         let (writer, reader) = (node().await, node().await);
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         loop {
             writer.1.set(Site::new("1", &["h"], "old")).await;
             until("the memory can be read", || reader.1.status().valid_for_ms > Some(0)).await;

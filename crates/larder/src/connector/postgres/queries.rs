@@ -86,8 +86,8 @@ macro_rules! object {
     };
 }
 
-/// The same for a node that takes it into its own memory. How many marks it has; NULL where one of its keys was deleted. And for how long it stays in the
-/// database, in ms; NULL where that has no end.
+/// The same for a node that takes it into its own memory. How many marks it has; NULL where one of its keys was deleted. And how much of its last-use age is left,
+/// in ms; NULL where it has none.
 macro_rules! near {
     () => {
         concat!(
@@ -95,7 +95,7 @@ macro_rules! near {
             ", CASE WHEN o.gone IS NULL AND NOT EXISTS (SELECT FROM larder.fences f WHERE f.mark = ANY (o.marks) AND f.kind = 'd' \
              AND f.xid >= pg_snapshot_xmin(o.seen) AND f.xid <> o.writer AND NOT pg_visible_in_snapshot(f.xid, o.seen)) \
              THEN cardinality(o.marks) END AS marks, \
-             CASE WHEN least(o.expires, o.idle) < 'infinity' THEN extract(epoch FROM least(o.expires, o.idle) - now()) * 1000 END::float8 AS stays"
+             CASE WHEN o.idle < 'infinity' THEN extract(epoch FROM o.idle - now()) * 1000 END::float8 AS unused"
         )
     };
 }

@@ -43,8 +43,8 @@ struct Looked<'a> {
 struct NearTerms {
     /// How many marks the object has.
     marks: i32,
-    /// For how long it stays in the database, in ms; none where that has no end.
-    stays: Option<f64>,
+    /// How much of its last-use age is left, in ms; none where it has none.
+    unused: Option<f64>,
     /// From before it was asked for.
     noted: Noted,
 }
@@ -54,8 +54,8 @@ impl<'a> Looked<'a> {
     fn of(row: &'a Row, ticket: Option<Ticket>, noted: Option<Noted>) -> Result<Self, Trouble> {
         let near = match noted {
             Some(noted) => {
-                let stays = column(row, 7)?;
-                column::<Option<i32>>(row, 6)?.map(|marks| NearTerms { marks, stays, noted })
+                let unused = column(row, 7)?;
+                column::<Option<i32>>(row, 6)?.map(|marks| NearTerms { marks, unused, noted })
             }
             None => None,
         };
@@ -228,6 +228,9 @@ impl Store {
 
     /// Takes an object into this node's own memory, no longer than it stays in the database, and not beyond `due`: in how many ms its max age is over soon.
     ///
+    /// A hit in memory does not renew the last-use age in the database. So when half of that is over, the database is asked once more, and that renews it: an object that
+    /// is in use stays there.
+    ///
     /// An object has more marks than keys where another release knows keys of it that this one does not. Then the memory would not hear of them.
     fn keep_near(&self, near: &NearTerms, payload: &[u8], value: &Value, due: Option<f64>) {
         let Some(tier) = &self.local.tier else { return };
@@ -235,7 +238,7 @@ impl Store {
         if usize::try_from(near.marks).ok() != Some(2 + object.secondary.len()) {
             return;
         }
-        let stays = near.stays.into_iter().chain(due).reduce(f64::min);
+        let stays = near.unused.map(|unused| unused / 2.0).into_iter().chain(due).reduce(f64::min);
         let ends = stays.map(|stays| near.noted.at.saturating_add(stays.max(0.0) as u64));
         tier.near.take(object, near.noted, ends);
     }
