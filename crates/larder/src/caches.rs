@@ -532,7 +532,7 @@ impl Caches {
     /// cache.
     ///
     /// Stop taking requests, and let those under way end, before you call this. Later calls are not refused: caches that were opened still
-    /// work, without pruning and metrics; those that follow a feed hear of no change any more, and miss once their deadlines have passed. An invalidation is sent as ever, but if it has to be deferred, nothing waits for it any more
+    /// work, without pruning, metrics and the memory of a tier; those that follow a feed hear of no change any more, and miss once their deadlines have passed. An invalidation is sent as ever, but if it has to be deferred, nothing waits for it any more
     /// unless `shutdown` is called again. No more caches can be opened.
     ///
     /// # Loads, fills, updates
@@ -577,6 +577,7 @@ impl Caches {
             closed.filter_map(|closed| Some((closed.cache.upgrade()?, limit.unwrap_or(closed.patience)))).collect()
         };
         let shutdown = Shutdown::within(&caches).await;
+        shutdown::leave(&caches).await;
         for (cache, _) in &caches {
             cache.publish();
         }

@@ -4,7 +4,8 @@ use crate::cache::Inner;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 /// How often a shutdown looks whether everything has been delivered.
 const LOOK: Duration = Duration::from_millis(5);
@@ -69,6 +70,18 @@ impl fmt::Display for Shutdown {
         }
         Ok(())
     }
+}
+
+/// Gives up what other nodes would wait for, for all caches at once. Waits for each no longer than the limit beside it.
+pub(super) async fn leave(caches: &[(Arc<Inner>, Duration)]) {
+    let mut leaving = JoinSet::new();
+    for (cache, limit) in caches {
+        let (cache, limit) = (cache.clone(), *limit);
+        leaving.spawn(async move {
+            let _ = timeout(limit, cache.connector.leave()).await;
+        });
+    }
+    leaving.join_all().await;
 }
 
 fn undelivered(cache: &Inner) -> u64 {

@@ -29,6 +29,9 @@ use crate::contract::{
     Pruned, Status, Stored, Ticket, Transactions, Value,
 };
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
 
 #[cfg(feature = "redis")]
 mod following;
@@ -69,14 +72,31 @@ pub use options::TieredOptions;
 pub struct Tiered<C> {
     near: Arc<Near>,
     far: C,
-    /// What keeps the memory right. It ends when it is dropped.
-    _keeper: Box<dyn Send + Sync>,
+    keeper: Box<dyn Keeper>,
 }
 
+/// What keeps the memory right. It ends when it is dropped.
+pub(crate) trait Keeper: Send + Sync {
+    /// Ends it before that: nobody reads the memory any more, and no other node waits for this one.
+    fn leave(&self) -> Answer<'_, ()>;
+}
+
+/// Ends the task that lets the memory be read, and the reading.
+pub(crate) async fn end_reading(near: &Near, task: &AbortHandle) {
+    task.abort();
+    // Until it has ended, it may let the memory be read once more.
+    while !task.is_finished() {
+        sleep(LOOK).await;
+    }
+    near.extend(0);
+}
+
+/// How often it is looked whether a task has ended.
+const LOOK: Duration = Duration::from_millis(1);
+
 impl<C> Tiered<C> {
-    /// `keeper`: what keeps the memory right. Dropped with the connector, it lets nobody read the memory any more.
-    pub(crate) fn new(near: Arc<Near>, far: C, keeper: Box<dyn Send + Sync>) -> Self {
-        Self { near, far, _keeper: keeper }
+    pub(crate) fn new(near: Arc<Near>, far: C, keeper: Box<dyn Keeper>) -> Self {
+        Self { near, far, keeper }
     }
 
     /// The part without the memory.
@@ -244,6 +264,10 @@ impl<C: Connector> Connector for Tiered<C> {
 
     fn transactions(&self) -> Transactions<'_> {
         self.far.transactions()
+    }
+
+    fn leave(&self) -> Answer<'_, ()> {
+        self.keeper.leave()
     }
 
     fn status(&self) -> Status {

@@ -154,6 +154,12 @@ pub trait Connector: Send + Sync + 'static {
         Transactions::Unheard
     }
 
+    /// Gives up what other nodes would wait for, since this process is about to end. The connector works on, without what it has in this node's memory only.
+    /// [`Caches::shutdown`](crate::Caches::shutdown) calls this. By default there is nothing to give up.
+    fn leave(&self) -> Answer<'_, ()> {
+        Answer::now(())
+    }
+
     /// How the connector is doing.
     fn status(&self) -> Status;
 

@@ -278,6 +278,10 @@ impl Connector for Fed {
         Transactions::Followed
     }
 
+    fn leave(&self) -> Answer<'_, ()> {
+        self.connector().leave()
+    }
+
     fn status(&self) -> Status {
         let here = self.connector().status();
         let readable = here.readable && self.may_read();

@@ -23,8 +23,8 @@ use crate::connector::near::{Near, Rounds};
 use crate::connector::postgres::PostgresConnector;
 use crate::connector::postgres::marks::Marks;
 use crate::connector::postgres::server::Tier;
-use crate::connector::tiered::Tiered;
-use crate::contract::{KeyRef, OptionError, Schema};
+use crate::connector::tiered::{Keeper, Tiered, end_reading};
+use crate::contract::{Answer, KeyRef, OptionError, Schema};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -130,6 +130,12 @@ struct Follows {
     task: AbortHandle,
     _asks: Asks,
     _feed: Feed,
+}
+
+impl Keeper for Follows {
+    fn leave(&self) -> Answer<'_, ()> {
+        Answer::later(end_reading(&self.near, &self.task))
+    }
 }
 
 impl Drop for Follows {

@@ -3,6 +3,7 @@
 use crate::node::{config, servers, until};
 use larder::connector::memory::MemoryOptions;
 use larder::connector::redis::RedisOptions;
+use larder::connector::redis::inspect::Inspector;
 use larder::connector::tiered::{Consistency, TieredOptions};
 use larder::{Cache, CacheOptions, Caches, CachesBuilder, Delivery, Entry, Stored};
 use larder_testing::server::{Server, ServerOptions};
@@ -138,6 +139,29 @@ async fn a_tier_whose_server_is_away_is_as_a_cache_on_that_server() {
         };
         let (shutdown, ()) = tokio::join!(caches.shutdown(), back);
         assert!(shutdown.is_clean(), "{shutdown}");
+    }
+}
+
+/// A process that ends gives its place up, so no change waits for it. Its caches work on, without their memory.
+#[tokio::test]
+async fn a_shutdown_leaves_the_followers() {
+    for server in servers(ServerOptions::default()).await {
+        let builder = || Caches::builder().redis("main", patient(server.socket())).tiered("near", tier().over("main"));
+        let caches = builder().cache::<Color>(CacheOptions::on("near")).open().await.unwrap();
+        let colors: Cache<Color> = caches.open().unwrap();
+        until("the memory can be read", || colors.status().valid_for_ms.is_some_and(|left| left > 0)).await;
+        colors.set(color("a", "mint")).await;
+        assert!(colors.get(Color::NAME, "a").await.is_some());
+        let inspector = Inspector::open(RedisOptions::new(server.socket())).await.unwrap();
+        let inspected = inspector.cache("color").await.unwrap();
+        let followers = || async { inspected.clock().await.unwrap().unwrap().followers.unwrap().nodes.len() };
+        assert_eq!(followers().await, 1);
+        assert!(caches.shutdown().await.is_clean());
+        assert_eq!(followers().await, 0);
+        assert_eq!(colors.status().valid_for_ms, Some(0));
+        assert!(colors.get(Color::NAME, "a").await.is_some(), "the server has it");
+        assert_eq!(colors.invalidate(Color::NAME, ["a"]).await.unwrap(), Delivery::Applied);
+        assert!(colors.get(Color::NAME, "a").await.is_none());
     }
 }
 

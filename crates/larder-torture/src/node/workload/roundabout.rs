@@ -4,7 +4,7 @@
 //! object's primary key, too, not only the given key. If the loaded state lists the given key, the fence of that key is enough. It is not
 //! enough only in this case:
 //!
-//! 1. A state with a host is committed, then a state without it. The first state is set, as by a slow writer.
+//! 1. A state with a host is committed, then a state without it. The first state fills the cache, as by a slow loader.
 //! 2. A load takes a ticket and reads the second state.
 //! 3. A get by the host shows that the host still leads to the object.
 //! 4. The host is invalidated. From now on no answer may come from a load that began earlier.
@@ -24,12 +24,12 @@ use super::objects::{NOBODY, host_of_its_own};
 use super::reading::{Pace, load};
 use crate::objects::{By, Instance, Key, Kind, State, Subject};
 use crate::protocol::{Call, Led, Outcome, now};
-use larder::{Delivery, Lookup, Stored};
+use larder::{Delivery, Lookup};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// An object stays in the cache for at least this long after it was set, in ns. The ages of instances are longer, even with jitter, and no
+/// An object stays in the cache for at least this long after it was stored, in ns. The ages of instances are longer, even with jitter, and no
 /// instance is refreshed so early.
 const THERE: u64 = 1_000_000_000;
 
@@ -51,23 +51,25 @@ impl Desk {
         let cache = &self.caches.instances;
         let host = host_of_its_own(number, false);
         let (id, host_key) = (Key::id(Kind::Instance, number), Key::host(host));
-        // Both changes come before the set: on a busy machine a change may take longer than `THERE`.
+        let nobody = Key::id(Kind::Instance, NOBODY);
+        let begins_to_load = || async {
+            match cache.lookup(Instance::index(By::Id), nobody).await {
+                Lookup::Miss { ticket, .. } => ticket,
+                Lookup::Hit { .. } => None,
+            }
+        };
+        // Filled by a ticket from before, and not set: a set could come after a truncate that had a later change as its reason, and could not know that.
+        let since = now();
+        let Some(slow) = begins_to_load().await else { return };
         let Some(first) = self.write(number, vec![host]).await else { return };
         let Some(last) = self.write(number, Vec::new()).await else { return };
-        let since = now();
-        let stored = cache.set(Instance::new(&first, since, self.setup.node)).await;
-        let outcome = if stored == Stored::Unavailable { Outcome::Deferred } else { Outcome::Applied };
-        let wish = |call, keys, sequence| Wish { call, kind: Kind::Instance, keys, sequence };
-        self.forgot(wish(Call::Set, first.keys().collect(), first.sequence), since, outcome, None);
+        cache.fill(Instance::new(&first, since, self.setup.node), slow).await;
 
-        let nobody = Key::id(Kind::Instance, NOBODY);
-        let Lookup::Miss { ticket: Some(ticket), .. } = cache.lookup(Instance::index(By::Id), nobody).await else {
-            return;
-        };
+        let Some(ticket) = begins_to_load().await else { return };
         let pace = Pace::instant(rng);
         let Ok(Some(loaded)) = load::<Instance>(self.source.clone(), self.setup.node, id, pace).await else { return };
 
-        // It must be the object that was set, and no other state of it.
+        // It must be the object that was stored, and no other state of it.
         let there = cache.get(Instance::index(By::Host), host_key).await;
         let leads = there.is_some_and(|object| object.body().born == since && object.body().by == self.setup.node);
         let begun = now();
@@ -79,7 +81,8 @@ impl Desk {
         };
         let certain = leads && outcome == Outcome::Applied && now().saturating_sub(since) < THERE;
         let led = certain.then_some(Led { to: id, since });
-        self.forgot(wish(Call::Invalidate, vec![host_key], last.sequence), begun, outcome, led);
+        let (call, kind, keys) = (Call::Invalidate, Kind::Instance, vec![host_key]);
+        self.forgot(Wish { call, kind, keys, sequence: last.sequence }, begun, outcome, led);
         self.get(cache, id, Patience::Endless).await;
         cache.fill(loaded, ticket).await;
         self.get(cache, id, Patience::Endless).await;

@@ -1,13 +1,13 @@
 //! Tiers over a Redis server, and over a cluster.
 
 use super::following::Follower;
-use super::{Tiered, TieredOptions};
+use super::{Keeper, Tiered, TieredOptions, end_reading};
 use crate::connector::memory::MarksOf;
 use crate::connector::near::{Near, Rounds};
 use crate::connector::redis::single::{SingleServer, Tier};
 use crate::connector::redis::{Redis, RedisCluster, RedisConnector};
 use crate::connector::remote::Server;
-use crate::contract::{Following, OptionError, Schema};
+use crate::contract::{Answer, Following, OptionError, Schema};
 use std::sync::Arc;
 use tokio::task::AbortHandle;
 
@@ -61,6 +61,15 @@ struct Follows {
     follower: Arc<Follower>,
     task: AbortHandle,
     server: Server<SingleServer>,
+}
+
+impl Keeper for Follows {
+    fn leave(&self) -> Answer<'_, ()> {
+        Answer::later(async move {
+            end_reading(&self.near, &self.task).await;
+            self.follower.leave().await;
+        })
+    }
 }
 
 impl Drop for Follows {
