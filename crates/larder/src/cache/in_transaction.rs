@@ -18,8 +18,8 @@ impl<E: Entry> Cache<E> {
     /// # When it takes effect
     ///
     /// Before the commit nobody sees a difference, this node neither: gets return the state before the change. After the commit a cache on the
-    /// postgres connector is right at once, on every node. A cache that follows a feed is right within the feed's deadline (1 s by default), on this
-    /// node as on every other one; usually after one poll.
+    /// postgres connector is right at once, on every node. A cache that follows a feed, also one in the database with memory in front, is right within the
+    /// feed's deadline (1 s by default), on this node as on every other one; usually after one poll.
     ///
     /// No load can bring the earlier state back: not one that began before the commit, and not one that read the earlier state while the transaction
     /// was open.
