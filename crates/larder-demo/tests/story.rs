@@ -6,8 +6,15 @@ use larder_testing::postgres::PostgresServer;
 use larder_testing::server::{Server, ServerOptions, required};
 use serde_json::Value;
 use std::process::{Command, Output};
+use std::sync::{PoisonError, RwLock};
+
+/// A story says what was too slow. Those on a database have the machine for themselves: they take most of it, and others start a cluster meanwhile.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 fn demo(arguments: &[&str]) -> Output {
+    let alone = arguments.iter().any(|argument| argument.contains("postgres"));
+    let _alone = alone.then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
+    let _together = (!alone).then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
     let mut command = Command::new(env!("CARGO_BIN_EXE_larder-demo"));
     command.arg("--story").args(arguments).env_remove("RUST_LOG").output().unwrap()
 }
