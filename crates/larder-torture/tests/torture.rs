@@ -315,7 +315,8 @@ fn what_cannot_be_meant_is_told_clearly() {
     refused(&["--connector", "redis-cluster", "--faults", "sentinel"], 2, &["`failover`, `depose`, `isolate`, `move`"]);
     refused(&["--connector", "redis-cluster", "--feed"], 2, &["--feed", "redis-cluster"]);
     refused(&["--tiered", "loose"], 2, &["strict, bounded, wait-only"]);
-    refused(&["--tiered", "strict", "--connector", "postgres"], 2, &["--tiered", "redis-sentinel"]);
+    refused(&["--tiered", "strict", "--connector", "postgres"], 2, &["--tiered", "`bounded`"]);
+    refused(&["--tiered", "strict", "--connector", "memory"], 2, &["--tiered", "redis-sentinel"]);
     refused(&["--connector", "redis", "--without", "ring"], 2, &["`ring`", "fence, ticket"]);
     refused(&["--tls", "--connector", "redis-cluster"], 2, &["--tls", "--connector redis"]);
     refused(&["--faults", "certificate"], 2, &["`certificate`", "--tls"]);
