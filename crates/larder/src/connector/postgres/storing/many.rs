@@ -98,7 +98,10 @@ impl Store {
             }
             rest = after;
         }
-        self.catch_up().await;
+        // Whoever has deferred something forgets everything that is in memory, and need not wait for a poll that may fail as well.
+        if failed.is_none() {
+            self.catch_up().await;
+        }
         sets.into_iter().map(|set| set.stored).collect()
     }
 
