@@ -298,6 +298,8 @@ impl Options {
                 (1, 24)
             }
             Connector::RedisSentinel | Connector::RedisCluster => (12, 24),
+            // Only a fill that is held shows it, and a busy server keeps its rounds from coming to an end.
+            Connector::Postgres if without == Some(Protection::Drain) => (1, 1),
             Connector::Postgres => (6, 6),
         };
         let (tasks, readers) = (self.tasks.unwrap_or(tasks), self.readers.unwrap_or(readers));

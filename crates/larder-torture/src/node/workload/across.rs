@@ -22,7 +22,7 @@ use larder::protection::Protection;
 use larder::{Delivery, Entry as _, Lookup};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a crash is waited for.
 const CRASH: Duration = Duration::from_secs(4);
@@ -75,6 +75,8 @@ impl Desk {
         self.change_own(number).await;
         // Not through the node's proxies: a network that swallows the end of the session would let it hold its lock for ever.
         let (hostile, watch) = (Sql::connect(direct).await?, Sql::connect(direct).await?);
+        // The row of the object goes, and that of its key stays. A sweep that found the former would wait for the fill that writes it.
+        self.end_generations(&watch).await?;
         let host = Key::host(host_of_its_own(number, false));
         hostile
             .run(&format!(
@@ -89,24 +91,38 @@ impl Desk {
             let cache = cache.clone();
             tokio::spawn(async move { cache.fill(loaded, ticket).await })
         };
+        // The transaction of that fill, by what it waits for: other nodes hold fills, too.
+        let holder: u32 = hostile.number("SELECT pg_backend_pid()").await?;
+        let waiting = format!(
+            "SELECT format('pid = %s AND xact_start = %L', pid, xact_start) FROM pg_stat_activity WHERE {holder} = ANY (pg_blocking_pids(pid))"
+        );
         let end = Instant::now() + HELD;
-        let waits =
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%larder.store(%'";
-        while watch.number::<u32>(waits).await? == 0 && Instant::now() < end {
+        let fill = loop {
+            if let Some(fill) = watch.column(&waiting).await?.pop() {
+                break fill;
+            }
+            if filling.is_finished() || Instant::now() > end {
+                // It was refused, or it did not come this far.
+                return Ok(());
+            }
             sleep(Duration::from_millis(2)).await;
-        }
-        self.change_own(number).await;
-        let turned = "SELECT generation FROM larder.clock";
-        let before: u32 = watch.number(turned).await?;
-        let end = Instant::now() + HELD;
-        while watch.number::<u32>(turned).await? < before + 3 && Instant::now() < end {
-            sleep(Duration::from_millis(5)).await;
+        };
+        // It may wait behind the fill: then the lock has to be given back first.
+        let changing = self.change_own(number);
+        tokio::pin!(changing);
+        let changed = timeout(HELD, &mut changing).await.is_ok();
+        if changed {
+            self.end_generations(&watch).await?;
         }
         hostile.run("ROLLBACK").await?;
+        if !changed {
+            changing.await;
+        }
         let _ = filling.await;
         // The caller of the fill may have given up long ago: wait until the fill itself has ended.
+        let is_under_way = format!("SELECT count(*) FROM pg_stat_activity WHERE {fill}");
         let end = Instant::now() + HELD;
-        while watch.number::<u32>(waits).await? > 0 && Instant::now() < end {
+        while watch.number::<u32>(&is_under_way).await? > 0 && Instant::now() < end {
             sleep(Duration::from_millis(2)).await;
         }
         self.wait_while(HELD, || !self.caches.readable()).await;
@@ -114,6 +130,19 @@ impl Desk {
             self.begins(task, "a get after a fill that was held");
             self.get(cache, Key::id(Kind::Instance, number), Patience::Endless).await;
             sleep(Duration::from_millis(30)).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the generations of all tickets that are accepted now, and sweeps their fences, unless a fill keeps them.
+    async fn end_generations(&self, session: &Sql) -> Result<(), SqlError> {
+        let generation = "SELECT generation FROM larder.clock";
+        let before: u32 = session.number(generation).await?;
+        let end = Instant::now() + HELD;
+        while session.number::<u32>(generation).await? < before + 3 && Instant::now() < end && !self.is_ending() {
+            session.run("SELECT larder.turn()").await?;
+            session.run("SELECT larder.sweep(1000)").await?;
+            sleep(Duration::from_millis(5)).await;
         }
         Ok(())
     }
