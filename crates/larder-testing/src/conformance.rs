@@ -43,6 +43,7 @@
 //!             absences: No("nothing is remembered of what does not exist"),
 //!             expired: No("an object is gone when its max age is over"),
 //!             outages: No("the shelf is in this process"),
+//!             at_once: Yes,
 //!         }
 //!     }
 //!

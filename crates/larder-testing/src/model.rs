@@ -24,7 +24,7 @@
 //! # impl Subject for Mine {
 //! #     fn nature(&self) -> Nature {
 //! #         let no = No("each process has objects of its own");
-//! #         Nature { shared: no, exact_time: Yes, bytes: no, evicts: Yes, leases: no, absences: Yes, expired: Yes, outages: no }
+//! #         Nature { shared: no, exact_time: Yes, bytes: no, evicts: Yes, leases: no, absences: Yes, expired: Yes, outages: no, at_once: Yes }
 //! #     }
 //! #     async fn open(&self, _node: usize, schema: Schema) -> Arc<dyn Connector> {
 //! #         Arc::new(Memory::on_clock(schema, MemoryOptions::new(), self.clock.clone()).unwrap())

@@ -76,6 +76,7 @@ impl Subject for Shared {
             absences: Yes,
             expired: Yes,
             outages: Yes,
+            at_once: Yes,
         }
     }
 

@@ -69,6 +69,7 @@ impl Subject for OneNode {
             absences: Yes,
             expired: Yes,
             outages: No("its objects are in this process, and an outage is no reason to miss before the deadline"),
+            at_once: Yes,
         }
     }
 

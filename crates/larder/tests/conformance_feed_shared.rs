@@ -78,6 +78,7 @@ impl<P: Place> Subject for Shared<P> {
             absences: Yes,
             expired: Yes,
             outages: Yes,
+            at_once: Yes,
         }
     }
 

@@ -62,6 +62,7 @@ impl Subject for Private {
             absences: Yes,
             expired: Yes,
             outages: No("the memory connector has no server that could be away"),
+            at_once: Yes,
         }
     }
 

@@ -22,6 +22,7 @@ impl Subject for Off {
             absences: no,
             expired: no,
             outages: no,
+            at_once: Yes,
         }
     }
 

@@ -86,6 +86,7 @@ impl Subject for Shared {
             absences: Yes,
             expired: Yes,
             outages: Yes,
+            at_once: Yes,
         }
     }
 

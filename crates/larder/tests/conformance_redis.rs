@@ -116,6 +116,7 @@ impl Subject for Shared {
             absences: Yes,
             expired: Yes,
             outages: Yes,
+            at_once: Yes,
         }
     }
 

@@ -62,6 +62,7 @@ impl Subject for Tiers {
             absences: Yes,
             expired: Yes,
             outages: Yes,
+            at_once: No("nodes hear of a change one after the other, all of them before it returns"),
         }
     }
 

@@ -73,6 +73,7 @@ impl Subject for Tiers {
             absences: Yes,
             expired: Yes,
             outages: Yes,
+            at_once: No("nodes hear of a change one after the other, as they poll"),
         }
     }
 

@@ -39,6 +39,7 @@ impl Ability {
 ///     absences: Yes,
 ///     expired: Yes,
 ///     outages: No("there is no server that could be away"),
+///     at_once: Yes,
 /// };
 /// # let _ = in_memory;
 /// ```
@@ -67,6 +68,9 @@ pub struct Nature {
     pub expired: Ability,
     /// What stores the objects can be unreachable for a while without losing them, and [`Subject::interrupt`] can make that happen.
     pub outages: Ability,
+    /// A change takes effect on all nodes at one moment, under every key: who has seen it sees nothing older, also before it has returned. Without this
+    /// ability, that is asked only of who begins after the change has returned.
+    pub at_once: Ability,
 }
 
 /// Prints once per process that a case, or the named part of a case, is left out for this subject.

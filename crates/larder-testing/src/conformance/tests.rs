@@ -24,6 +24,7 @@ const PLAIN: Nature = Nature {
     absences: No("nothing is remembered of what does not exist"),
     expired: No("an object is gone when its max age is over"),
     outages: No("the shelf is in this process"),
+    at_once: Yes,
 };
 
 /// The reference, with one flaw or without.
@@ -165,6 +166,7 @@ rejects! {
     rejects_the_first_stored_instead_of_the_last: Shelved, Flaw::KeepsTheFirst, C1;
     rejects_dropped_keys_that_stay: Shelved, Flaw::DroppedKeysStay, C2;
     rejects_a_holder_that_stays: Shelved, Flaw::HolderStays, C2;
+    rejects_a_set_that_takes_effect_twice: Shelved, Flaw::SetsTwice, C2;
     rejects_a_holder_that_loses_one_key_only: Shelved, Flaw::HolderLosesTheKeyOnly, C2;
     rejects_an_invalidation_of_the_asked_key_only: Shelved, Flaw::InvalidatesAskedKeyOnly, C3;
     rejects_an_invalidation_of_the_first_key_only: Shelved, Flaw::InvalidatesFirstKeyOnly, C3;
@@ -227,6 +229,7 @@ const NONE: Nature = Nature {
     absences: No("not tried here"),
     expired: No("not tried here"),
     outages: No("not tried here"),
+    at_once: No("not tried here"),
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -43,6 +43,15 @@ impl<'a, S: Subject> Trial<'a, S> {
         false
     }
 
+    /// Whether who has seen a change may expect to see nothing older, also before the change has returned. If not, this part of the case is left out, which is
+    /// printed.
+    pub(super) fn at_once(&self) -> bool {
+        let Ability::No(reason) = self.subject.nature().at_once else { return true };
+        let part = "that nobody goes back during a change";
+        nature::leave_out::<S>(self.history.0.promise, self.history.0.case, Some(part), reason);
+        false
+    }
+
     /// Goes on in a cache that has not been used yet.
     pub(super) fn next_cache(&mut self) {
         self.cache.push('n');

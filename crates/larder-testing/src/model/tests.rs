@@ -88,6 +88,7 @@ impl Subject for Nowhere {
             absences: no,
             expired: no,
             outages: no,
+            at_once: Yes,
         }
     }
 

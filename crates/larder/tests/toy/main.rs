@@ -78,6 +78,7 @@ impl Subject for Shared {
             absences: No("the toy server remembers nothing of what does not exist"),
             expired: No("the toy server removes an object when its max age is over"),
             outages: Yes,
+            at_once: Yes,
         }
     }
 

@@ -20,6 +20,7 @@ pub(crate) enum Flaw {
     DroppedKeysStay,
     HolderStays,
     HolderLosesTheKeyOnly,
+    SetsTwice,
     InvalidatesAskedKeyOnly,
     InvalidatesFirstKeyOnly,
     RemembersWhatItGot,
@@ -397,6 +398,17 @@ impl Connector for Flawed {
 
     fn put(&self, object: Object, ticket: Option<Ticket>) -> Answer<'_, Stored> {
         self.changes();
+        if self.has(Flaw::SetsTwice) {
+            return Answer::later(async move {
+                let before = self.objects();
+                let stored = self.put_now(object, ticket);
+                yield_now().await;
+                let after = self.inner.store(|store, _| std::mem::replace(&mut store.objects, before));
+                yield_now().await;
+                self.inner.store(|store, _| store.objects = after);
+                stored
+            });
+        }
         if !self.has(Flaw::PutsByHalves) {
             return Answer::now(self.put_now(object, ticket));
         }

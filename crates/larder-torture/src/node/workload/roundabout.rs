@@ -59,8 +59,9 @@ impl Desk {
             }
         };
         // Filled by a ticket from before, and not set: a set could come after a truncate that had a later change as its reason, and could not know that.
-        let since = now();
         let Some(slow) = begins_to_load().await else { return };
+        // After the ticket, as in every load: whatever has touched the object before this time must keep the fill out.
+        let since = now();
         let Some(first) = self.write(number, vec![host]).await else { return };
         let Some(last) = self.write(number, Vec::new()).await else { return };
         cache.fill(Instance::new(&first, since, self.setup.node), slow).await;
