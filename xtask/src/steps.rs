@@ -53,7 +53,7 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
     }
     // The size of an idle process must be measured in a release build, which is what users run.
     run.step("release build", |tests| {
-        let mut command = cargo(["test", "--release", "--package", "larder", "--test", "idle"]);
+        let mut command = cargo(["test", "--release", "--package", "larder-idle"]);
         succeed_and_count(command.arg("--").args(arguments), tests)
     });
 }

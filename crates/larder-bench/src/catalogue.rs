@@ -3,8 +3,9 @@
 use crate::chart::Plot;
 use crate::measure::{Group, Row};
 use crate::{
-    allocations, breaker, cold_key, hung, latency, memory, postgres_feed, postgres_get, postgres_size, postgres_store,
-    postgres_trigger, redis_client, redis_get, redis_instructions, redis_many, redis_store, scale, tiers,
+    allocations, breaker, cluster, cold_key, hung, latency, memory, postgres_feed, postgres_get, postgres_size,
+    postgres_store, postgres_trigger, redis_client, redis_get, redis_instructions, redis_many, redis_store, scale,
+    tiers,
 };
 use larder_testing::postgres::{self, PostgresBinaries};
 use larder_testing::server::{self, ServerBinary};
@@ -217,11 +218,21 @@ pub(crate) fn sections(servers: &Servers) -> Vec<Section> {
             plots: vec![scale::memory_objects()],
         },
         Section {
+            title: "Cluster",
+            meaning: "What an operation costs the primary of its cache, compared with the same on one server, and a get with a plain GET of the same bytes in the \
+                      cluster. And how many gets three caches carry that are on three primaries, compared with one: for a second of processor time of \
+                      each server that takes part, since a machine with two processors cannot let three servers work at once.",
+            groups: each(cluster::costs).into_iter().chain(each(cluster::primaries)).collect(),
+            waiting: Vec::new(),
+            plots: Vec::new(),
+        },
+        Section {
             title: "Tiers",
             meaning: "Memory of each node in front of Redis. A *hit* through the whole of larder, compared with the memory connector alone: the price is one look at \
                       the precise clock. And how long an invalidation takes until it is *applied*, at the median, compared with one on a server \
-                      that no node follows. *Strict* waits until ten other nodes, all in this process and on this machine, have acknowledged it.",
-            groups: each(tiers::hit).into_iter().chain(each(tiers::change)).collect(),
+                      that no node follows. *Strict* waits until ten other nodes, all in this process and on this machine, have acknowledged it. *Killed*: how long an invalidation takes where a \
+                      node has just gone without a word, compared with the validity and 50 ms.",
+            groups: each(tiers::hit).into_iter().chain(each(tiers::change)).chain(each(tiers::killed)).collect(),
             waiting: Vec::new(),
             plots: Vec::new(),
         },

@@ -9,6 +9,7 @@ mod breaker;
 mod catalogue;
 mod chart;
 mod clients;
+mod cluster;
 mod cold_key;
 mod hung;
 mod latency;

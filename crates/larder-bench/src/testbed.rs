@@ -133,11 +133,7 @@ impl Testbed {
 
     /// The settings for larder on this server. Nothing is shed, even with more tasks than larder lets through by default.
     pub(crate) fn settings(&self) -> Result<RedisOptions, String> {
-        let config = reached(&self.server, self.tls.as_ref())?;
-        let mut config = config.prefix(PREFIX).operation_timeout(PATIENCE).max_in_flight(4096);
-        config.breaker.slow_call = Duration::ZERO;
-        config.breaker.ramp = Duration::ZERO;
-        Ok(config)
+        Ok(unhurried(reached(&self.server, self.tls.as_ref())?.prefix(PREFIX)))
     }
 
     /// A cache with a connection of its own, ready to be read.
@@ -420,6 +416,14 @@ pub(crate) async fn invalidate(
     Ok(numbers.len())
 }
 
+/// These options, with time-outs that never fire, and nothing that is shed.
+pub(crate) fn unhurried(options: RedisOptions) -> RedisOptions {
+    let mut options = options.operation_timeout(PATIENCE).max_in_flight(4096);
+    options.breaker.slow_call = Duration::ZERO;
+    options.breaker.ramp = Duration::ZERO;
+    options
+}
+
 fn address(port: u16) -> Address {
     Address::Tcp { host: "127.0.0.1".into(), port }
 }
@@ -459,7 +463,7 @@ fn reached(server: &Server, tls: Option<&Tls>) -> Result<RedisOptions, String> {
 
 /// A connection that the server cannot tell from larder's: the same protocol, the same socket (TCP_NODELAY, TLS by rustls), and a write queue
 /// that sends as many commands at once.
-async fn bare(options: &RedisOptions) -> Result<MultiplexedConnection, String> {
+pub(crate) async fn bare(options: &RedisOptions) -> Result<MultiplexedConnection, String> {
     let (socket, _) = dial(options).await.map_err(text)?;
     let options = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE)).set_pipeline_buffer_size(1024);
     let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);

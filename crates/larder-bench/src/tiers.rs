@@ -1,11 +1,12 @@
 //! Memory of each node in front of Redis: what a hit costs beside the memory connector alone, and how long a change waits for ten other nodes.
 
+use crate::clients::Clients;
 use crate::hung::{now, quantile};
 use crate::measure::{Bar, Comparison, Contestant, Group};
 use crate::sample::{Sample, Shape, id};
 use crate::testbed::{Testbed, text};
 use larder::connector::memory::{Memory, MemoryOptions};
-use larder::connector::redis::{Redis, RedisConnector};
+use larder::connector::redis::{Redis, RedisConnector, RedisOptions};
 use larder::connector::tiered::{Consistency, Tiered, TieredOptions};
 use larder::{Cache, Delivery, Schema, Stored};
 use larder_testing::server::ServerBinary;
@@ -32,21 +33,25 @@ struct Node {
 
 impl Node {
     fn on(bed: &Testbed, consistency: Consistency) -> Result<Self, String> {
-        let settings = bed.settings()?;
-        bed.run(async {
-            let options =
-                TieredOptions::new().validity(VALIDITY).consistency(consistency).max_objects(2 * u64::from(OBJECTS));
-            let tiered = Arc::new(Redis::open(settings).map_err(text)?.tiered(schema(), &options).map_err(text)?);
-            let cache = Cache::new(tiered.clone(), schema()).map_err(text)?;
-            let begun = Instant::now();
-            while !cache.status().readable || tiered.valid_for_ms() == 0 {
-                if begun.elapsed() > Duration::from_secs(60) {
-                    return Err("a node does not follow".to_owned());
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
+        let options = TieredOptions::new().validity(VALIDITY).consistency(consistency);
+        Self::with(bed, &options.max_objects(2 * u64::from(OBJECTS)))
+    }
+
+    fn with(bed: &Testbed, options: &TieredOptions) -> Result<Self, String> {
+        bed.run(Self::opened(bed.settings()?, options))
+    }
+
+    async fn opened(settings: RedisOptions, options: &TieredOptions) -> Result<Self, String> {
+        let tiered = Arc::new(Redis::open(settings).map_err(text)?.tiered(schema(), options).map_err(text)?);
+        let cache = Cache::new(tiered.clone(), schema()).map_err(text)?;
+        let begun = Instant::now();
+        while !cache.status().readable || tiered.valid_for_ms() == 0 {
+            if begun.elapsed() > Duration::from_secs(60) {
+                return Err("a node does not follow".to_owned());
             }
-            Ok(Self { cache, tiered })
-        })
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(Self { cache, tiered })
     }
 }
 
@@ -150,6 +155,41 @@ pub(crate) fn change(binary: &ServerBinary, suffix: &str) -> Group {
             let cache = bed.cache_on(&cache, crate::testbed::Opening::plain())?;
             all.push(Contestant::new(plain, "ms", move || invalidations(&bed, &cache, count)));
             Ok(all)
+        }),
+        varies: true,
+    }
+}
+
+/// The validity where a follower is killed.
+const SHORT: Duration = Duration::from_millis(500);
+
+/// How long the first invalidation takes after a node has gone without a word, compared with what it may take.
+pub(crate) fn killed(binary: &ServerBinary, suffix: &str) -> Group {
+    let (ours, limit) = ("the first invalidation after it", "the validity, and 50 ms");
+    let rows = vec![Comparison::new(format!("tier-killed/{suffix}"), ours, limit, Bar::Most(1.0))];
+    let binary = binary.clone();
+    Group {
+        name: format!("a node that is killed, {suffix}"),
+        rows,
+        contestants: Box::new(move |_| {
+            let bed = Testbed::start(&binary, 1)?;
+            let options = TieredOptions::new().validity(SHORT);
+            let writer = Node::with(&bed, &options)?;
+            let waits = Contestant::new(ours, "ms", move || {
+                let clients = Clients::start(1)?;
+                let node = clients.run(Node::opened(bed.settings()?, &options))?;
+                // Its tasks end where they are, and nobody takes it out of the table.
+                drop(clients);
+                drop(node);
+                let mut first = 0.0_f64;
+                // It may have followed at the last moment, or much earlier: the longest of a few is the one that waited.
+                for _ in 0..3 {
+                    first = first.max(invalidations(&bed, &writer.cache, 1)?);
+                }
+                Ok(first)
+            });
+            let may = (SHORT + Duration::from_millis(50)).as_secs_f64() * 1e3;
+            Ok(vec![waits, Contestant::new(limit, "ms", move || Ok(may))])
         }),
         varies: true,
     }

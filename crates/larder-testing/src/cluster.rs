@@ -182,7 +182,8 @@ impl Cluster {
         for node in self.nodes.iter().filter(|node| node.pid().is_some()) {
             while !holds(node).await {
                 if Instant::now() > deadline {
-                    return Err(ServerError::Machine { what, error: Error::from(ErrorKind::TimedOut) });
+                    let error = Error::new(ErrorKind::TimedOut, state(node).await);
+                    return Err(ServerError::Machine { what, error });
                 }
                 sleep(Duration::from_millis(20)).await;
             }
@@ -427,4 +428,17 @@ fn contains(reply: &Reply, text: &str) -> bool {
 fn is_within(range: &str, slot: u16) -> bool {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     matches!((first.parse::<u16>(), last.parse::<u16>()), (Ok(first), Ok(last)) if (first..=last).contains(&slot))
+}
+
+/// What a node says of itself and of the others, for people.
+async fn state(node: &Server) -> String {
+    let mut told = format!("timed out; node {} says:", port(node));
+    for command in [&["CLUSTER", "INFO"][..], &["CLUSTER", "NODES"], &["INFO", "replication"]] {
+        match node.command(command).await {
+            Ok(Reply::Bulk(text)) => told += &format!("\n{}", String::from_utf8_lossy(&text).trim_end()),
+            Ok(other) => told += &format!("\n{other:?}"),
+            Err(error) => told += &format!("\n{error}"),
+        }
+    }
+    told
 }

@@ -26,9 +26,9 @@ pub(crate) async fn find(server: &Server) -> Result<Vec<String>, Failed> {
             found.push(format!("a key that is none of larder's: {shown}"));
             continue;
         };
-        let lives = lifetime(&mut connection, key).await?;
+        let Some(lives) = lifetime(&mut connection, key).await? else { continue };
         // The clock, the place in the feed and the names of the indexes stay.
-        if lives.is_some() || matches!(what, b'c' | b'p' | b'n') {
+        if lives || matches!(what, b'c' | b'p' | b'n') {
             continue;
         }
         match (kind, what) {
@@ -103,10 +103,14 @@ fn known(key: &[u8]) -> Option<(Kind, u8)> {
     })
 }
 
-/// The time until a key expires, in milliseconds. `None`: it does not expire.
-async fn lifetime(connection: &mut Connection, key: &[u8]) -> Result<Option<i64>, Failed> {
-    let left = connection.command(&[b"PTTL", key]).await?.int();
-    Ok(left.filter(|left| *left != -1))
+/// Whether a key ends by itself. `None`: this node of a cluster does not serve it. A replica that was promoted before it had heard that a slot moved away keeps
+/// the keys of the slot; nobody finds them there, and a cache whose slot comes back is cleared.
+async fn lifetime(connection: &mut Connection, key: &[u8]) -> Result<Option<bool>, Failed> {
+    match connection.command(&[b"PTTL", key]).await? {
+        Reply::Int(left) => Ok(Some(left != -1)),
+        Reply::Error(line) if line.starts_with("MOVED ") => Ok(None),
+        other => Err(Failed::Words(format!("PTTL was answered by {other:?}"))),
+    }
 }
 
 /// Whether an index key leads to a stored object.

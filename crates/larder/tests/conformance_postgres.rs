@@ -13,6 +13,7 @@ use larder_testing::pgbouncer::PgBouncer;
 use larder_testing::postgres::{PostgresServer, required};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::OnceCell;
 
 larder_testing::conformance! { each Shared::on_each_version().await }
 
@@ -39,6 +40,8 @@ struct Shared {
     nodes: [Postgres; 2],
     /// Stands between the nodes and the server.
     pooler: Option<PgBouncer>,
+    /// Opened when something is to be damaged.
+    session: OnceCell<tokio_postgres::Client>,
     server: PostgresServer,
 }
 
@@ -65,13 +68,9 @@ impl Shared {
                 Postgres::open(options).unwrap()
             };
             let nodes = [node(), node()];
-            all.push(Self { nodes, pooler, server });
+            all.push(Self { nodes, pooler, session: OnceCell::new(), server });
         }
         all
-    }
-
-    fn sql(&self, sql: &str) -> String {
-        self.server.psql(sql).unwrap()
     }
 }
 
@@ -128,26 +127,23 @@ impl Subject for Shared {
     }
 
     async fn rewrite(&self, cache: &str, edit: &mut (dyn FnMut(&mut Vec<u8>) + Send)) {
-        let of_cache = format!("marks[1] = larder.mark('{cache}', '', '')");
-        let rows =
-            self.sql(&format!("SELECT mark, shape, encode(payload, 'hex') FROM larder.objects WHERE {of_cache}"));
-        for row in rows.lines() {
-            let mut columns = row.split('|');
-            let mut column = || columns.next().unwrap();
-            let (mark, shape, payload) = (column(), column(), column());
-            let before: Vec<u8> = payload
-                .as_bytes()
-                .chunks(2)
-                .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap())
-                .collect();
+        let session = self.session.get_or_init(|| session(self.server.dsn())).await;
+        let rows = "SELECT mark, shape, payload FROM larder.objects WHERE marks[1] = larder.mark($1, '', '')";
+        for row in session.query(rows, &[&cache]).await.unwrap() {
+            let (mark, shape, before): (i64, i64, Vec<u8>) = (row.get(0), row.get(1), row.get(2));
             let mut bytes = before.clone();
             edit(&mut bytes);
             if bytes != before {
-                let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                self.sql(&format!(
-                    "UPDATE larder.objects SET payload = decode('{hex}', 'hex') WHERE mark = {mark} AND shape = {shape}"
-                ));
+                let update = "UPDATE larder.objects SET payload = $1 WHERE mark = $2 AND shape = $3";
+                session.execute(update, &[&bytes, &mark, &shape]).await.unwrap();
             }
         }
     }
+}
+
+/// A session that damages what is stored.
+async fn session(dsn: String) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(&dsn, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }

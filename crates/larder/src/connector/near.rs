@@ -52,17 +52,21 @@ impl Near {
     /// The object of this key, if it is here and may be read now.
     #[inline]
     pub(crate) fn get(&self, key: KeyRef<'_>) -> Option<Value> {
-        if self.is_valid() { self.memory.find(key).ok() } else { None }
+        let now = self.clock.now();
+        if self.is_valid_at(now) { self.memory.find_at(key, now).ok() } else { None }
     }
 
-    /// Whether anything may be read now. By the precise clock: nobody knows how far the coarse one lags.
+    /// Whether anything may be read now.
     #[inline]
     pub(crate) fn is_valid(&self) -> bool {
+        self.is_valid_at(self.clock.now())
+    }
+
+    /// By the precise clock: nobody knows how far the coarse one lags.
+    #[inline]
+    fn is_valid_at(&self, now: u64) -> bool {
         let until = self.until.load(Ordering::Acquire);
-        if !holds(Protection::Validity) {
-            return until > 0;
-        }
-        self.clock.now() < until
+        now < until || (!holds(Protection::Validity) && until > 0)
     }
 
     /// Lets it be read until then. Call this only after everything was forgotten that was touched.

@@ -25,6 +25,39 @@ const USED: u32 = 3;
 /// Uses are counted up to this. That is enough to tell an object that is used from one that was used once.
 pub(super) const MAX_USES: u64 = 3;
 
+/// What time it is for a reader.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Time<'a> {
+    /// By this clock, which is read as precisely as the question needs.
+    By(&'a Clock),
+    /// The reader has read the precise clock: in ms.
+    At(u64),
+}
+
+impl Time<'_> {
+    /// How much later a use must be than the one that is stored, to be stored itself, in ms. The coarse clock stands still for some milliseconds anyway; the
+    /// precise one would have nearly every reader write.
+    #[inline]
+    fn grain(self) -> u64 {
+        match self {
+            Self::By(_) => 1,
+            Self::At(_) => 8,
+        }
+    }
+
+    /// A time that is on the same side of `end` as the present, and not later than the present.
+    #[inline]
+    fn beside(self, end: u64) -> u64 {
+        match self {
+            Self::At(now) => now,
+            Self::By(clock) => {
+                let coarse = clock.coarse();
+                if coarse.saturating_add(Clock::COARSE_LAG) < end { coarse } else { clock.now() }
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Block {
     /// The number of this block among all blocks.
@@ -58,7 +91,7 @@ impl Pulse {
 
     /// Whether the object may be served now. If it may, this counts as a use.
     #[inline]
-    pub(super) fn serve(&self, deadline: u64, ages: Ages, clock: &Clock) -> Result<(), Miss> {
+    pub(super) fn serve(&self, deadline: u64, ages: Ages, time: Time<'_>) -> Result<(), Miss> {
         let word = self.0.load(Ordering::Acquire);
         if word & LIVE == 0 {
             return Err(Miss::Absent);
@@ -66,20 +99,17 @@ impl Pulse {
         let mut used = word >> USED;
         if !ages.none() {
             let end = deadline.min(used.saturating_add(ages.last_use));
-            let mut now = clock.coarse();
-            if now.saturating_add(Clock::COARSE_LAG) >= end {
-                now = clock.now();
-                if now >= end {
-                    return Err(Miss::Expired);
-                }
+            let now = time.beside(end);
+            if now >= end {
+                return Err(Miss::Expired);
             }
-            if ages.counts_uses() {
-                used = used.max(now);
+            if ages.counts_uses() && now >= used.saturating_add(time.grain()) {
+                used = now;
             }
         }
         let uses = if word & USES == USES { word & USES } else { (word & USES) + USE };
         let next = (used << USED) | uses | LIVE;
-        // The word is written once a millisecond at most, so that readers on other cores keep their copy of it. If another thread has
+        // The word is written once in a while at most, so that readers on other cores keep their copy of it. If another thread has
         // changed the word meanwhile, that thread has counted a use or ended the object, and its change stays.
         if next != word {
             let _ = self.0.compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed);

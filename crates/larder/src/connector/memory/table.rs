@@ -11,7 +11,7 @@
 //! value's drop may do anything.
 
 use super::ages::Ages;
-use super::pulse::{BLOCK, Block};
+use super::pulse::{BLOCK, Block, Time};
 use crate::clock::Clock;
 use crate::contract::{KeyRef, Miss, Value};
 use crate::sync::{RandomState, RwLock};
@@ -171,12 +171,12 @@ impl Table {
 
     /// The value that a reader finds under this key, if it may be served.
     #[inline]
-    pub(super) fn read(&self, key: KeyRef<'_>, ages: Ages, clock: &Clock) -> Result<Value, Miss> {
+    pub(super) fn read(&self, key: KeyRef<'_>, ages: Ages, time: Time<'_>) -> Result<Value, Miss> {
         let hash = self.hash(key);
         let table = self.shard(hash, key.index).ok_or(Miss::Absent)?.0.read();
         let place =
             table.find(hash, |place| place.key() == key).filter(|place| !place.deleted()).ok_or(Miss::Absent)?;
-        place.block.pulse(place.pulse()).serve(place.deadline, ages, clock)?;
+        place.block.pulse(place.pulse()).serve(place.deadline, ages, time)?;
         Ok(place.value.clone())
     }
 
