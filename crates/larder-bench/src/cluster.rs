@@ -291,7 +291,8 @@ pub(crate) fn primaries(binary: &ServerBinary, suffix: &str) -> Group {
                 Contestant::new(name, "k/s", move || {
                     let of = |task: usize| &caches[task % caches.len()];
                     let work = |task| get(of(task).cache.clone(), Sample::HOST, asked.clone(), each);
-                    let rates = bed.rates(TASKS, |task| of(task).primary, work)?;
+                    // As many callers for each cache: fewer would have the servers read fewer commands at once.
+                    let rates = bed.rates(TASKS * caches.len(), |task| of(task).primary, work)?;
                     let asked = caches.iter().filter_map(|placed| rates.get(placed.primary));
                     Ok(asked.sum::<f64>() / 1e3)
                 })
