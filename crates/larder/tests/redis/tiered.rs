@@ -219,6 +219,35 @@ async fn a_follower_that_is_cut_off_is_waited_for_once() {
     }
 }
 
+/// The table of followers is lost with everything else. Whoever finds none must not take that for nobody: a memory that does not hear of it is valid for a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_has_lost_everything_has_lost_the_followers() {
+    for server in servers(ServerOptions::default()).await {
+        let proxy = Proxy::start(&server).await.unwrap();
+        let reader = TierNode::on(proxy.socket(), LONG).await;
+        let plain = Node::on(&server).await;
+        plain.readable().await;
+        for truncates in [true, false] {
+            plain.set("1", &["a"], "old").await;
+            reader.has("a").await;
+            proxy.set_both(Fault::Hold);
+            server.flushall().await.unwrap();
+            let changed = match truncates {
+                true => plain.cache.truncate().await,
+                false => plain.cache.invalidate(Instance::HOST, ["a"]).await,
+            };
+            // It is deferred where the loss is noticed, and applied when the cache was recovered.
+            if changed.unwrap() == Delivery::Deferred {
+                until("the change is applied", || plain.cache.status().journal == 0).await;
+            }
+            assert!(reader.here("a").is_none(), "{}: its memory is valid no more", server.binary());
+            proxy.set_both(Fault::Pass);
+            reader.follows().await;
+            plain.readable().await;
+        }
+    }
+}
+
 /// FusionCache, BentoCache: what was invalidated while the channel was away stayed in memory after it had come back. Here a memory is read only after the node
 /// has asked what was touched, however it was cut off.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@ use super::journal::{Deferred, Journal};
 use super::link::Channel;
 use super::server_kind::{Clearing, ServerKind};
 use super::trouble::Trouble;
+use super::trust::LOST;
 use crate::contract::{Answer, Delivery, Error, Fill, KeyBuf, KeyRef, Object, Stored, Ticket};
 use crate::protection::{Protection, holds};
 use crate::telemetry::Ended;
@@ -167,9 +168,8 @@ impl<P: ServerKind> RemoteCache<P> {
                     answered.push(batch);
                 }
                 Ok(None) => {
-                    let lost = "the server has lost the clock";
-                    self.lost(lost);
-                    batch.deferred(lost);
+                    self.lost(LOST);
+                    batch.deferred(LOST);
                     all = Delivery::Deferred;
                 }
                 Err(trouble) => {
@@ -198,6 +198,11 @@ impl<P: ServerKind> RemoteCache<P> {
             self.trust.registered(if clock.registered && clock.settled { clock.epoch } else { 0 });
         }
         let confirmed = match cleared {
+            Ok(Some(clock)) if clock.epoch == 0 => {
+                self.lost(LOST);
+                undelivered.deferred(LOST);
+                return Delivery::Deferred;
+            }
             Ok(clock) => self.link.confirm(connection).await.map(|()| clock),
             Err(trouble) => Err(trouble),
         };

@@ -10,6 +10,7 @@ use super::journal::Deferred;
 use super::link::{Channel, Live};
 use super::server_kind::{Clearing, Clocked, ServerKind};
 use super::trouble::Trouble;
+use super::trust::LOST;
 use crate::contract::{KeyBuf, Ticket};
 use crate::protection::{Protection, holds};
 use tokio::sync::Semaphore;
@@ -103,6 +104,9 @@ impl<P: ServerKind> Recovery<'_, P> {
                 let _lane = self.lanes.clearing.acquire().await;
                 let cleared = protocol.clear(&self.channel, &cache.local, live.history, Clearing::Truncate).await?;
                 clock = cleared.unwrap_or(clock);
+                if clock.epoch == 0 {
+                    return Err(self.lost());
+                }
             } else {
                 let _lane = self.lanes.replaying.acquire().await;
                 self.replay(&waiting.keys).await?;
@@ -161,11 +165,18 @@ impl<P: ServerKind> Recovery<'_, P> {
                     true
                 }
             };
-            let doubted = Clearing::Doubted { epoch: clock.epoch, anew };
+            let seen = newest.map_or(0, |newest| newest.epoch);
+            let doubted = Clearing::Doubted { epoch: clock.epoch, anew, seen };
             if let Some(cleared) = cache.link.kind().clear(&self.channel, &cache.local, history, doubted).await? {
                 return Ok(cleared);
             }
         }
+    }
+
+    /// The clock is not there any more. Another recovery begins.
+    fn lost(&self) -> Trouble {
+        self.cache.lost(LOST);
+        Trouble::Unavailable
     }
 
     /// Sends the entries of a journal in full batches, several batches in one round trip.
@@ -177,10 +188,7 @@ impl<P: ServerKind> Recovery<'_, P> {
             for answer in answers {
                 match answer? {
                     Some(at) => cache.saw(at),
-                    None => {
-                        cache.lost("the server has lost the clock");
-                        return Err(Trouble::Unavailable);
-                    }
+                    None => return Err(self.lost()),
                 }
             }
         }

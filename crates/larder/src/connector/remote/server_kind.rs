@@ -53,6 +53,9 @@ pub trait ServerKind: Sized + Send + Sync + 'static {
     /// Removes everything that was stored in the cache before now, under a new epoch, and returns the clock after that. `history` is the
     /// history of this connection. From then on, the clock must say that it belongs to that history.
     ///
+    /// A [truncate](Clearing::Truncate) that finds no clock, or one of another history, may do nothing and answer a clock of the epoch 0: then the cache is recovered
+    /// first.
+    ///
     /// `None`: nothing was removed, because what was [doubted](Clearing::Doubted) is gone already. A clearing that is dropped half-way must
     /// leave a clock that is not [`settled`](Clocked::settled).
     fn clear(
@@ -128,7 +131,7 @@ impl<C> std::fmt::Debug for Connected<C> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Clearing {
-    /// A caller asked for it: everything is removed, whatever the clock says.
+    /// A caller asked for it: everything is removed, however new it is.
     Truncate,
     /// What is stored under a clock of this epoch is doubted. If the clock has another epoch by now, and is settled, another node has cleared
     /// the cache since. A second clearing would only remove what was stored after the first one. It is not needed, but allowed.
@@ -137,6 +140,8 @@ pub enum Clearing {
         epoch: u64,
         /// Whether the list of schemas begins anew, because it is full.
         anew: bool,
+        /// The newest epoch that this node has seen before; 0: none. A server that has lost its data does not say how nodes have followed the cache.
+        seen: u64,
     },
 }
 

@@ -189,6 +189,9 @@ impl<P: ServerKind> RemoteCache<P> {
     }
 }
 
+/// Why a cache is doubted whose clock is not there any more.
+pub(crate) const LOST: &str = "the server has lost the clock";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -72,17 +72,27 @@ impl InspectedCache {
     /// A truncate that has begun refuses all loads that began before. If it is dropped half-way, a service finds it unfinished and
     /// finishes it. An object is served until it is removed.
     pub async fn truncate(&self, mut progress: impl FnMut(Progress)) -> Result<(), InspectError> {
-        match self.clock().await {
-            Err(InspectError::DamagedClock { .. }) => {
-                self.server.call(redis::cmd("UNLINK").arg(self.layout.clock())).await?;
-            }
-            clock => drop(clock?),
-        }
         let history = self.server.history();
-        let removed = |removed| progress(Progress { found: removed, removed, primary: None });
-        let cleared =
-            clearing::clear(&self.server.caller(), &self.layout, history, Clearing::Truncate, None, removed).await;
-        let clock = cleared.map_err(|trouble| self.server.error(&trouble))?;
+        let clock = loop {
+            let clearing = match self.clock().await {
+                Err(InspectError::DamagedClock { .. }) => {
+                    self.server.call(redis::cmd("UNLINK").arg(self.layout.clock())).await?;
+                    Clearing::Doubted { epoch: 0, anew: false, seen: 0 }
+                }
+                clock => match clock? {
+                    Some(clock) if clock.of_this_history != Some(false) => Clearing::Truncate,
+                    // As a service that connects would find it.
+                    found => Clearing::Doubted { epoch: found.map_or(0, |clock| clock.epoch), anew: false, seen: 0 },
+                },
+            };
+            let removed = |removed| progress(Progress { found: removed, removed, primary: None });
+            let cleared = clearing::clear(&self.server.caller(), &self.layout, history, clearing, None, removed).await;
+            match cleared.map_err(|trouble| self.server.error(&trouble))? {
+                // The server has lost the clock meanwhile.
+                Some(clock) if clock.epoch == 0 => {}
+                clock => break clock,
+            }
+        };
         self.server.confirm().await?;
         // Nodes may keep the cache in their own memory.
         sleep(Following::wait_after(clock.map_or(0, |clock| clock.epoch))).await;

@@ -2,8 +2,8 @@
 -- Makes, renews, settles and reads the clock of one cache, and registers the schema of the caller.
 --
 -- KEYS  1 clock
--- ARGV  1 'register' | 'renew' | 'recover' | 'renumber' | 'settle'. recover is renew, unless another node has cleared the cache since;
---         renumber is recover, and begins the list of schemas anew
+-- ARGV  1 'register' | 'renew' | 'recover' | 'renumber' | 'settle'. renew is for a clock that the caller has proven, of this history. recover also
+--         makes a clock, and is nothing if another node has cleared the cache since; renumber is recover, and begins the list of schemas anew
 --       2 schema: 16 hex digits
 --       3 renew, recover, renumber: the new epoch; settle: the epoch that was cleared
 --       4 recover, renumber: the epoch that was found before; settle: the history of the server that the clock now belongs to
@@ -11,7 +11,7 @@
 --       6 the key for these names (index_names.rs), without the schema at its end; not among KEYS, so that a user who may not use it may still
 --         use the clock
 --       7 renew, recover, renumber: the history of the server; 0 if it is not known
--- Reply {epoch, sequence, state, history, registered}; all 0 if there is no clock
+-- Reply {epoch, sequence, state, history, registered}; all 0 if there is no clock, and for renew if it is of another history
 -- Cost  four to eight commands, renumber up to 24; run at connect, at truncate and after a loss, never per lookup
 --
 -- The clock is one string, so that the server cannot lose a part of it:
@@ -27,6 +27,12 @@ local history = ARGV[7]
 if (action == 'recover' or action == 'renumber') and head[2] == 1 and head[1] ~= tonumber(ARGV[4]) then
   action = 'register'
 end
+
+-- The server has lost the clock since it was proven, or has other data. Nodes that keep the cache in their own memory may be missing in the table of followers
+-- then, so only a recovery may go on, which waits for them (single/clearing.rs).
+if action == 'renew' and (head[1] == 0 or history ~= '0' and head[3] ~= tonumber(history)) then -- protection: settle-wait
+  return {0, 0, 0, 0, 0} -- protection: settle-wait
+end -- protection: settle-wait
 
 if action == 'renumber' and head[1] ~= 0 then
   -- State 3, lost: until everything is removed there are objects of releases that are not listed.

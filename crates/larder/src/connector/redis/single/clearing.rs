@@ -49,7 +49,7 @@ pub(crate) async fn register(caller: &impl Caller, layout: &Layout) -> Result<Cl
 }
 
 /// Removes everything in the cache that was stored before now, and returns the clock after that. `None`: another node has done so
-/// already. Calls `removed` now and then with the number of keys that were removed so far.
+/// already. Without a clock (epoch 0), a truncate has done nothing. Calls `removed` now and then with the number of keys that were removed so far.
 pub(crate) async fn clear(
     caller: &impl Caller,
     layout: &Layout,
@@ -60,19 +60,24 @@ pub(crate) async fn clear(
 ) -> Result<Option<Clocked>, Trouble> {
     let (action, doubted) = match clearing {
         Clearing::Truncate => ("renew", 0),
-        Clearing::Doubted { epoch, anew: false } => ("recover", epoch),
-        Clearing::Doubted { epoch, anew: true } => ("renumber", epoch),
+        Clearing::Doubted { epoch, anew: false, .. } => ("recover", epoch),
+        Clearing::Doubted { epoch, anew: true, .. } => ("renumber", epoch),
     };
     // The new epoch says how nodes follow the cache. A node that does not follow it leaves that as it is.
     let found = match (following, clearing) {
         (None, Clearing::Truncate) => Following::of(register(caller, layout).await?.epoch),
-        _ => Following::of(doubted),
+        (_, Clearing::Truncate) => None,
+        // What the server has lost, this node may remember.
+        (_, Clearing::Doubted { seen, .. }) => Following::of(doubted).or(Following::of(seen)),
     };
     let mut gone = 0;
     loop {
         let epoch = if holds(Protection::Epoch) { Following::new_epoch(following.or(found)) } else { 1 };
         let begun = clock(caller, layout, action, epoch, doubted, history).await?;
         let (renewed, joined) = (Instant::now(), begun.epoch != epoch);
+        if begun.epoch == 0 {
+            return Ok(Some(begun));
+        }
         if begun.settled {
             return Ok(None);
         }
