@@ -182,6 +182,8 @@ removable! {
     TrustedTable = "trusted-table";
     /// Tier: a truncate leaves the followers in the table.
     TableKept = "table-kept";
+    /// Tier: a truncate that finds no clock makes none: the cache is recovered first.
+    ProvenClock = "proven-clock";
     /// Tier: a recovery that finds another history takes a new epoch, also if the clock is being cleared already.
     EpochOfHistory = "epoch-of-history";
     /// Tier: a follower that hears of another epoch drops everything before it acknowledges it.

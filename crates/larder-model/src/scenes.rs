@@ -414,6 +414,12 @@ pub const CONFIGS: &[Config] = &[
         scene: |size| Kind::Tiers(tiers::truncate_failover(size)),
     },
     Config {
+        name: "tiers-loss",
+        about: "a server that loses everything under its open connections, a writer and a truncate",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH],
+        scene: |size| Kind::Tiers(tiers::loss(size)),
+    },
+    Config {
         name: "tiers-deferrals",
         about: "a change that a node with an L1 cannot deliver",
         reaches: &[HIT, REFUSED, WAITED],

@@ -78,6 +78,8 @@ pub(crate) struct Happens {
     pub(crate) leaves: u8,
     /// An older replica takes the server's place.
     pub(crate) promotions: u8,
+    /// The server loses everything under its open connections.
+    pub(crate) losses: u8,
     /// A change cannot be delivered, and goes into the journal.
     pub(crate) deferrals: u8,
 }
@@ -158,6 +160,8 @@ pub(crate) enum Step {
     Evict,
     Save,
     Promote,
+    /// The server loses everything, and nobody's connection ends.
+    Lose,
     /// A node finds data of another history, and gives the clock a new epoch.
     Renew,
     /// The recovery has removed everything, and settles the clock.
@@ -200,9 +204,9 @@ impl Model for Tiers {
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
         use Step::{
             Apply, Bell, Change, Defer, Die, Evict, Follow as DoFollow, Get, GiveUp, Hit, Insert, Late, Leave, Load,
-            Look, Promote, Remove, Renew, Save, Settle, Tick,
+            Look, Lose, Promote, Remove, Renew, Save, Settle, Tick,
         };
-        steps.extend([Tick, Evict, Save, Promote, Renew, Settle]);
+        steps.extend([Tick, Evict, Save, Promote, Lose, Renew, Settle]);
         for (at, role) in self.scene.nodes.iter().enumerate() {
             if role.follows {
                 steps.extend([DoFollow(at), GiveUp(at), Late(at), Apply(at), Hit(at), Look(at), Remove(at)]);
@@ -280,7 +284,7 @@ impl Tiers {
                 spend(&mut world.left.evictions)?;
                 world.server.object.take().map(|_| ())
             }
-            Step::Save | Step::Promote | Step::Renew | Step::Settle => self.replace(world, step),
+            Step::Save | Step::Promote | Step::Lose | Step::Renew | Step::Settle => self.replace(world, step),
         }
     }
 }

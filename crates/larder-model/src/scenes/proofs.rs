@@ -80,6 +80,7 @@ pub const ALL: &[(Removable, &str)] = &[
     (Removable::SettleWaits, "tiers-failover"),
     (Removable::TrustedTable, "tiers-failover"),
     (Removable::TableKept, "tiers-truncate"),
+    (Removable::ProvenClock, "tiers-loss"),
     (Removable::EpochOfHistory, "tiers-truncate-failover"),
     (Removable::EpochDrop, "tiers-truncate"),
     (Removable::OwnDrop, "tiers-writers"),
@@ -120,5 +121,6 @@ pub const IN_TIERS: &[(Removable, &str)] = &[
     (Removable::Journal, "tiers-deferrals"),
     (Removable::OwnMark, "tiers-deferrals"),
     (Removable::SettleWaits, "tiers-truncate-failover"),
+    (Removable::SettleWaits, "tiers-loss"),
     (Removable::ChangeWaits, "tiers-wait-only"),
 ];

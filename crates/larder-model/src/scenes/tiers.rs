@@ -15,7 +15,7 @@ const FILLS: Role = Role { follows: true, fills: true, change: None };
 const FOLLOWS: Role = Role { follows: true, fills: false, change: None };
 
 const NONE: Happens =
-    Happens { hits: 0, lates: 0, evictions: 0, looks: 0, deaths: 0, leaves: 0, promotions: 0, deferrals: 0 };
+    Happens { hits: 0, lates: 0, evictions: 0, looks: 0, deaths: 0, leaves: 0, promotions: 0, losses: 0, deferrals: 0 };
 
 /// A node without an L1.
 fn writes(change: Change) -> Role {
@@ -122,6 +122,14 @@ pub(super) fn truncate_failover(size: Size) -> TiersScene {
     match size {
         Size::Small => scene(1, &[FILLS, writes(BY_P), writes(Change::Truncate)], happens),
         Size::Large => scene(2, &[FILLS, writes(BY_P), writes(Change::Truncate)], happens),
+    }
+}
+
+pub(super) fn loss(size: Size) -> TiersScene {
+    let happens = Happens { losses: 1, ..NONE };
+    match size {
+        Size::Small => scene(1, &[FILLS, writes(BY_P), writes(Change::Truncate)], happens),
+        Size::Large => scene(2, &[FILLS, and_writes(FOLLOWS, BY_P), writes(Change::Truncate)], happens),
     }
 }
 

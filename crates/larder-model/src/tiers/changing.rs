@@ -90,11 +90,13 @@ impl Tiers {
         Some(Progress::Executed { at, version, age, replayed })
     }
 
-    /// A truncate gives the clock a new epoch. The table of followers stays.
+    /// A truncate gives the clock a new epoch. The table of followers stays. Without a clock, the truncate is deferred until a recovery has made one.
     fn renew_for_truncate(&self, world: &mut World) -> Option<Progress> {
-        if !world.server.is_settled() {
+        let makes_one = world.server.lost && !self.keeps(Removable::ProvenClock);
+        if !world.server.is_settled() && !makes_one {
             return None;
         }
+        (world.server.foreign, world.server.lost) = (false, false);
         world.source += 1;
         world.epochs += 1;
         world.server.known.epoch = world.epochs;

@@ -1,6 +1,7 @@
-//! Every other step: time, the removal of dead followers, a replica that takes over.
+//! Every other step: time, the removal of dead followers, a replica that takes over, a server that loses everything.
 
 use super::node::{Follow, Node, Progress};
+use super::server::Server;
 use super::{Step, Tiers, World, spend};
 use crate::protections::Removable;
 
@@ -73,13 +74,20 @@ impl Tiers {
                 let restore = |node: &mut Node| node.entry_in_table = node.entry_saved.take();
                 world.nodes.iter_mut().for_each(restore);
             }
+            Step::Lose => {
+                spend(&mut world.left.losses)?;
+                let Server { known, .. } = world.server;
+                world.server = Server { known, clearing: false, foreign: true, lost: true, object: None };
+                world.recovery = None;
+                world.nodes.iter_mut().for_each(|node| node.entry_in_table = None);
+            }
             Step::Renew if world.server.foreign => {
                 let server = &mut world.server;
                 if !server.clearing || self.keeps(Removable::EpochOfHistory) {
                     world.epochs += 1;
                     server.known.epoch = world.epochs;
                 }
-                (server.clearing, server.foreign, world.recovery) = (true, false, Some(0));
+                (server.clearing, server.foreign, server.lost, world.recovery) = (true, false, false, Some(0));
             }
             Step::Settle => {
                 let age = world.recovery?;

@@ -47,12 +47,14 @@ pub(super) struct Server {
     pub(super) clearing: bool,
     /// The clock belongs to another history: no node publishes its connection before a recovery has begun.
     pub(super) foreign: bool,
+    /// There is no clock any more, and the connections to it are open. Then it is `foreign`, too.
+    pub(super) lost: bool,
     pub(super) object: Option<Value>,
 }
 
 impl Server {
     pub(super) fn new() -> Self {
-        Self { known: Known { epoch: 1, sequence: 0 }, clearing: false, foreign: false, object: None }
+        Self { known: Known { epoch: 1, sequence: 0 }, clearing: false, foreign: false, lost: false, object: None }
     }
 
     pub(super) fn is_settled(self) -> bool {

@@ -100,6 +100,7 @@ impl Told for Tiers {
             Step::Tick => "a tick passes".to_owned(),
             Step::Evict => "the server loses P".to_owned(),
             Step::Save => format!("a replica has {}", at(before.server.known)),
+            Step::Lose => "the server loses everything; connections stay open".to_owned(),
             Step::Promote => format!("the replica takes over, with {}", at(after.server.known)),
             Step::Renew => format!("a recovery begins: {}", at(after.server.known)),
             Step::Settle => "the recovery has removed everything, and settles the clock".to_owned(),
