@@ -14,6 +14,7 @@
 //! | `store.rs` | cached objects, the place on a shared server, loads |
 //! | `node.rs` | a node and its poll |
 //! | `polls.rs`, `places.rs`, `steps.rs` | the steps of a poll; what is added on a shared server; all other steps |
+//! | `own.rs` | what is added by a tier over PostgreSQL: the node's own changes |
 //! | `properties.rs`, `words.rs` | the promise; how a step is told |
 
 use crate::protections::{Removable, Removed};
@@ -21,11 +22,13 @@ use crate::source::Object;
 pub(crate) use database::{Commit, Writer};
 use database::{Database, Writers};
 use node::{Membership, Node};
+use own::Own;
 use stateright::{Model, Property};
 use store::{Load, Store};
 
 mod database;
 mod node;
+mod own;
 mod places;
 mod polls;
 mod properties;
@@ -68,6 +71,8 @@ pub(crate) struct FeedScene {
     pub(crate) late: bool,
     /// Whether the nodes that share a server have joined already.
     pub(crate) joined: bool,
+    /// Whether the memory of a node stands in front of the database, and a writer changes through its cache.
+    pub(crate) tier: bool,
     /// Whether a transaction begins and commits in one step.
     pub(crate) short: bool,
     /// In ticks.
@@ -98,6 +103,8 @@ pub(crate) struct World {
     /// The shared server that a node connects to.
     master: u8,
     loads: Vec<(Object, Load)>,
+    /// The change that the first node makes through its cache.
+    own: Own,
     left: Happens,
 }
 
@@ -136,6 +143,12 @@ pub(crate) enum Step {
     /// The poll counts.
     Count(usize),
     Get(usize),
+    /// The next step of the first node's own change, after the database has answered it.
+    Own,
+    /// It waits in vain for a poll.
+    GiveUp,
+    /// It cannot be delivered.
+    Defer,
     /// A poll for other caches, while this one has not joined.
     Pass(usize),
     /// A cache on a shared server begins to join: its node reads the place.
@@ -198,6 +211,7 @@ impl Model for Feed {
             saved: None,
             master: 0,
             loads: self.scene.loads.iter().map(|object| (*object, Load::Waiting)).collect(),
+            own: Own::default(),
             left: self.scene.happens,
             database,
         }]
@@ -222,6 +236,9 @@ impl Model for Feed {
                 steps.extend([Apply(node, Outcome::Deferred), Apply(node, Outcome::Failed), Pass(node), Join(node)]);
                 steps.extend([ReadPlace(node), SetPlace(node), Replay(node), Die(node), Cut(node), Connect(node)]);
             }
+        }
+        if self.scene.tier {
+            steps.extend([Step::Own, Step::GiveUp, Step::Defer]);
         }
         if self.scene.shared {
             steps.extend([Save, Lose { empty: false }, Lose { empty: true }, Promote]);

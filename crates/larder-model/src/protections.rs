@@ -192,6 +192,10 @@ removable! {
     OwnDrop = "own-drop";
     /// Tier: and remembers its mark, so that nothing older is taken in after that.
     OwnMark = "own-mark";
+    /// Tier over PostgreSQL: the poll that an own change waits for begins after the change.
+    LaterPoll = "later-poll";
+    /// Tier over PostgreSQL: a get notes its ticket before it looks whether a change is deferred.
+    NoteFirst = "note-first";
     /// Tier: a node's own change does not tell the node that it knows all marks before this one.
     OwnNotKnown = "own-not-known";
     /// Tier: a node whose change was executed in another epoch than the one that it follows drops everything,

@@ -101,6 +101,7 @@ const CUT: &str = "a node loses its connection";
 const ACKNOWLEDGED: &str = "a change is applied by acknowledgements";
 const WAITED: &str = "a change is applied by waiting";
 const EPOCH: &str = "another epoch is followed";
+const OWN: &str = "an own change is shown";
 const REMOVED: &str = "a follower is removed";
 const PREPARED: &str = "a prepared transaction is committed after a crash";
 
@@ -424,6 +425,24 @@ pub const CONFIGS: &[Config] = &[
         about: "a change that a node with an L1 cannot deliver",
         reaches: &[HIT, REFUSED, WAITED],
         scene: |size| Kind::Tiers(tiers::deferrals(size)),
+    },
+    Config {
+        name: "tiers-postgres",
+        about: "a memory in front of PostgreSQL, a change through its cache, and one by SQL",
+        reaches: &[HIT, REFUSED, SHOWN, OWN],
+        scene: |size| Kind::Feed(feed::tiers(size)),
+    },
+    Config {
+        name: "tiers-postgres-deferrals",
+        about: "a memory in front of PostgreSQL, whose node defers a change",
+        reaches: &[HIT, REFUSED, OWN],
+        scene: |size| Kind::Feed(feed::tiers_deferrals(size)),
+    },
+    Config {
+        name: "tiers-postgres-trim",
+        about: "a memory in front of PostgreSQL, while fences are swept",
+        reaches: &[HIT, REFUSED, OWN],
+        scene: |size| Kind::Feed(feed::tiers_trim(size)),
     },
     Config {
         name: "tiers-wait-only",

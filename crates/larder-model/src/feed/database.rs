@@ -55,6 +55,8 @@ pub(crate) enum Commit {
 pub(crate) struct Writer {
     pub(crate) keys: Keys,
     pub(crate) commit: Commit,
+    /// Whether the change is made through the cache of the first node, in front of the database.
+    pub(crate) through: bool,
 }
 
 /// Where a writer is. Ages are in ticks, and count no further than the deadline.

@@ -22,6 +22,7 @@ impl Feed {
         if joins && self.keeps(Removable::ClearAtJoin) || forgets_early {
             self.forget(world, u8::try_from(at).ok()?, ALL)?;
         }
+        Self::own_poll_begins(world, at);
         Some(())
     }
 
@@ -150,6 +151,7 @@ impl Feed {
             node.valid = node.valid.max(self.scene.deadline - age);
         }
         node.poll = Poll::Idle;
+        Self::own_poll_counts(world, at);
         Some(())
     }
 }

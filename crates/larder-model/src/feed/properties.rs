@@ -11,6 +11,7 @@ pub(super) fn all() -> Vec<Property<Feed>> {
         Property::always("a get that begins the deadline after a commit returns nothing older", fresh),
         Property::always("a get that began the deadline after a commit and ends now returns nothing older", owed),
         Property::always("a get that begins the deadline after a crash returns nothing that it lost", real),
+        Property::always("no hit lacks a change that its node has answered, or has deferred", own),
         Property::sometimes("a read hits", |model, world| served(model, world).next().is_some()),
         Property::sometimes("a fill is refused", |_, world: &World| {
             world.loads.iter().any(|(_, load)| matches!(load, Load::Loaded { overtaken: true, .. }))
@@ -18,6 +19,10 @@ pub(super) fn all() -> Vec<Property<Feed>> {
         Property::sometimes("a change is shown that binds", |model, world: &World| {
             let binding = world.database.binding(model.scene.deadline);
             served(model, world).any(|(_, value)| value.0.meets(binding))
+        }),
+        Property::sometimes("an own change is shown", |model, world: &World| {
+            let answered = model.answered(world);
+            served(model, world).any(|(_, value)| value.0.meets(answered))
         }),
         Property::sometimes("a cache joins from a place", |_, world: &World| {
             world.nodes.iter().any(|node| matches!(node.poll, Poll::Applying(poll) if poll.joins && !poll.clear))
@@ -58,6 +63,12 @@ fn owed(model: &Feed, world: &World) -> bool {
         node.owed.is_empty()
             || held(model, world, at).all(|(object, value)| !node.owed.without(value.0).meets(model.changing[object]))
     })
+}
+
+fn own(model: &Feed, world: &World) -> bool {
+    let answered = model.answered(world);
+    let reads = world.nodes.first().is_some_and(super::node::Node::may_read);
+    !reads || held(model, world, 0).all(|(object, value)| !answered.without(value.0).meets(model.changing[object]))
 }
 
 fn real(model: &Feed, world: &World) -> bool {

@@ -60,6 +60,9 @@ impl Feed {
                 node.owed = binding;
                 spend(&mut world.left.gets)?;
             }
+            Step::Own => return self.own(world),
+            Step::GiveUp => return self.give_up(world),
+            Step::Defer => return self.defer(world),
             Step::Pass(at) => return self.pass(world, at),
             Step::Join(at) => return self.join(world, at),
             Step::ReadPlace(at) => return self.read_place(world, at),
@@ -134,7 +137,9 @@ impl Feed {
         let ticket = || if self.scene.shared { world.nodes.iter().find_map(|node| node.connected) } else { first() };
         let value = Value(self.shown(world, object.at()));
         let ticket_first = self.keeps(Removable::Ticket);
+        let in_tier = if self.scene.tier { self.get(world, load) } else { None };
         let next = match load {
+            _ if in_tier.is_some() => in_tier?,
             Load::Waiting if ticket_first => Load::Ticketed { store: ticket()?, overtaken: false },
             Load::Waiting => Load::Read(value),
             Load::Read(value) => Load::Loaded { store: ticket()?, overtaken: false, value },
@@ -145,7 +150,7 @@ impl Feed {
                 }
                 Load::Done
             }
-            Load::Done => return None,
+            Load::Noted { .. } | Load::Looked | Load::Done => return None,
         };
         world.loads.get_mut(at)?.1 = next;
         Some(())

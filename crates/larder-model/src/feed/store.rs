@@ -20,6 +20,12 @@ pub(super) struct Store {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Load {
     Waiting,
+    /// In a tier: it has noted a ticket of the memory.
+    Noted {
+        overtaken: bool,
+    },
+    /// Without `note-first`: it has found the journal empty.
+    Looked,
     /// It has its ticket, from this store.
     Ticketed {
         store: u8,
@@ -43,10 +49,12 @@ impl Store {
     pub(super) fn forget(&mut self, at: u8, keys: Keys, loads: &mut [(Object, Load)], fences: bool) {
         objects(keys).for_each(|object| self.objects[object.at()] = None);
         for (_, load) in loads.iter_mut().filter(|(object, _)| fences && keys.meets(object.key())) {
-            if let Load::Ticketed { store, overtaken } | Load::Loaded { store, overtaken, .. } = load
-                && *store == at
-            {
-                *overtaken = true;
+            match load {
+                Load::Ticketed { store, overtaken } | Load::Loaded { store, overtaken, .. } if *store == at => {
+                    *overtaken = true;
+                }
+                Load::Noted { overtaken } => *overtaken = true,
+                _ => {}
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::database::{Transaction, Writers};
 use super::node::{Applying, Membership, Poll};
+use super::own::Own;
 use super::store::{Load, Value};
 use super::{Commit, Feed, Outcome, Step, World};
 use crate::check::Told;
@@ -50,6 +51,11 @@ impl Feed {
     fn loaded(&self, at: usize, before: &World, after: &World) -> String {
         let Some((object, load)) = after.loads.get(at) else { return String::new() };
         let what = match load {
+            Load::Noted { .. } => "notes its ticket".to_owned(),
+            Load::Looked => "finds the journal empty".to_owned(),
+            Load::Ticketed { .. } if matches!(before.loads.get(at), Some((_, Load::Noted { .. }))) => {
+                "finds the journal empty".to_owned()
+            }
             Load::Ticketed { .. } => "takes its ticket".to_owned(),
             Load::Read(value) => format!("reads it {}", shows(*value)),
             Load::Loaded { value, .. } if matches!(before.loads.get(at), Some((_, Load::Read(_)))) => {
@@ -131,6 +137,14 @@ impl Told for Feed {
             | Step::SetPlace(at) => format!("{}: {}", NODES[at], self.polled(at, *step, before, after)),
             Step::FailPoll(at) => format!("{}: its poll fails", NODES[at]),
             Step::Get(at) => format!("{}: a get begins", NODES[at]),
+            Step::Own => match after.own {
+                Own::Answered => "A: its change is answered".to_owned(),
+                Own::Waits { begun: false } => "A: its change waits for the next poll".to_owned(),
+                Own::Waits { begun: true } => "A: its change waits for the poll that is under way".to_owned(),
+                _ => "A: the deferred change was sent again".to_owned(),
+            },
+            Step::GiveUp => "A: forgets everything, since no poll counts, and its change is answered".to_owned(),
+            Step::Defer => "A: its change is deferred, and it forgets everything".to_owned(),
             Step::Pass(at) => format!("{}: polls for its other caches", NODES[at]),
             Step::Join(at) => {
                 let place = matches!(after.nodes.get(at).map(|node| node.poll), Some(Poll::Joining { place: Some(_) }));

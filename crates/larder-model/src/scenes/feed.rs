@@ -4,11 +4,13 @@ use super::Size;
 use crate::feed::{Commit, FeedScene, Happens, Writer};
 use crate::source::{Keys, Object};
 
-const P: Writer = Writer { keys: Keys::P, commit: Commit::Durable };
-const Q: Writer = Writer { keys: Keys::Q, commit: Commit::Durable };
-const BOTH: Writer = Writer { keys: Keys::P.and(Keys::Q), commit: Commit::Durable };
-const PREPARED: Writer = Writer { keys: Keys::P, commit: Commit::Prepared };
-const ASYNCHRONOUS: Writer = Writer { keys: Keys::P, commit: Commit::Asynchronous };
+const P: Writer = Writer { keys: Keys::P, commit: Commit::Durable, through: false };
+const Q: Writer = Writer { keys: Keys::Q, commit: Commit::Durable, through: false };
+const BOTH: Writer = Writer { keys: Keys::P.and(Keys::Q), commit: Commit::Durable, through: false };
+const PREPARED: Writer = Writer { keys: Keys::P, commit: Commit::Prepared, through: false };
+const ASYNCHRONOUS: Writer = Writer { keys: Keys::P, commit: Commit::Asynchronous, through: false };
+/// A change through the cache of the first node.
+const THROUGH: Writer = Writer { through: true, ..P };
 const NONE: Happens = Happens {
     rollbacks: 0,
     crashes: 0,
@@ -113,5 +115,33 @@ pub(super) fn shared_failover(size: Size) -> FeedScene {
     match size {
         Size::Small => joined(shared(1, &[P], &[Object::P], happens)),
         Size::Large => joined(shared(1, &[P, P], &[Object::P], Happens { deaths: 1, gets: 1, ..happens })),
+    }
+}
+
+/// One node, with its memory in front of the database.
+fn tier(deadline: u8, writers: &[Writer], loads: &[Object], happens: Happens) -> FeedScene {
+    FeedScene { tier: true, ..memory(deadline, writers, loads, happens) }
+}
+
+pub(super) fn tiers(size: Size) -> FeedScene {
+    match size {
+        Size::Small => tier(1, &[THROUGH, P], &[Object::P], NONE),
+        Size::Large => tier(2, &[THROUGH, P], &[Object::P, Object::P], NONE),
+    }
+}
+
+pub(super) fn tiers_deferrals(size: Size) -> FeedScene {
+    let happens = Happens { deferrals: 1, ..NONE };
+    match size {
+        Size::Small => tier(1, &[THROUGH], &[Object::P], happens),
+        Size::Large => tier(2, &[THROUGH, P], &[Object::P], happens),
+    }
+}
+
+pub(super) fn tiers_trim(size: Size) -> FeedScene {
+    let happens = Happens { trims: 1, ..NONE };
+    match size {
+        Size::Small => tier(1, &[THROUGH], &[Object::P], happens),
+        Size::Large => tier(1, &[THROUGH, P], &[Object::P], Happens { trims: 2, ..happens }),
     }
 }
