@@ -167,8 +167,11 @@ impl<P: ServerKind> Recovery<'_, P> {
             };
             let seen = newest.map_or(0, |newest| newest.epoch);
             let doubted = Clearing::Doubted { epoch: clock.epoch, anew, seen };
-            if let Some(cleared) = cache.link.kind().clear(&self.channel, &cache.local, history, doubted).await? {
-                return Ok(cleared);
+            match cache.link.kind().clear(&self.channel, &cache.local, history, doubted).await? {
+                // Lost once more, while it was being cleared.
+                Some(Clocked { epoch: 0, .. }) => return Err(self.lost()),
+                Some(cleared) => return Ok(cleared),
+                None => {}
             }
         }
     }
