@@ -15,6 +15,9 @@ use tokio::time::{Instant, sleep};
 /// How long a replica may take to become a primary, or a slot to move.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// After how long nobody is going to claim a slot any more that no primary has.
+const LOST: Duration = Duration::from_secs(20);
+
 /// The pauses between the commands that move a slot, in ms.
 const PAUSES: std::ops::Range<u64> = 0..40;
 const LONGER_PAUSES: std::ops::Range<u64> = 50..250;
@@ -48,9 +51,9 @@ impl BreakingCluster {
 
     /// Waits until everything serves. Returns where one of the caches is: mostly that of the instances, in which more happens.
     async fn place(&self, rng: &mut fastrand::Rng) -> Result<Place, Failed> {
-        self.cluster.settled(REPLICAS).await?;
+        self.settled().await?;
         let kind = if rng.u8(..4) == 0 { Kind::Policy } else { Kind::Instance };
-        let slot = self.cluster.slot_of(&format!("{PREFIX}:{{{}}}:c", cache_name(kind))).await?;
+        let slot = self.slot_of(kind).await?;
         let primary = self.cluster.primary(slot).await?;
         let replica = self.cluster.replica_of(primary).await;
         let replica = replica.ok_or_else(|| Failed::Words("a primary has lost its replica".to_owned()))?;
@@ -62,7 +65,40 @@ impl BreakingCluster {
     }
 
     async fn settled(&self) -> Result<(), Failed> {
+        self.give_lost_slots().await?;
         Ok(self.cluster.settled(REPLICAS).await?)
+    }
+
+    /// Does what an operator does with a slot that nobody has: gives it to a primary. Where a busy machine keeps a primary waiting for too long that has just been given a
+    /// slot, its replica takes over, may not have heard of the slot yet, and does not claim it.
+    async fn give_lost_slots(&self) -> Result<(), Failed> {
+        for kind in [Kind::Instance, Kind::Policy] {
+            let slot = self.slot_of(kind).await?;
+            let deadline = Instant::now() + LOST;
+            while self.cluster.primary(slot).await.is_err() {
+                sleep(Duration::from_millis(50)).await;
+                if Instant::now() < deadline {
+                    continue;
+                }
+                let slot = slot.to_string();
+                for node in self.cluster.nodes().iter().filter(|node| node.pid().is_some()) {
+                    if is_primary(node).await? {
+                        command(node, &["CLUSTER", "SETSLOT", &slot, "STABLE"]).await?;
+                        match command(node, &["CLUSTER", "ADDSLOTS", &slot]).await {
+                            // It has heard of a node that claims the slot after all.
+                            Err(_) if Instant::now() < deadline + PATIENCE => {}
+                            given => given?,
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn slot_of(&self, kind: Kind) -> Result<u16, Failed> {
+        Ok(self.cluster.slot_of(&format!("{PREFIX}:{{{}}}:c", cache_name(kind))).await?)
     }
 
     async fn kill_primary(&self, rng: &mut fastrand::Rng) -> Result<String, Failed> {
