@@ -37,17 +37,18 @@ impl<'a, S: Subject> Trial<'a, S> {
     /// Whether a case may expect that an object is still there after time has passed. Where time is real it may not. Then this part of the
     /// case is left out, which is printed.
     pub(super) fn exact_time(&self) -> bool {
-        let Ability::No(reason) = self.subject.nature().exact_time else { return true };
-        let part = "that nothing ends before its time";
-        nature::leave_out::<S>(self.history.0.promise, self.history.0.case, Some(part), reason);
-        false
+        self.checks("that nothing ends before its time", self.subject.nature().exact_time)
     }
 
     /// Whether who has seen a change may expect to see nothing older, also before the change has returned. If not, this part of the case is left out, which is
     /// printed.
     pub(super) fn at_once(&self) -> bool {
-        let Ability::No(reason) = self.subject.nature().at_once else { return true };
-        let part = "that nobody goes back during a change";
+        self.checks("that nobody goes back during a change", self.subject.nature().at_once)
+    }
+
+    /// Whether this part of the case, which needs the ability, is run. If not, that is printed.
+    fn checks(&self, part: &str, ability: Ability) -> bool {
+        let Ability::No(reason) = ability else { return true };
         nature::leave_out::<S>(self.history.0.promise, self.history.0.case, Some(part), reason);
         false
     }
