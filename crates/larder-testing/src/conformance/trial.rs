@@ -127,13 +127,19 @@ impl<'a, S: Subject> Trial<'a, S> {
     }
 
     /// Waits until the journals of both nodes are empty, and what stores the objects has handled everything that was sent: a dropped operation may still
-    /// be under way, and so may a replay that was begun again.
+    /// be under way, and so may a replay that was begun again. Where nodes hear of a change one after the other, each has heard of the dropped ones then.
     pub(super) async fn calm<E: Sample>(&self, nodes: &Nodes<E>) {
         self.settle(nodes).await;
         for node in [&nodes.near, &nodes.far] {
             let ticket = || node.connector.ticket();
             // An answer comes after everything that was sent before on the same connection. Eight at once reach each connection of a node.
             tokio::join!(ticket(), ticket(), ticket(), ticket(), ticket(), ticket(), ticket(), ticket());
+        }
+        if !self.subject.nature().at_once.is_there() {
+            // Nobody waits for a dropped change. This one comes after it, and returns when every node has heard of it.
+            let unused = KeyBuf { index: 0, bytes: b"a key that no case uses".as_slice().into() };
+            let told = nodes.near.connector.invalidate(vec![unused], None).await;
+            self.history.require(told.is_ok(), format!("an invalidation fails: {told:?}"));
         }
         self.settle(nodes).await;
     }
