@@ -108,7 +108,7 @@ fn known(key: &[u8]) -> Option<(Kind, u8)> {
 async fn lifetime(connection: &mut Connection, key: &[u8]) -> Result<Option<bool>, Failed> {
     match connection.command(&[b"PTTL", key]).await? {
         Reply::Int(left) => Ok(Some(left != -1)),
-        Reply::Error(line) if line.starts_with("MOVED ") => Ok(None),
+        Reply::Error(line) if line.starts_with("MOVED ") || line.starts_with("CLUSTERDOWN ") => Ok(None),
         other => Err(Failed::Words(format!("PTTL was answered by {other:?}"))),
     }
 }
