@@ -28,8 +28,8 @@
 
 use crate::clock::Clock;
 use crate::contract::{
-    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, Lookup, Lookups, Miss, Object, OptionError, Pruned,
-    Schema, Status, Stored, Ticket, Value, issue_ticket,
+    Answer, Connector, Delivery, Error, Fill, KeyBuf, KeyRef, LoadOptions, Lookup, Lookups, Miss, Object, OptionError,
+    Pruned, Schema, Stats, Status, Stored, Ticket, Value, issue_ticket,
 };
 use crate::protection::{Protection, holds};
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +41,7 @@ use floors::Floors;
 pub use options::MemoryOptions;
 use pulse::Time;
 use records::Records;
+use std::sync::Arc;
 pub(crate) use table::MarksOf;
 use table::{Hashing, Place, Table};
 
@@ -88,6 +89,8 @@ const SLOTS: usize = 1 << 16;
 #[derive(Debug)]
 pub struct Memory {
     schema: Schema,
+    /// Where evictions are counted: at the cache, also where everything else is counted by what the memory has copies of.
+    evictions: Arc<Stats>,
     clock: Clock,
     ages: Ages,
     max_objects: u64,
@@ -132,10 +135,11 @@ impl Memory {
     ///
     /// As [`open`](Self::open).
     pub fn on_clock(schema: Schema, options: MemoryOptions, clock: Clock) -> Result<Self, OptionError> {
-        Self::hashing(schema, options, clock, Hashing::Secret(RandomState::default()))
+        Self::hashing(schema.stats.clone(), schema, options, clock, Hashing::Secret(RandomState::default()))
     }
 
-    /// Like [`on_clock`](Self::on_clock), for objects that a server has. Keys are hashed as the server does for its marks.
+    /// Like [`on_clock`](Self::on_clock), for objects that a server has. Keys are hashed as the server does for its marks. How objects are loaded is decided by
+    /// what the server has, and it counts everything but evictions, so that no object is counted twice.
     #[allow(dead_code, reason = "only what has a server behind it needs this")]
     pub(crate) fn of_copies(
         schema: Schema,
@@ -143,10 +147,17 @@ impl Memory {
         clock: Clock,
         marks: MarksOf,
     ) -> Result<Self, OptionError> {
-        Self::hashing(schema, options, clock, Hashing::Marks(marks))
+        let copies = schema.clone().counted_alone().loading(LoadOptions::default());
+        Self::hashing(schema.stats, copies, options, clock, Hashing::Marks(marks))
     }
 
-    fn hashing(schema: Schema, options: MemoryOptions, clock: Clock, hashing: Hashing) -> Result<Self, OptionError> {
+    fn hashing(
+        evictions: Arc<Stats>,
+        schema: Schema,
+        options: MemoryOptions,
+        clock: Clock,
+        hashing: Hashing,
+    ) -> Result<Self, OptionError> {
         schema.validate()?;
         options.validate()?;
         let writer = Writer {
@@ -161,6 +172,7 @@ impl Memory {
         };
         Ok(Self {
             ages: Ages::of(&schema),
+            evictions,
             schema,
             clock,
             max_objects: options.max_objects,

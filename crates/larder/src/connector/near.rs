@@ -10,7 +10,7 @@
 
 use crate::clock::Clock;
 use crate::connector::memory::{MarksOf, Memory, MemoryOptions};
-use crate::contract::{KeyRef, LoadOptions, Object, OptionError, Schema, Status, Ticket, Value};
+use crate::contract::{KeyRef, Object, OptionError, Schema, Status, Ticket, Value};
 use crate::protection::{Protection, holds};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,9 +43,7 @@ impl Near {
         clock: Clock,
         marks: MarksOf,
     ) -> Result<Self, OptionError> {
-        // Counters of its own, so that no object is counted twice. How objects are loaded is decided by what the server has.
-        let schema = schema.clone().counted_alone().loading(LoadOptions::default());
-        let memory = Memory::of_copies(schema, options, clock.clone(), marks)?;
+        let memory = Memory::of_copies(schema.clone(), options, clock.clone(), marks)?;
         Ok(Self { memory, clock, until: AtomicU64::new(0) })
     }
 

@@ -145,7 +145,7 @@ impl Memory {
         while writer.objects > self.max_objects || (self.max_bytes > 0 && writer.weighs() > self.max_bytes) {
             let Some(victim) = writer.queues.victim(&writer.records) else { return };
             self.retire(writer, victim.id);
-            self.schema.stats().evicted.increment();
+            self.evictions.evicted.increment();
         }
     }
 }
