@@ -36,7 +36,7 @@ mod trust;
 pub use cache::RemoteCache;
 pub use forgetting::{BATCH, Batch, Forgetting};
 pub use guard::Undelivered;
-pub use link::{Channel, Link, WhenCrowded};
+pub use link::{Channel, Link, Place, WhenCrowded};
 pub use server::{Server, ServerOptions};
 pub use server_kind::{Clearing, Clocked, Connected, ServerKind};
 pub use trouble::{Awaited, Trouble, What};

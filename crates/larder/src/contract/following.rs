@@ -2,6 +2,7 @@
 
 use super::consistency::{Consistency, VALIDITY};
 use crate::option_error::OptionError;
+use std::fmt;
 use std::time::Duration;
 
 /// How nodes keep a cache in their own memory: the same for all of them.
@@ -42,6 +43,13 @@ impl Following {
         }
         let validity = u16::try_from(validity.as_nanos().div_ceil(UNIT.as_nanos())).unwrap_or(u16::MAX);
         Ok(Self { consistency, validity })
+    }
+
+    /// The longest validity that nodes can be configured to have.
+    #[cfg(feature = "redis")]
+    pub(crate) fn longest() -> Self {
+        let units = LONGEST.as_nanos().div_ceil(UNIT.as_nanos());
+        Self { consistency: Consistency::Strict, validity: u16::try_from(units).unwrap_or(u16::MAX) }
     }
 
     /// What the epoch of a clock says. `None`: no node follows the cache.
@@ -89,6 +97,12 @@ impl Following {
     pub(crate) fn until_over(self) -> Duration {
         let validity = self.validity();
         validity + validity / 1_000 + Duration::from_millis(2)
+    }
+}
+
+impl fmt::Display for Following {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, validity {} ms", self.consistency, self.validity().as_millis())
     }
 }
 

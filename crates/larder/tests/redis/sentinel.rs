@@ -4,3 +4,5 @@ mod answers;
 mod failover;
 mod mistakes;
 mod scripted;
+
+pub(crate) use failover::watching_all;

@@ -3,10 +3,11 @@
 use crate::instance::{Instance, instance};
 use crate::node::{Node, at_once, calls, config, servers, until};
 use crate::restart::{replicate, replicated};
-use larder::connector::redis::{Redis, RedisConnector, RedisOptions};
-use larder::connector::tiered::{Consistency, Tiered, TieredOptions};
+use crate::tier_node::TierNode;
+use larder::connector::redis::Redis;
+use larder::connector::tiered::{Consistency, TieredOptions};
 use larder::contract::KeyRef;
-use larder::{Cache, Connector, Delivery, Schema, Stored};
+use larder::{Cache, Connector, Delivery, Lookup, Schema, Stored};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Reply, Server, ServerOptions};
 use std::io::{BufRead, BufReader, Read};
@@ -21,65 +22,6 @@ const LONG: Duration = Duration::from_secs(3);
 
 /// Where the table of followers begins in the clock.
 const TABLE: &str = "131584";
-
-struct TierNode {
-    tiered: Arc<Tiered<RedisConnector>>,
-    cache: Cache<Instance>,
-}
-
-impl TierNode {
-    fn begin(config: RedisOptions, options: &TieredOptions) -> Self {
-        let redis = Redis::open(config).unwrap();
-        let schema = Schema::of::<Instance>();
-        let tiered = Arc::new(redis.tiered(schema.clone(), options).unwrap());
-        Self { cache: Cache::new(tiered.clone(), schema).unwrap(), tiered }
-    }
-
-    async fn on(socket: &Path, validity: Duration) -> Self {
-        Self::with(socket, &TieredOptions::new().validity(validity)).await
-    }
-
-    async fn with(socket: &Path, options: &TieredOptions) -> Self {
-        let node = Self::begin(config(socket), options);
-        node.follows().await;
-        node
-    }
-
-    /// Waits until the memory may be read.
-    async fn follows(&self) {
-        until("the memory is valid", || self.cache.status().readable && self.tiered.valid_for_ms() > 0).await;
-    }
-
-    async fn set(&self, id: &str, hosts: &[&str], name: &str) {
-        assert_eq!(self.cache.set(instance(id, hosts, name)).await, Stored::Accepted);
-    }
-
-    async fn by_host(&self, host: &str) -> Option<Arc<Instance>> {
-        self.cache.get(Instance::HOST, host).await
-    }
-
-    /// What is in the memory, without asking the server.
-    fn here(&self, host: &str) -> Option<Arc<Instance>> {
-        self.found(KeyRef { index: 1, bytes: host.as_bytes() })
-    }
-
-    fn found(&self, key: KeyRef<'_>) -> Option<Arc<Instance>> {
-        self.tiered.get_hit(key)?.downcast().ok()
-    }
-
-    /// Gets the object of this host until it is in the memory.
-    async fn has(&self, host: &str) {
-        let begun = Instant::now();
-        while self.here(host).is_none() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{host} is not taken into the memory");
-            self.by_host(host).await;
-        }
-    }
-
-    async fn invalidate(&self, host: &str) {
-        assert_eq!(self.cache.invalidate(Instance::HOST, [host]).await.unwrap(), Delivery::Applied);
-    }
-}
 
 /// The entries of the table of followers that are not empty.
 async fn followers(server: &Server) -> usize {
@@ -397,22 +339,22 @@ async fn flushall_empties_every_memory() {
     }
 }
 
-/// Without a place in the table nobody would wait for the node, so it reads nothing from its memory.
+/// Without a place in the table nobody would wait for the node, so it reads nothing from its memory. Where nothing changes, nobody waits for the dead.
 #[tokio::test]
-async fn a_node_for_which_there_is_no_place_reads_the_server() {
+async fn a_node_for_which_there_is_no_place_reads_the_server_until_the_dead_are_removed() {
     for server in servers(ServerOptions::default()).await {
-        let validity = Duration::from_millis(300);
-        let first = TierNode::on(server.socket(), validity).await;
+        let first = TierNode::on(server.socket(), LONG).await;
         first.set("1", &["a"], "Acme").await;
         let strangers: Vec<u8> = (1..=1024_u64).flat_map(|id| [id.to_be_bytes(); 4].concat()).collect();
         server.command(&[b"SETRANGE", &b"larder:instance:c"[..], b"131616", &strangers]).await.unwrap();
-        let second = TierNode::begin(config(server.socket()), &TieredOptions::new().validity(validity));
+        let second = TierNode::begin(config(server.socket()), &TieredOptions::new().validity(LONG));
         until("it can be read", || second.cache.status().readable).await;
-        assert_eq!(second.by_host("a").await.unwrap().name, "Acme");
-        assert!(second.here("a").is_none());
-        // Whoever waits for the strangers in vain removes them.
-        first.invalidate("a").await;
+        let found = second.by_host("a").await;
+        assert!(followers(&server).await < 1025 || second.here("a").is_none());
+        assert_eq!(found.unwrap().name, "Acme");
         second.follows().await;
+        assert_eq!(followers(&server).await, 2, "who is alive keeps its place");
+        second.has("a").await;
     }
 }
 
@@ -613,4 +555,111 @@ fn a_validity_that_cannot_be_used_is_refused() {
         assert!(error.to_string().ends_with("give a time from 25 ms to 10 s, such as 1 s"), "{error}");
     }
     assert!(TieredOptions::new().max_objects(0).validate().is_err());
+}
+
+/// The new epoch says how the cache is followed from now on. Those who followed it in another way before are not in the table, or may read for longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_truncate_that_changes_how_a_cache_is_followed_waits_for_those_who_followed_it_before() {
+    for server in servers(ServerOptions::default()).await {
+        for (before, after) in [(Consistency::Bounded, LONG), (Consistency::Strict, LONG / 10)] {
+            server.flushall().await.unwrap();
+            let proxy = Proxy::start(&server).await.unwrap();
+            let options = TieredOptions::new().validity(LONG).consistency(before);
+            let reader = TierNode::with(proxy.socket(), &options).await;
+            // It follows as the epoch says, until the cache is cleared.
+            let writer = TierNode::on(server.socket(), after).await;
+            writer.set("1", &["a"], "old").await;
+            reader.has("a").await;
+            proxy.set_both(Fault::Hold);
+            assert_eq!(writer.cache.truncate().await.unwrap(), Delivery::Applied);
+            assert!(reader.here("a").is_none(), "{before:?}: its memory is valid no more");
+            proxy.set_both(Fault::Pass);
+            reader.follows().await;
+            assert!(reader.by_host("a").await.is_none());
+        }
+    }
+}
+
+/// The server has dropped an object that nodes still have in their memories. A key of it goes to another object, which is loaded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_is_in_a_memory_only_loses_a_key_all_the_same() {
+    for server in servers(ServerOptions::default()).await {
+        let [writer, reader] = [TierNode::on(server.socket(), LONG).await, TierNode::on(server.socket(), LONG).await];
+        writer.set("1", &["a", "b"], "first").await;
+        reader.has("a").await;
+        for name in server.keys("larder:instance:o*").await.unwrap() {
+            server.command(&[b"UNLINK", &name[..]]).await.unwrap();
+        }
+        let Lookup::Miss { ticket: Some(ticket), .. } = writer.cache.lookup(Instance::ID, "2").await else { panic!() };
+        let fill = writer.cache.fill(instance("2", &["b"], "second"), ticket).await;
+        assert_eq!(fill, Stored::Accepted);
+        assert_eq!(reader.by_host("b").await.unwrap().name, "second");
+        assert!(reader.here("a").is_none());
+    }
+}
+
+/// Each answer of the server is late, as from another region. An entry is removed all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_follower_is_removed_by_a_node_that_is_far_away() {
+    for server in servers(ServerOptions::default()).await {
+        let (far, proxy) = (Proxy::start(&server).await.unwrap(), Proxy::start(&server).await.unwrap());
+        let writer = TierNode::on(far.socket(), LONG).await;
+        let reader = TierNode::on(proxy.socket(), LONG).await;
+        writer.set("1", &["a"], "old").await;
+        reader.has("a").await;
+        proxy.set_both(Fault::Hold);
+        far.set(Direction::ToClient, Fault::Delay(Duration::from_millis(50)));
+        let begun = Instant::now();
+        while followers(&server).await > 1 {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the entry is not removed");
+            writer.invalidate("a").await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_full_memory_evicts_is_counted_for_the_cache() {
+    for server in servers(ServerOptions::default()).await {
+        let node = TierNode::with(server.socket(), &TieredOptions::new().validity(LONG).max_objects(1)).await;
+        for id in ["1", "2"] {
+            node.set(id, &[id], "x").await;
+            node.has(id).await;
+        }
+        assert_eq!(node.cache.status().objects, Some(1));
+        assert!(node.cache.stats().evicted.get() >= 1);
+    }
+}
+
+/// Caches that wait for a validity before they are used hold nobody else up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caches_that_wait_for_a_validity_keep_no_other_cache_waiting() {
+    for server in servers(ServerOptions::default()).await {
+        let redis = Redis::open(config(server.socket())).unwrap();
+        let schema = |name: String| Schema::of::<Instance>().named(name);
+        let options = TieredOptions::new().validity(Duration::from_secs(10));
+        // As many as clear at the same time.
+        let tiers: Vec<_> = (0..8).map(|n| redis.tiered(schema(format!("tier{n}")), &options).unwrap()).collect();
+        let begun = Instant::now();
+        while server.keys("larder:tier*:c").await.unwrap().len() < tiers.len() {
+            assert!(begun.elapsed() < Duration::from_secs(30));
+        }
+        let plain = redis.connector(schema("plain".to_owned())).unwrap();
+        until("it can be read", || plain.status().readable).await;
+        assert!(tiers.iter().all(|tier| !tier.status().readable), "they wait all the while");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_with_the_longest_max_age_is_taken_in() {
+    for server in servers(ServerOptions::default()).await {
+        let redis = Redis::open(config(server.socket())).unwrap();
+        let schema = Schema::of::<Instance>().ages(Duration::MAX, Duration::ZERO);
+        let tiered = Arc::new(redis.tiered(schema.clone(), &TieredOptions::new().validity(LONG)).unwrap());
+        let cache = Cache::<Instance>::new(tiered.clone(), schema).unwrap();
+        until("it can be read", || cache.status().readable && tiered.valid_for_ms() > 0).await;
+        let loaded =
+            cache.get_or_load(Instance::ID, "1", async |_| Ok::<_, &str>(Some(instance("1", &["a"], "x")))).await;
+        assert_eq!(loaded.unwrap().unwrap().name, "x");
+        assert!(tiered.get_hit(KeyRef { index: 0, bytes: b"1" }).is_some());
+    }
 }

@@ -14,7 +14,9 @@ use larder_testing::conformance::Ability::{No, Yes};
 use larder_testing::conformance::{Nature, Subject};
 use larder_testing::model::{self, Settings};
 use server::ToyServer;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -39,6 +41,20 @@ async fn what_is_pinned_to_a_connection_is_sent_on_no_other() {
     });
     assert!(matches!(answer.await, Err(Trouble::Unavailable)));
     assert!(!sent);
+}
+
+/// Callers may be in no runtime.
+#[test]
+fn who_waits_on_a_channel_need_be_in_no_runtime() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let subject = runtime.block_on(async { Shared::new() });
+    let channel = Channel::Shared(subject.nodes[0].link());
+    let until = tokio::time::Instant::now() + Duration::from_millis(1);
+    let mut waits = pin!(channel.wait_until(until));
+    while waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        std::thread::yield_now();
+    }
+    assert!(tokio::time::Instant::now() >= until);
 }
 
 #[tokio::test]

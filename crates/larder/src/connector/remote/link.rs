@@ -20,13 +20,14 @@ use crate::breaker::{Breaker, Permit, Refused};
 use crate::clock::Clock;
 use crate::telemetry::Latencies;
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
-use tokio::time::Timeout;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Timeout, sleep_until};
 
 /// After this many time-outs in a row a connection is given up, whatever the options of the breaker.
 const TIMEOUTS_TO_RECONNECT: u32 = 5;
@@ -302,7 +303,33 @@ pub enum Channel<'a, P: ServerKind> {
         connection: &'a Arc<P::Connection>,
         /// How long a reply may take.
         within: Duration,
+        /// Its place among those that give the server work at the same time.
+        place: &'a Place,
     },
+}
+
+/// The place of a recovery among those that give the server work at the same time. Who [only waits](Channel::wait_until) gives it up.
+#[derive(Debug, Default)]
+pub struct Place(Mutex<Option<OwnedSemaphorePermit>>);
+
+impl Place {
+    /// Waits until there is room. The place is given up when what this returns is dropped, or earlier.
+    pub(super) async fn take(&self, room: &Arc<Semaphore>) -> impl Drop + Send + '_ {
+        *self.0.lock() = room.clone().acquire_owned().await.ok();
+        Taken(self)
+    }
+
+    fn give_up(&self) {
+        drop(self.0.lock().take());
+    }
+}
+
+struct Taken<'a>(&'a Place);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.give_up();
+    }
 }
 
 impl<P: ServerKind> Channel<'_, P> {
@@ -318,9 +345,26 @@ impl<P: ServerKind> Channel<'_, P> {
         match self {
             Self::Shared(link) => link.operation(WhenCrowded::Wait, send).await,
             Self::Pinned { link, generation } => link.operation_on(Some(*generation), WhenCrowded::Wait, send).await,
-            Self::Private { connection, within } => tokio::time::timeout(*within, send((*connection).clone()))
+            Self::Private { connection, within, .. } => tokio::time::timeout(*within, send((*connection).clone()))
                 .await
                 .unwrap_or(Err(Trouble::TimedOut(Awaited::Connection))),
+        }
+    }
+
+    /// Waits until that time, and asks the server nothing meanwhile. A caller need be in no runtime.
+    pub async fn wait_until(&self, time: Instant) {
+        match self {
+            Self::Shared(link) | Self::Pinned { link, .. } => {
+                let sleep = {
+                    let _home = Handle::try_current().is_err().then(|| link.home.enter());
+                    sleep_until(time)
+                };
+                sleep.await;
+            }
+            Self::Private { place, .. } => {
+                place.give_up();
+                sleep_until(time).await;
+            }
         }
     }
 }

@@ -7,12 +7,13 @@
 use super::cache::RemoteCache;
 use super::forgetting::Batch;
 use super::journal::Deferred;
-use super::link::{Channel, Live};
+use super::link::{Channel, Live, Place};
 use super::server_kind::{Clearing, Clocked, ServerKind};
 use super::trouble::Trouble;
 use super::trust::LOST;
 use crate::contract::{KeyBuf, Ticket};
 use crate::protection::{Protection, holds};
+use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// How many caches may compare, replay or clear at once. The operations of users share the connection and wait behind this work, so all
@@ -28,13 +29,13 @@ const BATCHES: usize = 4;
 pub(super) struct Lanes {
     comparing: Semaphore,
     replaying: Semaphore,
-    clearing: Semaphore,
+    clearing: Arc<Semaphore>,
 }
 
 impl Lanes {
     pub(super) fn new() -> Self {
         let (comparing, replaying) = (Semaphore::new(COMPARING), Semaphore::new(REPLAYING));
-        Self { comparing, replaying, clearing: Semaphore::new(CLEARING) }
+        Self { comparing, replaying, clearing: Arc::new(Semaphore::new(CLEARING)) }
     }
 }
 
@@ -77,6 +78,8 @@ pub(super) struct Recovery<'a, P: ServerKind> {
     pub(super) live: &'a Live<P>,
     /// Beside the breaker, with the time-out of a connection attempt.
     pub(super) channel: Channel<'a, P>,
+    /// The place of the channel.
+    pub(super) place: &'a Place,
     pub(super) lanes: &'a Lanes,
 }
 
@@ -93,7 +96,6 @@ impl<P: ServerKind> Recovery<'_, P> {
         let newest = cache.newest();
         let mut clock = self.compare().await?;
         if self.judge(clock, newest) != StoredData::Known {
-            let _lane = self.lanes.clearing.acquire().await;
             clock = self.clear_unless_trusted().await?;
         }
         // Replay the journal once. What is deferred during the replay waits until the cache is proven: from then on new invalidations go to
@@ -101,7 +103,7 @@ impl<P: ServerKind> Recovery<'_, P> {
         let waiting = cache.journal.waiting(cache.trust.sent_until(live.generation));
         if let Some(waiting) = &waiting {
             if waiting.truncate {
-                let _lane = self.lanes.clearing.acquire().await;
+                let _place = self.place.take(&self.lanes.clearing).await;
                 let cleared = protocol.clear(&self.channel, &cache.local, live.history, Clearing::Truncate).await?;
                 clock = cleared.unwrap_or(clock);
                 if clock.epoch == 0 {
@@ -145,6 +147,7 @@ impl<P: ServerKind> Recovery<'_, P> {
     async fn clear_unless_trusted(&self) -> Result<Clocked, Trouble> {
         let (cache, history) = (self.cache, self.live.history);
         loop {
+            let _place = self.place.take(&self.lanes.clearing).await;
             let newest = cache.newest();
             let clock = self.compare().await?;
             let anew = match self.judge(clock, newest) {

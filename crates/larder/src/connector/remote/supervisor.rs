@@ -18,7 +18,7 @@
 //! that were sent on the old connection may still arrive at the server. Fences make that harmless.
 
 use super::cache::RemoteCache;
-use super::link::{Channel, Link, Live, report};
+use super::link::{Channel, Link, Live, Place, report};
 use super::recovery::{Lanes, Recovery};
 use super::server_kind::{Connected, ServerKind};
 use super::trouble::{Awaited, Trouble, What};
@@ -247,8 +247,9 @@ impl<P: ServerKind> Supervisor<P> {
     ) -> impl Future<Output = (Arc<RemoteCache<P>>, Result<(), Trouble>)> + Send + 'static {
         let within = self.connect_timeout;
         async move {
-            let channel = Channel::Private { connection: &live.connection, within };
-            let result = Recovery { cache: &*cache, live: &*live, channel, lanes: &lanes }.run().await;
+            let place = Place::default();
+            let channel = Channel::Private { connection: &live.connection, within, place: &place };
+            let result = Recovery { cache: &*cache, live: &*live, channel, place: &place, lanes: &lanes }.run().await;
             (cache, result)
         }
     }

@@ -8,6 +8,7 @@
 
 use crate::connector::redis::single::following::{Known, News};
 use crate::connector::redis::single::{Store, Tier};
+use crate::connector::redis::wire::connection::Connection;
 use crate::connector::remote::Trouble;
 use crate::contract::{Consistency, Following};
 use crate::protection::{Protection, holds};
@@ -24,8 +25,9 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// The pause after a question that has failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
-/// The pause before the bell is connected again.
+/// The pause before the bell is connected again. Where that fails, each pause is twice as long as the one before, up to the longest.
 const BELL: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Keeps this node's memory of one cache right.
 pub(super) struct Follower {
@@ -51,7 +53,7 @@ impl Follower {
     }
 
     async fn follow(&self, tier: &Tier) {
-        let (mut failing, mut acknowledges) = (false, false);
+        let (mut failing, mut acknowledges, mut told) = (false, false, tier.following);
         loop {
             let sent = Instant::now();
             let next = match self.follow_once(tier).await {
@@ -64,6 +66,13 @@ impl Follower {
                 }
                 Ok(Round { following, .. }) => {
                     acknowledges = false;
+                    if std::mem::replace(&mut told, following) != following && following != tier.following {
+                        tracing::warn!(
+                            cache = %self.store.schema.cache,
+                            configured = %tier.following, followed = %following,
+                            "the cache is not followed as it is configured here, until a service that has this configuration truncates it"
+                        );
+                    }
                     if std::mem::take(&mut failing) {
                         tracing::info!(cache = %self.store.schema.cache, "this node's memory of the cache is read again");
                     }
@@ -132,28 +141,51 @@ impl Follower {
 
     /// Keeps the bell connected.
     async fn listen(&self) {
+        let (mut pause, mut tried) = (BELL, 0);
         loop {
+            let generation = self.store.link.generation();
+            // Another connection may lead to another server, which may allow it.
+            if std::mem::replace(&mut tried, generation) != generation {
+                pause = BELL;
+            }
             if let Some(connection) = self.store.link.connection() {
-                let channel = self.store.local.layout.clock();
-                let route = &self.store.link.kind().route;
-                let generation = self.store.link.generation();
-                if let Ok((_open, mut driver)) = route.subscribe(&connection, &channel, self.bell.clone()).await {
-                    // Something may have been touched before.
-                    self.bell.notify_one();
-                    let another = async {
-                        while self.store.link.generation() == generation {
-                            sleep(BELL).await;
+                match self.listen_on(&connection, generation).await {
+                    Ok(()) => pause = BELL,
+                    Err(trouble) => {
+                        if pause == BELL {
+                            tracing::info!(
+                                cache = %self.store.schema.cache, error = %trouble,
+                                "this node hears of changes only when it asks for them, three times in a validity: nobody tells it, since it cannot subscribe"
+                            );
                         }
-                    };
-                    tokio::select! {
-                        () = driver.ended() => {}
-                        () = another => {}
+                        pause = (pause * 2).min(LONGEST);
                     }
-                    continue;
                 }
             }
-            sleep(BELL).await;
+            let over = Instant::now() + pause;
+            while Instant::now() < over && self.store.link.generation() == generation {
+                sleep(BELL).await;
+            }
         }
+    }
+
+    /// Connects the bell to the server of this connection, until either connection has ended.
+    async fn listen_on(&self, connection: &Connection, generation: u64) -> Result<(), Trouble> {
+        let channel = self.store.local.layout.clock();
+        let route = &self.store.link.kind().route;
+        let (_open, mut driver) = route.subscribe(connection, &channel, self.bell.clone()).await?;
+        // Something may have been touched before.
+        self.bell.notify_one();
+        let another = async {
+            while self.store.link.generation() == generation {
+                sleep(BELL).await;
+            }
+        };
+        tokio::select! {
+            () = driver.ended() => {}
+            () = another => {}
+        }
+        Ok(())
     }
 
     /// Gives the place among the followers up. Nothing may be read from the memory any more.

@@ -24,12 +24,12 @@ pub(super) fn sentinels(watched: &Watched) -> SentinelOptions {
     hosts.fold(SentinelOptions::new(Watched::NAME), |options, port| options.host("127.0.0.1", port))
 }
 
-fn options(watched: &Watched) -> RedisOptions {
+pub(crate) fn watching_all(watched: &Watched) -> RedisOptions {
     watching(sentinels(watched))
 }
 
 async fn node(watched: &Watched) -> Node {
-    let node = Node::begin(options(watched));
+    let node = Node::begin(watching_all(watched));
     node.readable().await;
     node
 }
@@ -52,7 +52,7 @@ async fn a_master_that_was_stopped_and_goes_on_is_left() {
     for watched in all_watched().await {
         cannot_be_demoted(&watched.master).await;
         let (log, _guard) = Log::begin(Level::INFO);
-        let node = Node::begin(options(&watched).operation_timeout(Duration::from_secs(120)));
+        let node = Node::begin(watching_all(&watched).operation_timeout(Duration::from_secs(120)));
         node.readable().await;
         node.set("1", &["a"], "old").await;
         watched.master.stop().unwrap();

@@ -3,10 +3,10 @@
 --
 -- KEYS  1 clock
 -- ARGV  1 'register' | 'renew' | 'recover' | 'renumber' | 'settle'. renew is for a clock that the caller has proven, of this history. recover also
---         makes a clock, and is nothing if another node has cleared the cache since; renumber is recover, and begins the list of schemas anew
+--         makes a clock; renumber is recover, and begins the list of schemas anew. All three are nothing if another node has cleared the cache since
 --       2 schema: 16 hex digits
 --       3 renew, recover, renumber: the new epoch; settle: the epoch that was cleared
---       4 recover, renumber: the epoch that was found before; settle: the history of the server that the clock now belongs to
+--       4 renew, recover, renumber: the epoch that was found before; settle: the history of the server that the clock now belongs to
 --       5 the names of the caller's indexes; empty: the caller has no schema, and registers nothing
 --       6 the key for these names (index_names.rs), without the schema at its end; not among KEYS, so that a user who may not use it may still
 --         use the clock
@@ -23,8 +23,9 @@ local clock, action, schema = KEYS[1], ARGV[1], ARGV[2]
 local head = redis.call('BITFIELD', clock, 'GET', 'i64', '#0', 'GET', 'i64', '#2', 'GET', 'i64', '#5')
 local history = ARGV[7]
 
--- The clock is settled under another epoch than the doubted one: another node has removed all that was doubted. The clock is only read.
-if (action == 'recover' or action == 'renumber') and head[2] == 1 and head[1] ~= tonumber(ARGV[4]) then
+-- The clock is settled under another epoch than the one that was found: another node has removed everything since. The clock is only read. A truncate finds
+-- out how the cache is followed now.
+if (action == 'renew' or action == 'recover' or action == 'renumber') and head[2] == 1 and head[1] ~= tonumber(ARGV[4]) then
   action = 'register'
 end
 

@@ -118,6 +118,8 @@ end
 -- 3. C2: invalidate any other object that holds one of the keys. An index key holds a hint: label (4), mark of the primary key (8), primary
 -- key. Index keys that were written together hold the same string, which is looked at once.
 local touched = put and sub(header, 36) or ''
+-- Whether nodes keep objects in their own memory (follow.lua).
+local followed = string.byte(head, 2) >= 8
 local primary = sub(object, prefix + 18)
 local displaced = 0
 local right, wrong
@@ -173,8 +175,9 @@ if wrong then
         -- The objects of several releases count as one.
         if call('UNLINK', unpack(names)) > 0 and displaced < 15 then displaced = displaced + 1 end
         for _, name in ipairs(names) do lists[name] = false end
-        touched = touched .. sub(hint, 5, 12)
       end
+      -- A node may have an object in its memory that is not here any more.
+      if holds or followed then touched = touched .. sub(hint, 5, 12) end
     end
   end
 end
@@ -189,8 +192,7 @@ if put and (outcome ~= 1 or string.byte(head, 65) ~= 0) then
   end
 end
 
--- Where nodes keep objects in their own memory (follow.lua), a fill that replaces an object tells them, as a put does.
-local followed = string.byte(head, 2) >= 8
+-- A fill that replaces an object tells those who have it in their own memory, as a put does.
 if followed and not put and outcome == 1 and call('EXISTS', object) == 1 then touched = touched .. sub(header, 36, 43) end
 
 -- 5. Store.

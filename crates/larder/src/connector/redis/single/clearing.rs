@@ -32,7 +32,8 @@ use crate::connector::remote::{Clearing, Clocked, Trouble};
 use crate::contract::Following;
 use crate::protection::{Protection, holds};
 use redis::{Cmd, Value};
-use tokio::time::{Instant, sleep_until};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How many keys a SCAN looks at in one go: well under a millisecond of the server's time.
 const SCAN_COUNT: u32 = 2_000;
@@ -42,6 +43,9 @@ const REMEMBERED: usize = 8 * 1024 * 1024;
 
 /// How many keys a script removes at once; a SCAN may find more than it was asked for.
 const REMOVE_AT_ONCE: usize = 1000;
+
+/// How often a node that waits before it settles the clock looks whether another one has done so.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Reads the clock and adds this release's schema to its list.
 pub(crate) async fn register(caller: &impl Caller, layout: &Layout) -> Result<Clocked, Trouble> {
@@ -58,43 +62,58 @@ pub(crate) async fn clear(
     following: Option<Following>,
     mut removed: impl FnMut(u64),
 ) -> Result<Option<Clocked>, Trouble> {
-    let (action, doubted) = match clearing {
-        Clearing::Truncate => ("renew", 0),
-        Clearing::Doubted { epoch, anew: false, .. } => ("recover", epoch),
-        Clearing::Doubted { epoch, anew: true, .. } => ("renumber", epoch),
-    };
-    // The new epoch says how nodes follow the cache. A node that does not follow it leaves that as it is.
-    let found = match (following, clearing) {
-        (None, Clearing::Truncate) => Following::of(register(caller, layout).await?.epoch),
-        (_, Clearing::Truncate) => None,
-        // What the server has lost, this node may remember.
-        (_, Clearing::Doubted { seen, .. }) => Following::of(doubted).or(Following::of(seen)),
-    };
     let mut gone = 0;
     loop {
-        let epoch = if holds(Protection::Epoch) { Following::new_epoch(following.or(found)) } else { 1 };
-        let begun = clock(caller, layout, action, epoch, doubted, history).await?;
-        let (renewed, joined) = (Instant::now(), begun.epoch != epoch);
+        let (action, present, seen) = match clearing {
+            Clearing::Truncate => ("renew", register(caller, layout).await?.epoch, 0),
+            Clearing::Doubted { epoch, anew: false, seen } => ("recover", epoch, seen),
+            Clearing::Doubted { epoch, anew: true, seen } => ("renumber", epoch, seen),
+        };
+        // The new epoch says how nodes follow the cache. A node that does not follow it leaves that as it is. What the server has lost, this node may remember.
+        let before = Following::of(present).or(Following::of(seen));
+        let epoch = if holds(Protection::Epoch) { Following::new_epoch(following.or(before)) } else { 1 };
+        let begun = clock(caller, layout, action, epoch, present, history).await?;
+        let renewed = Instant::now();
         if begun.epoch == 0 {
             return Ok(Some(begun));
         }
         if begun.settled {
-            return Ok(None);
-        }
-        let epoch = begun.epoch;
-        let mut sweep = Sweep { caller, layout, epoch, gone, removed: &mut removed };
-        if sweep.everything().await? != Removal::Superseded {
-            // A truncate may have joined another node's clearing, which has its own epoch.
-            if (action != "renew" || joined) && holds(Protection::SettleWait) {
-                // Nodes that followed the server of another history may be missing in the table of followers. Until their memories are no longer
-                // valid, no change may count as applied, and none does: the clock is not settled.
-                let longest = [following, found].into_iter().flatten().map(Following::until_over).max();
-                sleep_until(renewed + longest.unwrap_or_default()).await;
+            match clearing {
+                // Another node has cleared the cache meanwhile, and perhaps changed how it is followed.
+                Clearing::Truncate => continue,
+                Clearing::Doubted { .. } => return Ok(None),
             }
-            return clock(caller, layout, "settle", epoch, history, history).await.map(Some);
         }
-        gone = sweep.gone;
+        let mut sweep = Sweep { caller, layout, epoch: begun.epoch, gone, removed: &mut removed };
+        match sweep.everything().await? {
+            Removal::Superseded => gone = sweep.gone,
+            removal => {
+                let (now, joined) = (Following::of(begun.epoch), begun.epoch != epoch);
+                // The table has everybody who follows.
+                let knows_all = action == "renew" && !joined && now == before;
+                if removal == Removal::Goes && !knows_all && holds(Protection::SettleWait) {
+                    // Who has joined does not know how the cache was followed before.
+                    let longest = if joined { now.map(|_| Following::longest()) } else { None };
+                    let over = [longest, following, before].into_iter().flatten().map(Following::until_over).max();
+                    wait_unless_settled(caller, layout, begun.epoch, renewed + over.unwrap_or_default()).await?;
+                }
+                return clock(caller, layout, "settle", begun.epoch, history, history).await.map(Some);
+            }
+        }
     }
+}
+
+/// Nodes that followed the server of another history, or the cache in another way, may be missing in the table of followers. Until their memories are no longer
+/// valid, no change may count as applied, and none does: the clock is not settled. Waits for that, or until another node has settled it.
+async fn wait_unless_settled(caller: &impl Caller, layout: &Layout, epoch: u64, until: Instant) -> Result<(), Trouble> {
+    while Instant::now() < until {
+        caller.wait_until(until.min(Instant::now() + LOOK)).await;
+        let clock = register(caller, layout).await?;
+        if clock.epoch != epoch || clock.settled {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a clearing goes on.
@@ -214,4 +233,127 @@ pub(crate) async fn clock(
     let reply = caller.script(&scripts::CLOCK, arguments).await?;
     let [epoch, sequence, state, history, registered] = numbers(&reply).ok_or_else(|| unexpected("clock.lua"))?;
     Ok(Clocked { epoch, sequence, settled: state == 1, history, registered: registered == 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connector::redis::scripts::Script;
+    use crate::contract::{Consistency, Schema};
+    use parking_lot::Mutex;
+    use redis::Arg;
+
+    const SETTLED: u64 = 1;
+    const CLEARING: u64 = 2;
+
+    /// A server that has the clock of a cache, and no key of it.
+    struct Server {
+        /// The epoch and the state.
+        clock: Mutex<(u64, u64)>,
+        /// What another node makes of it as soon as it was read once.
+        then: Mutex<Option<(u64, u64)>>,
+    }
+
+    impl Caller for Server {
+        async fn call(&self, _: &Cmd) -> Result<Value, Trouble> {
+            Ok(Value::Array(vec![Value::BulkString(b"0".to_vec()), Value::Array(Vec::new())]))
+        }
+
+        /// As clock.lua, as far as a clearing can see.
+        async fn script(&self, _: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
+            let mut call = Cmd::new();
+            arguments(&mut call);
+            let words: Vec<String> = call
+                .args_iter()
+                .map(|word| match word {
+                    Arg::Simple(word) => String::from_utf8_lossy(word).into_owned(),
+                    _ => String::new(),
+                })
+                .collect();
+            let number = |at: usize| words[at].parse::<u64>().unwrap();
+            let mut clock = self.clock.lock();
+            match (words[2].as_str(), *clock) {
+                ("settle", (epoch, _)) if epoch == number(4) => clock.1 = SETTLED,
+                ("renew" | "recover", (epoch, SETTLED)) if epoch == number(5) => *clock = (number(4), CLEARING),
+                _ => {}
+            }
+            let (epoch, state) = *clock;
+            *clock = self.then.lock().take().unwrap_or(*clock);
+            Ok(Value::Array([epoch, 0, state, 3, 1].map(|number| Value::Int(number as i64)).to_vec()))
+        }
+
+        async fn wait_until(&self, time: Instant) {
+            tokio::time::sleep_until(time).await;
+        }
+    }
+
+    /// How long a clearing waits that finds this clock, which then becomes another one.
+    async fn waits(
+        clearing: Clearing,
+        following: Option<Following>,
+        clock: (u64, u64),
+        then: Option<(u64, u64)>,
+    ) -> Duration {
+        let server = Server { clock: Mutex::new(clock), then: Mutex::new(then) };
+        let layout = Layout::new("larder:site".to_owned(), &Schema::of::<crate::entry::color::Color>());
+        let begun = Instant::now();
+        clear(&server, &layout, 3, clearing, following, |_| ()).await.unwrap();
+        assert_eq!(server.clock.lock().1, SETTLED);
+        begun.elapsed()
+    }
+
+    fn strict(milliseconds: u64) -> Following {
+        Following::new(Consistency::Strict, Duration::from_millis(milliseconds)).unwrap()
+    }
+
+    fn bounded(milliseconds: u64) -> Following {
+        Following::new(Consistency::Bounded, Duration::from_millis(milliseconds)).unwrap()
+    }
+
+    fn epoch(following: Following) -> u64 {
+        Following::new_epoch(Some(following))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_truncate_waits_only_where_it_changes_how_the_cache_is_followed() {
+        let truncate = async |following, found| waits(Clearing::Truncate, following, (found, SETTLED), None).await;
+        assert_eq!(truncate(None, 7).await, Duration::ZERO);
+        assert_eq!(truncate(None, epoch(strict(1_000))).await, Duration::ZERO, "it stays as it is");
+        assert_eq!(truncate(Some(strict(1_000)), epoch(strict(1_000))).await, Duration::ZERO);
+        assert!(truncate(Some(strict(1_000)), epoch(bounded(2_000))).await >= Duration::from_secs(2));
+        assert!(truncate(Some(strict(1_000)), epoch(strict(2_000))).await >= Duration::from_secs(2));
+        assert!(truncate(Some(strict(2_000)), epoch(strict(1_000))).await >= Duration::from_secs(2));
+        // Another node changes it, after the clock was read and before it gets its new epoch.
+        let (found, then) = ((epoch(strict(1_000)), SETTLED), Some((epoch(bounded(2_000)), SETTLED)));
+        assert!(waits(Clearing::Truncate, Some(strict(1_000)), found, then).await >= Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_joins_a_clearing_does_not_know_how_the_cache_was_followed() {
+        let doubted = Clearing::Doubted { epoch: 0, anew: false, seen: 0 };
+        let begun = (epoch(strict(1_000)), CLEARING);
+        for clearing in [doubted, Clearing::Truncate] {
+            let alone = waits(clearing, None, begun, None).await;
+            assert!(alone >= Duration::from_secs(10), "the other node has died: {alone:?}");
+            assert_eq!(waits(clearing, None, (7, CLEARING), None).await, Duration::ZERO, "nobody follows");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_joined_a_clearing_goes_on_when_it_is_settled() {
+        let doubted = Clearing::Doubted { epoch: 0, anew: false, seen: 0 };
+        let epoch = epoch(strict(1_000));
+        let joined = waits(doubted, None, (epoch, CLEARING), Some((epoch, SETTLED))).await;
+        assert_eq!(joined, LOOK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_doubts_the_data_waits_for_those_who_followed_before() {
+        let doubted = |epoch, seen| Clearing::Doubted { epoch, anew: false, seen };
+        let found = epoch(strict(2_000));
+        assert!(waits(doubted(found, 0), None, (found, SETTLED), None).await >= Duration::from_secs(2));
+        assert!(waits(doubted(found, 0), Some(strict(1_000)), (found, SETTLED), None).await >= Duration::from_secs(2));
+        assert!(waits(doubted(7, found), None, (7, SETTLED), None).await >= Duration::from_secs(2), "it remembers");
+        assert_eq!(waits(doubted(7, 0), None, (7, SETTLED), None).await, Duration::ZERO);
+    }
 }

@@ -4,7 +4,7 @@ use crate::connector::redis::scripts;
 use crate::connector::redis::single::{Store, Tier};
 use crate::connector::redis::wire::replies::{bytes, unexpected};
 use crate::connector::remote::Trouble;
-use crate::contract::Ticket;
+use crate::contract::{Following, Ticket};
 use redis::Cmd;
 
 /// How many followers a cache may have whose acknowledgements are waited for.
@@ -70,7 +70,13 @@ impl Store {
                 self.lost(why);
                 Err(Trouble::Unavailable)
             }
-            Answer::Full => Err(Trouble::fault(format!("the cache has {MOST} followers already"))),
+            Answer::Full(epoch) => {
+                // Those who were killed leave their entries behind, and where nothing changes nobody waits for them.
+                if let Some(following) = Following::of(epoch) {
+                    self.remove_the_dead(following).await;
+                }
+                Err(Trouble::fault(format!("the cache has {MOST} followers already")))
+            }
         }
     }
 
@@ -91,7 +97,8 @@ enum Answer {
     News(Known, News),
     Clearing,
     Lost(&'static str),
-    Full,
+    /// Under this epoch.
+    Full(u64),
 }
 
 fn answer(reply: &[u8], known: Known) -> Option<Answer> {
@@ -109,7 +116,7 @@ fn answer(reply: &[u8], known: Known) -> Option<Answer> {
         3 => Answer::Clearing,
         4 => Answer::Lost("the server has lost the clock"),
         5 => Answer::Lost("another node has made a clock that says that no node keeps the cache in its own memory"),
-        6 => Answer::Full,
+        6 => Answer::Full(now.epoch),
         _ => return None,
     })
 }
@@ -134,7 +141,7 @@ mod tests {
         assert_eq!(answer(&reply(1, 42, &[8, 9]), KNOWN), Some(Answer::News(now, News::Marks(vec![8, 9]))));
         assert_eq!(answer(&reply(2, 42, &[]), KNOWN), Some(Answer::News(now, News::Everything)));
         assert_eq!(answer(&reply(3, 42, &[]), KNOWN), Some(Answer::Clearing));
-        assert_eq!(answer(&reply(6, 42, &[]), KNOWN), Some(Answer::Full));
+        assert_eq!(answer(&reply(6, 42, &[]), KNOWN), Some(Answer::Full(7)));
     }
 
     /// Whoever removes a dead follower goes by that.

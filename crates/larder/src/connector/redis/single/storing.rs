@@ -11,6 +11,7 @@ use crate::connector::remote::{Trouble, Undelivered, WhenCrowded};
 use crate::contract::{Fill, KeyRef, Object, Stored, Ticket};
 use redis::Cmd;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Larger objects, in bytes, do not pass through a script: they are staged by a SET, and the script renames them.
 pub(crate) const STAGE_ABOVE: usize = 4 * 1024;
@@ -294,8 +295,10 @@ impl Store {
     /// its max age on the server, so the shortest one counts.
     fn ends(&self, now: u64) -> Option<u64> {
         let max_age = self.schema.max_age;
-        let shortest = max_age.mul_f64((1.0 - self.schema.loading.jitter).clamp(0.0, 1.0));
-        (!max_age.is_zero()).then(|| now + milliseconds(shortest.saturating_sub(self.schema.refresh_ahead())))
+        let share = (1.0 - self.schema.loading.jitter).clamp(0.0, 1.0);
+        let shortest = Duration::try_from_secs_f64(max_age.as_secs_f64() * share).unwrap_or(max_age);
+        (!max_age.is_zero())
+            .then(|| now.saturating_add(milliseconds(shortest.saturating_sub(self.schema.refresh_ahead()))))
     }
 
     /// Tells the server that a load has found nothing under this key. `absent.lua` says what follows.

@@ -1,17 +1,16 @@
 //! Tickets: the clock before a load or a write begins, and whether it can be trusted.
 
-use crate::connector::redis::single::Store;
-use crate::connector::redis::single::clearing;
+use crate::connector::redis::single::{Store, clearing, milliseconds};
 use crate::connector::redis::wire::replies::bytes;
 use crate::connector::remote::Trouble;
 use crate::connector::remote::{Channel, WhenCrowded};
-use crate::contract::{KeyBuf, Ticket};
+use crate::contract::{Following, KeyBuf, Ticket};
 use crate::protection::{Protection, holds};
 use redis::{Cmd, Value as Reply};
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-/// If another node leaves the clock unsettled for this long, in ms, this node clears the cache.
+/// If another node leaves the clock unsettled for this long, in ms, and has nothing to wait for, this node clears the cache.
 const UNSETTLED_LIMIT: u64 = 5_000;
 
 impl Store {
@@ -77,10 +76,11 @@ impl Store {
         }
         if state != 1 {
             let now = self.link.clock().now();
+            let waits_for = Following::of(epoch).map_or(0, |now| milliseconds(now.until_over()));
             let since = self.local.unsettled_since.load(Ordering::Relaxed);
             if since == 0 {
                 self.local.unsettled_since.store(now, Ordering::Relaxed);
-            } else if now >= since.saturating_add(UNSETTLED_LIMIT) {
+            } else if now >= since.saturating_add(UNSETTLED_LIMIT + waits_for) {
                 self.local.unsettled_since.store(0, Ordering::Relaxed);
                 self.lost("another node began to clear the cache and did not finish");
             }

@@ -14,7 +14,7 @@ use crate::connector::redis::wire::connection::Connection;
 use crate::connector::redis::wire::replies::{bytes, unexpected};
 use crate::connector::remote::Trouble;
 use crate::contract::{Consistency, Following, Ticket};
-use redis::Cmd;
+use redis::{Cmd, Value};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,8 +28,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// How many bytes the table has for each follower: its name, the epoch that it follows, up to which sequence it knows all marks, and a counter.
 pub(crate) const ENTRY: usize = 32;
 
-/// If the table was first read later than this after the change, nobody is removed: that would hold the change up.
-const LATE: Duration = Duration::from_millis(20);
+/// If the table was first read later than this part of a validity after the change, nobody is removed: that would hold the change up.
+const LATE: u32 = 4;
 
 /// An entry of the table, and its place there.
 type Entry = (usize, [u8; ENTRY]);
@@ -52,18 +52,22 @@ impl Table {
 
     /// The entries that stand in the way of a change, each with its place. `None`: the table says nothing of this change.
     fn behind(&self, changed: Ticket, own: Option<[u8; 8]>) -> Option<Vec<Entry>> {
-        let (head, entries) = self.reply.split_at_checked(Self::HEAD)?;
+        let head = self.reply.get(..Self::HEAD)?;
         if number(head, 0) != changed.epoch || number(head, 16) != 1 {
             return None;
         }
-        let entries = entries.chunks_exact(ENTRY).enumerate().filter_map(|(place, entry)| {
-            let entry: &[u8; ENTRY] = entry.first_chunk()?;
-            let free = number(entry, 0) == 0;
+        let behind = |entry: &[u8]| {
             let is_own = own.is_some_and(|own| entry.starts_with(&own));
             let acknowledged = number(entry, 8) == changed.epoch && number(entry, 16) >= changed.sequence;
-            (!free && !is_own && !acknowledged).then_some((place, *entry))
-        });
-        Some(entries.collect())
+            !is_own && !acknowledged
+        };
+        Some(self.entries().into_iter().filter(|(_, entry)| behind(entry)).collect())
+    }
+
+    /// The entries of everybody, each with its place.
+    fn entries(&self) -> Vec<Entry> {
+        let (entries, _) = self.reply.get(Self::HEAD..).unwrap_or_default().as_chunks::<ENTRY>();
+        entries.iter().copied().enumerate().filter(|(_, entry)| number(entry, 0) != 0).collect()
     }
 }
 
@@ -118,7 +122,7 @@ impl Store {
         }
         self.sleep_until(over).await;
         // An entry may go only if it has stood there, as it is, for a whole validity.
-        if let Some((looked, behind)) = first.filter(|(looked, _)| *looked < answered + LATE) {
+        if let Some((looked, behind)) = first.filter(|(looked, _)| *looked < answered + validity / LATE) {
             self.sleep_until(looked + validity).await;
             self.remove_followers(behind).await;
         }
@@ -146,15 +150,20 @@ impl Store {
         Ok(table)
     }
 
+    /// Removes all who do not follow for a whole validity from now on.
+    pub(crate) async fn remove_the_dead(&self, following: Following) {
+        let now = Instant::now();
+        let Ok(table) = self.table_read_after(now).await else { return };
+        let looked = Instant::now();
+        self.sleep_until(looked + following.until_over()).await;
+        self.remove_followers(table.entries()).await;
+    }
+
     /// Removes followers that have not followed for a whole validity: those whose entries are, byte for byte, what they were.
     async fn remove_followers(&self, entries: Vec<Entry>) {
         if entries.is_empty() {
             return;
         }
-        tracing::info!(
-            cache = %self.schema.cache, followers = entries.len(),
-            "nodes that keep the cache in their own memory have not acknowledged a change in time: they read it no more, and are not waited for again"
-        );
         let clock = self.local.layout.clock();
         let arguments = |call: &mut Cmd| {
             call.arg(1).arg(&clock);
@@ -163,7 +172,13 @@ impl Store {
             }
         };
         // Whoever waits next removes them otherwise.
-        let _ = self.link.beat(|on| async move { on.run(&scripts::LEAVE, &arguments).await }).await;
+        let removed = self.link.beat(|on| async move { on.run(&scripts::LEAVE, &arguments).await }).await;
+        if let Ok(Value::Int(followers @ 1..)) = removed {
+            tracing::info!(
+                cache = %self.schema.cache, followers,
+                "nodes that keep the cache in their own memory have not been heard of for a validity: they read it no more, and are not waited for again"
+            );
+        }
     }
 }
 

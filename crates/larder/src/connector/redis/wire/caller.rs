@@ -7,6 +7,7 @@ use redis::{Cmd, Pipeline, Value};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
 
 /// Sends commands and scripts to the server: with a permit of the breaker, or on a new connection that the breaker knows nothing of.
 pub(crate) trait Caller: Sync {
@@ -16,6 +17,9 @@ pub(crate) trait Caller: Sync {
         script: &Script,
         arguments: impl Fn(&mut Cmd) + Send + Sync,
     ) -> impl Future<Output = Result<Value, Trouble>> + Send;
+
+    /// Waits, and asks the server nothing meanwhile.
+    fn wait_until(&self, time: Instant) -> impl Future<Output = ()> + Send;
 }
 
 impl<P: ServerKind<Connection = Connection>> Caller for Channel<'_, P> {
@@ -25,6 +29,10 @@ impl<P: ServerKind<Connection = Connection>> Caller for Channel<'_, P> {
 
     async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
         self.run(|connection| async move { connection.run(script, &arguments).await }).await
+    }
+
+    async fn wait_until(&self, time: Instant) {
+        Channel::wait_until(self, time).await;
     }
 }
 
@@ -54,5 +62,9 @@ impl Caller for Direct<'_> {
 
     async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd) + Send + Sync) -> Result<Value, Trouble> {
         self.in_time(self.connection.run(script, &arguments)).await
+    }
+
+    async fn wait_until(&self, time: Instant) {
+        sleep_until(time).await;
     }
 }
