@@ -6,6 +6,7 @@ use super::server;
 use crate::connection;
 use larder::connector::redis::RedisOptions;
 use larder::connector::redis::inspect::{ClusterReport, cluster};
+use std::time::Duration;
 
 const TOPIC: &str = "cluster";
 const SLOT: &str = "slot";
@@ -31,7 +32,7 @@ pub(super) async fn try_out(config: &RedisOptions, how: Use, caches: &[String]) 
         // What is as it should be is said once.
         let told = of_node.into_iter().filter(|finding| first.is_none() || finding.level != Level::Ok);
         findings.extend(told.map(|finding| finding.of(address)));
-        findings.extend(settings(&node).await.into_iter().map(|finding| finding.of(address)));
+        findings.extend(settings(&node, how).await.into_iter().map(|finding| finding.of(address)));
         first = first.or(facts);
     }
     (first, findings)
@@ -93,26 +94,36 @@ async fn is_there(node: &RedisOptions, key: &str) -> Option<bool> {
 }
 
 /// What the settings of a node cost. Nothing is said where the node does not tell them.
-async fn settings(node: &RedisOptions) -> Vec<Finding> {
+async fn settings(node: &RedisOptions, how: Use) -> Vec<Finding> {
     let Ok(mut connection) = connection::open(node).await else { return Vec::new() };
-    let mut is_on = async |setting: &str| {
+    let mut setting = async |name: &str| {
         let mut asked = redis::cmd("CONFIG");
-        asked.arg("GET").arg(setting);
+        asked.arg("GET").arg(name);
         let told = asked.query_async::<Vec<String>>(&mut connection).await;
-        told.is_ok_and(|told| told.get(1).is_some_and(|value| value == "yes"))
+        told.ok().and_then(|told| told.into_iter().nth(1)).unwrap_or_default()
     };
     let mut findings = Vec::new();
-    if is_on("cluster-allow-reads-when-down").await {
+    if setting("cluster-allow-reads-when-down").await == "yes" {
         findings.push(Finding::problem(
             TOPIC,
             "cluster-allow-reads-when-down is on: a primary that is cut off serves what was invalidated on its successor",
             "CONFIG SET cluster-allow-reads-when-down no",
         ));
     }
-    if is_on("cluster-require-full-coverage").await {
+    if setting("cluster-require-full-coverage").await == "yes" {
         findings.push(Finding::note(
             TOPIC,
             "cluster-require-full-coverage is on: while one primary is dead and not replaced, no cache is read",
+        ));
+    }
+    let timeout = setting("cluster-node-timeout").await.parse().map(Duration::from_millis).unwrap_or_default();
+    if let Some(validity) = how.validity.filter(|validity| timeout > *validity) {
+        findings.push(Finding::note(
+            TOPIC,
+            format!(
+                "cluster-node-timeout is {timeout:?}, longer than the validity ({validity:?}): a primary that is cut off answers for so long, and a node that \
+                 is cut off with it may serve what others have changed on its successor"
+            ),
         ));
     }
     findings

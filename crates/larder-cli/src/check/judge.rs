@@ -39,6 +39,9 @@ pub(super) struct Facts {
     pub(super) config_epoch: Option<u64>,
     /// The number of connected replicas. `None` if the server does not say.
     pub(super) replicas: Option<u32>,
+    /// For how long the replica that is furthest behind has not said that it has what it was sent, in seconds. `None` if there is none, or the server does
+    /// not say.
+    pub(super) replica_lag_s: Option<u64>,
     /// In bytes. 0: no limit. `None` if the server does not say.
     pub(super) maxmemory: Option<u64>,
     #[serde(rename = "maxmemory_policy")]
@@ -75,6 +78,7 @@ pub(super) fn server(facts: &Facts, config: &RedisOptions, how: Use) -> Vec<Find
     }
     findings.push(role(facts));
     findings.extend(confirmation(facts, config.wait_replicas));
+    findings.extend(lag(facts, config.wait_replicas));
     findings.push(latency(facts, config.operation_timeout));
     findings.push(eviction(facts, how));
     findings.extend(persistence(facts));
@@ -217,6 +221,21 @@ fn confirmation(facts: &Facts, wanted: u32) -> Option<Finding> {
         )),
         (_, Some(connected)) => Some(Finding::ok("replicas", format!("{asks}, and {connected} are connected"))),
     }
+}
+
+/// A replica that is well says each second what it has.
+const LAG: u64 = 5;
+
+/// Whether a replica is far behind.
+fn lag(facts: &Facts, wanted: u32) -> Option<Finding> {
+    let seconds = facts.replica_lag_s.filter(|seconds| *seconds >= LAG)?;
+    let waits = if wanted > 0 { " Changes are deferred where too few others confirm them." } else { "" };
+    Some(Finding::note(
+        "replicas",
+        format!(
+            "a replica has not said for {seconds} s what it has: after a failover to it, as much that was set is gone.{waits} Find out what keeps it,              or the network to it, busy"
+        ),
+    ))
 }
 
 fn latency(facts: &Facts, limit: Duration) -> Finding {
@@ -473,6 +492,12 @@ mod tests {
         assert_eq!(of(Some(2), 2), [Level::Note]);
         assert_eq!(of(Some(3), 2), [Level::Ok]);
         assert_eq!(of(None, 2), [Level::Note]);
+    }
+
+    #[test]
+    fn a_replica_that_is_far_behind_is_told() {
+        let of = |replica_lag_s| levels(&Facts { replicas: Some(1), replica_lag_s, ..healthy() }, true, "replicas");
+        assert_eq!((of(None), of(Some(1)), of(Some(5))), (vec![], vec![], vec![Level::Note]));
     }
 
     #[test]

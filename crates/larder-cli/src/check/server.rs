@@ -134,6 +134,12 @@ fn valkey(info: &str) -> Option<&str> {
     field(info, "valkey_version").or_else(named)
 }
 
+/// What the replica that is furthest behind says: `slave0:ip=…,port=…,state=online,offset=…,lag=1`.
+fn replica_lag(info: &str) -> Option<u64> {
+    let replicas = info.lines().filter(|line| line.starts_with("slave") && line.contains("state="));
+    replicas.filter_map(|line| line.split(',').find_map(|part| part.strip_prefix("lag="))?.trim().parse().ok()).max()
+}
+
 /// Reads the answers to INFO.
 fn read(info: &str) -> Facts {
     let field = |name: &str| field(info, name);
@@ -149,6 +155,7 @@ fn read(info: &str) -> Facts {
         run_id: field("run_id").is_some(),
         role: text("role"),
         replicas: field("connected_slaves").and_then(|count| count.parse().ok()),
+        replica_lag_s: replica_lag(info),
         maxmemory: field("maxmemory").and_then(|bytes| bytes.parse().ok()),
         policy: text("maxmemory_policy"),
         append_only: field("aof_enabled").map(|enabled| enabled == "1"),
@@ -257,6 +264,16 @@ pub(super) fn said(error: &RedisError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_replica_that_is_furthest_behind_is_found() {
+        let info = "connected_slaves:2\r\nslave0:ip=h,port=1,state=online,offset=5,lag=0\r\nslave1:ip=h,port=2,state=online,offset=3,lag=12\r\n";
+        assert_eq!(replica_lag(info), Some(12));
+        assert_eq!(
+            replica_lag("slave_repl_offset:3\r\nslave0:ip=h,port=1,state=wait_bgsave,offset=0,lag=-1\r\n"),
+            None
+        );
+    }
 
     #[test]
     fn info_is_read() {

@@ -1,7 +1,8 @@
 //! What `larder check` says of tiered connectors.
 
 use super::{Checked, check, socket, started};
-use larder_testing::server::{Reply, Server, ServerOptions};
+use larder_testing::cluster::Cluster;
+use larder_testing::server::{Reply, Server, ServerOptions, required};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -43,6 +44,25 @@ fn a_tier_is_shown_with_what_it_is_over_and_what_a_change_waits_for() {
         let shown = "near (tiered): in each process, in front of redis\n  caches: instance\n";
         assert!(people.contains(shown), "{people}");
         assert!(people.contains("    near:\n      kind: tiered\n      over: redis\n"), "{people}");
+    }
+}
+
+/// A primary that is cut off answers for the time-out of the cluster.
+#[test]
+fn a_time_out_of_a_cluster_that_is_longer_than_the_validity_is_told() {
+    let runtime = Runtime::new().unwrap();
+    for binary in required().unwrap() {
+        let cluster = runtime.block_on(Cluster::start(&binary, ServerOptions::default(), 3, 0)).unwrap();
+        for (validity, told) in [("900ms", true), ("1s", false)] {
+            let yaml = format!(
+                "connectors: {{ redis: {{ address: \"{}\", cluster: [] }}, near: {{ kind: tiered, over: redis, validity: {validity} }} }}\n\
+                 caches: {{ instance: {{ connector: near, max_age: 1h }} }}\n",
+                cluster.address(0)
+            );
+            let redis = findings(&check("caches.yaml", &yaml, &["--json"]), "redis");
+            let says = |text: &str| text.contains("cluster-node-timeout is 1s, longer than the validity (900ms)");
+            assert_eq!(redis.iter().any(|(_, level, text)| level == "note" && says(text)), told, "{redis:?}");
+        }
     }
 }
 

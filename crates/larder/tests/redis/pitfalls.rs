@@ -1,15 +1,19 @@
 //! What others got wrong, one test for each, where it takes a server to repeat it. `docs/pitfalls.md` has the whole list.
 
+use crate::cluster::{INSTANCES, clusters, options};
 use crate::instance::{Instance, instance};
 use crate::node::{Node, config, servers, until};
+use crate::tier_node::TierNode;
 use crate::tiered::follow_a_little;
 use larder::breaker::State;
-use larder::{Cache, Delivery, Entry, Index, LoadOptions, Lookup, Schema, Stored, Ticket};
+use larder::connector::tiered::TieredOptions;
+use larder::contract::KeyRef;
+use larder::{Cache, Connector, Delivery, Entry, Index, LoadOptions, Lookup, Schema, Stored, Ticket};
 use larder_testing::entries::{Instance as Versioned, Site, next};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Server, ServerOptions};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Another cache on the same connection.
 async fn cache_on<E: Entry>(node: &Node, schema: Schema) -> Cache<E> {
@@ -39,6 +43,47 @@ async fn no_test_ran_with_the_breaker_on() {
         server.restart().await.unwrap();
         node.readable().await;
         assert_eq!(node.redis.breaker().state(), State::Closed);
+    }
+}
+
+/// redis-rs, `has_reply`: where a slot leaves a node, the node says so (`sunsubscribe`) to those who have subscribed to a channel of it, and the client took that for
+/// the reply to a command in flight. All replies after it then went to the wrong callers.
+///
+/// Nothing is subscribed to on a connection that carries commands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unsolicited_push_was_taken_for_a_reply() {
+    for cluster in clusters(0).await {
+        let node = TierNode::begin_in_cluster(options(&cluster), &TieredOptions::new());
+        node.follows().await;
+        for id in ["1", "2"] {
+            node.set(id, &[id], &format!("the name of {id}")).await;
+        }
+        let begun = Instant::now();
+        // `sub=`, `psub=` and `ssub=` say how much a connection has subscribed to.
+        let listens = loop {
+            let reply = cluster.nodes()[0].command(&["CLIENT", "LIST"]).await.unwrap();
+            let list = String::from_utf8_lossy(reply.bytes().unwrap()).into_owned();
+            let listens: Vec<_> = list.lines().filter(|line| line.contains(" ssub=1 ")).map(str::to_owned).collect();
+            if !listens.is_empty() {
+                break listens;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "nobody has subscribed: {list}");
+        };
+        assert!(listens.iter().all(|line| line.contains(" cmd=ssubscribe ")), "a command of another kind: {listens:?}");
+        let tiered = node.tiered.clone();
+        let moving = cluster.move_slot(INSTANCES, 0, 2);
+        let reading = async {
+            for turn in 0..20_000 {
+                let id = if turn % 2 == 0 { "1" } else { "2" };
+                // Past the memory.
+                if let Ok(found) = tiered.over().get(KeyRef { index: 0, bytes: id.as_bytes() }).await {
+                    let found: Arc<Instance> = found.downcast().unwrap();
+                    assert_eq!((found.id.as_str(), found.name.as_str()), (id, &*format!("the name of {id}")));
+                }
+            }
+        };
+        let (moved, ()) = tokio::join!(moving, reading);
+        moved.unwrap();
     }
 }
 

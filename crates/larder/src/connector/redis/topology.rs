@@ -185,3 +185,57 @@ impl Topology {
 fn not_serving(text: String) -> Trouble {
     Trouble::Error { what: What::NotServing, text }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_testing::server::{Reply, ScriptedServer};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// A cluster of one node that serves every slot, and how often it was asked for them.
+    async fn cluster() -> (Arc<Topology>, Arc<AtomicU64>, ScriptedServer) {
+        let asked = Arc::new(AtomicU64::new(0));
+        let counted = asked.clone();
+        let server = ScriptedServer::start(move |words| {
+            if words[0].eq_ignore_ascii_case(b"CLUSTER") {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let node = Reply::Array(vec![Reply::Bulk(b"h".to_vec()), Reply::Int(7_000)]);
+                return Reply::Array(vec![Reply::Array(vec![Reply::Int(0), Reply::Int(16_383), node])]).encode();
+            }
+            Reply::Error("ERR unknown command".to_owned()).encode()
+        });
+        let server = server.await.unwrap();
+        let none: [&str; 0] = [];
+        let config = RedisOptions::new(format!("127.0.0.1:{}", server.port()).as_str()).cluster(none);
+        (Arc::new(Topology::new(config)), asked, server)
+    }
+
+    /// A failover: each cache finds at the same moment that its primary is gone.
+    #[tokio::test]
+    async fn many_caches_that_lose_their_primary_ask_for_the_slots_once() {
+        let (topology, asked, _server) = cluster().await;
+        for questions in 1..=2 {
+            topology.doubt();
+            let mut callers = JoinSet::new();
+            for slot in 0..200 {
+                let topology = topology.clone();
+                callers.spawn(async move { topology.primary(slot).await.unwrap() });
+            }
+            while let Some(ended) = callers.join_next().await {
+                ended.unwrap();
+            }
+            assert_eq!(asked.load(Ordering::SeqCst), questions);
+        }
+    }
+
+    #[tokio::test]
+    async fn questions_are_some_time_apart() {
+        let (topology, asked, _server) = cluster().await;
+        let begun = Instant::now();
+        for _ in 0..3 {
+            topology.slots().await.unwrap();
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
+        assert!(begun.elapsed() >= 2 * PAUSE, "{:?}", begun.elapsed());
+    }
+}
