@@ -3,9 +3,9 @@
 use crate::chart::Plot;
 use crate::measure::{Group, Row};
 use crate::{
-    allocations, breaker, cluster, cold_key, hung, latency, memory, postgres_feed, postgres_get, postgres_size,
-    postgres_store, postgres_trigger, redis_client, redis_get, redis_instructions, redis_many, redis_store, scale,
-    tiers,
+    allocations, breaker, cluster, cold_key, followers, hung, latency, memory, postgres_feed, postgres_get,
+    postgres_size, postgres_store, postgres_trigger, redis_client, redis_get, redis_instructions, redis_many,
+    redis_store, scale, tiers,
 };
 use larder_testing::postgres::{self, PostgresBinaries};
 use larder_testing::server::{self, ServerBinary};
@@ -22,6 +22,10 @@ pub(crate) struct Section {
 
 /// The sizes of an object as MessagePack, in bytes, and their names in rows.
 const PAYLOADS: [(usize, &str); 3] = [(300, "300B"), (2_000, "2kB"), (20_000, "20kB")];
+
+/// The groups of the section on tiers.
+const TIERS: [fn(&ServerBinary, &str) -> Group; 6] =
+    [tiers::hit, tiers::change, tiers::killed, followers::question, followers::reads, followers::changes];
 
 /// The servers that larder is measured on.
 pub(crate) struct Servers {
@@ -231,8 +235,9 @@ pub(crate) fn sections(servers: &Servers) -> Vec<Section> {
             meaning: "Memory of each node in front of Redis. A *hit* through the whole of larder, compared with the memory connector alone: the price is one look at \
                       the precise clock. And how long an invalidation takes until it is *applied*, at the median, compared with one on a server \
                       that no node follows. *Strict* waits until ten other nodes, all in this process and on this machine, have acknowledged it. *Killed*: how long an invalidation takes where a \
-                      node has just gone without a word, compared with the validity and 50 ms.",
-            groups: each(tiers::hit).into_iter().chain(each(tiers::change)).chain(each(tiers::killed)).collect(),
+                      node has just gone without a word, compared with the validity and 50 ms. What a hundred followers cost the server: each of their questions, and what each of them adds to a change, \
+                      compared with a GET whose client waits for its reply; and what a get of another node costs beside them.",
+            groups: TIERS.into_iter().flat_map(each).collect(),
             waiting: Vec::new(),
             plots: Vec::new(),
         },

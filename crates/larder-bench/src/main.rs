@@ -11,6 +11,7 @@ mod chart;
 mod clients;
 mod cluster;
 mod cold_key;
+mod followers;
 mod hung;
 mod latency;
 mod machine;

@@ -26,8 +26,8 @@ fn schema() -> Schema {
 }
 
 /// A node with a connection of its own.
-struct Node {
-    cache: Cache<Sample>,
+pub(crate) struct Node {
+    pub(crate) cache: Cache<Sample>,
     tiered: Arc<Tiered<RedisConnector>>,
 }
 
@@ -37,7 +37,7 @@ impl Node {
         Self::with(bed, &options.max_objects(2 * u64::from(OBJECTS)))
     }
 
-    fn with(bed: &Testbed, options: &TieredOptions) -> Result<Self, String> {
+    pub(crate) fn with(bed: &Testbed, options: &TieredOptions) -> Result<Self, String> {
         bed.run(Self::opened(bed.settings()?, options))
     }
 

@@ -97,6 +97,12 @@ impl Node {
         tokio::time::timeout(Duration::from_secs(30), found).await.unwrap();
     }
 
+    /// Checks that a change is deferred.
+    pub(crate) async fn defers(&self) {
+        assert_eq!(self.instances.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(self.instances.status().journal, 1);
+    }
+
     fn resets(&self) -> u64 {
         self.instances.stats().resets.get()
     }
@@ -354,12 +360,16 @@ async fn one_server_is_no_cluster_and_a_node_of_a_cluster_is_no_single_server() 
         let (log, _guard) = Log::begin(Level::WARN);
         let address = format!("127.0.0.1:{}", server.port().unwrap());
         let none: [&str; 0] = [];
-        let _node = Node::begin(RedisOptions::new(address.as_str()).cluster(none));
+        let node = Node::begin(RedisOptions::new(address.as_str()).cluster(none));
         until("it is told", || log.count(&["no node of a cluster", "without `cluster`"]) > 0).await;
+        node.defers().await;
 
         let cluster = Cluster::start(&binary, ServerOptions::default(), 3, 0).await.unwrap();
-        let _redis = Redis::open(RedisOptions::new(cluster.address(0).as_str())).unwrap();
+        let redis = Redis::open(RedisOptions::new(cluster.address(0).as_str())).unwrap();
+        let schema = Schema::of::<Instance>();
+        let cache: Cache<Instance> = Cache::new(Arc::new(redis.connector(schema.clone()).unwrap()), schema).unwrap();
         until("it is told", || log.count(&["a node of a cluster", "redis-cluster://"]) > 0).await;
+        assert_eq!(cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Deferred);
         assert!(Redis::open(RedisOptions::new("h").cluster(none)).is_err());
         assert!(RedisCluster::open(RedisOptions::new("h")).is_err());
         assert!(RedisOptions::new("h").cluster(none).database(1).validate().is_err());

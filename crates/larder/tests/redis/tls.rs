@@ -81,8 +81,13 @@ impl Secured {
     }
 
     /// Why larder cannot use the server.
+    /// Why larder cannot use what was given. What is changed meanwhile is deferred.
     async fn refusal(&self, options: RedisOptions) -> String {
-        Inspector::open(options).await.unwrap_err().to_string()
+        let node = Node::begin(options.clone());
+        let text = Inspector::open(options).await.unwrap_err().to_string();
+        assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Deferred);
+        assert_eq!(node.cache.status().journal, 1);
+        text
     }
 
     /// How many connections of larder's the server has.

@@ -220,8 +220,39 @@ impl std::fmt::Debug for Renewal {
 
 #[cfg(test)]
 mod tests {
+    use super::super::files::Roots;
     use super::*;
+    use larder_testing::certificates::Authority;
+    use rustls::RootCertStore;
     use std::time::Duration;
+
+    /// A connection may stay open for months. The files are looked at all the same.
+    #[tokio::test]
+    async fn files_are_looked_at_once_a_minute() {
+        static WORDS: Words = Words { roots: "ca", certificate: "cert", key: "key", other_name: "", no_tls: "" };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca");
+        let write = || std::fs::write(&path, Authority::new("ours").unwrap().pem).unwrap();
+        let made = Arc::new(AtomicU64::new(0));
+        let counted = made.clone();
+        let files = Files { roots: Roots::File(path.clone()), client: None };
+        let renewal = Arc::new(Renewal::new("h".to_owned(), files, &WORDS, move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+            Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+        }));
+        write();
+        renewal.config().await.unwrap();
+        for (now, expected) in [(LOOK_EVERY - 1, 1), (LOOK_EVERY, 2), (2 * LOOK_EVERY - 1, 2), (2 * LOOK_EVERY, 3)] {
+            write();
+            renewal.look_if_due(now);
+            while renewal.looking.load(Ordering::Acquire) {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(made.load(Ordering::SeqCst), expected, "{now}");
+        }
+    }
 
     #[test]
     fn an_end_is_warned_of_once_a_day() {

@@ -1,6 +1,6 @@
 //! What is wrong with what was given, on real Sentinels: each error says what to change, and nothing is lost meanwhile.
 
-use super::scripted::watching;
+use super::scripted::{Said, Sentinel, watching};
 use crate::instance::Instance;
 use crate::node::{Node, config, until};
 use larder::Delivery;
@@ -36,9 +36,13 @@ impl Pair {
     }
 }
 
-/// Why larder cannot use what was given.
+/// Why larder cannot use what was given. What is changed meanwhile is deferred.
 async fn refusal(options: RedisOptions) -> String {
-    Inspector::open(options).await.unwrap_err().to_string()
+    let node = Node::begin(options.clone());
+    let text = Inspector::open(options).await.unwrap_err().to_string();
+    assert_eq!(node.cache.invalidate(Instance::ID, ["1"]).await.unwrap(), Delivery::Deferred);
+    assert_eq!(node.cache.status().journal, 1);
+    text
 }
 
 fn says(text: &str, words: &[&str]) {
@@ -179,5 +183,35 @@ async fn mistakes_of_tls_to_the_sentinels_are_told_as_those_to_a_server() {
         let port = pair.sentinel.tls_port().unwrap();
         let at = watching(SentinelOptions::new(Watched::NAME).host("127.0.0.1", port).tls(right.clone()));
         says(&refusal(at).await, &["it has expired", "renew it on the server"]);
+    }
+}
+
+/// TLS to the server that a Sentinel names, and none to the Sentinel.
+#[tokio::test]
+async fn the_server_that_a_sentinel_names_is_reached_with_tls_and_mistakes_are_told() {
+    let authority = Authority::new("ours").unwrap();
+    let pair = authority.issue("server", &["127.0.0.1"], Life::Long).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let ca = file("ca", &authority.pem);
+    let other = file("other", &Authority::new("theirs").unwrap().pem);
+    for binary in required().unwrap() {
+        let secured = ServerOptions::default().tcp().tls(&pair.certificate, &pair.key, &authority.pem);
+        let server = Server::start(&binary, secured.config("tls-auth-clients no")).await.unwrap();
+        let named = Said { port: server.tls_port().unwrap(), ..Said::of(&server, 0) };
+        let sentinel = Sentinel::start(named).await;
+        let watched = watching(SentinelOptions::new(Watched::NAME).host("127.0.0.1", sentinel.port()));
+        let node = Node::begin(watched.clone().tls(TlsOptions::new().ca_file(&ca)));
+        node.readable().await;
+        node.set("1", &["a"], "stored over TLS").await;
+        let refused = refusal(watched.clone().tls(TlsOptions::new().ca_file(&other))).await;
+        says(&refused, &["the server's certificate is refused", "no authority in `ca_file`"]);
+        let named = TlsOptions::new().ca_file(&ca).server_name("another.example");
+        says(&refusal(watched.clone().tls(named)).await, &["does not name another.example", "`server_name`"]);
+        says(&refusal(watched).await, &["if this is a port for TLS"]);
     }
 }
