@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 /// How long a replica may take to become a primary, or a slot to move.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// After how long nobody is going to claim a slot any more that no primary has.
+/// After how long nothing mends itself any more.
 const LOST: Duration = Duration::from_secs(8);
 
 /// The pauses between the commands that move a slot, in ms.
@@ -79,37 +79,32 @@ impl BreakingCluster {
         };
         tokio::select! {
             settled = serve => settled,
-            failed = self.give_lost_slots(slots) => failed,
+            failed = self.mend_slots(slots) => failed,
         }
     }
 
-    /// Does what an operator does with a slot that nobody has: gives it to a primary, until it is dropped. Where a busy machine keeps a primary waiting for too
-    /// long that has just been given a slot, or stops its replica, the replica takes over, may not have heard of the slot yet, and does not claim it.
-    async fn give_lost_slots(&self, slots: [u16; 2]) -> Result<(), Failed> {
-        let mut had = slots.map(|slot| (slot, Instant::now()));
+    /// Does what an operator does with slots that nobody has or that some node still waits for, until it is dropped. Where a busy machine keeps a primary waiting
+    /// for too long that has just been given a slot, or stops its replica, the replica takes over, may not have heard of the slot yet, and does not claim it. And a
+    /// node that waits for the keys of a slot believes nobody who says that it has it.
+    async fn mend_slots(&self, slots: [u16; 2]) -> Result<(), Failed> {
         loop {
-            sleep(Duration::from_millis(50)).await;
-            for (slot, last) in &mut had {
-                if self.cluster.primary(*slot).await.is_ok() {
-                    *last = Instant::now();
-                } else if last.elapsed() > LOST {
-                    self.give(&slot.to_string()).await?;
+            sleep(LOST).await;
+            for slot in slots {
+                let number = slot.to_string();
+                let mut lost = self.cluster.primary(slot).await.is_err();
+                for node in self.cluster.nodes().iter().filter(|node| node.pid().is_some()) {
+                    if !is_primary(node).await? {
+                        continue;
+                    }
+                    // A node refuses that has become a replica meanwhile, or has heard of one that claims the slot.
+                    node.command(&["CLUSTER", "SETSLOT", &number, "STABLE"]).await?;
+                    if std::mem::take(&mut lost) {
+                        let given = node.command(&["CLUSTER", "ADDSLOTS", &number]).await?;
+                        eprintln!("larder-torture: slot {slot}, which no node had, was given to a primary: {given:?}");
+                    }
                 }
             }
         }
-    }
-
-    /// Gives a slot to a primary. It refuses if it has heard of a node that claims the slot after all.
-    async fn give(&self, slot: &str) -> Result<(), Failed> {
-        for node in self.cluster.nodes().iter().filter(|node| node.pid().is_some()) {
-            if is_primary(node).await? {
-                command(node, &["CLUSTER", "SETSLOT", slot, "STABLE"]).await?;
-                let given = node.command(&["CLUSTER", "ADDSLOTS", slot]).await?;
-                eprintln!("larder-torture: slot {slot}, which no node had, was given to a primary: {given:?}");
-                return Ok(());
-            }
-        }
-        Ok(())
     }
 
     async fn slot_of(&self, kind: Kind) -> Result<u16, Failed> {
