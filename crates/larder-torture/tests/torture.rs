@@ -127,6 +127,26 @@ fn tiers_are_clean_under_every_fault() {
     }
 }
 
+/// Memory in front of servers that take each other's place, and in front of a database.
+#[test]
+fn tiers_over_a_cluster_and_over_a_database_are_clean() {
+    clean(
+        &["--tiered", "strict", "--connector", "redis-cluster", "--faults", "move,failover,clients,slow,cancel"],
+        8,
+        |summary| {
+            assert_eq!(summary["leaks"], serde_json::json!([]));
+            more_than(500, summary, &["reads"])?;
+            more_than(50, summary, &["hits", "applied"])?;
+            more_than(0, &summary["faults"], &["move", "failover"])
+        },
+    );
+    clean(&["--tiered", "bounded", "--connector", "postgres"], 4, |summary| {
+        assert_eq!(summary["leaks"], serde_json::json!([]));
+        more_than(300, summary, &["reads"])?;
+        more_than(50, summary, &["hits", "applied"])
+    });
+}
+
 /// Followers that are stopped, killed, not told, or answered late; and a server that is filled anew while they are connected.
 #[test]
 fn followers_that_do_not_follow_are_survived() {

@@ -1,12 +1,16 @@
 //! A user that lacks a right: what needs it does not work, everything else does, nothing is stale, and an operator is told once.
 
+use crate::cluster::{clusters, options};
 use crate::instance::{Instance, instance};
 use crate::node::{Node, calls, config, servers, until};
+use crate::sentinel::sentinels;
+use crate::tier_node::TierNode;
 use larder::breaker::State;
 use larder::connector::Secret;
+use larder::connector::tiered::TieredOptions;
 use larder::{Delivery, Stored};
 use larder_testing::log::Log;
-use larder_testing::server::{Server, ServerOptions};
+use larder_testing::server::{Reply, Server, ServerOptions, Watched, required};
 use std::time::Duration;
 use tracing::Level;
 
@@ -52,10 +56,16 @@ const TOLD: [&str; 10] =
 
 /// The server's user `larder`, with all rights that the page asks for.
 async fn grant(server: &Server) {
+    grant_and(server, &[]).await;
+}
+
+/// The same, and what else the words say.
+async fn grant_and(server: &Server, more: &[&str]) {
     let mut words = vec!["ACL", "SETUSER", "larder", "reset", "on", ">opensesame", "~larder:*"];
     let rights: Vec<_> = granted().into_iter().map(|right| format!("+{right}")).collect();
     words.extend(rights.iter().map(String::as_str));
-    server.command(&words).await.unwrap();
+    words.extend(more);
+    assert_eq!(server.command(&words).await.unwrap(), Reply::Status("OK".to_owned()));
 }
 
 async fn withdraw(server: &Server, right: &str) {
@@ -327,4 +337,58 @@ async fn until_async(condition: impl AsyncFn() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("waited in vain");
+}
+
+/// As the pages on clusters and tiers say, and nothing more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rights_of_the_pages_are_enough_for_a_tier_in_a_cluster() {
+    for cluster in clusters(0).await {
+        for server in cluster.nodes() {
+            grant_and(server, &["+cluster|slots", "+ssubscribe", "+spublish", "&larder:*"]).await;
+        }
+        let (log, _guard) = Log::begin(Level::INFO);
+        let begin =
+            || TierNode::begin_in_cluster(options(&cluster).credentials("larder", "opensesame"), &TieredOptions::new());
+        let nodes = [begin(), begin()];
+        for node in &nodes {
+            node.follows().await;
+        }
+        let [writer, reader] = &nodes;
+        for name in ["small".to_owned(), "large".repeat(5_000)] {
+            writer.set("1", &["a"], &name).await;
+            reader.has("a").await;
+            writer.invalidate("a").await;
+            assert!(reader.here("a").is_none());
+        }
+        assert_eq!(writer.cache.truncate().await.unwrap(), Delivery::Applied);
+        writer.cache.prune().await.unwrap();
+        for words in ["NOPERM", "right", "cannot subscribe"] {
+            assert_eq!(log.count(&[words]), 0, "{}", log.text());
+        }
+    }
+}
+
+/// As the page on Sentinels says, and nothing more. The servers answer ROLE, and not INFO.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rights_of_the_page_are_enough_with_sentinels() {
+    for binary in required().unwrap() {
+        let watcher = "user watcher on >rye +auth +sentinel|master +sentinel|masters +sentinel|get-master-addr-by-name";
+        // They ask each other as this user.
+        let own = [watcher, "user default on nopass +@all ~* &*"];
+        let each = own.iter().fold(ServerOptions::default(), |options, line| options.config(*line));
+        let watched = Watched::start_with(&binary, ServerOptions::default(), vec![each; 3]).await.unwrap();
+        for server in [&watched.master, &watched.replica] {
+            grant_and(server, &["-info", "+role"]).await;
+        }
+        let options = crate::node::config(std::path::Path::new("/not/used")).credentials("larder", "opensesame");
+        let node = Node::begin(options.sentinel(sentinels(&watched).credentials("watcher", "rye")));
+        node.readable().await;
+        node.set("1", &["a"], "old").await;
+        assert_eq!(node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap(), Delivery::Applied);
+        watched.master.kill();
+        watched.until_named(&watched.replica).await.unwrap();
+        node.readable().await;
+        node.set("1", &["a"], "new").await;
+        assert_eq!(node.by_host("a").await.unwrap().name, "new");
+    }
 }

@@ -5,4 +5,4 @@ mod failover;
 mod mistakes;
 mod scripted;
 
-pub(crate) use failover::watching_all;
+pub(crate) use failover::{sentinels, watching_all};

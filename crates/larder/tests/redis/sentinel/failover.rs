@@ -19,7 +19,7 @@ async fn all_watched() -> Vec<Watched> {
     all
 }
 
-pub(super) fn sentinels(watched: &Watched) -> SentinelOptions {
+pub(crate) fn sentinels(watched: &Watched) -> SentinelOptions {
     let hosts = watched.sentinels.iter().map(|sentinel| sentinel.port().unwrap());
     hosts.fold(SentinelOptions::new(Watched::NAME), |options, port| options.host("127.0.0.1", port))
 }
