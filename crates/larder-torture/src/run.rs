@@ -248,6 +248,7 @@ async fn stream(
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), String> {
     let About { of, connector, lull, news } = about;
+    let mut before = "it was the first".to_owned();
     while let Some((calm, kind)) = deck.next() {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
@@ -260,11 +261,12 @@ async fn stream(
         let said = maker
             .make(kind, &mut deck.rng)
             .await
-            .map_err(|error| format!("the fault `{kind}` could not be made: {error}"))?;
+            .map_err(|error| format!("the fault `{kind}` could not be made ({before}): {error}"))?;
         let ended = now();
         if kind.loses_data(connector) {
             let _ = news.send(News::LossOver(ended));
         }
+        before = format!("after `{kind}` {said}");
         let _ = news.send(News::Fault { kind, said: format!("({of}) {said}"), begun, ended });
     }
     Ok(())

@@ -40,3 +40,5 @@ pub use link::{Channel, Link, Place, WhenCrowded};
 pub use server::{Server, ServerOptions};
 pub use server_kind::{Clearing, Clocked, Connected, ServerKind};
 pub use trouble::{Awaited, Trouble, What};
+#[cfg(feature = "redis")]
+pub(crate) use trust::LOST;

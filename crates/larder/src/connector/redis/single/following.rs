@@ -3,7 +3,7 @@
 use crate::connector::redis::scripts;
 use crate::connector::redis::single::{Store, Tier};
 use crate::connector::redis::wire::replies::{bytes, unexpected};
-use crate::connector::remote::Trouble;
+use crate::connector::remote::{LOST, Trouble};
 use crate::contract::{Following, Ticket};
 use redis::Cmd;
 
@@ -114,7 +114,7 @@ fn answer(reply: &[u8], known: Known) -> Option<Answer> {
         }
         2 => Answer::News(now, News::Everything),
         3 => Answer::Clearing,
-        4 => Answer::Lost("the server has lost the clock"),
+        4 => Answer::Lost(LOST),
         5 => Answer::Lost("another node has made a clock that says that no node keeps the cache in its own memory"),
         6 => Answer::Full(now.epoch),
         _ => return None,

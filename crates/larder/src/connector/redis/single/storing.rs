@@ -7,7 +7,7 @@ use crate::connector::redis::single::{SingleServer, Store, milliseconds, outcome
 use crate::connector::redis::wire::replies::unexpected;
 use crate::connector::redis::wire::rights::Command;
 use crate::connector::remote::envelope;
-use crate::connector::remote::{Trouble, Undelivered, WhenCrowded};
+use crate::connector::remote::{LOST, Trouble, Undelivered, WhenCrowded};
 use crate::contract::{Fill, KeyRef, Object, Stored, Ticket};
 use redis::Cmd;
 use std::sync::atomic::Ordering;
@@ -258,7 +258,7 @@ impl Store {
             2 => Stored::Overtaken,
             3 => Stored::Outdated,
             _ => {
-                self.lost("the server has lost the clock");
+                self.lost(LOST);
                 Stored::Unavailable
             }
         };
@@ -327,7 +327,7 @@ impl Store {
             }
             2 => Fill { stored: Stored::Overtaken, at: Some(at) },
             _ => {
-                self.lost("the server has lost the clock");
+                self.lost(LOST);
                 Fill::undated(Stored::Unavailable)
             }
         }

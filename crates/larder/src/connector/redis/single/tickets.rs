@@ -2,8 +2,8 @@
 
 use crate::connector::redis::single::{Store, clearing, milliseconds};
 use crate::connector::redis::wire::replies::bytes;
-use crate::connector::remote::Trouble;
 use crate::connector::remote::{Channel, WhenCrowded};
+use crate::connector::remote::{LOST, Trouble};
 use crate::contract::{Following, KeyBuf, Ticket};
 use crate::protection::{Protection, holds};
 use redis::{Cmd, Value as Reply};
@@ -66,7 +66,7 @@ impl Store {
         };
         let number = |at: usize| clock.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
         let (Some(epoch @ 1..), Some(sequence), Some(state)) = (number(0), number(8), number(16)) else {
-            self.lost("the server has lost the clock");
+            self.lost(LOST);
             return None;
         };
         let went_back = newest.is_some_and(|newest| newest.epoch == epoch && sequence < newest.sequence);
