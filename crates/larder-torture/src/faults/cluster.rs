@@ -193,23 +193,39 @@ impl BreakingCluster {
             1 => Order::ObjectsFirst,
             _ => Order::ObjectsLast,
         };
-        self.carry(&place, place.primary, to, order, rng).await?;
+        let mut moved = self.carry(&place, place.primary, to, order, rng).await?;
         let back = rng.bool();
-        if back {
+        if back && moved {
             sleep(moment(rng, 0..2_000)).await;
-            self.carry(&place, to, place.primary, order, rng).await?;
+            moved = self.carry(&place, to, place.primary, order, rng).await?;
         }
         self.settled().await?;
         Ok(format!(
-            "of {:?} from node {} to {to}{}, {order:?}",
+            "of {:?} from node {} to {to}{}, {order:?}{}",
             place.kind,
             place.primary,
-            if back { " and back" } else { "" }
+            if back { " and back" } else { "" },
+            if moved { "" } else { "; given up" }
         ))
     }
 
-    /// Moves a slot that is in use.
+    /// Moves a slot that is in use. If a node refuses its part, because a busy machine has kept it waiting for so long that its replica has its place, the move is
+    /// given up: `false`.
     async fn carry(
+        &self,
+        place: &Place,
+        from: usize,
+        to: usize,
+        order: Order,
+        rng: &mut fastrand::Rng,
+    ) -> Result<bool, Failed> {
+        match self.carry_all(place, from, to, order, rng).await {
+            Err(Failed::Server(ServerError::Refused { .. })) => Ok(false),
+            carried => carried.map(|()| true),
+        }
+    }
+
+    async fn carry_all(
         &self,
         place: &Place,
         from: usize,
