@@ -135,7 +135,7 @@ impl Memory {
     ///
     /// As [`open`](Self::open).
     pub fn on_clock(schema: Schema, options: MemoryOptions, clock: Clock) -> Result<Self, OptionError> {
-        Self::hashing(schema.stats.clone(), schema, options, clock, Hashing::Secret(RandomState::default()))
+        Self::hashing(schema.stats().clone(), schema, options, clock, Hashing::Secret(RandomState::default()))
     }
 
     /// Like [`on_clock`](Self::on_clock), for objects that a server has. Keys are hashed as the server does for its marks. How objects are loaded is decided by
@@ -148,7 +148,7 @@ impl Memory {
         marks: MarksOf,
     ) -> Result<Self, OptionError> {
         let copies = schema.clone().counted_alone().loading(LoadOptions::default());
-        Self::hashing(schema.stats, copies, options, clock, Hashing::Marks(marks))
+        Self::hashing(schema.stats().clone(), copies, options, clock, Hashing::Marks(marks))
     }
 
     fn hashing(
