@@ -366,10 +366,10 @@ impl<'a> Trial<'a> {
         layout.fingerprint = format!("{:016x}", RELEASE + 1);
         clearing::register(&self.caller, &layout).await?;
         let epoch = self.followed.epoch;
-        clearing::clock(&self.caller, &layout, "renew", epoch, 0, 1).await?;
+        clearing::clock(&self.caller, &layout, "renew", epoch, epoch, 0).await?;
         clearing::clock(&self.caller, &layout, "settle", epoch, 1, 1).await?;
         // So that remove.lua has something to do.
-        clearing::clock(&self.caller, &layout, "renew", epoch, 0, 1).await.map(drop)
+        clearing::clock(&self.caller, &layout, "renew", epoch, epoch, 1).await.map(drop)
     }
 
     async fn remove(&self) -> Ran {
