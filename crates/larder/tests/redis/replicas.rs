@@ -183,7 +183,7 @@ async fn an_invalidation_whose_caller_goes_away_before_it_is_confirmed_is_not_lo
 #[tokio::test]
 async fn strict_mode_works_where_the_server_tells_nothing_of_itself() {
     for pair in Pair::start(ServerOptions::default().config("user larder on nopass ~* +@all -info")).await {
-        let mut config = strict(&pair);
+        let mut config = strict(&pair).operation_timeout(Duration::from_secs(20));
         config.username = Some("larder".to_owned());
         config.password = Some(Secret::new("any"));
         let node = Node::begin(config);
