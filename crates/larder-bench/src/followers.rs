@@ -47,7 +47,8 @@ pub(crate) fn question(binary: &ServerBinary, suffix: &str) -> Group {
             let follow = Contestant::new(ours, "µs", move || {
                 let _following = followers(&bed, &TieredOptions::new().validity(SHORTEST))?;
                 let before = (bed.run(bed.server.used_cpu()).map_err(text)?, bed.calls("evalsha")?);
-                bed.run(tokio::time::sleep(effort.of(Duration::from_secs(2), Duration::from_secs(1))));
+                let time = effort.of(Duration::from_secs(2), Duration::from_secs(1));
+                bed.run(async move { tokio::time::sleep(time).await });
                 let (used, asked) = (bed.run(bed.server.used_cpu()).map_err(text)?, bed.calls("evalsha")?);
                 Ok(used.saturating_sub(before.0).as_secs_f64() * 1e6 / (asked - before.1))
             });
