@@ -193,11 +193,11 @@ impl BreakingCluster {
             1 => Order::ObjectsFirst,
             _ => Order::ObjectsLast,
         };
-        let mut moved = self.carry(&place, place.primary, to, order, rng).await?;
+        let mut moved = unless_refused(self.carry(&place, place.primary, to, order, rng).await)?;
         let back = rng.bool();
         if back && moved {
             sleep(moment(rng, 0..2_000)).await;
-            moved = self.carry(&place, to, place.primary, order, rng).await?;
+            moved = unless_refused(self.carry(&place, to, place.primary, order, rng).await)?;
         }
         self.settled().await?;
         Ok(format!(
@@ -209,23 +209,8 @@ impl BreakingCluster {
         ))
     }
 
-    /// Moves a slot that is in use. If a node refuses its part, because a busy machine has kept it waiting for so long that its replica has its place, the move is
-    /// given up: `false`.
+    /// Moves a slot that is in use.
     async fn carry(
-        &self,
-        place: &Place,
-        from: usize,
-        to: usize,
-        order: Order,
-        rng: &mut fastrand::Rng,
-    ) -> Result<bool, Failed> {
-        match self.carry_all(place, from, to, order, rng).await {
-            Err(Failed::Server(ServerError::Refused { .. })) => Ok(false),
-            carried => carried.map(|()| true),
-        }
-    }
-
-    async fn carry_all(
         &self,
         place: &Place,
         from: usize,
@@ -271,6 +256,14 @@ impl BreakingCluster {
         }
         self.settled().await?;
         Ok(format!("down for {} ms", down.as_millis()))
+    }
+}
+
+/// Whether a slot was moved. If a node refuses its part, because a busy machine has kept it waiting for so long that its replica has its place, the move is given up.
+fn unless_refused(moved: Result<(), Failed>) -> Result<bool, Failed> {
+    match moved {
+        Err(Failed::Server(ServerError::Refused { .. })) => Ok(false),
+        moved => moved.map(|()| true),
     }
 }
 

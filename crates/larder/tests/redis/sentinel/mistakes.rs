@@ -9,7 +9,7 @@ use larder::connector::redis::{Address, RedisOptions, SentinelOptions, TlsOption
 use larder_testing::certificates::{Authority, Life};
 use larder_testing::log::Log;
 use larder_testing::server::{Server, ServerOptions, Watched, required};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tracing::Level;
 
 /// A server, and one Sentinel that watches it.
@@ -134,6 +134,18 @@ async fn a_password_for_a_sentinel_without_one_and_a_missing_right_are_told() {
     }
 }
 
+fn written(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// The files of this authority and of another one.
+fn authorities(folder: &Path, ours: &Authority) -> [PathBuf; 2] {
+    let theirs = Authority::new("theirs").unwrap();
+    [("ca", ours), ("other", &theirs)].map(|(name, authority)| written(folder, name, &authority.pem))
+}
+
 /// TLS to the Sentinels is apart from TLS to the servers: here only the Sentinels have it.
 #[tokio::test]
 async fn mistakes_of_tls_to_the_sentinels_are_told_as_those_to_a_server() {
@@ -141,13 +153,8 @@ async fn mistakes_of_tls_to_the_sentinels_are_told_as_those_to_a_server() {
     let pair_of = |life| authority.issue("sentinel.example", &["sentinel.example"], life).unwrap();
     let (valid, expired) = (pair_of(Life::Long), pair_of(Life::Expired));
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    let ca = file("ca", &authority.pem);
-    let other = file("other", &Authority::new("theirs").unwrap().pem);
+    let file = |name: &str, text: &str| written(folder.path(), name, text);
+    let [ca, other] = authorities(folder.path(), &authority);
     let own = authority.issue("larder", &[], Life::Long).unwrap();
     let (certificate, key) = (file("cert", &own.certificate), file("key", &own.key));
     let with = |certificate: &larder_testing::certificates::Pair| {
@@ -192,13 +199,7 @@ async fn the_server_that_a_sentinel_names_is_reached_with_tls_and_mistakes_are_t
     let authority = Authority::new("ours").unwrap();
     let pair = authority.issue("server", &["127.0.0.1"], Life::Long).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    let ca = file("ca", &authority.pem);
-    let other = file("other", &Authority::new("theirs").unwrap().pem);
+    let [ca, other] = authorities(folder.path(), &authority);
     for binary in required().unwrap() {
         let secured = ServerOptions::default().tcp().tls(&pair.certificate, &pair.key, &authority.pem);
         let server = Server::start(&binary, secured.config("tls-auth-clients no")).await.unwrap();
