@@ -25,9 +25,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::runtime::Handle;
+use tokio::runtime::{EnterGuard, Handle};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Timeout, sleep_until};
+use tokio::time::{Instant, Sleep, Timeout, sleep_until};
 
 /// After this many time-outs in a row a connection is given up, whatever the options of the breaker.
 const TIMEOUTS_TO_RECONNECT: u32 = 5;
@@ -106,6 +106,17 @@ impl<P: ServerKind> Link<P> {
     #[cfg(any(feature = "redis", feature = "postgres"))]
     pub(crate) fn home(&self) -> &Handle {
         &self.home
+    }
+
+    /// Callers may be in no runtime. Then timers are those of the connection's own, as long as what this returns lives.
+    fn enter_home(&self) -> Option<EnterGuard<'_>> {
+        Handle::try_current().is_err().then(|| self.home.enter())
+    }
+
+    /// Waits until that time. A caller need be in no runtime.
+    pub(crate) fn wait_until(&self, time: Instant) -> Sleep {
+        let _home = self.enter_home();
+        sleep_until(time)
     }
 
     /// How long operations took.
@@ -207,7 +218,7 @@ impl<P: ServerKind> Link<P> {
 
     /// The future, with the operation time-out around it.
     fn in_time<F: Future>(&self, future: F) -> Timeout<F> {
-        let _home = Handle::try_current().is_err().then(|| self.home.enter());
+        let _home = self.enter_home();
         tokio::time::timeout(self.timeout, future)
     }
 
@@ -354,13 +365,7 @@ impl<P: ServerKind> Channel<'_, P> {
     /// Waits until that time, and asks the server nothing meanwhile. A caller need be in no runtime.
     pub async fn wait_until(&self, time: Instant) {
         match self {
-            Self::Shared(link) | Self::Pinned { link, .. } => {
-                let sleep = {
-                    let _home = Handle::try_current().is_err().then(|| link.home.enter());
-                    sleep_until(time)
-                };
-                sleep.await;
-            }
+            Self::Shared(link) | Self::Pinned { link, .. } => link.wait_until(time).await,
             Self::Private { place, .. } => {
                 place.give_up();
                 sleep_until(time).await;

@@ -82,7 +82,7 @@ impl Store {
             let over = following.until_over();
             match following.consistency {
                 Consistency::Bounded => {}
-                Consistency::WaitOnly => self.sleep_until(answered + over).await,
+                Consistency::WaitOnly => self.link.wait_until(answered + over).await,
                 Consistency::Strict => self.wait_for_acknowledgements(changed, answered, over).await,
             }
         };
@@ -90,10 +90,6 @@ impl Store {
             None => others.await,
             Some(tier) => drop(tokio::join!(others, tier.rounds.catch_up(&tier.near, self.link.home()))),
         }
-    }
-
-    async fn sleep_until(&self, until: Instant) {
-        let _ = in_time(self.link.home(), until, std::future::pending::<()>()).await;
     }
 
     async fn wait_for_acknowledgements(&self, changed: Ticket, answered: Instant, validity: Duration) {
@@ -117,13 +113,13 @@ impl Store {
             readings += 1;
             if readings >= AT_ONCE {
                 pause = (pause * 2).clamp(Duration::from_millis(1), PAUSE);
-                self.sleep_until((Instant::now() + pause).min(over)).await;
+                self.link.wait_until((Instant::now() + pause).min(over)).await;
             }
         }
-        self.sleep_until(over).await;
+        self.link.wait_until(over).await;
         // An entry may go only if it has stood there, as it is, for a whole validity.
         if let Some((looked, behind)) = first.filter(|(looked, _)| *looked < answered + validity / LATE) {
-            self.sleep_until(looked + validity).await;
+            self.link.wait_until(looked + validity).await;
             self.remove_followers(behind).await;
         }
     }
@@ -155,7 +151,7 @@ impl Store {
         let now = Instant::now();
         let Ok(table) = self.table_read_after(now).await else { return };
         let looked = Instant::now();
-        self.sleep_until(looked + following.until_over()).await;
+        self.link.wait_until(looked + following.until_over()).await;
         self.remove_followers(table.entries()).await;
     }
 
