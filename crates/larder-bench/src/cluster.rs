@@ -4,9 +4,11 @@ use crate::clients::Clients;
 use crate::measure::{Bar, Comparison, Contestant, Group};
 use crate::redis_get::{Questions, get, gets, objects, plain_get};
 use crate::sample::{Sample, Shape, host};
-use crate::testbed::{Opening, TASKS, Testbed, fill, invalidate, part, set, text, unhurried};
+use crate::testbed::{
+    Beside, Names, Opening, PREFIX, TASKS, Testbed, bare, fill_beside, invalidate, part, set, text, unhurried,
+};
 use larder::connector::redis::{Address, RedisCluster, RedisOptions};
-use larder::{Cache, Lookup, Schema};
+use larder::{Cache, Schema};
 use larder_testing::cluster::Cluster;
 use larder_testing::server::{Server, ServerBinary, ServerOptions};
 use redis::aio::MultiplexedConnection;
@@ -15,9 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const PRIMARIES: u16 = 3;
-
-/// The prefix of larder's keys.
-const PREFIX: &str = "larder";
 
 /// A cluster without replicas, and larder as one client of it.
 struct Bed {
@@ -31,7 +30,6 @@ struct Bed {
 #[derive(Clone)]
 struct Placed {
     cache: Cache<Sample>,
-    name: String,
     /// The number of the primary that has the cache's slot.
     primary: usize,
 }
@@ -64,7 +62,7 @@ impl Bed {
             tokio::time::timeout(Duration::from_secs(60), readable).await.map_err(slow)?;
             let slot = self.cluster.slot_of(&format!("{PREFIX}:{{{name}}}:")).await.map_err(text)?;
             let primary = self.cluster.primary(slot).await.map_err(text)?;
-            Ok(Placed { cache, name: name.to_owned(), primary })
+            Ok(Placed { cache, primary })
         })
     }
 
@@ -83,16 +81,13 @@ impl Bed {
         Err("a hundred names are not on all primaries".to_owned())
     }
 
-    fn fill(&self, cache: &Cache<Sample>, shape: Shape, objects: u32) -> Result<(), String> {
-        let ticket = match self.clients.run(cache.lookup(Sample::ID, "nobody")) {
-            Lookup::Miss { ticket: Some(ticket), .. } => ticket,
-            other => return Err(format!("no ticket: {other:?}")),
-        };
-        let numbers = Arc::new((0..objects).collect::<Vec<_>>());
-        self.clients.together(TASKS, |task| {
-            fill(cache.clone(), shape, numbers.clone(), part(numbers.len(), TASKS, task), ticket)
-        })?;
-        Ok(())
+    /// Fills a cache, and stores the same for the bare client. Returns its connection and what it can ask for.
+    fn fill(&self, placed: &Placed, shape: Shape, objects: u32) -> Result<(MultiplexedConnection, Questions), String> {
+        let address = address(&self.cluster, placed.primary)?;
+        let bare = self.clients.run(bare(&RedisOptions::new(address)))?;
+        let names = Names::in_cluster(&placed.cache);
+        fill_beside(&self.clients, &bare, &placed.cache, &names, shape, 0..objects, Beside::AgedCopy)?;
+        Ok((bare, Arc::new((0..objects).map(|number| names.plain(number)).collect())))
     }
 
     /// The processor time that each primary has used so far.
@@ -140,30 +135,6 @@ impl Bed {
     {
         let rates = self.rates(TASKS, |_| primary, work)?;
         rates.get(primary).map(|rate| 1e6 / rate).ok_or_else(|| "there is no such primary".to_owned())
-    }
-
-    /// A connection of the bare client, and keys in the cache's slot with the bytes of larder's objects.
-    fn plain(&self, placed: &Placed, objects: u32) -> Result<(MultiplexedConnection, Questions), String> {
-        let address = address(&self.cluster, placed.primary)?;
-        let fingerprint = placed.cache.schema().fingerprint();
-        let named = |kind: &str, number| {
-            format!("{PREFIX}:{{{}}}:{kind}{fingerprint:016x}:{}", placed.name, crate::sample::id(number))
-        };
-        self.clients.run(async {
-            let mut bare = crate::testbed::bare(&RedisOptions::new(address)).await?;
-            let numbers: Vec<u32> = (0..objects).collect();
-            for batch in numbers.chunks(256) {
-                let mut pipeline = redis::pipe();
-                for number in batch {
-                    pipeline.cmd("COPY").arg(named("o", *number)).arg(named("p", *number));
-                }
-                let copied: Vec<u32> = pipeline.query_async(&mut bare).await.map_err(text)?;
-                if copied.contains(&0) {
-                    return Err("an object is not where it should be".to_owned());
-                }
-            }
-            Ok((bare, Arc::new(numbers.iter().map(|number| named("p", *number)).collect())))
-        })
     }
 }
 
@@ -213,9 +184,8 @@ pub(crate) fn costs(binary: &ServerBinary, suffix: &str) -> Group {
             let (bed, single) = (Bed::start(&binary)?, Testbed::start(&binary, 1)?);
             let placed = bed.cache("sample", Opening::aged())?;
             let alone = single.open(Opening::aged())?;
-            bed.fill(&placed.cache, shape, objects)?;
-            single.fill(&alone, shape, (0..objects).collect())?;
-            let (bare, questions) = bed.plain(&placed, objects)?;
+            let (bare, questions) = bed.fill(&placed, shape, objects)?;
+            single.fill_beside(&alone, shape, 0..objects, Beside::AgedCopy)?;
             let primary = placed.primary;
             let mut all = Vec::new();
             let ours = bed.clone();
@@ -283,7 +253,7 @@ pub(crate) fn primaries(binary: &ServerBinary, suffix: &str) -> Group {
             let bed = Bed::start(&binary)?;
             let spread = bed.spread(Opening::plain())?;
             for placed in &spread {
-                bed.fill(&placed.cache, shape, objects)?;
+                bed.fill(placed, shape, objects)?;
             }
             let each = operations.div_ceil(TASKS);
             let contestant = |name: &str, caches: Vec<Placed>| {

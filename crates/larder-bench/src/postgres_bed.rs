@@ -7,9 +7,9 @@
 use crate::clients::Clients;
 use crate::measure::Contestant;
 use crate::sample::{Sample, Shape};
-use crate::testbed::{Opening, fill, part, shuffled, text};
+use crate::testbed::{Opening, fill, part, shuffled, text, ticket};
 use larder::connector::postgres::{Postgres, PostgresOptions};
-use larder::{Cache, Lookup, Schema, Ticket};
+use larder::{Cache, Schema};
 use larder_testing::postgres::{PostgresBinaries, PostgresServer};
 use std::future::Future;
 use std::sync::Arc;
@@ -212,14 +212,6 @@ async fn session(server: &PostgresServer) -> Result<Client, String> {
     let (client, connection) = tokio_postgres::connect(&server.dsn(), NoTls).await.map_err(|error| told(&error))?;
     tokio::spawn(connection);
     Ok(client)
-}
-
-/// A ticket, from a lookup that misses.
-pub(crate) async fn ticket(cache: Cache<Sample>) -> Result<Ticket, String> {
-    match cache.lookup(Sample::ID, "nobody").await {
-        Lookup::Miss { ticket: Some(ticket), .. } => Ok(ticket),
-        other => Err(format!("no ticket: {other:?}")),
-    }
 }
 
 /// Waits until the cache can be read.

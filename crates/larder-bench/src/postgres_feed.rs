@@ -3,9 +3,9 @@
 
 use crate::hung::quantile;
 use crate::measure::{Bar, Comparison, Contestant, Group};
-use crate::postgres_bed::{Database, readable, ticket, told};
+use crate::postgres_bed::{Database, readable, told};
 use crate::sample::{Sample, Shape, id};
-use crate::testbed::text;
+use crate::testbed::{text, ticket};
 use larder::connector::memory::MemoryOptions;
 use larder::connector::postgres::Postgres;
 use larder::feed::{Feed, FeedOptions, FollowOptions, Wake};

@@ -2,10 +2,10 @@
 //! cache has.
 
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
-use crate::postgres_bed::{Cost, Database, TASKS, contestant, cpu, ticket, told, wait};
+use crate::postgres_bed::{Cost, Database, TASKS, contestant, cpu, told, wait};
 use crate::postgres_get::{gets, objects};
 use crate::sample::{Sample, Shape, host};
-use crate::testbed::{Opening, fill, invalidate, part, set, shuffled};
+use crate::testbed::{Opening, fill, invalidate, part, set, shuffled, ticket};
 use larder::Cache;
 use larder_testing::postgres::PostgresBinaries;
 use std::cell::Cell;

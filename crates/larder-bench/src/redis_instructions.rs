@@ -12,7 +12,7 @@
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::redis_get::{Questions, get, plain_get};
 use crate::sample::{Sample, Shape, host, id};
-use crate::testbed::{Beside, Names, Opening, TASKS, Testbed, fill, invalidate, part, set, shuffled, text};
+use crate::testbed::{Beside, Names, Opening, TASKS, Testbed, fill, invalidate, part, set, shuffled, text, ticket};
 use larder_testing::server::ServerBinary;
 use std::cell::Cell;
 use std::fs;
@@ -88,7 +88,7 @@ fn contestants(binary: &ServerBinary, shape: Shape, effort: Effort) -> Result<Ve
     let filled = {
         let (counted, cache) = (counted.clone(), cache.clone());
         move |numbers: &Arc<Vec<u32>>| {
-            let ticket = counted.bed.ticket(&cache)?;
+            let ticket = counted.bed.run(ticket(cache.clone()))?;
             counted.count(|task| fill(cache.clone(), shape, numbers.clone(), part(numbers.len(), TASKS, task), ticket))
         }
     };

@@ -4,7 +4,9 @@
 use crate::measure::{Bar, Comparison, Contestant, Effort, Group};
 use crate::redis_get::{Questions, contestant, get, gets, objects, plain};
 use crate::sample::{Sample, Shape, host, id};
-use crate::testbed::{Beside, Cost, Names, Opening, TASKS, Testbed, fill, invalidate, part, set, shuffled, text};
+use crate::testbed::{
+    Beside, Cost, Names, Opening, TASKS, Testbed, fill, invalidate, part, set, shuffled, text, ticket,
+};
 use larder_testing::server::ServerBinary;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -73,7 +75,7 @@ pub(crate) fn contestants(binary: &ServerBinary, shape: Shape, effort: Effort) -
     let filled = {
         let (bed, cache) = (bed.clone(), cache.clone());
         move |numbers: &Arc<Vec<u32>>| {
-            let ticket = bed.ticket(&cache)?;
+            let ticket = bed.run(ticket(cache.clone()))?;
             let work = |task| fill(cache.clone(), shape, numbers.clone(), part(numbers.len(), TASKS, task), ticket);
             bed.cost(TASKS, work).map(figure)
         }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 pub(crate) const TASKS: usize = 64;
 
 /// The prefixes of larder's keys and of the keys to compare with. All have the same length.
-const PREFIX: &str = "larder";
+pub(crate) const PREFIX: &str = "larder";
 const PLAIN: &str = "plain_";
 const PACKED: &str = "packed";
 
@@ -49,6 +49,8 @@ struct Tls {
 pub(crate) enum Beside {
     /// The same bytes, without a lifetime.
     Copy,
+    /// The same bytes, with the same lifetime.
+    AgedCopy,
     /// The object as MessagePack, without larder's header and key list.
     Packed,
 }
@@ -186,7 +188,7 @@ impl Testbed {
 
     /// Fills the objects with these numbers.
     pub(crate) fn fill(&self, cache: &Cache<Sample>, shape: Shape, numbers: Vec<u32>) -> Result<(), String> {
-        let ticket = self.ticket(cache)?;
+        let ticket = self.run(ticket(cache.clone()))?;
         let numbers = Arc::new(numbers);
         self.together(TASKS, |task| {
             fill(cache.clone(), shape, numbers.clone(), part(numbers.len(), TASKS, task), ticket)
@@ -194,16 +196,7 @@ impl Testbed {
         Ok(())
     }
 
-    /// A ticket, from a lookup that misses.
-    pub(crate) fn ticket(&self, cache: &Cache<Sample>) -> Result<Ticket, String> {
-        match self.run(cache.lookup(Sample::ID, "nobody")) {
-            Lookup::Miss { ticket: Some(ticket), .. } => Ok(ticket),
-            other => Err(format!("no ticket: {other:?}")),
-        }
-    }
-
-    /// Fills objects in random order. After each object, stores the same for the bare client, under a key of the same length. So both lie in
-    /// the server's memory in the same way: the difference would be a quarter of a GET.
+    /// As [`fill_beside`].
     pub(crate) fn fill_beside(
         &self,
         cache: &Cache<Sample>,
@@ -211,33 +204,7 @@ impl Testbed {
         numbers: Range<u32>,
         beside: Beside,
     ) -> Result<(), String> {
-        let ticket = self.ticket(cache)?;
-        let (numbers, names) = (Arc::new(shuffled(numbers)), Names::of(cache));
-        self.together(TASKS, |task| {
-            let (cache, numbers, names) = (cache.clone(), numbers.clone(), names.clone());
-            let (part, mut bare) = (part(numbers.len(), TASKS, task), self.bare.clone());
-            async move {
-                for place in part {
-                    fill(cache.clone(), shape, numbers.clone(), place..place + 1, ticket).await?;
-                    let Some(number) = numbers.get(place) else { continue };
-                    let mut pipeline = redis::pipe();
-                    match beside {
-                        Beside::Copy => {
-                            let plain = names.plain(*number);
-                            pipeline.cmd("COPY").arg(names.object(*number)).arg(&plain).ignore();
-                            pipeline.cmd("PERSIST").arg(plain).ignore();
-                        }
-                        Beside::Packed => {
-                            let value = packed(&shape.object(*number));
-                            pipeline.cmd("SET").arg(names.packed(*number)).arg(value).ignore();
-                        }
-                    }
-                    let () = pipeline.query_async(&mut bare).await.map_err(text)?;
-                }
-                Ok(0)
-            }
-        })?;
-        Ok(())
+        fill_beside(&self.clients, &self.bare, cache, &Names::of(cache), shape, numbers, beside)
     }
 
     /// Stores each object as MessagePack only, under a key of the same length.
@@ -316,19 +283,76 @@ impl Testbed {
     }
 }
 
+/// A ticket, from a lookup that misses.
+pub(crate) async fn ticket(cache: Cache<Sample>) -> Result<Ticket, String> {
+    match cache.lookup(Sample::ID, "nobody").await {
+        Lookup::Miss { ticket: Some(ticket), .. } => Ok(ticket),
+        other => Err(format!("no ticket: {other:?}")),
+    }
+}
+
+/// Fills objects in random order. After each object, stores the same for the bare client, under a key of the same length. So both lie in
+/// the server's memory in the same way: the difference would be a quarter of a GET.
+pub(crate) fn fill_beside(
+    clients: &Clients,
+    bare: &MultiplexedConnection,
+    cache: &Cache<Sample>,
+    names: &Names,
+    shape: Shape,
+    numbers: Range<u32>,
+    beside: Beside,
+) -> Result<(), String> {
+    let ticket = clients.run(ticket(cache.clone()))?;
+    let numbers = Arc::new(shuffled(numbers));
+    clients.together(TASKS, |task| {
+        let (cache, numbers, names) = (cache.clone(), numbers.clone(), names.clone());
+        let (part, mut bare) = (part(numbers.len(), TASKS, task), bare.clone());
+        async move {
+            for place in part {
+                fill(cache.clone(), shape, numbers.clone(), place..place + 1, ticket).await?;
+                let Some(number) = numbers.get(place) else { continue };
+                let (plain, mut pipeline) = (names.plain(*number), redis::pipe());
+                match beside {
+                    Beside::Copy | Beside::AgedCopy => {
+                        pipeline.cmd("COPY").arg(names.object(*number)).arg(&plain);
+                        if matches!(beside, Beside::Copy) {
+                            pipeline.cmd("PERSIST").arg(plain).ignore();
+                        }
+                    }
+                    Beside::Packed => {
+                        let value = packed(&shape.object(*number));
+                        pipeline.cmd("SET").arg(names.packed(*number)).arg(value).ignore();
+                    }
+                }
+                let copied: Vec<bool> = pipeline.query_async(&mut bare).await.map_err(text)?;
+                if copied.contains(&false) {
+                    return Err("an object is not where it should be".to_owned());
+                }
+            }
+            Ok(0)
+        }
+    })?;
+    Ok(())
+}
+
 /// The names of a cache's keys on the server: see `layout.rs` of the redis connector.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
+    cache: String,
     fingerprint: u64,
 }
 
 impl Names {
     pub(crate) fn of(cache: &Cache<Sample>) -> Self {
-        Self { fingerprint: cache.schema().fingerprint() }
+        Self { cache: cache.schema().cache().to_string(), fingerprint: cache.schema().fingerprint() }
+    }
+
+    pub(crate) fn in_cluster(cache: &Cache<Sample>) -> Self {
+        Self { cache: format!("{{{}}}", cache.schema().cache()), ..Self::of(cache) }
     }
 
     fn named(&self, prefix: &str, number: u32) -> String {
-        format!("{prefix}:sample:o{:016x}:{}", self.fingerprint, id(number))
+        format!("{prefix}:{}:o{:016x}:{}", self.cache, self.fingerprint, id(number))
     }
 
     pub(crate) fn object(&self, number: u32) -> String {
@@ -346,7 +370,7 @@ impl Names {
     }
 
     pub(crate) fn index(&self, number: u32, which: u32) -> String {
-        format!("{PREFIX}:sample:ihost:{}", host(number, which))
+        format!("{PREFIX}:{}:ihost:{}", self.cache, host(number, which))
     }
 }
 
@@ -489,7 +513,7 @@ mod tests {
 
     #[test]
     fn names_are_equally_long() {
-        let names = Names { fingerprint: 7 };
+        let names = Names { cache: "sample".to_owned(), fingerprint: 7 };
         assert_eq!(names.object(1), "larder:sample:o0000000000000007:100000002147483647");
         assert_eq!(names.plain(1).len(), names.object(1).len());
         assert_eq!(names.packed(1).len(), names.object(1).len());
