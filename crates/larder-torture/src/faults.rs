@@ -2,6 +2,7 @@
 
 mod certificate;
 mod cluster;
+mod cut_off;
 mod failover;
 mod kind;
 mod network;

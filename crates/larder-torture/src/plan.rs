@@ -183,7 +183,7 @@ fn revealing(connector: Connector, protection: Protection) -> Vec<FaultKind> {
         (_, Protection::NeverAsk) => vec![FaultKind::Move, FaultKind::Cancel],
         (_, Protection::History) => vec![FaultKind::Snapshot, FaultKind::Cancel],
         (_, Protection::Validity) => vec![FaultKind::Pause, FaultKind::Drop, FaultKind::Cancel],
-        (_, Protection::SettleWait) => vec![FaultKind::Kill, FaultKind::Pause, FaultKind::Cancel],
+        (_, Protection::SettleWait) => vec![FaultKind::FlushAll, FaultKind::Cancel],
         (_, Protection::Deadline) => vec![FaultKind::Pause, FaultKind::Drop, FaultKind::Cancel],
         (_, Protection::Generations) => vec![FaultKind::Turn, FaultKind::Cancel],
         (_, Protection::Drain) => vec![FaultKind::Turn],
@@ -315,7 +315,9 @@ impl Options {
             Protection::Validity,
             Protection::SettleWait,
         ];
-        let patient = without.is_some_and(|protection| self.connector.fails_over() || !outages.contains(&protection));
+        // Where nothing but a node is cut off, only that node waits.
+        let servers_go = self.connector.fails_over() && without != Some(Protection::SettleWait);
+        let patient = without.is_some_and(|protection| servers_go || !outages.contains(&protection));
         let mut again = format!(
             "larder-torture --connector {} --seconds {} --seed {seed} --nodes {nodes} --tasks {tasks} --readers {readers}",
             self.connector.name(),

@@ -90,11 +90,11 @@ impl Stage {
                 streams.spawn(stream(breaking, about("Redis"), deck(), stopped.clone()));
             }
             Some(Deployment::Watched(watched)) => {
-                let breaking = BreakingSentinel::new(watched.clone(), guard.clone());
+                let breaking = BreakingSentinel::new(watched.clone(), crew.clone(), guard.clone());
                 streams.spawn(stream(breaking, about("Redis"), deck(), stopped.clone()));
             }
             Some(Deployment::Cluster(cluster)) => {
-                let breaking = BreakingCluster::new(cluster.clone(), guard.clone());
+                let breaking = BreakingCluster::new(cluster.clone(), crew.clone(), guard.clone());
                 streams.spawn(stream(breaking, about("cluster"), deck(), stopped.clone()));
             }
         }

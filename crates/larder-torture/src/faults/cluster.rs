@@ -1,7 +1,8 @@
 //! Faults of a cluster: of the primaries on which the caches are, and of their slots on their way.
 
 use super::redis::{command, fall_behind, kill, restart};
-use super::{Failed, FaultKind, Maker, moment, stop_time};
+use super::{Failed, FaultKind, Maker, cut_off, moment, stop_time};
+use crate::crew::Crew;
 use crate::deployment::REPLICAS;
 use crate::guard::Guard;
 use crate::node::{PREFIX, cache_name};
@@ -25,6 +26,7 @@ const LONGER_PAUSES: std::ops::Range<u64> = 50..250;
 /// Makes faults of the nodes of a cluster.
 pub(crate) struct BreakingCluster {
     cluster: Arc<Cluster>,
+    crew: Arc<Crew>,
     guard: Arc<Guard>,
 }
 
@@ -45,8 +47,8 @@ enum Order {
 }
 
 impl BreakingCluster {
-    pub(crate) fn new(cluster: Arc<Cluster>, guard: Arc<Guard>) -> Self {
-        Self { cluster, guard }
+    pub(crate) fn new(cluster: Arc<Cluster>, crew: Arc<Crew>, guard: Arc<Guard>) -> Self {
+        Self { cluster, crew, guard }
     }
 
     /// Waits until everything serves. Returns where one of the caches is: mostly that of the instances, in which more happens.
@@ -291,8 +293,8 @@ impl Maker for BreakingCluster {
             }
             FaultKind::FlushAll => {
                 let place = self.place(rng).await?;
-                self.node(place.primary)?.flushall().await?;
-                Ok(format!("on the primary of {:?}", place.kind))
+                let said = cut_off::flushed(&self.crew, rng, self.node(place.primary)?.flushall()).await?;
+                Ok(format!("on the primary of {:?} {said}", place.kind))
             }
             FaultKind::ScriptFlush => {
                 let place = self.place(rng).await?;

@@ -180,7 +180,7 @@ impl FaultKind {
             }
             Self::Snapshot => "kill -9 of the server, which starts again from a snapshot taken before",
             Self::Stop => "SIGSTOP of the server, for moments, or until every breaker has opened",
-            Self::FlushAll => "FLUSHALL",
+            Self::FlushAll => "FLUSHALL, perhaps while one node reaches no server",
             Self::ScriptFlush => "SCRIPT FLUSH",
             Self::ClientKill => "CLIENT KILL of every connection",
             Self::MaxMemory => "maxmemory below what is used, with each eviction policy in turn",

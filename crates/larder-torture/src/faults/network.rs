@@ -16,6 +16,8 @@ use rustix::process::Signal;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::sleep;
 
+pub(super) const BOTH_WAYS: [Direction; 2] = [Direction::ToServer, Direction::ToClient];
+
 /// The deadline in a stored object's bytes, which the checksum leaves out.
 const DEADLINE: std::ops::Range<usize> = 20..28;
 /// Where the flags of the keys begin, which the checksum leaves out.
@@ -68,7 +70,7 @@ impl Maker for Network {
         let directions = match rng.u8(..3) {
             0 => &[Direction::ToServer][..],
             1 => &[Direction::ToClient],
-            _ => &[Direction::ToServer, Direction::ToClient],
+            _ => &BOTH_WAYS,
         };
         let way = match directions {
             [Direction::ToServer] => "to the server",
@@ -145,7 +147,7 @@ impl Maker for Network {
             }
             _ => return Err(Failed::Words(format!("{fault} does not happen to a network"))),
         };
-        set(&[Direction::ToServer, Direction::ToClient], &|| Fault::Pass);
+        set(&BOTH_WAYS, &|| Fault::Pass);
         Ok(said)
     }
 }

@@ -1,11 +1,11 @@
 //! Faults of a Redis or Valkey server.
 
+use super::cut_off::{self, CutOff};
 use super::{Failed, FaultKind, Maker, moment, stop_time};
 use crate::certificates::Certificates;
 use crate::crew::Crew;
 use crate::deployment::role;
 use crate::guard::Guard;
-use larder_testing::proxy::{Direction, Fault};
 use larder_testing::server::{Reply, Server, ServerOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,9 +28,6 @@ const POLICIES: [&str; 8] = [
 /// How long a server may take to be filled from another one.
 const FILLING: Duration = Duration::from_secs(30);
 
-/// How long a node stays cut off from a server that is back: longer than what it has in memory is valid.
-const CUT_OFF: Duration = Duration::from_millis(700);
-
 /// How long a failed snapshot may take.
 const SNAPSHOT: Duration = Duration::from_secs(5);
 
@@ -52,17 +49,6 @@ impl BreakingRedis {
         guard: Arc<Guard>,
     ) -> Self {
         Self { server, certificates, crew, guard, policy: AtomicUsize::new(0) }
-    }
-
-    /// Makes this fault on the way between the server and the node at a place.
-    fn pass(&self, place: Option<usize>, fault: &dyn Fn() -> Fault) {
-        for (_, way) in self.crew.ways().filter(|(at, _)| Some(*at) == place) {
-            for proxy in way.proxies() {
-                [Direction::ToServer, Direction::ToClient]
-                    .into_iter()
-                    .for_each(|direction| proxy.set(direction, fault()));
-            }
-        }
     }
 
     fn snapshot(&self) -> PathBuf {
@@ -239,18 +225,17 @@ impl Maker for BreakingRedis {
     async fn make(&self, fault: FaultKind, rng: &mut fastrand::Rng) -> Result<String, Failed> {
         match fault {
             FaultKind::Kill => {
-                // One node may be cut off meanwhile: it does not notice, and has in its own memory what the others change as soon as the server is back.
-                let cut_off = rng.bool().then(|| rng.usize(..self.crew.places()));
-                self.pass(cut_off, &|| Fault::Blackhole);
+                let cut_off = CutOff::perhaps(&self.crew, rng);
                 kill(&self.guard, &self.server);
                 let down = moment(rng, if cut_off.is_some() { 0..100 } else { 0..1_200 });
                 sleep(down).await;
                 self.forget_snapshots()?;
                 restart(&self.guard, &self.server).await?;
-                let Some(place) = cut_off else { return Ok(format!("down for {} ms", down.as_millis())) };
-                sleep(CUT_OFF).await;
-                self.pass(cut_off, &|| Fault::Pass);
-                Ok(format!("down for {} ms, node {} cut off", down.as_millis(), self.crew.node_at(place)))
+                let said = format!("down for {} ms", down.as_millis());
+                match cut_off {
+                    Some(cut_off) => Ok(format!("{said}, {}", cut_off.end().await)),
+                    None => Ok(said),
+                }
             }
             FaultKind::Snapshot => {
                 command(&self.server, &["SAVE"]).await?;
@@ -268,10 +253,7 @@ impl Maker for BreakingRedis {
                 self.server.cont()?;
                 Ok(format!("for {} ms", time.as_millis()))
             }
-            FaultKind::FlushAll => {
-                self.server.flushall().await?;
-                Ok(String::new())
-            }
+            FaultKind::FlushAll => Ok(cut_off::flushed(&self.crew, rng, self.server.flushall()).await?),
             FaultKind::ScriptFlush => {
                 self.server.script_flush().await?;
                 Ok(String::new())

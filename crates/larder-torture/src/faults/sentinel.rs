@@ -5,7 +5,8 @@
 //! ends sooner, at any time, so that more failovers happen in a run.
 
 use super::redis::{command, fall_behind, kill, restart};
-use super::{Failed, FaultKind, Maker, moment, stop_time};
+use super::{Failed, FaultKind, Maker, cut_off, moment, stop_time};
+use crate::crew::Crew;
 use crate::guard::Guard;
 use larder_testing::server::{Reply, Server, Watched};
 use std::sync::Arc;
@@ -21,12 +22,13 @@ const SETTLING: Duration = Duration::from_secs(25);
 /// Makes faults of the master and of its Sentinels.
 pub(crate) struct BreakingSentinel {
     watched: Arc<Watched>,
+    crew: Arc<Crew>,
     guard: Arc<Guard>,
 }
 
 impl BreakingSentinel {
-    pub(crate) fn new(watched: Arc<Watched>, guard: Arc<Guard>) -> Self {
-        Self { watched, guard }
+    pub(crate) fn new(watched: Arc<Watched>, crew: Arc<Crew>, guard: Arc<Guard>) -> Self {
+        Self { watched, crew, guard }
     }
 
     /// Waits until all Sentinels name this server as the master.
@@ -210,8 +212,8 @@ impl Maker for BreakingSentinel {
                 Ok(format!("the master for {} ms; {}", time.as_millis(), self.heal(rng).await?))
             }
             FaultKind::FlushAll => {
-                self.settled().await?.0.flushall().await?;
-                Ok(String::new())
+                let (master, _) = self.settled().await?;
+                Ok(cut_off::flushed(&self.crew, rng, master.flushall()).await?)
             }
             FaultKind::ScriptFlush => {
                 self.settled().await?.0.script_flush().await?;
