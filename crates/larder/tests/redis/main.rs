@@ -3,6 +3,7 @@
 
 mod absence;
 mod audit;
+mod bell;
 mod clearing;
 mod cluster;
 mod cluster_inspect;

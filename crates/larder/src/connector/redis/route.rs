@@ -6,6 +6,7 @@ use crate::connector::redis::options::{Address, RedisOptions};
 use crate::connector::redis::sentinel::Sentinels;
 use crate::connector::redis::slots::slot_of;
 use crate::connector::redis::topology::Topology;
+use crate::connector::redis::wire::bell::Bell;
 use crate::connector::redis::wire::connect::{self, Driver};
 use crate::connector::redis::wire::connection::Connection;
 use crate::connector::redis::wire::dial::{CertificateEnds, Dialer, Socket};
@@ -15,7 +16,6 @@ use crate::connector::tls::Renewal;
 use redis::{Cmd, Value};
 use std::io;
 use std::sync::Arc;
-use tokio::sync::Notify;
 
 /// The way to a server.
 pub(crate) struct Route {
@@ -172,12 +172,12 @@ impl Route {
         }
     }
 
-    /// Lets each message on this channel ring the bell, as long as the driver lives. `connection` is the one in use, to the same server.
+    /// Gives each message on this channel to the bell, as long as the driver lives. `connection` is the one in use, to the same server.
     pub(crate) async fn subscribe(
         &self,
         connection: &Connection,
         channel: &str,
-        bell: Arc<Notify>,
+        bell: Arc<Bell>,
     ) -> Result<(Connection, Driver), Trouble> {
         let (address, dialer) = match (&self.to, &connection.master) {
             (To::Master(_), Some(master)) => (master.address.clone(), self.dialer.named(None)),

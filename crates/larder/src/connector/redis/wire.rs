@@ -3,6 +3,7 @@
 
 #[cfg(feature = "torture")]
 mod asking;
+pub(crate) mod bell;
 pub(crate) mod caller;
 mod commands;
 pub(crate) mod confirming;

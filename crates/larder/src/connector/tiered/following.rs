@@ -1,13 +1,15 @@
 //! [`Follower`]: the task that keeps this node's memory of one cache right.
 //!
 //! It asks the server what was touched, forgets that, and only then lets the memory be read: for a validity since it *sent* the question. It asks
-//! three times in a validity, when a change of this node wants to know that it was forgotten here, and when the server says that something was touched
-//! (the *bell*). What it has forgotten it acknowledges with the next question, which it sends at once.
+//! three times in a validity, and when a change of this node wants to know that it was forgotten here. What it has forgotten it acknowledges with the next
+//! question, which it sends at once if changes wait for that.
 //!
-//! The bell has a connection of its own. A message that is lost only makes the follower notice later.
+//! The server also says by itself what was touched (the *bell*), on a connection of its own. If that goes on from what the follower knows, it is forgotten like
+//! what an answer says, but it makes the memory valid for no longer. Otherwise the follower asks. A message that is lost only makes it notice later.
 
 use crate::connector::redis::single::following::{Known, News};
 use crate::connector::redis::single::{Store, Tier};
+use crate::connector::redis::wire::bell::{Bell, Heard};
 use crate::connector::redis::wire::connection::Connection;
 use crate::connector::remote::Trouble;
 use crate::contract::{Consistency, Following};
@@ -15,7 +17,6 @@ use crate::protection::{Protection, holds};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 /// The shortest pause between two questions, but for the first one that acknowledges. So a cache that changes all the time costs the server a bounded number of
@@ -32,7 +33,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Keeps this node's memory of one cache right.
 pub(super) struct Follower {
     store: Arc<Store>,
-    bell: Arc<Notify>,
+    bell: Arc<Bell>,
     /// How far the memory has come. Locked by the task, as long as it lives.
     known: Mutex<Known>,
 }
@@ -91,14 +92,38 @@ impl Follower {
                 }
             };
             sleep_until((sent + SHORTEST).min(next)).await;
-            let woken = async {
-                tokio::select! {
-                    () = tier.rounds.wake.notified() => {}
-                    () = self.bell.notified() => {}
-                }
-            };
-            let _ = timeout_at(next, woken).await;
+            let _ = timeout_at(next, self.wanted(tier)).await;
         }
+    }
+
+    /// Waits until a change of this node, or what the server says, wants a question to be asked.
+    async fn wanted(&self, tier: &Tier) {
+        loop {
+            tokio::select! {
+                () = tier.rounds.wake.notified() => return,
+                heard = self.bell.heard() => if self.apply(tier, &heard) { return },
+            }
+        }
+    }
+
+    /// Forgets what the server has said was touched. Returns whether to ask: because that is not all, or because changes wait for an acknowledgement.
+    fn apply(&self, tier: &Tier, heard: &Heard) -> bool {
+        if heard.more || !holds(Protection::AckOrder) {
+            return true;
+        }
+        let mut known = self.known.lock();
+        let mut touched = false;
+        for message in &heard.messages {
+            match known.told(message) {
+                None => return true,
+                Some(marks) if marks.is_empty() => {}
+                Some(marks) => {
+                    tier.near.forget(&marks);
+                    touched = true;
+                }
+            }
+        }
+        touched && Following::of(known.epoch).is_some_and(|following| following.consistency == Consistency::Strict)
     }
 
     /// Asks once, and applies the answer.
@@ -175,7 +200,7 @@ impl Follower {
         let route = &self.store.link.kind().route;
         let (_open, mut driver) = route.subscribe(connection, &channel, self.bell.clone()).await?;
         // Something may have been touched before.
-        self.bell.notify_one();
+        self.bell.ring();
         let another = async {
             while self.store.link.generation() == generation {
                 sleep(BELL).await;

@@ -6,8 +6,8 @@
 -- After the sequence and the state stand the connection that wrote last (8 bytes; 0: one that does not say), and the sequence since which no
 -- other connection has written (8). They are written when another connection writes.
 --
--- Where the epoch says that nodes follow the cache (follow.lua), a message tells them that there are marks. It comes last, and its error is
--- ignored: followers find the marks by themselves a little later.
+-- Where the epoch says that nodes follow the cache (follow.lua), a message tells them the marks: the epoch, the sequence before the marks, 8 bytes each, and
+-- the marks. If there are many, it is empty. It comes last, and its error is ignored: followers find the marks by themselves a little later.
 --
 -- Uses  clock, outcome, head: what the clock begins with, 32 bytes or more, touched: the marks, in one string, writer: the connection
 -- Cost  two SETRANGEs, three once in a turn of the ring; none if nothing was touched. Followed: one SPUBLISH
@@ -32,6 +32,8 @@ else
   else
     redis.call('SETRANGE', clock, '8', at .. string.sub(head, 17, 24) .. writer .. string.sub(head, 9, 16))
   end
-  if string.byte(head, 2) >= 8 then redis.pcall('SPUBLISH', clock, '') end
+  if string.byte(head, 2) >= 8 then
+    redis.pcall('SPUBLISH', clock, #touched <= 512 and string.sub(head, 1, 16) .. touched or '')
+  end
 end
 return string.char(outcome) .. string.sub(head, 1, 8) .. at

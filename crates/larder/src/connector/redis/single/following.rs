@@ -25,6 +25,21 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// The marks that a message has told (`write_marks.lua`) and that are not known yet: from then on they are, so the caller must apply them. `None`: the
+    /// message does not go on from what is known.
+    pub(crate) fn told(&mut self, message: &[u8]) -> Option<Vec<u64>> {
+        let number = |at: usize| message.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+        let (epoch, before) = (number(0)?, number(8)?);
+        let (marks, rest) = message.get(16..)?.as_chunks::<8>();
+        if epoch != self.epoch || before > self.sequence || marks.is_empty() || !rest.is_empty() {
+            return None;
+        }
+        let known = usize::try_from(self.sequence - before).ok()?;
+        let marks: Vec<u64> = marks.iter().skip(known).map(|mark| u64::from_be_bytes(*mark)).collect();
+        self.sequence += marks.len() as u64;
+        Some(marks)
+    }
+
     /// What is said with the next follow.
     pub(crate) fn said_next(&mut self) -> Self {
         self.counter += 1;
@@ -142,6 +157,31 @@ mod tests {
         assert_eq!(answer(&reply(2, 42, &[]), KNOWN), Some(Answer::News(now, News::Everything)));
         assert_eq!(answer(&reply(3, 42, &[]), KNOWN), Some(Answer::Clearing));
         assert_eq!(answer(&reply(6, 42, &[]), KNOWN), Some(Answer::Full(7)));
+    }
+
+    fn message(epoch: u64, before: u64, marks: &[u64]) -> Vec<u8> {
+        [epoch, before].iter().chain(marks).flat_map(|number| number.to_be_bytes()).collect()
+    }
+
+    #[test]
+    fn a_message_that_goes_on_from_what_is_known_tells_its_marks_once() {
+        let mut known = KNOWN;
+        assert_eq!(known.told(&message(7, 40, &[8, 9])), Some(vec![8, 9]));
+        assert_eq!(known.told(&message(7, 40, &[8, 9])), Some(vec![]));
+        assert_eq!(known.told(&message(7, 41, &[9, 10])), Some(vec![10]));
+        assert_eq!(known, Known { sequence: 43, ..KNOWN });
+    }
+
+    #[test]
+    fn a_message_that_leaves_something_out_tells_nothing() {
+        let mut known = KNOWN;
+        for other in [message(7, 41, &[9]), message(8, 40, &[9]), message(7, 40, &[]), vec![], vec![0; 15]] {
+            assert_eq!(known.told(&other), None);
+        }
+        let mut cut_off = message(7, 40, &[8, 9]);
+        cut_off.pop();
+        assert_eq!(known.told(&cut_off), None);
+        assert_eq!(known, KNOWN);
     }
 
     /// Whoever removes a dead follower goes by that.

@@ -1,5 +1,6 @@
 //! Makes a connection to a server, and finds out whether the server serves, and which server it is.
 
+use super::bell::Bell;
 use super::caller::{Caller, Direct};
 use super::confirming::{self, Confirming};
 use super::connection::{Connection, Identity};
@@ -17,7 +18,6 @@ use redis::{
 };
 use std::future::Future;
 use std::sync::Arc;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -32,8 +32,8 @@ struct Way<'a> {
     config: &'a RedisOptions,
     dialer: &'a Dialer,
     login: &'a Login,
-    /// Rung by each message on a channel that was subscribed to.
-    bell: Option<Arc<Notify>>,
+    /// Gets each message on a channel that was subscribed to.
+    bell: Option<Arc<Bell>>,
 }
 
 /// Connects to the server at the options' address, and makes sure that the server serves. Returns the connection, and the task that drives it.
@@ -94,13 +94,13 @@ pub(crate) async fn ask(config: &RedisOptions, dialer: &Dialer, question: &Cmd) 
     tokio::time::timeout(config.connect_timeout, asked).await.unwrap_or(Err(Trouble::TimedOut(Awaited::Connection)))
 }
 
-/// Connects to the server, and lets each message on this channel ring the bell, as long as the driver lives. The connection carries nothing else: a
+/// Connects to the server, and gives each message on this channel to the bell, as long as the driver lives. The connection carries nothing else: a
 /// server that ends a subscription by itself says so in a way that redis-rs takes for the reply to whatever was sent.
 pub(crate) async fn subscribe(
     config: &RedisOptions,
     dialer: &Dialer,
     channel: &str,
-    bell: Arc<Notify>,
+    bell: Arc<Bell>,
 ) -> Result<(Connection, Driver), Trouble> {
     let subscribed = async {
         let login = Login::now(config.username.as_deref(), config.password.as_ref(), config.provider.as_ref()).await?;
@@ -186,7 +186,10 @@ async fn multiplex(
         let bell = bell.clone();
         options = options.set_push_sender(move |push: PushInfo| {
             if push.kind == PushKind::SMessage {
-                bell.notify_one();
+                match push.data.into_iter().nth(1) {
+                    Some(Value::BulkString(message)) => bell.say(message),
+                    _ => bell.ring(),
+                }
             }
             Ok::<(), redis::aio::SendError>(())
         });
