@@ -178,6 +178,14 @@ removable! {
     RemoveByCounter = "remove-by-counter";
     /// Tier: a recovery waits for the validity between its new epoch and settling the clock.
     SettleWaits = "settle-waits";
+    /// Tier: a truncate that changes how the cache is followed waits, before it settles the clock, for those who have followed it as before.
+    TermsWait = "terms-wait";
+    /// Tier: a truncate renews nothing unless the clock has the epoch that the truncate has read.
+    RenewOfRead = "renew-of-read";
+    /// Tier: who joins another node's clearing waits until it is settled, or for the longest validity there is.
+    JoinedWaits = "joined-waits";
+    /// Tier: and not for the validity that the other node has given the clock.
+    JoinedLongest = "joined-longest";
     /// Tier: the table counts only if the clock is settled and still has the epoch in which the change was executed.
     TrustedTable = "trusted-table";
     /// Tier: a truncate leaves the followers in the table.

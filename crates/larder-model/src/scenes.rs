@@ -102,6 +102,9 @@ const ACKNOWLEDGED: &str = "a change is applied by acknowledgements";
 const WAITED: &str = "a change is applied by waiting";
 const EPOCH: &str = "another epoch is followed";
 const OWN: &str = "an own change is shown";
+const BEFORE: &str = "an L1 is read as before while the cache is about to be followed in another way";
+const BEGINS_AGAIN: &str = "a truncate finds another epoch than it has read";
+const JOINED: &str = "a node has joined a clearing while an L1 is read";
 const REMOVED: &str = "a follower is removed";
 const PREPARED: &str = "a prepared transaction is committed after a crash";
 
@@ -421,6 +424,24 @@ pub const CONFIGS: &[Config] = &[
         scene: |size| Kind::Tiers(tiers::loss(size)),
     },
     Config {
+        name: "tiers-terms",
+        about: "a truncate that changes how the cache is followed, and a writer",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH, BEFORE],
+        scene: |size| Kind::Tiers(tiers::terms(size)),
+    },
+    Config {
+        name: "tiers-terms-twice",
+        about: "two truncates that change how the cache is followed, each in another way",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH, BEFORE, BEGINS_AGAIN],
+        scene: |size| Kind::Tiers(tiers::terms_twice(size)),
+    },
+    Config {
+        name: "tiers-joins",
+        about: "a server that loses everything; a node recovers the cache and follows it in another way, and a second one joins",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH, JOINED],
+        scene: |size| Kind::Tiers(tiers::joins(size)),
+    },
+    Config {
         name: "tiers-deferrals",
         about: "a change that a node with an L1 cannot deliver",
         reaches: &[HIT, REFUSED, WAITED],
@@ -448,7 +469,7 @@ pub const CONFIGS: &[Config] = &[
         name: "tiers-wait-only",
         about: "no acknowledgements: every change waits; an older replica takes over",
         reaches: &[HIT, REFUSED, WAITED, EPOCH],
-        scene: |size| Kind::Tiers(tiers::wait_only(size)),
+        scene: |size| Kind::Tiers(tiers::waiting(size)),
     },
 ];
 

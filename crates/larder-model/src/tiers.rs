@@ -23,7 +23,7 @@
 //! |---|---|
 //! | `server.rs` | the server: clock, log, object, and what it knows of followers |
 //! | `node.rs` | a node: what its L1 holds and knows, what is on its way, its change |
-//! | `following.rs`, `changing.rs`, `faults.rs` | the steps of L1; of changes; everything else |
+//! | `following.rs`, `changing.rs`, `clearing.rs`, `faults.rs` | the steps of L1; of changes; of clearings; everything else |
 //! | `canonical.rs`, `properties.rs`, `words.rs` | names of states; the promises; how a step is told |
 
 use crate::protections::{Removable, Removed};
@@ -34,6 +34,7 @@ use stateright::{Model, Property};
 
 mod canonical;
 mod changing;
+mod clearing;
 mod faults;
 mod following;
 mod node;
@@ -48,7 +49,20 @@ pub(crate) enum Change {
     Invalidate(Keys),
     /// A delete of h.
     Delete,
+    /// A truncate. The cache is followed as before.
     Truncate,
+    /// A truncate by a node that is configured so: from then on the cache is followed so.
+    TruncateTo(Terms),
+}
+
+/// How a cache is followed: its epoch says it. *Bounded* is wait-only here: what it promises to other nodes is what a change promises that has waited for the
+/// validity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Terms {
+    /// Strict: followers acknowledge. Otherwise every change waits for the validity.
+    pub(crate) acknowledged: bool,
+    /// In ticks.
+    pub(crate) validity: u8,
 }
 
 /// What a node does.
@@ -82,6 +96,8 @@ pub(crate) struct Happens {
     pub(crate) losses: u8,
     /// A change cannot be delivered, and goes into the journal.
     pub(crate) deferrals: u8,
+    /// A node joins a clearing that another one has begun.
+    pub(crate) joins: u8,
 }
 
 /// A configuration.
@@ -89,10 +105,10 @@ pub(crate) struct Happens {
 pub(crate) struct TiersScene {
     /// Equal roles are next to each other.
     pub(crate) nodes: Vec<Role>,
-    /// In ticks.
-    pub(crate) validity: u8,
-    /// Whether followers acknowledge. Otherwise every change waits for the validity.
-    pub(crate) acknowledged: bool,
+    /// How the cache may be followed at first.
+    pub(crate) terms: Vec<Terms>,
+    /// How whoever recovers the cache is configured to follow it.
+    pub(crate) recovers: Terms,
     /// Whether the server tells followers of marks.
     pub(crate) bells: bool,
     pub(crate) happens: Happens,
@@ -115,10 +131,12 @@ pub(crate) struct World {
     server: Server,
     /// A replica.
     saved: Option<Server>,
-    /// A recovery has begun to clear the server's data, this long ago.
+    /// A recovery clears the server's data, and waits for so many ticks more before it settles the clock.
     recovery: Option<u8>,
-    /// How many epochs there were.
-    epochs: u8,
+    /// The same of a node that has joined the clearing.
+    joined: Option<u8>,
+    /// What each epoch says, the first one first.
+    terms: Vec<Terms>,
     /// All marks ever written: what nodes are told is a part of this.
     log: Vec<Mark>,
     /// For P and for h, the oldest version that a get which begins now may return.
@@ -166,6 +184,10 @@ pub(crate) enum Step {
     Renew,
     /// The recovery has removed everything, and settles the clock.
     Settle,
+    /// A node that finds the clock unsettled joins the clearing.
+    Join,
+    /// The node that has joined has removed everything, and settles the clock.
+    SettleJoined,
 }
 
 impl Tiers {
@@ -188,25 +210,27 @@ impl Model for Tiers {
     type Action = Step;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World {
+        let begins = |terms: &Terms| World {
             source: 0,
             server: Server::new(),
             saved: None,
             recovery: None,
-            epochs: 1,
+            joined: None,
+            terms: vec![*terms],
             log: Vec::new(),
             owed: [0; 2],
             nodes: vec![Node::default(); self.scene.nodes.len()],
             left: self.scene.happens,
-        }]
+        };
+        self.scene.terms.iter().map(begins).collect()
     }
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
         use Step::{
-            Apply, Bell, Change, Defer, Die, Evict, Follow as DoFollow, Get, GiveUp, Hit, Insert, Late, Leave, Load,
-            Look, Lose, Promote, Remove, Renew, Save, Settle, Tick,
+            Apply, Bell, Change, Defer, Die, Evict, Follow as DoFollow, Get, GiveUp, Hit, Insert, Join, Late, Leave,
+            Load, Look, Lose, Promote, Remove, Renew, Save, Settle, SettleJoined, Tick,
         };
-        steps.extend([Tick, Evict, Save, Promote, Lose, Renew, Settle]);
+        steps.extend([Tick, Evict, Save, Promote, Lose, Renew, Settle, Join, SettleJoined]);
         for (at, role) in self.scene.nodes.iter().enumerate() {
             if role.follows {
                 steps.extend([DoFollow(at), GiveUp(at), Late(at), Apply(at), Hit(at), Look(at), Remove(at)]);
@@ -284,7 +308,8 @@ impl Tiers {
                 spend(&mut world.left.evictions)?;
                 world.server.object.take().map(|_| ())
             }
-            Step::Save | Step::Promote | Step::Lose | Step::Renew | Step::Settle => self.replace(world, step),
+            Step::Save | Step::Promote | Step::Lose => self.replace(world, step),
+            Step::Renew | Step::Settle | Step::Join | Step::SettleJoined => self.recover(world, step),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Size;
 use crate::source::Keys;
-use crate::tiers::{Change, Happens, Role, TiersScene};
+use crate::tiers::{Change, Happens, Role, Terms, TiersScene};
 
 const BY_P: Change = Change::Invalidate(Keys::P);
 const BY_H: Change = Change::Invalidate(Keys::H);
@@ -14,8 +14,18 @@ const FILLS: Role = Role { follows: true, fills: true, change: None };
 /// A node whose L1 stays empty: it registers and acknowledges.
 const FOLLOWS: Role = Role { follows: true, fills: false, change: None };
 
-const NONE: Happens =
-    Happens { hits: 0, lates: 0, evictions: 0, looks: 0, deaths: 0, leaves: 0, promotions: 0, losses: 0, deferrals: 0 };
+const NONE: Happens = Happens {
+    hits: 0,
+    lates: 0,
+    evictions: 0,
+    looks: 0,
+    deaths: 0,
+    leaves: 0,
+    promotions: 0,
+    losses: 0,
+    deferrals: 0,
+    joins: 0,
+};
 
 /// A node without an L1.
 fn writes(change: Change) -> Role {
@@ -28,7 +38,20 @@ fn and_writes(role: Role, change: Change) -> Role {
 }
 
 fn scene(validity: u8, nodes: &[Role], happens: Happens) -> TiersScene {
-    TiersScene { nodes: nodes.to_vec(), validity, acknowledged: true, bells: false, happens }
+    followed(&[strict(validity)], nodes, happens)
+}
+
+/// The cache may be followed in each of these ways at first. Whoever recovers it is configured for the first one.
+fn followed(terms: &[Terms], nodes: &[Role], happens: Happens) -> TiersScene {
+    TiersScene { nodes: nodes.to_vec(), terms: terms.to_vec(), recovers: terms[0], bells: false, happens }
+}
+
+const fn strict(validity: u8) -> Terms {
+    Terms { acknowledged: true, validity }
+}
+
+const fn wait_only(validity: u8) -> Terms {
+    Terms { acknowledged: false, validity }
 }
 
 fn with_bells(scene: TiersScene) -> TiersScene {
@@ -133,6 +156,34 @@ pub(super) fn loss(size: Size) -> TiersScene {
     }
 }
 
+/// The ways in which a cache may be followed before it is followed in another way.
+const BEFORE: [Terms; 4] = [strict(1), strict(2), wait_only(1), wait_only(2)];
+
+pub(super) fn terms(size: Size) -> TiersScene {
+    let truncates = writes(Change::TruncateTo(strict(2)));
+    match size {
+        Size::Small => followed(&BEFORE, &[FILLS, writes(BY_P), truncates], NONE),
+        Size::Large => followed(&BEFORE, &[FILLS, FOLLOWS, writes(BY_P), truncates], NONE),
+    }
+}
+
+pub(super) fn terms_twice(size: Size) -> TiersScene {
+    let (one, other) = (writes(Change::TruncateTo(strict(1))), writes(Change::TruncateTo(wait_only(2))));
+    match size {
+        Size::Small => followed(&BEFORE, &[FILLS, one, other], NONE),
+        Size::Large => followed(&BEFORE, &[FILLS, one, other], Happens { joins: 1, ..NONE }),
+    }
+}
+
+/// Whoever recovers the cache is configured for the first of the terms, the shortest ones.
+pub(super) fn joins(size: Size) -> TiersScene {
+    let happens = Happens { losses: 1, joins: 1, ..NONE };
+    match size {
+        Size::Small => followed(&BEFORE, &[FILLS, writes(BY_P)], happens),
+        Size::Large => followed(&BEFORE, &[FILLS, FOLLOWS, writes(BY_P)], happens),
+    }
+}
+
 pub(super) fn deferrals(size: Size) -> TiersScene {
     let happens = Happens { deferrals: 1, ..NONE };
     match size {
@@ -141,11 +192,10 @@ pub(super) fn deferrals(size: Size) -> TiersScene {
     }
 }
 
-pub(super) fn wait_only(size: Size) -> TiersScene {
+pub(super) fn waiting(size: Size) -> TiersScene {
     let happens = Happens { promotions: 1, ..NONE };
-    let unacknowledged = |scene| TiersScene { acknowledged: false, ..scene };
     match size {
-        Size::Small => unacknowledged(scene(1, &[FILLS, writes(BY_P)], happens)),
-        Size::Large => unacknowledged(scene(2, &[FILLS, writes(BY_P), writes(BY_P)], happens)),
+        Size::Small => followed(&[wait_only(1)], &[FILLS, writes(BY_P)], happens),
+        Size::Large => followed(&[wait_only(2)], &[FILLS, writes(BY_P), writes(BY_P)], happens),
     }
 }

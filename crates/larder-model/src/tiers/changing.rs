@@ -12,8 +12,12 @@ impl Change {
         match self {
             Self::Invalidate(keys) => keys,
             Self::Delete => Keys::H,
-            Self::Truncate => Keys::P.and(Keys::H),
+            Self::Truncate | Self::TruncateTo(_) => Keys::P.and(Keys::H),
         }
+    }
+
+    fn truncates(self) -> bool {
+        matches!(self, Self::Truncate | Self::TruncateTo(_))
     }
 
     /// Whether it forgets P.
@@ -37,8 +41,9 @@ impl Tiers {
     pub(super) fn change(&self, world: &mut World, at: usize) -> Option<()> {
         let change = self.role(at)?.change?;
         let next = match world.nodes.get(at)?.progress {
-            Progress::Ready if change == Change::Truncate => self.renew_for_truncate(world)?,
-            Progress::Clearing { epoch, version } => self.end_truncate(world, epoch, version),
+            Progress::Ready if change.truncates() => self.begin_truncate(world, change)?,
+            Progress::Read { epoch } => self.renew_for_truncate(world, change, epoch)?,
+            Progress::Clearing { epoch, version, left } => self.end_truncate(world, epoch, version, left)?,
             Progress::Ready if !self.keeps(Removable::WaitFromAnswer) => Progress::Sent { age: 0 },
             Progress::Ready => self.execute(world, change, None, 0)?,
             Progress::Sent { age } => self.execute(world, change, None, age)?,
@@ -54,7 +59,7 @@ impl Tiers {
                 }
             }
             Progress::Waiting { at: executed, version, age } => {
-                if age < self.wait() && !self.is_acknowledged(world, at, executed) {
+                if age < self.wait(world, executed) && !self.is_acknowledged(world, at, executed) {
                     return None;
                 }
                 change.owes(&mut world.owed, version);
@@ -68,7 +73,7 @@ impl Tiers {
 
     /// The server executes the change. `version`: the change was made before, and waited in the journal.
     fn execute(&self, world: &mut World, change: Change, version: Option<u8>, age: u8) -> Option<Progress> {
-        if world.server.foreign {
+        if world.server.foreign || world.server.lost {
             return None;
         }
         let replayed = version.is_some();
@@ -90,48 +95,19 @@ impl Tiers {
         Some(Progress::Executed { at, version, age, replayed })
     }
 
-    /// A truncate gives the clock a new epoch. The table of followers stays. Without a clock, the truncate is deferred until a recovery has made one.
-    fn renew_for_truncate(&self, world: &mut World) -> Option<Progress> {
-        let makes_one = world.server.lost && !self.keeps(Removable::ProvenClock);
-        if !world.server.is_settled() && !makes_one {
-            return None;
-        }
-        (world.server.foreign, world.server.lost) = (false, false);
-        world.source += 1;
-        world.epochs += 1;
-        world.server.known.epoch = world.epochs;
-        world.server.clearing = true;
-        if !self.keeps(Removable::TableKept) {
-            world.nodes.iter_mut().for_each(|node| node.entry_in_table = None);
-        }
-        Some(Progress::Clearing { epoch: world.epochs, version: world.source })
-    }
-
-    /// A truncate has removed everything, and settles the clock. If the clock has another epoch, the truncate is superseded: it is not answered *applied*.
-    fn end_truncate(&self, world: &mut World, epoch: u8, version: u8) -> Progress {
-        let server = &mut world.server;
-        if server.known.epoch != epoch || server.foreign {
-            return Progress::Done;
-        }
-        if server.clearing {
-            (server.clearing, server.object, world.recovery) = (false, None, None);
-        }
-        Progress::Executed { at: server.known, version, age: 0, replayed: false }
-    }
-
     /// How long a change waits without acknowledgements.
-    pub(super) fn wait(&self) -> u8 {
+    pub(super) fn wait(&self, world: &World, change: Known) -> u8 {
         if !self.keeps(Removable::ChangeWaits) {
             return 0;
         }
-        self.scene.validity - u8::from(!self.keeps(Removable::WaitLonger))
+        world.terms_of(change.epoch).validity - u8::from(!self.keeps(Removable::WaitLonger))
     }
 
     /// Whether every follower but the own one has acknowledged the change.
     pub(super) fn is_acknowledged(&self, world: &World, own: usize, change: Known) -> bool {
         let trusted = world.server.is_settled() && world.server.known.epoch == change.epoch;
         let others = world.nodes.iter().enumerate().filter(|(at, _)| *at != own);
-        self.scene.acknowledged
+        world.terms_of(change.epoch).acknowledged
             && (trusted || !self.keeps(Removable::TrustedTable))
             && others
                 .filter_map(|(_, node)| node.entry_in_table)
@@ -170,7 +146,7 @@ impl Tiers {
 
     /// The node's change cannot be delivered. The node drops what it holds, and reads nothing until the change was replayed.
     pub(super) fn defer(&self, world: &mut World, at: usize) -> Option<()> {
-        let change = self.role(at)?.change.filter(|change| *change != Change::Truncate)?;
+        let change = self.role(at)?.change.filter(|change| !change.truncates())?;
         if world.nodes.get(at)?.progress != Progress::Ready {
             return None;
         }

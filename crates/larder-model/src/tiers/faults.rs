@@ -7,30 +7,33 @@ use crate::protections::Removable;
 
 impl Tiers {
     pub(super) fn tick(&self, world: &mut World) -> Option<()> {
-        let most = self.scene.validity;
+        let most = self.longest();
         let older = |age: &mut u8| *age = most.min(*age + 1);
+        let nearer = |left: &mut u8| *left = left.saturating_sub(1);
         for node in &mut world.nodes {
             if self.keeps(Removable::ClocksRun) {
-                node.valid = node.valid.saturating_sub(1);
+                nearer(&mut node.valid);
             }
             if let Follow::Answered { age, .. } = &mut node.follow {
                 older(age);
             }
             match &mut node.progress {
                 Progress::Sent { age } | Progress::Waiting { age, .. } => older(age),
+                Progress::Clearing { left, .. } => nearer(left),
                 Progress::Executed { age, .. } if !self.keeps(Removable::WaitFromAnswer) => older(age),
                 _ => {}
             }
-            if let Some((_, age)) = &mut node.seen {
-                older(age);
+            if let Some((_, left)) = &mut node.seen {
+                nearer(left);
             }
         }
-        world.recovery.iter_mut().for_each(older);
+        world.recovery.iter_mut().chain(&mut world.joined).for_each(nearer);
         Some(())
     }
 
     /// Somebody looks at a follower's entry, and removes it after the validity if it is still the same.
     pub(super) fn remove(&self, world: &mut World, at: usize, look: bool) -> Option<()> {
+        let validity = world.terms_of(world.server.known.epoch).validity;
         let node = world.nodes.get_mut(at)?;
         if world.server.foreign {
             return None;
@@ -39,11 +42,11 @@ impl Tiers {
             if node.seen.is_some() {
                 return None;
             }
-            node.seen = Some((node.entry_in_table?, 0));
+            node.seen = Some((node.entry_in_table?, validity));
             return spend(&mut world.left.looks);
         }
-        let (seen, age) = node.seen?;
-        if age < self.scene.validity && self.keeps(Removable::RemoveAfterValidity) {
+        let (seen, left) = node.seen?;
+        if left > 0 && self.keeps(Removable::RemoveAfterValidity) {
             return None;
         }
         node.seen = None;
@@ -56,7 +59,7 @@ impl Tiers {
         Some(())
     }
 
-    /// A replica takes over, and a recovery clears it.
+    /// A replica takes over, or the server loses everything.
     pub(super) fn replace(&self, world: &mut World, step: Step) -> Option<()> {
         match step {
             Step::Save => {
@@ -70,7 +73,7 @@ impl Tiers {
                 spend(&mut world.left.promotions)?;
                 world.server = world.saved.take()?;
                 world.server.foreign = self.keeps(Removable::History);
-                world.recovery = None;
+                (world.recovery, world.joined) = (None, None);
                 let restore = |node: &mut Node| node.entry_in_table = node.entry_saved.take();
                 world.nodes.iter_mut().for_each(restore);
             }
@@ -78,23 +81,8 @@ impl Tiers {
                 spend(&mut world.left.losses)?;
                 let Server { known, .. } = world.server;
                 world.server = Server { known, clearing: false, foreign: true, lost: true, object: None };
-                world.recovery = None;
+                (world.recovery, world.joined) = (None, None);
                 world.nodes.iter_mut().for_each(|node| node.entry_in_table = None);
-            }
-            Step::Renew if world.server.foreign => {
-                let server = &mut world.server;
-                if !server.clearing || self.keeps(Removable::EpochOfHistory) {
-                    world.epochs += 1;
-                    server.known.epoch = world.epochs;
-                }
-                (server.clearing, server.foreign, server.lost, world.recovery) = (true, false, false, Some(0));
-            }
-            Step::Settle => {
-                let age = world.recovery?;
-                if age < self.scene.validity && self.keeps(Removable::SettleWaits) {
-                    return None;
-                }
-                (world.server.clearing, world.server.object, world.recovery) = (false, None, None);
             }
             _ => return None,
         }

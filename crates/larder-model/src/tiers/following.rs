@@ -22,9 +22,10 @@ impl Tiers {
 
     /// The server writes the node's entry of the table.
     pub(super) fn register(&self, world: &mut World, at: usize, known: Known) -> Option<()> {
+        let acknowledged = world.terms_of(world.server.known.epoch).acknowledged;
         let node = world.nodes.get_mut(at)?;
         let registers = self.keeps(Removable::RegisterFirst) || node.entry_in_table.is_some();
-        if self.scene.acknowledged && registers {
+        if acknowledged && registers {
             let counters = node.counters();
             let counter = (0..).find(|fresh| !counters.contains(&Some(*fresh)))?;
             node.entry_in_table = Some(Entry { known, counter });
@@ -34,16 +35,18 @@ impl Tiers {
 
     /// The node applies what its follow has brought.
     pub(super) fn apply(&self, world: &mut World, at: usize) -> Option<()> {
-        let node = world.nodes.get_mut(at)?;
-        match node.follow {
+        let follow = world.nodes.get(at)?.follow;
+        match follow {
             Follow::Idle => return None,
             Follow::Extended { head } => {
-                node.follow = Follow::Idle;
+                world.nodes.get_mut(at)?.follow = Follow::Idle;
                 self.take_in(world, at, head)?;
             }
             Follow::Answered { age, head } => {
                 let age = if self.keeps(Removable::ValidityFromSending) { age } else { 0 };
-                node.valid = node.valid.max(self.scene.validity - age);
+                let left = world.terms_of(head.epoch).validity.saturating_sub(age);
+                let node = world.nodes.get_mut(at)?;
+                node.valid = node.valid.max(left);
                 node.follow = Follow::Idle;
                 if self.keeps(Removable::ValidAfterMarks) {
                     self.take_in(world, at, head)?;

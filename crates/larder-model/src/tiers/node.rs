@@ -44,10 +44,15 @@ pub(super) enum Progress {
     Sent {
         age: u8,
     },
-    /// A truncate has given the clock this epoch.
+    /// A truncate has read the clock's epoch. Only where it may change how the cache is followed.
+    Read {
+        epoch: u8,
+    },
+    /// A truncate has given the clock this epoch, or has joined its clearing. It waits for so many ticks more before it settles the clock.
     Clearing {
         epoch: u8,
         version: u8,
+        left: u8,
     },
     /// In the journal.
     Deferred {
@@ -94,7 +99,7 @@ pub(super) struct Node {
     pub(super) entry_in_table: Option<Entry>,
     /// The same in the replica.
     pub(super) entry_saved: Option<Entry>,
-    /// What somebody has seen in the table who would remove this entry, and how long ago.
+    /// What somebody has seen in the table who would remove this entry, and for how many ticks more it must stay the same.
     pub(super) seen: Option<(Entry, u8)>,
 }
 

@@ -1,7 +1,7 @@
 //! The promises of the strict tier, as properties of every state.
 
 use super::node::{Fill, Follow, Hit, Node, Progress};
-use super::server::Value;
+use super::server::{Server, Value};
 use super::{Tiers, World};
 use stateright::Property;
 
@@ -36,7 +36,7 @@ pub(super) fn all() -> Vec<Property<Tiers>> {
         Property::sometimes("a change is applied by waiting", |model, world| {
             waiting(world, |own, progress| match progress {
                 Progress::Waiting { at, age, .. } => {
-                    age >= model.scene.validity && !model.is_acknowledged(world, own, at)
+                    age >= world.terms_of(at.epoch).validity && !model.is_acknowledged(world, own, at)
                 }
                 _ => false,
             })
@@ -47,10 +47,28 @@ pub(super) fn all() -> Vec<Property<Tiers>> {
                 _ => false,
             })
         }),
-        Property::sometimes("a follower is removed", |model, world: &World| {
-            world.nodes.iter().any(|node| {
-                node.seen.is_some_and(|(seen, age)| age >= model.scene.validity && node.entry_in_table == Some(seen))
+        Property::sometimes(
+            "an L1 is read as before while the cache is about to be followed in another way",
+            |model, world| {
+                let changes = waiting(world, |_, progress| matches!(progress, Progress::Clearing { left: 1.., .. }));
+                changes && served(model, world).next().is_some()
+            },
+        ),
+        Property::sometimes("a truncate finds another epoch than it has read", |_, world: &World| {
+            let Server { known, clearing, .. } = world.server;
+            waiting(world, |_, progress| match progress {
+                Progress::Read { epoch } => !clearing && epoch != known.epoch,
+                _ => false,
             })
+        }),
+        Property::sometimes("a node has joined a clearing while an L1 is read", |model, world: &World| {
+            world.joined.is_some() && served(model, world).next().is_some()
+        }),
+        Property::sometimes("a follower is removed", |_, world: &World| {
+            world
+                .nodes
+                .iter()
+                .any(|node| node.seen.is_some_and(|(seen, left)| left == 0 && node.entry_in_table == Some(seen)))
         }),
     ]
 }

@@ -47,7 +47,8 @@ pub(super) struct Server {
     pub(super) clearing: bool,
     /// The clock belongs to another history: no node publishes its connection before a recovery has begun.
     pub(super) foreign: bool,
-    /// There is no clock any more, and the connections to it are open. Then it is `foreign`, too.
+    /// The clock is gone, and the connections to the server are open: then it is `foreign`, too. Or it was made anew since then, and is not settled yet. No
+    /// change is executed until it is: changes are deferred.
     pub(super) lost: bool,
     pub(super) object: Option<Value>,
 }

@@ -2,7 +2,7 @@
 
 use super::node::{Fill, Follow, Hit, Node, Progress};
 use super::server::{Known, Value};
-use super::{Change, Step, Tiers, World};
+use super::{Change, Step, Terms, Tiers, World};
 use crate::check::Told;
 
 const NODES: [&str; 5] = ["A", "B", "C", "D", "E"];
@@ -15,8 +15,13 @@ fn at(known: Known) -> String {
     format!("epoch {}, sequence {}", known.epoch, known.sequence)
 }
 
+fn followed(terms: Terms) -> String {
+    let kind = if terms.acknowledged { "strict" } else { "wait-only" };
+    format!("{kind}, v of {} ticks", terms.validity)
+}
+
 impl Tiers {
-    fn changed(&self, node: usize, before: Progress, after: Progress) -> String {
+    fn changed(&self, world: &World, node: usize, before: Progress, after: Progress) -> String {
         let what = match self.role(node).and_then(|role| role.change) {
             Some(Change::Invalidate(keys)) => format!("invalidation by {keys}"),
             Some(Change::Delete) => "delete of h".to_owned(),
@@ -24,7 +29,11 @@ impl Tiers {
         };
         match (before, after) {
             (_, Progress::Sent { .. }) => format!("sends its {what}"),
-            (_, Progress::Clearing { epoch, .. }) => format!("its {what} begins epoch {epoch}"),
+            (_, Progress::Read { epoch }) => format!("its {what} reads epoch {epoch}"),
+            (_, Progress::Ready) => format!("its {what} finds another epoch than it has read, and begins again"),
+            (_, Progress::Clearing { epoch, left, .. }) => {
+                format!("its {what} clears epoch {epoch} ({}), and waits {left} ticks", followed(world.terms_of(epoch)))
+            }
             (_, Progress::Executed { at: executed, version, .. }) => {
                 format!("its {what} is executed ({}); the source is at v{version}", at(executed))
             }
@@ -36,7 +45,7 @@ impl Tiers {
             (_, Progress::Deferred { version }) => {
                 format!("its {what} is deferred; the source is at v{version}")
             }
-            (Progress::Waiting { age, .. }, _) if age >= self.wait() => {
+            (Progress::Waiting { at, age, .. }, _) if age >= self.wait(world, at) => {
                 format!("its {what} has waited, and is applied")
             }
             (Progress::Waiting { .. }, _) => format!("its {what} is acknowledged by all, and is applied"),
@@ -55,7 +64,7 @@ impl Tiers {
         }
     }
 
-    fn stepped(&self, node: usize, step: Step, before: &Node, after: &Node) -> String {
+    fn stepped(&self, world: &World, node: usize, step: Step, before: &Node, after: &Node) -> String {
         match step {
             Step::Follow(_) => match (after.follow, after.entry_in_table) {
                 (Follow::Answered { head, .. }, Some(entry)) => {
@@ -82,7 +91,7 @@ impl Tiers {
                 Hit::Read { value, .. } => format!("a hit begins, and reads {}", shown(value)),
                 _ => "a hit begins, and finds L1 valid".to_owned(),
             },
-            Step::Change(_) | Step::Defer(_) => self.changed(node, before.progress, after.progress),
+            Step::Change(_) | Step::Defer(_) => self.changed(world, node, before.progress, after.progress),
             Step::Look(_) => "somebody looks at its entry of the table".to_owned(),
             Step::Remove(_) if before.entry_in_table == after.entry_in_table => {
                 "its entry has changed, and stays".to_owned()
@@ -102,7 +111,12 @@ impl Told for Tiers {
             Step::Save => format!("a replica has {}", at(before.server.known)),
             Step::Lose => "the server loses everything; connections stay open".to_owned(),
             Step::Promote => format!("the replica takes over, with {}", at(after.server.known)),
-            Step::Renew => format!("a recovery begins: {}", at(after.server.known)),
+            Step::Renew => {
+                let known = after.server.known;
+                format!("a recovery begins: {} ({})", at(known), followed(after.terms_of(known.epoch)))
+            }
+            Step::Join => "another node joins the clearing".to_owned(),
+            Step::SettleJoined => "the node that has joined has removed everything, and settles the clock".to_owned(),
             Step::Settle => "the recovery has removed everything, and settles the clock".to_owned(),
             Step::Follow(node)
             | Step::GiveUp(node)
@@ -119,7 +133,7 @@ impl Told for Tiers {
             | Step::Remove(node)
             | Step::Die(node)
             | Step::Leave(node) => match (before.nodes.get(node), after.nodes.get(node)) {
-                (Some(old), Some(new)) => format!("{}: {}", NODES[node], self.stepped(node, *step, old, new)),
+                (Some(old), Some(new)) => format!("{}: {}", NODES[node], self.stepped(after, node, *step, old, new)),
                 _ => String::new(),
             },
         }
