@@ -182,10 +182,12 @@ removable! {
     TermsWait = "terms-wait";
     /// Tier: a truncate renews nothing unless the clock has the epoch that the truncate has read.
     RenewOfRead = "renew-of-read";
-    /// Tier: who joins another node's clearing waits until it is settled, or for the longest validity there is.
+    /// Tier: until a clearing has ended, the clock has an epoch that says how the cache was followed before.
+    FollowedAsBefore = "followed-as-before";
+    /// Tier: whoever recovers the cache also goes by what it remembers of how the cache was followed.
+    Remembered = "remembered";
+    /// Tier: who joins another node's clearing waits until it is settled, or for those who followed before.
     JoinedWaits = "joined-waits";
-    /// Tier: and not for the validity that the other node has given the clock.
-    JoinedLongest = "joined-longest";
     /// Tier: the table counts only if the clock is settled and still has the epoch in which the change was executed.
     TrustedTable = "trusted-table";
     /// Tier: a truncate leaves the followers in the table.

@@ -436,6 +436,12 @@ pub const CONFIGS: &[Config] = &[
         scene: |size| Kind::Tiers(tiers::terms_twice(size)),
     },
     Config {
+        name: "tiers-terms-failover",
+        about: "a truncate that changes how the cache is followed, and an older replica that takes over",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH, BEFORE],
+        scene: |size| Kind::Tiers(tiers::terms_failover(size)),
+    },
+    Config {
         name: "tiers-joins",
         about: "a server that loses everything; a node recovers the cache and follows it in another way, and a second one joins",
         reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH, JOINED],

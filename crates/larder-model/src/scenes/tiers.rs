@@ -160,10 +160,20 @@ pub(super) fn loss(size: Size) -> TiersScene {
 const BEFORE: [Terms; 4] = [strict(1), strict(2), wait_only(1), wait_only(2)];
 
 pub(super) fn terms(size: Size) -> TiersScene {
-    let truncates = writes(Change::TruncateTo(strict(2)));
+    let to = |validity| writes(Change::TruncateTo(strict(validity)));
     match size {
-        Size::Small => followed(&BEFORE, &[FILLS, writes(BY_P), truncates], NONE),
-        Size::Large => followed(&BEFORE, &[FILLS, FOLLOWS, writes(BY_P), truncates], NONE),
+        Size::Small => followed(&BEFORE, &[FILLS, writes(BY_P), to(1)], NONE),
+        Size::Large => followed(&BEFORE, &[FILLS, FOLLOWS, writes(BY_P), to(2)], NONE),
+    }
+}
+
+/// Whoever recovers the cache is configured as nodes were at first.
+pub(super) fn terms_failover(size: Size) -> TiersScene {
+    let happens = Happens { promotions: 1, ..NONE };
+    let (longer, shorter) = (Change::TruncateTo(strict(2)), Change::TruncateTo(strict(1)));
+    match size {
+        Size::Small => followed(&[strict(1)], &[and_writes(FILLS, longer), writes(BY_P)], happens),
+        Size::Large => followed(&[strict(2), wait_only(2)], &[FILLS, writes(BY_P), writes(shorter)], happens),
     }
 }
 

@@ -43,7 +43,7 @@ impl Tiers {
         let next = match world.nodes.get(at)?.progress {
             Progress::Ready if change.truncates() => self.begin_truncate(world, change)?,
             Progress::Read { epoch } => self.renew_for_truncate(world, change, epoch)?,
-            Progress::Clearing { epoch, version, left } => self.end_truncate(world, epoch, version, left)?,
+            Progress::Clearing { epoch, version, left } => self.end_truncate(world, change, epoch, version, left)?,
             Progress::Ready if !self.keeps(Removable::WaitFromAnswer) => Progress::Sent { age: 0 },
             Progress::Ready => self.execute(world, change, None, 0)?,
             Progress::Sent { age } => self.execute(world, change, None, age)?,

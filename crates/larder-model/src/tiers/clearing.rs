@@ -14,16 +14,27 @@ impl World {
         self.terms[usize::from(epoch) - 1]
     }
 
-    /// The clock gets a new epoch, which says how the cache is followed from now on.
+    /// The clock gets a new epoch.
     fn new_epoch(&mut self, terms: Terms) {
         self.terms.push(terms);
         self.server.known.epoch = u8::try_from(self.terms.len()).unwrap_or(u8::MAX);
     }
 
-    /// Whoever clears has removed everything, and settles the clock.
-    fn settle(&mut self) {
+    /// Whoever clears has removed everything, and settles the clock. If the cache is to be followed in another way, the clock gets one more epoch.
+    fn settle(&mut self, terms: Terms) {
         (self.server.clearing, self.server.lost, self.server.object) = (false, false, None);
         (self.recovery, self.joined) = (None, None);
+        if self.terms_of(self.server.known.epoch) != terms {
+            self.new_epoch(terms);
+        }
+    }
+
+    /// How the cache was followed before the data was lost that somebody recovers, as far as that one knows: from the data that it finds, and from what it
+    /// remembers.
+    fn followed_before(&self, remembers: bool) -> Terms {
+        let found = self.terms_of(self.server.known.epoch);
+        let remembered = self.terms.last().copied().filter(|_| remembers);
+        remembered.filter(|remembered| remembered.validity > found.validity).unwrap_or(found)
     }
 }
 
@@ -43,15 +54,9 @@ impl Tiers {
         self.scene.nodes.iter().any(|role| matches!(role.change, Some(Change::TruncateTo(_))))
     }
 
-    /// How long somebody waits who joins a clearing: who has begun it may follow the cache in another way than others did before.
+    /// How long somebody waits who joins a clearing.
     fn wait_joined(&self, world: &World) -> u8 {
-        if !self.keeps(Removable::JoinedWaits) {
-            0
-        } else if self.keeps(Removable::JoinedLongest) {
-            self.longest()
-        } else {
-            world.terms_of(world.server.known.epoch).validity
-        }
+        if self.keeps(Removable::JoinedWaits) { world.terms_of(world.server.known.epoch).validity } else { 0 }
     }
 
     /// A truncate reads the clock. Where nobody changes how the cache is followed, it goes on in the same step.
@@ -89,26 +94,39 @@ impl Tiers {
         let before = world.terms_of(read);
         let terms = if let Change::TruncateTo(terms) = change { terms } else { before };
         (world.server.foreign, world.server.lost, world.server.clearing) = (false, false, true);
-        world.new_epoch(terms);
+        world.new_epoch(if self.keeps(Removable::FollowedAsBefore) { before } else { terms });
         if !self.keeps(Removable::TableKept) {
             world.nodes.iter_mut().for_each(|node| node.entry_in_table = None);
         }
         let waits = terms != before && self.keeps(Removable::TermsWait);
-        let left = if waits { terms.validity.max(before.validity) } else { 0 };
+        let left = if waits { before.validity } else { 0 };
         Some(Progress::Clearing { epoch: world.server.known.epoch, version, left })
     }
 
-    /// A truncate has removed everything, and settles the clock, unless another clearing has begun since. Then too the truncate is answered as executed. (After a
+    /// A truncate has removed everything, and settles the clock. If another clearing has begun since, or has ended in another way, the truncate begins again. (After a
     /// replica has taken over, the library defers the truncate. That promises less.)
-    pub(super) fn end_truncate(&self, world: &mut World, epoch: u8, version: u8, left: u8) -> Option<Progress> {
+    pub(super) fn end_truncate(
+        &self,
+        world: &mut World,
+        change: Change,
+        epoch: u8,
+        version: u8,
+        left: u8,
+    ) -> Option<Progress> {
         if world.server.foreign {
             return Some(Progress::Done);
         }
-        if world.server.clearing && world.server.known.epoch == epoch {
+        let followed = world.terms_of(epoch);
+        let terms = if let Change::TruncateTo(terms) = change { terms } else { followed };
+        if world.server.known.epoch != epoch {
+            return Some(Progress::Ready);
+        } else if world.server.clearing {
             if left > 0 {
                 return None;
             }
-            world.settle();
+            world.settle(terms);
+        } else if terms != followed {
+            return Some(Progress::Ready);
         }
         Some(Progress::Executed { at: world.server.known, version, age: 0, replayed: false })
     }
@@ -116,22 +134,20 @@ impl Tiers {
     /// A recovery begins, or settles the clock; the same for a node that joins it.
     pub(super) fn recover(&self, world: &mut World, step: Step) -> Option<()> {
         match step {
-            // Whoever recovers a server that has lost everything remembers how the cache was followed.
             Step::Renew if world.server.foreign => {
-                let before = world.terms_of(world.server.known.epoch);
+                let before = world.followed_before(self.keeps(Removable::Remembered));
                 if !world.server.clearing || self.keeps(Removable::EpochOfHistory) {
-                    world.new_epoch(self.scene.recovers);
+                    world.new_epoch(before);
                 }
                 (world.server.clearing, world.server.foreign) = (true, false);
-                let wait = before.validity.max(self.scene.recovers.validity);
-                world.recovery = Some(if self.keeps(Removable::SettleWaits) { wait } else { 0 });
+                world.recovery = Some(if self.keeps(Removable::SettleWaits) { before.validity } else { 0 });
             }
             Step::Join if world.server.clearing && !world.server.foreign && world.joined.is_none() => {
                 spend(&mut world.left.joins)?;
                 world.joined = Some(self.wait_joined(world));
             }
-            Step::Settle if world.recovery? == 0 => world.settle(),
-            Step::SettleJoined if world.joined? == 0 => world.settle(),
+            Step::Settle if world.recovery? == 0 => world.settle(self.scene.recovers),
+            Step::SettleJoined if world.joined? == 0 => world.settle(self.scene.recovers),
             _ => return None,
         }
         Some(())

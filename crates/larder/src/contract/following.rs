@@ -45,11 +45,10 @@ impl Following {
         Ok(Self { consistency, validity })
     }
 
-    /// The longest validity that nodes can be configured to have.
+    /// What has more of it is waited for longer by changes that read no table of followers.
     #[cfg(feature = "redis")]
-    pub(crate) fn longest() -> Self {
-        let units = LONGEST.as_nanos().div_ceil(UNIT.as_nanos());
-        Self { consistency: Consistency::Strict, validity: u16::try_from(units).unwrap_or(u16::MAX) }
+    pub(crate) fn waited_for(self) -> (bool, Duration) {
+        (self.consistency != Consistency::Bounded, self.validity())
     }
 
     /// What the epoch of a clock says. `None`: no node follows the cache.

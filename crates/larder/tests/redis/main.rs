@@ -34,6 +34,7 @@ mod sentinel;
 mod set;
 mod side_by_side;
 mod telling;
+mod terms;
 mod tier_node;
 mod tiered;
 mod tiered_failover;

@@ -367,7 +367,7 @@ impl<'a> Trial<'a> {
         clearing::register(&self.caller, &layout).await?;
         let epoch = self.followed.epoch;
         clearing::clock(&self.caller, &layout, "renew", epoch, epoch, 0).await?;
-        clearing::clock(&self.caller, &layout, "settle", epoch, 1, 1).await?;
+        clearing::clock(&self.caller, &layout, "settle", epoch, 1, epoch).await?;
         // So that remove.lua has something to do.
         clearing::clock(&self.caller, &layout, "renew", epoch, epoch, 1).await.map(drop)
     }

@@ -5,12 +5,13 @@
 -- ARGV  1 'register' | 'renew' | 'recover' | 'renumber' | 'settle'. renew is for a clock that the caller has proven, of this history. recover also
 --         makes a clock; renumber is recover, and begins the list of schemas anew. All three are nothing if another node has cleared the cache since
 --       2 schema: 16 hex digits
---       3 renew, recover, renumber: the new epoch; settle: the epoch that was cleared
+--       3 renew, recover, renumber: the new epoch, which says how the cache was followed before; settle: the epoch that was cleared
 --       4 renew, recover, renumber: the epoch that was found before; settle: the history of the server that the clock now belongs to
 --       5 the names of the caller's indexes; empty: the caller has no schema, and registers nothing
 --       6 the key for these names (index_names.rs), without the schema at its end; not among KEYS, so that a user who may not use it may still
 --         use the clock
---       7 renew, recover, renumber: the history of the server; 0 if it is not known
+--       7 renew, recover, renumber: the history of the server; 0 if it is not known. settle: the epoch from now on, another one if the cache is to be followed
+--         in another way
 -- Reply {epoch, sequence, state, history, registered}; all 0 if there is no clock, and for renew if it is of another history
 -- Cost  four to eight commands, renumber up to 24; run at connect, at truncate and after a loss, never per lookup
 --
@@ -59,14 +60,14 @@ elseif action == 'renew' or action == 'recover' or action == 'renumber' then
   -- Otherwise a clock that is being cleared already keeps its epoch: the node that ends first has removed everything older.
 elseif head[1] == 0 then
   return {0, 0, 0, 0, 0}
-elseif action == 'settle' and head[1] == tonumber(ARGV[3]) then
+elseif action == 'settle' and head[1] == tonumber(ARGV[3]) and head[2] ~= 1 then
   -- A slot that is on its way to another node of a cluster: the removal has not seen what had left already, and that comes back if the move is
   -- given up. A key that does not exist is an error on such a node.
   local nothing = redis.pcall('GETRANGE', clock .. '?', 0, 0)
   if type(nothing) == 'table' and nothing.err and string.find(nothing.err, 'non local key', 1, true) then return nothing end
-  redis.call('BITFIELD', clock, 'SET', 'i64', '#2', 1, 'SET', 'i64', '#5', ARGV[4])
+  redis.call('BITFIELD', clock, 'SET', 'i64', '#0', ARGV[7], 'SET', 'i64', '#2', 1, 'SET', 'i64', '#5', ARGV[4])
   -- Those who follow the cache must drop everything (write_marks.lua).
-  if head[1] >= 2251799813685248 then redis.pcall('SPUBLISH', clock, '') end
+  if head[1] >= 2251799813685248 or tonumber(ARGV[7]) >= 2251799813685248 then redis.pcall('SPUBLISH', clock, '') end
 end
 
 local registered = 0

@@ -7,6 +7,9 @@
 //! 2. The node removes everything.
 //! 3. `settle` marks the clock *settled*, and notes which history of the server the clock belongs to.
 //!
+//! An epoch says how nodes follow the cache. While the cache is cleared that is how they followed it before, as far as is known: so changes wait for those who
+//! did, and whoever joins the clearing knows it, or finds it after a failover. If it is to be followed in another way, `settle` gives the clock one more epoch.
+//!
 //! If a node clears a cache whose clock is unsettled, it removes everything under the same epoch as the node that began. The node that ends
 //! first has removed everything older. That holds for one history of the server's data: where a clearing has come back with a snapshot, the next
 //! one has an epoch of its own, so that nobody ends it who has removed things before the snapshot came back. A node that doubts the stored data begins with `recover` in place of `renew`: if another node has
@@ -69,9 +72,12 @@ pub(crate) async fn clear(
             Clearing::Doubted { epoch, anew: false, seen } => ("recover", epoch, seen),
             Clearing::Doubted { epoch, anew: true, seen } => ("renumber", epoch, seen),
         };
-        // The new epoch says how nodes follow the cache. A node that does not follow it leaves that as it is. What the server has lost, this node may remember.
-        let before = Following::of(present).or(Following::of(seen));
-        let epoch = if holds(Protection::Epoch) { Following::new_epoch(following.or(before)) } else { 1 };
+        // What the server has lost, this node may remember; or others are configured as it is.
+        let known = [Following::of(present), Following::of(seen)].into_iter().flatten();
+        let before = known.clone().max_by_key(|following| following.waited_for());
+        let before = before.or(following.filter(|_| clearing != Clearing::Truncate));
+        let new_epoch = |following| if holds(Protection::Epoch) { Following::new_epoch(following) } else { 1 };
+        let epoch = new_epoch(before);
         let begun = clock(caller, layout, action, epoch, present, history).await?;
         let renewed = Instant::now();
         if begun.epoch == 0 {
@@ -88,23 +94,29 @@ pub(crate) async fn clear(
         match sweep.everything().await? {
             Removal::Superseded => gone = sweep.gone,
             removal => {
-                let (now, joined) = (Following::of(begun.epoch), begun.epoch != epoch);
+                let followed = Following::of(begun.epoch);
+                // A node that does not follow the cache leaves that as it is.
+                let wanted = following.or(followed);
                 // The table has everybody who follows.
-                let knows_all = action == "renew" && !joined && now == before;
+                let knows_all = action == "renew" && begun.epoch == epoch && wanted == followed;
                 if removal == Removal::Goes && !knows_all && holds(Protection::SettleWait) {
-                    // Who has joined does not know how the cache was followed before.
-                    let longest = if joined { now.map(|_| Following::longest()) } else { None };
-                    let over = [longest, following, before].into_iter().flatten().map(Following::until_over).max();
+                    let over = known.chain(before).chain(followed).map(Following::until_over).max();
                     wait_unless_settled(caller, layout, begun.epoch, renewed + over.unwrap_or_default()).await?;
                 }
-                return clock(caller, layout, "settle", begun.epoch, history, history).await.map(Some);
+                let next = if wanted == followed { begun.epoch } else { new_epoch(wanted) };
+                let now = clock(caller, layout, "settle", begun.epoch, history, next).await?;
+                if now.settled && now.epoch == next {
+                    return Ok(Some(now));
+                }
+                // Another clearing has begun, or has ended in another way.
+                gone = sweep.gone;
             }
         }
     }
 }
 
 /// Nodes that followed the server of another history, or the cache in another way, may be missing in the table of followers. Until their memories are no longer
-/// valid, no change may count as applied, and none does: the clock is not settled. Waits for that, or until another node has settled it.
+/// valid, each change has to wait for a whole validity, and does: the clock is not settled. Waits for that, or until another node has settled it.
 async fn wait_unless_settled(caller: &impl Caller, layout: &Layout, epoch: u64, until: Instant) -> Result<(), Trouble> {
     while Instant::now() < until {
         caller.wait_until(until.min(Instant::now() + LOOK)).await;
@@ -250,8 +262,10 @@ mod tests {
     struct Server {
         /// The epoch and the state.
         clock: Mutex<(u64, u64)>,
-        /// What another node makes of it as soon as it was read once.
-        then: Mutex<Option<(u64, u64)>>,
+        /// What another node makes of it after so many more scripts.
+        then: Mutex<Option<(usize, (u64, u64))>>,
+        /// How the cache was said to be followed, while it was being cleared.
+        said: Mutex<Vec<Option<Following>>>,
     }
 
     impl Caller for Server {
@@ -273,12 +287,19 @@ mod tests {
             let number = |at: usize| words[at].parse::<u64>().unwrap();
             let mut clock = self.clock.lock();
             match (words[2].as_str(), *clock) {
-                ("settle", (epoch, _)) if epoch == number(4) => clock.1 = SETTLED,
+                ("settle", (epoch, CLEARING)) if epoch == number(4) => *clock = (number(8), SETTLED),
                 ("renew" | "recover", (epoch, SETTLED)) if epoch == number(5) => *clock = (number(4), CLEARING),
                 _ => {}
             }
             let (epoch, state) = *clock;
-            *clock = self.then.lock().take().unwrap_or(*clock);
+            if state == CLEARING {
+                self.said.lock().push(Following::of(epoch));
+            }
+            if let Some((_, other)) =
+                self.then.lock().take_if(|(left, _)| std::mem::replace(left, left.saturating_sub(1)) == 1)
+            {
+                *clock = other;
+            }
             Ok(Value::Array([epoch, 0, state, 3, 1].map(|number| Value::Int(number as i64)).to_vec()))
         }
 
@@ -294,12 +315,22 @@ mod tests {
         clock: (u64, u64),
         then: Option<(u64, u64)>,
     ) -> Duration {
-        let server = Server { clock: Mutex::new(clock), then: Mutex::new(then) };
-        let layout = Layout::new("larder:site".to_owned(), &Schema::of::<crate::entry::color::Color>());
         let begun = Instant::now();
+        cleared(clearing, following, clock, then.map(|then| (1, then))).await;
+        begun.elapsed()
+    }
+
+    async fn cleared(
+        clearing: Clearing,
+        following: Option<Following>,
+        clock: (u64, u64),
+        then: Option<(usize, (u64, u64))>,
+    ) -> Server {
+        let server = Server { clock: Mutex::new(clock), then: Mutex::new(then), said: Mutex::default() };
+        let layout = Layout::new("larder:site".to_owned(), &Schema::of::<crate::entry::color::Color>());
         clear(&server, &layout, 3, clearing, following, |_| ()).await.unwrap();
         assert_eq!(server.clock.lock().1, SETTLED);
-        begun.elapsed()
+        server
     }
 
     fn strict(milliseconds: u64) -> Following {
@@ -322,19 +353,45 @@ mod tests {
         assert_eq!(truncate(Some(strict(1_000)), epoch(strict(1_000))).await, Duration::ZERO);
         assert!(truncate(Some(strict(1_000)), epoch(bounded(2_000))).await >= Duration::from_secs(2));
         assert!(truncate(Some(strict(1_000)), epoch(strict(2_000))).await >= Duration::from_secs(2));
-        assert!(truncate(Some(strict(2_000)), epoch(strict(1_000))).await >= Duration::from_secs(2));
+        let longer = truncate(Some(strict(2_000)), epoch(strict(1_000))).await;
+        assert!(longer >= Duration::from_secs(1) && longer < Duration::from_secs(2), "{longer:?}");
         // Another node changes it, after the clock was read and before it gets its new epoch.
         let (found, then) = ((epoch(strict(1_000)), SETTLED), Some((epoch(bounded(2_000)), SETTLED)));
         assert!(waits(Clearing::Truncate, Some(strict(1_000)), found, then).await >= Duration::from_secs(2));
     }
 
+    /// Changes wait for as long as the epoch says, and those who followed before may still read their memories.
     #[tokio::test(start_paused = true)]
-    async fn who_joins_a_clearing_does_not_know_how_the_cache_was_followed() {
+    async fn until_a_clearing_has_ended_the_cache_is_followed_as_before() {
+        let (before, wanted) = (strict(2_000), strict(1_000));
+        let doubted = |epoch, seen| Clearing::Doubted { epoch, anew: false, seen };
+        let found = epoch(before);
+        for clearing in [Clearing::Truncate, doubted(found, 0), doubted(found, epoch(wanted))] {
+            let server = cleared(clearing, Some(wanted), (found, SETTLED), None).await;
+            assert!(server.said.lock().iter().all(|said| *said == Some(before)));
+            assert_eq!(Following::of(server.clock.lock().0), Some(wanted));
+        }
+        // A replica that has taken over may be older than the last change of that.
+        let server = cleared(doubted(epoch(wanted), found), None, (epoch(wanted), SETTLED), None).await;
+        assert!(server.said.lock().iter().all(|said| *said == Some(before)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_truncate_that_another_clearing_has_overtaken_begins_again() {
+        // While it waits, another node clears the cache, and knows nothing of those who follow it.
+        let (found, other) = ((epoch(strict(2_000)), SETTLED), epoch(strict(25)));
+        let begun = Instant::now();
+        let server = cleared(Clearing::Truncate, Some(strict(1_000)), found, Some((3, (other, SETTLED)))).await;
+        assert_eq!(Following::of(server.clock.lock().0), Some(strict(1_000)), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_joins_a_clearing_waits_for_those_who_followed_before() {
         let doubted = Clearing::Doubted { epoch: 0, anew: false, seen: 0 };
         let begun = (epoch(strict(1_000)), CLEARING);
         for clearing in [doubted, Clearing::Truncate] {
             let alone = waits(clearing, None, begun, None).await;
-            assert!(alone >= Duration::from_secs(10), "the other node has died: {alone:?}");
+            assert!(alone >= Duration::from_secs(1), "the other node has died: {alone:?}");
             assert_eq!(waits(clearing, None, (7, CLEARING), None).await, Duration::ZERO, "nobody follows");
         }
     }
