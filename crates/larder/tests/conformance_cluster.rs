@@ -1,6 +1,7 @@
 //! The redis connector keeps larder's contract in a cluster, on every server that is installed, with the breaker on.
 //!
-//! One primary has all slots: what more there are does not concern a cache. `tests/redis/cluster.rs` moves slots between them.
+//! Three primaries share the slots, and each has a replica. Each case of the suite has a cache of its own, so the cases are spread over the primaries.
+//! `tests/redis/cluster.rs` moves slots and kills primaries.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use larder::breaker::State;
@@ -10,10 +11,9 @@ use larder_testing::cluster::Cluster;
 use larder_testing::conformance::Ability::{No, Yes};
 use larder_testing::conformance::{Nature, Subject};
 use larder_testing::model::{self, Settings};
-use larder_testing::server::{Connection, Reply, ServerOptions, required};
+use larder_testing::server::{Reply, Server, ServerOptions, required};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
 
 larder_testing::conformance! { each Shared::on_each_server().await }
 
@@ -26,14 +26,17 @@ async fn random_operations() {
     }
 }
 
+const PRIMARIES: u16 = 3;
+
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a server may not answer the others before its replica takes its place, in ms. The suite counts on healthy servers, however slow the machine is.
+const NODE_TIMEOUT: &str = "600000";
 
 /// A cluster, and two nodes of a service that use it.
 struct Shared {
     cluster: Cluster,
     nodes: [RedisCluster; 2],
-    /// For what is done behind the nodes' backs.
-    connection: Mutex<Connection>,
 }
 
 impl Shared {
@@ -41,27 +44,51 @@ impl Shared {
         let mut all = Vec::new();
         for binary in required().unwrap() {
             let options = ServerOptions::default().config("cluster-require-full-coverage no");
-            let cluster = Cluster::start(&binary, options, 1, 0).await.unwrap();
+            let cluster = Cluster::start(&binary, options, PRIMARIES, 1).await.unwrap();
+            for server in cluster.nodes() {
+                server.config_set("cluster-node-timeout", NODE_TIMEOUT).await.unwrap();
+            }
             let node = || {
-                let none: [&str; 0] = [];
+                let others = (1..cluster.nodes().len()).map(|node| cluster.address(node));
                 // The suite counts on time-outs that never fire, however slow the machine is.
-                let mut config = RedisOptions::new(cluster.address(0)).cluster(none).operation_timeout(TIMEOUT);
+                let mut config = RedisOptions::new(cluster.address(0)).cluster(others).operation_timeout(TIMEOUT);
                 config.breaker.slow_call = TIMEOUT;
                 // An outage is longer here, and opens the breaker. Then no get is shed.
                 config.breaker.ramp = Duration::ZERO;
                 RedisCluster::open(config)
             };
             let nodes = [node().unwrap(), node().unwrap()];
-            let connection = Mutex::new(cluster.nodes()[0].connect().await.unwrap());
-            all.push(Self { cluster, nodes, connection });
+            all.push(Self { cluster, nodes });
         }
         all
     }
 
+    /// The primary of this cache.
+    async fn server_of(&self, cache: &str) -> &Server {
+        let slot = self.cluster.slot_of(&format!("larder:{{{cache}}}:c")).await.unwrap();
+        &self.cluster.nodes()[self.cluster.primary(slot).await.unwrap()]
+    }
+
+    /// Sends each primary this command about the slots that it was given at the start.
     async fn slots(&self, command: &str) {
-        let mut connection = self.connection.lock().await;
-        let reply = connection.command(&["CLUSTER", command, "0", "16383"]).await.unwrap();
-        assert_eq!(reply, Reply::Status("OK".into()));
+        let first = |primary: u16| 16_384 * u32::from(primary) / u32::from(PRIMARIES);
+        for (primary, server) in (0..PRIMARIES).zip(self.cluster.nodes()) {
+            let (first, last) = (first(primary).to_string(), (first(primary + 1) - 1).to_string());
+            let reply = server.command(&["CLUSTER", command, &first, &last]).await.unwrap();
+            assert_eq!(reply, Reply::Status("OK".into()));
+        }
+    }
+
+    async fn until_usable(&self, connector: &impl Connector) {
+        let begun = Instant::now();
+        while !connector.status().readable {
+            let patient = begun.elapsed() < Duration::from_secs(30);
+            assert!(patient, "{} cannot be read: {:?}", self.cluster.nodes()[0].binary(), connector.status());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // On, and not forced. It may be ramping up, where a slow machine was late to connect.
+        let breaker = connector.status().breaker;
+        assert!(matches!(breaker, Some(State::Closed | State::Ramping)), "{breaker:?}");
     }
 }
 
@@ -82,15 +109,7 @@ impl Subject for Shared {
 
     async fn open(&self, node: usize, schema: Schema) -> Arc<dyn Connector> {
         let connector = self.nodes[node].connector(schema).unwrap();
-        let begun = Instant::now();
-        while !connector.status().readable {
-            let patient = begun.elapsed() < Duration::from_secs(30);
-            assert!(patient, "{} cannot be read: {:?}", self.cluster.nodes()[0].binary(), connector.status());
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        // On, and not forced. It may be ramping up, where a slow machine was late to connect.
-        let breaker = connector.status().breaker;
-        assert!(matches!(breaker, Some(State::Closed | State::Ramping)), "{breaker:?}");
+        self.until_usable(&connector).await;
         Arc::new(connector)
     }
 
@@ -108,9 +127,10 @@ impl Subject for Shared {
     }
 
     async fn rewrite(&self, cache: &str, edit: &mut (dyn FnMut(&mut Vec<u8>) + Send)) {
+        let server = self.server_of(cache).await;
         // Objects, and the hints that lead to them.
-        let names = self.cluster.nodes()[0].keys(format!("larder:{{{cache}}}:[oi]*")).await.unwrap();
-        let mut connection = self.connection.lock().await;
+        let names = server.keys(format!("larder:{{{cache}}}:[oi]*")).await.unwrap();
+        let mut connection = server.connect().await.unwrap();
         for name in names {
             let reply = connection.command(&[b"GET", &name[..]]).await.unwrap();
             let Reply::Bulk(before) = reply else { panic!("GET was answered by {reply:?}") };
