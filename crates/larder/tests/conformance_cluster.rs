@@ -1,11 +1,12 @@
-//! The redis connector keeps larder's contract in a cluster, on every server that is installed, with the breaker on.
+//! The redis connector, and a tier in front of it, keep larder's contract in a cluster, on every server that is installed, with the breaker on.
 //!
-//! Three primaries share the slots, and each has a replica. Each case of the suite has a cache of its own, so the cases are spread over the primaries.
-//! `tests/redis/cluster.rs` moves slots and kills primaries.
+//! Three primaries share the slots. Each case of the suite has a cache of its own, so the cases are spread over the primaries. Each primary has a replica, but
+//! not where a tier is checked: three servers start sooner than six. `tests/redis/cluster.rs` moves slots and kills primaries.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use larder::breaker::State;
 use larder::connector::redis::{RedisCluster, RedisOptions};
+use larder::connector::tiered::TieredOptions;
 use larder::{Connector, Schema};
 use larder_testing::cluster::Cluster;
 use larder_testing::conformance::Ability::{No, Yes};
@@ -15,11 +16,17 @@ use larder_testing::server::{Reply, Server, ServerOptions, required};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-larder_testing::conformance! { each Shared::on_each_server().await }
+larder_testing::conformance! { each Shared::on_each_server(1).await }
+
+mod tier {
+    use super::{Shared, Tiers};
+
+    larder_testing::conformance! { each Shared::on_each_server(0).await.into_iter().map(Tiers) }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_operations() {
-    for subject in Shared::on_each_server().await {
+    for subject in Shared::on_each_server(1).await {
         let settings = Settings::default();
         // Those with ages wait for real time to pass.
         model::run(&subject, &Settings { sequences: settings.sequences / 10, ..settings }).await;
@@ -40,11 +47,12 @@ struct Shared {
 }
 
 impl Shared {
-    async fn on_each_server() -> Vec<Self> {
+    /// With this many replicas of each primary.
+    async fn on_each_server(replicas: u16) -> Vec<Self> {
         let mut all = Vec::new();
         for binary in required().unwrap() {
             let options = ServerOptions::default().config("cluster-require-full-coverage no");
-            let cluster = Cluster::start(&binary, options, PRIMARIES, 1).await.unwrap();
+            let cluster = Cluster::start(&binary, options, PRIMARIES, replicas).await.unwrap();
             for server in cluster.nodes() {
                 server.config_set("cluster-node-timeout", NODE_TIMEOUT).await.unwrap();
             }
@@ -81,7 +89,7 @@ impl Shared {
 
     async fn until_usable(&self, connector: &impl Connector) {
         let begun = Instant::now();
-        while !connector.status().readable {
+        while !connector.status().readable || connector.status().valid_for_ms == Some(0) {
             let patient = begun.elapsed() < Duration::from_secs(30);
             assert!(patient, "{} cannot be read: {:?}", self.cluster.nodes()[0].binary(), connector.status());
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -141,5 +149,37 @@ impl Subject for Shared {
                 assert_eq!(reply, Reply::Status("OK".into()));
             }
         }
+    }
+}
+
+/// The same, and each node has a memory of its own in front of it. A change waits until the other node has acknowledged it.
+struct Tiers(Shared);
+
+impl Subject for Tiers {
+    fn nature(&self) -> Nature {
+        Nature {
+            bytes: No("a node that has an object in its own memory does not look at the server's bytes"),
+            at_once: No("nodes hear of a change one after the other, all of them before it returns"),
+            ..self.0.nature()
+        }
+    }
+
+    async fn open(&self, node: usize, schema: Schema) -> Arc<dyn Connector> {
+        let options = TieredOptions::new().validity(Duration::from_millis(100));
+        let connector = self.0.nodes[node].tiered(schema, &options).unwrap();
+        self.0.until_usable(&connector).await;
+        Arc::new(connector)
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.0.pass(time).await;
+    }
+
+    async fn interrupt(&self) {
+        self.0.interrupt().await;
+    }
+
+    async fn mend(&self) {
+        self.0.mend().await;
     }
 }
