@@ -37,6 +37,7 @@ mod telling;
 mod terms;
 mod tier_node;
 mod tiered;
+mod tiered_cut_off;
 mod tiered_failover;
 mod tiers;
 mod tls;
