@@ -39,6 +39,7 @@ mod tier_node;
 mod tiered;
 mod tiered_cut_off;
 mod tiered_failover;
+mod tiered_process;
 mod tiers;
 mod tls;
 mod unfit;

@@ -10,9 +10,6 @@ use larder::contract::KeyRef;
 use larder::{Cache, Connector, Delivery, Lookup, Schema, Stored};
 use larder_testing::proxy::{Direction, Fault, Proxy};
 use larder_testing::server::{Reply, Server, ServerOptions};
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -24,7 +21,7 @@ const LONG: Duration = Duration::from_secs(3);
 const TABLE: &str = "131584";
 
 /// The entries of the table of followers that are not empty.
-async fn followers(server: &Server) -> usize {
+pub(crate) async fn followers(server: &Server) -> usize {
     let reply = server.command(&["GETRANGE", "larder:instance:c", TABLE, "-1"]).await.unwrap();
     let table = reply.bytes().unwrap().to_vec();
     table.chunks(32).filter(|entry| entry.iter().any(|byte| *byte != 0)).count()
@@ -392,68 +389,6 @@ async fn this_nodes_memory_has_nothing_that_it_has_deferred() {
         proxy.set_both(Fault::Pass);
         until("it is applied", || node.cache.status().readable && node.cache.status().journal == 0).await;
         assert!(node.by_host("a").await.is_none());
-    }
-}
-
-/// Where a process of its own finds the server that it is to follow.
-const SOCKET: &str = "LARDER_TEST_SOCKET";
-
-/// What that process says, on a line of its own, when it has the object in its memory.
-const HAS_IT: &str = "the object is in the memory";
-
-const OF_A_PROCESS: Duration = Duration::from_secs(1);
-
-/// A process that follows this server, and has the object of host `a` in its memory.
-async fn process_that_follows(server: &Server) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--ignored", "--nocapture", "tiered::what_another_process_does"])
-        .env(SOCKET, server.socket())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let has_it = move || lines.map_while(Result::ok).any(|line| line.ends_with(HAS_IT));
-    assert!(tokio::task::spawn_blocking(has_it).await.unwrap(), "it has ended");
-    child
-}
-
-/// Not a test: what [`process_that_follows`] runs. It ends with the process that has started it.
-#[test]
-#[ignore = "another test runs it, in a process of its own"]
-fn what_another_process_does() {
-    let Some(socket) = std::env::var_os(SOCKET) else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let _node = runtime.block_on(async {
-        let node = TierNode::on(Path::new(&socket), OF_A_PROCESS).await;
-        node.has("a").await;
-        node
-    });
-    println!("\n{HAS_IT}");
-    let _ = std::io::stdin().read(&mut [0]);
-}
-
-/// kill -9: nobody gives the place in the table up. One change waits until the memory of the process would no longer be valid, and no change after it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_was_killed_is_waited_for_once() {
-    for server in servers(ServerOptions::default()).await {
-        let writer = TierNode::on(server.socket(), OF_A_PROCESS).await;
-        writer.set("1", &["a"], "old").await;
-        let mut process = process_that_follows(&server).await;
-        process.kill().unwrap();
-        process.wait().unwrap();
-        assert_eq!(followers(&server).await, 2, "it has not said that it goes");
-        let begun = Instant::now();
-        writer.invalidate("a").await;
-        assert!(begun.elapsed() >= OF_A_PROCESS, "nobody has acknowledged the change in its place");
-        // Whoever has waited removes the entry, or on a busy machine whoever waits next: from then on a change has nobody to wait for.
-        while followers(&server).await > 1 {
-            assert!(begun.elapsed() < Duration::from_secs(30), "the entry of the process is not removed");
-            writer.invalidate("a").await;
-        }
-        writer.set("2", &["b"], "x").await;
-        writer.invalidate("b").await;
-        assert_eq!(followers(&server).await, 1);
     }
 }
 
