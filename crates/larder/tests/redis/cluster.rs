@@ -17,9 +17,9 @@ use tracing::Level;
 /// Its cache is on the second of three primaries, and that of [`Instance`] on the first.
 #[derive(Serialize, Deserialize, Entry)]
 #[entry(cache = "site")]
-struct Site {
+pub(crate) struct Site {
     #[key(primary)]
-    id: String,
+    pub(crate) id: String,
 }
 
 /// What CLUSTER KEYSLOT says of `instance` and of `site`.
@@ -29,9 +29,9 @@ pub(crate) const SITES: u16 = 9_421;
 /// One node of a service, with two caches.
 pub(crate) struct Node {
     connector: Arc<RedisConnector>,
-    instances: Cache<Instance>,
-    sites: Cache<Site>,
-    site_connector: Arc<RedisConnector>,
+    pub(crate) instances: Cache<Instance>,
+    pub(crate) sites: Cache<Site>,
+    pub(crate) site_connector: Arc<RedisConnector>,
 }
 
 pub(crate) fn options(cluster: &Cluster) -> RedisOptions {
@@ -103,7 +103,7 @@ impl Node {
         assert_eq!(self.instances.status().journal, 1);
     }
 
-    fn resets(&self) -> u64 {
+    pub(crate) fn resets(&self) -> u64 {
         self.instances.stats().resets.get()
     }
 }

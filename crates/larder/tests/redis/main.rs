@@ -7,6 +7,7 @@ mod bell;
 mod clearing;
 mod cluster;
 mod cluster_inspect;
+mod cluster_outage;
 mod cluster_tls;
 mod cost;
 mod credentials;
