@@ -1,8 +1,8 @@
-//! A cluster that has lost a primary without a replica.
+//! A cluster that has lost a primary without a replica, and one that was down as a whole and comes back from disk.
 
 use crate::cluster::{Node, Site, set_site};
 use crate::instance::Instance;
-use crate::node::calls;
+use crate::node::{calls, until};
 use larder::Delivery;
 use larder::breaker::State;
 use larder_testing::cluster::Cluster;
@@ -128,5 +128,42 @@ async fn without_full_coverage_a_dead_primary_stops_its_own_caches_only() {
             let sites = node.site_connector.breaker().snapshot();
             assert_eq!((sites.state, sites.failures, node.sites.stats().resets.get()), (State::Closed, 0, 0));
         }
+    }
+}
+
+/// What comes back from disk may be older than the last changes that were applied. Here the servers stop writing to disk before these changes.
+#[tokio::test]
+async fn a_cluster_that_comes_back_from_disk_serves_nothing_older() {
+    for cluster in clusters("appendonly yes").await {
+        let (node, observer) = (Node::on(&cluster).await, Node::on(&cluster).await);
+        node.set("1", "a", "old").await;
+        node.set("2", "b", "old").await;
+        set_site(&node).await;
+        for server in cluster.nodes() {
+            server.config_set("appendonly", "no").await.unwrap();
+        }
+        assert_eq!(invalidated(&node, "a").await, Delivery::Applied);
+        assert_eq!(node.sites.truncate().await.unwrap(), Delivery::Applied);
+        cluster.nodes().iter().for_each(Server::kill);
+        let readable = |node: &Node| node.instances.status().readable || node.sites.status().readable;
+        until("both have noticed", || !readable(&node) && !readable(&observer)).await;
+        assert_eq!(invalidated(&node, "b").await, Delivery::Deferred);
+        for server in cluster.nodes() {
+            server.restart().await.unwrap();
+        }
+        cluster.serving().await.unwrap();
+        for server in cluster.nodes() {
+            assert!(server.log().contains("DB loaded from"), "it has its data from disk: {}", server.log());
+        }
+        node.readable().await;
+        observer.readable().await;
+        let newcomer = Node::on(&cluster).await;
+        for node in [&node, &observer, &newcomer] {
+            assert_eq!(node.by_host("a").await, None, "it was invalidated before");
+            assert!(!has_site(node).await, "it was truncated before");
+            assert_eq!(node.by_host("b").await, None, "what was deferred is applied");
+        }
+        node.set("1", "a", "new").await;
+        observer.finds("a", "new").await;
     }
 }
