@@ -147,26 +147,31 @@ async fn a_clock_that_went_back_under_an_open_connection_is_noticed_by_the_next_
 }
 
 /// A node that may not ask which history the server has compares the clock with what it remembers, also where the cache was
-/// truncated after the snapshot was made.
+/// truncated after the snapshot was made, whether or not anything else has told the node of the new epoch.
 #[tokio::test]
 async fn an_old_snapshot_from_before_a_truncate_is_noticed_without_the_history() {
     let user = "user larder on nopass ~* +@all -info";
     for server in servers(ServerOptions::default().persistent().config(user)).await {
-        let mut config = config(server.socket());
-        config.username = Some("larder".to_owned());
-        config.password = Some(Secret::new("any"));
-        let node = Node::begin(config);
-        node.readable().await;
-        node.set("1", &["a"], "old").await;
-        server.command(&["SAVE"]).await.unwrap();
-        assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
-        node.set("2", &["b"], "newer").await;
-        server.kill();
-        until("the connection is gone", || !node.cache.status().readable).await;
-        server.restart().await.unwrap();
-        node.readable().await;
-        assert!(node.by_host("a").await.is_none());
-        assert!(node.by_id("1").await.is_none());
+        for sets in [true, false] {
+            server.flushall().await.unwrap();
+            let mut config = config(server.socket());
+            config.username = Some("larder".to_owned());
+            config.password = Some(Secret::new("any"));
+            let node = Node::begin(config);
+            node.readable().await;
+            node.set("1", &["a"], "old").await;
+            server.command(&["SAVE"]).await.unwrap();
+            assert_eq!(node.cache.truncate().await.unwrap(), Delivery::Applied);
+            if sets {
+                node.set("2", &["b"], "newer").await;
+            }
+            server.kill();
+            until("the connection is gone", || !node.cache.status().readable).await;
+            server.restart().await.unwrap();
+            node.readable().await;
+            assert!(node.by_host("a").await.is_none());
+            assert!(node.by_id("1").await.is_none());
+        }
     }
 }
 

@@ -195,6 +195,10 @@ impl<P: ServerKind> RemoteCache<P> {
         let history = self.trust.history();
         let cleared = self.link.kind().clear(&channel, &self.local, history, Clearing::Truncate).await;
         if let Ok(Some(clock)) = &cleared {
+            if clock.epoch != 0 {
+                // A server that does not tell its history may come back with data from before this. The epoch alone tells then.
+                self.saw(clock.ticket());
+            }
             self.trust.registered(if clock.registered && clock.settled { clock.epoch } else { 0 });
         }
         let confirmed = match cleared {
