@@ -202,6 +202,19 @@ mod tests {
         assert_eq!(slots.tag_of(&at("10.0.0.9", 1)), None);
     }
 
+    /// A server that has a port for TLS only says port 0 to a client without TLS.
+    #[test]
+    fn an_empty_host_is_that_of_the_one_that_was_asked_and_port_0_is_no_address() {
+        let range = |first, last, host: &str, port| {
+            let node = Value::Array(vec![bulk(host), Value::Int(port), bulk("id")]);
+            Value::Array(vec![Value::Int(first), Value::Int(last), node])
+        };
+        let reply = Value::Array(vec![range(0, 99, "", 7000), range(100, 16_383, "10.0.0.1", 0)]);
+        let slots = Slots::read(&reply, "10.0.0.2").unwrap();
+        assert_eq!(slots.primary(99).unwrap().address, at("10.0.0.2", 7000));
+        assert_eq!((slots.primary(100), slots.unserved()), (None, 16_284));
+    }
+
     #[test]
     fn a_slot_that_has_moved_is_elsewhere_and_the_others_are_not() {
         let slots = Slots::read(&reply(), "x").unwrap();
