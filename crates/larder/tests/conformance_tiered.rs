@@ -1,24 +1,38 @@
 //! The tiered connector keeps larder's contract, on every server that is installed, with the breaker on: strict, where a change waits until the other node
-//! has acknowledged it.
+//! has acknowledged it, and wait-only, where each change waits for a validity.
+//!
+//! Bounded is not among them: another node may serve an earlier state after a change has returned, which the suite takes for a fault.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use larder::breaker::State;
 use larder::connector::redis::{Address, Redis, RedisOptions};
-use larder::connector::tiered::TieredOptions;
+use larder::connector::tiered::{Consistency, TieredOptions};
 use larder::{Connector, Schema};
 use larder_testing::conformance::Ability::{No, Yes};
-use larder_testing::conformance::{Nature, Subject};
+use larder_testing::conformance::{self, Nature, Promise, Subject};
 use larder_testing::model::{self, Settings};
 use larder_testing::server::{Connection, Reply, Server, ServerOptions, required};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-larder_testing::conformance! { each Tiers::on_each_server().await }
+larder_testing::conformance! { each Tiers::on_each_server(strict()).await }
+
+/// Each change waits for a validity here. So only those promises are checked that say what other nodes find after a change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wait_only() {
+    // The shortest validity that there is.
+    let options = TieredOptions::new().validity(Duration::from_millis(25)).consistency(Consistency::WaitOnly);
+    for subject in Tiers::on_each_server(options).await {
+        for promise in [Promise::C2, Promise::C3, Promise::C4, Promise::C8] {
+            conformance::check(promise, &subject).await;
+        }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_operations() {
-    for subject in Tiers::on_each_server().await {
+    for subject in Tiers::on_each_server(strict()).await {
         let settings = Settings::default();
         // Each sequence has a cache of its own, and a new cache is not in use before a validity is over.
         model::run(&subject, &Settings { sequences: settings.sequences / 3, ..settings }).await;
@@ -27,25 +41,30 @@ async fn random_operations() {
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
+fn strict() -> TieredOptions {
+    TieredOptions::new().validity(Duration::from_millis(100))
+}
+
 /// One server, and two nodes, each with a memory in front of it.
 struct Tiers {
     server: Server,
     nodes: [Redis; 2],
+    options: TieredOptions,
     /// For what is done behind the nodes' backs.
     connection: Mutex<Connection>,
 }
 
 impl Tiers {
-    async fn on_each_server() -> Vec<Self> {
+    async fn on_each_server(options: TieredOptions) -> Vec<Self> {
         let mut all = Vec::new();
         for binary in required().unwrap() {
             let server = Server::start(&binary, ServerOptions::default()).await.unwrap();
             // The suite counts on time-outs that never fire, however slow the machine is.
-            let mut options = RedisOptions::new(Address::Unix(server.socket().to_owned())).operation_timeout(TIMEOUT);
-            options.breaker.slow_call = TIMEOUT;
-            let nodes = [Redis::open(options.clone()).unwrap(), Redis::open(options).unwrap()];
+            let mut config = RedisOptions::new(Address::Unix(server.socket().to_owned())).operation_timeout(TIMEOUT);
+            config.breaker.slow_call = TIMEOUT;
+            let nodes = [Redis::open(config.clone()).unwrap(), Redis::open(config).unwrap()];
             let connection = Mutex::new(server.connect().await.unwrap());
-            all.push(Self { server, nodes, connection });
+            all.push(Self { server, nodes, options: options.clone(), connection });
         }
         all
     }
@@ -67,8 +86,7 @@ impl Subject for Tiers {
     }
 
     async fn open(&self, node: usize, schema: Schema) -> Arc<dyn Connector> {
-        let options = TieredOptions::new().validity(Duration::from_millis(100));
-        let connector = self.nodes[node].tiered(schema, &options).unwrap();
+        let connector = self.nodes[node].tiered(schema, &self.options).unwrap();
         let begun = Instant::now();
         while !connector.status().readable || connector.valid_for_ms() == 0 {
             let patient = begun.elapsed() < Duration::from_secs(30);
