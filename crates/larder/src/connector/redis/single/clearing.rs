@@ -396,6 +396,15 @@ mod tests {
         }
     }
 
+    /// Another node has reached the server under another history, and has begun anew.
+    #[tokio::test(start_paused = true)]
+    async fn a_clearing_is_not_over_while_one_that_began_after_it_goes_on() {
+        let (found, anew) = (epoch(strict(1_000)), epoch(strict(1_000)));
+        let doubted = Clearing::Doubted { epoch: found, anew: false, seen: 0 };
+        let waited = waits(doubted, Some(strict(1_000)), (found, SETTLED), Some((anew, CLEARING))).await;
+        assert!(waited >= Duration::from_secs(1), "{waited:?}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_has_joined_a_clearing_goes_on_when_it_is_settled() {
         let doubted = Clearing::Doubted { epoch: 0, anew: false, seen: 0 };
