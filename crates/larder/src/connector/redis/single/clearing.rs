@@ -380,9 +380,8 @@ mod tests {
     async fn a_truncate_that_another_clearing_has_overtaken_begins_again() {
         // While it waits, another node clears the cache, and knows nothing of those who follow it.
         let (found, other) = ((epoch(strict(2_000)), SETTLED), epoch(strict(25)));
-        let begun = Instant::now();
         let server = cleared(Clearing::Truncate, Some(strict(1_000)), found, Some((3, (other, SETTLED)))).await;
-        assert_eq!(Following::of(server.clock.lock().0), Some(strict(1_000)), "{:?}", begun.elapsed());
+        assert_eq!(Following::of(server.clock.lock().0), Some(strict(1_000)));
     }
 
     #[tokio::test(start_paused = true)]
