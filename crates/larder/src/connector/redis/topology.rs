@@ -69,7 +69,7 @@ impl Topology {
         self.ask(version).await?;
         let known = self.known.lock().slots.primary(slot).cloned();
         known.ok_or_else(|| {
-            not_serving(format!("nobody serves slot {slot} of the cluster: `CLUSTER SLOTS` does not list it"))
+            not_serving(format!("nobody serves slot {slot} of the cluster: `CLUSTER SLOTS` has no address for it"))
         })
     }
 
