@@ -3,26 +3,12 @@
 use crate::instance::Instance;
 use crate::node::{servers, until};
 use crate::tier_node::TierNode;
+use crate::tiered_cut_off::until_told;
 use larder::Delivery;
 use larder::connector::tiered::{Consistency, TieredOptions};
 use larder_testing::proxy::{Direction, Fault, Proxy};
-use larder_testing::server::{Reply, Server, ServerOptions};
+use larder_testing::server::ServerOptions;
 use std::time::{Duration, Instant};
-
-/// Waits until the server tells this many nodes.
-async fn until_told(server: &Server, nodes: i64) {
-    let begun = Instant::now();
-    loop {
-        let reply = server.command(&["PUBSUB", "SHARDNUMSUB", "larder:instance:c"]).await.unwrap();
-        if let Reply::Array(told) = reply
-            && told.get(1) == Some(&Reply::Int(nodes))
-        {
-            return;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain until {nodes} nodes are told");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
 
 /// So a change that waits for nobody reaches the other memories in one way of a message, and costs the server no question.
 #[tokio::test]

@@ -33,7 +33,7 @@ fn only_messages(counted: &Arc<AtomicUsize>) -> Fault {
 }
 
 /// Waits until this many nodes are told that something was touched.
-async fn until_told(server: &Server, nodes: i64) {
+pub(crate) async fn until_told(server: &Server, nodes: i64) {
     let begun = Instant::now();
     let told = Reply::Array(vec![Reply::Bulk(CHANNEL.into()), Reply::Int(nodes)]);
     while server.command(&["PUBSUB", "SHARDNUMSUB", CHANNEL]).await.unwrap() != told {
