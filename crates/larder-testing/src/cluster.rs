@@ -94,6 +94,8 @@ impl Cluster {
                 .config("cluster-enabled yes")
                 .config(format!("cluster-port {listens}"))
                 .config("cluster-node-timeout 1000")
+                // On a machine that keeps the nodes waiting, some elections come to nothing. By default a replica gives up after 20 seconds.
+                .config("cluster-replica-validity-factor 0")
                 .config("repl-diskless-sync-delay 0");
             nodes.push(Server::start(binary, options).await?);
         }
@@ -265,16 +267,15 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// Not within a minute.
+    /// Not within a minute. The error has what the node says, and what all nodes have logged.
     pub async fn promoted(&self, replica: usize) -> Result<(), ServerError> {
+        let node = &self.nodes[replica];
         let deadline = Instant::now() + AGREEMENT;
-        while self.nodes[replica]
-            .info("replication")
-            .await
-            .is_ok_and(|info| info.get("role").is_none_or(|role| role != "master"))
-        {
+        while node.info("replication").await.is_ok_and(|info| info.get("role").is_none_or(|role| role != "master")) {
             if Instant::now() > deadline {
-                return Err(ServerError::Machine { what: "no promotion", error: Error::from(ErrorKind::TimedOut) });
+                let logs = self.nodes.iter().map(|node| format!("node {} has logged:\n{}", port(node), node.log()));
+                let why = format!("{}\n{}", state(node).await, logs.collect::<Vec<_>>().join("\n"));
+                return Err(ServerError::Machine { what: "no promotion", error: Error::new(ErrorKind::TimedOut, why) });
             }
             sleep(Duration::from_millis(5)).await;
         }
