@@ -1,12 +1,10 @@
-//! The tiered connector keeps larder's contract, on every server that is installed, with the breaker on: strict, where a change waits until the other node
-//! has acknowledged it, and wait-only, where each change waits for a validity.
-//!
-//! Bounded is not among them: another node may serve an earlier state after a change has returned, which the suite takes for a fault.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+//! A tier over Redis, on every server that is installed, with the breaker on: strict, where a change waits until the other node has acknowledged it; wait-only, where each
+//! change waits for a validity; and bounded.
 
+use crate::caught_up::{Bounded, CaughtUp, Changes};
 use larder::breaker::State;
-use larder::connector::redis::{Address, Redis, RedisOptions};
-use larder::connector::tiered::{Consistency, TieredOptions};
+use larder::connector::redis::{Address, Redis, RedisConnector, RedisOptions};
+use larder::connector::tiered::{Consistency, Tiered, TieredOptions};
 use larder::{Connector, Schema};
 use larder_testing::conformance::Ability::{No, Yes};
 use larder_testing::conformance::{self, Nature, Promise, Subject};
@@ -18,12 +16,21 @@ use tokio::sync::Mutex;
 
 larder_testing::conformance! { each Tiers::on_each_server(strict()).await }
 
-/// Each change waits for a validity here. So only those promises are checked that say what other nodes find after a change.
+/// Each change waits for a validity here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wait_only() {
-    // The shortest validity that there is.
-    let options = TieredOptions::new().validity(Duration::from_millis(25)).consistency(Consistency::WaitOnly);
-    for subject in Tiers::on_each_server(options).await {
+    what_others_find(Consistency::WaitOnly).await;
+}
+
+/// A node that is asked after a change waits for a validity first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bounded() {
+    what_others_find(Consistency::Bounded).await;
+}
+
+/// So only those promises are checked that say what other nodes find after a change.
+async fn what_others_find(consistency: Consistency) {
+    for subject in Tiers::on_each_server(TieredOptions::new().validity(SHORTEST).consistency(consistency)).await {
         for promise in [Promise::C2, Promise::C3, Promise::C4, Promise::C8] {
             conformance::check(promise, &subject).await;
         }
@@ -41,6 +48,9 @@ async fn random_operations() {
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The shortest validity that there is.
+const SHORTEST: Duration = Duration::from_millis(25);
+
 fn strict() -> TieredOptions {
     TieredOptions::new().validity(Duration::from_millis(100))
 }
@@ -50,6 +60,7 @@ struct Tiers {
     server: Server,
     nodes: [Redis; 2],
     options: TieredOptions,
+    changes: Arc<Changes>,
     /// For what is done behind the nodes' backs.
     connection: Mutex<Connection>,
 }
@@ -64,7 +75,7 @@ impl Tiers {
             config.breaker.slow_call = TIMEOUT;
             let nodes = [Redis::open(config.clone()).unwrap(), Redis::open(config).unwrap()];
             let connection = Mutex::new(server.connect().await.unwrap());
-            all.push(Self { server, nodes, options: options.clone(), connection });
+            all.push(Self { server, nodes, options: options.clone(), changes: Arc::default(), connection });
         }
         all
     }
@@ -95,7 +106,10 @@ impl Subject for Tiers {
         }
         let breaker = connector.status().breaker;
         assert!(matches!(breaker, Some(State::Closed | State::Ramping)), "{breaker:?}");
-        Arc::new(connector)
+        match self.options.consistency {
+            Consistency::Bounded => Arc::new(CaughtUp::new(connector, self.changes.clone())),
+            _ => Arc::new(connector),
+        }
     }
 
     async fn pass(&self, time: Duration) {
@@ -114,5 +128,17 @@ impl Subject for Tiers {
 
     async fn mend(&self) {
         std::fs::rename(self.server.socket().with_extension("away"), self.server.socket()).unwrap();
+    }
+}
+
+impl Bounded for Tiered<RedisConnector> {
+    fn far(&self) -> &dyn Connector {
+        self.over()
+    }
+
+    /// What this node had in its memory before is not valid any more then, unless it was right.
+    async fn catch_up(self: Arc<Self>) -> bool {
+        tokio::time::sleep(SHORTEST).await;
+        true
     }
 }
