@@ -2,7 +2,7 @@
 
 use larder_model::check::{Report, Violation};
 use larder_model::protections::{Removable, Removed};
-use larder_model::scenes::{CONFIGS, Config, Size};
+use larder_model::scenes::{Config, Size, configs};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -77,14 +77,14 @@ fn read(mut arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
         }
     }
     if options.configs.is_empty() {
-        options.configs = CONFIGS.iter().collect();
+        options.configs = configs().collect();
     }
     Ok(Asked::Check(options))
 }
 
 fn list() -> io::Result<()> {
     line("configurations")?;
-    for config in CONFIGS {
+    for config in configs() {
         line(format_args!("  {:22} {}", config.name, config.about))?;
     }
     line("protections and assumptions")?;

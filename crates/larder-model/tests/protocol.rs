@@ -2,11 +2,11 @@
 
 use larder_model::protections::{Removable, Removed};
 use larder_model::scenes::proofs::{ALL, IN_FEED, IN_TIERS, ON_CLUSTER};
-use larder_model::scenes::{CONFIGS, Config, Size};
+use larder_model::scenes::{Config, Size, configs};
 
 #[test]
 fn every_configuration_keeps_every_promise() {
-    for config in CONFIGS {
+    for config in configs() {
         let report = config.check(Size::Small, Removed::default(), 2);
         if let Some(violation) = report.violation {
             panic!("{}: {violation}", config.name);

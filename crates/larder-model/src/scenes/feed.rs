@@ -1,8 +1,95 @@
-//! The configurations of the feed.
+//! The configurations of the feed, and of memory in front of PostgreSQL, which hears of changes by the feed.
 
-use super::Size;
+use super::{Config, HIT, Kind, REFUSED, Size};
 use crate::feed::{Commit, FeedScene, Happens, Writer};
 use crate::source::{Keys, Object};
+
+const SHOWN: &str = "a change is shown that binds";
+const JOINS: &str = "a cache joins from a place";
+const SKIPPED: &str = "a change is skipped";
+const CUT: &str = "a node loses its connection";
+const OWN: &str = "an own change is shown";
+
+pub(super) const CONFIGS: &[Config] = &[
+    Config {
+        name: "feed-order",
+        about: "a cache in memory; transactions commit in another order than they began in, or not at all",
+        reaches: &[HIT, REFUSED, SHOWN],
+        scene: |size| Kind::Feed(order(size)),
+    },
+    Config {
+        name: "feed-late",
+        about: "a cache in memory that is opened while the feed is read for another cache",
+        reaches: &[HIT, REFUSED, SHOWN],
+        scene: |size| Kind::Feed(late(size)),
+    },
+    Config {
+        name: "feed-trim",
+        about: "a cache in memory, whose node may be away while changes are trimmed",
+        reaches: &[HIT, REFUSED, SHOWN],
+        scene: |size| Kind::Feed(trim(size)),
+    },
+    Config {
+        name: "feed-crash",
+        about: "a cache in memory; the database crashes, loses commits, and gives their numbers out again",
+        reaches: &[HIT, REFUSED, SHOWN],
+        scene: |size| Kind::Feed(crash(size)),
+    },
+    Config {
+        name: "feed-shared-errors",
+        about: "a cache on a server that two nodes share; a node cannot apply a change, or dies",
+        reaches: &[HIT, REFUSED, SHOWN, JOINS, SKIPPED],
+        scene: |size| Kind::Feed(shared_errors(size)),
+    },
+    Config {
+        name: "feed-shared-deferrals",
+        about: "the same; a node defers a change",
+        reaches: &[HIT, REFUSED, SHOWN, SKIPPED],
+        scene: |size| Kind::Feed(shared_deferrals(size)),
+    },
+    Config {
+        name: "feed-shared-crash",
+        about: "the same; the database crashes, loses commits, and gives their numbers out again",
+        reaches: &[HIT, REFUSED, SHOWN, JOINS, SKIPPED],
+        scene: |size| Kind::Feed(shared_crash(size)),
+    },
+    Config {
+        name: "feed-shared-trim",
+        about: "the same; changes are trimmed that a node or the place does not know of",
+        reaches: &[HIT, REFUSED, SHOWN, JOINS, SKIPPED],
+        scene: |size| Kind::Feed(shared_trim(size)),
+    },
+    Config {
+        name: "feed-shared-loss",
+        about: "the same; the shared server restarts, empty or with older data",
+        reaches: &[HIT, REFUSED, SHOWN, SKIPPED, CUT],
+        scene: |size| Kind::Feed(shared_loss(size)),
+    },
+    Config {
+        name: "feed-shared-failover",
+        about: "the same; an older copy of the shared server becomes a second one, and nodes move there one by one",
+        reaches: &[HIT, REFUSED, SHOWN, JOINS, SKIPPED, CUT],
+        scene: |size| Kind::Feed(shared_failover(size)),
+    },
+    Config {
+        name: "tiers-postgres",
+        about: "a memory in front of PostgreSQL, a change through its cache, and one by SQL",
+        reaches: &[HIT, REFUSED, SHOWN, OWN],
+        scene: |size| Kind::Feed(tiers(size)),
+    },
+    Config {
+        name: "tiers-postgres-deferrals",
+        about: "a memory in front of PostgreSQL, whose node defers a change",
+        reaches: &[HIT, REFUSED, OWN],
+        scene: |size| Kind::Feed(tiers_deferrals(size)),
+    },
+    Config {
+        name: "tiers-postgres-trim",
+        about: "a memory in front of PostgreSQL, while fences are swept",
+        reaches: &[HIT, REFUSED, OWN],
+        scene: |size| Kind::Feed(tiers_trim(size)),
+    },
+];
 
 const P: Writer = Writer { keys: Keys::P, commit: Commit::Durable, through: false };
 const Q: Writer = Writer { keys: Keys::Q, commit: Commit::Durable, through: false };
@@ -38,7 +125,7 @@ fn joined(scene: FeedScene) -> FeedScene {
     FeedScene { joined: true, ..scene }
 }
 
-pub(super) fn order(size: Size) -> FeedScene {
+fn order(size: Size) -> FeedScene {
     let happens = Happens { rollbacks: 1, gets: 1, ..NONE };
     match size {
         Size::Small => memory(1, &[P, P], &[Object::P], happens),
@@ -46,7 +133,7 @@ pub(super) fn order(size: Size) -> FeedScene {
     }
 }
 
-pub(super) fn late(size: Size) -> FeedScene {
+fn late(size: Size) -> FeedScene {
     let scene = match size {
         Size::Small => memory(1, &[P], &[Object::P], NONE),
         Size::Large => memory(2, &[P, BOTH], &[Object::P, Object::Q], Happens { gets: 1, ..NONE }),
@@ -54,7 +141,7 @@ pub(super) fn late(size: Size) -> FeedScene {
     FeedScene { late: true, ..scene }
 }
 
-pub(super) fn trim(size: Size) -> FeedScene {
+fn trim(size: Size) -> FeedScene {
     let happens = Happens { trims: 2, ..NONE };
     match size {
         Size::Small => memory(1, &[P], &[Object::P], happens),
@@ -62,7 +149,7 @@ pub(super) fn trim(size: Size) -> FeedScene {
     }
 }
 
-pub(super) fn crash(size: Size) -> FeedScene {
+fn crash(size: Size) -> FeedScene {
     let happens = Happens { crashes: 1, ..NONE };
     match size {
         Size::Small => memory(1, &[ASYNCHRONOUS, P], &[Object::P], happens),
@@ -70,7 +157,7 @@ pub(super) fn crash(size: Size) -> FeedScene {
     }
 }
 
-pub(super) fn shared_errors(size: Size) -> FeedScene {
+fn shared_errors(size: Size) -> FeedScene {
     let happens = Happens { errors: 1, deaths: 1, ..NONE };
     match size {
         Size::Small => shared(1, &[P], &[Object::P], happens),
@@ -78,7 +165,7 @@ pub(super) fn shared_errors(size: Size) -> FeedScene {
     }
 }
 
-pub(super) fn shared_deferrals(size: Size) -> FeedScene {
+fn shared_deferrals(size: Size) -> FeedScene {
     let happens = Happens { deferrals: 1, ..NONE };
     match size {
         Size::Small => joined(shared(1, &[P, Q], &[Object::P], happens)),
@@ -86,7 +173,7 @@ pub(super) fn shared_deferrals(size: Size) -> FeedScene {
     }
 }
 
-pub(super) fn shared_crash(size: Size) -> FeedScene {
+fn shared_crash(size: Size) -> FeedScene {
     let happens = Happens { crashes: 1, ..NONE };
     match size {
         Size::Small => joined(shared(1, &[ASYNCHRONOUS, P], &[Object::P], happens)),
@@ -94,7 +181,7 @@ pub(super) fn shared_crash(size: Size) -> FeedScene {
     }
 }
 
-pub(super) fn shared_trim(size: Size) -> FeedScene {
+fn shared_trim(size: Size) -> FeedScene {
     let happens = Happens { trims: 1, deaths: 1, ..NONE };
     match size {
         Size::Small => joined(shared(1, &[P], &[Object::P], happens)),
@@ -102,7 +189,7 @@ pub(super) fn shared_trim(size: Size) -> FeedScene {
     }
 }
 
-pub(super) fn shared_loss(size: Size) -> FeedScene {
+fn shared_loss(size: Size) -> FeedScene {
     let happens = Happens { losses: 1, ..NONE };
     match size {
         Size::Small => joined(shared(1, &[P], &[Object::P], happens)),
@@ -110,7 +197,7 @@ pub(super) fn shared_loss(size: Size) -> FeedScene {
     }
 }
 
-pub(super) fn shared_failover(size: Size) -> FeedScene {
+fn shared_failover(size: Size) -> FeedScene {
     let happens = Happens { promotions: 1, ..NONE };
     match size {
         Size::Small => joined(shared(1, &[P], &[Object::P], happens)),
@@ -123,14 +210,14 @@ fn tier(deadline: u8, writers: &[Writer], loads: &[Object], happens: Happens) ->
     FeedScene { tier: true, ..memory(deadline, writers, loads, happens) }
 }
 
-pub(super) fn tiers(size: Size) -> FeedScene {
+fn tiers(size: Size) -> FeedScene {
     match size {
         Size::Small => tier(1, &[THROUGH, P], &[Object::P], NONE),
         Size::Large => tier(2, &[THROUGH, P], &[Object::P, Object::P], NONE),
     }
 }
 
-pub(super) fn tiers_deferrals(size: Size) -> FeedScene {
+fn tiers_deferrals(size: Size) -> FeedScene {
     let happens = Happens { deferrals: 1, ..NONE };
     match size {
         Size::Small => tier(1, &[THROUGH], &[Object::P], happens),
@@ -138,7 +225,7 @@ pub(super) fn tiers_deferrals(size: Size) -> FeedScene {
     }
 }
 
-pub(super) fn tiers_trim(size: Size) -> FeedScene {
+fn tiers_trim(size: Size) -> FeedScene {
     let happens = Happens { trims: 1, ..NONE };
     match size {
         Size::Small => tier(1, &[THROUGH], &[Object::P], happens),

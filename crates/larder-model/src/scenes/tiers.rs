@@ -1,8 +1,133 @@
-//! The configurations of the strict tier.
+//! The configurations of the strict tier. Those in front of PostgreSQL are in `feed.rs`.
 
-use super::Size;
+use super::{Config, HIT, Kind, REFUSED, Size};
 use crate::source::Keys;
 use crate::tiers::{Change, Happens, Role, Terms, TiersScene};
+
+const ACKNOWLEDGED: &str = "a change is applied by acknowledgements";
+const WAITED: &str = "a change is applied by waiting";
+const EPOCH: &str = "another epoch is followed";
+const READ_AS_BEFORE: &str = "an L1 is read as before while the cache is about to be followed in another way";
+const BEGINS_AGAIN: &str = "a truncate finds another epoch than it has read";
+const JOINED: &str = "a node has joined a clearing while an L1 is read";
+const REMOVED: &str = "a follower is removed";
+
+pub(super) const CONFIGS: &[Config] = &[
+    Config {
+        name: "tiers-fills",
+        about: "two L1s, and a writer elsewhere",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(fills(size)),
+    },
+    Config {
+        name: "tiers-bells",
+        about: "an L1 that hears of marks before it follows, and two writers",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(bells(size)),
+    },
+    Config {
+        name: "tiers-writers",
+        about: "two nodes with an L1 that both make a change",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(writers(size)),
+    },
+    Config {
+        name: "tiers-other-object",
+        about: "a node with an L1 changes another object than the writer elsewhere",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(other_object(size)),
+    },
+    Config {
+        name: "tiers-keys",
+        about: "a delete of h and an invalidation by h, while the server may lose P",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(keys(size)),
+    },
+    Config {
+        name: "tiers-hits",
+        about: "a hit that ends later than it began; a validity of two ticks",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(hits(size)),
+    },
+    Config {
+        name: "tiers-removals",
+        about: "a follower's entry of the table is removed; a follow that was given up is executed late",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, REMOVED],
+        scene: |size| Kind::Tiers(removals(size)),
+    },
+    Config {
+        name: "tiers-leaves",
+        about: "nodes that close their L1, die, and join",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED],
+        scene: |size| Kind::Tiers(leaves(size)),
+    },
+    Config {
+        name: "tiers-failover",
+        about: "an older replica takes over, and is cleared",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH],
+        scene: |size| Kind::Tiers(failover(size)),
+    },
+    Config {
+        name: "tiers-truncate",
+        about: "a truncate by a node with an L1, and a writer elsewhere",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH],
+        scene: |size| Kind::Tiers(truncate(size)),
+    },
+    Config {
+        name: "tiers-truncate-elsewhere",
+        about: "a node with an L1 changes another object, while somebody else truncates",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH],
+        scene: |size| Kind::Tiers(truncate_elsewhere(size)),
+    },
+    Config {
+        name: "tiers-truncate-failover",
+        about: "a truncate while an older replica takes over",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH],
+        scene: |size| Kind::Tiers(truncate_failover(size)),
+    },
+    Config {
+        name: "tiers-loss",
+        about: "a server that loses everything under its open connections, a writer and a truncate",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH],
+        scene: |size| Kind::Tiers(loss(size)),
+    },
+    Config {
+        name: "tiers-terms",
+        about: "a truncate that changes how the cache is followed, and a writer",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH, READ_AS_BEFORE],
+        scene: |size| Kind::Tiers(terms(size)),
+    },
+    Config {
+        name: "tiers-terms-twice",
+        about: "two truncates that change how the cache is followed, each in another way",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH, READ_AS_BEFORE, BEGINS_AGAIN],
+        scene: |size| Kind::Tiers(terms_twice(size)),
+    },
+    Config {
+        name: "tiers-terms-failover",
+        about: "a truncate that changes how the cache is followed, and an older replica that takes over",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH, READ_AS_BEFORE],
+        scene: |size| Kind::Tiers(terms_failover(size)),
+    },
+    Config {
+        name: "tiers-joins",
+        about: "a server that loses everything; a node recovers the cache and follows it in another way, and a second one joins",
+        reaches: &[HIT, REFUSED, ACKNOWLEDGED, WAITED, EPOCH, JOINED],
+        scene: |size| Kind::Tiers(joins(size)),
+    },
+    Config {
+        name: "tiers-deferrals",
+        about: "a change that a node with an L1 cannot deliver",
+        reaches: &[HIT, REFUSED, WAITED],
+        scene: |size| Kind::Tiers(deferrals(size)),
+    },
+    Config {
+        name: "tiers-wait-only",
+        about: "no acknowledgements: every change waits; an older replica takes over",
+        reaches: &[HIT, REFUSED, WAITED, EPOCH],
+        scene: |size| Kind::Tiers(waiting(size)),
+    },
+];
 
 const BY_P: Change = Change::Invalidate(Keys::P);
 const BY_H: Change = Change::Invalidate(Keys::H);
@@ -58,35 +183,35 @@ fn with_bells(scene: TiersScene) -> TiersScene {
     TiersScene { bells: true, ..scene }
 }
 
-pub(super) fn fills(size: Size) -> TiersScene {
+fn fills(size: Size) -> TiersScene {
     match size {
         Size::Small => with_bells(scene(2, &[FILLS, FILLS, writes(BY_P)], NONE)),
         Size::Large => scene(2, &[FILLS, FILLS, writes(BY_P), writes(BY_P)], NONE),
     }
 }
 
-pub(super) fn bells(size: Size) -> TiersScene {
+fn bells(size: Size) -> TiersScene {
     match size {
         Size::Small => with_bells(scene(1, &[FILLS, writes(BY_P), writes(BY_P)], NONE)),
         Size::Large => with_bells(scene(1, &[FILLS, FILLS, writes(BY_P), writes(BY_P)], NONE)),
     }
 }
 
-pub(super) fn writers(size: Size) -> TiersScene {
+fn writers(size: Size) -> TiersScene {
     match size {
         Size::Small => scene(1, &[and_writes(FILLS, BY_P), and_writes(FOLLOWS, BY_P)], NONE),
         Size::Large => scene(2, &[and_writes(FILLS, BY_P); 2], NONE),
     }
 }
 
-pub(super) fn other_object(size: Size) -> TiersScene {
+fn other_object(size: Size) -> TiersScene {
     match size {
         Size::Small => scene(1, &[and_writes(FILLS, OF_Q), writes(BY_P)], NONE),
         Size::Large => scene(1, &[and_writes(FILLS, OF_Q), FILLS, writes(BY_P)], NONE),
     }
 }
 
-pub(super) fn keys(size: Size) -> TiersScene {
+fn keys(size: Size) -> TiersScene {
     let happens = Happens { evictions: 1, ..NONE };
     match size {
         Size::Small => scene(1, &[FILLS, writes(Change::Delete), writes(BY_H)], happens),
@@ -94,7 +219,7 @@ pub(super) fn keys(size: Size) -> TiersScene {
     }
 }
 
-pub(super) fn hits(size: Size) -> TiersScene {
+fn hits(size: Size) -> TiersScene {
     let happens = Happens { hits: 1, ..NONE };
     match size {
         Size::Small => scene(2, &[FILLS, writes(BY_P)], happens),
@@ -102,7 +227,7 @@ pub(super) fn hits(size: Size) -> TiersScene {
     }
 }
 
-pub(super) fn removals(size: Size) -> TiersScene {
+fn removals(size: Size) -> TiersScene {
     let happens = Happens { looks: 1, lates: 1, ..NONE };
     match size {
         Size::Small => scene(1, &[FILLS, writes(BY_P)], happens),
@@ -110,7 +235,7 @@ pub(super) fn removals(size: Size) -> TiersScene {
     }
 }
 
-pub(super) fn leaves(size: Size) -> TiersScene {
+fn leaves(size: Size) -> TiersScene {
     let happens = Happens { leaves: 1, deaths: 1, ..NONE };
     match size {
         Size::Small => scene(1, &[FILLS, FOLLOWS, writes(BY_P)], happens),
@@ -118,7 +243,7 @@ pub(super) fn leaves(size: Size) -> TiersScene {
     }
 }
 
-pub(super) fn failover(size: Size) -> TiersScene {
+fn failover(size: Size) -> TiersScene {
     let happens = Happens { promotions: 1, ..NONE };
     match size {
         Size::Small => scene(1, &[FILLS, FOLLOWS, writes(BY_P)], happens),
@@ -126,21 +251,21 @@ pub(super) fn failover(size: Size) -> TiersScene {
     }
 }
 
-pub(super) fn truncate(size: Size) -> TiersScene {
+fn truncate(size: Size) -> TiersScene {
     match size {
         Size::Small => scene(1, &[and_writes(FILLS, Change::Truncate), FOLLOWS, writes(BY_P)], NONE),
         Size::Large => scene(1, &[and_writes(FILLS, Change::Truncate), FILLS, writes(BY_P)], NONE),
     }
 }
 
-pub(super) fn truncate_elsewhere(size: Size) -> TiersScene {
+fn truncate_elsewhere(size: Size) -> TiersScene {
     match size {
         Size::Small => scene(1, &[and_writes(FILLS, OF_Q), writes(Change::Truncate)], NONE),
         Size::Large => scene(1, &[and_writes(FILLS, OF_Q), writes(BY_P), writes(Change::Truncate)], NONE),
     }
 }
 
-pub(super) fn truncate_failover(size: Size) -> TiersScene {
+fn truncate_failover(size: Size) -> TiersScene {
     let happens = Happens { promotions: 1, ..NONE };
     match size {
         Size::Small => scene(1, &[FILLS, writes(BY_P), writes(Change::Truncate)], happens),
@@ -148,7 +273,7 @@ pub(super) fn truncate_failover(size: Size) -> TiersScene {
     }
 }
 
-pub(super) fn loss(size: Size) -> TiersScene {
+fn loss(size: Size) -> TiersScene {
     let happens = Happens { losses: 1, ..NONE };
     match size {
         Size::Small => scene(1, &[FILLS, writes(BY_P), writes(Change::Truncate)], happens),
@@ -159,7 +284,7 @@ pub(super) fn loss(size: Size) -> TiersScene {
 /// The ways in which a cache may be followed before it is followed in another way.
 const BEFORE: [Terms; 4] = [strict(1), strict(2), wait_only(1), wait_only(2)];
 
-pub(super) fn terms(size: Size) -> TiersScene {
+fn terms(size: Size) -> TiersScene {
     let to = |validity| writes(Change::TruncateTo(strict(validity)));
     match size {
         Size::Small => followed(&BEFORE, &[FILLS, writes(BY_P), to(1)], NONE),
@@ -168,7 +293,7 @@ pub(super) fn terms(size: Size) -> TiersScene {
 }
 
 /// Whoever recovers the cache is configured as nodes were at first.
-pub(super) fn terms_failover(size: Size) -> TiersScene {
+fn terms_failover(size: Size) -> TiersScene {
     let happens = Happens { promotions: 1, ..NONE };
     let (longer, shorter) = (Change::TruncateTo(strict(2)), Change::TruncateTo(strict(1)));
     match size {
@@ -177,7 +302,7 @@ pub(super) fn terms_failover(size: Size) -> TiersScene {
     }
 }
 
-pub(super) fn terms_twice(size: Size) -> TiersScene {
+fn terms_twice(size: Size) -> TiersScene {
     let (one, other) = (writes(Change::TruncateTo(strict(1))), writes(Change::TruncateTo(wait_only(2))));
     match size {
         Size::Small => followed(&BEFORE, &[FILLS, one, other], NONE),
@@ -186,7 +311,7 @@ pub(super) fn terms_twice(size: Size) -> TiersScene {
 }
 
 /// Whoever recovers the cache is configured for the first of the terms, the shortest ones.
-pub(super) fn joins(size: Size) -> TiersScene {
+fn joins(size: Size) -> TiersScene {
     let happens = Happens { losses: 1, joins: 1, ..NONE };
     match size {
         Size::Small => followed(&BEFORE, &[FILLS, writes(BY_P)], happens),
@@ -194,7 +319,7 @@ pub(super) fn joins(size: Size) -> TiersScene {
     }
 }
 
-pub(super) fn deferrals(size: Size) -> TiersScene {
+fn deferrals(size: Size) -> TiersScene {
     let happens = Happens { deferrals: 1, ..NONE };
     match size {
         Size::Small => scene(1, &[and_writes(FILLS, BY_P), writes(BY_P)], happens),
@@ -202,7 +327,7 @@ pub(super) fn deferrals(size: Size) -> TiersScene {
     }
 }
 
-pub(super) fn waiting(size: Size) -> TiersScene {
+fn waiting(size: Size) -> TiersScene {
     let happens = Happens { promotions: 1, ..NONE };
     match size {
         Size::Small => followed(&[wait_only(1)], &[FILLS, writes(BY_P)], happens),
