@@ -15,7 +15,9 @@
 //! | `source.rs` | the source of record: two objects, P and Q, and a secondary key, h, that moves between them |
 //! | `server.rs` | one server: each script of the library as one atomic step |
 //! | `node.rs` | a node: whether it may read, its journal, its tasks |
-//! | `standalone.rs` | the steps that are possible next, against one server; which steps are left out, and why that misses no fault |
+//! | `standalone.rs` | the model of one server and two nodes: what a step is; which steps are left out, and why that misses no fault |
+//! | `standalone/possible_steps.rs` | the steps that are possible next |
+//! | `standalone/tasks.rs`, `recovery.rs`, `clearing.rs`, `faults.rs` | what the steps of tasks, supervisors, clearings and faults do |
 //! | `standalone/properties.rs` | the promises |
 //! | `cluster.rs`, `cluster/` | the same on a cluster, where no step spans two hash slots |
 //! | `postgres.rs`, `postgres/` | the postgres connector, whose operations are transactions beside other transactions; `docs/protocol-postgres.md` |
