@@ -1,6 +1,7 @@
 //! The postgres connector in a configuration.
 
-use super::{SECOND, ZITADEL, load, on, refusal, yaml, zitadel};
+use super::zitadel::zitadel;
+use super::{SECOND, ZITADEL, load, on, refusal, yaml};
 use larder::connector::postgres::PostgresOptions;
 use larder::{Config, ConnectorKind, ConnectorOptions};
 use std::fs;
