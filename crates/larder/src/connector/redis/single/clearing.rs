@@ -7,8 +7,9 @@
 //! 2. The node removes everything.
 //! 3. `settle` marks the clock *settled*, and notes which history of the server the clock belongs to.
 //!
-//! An epoch says how nodes follow the cache. While the cache is cleared that is how they followed it before, as far as is known: so changes wait for those who
-//! did, and whoever joins the clearing knows it, or finds it after a failover. If it is to be followed in another way, `settle` gives the clock one more epoch.
+//! An epoch says how nodes follow the cache. During a clearing it still says how they followed it *before*. A change that is made meanwhile reads this, and waits
+//! for those nodes; so does a node that joins the clearing, or finds the epoch on a promoted replica. If nodes are to follow in another way, `settle` gives the
+//! clock a second epoch.
 //!
 //! If a node clears a cache whose clock is unsettled, it removes everything under the same epoch as the node that began. The node that ends
 //! first has removed everything older. That holds for one history of the server's data: where a clearing has come back with a snapshot, the next
@@ -65,17 +66,20 @@ pub(crate) async fn clear(
     following: Option<Following>,
     mut removed: impl FnMut(u64),
 ) -> Result<Option<Clocked>, Trouble> {
-    let mut gone = 0;
+    let (mut gone, mut overtaken) = (0, false);
     loop {
         let (action, present, seen) = match clearing {
             Clearing::Truncate => ("renew", register(caller, layout).await?.epoch, 0),
             Clearing::Doubted { epoch, anew: false, seen } => ("recover", epoch, seen),
-            Clearing::Doubted { epoch, anew: true, seen } => ("renumber", epoch, seen),
+            // Whoever has overtaken this one may have begun the list anew as well. If both began it again and again, neither would come to an end.
+            Clearing::Doubted { epoch, anew: true, seen } => {
+                (if overtaken { "recover" } else { "renumber" }, epoch, seen)
+            }
         };
-        // What the server has lost, this node may remember; or others are configured as it is.
+        // How nodes followed before: what the epoch that was found says, or the newest one that this node has seen. If neither says anything, other nodes may be
+        // configured like this one.
         let known = [Following::of(present), Following::of(seen)].into_iter().flatten();
-        let before = known.clone().max_by_key(|following| following.waited_for());
-        let before = before.or(following.filter(|_| clearing != Clearing::Truncate));
+        let before = known.clone().max_by_key(|following| following.waited_for()).or(following);
         let new_epoch = |following| if holds(Protection::Epoch) { Following::new_epoch(following) } else { 1 };
         let epoch = new_epoch(before);
         let begun = clock(caller, layout, action, epoch, present, history).await?;
@@ -92,13 +96,14 @@ pub(crate) async fn clear(
         }
         let mut sweep = Sweep { caller, layout, epoch: begun.epoch, gone, removed: &mut removed };
         match sweep.everything().await? {
-            Removal::Superseded => gone = sweep.gone,
+            Removal::Superseded => (gone, overtaken) = (sweep.gone, true),
             removal => {
                 let followed = Following::of(begun.epoch);
                 // A node that does not follow the cache leaves that as it is.
                 let wanted = following.or(followed);
                 // The table has everybody who follows.
-                let knows_all = action == "renew" && begun.epoch == epoch && wanted == followed;
+                let as_found = wanted == followed && followed == Following::of(present);
+                let knows_all = action == "renew" && begun.epoch == epoch && as_found;
                 if removal == Removal::Goes && !knows_all && holds(Protection::SettleWait) {
                     let over = known.chain(before).chain(followed).map(Following::until_over).max();
                     wait_unless_settled(caller, layout, begun.epoch, renewed + over.unwrap_or_default()).await?;
@@ -108,15 +113,15 @@ pub(crate) async fn clear(
                 if now.settled && now.epoch == next {
                     return Ok(Some(now));
                 }
-                // Another clearing has begun, or has ended in another way.
-                gone = sweep.gone;
+                // Another node has begun a clearing, or has settled this one with another epoch.
+                (gone, overtaken) = (sweep.gone, true);
             }
         }
     }
 }
 
-/// Nodes that followed the server of another history, or the cache in another way, may be missing in the table of followers. Until their memories are no longer
-/// valid, each change has to wait for a whole validity, and does: the clock is not settled. Waits for that, or until another node has settled it.
+/// The table may lack nodes that followed another history, or in another way. Waits until their memories are no longer valid, or until another node has settled the
+/// clock. Until then the clock is not settled, so each change waits for a whole validity.
 async fn wait_unless_settled(caller: &impl Caller, layout: &Layout, epoch: u64, until: Instant) -> Result<(), Trouble> {
     while Instant::now() < until {
         caller.wait_until(until.min(Instant::now() + LOOK)).await;
@@ -257,6 +262,7 @@ mod tests {
 
     const SETTLED: u64 = 1;
     const CLEARING: u64 = 2;
+    const LOST: u64 = 3;
 
     /// A server that has the clock of a cache, and no key of it.
     struct Server {
@@ -287,7 +293,8 @@ mod tests {
             let number = |at: usize| words[at].parse::<u64>().unwrap();
             let mut clock = self.clock.lock();
             match (words[2].as_str(), *clock) {
-                ("settle", (epoch, CLEARING)) if epoch == number(4) => *clock = (number(8), SETTLED),
+                ("settle", (epoch, CLEARING | LOST)) if epoch == number(4) => *clock = (number(8), SETTLED),
+                ("renumber", (epoch, state)) if state != SETTLED || epoch == number(5) => *clock = (number(4), LOST),
                 ("renew" | "recover", (epoch, SETTLED)) if epoch == number(5) => *clock = (number(4), CLEARING),
                 _ => {}
             }
@@ -360,6 +367,13 @@ mod tests {
         assert!(waits(Clearing::Truncate, Some(strict(1_000)), found, then).await >= Duration::from_secs(2));
     }
 
+    /// The server has lost everything, and a node that knows of no memory has made the clock anew. This node has a memory, so others may have one.
+    #[tokio::test(start_paused = true)]
+    async fn a_truncate_of_a_cache_that_nobody_is_said_to_follow_waits_for_what_is_configured_here() {
+        let waited = waits(Clearing::Truncate, Some(strict(1_000)), (7, SETTLED), None).await;
+        assert!(waited >= Duration::from_secs(1), "{waited:?}");
+    }
+
     /// Changes wait for as long as the epoch says, and those who followed before may still read their memories.
     #[tokio::test(start_paused = true)]
     async fn until_a_clearing_has_ended_the_cache_is_followed_as_before() {
@@ -402,6 +416,20 @@ mod tests {
         let doubted = Clearing::Doubted { epoch: found, anew: false, seen: 0 };
         let waited = waits(doubted, Some(strict(1_000)), (found, SETTLED), Some((anew, CLEARING))).await;
         assert!(waited >= Duration::from_secs(1), "{waited:?}");
+    }
+
+    /// Each began the list anew as soon as it found that the other one had, so neither ever waited for long enough to settle the clock.
+    #[tokio::test(start_paused = true)]
+    async fn two_that_find_the_list_of_releases_full_at_once_come_to_an_end() {
+        let (following, found) = (strict(1_000), epoch(strict(1_000)));
+        let server = Server { clock: Mutex::new((found, SETTLED)), then: Mutex::new(None), said: Mutex::default() };
+        let layout = Layout::new("larder:site".to_owned(), &Schema::of::<crate::entry::color::Color>());
+        let anew = Clearing::Doubted { epoch: found, anew: true, seen: 0 };
+        let cleared = || clear(&server, &layout, 3, anew, Some(following), |_| ());
+        let both = async { tokio::join!(cleared(), cleared()) };
+        let ended = tokio::time::timeout(Duration::from_secs(3_600), both).await;
+        assert!(ended.is_ok(), "after an hour the cache is still not settled");
+        assert_eq!(server.clock.lock().1, SETTLED);
     }
 
     #[tokio::test(start_paused = true)]
