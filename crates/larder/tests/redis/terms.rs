@@ -21,6 +21,26 @@ async fn until_state(server: &Server, state: u8) {
     }
 }
 
+/// The server has lost everything, a node that knows of no memory has made the clock anew, and nobody who has one has noticed yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_a_memory_waits_although_the_clock_says_that_nobody_has_one() {
+    let validity = Duration::from_secs(2);
+    for server in servers(ServerOptions::default()).await {
+        let node = TierNode::on(server.socket(), validity).await;
+        loop {
+            server.command(&["BITFIELD", "larder:instance:c", "SET", "i64", "#0", "7"]).await.unwrap();
+            let begun = Instant::now();
+            if node.cache.invalidate(Instance::HOST, ["a"]).await.unwrap() == Delivery::Applied {
+                assert!(begun.elapsed() >= validity, "others may have a memory as well");
+                break;
+            }
+            // This node has asked in between.
+            node.follows().await;
+        }
+        node.follows().await;
+    }
+}
+
 /// Who followed before may read its memory for longer than nodes may from now on, and hears of nothing until the cache is cleared.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_during_a_truncate_waits_for_those_who_followed_before() {

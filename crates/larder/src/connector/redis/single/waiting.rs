@@ -78,12 +78,14 @@ impl Store {
     pub(crate) async fn wait_for_followers(&self, changed: Ticket) {
         let answered = Instant::now();
         let others = async {
-            let Some(following) = Following::of(changed.epoch) else { return };
+            let told = Following::of(changed.epoch);
+            let Some(following) = told.or_else(|| self.local.following()) else { return };
             let over = following.until_over();
             match following.consistency {
                 Consistency::Bounded => {}
-                Consistency::WaitOnly => self.link.wait_until(answered + over).await,
-                Consistency::Strict => self.wait_for_acknowledgements(changed, answered, over).await,
+                Consistency::Strict if told.is_some() => self.wait_for_acknowledgements(changed, answered, over).await,
+                // Or a node that knows of no memory has made the clock anew, and nobody is in the table.
+                Consistency::Strict | Consistency::WaitOnly => self.link.wait_until(answered + over).await,
             }
         };
         match self.local.tier.get() {
