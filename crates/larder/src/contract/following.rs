@@ -45,7 +45,7 @@ impl Following {
         Ok(Self { consistency, validity })
     }
 
-    /// What has more of it is waited for longer by changes that read no table of followers.
+    /// Orders two ways to follow: of the greater one, a change that does not read the table of followers waits longer.
     #[cfg(feature = "redis")]
     pub(crate) fn waited_for(self) -> (bool, Duration) {
         (self.consistency != Consistency::Bounded, self.validity())

@@ -196,7 +196,7 @@ impl<P: ServerKind> RemoteCache<P> {
         let cleared = self.link.kind().clear(&channel, &self.local, history, Clearing::Truncate).await;
         if let Ok(Some(clock)) = &cleared {
             if clock.epoch != 0 {
-                // A server that does not tell its history may come back with data from before this. The epoch alone tells then.
+                // At once: where a server that does not tell its history restarts with older data, only the older epoch shows it.
                 self.saw(clock.ticket());
             }
             self.trust.registered(if clock.registered && clock.settled { clock.epoch } else { 0 });

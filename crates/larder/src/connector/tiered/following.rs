@@ -34,7 +34,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub(super) struct Follower {
     store: Arc<Store>,
     bell: Arc<Bell>,
-    /// How far the memory has come. Locked by the task, as long as it lives.
+    /// How far the memory has come. Only the task changes it.
     known: Mutex<Known>,
 }
 
@@ -108,7 +108,7 @@ impl Follower {
 
     /// Forgets what the server has said was touched. Returns whether to ask: because that is not all, or because changes wait for an acknowledgement.
     fn apply(&self, tier: &Tier, heard: &Heard) -> bool {
-        if heard.more || !holds(Protection::AckOrder) {
+        if heard.incomplete || !holds(Protection::AckOrder) {
             return true;
         }
         let mut known = self.known.lock();

@@ -9,7 +9,7 @@
 -- Where the epoch says that nodes follow the cache (follow.lua), a message tells them the marks: the epoch, the sequence before the marks, 8 bytes each, and
 -- the marks. If there are many, it is empty. It comes last, and its error is ignored: followers find the marks by themselves a little later.
 --
--- Uses  clock, outcome, head: what the clock begins with, 32 bytes or more, touched: the marks, in one string, writer: the connection
+-- Uses  clock, outcome, head: what the clock begins with, 24 bytes or more, touched: the marks, in one string, writer: the connection
 -- Cost  two SETRANGEs, three once in a turn of the ring; none if nothing was touched. Followed: one SPUBLISH
 local at
 if touched == '' then

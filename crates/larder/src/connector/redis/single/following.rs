@@ -25,8 +25,8 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// The marks that a message has told (`write_marks.lua`) and that are not known yet: from then on they are, so the caller must apply them. `None`: the
-    /// message does not go on from what is known.
+    /// Returns the marks of a message (`write_marks.lua`) that are not known yet, and counts them as known: the caller must apply them at once. `None`: the message
+    /// does not go on from what is known, so the caller must ask.
     pub(crate) fn told(&mut self, message: &[u8]) -> Option<Vec<u64>> {
         let number = |at: usize| message.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
         let (epoch, before) = (number(0)?, number(8)?);

@@ -18,22 +18,22 @@ pub(crate) struct Bell {
 pub(crate) struct Heard {
     /// In the order in which the server sent them.
     pub(crate) messages: Vec<Vec<u8>>,
-    /// There may have been other messages.
-    pub(crate) more: bool,
+    /// Some were missed or dropped. Then there are no messages here, and whoever takes this must ask the server.
+    pub(crate) incomplete: bool,
 }
 
 impl Bell {
     /// Something may have been said that nobody has heard.
     pub(crate) fn ring(&self) {
         let mut heard = self.heard.lock();
-        *heard = Heard { messages: Vec::new(), more: true };
+        *heard = Heard { messages: Vec::new(), incomplete: true };
         self.rung.notify_one();
     }
 
     pub(crate) fn say(&self, message: Vec<u8>) {
         let mut heard = self.heard.lock();
-        if heard.more || heard.messages.len() == MOST {
-            *heard = Heard { messages: Vec::new(), more: true };
+        if heard.incomplete || heard.messages.len() == MOST {
+            *heard = Heard { messages: Vec::new(), incomplete: true };
         } else {
             heard.messages.push(message);
         }
@@ -61,7 +61,7 @@ mod tests {
         bell.say(vec![1]);
         bell.say(vec![2]);
         let heard = bell.heard().await;
-        assert_eq!((heard.messages, heard.more), (vec![vec![1], vec![2]], false));
+        assert_eq!((heard.messages, heard.incomplete), (vec![vec![1], vec![2]], false));
     }
 
     #[tokio::test]
@@ -71,10 +71,10 @@ mod tests {
         bell.ring();
         bell.say(vec![2]);
         let heard = bell.heard().await;
-        assert!(heard.more && heard.messages.is_empty());
+        assert!(heard.incomplete && heard.messages.is_empty());
 
         (0..=MOST).for_each(|_| bell.say(vec![3]));
         let heard = bell.heard().await;
-        assert!(heard.more && heard.messages.is_empty());
+        assert!(heard.incomplete && heard.messages.is_empty());
     }
 }
