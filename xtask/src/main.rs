@@ -13,6 +13,7 @@ mod needs;
 mod operator;
 mod run;
 mod rust_version;
+mod scratch;
 mod steps;
 
 use run::Run;

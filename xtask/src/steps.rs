@@ -9,6 +9,7 @@ use crate::needs;
 use crate::operator;
 use crate::run::{Run, build_once, cargo, root, succeed, succeed_and_count};
 use crate::rust_version;
+use crate::scratch;
 use std::process::ExitCode;
 
 /// The arguments of every cargo command for the whole workspace.
@@ -33,12 +34,17 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
     if !run.step("build", |_| succeed(cargo(["test", "--no-run"]).args(ALL))) {
         return;
     }
+    let scratch = scratch::in_memory();
+    if let Some(folder) = scratch {
+        eprintln!("tests write to {folder}, which is kept in memory; set TMPDIR for another folder");
+    }
+    let scratch = scratch.map(|folder| ("TMPDIR", folder));
     // `larder-interleavings` compiles larder's own files. Their doc tests run with larder.
     let shared = ["--exclude", "larder-interleavings"];
     let tests = |run: &mut Run, name, kinds: &[&str]| {
         run.step(name, |tests| {
             let mut command = cargo(["test", "--no-fail-fast"]);
-            command.args(ALL).args(kinds).arg("--").args(arguments).env("RUST_TEST_THREADS", THREADS);
+            command.args(ALL).args(kinds).arg("--").args(arguments).env("RUST_TEST_THREADS", THREADS).envs(scratch);
             succeed_and_count(&mut command, tests)
         });
     };
@@ -47,7 +53,7 @@ pub(crate) fn test(run: &mut Run, arguments: &[String]) {
     for (name, features) in FEATURES {
         run.step(name, |tests| {
             let mut command = cargo(["test", "--package", "larder", "--no-fail-fast"]);
-            command.args(features).arg("--").args(arguments).env("RUST_TEST_THREADS", THREADS);
+            command.args(features).arg("--").args(arguments).env("RUST_TEST_THREADS", THREADS).envs(scratch);
             succeed_and_count(&mut command, tests)
         });
     }

@@ -109,9 +109,7 @@ impl OwnServer {
                 found => found?.pop().ok_or(OwnServerError::NoPostgres)?,
             },
         };
-        // In the folder of the data, so that nothing is left in the machine's shared memory when the server is killed.
-        let lines = ["dynamic_shared_memory_type = mmap"];
-        Ok(Self::Postgres(PostgresServer::start(&binaries, &lines).await?))
+        Ok(Self::Postgres(PostgresServer::start(&binaries, &[]).await?))
     }
 
     /// The name for people: `Redis 7.0.15, started here`.

@@ -464,9 +464,10 @@ impl PostgresServer {
 
     fn configure(&self) -> Result<(), PostgresError> {
         let addresses = if self.port == PORT { "" } else { "127.0.0.1" };
+        // With mmap, what its processes share is in the server's folder. By default a part of it is in /dev/shm, and stays there when the server is killed.
         let own = format!(
             "listen_addresses = '{addresses}'\nport = {}\nunix_socket_directories = '{}'\nfsync = off\nfull_page_writes = off\n\
-             shared_buffers = 32MB\nmax_connections = 100\nlog_line_prefix = '%m [%p] '\n{}\n",
+             dynamic_shared_memory_type = mmap\nshared_buffers = 32MB\nmax_connections = 100\nlog_line_prefix = '%m [%p] '\n{}\n",
             self.port,
             self.socket().display(),
             self.lines.join("\n")
@@ -615,6 +616,9 @@ mod tests {
             Ok(all.lines().any(|line| line.split_whitespace().nth(1) == Some(&number)))
         };
         assert!(there()?);
+        // The rest of it is in files that go with the folder.
+        let maps = fs::read_to_string(format!("/proc/{}/maps", server.pid().ok_or("it does not run")?))?;
+        assert!(maps.contains("/pg_dynshmem/") && !maps.contains("/dev/shm/PostgreSQL"), "{maps}");
         drop(server);
         // It goes with the last process of the server, which ends by itself.
         let deadline = Instant::now() + START;

@@ -22,8 +22,6 @@ pub(crate) async fn start(plan: &Plan) -> Result<PostgresServer, PostgresError> 
     let lines = [
         &*connections,
         "max_prepared_transactions = 16",
-        // In the folder of the data, so that nothing is left in the machine's shared memory when the server is killed.
-        "dynamic_shared_memory_type = mmap",
         "deadlock_timeout = 200ms",
         "autovacuum_naptime = 1s",
         "checkpoint_timeout = 30s",
