@@ -173,6 +173,7 @@ impl Counted {
         }
         let mut control = Command::new("callgrind_control");
         control
+            .arg(format!("--vgdb-prefix={}", pipes(&self.folder.0).display()))
             .arg("--dump")
             .arg(self.pid.to_string())
             .stdin(Stdio::null())
@@ -208,13 +209,19 @@ fn wrapped(binary: &ServerBinary, folder: &Path) -> io::Result<PathBuf> {
     let program = folder.join("counted-server");
     let quoted = |path: &Path| format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"));
     let script = format!(
-        "#!/bin/sh\nexec valgrind --quiet --tool=callgrind --callgrind-out-file={} {} \"$@\" --hz 1\n",
+        "#!/bin/sh\nexec valgrind --quiet --tool=callgrind --vgdb-prefix={} --callgrind-out-file={} {} \"$@\" --hz 1\n",
+        quoted(&pipes(folder)),
         quoted(&folder.join("out.%p")),
         quoted(&binary.path),
     );
     fs::write(&program, script)?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
     Ok(program)
+}
+
+/// What the names of the pipes begin with by which callgrind is told what to do. They stay when it is killed, so they are in the folder that is removed.
+fn pipes(folder: &Path) -> PathBuf {
+    folder.join("vgdb")
 }
 
 /// The total of a dump. `None` if the dump is not complete: the total is in its last line.
